@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Waiting for readiness with `epoll(7)`, level-triggered.
+//!
+//! Level-triggered because it forgives: a reader that stops early hears again, and a source that
+//! wants nothing more says so by its interest. Edge-triggered saves no call for an engine that
+//! reads once per readiness, and makes every short read a bug to be.
+//!
+//! A registration carries a 64-bit token of the caller's, never a pointer: what a token means,
+//! and whether it still means anything, is decided by whoever made it.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::Timespec;
+use rustix::event::epoll;
+
+use crate::interest::{Interest, Readiness};
+use crate::retry::uninterrupted;
+
+/// One epoll instance.
+#[derive(Debug)]
+pub struct Epoll {
+    fd: OwnedFd,
+}
+
+impl Epoll {
+    /// A new, empty instance. One system call and one descriptor.
+    ///
+    /// # Errors
+    ///
+    /// `EMFILE`, `ENFILE` or `ENOMEM`, as `epoll_create1(2)` has them.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            fd: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+        })
+    }
+
+    /// Starts to watch `fd`; its events will carry `token`.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if it is watched already, `ENOMEM` or `ENOSPC` if the kernel has no room, `EPERM`
+    /// for a descriptor that cannot be polled.
+    pub fn add(&self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
+        let data = epoll::EventData::new_u64(token);
+        uninterrupted(|| epoll::add(&self.fd, fd, data, flags(interest)))
+    }
+
+    /// Replaces the token and the interest of a watched `fd`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if it is not watched.
+    pub fn modify(&self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
+        let data = epoll::EventData::new_u64(token);
+        uninterrupted(|| epoll::modify(&self.fd, fd, data, flags(interest)))
+    }
+
+    /// Ceases to watch `fd`. Events of it that were already collected stay in their [`Events`].
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if it is not watched.
+    pub fn delete(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        uninterrupted(|| epoll::delete(&self.fd, fd))
+    }
+
+    /// Waits until something is ready, `timeout` has passed (never earlier; rounded up to a
+    /// millisecond), or a signal came; `None` waits for ever. Fills `events` and returns how many
+    /// there are: 0 after a timeout or a signal. One system call.
+    ///
+    /// # Errors
+    ///
+    /// Only those of a broken instance (`EBADF`, `EINVAL`).
+    pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<usize> {
+        // An interrupted wait is a wait that found nothing: the caller looks at its clock anyway.
+        let timeout = timeout.map(timespec);
+        events.filled = match epoll::wait(&self.fd, &mut events.list[..], timeout.as_ref()) {
+            Ok(count) => count,
+            Err(rustix::io::Errno::INTR) => 0,
+            Err(errno) => {
+                events.filled = 0;
+                return Err(errno.into());
+            }
+        };
+        Ok(events.filled)
+    }
+}
+
+impl AsFd for Epoll {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn flags(interest: Interest) -> epoll::EventFlags {
+    let mut flags = epoll::EventFlags::empty();
+    if interest.is_readable() {
+        flags |= epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
+    }
+    if interest.is_writable() {
+        flags |= epoll::EventFlags::OUT;
+    }
+    flags
+}
+
+/// Saturates: 2^63 seconds is as good as for ever.
+fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(duration.subsec_nanos()),
+    }
+}
+
+/// Room for the events of one [`Epoll::wait`], and the events of the last one.
+pub struct Events {
+    list: Vec<epoll::Event>,
+    filled: usize,
+}
+
+impl Events {
+    /// Room for `capacity` events (at least one). One allocation, made here and never again.
+    #[must_use]
+    pub fn with_capacity(capacity: usize) -> Self {
+        let empty = epoll::Event {
+            flags: epoll::EventFlags::empty(),
+            data: epoll::EventData::new_u64(0),
+        };
+        Self {
+            list: vec![empty; capacity.max(1)],
+            filled: 0,
+        }
+    }
+
+    /// How many events the last wait brought.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.filled
+    }
+
+    /// Whether the last wait brought nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.filled == 0
+    }
+
+    /// The `index`-th event of the last wait: its token and what was seen. `None` past the last.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<(u64, Readiness)> {
+        let event = self.list[..self.filled].get(index)?;
+        let flags = event.flags;
+        let data = event.data;
+        let readiness = Readiness::READABLE
+            .when(flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::RDHUP))
+            .and(Readiness::WRITABLE.when(flags.contains(epoll::EventFlags::OUT)))
+            .and(
+                Readiness::HANG_UP
+                    .when(flags.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR)),
+            );
+        Some((data.u64(), readiness))
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries((0..self.filled).filter_map(|index| self.get(index)))
+            .finish()
+    }
+}

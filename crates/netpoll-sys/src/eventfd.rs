@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How one thread wakes another that waits in a poller: `eventfd(2)`.
+//!
+//! The kernel keeps a counter. Ringing adds one and makes the descriptor readable; clearing sets
+//! it to zero. However often it rings before it is cleared, the waiter wakes once.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
+
+use crate::retry::uninterrupted;
+
+/// A bell with a counter in the kernel.
+#[derive(Debug)]
+pub struct EventFd {
+    fd: OwnedFd,
+}
+
+impl EventFd {
+    /// A new bell that has not rung. One system call and one descriptor.
+    ///
+    /// # Errors
+    ///
+    /// `EMFILE`, `ENFILE` or `ENOMEM`.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            fd: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+        })
+    }
+
+    /// Makes the descriptor readable. Callable from any thread and from a signal handler's
+    /// thread; one system call.
+    ///
+    /// # Errors
+    ///
+    /// None in practice: a full counter (2^64 - 2 rings unheard) still is a bell that has rung,
+    /// and counts as success.
+    pub fn ring(&self) -> io::Result<()> {
+        match uninterrupted(|| rustix::io::write(&self.fd, &1u64.to_ne_bytes())) {
+            Err(error) if error.raw_os_error() == Some(Errno::AGAIN.raw_os_error()) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// Sets the counter to zero, so that the descriptor is readable only after the next ring.
+    /// A bell that has not rung is left alone. One system call.
+    ///
+    /// # Errors
+    ///
+    /// Only those of a broken descriptor.
+    pub fn clear(&self) -> io::Result<()> {
+        let mut counter = [0u8; 8];
+        match uninterrupted(|| rustix::io::read(&self.fd, &mut counter[..])) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            other => other.map(drop),
+        }
+    }
+}
+
+impl AsFd for EventFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The words all pollers share: what one wants to hear of, and what there was to hear.
+
+/// What a registration wants to hear of. States, not deltas: a registration says the whole of
+/// what it wants each time.
+///
+/// Errors and hang-ups are always reported, as `epoll_ctl(2)` does it; wanting nothing
+/// ([`Interest::NONE`]) keeps a descriptor registered for those alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Interest(u8);
+
+impl Interest {
+    /// Errors and hang-ups only.
+    pub const NONE: Self = Self(0);
+    /// Bytes to read, a connection to accept, or the peer's end of its stream.
+    pub const READABLE: Self = Self(1);
+    /// Room to write, or the end of a connect.
+    pub const WRITABLE: Self = Self(2);
+
+    /// Both interests.
+    #[inline]
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// This interest if `condition` holds, else none.
+    #[inline]
+    #[must_use]
+    pub const fn when(self, condition: bool) -> Self {
+        if condition { self } else { Self::NONE }
+    }
+
+    /// Whether reading is of interest.
+    #[inline]
+    #[must_use]
+    pub const fn is_readable(self) -> bool {
+        self.0 & Self::READABLE.0 != 0
+    }
+
+    /// Whether writing is of interest.
+    #[inline]
+    #[must_use]
+    pub const fn is_writable(self) -> bool {
+        self.0 & Self::WRITABLE.0 != 0
+    }
+}
+
+/// What a poller saw on one descriptor. A hint, as every readiness is: a read may still find
+/// nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Readiness(u8);
+
+impl Readiness {
+    /// There is something to read, or the peer has ended its stream.
+    pub const READABLE: Self = Self(1);
+    /// There is room to write, or a connect has ended.
+    pub const WRITABLE: Self = Self(2);
+    /// Both directions are over, or the descriptor holds an error. No read or write can bring
+    /// more than what the kernel has already received.
+    pub const HANG_UP: Self = Self(4);
+    /// Nothing at all.
+    pub const NONE: Self = Self(0);
+
+    /// Both readinesses.
+    #[inline]
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// This readiness if `condition` holds, else none.
+    #[inline]
+    #[must_use]
+    pub const fn when(self, condition: bool) -> Self {
+        if condition { self } else { Self::NONE }
+    }
+
+    /// Whether a read is worth trying.
+    #[inline]
+    #[must_use]
+    pub const fn is_readable(self) -> bool {
+        self.0 & Self::READABLE.0 != 0
+    }
+
+    /// Whether a write is worth trying.
+    #[inline]
+    #[must_use]
+    pub const fn is_writable(self) -> bool {
+        self.0 & Self::WRITABLE.0 != 0
+    }
+
+    /// Whether both directions are over.
+    #[inline]
+    #[must_use]
+    pub const fn is_hang_up(self) -> bool {
+        self.0 & Self::HANG_UP.0 != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interests_add_up_and_none_wants_nothing() {
+        let both = Interest::READABLE.and(Interest::WRITABLE);
+        assert!(both.is_readable() && both.is_writable());
+        assert!(!Interest::NONE.is_readable() && !Interest::NONE.is_writable());
+        assert_eq!(Interest::WRITABLE.when(false), Interest::NONE);
+        assert_eq!(Interest::WRITABLE.when(true), Interest::WRITABLE);
+    }
+
+    #[test]
+    fn a_hang_up_is_neither_readable_nor_writable_by_itself() {
+        let gone = Readiness::HANG_UP;
+        assert!(gone.is_hang_up() && !gone.is_readable() && !gone.is_writable());
+    }
+}

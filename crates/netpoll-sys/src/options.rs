@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The knobs of a socket that netpoll turns, each one `setsockopt(2)`.
+//!
+//! Whoever needs another one takes the descriptor (every connection and listener is
+//! [`std::os::fd::AsFd`]) to `socket2::SockRef`.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+
+/// Whether small writes go out at once (`TCP_NODELAY`).
+///
+/// # Errors
+///
+/// `EOPNOTSUPP` or `ENOPROTOOPT` on a socket that is not TCP.
+pub fn set_nodelay(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
+    Ok(rustix::net::sockopt::set_tcp_nodelay(fd, on)?)
+}
+
+/// Whether small writes go out at once.
+///
+/// # Errors
+///
+/// As [`set_nodelay`].
+pub fn nodelay(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(rustix::net::sockopt::tcp_nodelay(fd)?)
+}
+
+/// When the kernel asks a silent peer whether it is there: `tcp(7)`, TCP_KEEPIDLE, TCP_KEEPINTVL
+/// and TCP_KEEPCNT. Whole seconds; less than one is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Keepalive {
+    /// Silence before the first probe.
+    pub idle: Duration,
+    /// Time between probes.
+    pub interval: Duration,
+    /// Unanswered probes after which the connection is dead.
+    pub count: u32,
+}
+
+impl Keepalive {
+    /// The triple as given.
+    #[must_use]
+    pub const fn new(idle: Duration, interval: Duration, count: u32) -> Self {
+        Self {
+            idle,
+            interval,
+            count,
+        }
+    }
+}
+
+impl Default for Keepalive {
+    /// 60 s of silence, then four probes 15 s apart: a vanished peer is known after two minutes.
+    fn default() -> Self {
+        Self::new(Duration::from_secs(60), Duration::from_secs(15), 4)
+    }
+}
+
+/// Switches the kernel's probes on, with all three of their numbers.
+///
+/// # Errors
+///
+/// `EINVAL` for numbers the kernel refuses, `ENOPROTOOPT` on a socket that is not TCP.
+pub fn set_keepalive(fd: BorrowedFd<'_>, keepalive: Keepalive) -> io::Result<()> {
+    let second = Duration::from_secs(1);
+    let triple = TcpKeepalive::new()
+        .with_time(keepalive.idle.max(second))
+        .with_interval(keepalive.interval.max(second))
+        .with_retries(keepalive.count.max(1));
+    SockRef::from(&fd).set_tcp_keepalive(&triple)
+}
+
+/// How long sent data may stay unacknowledged before the connection is dead
+/// (`TCP_USER_TIMEOUT`); `None` leaves it to the kernel's retransmissions, about 15 minutes.
+///
+/// # Errors
+///
+/// `ENOPROTOOPT` on a socket that is not TCP.
+pub fn set_user_timeout(fd: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<()> {
+    SockRef::from(&fd).set_tcp_user_timeout(timeout)
+}
+
+/// The size the kernel's send buffer should have (`SO_SNDBUF`); the kernel doubles it and bounds
+/// it by `net.core.wmem_max`.
+///
+/// # Errors
+///
+/// `EBADF`, `ENOTSOCK`.
+pub fn set_send_buffer(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
+    SockRef::from(&fd).set_send_buffer_size(bytes)
+}
+
+/// The size the kernel's receive buffer should have (`SO_RCVBUF`), as [`set_send_buffer`].
+///
+/// # Errors
+///
+/// `EBADF`, `ENOTSOCK`.
+pub fn set_receive_buffer(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
+    SockRef::from(&fd).set_recv_buffer_size(bytes)
+}
+
+/// Makes the last close of this socket a reset: what is unsent is thrown away, and the peer
+/// learns of it (`SO_LINGER` with a time of 0).
+///
+/// # Errors
+///
+/// `EBADF`, `ENOTSOCK`.
+pub fn set_reset_on_close(fd: BorrowedFd<'_>) -> io::Result<()> {
+    SockRef::from(&fd).set_linger(Some(Duration::ZERO))
+}

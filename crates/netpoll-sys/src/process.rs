@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a server meets of its process: the descriptor limit, its processors, its memory and
+//! processor time.
+
+use std::io;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::CpuSet;
+
+/// Raises the soft limit of open descriptors to the hard one, and says what it is now
+/// (`u64::MAX` if there is none).
+///
+/// # Errors
+///
+/// If the kernel refuses, which it does not for a limit up to the hard one.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: maximum,
+                maximum,
+            },
+        )?;
+    }
+    Ok(maximum.unwrap_or(u64::MAX))
+}
+
+/// The soft limit of open descriptors (`u64::MAX` if there is none).
+#[must_use]
+pub fn descriptor_limit() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Keeps the calling thread on one of the processors it may use: the `index`-th, counted round
+/// if there are fewer. Respects the set the process was given (`taskset`, cgroups).
+///
+/// # Errors
+///
+/// If the kernel refuses.
+pub fn pin_thread(index: usize) -> io::Result<()> {
+    let allowed = rustix::thread::sched_getaffinity(None)?;
+    let processors: Vec<usize> = (0..CpuSet::MAX_CPU)
+        .filter(|&processor| allowed.is_set(processor))
+        .collect();
+    let Some(&processor) = processors.get(index % processors.len().max(1)) else {
+        return Ok(());
+    };
+    let mut one = CpuSet::new();
+    one.set(processor);
+    Ok(rustix::thread::sched_setaffinity(None, &one)?)
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Bytes between memory and a stream socket: `recv`, `readv`, `send` and `sendmsg`.
+//!
+//! All calls are made with non-blocking semantics (`MSG_DONTWAIT` where the call has flags, the
+//! descriptor's own mode for `readv(2)`), all sends with `MSG_NOSIGNAL`. A short count is an
+//! answer, not an error: the socket had less, or room for less.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::BorrowedFd;
+
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+
+use crate::retry::uninterrupted;
+
+/// The most slices one [`send_vectored`] or [`receive_vectored`] hands to the kernel. Above this
+/// the array of slices costs more to build than a second call, and it stays far below the
+/// kernel's own limit (`UIO_MAXIOV`, 1024).
+pub const MAX_SLICES: usize = 64;
+
+/// Receives what the socket has, at most `room.len()` bytes, into `room`. `Ok(0)` for a non-empty
+/// `room` is the peer's end of its stream. One `recv(2)`.
+///
+/// # Errors
+///
+/// `WouldBlock` if nothing has arrived; otherwise what ended the connection, errno kept.
+#[inline]
+pub fn receive(fd: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<usize> {
+    uninterrupted(|| rustix::net::recv(fd, &mut *room, RecvFlags::DONTWAIT).map(|(_, count)| count))
+}
+
+/// Receives into several places in order, at most [`MAX_SLICES`] of them. One `readv(2)`.
+///
+/// # Errors
+///
+/// As [`receive`].
+pub fn receive_vectored(fd: BorrowedFd<'_>, room: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    let count = room.len().min(MAX_SLICES);
+    uninterrupted(|| rustix::io::readv(fd, &mut room[..count]))
+}
+
+/// Sends as much of `bytes` as the socket has room for, and says how much that was. One `send(2)`.
+///
+/// # Errors
+///
+/// `WouldBlock` if there is no room; otherwise what ended the connection, errno kept
+/// (`EPIPE` and `ECONNRESET` are the usual ones).
+#[inline]
+pub fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    uninterrupted(|| rustix::net::send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT))
+}
+
+/// Sends from several places in order, at most [`MAX_SLICES`] of them. One `sendmsg(2)`.
+///
+/// # Errors
+///
+/// As [`send`].
+#[inline]
+pub fn send_vectored(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    let slices = &slices[..slices.len().min(MAX_SLICES)];
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    uninterrupted(|| rustix::net::sendmsg(fd, slices, &mut SendAncillaryBuffer::default(), flags))
+}
+
+/// How many bytes wait in the socket's receive queue (`FIONREAD`). One system call.
+///
+/// # Errors
+///
+/// `EBADF` or `ENOTTY` for what is not a socket.
+pub fn bytes_waiting(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let waiting = rustix::io::ioctl_fionread(fd)?;
+    Ok(usize::try_from(waiting).unwrap_or(usize::MAX))
+}
