@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Counted memory: a header with the number of its owners, and the bytes.
+//!
+//! This is an `Arc` that knows two things more: that it can be used again in place when one owner
+//! is left (B4), and that its last owner sends it home to a pool instead of freeing it. It hands
+//! out windows, never itself as a whole (B5).
+
+use std::fmt;
+use std::ptr::NonNull;
+
+use bytes::Bytes;
+
+use crate::pool::Pool;
+use crate::sync::{AtomicUsize, Ordering};
+
+/// One owner of a block. Dropping it lets go; the last one sends the block home.
+pub(crate) struct Block {
+    /// Alive as long as this owner (B7).
+    header: NonNull<Header>,
+}
+
+/// What stands behind all owners of a block.
+pub(crate) struct Header {
+    /// How many [`Block`]s there are. 0 while at home.
+    owners: AtomicUsize,
+    /// The first byte, `capacity` of which are initialised (B1).
+    start: NonNull<u8>,
+    capacity: usize,
+    origin: Origin,
+    /// Where it goes after its last owner; `None` at home (B6) and for what no pool takes.
+    pool: Option<Pool>,
+}
+
+/// Where the memory is from, and so what frees it.
+enum Origin {
+    /// A `Box<[u8]>` of the block's capacity.
+    Allocated,
+    /// Somebody else's, kept alive by this handle.
+    Foreign(#[expect(dead_code, reason = "held for its drop, which frees the memory")] Bytes),
+}
+
+// SAFETY: B1–B5: the memory is owned like a Box's, and no reference to it is held by the header.
+unsafe impl Send for Header {}
+
+// SAFETY: B7: the count is atomic; everything else is read-only while there are owners, and the
+// memory is reached only through windows that do not overlap with what is written (B2, B3).
+unsafe impl Send for Block {}
+// SAFETY: as for Send: `&Block` gives shared reads of windows that nobody writes (B3).
+unsafe impl Sync for Block {}
+
+impl Header {
+    /// Fresh zeroed memory (B1). One allocation of `capacity` bytes and one for the header.
+    pub(crate) fn allocate(capacity: usize) -> Box<Self> {
+        let memory = vec![0u8; capacity].into_boxed_slice();
+        let start = NonNull::new(Box::into_raw(memory).cast::<u8>()).unwrap_or(NonNull::dangling());
+        let owners = AtomicUsize::new(0);
+        Box::new(Self {
+            owners,
+            start,
+            capacity,
+            origin: Origin::Allocated,
+            pool: None,
+        })
+    }
+
+    /// A header over memory of somebody else's. One allocation for the header.
+    fn foreign(bytes: Bytes) -> Box<Self> {
+        let start = NonNull::from(&bytes[..]).cast::<u8>();
+        let (owners, capacity) = (AtomicUsize::new(0), bytes.len());
+        Box::new(Self {
+            owners,
+            start,
+            capacity,
+            origin: Origin::Foreign(bytes),
+            pool: None,
+        })
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Overwrites everything, so that nobody sees what was there. Only at home, where `&mut self`
+    /// means that there are no owners.
+    pub(crate) fn overwrite(&mut self, byte: u8) {
+        debug_assert_eq!(*self.owners.get_mut(), 0);
+        if matches!(self.origin, Origin::Allocated) {
+            // SAFETY: B1 and B2: the memory is ours, and without owners there are no windows.
+            unsafe { self.start.write_bytes(byte, self.capacity) }
+        }
+    }
+}
+
+impl Drop for Header {
+    fn drop(&mut self) {
+        if matches!(self.origin, Origin::Allocated) {
+            let memory = NonNull::slice_from_raw_parts(self.start, self.capacity);
+            // SAFETY: B7: `allocate` leaked this box with this capacity, and no owner is left.
+            drop(unsafe { Box::from_raw(memory.as_ptr()) });
+        }
+    }
+}
+
+impl Block {
+    /// The first owner of a block that was at home, which goes back to `pool` in the end.
+    pub(crate) fn leave_home(mut header: Box<Header>, pool: Option<Pool>) -> Self {
+        debug_assert_eq!(*header.owners.get_mut(), 0);
+        *header.owners.get_mut() = 1;
+        header.pool = pool;
+        Self {
+            header: NonNull::from(Box::leak(header)),
+        }
+    }
+
+    /// The first owner of foreign memory.
+    pub(crate) fn foreign(bytes: Bytes) -> Self {
+        Self::leave_home(Header::foreign(bytes), None)
+    }
+
+    #[inline]
+    fn header(&self) -> &Header {
+        // SAFETY: B7: this owner is counted, so the header is alive.
+        unsafe { self.header.as_ref() }
+    }
+
+    #[inline]
+    pub(crate) fn capacity(&self) -> usize {
+        self.header().capacity
+    }
+
+    /// Whether both own the same block.
+    #[inline]
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.header == other.header
+    }
+
+    /// Whether this is the only owner. True stays true for as long as this owner is not cloned.
+    #[inline]
+    pub(crate) fn is_sole_owner(&self) -> bool {
+        // Acquire: pairs with the Release in Drop (B4): all that others did with their windows
+        // happened before.
+        self.header().owners.load(Ordering::Acquire) == 1
+    }
+
+    /// The bytes `start..end`.
+    ///
+    /// # Safety
+    ///
+    /// * `start <= end <= capacity`;
+    /// * nobody writes to that range while the result lives (a segment has this from B3).
+    #[inline]
+    pub(crate) unsafe fn window(&self, start: usize, end: usize) -> &[u8] {
+        debug_assert!(start <= end && end <= self.capacity());
+        // SAFETY: the caller keeps `start` within the capacity, so the result stays inside.
+        let first = unsafe { self.header().start.add(start) };
+        let window = NonNull::slice_from_raw_parts(first, end - start);
+        // SAFETY: B1: initialised; the caller has the range in bounds and unwritten; B5.
+        unsafe { window.as_ref() }
+    }
+
+    /// The bytes `start..capacity`, to write.
+    ///
+    /// # Safety
+    ///
+    /// * `start <= capacity`;
+    /// * the caller is the block's one tail, and no segment reaches past `start` (B2, B3).
+    #[inline]
+    pub(crate) unsafe fn room(&mut self, start: usize) -> &mut [u8] {
+        debug_assert!(start <= self.capacity());
+        // SAFETY: the caller keeps `start` within the capacity, so the result stays inside.
+        let first = unsafe { self.header().start.add(start) };
+        let mut room = NonNull::slice_from_raw_parts(first, self.capacity() - start);
+        // SAFETY: B1: initialised; B2: the caller alone writes here, and `&mut self` is that
+        // right; B5: no window overlaps it.
+        unsafe { room.as_mut() }
+    }
+}
+
+impl Clone for Block {
+    #[inline]
+    fn clone(&self) -> Self {
+        // Relaxed: a new owner is made from one that is counted, as in Arc (B7).
+        let owners = self.header().owners.fetch_add(1, Ordering::Relaxed);
+        if owners > isize::MAX as usize {
+            // A count that wraps would free memory in use; Arc aborts for the same reason.
+            std::process::abort();
+        }
+        Self {
+            header: self.header,
+        }
+    }
+}
+
+impl Drop for Block {
+    #[inline]
+    fn drop(&mut self) {
+        // Release: pairs with the Acquire below and with the one in `is_sole_owner` (B4).
+        if self.header().owners.fetch_sub(1, Ordering::Release) == 1 {
+            // Acquire: what all other owners did happened before the block is used again.
+            self.header().owners.load(Ordering::Acquire);
+            // SAFETY: B7: `leave_home` leaked this box, and this was its last owner.
+            go_home(unsafe { Box::from_raw(self.header.as_ptr()) });
+        }
+    }
+}
+
+#[cold]
+fn go_home(mut header: Box<Header>) {
+    // Taken out before the block is put on a shelf: B6.
+    if let Some(pool) = header.pool.take() {
+        pool.give_back(header);
+    }
+}
+
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let owners = self.header().owners.load(Ordering::Relaxed);
+        f.debug_struct("Block")
+            .field("capacity", &self.capacity())
+            .field("owners", &owners)
+            .finish()
+    }
+}

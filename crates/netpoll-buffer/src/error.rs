@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Why a call on a buffer was refused. Each is found by `downcast_ref` on
+//! [`std::io::Error::get_ref`]; a refused call has changed nothing.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+
+/// Fewer bytes are readable than were asked for. [`io::ErrorKind::UnexpectedEof`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Short {
+    /// How many bytes are readable.
+    pub have: usize,
+    /// How many were asked for.
+    pub need: usize,
+}
+
+impl Short {
+    /// The refusal of `need` where only `have` are there.
+    #[must_use]
+    pub const fn new(have: usize, need: usize) -> Self {
+        Self { have, need }
+    }
+}
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} bytes were asked for and {} are there",
+            self.need, self.have
+        )
+    }
+}
+
+impl Error for Short {}
+
+impl From<Short> for io::Error {
+    #[cold]
+    fn from(short: Short) -> Self {
+        Self::new(io::ErrorKind::UnexpectedEof, short)
+    }
+}
+
+/// More was asked for than a limit allows. [`io::ErrorKind::InvalidData`], because it is usually
+/// the peer who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TooLarge {
+    /// What is allowed.
+    pub limit: usize,
+    /// What was asked for.
+    pub asked: usize,
+}
+
+impl TooLarge {
+    /// The refusal of `asked` where `limit` is allowed.
+    #[must_use]
+    pub const fn new(limit: usize, asked: usize) -> Self {
+        Self { limit, asked }
+    }
+}
+
+impl fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} bytes were asked for and the limit is {}",
+            self.asked, self.limit
+        )
+    }
+}
+
+impl Error for TooLarge {}
+
+impl From<TooLarge> for io::Error {
+    #[cold]
+    fn from(large: TooLarge) -> Self {
+        Self::new(io::ErrorKind::InvalidData, large)
+    }
+}
+
+/// A position or count of uncommitted bytes that is past their end, or a reservation that has
+/// already ended. [`io::ErrorKind::InvalidInput`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OutOfRange {
+    /// How many uncommitted bytes there are.
+    pub uncommitted: usize,
+    /// What was asked for.
+    pub asked: usize,
+}
+
+impl OutOfRange {
+    pub(crate) const fn new(uncommitted: usize, asked: usize) -> Self {
+        Self { uncommitted, asked }
+    }
+}
+
+impl fmt::Display for OutOfRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} was asked for and {} bytes are uncommitted",
+            self.asked, self.uncommitted
+        )
+    }
+}
+
+impl Error for OutOfRange {}
+
+impl From<OutOfRange> for io::Error {
+    #[cold]
+    fn from(range: OutOfRange) -> Self {
+        Self::new(io::ErrorKind::InvalidInput, range)
+    }
+}

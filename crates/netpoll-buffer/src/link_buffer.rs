@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! [`LinkBuffer`]: a chain of segments, read at the front and written at the back.
+//!
+//! The first segment lies in the buffer itself, so a chain of one, which is what nearly every
+//! small message is, needs no memory beside its block. Reading moves the front segment's start;
+//! putting grows the last segment's end when the tail continues it, else adds a segment.
+//!
+//! # Invariants of the chain
+//!
+//! * **L1** `len` is the sum of the lengths of all segments.
+//! * **L2** No segment but the front one is empty, and the front one is empty only while a slice
+//!   that was read from it may still be borrowed.
+//! * **L3** While `uncommitted` is there, everything put goes to it, and `tail` is empty.
+
+pub(crate) mod drain;
+pub(crate) mod fill;
+pub(crate) mod read;
+pub(crate) mod uncommitted;
+pub(crate) mod write;
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::segment::Segment;
+use crate::tail::Tail;
+use crate::write_tail;
+
+use uncommitted::Uncommitted;
+
+/// A chain of windows into counted memory: what a connection reads from and writes into.
+///
+/// Reading borrows (`peek`, `next`, `until`), owns without a copy where that is sensible (`slice`,
+/// `split_to`), or copies (`read_*`). Writing copies small things into the thread's write block
+/// (`put_*`), takes foreign memory as it is (`push`), joins whole buffers (`append`), or leaves room
+/// to be filled in later (`reserve`). A call that fails has consumed nothing and added nothing.
+///
+/// `Send`, not `Clone`; an empty one owns no memory.
+///
+/// ```
+/// use netpoll_buffer::LinkBuffer;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut buffer = LinkBuffer::new();
+/// buffer.put_u32(5);
+/// buffer.put_slice(b"hello");
+/// let length = buffer.read_u32()?;
+/// assert_eq!(buffer.next(length as usize)?, b"hello");
+/// # Ok(()) }
+/// ```
+#[derive(Default)]
+pub struct LinkBuffer {
+    front: Option<Segment>,
+    /// What follows the front segment; empty if there is none.
+    rest: VecDeque<Segment>,
+    /// Readable bytes (L1).
+    len: usize,
+    /// Where the next small put goes.
+    tail: Option<Tail>,
+    /// What was put since the first open reservation (L3).
+    uncommitted: Option<Box<Uncommitted>>,
+}
+
+impl LinkBuffer {
+    /// An empty buffer. No allocation.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            front: None,
+            rest: VecDeque::new(),
+            len: 0,
+            tail: None,
+            uncommitted: None,
+        }
+    }
+
+    /// How many bytes can be read.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing can be read.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many bytes wait for a commit (Go's `MallocLen`).
+    #[inline]
+    #[must_use]
+    pub fn uncommitted_len(&self) -> usize {
+        self.uncommitted.as_ref().map_or(0, |pending| pending.len())
+    }
+
+    /// The segments that can be read, in order; none is empty.
+    pub fn segments(&self) -> impl Iterator<Item = &Segment> {
+        self.front
+            .iter()
+            .filter(|front| !front.is_empty())
+            .chain(&self.rest)
+    }
+
+    /// Adds a window at the end, without a copy; joined with the last one if it lies right
+    /// behind it. Uncommitted bytes stay behind it.
+    #[inline]
+    pub fn push_segment(&mut self, segment: Segment) {
+        if segment.is_empty() {
+            return;
+        }
+        self.len += segment.len();
+        let segment = match self.last_mut() {
+            Some(last) => match last.join(segment) {
+                Ok(()) => return,
+                Err(segment) => segment,
+            },
+            None => segment,
+        };
+        self.link(segment);
+    }
+
+    /// Adds a non-empty segment whose length is counted already.
+    #[inline]
+    fn link(&mut self, segment: Segment) {
+        match &self.front {
+            Some(front) if !front.is_empty() || !self.rest.is_empty() => {
+                self.rest.push_back(segment);
+            }
+            // Nothing is readable, so nothing that was read is borrowed any more (L2).
+            _ => self.front = Some(segment),
+        }
+    }
+
+    #[inline]
+    fn last_mut(&mut self) -> Option<&mut Segment> {
+        self.rest.back_mut().or(self.front.as_mut())
+    }
+
+    /// Drops the front segment while it is empty (L2).
+    #[inline]
+    fn settle(&mut self) {
+        while let Some(front) = &self.front
+            && front.is_empty()
+        {
+            self.front = self.rest.pop_front();
+        }
+    }
+
+    /// Lets go of everything that was read and of all memory held for what may be put later, so
+    /// that nothing is kept alive but what can be read. No copy.
+    pub fn release(&mut self) {
+        self.settle();
+        if self.uncommitted.is_none() {
+            self.return_tail();
+        }
+        if self.rest.is_empty() {
+            self.rest = VecDeque::new();
+        }
+    }
+
+    /// Moves what can be read into memory of its own size, if it keeps alive more than
+    /// sixteen times that much. For what will stay a while: a remainder that waits for more, or
+    /// output that the peer does not take. Copies once if it copies, and then owns the tail of
+    /// that memory, so that what arrives in drops is appended there.
+    pub fn settle_down(&mut self) {
+        self.settle();
+        let pinned: usize = self.segments().map(Segment::pinned).sum();
+        if self.len == 0 || pinned / 16 <= self.len {
+            return;
+        }
+        let mut own = Tail::with_capacity(self.len);
+        for segment in self.segments() {
+            own.put(segment.as_slice());
+        }
+        self.front = Some(own.window(0..self.len));
+        self.rest = VecDeque::new();
+        self.return_tail();
+        if self.uncommitted.is_none() {
+            self.tail = Some(own);
+        }
+    }
+
+    /// Takes everything that can be read away as a buffer of its own. Uncommitted bytes and the
+    /// tail stay. No copy.
+    #[inline]
+    #[must_use]
+    pub fn take_readable(&mut self) -> Self {
+        Self {
+            front: self.front.take(),
+            rest: std::mem::take(&mut self.rest),
+            len: std::mem::take(&mut self.len),
+            tail: None,
+            uncommitted: None,
+        }
+    }
+
+    /// Puts what `other` can read before what this one can read. No copy; `other` must have
+    /// nothing uncommitted, as has what [`take_readable`](Self::take_readable) took.
+    pub fn prepend(&mut self, mut other: Self) {
+        debug_assert!(other.uncommitted.is_none());
+        if other.is_empty() {
+            return;
+        }
+        let mut later = std::mem::take(&mut self.rest);
+        let first = self.front.take().filter(|front| !front.is_empty());
+        self.len += other.len;
+        self.front = other.front.take();
+        self.rest = std::mem::take(&mut other.rest);
+        self.rest.extend(first);
+        self.rest.append(&mut later);
+    }
+
+    /// Gives the tail back to the thread.
+    #[inline]
+    pub(crate) fn return_tail(&mut self) {
+        if let Some(tail) = self.tail.take() {
+            write_tail::give_back(tail);
+        }
+    }
+}
+
+impl Drop for LinkBuffer {
+    fn drop(&mut self) {
+        self.return_tail();
+    }
+}
+
+impl From<Bytes> for LinkBuffer {
+    /// The same memory, without a copy. One small allocation.
+    fn from(bytes: Bytes) -> Self {
+        let mut buffer = Self::new();
+        buffer.push(bytes);
+        buffer
+    }
+}
+
+impl fmt::Debug for LinkBuffer {
+    /// The shape, never the contents.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LinkBuffer")
+            .field("len", &self.len)
+            .field("uncommitted", &self.uncommitted_len())
+            .field("segments", &self.segments().collect::<Vec<_>>())
+            .finish()
+    }
+}

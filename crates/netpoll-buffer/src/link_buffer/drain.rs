@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! From a [`LinkBuffer`] to the kernel.
+
+use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
+
+use netpoll_sys::transfer;
+
+use super::LinkBuffer;
+use crate::segment::Segment;
+
+impl LinkBuffer {
+    /// Fills `slices` with what can be read, in order, and says how many it filled. No copy.
+    pub fn io_slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut count = 0;
+        for (slot, segment) in slices.iter_mut().zip(self.segments()) {
+            *slot = IoSlice::new(segment.as_slice());
+            count += 1;
+        }
+        count
+    }
+
+    /// Sends what can be read to a socket until there is nothing left or the socket takes no more,
+    /// consumes what was sent, and says how much that was. One `send(2)`, or one `sendmsg(2)` for
+    /// each 64 segments; no copy.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` only if nothing was sent; otherwise what ended the connection, and what was
+    /// sent before is consumed.
+    pub fn drain_to(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+        let before = self.len;
+        while self.len > 0 {
+            self.settle();
+            let sent = match &self.front {
+                Some(only) if self.rest.is_empty() => transfer::send(fd, only.as_slice()),
+                _ => self.send_chain(fd),
+            };
+            match sent {
+                Ok(count) => self.consume_sent(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.len < before => {
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(before - self.len)
+    }
+
+    fn send_chain(&self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); transfer::MAX_SLICES];
+        let count = self.io_slices(&mut slices);
+        transfer::send_vectored(fd, &slices[..count])
+    }
+
+    fn consume_sent(&mut self, count: usize) {
+        let consumed = self.skip(count.min(self.len));
+        debug_assert!(consumed.is_ok(), "the kernel took what it was given");
+        if self.len == 0 {
+            self.settle();
+        }
+    }
+
+    /// Whether anything that can be read lies in a block with room for sixteen times as much.
+    #[must_use]
+    pub fn pins_much(&self) -> bool {
+        self.segments().map(Segment::pinned).sum::<usize>() / 16 > self.len
+    }
+}

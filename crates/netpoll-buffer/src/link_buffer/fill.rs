@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! From the kernel into a [`LinkBuffer`].
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use netpoll_sys::transfer;
+
+use super::LinkBuffer;
+use crate::tail::Tail;
+
+/// A read of at most this many bytes is copied behind the chain's own memory instead of adding a
+/// window to it.
+const DROP: usize = 256;
+
+impl LinkBuffer {
+    /// Receives at most `limit` bytes from a socket to the end of this buffer, into its own tail,
+    /// and says how many; `Ok(0)` is the end of the stream (or a limit of 0). One `recv(2)`, no
+    /// copy. Must not be called while a reservation is open.
+    ///
+    /// # Errors
+    ///
+    /// As [`transfer::receive`]; then nothing is added.
+    pub fn fill_from(&mut self, fd: BorrowedFd<'_>, limit: usize) -> io::Result<usize> {
+        if limit == 0 {
+            return Ok(0);
+        }
+        let mut tail = match self.tail.take() {
+            Some(tail) if tail.room() > 0 => tail,
+            _ => super::write::tail_for(0),
+        };
+        let start = tail.filled();
+        let received = tail.fill_with(limit, |room| transfer::receive(fd, room));
+        if let Ok(count) = received {
+            self.push_segment(tail.window(start..start + count));
+        }
+        self.tail = Some(tail);
+        received
+    }
+
+    /// Appends bytes that have arrived as `window`, at most 256 of them, by copying them behind
+    /// what this buffer owns, if it has memory of its own with room for them. Otherwise gives the
+    /// window back as [`Err`], to be added as it is.
+    ///
+    /// # Errors
+    ///
+    /// The window, if it was not copied.
+    pub fn absorb(&mut self, window: crate::Segment) -> Result<(), crate::Segment> {
+        if window.len() > DROP || self.uncommitted.is_some() || self.is_empty() {
+            return Err(window);
+        }
+        let Some(last) = self.rest.back().or(self.front.as_ref()) else {
+            return Err(window);
+        };
+        match &self.tail {
+            Some(tail) if tail.room() >= window.len() && tail.continues(last) => {
+                self.put_slice(window.as_slice());
+                Ok(())
+            }
+            _ => Err(window),
+        }
+    }
+
+    /// Gives the tail away if it continues this buffer's end and has room: the place where the
+    /// next bytes of this buffer land best.
+    pub fn take_tail(&mut self) -> Option<Tail> {
+        let last = self.rest.back().or(self.front.as_ref())?;
+        match &self.tail {
+            Some(tail) if tail.room() > 0 && tail.continues(last) => self.tail.take(),
+            _ => None,
+        }
+    }
+
+    /// Takes a tail (back) whose `new` last filled bytes belong to the end of this buffer.
+    pub fn accept_tail(&mut self, tail: Tail, new: usize) {
+        let end = tail.filled();
+        self.push_segment(tail.window(end - new.min(end)..end));
+        self.return_tail();
+        self.tail = Some(tail);
+    }
+}

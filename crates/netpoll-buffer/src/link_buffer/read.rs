@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Taking bytes out of a [`LinkBuffer`].
+//!
+//! Everything asked for must be there: a call that wants more than [`LinkBuffer::len`] fails with
+//! [`Short`] and consumes nothing. What is returned as `&[u8]` borrows the buffer, so Go netpoll's
+//! rule "valid until Release" is a lifetime here; what was read is let go by the next call.
+//!
+//! Within one segment nothing is copied. A `peek` or `next` across segments moves what was asked
+//! for into one block, once; asking again for the same bytes copies nothing.
+
+use std::io;
+
+use bytes::Bytes;
+
+use super::LinkBuffer;
+use crate::error::{Short, TooLarge};
+use crate::segment::Segment;
+use crate::tail::Tail;
+
+/// `slice` copies what is below this part of its block: a small slice must not pin a large block.
+const WORTH_PINNING: usize = 16;
+
+impl LinkBuffer {
+    /// The next `n` bytes, which stay. Copies only across segments, and then once.
+    ///
+    /// # Errors
+    ///
+    /// [`Short`] if fewer are there.
+    #[inline]
+    pub fn peek(&mut self, n: usize) -> io::Result<&[u8]> {
+        self.gather(n)?;
+        Ok(self
+            .front
+            .as_ref()
+            .map_or(&[][..], |front| &front.as_slice()[..n]))
+    }
+
+    /// The next `n` bytes, consumed. Copies only across segments, and then once.
+    ///
+    /// # Errors
+    ///
+    /// [`Short`] if fewer are there.
+    #[inline]
+    pub fn next(&mut self, n: usize) -> io::Result<&[u8]> {
+        self.gather(n)?;
+        self.len -= n;
+        Ok(self.front.as_mut().map_or(&[][..], |front| front.take(n)))
+    }
+
+    /// Consumes `n` bytes unseen. No copy.
+    ///
+    /// # Errors
+    ///
+    /// [`Short`] if fewer are there.
+    pub fn skip(&mut self, n: usize) -> io::Result<()> {
+        self.require(n)?;
+        self.advance_by(n);
+        Ok(())
+    }
+
+    /// The bytes up to and including the first `delimiter`, consumed. `max` bounds how many bytes
+    /// that may be, the delimiter included. Copies only across segments.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`] if the first `max` bytes do not have it; [`Short`] if it has not come yet.
+    pub fn until(&mut self, delimiter: u8, max: usize) -> io::Result<&[u8]> {
+        match self.position_of(delimiter, 0, max) {
+            Some(position) => self.next(position + 1),
+            None if self.len >= max => Err(TooLarge::new(max, max.saturating_add(1)).into()),
+            None => Err(Short::new(self.len, self.len + 1).into()),
+        }
+    }
+
+    /// Where the first `delimiter` is, looking from byte `from` on and not past byte `max`.
+    /// Nothing is consumed or copied.
+    #[must_use]
+    pub fn position_of(&self, delimiter: u8, from: usize, max: usize) -> Option<usize> {
+        let mut start = 0;
+        for segment in self.segments() {
+            if start >= max {
+                return None;
+            }
+            let bytes = segment.as_slice();
+            let bytes = &bytes[..bytes.len().min(max - start)];
+            let skipped = from.saturating_sub(start).min(bytes.len());
+            if let Some(at) = memchr::memchr(delimiter, &bytes[skipped..]) {
+                return Some(start + skipped + at);
+            }
+            start += segment.len();
+        }
+        None
+    }
+
+    /// The next `n` bytes, consumed, as memory of their own right: `Send`, and alive as long as it
+    /// likes. Shares memory within one segment (one small allocation); copies across segments, and
+    /// when it would keep alive a block more than sixteen times its size.
+    ///
+    /// # Errors
+    ///
+    /// [`Short`] if fewer are there.
+    pub fn slice(&mut self, n: usize) -> io::Result<Bytes> {
+        self.require(n)?;
+        self.settle();
+        match &mut self.front {
+            Some(front)
+                if front.len() >= n && n.saturating_mul(WORTH_PINNING) >= front.pinned() =>
+            {
+                self.len -= n;
+                Ok(Bytes::from_owner(front.split_to(n)))
+            }
+            _ => self.read_vec(n).map(Bytes::from),
+        }
+    }
+
+    /// The next `n` bytes, consumed, as a buffer. Never copies.
+    ///
+    /// # Errors
+    ///
+    /// [`Short`] if fewer are there.
+    pub fn split_to(&mut self, n: usize) -> io::Result<Self> {
+        self.require(n)?;
+        let mut taken = Self::new();
+        while taken.len < n {
+            let missing = n - taken.len;
+            self.settle();
+            let Some(front) = &mut self.front else { break };
+            let piece = if front.len() > missing {
+                front.split_to(missing)
+            } else {
+                let Some(whole) = self.front.take() else {
+                    break;
+                };
+                self.front = self.rest.pop_front();
+                whole
+            };
+            self.len -= piece.len();
+            taken.push_segment(piece);
+        }
+        Ok(taken)
+    }
+
+    /// Fills `target` with the next bytes, consumed. One copy.
+    ///
+    /// # Errors
+    ///
+    /// [`Short`] if fewer are there than `target` is long.
+    pub fn read_exact(&mut self, target: &mut [u8]) -> io::Result<()> {
+        self.require(target.len())?;
+        self.copy_out(target);
+        Ok(())
+    }
+
+    /// The next `n` bytes, consumed, in a `Vec`. One allocation, one copy.
+    ///
+    /// # Errors
+    ///
+    /// [`Short`] if fewer are there; nothing is allocated from `n` before that is known.
+    pub fn read_vec(&mut self, n: usize) -> io::Result<Vec<u8>> {
+        self.require(n)?;
+        let mut vec = Vec::with_capacity(n);
+        for segment in self.segments() {
+            let missing = n - vec.len();
+            vec.extend_from_slice(&segment.as_slice()[..segment.len().min(missing)]);
+            if vec.len() == n {
+                break;
+            }
+        }
+        self.advance_by(n);
+        Ok(vec)
+    }
+
+    /// The next `n` bytes, consumed, as text. One allocation, one copy.
+    ///
+    /// # Errors
+    ///
+    /// [`Short`] if fewer are there; [`io::ErrorKind::InvalidData`] if they are not UTF-8, and
+    /// then they stay.
+    pub fn read_string(&mut self, n: usize) -> io::Result<String> {
+        let bytes = self.peek(n)?;
+        let text = std::str::from_utf8(bytes)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?
+            .to_owned();
+        self.advance_by(n);
+        Ok(text)
+    }
+
+    /// The next `N` bytes, consumed, as an array.
+    #[inline]
+    pub(crate) fn read_array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        self.require(N)?;
+        self.settle();
+        let mut array = [0; N];
+        match &mut self.front {
+            Some(front) if front.len() >= N => {
+                array.copy_from_slice(front.take(N));
+                self.len -= N;
+            }
+            _ => self.copy_out(&mut array),
+        }
+        Ok(array)
+    }
+
+    #[inline]
+    fn require(&self, n: usize) -> io::Result<()> {
+        if n > self.len {
+            Err(Short::new(self.len, n).into())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Fills `target`, which is no longer than what is there, and consumes it.
+    fn copy_out(&mut self, target: &mut [u8]) {
+        let mut filled = 0;
+        while filled < target.len() {
+            self.settle();
+            let Some(front) = &mut self.front else { break };
+            let count = front.len().min(target.len() - filled);
+            target[filled..filled + count].copy_from_slice(front.take(count));
+            filled += count;
+        }
+        self.len -= filled;
+    }
+
+    /// Consumes `n` bytes, which are there.
+    fn advance_by(&mut self, n: usize) {
+        let mut left = n;
+        while left > 0 {
+            self.settle();
+            let Some(front) = &mut self.front else { break };
+            let count = front.len().min(left);
+            front.skip(count);
+            left -= count;
+        }
+        self.len -= n - left;
+    }
+
+    /// Sees to it that the front segment has the next `n` bytes.
+    #[inline]
+    fn gather(&mut self, n: usize) -> io::Result<()> {
+        self.require(n)?;
+        self.settle();
+        match &self.front {
+            Some(front) if front.len() < n => self.gather_across(n),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Copies the next `n` bytes, which span segments, into one new segment at the front.
+    #[cold]
+    fn gather_across(&mut self, n: usize) {
+        let mut whole = Tail::with_capacity(n);
+        let total = self.len;
+        while whole.filled() < n {
+            self.settle();
+            let Some(front) = &mut self.front else { break };
+            let count = front.len().min(n - whole.filled());
+            whole.put(front.take(count));
+        }
+        self.settle();
+        let gathered: Segment = whole.window(0..n);
+        if let Some(front) = self.front.replace(gathered) {
+            self.rest.push_front(front);
+        }
+        debug_assert_eq!(total, self.segments().map(Segment::len).sum::<usize>());
+    }
+}
+
+/// Fixed-size numbers, consumed.
+macro_rules! numbers {
+    ($($be:ident, $le:ident, $number:ty;)*) => {
+        impl LinkBuffer {
+            $(
+                #[doc = concat!("A big-endian `", stringify!($number), "`, consumed. No copy beside it.")]
+                ///
+                /// # Errors
+                ///
+                /// [`Short`] if fewer bytes are there.
+                #[inline]
+                pub fn $be(&mut self) -> io::Result<$number> {
+                    self.read_array().map(<$number>::from_be_bytes)
+                }
+
+                #[doc = concat!("A little-endian `", stringify!($number), "`, consumed. No copy beside it.")]
+                ///
+                /// # Errors
+                ///
+                /// [`Short`] if fewer bytes are there.
+                #[inline]
+                pub fn $le(&mut self) -> io::Result<$number> {
+                    self.read_array().map(<$number>::from_le_bytes)
+                }
+            )*
+        }
+    };
+}
+
+numbers! {
+    read_u16, read_u16_le, u16;
+    read_u32, read_u32_le, u32;
+    read_u64, read_u64_le, u64;
+}
+
+impl LinkBuffer {
+    /// The next byte, consumed.
+    ///
+    /// # Errors
+    ///
+    /// [`Short`] if there is none.
+    #[inline]
+    pub fn read_u8(&mut self) -> io::Result<u8> {
+        self.read_array::<1>().map(|[byte]| byte)
+    }
+}

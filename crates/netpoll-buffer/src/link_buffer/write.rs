@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Putting bytes into a [`LinkBuffer`].
+//!
+//! What is put is readable at once, except while a reservation is open: from the first
+//! [`LinkBuffer::reserve`] on everything waits for [`LinkBuffer::commit`]. That is how a codec
+//! leaves room for a length, writes the body, and fills the length in:
+//!
+//! ```
+//! use netpoll_buffer::LinkBuffer;
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let mut buffer = LinkBuffer::new();
+//! let length = buffer.reserve(4)?;
+//! buffer.put_str("a body whose length was not known");
+//! let body = buffer.uncommitted_len() - 4;
+//! buffer.get_mut(&length)?.copy_from_slice(&(body as u32).to_be_bytes());
+//! assert_eq!(buffer.len(), 0); // nothing can be read, or sent, yet
+//! buffer.commit_all();
+//! assert_eq!(buffer.read_u32()? as usize, buffer.len());
+//! # Ok(()) }
+//! ```
+
+use std::io;
+
+use bytes::Bytes;
+
+use super::LinkBuffer;
+use super::uncommitted::Uncommitted;
+use crate::error::{OutOfRange, TooLarge};
+use crate::segment::Segment;
+use crate::tail::Tail;
+use crate::write_tail;
+
+/// What is at least this long gets a block of its own size instead of being cut into write blocks.
+const OWN_BLOCK: usize = 32 << 10;
+
+/// The most one reservation may ask for: what one block holds in one piece, far from the 4 GiB
+/// where positions end.
+const LONGEST_RESERVATION: usize = 1 << 30;
+
+/// A range of uncommitted bytes, by [`LinkBuffer::reserve`]: a key without a borrow. It ends with
+/// the commit.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reserved {
+    pub(crate) place: super::uncommitted::Place,
+}
+
+impl LinkBuffer {
+    /// Copies `bytes` to the end: into the thread's write block, or into memory of its own size
+    /// from 32 KiB on.
+    #[inline]
+    pub fn put_slice(&mut self, bytes: &[u8]) {
+        if let Some(tail) = &mut self.tail
+            && tail.room() >= bytes.len()
+        {
+            put_in_tail(&mut self.front, &mut self.rest, tail, bytes);
+            self.len += bytes.len();
+        } else {
+            self.put_elsewhere(bytes);
+        }
+    }
+
+    /// Copies `text` to the end, as [`put_slice`](Self::put_slice).
+    pub fn put_str(&mut self, text: &str) {
+        self.put_slice(text.as_bytes());
+    }
+
+    /// One byte to the end.
+    #[inline]
+    pub fn put_u8(&mut self, byte: u8) {
+        self.put_slice(&[byte]);
+    }
+
+    /// A tail that continues as a put needs it was not there.
+    #[cold]
+    fn put_elsewhere(&mut self, mut bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        if let Some(pending) = &mut self.uncommitted {
+            pending.put(bytes);
+            return;
+        }
+        self.len += bytes.len();
+        loop {
+            let mut tail = match self.tail.take() {
+                Some(tail) if tail.room() > 0 && bytes.len() < OWN_BLOCK => tail,
+                other => {
+                    other.into_iter().for_each(write_tail::give_back);
+                    tail_for(bytes.len())
+                }
+            };
+            let count = bytes.len().min(tail.room());
+            put_in_tail(&mut self.front, &mut self.rest, &mut tail, &bytes[..count]);
+            self.tail = Some(tail);
+            bytes = &bytes[count..];
+            if bytes.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Adds `bytes` to the end as they are, without a copy. One small allocation. Worth it from a
+    /// few KiB on; below that [`put_slice`](Self::put_slice) is cheaper.
+    pub fn push(&mut self, bytes: Bytes) {
+        for segment in Segment::foreign(bytes) {
+            match &mut self.uncommitted {
+                Some(pending) => pending.push(segment),
+                None => self.push_segment(segment),
+            }
+        }
+    }
+
+    /// Adds everything that `other` can read, without a copy. What `other` has uncommitted is
+    /// committed first, as by [`commit_all`](Self::commit_all).
+    pub fn append(&mut self, mut other: Self) {
+        other.commit_all();
+        if let Some(pending) = &mut self.uncommitted {
+            other
+                .drain_segments()
+                .for_each(|segment| pending.push(segment));
+            return;
+        }
+        let tail = other.tail.take();
+        if self.is_empty() {
+            self.front = other.front.take();
+            std::mem::swap(&mut self.rest, &mut other.rest);
+            self.len = std::mem::take(&mut other.len);
+        } else {
+            other
+                .drain_segments()
+                .for_each(|segment| self.push_segment(segment));
+        }
+        // The other's tail continues what is now the end.
+        if let Some(tail) = tail {
+            self.return_tail();
+            self.tail = Some(tail);
+        }
+    }
+
+    /// All readable segments, leaving none.
+    fn drain_segments(&mut self) -> impl Iterator<Item = Segment> {
+        self.len = 0;
+        let front = self.front.take().filter(|front| !front.is_empty());
+        front.into_iter().chain(std::mem::take(&mut self.rest))
+    }
+
+    /// Leaves room for `n` zeroed, contiguous bytes at the end, to be filled in by
+    /// [`get_mut`](Self::get_mut) any time before the commit. From here to the commit nothing more
+    /// becomes readable. Go's `Malloc`.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`] above 1 GiB, which no contiguous piece may have.
+    pub fn reserve(&mut self, n: usize) -> io::Result<Reserved> {
+        if n > LONGEST_RESERVATION {
+            return Err(TooLarge::new(LONGEST_RESERVATION, n).into());
+        }
+        let pending = match &mut self.uncommitted {
+            Some(pending) => pending,
+            none => none.insert(Box::new(Uncommitted::new(self.tail.take()))),
+        };
+        Ok(Reserved {
+            place: pending.reserve(n),
+        })
+    }
+
+    /// The bytes of a reservation that is open.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange`] if it has ended with a commit, or belongs to another buffer.
+    pub fn get_mut(&mut self, reserved: &Reserved) -> io::Result<&mut [u8]> {
+        let uncommitted = self.uncommitted_len();
+        self.uncommitted
+            .as_mut()
+            .and_then(|pending| pending.get_mut(&reserved.place))
+            .ok_or_else(|| OutOfRange::new(uncommitted, reserved.place.len()).into())
+    }
+
+    /// Puts `bytes` in the middle of what is uncommitted: before its `at`-th byte, counted from
+    /// the first. No copy. Go's `WriteDirect`.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange`] if `at` is past the end of what is uncommitted.
+    pub fn insert(&mut self, at: usize, bytes: Bytes) -> io::Result<()> {
+        let uncommitted = self.uncommitted_len();
+        if at > uncommitted {
+            return Err(OutOfRange::new(uncommitted, at).into());
+        }
+        match &mut self.uncommitted {
+            Some(pending) => pending.insert(at, bytes),
+            None => self.push(bytes),
+        }
+        Ok(())
+    }
+
+    /// Makes the first `k` of all uncommitted bytes readable, drops the rest, and ends every
+    /// reservation. No copy. Go's `MallocAck` and `Flush` in one.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange`] if `k` is more than there are; then nothing is changed.
+    pub fn commit(&mut self, k: usize) -> io::Result<()> {
+        let uncommitted = self.uncommitted_len();
+        if k > uncommitted {
+            return Err(OutOfRange::new(uncommitted, k).into());
+        }
+        if let Some(pending) = self.uncommitted.take() {
+            let (segments, tail) = pending.finish(k);
+            segments
+                .into_iter()
+                .for_each(|segment| self.push_segment(segment));
+            self.tail = tail;
+        }
+        Ok(())
+    }
+
+    /// Makes everything uncommitted readable and ends every reservation. No copy.
+    pub fn commit_all(&mut self) {
+        let all = self.uncommitted_len();
+        let committed = self.commit(all);
+        debug_assert!(
+            committed.is_ok(),
+            "all that is uncommitted can be committed"
+        );
+    }
+}
+
+/// A tail for `bytes` more: the thread's, or one of their own size if they are many.
+pub(super) fn tail_for(bytes: usize) -> Tail {
+    if bytes >= OWN_BLOCK {
+        Tail::with_capacity(bytes)
+    } else {
+        write_tail::borrow()
+    }
+}
+
+/// Copies `bytes`, for which there is room, and shows them at the end of the chain.
+#[inline]
+fn put_in_tail(
+    front: &mut Option<Segment>,
+    rest: &mut std::collections::VecDeque<Segment>,
+    tail: &mut Tail,
+    bytes: &[u8],
+) {
+    if bytes.is_empty() {
+        return;
+    }
+    let start = tail.filled();
+    let last = rest.back_mut().or(front.as_mut());
+    if let Some(last) = last
+        && tail.continues(last)
+    {
+        tail.put(bytes);
+        last.grow(bytes.len());
+        return;
+    }
+    tail.put(bytes);
+    let segment = tail.window(start..start + bytes.len());
+    match front {
+        Some(first) if !first.is_empty() || !rest.is_empty() => rest.push_back(segment),
+        _ => *front = Some(segment),
+    }
+}
+
+/// Fixed-size numbers to the end.
+macro_rules! numbers {
+    ($($be:ident, $le:ident, $number:ty;)*) => {
+        impl LinkBuffer {
+            $(
+                #[doc = concat!("A `", stringify!($number), "` to the end, big-endian.")]
+                #[inline]
+                pub fn $be(&mut self, number: $number) {
+                    self.put_slice(&number.to_be_bytes());
+                }
+
+                #[doc = concat!("A `", stringify!($number), "` to the end, little-endian.")]
+                #[inline]
+                pub fn $le(&mut self, number: $number) {
+                    self.put_slice(&number.to_le_bytes());
+                }
+            )*
+        }
+    };
+}
+
+numbers! {
+    put_u16, put_u16_le, u16;
+    put_u32, put_u32_le, u32;
+    put_u64, put_u64_le, u64;
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The right to write behind what is filled of a block.
+//!
+//! A tail is the only way bytes get into a block (B2). It moves by value: whoever holds it may
+//! write, so a poller lends it to the kernel, and a buffer keeps one for what is put into it. What
+//! was written becomes visible by [`Tail::window`], which makes a [`Segment`] of it.
+
+use std::io;
+use std::ops::Range;
+
+use crate::block::Block;
+use crate::pool::Pool;
+use crate::segment::Segment;
+
+/// The one writer of a block (B2): it fills `filled..capacity` and makes windows of `0..filled`.
+#[derive(Debug)]
+pub struct Tail {
+    block: Block,
+    /// No segment of the block reaches past this (B3).
+    filled: usize,
+}
+
+impl Tail {
+    /// A tail over a block of its own with room for at least `capacity` bytes, from the calling
+    /// thread's pool. Allocates when the pool has none.
+    #[must_use]
+    pub fn with_capacity(capacity: usize) -> Self {
+        Pool::of_thread().take(capacity)
+    }
+
+    pub(crate) fn new(block: Block) -> Self {
+        Self { block, filled: 0 }
+    }
+
+    /// How many bytes can still be written.
+    #[inline]
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.block.capacity() - self.filled
+    }
+
+    /// How many bytes have been written since the block was last empty.
+    #[inline]
+    #[must_use]
+    pub fn filled(&self) -> usize {
+        self.filled
+    }
+
+    /// The size of the whole block.
+    #[inline]
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.block.capacity()
+    }
+
+    /// Starts again at the front of the block if no segment of it is left, and says whether it
+    /// did (B4).
+    #[inline]
+    pub fn rewind(&mut self) -> bool {
+        let alone = self.block.is_sole_owner();
+        if alone {
+            self.filled = 0;
+        }
+        alone
+    }
+
+    /// Everything that can still be written. The contents are what an earlier user left there.
+    #[inline]
+    pub(crate) fn room_mut(&mut self) -> &mut [u8] {
+        let filled = self.filled;
+        // SAFETY: B2: this is the block's one tail; B3: no segment reaches past `filled`.
+        unsafe { self.block.room(filled) }
+    }
+
+    /// Lets `fill` write to the room, at most `limit` bytes of it, and counts as filled what it
+    /// says it wrote. No copy. This one function serves a read from a socket and a simulated
+    /// kernel alike.
+    ///
+    /// # Errors
+    ///
+    /// What `fill` returns; then nothing counts as filled.
+    ///
+    /// # Panics
+    ///
+    /// If `fill` claims more than it was given: that would show stale bytes.
+    #[inline]
+    pub fn fill_with(
+        &mut self,
+        limit: usize,
+        fill: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let room = self.room_mut();
+        let offered = room.len().min(limit);
+        #[cfg(debug_assertions)]
+        room[..offered].fill(POISON);
+        let count = fill(&mut room[..offered])?;
+        assert!(
+            count <= offered,
+            "a fill of {count} bytes was claimed where {offered} were offered"
+        );
+        self.filled += count;
+        Ok(count)
+    }
+
+    /// Copies as much of `bytes` as there is room for, and says how much.
+    #[inline]
+    pub fn put(&mut self, bytes: &[u8]) -> usize {
+        let room = self.room_mut();
+        let count = bytes.len().min(room.len());
+        room[..count].copy_from_slice(&bytes[..count]);
+        self.filled += count;
+        count
+    }
+
+    /// Counts the next `count` bytes of the room as filled, whatever they hold. At most the room.
+    pub(crate) fn advance(&mut self, count: usize) {
+        self.filled += count.min(self.room());
+    }
+
+    /// A segment of bytes that have been filled, at most to there. No copy; one more owner.
+    #[inline]
+    #[must_use]
+    pub fn window(&self, range: Range<usize>) -> Segment {
+        Segment::new(self.block.clone(), range.start..range.end.min(self.filled))
+    }
+
+    /// Whether `segment` ends where this tail would write next, so that it can simply grow.
+    #[inline]
+    pub(crate) fn continues(&self, segment: &Segment) -> bool {
+        segment.ends_at(&self.block, self.filled)
+    }
+}
+
+/// What unread room looks like in debug builds: a fill that claims too much shows it.
+#[cfg(debug_assertions)]
+const POISON: u8 = 0xDB;

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The write block of a thread: where the next small bytes that anybody on this thread puts into a
+//! buffer land.
+//!
+//! A buffer borrows the thread's tail with its first put and returns it when its contents move on.
+//! Once those are sent the block has no other owner, and the next borrower starts at its front:
+//! thousands of connections write through one hot block. The price is that a byte left unsent pins
+//! the block, which is why output that stays is copied out.
+
+use std::cell::Cell;
+
+use crate::tail::Tail;
+
+/// The size of a write block.
+pub(crate) const WRITE_BLOCK: usize = 64 << 10;
+
+/// Below this much room a block with segments out is left to them, and another is taken.
+const WORTH_SHARING: usize = 4 << 10;
+
+thread_local! {
+    static TAIL: Cell<Option<Tail>> = const { Cell::new(None) };
+}
+
+/// The thread's write tail, or another one; it has room for at least a few KiB.
+pub(crate) fn borrow() -> Tail {
+    let own = TAIL.try_with(Cell::take).ok().flatten();
+    if let Some(mut tail) = own
+        && (tail.rewind() || tail.room() >= WORTH_SHARING)
+    {
+        return tail;
+    }
+    Tail::with_capacity(WRITE_BLOCK)
+}
+
+/// Gives a tail back to the thread it is on now. A block of another size than a write block's goes
+/// home instead, and so does the fuller of two.
+pub(crate) fn give_back(tail: Tail) {
+    if tail.capacity() < WRITE_BLOCK || tail.capacity() > 2 * WRITE_BLOCK {
+        return;
+    }
+    // A thread that is being torn down keeps nothing: the tail is dropped.
+    let _torn_down = TAIL.try_with(|slot| {
+        let kept = match slot.take() {
+            Some(other) if other.room() > tail.room() => other,
+            _ => tail,
+        };
+        slot.set(Some(kept));
+    });
+}
