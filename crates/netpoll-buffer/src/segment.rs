@@ -18,7 +18,7 @@ pub struct Segment {
 }
 
 /// The longest segment.
-const LONGEST: usize = u32::MAX as usize;
+pub(crate) const LONGEST: usize = u32::MAX as usize;
 
 impl Segment {
     /// A window of what is filled (the tail sees to it: B3). An inverted range is empty.
