@@ -213,6 +213,18 @@ impl LinkBuffer {
         self.rest.append(&mut later);
     }
 
+    /// Keeps `tail` for the next put in place of the one there was, or gives it to the thread if
+    /// puts go elsewhere (L3).
+    #[inline]
+    pub(crate) fn keep_tail(&mut self, tail: Tail) {
+        self.return_tail();
+        if self.uncommitted.is_none() {
+            self.tail = Some(tail);
+        } else {
+            write_tail::give_back(tail);
+        }
+    }
+
     /// Gives the tail back to the thread.
     #[inline]
     pub(crate) fn return_tail(&mut self) {

@@ -16,7 +16,7 @@ const DROP: usize = 256;
 impl LinkBuffer {
     /// Receives at most `limit` bytes from a socket to the end of this buffer, into its own tail,
     /// and says how many; `Ok(0)` is the end of the stream (or a limit of 0). One `recv(2)`, no
-    /// copy. Must not be called while a reservation is open.
+    /// copy. What is uncommitted stays behind it.
     ///
     /// # Errors
     ///
@@ -34,7 +34,7 @@ impl LinkBuffer {
         if let Ok(count) = received {
             self.push_segment(tail.window(start..start + count));
         }
-        self.tail = Some(tail);
+        self.keep_tail(tail);
         received
     }
 
@@ -71,11 +71,11 @@ impl LinkBuffer {
         }
     }
 
-    /// Takes a tail (back) whose `new` last filled bytes belong to the end of this buffer.
+    /// Takes a tail (back) whose `new` last filled bytes belong to the end of this buffer. What is
+    /// uncommitted stays behind them.
     pub fn accept_tail(&mut self, tail: Tail, new: usize) {
         let end = tail.filled();
         self.push_segment(tail.window(end - new.min(end)..end));
-        self.return_tail();
-        self.tail = Some(tail);
+        self.keep_tail(tail);
     }
 }
