@@ -167,8 +167,7 @@ impl LinkBuffer {
     /// that memory, so that what arrives in drops is appended there.
     pub fn settle_down(&mut self) {
         self.settle();
-        let pinned: usize = self.segments().map(Segment::pinned).sum();
-        if self.len == 0 || pinned / 16 <= self.len {
+        if !self.pins_much() {
             return;
         }
         let mut own = Tail::with_capacity(self.len);
@@ -177,10 +176,32 @@ impl LinkBuffer {
         }
         self.front = Some(own.window(0..self.len));
         self.rest = VecDeque::new();
-        self.return_tail();
-        if self.uncommitted.is_none() {
-            self.tail = Some(own);
+        self.keep_tail(own);
+    }
+
+    /// Whether what can be read keeps alive more than sixteen times as much memory.
+    #[must_use]
+    pub fn pins_much(&self) -> bool {
+        self.pinned() / 16 > self.len
+    }
+
+    /// How much memory what can be read keeps alive. A block of several segments counts once if
+    /// they follow each other, or have one of another block between them as puts and pushes in
+    /// turn make it.
+    fn pinned(&self) -> usize {
+        let mut pinned = 0;
+        let mut seen: [Option<&Segment>; 2] = [None, None];
+        for segment in self.segments() {
+            if !seen
+                .iter()
+                .flatten()
+                .any(|&other| other.shares_with(segment))
+            {
+                pinned += segment.pinned();
+            }
+            seen = [seen[1], Some(segment)];
         }
+        pinned
     }
 
     /// Takes everything that can be read away as a buffer of its own. Uncommitted bytes and the

@@ -93,6 +93,12 @@ impl Segment {
         self.block.capacity()
     }
 
+    /// Whether both are windows of the same block.
+    #[inline]
+    pub(crate) fn shares_with(&self, other: &Self) -> bool {
+        self.block.is(&other.block)
+    }
+
     /// Whether this ends at `end` of `block`.
     #[inline]
     pub(crate) fn ends_at(&self, block: &Block, end: usize) -> bool {
