@@ -23,6 +23,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use crate::pool::SMALLEST;
 use crate::segment::Segment;
 use crate::tail::Tail;
 use crate::write_tail;
@@ -161,10 +162,10 @@ impl LinkBuffer {
         }
     }
 
-    /// Moves what can be read into memory of its own size, if it keeps alive more than
-    /// sixteen times that much. For what will stay a while: a remainder that waits for more, or
-    /// output that the peer does not take. Copies once if it copies, and then owns the tail of
-    /// that memory, so that what arrives in drops is appended there.
+    /// Moves what can be read into memory of its own size, if it [pins much](Self::pins_much). For
+    /// what will stay a while: a remainder that waits for more, or output that the peer does not
+    /// take. Copies once if it copies, and then owns the tail of that memory, so that what arrives
+    /// in drops is appended there.
     pub fn settle_down(&mut self) {
         self.settle();
         if !self.pins_much() {
@@ -179,10 +180,12 @@ impl LinkBuffer {
         self.keep_tail(own);
     }
 
-    /// Whether what can be read keeps alive more than sixteen times as much memory.
+    /// Whether what can be read keeps alive more than sixteen times as much memory, and more than
+    /// the smallest block, below which nothing can be had.
     #[must_use]
     pub fn pins_much(&self) -> bool {
-        self.pinned() / 16 > self.len
+        let pinned = self.pinned();
+        pinned > SMALLEST && pinned / 16 > self.len
     }
 
     /// How much memory what can be read keeps alive. A block of several segments counts once if
