@@ -102,6 +102,19 @@ fn a_remainder_of_a_sixteenth_of_its_block_stays_and_one_byte_less_moves() {
 }
 
 #[test]
+fn what_has_settled_down_does_not_move_again() {
+    for left in [1, 2, 15, 16, 17, 255, 256, 257, 1000, 4000] {
+        let mut buffer = put(&pattern(BLOCK));
+        buffer.skip(BLOCK - left).unwrap();
+        buffer.settle_down();
+        let settled = places(&buffer);
+        assert!(!buffer.pins_much(), "{left}");
+        buffer.settle_down();
+        assert_eq!(places(&buffer), settled, "{left}");
+    }
+}
+
+#[test]
 fn settling_down_makes_one_piece_of_many_in_which_drops_are_appended() {
     let mut buffer = LinkBuffer::new();
     let mut kept = Vec::new();
