@@ -36,6 +36,19 @@ fn a_thousand_buffers_with_little_in_them_share_one_block() {
 }
 
 #[test]
+fn a_write_block_goes_on_to_the_next_buffer_when_one_is_dropped() {
+    in_own_pool(|pool| {
+        let kept: Vec<LinkBuffer> = (0..1000u32)
+            .map(|n| put(&n.to_be_bytes()).take_readable())
+            .collect();
+        assert_eq!(pool.stats().peak, BLOCK);
+        for (mut buffer, n) in kept.into_iter().zip(0..) {
+            assert_eq!(buffer.read_u32().unwrap(), n);
+        }
+    });
+}
+
+#[test]
 fn a_write_block_starts_at_its_front_when_nobody_needs_it_any_more() {
     in_own_pool(|pool| {
         let first = places(&put(b"abc"))[0];

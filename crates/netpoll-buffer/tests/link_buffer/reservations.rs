@@ -56,7 +56,9 @@ fn a_reservation_of_every_size_is_in_one_piece_and_zeroed() {
 fn a_reservation_over_used_memory_is_zeroed() {
     for size in [1, 300, 40_000, BLOCK] {
         in_own_pool(|pool| {
-            drop(pool.take(size.max(40_000)));
+            let mut used = pool.take(size.max(40_000));
+            used.put(&[0xAA; BLOCK]);
+            drop(used);
             assert_ne!(pool.stats().cached, 0, "there is used memory to take");
             let mut buffer = LinkBuffer::new();
             let hole = buffer.reserve(size).unwrap();

@@ -36,6 +36,14 @@ fn many_small_puts_are_one_large_one() {
 }
 
 #[test]
+fn a_large_put_that_does_not_fit_is_not_cut() {
+    let mut buffer = put(&pattern(40_000));
+    buffer.put_slice(&pattern(40_000));
+    let lengths: Vec<usize> = places(&buffer).iter().map(|place| place.1).collect();
+    assert_eq!(lengths, [40_000, 40_000]);
+}
+
+#[test]
 fn adjacent_puts_are_one_slice_for_the_kernel() {
     let mut buffer = LinkBuffer::new();
     for n in 0..1000 {
