@@ -17,6 +17,8 @@ pub(crate) struct Memory {
     pub(crate) output: Vec<u8>,
     /// Buffers nobody uses, the last used one last.
     spares: Vec<Vec<u8>>,
+    /// Their bytes.
+    kept: usize,
 }
 
 impl Memory {
@@ -25,19 +27,15 @@ impl Memory {
             scratch: vec![0; SCRATCH],
             output: Vec::with_capacity(SCRATCH),
             spares: Vec::new(),
+            kept: 0,
         }
     }
 
     /// A buffer of exactly `size` bytes, with any content. A fresh one is zeroed by the kernel as
     /// it is touched.
     pub(crate) fn take(&mut self, size: usize) -> Vec<u8> {
-        match self
-            .spares
-            .iter()
-            .rposition(|spare| spare.capacity() >= size)
-        {
-            Some(index) => {
-                let mut spare = self.spares.swap_remove(index);
+        match self.spare(size) {
+            Some(mut spare) => {
                 spare.resize(size, 0);
                 spare
             }
@@ -45,18 +43,31 @@ impl Memory {
         }
     }
 
-    /// Takes a buffer back, or frees it if there are enough.
+    /// Takes a buffer back, or frees it if enough are kept.
     pub(crate) fn give_back(&mut self, buffer: Vec<u8>) {
-        if self.spares.len() < SPARES && buffer.capacity() > 0 {
+        if buffer.capacity() > 0 && self.kept + buffer.capacity() <= MOST_KEPT {
+            self.kept += buffer.capacity();
             self.spares.push(buffer);
         }
     }
 
     /// The answers of this wake in a buffer of their own, because they have to wait.
     pub(crate) fn take_output(&mut self) -> Vec<u8> {
-        let mut empty = self.take(0);
-        empty.clear();
-        mem::replace(&mut self.output, empty)
+        // The next answers are likely to be as long, and should not have to grow again.
+        let size = self.output.len();
+        let next = self.spare(size).unwrap_or_else(|| Vec::with_capacity(size));
+        mem::replace(&mut self.output, next)
+    }
+
+    /// The last used of the spares with room for `size` bytes.
+    fn spare(&mut self, size: usize) -> Option<Vec<u8>> {
+        let index = self
+            .spares
+            .iter()
+            .rposition(|spare| spare.capacity() >= size)?;
+        let spare = self.spares.remove(index);
+        self.kept -= spare.capacity();
+        Some(spare)
     }
 }
 
@@ -64,8 +75,8 @@ impl Memory {
 /// second-level cache.
 pub(crate) const SCRATCH: usize = 256 << 10;
 
-/// At 4 MiB each this is the most that is kept: 64 MiB.
-const SPARES: usize = 16;
+/// Enough for a few dozen connections with frames of a megabyte to find every buffer warm.
+const MOST_KEPT: usize = 64 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -82,12 +93,20 @@ mod tests {
     }
 
     #[test]
-    fn no_more_buffers_are_kept_than_the_bound_says() {
+    fn no_more_is_kept_than_the_bound_says() {
         let mut memory = Memory::new();
-        let taken: Vec<_> = (0..2 * SPARES).map(|_| memory.take(10)).collect();
+        let taken: Vec<_> = (0..20).map(|_| memory.take(4 << 20)).collect();
         for buffer in taken {
             memory.give_back(buffer);
         }
-        assert_eq!(memory.spares.len(), SPARES);
+        assert_eq!(memory.spares.len(), 16);
+    }
+
+    #[test]
+    fn answers_that_have_to_wait_leave_room_for_as_many() {
+        let mut memory = Memory::new();
+        memory.output.resize(3 << 20, 7);
+        assert_eq!(memory.take_output().len(), 3 << 20);
+        assert!(memory.output.capacity() >= 3 << 20);
     }
 }
