@@ -38,9 +38,9 @@ mod schedule;
 mod session;
 mod worker;
 
-pub(crate) use plan::{Plan, Pressure};
-pub(crate) use report::{Report, latency, percentile, thousands};
-pub(crate) use session::{Moment, Outcome, run as drive};
+pub(crate) use plan::{Plan, Pressure, Threads};
+pub(crate) use report::{Report, latency, thousands};
+pub(crate) use session::{Outcome, run as drive};
 
 use crate::arguments::LoadArgs;
 use crate::failure::Failure;

@@ -41,6 +41,24 @@ pub(crate) struct Outcome {
     pub(crate) server: Option<ServerTime>,
 }
 
+impl Outcome {
+    /// Adds what another run of the same plan brought, as if the two were one run.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.errors += other.errors;
+        self.cause = self.cause.take().or(other.cause);
+        self.seconds += other.seconds;
+        self.latency += other.latency;
+        self.server = match (self.server, other.server) {
+            (Some(one), Some(two)) => Some(ServerTime {
+                used: one.used + two.used,
+                passed: one.passed + two.passed,
+            }),
+            _ => None,
+        };
+    }
+}
+
 /// The processor time of a server over an interval.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ServerTime {
