@@ -14,20 +14,20 @@ use std::time::{Duration, Instant};
 use netpoll::{BoxError, Builder, CloseReason, Connection, EventLoop, Listener, LoopHandle};
 
 /// How long anything may take before the test fails instead of hanging.
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// A loop that runs in a thread of its own until it is dropped.
-pub struct Server {
-    pub addr: SocketAddr,
-    pub handle: LoopHandle,
+pub(crate) struct Server {
+    pub(crate) addr: SocketAddr,
+    pub(crate) handle: LoopHandle,
     /// The reasons for which connections ended, in order.
-    pub endings: Receiver<CloseReason>,
+    pub(crate) endings: Receiver<CloseReason>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
     /// Serves what `builder` describes on a free port of loopback.
-    pub fn start(builder: Builder) -> Self {
+    pub(crate) fn start(builder: Builder) -> Self {
         let listener = Listener::bind("127.0.0.1:0").expect("a free port");
         let addr = listener
             .local_addr()
@@ -60,24 +60,24 @@ impl Server {
     }
 
     /// Serves the rpc wire with one poller.
-    pub fn rpc() -> Self {
+    pub(crate) fn rpc() -> Self {
         Self::start(EventLoop::builder().pollers(1).on_request(rpc))
     }
 
     /// A peer that is connected.
-    pub fn connect(&self) -> Peer {
+    pub(crate) fn connect(&self) -> Peer {
         Peer::connect(self.addr)
     }
 
     /// The reason the next connection ended for.
-    pub fn ending(&self) -> CloseReason {
+    pub(crate) fn ending(&self) -> CloseReason {
         self.endings
             .recv_timeout(LIMIT)
             .expect("a connection that ends")
     }
 
     /// Shuts down, and says how many connections were cut.
-    pub fn shut_down(mut self, within: Duration) -> usize {
+    pub(crate) fn shut_down(mut self, within: Duration) -> usize {
         let cut = self.handle.shutdown(within).wait();
         self.join();
         cut
@@ -100,7 +100,7 @@ impl Drop for Server {
 }
 
 /// The rpc wire: a length, so many bytes, and the same back.
-pub async fn rpc(conn: &mut Connection) -> Result<(), BoxError> {
+pub(crate) async fn rpc(conn: &mut Connection) -> Result<(), BoxError> {
     let (mut reader, mut writer) = conn.split();
     let len = reader.read_u32().await?;
     let body = reader.next(len as usize).await?;
@@ -110,7 +110,7 @@ pub async fn rpc(conn: &mut Connection) -> Result<(), BoxError> {
 }
 
 /// A frame of the rpc wire.
-pub fn frame(body: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(body: &[u8]) -> Vec<u8> {
     let mut frame = u32::try_from(body.len())
         .expect("a short body")
         .to_be_bytes()
@@ -120,19 +120,19 @@ pub fn frame(body: &[u8]) -> Vec<u8> {
 }
 
 /// `length` bytes that differ from each other and by `seed`.
-pub fn bytes(length: usize, seed: u8) -> Vec<u8> {
+pub(crate) fn bytes(length: usize, seed: u8) -> Vec<u8> {
     (0..length)
         .map(|index| (index as u8).wrapping_mul(31).wrapping_add(seed))
         .collect()
 }
 
 /// A blocking client that is not netpoll.
-pub struct Peer {
-    pub stream: TcpStream,
+pub(crate) struct Peer {
+    pub(crate) stream: TcpStream,
 }
 
 impl Peer {
-    pub fn connect(addr: SocketAddr) -> Self {
+    pub(crate) fn connect(addr: SocketAddr) -> Self {
         let stream = TcpStream::connect(addr).expect("a server that accepts");
         stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
         stream.set_write_timeout(Some(LIMIT)).expect("a timeout");
@@ -140,12 +140,12 @@ impl Peer {
         Self { stream }
     }
 
-    pub fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("a server that reads");
     }
 
     /// Exactly `n` bytes.
-    pub fn receive(&mut self, n: usize) -> Vec<u8> {
+    pub(crate) fn receive(&mut self, n: usize) -> Vec<u8> {
         let mut received = vec![0; n];
         self.stream
             .read_exact(&mut received)
@@ -154,14 +154,14 @@ impl Peer {
     }
 
     /// Everything up to the end of the stream.
-    pub fn receive_all(&mut self) -> std::io::Result<Vec<u8>> {
+    pub(crate) fn receive_all(&mut self) -> std::io::Result<Vec<u8>> {
         let mut received = Vec::new();
         self.stream.read_to_end(&mut received)?;
         Ok(received)
     }
 
     /// Sends a frame, and checks that the same comes back.
-    pub fn call(&mut self, body: &[u8]) {
+    pub(crate) fn call(&mut self, body: &[u8]) {
         let frame = frame(body);
         self.send(&frame);
         assert!(
@@ -171,14 +171,14 @@ impl Peer {
     }
 
     /// Ends this side's stream.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.stream
             .shutdown(std::net::Shutdown::Write)
             .expect("an open stream");
     }
 
     /// Closes with a reset.
-    pub fn reset(self) {
+    pub(crate) fn reset(self) {
         let socket = socket2::SockRef::from(&self.stream);
         socket
             .set_linger(Some(Duration::ZERO))
@@ -187,7 +187,7 @@ impl Peer {
 }
 
 /// Waits until `condition` holds.
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + LIMIT;
     while !condition() {
         assert!(Instant::now() < deadline, "{what} did not come about");
@@ -196,7 +196,7 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// Runs a future on this thread, no executor around.
-pub fn block_on<F: Future>(future: F) -> F::Output {
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let deadline = Instant::now() + LIMIT;

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a demo drives its servers through, how long, and what it gathers on the way.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use crate::duration;
+use crate::load::{Outcome, Report};
+
+/// One way to use a server.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Scenario {
+    /// A word or two.
+    pub(crate) name: &'static str,
+    /// Whom it stands for, for a reader who has never seen the code.
+    #[serde(skip)]
+    pub(crate) meaning: &'static str,
+    pub(crate) connections: usize,
+    /// Payload bytes of a request and of its answer.
+    pub(crate) size: usize,
+    /// Requests in flight on each connection.
+    pub(crate) depth: usize,
+}
+
+/// The scenarios of a demo, in the order they are shown.
+pub(crate) const SCENARIOS: [Scenario; 4] = [
+    Scenario {
+        name: "ping-pong",
+        meaning: "Each client waits for an answer before it asks again.",
+        connections: 100,
+        size: 1024,
+        depth: 1,
+    },
+    Scenario {
+        name: "pipelined",
+        meaning: "Each client keeps 16 requests in flight on its connection.",
+        connections: 100,
+        size: 1024,
+        depth: 16,
+    },
+    Scenario {
+        name: "small",
+        meaning: "Short messages, 64 in flight on each connection: the cost of a request itself.",
+        connections: 100,
+        size: 128,
+        depth: 64,
+    },
+    Scenario {
+        name: "large",
+        meaning: "Messages of 64 KiB: the cost of moving bytes.",
+        connections: 10,
+        size: 64 << 10,
+        depth: 1,
+    },
+];
+
+impl Scenario {
+    /// What is sent, in a few words: `1 KiB x 100 connections x 16`.
+    pub(crate) fn shape(&self) -> String {
+        let size = if self.size >= 1024 {
+            format!("{} KiB", self.size / 1024)
+        } else {
+            format!("{} B", self.size)
+        };
+        format!("{size} x {} connections x {}", self.connections, self.depth)
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.shape())
+    }
+}
+
+/// The two servers of a demo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The framework.
+    Netpoll,
+    /// `netpoll serve reference`.
+    BareLoop,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Netpoll => "netpoll",
+            Self::BareLoop => "bare loop",
+        })
+    }
+}
+
+/// What one scenario brought on both sides.
+#[derive(Debug, Serialize)]
+pub(crate) struct Measured {
+    #[serde(flatten)]
+    pub(crate) scenario: Scenario,
+    pub(crate) netpoll: Total,
+    pub(crate) bare_loop: Total,
+}
+
+/// All rounds of one side.
+#[derive(Debug, Default)]
+pub(crate) struct Total {
+    outcome: Option<Outcome>,
+}
+
+impl Measured {
+    pub(crate) fn new(scenario: &Scenario) -> Self {
+        Self {
+            scenario: *scenario,
+            netpoll: Total::default(),
+            bare_loop: Total::default(),
+        }
+    }
+
+    /// Adds a round.
+    pub(crate) fn add(&mut self, side: Side, outcome: Outcome) {
+        let total = match side {
+            Side::Netpoll => &mut self.netpoll,
+            Side::BareLoop => &mut self.bare_loop,
+        };
+        match &mut total.outcome {
+            Some(sum) => sum.absorb(outcome),
+            none => *none = Some(outcome),
+        }
+    }
+
+    /// Both sides, the framework first.
+    pub(crate) fn sides(&self) -> [(Side, &Total); 2] {
+        [
+            (Side::Netpoll, &self.netpoll),
+            (Side::BareLoop, &self.bare_loop),
+        ]
+    }
+
+    /// The throughput of the framework as a share of the bare loop's.
+    pub(crate) fn share_of_limit(&self) -> f64 {
+        let [ours, limit] = self.sides().map(|(_, total)| {
+            let report = total.report();
+            report.map_or(0.0, |report| report.requests_per_second)
+        });
+        if limit > 0.0 { ours / limit } else { 0.0 }
+    }
+}
+
+impl Total {
+    /// The figures of all rounds together; none before the first round.
+    pub(crate) fn report(&self) -> Option<Report> {
+        self.outcome.as_ref().map(Report::of)
+    }
+
+    /// What all rounds brought together; none before the first round.
+    pub(crate) fn outcome(&self) -> Option<&Outcome> {
+        self.outcome.as_ref()
+    }
+}
+
+impl Serialize for Total {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.report().serialize(serializer)
+    }
+}
+
+/// How much a demo measures.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effort {
+    /// Turns of each server in each scenario.
+    pub(crate) rounds: usize,
+    /// Time before measuring in each turn.
+    pub(crate) warm_up: Duration,
+    /// Time of measuring in each turn.
+    pub(crate) interval: Duration,
+    /// Connections to leave idle.
+    pub(crate) idle_connections: usize,
+}
+
+impl Effort {
+    /// Three quarters of a minute.
+    pub(crate) const FULL: Self = Self {
+        rounds: 3,
+        warm_up: Duration::from_millis(300),
+        interval: Duration::from_millis(1500),
+        idle_connections: 8_000,
+    };
+
+    /// Well below ten seconds.
+    pub(crate) const QUICK: Self = Self {
+        rounds: 2,
+        warm_up: Duration::from_millis(100),
+        interval: Duration::from_millis(300),
+        idle_connections: 1_000,
+    };
+
+    /// How long one turn takes.
+    pub(crate) fn turn(&self) -> Duration {
+        self.warm_up + self.interval
+    }
+
+    /// Turns of both servers in so many scenarios.
+    pub(crate) fn turns(&self, scenarios: usize) -> u32 {
+        u32::try_from(2 * self.rounds * scenarios).unwrap_or(u32::MAX)
+    }
+
+    /// How long everything takes, more or less.
+    pub(crate) fn in_all(&self, scenarios: usize) -> Duration {
+        self.turn() * self.turns(scenarios) + Duration::from_secs(2)
+    }
+}
+
+impl fmt::Display for Effort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (interval, warm_up) = (self.interval, self.warm_up);
+        write!(
+            f,
+            "{} rounds of {}",
+            self.rounds,
+            duration::display(interval)
+        )?;
+        write!(
+            f,
+            ", each after a warm-up of {}",
+            duration::display(warm_up)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quick_demo_leaves_time_for_everything_else_in_its_ten_seconds() {
+        assert!(Effort::QUICK.in_all(SCENARIOS.len()) < Duration::from_millis(8500));
+    }
+
+    #[test]
+    fn a_full_demo_takes_about_three_quarters_of_a_minute() {
+        let seconds = Effort::FULL.in_all(SCENARIOS.len()).as_secs();
+        assert!((40..=60).contains(&seconds), "{seconds}");
+    }
+
+    #[test]
+    fn a_scenario_says_what_it_sends() {
+        assert_eq!(
+            SCENARIOS[1].to_string(),
+            "pipelined: 1 KiB x 100 connections x 16"
+        );
+    }
+}
