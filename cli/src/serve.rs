@@ -85,7 +85,7 @@ fn serve_netpoll(addr: SocketAddr, builder: Builder, arguments: &ServeArgs) -> R
         .name(String::from("signals"))
         .spawn(move || {
             // Whatever ends this wait, the server is not to run without anybody listening.
-            stop.read(&mut [0]).ok();
+            stop.read_exact(&mut [0]).ok();
             drop(handle.shutdown(DRAIN));
         })
         .map_err(|error| Failure::while_trying("start a thread", &error))?;
