@@ -16,11 +16,15 @@
 //! poller reading and sending, meets it only in the [`link::Link`], under locks that are held to
 //! append or to take a chain.
 //!
-//! * [`state`] is the life of a connection, [`session`] drives it, [`teardown`] ends it;
+//! * [`state`] is the life of a connection, [`session`] drives it, [`teardown`] ends it, [`flow`]
+//!   bounds it;
 //! * [`inbox`] and [`outbox`] are where bytes wait, [`reader`] and [`writer`] how user code sees
 //!   them;
-//! * [`handler`] says how user code is called, and [`service`] makes sessions of newcomers.
+//! * [`handler`] is user code as futures, [`calling`] polls them, and [`service`] makes sessions of
+//!   newcomers.
 
+pub(crate) mod calling;
+pub(crate) mod flow;
 pub(crate) mod handler;
 pub(crate) mod inbox;
 pub(crate) mod link;

@@ -22,6 +22,7 @@ pub(crate) mod token;
 
 mod driver;
 mod read_block;
+mod reading;
 mod registry;
 mod timers;
 
@@ -39,15 +40,9 @@ use driver::Driver;
 use mailbox::{Letter, Mailbox, MaySleep};
 use read_block::ReadBlock;
 use registry::Registry;
-use source::{Ask, Birth, End, Landed, Next, Place, Room, Shared, Source, Turn};
+use source::{Ask, Birth, End, Next, Place, Shared, Source, Turn};
 use timers::Timers;
 use token::{Kind, Token};
-
-/// The most reads for one source in one turn, so that none starves the others.
-const READS: usize = 16;
-
-/// The most bytes read for one source in one turn.
-const BYTES: usize = 256 << 10;
 
 /// One poller, on its thread.
 struct Poller {
@@ -219,61 +214,6 @@ impl Poller {
             source.ready(readiness, &mut self.turn)
         };
         self.conclude(token, source, next);
-    }
-
-    /// Reads into what room the source gives, and tells it what landed.
-    fn read_for(&mut self, source: &mut dyn Source, readiness: Readiness) -> Next {
-        let (mut reads, mut bytes) = (0, 0);
-        loop {
-            let received = match source.room() {
-                Room::Closed => return source.ready(readiness, &mut self.turn),
-                Room::Shared => {
-                    let driver = &self.driver;
-                    let fd = source.fd();
-                    let received = self.read_block.fill_with(|room| driver.receive(fd, room));
-                    received.map(|(window, room)| (window.len(), room, Landed::Shared(window)))
-                }
-                Room::Own(mut tail) => {
-                    let room = tail.room();
-                    let received = self.driver.receive_behind(source.fd(), &mut tail, room);
-                    match received {
-                        Ok(count) => Ok((count, room, Landed::Own(tail, count))),
-                        Err(error) => {
-                            // The room goes back whatever came of it.
-                            source.landed(Landed::Own(tail, 0), &mut self.turn);
-                            Err(error)
-                        }
-                    }
-                }
-            };
-            let next = match received {
-                Ok((0, _, landed)) => {
-                    if let Landed::Own(..) = landed {
-                        source.landed(landed, &mut self.turn);
-                    }
-                    return source.ended(End::Fin, &mut self.turn);
-                }
-                Ok((count, room, landed)) => {
-                    bytes += count;
-                    reads += 1;
-                    let next = source.landed(landed, &mut self.turn);
-                    // A short read has emptied the socket: another would only say so. After a
-                    // hang-up there is an end to be read.
-                    if count < room && !readiness.is_hang_up() {
-                        return next;
-                    }
-                    next
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return source.ready(Readiness::NONE, &mut self.turn);
-                }
-                Err(error) => return source.ended(End::Broken(error), &mut self.turn),
-            };
-            let goes_on = matches!(next, Next::Wait(interest) if interest.is_readable());
-            if !goes_on || reads == READS || bytes >= BYTES {
-                return next;
-            }
-        }
     }
 
     /// Takes a source out of its slot, lets it do `work`, and sees to what it wants then.

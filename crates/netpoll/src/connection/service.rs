@@ -12,9 +12,10 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use super::Connection;
+use super::calling::{Calls, Observer, Script};
 use super::handler::{Finished, Shared, burst, whole_life};
 use super::link::Link;
-use super::session::{Calls, Observer, Script, Session};
+use super::session::Session;
 use crate::addr::Addr;
 use crate::census::{Census, Presence};
 use crate::error::BoxError;

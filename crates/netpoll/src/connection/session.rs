@@ -3,25 +3,26 @@
 //!
 //! The session owns the connection while it is idle and lends it to the handler while there is
 //! input. It is told what landed and what left, and answers what it wants next. All its
-//! transitions are on its poller's thread; how it ends is in [`teardown`](super::teardown).
+//! transitions are on its poller's thread. How it calls the handler is in
+//! [`calling`](super::calling), how much may wait on either side in [`flow`](super::flow), and how
+//! it ends in [`teardown`](super::teardown).
 
 use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::task::Waker;
 
 use netpoll_sys::{Interest, Readiness};
 
 use super::Connection;
-use super::handler::{Finished, Shared, Slot, SpareSlots, Verdict};
+use super::calling::{Calls, Holder, Script};
+use super::flow::{Flow, More, Paused};
+use super::handler::{Finished, Shared};
 use super::inbox::{self, InputEnd};
 use super::link::Link;
 use super::state::{Input, Life, Phase};
 use crate::census::Presence;
 use crate::error::CloseReason;
-use crate::guard::guard;
 use crate::poll::bell::Signal;
 use crate::poll::source::{Ask, End, Landed, Next, Outgoing, Room, Source, Turn};
 use crate::sync::{Arc, lock};
@@ -33,87 +34,15 @@ const LARGE_FRAME: usize = 32 << 10;
 /// What such a block has more than the frame, for its header.
 const HEADER_ROOM: usize = 512;
 
-/// Is told how a connection ended.
-pub(crate) type Observer = Arc<dyn Fn(&Connection, &CloseReason) + Send + Sync>;
-
-/// When the handler is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Calls {
-    /// Whenever there is input.
-    PerRequest,
-    /// Once, with the owned connection.
-    Once,
-    /// Never: somebody else owns the connection.
-    Never,
-}
-
-/// How user code is called for the connections of one poller.
-pub(crate) struct Script<H, M, F> {
-    pub(crate) handler: Shared<H>,
-    pub(crate) make: M,
-    pub(crate) calls: Calls,
-    pub(crate) spare: Rc<SpareSlots<F>>,
-    pub(crate) observer: Option<Observer>,
-}
-
-/// Who has the connection.
-pub(super) enum Holder<F> {
-    /// The session: nothing runs.
-    Session(Connection),
-    /// The handler, whose future this is.
-    Handler(Slot<F>),
-    /// Somebody who owns it.
-    Owner,
-    /// Nobody any more.
-    Nobody,
-}
-
 /// One connection and its handler.
 pub(crate) struct Session<H, M, F> {
     pub(super) link: Arc<Link>,
-    waker: Waker,
-    script: Script<H, M, F>,
+    pub(super) waker: Waker,
+    pub(super) script: Script<H, M, F>,
     pub(super) holder: Holder<F>,
     pub(super) life: Life,
     pub(super) presence: Option<Presence>,
     pub(super) flow: Flow,
-}
-
-/// What of the session's state is about bytes in waiting.
-#[derive(Debug, Default)]
-pub(super) struct Flow {
-    /// The handler left input it could not use; it is called again when there is more.
-    pub(super) stalled: bool,
-    /// What the handler is to be called for without another event.
-    pub(super) more: More,
-    /// The inbox has enough.
-    paused: Paused,
-    /// Unsent bytes, as far as the last send knows.
-    pub(super) unsent: usize,
-    /// While draining: bytes that the kernel still holds of what it held at the request.
-    pub(super) backlog: Option<usize>,
-    /// When the end, once begun, is forced.
-    pub(super) ends_by: Option<Instant>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum More {
-    #[default]
-    No,
-    /// There is input that was not offered.
-    Input,
-    /// The end of the input was not offered.
-    Fin,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Paused {
-    #[default]
-    No,
-    /// Until the inbox is taken.
-    Inbox,
-    /// Until the unsent output is below the low mark.
-    Output,
 }
 
 impl<H, M, F> Session<H, M, F>
@@ -152,140 +81,6 @@ where
             life: Life::new(),
             presence,
             flow: Flow::default(),
-        }
-    }
-
-    /// Calls the handler with the connection, if it is here and there is something to call it for.
-    fn call_handler(&mut self) {
-        self.flow.more = More::No;
-        self.flow.stalled = false;
-        match std::mem::replace(&mut self.holder, Holder::Nobody) {
-            Holder::Session(connection) => {
-                let mut slot = self.script.spare.take();
-                let (handler, make) = (Rc::clone(&self.script.handler), &self.script.make);
-                let made = guard(|| slot.set(Some(make(handler, connection))));
-                self.holder = Holder::Handler(slot);
-                match made {
-                    Ok(()) => self.poll_handler(),
-                    Err(_) => self.handler_panicked(),
-                }
-            }
-            other => self.holder = other,
-        }
-    }
-
-    /// Polls the handler's future, and takes the connection back if it is done.
-    fn poll_handler(&mut self) {
-        let Holder::Handler(slot) = &mut self.holder else {
-            return;
-        };
-        let Some(future) = slot.as_mut().as_pin_mut() else {
-            return;
-        };
-        let mut context = Context::from_waker(&self.waker);
-        match guard(|| future.poll(&mut context)) {
-            Ok(Poll::Pending) => {}
-            Ok(Poll::Ready(finished)) => self.handler_finished(finished),
-            Err(_) => self.handler_panicked(),
-        }
-    }
-
-    /// Drops the handler's future.
-    pub(super) fn drop_future(&mut self) {
-        if let Holder::Handler(slot) = std::mem::replace(&mut self.holder, Holder::Nobody) {
-            self.script.spare.give_back(slot);
-        }
-    }
-
-    fn handler_panicked(&mut self) {
-        // Before the future is dropped: the drop of its connection asks for a local end.
-        self.begin_close(CloseReason::HandlerPanic);
-        self.drop_future();
-        self.holder = Holder::Session(Connection::new(Arc::clone(&self.link)));
-    }
-
-    fn handler_finished(&mut self, finished: Finished) {
-        self.drop_future();
-        let Finished {
-            connection,
-            verdict,
-        } = finished;
-        match connection {
-            Some(connection) if Arc::ptr_eq(connection.link(), &self.link) => {
-                self.take_back(connection);
-            }
-            // The handler gave back another connection than it was lent: both are closed. This
-            // one's owner is whoever has it now.
-            Some(_other) => {
-                self.holder = Holder::Session(Connection::new(Arc::clone(&self.link)));
-                self.begin_close(CloseReason::Local);
-            }
-            None => self.holder = Holder::Owner,
-        }
-        match verdict {
-            Verdict::Failed(error) => self.begin_close(CloseReason::of_handler_error(error)),
-            Verdict::Stalled => self.flow.stalled = true,
-            Verdict::Spent | Verdict::Yielded | Verdict::Returned => {}
-        }
-    }
-
-    /// Parks the connection: what arrived while the handler ran is added to its input, what is
-    /// left is moved into memory of its own size, and all else is let go.
-    fn take_back(&mut self, mut connection: Connection) {
-        let input = connection.input();
-        let mut inbox = lock(&self.link.inbox);
-        inbox.waiter = None;
-        inbox.paused = false;
-        let arrived = std::mem::take(&mut inbox.chain);
-        drop(inbox);
-        if !arrived.is_empty() {
-            input.take(arrived);
-            self.flow.more = More::Input;
-        }
-        input.chain.release();
-        self.holder = Holder::Session(connection);
-    }
-
-    /// What is left of the input after a burst, and whether it is to be offered again.
-    fn review_input(&mut self) {
-        let Holder::Session(connection) = &mut self.holder else {
-            return;
-        };
-        let chain = &mut connection.input().chain;
-        if chain.is_empty() {
-            self.flow.more = More::No;
-            self.flow.stalled = false;
-        } else if !self.flow.stalled {
-            self.flow.more = More::Input;
-        } else if self.flow.more == More::No {
-            chain.settle_down();
-        }
-    }
-
-    /// Whether the unsent output is above what it may be for input to go on.
-    fn is_congested(&mut self) -> bool {
-        let options = &self.link.options;
-        if self.flow.unsent > options.write_high {
-            self.flow.paused = Paused::Output;
-        } else if self.flow.paused == Paused::Output && self.flow.unsent <= options.write_low {
-            self.flow.paused = Paused::No;
-        }
-        self.flow.paused == Paused::Output
-    }
-
-    /// Whether the poller should read.
-    fn wants_input(&mut self) -> bool {
-        let open = self.life.phase() == Phase::Open && self.life.input() == Input::Open;
-        let drained = self.flow.backlog == Some(0);
-        match self.holder {
-            Holder::Session(_) => open && !drained && !self.is_congested(),
-            Holder::Handler(_) | Holder::Owner => {
-                if self.flow.paused == Paused::Inbox && !lock(&self.link.inbox).paused {
-                    self.flow.paused = Paused::No;
-                }
-                open && self.flow.paused != Paused::Inbox
-            }
-            Holder::Nobody => false,
         }
     }
 
@@ -334,15 +129,6 @@ where
                 }
             }
             _ => {}
-        }
-    }
-
-    /// Wakes a Reader. The handler's own waker needs no queue: it is polled right here.
-    fn wake_reader(&mut self, waker: Option<Waker>) {
-        match waker {
-            Some(waker) if waker.will_wake(&self.waker) => self.poll_handler(),
-            Some(waker) => waker.wake(),
-            None => {}
         }
     }
 }
@@ -493,15 +279,5 @@ where
             Ask::Force => self.force(),
         }
         self.next(turn)
-    }
-}
-
-impl<H, M, F> Session<H, M, F> {
-    pub(super) fn observer(&self) -> Option<&Observer> {
-        self.script.observer.as_ref()
-    }
-
-    pub(super) fn calls(&self) -> Calls {
-        self.script.calls
     }
 }

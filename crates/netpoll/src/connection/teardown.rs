@@ -22,10 +22,12 @@ use std::os::fd::AsFd;
 use netpoll_sys::{Interest, options, socket, transfer};
 
 use super::Connection;
+use super::calling::{Calls, Holder};
+use super::flow::More;
 use super::handler::{Finished, Shared};
 use super::inbox::InputEnd;
 use super::link::{Ending, Link};
-use super::session::{Calls, Holder, More, Session};
+use super::session::Session;
 use super::state::{Input, Phase};
 use crate::error::CloseReason;
 use crate::guard::guard;
