@@ -196,8 +196,9 @@ impl Source for Acceptor {
 
     fn asked(&mut self, ask: Ask, turn: &mut Turn) -> Next {
         if ask == Ask::Drain {
-            // What the kernel has queued was accepted as far as its peer knows: it is served.
-            self.accept(usize::MAX, turn);
+            // What the kernel has queued was accepted as far as its peer knows: it is served. The
+            // queue is no longer than its backlog; more than that came after the request.
+            self.accept(usize::from(ListenOptions::default().backlog), turn);
         }
         Next::Gone
     }

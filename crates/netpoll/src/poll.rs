@@ -75,12 +75,23 @@ impl Poller {
         })
     }
 
-    /// Turns until it is stopped.
+    /// Turns until it is stopped, and ends what is there then.
     fn run(&mut self) -> io::Result<()> {
         while !self.stopped {
             self.turn_once()?;
         }
+        self.end_everything();
         Ok(())
+    }
+
+    /// Whoever owns a connection of this poller learns that it has ended; what is left is dropped.
+    fn end_everything(&mut self) {
+        self.ask_everyone(Ask::Force);
+        for token in self.registry.tokens() {
+            if let Some(source) = self.registry.take(token) {
+                self.remove(token, source);
+            }
+        }
     }
 
     fn turn_once(&mut self) -> io::Result<()> {

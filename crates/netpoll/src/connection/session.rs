@@ -104,6 +104,9 @@ where
 
     /// An open connection with nothing more to come or to do ends here.
     fn end_if_done(&mut self) {
+        if self.script.calls == Calls::Once && self.flow.backlog == Some(0) {
+            self.end_idle_owner();
+        }
         let Holder::Session(connection) = &mut self.holder else {
             return;
         };

@@ -68,6 +68,11 @@ impl Registry {
             .filter(|entry| entry.generation == token.generation())
     }
 
+    /// Takes a source out of its slot for good; [`Registry::remove`] has to follow.
+    pub(super) fn take(&mut self, token: Token) -> Option<Box<dyn Source>> {
+        self.get_mut(token)?.source.take()
+    }
+
     /// Forgets what a token names; the slot's next source has another generation.
     pub(super) fn remove(&mut self, token: Token) {
         if self.get_mut(token).is_some() {
