@@ -57,14 +57,24 @@ pub(crate) const SCENARIOS: [Scenario; 4] = [
 ];
 
 impl Scenario {
-    /// What is sent, in a few words: `1 KiB x 100 connections x 16`.
+    /// What is sent, in words: `1 KiB, 100 connections, 16 in flight on each`.
     pub(crate) fn shape(&self) -> String {
-        let size = if self.size >= 1024 {
+        let (size, connections, depth) = (self.size_in_words(), self.connections, self.depth);
+        format!("{size}, {connections} connections, {depth} in flight on each")
+    }
+
+    /// The same where there is little room: `1 KiB x 100 x 16`.
+    pub(crate) fn short_shape(&self) -> String {
+        let (size, connections, depth) = (self.size_in_words(), self.connections, self.depth);
+        format!("{size} x {connections} x {depth}")
+    }
+
+    fn size_in_words(&self) -> String {
+        if self.size >= 1024 {
             format!("{} KiB", self.size / 1024)
         } else {
             format!("{} B", self.size)
-        };
-        format!("{size} x {} connections x {}", self.connections, self.depth)
+        }
     }
 }
 
@@ -246,7 +256,8 @@ mod tests {
     fn a_scenario_says_what_it_sends() {
         assert_eq!(
             SCENARIOS[1].to_string(),
-            "pipelined: 1 KiB x 100 connections x 16"
+            "pipelined: 1 KiB, 100 connections, 16 in flight on each"
         );
+        assert_eq!(SCENARIOS[2].short_shape(), "128 B x 100 x 64");
     }
 }

@@ -65,7 +65,10 @@ fn row(table: &mut String, measured: &Measured, side: Side, report: &Report) {
             measured.scenario.name.to_owned(),
             format!("{:.0} %", 100.0 * measured.share_of_limit()),
         ),
-        Side::BareLoop => (format!("  {}", short_shape(measured)), String::new()),
+        Side::BareLoop => (
+            format!("  {}", measured.scenario.short_shape()),
+            String::new(),
+        ),
     };
     let line = format!(
         "{left:<24} {side:<9} {:>10} {:>8} {:>8} {:>8} {:>11} {share:>9}",
@@ -77,10 +80,6 @@ fn row(table: &mut String, measured: &Measured, side: Side, report: &Report) {
     );
     // Writing to a string does not fail.
     writeln!(table, "{}", line.trim_end()).ok();
-}
-
-fn short_shape(measured: &Measured) -> String {
-    measured.scenario.shape().replace(" connections", "")
 }
 
 fn idle(table: &mut String, idle: &Idle) {
