@@ -114,7 +114,8 @@ pub(crate) fn curves(name: &str, curves: &[Curve<'_>]) -> Result<String, Failure
             .light_line_style(WHITE)
             .draw()
             .map_err(failed)?;
-        for (one, points) in curves.iter().zip(points) {
+        // The first one last, so that it lies on top.
+        for (one, points) in curves.iter().zip(points).rev() {
             let style = color(one.side).stroke_width(3);
             chart
                 .draw_series(LineSeries::new(points, style))
