@@ -20,7 +20,8 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// Where the address leads: its first one, if the name has several. Asks the system's
+    /// Where the address leads. Of several that a name has it is the first IPv4 one, else the first:
+    /// a server and a load that are given the same name must mean the same. Asks the system's
     /// resolver when the host is a name, and then may take seconds.
     ///
     /// # Errors
@@ -28,7 +29,12 @@ impl Address {
     /// A name that nobody knows.
     pub(crate) fn resolve(&self) -> Result<SocketAddr, Failure> {
         let found = (self.host.as_str(), self.port).to_socket_addrs();
-        match found.map(|mut list| list.next()) {
+        let found = found.map(|list| {
+            let list: Vec<SocketAddr> = list.collect();
+            let v4 = list.iter().find(|addr| addr.is_ipv4());
+            v4.or(list.first()).copied()
+        });
+        match found {
             Ok(Some(addr)) => Ok(addr),
             Ok(None) => Err(Failure::new(format!("{} has no address", self.host))),
             Err(error) => Err(Failure::while_trying(

@@ -14,11 +14,11 @@ mod child;
 mod idle;
 mod machine;
 mod page;
+mod place;
 mod plot;
 mod scenario;
 mod table;
 
-use std::fs;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -32,6 +32,7 @@ use crate::signal::Interrupt;
 
 use child::Server;
 use idle::Idle;
+use place::Place;
 use scenario::{Effort, Measured, SCENARIOS, Scenario, Side};
 
 /// Everything a demo found out.
@@ -69,12 +70,12 @@ pub(crate) fn run(arguments: &DemoArgs) -> Result<(), Failure> {
         interrupt: &interrupt,
         progress: &progress,
     };
+    let place = Place::reserve(&arguments.page)?;
     let findings = stage.find_out();
     progress.finish();
     let findings = findings?;
+    place.write(&page::render(&findings)?)?;
     let page = arguments.page.display();
-    fs::write(&arguments.page, page::render(&findings)?)
-        .map_err(|error| Failure::while_trying(format_args!("write {page}"), &error))?;
     if arguments.output.json {
         return print::result(json(&findings, &page.to_string()));
     }

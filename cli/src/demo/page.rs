@@ -32,7 +32,7 @@ pub(crate) fn render(findings: &Findings) -> Result<String, Failure> {
         text: table::processor_time(report),
     });
     let parts = [
-        format!("<!doctype html>\n<html lang=\"en\">\n<head>\n{HEAD}</head>\n<body>\n<main>\n"),
+        head(),
         introduction(findings),
         section(
             "Requests answered per second",
@@ -55,6 +55,15 @@ pub(crate) fn render(findings: &Findings) -> Result<String, Failure> {
         String::from("</main>\n</body>\n</html>\n"),
     ];
     Ok(parts.concat())
+}
+
+fn head() -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>netpoll on this machine</title>\n<style>\n{STYLE}</style>\n</head>\n\
+         <body>\n<main>\n"
+    )
 }
 
 /// What a bar shows.
@@ -143,10 +152,9 @@ fn latencies(findings: &Findings) -> Result<String, Failure> {
     plots.push_str("</div>\n");
     Ok(section(
         "How long a request took",
-        "Lower is better. Read it from left to right: half of all requests were at least as fast \
-         as the curve a little right of its start, 99 % at least as fast as at 99 %; the right end \
-         shows the slowest request in ten thousand. Requests in flight wait for each other, so \
-         the more of them, the longer each takes, however fast the server is.",
+        "Lower is better. A point of a curve says that this share of the requests took no longer \
+         than this; the right end is the slowest request in ten thousand. Requests in flight wait \
+         for each other, so the more of them, the longer each takes, however fast the server is.",
         &plots,
     ))
 }
@@ -194,7 +202,7 @@ fn figures(findings: &Findings) -> String {
                 table::processor_time(&report),
             ];
             let share = match side {
-                Side::Netpoll => format!("{:.0} %", 100.0 * measured.share_of_limit()),
+                Side::Netpoll => table::share_of_limit(measured),
                 Side::BareLoop => String::new(),
             };
             let cells = cells.map(|cell| format!("<td>{cell}</td>")).concat();
@@ -223,7 +231,8 @@ fn figures(findings: &Findings) -> String {
     );
     section(
         "The figures",
-        "p50, p99 and p99.9: so many percent of the requests took no longer.",
+        "p50, p99 and p99.9: so many percent of the requests took no longer. Of the limit: the throughput beside the bare \
+         loop's, the median of the rounds.",
         &table,
     )
 }
@@ -241,42 +250,15 @@ fn method(findings: &Findings) -> String {
         escaped(&table::machine(findings)),
         findings.effort
     );
-    section("How it was measured", "", &content)
+    let words = "Nothing here is more exact than the machine was quiet.";
+    section("How it was measured", words, &content)
 }
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;")
 }
 
-const HEAD: &str = "<meta charset=\"utf-8\">\n\
-<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-<title>netpoll on this machine</title>\n\
-<style>\n\
-body { margin: 0; background: #f4f5f7; color: #1e2430; font: 16px/1.55 system-ui, sans-serif; }\n\
-main { max-width: 1120px; margin: 0 auto; padding: 32px 20px 64px; }\n\
-h1 { font-size: 30px; margin: 0 0 8px; }\n\
-h2 { font-size: 20px; margin: 0; }\n\
-p, dl, ul { max-width: 75ch; }\n\
-section > p { margin: 4px 0 16px; color: #545e6e; }\n\
-.lead { font-size: 18px; }\n\
-section { background: #fff; border: 1px solid #dee2e8; border-radius: 8px; padding: 20px 24px; margin: 20px 0; }\n\
-svg { display: block; width: 100%; height: auto; }\n\
-section > svg { max-width: 860px; }\n\
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 16px; }\n\
-figure { margin: 0; }\n\
-figcaption { font-weight: 600; }\n\
-.key { margin-right: 24px; font-weight: 600; }\n\
-.key i { display: inline-block; width: 14px; height: 14px; border-radius: 3px; margin-right: 8px; vertical-align: -2px; }\n\
-dt { font-weight: 600; float: left; clear: left; width: 6.5em; }\n\
-dd { margin: 0 0 4px 6.5em; }\n\
-small { color: #545e6e; white-space: nowrap; }\n\
-.wide { overflow-x: auto; }\n\
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }\n\
-th, td { padding: 5px 14px 5px 0; text-align: right; white-space: nowrap; }\n\
-th:nth-child(-n+2) { text-align: left; }\n\
-tbody th { font-weight: 400; }\n\
-tr { border-bottom: 1px solid #dee2e8; }\n\
-</style>\n";
+const STYLE: &str = include_str!("page.css");
 
 #[cfg(test)]
 mod tests {

@@ -77,7 +77,7 @@ pub(crate) fn bars(name: &str, groups: &[Group]) -> Result<String, Failure> {
     Ok(labelled(&svg, name))
 }
 
-/// Latency over the share of requests that were at least as fast.
+/// Latency over the share of requests that took no longer.
 ///
 /// # Errors
 ///
@@ -95,7 +95,7 @@ pub(crate) fn curves(name: &str, curves: &[Curve<'_>]) -> Result<String, Failure
         let area = blank(&mut svg, CURVES_SIZE)?;
         let mut chart = ChartBuilder::on(&area)
             .margin(8)
-            .margin_right(24)
+            .margin_right(32)
             .x_label_area_size(42)
             .y_label_area_size(64)
             .build_cartesian_2d(0.0..MOST_NINES, (lowest * 0.7..highest * 1.4).log_scale())
@@ -106,7 +106,7 @@ pub(crate) fn curves(name: &str, curves: &[Curve<'_>]) -> Result<String, Failure
             .y_labels(6)
             .x_label_formatter(&|nines| share_of_requests(*nines))
             .y_label_formatter(&|micros| latency(Some(*micros)))
-            .x_desc("share of requests that were at least as fast")
+            .x_desc("share of requests that took no longer")
             .label_style(text(13, SOFT, HPos::Center))
             .axis_desc_style(text(13, SOFT, HPos::Center))
             .axis_style(FAINT)
@@ -114,7 +114,8 @@ pub(crate) fn curves(name: &str, curves: &[Curve<'_>]) -> Result<String, Failure
             .light_line_style(WHITE)
             .draw()
             .map_err(failed)?;
-        for (one, points) in curves.iter().zip(points) {
+        // The first one last, so that it lies on top.
+        for (one, points) in curves.iter().zip(points).rev() {
             let style = color(one.side).stroke_width(3);
             chart
                 .draw_series(LineSeries::new(points, style))

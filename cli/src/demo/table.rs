@@ -41,8 +41,17 @@ pub(crate) fn machine(findings: &Findings) -> String {
 /// Processor time for a request, to be read by a person.
 pub(crate) fn processor_time(report: &Report) -> String {
     match report.server_cpu_us_per_request {
+        Some(micros) if micros < 1.0 => format!("{micros:.3} us"),
         Some(micros) if micros < 10.0 => format!("{micros:.2} us"),
         Some(micros) => format!("{micros:.1} us"),
+        None => "-".into(),
+    }
+}
+
+/// How near the framework is to the bare loop, to be read by a person.
+pub(crate) fn share_of_limit(measured: &Measured) -> String {
+    match measured.share_of_limit() {
+        Some(share) => format!("{:.0} %", 100.0 * share),
         None => "-".into(),
     }
 }
@@ -61,11 +70,11 @@ pub(crate) fn scaled_down(idle: &Idle) -> Option<String> {
 fn row(table: &mut String, measured: &Measured, side: Side, report: &Report) {
     // The name on the first line of a scenario, its shape on the second.
     let (left, share) = match side {
-        Side::Netpoll => (
-            measured.scenario.name.to_owned(),
-            format!("{:.0} %", 100.0 * measured.share_of_limit()),
+        Side::Netpoll => (measured.scenario.name.to_owned(), share_of_limit(measured)),
+        Side::BareLoop => (
+            format!("  {}", measured.scenario.short_shape()),
+            String::new(),
         ),
-        Side::BareLoop => (format!("  {}", short_shape(measured)), String::new()),
     };
     let line = format!(
         "{left:<24} {side:<9} {:>10} {:>8} {:>8} {:>8} {:>11} {share:>9}",
@@ -77,10 +86,6 @@ fn row(table: &mut String, measured: &Measured, side: Side, report: &Report) {
     );
     // Writing to a string does not fail.
     writeln!(table, "{}", line.trim_end()).ok();
-}
-
-fn short_shape(measured: &Measured) -> String {
-    measured.scenario.shape().replace(" connections", "")
 }
 
 fn idle(table: &mut String, idle: &Idle) {

@@ -46,8 +46,7 @@ impl Report {
             requests: outcome.requests,
             errors: outcome.errors,
             seconds: round(outcome.seconds, 6),
-            requests_per_second: quotient(requests, outcome.seconds)
-                .map_or(0.0, |rate| round(rate, 1)),
+            requests_per_second: round(outcome.rate(), 1),
             p50_us: at(0.5),
             p90_us: at(0.9),
             p99_us: at(0.99),
@@ -174,13 +173,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_null_and_not_zero() {
-        let nothing = Outcome {
-            requests: 0,
-            latency: empty_histogram(),
-            server: None,
-            ..outcome()
-        };
-        let json = Report::of(&nothing).json();
+        let json = Report::of(&Outcome::nothing(1.0)).json();
         assert!(json.contains(r#""p99_us":null"#), "{json}");
         assert!(
             json.contains(r#""server_cpu_us_per_request":null"#),

@@ -42,6 +42,28 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    /// What comes out of an interval in which nothing happens.
+    #[cfg(test)]
+    pub(crate) fn nothing(seconds: f64) -> Self {
+        Self {
+            requests: 0,
+            errors: 0,
+            cause: None,
+            seconds,
+            latency: empty_histogram(),
+            server: None,
+        }
+    }
+
+    /// Requests per second; 0 for no time at all.
+    pub(crate) fn rate(&self) -> f64 {
+        if self.seconds > 0.0 {
+            self.requests as f64 / self.seconds
+        } else {
+            0.0
+        }
+    }
+
     /// Adds what another run of the same plan brought, as if the two were one run.
     pub(crate) fn absorb(&mut self, other: Self) {
         self.requests += other.requests;

@@ -23,6 +23,7 @@ use netpoll_sys::{Epoll, Events, Interest, Readiness};
 use crate::signal::Interrupt;
 
 use super::connection::Connection;
+use super::in_flight::Unasked;
 use super::pace::Pace;
 use super::recorder::Recorder;
 use super::requests::Requests;
@@ -187,19 +188,20 @@ impl Worker {
             completed = connection.receive(&self.requests, &mut self.scratch);
         }
         let now = clock.now();
+        let before = connection.in_flight.len();
         let settled = completed.and_then(|answers| {
             let recorder = &mut self.recorder;
             connection
                 .in_flight
                 .settle(answers, |since, count| recorder.answered(now, since, count))
-                .map(|()| answers)
-                .map_err(|_| String::from("an answer came that nobody asked for"))
+                .map_err(|Unasked| String::from("an answer came that nobody asked for"))
         });
+        let answered = before - connection.in_flight.len();
+        self.tally.in_flight -= answered;
         match settled {
-            Ok(answers) => {
-                self.tally.in_flight -= answers;
+            Ok(()) => {
                 if matches!(self.drive, Drive::Closed(_)) && now < self.schedule.to {
-                    self.request(index, now, answers);
+                    self.request(index, now, answered);
                 }
                 self.send(index);
             }
