@@ -134,9 +134,6 @@ pub(crate) struct DemoArgs {
         default_value = "netpoll-demo.html"
     )]
     pub(crate) page: PathBuf,
-    /// The server to show beside the bare loop
-    #[arg(long, value_name = "KIND", default_value = "rpc", hide = true)]
-    pub(crate) subject: ServeKind,
     /// How results are printed.
     #[command(flatten)]
     pub(crate) output: OutputArgs,
@@ -160,9 +157,6 @@ fn consistent(command: Command) -> Result<Command, clap::Error> {
             if serve.kind == ServeKind::Reference && serve.pollers.is_some_and(|n| n.get() > 1) =>
         {
             "--pollers must be 1 for the reference, which is a single thread"
-        }
-        Command::Demo(demo) if demo.subject == ServeKind::Echo => {
-            "--subject must speak rpc: rpc or reference"
         }
         _ => return Ok(command),
     };

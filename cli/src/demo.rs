@@ -65,7 +65,6 @@ pub(crate) fn run(arguments: &DemoArgs) -> Result<(), Failure> {
         String::from("netpoll demo: a server and a load on this machine"),
     );
     let stage = Stage {
-        subject: arguments.subject,
         effort,
         interrupt: &interrupt,
         progress: &progress,
@@ -97,8 +96,6 @@ fn json(findings: &Findings, page: &str) -> String {
 
 /// What all parts of a demo share.
 struct Stage<'a> {
-    /// The server to show beside the reference.
-    subject: ServeKind,
     effort: Effort,
     interrupt: &'a Interrupt,
     progress: &'a Progress,
@@ -115,7 +112,7 @@ impl Stage<'_> {
     }
 
     fn drive_all(&self) -> Result<Vec<Measured>, Failure> {
-        let netpoll = Server::start(self.subject)?;
+        let netpoll = Server::start(ServeKind::Rpc)?;
         let bare_loop = Server::start(ServeKind::Reference)?;
         let mut measured = Vec::with_capacity(SCENARIOS.len());
         for (index, scenario) in SCENARIOS.iter().enumerate() {
@@ -195,7 +192,7 @@ impl Stage<'_> {
                 .at(before + IDLE_GUESS * index as u32, format_args!("{side}"));
             // A server of its own: memory that another scenario has used would be used again.
             let server = Server::start(match side {
-                Side::Netpoll => self.subject,
+                Side::Netpoll => ServeKind::Rpc,
                 Side::BareLoop => ServeKind::Reference,
             })?;
             bytes[index] = idle::bytes_each(&server, connections, self.interrupt)?;

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The demo from outside. It shows the reference beside itself, so that these tests are about the
-//! demo and not about what it shows.
+//! The demo from outside.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -23,7 +22,7 @@ fn place(name: &str) -> PathBuf {
 fn a_demo_prints_a_table_and_at_last_the_path_of_a_page_that_needs_nothing_else() {
     let path = place("demo.html");
     let line = format!(
-        "demo --quick --subject reference --output {}",
+        "demo --quick --output {}",
         path.display()
     );
     let finished = run(&line);
@@ -56,7 +55,7 @@ fn a_demo_prints_a_table_and_at_last_the_path_of_a_page_that_needs_nothing_else(
 fn the_json_of_a_demo_is_one_object_with_every_scenario() {
     let path = place("demo-json.html");
     let line = format!(
-        "demo --quick --json --subject reference --output {}",
+        "demo --quick --json --output {}",
         path.display()
     );
     let finished = run(&line);
@@ -81,7 +80,7 @@ fn the_json_of_a_demo_is_one_object_with_every_scenario() {
 #[test]
 fn an_interrupted_demo_leaves_neither_a_child_nor_a_page_behind() {
     let path = place("interrupted.html");
-    let line = format!("demo --subject reference --output {}", path.display());
+    let line = format!("demo --output {}", path.display());
     let mut demo = netpoll(&line).spawn().unwrap();
     assert!(within_limit(|| children(&demo).len() == 2 && path.exists()));
     let servers = children(&demo);
@@ -100,7 +99,7 @@ fn an_interrupted_demo_leaves_neither_a_child_nor_a_page_behind() {
 
 #[test]
 fn a_page_that_cannot_be_written_is_told_before_anything_is_measured() {
-    let finished = run("demo --subject reference --output /no/such/directory/page.html");
+    let finished = run("demo --output /no/such/directory/page.html");
     assert_eq!((finished.status, finished.stdout.as_str()), (1, ""));
     let last = finished.stderr.lines().last().unwrap();
     assert!(
