@@ -21,10 +21,7 @@ fn place(name: &str) -> PathBuf {
 #[test]
 fn a_demo_prints_a_table_and_at_last_the_path_of_a_page_that_needs_nothing_else() {
     let path = place("demo.html");
-    let line = format!(
-        "demo --quick --output {}",
-        path.display()
-    );
+    let line = format!("demo --quick --output {}", path.display());
     let finished = run(&line);
     assert_eq!(finished.status, 0, "{}", finished.stderr);
     assert_eq!(finished.stdout.lines().last(), path.to_str());
@@ -54,10 +51,7 @@ fn a_demo_prints_a_table_and_at_last_the_path_of_a_page_that_needs_nothing_else(
 #[test]
 fn the_json_of_a_demo_is_one_object_with_every_scenario() {
     let path = place("demo-json.html");
-    let line = format!(
-        "demo --quick --json --output {}",
-        path.display()
-    );
+    let line = format!("demo --quick --json --output {}", path.display());
     let finished = run(&line);
     assert_eq!(finished.status, 0, "{}", finished.stderr);
     let found: Value = serde_json::from_str(&finished.stdout).unwrap();

@@ -53,6 +53,11 @@ mod poll;
 mod runner;
 mod sync;
 
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
 // The public interface is:
 pub use addr::{Addr, ParseAddrError};
 pub use connection::Connection;
