@@ -150,8 +150,8 @@ where
         self.holder = Holder::Session(connection);
     }
 
-    /// Wakes a Reader. The handler's own waker needs no queue: it is polled right here.
-    pub(super) fn wake_reader(&mut self, waker: Option<Waker>) {
+    /// Wakes whoever waits. The handler's own waker needs no queue: it is polled right here.
+    pub(super) fn wake_waiter(&mut self, waker: Option<Waker>) {
         match waker {
             Some(waker) if waker.will_wake(&self.waker) => self.poll_handler(),
             Some(waker) => waker.wake(),

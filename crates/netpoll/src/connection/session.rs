@@ -95,6 +95,11 @@ where
             return self.next_of_the_end(turn);
         }
         let interest = Interest::READABLE.when(self.wants_input());
+        if self.life.broken().is_some() && interest == Interest::NONE && self.flow.more == More::No
+        {
+            // Only hang-ups could be heard, for ever.
+            return Next::Unwatched;
+        }
         if self.flow.more != More::No && !self.is_congested() {
             Next::Again(interest)
         } else {
@@ -115,10 +120,37 @@ where
             return;
         }
         if self.life.input() == Input::Ended {
-            self.begin_close(CloseReason::PeerFin);
+            match self.life.broken().cloned() {
+                Some(reason) => self.die(reason),
+                None => self.begin_close(CloseReason::PeerFin),
+            }
         } else if self.flow.backlog == Some(0) {
             self.begin_close(CloseReason::Shutdown);
         }
+    }
+
+    /// Nothing more will land. What the handler left is offered once more: now it knows that.
+    fn end_input(&mut self, end: InputEnd) {
+        self.life.end_input();
+        self.life.over();
+        let waker = lock(&self.link.inbox).finish(end);
+        self.wake_waiter(waker);
+        if self.flow.stalled {
+            self.flow.more = More::Fin;
+        }
+    }
+
+    /// Nothing more can be sent. What has arrived is offered all the same.
+    fn output_broke(&mut self, error: io::Error) -> InputEnd {
+        let reason = CloseReason::Broken(Arc::new(error));
+        self.life.break_off(reason.clone());
+        if self.life.phase() != Phase::Open {
+            self.die(reason.clone());
+        }
+        let waker = lock(&self.link.outbox).discard(reason.clone());
+        self.flow.unsent = 0;
+        self.wake_waiter(waker);
+        InputEnd::Closed(reason)
     }
 
     /// Has the handler see what there is: called if it is not running, woken if it waits.
@@ -203,26 +235,18 @@ where
                     self.flow.paused = Paused::Inbox;
                 }
                 drop(inbox);
-                self.wake_reader(waker);
+                self.wake_waiter(waker);
             }
         }
         self.next(turn)
     }
 
     fn ended(&mut self, end: End, turn: &mut Turn) -> Next {
-        match end {
-            End::Fin => {
-                self.life.end_input();
-                self.life.over();
-                let waker = lock(&self.link.inbox).finish(InputEnd::Fin);
-                self.wake_reader(waker);
-                // What the handler left is offered once more: now it knows there is no more.
-                if self.flow.stalled {
-                    self.flow.more = More::Fin;
-                }
-            }
-            End::Broken(error) => self.die(CloseReason::Broken(Arc::new(error))),
-        }
+        let end = match end {
+            End::Fin => InputEnd::Fin,
+            End::Broken(error) => self.output_broke(error),
+        };
+        self.end_input(end);
         self.next(turn)
     }
 
@@ -242,9 +266,16 @@ where
                 let flushed = outbox.give_back(rest);
                 self.flow.unsent = outbox.unsent();
                 drop(outbox);
-                self.wake_reader(flushed);
+                self.wake_waiter(flushed);
             }
-            Err(error) => self.die(CloseReason::Broken(Arc::new(error))),
+            Err(error) => {
+                let peer_is_gone = is_end_of_peer(&error);
+                let end = self.output_broke(error);
+                // What the peer sent before it went can still be read; other errors end both.
+                if !peer_is_gone {
+                    self.end_input(end);
+                }
+            }
         }
         self.next(turn)
     }
@@ -283,4 +314,13 @@ where
         }
         self.next(turn)
     }
+}
+
+/// Whether a failed send says that the peer has gone: then a read will find the end behind what it
+/// sent before.
+fn is_end_of_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
 }

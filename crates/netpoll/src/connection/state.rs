@@ -16,7 +16,8 @@
 //! | Closed | none | none |
 //!
 //! The peer's FIN is not a phase: it ends the *input* of an open connection, and replies still go
-//! out. The first cause of the end is kept; later ones change nothing but the speed.
+//! out. Nor is a connection that broke at once closed: what had arrived is offered first. The first
+//! cause of the end is kept; later ones change nothing but the speed.
 //!
 //! Only the connection's poller makes transitions. Other threads *ask* for an end through the
 //! link, and see what became of it in the link's inbox and outbox.
@@ -36,7 +37,7 @@ pub(crate) enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Input {
     Open,
-    /// The FIN was read, so every byte before it was too.
+    /// The FIN was read, or an error, so every byte before it was too.
     Ended,
 }
 
@@ -77,12 +78,22 @@ impl Life {
         self.input = Input::Ended;
     }
 
+    /// The kernel gave a direction up: nothing can be sent any more.
+    pub(crate) fn break_off(&mut self, reason: CloseReason) {
+        self.reason.get_or_insert(reason);
+    }
+
+    /// Why the connection cannot end in order any more, if it is still open and broke.
+    pub(crate) fn broken(&self) -> Option<&CloseReason> {
+        self.reason.as_ref().filter(|_| self.phase == Phase::Open)
+    }
+
     /// Starts an orderly end. Says whether this was the first cause.
     pub(crate) fn begin_close(&mut self, reason: CloseReason) -> bool {
         let first = self.phase == Phase::Open;
         if first {
             self.phase = Phase::Flushing;
-            self.reason = Some(reason);
+            self.reason.get_or_insert(reason);
         }
         first
     }
@@ -149,6 +160,17 @@ mod tests {
         life.die(CloseReason::HandlerPanic);
         assert!(is_local(&life));
         assert_eq!(life.phase(), Phase::Closed);
+    }
+
+    #[test]
+    fn a_break_is_the_first_cause_and_not_yet_the_end() {
+        let mut life = Life::new();
+        life.break_off(CloseReason::Local);
+        assert_eq!(life.phase(), Phase::Open);
+        assert!(life.broken().is_some());
+        life.begin_close(CloseReason::Shutdown);
+        assert!(is_local(&life));
+        assert!(life.broken().is_none(), "it is ending");
     }
 
     #[test]
