@@ -67,6 +67,11 @@ pub(crate) struct Input {
     received: usize,
     /// The largest read that had to wait and was satisfied.
     pub(crate) largest: usize,
+    /// How large the next frame is guessed to be: the last large one, halved for each burst that
+    /// consumed less than half of it.
+    expected: usize,
+    /// Where the last burst ended.
+    mark: usize,
     /// The most that one read may ask for.
     pub(crate) max_frame: usize,
 }
@@ -77,6 +82,8 @@ impl Input {
             chain: LinkBuffer::new(),
             received: 0,
             largest: 0,
+            expected: 0,
+            mark: 0,
             max_frame,
         }
     }
@@ -102,6 +109,28 @@ impl Input {
     pub(crate) fn give_back(&mut self, inbox: &mut LinkBuffer) {
         self.received = self.received.wrapping_sub(self.chain.len());
         inbox.prepend(std::mem::take(&mut self.chain));
+    }
+
+    /// A read of `n` bytes had to wait, and has them now.
+    pub(crate) fn satisfied(&mut self, n: usize) {
+        self.largest = self.largest.max(n);
+        self.expected = self.expected.max(n);
+    }
+
+    /// A burst is over: guesses what the next one brings.
+    #[inline]
+    pub(crate) fn end_burst(&mut self) {
+        let consumed = self.consumed().wrapping_sub(self.mark);
+        self.mark = self.consumed();
+        if consumed < self.expected / 2 {
+            self.expected /= 2;
+        }
+    }
+
+    /// How large the next frame is guessed to be.
+    #[inline]
+    pub(crate) fn expected(&self) -> usize {
+        self.expected
     }
 
     /// Where in the stream the reader is.
@@ -196,5 +225,39 @@ impl fmt::Debug for Connection {
             .field("peer", &self.link.peer())
             .field("input", &self.input.chain)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_frame_is_expected_again_until_small_ones_have_come() {
+        let mut input = Input::new(1 << 20);
+        input.satisfied(100_000);
+        input.count(100_000);
+        input.end_burst();
+        assert_eq!(input.expected(), 100_000);
+        for _ in 0..3 {
+            input.count(1000);
+            input.end_burst();
+        }
+        assert_eq!(input.expected(), 12_500);
+        assert_eq!(input.largest, 100_000, "its word is still good");
+    }
+
+    #[test]
+    fn what_is_given_back_to_the_inbox_counts_as_not_received() {
+        let mut input = Input::new(1 << 20);
+        let mut inbox = LinkBuffer::new();
+        inbox.put_str("abcdef");
+        input.take(std::mem::take(&mut inbox));
+        input.chain.skip(2).unwrap();
+        assert_eq!(input.consumed(), 2);
+        input.give_back(&mut inbox);
+        assert_eq!((input.consumed(), inbox.len()), (2, 4));
+        input.take(inbox);
+        assert_eq!(input.consumed(), 2);
     }
 }

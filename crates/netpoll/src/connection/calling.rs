@@ -146,6 +146,7 @@ where
             input.take(arrived);
             self.flow.more = More::Input;
         }
+        input.end_burst();
         input.chain.release();
         self.holder = Holder::Session(connection);
     }

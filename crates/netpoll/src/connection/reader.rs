@@ -235,7 +235,7 @@ impl<'a> Reader<'a> {
         input.take(std::mem::take(&mut inbox.chain));
         if input.chain.len() >= need {
             inbox.waiter = None;
-            input.largest = input.largest.max(need);
+            input.satisfied(need);
             drop(inbox);
             self.resume(resumed);
             return Poll::Ready(Ok(()));

@@ -196,10 +196,10 @@ where
         match &mut self.holder {
             Holder::Session(connection) => {
                 let input = connection.input();
-                if input.largest < LARGE_FRAME {
+                if input.expected() < LARGE_FRAME {
                     return Room::Shared;
                 }
-                let block = input.largest + HEADER_ROOM;
+                let block = input.expected() + HEADER_ROOM;
                 Room::Own(input.chain.landing(block, block))
             }
             _ => lock(&self.link.inbox).room(),
