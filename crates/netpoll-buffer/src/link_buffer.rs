@@ -23,6 +23,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use crate::pool::SMALLEST;
 use crate::segment::Segment;
 use crate::tail::Tail;
 use crate::write_tail;
@@ -161,14 +162,13 @@ impl LinkBuffer {
         }
     }
 
-    /// Moves what can be read into memory of its own size, if it keeps alive more than
-    /// sixteen times that much. For what will stay a while: a remainder that waits for more, or
-    /// output that the peer does not take. Copies once if it copies, and then owns the tail of
-    /// that memory, so that what arrives in drops is appended there.
+    /// Moves what can be read into memory of its own size, if it [pins much](Self::pins_much). For
+    /// what will stay a while: a remainder that waits for more, or output that the peer does not
+    /// take. Copies once if it copies, and then owns the tail of that memory, so that what arrives
+    /// in drops is appended there.
     pub fn settle_down(&mut self) {
         self.settle();
-        let pinned: usize = self.segments().map(Segment::pinned).sum();
-        if self.len == 0 || pinned / 16 <= self.len {
+        if !self.pins_much() {
             return;
         }
         let mut own = Tail::with_capacity(self.len);
@@ -177,10 +177,34 @@ impl LinkBuffer {
         }
         self.front = Some(own.window(0..self.len));
         self.rest = VecDeque::new();
-        self.return_tail();
-        if self.uncommitted.is_none() {
-            self.tail = Some(own);
+        self.keep_tail(own);
+    }
+
+    /// Whether what can be read keeps alive more than sixteen times as much memory, and more than
+    /// the smallest block, below which nothing can be had.
+    #[must_use]
+    pub fn pins_much(&self) -> bool {
+        let pinned = self.pinned();
+        pinned > SMALLEST && pinned / 16 > self.len
+    }
+
+    /// How much memory what can be read keeps alive. A block of several segments counts once if
+    /// they follow each other, or have one of another block between them as puts and pushes in
+    /// turn make it.
+    fn pinned(&self) -> usize {
+        let mut pinned = 0;
+        let mut seen: [Option<&Segment>; 2] = [None, None];
+        for segment in self.segments() {
+            if !seen
+                .iter()
+                .flatten()
+                .any(|&other| other.shares_with(segment))
+            {
+                pinned += segment.pinned();
+            }
+            seen = [seen[1], Some(segment)];
         }
+        pinned
     }
 
     /// Takes everything that can be read away as a buffer of its own. Uncommitted bytes and the
@@ -216,6 +240,18 @@ impl LinkBuffer {
         self.rest = std::mem::take(&mut other.rest);
         self.rest.extend(first);
         self.rest.append(&mut later);
+    }
+
+    /// Keeps `tail` for the next put in place of the one there was, or gives it to the thread if
+    /// puts go elsewhere (L3).
+    #[inline]
+    pub(crate) fn keep_tail(&mut self, tail: Tail) {
+        self.return_tail();
+        if self.uncommitted.is_none() {
+            self.tail = Some(tail);
+        } else {
+            write_tail::give_back(tail);
+        }
     }
 
     /// Gives the tail back to the thread.

@@ -16,7 +16,7 @@ use crate::block::{Block, Header};
 use crate::sync::{Arc, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError};
 
 /// The smallest class.
-const SMALLEST: usize = 256;
+pub(crate) const SMALLEST: usize = 256;
 /// The largest class that is kept; larger memory is allocated and freed each time.
 const LARGEST: usize = 8 << 20;
 /// 256 B, 512 B, … 8 MiB.

@@ -18,7 +18,7 @@ pub struct Segment {
 }
 
 /// The longest segment.
-const LONGEST: usize = u32::MAX as usize;
+pub(crate) const LONGEST: usize = u32::MAX as usize;
 
 impl Segment {
     /// A window of what is filled (the tail sees to it: B3). An inverted range is empty.
@@ -91,6 +91,12 @@ impl Segment {
     #[inline]
     pub(crate) fn pinned(&self) -> usize {
         self.block.capacity()
+    }
+
+    /// Whether both are windows of the same block.
+    #[inline]
+    pub(crate) fn shares_with(&self, other: &Self) -> bool {
+        self.block.is(&other.block)
     }
 
     /// Whether this ends at `end` of `block`.

@@ -75,14 +75,21 @@ pub fn set_keepalive(fd: BorrowedFd<'_>, keepalive: Keepalive) -> io::Result<()>
 }
 
 /// How long sent data may stay unacknowledged before the connection is dead
-/// (`TCP_USER_TIMEOUT`); `None` leaves it to the kernel's retransmissions, about 15 minutes.
+/// (`TCP_USER_TIMEOUT`); `None` leaves it to the kernel's retransmissions, about 15 minutes. Whole
+/// milliseconds; less than one is one, and at most 24 days.
 ///
 /// # Errors
 ///
 /// `ENOPROTOOPT` on a socket that is not TCP.
 pub fn set_user_timeout(fd: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<()> {
+    // To the kernel 0 is no timeout at all, and what has the sign bit is an error.
+    let longest = Duration::from_millis(i32::MAX as u64);
+    let timeout = timeout.map(|timeout| timeout.clamp(Duration::from_millis(1), longest));
     SockRef::from(&fd).set_tcp_user_timeout(timeout)
 }
+
+/// What an `int` holds: 4 GiB and a little cut down to one would ask for the little.
+const LARGEST_BUFFER: usize = i32::MAX as usize;
 
 /// The size the kernel's send buffer should have (`SO_SNDBUF`); the kernel doubles it and bounds
 /// it by `net.core.wmem_max`.
@@ -91,7 +98,7 @@ pub fn set_user_timeout(fd: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Re
 ///
 /// `EBADF`, `ENOTSOCK`.
 pub fn set_send_buffer(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
-    SockRef::from(&fd).set_send_buffer_size(bytes)
+    SockRef::from(&fd).set_send_buffer_size(bytes.min(LARGEST_BUFFER))
 }
 
 /// The size the kernel's receive buffer should have (`SO_RCVBUF`), as [`set_send_buffer`].
@@ -100,7 +107,7 @@ pub fn set_send_buffer(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
 ///
 /// `EBADF`, `ENOTSOCK`.
 pub fn set_receive_buffer(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
-    SockRef::from(&fd).set_recv_buffer_size(bytes)
+    SockRef::from(&fd).set_recv_buffer_size(bytes.min(LARGEST_BUFFER))
 }
 
 /// Makes the last close of this socket a reset: what is unsent is thrown away, and the peer

@@ -7,7 +7,6 @@ use std::os::fd::BorrowedFd;
 use netpoll_sys::transfer;
 
 use super::LinkBuffer;
-use crate::segment::Segment;
 
 impl LinkBuffer {
     /// Fills `slices` with what can be read, in order, and says how many it filled. No copy.
@@ -59,11 +58,5 @@ impl LinkBuffer {
         if self.len == 0 {
             self.settle();
         }
-    }
-
-    /// Whether anything that can be read lies in a block with room for sixteen times as much.
-    #[must_use]
-    pub fn pins_much(&self) -> bool {
-        self.segments().map(Segment::pinned).sum::<usize>() / 16 > self.len
     }
 }

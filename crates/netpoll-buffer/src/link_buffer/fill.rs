@@ -19,7 +19,7 @@ const DROP: usize = 256;
 impl LinkBuffer {
     /// Receives at most `limit` bytes from a socket to the end of this buffer, into its own tail,
     /// and says how many; `Ok(0)` is the end of the stream (or a limit of 0). One `recv(2)`, no
-    /// copy. Must not be called while a reservation is open.
+    /// copy. What is uncommitted stays behind it.
     ///
     /// # Errors
     ///
@@ -37,7 +37,7 @@ impl LinkBuffer {
         if let Ok(count) = received {
             self.push_segment(tail.window(start..start + count));
         }
-        self.tail = Some(tail);
+        self.keep_tail(tail);
         received
     }
 
@@ -76,7 +76,8 @@ impl LinkBuffer {
 
     /// The tail behind which the next bytes should land so that the first `n` bytes of this buffer
     /// come to lie in one segment, in a block of at least `capacity` bytes. What is here already is
-    /// copied there once, unless the tail it has goes on well enough. Give the tail back with
+    /// copied there once, unless the tail it has goes on well enough; beyond 4 GiB, which no one
+    /// segment can have, it is left where it is. Give the tail back with
     /// [`accept_tail`](Self::accept_tail).
     pub fn landing(&mut self, n: usize, capacity: usize) -> Tail {
         self.settle();
@@ -89,8 +90,9 @@ impl LinkBuffer {
             }
             crate::write_tail::give_back(tail);
         }
-        let mut tail = Tail::with_capacity(capacity.max(self.len + 1));
-        if self.len > 0 {
+        let mut tail = Tail::with_capacity(capacity.max(self.len.saturating_add(1)));
+        // More than one block can hold is left where it is.
+        if self.len > 0 && self.len < tail.room() {
             for segment in self.segments() {
                 tail.put(segment.as_slice());
             }
@@ -100,11 +102,11 @@ impl LinkBuffer {
         tail
     }
 
-    /// Takes a tail (back) whose `new` last filled bytes belong to the end of this buffer.
+    /// Takes a tail (back) whose `new` last filled bytes belong to the end of this buffer. What is
+    /// uncommitted stays behind them.
     pub fn accept_tail(&mut self, tail: Tail, new: usize) {
         let end = tail.filled();
         self.push_segment(tail.window(end - new.min(end)..end));
-        self.return_tail();
-        self.tail = Some(tail);
+        self.keep_tail(tail);
     }
 }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::LinkBuffer;
 use crate::error::{Short, TooLarge};
-use crate::segment::Segment;
+use crate::segment::{LONGEST, Segment};
 use crate::tail::Tail;
 
 /// `slice` copies what is below this part of its block: a small slice must not pin a large block.
@@ -25,7 +25,7 @@ impl LinkBuffer {
     ///
     /// # Errors
     ///
-    /// [`Short`] if fewer are there.
+    /// [`Short`] if fewer are there; [`TooLarge`] above 4 GiB, which no one segment can have.
     #[inline]
     pub fn peek(&mut self, n: usize) -> io::Result<&[u8]> {
         self.gather(n)?;
@@ -39,7 +39,7 @@ impl LinkBuffer {
     ///
     /// # Errors
     ///
-    /// [`Short`] if fewer are there.
+    /// [`Short`] if fewer are there; [`TooLarge`] above 4 GiB, which no one segment can have.
     #[inline]
     pub fn next(&mut self, n: usize) -> io::Result<&[u8]> {
         self.gather(n)?;
@@ -243,14 +243,16 @@ impl LinkBuffer {
         self.settle();
         match &self.front {
             Some(front) if front.len() < n => self.gather_across(n),
-            _ => {}
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Copies the next `n` bytes, which span segments, into one new segment at the front.
     #[cold]
-    fn gather_across(&mut self, n: usize) {
+    fn gather_across(&mut self, n: usize) -> io::Result<()> {
+        if n > LONGEST {
+            return Err(TooLarge::new(LONGEST, n).into());
+        }
         let mut whole = Tail::with_capacity(n);
         let total = self.len;
         while whole.filled() < n {
@@ -265,6 +267,7 @@ impl LinkBuffer {
             self.rest.push_front(front);
         }
         debug_assert_eq!(total, self.segments().map(Segment::len).sum::<usize>());
+        Ok(())
     }
 }
 

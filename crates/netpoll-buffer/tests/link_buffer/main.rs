@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a user of [`netpoll_buffer::LinkBuffer`] sees, method by method: contents, refusals, and
+//! which calls copy, share or let go of memory.
+
+mod hazards;
+mod kernel;
+mod memory;
+mod reading;
+mod refusals;
+mod reservations;
+mod searching;
+mod sharing;
+mod support;
+mod writing;

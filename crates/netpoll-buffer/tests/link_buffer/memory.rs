@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How much memory a buffer keeps alive, and when it lets go of it.
+
+use bytes::Bytes;
+use netpoll_buffer::{LinkBuffer, Segment, Tail};
+
+use crate::support::{BLOCK, contents, in_own_pool, pattern, places, put, segmented, slices};
+
+#[test]
+fn an_empty_buffer_owns_no_memory() {
+    in_own_pool(|pool| {
+        let mut buffer = LinkBuffer::new();
+        buffer.peek(0).unwrap();
+        buffer.put_slice(b"");
+        buffer.push(Bytes::from_static(b"foreign"));
+        buffer.commit_all();
+        assert_eq!(pool.stats().peak, 0);
+    });
+}
+
+#[test]
+fn a_thousand_buffers_with_little_in_them_share_one_block() {
+    in_own_pool(|pool| {
+        let buffers: Vec<LinkBuffer> = (0..1000u32)
+            .map(|n| {
+                let mut buffer = put(&n.to_be_bytes());
+                buffer.release();
+                buffer
+            })
+            .collect();
+        assert_eq!(pool.stats().peak, BLOCK);
+        for (mut buffer, n) in buffers.into_iter().zip(0..) {
+            assert_eq!(buffer.read_u32().unwrap(), n);
+        }
+    });
+}
+
+#[test]
+fn a_write_block_starts_at_its_front_when_nobody_needs_it_any_more() {
+    in_own_pool(|pool| {
+        let first = places(&put(b"abc"))[0];
+        for _ in 0..BLOCK {
+            let mut buffer = put(b"def");
+            assert_eq!(places(&buffer)[0], first);
+            buffer.skip(3).unwrap();
+        }
+        assert_eq!(pool.stats().peak, BLOCK);
+    });
+}
+
+#[test]
+fn a_write_block_does_not_start_again_while_a_byte_of_it_is_needed() {
+    in_own_pool(|_| {
+        let mut kept = put(b"abc");
+        kept.skip(2).unwrap();
+        kept.release();
+        let other = put(b"def");
+        assert_ne!(places(&other)[0].0, places(&kept)[0].0.wrapping_sub(2));
+        assert_eq!(contents(&kept), b"c");
+    });
+}
+
+#[test]
+fn release_lets_go_of_what_was_read() {
+    let bytes = Bytes::from(pattern(100));
+    let mut buffer = segmented(&[b"x"]);
+    buffer.push(bytes.clone());
+    buffer.skip(101).unwrap();
+    buffer.release();
+    assert!(bytes.is_unique());
+    assert!(buffer.is_empty());
+    buffer.put_slice(b"more");
+    assert_eq!(contents(&buffer), b"more");
+}
+
+#[test]
+fn a_small_remainder_moves_out_of_its_block() {
+    in_own_pool(|pool| {
+        let mut buffer = put(&pattern(BLOCK));
+        buffer.skip(BLOCK - 100).unwrap();
+        assert!(buffer.pins_much());
+        buffer.settle_down();
+        assert!(!buffer.pins_much());
+        assert_eq!(contents(&buffer), pattern(BLOCK)[BLOCK - 100..]);
+        // The block is the thread's again: nobody needs another one.
+        let _other = put(&pattern(30_000));
+        assert_eq!(pool.stats().in_use, BLOCK + 256);
+    });
+}
+
+#[test]
+fn a_remainder_of_a_sixteenth_of_its_block_stays_and_one_byte_less_moves() {
+    for (left, stays) in [(BLOCK / 16, true), (BLOCK / 16 - 1, false), (BLOCK, true)] {
+        let mut buffer = put(&pattern(BLOCK));
+        buffer.skip(BLOCK - left).unwrap();
+        let before = places(&buffer);
+        assert_eq!(buffer.pins_much(), !stays);
+        buffer.settle_down();
+        assert_eq!(places(&buffer) == before, stays, "{left}");
+        assert_eq!(contents(&buffer), pattern(BLOCK)[BLOCK - left..]);
+    }
+}
+
+#[test]
+fn what_has_settled_down_does_not_move_again() {
+    for left in [1, 2, 15, 16, 17, 255, 256, 257, 1000, 4000] {
+        let mut buffer = put(&pattern(BLOCK));
+        buffer.skip(BLOCK - left).unwrap();
+        buffer.settle_down();
+        let settled = places(&buffer);
+        assert!(!buffer.pins_much(), "{left}");
+        buffer.settle_down();
+        assert_eq!(places(&buffer), settled, "{left}");
+    }
+}
+
+#[test]
+fn settling_down_makes_one_piece_of_many_in_which_drops_are_appended() {
+    let mut buffer = LinkBuffer::new();
+    let mut kept = Vec::new();
+    for n in 0..10 {
+        let mut large = put(&pattern(BLOCK));
+        buffer.append(large.split_to(n).unwrap());
+        kept.push(large);
+    }
+    assert_eq!(slices(&buffer), 9);
+    buffer.settle_down();
+    assert_eq!(slices(&buffer), 1);
+    let expected: Vec<u8> = (0..10).flat_map(pattern).collect();
+    assert_eq!(contents(&buffer), expected);
+    buffer.put_slice(b"more");
+    assert_eq!(slices(&buffer), 1);
+    assert_eq!(contents(&buffer), [&expected[..], b"more"].concat());
+}
+
+#[test]
+fn settling_down_with_nothing_left_lets_go_of_the_block() {
+    in_own_pool(|pool| {
+        let mut buffer = LinkBuffer::from(Bytes::from(pattern(10)));
+        buffer.skip(10).unwrap();
+        buffer.settle_down();
+        assert!(buffer.is_empty() && !buffer.pins_much());
+        assert_eq!(pool.stats().peak, 0);
+    });
+}
+
+#[test]
+fn many_pieces_of_one_block_do_not_pin_more_than_that_block() {
+    // 20 pieces of 2 KiB: more than half of the block is readable.
+    let mut tail = Tail::with_capacity(64 << 10);
+    tail.put(&pattern(BLOCK));
+    let mut buffer = LinkBuffer::new();
+    for n in 0..20 {
+        buffer.push_segment(tail.window(n * 3000..n * 3000 + 2048));
+    }
+    let before = places(&buffer);
+    assert!(!buffer.pins_much());
+    buffer.settle_down();
+    assert_eq!(places(&buffer), before);
+}
+
+#[test]
+fn small_puts_between_large_pushes_do_not_pin_more_than_one_block() {
+    let body = Bytes::from(pattern(4000));
+    let mut buffer = LinkBuffer::new();
+    for _ in 0..100 {
+        buffer.put_slice(b"a header");
+        buffer.push(body.clone());
+    }
+    assert!(!buffer.pins_much());
+}
+
+/// A window of its own block that shows `bytes`.
+fn arrived(bytes: &[u8]) -> Segment {
+    let mut tail = Tail::with_capacity(BLOCK);
+    tail.put(bytes);
+    tail.window(0..bytes.len())
+}
+
+#[test]
+fn drips_are_absorbed_behind_what_is_there() {
+    in_own_pool(|pool| {
+        let mut buffer = put(b"+");
+        for _ in 0..100 {
+            buffer.absorb(arrived(&pattern(256))).unwrap();
+        }
+        assert_eq!(buffer.len(), 1 + 256 * 100);
+        assert_eq!(slices(&buffer), 1);
+        assert_eq!(contents(&buffer)[1..257], pattern(256));
+        assert_eq!(pool.stats().in_use, BLOCK, "no drip's block is kept");
+    });
+}
+
+#[test]
+fn what_is_no_drip_or_has_nothing_to_go_behind_is_given_back() {
+    let refused = |buffer: &mut LinkBuffer, bytes: &[u8]| {
+        let before = places(buffer);
+        let window = arrived(bytes);
+        let there = window.as_slice().as_ptr();
+        let back = buffer.absorb(window).expect_err("a window");
+        assert_eq!((back.as_slice(), back.as_slice().as_ptr()), (bytes, there));
+        assert_eq!(places(buffer), before);
+    };
+    refused(&mut put(b"x"), &pattern(257));
+    refused(&mut LinkBuffer::new(), b"drip");
+    refused(&mut segmented(&[b"foreign"]), b"drip");
+    refused(&mut put(&pattern(BLOCK)), b"drip");
+    let mut open = put(b"x");
+    open.reserve(1).unwrap();
+    refused(&mut open, b"drip");
+    let mut foreign_behind = put(b"x");
+    foreign_behind.push(Bytes::from_static(b"y"));
+    refused(&mut foreign_behind, b"drip");
+}
+
+#[test]
+fn the_tail_is_taken_only_where_it_continues_the_end() {
+    assert!(LinkBuffer::new().take_tail().is_none());
+    assert!(segmented(&[b"foreign"]).take_tail().is_none());
+    assert!(
+        put(&pattern(BLOCK)).take_tail().is_none(),
+        "there is no room"
+    );
+    let mut behind = put(b"x");
+    behind.push(Bytes::from_static(b"y"));
+    assert!(behind.take_tail().is_none());
+    let mut open = put(b"x");
+    open.reserve(1).unwrap();
+    assert!(open.take_tail().is_none());
+}
+
+#[test]
+fn what_was_filled_into_a_taken_tail_continues_the_buffer() {
+    let mut buffer = put(b"abc");
+    let mut tail = buffer.take_tail().unwrap();
+    assert_eq!(contents(&buffer), b"abc");
+    let filled = tail.fill_with(100, |room| {
+        room[..3].copy_from_slice(b"def");
+        Ok(3)
+    });
+    assert_eq!(filled.unwrap(), 3);
+    buffer.accept_tail(tail, 3);
+    buffer.put_slice(b"ghi");
+    assert_eq!(contents(&buffer), b"abcdefghi");
+    assert_eq!(slices(&buffer), 1);
+}
+
+#[test]
+fn a_tail_accepted_while_room_is_open_leaves_it_open() {
+    let mut buffer = put(b"abc");
+    let hole = buffer.reserve(1).unwrap();
+    let mut tail = Tail::with_capacity(BLOCK);
+    tail.put(b"def");
+    buffer.accept_tail(tail, 3);
+    buffer.put_slice(b"!");
+    buffer.get_mut(&hole).unwrap()[0] = b'g';
+    assert_eq!(contents(&buffer), b"abcdef");
+    buffer.commit_all();
+    assert_eq!(contents(&buffer), b"abcdefg!");
+}
+
+#[test]
+fn a_fill_that_fails_adds_nothing_and_one_that_lies_is_caught() {
+    let mut tail = Tail::with_capacity(100);
+    tail.put(b"abc");
+    let failed = tail.fill_with(10, |_| Err(std::io::ErrorKind::WouldBlock.into()));
+    assert_eq!(failed.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    assert_eq!(tail.filled(), 3);
+    let lied = std::panic::catch_unwind(move || tail.fill_with(10, |room| Ok(room.len() + 1)));
+    assert!(lied.is_err());
+}

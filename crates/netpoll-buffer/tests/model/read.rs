@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Taking bytes out of a buffer and its model.
+
+use std::fmt::Debug;
+use std::io;
+
+use netpoll_buffer::{LinkBuffer, Short, TooLarge};
+
+use crate::op::{Number, Read};
+use crate::world::{Side, World, refused};
+
+/// What reading gave is what the queue has, or was refused if the queue has less.
+#[track_caller]
+fn agree<T: Debug + AsRef<[u8]>>(
+    got: io::Result<T>,
+    expected: Option<Vec<u8>>,
+    short: Short,
+) -> Option<(T, Vec<u8>)> {
+    if let Some(expected) = expected {
+        let got = got.expect("there is so much");
+        assert!(got.as_ref() == expected, "other bytes were read");
+        Some((got, expected))
+    } else {
+        let reason: Short = refused(got, io::ErrorKind::UnexpectedEof);
+        assert_eq!(reason, short);
+        None
+    }
+}
+
+impl World {
+    pub(crate) fn read(&mut self, side: usize, read: &Read) {
+        let side = &mut self.sides[side];
+        let there = side.readable.len();
+        match read {
+            Read::Peek(amount) => {
+                let n = amount.of(there);
+                let expected = (n <= there).then(|| side.readable.make_contiguous()[..n].to_vec());
+                agree(side.buffer.peek(n), expected, Short::new(there, n));
+            }
+            Read::Next(amount) => {
+                let n = amount.of(there);
+                let expected = side.take(n);
+                agree(side.buffer.next(n), expected, Short::new(there, n));
+            }
+            Read::Skip(amount) => {
+                let n = amount.of(there);
+                let skipped = side.buffer.skip(n).map(|()| Vec::new());
+                let expected = side.take(n).map(|_skipped| Vec::new());
+                agree(skipped, expected, Short::new(there, n));
+            }
+            Read::Exact(amount) => {
+                let n = amount.of(there).min(there + 1000);
+                let mut target = vec![0; n];
+                let got = side.buffer.read_exact(&mut target).map(|()| target);
+                agree(got, side.take(n), Short::new(there, n));
+            }
+            Read::Vec(amount) => {
+                let n = amount.of(there);
+                let got = side.buffer.read_vec(n);
+                agree(got, side.take(n), Short::new(there, n));
+            }
+            Read::Slice(amount) => {
+                let n = amount.of(there);
+                let got = side.buffer.slice(n);
+                let kept = agree(got, side.take(n), Short::new(there, n));
+                self.slices.extend(kept);
+            }
+            Read::SplitTo(amount) => {
+                let n = amount.of(there);
+                match (side.buffer.split_to(n), side.take(n)) {
+                    (Ok(part), Some(expected)) => self.parts.push((part, expected)),
+                    (got, expected) => {
+                        assert!(expected.is_none());
+                        let reason: Short = refused(got, io::ErrorKind::UnexpectedEof);
+                        assert_eq!(reason, Short::new(there, n));
+                    }
+                }
+            }
+            Read::Text(amount) => read_text(side, amount.of(there)),
+            Read::Number(number) => read_number(side, *number),
+            Read::Until(byte, max) => read_until(side, *byte, max.of(there)),
+            Read::Position(byte, from, max) => {
+                let (from, max) = (from.of(there), max.of(there));
+                let got = side.buffer.position_of(*byte, from, max);
+                assert_eq!(got, position(side, *byte, from, max));
+            }
+        }
+    }
+}
+
+fn position(side: &Side, byte: u8, from: usize, max: usize) -> Option<usize> {
+    (from..max.min(side.readable.len())).find(|&at| side.readable[at] == byte)
+}
+
+fn read_until(side: &mut Side, byte: u8, max: usize) {
+    let there = side.readable.len();
+    if let Some(at) = position(side, byte, 0, max) {
+        let expected = side.take(at + 1);
+        agree(side.buffer.until(byte, max), expected, Short::new(0, 0));
+    } else if there >= max {
+        let reason: TooLarge = refused(side.buffer.until(byte, max), io::ErrorKind::InvalidData);
+        assert_eq!(reason, TooLarge::new(max, max + 1));
+    } else {
+        let short = Short::new(there, there + 1);
+        agree(side.buffer.until(byte, max), None, short);
+    }
+}
+
+fn read_text(side: &mut Side, n: usize) {
+    let there = side.readable.len();
+    let text = (n <= there)
+        .then(|| std::str::from_utf8(&side.readable.make_contiguous()[..n]).map(str::to_owned));
+    let got = side.buffer.read_string(n);
+    match text {
+        Some(Err(_not_text)) => {
+            assert_eq!(got.expect_err("no text").kind(), io::ErrorKind::InvalidData);
+        }
+        _ => {
+            agree(got, side.take(n), Short::new(there, n));
+        }
+    }
+}
+
+fn read_number(side: &mut Side, number: Number) {
+    let there = side.readable.len();
+    let (size, got) = number.read(&mut side.buffer);
+    let expected = side.take(size);
+    agree(got, expected, Short::new(there, size));
+}
+
+impl Number {
+    /// The number's size, and its bytes as they were in the buffer.
+    fn read(self, buffer: &mut LinkBuffer) -> (usize, io::Result<Vec<u8>>) {
+        match self {
+            Self::U8 => (1, buffer.read_u8().map(|n| vec![n])),
+            Self::U16 => (2, buffer.read_u16().map(|n| n.to_be_bytes().to_vec())),
+            Self::U16Le => (2, buffer.read_u16_le().map(|n| n.to_le_bytes().to_vec())),
+            Self::U32 => (4, buffer.read_u32().map(|n| n.to_be_bytes().to_vec())),
+            Self::U32Le => (4, buffer.read_u32_le().map(|n| n.to_le_bytes().to_vec())),
+            Self::U64 => (8, buffer.read_u64().map(|n| n.to_be_bytes().to_vec())),
+            Self::U64Le => (8, buffer.read_u64_le().map(|n| n.to_le_bytes().to_vec())),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Each knob turns what it says, as the kernel tells it afterwards.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use netpoll_sys::options::{self, Keepalive};
+use netpoll_sys::socket::{self, ListenOptions};
+use netpoll_sys::{Epoll, Events, Interest, transfer};
+use socket2::SockRef;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+fn tcp() -> OwnedFd {
+    socket::stream_socket(any()).expect("a socket")
+}
+
+fn any() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+fn await_readable(fd: impl AsFd) {
+    let epoll = Epoll::new().expect("an epoll");
+    epoll
+        .add(fd.as_fd(), 0, Interest::READABLE)
+        .expect("to watch");
+    let mut events = Events::with_capacity(1);
+    let count = epoll.wait(&mut events, Some(LIMIT)).expect("to wait");
+    assert_eq!(count, 1, "not ready within the limit");
+}
+
+#[test]
+fn nodelay_is_read_as_it_was_set() {
+    let fd = tcp();
+    assert!(!options::nodelay(fd.as_fd()).unwrap());
+    for on in [true, true, false] {
+        options::set_nodelay(fd.as_fd(), on).unwrap();
+        assert_eq!(options::nodelay(fd.as_fd()).unwrap(), on);
+    }
+    let (unix, _peer) = socket::pair().unwrap();
+    assert!(options::set_nodelay(unix.as_fd(), true).is_err());
+    assert!(options::nodelay(unix.as_fd()).is_err());
+}
+
+#[test]
+fn all_three_numbers_of_keepalive_arrive() {
+    let fd = tcp();
+    let seconds = Duration::from_secs;
+    for (given, idle, interval, count) in [
+        (Keepalive::new(seconds(7), seconds(8), 9), 7, 8, 9),
+        (Keepalive::default(), 60, 15, 4),
+        (Keepalive::new(Duration::ZERO, Duration::ZERO, 0), 1, 1, 1),
+        (
+            Keepalive::new(Duration::from_millis(2900), seconds(1), 1),
+            2,
+            1,
+            1,
+        ),
+    ] {
+        options::set_keepalive(fd.as_fd(), given).unwrap();
+        let there = SockRef::from(&fd);
+        assert!(there.keepalive().unwrap());
+        assert_eq!(there.tcp_keepalive_time().unwrap(), seconds(idle));
+        assert_eq!(there.tcp_keepalive_interval().unwrap(), seconds(interval));
+        assert_eq!(there.tcp_keepalive_retries().unwrap(), count);
+    }
+}
+
+#[test]
+fn a_number_that_the_kernel_refuses_is_an_error() {
+    let fd = tcp();
+    let ages = Duration::from_secs(1 << 20);
+    let error = options::set_keepalive(fd.as_fd(), Keepalive::new(ages, ages, 4)).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+}
+
+#[test]
+fn the_user_timeout_is_set_and_unset_and_never_unset_by_being_short() {
+    let fd = tcp();
+    let there = || SockRef::from(&fd).tcp_user_timeout().unwrap();
+    let millis = Duration::from_millis;
+    assert_eq!(there(), None);
+    for (given, read) in [
+        (Some(millis(1234)), Some(millis(1234))),
+        (None, None),
+        (Some(Duration::from_nanos(1)), Some(millis(1))),
+        (Some(Duration::ZERO), Some(millis(1))),
+        (Some(Duration::MAX), Some(millis(i32::MAX as u64))),
+    ] {
+        options::set_user_timeout(fd.as_fd(), given).unwrap();
+        assert_eq!(there(), read, "{given:?}");
+    }
+}
+
+#[test]
+fn a_larger_buffer_is_never_a_smaller_one() {
+    let fd = tcp();
+    let there = SockRef::from(&fd);
+    let (mut sends, mut receives) = (0, 0);
+    for bytes in [4096, 16 << 10, 64 << 10, 1 << 31, 1 << 32, usize::MAX] {
+        options::set_send_buffer(fd.as_fd(), bytes).unwrap();
+        options::set_receive_buffer(fd.as_fd(), bytes).unwrap();
+        let (send, receive) = (
+            there.send_buffer_size().unwrap(),
+            there.recv_buffer_size().unwrap(),
+        );
+        assert!(send >= bytes.min(64 << 10) && receive >= bytes.min(64 << 10));
+        assert!(send >= sends && receive >= receives, "{bytes}");
+        (sends, receives) = (send, receive);
+    }
+}
+
+#[test]
+fn a_reset_on_close_reaches_the_peer() {
+    let listener = socket::listen(any(), ListenOptions::default()).unwrap();
+    let addr = socket::local_addr(&listener).unwrap().unwrap();
+    let client = std::net::TcpStream::connect(addr).unwrap();
+    await_readable(&listener);
+    let (accepted, _) = socket::accept(listener.as_fd()).unwrap();
+    options::set_reset_on_close(accepted.as_fd()).unwrap();
+    transfer::send(accepted.as_fd(), b"lost").unwrap();
+    drop(accepted);
+    await_readable(&client);
+    // What had arrived before the reset may still be read.
+    let mut room = [0; 8];
+    let end = loop {
+        match transfer::receive(client.as_fd(), &mut room) {
+            Ok(4) => await_readable(&client),
+            other => break other,
+        }
+    };
+    assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+}

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Sockets are born as they should be, and how they fail is told by the kernel's own errors.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
+use std::time::Duration;
+
+use netpoll_sys::socket::{self, Connect, Ipv6Listen, ListenOptions};
+use netpoll_sys::{Epoll, Events, Interest, transfer};
+use rustix::fs::{OFlags, fcntl_getfl};
+use rustix::io::{FdFlags, fcntl_getfd};
+
+const LIMIT: Duration = Duration::from_secs(10);
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const LOOPBACK_6: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 0);
+
+fn listen(addr: SocketAddr) -> (OwnedFd, SocketAddr) {
+    let listener = socket::listen(addr, ListenOptions::default()).expect("a listener");
+    let addr = addr_of(&listener);
+    (listener, addr)
+}
+
+fn addr_of(fd: &OwnedFd) -> SocketAddr {
+    socket::local_addr(fd)
+        .expect("an address")
+        .expect("of the internet")
+}
+
+fn await_ready(fd: BorrowedFd<'_>, interest: Interest) {
+    let epoll = Epoll::new().expect("an epoll");
+    epoll.add(fd, 0, interest).expect("to watch");
+    let mut events = Events::with_capacity(1);
+    let count = epoll.wait(&mut events, Some(LIMIT)).expect("to wait");
+    assert_eq!(count, 1, "not ready within the limit");
+}
+
+fn accept(listener: &OwnedFd) -> (OwnedFd, Option<SocketAddr>) {
+    await_ready(listener.as_fd(), Interest::READABLE);
+    socket::accept(listener.as_fd()).expect("a connection")
+}
+
+/// Two ends of a TCP connection: the one that connected, and the one that was accepted.
+fn connection() -> (OwnedFd, OwnedFd) {
+    let (listener, addr) = listen(LOOPBACK);
+    let fd = socket::stream_socket(addr).expect("a socket");
+    socket::connect(fd.as_fd(), addr).expect("to start");
+    let (accepted, _) = accept(&listener);
+    await_ready(fd.as_fd(), Interest::WRITABLE);
+    (fd, accepted)
+}
+
+#[test]
+fn every_socket_is_non_blocking_and_not_inherited_from_birth() {
+    let (listener, addr) = listen(LOOPBACK);
+    let client = TcpStream::connect(addr).unwrap();
+    let (accepted, _) = accept(&listener);
+    let (one, two) = socket::pair().unwrap();
+    let (fresh, fresh_6) = (
+        socket::stream_socket(LOOPBACK).unwrap(),
+        socket::stream_socket(LOOPBACK_6),
+    );
+    for fd in [listener, accepted, one, two, fresh]
+        .into_iter()
+        .chain(fresh_6)
+    {
+        assert!(fcntl_getfd(&fd).unwrap().contains(FdFlags::CLOEXEC));
+        assert!(fcntl_getfl(&fd).unwrap().contains(OFlags::NONBLOCK));
+    }
+    drop(client);
+}
+
+#[test]
+fn port_zero_is_resolved_to_the_port_that_takes_connections() {
+    let (listener, addr) = listen(LOOPBACK);
+    assert_ne!(addr.port(), 0);
+    assert_eq!(addr.ip(), LOOPBACK.ip());
+    let client = TcpStream::connect(addr).unwrap();
+    let (accepted, peer) = accept(&listener);
+    let client_addr = client.local_addr().unwrap();
+    assert_eq!(peer, Some(client_addr));
+    assert_eq!(socket::peer_addr(&accepted).unwrap(), Some(client_addr));
+    assert_eq!(socket::local_addr(&accepted).unwrap(), Some(addr));
+    assert_eq!(socket::local_addr(&client).unwrap(), Some(client_addr));
+}
+
+#[test]
+fn accept_of_an_empty_queue_would_block() {
+    let (listener, addr) = listen(LOOPBACK);
+    let refused = |listener: &OwnedFd| socket::accept(listener.as_fd()).unwrap_err().kind();
+    assert_eq!(refused(&listener), io::ErrorKind::WouldBlock);
+    let _client = TcpStream::connect(addr).unwrap();
+    accept(&listener);
+    assert_eq!(refused(&listener), io::ErrorKind::WouldBlock);
+}
+
+#[test]
+fn a_connection_of_another_kind_has_no_internet_address() {
+    let name = format!("netpoll-sys test {}", std::process::id());
+    let name = UnixAddr::from_abstract_name(name).unwrap();
+    let listener = UnixListener::bind_addr(&name).unwrap();
+    let client = UnixStream::connect_addr(&name).unwrap();
+    let (accepted, peer) = accept(&OwnedFd::from(listener));
+    assert_eq!(peer, None);
+    assert_eq!(socket::local_addr(&accepted).unwrap(), None);
+    assert_eq!(socket::peer_addr(&accepted).unwrap(), None);
+    drop(client);
+}
+
+#[test]
+fn a_connect_ends_with_both_ends_talking() {
+    let (client, accepted) = connection();
+    assert!(socket::take_error(client.as_fd()).unwrap().is_none());
+    transfer::send(client.as_fd(), b"hello").unwrap();
+    await_ready(accepted.as_fd(), Interest::READABLE);
+    let mut room = [0; 8];
+    assert_eq!(transfer::receive(accepted.as_fd(), &mut room).unwrap(), 5);
+    assert_eq!(&room[..5], b"hello");
+}
+
+#[test]
+fn a_connect_that_is_there_already_is_done() {
+    let (client, _accepted) = connection();
+    let addr = socket::peer_addr(&client).unwrap().unwrap();
+    // The first answer after an asynchronous connect only says that it has ended.
+    socket::connect(client.as_fd(), addr).unwrap();
+    assert_eq!(
+        socket::connect(client.as_fd(), addr).unwrap(),
+        Connect::Done
+    );
+}
+
+#[test]
+fn a_refused_connect_keeps_its_errno() {
+    // Bound, so that nobody else has the port, but not listening.
+    let nobody = socket::stream_socket(LOOPBACK).unwrap();
+    rustix::net::bind(&nobody, &LOOPBACK).unwrap();
+    let addr = addr_of(&nobody);
+    let fd = socket::stream_socket(addr).unwrap();
+    let error = match socket::connect(fd.as_fd(), addr) {
+        Err(error) => error,
+        Ok(how) => {
+            assert_eq!(how, Connect::UnderWay);
+            await_ready(fd.as_fd(), Interest::WRITABLE);
+            socket::take_error(fd.as_fd()).unwrap().unwrap()
+        }
+    };
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    assert_eq!(error.raw_os_error(), Some(111));
+    let taken = socket::take_error(fd.as_fd()).unwrap();
+    assert!(taken.is_none(), "an error is taken once");
+}
+
+#[test]
+fn what_the_kernel_knows_at_once_is_told_at_once() {
+    let fd = socket::stream_socket(LOOPBACK).unwrap();
+    let error = socket::connect(fd.as_fd(), LOOPBACK_6).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(97), "EAFNOSUPPORT");
+    let elsewhere = "192.0.2.1:0".parse().unwrap();
+    let error = socket::listen(elsewhere, ListenOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
+    let error = socket::peer_addr(&fd).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::NotConnected);
+}
+
+#[test]
+fn a_taken_port_is_in_use() {
+    let (_listener, addr) = listen(LOOPBACK);
+    let error = socket::listen(addr, ListenOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+}
+
+#[test]
+fn a_port_is_shared_by_all_who_ask_for_it() {
+    let mut shared = ListenOptions::default();
+    shared.reuse_port = true;
+    let first = socket::listen(LOOPBACK, shared).unwrap();
+    let addr = addr_of(&first);
+    let second = socket::listen(addr, shared).unwrap();
+    assert_eq!(addr_of(&second), addr);
+    let error = socket::listen(addr, ListenOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+}
+
+#[test]
+fn a_port_can_be_listened_on_again_at_once() {
+    let (listener, addr) = listen(LOOPBACK);
+    let client = TcpStream::connect(addr).unwrap();
+    // The end that closes first is the one the port waits for.
+    let (accepted, _) = accept(&listener);
+    drop((accepted, listener));
+    await_ready(client.as_fd(), Interest::READABLE);
+    drop(client);
+    socket::listen(addr, ListenOptions::default()).unwrap();
+}
+
+#[test]
+fn an_ipv6_listener_takes_ipv4_as_it_is_told() {
+    let any = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
+    for (family, only) in [(Ipv6Listen::Only, true), (Ipv6Listen::Dual, false)] {
+        let mut options = ListenOptions::default();
+        options.family = family;
+        let Ok(listener) = socket::listen(any, options) else {
+            return; // A machine without IPv6.
+        };
+        assert_eq!(socket2::SockRef::from(&listener).only_v6().unwrap(), only);
+        let port = addr_of(&listener).port();
+        let through_4 = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+        assert_eq!(through_4.is_err(), only);
+        if let Ok(client) = through_4 {
+            let (_, peer) = accept(&listener);
+            let peer = peer.unwrap();
+            assert_eq!(peer.port(), client.local_addr().unwrap().port());
+            assert_eq!(peer.ip().to_canonical(), Ipv4Addr::LOCALHOST);
+        }
+        socket::listen(LOOPBACK, options).expect("ignored for IPv4");
+    }
+}
+
+#[test]
+fn a_pair_talks_both_ways() {
+    let (one, two) = socket::pair().unwrap();
+    for (from, to) in [(&one, &two), (&two, &one)] {
+        transfer::send(from.as_fd(), b"hello").unwrap();
+        let mut room = [0; 8];
+        assert_eq!(transfer::receive(to.as_fd(), &mut room).unwrap(), 5);
+    }
+    assert_eq!(socket::local_addr(&one).unwrap(), None);
+}
+
+#[test]
+fn a_shutdown_may_be_asked_for_twice_and_after_the_end() {
+    let (client, accepted) = connection();
+    for how in [Shutdown::Write, Shutdown::Read, Shutdown::Both] {
+        socket::shutdown(client.as_fd(), how).unwrap();
+        socket::shutdown(client.as_fd(), how).unwrap();
+    }
+    drop(client);
+    await_ready(accepted.as_fd(), Interest::READABLE);
+    socket::shutdown(accepted.as_fd(), Shutdown::Both).unwrap();
+    let fresh = socket::stream_socket(LOOPBACK).unwrap();
+    socket::shutdown(fresh.as_fd(), Shutdown::Both).unwrap();
+    let not_a_socket = std::fs::File::open("/").unwrap();
+    let error = socket::shutdown(not_a_socket.as_fd(), Shutdown::Both).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(88), "ENOTSOCK");
+}
+
+#[test]
+fn a_half_that_was_ended_leaves_the_other() {
+    let (client, accepted) = connection();
+    socket::shutdown(client.as_fd(), Shutdown::Write).unwrap();
+    await_ready(accepted.as_fd(), Interest::READABLE);
+    let mut room = [0; 8];
+    assert_eq!(transfer::receive(accepted.as_fd(), &mut room).unwrap(), 0);
+    transfer::send(accepted.as_fd(), b"answer").unwrap();
+    await_ready(client.as_fd(), Interest::READABLE);
+    assert_eq!(transfer::receive(client.as_fd(), &mut room).unwrap(), 6);
+    let error = transfer::send(client.as_fd(), b"x").unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+}
