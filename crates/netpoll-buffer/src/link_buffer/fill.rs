@@ -8,6 +8,7 @@ use netpoll_sys::transfer;
 
 use super::LinkBuffer;
 use crate::tail::Tail;
+use crate::write_tail;
 
 /// With less room than this, or than what is missing, a block is left for a larger one.
 const WORTH_A_READ: usize = 4 << 10;
@@ -30,7 +31,7 @@ impl LinkBuffer {
         }
         let mut tail = match self.tail.take() {
             Some(tail) if tail.room() > 0 => tail,
-            _ => super::write::tail_for(0),
+            _ => write_tail::borrow(),
         };
         let start = tail.filled();
         let received = tail.fill_with(limit, |room| transfer::receive(fd, room));
@@ -88,7 +89,7 @@ impl LinkBuffer {
             if tail.room() >= missing.min(WORTH_A_READ) {
                 return tail;
             }
-            crate::write_tail::give_back(tail);
+            write_tail::give_back(tail);
         }
         let mut tail = Tail::with_capacity(capacity.max(self.len.saturating_add(1)));
         // More than one block can hold is left where it is.
