@@ -45,14 +45,14 @@ fn a_full_block_is_left_for_a_larger_one_with_what_it_had() {
         come += land(&mut buffer, bytes.len(), capacity, &bytes[come..]);
     }
     assert_eq!(buffer.segments().count(), 1);
-    assert_eq!(contents(&mut buffer), bytes);
+    assert_eq!(contents(&buffer), bytes);
 }
 
 #[test]
 fn a_tail_that_comes_back_empty_adds_nothing() {
     let mut buffer = LinkBuffer::from(Bytes::from_static(b"abc"));
     assert_eq!(land(&mut buffer, 1000, 1000, b""), 0);
-    assert_eq!(contents(&mut buffer), b"abc");
+    assert_eq!(contents(&buffer), b"abc");
 }
 
 #[test]
