@@ -61,6 +61,20 @@ fn a_write_block_does_not_start_again_while_a_byte_of_it_is_needed() {
 }
 
 #[test]
+fn a_block_of_another_size_does_not_become_a_write_block() {
+    in_own_pool(|pool| {
+        let mut small = put(&pattern(BLOCK));
+        small.skip(BLOCK - 1).unwrap();
+        small.settle_down();
+        drop(small);
+        assert_eq!(slices(&put(&pattern(5000))), 1);
+        let before = pool.stats().in_use;
+        drop(put(&pattern(4 * BLOCK)));
+        assert_eq!(pool.stats().in_use, before, "it went home at once");
+    });
+}
+
+#[test]
 fn release_lets_go_of_what_was_read() {
     let bytes = Bytes::from(pattern(100));
     let mut buffer = segmented(&[b"x"]);

@@ -128,6 +128,18 @@ fn a_commit_of_every_count_keeps_that_many() {
 }
 
 #[test]
+fn what_a_commit_drops_leaves_no_hole() {
+    for k in [0, 3] {
+        let mut buffer = put(b"abc");
+        buffer.reserve(1000).unwrap();
+        buffer.commit(k).unwrap();
+        buffer.put_slice(b"def");
+        assert_eq!(slices(&buffer), 1);
+        assert_eq!(buffer.len(), 6 + k);
+    }
+}
+
+#[test]
 fn an_insert_is_possible_at_every_place() {
     for at in 0..=9 {
         for behind in 0..=11 {
