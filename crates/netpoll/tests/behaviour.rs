@@ -5,5 +5,15 @@
 #[path = "support/support.rs"]
 mod support;
 
+#[path = "behaviour/calls.rs"]
+mod calls;
+#[path = "behaviour/closing.rs"]
+mod closing;
+#[path = "behaviour/half_close.rs"]
+mod half_close;
+#[path = "behaviour/handlers.rs"]
+mod handlers;
 #[path = "behaviour/requests.rs"]
 mod requests;
+#[path = "behaviour/vanish.rs"]
+mod vanish;
