@@ -14,8 +14,7 @@ pub struct ConnOptions {
     /// The most bytes one read may ask for; a peer's length above it ends the connection before
     /// anything is allocated. 4 MiB.
     pub max_frame: usize,
-    /// While a handler runs, reading stops when this much waits for it, unless it waits for more.
-    /// 64 KiB.
+    /// Reading stops when this much waits for the handler, unless it waits for more. 64 KiB.
     pub read_high: usize,
     /// Above this much unsent output no handler is called and nothing is read. 64 KiB.
     pub write_high: usize,
