@@ -5,6 +5,8 @@
 #[path = "support/support.rs"]
 mod support;
 
+#[path = "behaviour/arriving.rs"]
+mod arriving;
 #[path = "behaviour/calls.rs"]
 mod calls;
 #[path = "behaviour/closing.rs"]
@@ -13,7 +15,13 @@ mod closing;
 mod half_close;
 #[path = "behaviour/handlers.rs"]
 mod handlers;
+#[path = "behaviour/limits.rs"]
+mod limits;
+#[path = "behaviour/reading.rs"]
+mod reading;
 #[path = "behaviour/requests.rs"]
 mod requests;
 #[path = "behaviour/vanish.rs"]
 mod vanish;
+#[path = "behaviour/writing.rs"]
+mod writing;
