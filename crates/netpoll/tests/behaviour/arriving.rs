@@ -22,7 +22,7 @@ fn a_read_that_is_dropped_loses_nothing() {
         assert!(poll_once(pin!(reader.next(100))).is_pending());
         peer.send(&positions(round, 1));
         assert!(poll_once(pin!(reader.read_vec(99))).is_pending());
-        assert!(poll_once(pin!(reader.until(b'\n', 4096))).is_pending() || round >= 10);
+        assert!(poll_once(pin!(reader.until(0xff, 4096))).is_pending());
     }
     assert_eq!(block_on(reader.next(50)).unwrap(), positions(0, 50));
 }
