@@ -14,15 +14,14 @@ pub struct ConnOptions {
     /// The most bytes one read may ask for; a peer's length above it ends the connection before
     /// anything is allocated. 4 MiB.
     pub max_frame: usize,
-    /// While a handler runs, reading stops when this much waits for it, unless it waits for more.
-    /// 64 KiB.
+    /// Reading stops when this much waits for the handler, unless it waits for more. 64 KiB.
     pub read_high: usize,
     /// Above this much unsent output no handler is called and nothing is read. 64 KiB.
     pub write_high: usize,
     /// Below this much unsent output it goes on. 32 KiB.
     pub write_low: usize,
     /// The most output that may be unsent at all; beyond it puts are discarded and the connection
-    /// ends. Twice `max_frame`, if `None`.
+    /// ends. `write_high`, and twice `max_frame` for one call above it, if `None`.
     pub max_output: Option<usize>,
     /// How long a close waits: for the peer to take what is unsent, and then for its FIN. 5 s.
     pub linger: Duration,
@@ -53,7 +52,9 @@ impl Default for ConnOptions {
 impl ConnOptions {
     /// The bound of unsent output.
     pub(crate) fn output_bound(&self) -> usize {
-        self.max_output.unwrap_or(self.max_frame.saturating_mul(2))
+        let one_call = self.max_frame.saturating_mul(2);
+        self.max_output
+            .unwrap_or(self.write_high.saturating_add(one_call))
     }
 
     /// Refuses, by name, what cannot work.
@@ -87,7 +88,10 @@ mod tests {
     #[test]
     fn the_defaults_can_work() {
         assert_eq!(ConnOptions::default().check(), Ok(()));
-        assert_eq!(ConnOptions::default().output_bound(), 8 << 20);
+        assert_eq!(
+            ConnOptions::default().output_bound(),
+            (8 << 20) + (64 << 10)
+        );
     }
 
     #[test]

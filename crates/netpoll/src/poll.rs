@@ -44,6 +44,9 @@ use source::{Ask, Birth, End, Next, Place, Shared, Source, Turn};
 use timers::Timers;
 use token::{Kind, Token};
 
+/// The most chains sent for one source in one turn: each may have it make another.
+const SENDS: usize = 16;
+
 /// One poller, on its thread.
 struct Poller {
     driver: Driver,
@@ -276,15 +279,22 @@ impl Poller {
         }
     }
 
-    /// Sends what the source gives, until it gives nothing or the socket takes no more.
+    /// Sends what the source gives, until it gives nothing or the socket takes no more. What it
+    /// gives beyond [`SENDS`] waits for the others of the turn.
     #[inline]
     fn send_for(&mut self, token: Token, source: &mut dyn Source, mut next: Next) -> Next {
+        let mut sends = 0;
         while !matches!(next, Next::Become(_) | Next::Gone)
             && self
                 .registry
                 .get_mut(token)
                 .is_some_and(|entry| !entry.blocked)
         {
+            if sends == SENDS {
+                bell::queue_again(token);
+                break;
+            }
+            sends += 1;
             let Some(outgoing) = source.outgoing() else {
                 break;
             };

@@ -5,5 +5,23 @@
 #[path = "support/support.rs"]
 mod support;
 
+#[path = "behaviour/arriving.rs"]
+mod arriving;
+#[path = "behaviour/calls.rs"]
+mod calls;
+#[path = "behaviour/closing.rs"]
+mod closing;
+#[path = "behaviour/half_close.rs"]
+mod half_close;
+#[path = "behaviour/handlers.rs"]
+mod handlers;
+#[path = "behaviour/limits.rs"]
+mod limits;
+#[path = "behaviour/reading.rs"]
+mod reading;
 #[path = "behaviour/requests.rs"]
 mod requests;
+#[path = "behaviour/vanish.rs"]
+mod vanish;
+#[path = "behaviour/writing.rs"]
+mod writing;

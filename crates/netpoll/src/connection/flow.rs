@@ -86,12 +86,19 @@ where
         self.flow.paused == Paused::Output
     }
 
+    /// Whether so much input waits to be offered that more should stay with the kernel.
+    fn has_plenty(&self) -> bool {
+        let high = self.link.options.read_high;
+        matches!(&self.holder, Holder::Session(connection)
+            if self.flow.more == More::Input && connection.input.chain.len() >= high)
+    }
+
     /// Whether the poller should read.
     pub(super) fn wants_input(&mut self) -> bool {
         let open = self.life.phase() == Phase::Open && self.life.input() == Input::Open;
         let drained = self.flow.backlog == Some(0);
         match self.holder {
-            Holder::Session(_) => open && !drained && !self.is_congested(),
+            Holder::Session(_) => open && !drained && !self.has_plenty() && !self.is_congested(),
             Holder::Handler(_) | Holder::Owner => {
                 if self.flow.paused == Paused::Inbox && !lock(&self.link.inbox).paused {
                     self.flow.paused = Paused::No;

@@ -62,13 +62,11 @@ impl Bell {
         }
     }
 
-    /// As [`Bell::ring`], except that the source which runs on this thread right now is only
-    /// marked: it looks at its signals after it ran anyway.
+    /// As [`Bell::ring`], except for the source which runs on this thread right now: it looks at
+    /// all its state after it ran anyway. (A signal left for it here would count as one that is
+    /// still to be heard, and swallow the next.)
     pub(crate) fn mark(&self, signal: Signal) {
-        if self.is_running_here() {
-            // AcqRel: as in `ring`.
-            self.rung.fetch_or(signal as u8, Ordering::AcqRel);
-        } else {
+        if !self.is_running_here() {
             self.ring(signal);
         }
     }

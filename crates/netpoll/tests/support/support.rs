@@ -1,17 +1,24 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Servers, peers and waits that the behaviour tests share.
 
-use std::future::Future;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::pin::pin;
-use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{JoinHandle, Thread};
-use std::time::{Duration, Instant};
+#[path = "peer.rs"]
+mod peer;
+#[path = "process.rs"]
+mod process;
+#[path = "waiting.rs"]
+mod waiting;
 
-use netpoll::{BoxError, Builder, CloseReason, Connection, EventLoop, Listener, LoopHandle};
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use netpoll::{Addr, BoxError, Builder, CloseReason, Connection, EventLoop, Listener, LoopHandle};
+
+pub(crate) use peer::{Peer, pair, pair_with};
+pub(crate) use process::{alone, data_segment, open_descriptors};
+pub(crate) use waiting::{Gate, block_on, eventually, poll_once};
 
 /// How long anything may take before the test fails instead of hanging.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -20,35 +27,37 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 pub(crate) struct Server {
     pub(crate) addr: SocketAddr,
     pub(crate) handle: LoopHandle,
-    /// The reasons for which connections ended, in order.
-    pub(crate) endings: Receiver<CloseReason>,
+    /// Whose connections ended and for which reasons, in order.
+    pub(crate) endings: Receiver<(Addr, CloseReason)>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
     /// Serves what `builder` describes on a free port of loopback.
     pub(crate) fn start(builder: Builder) -> Self {
-        let listener = Listener::bind("127.0.0.1:0").expect("a free port");
-        let addr = listener
-            .local_addr()
-            .expect("a bound address")
-            .as_tcp()
-            .expect("TCP");
+        Self::start_on(free_listener(), builder)
+    }
+
+    /// Serves what `builder` describes on `listener`.
+    pub(crate) fn start_on(listener: Listener, builder: Builder) -> Self {
         let (ended, endings) = channel();
         let ended = Mutex::new(ended);
-        let observer = move |_: &Connection, reason: &CloseReason| {
+        let observer = move |connection: &Connection, reason: &CloseReason| {
+            let ended = ended.lock().expect("no panic under it");
             // A test that has ended looks no more.
-            let _seen = ended
-                .lock()
-                .expect("no panic under it")
-                .send(reason.clone())
-                .is_ok();
+            let _seen = ended.send((connection.peer_addr(), reason.clone())).is_ok();
         };
-        let running = builder
-            .on_disconnect(observer)
-            .listen(listener)
-            .build()
-            .expect("a loop");
+        Self::run(listener, builder.on_disconnect(observer), endings)
+    }
+
+    /// Serves what `builder` describes with the observer it has: `endings` stays empty.
+    pub(crate) fn start_unobserved(builder: Builder) -> Self {
+        Self::run(free_listener(), builder, channel().1)
+    }
+
+    fn run(listener: Listener, builder: Builder, endings: Receiver<(Addr, CloseReason)>) -> Self {
+        let addr = bound(&listener);
+        let running = builder.listen(listener).build().expect("a loop");
         let handle = running.handle();
         let thread = std::thread::spawn(move || running.run().expect("a loop that runs"));
         Self {
@@ -74,6 +83,12 @@ impl Server {
         self.endings
             .recv_timeout(LIMIT)
             .expect("a connection that ends")
+            .1
+    }
+
+    /// What `ending` would have told, for after the server is gone.
+    pub(crate) fn take_endings(&mut self) -> Receiver<(Addr, CloseReason)> {
+        std::mem::replace(&mut self.endings, channel().1)
     }
 
     /// Shuts down, and says how many connections were cut.
@@ -98,6 +113,37 @@ impl Drop for Server {
         }
     }
 }
+
+/// A listener on a free port of loopback.
+pub(crate) fn free_listener() -> Listener {
+    Listener::bind("127.0.0.1:0").expect("a free port")
+}
+
+/// A listener whose connections have as little memory in the kernel as it allows.
+pub(crate) fn tight_listener() -> Listener {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let socket = socket2::SockRef::from(&listener);
+    socket.set_send_buffer_size(16 << 10).expect("a socket");
+    socket.set_recv_buffer_size(16 << 10).expect("a socket");
+    listener.into()
+}
+
+/// The address that `listener` is bound to.
+pub(crate) fn bound(listener: &Listener) -> SocketAddr {
+    let addr = listener.local_addr().expect("a bound address");
+    addr.as_tcp().expect("TCP")
+}
+
+/// The errno of a connection that broke.
+pub(crate) fn errno_of(reason: &CloseReason) -> Option<i32> {
+    match reason {
+        CloseReason::Broken(error) => error.raw_os_error(),
+        _ => None,
+    }
+}
+
+/// `ECONNRESET`.
+pub(crate) const RESET: i32 = 104;
 
 /// The rpc wire: a length, so many bytes, and the same back.
 pub(crate) async fn rpc(conn: &mut Connection) -> Result<(), BoxError> {
@@ -124,97 +170,4 @@ pub(crate) fn bytes(length: usize, seed: u8) -> Vec<u8> {
     (0..length)
         .map(|index| (index as u8).wrapping_mul(31).wrapping_add(seed))
         .collect()
-}
-
-/// A blocking client that is not netpoll.
-pub(crate) struct Peer {
-    pub(crate) stream: TcpStream,
-}
-
-impl Peer {
-    pub(crate) fn connect(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect(addr).expect("a server that accepts");
-        stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
-        stream.set_write_timeout(Some(LIMIT)).expect("a timeout");
-        stream.set_nodelay(true).expect("TCP");
-        Self { stream }
-    }
-
-    pub(crate) fn send(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).expect("a server that reads");
-    }
-
-    /// Exactly `n` bytes.
-    pub(crate) fn receive(&mut self, n: usize) -> Vec<u8> {
-        let mut received = vec![0; n];
-        self.stream
-            .read_exact(&mut received)
-            .expect("an answer in time");
-        received
-    }
-
-    /// Everything up to the end of the stream.
-    pub(crate) fn receive_all(&mut self) -> std::io::Result<Vec<u8>> {
-        let mut received = Vec::new();
-        self.stream.read_to_end(&mut received)?;
-        Ok(received)
-    }
-
-    /// Sends a frame, and checks that the same comes back.
-    pub(crate) fn call(&mut self, body: &[u8]) {
-        let frame = frame(body);
-        self.send(&frame);
-        assert!(
-            self.receive(frame.len()) == frame,
-            "the answer is the request"
-        );
-    }
-
-    /// Ends this side's stream.
-    pub(crate) fn finish(&self) {
-        self.stream
-            .shutdown(std::net::Shutdown::Write)
-            .expect("an open stream");
-    }
-
-    /// Closes with a reset.
-    pub(crate) fn reset(self) {
-        let socket = socket2::SockRef::from(&self.stream);
-        socket
-            .set_linger(Some(Duration::ZERO))
-            .expect("an open socket");
-    }
-}
-
-/// Waits until `condition` holds.
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what} did not come about");
-        std::thread::yield_now();
-    }
-}
-
-/// Runs a future on this thread, no executor around.
-pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => {
-                assert!(Instant::now() < deadline, "a future did not end in time");
-                std::thread::park_timeout(LIMIT);
-            }
-        }
-    }
-}
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
 }
