@@ -134,7 +134,11 @@ impl Poller {
                 Letter::Wake(token) => self.call(token, |source, turn| source.woken(turn)),
                 Letter::Register(birth) => self.register(birth),
                 Letter::Everyone(ask) => self.ask_everyone(ask),
-                Letter::Stop => self.stopped = true,
+                Letter::Stop => {
+                    // Whoever owns a connection of this poller waits for no one any more.
+                    self.ask_everyone(Ask::Force);
+                    self.stopped = true;
+                }
             }
         }
         self.letters = letters;
