@@ -302,6 +302,9 @@ where
         if self.life.phase() == Phase::Open {
             self.review_input();
             self.end_if_done();
+            if self.flow.backlog == Some(0) {
+                self.end_idle_owner();
+            }
         }
         if self.life.phase() != Phase::Open {
             return self.next_of_the_end(turn);

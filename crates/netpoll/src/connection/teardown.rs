@@ -96,13 +96,13 @@ where
         }
         let waiting = transfer::bytes_waiting(self.link.as_fd()).unwrap_or(0);
         self.flow.backlog = Some(waiting);
-        if self.calls() == Calls::Once && waiting == 0 {
-            self.end_idle_owner();
-        }
     }
 
     /// A handler of a whole life that waits with nothing at hand is idle: its input ends.
-    fn end_idle_owner(&mut self) {
+    pub(super) fn end_idle_owner(&mut self) {
+        if self.calls() != Calls::Once {
+            return;
+        }
         let inbox = lock(&self.link.inbox);
         let idle = inbox.waiter.is_some() && inbox.chain.is_empty();
         drop(inbox);
