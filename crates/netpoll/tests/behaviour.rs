@@ -11,6 +11,10 @@ mod arriving;
 mod calls;
 #[path = "behaviour/closing.rs"]
 mod closing;
+#[path = "behaviour/crowd.rs"]
+mod crowd;
+#[path = "behaviour/dial.rs"]
+mod dial;
 #[path = "behaviour/half_close.rs"]
 mod half_close;
 #[path = "behaviour/handlers.rs"]
@@ -21,6 +25,8 @@ mod limits;
 mod reading;
 #[path = "behaviour/requests.rs"]
 mod requests;
+#[path = "behaviour/shutdown.rs"]
+mod shutdown;
 #[path = "behaviour/vanish.rs"]
 mod vanish;
 #[path = "behaviour/writing.rs"]
