@@ -13,14 +13,20 @@ mod calls;
 mod closing;
 #[path = "behaviour/crowd.rs"]
 mod crowd;
+#[path = "behaviour/cut.rs"]
+mod cut;
 #[path = "behaviour/dial.rs"]
 mod dial;
+#[path = "behaviour/fairness.rs"]
+mod fairness;
 #[path = "behaviour/half_close.rs"]
 mod half_close;
 #[path = "behaviour/handlers.rs"]
 mod handlers;
 #[path = "behaviour/limits.rs"]
 mod limits;
+#[path = "behaviour/owned.rs"]
+mod owned;
 #[path = "behaviour/reading.rs"]
 mod reading;
 #[path = "behaviour/requests.rs"]

@@ -44,7 +44,8 @@ fn told(word: &[u8]) -> CloseReason {
         assert_eq!(peer.receive(5), b"hello");
     }
     peer.send(word);
-    assert_eq!(peer.receive_all().unwrap(), b"");
+    let received = peer.receive_all().expect("a FIN");
+    assert_eq!(received, b"");
     drop(peer);
     let reason = server.ending();
     for peer in [&mut steady, &mut server.connect()] {

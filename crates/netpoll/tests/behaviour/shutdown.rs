@@ -8,7 +8,7 @@ use std::time::Duration;
 use netpoll::{CloseReason, Connection, EventLoop, LoopHandle};
 
 use crate::support::{
-    Gate, LIMIT, Peer, Server, block_on, bytes, eventually, frame, free_listener, rpc,
+    Gate, LIMIT, Peer, Server, block_on, bound, bytes, frame, free_listener, rpc,
 };
 
 /// Long enough that only a shutdown that hangs meets it.
@@ -146,49 +146,6 @@ fn a_handler_of_a_whole_life_serves_what_the_kernel_held_and_is_told_then() {
 }
 
 #[test]
-fn a_handler_that_never_returns_is_cut_at_the_deadline_and_counted() {
-    let handler = async |conn: &mut Connection| {
-        if rpc(conn).await.is_ok() {
-            std::future::pending::<()>().await;
-        }
-        Ok(())
-    };
-    let mut server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
-    let (mut idle, mut stuck, mut stuck_too) =
-        (server.connect(), server.connect(), server.connect());
-    stuck.call(b"one");
-    stuck_too.call(b"one");
-    let shutdown = server.handle.shutdown(Duration::from_millis(50));
-    assert_eq!(idle.receive_all().unwrap(), b"");
-    assert_eq!(shutdown.wait(), 2);
-    for mut peer in [stuck, stuck_too] {
-        assert!(matches!(peer.receive_all().as_deref(), Ok([]) | Err(_)));
-    }
-    let endings = server.take_endings();
-    drop(server);
-    let shut = |(_, reason): &(_, CloseReason)| matches!(reason, CloseReason::Shutdown);
-    assert_eq!(endings.iter().filter(shut).count(), 3);
-}
-
-#[test]
-fn a_peer_that_was_cut_learns_of_it_whoever_still_holds_a_waker() {
-    let gate = Gate::default();
-    let at = gate.clone();
-    let handler = async move |conn: &mut Connection| {
-        conn.reader().skip(1).await?;
-        at.pass().await;
-        Ok(())
-    };
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
-    let mut peer = server.connect();
-    peer.send(b"?");
-    eventually("the wait", || gate.is_waited_at());
-    assert_eq!(server.shut_down(Duration::from_millis(1)), 1);
-    assert_eq!(peer.receive_all().unwrap(), b"");
-    assert!(gate.is_waited_at(), "the waker is still there");
-}
-
-#[test]
 fn a_handler_may_shut_its_own_loop_down() {
     let handle: Arc<OnceLock<LoopHandle>> = Arc::default();
     let own = Arc::clone(&handle);
@@ -205,30 +162,6 @@ fn a_handler_may_shut_its_own_loop_down() {
     drop(peer);
     assert!(matches!(server.ending(), CloseReason::Shutdown));
     assert_eq!(server.shut_down(LONG), 0);
-}
-
-#[test]
-fn the_first_shutdown_sets_the_deadline_and_all_of_them_tell_the_same() {
-    let gate = Gate::default();
-    let at = gate.clone();
-    let handler = async move |conn: &mut Connection| {
-        conn.reader().skip(1).await?;
-        at.pass().await;
-        Ok(())
-    };
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
-    let mut peer = server.connect();
-    peer.send(b"?");
-    eventually("the wait", || gate.is_waited_at());
-    let shutdowns = [
-        server.handle.shutdown(Duration::from_millis(50)),
-        server.handle.shutdown(Duration::from_secs(3600)),
-        server.handle.clone().shutdown(Duration::MAX),
-    ];
-    for shutdown in shutdowns {
-        assert_eq!(shutdown.wait(), 1);
-    }
-    assert_eq!(server.handle.shutdown(Duration::ZERO).wait(), 1);
 }
 
 #[test]
@@ -253,7 +186,7 @@ fn a_loop_that_never_ran_has_ended_when_it_is_dropped() {
 fn connections_that_wait_to_be_accepted_are_served() {
     for _ in 0..30 {
         let listener = free_listener();
-        let addr = crate::support::bound(&listener);
+        let addr = bound(&listener);
         let running = EventLoop::builder()
             .pollers(2)
             .on_request(rpc)

@@ -69,6 +69,16 @@ impl Peer {
         Addr::Tcp(self.stream.local_addr().expect("a connected socket"))
     }
 
+    /// As [`call`](Self::call), for more than sockets hold.
+    pub(crate) fn call_aside(&mut self, body: &[u8]) {
+        let frame = frame(body);
+        let sending = self.send_aside(frame.clone());
+        let answer = self.receive(frame.len());
+        assert!(answer == frame, "the answer is the request");
+        let sent = sending.join().expect("no panic");
+        sent.expect("a server that reads");
+    }
+
     /// Ends this side's stream.
     pub(crate) fn finish(&self) {
         self.stream
