@@ -21,6 +21,10 @@ impl Peer {
     }
 
     fn on(stream: TcpStream) -> Self {
+        // Fixed, or the kernel would hold tens of megabytes for a peer that does not read.
+        let socket = socket2::SockRef::from(&stream);
+        let held = socket.set_recv_buffer_size(256 << 10);
+        held.expect("an open socket");
         stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
         stream.set_write_timeout(Some(LIMIT)).expect("a timeout");
         stream.set_nodelay(true).expect("TCP");
