@@ -209,3 +209,14 @@ fn a_late_panic_of_the_handler_does_not_replace_the_first_cause() {
     drop(peer);
     assert!(matches!(server.ending(), CloseReason::Local));
 }
+
+#[test]
+fn a_reset_after_the_end_has_begun_does_not_replace_the_first_cause() {
+    let handler = async |_: &mut Connection| Err("the first cause".into());
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    let mut peer = server.connect();
+    peer.send(b"?");
+    assert_eq!(peer.receive_all().unwrap(), b"");
+    peer.reset();
+    assert!(matches!(server.ending(), CloseReason::Handler(_)));
+}
