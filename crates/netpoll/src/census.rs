@@ -16,6 +16,8 @@ pub(crate) struct Census {
 #[derive(Debug, Default)]
 struct Tally {
     alive: usize,
+    /// Listeners that may still bring connections.
+    doors: usize,
     /// Connections that had to be cut.
     cut: usize,
     /// Nobody will come any more.
@@ -46,28 +48,62 @@ impl Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        let mut tally = lock(&self.census.tally);
-        tally.alive -= 1;
-        if tally.alive == 0 {
-            drop(tally);
-            self.census.changed.notify_all();
+        self.census.less(|tally| tally.alive -= 1);
+    }
+}
+
+/// A listener that may still bring connections; no more when dropped.
+#[derive(Debug)]
+pub(crate) struct Door {
+    census: Arc<Census>,
+}
+
+impl Door {
+    /// Opens one more.
+    pub(crate) fn new(census: &Arc<Census>) -> Self {
+        lock(&census.tally).doors += 1;
+        Self {
+            census: Arc::clone(census),
         }
     }
 }
 
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.census.less(|tally| tally.doors -= 1);
+    }
+}
+
+impl Tally {
+    /// Nobody is here, and nobody can come.
+    fn is_none(&self) -> bool {
+        self.alive == 0 && self.doors == 0
+    }
+}
+
 impl Census {
+    /// Counts down, and tells who waits for none.
+    fn less(&self, count: impl FnOnce(&mut Tally)) {
+        let mut tally = lock(&self.tally);
+        count(&mut tally);
+        if tally.is_none() {
+            drop(tally);
+            self.changed.notify_all();
+        }
+    }
+
     /// How many are alive.
     pub(crate) fn alive(&self) -> usize {
         lock(&self.tally).alive
     }
 
-    /// Waits until none is alive or `deadline` has come, and says whether none is.
+    /// Waits until none is alive and none can come, or `deadline` is here; says whether none is.
     pub(crate) fn wait_for_none(&self, deadline: Instant) -> bool {
         let mut tally = lock(&self.tally);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if tally.alive == 0 || left.is_zero() {
-                return tally.alive == 0;
+            if tally.is_none() || left.is_zero() {
+                return tally.is_none();
             }
             let waited = self.changed.wait_timeout(tally, left);
             tally = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;

@@ -14,7 +14,7 @@ use netpoll_sys::socket::ListenOptions;
 use netpoll_sys::{Interest, options, socket};
 
 use crate::addr::Addr;
-use crate::census::Presence;
+use crate::census::{Door, Presence};
 use crate::connection::service::{Newcomer, Service};
 use crate::options::ConnOptions;
 use crate::poll::set::{PollerHandle, PollerSet};
@@ -99,6 +99,8 @@ pub(crate) struct Acceptor {
     service: Arc<dyn Service>,
     /// The pause after the next failure; `None` while all is well.
     pause: Option<Duration>,
+    /// A shutdown waits for it: it accepts what is queued before it goes.
+    _door: Door,
 }
 
 impl Acceptor {
@@ -109,12 +111,14 @@ impl Acceptor {
         service: Arc<dyn Service>,
     ) -> Birth {
         listener.hand_down(&service.terms().options);
+        let door = Door::new(&service.terms().census);
         Box::new(move |_place| {
             Box::new(Self {
                 listener,
                 pollers,
                 service,
                 pause: None,
+                _door: door,
             })
         })
     }

@@ -11,16 +11,28 @@ mod arriving;
 mod calls;
 #[path = "behaviour/closing.rs"]
 mod closing;
+#[path = "behaviour/crowd.rs"]
+mod crowd;
+#[path = "behaviour/cut.rs"]
+mod cut;
+#[path = "behaviour/dial.rs"]
+mod dial;
+#[path = "behaviour/fairness.rs"]
+mod fairness;
 #[path = "behaviour/half_close.rs"]
 mod half_close;
 #[path = "behaviour/handlers.rs"]
 mod handlers;
 #[path = "behaviour/limits.rs"]
 mod limits;
+#[path = "behaviour/owned.rs"]
+mod owned;
 #[path = "behaviour/reading.rs"]
 mod reading;
 #[path = "behaviour/requests.rs"]
 mod requests;
+#[path = "behaviour/shutdown.rs"]
+mod shutdown;
 #[path = "behaviour/vanish.rs"]
 mod vanish;
 #[path = "behaviour/writing.rs"]

@@ -75,6 +75,10 @@ where
             return;
         }
         self.life.die(reason.clone());
+        if self.link.ending() != Ending::Abort {
+            // Handlers, owners and wakers may hold the descriptor for long: the peer learns now.
+            let _ended = socket::shutdown(self.link.as_fd(), Shutdown::Both).ok();
+        }
         self.flow.more = More::No;
         self.link.finish_input(InputEnd::Closed(reason.clone()));
         self.link.discard_output(reason);
@@ -153,11 +157,11 @@ where
         match std::mem::replace(&mut self.holder, Holder::Nobody) {
             Holder::Handler(slot) => {
                 self.holder = Holder::Handler(slot);
-                return self.outlived();
+                return Next::Unwatched;
             }
             Holder::Owner if self.link.ending() == Ending::None => {
                 self.holder = Holder::Owner;
-                return self.outlived();
+                return Next::Unwatched;
             }
             Holder::Session(connection) => self.tell(&connection),
             Holder::Owner | Holder::Nobody => {
@@ -166,14 +170,6 @@ where
         }
         self.presence = None;
         Next::Gone
-    }
-
-    /// Somebody still holds the connection, and so the descriptor: the peer learns of the end now.
-    fn outlived(&self) -> Next {
-        if self.link.ending() != Ending::Abort {
-            let _ended = socket::shutdown(self.link.as_fd(), Shutdown::Both).ok();
-        }
-        Next::Unwatched
     }
 
     fn tell(&self, connection: &Connection) {

@@ -22,7 +22,7 @@ pub(crate) enum Letter {
     Register(Birth),
     /// Something every source should hear.
     Everyone(Ask),
-    /// End the thread. Sources that are left are dropped.
+    /// End the thread. Sources that are left are forced to end, and dropped.
     Stop,
 }
 

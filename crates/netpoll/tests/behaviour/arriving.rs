@@ -79,10 +79,7 @@ fn repeated(size: usize) {
     let server = Server::rpc();
     let mut peer = server.connect();
     for round in 0..20 {
-        let request = frame(&positions(round * size, size));
-        let sending = peer.send_aside(request.clone());
-        assert!(peer.receive(request.len()) == request, "round {round}");
-        sending.join().unwrap().unwrap();
+        peer.call_aside(&positions(round * size, size));
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use netpoll::{BoxError, CloseReason, Connection, Dialer, EventLoop};
 
-use crate::support::{Gate, LIMIT, RESET, Server, errno_of, eventually, frame, rpc};
+use crate::support::{Gate, LIMIT, RESET, Server, block_on, errno_of, eventually, frame, rpc};
 
 /// What the word says: fail, panic, or answer.
 async fn obey(conn: &mut Connection) -> Result<(), BoxError> {
@@ -44,7 +44,8 @@ fn told(word: &[u8]) -> CloseReason {
         assert_eq!(peer.receive(5), b"hello");
     }
     peer.send(word);
-    assert_eq!(peer.receive_all().unwrap(), b"");
+    let received = peer.receive_all().expect("a FIN");
+    assert_eq!(received, b"");
     drop(peer);
     let reason = server.ending();
     for peer in [&mut steady, &mut server.connect()] {
@@ -161,6 +162,26 @@ fn connections_that_were_swapped_are_both_closed_and_no_other() {
     steady.send(b"x");
     assert_eq!(steady.receive(1), b"x");
     beyond.call(b"still here");
+}
+
+#[test]
+fn a_connection_that_was_swapped_with_one_held_elsewhere_is_closed_all_the_same() {
+    let upstream = Server::rpc();
+    let held = block_on(Dialer::new().dial(upstream.addr.into())).unwrap();
+    let held = Arc::new(Mutex::new(held));
+    let other = Arc::clone(&held);
+    let handler = async move |conn: &mut Connection| {
+        conn.reader().skip(1).await?;
+        std::mem::swap(conn, &mut other.lock().unwrap());
+        Ok(())
+    };
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    let mut peer = server.connect();
+    peer.send(b"s");
+    assert_eq!(peer.receive_all().unwrap(), b"");
+    assert!(matches!(upstream.ending(), CloseReason::PeerFin));
+    drop(peer);
+    assert!(matches!(server.ending(), CloseReason::Local));
 }
 
 #[test]

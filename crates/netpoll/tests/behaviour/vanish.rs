@@ -2,7 +2,7 @@
 //! Peers that reset or vanish, and handlers that outlive their connection.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
 use netpoll::{CloseReason, Connection, EventLoop};
@@ -67,8 +67,8 @@ fn peers_that_vanish_with_requests_in_flight_disturb_nobody() {
     }
 }
 
-/// Waits for input that never comes, and tells what its calls returned then.
-async fn outlive(conn: &mut Connection, told: &Mutex<Sender<Vec<Option<i32>>>>) {
+/// Waits for input that never comes: the errnos of its calls after that.
+async fn outlive(conn: &mut Connection) -> Vec<Option<i32>> {
     let (mut reader, mut writer) = conn.split();
     let mut errnos = Vec::new();
     for _ in 0..2 {
@@ -81,7 +81,7 @@ async fn outlive(conn: &mut Connection, told: &Mutex<Sender<Vec<Option<i32>>>>) 
     errnos.push(flushed.expect_err("a reset").raw_os_error());
     let reserved = writer.reserve(4);
     errnos.push(reserved.expect_err("a reset").raw_os_error());
-    told.lock().unwrap().send(errnos).unwrap();
+    errnos
 }
 
 #[test]
@@ -89,7 +89,8 @@ fn a_handler_whose_peer_reset_is_told_so_by_every_call_and_not_dropped() {
     let (told, errnos) = channel();
     let told = Mutex::new(told);
     let handler = async move |conn: &mut Connection| {
-        outlive(conn, &told).await;
+        let errnos = outlive(conn).await;
+        told.lock().unwrap().send(errnos)?;
         Ok(())
     };
     let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
@@ -110,7 +111,8 @@ fn bytes_that_came_before_a_reset_stay_readable() {
         reader.wait(10).await?;
         at.open();
         reader.wait(100).await.expect_err("a reset");
-        told.lock().unwrap().send(reader.read_vec(10).await?)?;
+        let words = reader.read_vec(10).await?;
+        told.lock().unwrap().send(words)?;
         Ok(())
     };
     let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
@@ -206,4 +208,15 @@ fn a_late_panic_of_the_handler_does_not_replace_the_first_cause() {
     assert_eq!(peer.receive_all().unwrap(), b"");
     drop(peer);
     assert!(matches!(server.ending(), CloseReason::Local));
+}
+
+#[test]
+fn a_reset_after_the_end_has_begun_does_not_replace_the_first_cause() {
+    let handler = async |_: &mut Connection| Err("the first cause".into());
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    let mut peer = server.connect();
+    peer.send(b"?");
+    assert_eq!(peer.receive_all().unwrap(), b"");
+    peer.reset();
+    assert!(matches!(server.ending(), CloseReason::Handler(_)));
 }

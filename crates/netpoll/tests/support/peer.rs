@@ -21,6 +21,10 @@ impl Peer {
     }
 
     fn on(stream: TcpStream) -> Self {
+        // Fixed, or the kernel would hold tens of megabytes for a peer that does not read.
+        let socket = socket2::SockRef::from(&stream);
+        let held = socket.set_recv_buffer_size(256 << 10);
+        held.expect("an open socket");
         stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
         stream.set_write_timeout(Some(LIMIT)).expect("a timeout");
         stream.set_nodelay(true).expect("TCP");
@@ -67,6 +71,16 @@ impl Peer {
     /// The address this peer is known by.
     pub(crate) fn addr(&self) -> Addr {
         Addr::Tcp(self.stream.local_addr().expect("a connected socket"))
+    }
+
+    /// As [`call`](Self::call), for more than sockets hold.
+    pub(crate) fn call_aside(&mut self, body: &[u8]) {
+        let frame = frame(body);
+        let sending = self.send_aside(frame.clone());
+        let answer = self.receive(frame.len());
+        assert!(answer == frame, "the answer is the request");
+        let sent = sending.join().expect("no panic");
+        sent.expect("a server that reads");
     }
 
     /// Ends this side's stream.

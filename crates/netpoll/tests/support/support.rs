@@ -155,6 +155,14 @@ pub(crate) async fn rpc(conn: &mut Connection) -> Result<(), BoxError> {
     Ok(())
 }
 
+/// Calls over a connection of ours, and checks that what comes back is what was sent.
+pub(crate) async fn call(conn: &mut Connection, body: &[u8]) -> std::io::Result<()> {
+    let (mut reader, mut writer) = conn.split();
+    writer.put_slice(&frame(body));
+    assert!(reader.next(body.len() + 4).await? == frame(body));
+    Ok(())
+}
+
 /// A frame of the rpc wire.
 pub(crate) fn frame(body: &[u8]) -> Vec<u8> {
     let mut frame = u32::try_from(body.len())
