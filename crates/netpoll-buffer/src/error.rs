@@ -93,7 +93,9 @@ pub struct OutOfRange {
 }
 
 impl OutOfRange {
-    pub(crate) const fn new(uncommitted: usize, asked: usize) -> Self {
+    /// The refusal of `asked` where `uncommitted` bytes are uncommitted.
+    #[must_use]
+    pub const fn new(uncommitted: usize, asked: usize) -> Self {
         Self { uncommitted, asked }
     }
 }

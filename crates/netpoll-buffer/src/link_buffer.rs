@@ -228,6 +228,11 @@ impl LinkBuffer {
         if other.is_empty() {
             return;
         }
+        if self.is_empty() && self.uncommitted.is_none() {
+            // The tail goes along: it continues what is now the end.
+            std::mem::swap(self, &mut other);
+            return;
+        }
         let mut later = std::mem::take(&mut self.rest);
         let first = self.front.take().filter(|front| !front.is_empty());
         self.len += other.len;

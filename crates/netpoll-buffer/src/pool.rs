@@ -14,7 +14,6 @@ use std::sync::LazyLock;
 
 use crate::block::{Block, Header};
 use crate::sync::{Arc, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError};
-use crate::tail::Tail;
 
 /// The smallest class.
 pub(crate) const SMALLEST: usize = 256;
@@ -109,13 +108,12 @@ impl Pool {
             .ok();
     }
 
-    /// A tail over an empty block of at least `capacity` bytes, but never above 4 GiB, where
-    /// positions in a block end. Allocates if the shelf is empty.
-    #[must_use]
-    pub fn take(&self, capacity: usize) -> Tail {
+    /// An empty block of at least `capacity` bytes, but never above 4 GiB, where positions in a
+    /// block end. Allocates if the shelf is empty.
+    pub(crate) fn lend(&self, capacity: usize) -> Block {
         let capacity = capacity.min(u32::MAX as usize);
         let Some(class) = class_of(capacity) else {
-            return Tail::new(Block::leave_home(Header::allocate(capacity), None));
+            return Block::leave_home(Header::allocate(capacity), None);
         };
         let home = self.shelf(class).pop();
         let size = size_of_class(class);
@@ -128,7 +126,7 @@ impl Pool {
         };
         let in_use = self.shelves.in_use.fetch_add(size, Ordering::Relaxed) + size;
         self.shelves.peak.fetch_max(in_use, Ordering::Relaxed);
-        Tail::new(Block::leave_home(header, Some(self.clone())))
+        Block::leave_home(header, Some(self.clone()))
     }
 
     /// What the pool holds and lends. The three are read one after the other, not at once.
@@ -194,6 +192,7 @@ static SHARED: LazyLock<Pool> = LazyLock::new(Pool::default);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tail::Tail;
 
     #[test]
     fn a_class_holds_what_was_asked_for() {

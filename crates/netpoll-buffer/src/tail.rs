@@ -28,10 +28,6 @@ impl Tail {
         Pool::of_thread().take(capacity)
     }
 
-    pub(crate) fn new(block: Block) -> Self {
-        Self { block, filled: 0 }
-    }
-
     /// How many bytes can still be written.
     #[inline]
     #[must_use]
@@ -128,6 +124,18 @@ impl Tail {
     #[inline]
     pub(crate) fn continues(&self, segment: &Segment) -> bool {
         segment.ends_at(&self.block, self.filled)
+    }
+}
+
+impl Pool {
+    /// A tail over an empty block of at least `capacity` bytes, but never above 4 GiB. Allocates if
+    /// the pool has none of that size.
+    #[must_use]
+    pub fn take(&self, capacity: usize) -> Tail {
+        Tail {
+            block: self.lend(capacity),
+            filled: 0,
+        }
     }
 }
 

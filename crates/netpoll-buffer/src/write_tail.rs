@@ -14,6 +14,9 @@ use crate::tail::Tail;
 /// The size of a write block.
 pub(crate) const WRITE_BLOCK: usize = 64 << 10;
 
+/// What is at least this long gets a block of its own size instead of being cut into write blocks.
+pub(crate) const OWN_BLOCK: usize = 32 << 10;
+
 /// Below this much room a block with segments out is left to them, and another is taken.
 const WORTH_SHARING: usize = 4 << 10;
 
@@ -30,6 +33,15 @@ pub(crate) fn borrow() -> Tail {
         return tail;
     }
     Tail::with_capacity(WRITE_BLOCK)
+}
+
+/// A tail for `bytes` more: the thread's, or one of their own size if they are many.
+pub(crate) fn for_put(bytes: usize) -> Tail {
+    if bytes >= OWN_BLOCK {
+        Tail::with_capacity(bytes)
+    } else {
+        borrow()
+    }
 }
 
 /// Gives a tail back to the thread it is on now. A block of another size than a write block's goes

@@ -17,6 +17,27 @@
 //!   the program around it does with signals.
 //! * **No policy.** Nothing here decides how often to retry, how much to read, or whom to close.
 //!
+//! ```
+//! use std::os::fd::AsFd;
+//! use netpoll_sys::{Epoll, Events, Interest, socket, transfer};
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let (one, other) = socket::pair()?;
+//! let epoll = Epoll::new()?;
+//! epoll.add(other.as_fd(), 7, Interest::READABLE)?;
+//! transfer::send(one.as_fd(), b"hello")?;
+//!
+//! let mut events = Events::with_capacity(16);
+//! epoll.wait(&mut events, None)?;
+//! let (token, readiness) = events.get(0).unwrap();
+//! assert!(token == 7 && readiness.is_readable());
+//!
+//! let mut room = [0; 64];
+//! let count = transfer::receive(other.as_fd(), &mut room)?;
+//! assert_eq!(&room[..count], b"hello");
+//! # Ok(()) }
+//! ```
+//!
 //! Linux only; the readiness words live in [`interest`] so that another kernel's poller can speak
 //! them too.
 

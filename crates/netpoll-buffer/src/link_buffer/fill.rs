@@ -8,6 +8,10 @@ use netpoll_sys::transfer;
 
 use super::LinkBuffer;
 use crate::tail::Tail;
+use crate::write_tail;
+
+/// With less room than this, or than what is missing, a block is left for a larger one.
+const WORTH_A_READ: usize = 4 << 10;
 
 /// A read of at most this many bytes is copied behind the chain's own memory instead of adding a
 /// window to it.
@@ -27,7 +31,7 @@ impl LinkBuffer {
         }
         let mut tail = match self.tail.take() {
             Some(tail) if tail.room() > 0 => tail,
-            _ => super::write::tail_for(0),
+            _ => write_tail::borrow(),
         };
         let start = tail.filled();
         let received = tail.fill_with(limit, |room| transfer::receive(fd, room));
@@ -69,6 +73,34 @@ impl LinkBuffer {
             Some(tail) if tail.room() > 0 && tail.continues(last) => self.tail.take(),
             _ => None,
         }
+    }
+
+    /// The tail behind which the next bytes should land so that the first `n` bytes of this buffer
+    /// come to lie in one segment, in a block of at least `capacity` bytes. What is here already is
+    /// copied there once, unless the tail it has goes on well enough; beyond 4 GiB, which no one
+    /// segment can have, it is left where it is. Give the tail back with
+    /// [`accept_tail`](Self::accept_tail).
+    pub fn landing(&mut self, n: usize, capacity: usize) -> Tail {
+        self.settle();
+        let missing = n.saturating_sub(self.len);
+        if self.rest.is_empty()
+            && let Some(tail) = self.take_tail()
+        {
+            if tail.room() >= missing.min(WORTH_A_READ) {
+                return tail;
+            }
+            write_tail::give_back(tail);
+        }
+        let mut tail = Tail::with_capacity(capacity.max(self.len.saturating_add(1)));
+        // More than one block can hold is left where it is.
+        if self.len > 0 && self.len < tail.room() {
+            for segment in self.segments() {
+                tail.put(segment.as_slice());
+            }
+            self.front = Some(tail.window(0..self.len));
+            self.rest = std::collections::VecDeque::new();
+        }
+        tail
     }
 
     /// Takes a tail (back) whose `new` last filled bytes belong to the end of this buffer. What is

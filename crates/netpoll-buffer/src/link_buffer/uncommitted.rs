@@ -9,10 +9,10 @@
 
 use bytes::Bytes;
 
-use super::write::tail_for;
 use crate::segment::Segment;
 use crate::sync::{AtomicUsize, Ordering};
 use crate::tail::Tail;
+use crate::write_tail;
 
 /// How many batches there have been.
 static BATCHES: AtomicUsize = AtomicUsize::new(0);
@@ -124,7 +124,7 @@ impl Uncommitted {
             .last_mut()
             .map_or(0, |writing| writing.free().len());
         if self.writings.is_empty() || current < n {
-            let mut tail = tail_for(n);
+            let mut tail = write_tail::for_put(n);
             if tail.room() < n {
                 tail = Tail::with_capacity(n);
             }
@@ -143,7 +143,7 @@ impl Uncommitted {
                 .last_mut()
                 .map_or(0, |writing| writing.free().len());
             if room == 0 {
-                let tail = tail_for(bytes.len());
+                let tail = write_tail::for_put(bytes.len());
                 self.writings.push(Writing {
                     end: tail.filled(),
                     tail,

@@ -31,9 +31,6 @@ use crate::segment::Segment;
 use crate::tail::Tail;
 use crate::write_tail;
 
-/// What is at least this long gets a block of its own size instead of being cut into write blocks.
-const OWN_BLOCK: usize = 32 << 10;
-
 /// The most one reservation may ask for: what one block holds in one piece, far from the 4 GiB
 /// where positions end.
 const LONGEST_RESERVATION: usize = 1 << 30;
@@ -84,10 +81,10 @@ impl LinkBuffer {
         self.len += bytes.len();
         loop {
             let mut tail = match self.tail.take() {
-                Some(tail) if tail.room() > 0 && bytes.len() < OWN_BLOCK => tail,
+                Some(tail) if tail.room() > 0 && bytes.len() < write_tail::OWN_BLOCK => tail,
                 other => {
                     other.into_iter().for_each(write_tail::give_back);
-                    tail_for(bytes.len())
+                    write_tail::for_put(bytes.len())
                 }
             };
             let count = bytes.len().min(tail.room());
@@ -225,15 +222,6 @@ impl LinkBuffer {
             committed.is_ok(),
             "all that is uncommitted can be committed"
         );
-    }
-}
-
-/// A tail for `bytes` more: the thread's, or one of their own size if they are many.
-pub(super) fn tail_for(bytes: usize) -> Tail {
-    if bytes >= OWN_BLOCK {
-        Tail::with_capacity(bytes)
-    } else {
-        write_tail::borrow()
     }
 }
 

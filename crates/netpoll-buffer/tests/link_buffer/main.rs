@@ -4,6 +4,7 @@
 
 mod hazards;
 mod kernel;
+mod landing;
 mod memory;
 mod reading;
 mod refusals;

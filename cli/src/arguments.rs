@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The command line: which commands there are, what each takes, and what is refused.
+//!
+//! Everything that can be known to be wrong from the text alone is refused here, by name, with
+//! status 2 and one line that says what would be right. So the commands themselves receive values
+//! that make sense, and have only the outside world to be surprised by.
+
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::address::Address;
+use crate::duration::{self, Optional};
+use crate::print;
+
+/// Reads the command line. When there is nothing to run the answer has been printed already (help
+/// and version on stdout, a refusal on stderr) and the status to end with is returned.
+pub(crate) fn parse() -> Result<Command, ExitCode> {
+    Arguments::try_parse()
+        .and_then(|arguments| consistent(arguments.command))
+        .map_err(|error| refuse(&error))
+}
+
+/// A network framework for RPC: a server to try, a load to measure it with, and a demonstration.
+#[derive(Debug, Parser)]
+#[command(name = "netpoll", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// One of the things the command does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a server until SIGINT or SIGTERM; it prints `listening on ADDR` when it is ready
+    Serve(ServeArgs),
+    /// Drive a server with requests and report throughput and latency
+    Load(LoadArgs),
+    /// Start a server here, drive it, and show the results as a table and as a page with plots
+    Demo(DemoArgs),
+}
+
+/// What `netpoll serve` takes.
+#[derive(Args, Debug)]
+pub(crate) struct ServeArgs {
+    /// What to serve
+    pub(crate) kind: ServeKind,
+    /// Where to listen, host:port; port 0 takes a free one
+    #[arg(long, value_name = "A", default_value = "127.0.0.1:0")]
+    pub(crate) addr: Address,
+    /// Poller threads [default: one for each available processor]
+    #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>)]
+    pub(crate) pollers: Option<NonZeroUsize>,
+    /// Keep the server on one processor, the INDEX-th of those it may use
+    #[arg(long, value_name = "INDEX", hide = true)]
+    pub(crate) pin: Option<usize>,
+}
+
+/// The servers there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ServeKind {
+    /// Return the bytes that come
+    Echo,
+    /// Answer each frame (4-byte big-endian length, payload) with the same frame
+    Rpc,
+    /// The same as rpc from a bare epoll loop on one thread: the limit to compare with
+    Reference,
+}
+
+/// What `netpoll load` takes.
+#[derive(Args, Debug)]
+pub(crate) struct LoadArgs {
+    /// What the server speaks
+    pub(crate) protocol: Protocol,
+    /// The server, host:port
+    #[arg(long, value_name = "A")]
+    pub(crate) addr: Address,
+    /// Connections, all of them open from beginning to end
+    #[arg(long, value_name = "C", default_value = "100", value_parser = count::<NonZeroU32>)]
+    pub(crate) connections: NonZeroU32,
+    /// Payload bytes of a request; the 4-byte header of rpc comes on top
+    #[arg(long, value_name = "B", default_value = "1024", value_parser = size)]
+    pub(crate) size: u32,
+    /// Closed loop: requests in flight on each connection, a new one for each answer
+    #[arg(long, value_name = "D", default_value = "1", value_parser = count::<NonZeroU32>, conflicts_with = "rate")]
+    pub(crate) depth: NonZeroU32,
+    /// Open loop: requests per second in all, whatever is still unanswered; latency is counted
+    /// from the time a request was meant to be sent
+    #[arg(long, value_name = "R", value_parser = count::<NonZeroU64>)]
+    pub(crate) rate: Option<NonZeroU64>,
+    /// How long to measure: a whole number and us, ms, s or m
+    #[arg(long, value_name = "S", default_value = "10s", value_parser = duration::parse)]
+    pub(crate) duration: Duration,
+    /// How long to run before measuring; `none` for not at all
+    #[arg(long, value_name = "T", default_value = "500ms", value_parser = duration::parse_optional)]
+    pub(crate) warm_up: Optional,
+    /// Threads that drive the connections
+    #[arg(long, value_name = "N", default_value = "1", value_parser = count::<NonZeroUsize>)]
+    pub(crate) threads: NonZeroUsize,
+    /// The server's process, if it runs on this machine: its processor time is reported
+    #[arg(long, value_name = "P")]
+    pub(crate) server_pid: Option<u32>,
+    /// Keep thread I on the (INDEX + I)-th processor it may use
+    #[arg(long, value_name = "INDEX", hide = true)]
+    pub(crate) pin: Option<usize>,
+    /// How results are printed.
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// What a load speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Protocol {
+    /// Bytes that come back as they are
+    Echo,
+    /// Frames of a 4-byte big-endian length and that many bytes
+    Rpc,
+}
+
+/// What `netpoll demo` takes.
+#[derive(Args, Debug)]
+pub(crate) struct DemoArgs {
+    /// Be done within ten seconds, with figures to match
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Where the page goes
+    #[arg(
+        long = "output",
+        value_name = "FILE",
+        default_value = "netpoll-demo.html"
+    )]
+    pub(crate) page: PathBuf,
+    /// How results are printed.
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// How results are printed.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct OutputArgs {
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What no single value shows.
+fn consistent(command: Command) -> Result<Command, clap::Error> {
+    let refused = match &command {
+        Command::Load(load) if load.protocol == Protocol::Echo && load.size == 0 => {
+            "--size 0 is for rpc; an echo of nothing has no answer, give at least 1"
+        }
+        Command::Serve(serve)
+            if serve.kind == ServeKind::Reference && serve.pollers.is_some_and(|n| n.get() > 1) =>
+        {
+            "--pollers must be 1 for the reference, which is a single thread"
+        }
+        _ => return Ok(command),
+    };
+    Err(Arguments::command().error(ErrorKind::ValueValidation, refused))
+}
+
+/// Prints what clap has to say: help and version whole, a refusal as one line.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // Nobody is left to be told if this fails.
+        error.print().ok();
+    } else {
+        print::complain(one_line(&error.render().to_string()));
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// The first paragraph of a message, without its `error:` and on one line. What follows it is the
+/// usage and a hint at `--help`.
+fn one_line(message: &str) -> String {
+    let paragraph = message.split("\n\n").next().unwrap_or_default();
+    let words: Vec<&str> = paragraph.split_ascii_whitespace().collect();
+    let line = words.join(" ");
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
+}
+
+/// A number that is at least one.
+fn count<N: std::str::FromStr>(text: &str) -> Result<N, String> {
+    text.parse()
+        .map_err(|_| String::from("must be a whole number, at least 1"))
+}
+
+fn size(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(size) if size <= LARGEST_PAYLOAD => Ok(size),
+        _ => Err(format!(
+            "must be a number of bytes, at most {LARGEST_PAYLOAD}"
+        )),
+    }
+}
+
+/// Above any default frame bound of a server, and still a buffer that no machine minds.
+const LARGEST_PAYLOAD: u32 = 64 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(line: &str) -> String {
+        let error = Arguments::try_parse_from(line.split(' '))
+            .and_then(|arguments| consistent(arguments.command))
+            .unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{line}");
+        one_line(&error.render().to_string())
+    }
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_refusal_is_one_line_that_names_the_flag_and_what_would_be_right() {
+        let line = refusal("netpoll load rpc --addr a:1 --depth 0");
+        assert!(!line.contains('\n'), "{line}");
+        assert!(
+            line.contains("--depth") && line.contains("at least 1"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn a_missing_address_is_named() {
+        assert!(refusal("netpoll load rpc").contains("--addr"));
+    }
+
+    #[test]
+    fn the_reference_refuses_a_second_poller() {
+        assert!(refusal("netpoll serve reference --pollers 2").contains("--pollers"));
+    }
+}

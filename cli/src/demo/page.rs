@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The findings of a demo as a page: one file, nothing loaded from anywhere.
+//!
+//! It is written for somebody who has never seen the code: what was run, what a bar means, which
+//! direction is better, and what the figures do not say.
+
+use std::fmt::Write;
+
+use crate::failure::Failure;
+use crate::load::{Report, latency, thousands};
+
+use super::Findings;
+use super::plot::{self, Bar, Curve, Group};
+use super::scenario::{Measured, Side};
+use super::table;
+
+/// The whole page.
+///
+/// # Errors
+///
+/// Those of [`plot`].
+pub(crate) fn render(findings: &Findings) -> Result<String, Failure> {
+    let throughput = bars(findings, |report| Value {
+        amount: report.requests_per_second,
+        text: format!(
+            "{} per second",
+            thousands(report.requests_per_second as u64)
+        ),
+    });
+    let processor_time = bars(findings, |report| Value {
+        amount: report.server_cpu_us_per_request.unwrap_or(0.0),
+        text: table::processor_time(report),
+    });
+    let parts = [
+        head(),
+        introduction(findings),
+        section(
+            "Requests answered per second",
+            "Longer is better. Bars are to scale within a scenario, not between scenarios.",
+            &plot::bars("Requests per second in each scenario", &throughput)?,
+        ),
+        section(
+            "Processor time of the server for one request",
+            "Shorter is better: it is what a request costs a machine that does other work too.",
+            &plot::bars("Processor time a request in each scenario", &processor_time)?,
+        ),
+        latencies(findings)?,
+        section(
+            "Memory of a connection on which nothing happens",
+            &idle_words(findings),
+            &plot::bars("Memory of an idle connection", &[idle_bars(findings)])?,
+        ),
+        figures(findings),
+        method(findings),
+        String::from("</main>\n</body>\n</html>\n"),
+    ];
+    Ok(parts.concat())
+}
+
+fn head() -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>netpoll on this machine</title>\n<style>\n{STYLE}</style>\n</head>\n\
+         <body>\n<main>\n"
+    )
+}
+
+/// What a bar shows.
+struct Value {
+    amount: f64,
+    text: String,
+}
+
+fn bars(findings: &Findings, value: impl Fn(&Report) -> Value) -> Vec<Group> {
+    let group = |measured: &Measured| Group {
+        title: measured.scenario.to_string(),
+        bars: measured
+            .sides()
+            .into_iter()
+            .filter_map(|(side, total)| {
+                let Value { amount, text } = value(&total.report()?);
+                Some(Bar {
+                    side,
+                    value: amount,
+                    text,
+                })
+            })
+            .collect(),
+    };
+    findings.scenarios.iter().map(group).collect()
+}
+
+fn introduction(findings: &Findings) -> String {
+    let legend = [Side::Netpoll, Side::BareLoop].map(|side| {
+        let color = plot::css_color(side);
+        format!("<span class=\"key\"><i style=\"background:{color}\"></i>{side}</span>")
+    });
+    let meanings: String = findings
+        .scenarios
+        .iter()
+        .map(|measured| {
+            let scenario = &measured.scenario;
+            format!(
+                "<dt>{}</dt><dd>{} <small>{}</small></dd>\n",
+                scenario.name,
+                scenario.meaning,
+                scenario.shape()
+            )
+        })
+        .collect();
+    format!(
+        "<h1>netpoll on this machine</h1>\n\
+         <p class=\"lead\">netpoll is a network framework for RPC servers in Rust. \
+         <code>netpoll demo</code> has started a server on this machine, sent it requests, and \
+         measured how many it answered, how long each took, and what that cost.</p>\n\
+         <p>Beside it stands a <b>bare loop</b>: a program of a few hundred lines that answers the \
+         same requests with the same system calls and does nothing else. It has no timeouts, no \
+         limits, no user code to call. It is not a competitor but the limit, and the distance to \
+         it is what the framework costs.</p>\n\
+         <p class=\"legend\">{}</p>\n<dl>\n{meanings}</dl>\n",
+        legend.concat()
+    )
+}
+
+fn section(title: &str, words: &str, content: &str) -> String {
+    format!("<section>\n<h2>{title}</h2>\n<p>{words}</p>\n{content}</section>\n")
+}
+
+fn latencies(findings: &Findings) -> Result<String, Failure> {
+    let mut plots = String::from("<div class=\"grid\">\n");
+    for measured in &findings.scenarios {
+        let curves: Vec<Curve<'_>> = measured
+            .sides()
+            .into_iter()
+            .filter_map(|(side, total)| {
+                Some(Curve {
+                    side,
+                    latency: &total.outcome()?.latency,
+                })
+            })
+            .collect();
+        let name = &measured.scenario.to_string();
+        let svg = plot::curves(&format!("Latency, {name}"), &curves)?;
+        // Writing to a string does not fail.
+        writeln!(
+            plots,
+            "<figure><figcaption>{name}</figcaption>{svg}</figure>"
+        )
+        .ok();
+    }
+    plots.push_str("</div>\n");
+    Ok(section(
+        "How long a request took",
+        "Lower is better. A point of a curve says that this share of the requests took no longer \
+         than this; the right end is the slowest request in ten thousand. Requests in flight wait \
+         for each other, so the more of them, the longer each takes, however fast the server is.",
+        &plots,
+    ))
+}
+
+fn idle_bars(findings: &Findings) -> Group {
+    let idle = &findings.idle;
+    let bar = |side, bytes: f64| Bar {
+        side,
+        value: bytes,
+        text: format!("{} bytes", thousands(bytes as u64)),
+    };
+    Group {
+        title: format!(
+            "{} idle connections, each",
+            thousands(idle.connections as u64)
+        ),
+        bars: vec![
+            bar(Side::Netpoll, idle.netpoll_bytes),
+            bar(Side::BareLoop, idle.bare_loop_bytes),
+        ],
+    }
+}
+
+fn idle_words(findings: &Findings) -> String {
+    let note = table::scaled_down(&findings.idle);
+    let note = note.map_or_else(String::new, |note| format!(" ({note})"));
+    format!(
+        "Shorter is better. Each connection was used once and then left alone; what is counted is \
+         the growth of the server's process, without the kernel's memory for the socket.{note}"
+    )
+}
+
+fn figures(findings: &Findings) -> String {
+    let mut rows = String::new();
+    for measured in &findings.scenarios {
+        for (side, total) in measured.sides() {
+            let Some(report) = total.report() else {
+                continue;
+            };
+            let cells = [
+                thousands(report.requests_per_second as u64),
+                latency(report.p50_us),
+                latency(report.p99_us),
+                latency(report.p999_us),
+                table::processor_time(&report),
+            ];
+            let share = match side {
+                Side::Netpoll => table::share_of_limit(measured),
+                Side::BareLoop => String::new(),
+            };
+            let cells = cells.map(|cell| format!("<td>{cell}</td>")).concat();
+            let name = measured.scenario.name;
+            writeln!(
+                rows,
+                "<tr><th>{name}</th><th>{side}</th>{cells}<td>{share}</td></tr>"
+            )
+            .ok();
+        }
+    }
+    let names = [
+        "scenario",
+        "server",
+        "requests/s",
+        "p50",
+        "p99",
+        "p99.9",
+        "CPU/request",
+        "of the limit",
+    ];
+    let names = names.map(|name| format!("<th>{name}</th>")).concat();
+    let table = format!(
+        "<div class=\"wide\"><table>\n<thead><tr>{names}</tr></thead>\n<tbody>\n{rows}</tbody>\n\
+         </table></div>\n"
+    );
+    section(
+        "The figures",
+        "p50, p99 and p99.9: so many percent of the requests took no longer. Of the limit: the throughput beside the bare \
+         loop's, the median of the rounds.",
+        &table,
+    )
+}
+
+fn method(findings: &Findings) -> String {
+    let content = format!(
+        "<ul>\n<li>{}</li>\n<li>{}; the two servers take turns, so that what else the machine does \
+         meets both.</li>\n<li>Each server has one thread on the first processor, the load one \
+         thread on the second; client and server talk over the loopback.</li>\n<li>The load keeps \
+         a fixed number of requests in flight: it shows how much a server can do. How long users \
+         wait at a given rate is what <code>netpoll load --rate</code> measures.</li>\n\
+         <li>A virtual machine, a browser next door or a processor that slows down when it is hot \
+         move all figures; compare within this page, and run it again before you conclude.</li>\n\
+         </ul>\n",
+        escaped(&table::machine(findings)),
+        findings.effort
+    );
+    let words = "Nothing here is more exact than the machine was quiet.";
+    section("How it was measured", words, &content)
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
+}
+
+const STYLE: &str = include_str!("page.css");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_says_cannot_become_markup() {
+        assert_eq!(escaped("a<b> & c"), "a&lt;b> &amp; c");
+    }
+}

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a demo drives its servers through, how long, and what it gathers on the way.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use crate::duration;
+use crate::load::{Outcome, Report};
+
+/// One way to use a server.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Scenario {
+    /// A word or two.
+    pub(crate) name: &'static str,
+    /// Whom it stands for, for a reader who has never seen the code.
+    #[serde(skip)]
+    pub(crate) meaning: &'static str,
+    pub(crate) connections: usize,
+    /// Payload bytes of a request and of its answer.
+    pub(crate) size: usize,
+    /// Requests in flight on each connection.
+    pub(crate) depth: usize,
+}
+
+/// The scenarios of a demo, in the order they are shown.
+pub(crate) const SCENARIOS: [Scenario; 4] = [
+    Scenario {
+        name: "ping-pong",
+        meaning: "Each client waits for an answer before it asks again.",
+        connections: 100,
+        size: 1024,
+        depth: 1,
+    },
+    Scenario {
+        name: "pipelined",
+        meaning: "Each client keeps 16 requests in flight on its connection.",
+        connections: 100,
+        size: 1024,
+        depth: 16,
+    },
+    Scenario {
+        name: "small",
+        meaning: "Short messages, 64 in flight on each connection: the cost of a request itself.",
+        connections: 100,
+        size: 128,
+        depth: 64,
+    },
+    Scenario {
+        name: "large",
+        meaning: "Messages of 64 KiB: the cost of moving bytes.",
+        connections: 10,
+        size: 64 << 10,
+        depth: 1,
+    },
+];
+
+impl Scenario {
+    /// What is sent, in words: `1 KiB, 100 connections, 16 in flight on each`.
+    pub(crate) fn shape(&self) -> String {
+        let (size, connections, depth) = (self.size_in_words(), self.connections, self.depth);
+        format!("{size}, {connections} connections, {depth} in flight on each")
+    }
+
+    /// The same where there is little room: `1 KiB x 100 x 16`.
+    pub(crate) fn short_shape(&self) -> String {
+        let (size, connections, depth) = (self.size_in_words(), self.connections, self.depth);
+        format!("{size} x {connections} x {depth}")
+    }
+
+    fn size_in_words(&self) -> String {
+        if self.size >= 1024 {
+            format!("{} KiB", self.size / 1024)
+        } else {
+            format!("{} B", self.size)
+        }
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.shape())
+    }
+}
+
+/// The two servers of a demo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The framework.
+    Netpoll,
+    /// `netpoll serve reference`.
+    BareLoop,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Netpoll => "netpoll",
+            Self::BareLoop => "bare loop",
+        })
+    }
+}
+
+/// What one scenario brought on both sides.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    pub(crate) scenario: Scenario,
+    netpoll: Total,
+    bare_loop: Total,
+}
+
+/// All rounds of one side.
+#[derive(Debug, Default)]
+pub(crate) struct Total {
+    outcome: Option<Outcome>,
+    /// Requests per second of each round.
+    rates: Vec<f64>,
+}
+
+impl Measured {
+    pub(crate) fn new(scenario: &Scenario) -> Self {
+        Self {
+            scenario: *scenario,
+            netpoll: Total::default(),
+            bare_loop: Total::default(),
+        }
+    }
+
+    /// Adds a round.
+    pub(crate) fn add(&mut self, side: Side, outcome: Outcome) {
+        let total = match side {
+            Side::Netpoll => &mut self.netpoll,
+            Side::BareLoop => &mut self.bare_loop,
+        };
+        total.rates.push(outcome.rate());
+        match &mut total.outcome {
+            Some(sum) => sum.absorb(outcome),
+            none => *none = Some(outcome),
+        }
+    }
+
+    /// Both sides, the framework first.
+    pub(crate) fn sides(&self) -> [(Side, &Total); 2] {
+        [
+            (Side::Netpoll, &self.netpoll),
+            (Side::BareLoop, &self.bare_loop),
+        ]
+    }
+
+    /// The throughput of the framework as a share of the bare loop's, none before the first round.
+    /// The median of the rounds: the two sides of a round follow each other and so meet the same
+    /// machine, and one round in which it did something else does not decide.
+    pub(crate) fn share_of_limit(&self) -> Option<f64> {
+        let pairs = self.netpoll.rates.iter().zip(&self.bare_loop.rates);
+        let mut shares: Vec<f64> = pairs
+            .filter(|(_, limit)| **limit > 0.0)
+            .map(|(ours, limit)| ours / limit)
+            .collect();
+        shares.sort_by(f64::total_cmp);
+        let (below, above) = (shares.len().checked_sub(1)? / 2, shares.len() / 2);
+        Some((shares[below] + shares[above]) / 2.0)
+    }
+}
+
+impl Total {
+    /// The figures of all rounds together; none before the first round.
+    pub(crate) fn report(&self) -> Option<Report> {
+        self.outcome.as_ref().map(Report::of)
+    }
+
+    /// What all rounds brought together; none before the first round.
+    pub(crate) fn outcome(&self) -> Option<&Outcome> {
+        self.outcome.as_ref()
+    }
+}
+
+impl Serialize for Measured {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Figures {
+            #[serde(flatten)]
+            scenario: Scenario,
+            netpoll: Option<Report>,
+            bare_loop: Option<Report>,
+            share_of_limit: Option<f64>,
+        }
+        let figures = Figures {
+            scenario: self.scenario,
+            netpoll: self.netpoll.report(),
+            bare_loop: self.bare_loop.report(),
+            share_of_limit: self.share_of_limit(),
+        };
+        figures.serialize(serializer)
+    }
+}
+
+/// How much a demo measures.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effort {
+    /// Turns of each server in each scenario.
+    pub(crate) rounds: usize,
+    /// Time before measuring in each turn.
+    pub(crate) warm_up: Duration,
+    /// Time of measuring in each turn.
+    pub(crate) interval: Duration,
+    /// Connections to leave idle.
+    pub(crate) idle_connections: usize,
+}
+
+impl Effort {
+    /// Three quarters of a minute.
+    pub(crate) const FULL: Self = Self {
+        rounds: 3,
+        warm_up: Duration::from_millis(300),
+        interval: Duration::from_millis(1500),
+        idle_connections: 8_000,
+    };
+
+    /// Well below ten seconds.
+    pub(crate) const QUICK: Self = Self {
+        rounds: 2,
+        warm_up: Duration::from_millis(100),
+        interval: Duration::from_millis(300),
+        idle_connections: 1_000,
+    };
+
+    /// How long one turn takes.
+    pub(crate) fn turn(&self) -> Duration {
+        self.warm_up + self.interval
+    }
+
+    /// Turns of both servers in so many scenarios.
+    pub(crate) fn turns(&self, scenarios: usize) -> u32 {
+        u32::try_from(2 * self.rounds * scenarios).unwrap_or(u32::MAX)
+    }
+
+    /// How long everything takes, more or less.
+    pub(crate) fn in_all(&self, scenarios: usize) -> Duration {
+        self.turn() * self.turns(scenarios) + Duration::from_secs(2)
+    }
+}
+
+impl fmt::Display for Effort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (interval, warm_up) = (self.interval, self.warm_up);
+        write!(
+            f,
+            "{} rounds of {}",
+            self.rounds,
+            duration::display(interval)
+        )?;
+        write!(
+            f,
+            ", each after a warm-up of {}",
+            duration::display(warm_up)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quick_demo_leaves_time_for_everything_else_in_its_ten_seconds() {
+        assert!(Effort::QUICK.in_all(SCENARIOS.len()) < Duration::from_millis(8500));
+    }
+
+    #[test]
+    fn a_full_demo_takes_about_three_quarters_of_a_minute() {
+        let seconds = Effort::FULL.in_all(SCENARIOS.len()).as_secs();
+        assert!((40..=60).contains(&seconds), "{seconds}");
+    }
+
+    fn round(requests: u64) -> Outcome {
+        Outcome {
+            requests,
+            ..Outcome::nothing(1.0)
+        }
+    }
+
+    #[test]
+    fn one_round_that_went_wrong_does_not_decide_the_share() {
+        let mut measured = Measured::new(&SCENARIOS[0]);
+        assert_eq!(measured.share_of_limit(), None);
+        for (ours, limit) in [(90, 100), (900, 1000), (5, 100)] {
+            measured.add(Side::Netpoll, round(ours));
+            measured.add(Side::BareLoop, round(limit));
+        }
+        assert_eq!(measured.share_of_limit(), Some(0.9));
+        let report = measured.netpoll.report().map(|report| report.requests);
+        assert_eq!(report, Some(995));
+    }
+
+    #[test]
+    fn a_scenario_says_what_it_sends() {
+        assert_eq!(
+            SCENARIOS[1].to_string(),
+            "pipelined: 1 KiB, 100 connections, 16 in flight on each"
+        );
+        assert_eq!(SCENARIOS[2].short_shape(), "128 B x 100 x 64");
+    }
+}

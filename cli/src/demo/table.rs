@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The findings of a demo as a table for a terminal, 100 columns wide at most.
+
+use std::fmt::Write;
+
+use crate::load::{Report, latency, thousands};
+
+use super::Findings;
+use super::idle::Idle;
+use super::scenario::{Measured, Side};
+
+/// The table, without a line end.
+pub(crate) fn render(findings: &Findings) -> String {
+    let mut table = format!(
+        "{:<24} {:<9} {:>10} {:>8} {:>8} {:>8} {:>11} {:>9}\n",
+        "", "", "requests/s", "p50", "p99", "p99.9", "CPU/request", "of limit"
+    );
+    for measured in &findings.scenarios {
+        for (side, total) in measured.sides() {
+            if let Some(report) = total.report() {
+                row(&mut table, measured, side, &report);
+            }
+        }
+    }
+    idle(&mut table, &findings.idle);
+    table.push_str("\nThe bare loop does nothing but answer: it is the limit, not a framework. ");
+    table.push_str("One poller;\n");
+    write!(table, "{}. {}", findings.effort, machine(findings)).ok();
+    table
+}
+
+/// One line on the machine.
+pub(crate) fn machine(findings: &Findings) -> String {
+    let machine = &findings.machine;
+    format!(
+        "{}, {} processors, Linux {}.",
+        machine.processor, machine.processors, machine.kernel
+    )
+}
+
+/// Processor time for a request, to be read by a person.
+pub(crate) fn processor_time(report: &Report) -> String {
+    match report.server_cpu_us_per_request {
+        Some(micros) if micros < 1.0 => format!("{micros:.3} us"),
+        Some(micros) if micros < 10.0 => format!("{micros:.2} us"),
+        Some(micros) => format!("{micros:.1} us"),
+        None => "-".into(),
+    }
+}
+
+/// How near the framework is to the bare loop, to be read by a person.
+pub(crate) fn share_of_limit(measured: &Measured) -> String {
+    match measured.share_of_limit() {
+        Some(share) => format!("{:.0} %", 100.0 * share),
+        None => "-".into(),
+    }
+}
+
+/// A note on connections that there were no descriptors for, if so.
+pub(crate) fn scaled_down(idle: &Idle) -> Option<String> {
+    (idle.connections < idle.wanted).then(|| {
+        format!(
+            "{} instead of {}: the limit of open descriptors allows no more",
+            thousands(idle.connections as u64),
+            thousands(idle.wanted as u64)
+        )
+    })
+}
+
+fn row(table: &mut String, measured: &Measured, side: Side, report: &Report) {
+    // The name on the first line of a scenario, its shape on the second.
+    let (left, share) = match side {
+        Side::Netpoll => (measured.scenario.name.to_owned(), share_of_limit(measured)),
+        Side::BareLoop => (
+            format!("  {}", measured.scenario.short_shape()),
+            String::new(),
+        ),
+    };
+    let line = format!(
+        "{left:<24} {side:<9} {:>10} {:>8} {:>8} {:>8} {:>11} {share:>9}",
+        thousands(report.requests_per_second as u64),
+        latency(report.p50_us),
+        latency(report.p99_us),
+        latency(report.p999_us),
+        processor_time(report),
+    );
+    // Writing to a string does not fail.
+    writeln!(table, "{}", line.trim_end()).ok();
+}
+
+fn idle(table: &mut String, idle: &Idle) {
+    let count = format!("  {} connections", thousands(idle.connections as u64));
+    let lines = [
+        ("idle", Side::Netpoll, idle.netpoll_bytes),
+        (count.as_str(), Side::BareLoop, idle.bare_loop_bytes),
+    ];
+    for (left, side, bytes) in lines {
+        let bytes = thousands(bytes as u64);
+        writeln!(
+            table,
+            "{left:<24} {side:<9} {bytes:>10} bytes of memory for each"
+        )
+        .ok();
+    }
+    if let Some(note) = scaled_down(idle) {
+        writeln!(table, "  ({note})").ok();
+    }
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a load is to do, with nothing left to decide while it runs.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::arguments::{LoadArgs, Protocol};
+use crate::duration;
+use crate::failure::Failure;
+
+use super::report::thousands;
+
+/// What a load is to do.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// What the server speaks.
+    pub(crate) protocol: Protocol,
+    /// The server.
+    pub(crate) addr: SocketAddr,
+    /// Connections in all, at least one.
+    pub(crate) connections: usize,
+    /// Payload bytes of a request.
+    pub(crate) size: usize,
+    /// When requests are sent.
+    pub(crate) pressure: Pressure,
+    /// Time before measuring.
+    pub(crate) warm_up: Duration,
+    /// Time of measuring.
+    pub(crate) duration: Duration,
+    /// The threads, and where they run.
+    pub(crate) threads: Threads,
+    /// The server's process, if its processor time is to be told.
+    pub(crate) server_pid: Option<u32>,
+}
+
+/// When requests are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pressure {
+    /// So many in flight on each connection, a new one for each answer.
+    Closed(usize),
+    /// So many a second in all, spread evenly over the connections.
+    Open(u64),
+}
+
+/// The threads that drive a load.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Threads {
+    /// How many; never more than there are connections.
+    pub(crate) count: usize,
+    /// The processor of the first thread; the others have the ones after it.
+    pub(crate) pin: Option<usize>,
+}
+
+impl Plan {
+    /// The plan of a command line. May ask the resolver for the server's name.
+    pub(crate) fn from_arguments(arguments: &LoadArgs) -> Result<Self, Failure> {
+        let connections = arguments.connections.get() as usize;
+        Ok(Self {
+            protocol: arguments.protocol,
+            addr: arguments.addr.resolve()?,
+            connections,
+            size: arguments.size as usize,
+            pressure: match arguments.rate {
+                Some(rate) => Pressure::Open(rate.get()),
+                None => Pressure::Closed(arguments.depth.get() as usize),
+            },
+            warm_up: arguments.warm_up.or_zero(),
+            duration: arguments.duration,
+            threads: Threads {
+                count: arguments.threads.get().min(connections),
+                pin: arguments.pin,
+            },
+            server_pid: arguments.server_pid,
+        })
+    }
+}
+
+impl fmt::Display for Plan {
+    /// One line for a person: what is sent where, how, and for how long.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = match self.protocol {
+            Protocol::Echo => "echo",
+            Protocol::Rpc => "rpc",
+        };
+        write!(f, "{protocol} to {}: {} B, ", self.addr, self.size)?;
+        write!(f, "{} connections, ", self.connections)?;
+        match self.pressure {
+            Pressure::Closed(depth) => write!(f, "{depth} in flight on each, ")?,
+            Pressure::Open(rate) => write!(f, "{} requests/s in all, ", thousands(rate))?,
+        }
+        f.write_str(&duration::display(self.duration))
+    }
+}

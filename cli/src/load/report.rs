@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is said about a run: one JSON object for scripts, a few lines for a person.
+//!
+//! The names of the fields are a promise. A figure that could not be had is `null`, never 0.
+
+use std::fmt::Write;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::plan::Plan;
+use super::session::Outcome;
+
+/// The figures of a run.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Report {
+    /// Answers within the measured interval.
+    pub(crate) requests: u64,
+    /// Requests that will have no answer.
+    pub(crate) errors: u64,
+    /// The length of the measured interval.
+    pub(crate) seconds: f64,
+    /// The one divided by the other.
+    pub(crate) requests_per_second: f64,
+    /// Half of the requests waited no longer.
+    pub(crate) p50_us: Option<f64>,
+    /// Nine in ten waited no longer.
+    pub(crate) p90_us: Option<f64>,
+    /// 99 in a hundred waited no longer.
+    pub(crate) p99_us: Option<f64>,
+    /// 999 in a thousand waited no longer.
+    pub(crate) p999_us: Option<f64>,
+    /// Processor time of the server for each answer.
+    pub(crate) server_cpu_us_per_request: Option<f64>,
+    /// How many processors the server kept busy.
+    pub(crate) server_busy: Option<f64>,
+}
+
+impl Report {
+    /// The figures of `outcome`.
+    pub(crate) fn of(outcome: &Outcome) -> Self {
+        let requests = outcome.requests as f64;
+        let at = |quantile| percentile(&outcome.latency, quantile);
+        let cpu = outcome.server.map(|server| server.used.as_secs_f64());
+        Self {
+            requests: outcome.requests,
+            errors: outcome.errors,
+            seconds: round(outcome.seconds, 6),
+            requests_per_second: round(outcome.rate(), 1),
+            p50_us: at(0.5),
+            p90_us: at(0.9),
+            p99_us: at(0.99),
+            p999_us: at(0.999),
+            server_cpu_us_per_request: cpu
+                .and_then(|cpu| quotient(cpu * 1e6, requests))
+                .map(|micros| round(micros, 4)),
+            server_busy: outcome
+                .server
+                .and_then(|server| quotient(server.used.as_secs_f64(), server.passed.as_secs_f64()))
+                .map(|share| round(share, 3)),
+        }
+    }
+
+    /// One object on one line.
+    pub(crate) fn json(&self) -> String {
+        serde_json::to_string(self).expect("numbers and nulls can always be written")
+    }
+
+    /// The figures as a person reads them, below what was asked for.
+    pub(crate) fn table(&self, plan: &Plan) -> String {
+        let mut table = format!("{plan}\n");
+        let mut row = |name: &str, value: &str| {
+            // Writing to a string does not fail.
+            writeln!(table, "  {name:<12} {value}").ok();
+        };
+        row("requests", &thousands(self.requests));
+        row("errors", &thousands(self.errors));
+        row(
+            "throughput",
+            &format!("{} requests/s", thousands(self.requests_per_second as u64)),
+        );
+        let percentiles = [
+            ("p50", self.p50_us),
+            ("p90", self.p90_us),
+            ("p99", self.p99_us),
+            ("p99.9", self.p999_us),
+        ];
+        let percentiles = percentiles.map(|(name, value)| format!("{name} {}", latency(value)));
+        row("latency", &percentiles.join("   "));
+        if let (Some(cpu), Some(busy)) = (self.server_cpu_us_per_request, self.server_busy) {
+            let text =
+                format!("{cpu:.2} us of processor time a request, {busy:.2} processors busy");
+            row("server", &text);
+        }
+        table.trim_end().to_owned()
+    }
+}
+
+/// The latency at a quantile in microseconds, if there is any.
+pub(crate) fn percentile(latency: &Histogram<u64>, quantile: f64) -> Option<f64> {
+    (!latency.is_empty()).then(|| round(latency.value_at_quantile(quantile) as f64 / 1e3, 3))
+}
+
+/// A latency for a person, in the unit that suits it.
+pub(crate) fn latency(micros: Option<f64>) -> String {
+    match micros {
+        None => "-".into(),
+        Some(micros) if micros < 100.0 => format!("{micros:.1} us"),
+        Some(micros) if micros < 1_000.0 => format!("{micros:.0} us"),
+        Some(micros) if micros < 100_000.0 => format!("{:.1} ms", micros / 1e3),
+        Some(micros) if micros < 1_000_000.0 => format!("{:.0} ms", micros / 1e3),
+        Some(micros) => format!("{:.1} s", micros / 1e6),
+    }
+}
+
+/// A number with a comma after each third digit.
+pub(crate) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+fn quotient(dividend: f64, divisor: f64) -> Option<f64> {
+    (divisor > 0.0).then(|| dividend / divisor)
+}
+
+/// More digits than were measured would only be read as if they meant something.
+fn round(value: f64, digits: i32) -> f64 {
+    let scale = 10f64.powi(digits);
+    (value * scale).round() / scale
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::recorder::empty_histogram;
+    use super::super::session::ServerTime;
+    use super::*;
+
+    fn outcome() -> Outcome {
+        let mut latency = empty_histogram();
+        latency.record_n(20_000, 999).unwrap();
+        latency.record_n(5_000_000, 1).unwrap();
+        Outcome {
+            requests: 1_000,
+            errors: 0,
+            cause: None,
+            seconds: 0.5,
+            latency,
+            server: Some(ServerTime {
+                used: Duration::from_millis(3),
+                passed: Duration::from_millis(500),
+            }),
+        }
+    }
+
+    #[test]
+    fn the_figures_follow_from_the_outcome() {
+        let report = Report::of(&outcome());
+        assert_eq!(report.requests_per_second, 2_000.0);
+        assert_eq!(report.server_cpu_us_per_request, Some(3.0));
+        assert_eq!(report.server_busy, Some(0.006));
+        assert!((report.p50_us.unwrap() - 20.0).abs() < 0.1);
+        assert!(report.p999_us.unwrap() < 21.0);
+    }
+
+    #[test]
+    fn what_is_not_known_is_null_and_not_zero() {
+        let json = Report::of(&Outcome::nothing(1.0)).json();
+        assert!(json.contains(r#""p99_us":null"#), "{json}");
+        assert!(
+            json.contains(r#""server_cpu_us_per_request":null"#),
+            "{json}"
+        );
+        assert!(!json.contains('\n'));
+    }
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        assert_eq!(thousands(0), "0");
+        assert_eq!(thousands(999), "999");
+        assert_eq!(thousands(1_000), "1,000");
+        assert_eq!(thousands(12_345_678), "12,345,678");
+    }
+
+    #[test]
+    fn a_latency_is_shown_in_the_unit_that_suits_it() {
+        assert_eq!(latency(Some(4.25)), "4.2 us");
+        assert_eq!(latency(Some(420.0)), "420 us");
+        assert_eq!(latency(Some(4_200.0)), "4.2 ms");
+        assert_eq!(latency(Some(420_000.0)), "420 ms");
+        assert_eq!(latency(Some(4_200_000.0)), "4.2 s");
+        assert_eq!(latency(None), "-");
+    }
+}

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One run of a load, from the first connect to the sums.
+//!
+//! The threads do not speak with each other: they share a clock, a counter for whoever watches, and
+//! the interrupt. The thread that started them sleeps, looks at the server's processor time when
+//! the measured interval begins and ends, and adds up what they bring back.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use crate::failure::Failure;
+use crate::process_stats;
+use crate::signal::Interrupt;
+
+use super::connect::connect_all;
+use super::pace::{Pace, Share};
+use super::plan::{Plan, Pressure};
+use super::recorder::{Recorder, empty_histogram};
+use super::requests::Requests;
+use super::schedule::{Clock, Schedule, nanos};
+use super::worker::{Drive, Shared, Tally, Worker};
+
+/// What came out of a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    /// Answers that came within the measured interval.
+    pub(crate) requests: u64,
+    /// Requests that will have no answer.
+    pub(crate) errors: u64,
+    /// Why, for the first of them.
+    pub(crate) cause: Option<String>,
+    /// The length of the measured interval.
+    pub(crate) seconds: f64,
+    /// Latencies in nanoseconds.
+    pub(crate) latency: Histogram<u64>,
+    /// What the server's process used, if it was asked for and lived to the end.
+    pub(crate) server: Option<ServerTime>,
+}
+
+impl Outcome {
+    /// What comes out of an interval in which nothing happens.
+    #[cfg(test)]
+    pub(crate) fn nothing(seconds: f64) -> Self {
+        Self {
+            requests: 0,
+            errors: 0,
+            cause: None,
+            seconds,
+            latency: empty_histogram(),
+            server: None,
+        }
+    }
+
+    /// Requests per second; 0 for no time at all.
+    pub(crate) fn rate(&self) -> f64 {
+        if self.seconds > 0.0 {
+            self.requests as f64 / self.seconds
+        } else {
+            0.0
+        }
+    }
+
+    /// Adds what another run of the same plan brought, as if the two were one run.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.errors += other.errors;
+        self.cause = self.cause.take().or(other.cause);
+        self.seconds += other.seconds;
+        self.latency += other.latency;
+        self.server = match (self.server, other.server) {
+            (Some(one), Some(two)) => Some(ServerTime {
+                used: one.used + two.used,
+                passed: one.passed + two.passed,
+            }),
+            _ => None,
+        };
+    }
+}
+
+/// The processor time of a server over an interval.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ServerTime {
+    /// Processor time used.
+    pub(crate) used: Duration,
+    /// The time that passed meanwhile.
+    pub(crate) passed: Duration,
+}
+
+/// How a run stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    /// Time since all connections stood, warm-up included.
+    pub(crate) elapsed: Duration,
+    /// Answers in the measured interval so far.
+    pub(crate) answered: u64,
+}
+
+/// Runs `plan` and calls `watch` about twenty times a second meanwhile. An interrupt ends the run
+/// early; what was measured until then is the outcome.
+///
+/// # Errors
+///
+/// A server that cannot be connected to or asked for its processor time.
+pub(crate) fn run(
+    plan: &Plan,
+    interrupt: &Interrupt,
+    watch: &mut dyn FnMut(Moment),
+) -> Result<Outcome, Failure> {
+    if let Some(pid) = plan.server_pid {
+        process_stats::processor_time(pid).map_err(|error| {
+            Failure::while_trying(format_args!("read the times of process {pid}"), &error)
+        })?;
+    }
+    // If it cannot be raised, connecting tells what is missing.
+    netpoll_sys::process::raise_descriptor_limit().ok();
+    let schedule = Schedule::new(plan.warm_up, plan.duration);
+    let workers = workers(plan, schedule, interrupt)?;
+    let answered = AtomicU64::new(0);
+    let shared = Shared {
+        clock: Clock::start(),
+        interrupt,
+        answered: &answered,
+    };
+    thread::scope(|scope| {
+        let running: Vec<_> = workers
+            .into_iter()
+            .enumerate()
+            .map(|(index, worker)| {
+                let pin = plan.threads.pin.map(|first| first + index);
+                scope.spawn(move || {
+                    if let Some(processor) = pin {
+                        netpoll_sys::process::pin_thread(processor)?;
+                    }
+                    worker.run(shared)
+                })
+            })
+            .collect();
+        let mut witness = Witness::new(plan.server_pid, schedule);
+        while witness.goes_on(shared.clock.now())
+            && running.iter().any(|thread| !thread.is_finished())
+        {
+            watch(Moment {
+                elapsed: Duration::from_nanos(shared.clock.now()),
+                answered: answered.load(Ordering::Relaxed),
+            });
+            thread::sleep(witness.until_next(shared.clock.now()));
+        }
+        let mut sum = Sum::new();
+        for thread in running {
+            let (recorder, tally) = thread
+                .join()
+                .map_err(|_| Failure::new("a load thread panicked"))?
+                .map_err(|error| Failure::while_trying("go on measuring", &error))?;
+            sum.add(&recorder, tally);
+        }
+        Ok(sum.outcome(schedule, witness))
+    })
+}
+
+/// Connects everything, and deals the connections out.
+fn workers(plan: &Plan, schedule: Schedule, interrupt: &Interrupt) -> Result<Vec<Worker>, Failure> {
+    let mut sockets = connect_all(plan.addr, plan.connections, interrupt)?;
+    let count = plan.threads.count.clamp(1, plan.connections);
+    let mut workers = Vec::with_capacity(count);
+    for index in 0..count {
+        let before = plan.connections * index / count;
+        let own = plan.connections * (index + 1) / count - before;
+        let share = Share {
+            before,
+            own,
+            all: plan.connections,
+        };
+        let part = sockets.split_off(sockets.len() - own);
+        workers.push(worker(plan, schedule, part, share)?);
+    }
+    Ok(workers)
+}
+
+fn worker(
+    plan: &Plan,
+    schedule: Schedule,
+    sockets: Vec<OwnedFd>,
+    share: Share,
+) -> Result<Worker, Failure> {
+    let (drive, burst) = match plan.pressure {
+        Pressure::Closed(depth) => (Drive::Closed(depth), depth),
+        Pressure::Open(rate) => (Drive::Open(Pace::new(rate, share)), OPEN_BURST),
+    };
+    let requests = Requests::new(plan.protocol, plan.size, burst);
+    Worker::new(sockets, requests, drive, schedule)
+        .map_err(|error| Failure::while_trying("watch the connections", &error))
+}
+
+/// Takes the server's processor time when measuring begins and when it ends.
+#[derive(Debug)]
+struct Witness {
+    pid: Option<u32>,
+    schedule: Schedule,
+    /// When it was asked for the first time, and what was said.
+    first: Option<(u64, Duration)>,
+    last: Option<(u64, Duration)>,
+}
+
+impl Witness {
+    fn new(pid: Option<u32>, schedule: Schedule) -> Self {
+        Self {
+            pid,
+            schedule,
+            first: None,
+            last: None,
+        }
+    }
+
+    /// Looks if it is time to, and says whether the interval goes on.
+    fn goes_on(&mut self, now: u64) -> bool {
+        if now >= self.schedule.to {
+            self.last = self.look(now);
+            return false;
+        }
+        if now >= self.schedule.from && self.first.is_none() {
+            self.first = self.look(now);
+        }
+        true
+    }
+
+    fn look(&self, now: u64) -> Option<(u64, Duration)> {
+        let used = process_stats::processor_time(self.pid?).ok()?;
+        Some((now, used))
+    }
+
+    /// Until the interval begins or ends, or the watcher wants to see something.
+    fn until_next(&self, now: u64) -> Duration {
+        let next = if now < self.schedule.from {
+            self.schedule.from
+        } else {
+            self.schedule.to
+        };
+        Duration::from_nanos(next.saturating_sub(now)).min(WATCH)
+    }
+
+    fn server(&self) -> Option<ServerTime> {
+        let ((begin, before), (end, after)) = (self.first?, self.last?);
+        Some(ServerTime {
+            used: after.saturating_sub(before),
+            passed: Duration::from_nanos(end - begin),
+        })
+    }
+}
+
+/// What the threads brought back so far.
+#[derive(Debug)]
+struct Sum {
+    requests: u64,
+    errors: u64,
+    cause: Option<String>,
+    ended: u64,
+    latency: Histogram<u64>,
+}
+
+impl Sum {
+    fn new() -> Self {
+        Self {
+            requests: 0,
+            errors: 0,
+            cause: None,
+            ended: 0,
+            latency: empty_histogram(),
+        }
+    }
+
+    fn add(&mut self, recorder: &Recorder, tally: Tally) {
+        self.requests += recorder.answers();
+        self.errors += tally.errors;
+        self.ended = self.ended.max(tally.ended);
+        if let Some(cause) = tally.cause {
+            self.cause.get_or_insert(cause);
+        }
+        self.latency += recorder.latency();
+    }
+
+    fn outcome(self, schedule: Schedule, witness: Witness) -> Outcome {
+        let measured = self.ended.saturating_sub(schedule.from);
+        debug_assert!(measured <= nanos(Duration::from_secs(7 * 24 * 3600)));
+        Outcome {
+            requests: self.requests,
+            errors: self.errors,
+            cause: self.cause,
+            seconds: Duration::from_nanos(measured).as_secs_f64(),
+            latency: self.latency,
+            server: witness.server(),
+        }
+    }
+}
+
+/// What an open loop may send to one connection at once without a second call: it seldom owes more.
+const OPEN_BURST: usize = 64;
+
+/// How often the watcher sees something.
+const WATCH: Duration = Duration::from_millis(50);

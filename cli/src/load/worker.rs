@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One thread of a load: its connections, its epoll instance, and the phases of a run.
+//!
+//! ```text
+//! 0 ────── from ─────────────── to ─────── give_up
+//!  warm-up       measured          drained
+//! ```
+//!
+//! The first two phases differ only in what the recorder keeps. From `to` on nothing new is sent;
+//! the thread waits until what is in flight has been answered, so that the server sees connections
+//! that end between requests and not in the middle of one, and ends at `give_up` at the latest.
+//!
+//! A connection that fails is not opened again: what was in flight on it are errors, and the others
+//! go on.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use netpoll_sys::{Epoll, Events, Interest, Readiness};
+
+use crate::signal::Interrupt;
+
+use super::connection::Connection;
+use super::in_flight::Unasked;
+use super::pace::Pace;
+use super::recorder::Recorder;
+use super::requests::Requests;
+use super::schedule::{Clock, Schedule};
+
+/// One thread's part of a load.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    epoll: Epoll,
+    /// A connection's index is its token; `None` are those that failed.
+    connections: Vec<Option<Connection>>,
+    requests: Requests,
+    drive: Drive,
+    schedule: Schedule,
+    recorder: Recorder,
+    /// Where answers land, of all connections.
+    scratch: Vec<u8>,
+    tally: Tally,
+}
+
+/// What makes this thread send.
+#[derive(Debug)]
+pub(crate) enum Drive {
+    /// An answer, with so many requests in flight on each connection.
+    Closed(usize),
+    /// The clock.
+    Open(Pace),
+}
+
+/// What all threads of a run look at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shared<'a> {
+    pub(crate) clock: Clock,
+    pub(crate) interrupt: &'a Interrupt,
+    /// Answers so far, for whoever watches.
+    pub(crate) answered: &'a AtomicU64,
+}
+
+/// What one thread did besides measuring.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    /// Connections that work.
+    open: usize,
+    /// Requests unanswered on them.
+    in_flight: usize,
+    /// The connection whose turn the next request of an open loop is.
+    turn: usize,
+    /// Requests that will have no answer.
+    pub(crate) errors: u64,
+    /// Why, for the first of them.
+    pub(crate) cause: Option<String>,
+    /// When the thread stopped measuring.
+    pub(crate) ended: u64,
+}
+
+impl Worker {
+    /// A worker for connections that stand.
+    pub(crate) fn new(
+        sockets: Vec<OwnedFd>,
+        requests: Requests,
+        drive: Drive,
+        schedule: Schedule,
+    ) -> io::Result<Self> {
+        let epoll = Epoll::new()?;
+        for (index, fd) in sockets.iter().enumerate() {
+            epoll.add(fd.as_fd(), index as u64, Interest::READABLE)?;
+        }
+        Ok(Self {
+            epoll,
+            tally: Tally {
+                open: sockets.len(),
+                ..Tally::default()
+            },
+            connections: sockets
+                .into_iter()
+                .map(|fd| Some(Connection::new(fd)))
+                .collect(),
+            requests,
+            drive,
+            schedule,
+            recorder: Recorder::new(schedule),
+            scratch: vec![0; SCRATCH],
+        })
+    }
+
+    /// Runs through all phases, on the calling thread.
+    pub(crate) fn run(mut self, shared: Shared<'_>) -> io::Result<(Recorder, Tally)> {
+        let mut events = Events::with_capacity(1024);
+        let mut now = shared.clock.now();
+        self.begin(now);
+        while !self.is_over(now, shared.interrupt) {
+            let count = self.epoll.wait(&mut events, Some(self.pause(now)))?;
+            let before = self.recorder.answers();
+            for (token, readiness) in (0..count).filter_map(|index| events.get(index)) {
+                now = self.serve(token as usize, readiness, shared.clock);
+            }
+            if count == 0 || matches!(self.drive, Drive::Open(_)) {
+                now = shared.clock.now();
+            }
+            self.send_due(now);
+            let answers = self.recorder.answers() - before;
+            // Relaxed: a figure for the eye.
+            shared.answered.fetch_add(answers, Ordering::Relaxed);
+        }
+        self.tally.ended = now.min(self.schedule.to);
+        Ok((self.recorder, self.tally))
+    }
+
+    /// A closed loop begins by filling every connection.
+    fn begin(&mut self, now: u64) {
+        if let Drive::Closed(depth) = self.drive {
+            for index in 0..self.connections.len() {
+                self.request(index, now, depth);
+                self.send(index);
+            }
+        }
+    }
+
+    /// Whether there is nothing left to do. At the end of the measured interval it counts what an
+    /// open loop has not got answered.
+    fn is_over(&mut self, now: u64, interrupt: &Interrupt) -> bool {
+        if self.tally.open == 0 || interrupt.came() {
+            return true;
+        }
+        if now < self.schedule.to {
+            return false;
+        }
+        if matches!(self.drive, Drive::Open(_)) {
+            for connection in self.connections.iter_mut().flatten() {
+                let recorder = &mut self.recorder;
+                connection
+                    .in_flight
+                    .drain(|since, count| recorder.unanswered(since, count));
+            }
+            return true;
+        }
+        self.tally.in_flight == 0 || now >= self.schedule.give_up
+    }
+
+    /// How long epoll may sleep: until something has to be done, and never so long that an
+    /// interrupt goes unnoticed.
+    fn pause(&self, now: u64) -> Duration {
+        let wake = match &self.drive {
+            // A request that is due within a millisecond, the finest that epoll can sleep, is
+            // waited for awake.
+            Drive::Open(pace) => pace.next_due().min(self.schedule.to).saturating_sub(MS),
+            Drive::Closed(_) if now < self.schedule.to => self.schedule.to,
+            Drive::Closed(_) => self.schedule.give_up,
+        };
+        Duration::from_nanos(wake.saturating_sub(now)).min(LONGEST_PAUSE)
+    }
+
+    /// Reads a connection, records its answers, sends what follows from them. One `recv`, one look
+    /// at the clock, one `send`. Returns the time.
+    #[inline]
+    fn serve(&mut self, index: usize, readiness: Readiness, clock: Clock) -> u64 {
+        let Some(connection) = self.connections[index].as_mut() else {
+            return clock.now();
+        };
+        let mut completed = Ok(0);
+        if readiness.is_readable() || readiness.is_hang_up() {
+            completed = connection.receive(&self.requests, &mut self.scratch);
+        }
+        let now = clock.now();
+        let before = connection.in_flight.len();
+        let settled = completed.and_then(|answers| {
+            let recorder = &mut self.recorder;
+            connection
+                .in_flight
+                .settle(answers, |since, count| recorder.answered(now, since, count))
+                .map_err(|Unasked| String::from("an answer came that nobody asked for"))
+        });
+        let answered = before - connection.in_flight.len();
+        self.tally.in_flight -= answered;
+        match settled {
+            Ok(()) => {
+                if matches!(self.drive, Drive::Closed(_)) && now < self.schedule.to {
+                    self.request(index, now, answered);
+                }
+                self.send(index);
+            }
+            Err(cause) => self.lose(index, cause),
+        }
+        now
+    }
+
+    /// Hands out what an open loop owes, and sends it: all requests of a connection together.
+    fn send_due(&mut self, now: u64) {
+        let Drive::Open(mut pace) = self.drive else {
+            return;
+        };
+        let first = self.tally.turn;
+        let mut touched = 0;
+        // What is due at the end or later is no longer part of the run.
+        while let Some(due) = pace.take_due(now.min(self.schedule.to - 1)) {
+            let index = self.tally.turn;
+            self.tally.turn = (index + 1) % self.connections.len();
+            self.request(index, due, 1);
+            touched += 1;
+        }
+        self.drive = Drive::Open(pace);
+        for offset in 0..touched.min(self.connections.len()) {
+            let index = (first + offset) % self.connections.len();
+            if let Some(connection) = &self.connections[index]
+                && !connection.waits_for_room()
+            {
+                self.send(index);
+            }
+        }
+    }
+
+    #[inline]
+    fn request(&mut self, index: usize, since: u64, count: usize) {
+        match &mut self.connections[index] {
+            Some(connection) if count > 0 => {
+                connection.request(&self.requests, since, count);
+                self.tally.in_flight += count;
+            }
+            Some(_) => {}
+            None => self.tally.errors += count as u64,
+        }
+    }
+
+    /// Sends what a connection has unsent, and keeps epoll in step.
+    #[inline]
+    fn send(&mut self, index: usize) {
+        let Some(connection) = self.connections[index].as_mut() else {
+            return;
+        };
+        let sent =
+            connection
+                .send(&self.requests)
+                .and_then(|()| match connection.changed_interest() {
+                    Some(interest) => self
+                        .epoll
+                        .modify(connection.as_fd(), index as u64, interest)
+                        .map_err(|error| error.to_string()),
+                    None => Ok(()),
+                });
+        if let Err(cause) = sent {
+            self.lose(index, cause);
+        }
+    }
+
+    /// Gives a connection up. It counts as one error even if nothing was in flight on it.
+    fn lose(&mut self, index: usize, cause: String) {
+        if let Some(connection) = self.connections[index].take() {
+            let lost = connection.in_flight.len();
+            self.tally.open -= 1;
+            self.tally.in_flight -= lost;
+            self.tally.errors += lost.max(1) as u64;
+            self.tally.cause.get_or_insert(cause);
+        }
+    }
+}
+
+/// A quarter of a megabyte: large answers come in few reads, and it stays in the cache.
+const SCRATCH: usize = 256 << 10;
+
+/// How late an interrupt may be noticed.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+const MS: u64 = 1_000_000;

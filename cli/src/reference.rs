@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The bare loop: what epoll on one thread gives when nothing stands between it and the frames.
+//!
+//! It answers each rpc frame (4-byte big-endian length, that many bytes) with the same frame in
+//! memory of its own, and is as fast as we know how to make it. It is not a peer of the framework
+//! but its limit: the distance between the two is what connections with owners, futures, deadlines
+//! and bounds cost. It has none of these. It does not drain when asked to stop, and a peer that
+//! sends half a frame and goes silent keeps its place for ever.
+//!
+//! ```text
+//! wake -> recv -> one scratch buffer for all -> measure the frames -> copy them -> send, once
+//!                 \ a large frame: a buffer of its size, read in place, then the same
+//! ```
+//!
+//! What it keeps to:
+//!
+//! * One `recv` and one `send` for each readiness, however many frames arrived.
+//! * While an answer waits for room, the connection is not read: a peer that does not take its
+//!   answers can make the server hold one answer, not many.
+//! * A connection at rest holds no buffer. What it used goes back to [`Memory`].
+
+mod frames;
+mod memory;
+mod peer;
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use netpoll_sys::socket::{self, ListenOptions};
+use netpoll_sys::{Epoll, Events, Interest, options};
+use slab::Slab;
+
+use memory::Memory;
+use peer::{After, Peer};
+
+/// A bare rpc server on the calling thread.
+#[derive(Debug)]
+pub(crate) struct Server {
+    epoll: Epoll,
+    listener: OwnedFd,
+    addr: SocketAddr,
+    /// Whether the listener is watched. It is not while there are no descriptors left.
+    accepting: Interest,
+    /// Readable once the server is to stop. Held so that it stays watched.
+    _stop: OwnedFd,
+    /// A connection's slot is its token. A slot may be taken again within one batch of events; an
+    /// event for the one before it then costs its successor a read that finds nothing.
+    peers: Slab<Peer>,
+    memory: Memory,
+}
+
+impl Server {
+    /// Listens on `addr`; the server ends when `stop` becomes readable.
+    ///
+    /// # Errors
+    ///
+    /// What keeps the address from being listened on.
+    pub(crate) fn bind(addr: SocketAddr, stop: OwnedFd) -> io::Result<Self> {
+        let mut backlog = ListenOptions::default();
+        // A load may connect faster than one thread accepts.
+        backlog.backlog = 4096;
+        let listener = socket::listen(addr, backlog)?;
+        let addr = socket::local_addr(&listener)?.unwrap_or(addr);
+        let epoll = Epoll::new()?;
+        epoll.add(listener.as_fd(), LISTENER, Interest::READABLE)?;
+        epoll.add(stop.as_fd(), STOP, Interest::READABLE)?;
+        Ok(Self {
+            epoll,
+            listener,
+            addr,
+            accepting: Interest::READABLE,
+            _stop: stop,
+            peers: Slab::new(),
+            memory: Memory::new(),
+        })
+    }
+
+    /// Where it listens, with the port the kernel chose.
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Serves until `stop` becomes readable.
+    ///
+    /// # Errors
+    ///
+    /// Only those of a broken epoll instance.
+    pub(crate) fn run(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(1024);
+        loop {
+            let count = self.epoll.wait(&mut events, None)?;
+            for index in 0..count {
+                match events.get(index) {
+                    Some((LISTENER, _)) => self.accept()?,
+                    Some((STOP, _)) => return Ok(()),
+                    Some((token, _)) => self.ready(token)?,
+                    None => {}
+                }
+            }
+        }
+    }
+
+    /// Takes what the kernel has queued, up to a bound, so that connections go on being served.
+    fn accept(&mut self) -> io::Result<()> {
+        for _ in 0..ACCEPT_BATCH {
+            match socket::accept(self.listener.as_fd()) {
+                Ok((fd, _)) => self.welcome(fd)?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                // Something has run out. A connection that ends gives it back; until then the
+                // listener would only be ready again at once.
+                Err(_) => return self.listen_for(Interest::NONE),
+            }
+        }
+        Ok(())
+    }
+
+    fn welcome(&mut self, fd: OwnedFd) -> io::Result<()> {
+        // A connection that cannot have it is slower, not wrong.
+        options::set_nodelay(fd.as_fd(), true).ok();
+        let slot = self.peers.vacant_entry();
+        self.epoll
+            .add(fd.as_fd(), slot.key() as u64, Interest::READABLE)?;
+        slot.insert(Peer::new(fd));
+        Ok(())
+    }
+
+    fn ready(&mut self, token: u64) -> io::Result<()> {
+        let slot = token as usize;
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return Ok(());
+        };
+        let before = peer.interest();
+        match peer.ready(&mut self.memory) {
+            After::Open => {
+                let wanted = peer.interest();
+                if wanted != before {
+                    self.epoll.modify(peer.as_fd(), token, wanted)?;
+                }
+            }
+            After::Over => {
+                // Dropping the only descriptor of a socket takes it out of epoll as well.
+                drop(self.peers.remove(slot));
+                self.listen_for(Interest::READABLE)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn listen_for(&mut self, wanted: Interest) -> io::Result<()> {
+        if self.accepting != wanted {
+            self.epoll.modify(self.listener.as_fd(), LISTENER, wanted)?;
+            self.accepting = wanted;
+        }
+        Ok(())
+    }
+}
+
+const LISTENER: u64 = u64::MAX;
+const STOP: u64 = u64::MAX - 1;
+
+/// Enough to empty a burst quickly, few enough that connections do not notice.
+const ACCEPT_BATCH: usize = 64;

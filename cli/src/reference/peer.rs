@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One connection of the bare loop: what of a frame has come, and what of an answer has not left.
+//!
+//! A peer is read or written, never both: as long as an answer waits for room there is nothing to
+//! read for. Between two frames, with its answers gone, it holds no buffer.
+//!
+//! A frame above [`LARGE`] is read in place, into a buffer of its size. A connection that has seen
+//! one expects the next to be alike and reads into such a buffer from the first byte, so that a
+//! stream of large frames is copied once (into the answer) and not twice.
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use netpoll_sys::{Interest, transfer};
+
+use super::frames::{self, Next};
+use super::memory::{Memory, SCRATCH};
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    fd: OwnedFd,
+    input: Input,
+    unsent: Option<Unsent>,
+    /// The size of the last frame if that was a large one, else 0.
+    expected: usize,
+}
+
+/// What of a frame has come so far.
+#[derive(Debug)]
+enum Input {
+    Nothing,
+    /// The start of a small frame, or of a header.
+    Start(Vec<u8>),
+    /// A large frame in the making: a buffer of its size, filled so far.
+    Large(Vec<u8>, usize),
+}
+
+/// An answer that waits for room, of which `sent` bytes have left.
+#[derive(Debug)]
+struct Unsent {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+/// How a connection stands after it was served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// It goes on; its interest may have changed.
+    Open,
+    /// It is to be dropped.
+    Over,
+}
+
+impl Peer {
+    pub(crate) fn new(fd: OwnedFd) -> Self {
+        Self {
+            fd,
+            input: Input::Nothing,
+            unsent: None,
+            expected: 0,
+        }
+    }
+
+    /// What it has to be woken for.
+    pub(crate) fn interest(&self) -> Interest {
+        if self.unsent.is_some() {
+            Interest::WRITABLE
+        } else {
+            Interest::READABLE
+        }
+    }
+
+    /// Does what its readiness allows: one `recv` and one `send`, or one `send` of what waited. A
+    /// hang-up is told by the call that meets it, after what had come before it.
+    pub(crate) fn ready(&mut self, memory: &mut Memory) -> After {
+        let served = match self.unsent.take() {
+            Some(unsent) => self.send_rest(unsent, memory),
+            None => self.read_and_answer(memory),
+        };
+        served.unwrap_or(After::Over)
+    }
+
+    fn read_and_answer(&mut self, memory: &mut Memory) -> io::Result<After> {
+        memory.output.clear();
+        let after = self.read(memory)?;
+        self.answer(memory)?;
+        Ok(after)
+    }
+
+    /// Reads once, and puts the answers to all whole frames into `memory.output`.
+    fn read(&mut self, memory: &mut Memory) -> io::Result<After> {
+        match mem::replace(&mut self.input, Input::Nothing) {
+            Input::Large(frame, filled) => self.read_in_place(frame, filled, memory),
+            Input::Start(start) => self.read_shared(start, memory),
+            Input::Nothing if self.expected > 0 => {
+                let frame = memory.take(self.expected);
+                self.read_in_place(frame, 0, memory)
+            }
+            Input::Nothing => self.read_shared(Vec::new(), memory),
+        }
+    }
+
+    /// Reads behind `start` in the buffer that all share.
+    fn read_shared(&mut self, start: Vec<u8>, memory: &mut Memory) -> io::Result<After> {
+        let before = start.len();
+        memory.scratch[..before].copy_from_slice(&start);
+        let count = match transfer::receive(self.fd.as_fd(), &mut memory.scratch[before..]) {
+            Ok(0) => return Ok(After::Over),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if before > 0 {
+                    self.input = Input::Start(start);
+                }
+                return Ok(After::Open);
+            }
+            Err(error) => return Err(error),
+        };
+        // The scratch is lent out of `memory` for as long as it is looked at.
+        let scratch = mem::take(&mut memory.scratch);
+        let after = self.take_frames(&scratch[..before + count], memory);
+        memory.scratch = scratch;
+        Ok(after)
+    }
+
+    /// Reads into what is missing of a large frame.
+    fn read_in_place(
+        &mut self,
+        mut frame: Vec<u8>,
+        before: usize,
+        memory: &mut Memory,
+    ) -> io::Result<After> {
+        let count = match transfer::receive(self.fd.as_fd(), &mut frame[before..]) {
+            Ok(0) => return Ok(After::Over),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if before > 0 {
+                    self.input = Input::Large(frame, before);
+                } else {
+                    memory.give_back(frame);
+                }
+                return Ok(After::Open);
+            }
+            Err(error) => return Err(error),
+        };
+        let filled = before + count;
+        // What lies in the buffer is one frame of its size, unless the peer has changed its mind.
+        let measured = frames::measure(&frame[..filled]);
+        if filled < frame.len() && measured.next == Next::Frame(frame.len()) && measured.whole == 0
+        {
+            self.input = Input::Large(frame, filled);
+            return Ok(After::Open);
+        }
+        if measured.whole != frame.len() {
+            self.expected = 0;
+        }
+        let after = self.take_frames(&frame[..filled], memory);
+        memory.give_back(frame);
+        Ok(after)
+    }
+
+    /// Copies the whole frames at the front of `bytes` into the answer and keeps the rest.
+    fn take_frames(&mut self, bytes: &[u8], memory: &mut Memory) -> After {
+        let measured = frames::measure(bytes);
+        memory.output.extend_from_slice(&bytes[..measured.whole]);
+        let rest = &bytes[measured.whole..];
+        match measured.next {
+            Next::TooLong => return After::Over,
+            Next::Frame(size) if size > LARGE => {
+                let mut frame = memory.take(size);
+                frame[..rest.len()].copy_from_slice(rest);
+                self.input = Input::Large(frame, rest.len());
+                self.expected = size;
+            }
+            Next::Frame(_) | Next::Unknown if rest.is_empty() => {}
+            Next::Frame(_) | Next::Unknown => self.input = Input::Start(rest.to_vec()),
+        }
+        After::Open
+    }
+
+    /// Sends `memory.output`, and keeps what there was no room for.
+    fn answer(&mut self, memory: &mut Memory) -> io::Result<()> {
+        if memory.output.is_empty() {
+            return Ok(());
+        }
+        let sent = would_block_is_nothing(transfer::send(self.fd.as_fd(), &memory.output))?;
+        if sent < memory.output.len() {
+            let bytes = memory.take_output();
+            self.unsent = Some(Unsent { bytes, sent });
+        }
+        memory.output.clear();
+        Ok(())
+    }
+
+    /// Sends more of an answer that waited.
+    fn send_rest(&mut self, mut unsent: Unsent, memory: &mut Memory) -> io::Result<After> {
+        let rest = &unsent.bytes[unsent.sent..];
+        unsent.sent += would_block_is_nothing(transfer::send(self.fd.as_fd(), rest))?;
+        if unsent.sent < unsent.bytes.len() {
+            self.unsent = Some(unsent);
+        } else {
+            memory.give_back(unsent.bytes);
+        }
+        Ok(After::Open)
+    }
+}
+
+impl AsFd for Peer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn would_block_is_nothing(sent: io::Result<usize>) -> io::Result<usize> {
+    match sent {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        other => other,
+    }
+}
+
+/// Above this a frame is read in place. Below it, half of the shared buffer, it pays to read past
+/// the end of a frame and copy the start of the next one: of 20 KiB and 64 KiB frames several in
+/// flight, twice as many were answered as by reads that end with the frame.
+const LARGE: usize = SCRATCH / 2;

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `netpoll serve`: one server until a signal ends it.
+//!
+//! Whatever is served, the outside sees the same: `listening on ADDR` on stdout once connections
+//! are taken (with the port the kernel chose if 0 was asked for) and nothing else there; SIGINT
+//! and SIGTERM end it with status 0; an address that cannot be had is one line and status 1.
+
+use std::io::Read;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use netpoll::{BoxError, Builder, Connection, Listener};
+
+use crate::arguments::{ServeArgs, ServeKind};
+use crate::failure::Failure;
+use crate::{print, reference, signal};
+
+/// Serves until a signal comes.
+///
+/// # Errors
+///
+/// An address that cannot be listened on, and what ends a server against its will.
+pub(crate) fn run(arguments: &ServeArgs) -> Result<(), Failure> {
+    if let Some(index) = arguments.pin {
+        // Before any thread starts, since threads inherit it.
+        netpoll_sys::process::pin_thread(index)
+            .map_err(|error| Failure::while_trying("stay on one processor", &error))?;
+    }
+    let addr = arguments.addr.resolve()?;
+    match arguments.kind {
+        ServeKind::Reference => serve_reference(addr),
+        ServeKind::Echo => serve_netpoll(
+            addr,
+            netpoll::EventLoop::builder().on_request(echo),
+            arguments,
+        ),
+        ServeKind::Rpc => serve_netpoll(
+            addr,
+            netpoll::EventLoop::builder().on_request(rpc),
+            arguments,
+        ),
+    }
+}
+
+/// Returns whatever has come.
+async fn echo(conn: &mut Connection) -> Result<(), BoxError> {
+    let (mut reader, mut writer) = conn.split();
+    if let Some(bytes) = reader.chunk().await? {
+        writer.append(bytes);
+    }
+    Ok(())
+}
+
+/// Answers one frame with the same frame, in memory of its own.
+async fn rpc(conn: &mut Connection) -> Result<(), BoxError> {
+    let (mut reader, mut writer) = conn.split();
+    let len = reader.read_u32().await?;
+    let body = reader.next(len as usize).await?;
+    writer.put_u32(len);
+    writer.put_slice(body);
+    Ok(())
+}
+
+/// Serves with the framework until a signal comes, and drains.
+fn serve_netpoll(addr: SocketAddr, builder: Builder, arguments: &ServeArgs) -> Result<(), Failure> {
+    // With less the limit is only met sooner.
+    netpoll_sys::process::raise_descriptor_limit().ok();
+    let listener = Listener::bind(addr)
+        .map_err(|error| Failure::while_trying(format_args!("listen on {addr}"), &error))?;
+    let bound = listener
+        .local_addr()
+        .map_err(|error| Failure::while_trying("learn the bound address", &error))?;
+    let builder = match arguments.pollers {
+        Some(pollers) => builder.pollers(pollers.get()),
+        None => builder,
+    };
+    let event_loop = builder
+        .listen(listener)
+        .build()
+        .map_err(|error| Failure::while_trying("set the server up", &error))?;
+    let mut stop = signal::descriptor()
+        .map_err(|error| Failure::while_trying("listen for signals", &error))?;
+    let handle = event_loop.handle();
+    std::thread::Builder::new()
+        .name(String::from("signals"))
+        .spawn(move || {
+            // Whatever ends this wait, the server is not to run without anybody listening.
+            stop.read_exact(&mut [0]).ok();
+            drop(handle.shutdown(DRAIN));
+        })
+        .map_err(|error| Failure::while_trying("start a thread", &error))?;
+    print::result(format_args!("listening on {bound}"))?;
+    event_loop
+        .run()
+        .map_err(|error| Failure::while_trying("serve", &error))
+}
+
+/// How long connections have to finish after a signal.
+const DRAIN: Duration = Duration::from_secs(30);
+
+fn serve_reference(addr: SocketAddr) -> Result<(), Failure> {
+    // Without a raised limit the reference would be a limit of something else.
+    netpoll_sys::process::raise_descriptor_limit().ok();
+    let stop = signal::descriptor()
+        .map_err(|error| Failure::while_trying("listen for signals", &error))?;
+    let mut server = reference::Server::bind(addr, stop.into())
+        .map_err(|error| Failure::while_trying(format_args!("listen on {addr}"), &error))?;
+    print::result(format_args!("listening on {}", server.local_addr()))?;
+    server
+        .run()
+        .map_err(|error| Failure::while_trying("go on serving", &error))
+}

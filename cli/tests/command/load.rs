@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a load measures, and how it fails.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::thread;
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::{Finished, Server, fake_server, finish, netpoll, run, signal, within_limit};
+
+const FIELDS: [&str; 9] = [
+    "requests",
+    "errors",
+    "seconds",
+    "requests_per_second",
+    "p50_us",
+    "p90_us",
+    "p99_us",
+    "p999_us",
+    "server_cpu_us_per_request",
+];
+
+fn load(protocol: &str, addr: SocketAddr, flags: &str) -> Finished {
+    run(&format!(
+        "load {protocol} --addr {addr} --duration 200ms --warm-up 20ms --json {flags}"
+    ))
+}
+
+/// The figures of a load that went well.
+fn figures(finished: &Finished) -> Value {
+    assert_eq!(finished.status, 0, "{}", finished.stderr);
+    serde_json::from_str(&finished.stdout).unwrap()
+}
+
+fn number(figures: &Value, field: &str) -> f64 {
+    figures[field]
+        .as_f64()
+        .unwrap_or_else(|| panic!("{field} in {figures}"))
+}
+
+/// An address that stays without a listener for as long as the socket lives.
+fn silent_address() -> (OwnedFd, SocketAddr) {
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let addr = getsockname(&socket).unwrap().try_into().unwrap();
+    (socket, addr)
+}
+
+#[test]
+fn the_json_of_a_load_is_one_object_with_the_documented_fields() {
+    let server = Server::start();
+    let finished = load("rpc", server.addr, "--connections 4 --size 100 --depth 8");
+    let figures = figures(&finished);
+    assert_eq!(finished.stdout.lines().count(), 1);
+    for field in FIELDS {
+        assert!(figures.get(field).is_some(), "{field} in {figures}");
+    }
+    assert!(number(&figures, "requests") > 0.0);
+    assert_eq!(number(&figures, "errors"), 0.0);
+    assert!((number(&figures, "seconds") - 0.2).abs() < 0.001);
+    let rate = number(&figures, "requests") / number(&figures, "seconds");
+    assert!((number(&figures, "requests_per_second") - rate).abs() < 1.0);
+    assert!(figures["server_cpu_us_per_request"].is_null());
+}
+
+#[test]
+fn percentiles_rise() {
+    let server = Server::start();
+    let figures = figures(&load("rpc", server.addr, "--connections 10"));
+    let rising = ["p50_us", "p90_us", "p99_us", "p999_us"].map(|field| number(&figures, field));
+    assert!(rising[0] > 0.0 && rising.is_sorted(), "{rising:?}");
+}
+
+#[test]
+fn without_json_a_load_prints_a_table_for_a_person() {
+    let server = Server::start();
+    let finished = run(&format!("load rpc --addr {} --duration 50ms", server.addr));
+    assert_eq!(finished.status, 0, "{}", finished.stderr);
+    for word in ["requests/s", "p99.9", "errors", "100 connections"] {
+        assert!(finished.stdout.contains(word), "{}", finished.stdout);
+    }
+}
+
+#[test]
+fn every_size_and_depth_is_answered_without_an_error() {
+    let server = Server::start();
+    for flags in [
+        "--size 0 --depth 3 --connections 2",
+        "--size 1 --depth 1000 --connections 3",
+        "--size 65536 --depth 4 --connections 3",
+        "--size 1048576 --depth 3 --connections 2",
+        "--size 4194304 --depth 1 --connections 1",
+    ] {
+        let figures = figures(&load("rpc", server.addr, flags));
+        assert_eq!(number(&figures, "errors"), 0.0, "{flags}");
+        assert!(number(&figures, "requests") > 0.0, "{flags}");
+    }
+}
+
+#[test]
+fn an_open_loop_keeps_its_rate() {
+    let server = Server::start();
+    let figures = figures(&load(
+        "rpc",
+        server.addr,
+        "--rate 5000 --connections 7 --size 10",
+    ));
+    let rate = number(&figures, "requests_per_second");
+    assert!((3500.0..=6000.0).contains(&rate), "{rate}");
+}
+
+#[test]
+fn several_threads_share_the_connections_and_the_rate() {
+    let server = Server::start();
+    let closed = figures(&load("rpc", server.addr, "--threads 3 --connections 10"));
+    assert_eq!(number(&closed, "errors"), 0.0);
+    let open = figures(&load(
+        "rpc",
+        server.addr,
+        "--threads 3 --connections 10 --rate 3000",
+    ));
+    let rate = number(&open, "requests_per_second");
+    assert!((2100.0..=3600.0).contains(&rate), "{rate}");
+}
+
+#[test]
+fn more_threads_than_connections_are_not_an_error() {
+    let server = Server::start();
+    let figures = figures(&load("rpc", server.addr, "--threads 8 --connections 2"));
+    assert!(number(&figures, "requests") > 0.0);
+}
+
+#[test]
+fn the_servers_processor_time_is_told_for_its_process() {
+    let server = Server::start();
+    let flags = format!("--server-pid {} --depth 16", server.pid());
+    let figures = figures(&load("rpc", server.addr, &flags));
+    let micros = number(&figures, "server_cpu_us_per_request");
+    assert!(micros > 0.0 && micros < 1_000.0, "{micros}");
+    let busy = number(&figures, "server_busy");
+    assert!(busy > 0.0 && busy < 1.5, "{busy}");
+}
+
+#[test]
+fn a_server_process_that_is_not_there_is_one_line_and_status_1() {
+    let server = Server::start();
+    let finished = load("rpc", server.addr, "--server-pid 4194999");
+    assert_eq!((finished.status, finished.stdout.as_str()), (1, ""));
+    assert!(finished.stderr.contains("4194999"), "{}", finished.stderr);
+}
+
+#[test]
+fn a_server_that_is_not_there_is_one_line_and_status_1() {
+    // Bound and not listening: nobody else can take the port, and nobody answers on it.
+    let (_bound, addr) = silent_address();
+    let finished = load("rpc", addr, "");
+    assert_eq!((finished.status, finished.stdout.as_str()), (1, ""));
+    let last = finished.stderr.lines().last().unwrap();
+    assert!(
+        last.starts_with("netpoll: cannot open 100 connections"),
+        "{last}"
+    );
+    assert!(!finished.stderr.contains("panicked"), "{}", finished.stderr);
+}
+
+#[test]
+fn a_server_that_dies_midway_is_reported_with_status_1() {
+    let mut server = Server::start();
+    let line = format!(
+        "load rpc --addr {} --duration 20s --warm-up none --json",
+        server.addr
+    );
+    let child = netpoll(&line).spawn().unwrap();
+    // Listener, epoll, three standard streams and the signal's two come before any connection.
+    assert!(within_limit(|| server.descriptors() > 100));
+    server.process.kill().unwrap();
+    let finished = finish(child);
+    assert_eq!(finished.status, 1);
+    let figures: Value = serde_json::from_str(&finished.stdout).unwrap();
+    assert!(number(&figures, "errors") >= 1.0, "{figures}");
+    assert!(number(&figures, "seconds") < 19.0, "{figures}");
+    assert!(
+        finished.stderr.contains("requests failed"),
+        "{}",
+        finished.stderr
+    );
+}
+
+#[test]
+fn an_interrupt_ends_a_load_and_what_was_measured_is_printed() {
+    let server = Server::start();
+    let line = format!("load rpc --addr {} --duration 20s --json", server.addr);
+    let child = netpoll(&line).spawn().unwrap();
+    assert!(within_limit(|| server.descriptors() > 100));
+    signal(&child, Signal::INT);
+    let finished = finish(child);
+    assert_eq!(finished.status, 1);
+    assert!(
+        finished.stderr.contains("interrupted"),
+        "{}",
+        finished.stderr
+    );
+}
+
+#[test]
+fn an_answer_of_another_length_is_an_error() {
+    let addr = fake_server(|mut stream| {
+        stream.read_exact(&mut [0; 14])?;
+        stream.write_all(&[0, 0, 0, 9, 1, 2, 3, 4, 5, 6, 7, 8, 9])?;
+        // Until the load has seen it and gone.
+        stream.read_to_end(&mut Vec::new()).map(drop)
+    });
+    let finished = load("rpc", addr, "--connections 1 --size 10");
+    assert_eq!(finished.status, 1);
+    assert!(
+        finished.stderr.contains("another length"),
+        "{}",
+        finished.stderr
+    );
+}
+
+#[test]
+fn an_answer_that_nobody_asked_for_is_an_error() {
+    let addr = fake_server(|mut stream| {
+        let mut request = [0; 14];
+        stream.read_exact(&mut request)?;
+        stream.write_all(&[request, request].concat())?;
+        stream.read_to_end(&mut Vec::new()).map(drop)
+    });
+    let finished = load("rpc", addr, "--connections 1 --size 10");
+    assert_eq!(finished.status, 1);
+    assert!(
+        finished.stderr.contains("nobody asked for"),
+        "{}",
+        finished.stderr
+    );
+}
+
+#[test]
+fn a_server_that_never_answers_is_reported_with_status_1() {
+    let addr = fake_server(|mut stream| stream.read_to_end(&mut Vec::new()).map(drop));
+    let finished = load("rpc", addr, "--connections 1");
+    assert_eq!(finished.status, 1);
+    assert!(
+        finished.stderr.contains("no answer came"),
+        "{}",
+        finished.stderr
+    );
+    let figures: Value = serde_json::from_str(&finished.stdout).unwrap();
+    assert!(figures["p50_us"].is_null(), "{figures}");
+}
+
+#[test]
+fn an_echo_is_counted_in_answers_of_its_size() {
+    let addr = fake_server(|stream| {
+        let (mut from, mut to) = (stream.try_clone()?, stream);
+        thread::spawn(move || std::io::copy(&mut from, &mut to));
+        Ok(())
+    });
+    let figures = figures(&load("echo", addr, "--connections 3 --size 100 --depth 4"));
+    assert_eq!(number(&figures, "errors"), 0.0);
+    assert!(number(&figures, "requests") > 0.0);
+}
+
+#[test]
+fn an_open_loop_shows_the_stall_of_a_server() {
+    // The server is silent for a quarter of the run. A load that waited for it would send nothing
+    // meanwhile, and one slow request would be all that is seen of it.
+    let addr = fake_server(|stream| {
+        let (mut from, mut to) = (stream.try_clone()?, stream);
+        let mut first = [0; 100];
+        from.read_exact(&mut first)?;
+        thread::sleep(Duration::from_millis(200));
+        to.write_all(&first)?;
+        std::io::copy(&mut from, &mut to).map(drop)
+    });
+    let finished = run(&format!(
+        "load echo --addr {addr} --connections 1 --size 100 --rate 1000 --duration 800ms \
+         --warm-up none --json"
+    ));
+    let figures = figures(&finished);
+    assert!(number(&figures, "p90_us") > 50_000.0, "{figures}");
+}
+
+#[test]
+fn progress_off_a_terminal_is_plain_lines_on_stderr() {
+    let server = Server::start();
+    let finished = load("rpc", server.addr, "--connections 1");
+    assert!(
+        finished.stderr.starts_with("rpc to 127.0.0.1:"),
+        "{}",
+        finished.stderr
+    );
+    assert!(!finished.stderr.contains('\u{1b}'), "{}", finished.stderr);
+}

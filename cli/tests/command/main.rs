@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The command as its users meet it: the built binary, its two output streams, its status.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so by a panic"
+)]
+
+mod demo;
+mod load;
+mod reference;
+mod refusals;
+mod serve;
+mod support;

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the tests share: running the binary, a server that ends with its test, waiting with limits.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Nothing in these tests takes so long unless it hangs.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// What a finished command left.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) status: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// A command that has not been started.
+pub(crate) fn netpoll(line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_netpoll"));
+    command
+        .args(line.split_ascii_whitespace())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(line: &str) -> Finished {
+    finish(netpoll(line).spawn().unwrap())
+}
+
+/// Waits for the end of a command.
+pub(crate) fn finish(mut child: Child) -> Finished {
+    let stdout = reader(child.stdout.take().unwrap());
+    let stderr = reader(child.stderr.take().unwrap());
+    let status = wait(&mut child);
+    Finished {
+        status: status.code().expect("the command was killed by a signal"),
+        stdout: stdout.join().unwrap(),
+        stderr: stderr.join().unwrap(),
+    }
+}
+
+/// Waits for the end of a process, and kills it when it takes too long.
+pub(crate) fn wait(child: &mut Child) -> ExitStatus {
+    let mut status = None;
+    let ended = within_limit(|| {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    if !ended {
+        child.kill().unwrap();
+        panic!("{child:?} does not end");
+    }
+    status.unwrap()
+}
+
+/// Whether `condition` comes true in time.
+pub(crate) fn within_limit(mut condition: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < LIMIT {
+        if condition() {
+            return true;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    false
+}
+
+pub(crate) fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+fn reader(mut from: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut text = String::new();
+        from.read_to_string(&mut text).unwrap();
+        text
+    })
+}
+
+/// A reference server that ends with its test.
+pub(crate) struct Server {
+    pub(crate) process: Child,
+    pub(crate) addr: SocketAddr,
+    /// What of stdout has not been read.
+    pub(crate) stdout: BufReader<std::process::ChildStdout>,
+}
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        let mut process = netpoll("serve reference --addr 127.0.0.1:0")
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(process.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let addr = line.trim_end().strip_prefix("listening on ").unwrap();
+        Self {
+            addr: addr.parse().unwrap(),
+            process,
+            stdout,
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// A connection on which nothing waits for ever.
+    pub(crate) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.addr).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream.set_write_timeout(Some(LIMIT)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
+    }
+
+    /// Open descriptors of the process.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid()))
+            .unwrap()
+            .count()
+    }
+
+    /// Resident bytes of the process.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
+        let kibibytes = line.split_ascii_whitespace().next().unwrap();
+        kibibytes.parse::<u64>().unwrap() * 1024
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail only if it has ended already.
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+/// A server of the test's own: `serve` has one connection after the other.
+pub(crate) fn fake_server(
+    serve: impl Fn(TcpStream) -> std::io::Result<()> + Send + 'static,
+) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        while let Ok((stream, _)) = listener.accept() {
+            // A load that ends resets its connections; that is no failure of the test.
+            serve(stream).ok();
+        }
+    });
+    addr
+}
+
+/// A frame of the rpc wire.
+pub(crate) fn frame(payload: &[u8]) -> Vec<u8> {
+    let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes().to_vec();
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// `count` bytes that differ from their neighbours.
+pub(crate) fn payload(count: usize) -> Vec<u8> {
+    (0..count).map(|at| (at * 31 + at / 256) as u8).collect()
+}
+
+/// Sends `bytes` and expects them back.
+pub(crate) fn echoed(stream: &mut TcpStream, bytes: &[u8]) {
+    stream.write_all(bytes).unwrap();
+    let mut answer = vec![0; bytes.len()];
+    stream.read_exact(&mut answer).unwrap();
+    assert!(answer == bytes, "another answer than was asked for");
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Where bytes land that a reader waits for: behind what has come, in one piece.
+
+use bytes::Bytes;
+use netpoll_buffer::{LinkBuffer, Tail};
+
+use crate::support::{contents, in_own_pool, pattern, places};
+
+/// Lets `bytes` land as a read would bring them.
+fn land(buffer: &mut LinkBuffer, n: usize, capacity: usize, bytes: &[u8]) -> usize {
+    let mut tail = buffer.landing(n, capacity);
+    let landed = tail.put(bytes);
+    buffer.accept_tail(tail, landed);
+    landed
+}
+
+#[test]
+fn what_lands_behind_what_has_come_lies_in_one_piece_with_it() {
+    let mut buffer = LinkBuffer::from(Bytes::from(pattern(100)));
+    let frame = pattern(5000);
+    assert_eq!(land(&mut buffer, 5000, 5000, &frame[100..]), 4900);
+    assert_eq!(buffer.segments().count(), 1);
+    assert_eq!(buffer.next(5000).unwrap(), frame);
+}
+
+#[test]
+fn a_block_that_has_room_for_the_rest_is_not_left() {
+    let mut buffer = LinkBuffer::new();
+    land(&mut buffer, 60_000, 60_000, &[1; 1000]);
+    let place = places(&buffer)[0].0;
+    for _ in 0..10 {
+        land(&mut buffer, 60_000, 60_000, &[2; 1000]);
+    }
+    assert_eq!(places(&buffer), [(place, 11_000)]);
+    assert_eq!(buffer.len(), 11_000);
+}
+
+#[test]
+fn a_full_block_is_left_for_a_larger_one_with_what_it_had() {
+    let mut buffer = LinkBuffer::new();
+    let bytes = pattern(20_000);
+    let mut come = 0;
+    while come < bytes.len() {
+        let capacity = 4096.max(2 * come);
+        come += land(&mut buffer, bytes.len(), capacity, &bytes[come..]);
+    }
+    assert_eq!(buffer.segments().count(), 1);
+    assert_eq!(contents(&buffer), bytes);
+}
+
+#[test]
+fn a_tail_that_comes_back_empty_adds_nothing() {
+    let mut buffer = LinkBuffer::from(Bytes::from_static(b"abc"));
+    assert_eq!(land(&mut buffer, 1000, 1000, b""), 0);
+    assert_eq!(contents(&buffer), b"abc");
+}
+
+#[test]
+fn memory_that_was_landed_in_goes_home_when_it_is_read_and_released() {
+    in_own_pool(|pool| {
+        let mut buffer = LinkBuffer::new();
+        land(&mut buffer, 10_000, 10_000, &[3; 10_000]);
+        assert!(pool.stats().in_use >= 10_000);
+        buffer.skip(10_000).unwrap();
+        buffer.release();
+        assert_eq!(pool.stats().in_use, 0);
+    });
+}
+
+#[test]
+fn a_buffer_that_is_put_before_an_empty_one_keeps_its_place_to_land() {
+    let mut waiting = LinkBuffer::new();
+    land(&mut waiting, 10_000, 10_000, &[4; 100]);
+    let place = places(&waiting)[0].0;
+    let mut inbox = LinkBuffer::new();
+    inbox.prepend(waiting);
+    land(&mut inbox, 10_000, 10_000, &[5; 9_900]);
+    assert_eq!(places(&inbox), [(place, 10_000)]);
+}
+
+#[test]
+fn a_window_of_more_than_a_drop_is_not_absorbed() {
+    let mut buffer = LinkBuffer::new();
+    land(&mut buffer, 4000, 4000, &[1; 10]);
+    let mut block = Tail::with_capacity(1000);
+    block.put(&[2; 1000]);
+    assert!(buffer.absorb(block.window(0..257)).is_err());
+    assert!(buffer.absorb(block.window(0..256)).is_ok());
+    assert_eq!(buffer.segments().count(), 1);
+}

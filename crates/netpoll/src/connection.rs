@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! [`Connection`]: what user code holds while it works on a connection.
+//!
+//! ```text
+//!   poller's thread                          whoever holds the Connection
+//!   ───────────────                          ────────────────────────────
+//!   Session ─┐                         ┌──── Connection: the input it has taken
+//!            ├──▶ Link: fd, bell  ◀────┤
+//!   landed ──┼──▶ Inbox  ──────────────┼──▶ Reader
+//!   sent   ◀─┼─── Outbox ◀─────────────┴─── Writer
+//! ```
+//!
+//! A connection has one owner at a time. Idle, it belongs to its session, which its poller drives.
+//! When data comes the session hands it to the handler, whose future gives it back. So
+//! `&mut Connection` is the lock: no call on it can meet another. What goes on meanwhile, the
+//! poller reading and sending, meets it only in the [`link::Link`], under locks that are held to
+//! append or to take a chain.
+//!
+//! * [`state`] is the life of a connection, [`session`] drives it, [`teardown`] ends it, [`flow`]
+//!   bounds it;
+//! * [`inbox`] and [`outbox`] are where bytes wait, [`reader`] and [`writer`] how user code sees
+//!   them;
+//! * [`handler`] is user code as futures, [`calling`] polls them, and [`service`] makes sessions of
+//!   newcomers.
+
+pub(crate) mod calling;
+pub(crate) mod flow;
+pub(crate) mod handler;
+pub(crate) mod inbox;
+pub(crate) mod link;
+pub(crate) mod outbox;
+pub(crate) mod reader;
+pub(crate) mod service;
+pub(crate) mod session;
+pub(crate) mod state;
+pub(crate) mod teardown;
+pub(crate) mod writer;
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use netpoll_buffer::LinkBuffer;
+
+use crate::addr::Addr;
+use crate::sync::Arc;
+use link::{Ending, Link};
+use reader::Reader;
+use writer::Writer;
+
+/// A connection of the stream kind: the input it has received, and the way to its output.
+///
+/// A handler of [`on_request`](crate::Builder::on_request) borrows it, one of
+/// [`on_connection`](crate::Builder::on_connection) and a [`Dialer`](crate::Dialer)'s caller own it.
+/// `Send`: an owned connection may move to another thread and be used with any executor; its
+/// poller goes on reading and sending for it. Dropping an owned one is [`close`](Self::close).
+pub struct Connection {
+    link: Arc<Link>,
+    input: Input,
+}
+
+/// What a connection has taken from its inbox.
+#[derive(Debug)]
+pub(crate) struct Input {
+    pub(crate) chain: LinkBuffer,
+    /// All bytes that were ever taken; may wrap.
+    received: usize,
+    /// The largest read that had to wait and was satisfied.
+    pub(crate) largest: usize,
+    /// How large the next frame is guessed to be: the last large one, halved for each burst that
+    /// consumed less than half of it.
+    expected: usize,
+    /// Where the last burst ended.
+    mark: usize,
+    /// The most that one read may ask for.
+    pub(crate) max_frame: usize,
+}
+
+impl Input {
+    fn new(max_frame: usize) -> Self {
+        Self {
+            chain: LinkBuffer::new(),
+            received: 0,
+            largest: 0,
+            expected: 0,
+            mark: 0,
+            max_frame,
+        }
+    }
+
+    /// Appends what was taken from an inbox.
+    #[inline]
+    pub(crate) fn take(&mut self, chain: LinkBuffer) {
+        self.received = self.received.wrapping_add(chain.len());
+        if self.chain.is_empty() {
+            self.chain = chain;
+        } else {
+            self.chain.append(chain);
+        }
+    }
+
+    /// Counts bytes that were appended to the chain directly.
+    #[inline]
+    pub(crate) fn count(&mut self, bytes: usize) {
+        self.received = self.received.wrapping_add(bytes);
+    }
+
+    /// Puts what is unread before what the inbox has, so that the two lie together.
+    pub(crate) fn give_back(&mut self, inbox: &mut LinkBuffer) {
+        self.received = self.received.wrapping_sub(self.chain.len());
+        inbox.prepend(std::mem::take(&mut self.chain));
+    }
+
+    /// A read of `n` bytes had to wait, and has them now.
+    pub(crate) fn satisfied(&mut self, n: usize) {
+        self.largest = self.largest.max(n);
+        self.expected = self.expected.max(n);
+    }
+
+    /// A burst is over: guesses what the next one brings.
+    #[inline]
+    pub(crate) fn end_burst(&mut self) {
+        let consumed = self.consumed().wrapping_sub(self.mark);
+        self.mark = self.consumed();
+        if consumed < self.expected / 2 {
+            self.expected /= 2;
+        }
+    }
+
+    /// How large the next frame is guessed to be.
+    #[inline]
+    pub(crate) fn expected(&self) -> usize {
+        self.expected
+    }
+
+    /// Where in the stream the reader is.
+    #[inline]
+    pub(crate) fn consumed(&self) -> usize {
+        self.received.wrapping_sub(self.chain.len())
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(link: Arc<Link>) -> Self {
+        let max_frame = link.options.max_frame;
+        Self {
+            link,
+            input: Input::new(max_frame),
+        }
+    }
+
+    /// Both directions at once, each with its own borrow.
+    #[inline]
+    pub fn split(&mut self) -> (Reader<'_>, Writer<'_>) {
+        (
+            Reader::new(&self.link, &mut self.input),
+            Writer::new(&self.link),
+        )
+    }
+
+    /// The reading side.
+    #[inline]
+    pub fn reader(&mut self) -> Reader<'_> {
+        Reader::new(&self.link, &mut self.input)
+    }
+
+    /// The writing side.
+    #[inline]
+    pub fn writer(&mut self) -> Writer<'_> {
+        Writer::new(&self.link)
+    }
+
+    /// The address of the other end, as it was when the connection was made. No system call.
+    #[must_use]
+    pub fn peer_addr(&self) -> Addr {
+        self.link.peer()
+    }
+
+    /// The address of this end. One system call.
+    ///
+    /// # Errors
+    ///
+    /// What `getsockname(2)` fails with.
+    pub fn local_addr(&self) -> io::Result<Addr> {
+        self.link.local_addr()
+    }
+
+    /// Asks for an orderly end: what was put is sent, then FIN, then input is thrown away until
+    /// the peer's FIN or for [`linger`](crate::ConnOptions::linger). Returns at once; the poller
+    /// does it, after the running handler has returned. Idempotent.
+    pub fn close(&self) {
+        self.link.ask_end(Ending::Close);
+    }
+
+    /// Asks for a reset: what is unsent is thrown away, and the peer learns of it. Returns at
+    /// once. Idempotent, also after [`close`](Self::close).
+    pub fn abort(&self) {
+        self.link.ask_end(Ending::Abort);
+    }
+
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    pub(crate) fn input(&mut self) -> &mut Input {
+        &mut self.input
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.link.as_fd()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.link.ask_end(Ending::Close);
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("peer", &self.link.peer())
+            .field("input", &self.input.chain)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_frame_is_expected_again_until_small_ones_have_come() {
+        let mut input = Input::new(1 << 20);
+        input.satisfied(100_000);
+        input.count(100_000);
+        input.end_burst();
+        assert_eq!(input.expected(), 100_000);
+        for _ in 0..3 {
+            input.count(1000);
+            input.end_burst();
+        }
+        assert_eq!(input.expected(), 12_500);
+        assert_eq!(input.largest, 100_000, "its word is still good");
+    }
+
+    #[test]
+    fn what_is_given_back_to_the_inbox_counts_as_not_received() {
+        let mut input = Input::new(1 << 20);
+        let mut inbox = LinkBuffer::new();
+        inbox.put_str("abcdef");
+        input.take(std::mem::take(&mut inbox));
+        input.chain.skip(2).unwrap();
+        assert_eq!(input.consumed(), 2);
+        input.give_back(&mut inbox);
+        assert_eq!((input.consumed(), inbox.len()), (2, 4));
+        input.take(inbox);
+        assert_eq!(input.consumed(), 2);
+    }
+}

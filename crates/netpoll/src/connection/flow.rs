@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How much may wait on either side of a connection, and what follows from it.
+//!
+//! Towards the handler: while it runs, the inbox fills up to a mark and then the poller reads no
+//! more, unless the handler waits for more. Towards the peer: above a mark of unsent output the
+//! handler is not called and nothing is read, until the rest is below the lower mark. So a peer
+//! that sends and never reads costs two marks and no more.
+
+use std::future::Future;
+use std::time::Instant;
+
+use super::Connection;
+use super::calling::Holder;
+use super::handler::{Finished, Shared};
+use super::session::Session;
+use super::state::{Input, Phase};
+use crate::sync::lock;
+
+/// What of the session's state is about bytes in waiting.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    /// The handler left input it could not use; it is called again when there is more.
+    pub(super) stalled: bool,
+    /// What the handler is to be called for without another event.
+    pub(super) more: More,
+    /// The inbox has enough.
+    pub(super) paused: Paused,
+    /// Unsent bytes, as far as the last send knows.
+    pub(super) unsent: usize,
+    /// While draining: bytes that the kernel still holds of what it held at the request.
+    pub(super) backlog: Option<usize>,
+    /// When the end, once begun, is forced.
+    pub(super) ends_by: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum More {
+    #[default]
+    No,
+    /// There is input that was not offered.
+    Input,
+    /// The end of the input was not offered.
+    Fin,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Paused {
+    #[default]
+    No,
+    /// Until the inbox is taken.
+    Inbox,
+    /// Until the unsent output is below the low mark.
+    Output,
+}
+
+impl<H, M, F> Session<H, M, F>
+where
+    H: 'static,
+    M: Fn(Shared<H>, Connection) -> F + 'static,
+    F: Future<Output = Finished> + 'static,
+{
+    /// What is left of the input after a burst, and whether it is to be offered again.
+    pub(super) fn review_input(&mut self) {
+        let Holder::Session(connection) = &mut self.holder else {
+            return;
+        };
+        let chain = &mut connection.input().chain;
+        if chain.is_empty() {
+            self.flow.more = More::No;
+            self.flow.stalled = false;
+        } else if !self.flow.stalled {
+            self.flow.more = More::Input;
+        } else if self.flow.more == More::No {
+            chain.settle_down();
+        }
+    }
+
+    /// Whether the unsent output is above what it may be for input to go on.
+    pub(super) fn is_congested(&mut self) -> bool {
+        let options = &self.link.options;
+        if self.flow.unsent > options.write_high {
+            self.flow.paused = Paused::Output;
+        } else if self.flow.paused == Paused::Output && self.flow.unsent <= options.write_low {
+            self.flow.paused = Paused::No;
+        }
+        self.flow.paused == Paused::Output
+    }
+
+    /// Whether so much input waits to be offered that more should stay with the kernel.
+    fn has_plenty(&self) -> bool {
+        let high = self.link.options.read_high;
+        matches!(&self.holder, Holder::Session(connection)
+            if self.flow.more == More::Input && connection.input.chain.len() >= high)
+    }
+
+    /// Whether the poller should read.
+    pub(super) fn wants_input(&mut self) -> bool {
+        let open = self.life.phase() == Phase::Open && self.life.input() == Input::Open;
+        let drained = self.flow.backlog == Some(0);
+        match self.holder {
+            Holder::Session(_) => open && !drained && !self.has_plenty() && !self.is_congested(),
+            Holder::Handler(_) | Holder::Owner => {
+                if self.flow.paused == Paused::Inbox && !lock(&self.link.inbox).paused {
+                    self.flow.paused = Paused::No;
+                }
+                open && self.flow.paused != Paused::Inbox
+            }
+            Holder::Nobody => false,
+        }
+    }
+}

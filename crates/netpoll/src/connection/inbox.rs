@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What has arrived for a connection while a handler holds it, and who waits for it.
+//!
+//! The poller appends, the Reader takes everything at once. Both hold the lock for that and no
+//! longer: no system call and no user code is under it.
+
+use std::task::Waker;
+
+use netpoll_buffer::{LinkBuffer, Segment, Tail};
+
+use crate::error::CloseReason;
+use crate::poll::source::{Landed, Room};
+
+/// What is missing at least for the next bytes to land straight in one block. Below that they land
+/// in the shared block, and are moved together when they are read.
+const WORTH_OWN_BLOCK: usize = 8 << 10;
+
+/// What a length that may be a lie costs at most before bytes have come.
+const ON_CREDIT: usize = 4 << 10;
+
+/// The inbox of a link.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    pub(crate) chain: LinkBuffer,
+    /// Nothing will be appended any more.
+    pub(crate) end: Option<InputEnd>,
+    pub(crate) waiter: Option<Waiter>,
+    /// The poller reads no more until the chain has been taken.
+    pub(crate) paused: bool,
+}
+
+/// How the input ended.
+#[derive(Clone, Debug)]
+pub(crate) enum InputEnd {
+    Fin,
+    Closed(CloseReason),
+}
+
+/// A Reader that waits until the chain has `need` bytes.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    pub(crate) need: usize,
+    /// The largest read this connection has completed: what its peer can be trusted to mean.
+    pub(crate) largest: usize,
+    pub(crate) waker: Waker,
+}
+
+impl Inbox {
+    /// Where the next bytes should land.
+    pub(crate) fn room(&mut self) -> Room {
+        let have = self.chain.len();
+        match &self.waiter {
+            Some(waiter) if waiter.need >= have + WORTH_OWN_BLOCK => {
+                let capacity = waiter.need.min(ON_CREDIT.max(2 * have).max(waiter.largest));
+                Room::Own(self.chain.landing(waiter.need, capacity))
+            }
+            _ => Room::Shared,
+        }
+    }
+
+    /// Appends what has landed, and gives back the waker of a Reader that has enough now.
+    pub(crate) fn append(&mut self, landed: Landed) -> Option<Waker> {
+        append(&mut self.chain, landed);
+        let satisfied = self
+            .waiter
+            .as_ref()
+            .is_some_and(|waiter| waiter.need <= self.chain.len());
+        satisfied
+            .then(|| self.waiter.take())
+            .flatten()
+            .map(|waiter| waiter.waker)
+    }
+
+    /// Notes that nothing more will come, and gives back the waker of a Reader that waits. A FIN
+    /// stands; it tells more than the end of the connection after it.
+    pub(crate) fn finish(&mut self, end: InputEnd) -> Option<Waker> {
+        if !matches!(self.end, Some(InputEnd::Fin)) || matches!(end, InputEnd::Closed(_)) {
+            self.end = Some(end);
+        }
+        self.waiter.take().map(|waiter| waiter.waker)
+    }
+
+    /// Whether the poller should read no more for now: enough is here, and nobody waits for more.
+    pub(crate) fn is_full(&self, high: usize) -> bool {
+        let wanted = self.waiter.as_ref().map_or(0, |waiter| waiter.need);
+        self.chain.len() >= high.max(wanted)
+    }
+}
+
+/// Appends what has landed to a chain; a drop is copied behind what the chain owns.
+#[inline]
+pub(crate) fn append(chain: &mut LinkBuffer, landed: Landed) {
+    match landed {
+        Landed::Shared(window) => append_window(chain, window),
+        Landed::Own(tail, count) => append_behind(chain, tail, count),
+    }
+}
+
+#[inline]
+fn append_window(chain: &mut LinkBuffer, window: Segment) {
+    if let Err(window) = chain.absorb(window) {
+        chain.push_segment(window);
+    }
+}
+
+fn append_behind(chain: &mut LinkBuffer, tail: Tail, count: usize) {
+    chain.accept_tail(tail, count);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(need: usize, largest: usize) -> Inbox {
+        let waker = Waker::noop().clone();
+        Inbox {
+            waiter: Some(Waiter {
+                need,
+                largest,
+                waker,
+            }),
+            ..Inbox::default()
+        }
+    }
+
+    fn own_capacity(inbox: &mut Inbox) -> usize {
+        match inbox.room() {
+            Room::Own(tail) => tail.capacity(),
+            Room::Shared | Room::Closed => 0,
+        }
+    }
+
+    #[test]
+    fn a_length_that_lies_costs_four_kibibytes() {
+        assert_eq!(own_capacity(&mut waiting(4 << 20, 0)), 4 << 10);
+    }
+
+    #[test]
+    fn a_connection_that_has_kept_its_word_gets_the_whole_block() {
+        assert!(own_capacity(&mut waiting(1 << 20, 1 << 20)) >= 1 << 20);
+    }
+
+    #[test]
+    fn a_block_grows_with_what_has_come() {
+        let mut inbox = waiting(1 << 20, 0);
+        inbox.chain.push(bytes::Bytes::from(vec![7; 40 << 10]));
+        let capacity = own_capacity(&mut inbox);
+        assert!((80 << 10..=160 << 10).contains(&capacity), "{capacity}");
+        assert_eq!(inbox.chain.len(), 40 << 10);
+    }
+
+    #[test]
+    fn little_that_is_missing_lands_in_the_shared_block() {
+        assert_eq!(own_capacity(&mut waiting(1024, 0)), 0);
+    }
+
+    #[test]
+    fn a_fin_gives_way_to_the_reason_of_the_end_but_not_to_silence() {
+        let mut inbox = Inbox::default();
+        inbox.finish(InputEnd::Fin);
+        inbox.finish(InputEnd::Closed(CloseReason::Shutdown));
+        assert!(matches!(
+            inbox.end,
+            Some(InputEnd::Closed(CloseReason::Shutdown))
+        ));
+    }
+
+    #[test]
+    fn a_reader_that_waits_for_more_keeps_the_inbox_open() {
+        let mut inbox = waiting(1 << 20, 0);
+        inbox.chain.put_slice(&[7; 100_000]);
+        assert!(!inbox.is_full(64 << 10));
+        inbox.waiter = None;
+        assert!(inbox.is_full(64 << 10));
+    }
+}

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a connection's poller and whoever holds the [`Connection`](super::Connection) share.
+//!
+//! Counted, and the only owner of the descriptor: it is closed by the drop of the last link, and
+//! nowhere else. Everything the *end* of a connection needs is here and not in the `Connection`,
+//! which a handler may hold for as long as it likes.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::task::Wake;
+
+use netpoll_buffer::LinkBuffer;
+
+use super::inbox::{Inbox, InputEnd};
+use super::outbox::{Outbox, Put};
+use crate::addr::Addr;
+use crate::error::{CloseReason, Limit};
+use crate::options::ConnOptions;
+use crate::poll::bell::{Bell, Signal};
+use crate::poll::set::Seat;
+use crate::sync::{Arc, AtomicBool, AtomicU8, Mutex, Ordering, lock};
+
+/// One connection, as both sides know it.
+#[derive(Debug)]
+pub(crate) struct Link {
+    fd: OwnedFd,
+    peer: Addr,
+    pub(crate) bell: Bell,
+    pub(crate) options: Arc<ConnOptions>,
+    pub(crate) inbox: Mutex<Inbox>,
+    pub(crate) outbox: Mutex<Outbox>,
+    /// How this side has asked for the end; see [`Ending`].
+    ending: AtomicU8,
+    /// There is more unsent than the write mark: a burst should end.
+    past_mark: AtomicBool,
+    _seat: Option<Seat>,
+}
+
+/// How an end was asked for. The more urgent one stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Ending {
+    /// Not at all.
+    None = 0,
+    /// Flush, FIN, linger.
+    Close = 1,
+    /// As a close, because of unsent output.
+    Overflow = 2,
+    /// Reset.
+    Abort = 3,
+}
+
+impl Link {
+    pub(crate) fn new(
+        fd: OwnedFd,
+        peer: Addr,
+        bell: Bell,
+        options: Arc<ConnOptions>,
+        seat: Option<Seat>,
+    ) -> Self {
+        Self {
+            fd,
+            peer,
+            bell,
+            options,
+            inbox: Mutex::default(),
+            outbox: Mutex::default(),
+            ending: AtomicU8::new(Ending::None as u8),
+            past_mark: AtomicBool::new(false),
+            _seat: seat,
+        }
+    }
+
+    pub(crate) fn peer(&self) -> Addr {
+        self.peer
+    }
+
+    /// Asks the poller for the end. Any thread, any number of times.
+    pub(crate) fn ask_end(&self, ending: Ending) {
+        // AcqRel: the poller that reads it sees what was put before.
+        let before = self.ending.fetch_max(ending as u8, Ordering::AcqRel);
+        if before < ending as u8 {
+            self.bell.mark(Signal::Close);
+        }
+    }
+
+    /// What was asked for.
+    pub(crate) fn ending(&self) -> Ending {
+        // Acquire: pairs with `ask_end`.
+        match self.ending.load(Ordering::Acquire) {
+            0 => Ending::None,
+            1 => Ending::Close,
+            2 => Ending::Overflow,
+            _ => Ending::Abort,
+        }
+    }
+
+    /// Puts through `put`, and tells the poller what it has to hear. `None`, and nothing put, if
+    /// the connection takes no more.
+    #[inline]
+    pub(crate) fn put<R>(&self, put: impl FnOnce(&mut LinkBuffer) -> R) -> Option<R> {
+        let (result, news) =
+            lock(&self.outbox).put(self.options.write_high, self.options.output_bound(), put);
+        if news != Put::Quiet {
+            self.announce(news);
+        }
+        result
+    }
+
+    /// A handler's own output is sent when its poll returns, so only other connections of the same
+    /// poller are queued at the first byte; from other threads the write mark decides.
+    #[inline]
+    fn announce(&self, news: Put) {
+        if news == Put::High {
+            // Relaxed: a hint to the burst, which runs on this thread or learns of it later.
+            self.past_mark.store(true, Ordering::Relaxed);
+        }
+        if self.bell.is_running_here() && news != Put::Overflow {
+            return;
+        }
+        match news {
+            Put::Overflow => self.ask_end(Ending::Overflow),
+            Put::First if !self.bell.is_here() => {}
+            Put::First | Put::High => self.bell.ring(Signal::Send),
+            Put::Quiet => {}
+        }
+    }
+
+    /// Takes what can be sent.
+    #[inline]
+    pub(crate) fn take_output(&self) -> Option<LinkBuffer> {
+        let outgoing = lock(&self.outbox).take();
+        if outgoing.is_some() {
+            // Relaxed: as in `announce`.
+            self.past_mark.store(false, Ordering::Relaxed);
+        }
+        outgoing
+    }
+
+    /// Whether a burst should end for its output to be sent.
+    #[inline]
+    pub(crate) fn is_past_write_mark(&self) -> bool {
+        // Relaxed: as in `announce`.
+        self.past_mark.load(Ordering::Relaxed)
+    }
+
+    /// Has what was put sent soon, if nobody will do it by himself.
+    pub(crate) fn push_out(&self) {
+        if !self.bell.is_running_here() && lock(&self.outbox).unsent() > 0 {
+            self.bell.ring(Signal::Send);
+        }
+    }
+
+    /// Ends the input for whoever reads, and wakes him.
+    pub(crate) fn finish_input(&self, end: InputEnd) {
+        let waker = lock(&self.inbox).finish(end);
+        waker.into_iter().for_each(std::task::Waker::wake);
+    }
+
+    /// Discards the output for good, and wakes who waits for it.
+    pub(crate) fn discard_output(&self, reason: CloseReason) {
+        let waker = lock(&self.outbox).discard(reason);
+        waker.into_iter().for_each(std::task::Waker::wake);
+    }
+
+    /// The reason that an ending which was asked for stands for.
+    pub(crate) fn reason_of(ending: Ending) -> CloseReason {
+        match ending {
+            Ending::Overflow => CloseReason::Limit(Limit::Output),
+            Ending::None | Ending::Close | Ending::Abort => CloseReason::Local,
+        }
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<Addr> {
+        netpoll_sys::socket::local_addr(&self.fd).map(Addr::from)
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Wake for Link {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.bell.ring(Signal::Poll);
+    }
+}

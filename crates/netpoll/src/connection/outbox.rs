@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What was put into a connection and has not left.
+//!
+//! Writers append, the sender takes the whole chain and puts back what the kernel did not take.
+//! The lock is held for that and no longer.
+
+use std::task::Waker;
+
+use netpoll_buffer::LinkBuffer;
+
+use crate::error::{CloseReason, Limit};
+use crate::poll::source::Outgoing;
+
+/// The outbox of a link.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    /// Put and not yet taken by the sender; also what is uncommitted.
+    pub(crate) chain: LinkBuffer,
+    /// With the sender.
+    sending: usize,
+    /// Puts are discarded, and this is why.
+    pub(crate) closed: Option<CloseReason>,
+    flushing: Option<Waker>,
+}
+
+/// What a put has to tell the poller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Put {
+    /// Nothing: it knows of output already, or there is none.
+    Quiet,
+    /// There is output where there was none.
+    First,
+    /// There is more than the write mark.
+    High,
+    /// There is more than may be: the connection has to end.
+    Overflow,
+}
+
+impl Outbox {
+    /// Bytes that the kernel has not taken.
+    #[inline]
+    pub(crate) fn unsent(&self) -> usize {
+        self.chain.len() + self.sending
+    }
+
+    /// Lets `put` append, unless the outbox is closed, and says what the poller should hear.
+    #[inline]
+    pub(crate) fn put<R>(
+        &mut self,
+        high: usize,
+        bound: usize,
+        put: impl FnOnce(&mut LinkBuffer) -> R,
+    ) -> (Option<R>, Put) {
+        if self.closed.is_some() {
+            return (None, Put::Quiet);
+        }
+        let before = self.unsent();
+        let result = put(&mut self.chain);
+        let after = self.unsent();
+        let pending = after + self.chain.uncommitted_len();
+        let news = if pending > bound {
+            self.chain = LinkBuffer::new();
+            // What is put behind it must not arrive without it.
+            self.close(CloseReason::Limit(Limit::Output));
+            Put::Overflow
+        } else if after >= high && before < high {
+            Put::High
+        } else if before == 0 && after > 0 {
+            Put::First
+        } else {
+            Put::Quiet
+        };
+        (Some(result), news)
+    }
+
+    /// Takes all that can be sent. The memory that the thread writes into goes back to the thread.
+    #[inline]
+    pub(crate) fn take(&mut self) -> Option<Outgoing> {
+        if self.chain.is_empty() {
+            return None;
+        }
+        debug_assert_eq!(self.sending, 0, "one chain is sent at a time");
+        let outgoing = self.chain.take_readable();
+        self.chain.release();
+        self.sending = outgoing.len();
+        Some(outgoing)
+    }
+
+    /// Takes back what the kernel did not take, and gives the waker of a flush that is done.
+    #[inline]
+    pub(crate) fn give_back(&mut self, rest: Outgoing) -> Option<Waker> {
+        self.sending = 0;
+        self.chain.prepend(rest);
+        if self.chain.is_empty() {
+            self.flushing.take()
+        } else {
+            None
+        }
+    }
+
+    /// Wakes `waker` once everything has left, or never will.
+    pub(crate) fn wait_for_flush(&mut self, waker: &Waker) {
+        match &self.flushing {
+            Some(known) if known.will_wake(waker) => {}
+            _ => self.flushing = Some(waker.clone()),
+        }
+    }
+
+    /// Discards what comes from now on. What was put before stays to be sent.
+    pub(crate) fn close(&mut self, reason: CloseReason) {
+        self.closed.get_or_insert(reason);
+    }
+
+    /// Discards everything, and gives the waker of a flush that waits in vain.
+    pub(crate) fn discard(&mut self, reason: CloseReason) -> Option<Waker> {
+        self.close(reason);
+        self.sending = 0;
+        self.chain = LinkBuffer::new();
+        self.flushing.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(outbox: &mut Outbox, bytes: usize) -> Put {
+        outbox
+            .put(100, 200, |chain| chain.put_slice(&vec![1; bytes]))
+            .1
+    }
+
+    #[test]
+    fn the_poller_hears_of_the_first_byte_and_of_the_mark() {
+        let mut outbox = Outbox::default();
+        assert_eq!(put(&mut outbox, 0), Put::Quiet);
+        assert_eq!(put(&mut outbox, 10), Put::First);
+        assert_eq!(put(&mut outbox, 10), Put::Quiet);
+        assert_eq!(put(&mut outbox, 80), Put::High);
+        assert_eq!(put(&mut outbox, 1), Put::Quiet);
+    }
+
+    #[test]
+    fn more_than_the_bound_is_thrown_away() {
+        let mut outbox = Outbox::default();
+        assert_eq!(put(&mut outbox, 201), Put::Overflow);
+        assert_eq!(put(&mut outbox, 1), Put::Quiet);
+        assert_eq!(outbox.unsent(), 0, "and what is put behind it");
+    }
+
+    #[test]
+    fn uncommitted_bytes_count_towards_the_bound() {
+        let mut outbox = Outbox::default();
+        let news = outbox.put(100, 200, |chain| chain.reserve(201)).1;
+        assert_eq!(news, Put::Overflow);
+    }
+
+    #[test]
+    fn what_the_kernel_did_not_take_is_sent_first() {
+        let mut outbox = Outbox::default();
+        outbox.put(100, 200, |chain| chain.put_str("abcd"));
+        let mut taken = outbox.take().unwrap();
+        outbox.put(100, 200, |chain| chain.put_str("ef"));
+        assert_eq!(outbox.unsent(), 6);
+        taken.skip(2).unwrap();
+        assert!(outbox.give_back(taken).is_none());
+        assert_eq!(outbox.take().unwrap().read_vec(4).unwrap(), b"cdef");
+    }
+
+    #[test]
+    fn a_closed_outbox_discards_puts_and_keeps_what_was_there() {
+        let mut outbox = Outbox::default();
+        put(&mut outbox, 5);
+        outbox.close(CloseReason::Local);
+        assert_eq!(put(&mut outbox, 5), Put::Quiet);
+        assert_eq!(outbox.unsent(), 5);
+    }
+
+    #[test]
+    fn a_flush_is_woken_when_everything_has_left() {
+        let mut outbox = Outbox::default();
+        put(&mut outbox, 5);
+        outbox.wait_for_flush(Waker::noop());
+        let mut taken = outbox.take().unwrap();
+        taken.skip(4).unwrap();
+        assert!(outbox.give_back(taken).is_none());
+        let mut rest = outbox.take().unwrap();
+        rest.skip(1).unwrap();
+        assert!(outbox.give_back(rest).is_some());
+    }
+}

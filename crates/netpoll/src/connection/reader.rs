@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! [`Reader`]: the input of a connection, waiting for what is not there yet.
+//!
+//! Every method waits first and borrows after. Waiting registers with the inbox and gives the
+//! unread bytes back to it, so that what comes next can land right behind them; a wait that is
+//! dropped leaves them there, and the next call takes them again. So every method is cancel-safe:
+//! **no byte is lost by dropping a future**, and a failed call has consumed nothing.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use netpoll_buffer::{LinkBuffer, TooLarge};
+
+use super::Input;
+use super::inbox::{InputEnd, Waiter};
+use super::link::Link;
+use crate::error::Eof;
+use crate::poll::bell::Signal;
+use crate::sync::{Arc, lock};
+
+/// The reading side of a [`Connection`](crate::Connection).
+///
+/// All waiting methods fail alike:
+///
+/// * [`TooLarge`] (`InvalidData`) at once, before waiting or allocating, if more than `max_frame`
+///   bytes are asked for; a handler that passes it on ends its connection with
+///   [`Limit::Frame`](crate::Limit::Frame);
+/// * [`Eof`] (`UnexpectedEof`) if the peer ended its stream before; what came stays readable;
+/// * [`Closed`](crate::Closed), or the kernel's error with its errno, if the connection has ended
+///   otherwise; what came before is read first.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    link: &'a Arc<Link>,
+    input: &'a mut Input,
+}
+
+impl<'a> Reader<'a> {
+    #[inline]
+    pub(crate) fn new(link: &'a Arc<Link>, input: &'a mut Input) -> Self {
+        Self { link, input }
+    }
+
+    /// How many bytes can be read without waiting. Takes the inbox: one lock.
+    pub fn available(&mut self) -> usize {
+        self.take_inbox();
+        self.input.chain.len()
+    }
+
+    /// The next `n` bytes, which stay. Copies only across segments.
+    ///
+    /// # Errors
+    ///
+    /// As all of [`Reader`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    #[inline]
+    pub async fn peek(&mut self, n: usize) -> io::Result<&[u8]> {
+        self.wait(n).await?;
+        self.input.chain.peek(n)
+    }
+
+    /// The next `n` bytes, consumed. Copies only across segments.
+    ///
+    /// # Errors
+    ///
+    /// As all of [`Reader`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost: bytes are consumed when all are there.
+    #[inline]
+    pub async fn next(&mut self, n: usize) -> io::Result<&[u8]> {
+        self.wait(n).await?;
+        self.input.chain.next(n)
+    }
+
+    /// Consumes `n` bytes unseen, at most `max_frame`.
+    ///
+    /// # Errors
+    ///
+    /// As all of [`Reader`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is consumed unless all are there.
+    pub async fn skip(&mut self, n: usize) -> io::Result<()> {
+        self.wait(n).await?;
+        self.input.chain.skip(n)
+    }
+
+    /// The bytes up to and including the first `delimiter`, consumed; at most `max` of them.
+    /// Looks at each byte once, however often it waits.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`] if the first `max` bytes do not have the delimiter; else as all of [`Reader`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn until(&mut self, delimiter: u8, max: usize) -> io::Result<&[u8]> {
+        let mut seen = 0;
+        loop {
+            self.take_inbox();
+            if let Some(at) = self.input.chain.position_of(delimiter, seen, max) {
+                return self.input.chain.next(at + 1);
+            }
+            seen = self.input.chain.len();
+            if seen >= max {
+                return Err(TooLarge::new(max, max.saturating_add(1)).into());
+            }
+            self.wait(seen + 1).await?;
+        }
+    }
+
+    /// The next `n` bytes, consumed, as memory of their own right. Shares memory within one
+    /// segment, copies across segments and when it is small beside its block.
+    ///
+    /// # Errors
+    ///
+    /// As all of [`Reader`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn slice(&mut self, n: usize) -> io::Result<Bytes> {
+        self.wait(n).await?;
+        self.input.chain.slice(n)
+    }
+
+    /// The next `n` bytes, consumed, as a buffer. Never copies.
+    ///
+    /// # Errors
+    ///
+    /// As all of [`Reader`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn split_to(&mut self, n: usize) -> io::Result<LinkBuffer> {
+        self.wait(n).await?;
+        self.input.chain.split_to(n)
+    }
+
+    /// Whatever is there, consumed, at least one byte; `None` at the end of the stream. No copy.
+    ///
+    /// # Errors
+    ///
+    /// As all of [`Reader`], but for [`Eof`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn chunk(&mut self) -> io::Result<Option<LinkBuffer>> {
+        self.take_inbox();
+        if self.input.chain.is_empty()
+            && let Err(error) = self.wait(1).await
+        {
+            return if is_end(&error) { Ok(None) } else { Err(error) };
+        }
+        let all = self.input.chain.len();
+        self.input.chain.split_to(all).map(Some)
+    }
+
+    /// Fills `target`, consumed. One copy.
+    ///
+    /// # Errors
+    ///
+    /// As all of [`Reader`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is consumed unless all are there.
+    pub async fn read_exact(&mut self, target: &mut [u8]) -> io::Result<()> {
+        self.wait(target.len()).await?;
+        self.input.chain.read_exact(target)
+    }
+
+    /// The next `n` bytes, consumed, in a `Vec`. One allocation, made when they are there.
+    ///
+    /// # Errors
+    ///
+    /// As all of [`Reader`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn read_vec(&mut self, n: usize) -> io::Result<Vec<u8>> {
+        self.wait(n).await?;
+        self.input.chain.read_vec(n)
+    }
+
+    /// The next `n` bytes, consumed, as text. One allocation, made when they are there.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidData` if they are not UTF-8, and then they stay; else as all of [`Reader`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn read_string(&mut self, n: usize) -> io::Result<String> {
+        self.wait(n).await?;
+        self.input.chain.read_string(n)
+    }
+
+    /// Waits until `n` bytes are there. Consumes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As all of [`Reader`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    #[inline]
+    pub async fn wait(&mut self, n: usize) -> io::Result<()> {
+        if n > self.input.max_frame {
+            return Err(TooLarge::new(self.input.max_frame, n).into());
+        }
+        if n <= self.input.chain.len() {
+            return Ok(());
+        }
+        poll_fn(|context| self.poll_wait(context, n)).await
+    }
+
+    fn poll_wait(&mut self, context: &mut Context<'_>, need: usize) -> Poll<io::Result<()>> {
+        let input = &mut *self.input;
+        let mut inbox = lock(&self.link.inbox);
+        let resumed = std::mem::take(&mut inbox.paused);
+        input.take(std::mem::take(&mut inbox.chain));
+        if input.chain.len() >= need {
+            inbox.waiter = None;
+            input.satisfied(need);
+            drop(inbox);
+            self.resume(resumed);
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(end) = &inbox.end {
+            let have = input.chain.len();
+            return Poll::Ready(Err(match end {
+                InputEnd::Fin => Eof::new(have, need).into(),
+                InputEnd::Closed(reason) => reason.to_error(),
+            }));
+        }
+        // What waits, waits in memory of its own size if it is small, and where the rest comes.
+        input.chain.settle_down();
+        input.give_back(&mut inbox.chain);
+        let waker = context.waker().clone();
+        inbox.waiter = Some(Waiter {
+            need,
+            largest: input.largest,
+            waker,
+        });
+        drop(inbox);
+        self.resume(resumed);
+        self.link.push_out();
+        Poll::Pending
+    }
+
+    /// Takes what has arrived.
+    fn take_inbox(&mut self) {
+        let mut inbox = lock(&self.link.inbox);
+        let resumed = std::mem::take(&mut inbox.paused);
+        self.input.take(std::mem::take(&mut inbox.chain));
+        drop(inbox);
+        self.resume(resumed);
+    }
+
+    /// Has the poller read again, if it had paused for the inbox.
+    fn resume(&self, paused: bool) {
+        if paused {
+            self.link.bell.mark(Signal::Send);
+        }
+    }
+}
+
+fn is_end(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|report| report.is::<Eof>())
+}
+
+/// Fixed-size numbers.
+macro_rules! numbers {
+    ($($name:ident, $number:ty, $order:literal;)*) => {
+        impl Reader<'_> {
+            $(
+                #[doc = concat!("A `", stringify!($number), "`, ", $order, ", consumed.")]
+                ///
+                /// # Errors
+                ///
+                /// As all of [`Reader`].
+                ///
+                /// # Cancel safety
+                ///
+                /// Nothing is lost.
+                #[inline]
+                pub async fn $name(&mut self) -> io::Result<$number> {
+                    self.wait(size_of::<$number>()).await?;
+                    self.input.chain.$name()
+                }
+            )*
+        }
+    };
+}
+
+numbers! {
+    read_u8, u8, "one byte";
+    read_u16, u16, "big-endian";
+    read_u16_le, u16, "little-endian";
+    read_u32, u32, "big-endian";
+    read_u32_le, u32, "little-endian";
+    read_u64, u64, "big-endian";
+    read_u64_le, u64, "little-endian";
+}

@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A connection as its poller drives it.
+//!
+//! The session owns the connection while it is idle and lends it to the handler while there is
+//! input. It is told what landed and what left, and answers what it wants next. All its
+//! transitions are on its poller's thread. How it calls the handler is in
+//! [`calling`](super::calling), how much may wait on either side in [`flow`](super::flow), and how
+//! it ends in [`teardown`](super::teardown).
+
+use std::future::Future;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::task::Waker;
+
+use netpoll_sys::{Interest, Readiness};
+
+use super::Connection;
+use super::calling::{Calls, Holder, Script};
+use super::flow::{Flow, More, Paused};
+use super::handler::{Finished, Shared};
+use super::inbox::{self, InputEnd};
+use super::link::Link;
+use super::state::{Input, Life, Phase};
+use crate::census::Presence;
+use crate::error::CloseReason;
+use crate::poll::bell::Signal;
+use crate::poll::source::{Ask, End, Landed, Next, Outgoing, Room, Source, Turn};
+use crate::sync::{Arc, lock};
+
+/// From this size on, a connection that sends such frames gets its next one into a block of its
+/// own from the first byte.
+const LARGE_FRAME: usize = 32 << 10;
+
+/// What such a block has more than the frame, for its header.
+const HEADER_ROOM: usize = 512;
+
+/// One connection and its handler.
+pub(crate) struct Session<H, M, F> {
+    pub(super) link: Arc<Link>,
+    pub(super) waker: Waker,
+    pub(super) script: Script<H, M, F>,
+    pub(super) holder: Holder<F>,
+    pub(super) life: Life,
+    pub(super) presence: Option<Presence>,
+    pub(super) flow: Flow,
+}
+
+impl<H, M, F> Session<H, M, F>
+where
+    H: 'static,
+    M: Fn(Shared<H>, Connection) -> F + 'static,
+    F: Future<Output = Finished> + 'static,
+{
+    /// A session that holds a new connection.
+    pub(crate) fn new(
+        link: Arc<Link>,
+        script: Script<H, M, F>,
+        presence: Option<Presence>,
+    ) -> Self {
+        let connection = Connection::new(Arc::clone(&link));
+        Self::held(link, Holder::Session(connection), script, presence)
+    }
+
+    /// A session whose connection somebody owns.
+    pub(crate) fn owned(link: Arc<Link>, script: Script<H, M, F>) -> Self {
+        Self::held(link, Holder::Owner, script, None)
+    }
+
+    fn held(
+        link: Arc<Link>,
+        holder: Holder<F>,
+        script: Script<H, M, F>,
+        presence: Option<Presence>,
+    ) -> Self {
+        let waker = Waker::from(Arc::clone(&link));
+        Self {
+            link,
+            waker,
+            script,
+            holder,
+            life: Life::new(),
+            presence,
+            flow: Flow::default(),
+        }
+    }
+
+    /// What the session wants next, as its whole state says.
+    fn next(&mut self, turn: &mut Turn) -> Next {
+        self.hear_endings();
+        if self.life.phase() == Phase::Open {
+            self.review_input();
+            self.end_if_done();
+        }
+        if self.life.phase() != Phase::Open {
+            return self.next_of_the_end(turn);
+        }
+        let interest = Interest::READABLE.when(self.wants_input());
+        if self.life.broken().is_some() && interest == Interest::NONE && self.flow.more == More::No
+        {
+            // Only hang-ups could be heard, for ever.
+            return Next::Unwatched;
+        }
+        if self.flow.more != More::No && !self.is_congested() {
+            Next::Again(interest)
+        } else {
+            Next::Wait(interest)
+        }
+    }
+
+    /// An open connection with nothing more to come or to do ends here.
+    fn end_if_done(&mut self) {
+        if self.script.calls == Calls::Once && self.flow.backlog == Some(0) {
+            self.end_idle_owner();
+        }
+        let Holder::Session(connection) = &mut self.holder else {
+            return;
+        };
+        let idle = connection.input().chain.is_empty() || self.flow.stalled;
+        if !idle || self.flow.more != More::No {
+            return;
+        }
+        if self.life.input() == Input::Ended {
+            match self.life.broken().cloned() {
+                Some(reason) => self.die(reason),
+                None => self.begin_close(CloseReason::PeerFin),
+            }
+        } else if self.flow.backlog == Some(0) {
+            self.begin_close(CloseReason::Shutdown);
+        }
+    }
+
+    /// Nothing more will land. What the handler left is offered once more: now it knows that.
+    fn end_input(&mut self, end: InputEnd) {
+        self.life.end_input();
+        self.life.over();
+        let waker = lock(&self.link.inbox).finish(end);
+        self.wake_waiter(waker);
+        if self.flow.stalled {
+            self.flow.more = More::Fin;
+        }
+    }
+
+    /// Nothing more can be sent. What has arrived is offered all the same.
+    fn output_broke(&mut self, error: io::Error) -> InputEnd {
+        let reason = CloseReason::Broken(Arc::new(error));
+        self.life.break_off(reason.clone());
+        if self.life.phase() != Phase::Open {
+            self.die(reason.clone());
+        }
+        let waker = lock(&self.link.outbox).discard(reason.clone());
+        self.flow.unsent = 0;
+        self.wake_waiter(waker);
+        InputEnd::Closed(reason)
+    }
+
+    /// Has the handler see what there is: called if it is not running, woken if it waits.
+    fn offer(&mut self) {
+        match &self.holder {
+            Holder::Session(_) if self.script.calls == Calls::PerRequest => {
+                if !self.is_congested() {
+                    self.call_handler();
+                } else if self.flow.more == More::No {
+                    self.flow.more = More::Input;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl<H, M, F> Source for Session<H, M, F>
+where
+    H: 'static,
+    M: Fn(Shared<H>, Connection) -> F + 'static,
+    F: Future<Output = Finished> + 'static,
+{
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.link.as_fd()
+    }
+
+    fn born(&mut self, turn: &mut Turn) -> Next {
+        if self.script.calls == Calls::Once && matches!(self.holder, Holder::Session(_)) {
+            self.call_handler();
+        }
+        self.next(turn)
+    }
+
+    #[inline]
+    fn room(&mut self) -> Room {
+        if self.life.phase() == Phase::Lingering {
+            return Room::Shared;
+        }
+        if !self.wants_input() {
+            return Room::Closed;
+        }
+        match &mut self.holder {
+            Holder::Session(connection) => {
+                let input = connection.input();
+                if input.expected() < LARGE_FRAME {
+                    return Room::Shared;
+                }
+                let block = input.expected() + HEADER_ROOM;
+                Room::Own(input.chain.landing(block, block))
+            }
+            _ => lock(&self.link.inbox).room(),
+        }
+    }
+
+    #[inline]
+    fn landed(&mut self, landed: Landed, turn: &mut Turn) -> Next {
+        let count = match &landed {
+            Landed::Shared(window) => window.len(),
+            Landed::Own(_, count) => *count,
+        };
+        if let Some(backlog) = &mut self.flow.backlog {
+            *backlog = backlog.saturating_sub(count);
+        }
+        if self.life.phase() != Phase::Open {
+            return self.next(turn);
+        }
+        match &mut self.holder {
+            Holder::Session(connection) => {
+                let input = connection.input();
+                inbox::append(&mut input.chain, landed);
+                input.count(count);
+                if count > 0 {
+                    self.offer();
+                }
+            }
+            _ => {
+                let mut inbox = lock(&self.link.inbox);
+                let waker = inbox.append(landed);
+                inbox.paused = inbox.is_full(self.link.options.read_high);
+                if inbox.paused {
+                    self.flow.paused = Paused::Inbox;
+                }
+                drop(inbox);
+                self.wake_waiter(waker);
+            }
+        }
+        self.next(turn)
+    }
+
+    fn ended(&mut self, end: End, turn: &mut Turn) -> Next {
+        let end = match end {
+            End::Fin => InputEnd::Fin,
+            End::Broken(error) => self.output_broke(error),
+        };
+        self.end_input(end);
+        self.next(turn)
+    }
+
+    fn outgoing(&mut self) -> Option<Outgoing> {
+        if self.life.phase() == Phase::Closed {
+            None
+        } else {
+            self.link.take_output()
+        }
+    }
+
+    #[inline]
+    fn sent(&mut self, rest: Outgoing, result: io::Result<usize>, turn: &mut Turn) -> Next {
+        match result {
+            Ok(_) => {
+                let mut outbox = lock(&self.link.outbox);
+                let flushed = outbox.give_back(rest);
+                self.flow.unsent = outbox.unsent();
+                drop(outbox);
+                self.wake_waiter(flushed);
+            }
+            Err(error) => {
+                let peer_is_gone = is_end_of_peer(&error);
+                let end = self.output_broke(error);
+                // What the peer sent before it went can still be read; other errors end both.
+                if !peer_is_gone {
+                    self.end_input(end);
+                }
+            }
+        }
+        self.next(turn)
+    }
+
+    fn ready(&mut self, readiness: Readiness, turn: &mut Turn) -> Next {
+        match self.next(turn) {
+            // Both directions are over and nothing is read now: the event would come for ever.
+            // Whatever wants to read again watches again, and hears of it.
+            Next::Wait(interest) if readiness.is_hang_up() && interest == Interest::NONE => {
+                Next::Unwatched
+            }
+            next => next,
+        }
+    }
+
+    fn woken(&mut self, turn: &mut Turn) -> Next {
+        let signals = self.link.bell.take();
+        if signals.has(Signal::Poll) {
+            self.poll_handler();
+        }
+        if self.flow.more != More::No && self.life.phase() == Phase::Open {
+            self.offer();
+        }
+        self.next(turn)
+    }
+
+    fn expired(&mut self, turn: &mut Turn) -> Next {
+        self.time_is_up();
+        self.next(turn)
+    }
+
+    fn asked(&mut self, ask: Ask, turn: &mut Turn) -> Next {
+        match ask {
+            Ask::Drain => self.drain(),
+            Ask::Force => self.force(),
+        }
+        self.next(turn)
+    }
+}
+
+/// Whether a failed send says that the peer has gone: then a read will find the end behind what it
+/// sent before.
+fn is_end_of_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
+}

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The life of a connection: one word, named transitions, nothing else.
+//!
+//! ```text
+//!            begin_close(why)            flushed              over
+//!   Open ───────────────────▶ Flushing ─────────▶ Lingering ───────▶ Closed
+//!     │                           │                    │                ▲
+//!     └───────────────────────────┴────── die(why) ────┴────────────────┘
+//! ```
+//!
+//! | phase | input | output |
+//! |---|---|---|
+//! | Open | read and offered, until the peer's FIN | sent |
+//! | Flushing | no longer read | what was put before is still sent |
+//! | Lingering | read and thrown away, so that no reset destroys what was sent | our FIN is out |
+//! | Closed | none | none |
+//!
+//! The peer's FIN is not a phase: it ends the *input* of an open connection, and replies still go
+//! out. Nor is a connection that broke at once closed: what had arrived is offered first. The first
+//! cause of the end is kept; later ones change nothing but the speed.
+//!
+//! Only the connection's poller makes transitions. Other threads *ask* for an end through the
+//! link, and see what became of it in the link's inbox and outbox.
+
+use crate::error::CloseReason;
+
+/// Where a connection is between its first and its last moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Open,
+    Flushing,
+    Lingering,
+    Closed,
+}
+
+/// Whether bytes can still come from the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Input {
+    Open,
+    /// The FIN was read, or an error, so every byte before it was too.
+    Ended,
+}
+
+/// The state of one connection.
+#[derive(Debug)]
+pub(crate) struct Life {
+    phase: Phase,
+    input: Input,
+    reason: Option<CloseReason>,
+}
+
+impl Life {
+    pub(crate) fn new() -> Self {
+        Self {
+            phase: Phase::Open,
+            input: Input::Open,
+            reason: None,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    #[inline]
+    pub(crate) fn input(&self) -> Input {
+        self.input
+    }
+
+    /// Why it ends, once it does.
+    pub(crate) fn reason(&self) -> Option<&CloseReason> {
+        self.reason.as_ref()
+    }
+
+    /// The peer's FIN was read.
+    pub(crate) fn end_input(&mut self) {
+        self.input = Input::Ended;
+    }
+
+    /// The kernel gave a direction up: nothing can be sent any more.
+    pub(crate) fn break_off(&mut self, reason: CloseReason) {
+        self.reason.get_or_insert(reason);
+    }
+
+    /// Why the connection cannot end in order any more, if it is still open and broke.
+    pub(crate) fn broken(&self) -> Option<&CloseReason> {
+        self.reason.as_ref().filter(|_| self.phase == Phase::Open)
+    }
+
+    /// Starts an orderly end. Says whether this was the first cause.
+    pub(crate) fn begin_close(&mut self, reason: CloseReason) -> bool {
+        let first = self.phase == Phase::Open;
+        if first {
+            self.phase = Phase::Flushing;
+            self.reason.get_or_insert(reason);
+        }
+        first
+    }
+
+    /// Everything that was to be sent is with the kernel. With the peer's FIN read there is
+    /// nothing left to wait for.
+    pub(crate) fn flushed(&mut self) {
+        if self.phase == Phase::Flushing {
+            self.phase = match self.input {
+                Input::Open => Phase::Lingering,
+                Input::Ended => Phase::Closed,
+            };
+        }
+    }
+
+    /// The peer has had its time, or its FIN has come.
+    pub(crate) fn over(&mut self) {
+        if self.phase == Phase::Lingering {
+            self.phase = Phase::Closed;
+        }
+    }
+
+    /// Ends at once, from any phase. The first cause stands.
+    pub(crate) fn die(&mut self, reason: CloseReason) {
+        self.phase = Phase::Closed;
+        self.reason.get_or_insert(reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_local(life: &Life) -> bool {
+        matches!(life.reason(), Some(CloseReason::Local))
+    }
+
+    #[test]
+    fn an_orderly_end_goes_through_every_phase() {
+        let mut life = Life::new();
+        assert!(life.begin_close(CloseReason::Local));
+        assert_eq!(life.phase(), Phase::Flushing);
+        life.flushed();
+        assert_eq!(life.phase(), Phase::Lingering);
+        life.over();
+        assert_eq!(life.phase(), Phase::Closed);
+    }
+
+    #[test]
+    fn after_the_peers_fin_nothing_lingers() {
+        let mut life = Life::new();
+        life.end_input();
+        assert_eq!(life.phase(), Phase::Open, "half-close is not the end");
+        life.begin_close(CloseReason::PeerFin);
+        life.flushed();
+        assert_eq!(life.phase(), Phase::Closed);
+    }
+
+    #[test]
+    fn the_first_cause_stands() {
+        let mut life = Life::new();
+        life.begin_close(CloseReason::Local);
+        assert!(!life.begin_close(CloseReason::Shutdown));
+        life.die(CloseReason::HandlerPanic);
+        assert!(is_local(&life));
+        assert_eq!(life.phase(), Phase::Closed);
+    }
+
+    #[test]
+    fn a_break_is_the_first_cause_and_not_yet_the_end() {
+        let mut life = Life::new();
+        life.break_off(CloseReason::Local);
+        assert_eq!(life.phase(), Phase::Open);
+        assert!(life.broken().is_some());
+        life.begin_close(CloseReason::Shutdown);
+        assert!(is_local(&life));
+        assert!(life.broken().is_none(), "it is ending");
+    }
+
+    #[test]
+    fn a_transition_out_of_turn_changes_nothing() {
+        let mut life = Life::new();
+        life.flushed();
+        life.over();
+        assert_eq!(life.phase(), Phase::Open);
+        assert!(life.reason().is_none());
+    }
+}

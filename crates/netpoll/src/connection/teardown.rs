@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The only way a connection ends.
+//!
+//! Whatever the cause, it comes through [`Session::begin_close`], if what was put should still
+//! leave, or [`Session::die`], if nothing can. From there the phases of
+//! [`state`](super::state) follow:
+//!
+//! 1. *Flushing*: the outbox takes no more, what is in it is sent, for at most `linger`;
+//! 2. *Lingering*: our FIN is out; what the peer still sends is read and thrown away until its
+//!    FIN, for at most `linger`, because a close with unread input would be a reset that destroys
+//!    the reply on its way;
+//! 3. *Closed*: out of the poller. A handler that still runs is let run: its reads and flushes
+//!    return the reason, its puts are discarded. Once it has returned, or its owner has let go,
+//!    the observer is told, once, and the session goes.
+//!
+//! The descriptor is closed by the drop of the last link.
+
+use std::future::Future;
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+
+use netpoll_sys::{Interest, options, socket, transfer};
+
+use super::Connection;
+use super::calling::{Calls, Holder};
+use super::flow::More;
+use super::handler::{Finished, Shared};
+use super::inbox::InputEnd;
+use super::link::{Ending, Link};
+use super::session::Session;
+use super::state::{Input, Phase};
+use crate::error::CloseReason;
+use crate::guard::guard;
+use crate::poll::source::{Next, Turn};
+use crate::sync::{Arc, lock};
+
+impl<H, M, F> Session<H, M, F>
+where
+    H: 'static,
+    M: Fn(Shared<H>, Connection) -> F + 'static,
+    F: Future<Output = Finished> + 'static,
+{
+    /// Does what was asked for through the link.
+    pub(super) fn hear_endings(&mut self) {
+        match self.link.ending() {
+            Ending::None => {}
+            Ending::Abort if self.life.phase() == Phase::Closed => {}
+            Ending::Abort => {
+                // What cannot be set on a socket that is gone need not be.
+                let _set = options::set_reset_on_close(self.link.as_fd()).ok();
+                self.die(CloseReason::Local);
+            }
+            // An owner that lets go after the peer's FIN follows the peer.
+            Ending::Close if self.life.input() == Input::Ended => {
+                self.begin_close(CloseReason::PeerFin);
+            }
+            ending => self.begin_close(Link::reason_of(ending)),
+        }
+    }
+
+    /// Starts an orderly end, unless one is under way.
+    pub(super) fn begin_close(&mut self, reason: CloseReason) {
+        if self.life.begin_close(reason.clone()) {
+            self.flow.more = More::No;
+            lock(&self.link.outbox).close(reason.clone());
+            if self.life.input() == Input::Open {
+                self.link.finish_input(InputEnd::Closed(reason));
+            }
+        }
+    }
+
+    /// Ends at once.
+    pub(super) fn die(&mut self, reason: CloseReason) {
+        if self.life.phase() == Phase::Closed {
+            return;
+        }
+        self.life.die(reason.clone());
+        if self.link.ending() != Ending::Abort {
+            // Handlers, owners and wakers may hold the descriptor for long: the peer learns now.
+            let _ended = socket::shutdown(self.link.as_fd(), Shutdown::Both).ok();
+        }
+        self.flow.more = More::No;
+        self.link.finish_input(InputEnd::Closed(reason.clone()));
+        self.link.discard_output(reason);
+    }
+
+    /// The peer has had its time: for taking what is unsent, or for its FIN.
+    pub(super) fn time_is_up(&mut self) {
+        if matches!(self.life.phase(), Phase::Flushing | Phase::Lingering) {
+            self.die(CloseReason::Local);
+        }
+    }
+
+    /// Serves what the kernel holds for this connection now, and then ends it.
+    pub(super) fn drain(&mut self) {
+        if self.calls() == Calls::Never || self.flow.backlog.is_some() {
+            return;
+        }
+        let waiting = transfer::bytes_waiting(self.link.as_fd()).unwrap_or(0);
+        self.flow.backlog = Some(waiting);
+    }
+
+    /// A handler of a whole life that waits with nothing at hand is idle: its input ends.
+    pub(super) fn end_idle_owner(&self) {
+        let inbox = lock(&self.link.inbox);
+        let idle = inbox.waiter.is_some() && inbox.chain.is_empty();
+        drop(inbox);
+        if idle {
+            self.link
+                .finish_input(InputEnd::Closed(CloseReason::Shutdown));
+        }
+    }
+
+    /// Ends now, the handler's future included.
+    pub(super) fn force(&mut self) {
+        let answered = matches!(self.life.phase(), Phase::Lingering | Phase::Closed);
+        if let Some(presence) = self.presence.take()
+            && !answered
+        {
+            presence.cut();
+        }
+        self.die(CloseReason::Shutdown);
+        self.drop_future();
+    }
+
+    /// What an ending connection wants next.
+    pub(super) fn next_of_the_end(&mut self, turn: &mut Turn) -> Next {
+        if self.life.phase() == Phase::Flushing && lock(&self.link.outbox).unsent() == 0 {
+            self.life.flushed();
+            // A peer that has torn the connection down needs no FIN.
+            let _sent = socket::shutdown(self.link.as_fd(), Shutdown::Write).ok();
+        }
+        match self.life.phase() {
+            Phase::Open | Phase::Flushing => {
+                self.set_linger(turn);
+                Next::Wait(Interest::NONE)
+            }
+            Phase::Lingering => {
+                self.set_linger(turn);
+                Next::Wait(Interest::READABLE)
+            }
+            Phase::Closed => self.last_word(turn),
+        }
+    }
+
+    /// One deadline for flushing and lingering, from when the end began.
+    fn set_linger(&mut self, turn: &mut Turn) {
+        if self.flow.ends_by.is_none() {
+            self.flow.ends_by = turn.now().checked_add(self.link.options.linger);
+            turn.expire_at(self.flow.ends_by);
+        }
+    }
+
+    /// Tells the observer and goes, once nobody holds the connection.
+    fn last_word(&mut self, turn: &mut Turn) -> Next {
+        turn.expire_at(None);
+        match std::mem::replace(&mut self.holder, Holder::Nobody) {
+            Holder::Handler(slot) => {
+                self.holder = Holder::Handler(slot);
+                return Next::Unwatched;
+            }
+            Holder::Owner if self.link.ending() == Ending::None => {
+                self.holder = Holder::Owner;
+                return Next::Unwatched;
+            }
+            Holder::Session(connection) => self.tell(&connection),
+            Holder::Owner | Holder::Nobody => {
+                self.tell(&Connection::new(Arc::clone(&self.link)));
+            }
+        }
+        self.presence = None;
+        Next::Gone
+    }
+
+    fn tell(&self, connection: &Connection) {
+        if let (Some(observer), Some(reason)) = (self.observer(), self.life.reason()) {
+            // The connection is over whatever the observer does.
+            let _panicked = guard(|| observer(connection, reason)).is_err();
+        }
+    }
+}

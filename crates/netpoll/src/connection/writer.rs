@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! [`Writer`]: the output of a connection.
+//!
+//! Putting never waits and never fails. What is committed leaves by itself: after every poll of a
+//! handler, ready or pending, unless the burst it answers goes on; for a connection that is held
+//! off its poller, when its Reader waits, past the write mark, or with [`Writer::flush`].
+
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use netpoll_buffer::{LinkBuffer, OutOfRange, Reserved};
+
+use super::link::Link;
+use crate::sync::{Arc, lock};
+
+/// The writing side of a [`Connection`](crate::Connection).
+///
+/// Each method takes the outbox's lock once; [`with`](Self::with) makes many puts under one. On a
+/// connection that has ended, what is put is discarded, and [`flush`](Self::flush) says why. More
+/// than `max_output` unsent bytes end the connection with [`Limit::Output`](crate::Limit::Output).
+#[derive(Debug)]
+pub struct Writer<'a> {
+    link: &'a Arc<Link>,
+}
+
+impl<'a> Writer<'a> {
+    #[inline]
+    pub(crate) fn new(link: &'a Arc<Link>) -> Self {
+        Self { link }
+    }
+
+    /// Copies `bytes` to the end.
+    #[inline]
+    pub fn put_slice(&mut self, bytes: &[u8]) {
+        self.link.put(|chain| chain.put_slice(bytes));
+    }
+
+    /// Copies `text` to the end.
+    pub fn put_str(&mut self, text: &str) {
+        self.put_slice(text.as_bytes());
+    }
+
+    /// One byte to the end.
+    pub fn put_u8(&mut self, byte: u8) {
+        self.put_slice(&[byte]);
+    }
+
+    /// Adds `bytes` as they are, without a copy. Worth it from a few KiB on.
+    pub fn push(&mut self, bytes: Bytes) {
+        self.link.put(|chain| chain.push(bytes));
+    }
+
+    /// Adds everything that `buffer` can read, without a copy.
+    pub fn append(&mut self, buffer: LinkBuffer) {
+        self.link.put(|chain| chain.append(buffer));
+    }
+
+    /// Lets `fill` build a part of the output in a buffer, and appends it as a whole. Nothing is
+    /// locked while `fill` runs. What it returns is returned.
+    pub fn with<R>(&mut self, fill: impl FnOnce(&mut LinkBuffer) -> R) -> R {
+        let mut part = LinkBuffer::new();
+        let result = fill(&mut part);
+        self.append(part);
+        result
+    }
+
+    /// Leaves room for `n` zeroed bytes, to be filled in by [`fill`](Self::fill) before the
+    /// [`commit`](Self::commit); from here to the commit nothing more is sent.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`](crate::TooLarge) above 1 GiB; the reason if the connection has ended.
+    pub fn reserve(&mut self, n: usize) -> io::Result<Reserved> {
+        let reserved = self.link.put(|chain| chain.reserve(n));
+        reserved.unwrap_or_else(|| Err(self.end()))
+    }
+
+    /// Copies `bytes` to the front of what was reserved.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange`] if the reservation has ended or is shorter; the reason if the connection has
+    /// ended.
+    pub fn fill(&mut self, reserved: &Reserved, bytes: &[u8]) -> io::Result<()> {
+        let filled = self.link.put(|chain| {
+            let uncommitted = chain.uncommitted_len();
+            let room = chain.get_mut(reserved)?;
+            match room.get_mut(..bytes.len()) {
+                Some(room) => room.copy_from_slice(bytes),
+                None => return Err(OutOfRange::new(uncommitted, bytes.len()).into()),
+            }
+            Ok(())
+        });
+        filled.unwrap_or_else(|| Err(self.end()))
+    }
+
+    /// Commits the first `k` of all uncommitted bytes, drops the rest, and ends every reservation.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange`] if there are fewer; the reason if the connection has ended.
+    pub fn commit(&mut self, k: usize) -> io::Result<()> {
+        let committed = self.link.put(|chain| chain.commit(k));
+        committed.unwrap_or_else(|| Err(self.end()))
+    }
+
+    /// Commits all uncommitted bytes and ends every reservation.
+    pub fn commit_all(&mut self) {
+        self.link.put(LinkBuffer::commit_all);
+    }
+
+    /// How many bytes wait for a commit.
+    #[must_use]
+    pub fn uncommitted_len(&self) -> usize {
+        lock(&self.link.outbox).chain.uncommitted_len()
+    }
+
+    /// How many committed bytes the kernel has not taken yet.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        lock(&self.link.outbox).unsent()
+    }
+
+    /// Sends what is committed, and returns when the kernel has the last byte of it.
+    ///
+    /// # Errors
+    ///
+    /// Why the connection ended, if it did before that.
+    ///
+    /// # Cancel safety
+    ///
+    /// What was put is sent all the same.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        poll_fn(|context| self.poll_flush(context)).await
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut outbox = lock(&self.link.outbox);
+        if let Some(reason) = &outbox.closed {
+            return Poll::Ready(Err(reason.to_error()));
+        }
+        if outbox.unsent() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        outbox.wait_for_flush(context.waker());
+        drop(outbox);
+        self.link.push_out();
+        Poll::Pending
+    }
+
+    /// Why nothing can be put any more.
+    fn end(&self) -> io::Error {
+        let outbox = lock(&self.link.outbox);
+        let ended = outbox
+            .closed
+            .as_ref()
+            .map(crate::error::CloseReason::to_error);
+        ended.unwrap_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+/// Fixed-size numbers.
+macro_rules! numbers {
+    ($($name:ident, $number:ty, $order:literal;)*) => {
+        impl Writer<'_> {
+            $(
+                #[doc = concat!("A `", stringify!($number), "` to the end, ", $order, ".")]
+                #[inline]
+                pub fn $name(&mut self, number: $number) {
+                    self.link.put(|chain| chain.$name(number));
+                }
+            )*
+        }
+    };
+}
+
+numbers! {
+    put_u16, u16, "big-endian";
+    put_u16_le, u16, "little-endian";
+    put_u32, u32, "big-endian";
+    put_u32_le, u32, "little-endian";
+    put_u64, u64, "big-endian";
+    put_u64_le, u64, "little-endian";
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Why a connection ended, and how its calls say so.
+//!
+//! Calls return [`std::io::Error`]; the errno is kept where there was one, and where there was
+//! none `get_ref()` is one of the structs here or of the buffer ([`Short`], [`TooLarge`]). The
+//! *end* of a connection is a [`CloseReason`]: the first cause, told once.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+pub use netpoll_buffer::{OutOfRange, Short, TooLarge};
+
+/// What a handler may fail with. Concrete, so that `Ok(())` needs no annotation.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Why a connection ended. The first cause stands.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// This side asked for it: `close`, `abort`, or the drop of an owned connection.
+    Local,
+    /// The peer ended its stream (FIN), and everything it sent had been offered.
+    PeerFin,
+    /// The kernel reported an error; the errno is kept.
+    Broken(Arc<io::Error>),
+    /// The handler returned an error that was not the connection's own report.
+    Handler(Arc<BoxError>),
+    /// The handler panicked.
+    HandlerPanic,
+    /// The event loop shut down.
+    Shutdown,
+    /// A bound was met.
+    Limit(Limit),
+}
+
+/// Which bound a connection met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Limit {
+    /// More bytes were asked for at once than `max_frame` allows: usually a length the peer sent.
+    Frame,
+    /// One call left more output unsent than `max_output` allows.
+    Output,
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local => f.write_str("closed by this side"),
+            Self::PeerFin => f.write_str("the peer ended its stream"),
+            Self::Broken(error) => write!(f, "broken: {error}"),
+            Self::Handler(error) => write!(f, "the handler failed: {error}"),
+            Self::HandlerPanic => f.write_str("the handler panicked"),
+            Self::Shutdown => f.write_str("the event loop shut down"),
+            Self::Limit(Limit::Frame) => f.write_str("a frame above the limit"),
+            Self::Limit(Limit::Output) => f.write_str("unsent output above the limit"),
+        }
+    }
+}
+
+impl CloseReason {
+    /// What a call on a connection that ended for this reason fails with.
+    pub(crate) fn to_error(&self) -> io::Error {
+        let errno = match self {
+            Self::Broken(error) => error.raw_os_error(),
+            _ => None,
+        };
+        errno.map_or_else(
+            || {
+                Closed {
+                    reason: self.clone(),
+                }
+                .into()
+            },
+            io::Error::from_raw_os_error,
+        )
+    }
+
+    /// The reason for which a handler's error ends its connection: the connection's own report if
+    /// the handler passed that on, else the handler's.
+    pub(crate) fn of_handler_error(error: BoxError) -> Self {
+        let reported = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        match reported {
+            Some(report) if report.is::<TooLarge>() => Self::Limit(Limit::Frame),
+            Some(report) if report.is::<Eof>() => Self::PeerFin,
+            Some(report) => match report.downcast_ref::<Closed>() {
+                Some(closed) => closed.reason.clone(),
+                None => Self::Handler(Arc::new(error)),
+            },
+            None => Self::Handler(Arc::new(error)),
+        }
+    }
+}
+
+/// A call was made on a connection that has ended. The kind is `ConnectionAborted`, or `TimedOut`
+/// where time was the cause.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Closed {
+    /// Why it has ended.
+    pub reason: CloseReason,
+}
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the connection has ended: {}", self.reason)
+    }
+}
+
+impl Error for Closed {}
+
+impl From<Closed> for io::Error {
+    #[cold]
+    fn from(closed: Closed) -> Self {
+        Self::new(io::ErrorKind::ConnectionAborted, closed)
+    }
+}
+
+/// The peer ended its stream before the bytes that were waited for. `UnexpectedEof`. What did come
+/// can still be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Eof {
+    /// How many bytes are there.
+    pub have: usize,
+    /// How many were waited for.
+    pub need: usize,
+}
+
+impl Eof {
+    pub(crate) const fn new(have: usize, need: usize) -> Self {
+        Self { have, need }
+    }
+}
+
+impl fmt::Display for Eof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the stream ended after {} of {} bytes",
+            self.have, self.need
+        )
+    }
+}
+
+impl Error for Eof {}
+
+impl From<Eof> for io::Error {
+    #[cold]
+    fn from(eof: Eof) -> Self {
+        Self::new(io::ErrorKind::UnexpectedEof, eof)
+    }
+}
+
+/// An option has a value that cannot work. `InvalidInput`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InvalidConfig {
+    /// Which option.
+    pub field: &'static str,
+    /// What would be right.
+    pub expected: &'static str,
+}
+
+impl InvalidConfig {
+    pub(crate) const fn new(field: &'static str, expected: &'static str) -> Self {
+        Self { field, expected }
+    }
+}
+
+impl fmt::Display for InvalidConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.expected)
+    }
+}
+
+impl Error for InvalidConfig {}
+
+impl From<InvalidConfig> for io::Error {
+    fn from(error: InvalidConfig) -> Self {
+        Self::new(io::ErrorKind::InvalidInput, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_errno_survives_the_way_through_a_reason() {
+        let reason = CloseReason::Broken(Arc::new(io::Error::from_raw_os_error(104)));
+        assert_eq!(reason.to_error().raw_os_error(), Some(104));
+    }
+
+    #[test]
+    fn an_error_passed_on_keeps_the_connections_own_reason() {
+        let passed_on = |error: io::Error| CloseReason::of_handler_error(Box::new(error));
+        let large = passed_on(TooLarge::new(1, 2).into());
+        assert!(matches!(large, CloseReason::Limit(Limit::Frame)));
+        assert!(matches!(
+            passed_on(Eof::new(1, 4).into()),
+            CloseReason::PeerFin
+        ));
+        let closed = Closed {
+            reason: CloseReason::Shutdown,
+        };
+        assert!(matches!(passed_on(closed.into()), CloseReason::Shutdown));
+        let own = passed_on(io::Error::other("mine"));
+        assert!(matches!(own, CloseReason::Handler(_)));
+    }
+
+    #[test]
+    fn an_error_of_another_type_is_the_handlers() {
+        assert!(matches!(
+            CloseReason::of_handler_error("no".into()),
+            CloseReason::Handler(_)
+        ));
+    }
+}

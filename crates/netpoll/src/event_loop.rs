@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! [`EventLoop`]: serves listeners on a set of pollers, and ends in order.
+//!
+//! The thread that runs the loop does none of the work: it waits to be told to shut down, and then
+//! sees it through. *Drain*: what the kernel has queued is accepted, what it holds for each
+//! connection is served, idle connections are closed. *Force*, at the deadline: what is left is
+//! cut. Then the pollers' threads end.
+
+pub(crate) mod builder;
+pub(crate) mod shutdown;
+
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
+
+use netpoll_buffer::Pool;
+
+use crate::addr::Addr;
+use crate::connection::service::Service;
+use crate::listener::{Acceptor, Listener};
+use crate::poll::set::PollerSet;
+use crate::poll::source::Ask;
+use crate::sync::Arc;
+use builder::Builder;
+use shutdown::{Request, Shutdown};
+
+/// How long the end of a loop waits for connections that were cut to be gone.
+const AFTER_FORCE: Duration = Duration::from_secs(1);
+
+/// Serves listeners on pollers.
+///
+/// ```no_run
+/// fn main() -> std::io::Result<()> {
+///     netpoll::EventLoop::builder()
+///         .on_request(async |conn: &mut netpoll::Connection| {
+///             let (mut reader, mut writer) = conn.split();
+///             let len = reader.read_u32().await?;
+///             let body = reader.next(len as usize).await?;
+///             writer.put_u32(len);
+///             writer.put_slice(body);
+///             Ok(())
+///         })
+///         .serve("127.0.0.1:8080")
+/// }
+/// ```
+pub struct EventLoop {
+    listeners: Vec<Listener>,
+    service: Arc<dyn Service>,
+    pollers: usize,
+    request: Arc<Request>,
+}
+
+impl EventLoop {
+    /// A loop to be described.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    fn new(
+        listeners: Vec<Listener>,
+        service: Arc<dyn Service>,
+        pollers: usize,
+        request: Arc<Request>,
+    ) -> Self {
+        Self {
+            listeners,
+            service,
+            pollers,
+            request,
+        }
+    }
+
+    /// A handle to shut the loop down with, from any thread.
+    #[must_use]
+    pub fn handle(&self) -> LoopHandle {
+        LoopHandle {
+            request: Arc::clone(&self.request),
+        }
+    }
+
+    /// The addresses it listens on, with the ports that were free.
+    ///
+    /// # Errors
+    ///
+    /// What `getsockname(2)` fails with.
+    pub fn local_addrs(&self) -> io::Result<Vec<Addr>> {
+        self.listeners.iter().map(Listener::local_addr).collect()
+    }
+
+    /// Serves until it is shut down. Blocks the calling thread; the work is done on the pollers'
+    /// threads, which start here and end before this returns.
+    ///
+    /// # Errors
+    ///
+    /// If the pollers cannot be started for want of descriptors, memory or threads. After that,
+    /// none.
+    pub fn run(mut self) -> io::Result<()> {
+        let pollers = Arc::new(PollerSet::start(self.pollers, &Pool::default())?);
+        for listener in std::mem::take(&mut self.listeners) {
+            let (set, service) = (Arc::clone(&pollers), Arc::clone(&self.service));
+            pollers
+                .least_connections()
+                .register(Acceptor::birth(listener, set, service));
+        }
+        let deadline = self.request.wait();
+        pollers.ask_everyone(Ask::Drain);
+        if !self.request.census().wait_for_none(deadline) {
+            pollers.ask_everyone(Ask::Force);
+            self.request
+                .census()
+                .wait_for_none(Instant::now() + AFTER_FORCE);
+        }
+        drop(pollers);
+        Ok(())
+    }
+}
+
+impl Drop for EventLoop {
+    fn drop(&mut self) {
+        // Also of a loop that never ran: whoever waits for its end has it.
+        self.request.conclude();
+    }
+}
+
+impl fmt::Debug for EventLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventLoop")
+            .field("listeners", &self.listeners)
+            .field("pollers", &self.pollers)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A handle on a loop. `Clone` and `Send`; usable on its pollers too.
+#[derive(Clone, Debug)]
+pub struct LoopHandle {
+    request: Arc<Request>,
+}
+
+impl LoopHandle {
+    /// Shuts the loop down: it stops to accept, serves what the kernel holds, closes what is idle,
+    /// and at `within` from now cuts the rest. Asks at once; the result can be awaited, waited for
+    /// ([`Shutdown::wait`]), or dropped. The first call decides the deadline.
+    pub fn shutdown(&self, within: Duration) -> Shutdown {
+        self.request.ask(within);
+        Shutdown::new(Arc::clone(&self.request))
+    }
+
+    /// How many connections are open.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.request.census().alive()
+    }
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! [`Builder`]: what a loop serves, where, and within which bounds.
+
+use std::fmt;
+use std::io;
+use std::net::ToSocketAddrs;
+use std::thread::available_parallelism;
+
+use super::EventLoop;
+use super::shutdown::Request;
+use crate::connection::Connection;
+use crate::connection::calling::Observer;
+use crate::connection::service::{Service, Terms, per_connection, per_request};
+use crate::error::{BoxError, CloseReason, InvalidConfig};
+use crate::listener::Listener;
+use crate::options::ConnOptions;
+use crate::runner::Runner;
+use crate::sync::Arc;
+
+/// Makes a service of the terms, once they are known.
+type Handler = Box<dyn FnOnce(Terms) -> Arc<dyn Service> + Send>;
+
+/// Describes an [`EventLoop`]. Made by [`EventLoop::builder`].
+#[derive(Default)]
+#[must_use]
+pub struct Builder {
+    handler: Option<Handler>,
+    observer: Option<Observer>,
+    listeners: Vec<Listener>,
+    options: ConnOptions,
+    pollers: Option<usize>,
+    runner: Runner,
+}
+
+impl Builder {
+    /// Calls `handler` when a connection has input and no call of it is running, and again while
+    /// input remains and the last call consumed some. It may await more in the middle: no thread
+    /// waits. If it returns without having consumed anything it is called when *more* has come,
+    /// and once more at the peer's FIN. What it put is sent when it returns or waits.
+    ///
+    /// Its future need not be `Send`: it is made, polled and dropped on the connection's poller,
+    /// where a call that blocks holds up every other connection.
+    ///
+    /// An `Err`, or a panic, ends that connection for that reason, and nothing else.
+    pub fn on_request<H>(mut self, handler: H) -> Self
+    where
+        H: AsyncFn(&mut Connection) -> Result<(), BoxError> + Send + Sync + 'static,
+    {
+        self.handler = Some(Box::new(move |terms| per_request(handler, terms)));
+        self
+    }
+
+    /// Calls `handler` once with each connection, which it owns; dropping it is
+    /// [`Connection::close`]. For protocols that hold a conversation. Replaces a handler of
+    /// [`on_request`](Self::on_request); everything said there of futures and errors holds.
+    pub fn on_connection<H>(mut self, handler: H) -> Self
+    where
+        H: AsyncFn(Connection) -> Result<(), BoxError> + Send + Sync + 'static,
+    {
+        self.handler = Some(Box::new(move |terms| per_connection(handler, terms)));
+        self
+    }
+
+    /// Calls `observer` when a connection has ended, once, after its last call has returned, with
+    /// the first cause. On the connection's poller: it must not block.
+    pub fn on_disconnect<O>(mut self, observer: O) -> Self
+    where
+        O: Fn(&Connection, &CloseReason) + Send + Sync + 'static,
+    {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Serves `listener` too. Any number of times.
+    pub fn listen(mut self, listener: impl Into<Listener>) -> Self {
+        self.listeners.push(listener.into());
+        self
+    }
+
+    /// How many pollers there are. One for each available core, unless this says otherwise.
+    pub fn pollers(mut self, count: usize) -> Self {
+        self.pollers = Some(count);
+        self
+    }
+
+    /// Where handlers run. [`Runner::Inline`], unless this says otherwise.
+    pub fn runner(mut self, runner: Runner) -> Self {
+        self.runner = runner;
+        self
+    }
+
+    /// The bounds of each connection.
+    pub fn options(mut self, options: ConnOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// The most bytes one read may ask for. 4 MiB, unless this says otherwise.
+    pub fn max_frame(mut self, bytes: usize) -> Self {
+        self.options.max_frame = bytes;
+        self
+    }
+
+    /// The loop as described, not yet running.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`], naming the field: no handler, no listener, no poller, bounds that cannot
+    /// work. `Unsupported` if the program is built with `panic = "abort"`, with which no panic of
+    /// a handler could be kept to its connection.
+    pub fn build(self) -> io::Result<EventLoop> {
+        if cfg!(panic = "abort") {
+            let why = "netpoll needs panic = \"unwind\"";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+        }
+        self.options.check()?;
+        let Some(handler) = self.handler else {
+            let expected = "one of on_request and on_connection must be given";
+            return Err(InvalidConfig::new("handler", expected).into());
+        };
+        if self.listeners.is_empty() {
+            return Err(InvalidConfig::new("listeners", "at least one must be given").into());
+        }
+        if self.pollers == Some(0) {
+            return Err(InvalidConfig::new("pollers", "must be at least 1").into());
+        }
+        let pollers = self.pollers.unwrap_or_else(cores);
+        let request = Arc::new(Request::default());
+        let terms = Terms {
+            options: Arc::new(self.options),
+            census: Arc::clone(request.census()),
+            observer: self.observer,
+        };
+        Ok(EventLoop::new(
+            self.listeners,
+            handler(terms),
+            pollers,
+            request,
+        ))
+    }
+
+    /// Listens on `addr` and serves until the loop is shut down. Blocks the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Listener::bind`], [`build`](Self::build) and [`EventLoop::run`].
+    pub fn serve(self, addr: impl ToSocketAddrs) -> io::Result<()> {
+        self.listen(Listener::bind(addr)?).build()?.run()
+    }
+}
+
+fn cores() -> usize {
+    available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("listeners", &self.listeners)
+            .field("pollers", &self.pollers)
+            .field("runner", &self.runner)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The one door through which a poller enters user code.
+//!
+//! A poll of a handler, the *drop* of its future, a callback, the drop of a panic's payload: each
+//! may panic, and none may take a poller and its other connections along. Every such entry goes
+//! through [`guard`].
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// User code panicked. The panic hook has already said where and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Panicked;
+
+/// Runs `entry`; a panic inside ends there.
+///
+/// What `entry` borrows is not looked at again after a panic except to be dropped or replaced,
+/// which is what makes the assertion of unwind safety true.
+#[inline]
+pub(crate) fn guard<R>(entry: impl FnOnce() -> R) -> Result<R, Panicked> {
+    match catch_unwind(AssertUnwindSafe(entry)) {
+        Ok(value) => Ok(value),
+        Err(payload) => {
+            discard(payload);
+            Err(Panicked)
+        }
+    }
+}
+
+/// A payload is user code too: its drop may panic again. What a second panic leaves is given up.
+#[cold]
+fn discard(payload: Box<dyn std::any::Any + Send>) {
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        // Dropping this one could panic without end; its memory is the price of an answer.
+        Box::leak(second);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct PanicsOnDrop;
+
+    impl Drop for PanicsOnDrop {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+
+    #[test]
+    fn a_value_passes_and_a_panic_ends_here() {
+        assert_eq!(guard(|| 7), Ok(7));
+        assert_eq!(guard(|| -> u8 { panic!("inside") }), Err(Panicked));
+    }
+
+    #[test]
+    fn a_payload_that_panics_when_dropped_ends_here_too() {
+        assert_eq!(guard(|| std::panic::panic_any(PanicsOnDrop)), Err(Panicked));
+    }
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A network framework for RPC: a few pollers drive many connections, bytes land in chains of
+//! counted blocks, and user code sees a [`Connection`] with a [`Reader`] and a [`Writer`].
+//!
+//! ```no_run
+//! fn main() -> std::io::Result<()> {
+//!     netpoll::EventLoop::builder()
+//!         .on_request(async |conn: &mut netpoll::Connection| {
+//!             let (mut reader, mut writer) = conn.split();
+//!             let len = reader.read_u32().await?;
+//!             let body = reader.next(len as usize).await?;
+//!             writer.put_u32(len);
+//!             writer.put_slice(body);
+//!             Ok(())
+//!         })
+//!         .serve("127.0.0.1:8080")
+//! }
+//! ```
+//!
+//! What there is, and where it is made:
+//!
+//! | | |
+//! |---|---|
+//! | [`EventLoop`], [`Builder`], [`LoopHandle`] | serve listeners, shut down in order |
+//! | [`Listener`], [`Dialer`] | connections of others, connections to others |
+//! | [`Connection`], [`Reader`], [`Writer`] | what handlers work with |
+//! | [`LinkBuffer`] | the memory of it all |
+//! | [`ConnOptions`] | the bounds, each with a default |
+//! | [`CloseReason`] | how a connection ended |
+//!
+//! # Threads
+//!
+//! One thread per poller; handlers run on their connection's poller unless they are told to run
+//! elsewhere ([`Runner`]). A connection has one owner at a time, so nothing a user sees is locked.
+//! Every wait is a future that needs nothing but a `Waker`, and no byte is lost by dropping one.
+//!
+//! # Platforms
+//!
+//! Linux. The kernel is reached through `epoll`.
+
+#![forbid(unsafe_code)]
+
+mod addr;
+mod census;
+mod connection;
+mod dialer;
+mod error;
+mod event_loop;
+mod guard;
+mod listener;
+mod options;
+mod poll;
+mod runner;
+mod sync;
+
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
+// The public interface is:
+pub use addr::{Addr, ParseAddrError};
+pub use connection::Connection;
+pub use connection::reader::Reader;
+pub use connection::writer::Writer;
+pub use dialer::Dialer;
+pub use error::{
+    BoxError, CloseReason, Closed, Eof, InvalidConfig, Limit, OutOfRange, Short, TooLarge,
+};
+pub use event_loop::builder::Builder;
+pub use event_loop::shutdown::Shutdown;
+pub use event_loop::{EventLoop, LoopHandle};
+pub use listener::Listener;
+pub use netpoll_buffer::{LinkBuffer, Pool, PoolStats, Reserved};
+pub use netpoll_sys::options::Keepalive;
+pub use options::ConnOptions;
+pub use runner::Runner;

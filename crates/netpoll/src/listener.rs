@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! [`Listener`], and the source that accepts from it.
+//!
+//! One acceptor, on one poller, takes connections in batches and hands each to the poller that has
+//! the fewest. When descriptors or kernel memory have run out it looks away and tries again after
+//! 10 ms, then twice that, up to a second; existing connections notice nothing.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use netpoll_sys::socket::ListenOptions;
+use netpoll_sys::{Interest, options, socket};
+
+use crate::addr::Addr;
+use crate::census::{Door, Presence};
+use crate::connection::service::{Newcomer, Service};
+use crate::options::ConnOptions;
+use crate::poll::set::{PollerHandle, PollerSet};
+use crate::poll::source::{Ask, Birth, Next, Source, Turn};
+use crate::sync::Arc;
+
+/// The most connections accepted in one go.
+const BATCH: usize = 64;
+
+/// The first pause after descriptors ran out, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A socket that listens. Bound, and taking connections into the kernel's queue, from its making;
+/// they are served once an event loop has it.
+#[derive(Debug)]
+pub struct Listener {
+    fd: OwnedFd,
+}
+
+impl Listener {
+    /// A TCP listener on `addr` (`IP:PORT`, or a host name; the first address that can be bound is
+    /// taken). Port 0 takes a free port. `SO_REUSEADDR`, a backlog of 1024.
+    ///
+    /// # Errors
+    ///
+    /// `AddrInUse`, `AddrNotAvailable`, `PermissionDenied` and the like, errno kept; `InvalidInput`
+    /// for what is no address.
+    pub fn bind(addr: impl ToSocketAddrs) -> io::Result<Self> {
+        let mut refused = io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");
+        for addr in addr.to_socket_addrs()? {
+            match socket::listen(addr, ListenOptions::default()) {
+                Ok(fd) => return Ok(Self { fd }),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
+    /// The address it is bound to, with the port that was free. One system call.
+    ///
+    /// # Errors
+    ///
+    /// What `getsockname(2)` fails with.
+    pub fn local_addr(&self) -> io::Result<Addr> {
+        socket::local_addr(&self.fd).map(Addr::from)
+    }
+
+    /// Sets what accepted sockets inherit (`tcp(7)`), so that it costs nothing per connection.
+    fn hand_down(&self, wanted: &ConnOptions) {
+        let fd = self.fd.as_fd();
+        // A listener that is not TCP has none of these.
+        let _nodelay = options::set_nodelay(fd, wanted.nodelay).ok();
+        if let Some(keepalive) = wanted.keepalive {
+            let _keepalive = options::set_keepalive(fd, keepalive).ok();
+        }
+        let _timeout = options::set_user_timeout(fd, wanted.user_timeout).ok();
+    }
+}
+
+impl From<TcpListener> for Listener {
+    /// Takes over a listener of the standard library's. Its accepts become non-blocking.
+    fn from(listener: TcpListener) -> Self {
+        // The one failure is a descriptor that is none, which the type rules out.
+        let _set = listener.set_nonblocking(true).ok();
+        Self {
+            fd: listener.into(),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Accepts on its poller.
+pub(crate) struct Acceptor {
+    listener: Listener,
+    pollers: Arc<PollerSet>,
+    service: Arc<dyn Service>,
+    /// The pause after the next failure; `None` while all is well.
+    pause: Option<Duration>,
+    /// A shutdown waits for it: it accepts what is queued before it goes.
+    _door: Door,
+}
+
+impl Acceptor {
+    /// What makes an acceptor for `listener` on its poller.
+    pub(crate) fn birth(
+        listener: Listener,
+        pollers: Arc<PollerSet>,
+        service: Arc<dyn Service>,
+    ) -> Birth {
+        listener.hand_down(&service.terms().options);
+        let door = Door::new(&service.terms().census);
+        Box::new(move |_place| {
+            Box::new(Self {
+                listener,
+                pollers,
+                service,
+                pause: None,
+                _door: door,
+            })
+        })
+    }
+
+    /// Takes at most `limit` connections.
+    fn accept(&mut self, limit: usize, turn: &mut Turn) -> Next {
+        for _ in 0..limit {
+            match socket::accept(self.listener.as_fd()) {
+                Ok((fd, peer)) => {
+                    self.pause = None;
+                    self.hand_out(fd, peer, turn);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if has_run_out(&error) => return self.look_away(turn),
+                // The connection died in the queue: its own affair (accept(2)).
+                Err(_) => {}
+            }
+        }
+        Next::Wait(Interest::READABLE)
+    }
+
+    fn look_away(&mut self, turn: &mut Turn) -> Next {
+        let pause = self
+            .pause
+            .map_or(FIRST_PAUSE, |pause| (2 * pause).min(LONGEST_PAUSE));
+        self.pause = Some(pause);
+        let deadline = turn.now() + pause;
+        turn.expire_at(Some(deadline));
+        Next::Wait(Interest::NONE)
+    }
+
+    fn hand_out(&self, fd: OwnedFd, peer: Option<SocketAddr>, turn: &mut Turn) {
+        let poller = self.pollers.least_connections();
+        let presence = Presence::new(&self.service.terms().census);
+        let newcomer = Newcomer {
+            fd,
+            peer: peer.into(),
+            seat: poller.sit(),
+            presence,
+        };
+        register(poller, Arc::clone(&self.service), newcomer, turn);
+    }
+}
+
+/// Makes a session of a newcomer on `poller`.
+fn register(poller: &PollerHandle, service: Arc<dyn Service>, newcomer: Newcomer, turn: &mut Turn) {
+    let birth: Birth = Box::new(move |place| service.session(newcomer, place));
+    if poller.is_here() {
+        turn.register(birth);
+    } else {
+        poller.register(birth);
+    }
+}
+
+/// Whether accepting failed for want of descriptors or memory, which only time can mend.
+fn has_run_out(error: &io::Error) -> bool {
+    const EMFILE: i32 = 24;
+    const ENFILE: i32 = 23;
+    const ENOBUFS: i32 = 105;
+    const ENOMEM: i32 = 12;
+    matches!(
+        error.raw_os_error(),
+        Some(EMFILE | ENFILE | ENOBUFS | ENOMEM)
+    )
+}
+
+impl Source for Acceptor {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+
+    fn born(&mut self, _turn: &mut Turn) -> Next {
+        Next::Wait(Interest::READABLE)
+    }
+
+    fn woken(&mut self, turn: &mut Turn) -> Next {
+        self.accept(BATCH, turn)
+    }
+
+    fn asked(&mut self, ask: Ask, turn: &mut Turn) -> Next {
+        if ask == Ask::Drain {
+            // What the kernel has queued was accepted as far as its peer knows: it is served. The
+            // queue is no longer than its backlog; more than that came after the request.
+            self.accept(usize::from(ListenOptions::default().backlog), turn);
+        }
+        Next::Gone
+    }
+}

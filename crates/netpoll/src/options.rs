@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The bounds of a connection, each with its default and the reason for it.
+
+use std::time::Duration;
+
+use netpoll_sys::options::Keepalive;
+
+use crate::error::InvalidConfig;
+
+/// What bounds one connection. Every bound has a default; what is unlimited has to be asked for.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnOptions {
+    /// The most bytes one read may ask for; a peer's length above it ends the connection before
+    /// anything is allocated. 4 MiB.
+    pub max_frame: usize,
+    /// Reading stops when this much waits for the handler, unless it waits for more. 64 KiB.
+    pub read_high: usize,
+    /// Above this much unsent output no handler is called and nothing is read. 64 KiB.
+    pub write_high: usize,
+    /// Below this much unsent output it goes on. 32 KiB.
+    pub write_low: usize,
+    /// The most output that may be unsent at all; beyond it puts are discarded and the connection
+    /// ends. `write_high`, and twice `max_frame` for one call above it, if `None`.
+    pub max_output: Option<usize>,
+    /// How long a close waits: for the peer to take what is unsent, and then for its FIN. 5 s.
+    pub linger: Duration,
+    /// Whether small writes go out at once (`TCP_NODELAY`). On.
+    pub nodelay: bool,
+    /// When the kernel asks a silent peer whether it is there; `None` is never. 60 s, 15 s, 4.
+    pub keepalive: Option<Keepalive>,
+    /// How long sent bytes may stay unacknowledged; `None` is as long as the kernel likes. 60 s.
+    pub user_timeout: Option<Duration>,
+}
+
+impl Default for ConnOptions {
+    fn default() -> Self {
+        Self {
+            max_frame: 4 << 20,
+            read_high: 64 << 10,
+            write_high: 64 << 10,
+            write_low: 32 << 10,
+            max_output: None,
+            linger: Duration::from_secs(5),
+            nodelay: true,
+            keepalive: Some(Keepalive::default()),
+            user_timeout: Some(Duration::from_secs(60)),
+        }
+    }
+}
+
+impl ConnOptions {
+    /// The bound of unsent output.
+    pub(crate) fn output_bound(&self) -> usize {
+        let one_call = self.max_frame.saturating_mul(2);
+        self.max_output
+            .unwrap_or(self.write_high.saturating_add(one_call))
+    }
+
+    /// Refuses, by name, what cannot work.
+    pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
+        if self.max_frame == 0 {
+            return Err(InvalidConfig::new("max_frame", "must be at least 1 byte"));
+        }
+        if self.read_high == 0 {
+            return Err(InvalidConfig::new("read_high", "must be at least 1 byte"));
+        }
+        if self.write_low > self.write_high {
+            return Err(InvalidConfig::new(
+                "write_low",
+                "must not be above write_high",
+            ));
+        }
+        if self.write_high == 0 || self.output_bound() == 0 {
+            return Err(InvalidConfig::new(
+                "write_high, max_output",
+                "must be at least 1 byte",
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_can_work() {
+        assert_eq!(ConnOptions::default().check(), Ok(()));
+        assert_eq!(
+            ConnOptions::default().output_bound(),
+            (8 << 20) + (64 << 10)
+        );
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_by_name() {
+        let named = |change: fn(&mut ConnOptions)| {
+            let mut options = ConnOptions::default();
+            change(&mut options);
+            options.check().unwrap_err().field
+        };
+        assert_eq!(named(|options| options.max_frame = 0), "max_frame");
+        assert_eq!(named(|options| options.read_high = 0), "read_high");
+        assert_eq!(named(|options| options.write_low = 1 << 20), "write_low");
+        assert_eq!(
+            named(|options| options.max_output = Some(0)),
+            "write_high, max_output"
+        );
+    }
+}

@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A poller: one thread, one driver, one loop, and the sources it drives.
+//!
+//! One turn of the loop:
+//!
+//! 1. *wait* for the kernel (not at all if sources have queued themselves again);
+//! 2. for each event, take the source out of its slot, read for it, and let it work;
+//! 3. read the mailbox;
+//! 4. call the sources that had queued themselves when this turn began, and those whose time is
+//!    up;
+//! 5. each time a source has run: send what it wants to send, watch what it wants to hear of, and
+//!    put it back.
+//!
+//! A poller knows nothing of connections: it drives [`source::Source`]s. It never blocks anywhere
+//! but in its wait, holds no lock while a source runs, and reads and sends with no lock at all.
+
+pub(crate) mod bell;
+pub(crate) mod mailbox;
+pub(crate) mod set;
+pub(crate) mod source;
+pub(crate) mod token;
+
+mod driver;
+mod read_block;
+mod reading;
+mod registry;
+mod timers;
+
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use netpoll_buffer::Pool;
+use netpoll_sys::{Interest, Readiness};
+
+use crate::guard::guard;
+use crate::sync::Arc;
+use bell::Bell;
+use driver::Driver;
+use mailbox::{Letter, Mailbox, MaySleep};
+use read_block::ReadBlock;
+use registry::Registry;
+use source::{Ask, Birth, End, Next, Place, Shared, Source, Turn};
+use timers::Timers;
+use token::{Kind, Token};
+
+/// The most chains sent for one source in one turn: each may have it make another.
+const SENDS: usize = 16;
+
+/// One poller, on its thread.
+struct Poller {
+    driver: Driver,
+    mailbox: Arc<Mailbox>,
+    registry: Registry,
+    timers: Timers,
+    read_block: ReadBlock,
+    turn: Turn,
+    shared: Rc<Shared>,
+    letters: Vec<Letter>,
+    /// What was asked of every source, and so is of each that comes later.
+    asked: Option<Ask>,
+    stopped: bool,
+}
+
+impl Poller {
+    fn new(mailbox: Arc<Mailbox>, pool: &Pool) -> io::Result<Self> {
+        Ok(Self {
+            driver: Driver::epoll(mailbox.bell())?,
+            mailbox,
+            registry: Registry::default(),
+            timers: Timers::default(),
+            read_block: ReadBlock::new(pool.clone()),
+            turn: Turn::default(),
+            shared: Rc::default(),
+            letters: Vec::new(),
+            asked: None,
+            stopped: false,
+        })
+    }
+
+    /// Turns until it is stopped, and ends what is there then.
+    fn run(&mut self) -> io::Result<()> {
+        while !self.stopped {
+            self.turn_once()?;
+        }
+        self.end_everything();
+        Ok(())
+    }
+
+    /// Whoever owns a connection of this poller learns that it has ended; what is left is dropped.
+    fn end_everything(&mut self) {
+        self.ask_everyone(Ask::Force);
+        for token in self.registry.tokens() {
+            if let Some(source) = self.registry.take(token) {
+                self.remove(token, source);
+            }
+        }
+    }
+
+    fn turn_once(&mut self) -> io::Result<()> {
+        let count = self.wait()?;
+        for index in 0..count {
+            if let Some((token, readiness)) = self.driver.event(index) {
+                self.dispatch(token, readiness);
+            }
+        }
+        self.read_mail(MaySleep::No);
+        for _ in 0..bell::queued() {
+            if let Some(token) = bell::next_queued() {
+                self.call(token, |source, turn| source.woken(turn));
+            }
+        }
+        self.expire();
+        while let Some(birth) = self.turn.births.pop() {
+            self.register(birth);
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self) -> io::Result<usize> {
+        let busy = bell::queued() > 0 || !self.read_mail(MaySleep::Yes);
+        let timeout = if busy || bell::queued() > 0 {
+            Some(Duration::ZERO)
+        } else if self.timers.is_empty() {
+            None
+        } else {
+            self.timers.until_next(Instant::now())
+        };
+        let count = self.driver.wait(timeout)?;
+        self.turn.begin();
+        Ok(count)
+    }
+
+    /// Does what letters ask. Says whether there were none and the poller may sleep.
+    fn read_mail(&mut self, sleep: MaySleep) -> bool {
+        let mut letters = std::mem::take(&mut self.letters);
+        let may_sleep = self.mailbox.collect(&mut letters, sleep);
+        for letter in letters.drain(..) {
+            match letter {
+                Letter::Wake(token) => self.call(token, |source, turn| source.woken(turn)),
+                Letter::Register(birth) => self.register(birth),
+                Letter::Everyone(ask) => self.ask_everyone(ask),
+                Letter::Stop => self.stopped = true,
+            }
+        }
+        self.letters = letters;
+        may_sleep
+    }
+
+    fn ask_everyone(&mut self, ask: Ask) {
+        self.asked = Some(ask);
+        for token in self.registry.tokens() {
+            self.call(token, |source, turn| source.asked(ask, turn));
+        }
+    }
+
+    fn register(&mut self, birth: Birth) {
+        let token = self.registry.next_token();
+        let bell = Bell::new(Arc::clone(&self.mailbox), token);
+        let place = Place {
+            bell,
+            shared: Rc::clone(&self.shared),
+        };
+        // Making a source runs no user code, but it holds what users gave (handlers), and a panic
+        // here must not end the poller.
+        if let Ok(source) = guard(|| birth(place)) {
+            let inserted = self.registry.insert(source);
+            debug_assert_eq!(inserted, token);
+            self.call(token, |source, turn| source.born(turn));
+            if let Some(ask) = self.asked {
+                self.call(token, |source, turn| source.asked(ask, turn));
+            }
+        }
+    }
+
+    fn expire(&mut self) {
+        if self.timers.is_empty() {
+            return;
+        }
+        let now = self.turn.now();
+        while let Some(token) = self.timers.next_due(now) {
+            let Some(entry) = self.registry.get_mut(token) else {
+                continue;
+            };
+            entry.look = None;
+            match entry.deadline {
+                Some(deadline) if deadline > now => {
+                    entry.look = Some(deadline);
+                    self.timers.look_at(token, deadline, None);
+                }
+                Some(_) => {
+                    entry.deadline = None;
+                    self.call(token, |source, turn| source.expired(turn));
+                }
+                None => {}
+            }
+        }
+    }
+
+    #[inline]
+    fn dispatch(&mut self, token: Token, readiness: Readiness) {
+        match token.kind() {
+            Some(Kind::Source) => self.source_ready(token, readiness),
+            Some(Kind::Mailbox) => {
+                // The letters are read in this turn anyway; a bell that cannot be cleared would
+                // only make the next wait short.
+                let _cleared = self.mailbox.bell().clear().ok();
+            }
+            None => debug_assert!(false, "an event with a token that was never given out"),
+        }
+    }
+
+    fn source_ready(&mut self, token: Token, readiness: Readiness) {
+        let Some(entry) = self.registry.get_mut(token) else {
+            return;
+        };
+        if readiness.is_writable() || readiness.is_hang_up() {
+            entry.blocked = false;
+        }
+        let Some(mut source) = entry.source.take() else {
+            return;
+        };
+        let watched = entry.watched.unwrap_or_default();
+        bell::set_running(Some(token));
+        let next = if readiness.is_hang_up() || (readiness.is_readable() && watched.is_readable()) {
+            self.read_for(source.as_mut(), readiness)
+        } else {
+            source.ready(readiness, &mut self.turn)
+        };
+        self.conclude(token, source, next);
+    }
+
+    /// Takes a source out of its slot, lets it do `work`, and sees to what it wants then.
+    fn call(&mut self, token: Token, work: impl FnOnce(&mut dyn Source, &mut Turn) -> Next) {
+        let Some(entry) = self.registry.get_mut(token) else {
+            return;
+        };
+        let Some(mut source) = entry.source.take() else {
+            return;
+        };
+        bell::set_running(Some(token));
+        let next = work(source.as_mut(), &mut self.turn);
+        self.conclude(token, source, next);
+    }
+
+    /// After a source has run: sends, watches, and puts it back or lets it go.
+    fn conclude(&mut self, token: Token, mut source: Box<dyn Source>, mut next: Next) {
+        loop {
+            next = self.send_for(token, source.as_mut(), next);
+            match next {
+                Next::Become(successor) => {
+                    discard(std::mem::replace(&mut source, successor));
+                    next = source.born(&mut self.turn);
+                }
+                _ => break,
+            }
+        }
+        bell::set_running(None);
+        let interest = match next {
+            Next::Gone => return self.remove(token, source),
+            Next::Unwatched => None,
+            Next::Again(interest) => {
+                bell::queue_again(token);
+                Some(interest)
+            }
+            Next::Wait(interest) => Some(interest),
+            Next::Become(_) => None,
+        };
+        if let Err(error) = self.watch(token, source.as_ref(), interest) {
+            // The kernel has no room for the registration. No event will ever come, so this is
+            // the end of the input.
+            if let Next::Gone = source.ended(End::Broken(error), &mut self.turn) {
+                return self.remove(token, source);
+            }
+        }
+        self.set_deadline(token);
+        if let Some(entry) = self.registry.get_mut(token) {
+            entry.source = Some(source);
+        }
+    }
+
+    /// Sends what the source gives, until it gives nothing or the socket takes no more. What it
+    /// gives beyond [`SENDS`] waits for the others of the turn.
+    #[inline]
+    fn send_for(&mut self, token: Token, source: &mut dyn Source, mut next: Next) -> Next {
+        let mut sends = 0;
+        while !matches!(next, Next::Become(_) | Next::Gone)
+            && self
+                .registry
+                .get_mut(token)
+                .is_some_and(|entry| !entry.blocked)
+        {
+            if sends == SENDS {
+                bell::queue_again(token);
+                break;
+            }
+            sends += 1;
+            let Some(outgoing) = source.outgoing() else {
+                break;
+            };
+            let (mut rest, result) = self.driver.send(source.fd(), outgoing);
+            if !rest.is_empty() && result.is_ok() {
+                rest.settle_down();
+                if let Some(entry) = self.registry.get_mut(token) {
+                    entry.blocked = true;
+                }
+            }
+            next = source.sent(rest, result, &mut self.turn);
+        }
+        next
+    }
+
+    /// Makes the driver watch what the source wants, and writing while its output is blocked.
+    #[inline]
+    fn watch(
+        &mut self,
+        token: Token,
+        source: &dyn Source,
+        interest: Option<Interest>,
+    ) -> io::Result<()> {
+        let Some(entry) = self.registry.get_mut(token) else {
+            return Ok(());
+        };
+        let blocked = Interest::WRITABLE.when(entry.blocked);
+        let wanted = interest.map(|interest| interest.and(blocked));
+        if wanted == entry.watched {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut entry.watched, wanted);
+        let watched = self.driver.watch(source.fd(), token, before, wanted);
+        if watched.is_err() {
+            entry.watched = None;
+        }
+        watched
+    }
+
+    fn remove(&mut self, token: Token, source: Box<dyn Source>) {
+        if let Some(entry) = self.registry.get_mut(token)
+            && let Some(watched) = entry.watched.take()
+        {
+            // A descriptor that the kernel has already forgotten needs no deleting.
+            let _deleted = self
+                .driver
+                .watch(source.fd(), token, Some(watched), None)
+                .ok();
+        }
+        self.registry.remove(token);
+        self.turn.deadline = None;
+        discard(source);
+    }
+
+    /// Takes over the deadline that the source which ran has left in the turn.
+    #[inline]
+    fn set_deadline(&mut self, token: Token) {
+        let Some(deadline) = self.turn.deadline.take() else {
+            return;
+        };
+        let Some(entry) = self.registry.get_mut(token) else {
+            return;
+        };
+        entry.deadline = deadline;
+        if let Some(when) = deadline {
+            self.timers.look_at(token, when, entry.look);
+            entry.look = Some(entry.look.map_or(when, |look| look.min(when)));
+        }
+    }
+}
+
+/// Drops a source: it may hold a handler's future and state, which are user code.
+fn discard(source: Box<dyn Source>) {
+    let _panicked = guard(|| drop(source)).is_err();
+}

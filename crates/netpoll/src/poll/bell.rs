@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How anybody tells a source that it has work.
+//!
+//! A bell knows its poller's mailbox and its source's token. Rung on the poller's own thread it
+//! puts the token on that thread's run queue, without a lock or a system call; from elsewhere it
+//! leaves a letter. What has rung and was not yet heard is not queued twice: each [`Signal`] is a
+//! bit that is taken *before* the source looks at its work, so work that comes meanwhile rings
+//! again.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+
+use super::mailbox::{Letter, Mailbox};
+use super::token::Token;
+use crate::sync::{Arc, AtomicU8, Ordering};
+
+/// Why a bell rings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Signal {
+    /// A future wants to be polled.
+    Poll = 1,
+    /// There is output.
+    Send = 2,
+    /// The end was asked for.
+    Close = 4,
+}
+
+/// The signals that had rung.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Signals(u8);
+
+impl Signals {
+    pub(crate) fn has(self, signal: Signal) -> bool {
+        self.0 & signal as u8 != 0
+    }
+}
+
+/// The bell of one source.
+#[derive(Debug)]
+pub(crate) struct Bell {
+    mailbox: Arc<Mailbox>,
+    token: Token,
+    rung: AtomicU8,
+}
+
+impl Bell {
+    pub(crate) fn new(mailbox: Arc<Mailbox>, token: Token) -> Self {
+        Self {
+            mailbox,
+            token,
+            rung: AtomicU8::new(0),
+        }
+    }
+
+    /// Calls the source's `woken` soon, with `signal`. Any thread.
+    pub(crate) fn ring(&self, signal: Signal) {
+        // AcqRel: what the ringer did before is seen by the source that takes the signal.
+        let before = self.rung.fetch_or(signal as u8, Ordering::AcqRel);
+        if before & signal as u8 == 0 && !self.queue_here() {
+            self.mailbox.post(Letter::Wake(self.token));
+        }
+    }
+
+    /// As [`Bell::ring`], except for the source which runs on this thread right now: it looks at
+    /// all its state after it ran anyway. (A signal left for it here would count as one that is
+    /// still to be heard, and swallow the next.)
+    pub(crate) fn mark(&self, signal: Signal) {
+        if !self.is_running_here() {
+            self.ring(signal);
+        }
+    }
+
+    /// Takes what has rung so far. Called before the work is looked at.
+    pub(crate) fn take(&self) -> Signals {
+        // AcqRel: pairs with `ring`.
+        Signals(self.rung.swap(0, Ordering::AcqRel))
+    }
+
+    /// Whether the calling thread is running this source right now.
+    #[inline]
+    pub(crate) fn is_running_here(&self) -> bool {
+        HERE.try_with(|here| here.running.get() == Some(self.token) && here.is(&self.mailbox))
+            .unwrap_or(false)
+    }
+
+    /// Whether the calling thread is this source's poller.
+    pub(crate) fn is_here(&self) -> bool {
+        HERE.try_with(|here| here.is(&self.mailbox))
+            .unwrap_or(false)
+    }
+
+    fn queue_here(&self) -> bool {
+        HERE.try_with(|here| {
+            let own = here.is(&self.mailbox);
+            if own {
+                here.queue.borrow_mut().push_back(self.token);
+            }
+            own
+        })
+        .unwrap_or(false)
+    }
+}
+
+/// What the calling thread is, if it is a poller.
+struct Here {
+    mailbox: RefCell<Option<Arc<Mailbox>>>,
+    /// The source that runs.
+    running: Cell<Option<Token>>,
+    /// Sources with work, in the order they rang.
+    queue: RefCell<VecDeque<Token>>,
+}
+
+thread_local! {
+    static HERE: Here = const {
+        Here {
+            mailbox: RefCell::new(None),
+            running: Cell::new(None),
+            queue: RefCell::new(VecDeque::new()),
+        }
+    };
+}
+
+impl Here {
+    #[inline]
+    fn is(&self, mailbox: &Arc<Mailbox>) -> bool {
+        self.mailbox
+            .borrow()
+            .as_ref()
+            .is_some_and(|own| Arc::ptr_eq(own, mailbox))
+    }
+}
+
+/// The calling thread is the poller of `mailbox` from now on.
+pub(super) fn settle_here(mailbox: Arc<Mailbox>) {
+    HERE.with(|here| here.mailbox.replace(Some(mailbox)));
+}
+
+/// The mailbox of the poller whose thread this is.
+pub(crate) fn mailbox_here() -> Option<Arc<Mailbox>> {
+    HERE.try_with(|here| here.mailbox.borrow().clone())
+        .ok()
+        .flatten()
+}
+
+/// Says which source runs on this thread from now on.
+#[inline]
+pub(super) fn set_running(token: Option<Token>) {
+    HERE.with(|here| here.running.set(token));
+}
+
+/// Puts a source behind the others that have work.
+pub(super) fn queue_again(token: Token) {
+    HERE.with(|here| here.queue.borrow_mut().push_back(token));
+}
+
+/// The next source with work.
+pub(super) fn next_queued() -> Option<Token> {
+    HERE.with(|here| here.queue.borrow_mut().pop_front())
+}
+
+/// How many sources have work.
+#[inline]
+pub(super) fn queued() -> usize {
+    HERE.with(|here| here.queue.borrow().len())
+}

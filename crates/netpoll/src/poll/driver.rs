@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The kernel's side of a poller: an enum of backends, chosen at run time.
+//!
+//! What each backend owes the poller:
+//!
+//! * *wait* until something happened to a watched source, the time is up, or the bell of the
+//!   mailbox rang;
+//! * *receive* into room that is lent by value, and say how much landed or how the input ended;
+//! * *send* an outgoing chain, and give back what of it did not leave.
+//!
+//! The epoll backend does these when it is called, after readiness. A backend of completions
+//! starts them when it is called and reports them out of its wait; the source sees no difference.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use netpoll_buffer::Tail;
+use netpoll_sys::{Epoll, EventFd, Events, Interest, Readiness, transfer};
+
+use super::source::Outgoing;
+use super::token::Token;
+
+/// How many events one wait brings at most. More than this only delays the mailbox.
+const EVENTS: usize = 1024;
+
+/// The backend of one poller.
+#[derive(Debug)]
+pub(super) enum Driver {
+    /// Readiness, level-triggered: the calls are made here.
+    Epoll { epoll: Epoll, events: Events },
+}
+
+impl Driver {
+    /// A driver over epoll that also listens for `bell`.
+    pub(super) fn epoll(bell: &EventFd) -> io::Result<Self> {
+        let epoll = Epoll::new()?;
+        epoll.add(bell.as_fd(), Token::MAILBOX.bits(), Interest::READABLE)?;
+        Ok(Self::Epoll {
+            epoll,
+            events: Events::with_capacity(EVENTS),
+        })
+    }
+
+    /// Waits, and says how many events there are.
+    pub(super) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
+        match self {
+            Self::Epoll { epoll, events } => epoll.wait(events, timeout),
+        }
+    }
+
+    /// The `index`-th event of the last wait.
+    #[inline]
+    pub(super) fn event(&self, index: usize) -> Option<(Token, Readiness)> {
+        match self {
+            Self::Epoll { events, .. } => events
+                .get(index)
+                .map(|(bits, readiness)| (Token::from_bits(bits), readiness)),
+        }
+    }
+
+    /// Watches `fd` as it is wanted: from, with, and until which interest.
+    pub(super) fn watch(
+        &self,
+        fd: BorrowedFd<'_>,
+        token: Token,
+        before: Option<Interest>,
+        after: Option<Interest>,
+    ) -> io::Result<()> {
+        let Self::Epoll { epoll, .. } = self;
+        match (before, after) {
+            (None, Some(interest)) => epoll.add(fd, token.bits(), interest),
+            (Some(_), Some(interest)) => epoll.modify(fd, token.bits(), interest),
+            (Some(_), None) => epoll.delete(fd),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Receives what is there, as far as `room` goes.
+    #[inline]
+    pub(super) fn receive(&self, fd: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Epoll { .. } => transfer::receive(fd, room),
+        }
+    }
+
+    /// Receives behind `tail`, at most `limit` bytes.
+    pub(super) fn receive_behind(
+        &self,
+        fd: BorrowedFd<'_>,
+        tail: &mut Tail,
+        limit: usize,
+    ) -> io::Result<usize> {
+        tail.fill_with(limit, |room| self.receive(fd, room))
+    }
+
+    /// Sends until all is gone or the socket takes no more; gives back what is left and how much
+    /// went, 0 if nothing did.
+    #[inline]
+    pub(super) fn send(
+        &self,
+        fd: BorrowedFd<'_>,
+        mut outgoing: Outgoing,
+    ) -> (Outgoing, io::Result<usize>) {
+        let Self::Epoll { .. } = self;
+        let result = match outgoing.drain_to(fd) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            other => other,
+        };
+        (outgoing, result)
+    }
+}

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What other threads ask of a poller, and the bell that wakes it for that.
+//!
+//! The queue and the flag `asleep` are behind one lock. A sender pushes and takes the flag; only
+//! if it was set does it ring, outside the lock. The poller sets the flag only when it has found
+//! the queue empty under the same lock. So a letter is either seen before the poller sleeps or
+//! rings, and a busy poller is never rung for.
+
+use std::io;
+
+use netpoll_sys::EventFd;
+
+use super::source::{Ask, Birth};
+use super::token::Token;
+use crate::sync::{Mutex, lock};
+
+/// What can be asked of a poller.
+pub(crate) enum Letter {
+    /// The source named has work.
+    Wake(Token),
+    /// A new source.
+    Register(Birth),
+    /// Something every source should hear.
+    Everyone(Ask),
+    /// End the thread. Sources that are left are forced to end, and dropped.
+    Stop,
+}
+
+/// The way into a poller from outside. One per poller.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    post: Mutex<Post>,
+    bell: EventFd,
+}
+
+#[derive(Default)]
+struct Post {
+    letters: Vec<Letter>,
+    asleep: bool,
+}
+
+impl std::fmt::Debug for Post {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} letters, asleep: {}", self.letters.len(), self.asleep)
+    }
+}
+
+impl Mailbox {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            post: Mutex::default(),
+            bell: EventFd::new()?,
+        })
+    }
+
+    pub(crate) fn bell(&self) -> &EventFd {
+        &self.bell
+    }
+
+    /// Leaves a letter, and wakes the poller if it sleeps. Any thread; a system call only then.
+    pub(crate) fn post(&self, letter: Letter) {
+        let mut post = lock(&self.post);
+        post.letters.push(letter);
+        let asleep = std::mem::take(&mut post.asleep);
+        drop(post);
+        if asleep {
+            // The one way this fails is a descriptor that is gone, and so is the poller then.
+            let _rung = self.bell.ring().ok();
+        }
+    }
+
+    /// Takes all letters into `letters`, which is empty. Says whether the poller may sleep: only
+    /// if there were none, and then every later letter will ring.
+    pub(crate) fn collect(&self, letters: &mut Vec<Letter>, sleep: MaySleep) -> bool {
+        let mut post = lock(&self.post);
+        std::mem::swap(&mut post.letters, letters);
+        post.asleep = letters.is_empty() && sleep == MaySleep::Yes;
+        post.asleep
+    }
+}
+
+/// Whether a poller that finds no letters is about to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MaySleep {
+    Yes,
+    No,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netpoll_sys::{Epoll, Events, Interest};
+    use std::os::fd::AsFd;
+    use std::time::Duration;
+
+    fn rung(mailbox: &Mailbox) -> bool {
+        let epoll = Epoll::new().unwrap();
+        epoll
+            .add(mailbox.bell().as_fd(), 1, Interest::READABLE)
+            .unwrap();
+        epoll
+            .wait(&mut Events::with_capacity(1), Some(Duration::ZERO))
+            .unwrap()
+            == 1
+    }
+
+    #[test]
+    fn a_letter_to_a_poller_that_is_awake_does_not_ring() {
+        let mailbox = Mailbox::new().unwrap();
+        mailbox.post(Letter::Stop);
+        assert!(!rung(&mailbox));
+    }
+
+    #[test]
+    fn a_letter_to_a_sleeping_poller_rings_once() {
+        let mailbox = Mailbox::new().unwrap();
+        let mut letters = Vec::new();
+        assert!(mailbox.collect(&mut letters, MaySleep::Yes));
+        mailbox.post(Letter::Stop);
+        assert!(rung(&mailbox));
+        mailbox.bell().clear().unwrap();
+        mailbox.post(Letter::Stop);
+        assert!(!rung(&mailbox), "the flag was taken by the first letter");
+    }
+
+    #[test]
+    fn a_poller_with_letters_may_not_sleep() {
+        let mailbox = Mailbox::new().unwrap();
+        mailbox.post(Letter::Stop);
+        let mut letters = Vec::new();
+        assert!(!mailbox.collect(&mut letters, MaySleep::Yes));
+        assert_eq!(letters.len(), 1);
+        letters.clear();
+        assert!(mailbox.collect(&mut letters, MaySleep::Yes));
+    }
+
+    #[test]
+    fn a_poller_that_will_not_sleep_is_not_rung_for() {
+        let mailbox = Mailbox::new().unwrap();
+        assert!(!mailbox.collect(&mut Vec::new(), MaySleep::No));
+        mailbox.post(Letter::Stop);
+        assert!(!rung(&mailbox));
+    }
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The block the next bytes of a poller land in.
+//!
+//! All connections of a poller read into one block, so thousands of them share what is hot in the
+//! cache; a connection gets a window of it, not a copy. When the last window is dropped the block
+//! is used again from its start. A block that is full while windows of it are out goes *away*, at
+//! most [`AWAY`] of them: the first that has come free is used again, and if none has, what
+//! arrives is copied into memory of its own size. So a connection that holds on to its input can
+//! pin this many blocks of a poller and no more.
+
+use std::collections::VecDeque;
+use std::io;
+
+use netpoll_buffer::{Pool, Segment, Tail};
+
+/// The size of a read block; the pool adds a page.
+const READ_BLOCK: usize = 64 << 10;
+
+/// The most blocks with windows out, beside the one in use.
+const AWAY: usize = 16;
+
+/// Less room than this is not worth a read.
+const LEAST_ROOM: usize = 4 << 10;
+
+/// The blocks of one poller.
+#[derive(Debug)]
+pub(super) struct ReadBlock {
+    pool: Pool,
+    current: Tail,
+    away: VecDeque<Tail>,
+    /// What is offered to each read, at most.
+    window: usize,
+}
+
+impl ReadBlock {
+    pub(super) fn new(pool: Pool) -> Self {
+        let current = pool.take(READ_BLOCK);
+        let window = current.capacity();
+        Self {
+            pool,
+            current,
+            away: VecDeque::new(),
+            window,
+        }
+    }
+
+    /// Lets `fill` write to the block, and returns a window of what it wrote and how much room it
+    /// had been given. An empty window is a fill of nothing.
+    pub(super) fn fill_with(
+        &mut self,
+        fill: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<(Segment, usize)> {
+        if !self.current.rewind() && self.current.room() < LEAST_ROOM && !self.replace() {
+            return self.fill_and_copy(fill);
+        }
+        let offered = self.current.room().min(self.window);
+        let start = self.current.filled();
+        let count = self.current.fill_with(offered, fill)?;
+        Ok((self.current.window(start..start + count), offered))
+    }
+
+    /// Puts a block with room in the place of the full one. `false` if too many are away.
+    fn replace(&mut self) -> bool {
+        let free = self.away.iter_mut().position(Tail::rewind);
+        let fresh = match free.and_then(|index| self.away.remove(index)) {
+            Some(block) => block,
+            None if self.away.len() < AWAY => self.pool.take(READ_BLOCK),
+            None => return false,
+        };
+        self.away
+            .push_back(std::mem::replace(&mut self.current, fresh));
+        true
+    }
+
+    /// Reads through a block that is returned at once, and copies what came.
+    #[cold]
+    fn fill_and_copy(
+        &mut self,
+        fill: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<(Segment, usize)> {
+        let mut passing = self.pool.take(READ_BLOCK);
+        let offered = passing.room().min(self.window);
+        let count = passing.fill_with(offered, fill)?;
+        let mut own = self.pool.take(count);
+        own.put(passing.window(0..count).as_slice());
+        Ok((own.window(0..count), offered))
+    }
+
+    #[cfg(test)]
+    fn blocks_away(&self) -> usize {
+        self.away.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block() -> (ReadBlock, Pool) {
+        let pool = Pool::with_bound(8 << 20);
+        (ReadBlock::new(pool.clone()), pool)
+    }
+
+    fn take(block: &mut ReadBlock, byte: u8, count: usize) -> Segment {
+        let fill = |room: &mut [u8]| {
+            let count = count.min(room.len());
+            room[..count].fill(byte);
+            Ok(count)
+        };
+        block.fill_with(fill).unwrap().0
+    }
+
+    #[test]
+    fn a_block_whose_windows_are_gone_is_used_from_its_start() {
+        let (mut block, _) = block();
+        let first = take(&mut block, 1, 100);
+        let address = first.as_slice().as_ptr();
+        drop(first);
+        assert_eq!(take(&mut block, 2, 100).as_slice().as_ptr(), address);
+    }
+
+    #[test]
+    fn windows_that_are_held_are_never_written_again() {
+        let (mut block, _) = block();
+        let held: Vec<Segment> = (0..64).map(|byte| take(&mut block, byte, 9000)).collect();
+        for (byte, window) in held.iter().enumerate() {
+            assert!(
+                window
+                    .as_slice()
+                    .iter()
+                    .all(|&found| usize::from(found) == byte)
+            );
+        }
+    }
+
+    #[test]
+    fn no_more_blocks_go_away_than_the_bound() {
+        let (mut block, pool) = block();
+        let held: Vec<Segment> = (0..400).map(|_| take(&mut block, 1, 16 << 10)).collect();
+        assert_eq!(block.blocks_away(), AWAY);
+        let copies = 400 * (16 << 10);
+        assert!(pool.stats().in_use <= (AWAY + 1) * (68 << 10) + copies);
+        drop(held);
+        drop(take(&mut block, 1, 1));
+        assert_eq!(pool.stats().in_use, (AWAY + 1) * (68 << 10));
+    }
+
+    #[test]
+    fn a_failed_fill_leaves_the_block_as_it_was() {
+        let (mut block, _) = block();
+        let refused = block.fill_with(|_| Err(io::ErrorKind::WouldBlock.into()));
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(take(&mut block, 3, 5).as_slice(), &[3; 5]);
+    }
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which source a token names.
+//!
+//! Slots are used again; generations are not (for 2^28 uses of a slot). A token whose generation
+//! is not the slot's names nothing, so whatever arrives late for a source that is gone, an event,
+//! a wake, an expiry, is dropped here and hits nobody.
+
+use std::time::Instant;
+
+use netpoll_sys::Interest;
+use slab::Slab;
+
+use super::source::Source;
+use super::token::Token;
+
+/// What a poller knows of one source.
+pub(super) struct Entry {
+    /// `None` while the source runs.
+    pub(super) source: Option<Box<dyn Source>>,
+    /// What the driver watches; `None` if the descriptor is not in it.
+    pub(super) watched: Option<Interest>,
+    /// The last send was short: nothing more is sent until the descriptor is writable.
+    pub(super) blocked: bool,
+    /// When the source's `expired` is due.
+    pub(super) deadline: Option<Instant>,
+    /// When the timers look at it next: never later than the deadline.
+    pub(super) look: Option<Instant>,
+    generation: u32,
+}
+
+/// All sources of one poller.
+#[derive(Default)]
+pub(super) struct Registry {
+    entries: Slab<Entry>,
+    /// The generation that the next source of each slot gets.
+    generations: Vec<u32>,
+}
+
+impl Registry {
+    /// The token of the source that [`Registry::insert`] is called with next.
+    pub(super) fn next_token(&self) -> Token {
+        let slot = self.entries.vacant_key();
+        let generation = self.generations.get(slot).copied().unwrap_or(0);
+        Token::source(u32::try_from(slot).unwrap_or(u32::MAX), generation)
+    }
+
+    pub(super) fn insert(&mut self, source: Box<dyn Source>) -> Token {
+        let token = self.next_token();
+        if self.generations.len() <= token.slot() {
+            self.generations.resize(token.slot() + 1, 0);
+        }
+        self.entries.insert(Entry {
+            source: Some(source),
+            watched: None,
+            blocked: false,
+            deadline: None,
+            look: None,
+            generation: token.generation(),
+        });
+        token
+    }
+
+    /// The entry a token names, if what it named is still there.
+    #[inline]
+    pub(super) fn get_mut(&mut self, token: Token) -> Option<&mut Entry> {
+        self.entries
+            .get_mut(token.slot())
+            .filter(|entry| entry.generation == token.generation())
+    }
+
+    /// Takes a source out of its slot for good; [`Registry::remove`] has to follow.
+    pub(super) fn take(&mut self, token: Token) -> Option<Box<dyn Source>> {
+        self.get_mut(token)?.source.take()
+    }
+
+    /// Forgets what a token names; the slot's next source has another generation.
+    pub(super) fn remove(&mut self, token: Token) {
+        if self.get_mut(token).is_some() {
+            self.entries.remove(token.slot());
+            self.generations[token.slot()] = Token::next_generation(token.generation());
+        }
+    }
+
+    /// The tokens of all sources now.
+    pub(super) fn tokens(&self) -> Vec<Token> {
+        let token = |(slot, entry): (usize, &Entry)| {
+            Token::source(u32::try_from(slot).unwrap_or(u32::MAX), entry.generation)
+        };
+        self.entries.iter().map(token).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::poll::source::{Ask, Next, Turn};
+    use std::os::fd::BorrowedFd;
+
+    struct Idle(std::net::TcpListener);
+
+    impl Source for Idle {
+        fn fd(&self) -> BorrowedFd<'_> {
+            std::os::fd::AsFd::as_fd(&self.0)
+        }
+
+        fn born(&mut self, _turn: &mut Turn) -> Next {
+            Next::Gone
+        }
+
+        fn woken(&mut self, _turn: &mut Turn) -> Next {
+            Next::Gone
+        }
+
+        fn asked(&mut self, _ask: Ask, _turn: &mut Turn) -> Next {
+            Next::Gone
+        }
+    }
+
+    fn idle() -> Box<dyn Source> {
+        Box::new(Idle(std::net::TcpListener::bind("127.0.0.1:0").unwrap()))
+    }
+
+    #[test]
+    fn a_stale_token_finds_nothing_in_a_slot_that_is_used_again() {
+        let mut registry = Registry::default();
+        let first = registry.insert(idle());
+        assert!(registry.get_mut(first).is_some());
+        registry.remove(first);
+        let second = registry.insert(idle());
+        assert_eq!(first.slot(), second.slot());
+        assert!(
+            registry.get_mut(first).is_none(),
+            "the slot has another generation"
+        );
+        assert!(registry.get_mut(second).is_some());
+    }
+
+    #[test]
+    fn removing_with_a_stale_token_leaves_the_successor_alone() {
+        let mut registry = Registry::default();
+        let first = registry.insert(idle());
+        registry.remove(first);
+        let second = registry.insert(idle());
+        registry.remove(first);
+        assert!(registry.get_mut(second).is_some());
+    }
+
+    #[test]
+    fn the_next_token_is_the_one_that_is_given() {
+        let mut registry = Registry::default();
+        for _ in 0..3 {
+            let promised = registry.next_token();
+            assert_eq!(registry.insert(idle()), promised);
+        }
+        let tokens = registry.tokens();
+        registry.remove(tokens[1]);
+        let promised = registry.next_token();
+        assert_eq!(promised.slot(), tokens[1].slot());
+        assert_eq!(registry.insert(idle()), promised);
+    }
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A set of pollers: their threads, and which of them gets the next connection.
+//!
+//! The set owns the threads: dropping it stops them and waits for them. What is in a poller then
+//! is dropped on the poller's thread.
+
+use std::io;
+use std::thread::JoinHandle;
+
+use netpoll_buffer::Pool;
+
+use super::Poller;
+use super::bell;
+use super::mailbox::{Letter, Mailbox};
+use super::source::{Ask, Birth};
+use crate::sync::{Arc, AtomicUsize, Ordering};
+
+/// Some pollers and their threads.
+#[derive(Debug)]
+pub(crate) struct PollerSet {
+    pollers: Vec<PollerHandle>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// One poller, seen from other threads.
+#[derive(Clone, Debug)]
+pub(crate) struct PollerHandle {
+    mailbox: Arc<Mailbox>,
+    /// How many connections have their seat here.
+    seats: Arc<AtomicUsize>,
+}
+
+/// A connection's seat at its poller; free again when dropped.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    seats: Arc<AtomicUsize>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        // Relaxed: a count to choose by, nothing more.
+        self.seats.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl PollerHandle {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            mailbox: Arc::new(Mailbox::new()?),
+            seats: Arc::default(),
+        })
+    }
+
+    /// Takes a seat for one more connection.
+    pub(crate) fn sit(&self) -> Seat {
+        // Relaxed: as in Seat's drop.
+        self.seats.fetch_add(1, Ordering::Relaxed);
+        Seat {
+            seats: Arc::clone(&self.seats),
+        }
+    }
+
+    /// Makes a source on this poller.
+    pub(crate) fn register(&self, birth: Birth) {
+        self.mailbox.post(Letter::Register(birth));
+    }
+
+    /// Whether the calling thread is this poller.
+    pub(crate) fn is_here(&self) -> bool {
+        bell::mailbox_here().is_some_and(|here| Arc::ptr_eq(&here, &self.mailbox))
+    }
+}
+
+impl PollerSet {
+    /// Starts `count` pollers, at least one, that take their memory from `pool`.
+    ///
+    /// All descriptors are made here, so that a failure is reported and leaves nothing behind.
+    pub(crate) fn start(count: usize, pool: &Pool) -> io::Result<Self> {
+        let mut set = Self {
+            pollers: Vec::new(),
+            threads: Vec::new(),
+        };
+        for index in 0..count.max(1) {
+            let handle = PollerHandle::new()?;
+            let mailbox = Arc::clone(&handle.mailbox);
+            let pool = pool.clone();
+            let (ready, started) = std::sync::mpsc::channel();
+            let thread = std::thread::Builder::new()
+                .name(format!("netpoll-{index}"))
+                .spawn(move || live(mailbox, &pool, &ready))?;
+            set.threads.push(thread);
+            set.pollers.push(handle);
+            started
+                .recv()
+                .unwrap_or_else(|_| Err(io::Error::other("a poller did not start")))?;
+        }
+        Ok(set)
+    }
+
+    /// The poller with the fewest connections.
+    pub(crate) fn least_connections(&self) -> &PollerHandle {
+        // Relaxed: a guess is good enough, and any poller is right.
+        let seats = |poller: &&PollerHandle| poller.seats.load(Ordering::Relaxed);
+        self.pollers
+            .iter()
+            .min_by_key(seats)
+            .unwrap_or(&self.pollers[0])
+    }
+
+    /// Asks every source of every poller.
+    pub(crate) fn ask_everyone(&self, ask: Ask) {
+        for poller in &self.pollers {
+            poller.mailbox.post(Letter::Everyone(ask));
+        }
+    }
+}
+
+impl Drop for PollerSet {
+    fn drop(&mut self) {
+        for poller in &self.pollers {
+            poller.mailbox.post(Letter::Stop);
+        }
+        for thread in self.threads.drain(..) {
+            // A set dropped on one of its own pollers cannot wait for that one.
+            if thread.thread().id() != std::thread::current().id() {
+                // A poller that panicked has said so through the hook.
+                let _panicked = thread.join().is_err();
+            }
+        }
+    }
+}
+
+/// The life of a poller's thread.
+fn live(mailbox: Arc<Mailbox>, pool: &Pool, ready: &std::sync::mpsc::Sender<io::Result<()>>) {
+    pool.enter();
+    bell::settle_here(Arc::clone(&mailbox));
+    match Poller::new(mailbox, pool) {
+        Ok(mut poller) => {
+            // Whoever started us waits for this word, or has given up.
+            let _heard = ready.send(Ok(())).is_ok();
+            let ended = poller.run();
+            debug_assert!(ended.is_ok(), "a poller's wait failed: {ended:?}");
+        }
+        Err(error) => {
+            let _heard = ready.send(Err(error)).is_ok();
+        }
+    }
+}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a poller drives: the seam between the kernel's side and a connection's.
+//!
+//! A [`Source`] is told what has happened and answers what it wants next. The contract has the
+//! shape of completions, so that a backend of readiness, one of completions and a simulated kernel
+//! fit alike: a source gives *room* and is told what *landed* in it; it gives an *outgoing* chain
+//! and gets the same back, so much of it sent. All memory moves by value; nothing here is borrowed
+//! over a system call.
+//!
+//! A source is *out of its slot while it runs*: whatever it wants of its poller it leaves in the
+//! [`Turn`], and whatever it wants of other sources goes through their bells.
+
+use std::any::{Any, TypeId};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::rc::Rc;
+use std::time::Instant;
+
+use netpoll_buffer::{LinkBuffer, Segment, Tail};
+use netpoll_sys::{Interest, Readiness};
+
+use super::bell::Bell;
+
+/// Committed bytes on their way to the kernel.
+pub(crate) type Outgoing = LinkBuffer;
+
+/// Makes a source on the thread of the poller that will drive it.
+pub(crate) type Birth = Box<dyn FnOnce(Place) -> Box<dyn Source> + Send>;
+
+/// Where the next bytes of a source should land.
+pub(crate) enum Room {
+    /// In the poller's shared read block.
+    Shared,
+    /// Behind this tail, which comes back with what landed.
+    Own(Tail),
+    /// Nowhere: the source takes no bytes now, or takes readiness instead.
+    Closed,
+}
+
+/// Bytes that have landed.
+pub(crate) enum Landed {
+    /// A window of the shared read block.
+    Shared(Segment),
+    /// So many bytes at the end of what the tail has filled.
+    Own(Tail, usize),
+}
+
+/// How the input of a source ended.
+pub(crate) enum End {
+    /// The peer's FIN.
+    Fin,
+    /// An error of the kernel's.
+    Broken(io::Error),
+}
+
+/// What is asked of every source of a poller at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// Finish what is there and take nothing more.
+    Drain,
+    /// End now.
+    Force,
+}
+
+/// What a source wants after it was told something. It is computed from all of the source's
+/// state, so the latest one stands.
+pub(crate) enum Next {
+    /// Nothing until this becomes possible. The poller itself adds the interest in writing while
+    /// an outgoing chain is blocked.
+    Wait(Interest),
+    /// As `Wait`, but call `woken` again in this poller's next turn, behind the others.
+    Again(Interest),
+    /// No events at all any more, not even hang-ups; the source stays for other reasons.
+    Unwatched,
+    /// Put this source in my place, with my token and my descriptor.
+    Become(Box<dyn Source>),
+    /// It is over: remove and drop me.
+    Gone,
+}
+
+/// One thing a poller drives. All calls are on the poller's thread, one at a time.
+pub(crate) trait Source {
+    /// What the events are of. The same descriptor for the life of a token.
+    fn fd(&self) -> BorrowedFd<'_>;
+
+    /// The first call, before any event.
+    fn born(&mut self, turn: &mut Turn) -> Next;
+
+    /// Where the next bytes should land.
+    fn room(&mut self) -> Room {
+        Room::Closed
+    }
+
+    /// Bytes have landed.
+    fn landed(&mut self, _landed: Landed, turn: &mut Turn) -> Next {
+        self.woken(turn)
+    }
+
+    /// No more bytes will land.
+    fn ended(&mut self, _end: End, turn: &mut Turn) -> Next {
+        self.woken(turn)
+    }
+
+    /// A chain to send, if there is one. Asked again after each [`Source::sent`] that left nothing.
+    fn outgoing(&mut self) -> Option<Outgoing> {
+        None
+    }
+
+    /// What came of sending: so many bytes left, and these stay; or an error, and these never
+    /// will leave.
+    fn sent(&mut self, _rest: Outgoing, _result: io::Result<usize>, turn: &mut Turn) -> Next {
+        self.woken(turn)
+    }
+
+    /// The descriptor is ready, for a source whose room is [`Room::Closed`].
+    fn ready(&mut self, _readiness: Readiness, turn: &mut Turn) -> Next {
+        self.woken(turn)
+    }
+
+    /// The bell rang, or [`Next::Again`] was the answer.
+    fn woken(&mut self, turn: &mut Turn) -> Next;
+
+    /// The deadline left in the turn has passed.
+    fn expired(&mut self, turn: &mut Turn) -> Next {
+        self.woken(turn)
+    }
+
+    /// Every source of the poller is asked this.
+    fn asked(&mut self, ask: Ask, turn: &mut Turn) -> Next;
+}
+
+/// What a new source is given: its bell, and what sources of its poller share.
+pub(crate) struct Place {
+    pub(crate) bell: Bell,
+    pub(crate) shared: Rc<Shared>,
+}
+
+/// Things of one poller that sources of one type share, by type.
+#[derive(Default)]
+pub(crate) struct Shared {
+    things: RefCell<HashMap<TypeId, Rc<dyn Any>>>,
+}
+
+impl Shared {
+    /// The one `T` of this poller, made when first asked for.
+    pub(crate) fn get<T: Default + 'static>(&self) -> Rc<T> {
+        let mut things = self.things.borrow_mut();
+        let thing = things
+            .entry(TypeId::of::<T>())
+            .or_insert_with(|| Rc::<T>::default());
+        // The map is keyed by type, so the entry is a T; the alternative is never taken.
+        Rc::clone(thing).downcast().unwrap_or_default()
+    }
+}
+
+/// What sources leave for their poller to do, and the time.
+#[derive(Default)]
+pub(crate) struct Turn {
+    now: Option<Instant>,
+    /// Sources to register.
+    pub(super) births: Vec<Birth>,
+    /// The running source's new deadline: `Some(None)` is none.
+    pub(super) deadline: Option<Option<Instant>>,
+}
+
+impl Turn {
+    /// The time, read at most once between two waits.
+    pub(crate) fn now(&mut self) -> Instant {
+        *self.now.get_or_insert_with(Instant::now)
+    }
+
+    /// Forgets the time: the poller has waited.
+    pub(super) fn begin(&mut self) {
+        self.now = None;
+    }
+
+    /// Registers a source with this poller once the running one has returned.
+    pub(crate) fn register(&mut self, birth: Birth) {
+        self.births.push(birth);
+    }
+
+    /// Calls the running source's `expired` at `deadline`, or no more. Replaces the one before.
+    pub(crate) fn expire_at(&mut self, deadline: Option<Instant>) {
+        self.deadline = Some(deadline);
+    }
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a user of netpoll sees, over real sockets. Nothing here sleeps to synchronise; whatever
+//! waits, waits with a limit.
+
+#[path = "support/support.rs"]
+mod support;
+
+#[path = "behaviour/arriving.rs"]
+mod arriving;
+#[path = "behaviour/calls.rs"]
+mod calls;
+#[path = "behaviour/closing.rs"]
+mod closing;
+#[path = "behaviour/crowd.rs"]
+mod crowd;
+#[path = "behaviour/cut.rs"]
+mod cut;
+#[path = "behaviour/dial.rs"]
+mod dial;
+#[path = "behaviour/fairness.rs"]
+mod fairness;
+#[path = "behaviour/half_close.rs"]
+mod half_close;
+#[path = "behaviour/handlers.rs"]
+mod handlers;
+#[path = "behaviour/limits.rs"]
+mod limits;
+#[path = "behaviour/owned.rs"]
+mod owned;
+#[path = "behaviour/reading.rs"]
+mod reading;
+#[path = "behaviour/requests.rs"]
+mod requests;
+#[path = "behaviour/shutdown.rs"]
+mod shutdown;
+#[path = "behaviour/vanish.rs"]
+mod vanish;
+#[path = "behaviour/writing.rs"]
+mod writing;

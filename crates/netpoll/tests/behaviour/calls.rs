@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! When handlers are called, how often, and who goes on meanwhile.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+
+use netpoll::{CloseReason, Connection, EventLoop};
+
+use crate::support::{Gate, Server, bytes, eventually, frame, rpc};
+
+/// Lets others go first.
+async fn step_back() {
+    let mut stepped = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut stepped, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+#[test]
+fn wakes_from_another_thread_are_none_lost() {
+    let tickets = Arc::new(AtomicUsize::new(0));
+    let waker = Arc::new(Mutex::new(None));
+    let (taken, place) = (Arc::clone(&tickets), Arc::clone(&waker));
+    let handler = async move |conn: &mut Connection| {
+        conn.reader().skip(1).await?;
+        for ticket in 1..=2000 {
+            poll_fn(|context| {
+                *place.lock().unwrap() = Some(context.waker().clone());
+                match taken.load(Ordering::SeqCst) {
+                    given if given >= ticket => Poll::Ready(()),
+                    _ => Poll::Pending,
+                }
+            })
+            .await;
+        }
+        conn.writer().put_u8(1);
+        Ok(())
+    };
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    let mut peer = server.connect();
+    peer.send(b"?");
+    for _ in 0..2000 {
+        tickets.fetch_add(1, Ordering::SeqCst);
+        let waker = waker.lock().unwrap().take();
+        waker.into_iter().for_each(std::task::Waker::wake);
+    }
+    assert_eq!(peer.receive(1), [1]);
+}
+
+#[test]
+fn what_a_handler_has_put_is_sent_while_it_waits() {
+    let gate = Gate::default();
+    let at = gate.clone();
+    let handler = async move |conn: &mut Connection| {
+        conn.reader().skip(1).await?;
+        conn.writer().put_str("before");
+        at.pass().await;
+        conn.writer().put_str("after");
+        Ok(())
+    };
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    let mut peer = server.connect();
+    peer.send(b"?");
+    assert_eq!(peer.receive(6), b"before");
+    gate.open();
+    assert_eq!(peer.receive(5), b"after");
+}
+
+#[test]
+fn a_handler_may_hold_what_is_not_send_over_a_wait() {
+    let handler = async |conn: &mut Connection| {
+        let count = Rc::new(Cell::new(0));
+        for _ in 0..3 {
+            count.set(count.get() + conn.reader().read_u8().await?);
+            step_back().await;
+        }
+        conn.writer().put_u8(count.get());
+        Ok(())
+    };
+    let server = Server::start(EventLoop::builder().pollers(2).on_request(handler));
+    let mut peer = server.connect();
+    for byte in [1, 2, 3] {
+        peer.send(&[byte]);
+    }
+    assert_eq!(peer.receive(1), [6]);
+}
+
+#[test]
+fn two_calls_of_one_connection_never_overlap() {
+    let inside = AtomicUsize::new(0);
+    let handler = async move |conn: &mut Connection| {
+        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+        step_back().await;
+        let called = rpc(conn).await;
+        step_back().await;
+        inside.fetch_sub(1, Ordering::SeqCst);
+        called
+    };
+    let server = Server::start(EventLoop::builder().pollers(2).on_request(handler));
+    let mut peer = server.connect();
+    for _ in 0..20 {
+        let requests: Vec<u8> = (0..50).flat_map(|n| frame(&bytes(n, 1))).collect();
+        let sending = peer.send_aside(requests.clone());
+        assert!(peer.receive(requests.len()) == requests);
+        sending.join().unwrap().unwrap();
+    }
+}
+
+#[test]
+fn a_handler_that_consumed_nothing_is_called_when_more_comes_and_once_at_the_fin() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&calls);
+    let handler = async move |conn: &mut Connection| {
+        if conn.reader().peek(1).await?[0] != b's' {
+            return rpc(conn).await;
+        }
+        count.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    };
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    let (mut stalled, mut other) = (server.connect(), server.connect());
+    for sent in 1..=3 {
+        stalled.send(b"s");
+        eventually("the call", || calls.load(Ordering::SeqCst) == sent);
+        (0..20).for_each(|_| other.call(b"turns go by"));
+        assert_eq!(calls.load(Ordering::SeqCst), sent, "called for nothing");
+    }
+    stalled.finish();
+    assert_eq!(stalled.receive_all().unwrap(), b"");
+    assert!(matches!(server.ending(), CloseReason::PeerFin));
+    assert_eq!(calls.load(Ordering::SeqCst), 4, "once more at the FIN");
+}
+
+#[test]
+fn a_handler_that_leaves_part_of_the_input_is_called_again_for_it() {
+    let handler = async |conn: &mut Connection| {
+        let (mut reader, mut writer) = conn.split();
+        writer.put_u8(reader.read_u8().await? + 1);
+        Ok(())
+    };
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    let mut peer = server.connect();
+    let sent: Vec<u8> = (0..5000_u32).map(|n| (n % 200) as u8).collect();
+    peer.send(&sent);
+    let answers: Vec<u8> = sent.iter().map(|byte| byte + 1).collect();
+    assert!(peer.receive(5000) == answers);
+}
+
+#[test]
+fn the_server_may_speak_first() {
+    let handler = async |mut conn: Connection| {
+        conn.writer().put_str("hello\n");
+        let answer = conn.reader().until(b'\n', 100).await?.to_vec();
+        conn.writer().put_slice(&answer);
+        Ok(())
+    };
+    let server = Server::start(EventLoop::builder().pollers(1).on_connection(handler));
+    let mut peer = server.connect();
+    assert_eq!(peer.receive(6), b"hello\n");
+    peer.send(b"you too\n");
+    assert_eq!(peer.receive_all().unwrap(), b"you too\n");
+}
+
+#[test]
+fn an_echo_by_chunks_gives_back_every_byte() {
+    let handler = async |mut conn: Connection| {
+        while let Some(chunk) = conn.reader().chunk().await? {
+            conn.writer().append(chunk);
+        }
+        Ok(())
+    };
+    let server = Server::start(EventLoop::builder().pollers(1).on_connection(handler));
+    let mut peer = server.connect();
+    for size in [1, 2, 1000, 100_000, 1 << 20] {
+        let sent = bytes(size, 11);
+        let sending = peer.send_aside(sent.clone());
+        assert!(peer.receive(size) == sent);
+        sending.join().unwrap().unwrap();
+    }
+    peer.finish();
+    assert_eq!(peer.receive_all().unwrap(), b"");
+    assert!(matches!(server.ending(), CloseReason::PeerFin));
+}

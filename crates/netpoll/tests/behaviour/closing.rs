@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Ends that this side asks for.
+
+use std::collections::HashMap;
+use std::io::ErrorKind;
+
+use netpoll::{CloseReason, Connection, EventLoop};
+
+use crate::support::{LIMIT, Server, block_on, bytes, pair, rpc};
+
+#[test]
+fn close_in_a_handler_sends_what_was_put_and_then_a_fin() {
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(
+        async |conn: &mut Connection| {
+            let (mut reader, mut writer) = conn.split();
+            reader.skip(1).await?;
+            writer.put_slice(&bytes(300_000, 4));
+            conn.close();
+            Ok(())
+        },
+    ));
+    let mut peer = server.connect();
+    peer.send(b"?");
+    assert!(peer.receive_all().unwrap() == bytes(300_000, 4));
+    peer.finish();
+    assert!(matches!(server.ending(), CloseReason::Local));
+}
+
+#[test]
+fn a_slow_peer_gets_all_of_the_last_answer() {
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(
+        async |conn: &mut Connection| {
+            let (mut reader, mut writer) = conn.split();
+            reader.skip(1).await?;
+            writer.put_slice(&bytes(7 << 20, 4));
+            conn.close();
+            Ok(())
+        },
+    ));
+    let (mut slow, mut other) = (server.connect(), server.connect());
+    slow.send(b"?");
+    // The kernel cannot hold it all, so the server has to go on sending while it is closing.
+    let first = slow.receive(100_000);
+    other.send(b"?");
+    assert!(other.receive_all().unwrap() == bytes(7 << 20, 4));
+    let rest = slow.receive_all().unwrap();
+    assert!([first, rest].concat() == bytes(7 << 20, 4));
+}
+
+#[test]
+fn close_with_unread_input_does_not_destroy_the_answer() {
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(
+        async |conn: &mut Connection| {
+            let (mut reader, mut writer) = conn.split();
+            reader.skip(4).await?;
+            writer.put_slice(&bytes(200_000, 8));
+            conn.close();
+            Ok(())
+        },
+    ));
+    for _ in 0..5 {
+        let mut peer = server.connect();
+        let sending = peer.send_aside(bytes(6 << 20, 1));
+        assert!(sending.join().unwrap().is_ok(), "the server reads it all");
+        assert!(peer.receive_all().unwrap() == bytes(200_000, 8));
+        drop(peer);
+        assert!(matches!(server.ending(), CloseReason::Local));
+    }
+}
+
+#[test]
+fn dropping_an_owned_connection_closes_it() {
+    let server = Server::start(EventLoop::builder().pollers(1).on_connection(
+        async |mut conn: Connection| {
+            conn.writer().put_str("bye");
+            drop(conn);
+            std::future::pending::<()>().await;
+            Ok(())
+        },
+    ));
+    let mut peer = server.connect();
+    assert_eq!(peer.receive_all().unwrap(), b"bye");
+}
+
+#[test]
+fn returning_from_a_handler_of_a_whole_life_closes_the_connection() {
+    let server = Server::start(EventLoop::builder().pollers(1).on_connection(
+        async |mut conn: Connection| {
+            conn.writer().put_str("bye");
+            Ok(())
+        },
+    ));
+    let mut peer = server.connect();
+    assert_eq!(peer.receive_all().unwrap(), b"bye");
+    peer.finish();
+    assert!(matches!(server.ending(), CloseReason::Local));
+}
+
+#[test]
+fn abort_gives_the_peer_a_reset() {
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(
+        async |conn: &mut Connection| {
+            conn.writer().put_str("never mind");
+            conn.abort();
+            Ok(())
+        },
+    ));
+    let mut peer = server.connect();
+    peer.send(b"?");
+    let error = peer.receive_all().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert!(matches!(server.ending(), CloseReason::Local));
+}
+
+#[test]
+fn a_connection_held_elsewhere_is_aborted_after_a_close_that_hangs() {
+    let (mut conn, mut peer) = pair();
+    conn.writer().put_slice(&bytes(7 << 20, 1));
+    conn.close();
+    peer.receive(100);
+    conn.abort();
+    drop(conn);
+    let error = peer.receive_all().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn close_and_abort_any_number_of_times_are_one_end() {
+    let handler = async |conn: &mut Connection| {
+        conn.reader().skip(1).await?;
+        (0..3).for_each(|_| conn.close());
+        (0..3).for_each(|_| conn.abort());
+        (0..3).for_each(|_| conn.close());
+        Ok(())
+    };
+    let mut server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    let mut peer = server.connect();
+    peer.send(b"?");
+    let error = peer.receive_all().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert!(matches!(server.ending(), CloseReason::Local));
+    let endings = server.take_endings();
+    server.shut_down(LIMIT);
+    assert_eq!(endings.iter().count(), 0);
+}
+
+#[test]
+fn close_and_abort_from_another_thread_are_heard() {
+    let ends: [fn(&Connection); 2] = [Connection::close, Connection::abort];
+    for (end, resets) in ends.into_iter().zip([false, true]) {
+        let (mut conn, mut peer) = pair();
+        end(&conn);
+        let error = block_on(conn.reader().wait(1)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
+        drop(conn);
+        assert_eq!(peer.receive_all().is_err(), resets);
+    }
+}
+
+#[test]
+fn each_of_many_connections_is_told_of_exactly_once() {
+    let mut server = Server::start(EventLoop::builder().pollers(2).on_request(rpc));
+    let mut expected = HashMap::new();
+    for round in 0..200 {
+        let mut peer = server.connect();
+        *expected.entry(peer.addr()).or_insert(0) += 1;
+        match round % 4 {
+            0 => drop(peer),
+            1 => peer.reset(),
+            2 => {
+                peer.call(b"one");
+                peer.finish();
+                assert_eq!(peer.receive_all().unwrap(), b"");
+            }
+            _ => {
+                peer.send(&[0xff; 8]);
+                assert_eq!(peer.receive_all().unwrap(), b"");
+            }
+        }
+    }
+    let endings = server.take_endings();
+    assert_eq!(server.shut_down(LIMIT), 0);
+    let mut told = HashMap::new();
+    for (peer, _) in endings.iter() {
+        *told.entry(peer).or_insert(0) += 1;
+    }
+    assert_eq!(told, expected);
+}

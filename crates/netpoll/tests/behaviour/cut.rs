@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A shutdown whose time is up.
+
+use std::time::Duration;
+
+use netpoll::{CloseReason, Connection, EventLoop};
+
+use crate::support::{Gate, Server, eventually, rpc};
+
+#[test]
+fn a_handler_that_never_returns_is_cut_at_the_deadline_and_counted() {
+    let handler = async |conn: &mut Connection| {
+        if rpc(conn).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+        Ok(())
+    };
+    let mut server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    let (mut idle, mut stuck, mut stuck_too) =
+        (server.connect(), server.connect(), server.connect());
+    stuck.call(b"one");
+    stuck_too.call(b"one");
+    let shutdown = server.handle.shutdown(Duration::from_millis(50));
+    assert_eq!(idle.receive_all().unwrap(), b"");
+    assert_eq!(shutdown.wait(), 2);
+    for mut peer in [stuck, stuck_too] {
+        assert!(matches!(peer.receive_all().as_deref(), Ok([]) | Err(_)));
+    }
+    let endings = server.take_endings();
+    drop(server);
+    let shut = |(_, reason): &(_, CloseReason)| matches!(reason, CloseReason::Shutdown);
+    assert_eq!(endings.iter().filter(shut).count(), 3);
+}
+
+#[test]
+fn a_peer_that_was_cut_learns_of_it_whoever_still_holds_a_waker() {
+    let gate = Gate::default();
+    let at = gate.clone();
+    let handler = async move |conn: &mut Connection| {
+        conn.reader().skip(1).await?;
+        at.pass().await;
+        Ok(())
+    };
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    let mut peer = server.connect();
+    peer.send(b"?");
+    eventually("the wait", || gate.is_waited_at());
+    assert_eq!(server.shut_down(Duration::from_millis(1)), 1);
+    assert_eq!(peer.receive_all().unwrap(), b"");
+    assert!(gate.is_waited_at(), "the waker is still there");
+}
+
+#[test]
+fn the_first_shutdown_sets_the_deadline_and_all_of_them_tell_the_same() {
+    let gate = Gate::default();
+    let at = gate.clone();
+    let handler = async move |conn: &mut Connection| {
+        conn.reader().skip(1).await?;
+        at.pass().await;
+        Ok(())
+    };
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    let mut peer = server.connect();
+    peer.send(b"?");
+    eventually("the wait", || gate.is_waited_at());
+    let shutdowns = [
+        server.handle.shutdown(Duration::from_millis(50)),
+        server.handle.shutdown(Duration::from_secs(3600)),
+        server.handle.clone().shutdown(Duration::MAX),
+    ];
+    for shutdown in shutdowns {
+        assert_eq!(shutdown.wait(), 1);
+    }
+    assert_eq!(server.handle.shutdown(Duration::ZERO).wait(), 1);
+}

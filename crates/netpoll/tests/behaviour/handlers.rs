@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Handlers that fail, panic, and meddle.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use netpoll::{BoxError, CloseReason, Connection, Dialer, EventLoop};
+
+use crate::support::{Gate, LIMIT, RESET, Server, block_on, errno_of, eventually, frame, rpc};
+
+/// What the word says: fail, panic, or answer.
+async fn obey(conn: &mut Connection) -> Result<(), BoxError> {
+    struct PanicsOnDrop;
+    impl Drop for PanicsOnDrop {
+        fn drop(&mut self) {
+            panic!("as told");
+        }
+    }
+    let (mut reader, mut writer) = conn.split();
+    match reader.read_string(5).await?.as_str() {
+        "fail!" => Err("as told".into()),
+        "panic" => panic!("as told"),
+        "drop!" => {
+            let _last = PanicsOnDrop;
+            Ok(())
+        }
+        word => {
+            writer.put_str(word);
+            Ok(())
+        }
+    }
+}
+
+fn obedient() -> Server {
+    Server::start(EventLoop::builder().pollers(1).on_request(obey))
+}
+
+/// Tells one of two peers to do `word`, and checks that the other does not notice.
+fn told(word: &[u8]) -> CloseReason {
+    let server = obedient();
+    let (mut steady, mut peer) = (server.connect(), server.connect());
+    for peer in [&mut steady, &mut peer] {
+        peer.send(b"hello");
+        assert_eq!(peer.receive(5), b"hello");
+    }
+    peer.send(word);
+    let received = peer.receive_all().expect("a FIN");
+    assert_eq!(received, b"");
+    drop(peer);
+    let reason = server.ending();
+    for peer in [&mut steady, &mut server.connect()] {
+        peer.send(b"still");
+        assert_eq!(peer.receive(5), b"still");
+    }
+    reason
+}
+
+#[test]
+fn an_error_of_the_handler_closes_its_connection_and_is_the_reason() {
+    let reason = told(b"fail!");
+    assert!(matches!(reason, CloseReason::Handler(error) if error.to_string() == "as told"));
+}
+
+#[test]
+fn a_panic_of_the_handler_closes_its_connection_and_is_the_reason() {
+    assert!(matches!(told(b"panic"), CloseReason::HandlerPanic));
+}
+
+#[test]
+fn a_panic_in_a_drop_at_the_end_of_a_call_is_the_handlers() {
+    assert!(matches!(told(b"drop!"), CloseReason::HandlerPanic));
+}
+
+#[test]
+fn answers_that_were_put_before_a_failure_are_sent() {
+    for (word, panics) in [(b"fail!", false), (b"panic", true)] {
+        let server = obedient();
+        let mut peer = server.connect();
+        peer.send(b"oneoneTWOTWO345");
+        peer.send(word);
+        peer.send(b"never");
+        assert_eq!(peer.receive_all().unwrap(), b"oneoneTWOTWO345");
+        drop(peer);
+        assert_eq!(matches!(server.ending(), CloseReason::HandlerPanic), panics);
+    }
+}
+
+#[test]
+fn a_future_that_panics_when_it_is_dropped_takes_nobody_along() {
+    struct Dropped(Arc<AtomicUsize>);
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            panic!("dropped");
+        }
+    }
+    let drops = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&drops);
+    let handler = async move |conn: &mut Connection| {
+        let _dropped = Dropped(Arc::clone(&counter));
+        conn.reader().skip(1).await?;
+        conn.writer().put_u8(1);
+        std::future::pending::<()>().await;
+        Ok(())
+    };
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    let mut peers: Vec<_> = (0..5).map(|_| server.connect()).collect();
+    for peer in &mut peers {
+        peer.send(b"?");
+        peer.receive(1);
+    }
+    assert_eq!(server.shut_down(std::time::Duration::from_millis(1)), 5);
+    assert_eq!(drops.load(Ordering::SeqCst), 5);
+}
+
+#[test]
+fn a_panic_of_the_observer_takes_nobody_along() {
+    let server = Server::start_unobserved(
+        EventLoop::builder()
+            .pollers(1)
+            .on_request(rpc)
+            .on_disconnect(|_, _| panic!("told")),
+    );
+    let mut steady = server.connect();
+    for _ in 0..5 {
+        let mut peer = server.connect();
+        peer.call(b"one");
+        drop(peer);
+        steady.call(b"still here");
+    }
+    eventually("the end of all others", || server.handle.connections() == 1);
+    steady.call(b"still here");
+}
+
+/// A handler that swaps its connection with one it has dialed to `upstream`.
+fn swapper(upstream: &Server) -> Server {
+    let addr = upstream.addr.into();
+    let handler = async move |conn: &mut Connection| {
+        let command = conn.reader().read_u8().await?;
+        if command == b's' {
+            let mut other = Dialer::new().dial(addr).await?;
+            std::mem::swap(conn, &mut other);
+        } else {
+            conn.writer().put_u8(command);
+        }
+        Ok(())
+    };
+    Server::start(EventLoop::builder().pollers(1).on_request(handler))
+}
+
+#[test]
+fn connections_that_were_swapped_are_both_closed_and_no_other() {
+    let upstream = Server::rpc();
+    let server = swapper(&upstream);
+    let (mut steady, mut peer) = (server.connect(), server.connect());
+    let mut beyond = upstream.connect();
+    peer.send(b"s");
+    assert_eq!(peer.receive_all().unwrap(), b"");
+    assert!(matches!(upstream.ending(), CloseReason::PeerFin));
+    peer.finish();
+    assert!(matches!(server.ending(), CloseReason::Local));
+    steady.send(b"x");
+    assert_eq!(steady.receive(1), b"x");
+    beyond.call(b"still here");
+}
+
+#[test]
+fn a_connection_that_was_swapped_with_one_held_elsewhere_is_closed_all_the_same() {
+    let upstream = Server::rpc();
+    let held = block_on(Dialer::new().dial(upstream.addr.into())).unwrap();
+    let held = Arc::new(Mutex::new(held));
+    let other = Arc::clone(&held);
+    let handler = async move |conn: &mut Connection| {
+        conn.reader().skip(1).await?;
+        std::mem::swap(conn, &mut other.lock().unwrap());
+        Ok(())
+    };
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    let mut peer = server.connect();
+    peer.send(b"s");
+    assert_eq!(peer.receive_all().unwrap(), b"");
+    assert!(matches!(upstream.ending(), CloseReason::PeerFin));
+    drop(peer);
+    assert!(matches!(server.ending(), CloseReason::Local));
+}
+
+#[test]
+fn an_error_passed_on_from_another_connection_is_the_handlers() {
+    let gate = Gate::default();
+    let at = gate.clone();
+    let upstream = Server::start(EventLoop::builder().pollers(1).on_connection(
+        async move |conn: Connection| {
+            at.pass().await;
+            conn.abort();
+            Ok(())
+        },
+    ));
+    let addr = upstream.addr.into();
+    let handler = async move |conn: &mut Connection| {
+        conn.reader().skip(1).await?;
+        let mut other = Dialer::new().dial(addr).await?;
+        Ok(other.reader().skip(1).await?)
+    };
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    let mut peer = server.connect();
+    peer.send(b"?");
+    eventually("the dial", || gate.is_waited_at());
+    gate.open();
+    assert_eq!(peer.receive_all().unwrap(), b"");
+    drop(peer);
+    let reason = server.ending();
+    assert!(errno_of(&reason).is_none(), "{reason}");
+    assert!(matches!(reason, CloseReason::Handler(_)), "{reason}");
+    assert_ne!(errno_of(&upstream.ending()), Some(RESET));
+}
+
+#[test]
+fn a_handler_writes_to_another_connection_of_its_poller_without_a_flush() {
+    let parked: Arc<Mutex<Option<Connection>>> = Arc::default();
+    let place = Arc::clone(&parked);
+    let handler = async move |mut conn: Connection| {
+        let first = conn.reader().read_u8().await?;
+        if first == b'p' {
+            *place.lock().unwrap() = Some(conn);
+            return Ok(());
+        }
+        while let Some(chunk) = conn.reader().chunk().await? {
+            let mut place = place.lock().unwrap();
+            place.as_mut().expect("a parked one").writer().append(chunk);
+        }
+        place.lock().unwrap().take();
+        Ok(())
+    };
+    let server = Server::start(EventLoop::builder().pollers(1).on_connection(handler));
+    let (mut listener, mut speaker) = (server.connect(), server.connect());
+    listener.send(b"p");
+    eventually("the parking", || parked.lock().unwrap().is_some());
+    speaker.send(b"s");
+    for word in [&b"over"[..], b"there", &frame(&[7; 100_000])] {
+        speaker.send(word);
+        assert!(listener.receive(word.len()) == word);
+    }
+    speaker.finish();
+    assert_eq!(listener.receive_all().unwrap(), b"");
+    drop(listener);
+    for _ in 0..2 {
+        server.endings.recv_timeout(LIMIT).unwrap();
+    }
+}

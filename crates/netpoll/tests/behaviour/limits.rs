@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Bounds: what a peer, or a handler, can make a server hold.
+
+use std::io::{ErrorKind, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use netpoll::{
+    Builder, CloseReason, ConnOptions, Connection, EventLoop, InvalidConfig, Limit, Listener,
+};
+
+use crate::support::{
+    Gate, Peer, Server, alone, bytes, data_segment, eventually, frame, rpc, tight_listener,
+};
+
+fn options(change: impl FnOnce(&mut ConnOptions)) -> ConnOptions {
+    let mut options = ConnOptions::default();
+    change(&mut options);
+    options
+}
+
+#[test]
+fn a_length_above_the_limit_ends_the_connection_after_the_answers_before_it() {
+    let server = Server::start(
+        EventLoop::builder()
+            .pollers(1)
+            .max_frame(1000)
+            .on_request(rpc),
+    );
+    let mut peer = server.connect();
+    let good = frame(&bytes(1000, 1));
+    peer.send(&[&good[..], &good, &1001_u32.to_be_bytes()].concat());
+    assert!(peer.receive_all().unwrap() == [&good[..], &good].concat());
+    peer.finish();
+    assert!(matches!(server.ending(), CloseReason::Limit(Limit::Frame)));
+}
+
+#[test]
+fn lengths_that_never_come_cost_little() {
+    alone("limits::lengths_that_never_come_cost_little", || {
+        let server = Server::rpc();
+        let mut peers: Vec<Peer> = (0..200).map(|_| server.connect()).collect();
+        let before = data_segment();
+        for peer in &mut peers {
+            peer.send(&(4_u32 << 20).to_be_bytes());
+        }
+        // With one byte behind it, the poller has seen the handler ask for four mebibytes.
+        for peer in &mut peers {
+            peer.send(&[1]);
+        }
+        server.connect().call(b"all have been read");
+        let grown = data_segment().saturating_sub(before);
+        assert!(grown < 64 << 20, "{grown} bytes for 200 lengths");
+    });
+}
+
+#[test]
+fn a_call_that_puts_more_than_may_be_unsent_ends_the_connection() {
+    let handler = async |conn: &mut Connection| {
+        let (mut reader, mut writer) = conn.split();
+        match reader.read_u8().await? {
+            b'm' => (0..100).for_each(|part| writer.put_slice(&bytes(10_000, part))),
+            byte => writer.put_u8(byte),
+        }
+        Ok(())
+    };
+    let bounds = options(|options| options.max_output = Some(500_000));
+    let builder = EventLoop::builder().pollers(1).options(bounds);
+    let server = Server::start(builder.on_request(handler));
+    let (mut peer, mut steady) = (server.connect(), server.connect());
+    peer.send(b"?");
+    assert_eq!(peer.receive(1), b"?");
+    peer.send(b"m");
+    let received = peer.receive_all().unwrap();
+    let whole: Vec<u8> = (0..100).flat_map(|part| bytes(10_000, part)).collect();
+    assert!(whole.starts_with(&received), "what left has no hole in it");
+    drop(peer);
+    assert!(matches!(server.ending(), CloseReason::Limit(Limit::Output)));
+    steady.send(b"?");
+    assert_eq!(steady.receive(1), b"?");
+}
+
+#[test]
+fn no_handler_is_called_while_its_peer_does_not_read() {
+    const ANSWER: usize = 16 << 10;
+    const REQUESTS: usize = 400;
+    let calls = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&calls);
+    let handler = async move |conn: &mut Connection| {
+        let (mut reader, mut writer) = conn.split();
+        match reader.read_u8().await? {
+            b'?' => writer.put_u8(b'!'),
+            seed => {
+                count.fetch_add(1, Ordering::SeqCst);
+                writer.put_slice(&bytes(ANSWER, seed));
+            }
+        }
+        Ok(())
+    };
+    let server = Server::start_on(
+        tight_listener(),
+        EventLoop::builder().pollers(1).on_request(handler),
+    );
+    let (mut lazy, mut other) = (server.connect(), server.connect());
+    lazy.send(&[7; REQUESTS]);
+    eventually("the first call", || calls.load(Ordering::SeqCst) > 0);
+    let mut last = 0;
+    // Once many turns have brought no further call, the server waits for its peer.
+    eventually("the wait", || {
+        for _ in 0..50 {
+            other.send(b"?");
+            other.receive(1);
+        }
+        std::mem::replace(&mut last, calls.load(Ordering::SeqCst)) == last
+    });
+    let called = calls.load(Ordering::SeqCst);
+    assert!(called < REQUESTS / 2, "{called} calls were made");
+    let answers = lazy.receive(REQUESTS * ANSWER);
+    assert!(answers == bytes(ANSWER, 7).repeat(REQUESTS));
+    assert_eq!(calls.load(Ordering::SeqCst), REQUESTS);
+}
+
+#[test]
+fn a_slow_reader_gets_every_byte_in_order() {
+    let builder = EventLoop::builder().pollers(1).on_request(rpc);
+    let server = Server::start_on(tight_listener(), builder);
+    let mut peer = server.connect();
+    let requests: Vec<u8> = (0..300)
+        .flat_map(|n| frame(&bytes(n * 37, n as u8)))
+        .collect();
+    let sending = peer.send_aside(requests.clone());
+    let mut received = Vec::new();
+    while received.len() < requests.len() {
+        let few = (requests.len() - received.len()).min(1009);
+        received.extend(peer.receive(few));
+    }
+    assert!(received == requests);
+    sending.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_peer_that_pipelines_without_end_is_read_no_faster_than_it_is_served() {
+    let most = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&most);
+    let handler = async move |conn: &mut Connection| {
+        let waiting = conn.reader().available();
+        seen.fetch_max(waiting, Ordering::SeqCst);
+        rpc(conn).await
+    };
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    let mut peer = server.connect();
+    let requests = frame(b"tiny").repeat(500_000);
+    let sending = peer.send_aside(requests.clone());
+    assert!(peer.receive(requests.len()) == requests);
+    sending.join().unwrap().unwrap();
+    let most = most.load(Ordering::SeqCst);
+    assert!(most <= 512 << 10, "{most} bytes of requests were held");
+}
+
+#[test]
+fn a_handler_that_waits_for_something_else_is_not_fed_without_end() {
+    let gate = Gate::default();
+    let at = gate.clone();
+    let handler = async move |conn: &mut Connection| {
+        conn.reader().skip(1).await?;
+        at.pass().await;
+        let held = conn.reader().available();
+        conn.writer().put_u32(held as u32);
+        conn.close();
+        Ok(())
+    };
+    let builder = EventLoop::builder().pollers(1).on_request(handler);
+    let server = Server::start_on(tight_listener(), builder);
+    let mut peer = server.connect();
+    peer.send(b"?");
+    eventually("the handler", || gate.is_waited_at());
+    peer.stream.set_nonblocking(true).unwrap();
+    let sending = peer.stream.try_clone().unwrap();
+    let flood = vec![0; 1 << 20];
+    let mut sent = 0;
+    // Until the peer could send nothing for as long as other connections need for many turns.
+    let stuck = Mutex::new(0);
+    eventually("a full socket", || {
+        match (&sending).write(&flood) {
+            Ok(count) => {
+                sent += count;
+                *stuck.lock().unwrap() = 0;
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                drop(server.connect());
+                *stuck.lock().unwrap() += 1;
+            }
+        }
+        *stuck.lock().unwrap() == 100
+    });
+    gate.open();
+    peer.stream.set_nonblocking(false).unwrap();
+    let held = u32::from_be_bytes(peer.receive(4).try_into().unwrap());
+    assert!(held <= 256 << 10, "{held} of {sent} bytes were held");
+}
+
+#[test]
+fn what_cannot_work_is_refused_by_name() {
+    let listener = || Listener::bind("127.0.0.1:0").unwrap();
+    let refused = |builder: Builder| {
+        let error = builder.build().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        let config = error.get_ref().and_then(|why| why.downcast_ref());
+        config.map(|config: &InvalidConfig| config.field)
+    };
+    let whole = || EventLoop::builder().on_request(rpc).listen(listener());
+    let with = |change: fn(&mut ConnOptions)| whole().options(options(change));
+    assert_eq!(refused(whole().pollers(0)), Some("pollers"));
+    assert_eq!(refused(whole().max_frame(0)), Some("max_frame"));
+    assert_eq!(
+        refused(EventLoop::builder().on_request(rpc)),
+        Some("listeners")
+    );
+    assert_eq!(
+        refused(EventLoop::builder().listen(listener())),
+        Some("handler")
+    );
+    assert_eq!(
+        refused(with(|options| options.read_high = 0)),
+        Some("read_high")
+    );
+    let low = refused(with(|options| options.write_low = options.write_high + 1));
+    assert_eq!(low, Some("write_low"));
+    assert!(whole().build().is_ok());
+}
+
+#[test]
+fn an_address_that_is_taken_is_refused_by_the_kernels_word() {
+    let server = Server::rpc();
+    let refused = EventLoop::builder().on_request(rpc).serve(server.addr);
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::AddrInUse);
+}

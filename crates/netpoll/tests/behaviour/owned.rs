@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Connections that live outside of handlers, on other threads too.
+
+use std::io::ErrorKind;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+
+use netpoll::{CloseReason, Connection, Dialer, EventLoop};
+
+use crate::support::{Gate, LIMIT, Server, block_on, bytes, call, eventually};
+
+#[test]
+fn an_owned_connection_may_be_used_on_another_thread() {
+    fn is_send<T: Send>(_: &T) {}
+    let server = Server::rpc();
+    let mut conn = block_on(Dialer::new().dial(server.addr.into())).unwrap();
+    is_send(&conn);
+    block_on(call(&mut conn, b"here")).unwrap();
+    let moved = std::thread::spawn(move || {
+        block_on(call(&mut conn, b"there")).unwrap();
+        conn
+    });
+    let mut conn = moved.join().unwrap();
+    block_on(call(&mut conn, b"here again")).unwrap();
+}
+
+#[test]
+fn an_accepted_connection_may_be_moved_out_of_its_handler() {
+    let (moved, owned) = channel();
+    let moved = Mutex::new(moved);
+    let server = Server::start(EventLoop::builder().pollers(1).on_connection(
+        async move |conn: Connection| {
+            moved.lock().unwrap().send(conn)?;
+            Ok(())
+        },
+    ));
+    let mut peer = server.connect();
+    let mut conn = owned.recv_timeout(LIMIT).unwrap();
+    for word in [b"one", b"two"] {
+        peer.send(word);
+        assert_eq!(block_on(conn.reader().next(3)).unwrap(), word);
+        conn.writer().put_slice(word);
+        block_on(conn.writer().flush()).unwrap();
+        assert_eq!(peer.receive(3), word);
+    }
+    assert_eq!(server.handle.connections(), 1);
+    drop(conn);
+    assert_eq!(peer.receive_all().unwrap(), b"");
+}
+
+#[test]
+fn a_connection_that_paused_its_input_still_hears_its_owner_elsewhere() {
+    const HELD: usize = 100_000;
+    let (moved, owned) = channel();
+    let moved = Mutex::new(moved);
+    let gate = Gate::default();
+    let at = gate.clone();
+    let server = Server::start(EventLoop::builder().pollers(1).on_connection(
+        async move |mut conn: Connection| {
+            at.pass().await;
+            // The poller had stopped to read for want of a reader, and goes on because of this.
+            conn.reader().wait(HELD).await?;
+            moved.lock().unwrap().send(conn)?;
+            Ok(())
+        },
+    ));
+    let mut peer = server.connect();
+    eventually("the wait", || gate.is_waited_at());
+    let sending = peer.send_aside(bytes(4 << 20, 1));
+    eventually("a full socket", || {
+        // Nobody reads: the rest stays where it is.
+        (0..50).for_each(|_| drop(server.connect()));
+        true
+    });
+    gate.open();
+    let mut conn = owned.recv_timeout(LIMIT).unwrap();
+    assert!(block_on(conn.reader().read_vec(4 << 20)).unwrap() == bytes(4 << 20, 1));
+    sending.join().unwrap().unwrap();
+    conn.writer().put_str("heard");
+    let (told, answered) = channel();
+    let flushing = std::thread::spawn(move || {
+        block_on(conn.writer().flush()).unwrap();
+        told.send(()).unwrap();
+    });
+    assert_eq!(peer.receive(5), b"heard");
+    answered.recv_timeout(LIMIT).unwrap();
+    flushing.join().unwrap();
+}
+
+#[test]
+fn a_connection_dialed_on_a_poller_ends_with_its_loop() {
+    let upstream = Server::rpc();
+    let addr = upstream.addr.into();
+    let (moved, owned) = channel();
+    let moved = Mutex::new(moved);
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(
+        async move |conn: &mut Connection| {
+            conn.reader().skip(1).await?;
+            let dialed = Dialer::new().dial(addr).await?;
+            moved.lock().unwrap().send(dialed)?;
+            Ok(())
+        },
+    ));
+    let mut peer = server.connect();
+    peer.send(b"?");
+    let mut conn = owned.recv_timeout(LIMIT).unwrap();
+    block_on(call(&mut conn, b"one")).unwrap();
+    drop(peer);
+    assert_eq!(server.shut_down(LIMIT), 0);
+    let error = block_on(call(&mut conn, b"two")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
+    assert!(matches!(upstream.ending(), CloseReason::PeerFin));
+}

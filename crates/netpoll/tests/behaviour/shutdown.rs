@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The end of a loop: in order, and by force.
+
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use netpoll::{CloseReason, Connection, EventLoop, LoopHandle};
+
+use crate::support::{
+    Gate, LIMIT, Peer, Server, block_on, bound, bytes, frame, free_listener, rpc,
+};
+
+/// Long enough that only a shutdown that hangs meets it.
+const LONG: Duration = Duration::from_secs(15);
+
+/// How many whole frames `received` is; fails on half a one.
+fn whole_frames(received: &[u8], frame: &[u8]) -> usize {
+    assert_eq!(received.len() % frame.len(), 0, "half an answer");
+    assert!(received.chunks(frame.len()).all(|answer| answer == frame));
+    received.len() / frame.len()
+}
+
+#[test]
+fn requests_that_the_kernel_held_are_answered_and_no_answer_is_cut() {
+    for round in 0..10 {
+        let server = Server::start(EventLoop::builder().pollers(2).on_request(rpc));
+        let mut peers: Vec<Peer> = (0..20).map(|_| server.connect()).collect();
+        let request = frame(&bytes(500, round));
+        for peer in &mut peers {
+            peer.call(b"known");
+        }
+        for peer in &mut peers {
+            peer.send(&request.repeat(10));
+        }
+        let shutdown = server.handle.shutdown(LONG);
+        for mut peer in peers {
+            let received = peer.receive_all().unwrap();
+            assert_eq!(whole_frames(&received, &request), 10);
+        }
+        assert_eq!(shutdown.wait(), 0);
+    }
+}
+
+#[test]
+fn requests_that_keep_coming_end_at_a_whole_answer() {
+    let server = Server::start(EventLoop::builder().pollers(2).on_request(rpc));
+    let request = frame(&bytes(300, 9));
+    let calling: Vec<_> = (0..4)
+        .map(|_| {
+            let (mut peer, request) = (server.connect(), request.clone());
+            peer.call(b"known");
+            std::thread::spawn(move || {
+                let sending = peer.send_aside(request.repeat(20_000));
+                let mut received = Vec::new();
+                // After the FIN, what was sent late may be answered by a reset.
+                let _end = std::io::Read::read_to_end(&mut peer.stream, &mut received);
+                drop(peer);
+                drop(sending.join());
+                whole_frames(&received, &request)
+            })
+        })
+        .collect();
+    let shutdown = server.handle.shutdown(LONG);
+    for call in calling {
+        call.join().unwrap();
+    }
+    assert_eq!(shutdown.wait(), 0);
+}
+
+#[test]
+fn idle_connections_are_closed_for_the_shutdown() {
+    let mut server = Server::rpc();
+    let mut peers: Vec<Peer> = (0..10).map(|_| server.connect()).collect();
+    peers.iter_mut().for_each(|peer| peer.call(b"one"));
+    let shutdown = server.handle.shutdown(LONG);
+    for mut peer in peers {
+        assert_eq!(peer.receive_all().unwrap(), b"");
+    }
+    assert_eq!(shutdown.wait(), 0);
+    let endings = server.take_endings();
+    drop(server);
+    let reasons: Vec<CloseReason> = endings.iter().map(|(_, reason)| reason).collect();
+    assert_eq!(reasons.len(), 10);
+    assert!(
+        reasons
+            .iter()
+            .all(|reason| matches!(reason, CloseReason::Shutdown))
+    );
+}
+
+/// Gives back what it gets, chunk by chunk.
+fn echo() -> netpoll::Builder {
+    EventLoop::builder()
+        .pollers(1)
+        .on_connection(async |mut conn: Connection| {
+            while let Some(chunk) = conn.reader().chunk().await? {
+                conn.writer().append(chunk);
+            }
+            Ok(())
+        })
+}
+
+#[test]
+fn a_handler_of_a_whole_life_that_waits_is_told_of_the_shutdown() {
+    let server = Server::start(echo());
+    let mut peer = server.connect();
+    peer.send(b"echo");
+    assert_eq!(peer.receive(4), b"echo");
+    let shutdown = server.handle.shutdown(LONG);
+    assert_eq!(peer.receive_all().unwrap(), b"");
+    drop(peer);
+    assert!(matches!(server.ending(), CloseReason::Shutdown));
+    assert_eq!(shutdown.wait(), 0);
+}
+
+#[test]
+fn a_handler_of_a_whole_life_serves_what_the_kernel_held_and_is_told_then() {
+    let (release, released) = channel::<()>();
+    let released = Mutex::new(released);
+    let held = Gate::default();
+    let at = held.clone();
+    let handler = async move |mut conn: Connection| {
+        while let Some(mut chunk) = conn.reader().chunk().await? {
+            if chunk.peek(1)?[0] == b'h' {
+                at.open();
+                released.lock().unwrap().recv()?;
+            }
+            conn.writer().append(chunk);
+        }
+        Ok(())
+    };
+    let server = Server::start(EventLoop::builder().pollers(1).on_connection(handler));
+    let (mut holder, mut peer) = (server.connect(), server.connect());
+    peer.send(b"x");
+    assert_eq!(peer.receive(1), b"x");
+    holder.send(b"h");
+    block_on(held.pass());
+    peer.send(b"in the kernel");
+    let shutdown = server.handle.shutdown(LONG);
+    release.send(()).unwrap();
+    assert_eq!(peer.receive_all().unwrap(), b"in the kernel");
+    assert_eq!(holder.receive_all().unwrap(), b"h");
+    drop((holder, peer));
+    assert_eq!(shutdown.wait(), 0);
+}
+
+#[test]
+fn a_handler_may_shut_its_own_loop_down() {
+    let handle: Arc<OnceLock<LoopHandle>> = Arc::default();
+    let own = Arc::clone(&handle);
+    let handler = async move |conn: &mut Connection| {
+        drop(own.get().expect("a handle").shutdown(LONG));
+        rpc(conn).await
+    };
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    handle.set(server.handle.clone()).unwrap();
+    let mut peer = server.connect();
+    let request = frame(b"the last one");
+    peer.send(&request);
+    assert_eq!(peer.receive_all().unwrap(), request);
+    drop(peer);
+    assert!(matches!(server.ending(), CloseReason::Shutdown));
+    assert_eq!(server.shut_down(LONG), 0);
+}
+
+#[test]
+fn a_shutdown_can_be_awaited() {
+    let server = Server::rpc();
+    server.connect().call(b"one");
+    assert_eq!(block_on(server.handle.shutdown(LONG)), 0);
+    assert_eq!(block_on(server.handle.shutdown(LONG)), 0, "also afterwards");
+    assert_eq!(server.handle.connections(), 0);
+}
+
+#[test]
+fn a_loop_that_never_ran_has_ended_when_it_is_dropped() {
+    let builder = EventLoop::builder().on_request(rpc).listen(free_listener());
+    let never_run = builder.build().unwrap();
+    let shutdown = never_run.handle().shutdown(LONG);
+    drop(never_run);
+    assert_eq!(shutdown.wait(), 0);
+}
+
+#[test]
+fn connections_that_wait_to_be_accepted_are_served() {
+    for _ in 0..30 {
+        let listener = free_listener();
+        let addr = bound(&listener);
+        let running = EventLoop::builder()
+            .pollers(2)
+            .on_request(rpc)
+            .listen(listener);
+        let running = running.build().unwrap();
+        let mut peers: Vec<Peer> = (0..10).map(|_| Peer::connect(addr)).collect();
+        let request = frame(b"in the queue");
+        peers.iter_mut().for_each(|peer| peer.send(&request));
+        let shutdown = running.handle().shutdown(LONG);
+        let serving = std::thread::spawn(move || running.run());
+        for mut peer in peers {
+            assert_eq!(peer.receive_all().unwrap(), request);
+        }
+        assert_eq!(shutdown.wait(), 0);
+        serving.join().unwrap().unwrap();
+    }
+}
+
+#[test]
+fn run_returns_and_the_port_is_free_again() {
+    let server = Server::rpc();
+    let addr = server.addr;
+    server.connect().call(b"one");
+    assert_eq!(server.shut_down(LIMIT), 0);
+    assert!(std::net::TcpStream::connect(addr).is_err());
+    drop(std::net::TcpListener::bind(addr).unwrap());
+}

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Peers that reset or vanish, and handlers that outlive their connection.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+
+use netpoll::{CloseReason, Connection, EventLoop};
+
+use crate::support::{Gate, LIMIT, RESET, Server, block_on, bytes, errno_of, eventually, frame};
+
+#[test]
+fn a_peer_that_resets_at_any_byte_disturbs_nobody_and_its_errno_is_kept() {
+    let server = Server::rpc();
+    let mut steady = server.connect();
+    let request = frame(&bytes(20, 1));
+    for cut in 0..request.len() {
+        let mut peer = server.connect();
+        peer.send(&request[..cut]);
+        peer.reset();
+        steady.call(b"still here");
+        assert_eq!(errno_of(&server.ending()), Some(RESET), "after {cut} bytes");
+    }
+    steady.call(b"still here");
+}
+
+#[test]
+fn a_peer_that_resets_between_requests_ends_with_its_errno() {
+    let server = Server::rpc();
+    let mut peer = server.connect();
+    peer.call(b"one");
+    peer.reset();
+    assert_eq!(errno_of(&server.ending()), Some(RESET));
+}
+
+#[test]
+fn a_peer_that_resets_while_its_answer_leaves_disturbs_nobody() {
+    let server = Server::rpc();
+    let mut steady = server.connect();
+    for _ in 0..5 {
+        let mut peer = server.connect();
+        let sending = peer.send_aside(frame(&bytes(4 << 20, 1)));
+        peer.receive(10);
+        peer.reset();
+        drop(sending.join());
+        steady.call(b"still here");
+        let errno = errno_of(&server.ending());
+        assert!(errno.is_some(), "the kernel's word is kept");
+    }
+}
+
+#[test]
+fn peers_that_vanish_with_requests_in_flight_disturb_nobody() {
+    let server = Server::rpc();
+    let mut steady = server.connect();
+    for round in 0..50 {
+        let mut peer = server.connect();
+        for _ in 0..round {
+            peer.send(&frame(&bytes(1000, 1)));
+        }
+        // With unread answers this is a reset, without them a FIN.
+        drop(peer);
+        steady.call(b"still here");
+    }
+    for _ in 0..50 {
+        server.ending();
+    }
+}
+
+/// Waits for input that never comes: the errnos of its calls after that.
+async fn outlive(conn: &mut Connection) -> Vec<Option<i32>> {
+    let (mut reader, mut writer) = conn.split();
+    let mut errnos = Vec::new();
+    for _ in 0..2 {
+        let waited = reader.wait(100).await;
+        errnos.push(waited.expect_err("a reset").raw_os_error());
+    }
+    writer.put_slice(b"into the void");
+    assert_eq!(writer.unsent(), 0, "puts are discarded");
+    let flushed = writer.flush().await;
+    errnos.push(flushed.expect_err("a reset").raw_os_error());
+    let reserved = writer.reserve(4);
+    errnos.push(reserved.expect_err("a reset").raw_os_error());
+    errnos
+}
+
+#[test]
+fn a_handler_whose_peer_reset_is_told_so_by_every_call_and_not_dropped() {
+    let (told, errnos) = channel();
+    let told = Mutex::new(told);
+    let handler = async move |conn: &mut Connection| {
+        let errnos = outlive(conn).await;
+        told.lock().unwrap().send(errnos)?;
+        Ok(())
+    };
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    let mut peer = server.connect();
+    peer.send(b"?");
+    peer.reset();
+    assert_eq!(errnos.recv_timeout(LIMIT).unwrap(), [Some(RESET); 4]);
+    assert_eq!(errno_of(&server.ending()), Some(RESET));
+}
+
+#[test]
+fn bytes_that_came_before_a_reset_stay_readable() {
+    let arrived = Gate::default();
+    let (told, read) = channel();
+    let (told, at) = (Mutex::new(told), arrived.clone());
+    let handler = async move |conn: &mut Connection| {
+        let mut reader = conn.reader();
+        reader.wait(10).await?;
+        at.open();
+        reader.wait(100).await.expect_err("a reset");
+        let words = reader.read_vec(10).await?;
+        told.lock().unwrap().send(words)?;
+        Ok(())
+    };
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    let mut peer = server.connect();
+    peer.send(b"last words");
+    block_on(arrived.pass());
+    peer.reset();
+    assert_eq!(read.recv_timeout(LIMIT).unwrap(), b"last words");
+    assert_eq!(errno_of(&server.ending()), Some(RESET));
+}
+
+#[test]
+fn bytes_that_the_kernel_had_before_a_reset_are_offered_first() {
+    let (release, released) = channel::<()>();
+    let (told, read) = channel();
+    let (told, released) = (Mutex::new(told), Mutex::new(released));
+    let handler = async move |conn: &mut Connection| {
+        let word = conn.reader().read_vec(10).await?;
+        told.lock().unwrap().send(word.clone())?;
+        if word == *b"hold still" {
+            // Keeps the whole poller from looking.
+            released.lock().unwrap().recv()?;
+        }
+        Ok(())
+    };
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    let (mut holder, mut peer) = (server.connect(), server.connect());
+    holder.send(b"hold still");
+    assert_eq!(read.recv_timeout(LIMIT).unwrap(), b"hold still");
+    peer.send(b"last words");
+    peer.reset();
+    release.send(()).unwrap();
+    assert_eq!(read.recv_timeout(LIMIT).unwrap(), b"last words");
+    assert_eq!(errno_of(&server.ending()), Some(RESET));
+}
+
+#[test]
+fn the_observer_is_told_after_the_handler_has_returned() {
+    let told = Arc::new(AtomicBool::new(false));
+    let (gate, at_error) = (Gate::default(), Gate::default());
+    let (at, erred, seen) = (gate.clone(), at_error.clone(), Arc::clone(&told));
+    let handler = async move |conn: &mut Connection| {
+        conn.reader().wait(100).await.expect_err("a reset");
+        assert!(!seen.load(Ordering::SeqCst), "told before the handler knew");
+        at.pass().await;
+        assert!(
+            !seen.load(Ordering::SeqCst),
+            "told before the handler returned"
+        );
+        erred.open();
+        Ok(())
+    };
+    let observer = Arc::clone(&told);
+    let server = Server::start_unobserved(
+        EventLoop::builder()
+            .pollers(1)
+            .on_request(handler)
+            .on_disconnect(move |_, _| observer.store(true, Ordering::SeqCst)),
+    );
+    let mut peer = server.connect();
+    peer.send(b"?");
+    peer.reset();
+    eventually("the handler's error", || gate.is_waited_at());
+    assert!(!told.load(Ordering::SeqCst), "told while the handler ran");
+    gate.open();
+    block_on(at_error.pass());
+    eventually("the observer", || told.load(Ordering::SeqCst));
+}
+
+#[test]
+fn a_late_error_of_the_handler_does_not_replace_the_first_cause() {
+    let handler = async |conn: &mut Connection| {
+        conn.reader().wait(100).await.expect_err("a reset");
+        Err("too late to matter".into())
+    };
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    let mut peer = server.connect();
+    peer.send(b"?");
+    peer.reset();
+    assert_eq!(errno_of(&server.ending()), Some(RESET));
+}
+
+#[test]
+fn a_late_panic_of_the_handler_does_not_replace_the_first_cause() {
+    let handler = async |conn: &mut Connection| {
+        conn.close();
+        conn.reader().wait(100).await.expect_err("a close");
+        panic!("too late to matter");
+    };
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    let mut peer = server.connect();
+    peer.send(b"?");
+    assert_eq!(peer.receive_all().unwrap(), b"");
+    drop(peer);
+    assert!(matches!(server.ending(), CloseReason::Local));
+}
+
+#[test]
+fn a_reset_after_the_end_has_begun_does_not_replace_the_first_cause() {
+    let handler = async |_: &mut Connection| Err("the first cause".into());
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    let mut peer = server.connect();
+    peer.send(b"?");
+    assert_eq!(peer.receive_all().unwrap(), b"");
+    peer.reset();
+    assert!(matches!(server.ending(), CloseReason::Handler(_)));
+}

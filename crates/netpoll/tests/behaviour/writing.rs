@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Every way to write, over a connection that is held off its poller.
+
+use std::io::ErrorKind;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use netpoll::{CloseReason, Closed, Connection, Dialer, LinkBuffer, OutOfRange};
+
+use crate::support::{Peer, RESET, block_on, bytes, eventually, pair, pair_with, poll_once};
+
+/// A connection that may have as much unsent as it likes.
+fn roomy() -> (Connection, Peer) {
+    let mut options = netpoll::ConnOptions::default();
+    options.max_output = Some(1 << 30);
+    pair_with(&Dialer::new().options(options))
+}
+
+#[test]
+fn what_is_put_arrives_in_order() {
+    let (mut conn, mut peer) = pair();
+    let mut writer = conn.writer();
+    writer.put_u8(1);
+    writer.put_u16(0x0203);
+    writer.put_u16_le(0x0504);
+    writer.put_u32(0x0607_0809);
+    writer.put_u32_le(0x0d0c_0b0a);
+    writer.put_u64(0x0e0f_1011_1213_1415);
+    writer.put_u64_le(0x1d1c_1b1a_1918_1716);
+    writer.put_str("str");
+    writer.put_slice(b"slice");
+    assert_eq!(writer.unsent(), 37);
+    block_on(writer.flush()).unwrap();
+    let numbers: Vec<u8> = (1..=0x1d).collect();
+    assert_eq!(peer.receive(37), [&numbers[..], b"strslice"].concat());
+}
+
+#[test]
+fn with_appends_what_it_has_built_as_a_whole() {
+    let (mut conn, mut peer) = pair();
+    let mut writer = conn.writer();
+    let length = writer.with(|out| {
+        out.put_str("built ");
+        out.put_str("inside");
+        out.len()
+    });
+    assert_eq!(length, 12);
+    block_on(writer.flush()).unwrap();
+    assert_eq!(peer.receive(12), b"built inside");
+}
+
+#[test]
+fn pushed_memory_is_not_copied_and_lives_until_it_has_left() {
+    struct Owned(Vec<u8>, Arc<AtomicBool>);
+    impl AsRef<[u8]> for Owned {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    impl Drop for Owned {
+        fn drop(&mut self) {
+            self.1.store(true, Ordering::SeqCst);
+        }
+    }
+    let gone = Arc::new(AtomicBool::new(false));
+    let (mut conn, mut peer) = roomy();
+    let owned = Bytes::from_owner(Owned(bytes(24 << 20, 3), Arc::clone(&gone)));
+    let mut writer = conn.writer();
+    writer.push(owned);
+    assert!(!gone.load(Ordering::SeqCst), "copied and let go");
+    assert!(poll_once(pin!(writer.flush())).is_pending());
+    assert!(peer.receive(24 << 20) == bytes(24 << 20, 3));
+    block_on(writer.flush()).unwrap();
+    eventually("the drop", || gone.load(Ordering::SeqCst));
+}
+
+#[test]
+fn appended_buffers_arrive_whole() {
+    let (mut conn, mut peer) = pair();
+    let mut buffer = LinkBuffer::new();
+    buffer.put_slice(&bytes(1000, 1));
+    buffer.push(Bytes::from(bytes(100_000, 2)));
+    let mut writer = conn.writer();
+    writer.append(buffer);
+    writer.append(LinkBuffer::new());
+    writer.put_u8(9);
+    block_on(writer.flush()).unwrap();
+    let expected = [bytes(1000, 1), bytes(100_000, 2), vec![9]].concat();
+    assert!(peer.receive(101_001) == expected);
+}
+
+#[test]
+fn nothing_behind_a_reservation_is_sent_before_its_commit() {
+    let (mut conn, mut peer) = pair();
+    let mut writer = conn.writer();
+    writer.put_str("before ");
+    let length = writer.reserve(4).unwrap();
+    writer.put_str("body");
+    assert_eq!((writer.unsent(), writer.uncommitted_len()), (7, 8));
+    block_on(writer.flush()).unwrap();
+    assert_eq!(peer.receive(7), b"before ");
+    writer.fill(&length, &4_u32.to_be_bytes()).unwrap();
+    writer.commit_all();
+    assert_eq!(writer.uncommitted_len(), 0);
+    block_on(writer.flush()).unwrap();
+    assert_eq!(peer.receive(8), b"\0\0\0\x04body");
+}
+
+#[test]
+fn commit_keeps_the_first_bytes_and_drops_the_rest() {
+    let (mut conn, mut peer) = pair();
+    let mut writer = conn.writer();
+    let room = writer.reserve(10).unwrap();
+    writer.fill(&room, b"0123").unwrap();
+    let error = writer.fill(&room, &[0; 11]).unwrap_err();
+    assert!(error.get_ref().is_some_and(|why| why.is::<OutOfRange>()));
+    assert!(writer.commit(11).is_err());
+    writer.commit(4).unwrap();
+    assert!(writer.fill(&room, b"late").is_err());
+    writer.put_str("next");
+    block_on(writer.flush()).unwrap();
+    assert_eq!(peer.receive(8), b"0123next");
+}
+
+#[test]
+fn flush_waits_until_the_kernel_has_the_last_byte() {
+    let (mut conn, mut peer) = roomy();
+    let mut writer = conn.writer();
+    let size = 32 << 20;
+    writer.push(Bytes::from(bytes(size, 6)));
+    let mut flush = Box::pin(writer.flush());
+    for _ in 0..100 {
+        assert!(
+            poll_once(flush.as_mut()).is_pending(),
+            "with a peer that reads nothing"
+        );
+    }
+    let reading = std::thread::spawn(move || {
+        let all = peer.receive(size) == bytes(size, 6);
+        (all, peer)
+    });
+    block_on(flush).unwrap();
+    assert_eq!(writer.unsent(), 0);
+    assert!(reading.join().unwrap().0);
+}
+
+#[test]
+fn a_flush_of_nothing_is_done() {
+    let (mut conn, _peer) = pair();
+    assert!(poll_once(pin!(conn.writer().flush())).is_ready());
+}
+
+#[test]
+fn a_flush_that_is_dropped_still_sends() {
+    let (mut conn, mut peer) = roomy();
+    let size = 16 << 20;
+    conn.writer().push(Bytes::from(bytes(size, 6)));
+    drop(poll_once(pin!(conn.writer().flush())));
+    assert!(peer.receive(size) == bytes(size, 6));
+}
+
+#[test]
+fn what_was_put_leaves_when_the_reader_waits() {
+    let (mut conn, mut peer) = pair();
+    let (mut reader, mut writer) = conn.split();
+    writer.put_str("ping");
+    let mut answer = pin!(reader.next(4));
+    assert!(poll_once(answer.as_mut()).is_pending());
+    assert_eq!(peer.receive(4), b"ping");
+    peer.send(b"pong");
+    assert_eq!(block_on(answer).unwrap(), b"pong");
+}
+
+#[test]
+fn what_is_put_past_the_mark_leaves_by_itself() {
+    let (mut conn, mut peer) = pair();
+    conn.writer().put_slice(&bytes(64 << 10, 1));
+    assert!(peer.receive(64 << 10) == bytes(64 << 10, 1));
+}
+
+#[test]
+fn a_flush_on_a_connection_that_was_reset_says_so() {
+    let (mut conn, peer) = roomy();
+    let mut writer = conn.writer();
+    writer.push(Bytes::from(bytes(32 << 20, 6)));
+    let mut flush = Box::pin(writer.flush());
+    assert!(poll_once(flush.as_mut()).is_pending());
+    peer.reset();
+    assert_eq!(block_on(flush).unwrap_err().raw_os_error(), Some(RESET));
+    writer.put_str("discarded");
+    assert_eq!(writer.unsent(), 0);
+    let error = block_on(writer.flush()).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(RESET), "and again");
+}
+
+#[test]
+fn every_writer_call_after_a_close_says_why_or_does_nothing() {
+    let (mut conn, mut peer) = pair();
+    conn.close();
+    let (mut reader, mut writer) = conn.split();
+    block_on(reader.wait(1)).unwrap_err();
+    writer.put_str("discarded");
+    writer.push(Bytes::from_static(b"discarded"));
+    writer.append(LinkBuffer::from(Bytes::from_static(b"discarded")));
+    writer.with(|out| out.put_str("discarded"));
+    writer.commit_all();
+    assert_eq!(writer.unsent(), 0);
+    let errors = [
+        writer.reserve(1).map(drop).unwrap_err(),
+        writer.commit(0).unwrap_err(),
+        block_on(writer.flush()).unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
+        let closed: &Closed = error.get_ref().and_then(|why| why.downcast_ref()).unwrap();
+        assert!(matches!(closed.reason, CloseReason::Local));
+    }
+    assert_eq!(peer.receive_all().unwrap(), b"");
+}

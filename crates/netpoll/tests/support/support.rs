@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Servers, peers and waits that the behaviour tests share.
+
+#[path = "peer.rs"]
+mod peer;
+#[path = "process.rs"]
+mod process;
+#[path = "waiting.rs"]
+mod waiting;
+
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use netpoll::{Addr, BoxError, Builder, CloseReason, Connection, EventLoop, Listener, LoopHandle};
+
+pub(crate) use peer::{Peer, pair, pair_with};
+pub(crate) use process::{alone, data_segment, open_descriptors};
+pub(crate) use waiting::{Gate, block_on, eventually, poll_once};
+
+/// How long anything may take before the test fails instead of hanging.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// A loop that runs in a thread of its own until it is dropped.
+pub(crate) struct Server {
+    pub(crate) addr: SocketAddr,
+    pub(crate) handle: LoopHandle,
+    /// Whose connections ended and for which reasons, in order.
+    pub(crate) endings: Receiver<(Addr, CloseReason)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Serves what `builder` describes on a free port of loopback.
+    pub(crate) fn start(builder: Builder) -> Self {
+        Self::start_on(free_listener(), builder)
+    }
+
+    /// Serves what `builder` describes on `listener`.
+    pub(crate) fn start_on(listener: Listener, builder: Builder) -> Self {
+        let (ended, endings) = channel();
+        let ended = Mutex::new(ended);
+        let observer = move |connection: &Connection, reason: &CloseReason| {
+            let ended = ended.lock().expect("no panic under it");
+            // A test that has ended looks no more.
+            let _seen = ended.send((connection.peer_addr(), reason.clone())).is_ok();
+        };
+        Self::run(listener, builder.on_disconnect(observer), endings)
+    }
+
+    /// Serves what `builder` describes with the observer it has: `endings` stays empty.
+    pub(crate) fn start_unobserved(builder: Builder) -> Self {
+        Self::run(free_listener(), builder, channel().1)
+    }
+
+    fn run(listener: Listener, builder: Builder, endings: Receiver<(Addr, CloseReason)>) -> Self {
+        let addr = bound(&listener);
+        let running = builder.listen(listener).build().expect("a loop");
+        let handle = running.handle();
+        let thread = std::thread::spawn(move || running.run().expect("a loop that runs"));
+        Self {
+            addr,
+            handle,
+            endings,
+            thread: Some(thread),
+        }
+    }
+
+    /// Serves the rpc wire with one poller.
+    pub(crate) fn rpc() -> Self {
+        Self::start(EventLoop::builder().pollers(1).on_request(rpc))
+    }
+
+    /// A peer that is connected.
+    pub(crate) fn connect(&self) -> Peer {
+        Peer::connect(self.addr)
+    }
+
+    /// The reason the next connection ended for.
+    pub(crate) fn ending(&self) -> CloseReason {
+        self.endings
+            .recv_timeout(LIMIT)
+            .expect("a connection that ends")
+            .1
+    }
+
+    /// What `ending` would have told, for after the server is gone.
+    pub(crate) fn take_endings(&mut self) -> Receiver<(Addr, CloseReason)> {
+        std::mem::replace(&mut self.endings, channel().1)
+    }
+
+    /// Shuts down, and says how many connections were cut.
+    pub(crate) fn shut_down(mut self, within: Duration) -> usize {
+        let cut = self.handle.shutdown(within).wait();
+        self.join();
+        cut
+    }
+
+    fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("a loop that ends");
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.handle.shutdown(Duration::from_millis(100)));
+        if !std::thread::panicking() {
+            self.join();
+        }
+    }
+}
+
+/// A listener on a free port of loopback.
+pub(crate) fn free_listener() -> Listener {
+    Listener::bind("127.0.0.1:0").expect("a free port")
+}
+
+/// A listener whose connections have as little memory in the kernel as it allows.
+pub(crate) fn tight_listener() -> Listener {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let socket = socket2::SockRef::from(&listener);
+    socket.set_send_buffer_size(16 << 10).expect("a socket");
+    socket.set_recv_buffer_size(16 << 10).expect("a socket");
+    listener.into()
+}
+
+/// The address that `listener` is bound to.
+pub(crate) fn bound(listener: &Listener) -> SocketAddr {
+    let addr = listener.local_addr().expect("a bound address");
+    addr.as_tcp().expect("TCP")
+}
+
+/// The errno of a connection that broke.
+pub(crate) fn errno_of(reason: &CloseReason) -> Option<i32> {
+    match reason {
+        CloseReason::Broken(error) => error.raw_os_error(),
+        _ => None,
+    }
+}
+
+/// `ECONNRESET`.
+pub(crate) const RESET: i32 = 104;
+
+/// The rpc wire: a length, so many bytes, and the same back.
+pub(crate) async fn rpc(conn: &mut Connection) -> Result<(), BoxError> {
+    let (mut reader, mut writer) = conn.split();
+    let len = reader.read_u32().await?;
+    let body = reader.next(len as usize).await?;
+    writer.put_u32(len);
+    writer.put_slice(body);
+    Ok(())
+}
+
+/// Calls over a connection of ours, and checks that what comes back is what was sent.
+pub(crate) async fn call(conn: &mut Connection, body: &[u8]) -> std::io::Result<()> {
+    let (mut reader, mut writer) = conn.split();
+    writer.put_slice(&frame(body));
+    assert!(reader.next(body.len() + 4).await? == frame(body));
+    Ok(())
+}
+
+/// A frame of the rpc wire.
+pub(crate) fn frame(body: &[u8]) -> Vec<u8> {
+    let mut frame = u32::try_from(body.len())
+        .expect("a short body")
+        .to_be_bytes()
+        .to_vec();
+    frame.extend_from_slice(body);
+    frame
+}
+
+/// `length` bytes that differ from each other and by `seed`.
+pub(crate) fn bytes(length: usize, seed: u8) -> Vec<u8> {
+    (0..length)
+        .map(|index| (index as u8).wrapping_mul(31).wrapping_add(seed))
+        .collect()
+}

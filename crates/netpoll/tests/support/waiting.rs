@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Waits, each with a limit.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::Instant;
+
+use super::LIMIT;
+
+/// Waits until `condition` holds.
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what} did not come about");
+        std::thread::yield_now();
+    }
+}
+
+/// Runs a future on this thread, no executor around.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => {
+                assert!(Instant::now() < deadline, "a future did not end in time");
+                std::thread::park_timeout(LIMIT);
+            }
+        }
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Polls a future once, with a waker that wakes nobody.
+pub(crate) fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// What handlers wait at until a test, on another thread, opens it.
+#[derive(Clone, Default)]
+pub(crate) struct Gate {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    open: bool,
+    waiting: Vec<Waker>,
+}
+
+impl Gate {
+    /// Lets everybody pass, from now on.
+    pub(crate) fn open(&self) {
+        let mut state = self.state.lock().expect("no panic under it");
+        state.open = true;
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits until it is open.
+    pub(crate) async fn pass(&self) {
+        poll_fn(|context| {
+            let mut state = self.state.lock().expect("no panic under it");
+            if state.open {
+                return Poll::Ready(());
+            }
+            state.waiting.push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Whether somebody waits.
+    pub(crate) fn is_waited_at(&self) -> bool {
+        !self
+            .state
+            .lock()
+            .expect("no panic under it")
+            .waiting
+            .is_empty()
+    }
+}
