@@ -47,6 +47,8 @@ pub(crate) enum Write {
     Absorb(Data),
     /// Into the buffer's tail if it gives one away, else into another one.
     FillTail(Data),
+    /// Where the first so many bytes come to lie in one piece.
+    Land(Amount, Data),
     Receive(usize),
 }
 
@@ -189,6 +191,7 @@ fn write() -> impl Strategy<Value = Write> {
         1 => data().prop_map(Write::Window),
         1 => data().prop_map(Write::Absorb),
         1 => data().prop_map(Write::FillTail),
+        2 => (amount(), data()).prop_map(|(n, data)| Write::Land(n, data)),
         2 => prop_oneof![length(), Just(usize::MAX)].prop_map(Write::Receive),
     ]
 }

@@ -33,7 +33,17 @@ impl World {
             }
             Write::Window(data) => push_window(this, &data.bytes()),
             Write::Absorb(data) => absorb(this, &data.bytes()),
-            Write::FillTail(data) => fill_tail(this, &data.bytes()),
+            Write::FillTail(data) => {
+                let tail = this.buffer.take_tail();
+                let tail = tail.unwrap_or_else(|| filled(b"other").0);
+                fill(this, tail, &data.bytes());
+            }
+            Write::Land(n, data) => {
+                let n = n.of(this.readable.len());
+                let tail = this.buffer.landing(n, n.min(100_000));
+                assert!(tail.room() > 0);
+                fill(this, tail, &data.bytes());
+            }
             Write::Receive(limit) => self.receive(side, *limit),
         }
     }
@@ -89,11 +99,8 @@ fn absorb(side: &mut Side, bytes: &[u8]) {
     side.readable.extend(bytes);
 }
 
-fn fill_tail(side: &mut Side, bytes: &[u8]) {
-    let mut tail = match side.buffer.take_tail() {
-        Some(tail) => tail,
-        None => filled(b"other").0,
-    };
+/// What is filled into `tail` is readable at once, before what is uncommitted.
+fn fill(side: &mut Side, mut tail: Tail, bytes: &[u8]) {
     let filled = tail.fill_with(bytes.len(), |room| {
         let count = room.len();
         room.copy_from_slice(&bytes[..count]);
