@@ -43,8 +43,8 @@ pub struct Reserved {
 }
 
 impl LinkBuffer {
-    /// Copies `bytes` to the end: into the thread's write block, or into memory of its own size
-    /// from 32 KiB on.
+    /// Copies `bytes` to the end: into the thread's write block, or, from 32 KiB on and where that
+    /// has no room for all of it, into memory of its own size.
     #[inline]
     pub fn put_slice(&mut self, bytes: &[u8]) {
         if let Some(tail) = &mut self.tail
