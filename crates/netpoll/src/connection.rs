@@ -56,7 +56,8 @@ use writer::Writer;
 /// poller goes on reading and sending for it. Dropping an owned one is [`close`](Self::close).
 pub struct Connection {
     link: Arc<Link>,
-    input: Input,
+    /// Boxed, because a connection moves into a future and out of it with every burst.
+    input: Box<Input>,
 }
 
 /// What a connection has taken from its inbox.
@@ -145,7 +146,7 @@ impl Connection {
         let max_frame = link.options.max_frame;
         Self {
             link,
-            input: Input::new(max_frame),
+            input: Box::new(Input::new(max_frame)),
         }
     }
 

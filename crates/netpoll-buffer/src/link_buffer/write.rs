@@ -65,7 +65,23 @@ impl LinkBuffer {
     /// One byte to the end.
     #[inline]
     pub fn put_u8(&mut self, byte: u8) {
-        self.put_slice(&[byte]);
+        self.put_array([byte]);
+    }
+
+    /// A few bytes whose number is known when this is compiled, so that no copy is called.
+    #[inline]
+    fn put_array<const N: usize>(&mut self, bytes: [u8; N]) {
+        let last = self.rest.back_mut().or(self.front.as_mut());
+        if let (Some(tail), Some(last)) = (&mut self.tail, last)
+            && tail.room() >= N
+            && tail.continues(last)
+        {
+            tail.put(&bytes);
+            last.grow(N);
+            self.len += N;
+        } else {
+            self.put_slice(&bytes);
+        }
     }
 
     /// A tail that continues as a put needs it was not there.
@@ -261,13 +277,13 @@ macro_rules! numbers {
                 #[doc = concat!("A `", stringify!($number), "` to the end, big-endian.")]
                 #[inline]
                 pub fn $be(&mut self, number: $number) {
-                    self.put_slice(&number.to_be_bytes());
+                    self.put_array(number.to_be_bytes());
                 }
 
                 #[doc = concat!("A `", stringify!($number), "` to the end, little-endian.")]
                 #[inline]
                 pub fn $le(&mut self, number: $number) {
-                    self.put_slice(&number.to_le_bytes());
+                    self.put_array(number.to_le_bytes());
                 }
             )*
         }

@@ -12,7 +12,7 @@ use std::task::Wake;
 use netpoll_buffer::LinkBuffer;
 
 use super::inbox::{Inbox, InputEnd};
-use super::outbox::{Outbox, Put};
+use super::outbox::{Marks, Outbox, Put};
 use crate::addr::Addr;
 use crate::error::{CloseReason, Limit};
 use crate::options::ConnOptions;
@@ -58,13 +58,17 @@ impl Link {
         options: Arc<ConnOptions>,
         seat: Option<Seat>,
     ) -> Self {
+        let marks = Marks {
+            high: options.write_high,
+            bound: options.output_bound(),
+        };
         Self {
             fd,
             peer,
             bell,
             options,
             inbox: Mutex::default(),
-            outbox: Mutex::default(),
+            outbox: Mutex::new(Outbox::new(marks)),
             ending: AtomicU8::new(Ending::None as u8),
             past_mark: AtomicBool::new(false),
             _seat: seat,
@@ -99,8 +103,7 @@ impl Link {
     /// the connection takes no more.
     #[inline]
     pub(crate) fn put<R>(&self, put: impl FnOnce(&mut LinkBuffer) -> R) -> Option<R> {
-        let (result, news) =
-            lock(&self.outbox).put(self.options.write_high, self.options.output_bound(), put);
+        let (result, news) = lock(&self.outbox).put(put);
         if news != Put::Quiet {
             self.announce(news);
         }

@@ -12,15 +12,27 @@ use crate::error::{CloseReason, Limit};
 use crate::poll::source::Outgoing;
 
 /// The outbox of a link.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Outbox {
     /// Put and not yet taken by the sender; also what is uncommitted.
     pub(crate) chain: LinkBuffer,
     /// With the sender.
     sending: usize,
+    /// The length of the chain from which a put has to look at the marks.
+    alarm: usize,
+    marks: Marks,
     /// Puts are discarded, and this is why.
     pub(crate) closed: Option<CloseReason>,
     flushing: Option<Waker>,
+}
+
+/// How much may be unsent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Marks {
+    /// From here on the sender should hear of it.
+    pub(crate) high: usize,
+    /// Beyond this nothing may be.
+    pub(crate) bound: usize,
 }
 
 /// What a put has to tell the poller.
@@ -37,6 +49,17 @@ pub(crate) enum Put {
 }
 
 impl Outbox {
+    pub(crate) fn new(marks: Marks) -> Self {
+        Self {
+            chain: LinkBuffer::new(),
+            sending: 0,
+            alarm: marks.high,
+            marks,
+            closed: None,
+            flushing: None,
+        }
+    }
+
     /// Bytes that the kernel has not taken.
     #[inline]
     pub(crate) fn unsent(&self) -> usize {
@@ -45,32 +68,47 @@ impl Outbox {
 
     /// Lets `put` append, unless the outbox is closed, and says what the poller should hear.
     #[inline]
-    pub(crate) fn put<R>(
-        &mut self,
-        high: usize,
-        bound: usize,
-        put: impl FnOnce(&mut LinkBuffer) -> R,
-    ) -> (Option<R>, Put) {
+    pub(crate) fn put<R>(&mut self, put: impl FnOnce(&mut LinkBuffer) -> R) -> (Option<R>, Put) {
         if self.closed.is_some() {
             return (None, Put::Quiet);
         }
-        let before = self.unsent();
+        let before = self.chain.len();
         let result = put(&mut self.chain);
-        let after = self.unsent();
-        let pending = after + self.chain.uncommitted_len();
-        let news = if pending > bound {
+        let after = self.chain.len();
+        let news = if after >= self.alarm || before == 0 || after == before {
+            self.look_at_marks(before)
+        } else {
+            Put::Quiet
+        };
+        (Some(result), news)
+    }
+
+    /// What is to be told of a put that found `before` bytes in the chain.
+    #[cold]
+    fn look_at_marks(&mut self, before: usize) -> Put {
+        let Marks { high, bound } = self.marks;
+        let (before, after) = (before + self.sending, self.unsent());
+        if after + self.chain.uncommitted_len() > bound {
             self.chain = LinkBuffer::new();
             // What is put behind it must not arrive without it.
             self.close(CloseReason::Limit(Limit::Output));
-            Put::Overflow
-        } else if after >= high && before < high {
+            return Put::Overflow;
+        }
+        self.set_alarm();
+        if after >= high && before < high {
             Put::High
         } else if before == 0 && after > 0 {
             Put::First
         } else {
             Put::Quiet
-        };
-        (Some(result), news)
+        }
+    }
+
+    /// The next mark that the chain can meet.
+    fn set_alarm(&mut self) {
+        let Marks { high, bound } = self.marks;
+        let next = if self.unsent() < high { high } else { bound };
+        self.alarm = next.saturating_sub(self.sending);
     }
 
     /// Takes all that can be sent. The memory that the thread writes into goes back to the thread.
@@ -83,6 +121,7 @@ impl Outbox {
         let outgoing = self.chain.take_readable();
         self.chain.release();
         self.sending = outgoing.len();
+        self.set_alarm();
         Some(outgoing)
     }
 
@@ -91,6 +130,7 @@ impl Outbox {
     pub(crate) fn give_back(&mut self, rest: Outgoing) -> Option<Waker> {
         self.sending = 0;
         self.chain.prepend(rest);
+        self.set_alarm();
         if self.chain.is_empty() {
             self.flushing.take()
         } else {
@@ -124,15 +164,20 @@ impl Outbox {
 mod tests {
     use super::*;
 
+    fn outbox() -> Outbox {
+        Outbox::new(Marks {
+            high: 100,
+            bound: 200,
+        })
+    }
+
     fn put(outbox: &mut Outbox, bytes: usize) -> Put {
-        outbox
-            .put(100, 200, |chain| chain.put_slice(&vec![1; bytes]))
-            .1
+        outbox.put(|chain| chain.put_slice(&vec![1; bytes])).1
     }
 
     #[test]
     fn the_poller_hears_of_the_first_byte_and_of_the_mark() {
-        let mut outbox = Outbox::default();
+        let mut outbox = outbox();
         assert_eq!(put(&mut outbox, 0), Put::Quiet);
         assert_eq!(put(&mut outbox, 10), Put::First);
         assert_eq!(put(&mut outbox, 10), Put::Quiet);
@@ -142,7 +187,7 @@ mod tests {
 
     #[test]
     fn more_than_the_bound_is_thrown_away() {
-        let mut outbox = Outbox::default();
+        let mut outbox = outbox();
         assert_eq!(put(&mut outbox, 201), Put::Overflow);
         assert_eq!(put(&mut outbox, 1), Put::Quiet);
         assert_eq!(outbox.unsent(), 0, "and what is put behind it");
@@ -150,17 +195,17 @@ mod tests {
 
     #[test]
     fn uncommitted_bytes_count_towards_the_bound() {
-        let mut outbox = Outbox::default();
-        let news = outbox.put(100, 200, |chain| chain.reserve(201)).1;
+        let mut outbox = outbox();
+        let news = outbox.put(|chain| chain.reserve(201)).1;
         assert_eq!(news, Put::Overflow);
     }
 
     #[test]
     fn what_the_kernel_did_not_take_is_sent_first() {
-        let mut outbox = Outbox::default();
-        outbox.put(100, 200, |chain| chain.put_str("abcd"));
+        let mut outbox = outbox();
+        outbox.put(|chain| chain.put_str("abcd"));
         let mut taken = outbox.take().unwrap();
-        outbox.put(100, 200, |chain| chain.put_str("ef"));
+        outbox.put(|chain| chain.put_str("ef"));
         assert_eq!(outbox.unsent(), 6);
         taken.skip(2).unwrap();
         assert!(outbox.give_back(taken).is_none());
@@ -169,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_closed_outbox_discards_puts_and_keeps_what_was_there() {
-        let mut outbox = Outbox::default();
+        let mut outbox = outbox();
         put(&mut outbox, 5);
         outbox.close(CloseReason::Local);
         assert_eq!(put(&mut outbox, 5), Put::Quiet);
@@ -178,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_flush_is_woken_when_everything_has_left() {
-        let mut outbox = Outbox::default();
+        let mut outbox = outbox();
         put(&mut outbox, 5);
         outbox.wait_for_flush(Waker::noop());
         let mut taken = outbox.take().unwrap();
