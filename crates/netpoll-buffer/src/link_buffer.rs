@@ -15,10 +15,10 @@
 pub(crate) mod drain;
 pub(crate) mod fill;
 pub(crate) mod read;
+mod rest;
 pub(crate) mod uncommitted;
 pub(crate) mod write;
 
-use std::collections::VecDeque;
 use std::fmt;
 
 use bytes::Bytes;
@@ -28,6 +28,7 @@ use crate::segment::Segment;
 use crate::tail::Tail;
 use crate::write_tail;
 
+use rest::Rest;
 use uncommitted::Uncommitted;
 
 /// A chain of windows into counted memory: what a connection reads from and writes into.
@@ -54,7 +55,7 @@ use uncommitted::Uncommitted;
 pub struct LinkBuffer {
     front: Option<Segment>,
     /// What follows the front segment; empty if there is none.
-    rest: VecDeque<Segment>,
+    rest: Rest,
     /// Readable bytes (L1).
     len: usize,
     /// Where the next small put goes.
@@ -69,7 +70,7 @@ impl LinkBuffer {
     pub const fn new() -> Self {
         Self {
             front: None,
-            rest: VecDeque::new(),
+            rest: Rest::new(),
             len: 0,
             tail: None,
             uncommitted: None,
@@ -102,7 +103,7 @@ impl LinkBuffer {
         self.front
             .iter()
             .filter(|front| !front.is_empty())
-            .chain(&self.rest)
+            .chain(self.rest.iter())
     }
 
     /// Adds a window at the end, without a copy; joined with the last one if it lies right
@@ -158,7 +159,7 @@ impl LinkBuffer {
             self.return_tail();
         }
         if self.rest.is_empty() {
-            self.rest = VecDeque::new();
+            self.rest = Rest::new();
         }
     }
 
@@ -176,7 +177,7 @@ impl LinkBuffer {
             own.put(segment.as_slice());
         }
         self.front = Some(own.window(0..self.len));
-        self.rest = VecDeque::new();
+        self.rest = Rest::new();
         self.keep_tail(own);
     }
 
@@ -233,13 +234,15 @@ impl LinkBuffer {
             std::mem::swap(self, &mut other);
             return;
         }
-        let mut later = std::mem::take(&mut self.rest);
+        let later = std::mem::take(&mut self.rest);
         let first = self.front.take().filter(|front| !front.is_empty());
         self.len += other.len;
         self.front = other.front.take();
         self.rest = std::mem::take(&mut other.rest);
-        self.rest.extend(first);
-        self.rest.append(&mut later);
+        first
+            .into_iter()
+            .for_each(|segment| self.rest.push_back(segment));
+        self.rest.append(later);
     }
 
     /// Keeps `tail` for the next put in place of the one there was, or gives it to the thread if
@@ -254,9 +257,10 @@ impl LinkBuffer {
         }
     }
 
-    /// Gives the tail back to the thread.
+    /// Gives the memory held for what may be put next back to the thread. The next put borrows it
+    /// again.
     #[inline]
-    pub(crate) fn return_tail(&mut self) {
+    pub fn return_tail(&mut self) {
         if let Some(tail) = self.tail.take() {
             write_tail::give_back(tail);
         }

@@ -16,7 +16,7 @@ pub struct ConnOptions {
     pub max_frame: usize,
     /// Reading stops when this much waits for the handler, unless it waits for more. 64 KiB.
     pub read_high: usize,
-    /// Above this much unsent output no handler is called and nothing is read. 64 KiB.
+    /// From this much unsent output on, no handler is called and nothing is read. 64 KiB.
     pub write_high: usize,
     /// Below this much unsent output it goes on. 32 KiB.
     pub write_low: usize,

@@ -7,6 +7,7 @@ use std::os::fd::BorrowedFd;
 use netpoll_sys::transfer;
 
 use super::LinkBuffer;
+use super::rest::Rest;
 use crate::tail::Tail;
 use crate::write_tail;
 
@@ -98,7 +99,7 @@ impl LinkBuffer {
                 tail.put(segment.as_slice());
             }
             self.front = Some(tail.window(0..self.len));
-            self.rest = std::collections::VecDeque::new();
+            self.rest = Rest::new();
         }
         tail
     }

@@ -25,6 +25,7 @@ use std::io;
 use bytes::Bytes;
 
 use super::LinkBuffer;
+use super::rest::Rest;
 use super::uncommitted::Uncommitted;
 use crate::error::{OutOfRange, TooLarge};
 use crate::segment::Segment;
@@ -243,12 +244,7 @@ impl LinkBuffer {
 
 /// Copies `bytes`, for which there is room, and shows them at the end of the chain.
 #[inline]
-fn put_in_tail(
-    front: &mut Option<Segment>,
-    rest: &mut std::collections::VecDeque<Segment>,
-    tail: &mut Tail,
-    bytes: &[u8],
-) {
+fn put_in_tail(front: &mut Option<Segment>, rest: &mut Rest, tail: &mut Tail, bytes: &[u8]) {
     if bytes.is_empty() {
         return;
     }

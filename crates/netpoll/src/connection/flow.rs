@@ -78,7 +78,8 @@ where
     /// Whether the unsent output is above what it may be for input to go on.
     pub(super) fn is_congested(&mut self) -> bool {
         let options = &self.link.options;
-        if self.flow.unsent > options.write_high {
+        // What was put since the last send counts by its mark: a full socket takes no send.
+        if self.flow.unsent >= options.write_high || self.link.is_past_write_mark() {
             self.flow.paused = Paused::Output;
         } else if self.flow.paused == Paused::Output && self.flow.unsent <= options.write_low {
             self.flow.paused = Paused::No;

@@ -31,7 +31,8 @@ pub(crate) struct Link {
     pub(crate) outbox: Mutex<Outbox>,
     /// How this side has asked for the end; see [`Ending`].
     ending: AtomicU8,
-    /// There is more unsent than the write mark: a burst should end.
+    /// What is put has reached the write mark, and none of it was taken: a burst should end, and
+    /// none begin.
     past_mark: AtomicBool,
     _seat: Option<Seat>,
 }

@@ -119,7 +119,7 @@ impl Outbox {
         }
         debug_assert_eq!(self.sending, 0, "one chain is sent at a time");
         let outgoing = self.chain.take_readable();
-        self.chain.release();
+        self.chain.return_tail();
         self.sending = outgoing.len();
         self.set_alarm();
         Some(outgoing)

@@ -80,29 +80,26 @@ fn a_call_that_puts_more_than_may_be_unsent_ends_the_connection() {
     assert_eq!(steady.receive(1), b"?");
 }
 
-#[test]
-fn no_handler_is_called_while_its_peer_does_not_read() {
-    const ANSWER: usize = 16 << 10;
-    const REQUESTS: usize = 400;
-    let calls = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&calls);
+/// Has a peer that does not read ask for `requests` answers of `size` bytes each.
+fn without_reading(requests: usize, size: usize) {
+    let (calls, most) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let (count, unsent) = (Arc::clone(&calls), Arc::clone(&most));
     let handler = async move |conn: &mut Connection| {
         let (mut reader, mut writer) = conn.split();
         match reader.read_u8().await? {
             b'?' => writer.put_u8(b'!'),
             seed => {
                 count.fetch_add(1, Ordering::SeqCst);
-                writer.put_slice(&bytes(ANSWER, seed));
+                unsent.fetch_max(writer.unsent(), Ordering::SeqCst);
+                writer.put_slice(&bytes(size, seed));
             }
         }
         Ok(())
     };
-    let server = Server::start_on(
-        tight_listener(),
-        EventLoop::builder().pollers(1).on_request(handler),
-    );
+    let builder = EventLoop::builder().pollers(1).on_request(handler);
+    let server = Server::start_on(tight_listener(), builder);
     let (mut lazy, mut other) = (server.connect(), server.connect());
-    lazy.send(&[7; REQUESTS]);
+    lazy.send(&vec![7; requests]);
     eventually("the first call", || calls.load(Ordering::SeqCst) > 0);
     let mut last = 0;
     // Once many turns have brought no further call, the server waits for its peer.
@@ -114,10 +111,22 @@ fn no_handler_is_called_while_its_peer_does_not_read() {
         std::mem::replace(&mut last, calls.load(Ordering::SeqCst)) == last
     });
     let called = calls.load(Ordering::SeqCst);
-    assert!(called < REQUESTS / 2, "{called} calls were made");
-    let answers = lazy.receive(REQUESTS * ANSWER);
-    assert!(answers == bytes(ANSWER, 7).repeat(REQUESTS));
-    assert_eq!(calls.load(Ordering::SeqCst), REQUESTS);
+    assert!(called < requests / 2, "{called} calls were made");
+    let answers = lazy.receive(requests * size);
+    assert!(answers == bytes(size, 7).repeat(requests));
+    assert_eq!(calls.load(Ordering::SeqCst), requests);
+    let most = most.load(Ordering::SeqCst);
+    assert!(most < 64 << 10, "called with {most} bytes unsent");
+}
+
+#[test]
+fn no_handler_is_called_while_its_peer_does_not_read() {
+    without_reading(400, 16 << 10);
+}
+
+#[test]
+fn no_handler_is_called_while_the_socket_is_full_and_little_is_unsent() {
+    without_reading(6000, 1000);
 }
 
 #[test]
