@@ -59,6 +59,21 @@ where
     M: Fn(Shared<H>, Connection) -> F + 'static,
     F: Future<Output = Finished> + 'static,
 {
+    /// Whether the connection is as nearly all are nearly always: open, idle, with nothing waiting
+    /// on either side. Then all it wants is input, and nothing else need be asked.
+    #[inline]
+    pub(super) fn is_at_rest(&self) -> bool {
+        let quiet = !self.flow.stalled
+            && self.flow.more == More::No
+            && self.flow.paused == Paused::No
+            && self.flow.backlog.is_none()
+            && self.flow.unsent == 0;
+        quiet
+            && self.life.is_untouched()
+            && self.link.is_untouched()
+            && matches!(&self.holder, Holder::Session(connection) if connection.input.chain.is_empty())
+    }
+
     /// What is left of the input after a burst, and whether it is to be offered again.
     pub(super) fn review_input(&mut self) {
         let Holder::Session(connection) = &mut self.holder else {

@@ -89,7 +89,14 @@ impl Link {
         }
     }
 
+    /// Whether nobody has asked for the end, and nothing is past the write mark.
+    #[inline]
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.ending() == Ending::None && !self.is_past_write_mark()
+    }
+
     /// What was asked for.
+    #[inline]
     pub(crate) fn ending(&self) -> Ending {
         // Acquire: pairs with `ask_end`.
         match self.ending.load(Ordering::Acquire) {

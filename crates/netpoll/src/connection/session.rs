@@ -85,7 +85,15 @@ where
     }
 
     /// What the session wants next, as its whole state says.
+    #[inline]
     fn next(&mut self, turn: &mut Turn) -> Next {
+        if self.is_at_rest() {
+            return Next::Wait(Interest::READABLE);
+        }
+        self.next_in_motion(turn)
+    }
+
+    fn next_in_motion(&mut self, turn: &mut Turn) -> Next {
         self.hear_endings();
         if self.life.phase() == Phase::Open {
             self.review_input();

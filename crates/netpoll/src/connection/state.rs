@@ -68,6 +68,12 @@ impl Life {
         self.input
     }
 
+    /// Whether nothing has happened to it yet.
+    #[inline]
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.phase == Phase::Open && self.input == Input::Open && self.reason.is_none()
+    }
+
     /// Why it ends, once it does.
     pub(crate) fn reason(&self) -> Option<&CloseReason> {
         self.reason.as_ref()
