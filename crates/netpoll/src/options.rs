@@ -71,10 +71,13 @@ impl ConnOptions {
                 "must not be above write_high",
             ));
         }
-        if self.write_high == 0 || self.output_bound() == 0 {
+        if self.write_high == 0 {
+            return Err(InvalidConfig::new("write_high", "must be at least 1 byte"));
+        }
+        if self.output_bound() < self.write_high {
             return Err(InvalidConfig::new(
-                "write_high, max_output",
-                "must be at least 1 byte",
+                "max_output",
+                "must not be below write_high",
             ));
         }
         Ok(())
@@ -104,9 +107,11 @@ mod tests {
         assert_eq!(named(|options| options.max_frame = 0), "max_frame");
         assert_eq!(named(|options| options.read_high = 0), "read_high");
         assert_eq!(named(|options| options.write_low = 1 << 20), "write_low");
-        assert_eq!(
-            named(|options| options.max_output = Some(0)),
-            "write_high, max_output"
-        );
+        let both_zero = |options: &mut ConnOptions| {
+            options.write_high = 0;
+            options.write_low = 0;
+        };
+        assert_eq!(named(both_zero), "write_high");
+        assert_eq!(named(|options| options.max_output = Some(1)), "max_output");
     }
 }

@@ -14,6 +14,7 @@ use super::calling::Holder;
 use super::handler::{Finished, Shared};
 use super::session::Session;
 use super::state::{Input, Phase};
+use crate::error::{CloseReason, Limit};
 use crate::sync::lock;
 
 /// What of the session's state is about bytes in waiting.
@@ -85,6 +86,9 @@ where
             self.flow.stalled = false;
         } else if !self.flow.stalled {
             self.flow.more = More::Input;
+        } else if chain.len() > self.link.options.max_frame {
+            // No frame is so long: a handler that wants still more of it will never have enough.
+            self.begin_close(CloseReason::Limit(Limit::Frame));
         } else if self.flow.more == More::No {
             chain.settle_down();
         }

@@ -111,7 +111,7 @@ impl Link {
     /// the connection takes no more.
     #[inline]
     pub(crate) fn put<R>(&self, put: impl FnOnce(&mut LinkBuffer) -> R) -> Option<R> {
-        let (result, news) = lock(&self.outbox).put(put);
+        let (result, news) = lock(&self.outbox).put(|| self.bell.is_here(), put);
         if news != Put::Quiet {
             self.announce(news);
         }
@@ -131,7 +131,6 @@ impl Link {
         }
         match news {
             Put::Overflow => self.ask_end(Ending::Overflow),
-            Put::First if !self.bell.is_here() => {}
             Put::First | Put::High => self.bell.ring(Signal::Send),
             Put::Quiet => {}
         }

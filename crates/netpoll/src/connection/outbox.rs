@@ -21,6 +21,8 @@ pub(crate) struct Outbox {
     /// The length of the chain from which a put has to look at the marks.
     alarm: usize,
     marks: Marks,
+    /// Somebody will have the chain sent without being told again.
+    heard: bool,
     /// Puts are discarded, and this is why.
     pub(crate) closed: Option<CloseReason>,
     flushing: Option<Waker>,
@@ -40,7 +42,7 @@ pub(crate) struct Marks {
 pub(crate) enum Put {
     /// Nothing: it knows of output already, or there is none.
     Quiet,
-    /// There is output where there was none.
+    /// There is output that nobody was told of.
     First,
     /// There is more than the write mark.
     High,
@@ -55,6 +57,7 @@ impl Outbox {
             sending: 0,
             alarm: marks.high,
             marks,
+            heard: false,
             closed: None,
             flushing: None,
         }
@@ -66,17 +69,22 @@ impl Outbox {
         self.chain.len() + self.sending
     }
 
-    /// Lets `put` append, unless the outbox is closed, and says what the poller should hear.
+    /// Lets `put` append, unless the outbox is closed, and says what the poller should hear. `here`
+    /// says whether this is the poller's thread: only there the first byte is told.
     #[inline]
-    pub(crate) fn put<R>(&mut self, put: impl FnOnce(&mut LinkBuffer) -> R) -> (Option<R>, Put) {
+    pub(crate) fn put<R>(
+        &mut self,
+        here: impl FnOnce() -> bool,
+        put: impl FnOnce(&mut LinkBuffer) -> R,
+    ) -> (Option<R>, Put) {
         if self.closed.is_some() {
             return (None, Put::Quiet);
         }
         let before = self.chain.len();
         let result = put(&mut self.chain);
         let after = self.chain.len();
-        let news = if after >= self.alarm || before == 0 || after == before {
-            self.look_at_marks(before)
+        let news = if after >= self.alarm || !self.heard || after == before {
+            self.look_at_marks(before, here())
         } else {
             Put::Quiet
         };
@@ -85,7 +93,7 @@ impl Outbox {
 
     /// What is to be told of a put that found `before` bytes in the chain.
     #[cold]
-    fn look_at_marks(&mut self, before: usize) -> Put {
+    fn look_at_marks(&mut self, before: usize, here: bool) -> Put {
         let Marks { high, bound } = self.marks;
         let (before, after) = (before + self.sending, self.unsent());
         if after + self.chain.uncommitted_len() > bound {
@@ -96,8 +104,10 @@ impl Outbox {
         }
         self.set_alarm();
         if after >= high && before < high {
+            self.heard = true;
             Put::High
-        } else if before == 0 && after > 0 {
+        } else if here && !self.heard && after > 0 {
+            self.heard = true;
             Put::First
         } else {
             Put::Quiet
@@ -121,6 +131,7 @@ impl Outbox {
         let outgoing = self.chain.take_readable();
         self.chain.return_tail();
         self.sending = outgoing.len();
+        self.heard = false;
         self.set_alarm();
         Some(outgoing)
     }
@@ -172,7 +183,9 @@ mod tests {
     }
 
     fn put(outbox: &mut Outbox, bytes: usize) -> Put {
-        outbox.put(|chain| chain.put_slice(&vec![1; bytes])).1
+        outbox
+            .put(|| true, |chain| chain.put_slice(&vec![1; bytes]))
+            .1
     }
 
     #[test]
@@ -182,6 +195,15 @@ mod tests {
         assert_eq!(put(&mut outbox, 10), Put::First);
         assert_eq!(put(&mut outbox, 10), Put::Quiet);
         assert_eq!(put(&mut outbox, 80), Put::High);
+        assert_eq!(put(&mut outbox, 1), Put::Quiet);
+    }
+
+    #[test]
+    fn output_put_off_the_poller_is_told_of_by_the_next_put_on_it() {
+        let mut outbox = outbox();
+        let off = outbox.put(|| false, |chain| chain.put_str("ab")).1;
+        assert_eq!(off, Put::Quiet);
+        assert_eq!(put(&mut outbox, 1), Put::First);
         assert_eq!(put(&mut outbox, 1), Put::Quiet);
     }
 
@@ -196,16 +218,16 @@ mod tests {
     #[test]
     fn uncommitted_bytes_count_towards_the_bound() {
         let mut outbox = outbox();
-        let news = outbox.put(|chain| chain.reserve(201)).1;
+        let news = outbox.put(|| true, |chain| chain.reserve(201)).1;
         assert_eq!(news, Put::Overflow);
     }
 
     #[test]
     fn what_the_kernel_did_not_take_is_sent_first() {
         let mut outbox = outbox();
-        outbox.put(|chain| chain.put_str("abcd"));
+        outbox.put(|| true, |chain| chain.put_str("abcd"));
         let mut taken = outbox.take().unwrap();
-        outbox.put(|chain| chain.put_str("ef"));
+        outbox.put(|| true, |chain| chain.put_str("ef"));
         assert_eq!(outbox.unsent(), 6);
         taken.skip(2).unwrap();
         assert!(outbox.give_back(taken).is_none());

@@ -210,6 +210,20 @@ fn a_handler_that_waits_for_something_else_is_not_fed_without_end() {
 }
 
 #[test]
+fn a_handler_that_never_consumes_holds_no_more_than_a_frame() {
+    let handler = async |conn: &mut Connection| {
+        conn.reader().available();
+        Ok(())
+    };
+    let builder = EventLoop::builder().pollers(1).on_request(handler);
+    let server = Server::start(builder.max_frame(100_000));
+    let mut peer = server.connect();
+    peer.send(&bytes(100_000, 1));
+    peer.send(&[1]);
+    assert!(matches!(server.ending(), CloseReason::Limit(Limit::Frame)));
+}
+
+#[test]
 fn what_cannot_work_is_refused_by_name() {
     let listener = || Listener::bind("127.0.0.1:0").unwrap();
     let refused = |builder: Builder| {
@@ -234,6 +248,8 @@ fn what_cannot_work_is_refused_by_name() {
         refused(with(|options| options.read_high = 0)),
         Some("read_high")
     );
+    let output = refused(with(|options| options.max_output = Some(1)));
+    assert_eq!(output, Some("max_output"));
     let low = refused(with(|options| options.write_low = options.write_high + 1));
     assert_eq!(low, Some("write_low"));
     assert!(whole().build().is_ok());
