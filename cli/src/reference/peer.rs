@@ -4,9 +4,11 @@
 //! A peer is read or written, never both: as long as an answer waits for room there is nothing to
 //! read for. Between two frames, with its answers gone, it holds no buffer.
 //!
-//! A frame above [`LARGE`] is read in place, into a buffer of its size. A connection that has seen
-//! one expects the next to be alike and reads into such a buffer from the first byte, so that a
-//! stream of large frames is copied once (into the answer) and not twice.
+//! A frame above [`LARGE`] is read in place, into a buffer of its size and a byte. A connection that
+//! has seen one expects the next to be alike and reads into such a buffer from the first byte, so
+//! that large frames are copied once (into the answer) and not twice. Where that one byte is met
+//! there are several in flight, and then it pays to read past the end of a frame, into the buffer
+//! that all share.
 
 use std::io;
 use std::mem;
@@ -15,7 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use netpoll_sys::{Interest, transfer};
 
 use super::frames::{self, Next};
-use super::memory::{Memory, SCRATCH};
+use super::memory::Memory;
 
 /// One connection.
 #[derive(Debug)]
@@ -95,7 +97,7 @@ impl Peer {
             Input::Large(frame, filled) => self.read_in_place(frame, filled, memory),
             Input::Start(start) => self.read_shared(start, memory),
             Input::Nothing if self.expected > 0 => {
-                let frame = memory.take(self.expected);
+                let frame = memory.take(self.expected + 1);
                 self.read_in_place(frame, 0, memory)
             }
             Input::Nothing => self.read_shared(Vec::new(), memory),
@@ -146,13 +148,13 @@ impl Peer {
         };
         let filled = before + count;
         // What lies in the buffer is one frame of its size, unless the peer has changed its mind.
+        let size = frame.len() - 1;
         let measured = frames::measure(&frame[..filled]);
-        if filled < frame.len() && measured.next == Next::Frame(frame.len()) && measured.whole == 0
-        {
+        if filled < size && measured.next == Next::Frame(size) && measured.whole == 0 {
             self.input = Input::Large(frame, filled);
             return Ok(After::Open);
         }
-        if measured.whole != frame.len() {
+        if measured.whole != size || filled > size {
             self.expected = 0;
         }
         let after = self.take_frames(&frame[..filled], memory);
@@ -168,7 +170,7 @@ impl Peer {
         match measured.next {
             Next::TooLong => return After::Over,
             Next::Frame(size) if size > LARGE => {
-                let mut frame = memory.take(size);
+                let mut frame = memory.take(size + 1);
                 frame[..rest.len()].copy_from_slice(rest);
                 self.input = Input::Large(frame, rest.len());
                 self.expected = size;
@@ -219,7 +221,6 @@ fn would_block_is_nothing(sent: io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-/// Above this a frame is read in place. Below it, half of the shared buffer, it pays to read past
-/// the end of a frame and copy the start of the next one: of 20 KiB and 64 KiB frames several in
-/// flight, twice as many were answered as by reads that end with the frame.
-const LARGE: usize = SCRATCH / 2;
+/// Above this a frame is read in place. Below it, copying the start of a frame costs less than a
+/// buffer of its own.
+const LARGE: usize = 32 << 10;
