@@ -26,13 +26,20 @@ pub(crate) fn guard<R>(entry: impl FnOnce() -> R) -> Result<R, Panicked> {
     }
 }
 
-/// A payload is user code too: its drop may panic again. What a second panic leaves is given up.
+/// The most payloads of payloads that are dropped before one is given up.
+const PATIENCE: u32 = 8;
+
+/// A payload is user code too: its drop may panic again, with another payload.
 #[cold]
-fn discard(payload: Box<dyn std::any::Any + Send>) {
-    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        // Dropping this one could panic without end; its memory is the price of an answer.
-        Box::leak(second);
+fn discard(mut payload: Box<dyn std::any::Any + Send>) {
+    for _ in 0..PATIENCE {
+        match catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            Ok(()) => return,
+            Err(next) => payload = next,
+        }
     }
+    // This could go on without end; the memory of the last one is the price of an answer.
+    Box::leak(payload);
 }
 
 #[cfg(test)]
