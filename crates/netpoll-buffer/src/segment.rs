@@ -112,10 +112,16 @@ impl Segment {
         self.end += count as u32;
     }
 
+    /// Whether `next` is the window right behind this one.
+    #[inline]
+    pub(crate) fn is_followed_by(&self, next: &Self) -> bool {
+        next.start == self.end && next.block.is(&self.block)
+    }
+
     /// Takes `next` in if it is the window right behind this one; otherwise gives it back.
     #[inline]
     pub(crate) fn join(&mut self, next: Self) -> Result<(), Self> {
-        if next.start == self.end && next.block.is(&self.block) {
+        if self.is_followed_by(&next) {
             self.end = next.end;
             Ok(())
         } else {

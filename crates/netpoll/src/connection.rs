@@ -73,6 +73,8 @@ pub(crate) struct Input {
     expected: usize,
     /// Where the last burst ended.
     mark: usize,
+    /// How much of what the inbox has was given back by a wait, and is nothing new.
+    given: usize,
     /// The most that one read may ask for.
     pub(crate) max_frame: usize,
 }
@@ -85,6 +87,7 @@ impl Input {
             largest: 0,
             expected: 0,
             mark: 0,
+            given: 0,
             max_frame,
         }
     }
@@ -93,6 +96,7 @@ impl Input {
     #[inline]
     pub(crate) fn take(&mut self, chain: LinkBuffer) {
         self.received = self.received.wrapping_add(chain.len());
+        self.given = 0;
         if self.chain.is_empty() {
             self.chain = chain;
         } else {
@@ -109,6 +113,7 @@ impl Input {
     /// Puts what is unread before what the inbox has, so that the two lie together.
     pub(crate) fn give_back(&mut self, inbox: &mut LinkBuffer) {
         self.received = self.received.wrapping_sub(self.chain.len());
+        self.given = self.chain.len();
         inbox.prepend(std::mem::take(&mut self.chain));
     }
 
@@ -126,6 +131,11 @@ impl Input {
         if consumed < self.expected / 2 {
             self.expected /= 2;
         }
+    }
+
+    /// How much of what the inbox has is nothing new.
+    pub(crate) fn given(&self) -> usize {
+        self.given
     }
 
     /// How large the next frame is guessed to be.

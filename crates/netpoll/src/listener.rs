@@ -24,6 +24,9 @@ use crate::sync::Arc;
 /// The most connections accepted in one go.
 const BATCH: usize = 64;
 
+/// The most failures in one go that are taken for those of connections.
+const FAILURES: usize = 16;
+
 /// The first pause after descriptors ran out, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -125,6 +128,7 @@ impl Acceptor {
 
     /// Takes at most `limit` connections.
     fn accept(&mut self, limit: usize, turn: &mut Turn) -> Next {
+        let mut failures = 0;
         for _ in 0..limit {
             match socket::accept(self.listener.as_fd()) {
                 Ok((fd, peer)) => {
@@ -133,8 +137,10 @@ impl Acceptor {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if has_run_out(&error) => return self.look_away(turn),
-                // The connection died in the queue: its own affair (accept(2)).
-                Err(_) => {}
+                // A connection that died in the queue is its own affair (accept(2)). A listener
+                // that fails again and again is ours: it is not asked without end.
+                Err(_) if failures < FAILURES => failures += 1,
+                Err(_) => return self.look_away(turn),
             }
         }
         Next::Wait(Interest::READABLE)

@@ -24,8 +24,10 @@ mod driver;
 mod read_block;
 mod reading;
 mod registry;
+mod sending;
 mod timers;
 
+use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -39,13 +41,10 @@ use bell::Bell;
 use driver::Driver;
 use mailbox::{Letter, Mailbox, MaySleep};
 use read_block::ReadBlock;
-use registry::Registry;
+use registry::{Again, Registry};
 use source::{Ask, Birth, End, Next, Place, Shared, Source, Turn};
 use timers::Timers;
 use token::{Kind, Token};
-
-/// The most chains sent for one source in one turn: each may have it make another.
-const SENDS: usize = 16;
 
 /// One poller, on its thread.
 struct Poller {
@@ -57,6 +56,8 @@ struct Poller {
     turn: Turn,
     shared: Rc<Shared>,
     letters: Vec<Letter>,
+    /// Sources that want to be called again.
+    again: VecDeque<Token>,
     /// What was asked of every source, and so is of each that comes later.
     asked: Option<Ask>,
     stopped: bool,
@@ -73,6 +74,7 @@ impl Poller {
             turn: Turn::default(),
             shared: Rc::default(),
             letters: Vec::new(),
+            again: VecDeque::new(),
             asked: None,
             stopped: false,
         })
@@ -105,11 +107,7 @@ impl Poller {
             }
         }
         self.read_mail(MaySleep::No);
-        for _ in 0..bell::queued() {
-            if let Some(token) = bell::next_queued() {
-                self.call(token, |source, turn| source.woken(turn));
-            }
-        }
+        self.call_queued();
         self.expire();
         while let Some(birth) = self.turn.births.pop() {
             self.register(birth);
@@ -117,9 +115,41 @@ impl Poller {
         Ok(())
     }
 
+    /// Calls whoever had work when this turn began.
+    fn call_queued(&mut self) {
+        for _ in 0..bell::queued() {
+            if let Some(token) = bell::next_queued() {
+                self.call(token, |source, turn| source.woken(turn));
+            }
+        }
+        for _ in 0..self.again.len() {
+            let Some(token) = self.again.pop_front() else {
+                return;
+            };
+            if let Some(entry) = self.registry.get_mut(token) {
+                entry.again = Again::No;
+            }
+            self.call(token, |source, turn| source.woken(turn));
+        }
+    }
+
+    /// Calls a source again in the next turn, behind the others, once.
+    fn call_again(&mut self, token: Token) {
+        if let Some(entry) = self.registry.get_mut(token)
+            && entry.again == Again::No
+        {
+            entry.again = Again::Queued;
+            self.again.push_back(token);
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        bell::queued() > 0 || !self.again.is_empty()
+    }
+
     fn wait(&mut self) -> io::Result<usize> {
-        let busy = bell::queued() > 0 || !self.read_mail(MaySleep::Yes);
-        let timeout = if busy || bell::queued() > 0 {
+        let busy = self.is_busy() || !self.read_mail(MaySleep::Yes);
+        let timeout = if busy || self.is_busy() {
             Some(Duration::ZERO)
         } else if self.timers.is_empty() {
             None
@@ -260,7 +290,7 @@ impl Poller {
             Next::Gone => return self.remove(token, source),
             Next::Unwatched => None,
             Next::Again(interest) => {
-                bell::queue_again(token);
+                self.call_again(token);
                 Some(interest)
             }
             Next::Wait(interest) => Some(interest),
@@ -269,45 +299,16 @@ impl Poller {
         if let Err(error) = self.watch(token, source.as_ref(), interest) {
             // The kernel has no room for the registration. No event will ever come, so this is
             // the end of the input.
-            if let Next::Gone = source.ended(End::Broken(error), &mut self.turn) {
-                return self.remove(token, source);
+            match source.ended(End::Broken(error), &mut self.turn) {
+                Next::Gone => return self.remove(token, source),
+                Next::Again(_) => self.call_again(token),
+                Next::Wait(_) | Next::Unwatched | Next::Become(_) => {}
             }
         }
         self.set_deadline(token);
         if let Some(entry) = self.registry.get_mut(token) {
             entry.source = Some(source);
         }
-    }
-
-    /// Sends what the source gives, until it gives nothing or the socket takes no more. What it
-    /// gives beyond [`SENDS`] waits for the others of the turn.
-    #[inline]
-    fn send_for(&mut self, token: Token, source: &mut dyn Source, mut next: Next) -> Next {
-        let mut sends = 0;
-        while !matches!(next, Next::Become(_) | Next::Gone)
-            && self
-                .registry
-                .get_mut(token)
-                .is_some_and(|entry| !entry.blocked)
-        {
-            if sends == SENDS {
-                bell::queue_again(token);
-                break;
-            }
-            sends += 1;
-            let Some(outgoing) = source.outgoing() else {
-                break;
-            };
-            let (mut rest, result) = self.driver.send(source.fd(), outgoing);
-            if !rest.is_empty() && result.is_ok() {
-                rest.settle_down();
-                if let Some(entry) = self.registry.get_mut(token) {
-                    entry.blocked = true;
-                }
-            }
-            next = source.sent(rest, result, &mut self.turn);
-        }
-        next
     }
 
     /// Makes the driver watch what the source wants, and writing while its output is blocked.

@@ -43,9 +43,9 @@ impl LinkBuffer {
         received
     }
 
-    /// Appends bytes that have arrived as `window`, at most 256 of them, by copying them behind
-    /// what this buffer owns, if it has memory of its own with room for them. Otherwise gives the
-    /// window back as [`Err`], to be added as it is.
+    /// Appends bytes that have arrived as `window`, at most 256 of them, to a buffer that is not
+    /// empty, by copying them into memory of its own; that doubles with what is there. Otherwise, and
+    /// where the window only continues the last one, gives it back as [`Err`], to be added as it is.
     ///
     /// # Errors
     ///
@@ -57,13 +57,18 @@ impl LinkBuffer {
         let Some(last) = self.rest.back().or(self.front.as_ref()) else {
             return Err(window);
         };
-        match &self.tail {
-            Some(tail) if tail.room() >= window.len() && tail.continues(last) => {
-                self.put_slice(window.as_slice());
-                Ok(())
-            }
-            _ => Err(window),
+        if last.is_followed_by(&window) {
+            return Err(window);
         }
+        match &self.tail {
+            Some(tail) if tail.room() >= window.len() && tail.continues(last) => {}
+            // As much again as there is, so that however long it drips there are few segments.
+            _ => self.keep_tail(Tail::with_capacity(
+                self.len.clamp(DROP, write_tail::WRITE_BLOCK),
+            )),
+        }
+        self.put_slice(window.as_slice());
+        Ok(())
     }
 
     /// Gives the tail away if it continues this buffer's end and has room: the place where the

@@ -88,3 +88,24 @@ fn a_window_of_more_than_a_drop_is_not_absorbed() {
     assert!(buffer.absorb(block.window(0..256)).is_ok());
     assert_eq!(buffer.segments().count(), 1);
 }
+
+#[test]
+fn however_long_it_drips_there_are_few_segments() {
+    let mut blocks = [Tail::with_capacity(65_536), Tail::with_capacity(65_536)];
+    let mut buffer = LinkBuffer::new();
+    for drip in 0..100_000 {
+        // Two blocks in turn, so that no window continues the last one.
+        let block = &mut blocks[drip % 2];
+        if block.room() == 0 {
+            *block = Tail::with_capacity(65_536);
+        }
+        let start = block.filled();
+        block.put(&[drip as u8]);
+        if let Err(window) = buffer.absorb(block.window(start..start + 1)) {
+            buffer.push_segment(window);
+        }
+    }
+    assert!(buffer.segments().count() < 20, "{buffer:?}");
+    let whole: Vec<u8> = (0..100_000).map(|drip| drip as u8).collect();
+    assert_eq!(contents(&buffer), whole);
+}

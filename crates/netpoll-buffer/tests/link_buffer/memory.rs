@@ -230,14 +230,24 @@ fn what_is_no_drip_or_has_nothing_to_go_behind_is_given_back() {
     };
     refused(&mut put(b"x"), &pattern(257));
     refused(&mut LinkBuffer::new(), b"drip");
-    refused(&mut segmented(&[b"foreign"]), b"drip");
-    refused(&mut put(&pattern(BLOCK)), b"drip");
     let mut open = put(b"x");
     open.reserve(1).unwrap();
     refused(&mut open, b"drip");
+}
+
+#[test]
+fn a_drip_behind_what_cannot_grow_goes_to_memory_of_its_own() {
     let mut foreign_behind = put(b"x");
     foreign_behind.push(Bytes::from_static(b"y"));
-    refused(&mut foreign_behind, b"drip");
+    let full = put(&pattern(BLOCK));
+    for mut buffer in [segmented(&[b"foreign"]), full, foreign_behind] {
+        let before = contents(&buffer);
+        buffer.absorb(arrived(b"dr")).unwrap();
+        buffer.absorb(arrived(b"ip")).unwrap();
+        assert_eq!(contents(&buffer), [&before[..], b"drip"].concat());
+        let last = buffer.segments().last().map(Segment::len);
+        assert_eq!(last, Some(4), "the second is behind the first");
+    }
 }
 
 #[test]

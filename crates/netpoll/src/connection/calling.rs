@@ -142,9 +142,13 @@ where
         inbox.paused = false;
         let arrived = std::mem::take(&mut inbox.chain);
         drop(inbox);
+        // A wait that was dropped has left what was unread in the inbox: that is no reason to call
+        // the handler again.
+        if arrived.len() > input.given() {
+            self.flow.more = More::Input;
+        }
         if !arrived.is_empty() {
             input.take(arrived);
-            self.flow.more = More::Input;
         }
         input.end_burst();
         input.chain.release();
@@ -162,8 +166,8 @@ where
 }
 
 impl<H, M, F> Session<H, M, F> {
-    pub(super) fn observer(&self) -> Option<&Observer> {
-        self.script.observer.as_ref()
+    pub(super) fn take_observer(&mut self) -> Option<Observer> {
+        self.script.observer.take()
     }
 
     pub(super) fn calls(&self) -> Calls {

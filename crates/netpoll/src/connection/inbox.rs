@@ -27,6 +27,18 @@ pub(crate) struct Inbox {
     pub(crate) waiter: Option<Waiter>,
     /// The poller reads no more until the chain has been taken.
     pub(crate) paused: bool,
+    /// The poller wants to hear of a Reader that waits: it would be idle then.
+    pub(crate) waits: Waits,
+}
+
+/// What a Reader that begins to wait has to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// Nothing: the poller reads on.
+    #[default]
+    Untold,
+    /// Tell the poller, which is draining.
+    Told,
 }
 
 /// How the input ended.

@@ -167,9 +167,17 @@ impl Link {
         waker.into_iter().for_each(std::task::Waker::wake);
     }
 
+    /// Discards the output for good, and gives the waker of who waits for it.
+    pub(crate) fn discard(&self, reason: CloseReason) -> Option<std::task::Waker> {
+        let waker = lock(&self.outbox).discard(reason);
+        // Relaxed: as in `announce`. Nothing is left that a burst should end for.
+        self.past_mark.store(false, Ordering::Relaxed);
+        waker
+    }
+
     /// Discards the output for good, and wakes who waits for it.
     pub(crate) fn discard_output(&self, reason: CloseReason) {
-        let waker = lock(&self.outbox).discard(reason);
+        let waker = self.discard(reason);
         waker.into_iter().for_each(std::task::Waker::wake);
     }
 

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use netpoll_buffer::{LinkBuffer, TooLarge};
 
 use super::Input;
-use super::inbox::{InputEnd, Waiter};
+use super::inbox::{InputEnd, Waiter, Waits};
 use super::link::Link;
 use crate::error::Eof;
 use crate::poll::bell::Signal;
@@ -251,6 +251,7 @@ impl<'a> Reader<'a> {
         input.chain.settle_down();
         input.give_back(&mut inbox.chain);
         let waker = context.waker().clone();
+        let resumed = resumed || inbox.waits == Waits::Told;
         inbox.waiter = Some(Waiter {
             need,
             largest: input.largest,

@@ -155,7 +155,7 @@ where
         if self.life.phase() != Phase::Open {
             self.die(reason.clone());
         }
-        let waker = lock(&self.link.outbox).discard(reason.clone());
+        let waker = self.link.discard(reason.clone());
         self.flow.unsent = 0;
         self.wake_waiter(waker);
         InputEnd::Closed(reason)

@@ -25,7 +25,7 @@ use super::Connection;
 use super::calling::{Calls, Holder};
 use super::flow::More;
 use super::handler::{Finished, Shared};
-use super::inbox::InputEnd;
+use super::inbox::{InputEnd, Waits};
 use super::link::{Ending, Link};
 use super::session::Session;
 use super::state::{Input, Phase};
@@ -98,6 +98,7 @@ where
         }
         let waiting = transfer::bytes_waiting(self.link.as_fd()).unwrap_or(0);
         self.flow.backlog = Some(waiting);
+        lock(&self.link.inbox).waits = Waits::Told;
     }
 
     /// A handler of a whole life that waits with nothing at hand is idle: its input ends.
@@ -172,8 +173,9 @@ where
         Next::Gone
     }
 
-    fn tell(&self, connection: &Connection) {
-        if let (Some(observer), Some(reason)) = (self.observer(), self.life.reason()) {
+    fn tell(&mut self, connection: &Connection) {
+        // Taken, so that it is told once whatever comes after.
+        if let (Some(observer), Some(reason)) = (self.take_observer(), self.life.reason()) {
             // The connection is over whatever the observer does.
             let _panicked = guard(|| observer(connection, reason)).is_err();
         }

@@ -149,11 +149,6 @@ pub(super) fn set_running(token: Option<Token>) {
     HERE.with(|here| here.running.set(token));
 }
 
-/// Puts a source behind the others that have work.
-pub(super) fn queue_again(token: Token) {
-    HERE.with(|here| here.queue.borrow_mut().push_back(token));
-}
-
 /// The next source with work.
 pub(super) fn next_queued() -> Option<Token> {
     HERE.with(|here| here.queue.borrow_mut().pop_front())

@@ -21,11 +21,20 @@ pub(super) struct Entry {
     pub(super) watched: Option<Interest>,
     /// The last send was short: nothing more is sent until the descriptor is writable.
     pub(super) blocked: bool,
+    /// It has asked to be called again and was not yet: once a turn is enough.
+    pub(super) again: Again,
     /// When the source's `expired` is due.
     pub(super) deadline: Option<Instant>,
     /// When the timers look at it next: never later than the deadline.
     pub(super) look: Option<Instant>,
     generation: u32,
+}
+
+/// Whether a source stands in the queue of those to be called again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Again {
+    No,
+    Queued,
 }
 
 /// All sources of one poller.
@@ -53,6 +62,7 @@ impl Registry {
             source: Some(source),
             watched: None,
             blocked: false,
+            again: Again::No,
             deadline: None,
             look: None,
             generation: token.generation(),

@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,7 +11,7 @@ use std::task::Poll;
 
 use netpoll::{CloseReason, Connection, EventLoop};
 
-use crate::support::{Gate, Server, bytes, eventually, frame, rpc};
+use crate::support::{Gate, Server, bytes, eventually, frame, poll_once, rpc};
 
 /// Lets others go first.
 async fn step_back() {
@@ -189,4 +190,35 @@ fn an_echo_by_chunks_gives_back_every_byte() {
     peer.finish();
     assert_eq!(peer.receive_all().unwrap(), b"");
     assert!(matches!(server.ending(), CloseReason::PeerFin));
+}
+
+#[test]
+fn a_handler_that_gives_up_a_wait_is_called_again_only_for_more() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&calls);
+    let handler = async move |conn: &mut Connection| {
+        count.fetch_add(1, Ordering::SeqCst);
+        let mut reader = conn.reader();
+        // What a timeout or a select does that does not get its bytes.
+        if poll_once(pin!(reader.wait(4)).as_mut()).is_ready() {
+            let word = reader.read_vec(4).await?;
+            conn.writer().put_slice(&word);
+        }
+        Ok(())
+    };
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    let (mut peer, mut other) = (server.connect(), server.connect());
+    for (byte, before) in b"word".iter().zip(0..) {
+        eventually("the call", || calls.load(Ordering::SeqCst) >= before);
+        for _ in 0..20 {
+            other.send(b"turn");
+            other.receive(4);
+        }
+        // One call for each byte that came, and one for each of the other's words.
+        assert!(calls.load(Ordering::SeqCst) <= before + 20 * (before + 1) * 4);
+        peer.send(&[*byte]);
+    }
+    assert_eq!(peer.receive(4), b"word");
+    let made = calls.load(Ordering::SeqCst);
+    assert!(made <= 4 * 20 * 4 + 4, "{made} calls");
 }

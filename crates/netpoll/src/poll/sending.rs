@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Sending for a source that has run.
+//!
+//! A source gives a chain and gets the same back, so much of it sent. What stays after a short send
+//! is moved into memory of its own size if it is small, and nothing more is sent for the source
+//! until its descriptor is writable.
+
+use std::io;
+
+use super::Poller;
+use super::source::{Next, Outgoing, Source};
+use super::token::Token;
+use crate::guard::guard;
+
+/// The most chains sent for one source in one turn: each may have it make another.
+const SENDS: usize = 16;
+
+impl Poller {
+    /// Sends what the source gives, until it gives nothing or the socket takes no more. What it
+    /// gives beyond [`SENDS`] waits for the others of the turn.
+    #[inline]
+    pub(super) fn send_for(
+        &mut self,
+        token: Token,
+        source: &mut dyn Source,
+        mut next: Next,
+    ) -> Next {
+        let mut sends = 0;
+        while !matches!(next, Next::Become(_) | Next::Gone)
+            && self
+                .registry
+                .get_mut(token)
+                .is_some_and(|entry| !entry.blocked)
+        {
+            if sends == SENDS {
+                self.call_again(token);
+                break;
+            }
+            sends += 1;
+            let Some(outgoing) = source.outgoing() else {
+                break;
+            };
+            // What is sent is let go, and the drop of memory that a user pushed is user code.
+            let sent = guard(|| self.driver.send(source.fd(), outgoing));
+            let (mut rest, result) = sent.unwrap_or_else(|_| {
+                let why = "the drop of pushed memory panicked";
+                (Outgoing::new(), Err(io::Error::other(why)))
+            });
+            if !rest.is_empty() && result.is_ok() {
+                rest.settle_down();
+                if let Some(entry) = self.registry.get_mut(token) {
+                    entry.blocked = true;
+                }
+            }
+            next = source.sent(rest, result, &mut self.turn);
+        }
+        next
+    }
+}
