@@ -169,8 +169,4 @@ impl<H, M, F> Session<H, M, F> {
     pub(super) fn take_observer(&mut self) -> Option<Observer> {
         self.script.observer.take()
     }
-
-    pub(super) fn calls(&self) -> Calls {
-        self.script.calls
-    }
 }

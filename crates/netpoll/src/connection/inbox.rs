@@ -6,7 +6,7 @@
 
 use std::task::Waker;
 
-use netpoll_buffer::{LinkBuffer, Segment, Tail};
+use netpoll_buffer::LinkBuffer;
 
 use crate::error::CloseReason;
 use crate::poll::source::{Landed, Room};
@@ -103,20 +103,13 @@ impl Inbox {
 #[inline]
 pub(crate) fn append(chain: &mut LinkBuffer, landed: Landed) {
     match landed {
-        Landed::Shared(window) => append_window(chain, window),
-        Landed::Own(tail, count) => append_behind(chain, tail, count),
+        Landed::Shared(window) => {
+            if let Err(window) = chain.absorb(window) {
+                chain.push_segment(window);
+            }
+        }
+        Landed::Own(tail, count) => chain.accept_tail(tail, count),
     }
-}
-
-#[inline]
-fn append_window(chain: &mut LinkBuffer, window: Segment) {
-    if let Err(window) = chain.absorb(window) {
-        chain.push_segment(window);
-    }
-}
-
-fn append_behind(chain: &mut LinkBuffer, tail: Tail, count: usize) {
-    chain.accept_tail(tail, count);
 }
 
 #[cfg(test)]

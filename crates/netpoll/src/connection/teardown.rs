@@ -93,7 +93,7 @@ where
 
     /// Serves what the kernel holds for this connection now, and then ends it.
     pub(super) fn drain(&mut self) {
-        if self.calls() == Calls::Never || self.flow.backlog.is_some() {
+        if self.script.calls == Calls::Never || self.flow.backlog.is_some() {
             return;
         }
         let waiting = transfer::bytes_waiting(self.link.as_fd()).unwrap_or(0);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use netpoll::{CloseReason, Connection, EventLoop};
 
-use crate::support::{Gate, Server, eventually, rpc};
+use crate::support::{Gate, Peer, Server, eventually, rpc};
 
 #[test]
 fn a_handler_that_never_returns_is_cut_at_the_deadline_and_counted() {
@@ -32,8 +32,8 @@ fn a_handler_that_never_returns_is_cut_at_the_deadline_and_counted() {
     assert_eq!(endings.iter().filter(shut).count(), 3);
 }
 
-#[test]
-fn a_peer_that_was_cut_learns_of_it_whoever_still_holds_a_waker() {
+/// A server with a peer whose request waits at a gate.
+fn held_at_a_gate() -> (Server, Peer, Gate) {
     let gate = Gate::default();
     let at = gate.clone();
     let handler = async move |conn: &mut Connection| {
@@ -45,6 +45,12 @@ fn a_peer_that_was_cut_learns_of_it_whoever_still_holds_a_waker() {
     let mut peer = server.connect();
     peer.send(b"?");
     eventually("the wait", || gate.is_waited_at());
+    (server, peer, gate)
+}
+
+#[test]
+fn a_peer_that_was_cut_learns_of_it_whoever_still_holds_a_waker() {
+    let (server, mut peer, gate) = held_at_a_gate();
     assert_eq!(server.shut_down(Duration::from_millis(1)), 1);
     assert_eq!(peer.receive_all().unwrap(), b"");
     assert!(gate.is_waited_at(), "the waker is still there");
@@ -52,17 +58,7 @@ fn a_peer_that_was_cut_learns_of_it_whoever_still_holds_a_waker() {
 
 #[test]
 fn the_first_shutdown_sets_the_deadline_and_all_of_them_tell_the_same() {
-    let gate = Gate::default();
-    let at = gate.clone();
-    let handler = async move |conn: &mut Connection| {
-        conn.reader().skip(1).await?;
-        at.pass().await;
-        Ok(())
-    };
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
-    let mut peer = server.connect();
-    peer.send(b"?");
-    eventually("the wait", || gate.is_waited_at());
+    let (server, _peer, _gate) = held_at_a_gate();
     let shutdowns = [
         server.handle.shutdown(Duration::from_millis(50)),
         server.handle.shutdown(Duration::from_secs(3600)),
