@@ -36,7 +36,7 @@ enum Origin {
     /// A `Box<[u8]>` of the block's capacity.
     Allocated,
     /// Somebody else's, kept alive by this handle.
-    Foreign(#[expect(dead_code, reason = "held for its drop, which frees the memory")] Bytes),
+    Foreign(Bytes),
 }
 
 // SAFETY: B1–B5: the memory is owned like a Box's, and no reference to it is held by the header.
@@ -126,6 +126,14 @@ impl Block {
     #[inline]
     pub(crate) fn capacity(&self) -> usize {
         self.header().capacity
+    }
+
+    /// The whole of the memory, if it is somebody else's.
+    pub(crate) fn as_foreign(&self) -> Option<&Bytes> {
+        match &self.header().origin {
+            Origin::Foreign(bytes) => Some(bytes),
+            Origin::Allocated => None,
+        }
     }
 
     /// Whether both own the same block.

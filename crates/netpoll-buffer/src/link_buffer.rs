@@ -12,16 +12,17 @@
 //!   that was read from it may still be borrowed.
 //! * **L3** While `uncommitted` is there, everything put goes to it, and `tail` is empty.
 
+mod bytes_traits;
+mod convert;
 pub(crate) mod drain;
 pub(crate) mod fill;
+mod io_traits;
 pub(crate) mod read;
 mod rest;
 pub(crate) mod uncommitted;
 pub(crate) mod write;
 
 use std::fmt;
-
-use bytes::Bytes;
 
 use crate::pool::SMALLEST;
 use crate::segment::Segment;
@@ -270,15 +271,6 @@ impl LinkBuffer {
 impl Drop for LinkBuffer {
     fn drop(&mut self) {
         self.return_tail();
-    }
-}
-
-impl From<Bytes> for LinkBuffer {
-    /// The same memory, without a copy. One small allocation.
-    fn from(bytes: Bytes) -> Self {
-        let mut buffer = Self::new();
-        buffer.push(bytes);
-        buffer
     }
 }
 

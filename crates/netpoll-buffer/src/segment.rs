@@ -136,6 +136,16 @@ impl AsRef<[u8]> for Segment {
     }
 }
 
+impl From<Segment> for Bytes {
+    /// The same memory, without a copy. One small allocation; none for what came as [`Bytes`].
+    fn from(segment: Segment) -> Self {
+        match segment.block.as_foreign() {
+            Some(bytes) => bytes.slice(segment.start as usize..segment.end as usize),
+            None => Self::from_owner(segment),
+        }
+    }
+}
+
 impl fmt::Debug for Segment {
     /// The shape, never the contents: they are a peer's, and may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,19 +4,17 @@
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 
+use bytes::Buf;
 use netpoll_sys::transfer;
 
 use super::LinkBuffer;
 
 impl LinkBuffer {
-    /// Fills `slices` with what can be read, in order, and says how many it filled. No copy.
-    pub fn io_slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let mut count = 0;
-        for (slot, segment) in slices.iter_mut().zip(self.segments()) {
-            *slot = IoSlice::new(segment.as_slice());
-            count += 1;
-        }
-        count
+    /// What can be read as slices for a vectored write, in order; none is empty. No copy. To fill
+    /// an array of them, see [`Buf::chunks_vectored`].
+    pub fn io_slices(&self) -> impl Iterator<Item = IoSlice<'_>> {
+        self.segments()
+            .map(|segment| IoSlice::new(segment.as_slice()))
     }
 
     /// Sends what can be read to a socket until there is nothing left or the socket takes no more,
@@ -48,7 +46,7 @@ impl LinkBuffer {
 
     fn send_chain(&self, fd: BorrowedFd<'_>) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); transfer::MAX_SLICES];
-        let count = self.io_slices(&mut slices);
+        let count = self.chunks_vectored(&mut slices);
         transfer::send_vectored(fd, &slices[..count])
     }
 

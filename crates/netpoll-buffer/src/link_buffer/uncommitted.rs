@@ -128,32 +128,46 @@ impl Uncommitted {
             if tail.room() < n {
                 tail = Tail::with_capacity(n);
             }
-            self.writings.push(Writing {
-                end: tail.filled(),
-                tail,
-            });
+            self.begin(tail);
         }
         self.write(n, |room| room.fill(0))
     }
 
     pub(crate) fn put(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let room = self
-                .writings
-                .last_mut()
-                .map_or(0, |writing| writing.free().len());
-            if room == 0 {
-                let tail = write_tail::for_put(bytes.len());
-                self.writings.push(Writing {
-                    end: tail.filled(),
-                    tail,
-                });
-                continue;
-            }
+            let room = self.room_for(bytes.len()).len();
             let (now, later) = bytes.split_at(room.min(bytes.len()));
             self.write(now.len(), |room| room.copy_from_slice(now));
             bytes = later;
         }
+    }
+
+    /// Where the next bytes are written; never empty.
+    pub(crate) fn room(&mut self) -> &mut [u8] {
+        self.room_for(1)
+    }
+
+    /// Counts the first `n` bytes of [`room`](Self::room), which has so many, as put.
+    pub(crate) fn accept(&mut self, n: usize) {
+        if n > 0 {
+            self.write(n, |_written| {});
+        }
+    }
+
+    /// What is left of the last writing, or else of a new one for `bytes`.
+    fn room_for(&mut self, bytes: usize) -> &mut [u8] {
+        let full = |writing: &Writing| writing.end == writing.tail.capacity();
+        if self.writings.last().is_none_or(full) {
+            self.begin(write_tail::for_put(bytes));
+        }
+        let last = self.writings.len() - 1;
+        self.writings[last].free()
+    }
+
+    /// Goes on writing where `tail` stands.
+    fn begin(&mut self, tail: Tail) {
+        let end = tail.filled();
+        self.writings.push(Writing { end, tail });
     }
 
     /// Writes the next `n` bytes, for which the last writing has room.

@@ -2,7 +2,9 @@
 //! Four mistakes of another implementation of this buffer, each under its number (`b1` …), which
 //! this one is built not to be able to make.
 
-use bytes::Bytes;
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes};
 use netpoll_buffer::LinkBuffer;
 
 use crate::support::{BLOCK, contents, cut, in_own_pool, pattern, places, put, segmented, slices};
@@ -31,17 +33,23 @@ fn b2_the_slices_for_the_kernel_are_all_segments_to_the_last() {
     for pieces in 1..=70 {
         let bytes = pattern(pieces * 3);
         let buffer = cut(&bytes, 3);
-        let mut room = [std::io::IoSlice::new(&[]); 100];
-        let count = buffer.io_slices(&mut room);
-        assert_eq!(count, pieces);
-        let shown: Vec<u8> = room[..count]
-            .iter()
+        assert_eq!(slices(&buffer), pieces);
+        let shown: Vec<u8> = buffer
+            .io_slices()
             .flat_map(|slice| slice.to_vec())
             .collect();
         assert_eq!(shown, bytes);
-        let few = buffer.io_slices(&mut room[..2]);
+        let mut room = [IoSlice::new(&[]); 100];
+        assert_eq!(buffer.chunks_vectored(&mut room), pieces);
+        assert!(
+            room[..pieces]
+                .iter()
+                .map(|slice| &**slice)
+                .eq(bytes.chunks(3))
+        );
+        let few = buffer.chunks_vectored(&mut room[..2]);
         assert_eq!(few, pieces.min(2), "as many as there is a place for");
-        assert_eq!(buffer.io_slices(&mut []), 0);
+        assert_eq!(buffer.chunks_vectored(&mut []), 0);
     }
     assert_eq!(slices(&put(b"one")), 1);
     assert_eq!(slices(&LinkBuffer::new()), 0);

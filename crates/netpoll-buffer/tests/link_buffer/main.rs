@@ -2,7 +2,10 @@
 //! What a user of [`netpoll_buffer::LinkBuffer`] sees, method by method: contents, refusals, and
 //! which calls copy, share or let go of memory.
 
+mod bytes_traits;
+mod conversions;
 mod hazards;
+mod io_traits;
 mod kernel;
 mod landing;
 mod memory;

@@ -3,7 +3,7 @@
 
 use std::error::Error;
 use std::fmt::Debug;
-use std::io::{self, IoSlice};
+use std::io;
 use std::panic;
 use std::thread;
 
@@ -97,8 +97,7 @@ pub(crate) fn places(buffer: &LinkBuffer) -> Vec<(*const u8, usize)> {
 
 /// How many slices the kernel would be given for all that can be read.
 pub(crate) fn slices(buffer: &LinkBuffer) -> usize {
-    let mut room = [IoSlice::new(&[]); 256];
-    buffer.io_slices(&mut room)
+    buffer.io_slices().count()
 }
 
 /// The reason of a refusal, which has to be an `E` in an error of `kind`.

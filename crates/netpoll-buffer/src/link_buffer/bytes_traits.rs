@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! [`LinkBuffer`] as [`Buf`] and [`BufMut`]: what codecs written against the `bytes` crate decode
+//! from and encode into.
+//!
+//! These traits answer a length that is too large with a panic; the methods of the same meaning on
+//! [`LinkBuffer`] itself, which never do, come first when a method is called by its name.
+//!
+//! ```
+//! use netpoll_buffer::LinkBuffer;
+//! use prost::Message;
+//!
+//! #[derive(Message, PartialEq)]
+//! struct Greeting {
+//!     #[prost(string, tag = "1")]
+//!     text: String,
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let greeting = Greeting { text: "hello".into() };
+//! let mut buffer = LinkBuffer::new();
+//! greeting.encode_length_delimited(&mut buffer)?;
+//! assert_eq!(Greeting::decode_length_delimited(&mut buffer)?, greeting);
+//! assert!(buffer.is_empty());
+//! # Ok(()) }
+//! ```
+
+use std::io::IoSlice;
+
+use bytes::buf::UninitSlice;
+use bytes::{Buf, BufMut, Bytes};
+
+use super::LinkBuffer;
+use crate::write_tail;
+
+impl Buf for LinkBuffer {
+    #[inline]
+    fn remaining(&self) -> usize {
+        self.len
+    }
+
+    /// What can be read in one piece; empty only if nothing can be read. No copy.
+    #[inline]
+    fn chunk(&self) -> &[u8] {
+        self.segments()
+            .next()
+            .map_or(&[][..], |first| first.as_slice())
+    }
+
+    /// Fills `slices` with what can be read, in order, and says how many it filled. No copy.
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut count = 0;
+        for (slot, slice) in slices.iter_mut().zip(self.io_slices()) {
+            *slot = slice;
+            count += 1;
+        }
+        count
+    }
+
+    /// As [`LinkBuffer::skip`].
+    ///
+    /// # Panics
+    ///
+    /// If fewer than `n` bytes are there, as the trait demands.
+    #[inline]
+    fn advance(&mut self, n: usize) {
+        if let Err(short) = self.skip(n) {
+            refuse(&short);
+        }
+    }
+
+    /// As [`LinkBuffer::slice`], copying where that does.
+    ///
+    /// # Panics
+    ///
+    /// If fewer than `n` bytes are there, as the trait demands.
+    fn copy_to_bytes(&mut self, n: usize) -> Bytes {
+        self.slice(n).unwrap_or_else(|short| refuse(&short))
+    }
+}
+
+impl LinkBuffer {
+    /// The room of what the next small put would be written to; never empty.
+    fn room(&mut self) -> &mut [u8] {
+        if let Some(pending) = &mut self.uncommitted {
+            return pending.room();
+        }
+        let tail = match self.tail.take() {
+            Some(tail) if tail.room() > 0 => tail,
+            spent => {
+                spent.into_iter().for_each(write_tail::give_back);
+                write_tail::borrow()
+            }
+        };
+        self.tail.insert(tail).room_mut()
+    }
+
+    /// Counts the first `n` bytes of [`room`](Self::room), which has so many, as put.
+    fn accept(&mut self, n: usize) {
+        if let Some(pending) = &mut self.uncommitted {
+            pending.accept(n);
+        } else if let Some(mut tail) = self.tail.take() {
+            tail.advance(n);
+            self.accept_tail(tail, n);
+        }
+    }
+}
+
+/// What these traits want in place of an error.
+#[cold]
+fn refuse(error: &std::io::Error) -> ! {
+    panic!("{error}")
+}
+
+// SAFETY: B2: `chunk_mut` is the room of a tail that this buffer owns, so nobody else writes there
+// between it and `advance_mut`; B1: all of it is initialised, whatever the caller did.
+unsafe impl BufMut for LinkBuffer {
+    /// What could still be put, memory permitting.
+    #[inline]
+    fn remaining_mut(&self) -> usize {
+        usize::MAX - self.len - self.uncommitted_len()
+    }
+
+    /// Room for the next bytes: the rest of the write block, never empty. May borrow the thread's
+    /// write block, or allocate one.
+    #[inline]
+    fn chunk_mut(&mut self) -> &mut UninitSlice {
+        UninitSlice::new(self.room())
+    }
+
+    /// Counts the first `n` bytes of [`chunk_mut`](Self::chunk_mut) as put. No copy.
+    ///
+    /// # Safety
+    ///
+    /// The trait's: the caller has written them. Here unwritten bytes would be stale ones, of
+    /// whoever had the memory before.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is more than that chunk is long.
+    #[inline]
+    unsafe fn advance_mut(&mut self, n: usize) {
+        let room = self.room().len();
+        assert!(n <= room, "{n} bytes were written where {room} had room");
+        self.accept(n);
+    }
+
+    #[inline]
+    fn put_slice(&mut self, bytes: &[u8]) {
+        Self::put_slice(self, bytes);
+    }
+
+    #[inline]
+    fn put_u8(&mut self, byte: u8) {
+        Self::put_u8(self, byte);
+    }
+}

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A [`LinkBuffer`] made of other things, and other things made of one.
+//!
+//! Nothing is copied where memory can change hands: what came as [`Bytes`] leaves as the same
+//! [`Bytes`].
+
+use bytes::Bytes;
+
+use super::LinkBuffer;
+
+impl From<Bytes> for LinkBuffer {
+    /// The same memory, without a copy. One small allocation.
+    fn from(bytes: Bytes) -> Self {
+        let mut buffer = Self::new();
+        buffer.push(bytes);
+        buffer
+    }
+}
+
+impl From<Vec<u8>> for LinkBuffer {
+    /// The same memory, without a copy. One small allocation.
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::from(Bytes::from(bytes))
+    }
+}
+
+impl From<LinkBuffer> for Bytes {
+    /// Everything that can be read. The same memory, without a copy, if it is one segment (one
+    /// small allocation, none for what came as [`Bytes`]); several are copied into one `Vec`. What
+    /// is uncommitted is committed first, as [`append`](LinkBuffer::append) does.
+    fn from(mut buffer: LinkBuffer) -> Self {
+        buffer.commit_all();
+        let mut segments = buffer.drain_segments();
+        let Some(first) = segments.next() else {
+            return Self::new();
+        };
+        let Some(second) = segments.next() else {
+            return Self::from(first);
+        };
+        let rest: Vec<_> = segments.collect();
+        let length =
+            first.len() + second.len() + rest.iter().map(|segment| segment.len()).sum::<usize>();
+        let mut all = Vec::with_capacity(length);
+        for segment in [first, second].iter().chain(&rest) {
+            all.extend_from_slice(segment.as_slice());
+        }
+        Self::from(all)
+    }
+}
+
+impl Extend<u8> for LinkBuffer {
+    /// Copies each byte to the end, as [`put_u8`](Self::put_u8).
+    fn extend<I: IntoIterator<Item = u8>>(&mut self, bytes: I) {
+        bytes.into_iter().for_each(|byte| self.put_u8(byte));
+    }
+}
+
+impl<'a> Extend<&'a u8> for LinkBuffer {
+    /// Copies each byte to the end, as [`put_u8`](Self::put_u8).
+    fn extend<I: IntoIterator<Item = &'a u8>>(&mut self, bytes: I) {
+        self.extend(bytes.into_iter().copied());
+    }
+}
+
+impl Extend<Bytes> for LinkBuffer {
+    /// Adds each as it is, without a copy, as [`push`](Self::push).
+    fn extend<I: IntoIterator<Item = Bytes>>(&mut self, parts: I) {
+        parts.into_iter().for_each(|part| self.push(part));
+    }
+}
+
+impl FromIterator<u8> for LinkBuffer {
+    /// Copies each byte, as [`put_u8`](Self::put_u8).
+    fn from_iter<I: IntoIterator<Item = u8>>(bytes: I) -> Self {
+        let mut buffer = Self::new();
+        buffer.extend(bytes);
+        buffer
+    }
+}
+
+impl FromIterator<Bytes> for LinkBuffer {
+    /// Takes each as it is, without a copy, as [`push`](Self::push).
+    fn from_iter<I: IntoIterator<Item = Bytes>>(parts: I) -> Self {
+        let mut buffer = Self::new();
+        buffer.extend(parts);
+        buffer
+    }
+}

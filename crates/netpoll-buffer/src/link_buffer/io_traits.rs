@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! [`LinkBuffer`] as `std::io` sees a stream: what compressors, serde and everything written
+//! against [`Read`], [`BufRead`] and [`Write`] reads from and writes to.
+//!
+//! The end of the buffer is the end of the stream, and putting never fails.
+//!
+//! ```
+//! use netpoll_buffer::LinkBuffer;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut buffer = LinkBuffer::new();
+//! serde_json::to_writer(&mut buffer, &[1, 2, 3])?;
+//! assert_eq!(buffer.peek(7)?, b"[1,2,3]");
+//! let numbers: Vec<u32> = serde_json::from_reader(&mut buffer)?;
+//! assert_eq!(numbers, [1, 2, 3]);
+//! # Ok(()) }
+//! ```
+
+use std::io::{self, BufRead, IoSlice, IoSliceMut, Read, Write};
+
+use super::LinkBuffer;
+
+impl Read for LinkBuffer {
+    /// Fills as much of `target` as there is. One copy. Never fails.
+    #[inline]
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        let count = target.len().min(self.len);
+        self.copy_out(&mut target[..count]);
+        Ok(count)
+    }
+
+    /// Fills the targets in turn, as much as there is. One copy. Never fails.
+    fn read_vectored(&mut self, targets: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let before = self.len;
+        for target in targets {
+            let count = target.len().min(self.len);
+            self.copy_out(&mut target[..count]);
+        }
+        Ok(before - self.len)
+    }
+
+    /// As [`LinkBuffer::read_exact`]: consumes nothing if there is less.
+    #[inline]
+    fn read_exact(&mut self, target: &mut [u8]) -> io::Result<()> {
+        Self::read_exact(self, target)
+    }
+
+    /// Copies everything behind what `target` has. At most one allocation. Never fails.
+    fn read_to_end(&mut self, target: &mut Vec<u8>) -> io::Result<usize> {
+        let count = self.len;
+        target.reserve(count);
+        for segment in self.segments() {
+            target.extend_from_slice(segment.as_slice());
+        }
+        self.advance_by(count);
+        Ok(count)
+    }
+
+    /// Copies everything behind what `target` has.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidData`] if it is not UTF-8, and then it stays.
+    fn read_to_string(&mut self, target: &mut String) -> io::Result<usize> {
+        let text = self.read_string(self.len)?;
+        target.push_str(&text);
+        Ok(text.len())
+    }
+}
+
+impl BufRead for LinkBuffer {
+    /// What can be read in one piece; empty only if nothing can be read. No copy. Never fails.
+    #[inline]
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.settle();
+        Ok(self
+            .front
+            .as_ref()
+            .map_or(&[][..], |front| front.as_slice()))
+    }
+
+    /// Consumes `count` bytes, or all if there are fewer.
+    #[inline]
+    fn consume(&mut self, count: usize) {
+        self.advance_by(count.min(self.len));
+    }
+}
+
+impl Write for LinkBuffer {
+    /// As [`put_slice`](Self::put_slice): takes all, and never fails.
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.put_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    /// As [`put_slice`](Self::put_slice) of each: takes all, and never fails.
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        parts.iter().for_each(|part| self.put_slice(part));
+        Ok(parts.iter().map(|part| part.len()).sum())
+    }
+
+    /// As [`put_slice`](Self::put_slice): takes all, and never fails.
+    #[inline]
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.put_slice(bytes);
+        Ok(())
+    }
+
+    /// Does nothing: nothing lies behind the buffer, and what is uncommitted stays so.
+    #[inline]
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
