@@ -2,6 +2,7 @@
 //! What a user of [`netpoll_buffer::LinkBuffer`] sees, method by method: contents, refusals, and
 //! which calls copy, share or let go of memory.
 
+mod aliasing;
 mod bytes_traits;
 mod conversions;
 mod hazards;
