@@ -136,6 +136,20 @@ fn windows_that_lie_side_by_side_become_one() {
 }
 
 #[test]
+fn windows_of_two_blocks_stay_two_whatever_their_numbers() {
+    let filled = |bytes: &[u8]| {
+        let mut tail = Tail::with_capacity(6);
+        tail.put(bytes);
+        tail
+    };
+    let mut buffer = LinkBuffer::new();
+    buffer.push_segment(filled(b"abcdef").window(0..3));
+    buffer.push_segment(filled(b"uvwxyz").window(3..6));
+    assert_eq!(contents(&buffer), b"abcxyz");
+    assert_eq!(slices(&buffer), 2);
+}
+
+#[test]
 fn append_never_copies() {
     let mut first = segmented(&[b"abc", b"def"]);
     let mut second = segmented(&[b"ghi", b"jkl"]);
