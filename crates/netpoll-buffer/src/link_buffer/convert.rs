@@ -30,18 +30,12 @@ impl From<LinkBuffer> for Bytes {
     /// is uncommitted is committed first, as [`append`](LinkBuffer::append) does.
     fn from(mut buffer: LinkBuffer) -> Self {
         buffer.commit_all();
-        let mut segments = buffer.drain_segments();
-        let Some(first) = segments.next() else {
-            return Self::new();
-        };
-        let Some(second) = segments.next() else {
-            return Self::from(first);
-        };
-        let rest: Vec<_> = segments.collect();
-        let length =
-            first.len() + second.len() + rest.iter().map(|segment| segment.len()).sum::<usize>();
-        let mut all = Vec::with_capacity(length);
-        for segment in [first, second].iter().chain(&rest) {
+        buffer.settle();
+        if buffer.rest.is_empty() {
+            return buffer.front.take().map_or_else(Self::new, Self::from);
+        }
+        let mut all = Vec::with_capacity(buffer.len);
+        for segment in buffer.segments() {
             all.extend_from_slice(segment.as_slice());
         }
         Self::from(all)

@@ -153,7 +153,7 @@ impl LinkBuffer {
     }
 
     /// All readable segments, leaving none.
-    pub(super) fn drain_segments(&mut self) -> impl Iterator<Item = Segment> {
+    fn drain_segments(&mut self) -> impl Iterator<Item = Segment> {
         self.len = 0;
         let front = self.front.take().filter(|front| !front.is_empty());
         front.into_iter().chain(std::mem::take(&mut self.rest))
