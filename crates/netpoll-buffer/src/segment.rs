@@ -64,9 +64,10 @@ impl Segment {
     #[inline]
     pub(crate) fn take(&mut self, n: usize) -> &[u8] {
         let start = self.start as usize;
-        self.skip(n);
-        // SAFETY: B3: `skip` does not move past `end`, so this is part of the old window.
-        unsafe { self.block.window(start, self.start as usize) }
+        let n = n.min(self.len());
+        self.start += n as u32;
+        // SAFETY: B3: `n` is no more than the length, so this is part of the old window.
+        unsafe { self.block.window(start, start + n) }
     }
 
     /// Shows the rest after `n` bytes. At most what is there.

@@ -63,8 +63,16 @@ impl LinkBuffer {
     #[inline]
     pub fn next(&mut self, n: usize) -> io::Result<&[u8]> {
         if self.in_front() < n {
-            self.gather(n)?;
+            return self.next_across(n);
         }
+        self.len -= n;
+        Ok(self.front.as_mut().map_or(&[][..], |front| front.take(n)))
+    }
+
+    /// What [`next`](Self::next) does where the front segment has too little.
+    #[cold]
+    fn next_across(&mut self, n: usize) -> io::Result<&[u8]> {
+        self.gather(n)?;
         self.len -= n;
         Ok(self.front.as_mut().map_or(&[][..], |front| front.take(n)))
     }
@@ -216,21 +224,23 @@ impl LinkBuffer {
     /// The next `N` bytes, consumed, as an array.
     #[inline]
     pub(crate) fn read_array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
-        let mut array = [0; N];
         match &mut self.front {
             Some(front) if front.len() >= N => {
-                array.copy_from_slice(front.take(N));
                 self.len -= N;
+                let mut array = [0; N];
+                array.copy_from_slice(front.take(N));
+                Ok(array)
             }
-            _ => self.read_across(&mut array)?,
+            _ => self.read_array_across(),
         }
-        Ok(array)
     }
 
-    /// What [`read_exact`](Self::read_exact) does where the front segment has too little.
+    /// What [`read_array`](Self::read_array) does where the front segment has too little.
     #[cold]
-    fn read_across(&mut self, target: &mut [u8]) -> io::Result<()> {
-        self.read_exact(target)
+    fn read_array_across<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let mut array = [0; N];
+        self.read_exact(&mut array)?;
+        Ok(array)
     }
 
     #[inline]
