@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Taking 1,000 frames of 128 B, each behind its length as a big-endian `u32`, out of what three
+//! reads of 64 KiB left. Two frames lie across the border of two reads.
+//!
+//! In `parse_frames` the consumer reads the body: it sums its words of 8 bytes. In
+//! `parse_frames_bare` it only looks at where the body lies and how long it is, so all that is
+//! measured is the parsing; nobody parses frames for that.
+//!
+//! The cursor and the `BytesMut` have all bytes in one piece, which is to their advantage: nobody
+//! had to bring them there. `LinkedBytes` has no read side, so it is not here.
+
+use std::hint::black_box;
+use std::io;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BytesMut};
+use criterion::{Criterion, Throughput};
+use netpoll_buffer::LinkBuffer;
+
+use crate::landed::{Landed, bytes};
+
+const FRAMES: usize = 1_000;
+const BODY: usize = 128;
+
+pub(crate) fn bench(criterion: &mut Criterion) {
+    bench_with(criterion, "parse_frames", sum);
+    bench_with(criterion, "parse_frames_bare", |body| {
+        black_box(body);
+        0
+    });
+}
+
+/// Parses all there is, in each way, with `consume` called for each body.
+fn bench_with(criterion: &mut Criterion, group: &str, consume: impl Fn(&[u8]) -> u64 + Copy) {
+    let input = frames();
+    let landed = Landed::in_reads(&input);
+    let expected = parse_cursor(&input, consume);
+    assert_eq!(
+        parse_link_buffer(&mut landed.buffer(), consume).ok(),
+        expected
+    );
+    assert_eq!(
+        Some(parse_bytes_mut(&mut BytesMut::from(&input[..]), consume)),
+        expected
+    );
+
+    let mut group = criterion.benchmark_group(group);
+    group.throughput(Throughput::Elements(FRAMES as u64));
+    group.bench_function("cursor", |bencher| {
+        let parse = |input: &mut &[u8]| parse_cursor(input, consume).expect("whole frames");
+        bencher.iter_custom(|times| timed(times, &mut &input[..], |_| {}, parse));
+    });
+    group.bench_function("link_buffer", |bencher| {
+        let again = |buffer: &mut LinkBuffer| *buffer = landed.buffer();
+        let parse =
+            |buffer: &mut LinkBuffer| parse_link_buffer(buffer, consume).expect("whole frames");
+        bencher.iter_custom(|times| timed(times, &mut LinkBuffer::new(), again, parse));
+    });
+    group.bench_function("bytes_mut", |bencher| {
+        // The same memory every time: it is reclaimed, and filled again.
+        let again = |buffer: &mut BytesMut| {
+            buffer.reserve(input.len());
+            buffer.extend_from_slice(&input);
+        };
+        let parse = |buffer: &mut BytesMut| parse_bytes_mut(buffer, consume);
+        let mut buffer = BytesMut::with_capacity(input.len());
+        bencher.iter_custom(|times| timed(times, &mut buffer, again, parse));
+    });
+    group.finish();
+}
+
+/// How long it takes to `parse` `times` times, each time after what is not timed, `again`.
+fn timed<I>(
+    times: u64,
+    input: &mut I,
+    again: impl Fn(&mut I),
+    parse: impl Fn(&mut I) -> u64,
+) -> Duration {
+    let mut total = Duration::ZERO;
+    for _ in 0..times {
+        again(input);
+        let start = Instant::now();
+        black_box(parse(black_box(&mut *input)));
+        total += start.elapsed();
+    }
+    total
+}
+
+fn frames() -> Vec<u8> {
+    let body = bytes(BODY);
+    let length = (BODY as u32).to_be_bytes();
+    [&length[..], &body].concat().repeat(FRAMES)
+}
+
+fn sum(body: &[u8]) -> u64 {
+    let (words, _) = body.as_chunks::<8>();
+    words
+        .iter()
+        .fold(0, |sum, word| sum.wrapping_add(u64::from_le_bytes(*word)))
+}
+
+fn parse_link_buffer(buffer: &mut LinkBuffer, consume: impl Fn(&[u8]) -> u64) -> io::Result<u64> {
+    let mut total = 0u64;
+    while !buffer.is_empty() {
+        let length = buffer.read_u32()?;
+        let body = buffer.next(length as usize)?;
+        total = total.wrapping_add(consume(body));
+    }
+    Ok(total)
+}
+
+/// As one writes it by hand over bytes that are all there, in one piece.
+fn parse_cursor(mut input: &[u8], consume: impl Fn(&[u8]) -> u64) -> Option<u64> {
+    let mut total = 0u64;
+    while !input.is_empty() {
+        let (length, rest) = input.split_first_chunk()?;
+        let (body, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+        total = total.wrapping_add(consume(body));
+        input = rest;
+    }
+    Some(total)
+}
+
+/// As a length-delimited decoder goes over a `BytesMut`: it looks whether the length and then the
+/// body are there, and splits the body off.
+fn parse_bytes_mut(buffer: &mut BytesMut, consume: impl Fn(&[u8]) -> u64) -> u64 {
+    let mut total = 0u64;
+    while let Some(length) = buffer.first_chunk() {
+        let length = u32::from_be_bytes(*length) as usize;
+        if buffer.len() - 4 < length {
+            break;
+        }
+        buffer.advance(4);
+        let body = buffer.split_to(length);
+        total = total.wrapping_add(consume(&body));
+    }
+    total
+}

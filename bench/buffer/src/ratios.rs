@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the run amounts to: medians of criterion's own estimates, one divided by the other, beside
+//! what was promised.
+//!
+//! Only what this run measured counts. Criterion keeps the results of earlier runs, and a ratio of
+//! two runs says nothing.
+
+use std::fs;
+use std::path::Path;
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
+use crate::write_read;
+
+/// Two measures and how they are compared.
+struct Ratio {
+    /// `group/function` of ours.
+    ours: String,
+    /// `group/function` of what it is compared with.
+    other: String,
+    is: Is,
+    target: Option<f64>,
+}
+
+/// What is divided by what.
+#[derive(Clone, Copy)]
+enum Is {
+    /// Their time by ours; a target is the least.
+    Speed,
+    /// Our time by theirs; a target is the most.
+    Cost,
+}
+
+/// Prints the table, and writes it to `ratios.json` beside criterion's results. Nothing if nothing
+/// was measured since `started`.
+pub(crate) fn report(results: &Path, started: SystemTime) {
+    let rows: Vec<Value> = all()
+        .iter()
+        .filter_map(|ratio| ratio.row(results, started))
+        .collect();
+    if rows.is_empty() {
+        return;
+    }
+    print_table(&rows);
+    let path = results.join("ratios.json");
+    let written = fs::write(
+        &path,
+        format!("{:#}\n", json!({ "bytes_copied": 0, "ratios": rows })),
+    );
+    written.expect("criterion's folder can be written to");
+    println!("\n{}", path.display());
+}
+
+/// All comparisons, in the order of the table.
+fn all() -> Vec<Ratio> {
+    let mut all = Vec::new();
+    let mut speed = |group: &str, ours: &str, others: &[(&str, Option<f64>)]| {
+        all.extend(others.iter().map(|(other, target)| Ratio {
+            ours: format!("{group}/{ours}"),
+            other: format!("{group}/{other}"),
+            is: Is::Speed,
+            target: *target,
+        }));
+    };
+    for (group, _) in write_read::GROUPS {
+        let others = ["bytes_mut", "bytes_queue", "linked_bytes", "vec"];
+        speed(group, "link_buffer", &others.map(|other| (other, None)));
+    }
+    speed(
+        "parse_frames",
+        "link_buffer",
+        &[("cursor", Some(0.9)), ("bytes_mut", Some(1.5))],
+    );
+    speed(
+        "parse_frames_bare",
+        "link_buffer",
+        &[("cursor", None), ("bytes_mut", None)],
+    );
+    for way in ["whole", "body", "reframed"] {
+        for size in ["64k", "1m"] {
+            let others = ["bytes_queue", "linked_bytes", "vec"];
+            let group = format!("forward_{way}_{size}");
+            speed(&group, "link_buffer", &others.map(|other| (other, None)));
+        }
+    }
+    for group in ["slice_16k", "slice_64k"] {
+        speed(group, "link_buffer", &[("bytes", None), ("vec", None)]);
+    }
+    for way in ["whole", "body", "reframed"] {
+        for (ours, target) in [("link_buffer", Some(1.2)), ("link_buffer_chain", None)] {
+            all.push(Ratio {
+                ours: format!("forward_{way}_1m/{ours}"),
+                other: format!("forward_{way}_64k/link_buffer"),
+                is: Is::Cost,
+                target,
+            });
+        }
+    }
+    all
+}
+
+impl Ratio {
+    /// One row, if both sides were measured.
+    fn row(&self, results: &Path, started: SystemTime) -> Option<Value> {
+        let ours = median(&results.join(&self.ours), started)?;
+        let other = median(&results.join(&self.other), started)?;
+        let (ratio, meaning) = match self.is {
+            Is::Speed => (other / ours, "speed"),
+            Is::Cost => (ours / other, "cost"),
+        };
+        let met = self.target.map(|target| match self.is {
+            Is::Speed => ratio >= target,
+            Is::Cost => ratio <= target,
+        });
+        Some(json!({
+            "ours": self.ours, "ours_ns": ours, "other": self.other, "other_ns": other,
+            "is": meaning, "ratio": ratio, "target": self.target, "met": met,
+        }))
+    }
+}
+
+/// The median in nanoseconds of a benchmark that this run measured.
+fn median(benchmark: &Path, started: SystemTime) -> Option<f64> {
+    let estimates = benchmark.join("new/estimates.json");
+    let written = fs::metadata(&estimates).and_then(|file| file.modified());
+    if written.ok()? < started {
+        return None;
+    }
+    let estimates: Value = serde_json::from_slice(&fs::read(estimates).ok()?).ok()?;
+    estimates["median"]["point_estimate"].as_f64()
+}
+
+fn print_table(rows: &[Value]) {
+    println!("\n| ours | ns | beside | ns | ratio | target | |");
+    println!("|---|---:|---|---:|---:|---|---|");
+    for row in rows {
+        let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
+        let number = |key: &str| row[key].as_f64().unwrap_or_default();
+        let (word, sign) = match text("is").as_str() {
+            "cost" => ("the cost", "at most"),
+            _ => ("the speed", "at least"),
+        };
+        let target = row["target"]
+            .as_f64()
+            .map(|target| format!("{sign} {target}"));
+        let met = row["met"]
+            .as_bool()
+            .map(|met| if met { "met" } else { "MISSED" });
+        println!(
+            "| {} | {:.1} | {} | {:.1} | {:.2} x {word} | {} | {} |",
+            text("ours"),
+            number("ours_ns"),
+            text("other"),
+            number("other_ns"),
+            number("ratio"),
+            target.unwrap_or_default(),
+            met.unwrap_or_default(),
+        );
+    }
+}
