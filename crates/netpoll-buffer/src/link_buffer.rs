@@ -7,7 +7,8 @@
 //!
 //! # Invariants of the chain
 //!
-//! * **L1** `len` is the sum of the lengths of all segments.
+//! * **L1** `rest` counts the bytes of its segments, and the front segment its own; there is no
+//!   other count of what can be read.
 //! * **L2** No segment but the front one is empty, and the front one is empty only while a slice
 //!   that was read from it may still be borrowed.
 //! * **L3** While `uncommitted` is there, everything put goes to it, and `tail` is empty.
@@ -57,8 +58,6 @@ pub struct LinkBuffer {
     front: Option<Segment>,
     /// What follows the front segment; empty if there is none.
     rest: Rest,
-    /// Readable bytes (L1).
-    len: usize,
     /// Where the next small put goes.
     tail: Option<Tail>,
     /// What was put since the first open reservation (L3).
@@ -72,7 +71,6 @@ impl LinkBuffer {
         Self {
             front: None,
             rest: Rest::new(),
-            len: 0,
             tail: None,
             uncommitted: None,
         }
@@ -82,14 +80,20 @@ impl LinkBuffer {
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.len
+        self.in_front() + self.rest.len()
     }
 
     /// Whether nothing can be read.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.in_front() == 0 && self.rest.is_empty()
+    }
+
+    /// How many bytes the front segment has: so many can be read in one piece at no cost.
+    #[inline]
+    fn in_front(&self) -> usize {
+        self.front.as_ref().map_or(0, Segment::len)
     }
 
     /// How many bytes wait for a commit (Go's `MallocLen`).
@@ -114,18 +118,16 @@ impl LinkBuffer {
         if segment.is_empty() {
             return;
         }
-        self.len += segment.len();
-        let segment = match self.last_mut() {
-            Some(last) => match last.join(segment) {
-                Ok(()) => return,
-                Err(segment) => segment,
-            },
-            None => segment,
+        let joined = match &mut self.front {
+            Some(front) if self.rest.is_empty() => front.join(segment),
+            _ => self.rest.join_back(segment),
         };
-        self.link(segment);
+        if let Err(segment) = joined {
+            self.link(segment);
+        }
     }
 
-    /// Adds a non-empty segment whose length is counted already.
+    /// Adds a segment, which is not empty.
     #[inline]
     fn link(&mut self, segment: Segment) {
         match &self.front {
@@ -138,8 +140,8 @@ impl LinkBuffer {
     }
 
     #[inline]
-    fn last_mut(&mut self) -> Option<&mut Segment> {
-        self.rest.back_mut().or(self.front.as_mut())
+    fn last(&self) -> Option<&Segment> {
+        self.rest.back().or(self.front.as_ref())
     }
 
     /// Drops the front segment while it is empty (L2).
@@ -173,11 +175,12 @@ impl LinkBuffer {
         if !self.pins_much() {
             return;
         }
-        let mut own = Tail::with_capacity(self.len);
+        let length = self.len();
+        let mut own = Tail::with_capacity(length);
         for segment in self.segments() {
             own.put(segment.as_slice());
         }
-        self.front = Some(own.window(0..self.len));
+        self.front = Some(own.window(0..length));
         self.rest = Rest::new();
         self.keep_tail(own);
     }
@@ -187,7 +190,7 @@ impl LinkBuffer {
     #[must_use]
     pub fn pins_much(&self) -> bool {
         let pinned = self.pinned();
-        pinned > SMALLEST && pinned / 16 > self.len
+        pinned > SMALLEST && pinned / 16 > self.len()
     }
 
     /// How much memory what can be read keeps alive. A block of several segments counts once if
@@ -217,7 +220,6 @@ impl LinkBuffer {
         Self {
             front: self.front.take(),
             rest: std::mem::take(&mut self.rest),
-            len: std::mem::take(&mut self.len),
             tail: None,
             uncommitted: None,
         }
@@ -237,7 +239,6 @@ impl LinkBuffer {
         }
         let later = std::mem::take(&mut self.rest);
         let first = self.front.take().filter(|front| !front.is_empty());
-        self.len += other.len;
         self.front = other.front.take();
         self.rest = std::mem::take(&mut other.rest);
         first
@@ -278,7 +279,7 @@ impl fmt::Debug for LinkBuffer {
     /// The shape, never the contents.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LinkBuffer")
-            .field("len", &self.len)
+            .field("len", &self.len())
             .field("uncommitted", &self.uncommitted_len())
             .field("segments", &self.segments().collect::<Vec<_>>())
             .finish()

@@ -35,7 +35,7 @@ use crate::write_tail;
 impl Buf for LinkBuffer {
     #[inline]
     fn remaining(&self) -> usize {
-        self.len
+        self.len()
     }
 
     /// What can be read in one piece; empty only if nothing can be read. No copy.
@@ -117,7 +117,7 @@ unsafe impl BufMut for LinkBuffer {
     /// What could still be put, memory permitting.
     #[inline]
     fn remaining_mut(&self) -> usize {
-        usize::MAX - self.len - self.uncommitted_len()
+        usize::MAX - self.len() - self.uncommitted_len()
     }
 
     /// Room for the next bytes: the rest of the write block, never empty. May borrow the thread's

@@ -34,7 +34,7 @@ impl From<LinkBuffer> for Bytes {
         if buffer.rest.is_empty() {
             return buffer.front.take().map_or_else(Self::new, Self::from);
         }
-        let mut all = Vec::with_capacity(buffer.len);
+        let mut all = Vec::with_capacity(buffer.len());
         for segment in buffer.segments() {
             all.extend_from_slice(segment.as_slice());
         }

@@ -26,8 +26,8 @@ impl LinkBuffer {
     /// `WouldBlock` only if nothing was sent; otherwise what ended the connection, and what was
     /// sent before is consumed.
     pub fn drain_to(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
-        let before = self.len;
-        while self.len > 0 {
+        let before = self.len();
+        while !self.is_empty() {
             self.settle();
             let sent = match &self.front {
                 Some(only) if self.rest.is_empty() => transfer::send(fd, only.as_slice()),
@@ -35,13 +35,13 @@ impl LinkBuffer {
             };
             match sent {
                 Ok(count) => self.consume_sent(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.len < before => {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.len() < before => {
                     break;
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(before - self.len)
+        Ok(before - self.len())
     }
 
     fn send_chain(&self, fd: BorrowedFd<'_>) -> io::Result<usize> {
@@ -51,9 +51,9 @@ impl LinkBuffer {
     }
 
     fn consume_sent(&mut self, count: usize) {
-        let consumed = self.skip(count.min(self.len));
+        let consumed = self.skip(count.min(self.len()));
         debug_assert!(consumed.is_ok(), "the kernel took what it was given");
-        if self.len == 0 {
+        if self.is_empty() {
             self.settle();
         }
     }

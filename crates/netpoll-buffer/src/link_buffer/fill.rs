@@ -54,7 +54,7 @@ impl LinkBuffer {
         if window.len() > DROP || self.uncommitted.is_some() || self.is_empty() {
             return Err(window);
         }
-        let Some(last) = self.rest.back().or(self.front.as_ref()) else {
+        let Some(last) = self.last() else {
             return Err(window);
         };
         if last.is_followed_by(&window) {
@@ -64,7 +64,7 @@ impl LinkBuffer {
             Some(tail) if tail.room() >= window.len() && tail.continues(last) => {}
             // As much again as there is, so that however long it drips there are few segments.
             _ => self.keep_tail(Tail::with_capacity(
-                self.len.clamp(DROP, write_tail::WRITE_BLOCK),
+                self.len().clamp(DROP, write_tail::WRITE_BLOCK),
             )),
         }
         self.put_slice(window.as_slice());
@@ -74,7 +74,7 @@ impl LinkBuffer {
     /// Gives the tail away if it continues this buffer's end and has room: the place where the
     /// next bytes of this buffer land best.
     pub fn take_tail(&mut self) -> Option<Tail> {
-        let last = self.rest.back().or(self.front.as_ref())?;
+        let last = self.last()?;
         match &self.tail {
             Some(tail) if tail.room() > 0 && tail.continues(last) => self.tail.take(),
             _ => None,
@@ -88,7 +88,7 @@ impl LinkBuffer {
     /// [`accept_tail`](Self::accept_tail).
     pub fn landing(&mut self, n: usize, capacity: usize) -> Tail {
         self.settle();
-        let missing = n.saturating_sub(self.len);
+        let missing = n.saturating_sub(self.len());
         if self.rest.is_empty()
             && let Some(tail) = self.take_tail()
         {
@@ -97,13 +97,13 @@ impl LinkBuffer {
             }
             write_tail::give_back(tail);
         }
-        let mut tail = Tail::with_capacity(capacity.max(self.len.saturating_add(1)));
+        let mut tail = Tail::with_capacity(capacity.max(self.len().saturating_add(1)));
         // More than one block can hold is left where it is.
-        if self.len > 0 && self.len < tail.room() {
+        if !self.is_empty() && self.len() < tail.room() {
             for segment in self.segments() {
                 tail.put(segment.as_slice());
             }
-            self.front = Some(tail.window(0..self.len));
+            self.front = Some(tail.window(0..self.len()));
             self.rest = Rest::new();
         }
         tail

@@ -24,19 +24,19 @@ impl Read for LinkBuffer {
     /// Fills as much of `target` as there is. One copy. Never fails.
     #[inline]
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
-        let count = target.len().min(self.len);
+        let count = target.len().min(self.len());
         self.copy_out(&mut target[..count]);
         Ok(count)
     }
 
     /// Fills the targets in turn, as much as there is. One copy. Never fails.
     fn read_vectored(&mut self, targets: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let before = self.len;
+        let before = self.len();
         for target in targets {
-            let count = target.len().min(self.len);
+            let count = target.len().min(self.len());
             self.copy_out(&mut target[..count]);
         }
-        Ok(before - self.len)
+        Ok(before - self.len())
     }
 
     /// As [`LinkBuffer::read_exact`]: consumes nothing if there is less.
@@ -47,7 +47,7 @@ impl Read for LinkBuffer {
 
     /// Copies everything behind what `target` has. At most one allocation. Never fails.
     fn read_to_end(&mut self, target: &mut Vec<u8>) -> io::Result<usize> {
-        let count = self.len;
+        let count = self.len();
         target.reserve(count);
         for segment in self.segments() {
             target.extend_from_slice(segment.as_slice());
@@ -62,7 +62,7 @@ impl Read for LinkBuffer {
     ///
     /// [`io::ErrorKind::InvalidData`] if it is not UTF-8, and then it stays.
     fn read_to_string(&mut self, target: &mut String) -> io::Result<usize> {
-        let text = self.read_string(self.len)?;
+        let text = self.read_string(self.len())?;
         target.push_str(&text);
         Ok(text.len())
     }
@@ -82,7 +82,7 @@ impl BufRead for LinkBuffer {
     /// Consumes `count` bytes, or all if there are fewer.
     #[inline]
     fn consume(&mut self, count: usize) {
-        self.advance_by(count.min(self.len));
+        self.advance_by(count.min(self.len()));
     }
 }
 

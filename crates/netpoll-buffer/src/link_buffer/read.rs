@@ -65,7 +65,6 @@ impl LinkBuffer {
         if self.in_front() < n {
             return self.next_across(n);
         }
-        self.len -= n;
         Ok(self.front.as_mut().map_or(&[][..], |front| front.take(n)))
     }
 
@@ -73,7 +72,6 @@ impl LinkBuffer {
     #[cold]
     fn next_across(&mut self, n: usize) -> io::Result<&[u8]> {
         self.gather(n)?;
-        self.len -= n;
         Ok(self.front.as_mut().map_or(&[][..], |front| front.take(n)))
     }
 
@@ -97,8 +95,8 @@ impl LinkBuffer {
     pub fn until(&mut self, delimiter: u8, max: usize) -> io::Result<&[u8]> {
         match self.position_of(delimiter, 0, max) {
             Some(position) => self.next(position + 1),
-            None if self.len >= max => Err(TooLarge::new(max, max.saturating_add(1)).into()),
-            None => Err(Short::new(self.len, self.len + 1).into()),
+            None if self.len() >= max => Err(TooLarge::new(max, max.saturating_add(1)).into()),
+            None => Err(Short::new(self.len(), self.len() + 1).into()),
         }
     }
 
@@ -137,7 +135,6 @@ impl LinkBuffer {
             Some(front)
                 if front.len() >= n && n.saturating_mul(WORTH_PINNING) >= front.pinned() =>
             {
-                self.len -= n;
                 Ok(Bytes::from(front.split_to(n)))
             }
             _ => self.read_vec(n).map(Bytes::from),
@@ -152,13 +149,13 @@ impl LinkBuffer {
     /// [`Short`] if fewer are there.
     pub fn split_to(&mut self, n: usize) -> io::Result<Self> {
         self.require(n)?;
-        if n == self.len {
+        if n == self.len() {
             self.settle();
             return Ok(self.take_readable());
         }
         let mut taken = Self::new();
-        while taken.len < n {
-            let missing = n - taken.len;
+        while taken.len() < n {
+            let missing = n - taken.len();
             self.settle();
             let Some(front) = &mut self.front else { break };
             let piece = if front.len() > missing {
@@ -170,7 +167,6 @@ impl LinkBuffer {
                 self.front = self.rest.pop_front();
                 whole
             };
-            self.len -= piece.len();
             taken.push_segment(piece);
         }
         Ok(taken)
@@ -226,7 +222,6 @@ impl LinkBuffer {
     pub(crate) fn read_array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
         match &mut self.front {
             Some(front) if front.len() >= N => {
-                self.len -= N;
                 let mut array = [0; N];
                 array.copy_from_slice(front.take(N));
                 Ok(array)
@@ -245,8 +240,8 @@ impl LinkBuffer {
 
     #[inline]
     fn require(&self, n: usize) -> io::Result<()> {
-        if n > self.len {
-            Err(Short::new(self.len, n).into())
+        if n > self.len() {
+            Err(Short::new(self.len(), n).into())
         } else {
             Ok(())
         }
@@ -262,7 +257,6 @@ impl LinkBuffer {
             target[filled..filled + count].copy_from_slice(front.take(count));
             filled += count;
         }
-        self.len -= filled;
     }
 
     /// Consumes `n` bytes, which are there.
@@ -275,13 +269,6 @@ impl LinkBuffer {
             front.skip(count);
             left -= count;
         }
-        self.len -= n - left;
-    }
-
-    /// How many bytes the front segment has: so many can be read in one piece at no cost.
-    #[inline]
-    fn in_front(&self) -> usize {
-        self.front.as_ref().map_or(0, Segment::len)
     }
 
     /// Sees to it that the front segment has the next `n` bytes, which it had not.
@@ -296,7 +283,7 @@ impl LinkBuffer {
             return Err(TooLarge::new(LONGEST, n).into());
         }
         let mut whole = Tail::with_capacity(n);
-        let total = self.len;
+        let total = self.len();
         while whole.filled() < n {
             self.settle();
             let Some(front) = &mut self.front else { break };
@@ -308,7 +295,7 @@ impl LinkBuffer {
         if let Some(front) = self.front.replace(gathered) {
             self.rest.push_front(front);
         }
-        debug_assert_eq!(total, self.segments().map(Segment::len).sum::<usize>());
+        debug_assert_eq!(total, self.len());
         Ok(())
     }
 }

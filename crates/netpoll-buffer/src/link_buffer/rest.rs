@@ -2,20 +2,24 @@
 //! The segments after a chain's first.
 //!
 //! Nearly every chain has none, and buffers move and are dropped with every burst: so this is one
-//! word until there is a second segment, and a queue on the heap from then on.
+//! word until there is a second segment, and a queue on the heap from then on. It counts its bytes
+//! itself, so that reading the first segment touches no other count than that segment's.
 
 use std::collections::{VecDeque, vec_deque};
 
 use crate::segment::Segment;
 
-/// A queue of segments; no memory while it has never had one.
+/// A queue of segments, none of them empty; no memory while it has never had one.
 #[derive(Default)]
 pub(crate) struct Rest {
-    #[expect(
-        clippy::box_collection,
-        reason = "one word while there is nothing, which is nearly always"
-    )]
-    queue: Option<Box<VecDeque<Segment>>>,
+    queue: Option<Box<Queue>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    segments: VecDeque<Segment>,
+    /// The sum of the lengths of all segments.
+    len: usize,
 }
 
 impl Rest {
@@ -24,46 +28,85 @@ impl Rest {
         Self { queue: None }
     }
 
+    /// Whether there are no segments, and so no bytes.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.as_ref().is_none_or(|queue| queue.is_empty())
+        self.len() == 0
+    }
+
+    /// How many bytes there are.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.len)
     }
 
     #[inline]
     pub(crate) fn iter(&self) -> vec_deque::Iter<'_, Segment> {
         self.queue
-            .as_deref()
-            .map(VecDeque::iter)
+            .as_ref()
+            .map(|queue| queue.segments.iter())
             .unwrap_or_default()
     }
 
     #[inline]
     pub(crate) fn back(&self) -> Option<&Segment> {
-        self.queue.as_ref()?.back()
+        self.queue.as_ref()?.segments.back()
     }
 
+    /// Shows `count` bytes more at the end of the last segment, if there is one, which the tail has
+    /// just filled there.
     #[inline]
-    pub(crate) fn back_mut(&mut self) -> Option<&mut Segment> {
-        self.queue.as_mut()?.back_mut()
+    pub(crate) fn grow_back(&mut self, count: usize) {
+        if let Some(queue) = &mut self.queue
+            && let Some(last) = queue.segments.back_mut()
+        {
+            last.grow(count);
+            queue.len += count;
+        }
+    }
+
+    /// Takes `next` into the last segment if it is the window right behind it; otherwise gives it
+    /// back.
+    pub(crate) fn join_back(&mut self, next: Segment) -> Result<(), Segment> {
+        let Some(queue) = &mut self.queue else {
+            return Err(next);
+        };
+        let Some(last) = queue.segments.back_mut() else {
+            return Err(next);
+        };
+        let length = next.len();
+        last.join(next)?;
+        queue.len += length;
+        Ok(())
     }
 
     #[inline]
     pub(crate) fn pop_front(&mut self) -> Option<Segment> {
-        self.queue.as_mut()?.pop_front()
+        let queue = self.queue.as_mut()?;
+        let first = queue.segments.pop_front()?;
+        queue.len -= first.len();
+        Some(first)
     }
 
     pub(crate) fn push_back(&mut self, segment: Segment) {
-        self.queue.get_or_insert_default().push_back(segment);
+        let queue = self.queue.get_or_insert_default();
+        queue.len += segment.len();
+        queue.segments.push_back(segment);
     }
 
     pub(crate) fn push_front(&mut self, segment: Segment) {
-        self.queue.get_or_insert_default().push_front(segment);
+        let queue = self.queue.get_or_insert_default();
+        queue.len += segment.len();
+        queue.segments.push_front(segment);
     }
 
     /// Moves everything of `other` behind what is here.
     pub(crate) fn append(&mut self, mut other: Self) {
         match (&mut self.queue, &mut other.queue) {
-            (Some(own), Some(others)) => own.append(others),
+            (Some(own), Some(others)) => {
+                own.segments.append(&mut others.segments);
+                own.len += others.len;
+            }
             (None, Some(_)) => *self = other,
             (_, None) => {}
         }
@@ -76,7 +119,7 @@ impl IntoIterator for Rest {
 
     fn into_iter(self) -> Self::IntoIter {
         self.queue
-            .map(|queue| *queue)
+            .map(|queue| queue.segments)
             .unwrap_or_default()
             .into_iter()
     }

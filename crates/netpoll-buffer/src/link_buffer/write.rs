@@ -52,7 +52,6 @@ impl LinkBuffer {
             && tail.room() >= bytes.len()
         {
             put_in_tail(&mut self.front, &mut self.rest, tail, bytes);
-            self.len += bytes.len();
         } else {
             self.put_elsewhere(bytes);
         }
@@ -72,14 +71,12 @@ impl LinkBuffer {
     /// A few bytes whose number is known when this is compiled, so that no copy is called.
     #[inline]
     fn put_array<const N: usize>(&mut self, bytes: [u8; N]) {
-        let last = self.rest.back_mut().or(self.front.as_mut());
-        if let (Some(tail), Some(last)) = (&mut self.tail, last)
+        if let (Some(tail), Some(last)) = (&mut self.tail, self.rest.back().or(self.front.as_ref()))
             && tail.room() >= N
             && tail.continues(last)
         {
             tail.put(&bytes);
-            last.grow(N);
-            self.len += N;
+            grow_last(&mut self.front, &mut self.rest, N);
         } else {
             self.put_slice(&bytes);
         }
@@ -95,7 +92,6 @@ impl LinkBuffer {
             pending.put(bytes);
             return;
         }
-        self.len += bytes.len();
         loop {
             let mut tail = match self.tail.take() {
                 Some(tail) if tail.room() > 0 && bytes.len() < write_tail::OWN_BLOCK => tail,
@@ -139,7 +135,6 @@ impl LinkBuffer {
         if self.is_empty() {
             self.front = other.front.take();
             std::mem::swap(&mut self.rest, &mut other.rest);
-            self.len = std::mem::take(&mut other.len);
         } else {
             other
                 .drain_segments()
@@ -154,7 +149,6 @@ impl LinkBuffer {
 
     /// All readable segments, leaving none.
     fn drain_segments(&mut self) -> impl Iterator<Item = Segment> {
-        self.len = 0;
         let front = self.front.take().filter(|front| !front.is_empty());
         front.into_iter().chain(std::mem::take(&mut self.rest))
     }
@@ -249,12 +243,10 @@ fn put_in_tail(front: &mut Option<Segment>, rest: &mut Rest, tail: &mut Tail, by
         return;
     }
     let start = tail.filled();
-    let last = rest.back_mut().or(front.as_mut());
-    if let Some(last) = last
-        && tail.continues(last)
-    {
+    let last = rest.back().or(front.as_ref());
+    if last.is_some_and(|last| tail.continues(last)) {
         tail.put(bytes);
-        last.grow(bytes.len());
+        grow_last(front, rest, bytes.len());
         return;
     }
     tail.put(bytes);
@@ -262,6 +254,15 @@ fn put_in_tail(front: &mut Option<Segment>, rest: &mut Rest, tail: &mut Tail, by
     match front {
         Some(first) if !first.is_empty() || !rest.is_empty() => rest.push_back(segment),
         _ => *front = Some(segment),
+    }
+}
+
+/// Shows `count` bytes more at the end of the chain, which the tail has just filled there.
+#[inline]
+fn grow_last(front: &mut Option<Segment>, rest: &mut Rest, count: usize) {
+    match front {
+        Some(front) if rest.is_empty() => front.grow(count),
+        _ => rest.grow_back(count),
     }
 }
 

@@ -36,6 +36,20 @@ fn many_small_puts_are_one_large_one() {
 }
 
 #[test]
+fn small_puts_behind_a_push_are_counted() {
+    let mut buffer = put(b"a");
+    buffer.push(Bytes::from_static(b"bc"));
+    for length in 4..100 {
+        buffer.put_slice(b"d");
+        assert_eq!(buffer.len(), length);
+    }
+    buffer.put_u32(7);
+    assert_eq!(buffer.len(), 103);
+    assert_eq!(contents(&buffer).len(), 103);
+    assert_eq!(slices(&buffer), 3);
+}
+
+#[test]
 fn a_large_put_that_does_not_fit_is_not_cut() {
     let mut buffer = put(&pattern(40_000));
     buffer.put_slice(&pattern(40_000));
