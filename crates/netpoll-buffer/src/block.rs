@@ -128,6 +128,11 @@ impl Block {
         self.header().capacity
     }
 
+    /// Whether it goes home to the calling thread's pool.
+    pub(crate) fn is_of_thread(&self) -> bool {
+        self.header().pool.as_ref().is_some_and(Pool::is_of_thread)
+    }
+
     /// Whether both own the same block.
     #[inline]
     pub(crate) fn is(&self, other: &Self) -> bool {

@@ -25,7 +25,12 @@ impl Tail {
     /// thread's pool. Allocates when the pool has none.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
-        Pool::of_thread().take(capacity)
+        Self::over(Pool::of_thread().lend(capacity))
+    }
+
+    /// The one tail of a block that has just left home (B2).
+    fn over(block: Block) -> Self {
+        Self { block, filled: 0 }
     }
 
     /// How many bytes can still be written.
@@ -120,6 +125,12 @@ impl Tail {
         Segment::new(self.block.clone(), range.start..range.end.min(self.filled))
     }
 
+    /// Whether the block is of the calling thread's pool.
+    #[inline]
+    pub(crate) fn is_of_thread(&self) -> bool {
+        self.block.is_of_thread()
+    }
+
     /// Whether `segment` ends where this tail would write next, so that it can simply grow.
     #[inline]
     pub(crate) fn continues(&self, segment: &Segment) -> bool {
@@ -132,10 +143,7 @@ impl Pool {
     /// the pool has none of that size.
     #[must_use]
     pub fn take(&self, capacity: usize) -> Tail {
-        Tail {
-            block: self.lend(capacity),
-            filled: 0,
-        }
+        Tail::over(self.clone().lend(capacity))
     }
 }
 
