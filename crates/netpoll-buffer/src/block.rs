@@ -4,11 +4,16 @@
 //! This is an `Arc` that knows two things more: that it can be used again in place when one owner
 //! is left (B4), and that its last owner sends it home to a pool instead of freeing it. It hands
 //! out windows, never itself as a whole (B5).
+//!
+//! A block lent by a pool for secrets is **zeroed** whenever what it held is over: up to what is
+//! filled when its tail starts again at the front, and as a whole when its last owner lets go,
+//! which is before anybody decides whether it is kept or freed.
 
 use std::fmt;
 use std::ptr::NonNull;
 
 use bytes::Bytes;
+use zeroize::Zeroize;
 
 use crate::pool::Pool;
 use crate::sync::{AtomicUsize, Ordering};
@@ -29,6 +34,17 @@ pub(crate) struct Header {
     origin: Origin,
     /// Where it goes after its last owner; `None` at home (B6) and for what no pool takes.
     pool: Option<Pool>,
+    /// The pool's, beside the count, because a tail that starts again asks each time.
+    on_release: OnRelease,
+}
+
+/// What becomes of what a block held when that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnRelease {
+    /// It stays in memory until it is overwritten.
+    Leave,
+    /// It is zeroed at once.
+    Zero,
 }
 
 /// Where the memory is from, and so what frees it.
@@ -60,6 +76,7 @@ impl Header {
             capacity,
             origin: Origin::Allocated,
             pool: None,
+            on_release: OnRelease::Leave,
         })
     }
 
@@ -73,6 +90,7 @@ impl Header {
             capacity,
             origin: Origin::Foreign(bytes),
             pool: None,
+            on_release: OnRelease::Leave,
         })
     }
 
@@ -88,6 +106,37 @@ impl Header {
             // SAFETY: B1 and B2: the memory is ours, and without owners there are no windows.
             unsafe { self.start.write_bytes(byte, self.capacity) }
         }
+    }
+
+    /// From here on it goes home to `pool` in the end.
+    pub(crate) fn lent_by(&mut self, pool: Option<Pool>) {
+        self.on_release = pool.as_ref().map_or(OnRelease::Leave, Pool::on_release);
+        self.pool = pool;
+    }
+
+    /// What comes first when the last owner has let go, wherever the block goes from here: its
+    /// contents are zeroed if they are to be, and its pool is taken out (B6).
+    pub(crate) fn retire(&mut self) -> Option<Pool> {
+        if self.on_release == OnRelease::Zero {
+            // SAFETY: B7: there are no owners left, so nothing looks at the memory.
+            unsafe { self.zero(self.capacity) }
+        }
+        self.pool.take()
+    }
+
+    /// Zeroes the first `end` bytes. The compiler may not leave that out, although it may see that
+    /// nobody reads them again.
+    ///
+    /// # Safety
+    ///
+    /// * `end <= capacity`, and the memory is not foreign;
+    /// * there is neither a window of it nor a reference to the room of its tail.
+    #[cold]
+    unsafe fn zero(&self, end: usize) {
+        debug_assert!(end <= self.capacity && matches!(self.origin, Origin::Allocated));
+        let mut held = NonNull::slice_from_raw_parts(self.start, end);
+        // SAFETY: B1: initialised; the caller has it in bounds and to itself; B5.
+        unsafe { held.as_mut() }.zeroize();
     }
 }
 
@@ -106,7 +155,7 @@ impl Block {
     pub(crate) fn leave_home(mut header: Box<Header>, pool: Option<Pool>) -> Self {
         debug_assert_eq!(*header.owners.get_mut(), 0);
         *header.owners.get_mut() = 1;
-        header.pool = pool;
+        header.lent_by(pool);
         Self {
             header: NonNull::from(Box::leak(header)),
         }
@@ -141,10 +190,28 @@ impl Block {
 
     /// Whether this is the only owner. True stays true for as long as this owner is not cloned.
     #[inline]
-    pub(crate) fn is_sole_owner(&self) -> bool {
+    fn is_sole_owner(&self) -> bool {
         // Acquire: pairs with the Release in Drop (B4): all that others did with their windows
         // happened before.
         self.header().owners.load(Ordering::Acquire) == 1
+    }
+
+    /// Whether the block can be written from its front again, because this is its only owner (B4).
+    /// If so, what its tail had `filled` is zeroed if it is to be.
+    ///
+    /// # Safety
+    ///
+    /// * `filled <= capacity`;
+    /// * the caller is the block's one tail (B2).
+    #[inline]
+    pub(crate) unsafe fn start_again(&mut self, filled: usize) -> bool {
+        let alone = self.is_sole_owner();
+        if alone && self.header().on_release == OnRelease::Zero {
+            // SAFETY: B4: no other owner is left that could have a window, and `&mut self` is the
+            // tail's; only a tail's block is written, so it is not foreign (B2).
+            unsafe { self.header().zero(filled) }
+        }
+        alone
     }
 
     /// The bytes `start..end`.
@@ -211,8 +278,7 @@ impl Drop for Block {
 
 #[cold]
 fn go_home(mut header: Box<Header>) {
-    // Taken out before the block is put on a shelf: B6.
-    if let Some(pool) = header.pool.take() {
+    if let Some(pool) = header.retire() {
         pool.give_back(header);
     }
 }

@@ -31,8 +31,9 @@
 //!   segments; so what a segment shows is written no more.
 //! * **B4** `filled` returns to 0 only under `&mut Tail` after `owners == 1` was read with Acquire,
 //!   which pairs with the Release in the drop of every other owner.
-//! * **B5** No reference to a whole block is ever made, only to a segment's window or to the room
-//!   of the tail, and these never overlap (B2, B3).
+//! * **B5** No reference to a whole block is made while it has owners, only to a segment's window
+//!   or to the room of the tail, and these never overlap (B2, B3). A rewind that zeroes what
+//!   was filled does so while there is neither (B4).
 //! * **B6** A block at home, on a shelf of its pool or in a thread's front of it, holds no reference
 //!   to the pool (that would be a cycle).
 //! * **B7** A block's header lives until its last owner has let go; an owner is counted before it

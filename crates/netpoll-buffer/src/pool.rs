@@ -21,6 +21,8 @@
 //! largest class. It is a cloneable value: all clones are one pool. The hot paths do not come here:
 //! a poller's read block and a thread's write block are used again in place (B4).
 //!
+//! Memory comes home as it was left, or, to a pool [for secrets](Pool::zeroing), zeroed.
+//!
 //! What a pool counts it counts exactly, whatever threads take and give back: each count is one
 //! number that changes in one step. Nothing is decided by two of them together.
 
@@ -29,7 +31,7 @@ mod front;
 
 use std::sync::LazyLock;
 
-use crate::block::{Block, Header};
+use crate::block::{Block, Header, OnRelease};
 use crate::sync::{Arc, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError};
 
 pub(crate) use class::SMALLEST;
@@ -54,6 +56,8 @@ struct Shelves {
     in_use: AtomicUsize,
     peak: AtomicUsize,
     bound: usize,
+    /// What becomes of the contents of what comes home.
+    on_release: OnRelease,
 }
 
 /// A block at home: no owners, no pool (B6).
@@ -91,12 +95,41 @@ impl Pool {
     /// A pool that holds at most `bound` bytes of free memory. 0 holds nothing.
     #[must_use]
     pub fn with_bound(bound: usize) -> Self {
+        Self::new(bound, OnRelease::Leave)
+    }
+
+    /// A pool for secrets: as [`with_bound`](Self::with_bound), but memory of it is zeroed as soon
+    /// as what it held is over. That is, when the last owner of a block lets go, the whole block,
+    /// before it is kept for the next taker and before it goes back to the allocator; and when a
+    /// [`Tail`](crate::Tail) starts again at the front, all that it had filled. The compiler does
+    /// not remove it.
+    ///
+    /// Costs one pass over that memory each time. [Enter](Self::enter) it on every thread that
+    /// handles the secret: gathering, settling down and putting take memory from the pool of the
+    /// thread that they happen on.
+    ///
+    /// It does not reach what is not in its blocks, or not over:
+    ///
+    /// * memory that was [pushed](crate::LinkBuffer::push) or inserted, which is its giver's;
+    /// * what was copied out: by `read_exact`, `read_vec` and `read_string`, by a `slice` that
+    ///   copies, and by whoever has seen the bytes;
+    /// * reserved bytes that a commit dropped: those stay until they are overwritten or their
+    ///   block is let go;
+    /// * a block of which a slice or a buffer still owns a part;
+    /// * the kernel's socket buffers, swap, core dumps, and registers and the stack.
+    #[must_use]
+    pub fn zeroing(bound: usize) -> Self {
+        Self::new(bound, OnRelease::Zero)
+    }
+
+    fn new(bound: usize, on_release: OnRelease) -> Self {
         let shelves = Shelves {
             free: std::array::from_fn(|_| Mutex::new(Vec::new())),
             cached: AtomicUsize::new(0),
             in_use: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
             bound,
+            on_release,
         };
         Self {
             shelves: Arc::new(shelves),
@@ -162,7 +195,7 @@ impl Pool {
         }
     }
 
-    /// Takes a block whose last owner has let go; frees it if the pool is full.
+    /// Takes a block that is [retired](Header::retire); frees it if the pool is full.
     pub(crate) fn give_back(&self, mut header: Box<Header>) {
         let size = header.capacity();
         self.shelves.in_use.fetch_sub(size, Ordering::Relaxed);
@@ -170,7 +203,7 @@ impl Pool {
         if !self.has_place_for(size) {
             return;
         }
-        if cfg!(debug_assertions) {
+        if cfg!(debug_assertions) && self.on_release() == OnRelease::Leave {
             header.overwrite(0xDB);
         }
         if let Err(home) = front::keep(self, class, Home(header)) {
@@ -186,6 +219,10 @@ impl Pool {
             .cached
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, within)
             .is_ok()
+    }
+
+    pub(crate) fn on_release(&self) -> OnRelease {
+        self.shelves.on_release
     }
 
     /// Whether both are clones of one pool.

@@ -53,6 +53,35 @@ fn a_write_block_of_another_threads_pool_is_not_written_in() {
     .unwrap();
 }
 
+/// Where the room of a tail lies, and what is in it.
+fn room_of(tail: &mut Tail) -> (*const u8, Vec<u8>) {
+    let mut seen = (std::ptr::null(), Vec::new());
+    tail.fill_with(usize::MAX, |room| {
+        seen = (room.as_ptr(), room.to_vec());
+        Ok(0)
+    })
+    .expect("a fill of nothing");
+    seen
+}
+
+#[test]
+fn a_pool_for_secrets_shows_nothing_of_them_to_the_next_taker() {
+    let secret = *b"correct horse battery staple";
+    let pool = Pool::zeroing(1 << 20);
+    let mut tail = pool.take(1000);
+    let (before, _) = room_of(&mut tail);
+    tail.put(&secret);
+    let segment = tail.window(0..secret.len());
+    drop(tail);
+    assert_eq!(segment.as_slice(), secret, "as long as it is owned");
+    drop(segment);
+    let (after, room) = room_of(&mut pool.take(1000));
+    assert_eq!(before, after, "the same memory");
+    // In debug builds what may be filled is poisoned first.
+    let blank = if cfg!(debug_assertions) { 0xDB } else { 0 };
+    assert!(room.iter().all(|&byte| byte == blank));
+}
+
 /// Takes and gives back blocks of 18 sizes, some of them as the pool's own thread.
 fn take_and_give_back(pool: &Pool, thread: usize) {
     if thread < 2 {
