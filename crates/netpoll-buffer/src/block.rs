@@ -16,7 +16,7 @@ use bytes::Bytes;
 use zeroize::Zeroize;
 
 use crate::pool::Pool;
-use crate::sync::{AtomicUsize, Ordering};
+use crate::sync::{AtomicUsize, Ordering, Witness};
 
 /// One owner of a block. Dropping it lets go; the last one sends the block home.
 pub(crate) struct Block {
@@ -32,6 +32,7 @@ pub(crate) struct Header {
     start: NonNull<u8>,
     capacity: usize,
     origin: Origin,
+    witness: Witness,
     /// Where it goes after its last owner; `None` at home (B6) and for what no pool takes.
     pool: Option<Pool>,
     /// The pool's, beside the count, because a tail that starts again asks each time.
@@ -75,6 +76,7 @@ impl Header {
             start,
             capacity,
             origin: Origin::Allocated,
+            witness: Witness::new(),
             pool: None,
             on_release: OnRelease::Leave,
         })
@@ -89,6 +91,7 @@ impl Header {
             start,
             capacity,
             origin: Origin::Foreign(bytes),
+            witness: Witness::new(),
             pool: None,
             on_release: OnRelease::Leave,
         })
@@ -101,7 +104,8 @@ impl Header {
     /// Overwrites everything, so that nobody sees what was there. Only at home, where `&mut self`
     /// means that there are no owners.
     pub(crate) fn overwrite(&mut self, byte: u8) {
-        debug_assert_eq!(*self.owners.get_mut(), 0);
+        debug_assert_eq!(self.owners.load(Ordering::Relaxed), 0);
+        self.witness.write();
         if matches!(self.origin, Origin::Allocated) {
             // SAFETY: B1 and B2: the memory is ours, and without owners there are no windows.
             unsafe { self.start.write_bytes(byte, self.capacity) }
@@ -117,6 +121,7 @@ impl Header {
     /// What comes first when the last owner has let go, wherever the block goes from here: its
     /// contents are zeroed if they are to be, and its pool is taken out (B6).
     pub(crate) fn retire(&mut self) -> Option<Pool> {
+        self.witness.write();
         if self.on_release == OnRelease::Zero {
             // SAFETY: B7: there are no owners left, so nothing looks at the memory.
             unsafe { self.zero(self.capacity) }
@@ -153,8 +158,10 @@ impl Drop for Header {
 impl Block {
     /// The first owner of a block that was at home, which goes back to `pool` in the end.
     pub(crate) fn leave_home(mut header: Box<Header>, pool: Option<Pool>) -> Self {
-        debug_assert_eq!(*header.owners.get_mut(), 0);
-        *header.owners.get_mut() = 1;
+        debug_assert_eq!(header.owners.load(Ordering::Relaxed), 0);
+        header.witness.write();
+        // Relaxed: nobody else can reach it before this owner is sent there.
+        header.owners.store(1, Ordering::Relaxed);
         header.lent_by(pool);
         Self {
             header: NonNull::from(Box::leak(header)),
@@ -205,13 +212,16 @@ impl Block {
     /// * the caller is the block's one tail (B2).
     #[inline]
     pub(crate) unsafe fn start_again(&mut self, filled: usize) -> bool {
-        let alone = self.is_sole_owner();
-        if alone && self.header().on_release == OnRelease::Zero {
+        if !self.is_sole_owner() {
+            return false;
+        }
+        self.header().witness.write();
+        if self.header().on_release == OnRelease::Zero {
             // SAFETY: B4: no other owner is left that could have a window, and `&mut self` is the
             // tail's; only a tail's block is written, so it is not foreign (B2).
             unsafe { self.header().zero(filled) }
         }
-        alone
+        true
     }
 
     /// The bytes `start..end`.
@@ -223,6 +233,7 @@ impl Block {
     #[inline]
     pub(crate) unsafe fn window(&self, start: usize, end: usize) -> &[u8] {
         debug_assert!(start <= end && end <= self.capacity());
+        self.header().witness.read();
         // SAFETY: the caller keeps `start` within the capacity, so the result stays inside.
         let first = unsafe { self.header().start.add(start) };
         let window = NonNull::slice_from_raw_parts(first, end - start);

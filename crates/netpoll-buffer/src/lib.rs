@@ -39,6 +39,9 @@
 //! * **B7** A block's header lives until its last owner has let go; an owner is counted before it
 //!   exists and let go once.
 //!
+//! B4 and B7 are promises between threads, as is what a pool counts: `tests/loom.rs` runs them
+//! through a model checker.
+//!
 //! Of sockets this crate knows two things: how to fill memory from one and how to drain memory to
 //! one.
 
