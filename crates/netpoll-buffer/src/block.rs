@@ -4,14 +4,19 @@
 //! This is an `Arc` that knows two things more: that it can be used again in place when one owner
 //! is left (B4), and that its last owner sends it home to a pool instead of freeing it. It hands
 //! out windows, never itself as a whole (B5).
+//!
+//! A block lent by a pool for secrets is **zeroed** whenever what it held is over: up to what is
+//! filled when its tail starts again at the front, and as a whole when its last owner lets go,
+//! which is before anybody decides whether it is kept or freed.
 
 use std::fmt;
 use std::ptr::NonNull;
 
 use bytes::Bytes;
+use zeroize::Zeroize;
 
 use crate::pool::Pool;
-use crate::sync::{AtomicUsize, Ordering};
+use crate::sync::{AtomicUsize, Ordering, Witness};
 
 /// One owner of a block. Dropping it lets go; the last one sends the block home.
 pub(crate) struct Block {
@@ -27,8 +32,20 @@ pub(crate) struct Header {
     start: NonNull<u8>,
     capacity: usize,
     origin: Origin,
+    witness: Witness,
     /// Where it goes after its last owner; `None` at home (B6) and for what no pool takes.
     pool: Option<Pool>,
+    /// The pool's, beside the count, because a tail that starts again asks each time.
+    on_release: OnRelease,
+}
+
+/// What becomes of what a block held when that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnRelease {
+    /// It stays in memory until it is overwritten.
+    Leave,
+    /// It is zeroed at once.
+    Zero,
 }
 
 /// Where the memory is from, and so what frees it.
@@ -59,7 +76,9 @@ impl Header {
             start,
             capacity,
             origin: Origin::Allocated,
+            witness: Witness::new(),
             pool: None,
+            on_release: OnRelease::Leave,
         })
     }
 
@@ -72,7 +91,9 @@ impl Header {
             start,
             capacity,
             origin: Origin::Foreign(bytes),
+            witness: Witness::new(),
             pool: None,
+            on_release: OnRelease::Leave,
         })
     }
 
@@ -83,11 +104,44 @@ impl Header {
     /// Overwrites everything, so that nobody sees what was there. Only at home, where `&mut self`
     /// means that there are no owners.
     pub(crate) fn overwrite(&mut self, byte: u8) {
-        debug_assert_eq!(*self.owners.get_mut(), 0);
+        debug_assert_eq!(self.owners.load(Ordering::Relaxed), 0);
+        self.witness.write();
         if matches!(self.origin, Origin::Allocated) {
             // SAFETY: B1 and B2: the memory is ours, and without owners there are no windows.
             unsafe { self.start.write_bytes(byte, self.capacity) }
         }
+    }
+
+    /// From here on it goes home to `pool` in the end.
+    pub(crate) fn lent_by(&mut self, pool: Option<Pool>) {
+        self.on_release = pool.as_ref().map_or(OnRelease::Leave, Pool::on_release);
+        self.pool = pool;
+    }
+
+    /// What comes first when the last owner has let go, wherever the block goes from here: its
+    /// contents are zeroed if they are to be, and its pool is taken out (B6).
+    pub(crate) fn retire(&mut self) -> Option<Pool> {
+        self.witness.write();
+        if self.on_release == OnRelease::Zero {
+            // SAFETY: B7: there are no owners left, so nothing looks at the memory.
+            unsafe { self.zero(self.capacity) }
+        }
+        self.pool.take()
+    }
+
+    /// Zeroes the first `end` bytes. The compiler may not leave that out, although it may see that
+    /// nobody reads them again.
+    ///
+    /// # Safety
+    ///
+    /// * `end <= capacity`, and the memory is not foreign;
+    /// * there is neither a window of it nor a reference to the room of its tail.
+    #[cold]
+    unsafe fn zero(&self, end: usize) {
+        debug_assert!(end <= self.capacity && matches!(self.origin, Origin::Allocated));
+        let mut held = NonNull::slice_from_raw_parts(self.start, end);
+        // SAFETY: B1: initialised; the caller has it in bounds and to itself; B5.
+        unsafe { held.as_mut() }.zeroize();
     }
 }
 
@@ -104,9 +158,11 @@ impl Drop for Header {
 impl Block {
     /// The first owner of a block that was at home, which goes back to `pool` in the end.
     pub(crate) fn leave_home(mut header: Box<Header>, pool: Option<Pool>) -> Self {
-        debug_assert_eq!(*header.owners.get_mut(), 0);
-        *header.owners.get_mut() = 1;
-        header.pool = pool;
+        debug_assert_eq!(header.owners.load(Ordering::Relaxed), 0);
+        header.witness.write();
+        // Relaxed: nobody else can reach it before this owner is sent there.
+        header.owners.store(1, Ordering::Relaxed);
+        header.lent_by(pool);
         Self {
             header: NonNull::from(Box::leak(header)),
         }
@@ -136,6 +192,11 @@ impl Block {
         }
     }
 
+    /// Whether it goes home to the calling thread's pool.
+    pub(crate) fn is_of_thread(&self) -> bool {
+        self.header().pool.as_ref().is_some_and(Pool::is_of_thread)
+    }
+
     /// Whether both own the same block.
     #[inline]
     pub(crate) fn is(&self, other: &Self) -> bool {
@@ -144,10 +205,31 @@ impl Block {
 
     /// Whether this is the only owner. True stays true for as long as this owner is not cloned.
     #[inline]
-    pub(crate) fn is_sole_owner(&self) -> bool {
+    fn is_sole_owner(&self) -> bool {
         // Acquire: pairs with the Release in Drop (B4): all that others did with their windows
         // happened before.
         self.header().owners.load(Ordering::Acquire) == 1
+    }
+
+    /// Whether the block can be written from its front again, because this is its only owner (B4).
+    /// If so, what its tail had `filled` is zeroed if it is to be.
+    ///
+    /// # Safety
+    ///
+    /// * `filled <= capacity`;
+    /// * the caller is the block's one tail (B2).
+    #[inline]
+    pub(crate) unsafe fn start_again(&mut self, filled: usize) -> bool {
+        if !self.is_sole_owner() {
+            return false;
+        }
+        self.header().witness.write();
+        if self.header().on_release == OnRelease::Zero {
+            // SAFETY: B4: no other owner is left that could have a window, and `&mut self` is the
+            // tail's; only a tail's block is written, so it is not foreign (B2).
+            unsafe { self.header().zero(filled) }
+        }
+        true
     }
 
     /// The bytes `start..end`.
@@ -159,6 +241,7 @@ impl Block {
     #[inline]
     pub(crate) unsafe fn window(&self, start: usize, end: usize) -> &[u8] {
         debug_assert!(start <= end && end <= self.capacity());
+        self.header().witness.read();
         // SAFETY: the caller keeps `start` within the capacity, so the result stays inside.
         let first = unsafe { self.header().start.add(start) };
         let window = NonNull::slice_from_raw_parts(first, end - start);
@@ -214,8 +297,7 @@ impl Drop for Block {
 
 #[cold]
 fn go_home(mut header: Box<Header>) {
-    // Taken out before the block is put on a shelf: B6.
-    if let Some(pool) = header.pool.take() {
+    if let Some(pool) = header.retire() {
         pool.give_back(header);
     }
 }

@@ -16,7 +16,8 @@
 //! A **block** is zero-initialised memory with a count of its owners. A **segment** owns a block
 //! together with every other segment of it and shows one window of it; it never changes what it
 //! shows. A block has at most one **tail**, which writes where no segment looks yet. When the last
-//! owner lets go, on whichever thread that is, the block goes back to the **pool** it came from.
+//! owner lets go, on whichever thread that is, the block goes back to the **pool** it came from: to
+//! that thread's own front of it, or to what all threads share.
 //! A **LinkBuffer** is a chain of segments with a length, and a tail of its own for what is put in.
 //!
 //! # Invariants
@@ -30,11 +31,16 @@
 //!   segments; so what a segment shows is written no more.
 //! * **B4** `filled` returns to 0 only under `&mut Tail` after `owners == 1` was read with Acquire,
 //!   which pairs with the Release in the drop of every other owner.
-//! * **B5** No reference to a whole block is ever made, only to a segment's window or to the room
-//!   of the tail, and these never overlap (B2, B3).
-//! * **B6** A block at home in its pool holds no reference to the pool (that would be a cycle).
+//! * **B5** No reference to a whole block is made while it has owners, only to a segment's window
+//!   or to the room of the tail, and these never overlap (B2, B3). A rewind that zeroes what
+//!   was filled does so while there is neither (B4).
+//! * **B6** A block at home, on a shelf of its pool or in a thread's front of it, holds no reference
+//!   to the pool (that would be a cycle).
 //! * **B7** A block's header lives until its last owner has let go; an owner is counted before it
 //!   exists and let go once.
+//!
+//! B4 and B7 are promises between threads, as is what a pool counts: `tests/loom.rs` runs them
+//! through a model checker.
 //!
 //! Of sockets this crate knows two things: how to fill memory from one and how to drain memory to
 //! one.

@@ -1,30 +1,42 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where blocks come from and where they go: shelves of free memory by size.
+//! Where blocks come from and where they go: free memory by size, in two places.
 //!
-//! A pool keeps what comes home until it holds more than its bound; what is above the bound goes
-//! back to the allocator, and so does every block larger than [`LARGEST`]. It is a cloneable
-//! value: all clones are one pool. The hot paths do not come here: a poller's read block and a
-//! thread's write block are used again in place (B4).
+//! ```text
+//!   thread            thread                a thread's front: its own, without a lock
+//!   ▒▒ ▒              ▒ ▒▒
+//!      └───────┬────────┘
+//!       256 B  ▒▒▒▒▒
+//!       512 B  ▒                            the shelves: one a size, shared, each with a lock
+//!         …
+//!       8 MiB  ▒▒
+//! ```
 //!
-//! Sizes are powers of two from 256 B. From 64 KiB on a class has a page more than that, so that a
-//! frame of a round size lies in one block together with its header.
+//! A block is taken from the **front** of the calling thread, else from its **shelf**, else it is
+//! allocated. It comes home to the front of the thread that its last owner lets go on, else to its
+//! shelf. A thread has a front of one pool, the one it [entered](Pool::enter); what it takes from
+//! others and gives back to others passes by it.
+//!
+//! A pool keeps what comes home until it holds as much as its bound, fronts and shelves together;
+//! what is above the bound goes back to the allocator, and so does every block larger than the
+//! largest class. It is a cloneable value: all clones are one pool. The hot paths do not come here:
+//! a poller's read block and a thread's write block are used again in place (B4).
+//!
+//! Memory comes home as it was left, or, to a pool [for secrets](Pool::zeroing), zeroed.
+//!
+//! What a pool counts it counts exactly, whatever threads take and give back: each count is one
+//! number that changes in one step. Nothing is decided by two of them together.
 
-use std::cell::RefCell;
+mod class;
+mod front;
+
 use std::sync::LazyLock;
 
-use crate::block::{Block, Header};
+use crate::block::{Block, Header, OnRelease};
 use crate::sync::{Arc, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError};
 
-/// The smallest class.
-pub(crate) const SMALLEST: usize = 256;
-/// The largest class that is kept; larger memory is allocated and freed each time.
-const LARGEST: usize = 8 << 20;
-/// 256 B, 512 B, … 8 MiB.
-const CLASSES: usize = (LARGEST / SMALLEST).trailing_zeros() as usize + 1;
-/// From this size on a class has room for a header beside a round frame.
-const WITH_PAGE: usize = 64 << 10;
-/// What such a class has more.
-const PAGE: usize = 4 << 10;
+pub(crate) use class::SMALLEST;
+use class::{CLASSES, class_of, size_of_class};
+
 /// What a pool holds at most unless told otherwise.
 const DEFAULT_BOUND: usize = 64 << 20;
 
@@ -34,14 +46,18 @@ pub struct Pool {
     shelves: Arc<Shelves>,
 }
 
+/// What all clones of a pool and all fronts of it share.
 #[derive(Debug)]
 struct Shelves {
     free: [Mutex<Vec<Home>>; CLASSES],
-    /// Bytes on the shelves. May be above the bound for the blink between count and drop.
+    /// Bytes on the shelves and in fronts; never above the bound. A block is counted before it is
+    /// kept and until after it is taken.
     cached: AtomicUsize,
     in_use: AtomicUsize,
     peak: AtomicUsize,
     bound: usize,
+    /// What becomes of the contents of what comes home.
+    on_release: OnRelease,
 }
 
 /// A block at home: no owners, no pool (B6).
@@ -58,9 +74,11 @@ impl std::fmt::Debug for Home {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStats {
-    /// Lent out now.
+    /// Lent out now: blocks of every size, those above the largest class, which are never kept,
+    /// among them.
     pub in_use: usize,
-    /// On the shelves now.
+    /// Free and kept for the next taker now: what all threads can take, and what up to 256 KiB
+    /// for each thread lies in front of that one. Never above the pool's bound.
     pub cached: usize,
     /// The most that was ever lent out at once.
     pub peak: usize,
@@ -77,12 +95,41 @@ impl Pool {
     /// A pool that holds at most `bound` bytes of free memory. 0 holds nothing.
     #[must_use]
     pub fn with_bound(bound: usize) -> Self {
+        Self::new(bound, OnRelease::Leave)
+    }
+
+    /// A pool for secrets: as [`with_bound`](Self::with_bound), but memory of it is zeroed as soon
+    /// as what it held is over. That is, when the last owner of a block lets go, the whole block,
+    /// before it is kept for the next taker and before it goes back to the allocator; and when a
+    /// [`Tail`](crate::Tail) starts again at the front, all that it had filled. The compiler does
+    /// not remove it.
+    ///
+    /// Costs one pass over that memory each time. [Enter](Self::enter) it on every thread that
+    /// handles the secret: gathering, settling down and putting take memory from the pool of the
+    /// thread that they happen on.
+    ///
+    /// It does not reach what is not in its blocks, or not over:
+    ///
+    /// * memory that was [pushed](crate::LinkBuffer::push) or inserted, which is its giver's;
+    /// * what was copied out: by `read_exact`, `read_vec` and `read_string`, by a `slice` that
+    ///   copies, and by whoever has seen the bytes;
+    /// * reserved bytes that a commit dropped: those stay until they are overwritten or their
+    ///   block is let go;
+    /// * a block of which a slice or a buffer still owns a part;
+    /// * the kernel's socket buffers, swap, core dumps, and registers and the stack.
+    #[must_use]
+    pub fn zeroing(bound: usize) -> Self {
+        Self::new(bound, OnRelease::Zero)
+    }
+
+    fn new(bound: usize, on_release: OnRelease) -> Self {
         let shelves = Shelves {
             free: std::array::from_fn(|_| Mutex::new(Vec::new())),
             cached: AtomicUsize::new(0),
             in_use: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
             bound,
+            on_release,
         };
         Self {
             shelves: Arc::new(shelves),
@@ -90,43 +137,52 @@ impl Pool {
     }
 
     /// The pool the calling thread takes from: the one it [entered](Self::enter), else one that
-    /// all threads share.
+    /// all threads share, which it enters with this call.
     #[must_use]
     pub fn of_thread() -> Self {
-        let own = OF_THREAD
-            .try_with(|pool| pool.borrow().clone())
-            .ok()
-            .flatten();
-        own.unwrap_or_else(|| SHARED.clone())
+        front::pool().unwrap_or_else(|| {
+            let shared = SHARED.clone();
+            shared.enter();
+            shared
+        })
     }
 
-    /// Makes this the pool of the calling thread from now on.
+    /// Makes this the pool of the calling thread from now on. What the thread kept of another pool
+    /// goes back to where all that pool's threads can take it. A buffer that has begun to write
+    /// goes on in the memory it has.
     pub fn enter(&self) {
-        // A thread that is being torn down has no use for a pool.
-        let _gone = OF_THREAD
-            .try_with(|pool| pool.replace(Some(self.clone())))
-            .ok();
+        front::enter(self.clone());
+    }
+
+    /// Whether this is the pool of the calling thread. `false` if that has none yet.
+    pub(crate) fn is_of_thread(&self) -> bool {
+        front::is_of(self)
     }
 
     /// An empty block of at least `capacity` bytes, but never above 4 GiB, where positions in a
-    /// block end. Allocates if the shelf is empty.
-    pub(crate) fn lend(&self, capacity: usize) -> Block {
+    /// block end. Allocates if none of its size is free.
+    pub(crate) fn lend(self, capacity: usize) -> Block {
         let capacity = capacity.min(u32::MAX as usize);
-        let Some(class) = class_of(capacity) else {
-            return Block::leave_home(Header::allocate(capacity), None);
+        let header = match class_of(capacity) {
+            Some(class) => self
+                .take_free(class)
+                .unwrap_or_else(|| Header::allocate(size_of_class(class))),
+            None => Header::allocate(capacity),
         };
-        let home = self.shelf(class).pop();
-        let size = size_of_class(class);
-        let header = match home {
-            Some(Home(header)) => {
-                self.shelves.cached.fetch_sub(size, Ordering::Relaxed);
-                header
-            }
-            None => Header::allocate(size),
-        };
+        let size = header.capacity();
         let in_use = self.shelves.in_use.fetch_add(size, Ordering::Relaxed) + size;
         self.shelves.peak.fetch_max(in_use, Ordering::Relaxed);
-        Block::leave_home(header, Some(self.clone()))
+        Block::leave_home(header, Some(self))
+    }
+
+    fn take_free(&self, class: usize) -> Option<Box<Header>> {
+        // The shelf is unlocked again at the end of this statement.
+        let home = front::take(self, class).or_else(|| self.shelf(class).pop());
+        let Home(header) = home?;
+        self.shelves
+            .cached
+            .fetch_sub(header.capacity(), Ordering::Relaxed);
+        Some(header)
     }
 
     /// What the pool holds and lends. The three are read one after the other, not at once.
@@ -139,20 +195,39 @@ impl Pool {
         }
     }
 
-    /// Takes a block whose last owner has let go; frees it if the pool is full.
+    /// Takes a block that is [retired](Header::retire); frees it if the pool is full.
     pub(crate) fn give_back(&self, mut header: Box<Header>) {
         let size = header.capacity();
         self.shelves.in_use.fetch_sub(size, Ordering::Relaxed);
         let Some(class) = class_of(size) else { return };
-        let cached = self.shelves.cached.fetch_add(size, Ordering::Relaxed) + size;
-        if cached > self.shelves.bound {
-            self.shelves.cached.fetch_sub(size, Ordering::Relaxed);
+        if !self.has_place_for(size) {
             return;
         }
-        if cfg!(debug_assertions) {
+        if cfg!(debug_assertions) && self.on_release() == OnRelease::Leave {
             header.overwrite(0xDB);
         }
-        self.shelf(class).push(Home(header));
+        if let Err(home) = front::keep(self, class, Home(header)) {
+            self.shelf(class).push(home);
+        }
+    }
+
+    /// Counts `size` bytes more as cached, if that is within the bound.
+    fn has_place_for(&self, size: usize) -> bool {
+        let bound = self.shelves.bound;
+        let within = |cached: usize| Some(cached + size).filter(|&cached| cached <= bound);
+        self.shelves
+            .cached
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, within)
+            .is_ok()
+    }
+
+    pub(crate) fn on_release(&self) -> OnRelease {
+        self.shelves.on_release
+    }
+
+    /// Whether both are clones of one pool.
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shelves, &other.shelves)
     }
 
     fn shelf(&self, class: usize) -> MutexGuard<'_, Vec<Home>> {
@@ -163,29 +238,6 @@ impl Pool {
     }
 }
 
-/// The smallest class with room for `capacity`, `None` above the largest.
-fn class_of(capacity: usize) -> Option<usize> {
-    let bare = if capacity > WITH_PAGE {
-        capacity.saturating_sub(PAGE)
-    } else {
-        capacity
-    };
-    if bare > LARGEST {
-        return None;
-    }
-    let size = bare.max(SMALLEST).next_power_of_two();
-    Some((size / SMALLEST).trailing_zeros() as usize)
-}
-
-fn size_of_class(class: usize) -> usize {
-    let size = SMALLEST << class;
-    if size >= WITH_PAGE { size + PAGE } else { size }
-}
-
-thread_local! {
-    static OF_THREAD: RefCell<Option<Pool>> = const { RefCell::new(None) };
-}
-
 /// The pool of every thread that has not entered another.
 static SHARED: LazyLock<Pool> = LazyLock::new(Pool::default);
 
@@ -193,47 +245,6 @@ static SHARED: LazyLock<Pool> = LazyLock::new(Pool::default);
 mod tests {
     use super::*;
     use crate::tail::Tail;
-
-    #[test]
-    fn a_class_holds_what_was_asked_for() {
-        for capacity in [
-            0,
-            1,
-            255,
-            256,
-            257,
-            4096,
-            65_535,
-            65_536,
-            65_540,
-            69_632,
-            69_633,
-            1 << 20,
-        ] {
-            let class = class_of(capacity).unwrap();
-            assert!(size_of_class(class) >= capacity, "{capacity}");
-            let below = class.checked_sub(1).map_or(0, size_of_class);
-            assert!(
-                below < capacity.max(1),
-                "{capacity} would fit in the class below"
-            );
-        }
-        assert_eq!(class_of(usize::MAX), None);
-        assert_eq!(class_of(LARGEST + PAGE), Some(CLASSES - 1));
-        assert_eq!(class_of(LARGEST + PAGE + 1), None);
-    }
-
-    #[test]
-    fn a_round_frame_and_its_header_fit_one_block() {
-        assert_eq!(
-            size_of_class(class_of((64 << 10) + 4).unwrap()),
-            (64 << 10) + PAGE
-        );
-        assert_eq!(
-            size_of_class(class_of((1 << 20) + 4).unwrap()),
-            (1 << 20) + PAGE
-        );
-    }
 
     #[test]
     fn what_comes_home_is_lent_again() {
@@ -284,10 +295,38 @@ mod tests {
     }
 
     #[test]
+    fn a_block_that_would_go_above_the_bound_leaves_room_for_a_smaller_one() {
+        let pool = Pool::with_bound(1024);
+        let (small, large, other) = (pool.take(256), pool.take(1024), pool.take(512));
+        drop(small);
+        drop(large);
+        assert_eq!(pool.stats().cached, 256);
+        drop(other);
+        assert_eq!(pool.stats().cached, 256 + 512);
+    }
+
+    #[test]
     fn memory_above_the_largest_class_is_never_kept() {
         let pool = Pool::default();
-        drop(pool.take(LARGEST * 2));
-        assert_eq!(pool.stats(), PoolStats::default());
+        let large = class::LARGEST * 2;
+        let tail = pool.take(large);
+        assert_eq!(
+            pool.stats(),
+            PoolStats {
+                in_use: large,
+                cached: 0,
+                peak: large
+            }
+        );
+        drop(tail);
+        assert_eq!(
+            pool.stats(),
+            PoolStats {
+                in_use: 0,
+                cached: 0,
+                peak: large
+            }
+        );
     }
 
     #[test]

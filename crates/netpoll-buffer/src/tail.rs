@@ -25,7 +25,12 @@ impl Tail {
     /// thread's pool. Allocates when the pool has none.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
-        Pool::of_thread().take(capacity)
+        Self::over(Pool::of_thread().lend(capacity))
+    }
+
+    /// The one tail of a block that has just left home (B2).
+    fn over(block: Block) -> Self {
+        Self { block, filled: 0 }
     }
 
     /// How many bytes can still be written.
@@ -50,17 +55,20 @@ impl Tail {
     }
 
     /// Starts again at the front of the block if no segment of it is left, and says whether it
-    /// did (B4).
+    /// did (B4). No cost beside that look, unless the pool is [for secrets](Pool::zeroing): then
+    /// what was filled is zeroed.
     #[inline]
     pub fn rewind(&mut self) -> bool {
-        let alone = self.block.is_sole_owner();
+        // SAFETY: B2: this is the block's one tail, and what it filled is within the capacity.
+        let alone = unsafe { self.block.start_again(self.filled) };
         if alone {
             self.filled = 0;
         }
         alone
     }
 
-    /// Everything that can still be written. The contents are what an earlier user left there.
+    /// Everything that can still be written. The contents are what an earlier user left there, if
+    /// the pool does not zero them.
     #[inline]
     pub(crate) fn room_mut(&mut self) -> &mut [u8] {
         let filled = self.filled;
@@ -120,6 +128,12 @@ impl Tail {
         Segment::new(self.block.clone(), range.start..range.end.min(self.filled))
     }
 
+    /// Whether the block is of the calling thread's pool.
+    #[inline]
+    pub(crate) fn is_of_thread(&self) -> bool {
+        self.block.is_of_thread()
+    }
+
     /// Whether `segment` ends where this tail would write next, so that it can simply grow.
     #[inline]
     pub(crate) fn continues(&self, segment: &Segment) -> bool {
@@ -132,13 +146,93 @@ impl Pool {
     /// the pool has none of that size.
     #[must_use]
     pub fn take(&self, capacity: usize) -> Tail {
-        Tail {
-            block: self.lend(capacity),
-            filled: 0,
-        }
+        Tail::over(self.clone().lend(capacity))
     }
 }
 
 /// What unread room looks like in debug builds: a fill that claims too much shows it.
 #[cfg(debug_assertions)]
 const POISON: u8 = 0xDB;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::Header;
+
+    const SECRET: u8 = 0x5E;
+
+    /// Fills all the room, counts `filled` bytes of it, and says where it lies.
+    fn fill(tail: &mut Tail, filled: usize) -> *const u8 {
+        let room = tail.room_mut();
+        room.fill(SECRET);
+        let start = room.as_ptr();
+        tail.advance(filled);
+        start
+    }
+
+    fn count_secret(tail: &mut Tail) -> usize {
+        let room = tail.room_mut();
+        room.iter().filter(|&&byte| byte == SECRET).count()
+    }
+
+    #[track_caller]
+    fn is_lent_again_zeroed(pool: &Pool) {
+        for size in [256, 64 << 10, 512 << 10] {
+            let mut tail = pool.take(size);
+            let start = fill(&mut tail, size / 2);
+            let segment = tail.window(0..10);
+            drop(tail);
+            drop(segment);
+            let mut again = pool.take(size);
+            let room = again.room_mut();
+            assert_eq!(room.as_ptr(), start, "the same memory");
+            assert!(room.iter().all(|&byte| byte == 0));
+        }
+    }
+
+    #[test]
+    fn a_block_of_a_zeroing_pool_is_lent_again_with_nothing_but_zeroes() {
+        is_lent_again_zeroed(&Pool::zeroing(1 << 20));
+        std::thread::spawn(|| {
+            let pool = Pool::zeroing(1 << 20);
+            pool.enter();
+            is_lent_again_zeroed(&pool);
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn what_was_filled_is_zeroed_when_a_tail_of_a_zeroing_pool_starts_again() {
+        let mut tail = Pool::zeroing(0).take(1024);
+        let start = fill(&mut tail, 1000);
+        let segment = tail.window(0..1000);
+        assert!(!tail.rewind());
+        assert_eq!(segment.as_slice(), [SECRET; 1000]);
+        drop(segment);
+        assert!(tail.rewind());
+        assert_eq!(tail.room_mut().as_ptr(), start);
+        assert_eq!(tail.room_mut()[..1000], [0; 1000]);
+        assert_eq!(count_secret(&mut tail), 24, "only what was filled");
+    }
+
+    #[test]
+    fn memory_is_zeroed_before_a_zeroing_pool_gets_it_back_to_keep_or_free() {
+        for size in [256, 64 << 10, 16 << 20] {
+            let mut header = Header::allocate(size);
+            header.overwrite(SECRET);
+            header.lent_by(Some(Pool::zeroing(0)));
+            assert!(header.retire().is_some(), "a pool to go home to");
+            let mut retired = Tail::over(Block::leave_home(header, None));
+            assert!(retired.room_mut().iter().all(|&byte| byte == 0));
+        }
+    }
+
+    #[test]
+    fn a_pool_that_is_not_for_secrets_does_not_pay_for_zeroing() {
+        let mut tail = Pool::with_bound(0).take(1024);
+        fill(&mut tail, 1024);
+        assert!(tail.rewind());
+        assert_eq!(count_secret(&mut tail), 1024);
+    }
+}

@@ -9,6 +9,7 @@
 
 use std::cell::Cell;
 
+use crate::sync::thread_local;
 use crate::tail::Tail;
 
 /// The size of a write block.
@@ -24,10 +25,13 @@ thread_local! {
     static TAIL: Cell<Option<Tail>> = const { Cell::new(None) };
 }
 
-/// The thread's write tail, or another one; it has room for at least a few KiB.
+/// The thread's write tail, or another one; it has room for at least a few KiB, and is of the pool
+/// that the thread takes from: what was kept before the thread entered that one, or came here with
+/// a buffer of another thread's, goes home.
 pub(crate) fn borrow() -> Tail {
     let own = TAIL.try_with(Cell::take).ok().flatten();
     if let Some(mut tail) = own
+        && tail.is_of_thread()
         && (tail.rewind() || tail.room() >= WORTH_SHARING)
     {
         return tail;

@@ -10,12 +10,12 @@
 use bytes::Bytes;
 
 use crate::segment::Segment;
-use crate::sync::{AtomicUsize, Ordering};
+use crate::sync::{Ordering, StaticCounter};
 use crate::tail::Tail;
 use crate::write_tail;
 
 /// How many batches there have been.
-static BATCHES: AtomicUsize = AtomicUsize::new(0);
+static BATCHES: StaticCounter = StaticCounter::new(0);
 
 /// The bytes that wait for a commit, and the tails that they lie in.
 pub(crate) struct Uncommitted {

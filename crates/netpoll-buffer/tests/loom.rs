@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The protocols between threads, through every interleaving that a model checker finds with up to
+//! three preemptions: who sends a block home, when it may be written from its front again, and
+//! what a pool lends, keeps and counts.
+//!
+//! ```sh
+//! RUSTFLAGS="--cfg netpoll_loom" cargo test --release -p netpoll-buffer --test loom
+//! ```
+//!
+//! A use of a block's memory that is not ordered with its next life fails the model by itself (see
+//! `Witness` in the crate's `sync`), and so does a pool that is never freed. Each model takes its
+//! memory from a pool of its own by name; only the last is about the fronts of threads. The patches
+//! in `ci/mutants` weaken one step each, and name the model that finds it.
+#![cfg(netpoll_loom)]
+
+use loom::thread;
+use netpoll_buffer::{LinkBuffer, Pool, Segment, Tail};
+
+/// The size of every block here, the smallest.
+const BLOCK: usize = 256;
+
+/// Preemptions of a thread in one interleaving, at most, unless `LOOM_MAX_PREEMPTIONS` says other.
+const PREEMPTIONS: usize = 3;
+
+fn model(protocol: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound.get_or_insert(PREEMPTIONS);
+    builder.check(protocol);
+}
+
+/// A tail over a block of `pool` in which `bytes` are filled, and a segment that shows them.
+fn filled(pool: &Pool, bytes: &[u8]) -> (Tail, Segment) {
+    let mut tail = pool.take(BLOCK);
+    tail.put(bytes);
+    let segment = tail.window(0..bytes.len());
+    (tail, segment)
+}
+
+/// A buffer of `segment` alone, which has no tail and so nothing of its thread's.
+fn buffer_of(segment: Segment) -> LinkBuffer {
+    let mut buffer = LinkBuffer::new();
+    buffer.push_segment(segment);
+    buffer
+}
+
+#[track_caller]
+fn assert_counts(pool: &Pool, in_use: usize, cached: usize) {
+    let stats = pool.stats();
+    assert_eq!((stats.in_use, stats.cached), (in_use, cached));
+}
+
+#[test]
+fn the_last_of_two_owners_sends_the_block_home_after_both_have_read() {
+    model(|| {
+        let pool = Pool::with_bound(BLOCK);
+        let (tail, segment) = filled(&pool, b"abc");
+        let other = tail.window(1..3);
+        drop(tail);
+        let reader = thread::spawn(move || assert_eq!(other.as_slice(), b"bc"));
+        assert_eq!(segment.as_slice(), b"abc");
+        drop(segment);
+        reader.join().unwrap();
+        assert_counts(&pool, 0, BLOCK);
+        drop(filled(&pool, b"def"));
+        assert_counts(&pool, 0, BLOCK);
+    });
+}
+
+#[test]
+fn a_tail_starts_again_only_when_the_segment_on_another_thread_is_gone() {
+    model(|| {
+        let pool = Pool::with_bound(BLOCK);
+        let (mut tail, segment) = filled(&pool, b"one");
+        let other = tail.window(0..2);
+        let reader = thread::spawn(move || {
+            assert_eq!(segment.as_slice(), b"one");
+            drop(segment);
+            assert_eq!(other.as_slice(), b"on", "whatever the tail did");
+        });
+        tail.put(b"two");
+        if tail.rewind() {
+            assert_eq!(tail.filled(), 0);
+            tail.put(b"three");
+        }
+        reader.join().unwrap();
+        assert!(tail.rewind(), "nobody is left");
+        tail.put(b"four");
+        assert_eq!(tail.window(0..4).as_slice(), b"four");
+    });
+}
+
+#[test]
+fn a_rewind_that_zeroes_does_so_only_when_all_have_read() {
+    model(|| {
+        let pool = Pool::zeroing(BLOCK);
+        let (mut tail, segment) = filled(&pool, b"secret");
+        let other = tail.window(0..3);
+        let first = thread::spawn(move || assert_eq!(segment.as_slice(), b"secret"));
+        let second = thread::spawn(move || assert_eq!(other.as_slice(), b"sec"));
+        tail.rewind();
+        drop(tail);
+        first.join().unwrap();
+        second.join().unwrap();
+        assert_counts(&pool, 0, BLOCK);
+    });
+}
+
+#[test]
+fn an_owner_that_is_made_while_another_lets_go_counts() {
+    model(|| {
+        let pool = Pool::with_bound(BLOCK);
+        let (tail, segment) = filled(&pool, b"abc");
+        let other = tail.window(1..3);
+        drop(tail);
+        let reader = thread::spawn(move || assert_eq!(other.as_slice(), b"bc"));
+        let mut buffer = buffer_of(segment);
+        let mut first = buffer.split_to(1).unwrap();
+        assert_eq!(buffer.next(2).unwrap(), b"bc");
+        drop(buffer);
+        assert_eq!(first.next(1).unwrap(), b"a");
+        assert_eq!(pool.stats().in_use, BLOCK, "one owner is left at least");
+        drop(first);
+        reader.join().unwrap();
+        assert_counts(&pool, 0, BLOCK);
+    });
+}
+
+/// Takes a block, writes `mark` there, reads it, and lets the block go.
+fn take_and_give_back(pool: &Pool, mark: u8) {
+    let (tail, segment) = filled(pool, &[mark; 3]);
+    drop(tail);
+    assert_eq!(segment.as_slice(), [mark; 3], "nobody else writes here");
+    drop(segment);
+    assert!(pool.stats().cached <= BLOCK, "the bound holds");
+}
+
+#[test]
+fn no_block_is_lent_twice_and_no_more_than_the_bound_is_kept() {
+    model(|| {
+        let pool = Pool::with_bound(BLOCK);
+        drop(pool.take(BLOCK));
+        let there = pool.clone();
+        let other = thread::spawn(move || take_and_give_back(&there, 1));
+        take_and_give_back(&pool, 2);
+        other.join().unwrap();
+        assert_counts(&pool, 0, BLOCK);
+        let peak = pool.stats().peak;
+        assert!(peak == BLOCK || peak == 2 * BLOCK, "{peak}");
+        let _all = pool.take(BLOCK);
+        assert_counts(&pool, BLOCK, 0);
+    });
+}
+
+#[test]
+fn the_most_that_was_lent_at_once_is_remembered() {
+    model(|| {
+        let pool = Pool::with_bound(0);
+        let there = pool.clone();
+        let other = thread::spawn(move || there.take(BLOCK));
+        let mine = pool.take(BLOCK);
+        let _both = (mine, other.join().unwrap());
+        assert_eq!(pool.stats().peak, 2 * BLOCK);
+    });
+}
+
+#[test]
+fn a_block_that_outlives_every_handle_of_its_pool_takes_it_along() {
+    model(|| {
+        let pool = Pool::with_bound(BLOCK);
+        let (tail, segment) = filled(&pool, b"abc");
+        let other = thread::spawn(move || drop(tail));
+        drop(pool);
+        assert_eq!(segment.as_slice(), b"abc");
+        drop(segment);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn what_lies_in_front_of_a_thread_is_its_own_until_it_ends() {
+    model(|| {
+        let pool = Pool::with_bound(BLOCK);
+        let there = pool.clone();
+        let other = thread::spawn(move || {
+            there.enter();
+            take_and_give_back(&there, 1);
+            drop(filled(&there, b"def"));
+        });
+        take_and_give_back(&pool, 2);
+        other.join().unwrap();
+        assert_counts(&pool, 0, BLOCK);
+    });
+}
