@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use crate::write_read;
+use crate::{slice, write_read};
 
 /// Two measures and how they are compared.
 struct Ratio {
@@ -52,41 +52,11 @@ pub(crate) fn report(results: &Path, started: SystemTime) {
     println!("\n{}", path.display());
 }
 
-/// All comparisons, in the order of the table.
+/// All comparisons, in the order of the table: what was promised first.
 fn all() -> Vec<Ratio> {
     let mut all = Vec::new();
-    let mut speed = |group: &str, ours: &str, others: &[(&str, Option<f64>)]| {
-        all.extend(others.iter().map(|(other, target)| Ratio {
-            ours: format!("{group}/{ours}"),
-            other: format!("{group}/{other}"),
-            is: Is::Speed,
-            target: *target,
-        }));
-    };
-    for (group, _) in write_read::GROUPS {
-        let others = ["bytes_mut", "bytes_queue", "linked_bytes", "vec"];
-        speed(group, "link_buffer", &others.map(|other| (other, None)));
-    }
-    speed(
-        "parse_frames",
-        "link_buffer",
-        &[("cursor", Some(0.9)), ("bytes_mut", Some(1.5))],
-    );
-    speed(
-        "parse_frames_bare",
-        "link_buffer",
-        &[("cursor", None), ("bytes_mut", None)],
-    );
-    for way in ["whole", "body", "reframed"] {
-        for size in ["64k", "1m"] {
-            let others = ["bytes_queue", "linked_bytes", "vec"];
-            let group = format!("forward_{way}_{size}");
-            speed(&group, "link_buffer", &others.map(|other| (other, None)));
-        }
-    }
-    for group in ["slice_16k", "slice_64k"] {
-        speed(group, "link_buffer", &[("bytes", None), ("vec", None)]);
-    }
+    let targets = [("cursor", Some(0.9)), ("bytes_mut", Some(1.5))];
+    all.extend(speeds("parse_frames", &targets));
     for way in ["whole", "body", "reframed"] {
         for (ours, target) in [("link_buffer", Some(1.2)), ("link_buffer_chain", None)] {
             all.push(Ratio {
@@ -97,7 +67,35 @@ fn all() -> Vec<Ratio> {
             });
         }
     }
+    all.extend(speeds(
+        "parse_frames_bare",
+        &targets.map(|(other, _)| (other, None)),
+    ));
+    for (group, _) in write_read::GROUPS {
+        let others = ["bytes_mut", "bytes_queue", "linked_bytes", "vec"];
+        all.extend(speeds(group, &others.map(|other| (other, None))));
+    }
+    for way in ["whole", "body", "reframed"] {
+        for size in ["64k", "1m"] {
+            let others = ["bytes_queue", "linked_bytes", "vec"];
+            let group = format!("forward_{way}_{size}");
+            all.extend(speeds(&group, &others.map(|other| (other, None))));
+        }
+    }
+    for (group, _) in slice::GROUPS {
+        all.extend(speeds(group, &[("bytes", None), ("vec", None)]));
+    }
     all
+}
+
+/// The speed of a LinkBuffer beside each of `others`, with the least it may be.
+fn speeds(group: &str, others: &[(&str, Option<f64>)]) -> impl Iterator<Item = Ratio> {
+    others.iter().map(move |(other, target)| Ratio {
+        ours: format!("{group}/link_buffer"),
+        other: format!("{group}/{other}"),
+        is: Is::Speed,
+        target: *target,
+    })
 }
 
 impl Ratio {

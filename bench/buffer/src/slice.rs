@@ -22,7 +22,7 @@ const SLICE: usize = 1 << 10;
 const MESSAGE: u64 = 64;
 
 /// The groups, and the size of the blocks that each slices.
-const GROUPS: [(&str, usize); 2] = [("slice_16k", 16 << 10), ("slice_64k", 64 << 10)];
+pub(crate) const GROUPS: [(&str, usize); 2] = [("slice_16k", 16 << 10), ("slice_64k", 64 << 10)];
 
 pub(crate) fn bench(criterion: &mut Criterion) {
     let consumer = Consumer::start();
