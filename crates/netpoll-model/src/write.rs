@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Putting bytes into a buffer and its model.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use bytes::Bytes;
+use netpoll_buffer::{LinkBuffer, Tail};
+
+use crate::op::{Number, Write};
+use crate::world::{Side, World};
+
+impl World {
+    pub(crate) fn write(&mut self, side: usize, write: &Write) {
+        let this = &mut self.sides[side];
+        match write {
+            Write::Put(data) => {
+                let bytes = data.bytes();
+                match std::str::from_utf8(&bytes) {
+                    Ok(text) => this.buffer.put_str(text),
+                    Err(_no_text) => this.buffer.put_slice(&bytes),
+                }
+                this.add(&bytes);
+            }
+            Write::Push(data) => {
+                let bytes = data.bytes();
+                this.add(&bytes);
+                this.buffer.push(Bytes::from(bytes));
+            }
+            Write::Number(number, value) => {
+                let bytes = number.put(&mut this.buffer, *value);
+                this.add(&bytes);
+            }
+            Write::Window(data) => push_window(this, &data.bytes()),
+            Write::Absorb(data) => absorb(this, &data.bytes()),
+            Write::FillTail(data) => {
+                let tail = this.buffer.take_tail();
+                let tail = tail.unwrap_or_else(|| filled(b"other").0);
+                fill(this, tail, &data.bytes());
+            }
+            Write::Land(n, data) => {
+                let n = n.of(this.readable.len());
+                let tail = this.buffer.landing(n, n.min(100_000));
+                assert!(tail.room() > 0);
+                fill(this, tail, &data.bytes());
+            }
+            Write::Receive(limit) => self.receive(side, limit.0),
+        }
+    }
+
+    /// What arrives is readable at once, before what is uncommitted.
+    fn receive(&mut self, side: usize, limit: usize) {
+        let this = &mut self.sides[side];
+        let under_way = &mut self.under_way[side];
+        match this.buffer.fill_from(self.sockets[side].as_fd(), limit) {
+            Ok(count) => {
+                assert!(count <= limit);
+                assert!(count > 0 || limit == 0);
+                this.readable.extend(under_way.drain(..count));
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                assert!(under_way.is_empty());
+            }
+        }
+    }
+}
+
+/// A tail of which the first 3 bytes are not ours, and `bytes` behind them as far as they fit.
+fn filled(bytes: &[u8]) -> (Tail, usize) {
+    let mut tail = Tail::with_capacity(bytes.len() + 3);
+    assert_eq!(tail.put(b"..."), 3);
+    let count = tail.put(bytes);
+    assert_eq!(count, bytes.len());
+    (tail, count)
+}
+
+fn push_window(side: &mut Side, bytes: &[u8]) {
+    let (tail, count) = filled(bytes);
+    let half = 3 + count / 2;
+    side.buffer.push_segment(tail.window(3..half));
+    side.buffer.push_segment(tail.window(half..usize::MAX));
+    side.readable.extend(bytes);
+}
+
+fn absorb(side: &mut Side, bytes: &[u8]) {
+    let (tail, _) = filled(bytes);
+    let slices = side.buffer.segments().count();
+    match side.buffer.absorb(tail.window(3..usize::MAX)) {
+        Ok(()) => {
+            assert!(bytes.len() <= 256 && side.open.is_none());
+            let now = side.buffer.segments().count();
+            assert!(
+                now == slices || now == slices + 1,
+                "{slices} and then {now}"
+            );
+        }
+        Err(window) => {
+            assert!(window.as_slice() == bytes);
+            side.buffer.push_segment(window);
+        }
+    }
+    side.readable.extend(bytes);
+}
+
+/// What is filled into `tail` is readable at once, before what is uncommitted.
+fn fill(side: &mut Side, mut tail: Tail, bytes: &[u8]) {
+    let filled = tail.fill_with(bytes.len(), |room| {
+        let count = room.len();
+        room.copy_from_slice(&bytes[..count]);
+        Ok(count)
+    });
+    let count = filled.expect("no reason to fail");
+    side.buffer.accept_tail(tail, count);
+    side.readable.extend(&bytes[..count]);
+}
+
+impl Number {
+    /// Puts the lower bytes of `value`, and says which they are in the order of the buffer.
+    fn put(self, buffer: &mut LinkBuffer, value: u64) -> Vec<u8> {
+        let (le, be) = (value.to_le_bytes(), value.to_be_bytes());
+        match self {
+            Self::U8 => buffer.put_u8(value as u8),
+            Self::U16 => buffer.put_u16(value as u16),
+            Self::U16Le => buffer.put_u16_le(value as u16),
+            Self::U32 => buffer.put_u32(value as u32),
+            Self::U32Le => buffer.put_u32_le(value as u32),
+            Self::U64 => buffer.put_u64(value),
+            Self::U64Le => buffer.put_u64_le(value),
+        }
+        match self {
+            Self::U8 => le[..1].to_vec(),
+            Self::U16 => be[6..].to_vec(),
+            Self::U16Le => le[..2].to_vec(),
+            Self::U32 => be[4..].to_vec(),
+            Self::U32Le => le[..4].to_vec(),
+            Self::U64 => be.to_vec(),
+            Self::U64Le => le.to_vec(),
+        }
+    }
+}

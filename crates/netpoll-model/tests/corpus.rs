@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the fuzzer has found worth keeping, run again: the inputs of `fuzz/corpus`, which together
+//! reach all that a fuzzer has ever reached.
+
+use std::fs;
+use std::path::Path;
+
+/// Runs `target` on every input of its folder; all of them together take operations.
+#[track_caller]
+fn replay(folder: &str, target: impl Fn(&[u8]) -> usize) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
+    let mut inputs = 0;
+    let mut operations = 0;
+    for entry in fs::read_dir(corpus.join(folder)).expect("a folder of inputs") {
+        let path = entry.expect("an entry").path();
+        let input = fs::read(&path).expect("an input");
+        inputs += 1;
+        operations += std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| target(&input)))
+            .unwrap_or_else(|_| panic!("{} fails", path.display()));
+    }
+    assert!(inputs >= 100, "only {inputs} inputs");
+    assert!(operations >= 3 * inputs, "only {operations} operations");
+}
+
+#[test]
+fn operations_found_by_the_fuzzer_do_as_two_queues_do() {
+    replay("operations", netpoll_model::operations);
+}
+
+#[test]
+fn moves_between_two_buffers_found_by_the_fuzzer_do_as_two_queues_do() {
+    replay("append_split", netpoll_model::append_split);
+}
+
+#[test]
+fn searches_found_by_the_fuzzer_find_what_a_plain_search_finds() {
+    replay("until", netpoll_model::until);
+}
