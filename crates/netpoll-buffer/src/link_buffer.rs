@@ -225,10 +225,10 @@ impl LinkBuffer {
         }
     }
 
-    /// Puts what `other` can read before what this one can read. No copy; `other` must have
-    /// nothing uncommitted, as has what [`take_readable`](Self::take_readable) took.
+    /// Puts what `other` can read before what this one can read. No copy. What `other` has
+    /// uncommitted is committed first, as by [`commit_all`](Self::commit_all).
     pub fn prepend(&mut self, mut other: Self) {
-        debug_assert!(other.uncommitted.is_none());
+        other.commit_all();
         if other.is_empty() {
             return;
         }

@@ -45,7 +45,8 @@ pub struct Reserved {
 
 impl LinkBuffer {
     /// Copies `bytes` to the end: into the thread's write block, or, from 32 KiB on and where that
-    /// has no room for all of it, into memory of its own size.
+    /// has no room for all of it, into memory of its own size. Allocates only if the thread has no
+    /// write block at hand, or the pool no memory of that size. Never fails.
     #[inline]
     pub fn put_slice(&mut self, bytes: &[u8]) {
         if let Some(tail) = &mut self.tail
@@ -62,7 +63,7 @@ impl LinkBuffer {
         self.put_slice(text.as_bytes());
     }
 
-    /// One byte to the end.
+    /// One byte to the end, copied as by [`put_slice`](Self::put_slice).
     #[inline]
     pub fn put_u8(&mut self, byte: u8) {
         self.put_array([byte]);
@@ -121,8 +122,9 @@ impl LinkBuffer {
         }
     }
 
-    /// Adds everything that `other` can read, without a copy. What `other` has uncommitted is
-    /// committed first, as by [`commit_all`](Self::commit_all).
+    /// Adds everything that `other` can read, without a copy; a few instructions for each of its
+    /// segments. What `other` has uncommitted is committed first, as by
+    /// [`commit_all`](Self::commit_all).
     pub fn append(&mut self, mut other: Self) {
         other.commit_all();
         if let Some(pending) = &mut self.uncommitted {
@@ -155,7 +157,8 @@ impl LinkBuffer {
 
     /// Leaves room for `n` zeroed, contiguous bytes at the end, to be filled in by
     /// [`get_mut`](Self::get_mut) any time before the commit. From here to the commit nothing more
-    /// becomes readable. Go's `Malloc`.
+    /// becomes readable. One pass over the `n` bytes, to zero them, and one small allocation for the
+    /// first open reservation. Go's `Malloc`.
     ///
     /// # Errors
     ///
@@ -173,7 +176,7 @@ impl LinkBuffer {
         })
     }
 
-    /// The bytes of a reservation that is open.
+    /// The bytes of a reservation that is open. No copy.
     ///
     /// # Errors
     ///

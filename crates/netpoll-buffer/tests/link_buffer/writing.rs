@@ -222,6 +222,19 @@ fn append_commits_what_the_other_had_open() {
 }
 
 #[test]
+fn prepend_commits_what_the_other_had_open() {
+    for there in [&b""[..], b"cd"] {
+        let mut other = put(b"a");
+        other.reserve(0).unwrap();
+        other.put_slice(b"b");
+        let mut buffer = put(there);
+        buffer.prepend(other);
+        assert_eq!(contents(&buffer), [b"ab", there].concat());
+        assert_eq!(buffer.uncommitted_len(), 0);
+    }
+}
+
+#[test]
 fn prepend_goes_before_everything_and_copies_nothing() {
     let mut first = segmented(&[b"ab", b"cd"]);
     let mut second = segmented(&[b"ef", b"gh"]);
