@@ -58,6 +58,11 @@ mod sync;
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 
+/// What the page for newcomers from Go shows runs.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/from-go-netpoll.md")]
+struct FromGoNetpoll;
+
 // The public interface is:
 pub use addr::{Addr, ParseAddrError};
 pub use connection::Connection;
