@@ -215,8 +215,7 @@ impl Poller {
             entry.look = None;
             match entry.deadline {
                 Some(deadline) if deadline > now => {
-                    entry.look = Some(deadline);
-                    self.timers.look_at(token, deadline, None);
+                    entry.look = Some((deadline, self.timers.set(token, deadline)));
                 }
                 Some(_) => {
                     entry.deadline = None;
@@ -345,6 +344,11 @@ impl Poller {
                 .watch(source.fd(), token, Some(watched), None)
                 .ok();
         }
+        if let Some(entry) = self.registry.get_mut(token)
+            && let Some((_, key)) = entry.look.take()
+        {
+            self.timers.cancel(key);
+        }
         self.registry.remove(token);
         self.turn.deadline = None;
         discard(source);
@@ -361,8 +365,14 @@ impl Poller {
         };
         entry.deadline = deadline;
         if let Some(when) = deadline {
-            self.timers.look_at(token, when, entry.look);
-            entry.look = Some(entry.look.map_or(when, |look| look.min(when)));
+            match entry.look {
+                Some((look, _)) if look <= when => {}
+                look => {
+                    look.into_iter()
+                        .for_each(|(_, key)| self.timers.cancel(key));
+                    entry.look = Some((when, self.timers.set(token, when)));
+                }
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use netpoll_sys::Interest;
 use slab::Slab;
 
 use super::source::Source;
+use super::timers::Key;
 use super::token::Token;
 
 /// What a poller knows of one source.
@@ -25,8 +26,8 @@ pub(super) struct Entry {
     pub(super) again: Again,
     /// When the source's `expired` is due.
     pub(super) deadline: Option<Instant>,
-    /// When the timers look at it next: never later than the deadline.
-    pub(super) look: Option<Instant>,
+    /// When the timers look at it next, never later than the deadline.
+    pub(super) look: Option<(Instant, Key)>,
     generation: u32,
 }
 

@@ -1,50 +1,210 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! When which source is to be told that its time is up.
+//! When which source is to be looked at because its time may be up: a wheel of six rings.
 //!
-//! A deadline lives in the source's entry; the heap here only says when to look. It may look too
-//! early, when a deadline was moved, and never looks late. So a deadline that is moved again and
-//! again costs one entry, not one each time.
+//! ```text
+//!   ring 0   64 slots of     1 ms     what is due within the next 64 ms
+//!   ring 1   64 slots of    64 ms     … 4 s
+//!   ring 2   64 slots of     4 s      … 4 min
+//!    …
+//!   ring 5   64 slots of   12 days    … two years, and whatever is later
+//! ```
+//!
+//! A look lies in the innermost ring in which it differs from now; when time reaches its slot it is
+//! due or moves inwards. To set one and to take one away are a few instructions, however many there
+//! are. Time is counted in ticks of a millisecond from when the wheel was made, and a look is rounded
+//! up to a tick: it never comes before its time, and a tick behind it at most.
+//!
+//! A *deadline* lives in the source's entry; here are only the looks. A deadline that moves to a
+//! later time leaves its look where it is, which then comes early and is set again. So a deadline
+//! that is moved with every request costs nothing here until the first time has come.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
+
+use slab::Slab;
 
 use super::token::Token;
 
-/// The looks to be taken, earliest first.
-#[derive(Debug, Default)]
+const RINGS: usize = 6;
+const SLOTS: usize = 64;
+
+/// How many bits of a tick say which slot of a ring it falls into.
+const BITS: u32 = SLOTS.trailing_zeros();
+
+/// The last tick there is: what would be later is looked at then, and set again.
+const LAST: u64 = (1 << (BITS * RINGS as u32)) - 1;
+
+/// The looks to be taken.
+#[derive(Debug)]
 pub(super) struct Timers {
-    looks: BinaryHeap<Reverse<(Instant, u64)>>,
+    start: Instant,
+    /// Every look up to this tick has been taken out of the rings.
+    past: u64,
+    looks: Slab<Look>,
+    rings: [Ring; RINGS],
+    /// Keys of looks that are due and were not yet given out, the first at the end.
+    due: Vec<usize>,
+}
+
+/// Which look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key(usize);
+
+#[derive(Debug)]
+struct Look {
+    tick: u64,
+    token: Token,
+    place: Place,
+}
+
+/// Where a look is.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// The `index`-th of a slot.
+    Slot {
+        ring: usize,
+        slot: usize,
+        index: usize,
+    },
+    /// Taken out of the rings.
+    Due,
+}
+
+#[derive(Debug)]
+struct Ring {
+    /// A bit for each slot that is not empty.
+    filled: u64,
+    slots: [Vec<usize>; SLOTS],
+}
+
+impl Default for Ring {
+    fn default() -> Self {
+        Self {
+            filled: 0,
+            slots: std::array::from_fn(|_| Vec::new()),
+        }
+    }
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self {
+            start: Instant::now(),
+            past: 0,
+            looks: Slab::new(),
+            rings: std::array::from_fn(|_| Ring::default()),
+            due: Vec::new(),
+        }
+    }
 }
 
 impl Timers {
-    /// Looks at `token` at `when`, if that is earlier than the look there is (`looking`).
-    pub(super) fn look_at(&mut self, token: Token, when: Instant, looking: Option<Instant>) {
-        if looking.is_none_or(|earlier| when < earlier) {
-            self.looks.push(Reverse((when, token.bits())));
-        }
+    /// Looks at `token` at `when`.
+    pub(super) fn set(&mut self, token: Token, when: Instant) -> Key {
+        let tick = self.tick_of(when);
+        let key = self.looks.insert(Look {
+            tick,
+            token,
+            place: Place::Due,
+        });
+        self.put(key, tick);
+        Key(key)
     }
 
-    /// How long until the next look; `None` if there is none.
-    pub(super) fn until_next(&self, now: Instant) -> Option<Duration> {
-        self.looks
-            .peek()
-            .map(|Reverse((when, _))| when.saturating_duration_since(now))
+    /// Takes a look away that has not come.
+    pub(super) fn cancel(&mut self, Key(key): Key) {
+        match self.looks.remove(key).place {
+            Place::Slot { ring, slot, index } => {
+                let keys = &mut self.rings[ring].slots[slot];
+                keys.swap_remove(index);
+                if let Some(&moved) = keys.get(index) {
+                    self.looks[moved].place = Place::Slot { ring, slot, index };
+                } else if keys.is_empty() {
+                    self.rings[ring].filled &= !(1 << slot);
+                }
+            }
+            Place::Due => self.due.retain(|&due| due != key),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.looks.is_empty()
     }
 
-    /// The next look that is due.
-    pub(super) fn next_due(&mut self, now: Instant) -> Option<Token> {
-        let Reverse((when, _)) = self.looks.peek()?;
-        if *when > now {
-            return None;
+    /// How long nothing can be due; `None` if there are no looks. May end before something is.
+    pub(super) fn until_next(&self, now: Instant) -> Option<Duration> {
+        if !self.due.is_empty() {
+            return Some(Duration::ZERO);
         }
-        self.looks
-            .pop()
-            .map(|Reverse((_, bits))| Token::from_bits(bits))
+        let (_, _, tick) = self.next_slot()?;
+        let when = self.start + Duration::from_millis(tick);
+        Some(when.saturating_duration_since(now))
+    }
+
+    /// The next look that is due. Its key is gone.
+    pub(super) fn next_due(&mut self, now: Instant) -> Option<Token> {
+        if self.due.is_empty() {
+            self.turn_to(now);
+        }
+        let key = self.due.pop()?;
+        Some(self.looks.remove(key).token)
+    }
+
+    /// The tick at which `when` has passed.
+    fn tick_of(&self, when: Instant) -> u64 {
+        let since = when.saturating_duration_since(self.start);
+        let ticks = since.as_nanos().div_ceil(1_000_000);
+        u64::try_from(ticks).unwrap_or(LAST).min(LAST)
+    }
+
+    fn put(&mut self, key: usize, tick: u64) {
+        if tick <= self.past {
+            self.due.push(key);
+            return;
+        }
+        let ring = ((tick ^ self.past).ilog2() / BITS) as usize;
+        let slot = (tick >> (BITS * ring as u32)) as usize % SLOTS;
+        let keys = &mut self.rings[ring].slots[slot];
+        self.looks[key].place = Place::Slot {
+            ring,
+            slot,
+            index: keys.len(),
+        };
+        keys.push(key);
+        self.rings[ring].filled |= 1 << slot;
+    }
+
+    /// The slot that time reaches next, and when: of the innermost ring that has one. In every ring
+    /// the slots before the one where time is now are empty.
+    fn next_slot(&self) -> Option<(usize, usize, u64)> {
+        let ring = self.rings.iter().position(|ring| ring.filled != 0)?;
+        let slot = self.rings[ring].filled.trailing_zeros() as usize;
+        let shift = BITS * ring as u32;
+        let lap = self.past >> (shift + BITS) << (shift + BITS);
+        Some((ring, slot, lap + ((slot as u64) << shift)))
+    }
+
+    /// Takes out of the rings what is due by `now`.
+    fn turn_to(&mut self, now: Instant) {
+        let now = now.saturating_duration_since(self.start).as_millis();
+        let now = u64::try_from(now).unwrap_or(LAST).min(LAST);
+        while let Some((ring, slot, tick)) = self.next_slot()
+            && tick <= now
+        {
+            self.past = tick;
+            let mut keys = std::mem::take(&mut self.rings[ring].slots[slot]);
+            self.rings[ring].filled &= !(1 << slot);
+            for key in keys.drain(..) {
+                let tick = self.looks[key].tick;
+                self.looks[key].place = Place::Due;
+                self.put(key, tick);
+            }
+            self.rings[ring].slots[slot] = keys;
+        }
+        self.past = self.past.max(now);
+        // Given out from the end: the earliest comes first, and of one tick the one set first.
+        self.due.reverse();
+        self.due
+            .sort_by_key(|&key| std::cmp::Reverse(self.looks[key].tick));
     }
 }
 
@@ -52,32 +212,121 @@ impl Timers {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_is_due_comes_earliest_first_and_never_early() {
-        let mut timers = Timers::default();
-        let start = Instant::now();
-        let at = |ms| start + Duration::from_millis(ms);
-        for (slot, ms) in [(1, 30), (2, 10), (3, 20)] {
-            timers.look_at(Token::source(slot, 0), at(ms), None);
-        }
-        assert_eq!(timers.until_next(start), Some(Duration::from_millis(10)));
-        assert_eq!(timers.next_due(at(9)), None);
-        assert_eq!(timers.next_due(at(25)), Some(Token::source(2, 0)));
-        assert_eq!(timers.next_due(at(25)), Some(Token::source(3, 0)));
-        assert_eq!(timers.next_due(at(25)), None);
+    fn at(timers: &Timers, ms: u64) -> Instant {
+        timers.start + Duration::from_millis(ms)
+    }
+
+    fn token(slot: u32) -> Token {
+        Token::source(slot, 0)
+    }
+
+    /// Everything that is due, in order.
+    fn due(timers: &mut Timers, ms: u64) -> Vec<usize> {
+        let now = at(timers, ms);
+        std::iter::from_fn(|| timers.next_due(now))
+            .map(Token::slot)
+            .collect()
     }
 
     #[test]
-    fn a_later_deadline_needs_no_second_look() {
+    fn what_is_due_comes_earliest_first_and_never_early() {
         let mut timers = Timers::default();
-        let start = Instant::now();
-        timers.look_at(Token::source(1, 0), start, None);
-        timers.look_at(
-            Token::source(1, 0),
-            start + Duration::from_secs(1),
-            Some(start),
-        );
-        assert!(timers.next_due(start).is_some());
+        for (slot, ms) in [(1, 30), (2, 10), (3, 20)] {
+            timers.set(token(slot), at(&timers, ms));
+        }
+        assert_eq!(due(&mut timers, 9), [0; 0]);
+        assert_eq!(due(&mut timers, 25), [2, 3]);
+        assert_eq!(due(&mut timers, 30), [1]);
         assert!(timers.is_empty());
+    }
+
+    #[test]
+    fn a_part_of_a_tick_counts_as_a_whole_one() {
+        let mut timers = Timers::default();
+        timers.set(token(1), timers.start + Duration::from_micros(10_001));
+        assert_eq!(due(&mut timers, 10), [0; 0]);
+        assert_eq!(due(&mut timers, 11), [1]);
+    }
+
+    #[test]
+    fn a_look_of_any_distance_comes_at_its_tick_however_time_passes() {
+        for step in [1, 7, 63, 64, 65, 1000, 4096, 70_000] {
+            let mut timers = Timers::default();
+            let distances = [
+                1, 2, 63, 64, 65, 127, 128, 4095, 4096, 4097, 262_144, 300_001,
+            ];
+            for (slot, ms) in (0..).zip(distances) {
+                timers.set(token(slot), at(&timers, ms));
+            }
+            let mut seen = Vec::new();
+            for now in (0..400_000).step_by(step) {
+                for slot in due(&mut timers, now) {
+                    let distance = distances[slot];
+                    assert!(
+                        now >= distance && now < distance + step as u64,
+                        "{distance}"
+                    );
+                    seen.push(slot);
+                }
+            }
+            assert_eq!(seen, (0..distances.len()).collect::<Vec<_>>(), "{step}");
+        }
+    }
+
+    #[test]
+    fn the_wait_ends_at_the_look_or_before_it_and_comes_to_it() {
+        let mut timers = Timers::default();
+        let when = at(&timers, 75_000);
+        timers.set(token(1), when);
+        let mut now = timers.start;
+        let mut waits = 0;
+        while timers.next_due(now).is_none() {
+            let wait = timers.until_next(now).unwrap();
+            assert!(!wait.is_zero() && now + wait <= when);
+            now += wait;
+            waits += 1;
+        }
+        assert_eq!(now, when);
+        assert!(waits <= RINGS, "{waits} times awake for one look");
+        assert_eq!(timers.until_next(now), None);
+    }
+
+    #[test]
+    fn what_is_taken_away_never_comes_and_the_others_do() {
+        let mut timers = Timers::default();
+        let keys: Vec<Key> = (0..50)
+            .map(|slot| timers.set(token(slot), at(&timers, 100 + u64::from(slot) % 3)))
+            .collect();
+        for key in keys.iter().step_by(2) {
+            timers.cancel(*key);
+        }
+        let mut left = due(&mut timers, 200);
+        left.sort_unstable();
+        assert_eq!(left, (1..50).step_by(2).collect::<Vec<_>>());
+        assert!(timers.is_empty());
+    }
+
+    #[test]
+    fn a_look_that_is_due_can_still_be_taken_away() {
+        let mut timers = Timers::default();
+        let now = at(&timers, 10);
+        timers.set(token(1), now);
+        let second = timers.set(token(2), now);
+        assert!(timers.next_due(now).is_some());
+        timers.cancel(second);
+        assert_eq!(timers.next_due(now), None);
+        assert!(timers.is_empty());
+    }
+
+    #[test]
+    fn a_time_that_has_passed_is_due_at_once_and_one_beyond_all_rings_is_kept() {
+        let mut timers = Timers::default();
+        assert_eq!(due(&mut timers, 5000), [0; 0]);
+        timers.set(token(1), timers.start);
+        let far = timers.start + Duration::from_secs(1 << 40);
+        timers.set(token(2), far);
+        assert_eq!(due(&mut timers, 5000), [1]);
+        assert!(timers.until_next(at(&timers, 5000)).is_some());
+        assert!(!timers.is_empty());
     }
 }
