@@ -17,14 +17,16 @@
 //! append or to take a chain.
 //!
 //! * [`state`] is the life of a connection, [`session`] drives it, [`teardown`] ends it, [`flow`]
-//!   bounds it;
+//!   bounds its bytes and [`clock`] its time;
 //! * [`inbox`] and [`outbox`] are where bytes wait, [`reader`] and [`writer`] how user code sees
-//!   them;
+//!   them, and [`handle`] what others may ask;
 //! * [`handler`] is user code as futures, [`calling`] polls them, and [`service`] makes sessions of
 //!   newcomers.
 
 pub(crate) mod calling;
+pub(crate) mod clock;
 pub(crate) mod flow;
+pub(crate) mod handle;
 pub(crate) mod handler;
 pub(crate) mod inbox;
 pub(crate) mod link;
@@ -44,6 +46,8 @@ use netpoll_buffer::LinkBuffer;
 
 use crate::addr::Addr;
 use crate::sync::Arc;
+use crate::timeouts::Timeouts;
+use handle::ConnectionHandle;
 use link::{Ending, Link};
 use reader::Reader;
 use writer::Writer;
@@ -123,14 +127,15 @@ impl Input {
         self.expected = self.expected.max(n);
     }
 
-    /// A burst is over: guesses what the next one brings.
+    /// A burst is over: guesses what the next one brings, and says how much this one consumed.
     #[inline]
-    pub(crate) fn end_burst(&mut self) {
+    pub(crate) fn end_burst(&mut self) -> usize {
         let consumed = self.consumed().wrapping_sub(self.mark);
         self.mark = self.consumed();
         if consumed < self.expected / 2 {
             self.expected /= 2;
         }
+        consumed
     }
 
     /// How much of what the inbox has is nothing new.
@@ -197,7 +202,7 @@ impl Connection {
     }
 
     /// Asks for an orderly end: what was put is sent, then FIN, then input is thrown away until
-    /// the peer's FIN or for [`linger`](crate::ConnOptions::linger). Returns at once; the poller
+    /// the peer's FIN or for [`linger`](crate::Timeouts::linger). Returns at once; the poller
     /// does it, after the running handler has returned. Idempotent.
     pub fn close(&self) {
         self.link.ask_end(Ending::Close);
@@ -207,6 +212,31 @@ impl Connection {
     /// once. Idempotent, also after [`close`](Self::close).
     pub fn abort(&self) {
         self.link.ask_end(Ending::Abort);
+    }
+
+    /// What can be asked of this connection from elsewhere. No allocation.
+    #[must_use]
+    pub fn handle(&self) -> ConnectionHandle {
+        ConnectionHandle::new(&self.link)
+    }
+
+    /// How long what may take on this connection now.
+    #[must_use]
+    pub fn timeouts(&self) -> Timeouts {
+        self.link.timeouts()
+    }
+
+    /// Changes how long what may take, from now on: also for a call that waits already, which is
+    /// measured by it from when it began. Any thread; at most one system call.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`](crate::InvalidConfig), naming the field, for a time of zero; then nothing
+    /// is changed.
+    pub fn set_timeouts(&self, timeouts: Timeouts) -> io::Result<()> {
+        timeouts.check()?;
+        self.link.set_timeouts(timeouts);
+        Ok(())
     }
 
     pub(crate) fn link(&self) -> &Arc<Link> {

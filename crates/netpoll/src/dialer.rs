@@ -61,7 +61,7 @@ impl Dialer {
     pub fn new() -> Self {
         Self {
             connect_timeout: Some(CONNECT_TIMEOUT),
-            options: Arc::default(),
+            options: Arc::new(ConnOptions::for_dialing()),
         }
     }
 
@@ -72,7 +72,8 @@ impl Dialer {
         self
     }
 
-    /// The bounds of the connections it makes.
+    /// The bounds of the connections it makes. [`ConnOptions::for_dialing`], unless this says
+    /// otherwise.
     #[must_use]
     pub fn options(mut self, options: ConnOptions) -> Self {
         self.options = Arc::new(options);

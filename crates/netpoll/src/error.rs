@@ -10,6 +10,8 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use crate::timeouts::Timeout;
+
 pub use netpoll_buffer::{OutOfRange, Short, TooLarge};
 
 /// What a handler may fail with. Concrete, so that `Ok(())` needs no annotation.
@@ -33,6 +35,8 @@ pub enum CloseReason {
     Shutdown,
     /// A bound was met.
     Limit(Limit),
+    /// Time ran out.
+    Timeout(Timeout),
 }
 
 /// Which bound a connection met.
@@ -56,6 +60,7 @@ impl fmt::Display for CloseReason {
             Self::Shutdown => f.write_str("the event loop shut down"),
             Self::Limit(Limit::Frame) => f.write_str("a frame above the limit"),
             Self::Limit(Limit::Output) => f.write_str("unsent output above the limit"),
+            Self::Timeout(which) => which.fmt(f),
         }
     }
 }
@@ -87,10 +92,15 @@ impl CloseReason {
         match reported {
             Some(report) if report.is::<TooLarge>() => Self::Limit(Limit::Frame),
             Some(report) if report.is::<Eof>() => Self::PeerFin,
-            Some(report) => match report.downcast_ref::<Closed>() {
-                Some(closed) => closed.reason.clone(),
-                None => Self::Handler(Arc::new(error)),
-            },
+            Some(report) => {
+                let timed_out = report.downcast_ref::<TimedOut>();
+                let closed = report.downcast_ref::<Closed>();
+                match (timed_out, closed) {
+                    (Some(timed_out), _) => Self::Timeout(timed_out.which),
+                    (_, Some(closed)) => closed.reason.clone(),
+                    (None, None) => Self::Handler(Arc::new(error)),
+                }
+            }
             None => Self::Handler(Arc::new(error)),
         }
     }
@@ -116,7 +126,41 @@ impl Error for Closed {}
 impl From<Closed> for io::Error {
     #[cold]
     fn from(closed: Closed) -> Self {
-        Self::new(io::ErrorKind::ConnectionAborted, closed)
+        let kind = match closed.reason {
+            CloseReason::Timeout(_) => io::ErrorKind::TimedOut,
+            _ => io::ErrorKind::ConnectionAborted,
+        };
+        Self::new(kind, closed)
+    }
+}
+
+/// A call has waited for as long as it may; the connection goes on. `TimedOut`. Nothing was
+/// consumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TimedOut {
+    /// Which time it was.
+    pub which: Timeout,
+}
+
+impl TimedOut {
+    pub(crate) const fn new(which: Timeout) -> Self {
+        Self { which }
+    }
+}
+
+impl fmt::Display for TimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.which.fmt(f)
+    }
+}
+
+impl Error for TimedOut {}
+
+impl From<TimedOut> for io::Error {
+    #[cold]
+    fn from(timed_out: TimedOut) -> Self {
+        Self::new(io::ErrorKind::TimedOut, timed_out)
     }
 }
 

@@ -25,7 +25,7 @@
 //! | [`Listener`], [`Dialer`] | connections of others, connections to others |
 //! | [`Connection`], [`Reader`], [`Writer`] | what handlers work with |
 //! | [`LinkBuffer`] | the memory of it all |
-//! | [`ConnOptions`] | the bounds, each with a default |
+//! | [`ConnOptions`], [`Timeouts`] | the bounds, each with a default |
 //! | [`CloseReason`] | how a connection ended |
 //!
 //! # Threads
@@ -52,6 +52,7 @@ mod options;
 mod poll;
 mod runner;
 mod sync;
+mod timeouts;
 
 /// The README's program compiles.
 #[cfg(doctest)]
@@ -66,11 +67,12 @@ struct FromGoNetpoll;
 // The public interface is:
 pub use addr::{Addr, ParseAddrError};
 pub use connection::Connection;
+pub use connection::handle::ConnectionHandle;
 pub use connection::reader::Reader;
 pub use connection::writer::Writer;
 pub use dialer::Dialer;
 pub use error::{
-    BoxError, CloseReason, Closed, Eof, InvalidConfig, Limit, OutOfRange, Short, TooLarge,
+    BoxError, CloseReason, Closed, Eof, InvalidConfig, Limit, OutOfRange, Short, TimedOut, TooLarge,
 };
 pub use event_loop::builder::Builder;
 pub use event_loop::shutdown::Shutdown;
@@ -80,3 +82,4 @@ pub use netpoll_buffer::{LinkBuffer, Pool, PoolStats, Reserved};
 pub use netpoll_sys::options::Keepalive;
 pub use options::ConnOptions;
 pub use runner::Runner;
+pub use timeouts::{MinRate, Timeout, Timeouts};

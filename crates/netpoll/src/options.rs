@@ -6,6 +6,7 @@ use std::time::Duration;
 use netpoll_sys::options::Keepalive;
 
 use crate::error::InvalidConfig;
+use crate::timeouts::Timeouts;
 
 /// What bounds one connection. Every bound has a default; what is unlimited has to be asked for.
 #[derive(Clone, Debug)]
@@ -23,8 +24,8 @@ pub struct ConnOptions {
     /// The most output that may be unsent at all; beyond it puts are discarded and the connection
     /// ends. `write_high`, and twice `max_frame` for one call above it, if `None`.
     pub max_output: Option<usize>,
-    /// How long a close waits: for the peer to take what is unsent, and then for its FIN. 5 s.
-    pub linger: Duration,
+    /// How long what may take.
+    pub timeouts: Timeouts,
     /// Whether small writes go out at once (`TCP_NODELAY`). On.
     pub nodelay: bool,
     /// When the kernel asks a silent peer whether it is there; `None` is never. 60 s, 15 s, 4.
@@ -41,7 +42,7 @@ impl Default for ConnOptions {
             write_high: 64 << 10,
             write_low: 32 << 10,
             max_output: None,
-            linger: Duration::from_secs(5),
+            timeouts: Timeouts::default(),
             nodelay: true,
             keepalive: Some(Keepalive::default()),
             user_timeout: Some(Duration::from_secs(60)),
@@ -50,6 +51,16 @@ impl Default for ConnOptions {
 }
 
 impl ConnOptions {
+    /// The default bounds of dialed connections: [`Timeouts::for_dialing`], and else those of
+    /// accepted ones.
+    #[must_use]
+    pub fn for_dialing() -> Self {
+        Self {
+            timeouts: Timeouts::for_dialing(),
+            ..Self::default()
+        }
+    }
+
     /// The bound of unsent output.
     pub(crate) fn output_bound(&self) -> usize {
         let one_call = self.max_frame.saturating_mul(2);
@@ -80,7 +91,7 @@ impl ConnOptions {
                 "must not be below write_high",
             ));
         }
-        Ok(())
+        self.timeouts.check()
     }
 }
 

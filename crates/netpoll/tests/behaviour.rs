@@ -33,6 +33,8 @@ mod reading;
 mod requests;
 #[path = "behaviour/shutdown.rs"]
 mod shutdown;
+#[path = "behaviour/timeouts.rs"]
+mod timeouts;
 #[path = "behaviour/vanish.rs"]
 mod vanish;
 #[path = "behaviour/writing.rs"]

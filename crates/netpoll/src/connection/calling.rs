@@ -128,7 +128,12 @@ where
         }
         match verdict {
             Verdict::Failed(error) => self.begin_close(CloseReason::of_handler_error(error)),
-            Verdict::Stalled => self.flow.stalled = true,
+            Verdict::Stalled => {
+                self.flow.stalled = true;
+                if matches!(&self.holder, Holder::Session(c) if !c.input.chain.is_empty()) {
+                    self.clock.left_input();
+                }
+            }
             Verdict::Spent | Verdict::Yielded | Verdict::Returned => {}
         }
     }
@@ -150,7 +155,9 @@ where
         if !arrived.is_empty() {
             input.take(arrived);
         }
-        input.end_burst();
+        if input.end_burst() > 0 {
+            self.clock.consumed();
+        }
         input.chain.release();
         self.holder = Holder::Session(connection);
     }

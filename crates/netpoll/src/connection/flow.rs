@@ -30,8 +30,17 @@ pub(super) struct Flow {
     pub(super) unsent: usize,
     /// While draining: bytes that the kernel still holds of what it held at the request.
     pub(super) backlog: Option<usize>,
+    /// Why it drains.
+    pub(super) leaving: Option<CloseReason>,
     /// When the end, once begun, is forced.
     pub(super) ends_by: Option<Instant>,
+}
+
+impl Flow {
+    /// What a connection that drains ends for.
+    pub(super) fn leaving(&self) -> CloseReason {
+        self.leaving.clone().unwrap_or(CloseReason::Shutdown)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 //! longer: no system call and no user code is under it.
 
 use std::task::Waker;
+use std::time::Instant;
 
 use netpoll_buffer::LinkBuffer;
 
@@ -25,10 +26,21 @@ pub(crate) struct Inbox {
     /// Nothing will be appended any more.
     pub(crate) end: Option<InputEnd>,
     pub(crate) waiter: Option<Waiter>,
+    pub(crate) last_wait: LastWait,
     /// The poller reads no more until the chain has been taken.
     pub(crate) paused: bool,
     /// The poller wants to hear of a Reader that waits: it would be idle then.
     pub(crate) waits: Waits,
+}
+
+/// What became of the last wait, as far as its Reader has not seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum LastWait {
+    /// Nothing to tell.
+    #[default]
+    Untold,
+    /// Its time ran out.
+    TimedOut,
 }
 
 /// What a Reader that begins to wait has to do.
@@ -54,6 +66,10 @@ pub(crate) struct Waiter {
     pub(crate) need: usize,
     /// The largest read this connection has completed: what its peer can be trusted to mean.
     pub(crate) largest: usize,
+    /// When the call that waits began to.
+    pub(crate) since: Instant,
+    /// When it gives up, whatever the timeouts.
+    pub(crate) deadline: Option<Instant>,
     pub(crate) waker: Waker,
 }
 
@@ -81,6 +97,13 @@ impl Inbox {
             .then(|| self.waiter.take())
             .flatten()
             .map(|waiter| waiter.waker)
+    }
+
+    /// The call that waits has waited long enough: gives back its waker.
+    pub(crate) fn time_out(&mut self) -> Option<Waker> {
+        let waiter = self.waiter.take()?;
+        self.last_wait = LastWait::TimedOut;
+        Some(waiter.waker)
     }
 
     /// Notes that nothing more will come, and gives back the waker of a Reader that waits. A FIN
@@ -122,6 +145,8 @@ mod tests {
             waiter: Some(Waiter {
                 need,
                 largest,
+                since: Instant::now(),
+                deadline: None,
                 waker,
             }),
             ..Inbox::default()

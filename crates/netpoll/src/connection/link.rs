@@ -19,6 +19,7 @@ use crate::options::ConnOptions;
 use crate::poll::bell::{Bell, Signal};
 use crate::poll::set::Seat;
 use crate::sync::{Arc, AtomicBool, AtomicU8, Mutex, Ordering, lock};
+use crate::timeouts::Timeouts;
 
 /// One connection, as both sides know it.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(crate) struct Link {
     /// What is put has reached the write mark, and none of it was taken: a burst should end, and
     /// none begin.
     past_mark: AtomicBool,
+    /// What stands in place of the options' timeouts, once that was changed.
+    changed: Mutex<Option<Box<Timeouts>>>,
     _seat: Option<Seat>,
 }
 
@@ -72,6 +75,7 @@ impl Link {
             outbox: Mutex::new(Outbox::new(marks)),
             ending: AtomicU8::new(Ending::None as u8),
             past_mark: AtomicBool::new(false),
+            changed: Mutex::default(),
             _seat: seat,
         }
     }
@@ -87,6 +91,18 @@ impl Link {
         if before < ending as u8 {
             self.bell.mark(Signal::Close);
         }
+    }
+
+    /// How long what may take now.
+    pub(crate) fn timeouts(&self) -> Timeouts {
+        let changed = lock(&self.changed);
+        changed.as_deref().copied().unwrap_or(self.options.timeouts)
+    }
+
+    /// Changes how long what may take. What is waited for already is measured by it, too.
+    pub(crate) fn set_timeouts(&self, timeouts: Timeouts) {
+        *lock(&self.changed) = Some(Box::new(timeouts));
+        self.bell.ring(Signal::Clock);
     }
 
     /// Whether nobody has asked for the end, and nothing is past the write mark.

@@ -5,6 +5,7 @@
 //! The lock is held for that and no longer.
 
 use std::task::Waker;
+use std::time::Instant;
 
 use netpoll_buffer::LinkBuffer;
 
@@ -25,7 +26,17 @@ pub(crate) struct Outbox {
     heard: bool,
     /// Puts are discarded, and this is why.
     pub(crate) closed: Option<CloseReason>,
-    flushing: Option<Waker>,
+    flushing: Option<Flushing>,
+}
+
+/// A flush that waits.
+#[derive(Debug)]
+struct Flushing {
+    /// When it was called.
+    since: Instant,
+    /// When it gives up, whatever the timeouts.
+    deadline: Option<Instant>,
+    waker: Waker,
 }
 
 /// How much may be unsent.
@@ -143,18 +154,31 @@ impl Outbox {
         self.chain.prepend(rest);
         self.set_alarm();
         if self.chain.is_empty() {
-            self.flushing.take()
+            self.flushing.take().map(|flushing| flushing.waker)
         } else {
             None
         }
     }
 
-    /// Wakes `waker` once everything has left, or never will.
-    pub(crate) fn wait_for_flush(&mut self, waker: &Waker) {
-        match &self.flushing {
-            Some(known) if known.will_wake(waker) => {}
-            _ => self.flushing = Some(waker.clone()),
-        }
+    /// Wakes `waker` once everything has left, or never will. The flush was called at `since`.
+    pub(crate) fn wait_for_flush(
+        &mut self,
+        waker: &Waker,
+        since: Instant,
+        deadline: Option<Instant>,
+    ) {
+        self.flushing = Some(Flushing {
+            since,
+            deadline,
+            waker: waker.clone(),
+        });
+    }
+
+    /// When the flush that waits was called, and when it gives up.
+    pub(crate) fn flush_since(&self) -> Option<(Instant, Option<Instant>)> {
+        self.flushing
+            .as_ref()
+            .map(|flushing| (flushing.since, flushing.deadline))
     }
 
     /// Discards what comes from now on. What was put before stays to be sent.
@@ -167,7 +191,7 @@ impl Outbox {
         self.close(reason);
         self.sending = 0;
         self.chain = LinkBuffer::new();
-        self.flushing.take()
+        self.flushing.take().map(|flushing| flushing.waker)
     }
 }
 
@@ -247,7 +271,7 @@ mod tests {
     fn a_flush_is_woken_when_everything_has_left() {
         let mut outbox = outbox();
         put(&mut outbox, 5);
-        outbox.wait_for_flush(Waker::noop());
+        outbox.wait_for_flush(Waker::noop(), Instant::now(), None);
         let mut taken = outbox.take().unwrap();
         taken.skip(4).unwrap();
         assert!(outbox.give_back(taken).is_none());

@@ -9,16 +9,18 @@
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use netpoll_buffer::{LinkBuffer, TooLarge};
 
 use super::Input;
-use super::inbox::{InputEnd, Waiter, Waits};
+use super::inbox::{InputEnd, LastWait, Waiter, Waits};
 use super::link::Link;
-use crate::error::Eof;
+use crate::error::{Eof, TimedOut};
 use crate::poll::bell::Signal;
 use crate::sync::{Arc, lock};
+use crate::timeouts::Timeout;
 
 /// The reading side of a [`Connection`](crate::Connection).
 ///
@@ -28,18 +30,47 @@ use crate::sync::{Arc, lock};
 ///   bytes are asked for; a handler that passes it on ends its connection with
 ///   [`Limit::Frame`](crate::Limit::Frame);
 /// * [`Eof`] (`UnexpectedEof`) if the peer ended its stream before; what came stays readable;
+/// * [`TimedOut`] if [`Timeouts::read`](crate::Timeouts::read), or the reader's
+///   [deadline](Self::with_deadline), has passed before all was there; what came stays, and the next
+///   call may succeed;
 /// * [`Closed`](crate::Closed), or the kernel's error with its errno, if the connection has ended
 ///   otherwise; what came before is read first.
 #[derive(Debug)]
 pub struct Reader<'a> {
     link: &'a Arc<Link>,
     input: &'a mut Input,
+    deadline: Option<Instant>,
 }
+
+/// When a call began to wait, if it did.
+#[derive(Default)]
+struct Began(Option<Instant>);
 
 impl<'a> Reader<'a> {
     #[inline]
     pub(crate) fn new(link: &'a Arc<Link>, input: &'a mut Input) -> Self {
-        Self { link, input }
+        Self {
+            link,
+            input,
+            deadline: None,
+        }
+    }
+
+    /// This reader with a deadline: a call that would wait beyond it fails with [`TimedOut`] then,
+    /// at once if it has passed. What is there can be read all the same. The timeouts of the
+    /// connection hold beside it.
+    ///
+    /// ```no_run
+    /// # use std::time::{Duration, Instant};
+    /// # async fn example(conn: &mut netpoll::Connection) -> std::io::Result<()> {
+    /// let soon = Instant::now() + Duration::from_millis(50);
+    /// let length = conn.reader().with_deadline(soon).read_u32().await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
+        self
     }
 
     /// How many bytes can be read without waiting. Takes the inbox: one lock.
@@ -104,6 +135,7 @@ impl<'a> Reader<'a> {
     /// Nothing is lost.
     pub async fn until(&mut self, delimiter: u8, max: usize) -> io::Result<&[u8]> {
         let mut seen = 0;
+        let mut began = Began::default();
         loop {
             self.take_inbox();
             if let Some(at) = self.input.chain.position_of(delimiter, seen, max) {
@@ -113,7 +145,7 @@ impl<'a> Reader<'a> {
             if seen >= max {
                 return Err(TooLarge::new(max, max.saturating_add(1)).into());
             }
-            self.wait(seen + 1).await?;
+            self.wait_since(&mut began, seen + 1).await?;
         }
     }
 
@@ -219,16 +251,27 @@ impl<'a> Reader<'a> {
     /// Nothing is lost.
     #[inline]
     pub async fn wait(&mut self, n: usize) -> io::Result<()> {
+        self.wait_since(&mut Began::default(), n).await
+    }
+
+    /// Waits, as a part of a call that may have begun to wait before.
+    #[inline]
+    async fn wait_since(&mut self, began: &mut Began, n: usize) -> io::Result<()> {
         if n > self.input.max_frame {
             return Err(TooLarge::new(self.input.max_frame, n).into());
         }
         if n <= self.input.chain.len() {
             return Ok(());
         }
-        poll_fn(|context| self.poll_wait(context, n)).await
+        poll_fn(|context| self.poll_wait(context, began, n)).await
     }
 
-    fn poll_wait(&mut self, context: &mut Context<'_>, need: usize) -> Poll<io::Result<()>> {
+    fn poll_wait(
+        &mut self,
+        context: &mut Context<'_>,
+        began: &mut Began,
+        need: usize,
+    ) -> Poll<io::Result<()>> {
         let input = &mut *self.input;
         let mut inbox = lock(&self.link.inbox);
         let resumed = std::mem::take(&mut inbox.paused);
@@ -247,6 +290,17 @@ impl<'a> Reader<'a> {
                 InputEnd::Closed(reason) => reason.to_error(),
             }));
         }
+        let last_wait = std::mem::take(&mut inbox.last_wait);
+        // A call that was dropped may have left word of its time behind: the first look forgets it.
+        let over = match began.0 {
+            None => self.deadline.is_some_and(|by| by <= Instant::now()),
+            Some(_) => last_wait == LastWait::TimedOut,
+        };
+        if over {
+            drop(inbox);
+            self.resume(resumed);
+            return Poll::Ready(Err(TimedOut::new(Timeout::Read).into()));
+        }
         // What waits, waits in memory of its own size if it is small, and where the rest comes.
         input.chain.settle_down();
         input.give_back(&mut inbox.chain);
@@ -255,10 +309,15 @@ impl<'a> Reader<'a> {
         inbox.waiter = Some(Waiter {
             need,
             largest: input.largest,
+            since: *began.0.get_or_insert_with(Instant::now),
+            deadline: self.deadline,
             waker,
         });
         drop(inbox);
         self.resume(resumed);
+        if self.deadline.is_some() {
+            self.link.bell.mark(Signal::Clock);
+        }
         self.link.push_out();
         Poll::Pending
     }

@@ -11,11 +11,13 @@ use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::task::Waker;
+use std::time::Instant;
 
 use netpoll_sys::{Interest, Readiness};
 
 use super::Connection;
 use super::calling::{Calls, Holder, Script};
+use super::clock::Clock;
 use super::flow::{Flow, More, Paused};
 use super::handler::{Finished, Shared};
 use super::inbox::{self, InputEnd};
@@ -43,6 +45,7 @@ pub(crate) struct Session<H, M, F> {
     pub(super) life: Life,
     pub(super) presence: Option<Presence>,
     pub(super) flow: Flow,
+    pub(super) clock: Clock,
 }
 
 impl<H, M, F> Session<H, M, F>
@@ -81,6 +84,7 @@ where
             life: Life::new(),
             presence,
             flow: Flow::default(),
+            clock: Clock::new(Instant::now()),
         }
     }
 
@@ -102,6 +106,7 @@ where
         if self.life.phase() != Phase::Open {
             return self.next_of_the_end(turn);
         }
+        self.set_deadline(turn);
         let interest = Interest::READABLE.when(self.wants_input());
         if self.life.broken().is_some() && interest == Interest::NONE && self.flow.more == More::No
         {
@@ -133,7 +138,7 @@ where
                 None => self.begin_close(CloseReason::PeerFin),
             }
         } else if self.flow.backlog == Some(0) {
-            self.begin_close(CloseReason::Shutdown);
+            self.begin_close(self.flow.leaving());
         }
     }
 
@@ -190,6 +195,7 @@ where
         if self.script.calls == Calls::Once && matches!(self.holder, Holder::Session(_)) {
             self.call_handler();
         }
+        self.set_deadline(turn);
         self.next(turn)
     }
 
@@ -222,6 +228,9 @@ where
         };
         if let Some(backlog) = &mut self.flow.backlog {
             *backlog = backlog.saturating_sub(count);
+        }
+        if count > 0 {
+            self.clock.received(count, turn.now());
         }
         if self.life.phase() != Phase::Open {
             return self.next(turn);
@@ -269,11 +278,12 @@ where
     #[inline]
     fn sent(&mut self, rest: Outgoing, result: io::Result<usize>, turn: &mut Turn) -> Next {
         match result {
-            Ok(_) => {
+            Ok(count) => {
                 let mut outbox = lock(&self.link.outbox);
                 let flushed = outbox.give_back(rest);
                 self.flow.unsent = outbox.unsent();
                 drop(outbox);
+                self.clock.sent(count, self.flow.unsent, turn);
                 self.wake_waiter(flushed);
             }
             Err(error) => {
@@ -307,17 +317,25 @@ where
         if self.flow.more != More::No && self.life.phase() == Phase::Open {
             self.offer();
         }
+        if signals.has(Signal::Clock) {
+            self.set_deadline(turn);
+        }
         self.next(turn)
     }
 
     fn expired(&mut self, turn: &mut Turn) -> Next {
-        self.time_is_up();
+        if self.life.phase() == Phase::Open {
+            self.look_at_the_clock(turn.now());
+            self.set_deadline(turn);
+        } else {
+            self.time_is_up();
+        }
         self.next(turn)
     }
 
     fn asked(&mut self, ask: Ask, turn: &mut Turn) -> Next {
         match ask {
-            Ask::Drain => self.drain(),
+            Ask::Drain => self.drain_for(CloseReason::Shutdown),
             Ask::Force => self.force(),
         }
         self.next(turn)

@@ -91,11 +91,12 @@ where
         }
     }
 
-    /// Serves what the kernel holds for this connection now, and then ends it.
-    pub(super) fn drain(&mut self) {
+    /// Serves what the kernel holds for this connection now, and then ends it for `reason`.
+    pub(super) fn drain_for(&mut self, reason: CloseReason) {
         if self.script.calls == Calls::Never || self.flow.backlog.is_some() {
             return;
         }
+        self.flow.leaving = Some(reason);
         let waiting = transfer::bytes_waiting(self.link.as_fd()).unwrap_or(0);
         self.flow.backlog = Some(waiting);
         lock(&self.link.inbox).waits = Waits::Told;
@@ -108,7 +109,7 @@ where
         drop(inbox);
         if idle {
             self.link
-                .finish_input(InputEnd::Closed(CloseReason::Shutdown));
+                .finish_input(InputEnd::Closed(self.flow.leaving()));
         }
     }
 
@@ -147,7 +148,7 @@ where
     /// One deadline for flushing and lingering, from when the end began.
     fn set_linger(&mut self, turn: &mut Turn) {
         if self.flow.ends_by.is_none() {
-            self.flow.ends_by = turn.now().checked_add(self.link.options.linger);
+            self.flow.ends_by = turn.now().checked_add(self.link.timeouts().linger);
             turn.expire_at(self.flow.ends_by);
         }
     }

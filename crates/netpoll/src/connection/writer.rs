@@ -8,11 +8,13 @@
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use netpoll_buffer::{LinkBuffer, OutOfRange, Reserved};
 
 use super::link::Link;
+use crate::poll::bell::Signal;
 use crate::sync::{Arc, lock};
 
 /// The writing side of a [`Connection`](crate::Connection).
@@ -23,12 +25,25 @@ use crate::sync::{Arc, lock};
 #[derive(Debug)]
 pub struct Writer<'a> {
     link: &'a Arc<Link>,
+    deadline: Option<Instant>,
 }
 
 impl<'a> Writer<'a> {
     #[inline]
     pub(crate) fn new(link: &'a Arc<Link>) -> Self {
-        Self { link }
+        Self {
+            link,
+            deadline: None,
+        }
+    }
+
+    /// This writer with a deadline for its [`flush`](Self::flush): a connection whose peer has not
+    /// taken everything by then ends, as it does after
+    /// [`Timeouts::write`](crate::Timeouts::write), which holds beside it.
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
+        self
     }
 
     /// Copies `bytes` to the end.
@@ -127,16 +142,23 @@ impl<'a> Writer<'a> {
     ///
     /// # Errors
     ///
-    /// Why the connection ended, if it did before that.
+    /// Why the connection ended, if it did before that; among the reasons is that the peer did not
+    /// take everything within [`Timeouts::write`](crate::Timeouts::write) or by the
+    /// [deadline](Self::with_deadline).
     ///
     /// # Cancel safety
     ///
     /// What was put is sent all the same.
     pub async fn flush(&mut self) -> io::Result<()> {
-        poll_fn(|context| self.poll_flush(context)).await
+        let mut since = None;
+        poll_fn(|context| self.poll_flush(context, &mut since)).await
     }
 
-    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(
+        &mut self,
+        context: &mut Context<'_>,
+        since: &mut Option<Instant>,
+    ) -> Poll<io::Result<()>> {
         let mut outbox = lock(&self.link.outbox);
         if let Some(reason) = &outbox.closed {
             return Poll::Ready(Err(reason.to_error()));
@@ -144,8 +166,12 @@ impl<'a> Writer<'a> {
         if outbox.unsent() == 0 {
             return Poll::Ready(Ok(()));
         }
-        outbox.wait_for_flush(context.waker());
+        let since = *since.get_or_insert_with(Instant::now);
+        outbox.wait_for_flush(context.waker(), since, self.deadline);
         drop(outbox);
+        if self.deadline.is_some() {
+            self.link.bell.mark(Signal::Clock);
+        }
         self.link.push_out();
         Poll::Pending
     }

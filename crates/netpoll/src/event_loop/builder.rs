@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::ToSocketAddrs;
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use super::EventLoop;
 use super::shutdown::Request;
@@ -16,6 +17,7 @@ use crate::listener::Listener;
 use crate::options::ConnOptions;
 use crate::runner::Runner;
 use crate::sync::Arc;
+use crate::timeouts::{MinRate, Timeouts};
 
 /// Makes a service of the terms, once they are known.
 type Handler = Box<dyn FnOnce(Terms) -> Arc<dyn Service> + Send>;
@@ -98,6 +100,55 @@ impl Builder {
     /// The most bytes one read may ask for. 4 MiB, unless this says otherwise.
     pub fn max_frame(mut self, bytes: usize) -> Self {
         self.options.max_frame = bytes;
+        self
+    }
+
+    /// How long what may take on each connection. See [`Timeouts`] for what each of them is and
+    /// what it is by default; the methods below set one each.
+    pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.options.timeouts = timeouts;
+        self
+    }
+
+    /// Sets [`Timeouts::first_byte`].
+    pub fn first_byte_timeout(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.options.timeouts.first_byte = time.into();
+        self
+    }
+
+    /// Sets [`Timeouts::read`].
+    pub fn read_timeout(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.options.timeouts.read = time.into();
+        self
+    }
+
+    /// Sets [`Timeouts::min_rate`].
+    pub fn min_rate(mut self, rate: impl Into<Option<MinRate>>) -> Self {
+        self.options.timeouts.min_rate = rate.into();
+        self
+    }
+
+    /// Sets [`Timeouts::write`].
+    pub fn write_timeout(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.options.timeouts.write = time.into();
+        self
+    }
+
+    /// Sets [`Timeouts::idle`].
+    pub fn idle_timeout(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.options.timeouts.idle = time.into();
+        self
+    }
+
+    /// Sets [`Timeouts::max_age`].
+    pub fn max_age(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.options.timeouts.max_age = time.into();
+        self
+    }
+
+    /// Sets [`Timeouts::linger`].
+    pub fn linger(mut self, time: Duration) -> Self {
+        self.options.timeouts.linger = time;
         self
     }
 

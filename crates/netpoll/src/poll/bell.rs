@@ -24,6 +24,8 @@ pub(crate) enum Signal {
     Send = 2,
     /// The end was asked for.
     Close = 4,
+    /// A deadline was set or changed.
+    Clock = 8,
 }
 
 /// The signals that had rung.

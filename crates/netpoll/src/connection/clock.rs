@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! When a connection's time is up, and for what.
+//!
+//! The session notes *since when*: it began, bytes moved, input was left, output was blocked. When
+//! the first of its [`Timeouts`](crate::Timeouts) may be over follows from these and from who waits
+//! in the inbox and the outbox. It is computed when something has changed on a connection that is
+//! not at rest, and when the poller looks because an earlier time has passed. For a connection at
+//! rest nothing is computed: what was computed before it came to rest is never later than what
+//! would be now, so the poller looks early and computes anew.
+//!
+//! A time that does not count right now, because somebody works on the connection, may count from
+//! any moment on without this being told. It stands for the earliest that can become of it: as if
+//! it began now.
+
+use std::future::Future;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::{Duration, Instant};
+
+use super::Connection;
+use super::calling::Holder;
+use super::handler::{Finished, Shared};
+use super::session::Session;
+use super::state::Phase;
+use crate::error::CloseReason;
+use crate::poll::source::Turn;
+use crate::sync::lock;
+use crate::timeouts::{Timeout, Timeouts};
+
+/// Since when what is so on a connection.
+#[derive(Debug)]
+pub(super) struct Clock {
+    born: Instant,
+    /// The turn in which bytes last moved, either way.
+    active: Instant,
+    /// Bytes that have come.
+    received: u64,
+    /// When the handler returned and left input, while it is left.
+    left: Option<Instant>,
+    blocked: Option<Blocked>,
+    partial: Option<Partial>,
+    /// Which part of a tenth of its age a connection goes earlier, in 255ths.
+    jitter: u8,
+}
+
+/// The kernel took no more.
+#[derive(Debug)]
+struct Blocked {
+    since: Instant,
+    /// What was unsent at that moment and still is.
+    left: usize,
+}
+
+/// Some of what is awaited has come, and not all.
+#[derive(Debug)]
+struct Partial {
+    /// Which wait that is.
+    wait: Instant,
+    since: Instant,
+    /// What had been received then.
+    received: u64,
+}
+
+/// What is waited for on a connection right now.
+struct Waits {
+    /// Since when a Reader waits, and until when at most.
+    reader: Option<(Instant, Option<Instant>)>,
+    /// The same of a flush.
+    flush: Option<(Instant, Option<Instant>)>,
+    /// Since when the handler is not called because it left input.
+    left: Option<Instant>,
+}
+
+/// The earliest of several times.
+#[derive(Default)]
+struct Earliest(Option<Instant>);
+
+impl Earliest {
+    fn add(&mut self, when: Option<Instant>) {
+        self.0 = [self.0, when].into_iter().flatten().min();
+    }
+
+    /// `time` after `since`. What cannot be counted never comes.
+    fn after(&mut self, since: Instant, time: Option<Duration>) {
+        self.add(time.and_then(|time| since.checked_add(time)));
+    }
+}
+
+fn is_over(since: Instant, time: Option<Duration>, now: Instant) -> bool {
+    time.is_some_and(|time| now.saturating_duration_since(since) >= time)
+}
+
+impl Clock {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            born: now,
+            active: now,
+            received: 0,
+            left: None,
+            blocked: None,
+            partial: None,
+            jitter: (RandomState::new().build_hasher().finish() & 0xFF) as u8,
+        }
+    }
+
+    /// So many bytes have come.
+    #[inline]
+    pub(super) fn received(&mut self, bytes: usize, now: Instant) {
+        self.received += bytes as u64;
+        self.active = now;
+    }
+
+    /// So many bytes have left, and so many stay.
+    #[inline]
+    pub(super) fn sent(&mut self, bytes: usize, unsent: usize, turn: &mut Turn) {
+        if bytes > 0 {
+            self.active = turn.now();
+        }
+        if unsent > 0 || self.blocked.is_some() {
+            self.block(bytes, unsent);
+        }
+    }
+
+    #[cold]
+    fn block(&mut self, bytes: usize, unsent: usize) {
+        let blocked = self.blocked.get_or_insert_with(|| Blocked {
+            since: Instant::now(),
+            left: unsent.saturating_add(bytes),
+        });
+        blocked.left = blocked.left.saturating_sub(bytes);
+        if blocked.left == 0 || unsent == 0 {
+            self.blocked = (unsent > 0).then(|| Blocked {
+                since: Instant::now(),
+                left: unsent,
+            });
+        }
+    }
+
+    /// The handler has returned and left input.
+    pub(super) fn left_input(&mut self) {
+        self.left.get_or_insert_with(Instant::now);
+    }
+
+    /// The handler has consumed input.
+    pub(super) fn consumed(&mut self) {
+        self.left = None;
+    }
+
+    /// The age at which it goes.
+    fn age(&self, max: Option<Duration>) -> Option<Duration> {
+        max.map(|max| max - max / 2550 * u32::from(self.jitter))
+    }
+}
+
+impl<H, M, F> Session<H, M, F>
+where
+    H: 'static,
+    M: Fn(Shared<H>, Connection) -> F + 'static,
+    F: Future<Output = Finished> + 'static,
+{
+    /// Has the poller look when the first of the timeouts may be over.
+    pub(super) fn set_deadline(&mut self, turn: &mut Turn) {
+        if self.life.phase() == Phase::Open {
+            let now = turn.now();
+            let deadline = self.deadline(now);
+            turn.expire_at(deadline);
+        }
+    }
+
+    fn deadline(&mut self, now: Instant) -> Option<Instant> {
+        let timeouts = self.link.timeouts();
+        let waits = self.waits(now);
+        let working = self.is_worked_on(&waits);
+        let mut first = Earliest::default();
+        let counts_from = |since: Instant| if working { now } else { since };
+        first.after(counts_from(self.clock.active), timeouts.idle);
+        if self.clock.received == 0 {
+            first.after(counts_from(self.clock.born), timeouts.first_byte);
+        }
+        if self.flow.backlog.is_none() {
+            first.after(self.clock.born, self.clock.age(timeouts.max_age));
+        }
+        if let Some((since, deadline)) = waits.reader {
+            first.after(since, timeouts.read);
+            first.add(deadline);
+        } else if matches!(self.holder, Holder::Owner) {
+            first.after(now, timeouts.read);
+        }
+        if let Some(left) = waits.left {
+            first.after(left, timeouts.read);
+        }
+        if let Some(partial) = &self.clock.partial {
+            first.after(partial.since, timeouts.min_rate.map(|rate| rate.over));
+        }
+        if let Some(blocked) = &self.clock.blocked {
+            first.after(blocked.since, timeouts.write);
+        }
+        if let Some((since, deadline)) = waits.flush {
+            first.after(since, timeouts.write);
+            first.add(deadline);
+        }
+        first.0
+    }
+
+    /// Who waits for what; notes when some of what is awaited has come.
+    fn waits(&mut self, now: Instant) -> Waits {
+        let inbox = lock(&self.link.inbox);
+        let reader = inbox.waiter.as_ref().map(|w| (w.since, w.deadline));
+        let some_came = !inbox.chain.is_empty();
+        drop(inbox);
+        let left = match self.holder {
+            Holder::Session(_) => self.clock.left,
+            _ => None,
+        };
+        let flush = if self.flow.unsent > 0 {
+            lock(&self.link.outbox).flush_since()
+        } else {
+            None
+        };
+        let wait = reader.filter(|_| some_came).map(|(since, _)| since);
+        self.clock.partial = match (wait.or(left), self.clock.partial.take()) {
+            (Some(wait), Some(known)) if known.wait == wait => Some(known),
+            (Some(wait), _) => Some(Partial {
+                wait,
+                since: now,
+                received: self.clock.received,
+            }),
+            (None, _) => None,
+        };
+        Waits {
+            reader,
+            flush,
+            left,
+        }
+    }
+
+    /// Whether the handler, or the owner, does something else than to wait for input, or output
+    /// has yet to leave: then the peer's silence is not what keeps the connection.
+    fn is_worked_on(&self, waits: &Waits) -> bool {
+        let held = matches!(self.holder, Holder::Handler(_) | Holder::Owner);
+        (held && waits.reader.is_none()) || self.flow.unsent > 0
+    }
+
+    /// Ends, or has the waiting call fail, for whatever is over.
+    pub(super) fn look_at_the_clock(&mut self, now: Instant) {
+        let timeouts = self.link.timeouts();
+        let waits = self.waits(now);
+        if self.is_write_over(&timeouts, &waits, now) {
+            self.die(CloseReason::Timeout(Timeout::Write));
+        } else if waits.reader.is_some_and(|(since, deadline)| {
+            is_over(since, timeouts.read, now) || deadline.is_some_and(|deadline| deadline <= now)
+        }) {
+            let waker = lock(&self.link.inbox).time_out();
+            self.wake_waiter(waker);
+        } else if let Some(which) = self.what_is_over(&timeouts, &waits, now) {
+            self.begin_close(CloseReason::Timeout(which));
+        } else if self.flow.backlog.is_none()
+            && is_over(self.clock.born, self.clock.age(timeouts.max_age), now)
+        {
+            self.drain_for(CloseReason::Timeout(Timeout::MaxAge));
+        }
+    }
+
+    fn is_write_over(&self, timeouts: &Timeouts, waits: &Waits, now: Instant) -> bool {
+        let blocked = self.clock.blocked.as_ref();
+        blocked.is_some_and(|blocked| is_over(blocked.since, timeouts.write, now))
+            || waits.flush.is_some_and(|(since, deadline)| {
+                is_over(since, timeouts.write, now) || deadline.is_some_and(|by| by <= now)
+            })
+    }
+
+    /// What ends the connection in order, if anything does.
+    fn what_is_over(
+        &mut self,
+        timeouts: &Timeouts,
+        waits: &Waits,
+        now: Instant,
+    ) -> Option<Timeout> {
+        if waits
+            .left
+            .is_some_and(|left| is_over(left, timeouts.read, now))
+        {
+            return Some(Timeout::Read);
+        }
+        if self.is_too_slow(timeouts, now) {
+            return Some(Timeout::MinRate);
+        }
+        if self.is_worked_on(waits) {
+            return None;
+        }
+        if self.clock.received == 0 && is_over(self.clock.born, timeouts.first_byte, now) {
+            return Some(Timeout::FirstByte);
+        }
+        is_over(self.clock.active, timeouts.idle, now).then_some(Timeout::Idle)
+    }
+
+    /// Whether less has come in the time of the rate than must; if enough has, it begins anew.
+    fn is_too_slow(&mut self, timeouts: &Timeouts, now: Instant) -> bool {
+        let (Some(rate), Some(partial)) = (timeouts.min_rate, &mut self.clock.partial) else {
+            return false;
+        };
+        if !is_over(partial.since, Some(rate.over), now) {
+            return false;
+        }
+        let slow = self.clock.received - partial.received < rate.bytes();
+        partial.since = now;
+        partial.received = self.clock.received;
+        slow
+    }
+}

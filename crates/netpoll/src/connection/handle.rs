@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! [`ConnectionHandle`]: what can be asked of a connection by whoever does not own it.
+//!
+//! It holds the link weakly, so that a handle which is kept somewhere keeps no descriptor open.
+
+use std::io;
+use std::sync::Weak;
+
+use bytes::Bytes;
+
+use super::link::{Ending, Link};
+use crate::error::CloseReason;
+use crate::sync::{Arc, lock};
+use crate::timeouts::Timeouts;
+
+/// A connection from elsewhere: any thread, any number of clones. Made by
+/// [`Connection::handle`](crate::Connection::handle).
+///
+/// It neither owns the connection nor keeps it: on one that has ended, its calls do nothing, or
+/// say so. Each takes a lock for a few instructions, and at most one system call to wake the
+/// connection's poller.
+#[derive(Clone, Debug)]
+pub struct ConnectionHandle {
+    link: Weak<Link>,
+}
+
+impl ConnectionHandle {
+    pub(crate) fn new(link: &Arc<Link>) -> Self {
+        Self {
+            link: Arc::downgrade(link),
+        }
+    }
+
+    /// As [`Connection::close`](crate::Connection::close).
+    pub fn close(&self) {
+        self.ask_end(Ending::Close);
+    }
+
+    /// As [`Connection::abort`](crate::Connection::abort).
+    pub fn abort(&self) {
+        self.ask_end(Ending::Abort);
+    }
+
+    fn ask_end(&self, ending: Ending) {
+        if let Some(link) = self.link.upgrade() {
+            link.ask_end(ending);
+        }
+    }
+
+    /// Adds `bytes` to the output as they are, without a copy, and has them sent: behind what was
+    /// put before, and never within what one call of a [`Writer`](crate::Writer) puts. They count
+    /// towards the bounds of the output as every put does.
+    ///
+    /// # Errors
+    ///
+    /// Why the connection has ended, if it has, or `NotConnected` if nothing of it is left; then
+    /// nothing is added.
+    pub fn push(&self, bytes: Bytes) -> io::Result<()> {
+        let link = self.link.upgrade().ok_or_else(gone)?;
+        if link.put(|chain| chain.push(bytes)).is_none() {
+            let outbox = lock(&link.outbox);
+            let reason = outbox.closed.as_ref();
+            return Err(reason.map_or_else(gone, CloseReason::to_error));
+        }
+        link.push_out();
+        Ok(())
+    }
+
+    /// How long what may take on this connection now; `None` if it is gone.
+    #[must_use]
+    pub fn timeouts(&self) -> Option<Timeouts> {
+        self.link.upgrade().map(|link| link.timeouts())
+    }
+
+    /// As [`Connection::set_timeouts`](crate::Connection::set_timeouts).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`](crate::InvalidConfig), naming the field, for a time of zero.
+    pub fn set_timeouts(&self, timeouts: Timeouts) -> io::Result<()> {
+        timeouts.check()?;
+        if let Some(link) = self.link.upgrade() {
+            link.set_timeouts(timeouts);
+        }
+        Ok(())
+    }
+}
+
+/// Nothing is left of the connection, not even why it ended.
+fn gone() -> io::Error {
+    io::ErrorKind::NotConnected.into()
+}

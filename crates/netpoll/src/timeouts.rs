@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! [`Timeouts`]: how long what may take, each with its default and the reason for it.
+//!
+//! Each times what its name says and nothing else: a peer that drips bytes extends no read, and a
+//! connection on which bytes move is not idle.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::error::InvalidConfig;
+
+/// How long what may take on one connection. `None` switches a timeout off; zero is refused, and
+/// what is too long to be counted is for ever.
+///
+/// They cost no work per request: a connection has one entry in its poller's wheel, which is looked
+/// at when the first of them may be over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Timeouts {
+    /// From the accept to the peer's first byte, while one is awaited. 10 s: whoever connects and
+    /// says nothing is no client. Off for dialed connections.
+    pub first_byte: Option<Duration>,
+    /// From when input is awaited (a call of the [`Reader`](crate::Reader) waits, or the handler
+    /// returned and left input) until *all* that was asked for is there, or input is consumed. A
+    /// call that waited in vain fails with [`TimedOut`](crate::TimedOut) and has consumed nothing;
+    /// input that was left ends the connection. Off, as in Go netpoll.
+    pub read: Option<Duration>,
+    /// The least rate at which what is awaited must come, once some of it has. 240 B/s, over 30 s.
+    pub min_rate: Option<MinRate>,
+    /// For all output that was unsent at a moment to be taken by the kernel: from the call of a
+    /// `flush`, else from when the kernel took no more. It ends the connection, because the peer
+    /// may have a part of a frame. 60 s.
+    pub write: Option<Duration>,
+    /// Without a byte in either direction, while nothing is unsent and no handler works on it: it
+    /// does not run, or it waits for input. 75 s. Off for dialed connections.
+    pub idle: Option<Duration>,
+    /// From the beginning to an orderly end: what the peer has sent by then is served first. Each
+    /// connection ends up to a tenth earlier, so that those that came together do not go together.
+    /// Off.
+    pub max_age: Option<Duration>,
+    /// How long a close waits: for the peer to take what is unsent, and then for its FIN. 5 s.
+    pub linger: Duration,
+}
+
+/// The least rate at which what is awaited must come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MinRate {
+    /// So many bytes a second.
+    pub bytes_per_second: u32,
+    /// On the average of so long a time.
+    pub over: Duration,
+}
+
+impl MinRate {
+    /// At least `bytes_per_second` on the average of each `over`.
+    #[must_use]
+    pub const fn new(bytes_per_second: u32, over: Duration) -> Self {
+        Self {
+            bytes_per_second,
+            over,
+        }
+    }
+
+    /// The bytes of one time.
+    pub(crate) fn bytes(&self) -> u64 {
+        let bytes = u128::from(self.bytes_per_second) * self.over.as_millis() / 1000;
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
+}
+
+/// Which time a connection, or a call on it, ran out of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Timeout {
+    /// [`Timeouts::first_byte`].
+    FirstByte,
+    /// [`Timeouts::read`], or the deadline of a [`Reader`](crate::Reader).
+    Read,
+    /// [`Timeouts::min_rate`].
+    MinRate,
+    /// [`Timeouts::write`], or the deadline of a [`Writer`](crate::Writer).
+    Write,
+    /// [`Timeouts::idle`].
+    Idle,
+    /// [`Timeouts::max_age`].
+    MaxAge,
+}
+
+impl fmt::Display for Timeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::FirstByte => "the first byte did not come in time",
+            Self::Read => "what was awaited did not come in time",
+            Self::MinRate => "what was awaited came too slowly",
+            Self::Write => "the peer did not take the output in time",
+            Self::Idle => "idle for too long",
+            Self::MaxAge => "open for long enough",
+        })
+    }
+}
+
+impl Default for Timeouts {
+    /// Those of accepted connections.
+    fn default() -> Self {
+        Self {
+            first_byte: Some(Duration::from_secs(10)),
+            read: None,
+            min_rate: Some(MinRate::new(240, Duration::from_secs(30))),
+            write: Some(Duration::from_secs(60)),
+            idle: Some(Duration::from_secs(75)),
+            max_age: None,
+            linger: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Timeouts {
+    /// Those of dialed connections: it is for the caller to say how long it waits, and a server may
+    /// be silent for as long as it likes.
+    #[must_use]
+    pub fn for_dialing() -> Self {
+        Self {
+            first_byte: None,
+            idle: None,
+            ..Self::default()
+        }
+    }
+
+    /// Refuses, by name, what cannot work.
+    pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
+        let expected = "must be above zero; None switches it off";
+        let each = [
+            ("first_byte", self.first_byte),
+            ("read", self.read),
+            ("min_rate", self.min_rate.map(|rate| rate.over)),
+            ("write", self.write),
+            ("idle", self.idle),
+            ("max_age", self.max_age),
+        ];
+        match each.iter().find(|(_, time)| *time == Some(Duration::ZERO)) {
+            Some((field, _)) => Err(InvalidConfig::new(field, expected)),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_zero_is_refused_by_name_with_what_would_be_right() {
+        let zero = Some(Duration::ZERO);
+        let refused = |change: fn(&mut Timeouts, Option<Duration>)| {
+            let mut timeouts = Timeouts::default();
+            change(&mut timeouts, zero);
+            let error = timeouts.check().unwrap_err();
+            assert!(error.expected.contains("None"));
+            error.field
+        };
+        assert_eq!(refused(|t, zero| t.first_byte = zero), "first_byte");
+        assert_eq!(refused(|t, zero| t.read = zero), "read");
+        assert_eq!(refused(|t, zero| t.write = zero), "write");
+        assert_eq!(refused(|t, zero| t.idle = zero), "idle");
+        assert_eq!(refused(|t, zero| t.max_age = zero), "max_age");
+        let rate = |t: &mut Timeouts, zero: Option<Duration>| {
+            t.min_rate = zero.map(|over| MinRate::new(1, over));
+        };
+        assert_eq!(refused(rate), "min_rate");
+        assert_eq!(Timeouts::default().check(), Ok(()));
+        assert_eq!(Timeouts::for_dialing().check(), Ok(()));
+    }
+
+    #[test]
+    fn a_rate_is_bytes_over_a_time() {
+        assert_eq!(MinRate::new(240, Duration::from_secs(30)).bytes(), 7200);
+        assert_eq!(
+            MinRate::new(1000, Duration::from_millis(1500)).bytes(),
+            1500
+        );
+        assert_eq!(MinRate::new(u32::MAX, Duration::MAX).bytes(), u64::MAX);
+    }
+}

@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Time: each timeout ends what it names, not before its time, and nothing else.
+
+use std::io::ErrorKind;
+use std::sync::mpsc::channel;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use netpoll::{
+    Builder, CloseReason, Closed, Connection, EventLoop, InvalidConfig, MinRate, TimedOut, Timeout,
+    Timeouts,
+};
+
+use crate::support::{Gate, Server, block_on, bytes, frame, pair, rpc, tight_listener};
+
+const SHORT: Duration = Duration::from_millis(100);
+
+fn one_poller() -> Builder {
+    EventLoop::builder().pollers(1)
+}
+
+/// Why a connection was ended, and that it was no earlier than `time` after `since`.
+#[track_caller]
+fn ended_for(server: &Server, since: Instant, time: Duration) -> Timeout {
+    match server.ending() {
+        CloseReason::Timeout(which) => {
+            let took = since.elapsed();
+            assert!(took >= time, "{which:?} after {took:?}");
+            which
+        }
+        other => panic!("ended for another reason: {other}"),
+    }
+}
+
+fn timed_out(error: &std::io::Error) -> Option<Timeout> {
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    let report = error.get_ref()?;
+    report.downcast_ref::<TimedOut>().map(|report| report.which)
+}
+
+#[test]
+fn a_read_that_waited_too_long_fails_and_has_consumed_nothing() {
+    let (said, heard) = channel();
+    let server = Server::start(one_poller().read_timeout(SHORT).on_request(
+        async move |conn: &mut Connection| {
+            let mut reader = conn.reader();
+            let began = Instant::now();
+            let failed = reader.next(4).await.expect_err("two bytes are not four");
+            let took = began.elapsed();
+            let left = reader.available();
+            said.send((timed_out(&failed), took, left))?;
+            let all = reader.next(4).await?.to_vec();
+            conn.writer().put_slice(&all);
+            Ok(())
+        },
+    ));
+    let mut peer = server.connect();
+    peer.send(b"ab");
+    let (which, took, left) = heard.recv().unwrap();
+    assert_eq!((which, left), (Some(Timeout::Read), 2));
+    assert!(took >= SHORT, "{took:?}");
+    peer.send(b"cd");
+    assert_eq!(peer.receive(4), b"abcd");
+}
+
+#[test]
+fn a_peer_that_drips_bytes_extends_no_read() {
+    let server = Server::start(one_poller().read_timeout(SHORT).on_request(rpc));
+    let mut peer = server.connect();
+    let since = Instant::now();
+    peer.send(&1000_u32.to_be_bytes());
+    let mut dripping = peer.stream.try_clone().unwrap();
+    let drip = std::thread::spawn(move || {
+        use std::io::Write;
+        while dripping.write_all(b"x").is_ok() {
+            sleep(SHORT / 10);
+        }
+    });
+    assert_eq!(ended_for(&server, since, SHORT), Timeout::Read);
+    drop(peer);
+    drip.join().unwrap();
+}
+
+#[test]
+fn input_that_a_handler_left_ends_the_connection_when_nothing_of_it_was_consumed_in_time() {
+    let handler = async |conn: &mut Connection| {
+        let (mut reader, mut writer) = conn.split();
+        if reader.available() >= 4 {
+            let four = reader.next(4).await?;
+            writer.put_slice(four);
+        }
+        Ok(())
+    };
+    let server = Server::start(one_poller().read_timeout(SHORT).on_request(handler));
+    let mut peer = server.connect();
+    peer.send(b"ab");
+    sleep(SHORT / 2);
+    peer.send(b"cd");
+    assert_eq!(peer.receive(4), b"abcd");
+    let since = Instant::now();
+    peer.send(b"ef");
+    sleep(SHORT / 4);
+    peer.send(b"g");
+    assert_eq!(ended_for(&server, since, SHORT), Timeout::Read);
+}
+
+#[test]
+fn a_peer_that_never_says_anything_is_ended_and_one_that_did_is_not() {
+    let server = Server::start(one_poller().first_byte_timeout(SHORT).on_request(rpc));
+    let mut talks = server.connect();
+    talks.call(b"in time");
+    let since = Instant::now();
+    let mut silent = server.connect();
+    assert_eq!(silent.receive_all().unwrap(), b"");
+    assert_eq!(ended_for(&server, since, SHORT), Timeout::FirstByte);
+    sleep(SHORT);
+    talks.call(b"still here");
+}
+
+#[test]
+fn a_connection_is_idle_only_while_no_byte_moves_and_nobody_works_on_it() {
+    let gate = Gate::default();
+    let passing = gate.clone();
+    let handler = async move |conn: &mut Connection| {
+        let (mut reader, mut writer) = conn.split();
+        if reader.read_u8().await? == b'w' {
+            passing.pass().await;
+        }
+        writer.put_u8(b'.');
+        Ok(())
+    };
+    let server = Server::start(one_poller().idle_timeout(SHORT).on_request(handler));
+    let mut peer = server.connect();
+    for _ in 0..8 {
+        peer.send(b"x");
+        assert_eq!(peer.receive(1), b".");
+        sleep(SHORT / 4);
+    }
+    peer.send(b"w");
+    sleep(SHORT * 3);
+    gate.open();
+    let since = Instant::now();
+    assert_eq!(peer.receive(1), b".");
+    assert_eq!(peer.receive_all().unwrap(), b"");
+    assert_eq!(ended_for(&server, since, SHORT), Timeout::Idle);
+}
+
+#[test]
+fn an_owner_that_waits_learns_why_its_idle_connection_ended() {
+    let (said, heard) = channel();
+    let server = Server::start(one_poller().idle_timeout(SHORT).on_connection(
+        async move |mut conn: Connection| {
+            let error = conn.reader().read_u8().await.expect_err("nobody sends");
+            said.send(error)?;
+            Ok(())
+        },
+    ));
+    let peer = server.connect();
+    let error = heard.recv().unwrap();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    let closed = error
+        .get_ref()
+        .and_then(|report| report.downcast_ref::<Closed>());
+    let reason = closed.map(|closed| closed.reason.clone());
+    assert!(matches!(reason, Some(CloseReason::Timeout(Timeout::Idle))));
+    drop(peer);
+}
+
+#[test]
+fn what_comes_too_slowly_ends_and_what_comes_fast_enough_does_not() {
+    let rate = MinRate::new(200, SHORT);
+    let builder = one_poller().min_rate(rate).read_timeout(None);
+    let server = Server::start(builder.on_request(rpc));
+    let mut steady = server.connect();
+    let body = bytes(200, 1);
+    let whole = frame(&body);
+    for part in whole.chunks(20) {
+        steady.send(part);
+        sleep(SHORT / 5);
+    }
+    assert!(steady.receive(whole.len()) == whole);
+    let mut slow = server.connect();
+    let since = Instant::now();
+    slow.send(&whole[..10]);
+    assert_eq!(ended_for(&server, since, SHORT), Timeout::MinRate);
+}
+
+#[test]
+fn a_frame_that_is_whole_is_never_too_slow() {
+    let builder = one_poller().min_rate(MinRate::new(1_000_000, SHORT / 4));
+    let server = Server::start(builder.on_request(rpc));
+    let mut peer = server.connect();
+    for _ in 0..4 {
+        peer.call(b"little");
+        sleep(SHORT / 2);
+    }
+}
+
+/// Puts a megabyte for each byte that comes.
+async fn generous(conn: &mut Connection) -> Result<(), netpoll::BoxError> {
+    let (mut reader, mut writer) = conn.split();
+    let byte = reader.read_u8().await?;
+    writer.push(Bytes::from(bytes(1 << 20, byte)));
+    Ok(())
+}
+
+#[test]
+fn output_that_the_peer_does_not_take_ends_the_connection() {
+    let builder = one_poller().write_timeout(SHORT).on_request(generous);
+    let server = Server::start_on(tight_listener(), builder);
+    let mut peer = server.connect();
+    let since = Instant::now();
+    peer.send(b"a");
+    assert_eq!(ended_for(&server, since, SHORT), Timeout::Write);
+}
+
+#[test]
+fn a_peer_that_takes_each_part_in_time_may_take_long_for_all_of_them() {
+    let builder = one_poller().write_timeout(SHORT * 15).on_request(generous);
+    let server = Server::start_on(tight_listener(), builder);
+    let mut peer = server.connect();
+    peer.send(b"a");
+    for _ in 0..6 {
+        // The next megabyte is put as soon as little is left of this one.
+        peer.send(b"a");
+        sleep(SHORT * 3);
+        assert!(peer.receive(1 << 20) == bytes(1 << 20, b'a'));
+    }
+}
+
+#[test]
+fn a_flush_fails_when_its_deadline_passes_and_so_does_the_connection() {
+    let (said, heard) = channel();
+    let server = Server::start_on(
+        tight_listener(),
+        one_poller().on_request(async move |conn: &mut Connection| {
+            let (mut reader, writer) = conn.split();
+            reader.read_u8().await?;
+            let began = Instant::now();
+            let mut writer = writer.with_deadline(began + SHORT);
+            writer.push(Bytes::from(bytes(1 << 20, 1)));
+            let error = writer.flush().await.expect_err("nobody reads");
+            said.send((error.kind(), began.elapsed()))?;
+            Err(error.into())
+        }),
+    );
+    let since = Instant::now();
+    let mut peer = server.connect();
+    peer.send(b"a");
+    let (kind, took) = heard.recv().unwrap();
+    assert_eq!(kind, ErrorKind::TimedOut);
+    assert!(took >= SHORT);
+    assert_eq!(ended_for(&server, since, SHORT), Timeout::Write);
+}
+
+#[test]
+fn a_connection_of_full_age_answers_what_has_come_and_ends() {
+    let gate = Gate::default();
+    let passing = gate.clone();
+    let handler = async move |conn: &mut Connection| {
+        let (mut reader, mut writer) = conn.split();
+        let byte = reader.read_u8().await?;
+        passing.pass().await;
+        writer.put_u8(byte);
+        Ok(())
+    };
+    let server = Server::start(one_poller().max_age(SHORT).on_request(handler));
+    let since = Instant::now();
+    let mut peer = server.connect();
+    peer.send(b"a");
+    sleep(SHORT * 2);
+    gate.open();
+    assert_eq!(peer.receive_all().unwrap(), b"a");
+    assert_eq!(ended_for(&server, since, SHORT * 9 / 10), Timeout::MaxAge);
+}
+
+#[test]
+fn a_timeout_that_is_changed_holds_for_the_call_that_waits() {
+    let (said, heard) = channel();
+    let server = Server::start(one_poller().on_request(async move |conn: &mut Connection| {
+        said.send(conn.handle())?;
+        conn.reader().next(100).await?;
+        Ok(())
+    }));
+    let mut peer = server.connect();
+    let since = Instant::now();
+    peer.send(b"a");
+    let handle = heard.recv().unwrap();
+    let mut timeouts = handle.timeouts().unwrap();
+    assert_eq!(timeouts, Timeouts::default());
+    timeouts.read = Some(SHORT);
+    handle.set_timeouts(timeouts).unwrap();
+    assert_eq!(ended_for(&server, since, SHORT), Timeout::Read);
+    assert!(peer.receive_all().is_ok());
+}
+
+#[test]
+fn a_timeout_that_is_changed_holds_for_a_connection_at_rest() {
+    let (said, heard) = channel();
+    let server = Server::start(one_poller().on_request(async move |conn: &mut Connection| {
+        let mut timeouts = conn.timeouts();
+        timeouts.idle = Some(SHORT);
+        conn.reader().read_u8().await?;
+        conn.set_timeouts(timeouts)?;
+        said.send(())?;
+        Ok(())
+    }));
+    let mut peer = server.connect();
+    let since = Instant::now();
+    peer.send(b"a");
+    heard.recv().unwrap();
+    assert_eq!(ended_for(&server, since, SHORT), Timeout::Idle);
+}
+
+#[test]
+fn a_deadline_is_a_readers_own_whoever_holds_the_connection() {
+    let (mut conn, mut peer) = pair();
+    let passed = Instant::now();
+    peer.send(b"ab");
+    block_on(conn.reader().wait(2)).unwrap();
+    let mut reader = conn.reader().with_deadline(passed);
+    assert_eq!(block_on(reader.next(2)).unwrap(), b"ab", "it is there");
+    let error = block_on(reader.next(1)).expect_err("too late");
+    assert_eq!(timed_out(&error), Some(Timeout::Read));
+    let began = Instant::now();
+    let mut reader = conn.reader().with_deadline(began + SHORT);
+    let error = block_on(reader.until(b'\n', 100)).expect_err("nobody sends");
+    assert_eq!(timed_out(&error), Some(Timeout::Read));
+    assert!(began.elapsed() >= SHORT);
+    peer.send(b"cd");
+    assert_eq!(block_on(conn.reader().next(2)).unwrap(), b"cd");
+}
+
+#[test]
+fn a_wait_that_was_dropped_leaves_no_timeout_to_the_next() {
+    let (mut conn, peer) = pair();
+    let mut timeouts = conn.timeouts();
+    timeouts.read = Some(SHORT / 2);
+    conn.set_timeouts(timeouts).unwrap();
+    {
+        let mut reader = conn.reader();
+        let mut wait = std::pin::pin!(reader.wait(1));
+        assert!(crate::support::poll_once(wait.as_mut()).is_pending());
+        sleep(SHORT);
+    }
+    timeouts.read = None;
+    conn.set_timeouts(timeouts).unwrap();
+    let sending = peer.send_aside(b"a".to_vec());
+    assert_eq!(block_on(conn.reader().read_u8()).unwrap(), b'a');
+    sending.join().unwrap().unwrap();
+}
+
+#[test]
+fn no_timeout_but_the_connect_is_on_for_who_dials_and_is_silent() {
+    let (conn, _peer) = pair();
+    let timeouts = conn.timeouts();
+    assert_eq!(
+        (timeouts.first_byte, timeouts.idle, timeouts.read),
+        (None, None, None)
+    );
+}
+
+#[test]
+fn a_time_of_zero_is_refused_everywhere_and_changes_nothing() {
+    let (conn, _peer) = pair();
+    let before = conn.timeouts();
+    let mut zero = before;
+    zero.write = Some(Duration::ZERO);
+    let field = |error: std::io::Error| {
+        let reason = error.get_ref()?.downcast_ref::<InvalidConfig>()?;
+        Some(reason.field)
+    };
+    assert_eq!(field(conn.set_timeouts(zero).unwrap_err()), Some("write"));
+    let handle = conn.handle();
+    assert_eq!(field(handle.set_timeouts(zero).unwrap_err()), Some("write"));
+    assert_eq!(conn.timeouts(), before);
+    let listener = crate::support::free_listener();
+    let built = one_poller()
+        .on_request(rpc)
+        .idle_timeout(Duration::ZERO)
+        .listen(listener);
+    assert_eq!(field(built.build().unwrap_err()), Some("idle"));
+}
+
+#[test]
+fn a_time_without_end_is_none() {
+    let server = Server::start(
+        one_poller()
+            .read_timeout(Duration::MAX)
+            .idle_timeout(Duration::MAX)
+            .max_age(Duration::MAX)
+            .on_request(rpc),
+    );
+    server.connect().call(b"hello");
+}
