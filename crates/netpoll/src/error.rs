@@ -10,7 +10,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-pub use netpoll_buffer::{OutOfRange, Short, TooLarge};
+pub use netpoll_buffer::{OutOfRange, Overclaimed, Short, TooLarge};
 
 /// What a handler may fail with. Concrete, so that `Ok(())` needs no annotation.
 pub type BoxError = Box<dyn Error + Send + Sync>;
