@@ -118,3 +118,41 @@ impl From<OutOfRange> for io::Error {
         Self::new(io::ErrorKind::InvalidInput, range)
     }
 }
+
+/// A foreign sink claimed to have taken more than it was given, so nobody knows what it has.
+/// [`io::ErrorKind::Other`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Overclaimed {
+    /// What it was given.
+    pub given: usize,
+    /// What it claimed.
+    pub claimed: usize,
+}
+
+impl Overclaimed {
+    /// The refusal of a claim of `claimed` where `given` were given.
+    #[must_use]
+    pub const fn new(given: usize, claimed: usize) -> Self {
+        Self { given, claimed }
+    }
+}
+
+impl fmt::Display for Overclaimed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} bytes were said to be taken where {} were given",
+            self.claimed, self.given
+        )
+    }
+}
+
+impl Error for Overclaimed {}
+
+impl From<Overclaimed> for io::Error {
+    #[cold]
+    fn from(claim: Overclaimed) -> Self {
+        Self::other(claim)
+    }
+}

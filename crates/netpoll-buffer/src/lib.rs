@@ -43,9 +43,10 @@
 //! through a model checker.
 //!
 //! Of sockets this crate knows two things: how to fill memory from one and how to drain memory to
-//! one.
+//! one. Of other streams it knows what [`std::io`] says: [`BufStream`] reads and writes those.
 
 mod block;
+mod buf_stream;
 mod error;
 mod link_buffer;
 mod pool;
@@ -54,7 +55,9 @@ mod sync;
 mod tail;
 mod write_tail;
 
-pub use error::{OutOfRange, Short, TooLarge};
+pub use buf_stream::BufStream;
+pub use buf_stream::reader::StreamReader;
+pub use error::{OutOfRange, Overclaimed, Short, TooLarge};
 pub use link_buffer::LinkBuffer;
 pub use link_buffer::write::Reserved;
 pub use pool::{Pool, PoolStats};

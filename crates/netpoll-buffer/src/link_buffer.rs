@@ -196,7 +196,7 @@ impl LinkBuffer {
     /// How much memory what can be read keeps alive. A block of several segments counts once if
     /// they follow each other, or have one of another block between them as puts and pushes in
     /// turn make it.
-    fn pinned(&self) -> usize {
+    pub(crate) fn pinned(&self) -> usize {
         let mut pinned = 0;
         let mut seen: [Option<&Segment>; 2] = [None, None];
         for segment in self.segments() {

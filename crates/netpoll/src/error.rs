@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::timeouts::Timeout;
 
-pub use netpoll_buffer::{OutOfRange, Short, TooLarge};
+pub use netpoll_buffer::{OutOfRange, Overclaimed, Short, TooLarge};
 
 /// What a handler may fail with. Concrete, so that `Ok(())` needs no annotation.
 pub type BoxError = Box<dyn Error + Send + Sync>;

@@ -25,6 +25,7 @@
 //! | [`Listener`], [`Dialer`] | connections of others, connections to others |
 //! | [`Connection`], [`Reader`], [`Writer`] | what handlers work with |
 //! | [`LinkBuffer`] | the memory of it all |
+//! | [`BufStream`] | the same reading and writing over a file, a pipe, any blocking stream |
 //! | [`ConnOptions`], [`Timeouts`] | the bounds, each with a default |
 //! | [`CloseReason`] | how a connection ended |
 //!
@@ -72,13 +73,14 @@ pub use connection::reader::Reader;
 pub use connection::writer::Writer;
 pub use dialer::Dialer;
 pub use error::{
-    BoxError, CloseReason, Closed, Eof, InvalidConfig, Limit, OutOfRange, Short, TimedOut, TooLarge,
+    BoxError, CloseReason, Closed, Eof, InvalidConfig, Limit, OutOfRange, Overclaimed, Short,
+    TimedOut, TooLarge,
 };
 pub use event_loop::builder::Builder;
 pub use event_loop::shutdown::Shutdown;
 pub use event_loop::{EventLoop, LoopHandle};
 pub use listener::Listener;
-pub use netpoll_buffer::{LinkBuffer, Pool, PoolStats, Reserved};
+pub use netpoll_buffer::{BufStream, LinkBuffer, Pool, PoolStats, Reserved, StreamReader};
 pub use netpoll_sys::options::Keepalive;
 pub use options::ConnOptions;
 pub use runner::Runner;

@@ -97,6 +97,8 @@ impl ConnOptions {
 
 #[cfg(test)]
 mod tests {
+    use netpoll_buffer::{BufStream, TooLarge};
+
     use super::*;
 
     #[test]
@@ -106,6 +108,16 @@ mod tests {
             ConnOptions::default().output_bound(),
             (8 << 20) + (64 << 10)
         );
+    }
+
+    #[test]
+    fn a_foreign_stream_is_asked_for_as_much_as_a_connection() {
+        let bound = ConnOptions::default().max_frame;
+        let mut stream = BufStream::new(std::io::repeat(7));
+        stream.reader().wait(bound).unwrap();
+        let error = stream.reader().wait(bound + 1).unwrap_err();
+        let large: Option<&TooLarge> = error.get_ref().and_then(|why| why.downcast_ref());
+        assert_eq!(large, Some(&TooLarge::new(bound, bound + 1)));
     }
 
     #[test]

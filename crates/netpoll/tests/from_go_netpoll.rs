@@ -12,7 +12,7 @@ const PAGE: &str = include_str!("../../../docs/from-go-netpoll.md");
 const EXPORTED: usize = 167;
 
 /// What the page has before the sources do. What is there must come off.
-const COMING: &[&str] = &["BufStream"];
+const COMING: &[&str] = &[];
 
 /// What stands before the name of a type where it is made, or where something is implemented for it.
 const TYPE: [&str; 4] = ["struct ", "enum ", "impl ", " for "];

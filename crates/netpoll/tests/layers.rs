@@ -30,6 +30,7 @@ const BUFFER: &[&[&str]] = &[
     &["tail"],
     &["write_tail"],
     &["link_buffer"],
+    &["buf_stream"],
 ];
 
 /// The modules of `netpoll-sys`.

@@ -44,6 +44,18 @@ impl LinkBuffer {
     /// assert_eq!(buffer.peek(4)?, b"body");
     /// # Ok(()) }
     /// ```
+    ///
+    /// What was lent is not there any more when the buffer has gone on, so this does not compile:
+    ///
+    /// ```compile_fail,E0499
+    /// # use netpoll_buffer::LinkBuffer;
+    /// # fn main() -> std::io::Result<()> {
+    /// # let mut buffer = LinkBuffer::from(b"head and body".to_vec());
+    /// let head = buffer.peek(4)?;
+    /// buffer.skip(4)?; // may let the memory of `head` go
+    /// assert_eq!(head, b"head");
+    /// # Ok(()) }
+    /// ```
     #[inline]
     pub fn peek(&mut self, n: usize) -> io::Result<&[u8]> {
         if self.in_front() < n {

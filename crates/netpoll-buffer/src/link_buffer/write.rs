@@ -38,6 +38,21 @@ const LONGEST_RESERVATION: usize = 1 << 30;
 
 /// A range of uncommitted bytes, by [`LinkBuffer::reserve`]: a key without a borrow. It ends with
 /// the commit.
+///
+/// The bytes themselves are lent by [`LinkBuffer::get_mut`], and have to be given back before they
+/// can be committed, and so sent. Writing to what may be on its way does not compile:
+///
+/// ```compile_fail,E0499
+/// # use netpoll_buffer::LinkBuffer;
+/// # use std::os::fd::BorrowedFd;
+/// # fn send(buffer: &mut LinkBuffer, socket: BorrowedFd<'_>) -> std::io::Result<()> {
+/// let length = buffer.reserve(4)?;
+/// let room = buffer.get_mut(&length)?;
+/// buffer.commit_all(); // ends the reservation while `room` is still held
+/// room.copy_from_slice(&[0, 0, 0, 1]);
+/// buffer.drain_to(socket)?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, PartialEq, Eq)]
 pub struct Reserved {
     pub(crate) place: super::uncommitted::Place,

@@ -35,6 +35,21 @@ use crate::timeouts::Timeout;
 ///   call may succeed;
 /// * [`Closed`](crate::Closed), or the kernel's error with its errno, if the connection has ended
 ///   otherwise; what came before is read first.
+///
+/// There is one reader at a time, and one call on it. Two tasks that take turns on one, each with a
+/// part of a frame, do not compile:
+///
+/// ```compile_fail,E0499
+/// # use std::io;
+/// # fn spawn<T>(task: impl Future<Output = T>) -> impl Future<Output = T> { task }
+/// # async fn handle(conn: &mut netpoll::Connection) -> io::Result<()> {
+/// let mut reader = conn.reader();
+/// let one = spawn(async { reader.read_u32().await });
+/// let other = spawn(async { reader.read_u32().await }); // a second borrow of `reader`
+/// one.await?;
+/// other.await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Reader<'a> {
     link: &'a Arc<Link>,

@@ -111,6 +111,18 @@ impl<'a> Writer<'a> {
         filled.unwrap_or_else(|| Err(self.end()))
     }
 
+    /// Puts `bytes` in the middle of what is uncommitted, without a copy: before its `at`-th byte,
+    /// counted from the first. With nothing uncommitted that is a [`push`](Self::push).
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange`] if `at` is past the end of what is uncommitted; the reason if the connection
+    /// has ended.
+    pub fn insert(&mut self, at: usize, bytes: Bytes) -> io::Result<()> {
+        let inserted = self.link.put(|chain| chain.insert(at, bytes));
+        inserted.unwrap_or_else(|| Err(self.end()))
+    }
+
     /// Commits the first `k` of all uncommitted bytes, drops the rest, and ends every reservation.
     ///
     /// # Errors

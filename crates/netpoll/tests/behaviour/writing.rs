@@ -125,6 +125,41 @@ fn commit_keeps_the_first_bytes_and_drops_the_rest() {
 }
 
 #[test]
+fn an_insert_goes_in_the_middle_of_what_is_uncommitted() {
+    let (mut conn, mut peer) = pair();
+    let mut writer = conn.writer();
+    writer.put_str("before ");
+    let header = writer.reserve(4).unwrap();
+    writer.put_str("tail");
+    let body = Bytes::from(bytes(100_000, 3));
+    writer.insert(4, body.clone()).unwrap();
+    writer.insert(0, Bytes::from_static(b"first ")).unwrap();
+    let uncommitted = 6 + 4 + body.len() + 4;
+    let error = writer.insert(uncommitted + 1, body.clone()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.get_ref().is_some_and(|why| why.is::<OutOfRange>()));
+    assert_eq!(writer.uncommitted_len(), uncommitted);
+    assert_eq!(writer.unsent(), 7, "nothing of it is sent yet");
+    writer.fill(&header, b"head").unwrap();
+    writer.commit_all();
+    block_on(writer.flush()).unwrap();
+    let expected = [b"before first head", &body[..], b"tail"].concat();
+    assert!(peer.receive(expected.len()) == expected);
+}
+
+#[test]
+fn an_insert_where_nothing_is_open_is_sent_as_a_push_is() {
+    let (mut conn, mut peer) = pair();
+    let mut writer = conn.writer();
+    writer.put_str("abc");
+    assert!(writer.insert(1, Bytes::from_static(b"no")).is_err());
+    writer.insert(0, Bytes::from_static(b"def")).unwrap();
+    assert_eq!(writer.unsent(), 6);
+    block_on(writer.flush()).unwrap();
+    assert_eq!(peer.receive(6), b"abcdef");
+}
+
+#[test]
 fn flush_waits_until_the_kernel_has_the_last_byte() {
     let (mut conn, mut peer) = roomy();
     let mut writer = conn.writer();
@@ -209,6 +244,7 @@ fn every_writer_call_after_a_close_says_why_or_does_nothing() {
     assert_eq!(writer.unsent(), 0);
     let errors = [
         writer.reserve(1).map(drop).unwrap_err(),
+        writer.insert(0, Bytes::new()).unwrap_err(),
         writer.commit(0).unwrap_err(),
         block_on(writer.flush()).unwrap_err(),
     ];

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a stream costs: as much as has come and as waits, never what a peer claims.
+
+use std::cell::Cell;
+use std::io::{self, ErrorKind};
+
+use netpoll_buffer::{BufStream, LinkBuffer, Short};
+
+use crate::support::{Ask, Sink, Source, Take, in_own_pool, reason, text};
+
+/// The whole size of a write block: 64 KiB and a page for a header.
+const WRITE_BLOCK: usize = (64 << 10) + (4 << 10);
+
+/// Runs `test` on a thread that has its write block already, so that it keeps no other, and tells it
+/// how much more is lent.
+fn beside_the_write_block<T: Send>(test: impl FnOnce(&dyn Fn() -> usize) -> T + Send) -> T {
+    in_own_pool(|pool| {
+        LinkBuffer::new().put_u8(0);
+        test(&|| pool.stats().in_use - WRITE_BLOCK)
+    })
+}
+
+#[test]
+fn a_stream_that_was_not_used_costs_nothing() {
+    in_own_pool(|pool| {
+        let mut stream = BufStream::new(Source::default());
+        let _both = stream.split();
+        assert_eq!(stream.reader().available(), 0);
+        assert_eq!(pool.stats().peak, 0);
+    });
+}
+
+#[test]
+fn a_length_that_lies_costs_four_kibibytes() {
+    for each in [3, 4, 100] {
+        in_own_pool(|pool| {
+            let bytes = b"\x00\x3f\xff\xffthat is all";
+            let mut stream = BufStream::new(Source::drip(bytes, each));
+            let mut reader = stream.reader();
+            let length = reader.read_u32().unwrap() as usize;
+            let short: Short = reason(reader.next(length), ErrorKind::UnexpectedEof);
+            assert_eq!(short, Short::new(11, 0x003f_ffff));
+            assert_eq!(pool.stats().peak, 4096);
+        });
+    }
+}
+
+#[test]
+fn a_block_grows_with_what_has_come() {
+    for each in [100, 3000, 1 << 20] {
+        beside_the_write_block(|lent| {
+            let mut stream = BufStream::new(Source::drip(&text(500_000), each));
+            let short: Short = reason(stream.reader().wait(4 << 20), ErrorKind::UnexpectedEof);
+            assert_eq!(short.have, 500_000);
+            // The sizes of blocks are powers of two, and a page.
+            assert_eq!(lent(), (1 << 20) + 4096);
+            assert_eq!(stream.get_ref().offered[0], 4096, "on credit");
+        });
+    }
+}
+
+#[test]
+fn a_block_grows_no_further_than_to_what_is_wanted() {
+    beside_the_write_block(|lent| {
+        let mut stream = BufStream::new(Source::drip(&text(500_000), 500_000));
+        stream.reader().wait(100_000).unwrap();
+        assert_eq!(lent(), (128 << 10) + 4096);
+    });
+}
+
+#[test]
+fn what_is_waited_for_lies_in_one_piece() {
+    let bytes = text(300_000);
+    for each in [10, 999, 5000, bytes.len()] {
+        let mut stream = BufStream::new(Source::drip(&bytes, each));
+        let mut reader = stream.reader();
+        for frame in bytes.chunks(50_000) {
+            assert_eq!(reader.split_to(4).unwrap().segments().count(), 1);
+            let part = reader.split_to(frame.len() - 4).unwrap();
+            assert_eq!(part.segments().count(), 1);
+        }
+    }
+}
+
+/// The input of a stream of drips was moved to larger blocks twice, and each read was worth it.
+#[track_caller]
+fn assert_moved_twice(stream: &BufStream<Source>) {
+    let offered = &stream.get_ref().offered;
+    let moves = offered.windows(2).filter(|pair| pair[1] > pair[0]).count();
+    assert_eq!(moves, 2, "to 8 KiB and to 16 KiB");
+    assert!(offered.iter().all(|&room| room >= 512));
+}
+
+#[test]
+fn a_drip_stays_in_its_block_while_that_has_room() {
+    let bytes = [&[b'x'; 9_999][..], b"\n"].concat();
+    let mut told = BufStream::new(Source::drip(&bytes, 1));
+    told.reader().wait(10_000).unwrap();
+    assert_moved_twice(&told);
+    let mut searched = BufStream::new(Source::drip(&bytes, 1));
+    searched.reader().until(b'\n', 1 << 20).unwrap();
+    assert_moved_twice(&searched);
+}
+
+#[test]
+fn what_is_over_makes_room_for_what_comes_next() {
+    in_own_pool(|pool| {
+        let mut stream = BufStream::new(Source::drip(&text(40_960), 4096));
+        for _ in 0..10 {
+            stream.reader().skip(4096).unwrap();
+        }
+        assert_eq!(pool.stats().peak, 4096);
+    });
+}
+
+#[test]
+fn asking_for_one_byte_more_each_time_moves_what_came_seldom() {
+    let reads = Cell::new(0);
+    let endless = Ask(|room: &mut [u8]| {
+        reads.set(reads.get() + 1);
+        assert!(reads.get() < 40, "{} bytes of room", room.len());
+        Ok(room.len())
+    });
+    let mut stream = BufStream::new(endless).with_max_frame(1 << 30);
+    let mut reader = stream.reader();
+    while reader.available() < 40 << 20 {
+        let more = reader.available() + 1;
+        reader.wait(more).unwrap();
+    }
+}
+
+/// What is lent while more is waited for behind a frame and a `rest`, which have come.
+fn lent_behind_a_frame(frame: usize, rest: usize) -> usize {
+    beside_the_write_block(|lent| {
+        let (left, seen) = (Cell::new(frame + rest), Cell::new(0));
+        let source = Ask(|room: &mut [u8]| {
+            seen.set(lent());
+            let count = room.len().min(left.get());
+            left.set(left.get() - count);
+            Ok(count)
+        });
+        let mut stream = BufStream::new(source);
+        let mut reader = stream.reader();
+        reader.skip(frame).expect("a frame");
+        reader.wait(rest + 1).expect_err("no more");
+        assert_eq!(reader.available(), rest);
+        seen.get()
+    })
+}
+
+#[test]
+fn a_large_frame_that_is_over_keeps_nothing_while_the_next_is_waited_for() {
+    for frame in [4096, 1 << 20, 4 << 20] {
+        assert_eq!(lent_behind_a_frame(frame, 0), 4096);
+    }
+}
+
+#[test]
+fn a_small_rest_does_not_keep_a_large_block_while_more_is_waited_for() {
+    for rest in [1, 100, 3000] {
+        let lent = lent_behind_a_frame(1 << 20, rest);
+        assert!(lent <= 4096.max(4 * rest), "{lent}");
+    }
+}
+
+#[test]
+fn a_rest_that_is_not_small_stays_where_it_is() {
+    let lent = lent_behind_a_frame(3 << 20, 1 << 20);
+    assert!(lent > 4 << 20, "{lent}");
+}
+
+#[test]
+fn a_block_that_was_left_for_a_larger_one_goes_home_before_the_read() {
+    beside_the_write_block(|lent| {
+        let come = Cell::new(0);
+        let source = Ask(|room: &mut [u8]| {
+            assert!(lent() <= 4096.max(4 * come.get()) + 4096);
+            come.set(come.get() + room.len());
+            Ok(room.len())
+        });
+        let mut stream = BufStream::new(source);
+        stream.reader().wait(4 << 20).unwrap();
+    });
+}
+
+#[test]
+fn memory_is_let_go_with_the_last_of_what_shares_it() {
+    beside_the_write_block(|lent| {
+        let mut stream = BufStream::new(Source::drip(&text(100_000), 100_000));
+        let mut reader = stream.reader();
+        let slice = reader.slice(50_000).unwrap();
+        drop(reader.chunk().unwrap());
+        drop(stream);
+        assert_ne!(lent(), 0);
+        drop(slice);
+        assert_eq!(lent(), 0);
+    });
+}
+
+#[test]
+fn streams_that_have_flushed_hold_one_write_block_together() {
+    in_own_pool(|pool| {
+        let mut streams: Vec<_> = (0..100).map(|_| BufStream::new(io::sink())).collect();
+        for stream in &mut streams {
+            stream.writer().put_str("small");
+            stream.flush().unwrap();
+        }
+        assert_eq!(pool.stats().in_use, WRITE_BLOCK);
+    });
+}
+
+#[test]
+fn a_small_rest_that_a_sink_does_not_take_leaves_the_write_block() {
+    in_own_pool(|pool| {
+        let full = || Sink::new([Take::Most(1000), Take::Error(ErrorKind::WouldBlock.into())]);
+        let mut streams: Vec<_> = (0..100).map(|_| BufStream::new(full())).collect();
+        for stream in &mut streams {
+            stream.writer().put_slice(&text(1200));
+            stream.flush().unwrap_err();
+            assert_eq!(stream.writer().len(), 200);
+        }
+        assert_eq!(pool.stats().in_use, WRITE_BLOCK + 100 * 256);
+    });
+}
