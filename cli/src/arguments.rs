@@ -14,6 +14,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::address::Address;
+use crate::bounds::BoundArgs;
 use crate::duration::{self, Optional};
 use crate::print;
 
@@ -58,6 +59,9 @@ pub(crate) struct ServeArgs {
     /// Keep the server on one processor, the INDEX-th of those it may use
     #[arg(long, value_name = "INDEX", hide = true)]
     pub(crate) pin: Option<usize>,
+    /// What bounds its connections.
+    #[command(flatten)]
+    pub(crate) bounds: BoundArgs,
 }
 
 /// The servers there are.
@@ -149,15 +153,19 @@ pub(crate) struct OutputArgs {
 
 /// What no single value shows.
 fn consistent(command: Command) -> Result<Command, clap::Error> {
-    let refused = match &command {
+    let refused: String = match &command {
         Command::Load(load) if load.protocol == Protocol::Echo && load.size == 0 => {
-            "--size 0 is for rpc; an echo of nothing has no answer, give at least 1"
+            "--size 0 is for rpc; an echo of nothing has no answer, give at least 1".into()
         }
         Command::Serve(serve)
             if serve.kind == ServeKind::Reference && serve.pollers.is_some_and(|n| n.get() > 1) =>
         {
-            "--pollers must be 1 for the reference, which is a single thread"
+            "--pollers must be 1 for the reference, which is a single thread".into()
         }
+        Command::Serve(serve) if serve.kind == ServeKind::Reference => match serve.bounds.given() {
+            Some(flag) => format!("{flag} is not for the reference, which knows no bounds"),
+            None => return Ok(command),
+        },
         _ => return Ok(command),
     };
     Err(Arguments::command().error(ErrorKind::ValueValidation, refused))
@@ -236,5 +244,25 @@ mod tests {
     #[test]
     fn the_reference_refuses_a_second_poller() {
         assert!(refusal("netpoll serve reference --pollers 2").contains("--pollers"));
+    }
+
+    #[test]
+    fn the_reference_refuses_bounds_by_name() {
+        let line = refusal("netpoll serve reference --linger 1s");
+        assert!(line.contains("--linger"), "{line}");
+    }
+
+    #[test]
+    fn a_time_of_zero_is_refused_with_the_word_that_switches_it_off() {
+        for flag in [
+            "first-byte-timeout",
+            "read-timeout",
+            "write-timeout",
+            "idle-timeout",
+            "max-age",
+        ] {
+            let line = refusal(&format!("netpoll serve rpc --{flag} 0"));
+            assert!(line.contains(flag) && line.contains("`none`"), "{line}");
+        }
     }
 }

@@ -15,6 +15,7 @@
 
 mod address;
 mod arguments;
+mod bounds;
 mod demo;
 mod duration;
 mod failure;

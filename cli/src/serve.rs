@@ -7,7 +7,6 @@
 
 use std::io::Read;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use netpoll::{BoxError, Builder, Connection, Listener};
 
@@ -74,19 +73,22 @@ fn serve_netpoll(addr: SocketAddr, builder: Builder, arguments: &ServeArgs) -> R
         Some(pollers) => builder.pollers(pollers.get()),
         None => builder,
     };
-    let event_loop = builder
+    let event_loop = arguments
+        .bounds
+        .apply(builder)
         .listen(listener)
         .build()
         .map_err(|error| Failure::while_trying("set the server up", &error))?;
     let mut stop = signal::descriptor()
         .map_err(|error| Failure::while_trying("listen for signals", &error))?;
     let handle = event_loop.handle();
+    let drain = arguments.bounds.drain();
     std::thread::Builder::new()
         .name(String::from("signals"))
         .spawn(move || {
             // Whatever ends this wait, the server is not to run without anybody listening.
             stop.read_exact(&mut [0]).ok();
-            drop(handle.shutdown(DRAIN));
+            drop(handle.shutdown(drain));
         })
         .map_err(|error| Failure::while_trying("start a thread", &error))?;
     print::result(format_args!("listening on {bound}"))?;
@@ -94,9 +96,6 @@ fn serve_netpoll(addr: SocketAddr, builder: Builder, arguments: &ServeArgs) -> R
         .run()
         .map_err(|error| Failure::while_trying("serve", &error))
 }
-
-/// How long connections have to finish after a signal.
-const DRAIN: Duration = Duration::from_secs(30);
 
 fn serve_reference(addr: SocketAddr) -> Result<(), Failure> {
     // Without a raised limit the reference would be a limit of something else.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How a server begins and ends.
 
-use std::io::Read;
+use std::io::{Read, Write};
 
 use rustix::process::Signal;
 
@@ -47,6 +47,59 @@ fn a_signal_ends_a_server_in_spite_of_open_connections() {
     signal(&server.process, Signal::TERM);
     assert_eq!(support::wait(&mut server.process).code(), Some(0));
     assert_eq!(stream.read(&mut [0; 1]).unwrap_or(0), 0);
+}
+
+/// Starts a server with `flags`, sends it `bytes`, and says what comes back until it closes.
+fn until_it_closes(flags: &str, bytes: &[u8]) -> Vec<u8> {
+    let server = Server::start_as(flags);
+    let mut stream = server.connect();
+    stream.write_all(bytes).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn each_time_that_is_given_bounds_its_connections() {
+    let frame = support::frame(b"hello");
+    let off = "--first-byte-timeout none --idle-timeout none";
+    assert_eq!(
+        until_it_closes("rpc --first-byte-timeout 50ms --idle-timeout none", b""),
+        b""
+    );
+    assert_eq!(
+        until_it_closes("rpc --first-byte-timeout none --idle-timeout 50ms", &frame),
+        frame
+    );
+    assert_eq!(
+        until_it_closes(&format!("rpc --read-timeout 50ms {off}"), b"ab"),
+        b""
+    );
+    assert_eq!(
+        until_it_closes(&format!("rpc --max-age 200ms {off}"), &frame),
+        frame
+    );
+}
+
+#[test]
+fn the_frame_that_is_given_is_the_most() {
+    let four = support::frame(b"four");
+    assert_eq!(
+        until_it_closes("rpc --max-frame 4", &[&four[..], &[0, 0, 0, 5]].concat()),
+        four
+    );
+}
+
+#[test]
+fn a_signal_waits_for_a_drain_as_long_as_was_given() {
+    let mut server = Server::start_as("rpc --drain 100ms --idle-timeout none");
+    let mut stream = server.connect();
+    // A frame that never ends keeps its handler waiting, and the handler keeps the server.
+    stream.write_all(&[0, 0, 0, 9, 1]).unwrap();
+    let start = std::time::Instant::now();
+    signal(&server.process, Signal::TERM);
+    assert_eq!(support::wait(&mut server.process).code(), Some(0));
+    assert!(start.elapsed() < support::LIMIT, "no longer than a drain");
 }
 
 #[test]

@@ -97,9 +97,13 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start() -> Self {
-        let mut process = netpoll("serve reference --addr 127.0.0.1:0")
-            .spawn()
-            .unwrap();
+        Self::start_as("reference")
+    }
+
+    /// Another server than the reference, with its flags.
+    pub(crate) fn start_as(kind_and_flags: &str) -> Self {
+        let line = format!("serve {kind_and_flags} --addr 127.0.0.1:0");
+        let mut process = netpoll(&line).spawn().unwrap();
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The bounds of a server as flags: what is not given stays as the framework has it.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use clap::Args;
+use netpoll::Builder;
+
+use crate::duration::{self, Optional};
+
+/// How long connections have to finish after a signal, unless told otherwise.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// The bounds of each connection. Times are a whole number and us, ms, s or m.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Bounds of each connection (times: 500ms, 10s, 2m; none is off)")]
+pub(crate) struct BoundArgs {
+    /// From the accept to the first byte [default: 10s]
+    #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
+    first_byte_timeout: Option<Optional>,
+    /// For all that one read asks for [default: none]
+    #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
+    read_timeout: Option<Optional>,
+    /// For unsent output to be taken [default: 60s]
+    #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
+    write_timeout: Option<Optional>,
+    /// Without a byte in either direction [default: 75s]
+    #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
+    idle_timeout: Option<Optional>,
+    /// From the accept to an orderly end, or up to a tenth less [default: none]
+    #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
+    max_age: Option<Optional>,
+    /// The most bytes of one frame [default: 4194304]
+    #[arg(long, value_name = "B", value_parser = frame)]
+    max_frame: Option<NonZeroUsize>,
+    /// For a close to send what is unsent and to hear the peer's end [default: 5s]
+    #[arg(long, value_name = "T", value_parser = duration::parse)]
+    linger: Option<Duration>,
+    /// For connections to finish after SIGINT or SIGTERM [default: 30s]
+    #[arg(long, value_name = "T", value_parser = duration::parse)]
+    drain: Option<Duration>,
+}
+
+impl BoundArgs {
+    /// Sets what was given.
+    pub(crate) fn apply(&self, mut builder: Builder) -> Builder {
+        let time = |given: Optional| match given {
+            Optional::Off => None,
+            Optional::For(time) => Some(time),
+        };
+        if let Some(given) = self.first_byte_timeout {
+            builder = builder.first_byte_timeout(time(given));
+        }
+        if let Some(given) = self.read_timeout {
+            builder = builder.read_timeout(time(given));
+        }
+        if let Some(given) = self.write_timeout {
+            builder = builder.write_timeout(time(given));
+        }
+        if let Some(given) = self.idle_timeout {
+            builder = builder.idle_timeout(time(given));
+        }
+        if let Some(given) = self.max_age {
+            builder = builder.max_age(time(given));
+        }
+        if let Some(bytes) = self.max_frame {
+            builder = builder.max_frame(bytes.get());
+        }
+        if let Some(time) = self.linger {
+            builder = builder.linger(time);
+        }
+        builder
+    }
+
+    /// How long connections have to finish after a signal.
+    pub(crate) fn drain(&self) -> Duration {
+        self.drain.unwrap_or(DRAIN)
+    }
+
+    /// The first flag that was given, for a server that knows no bounds.
+    pub(crate) fn given(&self) -> Option<&'static str> {
+        [
+            (self.first_byte_timeout.is_some(), "--first-byte-timeout"),
+            (self.read_timeout.is_some(), "--read-timeout"),
+            (self.write_timeout.is_some(), "--write-timeout"),
+            (self.idle_timeout.is_some(), "--idle-timeout"),
+            (self.max_age.is_some(), "--max-age"),
+            (self.max_frame.is_some(), "--max-frame"),
+            (self.linger.is_some(), "--linger"),
+            (self.drain.is_some(), "--drain"),
+        ]
+        .into_iter()
+        .find_map(|(given, flag)| given.then_some(flag))
+    }
+}
+
+fn frame(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse()
+        .map_err(|_| String::from("must be a number of bytes, at least 1"))
+}
