@@ -49,7 +49,7 @@ pub(crate) enum Command {
 pub(crate) struct ServeArgs {
     /// What to serve
     pub(crate) kind: ServeKind,
-    /// Where to listen, host:port; port 0 takes a free one
+    /// Where to listen: host:port (port 0 takes a free one), unix:/path or unix:@name
     #[arg(long, value_name = "A", default_value = "127.0.0.1:0")]
     pub(crate) addr: Address,
     /// Poller threads [default: one for each available processor]
@@ -76,7 +76,7 @@ pub(crate) enum ServeKind {
 pub(crate) struct LoadArgs {
     /// What the server speaks
     pub(crate) protocol: Protocol,
-    /// The server, host:port
+    /// The server: host:port, unix:/path or unix:@name
     #[arg(long, value_name = "A")]
     pub(crate) addr: Address,
     /// Connections, all of them open from beginning to end

@@ -6,10 +6,9 @@
 //! and SIGTERM end it with status 0; an address that cannot be had is one line and status 1.
 
 use std::io::Read;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use netpoll::{BoxError, Builder, Connection, Listener};
+use netpoll::{Addr, BoxError, Builder, Connection, Listener};
 
 use crate::arguments::{ServeArgs, ServeKind};
 use crate::failure::Failure;
@@ -62,7 +61,7 @@ async fn rpc(conn: &mut Connection) -> Result<(), BoxError> {
 }
 
 /// Serves with the framework until a signal comes, and drains.
-fn serve_netpoll(addr: SocketAddr, builder: Builder, arguments: &ServeArgs) -> Result<(), Failure> {
+fn serve_netpoll(addr: Addr, builder: Builder, arguments: &ServeArgs) -> Result<(), Failure> {
     // With less the limit is only met sooner.
     netpoll_sys::process::raise_descriptor_limit().ok();
     let listener = Listener::bind(addr)
@@ -98,7 +97,7 @@ fn serve_netpoll(addr: SocketAddr, builder: Builder, arguments: &ServeArgs) -> R
 /// How long connections have to finish after a signal.
 const DRAIN: Duration = Duration::from_secs(30);
 
-fn serve_reference(addr: SocketAddr) -> Result<(), Failure> {
+fn serve_reference(addr: Addr) -> Result<(), Failure> {
     // Without a raised limit the reference would be a limit of something else.
     netpoll_sys::process::raise_descriptor_limit().ok();
     let stop = signal::descriptor()

@@ -106,6 +106,9 @@ fn an_address_that_does_not_parse_is_refused_by_name() {
         &["--addr", "65535"],
     );
     refused("load rpc --addr ::1:80", &["--addr", "[::1]:8080"]);
+    refused("serve rpc --addr unix:", &["--addr", "empty"]);
+    let long = "x".repeat(200);
+    refused(&format!("serve rpc --addr unix:{long}"), &["107"]);
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn a_larger_buffer_is_never_a_smaller_one() {
 #[test]
 fn a_reset_on_close_reaches_the_peer() {
     let listener = socket::listen(any(), ListenOptions::default()).unwrap();
-    let addr = socket::local_addr(&listener).unwrap().unwrap();
+    let addr = socket::local_addr(&listener).unwrap().as_tcp().unwrap();
     let client = std::net::TcpStream::connect(addr).unwrap();
     await_readable(&listener);
     let (accepted, _) = socket::accept(listener.as_fd()).unwrap();

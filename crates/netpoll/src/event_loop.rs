@@ -17,7 +17,8 @@ use netpoll_buffer::Pool;
 
 use crate::addr::Addr;
 use crate::connection::service::Service;
-use crate::listener::{Acceptor, Listener};
+use crate::listener::Listener;
+use crate::listener::acceptor::Acceptor;
 use crate::poll::set::PollerSet;
 use crate::poll::source::Ask;
 use crate::sync::Arc;

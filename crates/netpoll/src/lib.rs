@@ -22,7 +22,7 @@
 //! | | |
 //! |---|---|
 //! | [`EventLoop`], [`Builder`], [`LoopHandle`] | serve listeners, shut down in order |
-//! | [`Listener`], [`Dialer`] | connections of others, connections to others |
+//! | [`Listener`], [`Dialer`], [`Addr`] | connections of others, connections to others, over TCP and Unix sockets |
 //! | [`Connection`], [`Reader`], [`Writer`] | what handlers work with |
 //! | [`LinkBuffer`] | the memory of it all |
 //! | [`ConnOptions`] | the bounds, each with a default |
@@ -59,7 +59,7 @@ mod sync;
 struct Readme;
 
 // The public interface is:
-pub use addr::{Addr, ParseAddrError};
+pub use addr::{Addr, InvalidUnixName, ParseAddrError, ToAddrs, UnixAddr};
 pub use connection::Connection;
 pub use connection::reader::Reader;
 pub use connection::writer::Writer;
@@ -71,7 +71,10 @@ pub use event_loop::builder::Builder;
 pub use event_loop::shutdown::Shutdown;
 pub use event_loop::{EventLoop, LoopHandle};
 pub use listener::Listener;
+pub use listener::unix_path::{PathTaken, TakenBy};
 pub use netpoll_buffer::{LinkBuffer, Pool, PoolStats, Reserved};
+pub use netpoll_sys::PeerCredentials;
 pub use netpoll_sys::options::Keepalive;
+pub use netpoll_sys::socket::{Ipv6Listen, ListenOptions};
 pub use options::ConnOptions;
 pub use runner::Runner;

@@ -5,6 +5,9 @@
 #[path = "support/support.rs"]
 mod support;
 
+/// What goes over Unix sockets too is in `over_unix.rs` again.
+const KIND: support::Kind = support::Kind::Tcp;
+
 #[path = "behaviour/arriving.rs"]
 mod arriving;
 #[path = "behaviour/calls.rs"]
@@ -33,6 +36,8 @@ mod reading;
 mod requests;
 #[path = "behaviour/shutdown.rs"]
 mod shutdown;
+#[path = "behaviour/unix.rs"]
+mod unix;
 #[path = "behaviour/vanish.rs"]
 mod vanish;
 #[path = "behaviour/writing.rs"]

@@ -32,7 +32,7 @@ const BUFFER: &[&[&str]] = &[
 
 /// The modules of `netpoll-sys`.
 const SYS: &[&[&str]] = &[
-    &["retry", "interest", "process"],
+    &["addr", "credentials", "interest", "process", "retry"],
     &["epoll", "eventfd", "options", "socket", "transfer"],
 ];
 

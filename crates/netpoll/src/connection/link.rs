@@ -13,7 +13,7 @@ use netpoll_buffer::LinkBuffer;
 
 use super::inbox::{Inbox, InputEnd};
 use super::outbox::{Marks, Outbox, Put};
-use crate::addr::Addr;
+use crate::addr::{Addr, Kept};
 use crate::error::{CloseReason, Limit};
 use crate::options::ConnOptions;
 use crate::poll::bell::{Bell, Signal};
@@ -24,7 +24,7 @@ use crate::sync::{Arc, AtomicBool, AtomicU8, Mutex, Ordering, lock};
 #[derive(Debug)]
 pub(crate) struct Link {
     fd: OwnedFd,
-    peer: Addr,
+    peer: Kept,
     pub(crate) bell: Bell,
     pub(crate) options: Arc<ConnOptions>,
     pub(crate) inbox: Mutex<Inbox>,
@@ -65,7 +65,7 @@ impl Link {
         };
         Self {
             fd,
-            peer,
+            peer: peer.into(),
             bell,
             options,
             inbox: Mutex::default(),
@@ -77,7 +77,7 @@ impl Link {
     }
 
     pub(crate) fn peer(&self) -> Addr {
-        self.peer
+        self.peer.addr()
     }
 
     /// Asks the poller for the end. Any thread, any number of times.
@@ -190,7 +190,7 @@ impl Link {
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<Addr> {
-        netpoll_sys::socket::local_addr(&self.fd).map(Addr::from)
+        netpoll_sys::socket::local_addr(&self.fd)
     }
 }
 

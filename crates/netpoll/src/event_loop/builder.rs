@@ -3,11 +3,11 @@
 
 use std::fmt;
 use std::io;
-use std::net::ToSocketAddrs;
 use std::thread::available_parallelism;
 
 use super::EventLoop;
 use super::shutdown::Request;
+use crate::addr::ToAddrs;
 use crate::connection::Connection;
 use crate::connection::calling::Observer;
 use crate::connection::service::{Service, Terms, per_connection, per_request};
@@ -71,7 +71,7 @@ impl Builder {
         self
     }
 
-    /// Serves `listener` too. Any number of times.
+    /// Serves `listener` too. Any number of times, also of different kinds.
     pub fn listen(mut self, listener: impl Into<Listener>) -> Self {
         self.listeners.push(listener.into());
         self
@@ -139,12 +139,12 @@ impl Builder {
         ))
     }
 
-    /// Listens on `addr` and serves until the loop is shut down. Blocks the calling thread.
+    /// Listens on `addr` (`host:port`, `unix:/path`, `unix:@name`) and serves until the loop is shut down. Blocks the calling thread.
     ///
     /// # Errors
     ///
     /// Those of [`Listener::bind`], [`build`](Self::build) and [`EventLoop::run`].
-    pub fn serve(self, addr: impl ToSocketAddrs) -> io::Result<()> {
+    pub fn serve(self, addr: impl ToAddrs) -> io::Result<()> {
         self.listen(Listener::bind(addr)?).build()?.run()
     }
 }
