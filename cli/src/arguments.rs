@@ -55,6 +55,9 @@ pub(crate) struct ServeArgs {
     /// Poller threads [default: one for each available processor]
     #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>)]
     pub(crate) pollers: Option<NonZeroUsize>,
+    /// Connections at once; more wait in the kernel's queue [default: 7/8 of the descriptor limit]
+    #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>)]
+    pub(crate) max_connections: Option<NonZeroUsize>,
     /// Keep the server on one processor, the INDEX-th of those it may use
     #[arg(long, value_name = "INDEX", hide = true)]
     pub(crate) pin: Option<usize>,
@@ -157,6 +160,11 @@ fn consistent(command: Command) -> Result<Command, clap::Error> {
             if serve.kind == ServeKind::Reference && serve.pollers.is_some_and(|n| n.get() > 1) =>
         {
             "--pollers must be 1 for the reference, which is a single thread"
+        }
+        Command::Serve(serve)
+            if serve.kind == ServeKind::Reference && serve.max_connections.is_some() =>
+        {
+            "--max-connections is not for the reference, which has no limits"
         }
         _ => return Ok(command),
     };

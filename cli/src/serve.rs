@@ -73,6 +73,18 @@ fn serve_netpoll(addr: Addr, builder: Builder, arguments: &ServeArgs) -> Result<
         Some(pollers) => builder.pollers(pollers.get()),
         None => builder,
     };
+    let builder = match arguments.max_connections {
+        Some(most) => {
+            let descriptors = netpoll_sys::process::descriptor_limit();
+            if most.get() as u64 > descriptors {
+                print::complain(format_args!(
+                    "--max-connections {most} is more than the {descriptors} descriptors there are"
+                ));
+            }
+            builder.max_connections(most.get())
+        }
+        None => builder,
+    };
     let event_loop = builder
         .listen(listener)
         .build()

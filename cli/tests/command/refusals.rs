@@ -122,6 +122,18 @@ fn zero_pollers_are_refused_by_name() {
 }
 
 #[test]
+fn no_connections_to_serve_are_refused_by_name() {
+    refused(
+        "serve rpc --max-connections 0",
+        &["--max-connections", "at least 1"],
+    );
+    refused(
+        "serve reference --max-connections 9",
+        &["--max-connections"],
+    );
+}
+
+#[test]
 fn a_second_poller_of_the_reference_is_refused() {
     refused("serve reference --pollers 2", &["--pollers"]);
 }

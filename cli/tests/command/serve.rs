@@ -138,3 +138,16 @@ fn a_path_that_is_taken_is_one_line_and_status_1_and_left_alone() {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
     std::fs::remove_file(&path).unwrap();
 }
+
+#[test]
+fn more_connections_than_there_are_descriptors_is_one_remark() {
+    let mut server = netpoll("serve rpc --max-connections 99999999999")
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stderr = BufReader::new(server.stderr.take().unwrap());
+    stderr.read_line(&mut line).unwrap();
+    assert!(line.contains("--max-connections 99999999999"), "{line}");
+    signal(&server, Signal::TERM);
+    support::wait(&mut server);
+}

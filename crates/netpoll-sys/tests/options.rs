@@ -65,6 +65,8 @@ fn all_three_numbers_of_keepalive_arrive() {
         assert_eq!(there.tcp_keepalive_time().unwrap(), seconds(idle));
         assert_eq!(there.tcp_keepalive_interval().unwrap(), seconds(interval));
         assert_eq!(there.tcp_keepalive_retries().unwrap(), count);
+        options::unset_keepalive(fd.as_fd()).unwrap();
+        assert!(!there.keepalive().unwrap());
     }
 }
 

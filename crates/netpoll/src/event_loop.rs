@@ -17,8 +17,10 @@ use netpoll_buffer::Pool;
 
 use crate::addr::Addr;
 use crate::connection::service::Service;
+use crate::entrance::{AcceptStats, Entrance};
 use crate::listener::Listener;
-use crate::listener::acceptor::Acceptor;
+use crate::listener::acceptor::{Acceptor, Reception};
+use crate::listener::filter::Filter;
 use crate::poll::set::PollerSet;
 use crate::poll::source::Ask;
 use crate::sync::Arc;
@@ -47,6 +49,8 @@ const AFTER_FORCE: Duration = Duration::from_secs(1);
 pub struct EventLoop {
     listeners: Vec<Listener>,
     service: Arc<dyn Service>,
+    entrance: Arc<Entrance>,
+    filter: Option<Filter>,
     pollers: usize,
     request: Arc<Request>,
 }
@@ -57,25 +61,12 @@ impl EventLoop {
         Builder::default()
     }
 
-    fn new(
-        listeners: Vec<Listener>,
-        service: Arc<dyn Service>,
-        pollers: usize,
-        request: Arc<Request>,
-    ) -> Self {
-        Self {
-            listeners,
-            service,
-            pollers,
-            request,
-        }
-    }
-
     /// A handle to shut the loop down with, from any thread.
     #[must_use]
     pub fn handle(&self) -> LoopHandle {
         LoopHandle {
             request: Arc::clone(&self.request),
+            entrance: Arc::clone(&self.entrance),
         }
     }
 
@@ -97,12 +88,17 @@ impl EventLoop {
     /// none.
     pub fn run(mut self) -> io::Result<()> {
         let pollers = Arc::new(PollerSet::start(self.pollers, &Pool::default())?);
+        let reception = Arc::new(Reception {
+            pollers: Arc::clone(&pollers),
+            service: Arc::clone(&self.service),
+            entrance: Arc::clone(&self.entrance),
+            filter: self.filter.clone(),
+        });
         for listener in std::mem::take(&mut self.listeners) {
-            let (set, service) = (Arc::clone(&pollers), Arc::clone(&self.service));
-            pollers
-                .least_connections()
-                .register(Acceptor::birth(listener, set, service));
+            let poller = pollers.least_connections();
+            poller.register(Acceptor::birth(listener, &reception));
         }
+        drop(reception);
         let deadline = self.request.wait();
         pollers.ask_everyone(Ask::Drain);
         if !self.request.census().wait_for_none(deadline) {
@@ -136,6 +132,7 @@ impl fmt::Debug for EventLoop {
 #[derive(Clone, Debug)]
 pub struct LoopHandle {
     request: Arc<Request>,
+    entrance: Arc<Entrance>,
 }
 
 impl LoopHandle {
@@ -151,5 +148,11 @@ impl LoopHandle {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.request.census().alive()
+    }
+
+    /// What has become of the connections that came.
+    #[must_use]
+    pub fn accept_stats(&self) -> AcceptStats {
+        self.entrance.stats()
     }
 }

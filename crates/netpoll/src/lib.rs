@@ -44,6 +44,7 @@ mod addr;
 mod census;
 mod connection;
 mod dialer;
+mod entrance;
 mod error;
 mod event_loop;
 mod guard;
@@ -64,6 +65,7 @@ pub use connection::Connection;
 pub use connection::reader::Reader;
 pub use connection::writer::Writer;
 pub use dialer::Dialer;
+pub use entrance::AcceptStats;
 pub use error::{
     BoxError, CloseReason, Closed, Eof, InvalidConfig, Limit, OutOfRange, Short, TooLarge,
 };
@@ -71,6 +73,7 @@ pub use event_loop::builder::Builder;
 pub use event_loop::shutdown::Shutdown;
 pub use event_loop::{EventLoop, LoopHandle};
 pub use listener::Listener;
+pub use listener::filter::{Accept, ConnInfo};
 pub use listener::unix_path::{PathTaken, TakenBy};
 pub use netpoll_buffer::{LinkBuffer, Pool, PoolStats, Reserved};
 pub use netpoll_sys::PeerCredentials;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! [`Listener`]: a socket that listens, of either kind, made here or elsewhere.
 //!
-//! [`acceptor`] is the source that takes connections from it, and [`unix_path`] the care that a
-//! path in the file system needs.
+//! [`acceptor`] is the source that takes connections from it, [`filter`] what user code says to
+//! each, and [`unix_path`] the care that a path in the file system needs.
 
 pub(crate) mod acceptor;
+pub(crate) mod filter;
 pub(crate) mod unix_path;
 
 use std::io;

@@ -8,6 +8,8 @@ mod support;
 /// What goes over Unix sockets too is in `over_unix.rs` again.
 const KIND: support::Kind = support::Kind::Tcp;
 
+#[path = "behaviour/accepting.rs"]
+mod accepting;
 #[path = "behaviour/arriving.rs"]
 mod arriving;
 #[path = "behaviour/calls.rs"]
@@ -20,6 +22,8 @@ mod crowd;
 mod cut;
 #[path = "behaviour/dial.rs"]
 mod dial;
+#[path = "behaviour/exhaustion.rs"]
+mod exhaustion;
 #[path = "behaviour/fairness.rs"]
 mod fairness;
 #[path = "behaviour/half_close.rs"]

@@ -13,7 +13,9 @@ const LONGEST_EXAMPLE: usize = 80;
 
 /// The modules of `netpoll`, from the floor up. A module may name those of its own row and below.
 const NETPOLL: &[&[&str]] = &[
-    &["addr", "census", "error", "guard", "options", "sync"],
+    &[
+        "addr", "census", "entrance", "error", "guard", "options", "sync",
+    ],
     &["poll", "runner"],
     &["connection"],
     &["listener", "dialer"],

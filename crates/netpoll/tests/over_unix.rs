@@ -12,6 +12,8 @@ mod support;
 
 const KIND: support::Kind = support::Kind::Unix;
 
+#[path = "behaviour/accepting.rs"]
+mod accepting;
 #[path = "behaviour/arriving.rs"]
 mod arriving;
 #[path = "behaviour/calls.rs"]

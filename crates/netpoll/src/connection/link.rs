@@ -34,6 +34,7 @@ pub(crate) struct Link {
     /// What is put has reached the write mark, and none of it was taken: a burst should end, and
     /// none begin.
     past_mark: AtomicBool,
+    /// Last, so that the descriptor is free before anybody hears that there is room.
     _seat: Option<Seat>,
 }
 

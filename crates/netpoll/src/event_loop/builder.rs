@@ -11,8 +11,11 @@ use crate::addr::ToAddrs;
 use crate::connection::Connection;
 use crate::connection::calling::Observer;
 use crate::connection::service::{Service, Terms, per_connection, per_request};
+use crate::entrance::Entrance;
 use crate::error::{BoxError, CloseReason, InvalidConfig};
 use crate::listener::Listener;
+use crate::listener::acceptor::most_connections;
+use crate::listener::filter::{Accept, ConnInfo, Filter};
 use crate::options::ConnOptions;
 use crate::runner::Runner;
 use crate::sync::Arc;
@@ -26,6 +29,9 @@ type Handler = Box<dyn FnOnce(Terms) -> Arc<dyn Service> + Send>;
 pub struct Builder {
     handler: Option<Handler>,
     observer: Option<Observer>,
+    filter: Option<Filter>,
+    max_connections: Option<usize>,
+    accept_rate: Option<u32>,
     listeners: Vec<Listener>,
     options: ConnOptions,
     pollers: Option<usize>,
@@ -68,6 +74,51 @@ impl Builder {
         O: Fn(&Connection, &CloseReason) + Send + Sync + 'static,
     {
         self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Asks `filter` of each connection that comes, before anything is made of it: whether it is
+    /// served, and within which bounds. On a poller, and all listeners' connections wait for it:
+    /// it must not block. One that panics has refused.
+    ///
+    /// ```no_run
+    /// use netpoll::{Accept, Connection, EventLoop};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// // An abstract name has no permissions of its own: one user and root are let in.
+    /// let owner = 1000;
+    /// EventLoop::builder()
+    ///     .on_request(async |conn: &mut Connection| Ok(conn.reader().skip(1).await?))
+    ///     .on_accept(move |info| match info.peer_credentials() {
+    ///         Ok(peer) if peer.uid == owner || peer.uid == 0 => Accept::Take(info.options().clone()),
+    ///         _ => Accept::Refuse,
+    ///     })
+    ///     .serve("unix:@service")
+    /// # }
+    /// ```
+    pub fn on_accept<A>(mut self, filter: A) -> Self
+    where
+        A: Fn(&ConnInfo<'_>) -> Accept + Send + Sync + 'static,
+    {
+        self.filter = Some(Arc::new(filter));
+        self
+    }
+
+    /// The most connections at once. With so many, accepting pauses, the kernel queues as many as
+    /// the listener's backlog allows, and it goes on when one has ended. Seven eighths of the
+    /// descriptors that the process may have (the soft limit, when the loop is built), and at most
+    /// 65,536, unless this says otherwise. It may say more than the process can have: then accepting
+    /// pauses when it meets that.
+    pub fn max_connections(mut self, count: usize) -> Self {
+        self.max_connections = Some(count);
+        self
+    }
+
+    /// The most new connections a second, over all listeners, and a tenth of a second's at once;
+    /// `None` is as many as come, and so it is unless this says otherwise. Those above wait in the
+    /// kernel's queue.
+    pub fn accept_rate(mut self, per_second: Option<u32>) -> Self {
+        self.accept_rate = per_second;
         self
     }
 
@@ -124,19 +175,29 @@ impl Builder {
         if self.pollers == Some(0) {
             return Err(InvalidConfig::new("pollers", "must be at least 1").into());
         }
+        if self.max_connections == Some(0) {
+            return Err(InvalidConfig::new("max_connections", "must be at least 1").into());
+        }
+        if self.accept_rate == Some(0) {
+            let expected = "must be at least 1; None switches it off";
+            return Err(InvalidConfig::new("accept_rate", expected).into());
+        }
         let pollers = self.pollers.unwrap_or_else(cores);
+        let limit = self.max_connections.unwrap_or_else(most_connections);
         let request = Arc::new(Request::default());
         let terms = Terms {
             options: Arc::new(self.options),
             census: Arc::clone(request.census()),
             observer: self.observer,
         };
-        Ok(EventLoop::new(
-            self.listeners,
-            handler(terms),
+        Ok(EventLoop {
+            listeners: self.listeners,
+            service: handler(terms),
+            entrance: Arc::new(Entrance::new(limit, self.accept_rate)),
+            filter: self.filter,
             pollers,
             request,
-        ))
+        })
     }
 
     /// Listens on `addr` (`host:port`, `unix:/path`, `unix:@name`) and serves until the loop is shut down. Blocks the calling thread.

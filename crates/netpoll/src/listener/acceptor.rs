@@ -1,22 +1,30 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The source that accepts from a [`Listener`].
 //!
-//! One acceptor, on one poller, takes connections in batches and hands each to the poller that has
-//! the fewest. When descriptors or kernel memory have run out it looks away and tries again after
-//! 10 ms, then twice that, up to a second; existing connections notice nothing.
+//! An acceptor takes connections in batches, as far as the loop's [`Entrance`] lets them in and the
+//! user's filter takes them, and hands each to the poller that has the fewest. When the loop is
+//! full, or descriptors or kernel memory have run out, it looks away: the kernel queues. It looks
+//! again when a connection has ended, and for want of the kernel's also after 10 ms, then twice
+//! that, up to a second; existing connections notice nothing.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::task::{Wake, Waker};
 use std::time::Duration;
 
-use netpoll_sys::{Interest, socket};
+use netpoll_sys::{Interest, process, socket};
 
 use super::Listener;
+use super::filter::{Accept, ConnInfo, Filter, set_differences};
 use crate::addr::Addr;
 use crate::census::{Door, Presence};
 use crate::connection::service::{Newcomer, Service};
+use crate::entrance::{Entrance, Failure, Pace, Shut, Ticket};
+use crate::guard::guard;
+use crate::options::ConnOptions;
+use crate::poll::bell::{Bell, Signal};
 use crate::poll::set::{PollerHandle, PollerSet};
-use crate::poll::source::{Ask, Birth, Next, Source, Turn};
+use crate::poll::source::{Ask, Birth, Next, Place, Source, Turn};
 use crate::sync::Arc;
 
 /// The most connections accepted in one go.
@@ -32,77 +40,174 @@ const FAILURES: usize = 16;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// What all acceptors of a loop have in common.
+pub(crate) struct Reception {
+    pub(crate) pollers: Arc<PollerSet>,
+    pub(crate) service: Arc<dyn Service>,
+    pub(crate) entrance: Arc<Entrance>,
+    pub(crate) filter: Option<Filter>,
+}
+
 /// Accepts on its poller.
 pub(crate) struct Acceptor {
     listener: Listener,
-    pollers: Arc<PollerSet>,
-    service: Arc<dyn Service>,
+    reception: Arc<Reception>,
+    call: Arc<Call>,
+    waker: Waker,
     /// The pause after the next failure; `None` while all is well.
     pause: Option<Duration>,
+    /// Once a shutdown was asked for: how many of those that were queued may still come.
+    queued: Option<usize>,
     /// A shutdown waits for it: it accepts what is queued before it goes.
     _door: Door,
 }
 
+/// The bell of an acceptor, as whoever leaves rings it.
+struct Call(Bell);
+
+impl Wake for Call {
+    fn wake(self: Arc<Self>) {
+        self.0.ring(Signal::Poll);
+    }
+}
+
+/// How a round of accepting ended.
+enum Round {
+    /// The queue is empty.
+    Empty,
+    /// There may be more.
+    Full,
+    /// Nobody can be let in for now; whoever can change that wakes the acceptor.
+    Shut,
+}
+
 impl Acceptor {
     /// What makes an acceptor for `listener` on its poller.
-    pub(crate) fn birth(
-        listener: Listener,
-        pollers: Arc<PollerSet>,
-        service: Arc<dyn Service>,
-    ) -> Birth {
-        listener.hand_down(&service.terms().options);
-        let door = Door::new(&service.terms().census);
-        Box::new(move |_place| {
+    pub(crate) fn birth(listener: Listener, reception: &Arc<Reception>) -> Birth {
+        let terms = reception.service.terms();
+        listener.hand_down(&terms.options);
+        let door = Door::new(&terms.census);
+        let reception = Arc::clone(reception);
+        Box::new(move |place: Place| {
+            let call = Arc::new(Call(place.bell));
+            let waker = Waker::from(Arc::clone(&call));
             Box::new(Self {
                 listener,
-                pollers,
-                service,
+                reception,
+                call,
+                waker,
                 pause: None,
+                queued: None,
                 _door: door,
             })
         })
     }
 
     /// Takes at most `limit` connections.
-    fn accept(&mut self, limit: usize, turn: &mut Turn) -> Next {
+    fn accept(&mut self, limit: usize, turn: &mut Turn) -> Round {
         let mut failures = 0;
         for _ in 0..limit {
+            let Some(mut ticket) = self.admit(turn) else {
+                return Round::Shut;
+            };
             match socket::accept(self.listener.as_fd()) {
                 Ok((fd, peer)) => {
                     self.pause = None;
-                    self.hand_out(fd, peer, turn);
+                    let entrance = &self.reception.entrance;
+                    entrance.accepted(&mut ticket, || turn.now());
+                    if let Some(queued) = &mut self.queued {
+                        *queued = queued.saturating_sub(1);
+                    }
+                    self.receive(fd, peer, ticket, turn);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if has_run_out(&error) => return self.look_away(turn),
-                // A connection that died in the queue is its own affair (accept(2)). A listener
-                // that fails again and again is ours: it is not asked without end.
-                Err(_) if failures < FAILURES => failures += 1,
-                Err(_) => return self.look_away(turn),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Round::Empty,
+                Err(error) => {
+                    drop(ticket);
+                    let failure = self.reception.entrance.failed(&error, &self.waker);
+                    // A connection that died in the queue is its own affair (accept(2)). A
+                    // listener that fails again and again is ours: it is not asked without end.
+                    failures += 1;
+                    if failure == Failure::RunOut || failures > FAILURES {
+                        self.look_away(turn);
+                        return Round::Shut;
+                    }
+                }
             }
         }
-        Next::Wait(Interest::READABLE)
+        Round::Full
     }
 
-    fn look_away(&mut self, turn: &mut Turn) -> Next {
+    fn admit(&self, turn: &mut Turn) -> Option<Ticket> {
+        let pace = match self.queued {
+            Some(_) => Pace::Unrated,
+            None => Pace::Rated,
+        };
+        let entrance = &self.reception.entrance;
+        match entrance.admit(&self.waker, pace, || turn.now()) {
+            Ok(ticket) => Some(ticket),
+            Err(Shut::Full) => None,
+            Err(Shut::Until(later)) => {
+                turn.expire_at(Some(later));
+                None
+            }
+        }
+    }
+
+    fn look_away(&mut self, turn: &mut Turn) {
         let pause = self
             .pause
             .map_or(FIRST_PAUSE, |pause| (2 * pause).min(LONGEST_PAUSE));
         self.pause = Some(pause);
         let deadline = turn.now() + pause;
         turn.expire_at(Some(deadline));
-        Next::Wait(Interest::NONE)
     }
 
-    fn hand_out(&self, fd: OwnedFd, peer: Addr, turn: &mut Turn) {
-        let poller = self.pollers.least_connections();
-        let presence = Presence::new(&self.service.terms().census);
+    /// Has the filter decide, and hands the connection to a poller.
+    fn receive(&self, fd: OwnedFd, peer: Addr, ticket: Ticket, turn: &mut Turn) {
+        let Some(options) = self.bounds_for(&fd, peer) else {
+            self.reception.entrance.refused();
+            drop(fd);
+            drop(ticket);
+            return;
+        };
+        let poller = self.reception.pollers.least_connections();
         let newcomer = Newcomer {
             fd,
             peer,
-            seat: poller.sit(),
-            presence,
+            options,
+            seat: poller.sit(ticket),
+            presence: Presence::new(&self.reception.service.terms().census),
         };
-        register(poller, Arc::clone(&self.service), newcomer, turn);
+        register(poller, Arc::clone(&self.reception.service), newcomer, turn);
+    }
+
+    /// The bounds within which a connection is served; `None` if it is refused.
+    fn bounds_for(&self, fd: &OwnedFd, peer: Addr) -> Option<Arc<ConnOptions>> {
+        let inherited = &self.reception.service.terms().options;
+        let Some(filter) = &self.reception.filter else {
+            return Some(Arc::clone(inherited));
+        };
+        let info = ConnInfo::new(fd.as_fd(), peer, inherited);
+        // A filter that panics has not let anybody in.
+        let own = match guard(|| filter(&info)) {
+            Ok(Accept::Take(own)) => own,
+            Ok(Accept::Refuse) | Err(_) => return None,
+        };
+        own.check().ok()?;
+        if peer.as_tcp().is_some() {
+            set_differences(fd.as_fd(), inherited, &own).ok()?;
+        }
+        Some(Arc::new(own))
+    }
+
+    /// Goes on, in rounds, until nobody is left to take.
+    fn go_on(&mut self, turn: &mut Turn) -> Next {
+        let limit = self.queued.unwrap_or(BATCH);
+        match self.accept(limit, turn) {
+            Round::Empty | Round::Full if self.queued.is_some() => Next::Gone,
+            Round::Empty | Round::Full => Next::Wait(Interest::READABLE),
+            Round::Shut => Next::Wait(Interest::NONE),
+        }
     }
 }
 
@@ -116,16 +221,10 @@ fn register(poller: &PollerHandle, service: Arc<dyn Service>, newcomer: Newcomer
     }
 }
 
-/// Whether accepting failed for want of descriptors or memory, which only time can mend.
-fn has_run_out(error: &io::Error) -> bool {
-    const EMFILE: i32 = 24;
-    const ENFILE: i32 = 23;
-    const ENOBUFS: i32 = 105;
-    const ENOMEM: i32 = 12;
-    matches!(
-        error.raw_os_error(),
-        Some(EMFILE | ENFILE | ENOBUFS | ENOMEM)
-    )
+/// The most connections that a loop has unless told otherwise: what its process has descriptors
+/// for.
+pub(crate) fn most_connections() -> usize {
+    Entrance::limit_for(process::descriptor_limit())
 }
 
 impl Source for Acceptor {
@@ -138,16 +237,21 @@ impl Source for Acceptor {
     }
 
     fn woken(&mut self, turn: &mut Turn) -> Next {
-        self.accept(BATCH, turn)
+        // Before the entrance is asked: who leaves from here on rings again.
+        let _signals = self.call.0.take();
+        self.go_on(turn)
     }
 
     fn asked(&mut self, ask: Ask, turn: &mut Turn) -> Next {
-        if ask == Ask::Drain {
-            // What the kernel has queued was accepted as far as its peer knows: it is served. No
-            // queue is longer than this; more than that came after the request.
-            self.listener.hide();
-            self.accept(LONGEST_QUEUE, turn);
+        match ask {
+            // What the kernel has queued was accepted as far as its peer knows: it is served, as
+            // soon as there is room. No queue is longer than this; more came after the request.
+            Ask::Drain => {
+                self.listener.hide();
+                self.queued.get_or_insert(LONGEST_QUEUE);
+                self.go_on(turn)
+            }
+            Ask::Force => Next::Gone,
         }
-        Next::Gone
     }
 }

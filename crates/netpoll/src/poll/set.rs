@@ -13,6 +13,7 @@ use super::Poller;
 use super::bell;
 use super::mailbox::{Letter, Mailbox};
 use super::source::{Ask, Birth};
+use crate::entrance::Ticket;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 
 /// Some pollers and their threads.
@@ -34,6 +35,7 @@ pub(crate) struct PollerHandle {
 #[derive(Debug)]
 pub(crate) struct Seat {
     seats: Arc<AtomicUsize>,
+    _ticket: Ticket,
 }
 
 impl Drop for Seat {
@@ -51,12 +53,13 @@ impl PollerHandle {
         })
     }
 
-    /// Takes a seat for one more connection.
-    pub(crate) fn sit(&self) -> Seat {
+    /// Takes a seat for one more connection, that was let in with `ticket`.
+    pub(crate) fn sit(&self, ticket: Ticket) -> Seat {
         // Relaxed: as in Seat's drop.
         self.seats.fetch_add(1, Ordering::Relaxed);
         Seat {
             seats: Arc::clone(&self.seats),
+            _ticket: ticket,
         }
     }
 

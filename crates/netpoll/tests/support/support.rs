@@ -18,7 +18,7 @@ use std::time::Duration;
 use netpoll::{Addr, BoxError, Builder, CloseReason, Connection, EventLoop, Listener, LoopHandle};
 
 pub(crate) use peer::{Peer, pair, pair_with};
-pub(crate) use process::{alone, data_segment, open_descriptors};
+pub(crate) use process::{Apart, alone, alone_with, data_segment, open_descriptors};
 pub(crate) use waiting::{Gate, block_on, eventually, poll_once};
 
 /// How long anything may take before the test fails instead of hanging.
