@@ -21,6 +21,7 @@ use crate::entrance::{AcceptStats, Entrance};
 use crate::listener::Listener;
 use crate::listener::acceptor::{Acceptor, Reception};
 use crate::listener::filter::Filter;
+use crate::poll::balance::Balance;
 use crate::poll::set::PollerSet;
 use crate::poll::source::Ask;
 use crate::sync::Arc;
@@ -47,7 +48,9 @@ const AFTER_FORCE: Duration = Duration::from_secs(1);
 /// }
 /// ```
 pub struct EventLoop {
-    listeners: Vec<Listener>,
+    /// Each with the index of the poller that has it for itself.
+    listeners: Vec<(Option<usize>, Listener)>,
+    balance: Balance,
     service: Arc<dyn Service>,
     entrance: Arc<Entrance>,
     filter: Option<Filter>,
@@ -76,7 +79,12 @@ impl EventLoop {
     ///
     /// What `getsockname(2)` fails with.
     pub fn local_addrs(&self) -> io::Result<Vec<Addr>> {
-        self.listeners.iter().map(Listener::local_addr).collect()
+        // One address that each poller listens on counts once.
+        let first = self
+            .listeners
+            .iter()
+            .filter(|(home, _)| home.unwrap_or(0) == 0);
+        first.map(|(_, listener)| listener.local_addr()).collect()
     }
 
     /// Serves until it is shut down. Blocks the calling thread; the work is done on the pollers'
@@ -93,10 +101,12 @@ impl EventLoop {
             service: Arc::clone(&self.service),
             entrance: Arc::clone(&self.entrance),
             filter: self.filter.clone(),
+            balance: self.balance.clone(),
         });
-        for listener in std::mem::take(&mut self.listeners) {
-            let poller = pollers.least_connections();
-            poller.register(Acceptor::birth(listener, &reception));
+        for (index, (home, listener)) in std::mem::take(&mut self.listeners).into_iter().enumerate()
+        {
+            let poller = pollers.nth(home.unwrap_or(index));
+            poller.register(Acceptor::birth(listener, home, &reception));
         }
         drop(reception);
         let deadline = self.request.wait();

@@ -80,4 +80,5 @@ pub use netpoll_sys::PeerCredentials;
 pub use netpoll_sys::options::Keepalive;
 pub use netpoll_sys::socket::{Ipv6Listen, ListenOptions};
 pub use options::ConnOptions;
+pub use poll::balance::{Balance, PollerLoad};
 pub use runner::Runner;

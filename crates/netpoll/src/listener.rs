@@ -32,6 +32,8 @@ pub struct Listener {
     /// Before the descriptor: nobody finds the way in once nobody is behind it.
     path: Option<OwnPath>,
     fd: OwnedFd,
+    /// How its siblings are made, if each poller is to have one.
+    per_poller: Option<ListenOptions>,
 }
 
 impl Listener {
@@ -70,14 +72,27 @@ impl Listener {
     ///
     /// As [`bind`](Self::bind).
     pub fn bind_with(addr: impl ToAddrs, options: ListenOptions) -> io::Result<Self> {
-        let mut refused = io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");
-        for addr in addr.to_addrs()? {
-            match Self::on(addr, options) {
-                Ok(listener) => return Ok(listener),
-                Err(error) => refused = error,
-            }
+        Self::first_of(addr.to_addrs()?, options)
+    }
+
+    /// As [`bind_with`](Self::bind_with), and once for each poller of the loop that gets it: the
+    /// kernel spreads connections over them (`SO_REUSEPORT`), and each stays on the poller that
+    /// accepted it. That saves the hand-over, which pays for connections that are short; the kernel
+    /// spreads by chance, where [`Balance`](crate::Balance) would even out. TCP only.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Self::bind); `InvalidInput` for a Unix socket.
+    pub fn bind_per_poller(addr: impl ToAddrs, mut options: ListenOptions) -> io::Result<Self> {
+        let addrs = addr.to_addrs()?;
+        if addrs.iter().any(|addr| addr.as_tcp().is_none()) {
+            let expected = "only a port of the internet can be shared by pollers";
+            return Err(InvalidConfig::new("addr", expected).into());
         }
-        Err(refused)
+        options.reuse_port = true;
+        let mut listener = Self::first_of(addrs, options)?;
+        listener.per_poller = Some(options);
+        Ok(listener)
     }
 
     /// Listens on a path in the file system, as [`bind`](Self::bind) does for `unix:path`.
@@ -135,16 +150,50 @@ impl Listener {
         socket::local_addr(&self.fd)
     }
 
+    fn first_of(addrs: Vec<Addr>, options: ListenOptions) -> io::Result<Self> {
+        let mut refused = io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");
+        for addr in addrs {
+            match Self::on(addr, options) {
+                Ok(listener) => return Ok(listener),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
     fn on(addr: Addr, options: ListenOptions) -> io::Result<Self> {
         if let Some(path) = addr.as_unix().and_then(UnixAddr::as_path) {
             let (fd, path) = unix_path::listen(path, addr, options)?;
-            return Ok(Self { path, fd });
+            let per_poller = None;
+            return Ok(Self {
+                path,
+                fd,
+                per_poller,
+            });
         }
         socket::listen(addr, options).map(Self::adopted)
     }
 
+    /// The listeners that `pollers` pollers get of it: one, or one for each with its poller's
+    /// index.
+    pub(crate) fn spread(self, pollers: usize) -> io::Result<Vec<(Option<usize>, Self)>> {
+        let Some(options) = self.per_poller else {
+            return Ok(vec![(None, self)]);
+        };
+        let addr = self.local_addr()?;
+        let mut spread = vec![(Some(0), self)];
+        for index in 1..pollers {
+            spread.push((Some(index), Self::on(addr, options)?));
+        }
+        Ok(spread)
+    }
+
     fn adopted(fd: OwnedFd) -> Self {
-        Self { path: None, fd }
+        Self {
+            path: None,
+            fd,
+            per_poller: None,
+        }
     }
 
     /// Nobody finds it any more who has not connected yet, if it has a path of its own.

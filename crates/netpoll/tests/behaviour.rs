@@ -34,6 +34,8 @@ mod handlers;
 mod limits;
 #[path = "behaviour/owned.rs"]
 mod owned;
+#[path = "behaviour/placement.rs"]
+mod placement;
 #[path = "behaviour/reading.rs"]
 mod reading;
 #[path = "behaviour/requests.rs"]

@@ -17,6 +17,7 @@ use crate::listener::Listener;
 use crate::listener::acceptor::most_connections;
 use crate::listener::filter::{Accept, ConnInfo, Filter};
 use crate::options::ConnOptions;
+use crate::poll::balance::Balance;
 use crate::runner::Runner;
 use crate::sync::Arc;
 
@@ -30,6 +31,7 @@ pub struct Builder {
     handler: Option<Handler>,
     observer: Option<Observer>,
     filter: Option<Filter>,
+    balance: Balance,
     max_connections: Option<usize>,
     accept_rate: Option<u32>,
     listeners: Vec<Listener>,
@@ -134,6 +136,13 @@ impl Builder {
         self
     }
 
+    /// Which poller gets the next connection. The one that has the fewest, unless this says
+    /// otherwise. Not asked for those of [`Listener::bind_per_poller`].
+    pub fn balance(mut self, balance: Balance) -> Self {
+        self.balance = balance;
+        self
+    }
+
     /// Where handlers run. [`Runner::Inline`], unless this says otherwise.
     pub fn runner(mut self, runner: Runner) -> Self {
         self.runner = runner;
@@ -157,8 +166,9 @@ impl Builder {
     /// # Errors
     ///
     /// [`InvalidConfig`], naming the field: no handler, no listener, no poller, bounds that cannot
-    /// work. `Unsupported` if the program is built with `panic = "abort"`, with which no panic of
-    /// a handler could be kept to its connection.
+    /// work. What keeps a port from being listened on once more for a poller. `Unsupported` if the
+    /// program is built with `panic = "abort"`, with which no panic of a handler could be kept to
+    /// its connection.
     pub fn build(self) -> io::Result<EventLoop> {
         if cfg!(panic = "abort") {
             let why = "netpoll needs panic = \"unwind\"";
@@ -184,6 +194,10 @@ impl Builder {
         }
         let pollers = self.pollers.unwrap_or_else(cores);
         let limit = self.max_connections.unwrap_or_else(most_connections);
+        let mut listeners = Vec::new();
+        for listener in self.listeners {
+            listeners.extend(listener.spread(pollers)?);
+        }
         let request = Arc::new(Request::default());
         let terms = Terms {
             options: Arc::new(self.options),
@@ -191,7 +205,8 @@ impl Builder {
             observer: self.observer,
         };
         Ok(EventLoop {
-            listeners: self.listeners,
+            listeners,
+            balance: self.balance,
             service: handler(terms),
             entrance: Arc::new(Entrance::new(limit, self.accept_rate)),
             filter: self.filter,

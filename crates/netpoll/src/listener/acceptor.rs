@@ -2,7 +2,8 @@
 //! The source that accepts from a [`Listener`].
 //!
 //! An acceptor takes connections in batches, as far as the loop's [`Entrance`] lets them in and the
-//! user's filter takes them, and hands each to the poller that has the fewest. When the loop is
+//! user's filter takes them, and hands each to a poller as the loop's [`Balance`] says, or keeps
+//! it on its own, if there is such an acceptor on each poller. When the loop is
 //! full, or descriptors or kernel memory have run out, it looks away: the kernel queues. It looks
 //! again when a connection has ended, and for want of the kernel's also after 10 ms, then twice
 //! that, up to a second; existing connections notice nothing.
@@ -22,6 +23,7 @@ use crate::connection::service::{Newcomer, Service};
 use crate::entrance::{Entrance, Failure, Pace, Shut, Ticket};
 use crate::guard::guard;
 use crate::options::ConnOptions;
+use crate::poll::balance::Balance;
 use crate::poll::bell::{Bell, Signal};
 use crate::poll::set::{PollerHandle, PollerSet};
 use crate::poll::source::{Ask, Birth, Next, Place, Source, Turn};
@@ -46,11 +48,14 @@ pub(crate) struct Reception {
     pub(crate) service: Arc<dyn Service>,
     pub(crate) entrance: Arc<Entrance>,
     pub(crate) filter: Option<Filter>,
+    pub(crate) balance: Balance,
 }
 
 /// Accepts on its poller.
 pub(crate) struct Acceptor {
     listener: Listener,
+    /// The poller it is on, if what it accepts stays there.
+    home: Option<usize>,
     reception: Arc<Reception>,
     call: Arc<Call>,
     waker: Waker,
@@ -82,8 +87,13 @@ enum Round {
 }
 
 impl Acceptor {
-    /// What makes an acceptor for `listener` on its poller.
-    pub(crate) fn birth(listener: Listener, reception: &Arc<Reception>) -> Birth {
+    /// What makes an acceptor for `listener`, on any poller for all of them, or for the one at
+    /// `home` and on that.
+    pub(crate) fn birth(
+        listener: Listener,
+        home: Option<usize>,
+        reception: &Arc<Reception>,
+    ) -> Birth {
         let terms = reception.service.terms();
         listener.hand_down(&terms.options);
         let door = Door::new(&terms.census);
@@ -93,6 +103,7 @@ impl Acceptor {
             let waker = Waker::from(Arc::clone(&call));
             Box::new(Self {
                 listener,
+                home,
                 reception,
                 call,
                 waker,
@@ -170,7 +181,11 @@ impl Acceptor {
             drop(ticket);
             return;
         };
-        let poller = self.reception.pollers.least_connections();
+        let pollers = &self.reception.pollers;
+        let poller = match self.home {
+            Some(index) => pollers.nth(index),
+            None => pollers.place(&self.reception.balance),
+        };
         let newcomer = Newcomer {
             fd,
             peer,
