@@ -101,6 +101,7 @@ fn a_listener_of_each_poller_shares_one_port_and_keeps_what_it_accepts() {
     peers.iter_mut().for_each(|peer| peer.call(b"one"));
     let distinct: HashSet<_> = threads.lock().unwrap().iter().copied().collect();
     assert!(distinct.len() > 1, "the kernel spreads them");
+    drop(peers);
     assert_eq!(server.shut_down(LIMIT), 0);
     assert!(Peer::try_connect(addr).is_err(), "every one has gone");
 }
