@@ -50,12 +50,15 @@ pub(crate) enum Command {
 pub(crate) struct ServeArgs {
     /// What to serve
     pub(crate) kind: ServeKind,
-    /// Where to listen, host:port; port 0 takes a free one
+    /// Where to listen: host:port (port 0 takes a free one), unix:/path or unix:@name
     #[arg(long, value_name = "A", default_value = "127.0.0.1:0")]
     pub(crate) addr: Address,
     /// Poller threads [default: one for each available processor]
     #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>)]
     pub(crate) pollers: Option<NonZeroUsize>,
+    /// Connections at once; more wait in the kernel's queue [default: 7/8 of the descriptor limit]
+    #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>)]
+    pub(crate) max_connections: Option<NonZeroUsize>,
     /// Keep the server on one processor, the INDEX-th of those it may use
     #[arg(long, value_name = "INDEX", hide = true)]
     pub(crate) pin: Option<usize>,
@@ -80,7 +83,7 @@ pub(crate) enum ServeKind {
 pub(crate) struct LoadArgs {
     /// What the server speaks
     pub(crate) protocol: Protocol,
-    /// The server, host:port
+    /// The server: host:port, unix:/path or unix:@name
     #[arg(long, value_name = "A")]
     pub(crate) addr: Address,
     /// Connections, all of them open from beginning to end
@@ -161,6 +164,11 @@ fn consistent(command: Command) -> Result<Command, clap::Error> {
             if serve.kind == ServeKind::Reference && serve.pollers.is_some_and(|n| n.get() > 1) =>
         {
             "--pollers must be 1 for the reference, which is a single thread".into()
+        }
+        Command::Serve(serve)
+            if serve.kind == ServeKind::Reference && serve.max_connections.is_some() =>
+        {
+            "--max-connections is not for the reference, which knows no bounds".into()
         }
         Command::Serve(serve) if serve.kind == ServeKind::Reference => match serve.bounds.given() {
             Some(flag) => format!("{flag} is not for the reference, which knows no bounds"),

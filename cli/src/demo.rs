@@ -150,7 +150,7 @@ impl Stage<'_> {
     ) -> Result<Outcome, Failure> {
         let plan = Plan {
             protocol: Protocol::Rpc,
-            addr: server.addr(),
+            addr: server.addr().into(),
             connections: scenario.connections,
             size: scenario.size,
             pressure: Pressure::Closed(scenario.depth),

@@ -24,11 +24,10 @@ mod memory;
 mod peer;
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use netpoll_sys::socket::{self, ListenOptions};
-use netpoll_sys::{Epoll, Events, Interest, options};
+use netpoll_sys::{Addr, Epoll, Events, Interest, UnixAddr, options};
 use slab::Slab;
 
 use memory::Memory;
@@ -39,7 +38,7 @@ use peer::{After, Peer};
 pub(crate) struct Server {
     epoll: Epoll,
     listener: OwnedFd,
-    addr: SocketAddr,
+    addr: Addr,
     /// Whether the listener is watched. It is not while there are no descriptors left.
     accepting: Interest,
     /// Readable once the server is to stop. Held so that it stays watched.
@@ -56,12 +55,12 @@ impl Server {
     /// # Errors
     ///
     /// What keeps the address from being listened on.
-    pub(crate) fn bind(addr: SocketAddr, stop: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn bind(addr: Addr, stop: OwnedFd) -> io::Result<Self> {
         let mut backlog = ListenOptions::default();
         // A load may connect faster than one thread accepts.
         backlog.backlog = 4096;
         let listener = socket::listen(addr, backlog)?;
-        let addr = socket::local_addr(&listener)?.unwrap_or(addr);
+        let addr = socket::local_addr(&listener)?;
         let epoll = Epoll::new()?;
         epoll.add(listener.as_fd(), LISTENER, Interest::READABLE)?;
         epoll.add(stop.as_fd(), STOP, Interest::READABLE)?;
@@ -77,7 +76,7 @@ impl Server {
     }
 
     /// Where it listens, with the port the kernel chose.
-    pub(crate) fn local_addr(&self) -> SocketAddr {
+    pub(crate) fn local_addr(&self) -> Addr {
         self.addr
     }
 
@@ -117,7 +116,7 @@ impl Server {
     }
 
     fn welcome(&mut self, fd: OwnedFd) -> io::Result<()> {
-        // A connection that cannot have it is slower, not wrong.
+        // A connection that cannot have it is slower, or not TCP, but not wrong.
         options::set_nodelay(fd.as_fd(), true).ok();
         let slot = self.peers.vacant_entry();
         self.epoll
@@ -154,6 +153,15 @@ impl Server {
             self.accepting = wanted;
         }
         Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(path) = self.addr.as_unix().and_then(UnixAddr::as_path) {
+            // We have made it: a path that was there is refused.
+            std::fs::remove_file(path).ok();
+        }
     }
 }
 

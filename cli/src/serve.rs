@@ -6,9 +6,8 @@
 //! and SIGTERM end it with status 0; an address that cannot be had is one line and status 1.
 
 use std::io::Read;
-use std::net::SocketAddr;
 
-use netpoll::{BoxError, Builder, Connection, Listener};
+use netpoll::{Addr, BoxError, Builder, Connection, Listener};
 
 use crate::arguments::{ServeArgs, ServeKind};
 use crate::failure::Failure;
@@ -61,7 +60,7 @@ async fn rpc(conn: &mut Connection) -> Result<(), BoxError> {
 }
 
 /// Serves with the framework until a signal comes, and drains.
-fn serve_netpoll(addr: SocketAddr, builder: Builder, arguments: &ServeArgs) -> Result<(), Failure> {
+fn serve_netpoll(addr: Addr, builder: Builder, arguments: &ServeArgs) -> Result<(), Failure> {
     // With less the limit is only met sooner.
     netpoll_sys::process::raise_descriptor_limit().ok();
     let listener = Listener::bind(addr)
@@ -71,6 +70,18 @@ fn serve_netpoll(addr: SocketAddr, builder: Builder, arguments: &ServeArgs) -> R
         .map_err(|error| Failure::while_trying("learn the bound address", &error))?;
     let builder = match arguments.pollers {
         Some(pollers) => builder.pollers(pollers.get()),
+        None => builder,
+    };
+    let builder = match arguments.max_connections {
+        Some(most) => {
+            let descriptors = netpoll_sys::process::descriptor_limit();
+            if most.get() as u64 > descriptors {
+                print::complain(format_args!(
+                    "--max-connections {most} is more than the {descriptors} descriptors there are"
+                ));
+            }
+            builder.max_connections(most.get())
+        }
         None => builder,
     };
     let event_loop = arguments
@@ -97,7 +108,7 @@ fn serve_netpoll(addr: SocketAddr, builder: Builder, arguments: &ServeArgs) -> R
         .map_err(|error| Failure::while_trying("serve", &error))
 }
 
-fn serve_reference(addr: SocketAddr) -> Result<(), Failure> {
+fn serve_reference(addr: Addr) -> Result<(), Failure> {
     // Without a raised limit the reference would be a limit of something else.
     netpoll_sys::process::raise_descriptor_limit().ok();
     let stop = signal::descriptor()

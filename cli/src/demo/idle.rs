@@ -73,7 +73,7 @@ fn use_once(
     interrupt: &Interrupt,
     open: &mut Vec<TcpStream>,
 ) -> Result<(), Failure> {
-    for fd in connect_all(server.addr(), count, interrupt)? {
+    for fd in connect_all(server.addr().into(), count, interrupt)? {
         let mut stream = TcpStream::from(fd);
         ask(&mut stream).map_err(|error| Failure::while_trying("use a connection once", &error))?;
         open.push(stream);

@@ -6,11 +6,11 @@
 //! fast as the server accepts, and not faster.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use netpoll_sys::{Epoll, Events, Interest, options, socket};
+use netpoll_sys::socket::Connect;
+use netpoll_sys::{Addr, Epoll, Events, Interest, options, socket};
 
 use crate::failure::Failure;
 use crate::signal::Interrupt;
@@ -21,7 +21,7 @@ use crate::signal::Interrupt;
 ///
 /// The first connection that cannot be had, an interrupt, or ten seconds in which none came about.
 pub(crate) fn connect_all(
-    addr: SocketAddr,
+    addr: Addr,
     count: usize,
     interrupt: &Interrupt,
 ) -> Result<Vec<OwnedFd>, Failure> {
@@ -34,38 +34,52 @@ pub(crate) fn connect_all(
     // A token is an index into these; the place of a connection that stands is used again.
     let mut under_way: Vec<Option<OwnedFd>> = (0..WINDOW.min(count)).map(|_| None).collect();
     let mut started = 0;
-    let mut silent_turns = 0;
+    let mut silent = Duration::ZERO;
     while connected.len() < count {
+        let mut pause = TURN;
         for (token, place) in under_way.iter_mut().enumerate() {
             if place.is_none() && started < count {
-                *place = Some(start(addr, &epoll, token as u64).map_err(failed)?);
+                *place = start(addr, &epoll, token as u64).map_err(failed)?;
+                if place.is_none() {
+                    pause = UNTIL_ROOM;
+                    break;
+                }
                 started += 1;
             }
         }
-        let ready = epoll.wait(&mut events, Some(TURN)).map_err(failed)?;
+        let ready = epoll.wait(&mut events, Some(pause)).map_err(failed)?;
         for token in (0..ready).filter_map(|index| Some(events.get(index)?.0)) {
             if let Some(fd) = under_way[token as usize].take() {
                 connected.push(finish(fd, &epoll).map_err(failed)?);
             }
         }
-        silent_turns = if ready == 0 { silent_turns + 1 } else { 0 };
+        silent = if ready == 0 {
+            silent + pause
+        } else {
+            Duration::ZERO
+        };
         if interrupt.came() {
             return Err(Failure::new("interrupted while connecting"));
         }
-        if silent_turns > SILENT_TURNS {
+        if silent > PATIENCE {
             return Err(failed(io::ErrorKind::TimedOut.into()));
         }
     }
     Ok(connected)
 }
 
-fn start(addr: SocketAddr, epoll: &Epoll, token: u64) -> io::Result<OwnedFd> {
+/// `None` if the listener, a Unix socket, has no room for it now.
+fn start(addr: Addr, epoll: &Epoll, token: u64) -> io::Result<Option<OwnedFd>> {
     let fd = socket::stream_socket(addr)?;
-    options::set_nodelay(fd.as_fd(), true)?;
+    if addr.as_tcp().is_some() {
+        options::set_nodelay(fd.as_fd(), true)?;
+    }
+    if socket::connect(fd.as_fd(), addr)? == Connect::QueueFull {
+        return Ok(None);
+    }
     // Done or under way, both end alike: a connected socket is writable.
-    socket::connect(fd.as_fd(), addr)?;
     epoll.add(fd.as_fd(), token, Interest::WRITABLE)?;
-    Ok(fd)
+    Ok(Some(fd))
 }
 
 fn finish(fd: OwnedFd, epoll: &Epoll) -> io::Result<OwnedFd> {
@@ -82,5 +96,8 @@ const WINDOW: usize = 100;
 /// How often an interrupt is looked for.
 const TURN: Duration = Duration::from_millis(100);
 
-/// Ten seconds.
-const SILENT_TURNS: u32 = 100;
+/// How soon a queue that was full is tried again.
+const UNTIL_ROOM: Duration = Duration::from_millis(1);
+
+/// How long nothing may come about.
+const PATIENCE: Duration = Duration::from_secs(10);

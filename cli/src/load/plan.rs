@@ -2,8 +2,9 @@
 //! What a load is to do, with nothing left to decide while it runs.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Duration;
+
+use netpoll_sys::Addr;
 
 use crate::arguments::{LoadArgs, Protocol};
 use crate::duration;
@@ -17,7 +18,7 @@ pub(crate) struct Plan {
     /// What the server speaks.
     pub(crate) protocol: Protocol,
     /// The server.
-    pub(crate) addr: SocketAddr,
+    pub(crate) addr: Addr,
     /// Connections in all, at least one.
     pub(crate) connections: usize,
     /// Payload bytes of a request.

@@ -106,6 +106,9 @@ fn an_address_that_does_not_parse_is_refused_by_name() {
         &["--addr", "65535"],
     );
     refused("load rpc --addr ::1:80", &["--addr", "[::1]:8080"]);
+    refused("serve rpc --addr unix:", &["--addr", "empty"]);
+    let long = "x".repeat(200);
+    refused(&format!("serve rpc --addr unix:{long}"), &["107"]);
 }
 
 #[test]
@@ -116,6 +119,18 @@ fn a_load_without_an_address_is_refused_by_name() {
 #[test]
 fn zero_pollers_are_refused_by_name() {
     refused("serve rpc --pollers 0", &["--pollers", "at least 1"]);
+}
+
+#[test]
+fn no_connections_to_serve_are_refused_by_name() {
+    refused(
+        "serve rpc --max-connections 0",
+        &["--max-connections", "at least 1"],
+    );
+    refused(
+        "serve reference --max-connections 9",
+        &["--max-connections"],
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How a server begins and ends.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 
 use rustix::process::Signal;
 
@@ -142,4 +142,65 @@ fn a_name_that_nobody_knows_is_one_line_and_status_1() {
         "{}",
         unknown.stderr
     );
+}
+
+/// Serves on a Unix address, drives it with a load, and ends it.
+fn driven_over(kind: &str, addr: &str) {
+    let mut server = netpoll(&format!("serve {kind} --addr {addr}"))
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stdout = BufReader::new(server.stdout.take().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    assert_eq!(line, format!("listening on {addr}\n"));
+    let flags = "--connections 120 --size 100 --duration 100ms --warm-up none --json";
+    let load = run(&format!("load rpc --addr {addr} {flags}"));
+    assert_eq!(load.status, 0, "{}", load.stderr);
+    assert!(load.stderr.contains(addr), "{}", load.stderr);
+    signal(&server, Signal::TERM);
+    assert_eq!(support::wait(&mut server).code(), Some(0));
+}
+
+#[test]
+fn a_unix_path_is_served_and_driven_and_gone_afterwards() {
+    for kind in ["rpc", "reference"] {
+        let name = format!("netpoll-command-{}-{kind}.sock", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        driven_over(kind, &format!("unix:{}", path.display()));
+        assert!(!path.exists(), "{kind}");
+    }
+}
+
+#[test]
+fn an_abstract_name_is_served_and_driven() {
+    driven_over(
+        "rpc",
+        &format!("unix:@netpoll-command-{}", std::process::id()),
+    );
+}
+
+#[test]
+fn a_path_that_is_taken_is_one_line_and_status_1_and_left_alone() {
+    let name = format!("netpoll-command-{}.txt", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    std::fs::write(&path, "precious").unwrap();
+    let taken = run(&format!("serve rpc --addr unix:{}", path.display()));
+    assert_eq!((taken.status, taken.stdout.as_str()), (1, ""));
+    assert_eq!(taken.stderr.lines().count(), 1, "{}", taken.stderr);
+    assert!(taken.stderr.contains("no socket"), "{}", taken.stderr);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn more_connections_than_there_are_descriptors_is_one_remark() {
+    let mut server = netpoll("serve rpc --max-connections 99999999999")
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stderr = BufReader::new(server.stderr.take().unwrap());
+    stderr.read_line(&mut line).unwrap();
+    assert!(line.contains("--max-connections 99999999999"), "{line}");
+    signal(&server, Signal::TERM);
+    support::wait(&mut server);
 }

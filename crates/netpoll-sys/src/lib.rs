@@ -3,8 +3,9 @@
 //!
 //! Every other crate of the workspace stands on this one. It knows how to wait for readiness
 //! ([`epoll`]), how one thread wakes another that waits ([`eventfd`]), how bytes move between
-//! memory and a stream socket ([`transfer`]), how sockets come to be and which knobs they have
-//! ([`socket`], [`options`]), and the two process-wide limits that a server meets ([`process`]).
+//! memory and a stream socket ([`transfer`]), how sockets come to be, where they are and which knobs
+//! they have ([`socket`], [`addr`], [`options`]), who is at the other end of a Unix socket
+//! ([`credentials`]), and the process-wide limits that a server meets ([`process`]).
 //!
 //! What every function here keeps to:
 //!
@@ -41,6 +42,8 @@
 //! Linux only; the readiness words live in [`interest`] so that another kernel's poller can speak
 //! them too.
 
+pub mod addr;
+pub mod credentials;
 pub mod epoll;
 pub mod eventfd;
 pub mod interest;
@@ -50,6 +53,8 @@ pub mod retry;
 pub mod socket;
 pub mod transfer;
 
+pub use addr::{Addr, InvalidUnixName, ParseAddrError, UnixAddr};
+pub use credentials::PeerCredentials;
 pub use epoll::{Epoll, Events};
 pub use eventfd::EventFd;
 pub use interest::{Interest, Readiness};

@@ -74,6 +74,15 @@ pub fn set_keepalive(fd: BorrowedFd<'_>, keepalive: Keepalive) -> io::Result<()>
     SockRef::from(&fd).set_tcp_keepalive(&triple)
 }
 
+/// Switches the kernel's probes off.
+///
+/// # Errors
+///
+/// `EBADF`, `ENOTSOCK`.
+pub fn unset_keepalive(fd: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::net::sockopt::set_socket_keepalive(fd, false)?)
+}
+
 /// How long sent data may stay unacknowledged before the connection is dead
 /// (`TCP_USER_TIMEOUT`); `None` leaves it to the kernel's retransmissions, about 15 minutes. Whole
 /// milliseconds; less than one is one, and at most 24 days.

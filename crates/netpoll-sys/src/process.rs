@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a server meets of its process: the descriptor limit, its processors, its memory and
-//! processor time.
+//! What a server meets of its process: the descriptor limit, its user, its processors.
 
 use std::io;
 
@@ -31,6 +30,12 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
 #[must_use]
 pub fn descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// The user whose permissions the process has (`geteuid(2)`).
+#[must_use]
+pub fn effective_user() -> u32 {
+    rustix::process::geteuid().as_raw()
 }
 
 /// Keeps the calling thread on one of the processors it may use: the `index`-th, counted round

@@ -3,13 +3,15 @@
 //! [`OwnedFd`], close-on-exec and non-blocking from birth.
 
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrAny, SocketFlags, SocketType};
+use rustix::fs::Mode;
+use rustix::io::{Errno, FdFlags};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use socket2::SockRef;
 
+use crate::addr::{Addr, UnixAddr};
 use crate::retry::uninterrupted;
 
 const AT_BIRTH: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
@@ -23,17 +25,21 @@ pub struct ListenOptions {
     /// Whether several listeners share the port (`SO_REUSEPORT`), the kernel spreading
     /// connections over them.
     pub reuse_port: bool,
-    /// What a listener on an IPv6 address takes besides IPv6; ignored for IPv4.
+    /// What a listener on an IPv6 address takes besides IPv6; ignored elsewhere.
     pub family: Ipv6Listen,
+    /// The permissions that the path of a Unix socket has from the moment it is there, less those
+    /// that the umask takes away; whoever may write may connect. Ignored elsewhere.
+    pub mode: u32,
 }
 
 impl Default for ListenOptions {
-    /// A backlog of 1024, a port of its own, the system's IPv6 habit.
+    /// A backlog of 1024, a port of its own, the system's IPv6 habit, a path for its owner only.
     fn default() -> Self {
         Self {
             backlog: 1024,
             reuse_port: false,
             family: Ipv6Listen::AsSystem,
+            mode: 0o600,
         }
     }
 }
@@ -50,26 +56,49 @@ pub enum Ipv6Listen {
     Dual,
 }
 
-/// A TCP listener on `addr`. Port 0 takes a free one; [`local_addr`] tells which.
-/// `SO_REUSEADDR` is set, so a restart need not wait for old connections to be forgotten.
+/// A listener on `addr`. Port 0 takes a free one; [`local_addr`] tells which. On the internet
+/// `SO_REUSEADDR` is set, so a restart need not wait for old connections to be forgotten; a path
+/// that is there already is in use, whatever it is.
 ///
 /// # Errors
 ///
-/// `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES` and the like, errno kept.
-pub fn listen(addr: SocketAddr, options: ListenOptions) -> io::Result<OwnedFd> {
+/// `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, for a path also `ENOENT` and the like, errno kept;
+/// `InvalidInput` for [`Addr::Unnamed`].
+pub fn listen(addr: impl Into<Addr>, options: ListenOptions) -> io::Result<OwnedFd> {
+    let addr = addr.into();
     let fd = stream_socket(addr)?;
-    rustix::net::sockopt::set_socket_reuseaddr(&fd, true)?;
-    if options.reuse_port {
-        rustix::net::sockopt::set_socket_reuseport(&fd, true)?;
+    match addr {
+        Addr::Tcp(addr) => {
+            rustix::net::sockopt::set_socket_reuseaddr(&fd, true)?;
+            if options.reuse_port {
+                rustix::net::sockopt::set_socket_reuseport(&fd, true)?;
+            }
+            match options.family {
+                Ipv6Listen::Only if addr.is_ipv6() => SockRef::from(&fd).set_only_v6(true)?,
+                Ipv6Listen::Dual if addr.is_ipv6() => SockRef::from(&fd).set_only_v6(false)?,
+                _ => {}
+            }
+            rustix::net::bind(&fd, &addr)?;
+        }
+        Addr::Unix(name) => bind_name(&fd, name, options.mode)?,
+        Addr::Unnamed => return Err(no_address()),
     }
-    match options.family {
-        Ipv6Listen::Only if addr.is_ipv6() => SockRef::from(&fd).set_only_v6(true)?,
-        Ipv6Listen::Dual if addr.is_ipv6() => SockRef::from(&fd).set_only_v6(false)?,
-        _ => {}
-    }
-    rustix::net::bind(&fd, &addr)?;
     rustix::net::listen(&fd, i32::from(options.backlog))?;
     Ok(fd)
+}
+
+/// The permissions are the socket's before it has a path: there is no moment in which others may
+/// connect.
+fn bind_name(fd: &OwnedFd, name: UnixAddr, mode: u32) -> io::Result<()> {
+    if name.as_path().is_some() {
+        rustix::fs::fchmod(fd, Mode::from_raw_mode(mode & 0o777))?;
+    }
+    Ok(rustix::net::bind(fd, &name.to_kernel()?)?)
+}
+
+fn no_address() -> io::Error {
+    let why = "a socket without a name can be neither listened on nor connected to";
+    io::Error::new(io::ErrorKind::InvalidInput, why)
 }
 
 /// A stream socket for the family of `addr`, neither bound nor connected.
@@ -77,11 +106,11 @@ pub fn listen(addr: SocketAddr, options: ListenOptions) -> io::Result<OwnedFd> {
 /// # Errors
 ///
 /// `EMFILE`, `ENFILE`, `ENOBUFS`, `EAFNOSUPPORT`.
-pub fn stream_socket(addr: SocketAddr) -> io::Result<OwnedFd> {
-    let family = if addr.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
+pub fn stream_socket(addr: impl Into<Addr>) -> io::Result<OwnedFd> {
+    let family = match addr.into() {
+        Addr::Tcp(addr) if addr.is_ipv4() => AddressFamily::INET,
+        Addr::Tcp(_) => AddressFamily::INET6,
+        Addr::Unix(_) | Addr::Unnamed => AddressFamily::UNIX,
     };
     Ok(rustix::net::socket_with(
         family,
@@ -91,16 +120,36 @@ pub fn stream_socket(addr: SocketAddr) -> io::Result<OwnedFd> {
     )?)
 }
 
-/// Takes one connection from a listener's queue, with the peer's address where it has one of the
-/// internet kind. One `accept4(2)` with `SOCK_CLOEXEC | SOCK_NONBLOCK`.
+/// Whether `fd` is a stream socket that listens (`SO_TYPE`, `SO_ACCEPTCONN`).
+///
+/// # Errors
+///
+/// `ENOTSOCK` for what is no socket at all.
+pub fn is_listener(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let stream = rustix::net::sockopt::socket_type(fd)? == SocketType::STREAM;
+    Ok(stream && rustix::net::sockopt::socket_acceptconn(fd)?)
+}
+
+/// Makes a descriptor that came from elsewhere as ours are: close-on-exec and non-blocking.
+///
+/// # Errors
+///
+/// `EBADF`.
+pub fn adopt(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = rustix::io::fcntl_getfd(fd)?;
+    rustix::io::fcntl_setfd(fd, flags | FdFlags::CLOEXEC)?;
+    Ok(rustix::io::ioctl_fionbio(fd, true)?)
+}
+
+/// Takes one connection from a listener's queue, with the peer's address. One `accept4(2)` with `SOCK_CLOEXEC | SOCK_NONBLOCK`.
 ///
 /// # Errors
 ///
 /// `WouldBlock` if the queue is empty; `ECONNABORTED` for a connection that died in it;
 /// `EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM` when something has run out.
-pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
+pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Addr)> {
     let (fd, addr) = uninterrupted(|| rustix::net::acceptfrom_with(listener, AT_BIRTH))?;
-    Ok((fd, addr.and_then(internet)))
+    Ok((fd, Addr::from_kernel(addr)))
 }
 
 /// How a [`connect`] stands.
@@ -112,16 +161,29 @@ pub enum Connect {
     /// The kernel is at it; the socket becomes writable when it ends, and [`take_error`] tells
     /// how.
     UnderWay,
+    /// The queue of the listener, a Unix socket, is full. Nothing is under way and nothing will
+    /// tell when there is room: it has to be tried again.
+    QueueFull,
 }
 
 /// Starts to connect `fd` to `addr`. One `connect(2)`.
 ///
 /// # Errors
 ///
-/// What the kernel can tell at once (`ENETUNREACH`, `EADDRNOTAVAIL`; on loopback also
-/// `ECONNREFUSED`), errno kept.
-pub fn connect(fd: BorrowedFd<'_>, addr: SocketAddr) -> io::Result<Connect> {
-    match rustix::net::connect(fd, &addr) {
+/// What the kernel can tell at once (`ENETUNREACH`, `EADDRNOTAVAIL`; on loopback and of a Unix
+/// socket also `ECONNREFUSED`, `ENOENT`, `EACCES`), errno kept; `InvalidInput` for
+/// [`Addr::Unnamed`].
+pub fn connect(fd: BorrowedFd<'_>, addr: impl Into<Addr>) -> io::Result<Connect> {
+    let connected = match addr.into() {
+        Addr::Tcp(addr) => rustix::net::connect(fd, &addr),
+        Addr::Unix(name) => match rustix::net::connect(fd, &name.to_kernel()?) {
+            // To the internet this errno says that there is no free port, which is an error.
+            Err(Errno::AGAIN) => return Ok(Connect::QueueFull),
+            other => other,
+        },
+        Addr::Unnamed => return Err(no_address()),
+    };
+    match connected {
         Ok(()) | Err(Errno::ISCONN) => Ok(Connect::Done),
         // connect(2): an interrupted connect goes on by itself, and must not be started again.
         Err(Errno::INPROGRESS | Errno::INTR | Errno::ALREADY) => Ok(Connect::UnderWay),
@@ -172,24 +234,20 @@ pub fn shutdown(fd: BorrowedFd<'_>, how: Shutdown) -> io::Result<()> {
     }
 }
 
-/// The address this end has, `None` if it is not of the internet kind.
+/// The address this end has.
 ///
 /// # Errors
 ///
 /// `EBADF`, `ENOTSOCK`.
-pub fn local_addr(fd: impl AsFd) -> io::Result<Option<SocketAddr>> {
-    Ok(internet(rustix::net::getsockname(fd)?))
+pub fn local_addr(fd: impl AsFd) -> io::Result<Addr> {
+    Ok(Addr::from_kernel(Some(rustix::net::getsockname(fd)?)))
 }
 
-/// The address the other end has, `None` if it is not of the internet kind.
+/// The address the other end has.
 ///
 /// # Errors
 ///
 /// `ENOTCONN`, `EBADF`, `ENOTSOCK`.
-pub fn peer_addr(fd: impl AsFd) -> io::Result<Option<SocketAddr>> {
-    Ok(rustix::net::getpeername(fd)?.and_then(internet))
-}
-
-fn internet(addr: SocketAddrAny) -> Option<SocketAddr> {
-    SocketAddr::try_from(addr).ok()
+pub fn peer_addr(fd: impl AsFd) -> io::Result<Addr> {
+    Ok(Addr::from_kernel(rustix::net::getpeername(fd)?))
 }

@@ -219,9 +219,9 @@ fn a_wait_without_events_forgets_those_of_the_one_before() {
 #[test]
 fn a_failed_connect_is_a_hang_up() {
     // Bound, so that nobody else has the port, but not listening.
-    let nobody = socket::stream_socket(([127, 0, 0, 1], 0).into()).unwrap();
+    let nobody = socket::stream_socket(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     rustix::net::bind(&nobody, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-    let addr = socket::local_addr(&nobody).unwrap().unwrap();
+    let addr = socket::local_addr(&nobody).unwrap();
     let fd = socket::stream_socket(addr).unwrap();
     if let Err(error) = socket::connect(fd.as_fd(), addr) {
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);

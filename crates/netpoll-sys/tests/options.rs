@@ -65,6 +65,8 @@ fn all_three_numbers_of_keepalive_arrive() {
         assert_eq!(there.tcp_keepalive_time().unwrap(), seconds(idle));
         assert_eq!(there.tcp_keepalive_interval().unwrap(), seconds(interval));
         assert_eq!(there.tcp_keepalive_retries().unwrap(), count);
+        options::unset_keepalive(fd.as_fd()).unwrap();
+        assert!(!there.keepalive().unwrap());
     }
 }
 
@@ -115,7 +117,7 @@ fn a_larger_buffer_is_never_a_smaller_one() {
 #[test]
 fn a_reset_on_close_reaches_the_peer() {
     let listener = socket::listen(any(), ListenOptions::default()).unwrap();
-    let addr = socket::local_addr(&listener).unwrap().unwrap();
+    let addr = socket::local_addr(&listener).unwrap().as_tcp().unwrap();
     let client = std::net::TcpStream::connect(addr).unwrap();
     await_readable(&listener);
     let (accepted, _) = socket::accept(listener.as_fd()).unwrap();

@@ -1,84 +1,109 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where something listens or is connected.
+//! Where something listens or is connected: what people write for it, and what a connection keeps
+//! of it.
 
-use std::fmt;
-use std::net::SocketAddr;
-use std::str::FromStr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
 
-/// An address of a stream socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Addr {
-    /// An internet address and port.
+pub use netpoll_sys::addr::{Addr, InvalidUnixName, ParseAddrError, UnixAddr};
+
+/// What can be listened on: everything that is a [`ToSocketAddrs`], and Unix sockets besides.
+///
+/// A text is `host:port`, where the host is a number or a name (which the system's resolver is
+/// asked for, and that may take seconds), or `unix:/path`, or `unix:@abstract-name`.
+pub trait ToAddrs {
+    /// The addresses that are meant, in the order in which they are to be tried.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a text that is no address; what the resolver fails with.
+    fn to_addrs(&self) -> io::Result<Vec<Addr>>;
+}
+
+impl ToAddrs for Addr {
+    fn to_addrs(&self) -> io::Result<Vec<Addr>> {
+        Ok(vec![*self])
+    }
+}
+
+impl ToAddrs for UnixAddr {
+    fn to_addrs(&self) -> io::Result<Vec<Addr>> {
+        Ok(vec![Addr::Unix(*self)])
+    }
+}
+
+impl ToAddrs for str {
+    fn to_addrs(&self) -> io::Result<Vec<Addr>> {
+        if self.starts_with("unix:") {
+            return Ok(vec![self.parse()?]);
+        }
+        internet(self)
+    }
+}
+
+impl ToAddrs for String {
+    fn to_addrs(&self) -> io::Result<Vec<Addr>> {
+        self.as_str().to_addrs()
+    }
+}
+
+impl ToAddrs for [SocketAddr] {
+    fn to_addrs(&self) -> io::Result<Vec<Addr>> {
+        Ok(self.iter().copied().map(Addr::Tcp).collect())
+    }
+}
+
+impl<T: ToAddrs + ?Sized> ToAddrs for &T {
+    fn to_addrs(&self) -> io::Result<Vec<Addr>> {
+        (**self).to_addrs()
+    }
+}
+
+/// What has no other meaning than the standard library's.
+macro_rules! of_the_internet {
+    ($($kind:ty),+) => {
+        $(impl ToAddrs for $kind {
+            fn to_addrs(&self) -> io::Result<Vec<Addr>> {
+                internet(self)
+            }
+        })+
+    };
+}
+
+of_the_internet!(SocketAddr, SocketAddrV4, SocketAddrV6);
+of_the_internet!((IpAddr, u16), (Ipv4Addr, u16), (Ipv6Addr, u16));
+of_the_internet!((&str, u16), (String, u16));
+
+fn internet(addr: &(impl ToSocketAddrs + ?Sized)) -> io::Result<Vec<Addr>> {
+    Ok(addr.to_socket_addrs()?.map(Addr::Tcp).collect())
+}
+
+/// An address as each connection keeps it: a name, which few peers have, is elsewhere.
+#[derive(Debug)]
+pub(crate) enum Kept {
     Tcp(SocketAddr),
-    /// A socket without a name, as `socketpair(2)` makes them.
+    Unix(Box<UnixAddr>),
     Unnamed,
 }
 
-impl Addr {
-    /// The internet address, if it is one.
-    #[must_use]
-    pub const fn as_tcp(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(addr) => Some(*addr),
-            Self::Unnamed => None,
+impl From<Addr> for Kept {
+    fn from(addr: Addr) -> Self {
+        match addr {
+            Addr::Tcp(addr) => Self::Tcp(addr),
+            Addr::Unix(name) => Self::Unix(Box::new(name)),
+            // What a later version of the kernel's side may know.
+            _ => Self::Unnamed,
         }
     }
 }
 
-impl From<SocketAddr> for Addr {
-    fn from(addr: SocketAddr) -> Self {
-        Self::Tcp(addr)
-    }
-}
-
-impl From<Option<SocketAddr>> for Addr {
-    fn from(addr: Option<SocketAddr>) -> Self {
-        addr.map_or(Self::Unnamed, Self::Tcp)
-    }
-}
-
-impl fmt::Display for Addr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Kept {
+    pub(crate) fn addr(&self) -> Addr {
         match self {
-            Self::Tcp(addr) => addr.fmt(f),
-            Self::Unnamed => f.write_str("(unnamed)"),
+            Self::Tcp(addr) => Addr::Tcp(*addr),
+            Self::Unix(name) => Addr::Unix(**name),
+            Self::Unnamed => Addr::Unnamed,
         }
-    }
-}
-
-/// A text is not an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParseAddrError {
-    text: String,
-}
-
-impl fmt::Display for ParseAddrError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "'{}' is not an address; write IP:PORT, such as 127.0.0.1:8080",
-            self.text
-        )
-    }
-}
-
-impl std::error::Error for ParseAddrError {}
-
-impl From<ParseAddrError> for std::io::Error {
-    fn from(error: ParseAddrError) -> Self {
-        Self::new(std::io::ErrorKind::InvalidInput, error)
-    }
-}
-
-impl FromStr for Addr {
-    type Err = ParseAddrError;
-
-    /// `127.0.0.1:8080`, `[::1]:8080`, with a zone `[fe80::1%2]:8080`.
-    fn from_str(text: &str) -> Result<Self, ParseAddrError> {
-        text.parse().map(Self::Tcp).map_err(|_| ParseAddrError {
-            text: text.to_owned(),
-        })
     }
 }
 
@@ -87,18 +112,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_families_parse_and_print_alike() {
-        for text in ["127.0.0.1:8080", "[::1]:0", "[fe80::1%2]:443"] {
-            assert_eq!(text.parse::<Addr>().unwrap().to_string(), text);
+    fn every_form_means_the_same_address() {
+        let addr: SocketAddr = "127.0.0.1:80".parse().unwrap();
+        let forms: [&dyn ToAddrs; 6] = [
+            &"127.0.0.1:80",
+            &String::from("127.0.0.1:80"),
+            &addr,
+            &("127.0.0.1", 80),
+            &(Ipv4Addr::LOCALHOST, 80),
+            &Addr::Tcp(addr),
+        ];
+        for form in forms {
+            assert_eq!(form.to_addrs().unwrap(), [Addr::Tcp(addr)]);
+        }
+        let name = UnixAddr::path("/a").unwrap();
+        for form in [&"unix:/a" as &dyn ToAddrs, &name, &Addr::from(name)] {
+            assert_eq!(form.to_addrs().unwrap(), [Addr::Unix(name)]);
+        }
+        for wrong in ["nowhere", "unix:", "unix:@"] {
+            let error = wrong.to_addrs().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{wrong}");
         }
     }
 
     #[test]
-    fn what_is_not_an_address_is_quoted_with_what_would_be_right() {
-        let error = "nowhere".parse::<Addr>().unwrap_err().to_string();
-        assert!(
-            error.contains("'nowhere'") && error.contains("127.0.0.1:8080"),
-            "{error}"
-        );
+    fn an_address_is_kept_in_no_more_room_than_the_internets_need() {
+        assert_eq!(size_of::<Kept>(), size_of::<SocketAddr>());
+        for text in ["[::1]:80", "unix:/a", "unix:@a"] {
+            let addr: Addr = text.parse().unwrap();
+            assert_eq!(Kept::from(addr).addr(), addr);
+        }
+        assert_eq!(Kept::from(Addr::Unnamed).addr(), Addr::Unnamed);
     }
 }

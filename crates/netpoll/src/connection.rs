@@ -43,6 +43,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use netpoll_buffer::LinkBuffer;
+use netpoll_sys::PeerCredentials;
+use netpoll_sys::credentials::peer_credentials;
 
 use crate::addr::Addr;
 use crate::sync::Arc;
@@ -199,6 +201,16 @@ impl Connection {
     /// What `getsockname(2)` fails with.
     pub fn local_addr(&self) -> io::Result<Addr> {
         self.link.local_addr()
+    }
+
+    /// The process at the other end of a Unix socket, as it was when it connected. One system
+    /// call.
+    ///
+    /// # Errors
+    ///
+    /// `ENOPROTOOPT` (by its errno) for a connection that is not one of a Unix socket.
+    pub fn peer_credentials(&self) -> io::Result<PeerCredentials> {
+        peer_credentials(self.link.as_fd())
     }
 
     /// Asks for an orderly end: what was put is sent, then FIN, then input is thrown away until

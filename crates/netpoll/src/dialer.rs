@@ -7,12 +7,11 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netpoll_buffer::Pool;
 use netpoll_sys::socket::Connect;
@@ -29,6 +28,10 @@ use crate::poll::mailbox::Letter;
 use crate::poll::set::PollerSet;
 use crate::poll::source::{Ask, Birth, Next, Place, Source, Turn};
 use crate::sync::{Arc, Mutex, lock};
+
+/// The first pause before a full queue is tried again, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(64);
 
 /// How long a connect may take unless told otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -65,7 +68,8 @@ impl Dialer {
         }
     }
 
-    /// How long a connect may take; `None` is as long as the kernel tries, about two minutes.
+    /// How long a connect may take; `None` is as long as the kernel tries, about two minutes, and
+    /// to a Unix socket whose queue is full for ever.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.connect_timeout = timeout;
@@ -80,12 +84,12 @@ impl Dialer {
         self
     }
 
-    /// Connects to `addr`. Works on a poller and in any executor; dropping the future gives up.
+    /// Connects to `addr`, of the internet or of a Unix socket. Works on a poller and in any executor; dropping the future gives up.
     /// The caller owns the connection.
     ///
     /// # Errors
     ///
-    /// The kernel's, errno kept (`ConnectionRefused` is that); `TimedOut` after the connect
+    /// The kernel's, errno kept (`ConnectionRefused` is that, and `NotFound` for a path); `TimedOut` after the connect
     /// timeout; `InvalidInput` for an address that cannot be dialed or a timeout of zero;
     /// `ConnectionRefused` for a socket that was connected to itself, which on a busy loopback
     /// happens when nobody listens.
@@ -103,16 +107,17 @@ impl Dialer {
             let expected = "must be above zero; None switches it off";
             return Err(InvalidConfig::new("connect_timeout", expected).into());
         }
-        let Some(target) = addr.as_tcp() else {
+        if addr == Addr::Unnamed {
             let expected = "an unnamed socket cannot be dialed";
             return Err(InvalidConfig::new("addr", expected).into());
-        };
-        let fd = socket::stream_socket(target)?;
-        self.set_options(fd.as_fd())?;
-        // Done already or under way: the socket's writability tells either.
-        let _how: Connect = socket::connect(fd.as_fd(), target)?;
+        }
+        let fd = socket::stream_socket(addr)?;
+        if addr.as_tcp().is_some() {
+            self.set_options(fd.as_fd())?;
+        }
+        let how = socket::connect(fd.as_fd(), addr)?;
         let outcome = Arc::new(Outcome::default());
-        let birth = Connecting::birth(fd, target, self, &outcome);
+        let birth = Connecting::birth(fd, (addr, how), self, &outcome);
         match bell::mailbox_here() {
             Some(here) => here.post(Letter::Register(birth)),
             None => shared_set()?.least_connections().register(birth),
@@ -205,25 +210,83 @@ impl Drop for Dial {
 /// A socket that is not connected yet.
 struct Connecting {
     link: Arc<Link>,
-    target: SocketAddr,
+    target: Addr,
     timeout: Option<Duration>,
+    deadline: Option<Instant>,
+    attempt: Attempt,
     outcome: Arc<Outcome>,
 }
 
+/// What a connecting socket waits for.
+#[derive(Clone, Copy, Debug)]
+enum Attempt {
+    /// The kernel. Done already or under way: the socket's writability tells either.
+    Decides,
+    /// Room in the listener's queue, of which nothing tells: the time to the next try.
+    Again(Duration),
+}
+
+impl From<Connect> for Attempt {
+    fn from(how: Connect) -> Self {
+        match how {
+            Connect::QueueFull => Self::Again(FIRST_PAUSE),
+            _ => Self::Decides,
+        }
+    }
+}
+
 impl Connecting {
-    fn birth(fd: OwnedFd, target: SocketAddr, dialer: &Dialer, outcome: &Arc<Outcome>) -> Birth {
+    fn birth(
+        fd: OwnedFd,
+        (target, how): (Addr, Connect),
+        dialer: &Dialer,
+        outcome: &Arc<Outcome>,
+    ) -> Birth {
         let (timeout, options) = (dialer.connect_timeout, Arc::clone(&dialer.options));
         let outcome = Arc::clone(outcome);
         Box::new(move |place: Place| {
-            let link = Arc::new(Link::new(fd, Addr::Tcp(target), place.bell, options, None));
+            let link = Arc::new(Link::new(fd, target, place.bell, options, None));
             lock(&outcome.state).link = Some(Arc::clone(&link));
             Box::new(Self {
                 link,
                 target,
                 timeout,
+                deadline: None,
+                attempt: how.into(),
                 outcome,
             })
         })
+    }
+
+    /// Waits for what decides, until the deadline at most.
+    fn wait(&self, turn: &mut Turn) -> Next {
+        match self.attempt {
+            Attempt::Decides => {
+                turn.expire_at(self.deadline);
+                Next::Wait(Interest::WRITABLE)
+            }
+            Attempt::Again(pause) => {
+                let next = turn.now() + pause;
+                turn.expire_at(Some(self.deadline.map_or(next, |end| end.min(next))));
+                // To the kernel a socket that is not connected has hung up: it would tell for ever.
+                Next::Unwatched
+            }
+        }
+    }
+
+    /// Tries again to find room in the listener's queue.
+    fn try_again(&mut self, pause: Duration, turn: &mut Turn) -> Next {
+        match socket::connect(self.link.as_fd(), self.target) {
+            Ok(Connect::QueueFull) => {
+                self.attempt = Attempt::Again((2 * pause).min(LONGEST_PAUSE));
+                self.wait(turn)
+            }
+            Ok(_) => {
+                self.attempt = Attempt::Decides;
+                self.wait(turn)
+            }
+            Err(error) => self.give_up(error),
+        }
     }
 
     /// The kernel has decided.
@@ -244,7 +307,7 @@ impl Connecting {
             return Err(error);
         }
         // TCP lets a socket connect to itself when the port it was given is the one it dials.
-        if socket::local_addr(fd)? == Some(self.target) {
+        if socket::local_addr(fd)? == self.target {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         Ok(())
@@ -262,12 +325,8 @@ impl Source for Connecting {
     }
 
     fn born(&mut self, turn: &mut Turn) -> Next {
-        if let Some(deadline) = self
-            .timeout
-            .and_then(|timeout| turn.now().checked_add(timeout))
-        {
-            turn.expire_at(Some(deadline));
-        }
+        let timeout = self.timeout;
+        self.deadline = timeout.and_then(|timeout| turn.now().checked_add(timeout));
         self.woken(turn)
     }
 
@@ -280,15 +339,20 @@ impl Source for Connecting {
         }
     }
 
-    fn woken(&mut self, _turn: &mut Turn) -> Next {
+    fn woken(&mut self, turn: &mut Turn) -> Next {
         if lock(&self.outcome.state).given_up {
             return Next::Gone;
         }
-        Next::Wait(Interest::WRITABLE)
+        self.wait(turn)
     }
 
-    fn expired(&mut self, _turn: &mut Turn) -> Next {
-        self.give_up(io::ErrorKind::TimedOut.into())
+    fn expired(&mut self, turn: &mut Turn) -> Next {
+        match self.attempt {
+            Attempt::Again(pause) if self.deadline.is_none_or(|end| turn.now() < end) => {
+                self.try_again(pause, turn)
+            }
+            _ => self.give_up(io::ErrorKind::TimedOut.into()),
+        }
     }
 
     fn asked(&mut self, ask: Ask, turn: &mut Turn) -> Next {

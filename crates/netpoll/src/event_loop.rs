@@ -17,7 +17,11 @@ use netpoll_buffer::Pool;
 
 use crate::addr::Addr;
 use crate::connection::service::Service;
-use crate::listener::{Acceptor, Listener};
+use crate::entrance::{AcceptStats, Entrance};
+use crate::listener::Listener;
+use crate::listener::acceptor::{Acceptor, Reception};
+use crate::listener::filter::Filter;
+use crate::poll::balance::Balance;
 use crate::poll::set::PollerSet;
 use crate::poll::source::Ask;
 use crate::sync::Arc;
@@ -44,8 +48,12 @@ const AFTER_FORCE: Duration = Duration::from_secs(1);
 /// }
 /// ```
 pub struct EventLoop {
-    listeners: Vec<Listener>,
+    /// Each with the index of the poller that has it for itself.
+    listeners: Vec<(Option<usize>, Listener)>,
+    balance: Balance,
     service: Arc<dyn Service>,
+    entrance: Arc<Entrance>,
+    filter: Option<Filter>,
     pollers: usize,
     request: Arc<Request>,
 }
@@ -56,25 +64,12 @@ impl EventLoop {
         Builder::default()
     }
 
-    fn new(
-        listeners: Vec<Listener>,
-        service: Arc<dyn Service>,
-        pollers: usize,
-        request: Arc<Request>,
-    ) -> Self {
-        Self {
-            listeners,
-            service,
-            pollers,
-            request,
-        }
-    }
-
     /// A handle to shut the loop down with, from any thread.
     #[must_use]
     pub fn handle(&self) -> LoopHandle {
         LoopHandle {
             request: Arc::clone(&self.request),
+            entrance: Arc::clone(&self.entrance),
         }
     }
 
@@ -84,7 +79,12 @@ impl EventLoop {
     ///
     /// What `getsockname(2)` fails with.
     pub fn local_addrs(&self) -> io::Result<Vec<Addr>> {
-        self.listeners.iter().map(Listener::local_addr).collect()
+        // One address that each poller listens on counts once.
+        let first = self
+            .listeners
+            .iter()
+            .filter(|(home, _)| home.unwrap_or(0) == 0);
+        first.map(|(_, listener)| listener.local_addr()).collect()
     }
 
     /// Serves until it is shut down. Blocks the calling thread; the work is done on the pollers'
@@ -96,12 +96,19 @@ impl EventLoop {
     /// none.
     pub fn run(mut self) -> io::Result<()> {
         let pollers = Arc::new(PollerSet::start(self.pollers, &Pool::default())?);
-        for listener in std::mem::take(&mut self.listeners) {
-            let (set, service) = (Arc::clone(&pollers), Arc::clone(&self.service));
-            pollers
-                .least_connections()
-                .register(Acceptor::birth(listener, set, service));
+        let reception = Arc::new(Reception {
+            pollers: Arc::clone(&pollers),
+            service: Arc::clone(&self.service),
+            entrance: Arc::clone(&self.entrance),
+            filter: self.filter.clone(),
+            balance: self.balance.clone(),
+        });
+        for (index, (home, listener)) in std::mem::take(&mut self.listeners).into_iter().enumerate()
+        {
+            let poller = pollers.nth(home.unwrap_or(index));
+            poller.register(Acceptor::birth(listener, home, &reception));
         }
+        drop(reception);
         let deadline = self.request.wait();
         pollers.ask_everyone(Ask::Drain);
         if !self.request.census().wait_for_none(deadline) {
@@ -135,6 +142,7 @@ impl fmt::Debug for EventLoop {
 #[derive(Clone, Debug)]
 pub struct LoopHandle {
     request: Arc<Request>,
+    entrance: Arc<Entrance>,
 }
 
 impl LoopHandle {
@@ -150,5 +158,11 @@ impl LoopHandle {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.request.census().alive()
+    }
+
+    /// What has become of the connections that came.
+    #[must_use]
+    pub fn accept_stats(&self) -> AcceptStats {
+        self.entrance.stats()
     }
 }

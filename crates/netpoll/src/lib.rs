@@ -22,7 +22,7 @@
 //! | | |
 //! |---|---|
 //! | [`EventLoop`], [`Builder`], [`LoopHandle`] | serve listeners, shut down in order |
-//! | [`Listener`], [`Dialer`] | connections of others, connections to others |
+//! | [`Listener`], [`Dialer`], [`Addr`] | connections of others, connections to others, over TCP and Unix sockets |
 //! | [`Connection`], [`Reader`], [`Writer`] | what handlers work with |
 //! | [`LinkBuffer`] | the memory of it all |
 //! | [`BufStream`] | the same reading and writing over a file, a pipe, any blocking stream |
@@ -45,6 +45,7 @@ mod addr;
 mod census;
 mod connection;
 mod dialer;
+mod entrance;
 mod error;
 mod event_loop;
 mod guard;
@@ -66,12 +67,13 @@ struct Readme;
 struct FromGoNetpoll;
 
 // The public interface is:
-pub use addr::{Addr, ParseAddrError};
+pub use addr::{Addr, InvalidUnixName, ParseAddrError, ToAddrs, UnixAddr};
 pub use connection::Connection;
 pub use connection::handle::ConnectionHandle;
 pub use connection::reader::Reader;
 pub use connection::writer::Writer;
 pub use dialer::Dialer;
+pub use entrance::AcceptStats;
 pub use error::{
     BoxError, CloseReason, Closed, Eof, InvalidConfig, Limit, OutOfRange, Overclaimed, Short,
     TimedOut, TooLarge,
@@ -80,8 +82,13 @@ pub use event_loop::builder::Builder;
 pub use event_loop::shutdown::Shutdown;
 pub use event_loop::{EventLoop, LoopHandle};
 pub use listener::Listener;
+pub use listener::filter::{Accept, ConnInfo};
+pub use listener::unix_path::{PathTaken, TakenBy};
 pub use netpoll_buffer::{BufStream, LinkBuffer, Pool, PoolStats, Reserved, StreamReader};
+pub use netpoll_sys::PeerCredentials;
 pub use netpoll_sys::options::Keepalive;
+pub use netpoll_sys::socket::{Ipv6Listen, ListenOptions};
 pub use options::ConnOptions;
+pub use poll::balance::{Balance, PollerLoad};
 pub use runner::Runner;
 pub use timeouts::{MinRate, Timeout, Timeouts};

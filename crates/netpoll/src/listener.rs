@@ -1,60 +1,144 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`Listener`], and the source that accepts from it.
+//! [`Listener`]: a socket that listens, of either kind, made here or elsewhere.
 //!
-//! One acceptor, on one poller, takes connections in batches and hands each to the poller that has
-//! the fewest. When descriptors or kernel memory have run out it looks away and tries again after
-//! 10 ms, then twice that, up to a second; existing connections notice nothing.
+//! [`acceptor`] is the source that takes connections from it, [`filter`] what user code says to
+//! each, and [`unix_path`] the care that a path in the file system needs.
+
+pub(crate) mod acceptor;
+pub(crate) mod filter;
+pub(crate) mod unix_path;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 
 use netpoll_sys::socket::ListenOptions;
-use netpoll_sys::{Interest, options, socket};
+use netpoll_sys::{options, socket};
 
-use crate::addr::Addr;
-use crate::census::{Door, Presence};
-use crate::connection::service::{Newcomer, Service};
+use crate::addr::{Addr, ToAddrs, UnixAddr};
+use crate::error::InvalidConfig;
 use crate::options::ConnOptions;
-use crate::poll::set::{PollerHandle, PollerSet};
-use crate::poll::source::{Ask, Birth, Next, Source, Turn};
-use crate::sync::Arc;
-
-/// The most connections accepted in one go.
-const BATCH: usize = 64;
-
-/// The most failures in one go that are taken for those of connections.
-const FAILURES: usize = 16;
-
-/// The first pause after descriptors ran out, and the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+use unix_path::OwnPath;
 
 /// A socket that listens. Bound, and taking connections into the kernel's queue, from its making;
 /// they are served once an event loop has it.
+///
+/// Dropped, or at the end of its loop, it stops to listen, and a path that it has made in the file
+/// system is removed.
 #[derive(Debug)]
 pub struct Listener {
+    /// Before the descriptor: nobody finds the way in once nobody is behind it.
+    path: Option<OwnPath>,
     fd: OwnedFd,
+    /// How its siblings are made, if each poller is to have one.
+    per_poller: Option<ListenOptions>,
 }
 
 impl Listener {
-    /// A TCP listener on `addr` (`IP:PORT`, or a host name; the first address that can be bound is
-    /// taken). Port 0 takes a free port. `SO_REUSEADDR`, a backlog of 1024.
+    /// Listens on `addr`: `host:port`, `unix:/path`, `unix:@abstract-name`, or anything else that
+    /// is [`ToAddrs`]; of several the first that can be bound is taken. Port 0 takes a free port.
+    /// `SO_REUSEADDR`, a backlog of 1024; [`bind_with`](Self::bind_with) has the choice.
+    ///
+    /// A path is for its owner only (0600) from the moment it is there. One that a server left
+    /// behind which is no more is replaced, if it is a socket, is ours, and refuses to be
+    /// connected to; nothing else is ever removed. An abstract name has no permissions: everybody
+    /// on the machine may connect to it.
     ///
     /// # Errors
     ///
-    /// `AddrInUse`, `AddrNotAvailable`, `PermissionDenied` and the like, errno kept; `InvalidInput`
-    /// for what is no address.
-    pub fn bind(addr: impl ToSocketAddrs) -> io::Result<Self> {
-        let mut refused = io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");
-        for addr in addr.to_socket_addrs()? {
-            match socket::listen(addr, ListenOptions::default()) {
-                Ok(fd) => return Ok(Self { fd }),
-                Err(error) => refused = error,
-            }
+    /// `AddrInUse`, for a path with [`PathTaken`](crate::PathTaken) that says by what;
+    /// `AddrNotAvailable`, `PermissionDenied`, `NotFound` for a missing folder and the like, errno
+    /// kept; `InvalidInput` for what is no address, with
+    /// [`InvalidUnixName`](crate::InvalidUnixName) for a path that is too long.
+    pub fn bind(addr: impl ToAddrs) -> io::Result<Self> {
+        Self::bind_with(addr, ListenOptions::default())
+    }
+
+    /// As [`bind`](Self::bind), with a backlog, permissions and sharing of the port as told.
+    ///
+    /// ```
+    /// use netpoll::{ListenOptions, Listener};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut options = ListenOptions::default();
+    /// options.backlog = 4096;
+    /// let listener = Listener::bind_with("127.0.0.1:0", options)?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Self::bind).
+    pub fn bind_with(addr: impl ToAddrs, options: ListenOptions) -> io::Result<Self> {
+        Self::first_of(addr.to_addrs()?, options)
+    }
+
+    /// As [`bind_with`](Self::bind_with), and once for each poller of the loop that gets it: the
+    /// kernel spreads connections over them (`SO_REUSEPORT`), and each stays on the poller that
+    /// accepted it. That saves the hand-over, which pays for connections that are short; the kernel
+    /// spreads by chance, where [`Balance`](crate::Balance) would even out. TCP only.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Self::bind); `InvalidInput` for a Unix socket.
+    pub fn bind_per_poller(addr: impl ToAddrs, mut options: ListenOptions) -> io::Result<Self> {
+        let addrs = addr.to_addrs()?;
+        if addrs.iter().any(|addr| addr.as_tcp().is_none()) {
+            let expected = "only a port of the internet can be shared by pollers";
+            return Err(InvalidConfig::new("addr", expected).into());
         }
-        Err(refused)
+        options.reuse_port = true;
+        let mut listener = Self::first_of(addrs, options)?;
+        listener.per_poller = Some(options);
+        Ok(listener)
+    }
+
+    /// Listens on a path in the file system, as [`bind`](Self::bind) does for `unix:path`.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Self::bind).
+    pub fn unix(path: impl AsRef<Path>) -> io::Result<Self> {
+        Self::bind(UnixAddr::path(path)?)
+    }
+
+    /// Listens on an abstract name, as [`bind`](Self::bind) does for `unix:@name`. Whoever is to
+    /// be let in has to be told by [`peer_credentials`](crate::Connection::peer_credentials): an
+    /// abstract name has no permissions.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Self::bind).
+    pub fn abstract_name(name: impl AsRef<[u8]>) -> io::Result<Self> {
+        Self::bind(UnixAddr::abstract_name(name)?)
+    }
+
+    /// Takes over a descriptor that listens already, as a service manager hands them out. It
+    /// becomes non-blocking and close-on-exec; a path it has in the file system is not ours, and
+    /// stays.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for what is not a stream socket that listens. The descriptor is closed then.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+        if !socket::is_listener(fd.as_fd()).unwrap_or(false) {
+            let expected = "must be a stream socket that listens";
+            return Err(InvalidConfig::new("fd", expected).into());
+        }
+        socket::adopt(fd.as_fd())?;
+        Ok(Self::adopted(fd))
+    }
+
+    /// Gives the descriptor away, still listening and non-blocking. A path it has in the file
+    /// system stays, and is the new owner's to remove.
+    #[must_use]
+    pub fn into_fd(self) -> OwnedFd {
+        if let Some(path) = self.path {
+            path.leave();
+        }
+        self.fd
     }
 
     /// The address it is bound to, with the port that was free. One system call.
@@ -63,7 +147,58 @@ impl Listener {
     ///
     /// What `getsockname(2)` fails with.
     pub fn local_addr(&self) -> io::Result<Addr> {
-        socket::local_addr(&self.fd).map(Addr::from)
+        socket::local_addr(&self.fd)
+    }
+
+    fn first_of(addrs: Vec<Addr>, options: ListenOptions) -> io::Result<Self> {
+        let mut refused = io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");
+        for addr in addrs {
+            match Self::on(addr, options) {
+                Ok(listener) => return Ok(listener),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
+    fn on(addr: Addr, options: ListenOptions) -> io::Result<Self> {
+        if let Some(path) = addr.as_unix().and_then(UnixAddr::as_path) {
+            let (fd, path) = unix_path::listen(path, addr, options)?;
+            let per_poller = None;
+            return Ok(Self {
+                path,
+                fd,
+                per_poller,
+            });
+        }
+        socket::listen(addr, options).map(Self::adopted)
+    }
+
+    /// The listeners that `pollers` pollers get of it: one, or one for each with its poller's
+    /// index.
+    pub(crate) fn spread(self, pollers: usize) -> io::Result<Vec<(Option<usize>, Self)>> {
+        let Some(options) = self.per_poller else {
+            return Ok(vec![(None, self)]);
+        };
+        let addr = self.local_addr()?;
+        let mut spread = vec![(Some(0), self)];
+        for index in 1..pollers {
+            spread.push((Some(index), Self::on(addr, options)?));
+        }
+        Ok(spread)
+    }
+
+    fn adopted(fd: OwnedFd) -> Self {
+        Self {
+            path: None,
+            fd,
+            per_poller: None,
+        }
+    }
+
+    /// Nobody finds it any more who has not connected yet, if it has a path of its own.
+    fn hide(&mut self) {
+        self.path = None;
     }
 
     /// Sets what accepted sockets inherit (`tcp(7)`), so that it costs nothing per connection.
@@ -83,133 +218,22 @@ impl From<TcpListener> for Listener {
     fn from(listener: TcpListener) -> Self {
         // The one failure is a descriptor that is none, which the type rules out.
         let _set = listener.set_nonblocking(true).ok();
-        Self {
-            fd: listener.into(),
-        }
+        Self::adopted(listener.into())
+    }
+}
+
+impl From<UnixListener> for Listener {
+    /// Takes over a listener of the standard library's. Its accepts become non-blocking; its path
+    /// is not ours, and stays.
+    fn from(listener: UnixListener) -> Self {
+        // As for TCP.
+        let _set = listener.set_nonblocking(true).ok();
+        Self::adopted(listener.into())
     }
 }
 
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-/// Accepts on its poller.
-pub(crate) struct Acceptor {
-    listener: Listener,
-    pollers: Arc<PollerSet>,
-    service: Arc<dyn Service>,
-    /// The pause after the next failure; `None` while all is well.
-    pause: Option<Duration>,
-    /// A shutdown waits for it: it accepts what is queued before it goes.
-    _door: Door,
-}
-
-impl Acceptor {
-    /// What makes an acceptor for `listener` on its poller.
-    pub(crate) fn birth(
-        listener: Listener,
-        pollers: Arc<PollerSet>,
-        service: Arc<dyn Service>,
-    ) -> Birth {
-        listener.hand_down(&service.terms().options);
-        let door = Door::new(&service.terms().census);
-        Box::new(move |_place| {
-            Box::new(Self {
-                listener,
-                pollers,
-                service,
-                pause: None,
-                _door: door,
-            })
-        })
-    }
-
-    /// Takes at most `limit` connections.
-    fn accept(&mut self, limit: usize, turn: &mut Turn) -> Next {
-        let mut failures = 0;
-        for _ in 0..limit {
-            match socket::accept(self.listener.as_fd()) {
-                Ok((fd, peer)) => {
-                    self.pause = None;
-                    self.hand_out(fd, peer, turn);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if has_run_out(&error) => return self.look_away(turn),
-                // A connection that died in the queue is its own affair (accept(2)). A listener
-                // that fails again and again is ours: it is not asked without end.
-                Err(_) if failures < FAILURES => failures += 1,
-                Err(_) => return self.look_away(turn),
-            }
-        }
-        Next::Wait(Interest::READABLE)
-    }
-
-    fn look_away(&mut self, turn: &mut Turn) -> Next {
-        let pause = self
-            .pause
-            .map_or(FIRST_PAUSE, |pause| (2 * pause).min(LONGEST_PAUSE));
-        self.pause = Some(pause);
-        let deadline = turn.now() + pause;
-        turn.expire_at(Some(deadline));
-        Next::Wait(Interest::NONE)
-    }
-
-    fn hand_out(&self, fd: OwnedFd, peer: Option<SocketAddr>, turn: &mut Turn) {
-        let poller = self.pollers.least_connections();
-        let presence = Presence::new(&self.service.terms().census);
-        let newcomer = Newcomer {
-            fd,
-            peer: peer.into(),
-            seat: poller.sit(),
-            presence,
-        };
-        register(poller, Arc::clone(&self.service), newcomer, turn);
-    }
-}
-
-/// Makes a session of a newcomer on `poller`.
-fn register(poller: &PollerHandle, service: Arc<dyn Service>, newcomer: Newcomer, turn: &mut Turn) {
-    let birth: Birth = Box::new(move |place| service.session(newcomer, place));
-    if poller.is_here() {
-        turn.register(birth);
-    } else {
-        poller.register(birth);
-    }
-}
-
-/// Whether accepting failed for want of descriptors or memory, which only time can mend.
-fn has_run_out(error: &io::Error) -> bool {
-    const EMFILE: i32 = 24;
-    const ENFILE: i32 = 23;
-    const ENOBUFS: i32 = 105;
-    const ENOMEM: i32 = 12;
-    matches!(
-        error.raw_os_error(),
-        Some(EMFILE | ENFILE | ENOBUFS | ENOMEM)
-    )
-}
-
-impl Source for Acceptor {
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.listener.as_fd()
-    }
-
-    fn born(&mut self, _turn: &mut Turn) -> Next {
-        Next::Wait(Interest::READABLE)
-    }
-
-    fn woken(&mut self, turn: &mut Turn) -> Next {
-        self.accept(BATCH, turn)
-    }
-
-    fn asked(&mut self, ask: Ask, turn: &mut Turn) -> Next {
-        if ask == Ask::Drain {
-            // What the kernel has queued was accepted as far as its peer knows: it is served. The
-            // queue is no longer than its backlog; more than that came after the request.
-            self.accept(usize::from(ListenOptions::default().backlog), turn);
-        }
-        Next::Gone
     }
 }

@@ -14,6 +14,7 @@
 //! A poller knows nothing of connections: it drives [`source::Source`]s. It never blocks anywhere
 //! but in its wait, holds no lock while a source runs, and reads and sends with no lock at all.
 
+pub(crate) mod balance;
 pub(crate) mod bell;
 pub(crate) mod mailbox;
 pub(crate) mod set;

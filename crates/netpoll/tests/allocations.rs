@@ -10,6 +10,8 @@
 #[path = "support/support.rs"]
 mod support;
 
+const KIND: support::Kind = support::Kind::Tcp;
+
 use std::alloc::System;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -153,7 +155,9 @@ impl Client {
     fn connect(server: &Server, connections: usize, depth: usize, body: usize) -> Self {
         let requests = frame(&bytes(body, 7)).repeat(depth);
         Self {
-            connections: (0..connections).map(|_| server.connect().stream).collect(),
+            connections: (0..connections)
+                .map(|_| TcpStream::from(server.connect().stream))
+                .collect(),
             depth,
             answers: vec![0; requests.len()],
             requests,

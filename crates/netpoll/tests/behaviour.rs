@@ -5,6 +5,11 @@
 #[path = "support/support.rs"]
 mod support;
 
+/// What goes over Unix sockets too is in `over_unix.rs` again.
+const KIND: support::Kind = support::Kind::Tcp;
+
+#[path = "behaviour/accepting.rs"]
+mod accepting;
 #[path = "behaviour/arriving.rs"]
 mod arriving;
 #[path = "behaviour/calls.rs"]
@@ -15,8 +20,12 @@ mod closing;
 mod crowd;
 #[path = "behaviour/cut.rs"]
 mod cut;
+#[path = "behaviour/deadlines.rs"]
+mod deadlines;
 #[path = "behaviour/dial.rs"]
 mod dial;
+#[path = "behaviour/exhaustion.rs"]
+mod exhaustion;
 #[path = "behaviour/fairness.rs"]
 mod fairness;
 #[path = "behaviour/half_close.rs"]
@@ -27,6 +36,8 @@ mod handlers;
 mod limits;
 #[path = "behaviour/owned.rs"]
 mod owned;
+#[path = "behaviour/placement.rs"]
+mod placement;
 #[path = "behaviour/reading.rs"]
 mod reading;
 #[path = "behaviour/requests.rs"]
@@ -35,6 +46,8 @@ mod requests;
 mod shutdown;
 #[path = "behaviour/timeouts.rs"]
 mod timeouts;
+#[path = "behaviour/unix.rs"]
+mod unix;
 #[path = "behaviour/vanish.rs"]
 mod vanish;
 #[path = "behaviour/writing.rs"]

@@ -14,7 +14,7 @@ const LONGEST_EXAMPLE: usize = 80;
 /// The modules of `netpoll`, from the floor up. A module may name those of its own row and below.
 const NETPOLL: &[&[&str]] = &[
     &[
-        "addr", "census", "error", "guard", "options", "sync", "timeouts",
+        "addr", "census", "entrance", "error", "guard", "options", "sync", "timeouts",
     ],
     &["poll", "runner"],
     &["connection"],
@@ -35,7 +35,7 @@ const BUFFER: &[&[&str]] = &[
 
 /// The modules of `netpoll-sys`.
 const SYS: &[&[&str]] = &[
-    &["retry", "interest", "process"],
+    &["addr", "credentials", "interest", "process", "retry"],
     &["epoll", "eventfd", "options", "socket", "transfer"],
 ];
 

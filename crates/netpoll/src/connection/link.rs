@@ -13,7 +13,7 @@ use netpoll_buffer::LinkBuffer;
 
 use super::inbox::{Inbox, InputEnd};
 use super::outbox::{Marks, Outbox, Put};
-use crate::addr::Addr;
+use crate::addr::{Addr, Kept};
 use crate::error::{CloseReason, Limit};
 use crate::options::ConnOptions;
 use crate::poll::bell::{Bell, Signal};
@@ -25,7 +25,7 @@ use crate::timeouts::Timeouts;
 #[derive(Debug)]
 pub(crate) struct Link {
     fd: OwnedFd,
-    peer: Addr,
+    peer: Kept,
     pub(crate) bell: Bell,
     pub(crate) options: Arc<ConnOptions>,
     pub(crate) inbox: Mutex<Inbox>,
@@ -37,6 +37,7 @@ pub(crate) struct Link {
     past_mark: AtomicBool,
     /// What stands in place of the options' timeouts, once that was changed.
     changed: Mutex<Option<Box<Timeouts>>>,
+    /// Last, so that the descriptor is free before anybody hears that there is room.
     _seat: Option<Seat>,
 }
 
@@ -68,7 +69,7 @@ impl Link {
         };
         Self {
             fd,
-            peer,
+            peer: peer.into(),
             bell,
             options,
             inbox: Mutex::default(),
@@ -81,7 +82,7 @@ impl Link {
     }
 
     pub(crate) fn peer(&self) -> Addr {
-        self.peer
+        self.peer.addr()
     }
 
     /// Asks the poller for the end. Any thread, any number of times.
@@ -206,7 +207,7 @@ impl Link {
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<Addr> {
-        netpoll_sys::socket::local_addr(&self.fd).map(Addr::from)
+        netpoll_sys::socket::local_addr(&self.fd)
     }
 }
 

@@ -29,6 +29,7 @@ use crate::sync::Arc;
 pub(crate) struct Newcomer {
     pub(crate) fd: OwnedFd,
     pub(crate) peer: Addr,
+    pub(crate) options: Arc<ConnOptions>,
     pub(crate) seat: Seat,
     pub(crate) presence: Presence,
 }
@@ -125,10 +126,10 @@ where
         let Newcomer {
             fd,
             peer,
+            options,
             seat,
             presence,
         } = newcomer;
-        let options = Arc::clone(&self.terms.options);
         let link = Arc::new(Link::new(fd, peer, place.bell, options, Some(seat)));
         let script = Script {
             handler: place.shared.get::<LastHandler<H>>().shared(&self.handler),

@@ -3,18 +3,22 @@
 
 use std::fmt;
 use std::io;
-use std::net::ToSocketAddrs;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
 use super::EventLoop;
 use super::shutdown::Request;
+use crate::addr::ToAddrs;
 use crate::connection::Connection;
 use crate::connection::calling::Observer;
 use crate::connection::service::{Service, Terms, per_connection, per_request};
+use crate::entrance::Entrance;
 use crate::error::{BoxError, CloseReason, InvalidConfig};
 use crate::listener::Listener;
+use crate::listener::acceptor::most_connections;
+use crate::listener::filter::{Accept, ConnInfo, Filter};
 use crate::options::ConnOptions;
+use crate::poll::balance::Balance;
 use crate::runner::Runner;
 use crate::sync::Arc;
 use crate::timeouts::{MinRate, Timeouts};
@@ -28,6 +32,10 @@ type Handler = Box<dyn FnOnce(Terms) -> Arc<dyn Service> + Send>;
 pub struct Builder {
     handler: Option<Handler>,
     observer: Option<Observer>,
+    filter: Option<Filter>,
+    balance: Balance,
+    max_connections: Option<usize>,
+    accept_rate: Option<u32>,
     listeners: Vec<Listener>,
     options: ConnOptions,
     pollers: Option<usize>,
@@ -73,7 +81,52 @@ impl Builder {
         self
     }
 
-    /// Serves `listener` too. Any number of times.
+    /// Asks `filter` of each connection that comes, before anything is made of it: whether it is
+    /// served, and within which bounds. On a poller, and all listeners' connections wait for it:
+    /// it must not block. One that panics has refused.
+    ///
+    /// ```no_run
+    /// use netpoll::{Accept, Connection, EventLoop};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// // An abstract name has no permissions of its own: one user and root are let in.
+    /// let owner = 1000;
+    /// EventLoop::builder()
+    ///     .on_request(async |conn: &mut Connection| Ok(conn.reader().skip(1).await?))
+    ///     .on_accept(move |info| match info.peer_credentials() {
+    ///         Ok(peer) if peer.uid == owner || peer.uid == 0 => Accept::Take(info.options().clone()),
+    ///         _ => Accept::Refuse,
+    ///     })
+    ///     .serve("unix:@service")
+    /// # }
+    /// ```
+    pub fn on_accept<A>(mut self, filter: A) -> Self
+    where
+        A: Fn(&ConnInfo<'_>) -> Accept + Send + Sync + 'static,
+    {
+        self.filter = Some(Arc::new(filter));
+        self
+    }
+
+    /// The most connections at once. With so many, accepting pauses, the kernel queues as many as
+    /// the listener's backlog allows, and it goes on when one has ended. Seven eighths of the
+    /// descriptors that the process may have (the soft limit, when the loop is built), and at most
+    /// 65,536, unless this says otherwise. It may say more than the process can have: then accepting
+    /// pauses when it meets that.
+    pub fn max_connections(mut self, count: usize) -> Self {
+        self.max_connections = Some(count);
+        self
+    }
+
+    /// The most new connections a second, over all listeners, and a tenth of a second's at once;
+    /// `None` is as many as come, and so it is unless this says otherwise. Those above wait in the
+    /// kernel's queue.
+    pub fn accept_rate(mut self, per_second: Option<u32>) -> Self {
+        self.accept_rate = per_second;
+        self
+    }
+
+    /// Serves `listener` too. Any number of times, also of different kinds.
     pub fn listen(mut self, listener: impl Into<Listener>) -> Self {
         self.listeners.push(listener.into());
         self
@@ -82,6 +135,13 @@ impl Builder {
     /// How many pollers there are. One for each available core, unless this says otherwise.
     pub fn pollers(mut self, count: usize) -> Self {
         self.pollers = Some(count);
+        self
+    }
+
+    /// Which poller gets the next connection. The one that has the fewest, unless this says
+    /// otherwise. Not asked for those of [`Listener::bind_per_poller`].
+    pub fn balance(mut self, balance: Balance) -> Self {
+        self.balance = balance;
         self
     }
 
@@ -157,8 +217,9 @@ impl Builder {
     /// # Errors
     ///
     /// [`InvalidConfig`], naming the field: no handler, no listener, no poller, bounds that cannot
-    /// work. `Unsupported` if the program is built with `panic = "abort"`, with which no panic of
-    /// a handler could be kept to its connection.
+    /// work. What keeps a port from being listened on once more for a poller. `Unsupported` if the
+    /// program is built with `panic = "abort"`, with which no panic of a handler could be kept to
+    /// its connection.
     pub fn build(self) -> io::Result<EventLoop> {
         if cfg!(panic = "abort") {
             let why = "netpoll needs panic = \"unwind\"";
@@ -175,27 +236,42 @@ impl Builder {
         if self.pollers == Some(0) {
             return Err(InvalidConfig::new("pollers", "must be at least 1").into());
         }
+        if self.max_connections == Some(0) {
+            return Err(InvalidConfig::new("max_connections", "must be at least 1").into());
+        }
+        if self.accept_rate == Some(0) {
+            let expected = "must be at least 1; None switches it off";
+            return Err(InvalidConfig::new("accept_rate", expected).into());
+        }
         let pollers = self.pollers.unwrap_or_else(cores);
+        let limit = self.max_connections.unwrap_or_else(most_connections);
+        let mut listeners = Vec::new();
+        for listener in self.listeners {
+            listeners.extend(listener.spread(pollers)?);
+        }
         let request = Arc::new(Request::default());
         let terms = Terms {
             options: Arc::new(self.options),
             census: Arc::clone(request.census()),
             observer: self.observer,
         };
-        Ok(EventLoop::new(
-            self.listeners,
-            handler(terms),
+        Ok(EventLoop {
+            listeners,
+            balance: self.balance,
+            service: handler(terms),
+            entrance: Arc::new(Entrance::new(limit, self.accept_rate)),
+            filter: self.filter,
             pollers,
             request,
-        ))
+        })
     }
 
-    /// Listens on `addr` and serves until the loop is shut down. Blocks the calling thread.
+    /// Listens on `addr` (`host:port`, `unix:/path`, `unix:@name`) and serves until the loop is shut down. Blocks the calling thread.
     ///
     /// # Errors
     ///
     /// Those of [`Listener::bind`], [`build`](Self::build) and [`EventLoop::run`].
-    pub fn serve(self, addr: impl ToSocketAddrs) -> io::Result<()> {
+    pub fn serve(self, addr: impl ToAddrs) -> io::Result<()> {
         self.listen(Listener::bind(addr)?).build()?.run()
     }
 }

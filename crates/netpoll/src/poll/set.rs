@@ -10,9 +10,11 @@ use std::thread::JoinHandle;
 use netpoll_buffer::Pool;
 
 use super::Poller;
+use super::balance::Balance;
 use super::bell;
 use super::mailbox::{Letter, Mailbox};
 use super::source::{Ask, Birth};
+use crate::entrance::Ticket;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 
 /// Some pollers and their threads.
@@ -20,6 +22,8 @@ use crate::sync::{Arc, AtomicUsize, Ordering};
 pub(crate) struct PollerSet {
     pollers: Vec<PollerHandle>,
     threads: Vec<JoinHandle<()>>,
+    /// Whose turn it is, where pollers take turns.
+    turn: AtomicUsize,
 }
 
 /// One poller, seen from other threads.
@@ -34,6 +38,7 @@ pub(crate) struct PollerHandle {
 #[derive(Debug)]
 pub(crate) struct Seat {
     seats: Arc<AtomicUsize>,
+    _ticket: Ticket,
 }
 
 impl Drop for Seat {
@@ -51,12 +56,13 @@ impl PollerHandle {
         })
     }
 
-    /// Takes a seat for one more connection.
-    pub(crate) fn sit(&self) -> Seat {
+    /// Takes a seat for one more connection, that was let in with `ticket`.
+    pub(crate) fn sit(&self, ticket: Ticket) -> Seat {
         // Relaxed: as in Seat's drop.
         self.seats.fetch_add(1, Ordering::Relaxed);
         Seat {
             seats: Arc::clone(&self.seats),
+            _ticket: ticket,
         }
     }
 
@@ -79,6 +85,7 @@ impl PollerSet {
         let mut set = Self {
             pollers: Vec::new(),
             threads: Vec::new(),
+            turn: AtomicUsize::new(0),
         };
         for index in 0..count.max(1) {
             let handle = PollerHandle::new()?;
@@ -99,12 +106,19 @@ impl PollerSet {
 
     /// The poller with the fewest connections.
     pub(crate) fn least_connections(&self) -> &PollerHandle {
+        self.place(&Balance::LeastConnections)
+    }
+
+    /// The poller that gets the next connection.
+    pub(crate) fn place(&self, balance: &Balance) -> &PollerHandle {
         // Relaxed: a guess is good enough, and any poller is right.
-        let seats = |poller: &&PollerHandle| poller.seats.load(Ordering::Relaxed);
-        self.pollers
-            .iter()
-            .min_by_key(seats)
-            .unwrap_or(&self.pollers[0])
+        let seats = |poller: &PollerHandle| poller.seats.load(Ordering::Relaxed);
+        self.nth(balance.place(self.pollers.iter().map(seats), &self.turn))
+    }
+
+    /// The poller at `index`, counted round.
+    pub(crate) fn nth(&self, index: usize) -> &PollerHandle {
+        &self.pollers[index % self.pollers.len()]
     }
 
     /// Asks every source of every poller.

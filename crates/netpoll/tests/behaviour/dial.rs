@@ -16,8 +16,8 @@ use crate::support::{
 fn a_plain_thread_calls_a_server() {
     let server = Server::rpc();
     block_on(async {
-        let mut conn = Dialer::new().dial(server.addr.into()).await.unwrap();
-        assert_eq!(conn.peer_addr(), Addr::Tcp(server.addr));
+        let mut conn = Dialer::new().dial(server.addr).await.unwrap();
+        assert_eq!(conn.peer_addr(), server.addr);
         for size in [0, 1, 100, 10_000, 500_000, 3] {
             call(&mut conn, &bytes(size, 1)).await.unwrap();
         }
@@ -88,7 +88,7 @@ async fn relay(mut from: Connection, mut to: Connection) -> Result<(), BoxError>
 #[test]
 fn a_proxy_dials_inside_its_handler_and_relays() {
     let upstream = Server::rpc();
-    let addr = upstream.addr.into();
+    let addr = upstream.addr;
     let proxy = Server::start(EventLoop::builder().pollers(2).on_connection(
         async move |conn: Connection| {
             let beyond = Dialer::new().dial(addr).await?;
@@ -129,7 +129,7 @@ fn a_proxy_whose_upstream_is_gone_closes_with_its_handlers_error() {
 fn dials_that_are_dropped_leave_no_descriptor() {
     alone("dial::dials_that_are_dropped_leave_no_descriptor", || {
         let server = Server::rpc();
-        let addr = server.addr.into();
+        let addr = server.addr;
         // Both loops are up, and one whole life is over, before anything is counted.
         let mut first = block_on(Dialer::new().dial(addr)).unwrap();
         block_on(call(&mut first, b"one")).unwrap();
@@ -160,7 +160,7 @@ fn a_dialed_connection_sees_the_end_of_its_server() {
             Ok(())
         },
     ));
-    let mut conn = block_on(Dialer::new().dial(server.addr.into())).unwrap();
+    let mut conn = block_on(Dialer::new().dial(server.addr)).unwrap();
     let mut reader = conn.reader();
     assert_eq!(block_on(reader.read_string(3)).unwrap(), "bye");
     assert!(block_on(reader.chunk()).unwrap().is_none());
@@ -169,7 +169,7 @@ fn a_dialed_connection_sees_the_end_of_its_server() {
 #[test]
 fn many_threads_dial_at_once() {
     let server = Server::start(EventLoop::builder().pollers(2).on_request(rpc));
-    let addr = server.addr.into();
+    let addr = server.addr;
     let dial = move |seed| {
         for _ in 0..20 {
             let mut conn = block_on(Dialer::new().dial(addr)).unwrap();

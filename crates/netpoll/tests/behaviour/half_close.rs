@@ -16,8 +16,7 @@ fn a_request_and_a_fin_in_one_segment_get_the_whole_answer() {
     for size in [0, 1, 2, 100, 1024, 10_000] {
         let mut peer = server.connect();
         let request = frame(&bytes(size, 3));
-        let socket = socket2::SockRef::from(&peer.stream);
-        socket.set_tcp_cork(true).unwrap();
+        peer.cork();
         peer.send(&request);
         peer.finish();
         assert!(peer.receive_all().unwrap() == request, "{size} bytes");

@@ -13,7 +13,7 @@ use crate::support::{Gate, LIMIT, Server, block_on, bytes, call, eventually};
 fn an_owned_connection_may_be_used_on_another_thread() {
     fn is_send<T: Send>(_: &T) {}
     let server = Server::rpc();
-    let mut conn = block_on(Dialer::new().dial(server.addr.into())).unwrap();
+    let mut conn = block_on(Dialer::new().dial(server.addr)).unwrap();
     is_send(&conn);
     block_on(call(&mut conn, b"here")).unwrap();
     let moved = std::thread::spawn(move || {
@@ -93,7 +93,7 @@ fn a_connection_that_paused_its_input_still_hears_its_owner_elsewhere() {
 #[test]
 fn a_connection_dialed_on_a_poller_ends_with_its_loop() {
     let upstream = Server::rpc();
-    let addr = upstream.addr.into();
+    let addr = upstream.addr;
     let (moved, owned) = channel();
     let moved = Mutex::new(moved);
     let server = Server::start(EventLoop::builder().pollers(1).on_request(

@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use netpoll::{CloseReason, Connection, EventLoop, LoopHandle};
+use netpoll::{CloseReason, Connection, EventLoop, Listener, LoopHandle};
 
 use crate::support::{
     Gate, LIMIT, Peer, Server, block_on, bound, bytes, frame, free_listener, rpc,
@@ -206,11 +206,11 @@ fn connections_that_wait_to_be_accepted_are_served() {
 }
 
 #[test]
-fn run_returns_and_the_port_is_free_again() {
+fn run_returns_and_the_address_is_free_again() {
     let server = Server::rpc();
     let addr = server.addr;
     server.connect().call(b"one");
     assert_eq!(server.shut_down(LIMIT), 0);
-    assert!(std::net::TcpStream::connect(addr).is_err());
-    drop(std::net::TcpListener::bind(addr).unwrap());
+    assert!(Peer::try_connect(addr).is_err());
+    drop(Listener::bind(addr).unwrap());
 }

@@ -1,33 +1,46 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The other end of a connection: a blocking socket of the standard library's.
+//! The other end of a connection: a blocking socket of the kind that is tested.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use netpoll::{Addr, Connection, Dialer};
+use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{LIMIT, block_on, frame};
+use super::{LIMIT, block_on, bound, frame, passing_listener};
 
 /// A blocking client that is not netpoll.
 pub(crate) struct Peer {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Socket,
 }
 
 impl Peer {
-    pub(crate) fn connect(addr: SocketAddr) -> Self {
-        Self::on(TcpStream::connect(addr).expect("a server that accepts"))
+    pub(crate) fn connect(addr: Addr) -> Self {
+        Self::try_connect(addr).expect("a server that accepts")
     }
 
-    fn on(stream: TcpStream) -> Self {
+    /// As [`connect`](Self::connect), where there may be no server.
+    pub(crate) fn try_connect(addr: Addr) -> std::io::Result<Self> {
+        let addr = match addr {
+            Addr::Tcp(addr) => SockAddr::from(addr),
+            Addr::Unix(name) => SockAddr::unix(name.as_path().expect("a path"))?,
+            _ => panic!("{addr} cannot be connected to"),
+        };
+        let stream = Socket::new(addr.domain(), Type::STREAM, None)?;
+        stream.connect(&addr)?;
+        Ok(Self::on(stream))
+    }
+
+    fn on(stream: Socket) -> Self {
         // Fixed, or the kernel would hold tens of megabytes for a peer that does not read.
-        let socket = socket2::SockRef::from(&stream);
-        let held = socket.set_recv_buffer_size(256 << 10);
+        let held = stream.set_recv_buffer_size(256 << 10);
         held.expect("an open socket");
         stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
         stream.set_write_timeout(Some(LIMIT)).expect("a timeout");
-        stream.set_nodelay(true).expect("TCP");
+        if stream.domain().expect("an open socket") != Domain::UNIX {
+            stream.set_tcp_nodelay(true).expect("TCP");
+        }
         Self { stream }
     }
 
@@ -70,7 +83,23 @@ impl Peer {
 
     /// The address this peer is known by.
     pub(crate) fn addr(&self) -> Addr {
-        Addr::Tcp(self.stream.local_addr().expect("a connected socket"))
+        let addr = self.stream.local_addr().expect("a connected socket");
+        addr.as_socket().map_or(Addr::Unnamed, Addr::Tcp)
+    }
+
+    /// Holds what is sent back until [`finish`](Self::finish), so that it comes with the FIN.
+    pub(crate) fn cork(&self) {
+        if crate::KIND == super::Kind::Tcp {
+            self.stream.set_tcp_cork(true).expect("TCP");
+        }
+    }
+
+    /// Reads to the end, which is a reset, where there is such a thing: a Unix socket just ends.
+    pub(crate) fn expect_reset(&mut self) {
+        match self.receive_all() {
+            Ok(_) => assert!(crate::KIND == super::Kind::Unix, "no reset"),
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
+        }
     }
 
     /// As [`call`](Self::call), for more than sockets hold.
@@ -92,8 +121,7 @@ impl Peer {
 
     /// Closes with a reset.
     pub(crate) fn reset(self) {
-        let socket = socket2::SockRef::from(&self.stream);
-        socket
+        self.stream
             .set_linger(Some(Duration::ZERO))
             .expect("an open socket");
     }
@@ -106,9 +134,11 @@ pub(crate) fn pair() -> (Connection, Peer) {
 
 /// As [`pair`], dialed with `dialer`.
 pub(crate) fn pair_with(dialer: &Dialer) -> (Connection, Peer) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let addr = listener.local_addr().expect("a bound address");
-    let connection = block_on(dialer.dial(addr.into())).expect("a listener that accepts");
+    let listener = passing_listener();
+    let dial = dialer.dial(bound(&listener));
+    let connection = block_on(dial).expect("a listener that accepts");
+    let listener = Socket::from(listener.into_fd());
+    listener.set_nonblocking(false).expect("an open socket");
     let (stream, _) = listener.accept().expect("a connection in the queue");
     (connection, Peer::on(stream))
 }

@@ -2,7 +2,10 @@
 //! What a test can see of its process, and a process of its own for tests that look.
 
 use std::fs;
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use netpoll::{Addr, Builder, Listener};
 
 /// Says in a child that it is one.
 const ALONE: &str = "NETPOLL_TEST_ALONE";
@@ -12,18 +15,110 @@ pub(crate) fn alone(name: &str, body: impl FnOnce()) {
     if std::env::var_os(ALONE).is_some() {
         return body();
     }
-    let program = std::env::current_exe().expect("a program");
-    let output = Command::new(program)
+    finish(name, program());
+}
+
+/// As [`alone`], in a process that may have so many descriptors.
+pub(crate) fn alone_with(descriptors: u32, name: &str, body: impl FnOnce()) {
+    if std::env::var_os(ALONE).is_some() {
+        return body();
+    }
+    finish(name, limited(descriptors));
+}
+
+fn program() -> Command {
+    Command::new(std::env::current_exe().expect("a program"))
+}
+
+fn limited(descriptors: u32) -> Command {
+    let mut command = Command::new("sh");
+    let script = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
+    command.arg("-c").arg(script);
+    command.arg(std::env::current_exe().expect("a program"));
+    command
+}
+
+fn as_test<'a>(name: &str, command: &'a mut Command) -> &'a mut Command {
+    command
         .args(["--exact", name, "--nocapture"])
         .env(ALONE, "1")
-        .output()
-        .expect("a child");
+}
+
+fn finish(name: &str, mut command: Command) {
+    let output = as_test(name, &mut command).output().expect("a child");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(
         said.contains("1 passed"),
         "{said}\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// A server in a process of its own.
+pub(crate) struct Apart {
+    child: Child,
+    pub(crate) addr: Addr,
+    /// While it is open, the server serves.
+    _serve: ChildStdin,
+}
+
+impl Apart {
+    /// Has the test called `name` serve what `builder` makes, in a child that may have so many
+    /// descriptors. In that child this serves, and returns `None` when it has.
+    pub(crate) fn start(
+        descriptors: u32,
+        name: &str,
+        builder: impl FnOnce() -> Builder,
+    ) -> Option<Self> {
+        if std::env::var_os(ALONE).is_some() {
+            serve_here(builder());
+            return None;
+        }
+        let mut command = limited(descriptors);
+        let command = as_test(name, &mut command);
+        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = piped.spawn().expect("a child");
+        let said = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let mut said = said.map(|line| line.expect("a text"));
+        let addr = said.find_map(|line| Some(line.strip_prefix("at ")?.parse().expect("where")));
+        Some(Self {
+            addr: addr.expect("a server"),
+            _serve: child.stdin.take().expect("a pipe"),
+            child,
+        })
+    }
+
+    /// The hundredths of a second that it has had of processors.
+    pub(crate) fn processor_time(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        let stat = stat.expect("procfs");
+        let (_, fields) = stat.rsplit_once(") ").expect("a name");
+        let fields = fields.split(' ').skip(11).take(2);
+        fields
+            .map(|ticks| ticks.parse::<u64>().expect("a number"))
+            .sum()
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        // Both fail only if it has ended already.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Serves until the standard input ends.
+fn serve_here(builder: Builder) {
+    let listener = Listener::bind("127.0.0.1:0").expect("a free port");
+    println!("\nat {}", listener.local_addr().expect("an address"));
+    let running = builder.listen(listener).build().expect("a loop");
+    let handle = running.handle();
+    std::thread::spawn(move || {
+        std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).ok();
+        drop(handle.shutdown(super::LIMIT));
+    });
+    running.run().expect("a loop that runs");
 }
 
 /// How many descriptors the process has open.

@@ -8,8 +8,9 @@ mod process;
 #[path = "waiting.rs"]
 mod waiting;
 
-use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -17,15 +18,22 @@ use std::time::Duration;
 use netpoll::{Addr, BoxError, Builder, CloseReason, Connection, EventLoop, Listener, LoopHandle};
 
 pub(crate) use peer::{Peer, pair, pair_with};
-pub(crate) use process::{alone, data_segment, open_descriptors};
+pub(crate) use process::{Apart, alone, alone_with, data_segment, open_descriptors};
 pub(crate) use waiting::{Gate, block_on, eventually, poll_once};
 
 /// How long anything may take before the test fails instead of hanging.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
+/// What the connections of a test go over. Each program of tests says which by its `KIND`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Tcp,
+    Unix,
+}
+
 /// A loop that runs in a thread of its own until it is dropped.
 pub(crate) struct Server {
-    pub(crate) addr: SocketAddr,
+    pub(crate) addr: Addr,
     pub(crate) handle: LoopHandle,
     /// Whose connections ended and for which reasons, in order.
     pub(crate) endings: Receiver<(Addr, CloseReason)>,
@@ -33,7 +41,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Serves what `builder` describes on a free port of loopback.
+    /// Serves what `builder` describes on a free address.
     pub(crate) fn start(builder: Builder) -> Self {
         Self::start_on(free_listener(), builder)
     }
@@ -114,9 +122,53 @@ impl Drop for Server {
     }
 }
 
-/// A listener on a free port of loopback.
+/// A listener on a free address: a port of loopback, or a path.
 pub(crate) fn free_listener() -> Listener {
-    Listener::bind("127.0.0.1:0").expect("a free port")
+    match crate::KIND {
+        Kind::Tcp => Listener::bind("127.0.0.1:0").expect("a free port"),
+        Kind::Unix => Listener::unix(free_path()).expect("a free path"),
+    }
+}
+
+/// As [`free_listener`], for one that will be given away: a name without a file.
+pub(crate) fn passing_listener() -> Listener {
+    match crate::KIND {
+        Kind::Tcp => free_listener(),
+        Kind::Unix => Listener::abstract_name(free_name()).expect("a free name"),
+    }
+}
+
+/// A path that nothing has yet.
+pub(crate) fn free_path() -> PathBuf {
+    std::env::temp_dir().join(format!("{}.sock", free_name()))
+}
+
+/// A folder that is gone with its test, and all that was left in it.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        let path = std::env::temp_dir().join(free_name());
+        std::fs::create_dir(&path).expect("a folder of our own");
+        Self(path)
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).expect("our own folder");
+    }
+}
+
+/// A name that nobody has yet.
+pub(crate) fn free_name() -> String {
+    static NAMES: AtomicUsize = AtomicUsize::new(0);
+    let index = NAMES.fetch_add(1, Ordering::Relaxed);
+    format!("netpoll-{}-{index}", std::process::id())
 }
 
 /// A listener whose connections have as little memory in the kernel as it allows.
@@ -129,9 +181,8 @@ pub(crate) fn tight_listener() -> Listener {
 }
 
 /// The address that `listener` is bound to.
-pub(crate) fn bound(listener: &Listener) -> SocketAddr {
-    let addr = listener.local_addr().expect("a bound address");
-    addr.as_tcp().expect("TCP")
+pub(crate) fn bound(listener: &Listener) -> Addr {
+    listener.local_addr().expect("a bound address")
 }
 
 /// The errno of a connection that broke.

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The source that accepts from a [`Listener`].
+//!
+//! An acceptor takes connections in batches, as far as the loop's [`Entrance`] lets them in and the
+//! user's filter takes them, and hands each to a poller as the loop's [`Balance`] says, or keeps
+//! it on its own, if there is such an acceptor on each poller. When the loop is
+//! full, or descriptors or kernel memory have run out, it looks away: the kernel queues. It looks
+//! again when a connection has ended, and for want of the kernel's also after 10 ms, then twice
+//! that, up to a second; existing connections notice nothing.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::task::{Wake, Waker};
+use std::time::Duration;
+
+use netpoll_sys::{Interest, process, socket};
+
+use super::Listener;
+use super::filter::{Accept, ConnInfo, Filter, set_differences};
+use crate::addr::Addr;
+use crate::census::{Door, Presence};
+use crate::connection::service::{Newcomer, Service};
+use crate::entrance::{Entrance, Failure, Pace, Shut, Ticket};
+use crate::guard::guard;
+use crate::options::ConnOptions;
+use crate::poll::balance::Balance;
+use crate::poll::bell::{Bell, Signal};
+use crate::poll::set::{PollerHandle, PollerSet};
+use crate::poll::source::{Ask, Birth, Next, Place, Source, Turn};
+use crate::sync::Arc;
+
+/// The most connections accepted in one go.
+const BATCH: usize = 64;
+
+/// The most connections that a queue of the kernel's holds: a backlog is a `u16`.
+const LONGEST_QUEUE: usize = 1 << 16;
+
+/// The most failures in one go that are taken for those of connections.
+const FAILURES: usize = 16;
+
+/// The first pause after descriptors ran out, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// What all acceptors of a loop have in common.
+pub(crate) struct Reception {
+    pub(crate) pollers: Arc<PollerSet>,
+    pub(crate) service: Arc<dyn Service>,
+    pub(crate) entrance: Arc<Entrance>,
+    pub(crate) filter: Option<Filter>,
+    pub(crate) balance: Balance,
+}
+
+/// Accepts on its poller.
+pub(crate) struct Acceptor {
+    listener: Listener,
+    /// The poller it is on, if what it accepts stays there.
+    home: Option<usize>,
+    reception: Arc<Reception>,
+    call: Arc<Call>,
+    waker: Waker,
+    /// The pause after the next failure; `None` while all is well.
+    pause: Option<Duration>,
+    /// Once a shutdown was asked for: how many of those that were queued may still come.
+    queued: Option<usize>,
+    /// A shutdown waits for it: it accepts what is queued before it goes.
+    _door: Door,
+}
+
+/// The bell of an acceptor, as whoever leaves rings it.
+struct Call(Bell);
+
+impl Wake for Call {
+    fn wake(self: Arc<Self>) {
+        self.0.ring(Signal::Poll);
+    }
+}
+
+/// How a round of accepting ended.
+enum Round {
+    /// The queue is empty.
+    Empty,
+    /// There may be more.
+    Full,
+    /// Nobody can be let in for now; whoever can change that wakes the acceptor.
+    Shut,
+}
+
+impl Acceptor {
+    /// What makes an acceptor for `listener`, on any poller for all of them, or for the one at
+    /// `home` and on that.
+    pub(crate) fn birth(
+        listener: Listener,
+        home: Option<usize>,
+        reception: &Arc<Reception>,
+    ) -> Birth {
+        let terms = reception.service.terms();
+        listener.hand_down(&terms.options);
+        let door = Door::new(&terms.census);
+        let reception = Arc::clone(reception);
+        Box::new(move |place: Place| {
+            let call = Arc::new(Call(place.bell));
+            let waker = Waker::from(Arc::clone(&call));
+            Box::new(Self {
+                listener,
+                home,
+                reception,
+                call,
+                waker,
+                pause: None,
+                queued: None,
+                _door: door,
+            })
+        })
+    }
+
+    /// Takes at most `limit` connections.
+    fn accept(&mut self, limit: usize, turn: &mut Turn) -> Round {
+        let mut failures = 0;
+        for _ in 0..limit {
+            let Some(mut ticket) = self.admit(turn) else {
+                return Round::Shut;
+            };
+            match socket::accept(self.listener.as_fd()) {
+                Ok((fd, peer)) => {
+                    self.pause = None;
+                    let entrance = &self.reception.entrance;
+                    entrance.accepted(&mut ticket, || turn.now());
+                    if let Some(queued) = &mut self.queued {
+                        *queued = queued.saturating_sub(1);
+                    }
+                    self.receive(fd, peer, ticket, turn);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Round::Empty,
+                Err(error) => {
+                    drop(ticket);
+                    let failure = self.reception.entrance.failed(&error, &self.waker);
+                    // A connection that died in the queue is its own affair (accept(2)). A
+                    // listener that fails again and again is ours: it is not asked without end.
+                    failures += 1;
+                    if failure == Failure::RunOut || failures > FAILURES {
+                        self.look_away(turn);
+                        return Round::Shut;
+                    }
+                }
+            }
+        }
+        Round::Full
+    }
+
+    fn admit(&self, turn: &mut Turn) -> Option<Ticket> {
+        let pace = match self.queued {
+            Some(_) => Pace::Unrated,
+            None => Pace::Rated,
+        };
+        let entrance = &self.reception.entrance;
+        match entrance.admit(&self.waker, pace, || turn.now()) {
+            Ok(ticket) => Some(ticket),
+            Err(Shut::Full) => None,
+            Err(Shut::Until(later)) => {
+                turn.expire_at(Some(later));
+                None
+            }
+        }
+    }
+
+    fn look_away(&mut self, turn: &mut Turn) {
+        let pause = self
+            .pause
+            .map_or(FIRST_PAUSE, |pause| (2 * pause).min(LONGEST_PAUSE));
+        self.pause = Some(pause);
+        let deadline = turn.now() + pause;
+        turn.expire_at(Some(deadline));
+    }
+
+    /// Has the filter decide, and hands the connection to a poller.
+    fn receive(&self, fd: OwnedFd, peer: Addr, ticket: Ticket, turn: &mut Turn) {
+        let Some(options) = self.bounds_for(&fd, peer) else {
+            self.reception.entrance.refused();
+            drop(fd);
+            drop(ticket);
+            return;
+        };
+        let pollers = &self.reception.pollers;
+        let poller = match self.home {
+            Some(index) => pollers.nth(index),
+            None => pollers.place(&self.reception.balance),
+        };
+        let newcomer = Newcomer {
+            fd,
+            peer,
+            options,
+            seat: poller.sit(ticket),
+            presence: Presence::new(&self.reception.service.terms().census),
+        };
+        register(poller, Arc::clone(&self.reception.service), newcomer, turn);
+    }
+
+    /// The bounds within which a connection is served; `None` if it is refused.
+    fn bounds_for(&self, fd: &OwnedFd, peer: Addr) -> Option<Arc<ConnOptions>> {
+        let inherited = &self.reception.service.terms().options;
+        let Some(filter) = &self.reception.filter else {
+            return Some(Arc::clone(inherited));
+        };
+        let info = ConnInfo::new(fd.as_fd(), peer, inherited);
+        // A filter that panics has not let anybody in.
+        let own = match guard(|| filter(&info)) {
+            Ok(Accept::Take(own)) => own,
+            Ok(Accept::Refuse) | Err(_) => return None,
+        };
+        own.check().ok()?;
+        if peer.as_tcp().is_some() {
+            set_differences(fd.as_fd(), inherited, &own).ok()?;
+        }
+        Some(Arc::new(own))
+    }
+
+    /// Goes on, in rounds, until nobody is left to take.
+    fn go_on(&mut self, turn: &mut Turn) -> Next {
+        let limit = self.queued.unwrap_or(BATCH);
+        match self.accept(limit, turn) {
+            Round::Empty | Round::Full if self.queued.is_some() => Next::Gone,
+            Round::Empty | Round::Full => Next::Wait(Interest::READABLE),
+            Round::Shut => Next::Wait(Interest::NONE),
+        }
+    }
+}
+
+/// Makes a session of a newcomer on `poller`.
+fn register(poller: &PollerHandle, service: Arc<dyn Service>, newcomer: Newcomer, turn: &mut Turn) {
+    let birth: Birth = Box::new(move |place| service.session(newcomer, place));
+    if poller.is_here() {
+        turn.register(birth);
+    } else {
+        poller.register(birth);
+    }
+}
+
+/// The most connections that a loop has unless told otherwise: what its process has descriptors
+/// for.
+pub(crate) fn most_connections() -> usize {
+    Entrance::limit_for(process::descriptor_limit())
+}
+
+impl Source for Acceptor {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+
+    fn born(&mut self, _turn: &mut Turn) -> Next {
+        Next::Wait(Interest::READABLE)
+    }
+
+    fn woken(&mut self, turn: &mut Turn) -> Next {
+        // Before the entrance is asked: who leaves from here on rings again.
+        let _signals = self.call.0.take();
+        self.go_on(turn)
+    }
+
+    fn asked(&mut self, ask: Ask, turn: &mut Turn) -> Next {
+        match ask {
+            // What the kernel has queued was accepted as far as its peer knows: it is served, as
+            // soon as there is room. No queue is longer than this; more came after the request.
+            Ask::Drain => {
+                self.listener.hide();
+                self.queued.get_or_insert(LONGEST_QUEUE);
+                self.go_on(turn)
+            }
+            Ask::Force => Next::Gone,
+        }
+    }
+}

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Who is let in: how many, how fast, and whom the filter takes.
+
+use std::io::ErrorKind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use netpoll::{Accept, Builder, ConnInfo, ConnOptions, Connection, EventLoop, InvalidConfig};
+
+use crate::KIND;
+use crate::support::{Kind, LIMIT, Peer, Server, bytes, eventually, frame, free_listener, rpc};
+
+fn rpc_loop() -> Builder {
+    EventLoop::builder().pollers(2).on_request(rpc)
+}
+
+#[test]
+fn with_as_many_as_may_be_the_kernel_queues_and_each_end_lets_one_in() {
+    let server = Server::start(rpc_loop().max_connections(3));
+    let mut peers: Vec<Peer> = (0..10).map(|_| server.connect()).collect();
+    for peer in &mut peers {
+        peer.send(&frame(b"one"));
+    }
+    eventually("the pause", || {
+        server.handle.accept_stats().pauses_at_limit > 0
+    });
+    while !peers.is_empty() {
+        let mut peer = peers.remove(0);
+        assert_eq!(peer.receive(7), frame(b"one"));
+        peer.call(b"two");
+        assert!(server.handle.connections() <= 3);
+    }
+    eventually("no connection", || server.handle.connections() == 0);
+    assert_eq!(server.handle.accept_stats().accepted, 10);
+}
+
+#[test]
+fn a_connection_that_is_over_but_held_has_its_place_still() {
+    let held = Arc::new(Mutex::new(Vec::new()));
+    let hold = Arc::clone(&held);
+    let handler = async move |conn: Connection| {
+        hold.lock().unwrap().push(conn);
+        Ok(())
+    };
+    let builder = EventLoop::builder().pollers(1).max_connections(1);
+    let server = Server::start(builder.on_connection(handler));
+    let first = server.connect();
+    eventually("the first", || held.lock().unwrap().len() == 1);
+    let _second = server.connect();
+    drop(first);
+    eventually("the pause", || {
+        server.handle.accept_stats().pauses_at_limit > 0
+    });
+    assert_eq!(server.handle.accept_stats().accepted, 1);
+    held.lock().unwrap().clear();
+    eventually("the second", || held.lock().unwrap().len() == 1);
+    held.lock().unwrap().clear();
+}
+
+#[test]
+fn what_is_queued_while_a_loop_is_full_is_served_by_its_shutdown() {
+    let server = Server::start(rpc_loop().max_connections(1));
+    let mut peers: Vec<Peer> = (0..5).map(|_| server.connect()).collect();
+    peers[0].call(b"in");
+    for peer in &mut peers {
+        peer.send(&frame(b"before"));
+    }
+    let shutdown = server.handle.shutdown(LIMIT);
+    for mut peer in peers {
+        assert_eq!(peer.receive_all().unwrap(), frame(b"before"));
+    }
+    assert_eq!(shutdown.wait(), 0);
+}
+
+#[test]
+fn a_full_loop_with_a_queue_ends_at_its_deadline() {
+    let handler = async |_: Connection| std::future::pending().await;
+    let builder = EventLoop::builder().pollers(1).max_connections(1);
+    let server = Server::start(builder.on_connection(handler));
+    let _peers: Vec<Peer> = (0..3).map(|_| server.connect()).collect();
+    eventually("the first", || server.handle.connections() == 1);
+    assert_eq!(server.shut_down(Duration::from_millis(100)), 1);
+}
+
+#[test]
+fn connections_come_no_faster_than_their_rate() {
+    let server = Server::start(rpc_loop().accept_rate(Some(20)));
+    let start = Instant::now();
+    let mut peers: Vec<Peer> = (0..12).map(|_| server.connect()).collect();
+    peers.iter_mut().for_each(|peer| peer.call(b"in"));
+    // A tenth of a second's may come at once, and one for the start.
+    assert!(start.elapsed() >= Duration::from_millis(400));
+    assert!(server.handle.accept_stats().pauses_for_rate > 0);
+}
+
+/// Every other connection is let in, beginning with the first.
+fn every_other(info: &ConnInfo<'_>, seen: &AtomicUsize) -> Accept {
+    if seen.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
+        Accept::Take(info.options().clone())
+    } else {
+        Accept::Refuse
+    }
+}
+
+#[test]
+fn whom_the_filter_refuses_is_closed_before_any_handler() {
+    let seen = AtomicUsize::new(0);
+    let filter = move |info: &ConnInfo<'_>| every_other(info, &seen);
+    let mut server = Server::start(rpc_loop().on_accept(filter));
+    for round in 0..20 {
+        let mut peer = server.connect();
+        if round % 2 == 0 {
+            peer.call(b"in");
+        } else {
+            assert_eq!(peer.receive_all().unwrap(), b"");
+        }
+    }
+    let stats = server.handle.accept_stats();
+    assert_eq!((stats.accepted, stats.refused), (20, 10));
+    let endings = server.take_endings();
+    server.shut_down(LIMIT);
+    assert_eq!(endings.iter().count(), 10);
+}
+
+#[test]
+fn a_filter_that_panics_has_refused_and_takes_nobody_along() {
+    let seen = AtomicUsize::new(0);
+    let filter = move |info: &ConnInfo<'_>| match every_other(info, &seen) {
+        Accept::Refuse => panic!("a filter of a test"),
+        taken => taken,
+    };
+    let server = Server::start(rpc_loop().max_connections(2).on_accept(filter));
+    let mut steady = server.connect();
+    steady.call(b"in");
+    for _ in 0..5 {
+        assert_eq!(server.connect().receive_all().unwrap(), b"");
+        server.connect().call(b"in");
+    }
+    steady.call(b"in");
+}
+
+#[test]
+fn a_filter_gives_each_connection_its_bounds() {
+    let small = AtomicUsize::new(0);
+    let filter = move |info: &ConnInfo<'_>| {
+        let mut options = info.options().clone();
+        assert_eq!(options.max_frame, 1000);
+        options.max_frame = [10, 100_000][small.fetch_add(1, Ordering::SeqCst) % 2];
+        Accept::Take(options)
+    };
+    let server = Server::start(rpc_loop().max_frame(1000).on_accept(filter));
+    let (mut small, mut large) = (server.connect(), server.connect());
+    small.call(&bytes(10, 1));
+    small.send(&frame(&bytes(11, 1)));
+    assert_eq!(small.receive_all().unwrap(), b"");
+    large.call(&bytes(50_000, 1));
+}
+
+#[test]
+fn bounds_that_cannot_work_are_a_refusal() {
+    let filter = |info: &ConnInfo<'_>| {
+        let mut options = info.options().clone();
+        options.max_frame = 0;
+        Accept::Take(options)
+    };
+    let server = Server::start(rpc_loop().on_accept(filter));
+    assert_eq!(server.connect().receive_all().unwrap(), b"");
+    assert_eq!(server.handle.accept_stats().refused, 1);
+}
+
+#[test]
+fn a_filter_is_told_who_comes_and_sets_what_its_socket_is() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tell = Arc::clone(&told);
+    let filter = move |info: &ConnInfo<'_>| {
+        let local = info.local_addr().expect("a bound socket");
+        tell.lock().unwrap().push((info.peer_addr(), local));
+        let known = info.peer_credentials().is_ok();
+        assert_eq!(known, KIND == Kind::Unix);
+        let mut options: ConnOptions = info.options().clone();
+        (options.nodelay, options.keepalive, options.user_timeout) = (false, None, None);
+        Accept::Take(options)
+    };
+    let handler = async |conn: &mut Connection| {
+        let socket = socket2::SockRef::from(&*conn);
+        let mut set = vec![socket.keepalive()?];
+        if KIND == Kind::Tcp {
+            set.push(socket.tcp_nodelay()?);
+            set.push(socket.tcp_user_timeout()?.is_some());
+        }
+        conn.reader().skip(1).await?;
+        let answer = if set.contains(&true) { b'!' } else { b'.' };
+        conn.writer().put_u8(answer);
+        Ok(())
+    };
+    let builder = EventLoop::builder().pollers(1).on_request(handler);
+    let server = Server::start(builder.on_accept(filter));
+    let mut peer = server.connect();
+    peer.send(b"?");
+    assert_eq!(peer.receive(1), b".");
+    assert_eq!(*told.lock().unwrap(), [(peer.addr(), server.addr)]);
+}
+
+#[test]
+fn limits_that_cannot_work_are_refused_by_name() {
+    let refused = |builder: Builder| {
+        let error = builder.listen(free_listener()).build().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        let config = error.get_ref().and_then(|why| why.downcast_ref());
+        config.map(|config: &InvalidConfig| config.field)
+    };
+    assert_eq!(
+        refused(rpc_loop().max_connections(0)),
+        Some("max_connections")
+    );
+    assert_eq!(
+        refused(rpc_loop().accept_rate(Some(0))),
+        Some("accept_rate")
+    );
+}

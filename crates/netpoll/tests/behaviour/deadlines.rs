@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Times that are set, changed and refused: on a live connection, for a single call, and by whom.
+
+use std::sync::mpsc::channel;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use netpoll::{Connection, InvalidConfig, Timeout};
+
+use crate::support::{Server, block_on, free_listener, pair, poll_once, rpc};
+use crate::timeouts::{SHORT, SOON, ended_for, one_poller, timed_out};
+
+#[test]
+fn a_timeout_that_is_changed_holds_for_the_call_that_waits() {
+    let (said, heard) = channel();
+    let server = Server::start(one_poller().on_request(async move |conn: &mut Connection| {
+        said.send(conn.handle())?;
+        conn.reader().next(100).await?;
+        Ok(())
+    }));
+    let mut peer = server.connect();
+    let since = Instant::now();
+    peer.send(b"a");
+    let handle = heard.recv().unwrap();
+    let mut timeouts = handle.timeouts().unwrap();
+    assert_eq!(timeouts.read, None);
+    timeouts.read = Some(SHORT);
+    handle.set_timeouts(timeouts).unwrap();
+    assert_eq!(ended_for(&server, since, SHORT), Timeout::Read);
+}
+
+#[test]
+fn a_timeout_that_is_changed_holds_for_a_connection_at_rest() {
+    let (said, heard) = channel();
+    let server = Server::start(one_poller().on_request(async move |conn: &mut Connection| {
+        let mut timeouts = conn.timeouts();
+        timeouts.idle = Some(SHORT);
+        conn.reader().read_u8().await?;
+        conn.set_timeouts(timeouts)?;
+        said.send(())?;
+        Ok(())
+    }));
+    let mut peer = server.connect();
+    let since = Instant::now();
+    peer.send(b"a");
+    heard.recv().unwrap();
+    assert_eq!(ended_for(&server, since, SHORT), Timeout::Idle);
+}
+
+#[test]
+fn a_deadline_is_a_readers_own_whoever_holds_the_connection() {
+    let (mut conn, mut peer) = pair();
+    let passed = Instant::now();
+    peer.send(b"ab");
+    block_on(conn.reader().wait(2)).unwrap();
+    let mut reader = conn.reader().with_deadline(passed);
+    assert_eq!(block_on(reader.next(2)).unwrap(), b"ab", "it is there");
+    let error = block_on(reader.next(1)).expect_err("too late");
+    assert_eq!(timed_out(&error), Some(Timeout::Read));
+    let began = Instant::now();
+    let mut reader = conn.reader().with_deadline(began + SHORT);
+    let error = block_on(reader.until(b'\n', 100)).expect_err("nobody sends");
+    assert_eq!(timed_out(&error), Some(Timeout::Read));
+    let took = began.elapsed();
+    assert!(took >= SHORT && took < SOON, "{took:?}");
+    peer.send(b"cd");
+    assert_eq!(block_on(conn.reader().next(2)).unwrap(), b"cd");
+}
+
+#[test]
+fn a_wait_that_was_dropped_leaves_no_timeout_to_the_next() {
+    let (mut conn, peer) = pair();
+    let mut timeouts = conn.timeouts();
+    timeouts.read = Some(SHORT / 2);
+    conn.set_timeouts(timeouts).unwrap();
+    {
+        let mut reader = conn.reader();
+        let mut wait = std::pin::pin!(reader.wait(1));
+        assert!(poll_once(wait.as_mut()).is_pending());
+        sleep(SHORT);
+    }
+    timeouts.read = None;
+    conn.set_timeouts(timeouts).unwrap();
+    let sending = peer.send_aside(b"a".to_vec());
+    assert_eq!(block_on(conn.reader().read_u8()).unwrap(), b'a');
+    sending.join().unwrap().unwrap();
+}
+
+#[test]
+fn no_timeout_but_the_connect_is_on_for_who_dials_and_is_silent() {
+    let (conn, _peer) = pair();
+    let timeouts = conn.timeouts();
+    assert_eq!(
+        (timeouts.first_byte, timeouts.idle, timeouts.read),
+        (None, None, None)
+    );
+}
+
+#[test]
+fn a_time_of_zero_is_refused_everywhere_and_changes_nothing() {
+    let (conn, _peer) = pair();
+    let before = conn.timeouts();
+    let mut zero = before;
+    zero.write = Some(Duration::ZERO);
+    let field = |error: std::io::Error| {
+        let reason = error.get_ref()?.downcast_ref::<InvalidConfig>()?;
+        Some(reason.field)
+    };
+    assert_eq!(field(conn.set_timeouts(zero).unwrap_err()), Some("write"));
+    let handle = conn.handle();
+    assert_eq!(field(handle.set_timeouts(zero).unwrap_err()), Some("write"));
+    assert_eq!(conn.timeouts(), before);
+    let listener = free_listener();
+    let built = one_poller()
+        .on_request(rpc)
+        .idle_timeout(Duration::ZERO)
+        .listen(listener);
+    assert_eq!(field(built.build().unwrap_err()), Some("idle"));
+}
+
+#[test]
+fn a_time_without_end_is_none() {
+    let server = Server::start(
+        one_poller()
+            .read_timeout(Duration::MAX)
+            .idle_timeout(Duration::MAX)
+            .max_age(Duration::MAX)
+            .on_request(rpc),
+    );
+    server.connect().call(b"hello");
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Too few descriptors, and connections that die before they are accepted. Failures that others
+//! have met bear the number under which they were reported.
+
+use std::fs::File;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use netpoll::{Builder, Dialer, EventLoop, Listener};
+
+use crate::support::{
+    Apart, Peer, Server, alone, alone_with, block_on, bound, bytes, eventually, free_listener,
+    free_path, open_descriptors, rpc,
+};
+
+/// As few descriptors as still are a server.
+const FEW: u32 = 64;
+
+fn rpc_loop() -> Builder {
+    EventLoop::builder().pollers(2).on_request(rpc)
+}
+
+/// Dials far more often than the server can accept, twice: who is in is served, nothing spins, and
+/// with the descriptors the service is back.
+fn survives(server: &Apart) {
+    for _ in 0..2 {
+        let mut peers: Vec<Peer> = (0..300).map(|_| Peer::connect(server.addr)).collect();
+        for _ in 0..3 {
+            for peer in peers.iter_mut().take(20) {
+                peer.call(&bytes(100, 1));
+            }
+        }
+        let before = server.processor_time();
+        std::thread::sleep(Duration::from_millis(1000));
+        let used = server.processor_time() - before;
+        assert!(used <= 10, "{used} % of a processor for waiting");
+        for peer in peers.iter_mut().take(20) {
+            peer.call(&bytes(100, 2));
+        }
+        drop(peers);
+        Peer::connect(server.addr).call(b"back again");
+    }
+}
+
+#[test]
+fn a_server_with_few_descriptors_queues_what_it_cannot_take_and_comes_back() {
+    let name =
+        "exhaustion::a_server_with_few_descriptors_queues_what_it_cannot_take_and_comes_back";
+    if let Some(server) = Apart::start(FEW, name, rpc_loop) {
+        survives(&server);
+    }
+}
+
+#[test]
+fn gnet_367_tokio_3529_netpoll_311_a_server_out_of_descriptors_neither_ends_nor_spins() {
+    let name = "exhaustion::\
+        gnet_367_tokio_3529_netpoll_311_a_server_out_of_descriptors_neither_ends_nor_spins";
+    let more_than_it_has = || rpc_loop().max_connections(1000);
+    if let Some(server) = Apart::start(FEW, name, more_than_it_has) {
+        survives(&server);
+    }
+}
+
+/// Files that leave the process only `left` descriptors.
+fn all_but(left: usize) -> Vec<File> {
+    let mut files: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+    files.truncate(files.len() - left);
+    files
+}
+
+#[test]
+fn accepting_goes_on_when_a_descriptor_of_ours_is_free() {
+    let name = "exhaustion::accepting_goes_on_when_a_descriptor_of_ours_is_free";
+    alone_with(FEW, name, || {
+        let server = Server::start(rpc_loop().max_connections(1000));
+        let mut first = server.connect();
+        first.call(b"in");
+        let mut second = Peer::connect(server.addr);
+        second.call(b"in");
+        // The next has one for its own end, and none for the server's.
+        let files = all_but(1);
+        let mut third = server.connect();
+        let out = || server.handle.accept_stats().process_out_of_descriptors;
+        eventually("the pauses", || out() >= 5);
+        first.finish();
+        third.call(b"in");
+        let stats = server.handle.accept_stats();
+        assert_eq!(stats.accepted, 3);
+        second.call(b"still in");
+        drop(files);
+    });
+}
+
+#[test]
+fn gnet_453_connections_that_die_in_the_queue_do_not_stop_accepting() {
+    let listener = free_listener();
+    let addr = bound(&listener);
+    for round in 0..100 {
+        let mut peer = Peer::connect(addr);
+        if round % 2 == 0 {
+            peer.send(b"never read");
+        }
+        peer.reset();
+    }
+    let server = Server::start_on(listener, rpc_loop());
+    server.connect().call(b"in");
+    eventually("no other", || server.handle.connections() <= 1);
+}
+
+#[test]
+fn mio_1636_netpoll_256_what_cannot_be_set_up_leaves_no_descriptor() {
+    let name = "exhaustion::mio_1636_netpoll_256_what_cannot_be_set_up_leaves_no_descriptor";
+    alone(name, || {
+        let listener = free_listener();
+        let path = free_path();
+        let _unix = Listener::unix(&path).unwrap();
+        let gone = free_listener();
+        let nobody = bound(&gone);
+        drop(gone);
+        // The set of pollers that dials share is up before anything is counted.
+        block_on(Dialer::new().dial(nobody)).unwrap_err();
+        let before = open_descriptors();
+        for _ in 0..20 {
+            Listener::bind(bound(&listener)).unwrap_err();
+            Listener::unix(&path).unwrap_err();
+            Listener::from_fd(File::open("/dev/null").unwrap().into()).unwrap_err();
+            block_on(Dialer::new().dial(nobody)).unwrap_err();
+        }
+        eventually("as many descriptors as before", || {
+            open_descriptors() <= before
+        });
+    });
+}
+
+#[test]
+fn a_loop_that_finds_too_few_descriptors_says_so_and_leaves_none() {
+    let name = "exhaustion::a_loop_that_finds_too_few_descriptors_says_so_and_leaves_none";
+    alone_with(FEW, name, || {
+        let before = open_descriptors();
+        let mut left = 0;
+        loop {
+            let running = rpc_loop().listen(free_listener()).build().unwrap();
+            drop(running.handle().shutdown(Duration::ZERO));
+            let files = all_but(left);
+            let ran = running.run();
+            drop(files);
+            assert_eq!(open_descriptors(), before, "with {left} left");
+            match ran {
+                Ok(()) => break,
+                Err(error) => assert_eq!(error.raw_os_error(), Some(24), "{error}"),
+            }
+            left += 1;
+        }
+        // Two pollers have a wait and a bell each.
+        assert_eq!(left, 4);
+    });
+}
+
+/// The descriptors that a program which is started now inherits.
+fn inherited() -> String {
+    let mut list = Command::new("ls");
+    let listed = list.arg("/proc/self/fd").stdin(Stdio::null()).output();
+    let listed = listed.expect("a program");
+    String::from_utf8(listed.stdout).expect("numbers")
+}
+
+#[test]
+fn gnet_743_gnet_745_a_program_that_is_started_inherits_no_descriptor() {
+    let name = "exhaustion::gnet_743_gnet_745_a_program_that_is_started_inherits_no_descriptor";
+    alone(name, || {
+        let before = inherited();
+        let server = Server::start(rpc_loop().listen(Listener::unix(free_path()).unwrap()));
+        let mut peer = server.connect();
+        peer.call(b"in");
+        let dialed = block_on(Dialer::new().dial(server.addr)).unwrap();
+        eventually("both", || server.handle.connections() == 2);
+        assert_eq!(inherited(), before);
+        drop(dialed);
+    });
+}

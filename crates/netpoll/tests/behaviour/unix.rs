@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Unix sockets: what is done to the file system, who may connect, and what is refused. That bytes
+//! move over them as over TCP is said by `over_unix.rs`.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::net::{TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use netpoll::{
+    Addr, Connection, Dialer, EventLoop, InvalidConfig, InvalidUnixName, ListenOptions, Listener,
+    PathTaken, TakenBy, UnixAddr,
+};
+
+use crate::support::{
+    Folder, LIMIT, Server, block_on, bound, call, eventually, free_listener, free_name, rpc,
+};
+
+fn unix(path: impl AsRef<Path>) -> Addr {
+    UnixAddr::path(path).expect("a short path").into()
+}
+
+fn serve(listener: impl Into<Listener>) -> Server {
+    Server::start_on(
+        listener.into(),
+        EventLoop::builder().pollers(1).on_request(rpc),
+    )
+}
+
+/// Checks that somebody answers at `addr`.
+fn answered(addr: Addr) {
+    block_on(async {
+        let mut conn = Dialer::new().dial(addr).await.expect("a server");
+        assert_eq!(conn.peer_addr(), addr);
+        call(&mut conn, b"hello").await.expect("an answer");
+    });
+}
+
+fn is_socket(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
+}
+
+/// What has the path that could not be listened on.
+fn taken_by(refused: io::Result<Listener>) -> TakenBy {
+    let error = refused.expect_err("a path that is taken");
+    assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    let taken = error.get_ref().and_then(|why| why.downcast_ref());
+    let taken: &PathTaken = taken.expect("a reason");
+    assert!(taken.path.is_absolute());
+    taken.by
+}
+
+#[test]
+fn a_path_is_there_for_its_owner_while_it_is_served_and_gone_afterwards() {
+    let folder = Folder::new();
+    let path = folder.file("a.sock");
+    let server = serve(Listener::unix(&path).unwrap());
+    let found = fs::symlink_metadata(&path).unwrap();
+    assert!(found.file_type().is_socket());
+    assert_eq!(found.permissions().mode() & 0o777, 0o600);
+    assert_eq!(server.addr, unix(&path));
+    answered(unix(&path));
+    assert_eq!(server.shut_down(LIMIT), 0);
+    assert!(!path.exists());
+}
+
+#[test]
+fn permissions_are_those_that_were_asked_for() {
+    let folder = Folder::new();
+    let path = folder.file("a.sock");
+    let mut options = ListenOptions::default();
+    options.mode = 0o640;
+    let _listener = Listener::bind_with(unix(&path), options).unwrap();
+    let mode = fs::symlink_metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+}
+
+#[test]
+fn the_path_of_a_server_that_was_killed_is_taken_over() {
+    let folder = Folder::new();
+    let path = folder.file("a.sock");
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(is_socket(&path), "left behind");
+    let _server = serve(Listener::unix(&path).unwrap());
+    answered(unix(&path));
+}
+
+#[test]
+fn the_path_of_a_server_that_lives_is_not_taken_over() {
+    let folder = Folder::new();
+    let path = folder.file("a.sock");
+    let _server = serve(Listener::unix(&path).unwrap());
+    assert_eq!(taken_by(Listener::unix(&path)), TakenBy::Listener);
+    answered(unix(&path));
+}
+
+#[test]
+fn what_is_no_socket_is_never_removed() {
+    let folder = Folder::new();
+    let (file, inside) = (folder.file("file"), folder.file("folder"));
+    fs::write(&file, "precious").unwrap();
+    fs::create_dir(&inside).unwrap();
+    fs::write(inside.join("file"), "precious").unwrap();
+    let dead = folder.file("dead.sock");
+    drop(UnixListener::bind(&dead).unwrap());
+    let link = folder.file("link");
+    symlink(&dead, &link).unwrap();
+    for path in [&file, &inside, &link] {
+        assert_eq!(taken_by(Listener::unix(path)), TakenBy::NotASocket);
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+    assert_eq!(fs::read_to_string(inside.join("file")).unwrap(), "precious");
+    assert!(link.is_symlink() && is_socket(&dead));
+}
+
+#[test]
+fn a_dead_socket_of_another_user_is_left_alone() {
+    let folder = Folder::new();
+    let path = folder.file("a.sock");
+    drop(UnixListener::bind(&path).unwrap());
+    if chown(&path, Some(1), None).is_err() {
+        return; // Only root may give files away.
+    }
+    assert_eq!(taken_by(Listener::unix(&path)), TakenBy::OtherUser);
+    assert!(is_socket(&path));
+}
+
+#[test]
+fn a_path_that_became_somebody_elses_is_left_alone_at_the_end() {
+    let folder = Folder::new();
+    let path = folder.file("a.sock");
+    let ours = Listener::unix(&path).unwrap();
+    fs::rename(&path, folder.file("moved.sock")).unwrap();
+    let theirs = UnixListener::bind(&path).unwrap();
+    let inode = fs::symlink_metadata(&path).unwrap().ino();
+    drop(ours);
+    assert_eq!(fs::symlink_metadata(&path).unwrap().ino(), inode);
+    UnixStream::connect(&path).unwrap();
+    drop(theirs);
+}
+
+#[test]
+fn a_name_that_cannot_be_is_refused_by_what_is_wrong_with_it() {
+    let name = |refused: io::Result<Listener>| {
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        let why = error.get_ref().and_then(|why| why.downcast_ref());
+        *why.expect("a reason")
+    };
+    let long = "x".repeat(200);
+    let too_long = |refused| matches!(refused, InvalidUnixName::TooLong { length: 200, .. });
+    assert!(too_long(name(Listener::unix(&long))));
+    assert!(too_long(name(Listener::abstract_name(&long))));
+    assert_eq!(name(Listener::unix("a\0b")), InvalidUnixName::Nul);
+    assert_eq!(name(Listener::unix("")), InvalidUnixName::Empty);
+    let text = Listener::bind(format!("unix:{long}")).unwrap_err();
+    assert_eq!(text.kind(), ErrorKind::InvalidInput);
+    let folder = Folder::new();
+    let nowhere = Listener::unix(folder.file("no such folder/a.sock")).unwrap_err();
+    assert_eq!(nowhere.raw_os_error(), Some(2), "ENOENT");
+}
+
+#[test]
+fn an_abstract_name_is_served_and_free_again_at_once() {
+    let name = free_name();
+    let addr: Addr = format!("unix:@{name}").parse().unwrap();
+    for _ in 0..3 {
+        let server = serve(Listener::bind(addr).unwrap());
+        assert_eq!(server.addr, addr);
+        answered(addr);
+        let taken = Listener::abstract_name(&name).unwrap_err();
+        assert_eq!(taken.kind(), ErrorKind::AddrInUse);
+        server.shut_down(LIMIT);
+    }
+}
+
+#[test]
+fn listeners_of_every_kind_are_served_by_one_loop() {
+    let folder = Folder::new();
+    let path = folder.file("a.sock");
+    let listeners = [
+        free_listener(),
+        free_listener(),
+        Listener::unix(&path).unwrap(),
+        Listener::abstract_name(free_name()).unwrap(),
+    ];
+    let addrs: Vec<Addr> = listeners.iter().map(bound).collect();
+    let mut builder = EventLoop::builder().pollers(2).on_request(rpc);
+    for listener in listeners {
+        builder = builder.listen(listener);
+    }
+    let _server = serve_also(builder);
+    addrs.into_iter().for_each(answered);
+}
+
+/// Serves one more address beside those that `builder` has.
+fn serve_also(builder: netpoll::Builder) -> Server {
+    Server::start_on(free_listener(), builder)
+}
+
+#[test]
+fn a_listener_of_the_standard_library_is_served_and_keeps_its_path() {
+    let folder = Folder::new();
+    let path = folder.file("a.sock");
+    let server = serve(UnixListener::bind(&path).unwrap());
+    answered(unix(&path));
+    server.shut_down(LIMIT);
+    assert!(is_socket(&path), "it was not ours to remove");
+}
+
+#[test]
+fn a_descriptor_that_listens_is_served_and_given_back() {
+    let folder = Folder::new();
+    let path = folder.file("a.sock");
+    let given = Listener::unix(&path).unwrap().into_fd();
+    assert!(is_socket(&path), "who has the descriptor needs the path");
+    let server = serve(Listener::from_fd(given).unwrap());
+    answered(unix(&path));
+    drop(server);
+    assert!(is_socket(&path));
+    let blocking = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = blocking.local_addr().unwrap();
+    let _server = serve(Listener::from_fd(blocking.into()).unwrap());
+    answered(addr.into());
+}
+
+#[test]
+fn a_descriptor_that_does_not_listen_is_refused() {
+    let listener = free_listener();
+    let addr = bound(&listener).as_tcp().unwrap();
+    let bound_only = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let wrong: [OwnedFd; 4] = [
+        TcpStream::connect(addr).unwrap().into(),
+        UdpSocket::bind("127.0.0.1:0").unwrap().into(),
+        fs::File::open("/").unwrap().into(),
+        bound_only.unwrap().into(),
+    ];
+    for fd in wrong {
+        let error = Listener::from_fd(fd).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        let config = error.get_ref().and_then(|why| why.downcast_ref());
+        let config: &InvalidConfig = config.expect("a reason");
+        assert_eq!(config.field, "fd");
+    }
+}
+
+#[test]
+fn a_dial_to_a_path_keeps_its_errno() {
+    let folder = Folder::new();
+    let errno = |path: &str| {
+        let dialed = block_on(Dialer::new().dial(unix(folder.file(path))));
+        dialed.unwrap_err().raw_os_error()
+    };
+    assert_eq!(errno("nothing.sock"), Some(2), "ENOENT");
+    drop(UnixListener::bind(folder.file("dead.sock")).unwrap());
+    assert_eq!(errno("dead.sock"), Some(111), "ECONNREFUSED");
+}
+
+/// A listener that nobody accepts from, with a queue that is full, and what is in it.
+fn full(path: &Path) -> (Listener, Vec<Connection>) {
+    let mut options = ListenOptions::default();
+    options.backlog = 2;
+    let listener = Listener::bind_with(unix(path), options).expect("a free path");
+    let dialer = Dialer::new().connect_timeout(Some(Duration::from_millis(50)));
+    let mut queued = Vec::new();
+    while let Ok(conn) = block_on(dialer.dial(unix(path))) {
+        queued.push(conn);
+        assert!(queued.len() < 100, "the queue is never full");
+    }
+    (listener, queued)
+}
+
+#[test]
+fn a_dial_to_a_queue_that_is_full_waits_for_room() {
+    let folder = Folder::new();
+    let path = folder.file("a.sock");
+    let (listener, mut queued) = full(&path);
+    let addr = unix(&path);
+    let waiting = std::thread::spawn(move || answered(addr));
+    let _server = serve(listener);
+    for conn in &mut queued {
+        block_on(call(conn, b"was in the queue")).unwrap();
+    }
+    waiting.join().unwrap();
+}
+
+#[test]
+fn a_dial_to_a_queue_that_stays_full_ends_at_its_deadline() {
+    let folder = Folder::new();
+    let path = folder.file("a.sock");
+    let (_listener, _queued) = full(&path);
+    let start = Instant::now();
+    let limit = Duration::from_millis(100);
+    let dialer = Dialer::new().connect_timeout(Some(limit));
+    let error = block_on(dialer.dial(unix(&path))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    assert!(start.elapsed() >= limit);
+}
+
+#[test]
+fn a_dial_to_a_server_that_goes_while_it_waits_is_refused() {
+    let folder = Folder::new();
+    let path = folder.file("a.sock");
+    let (listener, _queued) = full(&path);
+    let addr = unix(&path);
+    let waiting = std::thread::spawn(move || block_on(Dialer::new().dial(addr)).map(drop));
+    drop(listener);
+    let errno = waiting.join().unwrap().unwrap_err().raw_os_error();
+    assert!(matches!(errno, Some(2 | 111)), "{errno:?}");
+}
+
+#[test]
+fn both_ends_of_a_unix_socket_know_each_others_process() {
+    let own = std::process::id();
+    let handler = async move |conn: &mut Connection| {
+        let peer = conn.peer_credentials()?;
+        assert_eq!(peer.uid, netpoll_sys::process::effective_user());
+        conn.reader().skip(1).await?;
+        conn.writer().put_u32(peer.pid.unwrap_or(0));
+        Ok(())
+    };
+    let builder = EventLoop::builder().pollers(1).on_request(handler);
+    let server = Server::start_on(Listener::abstract_name(free_name()).unwrap(), builder);
+    block_on(async {
+        let mut conn = Dialer::new().dial(server.addr).await.unwrap();
+        assert_eq!(conn.peer_credentials().unwrap().pid, Some(own));
+        conn.writer().put_u8(1);
+        assert_eq!(conn.reader().read_u32().await.unwrap(), own);
+    });
+    let tcp = Server::rpc();
+    let conn = block_on(Dialer::new().dial(tcp.addr)).unwrap();
+    let error = conn.peer_credentials().unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(92), "ENOPROTOOPT");
+}
+
+#[test]
+fn a_peer_without_a_name_is_unnamed_and_this_end_has_the_listeners() {
+    let name = free_name();
+    let server = serve(Listener::abstract_name(&name).unwrap());
+    let conn = block_on(Dialer::new().dial(server.addr)).unwrap();
+    assert_eq!(conn.local_addr().unwrap(), Addr::Unnamed);
+    eventually("the connection", || server.handle.connections() == 1);
+    drop(conn);
+    let (peer, _) = server.endings.recv_timeout(LIMIT).unwrap();
+    assert_eq!(peer, Addr::Unnamed);
+    assert!(UnixStream::connect_addr(&named(&name)).is_ok());
+}
+
+fn named(name: &str) -> std::os::unix::net::SocketAddr {
+    use std::os::linux::net::SocketAddrExt;
+    std::os::unix::net::SocketAddr::from_abstract_name(name).expect("a name")
+}

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The suites of `behaviour.rs` that say nothing of TCP, over Unix sockets: the same files, another
+//! kind of socket under them.
+
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "the other behaviour tests use the rest"
+)]
+#[path = "support/support.rs"]
+mod support;
+
+const KIND: support::Kind = support::Kind::Unix;
+
+#[path = "behaviour/accepting.rs"]
+mod accepting;
+#[path = "behaviour/arriving.rs"]
+mod arriving;
+#[path = "behaviour/calls.rs"]
+mod calls;
+#[path = "behaviour/closing.rs"]
+mod closing;
+#[path = "behaviour/crowd.rs"]
+mod crowd;
+#[path = "behaviour/cut.rs"]
+mod cut;
+#[path = "behaviour/fairness.rs"]
+mod fairness;
+#[path = "behaviour/half_close.rs"]
+mod half_close;
+#[path = "behaviour/handlers.rs"]
+mod handlers;
+#[path = "behaviour/owned.rs"]
+mod owned;
+#[path = "behaviour/reading.rs"]
+mod reading;
+#[path = "behaviour/requests.rs"]
+mod requests;
+#[path = "behaviour/shutdown.rs"]
+mod shutdown;
+#[path = "behaviour/writing.rs"]
+mod writing;
