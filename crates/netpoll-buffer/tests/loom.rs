@@ -13,6 +13,9 @@
 //! in `ci/mutants` weaken one step each, and name the model that finds it.
 #![cfg(netpoll_loom)]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use loom::thread;
 use netpoll_buffer::{LinkBuffer, Pool, Segment, Tail};
 
@@ -22,10 +25,17 @@ const BLOCK: usize = 256;
 /// Preemptions of a thread in one interleaving, at most, unless `LOOM_MAX_PREEMPTIONS` says other.
 const PREEMPTIONS: usize = 3;
 
+/// Runs `protocol` in every interleaving, and says how many those were (with `--nocapture`).
 fn model(protocol: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound.get_or_insert(PREEMPTIONS);
-    builder.check(protocol);
+    let interleavings = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&interleavings);
+    builder.check(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        protocol();
+    });
+    println!("{} interleavings", interleavings.load(Ordering::Relaxed));
 }
 
 /// A tail over a block of `pool` in which `bytes` are filled, and a segment that shows them.
@@ -47,6 +57,15 @@ fn buffer_of(segment: Segment) -> LinkBuffer {
 fn assert_counts(pool: &Pool, in_use: usize, cached: usize) {
     let stats = pool.stats();
     assert_eq!((stats.in_use, stats.cached), (in_use, cached));
+}
+
+/// Takes as many blocks as `pool` counts, and one more: too few on the shelf leave something
+/// counted, too many make the count less than nothing. Nobody else uses the pool meanwhile.
+#[track_caller]
+fn assert_holds_what_it_counts(pool: &Pool) {
+    let counted = pool.stats().cached / BLOCK;
+    let all: Vec<Tail> = (0..=counted).map(|_| pool.take(BLOCK)).collect();
+    assert_counts(pool, all.len() * BLOCK, 0);
 }
 
 #[test]
@@ -125,13 +144,20 @@ fn an_owner_that_is_made_while_another_lets_go_counts() {
     });
 }
 
+#[track_caller]
+fn assert_bound_holds(pool: &Pool) {
+    let cached = pool.stats().cached;
+    assert!(cached <= BLOCK, "{cached} B are kept");
+}
+
 /// Takes a block, writes `mark` there, reads it, and lets the block go.
 fn take_and_give_back(pool: &Pool, mark: u8) {
     let (tail, segment) = filled(pool, &[mark; 3]);
+    assert_bound_holds(pool);
     drop(tail);
     assert_eq!(segment.as_slice(), [mark; 3], "nobody else writes here");
     drop(segment);
-    assert!(pool.stats().cached <= BLOCK, "the bound holds");
+    assert_bound_holds(pool);
 }
 
 #[test]
@@ -146,8 +172,20 @@ fn no_block_is_lent_twice_and_no_more_than_the_bound_is_kept() {
         assert_counts(&pool, 0, BLOCK);
         let peak = pool.stats().peak;
         assert!(peak == BLOCK || peak == 2 * BLOCK, "{peak}");
-        let _all = pool.take(BLOCK);
-        assert_counts(&pool, BLOCK, 0);
+        assert_holds_what_it_counts(&pool);
+    });
+}
+
+#[test]
+fn a_block_that_comes_home_while_another_is_taken_is_counted() {
+    model(|| {
+        let pool = Pool::with_bound(2 * BLOCK);
+        drop(pool.take(BLOCK));
+        let there = pool.clone();
+        let other = thread::spawn(move || drop(there.take(BLOCK)));
+        drop(pool.take(BLOCK));
+        other.join().unwrap();
+        assert_holds_what_it_counts(&pool);
     });
 }
 
@@ -176,6 +214,23 @@ fn a_block_that_outlives_every_handle_of_its_pool_takes_it_along() {
     });
 }
 
+/// Takes the one block that `pool` holds from where all threads can. The checker joins a thread
+/// before what is that thread's own is dropped, so there may be nothing yet.
+fn take_once_it_is_left(pool: &Pool) -> Tail {
+    for _ in 0..8 {
+        let tail = pool.take(BLOCK);
+        let cached = pool.stats().cached;
+        if cached == 0 {
+            return tail;
+        }
+        assert_eq!(cached, BLOCK, "counted once, wherever it lies");
+        // A block that was allocated is freed again: the place is taken.
+        drop(tail);
+        thread::yield_now();
+    }
+    panic!("it was left to nobody");
+}
+
 #[test]
 fn what_lies_in_front_of_a_thread_is_its_own_until_it_ends() {
     model(|| {
@@ -189,5 +244,7 @@ fn what_lies_in_front_of_a_thread_is_its_own_until_it_ends() {
         take_and_give_back(&pool, 2);
         other.join().unwrap();
         assert_counts(&pool, 0, BLOCK);
+        let _all = take_once_it_is_left(&pool);
+        assert_counts(&pool, BLOCK, 0);
     });
 }
