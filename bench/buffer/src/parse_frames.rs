@@ -6,13 +6,17 @@
 //! `parse_frames_bare` it only looks at where the body lies and how long it is, so all that is
 //! measured is the parsing; nobody parses frames for that.
 //!
+//! The buffer is parsed in two ways: call by call, as a handler does that is called for each request
+//! (`link_buffer`), and, as a parser may that wants all frames at once, by a cursor over what lies in
+//! one piece, with calls only for a frame across a border (`link_buffer_pieces`).
+//!
 //! The cursor and the buffer go over the very same memory, the cursor in one piece and the buffer
 //! in segments of 64 KiB: how fast a loop runs over bytes depends by a half on which pages they
 //! happen to lie in. The `BytesMut` is filled anew each time, since it gives its memory away.
 //! `LinkedBytes` has no read side, so it is not here.
 
 use std::hint::black_box;
-use std::io;
+use std::io::{self, BufRead};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -40,6 +44,7 @@ fn bench_with(criterion: &mut Criterion, group: &str, consume: impl Fn(&[u8]) ->
         parse_link_buffer(&mut in_reads(&input), consume).ok(),
         expected
     );
+    assert_eq!(parse_pieces(&mut in_reads(&input), consume).ok(), expected);
     assert_eq!(
         Some(parse_bytes_mut(&mut BytesMut::from(&input[..]), consume)),
         expected
@@ -55,6 +60,11 @@ fn bench_with(criterion: &mut Criterion, group: &str, consume: impl Fn(&[u8]) ->
         let again = |buffer: &mut LinkBuffer| *buffer = in_reads(&input);
         let parse =
             |buffer: &mut LinkBuffer| parse_link_buffer(buffer, consume).expect("whole frames");
+        bencher.iter_custom(|times| timed(times, &mut LinkBuffer::new(), again, parse));
+    });
+    group.bench_function("link_buffer_pieces", |bencher| {
+        let again = |buffer: &mut LinkBuffer| *buffer = in_reads(&input);
+        let parse = |buffer: &mut LinkBuffer| parse_pieces(buffer, consume).expect("whole frames");
         bencher.iter_custom(|times| timed(times, &mut LinkBuffer::new(), again, parse));
     });
     group.bench_function("bytes_mut", |bencher| {
@@ -110,7 +120,7 @@ fn sum(body: &[u8]) -> u64 {
 
 fn parse_link_buffer(buffer: &mut LinkBuffer, consume: impl Fn(&[u8]) -> u64) -> io::Result<u64> {
     let mut total = 0u64;
-    while !buffer.is_empty() {
+    for _ in 0..FRAMES {
         let length = buffer.read_u32()?;
         let body = buffer.next(length as usize)?;
         total = total.wrapping_add(consume(body));
@@ -118,12 +128,39 @@ fn parse_link_buffer(buffer: &mut LinkBuffer, consume: impl Fn(&[u8]) -> u64) ->
     Ok(total)
 }
 
+/// As a parser goes that wants all frames: by hand over what lies in one piece.
+fn parse_pieces(buffer: &mut LinkBuffer, consume: impl Fn(&[u8]) -> u64) -> io::Result<u64> {
+    let mut total = 0u64;
+    loop {
+        let piece = buffer.fill_buf()?;
+        if piece.is_empty() {
+            return Ok(total);
+        }
+        let mut rest = piece;
+        while let Some((body, after)) = first_frame(rest) {
+            total = total.wrapping_add(consume(body));
+            rest = after;
+        }
+        let (whole, is_part) = (piece.len() - rest.len(), !rest.is_empty());
+        buffer.consume(whole);
+        if is_part {
+            let length = buffer.read_u32()?;
+            total = total.wrapping_add(consume(buffer.next(length as usize)?));
+        }
+    }
+}
+
+/// The body of the first frame, if all of it is there, and what follows.
+fn first_frame(input: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = input.split_first_chunk()?;
+    rest.split_at_checked(u32::from_be_bytes(*length) as usize)
+}
+
 /// As one writes it by hand over bytes that are all there, in one piece.
 fn parse_cursor(mut input: &[u8], consume: impl Fn(&[u8]) -> u64) -> Option<u64> {
     let mut total = 0u64;
-    while !input.is_empty() {
-        let (length, rest) = input.split_first_chunk()?;
-        let (body, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+    for _ in 0..FRAMES {
+        let (body, rest) = first_frame(input)?;
         total = total.wrapping_add(consume(body));
         input = rest;
     }

@@ -57,6 +57,15 @@ fn all() -> Vec<Ratio> {
     let mut all = Vec::new();
     let targets = [("cursor", Some(0.9)), ("bytes_mut", Some(1.5))];
     all.extend(speeds("parse_frames", &targets));
+    for group in ["parse_frames", "parse_frames_bare"] {
+        all.push(Ratio {
+            ours: format!("{group}/link_buffer_pieces"),
+            other: format!("{group}/cursor"),
+            is: Is::Speed,
+            target: targets[0].1,
+        });
+    }
+    all.extend(speeds("parse_frames_bare", &targets));
     for way in ["whole", "body", "reframed"] {
         for (ours, target) in [("link_buffer", Some(1.2)), ("link_buffer_chain", None)] {
             all.push(Ratio {
@@ -67,10 +76,6 @@ fn all() -> Vec<Ratio> {
             });
         }
     }
-    all.extend(speeds(
-        "parse_frames_bare",
-        &targets.map(|(other, _)| (other, None)),
-    ));
     for (group, _) in write_read::GROUPS {
         let others = ["bytes_mut", "bytes_queue", "linked_bytes", "vec"];
         all.extend(speeds(group, &others.map(|other| (other, None))));
