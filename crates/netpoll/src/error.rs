@@ -10,8 +10,6 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use crate::timeouts::Timeout;
-
 pub use netpoll_buffer::{OutOfRange, Overclaimed, Short, TooLarge};
 
 /// What a handler may fail with. Concrete, so that `Ok(())` needs no annotation.
@@ -47,6 +45,37 @@ pub enum Limit {
     Frame,
     /// One call left more output unsent than `max_output` allows.
     Output,
+}
+
+/// Which time a connection, or a call on it, ran out of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Timeout {
+    /// [`Timeouts::first_byte`](crate::Timeouts::first_byte).
+    FirstByte,
+    /// [`Timeouts::read`](crate::Timeouts::read), or the deadline of a [`Reader`](crate::Reader).
+    Read,
+    /// [`Timeouts::min_rate`](crate::Timeouts::min_rate).
+    MinRate,
+    /// [`Timeouts::write`](crate::Timeouts::write), or the deadline of a [`Writer`](crate::Writer).
+    Write,
+    /// [`Timeouts::idle`](crate::Timeouts::idle).
+    Idle,
+    /// [`Timeouts::max_age`](crate::Timeouts::max_age).
+    MaxAge,
+}
+
+impl fmt::Display for Timeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::FirstByte => "the first byte did not come in time",
+            Self::Read => "what was awaited did not come in time",
+            Self::MinRate => "what was awaited came too slowly",
+            Self::Write => "the peer did not take the output in time",
+            Self::Idle => "idle for too long",
+            Self::MaxAge => "open for long enough",
+        })
+    }
 }
 
 impl fmt::Display for CloseReason {

@@ -76,7 +76,7 @@ pub use dialer::Dialer;
 pub use entrance::AcceptStats;
 pub use error::{
     BoxError, CloseReason, Closed, Eof, InvalidConfig, Limit, OutOfRange, Overclaimed, Short,
-    TimedOut, TooLarge,
+    TimedOut, Timeout, TooLarge,
 };
 pub use event_loop::builder::Builder;
 pub use event_loop::shutdown::Shutdown;
@@ -91,4 +91,4 @@ pub use netpoll_sys::socket::{Ipv6Listen, ListenOptions};
 pub use options::ConnOptions;
 pub use poll::balance::{Balance, PollerLoad};
 pub use runner::Runner;
-pub use timeouts::{MinRate, Timeout, Timeouts};
+pub use timeouts::{MinRate, Timeouts};

@@ -4,7 +4,6 @@
 //! Each times what its name says and nothing else: a peer that drips bytes extends no read, and a
 //! connection on which bytes move is not idle.
 
-use std::fmt;
 use std::time::Duration;
 
 use crate::error::InvalidConfig;
@@ -66,37 +65,6 @@ impl MinRate {
     pub(crate) fn bytes(&self) -> u64 {
         let bytes = u128::from(self.bytes_per_second) * self.over.as_millis() / 1000;
         u64::try_from(bytes).unwrap_or(u64::MAX)
-    }
-}
-
-/// Which time a connection, or a call on it, ran out of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Timeout {
-    /// [`Timeouts::first_byte`].
-    FirstByte,
-    /// [`Timeouts::read`], or the deadline of a [`Reader`](crate::Reader).
-    Read,
-    /// [`Timeouts::min_rate`].
-    MinRate,
-    /// [`Timeouts::write`], or the deadline of a [`Writer`](crate::Writer).
-    Write,
-    /// [`Timeouts::idle`].
-    Idle,
-    /// [`Timeouts::max_age`].
-    MaxAge,
-}
-
-impl fmt::Display for Timeout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::FirstByte => "the first byte did not come in time",
-            Self::Read => "what was awaited did not come in time",
-            Self::MinRate => "what was awaited came too slowly",
-            Self::Write => "the peer did not take the output in time",
-            Self::Idle => "idle for too long",
-            Self::MaxAge => "open for long enough",
-        })
     }
 }
 

@@ -21,10 +21,10 @@ use super::calling::Holder;
 use super::handler::{Finished, Shared};
 use super::session::Session;
 use super::state::Phase;
-use crate::error::CloseReason;
+use crate::error::{CloseReason, Timeout};
 use crate::poll::source::Turn;
 use crate::sync::lock;
-use crate::timeouts::{Timeout, Timeouts};
+use crate::timeouts::Timeouts;
 
 /// Since when what is so on a connection.
 #[derive(Debug)]

@@ -17,10 +17,9 @@ use netpoll_buffer::{LinkBuffer, TooLarge};
 use super::Input;
 use super::inbox::{InputEnd, LastWait, Waiter, Waits};
 use super::link::Link;
-use crate::error::{Eof, TimedOut};
+use crate::error::{Eof, TimedOut, Timeout};
 use crate::poll::bell::Signal;
 use crate::sync::{Arc, lock};
-use crate::timeouts::Timeout;
 
 /// The reading side of a [`Connection`](crate::Connection).
 ///
