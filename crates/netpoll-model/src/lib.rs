@@ -3,7 +3,7 @@
 //! whatever order and with whatever arguments, they hold what two plain queues of bytes hold,
 //! refuse what those would refuse, and give all memory back.
 //!
-//! The operations are a value, [`op::Step`], so that random sequences, a fuzzer and its stored
+//! The operations are a value, `op::Step`, so that random sequences, a fuzzer and its stored
 //! inputs all drive the one model. What they do is checked after every step; what was taken out and
 //! kept, at the end:
 //!

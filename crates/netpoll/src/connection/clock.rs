@@ -2,7 +2,7 @@
 //! When a connection's time is up, and for what.
 //!
 //! The session notes *since when*: it began, bytes moved, input was left, output was blocked. When
-//! the first of its [`Timeouts`](crate::Timeouts) may be over follows from these and from who waits
+//! the first of its [`Timeouts`] may be over follows from these and from who waits
 //! in the inbox and the outbox. It is computed when something has changed on a connection that is
 //! not at rest, and when the poller looks because an earlier time has passed. For a connection at
 //! rest nothing is computed: what was computed before it came to rest is never later than what
