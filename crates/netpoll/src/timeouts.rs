@@ -4,7 +4,7 @@
 //! Each times what its name says and nothing else: a peer that drips bytes extends no read, and a
 //! connection on which bytes move is not idle.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::InvalidConfig;
 
@@ -66,6 +66,27 @@ impl MinRate {
         let bytes = u128::from(self.bytes_per_second) * self.over.as_millis() / 1000;
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }
+}
+
+/// How long a call has waited, and may.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wait {
+    /// When the call began to wait.
+    pub(crate) since: Instant,
+    /// When it gives up, whatever the timeouts.
+    pub(crate) deadline: Option<Instant>,
+}
+
+impl Wait {
+    /// Whether it has waited for `time`, or its deadline has passed.
+    pub(crate) fn is_over(&self, time: Option<Duration>, now: Instant) -> bool {
+        is_over(self.since, time, now) || self.deadline.is_some_and(|by| by <= now)
+    }
+}
+
+/// Whether `time`, if it is bounded, has passed since.
+pub(crate) fn is_over(since: Instant, time: Option<Duration>, now: Instant) -> bool {
+    time.is_some_and(|time| now.saturating_duration_since(since) >= time)
 }
 
 impl Default for Timeouts {

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Streams that do as they are told, and what else the tests of this binary share.
 
+#[path = "../support/reason.rs"]
+mod reason;
+
 use std::collections::VecDeque;
-use std::error::Error;
-use std::fmt::Debug;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::panic;
 use std::thread;
 
 use netpoll_buffer::{LinkBuffer, Pool, StreamReader};
+
+pub(crate) use reason::reason;
 
 /// What a [`Source`] answers.
 #[derive(Debug)]
@@ -253,18 +256,4 @@ pub(crate) fn in_own_pool<T: Send>(test: impl FnOnce(&Pool) -> T + Send) -> T {
         test.join()
             .unwrap_or_else(|panicked| panic::resume_unwind(panicked))
     })
-}
-
-/// The reason of a refusal, which has to be an `E` in an error of `kind`.
-#[track_caller]
-pub(crate) fn reason<E: Error + Copy + 'static, T: Debug>(
-    result: io::Result<T>,
-    kind: ErrorKind,
-) -> E {
-    let error = result.expect_err("a refusal");
-    assert_eq!(error.kind(), kind);
-    *error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<E>())
-        .expect("a reason of this type")
 }

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the tests of this binary share.
 
-use std::error::Error;
-use std::fmt::Debug;
-use std::io;
+#[path = "../support/reason.rs"]
+mod reason;
+
 use std::panic;
 use std::thread;
 
 use bytes::Bytes;
 use netpoll_buffer::{LinkBuffer, Pool};
+
+pub(crate) use reason::reason;
 
 /// The whole size of a write block: 64 KiB and a page for a header.
 pub(crate) const BLOCK: usize = (64 << 10) + (4 << 10);
@@ -98,18 +100,4 @@ pub(crate) fn places(buffer: &LinkBuffer) -> Vec<(*const u8, usize)> {
 /// How many slices the kernel would be given for all that can be read.
 pub(crate) fn slices(buffer: &LinkBuffer) -> usize {
     buffer.io_slices().count()
-}
-
-/// The reason of a refusal, which has to be an `E` in an error of `kind`.
-#[track_caller]
-pub(crate) fn reason<E: Error + Copy + 'static, T: Debug>(
-    result: io::Result<T>,
-    kind: io::ErrorKind,
-) -> E {
-    let error = result.expect_err("a refusal");
-    assert_eq!(error.kind(), kind);
-    *error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<E>())
-        .expect("a reason of this type")
 }

@@ -13,7 +13,6 @@
 //! it began now.
 
 use std::future::Future;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, Instant};
 
 use super::Connection;
@@ -22,9 +21,10 @@ use super::handler::{Finished, Shared};
 use super::session::Session;
 use super::state::Phase;
 use crate::error::{CloseReason, Timeout};
+use crate::poll::balance::random;
 use crate::poll::source::Turn;
 use crate::sync::lock;
-use crate::timeouts::Timeouts;
+use crate::timeouts::{Timeouts, Wait, is_over};
 
 /// Since when what is so on a connection.
 #[derive(Debug)]
@@ -62,10 +62,9 @@ struct Partial {
 
 /// What is waited for on a connection right now.
 struct Waits {
-    /// Since when a Reader waits, and until when at most.
-    reader: Option<(Instant, Option<Instant>)>,
-    /// The same of a flush.
-    flush: Option<(Instant, Option<Instant>)>,
+    /// A Reader.
+    reader: Option<Wait>,
+    flush: Option<Wait>,
     /// Since when the handler is not called because it left input.
     left: Option<Instant>,
 }
@@ -83,10 +82,12 @@ impl Earliest {
     fn after(&mut self, since: Instant, time: Option<Duration>) {
         self.add(time.and_then(|time| since.checked_add(time)));
     }
-}
 
-fn is_over(since: Instant, time: Option<Duration>, now: Instant) -> bool {
-    time.is_some_and(|time| now.saturating_duration_since(since) >= time)
+    /// The end of a wait that may take `time`.
+    fn end_of(&mut self, wait: Wait, time: Option<Duration>) {
+        self.after(wait.since, time);
+        self.add(wait.deadline);
+    }
 }
 
 impl Clock {
@@ -98,7 +99,7 @@ impl Clock {
             left: None,
             blocked: None,
             partial: None,
-            jitter: (RandomState::new().build_hasher().finish() & 0xFF) as u8,
+            jitter: random() as u8,
         }
     }
 
@@ -179,9 +180,8 @@ where
         if self.flow.backlog.is_none() {
             first.after(self.clock.born, self.clock.age(timeouts.max_age));
         }
-        if let Some((since, deadline)) = waits.reader {
-            first.after(since, timeouts.read);
-            first.add(deadline);
+        if let Some(wait) = waits.reader {
+            first.end_of(wait, timeouts.read);
         } else if matches!(self.holder, Holder::Owner) {
             first.after(now, timeouts.read);
         }
@@ -194,9 +194,8 @@ where
         if let Some(blocked) = &self.clock.blocked {
             first.after(blocked.since, timeouts.write);
         }
-        if let Some((since, deadline)) = waits.flush {
-            first.after(since, timeouts.write);
-            first.add(deadline);
+        if let Some(wait) = waits.flush {
+            first.end_of(wait, timeouts.write);
         }
         first.0
     }
@@ -204,7 +203,7 @@ where
     /// Who waits for what; notes when some of what is awaited has come.
     fn waits(&mut self, now: Instant) -> Waits {
         let inbox = lock(&self.link.inbox);
-        let reader = inbox.waiter.as_ref().map(|w| (w.since, w.deadline));
+        let reader = inbox.waiter.as_ref().map(|waiter| waiter.wait);
         let some_came = !inbox.chain.is_empty();
         drop(inbox);
         let left = match self.holder {
@@ -212,11 +211,11 @@ where
             _ => None,
         };
         let flush = if self.flow.unsent > 0 {
-            lock(&self.link.outbox).flush_since()
+            lock(&self.link.outbox).flush_wait()
         } else {
             None
         };
-        let wait = reader.filter(|_| some_came).map(|(since, _)| since);
+        let wait = reader.filter(|_| some_came).map(|wait| wait.since);
         self.clock.partial = match (wait.or(left), self.clock.partial.take()) {
             (Some(wait), Some(known)) if known.wait == wait => Some(known),
             (Some(wait), _) => Some(Partial {
@@ -246,9 +245,10 @@ where
         let waits = self.waits(now);
         if self.is_write_over(&timeouts, &waits, now) {
             self.die(CloseReason::Timeout(Timeout::Write));
-        } else if waits.reader.is_some_and(|(since, deadline)| {
-            is_over(since, timeouts.read, now) || deadline.is_some_and(|deadline| deadline <= now)
-        }) {
+        } else if waits
+            .reader
+            .is_some_and(|wait| wait.is_over(timeouts.read, now))
+        {
             let waker = lock(&self.link.inbox).time_out();
             self.wake_waiter(waker);
         } else if let Some(which) = self.what_is_over(&timeouts, &waits, now) {
@@ -263,9 +263,9 @@ where
     fn is_write_over(&self, timeouts: &Timeouts, waits: &Waits, now: Instant) -> bool {
         let blocked = self.clock.blocked.as_ref();
         blocked.is_some_and(|blocked| is_over(blocked.since, timeouts.write, now))
-            || waits.flush.is_some_and(|(since, deadline)| {
-                is_over(since, timeouts.write, now) || deadline.is_some_and(|by| by <= now)
-            })
+            || waits
+                .flush
+                .is_some_and(|wait| wait.is_over(timeouts.write, now))
     }
 
     /// What ends the connection in order, if anything does.

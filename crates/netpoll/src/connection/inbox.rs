@@ -5,12 +5,12 @@
 //! longer: no system call and no user code is under it.
 
 use std::task::Waker;
-use std::time::Instant;
 
 use netpoll_buffer::LinkBuffer;
 
 use crate::error::CloseReason;
 use crate::poll::source::{Landed, Room};
+use crate::timeouts::Wait;
 
 /// What is missing at least for the next bytes to land straight in one block. Below that they land
 /// in the shared block, and are moved together when they are read.
@@ -66,10 +66,7 @@ pub(crate) struct Waiter {
     pub(crate) need: usize,
     /// The largest read this connection has completed: what its peer can be trusted to mean.
     pub(crate) largest: usize,
-    /// When the call that waits began to.
-    pub(crate) since: Instant,
-    /// When it gives up, whatever the timeouts.
-    pub(crate) deadline: Option<Instant>,
+    pub(crate) wait: Wait,
     pub(crate) waker: Waker,
 }
 
@@ -138,6 +135,7 @@ pub(crate) fn append(chain: &mut LinkBuffer, landed: Landed) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Instant;
 
     fn waiting(need: usize, largest: usize) -> Inbox {
         let waker = Waker::noop().clone();
@@ -145,8 +143,10 @@ mod tests {
             waiter: Some(Waiter {
                 need,
                 largest,
-                since: Instant::now(),
-                deadline: None,
+                wait: Wait {
+                    since: Instant::now(),
+                    deadline: None,
+                },
                 waker,
             }),
             ..Inbox::default()

@@ -5,12 +5,12 @@
 //! The lock is held for that and no longer.
 
 use std::task::Waker;
-use std::time::Instant;
 
 use netpoll_buffer::LinkBuffer;
 
 use crate::error::{CloseReason, Limit};
 use crate::poll::source::Outgoing;
+use crate::timeouts::Wait;
 
 /// The outbox of a link.
 #[derive(Debug)]
@@ -32,10 +32,7 @@ pub(crate) struct Outbox {
 /// A flush that waits.
 #[derive(Debug)]
 struct Flushing {
-    /// When it was called.
-    since: Instant,
-    /// When it gives up, whatever the timeouts.
-    deadline: Option<Instant>,
+    wait: Wait,
     waker: Waker,
 }
 
@@ -160,25 +157,20 @@ impl Outbox {
         }
     }
 
-    /// Wakes `waker` once everything has left, or never will. The flush was called at `since`.
-    pub(crate) fn wait_for_flush(
-        &mut self,
-        waker: &Waker,
-        since: Instant,
-        deadline: Option<Instant>,
-    ) {
-        self.flushing = Some(Flushing {
-            since,
-            deadline,
-            waker: waker.clone(),
-        });
+    /// Wakes `waker` once everything has left, or never will.
+    pub(crate) fn wait_for_flush(&mut self, waker: &Waker, wait: Wait) {
+        match &mut self.flushing {
+            Some(known) if known.waker.will_wake(waker) => known.wait = wait,
+            _ => {
+                let waker = waker.clone();
+                self.flushing = Some(Flushing { wait, waker });
+            }
+        }
     }
 
-    /// When the flush that waits was called, and when it gives up.
-    pub(crate) fn flush_since(&self) -> Option<(Instant, Option<Instant>)> {
-        self.flushing
-            .as_ref()
-            .map(|flushing| (flushing.since, flushing.deadline))
+    /// The flush that waits.
+    pub(crate) fn flush_wait(&self) -> Option<Wait> {
+        self.flushing.as_ref().map(|flushing| flushing.wait)
     }
 
     /// Discards what comes from now on. What was put before stays to be sent.
@@ -198,6 +190,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Instant;
 
     fn outbox() -> Outbox {
         Outbox::new(Marks {
@@ -271,7 +264,11 @@ mod tests {
     fn a_flush_is_woken_when_everything_has_left() {
         let mut outbox = outbox();
         put(&mut outbox, 5);
-        outbox.wait_for_flush(Waker::noop(), Instant::now(), None);
+        let wait = Wait {
+            since: Instant::now(),
+            deadline: None,
+        };
+        outbox.wait_for_flush(Waker::noop(), wait);
         let mut taken = outbox.take().unwrap();
         taken.skip(4).unwrap();
         assert!(outbox.give_back(taken).is_none());

@@ -20,6 +20,7 @@ use super::link::Link;
 use crate::error::{Eof, TimedOut, Timeout};
 use crate::poll::bell::Signal;
 use crate::sync::{Arc, lock};
+use crate::timeouts::Wait;
 
 /// The reading side of a [`Connection`](crate::Connection).
 ///
@@ -323,8 +324,10 @@ impl<'a> Reader<'a> {
         inbox.waiter = Some(Waiter {
             need,
             largest: input.largest,
-            since: *began.0.get_or_insert_with(Instant::now),
-            deadline: self.deadline,
+            wait: Wait {
+                since: *began.0.get_or_insert_with(Instant::now),
+                deadline: self.deadline,
+            },
             waker,
         });
         drop(inbox);

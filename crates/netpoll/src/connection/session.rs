@@ -97,6 +97,14 @@ where
         self.next_in_motion(turn)
     }
 
+    /// As [`next`](Self::next), when the deadline is to be computed although nothing may have moved.
+    fn next_with_deadline(&mut self, turn: &mut Turn) -> Next {
+        if self.is_at_rest() {
+            self.set_deadline(turn);
+        }
+        self.next(turn)
+    }
+
     fn next_in_motion(&mut self, turn: &mut Turn) -> Next {
         self.hear_endings();
         if self.life.phase() == Phase::Open {
@@ -195,8 +203,7 @@ where
         if self.script.calls == Calls::Once && matches!(self.holder, Holder::Session(_)) {
             self.call_handler();
         }
-        self.set_deadline(turn);
-        self.next(turn)
+        self.next_with_deadline(turn)
     }
 
     #[inline]
@@ -318,7 +325,7 @@ where
             self.offer();
         }
         if signals.has(Signal::Clock) {
-            self.set_deadline(turn);
+            return self.next_with_deadline(turn);
         }
         self.next(turn)
     }
@@ -326,11 +333,10 @@ where
     fn expired(&mut self, turn: &mut Turn) -> Next {
         if self.life.phase() == Phase::Open {
             self.look_at_the_clock(turn.now());
-            self.set_deadline(turn);
         } else {
             self.time_is_up();
         }
-        self.next(turn)
+        self.next_with_deadline(turn)
     }
 
     fn asked(&mut self, ask: Ask, turn: &mut Turn) -> Next {

@@ -16,6 +16,7 @@ use netpoll_buffer::{LinkBuffer, OutOfRange, Reserved};
 use super::link::Link;
 use crate::poll::bell::Signal;
 use crate::sync::{Arc, lock};
+use crate::timeouts::Wait;
 
 /// The writing side of a [`Connection`](crate::Connection).
 ///
@@ -178,8 +179,11 @@ impl<'a> Writer<'a> {
         if outbox.unsent() == 0 {
             return Poll::Ready(Ok(()));
         }
-        let since = *since.get_or_insert_with(Instant::now);
-        outbox.wait_for_flush(context.waker(), since, self.deadline);
+        let wait = Wait {
+            since: *since.get_or_insert_with(Instant::now),
+            deadline: self.deadline,
+        };
+        outbox.wait_for_flush(context.waker(), wait);
         drop(outbox);
         if self.deadline.is_some() {
             self.link.bell.mark(Signal::Clock);

@@ -65,9 +65,9 @@ fn least(loads: impl Iterator<Item = usize>) -> usize {
     fewest.map_or(0, |(index, _)| index)
 }
 
-/// Good enough to spread connections: the standard library's keys are random once a thread, and
-/// differ from call to call.
-fn random() -> usize {
+/// Good enough to spread things over pollers or time: the standard library's keys are random once
+/// a thread, and differ from call to call.
+pub(crate) fn random() -> usize {
     RandomState::new().build_hasher().finish() as usize
 }
 
