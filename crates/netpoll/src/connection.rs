@@ -18,17 +18,23 @@
 //!
 //! * [`state`] is the life of a connection, [`session`] drives it, [`teardown`] ends it, [`flow`]
 //!   bounds its bytes and [`clock`] its time;
-//! * [`inbox`] and [`outbox`] are where bytes wait, [`reader`] and [`writer`] how user code sees
+//! * [`inbox`] and [`outbox`] are where bytes wait, [`input`] what was taken, [`reader`] and [`writer`] how user code sees
 //!   them, and [`handle`] what others may ask;
-//! * [`handler`] is user code as futures, [`calling`] polls them, and [`service`] makes sessions of
-//!   newcomers.
+//! * [`handler`] is user code, [`burst`] makes one future of several calls of it, [`calling`] has
+//!   them carried out, [`inline`] on the poller or by an [`errand`] elsewhere, and [`service`] makes
+//!   sessions of newcomers.
 
+pub(crate) mod attached;
+pub(crate) mod burst;
 pub(crate) mod calling;
 pub(crate) mod clock;
+pub(crate) mod errand;
 pub(crate) mod flow;
 pub(crate) mod handle;
 pub(crate) mod handler;
 pub(crate) mod inbox;
+pub(crate) mod inline;
+pub(crate) mod input;
 pub(crate) mod link;
 pub(crate) mod outbox;
 pub(crate) mod reader;
@@ -42,14 +48,15 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use netpoll_buffer::LinkBuffer;
 use netpoll_sys::PeerCredentials;
 use netpoll_sys::credentials::peer_credentials;
 
 use crate::addr::Addr;
 use crate::sync::Arc;
 use crate::timeouts::Timeouts;
+use attached::Attached;
 use handle::ConnectionHandle;
+use input::Input;
 use link::{Ending, Link};
 use reader::Reader;
 use writer::Writer;
@@ -63,99 +70,14 @@ use writer::Writer;
 pub struct Connection {
     link: Arc<Link>,
     /// Boxed, because a connection moves into a future and out of it with every burst.
-    input: Box<Input>,
+    held: Box<Held>,
 }
 
-/// What a connection has taken from its inbox.
+/// What goes with a connection, besides its link.
 #[derive(Debug)]
-pub(crate) struct Input {
-    pub(crate) chain: LinkBuffer,
-    /// All bytes that were ever taken; may wrap.
-    received: usize,
-    /// The largest read that had to wait and was satisfied.
-    pub(crate) largest: usize,
-    /// How large the next frame is guessed to be: the last large one, halved for each burst that
-    /// consumed less than half of it.
-    expected: usize,
-    /// Where the last burst ended.
-    mark: usize,
-    /// How much of what the inbox has was given back by a wait, and is nothing new.
-    given: usize,
-    /// The most that one read may ask for.
-    pub(crate) max_frame: usize,
-}
-
-impl Input {
-    fn new(max_frame: usize) -> Self {
-        Self {
-            chain: LinkBuffer::new(),
-            received: 0,
-            largest: 0,
-            expected: 0,
-            mark: 0,
-            given: 0,
-            max_frame,
-        }
-    }
-
-    /// Appends what was taken from an inbox.
-    #[inline]
-    pub(crate) fn take(&mut self, chain: LinkBuffer) {
-        self.received = self.received.wrapping_add(chain.len());
-        self.given = 0;
-        if self.chain.is_empty() {
-            self.chain = chain;
-        } else {
-            self.chain.append(chain);
-        }
-    }
-
-    /// Counts bytes that were appended to the chain directly.
-    #[inline]
-    pub(crate) fn count(&mut self, bytes: usize) {
-        self.received = self.received.wrapping_add(bytes);
-    }
-
-    /// Puts what is unread before what the inbox has, so that the two lie together.
-    pub(crate) fn give_back(&mut self, inbox: &mut LinkBuffer) {
-        self.received = self.received.wrapping_sub(self.chain.len());
-        self.given = self.chain.len();
-        inbox.prepend(std::mem::take(&mut self.chain));
-    }
-
-    /// A read of `n` bytes had to wait, and has them now.
-    pub(crate) fn satisfied(&mut self, n: usize) {
-        self.largest = self.largest.max(n);
-        self.expected = self.expected.max(n);
-    }
-
-    /// A burst is over: guesses what the next one brings, and says how much this one consumed.
-    #[inline]
-    pub(crate) fn end_burst(&mut self) -> usize {
-        let consumed = self.consumed().wrapping_sub(self.mark);
-        self.mark = self.consumed();
-        if consumed < self.expected / 2 {
-            self.expected /= 2;
-        }
-        consumed
-    }
-
-    /// How much of what the inbox has is nothing new.
-    pub(crate) fn given(&self) -> usize {
-        self.given
-    }
-
-    /// How large the next frame is guessed to be.
-    #[inline]
-    pub(crate) fn expected(&self) -> usize {
-        self.expected
-    }
-
-    /// Where in the stream the reader is.
-    #[inline]
-    pub(crate) fn consumed(&self) -> usize {
-        self.received.wrapping_sub(self.chain.len())
-    }
+struct Held {
+    input: Input,
+    attached: Attached,
 }
 
 impl Connection {
@@ -163,7 +85,10 @@ impl Connection {
         let max_frame = link.options.max_frame;
         Self {
             link,
-            input: Box::new(Input::new(max_frame)),
+            held: Box::new(Held {
+                input: Input::new(max_frame),
+                attached: Attached::default(),
+            }),
         }
     }
 
@@ -171,7 +96,7 @@ impl Connection {
     #[inline]
     pub fn split(&mut self) -> (Reader<'_>, Writer<'_>) {
         (
-            Reader::new(&self.link, &mut self.input),
+            Reader::new(&self.link, &mut self.held.input),
             Writer::new(&self.link),
         )
     }
@@ -179,7 +104,7 @@ impl Connection {
     /// The reading side.
     #[inline]
     pub fn reader(&mut self) -> Reader<'_> {
-        Reader::new(&self.link, &mut self.input)
+        Reader::new(&self.link, &mut self.held.input)
     }
 
     /// The writing side.
@@ -256,7 +181,7 @@ impl Connection {
     }
 
     pub(crate) fn input(&mut self) -> &mut Input {
-        &mut self.input
+        &mut self.held.input
     }
 }
 
@@ -268,7 +193,11 @@ impl AsFd for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.link.ask_end(Ending::Close);
+        self.link.ask_end(if std::thread::panicking() {
+            Ending::Panic
+        } else {
+            Ending::Close
+        });
     }
 }
 
@@ -276,41 +205,7 @@ impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
             .field("peer", &self.link.peer())
-            .field("input", &self.input.chain)
+            .field("input", &self.held.input.chain)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_large_frame_is_expected_again_until_small_ones_have_come() {
-        let mut input = Input::new(1 << 20);
-        input.satisfied(100_000);
-        input.count(100_000);
-        input.end_burst();
-        assert_eq!(input.expected(), 100_000);
-        for _ in 0..3 {
-            input.count(1000);
-            input.end_burst();
-        }
-        assert_eq!(input.expected(), 12_500);
-        assert_eq!(input.largest, 100_000, "its word is still good");
-    }
-
-    #[test]
-    fn what_is_given_back_to_the_inbox_counts_as_not_received() {
-        let mut input = Input::new(1 << 20);
-        let mut inbox = LinkBuffer::new();
-        inbox.put_str("abcdef");
-        input.take(std::mem::take(&mut inbox));
-        input.chain.skip(2).unwrap();
-        assert_eq!(input.consumed(), 2);
-        input.give_back(&mut inbox);
-        assert_eq!((input.consumed(), inbox.len()), (2, 4));
-        input.take(inbox);
-        assert_eq!(input.consumed(), 2);
     }
 }

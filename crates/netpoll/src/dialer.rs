@@ -138,7 +138,8 @@ impl Dialer {
 fn shared_set() -> io::Result<&'static PollerSet> {
     static SET: OnceLock<Result<PollerSet, i32>> = OnceLock::new();
     let set = SET.get_or_init(|| {
-        PollerSet::start(1, &Pool::of_thread()).map_err(|error| error.raw_os_error().unwrap_or(0))
+        PollerSet::start(1, &Pool::of_thread(), None)
+            .map_err(|error| error.raw_os_error().unwrap_or(0))
     });
     set.as_ref()
         .map_err(|&errno| io::Error::from_raw_os_error(errno))

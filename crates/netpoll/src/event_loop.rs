@@ -7,6 +7,7 @@
 //! cut. Then the pollers' threads end.
 
 pub(crate) mod builder;
+mod handlers;
 pub(crate) mod shutdown;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use netpoll_buffer::Pool;
 
 use crate::addr::Addr;
+use crate::around::Around;
 use crate::connection::service::Service;
 use crate::entrance::{AcceptStats, Entrance};
 use crate::listener::Listener;
@@ -24,6 +26,7 @@ use crate::listener::filter::Filter;
 use crate::poll::balance::Balance;
 use crate::poll::set::PollerSet;
 use crate::poll::source::Ask;
+use crate::runner::threads::Threads;
 use crate::sync::Arc;
 use builder::Builder;
 use shutdown::{Request, Shutdown};
@@ -52,6 +55,9 @@ pub struct EventLoop {
     listeners: Vec<(Option<usize>, Listener)>,
     balance: Balance,
     service: Arc<dyn Service>,
+    /// Where handlers run, if that is threads of the loop's own.
+    threads: Option<Arc<Threads>>,
+    around: Option<Around>,
     entrance: Arc<Entrance>,
     filter: Option<Filter>,
     pollers: usize,
@@ -95,7 +101,15 @@ impl EventLoop {
     /// If the pollers cannot be started for want of descriptors, memory or threads. After that,
     /// none.
     pub fn run(mut self) -> io::Result<()> {
-        let pollers = Arc::new(PollerSet::start(self.pollers, &Pool::default())?);
+        let threads = self.threads.take();
+        if let Some(threads) = &threads {
+            threads.start(self.around.as_ref())?;
+        }
+        let pollers = Arc::new(PollerSet::start(
+            self.pollers,
+            &Pool::default(),
+            self.around.as_ref(),
+        )?);
         let reception = Arc::new(Reception {
             pollers: Arc::clone(&pollers),
             service: Arc::clone(&self.service),
@@ -118,6 +132,9 @@ impl EventLoop {
                 .wait_for_none(Instant::now() + AFTER_FORCE);
         }
         drop(pollers);
+        if let Some(threads) = threads {
+            threads.stop(AFTER_FORCE);
+        }
         Ok(())
     }
 }

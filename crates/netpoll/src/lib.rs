@@ -35,6 +35,11 @@
 //! elsewhere ([`Runner`]). A connection has one owner at a time, so nothing a user sees is locked.
 //! Every wait is a future that needs nothing but a `Waker`, and no byte is lost by dropping one.
 //!
+//! # Features
+//!
+//! `tokio`: [`Runner::tokio`](Runner::Spawn), and `Builder::enter_tokio` for handlers that await
+//! what is tokio's. None is on by default.
+//!
 //! # Platforms
 //!
 //! Linux. The kernel is reached through `epoll`.
@@ -42,7 +47,10 @@
 #![forbid(unsafe_code)]
 
 mod addr;
+mod around;
 mod census;
+#[cfg(feature = "tokio")]
+mod compat;
 mod connection;
 mod dialer;
 mod entrance;
@@ -51,6 +59,7 @@ mod event_loop;
 mod guard;
 mod listener;
 mod options;
+mod per_thread;
 mod poll;
 mod runner;
 mod sync;
@@ -69,7 +78,9 @@ struct FromGoNetpoll;
 // The public interface is:
 pub use addr::{Addr, InvalidUnixName, ParseAddrError, ToAddrs, UnixAddr};
 pub use connection::Connection;
+pub use connection::attached::NotAttached;
 pub use connection::handle::ConnectionHandle;
+pub use connection::handler::{Handler, HandlerFn};
 pub use connection::reader::Reader;
 pub use connection::writer::Writer;
 pub use dialer::Dialer;
@@ -90,5 +101,5 @@ pub use netpoll_sys::options::Keepalive;
 pub use netpoll_sys::socket::{Ipv6Listen, ListenOptions};
 pub use options::ConnOptions;
 pub use poll::balance::{Balance, PollerLoad};
-pub use runner::Runner;
+pub use runner::{Runner, Spawn};
 pub use timeouts::{MinRate, Timeouts};

@@ -17,6 +17,7 @@
 pub(crate) mod balance;
 pub(crate) mod bell;
 pub(crate) mod mailbox;
+pub(crate) mod sending;
 pub(crate) mod set;
 pub(crate) mod source;
 pub(crate) mod token;
@@ -25,7 +26,6 @@ mod driver;
 mod read_block;
 mod reading;
 mod registry;
-mod sending;
 mod timers;
 
 use std::collections::VecDeque;
@@ -37,13 +37,14 @@ use netpoll_buffer::Pool;
 use netpoll_sys::{Interest, Readiness};
 
 use crate::guard::guard;
+use crate::per_thread::PerThread;
 use crate::sync::Arc;
 use bell::Bell;
 use driver::Driver;
 use mailbox::{Letter, Mailbox, MaySleep};
 use read_block::ReadBlock;
 use registry::{Again, Registry};
-use source::{Ask, Birth, End, Next, Place, Shared, Source, Turn};
+use source::{Ask, Birth, End, Next, Place, Source, Turn};
 use timers::Timers;
 use token::{Kind, Token};
 
@@ -55,7 +56,7 @@ struct Poller {
     timers: Timers,
     read_block: ReadBlock,
     turn: Turn,
-    shared: Rc<Shared>,
+    shared: Rc<PerThread>,
     letters: Vec<Letter>,
     /// Sources that want to be called again.
     again: VecDeque<Token>,

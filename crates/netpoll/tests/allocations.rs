@@ -10,6 +10,7 @@
 #[path = "support/support.rs"]
 mod support;
 
+const RUNNER: netpoll::Runner = netpoll::Runner::Inline;
 const KIND: support::Kind = support::Kind::Tcp;
 
 use std::alloc::System;

@@ -5,6 +5,8 @@
 #[path = "support/support.rs"]
 mod support;
 
+const RUNNER: netpoll::Runner = netpoll::Runner::Inline;
+
 /// What goes over Unix sockets too is in `over_unix.rs` again.
 const KIND: support::Kind = support::Kind::Tcp;
 

@@ -1,25 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How a session calls its handler, and gets the connection back.
+//! How a session has its handler called, and gets the connection back.
 //!
-//! The session moves the connection into a future, which gives it back when it is done. In between
-//! the session has only the future: it polls it, and everything else it needs is in the link. What
-//! the future does is user code, so it is entered through [`guard`] alone; a panic in it ends this
-//! connection.
+//! The session gives the connection to its [`Caller`], which knows the handler and where it runs:
+//! [on this thread](super::inline) or [elsewhere](super::errand). In between the session has only
+//! the call; everything else it needs is in the link. When the call is done the connection comes
+//! back with what came of it. A panic in user code ends this connection, and nothing else.
 
-use std::future::Future;
-use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use super::Connection;
-use super::flow::More;
-use super::handler::{Finished, Shared, Slot, SpareSlots, Verdict};
+use super::burst::{Finished, Stage, Verdict};
+use super::flow::{More, Paused};
 use super::session::Session;
 use crate::error::CloseReason;
-use crate::guard::guard;
+use crate::guard::Panicked;
 use crate::sync::{Arc, lock};
 
 /// Is told how a connection ended.
-pub(crate) type Observer = Arc<dyn Fn(&Connection, &CloseReason) + Send + Sync>;
+pub(crate) type Observer = Arc<dyn Fn(&mut Connection, &CloseReason) + Send + Sync>;
 
 /// When the handler is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,84 +30,125 @@ pub(crate) enum Calls {
     Never,
 }
 
-/// How user code is called for the connections of one poller.
-pub(crate) struct Script<H, M, F> {
-    pub(crate) handler: Shared<H>,
-    pub(crate) make: M,
+/// Calls user code with a connection.
+pub(crate) trait Caller: 'static {
+    /// A call under way.
+    type Call;
+
+    /// Whether calls run on other threads than the poller's.
+    const ELSEWHERE: bool;
+
+    /// Begins a call. It runs no user code but what makes the call, and nothing of the call.
+    fn begin(&self, connection: Connection, stage: Stage) -> Result<Self::Call, Panicked>;
+
+    /// What came of the call, if it is done. A call of this thread's runs here.
+    fn poll(
+        &self,
+        call: &mut Self::Call,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Finished, Lost>>;
+
+    /// Lets the call go, done or not.
+    fn end(&self, call: Self::Call);
+}
+
+/// How a call ended that did not return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    Panicked,
+    /// Whoever carried it out has dropped it.
+    Dropped,
+}
+
+/// How user code is called for one connection.
+pub(crate) struct Script<C> {
+    pub(crate) caller: C,
     pub(crate) calls: Calls,
-    pub(crate) spare: Rc<SpareSlots<F>>,
+    /// Which call the next one is.
+    pub(crate) stage: Stage,
     pub(crate) observer: Option<Observer>,
 }
 
 /// Who has the connection.
-pub(super) enum Holder<F> {
+pub(super) enum Holder<T> {
     /// The session: nothing runs.
     Session(Connection),
-    /// The handler, whose future this is.
-    Handler(Slot<F>),
+    /// The handler, by this call.
+    Handler(T),
     /// Somebody who owns it.
     Owner,
     /// Nobody any more.
     Nobody,
 }
 
-impl<H, M, F> Session<H, M, F>
-where
-    H: 'static,
-    M: Fn(Shared<H>, Connection) -> F + 'static,
-    F: Future<Output = Finished> + 'static,
-{
+impl<C: Caller> Session<C> {
     /// Calls the handler with the connection, if it is here and there is something to call it for.
     pub(super) fn call_handler(&mut self) {
         self.flow.more = More::No;
         self.flow.stalled = false;
         match std::mem::replace(&mut self.holder, Holder::Nobody) {
             Holder::Session(connection) => {
-                let mut slot = self.script.spare.take();
-                let (handler, make) = (Rc::clone(&self.script.handler), &self.script.make);
-                let made = guard(|| slot.set(Some(make(handler, connection))));
-                self.holder = Holder::Handler(slot);
-                match made {
-                    Ok(()) => self.poll_handler(),
-                    Err(_) => self.handler_panicked(),
+                let stage = std::mem::replace(&mut self.script.stage, Stage::Request);
+                if C::ELSEWHERE {
+                    self.send_away(&connection);
+                }
+                match self.script.caller.begin(connection, stage) {
+                    Ok(call) => {
+                        self.holder = Holder::Handler(call);
+                        self.poll_handler();
+                    }
+                    Err(Panicked) => self.handler_lost(Lost::Panicked),
                 }
             }
             other => self.holder = other,
         }
     }
 
-    /// Polls the handler's future, and takes the connection back if it is done.
+    /// What goes along counts to what may be read meanwhile.
+    fn send_away(&mut self, connection: &Connection) {
+        let mut inbox = lock(&self.link.inbox);
+        inbox.held = connection.held.input.chain.len();
+        inbox.paused = inbox.is_full(self.link.options.read_high);
+        if inbox.paused {
+            self.flow.paused = Paused::Inbox;
+        }
+    }
+
+    /// Polls the call, and takes the connection back if it is done.
     pub(super) fn poll_handler(&mut self) {
-        let Holder::Handler(slot) = &mut self.holder else {
-            return;
-        };
-        let Some(future) = slot.as_mut().as_pin_mut() else {
+        let Holder::Handler(call) = &mut self.holder else {
             return;
         };
         let mut context = Context::from_waker(&self.waker);
-        match guard(|| future.poll(&mut context)) {
-            Ok(Poll::Pending) => {}
-            Ok(Poll::Ready(finished)) => self.handler_finished(finished),
-            Err(_) => self.handler_panicked(),
+        match self.script.caller.poll(call, &mut context) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(finished)) => self.handler_finished(finished),
+            Poll::Ready(Err(lost)) => self.handler_lost(lost),
         }
     }
 
-    /// Drops the handler's future.
-    pub(super) fn drop_future(&mut self) {
-        if let Holder::Handler(slot) = std::mem::replace(&mut self.holder, Holder::Nobody) {
-            self.script.spare.give_back(slot);
+    /// Lets the call go.
+    pub(super) fn end_call(&mut self) {
+        if let Holder::Handler(call) = std::mem::replace(&mut self.holder, Holder::Nobody) {
+            self.script.caller.end(call);
         }
     }
 
-    fn handler_panicked(&mut self) {
-        // Before the future is dropped: the drop of its connection asks for a local end.
-        self.begin_close(CloseReason::HandlerPanic);
-        self.drop_future();
+    fn handler_lost(&mut self, lost: Lost) {
+        // Before the call is let go: the drop of its connection asks for a local end.
+        self.begin_close(match lost {
+            Lost::Panicked => CloseReason::HandlerPanic,
+            Lost::Dropped => CloseReason::Local,
+        });
+        self.end_call();
         self.holder = Holder::Session(Connection::new(Arc::clone(&self.link)));
     }
 
     fn handler_finished(&mut self, finished: Finished) {
-        self.drop_future();
+        self.end_call();
+        if C::ELSEWHERE {
+            self.clock.moved_elsewhere();
+        }
         let Finished {
             connection,
             verdict,
@@ -128,13 +167,17 @@ where
         }
         match verdict {
             Verdict::Failed(error) => self.begin_close(CloseReason::of_handler_error(error)),
+            Verdict::Refused(error) => {
+                self.take_observer();
+                self.begin_close(CloseReason::of_handler_error(error));
+            }
             Verdict::Stalled => {
                 self.flow.stalled = true;
-                if matches!(&self.holder, Holder::Session(c) if !c.input.chain.is_empty()) {
+                if matches!(&self.holder, Holder::Session(c) if !c.held.input.chain.is_empty()) {
                     self.clock.left_input();
                 }
             }
-            Verdict::Spent | Verdict::Yielded | Verdict::Returned => {}
+            Verdict::Spent | Verdict::Yielded | Verdict::Returned | Verdict::Greeted => {}
         }
     }
 
@@ -144,6 +187,7 @@ where
         let input = connection.input();
         let mut inbox = lock(&self.link.inbox);
         inbox.waiter = None;
+        inbox.held = 0;
         inbox.paused = false;
         let arrived = std::mem::take(&mut inbox.chain);
         drop(inbox);
@@ -172,7 +216,7 @@ where
     }
 }
 
-impl<H, M, F> Session<H, M, F> {
+impl<C: Caller> Session<C> {
     pub(super) fn take_observer(&mut self) -> Option<Observer> {
         self.script.observer.take()
     }

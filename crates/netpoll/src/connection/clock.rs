@@ -12,12 +12,9 @@
 //! any moment on without this being told. It stands for the earliest that can become of it: as if
 //! it began now.
 
-use std::future::Future;
 use std::time::{Duration, Instant};
 
-use super::Connection;
-use super::calling::Holder;
-use super::handler::{Finished, Shared};
+use super::calling::{Caller, Holder};
 use super::session::Session;
 use super::state::Phase;
 use crate::error::{CloseReason, Timeout};
@@ -136,6 +133,11 @@ impl Clock {
         }
     }
 
+    /// Bytes may have moved where it was not seen.
+    pub(super) fn moved_elsewhere(&mut self) {
+        self.active = Instant::now();
+    }
+
     /// The handler has returned and left input.
     pub(super) fn left_input(&mut self) {
         self.left.get_or_insert_with(Instant::now);
@@ -152,12 +154,7 @@ impl Clock {
     }
 }
 
-impl<H, M, F> Session<H, M, F>
-where
-    H: 'static,
-    M: Fn(Shared<H>, Connection) -> F + 'static,
-    F: Future<Output = Finished> + 'static,
-{
+impl<C: Caller> Session<C> {
     /// Has the poller look when the first of the timeouts may be over.
     pub(super) fn set_deadline(&mut self, turn: &mut Turn) {
         if self.life.phase() == Phase::Open {
@@ -169,7 +166,7 @@ where
 
     fn deadline(&mut self, now: Instant) -> Option<Instant> {
         let timeouts = self.link.timeouts();
-        let waits = self.waits(now);
+        let waits = self.waits();
         let working = self.is_worked_on(&waits);
         let mut first = Earliest::default();
         let counts_from = |since: Instant| if working { now } else { since };
@@ -182,8 +179,10 @@ where
         }
         if let Some(wait) = waits.reader {
             first.end_of(wait, timeouts.read);
-        } else if matches!(self.holder, Holder::Owner) {
+        } else if self.is_elsewhere() {
+            // Whoever has it may wait from any moment on, and tells nobody.
             first.after(now, timeouts.read);
+            first.after(now, timeouts.min_rate.map(|rate| rate.over));
         }
         if let Some(left) = waits.left {
             first.after(left, timeouts.read);
@@ -201,7 +200,7 @@ where
     }
 
     /// Who waits for what; notes when some of what is awaited has come.
-    fn waits(&mut self, now: Instant) -> Waits {
+    fn waits(&mut self) -> Waits {
         let inbox = lock(&self.link.inbox);
         let reader = inbox.waiter.as_ref().map(|waiter| waiter.wait);
         let some_came = !inbox.chain.is_empty();
@@ -218,9 +217,10 @@ where
         let wait = reader.filter(|_| some_came).map(|wait| wait.since);
         self.clock.partial = match (wait.or(left), self.clock.partial.take()) {
             (Some(wait), Some(known)) if known.wait == wait => Some(known),
+            // Nothing has come since the wait began, or it would have been noted then.
             (Some(wait), _) => Some(Partial {
                 wait,
-                since: now,
+                since: wait.max(self.clock.active),
                 received: self.clock.received,
             }),
             (None, _) => None,
@@ -230,6 +230,12 @@ where
             flush,
             left,
         }
+    }
+
+    /// Whether the connection is with somebody on another thread.
+    fn is_elsewhere(&self) -> bool {
+        matches!(self.holder, Holder::Owner)
+            || (C::ELSEWHERE && matches!(self.holder, Holder::Handler(_)))
     }
 
     /// Whether the handler, or the owner, does something else than to wait for input, or output
@@ -242,7 +248,7 @@ where
     /// Ends, or has the waiting call fail, for whatever is over.
     pub(super) fn look_at_the_clock(&mut self, now: Instant) {
         let timeouts = self.link.timeouts();
-        let waits = self.waits(now);
+        let waits = self.waits();
         if self.is_write_over(&timeouts, &waits, now) {
             self.die(CloseReason::Timeout(Timeout::Write));
         } else if waits

@@ -6,12 +6,9 @@
 //! handler is not called and nothing is read, until the rest is below the lower mark. So a peer
 //! that sends and never reads costs two marks and no more.
 
-use std::future::Future;
 use std::time::Instant;
 
-use super::Connection;
-use super::calling::Holder;
-use super::handler::{Finished, Shared};
+use super::calling::{Caller, Holder};
 use super::session::Session;
 use super::state::{Input, Phase};
 use crate::error::{CloseReason, Limit};
@@ -26,7 +23,7 @@ pub(super) struct Flow {
     pub(super) more: More,
     /// The inbox has enough.
     pub(super) paused: Paused,
-    /// Unsent bytes, as far as the last send knows.
+    /// Bytes that wait for the socket, as far as is known here.
     pub(super) unsent: usize,
     /// While draining: bytes that the kernel still holds of what it held at the request.
     pub(super) backlog: Option<usize>,
@@ -63,12 +60,7 @@ pub(super) enum Paused {
     Output,
 }
 
-impl<H, M, F> Session<H, M, F>
-where
-    H: 'static,
-    M: Fn(Shared<H>, Connection) -> F + 'static,
-    F: Future<Output = Finished> + 'static,
-{
+impl<C: Caller> Session<C> {
     /// Whether the connection is as nearly all are nearly always: open, idle, with nothing waiting
     /// on either side. Then all it wants is input, and nothing else need be asked.
     #[inline]
@@ -81,7 +73,7 @@ where
         quiet
             && self.life.is_untouched()
             && self.link.is_untouched()
-            && matches!(&self.holder, Holder::Session(connection) if connection.input.chain.is_empty())
+            && matches!(&self.holder, Holder::Session(connection) if connection.held.input.chain.is_empty())
     }
 
     /// What is left of the input after a burst, and whether it is to be offered again.
@@ -119,7 +111,7 @@ where
     fn has_plenty(&self) -> bool {
         let high = self.link.options.read_high;
         matches!(&self.holder, Holder::Session(connection)
-            if self.flow.more == More::Input && connection.input.chain.len() >= high)
+            if self.flow.more == More::Input && connection.held.input.chain.len() >= high)
     }
 
     /// Whether the poller should read.

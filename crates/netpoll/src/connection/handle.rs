@@ -62,7 +62,7 @@ impl ConnectionHandle {
             let reason = outbox.closed.as_ref();
             return Err(reason.map_or_else(gone, CloseReason::to_error));
         }
-        link.push_out();
+        link.have_sent();
         Ok(())
     }
 

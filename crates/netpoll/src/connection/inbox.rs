@@ -27,6 +27,8 @@ pub(crate) struct Inbox {
     pub(crate) end: Option<InputEnd>,
     pub(crate) waiter: Option<Waiter>,
     pub(crate) last_wait: LastWait,
+    /// What whoever has the connection holds beside it, as far as he has told.
+    pub(crate) held: usize,
     /// The poller reads no more until the chain has been taken.
     pub(crate) paused: bool,
     /// The poller wants to hear of a Reader that waits: it would be idle then.
@@ -115,7 +117,7 @@ impl Inbox {
     /// Whether the poller should read no more for now: enough is here, and nobody waits for more.
     pub(crate) fn is_full(&self, high: usize) -> bool {
         let wanted = self.waiter.as_ref().map_or(0, |waiter| waiter.need);
-        self.chain.len() >= high.max(wanted)
+        self.chain.len() + self.held >= high.max(wanted)
     }
 }
 

@@ -17,6 +17,7 @@ use crate::addr::{Addr, Kept};
 use crate::error::{CloseReason, Limit};
 use crate::options::ConnOptions;
 use crate::poll::bell::{Bell, Signal};
+use crate::poll::sending::send;
 use crate::poll::set::Seat;
 use crate::sync::{Arc, AtomicBool, AtomicU8, Mutex, Ordering, lock};
 use crate::timeouts::Timeouts;
@@ -49,10 +50,12 @@ pub(crate) enum Ending {
     None = 0,
     /// Flush, FIN, linger.
     Close = 1,
+    /// As a close, by the drop of a connection whose holder panicked.
+    Panic = 2,
     /// As a close, because of unsent output.
-    Overflow = 2,
+    Overflow = 3,
     /// Reset.
-    Abort = 3,
+    Abort = 4,
 }
 
 impl Link {
@@ -119,7 +122,8 @@ impl Link {
         match self.ending.load(Ordering::Acquire) {
             0 => Ending::None,
             1 => Ending::Close,
-            2 => Ending::Overflow,
+            2 => Ending::Panic,
+            3 => Ending::Overflow,
             _ => Ending::Abort,
         }
     }
@@ -171,10 +175,41 @@ impl Link {
         self.past_mark.load(Ordering::Relaxed)
     }
 
-    /// Has what was put sent soon, if nobody will do it by himself.
+    /// Has what was put sent soon, if nobody will do it by himself: by the poller on its own thread,
+    /// at once on any other.
     pub(crate) fn push_out(&self) {
-        if !self.bell.is_running_here() && lock(&self.outbox).unsent() > 0 {
+        if self.bell.is_running_here() {
+            return;
+        }
+        if self.bell.is_here() {
+            self.have_sent();
+        } else {
+            self.send_now();
+        }
+    }
+
+    /// Has the poller send what was put.
+    pub(crate) fn have_sent(&self) {
+        if lock(&self.outbox).unsent() > 0 {
             self.bell.ring(Signal::Send);
+        }
+    }
+
+    /// Sends what was put, on the calling thread, which is not the poller's. What the socket does
+    /// not take is the poller's.
+    pub(crate) fn send_now(&self) {
+        loop {
+            let Some(outgoing) = lock(&self.outbox).take_elsewhere() else {
+                return;
+            };
+            // Relaxed: as in `announce`.
+            self.past_mark.store(false, Ordering::Relaxed);
+            let (rest, result) = send(self.fd.as_fd(), outgoing);
+            let (flushed, poller_looks) = lock(&self.outbox).give_back_elsewhere(rest, result);
+            flushed.into_iter().for_each(std::task::Waker::wake);
+            if poller_looks {
+                return self.bell.ring(Signal::Send);
+            }
         }
     }
 
@@ -202,6 +237,7 @@ impl Link {
     pub(crate) fn reason_of(ending: Ending) -> CloseReason {
         match ending {
             Ending::Overflow => CloseReason::Limit(Limit::Output),
+            Ending::Panic => CloseReason::HandlerPanic,
             Ending::None | Ending::Close | Ending::Abort => CloseReason::Local,
         }
     }

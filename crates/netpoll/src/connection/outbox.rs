@@ -4,6 +4,7 @@
 //! Writers append, the sender takes the whole chain and puts back what the kernel did not take.
 //! The lock is held for that and no longer.
 
+use std::io;
 use std::task::Waker;
 
 use netpoll_buffer::LinkBuffer;
@@ -24,9 +25,23 @@ pub(crate) struct Outbox {
     marks: Marks,
     /// Somebody will have the chain sent without being told again.
     heard: bool,
+    way: Way,
+    /// What a sender that is not the poller has met.
+    failure: Option<io::Error>,
     /// Puts are discarded, and this is why.
     pub(crate) closed: Option<CloseReason>,
     flushing: Option<Flushing>,
+}
+
+/// Whether what is here can go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// As far as is known.
+    Free,
+    /// The socket took no more: what is here is the poller's to send.
+    Blocked,
+    /// Nothing is sent any more, also not what a sender gives back.
+    Shut,
 }
 
 /// A flush that waits.
@@ -66,6 +81,8 @@ impl Outbox {
             alarm: marks.high,
             marks,
             heard: false,
+            way: Way::Free,
+            failure: None,
             closed: None,
             flushing: None,
         }
@@ -75,6 +92,16 @@ impl Outbox {
     #[inline]
     pub(crate) fn unsent(&self) -> usize {
         self.chain.len() + self.sending
+    }
+
+    /// Bytes that wait for the socket. What is put and not yet tried is not among them: whoever put
+    /// it, or is sending, has it sent.
+    pub(crate) fn held_up(&self) -> usize {
+        if self.way == Way::Blocked {
+            self.unsent()
+        } else {
+            0
+        }
     }
 
     /// Lets `put` append, unless the outbox is closed, and says what the poller should hear. `here`
@@ -129,13 +156,13 @@ impl Outbox {
         self.alarm = next.saturating_sub(self.sending);
     }
 
-    /// Takes all that can be sent. The memory that the thread writes into goes back to the thread.
+    /// Takes all that can be sent, unless somebody is sending: whoever it is looks again when he is
+    /// done. The memory that the thread writes into goes back to the thread.
     #[inline]
     pub(crate) fn take(&mut self) -> Option<Outgoing> {
-        if self.chain.is_empty() {
+        if self.chain.is_empty() || self.sending > 0 {
             return None;
         }
-        debug_assert_eq!(self.sending, 0, "one chain is sent at a time");
         let outgoing = self.chain.take_readable();
         self.chain.return_tail();
         self.sending = outgoing.len();
@@ -144,10 +171,28 @@ impl Outbox {
         Some(outgoing)
     }
 
+    /// As [`take`](Self::take), for a thread that is not the poller: what waits for the socket is
+    /// not its to send.
+    pub(crate) fn take_elsewhere(&mut self) -> Option<Outgoing> {
+        if self.way == Way::Free {
+            self.take()
+        } else {
+            None
+        }
+    }
+
     /// Takes back what the kernel did not take, and gives the waker of a flush that is done.
     #[inline]
     pub(crate) fn give_back(&mut self, rest: Outgoing) -> Option<Waker> {
         self.sending = 0;
+        if self.way == Way::Shut {
+            return None;
+        }
+        self.way = if rest.is_empty() {
+            Way::Free
+        } else {
+            Way::Blocked
+        };
         self.chain.prepend(rest);
         self.set_alarm();
         if self.chain.is_empty() {
@@ -155,6 +200,28 @@ impl Outbox {
         } else {
             None
         }
+    }
+
+    /// As [`give_back`](Self::give_back), from a thread that is not the poller; also says whether
+    /// the poller has to look: there is a rest, there was a failure, or it waits for the end.
+    pub(crate) fn give_back_elsewhere(
+        &mut self,
+        rest: Outgoing,
+        result: io::Result<usize>,
+    ) -> (Option<Waker>, bool) {
+        if let Err(error) = result {
+            self.failure = Some(error);
+        }
+        let done = self.give_back(rest);
+        (
+            done,
+            self.way == Way::Blocked || self.failure.is_some() || self.closed.is_some(),
+        )
+    }
+
+    /// What a sender that is not the poller has met.
+    pub(crate) fn take_failure(&mut self) -> Option<io::Error> {
+        self.failure.take()
     }
 
     /// Wakes `waker` once everything has left, or never will.
@@ -181,7 +248,7 @@ impl Outbox {
     /// Discards everything, and gives the waker of a flush that waits in vain.
     pub(crate) fn discard(&mut self, reason: CloseReason) -> Option<Waker> {
         self.close(reason);
-        self.sending = 0;
+        self.way = Way::Shut;
         self.chain = LinkBuffer::new();
         self.flushing.take().map(|flushing| flushing.waker)
     }

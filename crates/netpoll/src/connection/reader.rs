@@ -6,21 +6,19 @@
 //! dropped leaves them there, and the next call takes them again. So every method is cancel-safe:
 //! **no byte is lost by dropping a future**, and a failed call has consumed nothing.
 
-use std::future::poll_fn;
+mod waiting;
+
 use std::io;
-use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
 use netpoll_buffer::{LinkBuffer, TooLarge};
 
-use super::Input;
-use super::inbox::{InputEnd, LastWait, Waiter, Waits};
+use super::input::Input;
 use super::link::Link;
-use crate::error::{Eof, TimedOut, Timeout};
-use crate::poll::bell::Signal;
-use crate::sync::{Arc, lock};
-use crate::timeouts::Wait;
+use crate::error::Eof;
+use crate::sync::Arc;
+use waiting::Began;
 
 /// The reading side of a [`Connection`](crate::Connection).
 ///
@@ -57,10 +55,6 @@ pub struct Reader<'a> {
     deadline: Option<Instant>,
 }
 
-/// When a call began to wait, if it did.
-#[derive(Default)]
-struct Began(Option<Instant>);
-
 impl<'a> Reader<'a> {
     #[inline]
     pub(crate) fn new(link: &'a Arc<Link>, input: &'a mut Input) -> Self {
@@ -88,9 +82,12 @@ impl<'a> Reader<'a> {
         self
     }
 
-    /// How many bytes can be read without waiting. Takes the inbox: one lock.
+    /// How many bytes can be read without waiting. Takes the inbox, which is one lock, unless there
+    /// are [`read_high`](crate::ConnOptions::read_high) already.
     pub fn available(&mut self) -> usize {
-        self.take_inbox();
+        if self.input.chain.len() < self.link.options.read_high {
+            self.take_inbox();
+        }
         self.input.chain.len()
     }
 
@@ -267,92 +264,6 @@ impl<'a> Reader<'a> {
     #[inline]
     pub async fn wait(&mut self, n: usize) -> io::Result<()> {
         self.wait_since(&mut Began::default(), n).await
-    }
-
-    /// Waits, as a part of a call that may have begun to wait before.
-    #[inline]
-    async fn wait_since(&mut self, began: &mut Began, n: usize) -> io::Result<()> {
-        if n > self.input.max_frame {
-            return Err(TooLarge::new(self.input.max_frame, n).into());
-        }
-        if n <= self.input.chain.len() {
-            return Ok(());
-        }
-        poll_fn(|context| self.poll_wait(context, began, n)).await
-    }
-
-    fn poll_wait(
-        &mut self,
-        context: &mut Context<'_>,
-        began: &mut Began,
-        need: usize,
-    ) -> Poll<io::Result<()>> {
-        let input = &mut *self.input;
-        let mut inbox = lock(&self.link.inbox);
-        let resumed = std::mem::take(&mut inbox.paused);
-        input.take(std::mem::take(&mut inbox.chain));
-        if input.chain.len() >= need {
-            inbox.waiter = None;
-            input.satisfied(need);
-            drop(inbox);
-            self.resume(resumed);
-            return Poll::Ready(Ok(()));
-        }
-        if let Some(end) = &inbox.end {
-            let have = input.chain.len();
-            return Poll::Ready(Err(match end {
-                InputEnd::Fin => Eof::new(have, need).into(),
-                InputEnd::Closed(reason) => reason.to_error(),
-            }));
-        }
-        let last_wait = std::mem::take(&mut inbox.last_wait);
-        // A call that was dropped may have left word of its time behind: the first look forgets it.
-        let over = match began.0 {
-            None => self.deadline.is_some_and(|by| by <= Instant::now()),
-            Some(_) => last_wait == LastWait::TimedOut,
-        };
-        if over {
-            drop(inbox);
-            self.resume(resumed);
-            return Poll::Ready(Err(TimedOut::new(Timeout::Read).into()));
-        }
-        // What waits, waits in memory of its own size if it is small, and where the rest comes.
-        input.chain.settle_down();
-        input.give_back(&mut inbox.chain);
-        let waker = context.waker().clone();
-        let resumed = resumed || inbox.waits == Waits::Told;
-        inbox.waiter = Some(Waiter {
-            need,
-            largest: input.largest,
-            wait: Wait {
-                since: *began.0.get_or_insert_with(Instant::now),
-                deadline: self.deadline,
-            },
-            waker,
-        });
-        drop(inbox);
-        self.resume(resumed);
-        if self.deadline.is_some() {
-            self.link.bell.mark(Signal::Clock);
-        }
-        self.link.push_out();
-        Poll::Pending
-    }
-
-    /// Takes what has arrived.
-    fn take_inbox(&mut self) {
-        let mut inbox = lock(&self.link.inbox);
-        let resumed = std::mem::take(&mut inbox.paused);
-        self.input.take(std::mem::take(&mut inbox.chain));
-        drop(inbox);
-        self.resume(resumed);
-    }
-
-    /// Has the poller read again, if it had paused for the inbox.
-    fn resume(&self, paused: bool) {
-        if paused {
-            self.link.bell.mark(Signal::Send);
-        }
     }
 }
 

@@ -7,7 +7,6 @@
 //! [`calling`](super::calling), how much may wait on either side in [`flow`](super::flow), and how
 //! it ends in [`teardown`](super::teardown).
 
-use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::task::Waker;
@@ -16,10 +15,10 @@ use std::time::Instant;
 use netpoll_sys::{Interest, Readiness};
 
 use super::Connection;
-use super::calling::{Calls, Holder, Script};
+use super::burst::Stage;
+use super::calling::{Caller, Calls, Holder, Script};
 use super::clock::Clock;
 use super::flow::{Flow, More, Paused};
-use super::handler::{Finished, Shared};
 use super::inbox::{self, InputEnd};
 use super::link::Link;
 use super::state::{Input, Life, Phase};
@@ -37,42 +36,33 @@ const LARGE_FRAME: usize = 32 << 10;
 const HEADER_ROOM: usize = 512;
 
 /// One connection and its handler.
-pub(crate) struct Session<H, M, F> {
+pub(crate) struct Session<C: Caller> {
     pub(super) link: Arc<Link>,
     pub(super) waker: Waker,
-    pub(super) script: Script<H, M, F>,
-    pub(super) holder: Holder<F>,
+    pub(super) script: Script<C>,
+    pub(super) holder: Holder<C::Call>,
     pub(super) life: Life,
     pub(super) presence: Option<Presence>,
     pub(super) flow: Flow,
     pub(super) clock: Clock,
 }
 
-impl<H, M, F> Session<H, M, F>
-where
-    H: 'static,
-    M: Fn(Shared<H>, Connection) -> F + 'static,
-    F: Future<Output = Finished> + 'static,
-{
+impl<C: Caller> Session<C> {
     /// A session that holds a new connection.
-    pub(crate) fn new(
-        link: Arc<Link>,
-        script: Script<H, M, F>,
-        presence: Option<Presence>,
-    ) -> Self {
+    pub(crate) fn new(link: Arc<Link>, script: Script<C>, presence: Option<Presence>) -> Self {
         let connection = Connection::new(Arc::clone(&link));
         Self::held(link, Holder::Session(connection), script, presence)
     }
 
     /// A session whose connection somebody owns.
-    pub(crate) fn owned(link: Arc<Link>, script: Script<H, M, F>) -> Self {
+    pub(crate) fn owned(link: Arc<Link>, script: Script<C>) -> Self {
         Self::held(link, Holder::Owner, script, None)
     }
 
     fn held(
         link: Arc<Link>,
-        holder: Holder<F>,
-        script: Script<H, M, F>,
+        holder: Holder<C::Call>,
+        script: Script<C>,
         presence: Option<Presence>,
     ) -> Self {
         let waker = Waker::from(Arc::clone(&link));
@@ -174,6 +164,26 @@ where
         InputEnd::Closed(reason)
     }
 
+    fn sending_failed(&mut self, error: io::Error) {
+        let peer_is_gone = is_end_of_peer(&error);
+        let end = self.output_broke(error);
+        // What the peer sent before it went can still be read; other errors end both.
+        if !peer_is_gone {
+            self.end_input(end);
+        }
+    }
+
+    /// Somebody else has sent, or tried to.
+    fn hear_of_sends(&mut self) {
+        let mut outbox = lock(&self.link.outbox);
+        self.flow.unsent = outbox.held_up();
+        let failure = outbox.take_failure();
+        drop(outbox);
+        if let Some(error) = failure {
+            self.sending_failed(error);
+        }
+    }
+
     /// Has the handler see what there is: called if it is not running, woken if it waits.
     fn offer(&mut self) {
         match &self.holder {
@@ -189,18 +199,14 @@ where
     }
 }
 
-impl<H, M, F> Source for Session<H, M, F>
-where
-    H: 'static,
-    M: Fn(Shared<H>, Connection) -> F + 'static,
-    F: Future<Output = Finished> + 'static,
-{
+impl<C: Caller> Source for Session<C> {
     fn fd(&self) -> BorrowedFd<'_> {
         self.link.as_fd()
     }
 
     fn born(&mut self, turn: &mut Turn) -> Next {
-        if self.script.calls == Calls::Once && matches!(self.holder, Holder::Session(_)) {
+        let called = self.script.calls == Calls::Once || self.script.stage == Stage::Connect;
+        if called && matches!(self.holder, Holder::Session(_)) {
             self.call_handler();
         }
         self.next_with_deadline(turn)
@@ -288,19 +294,12 @@ where
             Ok(count) => {
                 let mut outbox = lock(&self.link.outbox);
                 let flushed = outbox.give_back(rest);
-                self.flow.unsent = outbox.unsent();
+                self.flow.unsent = outbox.held_up();
                 drop(outbox);
                 self.clock.sent(count, self.flow.unsent, turn);
                 self.wake_waiter(flushed);
             }
-            Err(error) => {
-                let peer_is_gone = is_end_of_peer(&error);
-                let end = self.output_broke(error);
-                // What the peer sent before it went can still be read; other errors end both.
-                if !peer_is_gone {
-                    self.end_input(end);
-                }
-            }
+            Err(error) => self.sending_failed(error),
         }
         self.next(turn)
     }
@@ -320,6 +319,9 @@ where
         let signals = self.link.bell.take();
         if signals.has(Signal::Poll) {
             self.poll_handler();
+        }
+        if signals.has(Signal::Send) {
+            self.hear_of_sends();
         }
         if self.flow.more != More::No && self.life.phase() == Phase::Open {
             self.offer();

@@ -15,16 +15,14 @@
 //!
 //! The descriptor is closed by the drop of the last link.
 
-use std::future::Future;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 
 use netpoll_sys::{Interest, options, socket, transfer};
 
 use super::Connection;
-use super::calling::{Calls, Holder};
+use super::calling::{Caller, Calls, Holder};
 use super::flow::More;
-use super::handler::{Finished, Shared};
 use super::inbox::{InputEnd, Waits};
 use super::link::{Ending, Link};
 use super::session::Session;
@@ -34,12 +32,7 @@ use crate::guard::guard;
 use crate::poll::source::{Next, Turn};
 use crate::sync::{Arc, lock};
 
-impl<H, M, F> Session<H, M, F>
-where
-    H: 'static,
-    M: Fn(Shared<H>, Connection) -> F + 'static,
-    F: Future<Output = Finished> + 'static,
-{
+impl<C: Caller> Session<C> {
     /// Does what was asked for through the link.
     pub(super) fn hear_endings(&mut self) {
         match self.link.ending() {
@@ -122,7 +115,7 @@ where
             presence.cut();
         }
         self.die(CloseReason::Shutdown);
-        self.drop_future();
+        self.end_call();
     }
 
     /// What an ending connection wants next.
@@ -165,16 +158,16 @@ where
                 self.holder = Holder::Owner;
                 return Next::Unwatched;
             }
-            Holder::Session(connection) => self.tell(&connection),
+            Holder::Session(mut connection) => self.tell(&mut connection),
             Holder::Owner | Holder::Nobody => {
-                self.tell(&Connection::new(Arc::clone(&self.link)));
+                self.tell(&mut Connection::new(Arc::clone(&self.link)));
             }
         }
         self.presence = None;
         Next::Gone
     }
 
-    fn tell(&mut self, connection: &Connection) {
+    fn tell(&mut self, connection: &mut Connection) {
         // Taken, so that it is told once whatever comes after.
         if let (Some(observer), Some(reason)) = (self.take_observer(), self.life.reason()) {
             // The connection is over whatever the observer does.

@@ -7,31 +7,30 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use super::EventLoop;
+use super::handlers::{Connect, Given, Setting};
 use super::shutdown::Request;
 use crate::addr::ToAddrs;
-use crate::connection::Connection;
+use crate::around::Around;
 use crate::connection::calling::Observer;
-use crate::connection::service::{Service, Terms, per_connection, per_request};
+use crate::connection::service::Terms;
 use crate::entrance::Entrance;
-use crate::error::{BoxError, CloseReason, InvalidConfig};
+use crate::error::InvalidConfig;
 use crate::listener::Listener;
 use crate::listener::acceptor::most_connections;
 use crate::listener::filter::{Accept, ConnInfo, Filter};
 use crate::options::ConnOptions;
 use crate::poll::balance::Balance;
-use crate::runner::Runner;
+use crate::runner::{Runner, Running};
 use crate::sync::Arc;
 use crate::timeouts::{MinRate, Timeouts};
-
-/// Makes a service of the terms, once they are known.
-type Handler = Box<dyn FnOnce(Terms) -> Arc<dyn Service> + Send>;
 
 /// Describes an [`EventLoop`]. Made by [`EventLoop::builder`].
 #[derive(Default)]
 #[must_use]
 pub struct Builder {
-    handler: Option<Handler>,
-    observer: Option<Observer>,
+    pub(super) handler: Option<Given>,
+    pub(super) connect: Option<Connect>,
+    pub(super) observer: Option<Observer>,
     filter: Option<Filter>,
     balance: Balance,
     max_connections: Option<usize>,
@@ -40,47 +39,10 @@ pub struct Builder {
     options: ConnOptions,
     pollers: Option<usize>,
     runner: Runner,
+    around: Option<Around>,
 }
 
 impl Builder {
-    /// Calls `handler` when a connection has input and no call of it is running, and again while
-    /// input remains and the last call consumed some. It may await more in the middle: no thread
-    /// waits. If it returns without having consumed anything it is called when *more* has come,
-    /// and once more at the peer's FIN. What it put is sent when it returns or waits.
-    ///
-    /// Its future need not be `Send`: it is made, polled and dropped on the connection's poller,
-    /// where a call that blocks holds up every other connection.
-    ///
-    /// An `Err`, or a panic, ends that connection for that reason, and nothing else.
-    pub fn on_request<H>(mut self, handler: H) -> Self
-    where
-        H: AsyncFn(&mut Connection) -> Result<(), BoxError> + Send + Sync + 'static,
-    {
-        self.handler = Some(Box::new(move |terms| per_request(handler, terms)));
-        self
-    }
-
-    /// Calls `handler` once with each connection, which it owns; dropping it is
-    /// [`Connection::close`]. For protocols that hold a conversation. Replaces a handler of
-    /// [`on_request`](Self::on_request); everything said there of futures and errors holds.
-    pub fn on_connection<H>(mut self, handler: H) -> Self
-    where
-        H: AsyncFn(Connection) -> Result<(), BoxError> + Send + Sync + 'static,
-    {
-        self.handler = Some(Box::new(move |terms| per_connection(handler, terms)));
-        self
-    }
-
-    /// Calls `observer` when a connection has ended, once, after its last call has returned, with
-    /// the first cause. On the connection's poller: it must not block.
-    pub fn on_disconnect<O>(mut self, observer: O) -> Self
-    where
-        O: Fn(&Connection, &CloseReason) + Send + Sync + 'static,
-    {
-        self.observer = Some(Arc::new(observer));
-        self
-    }
-
     /// Asks `filter` of each connection that comes, before anything is made of it: whether it is
     /// served, and within which bounds. On a poller, and all listeners' connections wait for it:
     /// it must not block. One that panics has refused.
@@ -148,6 +110,13 @@ impl Builder {
     /// Where handlers run. [`Runner::Inline`], unless this says otherwise.
     pub fn runner(mut self, runner: Runner) -> Self {
         self.runner = runner;
+        self
+    }
+
+    /// Has the loop's threads live inside of `around`.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn run_within(mut self, around: Around) -> Self {
+        self.around = Some(around);
         self
     }
 
@@ -255,10 +224,22 @@ impl Builder {
             census: Arc::clone(request.census()),
             observer: self.observer,
         };
+        let running = self.runner.prepare()?;
+        let threads = match &running {
+            Running::Threads(threads) => Some(Arc::clone(threads)),
+            _ => None,
+        };
+        let service = handler(Setting {
+            terms,
+            connect: self.connect,
+            running,
+        })?;
         Ok(EventLoop {
             listeners,
             balance: self.balance,
-            service: handler(terms),
+            service,
+            threads,
+            around: self.around,
             entrance: Arc::new(Entrance::new(limit, self.accept_rate)),
             filter: self.filter,
             pollers,

@@ -111,6 +111,8 @@ struct Here {
     running: Cell<Option<Token>>,
     /// Sources with work, in the order they rang.
     queue: RefCell<VecDeque<Token>>,
+    /// Whose poller's handler runs, if this thread is not that poller.
+    working_for: RefCell<Option<Arc<Mailbox>>>,
 }
 
 thread_local! {
@@ -119,6 +121,7 @@ thread_local! {
             mailbox: RefCell::new(None),
             running: Cell::new(None),
             queue: RefCell::new(VecDeque::new()),
+            working_for: RefCell::new(None),
         }
     };
 }
@@ -138,11 +141,21 @@ pub(super) fn settle_here(mailbox: Arc<Mailbox>) {
     HERE.with(|here| here.mailbox.replace(Some(mailbox)));
 }
 
-/// The mailbox of the poller whose thread this is.
+/// The mailbox of the poller whose thread this is, or whose handler runs here.
 pub(crate) fn mailbox_here() -> Option<Arc<Mailbox>> {
-    HERE.try_with(|here| here.mailbox.borrow().clone())
+    let own = |here: &Here| here.mailbox.borrow().clone();
+    HERE.try_with(|here| own(here).or_else(|| here.working_for.borrow().clone()))
         .ok()
         .flatten()
+}
+
+/// Runs `work`, which a handler of the poller of `bell` does on another thread.
+pub(crate) fn work_for<R>(bell: &Bell, work: impl FnOnce() -> R) -> R {
+    let mailbox = Some(Arc::clone(&bell.mailbox));
+    let before = HERE.with(|here| here.working_for.replace(mailbox));
+    let result = work();
+    HERE.with(|here| here.working_for.replace(before));
+    result
 }
 
 /// Says which source runs on this thread from now on.

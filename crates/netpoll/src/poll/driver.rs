@@ -18,6 +18,7 @@ use std::time::Duration;
 use netpoll_buffer::Tail;
 use netpoll_sys::{Epoll, EventFd, Events, Interest, Readiness, transfer};
 
+use super::sending;
 use super::source::Outgoing;
 use super::token::Token;
 
@@ -100,13 +101,10 @@ impl Driver {
     pub(super) fn send(
         &self,
         fd: BorrowedFd<'_>,
-        mut outgoing: Outgoing,
+        outgoing: Outgoing,
     ) -> (Outgoing, io::Result<usize>) {
-        let Self::Epoll { .. } = self;
-        let result = match outgoing.drain_to(fd) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-            other => other,
-        };
-        (outgoing, result)
+        match self {
+            Self::Epoll { .. } => sending::send(fd, outgoing),
+        }
     }
 }

@@ -6,6 +6,7 @@
 //! until its descriptor is writable.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 
 use super::Poller;
 use super::source::{Next, Outgoing, Source};
@@ -40,12 +41,7 @@ impl Poller {
             let Some(outgoing) = source.outgoing() else {
                 break;
             };
-            // What is sent is let go, and the drop of memory that a user pushed is user code.
-            let sent = guard(|| self.driver.send(source.fd(), outgoing));
-            let (mut rest, result) = sent.unwrap_or_else(|_| {
-                let why = "the drop of pushed memory panicked";
-                (Outgoing::new(), Err(io::Error::other(why)))
-            });
+            let (mut rest, result) = self.driver.send(source.fd(), outgoing);
             if !rest.is_empty() && result.is_ok() {
                 rest.settle_down();
                 if let Some(entry) = self.registry.get_mut(token) {
@@ -56,4 +52,22 @@ impl Poller {
         }
         next
     }
+}
+
+/// Sends until all is gone or the socket takes no more; gives back what is left and how much went,
+/// 0 if nothing did. Any thread.
+#[inline]
+pub(crate) fn send(fd: BorrowedFd<'_>, mut outgoing: Outgoing) -> (Outgoing, io::Result<usize>) {
+    // What is sent is let go, and the drop of memory that a user pushed is user code.
+    let sent = guard(|| {
+        let result = match outgoing.drain_to(fd) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            other => other,
+        };
+        (outgoing, result)
+    });
+    sent.unwrap_or_else(|_| {
+        let why = "the drop of pushed memory panicked";
+        (Outgoing::new(), Err(io::Error::other(why)))
+    })
 }

@@ -14,6 +14,7 @@ use super::balance::Balance;
 use super::bell;
 use super::mailbox::{Letter, Mailbox};
 use super::source::{Ask, Birth};
+use crate::around::{Around, within};
 use crate::entrance::Ticket;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 
@@ -81,7 +82,7 @@ impl PollerSet {
     /// Starts `count` pollers, at least one, that take their memory from `pool`.
     ///
     /// All descriptors are made here, so that a failure is reported and leaves nothing behind.
-    pub(crate) fn start(count: usize, pool: &Pool) -> io::Result<Self> {
+    pub(crate) fn start(count: usize, pool: &Pool, around: Option<&Around>) -> io::Result<Self> {
         let mut set = Self {
             pollers: Vec::new(),
             threads: Vec::new(),
@@ -90,11 +91,11 @@ impl PollerSet {
         for index in 0..count.max(1) {
             let handle = PollerHandle::new()?;
             let mailbox = Arc::clone(&handle.mailbox);
-            let pool = pool.clone();
+            let (pool, around) = (pool.clone(), around.cloned());
             let (ready, started) = std::sync::mpsc::channel();
             let thread = std::thread::Builder::new()
                 .name(format!("netpoll-{index}"))
-                .spawn(move || live(mailbox, &pool, &ready))?;
+                .spawn(move || within(around.as_ref(), || live(mailbox, &pool, &ready)))?;
             set.threads.push(thread);
             set.pollers.push(handle);
             started

@@ -10,9 +10,6 @@
 //! A source is *out of its slot while it runs*: whatever it wants of its poller it leaves in the
 //! [`Turn`], and whatever it wants of other sources goes through their bells.
 
-use std::any::{Any, TypeId};
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
@@ -22,6 +19,7 @@ use netpoll_buffer::{LinkBuffer, Segment, Tail};
 use netpoll_sys::{Interest, Readiness};
 
 use super::bell::Bell;
+use crate::per_thread::PerThread;
 
 /// Committed bytes on their way to the kernel.
 pub(crate) type Outgoing = LinkBuffer;
@@ -134,25 +132,7 @@ pub(crate) trait Source {
 /// What a new source is given: its bell, and what sources of its poller share.
 pub(crate) struct Place {
     pub(crate) bell: Bell,
-    pub(crate) shared: Rc<Shared>,
-}
-
-/// Things of one poller that sources of one type share, by type.
-#[derive(Default)]
-pub(crate) struct Shared {
-    things: RefCell<HashMap<TypeId, Rc<dyn Any>>>,
-}
-
-impl Shared {
-    /// The one `T` of this poller, made when first asked for.
-    pub(crate) fn get<T: Default + 'static>(&self) -> Rc<T> {
-        let mut things = self.things.borrow_mut();
-        let thing = things
-            .entry(TypeId::of::<T>())
-            .or_insert_with(|| Rc::<T>::default());
-        // The map is keyed by type, so the entry is a T; the alternative is never taken.
-        Rc::clone(thing).downcast().unwrap_or_default()
-    }
+    pub(crate) shared: Rc<PerThread>,
 }
 
 /// What sources leave for their poller to do, and the time.

@@ -50,7 +50,7 @@ impl Server {
     pub(crate) fn start_on(listener: Listener, builder: Builder) -> Self {
         let (ended, endings) = channel();
         let ended = Mutex::new(ended);
-        let observer = move |connection: &Connection, reason: &CloseReason| {
+        let observer = move |connection: &mut Connection, reason: &CloseReason| {
             let ended = ended.lock().expect("no panic under it");
             // A test that has ended looks no more.
             let _seen = ended.send((connection.peer_addr(), reason.clone())).is_ok();
@@ -65,7 +65,11 @@ impl Server {
 
     fn run(listener: Listener, builder: Builder, endings: Receiver<(Addr, CloseReason)>) -> Self {
         let addr = bound(&listener);
-        let running = builder.listen(listener).build().expect("a loop");
+        let running = builder
+            .runner(crate::RUNNER)
+            .listen(listener)
+            .build()
+            .expect("a loop");
         let handle = running.handle();
         let thread = std::thread::spawn(move || running.run().expect("a loop that runs"));
         Self {

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Calls that are carried out elsewhere than on the connection's poller.
+//!
+//! The session sends the connection away with a task that a runner polls; the [`Errand`] is what
+//! the two have in common. The poller goes on reading and sending for the connection; the task's
+//! reader and writer meet it in the link, as those of any owned connection do. After each poll of
+//! the task what it has put is sent, on the thread that polled. When it is done it leaves its
+//! outcome in the errand and rings, and the session takes the connection back.
+//!
+//! Whatever becomes of a task, its outcome is told once: also if it panicked, and if the runner
+//! dropped it.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+
+use super::Connection;
+use super::burst::{Finished, Stage};
+use super::calling::{Caller, Lost};
+use super::link::Link;
+use crate::guard::{Panicked, guard};
+use crate::poll::bell::{self, Signal};
+use crate::sync::{Arc, Mutex, lock};
+
+/// Has calls carried out by what `launch` hands them to.
+pub(crate) struct Away<L> {
+    pub(crate) link: Arc<Link>,
+    pub(crate) launch: L,
+}
+
+/// A call under way elsewhere.
+#[derive(Debug)]
+pub(crate) struct Errand {
+    link: Arc<Link>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    outcome: Option<Outcome>,
+    /// Nobody waits for the outcome: the task is to be dropped.
+    called_off: bool,
+    waker: Option<Waker>,
+}
+
+/// What became of a call.
+enum Outcome {
+    Finished(Finished),
+    Lost(Lost),
+}
+
+impl std::fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Finished(_) => "Finished",
+            Self::Lost(Lost::Panicked) => "Panicked",
+            Self::Lost(Lost::Dropped) => "Dropped",
+        })
+    }
+}
+
+impl Errand {
+    fn new(link: &Arc<Link>) -> Arc<Self> {
+        Arc::new(Self {
+            link: Arc::clone(link),
+            state: Mutex::default(),
+        })
+    }
+
+    /// Leaves the outcome and tells the session, unless there is one.
+    fn tell(&self, outcome: Outcome) {
+        let mut state = lock(&self.state);
+        if state.outcome.is_none() {
+            state.outcome = Some(outcome);
+            state.waker = None;
+            drop(state);
+            self.link.bell.ring(Signal::Poll);
+        }
+    }
+
+    /// One poll of the task. Sends what it has put.
+    fn poll<F>(&self, future: Pin<&mut F>, context: &mut Context<'_>) -> Poll<()>
+    where
+        F: Future<Output = Finished>,
+    {
+        if lock(&self.state).called_off {
+            return Poll::Ready(());
+        }
+        let polled = bell::work_for(&self.link.bell, || guard(|| future.poll(context)));
+        self.link.send_now();
+        match polled {
+            Ok(Poll::Pending) => self.wait(context.waker()),
+            Ok(Poll::Ready(finished)) => {
+                self.tell(Outcome::Finished(finished));
+                Poll::Ready(())
+            }
+            Err(Panicked) => {
+                self.tell(Outcome::Lost(Lost::Panicked));
+                Poll::Ready(())
+            }
+        }
+    }
+
+    /// Keeps the waker of the task, for calling it off.
+    fn wait(&self, waker: &Waker) -> Poll<()> {
+        let mut state = lock(&self.state);
+        if state.called_off {
+            return Poll::Ready(());
+        }
+        match &mut state.waker {
+            Some(known) => known.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+        Poll::Pending
+    }
+}
+
+/// The task of an errand, whoever carries it. Tells that the call is lost if it is dropped before
+/// it is done.
+pub(crate) struct Task(Arc<Errand>);
+
+impl Task {
+    /// Carries the call out.
+    pub(crate) async fn carry<F>(self, call: F)
+    where
+        F: Future<Output = Finished>,
+    {
+        let mut call = pin!(call);
+        poll_fn(|context| self.0.poll(call.as_mut(), context)).await;
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.tell(Outcome::Lost(Lost::Dropped));
+    }
+}
+
+impl<L> Caller for Away<L>
+where
+    L: Fn(Task, Connection, Stage) + 'static,
+{
+    type Call = Arc<Errand>;
+
+    const ELSEWHERE: bool = true;
+
+    fn begin(&self, connection: Connection, stage: Stage) -> Result<Arc<Errand>, Panicked> {
+        let errand = Errand::new(&self.link);
+        let task = Task(Arc::clone(&errand));
+        // A runner of the user's own that panics has dropped the task, which says so.
+        let _launched = guard(|| (self.launch)(task, connection, stage)).is_ok();
+        Ok(errand)
+    }
+
+    fn poll(
+        &self,
+        errand: &mut Arc<Errand>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Result<Finished, Lost>> {
+        match lock(&errand.state).outcome.take() {
+            Some(Outcome::Finished(finished)) => Poll::Ready(Ok(finished)),
+            Some(Outcome::Lost(lost)) => Poll::Ready(Err(lost)),
+            None => Poll::Pending,
+        }
+    }
+
+    fn end(&self, errand: Arc<Errand>) {
+        let mut state = lock(&errand.state);
+        state.called_off = true;
+        let waker = state.waker.take();
+        drop(state);
+        waker.into_iter().for_each(Waker::wake);
+    }
+}

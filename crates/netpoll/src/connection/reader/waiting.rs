@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How a [`Reader`] waits for bytes, and takes those that have come.
+//!
+//! Whoever waits gives the unread bytes back to the inbox first, so that what comes next lands right
+//! behind them, and takes all of it when there is enough.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use netpoll_buffer::TooLarge;
+
+use super::Reader;
+use crate::connection::inbox::{InputEnd, LastWait, Waiter, Waits};
+use crate::error::{Eof, TimedOut, Timeout};
+use crate::poll::bell::Signal;
+use crate::sync::lock;
+use crate::timeouts::Wait;
+
+/// When a call began to wait, if it did.
+#[derive(Default)]
+pub(super) struct Began(Option<Instant>);
+
+impl Reader<'_> {
+    /// Waits, as a part of a call that may have begun to wait before.
+    #[inline]
+    pub(super) async fn wait_since(&mut self, began: &mut Began, n: usize) -> io::Result<()> {
+        if n > self.input.max_frame {
+            return Err(TooLarge::new(self.input.max_frame, n).into());
+        }
+        if n <= self.input.chain.len() {
+            return Ok(());
+        }
+        poll_fn(|context| self.poll_wait(context, began, n)).await
+    }
+
+    fn poll_wait(
+        &mut self,
+        context: &mut Context<'_>,
+        began: &mut Began,
+        need: usize,
+    ) -> Poll<io::Result<()>> {
+        let input = &mut *self.input;
+        let mut inbox = lock(&self.link.inbox);
+        let resumed = std::mem::take(&mut inbox.paused);
+        input.take(std::mem::take(&mut inbox.chain));
+        inbox.held = input.chain.len();
+        if input.chain.len() >= need {
+            inbox.waiter = None;
+            input.satisfied(need);
+            drop(inbox);
+            self.resume(resumed);
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(end) = &inbox.end {
+            let have = input.chain.len();
+            return Poll::Ready(Err(match end {
+                InputEnd::Fin => Eof::new(have, need).into(),
+                InputEnd::Closed(reason) => reason.to_error(),
+            }));
+        }
+        let last_wait = std::mem::take(&mut inbox.last_wait);
+        // A call that was dropped may have left word of its time behind: the first look forgets it.
+        let over = match began.0 {
+            None => self.deadline.is_some_and(|by| by <= Instant::now()),
+            Some(_) => last_wait == LastWait::TimedOut,
+        };
+        if over {
+            drop(inbox);
+            self.resume(resumed);
+            return Poll::Ready(Err(TimedOut::new(Timeout::Read).into()));
+        }
+        // What waits, waits in memory of its own size if it is small, and where the rest comes.
+        input.chain.settle_down();
+        input.give_back(&mut inbox.chain);
+        inbox.held = 0;
+        let waker = context.waker().clone();
+        let resumed = resumed || inbox.waits == Waits::Told;
+        inbox.waiter = Some(Waiter {
+            need,
+            largest: input.largest,
+            wait: Wait {
+                since: *began.0.get_or_insert_with(Instant::now),
+                deadline: self.deadline,
+            },
+            waker,
+        });
+        drop(inbox);
+        self.resume(resumed);
+        if self.deadline.is_some() {
+            self.link.bell.mark(Signal::Clock);
+        }
+        self.link.push_out();
+        Poll::Pending
+    }
+
+    /// Takes what has arrived.
+    pub(super) fn take_inbox(&mut self) {
+        let mut inbox = lock(&self.link.inbox);
+        let resumed = std::mem::take(&mut inbox.paused);
+        self.input.take(std::mem::take(&mut inbox.chain));
+        inbox.held = self.input.chain.len();
+        drop(inbox);
+        self.resume(resumed);
+    }
+
+    /// Has the poller read again, if it had paused for the inbox.
+    fn resume(&self, paused: bool) {
+        if paused {
+            self.link.bell.mark(Signal::Send);
+        }
+    }
+}
