@@ -189,10 +189,18 @@ impl Pool {
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         PoolStats {
-            in_use: self.shelves.in_use.load(Ordering::Relaxed),
+            in_use: self.in_use(),
             cached: self.shelves.cached.load(Ordering::Relaxed),
             peak: self.shelves.peak.load(Ordering::Relaxed),
         }
+    }
+
+    /// What is lent out now, in bytes of whole blocks: [`PoolStats::in_use`] alone. One relaxed
+    /// load.
+    #[must_use]
+    #[inline]
+    pub fn in_use(&self) -> usize {
+        self.shelves.in_use.load(Ordering::Relaxed)
     }
 
     /// Takes a block that is [retired](Header::retire); frees it if the pool is full.
@@ -258,6 +266,7 @@ mod tests {
                 peak: 1024
             }
         );
+        assert_eq!(pool.in_use(), 1024);
         drop(first);
         assert_eq!(
             pool.stats(),

@@ -5,7 +5,7 @@
 //! ([`epoll`]), how one thread wakes another that waits ([`eventfd`]), how bytes move between
 //! memory and a stream socket ([`transfer`]), how sockets come to be, where they are and which knobs
 //! they have ([`socket`], [`addr`], [`options`]), who is at the other end of a Unix socket
-//! ([`credentials`]), and the process-wide limits that a server meets ([`process`]).
+//! ([`credentials`]), and the process-wide limits that a server meets ([`process`], [`memory`]).
 //!
 //! What every function here keeps to:
 //!
@@ -47,6 +47,7 @@ pub mod credentials;
 pub mod epoll;
 pub mod eventfd;
 pub mod interest;
+pub mod memory;
 pub mod options;
 pub mod process;
 pub mod retry;

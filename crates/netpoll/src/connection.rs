@@ -151,6 +151,19 @@ impl Connection {
         self.link.ask_end(Ending::Abort);
     }
 
+    /// Has nothing read for this connection from now on, until
+    /// [`resume_reads`](Self::resume_reads): the kernel's buffer fills, and the peer has to wait.
+    /// What has come by then is there, and handlers are called for it. While reads are paused the
+    /// peer's end is not seen, and its silence is not held against it. Any thread; idempotent.
+    pub fn pause_reads(&self) {
+        self.link.pause_reads();
+    }
+
+    /// Has this connection read again. Any thread; idempotent.
+    pub fn resume_reads(&self) {
+        self.link.resume_reads();
+    }
+
     /// What can be asked of this connection from elsewhere. No allocation.
     #[must_use]
     pub fn handle(&self) -> ConnectionHandle {

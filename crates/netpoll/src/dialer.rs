@@ -18,6 +18,7 @@ use netpoll_sys::socket::Connect;
 use netpoll_sys::{Interest, Readiness, options, socket};
 
 use crate::addr::Addr;
+use crate::budget::Budget;
 use crate::connection::Connection;
 use crate::connection::link::Link;
 use crate::connection::service::unserved;
@@ -138,7 +139,7 @@ impl Dialer {
 fn shared_set() -> io::Result<&'static PollerSet> {
     static SET: OnceLock<Result<PollerSet, i32>> = OnceLock::new();
     let set = SET.get_or_init(|| {
-        PollerSet::start(1, &Pool::of_thread(), None)
+        PollerSet::start(1, &Budget::of(Pool::of_thread(), usize::MAX), None)
             .map_err(|error| error.raw_os_error().unwrap_or(0))
     });
     set.as_ref()

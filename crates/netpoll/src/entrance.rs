@@ -13,6 +13,7 @@ use std::io;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use crate::budget::Budget;
 use crate::sync::{Arc, Mutex, lock};
 
 /// The most connections unless told otherwise, whatever the descriptor limit.
@@ -27,6 +28,7 @@ pub(crate) struct Entrance {
     limit: usize,
     /// The time between two connections, if their rate is bounded.
     interval: Option<Duration>,
+    budget: Budget,
     state: Mutex<State>,
 }
 
@@ -57,6 +59,9 @@ pub struct AcceptStats {
     /// How often accepting paused because connections came faster than
     /// [`accept_rate`](crate::Builder::accept_rate).
     pub pauses_for_rate: u64,
+    /// How often accepting paused because connections held 98 % of their
+    /// [`Budget`](crate::Budget).
+    pub pauses_for_memory: u64,
     /// Connections that had died in the kernel's queue, or had an error of their own.
     pub died_in_queue: u64,
     /// Accepts that failed because the process has no descriptor left (`EMFILE`).
@@ -98,6 +103,8 @@ impl AcceptStats {
 pub(crate) enum Shut {
     /// There are as many as there may be; the waker is woken when there is one less.
     Full,
+    /// Connections hold all the memory they may; nobody tells when that is over.
+    NoMemory,
     /// Not before this.
     Until(Instant),
 }
@@ -111,11 +118,12 @@ pub(crate) enum Pace {
 
 impl Entrance {
     /// At most `limit` at once, and `rate` a second if that is bounded.
-    pub(crate) fn new(limit: usize, rate: Option<u32>) -> Self {
+    pub(crate) fn new(limit: usize, rate: Option<u32>, budget: Budget) -> Self {
         let interval = rate.map(|rate| Duration::from_secs(1) / rate.max(1));
         Self {
             limit,
             interval,
+            budget,
             state: Mutex::default(),
         }
     }
@@ -141,6 +149,10 @@ impl Entrance {
             state.stats.pauses_at_limit += 1;
             join(&mut state.outside, waker);
             return Err(Shut::Full);
+        }
+        if self.budget.is_spent() {
+            state.stats.pauses_for_memory += 1;
+            return Err(Shut::NoMemory);
         }
         if self.interval.is_some() && pace == Pace::Rated {
             let ahead = now() + AHEAD;
@@ -181,6 +193,10 @@ impl Entrance {
             join(&mut state.starved, waker);
         }
         failure
+    }
+
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     pub(crate) fn stats(&self) -> AcceptStats {
@@ -239,7 +255,7 @@ mod tests {
     }
 
     fn entrance(limit: usize, rate: Option<u32>) -> Arc<Entrance> {
-        Arc::new(Entrance::new(limit, rate))
+        Arc::new(Entrance::new(limit, rate, Budget::unlimited()))
     }
 
     fn now() -> Instant {
@@ -295,7 +311,7 @@ mod tests {
                     assert!(later > at);
                     at = later;
                 }
-                Err(Shut::Full) => panic!("there is no limit"),
+                Err(shut) => panic!("there is no limit: {shut:?}"),
             }
         }
         for &first in &arrivals {

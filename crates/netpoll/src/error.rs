@@ -45,6 +45,9 @@ pub enum Limit {
     Frame,
     /// One call left more output unsent than `max_output` allows.
     Output,
+    /// The peer was gone, and its last bytes could not be read within the
+    /// [`Budget`](crate::Budget).
+    Memory,
 }
 
 /// Which time a connection, or a call on it, ran out of.
@@ -89,6 +92,7 @@ impl fmt::Display for CloseReason {
             Self::Shutdown => f.write_str("the event loop shut down"),
             Self::Limit(Limit::Frame) => f.write_str("a frame above the limit"),
             Self::Limit(Limit::Output) => f.write_str("unsent output above the limit"),
+            Self::Limit(Limit::Memory) => f.write_str("no memory for the last bytes of its peer"),
             Self::Timeout(which) => which.fmt(f),
         }
     }

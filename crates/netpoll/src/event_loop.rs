@@ -14,10 +14,9 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
-use netpoll_buffer::Pool;
-
 use crate::addr::Addr;
 use crate::around::Around;
+use crate::budget::Budget;
 use crate::connection::service::Service;
 use crate::entrance::{AcceptStats, Entrance};
 use crate::listener::Listener;
@@ -58,6 +57,7 @@ pub struct EventLoop {
     /// Where handlers run, if that is threads of the loop's own.
     threads: Option<Arc<Threads>>,
     around: Option<Around>,
+    budget: Budget,
     entrance: Arc<Entrance>,
     filter: Option<Filter>,
     pollers: usize,
@@ -103,11 +103,11 @@ impl EventLoop {
     pub fn run(mut self) -> io::Result<()> {
         let threads = self.threads.take();
         if let Some(threads) = &threads {
-            threads.start(self.around.as_ref())?;
+            threads.start(self.budget.pool(), self.around.as_ref())?;
         }
         let pollers = Arc::new(PollerSet::start(
             self.pollers,
-            &Pool::default(),
+            &self.budget,
             self.around.as_ref(),
         )?);
         let reception = Arc::new(Reception {
@@ -175,6 +175,12 @@ impl LoopHandle {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.request.census().alive()
+    }
+
+    /// The memory that the loop's connections share.
+    #[must_use]
+    pub fn budget(&self) -> Budget {
+        self.entrance.budget().clone()
     }
 
     /// What has become of the connections that came.

@@ -26,7 +26,7 @@
 //! | [`Connection`], [`Reader`], [`Writer`] | what handlers work with |
 //! | [`LinkBuffer`] | the memory of it all |
 //! | [`BufStream`] | the same reading and writing over a file, a pipe, any blocking stream |
-//! | [`ConnOptions`], [`Timeouts`] | the bounds, each with a default |
+//! | [`ConnOptions`], [`Timeouts`], [`Budget`] | the bounds, each with a default |
 //! | [`CloseReason`] | how a connection ended |
 //!
 //! # Threads
@@ -48,6 +48,7 @@
 
 mod addr;
 mod around;
+mod budget;
 mod census;
 #[cfg(feature = "tokio")]
 mod compat;
@@ -77,6 +78,7 @@ struct FromGoNetpoll;
 
 // The public interface is:
 pub use addr::{Addr, InvalidUnixName, ParseAddrError, ToAddrs, UnixAddr};
+pub use budget::Budget;
 pub use connection::Connection;
 pub use connection::attached::NotAttached;
 pub use connection::handle::ConnectionHandle;

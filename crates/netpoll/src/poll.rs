@@ -33,9 +33,9 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use netpoll_buffer::Pool;
 use netpoll_sys::{Interest, Readiness};
 
+use crate::budget::Budget;
 use crate::guard::guard;
 use crate::per_thread::PerThread;
 use crate::sync::Arc;
@@ -66,14 +66,14 @@ struct Poller {
 }
 
 impl Poller {
-    fn new(mailbox: Arc<Mailbox>, pool: &Pool) -> io::Result<Self> {
+    fn new(mailbox: Arc<Mailbox>, budget: &Budget) -> io::Result<Self> {
         Ok(Self {
             driver: Driver::epoll(mailbox.bell())?,
             mailbox,
             registry: Registry::default(),
             timers: Timers::default(),
-            read_block: ReadBlock::new(pool.clone()),
-            turn: Turn::default(),
+            read_block: ReadBlock::new(budget.pool().clone()),
+            turn: Turn::within(budget.clone()),
             shared: Rc::default(),
             letters: Vec::new(),
             again: VecDeque::new(),

@@ -30,6 +30,8 @@ mod dial;
 mod exhaustion;
 #[path = "behaviour/fairness.rs"]
 mod fairness;
+#[path = "behaviour/flow.rs"]
+mod flow;
 #[path = "behaviour/half_close.rs"]
 mod half_close;
 #[path = "behaviour/handlers.rs"]

@@ -15,6 +15,7 @@ const LONGEST_EXAMPLE: usize = 80;
 const NETPOLL: &[&[&str]] = &[
     &[
         "addr",
+        "budget",
         "around",
         "census",
         "entrance",
@@ -45,7 +46,15 @@ const BUFFER: &[&[&str]] = &[
 
 /// The modules of `netpoll-sys`.
 const SYS: &[&[&str]] = &[
-    &["addr", "credentials", "interest", "process", "retry"],
+    &[
+        "addr",
+        "budget",
+        "credentials",
+        "interest",
+        "memory",
+        "process",
+        "retry",
+    ],
     &["epoll", "eventfd", "options", "socket", "transfer"],
 ];
 

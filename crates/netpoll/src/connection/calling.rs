@@ -147,7 +147,7 @@ impl<C: Caller> Session<C> {
     fn handler_finished(&mut self, finished: Finished) {
         self.end_call();
         if C::ELSEWHERE {
-            self.clock.moved_elsewhere();
+            self.clock.touch();
         }
         let Finished {
             connection,

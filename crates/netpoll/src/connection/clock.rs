@@ -15,6 +15,7 @@
 use std::time::{Duration, Instant};
 
 use super::calling::{Caller, Holder};
+use super::flow::Memory;
 use super::session::Session;
 use super::state::Phase;
 use crate::error::{CloseReason, Timeout};
@@ -22,6 +23,9 @@ use crate::poll::balance::random;
 use crate::poll::source::Turn;
 use crate::sync::lock;
 use crate::timeouts::{Timeouts, Wait, is_over};
+
+/// When a connection that is not read for want of memory looks for some again.
+const MEMORY_AGAIN: Duration = Duration::from_millis(10);
 
 /// Since when what is so on a connection.
 #[derive(Debug)]
@@ -133,8 +137,8 @@ impl Clock {
         }
     }
 
-    /// Bytes may have moved where it was not seen.
-    pub(super) fn moved_elsewhere(&mut self) {
+    /// Bytes may have moved where it was not seen, or could not.
+    pub(super) fn touch(&mut self) {
         self.active = Instant::now();
     }
 
@@ -196,6 +200,9 @@ impl<C: Caller> Session<C> {
         if let Some(wait) = waits.flush {
             first.end_of(wait, timeouts.write);
         }
+        if self.flow.memory == Memory::Short {
+            first.after(now, Some(MEMORY_AGAIN));
+        }
         first.0
     }
 
@@ -210,7 +217,7 @@ impl<C: Caller> Session<C> {
             _ => None,
         };
         let flush = if self.flow.unsent > 0 {
-            lock(&self.link.outbox).flush_wait()
+            lock(&self.link.outbox).wait_to_leave()
         } else {
             None
         };
@@ -239,10 +246,11 @@ impl<C: Caller> Session<C> {
     }
 
     /// Whether the handler, or the owner, does something else than to wait for input, or output
-    /// has yet to leave: then the peer's silence is not what keeps the connection.
+    /// has yet to leave, or nothing is to be read: then the peer's silence is not what keeps the
+    /// connection.
     fn is_worked_on(&self, waits: &Waits) -> bool {
         let held = matches!(self.holder, Holder::Handler(_) | Holder::Owner);
-        (held && waits.reader.is_none()) || self.flow.unsent > 0
+        (held && waits.reader.is_none()) || self.flow.unsent > 0 || self.link.are_reads_paused()
     }
 
     /// Ends, or has the waiting call fail, for whatever is over.

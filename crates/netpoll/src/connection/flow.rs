@@ -11,7 +11,9 @@ use std::time::Instant;
 use super::calling::{Caller, Holder};
 use super::session::Session;
 use super::state::{Input, Phase};
+use crate::budget::SMALL;
 use crate::error::{CloseReason, Limit};
+use crate::poll::source::Turn;
 use crate::sync::lock;
 
 /// What of the session's state is about bytes in waiting.
@@ -23,6 +25,8 @@ pub(super) struct Flow {
     pub(super) more: More,
     /// The inbox has enough.
     pub(super) paused: Paused,
+    /// Memory is short, and the connection holds some of it.
+    pub(super) memory: Memory,
     /// Bytes that wait for the socket, as far as is known here.
     pub(super) unsent: usize,
     /// While draining: bytes that the kernel still holds of what it held at the request.
@@ -48,6 +52,14 @@ pub(super) enum More {
     Input,
     /// The end of the input was not offered.
     Fin,
+}
+
+/// Whether there is memory for more input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Memory {
+    #[default]
+    Enough,
+    Short,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,10 +127,12 @@ impl<C: Caller> Session<C> {
     }
 
     /// Whether the poller should read.
-    pub(super) fn wants_input(&mut self) -> bool {
-        let open = self.life.phase() == Phase::Open && self.life.input() == Input::Open;
+    pub(super) fn wants_input(&mut self, turn: &Turn) -> bool {
+        let open = self.life.phase() == Phase::Open
+            && self.life.input() == Input::Open
+            && !self.link.are_reads_paused();
         let drained = self.flow.backlog == Some(0);
-        match self.holder {
+        let wants = match self.holder {
             Holder::Session(_) => open && !drained && !self.has_plenty() && !self.is_congested(),
             Holder::Handler(_) | Holder::Owner => {
                 if self.flow.paused == Paused::Inbox && !lock(&self.link.inbox).paused {
@@ -127,6 +141,24 @@ impl<C: Caller> Session<C> {
                 open && self.flow.paused != Paused::Inbox
             }
             Holder::Nobody => false,
-        }
+        };
+        self.flow.memory = if wants && turn.is_short_of_memory() && self.holds_input() {
+            Memory::Short
+        } else {
+            Memory::Enough
+        };
+        wants && self.flow.memory == Memory::Enough
+    }
+
+    /// Whether more input is here than a small request is.
+    fn holds_input(&self) -> bool {
+        let held = match &self.holder {
+            Holder::Session(connection) => connection.held.input.chain.len(),
+            _ => {
+                let inbox = lock(&self.link.inbox);
+                inbox.chain.len() + inbox.held
+            }
+        };
+        held > SMALL
     }
 }

@@ -41,6 +41,20 @@ impl ConnectionHandle {
         self.ask_end(Ending::Abort);
     }
 
+    /// As [`Connection::pause_reads`](crate::Connection::pause_reads).
+    pub fn pause_reads(&self) {
+        if let Some(link) = self.link.upgrade() {
+            link.pause_reads();
+        }
+    }
+
+    /// As [`Connection::resume_reads`](crate::Connection::resume_reads).
+    pub fn resume_reads(&self) {
+        if let Some(link) = self.link.upgrade() {
+            link.resume_reads();
+        }
+    }
+
     fn ask_end(&self, ending: Ending) {
         if let Some(link) = self.link.upgrade() {
             link.ask_end(ending);

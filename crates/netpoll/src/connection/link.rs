@@ -19,7 +19,7 @@ use crate::options::ConnOptions;
 use crate::poll::bell::{Bell, Signal};
 use crate::poll::sending::send;
 use crate::poll::set::Seat;
-use crate::sync::{Arc, AtomicBool, AtomicU8, Mutex, Ordering, lock};
+use crate::sync::{Arc, AtomicU8, Mutex, Ordering, lock};
 use crate::timeouts::Timeouts;
 
 /// One connection, as both sides know it.
@@ -33,14 +33,20 @@ pub(crate) struct Link {
     pub(crate) outbox: Mutex<Outbox>,
     /// How this side has asked for the end; see [`Ending`].
     ending: AtomicU8,
-    /// What is put has reached the write mark, and none of it was taken: a burst should end, and
-    /// none begin.
-    past_mark: AtomicBool,
+    /// What holds up the usual; see [`PAST_MARK`] and [`READS_PAUSED`].
+    holds: AtomicU8,
     /// What stands in place of the options' timeouts, once that was changed.
     changed: Mutex<Option<Box<Timeouts>>>,
     /// Last, so that the descriptor is free before anybody hears that there is room.
     _seat: Option<Seat>,
 }
+
+/// What is put has reached the write mark, and none of it was taken: a burst should end, and none
+/// begin.
+const PAST_MARK: u8 = 1;
+
+/// Somebody wants nothing read for now.
+const READS_PAUSED: u8 = 2;
 
 /// How an end was asked for. The more urgent one stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,7 +84,7 @@ impl Link {
             inbox: Mutex::default(),
             outbox: Mutex::new(Outbox::new(marks)),
             ending: AtomicU8::new(Ending::None as u8),
-            past_mark: AtomicBool::new(false),
+            holds: AtomicU8::new(0),
             changed: Mutex::default(),
             _seat: seat,
         }
@@ -109,10 +115,11 @@ impl Link {
         self.bell.ring(Signal::Clock);
     }
 
-    /// Whether nobody has asked for the end, and nothing is past the write mark.
+    /// Whether nobody has asked for the end, and nothing holds up the usual.
     #[inline]
     pub(crate) fn is_untouched(&self) -> bool {
-        self.ending() == Ending::None && !self.is_past_write_mark()
+        // Relaxed: as in `announce`.
+        self.ending() == Ending::None && self.holds.load(Ordering::Relaxed) == 0
     }
 
     /// What was asked for.
@@ -145,7 +152,7 @@ impl Link {
     fn announce(&self, news: Put) {
         if news == Put::High {
             // Relaxed: a hint to the burst, which runs on this thread or learns of it later.
-            self.past_mark.store(true, Ordering::Relaxed);
+            self.holds.fetch_or(PAST_MARK, Ordering::Relaxed);
         }
         if self.bell.is_running_here() && news != Put::Overflow {
             return;
@@ -163,7 +170,7 @@ impl Link {
         let outgoing = lock(&self.outbox).take();
         if outgoing.is_some() {
             // Relaxed: as in `announce`.
-            self.past_mark.store(false, Ordering::Relaxed);
+            self.clear_mark();
         }
         outgoing
     }
@@ -172,7 +179,31 @@ impl Link {
     #[inline]
     pub(crate) fn is_past_write_mark(&self) -> bool {
         // Relaxed: as in `announce`.
-        self.past_mark.load(Ordering::Relaxed)
+        self.holds.load(Ordering::Relaxed) & PAST_MARK != 0
+    }
+
+    fn clear_mark(&self) {
+        if self.is_past_write_mark() {
+            self.holds.fetch_and(!PAST_MARK, Ordering::Relaxed);
+        }
+    }
+
+    /// Has the poller read no more. What has come can still be read.
+    pub(crate) fn pause_reads(&self) {
+        // Relaxed: the bell orders what follows.
+        self.holds.fetch_or(READS_PAUSED, Ordering::Relaxed);
+        self.bell.mark(Signal::Send);
+    }
+
+    /// Has the poller read again.
+    pub(crate) fn resume_reads(&self) {
+        self.holds.fetch_and(!READS_PAUSED, Ordering::Relaxed);
+        self.bell.mark(Signal::Resume);
+    }
+
+    /// Whether somebody wants nothing read for now.
+    pub(crate) fn are_reads_paused(&self) -> bool {
+        self.holds.load(Ordering::Relaxed) & READS_PAUSED != 0
     }
 
     /// Has what was put sent soon, if nobody will do it by himself: by the poller on its own thread,
@@ -203,7 +234,7 @@ impl Link {
                 return;
             };
             // Relaxed: as in `announce`.
-            self.past_mark.store(false, Ordering::Relaxed);
+            self.clear_mark();
             let (rest, result) = send(self.fd.as_fd(), outgoing);
             let (flushed, poller_looks) = lock(&self.outbox).give_back_elsewhere(rest, result);
             flushed.into_iter().for_each(std::task::Waker::wake);
@@ -223,7 +254,7 @@ impl Link {
     pub(crate) fn discard(&self, reason: CloseReason) -> Option<std::task::Waker> {
         let waker = lock(&self.outbox).discard(reason);
         // Relaxed: as in `announce`. Nothing is left that a burst should end for.
-        self.past_mark.store(false, Ordering::Relaxed);
+        self.clear_mark();
         waker
     }
 

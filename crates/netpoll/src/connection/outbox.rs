@@ -30,7 +30,7 @@ pub(crate) struct Outbox {
     failure: Option<io::Error>,
     /// Puts are discarded, and this is why.
     pub(crate) closed: Option<CloseReason>,
-    flushing: Option<Flushing>,
+    leaving: Option<Leaving>,
 }
 
 /// Whether what is here can go.
@@ -44,9 +44,11 @@ enum Way {
     Shut,
 }
 
-/// A flush that waits.
+/// A call that waits for output to leave.
 #[derive(Debug)]
-struct Flushing {
+struct Leaving {
+    /// As much may stay unsent.
+    most: usize,
     wait: Wait,
     waker: Waker,
 }
@@ -84,7 +86,7 @@ impl Outbox {
             way: Way::Free,
             failure: None,
             closed: None,
-            flushing: None,
+            leaving: None,
         }
     }
 
@@ -195,11 +197,9 @@ impl Outbox {
         };
         self.chain.prepend(rest);
         self.set_alarm();
-        if self.chain.is_empty() {
-            self.flushing.take().map(|flushing| flushing.waker)
-        } else {
-            None
-        }
+        let unsent = self.unsent();
+        let done = self.leaving.take_if(|leaving| unsent <= leaving.most);
+        done.map(|leaving| leaving.waker)
     }
 
     /// As [`give_back`](Self::give_back), from a thread that is not the poller; also says whether
@@ -224,20 +224,23 @@ impl Outbox {
         self.failure.take()
     }
 
-    /// Wakes `waker` once everything has left, or never will.
-    pub(crate) fn wait_for_flush(&mut self, waker: &Waker, wait: Wait) {
-        match &mut self.flushing {
-            Some(known) if known.waker.will_wake(waker) => known.wait = wait,
+    /// Wakes `waker` once at most `most` bytes are unsent, or never will be sent.
+    pub(crate) fn wait_until_sent(&mut self, most: usize, waker: &Waker, wait: Wait) {
+        match &mut self.leaving {
+            Some(known) if known.waker.will_wake(waker) => {
+                known.most = most;
+                known.wait = wait;
+            }
             _ => {
                 let waker = waker.clone();
-                self.flushing = Some(Flushing { wait, waker });
+                self.leaving = Some(Leaving { most, wait, waker });
             }
         }
     }
 
-    /// The flush that waits.
-    pub(crate) fn flush_wait(&self) -> Option<Wait> {
-        self.flushing.as_ref().map(|flushing| flushing.wait)
+    /// The wait for output to leave.
+    pub(crate) fn wait_to_leave(&self) -> Option<Wait> {
+        self.leaving.as_ref().map(|leaving| leaving.wait)
     }
 
     /// Discards what comes from now on. What was put before stays to be sent.
@@ -250,7 +253,7 @@ impl Outbox {
         self.close(reason);
         self.way = Way::Shut;
         self.chain = LinkBuffer::new();
-        self.flushing.take().map(|flushing| flushing.waker)
+        self.leaving.take().map(|leaving| leaving.waker)
     }
 }
 
@@ -335,12 +338,56 @@ mod tests {
             since: Instant::now(),
             deadline: None,
         };
-        outbox.wait_for_flush(Waker::noop(), wait);
+        outbox.wait_until_sent(0, Waker::noop(), wait);
         let mut taken = outbox.take().unwrap();
         taken.skip(4).unwrap();
         assert!(outbox.give_back(taken).is_none());
         let mut rest = outbox.take().unwrap();
         rest.skip(1).unwrap();
         assert!(outbox.give_back(rest).is_some());
+    }
+
+    #[test]
+    fn who_waits_for_room_is_woken_when_no_more_is_unsent_than_he_said() {
+        let mut outbox = outbox();
+        put(&mut outbox, 90);
+        let wait = Wait {
+            since: Instant::now(),
+            deadline: None,
+        };
+        outbox.wait_until_sent(40, Waker::noop(), wait);
+        let mut taken = outbox.take().unwrap();
+        taken.skip(49).unwrap();
+        assert!(outbox.give_back(taken).is_none(), "41 stay");
+        let mut taken = outbox.take().unwrap();
+        taken.skip(1).unwrap();
+        assert!(outbox.give_back(taken).is_some());
+    }
+
+    #[test]
+    fn one_chain_is_sent_at_a_time_and_a_full_socket_is_the_pollers() {
+        let mut outbox = outbox();
+        put(&mut outbox, 10);
+        let first = outbox.take_elsewhere().unwrap();
+        put(&mut outbox, 5);
+        assert!(outbox.take().is_none(), "who sends looks again himself");
+        let (_, poller_looks) = outbox.give_back_elsewhere(first, Ok(0));
+        assert!(poller_looks);
+        assert_eq!(outbox.held_up(), 15);
+        assert!(outbox.take_elsewhere().is_none());
+        let all = outbox.take().unwrap();
+        assert_eq!(all.len(), 15);
+        outbox.give_back(LinkBuffer::new());
+        assert_eq!(outbox.held_up(), 0);
+    }
+
+    #[test]
+    fn what_comes_back_after_everything_was_discarded_is_too() {
+        let mut outbox = outbox();
+        put(&mut outbox, 10);
+        let taken = outbox.take_elsewhere().unwrap();
+        outbox.discard(CloseReason::Local);
+        outbox.give_back_elsewhere(taken, Ok(0));
+        assert_eq!(outbox.unsent(), 0);
     }
 }

@@ -18,12 +18,12 @@ use super::Connection;
 use super::burst::Stage;
 use super::calling::{Caller, Calls, Holder, Script};
 use super::clock::Clock;
-use super::flow::{Flow, More, Paused};
+use super::flow::{Flow, Memory, More, Paused};
 use super::inbox::{self, InputEnd};
 use super::link::Link;
 use super::state::{Input, Life, Phase};
 use crate::census::Presence;
-use crate::error::CloseReason;
+use crate::error::{CloseReason, Limit};
 use crate::poll::bell::Signal;
 use crate::poll::source::{Ask, End, Landed, Next, Outgoing, Room, Source, Turn};
 use crate::sync::{Arc, lock};
@@ -104,8 +104,8 @@ impl<C: Caller> Session<C> {
         if self.life.phase() != Phase::Open {
             return self.next_of_the_end(turn);
         }
+        let interest = Interest::READABLE.when(self.wants_input(turn));
         self.set_deadline(turn);
-        let interest = Interest::READABLE.when(self.wants_input());
         if self.life.broken().is_some() && interest == Interest::NONE && self.flow.more == More::No
         {
             // Only hang-ups could be heard, for ever.
@@ -213,12 +213,15 @@ impl<C: Caller> Source for Session<C> {
     }
 
     #[inline]
-    fn room(&mut self) -> Room {
+    fn room(&mut self, turn: &mut Turn) -> Room {
         if self.life.phase() == Phase::Lingering {
             return Room::Shared;
         }
-        if !self.wants_input() {
+        if !self.wants_input(turn) {
             return Room::Closed;
+        }
+        if turn.is_short_of_memory() {
+            return Room::Shared;
         }
         match &mut self.holder {
             Holder::Session(connection) => {
@@ -306,6 +309,11 @@ impl<C: Caller> Source for Session<C> {
 
     fn ready(&mut self, readiness: Readiness, turn: &mut Turn) -> Next {
         match self.next(turn) {
+            // What this peer has sent will be of no use, and what it holds is wanted by others.
+            _ if readiness.is_hang_up() && self.flow.memory == Memory::Short => {
+                self.die(CloseReason::Limit(Limit::Memory));
+                self.next(turn)
+            }
             // Both directions are over and nothing is read now: the event would come for ever.
             // Whatever wants to read again watches again, and hears of it.
             Next::Wait(interest) if readiness.is_hang_up() && interest == Interest::NONE => {
@@ -322,6 +330,10 @@ impl<C: Caller> Source for Session<C> {
         }
         if signals.has(Signal::Send) {
             self.hear_of_sends();
+        }
+        if signals.has(Signal::Resume) {
+            // Its peer could not be heard till now.
+            self.clock.touch();
         }
         if self.flow.more != More::No && self.life.phase() == Phase::Open {
             self.offer();

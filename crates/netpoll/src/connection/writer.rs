@@ -38,7 +38,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// This writer with a deadline for its [`flush`](Self::flush): a connection whose peer has not
+    /// This writer with a deadline for its [`flush`](Self::flush) and [`room`](Self::room): a connection whose peer has not
     /// taken everything by then ends, as it does after
     /// [`Timeouts::write`](crate::Timeouts::write), which holds beside it.
     #[must_use]
@@ -163,27 +163,70 @@ impl<'a> Writer<'a> {
     ///
     /// What was put is sent all the same.
     pub async fn flush(&mut self) -> io::Result<()> {
-        let mut since = None;
-        poll_fn(|context| self.poll_flush(context, &mut since)).await
+        self.wait_until_sent(0).await
     }
 
-    fn poll_flush(
+    /// Waits for room: returns at once if less than
+    /// [`write_high`](crate::ConnOptions::write_high) bytes are unsent, else when no more than
+    /// [`write_low`](crate::ConnOptions::write_low) are. What a call puts is bounded by the
+    /// connection's [`max_output`](crate::ConnOptions::max_output); one that waits for room now and
+    /// then may put as much as it likes.
+    ///
+    /// ```no_run
+    /// # async fn example(conn: &mut netpoll::Connection, rows: Vec<String>) -> std::io::Result<()> {
+    /// let mut writer = conn.writer();
+    /// for row in rows {
+    ///     writer.room().await?;
+    ///     writer.put_str(&row);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`flush`](Self::flush).
+    ///
+    /// # Cancel safety
+    ///
+    /// What was put is sent all the same.
+    pub async fn room(&mut self) -> io::Result<()> {
+        if self.has_room()? {
+            return Ok(());
+        }
+        self.wait_until_sent(self.link.options.write_low).await
+    }
+
+    fn has_room(&self) -> io::Result<bool> {
+        let outbox = lock(&self.link.outbox);
+        match &outbox.closed {
+            Some(reason) => Err(reason.to_error()),
+            None => Ok(outbox.unsent() < self.link.options.write_high),
+        }
+    }
+
+    async fn wait_until_sent(&mut self, most: usize) -> io::Result<()> {
+        let mut since = None;
+        poll_fn(|context| self.poll_sent(context, most, &mut since)).await
+    }
+
+    fn poll_sent(
         &mut self,
         context: &mut Context<'_>,
+        most: usize,
         since: &mut Option<Instant>,
     ) -> Poll<io::Result<()>> {
         let mut outbox = lock(&self.link.outbox);
         if let Some(reason) = &outbox.closed {
             return Poll::Ready(Err(reason.to_error()));
         }
-        if outbox.unsent() == 0 {
+        if outbox.unsent() <= most {
             return Poll::Ready(Ok(()));
         }
         let wait = Wait {
             since: *since.get_or_insert_with(Instant::now),
             deadline: self.deadline,
         };
-        outbox.wait_for_flush(context.waker(), wait);
+        outbox.wait_until_sent(most, context.waker(), wait);
         drop(outbox);
         if self.deadline.is_some() {
             self.link.bell.mark(Signal::Clock);

@@ -148,7 +148,7 @@ impl Acceptor {
         Round::Full
     }
 
-    fn admit(&self, turn: &mut Turn) -> Option<Ticket> {
+    fn admit(&mut self, turn: &mut Turn) -> Option<Ticket> {
         let pace = match self.queued {
             Some(_) => Pace::Unrated,
             None => Pace::Rated,
@@ -157,6 +157,10 @@ impl Acceptor {
         match entrance.admit(&self.waker, pace, || turn.now()) {
             Ok(ticket) => Some(ticket),
             Err(Shut::Full) => None,
+            Err(Shut::NoMemory) => {
+                self.look_away(turn);
+                None
+            }
             Err(Shut::Until(later)) => {
                 turn.expire_at(Some(later));
                 None

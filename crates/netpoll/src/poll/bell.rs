@@ -26,6 +26,8 @@ pub(crate) enum Signal {
     Close = 4,
     /// A deadline was set or changed.
     Clock = 8,
+    /// Input is wanted again.
+    Resume = 16,
 }
 
 /// The signals that had rung.

@@ -70,7 +70,7 @@ impl Poller {
     #[inline]
     fn read_once(&mut self, source: &mut dyn Source) -> io::Result<Received> {
         let driver = &self.driver;
-        let (landed, count, room) = match source.room() {
+        let (landed, count, room) = match source.room(&mut self.turn) {
             Room::Closed => return Ok(Received::Closed),
             Room::Shared => {
                 let fd = source.fd();

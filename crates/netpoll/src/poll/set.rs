@@ -7,14 +7,13 @@
 use std::io;
 use std::thread::JoinHandle;
 
-use netpoll_buffer::Pool;
-
 use super::Poller;
 use super::balance::Balance;
 use super::bell;
 use super::mailbox::{Letter, Mailbox};
 use super::source::{Ask, Birth};
 use crate::around::{Around, within};
+use crate::budget::Budget;
 use crate::entrance::Ticket;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 
@@ -79,10 +78,15 @@ impl PollerHandle {
 }
 
 impl PollerSet {
-    /// Starts `count` pollers, at least one, that take their memory from `pool`.
+    /// Starts `count` pollers, at least one, that share `budget`, each inside of what is
+    /// `around`.
     ///
     /// All descriptors are made here, so that a failure is reported and leaves nothing behind.
-    pub(crate) fn start(count: usize, pool: &Pool, around: Option<&Around>) -> io::Result<Self> {
+    pub(crate) fn start(
+        count: usize,
+        budget: &Budget,
+        around: Option<&Around>,
+    ) -> io::Result<Self> {
         let mut set = Self {
             pollers: Vec::new(),
             threads: Vec::new(),
@@ -91,11 +95,11 @@ impl PollerSet {
         for index in 0..count.max(1) {
             let handle = PollerHandle::new()?;
             let mailbox = Arc::clone(&handle.mailbox);
-            let (pool, around) = (pool.clone(), around.cloned());
+            let (budget, around) = (budget.clone(), around.cloned());
             let (ready, started) = std::sync::mpsc::channel();
             let thread = std::thread::Builder::new()
                 .name(format!("netpoll-{index}"))
-                .spawn(move || within(around.as_ref(), || live(mailbox, &pool, &ready)))?;
+                .spawn(move || within(around.as_ref(), || live(mailbox, &budget, &ready)))?;
             set.threads.push(thread);
             set.pollers.push(handle);
             started
@@ -146,10 +150,10 @@ impl Drop for PollerSet {
 }
 
 /// The life of a poller's thread.
-fn live(mailbox: Arc<Mailbox>, pool: &Pool, ready: &std::sync::mpsc::Sender<io::Result<()>>) {
-    pool.enter();
+fn live(mailbox: Arc<Mailbox>, budget: &Budget, ready: &std::sync::mpsc::Sender<io::Result<()>>) {
+    budget.pool().enter();
     bell::settle_here(Arc::clone(&mailbox));
-    match Poller::new(mailbox, pool) {
+    match Poller::new(mailbox, budget) {
         Ok(mut poller) => {
             // Whoever started us waits for this word, or has given up.
             let _heard = ready.send(Ok(())).is_ok();

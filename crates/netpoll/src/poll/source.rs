@@ -19,6 +19,7 @@ use netpoll_buffer::{LinkBuffer, Segment, Tail};
 use netpoll_sys::{Interest, Readiness};
 
 use super::bell::Bell;
+use crate::budget::Budget;
 use crate::per_thread::PerThread;
 
 /// Committed bytes on their way to the kernel.
@@ -87,7 +88,7 @@ pub(crate) trait Source {
     fn born(&mut self, turn: &mut Turn) -> Next;
 
     /// Where the next bytes should land.
-    fn room(&mut self) -> Room {
+    fn room(&mut self, _turn: &mut Turn) -> Room {
         Room::Closed
     }
 
@@ -139,6 +140,7 @@ pub(crate) struct Place {
 #[derive(Default)]
 pub(crate) struct Turn {
     now: Option<Instant>,
+    budget: Option<Budget>,
     /// Sources to register.
     pub(super) births: Vec<Birth>,
     /// The running source's new deadline: `Some(None)` is none.
@@ -149,6 +151,20 @@ impl Turn {
     /// The time, read at most once between two waits.
     pub(crate) fn now(&mut self) -> Instant {
         *self.now.get_or_insert_with(Instant::now)
+    }
+
+    /// Turns of a poller whose sources share `budget`.
+    pub(super) fn within(budget: Budget) -> Self {
+        Self {
+            budget: Some(budget),
+            ..Self::default()
+        }
+    }
+
+    /// Whether memory is short: nothing should grow. One load.
+    #[inline]
+    pub(crate) fn is_short_of_memory(&self) -> bool {
+        self.budget.as_ref().is_some_and(Budget::is_short)
     }
 
     /// Forgets the time: the poller has waited.

@@ -22,6 +22,7 @@ use std::io;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
+use netpoll_buffer::Pool;
 use slab::Slab;
 
 use super::Spawn;
@@ -95,14 +96,20 @@ impl Threads {
         }
     }
 
-    /// Starts them, each inside of what is `around`.
-    pub(crate) fn start(&self, around: Option<&Around>) -> io::Result<()> {
+    /// Starts them, with their memory from `pool`, each inside of what is `around`.
+    pub(crate) fn start(&self, pool: &Pool, around: Option<&Around>) -> io::Result<()> {
         for index in 0..self.work.bells.len() {
             let (work, around) = (Arc::clone(&self.work), around.cloned());
+            let pool = pool.clone();
             lock(&self.work.queues).alive += 1;
             let started = std::thread::Builder::new()
                 .name(format!("netpoll-run-{index}"))
-                .spawn(move || within(around.as_ref(), || live(&work, index)));
+                .spawn(move || {
+                    within(around.as_ref(), || {
+                        pool.enter();
+                        live(&work, index);
+                    })
+                });
             if let Err(error) = started {
                 lock(&self.work.queues).alive -= 1;
                 self.stop(Duration::ZERO);

@@ -164,6 +164,8 @@ mod tests {
     use std::sync::mpsc::channel;
     use std::time::Duration;
 
+    use netpoll_buffer::Pool;
+
     use super::super::{Threads, discard};
     use super::*;
     use crate::runner::Spawn;
@@ -187,7 +189,7 @@ mod tests {
     #[test]
     fn each_wake_of_an_idle_task_is_one_poll_wherever_its_future_is() {
         let threads = Threads::new(2);
-        threads.start(None).unwrap();
+        threads.start(&Pool::default(), None).unwrap();
         let (moved, movable) = channel();
         threads.spawn(counting(3, moved));
         let (kept, local) = channel();
@@ -209,7 +211,7 @@ mod tests {
     #[test]
     fn a_wake_during_a_poll_polls_again() {
         let threads = Threads::new(1);
-        threads.start(None).unwrap();
+        threads.start(&Pool::default(), None).unwrap();
         let (sender, polled) = channel();
         let mut polls = 0;
         threads.spawn(Box::pin(poll_fn(move |context| {
@@ -230,7 +232,7 @@ mod tests {
     #[test]
     fn a_thread_that_is_held_up_holds_up_nobody() {
         let threads = Threads::new(2);
-        threads.start(None).unwrap();
+        threads.start(&Pool::default(), None).unwrap();
         let (release, held) = channel::<()>();
         threads.make(Box::new(move |_| {
             held.recv().unwrap();
@@ -250,7 +252,7 @@ mod tests {
     #[test]
     fn a_panic_ends_its_task_and_nothing_else() {
         let threads = Threads::new(1);
-        threads.start(None).unwrap();
+        threads.start(&Pool::default(), None).unwrap();
         threads.spawn(Box::pin(async { panic!("in a poll") }));
         threads.make(Box::new(|_| panic!("in the making")));
         let (sender, ran) = channel();
@@ -262,7 +264,7 @@ mod tests {
     #[test]
     fn what_is_left_at_the_stop_is_dropped_and_so_is_what_comes_after() {
         let threads = Threads::new(1);
-        threads.start(None).unwrap();
+        threads.start(&Pool::default(), None).unwrap();
         let (sender, dropped) = channel::<()>();
         let (began, begun) = channel();
         let local = sender.clone();
