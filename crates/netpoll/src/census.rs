@@ -4,6 +4,7 @@
 use std::task::Waker;
 use std::time::Instant;
 
+use crate::poll::bell::Caller;
 use crate::sync::{Arc, Condvar, Mutex, lock};
 
 /// The count of one event loop.
@@ -20,9 +21,28 @@ struct Tally {
     doors: usize,
     /// Connections that had to be cut.
     cut: usize,
-    /// Nobody will come any more.
-    over: bool,
+    /// Handlers that wait for the end themselves: nobody waits for them.
+    excused: Vec<Caller>,
+    stage: Stage,
     waiting: Vec<Waker>,
+}
+
+/// How near the end is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    #[default]
+    Open,
+    /// Nobody is here but those who are excused.
+    AllButExcused,
+    /// Nobody will come any more.
+    Over,
+}
+
+/// For whom the end is asked after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asker {
+    Excused,
+    Outsider,
 }
 
 /// One connection that is counted; no more when dropped.
@@ -75,9 +95,17 @@ impl Drop for Door {
 }
 
 impl Tally {
-    /// Nobody is here, and nobody can come.
+    /// Nobody is here but those who wait for that, and nobody can come.
     fn is_none(&self) -> bool {
-        self.alive == 0 && self.doors == 0
+        self.alive <= self.excused.len() && self.doors == 0
+    }
+
+    fn is_over_for(&self, asker: Asker) -> bool {
+        self.stage
+            >= match asker {
+                Asker::Excused => Stage::AllButExcused,
+                Asker::Outsider => Stage::Over,
+            }
     }
 }
 
@@ -92,12 +120,31 @@ impl Census {
         }
     }
 
+    /// A handler waits for the end: nobody waits for it until it is
+    /// [excused no more](Self::excuse_no_more).
+    pub(crate) fn excuse(&self, caller: Caller) {
+        self.less(|tally| tally.excused.push(caller));
+    }
+
+    /// A handler waits for the end no more.
+    pub(crate) fn excuse_no_more(&self, caller: &Caller) {
+        let mut tally = lock(&self.tally);
+        if let Some(index) = tally.excused.iter().position(|known| known == caller) {
+            tally.excused.swap_remove(index);
+        }
+    }
+
+    /// Whether a handler waits for the end.
+    pub(crate) fn is_excused(&self, caller: &Caller) -> bool {
+        lock(&self.tally).excused.contains(caller)
+    }
+
     /// How many are alive.
     pub(crate) fn alive(&self) -> usize {
         lock(&self.tally).alive
     }
 
-    /// Waits until none is alive and none can come, or `deadline` is here; says whether none is.
+    /// Waits until none is alive but those that are excused and none can come, or `deadline` is here; says whether none is.
     pub(crate) fn wait_for_none(&self, deadline: Instant) -> bool {
         let mut tally = lock(&self.tally);
         loop {
@@ -110,20 +157,44 @@ impl Census {
         }
     }
 
+    /// Waits until none is alive at all, or `deadline` is here.
+    pub(crate) fn wait_for_the_excused(&self, deadline: Instant) -> bool {
+        let mut tally = lock(&self.tally);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if tally.alive == 0 || left.is_zero() {
+                return tally.alive == 0;
+            }
+            let waited = self.changed.wait_timeout(tally, left);
+            tally = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+        }
+    }
+
+    /// Says that nobody is here but those who are excused, if anybody is, and wakes them.
+    pub(crate) fn let_the_excused_go(&self) {
+        if !lock(&self.tally).excused.is_empty() {
+            self.reach(Stage::AllButExcused);
+        }
+    }
+
     /// Says that nobody will come any more, and wakes who waits for that.
     pub(crate) fn conclude(&self) {
+        self.reach(Stage::Over);
+    }
+
+    fn reach(&self, stage: Stage) {
         let mut tally = lock(&self.tally);
-        tally.over = true;
+        tally.stage = stage;
         let waiting = std::mem::take(&mut tally.waiting);
         drop(tally);
         self.changed.notify_all();
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    /// How many were cut, once it is over; else `waker` is woken then.
-    pub(crate) fn cut_when_over(&self, waker: &Waker) -> Option<usize> {
+    /// How many were cut, once it is over for the asker; else `waker` is woken then.
+    pub(crate) fn cut_when_over(&self, asker: Asker, waker: &Waker) -> Option<usize> {
         let mut tally = lock(&self.tally);
-        if tally.over {
+        if tally.is_over_for(asker) {
             return Some(tally.cut);
         }
         if !tally.waiting.iter().any(|known| known.will_wake(waker)) {
@@ -132,10 +203,10 @@ impl Census {
         None
     }
 
-    /// Waits until it is over, and says how many were cut.
-    pub(crate) fn wait_until_over(&self) -> usize {
+    /// Waits until it is over for the asker, and says how many were cut.
+    pub(crate) fn wait_until_over(&self, asker: Asker) -> usize {
         let mut tally = lock(&self.tally);
-        while !tally.over {
+        while !tally.is_over_for(asker) {
             tally = self
                 .changed
                 .wait(tally)

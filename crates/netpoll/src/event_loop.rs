@@ -110,6 +110,7 @@ impl EventLoop {
             &self.budget,
             self.around.as_ref(),
         )?);
+        self.request.runs_on(&pollers);
         let reception = Arc::new(Reception {
             pollers: Arc::clone(&pollers),
             service: Arc::clone(&self.service),
@@ -125,11 +126,14 @@ impl EventLoop {
         drop(reception);
         let deadline = self.request.wait();
         pollers.ask_everyone(Ask::Drain);
-        if !self.request.census().wait_for_none(deadline) {
+        let census = self.request.census();
+        if census.wait_for_none(deadline) {
+            // Handlers that wait for this moment have it, and the rest of the time to return.
+            census.let_the_excused_go();
+        }
+        if !census.wait_for_the_excused(deadline) {
             pollers.ask_everyone(Ask::Force);
-            self.request
-                .census()
-                .wait_for_none(Instant::now() + AFTER_FORCE);
+            census.wait_for_the_excused(Instant::now() + AFTER_FORCE);
         }
         drop(pollers);
         if let Some(threads) = threads {

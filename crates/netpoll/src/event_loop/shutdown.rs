@@ -3,10 +3,14 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Weak;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::census::Census;
+use crate::census::{Asker, Census};
+use crate::poll::bell::{self, Caller};
+use crate::poll::mailbox::Mailbox;
+use crate::poll::set::PollerSet;
 use crate::sync::{Arc, Condvar, Mutex, PoisonError, lock};
 
 /// What a loop, its handles and its shutdowns share.
@@ -16,6 +20,8 @@ pub(crate) struct Request {
     deadline: Mutex<Option<Instant>>,
     asked: Condvar,
     census: Arc<Census>,
+    /// The loop's pollers, while it runs.
+    pollers: Mutex<Vec<Weak<Mailbox>>>,
 }
 
 impl Request {
@@ -44,6 +50,19 @@ impl Request {
         }
     }
 
+    /// The loop runs, on `pollers`.
+    pub(super) fn runs_on(&self, pollers: &PollerSet) {
+        *lock(&self.pollers) = pollers.mailboxes();
+    }
+
+    /// The handler of this loop's that is the caller, if one is.
+    fn caller(&self) -> Option<Caller> {
+        let caller = bell::caller_here()?;
+        let pollers = lock(&self.pollers);
+        let own = pollers.iter().any(|mailbox| caller.is_of(mailbox));
+        own.then_some(caller)
+    }
+
     pub(super) fn conclude(&self) {
         self.census.conclude();
     }
@@ -51,31 +70,76 @@ impl Request {
 
 /// The end of a loop that was asked for: a future of how many connections had to be cut.
 ///
-/// A handler that awaits this on the loop it ends will itself be cut at the deadline, unless it
-/// returns before; it should ask and return.
+/// It does not wait for the handler that awaits it: when everybody else is gone it is ready, and
+/// the handler has until the deadline to return.
 #[derive(Debug)]
 pub struct Shutdown {
     request: Arc<Request>,
+    /// The handler that awaits it, if it is one of the loop's.
+    excused: Option<Caller>,
 }
 
 impl Shutdown {
     pub(super) fn new(request: Arc<Request>) -> Self {
-        Self { request }
+        Self {
+            request,
+            excused: None,
+        }
     }
 
-    /// Blocks until the loop has ended, and says how many connections had to be cut. Not on a
-    /// poller's thread: the loop would wait for this one.
+    /// Blocks until the loop has ended, and says how many connections had to be cut.
+    ///
+    /// # Panics
+    ///
+    /// On a poller's thread, where handlers run unless they are told to run elsewhere: the loop
+    /// would wait for this thread, and this thread for the loop. Handlers await it.
     #[must_use]
-    pub fn wait(self) -> usize {
-        self.request.census.wait_until_over()
+    pub fn wait(mut self) -> usize {
+        assert!(
+            !bell::is_poller_here(),
+            "a shutdown cannot be waited for on a poller: await it"
+        );
+        self.excuse_the_caller();
+        self.request.census.wait_until_over(self.asker())
+    }
+
+    fn asker(&self) -> Asker {
+        match self.excused {
+            Some(_) => Asker::Excused,
+            None => Asker::Outsider,
+        }
+    }
+
+    fn excuse_the_caller(&mut self) {
+        let census = &self.request.census;
+        if self.excused.is_none()
+            && let Some(caller) = self.request.caller()
+            && !census.is_excused(&caller)
+        {
+            census.excuse(caller.clone());
+            self.excused = Some(caller);
+        }
+    }
+}
+
+impl Drop for Shutdown {
+    fn drop(&mut self) {
+        if let Some(caller) = &self.excused {
+            self.request.census.excuse_no_more(caller);
+        }
     }
 }
 
 impl Future for Shutdown {
     type Output = usize;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<usize> {
-        match self.request.census.cut_when_over(context.waker()) {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<usize> {
+        self.excuse_the_caller();
+        match self
+            .request
+            .census
+            .cut_when_over(self.asker(), context.waker())
+        {
             Some(cut) => Poll::Ready(cut),
             None => Poll::Pending,
         }

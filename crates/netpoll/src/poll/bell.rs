@@ -9,6 +9,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::sync::Weak;
 
 use super::mailbox::{Letter, Mailbox};
 use super::token::Token;
@@ -113,8 +114,28 @@ struct Here {
     running: Cell<Option<Token>>,
     /// Sources with work, in the order they rang.
     queue: RefCell<VecDeque<Token>>,
-    /// Whose poller's handler runs, if this thread is not that poller.
-    working_for: RefCell<Option<Arc<Mailbox>>>,
+    /// Whose handler runs here, if this thread is not its poller.
+    working_for: RefCell<Option<Caller>>,
+}
+
+/// A source whose handler runs, as others know it.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    mailbox: Arc<Mailbox>,
+    token: Token,
+}
+
+impl Caller {
+    /// Whether its poller is the one of `mailbox`.
+    pub(crate) fn is_of(&self, mailbox: &Weak<Mailbox>) -> bool {
+        std::ptr::eq(Arc::as_ptr(&self.mailbox), mailbox.as_ptr())
+    }
+}
+
+impl PartialEq for Caller {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.mailbox, &other.mailbox) && self.token == other.token
+    }
 }
 
 thread_local! {
@@ -145,16 +166,38 @@ pub(super) fn settle_here(mailbox: Arc<Mailbox>) {
 
 /// The mailbox of the poller whose thread this is, or whose handler runs here.
 pub(crate) fn mailbox_here() -> Option<Arc<Mailbox>> {
-    let own = |here: &Here| here.mailbox.borrow().clone();
+    let elsewhere = |here: &Here| Some(Arc::clone(&here.working_for.borrow().as_ref()?.mailbox));
+    HERE.try_with(|here| here.mailbox.borrow().clone().or_else(|| elsewhere(here)))
+        .ok()
+        .flatten()
+}
+
+/// The source whose handler runs on this thread.
+pub(crate) fn caller_here() -> Option<Caller> {
+    let own = |here: &Here| {
+        Some(Caller {
+            mailbox: here.mailbox.borrow().clone()?,
+            token: here.running.get()?,
+        })
+    };
     HERE.try_with(|here| own(here).or_else(|| here.working_for.borrow().clone()))
         .ok()
         .flatten()
 }
 
-/// Runs `work`, which a handler of the poller of `bell` does on another thread.
+/// Whether the calling thread is a poller.
+pub(crate) fn is_poller_here() -> bool {
+    HERE.try_with(|here| here.mailbox.borrow().is_some())
+        .unwrap_or(false)
+}
+
+/// Runs `work`, which a handler of the source of `bell` does on another thread.
 pub(crate) fn work_for<R>(bell: &Bell, work: impl FnOnce() -> R) -> R {
-    let mailbox = Some(Arc::clone(&bell.mailbox));
-    let before = HERE.with(|here| here.working_for.replace(mailbox));
+    let caller = Caller {
+        mailbox: Arc::clone(&bell.mailbox),
+        token: bell.token,
+    };
+    let before = HERE.with(|here| here.working_for.replace(Some(caller)));
     let result = work();
     HERE.with(|here| here.working_for.replace(before));
     result

@@ -5,6 +5,7 @@
 //! is dropped on the poller's thread.
 
 use std::io;
+use std::sync::Weak;
 use std::thread::JoinHandle;
 
 use super::Poller;
@@ -124,6 +125,12 @@ impl PollerSet {
     /// The poller at `index`, counted round.
     pub(crate) fn nth(&self, index: usize) -> &PollerHandle {
         &self.pollers[index % self.pollers.len()]
+    }
+
+    /// The mailboxes of these pollers.
+    pub(crate) fn mailboxes(&self) -> Vec<Weak<Mailbox>> {
+        let mailboxes = self.pollers.iter().map(|poller| &poller.mailbox);
+        mailboxes.map(Arc::downgrade).collect()
     }
 
     /// Asks every source of every poller.
