@@ -59,6 +59,8 @@ mod error;
 mod event_loop;
 mod guard;
 mod listener;
+#[cfg(all(test, any(netpoll_loom, netpoll_shuttle)))]
+mod models;
 mod options;
 mod per_thread;
 mod poll;

@@ -26,6 +26,8 @@ mod driver;
 mod read_block;
 mod reading;
 mod registry;
+#[cfg(all(test, any(netpoll_loom, netpoll_shuttle)))]
+pub(crate) mod stepped;
 mod timers;
 
 use std::collections::VecDeque;
@@ -102,7 +104,15 @@ impl Poller {
     }
 
     fn turn_once(&mut self) -> io::Result<()> {
-        let count = self.wait()?;
+        let timeout = self.timeout();
+        let count = self.driver.wait(timeout)?;
+        self.work(count);
+        Ok(())
+    }
+
+    /// What there is to do after a wait that brought `count` events.
+    fn work(&mut self, count: usize) {
+        self.turn.begin();
         for index in 0..count {
             if let Some((token, readiness)) = self.driver.event(index) {
                 self.dispatch(token, readiness);
@@ -114,7 +124,6 @@ impl Poller {
         while let Some(birth) = self.turn.births.pop() {
             self.register(birth);
         }
-        Ok(())
     }
 
     /// Calls whoever had work when this turn began.
@@ -149,18 +158,17 @@ impl Poller {
         bell::queued() > 0 || !self.again.is_empty()
     }
 
-    fn wait(&mut self) -> io::Result<usize> {
+    /// How long the next wait may be. Whoever has work for the poller rings for it from here on,
+    /// if it may be long.
+    fn timeout(&mut self) -> Option<Duration> {
         let busy = self.is_busy() || !self.read_mail(MaySleep::Yes);
-        let timeout = if busy || self.is_busy() {
+        if busy || self.is_busy() {
             Some(Duration::ZERO)
         } else if self.timers.is_empty() {
             None
         } else {
             self.timers.until_next(Instant::now())
-        };
-        let count = self.driver.wait(timeout)?;
-        self.turn.begin();
-        Ok(count)
+        }
     }
 
     /// Does what letters ask. Says whether there were none and the poller may sleep.

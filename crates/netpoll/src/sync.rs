@@ -1,8 +1,51 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The one place that says which atomics and locks this crate is built on.
+//! The one place that says which atomics and locks this crate is built on: the standard library's,
+//! or those of a model checker that runs what ships through its interleavings (see `models`):
+//! loom's with `--cfg netpoll_loom`, shuttle's with `--cfg netpoll_shuttle`. Counts of references
+//! are the standard library's everywhere: no protocol stands on them.
 
-pub(crate) use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+#[cfg(netpoll_loom)]
+pub(crate) use loom::sync::{
+    Condvar, Mutex, MutexGuard,
+    atomic::{AtomicU8, AtomicUsize},
+};
+#[cfg(netpoll_shuttle)]
+pub(crate) use shuttle::sync::{
+    Condvar, Mutex, MutexGuard,
+    atomic::{AtomicU8, AtomicUsize},
+};
+#[cfg(not(any(netpoll_loom, netpoll_shuttle)))]
+pub(crate) use std::sync::{
+    Condvar, Mutex, MutexGuard,
+    atomic::{AtomicU8, AtomicUsize},
+};
+
+#[cfg(netpoll_loom)]
+#[cfg(test)]
+pub(crate) use loom::thread;
+#[cfg(netpoll_shuttle)]
+#[cfg(test)]
+pub(crate) use shuttle::thread;
+
+pub(crate) use std::sync::atomic::Ordering;
+pub(crate) use std::sync::{Arc, PoisonError};
+
+#[cfg(not(any(netpoll_loom, netpoll_shuttle)))]
+pub(crate) use std::thread_local;
+
+/// A checker runs all threads of a model on one, so it has variables of its own to keep them apart;
+/// those begin without the word `const`.
+#[cfg(any(netpoll_loom, netpoll_shuttle))]
+macro_rules! model_thread_local {
+    (static $name:ident: $type:ty = const { $first:expr };) => {
+        #[cfg(netpoll_loom)]
+        loom::thread_local! { static $name: $type = $first; }
+        #[cfg(netpoll_shuttle)]
+        shuttle::thread_local! { static $name: $type = $first; }
+    };
+}
+#[cfg(any(netpoll_loom, netpoll_shuttle))]
+pub(crate) use model_thread_local as thread_local;
 
 /// Locks, also where a panic has poisoned the lock: no lock of this crate is held over user code,
 /// and every critical section leaves its data whole at each step.

@@ -30,7 +30,7 @@ const NETPOLL: &[&[&str]] = &[
     &["connection"],
     &["listener", "dialer"],
     &["event_loop"],
-    &["compat"],
+    &["compat", "models"],
 ];
 
 /// The modules of `netpoll-buffer`. A block knows the pool it goes home to.

@@ -13,7 +13,7 @@ use std::sync::Weak;
 
 use super::mailbox::{Letter, Mailbox};
 use super::token::Token;
-use crate::sync::{Arc, AtomicU8, Ordering};
+use crate::sync::{Arc, AtomicU8, Ordering, thread_local};
 
 /// Why a bell rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -50,7 +50,7 @@ impl Drop for Seat {
 }
 
 impl PollerHandle {
-    fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             mailbox: Arc::new(Mailbox::new()?),
             seats: Arc::default(),
@@ -70,6 +70,12 @@ impl PollerHandle {
     /// Makes a source on this poller.
     pub(crate) fn register(&self, birth: Birth) {
         self.mailbox.post(Letter::Register(birth));
+    }
+
+    /// What a model turns a poller with.
+    #[cfg(all(test, any(netpoll_loom, netpoll_shuttle)))]
+    pub(crate) fn mailbox(&self) -> Arc<Mailbox> {
+        Arc::clone(&self.mailbox)
     }
 
     /// Whether the calling thread is this poller.

@@ -172,6 +172,12 @@ impl Turn {
         self.now = None;
     }
 
+    /// Has the time be `now` until the next wait.
+    #[cfg(all(test, any(netpoll_loom, netpoll_shuttle)))]
+    pub(super) fn pretend(&mut self, now: Instant) {
+        self.now = Some(now);
+    }
+
     /// Registers a source with this poller once the running one has returned.
     pub(crate) fn register(&mut self, birth: Birth) {
         self.births.push(birth);

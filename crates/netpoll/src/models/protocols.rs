@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The protocols, one model each.
+
+use std::future::Future;
+use std::os::fd::AsFd;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use netpoll_sys::transfer;
+
+use super::scene::{Scene, own_pool};
+use super::{model, spawn};
+use crate::census::{Census, Presence};
+use crate::connection::Connection;
+use crate::error::{CloseReason, Timeout};
+use crate::options::ConnOptions;
+use crate::sync::{Arc, thread};
+
+/// A letter is seen before the poller sleeps, or rings.
+#[test]
+fn a_poller_sleeps_over_no_letter() {
+    model(|| {
+        let scene = Scene::new(ConnOptions::default());
+        let mut connection = Connection::new(Arc::clone(&scene.link));
+        let (told, link) = (Arc::clone(&scene.told), Arc::clone(&scene.link));
+        let poller = spawn(move || {
+            let mut poller = scene.owned();
+            // Sleeps until the first letter, and then until the second, if they come apart.
+            poller.turn(|| false);
+            assert!(!scene.told.is_told());
+            drop(scene.peer);
+            poller.turn_until_empty();
+        });
+        own_pool();
+        connection.writer().push(Bytes::from_static(b"."));
+        link.have_sent();
+        link.set_timeouts(link.timeouts());
+        drop(connection);
+        poller.join().unwrap();
+        told.only();
+    });
+}
+
+/// Whoever ends a connection first, it ends once.
+#[test]
+fn an_end_by_the_user_and_one_by_the_peer_are_one_end() {
+    model(|| {
+        let scene = Scene::new(ConnOptions::default());
+        let connection = Connection::new(Arc::clone(&scene.link));
+        let handle = connection.handle();
+        let poller = spawn(move || {
+            let mut poller = scene.owned();
+            drop(scene.peer);
+            poller.turn_until_empty();
+            scene.told.only()
+        });
+        own_pool();
+        handle.close();
+        handle.abort();
+        drop(connection);
+        let reason = poller.join().unwrap();
+        assert!(
+            matches!(reason, CloseReason::Local | CloseReason::PeerFin),
+            "{reason}"
+        );
+    });
+}
+
+/// What comes while a handler ends is offered, and its end is the peer's.
+#[test]
+fn a_handler_that_ends_misses_neither_bytes_nor_the_end() {
+    model(|| {
+        let scene = Scene::new(ConnOptions::default());
+        let (told, tasks) = (Arc::clone(&scene.told), Arc::clone(&scene.tasks));
+        transfer::send(scene.peer.as_fd(), b"a").unwrap();
+        let poller = spawn(move || {
+            let mut poller = scene.served_elsewhere();
+            poller.turn(|| false);
+            transfer::send(scene.peer.as_fd(), b"b").unwrap();
+            netpoll_sys::socket::shutdown(scene.peer.as_fd(), std::net::Shutdown::Write).unwrap();
+            poller.turn_until_empty();
+            let mut answers = [0; 8];
+            let count = transfer::receive(scene.peer.as_fd(), &mut answers).unwrap();
+            assert_eq!(&answers[..count], b"..", "each byte was answered");
+        });
+        own_pool();
+        tasks.carry_out(&told);
+        poller.join().unwrap();
+        assert!(matches!(told.only(), CloseReason::PeerFin));
+    });
+}
+
+/// A flush whose time runs out while its bytes are sent is told so, once, and nothing hangs.
+#[test]
+fn a_write_timeout_and_a_send_that_is_cut_short_agree() {
+    model(|| {
+        let mut options = ConnOptions::default();
+        options.max_output = Some(8 << 20);
+        let scene = Scene::new(options);
+        let mut connection = Connection::new(Arc::clone(&scene.link));
+        let told = Arc::clone(&scene.told);
+        let poller = spawn(move || {
+            let mut poller = scene.owned();
+            while !poller.is_empty() {
+                poller.turn(|| true);
+                poller.expire_all();
+                thread::yield_now();
+            }
+        });
+        own_pool();
+        let mut writer = connection.writer();
+        writer.push(Bytes::from_static(&[7; 4 << 20]));
+        let mut flush = Box::pin(writer.flush());
+        let mut context = Context::from_waker(Waker::noop());
+        let error = loop {
+            match flush.as_mut().poll(&mut context) {
+                Poll::Ready(result) => break result.unwrap_err(),
+                Poll::Pending => thread::yield_now(),
+            }
+        };
+        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+        drop(flush);
+        assert_eq!(connection.writer().unsent(), 0);
+        drop(connection);
+        poller.join().unwrap();
+        let reason = told.only();
+        assert!(
+            matches!(reason, CloseReason::Timeout(Timeout::Write)),
+            "{reason}"
+        );
+    });
+}
+
+/// Whoever waits until nobody is there is woken by the last who goes.
+#[test]
+fn the_last_who_goes_ends_the_drain() {
+    model(|| {
+        let census = Arc::new(Census::default());
+        let (one, other) = (Presence::new(&census), Presence::new(&census));
+        let going: Vec<_> = [one, other]
+            .into_iter()
+            .map(|presence| spawn(move || drop(presence)))
+            .collect();
+        let century = Instant::now() + Duration::from_secs(1 << 31);
+        assert!(census.wait_for_none(century));
+        assert_eq!(census.alive(), 0);
+        going.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A poller that a model turns by hand: all of it is what ships, but its wait, which would hold the
+//! one thread that all threads of a model run on. It asks the kernel and lets others run instead.
+
+use std::time::{Duration, Instant};
+
+use super::bell;
+use super::mailbox::Mailbox;
+use super::source::Birth;
+use super::{Poller, set::PollerHandle};
+use crate::budget::Budget;
+use crate::sync::{Arc, thread};
+
+/// A poller of the modelled thread that made it.
+pub(crate) struct Stepped {
+    poller: Poller,
+}
+
+impl Stepped {
+    /// Makes the calling thread a poller.
+    pub(crate) fn new(handle: &PollerHandle, budget: &Budget) -> Self {
+        let mailbox: Arc<Mailbox> = handle.mailbox();
+        bell::settle_here(Arc::clone(&mailbox));
+        let poller = Poller::new(mailbox, budget).expect("a poller");
+        Self { poller }
+    }
+
+    /// Makes a source here.
+    pub(crate) fn register(&mut self, birth: Birth) {
+        self.poller.register(birth);
+    }
+
+    /// One turn. A wait that would be long lets the other threads run until the kernel has news,
+    /// and `is_over` is asked meanwhile, for a model that has nothing more to come.
+    pub(crate) fn turn(&mut self, is_over: impl Fn() -> bool) {
+        let timeout = self.poller.timeout();
+        let count = loop {
+            let count = self
+                .poller
+                .driver
+                .wait(Some(Duration::ZERO))
+                .expect("epoll");
+            if count > 0 || timeout == Some(Duration::ZERO) || is_over() {
+                break count;
+            }
+            thread::yield_now();
+        };
+        self.poller.work(count);
+    }
+
+    /// Turns until no source is left.
+    pub(crate) fn turn_until_empty(&mut self) {
+        while !self.is_empty() {
+            self.turn(|| false);
+        }
+    }
+
+    /// Whether no source is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.poller.registry.tokens().is_empty()
+    }
+
+    /// As if a day had passed.
+    pub(crate) fn expire_all(&mut self) {
+        let tomorrow = Instant::now() + Duration::from_secs(24 * 60 * 60);
+        self.poller.turn.pretend(tomorrow);
+        for token in self.poller.registry.tokens() {
+            self.poller.call(token, |source, turn| source.expired(turn));
+        }
+    }
+}
