@@ -120,6 +120,12 @@ impl Census {
         }
     }
 
+    /// Whether nobody is here, and nobody can come.
+    #[cfg(all(test, netpoll_shuttle))]
+    pub(crate) fn is_none(&self) -> bool {
+        lock(&self.tally).is_none()
+    }
+
     /// A handler waits for the end: nobody waits for it until it is
     /// [excused no more](Self::excuse_no_more).
     pub(crate) fn excuse(&self, caller: Caller) {

@@ -9,17 +9,20 @@
 //! What runs is what ships: a [`Poller`](crate::poll) with its epoll, mailbox and registry, sessions
 //! over real sockets, links, errands. Only the poller's wait is the model's, because all threads of
 //! a model are one thread of the kernel's. With loom every interleaving of up to two preemptions is
-//! run (`LOOM_MAX_PREEMPTIONS`), with shuttle as many random ones as `SHUTTLE_SCHEDULES` says, and
-//! of those that are drawn by priorities.
+//! run (`LOOM_MAX_PREEMPTIONS`). With shuttle, as many as `SHUTTLE_SCHEDULES` says are: half of them
+//! random, half drawn by priorities; and what is made of several protocols at once, which has too
+//! many interleavings to run all.
 //!
 //! A wake that is lost is a model that does not end, which both report.
 
+#[cfg(netpoll_shuttle)]
+mod composed;
 mod protocols;
 mod scene;
 
 /// How many schedules shuttle runs of each model, unless told otherwise.
 #[cfg(netpoll_shuttle)]
-const SCHEDULES: usize = 4_000;
+const SCHEDULES: usize = 20_000;
 
 /// The stack of a thread of a model: that of a test thread, and not the few pages that a checker
 /// gives, which are less than a poller's own state.

@@ -84,13 +84,14 @@ impl Poller {
         })
     }
 
-    /// Turns until it is stopped, and ends what is there then.
+    /// Turns until it is stopped, or can wait no more, and ends what is there then.
     fn run(&mut self) -> io::Result<()> {
-        while !self.stopped {
-            self.turn_once()?;
+        let mut waited = Ok(());
+        while !self.stopped && waited.is_ok() {
+            waited = self.turn_once();
         }
         self.end_everything();
-        Ok(())
+        waited
     }
 
     /// Whoever owns a connection of this poller learns that it has ended; what is left is dropped.

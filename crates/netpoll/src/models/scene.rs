@@ -193,3 +193,20 @@ async fn byte_by_byte(mut connection: Connection) -> Finished {
 pub(super) fn own_pool() {
     Pool::with_bound(0).enter();
 }
+
+/// Polls `future` to its end.
+#[cfg(netpoll_shuttle)]
+pub(super) fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    let wakes = Arc::new(Wakes(AtomicUsize::new(1)));
+    let waker = Waker::from(Arc::clone(&wakes));
+    loop {
+        if wakes.0.swap(0, Ordering::SeqCst) == 0 {
+            thread::yield_now();
+        } else if let std::task::Poll::Ready(output) =
+            future.as_mut().poll(&mut Context::from_waker(&waker))
+        {
+            return output;
+        }
+    }
+}

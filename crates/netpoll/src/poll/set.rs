@@ -72,6 +72,12 @@ impl PollerHandle {
         self.mailbox.post(Letter::Register(birth));
     }
 
+    /// Leaves a letter.
+    #[cfg(all(test, netpoll_shuttle))]
+    pub(crate) fn post(&self, letter: Letter) {
+        self.mailbox.post(letter);
+    }
+
     /// What a model turns a poller with.
     #[cfg(all(test, any(netpoll_loom, netpoll_shuttle)))]
     pub(crate) fn mailbox(&self) -> Arc<Mailbox> {
@@ -85,6 +91,16 @@ impl PollerHandle {
 }
 
 impl PollerSet {
+    /// Pollers that a model turns.
+    #[cfg(all(test, netpoll_shuttle))]
+    pub(crate) fn of(pollers: Vec<PollerHandle>) -> Self {
+        Self {
+            pollers,
+            threads: Vec::new(),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
     /// Starts `count` pollers, at least one, that share `budget`, each inside of what is
     /// `around`.
     ///
