@@ -11,6 +11,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::io::Errno;
 
+use crate::site::Site;
+
 /// The process that connected, or of an end of `socketpair(2)` the one that made the pair, as it
 /// was at that moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,20 +40,24 @@ pub fn peer_credentials(fd: BorrowedFd<'_>) -> io::Result<PeerCredentials> {
         gid: NOBODY,
     };
     let mut length = size_of::<libc::ucred>() as libc::socklen_t;
-    // SAFETY: `fd` is open while it is borrowed; the two pointers are to locals that live over the
-    // call, and `length` says how much of `found` may be written. Any bits are a `ucred`.
-    let status = unsafe {
-        libc::getsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_PEERCRED,
-            (&raw mut found).cast(),
-            &raw mut length,
-        )
-    };
-    if status != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    Site::Getsockopt.call(|| {
+        // SAFETY: `fd` is open while it is borrowed; the two pointers are to locals that live over
+        // the call, and `length` says how much of `found` may be written. Any bits are a `ucred`.
+        let status = unsafe {
+            libc::getsockopt(
+                fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERCRED,
+                (&raw mut found).cast(),
+                &raw mut length,
+            )
+        };
+        if status == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    })?;
     if found.uid == NOBODY {
         return Err(nobody(fd));
     }
@@ -67,7 +73,10 @@ const NOBODY: u32 = u32::MAX;
 
 /// Why there is no peer.
 fn nobody(fd: BorrowedFd<'_>) -> io::Error {
-    match rustix::net::getsockname(fd).map(|addr| addr.address_family()) {
+    match Site::Getsockname
+        .call(|| rustix::net::getsockname(fd))
+        .map(|addr| addr.address_family())
+    {
         Ok(rustix::net::AddressFamily::UNIX) => Errno::NOTCONN.into(),
         Ok(_) => Errno::NOPROTOOPT.into(),
         Err(errno) => errno.into(),

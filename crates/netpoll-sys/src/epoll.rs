@@ -18,6 +18,7 @@ use rustix::event::epoll;
 
 use crate::interest::{Interest, Readiness};
 use crate::retry::uninterrupted;
+use crate::site::Site;
 
 /// One epoll instance.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ impl Epoll {
     /// `EMFILE`, `ENFILE` or `ENOMEM`, as `epoll_create1(2)` has them.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
-            fd: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            fd: Site::EpollCreate.call(|| epoll::create(epoll::CreateFlags::CLOEXEC))?,
         })
     }
 
@@ -45,7 +46,8 @@ impl Epoll {
     /// for a descriptor that cannot be polled.
     pub fn add(&self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
         let data = epoll::EventData::new_u64(token);
-        uninterrupted(|| epoll::add(&self.fd, fd, data, flags(interest)))
+        let add = || epoll::add(&self.fd, fd, data, flags(interest));
+        uninterrupted(|| Site::EpollAdd.call(add))
     }
 
     /// Replaces the token and the interest of a watched `fd`.
@@ -55,7 +57,8 @@ impl Epoll {
     /// `ENOENT` if it is not watched.
     pub fn modify(&self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
         let data = epoll::EventData::new_u64(token);
-        uninterrupted(|| epoll::modify(&self.fd, fd, data, flags(interest)))
+        let modify = || epoll::modify(&self.fd, fd, data, flags(interest));
+        uninterrupted(|| Site::EpollModify.call(modify))
     }
 
     /// Ceases to watch `fd`. Events of it that were already collected stay in their [`Events`].
@@ -64,7 +67,7 @@ impl Epoll {
     ///
     /// `ENOENT` if it is not watched.
     pub fn delete(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        uninterrupted(|| epoll::delete(&self.fd, fd))
+        uninterrupted(|| Site::EpollDelete.call(|| epoll::delete(&self.fd, fd)))
     }
 
     /// Waits until something is ready, `timeout` has passed (never earlier; rounded up to a
@@ -77,15 +80,18 @@ impl Epoll {
     pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<usize> {
         // An interrupted wait is a wait that found nothing: the caller looks at its clock anyway.
         let timeout = timeout.map(timespec);
-        events.filled = match epoll::wait(&self.fd, &mut events.list[..], timeout.as_ref()) {
+        let Events { list, filled } = events;
+        let waited =
+            Site::EpollWait.wait(list, |room| epoll::wait(&self.fd, room, timeout.as_ref()));
+        *filled = match waited {
             Ok(count) => count,
             Err(rustix::io::Errno::INTR) => 0,
             Err(errno) => {
-                events.filled = 0;
+                *filled = 0;
                 return Err(errno.into());
             }
         };
-        Ok(events.filled)
+        Ok(*filled)
     }
 }
 

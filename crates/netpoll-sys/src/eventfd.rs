@@ -11,6 +11,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 
 use crate::retry::uninterrupted;
+use crate::site::Site;
 
 /// A bell with a counter in the kernel.
 #[derive(Debug)]
@@ -25,8 +26,9 @@ impl EventFd {
     ///
     /// `EMFILE`, `ENFILE` or `ENOMEM`.
     pub fn new() -> io::Result<Self> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         Ok(Self {
-            fd: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            fd: Site::EventFdCreate.call(|| eventfd(0, flags))?,
         })
     }
 
@@ -38,7 +40,8 @@ impl EventFd {
     /// None in practice: a full counter (2^64 - 2 rings unheard) still is a bell that has rung,
     /// and counts as success.
     pub fn ring(&self) -> io::Result<()> {
-        match uninterrupted(|| rustix::io::write(&self.fd, &1u64.to_ne_bytes())) {
+        let add_one = || rustix::io::write(&self.fd, &1u64.to_ne_bytes());
+        match uninterrupted(|| Site::EventFdWrite.call(add_one)) {
             Err(error) if error.raw_os_error() == Some(Errno::AGAIN.raw_os_error()) => Ok(()),
             other => other.map(drop),
         }
@@ -52,7 +55,8 @@ impl EventFd {
     /// Only those of a broken descriptor.
     pub fn clear(&self) -> io::Result<()> {
         let mut counter = [0u8; 8];
-        match uninterrupted(|| rustix::io::read(&self.fd, &mut counter[..])) {
+        let mut read = || rustix::io::read(&self.fd, &mut counter[..]);
+        match uninterrupted(|| Site::EventFdRead.call(&mut read)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             other => other.map(drop),
         }

@@ -6,6 +6,7 @@
 //! memory and a stream socket ([`transfer`]), how sockets come to be, where they are and which knobs
 //! they have ([`socket`], [`addr`], [`options`]), who is at the other end of a Unix socket
 //! ([`credentials`]), and the process-wide limits that a server meets ([`process`], [`memory`]).
+//! The calls that may fail have a name each ([`site`]), by which tests have them fail.
 //!
 //! What every function here keeps to:
 //!
@@ -46,11 +47,14 @@ pub mod addr;
 pub mod credentials;
 pub mod epoll;
 pub mod eventfd;
+#[cfg(netpoll_faults)]
+pub mod faults;
 pub mod interest;
 pub mod memory;
 pub mod options;
 pub mod process;
 pub mod retry;
+pub mod site;
 pub mod socket;
 pub mod transfer;
 

@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 
+use crate::site::Site;
+
 /// Whether small writes go out at once (`TCP_NODELAY`).
 ///
 /// # Errors
 ///
 /// `EOPNOTSUPP` or `ENOPROTOOPT` on a socket that is not TCP.
 pub fn set_nodelay(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
-    Ok(rustix::net::sockopt::set_tcp_nodelay(fd, on)?)
+    Ok(Site::Setsockopt.call(|| rustix::net::sockopt::set_tcp_nodelay(fd, on))?)
 }
 
 /// Whether small writes go out at once.
@@ -25,7 +27,7 @@ pub fn set_nodelay(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
 ///
 /// As [`set_nodelay`].
 pub fn nodelay(fd: BorrowedFd<'_>) -> io::Result<bool> {
-    Ok(rustix::net::sockopt::tcp_nodelay(fd)?)
+    Ok(Site::Getsockopt.call(|| rustix::net::sockopt::tcp_nodelay(fd))?)
 }
 
 /// When the kernel asks a silent peer whether it is there: `tcp(7)`, TCP_KEEPIDLE, TCP_KEEPINTVL
@@ -71,7 +73,7 @@ pub fn set_keepalive(fd: BorrowedFd<'_>, keepalive: Keepalive) -> io::Result<()>
         .with_time(keepalive.idle.max(second))
         .with_interval(keepalive.interval.max(second))
         .with_retries(keepalive.count.max(1));
-    SockRef::from(&fd).set_tcp_keepalive(&triple)
+    Site::Setsockopt.call(|| SockRef::from(&fd).set_tcp_keepalive(&triple))
 }
 
 /// Switches the kernel's probes off.
@@ -80,7 +82,7 @@ pub fn set_keepalive(fd: BorrowedFd<'_>, keepalive: Keepalive) -> io::Result<()>
 ///
 /// `EBADF`, `ENOTSOCK`.
 pub fn unset_keepalive(fd: BorrowedFd<'_>) -> io::Result<()> {
-    Ok(rustix::net::sockopt::set_socket_keepalive(fd, false)?)
+    Ok(Site::Setsockopt.call(|| rustix::net::sockopt::set_socket_keepalive(fd, false))?)
 }
 
 /// How long sent data may stay unacknowledged before the connection is dead
@@ -94,7 +96,7 @@ pub fn set_user_timeout(fd: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Re
     // To the kernel 0 is no timeout at all, and what has the sign bit is an error.
     let longest = Duration::from_millis(i32::MAX as u64);
     let timeout = timeout.map(|timeout| timeout.clamp(Duration::from_millis(1), longest));
-    SockRef::from(&fd).set_tcp_user_timeout(timeout)
+    Site::Setsockopt.call(|| SockRef::from(&fd).set_tcp_user_timeout(timeout))
 }
 
 /// What an `int` holds: 4 GiB and a little cut down to one would ask for the little.
@@ -107,7 +109,8 @@ const LARGEST_BUFFER: usize = i32::MAX as usize;
 ///
 /// `EBADF`, `ENOTSOCK`.
 pub fn set_send_buffer(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
-    SockRef::from(&fd).set_send_buffer_size(bytes.min(LARGEST_BUFFER))
+    let bytes = bytes.min(LARGEST_BUFFER);
+    Site::Setsockopt.call(|| SockRef::from(&fd).set_send_buffer_size(bytes))
 }
 
 /// The size the kernel's receive buffer should have (`SO_RCVBUF`), as [`set_send_buffer`].
@@ -116,7 +119,8 @@ pub fn set_send_buffer(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
 ///
 /// `EBADF`, `ENOTSOCK`.
 pub fn set_receive_buffer(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
-    SockRef::from(&fd).set_recv_buffer_size(bytes.min(LARGEST_BUFFER))
+    let bytes = bytes.min(LARGEST_BUFFER);
+    Site::Setsockopt.call(|| SockRef::from(&fd).set_recv_buffer_size(bytes))
 }
 
 /// Makes the last close of this socket a reset: what is unsent is thrown away, and the peer
@@ -126,5 +130,5 @@ pub fn set_receive_buffer(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
 ///
 /// `EBADF`, `ENOTSOCK`.
 pub fn set_reset_on_close(fd: BorrowedFd<'_>) -> io::Result<()> {
-    SockRef::from(&fd).set_linger(Some(Duration::ZERO))
+    Site::Setsockopt.call(|| SockRef::from(&fd).set_linger(Some(Duration::ZERO)))
 }

@@ -8,11 +8,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::Mode;
 use rustix::io::{Errno, FdFlags};
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use socket2::SockRef;
 
 use crate::addr::{Addr, UnixAddr};
 use crate::retry::uninterrupted;
+use crate::site::Site;
 
 const AT_BIRTH: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
@@ -69,21 +70,20 @@ pub fn listen(addr: impl Into<Addr>, options: ListenOptions) -> io::Result<Owned
     let fd = stream_socket(addr)?;
     match addr {
         Addr::Tcp(addr) => {
-            rustix::net::sockopt::set_socket_reuseaddr(&fd, true)?;
+            Site::Setsockopt.call(|| sockopt::set_socket_reuseaddr(&fd, true))?;
             if options.reuse_port {
-                rustix::net::sockopt::set_socket_reuseport(&fd, true)?;
+                Site::Setsockopt.call(|| sockopt::set_socket_reuseport(&fd, true))?;
             }
-            match options.family {
-                Ipv6Listen::Only if addr.is_ipv6() => SockRef::from(&fd).set_only_v6(true)?,
-                Ipv6Listen::Dual if addr.is_ipv6() => SockRef::from(&fd).set_only_v6(false)?,
-                _ => {}
+            if addr.is_ipv6() && options.family != Ipv6Listen::AsSystem {
+                let only = options.family == Ipv6Listen::Only;
+                Site::Setsockopt.call(|| SockRef::from(&fd).set_only_v6(only))?;
             }
-            rustix::net::bind(&fd, &addr)?;
+            Site::Bind.call(|| rustix::net::bind(&fd, &addr))?;
         }
         Addr::Unix(name) => bind_name(&fd, name, options.mode)?,
         Addr::Unnamed => return Err(no_address()),
     }
-    rustix::net::listen(&fd, i32::from(options.backlog))?;
+    Site::Listen.call(|| rustix::net::listen(&fd, i32::from(options.backlog)))?;
     Ok(fd)
 }
 
@@ -91,9 +91,11 @@ pub fn listen(addr: impl Into<Addr>, options: ListenOptions) -> io::Result<Owned
 /// connect.
 fn bind_name(fd: &OwnedFd, name: UnixAddr, mode: u32) -> io::Result<()> {
     if name.as_path().is_some() {
-        rustix::fs::fchmod(fd, Mode::from_raw_mode(mode & 0o777))?;
+        let mode = Mode::from_raw_mode(mode & 0o777);
+        Site::Fchmod.call(|| rustix::fs::fchmod(fd, mode))?;
     }
-    Ok(rustix::net::bind(fd, &name.to_kernel()?)?)
+    let name = name.to_kernel()?;
+    Ok(Site::Bind.call(|| rustix::net::bind(fd, &name))?)
 }
 
 fn no_address() -> io::Error {
@@ -112,12 +114,8 @@ pub fn stream_socket(addr: impl Into<Addr>) -> io::Result<OwnedFd> {
         Addr::Tcp(_) => AddressFamily::INET6,
         Addr::Unix(_) | Addr::Unnamed => AddressFamily::UNIX,
     };
-    Ok(rustix::net::socket_with(
-        family,
-        SocketType::STREAM,
-        AT_BIRTH,
-        None,
-    )?)
+    let socket = || rustix::net::socket_with(family, SocketType::STREAM, AT_BIRTH, None);
+    Ok(Site::Socket.call(socket)?)
 }
 
 /// Whether `fd` is a stream socket that listens (`SO_TYPE`, `SO_ACCEPTCONN`).
@@ -126,8 +124,9 @@ pub fn stream_socket(addr: impl Into<Addr>) -> io::Result<OwnedFd> {
 ///
 /// `ENOTSOCK` for what is no socket at all.
 pub fn is_listener(fd: BorrowedFd<'_>) -> io::Result<bool> {
-    let stream = rustix::net::sockopt::socket_type(fd)? == SocketType::STREAM;
-    Ok(stream && rustix::net::sockopt::socket_acceptconn(fd)?)
+    let kind = Site::Getsockopt.call(|| sockopt::socket_type(fd))?;
+    let listens = || Site::Getsockopt.call(|| sockopt::socket_acceptconn(fd));
+    Ok(kind == SocketType::STREAM && listens()?)
 }
 
 /// Makes a descriptor that came from elsewhere as ours are: close-on-exec and non-blocking.
@@ -136,9 +135,9 @@ pub fn is_listener(fd: BorrowedFd<'_>) -> io::Result<bool> {
 ///
 /// `EBADF`.
 pub fn adopt(fd: BorrowedFd<'_>) -> io::Result<()> {
-    let flags = rustix::io::fcntl_getfd(fd)?;
-    rustix::io::fcntl_setfd(fd, flags | FdFlags::CLOEXEC)?;
-    Ok(rustix::io::ioctl_fionbio(fd, true)?)
+    let flags = Site::Fcntl.call(|| rustix::io::fcntl_getfd(fd))?;
+    Site::Fcntl.call(|| rustix::io::fcntl_setfd(fd, flags | FdFlags::CLOEXEC))?;
+    Ok(Site::Fcntl.call(|| rustix::io::ioctl_fionbio(fd, true))?)
 }
 
 /// Takes one connection from a listener's queue, with the peer's address. One `accept4(2)` with `SOCK_CLOEXEC | SOCK_NONBLOCK`.
@@ -148,7 +147,8 @@ pub fn adopt(fd: BorrowedFd<'_>) -> io::Result<()> {
 /// `WouldBlock` if the queue is empty; `ECONNABORTED` for a connection that died in it;
 /// `EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM` when something has run out.
 pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Addr)> {
-    let (fd, addr) = uninterrupted(|| rustix::net::acceptfrom_with(listener, AT_BIRTH))?;
+    let accept = || rustix::net::acceptfrom_with(listener, AT_BIRTH);
+    let (fd, addr) = uninterrupted(|| Site::Accept.call(accept))?;
     Ok((fd, Addr::from_kernel(addr)))
 }
 
@@ -175,12 +175,15 @@ pub enum Connect {
 /// [`Addr::Unnamed`].
 pub fn connect(fd: BorrowedFd<'_>, addr: impl Into<Addr>) -> io::Result<Connect> {
     let connected = match addr.into() {
-        Addr::Tcp(addr) => rustix::net::connect(fd, &addr),
-        Addr::Unix(name) => match rustix::net::connect(fd, &name.to_kernel()?) {
-            // To the internet this errno says that there is no free port, which is an error.
-            Err(Errno::AGAIN) => return Ok(Connect::QueueFull),
-            other => other,
-        },
+        Addr::Tcp(addr) => Site::Connect.call(|| rustix::net::connect(fd, &addr)),
+        Addr::Unix(name) => {
+            let name = name.to_kernel()?;
+            match Site::Connect.call(|| rustix::net::connect(fd, &name)) {
+                // To the internet this errno says that there is no free port, which is an error.
+                Err(Errno::AGAIN) => return Ok(Connect::QueueFull),
+                other => other,
+            }
+        }
         Addr::Unnamed => return Err(no_address()),
     };
     match connected {
@@ -197,12 +200,9 @@ pub fn connect(fd: BorrowedFd<'_>, addr: impl Into<Addr>) -> io::Result<Connect>
 ///
 /// `EMFILE`, `ENFILE`.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(rustix::net::socketpair(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        AT_BIRTH,
-        None,
-    )?)
+    let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
+    let pair = || rustix::net::socketpair(family, kind, AT_BIRTH, None);
+    Ok(Site::Socketpair.call(pair)?)
 }
 
 /// Takes the error a socket holds (`SO_ERROR`), so that it holds none afterwards.
@@ -211,9 +211,8 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 ///
 /// Only if the socket cannot be asked.
 pub fn take_error(fd: BorrowedFd<'_>) -> io::Result<Option<io::Error>> {
-    Ok(rustix::net::sockopt::socket_error(fd)?
-        .err()
-        .map(io::Error::from))
+    let held = Site::SocketError.call(|| sockopt::socket_error(fd))?;
+    Ok(held.err().map(io::Error::from))
 }
 
 /// Ends one or both directions (`shutdown(2)`). A connection the peer has already torn down is
@@ -228,7 +227,7 @@ pub fn shutdown(fd: BorrowedFd<'_>, how: Shutdown) -> io::Result<()> {
         Shutdown::Write => rustix::net::Shutdown::Write,
         Shutdown::Both => rustix::net::Shutdown::Both,
     };
-    match rustix::net::shutdown(fd, how) {
+    match Site::Shutdown.call(|| rustix::net::shutdown(fd, how)) {
         Ok(()) | Err(Errno::NOTCONN) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
@@ -240,7 +239,8 @@ pub fn shutdown(fd: BorrowedFd<'_>, how: Shutdown) -> io::Result<()> {
 ///
 /// `EBADF`, `ENOTSOCK`.
 pub fn local_addr(fd: impl AsFd) -> io::Result<Addr> {
-    Ok(Addr::from_kernel(Some(rustix::net::getsockname(fd)?)))
+    let addr = Site::Getsockname.call(|| rustix::net::getsockname(fd))?;
+    Ok(Addr::from_kernel(Some(addr)))
 }
 
 /// The address the other end has.
@@ -249,5 +249,6 @@ pub fn local_addr(fd: impl AsFd) -> io::Result<Addr> {
 ///
 /// `ENOTCONN`, `EBADF`, `ENOTSOCK`.
 pub fn peer_addr(fd: impl AsFd) -> io::Result<Addr> {
-    Ok(Addr::from_kernel(rustix::net::getpeername(fd)?))
+    let addr = Site::Getpeername.call(|| rustix::net::getpeername(fd))?;
+    Ok(Addr::from_kernel(addr))
 }

@@ -11,6 +11,7 @@ use std::os::fd::BorrowedFd;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 
 use crate::retry::uninterrupted;
+use crate::site::Site;
 
 /// The most slices one [`send_vectored`] or [`receive_vectored`] hands to the kernel. Above this
 /// the array of slices costs more to build than a second call, and it stays far below the
@@ -25,7 +26,11 @@ pub const MAX_SLICES: usize = 64;
 /// `WouldBlock` if nothing has arrived; otherwise what ended the connection, errno kept.
 #[inline]
 pub fn receive(fd: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<usize> {
-    uninterrupted(|| rustix::net::recv(fd, &mut *room, RecvFlags::DONTWAIT).map(|(_, count)| count))
+    uninterrupted(|| {
+        Site::Recv.transfer(room.len(), |most| {
+            rustix::net::recv(fd, &mut room[..most], RecvFlags::DONTWAIT).map(|(_, count)| count)
+        })
+    })
 }
 
 /// Receives into several places in order, at most [`MAX_SLICES`] of them. One `readv(2)`.
@@ -35,7 +40,8 @@ pub fn receive(fd: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<usize> {
 /// As [`receive`].
 pub fn receive_vectored(fd: BorrowedFd<'_>, room: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
     let count = room.len().min(MAX_SLICES);
-    uninterrupted(|| rustix::io::readv(fd, &mut room[..count]))
+    let room = &mut room[..count];
+    uninterrupted(|| Site::Readv.gather(room, |room| rustix::io::readv(fd, room)))
 }
 
 /// Sends as much of `bytes` as the socket has room for, and says how much that was. One `send(2)`.
@@ -46,7 +52,12 @@ pub fn receive_vectored(fd: BorrowedFd<'_>, room: &mut [IoSliceMut<'_>]) -> io::
 /// (`EPIPE` and `ECONNRESET` are the usual ones).
 #[inline]
 pub fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
-    uninterrupted(|| rustix::net::send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT))
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    uninterrupted(|| {
+        Site::Send.transfer(bytes.len(), |most| {
+            rustix::net::send(fd, &bytes[..most], flags)
+        })
+    })
 }
 
 /// Sends from several places in order, at most [`MAX_SLICES`] of them. One `sendmsg(2)`.
@@ -58,7 +69,11 @@ pub fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
 pub fn send_vectored(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     let slices = &slices[..slices.len().min(MAX_SLICES)];
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    uninterrupted(|| rustix::net::sendmsg(fd, slices, &mut SendAncillaryBuffer::default(), flags))
+    uninterrupted(|| {
+        Site::Sendmsg.scatter(slices, |slices| {
+            rustix::net::sendmsg(fd, slices, &mut SendAncillaryBuffer::default(), flags)
+        })
+    })
 }
 
 /// How many bytes wait in the socket's receive queue (`FIONREAD`). One system call.
@@ -67,6 +82,6 @@ pub fn send_vectored(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<u
 ///
 /// `EBADF` or `ENOTTY` for what is not a socket.
 pub fn bytes_waiting(fd: BorrowedFd<'_>) -> io::Result<usize> {
-    let waiting = rustix::io::ioctl_fionread(fd)?;
+    let waiting = Site::Fionread.call(|| rustix::io::ioctl_fionread(fd))?;
     Ok(usize::try_from(waiting).unwrap_or(usize::MAX))
 }

@@ -46,6 +46,7 @@ const BUFFER: &[&[&str]] = &[
 
 /// The modules of `netpoll-sys`.
 const SYS: &[&[&str]] = &[
+    &["faults", "site"],
     &[
         "addr",
         "budget",
