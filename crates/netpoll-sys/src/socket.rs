@@ -66,6 +66,18 @@ pub enum Ipv6Listen {
 /// `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, for a path also `ENOENT` and the like, errno kept;
 /// `InvalidInput` for [`Addr::Unnamed`].
 pub fn listen(addr: impl Into<Addr>, options: ListenOptions) -> io::Result<OwnedFd> {
+    let fd = bind(addr, options)?;
+    start_to_listen(fd.as_fd(), options)?;
+    Ok(fd)
+}
+
+/// The first half of [`listen`]: has the address, and takes no connections yet. A path is there from
+/// here on, and stays whatever comes of it.
+///
+/// # Errors
+///
+/// As [`listen`].
+pub fn bind(addr: impl Into<Addr>, options: ListenOptions) -> io::Result<OwnedFd> {
     let addr = addr.into();
     let fd = stream_socket(addr)?;
     match addr {
@@ -83,8 +95,17 @@ pub fn listen(addr: impl Into<Addr>, options: ListenOptions) -> io::Result<Owned
         Addr::Unix(name) => bind_name(&fd, name, options.mode)?,
         Addr::Unnamed => return Err(no_address()),
     }
-    Site::Listen.call(|| rustix::net::listen(&fd, i32::from(options.backlog)))?;
     Ok(fd)
+}
+
+/// The second half of [`listen`]: takes connections into the kernel's queue. One `listen(2)`.
+///
+/// # Errors
+///
+/// `EADDRINUSE`, if another socket came to listen on the port in between; `EBADF`, `ENOTSOCK`.
+pub fn start_to_listen(fd: BorrowedFd<'_>, options: ListenOptions) -> io::Result<()> {
+    let backlog = i32::from(options.backlog);
+    Ok(Site::Listen.call(|| rustix::net::listen(fd, backlog))?)
 }
 
 /// The permissions are the socket's before it has a path: there is no moment in which others may

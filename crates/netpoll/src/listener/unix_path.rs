@@ -71,14 +71,17 @@ pub(super) fn listen(
 ) -> io::Result<(OwnedFd, Option<OwnPath>)> {
     // The current folder may be another one by the time the path is to be removed.
     let path = std::path::absolute(path)?;
-    let fd = match socket::listen(addr, options) {
+    let fd = match socket::bind(addr, options) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             remove_dead(&path, addr)?;
-            socket::listen(addr, options)?
+            socket::bind(addr, options)?
         }
         other => other?,
     };
-    Ok((fd, OwnPath::made(path)))
+    // From here on the path goes with us, also if nobody will ever listen there.
+    let path = OwnPath::made(path);
+    socket::start_to_listen(fd.as_fd(), options)?;
+    Ok((fd, path))
 }
 
 /// Takes away the path of a server that is no more, or says by what it is taken.
