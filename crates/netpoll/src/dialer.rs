@@ -135,15 +135,23 @@ impl Dialer {
     }
 }
 
-/// The pollers of all dials that are not made on a poller.
+/// The pollers of all dials that are not made on a poller. If they cannot be started, the next dial
+/// tries again: descriptors run out and come back.
 fn shared_set() -> io::Result<&'static PollerSet> {
-    static SET: OnceLock<Result<PollerSet, i32>> = OnceLock::new();
-    let set = SET.get_or_init(|| {
-        PollerSet::start(1, &Budget::of(Pool::of_thread(), usize::MAX), None)
-            .map_err(|error| error.raw_os_error().unwrap_or(0))
-    });
-    set.as_ref()
-        .map_err(|&errno| io::Error::from_raw_os_error(errno))
+    static SET: OnceLock<PollerSet> = OnceLock::new();
+    static STARTING: Mutex<()> = Mutex::new(());
+    if let Some(set) = SET.get() {
+        return Ok(set);
+    }
+    let _starting = lock(&STARTING);
+    match SET.get() {
+        Some(set) => Ok(set),
+        None => {
+            let budget = Budget::of(Pool::of_thread(), usize::MAX);
+            let set = PollerSet::start(1, &budget, None)?;
+            Ok(SET.get_or_init(|| set))
+        }
+    }
 }
 
 /// What a dial and its connecting source share.
