@@ -27,7 +27,7 @@ use crate::options::ConnOptions;
 use crate::poll::bell::{self, Signal};
 use crate::poll::mailbox::Letter;
 use crate::poll::set::PollerSet;
-use crate::poll::source::{Ask, Birth, Next, Place, Source, Turn};
+use crate::poll::source::{Ask, Birth, End, Next, Place, Source, Turn};
 use crate::sync::{Arc, Mutex, lock};
 
 /// The first pause before a full queue is tried again, and the longest.
@@ -338,6 +338,14 @@ impl Source for Connecting {
         let timeout = self.timeout;
         self.deadline = timeout.and_then(|timeout| turn.now().checked_add(timeout));
         self.woken(turn)
+    }
+
+    fn ended(&mut self, end: End, turn: &mut Turn) -> Next {
+        match end {
+            // It cannot be watched: nothing would tell how the connect ends.
+            End::Broken(error) => self.give_up(error),
+            End::Fin => self.woken(turn),
+        }
     }
 
     fn ready(&mut self, readiness: Readiness, turn: &mut Turn) -> Next {
