@@ -26,7 +26,7 @@ use crate::options::ConnOptions;
 use crate::poll::balance::Balance;
 use crate::poll::bell::{Bell, Signal};
 use crate::poll::set::{PollerHandle, PollerSet};
-use crate::poll::source::{Ask, Birth, Next, Place, Source, Turn};
+use crate::poll::source::{Ask, Birth, End, Next, Place, Source, Turn};
 use crate::sync::Arc;
 
 /// The most connections accepted in one go.
@@ -253,6 +253,12 @@ impl Source for Acceptor {
 
     fn born(&mut self, _turn: &mut Turn) -> Next {
         Next::Wait(Interest::READABLE)
+    }
+
+    fn ended(&mut self, _end: End, turn: &mut Turn) -> Next {
+        // The kernel had no room to watch it. Connections wait in its queue until there is some.
+        self.look_away(turn);
+        Next::Wait(Interest::NONE)
     }
 
     fn woken(&mut self, turn: &mut Turn) -> Next {
