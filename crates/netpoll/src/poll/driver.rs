@@ -36,7 +36,7 @@ impl Driver {
     /// A driver over epoll that also listens for `bell`.
     pub(super) fn epoll(bell: &EventFd) -> io::Result<Self> {
         let epoll = Epoll::new()?;
-        epoll.add(bell.as_fd(), Token::MAILBOX.bits(), Interest::READABLE)?;
+        add(&epoll, bell.as_fd(), Token::MAILBOX, Interest::READABLE)?;
         Ok(Self::Epoll {
             epoll,
             events: Events::with_capacity(EVENTS),
@@ -70,7 +70,7 @@ impl Driver {
     ) -> io::Result<()> {
         let Self::Epoll { epoll, .. } = self;
         match (before, after) {
-            (None, Some(interest)) => epoll.add(fd, token.bits(), interest),
+            (None, Some(interest)) => add(epoll, fd, token, interest),
             (Some(_), Some(interest)) => epoll.modify(fd, token.bits(), interest),
             (Some(_), None) => epoll.delete(fd),
             (None, None) => Ok(()),
@@ -106,5 +106,15 @@ impl Driver {
         match self {
             Self::Epoll { .. } => sending::send(fd, outgoing),
         }
+    }
+}
+
+/// Watches `fd`. What a failed call has left watched is watched as it is wanted now.
+fn add(epoll: &Epoll, fd: BorrowedFd<'_>, token: Token, interest: Interest) -> io::Result<()> {
+    match epoll.add(fd, token.bits(), interest) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            epoll.modify(fd, token.bits(), interest)
+        }
+        added => added,
     }
 }
