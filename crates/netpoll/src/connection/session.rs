@@ -8,11 +8,12 @@
 //! it ends in [`teardown`](super::teardown).
 
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::task::Waker;
 use std::time::Instant;
 
-use netpoll_sys::{Interest, Readiness};
+use netpoll_sys::{Interest, Readiness, socket};
 
 use super::Connection;
 use super::burst::Stage;
@@ -168,7 +169,11 @@ impl<C: Caller> Session<C> {
         let peer_is_gone = is_end_of_peer(&error);
         let end = self.output_broke(error);
         // What the peer sent before it went can still be read; other errors end both.
-        if !peer_is_gone {
+        if peer_is_gone {
+            // A peer that reads no more may be there yet, and would wait for an answer for as long
+            // as we do for its end: this is the end to both, behind what was sent.
+            let _ended = socket::shutdown(self.link.as_fd(), Shutdown::Both).ok();
+        } else {
             self.end_input(end);
         }
     }
