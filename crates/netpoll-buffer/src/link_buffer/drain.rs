@@ -24,7 +24,7 @@ impl LinkBuffer {
     /// # Errors
     ///
     /// `WouldBlock` only if nothing was sent; otherwise what ended the connection, and what was
-    /// sent before is consumed.
+    /// sent before is consumed. `WriteZero` if the kernel took nothing and gave no reason.
     pub fn drain_to(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
         let before = self.len();
         while !self.is_empty() {
@@ -34,6 +34,7 @@ impl LinkBuffer {
                 _ => self.send_chain(fd),
             };
             match sent {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => self.consume_sent(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.len() < before => {
                     break;
