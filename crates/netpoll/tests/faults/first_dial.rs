@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The pollers that all dials of a process share come into being with the first dial, and so may
+//! fail to: each test is a process of its own.
+
+use netpoll::{Dialer, Listener};
+use netpoll_sys::faults::{Errno, Fault, Site, When};
+
+use crate::cells::Strike;
+use crate::support::{alone, block_on, bound, open_descriptors};
+
+/// The first dial of the process meets `errno` at `site`, is told so, and leaves nothing; the second
+/// succeeds.
+fn fails_once(site: Site, errno: Errno) {
+    let listener = Listener::bind("127.0.0.1:0").expect("a free port");
+    let before = open_descriptors();
+    let dial = || block_on(Dialer::new().dial(bound(&listener)));
+    let strike = Strike {
+        site,
+        fault: Fault::Errno(errno),
+        when: When::Nth(1),
+    };
+    let installed = strike.install();
+    let error = dial().map(drop).expect_err("a fault");
+    assert_eq!(error.raw_os_error(), Some(errno.raw_os_error()));
+    assert_eq!(installed.struck(), 1);
+    assert_eq!(open_descriptors(), before);
+    drop(dial().expect("a server"));
+}
+
+#[test]
+fn a_first_dial_without_a_descriptor_for_a_poller_does_not_fail_the_second() {
+    let name =
+        "first_dial::a_first_dial_without_a_descriptor_for_a_poller_does_not_fail_the_second";
+    alone(name, || fails_once(Site::EpollCreate, Errno::MFILE));
+}
+
+#[test]
+fn a_first_dial_without_a_descriptor_for_a_bell_does_not_fail_the_second() {
+    let name = "first_dial::a_first_dial_without_a_descriptor_for_a_bell_does_not_fail_the_second";
+    alone(name, || fails_once(Site::EventFdCreate, Errno::NFILE));
+}
+
+#[test]
+fn a_first_dial_whose_poller_cannot_watch_its_bell_does_not_fail_the_second() {
+    let name =
+        "first_dial::a_first_dial_whose_poller_cannot_watch_its_bell_does_not_fail_the_second";
+    alone(name, || fails_once(Site::EpollAdd, Errno::NOSPC));
+}

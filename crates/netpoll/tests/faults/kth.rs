@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The first call fails, then the second, then the third, whichever they are, until a scenario is
+//! over before one did.
+
+use std::io::{self, ErrorKind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use netpoll_sys::faults::{Errno, Fault, Plan, Site, When};
+
+use crate::cells::errnos;
+use crate::client::is_end;
+use crate::ledger::{account, alone};
+use crate::scenarios::{ALL, Scenario};
+
+/// Who is told later than this was not told, but has given up.
+const PROMPT: Duration = Duration::from_secs(2);
+
+/// The call that was struck, and what it failed with.
+type Struck = Arc<Mutex<Option<(Site, Errno)>>>;
+
+/// The `k`-th call of all fails with one of the errnos of its site, another for each `k`.
+fn kth(k: u64, struck: &Struck) -> Plan {
+    let (struck, mut calls) = (Arc::clone(struck), 0);
+    Plan::new(When::Nth(k), move |site| {
+        calls += 1;
+        let errnos = errnos(site);
+        let errno = errnos[k as usize % errnos.len()];
+        if calls == k {
+            *struck.lock().unwrap_or_else(PoisonError::into_inner) = Some((site, errno));
+        }
+        Some(Fault::Errno(errno))
+    })
+}
+
+/// Whether an error may come of a call that failed with `errno`: it says so itself, or that there is
+/// no server, or that the connection has ended.
+fn may_come_of(errno: Errno, error: &io::Error) -> bool {
+    let no_server = matches!(
+        error.kind(),
+        ErrorKind::ConnectionRefused | ErrorKind::ConnectionAborted | ErrorKind::TimedOut
+    );
+    no_server || is_end(error) || error.raw_os_error() == Some(errno.raw_os_error())
+}
+
+/// Runs a scenario while its `k`-th call fails, and says what is wrong with what came of it.
+fn run(scenario: fn() -> io::Result<()>, k: u64, struck: &Struck) -> Result<(), String> {
+    let started = Instant::now();
+    let installed = kth(k, struck).install();
+    let done = scenario();
+    drop(installed);
+    let struck = *struck.lock().unwrap_or_else(PoisonError::into_inner);
+    if started.elapsed() > PROMPT {
+        return Err(format!("{struck:?}: gave up, {done:?}"));
+    }
+    match (struck, done) {
+        (_, Ok(())) => Ok(()),
+        (Some((_, errno)), Err(error)) if may_come_of(errno, &error) => Ok(()),
+        (struck, Err(error)) => Err(format!("{struck:?}: told {error:?}")),
+    }
+}
+
+/// Runs a scenario until nothing fails in it, and says what was wrong.
+fn sweep((name, scenario): Scenario) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for k in 1.. {
+        let struck = Struck::default();
+        let held = Arc::clone(&struck);
+        let name = format!("{name}, call {k}");
+        if let Err(why) = account(&name, move || run(scenario, k, &held)) {
+            wrong.push(format!("{name}: {why}"));
+        }
+        if struck
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_none()
+        {
+            println!("{name}: over before, {} wrong", wrong.len());
+            break;
+        }
+    }
+    wrong
+}
+
+#[test]
+fn whichever_call_fails_a_scenario_ends_in_order() {
+    let _alone = alone();
+    let wrong: Vec<String> = ALL.into_iter().flat_map(sweep).collect();
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}

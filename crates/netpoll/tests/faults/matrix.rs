@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Each call with each errno that it may have: at its first, at a middle, and at every call.
+
+use std::collections::HashMap;
+use std::sync::mpsc::channel;
+
+use netpoll_sys::faults::{Fault, Site, When};
+
+use crate::cells::{Cell, Strike, cells};
+use crate::ledger::{account, alone};
+use crate::support::Kind;
+use crate::work::Work;
+
+/// How often a work is done for its fault to strike.
+const GOES: usize = 10;
+
+/// How often each call is made when nothing fails.
+#[derive(Default)]
+struct Calm(HashMap<(Work, Site), u64>);
+
+impl Calm {
+    /// A call in the middle of the work.
+    fn middle(&mut self, cell: Cell) -> u64 {
+        let calls = self.0.entry((cell.work, cell.site));
+        let calls = *calls.or_insert_with(|| {
+            let count = Strike {
+                site: cell.site,
+                fault: Fault::AtMost(usize::MAX),
+                when: When::Never,
+            };
+            let (seen, counted) = channel();
+            let undisturbed = move || {
+                let met = cell.work.under(count, cell.kind)?;
+                seen.send(met.seen).map_err(|error| error.to_string())
+            };
+            let done = account("nothing fails", undisturbed);
+            assert_eq!(done, Ok(()), "{cell:?}");
+            counted.recv().expect("a count")
+        });
+        // The calls that depend on how threads come to run are at the end of the count.
+        (calls / 3).max(2)
+    }
+}
+
+/// Whether a socket takes no more is for the threads to say, so a call that follows from that may be
+/// missing in one go.
+fn until_struck(cell: Cell, strike: Strike) -> Result<(), String> {
+    for _ in 0..GOES {
+        if cell.work.under(strike, cell.kind)?.struck > 0 {
+            return Ok(());
+        }
+    }
+    Err("nothing was struck".to_owned())
+}
+
+/// Runs all cells over `kind`, and says what was wrong in which.
+fn run(kind: Kind) {
+    let _alone = alone();
+    let mut calm = Calm::default();
+    let (mut runs, mut wrong) = (0, Vec::new());
+    let cells = cells(kind);
+    for &cell in &cells {
+        let middle = calm.middle(cell);
+        for when in [When::Nth(1), When::Nth(middle), When::From(1)] {
+            let Cell { site, fault, .. } = cell;
+            let strike = Strike { site, fault, when };
+            let name = format!("{:?} over {kind:?}, {site:?} {when:?} {fault:?}", cell.work);
+            let body = move || until_struck(cell, strike);
+            runs += 1;
+            if let Err(why) = account(&name, body) {
+                wrong.push(format!("{name}: {why}"));
+            }
+        }
+    }
+    println!(
+        "over {kind:?}: {} cells, {runs} runs, {} wrong",
+        cells.len(),
+        wrong.len()
+    );
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn whatever_fails_over_tcp_harms_no_more_than_it_must() {
+    run(Kind::Tcp);
+}
+
+#[test]
+fn whatever_fails_over_unix_sockets_harms_no_more_than_it_must() {
+    run(Kind::Unix);
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A server of which every step may fail.
+
+use std::io;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use netpoll::{
+    Accept, Addr, BoxError, Builder, CloseReason, Connection, EventLoop, Listener, LoopHandle,
+};
+
+use crate::client::PUSH;
+use crate::support::{Kind, frame, free_path};
+
+/// How long an end may take that the peer does not take part in.
+const LINGER: Duration = Duration::from_millis(50);
+
+/// A loop that runs in a thread of its own until it is ended or dropped.
+pub(crate) struct Place {
+    pub(crate) addr: Addr,
+    pub(crate) handle: LoopHandle,
+    endings: Receiver<CloseReason>,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+/// A listener of `kind` on a free address.
+pub(crate) fn listener(kind: Kind) -> io::Result<Listener> {
+    match kind {
+        Kind::Tcp => Listener::bind("127.0.0.1:0"),
+        Kind::Unix => Listener::unix(free_path()),
+    }
+}
+
+/// The rpc wire; what begins as [`PUSH`] is answered from a thread of its own.
+pub(crate) async fn serve(conn: &mut Connection) -> Result<(), BoxError> {
+    let handle = conn.handle();
+    let (mut reader, mut writer) = conn.split();
+    let len = reader.read_u32().await?;
+    let body = reader.slice(len as usize).await?;
+    if body.starts_with(PUSH) {
+        let answer = Bytes::from(frame(&body));
+        std::thread::spawn(move || {
+            // The connection may have ended.
+            let _pushed = handle.push(answer).is_ok();
+        });
+        return Ok(());
+    }
+    writer.put_u32(len);
+    writer.put_slice(&body);
+    Ok(())
+}
+
+/// What most servers here are. Their connections have little memory in the kernel, so that what is
+/// large does not leave at once.
+pub(crate) fn rpc() -> Builder {
+    let builder = EventLoop::builder().pollers(1).on_request(serve);
+    builder.on_accept(|info| {
+        // TCP with less than two packets of loopback waits for acknowledgements that come late.
+        let is_tcp = info.peer_addr().as_tcp().is_some();
+        let held = if is_tcp { 64 << 10 } else { 8 << 10 };
+        let set = socket2::SockRef::from(info).set_send_buffer_size(held);
+        set.expect("an open socket");
+        Accept::Take(info.options().clone())
+    })
+}
+
+impl Place {
+    pub(crate) fn rpc(kind: Kind) -> io::Result<Self> {
+        Self::start(kind, rpc())
+    }
+
+    pub(crate) fn start(kind: Kind, builder: Builder) -> io::Result<Self> {
+        Self::start_on(listener(kind)?, builder)
+    }
+
+    pub(crate) fn start_on(listener: Listener, builder: Builder) -> io::Result<Self> {
+        let addr = listener.local_addr()?;
+        let (ended, endings) = channel();
+        let ended = Mutex::new(ended);
+        let observer = move |_: &mut Connection, reason: &CloseReason| {
+            let ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
+            // Nobody may look any more.
+            let _seen = ended.send(reason.clone()).is_ok();
+        };
+        let builder = builder.linger(LINGER).on_disconnect(observer);
+        let running = builder.listen(listener).build()?;
+        Ok(Self {
+            addr,
+            handle: running.handle(),
+            endings,
+            thread: Some(std::thread::spawn(move || running.run())),
+        })
+    }
+
+    /// Shuts down within `within`, and says how each connection has ended.
+    pub(crate) fn end(mut self, within: Duration) -> io::Result<Vec<CloseReason>> {
+        let _cut = self.handle.shutdown(within).wait();
+        self.join()?;
+        Ok(self.endings.try_iter().collect())
+    }
+
+    /// Waits for the end of a loop that could not run, or was told to end.
+    fn join(&mut self) -> io::Result<()> {
+        match self.thread.take() {
+            Some(thread) => thread
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("the loop panicked"))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        drop(self.handle.shutdown(Duration::from_millis(100)));
+        // Whoever wants to hear of it has called `end`.
+        let _ended = self.join().is_ok();
+    }
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Messages through calls that are interrupted, and that move a few bytes each: what arrives is what
+//! was sent.
+
+use std::time::Duration;
+
+use netpoll::Dialer;
+use netpoll_sys::faults::{Errno, Fault, Plan, Site, When};
+
+use crate::client::Client;
+use crate::ledger::{account_within, alone};
+use crate::place::Place;
+use crate::support::{Kind, LIMIT, block_on, bytes, call, frame};
+
+/// How many messages go each way.
+const MESSAGES: usize = 20_000;
+
+/// How many of them are on their way at once, for those that are.
+const TOGETHER: usize = 100;
+
+/// The length of the `index`-th message.
+fn length(index: usize) -> usize {
+    index * 7 % 61
+}
+
+/// Sends all messages to a server and expects them back: half of them over a client of another make,
+/// in bunches, and half over a connection of ours, one by one.
+fn exchange(kind: Kind) -> std::io::Result<()> {
+    let place = Place::rpc(kind)?;
+    let mut client = Client::connect(place.addr)?;
+    for bunch in 0..MESSAGES / 2 / TOGETHER {
+        let frames = (0..TOGETHER).map(|index| {
+            let index = bunch * TOGETHER + index;
+            frame(&bytes(length(index), index as u8))
+        });
+        let frames: Vec<u8> = frames.flatten().collect();
+        client.send(&frames)?;
+        client.expect(&frames)?;
+    }
+    client.finish()?;
+    let mut conn = block_on(Dialer::new().dial(place.addr))?;
+    for index in 0..MESSAGES / 2 {
+        block_on(call(&mut conn, &bytes(length(index), index as u8)))?;
+    }
+    drop(conn);
+    let endings = place.end(Duration::from_secs(1))?;
+    assert_eq!(endings.len(), 2);
+    Ok(())
+}
+
+/// All messages over both kinds of sockets, while `plan` has the table.
+fn survive(name: &'static str, plan: impl Fn() -> Plan) {
+    let _alone = alone();
+    for kind in [Kind::Tcp, Kind::Unix] {
+        let installed = plan().install();
+        let exchange = move || exchange(kind).map_err(|error| error.to_string());
+        let done = account_within(LIMIT, name, exchange);
+        println!(
+            "{name}, over {kind:?}: {MESSAGES} messages, {} of {} calls struck",
+            installed.struck(),
+            installed.seen()
+        );
+        assert_eq!(done, Ok(()));
+        assert!(installed.struck() > MESSAGES as u64);
+    }
+}
+
+#[test]
+fn twenty_thousand_messages_through_calls_that_move_seven_bytes_at_most() {
+    survive("one to seven bytes a call", || {
+        let mut calls = 0;
+        let few = move |site| match site {
+            Site::Recv | Site::Readv | Site::Send | Site::Sendmsg => {
+                calls += 1;
+                Some(Fault::AtMost(1 + calls * 5 % 7))
+            }
+            _ => None,
+        };
+        Plan::new(When::From(1), few)
+    });
+}
+
+#[test]
+fn twenty_thousand_messages_while_every_second_call_is_interrupted() {
+    survive("every second call interrupted", || {
+        let interrupted = |site| match site {
+            Site::Recv
+            | Site::Readv
+            | Site::Send
+            | Site::Sendmsg
+            | Site::Accept
+            | Site::Connect
+            | Site::EpollAdd
+            | Site::EpollModify
+            | Site::EpollDelete
+            | Site::EpollWait
+            | Site::EventFdRead
+            | Site::EventFdWrite => Some(Fault::Errno(Errno::INTR)),
+            _ => None,
+        };
+        Plan::new(When::Every(2), interrupted)
+    });
+}
+
+#[test]
+fn twenty_thousand_messages_in_few_bytes_between_interruptions() {
+    survive("few bytes, every second call interrupted", || {
+        let mut calls = 0;
+        let either = move |site| match site {
+            Site::Recv | Site::Readv | Site::Send | Site::Sendmsg => {
+                calls += 1;
+                match calls % 2 {
+                    0 => Some(Fault::Errno(Errno::INTR)),
+                    _ => Some(Fault::AtMost(1 + calls * 3 % 7)),
+                }
+            }
+            _ => None,
+        };
+        Plan::new(When::From(1), either)
+    });
+}
