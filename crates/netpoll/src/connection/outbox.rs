@@ -202,6 +202,12 @@ impl Outbox {
         done.map(|leaving| leaving.waker)
     }
 
+    /// The poller's send has failed: what it took never leaves, nor what is behind that.
+    pub(crate) fn lose(&mut self) {
+        self.sending = 0;
+        self.way = Way::Shut;
+    }
+
     /// As [`give_back`](Self::give_back), from a thread that is not the poller; also says whether
     /// the poller has to look: there is a rest, there was a failure, or it waits for the end.
     pub(crate) fn give_back_elsewhere(
@@ -292,6 +298,16 @@ mod tests {
         assert_eq!(off, Put::Quiet);
         assert_eq!(put(&mut outbox, 1), Put::First);
         assert_eq!(put(&mut outbox, 1), Put::Quiet);
+    }
+
+    #[test]
+    fn a_send_that_failed_leaves_nothing_to_wait_for() {
+        let mut outbox = outbox();
+        put(&mut outbox, 10);
+        outbox.take().unwrap();
+        outbox.lose();
+        assert!(outbox.discard(CloseReason::Local).is_none());
+        assert_eq!(outbox.unsent(), 0);
     }
 
     #[test]

@@ -307,7 +307,10 @@ impl<C: Caller> Source for Session<C> {
                 self.clock.sent(count, self.flow.unsent, turn);
                 self.wake_waiter(flushed);
             }
-            Err(error) => self.sending_failed(error),
+            Err(error) => {
+                lock(&self.link.outbox).lose();
+                self.sending_failed(error);
+            }
         }
         self.next(turn)
     }
