@@ -163,13 +163,15 @@ impl Census {
         }
     }
 
-    /// Waits until none is alive at all, or `deadline` is here.
+    /// Waits until none is alive at all and none can come, or `deadline` is here; says whether none
+    /// is.
     pub(crate) fn wait_for_the_excused(&self, deadline: Instant) -> bool {
         let mut tally = lock(&self.tally);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if tally.alive == 0 || left.is_zero() {
-                return tally.alive == 0;
+            let none = tally.alive == 0 && tally.doors == 0;
+            if none || left.is_zero() {
+                return none;
             }
             let waited = self.changed.wait_timeout(tally, left);
             tally = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
