@@ -28,7 +28,7 @@ use crate::poll::bell::{self, Signal};
 use crate::poll::mailbox::Letter;
 use crate::poll::set::PollerSet;
 use crate::poll::source::{Ask, Birth, End, Next, Place, Source, Turn};
-use crate::sync::{Arc, Mutex, lock};
+use crate::sync::{Arc, Mutex, PoisonError, lock};
 
 /// The first pause before a full queue is tried again, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
@@ -139,11 +139,12 @@ impl Dialer {
 /// tries again: descriptors run out and come back.
 fn shared_set() -> io::Result<&'static PollerSet> {
     static SET: OnceLock<PollerSet> = OnceLock::new();
-    static STARTING: Mutex<()> = Mutex::new(());
+    // The standard library's: no model dials, and a model checker's lock cannot be a static.
+    static STARTING: std::sync::Mutex<()> = std::sync::Mutex::new(());
     if let Some(set) = SET.get() {
         return Ok(set);
     }
-    let _starting = lock(&STARTING);
+    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     match SET.get() {
         Some(set) => Ok(set),
         None => {

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Several protocols at once.
 
-use std::io::ErrorKind;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use bytes::Bytes;
 use netpoll_buffer::Pool;
 use netpoll_sys::{socket, transfer};
 
-use super::scene::{Scene, block_on, own_pool};
+use super::scene::{Scene, block_on, own_pool, receive_all};
 use super::{model, spawn};
 use crate::addr::Addr;
 use crate::budget::Budget;
@@ -105,20 +104,6 @@ fn what_many_push_while_others_send_arrives_once_and_in_order() {
                 .all(|&byte| at(byte) < at(byte.to_ascii_uppercase()))
         );
     });
-}
-
-fn receive_all(peer: &OwnedFd) -> Vec<u8> {
-    let mut received = Vec::new();
-    let mut room = [0; 64];
-    loop {
-        match transfer::receive(peer.as_fd(), &mut room) {
-            Ok(0) => return received,
-            Ok(count) => received.extend_from_slice(&room[..count]),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::yield_now(),
-            // It was never let in.
-            Err(_) => return received,
-        }
-    }
 }
 
 async fn answer(connection: &mut Connection) -> Result<(), BoxError> {

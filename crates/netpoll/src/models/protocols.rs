@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use netpoll_sys::transfer;
 
-use super::scene::{Scene, own_pool};
+use super::scene::{Scene, own_pool, receive_all};
 use super::{model, spawn};
 use crate::census::{Census, Presence};
 use crate::connection::Connection;
 use crate::error::{CloseReason, Timeout};
 use crate::options::ConnOptions;
-use crate::sync::{Arc, thread};
+use crate::sync::{Arc, lock, thread};
 
 /// A letter is seen before the poller sleeps, or rings.
 #[test]
@@ -129,6 +129,61 @@ fn a_write_timeout_and_a_send_that_is_cut_short_agree() {
             matches!(reason, CloseReason::Timeout(Timeout::Write)),
             "{reason}"
         );
+    });
+}
+
+/// A close that comes while another thread sends waits for that, and for nothing more.
+#[test]
+fn a_close_during_a_send_elsewhere_goes_on_when_that_is_done() {
+    model(|| {
+        let scene = Scene::new(ConnOptions::default());
+        let mut connection = Connection::new(Arc::clone(&scene.link));
+        let (handle, told) = (connection.handle(), Arc::clone(&scene.told));
+        let peer = scene.peer.try_clone().unwrap();
+        let poller = spawn(move || {
+            let mut poller = scene.owned();
+            drop(scene.peer);
+            handle.close();
+            poller.turn_until_empty();
+        });
+        own_pool();
+        connection.writer().push(Bytes::from_static(b"."));
+        let mut flush = Box::pin(async { connection.writer().flush().await });
+        let _sent = flush.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        drop(flush);
+        // Ends with the FIN, with what was put before the close, if that was.
+        assert!(receive_all(&peer).len() <= 1);
+        drop(peer);
+        drop(connection);
+        poller.join().unwrap();
+        assert!(matches!(told.only(), CloseReason::Local));
+    });
+}
+
+/// What a thread gives back that was sending while the connection was reset stays discarded.
+#[test]
+fn an_abort_during_a_send_elsewhere_leaves_nothing_unsent() {
+    model(|| {
+        let scene = Scene::new(ConnOptions::default());
+        let mut connection = Connection::new(Arc::clone(&scene.link));
+        let (handle, told) = (connection.handle(), Arc::clone(&scene.told));
+        let (peer, link) = (scene.peer.try_clone().unwrap(), Arc::clone(&scene.link));
+        let poller = spawn(move || {
+            let mut poller = scene.owned();
+            handle.abort();
+            poller.turn_until_empty();
+        });
+        own_pool();
+        let mut writer = connection.writer();
+        writer.push(Bytes::from_static(&[7; 4 << 20]));
+        let mut flush = Box::pin(writer.flush());
+        let _sent = flush.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        drop(flush);
+        drop(connection);
+        poller.join().unwrap();
+        drop(peer);
+        told.only();
+        assert_eq!(lock(&link.outbox).unsent(), 0);
     });
 }
 

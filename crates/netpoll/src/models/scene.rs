@@ -2,13 +2,14 @@
 //! What the models are made of: a connection and its peer, a poller, and who is told of the end.
 
 use std::future::Future;
-use std::os::fd::OwnedFd;
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Wake, Waker};
 
 use bytes::Bytes;
 use netpoll_buffer::Pool;
-use netpoll_sys::socket;
+use netpoll_sys::{socket, transfer};
 
 use crate::addr::Addr;
 use crate::budget::Budget;
@@ -207,6 +208,21 @@ pub(super) fn block_on<F: Future>(future: F) -> F::Output {
             future.as_mut().poll(&mut Context::from_waker(&waker))
         {
             return output;
+        }
+    }
+}
+
+/// All that comes to `peer`, up to the end.
+pub(super) fn receive_all(peer: &OwnedFd) -> Vec<u8> {
+    let mut received = Vec::new();
+    let mut room = [0; 64];
+    loop {
+        match transfer::receive(peer.as_fd(), &mut room) {
+            Ok(0) => return received,
+            Ok(count) => received.extend_from_slice(&room[..count]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::yield_now(),
+            // It was never let in.
+            Err(_) => return received,
         }
     }
 }
