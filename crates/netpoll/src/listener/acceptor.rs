@@ -225,7 +225,8 @@ impl Acceptor {
         match self.accept(limit, turn) {
             Round::Empty | Round::Full if self.queued.is_some() => Next::Gone,
             Round::Empty | Round::Full => Next::Wait(Interest::READABLE),
-            Round::Shut => Next::Wait(Interest::NONE),
+            // Not even hang-ups: a listener that is broken would report one for ever.
+            Round::Shut => Next::Unwatched,
         }
     }
 }
