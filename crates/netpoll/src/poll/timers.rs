@@ -11,8 +11,9 @@
 //!
 //! A look lies in the innermost ring in which it differs from now; when time reaches its slot it is
 //! due or moves inwards. To set one and to take one away are a few instructions, however many there
-//! are. Time is counted in ticks of a millisecond from when the wheel was made, and a look is rounded
-//! up to a tick: it never comes before its time, and a tick behind it at most.
+//! are. A slot that is empty has no memory: else a crowd that was in each of them once would have
+//! left that of many crowds. Time is counted in ticks of a millisecond from when the wheel was made,
+//! and a look is rounded up to a tick: it never comes before its time, and a tick behind it at most.
 //!
 //! A *deadline* lives in the source's entry; here are only the looks. A deadline that moves to a
 //! later time leaves its look where it is, which then comes early and is set again. So a deadline
@@ -119,6 +120,7 @@ impl Timers {
                 if let Some(&moved) = keys.get(index) {
                     self.looks[moved].place = Place::Slot { ring, slot, index };
                 } else if keys.is_empty() {
+                    *keys = Vec::new();
                     self.rings[ring].filled &= !(1 << slot);
                 }
             }
@@ -191,14 +193,13 @@ impl Timers {
             && tick <= now
         {
             self.past = tick;
-            let mut keys = std::mem::take(&mut self.rings[ring].slots[slot]);
+            let keys = std::mem::take(&mut self.rings[ring].slots[slot]);
             self.rings[ring].filled &= !(1 << slot);
-            for key in keys.drain(..) {
+            for key in keys {
                 let tick = self.looks[key].tick;
                 self.looks[key].place = Place::Due;
                 self.put(key, tick);
             }
-            self.rings[ring].slots[slot] = keys;
         }
         self.past = self.past.max(now);
         // Given out from the end: the earliest comes first, and of one tick the one set first.
