@@ -33,7 +33,7 @@ fn survives(server: &Apart) {
         let before = server.processor_time();
         std::thread::sleep(Duration::from_millis(1000));
         let used = server.processor_time() - before;
-        assert!(used <= 10, "{used} % of a processor for waiting");
+        assert!(used <= Duration::from_millis(100), "{used:?} for waiting");
         for peer in peers.iter_mut().take(20) {
             peer.call(&bytes(100, 2));
         }

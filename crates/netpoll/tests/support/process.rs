@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::Duration;
 
 use netpoll::{Addr, Builder, Listener};
 
@@ -40,7 +41,7 @@ fn limited(descriptors: u32) -> Command {
 
 fn as_test<'a>(name: &str, command: &'a mut Command) -> &'a mut Command {
     command
-        .args(["--exact", name, "--nocapture"])
+        .args(["--exact", name, "--nocapture", "--include-ignored"])
         .env(ALONE, "1")
 }
 
@@ -88,15 +89,19 @@ impl Apart {
         })
     }
 
-    /// The hundredths of a second that it has had of processors.
-    pub(crate) fn processor_time(&self) -> u64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
-        let stat = stat.expect("procfs");
-        let (_, fields) = stat.rsplit_once(") ").expect("a name");
-        let fields = fields.split(' ').skip(11).take(2);
-        fields
-            .map(|ticks| ticks.parse::<u64>().expect("a number"))
-            .sum()
+    /// The processor time that its threads have had.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.id())).expect("procfs");
+        let time = |thread: fs::DirEntry| {
+            let had = fs::read_to_string(thread.path().join("schedstat")).expect("procfs");
+            let nanoseconds = had.split(' ').next().and_then(|first| first.parse().ok());
+            Duration::from_nanos(nanoseconds.expect("a number"))
+        };
+        threads.map(|thread| time(thread.expect("a thread"))).sum()
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 }
 
