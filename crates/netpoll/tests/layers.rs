@@ -255,7 +255,9 @@ fn the_crates_that_need_no_unsafe_code_forbid_it() {
 fn atomics_and_locks_come_from_one_place() {
     for folder in ["crates/netpoll", "crates/netpoll-buffer"] {
         for (path, text) in sources(&format!("{folder}/src")) {
-            if !path.ends_with("sync.rs") {
+            // Those count what a checker runs, outside of it.
+            let counts_runs = path.ends_with("models.rs") || path.ends_with("composed.rs");
+            if !path.ends_with("sync.rs") && !counts_runs {
                 let mut code = without_tests(&text).lines();
                 let found = code.any(|line| {
                     line.contains("std::sync::atomic") && !line.trim_start().starts_with("//")
