@@ -19,7 +19,7 @@
 //! * [`state`] is the life of a connection, [`session`] drives it, [`teardown`] ends it, [`flow`]
 //!   bounds its bytes and [`clock`] its time;
 //! * [`inbox`] and [`outbox`] are where bytes wait, [`input`] what was taken, [`reader`] and [`writer`] how user code sees
-//!   them, and [`handle`] what others may ask;
+//!   them, [`handle`] what others may ask, and [`tally`] what is counted;
 //! * [`handler`] is user code, [`burst`] makes one future of several calls of it, [`calling`] has
 //!   them carried out, [`inline`] on the poller or by an [`errand`] elsewhere, and [`service`] makes
 //!   sessions of newcomers.
@@ -41,6 +41,7 @@ pub(crate) mod reader;
 pub(crate) mod service;
 pub(crate) mod session;
 pub(crate) mod state;
+pub(crate) mod tally;
 pub(crate) mod teardown;
 pub(crate) mod writer;
 

@@ -149,7 +149,7 @@ fn shared_set() -> io::Result<&'static PollerSet> {
         Some(set) => Ok(set),
         None => {
             let budget = Budget::of(Pool::of_thread(), usize::MAX);
-            let set = PollerSet::start(1, &budget, None)?;
+            let set = PollerSet::start(&[Arc::default()], &budget, None)?;
             Ok(SET.get_or_init(|| set))
         }
     }

@@ -28,6 +28,7 @@
 //! | [`BufStream`] | the same reading and writing over a file, a pipe, any blocking stream |
 //! | [`ConnOptions`], [`Timeouts`], [`Budget`] | the bounds, each with a default |
 //! | [`CloseReason`] | how a connection ended |
+//! | [`LoopStats`], [`ConnStats`] | what has been done so far, counted always |
 //!
 //! # Threads
 //!
@@ -65,6 +66,7 @@ mod options;
 mod per_thread;
 mod poll;
 mod runner;
+mod stats;
 mod sync;
 mod timeouts;
 
@@ -106,4 +108,5 @@ pub use netpoll_sys::socket::{Ipv6Listen, ListenOptions};
 pub use options::ConnOptions;
 pub use poll::balance::{Balance, PollerLoad};
 pub use runner::{Runner, Spawn};
+pub use stats::{ClosedStats, ConnStats, LoopStats, PollerStats};
 pub use timeouts::{MinRate, Timeouts};

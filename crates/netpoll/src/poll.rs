@@ -113,6 +113,9 @@ impl Poller {
 
     /// What there is to do after a wait that brought `count` events.
     fn work(&mut self, count: usize) {
+        let counters = &self.mailbox.counters().poller;
+        counters.waits.add(1);
+        counters.events.add(count as u64);
         self.turn.begin();
         for index in 0..count {
             if let Some((token, readiness)) = self.driver.event(index) {
@@ -176,6 +179,10 @@ impl Poller {
     fn read_mail(&mut self, sleep: MaySleep) -> bool {
         let mut letters = std::mem::take(&mut self.letters);
         let may_sleep = self.mailbox.collect(&mut letters, sleep);
+        if !letters.is_empty() {
+            let count = letters.len() as u64;
+            self.mailbox.counters().poller.letters.add(count);
+        }
         for letter in letters.drain(..) {
             match letter {
                 Letter::Wake(token) => self.call(token, |source, turn| source.woken(turn)),
@@ -242,6 +249,7 @@ impl Poller {
         match token.kind() {
             Some(Kind::Source) => self.source_ready(token, readiness),
             Some(Kind::Mailbox) => {
+                self.mailbox.counters().poller.rings.add(1);
                 // The letters are read in this turn anyway; a bell that cannot be cleared would
                 // only make the next wait short.
                 let _cleared = self.mailbox.bell().clear().ok();

@@ -27,6 +27,8 @@ pub(crate) use loom::thread;
 #[cfg(test)]
 pub(crate) use shuttle::thread;
 
+/// Of counts that one thread writes and others look at, which no protocol stands on either.
+pub(crate) use std::sync::atomic::AtomicU64;
 pub(crate) use std::sync::atomic::Ordering;
 pub(crate) use std::sync::{Arc, PoisonError};
 

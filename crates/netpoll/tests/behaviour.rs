@@ -48,6 +48,8 @@ mod reading;
 mod requests;
 #[path = "behaviour/shutdown.rs"]
 mod shutdown;
+#[path = "behaviour/stats.rs"]
+mod stats;
 #[path = "behaviour/timeouts.rs"]
 mod timeouts;
 #[path = "behaviour/unix.rs"]

@@ -22,6 +22,7 @@ const NETPOLL: &[&[&str]] = &[
         "guard",
         "options",
         "per_thread",
+        "stats",
         "sync",
         "timeouts",
     ],

@@ -32,6 +32,8 @@ pub(crate) struct Finished {
     /// The connection, unless the handler owned it.
     pub(crate) connection: Option<Connection>,
     pub(crate) verdict: Verdict,
+    /// How many requests were handled.
+    pub(crate) requests: u32,
 }
 
 /// Why a burst ended.
@@ -105,7 +107,7 @@ where
             break verdict;
         }
     };
-    Finished::of(connection, verdict)
+    burst.finished(connection, verdict)
 }
 
 /// As [`burst`], for a handler whose futures may move between threads.
@@ -128,7 +130,7 @@ pub(crate) async fn burst_send<H: Handler>(
             break verdict;
         }
     };
-    Finished::of(connection, verdict)
+    burst.finished(connection, verdict)
 }
 
 /// Calls the handler once with the connection.
@@ -183,6 +185,7 @@ fn returned(result: Result<(), BoxError>) -> Finished {
     Finished {
         connection: None,
         verdict,
+        requests: 0,
     }
 }
 
@@ -191,6 +194,7 @@ impl Finished {
         Self {
             connection: Some(connection),
             verdict,
+            requests: 0,
         }
     }
 }
@@ -245,6 +249,16 @@ impl Burst {
             Some(Verdict::Yielded)
         } else {
             None
+        }
+    }
+
+    /// What it came to. A last call that consumed nothing was none of a request.
+    fn finished(&self, connection: Connection, verdict: Verdict) -> Finished {
+        let vain = u32::from(matches!(verdict, Verdict::Stalled));
+        Finished {
+            connection: Some(connection),
+            verdict,
+            requests: self.calls - vain,
         }
     }
 

@@ -7,6 +7,7 @@
 //! back with what came of it. A panic in user code ends this connection, and nothing else.
 
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use super::Connection;
 use super::burst::{Finished, Stage, Verdict};
@@ -109,8 +110,10 @@ impl<C: Caller> Session<C> {
         let mut inbox = lock(&self.link.inbox);
         inbox.held = connection.held.input.chain.len();
         inbox.paused = inbox.is_full(self.link.options.read_high);
-        if inbox.paused {
-            self.flow.paused = Paused::Inbox;
+        let paused = inbox.paused;
+        drop(inbox);
+        if paused {
+            self.pause(Paused::Inbox);
         }
     }
 
@@ -147,12 +150,14 @@ impl<C: Caller> Session<C> {
     fn handler_finished(&mut self, finished: Finished) {
         self.end_call();
         if C::ELSEWHERE {
-            self.clock.touch();
+            self.link.tally.moved(Instant::now());
         }
         let Finished {
             connection,
             verdict,
+            requests,
         } = finished;
+        self.link.count_burst(requests);
         match connection {
             Some(connection) if Arc::ptr_eq(connection.link(), &self.link) => {
                 self.take_back(connection);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! When a connection's time is up, and for what.
 //!
-//! The session notes *since when*: it began, bytes moved, input was left, output was blocked. When
+//! The session notes *since when*: it began, bytes moved ([`tally`](super::tally)), input was left,
+//! output was blocked. When
 //! the first of its [`Timeouts`] may be over follows from these and from who waits
 //! in the inbox and the outbox. It is computed when something has changed on a connection that is
 //! not at rest, and when the poller looks because an earlier time has passed. For a connection at
@@ -31,10 +32,6 @@ const MEMORY_AGAIN: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(super) struct Clock {
     born: Instant,
-    /// The turn in which bytes last moved, either way.
-    active: Instant,
-    /// Bytes that have come.
-    received: u64,
     /// When the handler returned and left input, while it is left.
     left: Option<Instant>,
     blocked: Option<Blocked>,
@@ -95,8 +92,6 @@ impl Clock {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             born: now,
-            active: now,
-            received: 0,
             left: None,
             blocked: None,
             partial: None,
@@ -104,19 +99,9 @@ impl Clock {
         }
     }
 
-    /// So many bytes have come.
-    #[inline]
-    pub(super) fn received(&mut self, bytes: usize, now: Instant) {
-        self.received += bytes as u64;
-        self.active = now;
-    }
-
     /// So many bytes have left, and so many stay.
     #[inline]
-    pub(super) fn sent(&mut self, bytes: usize, unsent: usize, turn: &mut Turn) {
-        if bytes > 0 {
-            self.active = turn.now();
-        }
+    pub(super) fn sent(&mut self, bytes: usize, unsent: usize) {
         if unsent > 0 || self.blocked.is_some() {
             self.block(bytes, unsent);
         }
@@ -135,11 +120,6 @@ impl Clock {
                 left: unsent,
             });
         }
-    }
-
-    /// Bytes may have moved where it was not seen, or could not.
-    pub(super) fn touch(&mut self) {
-        self.active = Instant::now();
     }
 
     /// The handler has returned and left input.
@@ -174,8 +154,8 @@ impl<C: Caller> Session<C> {
         let working = self.is_worked_on(&waits);
         let mut first = Earliest::default();
         let counts_from = |since: Instant| if working { now } else { since };
-        first.after(counts_from(self.clock.active), timeouts.idle);
-        if self.clock.received == 0 {
+        first.after(counts_from(self.link.tally.active()), timeouts.idle);
+        if self.link.tally.received.get() == 0 {
             first.after(counts_from(self.clock.born), timeouts.first_byte);
         }
         if self.flow.backlog.is_none() {
@@ -227,8 +207,8 @@ impl<C: Caller> Session<C> {
             // Nothing has come since the wait began, or it would have been noted then.
             (Some(wait), _) => Some(Partial {
                 wait,
-                since: wait.max(self.clock.active),
-                received: self.clock.received,
+                since: wait.max(self.link.tally.active()),
+                received: self.link.tally.received.get(),
             }),
             (None, _) => None,
         };
@@ -301,23 +281,25 @@ impl<C: Caller> Session<C> {
         if self.is_worked_on(waits) {
             return None;
         }
-        if self.clock.received == 0 && is_over(self.clock.born, timeouts.first_byte, now) {
+        if self.link.tally.received.get() == 0 && is_over(self.clock.born, timeouts.first_byte, now)
+        {
             return Some(Timeout::FirstByte);
         }
-        is_over(self.clock.active, timeouts.idle, now).then_some(Timeout::Idle)
+        is_over(self.link.tally.active(), timeouts.idle, now).then_some(Timeout::Idle)
     }
 
     /// Whether less has come in the time of the rate than must; if enough has, it begins anew.
     fn is_too_slow(&mut self, timeouts: &Timeouts, now: Instant) -> bool {
+        let received = self.link.tally.received.get();
         let (Some(rate), Some(partial)) = (timeouts.min_rate, &mut self.clock.partial) else {
             return false;
         };
         if !is_over(partial.since, Some(rate.over), now) {
             return false;
         }
-        let slow = self.clock.received - partial.received < rate.bytes();
+        let slow = received - partial.received < rate.bytes();
         partial.since = now;
-        partial.received = self.clock.received;
+        partial.received = received;
         slow
     }
 }

@@ -107,12 +107,25 @@ impl<C: Caller> Session<C> {
         }
     }
 
+    /// Pauses for `why`, and counts that if it is new.
+    pub(super) fn pause(&mut self, why: Paused) {
+        if self.flow.paused != why {
+            let counters = &self.link.bell.counters().poller;
+            match why {
+                Paused::No => {}
+                Paused::Inbox => counters.pauses_for_handler.add(1),
+                Paused::Output => counters.pauses_for_peer.add(1),
+            }
+            self.flow.paused = why;
+        }
+    }
+
     /// Whether the unsent output is above what it may be for input to go on.
     pub(super) fn is_congested(&mut self) -> bool {
         let options = &self.link.options;
         // What was put since the last send counts by its mark: a full socket takes no send.
         if self.flow.unsent >= options.write_high || self.link.is_past_write_mark() {
-            self.flow.paused = Paused::Output;
+            self.pause(Paused::Output);
         } else if self.flow.paused == Paused::Output && self.flow.unsent <= options.write_low {
             self.flow.paused = Paused::No;
         }

@@ -31,6 +31,11 @@ impl ConnectionHandle {
         }
     }
 
+    /// What it is a handle of, if something is left of it.
+    pub(super) fn link(&self) -> Option<Arc<Link>> {
+        self.link.upgrade()
+    }
+
     /// As [`Connection::close`](crate::Connection::close).
     pub fn close(&self) {
         self.ask_end(Ending::Close);

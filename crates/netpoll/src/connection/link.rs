@@ -13,6 +13,7 @@ use netpoll_buffer::LinkBuffer;
 
 use super::inbox::{Inbox, InputEnd};
 use super::outbox::{Marks, Outbox, Put};
+use super::tally::Tally;
 use crate::addr::{Addr, Kept};
 use crate::error::{CloseReason, Limit};
 use crate::options::ConnOptions;
@@ -37,6 +38,7 @@ pub(crate) struct Link {
     holds: AtomicU8,
     /// What stands in place of the options' timeouts, once that was changed.
     changed: Mutex<Option<Box<Timeouts>>>,
+    pub(super) tally: Tally,
     /// Last, so that the descriptor is free before anybody hears that there is room.
     _seat: Option<Seat>,
 }
@@ -86,6 +88,7 @@ impl Link {
             ending: AtomicU8::new(Ending::None as u8),
             holds: AtomicU8::new(0),
             changed: Mutex::default(),
+            tally: Tally::default(),
             _seat: seat,
         }
     }
@@ -164,10 +167,16 @@ impl Link {
         }
     }
 
-    /// Takes what can be sent.
+    /// Takes what can be sent. Only on the poller, which hears of what others have sent.
     #[inline]
     pub(crate) fn take_output(&self) -> Option<LinkBuffer> {
-        let outgoing = lock(&self.outbox).take();
+        let mut outbox = lock(&self.outbox);
+        let outgoing = outbox.take();
+        let elsewhere = outbox.take_elsewhere_sent();
+        drop(outbox);
+        if let Some(elsewhere) = elsewhere {
+            self.count_elsewhere(elsewhere);
+        }
         if outgoing.is_some() {
             // Relaxed: as in `announce`.
             self.clear_mark();

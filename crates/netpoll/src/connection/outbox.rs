@@ -9,6 +9,7 @@ use std::task::Waker;
 
 use netpoll_buffer::LinkBuffer;
 
+use super::tally::Elsewhere;
 use crate::error::{CloseReason, Limit};
 use crate::poll::source::Outgoing;
 use crate::timeouts::Wait;
@@ -31,6 +32,10 @@ pub(crate) struct Outbox {
     /// Puts are discarded, and this is why.
     pub(crate) closed: Option<CloseReason>,
     leaving: Option<Leaving>,
+    /// All bytes that the kernel has taken.
+    pub(crate) sent: u64,
+    /// What senders that are not the poller have sent, once there was one.
+    elsewhere: Option<Box<Elsewhere>>,
 }
 
 /// Whether what is here can go.
@@ -87,6 +92,8 @@ impl Outbox {
             failure: None,
             closed: None,
             leaving: None,
+            sent: 0,
+            elsewhere: None,
         }
     }
 
@@ -215,14 +222,27 @@ impl Outbox {
         rest: Outgoing,
         result: io::Result<usize>,
     ) -> (Option<Waker>, bool) {
-        if let Err(error) = result {
-            self.failure = Some(error);
+        let elsewhere = self.elsewhere.get_or_insert_default();
+        elsewhere.sends += 1;
+        match result {
+            Ok(count) => {
+                elsewhere.sent += count as u64;
+                elsewhere.blocks += u64::from(!rest.is_empty());
+                self.sent += count as u64;
+            }
+            Err(error) => self.failure = Some(error),
         }
         let done = self.give_back(rest);
         (
             done,
             self.way == Way::Blocked || self.failure.is_some() || self.closed.is_some(),
         )
+    }
+
+    /// What senders that are not the poller have sent since this was asked last.
+    #[inline]
+    pub(crate) fn take_elsewhere_sent(&mut self) -> Option<Elsewhere> {
+        self.elsewhere.as_deref_mut().map(std::mem::take)
     }
 
     /// What a sender that is not the poller has met.

@@ -342,5 +342,6 @@ fn never(_handlers: Shared<()>, connection: Connection, _stage: Stage) -> Ready<
     std::future::ready(Finished {
         connection: Some(connection),
         verdict: Verdict::Spent,
+        requests: 0,
     })
 }

@@ -46,6 +46,14 @@ pub(crate) struct Session<C: Caller> {
     pub(super) presence: Option<Presence>,
     pub(super) flow: Flow,
     pub(super) clock: Clock,
+    pub(super) counted: Counted,
+}
+
+/// Whether the end of a connection was counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counted {
+    NotYet,
+    Once,
 }
 
 impl<C: Caller> Session<C> {
@@ -67,6 +75,9 @@ impl<C: Caller> Session<C> {
         presence: Option<Presence>,
     ) -> Self {
         let waker = Waker::from(Arc::clone(&link));
+        let now = Instant::now();
+        link.tally.moved(now);
+        link.bell.counters().poller.opened.add(1);
         Self {
             link,
             waker,
@@ -75,7 +86,8 @@ impl<C: Caller> Session<C> {
             life: Life::new(),
             presence,
             flow: Flow::default(),
-            clock: Clock::new(Instant::now()),
+            clock: Clock::new(now),
+            counted: Counted::NotYet,
         }
     }
 
@@ -251,7 +263,8 @@ impl<C: Caller> Source for Session<C> {
             *backlog = backlog.saturating_sub(count);
         }
         if count > 0 {
-            self.clock.received(count, turn.now());
+            self.link.tally.received.add(count as u64);
+            self.link.tally.moved(turn.now());
         }
         if self.life.phase() != Phase::Open {
             return self.next(turn);
@@ -268,11 +281,12 @@ impl<C: Caller> Source for Session<C> {
             _ => {
                 let mut inbox = lock(&self.link.inbox);
                 let waker = inbox.append(landed);
-                inbox.paused = inbox.is_full(self.link.options.read_high);
-                if inbox.paused {
-                    self.flow.paused = Paused::Inbox;
-                }
+                let full = inbox.is_full(self.link.options.read_high);
+                inbox.paused = full;
                 drop(inbox);
+                if full {
+                    self.pause(Paused::Inbox);
+                }
                 self.wake_waiter(waker);
             }
         }
@@ -301,10 +315,14 @@ impl<C: Caller> Source for Session<C> {
         match result {
             Ok(count) => {
                 let mut outbox = lock(&self.link.outbox);
+                outbox.sent += count as u64;
                 let flushed = outbox.give_back(rest);
                 self.flow.unsent = outbox.held_up();
                 drop(outbox);
-                self.clock.sent(count, self.flow.unsent, turn);
+                if count > 0 {
+                    self.link.tally.moved(turn.now());
+                }
+                self.clock.sent(count, self.flow.unsent);
                 self.wake_waiter(flushed);
             }
             Err(error) => {
@@ -341,7 +359,7 @@ impl<C: Caller> Source for Session<C> {
         }
         if signals.has(Signal::Resume) {
             // Its peer could not be heard till now.
-            self.clock.touch();
+            self.link.tally.moved(turn.now());
         }
         if self.flow.more != More::No && self.life.phase() == Phase::Open {
             self.offer();
@@ -370,6 +388,13 @@ impl<C: Caller> Source for Session<C> {
     }
 }
 
+impl<C: Caller> Drop for Session<C> {
+    fn drop(&mut self) {
+        // One whose owner had it to the end of the loop was not asked for a last word.
+        self.count_end();
+    }
+}
+
 /// Whether a failed send says that the peer has gone: then a read will find the end behind what it
 /// sent before.
 fn is_end_of_peer(error: &io::Error) -> bool {
@@ -377,4 +402,28 @@ fn is_end_of_peer(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::Held;
+    use crate::connection::burst::{Finished, Shared};
+    use crate::connection::inline::Inline;
+    use std::future::Ready;
+
+    type Idle = Inline<(), fn(Shared<()>, Connection, Stage) -> Ready<Finished>, Ready<Finished>>;
+
+    #[test]
+    fn an_idle_connection_is_three_small_allocations() {
+        let sizes = (
+            size_of::<Session<Idle>>(),
+            size_of::<Link>(),
+            size_of::<Held>(),
+        );
+        assert!(
+            sizes.0 <= 304 && sizes.1 <= 472 && sizes.2 <= 120,
+            "{sizes:?}"
+        );
+    }
 }

@@ -25,7 +25,7 @@ use super::calling::{Caller, Calls, Holder};
 use super::flow::More;
 use super::inbox::{InputEnd, Waits};
 use super::link::{Ending, Link};
-use super::session::Session;
+use super::session::{Counted, Session};
 use super::state::{Input, Phase};
 use crate::error::CloseReason;
 use crate::guard::guard;
@@ -167,7 +167,16 @@ impl<C: Caller> Session<C> {
         Next::Gone
     }
 
+    /// Counts the end, once.
+    pub(super) fn count_end(&mut self) {
+        if std::mem::replace(&mut self.counted, Counted::Once) == Counted::NotYet {
+            self.link.count_end(self.life.reason());
+        }
+    }
+
     fn tell(&mut self, connection: &mut Connection) {
+        // Before anybody hears of it.
+        self.count_end();
         // Taken, so that it is told once whatever comes after.
         if let (Some(observer), Some(reason)) = (self.take_observer(), self.life.reason()) {
             // The connection is over whatever the observer does.

@@ -256,7 +256,7 @@ impl Builder {
             entrance: Arc::new(Entrance::new(limit, self.accept_rate, budget.clone())),
             budget,
             filter: self.filter,
-            pollers,
+            counters: (0..pollers).map(|_| Arc::default()).collect(),
             request,
         })
     }

@@ -118,7 +118,10 @@ async fn answer(connection: &mut Connection) -> Result<(), BoxError> {
 fn a_shutdown_during_a_burst_of_connections_answers_what_was_sent_before() {
     model(|| {
         own_pool();
-        let handles = [PollerHandle::new().unwrap(), PollerHandle::new().unwrap()];
+        let handles = [
+            PollerHandle::new(&Arc::default()).unwrap(),
+            PollerHandle::new(&Arc::default()).unwrap(),
+        ];
         let census = Arc::new(Census::default());
         let reasons = Arc::new(Mutex::new(Vec::new()));
         let reception = reception(&handles, &census, &reasons);

@@ -13,6 +13,7 @@ use std::sync::Weak;
 
 use super::mailbox::{Letter, Mailbox};
 use super::token::Token;
+use crate::stats::counters::Counters;
 use crate::sync::{Arc, AtomicU8, Ordering, thread_local};
 
 /// Why a bell rings.
@@ -56,6 +57,12 @@ impl Bell {
             token,
             rung: AtomicU8::new(0),
         }
+    }
+
+    /// What the poller counts. Written on its own thread only.
+    #[inline]
+    pub(crate) fn counters(&self) -> &Counters {
+        self.mailbox.counters()
     }
 
     /// Calls the source's `woken` soon, with `signal`. Any thread.

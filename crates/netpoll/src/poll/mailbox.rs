@@ -12,7 +12,8 @@ use netpoll_sys::EventFd;
 
 use super::source::{Ask, Birth};
 use super::token::Token;
-use crate::sync::{Mutex, lock};
+use crate::stats::counters::Counters;
+use crate::sync::{Arc, Mutex, lock};
 
 /// What can be asked of a poller.
 pub(crate) enum Letter {
@@ -31,6 +32,8 @@ pub(crate) enum Letter {
 pub(crate) struct Mailbox {
     post: Mutex<Post>,
     bell: EventFd,
+    /// What the poller counts; written on its thread only.
+    counters: Arc<Counters>,
 }
 
 #[derive(Default)]
@@ -46,11 +49,17 @@ impl std::fmt::Debug for Post {
 }
 
 impl Mailbox {
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(counters: Arc<Counters>) -> io::Result<Self> {
         Ok(Self {
             post: Mutex::default(),
             bell: EventFd::new()?,
+            counters,
         })
+    }
+
+    #[inline]
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     pub(crate) fn bell(&self) -> &EventFd {
@@ -106,14 +115,14 @@ mod tests {
 
     #[test]
     fn a_letter_to_a_poller_that_is_awake_does_not_ring() {
-        let mailbox = Mailbox::new().unwrap();
+        let mailbox = Mailbox::new(Arc::default()).unwrap();
         mailbox.post(Letter::Stop);
         assert!(!rung(&mailbox));
     }
 
     #[test]
     fn a_letter_to_a_sleeping_poller_rings_once() {
-        let mailbox = Mailbox::new().unwrap();
+        let mailbox = Mailbox::new(Arc::default()).unwrap();
         let mut letters = Vec::new();
         assert!(mailbox.collect(&mut letters, MaySleep::Yes));
         mailbox.post(Letter::Stop);
@@ -125,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_poller_with_letters_may_not_sleep() {
-        let mailbox = Mailbox::new().unwrap();
+        let mailbox = Mailbox::new(Arc::default()).unwrap();
         mailbox.post(Letter::Stop);
         let mut letters = Vec::new();
         assert!(!mailbox.collect(&mut letters, MaySleep::Yes));
@@ -136,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_poller_that_will_not_sleep_is_not_rung_for() {
-        let mailbox = Mailbox::new().unwrap();
+        let mailbox = Mailbox::new(Arc::default()).unwrap();
         assert!(!mailbox.collect(&mut Vec::new(), MaySleep::No));
         mailbox.post(Letter::Stop);
         assert!(!rung(&mailbox));

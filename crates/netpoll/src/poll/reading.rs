@@ -70,15 +70,18 @@ impl Poller {
     #[inline]
     fn read_once(&mut self, source: &mut dyn Source) -> io::Result<Received> {
         let driver = &self.driver;
+        let counters = &self.mailbox.counters().poller;
         let (landed, count, room) = match source.room(&mut self.turn) {
             Room::Closed => return Ok(Received::Closed),
             Room::Shared => {
+                counters.reads.add(1);
                 let fd = source.fd();
                 let (window, room) = self.read_block.fill_with(|room| driver.receive(fd, room))?;
                 let count = window.len();
                 (Landed::Shared(window), count, room)
             }
             Room::Own(mut tail) => {
+                counters.reads.add(1);
                 let room = tail.room();
                 let received = driver.receive_behind(source.fd(), &mut tail, room);
                 let count = *received.as_ref().unwrap_or(&0);
@@ -93,6 +96,7 @@ impl Poller {
         if count == 0 {
             Ok(Received::Fin)
         } else {
+            counters.received.add(count as u64);
             Ok(Received::Bytes {
                 landed,
                 count,

@@ -42,7 +42,11 @@ impl Poller {
                 break;
             };
             let (mut rest, result) = self.driver.send(source.fd(), outgoing);
+            let counters = &self.mailbox.counters().poller;
+            counters.sends.add(1);
+            counters.sent.add(*result.as_ref().unwrap_or(&0) as u64);
             if !rest.is_empty() && result.is_ok() {
+                counters.blocks.add(1);
                 rest.settle_down();
                 if let Some(entry) = self.registry.get_mut(token) {
                     entry.blocked = true;

@@ -16,6 +16,7 @@ use super::source::{Ask, Birth};
 use crate::around::{Around, within};
 use crate::budget::Budget;
 use crate::entrance::Ticket;
+use crate::stats::counters::Counters;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 
 /// Some pollers and their threads.
@@ -50,9 +51,9 @@ impl Drop for Seat {
 }
 
 impl PollerHandle {
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(counters: &Arc<Counters>) -> io::Result<Self> {
         Ok(Self {
-            mailbox: Arc::new(Mailbox::new()?),
+            mailbox: Arc::new(Mailbox::new(Arc::clone(counters))?),
             seats: Arc::default(),
         })
     }
@@ -101,12 +102,12 @@ impl PollerSet {
         }
     }
 
-    /// Starts `count` pollers, at least one, that share `budget`, each inside of what is
-    /// `around`.
+    /// Starts a poller for each of `counters`, of which there is one at least, that share `budget`,
+    /// each inside of what is `around`.
     ///
     /// All descriptors are made here, so that a failure is reported and leaves nothing behind.
     pub(crate) fn start(
-        count: usize,
+        counters: &[Arc<Counters>],
         budget: &Budget,
         around: Option<&Around>,
     ) -> io::Result<Self> {
@@ -115,8 +116,8 @@ impl PollerSet {
             threads: Vec::new(),
             turn: AtomicUsize::new(0),
         };
-        for index in 0..count.max(1) {
-            let handle = PollerHandle::new()?;
+        for (index, counters) in counters.iter().enumerate() {
+            let handle = PollerHandle::new(counters)?;
             let mailbox = Arc::clone(&handle.mailbox);
             let (budget, around) = (budget.clone(), around.cloned());
             let (ready, started) = std::sync::mpsc::channel();

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What one connection has done so far, where others than its poller can see it.
+//!
+//! Its poller writes, anybody reads. Moments are kept as nanoseconds of one clock for the whole
+//! process, since they fit into a word then.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use super::Connection;
+use super::handle::ConnectionHandle;
+use super::link::Link;
+use crate::error::CloseReason;
+use crate::stats::ConnStats;
+use crate::stats::counters::Counter;
+use crate::sync::lock;
+
+/// What a connection's poller counts of it.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    /// Bytes that have come.
+    pub(super) received: Counter,
+    /// Requests that were handled.
+    pub(super) requests: Counter,
+    /// When bytes last moved, either way.
+    active: Counter,
+}
+
+impl Tally {
+    /// Bytes have moved.
+    #[inline]
+    pub(super) fn moved(&self, now: Instant) {
+        self.active.set(nanoseconds(now));
+    }
+
+    /// When bytes last moved.
+    pub(super) fn active(&self) -> Instant {
+        beginning() + Duration::from_nanos(self.active.get())
+    }
+}
+
+/// What has left by other hands than the poller's, until the poller has heard of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Elsewhere {
+    pub(super) sends: u64,
+    pub(super) sent: u64,
+    pub(super) blocks: u64,
+}
+
+/// The moment that all others are counted from: the first that was asked for.
+fn beginning() -> Instant {
+    static BEGINNING: OnceLock<Instant> = OnceLock::new();
+    *BEGINNING.get_or_init(Instant::now)
+}
+
+/// Five centuries fit.
+#[inline]
+fn nanoseconds(now: Instant) -> u64 {
+    now.saturating_duration_since(beginning()).as_nanos() as u64
+}
+
+impl Link {
+    /// Counts what others than the poller have sent. Only on the poller.
+    #[cold]
+    pub(super) fn count_elsewhere(&self, elsewhere: Elsewhere) {
+        let counters = &self.bell.counters().poller;
+        counters.sends.add(elsewhere.sends);
+        counters.sent.add(elsewhere.sent);
+        counters.blocks.add(elsewhere.blocks);
+    }
+
+    /// Counts a burst that is over, and the requests of it. Only on the poller.
+    #[inline]
+    pub(super) fn count_burst(&self, requests: u32) {
+        let counters = &self.bell.counters().poller;
+        counters.bursts.add(1);
+        counters.requests.add(u64::from(requests));
+        self.tally.requests.add(u64::from(requests));
+    }
+
+    /// Counts the end of the connection, and what had not been counted. Only on the poller.
+    pub(super) fn count_end(&self, reason: Option<&CloseReason>) {
+        let elsewhere = lock(&self.outbox).take_elsewhere_sent();
+        elsewhere
+            .into_iter()
+            .for_each(|sent| self.count_elsewhere(sent));
+        let counters = self.bell.counters();
+        counters.poller.ended.add(1);
+        if let Some(reason) = reason {
+            counters.closed.count(reason);
+        }
+    }
+
+    fn stats(&self) -> ConnStats {
+        let waiting = lock(&self.inbox).chain.len();
+        let outbox = lock(&self.outbox);
+        let (sent, unsent) = (outbox.sent, outbox.unsent());
+        drop(outbox);
+        ConnStats {
+            received: self.tally.received.get(),
+            sent,
+            requests: self.tally.requests.get(),
+            waiting,
+            unsent,
+            idle: self.tally.active().elapsed(),
+        }
+    }
+}
+
+impl Connection {
+    /// What it has done so far. A clock read, and two locks for a few instructions each.
+    #[must_use]
+    pub fn stats(&self) -> ConnStats {
+        let mut stats = self.link.stats();
+        stats.waiting += self.held.input.chain.len();
+        stats
+    }
+}
+
+impl ConnectionHandle {
+    /// As [`Connection::stats`](crate::Connection::stats); `None` if nothing is left of the
+    /// connection.
+    #[must_use]
+    pub fn stats(&self) -> Option<ConnStats> {
+        self.link().map(|link| link.stats())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_survives_its_way_through_a_word() {
+        let tally = Tally::default();
+        let now = Instant::now();
+        tally.moved(now);
+        // The first moment that is asked about is the beginning, even if it is a little older.
+        assert!(tally.active() >= now && tally.active() <= Instant::now());
+        let later = Instant::now() + Duration::from_secs(7);
+        tally.moved(later);
+        assert_eq!(tally.active(), later);
+    }
+}

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Counters that one thread writes and any thread reads.
+//!
+//! Since nobody else writes, counting is a load, an addition and a store, none of which is more
+//! than it would be of a plain number: there is no atomic read-modify-write, and no cache line that
+//! two pollers write. A counter and its snapshot are declared once, side by side.
+
+use crate::error::{CloseReason, Limit, Timeout};
+use crate::sync::{AtomicU64, Ordering};
+
+/// A number that one thread writes.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// Counts `count` more. Only on the thread that writes this counter.
+    #[inline]
+    pub(crate) fn add(&self, count: u64) {
+        self.set(self.get().wrapping_add(count));
+    }
+
+    /// Only on the thread that writes this counter.
+    #[inline]
+    pub(crate) fn set(&self, value: u64) {
+        // Relaxed: pairs with `get`; nothing else is published by it.
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The number as of some moment not long ago.
+    #[inline]
+    pub(crate) fn get(&self) -> u64 {
+        // Relaxed: pairs with `set`.
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Declares a snapshot, and the counters that it is one of.
+macro_rules! counted {
+    (
+        $(#[$about:meta])*
+        $snapshot:ident of $counters:ident {
+            $($(#[$doc:meta])* $name:ident,)+
+        }
+    ) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct $snapshot {
+            $($(#[$doc])* pub $name: u64,)+
+        }
+
+        impl $snapshot {
+            /// Each count with its name, in the order of the fields.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)+].into_iter()
+            }
+
+            pub(crate) fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)+
+            }
+        }
+
+        /// The counters of a snapshot.
+        #[derive(Debug, Default)]
+        pub(crate) struct $counters {
+            $(pub(crate) $name: Counter,)+
+        }
+
+        impl $counters {
+            pub(crate) fn snapshot(&self) -> $snapshot {
+                $snapshot { $($name: self.$name.get(),)+ }
+            }
+        }
+    };
+}
+
+counted! {
+    /// What a poller has done so far.
+    PollerStats of PollerCounters {
+        /// Connections that began here, dialed ones among them.
+        opened,
+        /// Connections that ended here.
+        ended,
+        /// Waits for the kernel: turns of the poller.
+        waits,
+        /// Events that the waits brought.
+        events,
+        /// How often another thread rang, because the poller slept when it was asked for something.
+        rings,
+        /// Letters: what other threads asked.
+        letters,
+        /// Reads from sockets, those that found nothing among them.
+        reads,
+        /// Bytes that were read.
+        received,
+        /// Chains that were handed to the kernel to be sent. Those sent by other threads, for a
+        /// connection whose handler runs or whose owner is there, count once the poller looks at
+        /// that connection again; so it is of the two counts below.
+        sends,
+        /// Bytes that the kernel has taken.
+        sent,
+        /// How often a socket took no more, and output had to wait for it.
+        blocks,
+        /// Requests that were handled: calls of a handler of
+        /// [`on_request`](crate::Builder::on_request) that consumed input, or failed. They count
+        /// when their burst is over. A handler of [`on_connection`](crate::Builder::on_connection)
+        /// knows alone what its requests are; none of them counts.
+        requests,
+        /// Bursts: how often a connection was handed to its handler and came back.
+        bursts,
+        /// How often reading paused because a handler had enough before it.
+        pauses_for_handler,
+        /// How often a connection paused because its peer did not take what was sent.
+        pauses_for_peer,
+        /// How often user code held the poller for longer than
+        /// [`slow_handler`](crate::Builder::slow_handler) allows.
+        slow_calls,
+    }
+}
+
+counted! {
+    /// How many connections ended for which [`CloseReason`](crate::CloseReason).
+    ClosedStats of ClosedCounters {
+        /// [`CloseReason::Local`](crate::CloseReason::Local).
+        local,
+        /// [`CloseReason::PeerFin`](crate::CloseReason::PeerFin).
+        peer_fin,
+        /// [`CloseReason::Broken`](crate::CloseReason::Broken), whatever the errno.
+        broken,
+        /// [`CloseReason::Handler`](crate::CloseReason::Handler): it returned an error.
+        handler_error,
+        /// [`CloseReason::HandlerPanic`](crate::CloseReason::HandlerPanic).
+        handler_panic,
+        /// [`CloseReason::Shutdown`](crate::CloseReason::Shutdown).
+        shutdown,
+        /// [`Limit::Frame`](crate::Limit::Frame).
+        frame_limit,
+        /// [`Limit::Output`](crate::Limit::Output).
+        output_limit,
+        /// [`Limit::Memory`](crate::Limit::Memory).
+        memory_limit,
+        /// [`Timeout::FirstByte`](crate::Timeout::FirstByte).
+        first_byte_timeout,
+        /// [`Timeout::Read`](crate::Timeout::Read).
+        read_timeout,
+        /// [`Timeout::MinRate`](crate::Timeout::MinRate).
+        min_rate_timeout,
+        /// [`Timeout::Write`](crate::Timeout::Write).
+        write_timeout,
+        /// [`Timeout::Idle`](crate::Timeout::Idle).
+        idle_timeout,
+        /// [`Timeout::MaxAge`](crate::Timeout::MaxAge).
+        max_age,
+    }
+}
+
+impl PollerStats {
+    /// Connections that are here now.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.opened.saturating_sub(self.ended)
+    }
+}
+
+impl ClosedStats {
+    /// How many connections ended, for whatever reason.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.iter().map(|(_, count)| count).sum()
+    }
+}
+
+impl ClosedCounters {
+    /// Counts one that ended for `reason`.
+    pub(crate) fn count(&self, reason: &CloseReason) {
+        let counter = match reason {
+            CloseReason::Local => &self.local,
+            CloseReason::PeerFin => &self.peer_fin,
+            CloseReason::Broken(_) => &self.broken,
+            CloseReason::Handler(_) => &self.handler_error,
+            CloseReason::HandlerPanic => &self.handler_panic,
+            CloseReason::Shutdown => &self.shutdown,
+            CloseReason::Limit(Limit::Frame) => &self.frame_limit,
+            CloseReason::Limit(Limit::Output) => &self.output_limit,
+            CloseReason::Limit(Limit::Memory) => &self.memory_limit,
+            CloseReason::Timeout(which) => match which {
+                Timeout::FirstByte => &self.first_byte_timeout,
+                Timeout::Read => &self.read_timeout,
+                Timeout::MinRate => &self.min_rate_timeout,
+                Timeout::Write => &self.write_timeout,
+                Timeout::Idle => &self.idle_timeout,
+                Timeout::MaxAge => &self.max_age,
+            },
+        };
+        counter.add(1);
+    }
+}
+
+/// All that one poller counts, in cache lines of its own: processors fetch them by two.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Counters {
+    pub(crate) poller: PollerCounters,
+    pub(crate) closed: ClosedCounters,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_count_is_seen_by_other_threads_and_none_is_lost() {
+        let counters = Arc::new(Counters::default());
+        let writer = {
+            let counters = Arc::clone(&counters);
+            std::thread::spawn(move || (0..1000).for_each(|_| counters.poller.reads.add(2)))
+        };
+        let mut last = 0;
+        while !writer.is_finished() {
+            let now = counters.poller.snapshot().reads;
+            assert!(now >= last);
+            last = now;
+        }
+        writer.join().unwrap();
+        assert_eq!(counters.poller.snapshot().reads, 2000);
+    }
+
+    #[test]
+    fn every_reason_counts_as_itself_and_once() {
+        let reasons = [
+            CloseReason::Local,
+            CloseReason::PeerFin,
+            CloseReason::Broken(Arc::new(std::io::Error::from_raw_os_error(104))),
+            CloseReason::Handler(Arc::new("no".into())),
+            CloseReason::HandlerPanic,
+            CloseReason::Shutdown,
+            CloseReason::Limit(Limit::Frame),
+            CloseReason::Limit(Limit::Output),
+            CloseReason::Limit(Limit::Memory),
+            CloseReason::Timeout(Timeout::FirstByte),
+            CloseReason::Timeout(Timeout::Read),
+            CloseReason::Timeout(Timeout::MinRate),
+            CloseReason::Timeout(Timeout::Write),
+            CloseReason::Timeout(Timeout::Idle),
+            CloseReason::Timeout(Timeout::MaxAge),
+        ];
+        let counters = ClosedCounters::default();
+        for (index, reason) in reasons.iter().enumerate() {
+            (0..=index).for_each(|_| counters.count(reason));
+        }
+        let counts: Vec<u64> = counters.snapshot().iter().map(|(_, count)| count).collect();
+        assert_eq!(counts, (1..=reasons.len() as u64).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn two_pollers_share_no_cache_line() {
+        assert_eq!(align_of::<Counters>(), 128);
+        assert_eq!(size_of::<Counters>() % 128, 0);
+    }
+}

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is counted, of a loop and of a connection.
+
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use netpoll::{
+    Balance, BoxError, Builder, CloseReason, ClosedStats, Connection, ConnectionHandle, EventLoop,
+    LoopStats,
+};
+
+use crate::support::{
+    Gate, LIMIT, Server, block_on, bytes, eventually, frame, rpc, tight_listener,
+};
+
+fn one_poller() -> Builder {
+    let short = Duration::from_millis(20);
+    EventLoop::builder().pollers(1).linger(short)
+}
+
+/// The server's counts, once `condition` holds of them.
+fn once(server: &Server, what: &str, mut condition: impl FnMut(&LoopStats) -> bool) -> LoopStats {
+    let mut stats = server.handle.stats();
+    eventually(what, || {
+        stats = server.handle.stats();
+        condition(&stats)
+    });
+    stats
+}
+
+/// What of `closed` is not zero.
+fn counted(closed: &ClosedStats) -> Vec<(&'static str, u64)> {
+    closed.iter().filter(|(_, count)| *count > 0).collect()
+}
+
+#[test]
+fn requests_and_bytes_are_counted_to_the_last() {
+    let server = Server::rpc();
+    let body = bytes(1000, 1);
+    for _ in 0..3 {
+        let mut peer = server.connect();
+        for _ in 0..5 {
+            peer.send(&frame(&body));
+            assert_eq!(peer.receive(1004), frame(&body));
+        }
+        drop(peer);
+        assert!(matches!(server.ending(), CloseReason::PeerFin));
+    }
+    let stats = once(&server, "nobody is left", |stats| stats.connections == 0);
+    let total = stats.total();
+    assert_eq!((total.requests, total.bursts), (15, 15));
+    assert_eq!((total.received, total.sent), (15 * 1004, 15 * 1004));
+    assert_eq!((total.opened, total.ended, total.connections()), (3, 3, 0));
+    assert_eq!(total.sends, 15);
+    assert!(total.reads >= 15 + 3, "{total:?}");
+    assert!(total.waits > 0 && total.events >= 15, "{total:?}");
+    assert_eq!((total.blocks, total.slow_calls), (0, 0));
+    assert_eq!((stats.accept.accepted, stats.connections), (3, 0));
+    assert_eq!(counted(&stats.closed), [("peer_fin", 3)]);
+    assert_eq!(stats.closed.total(), 3);
+}
+
+#[test]
+fn a_burst_is_one_however_many_requests_it_has() {
+    let server = Server::rpc();
+    let mut peer = server.connect();
+    peer.send(&frame(b"abc").repeat(40));
+    peer.receive(40 * 7);
+    let total = once(&server, "a burst", |stats| stats.total().requests == 40).total();
+    assert!(total.bursts < 40, "{total:?}");
+    // The first half of a frame is no request yet.
+    peer.send(&frame(b"abc")[..3]);
+    let reads = total.reads;
+    once(&server, "a read", |stats| stats.total().reads > reads);
+    assert_eq!(server.handle.stats().total().requests, 40);
+}
+
+#[test]
+fn a_call_that_consumed_nothing_is_no_request() {
+    let server = Server::start(one_poller().on_request(async |conn: &mut Connection| {
+        let mut reader = conn.reader();
+        if reader.available() >= 4 {
+            reader.skip(4).await?;
+        }
+        Ok(())
+    }));
+    let mut peer = server.connect();
+    peer.send(b"12345");
+    let total = once(&server, "a call in vain", |stats| stats.total().bursts == 1).total();
+    assert_eq!(total.requests, 1);
+    peer.send(b"678");
+    once(&server, "another", |stats| stats.total().requests == 2);
+}
+
+#[test]
+fn each_poller_counts_its_own() {
+    let builder = EventLoop::builder().pollers(2);
+    let server = Server::start(builder.balance(Balance::RoundRobin).on_request(rpc));
+    let mut peers: Vec<_> = (0..4).map(|_| server.connect()).collect();
+    for (index, peer) in peers.iter_mut().enumerate() {
+        for _ in 0..=index {
+            peer.send(&frame(b"x"));
+            peer.receive(5);
+        }
+    }
+    let stats = once(&server, "all requests", |stats| {
+        stats.total().requests == 10
+    });
+    let connections: Vec<_> = stats
+        .pollers
+        .iter()
+        .map(|poller| poller.connections())
+        .collect();
+    assert_eq!(connections, [2, 2]);
+    let mut requests: Vec<_> = stats.pollers.iter().map(|poller| poller.requests).collect();
+    requests.sort_unstable();
+    assert_eq!(requests, [1 + 3, 2 + 4]);
+    assert_eq!(stats.connections, 4);
+}
+
+#[test]
+fn an_end_counts_for_its_reason() {
+    let builder = one_poller()
+        .max_frame(100)
+        .idle_timeout(Duration::from_millis(30));
+    let server = Server::start(builder.on_request(async |conn: &mut Connection| {
+        match conn.reader().read_u8().await? {
+            0 => Err("no".into()),
+            1 => panic!("yes"),
+            2 => {
+                conn.abort();
+                Ok(())
+            }
+            3 => Ok(conn.reader().skip(101).await?),
+            _ => Ok(()),
+        }
+    }));
+    for first in 0..5 {
+        let mut peer = server.connect();
+        peer.send(&[first]);
+        server.ending();
+    }
+    let mut reset = server.connect();
+    reset.send(&[9]);
+    once(&server, "a request", |stats| {
+        stats.total().requests >= 6 - 2
+    });
+    reset.reset();
+    assert!(matches!(server.ending(), CloseReason::Broken(_)));
+    let expected = [
+        ("local", 1),
+        ("broken", 1),
+        ("handler_error", 1),
+        ("handler_panic", 1),
+        ("frame_limit", 1),
+        ("idle_timeout", 1),
+    ];
+    assert_eq!(counted(&server.handle.stats().closed), expected);
+}
+
+#[test]
+fn what_a_shutdown_ends_is_counted_and_stays_readable() {
+    let server = Server::start(one_poller().on_request(rpc));
+    let _idle = server.connect();
+    once(&server, "a connection", |stats| stats.total().opened == 1);
+    let handle = server.handle.clone();
+    assert_eq!(server.shut_down(LIMIT), 0);
+    assert_eq!(counted(&handle.stats().closed), [("shutdown", 1)]);
+}
+
+#[test]
+fn a_connection_that_is_owned_to_the_end_of_the_loop_is_counted_once() {
+    let (own, owned) = channel();
+    let own = Mutex::new(own);
+    let server = Server::start(one_poller().on_connection(async move |conn: Connection| {
+        own.lock().expect("no panic under it").send(conn)?;
+        Ok::<(), BoxError>(())
+    }));
+    let _peer = server.connect();
+    let conn = owned.recv_timeout(LIMIT).expect("a connection");
+    let handle = server.handle.clone();
+    server.shut_down(Duration::from_millis(1));
+    let stats = handle.stats();
+    assert_eq!((stats.total().opened, stats.total().ended), (1, 1));
+    assert_eq!(counted(&stats.closed), [("shutdown", 1)]);
+    drop(conn);
+    assert_eq!(handle.stats().closed.total(), 1);
+}
+
+#[test]
+fn a_peer_that_does_not_read_is_seen_as_blocks_and_pauses() {
+    let builder = one_poller().on_request(async |conn: &mut Connection| {
+        let (mut reader, mut writer) = conn.split();
+        reader.skip(1).await?;
+        writer.put_slice(&[7; 32 << 10]);
+        Ok(())
+    });
+    let server = Server::start_on(tight_listener(), builder);
+    let mut peer = server.connect();
+    peer.send(&[0; 100]);
+    let stats = once(&server, "a pause", |stats| {
+        stats.total().pauses_for_peer >= 1
+    });
+    assert!(stats.total().blocks >= 1, "{stats:?}");
+    assert_eq!(stats.total().pauses_for_handler, 0);
+    peer.receive(100 * (32 << 10));
+    let total = once(&server, "all of it", |stats| stats.total().requests == 100).total();
+    eventually("all sent", || {
+        server.handle.stats().total().sent == 100 * (32 << 10)
+    });
+    assert!(total.pauses_for_peer >= 1);
+}
+
+#[test]
+fn a_handler_that_is_given_more_than_enough_is_seen_as_a_pause() {
+    let gate = Gate::default();
+    let pass = gate.clone();
+    let server = Server::start(one_poller().on_request(async move |conn: &mut Connection| {
+        pass.pass().await;
+        let mut reader = conn.reader();
+        let length = reader.available();
+        Ok(reader.skip(length.max(1)).await?)
+    }));
+    let mut peer = server.connect();
+    peer.send(&[0; 200 << 10]);
+    let stats = once(&server, "a pause", |stats| {
+        stats.total().pauses_for_handler == 1
+    });
+    assert_eq!(stats.total().pauses_for_peer, 0);
+    assert!(stats.total().received >= 64 << 10, "{stats:?}");
+    gate.open();
+    once(&server, "the rest", |stats| {
+        stats.total().received == 200 << 10
+    });
+}
+
+#[test]
+fn what_another_thread_sends_counts_and_what_it_asks_rings() {
+    let (own, owned) = channel();
+    let own = Mutex::new(own);
+    let server = Server::start(one_poller().on_connection(async move |conn: Connection| {
+        own.lock().expect("no panic under it").send(conn)?;
+        Ok::<(), BoxError>(())
+    }));
+    let mut peer = server.connect();
+    let mut conn = owned.recv_timeout(LIMIT).expect("a connection");
+    block_on(async {
+        for _ in 0..3 {
+            let mut writer = conn.writer();
+            writer.put_slice(&[1; 1000]);
+            writer.flush().await.expect("a peer that reads");
+        }
+    });
+    peer.receive(3000);
+    assert_eq!(conn.stats().sent, 3000);
+    drop(conn);
+    peer.receive_all().expect("the end");
+    server.ending();
+    let total = server.handle.stats().total();
+    assert_eq!((total.sends, total.sent), (3, 3000));
+    assert!(
+        total.rings >= 1 && total.letters >= total.rings,
+        "{total:?}"
+    );
+    assert_eq!(total.requests, 0, "what an owner does is its own");
+}
+
+#[test]
+fn a_connection_tells_what_it_has_done() {
+    let handles: Arc<Mutex<Vec<ConnectionHandle>>> = Arc::default();
+    let kept = Arc::clone(&handles);
+    let gate = Gate::default();
+    let pass = gate.clone();
+    let server = Server::start(one_poller().on_request(async move |conn: &mut Connection| {
+        let (mut reader, mut writer) = conn.split();
+        reader.skip(10).await?;
+        writer.put_slice(&[0; 20]);
+        let stats = conn.stats();
+        assert_eq!((stats.received, stats.waiting), (15, 5));
+        assert_eq!((stats.sent, stats.unsent, stats.requests), (0, 20, 0));
+        kept.lock().expect("no panic under it").push(conn.handle());
+        pass.pass().await;
+        conn.reader().skip(5).await?;
+        Ok(())
+    }));
+    let mut peer = server.connect();
+    peer.send(&[1; 15]);
+    peer.receive(20);
+    let handle = handles
+        .lock()
+        .expect("no panic under it")
+        .pop()
+        .expect("a handle");
+    eventually("the output has left", || {
+        handle.stats().is_some_and(|stats| stats.sent == 20)
+    });
+    peer.send(&[1; 7]);
+    eventually("more has come", || {
+        handle.stats().is_some_and(|stats| stats.received == 22)
+    });
+    let stats = handle.stats().expect("an open connection");
+    assert_eq!((stats.waiting, stats.unsent, stats.requests), (7, 0, 0));
+    gate.open();
+    eventually("it is handled", || {
+        handle.stats().is_some_and(|stats| stats.requests == 1)
+    });
+    let silent = Duration::from_millis(20);
+    eventually("it is silent", || {
+        handle.stats().is_some_and(|stats| stats.idle >= silent)
+    });
+    drop(peer);
+    server.ending();
+    eventually("nothing is left", || handle.stats().is_none());
+}
