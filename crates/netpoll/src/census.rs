@@ -150,7 +150,13 @@ impl Census {
         lock(&self.tally).alive
     }
 
-    /// Waits until none is alive but those that are excused and none can come, or `deadline` is here; says whether none is.
+    /// How many had to be cut.
+    pub(crate) fn cut(&self) -> usize {
+        lock(&self.tally).cut
+    }
+
+    /// Waits until none is alive but those that are excused and none can come, or `deadline` is
+    /// here; says whether none is.
     pub(crate) fn wait_for_none(&self, deadline: Instant) -> bool {
         let mut tally = lock(&self.tally);
         loop {

@@ -20,6 +20,7 @@
 //!   bounds its bytes and [`clock`] its time;
 //! * [`inbox`] and [`outbox`] are where bytes wait, [`input`] what was taken, [`reader`] and [`writer`] how user code sees
 //!   them, [`handle`] what others may ask, and [`tally`] what is counted;
+//! * [`watchdog`] tells who holds a poller for too long;
 //! * [`handler`] is user code, [`burst`] makes one future of several calls of it, [`calling`] has
 //!   them carried out, [`inline`] on the poller or by an [`errand`] elsewhere, and [`service`] makes
 //!   sessions of newcomers.
@@ -43,6 +44,7 @@ pub(crate) mod session;
 pub(crate) mod state;
 pub(crate) mod tally;
 pub(crate) mod teardown;
+pub(crate) mod watchdog;
 pub(crate) mod writer;
 
 use std::fmt;

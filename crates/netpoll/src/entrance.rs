@@ -14,10 +14,14 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::budget::Budget;
-use crate::sync::{Arc, Mutex, lock};
+use crate::event::{Event, Listening, Pause};
+use crate::sync::{Arc, Mutex, MutexGuard, lock};
 
 /// The most connections unless told otherwise, whatever the descriptor limit.
 const MOST: usize = 65_536;
+
+/// How long it is between two pauses that are told.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// How much earlier than its turn a connection may come: a burst this long is let in at once.
 const AHEAD: Duration = Duration::from_millis(100);
@@ -29,6 +33,7 @@ pub(crate) struct Entrance {
     /// The time between two connections, if their rate is bounded.
     interval: Option<Duration>,
     budget: Budget,
+    listening: Listening,
     state: Mutex<State>,
 }
 
@@ -42,6 +47,18 @@ struct State {
     /// When the next connection's turn is.
     next: Option<Instant>,
     stats: AcceptStats,
+    /// The pause that lasts.
+    pause: Option<Lasting>,
+    /// When a pause was last told.
+    told: Option<Instant>,
+}
+
+/// A pause that lasts.
+#[derive(Clone, Copy, Debug)]
+struct Lasting {
+    why: Pause,
+    since: Instant,
+    told: bool,
 }
 
 /// What has become of the connections that came to a loop's listeners. A snapshot; the counts
@@ -76,9 +93,44 @@ pub struct AcceptStats {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
     /// Something has run out: the next fails too, until time or an end mends it.
-    RunOut,
+    RunOut(Pause),
     /// It was one connection's own.
     OfOne,
+}
+
+impl State {
+    /// Accepting pauses. Gives what is to be told of it.
+    #[cold]
+    fn pause(&mut self, why: Pause) -> Option<Event> {
+        let now = Instant::now();
+        let pause = self.pause.get_or_insert(Lasting {
+            why,
+            since: now,
+            told: false,
+        });
+        pause.why = why;
+        let quiet = |last| now.saturating_duration_since(last) >= QUIET;
+        if pause.told || !self.told.is_none_or(quiet) {
+            return None;
+        }
+        pause.told = true;
+        self.told = Some(now);
+        Some(Event::AcceptingPaused { why })
+    }
+
+    /// Accepting goes on, if what it had paused for is one of those that are over now.
+    fn resume(&mut self, is_over: impl FnOnce(Pause) -> bool) -> Option<Event> {
+        let Lasting { why, since, told } = self.pause.take_if(|pause| is_over(pause.why))?;
+        let after = since.elapsed();
+        told.then_some(Event::AcceptingResumed { why, after })
+    }
+}
+
+impl Pause {
+    /// Whether it is over once the entrance lets somebody in, and not only when somebody came.
+    fn is_of_the_entrance(self) -> bool {
+        matches!(self, Self::Limit | Self::Rate | Self::Budget)
+    }
 }
 
 impl AcceptStats {
@@ -87,10 +139,14 @@ impl AcceptStats {
         const EMFILE: i32 = 24;
         const ENOMEM: i32 = 12;
         const ENOBUFS: i32 = 105;
+        let run_out = |what| Failure::RunOut(what);
         let (counter, failure) = match error.raw_os_error() {
-            Some(EMFILE) => (&mut self.process_out_of_descriptors, Failure::RunOut),
-            Some(ENFILE) => (&mut self.system_out_of_files, Failure::RunOut),
-            Some(ENOMEM | ENOBUFS) => (&mut self.out_of_memory, Failure::RunOut),
+            Some(EMFILE) => (
+                &mut self.process_out_of_descriptors,
+                run_out(Pause::Descriptors),
+            ),
+            Some(ENFILE) => (&mut self.system_out_of_files, run_out(Pause::Files)),
+            Some(ENOMEM | ENOBUFS) => (&mut self.out_of_memory, run_out(Pause::Memory)),
             _ => (&mut self.died_in_queue, Failure::OfOne),
         };
         *counter += 1;
@@ -118,12 +174,18 @@ pub(crate) enum Pace {
 
 impl Entrance {
     /// At most `limit` at once, and `rate` a second if that is bounded.
-    pub(crate) fn new(limit: usize, rate: Option<u32>, budget: Budget) -> Self {
+    pub(crate) fn new(
+        limit: usize,
+        rate: Option<u32>,
+        budget: Budget,
+        listening: Listening,
+    ) -> Self {
         let interval = rate.map(|rate| Duration::from_secs(1) / rate.max(1));
         Self {
             limit,
             interval,
             budget,
+            listening,
             state: Mutex::default(),
         }
     }
@@ -148,20 +210,28 @@ impl Entrance {
         if state.open >= self.limit {
             state.stats.pauses_at_limit += 1;
             join(&mut state.outside, waker);
+            let event = state.pause(Pause::Limit);
+            self.tell(state, event);
             return Err(Shut::Full);
         }
         if self.budget.is_spent() {
             state.stats.pauses_for_memory += 1;
+            let event = state.pause(Pause::Budget);
+            self.tell(state, event);
             return Err(Shut::NoMemory);
         }
         if self.interval.is_some() && pace == Pace::Rated {
             let ahead = now() + AHEAD;
             if let Some(next) = state.next.filter(|&next| next > ahead) {
                 state.stats.pauses_for_rate += 1;
+                let event = state.pause(Pause::Rate);
+                self.tell(state, event);
                 return Err(Shut::Until(next - AHEAD));
             }
         }
         state.open += 1;
+        let event = state.resume(Pause::is_of_the_entrance);
+        self.tell(state, event);
         Ok(Ticket {
             entrance: Arc::clone(self),
             use_of_it: Use::Asked,
@@ -178,6 +248,8 @@ impl Entrance {
             let turn = state.next.map_or(now, |next| next.max(now));
             state.next = turn.checked_add(interval);
         }
+        let event = state.resume(|_| true);
+        self.tell(state, event);
     }
 
     /// Somebody was refused.
@@ -189,14 +261,31 @@ impl Entrance {
     pub(crate) fn failed(&self, error: &io::Error, waker: &Waker) -> Failure {
         let mut state = lock(&self.state);
         let failure = state.stats.count(error);
-        if failure == Failure::RunOut {
+        if let Failure::RunOut(what) = failure {
             join(&mut state.starved, waker);
+            let event = state.pause(what);
+            self.tell(state, event);
         }
         failure
     }
 
     pub(crate) fn budget(&self) -> &Budget {
         &self.budget
+    }
+
+    /// When a pause that lasts, and was not told because it followed on another, is to be told.
+    pub(crate) fn untold(&self) -> Option<Instant> {
+        let state = lock(&self.state);
+        let untold = state.pause.is_some_and(|pause| !pause.told);
+        state.told.filter(|_| untold)?.checked_add(QUIET)
+    }
+
+    /// Tells what there is to tell, under no lock.
+    fn tell(&self, state: MutexGuard<'_, State>, event: Option<Event>) {
+        drop(state);
+        if let Some(event) = event {
+            self.listening.tell(&event);
+        }
     }
 
     pub(crate) fn stats(&self) -> AcceptStats {
@@ -255,7 +344,8 @@ mod tests {
     }
 
     fn entrance(limit: usize, rate: Option<u32>) -> Arc<Entrance> {
-        Arc::new(Entrance::new(limit, rate, Budget::unlimited()))
+        let (budget, listening) = (Budget::unlimited(), Listening::default());
+        Arc::new(Entrance::new(limit, rate, budget, listening))
     }
 
     fn now() -> Instant {
@@ -327,10 +417,10 @@ mod tests {
     fn errors_are_counted_by_kind_and_only_those_of_want_wait() {
         let entrance = entrance(10, None);
         for (errno, failure) in [
-            (24, Failure::RunOut),
-            (23, Failure::RunOut),
-            (12, Failure::RunOut),
-            (105, Failure::RunOut),
+            (24, Failure::RunOut(Pause::Descriptors)),
+            (23, Failure::RunOut(Pause::Files)),
+            (12, Failure::RunOut(Pause::Memory)),
+            (105, Failure::RunOut(Pause::Memory)),
             (103, Failure::OfOne),
             (71, Failure::OfOne),
         ] {
@@ -345,6 +435,47 @@ mod tests {
             ..AcceptStats::default()
         };
         assert_eq!(entrance.stats(), expected);
+    }
+
+    #[test]
+    fn a_pause_is_told_once_a_second_and_its_end_if_it_was_told() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let hears = Arc::clone(&told);
+        let listening = Listening::new(move |event| lock(&hears).push(event.to_string()));
+        let entrance = Arc::new(Entrance::new(1, None, Budget::unlimited(), listening));
+        let admit = || entrance.admit(Waker::noop(), Pace::Rated, now);
+        let meet_the_limit = || {
+            let ticket = admit().unwrap();
+            for _ in 0..3 {
+                assert_eq!(admit().unwrap_err(), Shut::Full);
+            }
+            drop(ticket);
+        };
+        meet_the_limit();
+        assert_eq!(lock(&told).len(), 1, "the pause");
+        meet_the_limit();
+        assert_eq!(lock(&told).len(), 2, "its end, and no second pause");
+        assert!(entrance.untold().is_some());
+        drop(admit().unwrap());
+        assert_eq!(lock(&told).len(), 2, "nor the end of that");
+        assert_eq!(entrance.untold(), None);
+        lock(&entrance.state).told = Instant::now().checked_sub(QUIET);
+        meet_the_limit();
+        let told = lock(&told).join("\n");
+        let begins: Vec<_> = told.lines().map(|line| &line[..17]).collect();
+        let (paused, resumed) = ("accepting paused:", "accepting resumed");
+        assert_eq!(begins, [paused, resumed, paused]);
+    }
+
+    #[test]
+    fn want_is_over_when_somebody_came_and_not_when_somebody_may() {
+        let entrance = entrance(9, None);
+        entrance.failed(&io::Error::from_raw_os_error(24), Waker::noop());
+        let mut ticket = entrance.admit(Waker::noop(), Pace::Rated, now).unwrap();
+        let pause = lock(&entrance.state).pause;
+        assert_eq!(pause.unwrap().why, Pause::Descriptors);
+        entrance.accepted(&mut ticket, now);
+        assert!(lock(&entrance.state).pause.is_none());
     }
 
     #[test]

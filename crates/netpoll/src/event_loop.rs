@@ -19,6 +19,7 @@ use crate::around::Around;
 use crate::budget::Budget;
 use crate::connection::service::Service;
 use crate::entrance::{AcceptStats, Entrance};
+use crate::event::{Event, Listening};
 use crate::listener::Listener;
 use crate::listener::acceptor::{Acceptor, Reception};
 use crate::listener::filter::Filter;
@@ -62,6 +63,7 @@ pub struct EventLoop {
     budget: Budget,
     entrance: Arc<Entrance>,
     filter: Option<Filter>,
+    listening: Listening,
     /// What each of its pollers counts; there are as many.
     counters: Arc<[Arc<Counters>]>,
     request: Arc<Request>,
@@ -138,6 +140,10 @@ impl EventLoop {
         if !census.wait_for_the_excused(deadline) {
             pollers.ask_everyone(Ask::Force);
             census.wait_for_the_excused(Instant::now() + AFTER_FORCE);
+            let connections = census.cut();
+            if connections > 0 {
+                self.listening.tell(&Event::Cut { connections });
+            }
         }
         drop(pollers);
         if let Some(threads) = threads {

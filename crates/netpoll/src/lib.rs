@@ -57,6 +57,7 @@ mod connection;
 mod dialer;
 mod entrance;
 mod error;
+mod event;
 mod event_loop;
 mod guard;
 mod listener;
@@ -69,6 +70,7 @@ mod runner;
 mod stats;
 mod sync;
 mod timeouts;
+mod trace;
 
 /// The README's program compiles.
 #[cfg(doctest)]
@@ -95,6 +97,7 @@ pub use error::{
     BoxError, CloseReason, Closed, Eof, InvalidConfig, Limit, OutOfRange, Overclaimed, Short,
     TimedOut, Timeout, TooLarge,
 };
+pub use event::{Callback, Event, Pause};
 pub use event_loop::builder::Builder;
 pub use event_loop::shutdown::Shutdown;
 pub use event_loop::{EventLoop, LoopHandle};

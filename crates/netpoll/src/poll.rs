@@ -270,6 +270,7 @@ impl Poller {
         };
         let watched = entry.watched.unwrap_or_default();
         bell::set_running(Some(token));
+        self.turn.begin_run();
         let next = if readiness.is_hang_up() || (readiness.is_readable() && watched.is_readable()) {
             self.read_for(source.as_mut(), readiness)
         } else {
@@ -287,6 +288,7 @@ impl Poller {
             return;
         };
         bell::set_running(Some(token));
+        self.turn.begin_run();
         let next = work(source.as_mut(), &mut self.turn);
         self.conclude(token, source, next);
     }

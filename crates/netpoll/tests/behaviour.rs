@@ -26,6 +26,8 @@ mod cut;
 mod deadlines;
 #[path = "behaviour/dial.rs"]
 mod dial;
+#[path = "behaviour/events.rs"]
+mod events;
 #[path = "behaviour/exhaustion.rs"]
 mod exhaustion;
 #[path = "behaviour/fairness.rs"]
@@ -56,5 +58,7 @@ mod timeouts;
 mod unix;
 #[path = "behaviour/vanish.rs"]
 mod vanish;
+#[path = "behaviour/watchdog.rs"]
+mod watchdog;
 #[path = "behaviour/writing.rs"]
 mod writing;

@@ -12,8 +12,10 @@ use std::time::Instant;
 use super::Connection;
 use super::burst::{Finished, Stage, Verdict};
 use super::flow::{More, Paused};
+use super::service::Terms;
 use super::session::Session;
 use crate::error::CloseReason;
+use crate::event::Event;
 use crate::guard::Panicked;
 use crate::sync::{Arc, lock};
 
@@ -67,7 +69,16 @@ pub(crate) struct Script<C> {
     pub(crate) calls: Calls,
     /// Which call the next one is.
     pub(crate) stage: Stage,
-    pub(crate) observer: Option<Observer>,
+    /// Those of its service; `None` if it has none.
+    pub(crate) terms: Option<Arc<Terms>>,
+    pub(crate) observed: Observed,
+}
+
+/// Whether the observer has been told of the end, or is not to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Observed {
+    NotYet,
+    Done,
 }
 
 /// Who has the connection.
@@ -119,11 +130,17 @@ impl<C: Caller> Session<C> {
 
     /// Polls the call, and takes the connection back if it is done.
     pub(super) fn poll_handler(&mut self) {
+        self.note_handler();
         let Holder::Handler(call) = &mut self.holder else {
             return;
         };
         let mut context = Context::from_waker(&self.waker);
-        match self.script.caller.poll(call, &mut context) {
+        let caller = &self.script.caller;
+        let polled = match C::ELSEWHERE {
+            true => caller.poll(call, &mut context),
+            false => self.link.span.within(|| caller.poll(call, &mut context)),
+        };
+        match polled {
             Poll::Pending => {}
             Poll::Ready(Ok(finished)) => self.handler_finished(finished),
             Poll::Ready(Err(lost)) => self.handler_lost(lost),
@@ -132,6 +149,7 @@ impl<C: Caller> Session<C> {
 
     /// Lets the call go.
     pub(super) fn end_call(&mut self) {
+        self.note_handler();
         if let Holder::Handler(call) = std::mem::replace(&mut self.holder, Holder::Nobody) {
             self.script.caller.end(call);
         }
@@ -141,7 +159,10 @@ impl<C: Caller> Session<C> {
         // Before the call is let go: the drop of its connection asks for a local end.
         self.begin_close(match lost {
             Lost::Panicked => CloseReason::HandlerPanic,
-            Lost::Dropped => CloseReason::Local,
+            Lost::Dropped => {
+                self.tell_event(|peer| Event::TaskDropped { peer });
+                CloseReason::Local
+            }
         });
         self.end_call();
         self.holder = Holder::Session(Connection::new(Arc::clone(&self.link)));
@@ -173,7 +194,7 @@ impl<C: Caller> Session<C> {
         match verdict {
             Verdict::Failed(error) => self.begin_close(CloseReason::of_handler_error(error)),
             Verdict::Refused(error) => {
-                self.take_observer();
+                self.script.observed = Observed::Done;
                 self.begin_close(CloseReason::of_handler_error(error));
             }
             Verdict::Stalled => {
@@ -218,11 +239,5 @@ impl<C: Caller> Session<C> {
             Some(waker) => waker.wake(),
             None => {}
         }
-    }
-}
-
-impl<C: Caller> Session<C> {
-    pub(super) fn take_observer(&mut self) -> Option<Observer> {
-        self.script.observer.take()
     }
 }

@@ -86,7 +86,9 @@ impl Errand {
         if lock(&self.state).called_off {
             return Poll::Ready(());
         }
-        let polled = bell::work_for(&self.link.bell, || guard(|| future.poll(context)));
+        let polled = bell::work_for(&self.link.bell, || {
+            self.link.span.within(|| guard(|| future.poll(context)))
+        });
         self.link.send_now();
         match polled {
             Ok(Poll::Pending) => self.wait(context.waker()),

@@ -22,6 +22,7 @@ use crate::poll::sending::send;
 use crate::poll::set::Seat;
 use crate::sync::{Arc, AtomicU8, Mutex, Ordering, lock};
 use crate::timeouts::Timeouts;
+use crate::trace::Span;
 
 /// One connection, as both sides know it.
 #[derive(Debug)]
@@ -39,6 +40,7 @@ pub(crate) struct Link {
     /// What stands in place of the options' timeouts, once that was changed.
     changed: Mutex<Option<Box<Timeouts>>>,
     pub(super) tally: Tally,
+    pub(super) span: Span,
     /// Last, so that the descriptor is free before anybody hears that there is room.
     _seat: Option<Seat>,
 }
@@ -89,6 +91,7 @@ impl Link {
             holds: AtomicU8::new(0),
             changed: Mutex::default(),
             tally: Tally::default(),
+            span: Span::none(),
             _seat: seat,
         }
     }

@@ -9,18 +9,20 @@
 use std::cell::RefCell;
 use std::future::{Future, Ready};
 use std::marker::PhantomData;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::Connection;
 use super::burst::{Finished, Greet, GreetSend, Handlers, Shared, Stage, Verdict};
-use super::calling::{Calls, Observer, Script};
+use super::calling::{Calls, Observed, Observer, Script};
 use super::errand::{Away, Task};
 use super::inline::Inline;
 use super::link::Link;
 use super::session::Session;
 use crate::addr::Addr;
 use crate::census::{Census, Presence};
+use crate::event::Listening;
 use crate::options::ConnOptions;
 use crate::per_thread::PerThread;
 use crate::poll::bell::Bell;
@@ -29,6 +31,7 @@ use crate::poll::source::{Place, Source};
 use crate::runner::Spawn;
 use crate::runner::threads::Threads;
 use crate::sync::Arc;
+use crate::trace::Span;
 
 /// A connected socket that has no session yet.
 #[derive(Debug)]
@@ -41,11 +44,15 @@ pub(crate) struct Newcomer {
 }
 
 /// What all connections of a service have in common.
-#[derive(Clone)]
 pub(crate) struct Terms {
     pub(crate) options: Arc<ConnOptions>,
     pub(crate) census: Arc<Census>,
     pub(crate) observer: Option<Observer>,
+    /// The type of the handler.
+    pub(crate) handler: &'static str,
+    /// From when on a call is slow.
+    pub(crate) slow: Option<Duration>,
+    pub(crate) listening: Listening,
 }
 
 /// Serves connections.
@@ -132,7 +139,7 @@ pub(crate) struct Pinned<O, M> {
     /// Makes the future of a burst, or of a whole life.
     pub(crate) make: M,
     pub(crate) calls: Calls,
-    pub(crate) terms: Terms,
+    pub(crate) terms: Arc<Terms>,
 }
 
 /// Serves on the connections' pollers.
@@ -153,7 +160,7 @@ struct Anywhere<H, M> {
     handlers: Arc<Handlers<H, GreetSend>>,
     make: M,
     calls: Calls,
-    terms: Terms,
+    terms: Arc<Terms>,
     spawn: Arc<dyn Spawn>,
 }
 
@@ -189,7 +196,7 @@ impl<O, M> Pinned<O, M> {
 pub(crate) fn anywhere<H, M, F>(
     handlers: Handlers<H, GreetSend>,
     (make, calls): (M, Calls),
-    terms: Terms,
+    terms: Arc<Terms>,
     spawn: Arc<dyn Spawn>,
 ) -> Arc<dyn Service>
 where
@@ -208,7 +215,8 @@ where
 
 impl Newcomer {
     fn settle(self, bell: Bell) -> (Arc<Link>, Presence) {
-        let link = Link::new(self.fd, self.peer, bell, self.options, Some(self.seat));
+        let mut link = Link::new(self.fd, self.peer, bell, self.options, Some(self.seat));
+        link.span = Span::open(link.as_fd(), self.peer);
         (Arc::new(link), self.presence)
     }
 }
@@ -239,7 +247,8 @@ where
             },
             calls: self.pinned.calls,
             stage: first_stage(greet.is_some()),
-            observer: self.pinned.terms.observer.clone(),
+            terms: Some(Arc::clone(&self.pinned.terms)),
+            observed: Observed::NotYet,
         };
         Box::new(Session::new(link, script, Some(presence)))
     }
@@ -277,7 +286,8 @@ where
             },
             calls,
             stage,
-            observer: self.pinned.terms.observer.clone(),
+            terms: Some(Arc::clone(&self.pinned.terms)),
+            observed: Observed::NotYet,
         };
         Box::new(Session::new(link, script, Some(presence)))
     }
@@ -309,7 +319,8 @@ where
             },
             calls: self.calls,
             stage,
-            observer: self.terms.observer.clone(),
+            terms: Some(Arc::clone(&self.terms)),
+            observed: Observed::NotYet,
         };
         Box::new(Session::new(link, script, Some(presence)))
     }
@@ -333,7 +344,8 @@ pub(crate) fn unserved(link: Arc<Link>) -> Box<dyn Source> {
         },
         calls: Calls::Never,
         stage: Stage::Request,
-        observer: None,
+        terms: None,
+        observed: Observed::NotYet,
     };
     Box::new(Session::owned(link, script))
 }

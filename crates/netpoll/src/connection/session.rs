@@ -23,6 +23,7 @@ use super::flow::{Flow, Memory, More, Paused};
 use super::inbox::{self, InputEnd};
 use super::link::Link;
 use super::state::{Input, Life, Phase};
+use super::watchdog::Ran;
 use crate::census::Presence;
 use crate::error::{CloseReason, Limit};
 use crate::poll::bell::Signal;
@@ -47,6 +48,7 @@ pub(crate) struct Session<C: Caller> {
     pub(super) flow: Flow,
     pub(super) clock: Clock,
     pub(super) counted: Counted,
+    pub(super) ran: Ran,
 }
 
 /// Whether the end of a connection was counted.
@@ -88,12 +90,14 @@ impl<C: Caller> Session<C> {
             flow: Flow::default(),
             clock: Clock::new(now),
             counted: Counted::NotYet,
+            ran: Ran::Nothing,
         }
     }
 
     /// What the session wants next, as its whole state says.
     #[inline]
     fn next(&mut self, turn: &mut Turn) -> Next {
+        self.after_handler(turn);
         if self.is_at_rest() {
             return Next::Wait(Interest::READABLE);
         }
@@ -222,6 +226,7 @@ impl<C: Caller> Source for Session<C> {
     }
 
     fn born(&mut self, turn: &mut Turn) -> Next {
+        self.before_handler(turn);
         let called = self.script.calls == Calls::Once || self.script.stage == Stage::Connect;
         if called && matches!(self.holder, Holder::Session(_)) {
             self.call_handler();
@@ -294,6 +299,7 @@ impl<C: Caller> Source for Session<C> {
     }
 
     fn ended(&mut self, end: End, turn: &mut Turn) -> Next {
+        self.before_handler(turn);
         let end = match end {
             End::Fin => InputEnd::Fin,
             End::Broken(error) => self.output_broke(error),
@@ -350,6 +356,7 @@ impl<C: Caller> Source for Session<C> {
     }
 
     fn woken(&mut self, turn: &mut Turn) -> Next {
+        self.before_handler(turn);
         let signals = self.link.bell.take();
         if signals.has(Signal::Poll) {
             self.poll_handler();
@@ -380,6 +387,7 @@ impl<C: Caller> Source for Session<C> {
     }
 
     fn asked(&mut self, ask: Ask, turn: &mut Turn) -> Next {
+        self.before_handler(turn);
         match ask {
             Ask::Drain => self.drain_for(CloseReason::Shutdown),
             Ask::Force => self.force(),
@@ -422,7 +430,7 @@ mod tests {
             size_of::<Held>(),
         );
         assert!(
-            sizes.0 <= 304 && sizes.1 <= 472 && sizes.2 <= 120,
+            sizes.0 <= 296 && sizes.1 <= 472 && sizes.2 <= 120,
             "{sizes:?}"
         );
     }

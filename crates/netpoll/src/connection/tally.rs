@@ -88,6 +88,7 @@ impl Link {
         counters.poller.ended.add(1);
         if let Some(reason) = reason {
             counters.closed.count(reason);
+            self.span.close(reason);
         }
     }
 

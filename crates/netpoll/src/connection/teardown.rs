@@ -21,13 +21,14 @@ use std::os::fd::AsFd;
 use netpoll_sys::{Interest, options, socket, transfer};
 
 use super::Connection;
-use super::calling::{Caller, Calls, Holder};
+use super::calling::{Caller, Calls, Holder, Observed};
 use super::flow::More;
 use super::inbox::{InputEnd, Waits};
 use super::link::{Ending, Link};
 use super::session::{Counted, Session};
 use super::state::{Input, Phase};
 use crate::error::CloseReason;
+use crate::event::{Callback, Event};
 use crate::guard::guard;
 use crate::poll::source::{Next, Turn};
 use crate::sync::{Arc, lock};
@@ -149,6 +150,9 @@ impl<C: Caller> Session<C> {
     /// Tells the observer and goes, once nobody holds the connection.
     fn last_word(&mut self, turn: &mut Turn) -> Next {
         turn.expire_at(None);
+        if let Some(terms) = &self.script.terms {
+            terms.before_call(turn);
+        }
         match std::mem::replace(&mut self.holder, Holder::Nobody) {
             Holder::Handler(slot) => {
                 self.holder = Holder::Handler(slot);
@@ -163,6 +167,7 @@ impl<C: Caller> Session<C> {
                 self.tell(&mut Connection::new(Arc::clone(&self.link)));
             }
         }
+        self.after_call(Callback::OnDisconnect, turn);
         self.presence = None;
         Next::Gone
     }
@@ -177,10 +182,19 @@ impl<C: Caller> Session<C> {
     fn tell(&mut self, connection: &mut Connection) {
         // Before anybody hears of it.
         self.count_end();
-        // Taken, so that it is told once whatever comes after.
-        if let (Some(observer), Some(reason)) = (self.take_observer(), self.life.reason()) {
+        // Set before, so that it is told once whatever comes after.
+        let observed = std::mem::replace(&mut self.script.observed, Observed::Done);
+        let terms = self.script.terms.as_ref();
+        if let (Observed::NotYet, Some(observer), Some(reason)) = (
+            observed,
+            terms.and_then(|terms| terms.observer.as_ref()),
+            self.life.reason(),
+        ) {
             // The connection is over whatever the observer does.
-            let _panicked = guard(|| observer(connection, reason)).is_err();
+            if guard(|| observer(connection, reason)).is_err() {
+                let callback = Callback::OnDisconnect;
+                self.tell_event(|peer| Event::Panicked { callback, peer });
+            }
         }
     }
 }

@@ -16,8 +16,9 @@ use crate::connection::calling::Observer;
 use crate::connection::service::Terms;
 use crate::entrance::Entrance;
 use crate::error::InvalidConfig;
+use crate::event::{Event, Listening};
 use crate::listener::Listener;
-use crate::listener::acceptor::most_connections;
+use crate::listener::acceptor::{fewer_descriptors_than, most_connections};
 use crate::listener::filter::{Accept, ConnInfo, Filter};
 use crate::options::ConnOptions;
 use crate::poll::balance::Balance;
@@ -42,6 +43,17 @@ pub struct Builder {
     runner: Runner,
     around: Option<Around>,
     budget: Option<Budget>,
+    slow: Slow,
+    listening: Listening,
+}
+
+/// From when on a call is slow.
+struct Slow(Option<Duration>);
+
+impl Default for Slow {
+    fn default() -> Self {
+        Self(Some(Duration::from_millis(10)))
+    }
 }
 
 impl Builder {
@@ -121,6 +133,38 @@ impl Builder {
     /// Where handlers run. [`Runner::Inline`], unless this says otherwise.
     pub fn runner(mut self, runner: Runner) -> Self {
         self.runner = runner;
+        self
+    }
+
+    /// How long user code may hold a poller; 10 ms, unless this says otherwise, and `None` is for
+    /// as long as it likes. One poll of a handler that takes longer is counted
+    /// ([`PollerStats::slow_calls`](crate::PollerStats::slow_calls)) and told as an
+    /// [`Event::SlowCall`](crate::Event::SlowCall); so are the drop of its future, `on_accept`,
+    /// `on_disconnect` and a custom balance. A handler that waits holds nobody, and one that runs
+    /// elsewhere than on its poller is not watched. One reading of the clock for each poll of a
+    /// handler, not for each request of a burst.
+    pub fn slow_handler(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.slow = Slow(time.into());
+        self
+    }
+
+    /// Calls `hear` with what is worth a line in a log, on the thread where it happened: it must
+    /// not block, and if it panics nothing comes of it. Without it, events go to `tracing` if that
+    /// feature is on, and else nowhere.
+    ///
+    /// ```no_run
+    /// # fn main() -> std::io::Result<()> {
+    /// netpoll::EventLoop::builder()
+    ///     .on_request(async |conn: &mut netpoll::Connection| Ok(conn.reader().skip(1).await?))
+    ///     .on_event(|event| eprintln!("netpoll: {event}"))
+    ///     .serve("127.0.0.1:8080")
+    /// # }
+    /// ```
+    pub fn on_event<E>(mut self, hear: E) -> Self
+    where
+        E: Fn(&Event) + Send + Sync + 'static,
+    {
+        self.listening = Listening::new(hear);
         self
     }
 
@@ -205,24 +249,11 @@ impl Builder {
             let why = "netpoll needs panic = \"unwind\"";
             return Err(io::Error::new(io::ErrorKind::Unsupported, why));
         }
-        self.options.check()?;
+        self.check()?;
         let Some(handler) = self.handler else {
             let expected = "one of on_request and on_connection must be given";
             return Err(InvalidConfig::new("handler", expected).into());
         };
-        if self.listeners.is_empty() {
-            return Err(InvalidConfig::new("listeners", "at least one must be given").into());
-        }
-        if self.pollers == Some(0) {
-            return Err(InvalidConfig::new("pollers", "must be at least 1").into());
-        }
-        if self.max_connections == Some(0) {
-            return Err(InvalidConfig::new("max_connections", "must be at least 1").into());
-        }
-        if self.accept_rate == Some(0) {
-            let expected = "must be at least 1; None switches it off";
-            return Err(InvalidConfig::new("accept_rate", expected).into());
-        }
         let pollers = self.pollers.unwrap_or_else(cores);
         let limit = self.max_connections.unwrap_or_else(most_connections);
         let mut listeners = Vec::new();
@@ -234,9 +265,14 @@ impl Builder {
             options: Arc::new(self.options),
             census: Arc::clone(request.census()),
             observer: self.observer,
+            handler: "",
+            slow: self.slow.0,
+            listening: self.listening.clone(),
         };
         let budget = self.budget.unwrap_or_default();
         budget.check()?;
+        let listening = self.listening.clone();
+        let entrance = Entrance::new(limit, self.accept_rate, budget.clone(), listening);
         let running = self.runner.prepare()?;
         let threads = match &running {
             Running::Threads(threads) => Some(Arc::clone(threads)),
@@ -247,18 +283,51 @@ impl Builder {
             connect: self.connect,
             running,
         })?;
+        if let Some(descriptors) = fewer_descriptors_than(limit) {
+            self.listening.tell(&Event::LimitAboveDescriptors {
+                connections: limit,
+                descriptors,
+            });
+        }
         Ok(EventLoop {
             listeners,
             balance: self.balance,
             service,
             threads,
             around: self.around,
-            entrance: Arc::new(Entrance::new(limit, self.accept_rate, budget.clone())),
+            entrance: Arc::new(entrance),
             budget,
             filter: self.filter,
+            listening: self.listening,
             counters: (0..pollers).map(|_| Arc::default()).collect(),
             request,
         })
+    }
+
+    /// Refuses, by name, what cannot work.
+    fn check(&self) -> Result<(), InvalidConfig> {
+        self.options.check()?;
+        if self.listeners.is_empty() {
+            return Err(InvalidConfig::new(
+                "listeners",
+                "at least one must be given",
+            ));
+        }
+        if self.pollers == Some(0) {
+            return Err(InvalidConfig::new("pollers", "must be at least 1"));
+        }
+        if self.max_connections == Some(0) {
+            return Err(InvalidConfig::new("max_connections", "must be at least 1"));
+        }
+        if self.slow.0 == Some(Duration::ZERO) {
+            let expected = "must be above zero; None switches it off";
+            return Err(InvalidConfig::new("slow_handler", expected));
+        }
+        if self.accept_rate == Some(0) {
+            let expected = "must be at least 1; None switches it off";
+            return Err(InvalidConfig::new("accept_rate", expected));
+        }
+        Ok(())
     }
 
     /// Listens on `addr` (`host:port`, `unix:/path`, `unix:@name`) and serves until the loop is shut down. Blocks the calling thread.

@@ -5,6 +5,7 @@
 //! makes a [`Service`] of it, when the loop is built: by then it is known where handlers run, and
 //! whether this one may.
 
+use std::any::type_name;
 use std::future::Future;
 
 use super::builder::Builder;
@@ -52,7 +53,7 @@ impl Builder {
         H: AsyncFn(&mut Connection) -> Result<(), BoxError> + Send + Sync + 'static,
     {
         let origin = OneForAll(Arc::new(handler));
-        self.given(|setting| setting.pinned(origin, burst::<H>, Calls::PerRequest))
+        self.given::<H, _>(|setting| setting.pinned(origin, burst::<H>, Calls::PerRequest))
     }
 
     /// As [`on_request`](Self::on_request), with a handler for each thread: `make` is called on
@@ -84,13 +85,13 @@ impl Builder {
         H: AsyncFn(&mut Connection) -> Result<(), BoxError> + 'static,
     {
         let origin = OneEach(make);
-        self.given(|setting| setting.pinned(origin, burst::<H>, Calls::PerRequest))
+        self.given::<H, _>(|setting| setting.pinned(origin, burst::<H>, Calls::PerRequest))
     }
 
     /// As [`on_request`](Self::on_request), for any [`Runner`](crate::Runner): the handler's
     /// futures are `Send`, and may be polled by one thread after another.
     pub fn on_request_send<H: Handler>(self, handler: H) -> Self {
-        self.given(|setting| {
+        self.given::<H, _>(|setting| {
             if setting.moves() {
                 setting.movable(handler, burst_send::<H>, Calls::PerRequest)
             } else {
@@ -108,7 +109,7 @@ impl Builder {
         H: AsyncFn(Connection) -> Result<(), BoxError> + Send + Sync + 'static,
     {
         let origin = OneForAll(Arc::new(handler));
-        self.given(|setting| setting.pinned(origin, whole_life::<H>, Calls::Once))
+        self.given::<H, _>(|setting| setting.pinned(origin, whole_life::<H>, Calls::Once))
     }
 
     /// As [`on_connection`](Self::on_connection), for any [`Runner`](crate::Runner): the handler's
@@ -118,7 +119,7 @@ impl Builder {
         H: Fn(Connection) -> F + Send + Sync + 'static,
         F: Future<Output = Result<(), BoxError>> + Send + 'static,
     {
-        self.given(|setting| {
+        self.given::<H, _>(|setting| {
             if setting.moves() {
                 setting.movable(handler, whole_life_send::<H, F>, Calls::Once)
             } else {
@@ -167,11 +168,14 @@ impl Builder {
         self
     }
 
-    fn given<G>(mut self, given: G) -> Self
+    fn given<H, G>(mut self, given: G) -> Self
     where
         G: FnOnce(Setting) -> Result<Arc<dyn Service>, InvalidConfig> + Send + 'static,
     {
-        self.handler = Some(Box::new(given));
+        self.handler = Some(Box::new(|mut setting: Setting| {
+            setting.terms.handler = type_name::<H>();
+            given(setting)
+        }));
         self
     }
 }
@@ -203,7 +207,7 @@ impl Setting {
             greet: self.connect.map(Connect::pinned),
             make,
             calls,
-            terms: self.terms,
+            terms: Arc::new(self.terms),
         };
         match self.running {
             Running::Inline => Ok(pinned.here()),
@@ -250,7 +254,12 @@ impl Setting {
             handler: Arc::new(handler),
             greet,
         };
-        Ok(anywhere(handlers, (make, calls), self.terms, spawn))
+        Ok(anywhere(
+            handlers,
+            (make, calls),
+            Arc::new(self.terms),
+            spawn,
+        ))
     }
 }
 

@@ -21,7 +21,8 @@ use crate::addr::Addr;
 use crate::census::{Door, Presence};
 use crate::connection::service::{Newcomer, Service};
 use crate::entrance::{Entrance, Failure, Pace, Shut, Ticket};
-use crate::guard::guard;
+use crate::event::{Callback, Event};
+use crate::guard::{Panicked, guard};
 use crate::options::ConnOptions;
 use crate::poll::balance::Balance;
 use crate::poll::bell::{Bell, Signal};
@@ -138,7 +139,7 @@ impl Acceptor {
                     // A connection that died in the queue is its own affair (accept(2)). A
                     // listener that fails again and again is ours: it is not asked without end.
                     failures += 1;
-                    if failure == Failure::RunOut || failures > FAILURES {
+                    if matches!(failure, Failure::RunOut(_)) || failures > FAILURES {
                         self.look_away(turn);
                         return Round::Shut;
                     }
@@ -156,7 +157,13 @@ impl Acceptor {
         let entrance = &self.reception.entrance;
         match entrance.admit(&self.waker, pace, || turn.now()) {
             Ok(ticket) => Some(ticket),
-            Err(Shut::Full) => None,
+            Err(Shut::Full) => {
+                // Whoever leaves wakes it; if nobody does, the pause is told then all the same.
+                if let Some(later) = entrance.untold() {
+                    turn.expire_at(Some(later));
+                }
+                None
+            }
             Err(Shut::NoMemory) => {
                 self.look_away(turn);
                 None
@@ -179,7 +186,7 @@ impl Acceptor {
 
     /// Has the filter decide, and hands the connection to a poller.
     fn receive(&self, fd: OwnedFd, peer: Addr, ticket: Ticket, turn: &mut Turn) {
-        let Some(options) = self.bounds_for(&fd, peer) else {
+        let Some(options) = self.bounds_for(&fd, peer, turn) else {
             self.reception.entrance.refused();
             drop(fd);
             drop(ticket);
@@ -188,7 +195,7 @@ impl Acceptor {
         let pollers = &self.reception.pollers;
         let poller = match self.home {
             Some(index) => pollers.nth(index),
-            None => pollers.place(&self.reception.balance),
+            None => self.place(peer, turn),
         };
         let newcomer = Newcomer {
             fd,
@@ -201,22 +208,50 @@ impl Acceptor {
     }
 
     /// The bounds within which a connection is served; `None` if it is refused.
-    fn bounds_for(&self, fd: &OwnedFd, peer: Addr) -> Option<Arc<ConnOptions>> {
-        let inherited = &self.reception.service.terms().options;
+    fn bounds_for(&self, fd: &OwnedFd, peer: Addr, turn: &mut Turn) -> Option<Arc<ConnOptions>> {
+        let terms = self.reception.service.terms();
+        let inherited = &terms.options;
         let Some(filter) = &self.reception.filter else {
             return Some(Arc::clone(inherited));
         };
         let info = ConnInfo::new(fd.as_fd(), peer, inherited);
-        // A filter that panics has not let anybody in.
-        let own = match guard(|| filter(&info)) {
+        terms.before_call(turn);
+        let answer = guard(|| filter(&info));
+        terms.after_call(Callback::OnAccept, || peer, turn, self.call.0.counters());
+        let own = match answer {
             Ok(Accept::Take(own)) => own,
-            Ok(Accept::Refuse) | Err(_) => return None,
+            Ok(Accept::Refuse) => return None,
+            // A filter that panics has not let anybody in.
+            Err(Panicked) => {
+                self.tell_panic(Callback::OnAccept, peer);
+                return None;
+            }
         };
         own.check().ok()?;
         if peer.as_tcp().is_some() {
             set_differences(fd.as_fd(), inherited, &own).ok()?;
         }
         Some(Arc::new(own))
+    }
+
+    /// The poller that a connection goes to.
+    fn place(&self, peer: Addr, turn: &mut Turn) -> &PollerHandle {
+        let Reception {
+            pollers, balance, ..
+        } = &*self.reception;
+        let terms = self.reception.service.terms();
+        if !balance.is_custom() {
+            return pollers.place(balance, || {});
+        }
+        terms.before_call(turn);
+        let poller = pollers.place(balance, || self.tell_panic(Callback::Balance, peer));
+        terms.after_call(Callback::Balance, || peer, turn, self.call.0.counters());
+        poller
+    }
+
+    fn tell_panic(&self, callback: Callback, peer: Addr) {
+        let terms = self.reception.service.terms();
+        terms.listening.tell(&Event::Panicked { callback, peer });
     }
 
     /// Goes on, in rounds, until nobody is left to take.
@@ -239,6 +274,11 @@ fn register(poller: &PollerHandle, service: Arc<dyn Service>, newcomer: Newcomer
     } else {
         poller.register(birth);
     }
+}
+
+/// How many descriptors its process may have, if those are fewer than `connections`.
+pub(crate) fn fewer_descriptors_than(connections: usize) -> Option<u64> {
+    Some(process::descriptor_limit()).filter(|&limit| (connections as u64) > limit)
 }
 
 /// The most connections that a loop has unless told otherwise: what its process has descriptors

@@ -37,9 +37,20 @@ pub struct PollerLoad {
 }
 
 impl Balance {
+    /// Whether user code chooses.
+    pub(crate) fn is_custom(&self) -> bool {
+        matches!(self, Self::Custom(_))
+    }
+
     /// The index of the poller that gets the next connection, of those whose connections `loads`
-    /// counts. There is at least one. `turn` counts for those who go round.
-    pub(super) fn place(&self, loads: impl Iterator<Item = usize>, turn: &AtomicUsize) -> usize {
+    /// counts. There is at least one. `turn` counts for those who go round; `panicked` is called if
+    /// the user's choice has.
+    pub(super) fn place(
+        &self,
+        loads: impl Iterator<Item = usize>,
+        turn: &AtomicUsize,
+        panicked: impl FnOnce(),
+    ) -> usize {
         match self {
             Self::LeastConnections => least(loads),
             // Relaxed: nothing else hangs on the count.
@@ -49,7 +60,11 @@ impl Balance {
                 let loads: Vec<_> = loads
                     .map(|connections| PollerLoad { connections })
                     .collect();
-                match guard(|| choose(&loads)) {
+                let chosen = guard(|| choose(&loads));
+                if chosen.is_err() {
+                    panicked();
+                }
+                match chosen {
                     Ok(index) if index < loads.len() => index,
                     _ => least(loads.iter().map(|load| load.connections)),
                 }
@@ -87,7 +102,7 @@ mod tests {
     use super::*;
 
     fn placed(balance: &Balance, loads: &[usize], turn: &AtomicUsize) -> usize {
-        balance.place(loads.iter().copied(), turn)
+        balance.place(loads.iter().copied(), turn, || {})
     }
 
     #[test]

@@ -135,14 +135,14 @@ impl PollerSet {
 
     /// The poller with the fewest connections.
     pub(crate) fn least_connections(&self) -> &PollerHandle {
-        self.place(&Balance::LeastConnections)
+        self.place(&Balance::LeastConnections, || {})
     }
 
-    /// The poller that gets the next connection.
-    pub(crate) fn place(&self, balance: &Balance) -> &PollerHandle {
+    /// The poller that gets the next connection; `panicked` is called if the user's choice has.
+    pub(crate) fn place(&self, balance: &Balance, panicked: impl FnOnce()) -> &PollerHandle {
         // Relaxed: a guess is good enough, and any poller is right.
         let seats = |poller: &PollerHandle| poller.seats.load(Ordering::Relaxed);
-        self.nth(balance.place(self.pollers.iter().map(seats), &self.turn))
+        self.nth(balance.place(self.pollers.iter().map(seats), &self.turn, panicked))
     }
 
     /// The poller at `index`, counted round.

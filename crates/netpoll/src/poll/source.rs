@@ -13,7 +13,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use netpoll_buffer::{LinkBuffer, Segment, Tail};
 use netpoll_sys::{Interest, Readiness};
@@ -136,11 +136,22 @@ pub(crate) struct Place {
     pub(crate) shared: Rc<PerThread>,
 }
 
+/// How many sources may run between two laps, without any of its own: what they take counts to the
+/// next one's.
+const RUNS: u32 = 16;
+
+/// How long it is between two complaints.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// What sources leave for their poller to do, and the time.
 #[derive(Default)]
 pub(crate) struct Turn {
     now: Option<Instant>,
     budget: Option<Budget>,
+    /// How many sources have run since the last lap.
+    runs: u32,
+    /// When somebody was last told of something slow.
+    complained: Option<Instant>,
     /// Sources to register.
     pub(super) births: Vec<Birth>,
     /// The running source's new deadline: `Some(None)` is none.
@@ -148,7 +159,8 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// The time, read at most once between two waits.
+    /// The time: read when it is first asked for after a wait, and as the last [`lap`](Self::lap)
+    /// has read it.
     pub(crate) fn now(&mut self) -> Instant {
         *self.now.get_or_insert_with(Instant::now)
     }
@@ -167,9 +179,47 @@ impl Turn {
         self.budget.as_ref().is_some_and(Budget::is_short)
     }
 
-    /// Forgets the time: the poller has waited.
+    /// The poller has waited.
     pub(super) fn begin(&mut self) {
+        self.forget();
+    }
+
+    /// A source is about to run. Where many have that took no laps, the time is out of date for the
+    /// next.
+    #[inline]
+    pub(super) fn begin_run(&mut self) {
+        self.runs += 1;
+        if self.runs > RUNS {
+            self.forget();
+        }
+    }
+
+    /// How long it is since the time was read; reads it. `None` if it was not since the wait.
+    #[inline]
+    pub(crate) fn lap(&mut self) -> Option<Duration> {
+        let before = self.now?;
+        let now = Instant::now();
+        self.now = Some(now);
+        self.runs = 0;
+        Some(now.saturating_duration_since(before))
+    }
+
+    /// The time is not what was read.
+    pub(crate) fn forget(&mut self) {
         self.now = None;
+        self.runs = 0;
+    }
+
+    /// Whether something slow may be told of: once a second.
+    pub(crate) fn may_complain(&mut self) -> bool {
+        let now = self.now();
+        let due = self
+            .complained
+            .is_none_or(|last| now.saturating_duration_since(last) >= PATIENCE);
+        if due {
+            self.complained = Some(now);
+        }
+        due
     }
 
     /// Has the time be `now` until the next wait.
@@ -186,5 +236,40 @@ impl Turn {
     /// Calls the running source's `expired` at `deadline`, or no more. Replaces the one before.
     pub(crate) fn expire_at(&mut self, deadline: Option<Instant>) {
         self.deadline = Some(deadline);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lap_begins_at_the_last_reading_and_is_one() {
+        let mut turn = Turn::default();
+        assert_eq!(turn.lap(), None, "nothing was read");
+        let before = turn.now();
+        let lap = turn.lap().unwrap();
+        assert_eq!(turn.now(), before + lap);
+        turn.begin();
+        assert_eq!(turn.lap(), None, "the wait lies between");
+    }
+
+    #[test]
+    fn what_many_sources_took_counts_to_none() {
+        let mut turn = Turn::default();
+        turn.now();
+        (0..RUNS).for_each(|_| turn.begin_run());
+        assert!(turn.lap().is_some(), "and a lap begins the count anew");
+        (0..=RUNS).for_each(|_| turn.begin_run());
+        assert_eq!(turn.lap(), None);
+    }
+
+    #[test]
+    fn a_complaint_is_made_once_a_second() {
+        let mut turn = Turn::default();
+        assert!(turn.may_complain());
+        assert!(!turn.may_complain());
+        turn.complained = turn.now().checked_sub(PATIENCE);
+        assert!(turn.may_complain());
     }
 }

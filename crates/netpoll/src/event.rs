@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What happens to an event loop that is worth a line in a log.
+//!
+//! Not what happens to each connection: that is counted ([`LoopStats`](crate::LoopStats)), and told
+//! to `on_disconnect`. What is told here is what an operator should know and could do something
+//! about, and what comes often is told at most once a second. It is told on the thread where it
+//! happened, often a poller; who hears it must not block, and if he panics nothing comes of it.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::addr::Addr;
+use crate::guard::guard;
+use crate::sync::Arc;
+
+/// Something worth a line in a log. `Display` is that line. Told to
+/// [`Builder::on_event`](crate::Builder::on_event).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// No connection is accepted for now; the kernel queues those that come. At most once a
+    /// second.
+    #[non_exhaustive]
+    AcceptingPaused {
+        /// Why.
+        why: Pause,
+    },
+    /// Connections are accepted again, after a pause that was told.
+    #[non_exhaustive]
+    AcceptingResumed {
+        /// Why it had paused.
+        why: Pause,
+        /// For how long.
+        after: Duration,
+    },
+    /// A loop was built that may have more connections than its process may have descriptors.
+    #[non_exhaustive]
+    LimitAboveDescriptors {
+        /// [`max_connections`](crate::Builder::max_connections).
+        connections: usize,
+        /// The soft limit of the process.
+        descriptors: u64,
+    },
+    /// User code held its poller, and every connection of it, for longer than
+    /// [`slow_handler`](crate::Builder::slow_handler) allows. At most once a second and poller.
+    #[non_exhaustive]
+    SlowCall {
+        /// Which kind of code.
+        callback: Callback,
+        /// The type of the loop's handler.
+        handler: &'static str,
+        /// The connection it worked on.
+        peer: Addr,
+        /// For how long.
+        took: Duration,
+    },
+    /// Code that decides or observes panicked; what follows from it is said where it is given. (A
+    /// handler's panic is its connection's [`CloseReason`](crate::CloseReason).)
+    #[non_exhaustive]
+    Panicked {
+        /// Which kind of code.
+        callback: Callback,
+        /// The connection it was asked about.
+        peer: Addr,
+    },
+    /// The executor of [`Runner::Spawn`](crate::Runner::Spawn) dropped a task that was not done,
+    /// and so its connection is closed.
+    #[non_exhaustive]
+    TaskDropped {
+        /// The connection's peer.
+        peer: Addr,
+    },
+    /// A shutdown's time was up, and these connections had not been answered.
+    #[non_exhaustive]
+    Cut {
+        /// How many.
+        connections: usize,
+    },
+}
+
+/// Why no connection is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Pause {
+    /// There are [`max_connections`](crate::Builder::max_connections).
+    Limit,
+    /// They come faster than [`accept_rate`](crate::Builder::accept_rate).
+    Rate,
+    /// The [`Budget`](crate::Budget) of memory is nearly used up.
+    Budget,
+    /// The process has no descriptor left.
+    Descriptors,
+    /// The system has no open file left.
+    Files,
+    /// The kernel has no memory left.
+    Memory,
+}
+
+/// Code of the user's that runs on a poller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Callback {
+    /// One poll of the loop's handler, or the drop of its future.
+    Handler,
+    /// [`on_accept`](crate::Builder::on_accept).
+    OnAccept,
+    /// [`on_disconnect`](crate::Builder::on_disconnect), and the drop of what was attached.
+    OnDisconnect,
+    /// [`Balance::Custom`](crate::Balance::Custom).
+    Balance,
+}
+
+impl Event {
+    /// Whether it says that all is well again.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn is_good(&self) -> bool {
+        matches!(self, Self::AcceptingResumed { .. })
+    }
+}
+
+impl fmt::Display for Pause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Limit => "there are as many connections as there may be",
+            Self::Rate => "connections come faster than they may",
+            Self::Budget => "the budget of memory is nearly used up",
+            Self::Descriptors => "the process has no descriptor left",
+            Self::Files => "the system has no open file left",
+            Self::Memory => "the kernel has no memory left",
+        })
+    }
+}
+
+impl fmt::Display for Callback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Handler => "handler",
+            Self::OnAccept => "on_accept",
+            Self::OnDisconnect => "on_disconnect",
+            Self::Balance => "balance",
+        })
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AcceptingPaused { why } => write!(f, "accepting paused: {why}"),
+            Self::AcceptingResumed { why, after } => {
+                write!(
+                    f,
+                    "accepting resumed after {after:.1?}; it had paused: {why}"
+                )
+            }
+            Self::LimitAboveDescriptors {
+                connections,
+                descriptors,
+            } => write!(
+                f,
+                "max_connections {connections} is more than the {descriptors} descriptors there are"
+            ),
+            Self::SlowCall {
+                callback: Callback::Handler,
+                handler,
+                peer,
+                took,
+            } => write!(
+                f,
+                "slow: handler {handler} held its poller for {took:.1?} ({peer})"
+            ),
+            Self::SlowCall {
+                callback,
+                peer,
+                took,
+                ..
+            } => write!(
+                f,
+                "slow: {callback} held its poller for {took:.1?} ({peer})"
+            ),
+            Self::Panicked { callback, peer } => write!(f, "{callback} panicked ({peer})"),
+            Self::TaskDropped { peer } => {
+                write!(f, "the executor dropped a task that was not done ({peer})")
+            }
+            Self::Cut { connections } => {
+                write!(
+                    f,
+                    "cut {connections} connections at the end of the shutdown's time"
+                )
+            }
+        }
+    }
+}
+
+/// Hears of events.
+type Hear = dyn Fn(&Event) + Send + Sync;
+
+/// Who hears of events.
+#[derive(Clone, Default)]
+pub(crate) struct Listening(Option<Arc<Hear>>);
+
+impl Listening {
+    pub(crate) fn new(hear: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(hear)))
+    }
+
+    /// Tells what has happened, here and now. Not under a lock: it is user code that hears.
+    #[cold]
+    pub(crate) fn tell(&self, event: &Event) {
+        if let Some(hear) = &self.0 {
+            let _panicked = guard(|| hear(event)).is_err();
+        } else {
+            crate::trace::tell(event);
+        }
+    }
+}
+
+impl fmt::Debug for Listening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() {
+            "on_event"
+        } else {
+            "nobody"
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::{Mutex, lock};
+
+    #[test]
+    fn every_event_is_one_line_that_says_who_and_how_much() {
+        let peer: Addr = "127.0.0.1:7".parse().unwrap();
+        let why = Pause::Descriptors;
+        let after = Duration::from_millis(1500);
+        let slow = |callback| Event::SlowCall {
+            callback,
+            handler: "my::handler",
+            peer,
+            took: Duration::from_millis(30),
+        };
+        let events = [
+            (Event::AcceptingPaused { why }, "no descriptor left"),
+            (Event::AcceptingResumed { why, after }, "after 1.5s"),
+            (
+                Event::LimitAboveDescriptors {
+                    connections: 9999,
+                    descriptors: 64,
+                },
+                "9999 is more than the 64",
+            ),
+            (
+                slow(Callback::Handler),
+                "my::handler held its poller for 30.0ms (127.0.0.1:7)",
+            ),
+            (
+                slow(Callback::OnAccept),
+                "on_accept held its poller for 30.0ms (127.0.0.1:7)",
+            ),
+            (
+                Event::Panicked {
+                    callback: Callback::Balance,
+                    peer,
+                },
+                "balance panicked (127.0.0.1:7)",
+            ),
+            (Event::TaskDropped { peer }, "(127.0.0.1:7)"),
+            (Event::Cut { connections: 3 }, "cut 3 connections"),
+        ];
+        for (event, part) in events {
+            let line = event.to_string();
+            assert!(line.contains(part) && !line.contains('\n'), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_listener_that_panics_has_heard_and_harms_nobody() {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let hears = Arc::clone(&heard);
+        let listening = Listening::new(move |event| {
+            lock(&hears).push(event.clone());
+            panic!("of what I heard");
+        });
+        let event = Event::Cut { connections: 1 };
+        listening.tell(&event);
+        Listening::default().tell(&event);
+        assert_eq!(*lock(&heard), [event]);
+    }
+}

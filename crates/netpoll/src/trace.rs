@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is told to the `tracing` crate, if the feature of that name is on; else nothing, and it
+//! costs nothing.
+//!
+//! * Each accepted connection has a span, `connection`, at the level INFO, with its peer and its
+//!   local address. It is entered around each poll of the connection's handler, wherever that is
+//!   polled, so what a handler tells stands within it.
+//! * Within the span, at the level DEBUG: `open`, and `close` with the reason.
+//! * [`Event`](crate::Event)s that nobody asked for with `on_event`, at the level WARN, or INFO if
+//!   they say that all is well again.
+//!
+//! All of them have the target `netpoll`. A subscriber is user code: what panics in one ends here.
+
+#[cfg(feature = "tracing")]
+pub(crate) use on::{Span, tell};
+
+#[cfg(not(feature = "tracing"))]
+pub(crate) use off::{Span, tell};
+
+#[cfg(feature = "tracing")]
+mod on {
+    use std::os::fd::BorrowedFd;
+
+    use tracing::{Level, debug, event, info_span};
+
+    use crate::addr::Addr;
+    use crate::error::CloseReason;
+    use crate::event::Event;
+    use crate::guard::guard;
+
+    /// The span of a connection.
+    #[derive(Debug)]
+    pub(crate) struct Span(tracing::Span);
+
+    impl Span {
+        pub(crate) fn none() -> Self {
+            Self(tracing::Span::none())
+        }
+
+        /// The span of a new connection. One system call, if somebody listens.
+        pub(crate) fn open(fd: BorrowedFd<'_>, peer: Addr) -> Self {
+            let open = || {
+                if !tracing::span_enabled!(target: "netpoll", Level::INFO, "connection") {
+                    return Self::none();
+                }
+                let span = match netpoll_sys::socket::local_addr(fd) {
+                    Ok(local) => {
+                        info_span!(target: "netpoll", parent: None, "connection", %peer, %local)
+                    }
+                    Err(_) => info_span!(target: "netpoll", parent: None, "connection", %peer),
+                };
+                debug!(target: "netpoll", parent: &span, "open");
+                Self(span)
+            };
+            guard(open).unwrap_or_else(|_| Self::none())
+        }
+
+        /// Does `work` within the span.
+        #[inline]
+        pub(crate) fn within<R>(&self, work: impl FnOnce() -> R) -> R {
+            if self.0.is_disabled() {
+                return work();
+            }
+            let entered = guard(|| self.0.enter());
+            let result = work();
+            let _panicked = guard(|| drop(entered)).is_err();
+            result
+        }
+
+        /// The connection has ended.
+        pub(crate) fn close(&self, reason: &CloseReason) {
+            if !self.0.is_disabled() {
+                let tell = || debug!(target: "netpoll", parent: &self.0, %reason, "close");
+                let _panicked = guard(tell).is_err();
+            }
+        }
+    }
+
+    impl Drop for Span {
+        fn drop(&mut self) {
+            let span = std::mem::replace(&mut self.0, tracing::Span::none());
+            let _panicked = guard(|| drop(span)).is_err();
+        }
+    }
+
+    /// Tells what nobody else has asked to be told.
+    pub(crate) fn tell(event: &Event) {
+        let tell = || {
+            if event.is_good() {
+                event!(target: "netpoll", Level::INFO, "{event}");
+            } else {
+                event!(target: "netpoll", Level::WARN, "{event}");
+            }
+        };
+        let _panicked = guard(tell).is_err();
+    }
+}
+
+#[cfg(not(feature = "tracing"))]
+mod off {
+    use std::os::fd::BorrowedFd;
+
+    use crate::addr::Addr;
+    use crate::error::CloseReason;
+    use crate::event::Event;
+
+    /// No span.
+    #[derive(Debug)]
+    pub(crate) struct Span;
+
+    impl Span {
+        pub(crate) fn none() -> Self {
+            Self
+        }
+
+        pub(crate) fn open(_fd: BorrowedFd<'_>, _peer: Addr) -> Self {
+            Self
+        }
+
+        #[inline]
+        #[expect(clippy::unused_self, reason = "it has one when there is a span")]
+        pub(crate) fn within<R>(&self, work: impl FnOnce() -> R) -> R {
+            work()
+        }
+
+        #[expect(clippy::unused_self, reason = "it has one when there is a span")]
+        pub(crate) fn close(&self, _reason: &CloseReason) {}
+    }
+
+    pub(crate) fn tell(_event: &Event) {}
+}

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is worth a line in a log is told.
+
+use std::pin::Pin;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use netpoll::{Balance, Builder, Callback, Event, EventLoop, Listener, Pause, Runner, Spawn};
+
+use crate::support::{Gate, LIMIT, Peer, Server, bound, eventually, rpc};
+
+/// Has the events of a loop told here.
+fn told(builder: Builder) -> (Builder, Receiver<Event>) {
+    let (tell, told) = channel();
+    let tell = Mutex::new(tell);
+    let builder = builder.on_event(move |event| {
+        // A test that has ended looks no more.
+        let tell = tell.lock().expect("no panic under it");
+        let _seen = tell.send(event.clone()).is_ok();
+    });
+    (builder, told)
+}
+
+fn one_poller() -> Builder {
+    // On a machine that does much else, any poll may take 10 ms.
+    EventLoop::builder().pollers(1).slow_handler(None)
+}
+
+fn next(told: &Receiver<Event>) -> Event {
+    told.recv_timeout(LIMIT).expect("an event")
+}
+
+#[test]
+fn a_full_loop_tells_that_it_pauses_and_that_it_goes_on() {
+    let (builder, told) = told(one_poller().max_connections(1).on_request(rpc));
+    let server = Server::start(builder);
+    let mut first = server.connect();
+    first.call(b"let in");
+    let mut second = server.connect();
+    let why = Pause::Limit;
+    assert!(matches!(next(&told), Event::AcceptingPaused { why: told, .. } if told == why));
+    drop(first);
+    second.call(b"let in as well");
+    assert!(matches!(next(&told), Event::AcceptingResumed { why: told, .. } if told == why));
+}
+
+#[test]
+fn a_rate_that_is_met_is_told_once_a_second() {
+    let (builder, told) = told(one_poller().accept_rate(Some(50)).on_request(rpc));
+    let server = Server::start(builder);
+    let mut peers: Vec<_> = (0..20).map(|_| server.connect()).collect();
+    peers.iter_mut().for_each(|peer| peer.call(b"let in"));
+    let pauses = server.handle.accept_stats().pauses_for_rate;
+    let why = Pause::Rate;
+    assert!(matches!(next(&told), Event::AcceptingPaused { why: told, .. } if told == why));
+    let paused = |event: &Event| matches!(event, Event::AcceptingPaused { .. });
+    let more = told.try_iter().filter(paused).count() as u64;
+    assert!(more + 1 < pauses, "{more} more of {pauses}");
+}
+
+#[test]
+fn more_connections_than_descriptors_are_told_when_the_loop_is_built() {
+    let (builder, told) = told(one_poller().on_request(rpc));
+    let listener = Listener::bind("127.0.0.1:0").expect("a free port");
+    let builder = builder.max_connections(usize::MAX).listen(listener);
+    drop(builder.build().expect("a loop all the same"));
+    let event = next(&told);
+    assert!(
+        matches!(event, Event::LimitAboveDescriptors { connections, descriptors, .. }
+            if connections == usize::MAX && descriptors > 0),
+        "{event}"
+    );
+}
+
+#[test]
+fn a_panic_of_code_that_decides_or_observes_is_told_as_what_it_is() {
+    let choose = Arc::new(|_: &[_]| panic!("no idea"));
+    let all = [
+        (
+            one_poller().on_disconnect(|_, _| panic!("seen enough")),
+            Callback::OnDisconnect,
+        ),
+        (
+            one_poller().on_accept(|_| panic!("who?")),
+            Callback::OnAccept,
+        ),
+        (
+            one_poller().balance(Balance::Custom(choose)),
+            Callback::Balance,
+        ),
+    ];
+    for (builder, expected) in all {
+        let (builder, told) = told(builder.on_request(rpc));
+        let server = Server::start_unobserved(builder);
+        let peer = server.connect();
+        let addr = peer.addr();
+        drop(peer);
+        match next(&told) {
+            Event::Panicked { callback, peer, .. } => {
+                assert_eq!((callback, peer), (expected, addr))
+            }
+            other => panic!("{other}"),
+        }
+    }
+}
+
+/// Does nothing with its tasks.
+struct Forgetful;
+
+impl Spawn for Forgetful {
+    fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        drop(task);
+    }
+}
+
+#[test]
+fn a_task_that_the_executor_drops_is_told() {
+    let (builder, told) = told(one_poller().on_request_send(rpc));
+    let listener = Listener::bind("127.0.0.1:0").expect("a free port");
+    let addr = bound(&listener);
+    let builder = builder.runner(Runner::Spawn(Arc::new(Forgetful)));
+    let running = builder.listen(listener).build().expect("a loop");
+    let handle = running.handle();
+    let thread = std::thread::spawn(move || running.run());
+    let mut peer = Peer::connect(addr);
+    peer.send(b"x");
+    let whose = peer.addr();
+    assert!(matches!(next(&told), Event::TaskDropped { peer, .. } if peer == whose));
+    drop(peer);
+    assert_eq!(handle.shutdown(LIMIT).wait(), 0);
+    thread.join().expect("no panic").expect("a loop that ends");
+}
+
+#[test]
+fn what_a_shutdown_cuts_is_told() {
+    let gate = Gate::default();
+    let pass = gate.clone();
+    let (builder, told) = told(one_poller());
+    let server = Server::start(
+        builder.on_request(async move |_: &mut netpoll::Connection| {
+            pass.pass().await;
+            Ok(())
+        }),
+    );
+    let mut peer = server.connect();
+    peer.send(b"x");
+    eventually("it waits", || gate.is_waited_at());
+    assert_eq!(server.shut_down(Duration::from_millis(1)), 1);
+    assert!(matches!(next(&told), Event::Cut { connections: 1, .. }));
+    assert_eq!(told.try_iter().count(), 0);
+}
+
+#[test]
+fn a_shutdown_that_cuts_nobody_tells_nothing() {
+    let (builder, told) = told(one_poller().on_request(rpc));
+    let server = Server::start(builder);
+    server.connect().call(b"x");
+    assert_eq!(server.shut_down(LIMIT), 0);
+    assert_eq!(told.try_iter().count(), 0);
+}
+
+#[test]
+fn whoever_panics_at_what_he_hears_harms_no_poller() {
+    let builder = one_poller().on_event(|_| panic!("of an event"));
+    let server = Server::start_unobserved(builder.on_request(rpc).on_disconnect(|_, _| panic!()));
+    for _ in 0..3 {
+        server.connect().call(b"x");
+    }
+}

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! User code that holds its poller for too long is named, and nobody else is.
+
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::sleep;
+use std::time::Duration;
+
+use netpoll::{
+    Accept, Addr, Balance, BoxError, Builder, Callback, Connection, Event, EventLoop, Listener,
+    Runner,
+};
+
+use crate::support::{Gate, LIMIT, Server, bound, eventually, rpc};
+
+/// How long slow code sleeps.
+const LONG: Duration = Duration::from_millis(30);
+
+/// A time that no poll takes, whatever else the machine does.
+const NEVER: Duration = Duration::from_millis(300);
+
+/// What a call that was told had been.
+type Slow = (Callback, &'static str, Addr, Duration);
+
+/// Has the slow calls of a loop told here.
+fn told(builder: Builder) -> (Builder, Receiver<Slow>) {
+    let (tell, told) = channel();
+    let tell = Mutex::new(tell);
+    let builder = builder.on_event(move |event| {
+        if let Event::SlowCall {
+            callback,
+            handler,
+            peer,
+            took,
+            ..
+        } = event
+        {
+            let slow = (*callback, *handler, *peer, *took);
+            let _seen = tell.lock().expect("no panic under it").send(slow).is_ok();
+        }
+    });
+    (builder, told)
+}
+
+fn one_poller() -> Builder {
+    EventLoop::builder().pollers(1)
+}
+
+fn slow_calls(server: &Server) -> u64 {
+    server.handle.stats().total().slow_calls
+}
+
+async fn sleeps(conn: &mut Connection) -> Result<(), BoxError> {
+    let (mut reader, mut writer) = conn.split();
+    let byte = reader.read_u8().await?;
+    sleep(LONG);
+    writer.put_u8(byte);
+    Ok(())
+}
+
+#[test]
+fn a_handler_that_sleeps_is_named_with_its_peer_and_its_time() {
+    let (builder, told) = told(one_poller().on_request(sleeps));
+    let server = Server::start(builder);
+    let mut peer = server.connect();
+    peer.send(b"x");
+    let (callback, handler, whose, took) = told.recv_timeout(LIMIT).expect("a slow handler");
+    assert_eq!(callback, Callback::Handler);
+    assert!(handler.ends_with("watchdog::sleeps"), "{handler}");
+    assert_eq!(whose, peer.addr());
+    assert!(took >= LONG, "{took:?}");
+    assert!(slow_calls(&server) >= 1);
+}
+
+#[test]
+fn a_handler_that_moves_is_named_by_its_own_type_too() {
+    let (builder, told) = told(one_poller().on_request_send(sleeps));
+    let server = Server::start(builder);
+    server.connect().send(b"x");
+    let (_, handler, ..) = told.recv_timeout(LIMIT).expect("a slow handler");
+    assert!(handler.ends_with("watchdog::sleeps"), "{handler}");
+}
+
+#[test]
+fn a_handler_that_awaits_is_not_slow() {
+    let gate = Gate::default();
+    let pass = gate.clone();
+    let builder = one_poller().slow_handler(NEVER);
+    let server = Server::start(builder.on_request(async move |conn: &mut Connection| {
+        let byte = conn.reader().read_u8().await?;
+        pass.pass().await;
+        conn.writer().put_u8(byte);
+        Ok(())
+    }));
+    let mut peer = server.connect();
+    peer.send(b"x");
+    eventually("it waits", || gate.is_waited_at());
+    sleep(NEVER + LONG);
+    gate.open();
+    peer.receive(1);
+    assert_eq!(slow_calls(&server), 0);
+}
+
+#[test]
+fn all_are_counted_and_one_a_second_is_told() {
+    let (builder, told) = told(one_poller().slow_handler(LONG / 2).on_request(sleeps));
+    let server = Server::start(builder);
+    let mut peer = server.connect();
+    for _ in 0..5 {
+        peer.send(b"x");
+        peer.receive(1);
+    }
+    eventually("all are counted", || slow_calls(&server) >= 5);
+    // One, or one more if the machine held us up for a second.
+    assert!((1..5).contains(&told.try_iter().count()));
+}
+
+#[test]
+fn a_neighbour_of_a_slow_handler_is_not_blamed() {
+    let (sleeping, asleep) = channel();
+    let sleeping = Mutex::new(sleeping);
+    let (builder, told) = told(one_poller().slow_handler(NEVER));
+    let server = Server::start(builder.on_request(async move |conn: &mut Connection| {
+        let byte = conn.reader().read_u8().await?;
+        if byte == b's' {
+            sleeping.lock().expect("no panic under it").send(())?;
+            sleep(NEVER + LONG);
+        }
+        conn.writer().put_u8(byte);
+        Ok(())
+    }));
+    let mut first = server.connect();
+    let mut second = server.connect();
+    let mut neighbours: Vec<_> = (0..40).map(|_| server.connect()).collect();
+    for peer in &mut neighbours {
+        peer.send(b"a");
+        peer.receive(1);
+    }
+    // While the first sleeps, all the others come together, behind another that is slow.
+    first.send(b"s");
+    asleep.recv_timeout(LIMIT).expect("a slow handler");
+    second.send(b"s");
+    neighbours.iter_mut().for_each(|peer| peer.send(b"a"));
+    neighbours.iter_mut().for_each(|peer| {
+        peer.receive(1);
+    });
+    second.receive(1);
+    assert_eq!(slow_calls(&server), 2);
+    let (.., whose, _) = told.recv_timeout(LIMIT).expect("a slow handler");
+    assert_eq!(whose, first.addr());
+}
+
+/// Takes its time to go.
+struct SlowToDrop;
+
+impl Drop for SlowToDrop {
+    fn drop(&mut self) {
+        sleep(LONG);
+    }
+}
+
+#[test]
+fn the_drop_of_a_future_counts_too() {
+    let gate = Gate::default();
+    let pass = gate.clone();
+    let (builder, told) = told(one_poller());
+    let server = Server::start(builder.on_request(async move |_: &mut Connection| {
+        let _held = SlowToDrop;
+        pass.pass().await;
+        Ok(())
+    }));
+    let mut peer = server.connect();
+    peer.send(b"x");
+    eventually("it waits", || gate.is_waited_at());
+    assert_eq!(server.shut_down(Duration::from_millis(1)), 1);
+    let callbacks: Vec<_> = told.try_iter().map(|(callback, ..)| callback).collect();
+    assert_eq!(callbacks.first(), Some(&Callback::Handler));
+}
+
+#[test]
+fn whoever_observes_or_decides_on_a_poller_is_named_as_what_he_is() {
+    let observing = one_poller()
+        .on_request(rpc)
+        .on_disconnect(|_, _| sleep(LONG));
+    let filtering = one_poller().on_request(rpc).on_accept(|info| {
+        sleep(LONG);
+        Accept::Take(info.options().clone())
+    });
+    let choose = Arc::new(|_: &[_]| {
+        sleep(LONG);
+        0
+    });
+    let placing = one_poller()
+        .on_request(rpc)
+        .balance(Balance::Custom(choose));
+    for (builder, expected) in [
+        (observing, Callback::OnDisconnect),
+        (filtering, Callback::OnAccept),
+        (placing, Callback::Balance),
+    ] {
+        let (builder, told) = told(builder);
+        let server = Server::start_unobserved(builder);
+        let peer = server.connect();
+        let addr = peer.addr();
+        drop(peer);
+        let (callback, _, whose, took) = told.recv_timeout(LIMIT).expect("a slow call");
+        assert_eq!((callback, whose), (expected, addr));
+        assert!(took >= LONG);
+    }
+}
+
+#[test]
+fn nothing_is_slow_where_that_is_switched_off() {
+    let (builder, told) = told(one_poller().slow_handler(None).on_request(sleeps));
+    let server = Server::start(builder);
+    let mut peer = server.connect();
+    peer.send(b"x");
+    peer.receive(1);
+    drop(peer);
+    server.ending();
+    assert_eq!((slow_calls(&server), told.try_iter().count()), (0, 0));
+}
+
+#[test]
+fn a_handler_that_holds_no_poller_is_not_slow() {
+    let listener = Listener::bind("127.0.0.1:0").expect("a free port");
+    let addr = bound(&listener);
+    let builder = one_poller()
+        .slow_handler(NEVER)
+        .on_request(async |conn: &mut Connection| {
+            let byte = conn.reader().read_u8().await?;
+            sleep(NEVER + LONG);
+            conn.writer().put_u8(byte);
+            Ok(())
+        });
+    let running = builder.runner(Runner::Threads(1)).listen(listener).build();
+    let running = running.expect("a loop");
+    let handle = running.handle();
+    let thread = std::thread::spawn(move || running.run());
+    let mut peer = crate::support::Peer::connect(addr);
+    peer.send(b"x");
+    peer.receive(1);
+    drop(peer);
+    assert_eq!(handle.shutdown(LIMIT).wait(), 0);
+    thread.join().expect("no panic").expect("a loop that ends");
+    let total = handle.stats().total();
+    assert_eq!((total.slow_calls, total.requests, total.sent), (0, 1, 1));
+}
+
+#[test]
+fn no_time_at_all_is_refused_by_name() {
+    let listener = Listener::bind("127.0.0.1:0").expect("a free port");
+    let builder = one_poller().on_request(rpc).listen(listener);
+    let error = builder
+        .slow_handler(Duration::ZERO)
+        .build()
+        .expect_err("zero");
+    assert!(error.to_string().contains("slow_handler"), "{error}");
+}
