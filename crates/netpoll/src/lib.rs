@@ -39,7 +39,9 @@
 //! # Features
 //!
 //! `tokio`: [`Runner::tokio`](Runner::Spawn), and `Builder::enter_tokio` for handlers that await
-//! what is tokio's. None is on by default.
+//! what is tokio's. `metrics`: [`LoopStats`] has a method `record`, which gives every count to a
+//! recorder of the `metrics` crate. `tracing`: a span for each connection, entered around its
+//! handler, and the events that [`Builder::on_event`] has not taken. None is on by default.
 //!
 //! # Platforms
 //!
@@ -51,7 +53,7 @@ mod addr;
 mod around;
 mod budget;
 mod census;
-#[cfg(feature = "tokio")]
+#[cfg(any(feature = "metrics", feature = "tokio"))]
 mod compat;
 mod connection;
 mod dialer;
