@@ -102,12 +102,13 @@ impl Recorder for Kept {
 }
 
 /// The names that are documented, without those of the pollers' counters.
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 25] = [
     "netpoll_accept_failures_total{why=descriptors}",
     "netpoll_accept_failures_total{why=died_in_queue}",
     "netpoll_accept_failures_total{why=files}",
     "netpoll_accept_failures_total{why=memory}",
     "netpoll_accept_pauses_total{why=limit}",
+    "netpoll_accept_pauses_total{why=memory}",
     "netpoll_accept_pauses_total{why=rate}",
     "netpoll_accepted_total{}",
     "netpoll_closed_total{reason=broken}",
@@ -118,6 +119,7 @@ const NAMES: [&str; 23] = [
     "netpoll_closed_total{reason=idle_timeout}",
     "netpoll_closed_total{reason=local}",
     "netpoll_closed_total{reason=max_age}",
+    "netpoll_closed_total{reason=memory_limit}",
     "netpoll_closed_total{reason=min_rate_timeout}",
     "netpoll_closed_total{reason=output_limit}",
     "netpoll_closed_total{reason=peer_fin}",

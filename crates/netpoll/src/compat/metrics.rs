@@ -17,7 +17,7 @@ impl LoopStats {
     /// | `netpoll_FIELD_total` | counter, `poller` | each field of [`PollerStats`](crate::PollerStats): `netpoll_requests_total` and so on |
     /// | `netpoll_closed_total` | counter, `reason` | each field of [`ClosedStats`](crate::ClosedStats) |
     /// | `netpoll_accepted_total`, `netpoll_refused_total` | counter | [`AcceptStats`](crate::AcceptStats) |
-    /// | `netpoll_accept_pauses_total` | counter, `why`: `limit`, `rate` | its `pauses_` |
+    /// | `netpoll_accept_pauses_total` | counter, `why`: `limit`, `rate`, `memory` | its `pauses_` |
     /// | `netpoll_accept_failures_total` | counter, `why`: `died_in_queue`, `descriptors`, `files`, `memory` | the rest of it |
     ///
     /// ```no_run
@@ -47,6 +47,7 @@ impl LoopStats {
         for (why, count) in [
             ("limit", accept.pauses_at_limit),
             ("rate", accept.pauses_for_rate),
+            ("memory", accept.pauses_for_memory),
         ] {
             counter!("netpoll_accept_pauses_total", "why" => why).absolute(count);
         }

@@ -119,37 +119,37 @@ counted! {
 }
 
 counted! {
-    /// How many connections ended for which [`CloseReason`](crate::CloseReason).
+    /// How many connections ended for which [`CloseReason`].
     ClosedStats of ClosedCounters {
-        /// [`CloseReason::Local`](crate::CloseReason::Local).
+        /// [`CloseReason::Local`].
         local,
-        /// [`CloseReason::PeerFin`](crate::CloseReason::PeerFin).
+        /// [`CloseReason::PeerFin`].
         peer_fin,
-        /// [`CloseReason::Broken`](crate::CloseReason::Broken), whatever the errno.
+        /// [`CloseReason::Broken`], whatever the errno.
         broken,
-        /// [`CloseReason::Handler`](crate::CloseReason::Handler): it returned an error.
+        /// [`CloseReason::Handler`]: it returned an error.
         handler_error,
-        /// [`CloseReason::HandlerPanic`](crate::CloseReason::HandlerPanic).
+        /// [`CloseReason::HandlerPanic`].
         handler_panic,
-        /// [`CloseReason::Shutdown`](crate::CloseReason::Shutdown).
+        /// [`CloseReason::Shutdown`].
         shutdown,
-        /// [`Limit::Frame`](crate::Limit::Frame).
+        /// [`Limit::Frame`].
         frame_limit,
-        /// [`Limit::Output`](crate::Limit::Output).
+        /// [`Limit::Output`].
         output_limit,
-        /// [`Limit::Memory`](crate::Limit::Memory).
+        /// [`Limit::Memory`].
         memory_limit,
-        /// [`Timeout::FirstByte`](crate::Timeout::FirstByte).
+        /// [`Timeout::FirstByte`].
         first_byte_timeout,
-        /// [`Timeout::Read`](crate::Timeout::Read).
+        /// [`Timeout::Read`].
         read_timeout,
-        /// [`Timeout::MinRate`](crate::Timeout::MinRate).
+        /// [`Timeout::MinRate`].
         min_rate_timeout,
-        /// [`Timeout::Write`](crate::Timeout::Write).
+        /// [`Timeout::Write`].
         write_timeout,
-        /// [`Timeout::Idle`](crate::Timeout::Idle).
+        /// [`Timeout::Idle`].
         idle_timeout,
-        /// [`Timeout::MaxAge`](crate::Timeout::MaxAge).
+        /// [`Timeout::MaxAge`].
         max_age,
     }
 }
