@@ -28,7 +28,7 @@ use waiting::Began;
 ///   bytes are asked for; a handler that passes it on ends its connection with
 ///   [`Limit::Frame`](crate::Limit::Frame);
 /// * [`Eof`] (`UnexpectedEof`) if the peer ended its stream before; what came stays readable;
-/// * [`TimedOut`] if [`Timeouts::read`](crate::Timeouts::read), or the reader's
+/// * [`TimedOut`](crate::TimedOut) if [`Timeouts::read`](crate::Timeouts::read), or the reader's
 ///   [deadline](Self::with_deadline), has passed before all was there; what came stays, and the next
 ///   call may succeed;
 /// * [`Closed`](crate::Closed), or the kernel's error with its errno, if the connection has ended
@@ -65,7 +65,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// This reader with a deadline: a call that would wait beyond it fails with [`TimedOut`] then,
+    /// This reader with a deadline: a call that would wait beyond it fails with
+    /// [`TimedOut`](crate::TimedOut) then,
     /// at once if it has passed. What is there can be read all the same. The timeouts of the
     /// connection hold beside it.
     ///
