@@ -139,7 +139,7 @@ impl Builder {
     /// How long user code may hold a poller; 10 ms, unless this says otherwise, and `None` is for
     /// as long as it likes. One poll of a handler that takes longer is counted
     /// ([`PollerStats::slow_calls`](crate::PollerStats::slow_calls)) and told as an
-    /// [`Event::SlowCall`](crate::Event::SlowCall); so are the drop of its future, `on_accept`,
+    /// [`Event::SlowCall`]; so are the drop of its future, `on_accept`,
     /// `on_disconnect` and a custom balance. A handler that waits holds nobody, and one that runs
     /// elsewhere than on its poller is not watched. One reading of the clock for each poll of a
     /// handler, not for each request of a burst.
