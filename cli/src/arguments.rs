@@ -17,6 +17,7 @@ use crate::address::Address;
 use crate::bounds::BoundArgs;
 use crate::duration::{self, Optional};
 use crate::print;
+use crate::runner::{self, RunnerChoice};
 
 /// Reads the command line. When there is nothing to run the answer has been printed already (help
 /// and version on stdout, a refusal on stderr) and the status to end with is returned.
@@ -59,12 +60,35 @@ pub(crate) struct ServeArgs {
     /// Connections at once; more wait in the kernel's queue [default: 7/8 of the descriptor limit]
     #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>)]
     pub(crate) max_connections: Option<NonZeroUsize>,
+    /// Where handlers run: inline (on the pollers), threads[:N], tokio[:N]; N threads, or one for
+    /// each available processor [default: inline]
+    #[arg(long, value_name = "R", value_parser = runner::parse)]
+    pub(crate) runner: Option<RunnerChoice>,
+    /// Accept on each poller, from a socket of its own (SO_REUSEPORT)
+    #[arg(long)]
+    pub(crate) reuse_port: bool,
+    /// Print a line of statistics on stderr so often: a whole number and ms, s or m
+    #[arg(long, value_name = "T", value_parser = duration::parse)]
+    pub(crate) stats: Option<Duration>,
     /// Keep the server on one processor, the INDEX-th of those it may use
     #[arg(long, value_name = "INDEX", hide = true)]
     pub(crate) pin: Option<usize>,
     /// What bounds its connections.
     #[command(flatten)]
     pub(crate) bounds: BoundArgs,
+}
+
+impl ServeArgs {
+    /// The first flag that was given and says nothing to a bare loop.
+    fn not_for_the_reference(&self) -> Option<&'static str> {
+        [
+            (self.runner.is_some(), "--runner"),
+            (self.reuse_port, "--reuse-port"),
+            (self.stats.is_some(), "--stats"),
+        ]
+        .into_iter()
+        .find_map(|(given, flag)| given.then_some(flag))
+    }
 }
 
 /// The servers there are.
@@ -170,10 +194,15 @@ fn consistent(command: Command) -> Result<Command, clap::Error> {
         {
             "--max-connections is not for the reference, which knows no bounds".into()
         }
-        Command::Serve(serve) if serve.kind == ServeKind::Reference => match serve.bounds.given() {
-            Some(flag) => format!("{flag} is not for the reference, which knows no bounds"),
-            None => return Ok(command),
-        },
+        Command::Serve(serve) if serve.kind == ServeKind::Reference => {
+            match (serve.not_for_the_reference(), serve.bounds.given()) {
+                (Some(flag), _) => format!("{flag} is not for the reference, a bare loop"),
+                (_, Some(flag)) => {
+                    format!("{flag} is not for the reference, which knows no bounds")
+                }
+                (None, None) => return Ok(command),
+            }
+        }
         _ => return Ok(command),
     };
     Err(Arguments::command().error(ErrorKind::ValueValidation, refused))
@@ -258,6 +287,25 @@ mod tests {
     fn the_reference_refuses_bounds_by_name() {
         let line = refusal("netpoll serve reference --linger 1s");
         assert!(line.contains("--linger"), "{line}");
+    }
+
+    #[test]
+    fn the_reference_refuses_what_a_bare_loop_has_not() {
+        for flag in ["--runner inline", "--reuse-port", "--stats 1s"] {
+            let line = refusal(&format!("netpoll serve reference {flag}"));
+            assert!(line.contains(flag.split(' ').next().unwrap()), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_runner_that_is_none_is_refused_with_those_there_are() {
+        for wrong in ["go", "threads:0", "tokio:", "inline:2", "threads:x"] {
+            let line = refusal(&format!("netpoll serve rpc --runner {wrong}"));
+            assert!(
+                line.contains("--runner") && line.contains("threads:4"),
+                "{line}"
+            );
+        }
     }
 
     #[test]

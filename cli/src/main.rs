@@ -24,8 +24,10 @@ mod print;
 mod process_stats;
 mod progress;
 mod reference;
+mod runner;
 mod serve;
 mod signal;
+mod statistics;
 
 use std::process::ExitCode;
 

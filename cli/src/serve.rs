@@ -3,15 +3,16 @@
 //!
 //! Whatever is served, the outside sees the same: `listening on ADDR` on stdout once connections
 //! are taken (with the port the kernel chose if 0 was asked for) and nothing else there; SIGINT
-//! and SIGTERM end it with status 0; an address that cannot be had is one line and status 1.
+//! and SIGTERM end it with status 0; an address that cannot be had is one line and status 1. What
+//! happens meanwhile, and statistics if they are asked for, goes to stderr, a line each.
 
-use std::io::Read;
+use std::io::{self, Read};
 
-use netpoll::{Addr, BoxError, Builder, Connection, Listener};
+use netpoll::{Addr, BoxError, Builder, Connection, ListenOptions, Listener};
 
 use crate::arguments::{ServeArgs, ServeKind};
 use crate::failure::Failure;
-use crate::{print, reference, signal};
+use crate::{print, reference, signal, statistics};
 
 /// Serves until a signal comes.
 ///
@@ -29,12 +30,12 @@ pub(crate) fn run(arguments: &ServeArgs) -> Result<(), Failure> {
         ServeKind::Reference => serve_reference(addr),
         ServeKind::Echo => serve_netpoll(
             addr,
-            netpoll::EventLoop::builder().on_request(echo),
+            netpoll::EventLoop::builder().on_request_send(echo),
             arguments,
         ),
         ServeKind::Rpc => serve_netpoll(
             addr,
-            netpoll::EventLoop::builder().on_request(rpc),
+            netpoll::EventLoop::builder().on_request_send(rpc),
             arguments,
         ),
     }
@@ -63,7 +64,7 @@ async fn rpc(conn: &mut Connection) -> Result<(), BoxError> {
 fn serve_netpoll(addr: Addr, builder: Builder, arguments: &ServeArgs) -> Result<(), Failure> {
     // With less the limit is only met sooner.
     netpoll_sys::process::raise_descriptor_limit().ok();
-    let listener = Listener::bind(addr)
+    let listener = listen(addr, arguments)
         .map_err(|error| Failure::while_trying(format_args!("listen on {addr}"), &error))?;
     let bound = listener
         .local_addr()
@@ -73,20 +74,17 @@ fn serve_netpoll(addr: Addr, builder: Builder, arguments: &ServeArgs) -> Result<
         None => builder,
     };
     let builder = match arguments.max_connections {
-        Some(most) => {
-            let descriptors = netpoll_sys::process::descriptor_limit();
-            if most.get() as u64 > descriptors {
-                print::complain(format_args!(
-                    "--max-connections {most} is more than the {descriptors} descriptors there are"
-                ));
-            }
-            builder.max_connections(most.get())
-        }
+        Some(most) => builder.max_connections(most.get()),
         None => builder,
     };
+    // Lives until the loop has ended: its runtime, if it has one, carries the handlers out.
+    let home = arguments.runner.unwrap_or_default().open();
+    let home = home.map_err(|error| Failure::while_trying("start the runner", &error))?;
     let event_loop = arguments
         .bounds
         .apply(builder)
+        .runner(home.runner())
+        .on_event(|event| print::complain(event))
         .listen(listener)
         .build()
         .map_err(|error| Failure::while_trying("set the server up", &error))?;
@@ -102,10 +100,25 @@ fn serve_netpoll(addr: Addr, builder: Builder, arguments: &ServeArgs) -> Result<
             drop(handle.shutdown(drain));
         })
         .map_err(|error| Failure::while_trying("start a thread", &error))?;
+    let _statistics = match arguments.stats {
+        Some(every) => Some(
+            statistics::start(event_loop.handle(), every)
+                .map_err(|error| Failure::while_trying("start a thread", &error))?,
+        ),
+        None => None,
+    };
     print::result(format_args!("listening on {bound}"))?;
     event_loop
         .run()
         .map_err(|error| Failure::while_trying("serve", &error))
+}
+
+fn listen(addr: Addr, arguments: &ServeArgs) -> io::Result<Listener> {
+    if arguments.reuse_port {
+        Listener::bind_per_poller(addr, ListenOptions::default())
+    } else {
+        Listener::bind(addr)
+    }
 }
 
 fn serve_reference(addr: Addr) -> Result<(), Failure> {

@@ -9,5 +9,7 @@ mod demo;
 mod load;
 mod reference;
 mod refusals;
+mod runners;
 mod serve;
+mod statistics;
 mod support;

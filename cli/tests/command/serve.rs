@@ -200,7 +200,7 @@ fn more_connections_than_there_are_descriptors_is_one_remark() {
     let mut line = String::new();
     let mut stderr = BufReader::new(server.stderr.take().unwrap());
     stderr.read_line(&mut line).unwrap();
-    assert!(line.contains("--max-connections 99999999999"), "{line}");
+    assert!(line.contains("max_connections 99999999999"), "{line}");
     signal(&server, Signal::TERM);
     support::wait(&mut server);
 }

@@ -184,7 +184,7 @@ impl fmt::Display for Event {
             Self::Cut { connections } => {
                 write!(
                     f,
-                    "cut {connections} connections at the end of the shutdown's time"
+                    "connections cut at the end of a shutdown's time: {connections}"
                 )
             }
         }
@@ -266,7 +266,7 @@ mod tests {
                 "balance panicked (127.0.0.1:7)",
             ),
             (Event::TaskDropped { peer }, "(127.0.0.1:7)"),
-            (Event::Cut { connections: 3 }, "cut 3 connections"),
+            (Event::Cut { connections: 3 }, "shutdown's time: 3"),
         ];
         for (event, part) in events {
             let line = event.to_string();

@@ -66,9 +66,8 @@ impl<'a> Reader<'a> {
     }
 
     /// This reader with a deadline: a call that would wait beyond it fails with
-    /// [`TimedOut`](crate::TimedOut) then,
-    /// at once if it has passed. What is there can be read all the same. The timeouts of the
-    /// connection hold beside it.
+    /// [`TimedOut`](crate::TimedOut) then, at once if it has passed. What is there can be read all
+    /// the same. The timeouts of the connection hold beside it.
     ///
     /// ```no_run
     /// # use std::time::{Duration, Instant};

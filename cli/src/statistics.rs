@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a server is doing, a line now and then on stderr.
+//!
+//! Each line is of the time since the one before. What did not happen is left out, so that a line
+//! of a server at rest is short, and a reason for which connections end stands out.
+
+use std::io;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use netpoll::{LoopHandle, LoopStats};
+
+use crate::print;
+
+/// Prints until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Statistics {
+    _ends: Sender<()>,
+}
+
+/// Begins to print, each time `every` has passed.
+///
+/// # Errors
+///
+/// If no thread can be started.
+pub(crate) fn start(handle: LoopHandle, every: Duration) -> io::Result<Statistics> {
+    let (ends, ended) = channel();
+    let print = move || {
+        let (mut before, mut at) = (handle.stats(), Instant::now());
+        while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+            let (stats, now) = (handle.stats(), Instant::now());
+            print::remark(line(&before, &stats, now - at));
+            (before, at) = (stats, now);
+        }
+    };
+    thread::Builder::new()
+        .name(String::from("statistics"))
+        .spawn(print)?;
+    Ok(Statistics { _ends: ends })
+}
+
+/// What happened between two snapshots, `time` apart.
+fn line(before: &LoopStats, now: &LoopStats, time: Duration) -> String {
+    let (then, total) = (before.total(), now.total());
+    let rate = |before: u64, now: u64| now.saturating_sub(before) as f64 / time.as_secs_f64();
+    let mut parts = vec![
+        format!("connections {}", now.connections),
+        format!("requests/s {:.0}", rate(then.requests, total.requests)),
+        format!("in {}", bytes(rate(then.received, total.received))),
+        format!("out {}", bytes(rate(then.sent, total.sent))),
+    ];
+    let slow = total.slow_calls - then.slow_calls;
+    if slow > 0 {
+        parts.push(format!("slow calls {slow}"));
+    }
+    let closed = now.closed.iter().zip(before.closed.iter());
+    let closed: Vec<_> = closed
+        .map(|((reason, now), (_, before))| (reason, now - before))
+        .filter(|(_, count)| *count > 0)
+        .map(|(reason, count)| format!("{reason} {count}"))
+        .collect();
+    if !closed.is_empty() {
+        parts.push(format!("closed {}", closed.join(" ")));
+    }
+    parts.extend(shares(before, now));
+    parts.join(", ")
+}
+
+/// Which part of the requests each poller had, if there were some and more than one poller.
+fn shares(before: &LoopStats, now: &LoopStats) -> Option<String> {
+    let pollers = now.pollers.iter().zip(&before.pollers);
+    let requests: Vec<_> = pollers
+        .map(|(now, before)| now.requests - before.requests)
+        .collect();
+    let all: u64 = requests.iter().sum();
+    if all == 0 || requests.len() < 2 {
+        return None;
+    }
+    let share = |&part: &u64| format!("{:.0}%", part as f64 * 100.0 / all as f64);
+    let shares: Vec<_> = requests.iter().map(share).collect();
+    Some(format!("pollers {}", shares.join(" ")))
+}
+
+/// A rate of bytes in its largest unit.
+fn bytes(rate: f64) -> String {
+    let units = [(1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s")];
+    match units.into_iter().find(|(unit, _)| rate >= *unit) {
+        Some((unit, name)) => format!("{:.1} {name}", rate / unit),
+        None => format!("{rate:.0} B/s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netpoll::PollerStats;
+
+    fn poller(requests: u64, received: u64, slow_calls: u64) -> PollerStats {
+        let mut stats = PollerStats::default();
+        (stats.requests, stats.received, stats.slow_calls) = (requests, received, slow_calls);
+        stats
+    }
+
+    #[test]
+    fn a_line_is_of_the_time_since_the_last() {
+        let mut before = LoopStats::default();
+        before.pollers = vec![poller(100, 1000, 1), poller(100, 0, 0)];
+        before.closed.local = 5;
+        let mut now = before.clone();
+        now.connections = 3;
+        now.pollers = vec![poller(400, 3_001_000, 2), poller(200, 0, 0)];
+        now.closed.peer_fin = 2;
+        assert_eq!(
+            line(&before, &now, Duration::from_secs(2)),
+            "connections 3, requests/s 200, in 1.5 MB/s, out 0 B/s, slow calls 1, \
+             closed peer_fin 2, pollers 75% 25%"
+        );
+    }
+
+    #[test]
+    fn what_did_not_happen_is_left_out() {
+        let mut stats = LoopStats::default();
+        stats.pollers = vec![poller(7, 7, 0); 2];
+        let line = line(&stats, &stats, Duration::from_secs(1));
+        assert_eq!(line, "connections 0, requests/s 0, in 0 B/s, out 0 B/s");
+    }
+
+    #[test]
+    fn bytes_are_shown_in_their_largest_unit() {
+        assert_eq!(bytes(999.0), "999 B/s");
+        assert_eq!(bytes(1500.0), "1.5 kB/s");
+        assert_eq!(bytes(2.5e9), "2.5 GB/s");
+    }
+}
