@@ -9,7 +9,7 @@ use std::task::Waker;
 
 use netpoll_buffer::LinkBuffer;
 
-use super::tally::Elsewhere;
+use super::tally::Sends;
 use crate::error::{CloseReason, Limit};
 use crate::poll::source::Outgoing;
 use crate::timeouts::Wait;
@@ -27,15 +27,21 @@ pub(crate) struct Outbox {
     /// Somebody will have the chain sent without being told again.
     heard: bool,
     way: Way,
-    /// What a sender that is not the poller has met.
-    failure: Option<io::Error>,
     /// Puts are discarded, and this is why.
     pub(crate) closed: Option<CloseReason>,
     leaving: Option<Leaving>,
     /// All bytes that the kernel has taken.
     pub(crate) sent: u64,
-    /// What senders that are not the poller have sent, once there was one.
+    /// What senders that are not the poller have met, once there was one.
     elsewhere: Option<Box<Elsewhere>>,
+}
+
+/// What senders that are not the poller have met.
+#[derive(Debug, Default)]
+struct Elsewhere {
+    failure: Option<io::Error>,
+    /// What the poller has not heard of.
+    counts: Sends,
 }
 
 /// Whether what is here can go.
@@ -89,7 +95,6 @@ impl Outbox {
             marks,
             heard: false,
             way: Way::Free,
-            failure: None,
             closed: None,
             leaving: None,
             sent: 0,
@@ -223,31 +228,33 @@ impl Outbox {
         result: io::Result<usize>,
     ) -> (Option<Waker>, bool) {
         let elsewhere = self.elsewhere.get_or_insert_default();
-        elsewhere.sends += 1;
+        elsewhere.counts.sends += 1;
         match result {
             Ok(count) => {
-                elsewhere.sent += count as u64;
-                elsewhere.blocks += u64::from(!rest.is_empty());
+                elsewhere.counts.sent += count as u64;
+                elsewhere.counts.blocks += u64::from(!rest.is_empty());
                 self.sent += count as u64;
             }
-            Err(error) => self.failure = Some(error),
+            Err(error) => elsewhere.failure = Some(error),
         }
+        let failed = elsewhere.failure.is_some();
         let done = self.give_back(rest);
         (
             done,
-            self.way == Way::Blocked || self.failure.is_some() || self.closed.is_some(),
+            self.way == Way::Blocked || failed || self.closed.is_some(),
         )
     }
 
     /// What senders that are not the poller have sent since this was asked last.
     #[inline]
-    pub(crate) fn take_elsewhere_sent(&mut self) -> Option<Elsewhere> {
-        self.elsewhere.as_deref_mut().map(std::mem::take)
+    pub(crate) fn take_elsewhere_sent(&mut self) -> Option<Sends> {
+        let elsewhere = self.elsewhere.as_deref_mut()?;
+        Some(std::mem::take(&mut elsewhere.counts))
     }
 
     /// What a sender that is not the poller has met.
     pub(crate) fn take_failure(&mut self) -> Option<io::Error> {
-        self.failure.take()
+        self.elsewhere.as_mut()?.failure.take()
     }
 
     /// Wakes `waker` once at most `most` bytes are unsent, or never will be sent.

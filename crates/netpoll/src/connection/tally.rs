@@ -39,9 +39,9 @@ impl Tally {
     }
 }
 
-/// What has left by other hands than the poller's, until the poller has heard of it.
+/// What has left by other hands than the poller's.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Elsewhere {
+pub(crate) struct Sends {
     pub(super) sends: u64,
     pub(super) sent: u64,
     pub(super) blocks: u64,
@@ -62,7 +62,7 @@ fn nanoseconds(now: Instant) -> u64 {
 impl Link {
     /// Counts what others than the poller have sent. Only on the poller.
     #[cold]
-    pub(super) fn count_elsewhere(&self, elsewhere: Elsewhere) {
+    pub(super) fn count_elsewhere(&self, elsewhere: Sends) {
         let counters = &self.bell.counters().poller;
         counters.sends.add(elsewhere.sends);
         counters.sent.add(elsewhere.sent);
