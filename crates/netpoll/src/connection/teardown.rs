@@ -25,13 +25,20 @@ use super::calling::{Caller, Calls, Holder, Observed};
 use super::flow::More;
 use super::inbox::{InputEnd, Waits};
 use super::link::{Ending, Link};
-use super::session::{Counted, Session};
+use super::session::Session;
 use super::state::{Input, Phase};
 use crate::error::CloseReason;
 use crate::event::{Callback, Event};
 use crate::guard::guard;
 use crate::poll::source::{Next, Turn};
 use crate::sync::{Arc, lock};
+
+/// Whether the end of a connection was counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counted {
+    NotYet,
+    Once,
+}
 
 impl<C: Caller> Session<C> {
     /// Does what was asked for through the link.
@@ -196,5 +203,12 @@ impl<C: Caller> Session<C> {
                 self.tell_event(|peer| Event::Panicked { callback, peer });
             }
         }
+    }
+}
+
+impl<C: Caller> Drop for Session<C> {
+    fn drop(&mut self) {
+        // One whose owner had it to the end of the loop was not asked for a last word.
+        self.count_end();
     }
 }

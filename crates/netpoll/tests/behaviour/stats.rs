@@ -200,9 +200,8 @@ fn a_peer_that_does_not_read_is_seen_as_blocks_and_pauses() {
     let mut peer = server.connect();
     peer.send(&[0; 100]);
     let stats = once(&server, "a pause", |stats| {
-        stats.total().pauses_for_peer >= 1
+        stats.total().pauses_for_peer >= 1 && stats.total().blocks >= 1
     });
-    assert!(stats.total().blocks >= 1, "{stats:?}");
     assert_eq!(stats.total().pauses_for_handler, 0);
     peer.receive(100 * (32 << 10));
     let total = once(&server, "all of it", |stats| stats.total().requests == 100).total();
