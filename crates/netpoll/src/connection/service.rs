@@ -55,6 +55,24 @@ pub(crate) struct Terms {
     pub(crate) listening: Listening,
 }
 
+impl Terms {
+    /// Terms of a handler without a name, whose calls are never slow, and nobody to tell.
+    pub(crate) fn new(
+        options: ConnOptions,
+        census: &Arc<Census>,
+        observer: Option<Observer>,
+    ) -> Self {
+        Self {
+            options: Arc::new(options),
+            census: Arc::clone(census),
+            observer,
+            handler: "",
+            slow: None,
+            listening: Listening::default(),
+        }
+    }
+}
+
 /// Serves connections.
 pub(crate) trait Service: Send + Sync {
     /// A session for a newcomer. On the thread of the poller that drives it.

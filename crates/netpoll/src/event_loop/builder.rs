@@ -261,14 +261,9 @@ impl Builder {
             listeners.extend(listener.spread(pollers)?);
         }
         let request = Arc::new(Request::default());
-        let terms = Terms {
-            options: Arc::new(self.options),
-            census: Arc::clone(request.census()),
-            observer: self.observer,
-            handler: "",
-            slow: self.slow.0,
-            listening: self.listening.clone(),
-        };
+        let mut terms = Terms::new(self.options, request.census(), self.observer);
+        terms.slow = self.slow.0;
+        terms.listening = self.listening.clone();
         let budget = self.budget.unwrap_or_default();
         budget.check()?;
         let listening = self.listening.clone();

@@ -19,6 +19,7 @@ use crate::connection::calling::Calls;
 use crate::connection::service::{OneForAll, Pinned, Terms};
 use crate::entrance::Entrance;
 use crate::error::{BoxError, CloseReason};
+use crate::event::Listening;
 use crate::listener::Listener;
 use crate::listener::acceptor::{Acceptor, Reception};
 use crate::options::ConnOptions;
@@ -190,24 +191,26 @@ fn reception(
     reasons: &Arc<Mutex<Vec<CloseReason>>>,
 ) -> Arc<Reception> {
     let told = Arc::clone(reasons);
-    let terms = Terms {
-        options: Arc::new(ConnOptions::default()),
-        census: Arc::clone(census),
-        observer: Some(Arc::new(move |_: &mut Connection, reason: &CloseReason| {
-            lock(&told).push(reason.clone());
-        })),
-    };
+    let observer = Arc::new(move |_: &mut Connection, reason: &CloseReason| {
+        lock(&told).push(reason.clone());
+    });
+    let terms = Terms::new(ConnOptions::default(), census, Some(observer));
     let pinned = Pinned {
         origin: Arc::new(OneForAll(Arc::new(answer))),
         greet: None,
         make: burst,
         calls: Calls::PerRequest,
-        terms,
+        terms: Arc::new(terms),
     };
     Arc::new(Reception {
         pollers: Arc::new(PollerSet::of(handles.to_vec())),
         service: pinned.here(),
-        entrance: Arc::new(Entrance::new(100, None, Budget::unlimited())),
+        entrance: Arc::new(Entrance::new(
+            100,
+            None,
+            Budget::unlimited(),
+            Listening::default(),
+        )),
         filter: None,
         balance: Balance::RoundRobin,
     })

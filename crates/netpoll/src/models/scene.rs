@@ -15,9 +15,10 @@ use crate::addr::Addr;
 use crate::budget::Budget;
 use crate::connection::Connection;
 use crate::connection::burst::{Finished, Stage, Verdict};
-use crate::connection::calling::{Calls, Observer, Script};
+use crate::connection::calling::{Calls, Observed, Observer, Script};
 use crate::connection::errand::{Away, Task};
 use crate::connection::link::Link;
+use crate::connection::service::Terms;
 use crate::connection::session::Session;
 use crate::error::CloseReason;
 use crate::options::ConnOptions;
@@ -97,7 +98,8 @@ impl Scene {
                 },
                 calls: Calls::PerRequest,
                 stage: Stage::Request,
-                observer: Some(told),
+                terms: Some(terms(told)),
+                observed: Observed::NotYet,
             };
             Box::new(Session::new(link, script, None))
         }))
@@ -116,7 +118,8 @@ impl Scene {
                 },
                 calls: Calls::Never,
                 stage: Stage::Request,
-                observer: Some(told),
+                terms: Some(terms(told)),
+                observed: Observed::NotYet,
             };
             Box::new(Session::owned(link, script))
         }))
@@ -128,6 +131,12 @@ impl Scene {
         poller.register(birth);
         poller
     }
+}
+
+/// What is agreed with `observer`, and nothing else.
+fn terms(observer: Observer) -> Arc<Terms> {
+    let census = Arc::default();
+    Arc::new(Terms::new(ConnOptions::default(), &census, Some(observer)))
 }
 
 impl Told {
@@ -187,6 +196,7 @@ async fn byte_by_byte(mut connection: Connection) -> Finished {
     Finished {
         connection: Some(connection),
         verdict,
+        requests: 1,
     }
 }
 
