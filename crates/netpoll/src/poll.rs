@@ -113,9 +113,7 @@ impl Poller {
 
     /// What there is to do after a wait that brought `count` events.
     fn work(&mut self, count: usize) {
-        let counters = &self.mailbox.counters().poller;
-        counters.waits.add(1);
-        counters.events.add(count as u64);
+        self.mailbox.counters().poller.waited(count);
         self.turn.begin();
         for index in 0..count {
             if let Some((token, readiness)) = self.driver.event(index) {
@@ -179,10 +177,8 @@ impl Poller {
     fn read_mail(&mut self, sleep: MaySleep) -> bool {
         let mut letters = std::mem::take(&mut self.letters);
         let may_sleep = self.mailbox.collect(&mut letters, sleep);
-        if !letters.is_empty() {
-            let count = letters.len() as u64;
-            self.mailbox.counters().poller.letters.add(count);
-        }
+        let counters = &self.mailbox.counters().poller;
+        counters.letters.add(letters.len() as u64);
         for letter in letters.drain(..) {
             match letter {
                 Letter::Wake(token) => self.call(token, |source, turn| source.woken(turn)),

@@ -162,6 +162,15 @@ impl PollerStats {
     }
 }
 
+impl PollerCounters {
+    /// Counts a wait, and the events that it brought.
+    #[inline]
+    pub(crate) fn waited(&self, events: usize) {
+        self.waits.add(1);
+        self.events.add(events as u64);
+    }
+}
+
 impl ClosedStats {
     /// How many connections ended, for whatever reason.
     #[must_use]
