@@ -77,7 +77,7 @@ pub struct AcceptStats {
     /// [`accept_rate`](crate::Builder::accept_rate).
     pub pauses_for_rate: u64,
     /// How often accepting paused because connections held 98 % of their
-    /// [`Budget`](crate::Budget).
+    /// [`Budget`].
     pub pauses_for_memory: u64,
     /// Connections that had died in the kernel's queue, or had an error of their own.
     pub died_in_queue: u64,
