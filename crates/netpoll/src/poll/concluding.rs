@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a poller does each time a source has run: it sends what the source wants to send, watches
+//! what it wants to hear of, takes over its deadline, and puts it back into its slot or lets it go.
+
+use std::io;
+
+use netpoll_sys::Interest;
+
+use super::Poller;
+use super::bell;
+use super::source::{End, Next, Source};
+use super::token::Token;
+use crate::guard::guard;
+
+impl Poller {
+    /// After a source has run: sends, watches, and puts it back or lets it go.
+    pub(super) fn conclude(&mut self, token: Token, mut source: Box<dyn Source>, mut next: Next) {
+        loop {
+            next = self.send_for(token, source.as_mut(), next);
+            match next {
+                Next::Become(successor) => {
+                    discard(std::mem::replace(&mut source, successor));
+                    next = source.born(&mut self.turn);
+                }
+                _ => break,
+            }
+        }
+        bell::set_running(None);
+        let interest = match next {
+            Next::Gone => return self.remove(token, source),
+            Next::Unwatched => None,
+            Next::Again(interest) => {
+                self.call_again(token);
+                Some(interest)
+            }
+            Next::Wait(interest) => Some(interest),
+            Next::Become(_) => None,
+        };
+        if let Err(error) = self.watch(token, source.as_ref(), interest) {
+            // The kernel has no room for the registration. No event will ever come, so this is
+            // the end of the input.
+            match source.ended(End::Broken(error), &mut self.turn) {
+                Next::Gone => return self.remove(token, source),
+                Next::Again(_) => self.call_again(token),
+                Next::Wait(_) | Next::Unwatched | Next::Become(_) => {}
+            }
+        }
+        self.set_deadline(token);
+        if let Some(entry) = self.registry.get_mut(token) {
+            entry.source = Some(source);
+        }
+    }
+
+    /// Makes the driver watch what the source wants, and writing while its output is blocked.
+    #[inline]
+    fn watch(
+        &mut self,
+        token: Token,
+        source: &dyn Source,
+        interest: Option<Interest>,
+    ) -> io::Result<()> {
+        let Some(entry) = self.registry.get_mut(token) else {
+            return Ok(());
+        };
+        let blocked = Interest::WRITABLE.when(entry.blocked);
+        let wanted = interest.map(|interest| interest.and(blocked));
+        if wanted == entry.watched {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut entry.watched, wanted);
+        let watched = self.driver.watch(source.fd(), token, before, wanted);
+        if watched.is_err() {
+            entry.watched = None;
+        }
+        watched
+    }
+
+    pub(super) fn remove(&mut self, token: Token, source: Box<dyn Source>) {
+        if let Some(entry) = self.registry.get_mut(token)
+            && let Some(watched) = entry.watched.take()
+        {
+            // A descriptor that the kernel has already forgotten needs no deleting.
+            let _deleted = self
+                .driver
+                .watch(source.fd(), token, Some(watched), None)
+                .ok();
+        }
+        if let Some(entry) = self.registry.get_mut(token)
+            && let Some((_, key)) = entry.look.take()
+        {
+            self.timers.cancel(key);
+        }
+        self.registry.remove(token);
+        self.turn.deadline = None;
+        discard(source);
+    }
+
+    /// Takes over the deadline that the source which ran has left in the turn.
+    #[inline]
+    fn set_deadline(&mut self, token: Token) {
+        let Some(deadline) = self.turn.deadline.take() else {
+            return;
+        };
+        let Some(entry) = self.registry.get_mut(token) else {
+            return;
+        };
+        entry.deadline = deadline;
+        if let Some(when) = deadline {
+            match entry.look {
+                Some((look, _)) if look <= when => {}
+                look => {
+                    look.into_iter()
+                        .for_each(|(_, key)| self.timers.cancel(key));
+                    entry.look = Some((when, self.timers.set(token, when)));
+                }
+            }
+        }
+    }
+}
+
+/// Drops a source: it may hold a handler's future and state, which are user code.
+fn discard(source: Box<dyn Source>) {
+    let _panicked = guard(|| drop(source)).is_err();
+}
