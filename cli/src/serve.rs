@@ -8,10 +8,11 @@
 
 use std::io::{self, Read};
 
-use netpoll::{Addr, BoxError, Builder, Connection, ListenOptions, Listener};
+use netpoll::{Addr, BoxError, Builder, Connection, Handler, ListenOptions, Listener};
 
 use crate::arguments::{ServeArgs, ServeKind};
 use crate::failure::Failure;
+use crate::runner::RunnerChoice;
 use crate::{print, reference, signal, statistics};
 
 /// Serves until a signal comes.
@@ -28,16 +29,21 @@ pub(crate) fn run(arguments: &ServeArgs) -> Result<(), Failure> {
     let addr = arguments.addr.resolve()?;
     match arguments.kind {
         ServeKind::Reference => serve_reference(addr),
-        ServeKind::Echo => serve_netpoll(
-            addr,
-            netpoll::EventLoop::builder().on_request_send(echo),
-            arguments,
-        ),
-        ServeKind::Rpc => serve_netpoll(
-            addr,
-            netpoll::EventLoop::builder().on_request_send(rpc),
-            arguments,
-        ),
+        ServeKind::Echo => serve_netpoll(addr, builder_of(echo, arguments), arguments),
+        ServeKind::Rpc => serve_netpoll(addr, builder_of(rpc, arguments), arguments),
+    }
+}
+
+/// A loop that handles requests in the form that fits the runner: inline, the one whose futures
+/// stay where they are is the shorter way.
+fn builder_of<H>(handler: H, arguments: &ServeArgs) -> Builder
+where
+    H: Handler + AsyncFn(&mut Connection) -> Result<(), BoxError>,
+{
+    let builder = netpoll::EventLoop::builder();
+    match arguments.runner {
+        None | Some(RunnerChoice::Inline) => builder.on_request(handler),
+        Some(_) => builder.on_request_send(handler),
     }
 }
 

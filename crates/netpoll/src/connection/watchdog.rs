@@ -45,8 +45,7 @@ impl Terms {
         counters: &Counters,
     ) {
         if let Some(slow) = self.slow
-            && let Some(took) = turn.lap()
-            && took > slow
+            && let Some(took) = turn.lap(slow)
         {
             counters.poller.slow_calls.add(1);
             self.tell_slow(callback, peer(), took, turn);

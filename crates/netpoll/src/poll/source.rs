@@ -194,14 +194,17 @@ impl Turn {
         }
     }
 
-    /// How long it is since the time was read; reads it. `None` if it was not since the wait.
+    /// Reads the time, and says how long it is since it was read before, if that is longer than
+    /// `limit`. `None` too if it was not read since the wait.
     #[inline]
-    pub(crate) fn lap(&mut self) -> Option<Duration> {
+    pub(crate) fn lap(&mut self, limit: Duration) -> Option<Duration> {
         let before = self.now?;
         let now = Instant::now();
         self.now = Some(now);
         self.runs = 0;
-        Some(now.saturating_duration_since(before))
+        // A sum and a comparison: a difference of times costs three times as much.
+        let is_over = before.checked_add(limit).is_some_and(|by| now > by);
+        is_over.then(|| now.saturating_duration_since(before))
     }
 
     /// The time is not what was read.
@@ -246,12 +249,12 @@ mod tests {
     #[test]
     fn a_lap_begins_at_the_last_reading_and_is_one() {
         let mut turn = Turn::default();
-        assert_eq!(turn.lap(), None, "nothing was read");
+        assert_eq!(turn.lap(Duration::ZERO), None, "nothing was read");
         let before = turn.now();
-        let lap = turn.lap().unwrap();
+        let lap = turn.lap(Duration::ZERO).unwrap();
         assert_eq!(turn.now(), before + lap);
         turn.begin();
-        assert_eq!(turn.lap(), None, "the wait lies between");
+        assert_eq!(turn.lap(Duration::ZERO), None, "the wait lies between");
     }
 
     #[test]
@@ -259,9 +262,12 @@ mod tests {
         let mut turn = Turn::default();
         turn.now();
         (0..RUNS).for_each(|_| turn.begin_run());
-        assert!(turn.lap().is_some(), "and a lap begins the count anew");
+        assert!(
+            turn.lap(Duration::ZERO).is_some(),
+            "and a lap begins the count anew"
+        );
         (0..=RUNS).for_each(|_| turn.begin_run());
-        assert_eq!(turn.lap(), None);
+        assert_eq!(turn.lap(Duration::ZERO), None);
     }
 
     #[test]
