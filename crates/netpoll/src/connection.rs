@@ -21,6 +21,7 @@
 //! * [`inbox`] and [`outbox`] are where bytes wait, [`input`] what was taken, [`reader`] and [`writer`] how user code sees
 //!   them, [`handle`] what others may ask, and [`tally`] what is counted;
 //! * [`watchdog`] tells who holds a poller for too long;
+//! * [`notices`] is who is told of the end, and [`rare`] what only few connections have;
 //! * [`handler`] is user code, [`burst`] makes one future of several calls of it, [`calling`] has
 //!   them carried out, [`inline`] on the poller or by an [`errand`] elsewhere, and [`service`] makes
 //!   sessions of newcomers.
@@ -37,7 +38,9 @@ pub(crate) mod inbox;
 pub(crate) mod inline;
 pub(crate) mod input;
 pub(crate) mod link;
+pub(crate) mod notices;
 pub(crate) mod outbox;
+pub(crate) mod rare;
 pub(crate) mod reader;
 pub(crate) mod service;
 pub(crate) mod session;

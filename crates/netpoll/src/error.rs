@@ -35,6 +35,9 @@ pub enum CloseReason {
     Limit(Limit),
     /// Time ran out.
     Timeout(Timeout),
+    /// It ended before, and nothing is left of it that would know why. Told only to who asks a
+    /// [`ConnectionHandle`](crate::ConnectionHandle) that late.
+    Forgotten,
 }
 
 /// Which bound a connection met.
@@ -94,6 +97,7 @@ impl fmt::Display for CloseReason {
             Self::Limit(Limit::Output) => f.write_str("unsent output above the limit"),
             Self::Limit(Limit::Memory) => f.write_str("no memory for the last bytes of its peer"),
             Self::Timeout(which) => which.fmt(f),
+            Self::Forgotten => f.write_str("ended before, for a reason that is not kept"),
         }
     }
 }

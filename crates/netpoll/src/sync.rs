@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The one place that says which atomics and locks this crate is built on: the standard library's,
 //! or those of a model checker that runs what ships through its interleavings (see `models`):
-//! loom's with `--cfg netpoll_loom`, shuttle's with `--cfg netpoll_shuttle`. Counts of references
-//! are the standard library's everywhere: no protocol stands on them.
+//! loom's with `--cfg netpoll_loom`, shuttle's with `--cfg netpoll_shuttle`. Counts of references,
+//! and places that are filled once, are the standard library's everywhere: no protocol stands on
+//! them.
 
 #[cfg(netpoll_loom)]
 pub(crate) use loom::sync::{
@@ -30,7 +31,7 @@ pub(crate) use shuttle::thread;
 /// Of counts that one thread writes and others look at, which no protocol stands on either.
 pub(crate) use std::sync::atomic::AtomicU64;
 pub(crate) use std::sync::atomic::Ordering;
-pub(crate) use std::sync::{Arc, PoisonError};
+pub(crate) use std::sync::{Arc, OnceLock, PoisonError};
 
 #[cfg(not(any(netpoll_loom, netpoll_shuttle)))]
 pub(crate) use std::thread_local;

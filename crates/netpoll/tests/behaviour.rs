@@ -40,6 +40,8 @@ mod half_close;
 mod handlers;
 #[path = "behaviour/limits.rs"]
 mod limits;
+#[path = "behaviour/notices.rs"]
+mod notices;
 #[path = "behaviour/owned.rs"]
 mod owned;
 #[path = "behaviour/placement.rs"]

@@ -31,6 +31,8 @@ mod fairness;
 mod half_close;
 #[path = "behaviour/handlers.rs"]
 mod handlers;
+#[path = "behaviour/notices.rs"]
+mod notices;
 #[path = "behaviour/owned.rs"]
 mod owned;
 #[path = "behaviour/reading.rs"]

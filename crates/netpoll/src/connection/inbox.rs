@@ -114,6 +114,14 @@ impl Inbox {
         self.waiter.take().map(|waiter| waiter.waker)
     }
 
+    /// Why nothing more will come.
+    pub(crate) fn reason(&self) -> Option<CloseReason> {
+        match self.end.as_ref()? {
+            InputEnd::Fin => Some(CloseReason::PeerFin),
+            InputEnd::Closed(reason) => Some(reason.clone()),
+        }
+    }
+
     /// Whether the poller should read no more for now: enough is here, and nobody waits for more.
     pub(crate) fn is_full(&self, high: usize) -> bool {
         let wanted = self.waiter.as_ref().map_or(0, |waiter| waiter.need);

@@ -13,6 +13,7 @@ use netpoll_buffer::LinkBuffer;
 
 use super::inbox::{Inbox, InputEnd};
 use super::outbox::{Marks, Outbox, Put};
+use super::rare::Rarely;
 use super::tally::Tally;
 use crate::addr::{Addr, Kept};
 use crate::error::{CloseReason, Limit};
@@ -37,8 +38,7 @@ pub(crate) struct Link {
     ending: AtomicU8,
     /// What holds up the usual; see [`PAST_MARK`] and [`READS_PAUSED`].
     holds: AtomicU8,
-    /// What stands in place of the options' timeouts, once that was changed.
-    changed: Mutex<Option<Box<Timeouts>>>,
+    pub(super) rare: Rarely,
     pub(super) tally: Tally,
     pub(super) span: Span,
     /// Last, so that the descriptor is free before anybody hears that there is room.
@@ -89,7 +89,7 @@ impl Link {
             outbox: Mutex::new(Outbox::new(marks)),
             ending: AtomicU8::new(Ending::None as u8),
             holds: AtomicU8::new(0),
-            changed: Mutex::default(),
+            rare: Rarely::default(),
             tally: Tally::default(),
             span: Span::none(),
             _seat: seat,
@@ -111,13 +111,12 @@ impl Link {
 
     /// How long what may take now.
     pub(crate) fn timeouts(&self) -> Timeouts {
-        let changed = lock(&self.changed);
-        changed.as_deref().copied().unwrap_or(self.options.timeouts)
+        self.rare.timeouts().unwrap_or(self.options.timeouts)
     }
 
     /// Changes how long what may take. What is waited for already is measured by it, too.
     pub(crate) fn set_timeouts(&self, timeouts: Timeouts) {
-        *lock(&self.changed) = Some(Box::new(timeouts));
+        *lock(&self.rare.get_or_make().timeouts) = Some(timeouts);
         self.bell.ring(Signal::Clock);
     }
 
@@ -260,6 +259,7 @@ impl Link {
     pub(crate) fn finish_input(&self, end: InputEnd) {
         let waker = lock(&self.inbox).finish(end);
         waker.into_iter().for_each(std::task::Waker::wake);
+        self.tell_end();
     }
 
     /// Discards the output for good, and gives the waker of who waits for it.
@@ -267,6 +267,7 @@ impl Link {
         let waker = lock(&self.outbox).discard(reason);
         // Relaxed: as in `announce`. Nothing is left that a burst should end for.
         self.clear_mark();
+        self.tell_end();
         waker
     }
 

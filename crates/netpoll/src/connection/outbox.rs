@@ -53,6 +53,8 @@ enum Way {
     Blocked,
     /// Nothing is sent any more, also not what a sender gives back.
     Shut,
+    /// As shut, and nobody works on the connection any more.
+    Over,
 }
 
 /// A call that waits for output to leave.
@@ -199,7 +201,7 @@ impl Outbox {
     #[inline]
     pub(crate) fn give_back(&mut self, rest: Outgoing) -> Option<Waker> {
         self.sending = 0;
-        if self.way == Way::Shut {
+        if matches!(self.way, Way::Shut | Way::Over) {
             return None;
         }
         self.way = if rest.is_empty() {
@@ -281,10 +283,23 @@ impl Outbox {
         self.closed.get_or_insert(reason);
     }
 
+    /// The connection is over, for `reason`.
+    pub(crate) fn over(&mut self, reason: CloseReason) {
+        self.closed = Some(reason);
+        self.way = Way::Over;
+    }
+
+    /// Why the connection is over, if it is.
+    pub(crate) fn is_over(&self) -> Option<CloseReason> {
+        self.closed.clone().filter(|_| self.way == Way::Over)
+    }
+
     /// Discards everything, and gives the waker of a flush that waits in vain.
     pub(crate) fn discard(&mut self, reason: CloseReason) -> Option<Waker> {
         self.close(reason);
-        self.way = Way::Shut;
+        if self.way != Way::Over {
+            self.way = Way::Shut;
+        }
         self.chain = LinkBuffer::new();
         self.leaving.take().map(|leaving| leaving.waker)
     }

@@ -157,6 +157,7 @@ impl<C: Caller> Session<C> {
         self.life.over();
         let waker = lock(&self.link.inbox).finish(end);
         self.wake_waiter(waker);
+        self.link.tell_end();
         if self.flow.stalled {
             self.flow.more = More::Fin;
         }

@@ -11,7 +11,8 @@
 //!    the reply on its way;
 //! 3. *Closed*: out of the poller. A handler that still runs is let run: its reads and flushes
 //!    return the reason, its puts are discarded. Once it has returned, or its owner has let go,
-//!    the observer is told, once, and the session goes.
+//!    the observer is told, once, then whoever has [asked](super::notices) for this connection's
+//!    end, and the session goes.
 //!
 //! The descriptor is closed by the drop of the last link.
 
@@ -167,6 +168,7 @@ impl<C: Caller> Session<C> {
             }
             Holder::Owner if self.link.ending() == Ending::None => {
                 self.holder = Holder::Owner;
+                self.tell_over();
                 return Next::Unwatched;
             }
             Holder::Session(mut connection) => self.tell(&mut connection),
@@ -175,6 +177,7 @@ impl<C: Caller> Session<C> {
             }
         }
         self.after_call(Callback::OnDisconnect, turn);
+        self.tell_over();
         self.presence = None;
         Next::Gone
     }
@@ -183,6 +186,15 @@ impl<C: Caller> Session<C> {
     pub(super) fn count_end(&mut self) {
         if std::mem::replace(&mut self.counted, Counted::Once) == Counted::NotYet {
             self.link.count_end(self.life.reason());
+        }
+    }
+
+    /// Runs what was to run when the connection is over.
+    fn tell_over(&mut self) {
+        // Before anybody hears of it.
+        self.count_end();
+        if let Some(reason) = self.life.reason() {
+            self.link.tell_over(reason);
         }
     }
 

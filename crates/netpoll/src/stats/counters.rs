@@ -200,6 +200,8 @@ impl ClosedCounters {
                 Timeout::Idle => &self.idle_timeout,
                 Timeout::MaxAge => &self.max_age,
             },
+            // Nothing ends for it: it is what is told of those that have.
+            CloseReason::Forgotten => return,
         };
         counter.add(1);
     }

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What only few connections have, in one place that the others do not pay for.
+
+use super::notices::Notices;
+use crate::error::CloseReason;
+use crate::sync::{Arc, Mutex, OnceLock, lock};
+use crate::timeouts::Timeouts;
+
+/// What a connection has that was asked for something rare.
+#[derive(Debug, Default)]
+pub(crate) struct Rare {
+    /// What stands in place of the options' timeouts, once that was changed.
+    pub(super) timeouts: Mutex<Option<Timeouts>>,
+    pub(super) notices: Notices,
+}
+
+/// A link's place for it: empty until something is asked for, and then never again.
+#[derive(Debug, Default)]
+pub(super) struct Rarely(OnceLock<Arc<Rare>>);
+
+impl Rarely {
+    /// What there is. No lock.
+    #[inline]
+    pub(super) fn get(&self) -> Option<&Arc<Rare>> {
+        self.0.get()
+    }
+
+    /// What there is; one allocation if that is nothing.
+    pub(super) fn get_or_make(&self) -> &Arc<Rare> {
+        self.0.get_or_init(Arc::default)
+    }
+
+    /// The timeouts, if they were changed.
+    pub(super) fn timeouts(&self) -> Option<Timeouts> {
+        self.get().and_then(|rare| *lock(&rare.timeouts))
+    }
+}
+
+impl Drop for Rarely {
+    /// A connection that no poller has brought to its end has had one all the same.
+    fn drop(&mut self) {
+        if let Some(rare) = self.get() {
+            rare.notices.end(CloseReason::Forgotten);
+            rare.notices.over(CloseReason::Forgotten);
+        }
+    }
+}

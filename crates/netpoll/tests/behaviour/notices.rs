@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Who asked to be told of the end of a connection is told, once, and with the reason.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+
+use netpoll::{CloseReason, Connection, ConnectionHandle, EventLoop};
+
+use crate::support::{Gate, Kind, LIMIT, RESET, Server, block_on, errno_of, eventually, pair};
+
+/// The first of two futures.
+async fn either<A, B>(one: impl Future<Output = A>, other: impl Future<Output = B>) -> Option<B> {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    poll_fn(|context| {
+        if let Poll::Ready(value) = other.as_mut().poll(context) {
+            return Poll::Ready(Some(value));
+        }
+        one.as_mut().poll(context).map(|_| None)
+    })
+    .await
+}
+
+/// What a test's handlers tell it.
+fn told<T>() -> (Mutex<Sender<T>>, Receiver<T>) {
+    let (tell, told) = channel();
+    (Mutex::new(tell), told)
+}
+
+fn tell<T>(to: &Mutex<Sender<T>>, what: T) {
+    // A test that has ended hears no more.
+    let _heard = to.lock().expect("no panic under it").send(what).is_ok();
+}
+
+#[test]
+fn a_handler_that_waits_for_something_else_learns_of_the_fin_and_still_answers() {
+    let database = Gate::default();
+    let at = database.clone();
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(
+        async move |conn: &mut Connection| {
+            conn.reader().skip(4).await?;
+            let reason = either(at.pass(), conn.closed()).await.expect("a peer gone");
+            assert!(matches!(reason, CloseReason::PeerFin));
+            // What came before the FIN is there, and who has only ended his stream hears of us.
+            let rest = conn.reader().read_vec(4).await?;
+            conn.writer().put_slice(&rest);
+            Ok(())
+        },
+    ));
+    let mut peer = server.connect();
+    peer.send(b"wait");
+    eventually("the wait", || database.is_waited_at());
+    peer.send(b"last");
+    peer.finish();
+    assert_eq!(peer.receive_all().unwrap(), b"last");
+    assert!(matches!(server.ending(), CloseReason::PeerFin));
+}
+
+#[test]
+fn whatever_ends_a_connection_is_the_reason_that_is_told() {
+    let (told, hear) = told();
+    let server = Server::start(EventLoop::builder().pollers(1).on_connection(
+        async move |conn: Connection| {
+            tell(&told, conn);
+            Ok(())
+        },
+    ));
+    let taken = || {
+        let peer = server.connect();
+        (peer, hear.recv_timeout(LIMIT).unwrap())
+    };
+    let (_peer, conn) = taken();
+    let waiting = conn.closed();
+    conn.handle().close();
+    assert!(matches!(block_on(waiting), CloseReason::Local));
+    assert!(matches!(block_on(conn.closed()), CloseReason::Local));
+    let (peer, conn) = taken();
+    let waiting = conn.closed();
+    peer.reset();
+    match block_on(waiting) {
+        CloseReason::PeerFin => assert!(crate::KIND == Kind::Unix),
+        reason => assert_eq!(errno_of(&reason), Some(RESET)),
+    }
+    let (_peer, conn) = taken();
+    let waiting = conn.handle().closed();
+    server.shut_down(std::time::Duration::ZERO);
+    assert!(matches!(block_on(waiting), CloseReason::Shutdown));
+}
+
+#[test]
+fn any_number_may_wait_on_any_threads() {
+    let (conn, peer) = pair();
+    let waiting: Vec<_> = (0..8)
+        .map(|_| {
+            let (handle, own) = (conn.handle(), conn.closed());
+            std::thread::spawn(move || (block_on(handle.closed()), block_on(own)))
+        })
+        .collect();
+    peer.finish();
+    for thread in waiting {
+        let (one, other) = thread.join().unwrap();
+        assert!(matches!(one, CloseReason::PeerFin));
+        assert!(matches!(other, CloseReason::PeerFin));
+    }
+}
+
+/// A waker that counts.
+#[derive(Default)]
+struct Counted(AtomicUsize);
+
+impl Wake for Counted {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_wait_that_is_dropped_leaves_nothing_behind_and_one_that_is_polled_again_wakes_the_last() {
+    let (conn, peer) = pair();
+    let wakers: Vec<_> = (0..3).map(|_| Arc::new(Counted::default())).collect();
+    let poll = |waiting: &mut (dyn Future<Output = CloseReason> + Unpin), index: usize| {
+        let waker = Waker::from(Arc::clone(&wakers[index]));
+        let mut context = Context::from_waker(&waker);
+        Pin::new(waiting).poll(&mut context).is_pending()
+    };
+    let (mut dropped, mut kept) = (conn.closed(), conn.closed());
+    assert!(poll(&mut dropped, 0));
+    assert!(poll(&mut kept, 1));
+    assert!(poll(&mut kept, 2));
+    drop(dropped);
+    let held: Vec<_> = wakers.iter().map(Arc::strong_count).collect();
+    assert_eq!(held, [1, 1, 2]);
+    peer.finish();
+    block_on(conn.closed());
+    eventually("the wake", || wakers[2].0.load(Ordering::Relaxed) == 1);
+    assert_eq!(wakers[0].0.load(Ordering::Relaxed), 0);
+    assert_eq!(wakers[1].0.load(Ordering::Relaxed), 0);
+}
+
+/// Waits until nothing is left of a connection.
+fn await_the_last_of(handle: &ConnectionHandle) {
+    eventually("the last of it", || handle.timeouts().is_none());
+}
+
+#[test]
+fn a_wait_keeps_no_connection_and_has_the_reason_when_nothing_else_has() {
+    let (conn, peer) = pair();
+    let (handle, waiting) = (conn.handle(), conn.closed());
+    drop((conn, peer));
+    await_the_last_of(&handle);
+    assert!(matches!(block_on(waiting), CloseReason::Local));
+    let late = block_on(handle.closed());
+    assert!(matches!(late, CloseReason::Forgotten));
+}
+
+#[test]
+fn functions_run_once_the_last_first_after_the_observer_and_a_panic_stops_none() {
+    let (told, hear) = told();
+    let told = Arc::new(told);
+    let observing = Arc::clone(&told);
+    let builder = EventLoop::builder()
+        .pollers(1)
+        .on_request(async move |conn: &mut Connection| {
+            conn.reader().skip(1).await?;
+            let (handle, first, last) = (conn.handle(), Arc::clone(&told), Arc::clone(&told));
+            conn.on_close(move |reason| tell(&first, ("first", reason.to_string())));
+            conn.on_close(|_| panic!("a function that panics, on purpose"));
+            handle.on_close(move |reason| tell(&last, ("last", reason.to_string())));
+            conn.writer().put_u8(b'!');
+            Ok(())
+        })
+        .on_disconnect(move |_, reason| tell(&observing, ("observer", reason.to_string())));
+    let server = Server::start_unobserved(builder);
+    let mut peer = server.connect();
+    peer.send(b"?");
+    assert_eq!(peer.receive(1), b"!");
+    peer.finish();
+    let reason = CloseReason::PeerFin.to_string();
+    for expected in ["observer", "last", "first"] {
+        let heard = hear.recv_timeout(LIMIT).unwrap();
+        assert_eq!(heard, (expected, reason.clone()));
+    }
+    let mut other = server.connect();
+    other.send(b"?");
+    assert_eq!(other.receive(1), b"!", "the poller lives");
+    assert_eq!(hear.try_iter().count(), 0, "nothing ran twice");
+}
+
+#[test]
+fn functions_wait_for_the_handler_to_return() {
+    let (told, hear) = told();
+    let (told, gate) = (Arc::new(told), Gate::default());
+    let at = gate.clone();
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(
+        async move |conn: &mut Connection| {
+            conn.reader().skip(1).await?;
+            let later = Arc::clone(&told);
+            conn.on_close(move |_| tell(&later, "over"));
+            let reason = conn.closed().await;
+            assert!(matches!(reason, CloseReason::PeerFin));
+            conn.abort();
+            at.pass().await;
+            tell(&told, "returned");
+            Ok(())
+        },
+    ));
+    let mut peer = server.connect();
+    peer.send(b"?");
+    peer.finish();
+    eventually("the handler", || gate.is_waited_at());
+    let _other = server.connect();
+    eventually("a turn", || server.handle.connections() == 2);
+    gate.open();
+    assert_eq!(hear.recv_timeout(LIMIT).unwrap(), "returned");
+    assert_eq!(hear.recv_timeout(LIMIT).unwrap(), "over");
+}
+
+#[test]
+fn a_dialed_connection_that_is_held_tells_as_soon_as_it_is_closed() {
+    let (conn, _peer) = pair();
+    let (tell, hear) = channel();
+    let again = tell.clone();
+    conn.on_close(move |reason| tell.send(reason.to_string()).unwrap());
+    conn.handle().abort();
+    let local = CloseReason::Local.to_string();
+    assert_eq!(hear.recv_timeout(LIMIT).unwrap(), local);
+    let caller = std::thread::current().id();
+    conn.on_close(move |reason| {
+        assert_eq!(std::thread::current().id(), caller);
+        again.send(reason.to_string()).unwrap();
+    });
+    assert_eq!(hear.try_recv().unwrap(), local, "at once");
+    drop(conn);
+    assert!(hear.recv_timeout(LIMIT).is_err(), "and not once more");
+}
+
+#[test]
+fn a_function_that_comes_when_nothing_is_left_runs_at_once() {
+    let (conn, peer) = pair();
+    let handle = conn.handle();
+    drop((conn, peer));
+    await_the_last_of(&handle);
+    let (tell, hear) = channel();
+    handle.on_close(move |reason| tell.send(reason.clone()).unwrap());
+    assert!(matches!(hear.try_recv().unwrap(), CloseReason::Forgotten));
+}
+
+#[test]
+fn functions_that_are_added_by_many_while_it_ends_all_run_once() {
+    const THREADS: usize = 4;
+    const EACH: usize = 100;
+    for round in 0..20 {
+        let (conn, peer) = pair();
+        let ran: Arc<Vec<AtomicUsize>> =
+            Arc::new((0..THREADS * EACH).map(|_| AtomicUsize::new(0)).collect());
+        let adding: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let (handle, ran) = (conn.handle(), Arc::clone(&ran));
+                std::thread::spawn(move || {
+                    for index in thread * EACH..(thread + 1) * EACH {
+                        let ran = Arc::clone(&ran);
+                        handle.on_close(move |_| {
+                            ran[index].fetch_add(1, Ordering::Relaxed);
+                        });
+                    }
+                })
+            })
+            .collect();
+        if round % 2 == 0 {
+            conn.abort();
+        } else {
+            drop(conn);
+        }
+        drop(peer);
+        adding.into_iter().for_each(|thread| thread.join().unwrap());
+        eventually("every function", || {
+            ran.iter().all(|count| count.load(Ordering::Relaxed) > 0)
+        });
+        assert!(ran.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+    }
+}
