@@ -5,7 +5,8 @@
 //! ([`epoll`]), how one thread wakes another that waits ([`eventfd`]), how bytes move between
 //! memory and a stream socket ([`transfer`]), how sockets come to be, where they are and which knobs
 //! they have ([`socket`], [`addr`], [`options`]), who is at the other end of a Unix socket
-//! ([`credentials`]), and the process-wide limits that a server meets ([`process`], [`memory`]).
+//! ([`credentials`]), what TCP knows of a connection ([`mod@tcp_info`]), and the process-wide limits
+//! that a server meets ([`process`], [`memory`]).
 //! The calls that may fail have a name each ([`site`]), by which tests have them fail.
 //!
 //! What every function here keeps to:
@@ -56,6 +57,7 @@ pub mod process;
 pub mod retry;
 pub mod site;
 pub mod socket;
+pub mod tcp_info;
 pub mod transfer;
 
 pub use addr::{Addr, InvalidUnixName, ParseAddrError, UnixAddr};
@@ -63,3 +65,4 @@ pub use credentials::PeerCredentials;
 pub use epoll::{Epoll, Events};
 pub use eventfd::EventFd;
 pub use interest::{Interest, Readiness};
+pub use tcp_info::{TcpInfo, TcpState};

@@ -33,6 +33,17 @@ pub fn receive(fd: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<usize> {
     })
 }
 
+/// Looks at what the socket has, at most `room.len()` bytes, and leaves it there. `Ok(0)` as in
+/// [`receive`]. One `recv(2)` with `MSG_PEEK`.
+///
+/// # Errors
+///
+/// As [`receive`].
+pub fn peek(fd: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<usize> {
+    let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+    uninterrupted(|| rustix::net::recv(fd, &mut *room, flags).map(|(_, count)| count))
+}
+
 /// Receives into several places in order, at most [`MAX_SLICES`] of them. One `readv(2)`.
 ///
 /// # Errors

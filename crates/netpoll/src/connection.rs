@@ -32,12 +32,14 @@ pub(crate) mod calling;
 pub(crate) mod clock;
 pub(crate) mod errand;
 pub(crate) mod flow;
+pub(crate) mod halves;
 pub(crate) mod handle;
 pub(crate) mod handler;
 pub(crate) mod inbox;
 pub(crate) mod inline;
 pub(crate) mod input;
 pub(crate) mod link;
+pub(crate) mod liveness;
 pub(crate) mod notices;
 pub(crate) mod outbox;
 pub(crate) mod rare;
@@ -61,6 +63,7 @@ use crate::addr::Addr;
 use crate::sync::Arc;
 use crate::timeouts::Timeouts;
 use attached::Attached;
+use halves::Grip;
 use handle::ConnectionHandle;
 use input::Input;
 use link::{Ending, Link};
@@ -74,7 +77,8 @@ use writer::Writer;
 /// `Send`: an owned connection may move to another thread and be used with any executor; its
 /// poller goes on reading and sending for it. Dropping an owned one is [`close`](Self::close).
 pub struct Connection {
-    link: Arc<Link>,
+    /// First, so that the end is asked for before anything is let go.
+    link: Grip,
     /// Boxed, because a connection moves into a future and out of it with every burst.
     held: Box<Held>,
 }
@@ -90,7 +94,7 @@ impl Connection {
     pub(crate) fn new(link: Arc<Link>) -> Self {
         let max_frame = link.options.max_frame;
         Self {
-            link,
+            link: Grip::new(link),
             held: Box::new(Held {
                 input: Input::new(max_frame),
                 attached: Attached::default(),
@@ -207,16 +211,6 @@ impl Connection {
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.link.as_fd()
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.link.ask_end(if std::thread::panicking() {
-            Ending::Panic
-        } else {
-            Ending::Close
-        });
     }
 }
 

@@ -36,10 +36,14 @@ mod fairness;
 mod flow;
 #[path = "behaviour/half_close.rs"]
 mod half_close;
+#[path = "behaviour/halves.rs"]
+mod halves;
 #[path = "behaviour/handlers.rs"]
 mod handlers;
 #[path = "behaviour/limits.rs"]
 mod limits;
+#[path = "behaviour/liveness.rs"]
+mod liveness;
 #[path = "behaviour/notices.rs"]
 mod notices;
 #[path = "behaviour/owned.rs"]

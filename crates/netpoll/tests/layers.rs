@@ -58,6 +58,7 @@ const SYS: &[&[&str]] = &[
         "memory",
         "process",
         "retry",
+        "tcp_info",
     ],
     &["epoll", "eventfd", "options", "socket", "transfer"],
 ];

@@ -29,8 +29,12 @@ mod cut;
 mod fairness;
 #[path = "behaviour/half_close.rs"]
 mod half_close;
+#[path = "behaviour/halves.rs"]
+mod halves;
 #[path = "behaviour/handlers.rs"]
 mod handlers;
+#[path = "behaviour/liveness.rs"]
+mod liveness;
 #[path = "behaviour/notices.rs"]
 mod notices;
 #[path = "behaviour/owned.rs"]

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! [`Liveness`]: whether a connection can still be used, found out without reading from it.
+//!
+//! What the poller has seen of the connection is asked first, and then the kernel, which may know
+//! more: a FIN that has arrived a moment ago is seen here before any poller has read it.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use netpoll_sys::tcp_info::{TcpInfo, tcp_info};
+use netpoll_sys::transfer;
+
+use super::Connection;
+use super::handle::ConnectionHandle;
+use super::link::{Ending, Link};
+use crate::sync::lock;
+
+/// Whether a connection can still be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Liveness {
+    /// Open, and nothing waits to be read: what a pool may hand out.
+    Alive,
+    /// Open, and there is input that nobody has read. On a connection that waits in a pool that is
+    /// an answer too late, or one that nobody asked for: not to be handed out.
+    DataPending,
+    /// The peer has ended its stream, the connection has ended, or its end was asked for. There may
+    /// be input to be read all the same.
+    Closed,
+}
+
+impl Connection {
+    /// Whether the connection can still be used. Consumes nothing; two locks and one system call, a
+    /// look at the kernel's first byte.
+    ///
+    /// It is the truth of a moment: a peer may be gone by the time one writes to it, and one whose
+    /// machine vanished is `Alive` until [`keepalive`](crate::ConnOptions::keepalive) or
+    /// [`user_timeout`](crate::ConnOptions::user_timeout) notices.
+    #[must_use]
+    pub fn liveness(&self) -> Liveness {
+        self.link.liveness(self.held.input.chain.len())
+    }
+
+    /// Whether the connection is not [`Closed`](Liveness::Closed), as Go netpoll's `IsActive`. As
+    /// much work as [`liveness`](Self::liveness).
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.liveness() != Liveness::Closed
+    }
+
+    /// What TCP knows of the connection: round trips, losses, what is on its way. One system call.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported`, or `ENOPROTOOPT` by its errno, for a Unix socket.
+    pub fn tcp_info(&self) -> io::Result<TcpInfo> {
+        tcp_info(self.link.as_fd())
+    }
+}
+
+impl ConnectionHandle {
+    /// As [`Connection::liveness`]; what whoever has the connection has taken and not read does
+    /// not count here.
+    #[must_use]
+    pub fn liveness(&self) -> Liveness {
+        self.link()
+            .map_or(Liveness::Closed, |link| link.liveness(0))
+    }
+
+    /// As [`Connection::is_active`].
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.liveness() != Liveness::Closed
+    }
+}
+
+impl Link {
+    /// How the connection is, for somebody who has `held` bytes of it.
+    fn liveness(&self, held: usize) -> Liveness {
+        if self.ending() != Ending::None || lock(&self.outbox).closed.is_some() {
+            return Liveness::Closed;
+        }
+        let inbox = lock(&self.inbox);
+        let (ended, waiting) = (inbox.end.is_some(), held + inbox.chain.len());
+        drop(inbox);
+        if ended {
+            return Liveness::Closed;
+        }
+        match transfer::peek(self.as_fd(), &mut [0]) {
+            Ok(0) => Liveness::Closed,
+            Ok(_) => Liveness::DataPending,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if waiting > 0 {
+                    Liveness::DataPending
+                } else {
+                    Liveness::Alive
+                }
+            }
+            Err(_) => Liveness::Closed,
+        }
+    }
+}

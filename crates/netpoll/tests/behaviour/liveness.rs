@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Whether a connection can be used, as a pool asks it: honest, and nothing is consumed.
+
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+
+use netpoll::{Connection, EventLoop, Liveness, TcpState};
+
+use crate::support::{Gate, Kind, LIMIT, Server, block_on, eventually, pair};
+
+#[test]
+fn a_connection_that_waits_is_alive_has_data_or_is_closed_and_keeps_every_byte() {
+    let (mut conn, mut peer) = pair();
+    let handle = conn.handle();
+    assert_eq!(conn.liveness(), Liveness::Alive);
+    assert_eq!(handle.liveness(), Liveness::Alive);
+    peer.send(b"late");
+    eventually("data", || conn.liveness() == Liveness::DataPending);
+    assert_eq!(handle.liveness(), Liveness::DataPending);
+    assert!(conn.is_active());
+    assert_eq!(block_on(conn.reader().peek(4)).unwrap(), b"late");
+    assert_eq!(conn.liveness(), Liveness::DataPending, "taken, not read");
+    assert_eq!(block_on(conn.reader().next(4)).unwrap(), b"late");
+    assert_eq!(conn.liveness(), Liveness::Alive);
+    peer.send(b"last");
+    peer.finish();
+    eventually("the end", || conn.liveness() == Liveness::Closed);
+    assert_eq!(handle.liveness(), Liveness::Closed);
+    assert!(!conn.is_active() && !handle.is_active());
+    assert_eq!(block_on(conn.reader().next(4)).unwrap(), b"last");
+}
+
+#[test]
+fn an_end_that_this_side_asked_for_is_seen_at_once() {
+    let (conn, _peer) = pair();
+    conn.handle().close();
+    assert_eq!(conn.liveness(), Liveness::Closed);
+    let (conn, peer) = pair();
+    let handle = conn.handle();
+    drop((conn, peer));
+    assert!(!handle.is_active());
+}
+
+#[test]
+fn a_peer_that_is_gone_is_seen_before_its_poller_has_looked() {
+    let (told, hear) = channel();
+    let (told, gate) = (Mutex::new(told), Gate::default());
+    let at = gate.clone();
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(
+        async move |conn: &mut Connection| {
+            conn.reader().skip(1).await?;
+            at.pass().await;
+            // Its poller is here, and so has not read meanwhile.
+            let before = conn.liveness();
+            told.lock().unwrap().send(before)?;
+            loop {
+                if conn.liveness() == Liveness::Closed {
+                    return Ok(());
+                }
+                std::thread::yield_now();
+            }
+        },
+    ));
+    let mut peer = server.connect();
+    peer.send(b"?");
+    eventually("the wait", || gate.is_waited_at());
+    gate.open();
+    assert_eq!(hear.recv_timeout(LIMIT).unwrap(), Liveness::Alive);
+    drop(peer);
+    server.ending();
+}
+
+#[test]
+fn tcp_tells_what_it_knows_and_a_unix_socket_has_nothing_to_tell() {
+    let (mut conn, mut peer) = pair();
+    let info = conn.tcp_info();
+    if crate::KIND == Kind::Unix {
+        let error = info.unwrap_err();
+        let known = [libc_errno::EOPNOTSUPP, libc_errno::ENOPROTOOPT];
+        assert!(known.contains(&error.raw_os_error().unwrap()), "{error}");
+        return;
+    }
+    let before = info.unwrap();
+    assert_eq!(before.state, TcpState::Established);
+    assert!(before.snd_cwnd > 0 && before.snd_mss > 0 && !before.rto.is_zero());
+    conn.writer().put_slice(&[7; 1000]);
+    block_on(conn.writer().flush()).unwrap();
+    peer.receive(1000);
+    peer.send(&[7; 500]);
+    block_on(conn.reader().skip(500)).unwrap();
+    eventually("the acknowledgement", || {
+        let after = conn.tcp_info().unwrap();
+        after.bytes_acked >= before.bytes_acked + 1000 && after.unacked == 0
+    });
+    let after = conn.tcp_info().unwrap();
+    assert_eq!(after.bytes_received, before.bytes_received + 500);
+    assert!(after.delivered > before.delivered && !after.rtt.is_zero());
+    assert_eq!((after.lost, after.total_retrans), (0, 0));
+    peer.finish();
+    eventually("the FIN", || {
+        conn.tcp_info().unwrap().state == TcpState::CloseWait
+    });
+}
+
+/// Errnos that the standard library has no kinds for.
+mod libc_errno {
+    pub(super) const ENOPROTOOPT: i32 = 92;
+    pub(super) const EOPNOTSUPP: i32 = 95;
+}
