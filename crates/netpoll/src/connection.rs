@@ -16,7 +16,7 @@
 //! poller reading and sending, meets it only in the [`link::Link`], under locks that are held to
 //! append or to take a chain.
 //!
-//! * [`state`] is the life of a connection, [`session`] drives it, [`teardown`] ends it, [`flow`]
+//! * [`state`] is the life of a connection, [`session`] drives it, [`finish`] ends its output, [`teardown`] all of it, [`flow`]
 //!   bounds its bytes and [`clock`] its time;
 //! * [`inbox`] and [`outbox`] are where bytes wait, [`input`] what was taken, [`reader`] and [`writer`] how user code sees
 //!   them, [`handle`] what others may ask, and [`tally`] what is counted;
@@ -31,6 +31,7 @@ pub(crate) mod burst;
 pub(crate) mod calling;
 pub(crate) mod clock;
 pub(crate) mod errand;
+pub(crate) mod finish;
 pub(crate) mod flow;
 pub(crate) mod halves;
 pub(crate) mod handle;

@@ -237,6 +237,32 @@ impl From<Eof> for io::Error {
     }
 }
 
+/// Something was put after [`Writer::finish`](crate::Writer::finish), and discarded. `BrokenPipe`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AfterFinish;
+
+impl AfterFinish {
+    pub(crate) const fn new() -> Self {
+        Self
+    }
+}
+
+impl fmt::Display for AfterFinish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("put after the end of this side's stream")
+    }
+}
+
+impl Error for AfterFinish {}
+
+impl From<AfterFinish> for io::Error {
+    #[cold]
+    fn from(error: AfterFinish) -> Self {
+        Self::new(io::ErrorKind::BrokenPipe, error)
+    }
+}
+
 /// An option has a value that cannot work. `InvalidInput`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

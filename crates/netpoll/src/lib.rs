@@ -98,8 +98,8 @@ pub use connection::writer::Writer;
 pub use dialer::Dialer;
 pub use entrance::AcceptStats;
 pub use error::{
-    BoxError, CloseReason, Closed, Eof, InvalidConfig, Limit, OutOfRange, Overclaimed, Short,
-    TimedOut, Timeout, TooLarge,
+    AfterFinish, BoxError, CloseReason, Closed, Eof, InvalidConfig, Limit, OutOfRange, Overclaimed,
+    Short, TimedOut, Timeout, TooLarge,
 };
 pub use event::{Callback, Event, Pause};
 pub use event_loop::builder::Builder;

@@ -32,6 +32,8 @@ mod events;
 mod exhaustion;
 #[path = "behaviour/fairness.rs"]
 mod fairness;
+#[path = "behaviour/finish.rs"]
+mod finish;
 #[path = "behaviour/flow.rs"]
 mod flow;
 #[path = "behaviour/half_close.rs"]

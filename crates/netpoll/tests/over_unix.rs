@@ -27,6 +27,8 @@ mod crowd;
 mod cut;
 #[path = "behaviour/fairness.rs"]
 mod fairness;
+#[path = "behaviour/finish.rs"]
+mod finish;
 #[path = "behaviour/half_close.rs"]
 mod half_close;
 #[path = "behaviour/halves.rs"]

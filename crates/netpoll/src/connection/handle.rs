@@ -9,7 +9,6 @@ use std::sync::Weak;
 use bytes::Bytes;
 
 use super::link::{Ending, Link};
-use crate::error::CloseReason;
 use crate::sync::{Arc, lock};
 use crate::timeouts::Timeouts;
 
@@ -72,14 +71,13 @@ impl ConnectionHandle {
     ///
     /// # Errors
     ///
-    /// Why the connection has ended, if it has, or `NotConnected` if nothing of it is left; then
-    /// nothing is added.
+    /// Why the connection has ended, if it has, or `NotConnected` if nothing of it is left;
+    /// [`AfterFinish`](crate::AfterFinish) if its output has ended. Then nothing is added.
     pub fn push(&self, bytes: Bytes) -> io::Result<()> {
         let link = self.link.upgrade().ok_or_else(gone)?;
         if link.put(|chain| chain.push(bytes)).is_none() {
-            let outbox = lock(&link.outbox);
-            let reason = outbox.closed.as_ref();
-            return Err(reason.map_or_else(gone, CloseReason::to_error));
+            let refusal = lock(&link.outbox).refusal();
+            return Err(refusal.unwrap_or_else(gone));
         }
         link.have_sent();
         Ok(())

@@ -58,14 +58,23 @@ const READS_PAUSED: u8 = 2;
 pub(crate) enum Ending {
     /// Not at all.
     None = 0,
+    /// Only of the output: flush, FIN.
+    Finish = 1,
     /// Flush, FIN, linger.
-    Close = 1,
+    Close = 2,
     /// As a close, by the drop of a connection whose holder panicked.
-    Panic = 2,
+    Panic = 3,
     /// As a close, because of unsent output.
-    Overflow = 3,
+    Overflow = 4,
     /// Reset.
-    Abort = 4,
+    Abort = 5,
+}
+
+impl Ending {
+    /// Whether the connection itself is to end.
+    pub(crate) fn is_of_all(self) -> bool {
+        self >= Self::Close
+    }
 }
 
 impl Link {
@@ -133,9 +142,10 @@ impl Link {
         // Acquire: pairs with `ask_end`.
         match self.ending.load(Ordering::Acquire) {
             0 => Ending::None,
-            1 => Ending::Close,
-            2 => Ending::Panic,
-            3 => Ending::Overflow,
+            1 => Ending::Finish,
+            2 => Ending::Close,
+            3 => Ending::Panic,
+            4 => Ending::Overflow,
             _ => Ending::Abort,
         }
     }
@@ -282,7 +292,7 @@ impl Link {
         match ending {
             Ending::Overflow => CloseReason::Limit(Limit::Output),
             Ending::Panic => CloseReason::HandlerPanic,
-            Ending::None | Ending::Close | Ending::Abort => CloseReason::Local,
+            Ending::None | Ending::Finish | Ending::Close | Ending::Abort => CloseReason::Local,
         }
     }
 

@@ -12,7 +12,7 @@ use netpoll_sys::transfer;
 
 use super::Connection;
 use super::handle::ConnectionHandle;
-use super::link::{Ending, Link};
+use super::link::Link;
 use crate::sync::lock;
 
 /// Whether a connection can still be used.
@@ -35,7 +35,9 @@ impl Connection {
     ///
     /// It is the truth of a moment: a peer may be gone by the time one writes to it, and one whose
     /// machine vanished is `Alive` until [`keepalive`](crate::ConnOptions::keepalive) or
-    /// [`user_timeout`](crate::ConnOptions::user_timeout) notices.
+    /// [`user_timeout`](crate::ConnOptions::user_timeout) notices. That this side has
+    /// [finished](crate::Writer::finish) its own stream does not count: it is for whoever did it to
+    /// remember.
     #[must_use]
     pub fn liveness(&self) -> Liveness {
         self.link.liveness(self.held.input.chain.len())
@@ -77,7 +79,7 @@ impl ConnectionHandle {
 impl Link {
     /// How the connection is, for somebody who has `held` bytes of it.
     fn liveness(&self, held: usize) -> Liveness {
-        if self.ending() != Ending::None || lock(&self.outbox).closed.is_some() {
+        if self.ending().is_of_all() || lock(&self.outbox).closed.is_some() {
             return Liveness::Closed;
         }
         let inbox = lock(&self.inbox);

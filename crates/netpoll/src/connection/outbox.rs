@@ -10,7 +10,7 @@ use std::task::Waker;
 use netpoll_buffer::LinkBuffer;
 
 use super::tally::Sends;
-use crate::error::{CloseReason, Limit};
+use crate::error::{AfterFinish, CloseReason, Limit};
 use crate::poll::source::Outgoing;
 use crate::timeouts::Wait;
 
@@ -29,6 +29,7 @@ pub(crate) struct Outbox {
     way: Way,
     /// Puts are discarded, and this is why.
     pub(crate) closed: Option<CloseReason>,
+    stream: Stream,
     leaving: Option<Leaving>,
     /// All bytes that the kernel has taken.
     pub(crate) sent: u64,
@@ -55,6 +56,18 @@ enum Way {
     Shut,
     /// As shut, and nobody works on the connection any more.
     Over,
+}
+
+/// Whether this side's stream goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stream {
+    Open,
+    /// Puts are discarded; what was put before is sent, or was.
+    Finished,
+    /// As finished, and something was put.
+    Missed,
+    /// As finished, and not all that was put before was sent.
+    Lost,
 }
 
 /// A call that waits for output to leave.
@@ -98,6 +111,7 @@ impl Outbox {
             heard: false,
             way: Way::Free,
             closed: None,
+            stream: Stream::Open,
             leaving: None,
             sent: 0,
             elsewhere: None,
@@ -128,7 +142,10 @@ impl Outbox {
         here: impl FnOnce() -> bool,
         put: impl FnOnce(&mut LinkBuffer) -> R,
     ) -> (Option<R>, Put) {
-        if self.closed.is_some() {
+        if self.closed.is_some() || self.stream != Stream::Open {
+            if self.stream == Stream::Finished {
+                self.stream = Stream::Missed;
+            }
             return (None, Put::Quiet);
         }
         let before = self.chain.len();
@@ -243,7 +260,7 @@ impl Outbox {
         let done = self.give_back(rest);
         (
             done,
-            self.way == Way::Blocked || failed || self.closed.is_some(),
+            self.way == Way::Blocked || failed || self.is_ending(),
         )
     }
 
@@ -252,6 +269,11 @@ impl Outbox {
     pub(crate) fn take_elsewhere_sent(&mut self) -> Option<Sends> {
         let elsewhere = self.elsewhere.as_deref_mut()?;
         Some(std::mem::take(&mut elsewhere.counts))
+    }
+
+    /// Whether the poller waits until all is sent.
+    fn is_ending(&self) -> bool {
+        self.closed.is_some() || self.stream != Stream::Open
     }
 
     /// What a sender that is not the poller has met.
@@ -278,6 +300,36 @@ impl Outbox {
         self.leaving.as_ref().map(|leaving| leaving.wait)
     }
 
+    /// What a wait comes to until at most `most` is unsent, if it need not wait.
+    pub(crate) fn has_sent(&self, most: usize) -> Option<io::Result<()>> {
+        // All of a finished stream may have left long before the connection ended.
+        let all =
+            self.unsent() <= most && (self.closed.is_none() || self.stream == Stream::Finished);
+        if all && self.stream != Stream::Missed {
+            return Some(Ok(()));
+        }
+        self.refusal().map(Err)
+    }
+
+    /// Why what is put is discarded, or will not leave.
+    pub(crate) fn refusal(&self) -> Option<io::Error> {
+        match (self.stream, &self.closed) {
+            (Stream::Missed, _) => Some(AfterFinish::new().into()),
+            (_, Some(reason)) => Some(reason.to_error()),
+            (_, None) => None,
+        }
+    }
+
+    /// Discards what is not committed, and what comes from now on. What was put before stays to be
+    /// sent.
+    pub(crate) fn finish(&mut self) {
+        if !self.is_ending() {
+            self.stream = Stream::Finished;
+            // None of it can be more than there is.
+            let _dropped = self.chain.commit(0).ok();
+        }
+    }
+
     /// Discards what comes from now on. What was put before stays to be sent.
     pub(crate) fn close(&mut self, reason: CloseReason) {
         self.closed.get_or_insert(reason);
@@ -297,6 +349,9 @@ impl Outbox {
     /// Discards everything, and gives the waker of a flush that waits in vain.
     pub(crate) fn discard(&mut self, reason: CloseReason) -> Option<Waker> {
         self.close(reason);
+        if self.stream == Stream::Finished && self.unsent() > 0 {
+            self.stream = Stream::Lost;
+        }
         if self.way != Way::Over {
             self.way = Way::Shut;
         }

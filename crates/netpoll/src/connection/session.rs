@@ -109,6 +109,7 @@ impl<C: Caller> Session<C> {
     fn next_in_motion(&mut self, turn: &mut Turn) -> Next {
         self.hear_endings();
         if self.life.phase() == Phase::Open {
+            self.finish_output();
             self.review_input();
             self.end_if_done();
         }
@@ -134,6 +135,7 @@ impl<C: Caller> Session<C> {
         if self.script.calls == Calls::Once && self.flow.backlog == Some(0) {
             self.end_idle_owner();
         }
+        self.end_finished_owner();
         let Holder::Session(connection) = &mut self.holder else {
             return;
         };

@@ -16,7 +16,7 @@
 //! | Closed | none | none |
 //!
 //! The peer's FIN is not a phase: it ends the *input* of an open connection, and replies still go
-//! out. Nor is a connection that broke at once closed: what had arrived is offered first. The first
+//! out. Neither is ours, when only the *output* was to end: requests still come in. Nor is a connection that broke at once closed: what had arrived is offered first. The first
 //! cause of the end is kept; later ones change nothing but the speed.
 //!
 //! Only the connection's poller makes transitions. Other threads *ask* for an end through the
@@ -41,11 +41,20 @@ pub(crate) enum Input {
     Ended,
 }
 
+/// Whether bytes can still go to the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    Open,
+    /// Our FIN is out, while the connection may go on.
+    Ended,
+}
+
 /// The state of one connection.
 #[derive(Debug)]
 pub(crate) struct Life {
     phase: Phase,
     input: Input,
+    output: Output,
     reason: Option<CloseReason>,
 }
 
@@ -54,6 +63,7 @@ impl Life {
         Self {
             phase: Phase::Open,
             input: Input::Open,
+            output: Output::Open,
             reason: None,
         }
     }
@@ -66,6 +76,10 @@ impl Life {
     #[inline]
     pub(crate) fn input(&self) -> Input {
         self.input
+    }
+
+    pub(crate) fn output(&self) -> Output {
+        self.output
     }
 
     /// Whether nothing has happened to it yet.
@@ -82,6 +96,11 @@ impl Life {
     /// The peer's FIN was read.
     pub(crate) fn end_input(&mut self) {
         self.input = Input::Ended;
+    }
+
+    /// Our FIN was sent.
+    pub(crate) fn end_output(&mut self) {
+        self.output = Output::Ended;
     }
 
     /// The kernel gave a direction up: nothing can be sent any more.
@@ -156,6 +175,16 @@ mod tests {
         life.begin_close(CloseReason::PeerFin);
         life.flushed();
         assert_eq!(life.phase(), Phase::Closed);
+    }
+
+    #[test]
+    fn either_stream_may_end_and_the_connection_is_open() {
+        let mut life = Life::new();
+        life.end_output();
+        assert_eq!((life.phase(), life.input()), (Phase::Open, Input::Open));
+        life.end_input();
+        assert_eq!((life.phase(), life.output()), (Phase::Open, Output::Ended));
+        assert!(life.reason().is_none());
     }
 
     #[test]

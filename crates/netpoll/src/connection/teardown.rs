@@ -45,7 +45,7 @@ impl<C: Caller> Session<C> {
     /// Does what was asked for through the link.
     pub(super) fn hear_endings(&mut self) {
         match self.link.ending() {
-            Ending::None => {}
+            Ending::None | Ending::Finish => {}
             Ending::Abort if self.life.phase() == Phase::Closed => {}
             Ending::Abort => {
                 // What cannot be set on a socket that is gone need not be.
@@ -166,7 +166,7 @@ impl<C: Caller> Session<C> {
                 self.holder = Holder::Handler(slot);
                 return Next::Unwatched;
             }
-            Holder::Owner if self.link.ending() == Ending::None => {
+            Holder::Owner if !self.link.ending().is_of_all() => {
                 self.holder = Holder::Owner;
                 self.tell_over();
                 return Next::Unwatched;

@@ -38,6 +38,10 @@ impl<'a> Writer<'a> {
         }
     }
 
+    pub(super) fn link(&self) -> &Arc<Link> {
+        self.link
+    }
+
     /// This writer with a deadline for its [`flush`](Self::flush) and [`room`](Self::room): a connection whose peer has not
     /// taken everything by then ends, as it does after
     /// [`Timeouts::write`](crate::Timeouts::write), which holds beside it.
@@ -157,7 +161,8 @@ impl<'a> Writer<'a> {
     ///
     /// Why the connection ended, if it did before that; among the reasons is that the peer did not
     /// take everything within [`Timeouts::write`](crate::Timeouts::write) or by the
-    /// [deadline](Self::with_deadline).
+    /// [deadline](Self::with_deadline). [`AfterFinish`](crate::AfterFinish) if something was put
+    /// after a [`finish`](Self::finish).
     ///
     /// # Cancel safety
     ///
@@ -216,11 +221,8 @@ impl<'a> Writer<'a> {
         since: &mut Option<Instant>,
     ) -> Poll<io::Result<()>> {
         let mut outbox = lock(&self.link.outbox);
-        if let Some(reason) = &outbox.closed {
-            return Poll::Ready(Err(reason.to_error()));
-        }
-        if outbox.unsent() <= most {
-            return Poll::Ready(Ok(()));
+        if let Some(result) = outbox.has_sent(most) {
+            return Poll::Ready(result);
         }
         let wait = Wait {
             since: *since.get_or_insert_with(Instant::now),
@@ -237,12 +239,8 @@ impl<'a> Writer<'a> {
 
     /// Why nothing can be put any more.
     fn end(&self) -> io::Error {
-        let outbox = lock(&self.link.outbox);
-        let ended = outbox
-            .closed
-            .as_ref()
-            .map(crate::error::CloseReason::to_error);
-        ended.unwrap_or_else(|| io::ErrorKind::NotConnected.into())
+        let refusal = lock(&self.link.outbox).refusal();
+        refusal.unwrap_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
 

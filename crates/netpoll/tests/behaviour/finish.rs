@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! This side's stream ends, and the peer's goes on.
+
+use std::io::ErrorKind;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use netpoll::{AfterFinish, CloseReason, Connection, EventLoop};
+
+use crate::support::{Gate, LIMIT, Server, block_on, bytes, eventually, pair};
+
+/// Whether an error is that of a put after the end of the stream.
+fn is_after_finish(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::BrokenPipe
+        && error
+            .get_ref()
+            .is_some_and(|report| report.is::<AfterFinish>())
+}
+
+#[test]
+fn what_was_put_is_sent_then_the_fin_and_the_peers_stream_goes_on() {
+    let (mut conn, mut peer) = pair();
+    let all = bytes(3 << 20, 5);
+    let (mut reader, mut writer) = conn.split();
+    writer.put_slice(&all);
+    writer.finish();
+    writer.finish();
+    let receiving = std::thread::spawn(move || {
+        let received = peer.receive_all().unwrap();
+        (received, peer)
+    });
+    block_on(writer.flush()).unwrap();
+    let (received, mut peer) = receiving.join().unwrap();
+    assert!(received == all);
+    for word in [b"one", b"two"] {
+        peer.send(word);
+        assert_eq!(block_on(reader.next(3)).unwrap(), word);
+    }
+    assert!(conn.is_active(), "the peer's stream goes on");
+}
+
+#[test]
+fn a_put_that_comes_later_is_discarded_and_the_flush_says_so() {
+    let (mut conn, mut peer) = pair();
+    let handle = conn.handle();
+    let mut writer = conn.writer();
+    writer.put_str("sent");
+    let _reserved = writer.reserve(8).unwrap();
+    writer.finish();
+    assert_eq!(writer.uncommitted_len(), 0);
+    block_on(writer.flush()).unwrap();
+    writer.put_str("not sent");
+    assert!(is_after_finish(&block_on(writer.flush()).unwrap_err()));
+    assert!(is_after_finish(&writer.reserve(8).unwrap_err()));
+    assert!(is_after_finish(
+        &handle.push("nor this".into()).unwrap_err()
+    ));
+    assert_eq!(peer.receive_all().unwrap(), b"sent");
+}
+
+#[test]
+fn the_connection_ends_when_both_streams_have_and_what_came_can_still_be_read() {
+    let (mut conn, mut peer) = pair();
+    let (tell, hear) = channel();
+    conn.on_close(move |reason| tell.send(reason.clone()).unwrap());
+    conn.writer().put_str("ours");
+    conn.writer().finish();
+    assert_eq!(peer.receive_all().unwrap(), b"ours");
+    assert!(hear.try_recv().is_err(), "one stream is not both");
+    peer.send(b"theirs");
+    peer.finish();
+    let reason = hear.recv_timeout(LIMIT).unwrap();
+    assert!(matches!(reason, CloseReason::PeerFin), "{reason}");
+    assert_eq!(block_on(conn.reader().next(6)).unwrap(), b"theirs");
+    let error = block_on(conn.reader().next(1)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+    block_on(conn.writer().flush()).expect("all of it has left");
+}
+
+#[test]
+fn a_peer_that_ended_first_has_the_fin_at_once_and_the_connection_is_over() {
+    let (mut conn, mut peer) = pair();
+    peer.finish();
+    assert!(block_on(conn.reader().chunk()).unwrap().is_none());
+    let (tell, hear) = channel();
+    conn.on_close(move |reason| tell.send(reason.clone()).unwrap());
+    conn.writer().put_str("the answer");
+    conn.writer().finish();
+    assert_eq!(peer.receive_all().unwrap(), b"the answer");
+    assert!(matches!(
+        hear.recv_timeout(LIMIT).unwrap(),
+        CloseReason::PeerFin
+    ));
+}
+
+#[test]
+fn a_handler_that_finishes_is_called_for_what_still_comes() {
+    let (tell, hear) = channel();
+    let tell = std::sync::Mutex::new(tell);
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(
+        async move |conn: &mut Connection| {
+            let (mut reader, mut writer) = conn.split();
+            let byte = reader.read_u8().await?;
+            writer.put_u8(byte);
+            writer.finish();
+            tell.lock().unwrap().send(byte)?;
+            Ok(())
+        },
+    ));
+    let mut peer = server.connect();
+    peer.send(b"a");
+    assert_eq!(peer.receive_all().unwrap(), b"a");
+    peer.send(b"b");
+    assert_eq!(hear.recv_timeout(LIMIT).unwrap(), b'a');
+    assert_eq!(hear.recv_timeout(LIMIT).unwrap(), b'b');
+    peer.send(b"c");
+    peer.finish();
+    assert_eq!(hear.recv_timeout(LIMIT).unwrap(), b'c');
+    assert!(matches!(server.ending(), CloseReason::PeerFin));
+    assert_eq!(server.shut_down(Duration::from_secs(60)), 0);
+}
+
+#[test]
+fn a_fin_waits_for_what_the_peer_has_yet_to_take() {
+    let gate = Gate::default();
+    let at = gate.clone();
+    let server = Server::start(EventLoop::builder().pollers(1).on_connection(
+        async move |mut conn: Connection| {
+            conn.writer().put_slice(&bytes(4 << 20, 3));
+            conn.writer().finish();
+            at.pass().await;
+            // The input ends with the peer's; then the drop has nothing to wait for.
+            while conn.reader().chunk().await?.is_some() {}
+            Ok(())
+        },
+    ));
+    let mut peer = server.connect();
+    eventually("the handler", || gate.is_waited_at());
+    peer.send(b"unread");
+    gate.open();
+    assert!(peer.receive_all().unwrap() == bytes(4 << 20, 3));
+    peer.finish();
+    assert!(matches!(server.ending(), CloseReason::PeerFin));
+}
+
+#[test]
+fn a_stream_that_was_cut_short_is_not_said_to_have_left() {
+    let (mut conn, peer) = pair();
+    let mut writer = conn.writer();
+    writer.put_slice(&bytes(8 << 20, 1));
+    writer.finish();
+    let flushing = writer.flush();
+    drop(peer);
+    let error = block_on(flushing).unwrap_err();
+    assert!(!is_after_finish(&error), "{error}");
+}
+
+#[test]
+fn a_half_that_writes_may_finish_and_go() {
+    let (conn, mut peer) = pair();
+    let (mut reader, mut writer) = conn.into_split();
+    writer.writer().put_str("asked");
+    writer.finish();
+    drop(writer);
+    assert_eq!(peer.receive_all().unwrap(), b"asked");
+    peer.send(b"answered");
+    assert_eq!(block_on(reader.reader().next(8)).unwrap(), b"answered");
+}
+
+#[test]
+fn an_end_that_is_asked_for_after_a_finish_is_an_end() {
+    let (mut conn, mut peer) = pair();
+    conn.writer().put_str("last");
+    conn.writer().finish();
+    assert_eq!(peer.receive_all().unwrap(), b"last");
+    let handle = conn.handle();
+    drop(conn);
+    peer.finish();
+    eventually("the end", || handle.timeouts().is_none());
+}
