@@ -150,6 +150,22 @@ pub fn is_listener(fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(kind == SocketType::STREAM && listens()?)
 }
 
+/// Whether `fd` is a stream socket that is connected (`SO_TYPE`, `getpeername(2)`).
+///
+/// # Errors
+///
+/// `ENOTSOCK` for what is no socket at all.
+pub fn is_connected_stream(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    if rustix::net::sockopt::socket_type(fd)? != SocketType::STREAM {
+        return Ok(false);
+    }
+    match rustix::net::getpeername(fd) {
+        Ok(_) => Ok(true),
+        Err(Errno::NOTCONN | Errno::INVAL) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 /// Makes a descriptor that came from elsewhere as ours are: close-on-exec and non-blocking.
 ///
 /// # Errors

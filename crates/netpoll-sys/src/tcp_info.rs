@@ -194,6 +194,39 @@ impl TcpInfo {
 mod tests {
     use super::*;
 
+    /// A number for each field.
+    #[cfg(target_env = "gnu")]
+    fn each_field_its_own() -> TcpInfo {
+        TcpInfo {
+            state: TcpState::FinWait1,
+            retransmits: 3,
+            rto: Duration::from_millis(201),
+            snd_mss: 1,
+            rcv_mss: 2,
+            unacked: 3,
+            sacked: 4,
+            lost: 5,
+            retrans: 6,
+            last_data_sent: Duration::from_millis(7),
+            last_data_recv: Duration::from_millis(8),
+            pmtu: 9,
+            rtt: Duration::from_micros(10),
+            rttvar: Duration::from_micros(11),
+            snd_ssthresh: 12,
+            snd_cwnd: 13,
+            rcv_rtt: Duration::from_micros(14),
+            rcv_space: 15,
+            total_retrans: 16,
+            bytes_acked: 17,
+            bytes_received: 18,
+            notsent_bytes: 19,
+            min_rtt: Duration::from_micros(20),
+            delivery_rate: 21,
+            delivered: 22,
+            delivered_ce: 23,
+        }
+    }
+
     /// The offsets are those of the struct as the C library declares it.
     #[test]
     #[cfg(target_env = "gnu")]
@@ -232,34 +265,6 @@ mod tests {
         number!(tcpi_delivery_rate, 21u64);
         number!(tcpi_delivered, 22u32);
         number!(tcpi_delivered_ce, 23u32);
-        let expected = TcpInfo {
-            state: TcpState::FinWait1,
-            retransmits: 3,
-            rto: Duration::from_millis(201),
-            snd_mss: 1,
-            rcv_mss: 2,
-            unacked: 3,
-            sacked: 4,
-            lost: 5,
-            retrans: 6,
-            last_data_sent: Duration::from_millis(7),
-            last_data_recv: Duration::from_millis(8),
-            pmtu: 9,
-            rtt: Duration::from_micros(10),
-            rttvar: Duration::from_micros(11),
-            snd_ssthresh: 12,
-            snd_cwnd: 13,
-            rcv_rtt: Duration::from_micros(14),
-            rcv_space: 15,
-            total_retrans: 16,
-            bytes_acked: 17,
-            bytes_received: 18,
-            notsent_bytes: 19,
-            min_rtt: Duration::from_micros(20),
-            delivery_rate: 21,
-            delivered: 22,
-            delivered_ce: 23,
-        };
-        assert_eq!(TcpInfo::from_kernel(&found), expected);
+        assert_eq!(TcpInfo::from_kernel(&found), each_field_its_own());
     }
 }

@@ -16,7 +16,8 @@
 //! poller reading and sending, meets it only in the [`link::Link`], under locks that are held to
 //! append or to take a chain.
 //!
-//! * [`state`] is the life of a connection, [`session`] drives it, [`finish`] ends its output, [`teardown`] all of it, [`flow`]
+//! * [`state`] is the life of a connection, [`session`] drives it, [`finish`] ends its output, [`teardown`] all
+//!   of it, [`leave`] lets its socket go on without it, [`flow`]
 //!   bounds its bytes and [`clock`] its time;
 //! * [`inbox`] and [`outbox`] are where bytes wait, [`input`] what was taken, [`reader`] and [`writer`] how user code sees
 //!   them, [`handle`] what others may ask, and [`tally`] what is counted;
@@ -27,6 +28,7 @@
 //!   sessions of newcomers.
 
 pub(crate) mod attached;
+pub(crate) mod blocking;
 pub(crate) mod burst;
 pub(crate) mod calling;
 pub(crate) mod clock;
@@ -39,6 +41,7 @@ pub(crate) mod handler;
 pub(crate) mod inbox;
 pub(crate) mod inline;
 pub(crate) mod input;
+pub(crate) mod leave;
 pub(crate) mod link;
 pub(crate) mod liveness;
 pub(crate) mod notices;

@@ -5,6 +5,8 @@
 //! need no hop. Elsewhere it goes to a set of pollers that all dialers of the process share, and
 //! that starts with the first such dial: the one global there is.
 
+mod adopt;
+
 use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,10 +22,12 @@ use netpoll_sys::{Interest, Readiness, options, socket};
 use crate::addr::Addr;
 use crate::budget::Budget;
 use crate::connection::Connection;
+use crate::connection::blocking::not_on_a_poller;
 use crate::connection::link::Link;
 use crate::connection::service::unserved;
 use crate::error::InvalidConfig;
 use crate::options::ConnOptions;
+use crate::parking::block_on;
 use crate::poll::bell::{self, Signal};
 use crate::poll::mailbox::Letter;
 use crate::poll::set::PollerSet;
@@ -102,6 +106,18 @@ impl Dialer {
         self.start(addr)?.await
     }
 
+    /// As [`dial`](Self::dial), by parking the thread until the connection is there:
+    /// [`Connection::blocking`] makes a stream of it.
+    ///
+    /// # Errors
+    ///
+    /// [`OnPoller`](crate::OnPoller) (`WouldBlock`) on a poller's thread; else as
+    /// [`dial`](Self::dial).
+    pub fn dial_blocking(&self, addr: Addr) -> io::Result<Connection> {
+        not_on_a_poller()?;
+        block_on(self.dial(addr))
+    }
+
     fn start(&self, addr: Addr) -> io::Result<Dial> {
         self.options.check()?;
         if self.connect_timeout == Some(Duration::ZERO) {
@@ -119,10 +135,7 @@ impl Dialer {
         let how = socket::connect(fd.as_fd(), addr)?;
         let outcome = Arc::new(Outcome::default());
         let birth = Connecting::birth(fd, (addr, how), self, &outcome);
-        match bell::mailbox_here() {
-            Some(here) => here.post(Letter::Register(birth)),
-            None => shared_set()?.least_connections().register(birth),
-        }
+        hand_over(birth)?;
         Ok(Dial { outcome })
     }
 
@@ -133,6 +146,15 @@ impl Dialer {
         }
         options::set_user_timeout(fd, self.options.user_timeout)
     }
+}
+
+/// Has a source made on the poller that the caller's connections belong to.
+fn hand_over(birth: Birth) -> io::Result<()> {
+    match bell::mailbox_here() {
+        Some(here) => here.post(Letter::Register(birth)),
+        None => shared_set()?.least_connections().register(birth),
+    }
+    Ok(())
 }
 
 /// The pollers of all dials that are not made on a poller. If they cannot be started, the next dial

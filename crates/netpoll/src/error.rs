@@ -263,6 +263,32 @@ impl From<AfterFinish> for io::Error {
     }
 }
 
+/// A call that parks its thread was made on a poller's. `WouldBlock`. Nothing was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OnPoller;
+
+impl OnPoller {
+    pub(crate) const fn new() -> Self {
+        Self
+    }
+}
+
+impl fmt::Display for OnPoller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a poller's thread must not wait; await the future instead")
+    }
+}
+
+impl Error for OnPoller {}
+
+impl From<OnPoller> for io::Error {
+    #[cold]
+    fn from(error: OnPoller) -> Self {
+        Self::new(io::ErrorKind::WouldBlock, error)
+    }
+}
+
 /// An option has a value that cannot work. `InvalidInput`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -66,6 +66,7 @@ mod listener;
 #[cfg(all(test, any(netpoll_loom, netpoll_shuttle)))]
 mod models;
 mod options;
+mod parking;
 mod per_thread;
 mod poll;
 mod runner;
@@ -89,6 +90,7 @@ pub use addr::{Addr, InvalidUnixName, ParseAddrError, ToAddrs, UnixAddr};
 pub use budget::Budget;
 pub use connection::Connection;
 pub use connection::attached::NotAttached;
+pub use connection::blocking::Blocking;
 pub use connection::halves::{OwnedReader, OwnedWriter};
 pub use connection::handle::ConnectionHandle;
 pub use connection::handler::{Handler, HandlerFn};
@@ -98,8 +100,8 @@ pub use connection::writer::Writer;
 pub use dialer::Dialer;
 pub use entrance::AcceptStats;
 pub use error::{
-    AfterFinish, BoxError, CloseReason, Closed, Eof, InvalidConfig, Limit, OutOfRange, Overclaimed,
-    Short, TimedOut, Timeout, TooLarge,
+    AfterFinish, BoxError, CloseReason, Closed, Eof, InvalidConfig, Limit, OnPoller, OutOfRange,
+    Overclaimed, Short, TimedOut, Timeout, TooLarge,
 };
 pub use event::{Callback, Event, Pause};
 pub use event_loop::builder::Builder;

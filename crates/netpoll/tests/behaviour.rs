@@ -14,6 +14,8 @@ const KIND: support::Kind = support::Kind::Tcp;
 mod accepting;
 #[path = "behaviour/arriving.rs"]
 mod arriving;
+#[path = "behaviour/blocking.rs"]
+mod blocking;
 #[path = "behaviour/calls.rs"]
 mod calls;
 #[path = "behaviour/closing.rs"]
@@ -24,6 +26,8 @@ mod crowd;
 mod cut;
 #[path = "behaviour/deadlines.rs"]
 mod deadlines;
+#[path = "behaviour/descriptors.rs"]
+mod descriptors;
 #[path = "behaviour/dial.rs"]
 mod dial;
 #[path = "behaviour/events.rs"]

@@ -22,6 +22,7 @@ const NETPOLL: &[&[&str]] = &[
         "event",
         "guard",
         "options",
+        "parking",
         "per_thread",
         "stats",
         "sync",

@@ -17,6 +17,8 @@ const KIND: support::Kind = support::Kind::Unix;
 mod accepting;
 #[path = "behaviour/arriving.rs"]
 mod arriving;
+#[path = "behaviour/blocking.rs"]
+mod blocking;
 #[path = "behaviour/calls.rs"]
 mod calls;
 #[path = "behaviour/closing.rs"]
@@ -25,6 +27,8 @@ mod closing;
 mod crowd;
 #[path = "behaviour/cut.rs"]
 mod cut;
+#[path = "behaviour/descriptors.rs"]
+mod descriptors;
 #[path = "behaviour/fairness.rs"]
 mod fairness;
 #[path = "behaviour/finish.rs"]

@@ -118,7 +118,6 @@ impl OwnedReader {
     /// # Errors
     ///
     /// Both halves as they were, if they are of two connections.
-    #[expect(clippy::result_large_err, reason = "three pointers")]
     pub fn reunite(self, writer: OwnedWriter) -> Result<Connection, (Self, OwnedWriter)> {
         if !Arc::ptr_eq(&self.grip, &writer.grip) {
             return Err((self, writer));

@@ -60,18 +60,20 @@ pub(crate) enum Ending {
     None = 0,
     /// Only of the output: flush, FIN.
     Finish = 1,
+    /// Of the connection, not of the socket: flush, and let go of it.
+    Leave = 2,
     /// Flush, FIN, linger.
-    Close = 2,
+    Close = 3,
     /// As a close, by the drop of a connection whose holder panicked.
-    Panic = 3,
+    Panic = 4,
     /// As a close, because of unsent output.
-    Overflow = 4,
+    Overflow = 5,
     /// Reset.
-    Abort = 5,
+    Abort = 6,
 }
 
 impl Ending {
-    /// Whether the connection itself is to end.
+    /// Whether it is nobody's any more, or should be.
     pub(crate) fn is_of_all(self) -> bool {
         self >= Self::Close
     }
@@ -143,9 +145,10 @@ impl Link {
         match self.ending.load(Ordering::Acquire) {
             0 => Ending::None,
             1 => Ending::Finish,
-            2 => Ending::Close,
-            3 => Ending::Panic,
-            4 => Ending::Overflow,
+            2 => Ending::Leave,
+            3 => Ending::Close,
+            4 => Ending::Panic,
+            5 => Ending::Overflow,
             _ => Ending::Abort,
         }
     }
@@ -292,7 +295,9 @@ impl Link {
         match ending {
             Ending::Overflow => CloseReason::Limit(Limit::Output),
             Ending::Panic => CloseReason::HandlerPanic,
-            Ending::None | Ending::Finish | Ending::Close | Ending::Abort => CloseReason::Local,
+            Ending::None | Ending::Finish | Ending::Leave | Ending::Close | Ending::Abort => {
+                CloseReason::Local
+            }
         }
     }
 

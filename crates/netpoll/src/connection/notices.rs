@@ -150,7 +150,8 @@ impl Connection {
     /// stream may wait for answers still, and gets them: whether a FIN is the end of it is for the
     /// protocol to say. Else it is told when the end begins, which is when a call of the
     /// [`Reader`](crate::Reader) that waits would fail. A FIN cannot be read behind more than
-    /// [`read_high`](crate::ConnOptions::read_high) bytes that nobody takes.
+    /// [`read_high`](crate::ConnOptions::read_high) bytes that nobody takes, nor while reads are
+    /// [paused](Self::pause_reads).
     ///
     /// Any number may wait, on any threads. The first time costs the connection an allocation, and
     /// each wait a lock. The future borrows nothing, and keeps no descriptor open.

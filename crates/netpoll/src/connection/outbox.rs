@@ -68,6 +68,10 @@ enum Stream {
     Missed,
     /// As finished, and not all that was put before was sent.
     Lost,
+    /// Puts are discarded; the socket is to be taken away when what was put before is sent.
+    Promised,
+    /// It was.
+    Given,
 }
 
 /// A call that waits for output to leave.
@@ -328,6 +332,44 @@ impl Outbox {
             // None of it can be more than there is.
             let _dropped = self.chain.commit(0).ok();
         }
+    }
+
+    /// As [`finish`](Self::finish), for a socket that is to be taken away.
+    pub(crate) fn leave(&mut self) {
+        if !self.is_ending() {
+            self.finish();
+            self.stream = Stream::Promised;
+        }
+    }
+
+    /// Whether this side's stream was to end.
+    pub(crate) fn is_finished(&self) -> bool {
+        matches!(self.stream, Stream::Finished | Stream::Missed)
+    }
+
+    /// The socket is taken away; gives the waker of whoever waits for it.
+    pub(crate) fn let_go(&mut self, reason: CloseReason) -> Option<Waker> {
+        self.close(reason);
+        self.stream = Stream::Given;
+        self.leaving.take().map(|leaving| leaving.waker)
+    }
+
+    /// Whether the socket was taken away, or why it was not.
+    pub(crate) fn has_left(&self) -> Option<io::Result<()>> {
+        match (self.stream, &self.closed) {
+            (Stream::Given, _) => Some(Ok(())),
+            (_, Some(reason)) => Some(Err(reason.to_error())),
+            (_, None) => None,
+        }
+    }
+
+    /// As [`close`](Self::close); gives the waker of whoever waits for something that will not come
+    /// now, although nothing is unsent.
+    pub(crate) fn close_and_tell(&mut self, reason: CloseReason) -> Option<Waker> {
+        self.close(reason);
+        let nothing_unsent = self.unsent() == 0;
+        let waiting = self.leaving.take_if(|_| nothing_unsent);
+        waiting.map(|leaving| leaving.waker)
     }
 
     /// Discards what comes from now on. What was put before stays to be sent.

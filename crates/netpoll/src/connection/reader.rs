@@ -267,7 +267,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn is_end(error: &io::Error) -> bool {
+/// Whether a call failed for the end of the peer's stream.
+pub(super) fn is_end(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|report| report.is::<Eof>())
 }
 

@@ -110,6 +110,9 @@ impl<C: Caller> Session<C> {
         self.hear_endings();
         if self.life.phase() == Phase::Open {
             self.finish_output();
+            self.leave_if_asked();
+        }
+        if self.life.phase() == Phase::Open {
             self.review_input();
             self.end_if_done();
         }

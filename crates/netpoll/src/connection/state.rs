@@ -5,7 +5,7 @@
 //!            begin_close(why)            flushed              over
 //!   Open ───────────────────▶ Flushing ─────────▶ Lingering ───────▶ Closed
 //!     │                           │                    │                ▲
-//!     └───────────────────────────┴────── die(why) ────┴────────────────┘
+//!     └─────── leave ─────────────┴────── die(why) ────┴────────────────┘
 //! ```
 //!
 //! | phase | input | output |
@@ -14,6 +14,8 @@
 //! | Flushing | no longer read | what was put before is still sent |
 //! | Lingering | read and thrown away, so that no reset destroys what was sent | our FIN is out |
 //! | Closed | none | none |
+//!
+//! Who [leaves](Life::leave) takes the socket along, with both streams as they are.
 //!
 //! The peer's FIN is not a phase: it ends the *input* of an open connection, and replies still go
 //! out. Neither is ours, when only the *output* was to end: requests still come in. Nor is a connection that broke at once closed: what had arrived is offered first. The first
@@ -121,6 +123,13 @@ impl Life {
             self.reason.get_or_insert(reason);
         }
         first
+    }
+
+    /// The socket goes on without the connection.
+    pub(crate) fn leave(&mut self) {
+        if self.phase == Phase::Open {
+            self.die(CloseReason::Local);
+        }
     }
 
     /// Everything that was to be sent is with the kernel. With the peer's FIN read there is

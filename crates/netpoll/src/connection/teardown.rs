@@ -45,7 +45,7 @@ impl<C: Caller> Session<C> {
     /// Does what was asked for through the link.
     pub(super) fn hear_endings(&mut self) {
         match self.link.ending() {
-            Ending::None | Ending::Finish => {}
+            Ending::None | Ending::Finish | Ending::Leave => {}
             Ending::Abort if self.life.phase() == Phase::Closed => {}
             Ending::Abort => {
                 // What cannot be set on a socket that is gone need not be.
@@ -64,7 +64,8 @@ impl<C: Caller> Session<C> {
     pub(super) fn begin_close(&mut self, reason: CloseReason) {
         if self.life.begin_close(reason.clone()) {
             self.flow.more = More::No;
-            lock(&self.link.outbox).close(reason.clone());
+            let waker = lock(&self.link.outbox).close_and_tell(reason.clone());
+            waker.into_iter().for_each(std::task::Waker::wake);
             if self.life.input() == Input::Open {
                 self.link.finish_input(InputEnd::Closed(reason));
             }

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! [`Blocking`]: a connection as a stream of the standard library's.
+//!
+//! Each call is the one of the `Reader` or the `Writer`, waited for by parking the thread. The
+//! connection's poller goes on reading and sending meanwhile, so the thread must not be a poller's.
+
+use std::io::{self, BufRead, Read, Write};
+
+use bytes::Buf;
+
+use super::Connection;
+use super::reader::is_end;
+use crate::error::OnPoller;
+use crate::parking::block_on;
+use crate::poll::bell;
+use crate::sync::lock;
+
+/// A connection as a blocking stream: [`Read`], [`BufRead`] and [`Write`]. Made by
+/// [`Connection::blocking`].
+///
+/// Each call may park the thread. The [`Timeouts`](crate::Timeouts) of the connection hold: a read
+/// that waited for too long fails with [`TimedOut`](crate::TimedOut), and the next may succeed.
+///
+/// # Errors
+///
+/// On a poller's thread each call fails with [`OnPoller`] (`WouldBlock`) and does nothing. Else
+/// those of the [`Reader`](crate::Reader) and the [`Writer`](crate::Writer).
+#[derive(Debug)]
+pub struct Blocking<'a> {
+    connection: &'a mut Connection,
+}
+
+impl Connection {
+    /// The connection as a blocking stream, for code that knows `std::io`, on a thread that is not
+    /// a poller's. No allocation, and nothing is lost by dropping it.
+    ///
+    /// ```no_run
+    /// use std::io::{BufRead, Write};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut conn = netpoll::Dialer::new().dial_blocking("127.0.0.1:8080".parse()?)?;
+    /// let mut stream = conn.blocking();
+    /// writeln!(stream, "hello")?;
+    /// let mut answer = String::new();
+    /// stream.read_line(&mut answer)?;
+    /// # Ok(()) }
+    /// ```
+    pub fn blocking(&mut self) -> Blocking<'_> {
+        Blocking { connection: self }
+    }
+}
+
+impl Read for Blocking<'_> {
+    /// Whatever is there, at least a byte; 0 at the end of the peer's stream. Sends what was
+    /// written before it waits. One copy.
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        if target.is_empty() {
+            return not_on_a_poller().map(|()| 0);
+        }
+        let available = self.available()?;
+        let count = target.len().min(available);
+        self.connection
+            .held
+            .input
+            .chain
+            .read_exact(&mut target[..count])?;
+        Ok(count)
+    }
+}
+
+impl BufRead for Blocking<'_> {
+    /// The first segment of what is there. No copy.
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.available()?;
+        Ok(self.connection.held.input.chain.chunk())
+    }
+
+    fn consume(&mut self, count: usize) {
+        let chain = &mut self.connection.held.input.chain;
+        // More than was shown is against the rules of the trait, and cannot be there.
+        let _skipped = chain.skip(count.min(chain.len())).ok();
+    }
+}
+
+impl Write for Blocking<'_> {
+    /// Copies `bytes`, of which at most [`write_high`](crate::ConnOptions::write_high) at a time,
+    /// and waits if so much is unsent. They leave with the next [`flush`](Self::flush), with a read
+    /// that waits, or when there are more.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        not_on_a_poller()?;
+        let high = self.connection.link.options.write_high;
+        let count = bytes.len().min(high);
+        let link = &self.connection.link;
+        if link.put(|chain| chain.put_slice(&bytes[..count])).is_none() {
+            let refusal = lock(&link.outbox).refusal();
+            return Err(refusal.unwrap_or_else(|| io::ErrorKind::NotConnected.into()));
+        }
+        if self.connection.writer().unsent() >= high {
+            self.flush()?;
+        }
+        Ok(count)
+    }
+
+    /// As [`Writer::flush`](crate::Writer::flush).
+    fn flush(&mut self) -> io::Result<()> {
+        not_on_a_poller()?;
+        block_on(self.connection.writer().flush())
+    }
+}
+
+impl Blocking<'_> {
+    /// Waits for a byte, and says how many there are; 0 at the end of the stream.
+    fn available(&mut self) -> io::Result<usize> {
+        not_on_a_poller()?;
+        let waited = block_on(self.connection.reader().wait(1));
+        match waited {
+            Err(error) if !is_end(&error) => Err(error),
+            _ => Ok(self.connection.held.input.chain.len()),
+        }
+    }
+}
+
+/// A poller that waits for itself waits for ever, and all its connections with it.
+pub(crate) fn not_on_a_poller() -> io::Result<()> {
+    if bell::is_poller_here() {
+        Err(OnPoller::new().into())
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A connection as a stream of the standard library's.
+
+use std::io::{BufRead, ErrorKind, Read, Write};
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use netpoll::{Connection, Dialer, EventLoop, OnPoller, TimedOut, Timeouts};
+
+use crate::support::{LIMIT, Server, bytes, frame, pair, rpc};
+
+/// Whether an error is that of a call that must not wait where it was made.
+fn is_on_poller(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::WouldBlock
+        && error
+            .get_ref()
+            .is_some_and(|report| report.is::<OnPoller>())
+}
+
+#[test]
+fn a_program_without_an_executor_calls_and_is_answered() {
+    let server = Server::rpc();
+    let mut conn = Dialer::new().dial_blocking(server.addr).unwrap();
+    let mut stream = conn.blocking();
+    for size in [0, 1, 1000, 100_000, 1 << 20] {
+        let request = frame(&bytes(size, 5));
+        // The answer is awaited without a flush: a read that waits sends what was written.
+        stream.write_all(&request).unwrap();
+        let mut answer = vec![0; request.len()];
+        stream.read_exact(&mut answer).unwrap();
+        assert!(answer == request, "{size} bytes");
+    }
+}
+
+#[test]
+fn lines_are_read_from_where_they_landed_up_to_the_end_of_the_stream() {
+    let (mut conn, mut peer) = pair();
+    peer.send(b"one\ntwo\nlast");
+    peer.finish();
+    let lines: Vec<_> = conn.blocking().lines().map(Result::unwrap).collect();
+    assert_eq!(lines, ["one", "two", "last"]);
+    assert_eq!(conn.blocking().read(&mut [0; 8]).unwrap(), 0);
+    assert_eq!(conn.blocking().fill_buf().unwrap(), b"");
+}
+
+#[test]
+fn a_read_takes_what_is_there_and_the_rest_stays() {
+    let (mut conn, mut peer) = pair();
+    peer.send(b"0123456789");
+    let mut some = [0; 4];
+    assert_eq!(conn.blocking().read(&mut []).unwrap(), 0);
+    assert_eq!(conn.blocking().read(&mut some).unwrap(), 4);
+    assert_eq!(&some, b"0123");
+    let mut stream = conn.blocking();
+    assert_eq!(stream.fill_buf().unwrap(), b"456789");
+    stream.consume(5);
+    assert_eq!(stream.fill_buf().unwrap(), b"9");
+    stream.consume(100);
+    peer.finish();
+    assert_eq!(stream.read(&mut some).unwrap(), 0);
+}
+
+#[test]
+fn much_that_is_written_waits_for_the_peer_and_ends_no_connection() {
+    let (mut conn, mut peer) = pair();
+    let all = bytes(20 << 20, 3);
+    let expected = all.clone();
+    let receiving = std::thread::spawn(move || peer.receive(20 << 20) == expected);
+    let mut stream = conn.blocking();
+    stream.write_all(&all).unwrap();
+    stream.flush().unwrap();
+    assert!(receiving.join().unwrap());
+}
+
+#[test]
+fn on_a_pollers_thread_every_call_fails_and_does_nothing() {
+    let (told, hear) = channel();
+    let told = Mutex::new(told);
+    let upstream = Server::rpc();
+    let addr = upstream.addr;
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(
+        async move |conn: &mut Connection| {
+            let mut stream = conn.blocking();
+            let errors = [
+                stream.read(&mut [0]).unwrap_err(),
+                stream.fill_buf().map(<[u8]>::len).unwrap_err(),
+                stream.write(b"not to be sent").unwrap_err(),
+                stream.flush().unwrap_err(),
+                Dialer::new().dial_blocking(addr).unwrap_err(),
+            ];
+            told.lock().unwrap().send(errors)?;
+            rpc(conn).await
+        },
+    ));
+    let mut peer = server.connect();
+    peer.call(b"waits as a future");
+    let errors = hear.recv_timeout(LIMIT).unwrap();
+    assert!(errors.iter().all(is_on_poller), "{errors:?}");
+}
+
+#[test]
+fn a_stream_that_ends_or_waits_too_long_says_so() {
+    let (mut conn, _peer) = pair();
+    let mut timeouts = Timeouts::for_dialing();
+    timeouts.read = Some(Duration::from_millis(20));
+    conn.set_timeouts(timeouts).unwrap();
+    let error = conn.blocking().read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    assert!(error.get_ref().unwrap().is::<TimedOut>());
+    conn.abort();
+    let error = conn.blocking().read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
+    let error = conn.blocking().write(b"in vain").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
+}
