@@ -48,6 +48,7 @@ pub(crate) mod notices;
 pub(crate) mod outbox;
 pub(crate) mod rare;
 pub(crate) mod reader;
+pub(crate) mod serve;
 pub(crate) mod service;
 pub(crate) mod session;
 pub(crate) mod state;

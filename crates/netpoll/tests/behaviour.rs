@@ -60,6 +60,8 @@ mod placement;
 mod reading;
 #[path = "behaviour/requests.rs"]
 mod requests;
+#[path = "behaviour/serve.rs"]
+mod serve;
 #[path = "behaviour/shutdown.rs"]
 mod shutdown;
 #[path = "behaviour/stats.rs"]

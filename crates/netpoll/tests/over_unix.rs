@@ -49,6 +49,8 @@ mod owned;
 mod reading;
 #[path = "behaviour/requests.rs"]
 mod requests;
+#[path = "behaviour/serve.rs"]
+mod serve;
 #[path = "behaviour/shutdown.rs"]
 mod shutdown;
 #[path = "behaviour/writing.rs"]

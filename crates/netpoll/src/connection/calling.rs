@@ -189,7 +189,10 @@ impl<C: Caller> Session<C> {
                 self.holder = Holder::Session(Connection::new(Arc::clone(&self.link)));
                 self.begin_close(CloseReason::Local);
             }
-            None => self.holder = Holder::Owner,
+            None => {
+                self.holder = Holder::Owner;
+                self.look_for_successor();
+            }
         }
         match verdict {
             Verdict::Failed(error) => self.begin_close(CloseReason::of_handler_error(error)),
@@ -209,7 +212,7 @@ impl<C: Caller> Session<C> {
 
     /// Parks the connection: what arrived while the handler ran is added to its input, what is
     /// left is moved into memory of its own size, and all else is let go.
-    fn take_back(&mut self, mut connection: Connection) {
+    pub(super) fn take_back(&mut self, mut connection: Connection) {
         let input = connection.input();
         let mut inbox = lock(&self.link.inbox);
         inbox.waiter = None;

@@ -262,10 +262,7 @@ impl Outbox {
         }
         let failed = elsewhere.failure.is_some();
         let done = self.give_back(rest);
-        (
-            done,
-            self.way == Way::Blocked || failed || self.is_ending(),
-        )
+        (done, self.way == Way::Blocked || failed || self.is_ending())
     }
 
     /// What senders that are not the poller have sent since this was asked last.

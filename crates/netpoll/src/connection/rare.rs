@@ -1,17 +1,30 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What only few connections have, in one place that the others do not pay for.
 
+use std::fmt;
+
 use super::notices::Notices;
+use super::serve::Successor;
 use crate::error::CloseReason;
 use crate::sync::{Arc, Mutex, OnceLock, lock};
 use crate::timeouts::Timeouts;
 
 /// What a connection has that was asked for something rare.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Rare {
     /// What stands in place of the options' timeouts, once that was changed.
     pub(super) timeouts: Mutex<Option<Timeouts>>,
     pub(super) notices: Notices,
+    pub(super) successor: Mutex<Option<Successor>>,
+}
+
+impl fmt::Debug for Rare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rare")
+            .field("timeouts", &self.timeouts)
+            .field("notices", &self.notices)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A link's place for it: empty until something is asked for, and then never again.

@@ -368,6 +368,9 @@ impl<C: Caller> Source for Session<C> {
             // Its peer could not be heard till now.
             self.link.tally.moved(turn.now());
         }
+        if let Some(next) = self.succeed(turn) {
+            return next;
+        }
         if self.flow.more != More::No && self.life.phase() == Phase::Open {
             self.offer();
         }

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A handler for a connection that somebody owned.
+
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+
+use netpoll::{CloseReason, Connection, Dialer, EventLoop};
+
+use crate::support::{
+    Gate, LIMIT, Server, block_on, bytes, eventually, frame, pair, poll_once, rpc,
+};
+
+#[test]
+fn a_dialed_connection_answers_what_its_peer_asks() {
+    let (conn, mut peer) = pair();
+    let handle = conn.serve(rpc);
+    for size in [0, 1, 1000, 100_000] {
+        peer.call_aside(&bytes(size, 3));
+    }
+    handle.push("by the way".into()).unwrap();
+    assert_eq!(peer.receive(10), b"by the way");
+    let over = handle.closed();
+    peer.finish();
+    assert!(matches!(block_on(over), CloseReason::PeerFin));
+    assert_eq!(peer.receive_all().unwrap(), b"");
+}
+
+#[test]
+fn what_is_there_is_served_at_once_wherever_its_owner_has_left_it() {
+    let requests = [frame(b"one"), frame(b"two")].concat();
+    let leave: [fn(&mut Connection, usize); 3] = [
+        // In the inbox, as it came.
+        |conn, size| eventually("all of it", || conn.reader().available() == size),
+        // Taken, and half a request read by the owner.
+        |conn, size| block_on(conn.reader().wait(size)).unwrap(),
+        // Given back by a wait that was dropped.
+        |conn, size| {
+            block_on(conn.reader().wait(size)).unwrap();
+            let mut reader = conn.reader();
+            let waiting = std::pin::pin!(reader.wait(size + 1));
+            assert!(poll_once(waiting).is_pending());
+        },
+    ];
+    for leave in leave {
+        for finish in [false, true] {
+            let (mut conn, mut peer) = pair();
+            conn.attach(7_u8);
+            peer.send(&requests);
+            leave(&mut conn, requests.len());
+            if finish {
+                peer.finish();
+                block_on(conn.closed());
+            }
+            conn.serve(async |conn: &mut Connection| {
+                assert_eq!(conn.attached::<u8>(), Some(&mut 7));
+                rpc(conn).await
+            });
+            assert_eq!(peer.receive(requests.len()), requests);
+            if !finish {
+                peer.finish();
+            }
+            assert_eq!(peer.receive_all().unwrap(), b"");
+        }
+    }
+}
+
+#[test]
+fn a_handler_may_have_its_own_connection_served_by_another() {
+    let gate = Gate::default();
+    let at = gate.clone();
+    let server = Server::start(EventLoop::builder().pollers(1).on_connection(
+        async move |mut conn: Connection| {
+            assert_eq!(conn.reader().next(5).await?, b"hello");
+            conn.writer().put_str("welcome");
+            conn.serve(rpc);
+            // It waits for this one to have returned.
+            at.pass().await;
+            Ok(())
+        },
+    ));
+    let mut peer = server.connect();
+    peer.send(b"hello");
+    peer.send(&frame(b"early"));
+    assert_eq!(peer.receive(7), b"welcome");
+    eventually("the wait", || gate.is_waited_at());
+    gate.open();
+    assert_eq!(peer.receive(9), frame(b"early"));
+    peer.call(b"late");
+    assert_eq!(server.handle.connections(), 1);
+    peer.finish();
+    assert!(matches!(server.ending(), CloseReason::PeerFin));
+}
+
+#[test]
+fn a_connection_dialed_on_a_poller_is_served_there() {
+    let (told, hear) = channel();
+    let told = Mutex::new(told);
+    let upstream = Server::start(EventLoop::builder().pollers(1).on_connection(
+        async |mut conn: Connection| {
+            conn.writer().put_str("?");
+            assert_eq!(conn.reader().next(1).await?, b"!");
+            Ok(())
+        },
+    ));
+    let addr = upstream.addr;
+    let server = Server::start(EventLoop::builder().pollers(1).on_request(
+        async move |conn: &mut Connection| {
+            conn.reader().skip(1).await?;
+            let dialed = Dialer::new().dial(addr).await?;
+            let (poller, told) = (std::thread::current().id(), told.lock().unwrap().clone());
+            dialed.serve(async move |conn: &mut Connection| {
+                conn.reader().skip(1).await?;
+                conn.writer().put_str("!");
+                told.send(std::thread::current().id() == poller)?;
+                Ok(())
+            });
+            Ok(())
+        },
+    ));
+    let mut peer = server.connect();
+    peer.send(b"go");
+    assert!(hear.recv_timeout(LIMIT).unwrap());
+    assert!(hear.recv_timeout(LIMIT).unwrap());
+    upstream.ending();
+}
+
+#[test]
+fn a_failure_of_the_handler_ends_its_connection_and_no_other() {
+    let ((conn, mut peer), (other, mut other_peer)) = (pair(), pair());
+    other.serve(rpc);
+    let failing = conn.serve(async |conn: &mut Connection| {
+        conn.reader().skip(1).await?;
+        Err("of no use".into())
+    });
+    let over = failing.closed();
+    peer.send(b"?");
+    assert!(matches!(block_on(over), CloseReason::Handler(_)));
+    other_peer.call(b"still here");
+}
+
+/// What a handler holds, and tells when it is dropped.
+struct Tells(std::sync::mpsc::Sender<()>);
+
+impl Drop for Tells {
+    fn drop(&mut self) {
+        self.0.send(()).ok();
+    }
+}
+
+#[test]
+fn a_connection_that_has_ended_lets_the_handler_go_and_keeps_nothing() {
+    for round in 0..60 {
+        let (tell, hear) = channel();
+        let tells = Tells(tell);
+        let (conn, peer) = pair();
+        let handle = conn.handle();
+        match round % 3 {
+            0 => {
+                handle.abort();
+                assert!(matches!(block_on(conn.closed()), CloseReason::Local));
+            }
+            1 => {
+                let aborting = handle.clone();
+                std::thread::spawn(move || aborting.abort());
+            }
+            _ => {
+                peer.reset();
+                block_on(conn.closed());
+            }
+        }
+        conn.serve(async move |conn: &mut Connection| {
+            let _held = &tells;
+            rpc(conn).await
+        });
+        hear.recv_timeout(LIMIT).expect("the drop of the handler");
+        eventually("the last of it", || handle.timeouts().is_none());
+    }
+}
