@@ -150,18 +150,19 @@ pub fn is_listener(fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(kind == SocketType::STREAM && listens()?)
 }
 
-/// Whether `fd` is a stream socket that is connected (`SO_TYPE`, `getpeername(2)`).
+/// The address of the other end of a connected stream socket; `None` for a socket that is none
+/// (`SO_TYPE`, `getpeername(2)`).
 ///
 /// # Errors
 ///
 /// `ENOTSOCK` for what is no socket at all.
-pub fn is_connected_stream(fd: BorrowedFd<'_>) -> io::Result<bool> {
-    if rustix::net::sockopt::socket_type(fd)? != SocketType::STREAM {
-        return Ok(false);
+pub fn peer_of_stream(fd: BorrowedFd<'_>) -> io::Result<Option<Addr>> {
+    if Site::Getsockopt.call(|| sockopt::socket_type(fd))? != SocketType::STREAM {
+        return Ok(None);
     }
-    match rustix::net::getpeername(fd) {
-        Ok(_) => Ok(true),
-        Err(Errno::NOTCONN | Errno::INVAL) => Ok(false),
+    match Site::Getpeername.call(|| rustix::net::getpeername(fd)) {
+        Ok(addr) => Ok(Some(Addr::from_kernel(addr))),
+        Err(Errno::NOTCONN | Errno::INVAL) => Ok(None),
         Err(errno) => Err(errno.into()),
     }
 }

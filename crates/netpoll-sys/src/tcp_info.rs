@@ -8,6 +8,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
+use crate::site::Site;
+
 /// What TCP knows of a connection, as it was when it was asked. Fields that the kernel is too old
 /// for are zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,22 +130,25 @@ const ROOM: usize = 320;
 pub fn tcp_info(fd: BorrowedFd<'_>) -> io::Result<TcpInfo> {
     let mut found = [0; ROOM];
     let mut length = ROOM as libc::socklen_t;
-    // SAFETY: `fd` is open while it is borrowed; the two pointers are to locals that live over the
-    // call, and `length` says how much of `found` may be written. Any bytes are bytes.
-    let status = unsafe {
-        libc::getsockopt(
-            fd.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            found.as_mut_ptr().cast(),
-            &raw mut length,
-        )
-    };
-    if status == 0 {
-        Ok(TcpInfo::from_kernel(&found))
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    Site::Getsockopt.call(|| {
+        // SAFETY: `fd` is open while it is borrowed; the two pointers are to locals that live over
+        // the call, and `length` says how much of `found` may be written. Any bytes are bytes.
+        let status = unsafe {
+            libc::getsockopt(
+                fd.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_INFO,
+                found.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        };
+        if status == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    })?;
+    Ok(TcpInfo::from_kernel(&found))
 }
 
 impl TcpInfo {

@@ -41,7 +41,11 @@ pub fn receive(fd: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<usize> {
 /// As [`receive`].
 pub fn peek(fd: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<usize> {
     let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
-    uninterrupted(|| rustix::net::recv(fd, &mut *room, flags).map(|(_, count)| count))
+    uninterrupted(|| {
+        Site::Recv.transfer(room.len(), |most| {
+            rustix::net::recv(fd, &mut room[..most], flags).map(|(_, count)| count)
+        })
+    })
 }
 
 /// Receives into several places in order, at most [`MAX_SLICES`] of them. One `readv(2)`.

@@ -1,26 +1,24 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! [`Dialer`]: connections to others.
 //!
-//! A dial made on a poller's thread binds the connection to that poller, so a proxy's two sides
-//! need no hop. Elsewhere it goes to a set of pollers that all dialers of the process share, and
-//! that starts with the first such dial: the one global there is.
+//! A dial made on a poller's thread binds the connection to that poller. Elsewhere it goes to a set
+//! of pollers that all dialers of the process [share](shared), and that starts with the first such
+//! dial: the one global there is. A socket that is connected already is [adopted](adopt).
 
 mod adopt;
+mod shared;
 
 use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
-use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use netpoll_buffer::Pool;
 use netpoll_sys::socket::Connect;
 use netpoll_sys::{Interest, Readiness, options, socket};
 
 use crate::addr::Addr;
-use crate::budget::Budget;
 use crate::connection::Connection;
 use crate::connection::blocking::not_on_a_poller;
 use crate::connection::link::Link;
@@ -28,11 +26,10 @@ use crate::connection::service::unserved;
 use crate::error::InvalidConfig;
 use crate::options::ConnOptions;
 use crate::parking::block_on;
-use crate::poll::bell::{self, Signal};
-use crate::poll::mailbox::Letter;
-use crate::poll::set::PollerSet;
+use crate::poll::bell::Signal;
 use crate::poll::source::{Ask, Birth, End, Next, Place, Source, Turn};
-use crate::sync::{Arc, Mutex, PoisonError, lock};
+use crate::sync::{Arc, Mutex, lock};
+use shared::hand_over;
 
 /// The first pause before a full queue is tried again, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
@@ -145,35 +142,6 @@ impl Dialer {
             options::set_keepalive(fd, keepalive)?;
         }
         options::set_user_timeout(fd, self.options.user_timeout)
-    }
-}
-
-/// Has a source made on the poller that the caller's connections belong to.
-fn hand_over(birth: Birth) -> io::Result<()> {
-    match bell::mailbox_here() {
-        Some(here) => here.post(Letter::Register(birth)),
-        None => shared_set()?.least_connections().register(birth),
-    }
-    Ok(())
-}
-
-/// The pollers of all dials that are not made on a poller. If they cannot be started, the next dial
-/// tries again: descriptors run out and come back.
-fn shared_set() -> io::Result<&'static PollerSet> {
-    static SET: OnceLock<PollerSet> = OnceLock::new();
-    // The standard library's: no model dials, and a model checker's lock cannot be a static.
-    static STARTING: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    if let Some(set) = SET.get() {
-        return Ok(set);
-    }
-    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
-    match SET.get() {
-        Some(set) => Ok(set),
-        None => {
-            let budget = Budget::of(Pool::of_thread(), usize::MAX);
-            let set = PollerSet::start(&[Arc::default()], &budget, None)?;
-            Ok(SET.get_or_init(|| set))
-        }
     }
 }
 

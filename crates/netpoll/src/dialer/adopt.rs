@@ -10,7 +10,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use netpoll_sys::socket;
 
-use super::{Dial, Dialer, Outcome, hand_over};
+use super::shared::hand_over;
+use super::{Dial, Dialer, Outcome};
 use crate::connection::Connection;
 use crate::connection::link::Link;
 use crate::connection::service::unserved;
@@ -35,12 +36,11 @@ impl Dialer {
 
     fn start_adopting(&self, fd: OwnedFd) -> io::Result<Dial> {
         self.options.check()?;
-        if !socket::is_connected_stream(fd.as_fd()).unwrap_or(false) {
+        let Some(peer) = socket::peer_of_stream(fd.as_fd()).unwrap_or(None) else {
             let expected = "must be a stream socket that is connected";
             return Err(InvalidConfig::new("fd", expected).into());
-        }
+        };
         socket::adopt(fd.as_fd())?;
-        let peer = socket::peer_addr(&fd)?;
         if peer.as_tcp().is_some() {
             self.set_options(fd.as_fd())?;
         }
