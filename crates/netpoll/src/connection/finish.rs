@@ -63,10 +63,13 @@ impl Link {
 impl<C: Caller> Session<C> {
     /// Sends our FIN, if it was asked for and everything before it has left.
     pub(super) fn finish_output(&mut self) {
-        if self.link.ending() == Ending::Finish
-            && self.life.output() == Output::Open
-            && lock(&self.link.outbox).unsent() == 0
-        {
+        if self.link.ending() != Ending::Finish || self.life.output() == Output::Ended {
+            return;
+        }
+        let mut outbox = lock(&self.link.outbox);
+        if outbox.unsent() == 0 && self.life.broken().is_none() {
+            outbox.finished();
+            drop(outbox);
             self.life.end_output();
             // A peer that has torn the connection down needs no FIN.
             let _sent = socket::shutdown(self.link.as_fd(), Shutdown::Write).ok();

@@ -66,8 +66,8 @@ enum Stream {
     Finished,
     /// As finished, and something was put.
     Missed,
-    /// As finished, and not all that was put before was sent.
-    Lost,
+    /// As finished, and all that was put before has left, our FIN too.
+    Sent,
     /// Puts are discarded; the socket is to be taken away when what was put before is sent.
     Promised,
     /// It was.
@@ -147,7 +147,7 @@ impl Outbox {
         put: impl FnOnce(&mut LinkBuffer) -> R,
     ) -> (Option<R>, Put) {
         if self.closed.is_some() || self.stream != Stream::Open {
-            if self.stream == Stream::Finished {
+            if matches!(self.stream, Stream::Finished | Stream::Sent) {
                 self.stream = Stream::Missed;
             }
             return (None, Put::Quiet);
@@ -304,8 +304,7 @@ impl Outbox {
     /// What a wait comes to until at most `most` is unsent, if it need not wait.
     pub(crate) fn has_sent(&self, most: usize) -> Option<io::Result<()>> {
         // All of a finished stream may have left long before the connection ended.
-        let all =
-            self.unsent() <= most && (self.closed.is_none() || self.stream == Stream::Finished);
+        let all = self.unsent() <= most && (self.closed.is_none() || self.stream == Stream::Sent);
         if all && self.stream != Stream::Missed {
             return Some(Ok(()));
         }
@@ -331,6 +330,13 @@ impl Outbox {
         }
     }
 
+    /// Our FIN is sent, behind all that was put.
+    pub(crate) fn finished(&mut self) {
+        if self.stream == Stream::Finished {
+            self.stream = Stream::Sent;
+        }
+    }
+
     /// As [`finish`](Self::finish), for a socket that is to be taken away.
     pub(crate) fn leave(&mut self) {
         if !self.is_ending() {
@@ -341,7 +347,10 @@ impl Outbox {
 
     /// Whether this side's stream was to end.
     pub(crate) fn is_finished(&self) -> bool {
-        matches!(self.stream, Stream::Finished | Stream::Missed)
+        matches!(
+            self.stream,
+            Stream::Finished | Stream::Sent | Stream::Missed
+        )
     }
 
     /// The socket is taken away; gives the waker of whoever waits for it.
@@ -388,9 +397,6 @@ impl Outbox {
     /// Discards everything, and gives the waker of a flush that waits in vain.
     pub(crate) fn discard(&mut self, reason: CloseReason) -> Option<Waker> {
         self.close(reason);
-        if self.stream == Stream::Finished && self.unsent() > 0 {
-            self.stream = Stream::Lost;
-        }
         if self.way != Way::Over {
             self.way = Way::Shut;
         }
