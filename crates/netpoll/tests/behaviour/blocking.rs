@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use netpoll::{Connection, Dialer, EventLoop, OnPoller, TimedOut, Timeouts};
 
-use crate::support::{LIMIT, Server, bytes, frame, pair, rpc};
+use crate::support::{LIMIT, Server, bytes, eventually, frame, pair, rpc};
 
 /// Whether an error is that of a call that must not wait where it was made.
 fn is_on_poller(error: &std::io::Error) -> bool {
@@ -111,6 +111,8 @@ fn a_stream_that_ends_or_waits_too_long_says_so() {
     conn.abort();
     let error = conn.blocking().read(&mut [0]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
-    let error = conn.blocking().write(b"in vain").unwrap_err();
+    let mut ends = conn.blocking();
+    eventually("an error", || ends.write(b"in vain").is_err());
+    let error = ends.write(b"in vain").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
 }

@@ -113,7 +113,9 @@ fn a_handler_may_give_its_halves_away() {
     block_on(writer.writer().flush()).unwrap();
     assert_eq!(peer.receive(6), b"answer");
     assert_eq!(server.handle.connections(), 1);
-    drop((writer, peer));
+    drop(writer);
+    assert_eq!(peer.receive_all().unwrap(), b"");
+    drop(peer);
     assert!(matches!(server.ending(), CloseReason::Local));
 }
 

@@ -147,9 +147,11 @@ fn await_the_last_of(handle: &ConnectionHandle) {
 
 #[test]
 fn a_wait_keeps_no_connection_and_has_the_reason_when_nothing_else_has() {
-    let (conn, peer) = pair();
+    let (conn, mut peer) = pair();
     let (handle, waiting) = (conn.handle(), conn.closed());
-    drop((conn, peer));
+    drop(conn);
+    assert_eq!(peer.receive_all().unwrap(), b"");
+    drop(peer);
     await_the_last_of(&handle);
     assert!(matches!(block_on(waiting), CloseReason::Local));
     let late = block_on(handle.closed());
