@@ -12,6 +12,7 @@ use netpoll_sys::socket;
 
 use super::calling::{Caller, Holder};
 use super::halves::OwnedWriter;
+use super::inbox::InputEnd;
 use super::link::{Ending, Link};
 use super::session::Session;
 use super::state::{Input, Output};
@@ -76,11 +77,22 @@ impl<C: Caller> Session<C> {
         }
     }
 
-    /// Both streams have ended on a connection that somebody owns: only its memory is left to him.
-    pub(super) fn end_finished_owner(&mut self) {
-        let both = self.life.input() == Input::Ended && self.life.output() == Output::Ended;
-        if both && matches!(self.holder, Holder::Owner) {
-            self.begin_close(CloseReason::PeerFin);
+    /// Of a connection that somebody owns, both streams have ended or broke: only its memory is left
+    /// to him.
+    pub(super) fn end_owned(&mut self) {
+        if self.life.input() == Input::Open || !matches!(self.holder, Holder::Owner) {
+            return;
+        }
+        match self.life.broken().cloned() {
+            None if self.life.output() == Output::Ended => self.begin_close(CloseReason::PeerFin),
+            None => {}
+            Some(reason) => {
+                // Who has read a FIN keeps it, although no answer can be sent.
+                let both = !matches!(lock(&self.link.inbox).end, Some(InputEnd::Fin));
+                if both {
+                    self.die(reason);
+                }
+            }
         }
     }
 }

@@ -138,7 +138,7 @@ impl<C: Caller> Session<C> {
         if self.script.calls == Calls::Once && self.flow.backlog == Some(0) {
             self.end_idle_owner();
         }
-        self.end_finished_owner();
+        self.end_owned();
         let Holder::Session(connection) = &mut self.holder else {
             return;
         };

@@ -186,15 +186,18 @@ fn an_owner_takes_a_socket_out_elsewhere_with_what_he_had_and_what_was_unsent() 
     peer.send(b"read, unread,");
     assert_eq!(block_on(conn.reader().next(5)).unwrap(), b"read,");
     block_on(conn.reader().wait(8)).unwrap();
-    let output = bytes(3 << 20, 2);
+    // More than the kernel takes for a peer that does not read.
+    let output = bytes(7 << 20, 2);
     conn.writer().put_slice(&output);
+    let mut taking = Box::pin(conn.into_fd());
+    assert!(poll_once(taking.as_mut()).is_pending());
     let receiving = std::thread::spawn(move || {
-        let received = peer.receive(3 << 20);
+        let received = peer.receive(7 << 20);
         peer.send(b" late");
         peer.finish();
         (peer, received)
     });
-    let (fd, unread) = block_on(conn.into_fd()).unwrap();
+    let (fd, unread) = block_on(taking).unwrap();
     let mut socket = blocking(fd);
     assert_eq!(all_of(unread, &mut socket), b" unread, late");
     let (mut peer, received) = receiving.join().unwrap();

@@ -240,6 +240,24 @@ fn a_dialed_connection_that_is_held_tells_as_soon_as_it_is_closed() {
 }
 
 #[test]
+fn a_reset_is_told_to_the_functions_of_a_connection_that_is_held() {
+    if crate::KIND == Kind::Unix {
+        // There a peer that goes has ended its stream, and no more is known.
+        return;
+    }
+    let (mut conn, mut peer) = pair();
+    let (tell, hear) = channel();
+    conn.on_close(move |reason| tell.send(errno_of(reason)).unwrap());
+    peer.send(b"last");
+    assert_eq!(block_on(conn.reader().peek(4)).unwrap(), b"last");
+    peer.reset();
+    assert_eq!(hear.recv_timeout(LIMIT).unwrap(), Some(RESET));
+    assert_eq!(block_on(conn.reader().next(4)).unwrap(), b"last");
+    let error = block_on(conn.reader().read_u8()).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(RESET));
+}
+
+#[test]
 fn a_function_that_comes_when_nothing_is_left_runs_at_once() {
     let (conn, peer) = pair();
     let handle = conn.handle();
