@@ -16,16 +16,18 @@
 //! poller reading and sending, meets it only in the [`link::Link`], under locks that are held to
 //! append or to take a chain.
 //!
-//! * [`state`] is the life of a connection, [`session`] drives it, [`finish`] ends its output, [`teardown`] all
-//!   of it, [`leave`] lets its socket go on without it, [`flow`]
-//!   bounds its bytes and [`clock`] its time;
-//! * [`inbox`] and [`outbox`] are where bytes wait, [`input`] what was taken, [`reader`] and [`writer`] how user code sees
-//!   them, [`handle`] what others may ask, and [`tally`] what is counted;
-//! * [`watchdog`] tells who holds a poller for too long;
-//! * [`notices`] is who is told of the end, and [`rare`] what only few connections have;
+//! * [`state`] is the life of a connection, [`session`] drives it, [`teardown`] ends it, [`finish`]
+//!   only its output, [`leave`] lets its socket go on without it, [`flow`] bounds its bytes and
+//!   [`clock`] its time;
+//! * [`inbox`] and [`outbox`] are where bytes wait, [`input`] what was taken, [`reader`] and [`writer`]
+//!   how user code sees them, [`halves`] the two with an owner each, [`blocking`] both as a stream of
+//!   the standard library's, and [`handle`] what others may ask;
+//! * [`liveness`] is whether it can be used, [`notices`] who is told of the end, and [`rare`] what only
+//!   few connections have;
+//! * [`tally`] is what is counted, and [`watchdog`] tells who holds a poller for too long;
 //! * [`handler`] is user code, [`burst`] makes one future of several calls of it, [`calling`] has
-//!   them carried out, [`inline`] on the poller or by an [`errand`] elsewhere, and [`service`] makes
-//!   sessions of newcomers.
+//!   them carried out, [`inline`] on the poller or by an [`errand`] elsewhere, [`service`] makes
+//!   sessions of newcomers, and [`serve`] of connections that somebody owned.
 
 pub(crate) mod attached;
 pub(crate) mod blocking;

@@ -162,9 +162,6 @@ impl<C: Caller> Session<C> {
         if let Some(terms) = &self.script.terms {
             terms.before_call(turn);
         }
-        if matches!(self.holder, Holder::Owner) {
-            self.link.drop_successor();
-        }
         match std::mem::replace(&mut self.holder, Holder::Nobody) {
             Holder::Handler(slot) => {
                 self.holder = Holder::Handler(slot);
@@ -182,7 +179,7 @@ impl<C: Caller> Session<C> {
         }
         self.after_call(Callback::OnDisconnect, turn);
         self.tell_over();
-        // Whoever leaves one from here on finds that it is over.
+        // Whoever leaves one from here on finds that it is over, and takes it out himself.
         self.link.drop_successor();
         self.presence = None;
         Next::Gone
