@@ -106,6 +106,8 @@ pub enum Callback {
     OnAccept,
     /// [`on_disconnect`](crate::Builder::on_disconnect), and the drop of what was attached.
     OnDisconnect,
+    /// [`Connection::on_close`](crate::Connection::on_close), all of one connection.
+    OnClose,
     /// [`Balance::Custom`](crate::Balance::Custom).
     Balance,
 }
@@ -137,6 +139,7 @@ impl fmt::Display for Callback {
             Self::Handler => "handler",
             Self::OnAccept => "on_accept",
             Self::OnDisconnect => "on_disconnect",
+            Self::OnClose => "on_close",
             Self::Balance => "balance",
         })
     }

@@ -67,18 +67,20 @@ impl Notices {
         }
     }
 
-    /// Runs what was to run, the last first. Several threads may: each function runs on one.
-    pub(crate) fn over(&self, reason: CloseReason) {
+    /// Runs what was to run, the last first, and says how many panicked. Several threads may: each
+    /// function runs on one.
+    pub(crate) fn over(&self, reason: CloseReason) -> usize {
         let mut state = lock(&self.state);
         let reason = state.over.get_or_insert(reason).clone();
         drop(state);
+        let mut panics = 0;
         loop {
             let last = lock(&self.state).callbacks.pop();
             let Some(callback) = last else {
-                return;
+                return panics;
             };
             // The others run whatever this one does.
-            let _panicked = guard(|| callback(&reason)).is_err();
+            panics += usize::from(guard(|| callback(&reason)).is_err());
         }
     }
 
@@ -272,12 +274,12 @@ impl super::link::Link {
         }
     }
 
-    /// Nobody works on the connection any more, and it has ended for `reason`.
-    pub(crate) fn tell_over(&self, reason: &CloseReason) {
+    /// Nobody works on the connection any more, and it has ended for `reason`. Says how many of
+    /// the functions that were to run have panicked, if there may have been any.
+    pub(crate) fn tell_over(&self, reason: &CloseReason) -> Option<usize> {
         lock(&self.outbox).over(reason.clone());
-        if let Some(rare) = self.rare.get() {
-            rare.notices.end(reason.clone());
-            rare.notices.over(reason.clone());
-        }
+        let rare = self.rare.get()?;
+        rare.notices.end(reason.clone());
+        Some(rare.notices.over(reason.clone()))
     }
 }

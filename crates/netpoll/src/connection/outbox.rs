@@ -4,6 +4,8 @@
 //! Writers append, the sender takes the whole chain and puts back what the kernel did not take.
 //! The lock is held for that and no longer.
 
+mod ending;
+
 use std::io;
 use std::task::Waker;
 
@@ -13,6 +15,7 @@ use super::tally::Sends;
 use crate::error::{AfterFinish, CloseReason, Limit};
 use crate::poll::source::Outgoing;
 use crate::timeouts::Wait;
+use ending::Stream;
 
 /// The outbox of a link.
 #[derive(Debug)]
@@ -56,22 +59,6 @@ enum Way {
     Shut,
     /// As shut, and nobody works on the connection any more.
     Over,
-}
-
-/// Whether this side's stream goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stream {
-    Open,
-    /// Puts are discarded; what was put before is sent, or was.
-    Finished,
-    /// As finished, and something was put.
-    Missed,
-    /// As finished, and all that was put before has left, our FIN too.
-    Sent,
-    /// Puts are discarded; the socket is to be taken away when what was put before is sent.
-    Promised,
-    /// It was.
-    Given,
 }
 
 /// A call that waits for output to leave.
@@ -272,11 +259,6 @@ impl Outbox {
         Some(std::mem::take(&mut elsewhere.counts))
     }
 
-    /// Whether the poller waits until all is sent.
-    fn is_ending(&self) -> bool {
-        self.closed.is_some() || self.stream != Stream::Open
-    }
-
     /// What a sender that is not the poller has met.
     pub(crate) fn take_failure(&mut self) -> Option<io::Error> {
         self.elsewhere.as_mut()?.failure.take()
@@ -320,78 +302,9 @@ impl Outbox {
         }
     }
 
-    /// Discards what is not committed, and what comes from now on. What was put before stays to be
-    /// sent.
-    pub(crate) fn finish(&mut self) {
-        if !self.is_ending() {
-            self.stream = Stream::Finished;
-            // None of it can be more than there is.
-            let _dropped = self.chain.commit(0).ok();
-        }
-    }
-
-    /// Our FIN is sent, behind all that was put.
-    pub(crate) fn finished(&mut self) {
-        if self.stream == Stream::Finished {
-            self.stream = Stream::Sent;
-        }
-    }
-
-    /// As [`finish`](Self::finish), for a socket that is to be taken away.
-    pub(crate) fn leave(&mut self) {
-        if !self.is_ending() {
-            self.finish();
-            self.stream = Stream::Promised;
-        }
-    }
-
-    /// Whether this side's stream was to end.
-    pub(crate) fn is_finished(&self) -> bool {
-        matches!(
-            self.stream,
-            Stream::Finished | Stream::Sent | Stream::Missed
-        )
-    }
-
-    /// The socket is taken away; gives the waker of whoever waits for it.
-    pub(crate) fn let_go(&mut self, reason: CloseReason) -> Option<Waker> {
-        self.close(reason);
-        self.stream = Stream::Given;
-        self.leaving.take().map(|leaving| leaving.waker)
-    }
-
-    /// Whether the socket was taken away, or why it was not.
-    pub(crate) fn has_left(&self) -> Option<io::Result<()>> {
-        match (self.stream, &self.closed) {
-            (Stream::Given, _) => Some(Ok(())),
-            (_, Some(reason)) => Some(Err(reason.to_error())),
-            (_, None) => None,
-        }
-    }
-
-    /// As [`close`](Self::close); gives the waker of whoever waits for something that will not come
-    /// now, although nothing is unsent.
-    pub(crate) fn close_and_tell(&mut self, reason: CloseReason) -> Option<Waker> {
-        self.close(reason);
-        let nothing_unsent = self.unsent() == 0;
-        let waiting = self.leaving.take_if(|_| nothing_unsent);
-        waiting.map(|leaving| leaving.waker)
-    }
-
     /// Discards what comes from now on. What was put before stays to be sent.
     pub(crate) fn close(&mut self, reason: CloseReason) {
         self.closed.get_or_insert(reason);
-    }
-
-    /// The connection is over, for `reason`.
-    pub(crate) fn over(&mut self, reason: CloseReason) {
-        self.closed = Some(reason);
-        self.way = Way::Over;
-    }
-
-    /// Why the connection is over, if it is.
-    pub(crate) fn is_over(&self) -> Option<CloseReason> {
-        self.closed.clone().filter(|_| self.way == Way::Over)
     }
 
     /// Discards everything, and gives the waker of a flush that waits in vain.

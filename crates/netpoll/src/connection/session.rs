@@ -22,7 +22,7 @@ use super::clock::Clock;
 use super::flow::{Flow, Memory, More, Paused};
 use super::inbox::{self, InputEnd};
 use super::link::Link;
-use super::state::{Input, Life, Phase};
+use super::state::{Life, Phase};
 use super::teardown::Counted;
 use super::watchdog::Ran;
 use crate::census::Presence;
@@ -130,29 +130,6 @@ impl<C: Caller> Session<C> {
             Next::Again(interest)
         } else {
             Next::Wait(interest)
-        }
-    }
-
-    /// An open connection with nothing more to come or to do ends here.
-    fn end_if_done(&mut self) {
-        if self.script.calls == Calls::Once && self.flow.backlog == Some(0) {
-            self.end_idle_owner();
-        }
-        self.end_owned();
-        let Holder::Session(connection) = &mut self.holder else {
-            return;
-        };
-        let idle = connection.input().chain.is_empty() || self.flow.stalled;
-        if !idle || self.flow.more != More::No {
-            return;
-        }
-        if self.life.input() == Input::Ended {
-            match self.life.broken().cloned() {
-                Some(reason) => self.die(reason),
-                None => self.begin_close(CloseReason::PeerFin),
-            }
-        } else if self.flow.backlog == Some(0) {
-            self.begin_close(self.flow.leaving());
         }
     }
 

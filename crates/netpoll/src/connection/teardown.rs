@@ -60,6 +60,29 @@ impl<C: Caller> Session<C> {
         }
     }
 
+    /// An open connection with nothing more to come or to do ends here.
+    pub(super) fn end_if_done(&mut self) {
+        if self.script.calls == Calls::Once && self.flow.backlog == Some(0) {
+            self.end_idle_owner();
+        }
+        self.end_owned();
+        let Holder::Session(connection) = &mut self.holder else {
+            return;
+        };
+        let idle = connection.input().chain.is_empty() || self.flow.stalled;
+        if !idle || self.flow.more != More::No {
+            return;
+        }
+        if self.life.input() == Input::Ended {
+            match self.life.broken().cloned() {
+                Some(reason) => self.die(reason),
+                None => self.begin_close(CloseReason::PeerFin),
+            }
+        } else if self.flow.backlog == Some(0) {
+            self.begin_close(self.flow.leaving());
+        }
+    }
+
     /// Starts an orderly end, unless one is under way.
     pub(super) fn begin_close(&mut self, reason: CloseReason) {
         if self.life.begin_close(reason.clone()) {
@@ -169,7 +192,7 @@ impl<C: Caller> Session<C> {
             }
             Holder::Owner if !self.link.ending().is_of_all() => {
                 self.holder = Holder::Owner;
-                self.tell_over();
+                self.tell_over(turn);
                 return Next::Unwatched;
             }
             Holder::Session(mut connection) => self.tell(&mut connection),
@@ -178,7 +201,7 @@ impl<C: Caller> Session<C> {
             }
         }
         self.after_call(Callback::OnDisconnect, turn);
-        self.tell_over();
+        self.tell_over(turn);
         // Whoever leaves one from here on finds that it is over, and takes it out himself.
         self.link.drop_successor();
         self.presence = None;
@@ -193,12 +216,20 @@ impl<C: Caller> Session<C> {
     }
 
     /// Runs what was to run when the connection is over.
-    fn tell_over(&mut self) {
+    fn tell_over(&mut self, turn: &mut Turn) {
         // Before anybody hears of it.
         self.count_end();
-        if let Some(reason) = self.life.reason() {
-            self.link.tell_over(reason);
+        let Some(reason) = self.life.reason() else {
+            return;
+        };
+        let Some(panics) = self.link.tell_over(reason) else {
+            return;
+        };
+        let callback = Callback::OnClose;
+        for _ in 0..panics {
+            self.tell_event(|peer| Event::Panicked { callback, peer });
         }
+        self.after_call(callback, turn);
     }
 
     fn tell(&mut self, connection: &mut Connection) {

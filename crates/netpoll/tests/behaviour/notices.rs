@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
-use netpoll::{CloseReason, Connection, ConnectionHandle, EventLoop};
+use netpoll::{Callback, CloseReason, Connection, ConnectionHandle, Event, EventLoop};
 
 use crate::support::{Gate, Kind, LIMIT, RESET, Server, block_on, errno_of, eventually, pair};
 
@@ -162,7 +162,7 @@ fn a_wait_keeps_no_connection_and_has_the_reason_when_nothing_else_has() {
 fn functions_run_once_the_last_first_after_the_observer_and_a_panic_stops_none() {
     let (told, hear) = told();
     let told = Arc::new(told);
-    let observing = Arc::clone(&told);
+    let (observing, panics) = (Arc::clone(&told), Arc::clone(&told));
     let builder = EventLoop::builder()
         .pollers(1)
         .on_request(async move |conn: &mut Connection| {
@@ -174,7 +174,19 @@ fn functions_run_once_the_last_first_after_the_observer_and_a_panic_stops_none()
             conn.writer().put_u8(b'!');
             Ok(())
         })
-        .on_disconnect(move |_, reason| tell(&observing, ("observer", reason.to_string())));
+        .on_disconnect(move |_, reason| tell(&observing, ("observer", reason.to_string())))
+        .on_event(move |event| {
+            let panicked = matches!(
+                event,
+                Event::Panicked {
+                    callback: Callback::OnClose,
+                    ..
+                }
+            );
+            if panicked {
+                tell(&panics, ("event", String::new()));
+            }
+        });
     let server = Server::start_unobserved(builder);
     let mut peer = server.connect();
     peer.send(b"?");
@@ -185,6 +197,7 @@ fn functions_run_once_the_last_first_after_the_observer_and_a_panic_stops_none()
         let heard = hear.recv_timeout(LIMIT).unwrap();
         assert_eq!(heard, (expected, reason.clone()));
     }
+    assert_eq!(hear.recv_timeout(LIMIT).unwrap().0, "event");
     let mut other = server.connect();
     other.send(b"?");
     assert_eq!(other.receive(1), b"!", "the poller lives");

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How an outbox stops taking: for this side's FIN, for a socket that is taken away, or for good.
+
+use std::io;
+use std::task::Waker;
+
+use super::{Outbox, Way};
+use crate::error::CloseReason;
+
+/// Whether this side's stream goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stream {
+    Open,
+    /// Puts are discarded; what was put before is sent, or was.
+    Finished,
+    /// As finished, and something was put.
+    Missed,
+    /// As finished, and all that was put before has left, our FIN too.
+    Sent,
+    /// Puts are discarded; the socket is to be taken away when what was put before is sent.
+    Promised,
+    /// It was.
+    Given,
+}
+
+impl Outbox {
+    /// Whether the poller waits until all is sent.
+    pub(super) fn is_ending(&self) -> bool {
+        self.closed.is_some() || self.stream != Stream::Open
+    }
+
+    /// Discards what is not committed, and what comes from now on. What was put before stays to be
+    /// sent.
+    pub(crate) fn finish(&mut self) {
+        if !self.is_ending() {
+            self.stream = Stream::Finished;
+            // None of it can be more than there is.
+            let _dropped = self.chain.commit(0).ok();
+        }
+    }
+
+    /// Our FIN is sent, behind all that was put.
+    pub(crate) fn finished(&mut self) {
+        if self.stream == Stream::Finished {
+            self.stream = Stream::Sent;
+        }
+    }
+
+    /// As [`finish`](Self::finish), for a socket that is to be taken away.
+    pub(crate) fn leave(&mut self) {
+        if !self.is_ending() {
+            self.finish();
+            self.stream = Stream::Promised;
+        }
+    }
+
+    /// Whether this side's stream was to end.
+    pub(crate) fn is_finished(&self) -> bool {
+        matches!(
+            self.stream,
+            Stream::Finished | Stream::Sent | Stream::Missed
+        )
+    }
+
+    /// The socket is taken away; gives the waker of whoever waits for it.
+    pub(crate) fn let_go(&mut self, reason: CloseReason) -> Option<Waker> {
+        self.close(reason);
+        self.stream = Stream::Given;
+        self.leaving.take().map(|leaving| leaving.waker)
+    }
+
+    /// Whether the socket was taken away, or why it was not.
+    pub(crate) fn has_left(&self) -> Option<io::Result<()>> {
+        match (self.stream, &self.closed) {
+            (Stream::Given, _) => Some(Ok(())),
+            (_, Some(reason)) => Some(Err(reason.to_error())),
+            (_, None) => None,
+        }
+    }
+
+    /// As [`close`](Self::close); gives the waker of whoever waits for something that will not come
+    /// now, although nothing is unsent.
+    pub(crate) fn close_and_tell(&mut self, reason: CloseReason) -> Option<Waker> {
+        self.close(reason);
+        let nothing_unsent = self.unsent() == 0;
+        let waiting = self.leaving.take_if(|_| nothing_unsent);
+        waiting.map(|leaving| leaving.waker)
+    }
+
+    /// The connection is over, for `reason`.
+    pub(crate) fn over(&mut self, reason: CloseReason) {
+        self.closed = Some(reason);
+        self.way = Way::Over;
+    }
+
+    /// Why the connection is over, if it is.
+    pub(crate) fn is_over(&self) -> Option<CloseReason> {
+        self.closed.clone().filter(|_| self.way == Way::Over)
+    }
+}
