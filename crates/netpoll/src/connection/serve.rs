@@ -63,7 +63,8 @@ impl Connection {
     /// let mut conn = Dialer::new().dial("127.0.0.1:8080".parse()?).await?;
     /// conn.writer().put_str("subscribe\n");
     /// let news = conn.serve(async |conn: &mut Connection| {
-    ///     let line = conn.reader().until(b'\n', 1024).await?;
+    ///     let mut reader = conn.reader();
+    ///     let line = reader.until(b'\n', 1024).await?;
     ///     println!("{} bytes of news", line.len());
     ///     Ok(())
     /// });
