@@ -51,8 +51,6 @@ pub(crate) enum Verdict {
     Returned,
     /// `on_connect` has returned, and requests may come.
     Greeted,
-    /// `on_connect` has failed: there will be no request.
-    Refused(BoxError),
 }
 
 /// Which call of a connection it is.
@@ -133,7 +131,7 @@ pub(crate) async fn burst_send<H: Handler>(
     burst.finished(connection, verdict)
 }
 
-/// Calls the handler once with the connection.
+/// Calls the handler once with the connection, or `on_connect` before it.
 pub(crate) async fn whole_life<H>(
     handlers: Shared<H>,
     mut connection: Connection,
@@ -144,9 +142,9 @@ where
 {
     if stage == Stage::Connect
         && let Some(greet) = &handlers.greet
-        && let Err(error) = greet(&mut connection).await
     {
-        return Finished::of(connection, Verdict::Refused(error));
+        let verdict = greeted(greet(&mut connection).await);
+        return Finished::of(connection, verdict);
     }
     returned((*handlers.handler)(connection).await)
 }
@@ -163,9 +161,9 @@ where
 {
     if stage == Stage::Connect
         && let Some(greet) = &handlers.greet
-        && let Err(error) = greet(&mut connection).await
     {
-        return Finished::of(connection, Verdict::Refused(error));
+        let verdict = greeted(greet(&mut connection).await);
+        return Finished::of(connection, verdict);
     }
     returned((*handlers.handler)(connection).await)
 }
@@ -173,7 +171,7 @@ where
 fn greeted(result: Result<(), BoxError>) -> Verdict {
     match result {
         Ok(()) => Verdict::Greeted,
-        Err(error) => Verdict::Refused(error),
+        Err(error) => Verdict::Failed(error),
     }
 }
 

@@ -14,6 +14,7 @@ use super::burst::{Finished, Stage, Verdict};
 use super::flow::{More, Paused};
 use super::service::Terms;
 use super::session::Session;
+use super::state::Phase;
 use crate::error::CloseReason;
 use crate::event::Event;
 use crate::guard::Panicked;
@@ -67,7 +68,8 @@ pub(crate) enum Lost {
 pub(crate) struct Script<C> {
     pub(crate) caller: C,
     pub(crate) calls: Calls,
-    /// Which call the next one is.
+    /// Which call is under way, or else the next one. It stays at `on_connect` until that has
+    /// returned, and a connection that ends there is not told of.
     pub(crate) stage: Stage,
     /// Those of its service; `None` if it has none.
     pub(crate) terms: Option<Arc<Terms>>,
@@ -100,7 +102,7 @@ impl<C: Caller> Session<C> {
         self.flow.stalled = false;
         match std::mem::replace(&mut self.holder, Holder::Nobody) {
             Holder::Session(connection) => {
-                let stage = std::mem::replace(&mut self.script.stage, Stage::Request);
+                let stage = self.script.stage;
                 if C::ELSEWHERE {
                     self.send_away(&connection);
                 }
@@ -196,17 +198,19 @@ impl<C: Caller> Session<C> {
         }
         match verdict {
             Verdict::Failed(error) => self.begin_close(CloseReason::of_handler_error(error)),
-            Verdict::Refused(error) => {
-                self.script.observed = Observed::Done;
-                self.begin_close(CloseReason::of_handler_error(error));
-            }
             Verdict::Stalled => {
                 self.flow.stalled = true;
                 if matches!(&self.holder, Holder::Session(c) if !c.held.input.chain.is_empty()) {
                     self.clock.left_input();
                 }
             }
-            Verdict::Spent | Verdict::Yielded | Verdict::Returned | Verdict::Greeted => {}
+            Verdict::Greeted => {
+                self.script.stage = Stage::Request;
+                if self.script.calls == Calls::Once && self.life.phase() == Phase::Open {
+                    self.call_handler();
+                }
+            }
+            Verdict::Spent | Verdict::Yielded | Verdict::Returned => {}
         }
     }
 

@@ -22,6 +22,7 @@ use std::os::fd::AsFd;
 use netpoll_sys::{Interest, options, socket, transfer};
 
 use super::Connection;
+use super::burst::Stage;
 use super::calling::{Caller, Calls, Holder, Observed};
 use super::flow::More;
 use super::inbox::{InputEnd, Waits};
@@ -195,9 +196,9 @@ impl<C: Caller> Session<C> {
                 self.tell_over(turn);
                 return Next::Unwatched;
             }
-            Holder::Session(mut connection) => self.tell(&mut connection),
+            Holder::Session(connection) => self.tell(connection),
             Holder::Owner | Holder::Nobody => {
-                self.tell(&mut Connection::new(Arc::clone(&self.link)));
+                self.tell(Connection::new(Arc::clone(&self.link)));
             }
         }
         self.after_call(Callback::OnDisconnect, turn);
@@ -232,23 +233,26 @@ impl<C: Caller> Session<C> {
         self.after_call(callback, turn);
     }
 
-    fn tell(&mut self, connection: &mut Connection) {
+    /// Tells the observer, if the connection was ever let in, and drops what is attached to it.
+    fn tell(&mut self, mut connection: Connection) {
         // Before anybody hears of it.
         self.count_end();
         // Set before, so that it is told once whatever comes after.
         let observed = std::mem::replace(&mut self.script.observed, Observed::Done);
         let terms = self.script.terms.as_ref();
-        if let (Observed::NotYet, Some(observer), Some(reason)) = (
+        if let (Stage::Request, Observed::NotYet, Some(observer), Some(reason)) = (
+            self.script.stage,
             observed,
             terms.and_then(|terms| terms.observer.as_ref()),
             self.life.reason(),
         ) {
             // The connection is over whatever the observer does.
-            if guard(|| observer(connection, reason)).is_err() {
+            if guard(|| observer(&mut connection, reason)).is_err() {
                 let callback = Callback::OnDisconnect;
                 self.tell_event(|peer| Event::Panicked { callback, peer });
             }
         }
+        let _panicked = guard(|| drop(connection)).is_err();
     }
 }
 

@@ -131,8 +131,9 @@ impl Builder {
 
     /// Calls `handler` first, once for each connection and before any request of it, wherever
     /// requests are handled. It may read and write, and attach what the requests will need
-    /// ([`Connection::attach`]). An `Err` or a panic ends the connection, of which
-    /// [`on_disconnect`](Self::on_disconnect) is then not told. One allocation for each connection.
+    /// ([`Connection::attach`]). An `Err` or a panic ends the connection; of one that ended before
+    /// this has returned `Ok`, [`on_disconnect`](Self::on_disconnect) is not told. One allocation
+    /// for each connection.
     pub fn on_connect<H>(mut self, handler: H) -> Self
     where
         H: AsyncFn(&mut Connection) -> Result<(), BoxError> + Send + Sync + 'static,
