@@ -111,11 +111,15 @@ impl EventLoop {
         if let Some(threads) = &threads {
             threads.start(self.budget.pool(), self.around.as_ref())?;
         }
-        let pollers = Arc::new(PollerSet::start(
-            &self.counters,
-            &self.budget,
-            self.around.as_ref(),
-        )?);
+        let started = PollerSet::start(&self.counters, &self.budget, self.around.as_ref());
+        let pollers = match (started, &threads) {
+            (Ok(pollers), _) => Arc::new(pollers),
+            (Err(error), None) => return Err(error),
+            (Err(error), Some(threads)) => {
+                threads.stop(AFTER_FORCE);
+                return Err(error);
+            }
+        };
         self.request.runs_on(&pollers);
         let reception = Arc::new(Reception {
             pollers: Arc::clone(&pollers),

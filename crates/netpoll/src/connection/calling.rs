@@ -17,7 +17,7 @@ use super::session::Session;
 use super::state::Phase;
 use crate::error::CloseReason;
 use crate::event::Event;
-use crate::guard::Panicked;
+use crate::guard::{Panicked, guard};
 use crate::sync::{Arc, lock};
 
 /// Is told how a connection ended.
@@ -51,6 +51,10 @@ pub(crate) trait Caller: 'static {
         call: &mut Self::Call,
         context: &mut Context<'_>,
     ) -> Poll<Result<Finished, Lost>>;
+
+    /// Asks for the end of a call that is not done. Whether it will be heard of once more, by
+    /// [`poll`](Self::poll).
+    fn call_off(&self, call: &Self::Call) -> bool;
 
     /// Lets the call go, done or not.
     fn end(&self, call: Self::Call);
@@ -157,6 +161,18 @@ impl<C: Caller> Session<C> {
         }
     }
 
+    /// Asks for the end of the call, if one is under way. Whether it is to be waited for: one that
+    /// runs elsewhere is, once.
+    pub(super) fn call_off(&mut self) -> bool {
+        if let Holder::Handler(call) = &self.holder
+            && self.script.caller.call_off(call)
+        {
+            return true;
+        }
+        self.end_call();
+        false
+    }
+
     fn handler_lost(&mut self, lost: Lost) {
         // Before the call is let go: the drop of its connection asks for a local end.
         self.begin_close(match lost {
@@ -187,9 +203,10 @@ impl<C: Caller> Session<C> {
             }
             // The handler gave back another connection than it was lent: both are closed. This
             // one's owner is whoever has it now.
-            Some(_other) => {
+            Some(other) => {
                 self.holder = Holder::Session(Connection::new(Arc::clone(&self.link)));
                 self.begin_close(CloseReason::Local);
+                let _panicked = guard(|| drop(other)).is_err();
             }
             None => {
                 self.holder = Holder::Owner;

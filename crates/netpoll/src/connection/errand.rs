@@ -166,11 +166,18 @@ where
         }
     }
 
-    fn end(&self, errand: Arc<Errand>) {
+    fn call_off(&self, errand: &Arc<Errand>) -> bool {
         let mut state = lock(&errand.state);
-        state.called_off = true;
+        let first = !std::mem::replace(&mut state.called_off, true);
         let waker = state.waker.take();
         drop(state);
         waker.into_iter().for_each(Waker::wake);
+        first
+    }
+
+    fn end(&self, errand: Arc<Errand>) {
+        self.call_off(&errand);
+        // With an outcome in it that nobody has taken, it holds what is the user's.
+        let _panicked = guard(|| drop(errand)).is_err();
     }
 }

@@ -56,6 +56,10 @@ where
         }
     }
 
+    fn call_off(&self, _slot: &Slot<F>) -> bool {
+        false
+    }
+
     #[inline]
     fn end(&self, slot: Slot<F>) {
         self.spare.give_back(slot);

@@ -140,16 +140,20 @@ impl<C: Caller> Session<C> {
         }
     }
 
-    /// Ends now, the handler's future included.
+    /// Ends now, the handler's future included. One that is elsewhere is asked to end, and is heard
+    /// of when it has, or given up when this is asked again.
     pub(super) fn force(&mut self) {
         let answered = matches!(self.life.phase(), Phase::Lingering | Phase::Closed);
-        if let Some(presence) = self.presence.take()
+        let presence = self.presence.take();
+        if let Some(presence) = &presence
             && !answered
         {
             presence.cut();
         }
         self.die(CloseReason::Shutdown);
-        self.end_call();
+        if self.call_off() {
+            self.presence = presence;
+        }
     }
 
     /// What an ending connection wants next.

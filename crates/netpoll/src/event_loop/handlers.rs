@@ -160,7 +160,8 @@ impl Builder {
     }
 
     /// Calls `observer` when a connection has ended, once, after its last call has returned, with
-    /// the first cause. On the connection's poller: it must not block.
+    /// the first cause. On the connection's poller: it must not block. A call that holds a thread
+    /// on which the loop has no say is waited for until a second after the deadline of a shutdown.
     pub fn on_disconnect<O>(mut self, observer: O) -> Self
     where
         O: Fn(&mut Connection, &CloseReason) + Send + Sync + 'static,
