@@ -2,10 +2,11 @@
 //! What a user of netpoll sees, over real sockets. Nothing here sleeps to synchronise; whatever
 //! waits, waits with a limit.
 
+#[macro_use]
 #[path = "support/support.rs"]
 mod support;
 
-const RUNNER: netpoll::Runner = netpoll::Runner::Inline;
+const RUNS: support::Runs = support::Runs::Inline;
 
 /// What goes over Unix sockets too is in `over_unix.rs` again.
 const KIND: support::Kind = support::Kind::Tcp;
@@ -52,6 +53,8 @@ mod limits;
 mod liveness;
 #[path = "behaviour/notices.rs"]
 mod notices;
+#[path = "behaviour/on_the_poller.rs"]
+mod on_the_poller;
 #[path = "behaviour/owned.rs"]
 mod owned;
 #[path = "behaviour/placement.rs"]

@@ -7,10 +7,11 @@
     unused_imports,
     reason = "the other behaviour tests use the rest"
 )]
+#[macro_use]
 #[path = "support/support.rs"]
 mod support;
 
-const RUNNER: netpoll::Runner = netpoll::Runner::Inline;
+const RUNS: support::Runs = support::Runs::Inline;
 const KIND: support::Kind = support::Kind::Unix;
 
 #[path = "behaviour/accepting.rs"]
@@ -43,6 +44,8 @@ mod handlers;
 mod liveness;
 #[path = "behaviour/notices.rs"]
 mod notices;
+#[path = "behaviour/on_the_poller.rs"]
+mod on_the_poller;
 #[path = "behaviour/owned.rs"]
 mod owned;
 #[path = "behaviour/reading.rs"]

@@ -9,15 +9,17 @@ use std::time::{Duration, Instant};
 use netpoll::{Accept, Builder, ConnInfo, ConnOptions, Connection, EventLoop, InvalidConfig};
 
 use crate::KIND;
-use crate::support::{Kind, LIMIT, Peer, Server, bytes, eventually, frame, free_listener, rpc};
+use crate::support::{
+    Kind, LIMIT, Peer, Server, Whole, bytes, eventually, frame, free_listener, rpc,
+};
 
-fn rpc_loop() -> Builder {
-    EventLoop::builder().pollers(2).on_request(rpc)
+fn two_pollers() -> Builder {
+    EventLoop::builder().pollers(2)
 }
 
 #[test]
 fn with_as_many_as_may_be_the_kernel_queues_and_each_end_lets_one_in() {
-    let server = Server::start(rpc_loop().max_connections(3));
+    let server = Server::start(two_pollers().max_connections(3), rpc);
     let mut peers: Vec<Peer> = (0..10).map(|_| server.connect()).collect();
     for peer in &mut peers {
         peer.send(&frame(b"one"));
@@ -39,12 +41,12 @@ fn with_as_many_as_may_be_the_kernel_queues_and_each_end_lets_one_in() {
 fn a_connection_that_is_over_but_held_has_its_place_still() {
     let held = Arc::new(Mutex::new(Vec::new()));
     let hold = Arc::clone(&held);
-    let handler = async move |conn: Connection| {
+    let handler = whole!([hold], |conn| {
         hold.lock().unwrap().push(conn);
         Ok(())
-    };
+    });
     let builder = EventLoop::builder().pollers(1).max_connections(1);
-    let server = Server::start(builder.on_connection(handler));
+    let server = Server::start(builder, handler);
     let first = server.connect();
     eventually("the first", || held.lock().unwrap().len() == 1);
     let _second = server.connect();
@@ -60,7 +62,7 @@ fn a_connection_that_is_over_but_held_has_its_place_still() {
 
 #[test]
 fn what_is_queued_while_a_loop_is_full_is_served_by_its_shutdown() {
-    let server = Server::start(rpc_loop().max_connections(1));
+    let server = Server::start(two_pollers().max_connections(1), rpc);
     let mut peers: Vec<Peer> = (0..5).map(|_| server.connect()).collect();
     peers[0].call(b"in");
     for peer in &mut peers {
@@ -75,9 +77,9 @@ fn what_is_queued_while_a_loop_is_full_is_served_by_its_shutdown() {
 
 #[test]
 fn a_full_loop_with_a_queue_ends_at_its_deadline() {
-    let handler = async |_: Connection| std::future::pending().await;
+    let handler = Whole(async |_: Connection| std::future::pending().await);
     let builder = EventLoop::builder().pollers(1).max_connections(1);
-    let server = Server::start(builder.on_connection(handler));
+    let server = Server::start(builder, handler);
     let _peers: Vec<Peer> = (0..3).map(|_| server.connect()).collect();
     eventually("the first", || server.handle.connections() == 1);
     assert_eq!(server.shut_down(Duration::from_millis(100)), 1);
@@ -85,7 +87,7 @@ fn a_full_loop_with_a_queue_ends_at_its_deadline() {
 
 #[test]
 fn connections_come_no_faster_than_their_rate() {
-    let server = Server::start(rpc_loop().accept_rate(Some(20)));
+    let server = Server::start(two_pollers().accept_rate(Some(20)), rpc);
     let start = Instant::now();
     let mut peers: Vec<Peer> = (0..12).map(|_| server.connect()).collect();
     peers.iter_mut().for_each(|peer| peer.call(b"in"));
@@ -107,7 +109,7 @@ fn every_other(info: &ConnInfo<'_>, seen: &AtomicUsize) -> Accept {
 fn whom_the_filter_refuses_is_closed_before_any_handler() {
     let seen = AtomicUsize::new(0);
     let filter = move |info: &ConnInfo<'_>| every_other(info, &seen);
-    let mut server = Server::start(rpc_loop().on_accept(filter));
+    let mut server = Server::start(two_pollers().on_accept(filter), rpc);
     for round in 0..20 {
         let mut peer = server.connect();
         if round % 2 == 0 {
@@ -130,7 +132,7 @@ fn a_filter_that_panics_has_refused_and_takes_nobody_along() {
         Accept::Refuse => panic!("a filter of a test"),
         taken => taken,
     };
-    let server = Server::start(rpc_loop().max_connections(2).on_accept(filter));
+    let server = Server::start(two_pollers().max_connections(2).on_accept(filter), rpc);
     let mut steady = server.connect();
     steady.call(b"in");
     for _ in 0..5 {
@@ -149,7 +151,7 @@ fn a_filter_gives_each_connection_its_bounds() {
         options.max_frame = [10, 100_000][small.fetch_add(1, Ordering::SeqCst) % 2];
         Accept::Take(options)
     };
-    let server = Server::start(rpc_loop().max_frame(1000).on_accept(filter));
+    let server = Server::start(two_pollers().max_frame(1000).on_accept(filter), rpc);
     let (mut small, mut large) = (server.connect(), server.connect());
     small.call(&bytes(10, 1));
     small.send(&frame(&bytes(11, 1)));
@@ -164,7 +166,7 @@ fn bounds_that_cannot_work_are_a_refusal() {
         options.max_frame = 0;
         Accept::Take(options)
     };
-    let server = Server::start(rpc_loop().on_accept(filter));
+    let server = Server::start(two_pollers().on_accept(filter), rpc);
     assert_eq!(server.connect().receive_all().unwrap(), b"");
     assert_eq!(server.handle.accept_stats().refused, 1);
 }
@@ -194,8 +196,8 @@ fn a_filter_is_told_who_comes_and_sets_what_its_socket_is() {
         conn.writer().put_u8(answer);
         Ok(())
     };
-    let builder = EventLoop::builder().pollers(1).on_request(handler);
-    let server = Server::start(builder.on_accept(filter));
+    let builder = EventLoop::builder().pollers(1);
+    let server = Server::start(builder.on_accept(filter), handler);
     let mut peer = server.connect();
     peer.send(b"?");
     assert_eq!(peer.receive(1), b".");
@@ -211,11 +213,11 @@ fn limits_that_cannot_work_are_refused_by_name() {
         config.map(|config: &InvalidConfig| config.field)
     };
     assert_eq!(
-        refused(rpc_loop().max_connections(0)),
+        refused(two_pollers().on_request(rpc).max_connections(0)),
         Some("max_connections")
     );
     assert_eq!(
-        refused(rpc_loop().accept_rate(Some(0))),
+        refused(two_pollers().on_request(rpc).accept_rate(Some(0))),
         Some("accept_rate")
     );
 }

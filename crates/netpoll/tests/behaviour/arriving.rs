@@ -50,7 +50,7 @@ fn a_handler_may_give_up_a_read_and_leave_the_rest_to_its_next_call() {
         }
         Ok(())
     };
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    let server = Server::start(EventLoop::builder().pollers(1), handler);
     let mut peer = server.connect();
     for _ in 0..20 {
         for byte in b"sixsix" {
@@ -126,7 +126,7 @@ fn large_and_small_frames_in_one_stream_stay_whole() {
 fn what_one_connection_holds_is_not_overwritten_by_what_others_receive() {
     let gate = Gate::default();
     let at = gate.clone();
-    let handler = async move |conn: &mut Connection| {
+    let handler = handler!([at], |conn| {
         if conn.reader().peek(5).await?[4] != b'h' {
             return rpc(conn).await;
         }
@@ -135,8 +135,8 @@ fn what_one_connection_holds_is_not_overwritten_by_what_others_receive() {
         at.pass().await;
         writer.append(held);
         Ok(())
-    };
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    });
+    let server = Server::start(EventLoop::builder().pollers(1), handler);
     let mut holders: Vec<_> = (0..40).map(|_| server.connect()).collect();
     let held = |index: usize| [b"....h", &positions(index, 2995)[..]].concat();
     for (index, peer) in holders.iter_mut().enumerate() {

@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! When handlers are called, how often, and who goes on meanwhile.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
 use netpoll::{CloseReason, Connection, EventLoop};
 
-use crate::support::{Gate, Server, bytes, eventually, frame, poll_once, rpc};
+use crate::support::{Gate, Server, Whole, bytes, eventually, frame, poll_once, rpc};
 
 /// Lets others go first.
 async fn step_back() {
@@ -31,7 +29,7 @@ fn wakes_from_another_thread_are_none_lost() {
     let tickets = Arc::new(AtomicUsize::new(0));
     let waker = Arc::new(Mutex::new(None));
     let (taken, place) = (Arc::clone(&tickets), Arc::clone(&waker));
-    let handler = async move |conn: &mut Connection| {
+    let handler = handler!([place, taken], |conn| {
         conn.reader().skip(1).await?;
         for ticket in 1..=2000 {
             poll_fn(|context| {
@@ -45,8 +43,8 @@ fn wakes_from_another_thread_are_none_lost() {
         }
         conn.writer().put_u8(1);
         Ok(())
-    };
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    });
+    let server = Server::start(EventLoop::builder().pollers(1), handler);
     let mut peer = server.connect();
     peer.send(b"?");
     for _ in 0..2000 {
@@ -61,14 +59,14 @@ fn wakes_from_another_thread_are_none_lost() {
 fn what_a_handler_has_put_is_sent_while_it_waits() {
     let gate = Gate::default();
     let at = gate.clone();
-    let handler = async move |conn: &mut Connection| {
+    let handler = handler!([at], |conn| {
         conn.reader().skip(1).await?;
         conn.writer().put_str("before");
         at.pass().await;
         conn.writer().put_str("after");
         Ok(())
-    };
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    });
+    let server = Server::start(EventLoop::builder().pollers(1), handler);
     let mut peer = server.connect();
     peer.send(b"?");
     assert_eq!(peer.receive(6), b"before");
@@ -77,36 +75,17 @@ fn what_a_handler_has_put_is_sent_while_it_waits() {
 }
 
 #[test]
-fn a_handler_may_hold_what_is_not_send_over_a_wait() {
-    let handler = async |conn: &mut Connection| {
-        let count = Rc::new(Cell::new(0));
-        for _ in 0..3 {
-            count.set(count.get() + conn.reader().read_u8().await?);
-            step_back().await;
-        }
-        conn.writer().put_u8(count.get());
-        Ok(())
-    };
-    let server = Server::start(EventLoop::builder().pollers(2).on_request(handler));
-    let mut peer = server.connect();
-    for byte in [1, 2, 3] {
-        peer.send(&[byte]);
-    }
-    assert_eq!(peer.receive(1), [6]);
-}
-
-#[test]
 fn two_calls_of_one_connection_never_overlap() {
-    let inside = AtomicUsize::new(0);
-    let handler = async move |conn: &mut Connection| {
+    let inside = Arc::new(AtomicUsize::new(0));
+    let handler = handler!([inside], |conn| {
         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
         step_back().await;
         let called = rpc(conn).await;
         step_back().await;
         inside.fetch_sub(1, Ordering::SeqCst);
         called
-    };
-    let server = Server::start(EventLoop::builder().pollers(2).on_request(handler));
+    });
+    let server = Server::start(EventLoop::builder().pollers(2), handler);
     let mut peer = server.connect();
     for _ in 0..20 {
         let requests: Vec<u8> = (0..50).flat_map(|n| frame(&bytes(n, 1))).collect();
@@ -120,14 +99,14 @@ fn two_calls_of_one_connection_never_overlap() {
 fn a_handler_that_consumed_nothing_is_called_when_more_comes_and_once_at_the_fin() {
     let calls = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&calls);
-    let handler = async move |conn: &mut Connection| {
+    let handler = handler!([count], |conn| {
         if conn.reader().peek(1).await?[0] != b's' {
             return rpc(conn).await;
         }
         count.fetch_add(1, Ordering::SeqCst);
         Ok(())
-    };
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    });
+    let server = Server::start(EventLoop::builder().pollers(1), handler);
     let (mut stalled, mut other) = (server.connect(), server.connect());
     for sent in 1..=3 {
         stalled.send(b"s");
@@ -148,7 +127,7 @@ fn a_handler_that_leaves_part_of_the_input_is_called_again_for_it() {
         writer.put_u8(reader.read_u8().await? + 1);
         Ok(())
     };
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    let server = Server::start(EventLoop::builder().pollers(1), handler);
     let mut peer = server.connect();
     let sent: Vec<u8> = (0..5000_u32).map(|n| (n % 200) as u8).collect();
     peer.send(&sent);
@@ -164,7 +143,7 @@ fn the_server_may_speak_first() {
         conn.writer().put_slice(&answer);
         Ok(())
     };
-    let server = Server::start(EventLoop::builder().pollers(1).on_connection(handler));
+    let server = Server::start(EventLoop::builder().pollers(1), Whole(handler));
     let mut peer = server.connect();
     assert_eq!(peer.receive(6), b"hello\n");
     peer.send(b"you too\n");
@@ -179,7 +158,7 @@ fn an_echo_by_chunks_gives_back_every_byte() {
         }
         Ok(())
     };
-    let server = Server::start(EventLoop::builder().pollers(1).on_connection(handler));
+    let server = Server::start(EventLoop::builder().pollers(1), Whole(handler));
     let mut peer = server.connect();
     for size in [1, 2, 1000, 100_000, 1 << 20] {
         let sent = bytes(size, 11);
@@ -196,7 +175,7 @@ fn an_echo_by_chunks_gives_back_every_byte() {
 fn a_handler_that_gives_up_a_wait_is_called_again_only_for_more() {
     let calls = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&calls);
-    let handler = async move |conn: &mut Connection| {
+    let handler = handler!([count], |conn| {
         count.fetch_add(1, Ordering::SeqCst);
         let mut reader = conn.reader();
         // What a timeout or a select does that does not get its bytes.
@@ -205,8 +184,8 @@ fn a_handler_that_gives_up_a_wait_is_called_again_only_for_more() {
             conn.writer().put_slice(&word);
         }
         Ok(())
-    };
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    });
+    let server = Server::start(EventLoop::builder().pollers(1), handler);
     let (mut peer, mut other) = (server.connect(), server.connect());
     for (byte, before) in b"word".iter().zip(0..) {
         eventually("the call", || calls.load(Ordering::SeqCst) >= before);

@@ -7,11 +7,12 @@ use std::io::ErrorKind;
 use netpoll::{CloseReason, Connection, EventLoop};
 
 use crate::KIND;
-use crate::support::{Kind, LIMIT, Server, block_on, bytes, pair, rpc};
+use crate::support::{Kind, LIMIT, Server, Whole, block_on, bytes, pair, rpc};
 
 #[test]
 fn close_in_a_handler_sends_what_was_put_and_then_a_fin() {
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(
+    let server = Server::start(
+        EventLoop::builder().pollers(1),
         async |conn: &mut Connection| {
             let (mut reader, mut writer) = conn.split();
             reader.skip(1).await?;
@@ -19,7 +20,7 @@ fn close_in_a_handler_sends_what_was_put_and_then_a_fin() {
             conn.close();
             Ok(())
         },
-    ));
+    );
     let mut peer = server.connect();
     peer.send(b"?");
     assert!(peer.receive_all().unwrap() == bytes(300_000, 4));
@@ -29,7 +30,8 @@ fn close_in_a_handler_sends_what_was_put_and_then_a_fin() {
 
 #[test]
 fn a_slow_peer_gets_all_of_the_last_answer() {
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(
+    let server = Server::start(
+        EventLoop::builder().pollers(1),
         async |conn: &mut Connection| {
             let (mut reader, mut writer) = conn.split();
             reader.skip(1).await?;
@@ -37,7 +39,7 @@ fn a_slow_peer_gets_all_of_the_last_answer() {
             conn.close();
             Ok(())
         },
-    ));
+    );
     let (mut slow, mut other) = (server.connect(), server.connect());
     slow.send(b"?");
     // The kernel cannot hold it all, so the server has to go on sending while it is closing.
@@ -50,7 +52,8 @@ fn a_slow_peer_gets_all_of_the_last_answer() {
 
 #[test]
 fn close_with_unread_input_does_not_destroy_the_answer() {
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(
+    let server = Server::start(
+        EventLoop::builder().pollers(1),
         async |conn: &mut Connection| {
             let (mut reader, mut writer) = conn.split();
             reader.skip(4).await?;
@@ -58,7 +61,7 @@ fn close_with_unread_input_does_not_destroy_the_answer() {
             conn.close();
             Ok(())
         },
-    ));
+    );
     for _ in 0..5 {
         let mut peer = server.connect();
         let sending = peer.send_aside(bytes(6 << 20, 1));
@@ -71,26 +74,28 @@ fn close_with_unread_input_does_not_destroy_the_answer() {
 
 #[test]
 fn dropping_an_owned_connection_closes_it() {
-    let server = Server::start(EventLoop::builder().pollers(1).on_connection(
-        async |mut conn: Connection| {
+    let server = Server::start(
+        EventLoop::builder().pollers(1),
+        Whole(async |mut conn: Connection| {
             conn.writer().put_str("bye");
             drop(conn);
             std::future::pending::<()>().await;
             Ok(())
-        },
-    ));
+        }),
+    );
     let mut peer = server.connect();
     assert_eq!(peer.receive_all().unwrap(), b"bye");
 }
 
 #[test]
 fn returning_from_a_handler_of_a_whole_life_closes_the_connection() {
-    let server = Server::start(EventLoop::builder().pollers(1).on_connection(
-        async |mut conn: Connection| {
+    let server = Server::start(
+        EventLoop::builder().pollers(1),
+        Whole(async |mut conn: Connection| {
             conn.writer().put_str("bye");
             Ok(())
-        },
-    ));
+        }),
+    );
     let mut peer = server.connect();
     assert_eq!(peer.receive_all().unwrap(), b"bye");
     peer.finish();
@@ -99,13 +104,14 @@ fn returning_from_a_handler_of_a_whole_life_closes_the_connection() {
 
 #[test]
 fn abort_gives_the_peer_a_reset() {
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(
+    let server = Server::start(
+        EventLoop::builder().pollers(1),
         async |conn: &mut Connection| {
             conn.writer().put_str("never mind");
             conn.abort();
             Ok(())
         },
-    ));
+    );
     let mut peer = server.connect();
     peer.send(b"?");
     peer.expect_reset();
@@ -124,25 +130,6 @@ fn a_connection_held_elsewhere_is_aborted_after_a_close_that_hangs() {
 }
 
 #[test]
-fn close_and_abort_any_number_of_times_are_one_end() {
-    let handler = async |conn: &mut Connection| {
-        conn.reader().skip(1).await?;
-        (0..3).for_each(|_| conn.close());
-        (0..3).for_each(|_| conn.abort());
-        (0..3).for_each(|_| conn.close());
-        Ok(())
-    };
-    let mut server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
-    let mut peer = server.connect();
-    peer.send(b"?");
-    peer.expect_reset();
-    assert!(matches!(server.ending(), CloseReason::Local));
-    let endings = server.take_endings();
-    server.shut_down(LIMIT);
-    assert_eq!(endings.iter().count(), 0);
-}
-
-#[test]
 fn close_and_abort_from_another_thread_are_heard() {
     let ends: [fn(&Connection); 2] = [Connection::close, Connection::abort];
     let resets = KIND == Kind::Tcp;
@@ -158,7 +145,7 @@ fn close_and_abort_from_another_thread_are_heard() {
 
 #[test]
 fn each_of_many_connections_is_told_of_exactly_once() {
-    let mut server = Server::start(EventLoop::builder().pollers(2).on_request(rpc));
+    let mut server = Server::start(EventLoop::builder().pollers(2), rpc);
     let mut expected = HashMap::new();
     for round in 0..200 {
         let mut peer = server.connect();

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Many connections: at once, one after the other, and over each other's descriptors.
 
-use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
-use netpoll::{Connection, EventLoop};
+use netpoll::EventLoop;
 
 use crate::support::{LIMIT, Peer, Server, alone, bytes, eventually, frame, open_descriptors, rpc};
 
@@ -13,7 +12,7 @@ use crate::support::{LIMIT, Peer, Server, alone, bytes, eventually, frame, open_
 fn a_thousand_connections_at_once_are_each_served() {
     let limit = netpoll_sys::process::raise_descriptor_limit().unwrap();
     let count = usize::try_from(limit / 4).map_or(1000, |quarter| quarter.min(1000));
-    let server = Server::start(EventLoop::builder().pollers(2).on_request(rpc));
+    let server = Server::start(EventLoop::builder().pollers(2), rpc);
     let mut peers: Vec<Peer> = (0..count).map(|_| server.connect()).collect();
     for round in 0..3 {
         for (index, peer) in peers.iter_mut().enumerate() {
@@ -34,7 +33,7 @@ fn churn_leaves_no_connection_and_no_descriptor() {
     alone(
         "crowd::churn_leaves_no_connection_and_no_descriptor",
         || {
-            let server = Server::start(EventLoop::builder().pollers(2).on_request(rpc));
+            let server = Server::start(EventLoop::builder().pollers(2), rpc);
             server.connect().call(b"one");
             eventually("no connection", || server.handle.connections() == 0);
             let before = open_descriptors();
@@ -62,28 +61,8 @@ fn churn_leaves_no_connection_and_no_descriptor() {
 }
 
 #[test]
-fn two_pollers_share_the_connections() {
-    let threads = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&threads);
-    let handler = async move |conn: &mut Connection| {
-        seen.lock().unwrap().push(std::thread::current().id());
-        rpc(conn).await
-    };
-    let server = Server::start(EventLoop::builder().pollers(2).on_request(handler));
-    let mut peers: Vec<Peer> = (0..20).map(|_| server.connect()).collect();
-    peers.iter_mut().for_each(|peer| peer.call(b"one"));
-    let threads = threads.lock().unwrap();
-    let distinct: HashSet<_> = threads.iter().collect();
-    assert_eq!(distinct.len(), 2);
-    for thread in distinct {
-        let share = threads.iter().filter(|seen| *seen == thread).count();
-        assert_eq!(share, 10, "the fewest connections get the next");
-    }
-}
-
-#[test]
 fn descriptors_that_are_used_again_disturb_nobody() {
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(rpc));
+    let server = Server::start(EventLoop::builder().pollers(1), rpc);
     let stop = Arc::new(AtomicBool::new(false));
     let pinging: Vec<_> = (0..4)
         .map(|seed| {
@@ -116,7 +95,7 @@ fn descriptors_that_are_used_again_disturb_nobody() {
 
 #[test]
 fn connections_that_all_send_at_once_get_their_own_answers() {
-    let server = Server::start(EventLoop::builder().pollers(2).on_request(rpc));
+    let server = Server::start(EventLoop::builder().pollers(2), rpc);
     let threads: Vec<_> = (0..16)
         .map(|seed| {
             let mut peer = server.connect();

@@ -15,7 +15,7 @@ fn a_handler_that_never_returns_is_cut_at_the_deadline_and_counted() {
         }
         Ok(())
     };
-    let mut server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    let mut server = Server::start(EventLoop::builder().pollers(1), handler);
     let (mut idle, mut stuck, mut stuck_too) =
         (server.connect(), server.connect(), server.connect());
     stuck.call(b"one");
@@ -36,12 +36,12 @@ fn a_handler_that_never_returns_is_cut_at_the_deadline_and_counted() {
 fn held_at_a_gate() -> (Server, Peer, Gate) {
     let gate = Gate::default();
     let at = gate.clone();
-    let handler = async move |conn: &mut Connection| {
+    let handler = handler!([at], |conn| {
         conn.reader().skip(1).await?;
         at.pass().await;
         Ok(())
-    };
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    });
+    let server = Server::start(EventLoop::builder().pollers(1), handler);
     let mut peer = server.connect();
     peer.send(b"?");
     eventually("the wait", || gate.is_waited_at());

@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use netpoll::{Connection, InvalidConfig, Timeout};
+use netpoll::{InvalidConfig, Timeout};
 
 use crate::support::{Server, block_on, free_listener, pair, poll_once, rpc};
 use crate::timeouts::{SHORT, SOON, ended_for, one_poller, timed_out};
@@ -13,11 +13,14 @@ use crate::timeouts::{SHORT, SOON, ended_for, one_poller, timed_out};
 #[test]
 fn a_timeout_that_is_changed_holds_for_the_call_that_waits() {
     let (said, heard) = channel();
-    let server = Server::start(one_poller().on_request(async move |conn: &mut Connection| {
-        said.send(conn.handle())?;
-        conn.reader().next(100).await?;
-        Ok(())
-    }));
+    let server = Server::start(
+        one_poller(),
+        handler!([said], |conn| {
+            said.send(conn.handle())?;
+            conn.reader().next(100).await?;
+            Ok(())
+        }),
+    );
     let mut peer = server.connect();
     let since = Instant::now();
     peer.send(b"a");
@@ -32,14 +35,17 @@ fn a_timeout_that_is_changed_holds_for_the_call_that_waits() {
 #[test]
 fn a_timeout_that_is_changed_holds_for_a_connection_at_rest() {
     let (said, heard) = channel();
-    let server = Server::start(one_poller().on_request(async move |conn: &mut Connection| {
-        let mut timeouts = conn.timeouts();
-        timeouts.idle = Some(SHORT);
-        conn.reader().read_u8().await?;
-        conn.set_timeouts(timeouts)?;
-        said.send(())?;
-        Ok(())
-    }));
+    let server = Server::start(
+        one_poller(),
+        handler!([said], |conn| {
+            let mut timeouts = conn.timeouts();
+            timeouts.idle = Some(SHORT);
+            conn.reader().read_u8().await?;
+            conn.set_timeouts(timeouts)?;
+            said.send(())?;
+            Ok(())
+        }),
+    );
     let mut peer = server.connect();
     let since = Instant::now();
     peer.send(b"a");
@@ -124,8 +130,8 @@ fn a_time_without_end_is_none() {
         one_poller()
             .read_timeout(Duration::MAX)
             .idle_timeout(Duration::MAX)
-            .max_age(Duration::MAX)
-            .on_request(rpc),
+            .max_age(Duration::MAX),
+        rpc,
     );
     server.connect().call(b"hello");
 }

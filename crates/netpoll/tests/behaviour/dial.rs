@@ -9,7 +9,7 @@ use std::time::Duration;
 use netpoll::{Addr, BoxError, CloseReason, Connection, Dialer, EventLoop, InvalidConfig};
 
 use crate::support::{
-    Server, alone, block_on, bytes, call, eventually, open_descriptors, poll_once, rpc,
+    Server, Whole, alone, block_on, bytes, call, eventually, open_descriptors, poll_once, rpc,
 };
 
 #[test]
@@ -89,12 +89,13 @@ async fn relay(mut from: Connection, mut to: Connection) -> Result<(), BoxError>
 fn a_proxy_dials_inside_its_handler_and_relays() {
     let upstream = Server::rpc();
     let addr = upstream.addr;
-    let proxy = Server::start(EventLoop::builder().pollers(2).on_connection(
-        async move |conn: Connection| {
+    let proxy = Server::start(
+        EventLoop::builder().pollers(2),
+        whole!([], |conn| {
             let beyond = Dialer::new().dial(addr).await?;
             relay(conn, beyond).await
-        },
-    ));
+        }),
+    );
     let mut peers: Vec<_> = (0..10).map(|_| proxy.connect()).collect();
     for round in 0..10 {
         for peer in &mut peers {
@@ -113,12 +114,13 @@ fn a_proxy_whose_upstream_is_gone_closes_with_its_handlers_error() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap().into();
     drop(listener);
-    let proxy = Server::start(EventLoop::builder().pollers(1).on_connection(
-        async move |conn: Connection| {
+    let proxy = Server::start(
+        EventLoop::builder().pollers(1),
+        whole!([], |conn| {
             let beyond = Dialer::new().dial(addr).await?;
             relay(conn, beyond).await
-        },
-    ));
+        }),
+    );
     let mut peer = proxy.connect();
     assert_eq!(peer.receive_all().unwrap(), b"");
     drop(peer);
@@ -154,12 +156,13 @@ fn dials_that_are_dropped_leave_no_descriptor() {
 
 #[test]
 fn a_dialed_connection_sees_the_end_of_its_server() {
-    let server = Server::start(EventLoop::builder().pollers(1).on_connection(
-        async |mut conn: Connection| {
+    let server = Server::start(
+        EventLoop::builder().pollers(1),
+        Whole(async |mut conn: Connection| {
             conn.writer().put_str("bye");
             Ok(())
-        },
-    ));
+        }),
+    );
     let mut conn = block_on(Dialer::new().dial(server.addr)).unwrap();
     let mut reader = conn.reader();
     assert_eq!(block_on(reader.read_string(3)).unwrap(), "bye");
@@ -168,7 +171,7 @@ fn a_dialed_connection_sees_the_end_of_its_server() {
 
 #[test]
 fn many_threads_dial_at_once() {
-    let server = Server::start(EventLoop::builder().pollers(2).on_request(rpc));
+    let server = Server::start(EventLoop::builder().pollers(2), rpc);
     let addr = server.addr;
     let dial = move |seed| {
         for _ in 0..20 {

@@ -16,8 +16,8 @@ use crate::support::{
 /// As few descriptors as still are a server.
 const FEW: u32 = 64;
 
-fn rpc_loop() -> Builder {
-    EventLoop::builder().pollers(2).on_request(rpc)
+fn two_pollers() -> Builder {
+    EventLoop::builder().pollers(2)
 }
 
 /// Dials far more often than the server can accept, twice: who is in is served, nothing spins, and
@@ -46,7 +46,7 @@ fn survives(server: &Apart) {
 fn a_server_with_few_descriptors_queues_what_it_cannot_take_and_comes_back() {
     let name =
         "exhaustion::a_server_with_few_descriptors_queues_what_it_cannot_take_and_comes_back";
-    if let Some(server) = Apart::start(FEW, name, rpc_loop) {
+    if let Some(server) = Apart::start(FEW, name, || two_pollers().on_request(rpc)) {
         survives(&server);
     }
 }
@@ -55,7 +55,7 @@ fn a_server_with_few_descriptors_queues_what_it_cannot_take_and_comes_back() {
 fn gnet_367_tokio_3529_netpoll_311_a_server_out_of_descriptors_neither_ends_nor_spins() {
     let name = "exhaustion::\
         gnet_367_tokio_3529_netpoll_311_a_server_out_of_descriptors_neither_ends_nor_spins";
-    let more_than_it_has = || rpc_loop().max_connections(1000);
+    let more_than_it_has = || two_pollers().max_connections(1000).on_request(rpc);
     if let Some(server) = Apart::start(FEW, name, more_than_it_has) {
         survives(&server);
     }
@@ -72,7 +72,7 @@ fn all_but(left: usize) -> Vec<File> {
 fn accepting_goes_on_when_a_descriptor_of_ours_is_free() {
     let name = "exhaustion::accepting_goes_on_when_a_descriptor_of_ours_is_free";
     alone_with(FEW, name, || {
-        let server = Server::start(rpc_loop().max_connections(1000));
+        let server = Server::start(two_pollers().max_connections(1000), rpc);
         let mut first = server.connect();
         first.call(b"in");
         let mut second = Peer::connect(server.addr);
@@ -102,7 +102,7 @@ fn gnet_453_connections_that_die_in_the_queue_do_not_stop_accepting() {
         }
         peer.reset();
     }
-    let server = Server::start_on(listener, rpc_loop());
+    let server = Server::start_on(listener, two_pollers(), rpc);
     server.connect().call(b"in");
     eventually("no other", || server.handle.connections() <= 1);
 }
@@ -139,7 +139,8 @@ fn a_loop_that_finds_too_few_descriptors_says_so_and_leaves_none() {
         let before = open_descriptors();
         let mut left = 0;
         loop {
-            let running = rpc_loop().listen(free_listener()).build().unwrap();
+            let builder = two_pollers().on_request(rpc).runner(crate::RUNS.runner());
+            let running = builder.listen(free_listener()).build().unwrap();
             drop(running.handle().shutdown(Duration::ZERO));
             let files = all_but(left);
             let ran = running.run();
@@ -169,7 +170,10 @@ fn gnet_743_gnet_745_a_program_that_is_started_inherits_no_descriptor() {
     let name = "exhaustion::gnet_743_gnet_745_a_program_that_is_started_inherits_no_descriptor";
     alone(name, || {
         let before = inherited();
-        let server = Server::start(rpc_loop().listen(Listener::unix(free_path()).unwrap()));
+        let server = Server::start(
+            two_pollers().listen(Listener::unix(free_path()).unwrap()),
+            rpc,
+        );
         let mut peer = server.connect();
         peer.call(b"in");
         let dialed = block_on(Dialer::new().dial(server.addr)).unwrap();

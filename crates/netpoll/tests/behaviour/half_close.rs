@@ -2,13 +2,12 @@
 //! The peer's FIN: it ends the input, not the connection.
 
 use std::io::ErrorKind;
-use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use netpoll::{CloseReason, Connection, Eof, EventLoop};
 
-use crate::support::{LIMIT, Server, bytes, frame};
+use crate::support::{LIMIT, Server, Whole, bytes, frame};
 
 #[test]
 fn a_request_and_a_fin_in_one_segment_get_the_whole_answer() {
@@ -66,18 +65,17 @@ fn a_fin_alone_ends_the_connection_once_with_peer_fin() {
 #[test]
 fn a_frame_cut_short_by_a_fin_is_an_unexpected_eof_and_ends_with_peer_fin() {
     let (seen, saw) = channel();
-    let seen = Mutex::new(seen);
-    let handler = async move |conn: &mut Connection| {
+    let handler = handler!([seen], |conn| {
         let mut reader = conn.reader();
         let len = reader.read_u32().await?;
         let cut = reader.next(len as usize).await.map(<[u8]>::len);
         let error = cut.expect_err("a frame that is cut short");
         let eof = error.get_ref().and_then(|report| report.downcast_ref());
         let told: (ErrorKind, Option<Eof>) = (error.kind(), eof.copied());
-        seen.lock().unwrap().send(told).unwrap();
+        seen.send(told).unwrap();
         Err(error.into())
-    };
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    });
+    let server = Server::start(EventLoop::builder().pollers(1), handler);
     for have in 0..10 {
         let mut peer = server.connect();
         peer.send(&frame(&bytes(10, 1))[..4 + have]);
@@ -95,7 +93,8 @@ fn a_frame_cut_short_by_a_fin_is_an_unexpected_eof_and_ends_with_peer_fin() {
 
 #[test]
 fn what_came_before_a_fin_can_still_be_read_after_it() {
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(
+    let server = Server::start(
+        EventLoop::builder().pollers(1),
         async |conn: &mut Connection| {
             let (mut reader, mut writer) = conn.split();
             reader.wait(100).await.expect_err("a stream of 7 bytes");
@@ -103,7 +102,7 @@ fn what_came_before_a_fin_can_still_be_read_after_it() {
             writer.put_slice(reader.next(7).await?);
             Ok(())
         },
-    ));
+    );
     let mut peer = server.connect();
     peer.send(b"seven b");
     peer.finish();
@@ -112,8 +111,9 @@ fn what_came_before_a_fin_can_still_be_read_after_it() {
 
 #[test]
 fn an_answer_that_begins_after_the_fin_was_read_goes_out_whole() {
-    let server = Server::start(EventLoop::builder().pollers(1).on_connection(
-        async |mut conn: Connection| {
+    let server = Server::start(
+        EventLoop::builder().pollers(1),
+        Whole(async |mut conn: Connection| {
             let (mut reader, mut writer) = conn.split();
             assert!(reader.chunk().await?.is_some());
             assert!(reader.chunk().await?.is_none(), "the FIN has been read");
@@ -122,8 +122,8 @@ fn an_answer_that_begins_after_the_fin_was_read_goes_out_whole() {
                 writer.flush().await?;
             }
             Ok(())
-        },
-    ));
+        }),
+    );
     let mut peer = server.connect();
     peer.send(b"?");
     peer.finish();

@@ -7,9 +7,7 @@ use std::sync::{Arc, Mutex};
 use netpoll::{BoxError, CloseReason, Connection, Dialer, EventLoop};
 
 use crate::KIND;
-use crate::support::{
-    Gate, Kind, LIMIT, RESET, Server, block_on, errno_of, eventually, frame, rpc,
-};
+use crate::support::{Gate, Kind, RESET, Server, block_on, errno_of, eventually, rpc};
 
 /// What the word says: fail, panic, or answer.
 async fn obey(conn: &mut Connection) -> Result<(), BoxError> {
@@ -35,7 +33,7 @@ async fn obey(conn: &mut Connection) -> Result<(), BoxError> {
 }
 
 fn obedient() -> Server {
-    Server::start(EventLoop::builder().pollers(1).on_request(obey))
+    Server::start(EventLoop::builder().pollers(1), obey)
 }
 
 /// Tells one of two peers to do `word`, and checks that the other does not notice.
@@ -99,14 +97,14 @@ fn a_future_that_panics_when_it_is_dropped_takes_nobody_along() {
     }
     let drops = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&drops);
-    let handler = async move |conn: &mut Connection| {
+    let handler = handler!([counter], |conn| {
         let _dropped = Dropped(Arc::clone(&counter));
         conn.reader().skip(1).await?;
         conn.writer().put_u8(1);
         std::future::pending::<()>().await;
         Ok(())
-    };
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    });
+    let server = Server::start(EventLoop::builder().pollers(1), handler);
     let mut peers: Vec<_> = (0..5).map(|_| server.connect()).collect();
     for peer in &mut peers {
         peer.send(b"?");
@@ -118,12 +116,8 @@ fn a_future_that_panics_when_it_is_dropped_takes_nobody_along() {
 
 #[test]
 fn a_panic_of_the_observer_takes_nobody_along() {
-    let server = Server::start_unobserved(
-        EventLoop::builder()
-            .pollers(1)
-            .on_request(rpc)
-            .on_disconnect(|_, _| panic!("told")),
-    );
+    let server =
+        Server::start_observed(EventLoop::builder().pollers(1), rpc, |_, _| panic!("told"));
     let mut steady = server.connect();
     for _ in 0..5 {
         let mut peer = server.connect();
@@ -138,7 +132,7 @@ fn a_panic_of_the_observer_takes_nobody_along() {
 /// A handler that swaps its connection with one it has dialed to `upstream`.
 fn swapper(upstream: &Server) -> Server {
     let addr = upstream.addr;
-    let handler = async move |conn: &mut Connection| {
+    let handler = handler!([], |conn| {
         let command = conn.reader().read_u8().await?;
         if command == b's' {
             let mut other = Dialer::new().dial(addr).await?;
@@ -147,8 +141,8 @@ fn swapper(upstream: &Server) -> Server {
             conn.writer().put_u8(command);
         }
         Ok(())
-    };
-    Server::start(EventLoop::builder().pollers(1).on_request(handler))
+    });
+    Server::start(EventLoop::builder().pollers(1), handler)
 }
 
 #[test]
@@ -173,12 +167,12 @@ fn a_connection_that_was_swapped_with_one_held_elsewhere_is_closed_all_the_same(
     let held = block_on(Dialer::new().dial(upstream.addr)).unwrap();
     let held = Arc::new(Mutex::new(held));
     let other = Arc::clone(&held);
-    let handler = async move |conn: &mut Connection| {
+    let handler = handler!([other], |conn| {
         conn.reader().skip(1).await?;
         std::mem::swap(conn, &mut other.lock().unwrap());
         Ok(())
-    };
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    });
+    let server = Server::start(EventLoop::builder().pollers(1), handler);
     let mut peer = server.connect();
     peer.send(b"s");
     assert_eq!(peer.receive_all().unwrap(), b"");
@@ -194,20 +188,21 @@ fn an_error_passed_on_from_another_connection_is_the_handlers() {
     }
     let gate = Gate::default();
     let at = gate.clone();
-    let upstream = Server::start(EventLoop::builder().pollers(1).on_connection(
-        async move |conn: Connection| {
+    let upstream = Server::start(
+        EventLoop::builder().pollers(1),
+        whole!([at], |conn| {
             at.pass().await;
             conn.abort();
             Ok(())
-        },
-    ));
+        }),
+    );
     let addr = upstream.addr;
-    let handler = async move |conn: &mut Connection| {
+    let handler = handler!([], |conn| {
         conn.reader().skip(1).await?;
         let mut other = Dialer::new().dial(addr).await?;
         Ok(other.reader().skip(1).await?)
-    };
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    });
+    let server = Server::start(EventLoop::builder().pollers(1), handler);
     let mut peer = server.connect();
     peer.send(b"?");
     eventually("the dial", || gate.is_waited_at());
@@ -218,38 +213,4 @@ fn an_error_passed_on_from_another_connection_is_the_handlers() {
     assert!(errno_of(&reason).is_none(), "{reason}");
     assert!(matches!(reason, CloseReason::Handler(_)), "{reason}");
     assert_ne!(errno_of(&upstream.ending()), Some(RESET));
-}
-
-#[test]
-fn a_handler_writes_to_another_connection_of_its_poller_without_a_flush() {
-    let parked: Arc<Mutex<Option<Connection>>> = Arc::default();
-    let place = Arc::clone(&parked);
-    let handler = async move |mut conn: Connection| {
-        let first = conn.reader().read_u8().await?;
-        if first == b'p' {
-            *place.lock().unwrap() = Some(conn);
-            return Ok(());
-        }
-        while let Some(chunk) = conn.reader().chunk().await? {
-            let mut place = place.lock().unwrap();
-            place.as_mut().expect("a parked one").writer().append(chunk);
-        }
-        place.lock().unwrap().take();
-        Ok(())
-    };
-    let server = Server::start(EventLoop::builder().pollers(1).on_connection(handler));
-    let (mut listener, mut speaker) = (server.connect(), server.connect());
-    listener.send(b"p");
-    eventually("the parking", || parked.lock().unwrap().is_some());
-    speaker.send(b"s");
-    for word in [&b"over"[..], b"there", &frame(&[7; 100_000])] {
-        speaker.send(word);
-        assert!(listener.receive(word.len()) == word);
-    }
-    speaker.finish();
-    assert_eq!(listener.receive_all().unwrap(), b"");
-    drop(listener);
-    for _ in 0..2 {
-        server.endings.recv_timeout(LIMIT).unwrap();
-    }
 }

@@ -21,12 +21,7 @@ fn options(change: impl FnOnce(&mut ConnOptions)) -> ConnOptions {
 
 #[test]
 fn a_length_above_the_limit_ends_the_connection_after_the_answers_before_it() {
-    let server = Server::start(
-        EventLoop::builder()
-            .pollers(1)
-            .max_frame(1000)
-            .on_request(rpc),
-    );
+    let server = Server::start(EventLoop::builder().pollers(1).max_frame(1000), rpc);
     let mut peer = server.connect();
     let good = frame(&bytes(1000, 1));
     peer.send(&[&good[..], &good, &1001_u32.to_be_bytes()].concat());
@@ -66,7 +61,7 @@ fn a_call_that_puts_more_than_may_be_unsent_ends_the_connection() {
     };
     let bounds = options(|options| options.max_output = Some(500_000));
     let builder = EventLoop::builder().pollers(1).options(bounds);
-    let server = Server::start(builder.on_request(handler));
+    let server = Server::start_on(tight_listener(), builder, handler);
     let (mut peer, mut steady) = (server.connect(), server.connect());
     peer.send(b"?");
     assert_eq!(peer.receive(1), b"?");
@@ -84,7 +79,7 @@ fn a_call_that_puts_more_than_may_be_unsent_ends_the_connection() {
 fn without_reading(requests: usize, size: usize) {
     let (calls, most) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
     let (count, unsent) = (Arc::clone(&calls), Arc::clone(&most));
-    let handler = async move |conn: &mut Connection| {
+    let handler = handler!([count, unsent], |conn| {
         let (mut reader, mut writer) = conn.split();
         match reader.read_u8().await? {
             b'?' => writer.put_u8(b'!'),
@@ -95,9 +90,9 @@ fn without_reading(requests: usize, size: usize) {
             }
         }
         Ok(())
-    };
-    let builder = EventLoop::builder().pollers(1).on_request(handler);
-    let server = Server::start_on(tight_listener(), builder);
+    });
+    let builder = EventLoop::builder().pollers(1);
+    let server = Server::start_on(tight_listener(), builder, handler);
     let (mut lazy, mut other) = (server.connect(), server.connect());
     lazy.send(&vec![7; requests]);
     eventually("the first call", || calls.load(Ordering::SeqCst) > 0);
@@ -131,8 +126,8 @@ fn no_handler_is_called_while_the_socket_is_full_and_little_is_unsent() {
 
 #[test]
 fn a_slow_reader_gets_every_byte_in_order() {
-    let builder = EventLoop::builder().pollers(1).on_request(rpc);
-    let server = Server::start_on(tight_listener(), builder);
+    let builder = EventLoop::builder().pollers(1);
+    let server = Server::start_on(tight_listener(), builder, rpc);
     let mut peer = server.connect();
     let requests: Vec<u8> = (0..300)
         .flat_map(|n| frame(&bytes(n * 37, n as u8)))
@@ -151,12 +146,12 @@ fn a_slow_reader_gets_every_byte_in_order() {
 fn a_peer_that_pipelines_without_end_is_read_no_faster_than_it_is_served() {
     let most = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&most);
-    let handler = async move |conn: &mut Connection| {
+    let handler = handler!([seen], |conn| {
         let waiting = conn.reader().available();
         seen.fetch_max(waiting, Ordering::SeqCst);
         rpc(conn).await
-    };
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    });
+    let server = Server::start(EventLoop::builder().pollers(1), handler);
     let mut peer = server.connect();
     let requests = frame(b"tiny").repeat(500_000);
     let sending = peer.send_aside(requests.clone());
@@ -170,16 +165,16 @@ fn a_peer_that_pipelines_without_end_is_read_no_faster_than_it_is_served() {
 fn a_handler_that_waits_for_something_else_is_not_fed_without_end() {
     let gate = Gate::default();
     let at = gate.clone();
-    let handler = async move |conn: &mut Connection| {
+    let handler = handler!([at], |conn| {
         conn.reader().skip(1).await?;
         at.pass().await;
         let held = conn.reader().available();
         conn.writer().put_u32(held as u32);
         conn.close();
         Ok(())
-    };
-    let builder = EventLoop::builder().pollers(1).on_request(handler);
-    let server = Server::start_on(tight_listener(), builder);
+    });
+    let builder = EventLoop::builder().pollers(1);
+    let server = Server::start_on(tight_listener(), builder, handler);
     let mut peer = server.connect();
     peer.send(b"?");
     eventually("the handler", || gate.is_waited_at());
@@ -215,8 +210,8 @@ fn a_handler_that_never_consumes_holds_no_more_than_a_frame() {
         conn.reader().available();
         Ok(())
     };
-    let builder = EventLoop::builder().pollers(1).on_request(handler);
-    let server = Server::start(builder.max_frame(100_000));
+    let builder = EventLoop::builder().pollers(1);
+    let server = Server::start(builder.max_frame(100_000), handler);
     let mut peer = server.connect();
     peer.send(&bytes(100_000, 1));
     peer.send(&[1]);

@@ -2,10 +2,9 @@
 //! Connections that live outside of handlers, on other threads too.
 
 use std::io::ErrorKind;
-use std::sync::Mutex;
 use std::sync::mpsc::channel;
 
-use netpoll::{CloseReason, Connection, Dialer, EventLoop};
+use netpoll::{CloseReason, Dialer, EventLoop};
 
 use crate::support::{Gate, LIMIT, Server, block_on, bytes, call, eventually};
 
@@ -27,13 +26,13 @@ fn an_owned_connection_may_be_used_on_another_thread() {
 #[test]
 fn an_accepted_connection_may_be_moved_out_of_its_handler() {
     let (moved, owned) = channel();
-    let moved = Mutex::new(moved);
-    let server = Server::start(EventLoop::builder().pollers(1).on_connection(
-        async move |conn: Connection| {
-            moved.lock().unwrap().send(conn)?;
+    let server = Server::start(
+        EventLoop::builder().pollers(1),
+        whole!([moved], |conn| {
+            moved.send(conn)?;
             Ok(())
-        },
-    ));
+        }),
+    );
     let mut peer = server.connect();
     let mut conn = owned.recv_timeout(LIMIT).unwrap();
     for word in [b"one", b"two"] {
@@ -52,18 +51,18 @@ fn an_accepted_connection_may_be_moved_out_of_its_handler() {
 fn a_connection_that_paused_its_input_still_hears_its_owner_elsewhere() {
     const HELD: usize = 100_000;
     let (moved, owned) = channel();
-    let moved = Mutex::new(moved);
     let gate = Gate::default();
     let at = gate.clone();
-    let server = Server::start(EventLoop::builder().pollers(1).on_connection(
-        async move |mut conn: Connection| {
+    let server = Server::start(
+        EventLoop::builder().pollers(1),
+        whole!([at, moved], |mut conn| {
             at.pass().await;
             // The poller had stopped to read for want of a reader, and goes on because of this.
             conn.reader().wait(HELD).await?;
-            moved.lock().unwrap().send(conn)?;
+            moved.send(conn)?;
             Ok(())
-        },
-    ));
+        }),
+    );
     let mut peer = server.connect();
     eventually("the wait", || gate.is_waited_at());
     let all = bytes(4 << 20, 1);
@@ -95,15 +94,15 @@ fn a_connection_dialed_on_a_poller_ends_with_its_loop() {
     let upstream = Server::rpc();
     let addr = upstream.addr;
     let (moved, owned) = channel();
-    let moved = Mutex::new(moved);
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(
-        async move |conn: &mut Connection| {
+    let server = Server::start(
+        EventLoop::builder().pollers(1),
+        handler!([moved], |conn| {
             conn.reader().skip(1).await?;
             let dialed = Dialer::new().dial(addr).await?;
-            moved.lock().unwrap().send(dialed)?;
+            moved.send(dialed)?;
             Ok(())
-        },
-    ));
+        }),
+    );
     let mut peer = server.connect();
     peer.send(b"?");
     let mut conn = owned.recv_timeout(LIMIT).unwrap();

@@ -6,32 +6,29 @@ use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
 
-use netpoll::{Balance, Builder, Connection, EventLoop, InvalidConfig, ListenOptions, Listener};
+use netpoll::{Balance, Builder, EventLoop, Handler, InvalidConfig, ListenOptions, Listener};
 
 use crate::support::{LIMIT, Peer, Server, bound, eventually, free_path, rpc};
 
 /// The threads of the pollers that have called handlers, in order.
 type Threads = Arc<Mutex<Vec<ThreadId>>>;
 
-fn watched(pollers: usize) -> (Builder, Threads) {
+fn watched(pollers: usize) -> (Builder, impl Handler, Threads) {
     let threads = Threads::default();
     let seen = Arc::clone(&threads);
-    let handler = async move |conn: &mut Connection| {
+    let handler = handler!([seen], |conn| {
         seen.lock()
             .expect("no panic under it")
             .push(std::thread::current().id());
         rpc(conn).await
-    };
-    (
-        EventLoop::builder().pollers(pollers).on_request(handler),
-        threads,
-    )
+    });
+    (EventLoop::builder().pollers(pollers), handler, threads)
 }
 
 /// The threads that serve `count` connections, each over before the next.
 fn one_by_one(balance: Balance, count: usize) -> Vec<ThreadId> {
-    let (builder, threads) = watched(3);
-    let server = Server::start(builder.balance(balance));
+    let (builder, handler, threads) = watched(3);
+    let server = Server::start(builder.balance(balance), handler);
     for _ in 0..count {
         server.connect().call(b"one");
         eventually("its end", || server.handle.connections() == 0);
@@ -65,8 +62,8 @@ fn a_balance_of_ones_own_is_told_the_loads_and_obeyed() {
         told.lock().unwrap().push(counts);
         1
     }));
-    let (builder, threads) = watched(3);
-    let server = Server::start(builder.balance(balance));
+    let (builder, handler, threads) = watched(3);
+    let server = Server::start(builder.balance(balance), handler);
     let mut peers: Vec<Peer> = (0..3).map(|_| server.connect()).collect();
     peers.iter_mut().for_each(|peer| peer.call(b"one"));
     assert_eq!(*loads.lock().unwrap(), [[0, 0, 0], [0, 1, 0], [0, 2, 0]]);
@@ -78,8 +75,8 @@ fn a_balance_of_ones_own_is_told_the_loads_and_obeyed() {
 fn a_balance_that_panics_or_names_no_poller_takes_nobody_along() {
     for answer in [None, Some(7), Some(usize::MAX)] {
         let balance = Balance::Custom(Arc::new(move |_| answer.expect("a balance of a test")));
-        let (builder, threads) = watched(2);
-        let server = Server::start(builder.balance(balance));
+        let (builder, handler, threads) = watched(2);
+        let server = Server::start(builder.balance(balance), handler);
         let mut peers: Vec<Peer> = (0..4).map(|_| server.connect()).collect();
         peers.iter_mut().for_each(|peer| peer.call(b"one"));
         let distinct: HashSet<_> = threads.lock().unwrap().iter().copied().collect();
@@ -94,8 +91,8 @@ fn a_listener_of_each_poller_shares_one_port_and_keeps_what_it_accepts() {
     let addr = bound(&listener);
     // Nobody is asked: all would else be placed on one poller.
     let balance = Balance::Custom(Arc::new(|_| 0));
-    let (builder, threads) = watched(3);
-    let server = Server::start_on(listener, builder.balance(balance));
+    let (builder, handler, threads) = watched(3);
+    let server = Server::start_on(listener, builder.balance(balance), handler);
     assert_eq!(server.addr, addr);
     let mut peers: Vec<Peer> = (0..60).map(|_| server.connect()).collect();
     peers.iter_mut().for_each(|peer| peer.call(b"one"));
@@ -112,7 +109,8 @@ fn a_port_of_each_poller_is_one_address_of_its_loop() {
     let listener = Listener::bind_per_poller("127.0.0.1:0", options).unwrap();
     let other = Listener::bind("127.0.0.1:0").unwrap();
     let addrs = [bound(&listener), bound(&other)];
-    let (builder, _) = watched(4);
+    let (builder, handler, _) = watched(4);
+    let builder = builder.on_request_send(handler);
     let running = builder.listen(listener).listen(other).build().unwrap();
     assert_eq!(running.local_addrs().unwrap(), addrs);
 }

@@ -5,10 +5,10 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use netpoll::{CloseReason, Connection, EventLoop, Listener, LoopHandle};
+use netpoll::{BoxError, CloseReason, Connection, EventLoop, Listener, LoopHandle};
 
 use crate::support::{
-    Gate, LIMIT, Peer, Server, block_on, bound, bytes, frame, free_listener, rpc,
+    Gate, LIMIT, Peer, Server, Whole, block_on, bound, bytes, frame, free_listener, rpc,
 };
 
 /// Long enough that only a shutdown that hangs meets it.
@@ -24,7 +24,7 @@ fn whole_frames(received: &[u8], frame: &[u8]) -> usize {
 #[test]
 fn requests_that_the_kernel_held_are_answered_and_no_answer_is_cut() {
     for round in 0..10 {
-        let server = Server::start(EventLoop::builder().pollers(2).on_request(rpc));
+        let server = Server::start(EventLoop::builder().pollers(2), rpc);
         let mut peers: Vec<Peer> = (0..20).map(|_| server.connect()).collect();
         let request = frame(&bytes(500, round));
         for peer in &mut peers {
@@ -44,7 +44,7 @@ fn requests_that_the_kernel_held_are_answered_and_no_answer_is_cut() {
 
 #[test]
 fn requests_that_keep_coming_end_at_a_whole_answer() {
-    let server = Server::start(EventLoop::builder().pollers(2).on_request(rpc));
+    let server = Server::start(EventLoop::builder().pollers(2), rpc);
     let request = frame(&bytes(300, 9));
     let calling: Vec<_> = (0..4)
         .map(|_| {
@@ -90,20 +90,16 @@ fn idle_connections_are_closed_for_the_shutdown() {
 }
 
 /// Gives back what it gets, chunk by chunk.
-fn echo() -> netpoll::Builder {
-    EventLoop::builder()
-        .pollers(1)
-        .on_connection(async |mut conn: Connection| {
-            while let Some(chunk) = conn.reader().chunk().await? {
-                conn.writer().append(chunk);
-            }
-            Ok(())
-        })
+async fn echo(mut conn: Connection) -> Result<(), BoxError> {
+    while let Some(chunk) = conn.reader().chunk().await? {
+        conn.writer().append(chunk);
+    }
+    Ok(())
 }
 
 #[test]
 fn a_handler_of_a_whole_life_that_waits_is_told_of_the_shutdown() {
-    let server = Server::start(echo());
+    let server = Server::start(EventLoop::builder().pollers(1), Whole(echo));
     let mut peer = server.connect();
     peer.send(b"echo");
     assert_eq!(peer.receive(4), b"echo");
@@ -117,10 +113,10 @@ fn a_handler_of_a_whole_life_that_waits_is_told_of_the_shutdown() {
 #[test]
 fn a_handler_of_a_whole_life_serves_what_the_kernel_held_and_is_told_then() {
     let (release, released) = channel::<()>();
-    let released = Mutex::new(released);
+    let released = Arc::new(Mutex::new(released));
     let held = Gate::default();
     let at = held.clone();
-    let handler = async move |mut conn: Connection| {
+    let handler = whole!([at, released], |mut conn| {
         while let Some(mut chunk) = conn.reader().chunk().await? {
             if chunk.peek(1)?[0] == b'h' {
                 at.open();
@@ -129,8 +125,8 @@ fn a_handler_of_a_whole_life_serves_what_the_kernel_held_and_is_told_then() {
             conn.writer().append(chunk);
         }
         Ok(())
-    };
-    let server = Server::start(EventLoop::builder().pollers(1).on_connection(handler));
+    });
+    let server = Server::start(EventLoop::builder().pollers(1), handler);
     let (mut holder, mut peer) = (server.connect(), server.connect());
     peer.send(b"x");
     assert_eq!(peer.receive(1), b"x");
@@ -149,11 +145,11 @@ fn a_handler_of_a_whole_life_serves_what_the_kernel_held_and_is_told_then() {
 fn a_handler_may_shut_its_own_loop_down() {
     let handle: Arc<OnceLock<LoopHandle>> = Arc::default();
     let own = Arc::clone(&handle);
-    let handler = async move |conn: &mut Connection| {
+    let handler = handler!([own], |conn| {
         drop(own.get().expect("a handle").shutdown(LONG));
         rpc(conn).await
-    };
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    });
+    let server = Server::start(EventLoop::builder().pollers(1), handler);
     handle.set(server.handle.clone()).unwrap();
     let mut peer = server.connect();
     let request = frame(b"the last one");

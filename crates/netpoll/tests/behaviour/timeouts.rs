@@ -7,9 +7,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use netpoll::{Builder, CloseReason, Closed, Connection, EventLoop, MinRate, TimedOut, Timeout};
+use netpoll::{
+    Builder, CloseReason, Closed, Connection, EventLoop, Handler, MinRate, TimedOut, Timeout,
+};
 
-use crate::support::{Gate, Server, bytes, frame, rpc, tight_listener};
+use crate::support::{Gate, Server, Whole, bytes, frame, rpc, tight_listener};
 
 pub(crate) const SHORT: Duration = Duration::from_millis(100);
 
@@ -46,8 +48,9 @@ pub(crate) fn timed_out(error: &std::io::Error) -> Option<Timeout> {
 #[test]
 fn a_read_that_waited_too_long_fails_and_has_consumed_nothing() {
     let (said, heard) = channel();
-    let server = Server::start(one_poller().read_timeout(SHORT).on_request(
-        async move |conn: &mut Connection| {
+    let server = Server::start(
+        one_poller().read_timeout(SHORT),
+        handler!([said], |conn| {
             let mut reader = conn.reader();
             let began = Instant::now();
             let failed = reader.next(4).await.expect_err("two bytes are not four");
@@ -57,8 +60,8 @@ fn a_read_that_waited_too_long_fails_and_has_consumed_nothing() {
             let all = reader.next(4).await?.to_vec();
             conn.writer().put_slice(&all);
             Ok(())
-        },
-    ));
+        }),
+    );
     let mut peer = server.connect();
     peer.send(b"ab");
     let (which, took, left) = heard.recv().unwrap();
@@ -69,8 +72,8 @@ fn a_read_that_waited_too_long_fails_and_has_consumed_nothing() {
 }
 
 /// What a peer that begins with `begin` and then drips bytes without end is ended for.
-fn dripped(builder: Builder, begin: &[u8]) -> Timeout {
-    let server = Server::start(builder.read_timeout(SHORT));
+fn dripped(handler: impl Handler, begin: &[u8]) -> Timeout {
+    let server = Server::start(one_poller().read_timeout(SHORT), handler);
     let mut peer = server.connect();
     let since = Instant::now();
     peer.send(begin);
@@ -88,12 +91,11 @@ fn dripped(builder: Builder, begin: &[u8]) -> Timeout {
 
 #[test]
 fn a_peer_that_drips_bytes_extends_no_read() {
-    let frames = one_poller().on_request(rpc);
-    assert_eq!(dripped(frames, &1000_u32.to_be_bytes()), Timeout::Read);
-    let lines = one_poller().on_request(async |conn: &mut Connection| {
+    assert_eq!(dripped(rpc, &1000_u32.to_be_bytes()), Timeout::Read);
+    let lines = async |conn: &mut Connection| {
         conn.reader().until(b'\n', 100_000).await?;
         Ok(())
-    });
+    };
     assert_eq!(dripped(lines, b""), Timeout::Read);
 }
 
@@ -107,7 +109,7 @@ fn input_that_a_handler_left_ends_the_connection_when_nothing_of_it_was_consumed
         }
         Ok(())
     };
-    let server = Server::start(one_poller().read_timeout(SHORT).on_request(handler));
+    let server = Server::start(one_poller().read_timeout(SHORT), handler);
     let mut peer = server.connect();
     peer.send(b"ab");
     sleep(SHORT / 2);
@@ -122,7 +124,7 @@ fn input_that_a_handler_left_ends_the_connection_when_nothing_of_it_was_consumed
 
 #[test]
 fn a_peer_that_never_says_anything_is_ended_and_one_that_did_is_not() {
-    let server = Server::start(one_poller().first_byte_timeout(SHORT).on_request(rpc));
+    let server = Server::start(one_poller().first_byte_timeout(SHORT), rpc);
     let mut talks = server.connect();
     talks.call(b"in time");
     let since = Instant::now();
@@ -137,15 +139,15 @@ fn a_peer_that_never_says_anything_is_ended_and_one_that_did_is_not() {
 fn a_connection_is_idle_only_while_no_byte_moves_and_nobody_works_on_it() {
     let gate = Gate::default();
     let passing = gate.clone();
-    let handler = async move |conn: &mut Connection| {
+    let handler = handler!([passing], |conn| {
         let (mut reader, mut writer) = conn.split();
         if reader.read_u8().await? == b'w' {
             passing.pass().await;
         }
         writer.put_u8(b'.');
         Ok(())
-    };
-    let server = Server::start(one_poller().idle_timeout(SHORT).on_request(handler));
+    });
+    let server = Server::start(one_poller().idle_timeout(SHORT), handler);
     let mut peer = server.connect();
     for _ in 0..8 {
         peer.send(b"x");
@@ -170,7 +172,7 @@ fn bytes_that_only_come_keep_a_connection_from_being_idle() {
         }
         Ok(())
     };
-    let server = Server::start(one_poller().idle_timeout(SHORT * 2).on_request(handler));
+    let server = Server::start(one_poller().idle_timeout(SHORT * 2), handler);
     let mut peer = server.connect();
     for _ in 0..12 {
         peer.send(b"x");
@@ -183,13 +185,14 @@ fn bytes_that_only_come_keep_a_connection_from_being_idle() {
 #[test]
 fn an_owner_that_waits_learns_why_its_idle_connection_ended() {
     let (said, heard) = channel();
-    let server = Server::start(one_poller().idle_timeout(SHORT).on_connection(
-        async move |mut conn: Connection| {
+    let server = Server::start(
+        one_poller().idle_timeout(SHORT),
+        whole!([said], |mut conn| {
             let error = conn.reader().read_u8().await.expect_err("nobody sends");
             said.send(error)?;
             Ok(())
-        },
-    ));
+        }),
+    );
     let peer = server.connect();
     let error = heard.recv().unwrap();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
@@ -205,7 +208,7 @@ fn an_owner_that_waits_learns_why_its_idle_connection_ended() {
 fn what_comes_too_slowly_ends_and_what_comes_fast_enough_does_not() {
     let rate = MinRate::new(200, SHORT);
     let builder = one_poller().min_rate(rate).read_timeout(None);
-    let server = Server::start(builder.on_request(rpc));
+    let server = Server::start(builder, rpc);
     let mut steady = server.connect();
     let body = bytes(200, 1);
     let whole = frame(&body);
@@ -223,11 +226,14 @@ fn what_comes_too_slowly_ends_and_what_comes_fast_enough_does_not() {
 #[test]
 fn frames_that_each_come_in_time_are_never_too_slow() {
     let builder = one_poller().min_rate(MinRate::new(1_000_000, SHORT * 4));
-    let server = Server::start(builder.on_connection(async |mut conn: Connection| {
-        loop {
-            rpc(&mut conn).await?;
-        }
-    }));
+    let server = Server::start(
+        builder,
+        Whole(async |mut conn: Connection| {
+            loop {
+                rpc(&mut conn).await?;
+            }
+        }),
+    );
     let mut peer = server.connect();
     let frames = frame(b"ab").repeat(7);
     // The end of each frame comes with the beginning of the next.
@@ -250,8 +256,8 @@ async fn generous(conn: &mut Connection) -> Result<(), netpoll::BoxError> {
 
 #[test]
 fn output_that_the_peer_does_not_take_ends_the_connection() {
-    let builder = one_poller().write_timeout(SHORT).on_request(generous);
-    let server = Server::start_on(tight_listener(), builder);
+    let builder = one_poller().write_timeout(SHORT);
+    let server = Server::start_on(tight_listener(), builder, generous);
     let mut peer = server.connect();
     let since = Instant::now();
     peer.send(b"a");
@@ -263,7 +269,8 @@ fn a_peer_that_takes_each_part_in_time_may_take_long_for_all_of_them() {
     let builder = one_poller().write_timeout(SHORT * 15);
     let server = Server::start_on(
         tight_listener(),
-        builder.on_connection(async |mut conn: Connection| {
+        builder,
+        Whole(async |mut conn: Connection| {
             loop {
                 generous(&mut conn).await?;
             }
@@ -284,7 +291,8 @@ fn a_flush_fails_when_its_deadline_passes_and_so_does_the_connection() {
     let (said, heard) = channel();
     let server = Server::start_on(
         tight_listener(),
-        one_poller().on_request(async move |conn: &mut Connection| {
+        one_poller(),
+        handler!([said], |conn| {
             let (mut reader, writer) = conn.split();
             reader.read_u8().await?;
             let began = Instant::now();
@@ -308,14 +316,14 @@ fn a_flush_fails_when_its_deadline_passes_and_so_does_the_connection() {
 fn a_connection_of_full_age_answers_what_has_come_and_ends() {
     let gate = Gate::default();
     let passing = gate.clone();
-    let handler = async move |conn: &mut Connection| {
+    let handler = handler!([passing], |conn| {
         let (mut reader, mut writer) = conn.split();
         let byte = reader.read_u8().await?;
         passing.pass().await;
         writer.put_u8(byte);
         Ok(())
-    };
-    let server = Server::start(one_poller().max_age(SHORT).on_request(handler));
+    });
+    let server = Server::start(one_poller().max_age(SHORT), handler);
     let since = Instant::now();
     let mut peer = server.connect();
     peer.send(b"a");

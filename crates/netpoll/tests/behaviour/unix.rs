@@ -25,10 +25,7 @@ fn unix(path: impl AsRef<Path>) -> Addr {
 }
 
 fn serve(listener: impl Into<Listener>) -> Server {
-    Server::start_on(
-        listener.into(),
-        EventLoop::builder().pollers(1).on_request(rpc),
-    )
+    Server::start_on(listener.into(), EventLoop::builder().pollers(1), rpc)
 }
 
 /// Checks that somebody answers at `addr`.
@@ -189,7 +186,7 @@ fn listeners_of_every_kind_are_served_by_one_loop() {
         Listener::abstract_name(free_name()).unwrap(),
     ];
     let addrs: Vec<Addr> = listeners.iter().map(bound).collect();
-    let mut builder = EventLoop::builder().pollers(2).on_request(rpc);
+    let mut builder = EventLoop::builder().pollers(2);
     for listener in listeners {
         builder = builder.listen(listener);
     }
@@ -199,7 +196,7 @@ fn listeners_of_every_kind_are_served_by_one_loop() {
 
 /// Serves one more address beside those that `builder` has.
 fn serve_also(builder: netpoll::Builder) -> Server {
-    Server::start_on(free_listener(), builder)
+    Server::start_on(free_listener(), builder, rpc)
 }
 
 #[test]
@@ -316,15 +313,16 @@ fn a_dial_to_a_server_that_goes_while_it_waits_is_refused() {
 #[test]
 fn both_ends_of_a_unix_socket_know_each_others_process() {
     let own = std::process::id();
-    let handler = async move |conn: &mut Connection| {
+    let handler = handler!([], |conn| {
         let peer = conn.peer_credentials()?;
         assert_eq!(peer.uid, netpoll_sys::process::effective_user());
         conn.reader().skip(1).await?;
         conn.writer().put_u32(peer.pid.unwrap_or(0));
         Ok(())
-    };
-    let builder = EventLoop::builder().pollers(1).on_request(handler);
-    let server = Server::start_on(Listener::abstract_name(free_name()).unwrap(), builder);
+    });
+    let builder = EventLoop::builder().pollers(1);
+    let listener = Listener::abstract_name(free_name()).unwrap();
+    let server = Server::start_on(listener, builder, handler);
     block_on(async {
         let mut conn = Dialer::new().dial(server.addr).await.unwrap();
         assert_eq!(conn.peer_credentials().unwrap().pid, Some(own));

@@ -87,13 +87,12 @@ async fn outlive(conn: &mut Connection) -> Vec<Option<i32>> {
 #[test]
 fn a_handler_whose_peer_reset_is_told_so_by_every_call_and_not_dropped() {
     let (told, errnos) = channel();
-    let told = Mutex::new(told);
-    let handler = async move |conn: &mut Connection| {
+    let handler = handler!([told], |conn| {
         let errnos = outlive(conn).await;
-        told.lock().unwrap().send(errnos)?;
+        told.send(errnos)?;
         Ok(())
-    };
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    });
+    let server = Server::start(EventLoop::builder().pollers(1), handler);
     let mut peer = server.connect();
     peer.send(b"?");
     peer.reset();
@@ -105,17 +104,17 @@ fn a_handler_whose_peer_reset_is_told_so_by_every_call_and_not_dropped() {
 fn bytes_that_came_before_a_reset_stay_readable() {
     let arrived = Gate::default();
     let (told, read) = channel();
-    let (told, at) = (Mutex::new(told), arrived.clone());
-    let handler = async move |conn: &mut Connection| {
+    let at = arrived.clone();
+    let handler = handler!([at, told], |conn| {
         let mut reader = conn.reader();
         reader.wait(10).await?;
         at.open();
         reader.wait(100).await.expect_err("a reset");
         let words = reader.read_vec(10).await?;
-        told.lock().unwrap().send(words)?;
+        told.send(words)?;
         Ok(())
-    };
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    });
+    let server = Server::start(EventLoop::builder().pollers(1), handler);
     let mut peer = server.connect();
     peer.send(b"last words");
     block_on(arrived.pass());
@@ -128,17 +127,17 @@ fn bytes_that_came_before_a_reset_stay_readable() {
 fn bytes_that_the_kernel_had_before_a_reset_are_offered_first() {
     let (release, released) = channel::<()>();
     let (told, read) = channel();
-    let (told, released) = (Mutex::new(told), Mutex::new(released));
-    let handler = async move |conn: &mut Connection| {
+    let released = Arc::new(Mutex::new(released));
+    let handler = handler!([released, told], |conn| {
         let word = conn.reader().read_vec(10).await?;
-        told.lock().unwrap().send(word.clone())?;
+        told.send(word.clone())?;
         if word == *b"hold still" {
             // Keeps the whole poller from looking.
             released.lock().unwrap().recv()?;
         }
         Ok(())
-    };
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    });
+    let server = Server::start(EventLoop::builder().pollers(1), handler);
     let (mut holder, mut peer) = (server.connect(), server.connect());
     holder.send(b"hold still");
     assert_eq!(read.recv_timeout(LIMIT).unwrap(), b"hold still");
@@ -154,7 +153,7 @@ fn the_observer_is_told_after_the_handler_has_returned() {
     let told = Arc::new(AtomicBool::new(false));
     let (gate, at_error) = (Gate::default(), Gate::default());
     let (at, erred, seen) = (gate.clone(), at_error.clone(), Arc::clone(&told));
-    let handler = async move |conn: &mut Connection| {
+    let handler = handler!([at, seen, erred], |conn| {
         conn.reader().wait(100).await.expect_err("a reset");
         assert!(!seen.load(Ordering::SeqCst), "told before the handler knew");
         at.pass().await;
@@ -164,14 +163,11 @@ fn the_observer_is_told_after_the_handler_has_returned() {
         );
         erred.open();
         Ok(())
-    };
+    });
     let observer = Arc::clone(&told);
-    let server = Server::start_unobserved(
-        EventLoop::builder()
-            .pollers(1)
-            .on_request(handler)
-            .on_disconnect(move |_, _| observer.store(true, Ordering::SeqCst)),
-    );
+    let server = Server::start_observed(EventLoop::builder().pollers(1), handler, move |_, _| {
+        observer.store(true, Ordering::SeqCst);
+    });
     let mut peer = server.connect();
     peer.send(b"?");
     peer.reset();
@@ -188,7 +184,7 @@ fn a_late_error_of_the_handler_does_not_replace_the_first_cause() {
         conn.reader().wait(100).await.expect_err("a reset");
         Err("too late to matter".into())
     };
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    let server = Server::start(EventLoop::builder().pollers(1), handler);
     let mut peer = server.connect();
     peer.send(b"?");
     peer.reset();
@@ -202,7 +198,7 @@ fn a_late_panic_of_the_handler_does_not_replace_the_first_cause() {
         conn.reader().wait(100).await.expect_err("a close");
         panic!("too late to matter");
     };
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    let server = Server::start(EventLoop::builder().pollers(1), handler);
     let mut peer = server.connect();
     peer.send(b"?");
     assert_eq!(peer.receive_all().unwrap(), b"");
@@ -213,7 +209,7 @@ fn a_late_panic_of_the_handler_does_not_replace_the_first_cause() {
 #[test]
 fn a_reset_after_the_end_has_begun_does_not_replace_the_first_cause() {
     let handler = async |_: &mut Connection| Err("the first cause".into());
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
+    let server = Server::start(EventLoop::builder().pollers(1), handler);
     let mut peer = server.connect();
     peer.send(b"?");
     assert_eq!(peer.receive_all().unwrap(), b"");

@@ -11,20 +11,31 @@ use netpoll::{Addr, Builder, Listener};
 /// Says in a child that it is one.
 const ALONE: &str = "NETPOLL_TEST_ALONE";
 
-/// Runs the test called `name`, whose body is `body`, in a process where no other test runs.
-pub(crate) fn alone(name: &str, body: impl FnOnce()) {
+/// Runs the test called `name`, whose body is `body`, in a process where no other test runs: twice,
+/// for the second time to leave no descriptor.
+pub(crate) fn alone(name: &str, body: impl Fn()) {
     if std::env::var_os(ALONE).is_some() {
-        return body();
+        return twice(body);
     }
     finish(name, program());
 }
 
 /// As [`alone`], in a process that may have so many descriptors.
-pub(crate) fn alone_with(descriptors: u32, name: &str, body: impl FnOnce()) {
+pub(crate) fn alone_with(descriptors: u32, name: &str, body: impl Fn()) {
     if std::env::var_os(ALONE).is_some() {
-        return body();
+        return twice(body);
     }
     finish(name, limited(descriptors));
+}
+
+/// What a process has one of, such as the pollers that dials share, the first run leaves behind.
+fn twice(body: impl Fn()) {
+    body();
+    let before = open_descriptors();
+    body();
+    super::eventually("as many descriptors as before", || {
+        open_descriptors() <= before
+    });
 }
 
 fn program() -> Command {

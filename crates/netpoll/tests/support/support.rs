@@ -1,15 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Servers, peers and waits that the behaviour tests share.
 
+#[path = "ledger.rs"]
+mod ledger;
 #[path = "peer.rs"]
 mod peer;
 #[path = "process.rs"]
 mod process;
+#[macro_use]
+#[path = "serving.rs"]
+mod serving;
+#[cfg(feature = "tokio")]
+#[path = "tokio_here.rs"]
+pub(crate) mod tokio_here;
 #[path = "waiting.rs"]
 mod waiting;
 
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
@@ -17,8 +25,11 @@ use std::time::Duration;
 
 use netpoll::{Addr, BoxError, Builder, CloseReason, Connection, EventLoop, Listener, LoopHandle};
 
+use ledger::Ledger;
+
 pub(crate) use peer::{Peer, pair, pair_with};
 pub(crate) use process::{Apart, alone, alone_with, data_segment, open_descriptors};
+pub(crate) use serving::{Greeted, GreetedWhole, Protocol, Runs, THREADS, Whole, handling};
 pub(crate) use waiting::{Gate, block_on, eventually, poll_once};
 
 /// How long anything may take before the test fails instead of hanging.
@@ -37,36 +48,52 @@ pub(crate) struct Server {
     pub(crate) handle: LoopHandle,
     /// Whose connections ended and for which reasons, in order.
     pub(crate) endings: Receiver<(Addr, CloseReason)>,
+    ledger: Arc<Ledger>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
     /// Serves what `builder` describes on a free address.
-    pub(crate) fn start(builder: Builder) -> Self {
-        Self::start_on(free_listener(), builder)
+    pub(crate) fn start(builder: Builder, protocol: impl Protocol) -> Self {
+        Self::start_on(free_listener(), builder, protocol)
     }
 
     /// Serves what `builder` describes on `listener`.
-    pub(crate) fn start_on(listener: Listener, builder: Builder) -> Self {
+    pub(crate) fn start_on(listener: Listener, builder: Builder, protocol: impl Protocol) -> Self {
         let (ended, endings) = channel();
-        let ended = Mutex::new(ended);
         let observer = move |connection: &mut Connection, reason: &CloseReason| {
-            let ended = ended.lock().expect("no panic under it");
             // A test that has ended looks no more.
             let _seen = ended.send((connection.peer_addr(), reason.clone())).is_ok();
         };
-        Self::run(listener, builder.on_disconnect(observer), endings)
+        Self::run(listener, builder, protocol, observer, endings)
     }
 
-    /// Serves what `builder` describes with the observer it has: `endings` stays empty.
-    pub(crate) fn start_unobserved(builder: Builder) -> Self {
-        Self::run(free_listener(), builder, channel().1)
+    /// As [`start`](Self::start), with an observer of the test's own: `endings` stays empty.
+    pub(crate) fn start_observed(
+        builder: Builder,
+        protocol: impl Protocol,
+        observer: impl Fn(&mut Connection, &CloseReason) + Send + Sync + 'static,
+    ) -> Self {
+        Self::run(free_listener(), builder, protocol, observer, channel().1)
     }
 
-    fn run(listener: Listener, builder: Builder, endings: Receiver<(Addr, CloseReason)>) -> Self {
+    fn run(
+        listener: Listener,
+        builder: Builder,
+        protocol: impl Protocol,
+        observer: impl Fn(&mut Connection, &CloseReason) + Send + Sync + 'static,
+        endings: Receiver<(Addr, CloseReason)>,
+    ) -> Self {
         let addr = bound(&listener);
-        let running = builder
-            .runner(crate::RUNNER)
+        let ledger = Arc::<Ledger>::default();
+        let entries = Arc::clone(&ledger);
+        let running = protocol
+            .give(builder, &ledger)
+            .on_disconnect(move |connection, reason| {
+                entries.end(connection);
+                observer(connection, reason);
+            })
+            .runner(crate::RUNS.runner())
             .listen(listener)
             .build()
             .expect("a loop");
@@ -76,13 +103,14 @@ impl Server {
             addr,
             handle,
             endings,
+            ledger,
             thread: Some(thread),
         }
     }
 
     /// Serves the rpc wire with one poller.
     pub(crate) fn rpc() -> Self {
-        Self::start(EventLoop::builder().pollers(1).on_request(rpc))
+        Self::start(EventLoop::builder().pollers(1), rpc)
     }
 
     /// A peer that is connected.
@@ -113,6 +141,8 @@ impl Server {
     fn join(&mut self) {
         if let Some(thread) = self.thread.take() {
             thread.join().expect("a loop that ends");
+            assert_eq!(self.handle.connections(), 0, "after the end of their loop");
+            self.ledger.close();
         }
     }
 }

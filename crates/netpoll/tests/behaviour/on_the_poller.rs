@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What holds only where handlers run on their connection's poller; each says why. Beside
+//! `placement.rs`, where handlers tell their poller by its thread.
+
+use std::collections::HashSet;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+
+use netpoll::{CloseReason, Connection, EventLoop};
+
+use crate::support::{LIMIT, Peer, Server, eventually, frame, rpc};
+
+// Which poller it is shows only there.
+#[test]
+fn two_pollers_share_the_connections() {
+    let threads = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&threads);
+    let handler = handler!([seen], |conn| {
+        seen.lock().unwrap().push(std::thread::current().id());
+        rpc(conn).await
+    });
+    let server = Server::start(EventLoop::builder().pollers(2), handler);
+    let mut peers: Vec<Peer> = (0..20).map(|_| server.connect()).collect();
+    peers.iter_mut().for_each(|peer| peer.call(b"one"));
+    let threads = threads.lock().unwrap();
+    let distinct: HashSet<_> = threads.iter().collect();
+    assert_eq!(distinct.len(), 2);
+    for thread in distinct {
+        let share = threads.iter().filter(|seen| *seen == thread).count();
+        assert_eq!(share, 10, "the fewest connections get the next");
+    }
+}
+
+// It holds the poller, which a handler elsewhere cannot.
+#[test]
+fn a_peer_that_pipelines_ten_thousand_requests_does_not_starve_another() {
+    let (release, released) = channel::<()>();
+    let released = Arc::new(Mutex::new(released));
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let writes = Arc::clone(&log);
+    let handler = handler!([released, writes], |conn| {
+        let kind = conn.reader().peek(5).await?[4];
+        writes.lock().unwrap().push(kind);
+        if kind == b'h' {
+            // Holds the poller, so that both others are ready when it looks again.
+            released.lock().unwrap().recv()?;
+        }
+        rpc(conn).await
+    });
+    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let (mut holder, mut greedy, mut modest) =
+        (server.connect(), server.connect(), server.connect());
+    for peer in [&mut holder, &mut greedy, &mut modest] {
+        peer.call(b"x");
+    }
+    holder.send(&frame(b"h"));
+    eventually("the hold", || log.lock().unwrap().last() == Some(&b'h'));
+    let flood = frame(b"g").repeat(10_000);
+    greedy.send(&flood);
+    modest.send(&frame(b"m"));
+    release.send(()).unwrap();
+    modest.receive(5);
+    modest.call(b"m");
+    modest.call(b"m");
+    assert!(greedy.receive(flood.len()) == flood);
+    let log = log.lock().unwrap();
+    let greedy_calls = log.iter().take_while(|&&kind| kind != b'm');
+    let before_the_first = greedy_calls.filter(|&&kind| kind == b'g').count();
+    assert!(
+        before_the_first <= 200,
+        "{before_the_first} calls came first"
+    );
+}
+
+// Off the poller, what is put for another connection waits for a flush or the write mark.
+#[test]
+fn a_handler_writes_to_another_connection_of_its_poller_without_a_flush() {
+    let parked: Arc<Mutex<Option<Connection>>> = Arc::default();
+    let place = Arc::clone(&parked);
+    let handler = whole!([place], |mut conn| {
+        let first = conn.reader().read_u8().await?;
+        if first == b'p' {
+            *place.lock().unwrap() = Some(conn);
+            return Ok(());
+        }
+        while let Some(chunk) = conn.reader().chunk().await? {
+            let mut place = place.lock().unwrap();
+            place.as_mut().expect("a parked one").writer().append(chunk);
+        }
+        place.lock().unwrap().take();
+        Ok(())
+    });
+    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let (mut listener, mut speaker) = (server.connect(), server.connect());
+    listener.send(b"p");
+    eventually("the parking", || parked.lock().unwrap().is_some());
+    speaker.send(b"s");
+    for word in [&b"over"[..], b"there", &frame(&[7; 100_000])] {
+        speaker.send(word);
+        assert!(listener.receive(word.len()) == word);
+    }
+    speaker.finish();
+    assert_eq!(listener.receive_all().unwrap(), b"");
+    drop(listener);
+    for _ in 0..2 {
+        server.endings.recv_timeout(LIMIT).unwrap();
+    }
+}
+
+// Off the poller, the close may reach the wire before the abort is asked for.
+#[test]
+fn close_and_abort_any_number_of_times_are_one_end() {
+    let handler = async |conn: &mut Connection| {
+        conn.reader().skip(1).await?;
+        (0..3).for_each(|_| conn.close());
+        (0..3).for_each(|_| conn.abort());
+        (0..3).for_each(|_| conn.close());
+        Ok(())
+    };
+    let mut server = Server::start(EventLoop::builder().pollers(1), handler);
+    let mut peer = server.connect();
+    peer.send(b"?");
+    peer.expect_reset();
+    assert!(matches!(server.ending(), CloseReason::Local));
+    let endings = server.take_endings();
+    server.shut_down(LIMIT);
+    assert_eq!(endings.iter().count(), 0);
+}

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Where the handlers of a program of tests run, and how they are given to a server.
+//!
+//! A test says what its handlers do and not where: each is a [`Handler`], whose futures may move,
+//! and [`Protocol`] gives it to the builder in the way that goes with the program's [`Runs`].
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use netpoll::{BoxError, Builder, Connection, Handler, Runner};
+
+use super::ledger::{Ledger, Watched, WatchedGreeting, watched_whole};
+
+/// Where handlers run. Each program of tests says it by its `RUNS`.
+#[expect(dead_code, reason = "each program of tests names one")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Runs {
+    /// On the connection's poller.
+    Inline,
+    /// On two threads, each call on the one that took it.
+    Pinned,
+    /// On two threads, whichever is free at each wake.
+    Moving,
+    /// As tasks of a tokio runtime.
+    #[cfg(feature = "tokio")]
+    Tokio,
+}
+
+/// How many threads handlers run on, where they are not the pollers'.
+pub(crate) const THREADS: usize = 2;
+
+impl Runs {
+    pub(crate) fn runner(self) -> Runner {
+        match self {
+            Self::Inline => Runner::Inline,
+            Self::Pinned | Self::Moving => Runner::Threads(THREADS),
+            #[cfg(feature = "tokio")]
+            Self::Tokio => Runner::tokio(super::tokio_here::runtime().handle().clone()),
+        }
+    }
+
+    /// Whether futures stay on one thread.
+    fn pins(self) -> bool {
+        matches!(self, Self::Inline | Self::Pinned)
+    }
+}
+
+/// What a server does with its connections.
+pub(crate) trait Protocol {
+    /// Gives it to `builder`, with each call written down in `ledger`.
+    fn give(self, builder: Builder, ledger: &Arc<Ledger>) -> Builder;
+}
+
+/// Calls for each request.
+impl<H: Handler> Protocol for H {
+    fn give(self, builder: Builder, ledger: &Arc<Ledger>) -> Builder {
+        requests(builder, ledger, self, false)
+    }
+}
+
+/// One call for each connection, which it owns.
+pub(crate) struct Whole<H>(pub(crate) H);
+
+impl<H, F> Protocol for Whole<H>
+where
+    H: Fn(Connection) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<(), BoxError>> + Send + 'static,
+{
+    fn give(self, builder: Builder, ledger: &Arc<Ledger>) -> Builder {
+        whole(builder, watched_whole(ledger, self.0, false))
+    }
+}
+
+/// A call when a connection has come, and then one for each request.
+pub(crate) struct Greeted<G, H>(pub(crate) G, pub(crate) H);
+
+impl<G: Handler, H: Handler> Protocol for Greeted<G, H> {
+    fn give(self, builder: Builder, ledger: &Arc<Ledger>) -> Builder {
+        let builder = greeting(builder, ledger, self.0);
+        requests(builder, ledger, self.1, true)
+    }
+}
+
+/// A call when a connection has come, and then one that owns it.
+pub(crate) struct GreetedWhole<G, H>(pub(crate) G, pub(crate) H);
+
+impl<G, H, F> Protocol for GreetedWhole<G, H>
+where
+    G: Handler,
+    H: Fn(Connection) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<(), BoxError>> + Send + 'static,
+{
+    fn give(self, builder: Builder, ledger: &Arc<Ledger>) -> Builder {
+        let builder = greeting(builder, ledger, self.0);
+        whole(builder, watched_whole(ledger, self.1, true))
+    }
+}
+
+fn requests<H: Handler>(
+    builder: Builder,
+    ledger: &Arc<Ledger>,
+    handler: H,
+    greets: bool,
+) -> Builder {
+    let ledger = Arc::clone(ledger);
+    let handler = Watched {
+        ledger,
+        handler,
+        greets,
+    };
+    if crate::RUNS.pins() {
+        builder.on_request(async move |conn: &mut Connection| handler.call(conn).await)
+    } else {
+        builder.on_request_send(handler)
+    }
+}
+
+fn whole<H, F>(builder: Builder, handler: H) -> Builder
+where
+    H: Fn(Connection) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<(), BoxError>> + Send + 'static,
+{
+    if crate::RUNS.pins() {
+        builder.on_connection(async move |conn: Connection| handler(conn).await)
+    } else {
+        builder.on_connection_send(handler)
+    }
+}
+
+fn greeting<G: Handler>(builder: Builder, ledger: &Arc<Ledger>, greeting: G) -> Builder {
+    let ledger = Arc::clone(ledger);
+    let greeting = WatchedGreeting { ledger, greeting };
+    if crate::RUNS.pins() {
+        builder.on_connect(async move |conn: &mut Connection| greeting.call(conn).await)
+    } else {
+        builder.on_connect_send(greeting)
+    }
+}
+
+/// What a handler returns that is written as a closure with state of its own.
+pub(crate) type Handling<'a> = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send + 'a>>;
+
+/// Says of a closure that it is a handler.
+pub(crate) fn handling<F>(handler: F) -> F
+where
+    F: for<'a> Fn(&'a mut Connection) -> Handling<'a> + Send + Sync + 'static,
+{
+    handler
+}
+
+/// A handler of requests with state of its own, of which each call has a clone.
+macro_rules! handler {
+    ([$($state:ident),*], |$conn:pat_param| $body:block) => {
+        $crate::support::handling(move |$conn| {
+            $(let $state = Clone::clone(&$state);)*
+            Box::pin(async move { $body })
+        })
+    };
+}
+
+/// As [`handler`], of whole lives.
+macro_rules! whole {
+    ([$($state:ident),*], |$conn:pat_param| $body:block) => {
+        $crate::support::Whole(move |$conn: netpoll::Connection| {
+            $(let $state = Clone::clone(&$state);)*
+            async move { $body }
+        })
+    };
+}
