@@ -157,7 +157,14 @@ impl Link {
     /// the connection takes no more.
     #[inline]
     pub(crate) fn put<R>(&self, put: impl FnOnce(&mut LinkBuffer) -> R) -> Option<R> {
-        let (result, news) = lock(&self.outbox).put(|| self.bell.is_here(), put);
+        let mut outbox = lock(&self.outbox);
+        let (result, news) = outbox.put(|| self.bell.is_here(), put);
+        if news == Put::High {
+            // Relaxed: written under the lock alone, for whoever takes it next to clear it. Who
+            // reads it without is on this thread, or learns of it later.
+            self.holds.fetch_or(PAST_MARK, Ordering::Relaxed);
+        }
+        drop(outbox);
         if news != Put::Quiet {
             self.announce(news);
         }
@@ -168,10 +175,6 @@ impl Link {
     /// poller are queued at the first byte; from other threads the write mark decides.
     #[inline]
     fn announce(&self, news: Put) {
-        if news == Put::High {
-            // Relaxed: a hint to the burst, which runs on this thread or learns of it later.
-            self.holds.fetch_or(PAST_MARK, Ordering::Relaxed);
-        }
         if self.bell.is_running_here() && news != Put::Overflow {
             return;
         }
@@ -188,13 +191,13 @@ impl Link {
         let mut outbox = lock(&self.outbox);
         let outgoing = outbox.take();
         let elsewhere = outbox.take_elsewhere_sent();
+        if outgoing.is_some() {
+            // Relaxed: as in `put`.
+            self.clear_mark();
+        }
         drop(outbox);
         if let Some(elsewhere) = elsewhere {
             self.count_elsewhere(elsewhere);
-        }
-        if outgoing.is_some() {
-            // Relaxed: as in `announce`.
-            self.clear_mark();
         }
         outgoing
     }
@@ -202,7 +205,7 @@ impl Link {
     /// Whether a burst should end for its output to be sent.
     #[inline]
     pub(crate) fn is_past_write_mark(&self) -> bool {
-        // Relaxed: as in `announce`.
+        // Relaxed: as in `put`.
         self.holds.load(Ordering::Relaxed) & PAST_MARK != 0
     }
 
@@ -254,11 +257,13 @@ impl Link {
     /// not take is the poller's.
     pub(crate) fn send_now(&self) {
         loop {
-            let Some(outgoing) = lock(&self.outbox).take_elsewhere() else {
+            let mut outbox = lock(&self.outbox);
+            let Some(outgoing) = outbox.take_elsewhere() else {
                 return;
             };
-            // Relaxed: as in `announce`.
+            // Relaxed: as in `put`.
             self.clear_mark();
+            drop(outbox);
             let (rest, result) = send(self.fd.as_fd(), outgoing);
             let (flushed, poller_looks) = lock(&self.outbox).give_back_elsewhere(rest, result);
             flushed.into_iter().for_each(std::task::Waker::wake);
@@ -277,8 +282,9 @@ impl Link {
 
     /// Discards the output for good, and gives the waker of who waits for it.
     pub(crate) fn discard(&self, reason: CloseReason) -> Option<std::task::Waker> {
-        let waker = lock(&self.outbox).discard(reason);
-        // Relaxed: as in `announce`. Nothing is left that a burst should end for.
+        let mut outbox = lock(&self.outbox);
+        let waker = outbox.discard(reason);
+        // Relaxed: as in `put`. Nothing is left that a burst should end for.
         self.clear_mark();
         self.tell_end();
         waker
