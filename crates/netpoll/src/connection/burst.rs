@@ -8,8 +8,8 @@
 //! of `Send` on a future is part of its type.
 //!
 //! A *burst* is the input that was there when it began. It ends when that is consumed, when a call
-//! has consumed nothing, after [`CALLS`] calls or [`TIME`], or past the write mark. The first burst
-//! of a connection is `on_connect`, if there is one, and nothing else.
+//! has consumed nothing, after [`CALLS`] calls or [`TIME`], past the write mark, or when the end was
+//! asked for. The first burst of a connection is `on_connect`, if there is one, and nothing else.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -243,7 +243,7 @@ impl Burst {
             Some(Verdict::Stalled)
         } else if now.wrapping_sub(self.start) >= self.length {
             Some(Verdict::Spent)
-        } else if self.is_long() || connection.link.is_past_write_mark() {
+        } else if self.is_long() || !connection.link.is_untouched() {
             Some(Verdict::Yielded)
         } else {
             None

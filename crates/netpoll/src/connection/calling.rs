@@ -52,6 +52,10 @@ pub(crate) trait Caller: 'static {
         context: &mut Context<'_>,
     ) -> Poll<Result<Finished, Lost>>;
 
+    /// Whether another thread is at work on the call right now. When it no longer is, the bell rings
+    /// if the end was asked for.
+    fn is_at_work(&self, call: &Self::Call) -> bool;
+
     /// Asks for the end of a call that is not done. Whether it will be heard of once more, by
     /// [`poll`](Self::poll).
     fn call_off(&self, call: &Self::Call) -> bool;
@@ -159,6 +163,10 @@ impl<C: Caller> Session<C> {
         if let Holder::Handler(call) = std::mem::replace(&mut self.holder, Holder::Nobody) {
             self.script.caller.end(call);
         }
+    }
+
+    pub(super) fn is_call_at_work(&self) -> bool {
+        matches!(&self.holder, Holder::Handler(call) if self.script.caller.is_at_work(call))
     }
 
     /// Asks for the end of the call, if one is under way. Whether it is to be waited for: one that

@@ -17,7 +17,7 @@ use std::task::{Context, Poll, Waker};
 use super::Connection;
 use super::burst::{Finished, Stage};
 use super::calling::{Caller, Lost};
-use super::link::Link;
+use super::link::{Ending, Link};
 use crate::guard::{Panicked, guard};
 use crate::poll::bell::{self, Signal};
 use crate::sync::{Arc, Mutex, lock};
@@ -37,10 +37,19 @@ pub(crate) struct Errand {
 
 #[derive(Debug, Default)]
 struct State {
+    activity: Activity,
     outcome: Option<Outcome>,
     /// Nobody waits for the outcome: the task is to be dropped.
     called_off: bool,
     waker: Option<Waker>,
+}
+
+/// Whether a thread is at work on a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Activity {
+    #[default]
+    Waits,
+    Polled,
 }
 
 /// What became of a call.
@@ -70,6 +79,7 @@ impl Errand {
     /// Leaves the outcome and tells the session, unless there is one.
     fn tell(&self, outcome: Outcome) {
         let mut state = lock(&self.state);
+        state.activity = Activity::Waits;
         if state.outcome.is_none() {
             state.outcome = Some(outcome);
             state.waker = None;
@@ -83,9 +93,12 @@ impl Errand {
     where
         F: Future<Output = Finished>,
     {
-        if lock(&self.state).called_off {
+        let mut state = lock(&self.state);
+        if state.called_off {
             return Poll::Ready(());
         }
+        state.activity = Activity::Polled;
+        drop(state);
         let polled = bell::work_for(&self.link.bell, || {
             self.link.span.within(|| guard(|| future.poll(context)))
         });
@@ -106,12 +119,18 @@ impl Errand {
     /// Keeps the waker of the task, for calling it off.
     fn wait(&self, waker: &Waker) -> Poll<()> {
         let mut state = lock(&self.state);
+        state.activity = Activity::Waits;
         if state.called_off {
             return Poll::Ready(());
         }
         match &mut state.waker {
             Some(known) => known.clone_from(waker),
             none => *none = Some(waker.clone()),
+        }
+        drop(state);
+        // The session did not listen while the call was at work.
+        if self.link.ending() != Ending::None {
+            self.link.bell.ring(Signal::Close);
         }
         Poll::Pending
     }
@@ -164,6 +183,10 @@ where
             Some(Outcome::Lost(lost)) => Poll::Ready(Err(lost)),
             None => Poll::Pending,
         }
+    }
+
+    fn is_at_work(&self, errand: &Arc<Errand>) -> bool {
+        lock(&errand.state).activity == Activity::Polled
     }
 
     fn call_off(&self, errand: &Arc<Errand>) -> bool {

@@ -56,6 +56,10 @@ where
         }
     }
 
+    fn is_at_work(&self, _slot: &Slot<F>) -> bool {
+        false
+    }
+
     fn call_off(&self, _slot: &Slot<F>) -> bool {
         false
     }

@@ -43,8 +43,16 @@ pub(super) enum Counted {
 }
 
 impl<C: Caller> Session<C> {
-    /// Does what was asked for through the link.
+    /// Does what was asked for through the link. What a call asks for holds when it has returned or
+    /// waits, wherever it runs: what it returns is the first cause, and a close that an abort
+    /// follows is none.
     pub(super) fn hear_endings(&mut self) {
+        if C::ELSEWHERE && self.link.ending() != Ending::None {
+            if self.is_call_at_work() {
+                return;
+            }
+            self.poll_handler();
+        }
         match self.link.ending() {
             Ending::None | Ending::Finish | Ending::Leave => {}
             Ending::Abort if self.life.phase() == Phase::Closed => {}
