@@ -41,12 +41,16 @@ mod fairness;
 mod finish;
 #[path = "behaviour/flow.rs"]
 mod flow;
+#[path = "behaviour/greeting.rs"]
+mod greeting;
 #[path = "behaviour/half_close.rs"]
 mod half_close;
 #[path = "behaviour/halves.rs"]
 mod halves;
 #[path = "behaviour/handlers.rs"]
 mod handlers;
+#[path = "behaviour/hazards.rs"]
+mod hazards;
 #[path = "behaviour/limits.rs"]
 mod limits;
 #[path = "behaviour/liveness.rs"]
@@ -57,6 +61,8 @@ mod notices;
 mod on_the_poller;
 #[path = "behaviour/owned.rs"]
 mod owned;
+#[path = "behaviour/pinned.rs"]
+mod pinned;
 #[path = "behaviour/placement.rs"]
 mod placement;
 #[path = "behaviour/reading.rs"]
@@ -65,6 +71,8 @@ mod reading;
 mod requests;
 #[path = "behaviour/serve.rs"]
 mod serve;
+#[path = "behaviour/runners.rs"]
+mod runners;
 #[path = "behaviour/shutdown.rs"]
 mod shutdown;
 #[path = "behaviour/stats.rs"]

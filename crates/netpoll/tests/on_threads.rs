@@ -33,14 +33,20 @@ mod deadlines;
 mod dial;
 #[path = "behaviour/fairness.rs"]
 mod fairness;
+#[path = "behaviour/greeting.rs"]
+mod greeting;
 #[path = "behaviour/half_close.rs"]
 mod half_close;
 #[path = "behaviour/handlers.rs"]
 mod handlers;
+#[path = "behaviour/hazards.rs"]
+mod hazards;
 #[path = "behaviour/limits.rs"]
 mod limits;
 #[path = "behaviour/owned.rs"]
 mod owned;
+#[path = "behaviour/pinned.rs"]
+mod pinned;
 #[path = "behaviour/requests.rs"]
 mod requests;
 #[path = "behaviour/shutdown.rs"]

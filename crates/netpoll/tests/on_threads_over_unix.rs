@@ -28,10 +28,14 @@ mod crowd;
 mod cut;
 #[path = "behaviour/fairness.rs"]
 mod fairness;
+#[path = "behaviour/greeting.rs"]
+mod greeting;
 #[path = "behaviour/half_close.rs"]
 mod half_close;
 #[path = "behaviour/handlers.rs"]
 mod handlers;
+#[path = "behaviour/hazards.rs"]
+mod hazards;
 #[path = "behaviour/owned.rs"]
 mod owned;
 #[path = "behaviour/requests.rs"]

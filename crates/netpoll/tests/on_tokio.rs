@@ -31,10 +31,14 @@ mod deadlines;
 mod dial;
 #[path = "behaviour/fairness.rs"]
 mod fairness;
+#[path = "behaviour/greeting.rs"]
+mod greeting;
 #[path = "behaviour/half_close.rs"]
 mod half_close;
 #[path = "behaviour/handlers.rs"]
 mod handlers;
+#[path = "behaviour/hazards.rs"]
+mod hazards;
 #[path = "behaviour/limits.rs"]
 mod limits;
 #[path = "behaviour/owned.rs"]
@@ -45,5 +49,7 @@ mod requests;
 mod shutdown;
 #[path = "behaviour/timeouts.rs"]
 mod timeouts;
+#[path = "behaviour/tokio_tasks.rs"]
+mod tokio_tasks;
 #[path = "behaviour/vanish.rs"]
 mod vanish;

@@ -27,6 +27,8 @@ mod crowd;
 mod cut;
 #[path = "behaviour/fairness.rs"]
 mod fairness;
+#[path = "behaviour/greeting.rs"]
+mod greeting;
 #[path = "behaviour/half_close.rs"]
 mod half_close;
 #[path = "behaviour/handlers.rs"]

@@ -34,6 +34,8 @@ mod descriptors;
 mod fairness;
 #[path = "behaviour/finish.rs"]
 mod finish;
+#[path = "behaviour/greeting.rs"]
+mod greeting;
 #[path = "behaviour/half_close.rs"]
 mod half_close;
 #[path = "behaviour/halves.rs"]
@@ -44,10 +46,14 @@ mod handlers;
 mod liveness;
 #[path = "behaviour/notices.rs"]
 mod notices;
+#[path = "behaviour/hazards.rs"]
+mod hazards;
 #[path = "behaviour/on_the_poller.rs"]
 mod on_the_poller;
 #[path = "behaviour/owned.rs"]
 mod owned;
+#[path = "behaviour/pinned.rs"]
+mod pinned;
 #[path = "behaviour/reading.rs"]
 mod reading;
 #[path = "behaviour/requests.rs"]

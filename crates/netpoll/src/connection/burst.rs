@@ -243,7 +243,7 @@ impl Burst {
             Some(Verdict::Stalled)
         } else if now.wrapping_sub(self.start) >= self.length {
             Some(Verdict::Spent)
-        } else if self.is_long() || !connection.link.is_untouched() {
+        } else if self.is_long() || connection.link.ends_bursts() {
             Some(Verdict::Yielded)
         } else {
             None

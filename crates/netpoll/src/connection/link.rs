@@ -134,7 +134,7 @@ impl Link {
     /// Whether nobody has asked for the end, and nothing holds up the usual.
     #[inline]
     pub(crate) fn is_untouched(&self) -> bool {
-        // Relaxed: as in `announce`.
+        // Relaxed: as in `put`.
         self.ending() == Ending::None && self.holds.load(Ordering::Relaxed) == 0
     }
 
@@ -202,11 +202,17 @@ impl Link {
         outgoing
     }
 
-    /// Whether a burst should end for its output to be sent.
+    /// Whether more is put than should be, and none of it was taken.
     #[inline]
     pub(crate) fn is_past_write_mark(&self) -> bool {
         // Relaxed: as in `put`.
         self.holds.load(Ordering::Relaxed) & PAST_MARK != 0
+    }
+
+    /// Whether a burst should end: for that, or because the end was asked for.
+    #[inline]
+    pub(crate) fn ends_bursts(&self) -> bool {
+        self.is_past_write_mark() || self.ending() != Ending::None
     }
 
     fn clear_mark(&self) {

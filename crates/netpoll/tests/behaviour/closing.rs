@@ -172,3 +172,42 @@ fn each_of_many_connections_is_told_of_exactly_once() {
     }
     assert_eq!(told, expected);
 }
+
+#[test]
+fn close_and_abort_any_number_of_times_are_one_end() {
+    let handler = async |conn: &mut Connection| {
+        conn.reader().skip(1).await?;
+        (0..3).for_each(|_| conn.close());
+        (0..3).for_each(|_| conn.abort());
+        (0..3).for_each(|_| conn.close());
+        Ok(())
+    };
+    let mut server = Server::start(EventLoop::builder().pollers(1), handler);
+    let mut peer = server.connect();
+    peer.send(b"?");
+    peer.expect_reset();
+    assert!(matches!(server.ending(), CloseReason::Local));
+    let endings = server.take_endings();
+    server.shut_down(LIMIT);
+    assert_eq!(endings.iter().count(), 0);
+}
+
+#[test]
+fn a_handler_that_has_closed_is_not_called_again_for_what_is_left() {
+    let server = Server::start(
+        EventLoop::builder().pollers(1),
+        async |conn: &mut Connection| {
+            let (mut reader, mut writer) = conn.split();
+            writer.put_u8(reader.read_u8().await?);
+            conn.close();
+            Ok(())
+        },
+    );
+    for _ in 0..20 {
+        let mut peer = server.connect();
+        peer.send(b"1234");
+        assert_eq!(peer.receive_all().unwrap(), b"1");
+        drop(peer);
+        assert!(matches!(server.ending(), CloseReason::Local));
+    }
+}

@@ -43,9 +43,8 @@ fn survives(server: &Apart) {
 }
 
 #[test]
-fn a_server_with_few_descriptors_queues_what_it_cannot_take_and_comes_back() {
-    let name =
-        "exhaustion::a_server_with_few_descriptors_queues_what_it_cannot_take_and_comes_back";
+fn hazard_b05_a_server_out_of_descriptors_twice_comes_back_twice() {
+    let name = "exhaustion::hazard_b05_a_server_out_of_descriptors_twice_comes_back_twice";
     if let Some(server) = Apart::start(FEW, name, || two_pollers().on_request(rpc)) {
         survives(&server);
     }

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
-use netpoll::{CloseReason, Connection, EventLoop};
+use netpoll::{Connection, EventLoop};
 
 use crate::support::{LIMIT, Peer, Server, eventually, frame, rpc};
 
@@ -105,24 +105,4 @@ fn a_handler_writes_to_another_connection_of_its_poller_without_a_flush() {
     for _ in 0..2 {
         server.endings.recv_timeout(LIMIT).unwrap();
     }
-}
-
-// Off the poller, the close may reach the wire before the abort is asked for.
-#[test]
-fn close_and_abort_any_number_of_times_are_one_end() {
-    let handler = async |conn: &mut Connection| {
-        conn.reader().skip(1).await?;
-        (0..3).for_each(|_| conn.close());
-        (0..3).for_each(|_| conn.abort());
-        (0..3).for_each(|_| conn.close());
-        Ok(())
-    };
-    let mut server = Server::start(EventLoop::builder().pollers(1), handler);
-    let mut peer = server.connect();
-    peer.send(b"?");
-    peer.expect_reset();
-    assert!(matches!(server.ending(), CloseReason::Local));
-    let endings = server.take_endings();
-    server.shut_down(LIMIT);
-    assert_eq!(endings.iter().count(), 0);
 }

@@ -29,7 +29,9 @@ use ledger::Ledger;
 
 pub(crate) use peer::{Peer, pair, pair_with};
 pub(crate) use process::{Apart, alone, alone_with, data_segment, open_descriptors};
-pub(crate) use serving::{Greeted, GreetedWhole, Protocol, Runs, THREADS, Whole, handling};
+pub(crate) use serving::{
+    AsGiven, Greeted, GreetedWhole, Protocol, Runs, THREADS, Whole, handling,
+};
 pub(crate) use waiting::{Gate, block_on, eventually, poll_once};
 
 /// How long anything may take before the test fails instead of hanging.
@@ -65,7 +67,17 @@ impl Server {
             // A test that has ended looks no more.
             let _seen = ended.send((connection.peer_addr(), reason.clone())).is_ok();
         };
+        let builder = builder.runner(crate::RUNS.runner());
         Self::run(listener, builder, protocol, observer, endings)
+    }
+
+    /// As [`start`](Self::start), where `builder` says itself what is called, and where.
+    pub(crate) fn start_as_given(builder: Builder) -> Self {
+        let (ended, endings) = channel();
+        let observer = move |connection: &mut Connection, reason: &CloseReason| {
+            let _seen = ended.send((connection.peer_addr(), reason.clone())).is_ok();
+        };
+        Self::run(free_listener(), builder, AsGiven, observer, endings)
     }
 
     /// As [`start`](Self::start), with an observer of the test's own: `endings` stays empty.
@@ -74,6 +86,7 @@ impl Server {
         protocol: impl Protocol,
         observer: impl Fn(&mut Connection, &CloseReason) + Send + Sync + 'static,
     ) -> Self {
+        let builder = builder.runner(crate::RUNS.runner());
         Self::run(free_listener(), builder, protocol, observer, channel().1)
     }
 
@@ -93,7 +106,6 @@ impl Server {
                 entries.end(connection);
                 observer(connection, reason);
             })
-            .runner(crate::RUNS.runner())
             .listen(listener)
             .build()
             .expect("a loop");

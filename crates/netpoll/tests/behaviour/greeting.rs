@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `on_connect`: the first call of a connection, and what is attached there.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use netpoll::{BoxError, Builder, CloseReason, Connection, EventLoop};
+
+use crate::support::{
+    Gate, Greeted, GreetedWhole, LIMIT, Peer, Server, bytes, eventually, frame, rpc,
+};
+
+fn one_poller() -> Builder {
+    EventLoop::builder().pollers(1)
+}
+
+/// Lets a connection in that says hello.
+async fn hello(conn: &mut Connection) -> Result<(), BoxError> {
+    let (mut reader, mut writer) = conn.split();
+    if reader.until(b'\n', 10).await? != b"hello\n" {
+        writer.put_str("go away\n");
+        return Err("a stranger".into());
+    }
+    writer.put_str("welcome\n");
+    Ok(())
+}
+
+/// A server whose `on_connect` waits at a gate, and a peer that it waits for.
+fn held_at_a_gate() -> (Server, Peer, Gate) {
+    let gate = Gate::default();
+    let at = gate.clone();
+    let greet = handler!([at], |_conn| {
+        at.pass().await;
+        Ok(())
+    });
+    let server = Server::start(one_poller(), Greeted(greet, rpc));
+    let peer = server.connect();
+    eventually("the wait", || gate.is_waited_at());
+    (server, peer, gate)
+}
+
+/// Nobody is told of any connection of a server that ends now.
+fn nobody_is_told(mut server: Server) {
+    let endings = server.take_endings();
+    server.shut_down(LIMIT);
+    assert_eq!(endings.iter().count(), 0);
+}
+
+#[test]
+fn on_connect_reads_and_writes_before_any_request() {
+    let server = Server::start(one_poller(), Greeted(hello, rpc));
+    let mut peer = server.connect();
+    peer.send(b"hel");
+    peer.send(&[&b"lo\n"[..], &frame(b"one")].concat());
+    assert_eq!(peer.receive(8), b"welcome\n");
+    assert_eq!(peer.receive(7), frame(b"one"));
+    peer.call(b"two");
+    drop(peer);
+    assert!(matches!(server.ending(), CloseReason::PeerFin));
+}
+
+#[test]
+fn on_connect_comes_before_a_handler_of_a_whole_life_too() {
+    let echo = async |mut conn: Connection| {
+        while let Some(chunk) = conn.reader().chunk().await? {
+            conn.writer().append(chunk);
+        }
+        Ok(())
+    };
+    let server = Server::start(one_poller(), GreetedWhole(hello, echo));
+    for early in [&b"hello\nand more"[..], b"hello\n"] {
+        let mut peer = server.connect();
+        peer.send(early);
+        assert_eq!(peer.receive(8), b"welcome\n");
+        peer.send(b", later");
+        peer.finish();
+        let all = [&early[6..], b", later"].concat();
+        assert_eq!(peer.receive_all().unwrap(), all);
+        assert!(matches!(server.ending(), CloseReason::PeerFin));
+    }
+}
+
+#[test]
+fn an_on_connect_that_takes_long_holds_requests_back_and_loses_none() {
+    let (server, mut peer, gate) = held_at_a_gate();
+    let requests: Vec<u8> = (0..300).flat_map(|n| frame(&bytes(n * 7, 1))).collect();
+    let sending = peer.send_aside(requests.clone());
+    let mut other = server.connect();
+    other.send(&frame(b"not yet"));
+    gate.open();
+    assert_eq!(other.receive(11), frame(b"not yet"));
+    assert!(peer.receive(requests.len()) == requests);
+    sending.join().unwrap().unwrap();
+}
+
+#[test]
+fn whom_on_connect_refuses_gets_its_answer_and_nobody_is_told() {
+    let server = Server::start(one_poller(), Greeted(hello, rpc));
+    let mut peer = server.connect();
+    peer.send(b"let me\nin");
+    assert_eq!(peer.receive_all().unwrap(), b"go away\n");
+    nobody_is_told(server);
+}
+
+#[test]
+fn a_whole_life_that_on_connect_refuses_does_not_begin() {
+    let never = async |_: Connection| panic!("called for one that was refused");
+    let server = Server::start(one_poller(), GreetedWhole(hello, never));
+    let mut peer = server.connect();
+    peer.send(b"let me\nin");
+    assert_eq!(peer.receive_all().unwrap(), b"go away\n");
+    nobody_is_told(server);
+}
+
+#[test]
+fn a_panic_of_on_connect_closes_its_connection_and_nobody_is_told() {
+    let greet = async |conn: &mut Connection| {
+        assert_eq!(conn.reader().read_u8().await?, b'h', "as told");
+        Ok(())
+    };
+    let server = Server::start(one_poller(), Greeted(greet, rpc));
+    let (mut steady, mut peer) = (server.connect(), server.connect());
+    steady.send(b"h");
+    steady.call(b"in");
+    peer.send(b"x");
+    assert_eq!(peer.receive_all().unwrap(), b"");
+    steady.call(b"still here");
+    drop((peer, steady));
+    assert!(matches!(server.ending(), CloseReason::PeerFin));
+    nobody_is_told(server);
+}
+
+#[test]
+fn a_request_and_a_fin_that_come_during_on_connect_get_the_whole_answer() {
+    let (server, mut peer, gate) = held_at_a_gate();
+    peer.send(&frame(b"the only one"));
+    peer.finish();
+    gate.open();
+    assert_eq!(peer.receive_all().unwrap(), frame(b"the only one"));
+    assert!(matches!(server.ending(), CloseReason::PeerFin));
+}
+
+#[test]
+fn a_fin_alone_during_on_connect_ends_the_connection_after_it() {
+    let (server, mut peer, gate) = held_at_a_gate();
+    peer.finish();
+    gate.open();
+    assert_eq!(peer.receive_all().unwrap(), b"");
+    assert!(matches!(server.ending(), CloseReason::PeerFin));
+}
+
+#[test]
+fn netpoll_307_hazard_b13_a_peer_that_goes_during_on_connect_is_greeted_and_told_of_once() {
+    let greeted = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&greeted);
+    let greet = handler!([count], |conn| {
+        conn.writer().put_str("welcome\n");
+        count.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    });
+    let mut server = Server::start(EventLoop::builder().pollers(2), Greeted(greet, rpc));
+    for round in 0..200 {
+        let peer = server.connect();
+        match round % 3 {
+            0 => peer.reset(),
+            1 => peer.finish(),
+            _ => drop(peer),
+        }
+    }
+    eventually("all of them", || {
+        server.handle.accept_stats().accepted == 200
+    });
+    eventually("no connection", || server.handle.connections() == 0);
+    let endings = server.take_endings();
+    server.shut_down(LIMIT);
+    assert_eq!(greeted.load(Ordering::SeqCst), 200);
+    assert_eq!(endings.iter().count(), 200);
+}
+
+#[test]
+fn a_peer_that_resets_while_on_connect_waits_is_told_of_when_it_has_returned() {
+    let (server, peer, gate) = held_at_a_gate();
+    peer.reset();
+    let mut other = server.connect();
+    gate.open();
+    other.call(b"in");
+    server.ending();
+}
+
+#[test]
+fn an_on_connect_that_is_cut_is_counted_and_nobody_is_told() {
+    let (mut server, _peer, _gate) = held_at_a_gate();
+    let endings = server.take_endings();
+    assert_eq!(server.shut_down(Duration::from_millis(20)), 1);
+    assert_eq!(endings.iter().count(), 0);
+}
+
+#[test]
+fn a_connection_that_on_connect_has_closed_is_not_called_for() {
+    let greet = async |conn: &mut Connection| {
+        conn.writer().put_str("closed today\n");
+        conn.close();
+        Ok(())
+    };
+    let never = async |_: &mut Connection| panic!("called for one that is closed");
+    let server = Server::start(one_poller(), Greeted(greet, never));
+    let mut peer = server.connect();
+    peer.send(&frame(b"one"));
+    assert_eq!(peer.receive_all().unwrap(), b"closed today\n");
+    drop(peer);
+    assert!(matches!(server.ending(), CloseReason::Local));
+}
+
+/// Counts its drops, and panics at them if it is told to.
+struct Counted {
+    requests: u8,
+    drops: Arc<AtomicUsize>,
+    panics: bool,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.drops.fetch_add(1, Ordering::SeqCst);
+        assert!(!self.panics, "as told");
+    }
+}
+
+/// Says how many requests came before, as a byte.
+async fn numbered(conn: &mut Connection) -> Result<(), BoxError> {
+    let (mut reader, mut writer, state) = conn.split_with::<Counted>()?;
+    reader.skip(1).await?;
+    writer.put_u8(state.requests);
+    state.requests += 1;
+    Ok(())
+}
+
+#[test]
+fn what_is_attached_reaches_every_call_and_is_dropped_once_with_its_connection() {
+    let drops = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&drops);
+    let greet = handler!([counter], |conn| {
+        let replaced = conn.attach(Counted {
+            requests: 0,
+            drops: counter,
+            panics: false,
+        });
+        assert!(replaced.is_none());
+        Ok(())
+    });
+    let (told, seen) = channel();
+    let observer = move |conn: &mut Connection, _: &CloseReason| {
+        let requests = conn.attached::<Counted>().map(|state| state.requests);
+        assert!(conn.attached::<String>().is_none(), "of another type");
+        told.send(requests).expect("a test that waits");
+    };
+    let server = Server::start_observed(one_poller(), Greeted(greet, numbered), observer);
+    let mut peers: Vec<Peer> = (0..3).map(|_| server.connect()).collect();
+    for number in 0..5 {
+        for peer in &mut peers {
+            peer.send(b"?");
+            assert_eq!(peer.receive(1), [number]);
+        }
+    }
+    assert_eq!(drops.load(Ordering::SeqCst), 0);
+    for gone in 1..=3 {
+        drop(peers.pop());
+        assert_eq!(seen.recv_timeout(LIMIT).unwrap(), Some(5));
+        eventually("the drop", || drops.load(Ordering::SeqCst) == gone);
+    }
+    server.shut_down(LIMIT);
+    assert_eq!(drops.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn what_is_attached_and_panics_when_it_is_dropped_takes_nobody_along() {
+    let drops = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&drops);
+    let greet = handler!([counter], |conn| {
+        conn.attach(Counted {
+            requests: 0,
+            drops: counter,
+            panics: true,
+        });
+        Ok(())
+    });
+    let server = Server::start(one_poller(), Greeted(greet, numbered));
+    for _ in 0..3 {
+        let mut peer = server.connect();
+        peer.send(b"?");
+        assert_eq!(peer.receive(1), [0]);
+        drop(peer);
+        assert!(matches!(server.ending(), CloseReason::PeerFin));
+    }
+    let _cut_at_the_end = server.connect();
+    eventually("it", || server.handle.connections() == 1);
+    assert_eq!(server.shut_down(LIMIT), 0);
+    assert_eq!(drops.load(Ordering::SeqCst), 4);
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Handlers whose futures stay on one thread: what they hold need not be `Send`, and each thread may
+//! have one of its own.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::ThreadId;
+
+use netpoll::{Builder, Connection, EventLoop};
+
+use crate::support::{Peer, Runs, Server, THREADS, rpc};
+
+/// Two pollers, with the program's runner.
+fn two_pollers() -> Builder {
+    EventLoop::builder()
+        .pollers(THREADS)
+        .runner(crate::RUNS.runner())
+}
+
+#[test]
+fn a_handler_may_hold_what_is_not_send_over_a_wait() {
+    let handler = async |conn: &mut Connection| {
+        let count = Rc::new(Cell::new(0));
+        for _ in 0..3 {
+            count.set(count.get() + conn.reader().read_u8().await?);
+        }
+        conn.writer().put_u8(count.get());
+        Ok(())
+    };
+    let server = Server::start_as_given(two_pollers().on_request(handler));
+    let mut peer = server.connect();
+    for byte in [1, 2, 3] {
+        peer.send(&[byte]);
+    }
+    assert_eq!(peer.receive(1), [6]);
+}
+
+#[test]
+fn each_thread_has_a_handler_of_its_own_that_is_made_once() {
+    let made = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&made);
+    let calls: Arc<Mutex<HashMap<ThreadId, Vec<u32>>>> = Arc::default();
+    let seen = Arc::clone(&calls);
+    let make = move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        let home = std::thread::current().id();
+        let (seen, own) = (Arc::clone(&seen), Rc::new(Cell::new(0)));
+        async move |conn: &mut Connection| {
+            assert_eq!(std::thread::current().id(), home);
+            own.set(own.get() + 1);
+            let mut seen = seen.lock().expect("no panic under it");
+            seen.entry(home).or_default().push(own.get());
+            drop(seen);
+            rpc(conn).await
+        }
+    };
+    let server = Server::start_as_given(two_pollers().on_request_with(make));
+    let mut peers: Vec<Peer> = (0..8).map(|_| server.connect()).collect();
+    for _ in 0..20 {
+        peers.iter_mut().for_each(|peer| peer.call(b"one"));
+    }
+    let calls = calls.lock().unwrap();
+    assert_eq!(made.load(Ordering::SeqCst), calls.len());
+    assert!(calls.len() <= THREADS);
+    let total: usize = calls.values().map(Vec::len).sum();
+    assert_eq!(total, 160);
+    for own in calls.values() {
+        assert!(own.iter().copied().eq(1..=own.len() as u32), "{own:?}");
+    }
+}
+
+#[test]
+fn what_panics_when_it_makes_a_handler_ends_the_connection_it_was_called_for() {
+    let tries = AtomicUsize::new(0);
+    let make = move || {
+        assert!(tries.fetch_add(1, Ordering::SeqCst) > 1, "as told");
+        async |conn: &mut Connection| rpc(conn).await
+    };
+    let builder = EventLoop::builder().pollers(1);
+    let builder = builder.runner(crate::RUNS.runner());
+    let server = Server::start_as_given(builder.on_request_with(make));
+    for _ in 0..2 {
+        let mut peer = server.connect();
+        if crate::RUNS == Runs::Pinned {
+            peer.send(b"?");
+        }
+        assert!(matches!(peer.receive_all().as_deref(), Ok([]) | Err(_)));
+    }
+    server.connect().call(b"made at last");
+}

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Runners: which handlers they take, what one of the user's own may do, and whom a handler holds up.
+
+use std::future::Future;
+use std::io::ErrorKind;
+use std::pin::Pin;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use netpoll::{Builder, CloseReason, Connection, EventLoop, InvalidConfig, Runner, Spawn};
+
+use crate::support::{LIMIT, Peer, Server, block_on, eventually, frame, free_listener, rpc};
+
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Does with each task what it is told.
+struct Does<F>(F);
+
+impl<F: Fn(Task) + Send + Sync> Spawn for Does<F> {
+    fn spawn(&self, task: Task) {
+        (self.0)(task);
+    }
+}
+
+fn spawned(does: impl Fn(Task) + Send + Sync + 'static) -> Builder {
+    let builder = EventLoop::builder().pollers(1);
+    builder.runner(Runner::Spawn(Arc::new(Does(does))))
+}
+
+fn threads(count: usize) -> Builder {
+    EventLoop::builder()
+        .pollers(1)
+        .runner(Runner::Threads(count))
+}
+
+#[test]
+fn what_a_runner_cannot_carry_out_is_refused_by_name() {
+    let refused = |builder: Builder| {
+        let error = builder.listen(free_listener()).build().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        let config = error.get_ref().and_then(|why| why.downcast_ref());
+        config.map(|config: &InvalidConfig| config.field)
+    };
+    let pinned = async |conn: &mut Connection| rpc(conn).await;
+    let whole = async |_: Connection| Ok(());
+    assert_eq!(refused(spawned(drop).on_request(pinned)), Some("runner"));
+    let made = spawned(drop).on_request_with(move || pinned);
+    assert_eq!(refused(made), Some("runner"));
+    assert_eq!(refused(spawned(drop).on_connection(whole)), Some("runner"));
+    let greeted = spawned(drop).on_request_send(rpc).on_connect(pinned);
+    assert_eq!(refused(greeted), Some("on_connect"));
+    assert_eq!(refused(threads(0).on_request_send(rpc)), Some("runner"));
+}
+
+#[test]
+fn a_pinned_on_connect_pins_its_requests_to_threads() {
+    let welcome = async |conn: &mut Connection| {
+        conn.writer().put_str("welcome");
+        Ok(())
+    };
+    let builder = threads(2).on_request_send(rpc).on_connect(welcome);
+    let server = Server::start_as_given(builder);
+    let mut peer = server.connect();
+    assert_eq!(peer.receive(7), b"welcome");
+    peer.call(b"one");
+}
+
+#[test]
+fn a_runner_that_has_a_thread_for_each_task_serves() {
+    let builder = spawned(|task| drop(std::thread::spawn(move || block_on(task))));
+    let server = Server::start_as_given(builder.on_request_send(rpc));
+    let mut peers: Vec<Peer> = (0..4).map(|_| server.connect()).collect();
+    for round in 0..20 {
+        let word = [round; 100];
+        peers.iter_mut().for_each(|peer| peer.call(&word));
+    }
+}
+
+#[test]
+fn a_runner_that_drops_a_task_or_panics_closes_its_connection() {
+    let does: [fn(Task); 2] = [drop, |_| panic!("a runner of a test")];
+    for does in does {
+        let server = Server::start_as_given(spawned(does).on_request_send(rpc));
+        for _ in 0..3 {
+            let mut peer = server.connect();
+            peer.send(&frame(b"one"));
+            assert_eq!(peer.receive_all().unwrap(), b"");
+            drop(peer);
+            assert!(matches!(server.ending(), CloseReason::Local));
+        }
+        eventually("no connection", || server.handle.connections() == 0);
+    }
+}
+
+#[test]
+fn a_runner_that_drops_a_task_in_the_middle_closes_its_connection() {
+    let kept: Arc<Mutex<Vec<Task>>> = Arc::default();
+    let keep = Arc::clone(&kept);
+    let server = Server::start_as_given(
+        spawned(move |mut task| {
+            let polled = crate::support::poll_once(task.as_mut());
+            assert!(polled.is_pending(), "half a frame");
+            keep.lock().unwrap().push(task);
+        })
+        .on_request_send(rpc),
+    );
+    let mut peer = server.connect();
+    peer.send(&frame(b"one")[..5]);
+    eventually("the task", || !kept.lock().unwrap().is_empty());
+    kept.lock().unwrap().clear();
+    assert_eq!(peer.receive_all().unwrap(), b"");
+    drop(peer);
+    assert!(matches!(server.ending(), CloseReason::Local));
+}
+
+#[test]
+fn a_runner_that_runs_tasks_late_loses_nothing() {
+    let kept: Arc<Mutex<Vec<Task>>> = Arc::default();
+    let keep = Arc::clone(&kept);
+    let builder = spawned(move |task| keep.lock().unwrap().push(task));
+    let server = Server::start_as_given(builder.on_request_send(rpc));
+    let mut peer = server.connect();
+    for word in [b"one", b"two"] {
+        peer.send(&frame(word));
+        eventually("the task", || !kept.lock().unwrap().is_empty());
+        peer.send(&frame(word));
+        let tasks = std::mem::take(&mut *kept.lock().unwrap());
+        tasks.into_iter().for_each(block_on);
+        // The second came before or after the first was over.
+        let mut received = peer.receive(7);
+        let rest = || std::mem::take(&mut *kept.lock().unwrap());
+        peer.stream.set_nonblocking(true).unwrap();
+        eventually("both answers", || {
+            rest().into_iter().for_each(block_on);
+            let mut more = [0; 7];
+            if let Ok(7) = std::io::Read::read(&mut peer.stream, &mut more) {
+                received.extend(more);
+            }
+            received.len() == 14
+        });
+        peer.stream.set_nonblocking(false).unwrap();
+        assert_eq!(received, frame(word).repeat(2));
+    }
+}
+
+#[test]
+fn tasks_that_a_runner_never_polls_are_cut_and_told_of() {
+    let kept: Arc<Mutex<Vec<Task>>> = Arc::default();
+    let keep = Arc::clone(&kept);
+    let builder = spawned(move |task| keep.lock().unwrap().push(task));
+    let mut server = Server::start_as_given(builder.on_request_send(rpc));
+    let mut peer = server.connect();
+    peer.send(&frame(b"one"));
+    eventually("the task", || !kept.lock().unwrap().is_empty());
+    let endings = server.take_endings();
+    assert_eq!(server.shut_down(Duration::from_millis(10)), 1);
+    let reasons: Vec<_> = endings.iter().map(|(_, reason)| reason).collect();
+    assert!(
+        matches!(reasons[..], [CloseReason::Shutdown]),
+        "{reasons:?}"
+    );
+    // Late, they find nothing to do.
+    kept.lock().unwrap().drain(..).for_each(block_on);
+}
+
+/// A handler that blocks its thread at each request until it is let go, and what lets it.
+fn blocking() -> (impl netpoll::Handler, Sender<()>, Arc<Mutex<usize>>) {
+    let (release, released) = channel::<()>();
+    let released = Arc::new(Mutex::new(released));
+    let begun = Arc::<Mutex<usize>>::default();
+    let count = Arc::clone(&begun);
+    let handler = handler!([released, count], |conn| {
+        if conn.reader().peek(5).await?[4] == b'b' {
+            *count.lock().unwrap() += 1;
+            released.lock().unwrap().recv()?;
+        }
+        rpc(conn).await
+    });
+    (handler, release, begun)
+}
+
+#[test]
+fn a_handler_that_blocks_holds_up_neither_the_poller_nor_a_thread_that_is_free() {
+    let (handler, release, begun) = blocking();
+    let server = Server::start_as_given(threads(2).on_request_send(handler));
+    let (mut blocked, mut free) = (server.connect(), server.connect());
+    blocked.send(&frame(b"block"));
+    eventually("the block", || *begun.lock().unwrap() == 1);
+    (0..50).for_each(|_| free.call(b"no need to"));
+    release.send(()).unwrap();
+    assert_eq!(blocked.receive(9), frame(b"block"));
+}
+
+#[test]
+fn with_all_threads_blocked_the_poller_still_accepts_and_hears_of_ends() {
+    let (handler, release, begun) = blocking();
+    let server = Server::start_as_given(threads(1).on_request_send(handler));
+    let mut blocked = server.connect();
+    blocked.send(&frame(b"block"));
+    eventually("the block", || *begun.lock().unwrap() == 1);
+    for _ in 0..20 {
+        let peer = server.connect();
+        eventually("the other", || server.handle.connections() == 2);
+        drop(peer);
+        assert!(matches!(server.ending(), CloseReason::PeerFin));
+    }
+    release.send(()).unwrap();
+    assert_eq!(blocked.receive(9), frame(b"block"));
+}
+
+#[test]
+fn a_handler_that_awaits_input_holds_no_thread() {
+    for pinned in [false, true] {
+        let builder = if pinned {
+            threads(1).on_request(async |conn: &mut Connection| rpc(conn).await)
+        } else {
+            threads(1).on_request_send(rpc)
+        };
+        let server = Server::start_as_given(builder);
+        let (mut first, mut second) = (server.connect(), server.connect());
+        let whole = frame(b"in two parts");
+        for peer in [&mut first, &mut second] {
+            peer.send(&whole[..6]);
+        }
+        server.connect().call(b"between them");
+        for peer in [&mut second, &mut first] {
+            peer.send(&whole[6..]);
+            assert_eq!(peer.receive(whole.len()), whole);
+        }
+    }
+}
+
+#[test]
+fn a_call_that_blocks_beyond_the_deadline_is_given_up_and_told_of() {
+    let (handler, release, begun) = blocking();
+    let mut server = Server::start_as_given(threads(1).on_request_send(handler));
+    let mut blocked = server.connect();
+    blocked.send(&frame(b"block"));
+    eventually("the block", || *begun.lock().unwrap() == 1);
+    let endings = server.take_endings();
+    assert_eq!(server.shut_down(Duration::from_millis(10)), 1);
+    let ended = endings.recv_timeout(LIMIT).unwrap();
+    assert!(matches!(ended.1, CloseReason::Shutdown));
+    release.send(()).unwrap();
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Handlers that await what is tokio's: as its tasks, and on our pollers inside of its runtime.
+
+use std::time::{Duration, Instant};
+
+use netpoll::{BoxError, Builder, CloseReason, Connection, EventLoop, Runner};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::tokio_here::{runtime, started};
+use crate::support::{Gate, Server, eventually, frame, rpc};
+
+const PAUSE: Duration = Duration::from_millis(30);
+
+fn one_poller() -> Builder {
+    EventLoop::builder().pollers(1)
+}
+
+/// Both ways to have tokio's things in a handler.
+fn ways(give: impl Fn(Builder) -> Builder) -> [Builder; 2] {
+    let handle = runtime().handle();
+    [
+        give(one_poller().runner(Runner::tokio(handle.clone()))),
+        give(one_poller().enter_tokio(handle.clone())),
+    ]
+}
+
+async fn sleeps(conn: &mut Connection) -> Result<(), BoxError> {
+    let byte = conn.reader().read_u8().await?;
+    tokio::time::sleep(PAUSE).await;
+    conn.writer().put_u8(byte);
+    Ok(())
+}
+
+#[test]
+fn a_handler_may_sleep_by_tokios_clock_and_holds_up_nobody() {
+    for builder in ways(|builder| builder.on_request_send(sleeps)) {
+        let server = Server::start_as_given(builder);
+        let mut peers: Vec<_> = (0..20).map(|_| server.connect()).collect();
+        let began = Instant::now();
+        for peer in &mut peers {
+            peer.send(b"z");
+        }
+        for peer in &mut peers {
+            assert_eq!(peer.receive(1), b"z");
+        }
+        let took = began.elapsed();
+        assert!(took >= PAUSE, "{took:?}");
+        assert!(took < PAUSE * 20, "one after the other: {took:?}");
+    }
+}
+
+#[test]
+fn a_handler_may_ask_another_server_over_tokios_sockets() {
+    let upstream = Server::rpc();
+    let addr = upstream.addr.as_tcp().unwrap();
+    let relay = handler!([], |conn| {
+        let len = conn.reader().read_u32().await?;
+        let body = conn.reader().read_vec(len as usize).await?;
+        let mut beyond = TcpStream::connect(addr).await?;
+        beyond.write_all(&frame(&body)).await?;
+        let mut answer = vec![0; body.len() + 4];
+        beyond.read_exact(&mut answer).await?;
+        conn.writer().put_slice(&answer);
+        Ok(())
+    });
+    for builder in ways(|builder| builder.on_request_send(relay)) {
+        let server = Server::start_as_given(builder);
+        let mut peer = server.connect();
+        for size in [0, 10, 100_000] {
+            peer.call(&vec![7; size]);
+        }
+    }
+}
+
+#[test]
+fn connections_of_a_runtime_that_is_shut_down_are_closed() {
+    let (runtime, gate) = (started(), Gate::default());
+    let at = gate.clone();
+    let waits = handler!([at], |conn| {
+        if conn.reader().peek(5).await?[4] == b'w' {
+            at.pass().await;
+        }
+        rpc(conn).await
+    });
+    let builder = one_poller().runner(Runner::tokio(runtime.handle().clone()));
+    let server = Server::start_as_given(builder.on_request_send(waits));
+    let (mut idle, mut waiting) = (server.connect(), server.connect());
+    idle.call(b"one");
+    waiting.send(&frame(b"wait"));
+    eventually("the wait", || gate.is_waited_at());
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    assert_eq!(waiting.receive_all().unwrap(), b"");
+    idle.send(&frame(b"nobody is there"));
+    assert_eq!(idle.receive_all().unwrap(), b"");
+    drop((idle, waiting));
+    for _ in 0..2 {
+        assert!(matches!(server.ending(), CloseReason::Local));
+    }
+}
