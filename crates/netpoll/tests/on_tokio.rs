@@ -31,6 +31,8 @@ mod deadlines;
 mod dial;
 #[path = "behaviour/fairness.rs"]
 mod fairness;
+#[path = "behaviour/flow.rs"]
+mod flow;
 #[path = "behaviour/greeting.rs"]
 mod greeting;
 #[path = "behaviour/half_close.rs"]

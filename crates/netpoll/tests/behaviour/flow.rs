@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use netpoll::{BoxError, Budget, CloseReason, Connection, EventLoop, Timeout};
+use netpoll::{Budget, CloseReason, Connection, EventLoop, Timeout};
 
 use crate::support::{Gate, Server, block_on, bytes, eventually, frame, pair, rpc, tight_listener};
 
@@ -17,7 +17,7 @@ const MANY: usize = 12 << 20;
 fn a_call_that_waits_for_room_puts_more_than_may_be_unsent() {
     let most = Arc::<AtomicUsize>::default();
     let seen = Arc::clone(&most);
-    let handler = async move |conn: &mut Connection| {
+    let handler = handler!([seen], |conn| {
         let (mut reader, mut writer) = conn.split();
         reader.skip(1).await?;
         let part = bytes(10_000, 7);
@@ -27,11 +27,8 @@ fn a_call_that_waits_for_room_puts_more_than_may_be_unsent() {
             seen.fetch_max(writer.unsent(), Ordering::SeqCst);
         }
         Ok(())
-    };
-    let server = Server::start_on(
-        tight_listener(),
-        EventLoop::builder().pollers(1).on_request(handler),
-    );
+    });
+    let server = Server::start_on(tight_listener(), EventLoop::builder().pollers(1), handler);
     let mut peer = server.connect();
     peer.send(b"?");
     let part = bytes(10_000, 7);
@@ -63,9 +60,8 @@ fn a_wait_for_room_of_a_peer_that_never_reads_ends_with_the_write_timeout() {
     };
     let builder = EventLoop::builder()
         .pollers(1)
-        .write_timeout(Duration::from_millis(200))
-        .on_request(handler);
-    let server = Server::start_on(tight_listener(), builder);
+        .write_timeout(Duration::from_millis(200));
+    let server = Server::start_on(tight_listener(), builder, handler);
     let mut peer = server.connect();
     peer.send(b"?");
     let reason = server.ending();
@@ -108,7 +104,7 @@ fn nothing_is_read_while_reads_are_paused_and_everything_after() {
 fn a_paused_connection_is_neither_idle_nor_called_and_goes_on_when_resumed() {
     let gate = Gate::default();
     let passing = gate.clone();
-    let handler = async move |conn: &mut Connection| -> Result<(), BoxError> {
+    let handler = handler!([passing], |conn| {
         let handle = conn.handle();
         if conn.reader().peek(5).await?[4] == b'p' {
             conn.pause_reads();
@@ -119,12 +115,11 @@ fn a_paused_connection_is_neither_idle_nor_called_and_goes_on_when_resumed() {
             });
         }
         rpc(conn).await
-    };
+    });
     let builder = EventLoop::builder()
         .pollers(1)
-        .idle_timeout(Duration::from_millis(150))
-        .on_request(handler);
-    let server = Server::start(builder);
+        .idle_timeout(Duration::from_millis(150));
+    let server = Server::start(builder, handler);
     let mut peer = server.connect();
     peer.call(b"p");
     peer.send(&frame(b"later"));
@@ -140,11 +135,8 @@ fn a_paused_connection_is_neither_idle_nor_called_and_goes_on_when_resumed() {
 #[test]
 fn connections_that_hold_input_are_not_read_above_the_budget_and_small_requests_are_served() {
     let budget = Budget::new(16 << 20);
-    let builder = EventLoop::builder()
-        .pollers(1)
-        .budget(budget.clone())
-        .on_request(rpc);
-    let server = Server::start_on(tight_listener(), builder);
+    let builder = EventLoop::builder().pollers(1).budget(budget.clone());
+    let server = Server::start_on(tight_listener(), builder, rpc);
     let mut small = server.connect();
     small.call(b"is in");
     let mut peers: Vec<_> = (0..64).map(|_| server.connect()).collect();
@@ -185,12 +177,7 @@ fn connections_that_hold_input_are_not_read_above_the_budget_and_small_requests_
 #[test]
 fn nobody_is_let_in_when_the_budget_is_spent_and_everybody_after() {
     let budget = Budget::new(1 << 20);
-    let server = Server::start(
-        EventLoop::builder()
-            .pollers(1)
-            .budget(budget.clone())
-            .on_request(rpc),
-    );
+    let server = Server::start(EventLoop::builder().pollers(1).budget(budget.clone()), rpc);
     server.connect().call(b"before");
     let held = std::thread::spawn({
         let pool = budget.pool().clone();

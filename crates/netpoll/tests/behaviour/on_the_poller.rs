@@ -4,9 +4,9 @@
 
 use std::collections::HashSet;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use netpoll::{Connection, EventLoop};
+use netpoll::{CloseReason, Connection, EventLoop, LoopHandle};
 
 use crate::support::{LIMIT, Peer, Server, eventually, frame, rpc};
 
@@ -105,4 +105,23 @@ fn a_handler_writes_to_another_connection_of_its_poller_without_a_flush() {
     for _ in 0..2 {
         server.endings.recv_timeout(LIMIT).unwrap();
     }
+}
+
+// On another thread it may wait.
+#[test]
+fn a_shutdown_that_is_waited_for_on_a_poller_is_refused_and_the_loop_goes_on() {
+    let handle: Arc<OnceLock<LoopHandle>> = Arc::default();
+    let own = Arc::clone(&handle);
+    let handler = handler!([own], |conn| {
+        conn.reader().skip(1).await?;
+        assert_eq!(own.get().expect("a handle").shutdown(LIMIT).wait(), 0);
+        Ok(())
+    });
+    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    handle.set(server.handle.clone()).unwrap();
+    let mut peer = server.connect();
+    peer.send(b"?");
+    assert_eq!(peer.receive_all().unwrap(), b"");
+    drop(peer);
+    assert!(matches!(server.ending(), CloseReason::HandlerPanic));
 }

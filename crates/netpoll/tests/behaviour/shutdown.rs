@@ -215,7 +215,7 @@ fn run_returns_and_the_address_is_free_again() {
 fn a_shutdown_awaited_by_a_handler_does_not_wait_for_that_handler() {
     let handle: Arc<OnceLock<LoopHandle>> = Arc::default();
     let own = Arc::clone(&handle);
-    let handler = async move |conn: &mut Connection| {
+    let handler = handler!([own], |conn| {
         if conn.reader().read_u8().await? == b's' {
             let shutdown = own.get().expect("a handle").shutdown(LONG);
             conn.writer().put_u8(b'a');
@@ -223,8 +223,8 @@ fn a_shutdown_awaited_by_a_handler_does_not_wait_for_that_handler() {
             conn.writer().put_slice(&[b'0' + cut as u8]);
         }
         Ok(())
-    };
-    let server = Server::start(EventLoop::builder().pollers(2).on_request(handler));
+    });
+    let server = Server::start(EventLoop::builder().pollers(2), handler);
     handle.set(server.handle.clone()).unwrap();
     let (mut first, mut second, mut idle) = (server.connect(), server.connect(), server.connect());
     idle.send(b".");
@@ -239,25 +239,4 @@ fn a_shutdown_awaited_by_a_handler_does_not_wait_for_that_handler() {
     drop((first, second, idle));
     assert_eq!(server.shut_down(LONG), 0);
     assert!(since.elapsed() < LONG, "nobody was waited for in vain");
-}
-
-#[test]
-fn a_shutdown_that_is_waited_for_on_a_poller_is_refused_and_the_loop_goes_on() {
-    if !matches!(crate::RUNNER, netpoll::Runner::Inline) {
-        return;
-    }
-    let handle: Arc<OnceLock<LoopHandle>> = Arc::default();
-    let own = Arc::clone(&handle);
-    let handler = async move |conn: &mut Connection| {
-        conn.reader().skip(1).await?;
-        assert_eq!(own.get().expect("a handle").shutdown(LONG).wait(), 0);
-        Ok(())
-    };
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(handler));
-    handle.set(server.handle.clone()).unwrap();
-    let mut peer = server.connect();
-    peer.send(b"?");
-    assert_eq!(peer.receive_all().unwrap(), b"");
-    drop(peer);
-    assert!(matches!(server.ending(), CloseReason::HandlerPanic));
 }
