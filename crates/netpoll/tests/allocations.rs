@@ -6,11 +6,16 @@
 //! size that is needed. The counter is `stats_alloc`, the least that sees all threads: the
 //! system's allocator behind a few counters, and no dependencies.
 
-#[expect(dead_code, unused_imports, reason = "the behaviour tests use the rest")]
+#[expect(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "the behaviour tests use the rest"
+)]
 #[path = "support/support.rs"]
 mod support;
 
-const RUNNER: netpoll::Runner = netpoll::Runner::Inline;
+const RUNS: support::Runs = support::Runs::Inline;
 const KIND: support::Kind = support::Kind::Tcp;
 
 use std::alloc::System;
@@ -20,7 +25,7 @@ use std::net::TcpStream;
 use netpoll::{BoxError, Connection, EventLoop};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
-use support::{Server, alone, bytes, frame};
+use support::{Server, alone, bytes, frame, rpc};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -35,7 +40,7 @@ const TRIES: usize = 10;
 #[test]
 fn one_request_at_a_time_allocates_nothing() {
     alone("one_request_at_a_time_allocates_nothing", || {
-        let server = Server::rpc();
+        let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(rpc));
         assert_eq!(Client::connect(&server, 1, 1, 128).allocations(), 0);
     });
 }
@@ -43,7 +48,7 @@ fn one_request_at_a_time_allocates_nothing() {
 #[test]
 fn pipelined_requests_allocate_nothing() {
     alone("pipelined_requests_allocate_nothing", || {
-        let server = Server::rpc();
+        let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(rpc));
         assert_eq!(Client::connect(&server, 1, 64, 128).allocations(), 0);
     });
 }
@@ -51,7 +56,7 @@ fn pipelined_requests_allocate_nothing() {
 #[test]
 fn large_requests_allocate_nothing() {
     alone("large_requests_allocate_nothing", || {
-        let server = Server::rpc();
+        let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(rpc));
         assert_eq!(Client::connect(&server, 1, 1, 64 << 10).allocations(), 0);
     });
 }
@@ -59,7 +64,7 @@ fn large_requests_allocate_nothing() {
 #[test]
 fn requests_over_many_connections_allocate_nothing() {
     alone("requests_over_many_connections_allocate_nothing", || {
-        let server = Server::rpc();
+        let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(rpc));
         assert_eq!(Client::connect(&server, 16, 4, 128).allocations(), 0);
     });
 }
@@ -67,7 +72,7 @@ fn requests_over_many_connections_allocate_nothing() {
 #[test]
 fn forwarded_frames_allocate_nothing() {
     alone("forwarded_frames_allocate_nothing", || {
-        let server = Server::start(EventLoop::builder().pollers(1).on_request(forward));
+        let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(forward));
         assert_eq!(Client::connect(&server, 1, 1, 1024).allocations(), 0);
     });
 }
@@ -75,7 +80,7 @@ fn forwarded_frames_allocate_nothing() {
 #[test]
 fn forwarded_pipelined_frames_allocate_nothing() {
     alone("forwarded_pipelined_frames_allocate_nothing", || {
-        let server = Server::start(EventLoop::builder().pollers(1).on_request(forward));
+        let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(forward));
         assert_eq!(Client::connect(&server, 1, 64, 128).allocations(), 0);
     });
 }
@@ -83,7 +88,7 @@ fn forwarded_pipelined_frames_allocate_nothing() {
 #[test]
 fn forwarded_large_frames_allocate_nothing() {
     alone("forwarded_large_frames_allocate_nothing", || {
-        let server = Server::start(EventLoop::builder().pollers(1).on_request(forward));
+        let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(forward));
         assert_eq!(Client::connect(&server, 1, 1, 64 << 10).allocations(), 0);
     });
 }
@@ -93,7 +98,8 @@ fn a_body_behind_a_new_length_allocates_no_more_than_its_queue() {
     alone(
         "a_body_behind_a_new_length_allocates_no_more_than_its_queue",
         || {
-            let server = Server::start(EventLoop::builder().pollers(1).on_request(reframe));
+            let server =
+                Server::start_as_given(EventLoop::builder().pollers(1).on_request(reframe));
             // Two segments are a queue on the heap: its place, and what is in it.
             assert!(Client::connect(&server, 1, 1, 1024).allocations() <= 2 * COUNTED);
         },
@@ -103,7 +109,7 @@ fn a_body_behind_a_new_length_allocates_no_more_than_its_queue() {
 #[test]
 fn an_allocation_in_a_handler_is_counted() {
     alone("an_allocation_in_a_handler_is_counted", || {
-        let server = Server::start(EventLoop::builder().pollers(1).on_request(copy));
+        let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(copy));
         assert!(Client::connect(&server, 1, 1, 128).allocations() >= COUNTED);
     });
 }

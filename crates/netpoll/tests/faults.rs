@@ -10,12 +10,17 @@
 //! told is true, others are served, and with the fault gone the service is back.
 #![cfg(netpoll_faults)]
 
-#[expect(dead_code, unused_imports, reason = "the behaviour tests use the rest")]
+#[expect(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "the behaviour tests use the rest"
+)]
 #[path = "support/support.rs"]
 mod support;
 
 const KIND: support::Kind = support::Kind::Tcp;
-const RUNNER: netpoll::Runner = netpoll::Runner::Inline;
+const RUNS: support::Runs = support::Runs::Inline;
 
 #[path = "faults/cells.rs"]
 mod cells;

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use netpoll::EventLoop;
 
-use crate::support::{LIMIT, Peer, Server, alone, bytes, eventually, frame, open_descriptors, rpc};
+use crate::support::{
+    LIMIT, Peer, Server, alone_twice, bytes, eventually, frame, open_descriptors, rpc,
+};
 
 #[test]
 fn a_thousand_connections_at_once_are_each_served() {
@@ -30,7 +32,7 @@ fn a_thousand_connections_at_once_are_each_served() {
 
 #[test]
 fn churn_leaves_no_connection_and_no_descriptor() {
-    alone(
+    alone_twice(
         "crowd::churn_leaves_no_connection_and_no_descriptor",
         || {
             let server = Server::start(EventLoop::builder().pollers(2), rpc);

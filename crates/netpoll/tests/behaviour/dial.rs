@@ -9,7 +9,7 @@ use std::time::Duration;
 use netpoll::{Addr, BoxError, CloseReason, Connection, Dialer, EventLoop, InvalidConfig};
 
 use crate::support::{
-    Server, Whole, alone, block_on, bytes, call, eventually, open_descriptors, poll_once, rpc,
+    Server, Whole, alone_twice, block_on, bytes, call, eventually, open_descriptors, poll_once, rpc,
 };
 
 #[test]
@@ -129,7 +129,7 @@ fn a_proxy_whose_upstream_is_gone_closes_with_its_handlers_error() {
 
 #[test]
 fn dials_that_are_dropped_leave_no_descriptor() {
-    alone("dial::dials_that_are_dropped_leave_no_descriptor", || {
+    alone_twice("dial::dials_that_are_dropped_leave_no_descriptor", || {
         let server = Server::rpc();
         let addr = server.addr;
         // Both loops are up, and one whole life is over, before anything is counted.

@@ -9,8 +9,8 @@ use std::time::Duration;
 use netpoll::{Builder, Dialer, EventLoop, Listener};
 
 use crate::support::{
-    Apart, Peer, Server, alone, alone_with, block_on, bound, bytes, eventually, free_listener,
-    free_path, open_descriptors, rpc,
+    Apart, Peer, Server, alone_twice, alone_twice_with, block_on, bound, bytes, eventually,
+    free_listener, free_path, open_descriptors, rpc,
 };
 
 /// As few descriptors as still are a server.
@@ -70,7 +70,7 @@ fn all_but(left: usize) -> Vec<File> {
 #[test]
 fn accepting_goes_on_when_a_descriptor_of_ours_is_free() {
     let name = "exhaustion::accepting_goes_on_when_a_descriptor_of_ours_is_free";
-    alone_with(FEW, name, || {
+    alone_twice_with(FEW, name, || {
         let server = Server::start(two_pollers().max_connections(1000), rpc);
         let mut first = server.connect();
         first.call(b"in");
@@ -109,7 +109,7 @@ fn gnet_453_connections_that_die_in_the_queue_do_not_stop_accepting() {
 #[test]
 fn mio_1636_netpoll_256_what_cannot_be_set_up_leaves_no_descriptor() {
     let name = "exhaustion::mio_1636_netpoll_256_what_cannot_be_set_up_leaves_no_descriptor";
-    alone(name, || {
+    alone_twice(name, || {
         let listener = free_listener();
         let path = free_path();
         let _unix = Listener::unix(&path).unwrap();
@@ -134,7 +134,7 @@ fn mio_1636_netpoll_256_what_cannot_be_set_up_leaves_no_descriptor() {
 #[test]
 fn a_loop_that_finds_too_few_descriptors_says_so_and_leaves_none() {
     let name = "exhaustion::a_loop_that_finds_too_few_descriptors_says_so_and_leaves_none";
-    alone_with(FEW, name, || {
+    alone_twice_with(FEW, name, || {
         let before = open_descriptors();
         let mut left = 0;
         loop {
@@ -167,7 +167,7 @@ fn inherited() -> String {
 #[test]
 fn gnet_743_gnet_745_a_program_that_is_started_inherits_no_descriptor() {
     let name = "exhaustion::gnet_743_gnet_745_a_program_that_is_started_inherits_no_descriptor";
-    alone(name, || {
+    alone_twice(name, || {
         let before = inherited();
         let server = Server::start(
             two_pollers().listen(Listener::unix(free_path()).unwrap()),

@@ -10,7 +10,7 @@ use netpoll::{
 };
 
 use crate::support::{
-    Gate, Peer, Server, alone, bytes, data_segment, eventually, frame, rpc, tight_listener,
+    Gate, Peer, Server, alone_twice, bytes, data_segment, eventually, frame, rpc, tight_listener,
 };
 
 fn options(change: impl FnOnce(&mut ConnOptions)) -> ConnOptions {
@@ -32,7 +32,7 @@ fn a_length_above_the_limit_ends_the_connection_after_the_answers_before_it() {
 
 #[test]
 fn lengths_that_never_come_cost_little() {
-    alone("limits::lengths_that_never_come_cost_little", || {
+    alone_twice("limits::lengths_that_never_come_cost_little", || {
         let server = Server::rpc();
         let mut peers: Vec<Peer> = (0..200).map(|_| server.connect()).collect();
         let before = data_segment();

@@ -11,17 +11,21 @@ use netpoll::{Addr, Builder, Listener};
 /// Says in a child that it is one.
 const ALONE: &str = "NETPOLL_TEST_ALONE";
 
-/// Runs the test called `name`, whose body is `body`, in a process where no other test runs: twice,
-/// for the second time to leave no descriptor.
-pub(crate) fn alone(name: &str, body: impl Fn()) {
+/// Runs the test called `name`, whose body is `body`, in a process where no other test runs.
+pub(crate) fn alone(name: &str, body: impl FnOnce()) {
     if std::env::var_os(ALONE).is_some() {
-        return twice(body);
+        return body();
     }
     finish(name, program());
 }
 
-/// As [`alone`], in a process that may have so many descriptors.
-pub(crate) fn alone_with(descriptors: u32, name: &str, body: impl Fn()) {
+/// As [`alone`], twice in that process, for the second time to leave no descriptor.
+pub(crate) fn alone_twice(name: &str, body: impl Fn()) {
+    alone(name, || twice(body));
+}
+
+/// As [`alone_twice`], in a process that may have so many descriptors.
+pub(crate) fn alone_twice_with(descriptors: u32, name: &str, body: impl Fn()) {
     if std::env::var_os(ALONE).is_some() {
         return twice(body);
     }

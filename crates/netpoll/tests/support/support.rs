@@ -28,7 +28,9 @@ use netpoll::{Addr, BoxError, Builder, CloseReason, Connection, EventLoop, Liste
 use ledger::Ledger;
 
 pub(crate) use peer::{Peer, pair, pair_with};
-pub(crate) use process::{Apart, alone, alone_with, data_segment, open_descriptors};
+pub(crate) use process::{
+    Apart, alone, alone_twice, alone_twice_with, data_segment, open_descriptors,
+};
 pub(crate) use serving::{
     AsGiven, Greeted, GreetedWhole, Protocol, Runs, THREADS, Whole, handling,
 };
