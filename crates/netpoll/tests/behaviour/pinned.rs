@@ -38,11 +38,19 @@ fn a_handler_may_hold_what_is_not_send_over_a_wait() {
     assert_eq!(peer.receive(1), [6]);
 }
 
+/// Which calls each thread has made, counted there.
+type Calls = Mutex<HashMap<ThreadId, Vec<u32>>>;
+
+fn note(calls: &Calls, thread: ThreadId, call: u32) {
+    let mut calls = calls.lock().expect("no panic under it");
+    calls.entry(thread).or_default().push(call);
+}
+
 #[test]
 fn each_thread_has_a_handler_of_its_own_that_is_made_once() {
     let made = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&made);
-    let calls: Arc<Mutex<HashMap<ThreadId, Vec<u32>>>> = Arc::default();
+    let calls = Arc::<Calls>::default();
     let seen = Arc::clone(&calls);
     let make = move || {
         count.fetch_add(1, Ordering::SeqCst);
@@ -51,9 +59,7 @@ fn each_thread_has_a_handler_of_its_own_that_is_made_once() {
         async move |conn: &mut Connection| {
             assert_eq!(std::thread::current().id(), home);
             own.set(own.get() + 1);
-            let mut seen = seen.lock().expect("no panic under it");
-            seen.entry(home).or_default().push(own.get());
-            drop(seen);
+            note(&seen, home, own.get());
             rpc(conn).await
         }
     };

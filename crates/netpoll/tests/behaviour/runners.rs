@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::io::ErrorKind;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -164,16 +165,17 @@ fn tasks_that_a_runner_never_polls_are_cut_and_told_of() {
     kept.lock().unwrap().drain(..).for_each(block_on);
 }
 
-/// A handler that blocks its thread at each request until it is let go, and what lets it.
-fn blocking() -> (impl netpoll::Handler, Sender<()>, Arc<Mutex<usize>>) {
+/// A handler that blocks its thread at each request until it is let go, what lets it, and how often
+/// it has.
+fn blocking() -> (impl netpoll::Handler, Sender<()>, Arc<AtomicUsize>) {
     let (release, released) = channel::<()>();
     let released = Arc::new(Mutex::new(released));
-    let begun = Arc::<Mutex<usize>>::default();
+    let begun = Arc::<AtomicUsize>::default();
     let count = Arc::clone(&begun);
     let handler = handler!([released, count], |conn| {
         if conn.reader().peek(5).await?[4] == b'b' {
-            *count.lock().unwrap() += 1;
-            released.lock().unwrap().recv()?;
+            count.fetch_add(1, Ordering::SeqCst);
+            released.lock().expect("no panic under it").recv()?;
         }
         rpc(conn).await
     });
@@ -186,7 +188,7 @@ fn a_handler_that_blocks_holds_up_neither_the_poller_nor_a_thread_that_is_free()
     let server = Server::start_as_given(threads(2).on_request_send(handler));
     let (mut blocked, mut free) = (server.connect(), server.connect());
     blocked.send(&frame(b"block"));
-    eventually("the block", || *begun.lock().unwrap() == 1);
+    eventually("the block", || begun.load(Ordering::SeqCst) == 1);
     (0..50).for_each(|_| free.call(b"no need to"));
     release.send(()).unwrap();
     assert_eq!(blocked.receive(9), frame(b"block"));
@@ -198,7 +200,7 @@ fn with_all_threads_blocked_the_poller_still_accepts_and_hears_of_ends() {
     let server = Server::start_as_given(threads(1).on_request_send(handler));
     let mut blocked = server.connect();
     blocked.send(&frame(b"block"));
-    eventually("the block", || *begun.lock().unwrap() == 1);
+    eventually("the block", || begun.load(Ordering::SeqCst) == 1);
     for _ in 0..20 {
         let peer = server.connect();
         eventually("the other", || server.handle.connections() == 2);
@@ -237,7 +239,7 @@ fn a_call_that_blocks_beyond_the_deadline_is_given_up_and_told_of() {
     let mut server = Server::start_as_given(threads(1).on_request_send(handler));
     let mut blocked = server.connect();
     blocked.send(&frame(b"block"));
-    eventually("the block", || *begun.lock().unwrap() == 1);
+    eventually("the block", || begun.load(Ordering::SeqCst) == 1);
     let endings = server.take_endings();
     assert_eq!(server.shut_down(Duration::from_millis(10)), 1);
     let ended = endings.recv_timeout(LIMIT).unwrap();
