@@ -40,7 +40,7 @@ const TRIES: usize = 10;
 #[test]
 fn one_request_at_a_time_allocates_nothing() {
     alone("one_request_at_a_time_allocates_nothing", || {
-        let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(rpc));
+        let server = Server::start_unobserved(EventLoop::builder().pollers(1).on_request(rpc));
         assert_eq!(Client::connect(&server, 1, 1, 128).allocations(), 0);
     });
 }
@@ -48,7 +48,7 @@ fn one_request_at_a_time_allocates_nothing() {
 #[test]
 fn pipelined_requests_allocate_nothing() {
     alone("pipelined_requests_allocate_nothing", || {
-        let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(rpc));
+        let server = Server::start_unobserved(EventLoop::builder().pollers(1).on_request(rpc));
         assert_eq!(Client::connect(&server, 1, 64, 128).allocations(), 0);
     });
 }
@@ -56,7 +56,7 @@ fn pipelined_requests_allocate_nothing() {
 #[test]
 fn large_requests_allocate_nothing() {
     alone("large_requests_allocate_nothing", || {
-        let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(rpc));
+        let server = Server::start_unobserved(EventLoop::builder().pollers(1).on_request(rpc));
         assert_eq!(Client::connect(&server, 1, 1, 64 << 10).allocations(), 0);
     });
 }
@@ -64,7 +64,7 @@ fn large_requests_allocate_nothing() {
 #[test]
 fn requests_over_many_connections_allocate_nothing() {
     alone("requests_over_many_connections_allocate_nothing", || {
-        let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(rpc));
+        let server = Server::start_unobserved(EventLoop::builder().pollers(1).on_request(rpc));
         assert_eq!(Client::connect(&server, 16, 4, 128).allocations(), 0);
     });
 }
@@ -72,7 +72,7 @@ fn requests_over_many_connections_allocate_nothing() {
 #[test]
 fn forwarded_frames_allocate_nothing() {
     alone("forwarded_frames_allocate_nothing", || {
-        let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(forward));
+        let server = Server::start_unobserved(EventLoop::builder().pollers(1).on_request(forward));
         assert_eq!(Client::connect(&server, 1, 1, 1024).allocations(), 0);
     });
 }
@@ -80,7 +80,7 @@ fn forwarded_frames_allocate_nothing() {
 #[test]
 fn forwarded_pipelined_frames_allocate_nothing() {
     alone("forwarded_pipelined_frames_allocate_nothing", || {
-        let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(forward));
+        let server = Server::start_unobserved(EventLoop::builder().pollers(1).on_request(forward));
         assert_eq!(Client::connect(&server, 1, 64, 128).allocations(), 0);
     });
 }
@@ -88,7 +88,7 @@ fn forwarded_pipelined_frames_allocate_nothing() {
 #[test]
 fn forwarded_large_frames_allocate_nothing() {
     alone("forwarded_large_frames_allocate_nothing", || {
-        let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(forward));
+        let server = Server::start_unobserved(EventLoop::builder().pollers(1).on_request(forward));
         assert_eq!(Client::connect(&server, 1, 1, 64 << 10).allocations(), 0);
     });
 }
@@ -99,7 +99,7 @@ fn a_body_behind_a_new_length_allocates_no_more_than_its_queue() {
         "a_body_behind_a_new_length_allocates_no_more_than_its_queue",
         || {
             let server =
-                Server::start_as_given(EventLoop::builder().pollers(1).on_request(reframe));
+                Server::start_unobserved(EventLoop::builder().pollers(1).on_request(reframe));
             // Two segments are a queue on the heap: its place, and what is in it.
             assert!(Client::connect(&server, 1, 1, 1024).allocations() <= 2 * COUNTED);
         },
@@ -109,7 +109,7 @@ fn a_body_behind_a_new_length_allocates_no_more_than_its_queue() {
 #[test]
 fn an_allocation_in_a_handler_is_counted() {
     alone("an_allocation_in_a_handler_is_counted", || {
-        let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(copy));
+        let server = Server::start_unobserved(EventLoop::builder().pollers(1).on_request(copy));
         assert!(Client::connect(&server, 1, 1, 128).allocations() >= COUNTED);
     });
 }

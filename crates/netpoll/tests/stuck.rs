@@ -9,11 +9,16 @@
 #[expect(dead_code, reason = "other scenes take longer")]
 #[path = "support/scene.rs"]
 mod scene;
-#[expect(dead_code, unused_imports, reason = "the behaviour tests use the rest")]
+#[expect(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "the behaviour tests use the rest"
+)]
 #[path = "support/support.rs"]
 mod support;
 
-const RUNNER: netpoll::Runner = netpoll::Runner::Inline;
+const RUNS: support::Runs = support::Runs::Inline;
 const KIND: support::Kind = support::Kind::Tcp;
 
 use std::fs;

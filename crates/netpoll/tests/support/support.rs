@@ -64,22 +64,9 @@ impl Server {
 
     /// Serves what `builder` describes on `listener`.
     pub(crate) fn start_on(listener: Listener, builder: Builder, protocol: impl Protocol) -> Self {
-        let (ended, endings) = channel();
-        let observer = move |connection: &mut Connection, reason: &CloseReason| {
-            // A test that has ended looks no more.
-            let _seen = ended.send((connection.peer_addr(), reason.clone())).is_ok();
-        };
+        let (observer, endings) = told();
         let builder = builder.runner(crate::RUNS.runner());
-        Self::run(listener, builder, protocol, observer, endings)
-    }
-
-    /// As [`start`](Self::start), where `builder` says itself what is called, and where.
-    pub(crate) fn start_as_given(builder: Builder) -> Self {
-        let (ended, endings) = channel();
-        let observer = move |connection: &mut Connection, reason: &CloseReason| {
-            let _seen = ended.send((connection.peer_addr(), reason.clone())).is_ok();
-        };
-        Self::run(free_listener(), builder, AsGiven, observer, endings)
+        Self::watched(listener, builder, protocol, observer, endings)
     }
 
     /// As [`start`](Self::start), with an observer of the test's own: `endings` stays empty.
@@ -89,28 +76,45 @@ impl Server {
         observer: impl Fn(&mut Connection, &CloseReason) + Send + Sync + 'static,
     ) -> Self {
         let builder = builder.runner(crate::RUNS.runner());
-        Self::run(free_listener(), builder, protocol, observer, channel().1)
+        Self::watched(free_listener(), builder, protocol, observer, channel().1)
     }
 
-    fn run(
+    /// As [`start`](Self::start), where `builder` says itself what is called, and where.
+    pub(crate) fn start_as_given(builder: Builder) -> Self {
+        let (observer, endings) = told();
+        Self::watched(free_listener(), builder, AsGiven, observer, endings)
+    }
+
+    /// Serves what `builder` describes and writes nothing down.
+    pub(crate) fn start_unobserved(builder: Builder) -> Self {
+        Self::run(free_listener(), builder, Arc::default(), channel().1)
+    }
+
+    fn watched(
         listener: Listener,
         builder: Builder,
         protocol: impl Protocol,
         observer: impl Fn(&mut Connection, &CloseReason) + Send + Sync + 'static,
         endings: Receiver<(Addr, CloseReason)>,
     ) -> Self {
-        let addr = bound(&listener);
         let ledger = Arc::<Ledger>::default();
         let entries = Arc::clone(&ledger);
-        let running = protocol
-            .give(builder, &ledger)
-            .on_disconnect(move |connection, reason| {
-                entries.end(connection);
-                observer(connection, reason);
-            })
-            .listen(listener)
-            .build()
-            .expect("a loop");
+        let builder = protocol.give(builder, &ledger);
+        let builder = builder.on_disconnect(move |connection, reason| {
+            entries.end(connection);
+            observer(connection, reason);
+        });
+        Self::run(listener, builder, ledger, endings)
+    }
+
+    fn run(
+        listener: Listener,
+        builder: Builder,
+        ledger: Arc<Ledger>,
+        endings: Receiver<(Addr, CloseReason)>,
+    ) -> Self {
+        let addr = bound(&listener);
+        let running = builder.listen(listener).build().expect("a loop");
         let handle = running.handle();
         let thread = std::thread::spawn(move || running.run().expect("a loop that runs"));
         Self {
@@ -168,6 +172,19 @@ impl Drop for Server {
             self.join();
         }
     }
+}
+
+/// An observer, and what it is told.
+fn told() -> (
+    impl Fn(&mut Connection, &CloseReason) + Send + Sync,
+    Receiver<(Addr, CloseReason)>,
+) {
+    let (ended, endings) = channel();
+    let observer = move |connection: &mut Connection, reason: &CloseReason| {
+        // A test that has ended looks no more.
+        let _seen = ended.send((connection.peer_addr(), reason.clone())).is_ok();
+    };
+    (observer, endings)
 }
 
 /// A listener on a free address: a port of loopback, or a path.
