@@ -2,11 +2,7 @@
 //! What a user of netpoll sees, over real sockets. Nothing here sleeps to synchronise; whatever
 //! waits, waits with a limit.
 
-#[expect(
-    dead_code,
-    unused_imports,
-    reason = "programs beside this one use the rest"
-)]
+#[expect(unused_imports, reason = "programs beside this one use the rest")]
 #[macro_use]
 #[path = "support/support.rs"]
 mod support;

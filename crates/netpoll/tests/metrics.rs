@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a recorder of the `metrics` crate is given.
 
-#[expect(dead_code, unused_imports, reason = "the behaviour tests use the rest")]
+#[expect(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "the behaviour tests use the rest"
+)]
 #[path = "support/support.rs"]
 mod support;
 
-const RUNNER: netpoll::Runner = netpoll::Runner::Inline;
+const RUNS: support::Runs = support::Runs::Inline;
 const KIND: support::Kind = support::Kind::Tcp;
 
 use std::collections::BTreeMap;
@@ -146,7 +151,7 @@ fn every_name_is_the_documented_one() {
 #[test]
 fn the_values_are_those_of_the_snapshot() {
     let builder = EventLoop::builder().pollers(2).balance(Balance::RoundRobin);
-    let server = Server::start(builder.on_request(rpc));
+    let server = Server::start_as_given(builder.on_request(rpc));
     let mut peers: Vec<_> = (0..3).map(|_| server.connect()).collect();
     peers.iter_mut().for_each(|peer| peer.call(b"body"));
     drop(peers.pop());

@@ -2,11 +2,16 @@
 //! What a subscriber of `tracing` sees. One subscriber for the whole program, since pollers are
 //! threads of their own; each test looks for its own connection's peer.
 
-#[expect(dead_code, unused_imports, reason = "the behaviour tests use the rest")]
+#[expect(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "the behaviour tests use the rest"
+)]
 #[path = "support/support.rs"]
 mod support;
 
-const RUNNER: Runner = Runner::Inline;
+const RUNS: support::Runs = support::Runs::Inline;
 const KIND: support::Kind = support::Kind::Tcp;
 
 use std::cell::RefCell;
@@ -133,7 +138,7 @@ fn converse(peer: &mut Peer) {
 #[test]
 fn what_a_handler_tells_stands_within_the_span_of_its_connection() {
     watch();
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(tells));
+    let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(tells));
     let mut peer = server.connect();
     let mut other = server.connect();
     converse(&mut peer);

@@ -34,7 +34,7 @@ fn next(told: &Receiver<Event>) -> Event {
 #[test]
 fn a_full_loop_tells_that_it_pauses_and_that_it_goes_on() {
     let (builder, told) = told(one_poller().max_connections(1).on_request(rpc));
-    let server = Server::start(builder);
+    let server = Server::start_as_given(builder);
     let mut first = server.connect();
     first.call(b"let in");
     let mut second = server.connect();
@@ -48,7 +48,7 @@ fn a_full_loop_tells_that_it_pauses_and_that_it_goes_on() {
 #[test]
 fn a_rate_that_is_met_is_told_once_a_second() {
     let (builder, told) = told(one_poller().accept_rate(Some(50)).on_request(rpc));
-    let server = Server::start(builder);
+    let server = Server::start_as_given(builder);
     let mut peers: Vec<_> = (0..20).map(|_| server.connect()).collect();
     peers.iter_mut().for_each(|peer| peer.call(b"let in"));
     let pauses = server.handle.accept_stats().pauses_for_rate;
@@ -137,12 +137,12 @@ fn what_a_shutdown_cuts_is_told() {
     let gate = Gate::default();
     let pass = gate.clone();
     let (builder, told) = told(one_poller());
-    let server = Server::start(
-        builder.on_request(async move |_: &mut netpoll::Connection| {
+    let server = Server::start_as_given(builder.on_request(
+        async move |_: &mut netpoll::Connection| {
             pass.pass().await;
             Ok(())
-        }),
-    );
+        },
+    ));
     let mut peer = server.connect();
     peer.send(b"x");
     eventually("it waits", || gate.is_waited_at());
@@ -154,7 +154,7 @@ fn what_a_shutdown_cuts_is_told() {
 #[test]
 fn a_shutdown_that_cuts_nobody_tells_nothing() {
     let (builder, told) = told(one_poller().on_request(rpc));
-    let server = Server::start(builder);
+    let server = Server::start_as_given(builder);
     server.connect().call(b"x");
     assert_eq!(server.shut_down(LIMIT), 0);
     assert_eq!(told.try_iter().count(), 0);

@@ -11,7 +11,7 @@ use netpoll::{
 };
 
 use crate::support::{
-    Gate, LIMIT, Server, block_on, bytes, eventually, frame, rpc, tight_listener,
+    AsGiven, Gate, LIMIT, Server, block_on, bytes, eventually, frame, rpc, tight_listener,
 };
 
 fn one_poller() -> Builder {
@@ -78,7 +78,7 @@ fn a_burst_is_one_however_many_requests_it_has() {
 
 #[test]
 fn a_call_that_consumed_nothing_is_no_request() {
-    let server = Server::start(one_poller().on_request(async |conn: &mut Connection| {
+    let server = Server::start_as_given(one_poller().on_request(async |conn: &mut Connection| {
         let mut reader = conn.reader();
         if reader.available() >= 4 {
             reader.skip(4).await?;
@@ -96,7 +96,7 @@ fn a_call_that_consumed_nothing_is_no_request() {
 #[test]
 fn each_poller_counts_its_own() {
     let builder = EventLoop::builder().pollers(2);
-    let server = Server::start(builder.balance(Balance::RoundRobin).on_request(rpc));
+    let server = Server::start_as_given(builder.balance(Balance::RoundRobin).on_request(rpc));
     let mut peers: Vec<_> = (0..4).map(|_| server.connect()).collect();
     for (index, peer) in peers.iter_mut().enumerate() {
         for _ in 0..=index {
@@ -124,7 +124,7 @@ fn an_end_counts_for_its_reason() {
     let builder = one_poller()
         .max_frame(100)
         .idle_timeout(Duration::from_millis(30));
-    let server = Server::start(builder.on_request(async |conn: &mut Connection| {
+    let server = Server::start_as_given(builder.on_request(async |conn: &mut Connection| {
         match conn.reader().read_u8().await? {
             0 => Err("no".into()),
             1 => panic!("yes"),
@@ -178,7 +178,7 @@ fn whoever_is_told_of_an_end_finds_it_counted() {
 
 #[test]
 fn what_a_shutdown_ends_is_counted_and_stays_readable() {
-    let server = Server::start(one_poller().on_request(rpc));
+    let server = Server::start_as_given(one_poller().on_request(rpc));
     let _idle = server.connect();
     once(&server, "a connection", |stats| stats.total().opened == 1);
     let handle = server.handle.clone();
@@ -190,10 +190,11 @@ fn what_a_shutdown_ends_is_counted_and_stays_readable() {
 fn a_connection_that_is_owned_to_the_end_of_the_loop_is_counted_once() {
     let (own, owned) = channel();
     let own = Mutex::new(own);
-    let server = Server::start(one_poller().on_connection(async move |conn: Connection| {
-        own.lock().expect("no panic under it").send(conn)?;
-        Ok::<(), BoxError>(())
-    }));
+    let server =
+        Server::start_as_given(one_poller().on_connection(async move |conn: Connection| {
+            own.lock().expect("no panic under it").send(conn)?;
+            Ok::<(), BoxError>(())
+        }));
     let _peer = server.connect();
     let conn = owned.recv_timeout(LIMIT).expect("a connection");
     let handle = server.handle.clone();
@@ -213,7 +214,7 @@ fn a_peer_that_does_not_read_is_seen_as_blocks_and_pauses() {
         writer.put_slice(&[7; 32 << 10]);
         Ok(())
     });
-    let server = Server::start_on(tight_listener(), builder);
+    let server = Server::start_on(tight_listener(), builder, AsGiven);
     let mut peer = server.connect();
     peer.send(&[0; 100]);
     let stats = once(&server, "a pause", |stats| {
@@ -233,12 +234,13 @@ fn a_peer_that_does_not_read_is_seen_as_blocks_and_pauses() {
 fn a_handler_that_is_given_more_than_enough_is_seen_as_a_pause() {
     let gate = Gate::default();
     let pass = gate.clone();
-    let server = Server::start(one_poller().on_request(async move |conn: &mut Connection| {
-        pass.pass().await;
-        let mut reader = conn.reader();
-        let length = reader.available();
-        Ok(reader.skip(length.max(1)).await?)
-    }));
+    let server =
+        Server::start_as_given(one_poller().on_request(async move |conn: &mut Connection| {
+            pass.pass().await;
+            let mut reader = conn.reader();
+            let length = reader.available();
+            Ok(reader.skip(length.max(1)).await?)
+        }));
     let mut peer = server.connect();
     peer.send(&[0; 200 << 10]);
     let stats = once(&server, "a pause", |stats| {
@@ -256,10 +258,11 @@ fn a_handler_that_is_given_more_than_enough_is_seen_as_a_pause() {
 fn what_another_thread_sends_counts_and_what_it_asks_rings() {
     let (own, owned) = channel();
     let own = Mutex::new(own);
-    let server = Server::start(one_poller().on_connection(async move |conn: Connection| {
-        own.lock().expect("no panic under it").send(conn)?;
-        Ok::<(), BoxError>(())
-    }));
+    let server =
+        Server::start_as_given(one_poller().on_connection(async move |conn: Connection| {
+            own.lock().expect("no panic under it").send(conn)?;
+            Ok::<(), BoxError>(())
+        }));
     let mut peer = server.connect();
     let mut conn = owned.recv_timeout(LIMIT).expect("a connection");
     block_on(async {
@@ -290,18 +293,19 @@ fn a_connection_tells_what_it_has_done() {
     let kept = Arc::clone(&handles);
     let gate = Gate::default();
     let pass = gate.clone();
-    let server = Server::start(one_poller().on_request(async move |conn: &mut Connection| {
-        let (mut reader, mut writer) = conn.split();
-        reader.skip(10).await?;
-        writer.put_slice(&[0; 20]);
-        let stats = conn.stats();
-        assert_eq!((stats.received, stats.waiting), (15, 5));
-        assert_eq!((stats.sent, stats.unsent, stats.requests), (0, 20, 0));
-        kept.lock().expect("no panic under it").push(conn.handle());
-        pass.pass().await;
-        conn.reader().skip(5).await?;
-        Ok(())
-    }));
+    let server =
+        Server::start_as_given(one_poller().on_request(async move |conn: &mut Connection| {
+            let (mut reader, mut writer) = conn.split();
+            reader.skip(10).await?;
+            writer.put_slice(&[0; 20]);
+            let stats = conn.stats();
+            assert_eq!((stats.received, stats.waiting), (15, 5));
+            assert_eq!((stats.sent, stats.unsent, stats.requests), (0, 20, 0));
+            kept.lock().expect("no panic under it").push(conn.handle());
+            pass.pass().await;
+            conn.reader().skip(5).await?;
+            Ok(())
+        }));
     let mut peer = server.connect();
     peer.send(&[1; 15]);
     peer.receive(20);

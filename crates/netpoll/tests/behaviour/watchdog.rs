@@ -61,7 +61,7 @@ async fn sleeps(conn: &mut Connection) -> Result<(), BoxError> {
 #[test]
 fn a_handler_that_sleeps_is_named_with_its_peer_and_its_time() {
     let (builder, told) = told(one_poller().on_request(sleeps));
-    let server = Server::start(builder);
+    let server = Server::start_as_given(builder);
     let mut peer = server.connect();
     peer.send(b"x");
     let (callback, handler, whose, took) = told.recv_timeout(LIMIT).expect("a slow handler");
@@ -75,7 +75,7 @@ fn a_handler_that_sleeps_is_named_with_its_peer_and_its_time() {
 #[test]
 fn a_handler_that_moves_is_named_by_its_own_type_too() {
     let (builder, told) = told(one_poller().on_request_send(sleeps));
-    let server = Server::start(builder);
+    let server = Server::start_as_given(builder);
     server.connect().send(b"x");
     let (_, handler, ..) = told.recv_timeout(LIMIT).expect("a slow handler");
     assert!(handler.ends_with("watchdog::sleeps"), "{handler}");
@@ -86,7 +86,7 @@ fn a_handler_that_awaits_is_not_slow() {
     let gate = Gate::default();
     let pass = gate.clone();
     let builder = one_poller().slow_handler(NEVER);
-    let server = Server::start(builder.on_request(async move |conn: &mut Connection| {
+    let server = Server::start_as_given(builder.on_request(async move |conn: &mut Connection| {
         let byte = conn.reader().read_u8().await?;
         pass.pass().await;
         conn.writer().put_u8(byte);
@@ -104,7 +104,7 @@ fn a_handler_that_awaits_is_not_slow() {
 #[test]
 fn all_are_counted_and_one_a_second_is_told() {
     let (builder, told) = told(one_poller().slow_handler(LONG / 2).on_request(sleeps));
-    let server = Server::start(builder);
+    let server = Server::start_as_given(builder);
     let mut peer = server.connect();
     for _ in 0..5 {
         peer.send(b"x");
@@ -120,7 +120,7 @@ fn a_neighbour_of_a_slow_handler_is_not_blamed() {
     let (sleeping, asleep) = channel();
     let sleeping = Mutex::new(sleeping);
     let (builder, told) = told(one_poller().slow_handler(NEVER));
-    let server = Server::start(builder.on_request(async move |conn: &mut Connection| {
+    let server = Server::start_as_given(builder.on_request(async move |conn: &mut Connection| {
         let byte = conn.reader().read_u8().await?;
         if byte == b's' {
             sleeping.lock().expect("no panic under it").send(())?;
@@ -164,7 +164,7 @@ fn the_drop_of_a_future_counts_too() {
     let gate = Gate::default();
     let pass = gate.clone();
     let (builder, told) = told(one_poller());
-    let server = Server::start(builder.on_request(async move |_: &mut Connection| {
+    let server = Server::start_as_given(builder.on_request(async move |_: &mut Connection| {
         let _held = SlowToDrop;
         pass.pass().await;
         Ok(())
@@ -212,7 +212,7 @@ fn whoever_observes_or_decides_on_a_poller_is_named_as_what_he_is() {
 #[test]
 fn nothing_is_slow_where_that_is_switched_off() {
     let (builder, told) = told(one_poller().slow_handler(None).on_request(sleeps));
-    let server = Server::start(builder);
+    let server = Server::start_as_given(builder);
     let mut peer = server.connect();
     peer.send(b"x");
     peer.receive(1);
