@@ -70,10 +70,10 @@ mod placement;
 mod reading;
 #[path = "behaviour/requests.rs"]
 mod requests;
-#[path = "behaviour/serve.rs"]
-mod serve;
 #[path = "behaviour/runners.rs"]
 mod runners;
+#[path = "behaviour/serve.rs"]
+mod serve;
 #[path = "behaviour/shutdown.rs"]
 mod shutdown;
 #[path = "behaviour/stats.rs"]

@@ -42,12 +42,12 @@ mod half_close;
 mod halves;
 #[path = "behaviour/handlers.rs"]
 mod handlers;
+#[path = "behaviour/hazards.rs"]
+mod hazards;
 #[path = "behaviour/liveness.rs"]
 mod liveness;
 #[path = "behaviour/notices.rs"]
 mod notices;
-#[path = "behaviour/hazards.rs"]
-mod hazards;
 #[path = "behaviour/on_the_poller.rs"]
 mod on_the_poller;
 #[path = "behaviour/owned.rs"]

@@ -348,11 +348,7 @@ impl<C: Caller> Source for Session<C> {
         if let Some(next) = self.succeed(turn) {
             return next;
         }
-        if self.flow.more != More::No {
-            // A handler that has asked for the end is not called again.
-            self.hear_endings();
-        }
-        if self.flow.more != More::No && self.life.phase() == Phase::Open {
+        if self.flow.more != More::No && self.stays_open() {
             self.offer();
         }
         if signals.has(Signal::Clock) {

@@ -92,6 +92,12 @@ impl<C: Caller> Session<C> {
         }
     }
 
+    /// Whether nobody has asked for the end: a handler that has is not called again.
+    pub(super) fn stays_open(&mut self) -> bool {
+        self.hear_endings();
+        self.life.phase() == Phase::Open
+    }
+
     /// Starts an orderly end, unless one is under way.
     pub(super) fn begin_close(&mut self, reason: CloseReason) {
         if self.life.begin_close(reason.clone()) {
