@@ -292,6 +292,7 @@ impl Link {
         let waker = outbox.discard(reason);
         // Relaxed: as in `put`. Nothing is left that a burst should end for.
         self.clear_mark();
+        drop(outbox);
         self.tell_end();
         waker
     }

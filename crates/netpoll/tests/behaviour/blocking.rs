@@ -79,7 +79,7 @@ fn on_a_pollers_thread_every_call_fails_and_does_nothing() {
     let told = Mutex::new(told);
     let upstream = Server::rpc();
     let addr = upstream.addr;
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(
+    let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(
         async move |conn: &mut Connection| {
             let mut stream = conn.blocking();
             let errors = [

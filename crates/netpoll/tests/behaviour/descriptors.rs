@@ -107,7 +107,7 @@ fn an_adoption_on_a_poller_belongs_to_its_loop() {
     let moved = Mutex::new(moved);
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let ours = Mutex::new(Some(ours));
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(
+    let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(
         async move |conn: &mut Connection| {
             conn.reader().skip(1).await?;
             let fd = ours.lock().unwrap().take().expect("one request");
@@ -144,7 +144,7 @@ fn a_pair_is_connected_to_each_other() {
 fn a_socket_is_taken_out_of_a_stream_of_data_and_no_byte_is_lost() {
     let (taken, hear) = channel();
     let taken = Mutex::new(taken);
-    let server = Server::start(EventLoop::builder().pollers(1).on_connection(
+    let server = Server::start_as_given(EventLoop::builder().pollers(1).on_connection(
         async move |mut conn: Connection| {
             let first = conn.reader().read_u32().await?;
             conn.reader().skip(first as usize).await?;

@@ -97,7 +97,7 @@ fn a_peer_that_ended_first_has_the_fin_at_once_and_the_connection_is_over() {
 fn a_handler_that_finishes_is_called_for_what_still_comes() {
     let (tell, hear) = channel();
     let tell = std::sync::Mutex::new(tell);
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(
+    let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(
         async move |conn: &mut Connection| {
             let (mut reader, mut writer) = conn.split();
             let byte = reader.read_u8().await?;
@@ -124,7 +124,7 @@ fn a_handler_that_finishes_is_called_for_what_still_comes() {
 fn a_fin_waits_for_what_the_peer_has_yet_to_take() {
     let gate = Gate::default();
     let at = gate.clone();
-    let server = Server::start(EventLoop::builder().pollers(1).on_connection(
+    let server = Server::start_as_given(EventLoop::builder().pollers(1).on_connection(
         async move |mut conn: Connection| {
             conn.writer().put_slice(&bytes(4 << 20, 3));
             conn.writer().finish();

@@ -98,7 +98,7 @@ fn halves_of_two_connections_stay_halves() {
 fn a_handler_may_give_its_halves_away() {
     let (moved, halves) = channel();
     let moved = Mutex::new(moved);
-    let server = Server::start(EventLoop::builder().pollers(1).on_connection(
+    let server = Server::start_as_given(EventLoop::builder().pollers(1).on_connection(
         async move |conn: Connection| {
             moved.lock().unwrap().send(conn.into_split())?;
             Ok(())

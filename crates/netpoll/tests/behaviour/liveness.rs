@@ -46,7 +46,7 @@ fn a_peer_that_is_gone_is_seen_before_its_poller_has_looked() {
     let (told, hear) = channel();
     let (told, gate) = (Mutex::new(told), Gate::default());
     let at = gate.clone();
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(
+    let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(
         async move |conn: &mut Connection| {
             conn.reader().skip(1).await?;
             at.pass().await;

@@ -39,7 +39,7 @@ fn tell<T>(to: &Mutex<Sender<T>>, what: T) {
 fn a_handler_that_waits_for_something_else_learns_of_the_fin_and_still_answers() {
     let database = Gate::default();
     let at = database.clone();
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(
+    let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(
         async move |conn: &mut Connection| {
             conn.reader().skip(4).await?;
             let reason = either(at.pass(), conn.closed()).await.expect("a peer gone");
@@ -62,7 +62,7 @@ fn a_handler_that_waits_for_something_else_learns_of_the_fin_and_still_answers()
 #[test]
 fn whatever_ends_a_connection_is_the_reason_that_is_told() {
     let (told, hear) = told();
-    let server = Server::start(EventLoop::builder().pollers(1).on_connection(
+    let server = Server::start_as_given(EventLoop::builder().pollers(1).on_connection(
         async move |conn: Connection| {
             tell(&told, conn);
             Ok(())
@@ -209,7 +209,7 @@ fn functions_wait_for_the_handler_to_return() {
     let (told, hear) = told();
     let (told, gate) = (Arc::new(told), Gate::default());
     let at = gate.clone();
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(
+    let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(
         async move |conn: &mut Connection| {
             conn.reader().skip(1).await?;
             let later = Arc::clone(&told);

@@ -68,7 +68,7 @@ fn what_is_there_is_served_at_once_wherever_its_owner_has_left_it() {
 fn a_handler_may_have_its_own_connection_served_by_another() {
     let gate = Gate::default();
     let at = gate.clone();
-    let server = Server::start(EventLoop::builder().pollers(1).on_connection(
+    let server = Server::start_as_given(EventLoop::builder().pollers(1).on_connection(
         async move |mut conn: Connection| {
             assert_eq!(conn.reader().next(5).await?, b"hello");
             conn.writer().put_str("welcome");
@@ -95,7 +95,7 @@ fn a_handler_may_have_its_own_connection_served_by_another() {
 fn a_connection_dialed_on_a_poller_is_served_there() {
     let (told, hear) = channel();
     let told = Mutex::new(told);
-    let upstream = Server::start(EventLoop::builder().pollers(1).on_connection(
+    let upstream = Server::start_as_given(EventLoop::builder().pollers(1).on_connection(
         async |mut conn: Connection| {
             conn.writer().put_str("?");
             assert_eq!(conn.reader().next(1).await?, b"!");
@@ -103,7 +103,7 @@ fn a_connection_dialed_on_a_poller_is_served_there() {
         },
     ));
     let addr = upstream.addr;
-    let server = Server::start(EventLoop::builder().pollers(1).on_request(
+    let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(
         async move |conn: &mut Connection| {
             conn.reader().skip(1).await?;
             let dialed = Dialer::new().dial(addr).await?;
