@@ -3,12 +3,13 @@
 //! `placement.rs`, where handlers tell their poller by its thread.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use netpoll::{CloseReason, Connection, EventLoop, LoopHandle};
 
-use crate::support::{LIMIT, Peer, Server, eventually, frame, rpc};
+use crate::support::{Gate, LIMIT, Peer, Server, eventually, frame, rpc};
 
 // Which poller it is shows only there.
 #[test]
@@ -124,4 +125,35 @@ fn a_shutdown_that_is_waited_for_on_a_poller_is_refused_and_the_loop_goes_on() {
     assert_eq!(peer.receive_all().unwrap(), b"");
     drop(peer);
     assert!(matches!(server.ending(), CloseReason::HandlerPanic));
+}
+
+// Between threads it is the scheduler that decides who is next.
+#[test]
+fn a_handler_that_flushes_again_and_again_does_not_starve_another() {
+    const FLUSHES: usize = 400;
+    let (gate, flushed) = (Gate::default(), Arc::new(AtomicUsize::new(0)));
+    let (at, count) = (gate.clone(), Arc::clone(&flushed));
+    let (told, when) = channel();
+    let handler = handler!([at, count, told], |conn| {
+        if conn.reader().read_u8().await? == b'w' {
+            at.pass().await;
+            told.send(count.load(Ordering::SeqCst))?;
+            return Ok(());
+        }
+        for _ in 0..FLUSHES {
+            at.open();
+            conn.writer().put_u8(1);
+            conn.writer().flush().await?;
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(())
+    });
+    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let (mut waiting, mut flushing) = (server.connect(), server.connect());
+    waiting.send(b"w");
+    eventually("the wait", || gate.is_waited_at());
+    flushing.send(b"f");
+    flushing.receive(FLUSHES);
+    let when = when.recv_timeout(LIMIT).unwrap();
+    assert!(when < FLUSHES / 2, "only after {when} flushes");
 }
