@@ -16,15 +16,25 @@ use crate::sync::{Mutex, PoisonError};
 
 /// What is attached to a connection.
 #[derive(Debug, Default)]
-pub(super) struct Attached(Mutex<Option<Box<dyn Any + Send>>>);
+pub(super) struct Attached(Option<Box<Mutex<State>>>);
+
+type State = Box<dyn Any + Send>;
 
 impl Attached {
-    fn get(&mut self) -> &mut Option<Box<dyn Any + Send>> {
-        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
+    fn replace(&mut self, state: State) -> Option<State> {
+        let before = self.take();
+        self.0 = Some(Box::new(Mutex::new(state)));
+        before
+    }
+
+    fn take(&mut self) -> Option<State> {
+        let state = self.0.take()?.into_inner();
+        Some(state.unwrap_or_else(PoisonError::into_inner))
     }
 
     fn state<T: 'static>(&mut self) -> Option<&mut T> {
-        self.get().as_mut()?.downcast_mut()
+        let state = self.0.as_mut()?.get_mut();
+        state.unwrap_or_else(PoisonError::into_inner).downcast_mut()
     }
 }
 
@@ -54,7 +64,7 @@ impl From<NotAttached> for io::Error {
 impl Connection {
     /// Attaches `state` to the connection, and gives back what was attached before, whatever its
     /// type. Usually in [`on_connect`](crate::Builder::on_connect); every later call finds it, and
-    /// it is dropped with the connection. One allocation.
+    /// it is dropped with the connection. Two allocations.
     ///
     /// ```no_run
     /// use netpoll::{Connection, EventLoop};
@@ -82,7 +92,7 @@ impl Connection {
     /// # }
     /// ```
     pub fn attach<T: Send + 'static>(&mut self, state: T) -> Option<Box<dyn Any + Send>> {
-        self.held.attached.get().replace(Box::new(state))
+        self.held.attached.replace(Box::new(state))
     }
 
     /// What is attached, if it is a `T`.
@@ -92,11 +102,11 @@ impl Connection {
 
     /// What was attached, if it is a `T`; else it stays.
     pub fn detach<T: 'static>(&mut self) -> Option<Box<T>> {
-        let attached = self.held.attached.get();
+        let attached = &mut self.held.attached;
         match attached.take()?.downcast() {
             Ok(state) => Some(state),
             Err(other) => {
-                *attached = Some(other);
+                attached.replace(other);
                 None
             }
         }

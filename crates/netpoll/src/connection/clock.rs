@@ -32,12 +32,19 @@ const MEMORY_AGAIN: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(super) struct Clock {
     born: Instant,
+    /// Which part of a tenth of its age a connection goes earlier, in 255ths.
+    jitter: u8,
+    /// Boxed, because most connections never have any; kept from then on.
+    unusual: Option<Box<Unusual>>,
+}
+
+/// What is not so on most connections.
+#[derive(Debug, Default)]
+struct Unusual {
     /// When the handler returned and left input, while it is left.
     left: Option<Instant>,
     blocked: Option<Blocked>,
     partial: Option<Partial>,
-    /// Which part of a tenth of its age a connection goes earlier, in 255ths.
-    jitter: u8,
 }
 
 /// The kernel took no more.
@@ -92,30 +99,41 @@ impl Clock {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             born: now,
-            left: None,
-            blocked: None,
-            partial: None,
             jitter: random() as u8,
+            unusual: None,
         }
+    }
+
+    fn unusual(&mut self) -> &mut Unusual {
+        self.unusual.get_or_insert_default()
+    }
+
+    fn left(&self) -> Option<Instant> {
+        self.unusual.as_ref()?.left
+    }
+
+    fn blocked(&self) -> Option<&Blocked> {
+        self.unusual.as_ref()?.blocked.as_ref()
     }
 
     /// So many bytes have left, and so many stay.
     #[inline]
     pub(super) fn sent(&mut self, bytes: usize, unsent: usize) {
-        if unsent > 0 || self.blocked.is_some() {
+        if unsent > 0 || self.blocked().is_some() {
             self.block(bytes, unsent);
         }
     }
 
     #[cold]
     fn block(&mut self, bytes: usize, unsent: usize) {
-        let blocked = self.blocked.get_or_insert_with(|| Blocked {
+        let state = &mut self.unusual().blocked;
+        let blocked = state.get_or_insert_with(|| Blocked {
             since: Instant::now(),
             left: unsent.saturating_add(bytes),
         });
         blocked.left = blocked.left.saturating_sub(bytes);
         if blocked.left == 0 || unsent == 0 {
-            self.blocked = (unsent > 0).then(|| Blocked {
+            *state = (unsent > 0).then(|| Blocked {
                 since: Instant::now(),
                 left: unsent,
             });
@@ -124,12 +142,14 @@ impl Clock {
 
     /// The handler has returned and left input.
     pub(super) fn left_input(&mut self) {
-        self.left.get_or_insert_with(Instant::now);
+        self.unusual().left.get_or_insert_with(Instant::now);
     }
 
     /// The handler has consumed input.
     pub(super) fn consumed(&mut self) {
-        self.left = None;
+        if let Some(unusual) = &mut self.unusual {
+            unusual.left = None;
+        }
     }
 
     /// The age at which it goes.
@@ -158,7 +178,7 @@ impl<C: Caller> Session<C> {
         if self.link.tally.received.get() == 0 {
             first.after(counts_from(self.clock.born), timeouts.first_byte);
         }
-        if self.flow.backlog.is_none() {
+        if self.flow.drain.is_none() {
             first.after(self.clock.born, self.clock.age(timeouts.max_age));
         }
         if let Some(wait) = waits.reader {
@@ -171,10 +191,11 @@ impl<C: Caller> Session<C> {
         if let Some(left) = waits.left {
             first.after(left, timeouts.read);
         }
-        if let Some(partial) = &self.clock.partial {
+        let unusual = self.clock.unusual.as_ref();
+        if let Some(partial) = unusual.and_then(|unusual| unusual.partial.as_ref()) {
             first.after(partial.since, timeouts.min_rate.map(|rate| rate.over));
         }
-        if let Some(blocked) = &self.clock.blocked {
+        if let Some(blocked) = self.clock.blocked() {
             first.after(blocked.since, timeouts.write);
         }
         if let Some(wait) = waits.flush {
@@ -193,7 +214,7 @@ impl<C: Caller> Session<C> {
         let some_came = !inbox.chain.is_empty();
         drop(inbox);
         let left = match self.holder {
-            Holder::Session(_) => self.clock.left,
+            Holder::Session(_) => self.clock.left(),
             _ => None,
         };
         let flush = if self.flow.unsent > 0 {
@@ -202,20 +223,31 @@ impl<C: Caller> Session<C> {
             None
         };
         let wait = reader.filter(|_| some_came).map(|wait| wait.since);
-        self.clock.partial = match (wait.or(left), self.clock.partial.take()) {
-            (Some(wait), Some(known)) if known.wait == wait => Some(known),
-            // Nothing has come since the wait began, or it would have been noted then.
-            (Some(wait), _) => Some(Partial {
-                wait,
-                since: wait.max(self.link.tally.active()),
-                received: self.link.tally.received.get(),
-            }),
-            (None, _) => None,
-        };
+        self.note_partial(wait.or(left));
         Waits {
             reader,
             flush,
             left,
+        }
+    }
+
+    /// Notes that some of what is awaited since `wait` has come, or that nothing is awaited so.
+    fn note_partial(&mut self, wait: Option<Instant>) {
+        let Some(wait) = wait else {
+            if let Some(unusual) = &mut self.clock.unusual {
+                unusual.partial = None;
+            }
+            return;
+        };
+        let (active, received) = (self.link.tally.active(), self.link.tally.received.get());
+        let partial = &mut self.clock.unusual().partial;
+        if partial.as_ref().is_none_or(|known| known.wait != wait) {
+            // Nothing has come since the wait began, or it would have been noted then.
+            *partial = Some(Partial {
+                wait,
+                since: wait.max(active),
+                received,
+            });
         }
     }
 
@@ -247,7 +279,7 @@ impl<C: Caller> Session<C> {
             self.wake_waiter(waker);
         } else if let Some(which) = self.what_is_over(&timeouts, &waits, now) {
             self.begin_close(CloseReason::Timeout(which));
-        } else if self.flow.backlog.is_none()
+        } else if self.flow.drain.is_none()
             && is_over(self.clock.born, self.clock.age(timeouts.max_age), now)
         {
             self.drain_for(CloseReason::Timeout(Timeout::MaxAge));
@@ -255,7 +287,7 @@ impl<C: Caller> Session<C> {
     }
 
     fn is_write_over(&self, timeouts: &Timeouts, waits: &Waits, now: Instant) -> bool {
-        let blocked = self.clock.blocked.as_ref();
+        let blocked = self.clock.blocked();
         blocked.is_some_and(|blocked| is_over(blocked.since, timeouts.write, now))
             || waits
                 .flush
@@ -291,7 +323,9 @@ impl<C: Caller> Session<C> {
     /// Whether less has come in the time of the rate than must; if enough has, it begins anew.
     fn is_too_slow(&mut self, timeouts: &Timeouts, now: Instant) -> bool {
         let received = self.link.tally.received.get();
-        let (Some(rate), Some(partial)) = (timeouts.min_rate, &mut self.clock.partial) else {
+        let unusual = self.clock.unusual.as_mut();
+        let partial = unusual.and_then(|unusual| unusual.partial.as_mut());
+        let (Some(rate), Some(partial)) = (timeouts.min_rate, partial) else {
             return false;
         };
         if !is_over(partial.since, Some(rate.over), now) {

@@ -6,8 +6,6 @@
 //! handler is not called and nothing is read, until the rest is below the lower mark. So a peer
 //! that sends and never reads costs two marks and no more.
 
-use std::time::Instant;
-
 use super::calling::{Caller, Holder};
 use super::session::Session;
 use super::state::{Input, Phase};
@@ -29,18 +27,38 @@ pub(super) struct Flow {
     pub(super) memory: Memory,
     /// Bytes that wait for the socket, as far as is known here.
     pub(super) unsent: usize,
-    /// While draining: bytes that the kernel still holds of what it held at the request.
-    pub(super) backlog: Option<usize>,
-    /// Why it drains.
-    pub(super) leaving: Option<CloseReason>,
-    /// When the end, once begun, is forced.
-    pub(super) ends_by: Option<Instant>,
+    /// While draining.
+    pub(super) drain: Option<Box<Drain>>,
+    /// Whether it is known when the end, once begun, is forced.
+    pub(super) linger: Linger,
+}
+
+/// What a connection that drains has left to do, and why it does.
+#[derive(Debug)]
+pub(super) struct Drain {
+    /// Bytes that the kernel still holds of what it held at the request.
+    pub(super) backlog: usize,
+    pub(super) reason: CloseReason,
+}
+
+/// Whether the time of an end has begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Linger {
+    #[default]
+    NotYet,
+    Begun,
 }
 
 impl Flow {
+    /// Whether everything that a drain waits for has come.
+    pub(super) fn is_drained(&self) -> bool {
+        self.drain.as_ref().is_some_and(|drain| drain.backlog == 0)
+    }
+
     /// What a connection that drains ends for.
     pub(super) fn leaving(&self) -> CloseReason {
-        self.leaving.clone().unwrap_or(CloseReason::Shutdown)
+        let reason = self.drain.as_ref().map(|drain| drain.reason.clone());
+        reason.unwrap_or(CloseReason::Shutdown)
     }
 }
 
@@ -80,7 +98,7 @@ impl<C: Caller> Session<C> {
         let quiet = !self.flow.stalled
             && self.flow.more == More::No
             && self.flow.paused == Paused::No
-            && self.flow.backlog.is_none()
+            && self.flow.drain.is_none()
             && self.flow.unsent == 0;
         quiet
             && self.life.is_untouched()
@@ -144,7 +162,7 @@ impl<C: Caller> Session<C> {
         let open = self.life.phase() == Phase::Open
             && self.life.input() == Input::Open
             && !self.link.are_reads_paused();
-        let drained = self.flow.backlog == Some(0);
+        let drained = self.flow.is_drained();
         let wants = match self.holder {
             Holder::Session(_) => open && !drained && !self.has_plenty() && !self.is_congested(),
             Holder::Handler(_) | Holder::Owner => {

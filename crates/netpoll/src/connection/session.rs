@@ -241,8 +241,8 @@ impl<C: Caller> Source for Session<C> {
             Landed::Shared(window) => window.len(),
             Landed::Own(_, count) => *count,
         };
-        if let Some(backlog) = &mut self.flow.backlog {
-            *backlog = backlog.saturating_sub(count);
+        if let Some(drain) = &mut self.flow.drain {
+            drain.backlog = drain.backlog.saturating_sub(count);
         }
         if count > 0 {
             self.link.tally.received.add(count as u64);
@@ -404,7 +404,7 @@ mod tests {
             size_of::<Held>(),
         );
         assert!(
-            sizes.0 <= 296 && sizes.1 <= 472 && sizes.2 <= 120,
+            sizes.0 <= 184 && sizes.1 <= 472 && sizes.2 <= 104,
             "{sizes:?}"
         );
     }

@@ -24,7 +24,7 @@ use netpoll_sys::{Interest, options, socket, transfer};
 use super::Connection;
 use super::burst::Stage;
 use super::calling::{Caller, Calls, Holder, Observed};
-use super::flow::More;
+use super::flow::{Drain, Linger, More};
 use super::inbox::{InputEnd, Waits};
 use super::link::{Ending, Link};
 use super::session::Session;
@@ -71,7 +71,7 @@ impl<C: Caller> Session<C> {
 
     /// An open connection with nothing more to come or to do ends here.
     pub(super) fn end_if_done(&mut self) {
-        if self.script.calls == Calls::Once && self.flow.backlog == Some(0) {
+        if self.script.calls == Calls::Once && self.flow.is_drained() {
             self.end_idle_owner();
         }
         self.end_owned();
@@ -87,7 +87,7 @@ impl<C: Caller> Session<C> {
                 Some(reason) => self.die(reason),
                 None => self.begin_close(CloseReason::PeerFin),
             }
-        } else if self.flow.backlog == Some(0) {
+        } else if self.flow.is_drained() {
             self.begin_close(self.flow.leaving());
         }
     }
@@ -134,12 +134,11 @@ impl<C: Caller> Session<C> {
 
     /// Serves what the kernel holds for this connection now, and then ends it for `reason`.
     pub(super) fn drain_for(&mut self, reason: CloseReason) {
-        if self.script.calls == Calls::Never || self.flow.backlog.is_some() {
+        if self.script.calls == Calls::Never || self.flow.drain.is_some() {
             return;
         }
-        self.flow.leaving = Some(reason);
-        let waiting = transfer::bytes_waiting(self.link.as_fd()).unwrap_or(0);
-        self.flow.backlog = Some(waiting);
+        let backlog = transfer::bytes_waiting(self.link.as_fd()).unwrap_or(0);
+        self.flow.drain = Some(Box::new(Drain { backlog, reason }));
         lock(&self.link.inbox).waits = Waits::Told;
     }
 
@@ -192,9 +191,10 @@ impl<C: Caller> Session<C> {
 
     /// One deadline for flushing and lingering, from when the end began.
     fn set_linger(&mut self, turn: &mut Turn) {
-        if self.flow.ends_by.is_none() {
-            self.flow.ends_by = turn.now().checked_add(self.link.timeouts().linger);
-            turn.expire_at(self.flow.ends_by);
+        if self.flow.linger == Linger::NotYet {
+            self.flow.linger = Linger::Begun;
+            let deadline = turn.now().checked_add(self.link.timeouts().linger);
+            turn.expire_at(deadline);
         }
     }
 
