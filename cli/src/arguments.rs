@@ -298,6 +298,19 @@ mod tests {
     }
 
     #[test]
+    fn a_budget_that_no_loop_can_do_with_is_refused_with_the_least() {
+        for wrong in ["1000", "many", "0"] {
+            let line = refusal(&format!("netpoll serve rpc --budget {wrong}"));
+            assert!(
+                line.contains("--budget") && line.contains("1048576"),
+                "{line}"
+            );
+        }
+        let line = refusal("netpoll serve reference --budget 2000000");
+        assert!(line.contains("--budget"), "{line}");
+    }
+
+    #[test]
     fn a_runner_that_is_none_is_refused_with_those_there_are() {
         for wrong in ["go", "threads:0", "tokio:", "inline:2", "threads:x"] {
             let line = refusal(&format!("netpoll serve rpc --runner {wrong}"));

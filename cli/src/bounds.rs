@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use clap::Args;
-use netpoll::Builder;
+use netpoll::{Budget, Builder};
 
 use crate::duration::{self, Optional};
 
@@ -34,6 +34,13 @@ pub(crate) struct BoundArgs {
     /// The most bytes of one frame [default: 4194304]
     #[arg(long, value_name = "B", value_parser = frame)]
     max_frame: Option<NonZeroUsize>,
+    /// The bytes of memory that all connections may hold, at least 1048576 [default: a quarter of
+    /// what the process may have]
+    #[arg(long, value_name = "B", value_parser = budget)]
+    budget: Option<usize>,
+    /// For one poll of a handler, above which it is told of [default: 10ms]
+    #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
+    slow_handler: Option<Optional>,
     /// For a close to send what is unsent and to hear the peer's end [default: 5s]
     #[arg(long, value_name = "T", value_parser = duration::parse)]
     linger: Option<Duration>,
@@ -67,6 +74,12 @@ impl BoundArgs {
         if let Some(bytes) = self.max_frame {
             builder = builder.max_frame(bytes.get());
         }
+        if let Some(bytes) = self.budget {
+            builder = builder.budget(Budget::new(bytes));
+        }
+        if let Some(given) = self.slow_handler {
+            builder = builder.slow_handler(time(given));
+        }
         if let Some(time) = self.linger {
             builder = builder.linger(time);
         }
@@ -87,6 +100,8 @@ impl BoundArgs {
             (self.idle_timeout.is_some(), "--idle-timeout"),
             (self.max_age.is_some(), "--max-age"),
             (self.max_frame.is_some(), "--max-frame"),
+            (self.budget.is_some(), "--budget"),
+            (self.slow_handler.is_some(), "--slow-handler"),
             (self.linger.is_some(), "--linger"),
             (self.drain.is_some(), "--drain"),
         ]
@@ -98,4 +113,12 @@ impl BoundArgs {
 fn frame(text: &str) -> Result<NonZeroUsize, String> {
     text.parse()
         .map_err(|_| String::from("must be a number of bytes, at least 1"))
+}
+
+/// The least memory that a loop can do with.
+const LEAST_BUDGET: usize = 1 << 20;
+
+fn budget(text: &str) -> Result<usize, String> {
+    let bytes = text.parse().ok().filter(|&bytes| bytes >= LEAST_BUDGET);
+    bytes.ok_or_else(|| format!("must be a number of bytes, at least {LEAST_BUDGET}"))
 }
