@@ -122,7 +122,7 @@ fn an_adoption_on_a_poller_belongs_to_its_loop() {
     theirs.write_all(b"here").unwrap();
     assert_eq!(block_on(conn.reader().next(4)).unwrap(), b"here");
     drop(peer);
-    assert_eq!(server.shut_down(LIMIT), 0);
+    assert_eq!(server.of_which_some_is_kept().shut_down(LIMIT), 0);
     let error = block_on(conn.reader().read_u8()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
 }

@@ -172,7 +172,7 @@ fn a_connection_that_was_swapped_with_one_held_elsewhere_is_closed_all_the_same(
         std::mem::swap(conn, &mut other.lock().unwrap());
         Ok(())
     });
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(EventLoop::builder().pollers(1), handler).of_which_some_is_kept();
     let mut peer = server.connect();
     peer.send(b"s");
     assert_eq!(peer.receive_all().unwrap(), b"");

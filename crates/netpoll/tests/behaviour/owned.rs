@@ -108,7 +108,7 @@ fn a_connection_dialed_on_a_poller_ends_with_its_loop() {
     let mut conn = owned.recv_timeout(LIMIT).unwrap();
     block_on(call(&mut conn, b"one")).unwrap();
     drop(peer);
-    assert_eq!(server.shut_down(LIMIT), 0);
+    assert_eq!(server.of_which_some_is_kept().shut_down(LIMIT), 0);
     let error = block_on(call(&mut conn, b"two")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
     assert!(matches!(upstream.ending(), CloseReason::PeerFin));

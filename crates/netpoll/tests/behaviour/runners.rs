@@ -150,7 +150,7 @@ fn tasks_that_a_runner_never_polls_are_cut_and_told_of() {
     let kept: Arc<Mutex<Vec<Task>>> = Arc::default();
     let keep = Arc::clone(&kept);
     let builder = spawned(move |task| keep.lock().unwrap().push(task));
-    let mut server = Server::start_as_given(builder.on_request_send(rpc));
+    let mut server = Server::start_as_given(builder.on_request_send(rpc)).of_which_some_is_kept();
     let mut peer = server.connect();
     peer.send(&frame(b"one"));
     eventually("the task", || !kept.lock().unwrap().is_empty());
@@ -236,7 +236,8 @@ fn a_handler_that_awaits_input_holds_no_thread() {
 #[test]
 fn a_call_that_blocks_beyond_the_deadline_is_given_up_and_told_of() {
     let (handler, release, begun) = blocking();
-    let mut server = Server::start_as_given(threads(1).on_request_send(handler));
+    let mut server =
+        Server::start_as_given(threads(1).on_request_send(handler)).of_which_some_is_kept();
     let mut blocked = server.connect();
     blocked.send(&frame(b"block"));
     eventually("the block", || begun.load(Ordering::SeqCst) == 1);

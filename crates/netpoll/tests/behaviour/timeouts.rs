@@ -266,7 +266,7 @@ fn output_that_the_peer_does_not_take_ends_the_connection() {
 
 #[test]
 fn a_peer_that_takes_each_part_in_time_may_take_long_for_all_of_them() {
-    let builder = one_poller().write_timeout(SHORT * 15);
+    let builder = one_poller().write_timeout(SHORT * 30);
     let server = Server::start_on(
         tight_listener(),
         builder,
@@ -278,10 +278,10 @@ fn a_peer_that_takes_each_part_in_time_may_take_long_for_all_of_them() {
     );
     let mut peer = server.connect();
     peer.send(b"a");
-    for _ in 0..6 {
+    for _ in 0..8 {
         // The next megabyte is put before any of this one is taken.
         peer.send(b"a");
-        sleep(SHORT * 3);
+        sleep(SHORT * 5);
         assert!(peer.receive(1 << 20) == bytes(1 << 20, b'a'));
     }
 }

@@ -53,7 +53,17 @@ pub(crate) struct Server {
     /// Whose connections ended and for which reasons, in order.
     pub(crate) endings: Receiver<(Addr, CloseReason)>,
     ledger: Arc<Ledger>,
+    memory: Memory,
     thread: Option<JoinHandle<()>>,
+}
+
+/// Where the memory of a loop is when the loop has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Memory {
+    /// In its pool.
+    Home,
+    /// The test keeps connections or tasks that have some.
+    Kept,
 }
 
 impl Server {
@@ -122,6 +132,7 @@ impl Server {
             handle,
             endings,
             ledger,
+            memory: Memory::Home,
             thread: Some(thread),
         }
     }
@@ -129,6 +140,12 @@ impl Server {
     /// Serves the rpc wire with one poller.
     pub(crate) fn rpc() -> Self {
         Self::start(EventLoop::builder().pollers(1), rpc)
+    }
+
+    /// As it is, of a test that keeps what has memory of the loop's.
+    pub(crate) fn of_which_some_is_kept(mut self) -> Self {
+        self.memory = Memory::Kept;
+        self
     }
 
     /// A peer that is connected.
@@ -160,6 +177,11 @@ impl Server {
         if let Some(thread) = self.thread.take() {
             thread.join().expect("a loop that ends");
             assert_eq!(self.handle.connections(), 0, "after the end of their loop");
+            if self.memory == Memory::Home {
+                // Tasks of an executor may go on for a moment after their loop.
+                let budget = self.handle.budget();
+                eventually("every block at home", || budget.stats().in_use == 0);
+            }
             self.ledger.close();
         }
     }
