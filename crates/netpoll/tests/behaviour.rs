@@ -56,6 +56,8 @@ mod hazards;
 mod limits;
 #[path = "behaviour/liveness.rs"]
 mod liveness;
+#[path = "behaviour/lives.rs"]
+mod lives;
 #[path = "behaviour/notices.rs"]
 mod notices;
 #[path = "behaviour/on_the_poller.rs"]
@@ -76,6 +78,8 @@ mod runners;
 mod serve;
 #[path = "behaviour/shutdown.rs"]
 mod shutdown;
+#[path = "behaviour/sockets.rs"]
+mod sockets;
 #[path = "behaviour/stats.rs"]
 mod stats;
 #[path = "behaviour/timeouts.rs"]
@@ -88,3 +92,5 @@ mod vanish;
 mod watchdog;
 #[path = "behaviour/writing.rs"]
 mod writing;
+#[path = "behaviour/wrong.rs"]
+mod wrong;

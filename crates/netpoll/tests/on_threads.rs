@@ -45,6 +45,8 @@ mod handlers;
 mod hazards;
 #[path = "behaviour/limits.rs"]
 mod limits;
+#[path = "behaviour/lives.rs"]
+mod lives;
 #[path = "behaviour/owned.rs"]
 mod owned;
 #[path = "behaviour/pinned.rs"]
@@ -57,3 +59,5 @@ mod shutdown;
 mod timeouts;
 #[path = "behaviour/vanish.rs"]
 mod vanish;
+#[path = "behaviour/wrong.rs"]
+mod wrong;

@@ -36,6 +36,8 @@ mod half_close;
 mod handlers;
 #[path = "behaviour/hazards.rs"]
 mod hazards;
+#[path = "behaviour/lives.rs"]
+mod lives;
 #[path = "behaviour/owned.rs"]
 mod owned;
 #[path = "behaviour/requests.rs"]

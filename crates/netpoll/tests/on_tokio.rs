@@ -43,6 +43,8 @@ mod handlers;
 mod hazards;
 #[path = "behaviour/limits.rs"]
 mod limits;
+#[path = "behaviour/lives.rs"]
+mod lives;
 #[path = "behaviour/owned.rs"]
 mod owned;
 #[path = "behaviour/requests.rs"]

@@ -33,6 +33,8 @@ mod greeting;
 mod half_close;
 #[path = "behaviour/handlers.rs"]
 mod handlers;
+#[path = "behaviour/lives.rs"]
+mod lives;
 #[path = "behaviour/owned.rs"]
 mod owned;
 #[path = "behaviour/requests.rs"]

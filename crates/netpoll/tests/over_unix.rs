@@ -46,6 +46,8 @@ mod handlers;
 mod hazards;
 #[path = "behaviour/liveness.rs"]
 mod liveness;
+#[path = "behaviour/lives.rs"]
+mod lives;
 #[path = "behaviour/notices.rs"]
 mod notices;
 #[path = "behaviour/on_the_poller.rs"]
@@ -64,3 +66,5 @@ mod serve;
 mod shutdown;
 #[path = "behaviour/writing.rs"]
 mod writing;
+#[path = "behaviour/wrong.rs"]
+mod wrong;

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Connections from their first call to their last, as the tests of another implementation lead
+//! them. Which test of theirs is which of ours is in `docs/rows.md`.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+
+use netpoll::{Accept, BoxError, CloseReason, Connection, Dialer, EventLoop};
+
+use crate::support::{Greeted, LIMIT, Peer, Server, block_on, eventually, pair, rpc};
+
+/// Answers `ping`s with `pong`s to the end of the stream, which has to come between two of them.
+async fn pongs(conn: &mut Connection) -> Result<usize, BoxError> {
+    let (mut reader, mut writer) = conn.split();
+    let mut answered = 0;
+    loop {
+        match reader.next(4).await {
+            Ok(ping) => assert_eq!(ping, b"ping"),
+            Err(error) => {
+                assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+                assert_eq!(reader.available(), 0);
+                return Ok(answered);
+            }
+        }
+        writer.put_str("pong");
+        writer.flush().await?;
+        answered += 1;
+    }
+}
+
+#[test]
+fn a_conversation_of_1024_questions_is_held_inside_on_connect() {
+    let (told, answers) = channel();
+    let greet = handler!([told], |conn| {
+        told.send(pongs(conn).await?)?;
+        Ok(())
+    });
+    let server = Server::start(EventLoop::builder().pollers(1), Greeted(greet, rpc));
+    let mut peer = server.connect();
+    for _ in 0..1024 {
+        peer.send(b"ping");
+        assert_eq!(peer.receive(4), b"pong");
+    }
+    peer.finish();
+    assert_eq!(answers.recv_timeout(LIMIT).unwrap(), 1024);
+    assert_eq!(peer.receive_all().unwrap(), b"");
+    assert!(matches!(server.ending(), CloseReason::PeerFin));
+}
+
+#[test]
+fn all_that_peers_sent_who_close_at_once_arrives() {
+    let arrived = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&arrived);
+    let handler = handler!([count], |conn| {
+        if let Some(chunk) = conn.reader().chunk().await? {
+            count.fetch_add(chunk.len(), Ordering::SeqCst);
+        }
+        Ok(())
+    });
+    let server = Server::start(EventLoop::builder().pollers(2), handler);
+    let (addr, mut expected) = (server.addr, 0);
+    for (threads, peers, size) in [(10, 10, 1024), (5, 2, 5000)] {
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(move || {
+                    for _ in 0..peers {
+                        Peer::connect(addr).send(&vec![7; size]);
+                    }
+                });
+            }
+        });
+        expected += threads * peers * size;
+        eventually("every byte", || arrived.load(Ordering::SeqCst) == expected);
+    }
+    eventually("no connection", || server.handle.connections() == 0);
+}
+
+#[test]
+fn every_call_of_a_life_comes_in_its_turn_on_both_sides() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let note = |what: &'static str| {
+        let seen = Arc::clone(&seen);
+        move || seen.lock().expect("no panic under it").push(what)
+    };
+    let (accepts, greets, serves) = (note("accept"), note("connect"), note("request"));
+    let (ends, closes, hears) = (note("end"), note("closed"), note("ping"));
+    let greet = handler!([greets], |conn| {
+        conn.attach(7_u8);
+        greets();
+        conn.writer().put_str("ping");
+        Ok(())
+    });
+    let handler = handler!([serves], |conn| {
+        assert_eq!(conn.reader().next(4).await?, b"pong");
+        assert_eq!(conn.attached::<u8>(), Some(&mut 7));
+        serves();
+        conn.close();
+        Ok(())
+    });
+    let filter = move |info: &netpoll::ConnInfo<'_>| {
+        accepts();
+        Accept::Take(info.options().clone())
+    };
+    let builder = EventLoop::builder().pollers(1).on_accept(filter);
+    let observer = move |conn: &mut Connection, reason: &CloseReason| {
+        assert_eq!(conn.attached::<u8>(), Some(&mut 7));
+        assert!(matches!(reason, CloseReason::Local));
+        ends();
+    };
+    let server = Server::start_observed(builder, Greeted(greet, handler), observer);
+    let conn = block_on(Dialer::new().dial(server.addr)).unwrap();
+    conn.on_close(move |_| closes());
+    let handle = conn.serve(crate::support::handling(move |conn: &mut Connection| {
+        let hears = hears.clone();
+        Box::pin(async move {
+            assert_eq!(conn.reader().next(4).await?, b"ping");
+            hears();
+            conn.writer().put_str("pong");
+            Ok(())
+        })
+    }));
+    assert!(matches!(block_on(handle.closed()), CloseReason::PeerFin));
+    eventually("both ends", || seen.lock().unwrap().len() == 6);
+    let seen = seen.lock().unwrap();
+    // Which side is told first of its end is nobody's promise, nor whether the dialer's handler
+    // hears of the ping before the server's last call of the beginning has returned.
+    assert_eq!(seen[0], "accept");
+    assert_eq!(seen[1..4], ["connect", "ping", "request"]);
+    assert!(seen[4..].contains(&"end") && seen[4..].contains(&"closed"));
+}
+
+#[test]
+fn ten_thousand_small_messages_are_as_many_reads() {
+    let (mut conn, mut peer) = pair();
+    let message = |n: usize| [n as u8; 256];
+    let all: Vec<u8> = (0..10_000).flat_map(message).collect();
+    let sending = peer.send_aside(all.clone());
+    for n in 0..10_000 {
+        assert_eq!(block_on(conn.reader().next(256)).unwrap(), message(n));
+    }
+    sending.join().unwrap().unwrap();
+    let reading = std::thread::spawn(move || peer.receive(all.len()) == all);
+    for n in 0..10_000 {
+        conn.writer().put_slice(&message(n));
+        block_on(conn.writer().flush()).unwrap();
+    }
+    assert!(reading.join().unwrap());
+}
+
+#[test]
+fn half_a_packet_is_waited_for() {
+    let (mut conn, mut peer) = pair();
+    for round in 0..20 {
+        peer.send(&[round; 8 << 10]);
+        let mut reader = conn.reader();
+        block_on(reader.wait(8 << 10)).unwrap();
+        {
+            let mut whole = std::pin::pin!(reader.next(16 << 10));
+            assert!(crate::support::poll_once(whole.as_mut()).is_pending());
+            peer.send(&[round; 8 << 10]);
+            assert_eq!(block_on(whole).unwrap(), [round; 16 << 10]);
+        }
+        assert_eq!(reader.available(), 0);
+    }
+}
+
+#[test]
+fn two_thousand_lines_and_the_rest_of_one_are_read() {
+    let (mut conn, mut peer) = pair();
+    let mut line = vec![b'x'; 500];
+    line.push(b'\n');
+    let lines = 2000;
+    let mut all = line.repeat(lines);
+    all.extend_from_slice(b"the rest");
+    let sending = std::thread::spawn(move || {
+        peer.send(&all);
+        peer.finish();
+        peer
+    });
+    let mut reader = conn.reader();
+    for _ in 0..lines {
+        assert_eq!(block_on(reader.until(b'\n', 501)).unwrap(), line);
+    }
+    let error = block_on(reader.until(b'\n', 501)).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+    assert_eq!(block_on(reader.next(8)).unwrap(), b"the rest");
+    let _peer: Peer = sending.join().unwrap();
+}

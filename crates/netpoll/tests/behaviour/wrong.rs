@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is asked too much, too little, too late or by too many at once.
+
+use std::io::ErrorKind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use netpoll::{
+    AfterFinish, CloseReason, Closed, Connection, EventLoop, LinkBuffer, TimedOut, Timeout,
+    TooLarge,
+};
+
+use crate::support::{Gate, LIMIT, Server, block_on, bytes, eventually, pair, poll_once};
+
+/// The struct inside an error.
+fn reason<T: std::error::Error + 'static>(error: &std::io::Error) -> Option<&T> {
+    error.get_ref()?.downcast_ref()
+}
+
+#[test]
+fn a_read_of_nothing_waits_for_nothing_and_gives_it() {
+    let (mut conn, mut peer) = pair();
+    let mut reader = conn.reader();
+    let empty: [u8; 0] = [];
+    for _ in 0..2 {
+        assert_eq!(block_on(reader.peek(0)).unwrap(), empty);
+        assert_eq!(block_on(reader.next(0)).unwrap(), empty);
+        block_on(reader.skip(0)).unwrap();
+        block_on(reader.wait(0)).unwrap();
+        assert!(block_on(reader.slice(0)).unwrap().is_empty());
+        assert!(block_on(reader.split_to(0)).unwrap().is_empty());
+        block_on(reader.read_exact(&mut [])).unwrap();
+        assert_eq!(block_on(reader.read_vec(0)).unwrap(), empty);
+        assert_eq!(block_on(reader.read_string(0)).unwrap(), "");
+        // Once with nothing there, once with something, which stays.
+        peer.send(b"it");
+        block_on(reader.wait(2)).unwrap();
+    }
+    block_on(reader.wait(4)).unwrap();
+    assert_eq!(block_on(reader.next(4)).unwrap(), b"itit");
+}
+
+#[test]
+fn a_read_of_all_that_can_be_counted_is_refused_by_every_call() {
+    let (mut conn, mut peer) = pair();
+    peer.send(b"four");
+    let mut reader = conn.reader();
+    block_on(reader.wait(4)).unwrap();
+    for n in [usize::MAX, isize::MAX as usize + 1, isize::MAX as usize] {
+        let errors = [
+            block_on(reader.peek(n)).map(drop).unwrap_err(),
+            block_on(reader.next(n)).map(drop).unwrap_err(),
+            block_on(reader.skip(n)).unwrap_err(),
+            block_on(reader.wait(n)).unwrap_err(),
+            block_on(reader.slice(n)).map(drop).unwrap_err(),
+            block_on(reader.split_to(n)).map(drop).unwrap_err(),
+            block_on(reader.read_vec(n)).map(drop).unwrap_err(),
+            block_on(reader.read_string(n)).map(drop).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind(), ErrorKind::InvalidData);
+            assert!(reason::<TooLarge>(&error).is_some(), "{error:?}");
+        }
+    }
+    assert_eq!(block_on(reader.next(4)).unwrap(), b"four");
+}
+
+#[test]
+fn nothing_that_is_put_is_nothing_to_send() {
+    let (mut conn, mut peer) = pair();
+    let mut writer = conn.writer();
+    writer.append(LinkBuffer::new());
+    writer.push(Bytes::new());
+    writer.put_slice(b"");
+    writer.put_str("");
+    writer.with(|_| ());
+    assert_eq!(writer.unsent(), 0);
+    assert!(poll_once(std::pin::pin!(writer.flush())).is_ready());
+    conn.handle().push(Bytes::new()).unwrap();
+    conn.writer().put_str("something");
+    block_on(conn.writer().flush()).unwrap();
+    assert_eq!(peer.receive(9), b"something");
+}
+
+#[test]
+fn a_deadline_that_has_passed_fails_at_once_and_consumes_nothing() {
+    let (mut conn, mut peer) = pair();
+    peer.send(b"ab");
+    block_on(conn.reader().wait(2)).unwrap();
+    let past = Instant::now() - Duration::from_secs(1);
+    let begun = Instant::now();
+    let error = block_on(conn.reader().with_deadline(past).next(3)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    assert_eq!(reason::<TimedOut>(&error).unwrap().which, Timeout::Read);
+    assert!(begun.elapsed() < LIMIT / 20);
+    // What is there needs no wait, and the next reader has no deadline.
+    let read = block_on(conn.reader().with_deadline(past).next(2)).map(<[u8]>::to_vec);
+    assert_eq!(read.unwrap(), b"ab");
+    peer.send(b"c");
+    assert_eq!(block_on(conn.reader().read_u8()).unwrap(), b'c');
+}
+
+#[test]
+fn times_without_end_are_set_on_a_live_connection() {
+    let (mut conn, mut peer) = pair();
+    let mut timeouts = conn.timeouts();
+    (timeouts.read, timeouts.write) = (Some(Duration::MAX), Some(Duration::MAX));
+    (timeouts.idle, timeouts.linger) = (Some(Duration::MAX), Duration::MAX);
+    conn.set_timeouts(timeouts).unwrap();
+    {
+        let mut reader = conn.reader();
+        let mut answer = std::pin::pin!(reader.next(4));
+        assert!(poll_once(answer.as_mut()).is_pending());
+    }
+    peer.send(b"here");
+    assert_eq!(block_on(conn.reader().next(4)).unwrap(), b"here");
+    conn.writer().put_str("there");
+    block_on(conn.writer().flush()).unwrap();
+    assert_eq!(peer.receive(5), b"there");
+}
+
+#[test]
+fn closes_by_many_threads_at_once_are_one_end() {
+    for round in 0..50 {
+        let (mut conn, mut peer) = pair();
+        let ends = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&ends);
+        conn.on_close(move |reason| {
+            assert!(matches!(reason, CloseReason::Local));
+            count.fetch_add(1, Ordering::SeqCst);
+        });
+        let start = Barrier::new(8);
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let (handle, start) = (conn.handle(), &start);
+                scope.spawn(move || {
+                    start.wait();
+                    match (round + thread) % 4 {
+                        0 => handle.abort(),
+                        _ => handle.close(),
+                    }
+                });
+            }
+        });
+        let error = block_on(conn.reader().wait(1)).unwrap_err();
+        let closed = reason::<Closed>(&error).unwrap();
+        assert!(matches!(closed.reason, CloseReason::Local));
+        drop(conn);
+        // The FIN of a close may have come before the reset of an abort.
+        assert_eq!(peer.receive_all().unwrap_or_default(), b"");
+        eventually("the end", || ends.load(Ordering::SeqCst) > 0);
+        assert_eq!(ends.load(Ordering::SeqCst), 1);
+    }
+}
+
+/// A connection whose flush of `size` bytes waits on a thread, and what it says in the end.
+fn flushing(
+    mut conn: Connection,
+    size: usize,
+) -> std::thread::JoinHandle<(Connection, std::io::Result<()>)> {
+    let handle = conn.handle();
+    conn.writer().push(Bytes::from(bytes(size, 5)));
+    let flushing = std::thread::spawn(move || {
+        let flushed = block_on(conn.writer().flush());
+        (conn, flushed)
+    });
+    // Some has left, and the rest cannot: the flush waits, or is about to.
+    let unsent = || handle.stats().is_some_and(|stats| stats.sent > 0);
+    eventually("a flush that waits", unsent);
+    flushing
+}
+
+#[test]
+fn a_close_during_a_flush_that_waits_sends_all_of_it() {
+    let (conn, mut peer) = pair();
+    let handle = conn.handle();
+    let size = 7 << 20;
+    let flushing = flushing(conn, size);
+    handle.close();
+    assert!(peer.receive_all().unwrap() == bytes(size, 5));
+    peer.finish();
+    let (mut conn, _flushed) = flushing.join().unwrap();
+    let error = block_on(conn.writer().flush()).unwrap_err();
+    assert!(reason::<Closed>(&error).is_some());
+}
+
+#[test]
+fn an_abort_during_a_flush_that_waits_ends_it_with_the_reason() {
+    let (conn, mut peer) = pair();
+    let handle = conn.handle();
+    let flushing = flushing(conn, 7 << 20);
+    handle.abort();
+    let (conn, flushed) = flushing.join().unwrap();
+    let error = flushed.unwrap_err();
+    let closed = reason::<Closed>(&error).unwrap();
+    assert!(matches!(closed.reason, CloseReason::Local));
+    drop(conn);
+    peer.expect_reset();
+}
+
+#[test]
+fn room_that_was_reserved_before_the_end_can_be_filled_after_it_to_no_effect() {
+    let (mut conn, mut peer) = pair();
+    let handle = conn.handle();
+    let mut writer = conn.writer();
+    let room = writer.reserve(4).unwrap();
+    handle.close();
+    block_on(handle.closed());
+    // Whether it still knows the room or not, it says so and panics not.
+    let _filled = writer.fill(&room, b"1234").is_ok();
+    writer.commit_all();
+    writer.put_u32(1);
+    writer.put_u64_le(1);
+    let errors = [
+        block_on(writer.room()).unwrap_err(),
+        block_on(writer.flush()).unwrap_err(),
+        handle.push(Bytes::from_static(b"late")).unwrap_err(),
+    ];
+    for error in errors {
+        assert!(reason::<Closed>(&error).is_some(), "{error:?}");
+        assert!(reason::<AfterFinish>(&error).is_none());
+    }
+    conn.writer().finish();
+    assert_eq!(conn.writer().unsent(), 0);
+    drop(conn);
+    assert!(handle.push(Bytes::from_static(b"later")).is_err());
+    assert_eq!(peer.receive_all().unwrap(), b"");
+}
+
+#[test]
+fn a_shutdown_of_no_time_cuts_at_once() {
+    let gate = Gate::default();
+    let at = gate.clone();
+    let handler = handler!([at], |conn| {
+        conn.reader().skip(1).await?;
+        at.pass().await;
+        Ok(())
+    });
+    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let mut peer = server.connect();
+    peer.send(b"?");
+    eventually("the wait", || gate.is_waited_at());
+    let begun = Instant::now();
+    assert_eq!(server.shut_down(Duration::ZERO), 1);
+    assert!(begun.elapsed() < LIMIT / 4);
+}
