@@ -14,12 +14,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
+use netpoll_sys::socket;
 use netpoll_sys::socket::ListenOptions;
-use netpoll_sys::{options, socket};
 
 use crate::addr::{Addr, ToAddrs, UnixAddr};
 use crate::error::InvalidConfig;
-use crate::options::ConnOptions;
 use unix_path::OwnPath;
 
 /// A socket that listens. Bound, and taking connections into the kernel's queue, from its making;
@@ -199,17 +198,6 @@ impl Listener {
     /// Nobody finds it any more who has not connected yet, if it has a path of its own.
     fn hide(&mut self) {
         self.path = None;
-    }
-
-    /// Sets what accepted sockets inherit (`tcp(7)`), so that it costs nothing per connection.
-    fn hand_down(&self, wanted: &ConnOptions) {
-        let fd = self.fd.as_fd();
-        // A listener that is not TCP has none of these.
-        let _nodelay = options::set_nodelay(fd, wanted.nodelay).ok();
-        if let Some(keepalive) = wanted.keepalive {
-            let _keepalive = options::set_keepalive(fd, keepalive).ok();
-        }
-        let _timeout = options::set_user_timeout(fd, wanted.user_timeout).ok();
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use netpoll_sys::{Interest, process, socket};
 
 use super::Listener;
-use super::filter::{Accept, ConnInfo, Filter, set_differences};
+use super::filter::{Accept, ConnInfo, Filter, set_all, set_differences};
 use crate::addr::Addr;
 use crate::census::{Door, Presence};
 use crate::connection::service::{Newcomer, Service};
@@ -62,6 +62,9 @@ pub(crate) struct Acceptor {
     waker: Waker,
     /// The pause after the next failure; `None` while all is well.
     pause: Option<Duration>,
+    /// Whether the queue was never empty yet: it may hold who connected before the listener had
+    /// the options that its connections inherit.
+    early: bool,
     /// Once a shutdown was asked for: how many of those that were queued may still come.
     queued: Option<usize>,
     /// A shutdown waits for it: it accepts what is queued before it goes.
@@ -96,7 +99,8 @@ impl Acceptor {
         reception: &Arc<Reception>,
     ) -> Birth {
         let terms = reception.service.terms();
-        listener.hand_down(&terms.options);
+        // What accepted sockets inherit (tcp(7)), so that it costs nothing per connection.
+        set_all(listener.as_fd(), &terms.options);
         let door = Door::new(&terms.census);
         let reception = Arc::clone(reception);
         Box::new(move |place: Place| {
@@ -109,6 +113,7 @@ impl Acceptor {
                 call,
                 waker,
                 pause: None,
+                early: true,
                 queued: None,
                 _door: door,
             })
@@ -125,6 +130,9 @@ impl Acceptor {
             match socket::accept(self.listener.as_fd()) {
                 Ok((fd, peer)) => {
                     self.pause = None;
+                    if self.early {
+                        set_all(fd.as_fd(), &self.reception.service.terms().options);
+                    }
                     let entrance = &self.reception.entrance;
                     entrance.accepted(&mut ticket, || turn.now());
                     if let Some(queued) = &mut self.queued {
@@ -132,7 +140,10 @@ impl Acceptor {
                     }
                     self.receive(fd, peer, ticket, turn);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Round::Empty,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.early = false;
+                    return Round::Empty;
+                }
                 Err(error) => {
                     drop(ticket);
                     let failure = self.reception.entrance.failed(&error, &self.waker);

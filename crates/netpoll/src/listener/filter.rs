@@ -89,6 +89,15 @@ impl fmt::Debug for ConnInfo<'_> {
     }
 }
 
+/// Sets on a socket what `wanted` has, where it is of TCP. Others have none of it.
+pub(super) fn set_all(fd: BorrowedFd<'_>, wanted: &ConnOptions) {
+    let _nodelay = options::set_nodelay(fd, wanted.nodelay).ok();
+    if let Some(keepalive) = wanted.keepalive {
+        let _keepalive = options::set_keepalive(fd, keepalive).ok();
+    }
+    let _timeout = options::set_user_timeout(fd, wanted.user_timeout).ok();
+}
+
 /// Sets on a socket what `own` has otherwise than what it has `inherited` from its listener.
 pub(super) fn set_differences(
     fd: BorrowedFd<'_>,

@@ -9,19 +9,19 @@ use std::time::Duration;
 use netpoll::{Addr, Connection, Dialer, EventLoop, Listener};
 use socket2::SockRef;
 
-use crate::support::{Server, Whole, block_on, bound, call, eventually, rpc};
+use crate::support::{Peer, Server, Whole, block_on, bound, call, eventually, rpc};
 
 /// Whether small packets are not held back, and how silence is asked after: when, how often, how
 /// many times.
-fn options_of(conn: &Connection) -> (bool, bool, u64, u64, u32) {
+fn options_of(conn: &Connection) -> std::io::Result<(bool, bool, u64, u64, u32)> {
     let socket = SockRef::from(conn);
-    (
-        socket.tcp_nodelay().unwrap(),
-        socket.keepalive().unwrap(),
-        socket.tcp_keepalive_time().unwrap().as_secs(),
-        socket.tcp_keepalive_interval().unwrap().as_secs(),
-        socket.tcp_keepalive_retries().unwrap(),
-    )
+    Ok((
+        socket.tcp_nodelay()?,
+        socket.keepalive()?,
+        socket.tcp_keepalive_time()?.as_secs(),
+        socket.tcp_keepalive_interval()?.as_secs(),
+        socket.tcp_keepalive_retries()?,
+    ))
 }
 
 #[test]
@@ -29,17 +29,36 @@ fn both_ends_have_nodelay_and_the_three_numbers_of_keepalive() {
     let server = Server::start(
         EventLoop::builder().pollers(1),
         Whole(async |mut conn: Connection| {
-            assert_eq!(options_of(&conn), (true, true, 60, 15, 4));
+            assert_eq!(options_of(&conn)?, (true, true, 60, 15, 4));
             conn.writer().put_str("as they should be");
             Ok(())
         }),
     );
     let mut conn = block_on(Dialer::new().dial(server.addr)).unwrap();
-    assert_eq!(options_of(&conn), (true, true, 60, 15, 4));
+    assert_eq!(options_of(&conn).unwrap(), (true, true, 60, 15, 4));
     assert_eq!(
         block_on(conn.reader().next(17)).unwrap(),
         b"as they should be"
     );
+}
+
+#[test]
+fn who_connects_before_the_loop_is_built_has_the_options_too() {
+    let listener = Listener::bind("127.0.0.1:0").unwrap();
+    let early: Vec<Peer> = (0..70).map(|_| Peer::connect(bound(&listener))).collect();
+    let builder = EventLoop::builder().pollers(2);
+    let server = Server::start_on(
+        listener,
+        builder,
+        Whole(async |mut conn: Connection| {
+            assert_eq!(options_of(&conn)?, (true, true, 60, 15, 4));
+            conn.writer().put_str("in time");
+            Ok(())
+        }),
+    );
+    for mut peer in early.into_iter().chain([server.connect()]) {
+        assert_eq!(peer.receive(7), b"in time");
+    }
 }
 
 #[test]
