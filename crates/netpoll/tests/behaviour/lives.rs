@@ -131,6 +131,28 @@ fn every_call_of_a_life_comes_in_its_turn_on_both_sides() {
 }
 
 #[test]
+fn a_function_that_is_added_inside_on_connect_runs_when_the_peer_closes() {
+    let (told, reasons) = channel();
+    let greet = handler!([told], |conn| {
+        conn.on_close(move |reason| {
+            // A test that has ended looks no more.
+            let _seen = told.send(reason.clone()).is_ok();
+        });
+        Ok(())
+    });
+    let server = Server::start(EventLoop::builder().pollers(1), Greeted(greet, rpc));
+    for _ in 0..20 {
+        let mut peer = server.connect();
+        peer.call(b"one");
+        drop(peer);
+        let reason = reasons.recv_timeout(LIMIT).unwrap();
+        assert!(matches!(reason, CloseReason::PeerFin));
+        server.ending();
+        assert!(reasons.try_recv().is_err(), "once");
+    }
+}
+
+#[test]
 fn ten_thousand_small_messages_are_as_many_reads() {
     let (mut conn, mut peer) = pair();
     let message = |n: usize| [n as u8; 256];
