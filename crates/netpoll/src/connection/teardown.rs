@@ -116,6 +116,8 @@ impl<C: Caller> Session<C> {
             return;
         }
         self.life.die(reason.clone());
+        // Whoever looks only now has the first cause, too.
+        let reason = self.life.reason().cloned().unwrap_or(reason);
         if self.link.ending() != Ending::Abort {
             // Handlers, owners and wakers may hold the descriptor for long: the peer learns now.
             let _ended = socket::shutdown(self.link.as_fd(), Shutdown::Both).ok();

@@ -2,12 +2,15 @@
 //! Ends that this side asks for.
 
 use std::collections::HashMap;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
+use std::time::Duration;
 
-use netpoll::{CloseReason, Connection, EventLoop};
+use netpoll::{CloseReason, Closed, ConnOptions, Connection, Dialer, EventLoop, Limit};
 
 use crate::KIND;
-use crate::support::{Kind, LIMIT, Server, Whole, block_on, bytes, pair, rpc};
+use crate::support::{
+    Kind, LIMIT, Server, Whole, block_on, bytes, eventually, pair, pair_with, rpc,
+};
 
 #[test]
 fn close_in_a_handler_sends_what_was_put_and_then_a_fin() {
@@ -210,4 +213,19 @@ fn a_handler_that_has_closed_is_not_called_again_for_what_is_left() {
         drop(peer);
         assert!(matches!(server.ending(), CloseReason::Local));
     }
+}
+
+#[test]
+fn who_looks_after_the_peer_has_had_its_time_is_told_the_first_cause() {
+    let mut options = ConnOptions::default();
+    options.max_output = Some(500_000);
+    options.timeouts.linger = Duration::from_millis(1);
+    let (mut conn, peer) = pair_with(&Dialer::new().options(options));
+    conn.writer().put_slice(&bytes(1 << 20, 1));
+    // Sending fails when the time is up.
+    eventually("the end", || (&peer.stream).write(b"x").is_err());
+    let error = block_on(conn.reader().wait(1)).unwrap_err();
+    let closed = error.get_ref().and_then(|why| why.downcast_ref());
+    let closed: &Closed = closed.expect("a reason");
+    assert!(matches!(closed.reason, CloseReason::Limit(Limit::Output)));
 }
