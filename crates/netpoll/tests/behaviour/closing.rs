@@ -224,7 +224,7 @@ fn who_looks_after_the_peer_has_had_its_time_is_told_the_first_cause() {
     conn.writer().put_slice(&bytes(1 << 20, 1));
     // Sending fails when the time is up.
     eventually("the end", || (&peer.stream).write(b"x").is_err());
-    let error = block_on(conn.reader().wait(1)).unwrap_err();
+    let error = block_on(conn.reader().wait(1 << 20)).unwrap_err();
     let closed = error.get_ref().and_then(|why| why.downcast_ref());
     let closed: &Closed = closed.expect("a reason");
     assert!(matches!(closed.reason, CloseReason::Limit(Limit::Output)));
