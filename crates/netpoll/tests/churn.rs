@@ -46,7 +46,7 @@ const LARGER_CROWD: usize = 960;
 const TRIES: usize = 3;
 
 /// How long a silent peer is waited for.
-const PATIENCE: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Addresses to come from: a port that was closed in order is not free for a minute.
 const SOURCES: usize = 39;
