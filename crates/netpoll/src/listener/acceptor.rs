@@ -130,7 +130,7 @@ impl Acceptor {
             match socket::accept(self.listener.as_fd()) {
                 Ok((fd, peer)) => {
                     self.pause = None;
-                    if self.early {
+                    if self.early && peer.as_tcp().is_some() {
                         set_all(fd.as_fd(), &self.reception.service.terms().options);
                     }
                     let entrance = &self.reception.entrance;
