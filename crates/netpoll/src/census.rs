@@ -158,26 +158,22 @@ impl Census {
     /// Waits until none is alive but those that are excused and none can come, or `deadline` is
     /// here; says whether none is.
     pub(crate) fn wait_for_none(&self, deadline: Instant) -> bool {
-        let mut tally = lock(&self.tally);
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if tally.is_none() || left.is_zero() {
-                return tally.is_none();
-            }
-            let waited = self.changed.wait_timeout(tally, left);
-            tally = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
-        }
+        self.wait_until(deadline, Tally::is_none)
     }
 
     /// Waits until none is alive at all and none can come, or `deadline` is here; says whether none
     /// is.
     pub(crate) fn wait_for_the_excused(&self, deadline: Instant) -> bool {
+        self.wait_until(deadline, |tally| tally.alive == 0 && tally.doors == 0)
+    }
+
+    fn wait_until(&self, deadline: Instant, is_so: impl Fn(&Tally) -> bool) -> bool {
         let mut tally = lock(&self.tally);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let none = tally.alive == 0 && tally.doors == 0;
-            if none || left.is_zero() {
-                return none;
+            let so = is_so(&tally);
+            if so || left.is_zero() {
+                return so;
             }
             let waited = self.changed.wait_timeout(tally, left);
             tally = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
