@@ -12,20 +12,8 @@ const RUNS: support::Runs = support::Runs::Inline;
 /// What goes over Unix sockets too is in `over_unix.rs` again.
 const KIND: support::Kind = support::Kind::Tcp;
 
-#[path = "behaviour/accepting.rs"]
-mod accepting;
-#[path = "behaviour/arriving.rs"]
-mod arriving;
 #[path = "behaviour/blocking.rs"]
 mod blocking;
-#[path = "behaviour/calls.rs"]
-mod calls;
-#[path = "behaviour/closing.rs"]
-mod closing;
-#[path = "behaviour/crowd.rs"]
-mod crowd;
-#[path = "behaviour/cut.rs"]
-mod cut;
 #[path = "behaviour/deadlines.rs"]
 mod deadlines;
 #[path = "behaviour/descriptors.rs"]
@@ -34,50 +22,36 @@ mod descriptors;
 mod dial;
 #[path = "behaviour/events.rs"]
 mod events;
+#[path = "behaviour/everywhere.rs"]
+mod everywhere;
 #[path = "behaviour/exhaustion.rs"]
 mod exhaustion;
-#[path = "behaviour/fairness.rs"]
-mod fairness;
 #[path = "behaviour/finish.rs"]
 mod finish;
 #[path = "behaviour/flow.rs"]
 mod flow;
-#[path = "behaviour/greeting.rs"]
-mod greeting;
-#[path = "behaviour/half_close.rs"]
-mod half_close;
 #[path = "behaviour/halves.rs"]
 mod halves;
-#[path = "behaviour/handlers.rs"]
-mod handlers;
 #[path = "behaviour/hazards.rs"]
 mod hazards;
 #[path = "behaviour/limits.rs"]
 mod limits;
 #[path = "behaviour/liveness.rs"]
 mod liveness;
-#[path = "behaviour/lives.rs"]
-mod lives;
 #[path = "behaviour/notices.rs"]
 mod notices;
 #[path = "behaviour/on_the_poller.rs"]
 mod on_the_poller;
-#[path = "behaviour/owned.rs"]
-mod owned;
 #[path = "behaviour/pinned.rs"]
 mod pinned;
 #[path = "behaviour/placement.rs"]
 mod placement;
 #[path = "behaviour/reading.rs"]
 mod reading;
-#[path = "behaviour/requests.rs"]
-mod requests;
 #[path = "behaviour/runners.rs"]
 mod runners;
 #[path = "behaviour/serve.rs"]
 mod serve;
-#[path = "behaviour/shutdown.rs"]
-mod shutdown;
 #[path = "behaviour/sockets.rs"]
 mod sockets;
 #[path = "behaviour/stats.rs"]

@@ -33,7 +33,7 @@ fn a_thousand_connections_at_once_are_each_served() {
 #[test]
 fn churn_leaves_no_connection_and_no_descriptor() {
     alone_twice(
-        "crowd::churn_leaves_no_connection_and_no_descriptor",
+        "everywhere::crowd::churn_leaves_no_connection_and_no_descriptor",
         || {
             let server = Server::start(EventLoop::builder().pollers(2), rpc);
             server.connect().call(b"one");
