@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A shutdown whose time is up.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netpoll::{CloseReason, Connection, EventLoop};
 
-use crate::support::{Gate, Peer, Server, eventually, rpc};
+use crate::support::{Gate, LIMIT, Peer, Server, eventually, rpc};
 
 #[test]
 fn a_handler_that_never_returns_is_cut_at_the_deadline_and_counted() {
@@ -68,4 +68,12 @@ fn the_first_shutdown_sets_the_deadline_and_all_of_them_tell_the_same() {
         assert_eq!(shutdown.wait(), 1);
     }
     assert_eq!(server.handle.shutdown(Duration::ZERO).wait(), 1);
+}
+
+#[test]
+fn a_shutdown_of_no_time_cuts_at_once() {
+    let (server, _peer, _gate) = held_at_a_gate();
+    let begun = Instant::now();
+    assert_eq!(server.shut_down(Duration::ZERO), 1);
+    assert!(begun.elapsed() < LIMIT / 4);
 }

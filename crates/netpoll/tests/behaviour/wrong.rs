@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use netpoll::{
-    AfterFinish, CloseReason, Closed, Connection, EventLoop, LinkBuffer, TimedOut, Timeout,
-    TooLarge,
+    AfterFinish, CloseReason, Closed, Connection, LinkBuffer, TimedOut, Timeout, TooLarge,
 };
 
-use crate::support::{Gate, LIMIT, Server, block_on, bytes, eventually, pair, poll_once};
+use crate::support::{LIMIT, block_on, bytes, eventually, pair, poll_once};
 
 /// The struct inside an error.
 fn reason<T: std::error::Error + 'static>(error: &std::io::Error) -> Option<&T> {
@@ -227,22 +226,4 @@ fn room_that_was_reserved_before_the_end_can_be_filled_after_it_to_no_effect() {
     drop(conn);
     assert!(handle.push(Bytes::from_static(b"later")).is_err());
     assert_eq!(peer.receive_all().unwrap(), b"");
-}
-
-#[test]
-fn a_shutdown_of_no_time_cuts_at_once() {
-    let gate = Gate::default();
-    let at = gate.clone();
-    let handler = handler!([at], |conn| {
-        conn.reader().skip(1).await?;
-        at.pass().await;
-        Ok(())
-    });
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
-    let mut peer = server.connect();
-    peer.send(b"?");
-    eventually("the wait", || gate.is_waited_at());
-    let begun = Instant::now();
-    assert_eq!(server.shut_down(Duration::ZERO), 1);
-    assert!(begun.elapsed() < LIMIT / 4);
 }
