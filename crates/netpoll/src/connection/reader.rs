@@ -82,6 +82,13 @@ impl<'a> Reader<'a> {
         self
     }
 
+    /// Whether a call for `n` bytes need not wait. Asked before each wait, so that nearly all calls
+    /// run without the state machine of one.
+    #[inline]
+    fn has(&self, n: usize) -> bool {
+        n <= self.input.chain.len() && n <= self.input.max_frame
+    }
+
     /// How many bytes can be read without waiting. Takes the inbox, which is one lock, unless there
     /// are [`read_high`](crate::ConnOptions::read_high) already.
     pub fn available(&mut self) -> usize {
@@ -102,7 +109,9 @@ impl<'a> Reader<'a> {
     /// Nothing is lost.
     #[inline]
     pub async fn peek(&mut self, n: usize) -> io::Result<&[u8]> {
-        self.wait(n).await?;
+        if !self.has(n) {
+            self.wait(n).await?;
+        }
         self.input.chain.peek(n)
     }
 
@@ -117,7 +126,9 @@ impl<'a> Reader<'a> {
     /// Nothing is lost: bytes are consumed when all are there.
     #[inline]
     pub async fn next(&mut self, n: usize) -> io::Result<&[u8]> {
-        self.wait(n).await?;
+        if !self.has(n) {
+            self.wait(n).await?;
+        }
         self.input.chain.next(n)
     }
 
@@ -131,7 +142,9 @@ impl<'a> Reader<'a> {
     ///
     /// Nothing is consumed unless all are there.
     pub async fn skip(&mut self, n: usize) -> io::Result<()> {
-        self.wait(n).await?;
+        if !self.has(n) {
+            self.wait(n).await?;
+        }
         self.input.chain.skip(n)
     }
 
@@ -172,7 +185,9 @@ impl<'a> Reader<'a> {
     ///
     /// Nothing is lost.
     pub async fn slice(&mut self, n: usize) -> io::Result<Bytes> {
-        self.wait(n).await?;
+        if !self.has(n) {
+            self.wait(n).await?;
+        }
         self.input.chain.slice(n)
     }
 
@@ -186,7 +201,9 @@ impl<'a> Reader<'a> {
     ///
     /// Nothing is lost.
     pub async fn split_to(&mut self, n: usize) -> io::Result<LinkBuffer> {
-        self.wait(n).await?;
+        if !self.has(n) {
+            self.wait(n).await?;
+        }
         self.input.chain.split_to(n)
     }
 
@@ -234,7 +251,9 @@ impl<'a> Reader<'a> {
     ///
     /// Nothing is lost.
     pub async fn read_vec(&mut self, n: usize) -> io::Result<Vec<u8>> {
-        self.wait(n).await?;
+        if !self.has(n) {
+            self.wait(n).await?;
+        }
         self.input.chain.read_vec(n)
     }
 
@@ -248,7 +267,9 @@ impl<'a> Reader<'a> {
     ///
     /// Nothing is lost.
     pub async fn read_string(&mut self, n: usize) -> io::Result<String> {
-        self.wait(n).await?;
+        if !self.has(n) {
+            self.wait(n).await?;
+        }
         self.input.chain.read_string(n)
     }
 
@@ -288,7 +309,9 @@ macro_rules! numbers {
                 /// Nothing is lost.
                 #[inline]
                 pub async fn $name(&mut self) -> io::Result<$number> {
-                    self.wait(size_of::<$number>()).await?;
+                    if !self.has(size_of::<$number>()) {
+                        self.wait(size_of::<$number>()).await?;
+                    }
                     self.input.chain.$name()
                 }
             )*

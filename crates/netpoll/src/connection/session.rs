@@ -171,6 +171,14 @@ impl<C: Caller> Session<C> {
         }
     }
 
+    /// Bytes have moved.
+    #[inline]
+    fn note_move(&self, turn: &mut Turn) {
+        if let Some(now) = turn.note() {
+            self.link.tally.moved(now);
+        }
+    }
+
     /// Somebody else has sent, or tried to.
     fn hear_of_sends(&mut self) {
         let mut outbox = lock(&self.link.outbox);
@@ -246,7 +254,7 @@ impl<C: Caller> Source for Session<C> {
         }
         if count > 0 {
             self.link.tally.received.add(count as u64);
-            self.link.tally.moved(turn.now());
+            self.note_move(turn);
         }
         if self.life.phase() != Phase::Open {
             return self.next(turn);
@@ -303,9 +311,13 @@ impl<C: Caller> Source for Session<C> {
                 self.flow.unsent = outbox.held_up();
                 drop(outbox);
                 if count > 0 {
-                    self.link.tally.moved(turn.now());
+                    self.note_move(turn);
                 }
                 self.clock.sent(count, self.flow.unsent);
+                if flushed.is_none() && self.ran == Ran::Nothing && self.is_at_rest() {
+                    // Nobody but the handler puts, and it has not run since.
+                    return Next::Rest;
+                }
                 self.wake_waiter(flushed);
             }
             Err(error) => {

@@ -34,6 +34,7 @@ impl Poller {
                 Some(interest)
             }
             Next::Wait(interest) => Some(interest),
+            Next::Rest => Some(Interest::READABLE),
             Next::Become(_) => None,
         };
         if let Err(error) = self.watch(token, source.as_ref(), interest) {
@@ -42,7 +43,7 @@ impl Poller {
             match source.ended(End::Broken(error), &mut self.turn) {
                 Next::Gone => return self.remove(token, source),
                 Next::Again(_) => self.call_again(token),
-                Next::Wait(_) | Next::Unwatched | Next::Become(_) => {}
+                Next::Wait(_) | Next::Rest | Next::Unwatched | Next::Become(_) => {}
             }
         }
         self.set_deadline(token);

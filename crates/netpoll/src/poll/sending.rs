@@ -27,7 +27,7 @@ impl Poller {
         mut next: Next,
     ) -> Next {
         let mut sends = 0;
-        while !matches!(next, Next::Become(_) | Next::Gone)
+        while !matches!(next, Next::Become(_) | Next::Gone | Next::Rest)
             && self
                 .registry
                 .get_mut(token)

@@ -71,6 +71,9 @@ pub(crate) enum Next {
     Wait(Interest),
     /// As `Wait`, but call `woken` again in this poller's next turn, behind the others.
     Again(Interest),
+    /// As `Wait` for input, from [`Source::sent`]: and nothing has been put since, so that there is
+    /// no need to ask for more to send.
+    Rest,
     /// No events at all any more, not even hang-ups; the source stays for other reasons.
     Unwatched,
     /// Put this source in my place, with my token and my descriptor.
@@ -150,6 +153,8 @@ pub(crate) struct Turn {
     budget: Option<Budget>,
     /// How many sources have run since the last lap.
     runs: u32,
+    /// Whether the running source has noted that bytes moved.
+    noted: bool,
     /// When somebody was last told of something slow.
     complained: Option<Instant>,
     /// Sources to register.
@@ -189,9 +194,18 @@ impl Turn {
     #[inline]
     pub(super) fn begin_run(&mut self) {
         self.runs += 1;
+        self.noted = false;
         if self.runs > RUNS {
             self.forget();
         }
+    }
+
+    /// The time, for a source to note that bytes have moved now; `None` if the running one has noted
+    /// it already and not been slow since.
+    #[inline]
+    pub(crate) fn note(&mut self) -> Option<Instant> {
+        let first = !std::mem::replace(&mut self.noted, true);
+        first.then(|| self.now())
     }
 
     /// Reads the time, and says how long it is since it was read before, if that is longer than
@@ -204,6 +218,9 @@ impl Turn {
         self.runs = 0;
         // A sum and a comparison: a difference of times costs three times as much.
         let is_over = before.checked_add(limit).is_some_and(|by| now > by);
+        if is_over {
+            self.noted = false;
+        }
         is_over.then(|| now.saturating_duration_since(before))
     }
 
