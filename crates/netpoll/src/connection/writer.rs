@@ -167,6 +167,18 @@ impl<'a> Writer<'a> {
     /// # Cancel safety
     ///
     /// What was put is sent all the same.
+    ///
+    /// There is one flush at a time; another beside it does not compile:
+    ///
+    /// ```compile_fail,E0499
+    /// # async fn example(conn: &mut netpoll::Connection) -> std::io::Result<()> {
+    /// let mut writer = conn.writer();
+    /// let one = writer.flush();
+    /// let other = writer.flush(); // a second borrow of `writer`
+    /// one.await?;
+    /// other.await
+    /// # }
+    /// ```
     pub async fn flush(&mut self) -> io::Result<()> {
         self.wait_until_sent(0).await
     }

@@ -21,6 +21,10 @@ impl Poller {
                 Next::Become(successor) => {
                     discard(std::mem::replace(&mut source, successor));
                     next = source.born(&mut self.turn);
+                    if let Some(ask) = self.asked {
+                        // The one before may have had nothing to do with it.
+                        next = source.asked(ask, &mut self.turn);
+                    }
                 }
                 _ => break,
             }

@@ -92,6 +92,61 @@ fn a_handler_may_have_its_own_connection_served_by_another() {
 }
 
 #[test]
+fn a_connection_that_is_served_while_its_loop_drains_ends_with_the_drain() {
+    let gate = Gate::default();
+    let at = gate.clone();
+    let server = Server::start_as_given(EventLoop::builder().pollers(1).on_connection(
+        async move |conn: Connection| {
+            at.pass().await;
+            conn.serve(rpc);
+            Ok(())
+        },
+    ));
+    let mut peer = server.connect();
+    eventually("the wait", || gate.is_waited_at());
+    peer.send(&frame(b"early"));
+    let shutdown = server.handle.shutdown(10 * LIMIT);
+    gate.open();
+    assert_eq!(peer.receive_all().unwrap(), frame(b"early"));
+    drop(peer);
+    assert_eq!(shutdown.wait(), 0);
+}
+
+#[test]
+fn what_was_dialed_on_a_loop_that_drains_is_served_and_drained() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let upstream = listener.local_addr().unwrap().into();
+    let (tell, hear) = channel();
+    let tell = Mutex::new(tell);
+    let gate = Gate::default();
+    let at = gate.clone();
+    let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(
+        async move |conn: &mut Connection| {
+            conn.reader().skip(1).await?;
+            let dialed = Dialer::new().dial(upstream).await?;
+            tell.lock().unwrap().send(dialed)?;
+            at.pass().await;
+            Ok(())
+        },
+    ));
+    let (mut peer, mut idle) = (server.connect(), server.connect());
+    peer.send(b"?");
+    let dialed = hear.recv_timeout(LIMIT).unwrap();
+    let (mut accepted, _) = listener.accept().unwrap();
+    accepted.set_read_timeout(Some(LIMIT)).unwrap();
+    std::io::Write::write_all(&mut accepted, &frame(b"early")).unwrap();
+    let shutdown = server.handle.shutdown(10 * LIMIT);
+    assert_eq!(idle.receive_all().unwrap(), b"", "the drain has begun");
+    dialed.serve(rpc);
+    let mut all = Vec::new();
+    std::io::Read::read_to_end(&mut accepted, &mut all).unwrap();
+    assert_eq!(all, frame(b"early"));
+    gate.open();
+    assert_eq!(peer.receive_all().unwrap(), b"");
+    assert_eq!(shutdown.wait(), 0);
+}
+
+#[test]
 fn a_connection_dialed_on_a_poller_is_served_there() {
     let (told, hear) = channel();
     let told = Mutex::new(told);
