@@ -2,11 +2,10 @@
 //! [`Dialer`]: connections to others.
 //!
 //! A dial made on a poller's thread binds the connection to that poller. Elsewhere it goes to a set
-//! of pollers that all dialers of the process [share](shared), and that starts with the first such
+//! of pollers that all dialers of the process [share](crate::poll::home), and that starts with the first such
 //! dial: the one global there is. A socket that is connected already is [adopted](adopt).
 
 mod adopt;
-mod shared;
 
 use std::future::Future;
 use std::io;
@@ -27,9 +26,9 @@ use crate::error::InvalidConfig;
 use crate::options::ConnOptions;
 use crate::parking::block_on;
 use crate::poll::bell::Signal;
+use crate::poll::home::hand_over;
 use crate::poll::source::{Ask, Birth, End, Next, Place, Source, Turn};
 use crate::sync::{Arc, Mutex, lock};
-use shared::hand_over;
 
 /// The first pause before a full queue is tried again, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
@@ -321,8 +320,8 @@ impl Connecting {
 }
 
 impl Source for Connecting {
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.link.as_fd()
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.link.as_fd())
     }
 
     fn born(&mut self, turn: &mut Turn) -> Next {

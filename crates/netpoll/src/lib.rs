@@ -28,6 +28,7 @@
 //! | [`BufStream`] | the same reading and writing over a file, a pipe, any blocking stream |
 //! | [`ConnOptions`], [`Timeouts`], [`Budget`] | the bounds, each with a default |
 //! | [`CloseReason`] | how a connection ended |
+//! | [`time`] | sleeping and giving up, with the timers of a poller |
 //! | [`LoopStats`], [`ConnStats`] | what has been done so far, counted always |
 //!
 //! # Threads
@@ -72,6 +73,7 @@ mod poll;
 mod runner;
 mod stats;
 mod sync;
+pub mod time;
 mod timeouts;
 mod trace;
 

@@ -14,8 +14,10 @@
 //! A poller knows nothing of connections: it drives [`source::Source`]s. It never blocks anywhere
 //! but in its wait, holds no lock while a source runs, and reads and sends with no lock at all.
 
+pub(crate) mod alarm;
 pub(crate) mod balance;
 pub(crate) mod bell;
+pub(crate) mod home;
 pub(crate) mod mailbox;
 pub(crate) mod sending;
 pub(crate) mod set;
@@ -91,6 +93,7 @@ impl Poller {
         while !self.stopped && waited.is_ok() {
             waited = self.turn_once();
         }
+        self.mailbox.close();
         self.end_everything();
         waited
     }

@@ -56,6 +56,8 @@ mod serve;
 mod sockets;
 #[path = "behaviour/stats.rs"]
 mod stats;
+#[path = "behaviour/time.rs"]
+mod time;
 #[path = "behaviour/timeouts.rs"]
 mod timeouts;
 #[path = "behaviour/unix.rs"]

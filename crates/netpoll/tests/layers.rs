@@ -30,7 +30,7 @@ const NETPOLL: &[&[&str]] = &[
         "trace",
     ],
     &["poll", "runner"],
-    &["census"],
+    &["census", "time"],
     &["connection"],
     &["listener", "dialer"],
     &["event_loop"],

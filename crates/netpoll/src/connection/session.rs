@@ -206,8 +206,8 @@ impl<C: Caller> Session<C> {
 }
 
 impl<C: Caller> Source for Session<C> {
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.link.as_fd()
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.link.as_fd())
     }
 
     fn born(&mut self, turn: &mut Turn) -> Next {

@@ -10,12 +10,12 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use netpoll_sys::socket;
 
-use super::shared::hand_over;
 use super::{Dial, Dialer, Outcome};
 use crate::connection::Connection;
 use crate::connection::link::Link;
 use crate::connection::service::unserved;
 use crate::error::InvalidConfig;
+use crate::poll::home::hand_over;
 use crate::poll::source::{Birth, Place};
 use crate::sync::Arc;
 

@@ -299,8 +299,8 @@ pub(crate) fn most_connections() -> usize {
 }
 
 impl Source for Acceptor {
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.listener.as_fd()
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.listener.as_fd())
     }
 
     fn born(&mut self, _turn: &mut Turn) -> Next {

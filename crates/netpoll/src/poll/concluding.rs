@@ -72,8 +72,11 @@ impl Poller {
         if wanted == entry.watched {
             return Ok(());
         }
+        let Some(fd) = source.fd() else {
+            return Ok(());
+        };
         let before = std::mem::replace(&mut entry.watched, wanted);
-        let watched = self.driver.watch(source.fd(), token, before, wanted);
+        let watched = self.driver.watch(fd, token, before, wanted);
         if watched.is_err() {
             entry.watched = None;
         }
@@ -83,12 +86,10 @@ impl Poller {
     pub(super) fn remove(&mut self, token: Token, source: Box<dyn Source>) {
         if let Some(entry) = self.registry.get_mut(token)
             && let Some(watched) = entry.watched.take()
+            && let Some(fd) = source.fd()
         {
             // A descriptor that the kernel has already forgotten needs no deleting.
-            let _deleted = self
-                .driver
-                .watch(source.fd(), token, Some(watched), None)
-                .ok();
+            let _deleted = self.driver.watch(fd, token, Some(watched), None).ok();
         }
         if let Some(entry) = self.registry.get_mut(token)
             && let Some((_, key)) = entry.look.take()

@@ -12,6 +12,7 @@ use netpoll_sys::EventFd;
 
 use super::source::{Ask, Birth};
 use super::token::Token;
+use crate::guard::guard;
 use crate::stats::counters::Counters;
 use crate::sync::{Arc, Mutex, lock};
 
@@ -40,6 +41,15 @@ pub(crate) struct Mailbox {
 struct Post {
     letters: Vec<Letter>,
     asleep: bool,
+    /// Nobody reads letters any more.
+    gone: Gone,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Gone {
+    #[default]
+    No,
+    Yes,
 }
 
 impl std::fmt::Debug for Post {
@@ -66,9 +76,14 @@ impl Mailbox {
         &self.bell
     }
 
-    /// Leaves a letter, and wakes the poller if it sleeps. Any thread; a system call only then.
+    /// Leaves a letter, and wakes the poller if it sleeps. Any thread; a system call only then. A
+    /// letter to a poller that has ended is dropped.
     pub(crate) fn post(&self, letter: Letter) {
         let mut post = lock(&self.post);
+        if post.gone == Gone::Yes {
+            drop(post);
+            return drop_letter(letter);
+        }
         post.letters.push(letter);
         let asleep = std::mem::take(&mut post.asleep);
         drop(post);
@@ -76,6 +91,15 @@ impl Mailbox {
             // The one way this fails is a descriptor that is gone, and so is the poller then.
             let _rung = self.bell.ring().ok();
         }
+    }
+
+    /// The poller reads no more: drops what it was not told.
+    pub(crate) fn close(&self) {
+        let mut post = lock(&self.post);
+        post.gone = Gone::Yes;
+        let letters = std::mem::take(&mut post.letters);
+        drop(post);
+        letters.into_iter().for_each(drop_letter);
     }
 
     /// Takes all letters into `letters`, which is empty. Says whether the poller may sleep: only
@@ -88,6 +112,11 @@ impl Mailbox {
     }
 }
 
+/// A birth that is never to be holds what is its maker's.
+fn drop_letter(letter: Letter) {
+    let _panicked = guard(|| drop(letter)).is_err();
+}
+
 /// Whether a poller that finds no letters is about to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MaySleep {
@@ -98,6 +127,7 @@ pub(crate) enum MaySleep {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::{AtomicUsize, Ordering};
     use netpoll_sys::{Epoll, Events, Interest};
     use std::os::fd::AsFd;
     use std::time::Duration;
@@ -130,6 +160,29 @@ mod tests {
         mailbox.bell().clear().unwrap();
         mailbox.post(Letter::Stop);
         assert!(!rung(&mailbox), "the flag was taken by the first letter");
+    }
+
+    #[test]
+    fn a_letter_to_a_poller_that_has_ended_is_dropped_whenever_it_comes() {
+        struct Told(Arc<AtomicUsize>);
+        impl Drop for Told {
+            fn drop(&mut self) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let mailbox = Mailbox::new(Arc::default()).unwrap();
+        let dropped = Arc::<AtomicUsize>::default();
+        let letter = || {
+            let told = Told(Arc::clone(&dropped));
+            Letter::Register(Box::new(move |_| {
+                unreachable!("{}", told.0.load(Ordering::Relaxed))
+            }))
+        };
+        mailbox.post(letter());
+        assert_eq!(dropped.load(Ordering::Relaxed), 0);
+        mailbox.close();
+        mailbox.post(letter());
+        assert_eq!(dropped.load(Ordering::Relaxed), 2);
     }
 
     #[test]

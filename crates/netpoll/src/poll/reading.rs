@@ -71,11 +71,14 @@ impl Poller {
     fn read_once(&mut self, source: &mut dyn Source) -> io::Result<Received> {
         let driver = &self.driver;
         let counters = &self.mailbox.counters().poller;
-        let (landed, count, room) = match source.room(&mut self.turn) {
+        let room = source.room(&mut self.turn);
+        let Some(fd) = source.fd() else {
+            return Ok(Received::Closed);
+        };
+        let (landed, count, room) = match room {
             Room::Closed => return Ok(Received::Closed),
             Room::Shared => {
                 counters.reads.add(1);
-                let fd = source.fd();
                 let (window, room) = self.read_block.fill_with(|room| driver.receive(fd, room))?;
                 let count = window.len();
                 (Landed::Shared(window), count, room)
@@ -83,7 +86,7 @@ impl Poller {
             Room::Own(mut tail) => {
                 counters.reads.add(1);
                 let room = tail.room();
-                let received = driver.receive_behind(source.fd(), &mut tail, room);
+                let received = driver.receive_behind(fd, &mut tail, room);
                 let count = *received.as_ref().unwrap_or(&0);
                 if count == 0 {
                     // The room goes back, whatever came of it.

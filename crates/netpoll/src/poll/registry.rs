@@ -110,8 +110,8 @@ mod tests {
     struct Idle(std::net::TcpListener);
 
     impl Source for Idle {
-        fn fd(&self) -> BorrowedFd<'_> {
-            std::os::fd::AsFd::as_fd(&self.0)
+        fn fd(&self) -> Option<BorrowedFd<'_>> {
+            Some(std::os::fd::AsFd::as_fd(&self.0))
         }
 
         fn born(&mut self, _turn: &mut Turn) -> Next {

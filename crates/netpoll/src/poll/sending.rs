@@ -41,7 +41,10 @@ impl Poller {
             let Some(outgoing) = source.outgoing() else {
                 break;
             };
-            let (mut rest, result) = self.driver.send(source.fd(), outgoing);
+            let Some(fd) = source.fd() else {
+                break;
+            };
+            let (mut rest, result) = self.driver.send(fd, outgoing);
             let counters = &self.mailbox.counters().poller;
             counters.sends.add(1);
             counters.sent.add(*result.as_ref().unwrap_or(&0) as u64);

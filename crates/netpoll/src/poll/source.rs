@@ -84,8 +84,9 @@ pub(crate) enum Next {
 
 /// One thing a poller drives. All calls are on the poller's thread, one at a time.
 pub(crate) trait Source {
-    /// What the events are of. The same descriptor for the life of a token.
-    fn fd(&self) -> BorrowedFd<'_>;
+    /// What the events are of. The same descriptor for the life of a token; `None` for a source
+    /// that lives by its bell and its deadline.
+    fn fd(&self) -> Option<BorrowedFd<'_>>;
 
     /// The first call, before any event.
     fn born(&mut self, turn: &mut Turn) -> Next;

@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which poller a connection belongs to that no listener has accepted.
+//! Which poller a source belongs to that nobody has chosen one for: a connection that is dialed, a
+//! timer.
 //!
 //! On a poller, or in a handler that works for one: that one, so that a proxy's two sides need no
-//! hop. Elsewhere one of a set that all dialers of the process share.
+//! hop. Elsewhere one of a set that all of the process share.
 
 use std::io;
 
 use netpoll_buffer::Pool;
 
+use super::bell;
+use super::mailbox::Letter;
+use super::set::PollerSet;
+use super::source::Birth;
 use crate::budget::Budget;
-use crate::poll::bell;
-use crate::poll::mailbox::Letter;
-use crate::poll::set::PollerSet;
-use crate::poll::source::Birth;
 use crate::sync::{Arc, OnceLock, PoisonError};
 
-/// Has a source made on the poller that the caller's connections belong to.
-pub(super) fn hand_over(birth: Birth) -> io::Result<()> {
+/// Has a source made on the poller that the caller's sources belong to.
+pub(crate) fn hand_over(birth: Birth) -> io::Result<()> {
     match bell::mailbox_here() {
         Some(here) => here.post(Letter::Register(birth)),
         None => shared_set()?.least_connections().register(birth),
@@ -24,8 +25,8 @@ pub(super) fn hand_over(birth: Birth) -> io::Result<()> {
     Ok(())
 }
 
-/// The pollers of all dials that are not made on a poller. If they cannot be started, the next dial
-/// tries again: descriptors run out and come back.
+/// The pollers of all that is not made on a poller. If they cannot be started, the next call tries
+/// again: descriptors run out and come back.
 fn shared_set() -> io::Result<&'static PollerSet> {
     static SET: OnceLock<PollerSet> = OnceLock::new();
     // The standard library's: no model dials, and a model checker's lock cannot be a static.

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Sleeping, and giving up on what takes too long, in handlers and anywhere else.
+//!
+//! The timers are those of a poller: of the one whose handler sleeps, else of one that all of the
+//! process share. No other runtime is needed, and none is in the way.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::poll::alarm::{Alarm, Rang};
+
+/// Waits for `duration`, and up to a millisecond longer. As [`sleep_until`].
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// # async fn example() {
+/// let begun = Instant::now();
+/// netpoll::time::sleep(Duration::from_millis(5)).await;
+/// assert!(begun.elapsed() >= Duration::from_millis(5));
+/// # }
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(example());
+/// ```
+pub fn sleep(duration: Duration) -> Sleep {
+    Sleep {
+        at: Instant::now().checked_add(duration),
+        alarm: None,
+    }
+}
+
+/// Waits until `deadline`, and up to a millisecond longer. Nothing if it has passed; otherwise a few
+/// allocations and a hop to the poller that has the timer. In any executor, and on pollers.
+pub fn sleep_until(deadline: Instant) -> Sleep {
+    Sleep {
+        at: Some(deadline),
+        alarm: None,
+    }
+}
+
+/// What `future` gives, if it is done by `deadline`. Costs what [`sleep_until`] does if it has to
+/// wait, and nothing if it has not.
+///
+/// # Errors
+///
+/// [`Elapsed`] if the time has come first; the future is dropped then.
+///
+/// # Cancel safety
+///
+/// That of `future`.
+pub async fn timeout_at<F: Future>(deadline: Instant, future: F) -> Result<F::Output, Elapsed> {
+    let mut future = pin!(future);
+    let mut sleep = sleep_until(deadline);
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Ok(output)),
+        Poll::Pending => Pin::new(&mut sleep).poll(context).map(|()| Err(Elapsed)),
+    })
+    .await
+}
+
+/// As [`timeout_at`], so much time from now on. A time that cannot be counted never comes.
+///
+/// # Errors
+///
+/// [`Elapsed`] if the time has come first.
+///
+/// # Cancel safety
+///
+/// That of `future`.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// # async fn example() {
+/// let never = std::future::pending::<()>();
+/// assert!(netpoll::time::timeout(Duration::from_millis(1), never).await.is_err());
+/// # }
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(example());
+/// ```
+pub async fn timeout<F: Future>(duration: Duration, future: F) -> Result<F::Output, Elapsed> {
+    match Instant::now().checked_add(duration) {
+        Some(deadline) => timeout_at(deadline, future).await,
+        None => Ok(future.await),
+    }
+}
+
+/// A time that [`sleep`] or [`sleep_until`] waits for.
+#[derive(Debug)]
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Sleep {
+    /// `None` is never.
+    at: Option<Instant>,
+    alarm: Option<Alarm>,
+}
+
+impl Sleep {
+    /// An alarm of a poller that lives.
+    fn alarm(&mut self) -> Option<&Alarm> {
+        if self
+            .alarm
+            .as_ref()
+            .is_none_or(|alarm| alarm.rang() == Rang::Lost)
+        {
+            self.alarm = Alarm::new().ok();
+        }
+        self.alarm.as_ref()
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Some(at) = self.at else {
+            return Poll::Pending;
+        };
+        if at <= Instant::now() {
+            return Poll::Ready(());
+        }
+        match self.alarm() {
+            Some(alarm) => {
+                alarm.set(at, context.waker());
+                // It may have been lost before the waker was there.
+                if alarm.rang() == Rang::Lost {
+                    context.waker().wake_by_ref();
+                }
+            }
+            // No poller can be started for want of descriptors or threads: try again, later.
+            None => {
+                std::thread::sleep(Duration::from_millis(1));
+                context.waker().wake_by_ref();
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// The time has come before what was waited for. `TimedOut` as an [`io::Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Elapsed;
+
+impl fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the time has come first")
+    }
+}
+
+impl std::error::Error for Elapsed {}
+
+impl From<Elapsed> for io::Error {
+    #[cold]
+    fn from(elapsed: Elapsed) -> Self {
+        Self::new(io::ErrorKind::TimedOut, elapsed)
+    }
+}

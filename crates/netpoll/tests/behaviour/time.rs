@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Sleeping on a poller's timers, wherever one is.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::task::{Context, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use netpoll::time::{sleep, sleep_until, timeout, timeout_at};
+use netpoll::{Connection, EventLoop};
+
+use crate::support::{LIMIT, Server, block_on, frame, poll_once, rpc};
+
+/// Long enough to be seen, short enough to be waited for.
+const A_WHILE: Duration = Duration::from_millis(30);
+
+#[test]
+fn a_sleep_lasts_as_long_as_it_says_without_any_runtime() {
+    let begun = Instant::now();
+    block_on(sleep(A_WHILE));
+    assert!(begun.elapsed() >= A_WHILE);
+    assert!(begun.elapsed() < LIMIT / 2);
+    block_on(sleep_until(begun));
+    block_on(sleep(Duration::ZERO));
+    let mut never = pin!(sleep(Duration::MAX));
+    assert!(poll_once(never.as_mut()).is_pending());
+}
+
+#[test]
+fn sleeps_end_in_the_order_of_their_times_and_not_of_their_beginning() {
+    let (tell, hear) = channel();
+    let begun = Instant::now();
+    let sleepers: Vec<_> = [3, 1, 2]
+        .into_iter()
+        .map(|times| {
+            let tell = tell.clone();
+            std::thread::spawn(move || {
+                block_on(sleep_until(begun + times * 3 * A_WHILE));
+                tell.send(times).unwrap();
+            })
+        })
+        .collect();
+    let order: Vec<u32> = hear.iter().take(3).collect();
+    assert_eq!(order, [1, 2, 3]);
+    for sleeper in sleepers {
+        sleeper.join().unwrap();
+    }
+}
+
+#[test]
+fn a_handler_that_sleeps_holds_up_no_other_connection() {
+    let server = Server::start(
+        EventLoop::builder().pollers(1),
+        handler!([], |conn| {
+            if conn.reader().peek(5).await?[4] == b'z' {
+                sleep(10 * A_WHILE).await;
+            }
+            rpc(conn).await
+        }),
+    );
+    let (mut sleeper, mut other) = (server.connect(), server.connect());
+    let begun = Instant::now();
+    sleeper.send(&frame(b"z"));
+    for _ in 0..10 {
+        other.call(b"a");
+    }
+    assert!(begun.elapsed() < 10 * A_WHILE, "the other did not wait");
+    assert_eq!(sleeper.receive(5), frame(b"z"));
+    assert!(begun.elapsed() >= 10 * A_WHILE);
+}
+
+#[test]
+fn what_is_not_done_in_time_is_dropped_and_what_is_is_given() {
+    let never = std::future::pending::<()>();
+    let error = std::io::Error::from(block_on(timeout(A_WHILE, never)).unwrap_err());
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    assert_eq!(block_on(timeout(Duration::ZERO, async { 7 })), Ok(7));
+    assert_eq!(block_on(timeout(Duration::MAX, async { 8 })), Ok(8));
+    let soon = timeout_at(Instant::now() + LIMIT, sleep(A_WHILE));
+    assert_eq!(block_on(soon), Ok(()));
+}
+
+#[test]
+fn a_sleep_goes_on_when_the_loop_it_was_begun_on_has_ended() {
+    let (tell, hear) = channel();
+    let tell = std::sync::Mutex::new(tell);
+    let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(
+        async move |conn: &mut Connection| {
+            conn.reader().skip(1).await?;
+            let mut asleep = Box::pin(sleep(20 * A_WHILE));
+            assert!(poll_once(asleep.as_mut()).is_pending());
+            tell.lock().unwrap().send(asleep)?;
+            Ok(())
+        },
+    ));
+    let begun = Instant::now();
+    let mut peer = server.connect();
+    peer.send(b"?");
+    let asleep = hear.recv_timeout(LIMIT).unwrap();
+    drop(peer);
+    assert_eq!(server.shut_down(LIMIT), 0);
+    block_on(asleep);
+    assert!(begun.elapsed() >= 20 * A_WHILE);
+    assert!(begun.elapsed() < LIMIT);
+}
+
+#[test]
+fn a_sleep_that_is_dropped_lets_go_of_whoever_slept() {
+    struct Nobody;
+    impl Wake for Nobody {
+        fn wake(self: Arc<Self>) {}
+    }
+    let sleeper = Arc::new(Nobody);
+    let waker = Waker::from(Arc::clone(&sleeper));
+    for _ in 0..100 {
+        let mut asleep = sleep(Duration::from_secs(3600));
+        let polled = Pin::new(&mut asleep).poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        drop(asleep);
+        assert_eq!(Arc::strong_count(&sleeper), 2, "its own and the waker's");
+    }
+}
