@@ -57,6 +57,7 @@ pub(crate) mod state;
 pub(crate) mod tally;
 pub(crate) mod teardown;
 pub(crate) mod watchdog;
+pub(crate) mod write_queue;
 pub(crate) mod writer;
 
 use std::fmt;

@@ -98,6 +98,7 @@ pub use connection::handle::ConnectionHandle;
 pub use connection::handler::{Handler, HandlerFn};
 pub use connection::liveness::Liveness;
 pub use connection::reader::Reader;
+pub use connection::write_queue::{SendError, WriteQueue};
 pub use connection::writer::Writer;
 pub use dialer::Dialer;
 pub use entrance::AcceptStats;

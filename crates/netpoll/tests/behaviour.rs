@@ -66,6 +66,8 @@ mod unix;
 mod vanish;
 #[path = "behaviour/watchdog.rs"]
 mod watchdog;
+#[path = "behaviour/write_queue.rs"]
+mod write_queue;
 #[path = "behaviour/writing.rs"]
 mod writing;
 #[path = "behaviour/wrong.rs"]

@@ -38,6 +38,8 @@ mod pinned;
 mod reading;
 #[path = "behaviour/serve.rs"]
 mod serve;
+#[path = "behaviour/write_queue.rs"]
+mod write_queue;
 #[path = "behaviour/writing.rs"]
 mod writing;
 #[path = "behaviour/wrong.rs"]

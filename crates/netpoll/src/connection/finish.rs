@@ -57,6 +57,7 @@ impl OwnedWriter {
 impl Link {
     fn finish(&self) {
         lock(&self.outbox).finish();
+        self.tell_line();
         self.ask_end(Ending::Finish);
     }
 }

@@ -104,6 +104,6 @@ impl ConnectionHandle {
 }
 
 /// Nothing is left of the connection, not even why it ended.
-fn gone() -> io::Error {
+pub(super) fn gone() -> io::Error {
     io::ErrorKind::NotConnected.into()
 }

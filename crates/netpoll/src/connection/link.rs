@@ -72,6 +72,16 @@ pub(crate) enum Ending {
     Abort = 6,
 }
 
+/// What became of a buffer that was to be queued.
+#[derive(Debug)]
+pub(crate) enum Queued {
+    Taken,
+    /// There is no room for it.
+    Full(LinkBuffer),
+    /// Nothing is taken any more.
+    Refused(LinkBuffer, io::Error),
+}
+
 impl Ending {
     /// Whether it is nobody's any more, or should be.
     pub(crate) fn is_of_all(self) -> bool {
@@ -159,16 +169,43 @@ impl Link {
     pub(crate) fn put<R>(&self, put: impl FnOnce(&mut LinkBuffer) -> R) -> Option<R> {
         let mut outbox = lock(&self.outbox);
         let (result, news) = outbox.put(|| self.bell.is_here(), put);
-        if news == Put::High {
-            // Relaxed: written under the lock alone, for whoever takes it next to clear it. Who
-            // reads it without is on this thread, or learns of it later.
-            self.holds.fetch_or(PAST_MARK, Ordering::Relaxed);
-        }
+        self.note_mark(news);
         drop(outbox);
         if news != Put::Quiet {
             self.announce(news);
         }
         result
+    }
+
+    /// Appends a buffer for somebody who is not the handler, and has it sent with what else there
+    /// is by then.
+    pub(crate) fn queue(&self, buffer: LinkBuffer) -> Queued {
+        let mut outbox = lock(&self.outbox);
+        let news = match outbox.queue(buffer) {
+            Ok(news) => news,
+            Err(buffer) => {
+                return match outbox.why_not_open() {
+                    Some(error) => Queued::Refused(buffer, error),
+                    None => Queued::Full(buffer),
+                };
+            }
+        };
+        self.note_mark(news);
+        drop(outbox);
+        if news != Put::Quiet {
+            self.announce(news);
+        }
+        Queued::Taken
+    }
+
+    /// With the outbox locked.
+    #[inline]
+    fn note_mark(&self, news: Put) {
+        if news == Put::High {
+            // Relaxed: written under the lock alone, for whoever takes it next to clear it. Who
+            // reads it without is on this thread, or learns of it later.
+            self.holds.fetch_or(PAST_MARK, Ordering::Relaxed);
+        }
     }
 
     /// A handler's own output is sent when its poll returns, so only other connections of the same
@@ -273,6 +310,7 @@ impl Link {
             let (rest, result) = send(self.fd.as_fd(), outgoing);
             let (flushed, poller_looks) = lock(&self.outbox).give_back_elsewhere(rest, result);
             flushed.into_iter().for_each(std::task::Waker::wake);
+            self.tell_line();
             if poller_looks {
                 return self.bell.ring(Signal::Send);
             }

@@ -267,6 +267,7 @@ impl super::link::Link {
 
     /// The end is known: tells whoever waits for it.
     pub(crate) fn tell_end(&self) {
+        self.tell_line();
         if let Some(rare) = self.rare.get()
             && let Some(reason) = self.end()
         {
@@ -279,6 +280,9 @@ impl super::link::Link {
     pub(crate) fn tell_over(&self, reason: &CloseReason) -> Option<usize> {
         lock(&self.outbox).over(reason.clone());
         let rare = self.rare.get()?;
+        if let Some(line) = rare.line.get() {
+            line.over(reason.clone());
+        }
         rare.notices.end(reason.clone());
         Some(rare.notices.over(reason.clone()))
     }

@@ -133,7 +133,7 @@ impl Outbox {
         here: impl FnOnce() -> bool,
         put: impl FnOnce(&mut LinkBuffer) -> R,
     ) -> (Option<R>, Put) {
-        if self.closed.is_some() || self.stream != Stream::Open {
+        if !self.is_open() {
             if matches!(self.stream, Stream::Finished | Stream::Sent) {
                 self.stream = Stream::Missed;
             }
@@ -178,6 +178,37 @@ impl Outbox {
         let Marks { high, bound } = self.marks;
         let next = if self.unsent() < high { high } else { bound };
         self.alarm = next.saturating_sub(self.sending);
+    }
+
+    /// Appends `buffer` for somebody who is not the handler, unless there is no room; says what the
+    /// poller should hear.
+    pub(crate) fn queue(&mut self, buffer: LinkBuffer) -> Result<Put, LinkBuffer> {
+        if !self.is_open() || self.unsent() >= self.marks.high {
+            return Err(buffer);
+        }
+        let (_, news) = self.put(|| true, |chain| chain.append(buffer));
+        Ok(news)
+    }
+
+    /// Whether what is put is taken.
+    #[inline]
+    pub(crate) fn is_open(&self) -> bool {
+        self.closed.is_none() && self.stream == Stream::Open
+    }
+
+    /// All bytes that were ever put.
+    pub(crate) fn put_in_all(&self) -> u64 {
+        self.sent + self.unsent() as u64
+    }
+
+    /// What a wait comes to for so many bytes in all to have left, if it need not wait.
+    pub(crate) fn has_sent_all(&self, target: u64) -> Option<io::Result<()>> {
+        if self.sent >= target {
+            return Some(Ok(()));
+        }
+        let lost = matches!(self.way, Way::Shut | Way::Over);
+        let refusal = self.refusal().filter(|_| lost);
+        refusal.map(Err)
     }
 
     /// Takes all that can be sent, unless somebody is sending: whoever it is looks again when he is
@@ -249,7 +280,7 @@ impl Outbox {
         }
         let failed = elsewhere.failure.is_some();
         let done = self.give_back(rest);
-        (done, self.way == Way::Blocked || failed || self.is_ending())
+        (done, self.way == Way::Blocked || failed || !self.is_open())
     }
 
     /// What senders that are not the poller have sent since this was asked last.

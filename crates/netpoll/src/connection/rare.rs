@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::notices::Notices;
 use super::serve::Successor;
+use super::write_queue::Line;
 use crate::error::CloseReason;
 use crate::sync::{Arc, Mutex, OnceLock, lock};
 use crate::timeouts::Timeouts;
@@ -16,6 +17,8 @@ pub(crate) struct Rare {
     pub(super) timeouts: Mutex<Option<Timeouts>>,
     pub(super) notices: Notices,
     pub(super) successor: Mutex<Option<Successor>>,
+    /// Who waits on its write queue, once it has one.
+    pub(super) line: OnceLock<Arc<Line>>,
 }
 
 impl fmt::Debug for Rare {
@@ -53,6 +56,9 @@ impl Drop for Rarely {
     /// A connection that no poller has brought to its end has had one all the same.
     fn drop(&mut self) {
         if let Some(rare) = self.get() {
+            if let Some(line) = rare.line.get() {
+                line.over(CloseReason::Forgotten);
+            }
             rare.notices.end(CloseReason::Forgotten);
             rare.notices.over(CloseReason::Forgotten);
         }

@@ -25,6 +25,7 @@ use super::link::Link;
 use super::state::{Life, Phase};
 use super::teardown::Counted;
 use super::watchdog::Ran;
+use super::write_queue::Told;
 use crate::census::Presence;
 use crate::error::{CloseReason, Limit};
 use crate::poll::bell::Signal;
@@ -314,7 +315,12 @@ impl<C: Caller> Source for Session<C> {
                     self.note_move(turn);
                 }
                 self.clock.sent(count, self.flow.unsent);
-                if flushed.is_none() && self.ran == Ran::Nothing && self.is_at_rest() {
+                let told = self.link.tell_line();
+                if told == Told::Nobody
+                    && flushed.is_none()
+                    && self.ran == Ran::Nothing
+                    && self.is_at_rest()
+                {
                     // Nobody but the handler puts, and it has not run since.
                     return Next::Rest;
                 }

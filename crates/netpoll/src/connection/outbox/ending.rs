@@ -5,7 +5,7 @@ use std::io;
 use std::task::Waker;
 
 use super::{Outbox, Way};
-use crate::error::CloseReason;
+use crate::error::{AfterFinish, CloseReason};
 
 /// Whether this side's stream goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,15 +24,22 @@ pub(super) enum Stream {
 }
 
 impl Outbox {
-    /// Whether the poller waits until all is sent.
-    pub(super) fn is_ending(&self) -> bool {
-        self.closed.is_some() || self.stream != Stream::Open
+    /// Why nothing is taken any more, if that is so.
+    pub(crate) fn why_not_open(&self) -> Option<io::Error> {
+        match (self.stream, &self.closed) {
+            (_, Some(reason)) => Some(reason.to_error()),
+            (Stream::Open, None) => None,
+            (Stream::Finished | Stream::Missed | Stream::Sent, None) => {
+                Some(AfterFinish::new().into())
+            }
+            (Stream::Promised | Stream::Given, None) => Some(io::ErrorKind::NotConnected.into()),
+        }
     }
 
     /// Discards what is not committed, and what comes from now on. What was put before stays to be
     /// sent.
     pub(crate) fn finish(&mut self) {
-        if !self.is_ending() {
+        if self.is_open() {
             self.stream = Stream::Finished;
             // None of it can be more than there is.
             let _dropped = self.chain.commit(0).ok();
@@ -48,7 +55,7 @@ impl Outbox {
 
     /// As [`finish`](Self::finish), for a socket that is to be taken away.
     pub(crate) fn leave(&mut self) {
-        if !self.is_ending() {
+        if self.is_open() {
             self.finish();
             self.stream = Stream::Promised;
         }
