@@ -18,6 +18,7 @@
 #[cfg(netpoll_shuttle)]
 mod composed;
 mod protocols;
+mod queue;
 mod scene;
 
 /// How many schedules shuttle runs of each model, unless told otherwise.

@@ -27,7 +27,7 @@ use super::handle::{ConnectionHandle, gone};
 use super::link::{Link, Queued};
 use crate::error::CloseReason;
 use crate::guard::guard;
-use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, lock};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock};
 
 /// Sends whole buffers on one connection, for any number of tasks on any threads. Made by
 /// [`Connection::write_queue`] or [`ConnectionHandle::write_queue`]; clones, and others made for the
@@ -264,7 +264,7 @@ impl From<SendError> for io::Error {
 #[derive(Debug, Default)]
 pub(crate) struct Line {
     /// How many do, to be asked without the lock.
-    waiting: AtomicUsize,
+    waiting: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -307,7 +307,7 @@ impl Line {
     fn count(&self, state: &State) {
         let waiting = state.senders.len() + state.flushes.len();
         // Relaxed: the outbox's lock is taken between this and what it is to be seen by.
-        self.waiting.store(waiting, Ordering::Relaxed);
+        self.waiting.store(waiting as u64, Ordering::Relaxed);
     }
 
     /// The connection is over.

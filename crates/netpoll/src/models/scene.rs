@@ -205,8 +205,7 @@ pub(super) fn own_pool() {
     Pool::with_bound(0).enter();
 }
 
-/// Polls `future` to its end.
-#[cfg(netpoll_shuttle)]
+/// Polls `future` to its end, again only when it was woken.
 pub(super) fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = std::pin::pin!(future);
     let wakes = Arc::new(Wakes(AtomicUsize::new(1)));
