@@ -69,6 +69,7 @@ mod models;
 mod options;
 mod parking;
 mod per_thread;
+mod permits;
 mod poll;
 mod runner;
 mod stats;

@@ -24,6 +24,7 @@ const NETPOLL: &[&[&str]] = &[
         "options",
         "parking",
         "per_thread",
+        "permits",
         "stats",
         "sync",
         "timeouts",
