@@ -56,6 +56,8 @@ mod serve;
 mod sockets;
 #[path = "behaviour/stats.rs"]
 mod stats;
+#[path = "behaviour/task.rs"]
+mod task;
 #[path = "behaviour/time.rs"]
 mod time;
 #[path = "behaviour/timeouts.rs"]

@@ -31,7 +31,7 @@ const NETPOLL: &[&[&str]] = &[
         "trace",
     ],
     &["poll", "runner"],
-    &["census", "time"],
+    &["census", "task", "time"],
     &["connection"],
     &["listener", "dialer"],
     &["event_loop"],

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Futures that a poller runs.
+
+use std::io::ErrorKind;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use netpoll::time::sleep;
+use netpoll::{CloseReason, Closed, Connection, Dialer, EventLoop, spawn};
+
+use crate::support::{LIMIT, Server, block_on, call};
+
+fn reason(error: &std::io::Error) -> CloseReason {
+    assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
+    let closed = error.get_ref().and_then(|why| why.downcast_ref::<Closed>());
+    closed.expect("a reason").reason.clone()
+}
+
+#[test]
+fn a_task_runs_whether_or_not_anybody_waits_for_it() {
+    let (tell, hear) = channel();
+    drop(spawn(async move { tell.send(7).unwrap() }).unwrap());
+    assert_eq!(hear.recv_timeout(LIMIT), Ok(7));
+    let task = spawn(async {
+        sleep(Duration::from_millis(5)).await;
+        "done"
+    });
+    assert_eq!(block_on(task.unwrap()).unwrap(), "done");
+}
+
+#[test]
+fn tasks_of_one_poller_call_a_server_all_at_once() {
+    let server = Server::rpc();
+    let addr = server.addr;
+    let tasks: Vec<_> = (0..50_u8)
+        .map(|number| {
+            spawn(async move {
+                let mut conn = Dialer::new().dial(addr).await?;
+                for _ in 0..20 {
+                    call(&mut conn, &[number; 100]).await?;
+                }
+                std::io::Result::Ok(number)
+            })
+            .unwrap()
+        })
+        .collect();
+    for (number, task) in tasks.into_iter().enumerate() {
+        assert_eq!(block_on(task).unwrap().unwrap(), number as u8);
+    }
+}
+
+#[test]
+fn a_task_that_panics_ends_itself_and_no_other() {
+    let (panics, goes_on) = (
+        spawn(async { panic!("a task of a test") }),
+        spawn(async {
+            sleep(Duration::from_millis(20)).await;
+            1
+        }),
+    );
+    let error = block_on::<netpoll::Task<()>>(panics.unwrap()).unwrap_err();
+    assert!(matches!(reason(&error), CloseReason::HandlerPanic));
+    assert_eq!(block_on(goes_on.unwrap()).unwrap(), 1);
+}
+
+#[test]
+fn a_task_of_a_handler_runs_on_its_poller_and_ends_with_it() {
+    let (tell, hear) = channel();
+    let tell = Mutex::new(tell);
+    let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(
+        async move |conn: &mut Connection| {
+            conn.reader().skip(1).await?;
+            let here = std::thread::current().id();
+            assert_eq!(spawn(async { std::thread::current().id() })?.await?, here);
+            tell.lock()
+                .unwrap()
+                .send(spawn(std::future::pending::<()>())?)?;
+            Ok(())
+        },
+    ));
+    let mut peer = server.connect();
+    peer.send(b"?");
+    let endless = hear.recv_timeout(LIMIT).unwrap();
+    drop(peer);
+    server.ending();
+    assert_eq!(server.shut_down(LIMIT), 0);
+    let error = block_on(endless).unwrap_err();
+    assert!(matches!(reason(&error), CloseReason::Shutdown));
+}
