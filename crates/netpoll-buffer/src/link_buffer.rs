@@ -20,6 +20,7 @@ pub(crate) mod fill;
 mod io_traits;
 pub(crate) mod read;
 mod rest;
+mod search;
 pub(crate) mod uncommitted;
 pub(crate) mod write;
 
@@ -104,7 +105,7 @@ impl LinkBuffer {
     }
 
     /// The segments that can be read, in order; none is empty.
-    pub fn segments(&self) -> impl Iterator<Item = &Segment> {
+    pub fn segments(&self) -> impl Iterator<Item = &Segment> + Clone {
         self.front
             .iter()
             .filter(|front| !front.is_empty())

@@ -35,6 +35,10 @@ impl World {
             Read::Peek(amount) => {
                 let n = amount.of(there);
                 let expected = (n <= there).then(|| side.readable.make_contiguous()[..n].to_vec());
+                let mut copy = vec![0; n.min(there + 10)];
+                let copied = side.buffer.copy_to(0, &mut copy);
+                assert_eq!(copied, n.min(there));
+                assert!(side.readable.iter().take(copied).eq(&copy[..copied]));
                 agree(side.buffer.peek(n), expected, Short::new(there, n));
             }
             Read::Next(amount) => {
@@ -80,9 +84,7 @@ impl World {
             Read::Number(number) => read_number(side, *number),
             Read::Until(byte, max) => read_until(side, *byte, max.of(there)),
             Read::Position(byte, from, max) => {
-                let (from, max) = (from.of(there), max.of(there));
-                let got = side.buffer.position_of(*byte, from, max);
-                assert_eq!(got, position(side, *byte, from, max));
+                check_positions(side, *byte, from.of(there), max.of(there));
             }
         }
     }
@@ -90,6 +92,21 @@ impl World {
 
 fn position(side: &Side, byte: u8, from: usize, max: usize) -> Option<usize> {
     (from..max.min(side.readable.len())).find(|&at| side.readable[at] == byte)
+}
+
+/// A byte, and what lies before `max`, are found where a plain search finds them.
+fn check_positions(side: &mut Side, byte: u8, from: usize, max: usize) {
+    let found = side.buffer.position_of(byte, from, max);
+    assert_eq!(found, position(side, byte, from, max));
+    let all: &[u8] = side.readable.make_contiguous();
+    let end = max.min(all.len());
+    for length in [1, 2, 9] {
+        let wanted = &all[end.saturating_sub(length)..end];
+        let mut places = from..=end.saturating_sub(wanted.len());
+        let plain = places.find(|&at| all[at..].starts_with(wanted));
+        let found = side.buffer.position_of_slice(wanted, from, max);
+        assert_eq!(found, plain);
+    }
 }
 
 fn read_until(side: &mut Side, byte: u8, max: usize) {

@@ -90,6 +90,8 @@ fn find<'a>(buffer: &mut LinkBuffer, left: &'a [u8], search: &Search) -> &'a [u8
     let (from, max) = (search.from.of(there), search.max.of(there));
     let position = |from: usize| (from..max.min(there)).find(|&at| left[at] == delimiter);
     assert_eq!(buffer.position_of(delimiter, from, max), position(from));
+    let sequence = buffer.position_of_slice(&[delimiter], from, max);
+    assert_eq!(sequence, position(from));
     let found = buffer.until(delimiter, max);
     if let Some(at) = position(0) {
         let (line, rest) = left.split_at(at + 1);

@@ -20,8 +20,8 @@
 //!   only its output, [`leave`] lets its socket go on without it, [`flow`] bounds its bytes and
 //!   [`clock`] its time;
 //! * [`inbox`] and [`outbox`] are where bytes wait, [`input`] what was taken, [`reader`] and [`writer`]
-//!   how user code sees them, [`halves`] the two with an owner each, [`blocking`] both as a stream of
-//!   the standard library's, and [`handle`] what others may ask;
+//!   how user code sees them, [`frames`] by the frame, [`halves`] the two with an owner each,
+//!   [`blocking`] both as a stream of the standard library's, and [`handle`] what others may ask;
 //! * [`liveness`] is whether it can be used, [`notices`] who is told of the end, and [`rare`] what only
 //!   few connections have;
 //! * [`tally`] is what is counted, and [`watchdog`] tells who holds a poller for too long;
@@ -37,6 +37,7 @@ pub(crate) mod clock;
 pub(crate) mod errand;
 pub(crate) mod finish;
 pub(crate) mod flow;
+pub(crate) mod frames;
 pub(crate) mod halves;
 pub(crate) mod handle;
 pub(crate) mod handler;

@@ -25,6 +25,7 @@
 //! | [`Listener`], [`Dialer`], [`Addr`] | connections of others, connections to others, over TCP and Unix sockets |
 //! | [`Connection`], [`Reader`], [`Writer`] | what handlers work with |
 //! | [`LinkBuffer`] | the memory of it all |
+//! | [`codec`] | how frames lie in a stream |
 //! | [`BufStream`] | the same reading and writing over a file, a pipe, any blocking stream |
 //! | [`ConnOptions`], [`Timeouts`], [`Budget`] | the bounds, each with a default |
 //! | [`CloseReason`] | how a connection ended |
@@ -54,6 +55,7 @@ mod addr;
 mod around;
 mod budget;
 mod census;
+pub mod codec;
 #[cfg(any(feature = "metrics", feature = "tokio"))]
 mod compat;
 mod connection;

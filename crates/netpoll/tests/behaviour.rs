@@ -30,6 +30,8 @@ mod exhaustion;
 mod finish;
 #[path = "behaviour/flow.rs"]
 mod flow;
+#[path = "behaviour/frames.rs"]
+mod frames;
 #[path = "behaviour/halves.rs"]
 mod halves;
 #[path = "behaviour/hazards.rs"]

@@ -17,6 +17,7 @@ const NETPOLL: &[&[&str]] = &[
         "addr",
         "budget",
         "around",
+        "codec",
         "entrance",
         "error",
         "event",

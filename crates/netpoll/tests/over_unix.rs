@@ -22,6 +22,8 @@ mod descriptors;
 mod everywhere;
 #[path = "behaviour/finish.rs"]
 mod finish;
+#[path = "behaviour/frames.rs"]
+mod frames;
 #[path = "behaviour/halves.rs"]
 mod halves;
 #[path = "behaviour/hazards.rs"]

@@ -112,26 +112,6 @@ impl LinkBuffer {
         }
     }
 
-    /// Where the first `delimiter` is, looking from byte `from` on and not past byte `max`.
-    /// Nothing is consumed or copied.
-    #[must_use]
-    pub fn position_of(&self, delimiter: u8, from: usize, max: usize) -> Option<usize> {
-        let mut start = 0;
-        for segment in self.segments() {
-            if start >= max {
-                return None;
-            }
-            let bytes = segment.as_slice();
-            let bytes = &bytes[..bytes.len().min(max - start)];
-            let skipped = from.saturating_sub(start).min(bytes.len());
-            if let Some(at) = memchr::memchr(delimiter, &bytes[skipped..]) {
-                return Some(start + skipped + at);
-            }
-            start += segment.len();
-        }
-        None
-    }
-
     /// The next `n` bytes, consumed, as memory of their own right: `Send`, and alive as long as it
     /// likes. Shares memory within one segment (one small allocation, none for what came as
     /// [`Bytes`]); copies across segments, and when it would keep alive a block more than sixteen

@@ -57,11 +57,71 @@ fn a_position_is_what_a_plain_search_between_the_two_bounds_finds() {
 }
 
 #[test]
+fn a_sequence_is_found_at_every_place_around_every_border() {
+    for wanted in [&b"\r"[..], b"\r\n", b"aab", b"aaaa", b"abcabd"] {
+        for at in 0..30 {
+            let mut bytes = vec![wanted[0]; at];
+            bytes.extend(wanted);
+            bytes.extend(b"after");
+            let plain = bytes.windows(wanted.len()).position(|each| each == wanted);
+            for each in 1..=bytes.len() {
+                let buffer = cut(&bytes, each);
+                let found = buffer.position_of_slice(wanted, 0, usize::MAX);
+                assert_eq!(found, plain, "{bytes:?} by {each}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sequence_lies_between_the_two_bounds_with_all_of_it() {
+    let bytes = b"ab.aab..aaab...";
+    let bounds = [0, 1, 2, 3, 4, 5, 6, 9, 10, 11, 12, 13, 15, 16, usize::MAX];
+    for wanted in [&b""[..], b"a", b"ab", b"aab", b"...", b"....", bytes] {
+        for each in 1..=15 {
+            let buffer = cut(bytes, each);
+            for from in bounds {
+                for max in bounds {
+                    let plain = (from..=max.min(15)).find(|&at| {
+                        let (_, behind) = bytes.split_at(at);
+                        behind.starts_with(wanted) && wanted.len() <= max - at
+                    });
+                    let found = buffer.position_of_slice(wanted, from, max);
+                    assert_eq!(found, plain, "{wanted:?} from {from} to {max} by {each}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_copy_has_what_is_there_from_any_byte_on() {
+    let bytes = pattern(25);
+    for each in 1..=25 {
+        let mut buffer = cut(&bytes, each);
+        buffer.skip(1).unwrap();
+        for from in [0, 1, 2, 7, 22, 23, 24, 25, usize::MAX] {
+            for room in [0, 1, 2, 8, 24, 30] {
+                let mut target = vec![0xee; room];
+                let copied = buffer.copy_to(from, &mut target);
+                let there = &bytes[1..][from.min(24)..];
+                assert_eq!(copied, there.len().min(room));
+                assert_eq!(target[..copied], there[..copied]);
+                assert!(target[copied..].iter().all(|&byte| byte == 0xee));
+                assert_eq!(buffer.len(), 24);
+            }
+        }
+    }
+    assert_eq!(segmented(&[]).copy_to(0, &mut [0]), 0);
+}
+
+#[test]
 fn a_search_counts_from_what_has_not_been_read() {
     let mut buffer = cut(&pattern(100), 8);
     buffer.skip(13).unwrap();
     assert_eq!(buffer.position_of(12, 0, usize::MAX), None);
     assert_eq!(buffer.position_of(50, 0, usize::MAX), Some(37));
+    assert_eq!(buffer.position_of_slice(&[50, 51], 0, usize::MAX), Some(37));
     assert_eq!(buffer.until(50, 38).unwrap(), &pattern(100)[13..=50]);
 }
 
@@ -70,5 +130,8 @@ fn a_search_moves_nothing() {
     let buffer = cut(&pattern(100), 8);
     let before = crate::support::places(&buffer);
     assert_eq!(buffer.position_of(99, 0, usize::MAX), Some(99));
+    let last = [97, 98, 99];
+    assert_eq!(buffer.position_of_slice(&last, 0, usize::MAX), Some(97));
+    assert_eq!(buffer.copy_to(97, &mut [0; 3]), 3);
     assert_eq!(crate::support::places(&buffer), before);
 }

@@ -18,7 +18,7 @@ use super::input::Input;
 use super::link::Link;
 use crate::error::Eof;
 use crate::sync::Arc;
-use waiting::Began;
+pub(super) use waiting::Began;
 
 /// The reading side of a [`Connection`](crate::Connection).
 ///
@@ -51,7 +51,7 @@ use waiting::Began;
 #[derive(Debug)]
 pub struct Reader<'a> {
     link: &'a Arc<Link>,
-    input: &'a mut Input,
+    pub(super) input: &'a mut Input,
     deadline: Option<Instant>,
 }
 

@@ -20,12 +20,16 @@ use crate::timeouts::Wait;
 
 /// When a call began to wait, if it did.
 #[derive(Default)]
-pub(super) struct Began(Option<Instant>);
+pub(in crate::connection) struct Began(Option<Instant>);
 
 impl Reader<'_> {
     /// Waits, as a part of a call that may have begun to wait before.
     #[inline]
-    pub(super) async fn wait_since(&mut self, began: &mut Began, n: usize) -> io::Result<()> {
+    pub(in crate::connection) async fn wait_since(
+        &mut self,
+        began: &mut Began,
+        n: usize,
+    ) -> io::Result<()> {
         if n > self.input.max_frame {
             return Err(TooLarge::new(self.input.max_frame, n).into());
         }

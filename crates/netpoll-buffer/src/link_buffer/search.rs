@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Looking at what a [`LinkBuffer`] can read, for who has to know what it is before it is taken.
+//!
+//! All of it works on a shared buffer and walks its segments: nothing is consumed, gathered or
+//! allocated, and a call costs no more than what it looks at.
+
+use memchr::memmem;
+
+use super::LinkBuffer;
+use crate::segment::Segment;
+
+impl LinkBuffer {
+    /// Copies what can be read from byte `from` on into `target`, as far as both go, and says how
+    /// many bytes that were. They stay.
+    ///
+    /// ```
+    /// # use netpoll_buffer::LinkBuffer;
+    /// let mut buffer = LinkBuffer::new();
+    /// buffer.put_slice(&[7, 0, 0, 0, 5]);
+    /// let mut length = [0; 4];
+    /// assert_eq!(buffer.copy_to(1, &mut length), 4);
+    /// assert_eq!(u32::from_be_bytes(length), 5);
+    /// assert_eq!(buffer.copy_to(3, &mut length), 2); // there are no more
+    /// ```
+    pub fn copy_to(&self, from: usize, target: &mut [u8]) -> usize {
+        let mut unseen = from;
+        let mut copied = 0;
+        for segment in self.segments() {
+            if copied == target.len() {
+                break;
+            }
+            let bytes = segment.as_slice();
+            let bytes = &bytes[unseen.min(bytes.len())..];
+            unseen -= segment.len() - bytes.len();
+            let count = bytes.len().min(target.len() - copied);
+            target[copied..copied + count].copy_from_slice(&bytes[..count]);
+            copied += count;
+        }
+        copied
+    }
+
+    /// Where the first `delimiter` is, looking from byte `from` on and not past byte `max`.
+    /// Nothing is consumed or copied.
+    #[must_use]
+    pub fn position_of(&self, delimiter: u8, from: usize, max: usize) -> Option<usize> {
+        let mut start = 0;
+        for segment in self.segments() {
+            if start >= max {
+                return None;
+            }
+            let bytes = segment.as_slice();
+            let bytes = &bytes[..bytes.len().min(max - start)];
+            let skipped = from.saturating_sub(start).min(bytes.len());
+            if let Some(at) = memchr::memchr(delimiter, &bytes[skipped..]) {
+                return Some(start + skipped + at);
+            }
+            start += segment.len();
+        }
+        None
+    }
+
+    /// Where the bytes of `wanted` are for the first time, in one segment or across several, looking
+    /// from byte `from` on; all of them have to lie within the first `max` bytes. Nothing is
+    /// consumed or copied. One pass over the bytes; at the end of each segment as many more
+    /// comparisons, at most, as `wanted` is long.
+    #[must_use]
+    pub fn position_of_slice(&self, wanted: &[u8], from: usize, max: usize) -> Option<usize> {
+        let Some(&first) = wanted.first() else {
+            return (from <= max.min(self.len())).then_some(from);
+        };
+        let mut start = 0;
+        let mut segments = self.segments();
+        while let Some(segment) = segments.next() {
+            if start >= max {
+                return None;
+            }
+            let bytes = segment.as_slice();
+            let bytes = &bytes[..bytes.len().min(max - start)];
+            let skipped = from.saturating_sub(start).min(bytes.len());
+            if let Some(at) = memmem::find(&bytes[skipped..], wanted) {
+                return Some(start + skipped + at);
+            }
+            // What begins here and goes on behind begins among the last bytes.
+            let edge = skipped.max(bytes.len().saturating_sub(wanted.len() - 1));
+            for at in memchr::memchr_iter(first, &bytes[edge..]) {
+                let (here, behind) = wanted.split_at(bytes.len() - edge - at);
+                if bytes.ends_with(here)
+                    && wanted.len() <= max - start - edge - at
+                    && begin_with(segments.clone(), behind)
+                {
+                    return Some(start + edge + at);
+                }
+            }
+            start += segment.len();
+        }
+        None
+    }
+}
+
+/// Whether what `segments` show begins with `wanted`.
+fn begin_with<'a>(segments: impl Iterator<Item = &'a Segment>, mut wanted: &[u8]) -> bool {
+    for segment in segments {
+        let (here, behind) = wanted.split_at(wanted.len().min(segment.len()));
+        if !segment.as_slice().starts_with(here) {
+            return false;
+        }
+        wanted = behind;
+        if wanted.is_empty() {
+            return true;
+        }
+    }
+    false
+}

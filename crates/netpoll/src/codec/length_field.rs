@@ -1,0 +1,486 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! [`LengthField`]: frames whose length is said before them.
+//!
+//! ```text
+//!   ├── offset ──┼── width ──┼──── value + adjustment ────┤
+//!   │   header   │  length   │  body                      │     in the stream: `maximum` at most
+//!   │   header   │           │  body                      │     the frame
+//! ```
+
+use std::io;
+
+use netpoll_buffer::{LinkBuffer, TooLarge};
+
+use super::{Codec, MAXIMUM, Need, NegativeLength, Unencodable};
+use crate::error::InvalidConfig;
+
+/// The widest field.
+const WIDEST: usize = size_of::<u64>();
+
+/// Frames with a number before them that says how long they are.
+///
+/// The frame is what lies before the number and what lies behind it. The number itself is taken out,
+/// and put in again by `encode`. Unless told otherwise it has four bytes, big-endian, with nothing
+/// before them, and counts what is behind them.
+///
+/// ```
+/// use netpoll::LinkBuffer;
+/// use netpoll::codec::{Codec, LengthField, Need};
+///
+/// # fn main() -> std::io::Result<()> {
+/// // A kind of one byte, and a length of two that counts all three of them, too.
+/// let codec = LengthField::new().offset(1).width(2).adjustment(-3);
+/// let mut stream = LinkBuffer::from(b"\x07\x00\x08hello and more".to_vec());
+/// assert_eq!(codec.measure(&stream)?, Need::Frame(8));
+/// let mut frame = codec.decode(stream.split_to(8)?)?;
+/// assert_eq!(frame.next(6)?, b"\x07hello");
+/// # Ok(()) }
+/// ```
+///
+/// A length from the network costs nothing but the wait for its bytes: what is above the maximum is
+/// refused before any of them has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LengthField {
+    width: usize,
+    order: Order,
+    offset: usize,
+    adjustment: i64,
+    maximum: usize,
+}
+
+/// In which order the bytes of a number come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Big,
+    Little,
+}
+
+impl Default for LengthField {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl LengthField {
+    /// Four bytes, big-endian, at the front, that count what is behind them; frames of at most 4 MiB
+    /// with them.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            width: size_of::<u32>(),
+            order: Order::Big,
+            offset: 0,
+            adjustment: 0,
+            maximum: MAXIMUM,
+        }
+    }
+
+    /// How many bytes the number has: 1 to 8.
+    #[must_use]
+    pub const fn width(mut self, width: usize) -> Self {
+        self.width = width;
+        self
+    }
+
+    /// The number's last byte counts most, in place of its first.
+    #[must_use]
+    pub const fn little_endian(mut self) -> Self {
+        self.order = Order::Little;
+        self
+    }
+
+    /// How many bytes of the frame lie before the number.
+    #[must_use]
+    pub const fn offset(mut self, offset: usize) -> Self {
+        self.offset = offset;
+        self
+    }
+
+    /// What has to be added to the number, so that it is how many bytes lie behind it: what it does
+    /// not count, or, below zero, what it counts too much. One that counts itself, with four bytes,
+    /// is adjusted by -4.
+    #[must_use]
+    pub const fn adjustment(mut self, adjustment: i64) -> Self {
+        self.adjustment = adjustment;
+        self
+    }
+
+    /// The most bytes of a frame in the stream, the number and what lies before it included.
+    #[must_use]
+    pub const fn maximum(mut self, maximum: usize) -> Self {
+        self.maximum = maximum;
+        self
+    }
+
+    /// Whether this can work. Every use asks the same, which is a few comparisons.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`], naming the value: a `width` that is not 1 to 8, an `offset` or a `width`
+    /// for which the `maximum` has no room, an `adjustment` with which no number would be allowed.
+    pub fn check(&self) -> io::Result<()> {
+        if self.width == 0 || self.width > WIDEST {
+            return Err(InvalidConfig::new("width", "must be 1 to 8 bytes").into());
+        }
+        let head = self.offset.checked_add(self.width);
+        let Some(body) = head.and_then(|head| self.maximum.checked_sub(head)) else {
+            let expected = "must leave room for the length within the maximum";
+            return Err(InvalidConfig::new("offset", expected).into());
+        };
+        let most = i128::from(self.largest()) + i128::from(self.adjustment);
+        if most < 0 || usize::try_from(self.adjustment).is_ok_and(|least| least > body) {
+            let expected = "must leave a length between nothing and the maximum";
+            return Err(InvalidConfig::new("adjustment", expected).into());
+        }
+        Ok(())
+    }
+
+    /// The largest number that fits into the field, whose width is checked.
+    const fn largest(&self) -> u64 {
+        u64::MAX >> (8 * (WIDEST - self.width))
+    }
+
+    /// How many bytes there are up to the end of the field, which is checked.
+    const fn head(&self) -> usize {
+        self.offset + self.width
+    }
+
+    /// The number, if all of it has come.
+    fn value(&self, input: &LinkBuffer) -> Option<u64> {
+        let mut bytes = [0; WIDEST];
+        let field = match self.order {
+            Order::Big => &mut bytes[WIDEST - self.width..],
+            Order::Little => &mut bytes[..self.width],
+        };
+        (input.copy_to(self.offset, field) == self.width).then(|| match self.order {
+            Order::Big => u64::from_be_bytes(bytes),
+            Order::Little => u64::from_le_bytes(bytes),
+        })
+    }
+
+    /// How long the frame is in the stream whose number is `value`.
+    fn whole(&self, value: u64) -> io::Result<usize> {
+        // Of so many bits that nothing here overflows.
+        let body = i128::from(value) + i128::from(self.adjustment);
+        let Ok(body) = u128::try_from(body) else {
+            return Err(NegativeLength::new(value, self.adjustment).into());
+        };
+        let whole = body + self.head() as u128;
+        match usize::try_from(whole) {
+            Ok(whole) if whole <= self.maximum => Ok(whole),
+            other => Err(TooLarge::new(self.maximum, other.unwrap_or(usize::MAX)).into()),
+        }
+    }
+
+    /// The number for a frame of so many bytes without it.
+    fn number(&self, length: usize) -> Result<u64, Unencodable> {
+        let Some(body) = length.checked_sub(self.offset) else {
+            let (have, offset) = (length, self.offset);
+            return Err(Unencodable::TooShort { have, offset });
+        };
+        let whole = length.saturating_add(self.width);
+        if whole > self.maximum {
+            let maximum = self.maximum;
+            return Err(Unencodable::TooLong { whole, maximum });
+        }
+        let (value, largest) = (body as i128 - i128::from(self.adjustment), self.largest());
+        match u64::try_from(value) {
+            Ok(value) if value <= largest => Ok(value),
+            _ => Err(Unencodable::Unsayable { value, largest }),
+        }
+    }
+}
+
+impl Codec for LengthField {
+    type Frame = LinkBuffer;
+
+    /// # Errors
+    ///
+    /// [`TooLarge`] for a length above the [`maximum`](Self::maximum); [`NegativeLength`] for one
+    /// below nothing when it is [adjusted](Self::adjustment); as [`check`](Self::check).
+    fn measure(&self, input: &LinkBuffer) -> io::Result<Need> {
+        self.check()?;
+        let Some(value) = self.value(input) else {
+            return Ok(Need::More(self.head()));
+        };
+        let whole = self.whole(value)?;
+        Ok(if input.len() < whole {
+            Need::More(whole)
+        } else {
+            Need::Frame(whole)
+        })
+    }
+
+    /// What lies before the number, and behind it. No copy.
+    ///
+    /// # Errors
+    ///
+    /// [`Short`](crate::Short) for fewer bytes than up to the number's end.
+    fn decode(&self, mut bytes: LinkBuffer) -> io::Result<LinkBuffer> {
+        let mut frame = bytes.split_to(self.offset)?;
+        bytes.skip(self.width)?;
+        // What was skipped is not to keep a block alive.
+        bytes.release();
+        frame.append(bytes);
+        Ok(frame)
+    }
+
+    /// Appends the frame without a copy, and copies the number into it.
+    ///
+    /// # Errors
+    ///
+    /// [`Unencodable`], if the frame has fewer bytes than lie before the number, would be too long,
+    /// or has a length that the field cannot say; as [`check`](Self::check).
+    fn encode(&self, mut frame: LinkBuffer, output: &mut LinkBuffer) -> io::Result<()> {
+        self.check()?;
+        frame.commit_all();
+        let number = self.number(frame.len())?;
+        if self.offset > 0 {
+            output.append(frame.split_to(self.offset)?);
+        }
+        match self.order {
+            Order::Big => output.put_slice(&number.to_be_bytes()[WIDEST - self.width..]),
+            Order::Little => output.put_slice(&number.to_le_bytes()[..self.width]),
+        }
+        output.append(frame);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn orders(width: usize) -> [LengthField; 2] {
+        let big = LengthField::new().width(width);
+        [big, big.little_endian()]
+    }
+
+    /// `number` in the field of `codec`.
+    fn field(codec: &LengthField, number: u64) -> Vec<u8> {
+        let mut bytes = number.to_be_bytes()[WIDEST - codec.width..].to_vec();
+        if codec.order == Order::Little {
+            bytes.reverse();
+        }
+        bytes
+    }
+
+    /// `bytes` in two pieces, cut before byte `at`.
+    fn cut(bytes: &[u8], at: usize) -> LinkBuffer {
+        let mut buffer = LinkBuffer::new();
+        buffer.push(bytes[..at].to_vec().into());
+        buffer.push(bytes[at..].to_vec().into());
+        buffer
+    }
+
+    #[track_caller]
+    fn refused<E: std::error::Error + Copy + 'static>(error: &io::Error) -> E {
+        let reason = error.get_ref().and_then(|why| why.downcast_ref());
+        *reason.unwrap_or_else(|| panic!("{error:?}"))
+    }
+
+    #[test]
+    fn every_width_and_order_is_read_and_written_wherever_it_is_cut() {
+        let adjusted = |width: usize| [0, -(width as i64), -(width as i64) - 3, 4];
+        for codec in (1..=WIDEST).flat_map(orders) {
+            for (offset, adjustment) in [0, 1, 3, 9]
+                .into_iter()
+                .flat_map(|offset| adjusted(codec.width).map(|adjustment| (offset, adjustment)))
+            {
+                let codec = codec.offset(offset).adjustment(adjustment);
+                let (header, body) = (&b"headers.."[..offset], b"a body");
+                let number = (body.len() as i64 - adjustment) as u64;
+                let stream = [header, &field(&codec, number), body, b"more"].concat();
+                let whole = offset + codec.width + body.len();
+                for at in 0..=stream.len() {
+                    let mut input = cut(&stream, at);
+                    assert_eq!(codec.measure(&input).unwrap(), Need::Frame(whole));
+                    let frame = codec.decode(input.split_to(whole).unwrap()).unwrap();
+                    assert_eq!(input.next(4).unwrap(), b"more");
+                    let mut output = LinkBuffer::from(b"before".to_vec());
+                    codec.encode(frame, &mut output).unwrap();
+                    output.skip(6).unwrap();
+                    assert_eq!(output.peek(whole).unwrap(), &stream[..whole]);
+                    let mut frame = codec.decode(output).unwrap();
+                    let both = [header, body].concat();
+                    assert_eq!(frame.len(), both.len());
+                    assert_eq!(frame.next(both.len()).unwrap(), both);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_frame_says_how_much_is_known_to_belong_to_it() {
+        for codec in (1..=WIDEST).flat_map(orders) {
+            let codec = codec.offset(2);
+            let head = 2 + codec.width;
+            let stream = [b"ab", &field(&codec, 5)[..], b"12345"].concat();
+            for have in 0..stream.len() {
+                let need = Need::More(if have < head { head } else { head + 5 });
+                for at in 0..=have {
+                    let input = cut(&stream[..have], at);
+                    assert_eq!(codec.measure(&input).unwrap(), need, "{have} cut at {at}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_may_be_as_long_as_the_maximum_and_no_longer() {
+        let codec = LengthField::new().offset(1).maximum(10);
+        let stream = |number: u32| [b"h", &number.to_be_bytes()[..]].concat();
+        let fits = codec.measure(&stream(5).into()).unwrap();
+        assert_eq!(fits, Need::More(10));
+        let error = codec.measure(&stream(6).into()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert_eq!(refused::<TooLarge>(&error), TooLarge::new(10, 11));
+        let mut output = LinkBuffer::new();
+        codec.encode(vec![0; 6].into(), &mut output).unwrap();
+        assert_eq!(output.len(), 10);
+        let error = codec.encode(vec![0; 7].into(), &mut output).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        let expected = Unencodable::TooLong {
+            whole: 11,
+            maximum: 10,
+        };
+        assert_eq!(refused::<Unencodable>(&error), expected);
+        assert_eq!(output.len(), 10, "nothing was added");
+    }
+
+    #[test]
+    fn no_length_overflows() {
+        for codec in orders(8) {
+            for adjustment in [i64::MIN, -1, 0, 1, i64::MAX] {
+                let codec = codec.adjustment(adjustment).maximum(usize::MAX);
+                for number in [u64::MAX, u64::MAX - 8, 1 << 63] {
+                    let input = LinkBuffer::from(field(&codec, number));
+                    let body = i128::from(number) + i128::from(adjustment);
+                    match usize::try_from(body + WIDEST as i128) {
+                        Ok(WIDEST) => {
+                            assert_eq!(codec.measure(&input).unwrap(), Need::Frame(WIDEST));
+                        }
+                        Ok(whole) => {
+                            assert_eq!(codec.measure(&input).unwrap(), Need::More(whole));
+                        }
+                        Err(_beyond) => {
+                            let error = codec.measure(&input).unwrap_err();
+                            assert_eq!(refused::<TooLarge>(&error).asked, usize::MAX);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_below_nothing_is_refused_by_name() {
+        let codec = LengthField::new().adjustment(-4);
+        let needs = |number: u32| codec.measure(&number.to_be_bytes().to_vec().into());
+        assert_eq!(needs(4).unwrap(), Need::Frame(4));
+        for number in 0..4 {
+            let error = needs(number).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            let reason: NegativeLength = refused(&error);
+            assert_eq!(reason, NegativeLength::new(number.into(), -4));
+        }
+    }
+
+    #[test]
+    fn a_frame_that_the_field_cannot_say_is_refused_and_nothing_added() {
+        let unsayable = |value, largest| Unencodable::Unsayable { value, largest };
+        let cases = [
+            (LengthField::new().width(1), 256, unsayable(256, 255)),
+            (
+                LengthField::new().adjustment(4),
+                3,
+                unsayable(-1, 0xffff_ffff),
+            ),
+            (
+                LengthField::new().width(1).adjustment(-2),
+                254,
+                unsayable(256, 255),
+            ),
+            (
+                LengthField::new().offset(3),
+                2,
+                Unencodable::TooShort { have: 2, offset: 3 },
+            ),
+        ];
+        for (codec, length, expected) in cases {
+            let mut output = LinkBuffer::from(b"before".to_vec());
+            let frame = LinkBuffer::from(vec![0; length]);
+            let error = codec.encode(frame, &mut output).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            assert_eq!(refused::<Unencodable>(&error), expected);
+            assert_eq!(output.len(), 6);
+        }
+    }
+
+    #[test]
+    fn what_a_frame_has_uncommitted_is_counted() {
+        let codec = LengthField::new().width(1);
+        let mut frame = LinkBuffer::new();
+        frame.put_str("ab");
+        frame.reserve(1).unwrap();
+        frame.put_str("c");
+        let mut output = LinkBuffer::new();
+        codec.encode(frame, &mut output).unwrap();
+        assert_eq!(output.next(5).unwrap(), b"\x04ab\0c");
+    }
+
+    #[test]
+    fn a_frame_of_nothing_keeps_no_memory() {
+        let pool = netpoll_buffer::Pool::default();
+        let own = pool.clone();
+        let thread = std::thread::spawn(move || {
+            own.enter();
+            let codec = LengthField::new();
+            let mut bytes = LinkBuffer::new();
+            bytes.put_u32(0);
+            bytes.return_tail();
+            codec.decode(bytes).unwrap()
+        });
+        let frame = thread.join().unwrap();
+        assert_eq!(frame.len(), 0);
+        assert_eq!(pool.stats().in_use, 0);
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_by_name() {
+        let codec = LengthField::new();
+        let cases = [
+            (codec.width(0), "width"),
+            (codec.width(9), "width"),
+            (codec.width(usize::MAX), "width"),
+            (codec.maximum(3), "offset"),
+            (codec.offset((4 << 20) - 3), "offset"),
+            (codec.offset(usize::MAX), "offset"),
+            (codec.width(1).adjustment(-256), "adjustment"),
+            (codec.adjustment((4 << 20) - 3), "adjustment"),
+            (codec.adjustment(i64::MAX), "adjustment"),
+        ];
+        for (codec, field) in cases {
+            let mut output = LinkBuffer::new();
+            let refusals = [
+                codec.check(),
+                codec.measure(&LinkBuffer::new()).map(|_need| ()),
+                codec.encode(LinkBuffer::new(), &mut output),
+            ];
+            for refused in refusals {
+                let error = refused.unwrap_err();
+                let reason: &InvalidConfig = error.get_ref().unwrap().downcast_ref().unwrap();
+                assert_eq!(reason.field, field, "{codec:?}");
+            }
+        }
+        for codec in [
+            codec.maximum(4),
+            codec.offset((4 << 20) - 4),
+            codec.width(1).adjustment(-255),
+            codec.adjustment((4 << 20) - 4),
+            codec.width(8).adjustment(i64::MIN),
+        ] {
+            codec.check().unwrap();
+        }
+    }
+}

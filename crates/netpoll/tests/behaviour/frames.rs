@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Reading and writing by the frame, over a connection that is held off its poller, and between a
+//! server and a client.
+
+use std::io::{self, ErrorKind};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use netpoll::codec::{Codec, Delimiter, FixedSize, LengthField, Mismeasured, Need};
+use netpoll::{
+    CloseReason, ConnOptions, Connection, Dialer, Eof, EventLoop, Limit, LinkBuffer, TimedOut,
+    TooLarge,
+};
+
+use crate::support::{Peer, Server, block_on, bytes, eventually, pair, pair_with, poll_once};
+
+/// The next frame's bytes.
+fn next<C: Codec<Frame = LinkBuffer>>(conn: &mut Connection, codec: &C) -> io::Result<Vec<u8>> {
+    let mut frame = block_on(conn.reader().frame(codec))?.expect("no end");
+    frame.read_vec(frame.len())
+}
+
+fn why<E: std::error::Error + Copy + 'static>(error: &io::Error) -> E {
+    let reason = error.get_ref().and_then(|why| why.downcast_ref());
+    *reason.unwrap_or_else(|| panic!("{error:?}"))
+}
+
+fn allowing(max_frame: usize) -> (Connection, Peer) {
+    let mut options = ConnOptions::default();
+    options.max_frame = max_frame;
+    pair_with(&Dialer::new().options(options))
+}
+
+/// Two frames, byte by byte, each call for the first dropped before the next byte comes.
+fn dripped<C: Codec<Frame = LinkBuffer>>(codec: &C, wire: &[u8], frame: &[u8]) {
+    let (mut conn, mut peer) = pair();
+    for _ in 0..2 {
+        for (at, byte) in wire.iter().enumerate() {
+            assert!(
+                poll_once(pin!(conn.reader().frame(codec))).is_pending(),
+                "a frame in {at} bytes"
+            );
+            peer.send(&[*byte]);
+            block_on(conn.reader().wait(at + 1)).expect("the byte");
+        }
+        let Poll::Ready(whole) = poll_once(pin!(conn.reader().frame(codec))) else {
+            panic!("waits for more than the frame");
+        };
+        let mut whole = whole.expect("a frame").expect("no end");
+        assert_eq!(whole.read_vec(whole.len()).expect("all of it"), frame);
+    }
+    peer.finish();
+    let end = block_on(conn.reader().frame(codec)).expect("an end");
+    assert!(end.is_none());
+}
+
+#[test]
+fn a_frame_comes_in_drops_whatever_calls_for_it_are_dropped_between() {
+    let length = LengthField::new().offset(2).width(3).little_endian();
+    dripped(&length, b"ab\x04\0\0body", b"abbody");
+    dripped(&LengthField::new(), b"\0\0\0\0", b"");
+    dripped(&Delimiter::new(b"\r\n"), b"a\rb\n\r\r\n", b"a\rb\n\r");
+    dripped(&FixedSize::new(5), b"fixed", b"fixed");
+}
+
+#[test]
+fn one_call_waits_for_every_part_of_its_frame() {
+    let (mut conn, mut peer) = pair();
+    let codec = LengthField::new().width(2);
+    let mut frame = {
+        let mut reader = conn.reader();
+        let mut call = pin!(reader.frame(&codec));
+        for part in [&b"\0"[..], b"\x06a", b"bc", b"def\0\x01"] {
+            assert!(poll_once(call.as_mut()).is_pending(), "before {part:?}");
+            peer.send(part);
+        }
+        block_on(call).unwrap().expect("no end")
+    };
+    assert_eq!(frame.read_vec(6).unwrap(), b"abcdef");
+    assert_eq!(conn.reader().available(), 2, "of the next frame");
+}
+
+#[test]
+fn frames_that_come_together_are_read_one_by_one() {
+    let (mut conn, mut peer) = pair();
+    peer.send(b"one\ntwo\n\nthree");
+    let codec = Delimiter::new(b"\n");
+    for expected in [&b"one"[..], b"two", b""] {
+        assert_eq!(next(&mut conn, &codec).unwrap(), expected);
+    }
+    assert_eq!(block_on(conn.reader().next(5)).unwrap(), b"three");
+}
+
+#[test]
+fn an_end_between_frames_is_none_and_again() {
+    let (mut conn, mut peer) = pair();
+    let codec = LengthField::new().width(1);
+    peer.send(b"\x02ab");
+    peer.finish();
+    assert_eq!(next(&mut conn, &codec).unwrap(), b"ab");
+    for _ in 0..2 {
+        assert!(block_on(conn.reader().frame(&codec)).unwrap().is_none());
+    }
+}
+
+/// The peer's stream ends after `part`, which is no frame.
+fn ends_in<C: Codec>(codec: &C, part: &[u8], need: usize) {
+    let (mut conn, mut peer) = pair();
+    peer.send(part);
+    peer.finish();
+    for _ in 0..2 {
+        let Err(error) = block_on(conn.reader().frame(codec)) else {
+            panic!("{part:?} is no frame and no end");
+        };
+        assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+        let eof: Eof = why(&error);
+        assert_eq!((eof.have, eof.need), (part.len(), need));
+    }
+    let left = block_on(conn.reader().read_vec(part.len()));
+    assert_eq!(left.expect("what came"), part);
+}
+
+#[test]
+fn an_end_in_the_middle_of_a_frame_is_told_and_its_bytes_stay() {
+    ends_in(&LengthField::new(), b"\0\0\0", 4);
+    ends_in(&LengthField::new(), b"\0\0\0\x08a", 12);
+    ends_in(&Delimiter::new(b"\r\n"), b"\r", 2);
+    ends_in(&Delimiter::new(b"\r\n"), b"abc\r", 5);
+    ends_in(&FixedSize::new(3), b"ab", 3);
+}
+
+/// `sent` is refused for its size, at once, and stays.
+fn refused<C: Codec>(pair: (Connection, Peer), codec: &C, sent: &[u8], large: TooLarge) {
+    let (mut conn, mut peer) = pair;
+    peer.send(sent);
+    eventually("all that was sent", || {
+        conn.reader().available() == sent.len()
+    });
+    for _ in 0..2 {
+        let Poll::Ready(Err(error)) = poll_once(pin!(conn.reader().frame(codec))) else {
+            panic!("not refused at once");
+        };
+        assert_eq!(error.kind(), ErrorKind::InvalidData);
+        assert_eq!(why::<TooLarge>(&error), large);
+    }
+    assert_eq!(conn.reader().available(), sent.len());
+}
+
+#[test]
+fn a_frame_above_the_codecs_or_the_connections_bound_is_refused() {
+    let length = LengthField::new().maximum(99);
+    refused(pair(), &length, b"\0\0\0\x60", TooLarge::new(99, 100));
+    let beyond = [255; 8];
+    let widest = LengthField::new().width(8);
+    let large = TooLarge::new(4 << 20, usize::MAX);
+    refused(pair(), &widest, &beyond, large);
+
+    let large = TooLarge::new(100, 101);
+    let length = LengthField::new();
+    refused(allowing(100), &length, b"\0\0\0\x61", large);
+    refused(allowing(100), &FixedSize::new(101), b"a", large);
+    let lines = Delimiter::new(b"\n");
+    refused(allowing(100), &lines, &[b'.'; 100], large);
+    // All of it is there.
+    let line = [&[b'.'; 100][..], b"\n"].concat();
+    refused(allowing(100), &lines, &line, large);
+    refused(pair(), &lines.maximum(100), &line, large);
+}
+
+#[test]
+fn a_handler_that_passes_on_that_a_frame_is_too_large_ends_its_connection_for_that() {
+    let codec = LengthField::new().maximum(100);
+    let server = Server::start(
+        EventLoop::builder().pollers(1),
+        handler!([codec], |conn| {
+            conn.reader().frame(&codec).await?;
+            Ok(())
+        }),
+    );
+    let mut peer = server.connect();
+    peer.send(&[1, 0, 0, 0]);
+    assert_eq!(peer.receive_all().unwrap(), b"");
+    drop(peer);
+    assert!(matches!(server.ending(), CloseReason::Limit(Limit::Frame)));
+}
+
+/// Says of every input the same, and of no bytes that one is needed.
+struct Says(Need);
+
+impl Codec for Says {
+    type Frame = LinkBuffer;
+
+    fn measure(&self, input: &LinkBuffer) -> io::Result<Need> {
+        Ok(if input.is_empty() {
+            Need::More(1)
+        } else {
+            self.0
+        })
+    }
+
+    /// None that begins with an exclamation mark.
+    fn decode(&self, mut bytes: LinkBuffer) -> io::Result<LinkBuffer> {
+        match bytes.peek(1)? {
+            b"!" => Err(io::Error::other("an exclamation mark")),
+            _ => Ok(bytes),
+        }
+    }
+
+    /// Adds before it fails.
+    fn encode(&self, frame: LinkBuffer, output: &mut LinkBuffer) -> io::Result<()> {
+        output.append(frame);
+        Err(io::Error::other("not even so"))
+    }
+}
+
+#[test]
+fn a_codec_that_would_be_asked_for_ever_is_refused_by_name() {
+    for told in [Need::Frame(0), Need::Frame(4), Need::More(0), Need::More(3)] {
+        let (mut conn, mut peer) = pair();
+        peer.send(b"abc");
+        block_on(conn.reader().wait(3)).unwrap();
+        let error = block_on(conn.reader().frame(&Says(told))).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidData);
+        let reason: Mismeasured = why(&error);
+        assert_eq!((reason.have, reason.told), (3, told));
+        assert_eq!(block_on(conn.reader().next(3)).unwrap(), b"abc");
+    }
+}
+
+#[test]
+fn a_frame_that_does_not_decode_is_gone_and_the_next_is_read() {
+    let (mut conn, mut peer) = pair();
+    peer.send(b"!badgood");
+    let codec = Says(Need::Frame(4));
+    block_on(conn.reader().wait(8)).unwrap();
+    assert_eq!(
+        next(&mut conn, &codec).unwrap_err().kind(),
+        ErrorKind::Other
+    );
+    assert_eq!(next(&mut conn, &codec).unwrap(), b"good");
+}
+
+#[test]
+fn a_frame_that_does_not_encode_is_not_sent_even_in_part() {
+    let (mut conn, mut peer) = pair();
+    let mut writer = conn.writer();
+    let part = || LinkBuffer::from(b"part".to_vec());
+    writer.put_str("before");
+    writer.frame(&Says(Need::Frame(1)), part()).unwrap_err();
+    writer.frame(&FixedSize::new(5), part()).unwrap_err();
+    writer.frame(&FixedSize::new(4), part()).unwrap();
+    block_on(writer.flush()).unwrap();
+    drop(conn);
+    assert_eq!(peer.receive_all().unwrap(), b"beforepart");
+}
+
+#[test]
+fn one_codec_serves_a_server_and_its_clients() {
+    let codec = LengthField::new().offset(1).width(8).adjustment(-8);
+    let server = Server::start(
+        EventLoop::builder().pollers(1),
+        handler!([codec], |conn| {
+            let (mut reader, mut writer) = conn.split();
+            if let Some(frame) = reader.frame(&codec).await? {
+                writer.frame(&codec, frame)?;
+            }
+            Ok(())
+        }),
+    );
+    let conn = block_on(Dialer::new().dial(server.addr)).unwrap();
+    let (mut reader, mut writer) = conn.into_split();
+    let sizes = [1, 2, 100, 4096, 70_000, 1 << 20, 1];
+    let sending = std::thread::spawn(move || {
+        for size in sizes {
+            let frame = LinkBuffer::from(bytes(size, 7));
+            writer.writer().frame(&codec, frame).unwrap();
+            block_on(writer.writer().flush()).unwrap();
+        }
+        writer
+    });
+    for size in sizes {
+        let frame = block_on(reader.reader().frame(&codec)).unwrap();
+        let mut frame = frame.expect("no end");
+        assert_eq!(frame.len(), size);
+        assert!(frame.read_vec(size).unwrap() == bytes(size, 7));
+    }
+    drop(sending.join().unwrap());
+}
+
+#[test]
+fn a_call_whose_time_is_up_leaves_the_part_that_came() {
+    let (mut conn, mut peer) = pair();
+    peer.send(b"par");
+    block_on(conn.reader().wait(3)).unwrap();
+    let soon = Instant::now() + Duration::from_millis(20);
+    let codec = Delimiter::new(b"\n");
+    let mut reader = conn.reader().with_deadline(soon);
+    let error = block_on(reader.frame(&codec)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    assert!(error.get_ref().is_some_and(|why| why.is::<TimedOut>()));
+    peer.send(b"t\n");
+    assert_eq!(next(&mut conn, &codec).unwrap(), b"part");
+}
