@@ -1,49 +1,76 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Relays between its clients and another server. Both sides of a relay are driven by one poller,
-//! and no byte is copied on the way: what was received from one side is sent to the other.
+//! and no byte is copied on the way: what was received from one side is sent to the other. When one
+//! side ends its stream, so does the relay towards the other, and the answers still come back.
 //!
-//! `cargo run --release -p netpoll-examples --example tcp_proxy -- 127.0.0.1:8081`
+//! `cargo run --release -p netpoll-examples --example tcp_proxy -- 127.0.0.1:8081`; without an
+//! address it starts a server of its own, asks it something through the proxy, and ends.
 #![forbid(unsafe_code)]
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::task::Poll;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
 
-use netpoll::{Addr, BoxError, Connection, Dialer, EventLoop, Reader, Writer};
+use netpoll::{Addr, BoxError, Connection, Dialer, EventLoop, Listener};
+use netpoll::{OwnedReader, OwnedWriter, Reader, Writer};
 
 fn main() -> Result<(), BoxError> {
-    let upstream: Addr = std::env::args()
-        .nth(1)
-        .unwrap_or("127.0.0.1:8081".into())
-        .parse()?;
-    EventLoop::builder()
-        .on_connection(async move |mut client: Connection| {
-            let mut server = Dialer::new().dial(upstream).await?;
-            let (from_client, to_client) = client.split();
-            let (from_server, to_server) = server.split();
-            let requests = relay(from_client, to_server);
-            let answers = relay(from_server, to_client);
-            first_of(requests, answers).await
-        })
-        .serve("127.0.0.1:8083")?;
+    if let Some(upstream) = std::env::args().nth(1) {
+        return Ok(proxy(upstream.parse()?, Listener::bind("127.0.0.1:8083")?)?.run()?);
+    }
+    let (echo, front) = (
+        Listener::bind("127.0.0.1:0")?,
+        Listener::bind("127.0.0.1:0")?,
+    );
+    let (upstream, addr) = (echo.local_addr()?, front.local_addr()?);
+    let server = EventLoop::builder().on_connection(async |mut conn: Connection| {
+        let (reader, writer) = conn.split();
+        Ok(pass_on(reader, writer).await?)
+    });
+    let server = server.listen(echo).build()?;
+    let proxy = proxy(upstream, front)?;
+    std::thread::spawn(move || server.run());
+    std::thread::spawn(move || proxy.run());
+
+    let mut stream = TcpStream::connect(addr.to_string())?;
+    stream.write_all(b"all that there is to say")?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    println!("after the end of our stream came: {answer}");
     Ok(())
 }
 
-/// Moves what comes until there is no more, at the pace of whoever takes it.
-async fn relay(mut from: Reader<'_>, mut to: Writer<'_>) -> Result<(), BoxError> {
+fn proxy(upstream: Addr, front: Listener) -> std::io::Result<EventLoop> {
+    EventLoop::builder()
+        .on_connection(async move |client: Connection| {
+            let server = Dialer::new().dial(upstream).await?;
+            let (from_client, to_client) = client.into_split();
+            let (from_server, to_server) = server.into_split();
+            let answers = netpoll::spawn(relay(from_server, to_client))?;
+            relay(from_client, to_server).await?;
+            Ok(answers.await??)
+        })
+        .listen(front)
+        .build()
+}
+
+/// Moves what comes until there is no more, and then the end of the stream. If one side fails, the
+/// other is of no use.
+async fn relay(mut from: OwnedReader, mut to: OwnedWriter) -> std::io::Result<()> {
+    let moved = pass_on(from.reader(), to.writer()).await;
+    if moved.is_err() {
+        from.handle().abort();
+        to.handle().abort();
+    }
+    moved
+}
+
+/// At the pace of whoever takes it.
+async fn pass_on(mut from: Reader<'_>, mut to: Writer<'_>) -> std::io::Result<()> {
     while let Some(bytes) = from.chunk().await? {
         to.append(bytes);
-        to.flush().await?;
+        to.room().await?;
     }
-    Ok(())
-}
-
-/// The result of whichever ends first; the other is dropped, which loses no byte of its input.
-async fn first_of<T>(one: impl Future<Output = T>, other: impl Future<Output = T>) -> T {
-    let (mut one, mut other) = (pin!(one), pin!(other));
-    poll_fn(|context| match one.as_mut().poll(context) {
-        Poll::Ready(result) => Poll::Ready(result),
-        Poll::Pending => other.as_mut().poll(context),
-    })
-    .await
+    to.finish();
+    to.flush().await
 }

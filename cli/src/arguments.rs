@@ -16,6 +16,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::address::Address;
 use crate::bounds::BoundArgs;
 use crate::duration::{self, Optional};
+use crate::load::ID;
 use crate::print;
 use crate::runner::{self, RunnerChoice};
 
@@ -98,6 +99,8 @@ pub(crate) enum ServeKind {
     Echo,
     /// Answer each frame (4-byte big-endian length, payload) with the same frame
     Rpc,
+    /// The same as rpc, with each request in a task of its own
+    Mux,
     /// The same as rpc from a bare epoll loop on one thread: the limit to compare with
     Reference,
 }
@@ -123,6 +126,10 @@ pub(crate) struct LoadArgs {
     /// from the time a request was meant to be sent
     #[arg(long, value_name = "R", value_parser = count::<NonZeroU64>)]
     pub(crate) rate: Option<NonZeroU64>,
+    /// Call through netpoll's client, which gives each call an id: the first 8 bytes of the payload;
+    /// for mux
+    #[arg(long, conflicts_with_all = ["rate", "threads"])]
+    pub(crate) ids: bool,
     /// How long to measure: a whole number and us, ms, s or m
     #[arg(long, value_name = "S", default_value = "10s", value_parser = duration::parse)]
     pub(crate) duration: Duration,
@@ -150,6 +157,8 @@ pub(crate) enum Protocol {
     Echo,
     /// Frames of a 4-byte big-endian length and that many bytes
     Rpc,
+    /// The same, where answers may come in any order
+    Mux,
 }
 
 /// What `netpoll demo` takes.
@@ -183,6 +192,15 @@ fn consistent(command: Command) -> Result<Command, clap::Error> {
     let refused: String = match &command {
         Command::Load(load) if load.protocol == Protocol::Echo && load.size == 0 => {
             "--size 0 is for rpc; an echo of nothing has no answer, give at least 1".into()
+        }
+        Command::Load(load) if load.ids && load.protocol != Protocol::Mux => {
+            "--ids is for mux: in the others answers come in the order of their requests".into()
+        }
+        Command::Load(load) if load.ids && (load.size as usize) < ID => {
+            format!(
+                "--size {} has no room for an id, give at least {ID}",
+                load.size
+            )
         }
         Command::Serve(serve)
             if serve.kind == ServeKind::Reference && serve.pollers.is_some_and(|n| n.get() > 1) =>

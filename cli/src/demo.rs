@@ -25,7 +25,7 @@ use serde::Serialize;
 
 use crate::arguments::{DemoArgs, Protocol, ServeKind};
 use crate::failure::Failure;
-use crate::load::{self, Outcome, Plan, Pressure, Threads};
+use crate::load::{self, Ids, Outcome, Plan, Pressure, Threads};
 use crate::print;
 use crate::progress::Progress;
 use crate::signal::Interrupt;
@@ -150,6 +150,7 @@ impl Stage<'_> {
     ) -> Result<Outcome, Failure> {
         let plan = Plan {
             protocol: Protocol::Rpc,
+            ids: Ids::None,
             addr: server.addr().into(),
             connections: scenario.connections,
             size: scenario.size,

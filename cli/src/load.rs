@@ -24,8 +24,11 @@
 //!     recorder     latencies of the measured interval
 //! report    what is said about it
 //! ```
+//!
+//! The load of [`callers`] is another: it calls through netpoll's client, which is measured, too.
 
 mod answers;
+mod callers;
 pub(crate) mod connect;
 mod connection;
 mod in_flight;
@@ -38,7 +41,8 @@ mod schedule;
 mod session;
 mod worker;
 
-pub(crate) use plan::{Plan, Pressure, Threads};
+pub(crate) use callers::ID;
+pub(crate) use plan::{Ids, Plan, Pressure, Threads};
 pub(crate) use report::{Report, latency, thousands};
 pub(crate) use session::{Outcome, run as drive};
 

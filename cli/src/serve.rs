@@ -8,7 +8,10 @@
 
 use std::io::{self, Read};
 
-use netpoll::{Addr, BoxError, Builder, Connection, Handler, ListenOptions, Listener};
+use netpoll::codec::LengthField;
+use netpoll::{
+    Addr, BoxError, Builder, Connection, Handler, LinkBuffer, ListenOptions, Listener, mux,
+};
 
 use crate::arguments::{ServeArgs, ServeKind};
 use crate::failure::Failure;
@@ -31,6 +34,11 @@ pub(crate) fn run(arguments: &ServeArgs) -> Result<(), Failure> {
         ServeKind::Reference => serve_reference(addr),
         ServeKind::Echo => serve_netpoll(addr, builder_of(echo, arguments), arguments),
         ServeKind::Rpc => serve_netpoll(addr, builder_of(rpc, arguments), arguments),
+        ServeKind::Mux => {
+            let builder = netpoll::EventLoop::builder();
+            let builder = builder.on_connection(mux::serve(LengthField::new(), repeat));
+            serve_netpoll(addr, builder, arguments)
+        }
     }
 }
 
@@ -64,6 +72,15 @@ async fn rpc(conn: &mut Connection) -> Result<(), BoxError> {
     writer.put_u32(len);
     writer.put_slice(body);
     Ok(())
+}
+
+/// Answers one request with the same, in memory of its own.
+async fn repeat(request: LinkBuffer) -> Result<LinkBuffer, BoxError> {
+    let mut answer = LinkBuffer::new();
+    for part in request.segments() {
+        answer.put_slice(part.as_slice());
+    }
+    Ok(answer)
 }
 
 /// Serves with the framework until a signal comes, and drains.

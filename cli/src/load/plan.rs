@@ -23,6 +23,8 @@ pub(crate) struct Plan {
     pub(crate) connections: usize,
     /// Payload bytes of a request.
     pub(crate) size: usize,
+    /// Whether requests say which call they are.
+    pub(crate) ids: Ids,
     /// When requests are sent.
     pub(crate) pressure: Pressure,
     /// Time before measuring.
@@ -44,6 +46,15 @@ pub(crate) enum Pressure {
     Open(u64),
 }
 
+/// Whether requests say which call they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ids {
+    /// Answers are counted as they come.
+    None,
+    /// The first bytes of the payload do, and answers may come in any order.
+    First,
+}
+
 /// The threads that drive a load.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Threads {
@@ -62,6 +73,7 @@ impl Plan {
             addr: arguments.addr.resolve()?,
             connections,
             size: arguments.size as usize,
+            ids: if arguments.ids { Ids::First } else { Ids::None },
             pressure: match arguments.rate {
                 Some(rate) => Pressure::Open(rate.get()),
                 None => Pressure::Closed(arguments.depth.get() as usize),
@@ -83,12 +95,16 @@ impl fmt::Display for Plan {
         let protocol = match self.protocol {
             Protocol::Echo => "echo",
             Protocol::Rpc => "rpc",
+            Protocol::Mux => "mux",
         };
         write!(f, "{protocol} to {}: {} B, ", self.addr, self.size)?;
         write!(f, "{} connections, ", self.connections)?;
         match self.pressure {
             Pressure::Closed(depth) => write!(f, "{depth} in flight on each, ")?,
             Pressure::Open(rate) => write!(f, "{} requests/s in all, ", thousands(rate))?,
+        }
+        if self.ids == Ids::First {
+            f.write_str("with ids, ")?;
         }
         f.write_str(&duration::display(self.duration))
     }

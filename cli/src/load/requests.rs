@@ -24,7 +24,7 @@ impl Requests {
         let header = match protocol {
             Protocol::Echo => Vec::new(),
             // The command line bounds a payload far below what four bytes can say.
-            Protocol::Rpc => (size as u32).to_be_bytes().to_vec(),
+            Protocol::Rpc | Protocol::Mux => (size as u32).to_be_bytes().to_vec(),
         };
         // Bytes that change, so that neither a page of zeroes nor a compressing link flatters.
         let payload = (0..size).map(|at| (at * 7 + at / 251) as u8);

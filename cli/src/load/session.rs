@@ -16,9 +16,10 @@ use crate::failure::Failure;
 use crate::process_stats;
 use crate::signal::Interrupt;
 
+use super::callers;
 use super::connect::connect_all;
 use super::pace::{Pace, Share};
-use super::plan::{Plan, Pressure};
+use super::plan::{Ids, Plan, Pressure};
 use super::recorder::{Recorder, empty_histogram};
 use super::requests::Requests;
 use super::schedule::{Clock, Schedule, nanos};
@@ -117,6 +118,9 @@ pub(crate) fn run(
     }
     // If it cannot be raised, connecting tells what is missing.
     netpoll_sys::process::raise_descriptor_limit().ok();
+    if let (Ids::First, Pressure::Closed(depth)) = (plan.ids, plan.pressure) {
+        return callers::run(plan, depth, interrupt, watch);
+    }
     let schedule = Schedule::new(plan.warm_up, plan.duration);
     let workers = workers(plan, schedule, interrupt)?;
     let answered = AtomicU64::new(0);
@@ -197,7 +201,7 @@ fn worker(
 
 /// Takes the server's processor time when measuring begins and when it ends.
 #[derive(Debug)]
-struct Witness {
+pub(super) struct Witness {
     pid: Option<u32>,
     schedule: Schedule,
     /// When it was asked for the first time, and what was said.
@@ -206,7 +210,7 @@ struct Witness {
 }
 
 impl Witness {
-    fn new(pid: Option<u32>, schedule: Schedule) -> Self {
+    pub(super) fn new(pid: Option<u32>, schedule: Schedule) -> Self {
         Self {
             pid,
             schedule,
@@ -216,7 +220,7 @@ impl Witness {
     }
 
     /// Looks if it is time to, and says whether the interval goes on.
-    fn goes_on(&mut self, now: u64) -> bool {
+    pub(super) fn goes_on(&mut self, now: u64) -> bool {
         if now >= self.schedule.to {
             self.last = self.look(now);
             return false;
@@ -233,7 +237,7 @@ impl Witness {
     }
 
     /// Until the interval begins or ends, or the watcher wants to see something.
-    fn until_next(&self, now: u64) -> Duration {
+    pub(super) fn until_next(&self, now: u64) -> Duration {
         let next = if now < self.schedule.from {
             self.schedule.from
         } else {
@@ -253,7 +257,7 @@ impl Witness {
 
 /// What the threads brought back so far.
 #[derive(Debug)]
-struct Sum {
+pub(super) struct Sum {
     requests: u64,
     errors: u64,
     cause: Option<String>,
@@ -262,7 +266,7 @@ struct Sum {
 }
 
 impl Sum {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             requests: 0,
             errors: 0,
@@ -272,7 +276,7 @@ impl Sum {
         }
     }
 
-    fn add(&mut self, recorder: &Recorder, tally: Tally) {
+    pub(super) fn add(&mut self, recorder: &Recorder, tally: Tally) {
         self.requests += recorder.answers();
         self.errors += tally.errors;
         self.ended = self.ended.max(tally.ended);
@@ -282,7 +286,7 @@ impl Sum {
         self.latency += recorder.latency();
     }
 
-    fn outcome(self, schedule: Schedule, witness: Witness) -> Outcome {
+    pub(super) fn outcome(self, schedule: Schedule, witness: Witness) -> Outcome {
         let measured = self.ended.saturating_sub(schedule.from);
         debug_assert!(measured <= nanos(Duration::from_secs(7 * 24 * 3600)));
         Outcome {

@@ -5,3 +5,5 @@
 mod metrics;
 #[cfg(feature = "tokio")]
 mod tokio;
+#[cfg(feature = "tower")]
+mod tower;

@@ -29,6 +29,8 @@
 //! | [`BufStream`] | the same reading and writing over a file, a pipe, any blocking stream |
 //! | [`ConnOptions`], [`Timeouts`], [`Budget`] | the bounds, each with a default |
 //! | [`CloseReason`] | how a connection ended |
+//! | [`codec`], [`mux`], [`WriteQueue`] | frames, and many requests at once on one connection |
+//! | [`spawn`] | futures that a poller runs |
 //! | [`time`] | sleeping and giving up, with the timers of a poller |
 //! | [`LoopStats`], [`ConnStats`] | what has been done so far, counted always |
 //!
@@ -42,7 +44,7 @@
 //!
 //! `tokio`: [`Runner::tokio`](Runner::Spawn), and `Builder::enter_tokio` for handlers that await
 //! what is tokio's. `metrics`: [`LoopStats`] has a method `record`, which gives every count to a
-//! recorder of the `metrics` crate. `tracing`: a span for each connection, entered around its
+//! recorder of the `metrics` crate. `tower`: [`mux::Client`] is a `tower_service::Service`. `tracing`: a span for each connection, entered around its
 //! handler, and the events that [`Builder::on_event`] has not taken. None is on by default.
 //!
 //! # Platforms
@@ -56,7 +58,7 @@ mod around;
 mod budget;
 mod census;
 pub mod codec;
-#[cfg(any(feature = "metrics", feature = "tokio"))]
+#[cfg(any(feature = "metrics", feature = "tokio", feature = "tower"))]
 mod compat;
 mod connection;
 mod dialer;
@@ -68,6 +70,7 @@ mod guard;
 mod listener;
 #[cfg(all(test, any(netpoll_loom, netpoll_shuttle)))]
 mod models;
+pub mod mux;
 mod options;
 mod parking;
 mod per_thread;

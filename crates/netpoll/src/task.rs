@@ -12,9 +12,10 @@ use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, Wake, Waker};
 
-use crate::error::{CloseReason, Closed};
+use crate::error::{CloseReason, Closed, OnPoller};
 use crate::guard::guard;
-use crate::poll::bell::{Bell, Signal};
+use crate::parking::block_on;
+use crate::poll::bell::{Bell, Signal, is_poller_here};
 use crate::poll::home::hand_over;
 use crate::poll::source::{Ask, Birth, Next, Place, Source, Turn};
 use crate::sync::{Arc, Mutex, lock};
@@ -61,6 +62,26 @@ where
 /// What a spawned future will give. Dropping it lets the future run on.
 pub struct Task<T> {
     outcome: Arc<Outcome<T>>,
+}
+
+impl<T> Task<T> {
+    /// Waits for what the future gives, by parking the thread. For programs that have no executor.
+    ///
+    /// # Errors
+    ///
+    /// [`OnPoller`](crate::OnPoller) (`WouldBlock`) on a poller's thread; else as awaiting it.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// assert_eq!(netpoll::spawn(async { 6 * 7 })?.wait()?, 42);
+    /// # Ok(()) }
+    /// ```
+    pub fn wait(self) -> io::Result<T> {
+        if is_poller_here() {
+            return Err(OnPoller::new().into());
+        }
+        block_on(self)
+    }
 }
 
 /// What a task and its source share.

@@ -40,6 +40,10 @@ mod hazards;
 mod limits;
 #[path = "behaviour/liveness.rs"]
 mod liveness;
+#[path = "behaviour/mux.rs"]
+mod mux;
+#[path = "behaviour/mux_serving.rs"]
+mod mux_serving;
 #[path = "behaviour/notices.rs"]
 mod notices;
 #[path = "behaviour/on_the_poller.rs"]

@@ -30,6 +30,10 @@ mod halves;
 mod hazards;
 #[path = "behaviour/liveness.rs"]
 mod liveness;
+#[path = "behaviour/mux.rs"]
+mod mux;
+#[path = "behaviour/mux_serving.rs"]
+mod mux_serving;
 #[path = "behaviour/notices.rs"]
 mod notices;
 #[path = "behaviour/on_the_poller.rs"]

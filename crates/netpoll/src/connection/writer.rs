@@ -42,6 +42,11 @@ impl<'a> Writer<'a> {
         self.link
     }
 
+    /// Has what was put sent soon, for whoever waits for something else than this connection.
+    pub(crate) fn push_out(&self) {
+        self.link.push_out();
+    }
+
     /// This writer with a deadline for its [`flush`](Self::flush) and [`room`](Self::room): a connection whose peer has not
     /// taken everything by then ends, as it does after
     /// [`Timeouts::write`](crate::Timeouts::write), which holds beside it.

@@ -27,6 +27,7 @@ fn a_task_runs_whether_or_not_anybody_waits_for_it() {
         "done"
     });
     assert_eq!(block_on(task.unwrap()).unwrap(), "done");
+    assert_eq!(spawn(async { 42 }).unwrap().wait().unwrap(), 42);
 }
 
 #[test]
@@ -73,6 +74,8 @@ fn a_task_of_a_handler_runs_on_its_poller_and_ends_with_it() {
             conn.reader().skip(1).await?;
             let here = std::thread::current().id();
             assert_eq!(spawn(async { std::thread::current().id() })?.await?, here);
+            let refused = spawn(async {})?.wait().unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::WouldBlock);
             tell.lock()
                 .unwrap()
                 .send(spawn(std::future::pending::<()>())?)?;

@@ -32,6 +32,11 @@ impl Peer {
         Ok(Self::on(stream))
     }
 
+    /// One whose socket somebody else has connected.
+    pub(crate) fn of(stream: Socket) -> Self {
+        Self::on(stream)
+    }
+
     fn on(stream: Socket) -> Self {
         // Fixed, or the kernel would hold tens of megabytes for a peer that does not read.
         let held = stream.set_recv_buffer_size(256 << 10);

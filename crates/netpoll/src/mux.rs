@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Many requests on one connection.
+//!
+//! On the client's side a [`Client`] sends the calls of any number of tasks through the
+//! connection's [`WriteQueue`] and pairs what comes back with them by id, in any order. On the
+//! server's side [`serve`] makes each request a task of its own and sends each answer when it is
+//! there. How frames lie in the stream is a [`Codec`]'s; one whose frames have ids is a
+//! [`CallCodec`], which [`Numbered`] makes of any other.
+//!
+//! ```
+//! use netpoll::codec::LengthField;
+//! use netpoll::mux::{self, Client, Message, Numbered};
+//! use netpoll::{Dialer, EventLoop, Listener};
+//!
+//! # async fn example() -> std::io::Result<()> {
+//! let listener = Listener::bind("127.0.0.1:0")?;
+//! let addr = listener.local_addr()?;
+//! let server = EventLoop::builder()
+//!     .on_connection(mux::serve(Numbered::new(LengthField::new()), async |request: Message| {
+//!         Ok(request) // its id is the answer's
+//!     }))
+//!     .listen(listener)
+//!     .build()?;
+//! # let handle = server.handle();
+//! let thread = std::thread::spawn(move || server.run());
+//!
+//! let conn = Dialer::new().dial(addr).await?;
+//! let client = Client::new(conn, Numbered::new(LengthField::new()));
+//! let answer = client.call(Message::new(b"hello")).await?;
+//! assert_eq!(answer.body.len(), 5);
+//! # drop(client);
+//! # handle.shutdown(std::time::Duration::from_secs(1)).await;
+//! # thread.join().unwrap()
+//! # }
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(example()).unwrap();
+//! ```
+
+mod calls;
+mod client;
+mod lane;
+mod message;
+mod options;
+mod route;
+mod serving;
+mod tasks;
+
+pub use crate::codec::{Codec, Need};
+pub use crate::connection::write_queue::{SendError, WriteQueue};
+pub use client::{Client, ClientStats};
+pub use message::{CallCodec, Message, Numbered};
+pub use options::{Backoff, ClientOptions};
+pub use serving::{serve, serve_within};

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The calls under way on one connection, by id.
+//!
+//! An id is a place in the table and a number that grows with each call: an answer to a call that
+//! is gone finds its place empty, or another call there, and is nobody's. A call leaves the table
+//! when its caller takes the outcome or gives up; nothing here is ever waited for.
+
+use std::io;
+use std::task::{Poll, Waker};
+use std::time::Instant;
+
+use slab::Slab;
+
+use crate::error::CloseReason;
+use crate::time::Elapsed;
+
+/// Calls whose answers are of type `F`.
+#[derive(Debug)]
+pub(super) struct Calls<F> {
+    table: Slab<Call<F>>,
+    /// Calls so far; it may wrap.
+    begun: u32,
+    /// Why there will be no more answers, once that is so.
+    over: Option<CloseReason>,
+}
+
+#[derive(Debug)]
+struct Call<F> {
+    id: u64,
+    deadline: Option<Instant>,
+    state: State<F>,
+}
+
+#[derive(Debug)]
+enum State<F> {
+    /// Nobody may be asking yet.
+    Waits(Option<Waker>),
+    Answered(F),
+    Late,
+    Lost,
+}
+
+/// What became of an answer.
+#[derive(Debug)]
+pub(super) enum Delivered {
+    /// Whoever waits for it is to be woken.
+    To(Option<Waker>),
+    /// There is no such call, or it has its answer.
+    ToNobody,
+}
+
+impl<F> Default for Calls<F> {
+    fn default() -> Self {
+        Self {
+            table: Slab::new(),
+            begun: 0,
+            over: None,
+        }
+    }
+}
+
+/// The place that an id names.
+fn place(id: u64) -> usize {
+    (id & u64::from(u32::MAX)) as usize
+}
+
+impl<F> Calls<F> {
+    /// A new call, by its id.
+    pub(super) fn begin(&mut self, deadline: Option<Instant>) -> Result<u64, CloseReason> {
+        if let Some(reason) = &self.over {
+            return Err(reason.clone());
+        }
+        self.begun = self.begun.wrapping_add(1);
+        let entry = self.table.vacant_entry();
+        let id = u64::from(self.begun) << 32 | entry.key() as u64;
+        entry.insert(Call {
+            id,
+            deadline,
+            state: State::Waits(None),
+        });
+        Ok(id)
+    }
+
+    fn get_mut(&mut self, id: u64) -> Option<&mut Call<F>> {
+        self.table.get_mut(place(id)).filter(|call| call.id == id)
+    }
+
+    /// The answer to a call has come.
+    pub(super) fn answer(&mut self, id: u64, frame: F) -> Delivered {
+        match self.get_mut(id) {
+            Some(Call {
+                state: state @ State::Waits(_),
+                ..
+            }) => match std::mem::replace(state, State::Answered(frame)) {
+                State::Waits(waker) => Delivered::To(waker),
+                _ => Delivered::To(None),
+            },
+            _ => Delivered::ToNobody,
+        }
+    }
+
+    /// What a call has come to, which then is over.
+    pub(super) fn poll(&mut self, id: u64, waker: &Waker) -> Poll<io::Result<F>> {
+        let over = self.over.clone();
+        let Some(call) = self.get_mut(id) else {
+            return Poll::Ready(Err(lost(over)));
+        };
+        if let State::Waits(known) = &mut call.state {
+            match known {
+                Some(known) => known.clone_from(waker),
+                none => *none = Some(waker.clone()),
+            }
+            return Poll::Pending;
+        }
+        let call = self.table.remove(place(id));
+        Poll::Ready(match call.state {
+            State::Answered(frame) => Ok(frame),
+            State::Late => Err(Elapsed.into()),
+            State::Waits(_) | State::Lost => Err(lost(over)),
+        })
+    }
+
+    /// Whoever has made the call waits no more.
+    pub(super) fn give_up(&mut self, id: u64) {
+        if self.get_mut(id).is_some() {
+            drop(self.table.remove(place(id)));
+        }
+    }
+
+    /// Ends the calls whose time is up, for their callers to be woken, and says when the next is.
+    pub(super) fn expire(&mut self, now: Instant, woken: &mut Vec<Waker>) -> Option<Instant> {
+        let mut next = None;
+        for (_, call) in &mut self.table {
+            let (Some(deadline), State::Waits(waker)) = (call.deadline, &mut call.state) else {
+                continue;
+            };
+            if deadline <= now {
+                woken.extend(waker.take());
+                call.state = State::Late;
+            } else {
+                next = Some(next.map_or(deadline, |next: Instant| next.min(deadline)));
+            }
+        }
+        next
+    }
+
+    /// There will be no more answers: ends all calls, for their callers to be woken.
+    pub(super) fn lose(&mut self, reason: CloseReason) -> Vec<Waker> {
+        self.over.get_or_insert(reason);
+        let mut woken = Vec::new();
+        for (_, call) in &mut self.table {
+            if let State::Waits(waker) = &mut call.state {
+                woken.extend(waker.take());
+                call.state = State::Lost;
+            }
+        }
+        woken
+    }
+
+    pub(super) fn over(&self) -> Option<&CloseReason> {
+        self.over.as_ref()
+    }
+
+    /// How many calls are under way.
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+}
+
+fn lost(over: Option<CloseReason>) -> io::Error {
+    over.unwrap_or(CloseReason::Forgotten).to_error()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn poll(calls: &mut Calls<u8>, id: u64) -> Poll<io::Result<u8>> {
+        calls.poll(id, Waker::noop())
+    }
+
+    fn answered(calls: &mut Calls<u8>, id: u64) -> u8 {
+        match poll(calls, id) {
+            Poll::Ready(Ok(answer)) => answer,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn answers_find_their_calls_in_any_order() {
+        let mut calls = Calls::default();
+        let ids: Vec<_> = (0..10).map(|_| calls.begin(None).unwrap()).collect();
+        for (number, id) in ids.iter().enumerate().rev() {
+            assert!(matches!(
+                calls.answer(*id, number as u8),
+                Delivered::To(None)
+            ));
+        }
+        for (number, id) in ids.iter().enumerate() {
+            assert_eq!(answered(&mut calls, *id), number as u8);
+        }
+        assert_eq!(calls.len(), 0);
+    }
+
+    #[test]
+    fn an_answer_to_nobody_reaches_nobody_also_when_its_place_has_another() {
+        let mut calls = Calls::default();
+        let first = calls.begin(None).unwrap();
+        calls.give_up(first);
+        let second = calls.begin(None).unwrap();
+        assert_eq!(place(first), place(second));
+        for stranger in [first, second ^ 1 << 40, u64::MAX, 0] {
+            assert!(matches!(calls.answer(stranger, 1), Delivered::ToNobody));
+        }
+        assert!(poll(&mut calls, second).is_pending());
+        assert!(matches!(calls.answer(second, 2), Delivered::To(Some(_))));
+        assert!(matches!(calls.answer(second, 3), Delivered::ToNobody));
+        assert_eq!(answered(&mut calls, second), 2);
+        assert!(matches!(calls.answer(second, 4), Delivered::ToNobody));
+    }
+
+    #[test]
+    fn after_so_many_calls_that_their_count_wraps_all_is_as_before() {
+        let mut calls = Calls {
+            begun: u32::MAX - 1,
+            ..Calls::default()
+        };
+        for number in 0..4 {
+            let id = calls.begin(None).unwrap();
+            assert!(matches!(calls.answer(id, number), Delivered::To(None)));
+            assert_eq!(answered(&mut calls, id), number);
+        }
+    }
+
+    #[test]
+    fn calls_are_late_when_their_time_is_up_and_not_before() {
+        let mut calls = Calls::<u8>::default();
+        let now = Instant::now();
+        let (soon, later) = (now + Duration::from_secs(1), now + Duration::from_secs(2));
+        let first = calls.begin(Some(soon)).unwrap();
+        let second = calls.begin(Some(later)).unwrap();
+        let third = calls.begin(None).unwrap();
+        assert!(poll(&mut calls, first).is_pending());
+        let mut woken = Vec::new();
+        assert_eq!(calls.expire(now, &mut woken), Some(soon));
+        assert_eq!(calls.expire(soon, &mut woken), Some(later));
+        assert_eq!(woken.len(), 1);
+        assert!(matches!(calls.answer(first, 1), Delivered::ToNobody));
+        let late = poll(&mut calls, first);
+        assert!(matches!(late, Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut));
+        assert_eq!(calls.expire(later, &mut woken), None);
+        calls.give_up(second);
+        assert!(poll(&mut calls, third).is_pending());
+    }
+
+    #[test]
+    fn the_end_ends_all_calls_but_those_that_have_their_answer() {
+        let mut calls = Calls::default();
+        let (first, second) = (calls.begin(None).unwrap(), calls.begin(None).unwrap());
+        assert!(poll(&mut calls, second).is_pending());
+        calls.answer(first, 7);
+        assert_eq!(calls.lose(CloseReason::PeerFin).len(), 1);
+        assert_eq!(answered(&mut calls, first), 7);
+        assert!(matches!(poll(&mut calls, second), Poll::Ready(Err(_))));
+        assert!(matches!(calls.begin(None), Err(CloseReason::PeerFin)));
+        assert_eq!(calls.len(), 0);
+    }
+}

@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! [`Client`]: calls of many tasks on one connection.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+#[cfg(feature = "tower")]
+use std::pin::Pin;
+#[cfg(feature = "tower")]
+use std::task::Context;
+use std::task::Poll;
+use std::time::Instant;
+
+use netpoll_buffer::LinkBuffer;
+
+use super::lane::{Lane, Pending};
+use super::message::CallCodec;
+use super::options::ClientOptions;
+use super::route::Route;
+use crate::addr::Addr;
+use crate::connection::Connection;
+use crate::dialer::Dialer;
+#[cfg(feature = "tower")]
+use crate::permits::Acquire;
+use crate::permits::{Permit, Permits};
+use crate::sync::Arc;
+use crate::time::{Elapsed, timeout_at};
+
+/// Calls a server, for any number of tasks on any threads, over one connection. Clones are the same
+/// client; the last one that is dropped closes the connection.
+///
+/// Answers may come in any order. A call that is dropped, or whose time is up, frees its place at
+/// once, and its answer, if it comes after all, is counted and thrown away. When the connection
+/// ends all calls on it fail with the reason; a client that was made with a
+/// [`Dialer`](Self::dialing) makes another for the next call.
+///
+/// ```no_run
+/// use netpoll::codec::LengthField;
+/// use netpoll::mux::{Client, ClientOptions, Message, Numbered};
+/// use netpoll::Dialer;
+///
+/// # async fn example() -> std::io::Result<()> {
+/// let codec = Numbered::new(LengthField::new());
+/// let addr = "127.0.0.1:8080".parse()?;
+/// let client = Client::dialing(Dialer::new(), addr, codec, ClientOptions::default())?;
+/// let answer = client.call(Message::new(b"hello")).await?;
+/// println!("{} bytes", answer.body.len());
+/// # Ok(()) }
+/// ```
+pub struct Client<C: CallCodec> {
+    shared: Arc<Shared<C>>,
+    /// A turn that was waited for before there is a call, which is this clone's alone.
+    #[cfg(feature = "tower")]
+    ahead: Ahead,
+}
+
+/// A turn ahead of its call.
+#[cfg(feature = "tower")]
+#[derive(Debug, Default)]
+enum Ahead {
+    #[default]
+    None,
+    Waits(Acquire),
+    Taken(Permit),
+}
+
+struct Shared<C: CallCodec> {
+    codec: Arc<C>,
+    options: ClientOptions,
+    turns: Arc<Permits>,
+    route: Route<C::Frame>,
+}
+
+/// What a client is doing, and has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClientStats {
+    /// Calls that are under way on the connection.
+    pub in_flight: usize,
+    /// Calls that wait for their turn.
+    pub waiting: usize,
+    /// Answers, on the connection there is, that were no call's: late, twice, or unknown.
+    pub strays: u64,
+    /// Connections that were made.
+    pub connections: u64,
+}
+
+impl<C: CallCodec> Client<C> {
+    /// A client of the server at the other end of `conn`, which nobody else may use. When the
+    /// connection ends, so does the client.
+    #[must_use]
+    pub fn new(conn: Connection, codec: C) -> Self {
+        let codec = Arc::new(codec);
+        let route = Route::only(Lane::open(conn, &codec));
+        Self::on(codec, ClientOptions::default(), route)
+    }
+
+    /// As [`new`](Self::new), with bounds of the caller's.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`](crate::InvalidConfig), naming the field, for options that cannot work.
+    pub fn with_options(conn: Connection, codec: C, options: ClientOptions) -> io::Result<Self> {
+        options.check()?;
+        let codec = Arc::new(codec);
+        let route = Route::only(Lane::open(conn, &codec));
+        Ok(Self::on(codec, options, route))
+    }
+
+    /// A client that dials `addr` when it is first called, and again when it is called after its
+    /// connection has ended. One call dials, and others wait for it. After a dial that failed
+    /// nobody dials for as long as [`ClientOptions::backoff`] says: calls fail at once then, with
+    /// the error of that dial.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`](crate::InvalidConfig), naming the field, for options that cannot work.
+    pub fn dialing(
+        dialer: Dialer,
+        addr: Addr,
+        codec: C,
+        options: ClientOptions,
+    ) -> io::Result<Self> {
+        options.check()?;
+        let route = Route::dialing(dialer, addr);
+        Ok(Self::on(Arc::new(codec), options, route))
+    }
+
+    fn on(codec: Arc<C>, options: ClientOptions, route: Route<C::Frame>) -> Self {
+        let turns = Permits::new(options.max_in_flight);
+        Self {
+            shared: Arc::new(Shared {
+                codec,
+                options,
+                turns,
+                route,
+            }),
+            #[cfg(feature = "tower")]
+            ahead: Ahead::None,
+        }
+    }
+
+    /// Sends `request` with an id of the client's, and waits for its answer. Within
+    /// [`ClientOptions::timeout`]; costs a clock read for it, and a few locks for a few
+    /// instructions each. Runs on the calling task; the answer is read on the connection's poller.
+    ///
+    /// # Errors
+    ///
+    /// [`Elapsed`] (`TimedOut`) when the time is up; why the connection has ended, or could not be
+    /// made, errno kept; what the codec says of a request that cannot be encoded, or is larger than
+    /// the connection takes.
+    ///
+    /// # Cancel safety
+    ///
+    /// A call that is dropped is given up. The request may have been sent.
+    pub async fn call(&self, request: C::Frame) -> io::Result<C::Frame> {
+        self.call_until(self.shared.deadline(), None, request).await
+    }
+
+    /// As [`call`](Self::call), until `deadline` in place of the client's timeout.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    ///
+    /// # Cancel safety
+    ///
+    /// That of [`call`](Self::call).
+    pub async fn call_by(&self, deadline: Instant, request: C::Frame) -> io::Result<C::Frame> {
+        self.call_until(Some(deadline), None, request).await
+    }
+
+    async fn call_until(
+        &self,
+        deadline: Option<Instant>,
+        turn: Option<Permit>,
+        mut request: C::Frame,
+    ) -> io::Result<C::Frame> {
+        let shared = &*self.shared;
+        let _turn = match turn {
+            Some(turn) => turn,
+            None => shared.turn(deadline).await?,
+        };
+        let lane = shared.lane(deadline).await?;
+        let call = lane.begin(deadline)?;
+        shared.codec.set_id(&mut request, call.id);
+        let mut buffer = LinkBuffer::new();
+        shared.codec.encode(request, &mut buffer)?;
+        send(&lane, buffer, &call, deadline).await?;
+        poll_fn(|context| call.poll(context)).await
+    }
+
+    /// Closes the connection: calls under way fail, with [`Closed`](crate::Closed). One that is
+    /// made after it makes another connection, if the client dials.
+    pub fn close(&self) {
+        if let Some(lane) = self.shared.route.current() {
+            lane.close();
+        }
+    }
+
+    /// Whether it has a connection that has not ended, as far as is known. Two locks.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        let lane = self.shared.route.current();
+        lane.is_some_and(|lane| lane.over().is_none())
+    }
+
+    /// What it is doing, and has done. A few locks.
+    #[must_use]
+    pub fn stats(&self) -> ClientStats {
+        let lane = self.shared.route.current();
+        ClientStats {
+            in_flight: lane.as_ref().map_or(0, |lane| lane.len()),
+            waiting: self.shared.turns.waiting(),
+            strays: lane.as_ref().map_or(0, |lane| lane.strays()),
+            connections: self.shared.route.made(),
+        }
+    }
+}
+
+#[cfg(feature = "tower")]
+impl<C: CallCodec> Client<C> {
+    /// Waits for the turn of the next call.
+    pub(crate) fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if matches!(self.ahead, Ahead::None) {
+            self.ahead = Ahead::Waits(self.shared.turns.acquire());
+        }
+        if let Ahead::Waits(turn) = &mut self.ahead {
+            let turn = std::task::ready!(Pin::new(turn).poll(context));
+            self.ahead = Ahead::Taken(turn);
+        }
+        Poll::Ready(())
+    }
+
+    /// A call in the turn that was waited for, if one was.
+    pub(crate) fn call_in_turn(
+        &mut self,
+        request: C::Frame,
+    ) -> impl Future<Output = io::Result<C::Frame>> + Send + use<C> {
+        let turn = match std::mem::take(&mut self.ahead) {
+            Ahead::Taken(turn) => Some(turn),
+            Ahead::None | Ahead::Waits(_) => None,
+        };
+        let (client, deadline) = (self.clone(), self.shared.deadline());
+        async move { client.call_until(deadline, turn, request).await }
+    }
+}
+
+impl<C: CallCodec> Shared<C> {
+    fn deadline(&self) -> Option<Instant> {
+        let timeout = self.options.timeout?;
+        Instant::now().checked_add(timeout)
+    }
+
+    async fn turn(&self, deadline: Option<Instant>) -> io::Result<Permit> {
+        match (self.turns.try_acquire(), deadline) {
+            (Some(turn), _) => Ok(turn),
+            (None, Some(deadline)) => Ok(timeout_at(deadline, self.turns.acquire()).await?),
+            (None, None) => Ok(self.turns.acquire().await),
+        }
+    }
+
+    async fn lane(&self, deadline: Option<Instant>) -> io::Result<Arc<Lane<C::Frame>>> {
+        if let Some(lane) = self.route.current()
+            && lane.over().is_none()
+        {
+            return Ok(lane);
+        }
+        let opened = self.route.open(&self.codec, &self.options.backoff);
+        match deadline {
+            Some(deadline) => timeout_at(deadline, opened).await?,
+            None => opened.await,
+        }
+    }
+}
+
+/// Sends the request of `call`, within its time.
+async fn send<F: Send + 'static>(
+    lane: &Lane<F>,
+    buffer: LinkBuffer,
+    call: &Pending<F>,
+    deadline: Option<Instant>,
+) -> io::Result<()> {
+    let unsent = match lane.queue.try_send(buffer) {
+        Err(unsent) if unsent.error.kind() == io::ErrorKind::WouldBlock => unsent.buffer,
+        other => return Ok(other?),
+    };
+    let mut sent = std::pin::pin!(lane.queue.send(unsent));
+    poll_fn(|context| match call.poll(context) {
+        // Its time is up, or the connection is.
+        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        // Nobody can have answered what was not sent.
+        Poll::Ready(Ok(_)) => Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+        Poll::Pending if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
+            Poll::Ready(Err(Elapsed.into()))
+        }
+        Poll::Pending => sent.as_mut().poll(context).map(|sent| Ok(sent?)),
+    })
+    .await
+}
+
+impl<C: CallCodec> Clone for Client<C> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            #[cfg(feature = "tower")]
+            ahead: Ahead::None,
+        }
+    }
+}
+
+impl<C: CallCodec> fmt::Debug for Client<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stats = self.stats();
+        f.debug_struct("Client")
+            .field("stats", &stats)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C: CallCodec> Drop for Shared<C> {
+    fn drop(&mut self) {
+        if let Some(lane) = self.route.current() {
+            lane.close();
+        }
+    }
+}

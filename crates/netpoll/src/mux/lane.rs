@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One connection of a client: the calls under way on it, and their times.
+//!
+//! The connection itself belongs to its poller, where a handler reads the answers. The lane is
+//! what that handler and the callers share. Its one alarm is set to the earliest deadline that was
+//! known when it was set: a call with a later one does not touch it, and when it rings all calls
+//! are looked at.
+
+use std::io;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Instant;
+
+use super::calls::{Calls, Delivered};
+use super::message::CallCodec;
+use crate::connection::Connection;
+use crate::connection::handle::ConnectionHandle;
+use crate::connection::write_queue::WriteQueue;
+use crate::error::CloseReason;
+use crate::guard::guard;
+use crate::poll::alarm::{Alarm, Rang};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock};
+
+/// One connection and its calls.
+#[derive(Debug)]
+pub(super) struct Lane<F> {
+    pub(super) queue: WriteQueue,
+    handle: ConnectionHandle,
+    calls: Mutex<Calls<F>>,
+    clock: Mutex<Clock>,
+    /// Answers to nobody.
+    strays: AtomicU64,
+}
+
+/// When all calls are looked at next.
+#[derive(Debug, Default)]
+struct Clock {
+    /// Made for the first call that has a deadline.
+    alarm: Option<Alarm>,
+    at: Option<Instant>,
+}
+
+impl Clock {
+    fn arm(&mut self, deadline: Instant, waker: impl FnOnce() -> Waker) -> io::Result<()> {
+        if self.at.is_some_and(|at| at <= deadline) {
+            return Ok(());
+        }
+        if let Some(lost) = self.alarm.take_if(|alarm| alarm.rang() == Rang::Lost) {
+            drop(lost);
+        }
+        let alarm = match &mut self.alarm {
+            Some(alarm) => alarm,
+            none => none.insert(Alarm::new()?),
+        };
+        self.at = Some(deadline);
+        alarm.set(deadline, &waker());
+        Ok(())
+    }
+}
+
+impl<F: Send + 'static> Lane<F> {
+    /// Has the answers that come on `conn` read, and its end told.
+    pub(super) fn open<C: CallCodec<Frame = F>>(conn: Connection, codec: &Arc<C>) -> Arc<Self> {
+        let lane = Arc::new(Self {
+            queue: conn.write_queue(),
+            handle: conn.handle(),
+            calls: Mutex::default(),
+            clock: Mutex::default(),
+            strays: AtomicU64::new(0),
+        });
+        let lost = Arc::clone(&lane);
+        conn.on_close(move |reason| lost.lose(reason.clone()));
+        let (answers, codec) = (Arc::clone(&lane), Arc::clone(codec));
+        conn.serve(async move |conn: &mut Connection| {
+            if let Some(frame) = conn.reader().frame(&*codec).await? {
+                answers.answer(codec.id(&frame), frame);
+            }
+            Ok(())
+        });
+        lane
+    }
+
+    fn answer(&self, id: u64, frame: F) {
+        let delivered = lock(&self.calls).answer(id, frame);
+        match delivered {
+            Delivered::To(waker) => wake(waker),
+            Delivered::ToNobody => {
+                // Relaxed: a count.
+                self.strays.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn lose(&self, reason: CloseReason) {
+        let woken = lock(&self.calls).lose(reason);
+        wake(woken);
+    }
+
+    /// A new call.
+    pub(super) fn begin(self: &Arc<Self>, deadline: Option<Instant>) -> io::Result<Pending<F>> {
+        let begun = lock(&self.calls).begin(deadline);
+        let id = begun.map_err(|reason| reason.to_error())?;
+        let pending = Pending {
+            lane: Arc::clone(self),
+            id,
+        };
+        if let Some(deadline) = deadline {
+            self.arm(deadline)?;
+        }
+        Ok(pending)
+    }
+
+    /// Has the alarm ring at `deadline`, or before. The call is in the table already, so whoever
+    /// looks at the table with the alarm locked has seen it, or it is seen to here.
+    fn arm(self: &Arc<Self>, deadline: Instant) -> io::Result<()> {
+        lock(&self.clock).arm(deadline, || Waker::from(Arc::clone(self)))
+    }
+
+    /// The alarm has rung, or was lost.
+    fn look(self: &Arc<Self>) {
+        let mut woken = Vec::new();
+        let mut clock = lock(&self.clock);
+        clock.at = None;
+        let next = lock(&self.calls).expire(Instant::now(), &mut woken);
+        if let Some(next) = next {
+            // Without descriptors for another poller the calls wait for their answers or the end.
+            let _armed = clock.arm(next, || Waker::from(Arc::clone(self))).is_ok();
+        }
+        drop(clock);
+        wake(woken);
+    }
+
+    /// Why there will be no more answers, if that is so.
+    pub(super) fn over(&self) -> Option<CloseReason> {
+        lock(&self.calls).over().cloned()
+    }
+
+    /// How many calls are under way.
+    pub(super) fn len(&self) -> usize {
+        lock(&self.calls).len()
+    }
+
+    /// Answers so far that were nobody's.
+    pub(super) fn strays(&self) -> u64 {
+        // Relaxed: a count.
+        self.strays.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn close(&self) {
+        self.handle.close();
+    }
+}
+
+impl<F: Send + 'static> Wake for Lane<F> {
+    fn wake(self: Arc<Self>) {
+        self.look();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.look();
+    }
+}
+
+fn wake(wakers: impl IntoIterator<Item = Waker>) {
+    for waker in wakers {
+        let _panicked = guard(|| waker.wake()).is_err();
+    }
+}
+
+/// A call under way. Dropping it gives it up.
+#[derive(Debug)]
+pub(super) struct Pending<F> {
+    lane: Arc<Lane<F>>,
+    pub(super) id: u64,
+}
+
+impl<F> Pending<F> {
+    pub(super) fn poll(&self, context: &Context<'_>) -> Poll<io::Result<F>> {
+        lock(&self.lane.calls).poll(self.id, context.waker())
+    }
+}
+
+impl<F> Drop for Pending<F> {
+    fn drop(&mut self) {
+        lock(&self.lane.calls).give_up(self.id);
+    }
+}

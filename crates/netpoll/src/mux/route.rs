@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which connection a client's calls go by, and how it comes to another.
+//!
+//! Nothing dials in the background: the call that finds no connection dials, in its own task, and
+//! the others that come meanwhile wait behind it in the order in which they came. If that call is
+//! dropped, the next one dials. A dial that has failed is not repeated before its back-off is over.
+
+use std::io;
+use std::time::Instant;
+
+use super::lane::Lane;
+use super::message::CallCodec;
+use super::options::Backoff;
+use crate::addr::Addr;
+use crate::dialer::Dialer;
+use crate::error::CloseReason;
+use crate::permits::Permits;
+use crate::sync::{Arc, Mutex, lock};
+
+/// The way to a server.
+#[derive(Debug)]
+pub(super) struct Route<F> {
+    state: Mutex<State<F>>,
+    /// Who dials, where anybody does.
+    dials: Option<Dials>,
+}
+
+#[derive(Debug)]
+struct State<F> {
+    lane: Option<Arc<Lane<F>>>,
+    /// Connections so far.
+    made: u64,
+    failed: Option<Failed>,
+}
+
+/// The dials that have failed since one succeeded.
+#[derive(Debug)]
+struct Failed {
+    times: u32,
+    why: Arc<io::Error>,
+    not_before: Instant,
+}
+
+#[derive(Debug)]
+struct Dials {
+    dialer: Dialer,
+    addr: Addr,
+    /// One at a time.
+    one: Arc<Permits>,
+}
+
+impl<F: Send + 'static> Route<F> {
+    /// By this connection, and when that has ended by none.
+    pub(super) fn only(lane: Arc<Lane<F>>) -> Self {
+        Self {
+            state: Mutex::new(State {
+                lane: Some(lane),
+                made: 1,
+                failed: None,
+            }),
+            dials: None,
+        }
+    }
+
+    /// By a connection to `addr`, made when one is needed.
+    pub(super) fn dialing(dialer: Dialer, addr: Addr) -> Self {
+        Self {
+            state: Mutex::new(State {
+                lane: None,
+                made: 0,
+                failed: None,
+            }),
+            dials: Some(Dials {
+                dialer,
+                addr,
+                one: Permits::new(1),
+            }),
+        }
+    }
+
+    /// The last connection there was. It may be over.
+    pub(super) fn current(&self) -> Option<Arc<Lane<F>>> {
+        lock(&self.state).lane.clone()
+    }
+
+    /// Connections so far.
+    pub(super) fn made(&self) -> u64 {
+        lock(&self.state).made
+    }
+
+    /// A connection that is not over: another's that has just been made, or a new one.
+    pub(super) async fn open<C: CallCodec<Frame = F>>(
+        &self,
+        codec: &Arc<C>,
+        backoff: &Backoff,
+    ) -> io::Result<Arc<Lane<F>>> {
+        let Some(dials) = &self.dials else {
+            let over = self.current().and_then(|lane| lane.over());
+            return Err(over.unwrap_or(CloseReason::Forgotten).to_error());
+        };
+        let _alone = dials.one.acquire().await;
+        if let Some(lane) = self.current()
+            && lane.over().is_none()
+        {
+            return Ok(lane);
+        }
+        self.may_dial()?;
+        match dials.dialer.dial(dials.addr).await {
+            Ok(conn) => {
+                let lane = Lane::open(conn, codec);
+                let mut state = lock(&self.state);
+                state.failed = None;
+                state.made += 1;
+                let before = state.lane.replace(Arc::clone(&lane));
+                drop(state);
+                drop(before);
+                Ok(lane)
+            }
+            Err(error) => Err(self.note_failure(error, backoff)),
+        }
+    }
+
+    /// Whether the back-off of the last failure is over.
+    fn may_dial(&self) -> io::Result<()> {
+        match &lock(&self.state).failed {
+            Some(failed) if Instant::now() < failed.not_before => Err(again(&failed.why)),
+            _ => Ok(()),
+        }
+    }
+
+    fn note_failure(&self, error: io::Error, backoff: &Backoff) -> io::Error {
+        let mut state = lock(&self.state);
+        let times = state.failed.as_ref().map_or(0, |failed| failed.times);
+        let times = times.saturating_add(1);
+        let why = Arc::new(error);
+        state.failed = Some(Failed {
+            times,
+            why: Arc::clone(&why),
+            not_before: Instant::now() + backoff.after(times),
+        });
+        again(&why)
+    }
+}
+
+/// The same error once more.
+fn again(error: &Arc<io::Error>) -> io::Error {
+    match error.raw_os_error() {
+        Some(errno) => io::Error::from_raw_os_error(errno),
+        None => io::Error::new(error.kind(), Arc::clone(error)),
+    }
+}

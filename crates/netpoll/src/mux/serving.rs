@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! [`serve`]: each request of a connection in a task of its own.
+//!
+//! All tasks of a connection are polled within the connection's handler, where that runs; so they
+//! need no lock, no channel and no executor, and the answers of a burst leave together. Requests
+//! are taken while fewer than the limit are under way and the output is below its mark: a peer that
+//! sends more, or does not read, waits.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll};
+
+use netpoll_buffer::LinkBuffer;
+
+use super::tasks::Tasks;
+use crate::codec::Codec;
+use crate::connection::Connection;
+use crate::connection::reader::Reader;
+use crate::connection::writer::Writer;
+use crate::error::BoxError;
+
+/// The most requests of a connection that are under way, unless told otherwise.
+const IN_FLIGHT: usize = 256;
+
+/// The most requests that are begun before what is there is sent and others get their turn.
+const BURST: usize = 64;
+
+/// So many bytes of answers are given to the connection before all that is there was answered.
+const PLENTY: usize = 32 << 10;
+
+/// A handler of connections, for [`on_connection`](crate::Builder::on_connection), that calls
+/// `handler` with each request, many at once: a request that awaits holds up no other. What it
+/// returns is the answer, sent when it is there, in whatever order. With ids the answer has to have
+/// its request's: see [`Message::of`](super::Message::of).
+///
+/// At most 256 requests of a connection are under way; more wait in the kernel. When the peer ends
+/// its stream, what is under way is answered first. An `Err`, or a panic, ends the connection.
+///
+/// A request that is done without waiting costs no allocation beyond those of its codec.
+pub fn serve<C, H>(
+    codec: C,
+    handler: H,
+) -> impl AsyncFn(Connection) -> Result<(), BoxError> + Send + Sync + 'static
+where
+    C: Codec,
+    H: AsyncFn(C::Frame) -> Result<C::Frame, BoxError> + Send + Sync + 'static,
+{
+    serve_within(IN_FLIGHT, codec, handler)
+}
+
+/// As [`serve`], with at most `in_flight` requests of a connection under way; one, if that is 0.
+pub fn serve_within<C, H>(
+    in_flight: usize,
+    codec: C,
+    handler: H,
+) -> impl AsyncFn(Connection) -> Result<(), BoxError> + Send + Sync + 'static
+where
+    C: Codec,
+    H: AsyncFn(C::Frame) -> Result<C::Frame, BoxError> + Send + Sync + 'static,
+{
+    async move |mut conn: Connection| {
+        let mut tasks = Tasks::new();
+        let mut requests = Requests::default();
+        let (mut reader, writer) = conn.split();
+        let mut answers = Answers {
+            writer,
+            ready: LinkBuffer::new(),
+        };
+        while !requests.ended || tasks.len() > 0 {
+            let has_place = tasks.len() < in_flight.max(1);
+            let step = poll_fn(|context| {
+                let step = match tasks.poll_next(context) {
+                    Poll::Ready(answer) => Poll::Ready(Step::Answer(answer)),
+                    Poll::Pending if has_place => {
+                        requests.poll_next(&codec, &mut reader, &mut answers.writer, context)
+                    }
+                    Poll::Pending => Poll::Pending,
+                };
+                if step.is_pending() {
+                    answers.send();
+                }
+                step
+            });
+            let answer = match step.await {
+                Step::Answer(answer) => Poll::Ready(answer),
+                Step::Request(Ok(request)) => tasks.begin(handler(request)),
+                Step::Request(Err(error)) => Poll::Ready(Err(error.into())),
+                Step::End => Poll::Pending,
+            };
+            if let Poll::Ready(answer) = answer {
+                answers.put(&codec, answer?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Answers that leave together.
+struct Answers<'a> {
+    writer: Writer<'a>,
+    ready: LinkBuffer,
+}
+
+impl Answers<'_> {
+    fn put<C: Codec>(&mut self, codec: &C, answer: C::Frame) -> io::Result<()> {
+        codec.encode(answer, &mut self.ready)?;
+        if self.ready.len() >= PLENTY {
+            self.send();
+        }
+        Ok(())
+    }
+
+    fn send(&mut self) {
+        if !self.ready.is_empty() {
+            self.writer.append(std::mem::take(&mut self.ready));
+            self.writer.push_out();
+        }
+    }
+}
+
+impl Drop for Answers<'_> {
+    /// What was answered before a request that failed, or panicked, is sent.
+    fn drop(&mut self) {
+        self.send();
+    }
+}
+
+/// What a connection goes on with.
+enum Step<F> {
+    /// A task is done.
+    Answer(Result<F, BoxError>),
+    Request(io::Result<F>),
+    /// There will be no more requests.
+    End,
+}
+
+/// The requests that come on a connection.
+#[derive(Debug, Default)]
+struct Requests {
+    ended: bool,
+    /// Since others had their turn.
+    begun: usize,
+}
+
+impl Requests {
+    /// The next request, if it may be begun now.
+    fn poll_next<C: Codec>(
+        &mut self,
+        codec: &C,
+        reader: &mut Reader<'_>,
+        writer: &mut Writer<'_>,
+        context: &mut Context<'_>,
+    ) -> Poll<Step<C::Frame>> {
+        if self.ended {
+            return Poll::Pending;
+        }
+        if self.begun == BURST {
+            self.begun = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let polled = match pin!(writer.room()).poll(context) {
+            Poll::Ready(Ok(())) => pin!(reader.frame(codec)).poll(context),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        };
+        match polled {
+            Poll::Ready(Ok(Some(request))) => {
+                self.begun += 1;
+                Poll::Ready(Step::Request(Ok(request)))
+            }
+            Poll::Ready(Ok(None)) => {
+                self.ended = true;
+                Poll::Ready(Step::End)
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Step::Request(Err(error))),
+            Poll::Pending => {
+                self.begun = 0;
+                Poll::Pending
+            }
+        }
+    }
+}

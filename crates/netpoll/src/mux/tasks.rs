@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Many futures of one type in one task, each polled only when it was woken.
+//!
+//! Each lives in a slot with a waker of its own, which notes the slot and wakes the task. Slots are
+//! used again with their waker, so that a request which is done at its first poll allocates
+//! nothing. A slot has a waker that may outlive the future it was given to: it then wakes the next
+//! one in the slot for nothing, which is allowed.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Wake, Waker};
+
+use crate::sync::{Arc, Mutex, lock};
+
+/// Futures under way.
+#[derive(Debug)]
+pub(super) struct Tasks<F> {
+    slots: Vec<Slot<F>>,
+    /// Slots without a future.
+    free: Vec<usize>,
+    woken: Arc<Woken>,
+    /// Taken from `woken`, and not polled yet.
+    turn: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Slot<F> {
+    future: Pin<Box<Option<F>>>,
+    waker: Waker,
+}
+
+/// Which slots were woken, and who polls them.
+#[derive(Debug, Default)]
+struct Woken {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    slots: Vec<usize>,
+    waker: Option<Waker>,
+}
+
+/// The waker of one slot.
+struct SlotWaker {
+    slot: usize,
+    woken: Arc<Woken>,
+}
+
+impl Wake for SlotWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let mut state = lock(&self.woken.state);
+        if state.slots.contains(&self.slot) {
+            return;
+        }
+        state.slots.push(self.slot);
+        let waker = state.waker.take();
+        drop(state);
+        waker.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl<F: Future> Tasks<F> {
+    pub(super) fn new() -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            woken: Arc::default(),
+            turn: Vec::new(),
+        }
+    }
+
+    /// How many futures are under way.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Polls a new future, and keeps it if it is not done. Allocates if no slot is free.
+    pub(super) fn begin(&mut self, future: F) -> Poll<F::Output> {
+        let slot = self.free.pop().unwrap_or_else(|| self.add_slot());
+        self.slots[slot].future.set(Some(future));
+        self.poll_slot(slot)
+    }
+
+    fn add_slot(&mut self) -> usize {
+        let slot = self.slots.len();
+        let woken = Arc::clone(&self.woken);
+        self.slots.push(Slot {
+            future: Box::pin(None),
+            waker: Waker::from(Arc::new(SlotWaker { slot, woken })),
+        });
+        slot
+    }
+
+    fn poll_slot(&mut self, slot: usize) -> Poll<F::Output> {
+        let Slot { future, waker } = &mut self.slots[slot];
+        let Some(running) = future.as_mut().as_pin_mut() else {
+            return Poll::Pending;
+        };
+        let output = std::task::ready!(running.poll(&mut Context::from_waker(waker)));
+        future.set(None);
+        self.free.push(slot);
+        Poll::Ready(output)
+    }
+
+    /// What one of the futures that were woken has come to. Pending once none of them is done; the
+    /// task is woken when another is.
+    pub(super) fn poll_next(&mut self, context: &Context<'_>) -> Poll<F::Output> {
+        loop {
+            while let Some(slot) = self.turn.pop() {
+                if let Poll::Ready(output) = self.poll_slot(slot) {
+                    return Poll::Ready(output);
+                }
+            }
+            let mut state = lock(&self.woken.state);
+            if state.slots.is_empty() {
+                match &mut state.waker {
+                    Some(known) => known.clone_from(context.waker()),
+                    none => *none = Some(context.waker().clone()),
+                }
+                return Poll::Pending;
+            }
+            std::mem::swap(&mut state.slots, &mut self.turn);
+            // The first that was woken is polled first.
+            self.turn.reverse();
+        }
+    }
+}
+
+#[cfg(all(test, not(any(netpoll_loom, netpoll_shuttle))))]
+mod tests {
+    use super::*;
+    use crate::sync::{AtomicUsize, Ordering};
+    use std::cell::Cell;
+    use std::future::poll_fn;
+    use std::rc::Rc;
+
+    type Future_ = Pin<Box<dyn Future<Output = usize>>>;
+
+    /// A future that is done with `number` once `gate` is open; the waker that it was polled with,
+    /// and how often.
+    fn gated(number: usize, gate: &Rc<Gate>) -> Future_ {
+        let gate = Rc::clone(gate);
+        Box::pin(poll_fn(move |context| {
+            gate.polls.set(gate.polls.get() + 1);
+            gate.waker.set(Some(context.waker().clone()));
+            if gate.open.get() {
+                Poll::Ready(number)
+            } else {
+                Poll::Pending
+            }
+        }))
+    }
+
+    #[derive(Default)]
+    struct Gate {
+        open: Cell<bool>,
+        polls: Cell<usize>,
+        waker: Cell<Option<Waker>>,
+    }
+
+    fn poll(tasks: &mut Tasks<Future_>) -> Poll<usize> {
+        tasks.poll_next(&Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn only_what_was_woken_is_polled_and_slots_are_used_again() {
+        let gates: Vec<Rc<Gate>> = (0..3).map(|_| Rc::default()).collect();
+        let mut tasks = Tasks::new();
+        for (number, gate) in gates.iter().enumerate() {
+            assert!(tasks.begin(gated(number, gate)).is_pending());
+        }
+        assert!(poll(&mut tasks).is_pending());
+        gates.iter().for_each(|gate| gate.open.set(true));
+        gates[1].waker.take().unwrap().wake();
+        assert_eq!(poll(&mut tasks), Poll::Ready(1));
+        assert!(poll(&mut tasks).is_pending());
+        let polls: Vec<_> = gates.iter().map(|gate| gate.polls.get()).collect();
+        assert_eq!((polls, tasks.len()), (vec![1, 2, 1], 2));
+        assert_eq!(tasks.begin(Box::pin(async { 7 })), Poll::Ready(7));
+        assert_eq!((tasks.slots.len(), tasks.len()), (3, 2));
+    }
+
+    #[test]
+    fn a_waker_that_outlives_its_future_does_no_harm_to_the_next() {
+        let (first, second) = (Rc::<Gate>::default(), Rc::<Gate>::default());
+        let mut tasks = Tasks::new();
+        assert!(tasks.begin(gated(1, &first)).is_pending());
+        let stale = first.waker.take().unwrap();
+        first.open.set(true);
+        stale.wake_by_ref();
+        assert_eq!(poll(&mut tasks), Poll::Ready(1));
+        assert!(tasks.begin(gated(2, &second)).is_pending());
+        stale.wake();
+        assert!(poll(&mut tasks).is_pending());
+        assert_eq!(second.polls.get(), 2, "polled for nothing");
+        second.open.set(true);
+        second.waker.take().unwrap().wake();
+        assert_eq!(poll(&mut tasks), Poll::Ready(2));
+    }
+
+    #[test]
+    fn a_wake_between_two_polls_wakes_the_task() {
+        struct Flag(AtomicUsize);
+        impl Wake for Flag {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        let flag = Arc::new(Flag(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&flag));
+        let gate = Rc::<Gate>::default();
+        let mut tasks = Tasks::new();
+        assert!(tasks.begin(gated(1, &gate)).is_pending());
+        assert!(tasks.poll_next(&Context::from_waker(&waker)).is_pending());
+        for _ in 0..3 {
+            let slot = gate.waker.take().unwrap();
+            slot.wake_by_ref();
+            gate.waker.set(Some(slot));
+        }
+        assert_eq!(flag.0.load(Ordering::SeqCst), 1);
+    }
+}
