@@ -35,7 +35,7 @@ const NETPOLL: &[&[&str]] = &[
     &["census", "task", "time"],
     &["connection"],
     &["listener", "dialer"],
-    &["event_loop"],
+    &["event_loop", "pool"],
     &["compat", "models"],
 ];
 
