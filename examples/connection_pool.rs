@@ -62,6 +62,7 @@ fn main() -> std::io::Result<()> {
         stats.reused, stats.idle
     );
     pool.close();
-    handle.shutdown(Duration::from_secs(1)).wait();
+    let cut = handle.shutdown(Duration::from_secs(1)).wait();
+    assert_eq!(cut, 0);
     serving.join().expect("no panic")
 }
