@@ -72,7 +72,7 @@ impl Watch {
 }
 
 impl Member {
-    /// One that was made for `addr`. Three allocations.
+    /// One that was made for `addr`. A few allocations, for the watch.
     pub(super) fn new(connection: Connection, pool: &Arc<Shared>, addr: Addr, id: u64) -> Self {
         let lifespan = pool.options.lifespan();
         Self {
