@@ -23,6 +23,7 @@
 //! |---|---|
 //! | [`EventLoop`], [`Builder`], [`LoopHandle`] | serve listeners, shut down in order |
 //! | [`Listener`], [`Dialer`], [`Addr`] | connections of others, connections to others, over TCP and Unix sockets |
+//! | [`ConnPool`], [`Pooled`] | connections to others that are used again, and bounded |
 //! | [`Connection`], [`Reader`], [`Writer`] | what handlers work with |
 //! | [`LinkBuffer`] | the memory of it all |
 //! | [`codec`] | how frames lie in a stream |
@@ -76,6 +77,7 @@ mod parking;
 mod per_thread;
 mod permits;
 mod poll;
+mod pool;
 mod runner;
 mod stats;
 mod sync;
@@ -126,6 +128,10 @@ pub use netpoll_sys::socket::{Ipv6Listen, ListenOptions};
 pub use netpoll_sys::{PeerCredentials, TcpInfo, TcpState};
 pub use options::ConnOptions;
 pub use poll::balance::{Balance, PollerLoad};
+pub use pool::{
+    ConnPool, ConnPoolOptions, ConnPoolStats, DiscardedStats, PoolClosed, PoolFull, PoolTimedOut,
+    Pooled,
+};
 pub use runner::{Runner, Spawn};
 pub use stats::{ClosedStats, ConnStats, LoopStats, PollerStats};
 pub use task::{Task, spawn};

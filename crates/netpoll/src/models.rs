@@ -17,6 +17,7 @@
 
 #[cfg(netpoll_shuttle)]
 mod composed;
+mod pool;
 mod protocols;
 mod queue;
 mod scene;

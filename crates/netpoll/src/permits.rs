@@ -67,7 +67,18 @@ impl Permits {
         }
     }
 
+    /// There is no bound any more: everybody in line has a permit, and so has whoever comes.
+    pub(crate) fn lift(&self) {
+        let mut state = lock(&self.state);
+        let line = std::mem::take(&mut state.line);
+        state.handed.extend(line.keys());
+        state.free = usize::MAX / 2;
+        drop(state);
+        line.into_values().for_each(Waker::wake);
+    }
+
     /// How many permits are free: none while somebody waits.
+    #[cfg(test)]
     pub(crate) fn free(&self) -> usize {
         lock(&self.state).free
     }
@@ -196,5 +207,18 @@ mod tests {
         drop(third);
         drop(granted(&mut fourth));
         assert_eq!((permits.free(), permits.waiting()), (1, 0));
+    }
+
+    #[test]
+    fn without_a_bound_nobody_waits_any_more() {
+        let permits = Permits::new(1);
+        let first = permits.try_acquire().unwrap();
+        let mut second = permits.acquire();
+        assert!(poll(&mut second).is_pending());
+        permits.lift();
+        let all = [granted(&mut second), granted(&mut permits.acquire()), first];
+        assert_eq!(permits.waiting(), 0);
+        drop(all);
+        assert!(permits.free() > 1);
     }
 }

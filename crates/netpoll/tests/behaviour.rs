@@ -52,6 +52,12 @@ mod on_the_poller;
 mod pinned;
 #[path = "behaviour/placement.rs"]
 mod placement;
+#[path = "behaviour/pool.rs"]
+mod pool;
+#[path = "behaviour/pool_idle.rs"]
+mod pool_idle;
+#[path = "behaviour/pool_line.rs"]
+mod pool_line;
 #[path = "behaviour/reading.rs"]
 mod reading;
 #[path = "behaviour/runners.rs"]

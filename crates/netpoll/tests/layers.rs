@@ -35,7 +35,7 @@ const NETPOLL: &[&[&str]] = &[
     &["census", "task", "time"],
     &["connection"],
     &["listener", "dialer"],
-    &["event_loop", "mux"],
+    &["event_loop", "mux", "pool"],
     &["compat", "models"],
 ];
 

@@ -40,6 +40,12 @@ mod notices;
 mod on_the_poller;
 #[path = "behaviour/pinned.rs"]
 mod pinned;
+#[path = "behaviour/pool.rs"]
+mod pool;
+#[path = "behaviour/pool_idle.rs"]
+mod pool_idle;
+#[path = "behaviour/pool_line.rs"]
+mod pool_line;
 #[path = "behaviour/reading.rs"]
 mod reading;
 #[path = "behaviour/serve.rs"]

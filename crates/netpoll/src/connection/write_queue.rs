@@ -12,22 +12,24 @@
 //! the outbox, and whoever makes room looks at the line afterwards; the outbox's lock orders the
 //! two, so nobody waits for room that is there.
 
-use std::collections::BTreeMap;
+mod line;
+
 use std::error::Error;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Weak;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use netpoll_buffer::{LinkBuffer, TooLarge};
 
 use super::Connection;
-use super::handle::{ConnectionHandle, gone};
+use super::handle::ConnectionHandle;
 use super::link::{Link, Queued};
-use crate::error::CloseReason;
-use crate::guard::guard;
-use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock};
+use crate::sync::{Arc, lock};
+use line::{Flush, Outlook, Place, Room};
+
+pub(super) use line::{Line, Told};
 
 /// Sends whole buffers on one connection, for any number of tasks on any threads. Made by
 /// [`Connection::write_queue`] or [`ConnectionHandle::write_queue`]; clones, and others made for the
@@ -122,10 +124,7 @@ impl WriteQueue {
             Err(SendError { buffer, error }) if error.kind() == io::ErrorKind::WouldBlock => buffer,
             other => return other,
         });
-        let mut place = Place {
-            line: &self.line,
-            number: None,
-        };
+        let mut place = Place::new(&self.line);
         poll_fn(|context| self.poll_send(&mut left, &mut place, context)).await
     }
 
@@ -146,8 +145,7 @@ impl WriteQueue {
             let error = TooLarge::new(most, buffer.len()).into();
             return Err(SendError::new(buffer, error));
         }
-        // Relaxed: who comes at the same time as others came no later.
-        if self.line.waiting.load(Ordering::Relaxed) > 0 {
+        if self.line.is_waited_in() {
             return Err(SendError::new(buffer, io::ErrorKind::WouldBlock.into()));
         }
         match link.queue(buffer) {
@@ -199,11 +197,7 @@ impl WriteQueue {
         let Some(link) = self.link.upgrade() else {
             return Err(self.line.end());
         };
-        let mut flush = Flush {
-            line: &self.line,
-            target: lock(&link.outbox).put_in_all(),
-            key: None,
-        };
+        let mut flush = Flush::new(&self.line, lock(&link.outbox).put_in_all());
         drop(link);
         poll_fn(|context| self.poll_flush(&mut flush, context)).await
     }
@@ -260,100 +254,6 @@ impl From<SendError> for io::Error {
     }
 }
 
-/// Who waits on the queue of one connection.
-#[derive(Debug, Default)]
-pub(crate) struct Line {
-    /// How many do, to be asked without the lock.
-    waiting: AtomicU64,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    next: u64,
-    /// For room, in the order in which they came.
-    senders: BTreeMap<u64, Waker>,
-    /// For so many bytes in all to have left.
-    flushes: BTreeMap<(u64, u64), Waker>,
-    /// Why the connection has ended, once it has: the link may be gone before anybody asks.
-    over: Option<CloseReason>,
-}
-
-/// How the output is, for those who wait on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Outlook {
-    room: Room,
-    /// All bytes that have left.
-    sent: u64,
-}
-
-/// Whether whoever is told may do something about it right away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
-    Nobody,
-    Somebody,
-}
-
-/// Whether the output takes more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Room {
-    Yes,
-    NotYet,
-    /// Nothing is taken any more, or leaves.
-    Never,
-}
-
-impl Line {
-    fn count(&self, state: &State) {
-        let waiting = state.senders.len() + state.flushes.len();
-        // Relaxed: the outbox's lock is taken between this and what it is to be seen by.
-        self.waiting.store(waiting as u64, Ordering::Relaxed);
-    }
-
-    /// The connection is over.
-    pub(super) fn over(&self, reason: CloseReason) {
-        lock(&self.state).over.get_or_insert(reason);
-    }
-
-    /// Why nothing can be sent, where nothing is left of the connection.
-    fn end(&self) -> io::Error {
-        let state = lock(&self.state);
-        state.over.as_ref().map_or_else(gone, CloseReason::to_error)
-    }
-
-    /// Wakes who may go on, as the output is now.
-    fn tell(&self, look: impl FnOnce() -> Outlook) -> Told {
-        // Relaxed: as above.
-        if self.waiting.load(Ordering::Relaxed) == 0 {
-            return Told::Nobody;
-        }
-        let outlook = look();
-        let state = lock(&self.state);
-        let mut woken = Vec::new();
-        if outlook.room == Room::Never {
-            woken.extend(state.senders.values().cloned());
-            woken.extend(state.flushes.values().cloned());
-        } else {
-            let first = state
-                .senders
-                .values()
-                .next()
-                .filter(|_| outlook.room == Room::Yes);
-            woken.extend(first.cloned());
-            let left = state.flushes.range(..=(outlook.sent, u64::MAX));
-            woken.extend(left.map(|(_, waker)| waker.clone()));
-        }
-        drop(state);
-        if woken.is_empty() {
-            return Told::Nobody;
-        }
-        for waker in woken {
-            let _panicked = guard(|| waker.wake()).is_err();
-        }
-        Told::Somebody
-    }
-}
-
 impl Link {
     fn line(&self) -> &Arc<Line> {
         self.rare.get_or_make().line.get_or_init(Arc::default)
@@ -386,77 +286,5 @@ impl Link {
             });
         }
         Told::Nobody
-    }
-}
-
-/// A sender's place in the line.
-struct Place<'a> {
-    line: &'a Line,
-    number: Option<u64>,
-}
-
-impl Place<'_> {
-    /// Takes a place if there is none, and says whether it is the first.
-    fn is_first(&mut self, waker: &Waker) -> bool {
-        let mut state = lock(&self.line.state);
-        let number = *self.number.get_or_insert_with(|| {
-            state.next += 1;
-            state.next
-        });
-        match state.senders.get_mut(&number) {
-            Some(known) => known.clone_from(waker),
-            None => drop(state.senders.insert(number, waker.clone())),
-        }
-        let first = state.senders.first_key_value();
-        let is_first = first.is_some_and(|(first, _)| *first == number);
-        self.line.count(&state);
-        is_first
-    }
-}
-
-impl Drop for Place<'_> {
-    /// Whoever is first now may have room.
-    fn drop(&mut self) {
-        let Some(number) = self.number else { return };
-        let mut state = lock(&self.line.state);
-        let waker = state.senders.remove(&number);
-        let next = state.senders.values().next().cloned();
-        self.line.count(&state);
-        drop(state);
-        drop(waker);
-        if let Some(next) = next {
-            next.wake();
-        }
-    }
-}
-
-/// A wait for bytes to have left.
-struct Flush<'a> {
-    line: &'a Line,
-    target: u64,
-    key: Option<(u64, u64)>,
-}
-
-impl Flush<'_> {
-    fn enter(&mut self, waker: &Waker) {
-        let mut state = lock(&self.line.state);
-        let target = self.target;
-        let key = *self.key.get_or_insert_with(|| {
-            state.next += 1;
-            (target, state.next)
-        });
-        state.flushes.insert(key, waker.clone());
-        self.line.count(&state);
-    }
-}
-
-impl Drop for Flush<'_> {
-    fn drop(&mut self) {
-        let Some(key) = self.key else { return };
-        let mut state = lock(&self.line.state);
-        let waker = state.flushes.remove(&key);
-        self.line.count(&state);
-        drop(state);
-        drop(waker);
     }
 }

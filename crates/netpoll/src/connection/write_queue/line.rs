@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Who waits on the write queue of one connection: senders for room, in the order in which they
+//! came, and flushes for what was taken to have left.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::task::Waker;
+
+use crate::connection::handle::gone;
+use crate::error::CloseReason;
+use crate::guard::guard;
+use crate::sync::{AtomicU64, Mutex, Ordering, lock};
+
+/// Who waits on the queue of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    /// How many do, to be asked without the lock.
+    waiting: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    /// For room, in the order in which they came.
+    senders: BTreeMap<u64, Waker>,
+    /// For so many bytes in all to have left.
+    flushes: BTreeMap<(u64, u64), Waker>,
+    /// Why the connection has ended, once it has: the link may be gone before anybody asks.
+    over: Option<CloseReason>,
+}
+
+/// How the output is, for those who wait on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Outlook {
+    pub(super) room: Room,
+    /// All bytes that have left.
+    pub(super) sent: u64,
+}
+
+/// Whether whoever is told may do something about it right away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::connection) enum Told {
+    Nobody,
+    Somebody,
+}
+
+/// Whether the output takes more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    Yes,
+    NotYet,
+    /// Nothing is taken any more, or leaves.
+    Never,
+}
+
+impl Line {
+    /// Whether anybody waits. No lock.
+    pub(super) fn is_waited_in(&self) -> bool {
+        // Relaxed: who comes at the same time as others came no later.
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    fn count(&self, state: &State) {
+        let waiting = state.senders.len() + state.flushes.len();
+        // Relaxed: the outbox's lock is taken between this and what it is to be seen by.
+        self.waiting.store(waiting as u64, Ordering::Relaxed);
+    }
+
+    /// The connection is over.
+    pub(in crate::connection) fn over(&self, reason: CloseReason) {
+        lock(&self.state).over.get_or_insert(reason);
+    }
+
+    /// Why nothing can be sent, where nothing is left of the connection.
+    pub(super) fn end(&self) -> io::Error {
+        let state = lock(&self.state);
+        state.over.as_ref().map_or_else(gone, CloseReason::to_error)
+    }
+
+    /// Wakes who may go on, as the output is now.
+    pub(super) fn tell(&self, look: impl FnOnce() -> Outlook) -> Told {
+        // Relaxed: as above.
+        if self.waiting.load(Ordering::Relaxed) == 0 {
+            return Told::Nobody;
+        }
+        let outlook = look();
+        let state = lock(&self.state);
+        let mut woken = Vec::new();
+        if outlook.room == Room::Never {
+            woken.extend(state.senders.values().cloned());
+            woken.extend(state.flushes.values().cloned());
+        } else {
+            let first = state
+                .senders
+                .values()
+                .next()
+                .filter(|_| outlook.room == Room::Yes);
+            woken.extend(first.cloned());
+            let left = state.flushes.range(..=(outlook.sent, u64::MAX));
+            woken.extend(left.map(|(_, waker)| waker.clone()));
+        }
+        drop(state);
+        if woken.is_empty() {
+            return Told::Nobody;
+        }
+        for waker in woken {
+            let _panicked = guard(|| waker.wake()).is_err();
+        }
+        Told::Somebody
+    }
+}
+
+/// A sender's place in the line.
+pub(super) struct Place<'a> {
+    line: &'a Line,
+    number: Option<u64>,
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn new(line: &'a Line) -> Self {
+        Self { line, number: None }
+    }
+
+    /// Takes a place if there is none, and says whether it is the first.
+    pub(super) fn is_first(&mut self, waker: &Waker) -> bool {
+        let mut state = lock(&self.line.state);
+        let number = *self.number.get_or_insert_with(|| {
+            state.next += 1;
+            state.next
+        });
+        match state.senders.get_mut(&number) {
+            Some(known) => known.clone_from(waker),
+            None => drop(state.senders.insert(number, waker.clone())),
+        }
+        let first = state.senders.first_key_value();
+        let is_first = first.is_some_and(|(first, _)| *first == number);
+        self.line.count(&state);
+        is_first
+    }
+}
+
+impl Drop for Place<'_> {
+    /// Whoever is first now may have room.
+    fn drop(&mut self) {
+        let Some(number) = self.number else { return };
+        let mut state = lock(&self.line.state);
+        let waker = state.senders.remove(&number);
+        let next = state.senders.values().next().cloned();
+        self.line.count(&state);
+        drop(state);
+        drop(waker);
+        if let Some(next) = next {
+            next.wake();
+        }
+    }
+}
+
+/// A wait for bytes to have left.
+pub(super) struct Flush<'a> {
+    line: &'a Line,
+    pub(super) target: u64,
+    key: Option<(u64, u64)>,
+}
+
+impl<'a> Flush<'a> {
+    pub(super) fn new(line: &'a Line, target: u64) -> Self {
+        Self {
+            line,
+            target,
+            key: None,
+        }
+    }
+
+    pub(super) fn enter(&mut self, waker: &Waker) {
+        let mut state = lock(&self.line.state);
+        let target = self.target;
+        let key = *self.key.get_or_insert_with(|| {
+            state.next += 1;
+            (target, state.next)
+        });
+        state.flushes.insert(key, waker.clone());
+        self.line.count(&state);
+    }
+}
+
+impl Drop for Flush<'_> {
+    fn drop(&mut self) {
+        let Some(key) = self.key else { return };
+        let mut state = lock(&self.line.state);
+        let waker = state.flushes.remove(&key);
+        self.line.count(&state);
+        drop(state);
+        drop(waker);
+    }
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The pool of connections: its permits, its line, and the ends of what waits in it.
+
+use std::future::Future;
+use std::os::fd::AsFd;
+use std::pin::pin;
+use std::task::{Context, Waker};
+
+use netpoll_sys::transfer;
+
+use super::scene::{Scene, block_on, own_pool};
+use super::{model, spawn};
+use crate::addr::Addr;
+use crate::connection::Connection;
+use crate::dialer::Dialer;
+use crate::options::ConnOptions;
+use crate::permits::Permits;
+use crate::pool::{ConnPool, ConnPoolOptions};
+use crate::sync::Arc;
+
+/// Polls once, and gives up.
+fn give_up(future: impl Future) {
+    let mut future = pin!(future);
+    let _polled = future
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+        .is_ready();
+}
+
+/// A pool of one connection, that has no timers: those are of pollers that no model has.
+fn pool_of_one() -> ConnPool {
+    let mut options = ConnPoolOptions::default();
+    options.max_connections = 1;
+    options.idle_timeout = None;
+    options.wait_timeout = None;
+    ConnPool::with_options(Dialer::new(), options).unwrap()
+}
+
+/// Who leaves the line just as he is handed a permit hands it on.
+#[test]
+fn a_permit_that_is_handed_to_one_who_goes_reaches_the_next() {
+    model(|| {
+        let permits = Permits::new(1);
+        let first = permits.try_acquire().unwrap();
+        let line = Arc::clone(&permits);
+        let goes = spawn(move || give_up(line.acquire()));
+        let line = Arc::clone(&permits);
+        let stays = spawn(move || drop(block_on(line.acquire())));
+        drop(first);
+        goes.join().unwrap();
+        stays.join().unwrap();
+        assert_eq!((permits.free(), permits.waiting()), (1, 0));
+    });
+}
+
+/// Who comes while the bound is lifted waits for nobody.
+#[test]
+fn a_bound_that_is_lifted_lets_everybody_in() {
+    model(|| {
+        let permits = Permits::new(1);
+        let first = permits.try_acquire().unwrap();
+        let line = Arc::clone(&permits);
+        let waits = spawn(move || drop(block_on(line.acquire())));
+        permits.lift();
+        waits.join().unwrap();
+        drop(first);
+        assert_eq!(permits.waiting(), 0);
+    });
+}
+
+/// Its poller sees the end as it comes back: either of the two takes it out, or the poller would
+/// have it for ever.
+#[test]
+fn a_connection_that_ends_as_it_comes_back_is_not_kept() {
+    model(|| {
+        let scene = Scene::new(ConnOptions::default());
+        let connection = Connection::new(Arc::clone(&scene.link));
+        let told = Arc::clone(&scene.told);
+        own_pool();
+        let pool = pool_of_one();
+        let out = pool.with(Addr::Unnamed, connection);
+        let poller = spawn(move || {
+            let mut poller = scene.owned();
+            drop(scene.peer);
+            poller.turn_until_empty();
+        });
+        drop(out);
+        poller.join().unwrap();
+        told.only();
+        let stats = pool.stats_all();
+        assert_eq!((stats.idle, stats.discarded.dead), (0, 1));
+    });
+}
+
+/// Whoever waits has it once it is back, whoever else comes and goes.
+#[test]
+fn one_connection_is_enough_for_all_who_wait_for_it() {
+    model(|| {
+        let scene = Scene::new(ConnOptions::default());
+        let connection = Connection::new(Arc::clone(&scene.link));
+        own_pool();
+        let pool = pool_of_one();
+        let out = pool.with(Addr::Unnamed, connection);
+        let (waits, goes) = (pool.clone(), pool.clone());
+        let waits = spawn(move || {
+            own_pool();
+            drop(block_on(waits.get(Addr::Unnamed)).unwrap());
+        });
+        let goes = spawn(move || {
+            own_pool();
+            give_up(goes.get(Addr::Unnamed));
+        });
+        drop(out);
+        waits.join().unwrap();
+        goes.join().unwrap();
+        let stats = pool.stats_all();
+        assert_eq!((stats.idle, stats.out, stats.waiting), (1, 0, 0));
+        assert_eq!((stats.made, stats.failed), (1, 0), "nobody dialed");
+        assert!(transfer::send(scene.peer.as_fd(), b"!").is_ok());
+    });
+}

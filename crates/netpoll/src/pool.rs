@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! [`ConnPool`]: connections to others that are used again and again, and bounded.
+//!
+//! A connection is handed out with a permit, of which each address has as many as there may be
+//! connections; without one the caller is in [line](crate::permits). Whoever has a permit takes the
+//! connection that came back last, and dials only when none waits. So there are never more
+//! connections, handed out and waiting, than permits.
+//!
+//! * [`visit`] is a caller from the line to the connection he has, which is [`Pooled`];
+//! * [`member`] is a connection, whether it may be used again, and who watches while it waits;
+//! * [`site`] is one address, [`shared`] all of them, and what sweeps out who waits in vain;
+//! * [`options`] are the bounds, [`refusal`] how they are told, [`stats`] what is counted.
+
+mod member;
+mod options;
+mod refusal;
+mod shared;
+mod site;
+mod stats;
+mod visit;
+
+use std::fmt;
+use std::io;
+
+pub use options::ConnPoolOptions;
+pub use refusal::{PoolClosed, PoolFull, PoolTimedOut};
+pub use stats::{ConnPoolStats, DiscardedStats};
+pub use visit::Pooled;
+
+use crate::addr::Addr;
+use crate::connection::blocking::not_on_a_poller;
+use crate::dialer::Dialer;
+use crate::error::InvalidConfig;
+use crate::parking::block_on;
+use crate::sync::Arc;
+use shared::Shared;
+
+/// Connections to any number of addresses that are used again, with a bound for each address.
+///
+/// Clones are the same pool, on any threads; when the last is dropped, the pool is
+/// [closed](Self::close). What nobody uses costs little: one that waits is closed and forgotten as
+/// soon as its poller sees that the server is gone, and after
+/// [`idle_timeout`](ConnPoolOptions::idle_timeout); an address without connections and callers is
+/// forgotten, too.
+///
+/// ```no_run
+/// # async fn example() -> std::io::Result<()> {
+/// let pool = netpoll::ConnPool::new(netpoll::Dialer::new());
+/// let addr = "127.0.0.1:8080".parse()?;
+/// for _ in 0..1000 {
+///     // One connection, a thousand times.
+///     let mut conn = pool.get(addr).await?;
+///     conn.writer().put_str("ping\n");
+///     conn.reader().until(b'\n', 1024).await?;
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct ConnPool {
+    owned: Arc<Owned>,
+}
+
+/// What the clones of a pool own together, and connections that are out do not.
+struct Owned {
+    shared: Arc<Shared>,
+    dialer: Dialer,
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+impl ConnPool {
+    /// A pool of what `dialer` makes, with the default bounds. Nothing is dialed.
+    #[must_use]
+    pub fn new(dialer: Dialer) -> Self {
+        Self::of(dialer, ConnPoolOptions::default())
+    }
+
+    /// As [`new`](Self::new), with bounds of your own.
+    ///
+    /// ```
+    /// use netpoll::{ConnPool, ConnPoolOptions, Dialer};
+    ///
+    /// let mut options = ConnPoolOptions::default();
+    /// options.max_connections = 8;
+    /// let pool = ConnPool::with_options(Dialer::new(), options)?;
+    /// # Ok::<(), netpoll::InvalidConfig>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`], naming the field, for a time of zero and for no connections at all.
+    pub fn with_options(dialer: Dialer, options: ConnPoolOptions) -> Result<Self, InvalidConfig> {
+        options.check()?;
+        Ok(Self::of(dialer, options))
+    }
+
+    fn of(dialer: Dialer, options: ConnPoolOptions) -> Self {
+        let shared = Shared::new(options);
+        Self {
+            owned: Arc::new(Owned { shared, dialer }),
+        }
+    }
+
+    /// A connection to `addr`: the one that came back last, if it is alive and nothing waits to be
+    /// read from it; a new one, if none waits; and if all are out, the first that comes back, first
+    /// come first served. On a poller and in any executor.
+    ///
+    /// One that is used again costs a few locks and one system call, which reads nothing. As with
+    /// every connection, the server may be gone by the time it is written to.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolFull`] (`ResourceBusy`) at once, if too many wait already; [`PoolTimedOut`]
+    /// (`TimedOut`) after a wait in vain; [`PoolClosed`] (`NotConnected`). Else what the
+    /// [dial](Dialer::dial) fails with, errno kept.
+    ///
+    /// # Cancel safety
+    ///
+    /// A call that is dropped leaves nothing behind: its place in line, or what it was handed, goes
+    /// to the next.
+    pub async fn get(&self, addr: Addr) -> io::Result<Pooled> {
+        let mut visit = self.owned.shared.enter(addr)?;
+        visit.wait().await?;
+        let member = match visit.reuse()? {
+            Some(member) => member,
+            None => visit.dial(&self.owned.dialer).await?,
+        };
+        Ok(Pooled::new(member, visit))
+    }
+
+    /// As [`get`](Self::get), by parking the thread until the connection is there.
+    ///
+    /// # Errors
+    ///
+    /// [`OnPoller`](crate::OnPoller) (`WouldBlock`) on a poller's thread; else as
+    /// [`get`](Self::get).
+    pub fn get_blocking(&self, addr: Addr) -> io::Result<Pooled> {
+        not_on_a_poller()?;
+        block_on(self.get(addr))
+    }
+
+    /// Has `connection` as if it had been dialed for `addr`, to which nothing else was.
+    #[cfg(all(test, any(netpoll_loom, netpoll_shuttle)))]
+    pub(crate) fn with(&self, addr: Addr, connection: crate::connection::Connection) -> Pooled {
+        let mut visit = self.owned.shared.enter(addr).expect("an open pool");
+        assert!(visit.reuse().expect("an open pool").is_none());
+        let member = visit.made(connection).expect("an open pool");
+        Pooled::new(member, visit)
+    }
+
+    /// Closes the connections that wait, fails the callers that do with [`PoolClosed`], and has
+    /// what is out closed when it comes back. Idempotent.
+    pub fn close(&self) {
+        self.owned.shared.close();
+    }
+
+    /// How it is with the connections to `addr`. Counted from when the address was last not known:
+    /// one that has neither connections nor callers is forgotten. A lock.
+    #[must_use]
+    pub fn stats(&self, addr: Addr) -> ConnPoolStats {
+        self.owned.shared.stats(addr)
+    }
+
+    /// How it is with the connections to all addresses, counted from the beginning. A lock that is
+    /// held for an addition per address.
+    #[must_use]
+    pub fn stats_all(&self) -> ConnPoolStats {
+        self.owned.shared.stats_all()
+    }
+}
+
+impl fmt::Debug for ConnPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnPool")
+            .field("options", &self.owned.shared.options)
+            .field("addresses", &self.owned.shared.addresses())
+            .finish_non_exhaustive()
+    }
+}

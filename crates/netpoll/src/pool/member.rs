@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A connection of a pool, whether it may be used again, and who watches over it meanwhile.
+//!
+//! The watch is set once, when the connection is made, and stays with it. When the connection's
+//! poller sees the end it is told there and then: first the watcher's mark is set, and then the
+//! connection is taken from those that wait, if it is among them. Whoever puts it there looks at
+//! the mark under the same lock. So one that has ended is not there for longer than that takes.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Weak;
+use std::task::{Context, Wake, Waker};
+use std::time::Instant;
+
+use super::shared::Shared;
+use super::stats::Discard;
+use crate::addr::Addr;
+use crate::connection::Connection;
+use crate::connection::link::Ending;
+use crate::connection::liveness::Liveness;
+use crate::error::CloseReason;
+use crate::sync::{Arc, OnceLock, lock};
+
+/// A connection that is in a pool, or out of it for a while.
+pub(super) struct Member {
+    pub(super) connection: Connection,
+    /// From then on it is too old.
+    pub(super) dies_at: Option<Instant>,
+    watch: Watch,
+}
+
+/// Keeps the watcher awake.
+struct Watch {
+    watcher: Arc<Watcher>,
+    /// Polled once: it wakes the watcher, and its drop sends him home.
+    _end: Pin<Box<dyn Future<Output = CloseReason> + Send + Sync>>,
+}
+
+/// Takes a connection that ends out of its pool.
+struct Watcher {
+    pool: Weak<Shared>,
+    addr: Addr,
+    id: u64,
+    ended: OnceLock<()>,
+}
+
+impl Wake for Watcher {
+    fn wake(self: Arc<Self>) {
+        self.ended.get_or_init(|| ());
+        if let Some(pool) = self.pool.upgrade() {
+            pool.take_out(self.addr, self.id);
+        }
+    }
+}
+
+impl Watch {
+    fn over(connection: &Connection, pool: &Arc<Shared>, addr: Addr, id: u64) -> Self {
+        let watcher = Arc::new(Watcher {
+            pool: Arc::downgrade(pool),
+            addr,
+            id,
+            ended: OnceLock::new(),
+        });
+        let waker = Waker::from(Arc::clone(&watcher));
+        let mut end = Box::pin(connection.closed());
+        let polled = end.as_mut().poll(&mut Context::from_waker(&waker));
+        if polled.is_ready() {
+            watcher.ended.get_or_init(|| ());
+        }
+        Self { watcher, _end: end }
+    }
+}
+
+impl Member {
+    /// One that was made for `addr`. A few allocations, for the watch.
+    pub(super) fn new(connection: Connection, pool: &Arc<Shared>, addr: Addr, id: u64) -> Self {
+        let lifespan = pool.options.lifespan();
+        Self {
+            watch: Watch::over(&connection, pool, addr, id),
+            dies_at: lifespan.and_then(|lifespan| Instant::now().checked_add(lifespan)),
+            connection,
+        }
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.watch.watcher.id
+    }
+
+    /// Whether its end was told.
+    pub(super) fn has_ended(&self) -> bool {
+        self.watch.watcher.ended.get().is_some()
+    }
+
+    /// Whether it may be used by another, or why not. Reads nothing: three locks, a system call.
+    pub(super) fn fitness(&self) -> Result<(), Discard> {
+        let link = self.connection.link();
+        if link.ending() == Ending::Finish {
+            return Err(Discard::Finished);
+        }
+        match self.connection.liveness() {
+            Liveness::Alive => {}
+            Liveness::DataPending => return Err(Discard::Unread),
+            Liveness::Closed => return Err(Discard::Dead),
+        }
+        if lock(&link.outbox).unsent() > 0 {
+            return Err(Discard::Unsent);
+        }
+        if self.dies_at.is_some_and(|at| at <= Instant::now()) {
+            return Err(Discard::Old);
+        }
+        Ok(())
+    }
+
+    /// Takes back what its user has set for himself.
+    pub(super) fn reset(&self) {
+        let link = self.connection.link();
+        let timeouts = link.options.timeouts;
+        if link.timeouts() != timeouts {
+            link.set_timeouts(timeouts);
+        }
+        if link.are_reads_paused() {
+            link.resume_reads();
+        }
+    }
+}

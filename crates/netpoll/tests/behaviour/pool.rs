@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A pool of connections: what is used again and what is not, as its user and its server see it.
+
+use std::future::Future;
+use std::io::ErrorKind;
+use std::pin::Pin;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use netpoll::{
+    Addr, ConnPool, ConnPoolOptions, ConnPoolStats, Connection, Dialer, EventLoop, InvalidConfig,
+    Liveness, OnPoller, PoolClosed, Pooled,
+};
+use socket2::{SockRef, Socket};
+
+use crate::support::{
+    LIMIT, Peer, Server, block_on, bound, bytes, call, eventually, passing_listener,
+};
+
+/// A server that does nothing by itself.
+pub(crate) struct Host {
+    pub(crate) addr: Addr,
+    listener: Socket,
+}
+
+impl Host {
+    pub(crate) fn new() -> Self {
+        let listener = passing_listener();
+        let addr = bound(&listener);
+        let listener = Socket::from(listener.into_fd());
+        listener.set_nonblocking(false).expect("an open socket");
+        listener.set_read_timeout(Some(LIMIT)).expect("a timeout");
+        Self { addr, listener }
+    }
+
+    /// The connection that came next.
+    pub(crate) fn accept(&self) -> Peer {
+        let (stream, _) = self.listener.accept().expect("a connection");
+        stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
+        Peer { stream }
+    }
+}
+
+/// A pool with other bounds than the default ones.
+pub(crate) fn pool_with(change: impl FnOnce(&mut ConnPoolOptions)) -> ConnPool {
+    let mut options = ConnPoolOptions::default();
+    change(&mut options);
+    ConnPool::with_options(Dialer::new(), options).expect("what can work")
+}
+
+/// A connection of `pool`, and its other end if it is new.
+pub(crate) fn got(pool: &ConnPool, host: &Host) -> (Pooled, Peer) {
+    let conn = block_on(pool.get(host.addr)).expect("a server that listens");
+    (conn, host.accept())
+}
+
+/// Fails unless the counts add up.
+pub(crate) fn checked(stats: ConnPoolStats) -> ConnPoolStats {
+    let somewhere = (stats.idle + stats.out) as u64 + stats.detached + stats.discarded.total();
+    assert_eq!(stats.made, somewhere, "{stats:?}");
+    stats
+}
+
+/// The kernel's number for a socket, which no other ever has.
+fn cookie(conn: &Connection) -> u64 {
+    SockRef::from(conn).cookie().expect("an open socket")
+}
+
+/// What a test does, once for each way to wait for it.
+type Doing = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Does it on a thread, in tokio and on a poller.
+pub(crate) fn in_each_way(doing: impl Fn() -> Doing + Send + Sync + 'static) {
+    block_on(doing());
+    #[cfg(feature = "tokio")]
+    {
+        let runtime = crate::support::tokio_here::started();
+        let task = runtime.spawn(doing());
+        runtime.block_on(task).expect("no panic");
+    }
+    on_a_poller(doing);
+}
+
+/// Does it on a poller.
+fn on_a_poller(doing: impl Fn() -> Doing + Send + Sync + 'static) {
+    let (tell, hear) = channel();
+    let tell = Mutex::new(tell);
+    let server = Server::start_as_given(EventLoop::builder().pollers(1).on_connection(
+        async move |_conn: Connection| {
+            doing().await;
+            tell.lock().expect("no panic under it").send(())?;
+            Ok(())
+        },
+    ));
+    let _peer = server.connect();
+    hear.recv_timeout(LIMIT).expect("that it is done");
+}
+
+#[test]
+fn a_connection_that_comes_back_is_used_again_wherever_one_waits_for_it() {
+    let server = Server::rpc();
+    let addr = server.addr;
+    in_each_way(move || {
+        Box::pin(async move {
+            let pool = ConnPool::new(Dialer::new());
+            for size in 0..10 {
+                let mut conn = pool.get(addr).await.unwrap();
+                call(&mut conn, &bytes(size * 1000, 3)).await.unwrap();
+                assert_eq!(checked(pool.stats(addr)).out, 1);
+            }
+            let stats = checked(pool.stats(addr));
+            assert_eq!((stats.made, stats.reused, stats.idle), (1, 9, 1));
+            assert_eq!(stats, pool.stats_all());
+        })
+    });
+}
+
+#[test]
+fn the_one_that_came_back_last_goes_first_and_what_would_be_too_many_closes_the_first() {
+    let host = Host::new();
+    let pool = pool_with(|options| options.max_idle = 2);
+    let [one, two, three] = [(); 3].map(|()| got(&pool, &host));
+    let (second, third) = (cookie(&two.0), cookie(&three.0));
+    let mut first = one.1;
+    drop(one.0);
+    drop(two.0);
+    drop(three.0);
+    assert_eq!(first.receive_all().unwrap(), b"");
+    let stats = checked(pool.stats(host.addr));
+    assert_eq!((stats.idle, stats.discarded.surplus), (2, 1));
+    let again = [(); 2].map(|()| block_on(pool.get(host.addr)).unwrap());
+    assert_eq!([cookie(&again[0]), cookie(&again[1])], [third, second]);
+    assert_eq!(checked(pool.stats(host.addr)).reused, 2);
+}
+
+#[test]
+fn addresses_have_nothing_to_do_with_each_other() {
+    let (one, other) = (Host::new(), Host::new());
+    let pool = pool_with(|options| {
+        options.max_connections = 1;
+        options.max_waiting = 0;
+    });
+    let first = got(&pool, &one);
+    let second = got(&pool, &other);
+    assert!(block_on(pool.get(one.addr)).is_err());
+    drop(first.0);
+    assert!(block_on(pool.get(other.addr)).is_err());
+    let again = block_on(pool.get(one.addr)).unwrap();
+    assert_eq!(again.peer_addr(), one.addr);
+    let (one, all) = (pool.stats(one.addr), checked(pool.stats_all()));
+    assert_eq!((one.refused, one.out, one.made, one.reused), (1, 1, 1, 1));
+    assert_eq!((all.refused, all.out, all.made, all.reused), (2, 2, 2, 1));
+    drop(second);
+}
+
+#[test]
+fn what_is_unread_unsent_or_finished_or_not_to_be_kept_is_closed() {
+    let host = Host::new();
+    let pool = ConnPool::new(Dialer::new());
+    let (conn, mut peer) = got(&pool, &host);
+    peer.send(b"unread");
+    eventually("data", || conn.liveness() == Liveness::DataPending);
+    drop(conn);
+    let (mut conn, mut peer) = got(&pool, &host);
+    peer.send(b"half");
+    assert_eq!(block_on(conn.reader().peek(4)).unwrap(), b"half");
+    drop(conn);
+    let (mut conn, mut peer) = got(&pool, &host);
+    conn.writer().put_str("unsent");
+    drop(conn);
+    assert_eq!(
+        peer.receive_all().unwrap(),
+        b"unsent",
+        "it is closed in order"
+    );
+    let (mut conn, _peer) = got(&pool, &host);
+    conn.writer().finish();
+    drop(conn);
+    let (mut conn, _peer) = got(&pool, &host);
+    conn.discard();
+    drop(conn);
+    let (conn, _peer) = got(&pool, &host);
+    conn.abort();
+    drop(conn);
+    let (conn, _peer) = got(&pool, &host);
+    let panicking = std::thread::spawn(move || {
+        let _conn = conn;
+        panic!("a user that panics, on purpose");
+    });
+    assert!(panicking.join().is_err());
+    let stats = checked(pool.stats_all());
+    assert_eq!((stats.made, stats.reused, stats.idle), (7, 0, 0));
+    let why = stats.discarded;
+    assert_eq!((why.unread, why.unsent, why.finished), (2, 1, 1));
+    assert_eq!((why.by_user, why.dead), (2, 1));
+    let (mut conn, _peer) = got(&pool, &host);
+    conn.discard();
+    conn.keep();
+    drop(conn);
+    assert_eq!(checked(pool.stats_all()).idle, 1);
+}
+
+#[test]
+fn an_answer_that_comes_too_late_is_not_the_next_users() {
+    let host = Host::new();
+    let pool = ConnPool::new(Dialer::new());
+    let (conn, mut peer) = got(&pool, &host);
+    let handle = conn.handle();
+    drop(conn);
+    assert_eq!(pool.stats(host.addr).idle, 1);
+    peer.send(b"late");
+    eventually("data", || handle.liveness() == Liveness::DataPending);
+    let (_conn, _peer) = got(&pool, &host);
+    let stats = checked(pool.stats(host.addr));
+    assert_eq!(
+        (stats.made, stats.reused, stats.discarded.unread),
+        (2, 0, 1)
+    );
+}
+
+#[test]
+fn one_whose_server_has_gone_is_not_handed_out_though_its_poller_has_not_looked() {
+    let host = Host::new();
+    let pool = ConnPool::new(Dialer::new());
+    let (at, using) = (host.addr, pool.clone());
+    let (tell, hear) = channel();
+    let (told, gone) = channel();
+    let (tell, gone) = (Mutex::new(tell), Mutex::new(gone));
+    let server = Server::start_as_given(EventLoop::builder().pollers(1).on_connection(
+        async move |_conn: Connection| {
+            let conn = using.get(at).await?;
+            let handle = conn.handle();
+            drop(conn);
+            tell.lock().unwrap().send(())?;
+            // Holds the poller, which is also that of the connection that waits.
+            gone.lock().unwrap().recv_timeout(LIMIT)?;
+            while handle.liveness() != Liveness::Closed {
+                std::thread::yield_now();
+            }
+            assert_eq!(using.stats(at).idle, 1);
+            let conn = using.get(at).await?;
+            assert_eq!(conn.liveness(), Liveness::Alive);
+            tell.lock().unwrap().send(())?;
+            Ok(())
+        },
+    ));
+    let _peer = server.connect();
+    let first = host.accept();
+    hear.recv_timeout(LIMIT).unwrap();
+    drop(first);
+    told.send(()).unwrap();
+    let _second = host.accept();
+    hear.recv_timeout(LIMIT).unwrap();
+    eventually("its return", || pool.stats(at).idle == 1);
+    let stats = checked(pool.stats(at));
+    assert_eq!((stats.made, stats.reused, stats.discarded.dead), (2, 0, 1));
+}
+
+#[test]
+fn a_connection_that_is_taken_out_for_good_makes_room_for_another() {
+    let host = Host::new();
+    let pool = pool_with(|options| options.max_connections = 1);
+    let (conn, mut peer) = got(&pool, &host);
+    let mut conn: Connection = conn.detach();
+    let (_conn, _peer) = got(&pool, &host);
+    peer.send(b"still");
+    assert_eq!(block_on(conn.reader().next(5)).unwrap(), b"still");
+    let stats = checked(pool.stats_all());
+    assert_eq!((stats.made, stats.detached, stats.out), (2, 1, 1));
+    assert_eq!(pool.stats(host.addr).made, 1, "it was forgotten in between");
+}
+
+#[test]
+fn what_a_user_has_set_for_himself_is_undone_for_the_next() {
+    let host = Host::new();
+    let pool = ConnPool::new(Dialer::new());
+    let (conn, mut peer) = got(&pool, &host);
+    let before = conn.timeouts();
+    let mut other = before;
+    other.read = Some(Duration::from_secs(7));
+    conn.set_timeouts(other).unwrap();
+    conn.pause_reads();
+    drop(conn);
+    let mut conn = block_on(pool.get(host.addr)).unwrap();
+    assert_eq!(conn.timeouts(), before);
+    peer.send(b"?");
+    assert_eq!(block_on(conn.reader().read_u8()).unwrap(), b'?');
+    assert_eq!(checked(pool.stats(host.addr)).reused, 1);
+}
+
+#[test]
+fn a_dial_that_fails_keeps_its_errno_and_leaves_nothing() {
+    let addr = Host::new().addr;
+    let pool = pool_with(|options| options.max_connections = 1);
+    for _ in 0..3 {
+        let error = block_on(pool.get(addr)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(111), "{error:?}");
+    }
+    assert_eq!(pool.stats(addr), ConnPoolStats::default());
+    assert_eq!(checked(pool.stats_all()).failed, 3);
+    assert!(format!("{pool:?}").contains("addresses: 0"), "{pool:?}");
+}
+
+#[test]
+fn a_bound_that_cannot_work_is_refused_by_name() {
+    let mut options = ConnPoolOptions::default();
+    options.max_age = Some(Duration::ZERO);
+    let refused = ConnPool::with_options(Dialer::new(), options).unwrap_err();
+    assert_eq!(refused.field, "max_age");
+    let pool = ConnPool::new(Dialer::new());
+    let error = block_on(pool.get(Addr::Unnamed)).unwrap_err();
+    let why: &InvalidConfig = error.get_ref().and_then(|why| why.downcast_ref()).unwrap();
+    assert_eq!(why.field, "addr");
+}
+
+#[test]
+fn a_thread_may_wait_for_a_connection_and_a_poller_may_not() {
+    let server = Server::rpc();
+    let pool = Arc::new(ConnPool::new(Dialer::new()));
+    let mut conn = pool.get_blocking(server.addr).unwrap();
+    block_on(call(&mut conn, b"one")).unwrap();
+    drop(conn);
+    let using = Arc::clone(&pool);
+    let at = server.addr;
+    on_a_poller(move || {
+        let error = using.get_blocking(at).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        assert!(error.get_ref().is_some_and(|why| why.is::<OnPoller>()));
+        Box::pin(std::future::ready(()))
+    });
+    assert_eq!(checked(pool.stats_all()).made, 1);
+}
+
+#[test]
+fn a_closed_pool_gives_nothing_and_keeps_nothing() {
+    let host = Host::new();
+    let pool = ConnPool::new(Dialer::new());
+    let (out, mut out_peer) = got(&pool, &host);
+    let (idle, mut idle_peer) = got(&pool, &host);
+    drop(idle);
+    pool.clone().close();
+    assert_eq!(idle_peer.receive_all().unwrap(), b"");
+    let error = block_on(pool.get(host.addr)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotConnected);
+    assert!(error.get_ref().is_some_and(|why| why.is::<PoolClosed>()));
+    assert_eq!(out.liveness(), Liveness::Alive);
+    drop(out);
+    assert_eq!(out_peer.receive_all().unwrap(), b"");
+    let stats = checked(pool.stats_all());
+    assert_eq!((stats.made, stats.discarded.pool_closed), (2, 2));
+}
+
+#[test]
+fn the_drop_of_the_last_clone_closes_the_pool() {
+    let host = Host::new();
+    let pool = ConnPool::new(Dialer::new());
+    let (out, mut out_peer) = got(&pool, &host);
+    let (idle, mut idle_peer) = got(&pool, &host);
+    drop(idle);
+    drop(pool.clone());
+    assert_eq!(pool.stats_all().idle, 1);
+    drop(pool);
+    assert_eq!(idle_peer.receive_all().unwrap(), b"");
+    drop(out);
+    assert_eq!(out_peer.receive_all().unwrap(), b"");
+}

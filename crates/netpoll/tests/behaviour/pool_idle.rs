@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What becomes of the connections that wait in a pool: their servers go, their time comes.
+
+use std::io::ErrorKind;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use netpoll::{ConnPool, Connection, Dialer, EventLoop};
+
+use super::pool::{Host, checked, got, in_each_way, pool_with};
+use crate::support::{LIMIT, Server, alone_twice, block_on, call, eventually, poll_once};
+
+/// Long enough to be seen, short enough to be waited for.
+const A_WHILE: Duration = Duration::from_millis(50);
+
+#[test]
+fn the_end_of_a_server_empties_its_pool_at_once() {
+    let (host, other) = (Host::new(), Host::new());
+    let pool = ConnPool::new(Dialer::new());
+    let mut kept = got(&pool, &other);
+    let all: Vec<_> = (0..8).map(|_| got(&pool, &host)).collect();
+    let (conns, mut peers): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+    drop(conns);
+    assert_eq!(checked(pool.stats(host.addr)).idle, 8);
+    // A reset, and otherwise FIN.
+    peers.pop().unwrap().reset();
+    drop(peers);
+    // Nobody asks for one.
+    eventually("none", || pool.stats(host.addr).idle == 0);
+    eventually("that it is forgotten", || pool.stats(host.addr).made == 0);
+    let stats = checked(pool.stats_all());
+    assert_eq!((stats.discarded.dead, stats.out), (8, 1));
+    kept.1.send(b"!");
+    assert_eq!(block_on(kept.0.reader().read_u8()).unwrap(), b'!');
+}
+
+#[test]
+fn who_waits_for_a_server_that_dies_hears_why() {
+    let host = Host::new();
+    let addr = host.addr;
+    let pool = pool_with(|options| options.max_connections = 1);
+    let (out, peer) = got(&pool, &host);
+    let waiting: Vec<_> = (0..3)
+        .map(|_| {
+            let pool = pool.clone();
+            std::thread::spawn(move || pool.get_blocking(addr).map(drop))
+        })
+        .collect();
+    eventually("the line", || pool.stats(addr).waiting == 3);
+    drop((host, peer));
+    drop(out);
+    for thread in waiting {
+        let error = thread.join().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    }
+    let stats = checked(pool.stats_all());
+    assert_eq!((stats.discarded.dead, stats.failed), (1, 3));
+}
+
+#[test]
+fn who_waits_gets_a_new_connection_if_the_one_that_was_out_has_died() {
+    let host = Host::new();
+    let pool = pool_with(|options| options.max_connections = 1);
+    let (out, peer) = got(&pool, &host);
+    let mut waiting = Box::pin(pool.get(host.addr));
+    assert!(poll_once(waiting.as_mut()).is_pending());
+    drop(peer);
+    drop(out);
+    let conn = block_on(waiting).unwrap();
+    assert!(conn.is_active());
+    assert_eq!(checked(pool.stats(host.addr)).made, 2);
+}
+
+#[test]
+fn one_that_waits_too_long_is_closed_and_who_asks_gets_another() {
+    let host = Host::new();
+    let pool = pool_with(|options| options.idle_timeout = Some(2 * A_WHILE));
+    let begun = Instant::now();
+    let [one, two] = [(); 2].map(|()| got(&pool, &host));
+    drop((one.0, two.0));
+    let mut peers = [one.1, two.1];
+    for peer in &mut peers {
+        assert_eq!(peer.receive_all().unwrap(), b"");
+    }
+    assert!(begun.elapsed() >= 2 * A_WHILE);
+    let stats = checked(pool.stats_all());
+    assert_eq!((stats.idle, stats.discarded.idle), (0, 2));
+    let _other = got(&pool, &host);
+    assert_eq!(checked(pool.stats_all()).made, 3);
+}
+
+#[test]
+fn one_that_is_used_again_and_again_stays() {
+    let host = Host::new();
+    let pool = pool_with(|options| options.idle_timeout = Some(2 * A_WHILE));
+    let (conn, _peer) = got(&pool, &host);
+    drop(conn);
+    let (begun, mut last) = (Instant::now(), Instant::now());
+    // A machine that is busy may have this thread wait for longer than the connection does.
+    let mut pauses = 0;
+    while begun.elapsed() < 5 * A_WHILE {
+        drop(block_on(pool.get(host.addr)).unwrap());
+        pauses += u64::from(last.elapsed() > A_WHILE);
+        last = Instant::now();
+    }
+    let stats = checked(pool.stats_all());
+    assert!(stats.made <= 1 + pauses, "{stats:?}, {pauses} pauses");
+    assert!(stats.reused > stats.made);
+}
+
+#[test]
+fn one_that_is_old_is_closed_whether_it_waits_or_comes_back() {
+    let host = Host::new();
+    let pool = pool_with(|options| options.max_age = Some(2 * A_WHILE));
+    let begun = Instant::now();
+    let (waits, mut of_waits) = got(&pool, &host);
+    let (out, mut of_out) = got(&pool, &host);
+    drop(waits);
+    assert_eq!(of_waits.receive_all().unwrap(), b"");
+    assert!(begun.elapsed() >= 9 * A_WHILE / 5);
+    assert!(out.is_active(), "nobody takes it from its user");
+    while begun.elapsed() < 2 * A_WHILE + A_WHILE {
+        std::thread::yield_now();
+    }
+    drop(out);
+    assert_eq!(of_out.receive_all().unwrap(), b"");
+    let stats = checked(pool.stats_all());
+    assert_eq!((stats.made, stats.discarded.old), (2, 2));
+}
+
+#[test]
+fn times_are_kept_also_when_the_loop_has_ended_that_kept_them() {
+    let host = Host::new();
+    let pool = pool_with(|options| options.idle_timeout = Some(4 * A_WHILE));
+    let (tell, hear) = channel();
+    let tell = Mutex::new(tell);
+    let (using, at) = (pool.clone(), host.addr);
+    let server = Server::start_as_given(EventLoop::builder().pollers(1).on_connection(
+        async move |_conn: Connection| {
+            drop(using.get(at).await?);
+            tell.lock().unwrap().send(())?;
+            Ok(())
+        },
+    ));
+    let peer = server.connect();
+    let mut first = host.accept();
+    hear.recv_timeout(LIMIT).unwrap();
+    drop(peer);
+    assert_eq!(server.shut_down(LIMIT), 0);
+    // It was of that loop.
+    assert_eq!(first.receive_all().unwrap(), b"");
+    eventually("none", || pool.stats_all().idle == 0);
+    let (conn, mut second) = got(&pool, &host);
+    drop(conn);
+    assert_eq!(second.receive_all().unwrap(), b"");
+    let stats = checked(pool.stats_all());
+    assert_eq!((stats.made, stats.discarded.total()), (2, 2));
+}
+
+#[test]
+fn nothing_is_left_of_a_pool_wherever_it_was_used() {
+    alone_twice(
+        "pool_idle::nothing_is_left_of_a_pool_wherever_it_was_used",
+        || {
+            let server = Server::rpc();
+            let addr = server.addr;
+            in_each_way(move || {
+                Box::pin(async move {
+                    let pool = ConnPool::new(Dialer::new());
+                    let mut first = pool.get(addr).await.unwrap();
+                    let mut second = pool.get(addr).await.unwrap();
+                    call(&mut first, b"one").await.unwrap();
+                    call(&mut second, b"two").await.unwrap();
+                    drop(first);
+                    call(&mut pool.get(addr).await.unwrap(), b"three")
+                        .await
+                        .unwrap();
+                    second.discard();
+                    assert_eq!(pool.stats(addr).idle, 1);
+                })
+            });
+            eventually("no connection", || server.handle.connections() == 0);
+        },
+    );
+}

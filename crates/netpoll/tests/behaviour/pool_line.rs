@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Those who wait for a connection of a pool: in order, bounded, and free to go.
+
+use std::future::{Future, poll_fn};
+use std::io::ErrorKind;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use netpoll::{ConnPool, Connection, EventLoop, PoolClosed, PoolFull, PoolTimedOut, Pooled};
+
+use super::pool::{Host, checked, got, in_each_way, pool_with};
+use crate::support::{Server, block_on, call, eventually, poll_once, rpc};
+
+/// Of what must be there at once.
+fn ready(polled: Poll<std::io::Result<Pooled>>) -> Pooled {
+    match polled {
+        Poll::Ready(got) => got.expect("a connection"),
+        Poll::Pending => panic!("it waits"),
+    }
+}
+
+#[test]
+fn who_comes_first_is_served_first_and_nobody_overtakes() {
+    let host = Host::new();
+    let pool = pool_with(|options| options.max_connections = 1);
+    let (out, _peer) = got(&pool, &host);
+    let mut line: Vec<_> = (0..4).map(|_| Box::pin(pool.get(host.addr))).collect();
+    for waiting in &mut line {
+        assert!(poll_once(waiting.as_mut()).is_pending());
+    }
+    assert_eq!(pool.stats(host.addr).waiting, 4);
+    let mut out = out;
+    while !line.is_empty() {
+        drop(out);
+        let mut late = pin!(pool.get(host.addr));
+        assert!(poll_once(late.as_mut()).is_pending());
+        for waiting in line.iter_mut().skip(1).rev() {
+            assert!(poll_once(waiting.as_mut()).is_pending());
+        }
+        let mut first = line.remove(0);
+        out = ready(poll_once(first.as_mut()));
+    }
+    drop(out);
+    let stats = checked(pool.stats(host.addr));
+    assert_eq!((stats.made, stats.reused, stats.waiting), (1, 4, 0));
+}
+
+#[test]
+fn a_full_line_refuses_at_once_and_takes_others_when_one_has_gone() {
+    let host = Host::new();
+    let pool = pool_with(|options| {
+        options.max_connections = 2;
+        options.max_waiting = 2;
+    });
+    let out = [(); 2].map(|()| got(&pool, &host));
+    let mut line: Vec<_> = (0..2).map(|_| Box::pin(pool.get(host.addr))).collect();
+    for waiting in &mut line {
+        assert!(poll_once(waiting.as_mut()).is_pending());
+    }
+    let error = block_on(pool.get(host.addr)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ResourceBusy);
+    let full: &PoolFull = error.get_ref().and_then(|why| why.downcast_ref()).unwrap();
+    assert_eq!((full.connections, full.waiting), (2, 2));
+    line.pop();
+    let mut next = pin!(pool.get(host.addr));
+    assert!(poll_once(next.as_mut()).is_pending());
+    let stats = checked(pool.stats(host.addr));
+    assert_eq!((stats.refused, stats.waiting, stats.out), (1, 2, 2));
+    drop(out);
+}
+
+#[test]
+fn who_waits_too_long_for_a_server_that_stalls_is_told_so_wherever_he_waits() {
+    let host = Host::new();
+    let after = Duration::from_millis(50);
+    let pool = pool_with(|options| {
+        options.max_connections = 1;
+        options.wait_timeout = Some(after);
+    });
+    let (out, _peer) = got(&pool, &host);
+    let (using, addr) = (pool.clone(), host.addr);
+    in_each_way(move || {
+        let pool = using.clone();
+        Box::pin(async move {
+            let begun = Instant::now();
+            let error = pool.get(addr).await.unwrap_err();
+            assert!(begun.elapsed() >= after);
+            assert_eq!(error.kind(), ErrorKind::TimedOut);
+            let why: &PoolTimedOut = error.get_ref().and_then(|why| why.downcast_ref()).unwrap();
+            assert_eq!(why.after, after);
+            assert_eq!(pool.stats(addr).waiting, 0);
+        })
+    });
+    drop(out);
+    let ways = if cfg!(feature = "tokio") { 3 } else { 2 };
+    assert_eq!(checked(pool.stats(addr)).timed_out, ways);
+    assert!(block_on(pool.get(addr)).is_ok());
+}
+
+#[test]
+fn who_was_handed_a_connection_and_goes_leaves_it_to_the_next() {
+    let host = Host::new();
+    let pool = pool_with(|options| options.max_connections = 1);
+    let (out, _peer) = got(&pool, &host);
+    let mut line: Vec<_> = (0..3).map(|_| Box::pin(pool.get(host.addr))).collect();
+    for waiting in &mut line {
+        assert!(poll_once(waiting.as_mut()).is_pending());
+    }
+    let mut last = line.pop().unwrap();
+    drop(out);
+    // The first has it, and the second after it.
+    drop(line.remove(0));
+    drop(line);
+    drop(ready(poll_once(last.as_mut())));
+    let stats = checked(pool.stats(host.addr));
+    assert_eq!((stats.idle, stats.waiting, stats.out), (1, 0, 0));
+}
+
+#[test]
+fn a_call_that_is_given_up_anywhere_leaves_nothing() {
+    let server = Server::rpc();
+    let pool = pool_with(|options| {
+        options.max_connections = 1;
+        options.max_idle = 0;
+    });
+    for round in 0..300 {
+        let held = (round % 2 == 0).then(|| block_on(pool.get(server.addr)).unwrap());
+        {
+            let mut given_up = pin!(pool.get(server.addr));
+            let mut polls = 0..round % 5;
+            let mut held = held;
+            while polls.next().is_some() && poll_once(given_up.as_mut()).is_pending() {
+                held = None;
+                if round % 3 == 0 {
+                    std::thread::yield_now();
+                }
+            }
+            drop(held);
+        }
+        let stats = pool.stats_all();
+        let left = (stats.waiting, stats.dialing, stats.out, stats.idle);
+        assert_eq!(left, (0, 0, 0, 0), "after {round}");
+    }
+    let mut conn = block_on(pool.get(server.addr)).unwrap();
+    block_on(call(&mut conn, b"last")).unwrap();
+    checked(pool.stats_all());
+    drop(conn);
+    eventually("no connection", || server.handle.connections() == 0);
+}
+
+#[test]
+fn who_waits_when_the_pool_is_closed_is_told_so() {
+    let host = Host::new();
+    let pool = pool_with(|options| options.max_connections = 1);
+    let (out, _peer) = got(&pool, &host);
+    let addr = host.addr;
+    let waiting: Vec<_> = (0..3)
+        .map(|_| {
+            let pool = pool.clone();
+            std::thread::spawn(move || pool.get_blocking(addr).map(drop))
+        })
+        .collect();
+    eventually("the line", || pool.stats(addr).waiting == 3);
+    pool.close();
+    for thread in waiting {
+        let error = thread.join().unwrap().unwrap_err();
+        assert!(error.get_ref().is_some_and(|why| why.is::<PoolClosed>()));
+    }
+    assert_eq!(pool.stats(addr).out, 1);
+    drop(out);
+    assert_eq!(checked(pool.stats_all()).discarded.pool_closed, 1);
+}
+
+/// Waits for all of `futures`.
+async fn all<F: Future>(futures: impl Iterator<Item = F>) {
+    let mut futures: Vec<_> = futures.map(Box::pin).collect();
+    poll_fn(|context| {
+        futures.retain_mut(|future| future.as_mut().poll(context).is_pending());
+        if futures.is_empty() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+}
+
+/// Serves the rpc wire, and counts how many connections are served at once at most.
+fn counting() -> (Server, Arc<AtomicUsize>) {
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::<AtomicUsize>::default());
+    let peak = Arc::clone(&most);
+    let handler = whole!([now, peak], |mut conn| {
+        peak.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+        while conn.reader().wait(1).await.is_ok() {
+            rpc(&mut conn).await?;
+        }
+        now.fetch_sub(1, Ordering::Relaxed);
+        Ok(())
+    });
+    (
+        Server::start(EventLoop::builder().pollers(1), handler),
+        most,
+    )
+}
+
+/// Two calls over a connection of `pool`.
+async fn calls(pool: &ConnPool, server: &Server) {
+    for _ in 0..2 {
+        let mut conn = pool.get(server.addr).await.expect("a connection");
+        call(&mut conn, b"body").await.expect("an answer");
+    }
+}
+
+#[test]
+fn a_thousand_callers_share_eight_connections() {
+    let (server, most) = counting();
+    let pool = pool_with(|options| {
+        options.max_connections = 8;
+        options.max_waiting = 1000;
+    });
+    block_on(all((0..1000).map(|_| calls(&pool, &server))));
+    let stats = checked(pool.stats(server.addr));
+    assert_eq!((stats.made, stats.idle, stats.out), (8, 8, 0));
+    assert_eq!((stats.reused, stats.waiting), (1992, 0));
+    assert!(most.load(Ordering::Relaxed) <= 8);
+}
+
+#[test]
+fn threads_share_a_few_connections() {
+    let server = Server::rpc();
+    let addr = server.addr;
+    let pool = pool_with(|options| {
+        options.max_connections = 3;
+        options.max_idle = 1;
+    });
+    let threads: Vec<_> = (0..16)
+        .map(|_| {
+            let pool = pool.clone();
+            std::thread::spawn(move || {
+                for _ in 0..50 {
+                    let mut conn = pool.get_blocking(addr).unwrap();
+                    assert!(pool.stats(addr).out <= 3);
+                    let conn: &mut Connection = &mut conn;
+                    block_on(call(conn, b"body")).unwrap();
+                }
+            })
+        })
+        .collect();
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap());
+    let stats = checked(pool.stats(addr));
+    assert_eq!((stats.idle, stats.out, stats.waiting), (1, 0, 0));
+    assert_eq!(stats.made + stats.reused, 16 * 50);
+}

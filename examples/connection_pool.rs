@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Many callers share a few connections: a server of its own, a hundred calls over three
+//! connections of a pool, and what the pool has counted.
+//!
+//! `cargo run --release -p netpoll-examples --example connection_pool` runs by itself, and ends.
+#![forbid(unsafe_code)]
+
+use std::io::{BufRead, Write};
+use std::time::Duration;
+
+use netpoll::{Addr, ConnPool, ConnPoolOptions, Connection, Dialer, EventLoop, Listener};
+
+/// Answers each line with itself.
+async fn echo(conn: &mut Connection) -> Result<(), netpoll::BoxError> {
+    let (mut reader, mut writer) = conn.split();
+    let line = reader.until(b'\n', 1024).await?;
+    writer.put_slice(line);
+    Ok(())
+}
+
+/// Ten calls, each with whichever connection is free.
+fn calls(pool: &ConnPool, addr: Addr) -> std::io::Result<()> {
+    for number in 0..10 {
+        let mut conn = pool.get_blocking(addr)?;
+        // A call that fails on its way leaves no connection that an answer may still come to.
+        conn.discard();
+        let mut stream = conn.blocking();
+        writeln!(stream, "call {number}")?;
+        let mut answer = String::new();
+        stream.read_line(&mut answer)?;
+        assert_eq!(answer, format!("call {number}\n"));
+        conn.keep();
+    }
+    Ok(())
+}
+
+fn main() -> std::io::Result<()> {
+    let listener = Listener::bind("127.0.0.1:0")?;
+    let addr = listener.local_addr()?;
+    let server = EventLoop::builder().on_request(echo).listen(listener);
+    let server = server.build()?;
+    let handle = server.handle();
+    let serving = std::thread::spawn(move || server.run());
+
+    let mut options = ConnPoolOptions::default();
+    options.max_connections = 3;
+    let pool = ConnPool::with_options(Dialer::new(), options)?;
+    let callers: Vec<_> = (0..10)
+        .map(|_| {
+            let pool = pool.clone();
+            std::thread::spawn(move || calls(&pool, addr))
+        })
+        .collect();
+    for caller in callers {
+        caller.join().expect("no panic")?;
+    }
+
+    let stats = pool.stats(addr);
+    println!("{} connections were made,", stats.made);
+    println!(
+        "used {} times again, and {} wait.",
+        stats.reused, stats.idle
+    );
+    pool.close();
+    let cut = handle.shutdown(Duration::from_secs(1)).wait();
+    assert_eq!(cut, 0);
+    serving.join().expect("no panic")
+}
