@@ -172,14 +172,6 @@ impl<C: Caller> Session<C> {
         }
     }
 
-    /// Bytes have moved.
-    #[inline]
-    fn note_move(&self, turn: &mut Turn) {
-        if let Some(now) = turn.note() {
-            self.link.tally.moved(now);
-        }
-    }
-
     /// Somebody else has sent, or tried to.
     fn hear_of_sends(&mut self) {
         let mut outbox = lock(&self.link.outbox);
@@ -255,7 +247,7 @@ impl<C: Caller> Source for Session<C> {
         }
         if count > 0 {
             self.link.tally.received.add(count as u64);
-            self.note_move(turn);
+            self.link.tally.note(turn);
         }
         if self.life.phase() != Phase::Open {
             return self.next(turn);
@@ -312,7 +304,7 @@ impl<C: Caller> Source for Session<C> {
                 self.flow.unsent = outbox.held_up();
                 drop(outbox);
                 if count > 0 {
-                    self.note_move(turn);
+                    self.link.tally.note(turn);
                 }
                 self.clock.sent(count, self.flow.unsent);
                 let told = self.link.tell_line();

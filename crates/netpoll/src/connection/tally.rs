@@ -11,6 +11,7 @@ use super::Connection;
 use super::handle::ConnectionHandle;
 use super::link::Link;
 use crate::error::CloseReason;
+use crate::poll::source::Turn;
 use crate::stats::ConnStats;
 use crate::stats::counters::Counter;
 use crate::sync::lock;
@@ -31,6 +32,14 @@ impl Tally {
     #[inline]
     pub(super) fn moved(&self, now: Instant) {
         self.active.set(nanoseconds(now));
+    }
+
+    /// Bytes have moved in this run of the source.
+    #[inline]
+    pub(super) fn note(&self, turn: &mut Turn) {
+        if let Some(now) = turn.note() {
+            self.moved(now);
+        }
     }
 
     /// When bytes last moved.
