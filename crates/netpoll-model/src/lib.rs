@@ -13,9 +13,12 @@
 //!                                              is kept, and a pair of sockets
 //! ```
 //!
+//! The codecs of `netpoll` are beside it, each with the same format over a flat slice.
+//!
 //! `fuzz/` has a target for each function here; `tests/corpus.rs` runs what those have found.
 #![forbid(unsafe_code)]
 
+mod codecs;
 mod foreign;
 mod op;
 mod open;
@@ -35,6 +38,7 @@ use netpoll_buffer::Pool;
 use op::{Move, Op, Read, Step, Write};
 use world::World;
 
+pub use codecs::codecs;
 pub use until::until;
 
 /// The most operations of one sequence.
@@ -139,6 +143,11 @@ mod tests {
         #[test]
         fn two_buffers_are_two_queues_of_bytes(steps in strategy::steps()) {
             run(&steps);
+        }
+
+        #[test]
+        fn frames_in_pieces_are_those_of_a_flat_stream(case in strategy::case()) {
+            codecs::run(&case);
         }
     }
 }

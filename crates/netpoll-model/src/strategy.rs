@@ -4,6 +4,8 @@
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 
+use crate::codecs::Case;
+use crate::codecs::flat::Format;
 use crate::op::{Amount, Data, Foreign, Length, Move, Number, Op, Open, Read, SideOf, Step, Write};
 
 fn amount() -> impl Strategy<Value = Amount> {
@@ -120,4 +122,59 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let side = prop_oneof![Just(SideOf::One), Just(SideOf::Two)];
     vec((side, op).prop_map(|(side, op)| Step { side, op }), 1..80)
+}
+
+fn maximum() -> impl Strategy<Value = usize> {
+    prop_oneof![4 => Just(4 << 20), 2 => 0..100usize, 1 => any::<usize>(), 1 => Just(usize::MAX)]
+}
+
+fn format() -> impl Strategy<Value = Format> {
+    let offset = prop_oneof![6 => Just(0), 6 => 0..20usize, 1 => any::<usize>()];
+    let adjustment = prop_oneof![6 => Just(0), 6 => -30..30i64, 1 => any::<i64>()];
+    let length = (0..10usize, any::<bool>(), offset, adjustment, maximum()).prop_map(
+        |(width, little, offset, adjustment, maximum)| Format::Length {
+            width,
+            little,
+            offset,
+            adjustment,
+            maximum,
+        },
+    );
+    let delimited = (vec(letter(), 0..6), maximum())
+        .prop_map(|(delimiter, maximum)| Format::Delimited { delimiter, maximum });
+    prop_oneof![
+        4 => length,
+        3 => delimited,
+        1 => (0..40usize).prop_map(Format::Fixed),
+    ]
+}
+
+/// One of few, so that delimiters are found.
+fn letter() -> impl Strategy<Value = u8> {
+    prop_oneof![8 => Just(b'a'), 4 => Just(b'b'), 1 => any::<u8>()]
+}
+
+/// A format, and a stream that has frames of it, more often than not.
+pub(crate) fn case() -> impl Strategy<Value = Case> {
+    // Some are longer than one byte can say.
+    let frame = prop_oneof![4 => vec(letter(), 0..70), 1 => vec(letter(), 200..330)];
+    let frames = vec(frame, 0..6);
+    let cuts = vec(prop_oneof![4 => 0..5u8, 1 => any::<u8>()], 0..6);
+    (format(), cuts, frames, vec(any::<u8>(), 0..20)).prop_map(|(format, cuts, frames, garbage)| {
+        let wires = frames.iter().filter_map(|frame| {
+            let fixed = match format {
+                Format::Fixed(size) => frame.iter().copied().cycle().take(size).collect(),
+                _ => frame.clone(),
+            };
+            format.can_work().then(|| format.wire(&fixed)).flatten()
+        });
+        let mut stream = wires.collect::<Vec<_>>().concat();
+        stream.extend(&garbage);
+        Case {
+            frame: frames.first().cloned().unwrap_or_default(),
+            format,
+            cuts,
+            stream,
+        }
+    })
 }

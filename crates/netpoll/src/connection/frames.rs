@@ -40,7 +40,7 @@ impl Reader<'_> {
     /// # Cancel safety
     ///
     /// Nothing is lost.
-    pub async fn frame<C: Codec>(&mut self, codec: &C) -> io::Result<Option<C::Frame>> {
+    pub async fn frame<C: Codec + ?Sized>(&mut self, codec: &C) -> io::Result<Option<C::Frame>> {
         let mut began = Began::default();
         let mut seen = 0;
         loop {
@@ -73,7 +73,7 @@ impl Writer<'_> {
     /// # Errors
     ///
     /// What the codec fails with. Nothing was put then.
-    pub fn frame<C: Codec>(&mut self, codec: &C, frame: C::Frame) -> io::Result<()> {
+    pub fn frame<C: Codec + ?Sized>(&mut self, codec: &C, frame: C::Frame) -> io::Result<()> {
         let mut part = LinkBuffer::new();
         codec.encode(frame, &mut part)?;
         self.append(part);

@@ -4,6 +4,7 @@
 
 use std::io::{self, ErrorKind};
 use std::pin::pin;
+use std::sync::Mutex;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -226,6 +227,86 @@ fn a_codec_that_would_be_asked_for_ever_is_refused_by_name() {
         assert_eq!((reason.have, reason.told), (3, told));
         assert_eq!(block_on(conn.reader().next(3)).unwrap(), b"abc");
     }
+}
+
+/// Has a frame when there are six bytes, and asks for one after the other.
+#[derive(Default)]
+struct Searching {
+    /// Where each search began, and how much there was.
+    searches: Mutex<Vec<(usize, usize)>>,
+}
+
+impl Codec for Searching {
+    type Frame = LinkBuffer;
+
+    fn measure(&self, input: &LinkBuffer) -> io::Result<Need> {
+        self.measure_from(input, 0)
+    }
+
+    fn measure_from(&self, input: &LinkBuffer, seen: usize) -> io::Result<Need> {
+        let mut searches = self.searches.lock().expect("no panic under it");
+        searches.push((seen, input.len()));
+        let have = input.len();
+        Ok(if have < 6 {
+            Need::More(have + 1)
+        } else {
+            Need::Frame(6)
+        })
+    }
+
+    fn decode(&self, bytes: LinkBuffer) -> io::Result<LinkBuffer> {
+        Ok(bytes)
+    }
+
+    fn encode(&self, frame: LinkBuffer, output: &mut LinkBuffer) -> io::Result<()> {
+        output.append(frame);
+        Ok(())
+    }
+}
+
+#[test]
+fn each_search_of_a_call_goes_on_where_the_one_before_ended() {
+    let (mut conn, mut peer) = pair();
+    let codec = Searching::default();
+    let searched = || codec.searches.lock().unwrap().len();
+    let frame = {
+        let mut reader = conn.reader();
+        let mut call = pin!(reader.frame(&codec));
+        for part in [&b"ab"[..], b"cd"] {
+            let before = searched();
+            assert!(poll_once(call.as_mut()).is_pending());
+            peer.send(part);
+            eventually("a search", || {
+                assert!(poll_once(call.as_mut()).is_pending());
+                searched() > before
+            });
+        }
+        peer.send(b"efgh");
+        block_on(call).unwrap().expect("no end")
+    };
+    assert_eq!(frame.len(), 6);
+    let searches = codec.searches.into_inner().unwrap();
+    assert_eq!(searches[0], (0, 0), "nothing was seen");
+    for pair in searches.windows(2) {
+        let (seen, had) = (pair[1].0, pair[0].1);
+        assert_eq!(seen, had, "{searches:?}");
+    }
+}
+
+#[test]
+fn a_codec_may_be_one_that_is_known_only_when_the_program_runs() {
+    let (mut conn, mut peer) = pair();
+    let formats: [Box<dyn Codec<Frame = LinkBuffer>>; 2] =
+        [Box::new(FixedSize::new(2)), Box::new(Delimiter::new(b";"))];
+    peer.send(b"abcde;");
+    for (format, expected) in formats.iter().zip([&b"ab"[..], b"cde"]) {
+        let frame = block_on(conn.reader().frame(&**format)).unwrap();
+        let mut frame = frame.expect("no end");
+        assert_eq!(frame.peek(frame.len()).unwrap(), expected);
+        conn.writer().frame(&**format, frame).unwrap();
+    }
+    block_on(conn.writer().flush()).unwrap();
+    assert_eq!(peer.receive(6), b"abcde;");
 }
 
 #[test]

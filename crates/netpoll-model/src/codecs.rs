@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Codecs, of any configuration, on a stream of the fuzzer's own choice that comes in pieces, each
+//! answer beside that of the same format over a flat slice.
+//!
+//! What comes out is put in again, which gives the bytes it came from. And a frame of the fuzzer's
+//! choice is put in, which gives what comes out as that frame, or nothing.
+
+pub(crate) mod flat;
+
+use std::io;
+
+use arbitrary::{Arbitrary, Unstructured};
+use bytes::Bytes;
+use netpoll::InvalidConfig;
+use netpoll::codec::{Codec, Delimiter, FixedSize, LengthField, Need, NegativeLength, Unencodable};
+use netpoll_buffer::{LinkBuffer, Tail, TooLarge};
+
+use crate::with_own_pool;
+use flat::{Format, Look, Refusal};
+
+/// What lies in the output before anything is encoded.
+const BEFORE: &[u8] = b"before";
+
+#[derive(Debug)]
+pub(crate) struct Case {
+    pub(crate) format: Format,
+    /// How long the pieces are, over and over; in one, if there are none.
+    pub(crate) cuts: Vec<u8>,
+    pub(crate) frame: Vec<u8>,
+    pub(crate) stream: Vec<u8>,
+}
+
+impl<'a> Arbitrary<'a> for Case {
+    fn arbitrary(data: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
+        let format = Format::arbitrary(data)?;
+        let mut few = |most| {
+            let count = data.int_in_range(0..=most)?.min(data.len());
+            data.bytes(count).map(<[u8]>::to_vec)
+        };
+        let (cuts, frame) = (few(8)?, few(300)?);
+        let stream = data.bytes(data.len())?.to_vec();
+        Ok(Self {
+            format,
+            cuts,
+            frame,
+            stream,
+        })
+    }
+}
+
+impl Case {
+    /// The pieces of `bytes`, none of them empty.
+    fn pieces<'a>(&self, mut bytes: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let mut lengths = self.cuts.clone().into_iter().cycle();
+        std::iter::from_fn(move || {
+            let length = lengths.next().map_or(usize::MAX, usize::from);
+            let (piece, behind) = bytes.split_at(length.max(1).min(bytes.len()));
+            bytes = behind;
+            (!piece.is_empty()).then_some(piece)
+        })
+    }
+
+    fn buffer(&self, bytes: &[u8]) -> LinkBuffer {
+        let mut buffer = LinkBuffer::new();
+        self.pieces(bytes).for_each(|piece| add(&mut buffer, piece));
+        buffer
+    }
+}
+
+/// Adds a piece as a segment of its own, of a block or of foreign memory.
+fn add(buffer: &mut LinkBuffer, piece: &[u8]) {
+    if piece.len().is_multiple_of(2) {
+        buffer.push(Bytes::copy_from_slice(piece));
+    } else {
+        let mut tail = Tail::with_capacity(piece.len());
+        tail.put(piece);
+        buffer.push_segment(tail.window(0..piece.len()));
+    }
+}
+
+fn contents(buffer: &LinkBuffer) -> Vec<u8> {
+    let segments = buffer.segments();
+    segments
+        .flat_map(|segment| segment.as_slice().to_vec())
+        .collect()
+}
+
+type AnyCodec = Box<dyn Codec<Frame = LinkBuffer>>;
+
+/// The codec for `format`, and whether it says by itself that it can work.
+fn codec(format: &Format) -> (AnyCodec, io::Result<()>) {
+    match format {
+        Format::Length {
+            width,
+            little,
+            offset,
+            adjustment,
+            maximum,
+        } => {
+            let codec = LengthField::new().width(*width).offset(*offset);
+            let codec = codec.adjustment(*adjustment).maximum(*maximum);
+            let codec = if *little {
+                codec.little_endian()
+            } else {
+                codec
+            };
+            (Box::new(codec), codec.check())
+        }
+        Format::Delimited { delimiter, maximum } => {
+            let codec = Delimiter::new(delimiter).maximum(*maximum);
+            let check = codec.check();
+            (Box::new(codec), check)
+        }
+        Format::Fixed(size) => {
+            let codec = FixedSize::new(*size);
+            (Box::new(codec), codec.check())
+        }
+    }
+}
+
+/// Reads the frames that `data` stands for, writes one, and says how often a codec was asked.
+///
+/// # Panics
+///
+/// If a codec does anything else than its format says, or keeps memory.
+pub fn codecs(data: &[u8]) -> usize {
+    let case = Case::arbitrary_take_rest(Unstructured::new(data));
+    case.map_or(0, |case| run(&case))
+}
+
+pub(crate) fn run(case: &Case) -> usize {
+    let mut asked = 1;
+    with_own_pool(|| {
+        let (codec, check) = codec(&case.format);
+        if case.format.can_work() {
+            check.expect("it can work");
+            asked += read(case, &*codec);
+            write(case, &*codec, &case.frame);
+        } else {
+            check.expect_err("it cannot work");
+            refuses_all(&*codec);
+        }
+    });
+    asked
+}
+
+/// Reads all frames of the stream as its pieces come, and says how often it asked for one.
+fn read(case: &Case, codec: &dyn Codec<Frame = LinkBuffer>) -> usize {
+    let mut input = LinkBuffer::new();
+    let (mut consumed, mut come, mut seen, mut asked) = (0, 0, 0, 0);
+    for piece in case.pieces(&case.stream) {
+        add(&mut input, piece);
+        come += piece.len();
+        loop {
+            asked += 1;
+            let left = &case.stream[consumed..come];
+            match measured(case, codec, &input, left, seen) {
+                Need::Frame(whole) => {
+                    let bytes = input.split_to(whole).expect("so much was measured");
+                    let frame = codec.decode(bytes).expect("it was measured");
+                    let expected = case.format.frame(&left[..whole]);
+                    assert!(contents(&frame) == expected, "another frame");
+                    let mut output = LinkBuffer::new();
+                    codec.encode(frame, &mut output).expect("it came so");
+                    assert!(contents(&output) == left[..whole], "other bytes");
+                    (consumed, seen) = (consumed + whole, 0);
+                }
+                Need::More(0) => return asked,
+                Need::More(_) => {
+                    seen = left.len();
+                    break;
+                }
+            }
+        }
+    }
+    asked
+}
+
+/// What the codec says of `left`, of which `seen` bytes are no frame; a need of nothing if it is
+/// refused.
+fn measured(
+    case: &Case,
+    codec: &dyn Codec<Frame = LinkBuffer>,
+    input: &LinkBuffer,
+    left: &[u8],
+    seen: usize,
+) -> Need {
+    let answers = [
+        codec.measure(input),
+        codec.measure_from(input, seen),
+        codec.measure(&case.buffer(left)),
+    ];
+    let look = case.format.look(left);
+    for answer in answers {
+        match look {
+            Look::Told(need) => assert_eq!(answer.expect("no refusal"), need),
+            Look::Refused(refusal) => {
+                let error = answer.expect_err("a refusal");
+                assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+                let why = error.get_ref().expect("a reason");
+                let right = match refusal {
+                    Refusal::TooLarge => why.is::<TooLarge>(),
+                    Refusal::Negative => why.is::<NegativeLength>(),
+                };
+                assert!(right, "{error} is no {refusal:?}");
+            }
+        }
+    }
+    assert_eq!(contents(input), left, "measuring consumes nothing");
+    match look {
+        Look::Told(need) => need.check(left.len()).expect("a need that leads on"),
+        Look::Refused(_) => Need::More(0),
+    }
+}
+
+/// Writes a frame behind what is there, if the format has a way to.
+fn write(case: &Case, codec: &dyn Codec<Frame = LinkBuffer>, frame: &[u8]) {
+    let mut output = case.buffer(BEFORE);
+    let encoded = codec.encode(case.buffer(frame), &mut output);
+    let all = contents(&output);
+    if let Some(wire) = case.format.wire(frame) {
+        encoded.expect("there is a way");
+        assert!(all == [BEFORE, &wire].concat(), "other bytes");
+        let need = codec.measure(&case.buffer(&wire)).expect("it was encoded");
+        assert_eq!(need, Need::Frame(wire.len()));
+        let decoded = codec.decode(case.buffer(&wire)).expect("it was encoded");
+        assert!(contents(&decoded) == frame, "another frame");
+    } else {
+        let error = encoded.expect_err("there is no way");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert!(error.get_ref().expect("a reason").is::<Unencodable>());
+        assert_eq!(all, BEFORE, "a part was added");
+    }
+}
+
+fn refuses_all(codec: &dyn Codec<Frame = LinkBuffer>) {
+    let mut output = LinkBuffer::new();
+    let measured = codec.measure(&LinkBuffer::new()).map(|_need| ());
+    for refused in [measured, codec.encode(LinkBuffer::new(), &mut output)] {
+        let error = refused.expect_err("it cannot work");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert!(error.get_ref().expect("a reason").is::<InvalidConfig>());
+    }
+    assert!(output.is_empty());
+}
