@@ -289,6 +289,33 @@ impl From<OnPoller> for io::Error {
     }
 }
 
+/// The poller that should have had a connection does not run: its loop has not begun to, or has
+/// ended. `ConnectionAborted`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NotRunning;
+
+impl NotRunning {
+    pub(crate) const fn new() -> Self {
+        Self
+    }
+}
+
+impl fmt::Display for NotRunning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the poller for the connection does not run, or no more")
+    }
+}
+
+impl Error for NotRunning {}
+
+impl From<NotRunning> for io::Error {
+    #[cold]
+    fn from(error: NotRunning) -> Self {
+        Self::new(io::ErrorKind::ConnectionAborted, error)
+    }
+}
+
 /// An option has a value that cannot work. `InvalidInput`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -107,8 +107,8 @@ pub use connection::writer::Writer;
 pub use dialer::Dialer;
 pub use entrance::AcceptStats;
 pub use error::{
-    AfterFinish, BoxError, CloseReason, Closed, Eof, InvalidConfig, Limit, OnPoller, OutOfRange,
-    Overclaimed, Short, TimedOut, Timeout, TooLarge,
+    AfterFinish, BoxError, CloseReason, Closed, Eof, InvalidConfig, Limit, NotRunning, OnPoller,
+    OutOfRange, Overclaimed, Short, TimedOut, Timeout, TooLarge,
 };
 pub use event::{Callback, Event, Pause};
 pub use event_loop::builder::Builder;

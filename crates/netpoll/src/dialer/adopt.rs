@@ -10,7 +10,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use netpoll_sys::socket;
 
-use super::{Dial, Dialer, Outcome};
+use super::Dialer;
+use super::connecting::{Dial, begin};
 use crate::connection::Connection;
 use crate::connection::link::Link;
 use crate::connection::service::unserved;
@@ -44,15 +45,15 @@ impl Dialer {
         if peer.as_tcp().is_some() {
             self.set_options(fd.as_fd())?;
         }
-        let (outcome, options) = (Arc::new(Outcome::default()), Arc::clone(&self.options));
-        let delivered = Arc::clone(&outcome);
+        let (dial, teller) = begin();
+        let options = Arc::clone(&self.options);
         let birth: Birth = Box::new(move |place: Place| {
             let link = Arc::new(Link::new(fd, peer, place.bell, options, None));
-            delivered.deliver(Ok(Connection::new(Arc::clone(&link))));
+            teller.tell(Ok(Connection::new(Arc::clone(&link))));
             unserved(link)
         });
         hand_over(birth)?;
-        Ok(Dial { outcome })
+        Ok(dial)
     }
 }
 
