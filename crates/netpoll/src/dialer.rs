@@ -1,14 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! [`Dialer`]: connections to others.
 //!
+//! A [target](target) is an address, or a name that is [resolved](resolve) first; the addresses of a
+//! name are tried in the order of [`happy_eyeballs`]. Each attempt is a [source](connecting), which
+//! becomes the session of its connection. A socket that is connected already is [adopted](adopt).
+//!
 //! A dial made on a poller's thread binds the connection to that poller. Elsewhere it goes to a set
-//! of pollers that all dialers of the process [share](crate::poll::home), and that starts with the first such
-//! dial: the one global there is. A socket that is connected already is [adopted](adopt).
+//! of pollers that all dialers of the process [share](crate::poll::home), and that starts with the
+//! first such dial: the one global there is. A dialer may be told of another loop, whose pollers
+//! have its connections then.
 
 mod adopt;
 mod connecting;
+mod happy_eyeballs;
+mod lookups;
+mod race;
+pub(crate) mod resolve;
+pub(crate) mod target;
 
+use std::fmt;
+use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -17,12 +30,18 @@ use netpoll_sys::{options, socket};
 use crate::addr::Addr;
 use crate::connection::Connection;
 use crate::connection::blocking::not_on_a_poller;
-use crate::error::InvalidConfig;
+use crate::error::{InvalidConfig, NoAddress};
 use crate::options::ConnOptions;
 use crate::parking::block_on;
-use crate::poll::home::hand_over;
+use crate::poll::home::Home;
+use crate::poll::roster::Roster;
 use crate::sync::Arc;
-use connecting::{Dial, Start, begin};
+use crate::time::timeout_at;
+use connecting::{Dial, Start, promise};
+use race::race;
+use resolve::{Resolve, System};
+use target::ToTarget;
+use target::sealed::Target;
 
 /// How long a connect may take unless told otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,16 +50,21 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// ```no_run
 /// # async fn example() -> std::io::Result<()> {
-/// let mut connection = netpoll::Dialer::new().dial("127.0.0.1:8080".parse()?).await?;
+/// let mut connection = netpoll::Dialer::new().dial("localhost:8080").await?;
 /// let (mut reader, mut writer) = connection.split();
 /// writer.put_str("hello\n");
 /// let answer = reader.until(b'\n', 1024).await?;
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Dialer {
     connect_timeout: Option<Duration>,
     options: Arc<ConnOptions>,
+    local_addr: Option<SocketAddr>,
+    /// Asked instead of the system.
+    resolver: Option<Arc<dyn Resolve>>,
+    /// The loop whose connections they are.
+    roster: Option<Roster>,
 }
 
 impl Default for Dialer {
@@ -50,17 +74,21 @@ impl Default for Dialer {
 }
 
 impl Dialer {
-    /// A dialer that gives up after 5 s, and the default bounds for what it dials.
+    /// A dialer that gives up after 5 s, with the default bounds for what it dials.
     #[must_use]
     pub fn new() -> Self {
         Self {
             connect_timeout: Some(CONNECT_TIMEOUT),
             options: Arc::new(ConnOptions::for_dialing()),
+            local_addr: None,
+            resolver: None,
+            roster: None,
         }
     }
 
-    /// How long a connect may take; `None` is as long as the kernel tries, about two minutes, and
-    /// to a Unix socket whose queue is full for ever.
+    /// How long a dial may take in all: to resolve a name, and to connect to whichever of its
+    /// addresses. `None` is as long as the resolver and the kernel try, for each address about two
+    /// minutes, and to a Unix socket whose queue is full for ever.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.connect_timeout = timeout;
@@ -75,22 +103,71 @@ impl Dialer {
         self
     }
 
-    /// Connects to `addr`, of the internet or of a Unix socket. Works on a poller and in any executor; dropping the future gives up.
-    /// The caller owns the connection.
+    /// The address that its connections come from; without, the kernel chooses for each. Port 0 is
+    /// any free one, and is taken before the connect: there are as many such connections as there
+    /// are free ports, whoever they are to. Another port is for one connection to each peer
+    /// (`SO_REUSEADDR` is set, so that one that has just ended is not in the way).
+    ///
+    /// Only what is of the same family can be dialed then. Two system calls more for each attempt.
+    #[must_use]
+    pub fn local_addr(mut self, addr: SocketAddr) -> Self {
+        self.local_addr = Some(addr);
+        self
+    }
+
+    /// Who is asked for the addresses of names. The system (`getaddrinfo(3)`), unless this says
+    /// otherwise: on a thread of its own, of which there are four at most and none without need, and
+    /// what finds them busy waits. That asks anew for each dial; nothing is cached.
+    #[must_use]
+    pub fn resolver(mut self, resolver: impl Resolve + 'static) -> Self {
+        self.resolver = Some(Arc::new(resolver));
+        self
+    }
+
+    /// Has the connections belong to pollers of another loop than the caller's.
+    pub(crate) fn of_roster(mut self, roster: Roster) -> Self {
+        self.roster = Some(roster);
+        self
+    }
+
+    /// Connects to `target`, an address or a name with a port. Works on a poller and in any
+    /// executor; dropping the future gives up. The caller owns the connection.
+    ///
+    /// The addresses of a name are tried as RFC 8305 says: IPv6 and IPv4 in turn, each attempt
+    /// beginning 250 ms after the one before, or at once when one fails. The first to connect is
+    /// the connection; the others are dropped.
+    ///
+    /// An attempt is a socket, about six system calls, a few allocations and a hop to the poller. A
+    /// name costs what its resolver does besides.
     ///
     /// # Errors
     ///
-    /// The kernel's, errno kept (`ConnectionRefused` is that, and `NotFound` for a path); `TimedOut` after the connect
-    /// timeout; `InvalidInput` for an address that cannot be dialed or a timeout of zero;
-    /// `ConnectionRefused` for a socket that was connected to itself, which on a busy loopback
-    /// happens when nobody listens; [`NotRunning`](crate::NotRunning) (`ConnectionAborted`) if the
-    /// poller that should have had it ends first.
+    /// The kernel's, errno kept: `ConnectionRefused` is that, and `NotFound` for a path. Where all
+    /// addresses of a name have failed it is that of the first failure, unless that says only that
+    /// there is no way from here (`NetworkUnreachable`, say) and another says more. `TimedOut` after
+    /// the connect timeout, whatever failed until then. What the resolver fails with, as it is; and
+    /// [`NoAddress`] (`NotFound`) if it gives no address.
+    ///
+    /// `InvalidInput` for a text that is no target; [`InvalidConfig`] (`InvalidInput`) for an address
+    /// that cannot be dialed, for a timeout of zero, and where none of the addresses is of the local
+    /// address's family. `ConnectionRefused` too for a socket that was connected to itself, which on
+    /// a busy loopback happens when nobody listens. [`NotRunning`](crate::NotRunning)
+    /// (`ConnectionAborted`) if the poller that should have had it has ended, or ends first.
     ///
     /// # Cancel safety
     ///
     /// A dial that is dropped leaves nothing behind.
-    pub async fn dial(&self, addr: Addr) -> io::Result<Connection> {
-        self.start(addr)?.await
+    pub async fn dial(&self, target: impl ToTarget) -> io::Result<Connection> {
+        let deadline = self.begin()?;
+        let target = target.target()?;
+        self.ready(deadline).await?;
+        match target {
+            Target::Addr(addr) => self.attempt(addr, deadline)?.await,
+            Target::Name { host, port } => {
+                let addrs = self.resolve((&host, port), deadline).await?;
+                race(self, addrs, deadline).await
+            }
+        }
     }
 
     /// As [`dial`](Self::dial), by parking the thread until the connection is there:
@@ -100,38 +177,87 @@ impl Dialer {
     ///
     /// [`OnPoller`](crate::OnPoller) (`WouldBlock`) on a poller's thread; else as
     /// [`dial`](Self::dial).
-    pub fn dial_blocking(&self, addr: Addr) -> io::Result<Connection> {
+    pub fn dial_blocking(&self, target: impl ToTarget) -> io::Result<Connection> {
         not_on_a_poller()?;
-        block_on(self.dial(addr))
+        block_on(self.dial(target))
     }
 
-    fn start(&self, addr: Addr) -> io::Result<Dial> {
+    /// Refuses what cannot be. When whatever begins now has to be over.
+    fn begin(&self) -> io::Result<Option<Instant>> {
         self.options.check()?;
         if self.connect_timeout == Some(Duration::ZERO) {
             let expected = "must be above zero; None switches it off";
             return Err(InvalidConfig::new("connect_timeout", expected).into());
         }
-        if addr == Addr::Unnamed {
+        let timeout = self.connect_timeout;
+        Ok(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
+    }
+
+    /// Waits until there are pollers to dial for.
+    async fn ready(&self, deadline: Option<Instant>) -> io::Result<()> {
+        match &self.roster {
+            Some(roster) => in_time(deadline, roster.begun()).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The addresses of a host that can be dialed from where this dials.
+    async fn resolve(
+        &self,
+        (host, port): (&str, u16),
+        deadline: Option<Instant>,
+    ) -> io::Result<Vec<SocketAddr>> {
+        let resolver = self.resolver.as_deref().unwrap_or(&System);
+        let mut addrs = in_time(deadline, resolver.resolve(host, port)).await??;
+        if addrs.is_empty() {
+            return Err(NoAddress::new().into());
+        }
+        if self.local_addr.is_some() {
+            addrs.retain(|addr| self.may_reach(Addr::Tcp(*addr)));
+            if addrs.is_empty() {
+                return Err(other_family());
+            }
+        }
+        Ok(addrs)
+    }
+
+    /// Whether `addr` is of the local address's family, if there is one.
+    fn may_reach(&self, addr: Addr) -> bool {
+        self.local_addr.is_none_or(|local| {
+            let remote = addr.as_tcp();
+            remote.is_some_and(|remote| remote.is_ipv4() == local.is_ipv4())
+        })
+    }
+
+    /// Begins to connect to one address.
+    fn attempt(&self, target: Addr, deadline: Option<Instant>) -> io::Result<Dial> {
+        if target == Addr::Unnamed {
             let expected = "an unnamed socket cannot be dialed";
             return Err(InvalidConfig::new("addr", expected).into());
         }
-        let fd = socket::stream_socket(addr)?;
-        if addr.as_tcp().is_some() {
+        if !self.may_reach(target) {
+            return Err(other_family());
+        }
+        let home = Home::of(self.roster.as_ref())?;
+        let fd = socket::stream_socket(target)?;
+        if target.as_tcp().is_some() {
             self.set_options(fd.as_fd())?;
         }
-        let how = socket::connect(fd.as_fd(), addr)?;
-        let timeout = self.connect_timeout;
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let (dial, teller) = begin();
+        if let Some(local) = self.local_addr {
+            socket::bind_local(fd.as_fd(), local)?;
+        }
+        let how = socket::connect(fd.as_fd(), target)?;
+        let (dial, teller) = promise();
         let start = Start {
             fd,
-            target: addr,
+            target,
             how,
             deadline,
             options: Arc::clone(&self.options),
+            seat: home.seat(),
             teller,
         };
-        hand_over(start.birth())?;
+        home.register(start.birth());
         Ok(dial)
     }
 
@@ -141,5 +267,27 @@ impl Dialer {
             options::set_keepalive(fd, keepalive)?;
         }
         options::set_user_timeout(fd, self.options.user_timeout)
+    }
+}
+
+async fn in_time<F: Future>(deadline: Option<Instant>, future: F) -> io::Result<F::Output> {
+    match deadline {
+        Some(deadline) => Ok(timeout_at(deadline, future).await?),
+        None => Ok(future.await),
+    }
+}
+
+fn other_family() -> io::Error {
+    let expected = "must be of the family of what is dialed";
+    InvalidConfig::new("local_addr", expected).into()
+}
+
+impl fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialer")
+            .field("connect_timeout", &self.connect_timeout)
+            .field("options", &self.options)
+            .field("local_addr", &self.local_addr)
+            .finish_non_exhaustive()
     }
 }

@@ -23,6 +23,7 @@ use crate::error::NotRunning;
 use crate::guard::guard;
 use crate::options::ConnOptions;
 use crate::poll::bell::Signal;
+use crate::poll::set::Seat;
 use crate::poll::source::{Ask, Birth, End, Next, Place, Source, Turn};
 use crate::sync::{Arc, Mutex, lock};
 
@@ -55,7 +56,7 @@ enum Stage {
 }
 
 /// A dial, and who tells how it ends.
-pub(super) fn begin() -> (Dial, Teller) {
+pub(super) fn promise() -> (Dial, Teller) {
     let outcome = Arc::<Outcome>::default();
     let teller = Teller(Arc::clone(&outcome));
     (Dial { outcome }, teller)
@@ -137,13 +138,14 @@ pub(super) struct Start {
     pub(super) how: Connect,
     pub(super) deadline: Option<Instant>,
     pub(super) options: Arc<ConnOptions>,
+    pub(super) seat: Option<Seat>,
     pub(super) teller: Teller,
 }
 
 impl Start {
     pub(super) fn birth(self) -> Birth {
         Box::new(move |place: Place| {
-            let link = Link::new(self.fd, self.target, place.bell, self.options, None);
+            let link = Link::new(self.fd, self.target, place.bell, self.options, self.seat);
             let link = Arc::new(link);
             lock(&self.teller.0.state).link = Some(Arc::clone(&link));
             Box::new(Connecting {
@@ -310,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_dial_whose_source_is_never_made_fails() {
-        let (mut dial, teller) = begin();
+        let (mut dial, teller) = promise();
         let (fd, _other) = socket::pair().unwrap();
         let start = Start {
             fd,
@@ -318,6 +320,7 @@ mod tests {
             how: Connect::UnderWay,
             deadline: None,
             options: Arc::default(),
+            seat: None,
             teller,
         };
         let birth = start.birth();
@@ -328,7 +331,7 @@ mod tests {
 
     #[test]
     fn what_was_told_first_stands() {
-        let (mut dial, teller) = begin();
+        let (mut dial, teller) = promise();
         teller.tell(Err(io::ErrorKind::TimedOut.into()));
         teller.tell(Err(io::ErrorKind::Other.into()));
         drop(teller);
