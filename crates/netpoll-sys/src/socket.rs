@@ -3,7 +3,7 @@
 //! [`OwnedFd`], close-on-exec and non-blocking from birth.
 
 use std::io;
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::Mode;
@@ -188,6 +188,22 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Addr)> {
     let accept = || rustix::net::acceptfrom_with(listener, AT_BIRTH);
     let (fd, addr) = uninterrupted(|| Site::Accept.call(accept))?;
     Ok((fd, Addr::from_kernel(addr)))
+}
+
+/// Gives a TCP socket the address that it will connect from. Port 0 is a free one. For another port
+/// `SO_REUSEADDR` is set: connections from it may be to as many peers as there are, and one that has
+/// ended a moment ago is not in the way.
+///
+/// # Errors
+///
+/// `EADDRNOTAVAIL` for an address that is not this machine's, `EADDRINUSE` for a port that is
+/// listened on or was taken without `SO_REUSEADDR`, `EACCES`, and `EINVAL` or `EAFNOSUPPORT` for
+/// another family than the socket's.
+pub fn bind_local(fd: BorrowedFd<'_>, addr: SocketAddr) -> io::Result<()> {
+    if addr.port() != 0 {
+        Site::Setsockopt.call(|| sockopt::set_socket_reuseaddr(fd, true))?;
+    }
+    Ok(Site::Bind.call(|| rustix::net::bind(fd, &addr))?)
 }
 
 /// How a [`connect`] stands.

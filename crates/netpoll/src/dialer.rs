@@ -1,38 +1,47 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! [`Dialer`]: connections to others.
 //!
+//! A [target](target) is an address, or a name that is [resolved](resolve) first; the addresses of a
+//! name are tried in the order of [`happy_eyeballs`]. Each attempt is a [source](connecting), which
+//! becomes the session of its connection. A socket that is connected already is [adopted](adopt).
+//!
 //! A dial made on a poller's thread binds the connection to that poller. Elsewhere it goes to a set
-//! of pollers that all dialers of the process [share](crate::poll::home), and that starts with the first such
-//! dial: the one global there is. A socket that is connected already is [adopted](adopt).
+//! of pollers that all dialers of the process [share](crate::poll::home), and that starts with the
+//! first such dial: the one global there is. A dialer may be told of another loop, whose pollers
+//! have its connections then.
 
 mod adopt;
+mod connecting;
+mod happy_eyeballs;
+mod lookups;
+mod race;
+pub(crate) mod resolve;
+pub(crate) mod target;
 
+use std::fmt;
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use netpoll_sys::socket::Connect;
-use netpoll_sys::{Interest, Readiness, options, socket};
+use netpoll_sys::{options, socket};
 
 use crate::addr::Addr;
 use crate::connection::Connection;
 use crate::connection::blocking::not_on_a_poller;
-use crate::connection::link::Link;
-use crate::connection::service::unserved;
-use crate::error::InvalidConfig;
+use crate::error::{InvalidConfig, NoAddress};
 use crate::options::ConnOptions;
 use crate::parking::block_on;
-use crate::poll::bell::Signal;
-use crate::poll::home::hand_over;
-use crate::poll::source::{Ask, Birth, End, Next, Place, Source, Turn};
-use crate::sync::{Arc, Mutex, lock};
-
-/// The first pause before a full queue is tried again, and the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(1);
-const LONGEST_PAUSE: Duration = Duration::from_millis(64);
+use crate::poll::home::Home;
+use crate::poll::roster::Roster;
+use crate::sync::Arc;
+use crate::time::timeout_at;
+use connecting::{Dial, Start, promise};
+use race::race;
+use resolve::{Resolve, System};
+use target::ToTarget;
+use target::sealed::Target;
 
 /// How long a connect may take unless told otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,16 +50,21 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// ```no_run
 /// # async fn example() -> std::io::Result<()> {
-/// let mut connection = netpoll::Dialer::new().dial("127.0.0.1:8080".parse()?).await?;
+/// let mut connection = netpoll::Dialer::new().dial("localhost:8080").await?;
 /// let (mut reader, mut writer) = connection.split();
 /// writer.put_str("hello\n");
 /// let answer = reader.until(b'\n', 1024).await?;
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Dialer {
     connect_timeout: Option<Duration>,
     options: Arc<ConnOptions>,
+    local_addr: Option<SocketAddr>,
+    /// Asked instead of the system.
+    resolver: Option<Arc<dyn Resolve>>,
+    /// The loop whose connections they are.
+    roster: Option<Roster>,
 }
 
 impl Default for Dialer {
@@ -60,17 +74,21 @@ impl Default for Dialer {
 }
 
 impl Dialer {
-    /// A dialer that gives up after 5 s, and the default bounds for what it dials.
+    /// A dialer that gives up after 5 s, with the default bounds for what it dials.
     #[must_use]
     pub fn new() -> Self {
         Self {
             connect_timeout: Some(CONNECT_TIMEOUT),
             options: Arc::new(ConnOptions::for_dialing()),
+            local_addr: None,
+            resolver: None,
+            roster: None,
         }
     }
 
-    /// How long a connect may take; `None` is as long as the kernel tries, about two minutes, and
-    /// to a Unix socket whose queue is full for ever.
+    /// How long a dial may take in all: to resolve a name, and to connect to whichever of its
+    /// addresses. `None` is as long as the resolver and the kernel try, for each address about two
+    /// minutes, and to a Unix socket whose queue is full for ever.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.connect_timeout = timeout;
@@ -85,21 +103,71 @@ impl Dialer {
         self
     }
 
-    /// Connects to `addr`, of the internet or of a Unix socket. Works on a poller and in any executor; dropping the future gives up.
-    /// The caller owns the connection.
+    /// The address that its connections come from; without, the kernel chooses for each. Port 0 is
+    /// any free one, and is taken before the connect: there are as many such connections as there
+    /// are free ports, whoever they are to. Another port is for one connection to each peer
+    /// (`SO_REUSEADDR` is set, so that one that has just ended is not in the way).
+    ///
+    /// Only what is of the same family can be dialed then. Two system calls more for each attempt.
+    #[must_use]
+    pub fn local_addr(mut self, addr: SocketAddr) -> Self {
+        self.local_addr = Some(addr);
+        self
+    }
+
+    /// Who is asked for the addresses of names. The system (`getaddrinfo(3)`), unless this says
+    /// otherwise: on a thread of its own, of which there are four at most and none without need, and
+    /// what finds them busy waits. That asks anew for each dial; nothing is cached.
+    #[must_use]
+    pub fn resolver(mut self, resolver: impl Resolve + 'static) -> Self {
+        self.resolver = Some(Arc::new(resolver));
+        self
+    }
+
+    /// Has the connections belong to pollers of another loop than the caller's.
+    pub(crate) fn of_roster(mut self, roster: Roster) -> Self {
+        self.roster = Some(roster);
+        self
+    }
+
+    /// Connects to `target`, an address or a name with a port. Works on a poller and in any
+    /// executor; dropping the future gives up. The caller owns the connection.
+    ///
+    /// The addresses of a name are tried as RFC 8305 says: IPv6 and IPv4 in turn, each attempt
+    /// beginning 250 ms after the one before, or at once when one fails. The first to connect is
+    /// the connection; the others are dropped.
+    ///
+    /// An attempt is a socket, about six system calls, a few allocations and a hop to the poller. A
+    /// name costs what its resolver does besides.
     ///
     /// # Errors
     ///
-    /// The kernel's, errno kept (`ConnectionRefused` is that, and `NotFound` for a path); `TimedOut` after the connect
-    /// timeout; `InvalidInput` for an address that cannot be dialed or a timeout of zero;
-    /// `ConnectionRefused` for a socket that was connected to itself, which on a busy loopback
-    /// happens when nobody listens.
+    /// The kernel's, errno kept: `ConnectionRefused` is that, and `NotFound` for a path. Where all
+    /// addresses of a name have failed it is that of the first failure, unless that says only that
+    /// there is no way from here (`NetworkUnreachable`, say) and another says more. `TimedOut` after
+    /// the connect timeout, whatever failed until then. What the resolver fails with, as it is; and
+    /// [`NoAddress`] (`NotFound`) if it gives no address.
+    ///
+    /// `InvalidInput` for a text that is no target; [`InvalidConfig`] (`InvalidInput`) for an address
+    /// that cannot be dialed, for a timeout of zero, and where none of the addresses is of the local
+    /// address's family. `ConnectionRefused` too for a socket that was connected to itself, which on
+    /// a busy loopback happens when nobody listens. [`NotRunning`](crate::NotRunning)
+    /// (`ConnectionAborted`) if the poller that should have had it has ended, or ends first.
     ///
     /// # Cancel safety
     ///
     /// A dial that is dropped leaves nothing behind.
-    pub async fn dial(&self, addr: Addr) -> io::Result<Connection> {
-        self.start(addr)?.await
+    pub async fn dial(&self, target: impl ToTarget) -> io::Result<Connection> {
+        let deadline = self.begin()?;
+        let target = target.target()?;
+        self.ready(deadline).await?;
+        match target {
+            Target::Addr(addr) => self.attempt(addr, deadline)?.await,
+            Target::Name { host, port } => {
+                let addrs = self.resolve((&host, port), deadline).await?;
+                race(self, addrs, deadline).await
+            }
+        }
     }
 
     /// As [`dial`](Self::dial), by parking the thread until the connection is there:
@@ -109,30 +177,88 @@ impl Dialer {
     ///
     /// [`OnPoller`](crate::OnPoller) (`WouldBlock`) on a poller's thread; else as
     /// [`dial`](Self::dial).
-    pub fn dial_blocking(&self, addr: Addr) -> io::Result<Connection> {
+    pub fn dial_blocking(&self, target: impl ToTarget) -> io::Result<Connection> {
         not_on_a_poller()?;
-        block_on(self.dial(addr))
+        block_on(self.dial(target))
     }
 
-    fn start(&self, addr: Addr) -> io::Result<Dial> {
+    /// Refuses what cannot be. When whatever begins now has to be over.
+    fn begin(&self) -> io::Result<Option<Instant>> {
         self.options.check()?;
         if self.connect_timeout == Some(Duration::ZERO) {
             let expected = "must be above zero; None switches it off";
             return Err(InvalidConfig::new("connect_timeout", expected).into());
         }
-        if addr == Addr::Unnamed {
+        let timeout = self.connect_timeout;
+        Ok(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
+    }
+
+    /// Waits until there are pollers to dial for.
+    async fn ready(&self, deadline: Option<Instant>) -> io::Result<()> {
+        match &self.roster {
+            Some(roster) => in_time(deadline, roster.begun()).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The addresses of a host that can be dialed from where this dials.
+    async fn resolve(
+        &self,
+        (host, port): (&str, u16),
+        deadline: Option<Instant>,
+    ) -> io::Result<Vec<SocketAddr>> {
+        let resolver = self.resolver.as_deref().unwrap_or(&System);
+        let mut addrs = in_time(deadline, resolver.resolve(host, port)).await??;
+        if addrs.is_empty() {
+            return Err(NoAddress::new().into());
+        }
+        if self.local_addr.is_some() {
+            addrs.retain(|addr| self.may_reach(Addr::Tcp(*addr)));
+            if addrs.is_empty() {
+                return Err(other_family());
+            }
+        }
+        Ok(addrs)
+    }
+
+    /// Whether `addr` is of the local address's family, if there is one.
+    fn may_reach(&self, addr: Addr) -> bool {
+        self.local_addr.is_none_or(|local| {
+            let remote = addr.as_tcp();
+            remote.is_some_and(|remote| remote.is_ipv4() == local.is_ipv4())
+        })
+    }
+
+    /// Begins to connect to one address.
+    fn attempt(&self, target: Addr, deadline: Option<Instant>) -> io::Result<Dial> {
+        if target == Addr::Unnamed {
             let expected = "an unnamed socket cannot be dialed";
             return Err(InvalidConfig::new("addr", expected).into());
         }
-        let fd = socket::stream_socket(addr)?;
-        if addr.as_tcp().is_some() {
+        if !self.may_reach(target) {
+            return Err(other_family());
+        }
+        let home = Home::of(self.roster.as_ref())?;
+        let fd = socket::stream_socket(target)?;
+        if target.as_tcp().is_some() {
             self.set_options(fd.as_fd())?;
         }
-        let how = socket::connect(fd.as_fd(), addr)?;
-        let outcome = Arc::new(Outcome::default());
-        let birth = Connecting::birth(fd, (addr, how), self, &outcome);
-        hand_over(birth)?;
-        Ok(Dial { outcome })
+        if let Some(local) = self.local_addr {
+            socket::bind_local(fd.as_fd(), local)?;
+        }
+        let how = socket::connect(fd.as_fd(), target)?;
+        let (dial, teller) = promise();
+        let start = Start {
+            fd,
+            target,
+            how,
+            deadline,
+            options: Arc::clone(&self.options),
+            seat: home.seat(),
+            teller,
+        };
+        home.register(start.birth());
+        Ok(dial)
     }
 
     fn set_options(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
@@ -144,229 +270,24 @@ impl Dialer {
     }
 }
 
-/// What a dial and its connecting source share.
-#[derive(Debug, Default)]
-struct Outcome {
-    state: Mutex<Progress>,
-}
-
-#[derive(Debug, Default)]
-struct Progress {
-    result: Option<io::Result<Connection>>,
-    waker: Option<Waker>,
-    given_up: bool,
-    link: Option<Arc<Link>>,
-}
-
-impl Outcome {
-    /// Delivers, unless the dialer has given up; then the connection is dropped, and so closed.
-    fn deliver(&self, result: io::Result<Connection>) {
-        let mut state = lock(&self.state);
-        if state.given_up {
-            return;
-        }
-        state.result = Some(result);
-        let waker = state.waker.take();
-        drop(state);
-        waker.into_iter().for_each(Waker::wake);
+async fn in_time<F: Future>(deadline: Option<Instant>, future: F) -> io::Result<F::Output> {
+    match deadline {
+        Some(deadline) => Ok(timeout_at(deadline, future).await?),
+        None => Ok(future.await),
     }
 }
 
-/// A dial under way.
-struct Dial {
-    outcome: Arc<Outcome>,
+fn other_family() -> io::Error {
+    let expected = "must be of the family of what is dialed";
+    InvalidConfig::new("local_addr", expected).into()
 }
 
-impl Future for Dial {
-    type Output = io::Result<Connection>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = lock(&self.outcome.state);
-        match state.result.take() {
-            Some(result) => Poll::Ready(result),
-            None => {
-                state.waker = Some(context.waker().clone());
-                Poll::Pending
-            }
-        }
-    }
-}
-
-impl Drop for Dial {
-    fn drop(&mut self) {
-        let mut state = lock(&self.outcome.state);
-        state.given_up = true;
-        let link = state.link.take();
-        let unclaimed = state.result.take();
-        drop(state);
-        // An unclaimed connection is closed by its drop.
-        drop(unclaimed);
-        if let Some(link) = link {
-            link.bell.ring(Signal::Close);
-        }
-    }
-}
-
-/// A socket that is not connected yet.
-struct Connecting {
-    link: Arc<Link>,
-    target: Addr,
-    timeout: Option<Duration>,
-    deadline: Option<Instant>,
-    attempt: Attempt,
-    outcome: Arc<Outcome>,
-}
-
-/// What a connecting socket waits for.
-#[derive(Clone, Copy, Debug)]
-enum Attempt {
-    /// The kernel. Done already or under way: the socket's writability tells either.
-    Decides,
-    /// Room in the listener's queue, of which nothing tells: the time to the next try.
-    Again(Duration),
-}
-
-impl From<Connect> for Attempt {
-    fn from(how: Connect) -> Self {
-        match how {
-            Connect::QueueFull => Self::Again(FIRST_PAUSE),
-            _ => Self::Decides,
-        }
-    }
-}
-
-impl Connecting {
-    fn birth(
-        fd: OwnedFd,
-        (target, how): (Addr, Connect),
-        dialer: &Dialer,
-        outcome: &Arc<Outcome>,
-    ) -> Birth {
-        let (timeout, options) = (dialer.connect_timeout, Arc::clone(&dialer.options));
-        let outcome = Arc::clone(outcome);
-        Box::new(move |place: Place| {
-            let link = Arc::new(Link::new(fd, target, place.bell, options, None));
-            lock(&outcome.state).link = Some(Arc::clone(&link));
-            Box::new(Self {
-                link,
-                target,
-                timeout,
-                deadline: None,
-                attempt: how.into(),
-                outcome,
-            })
-        })
-    }
-
-    /// Waits for what decides, until the deadline at most.
-    fn wait(&self, turn: &mut Turn) -> Next {
-        match self.attempt {
-            Attempt::Decides => {
-                turn.expire_at(self.deadline);
-                Next::Wait(Interest::WRITABLE)
-            }
-            Attempt::Again(pause) => {
-                let next = turn.now() + pause;
-                turn.expire_at(Some(self.deadline.map_or(next, |end| end.min(next))));
-                // To the kernel a socket that is not connected has hung up: it would tell for ever.
-                Next::Unwatched
-            }
-        }
-    }
-
-    /// Tries again to find room in the listener's queue.
-    fn try_again(&mut self, pause: Duration, turn: &mut Turn) -> Next {
-        match socket::connect(self.link.as_fd(), self.target) {
-            Ok(Connect::QueueFull) => {
-                self.attempt = Attempt::Again((2 * pause).min(LONGEST_PAUSE));
-                self.wait(turn)
-            }
-            Ok(_) => {
-                self.attempt = Attempt::Decides;
-                self.wait(turn)
-            }
-            Err(error) => self.give_up(error),
-        }
-    }
-
-    /// The kernel has decided.
-    fn decided(&mut self) -> Next {
-        match self.verdict() {
-            Ok(()) => {
-                self.outcome
-                    .deliver(Ok(Connection::new(Arc::clone(&self.link))));
-                Next::Become(unserved(Arc::clone(&self.link)))
-            }
-            Err(error) => self.give_up(error),
-        }
-    }
-
-    fn verdict(&self) -> io::Result<()> {
-        let fd = self.link.as_fd();
-        if let Some(error) = socket::take_error(fd)? {
-            return Err(error);
-        }
-        // TCP lets a socket connect to itself when the port it was given is the one it dials.
-        if socket::local_addr(fd)? == self.target {
-            return Err(io::ErrorKind::ConnectionRefused.into());
-        }
-        Ok(())
-    }
-
-    fn give_up(&self, error: io::Error) -> Next {
-        self.outcome.deliver(Err(error));
-        Next::Gone
-    }
-}
-
-impl Source for Connecting {
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.link.as_fd())
-    }
-
-    fn born(&mut self, turn: &mut Turn) -> Next {
-        let timeout = self.timeout;
-        self.deadline = timeout.and_then(|timeout| turn.now().checked_add(timeout));
-        self.woken(turn)
-    }
-
-    fn ended(&mut self, end: End, turn: &mut Turn) -> Next {
-        match end {
-            // It cannot be watched: nothing would tell how the connect ends.
-            End::Broken(error) => self.give_up(error),
-            End::Fin => self.woken(turn),
-        }
-    }
-
-    fn ready(&mut self, readiness: Readiness, turn: &mut Turn) -> Next {
-        if readiness.is_writable() || readiness.is_hang_up() {
-            turn.expire_at(None);
-            self.decided()
-        } else {
-            self.woken(turn)
-        }
-    }
-
-    fn woken(&mut self, turn: &mut Turn) -> Next {
-        if lock(&self.outcome.state).given_up {
-            return Next::Gone;
-        }
-        self.wait(turn)
-    }
-
-    fn expired(&mut self, turn: &mut Turn) -> Next {
-        match self.attempt {
-            Attempt::Again(pause) if self.deadline.is_none_or(|end| turn.now() < end) => {
-                self.try_again(pause, turn)
-            }
-            _ => self.give_up(io::ErrorKind::TimedOut.into()),
-        }
-    }
-
-    fn asked(&mut self, ask: Ask, turn: &mut Turn) -> Next {
-        match ask {
-            Ask::Drain => self.woken(turn),
-            Ask::Force => self.give_up(io::ErrorKind::ConnectionAborted.into()),
-        }
+impl fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialer")
+            .field("connect_timeout", &self.connect_timeout)
+            .field("options", &self.options)
+            .field("local_addr", &self.local_addr)
+            .finish_non_exhaustive()
     }
 }

@@ -289,6 +289,59 @@ impl From<OnPoller> for io::Error {
     }
 }
 
+/// The poller that should have had a connection does not run: its loop has ended, or is gone without
+/// having run. `ConnectionAborted`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NotRunning;
+
+impl NotRunning {
+    pub(crate) const fn new() -> Self {
+        Self
+    }
+}
+
+impl fmt::Display for NotRunning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the loop that the connection was for has ended")
+    }
+}
+
+impl Error for NotRunning {}
+
+impl From<NotRunning> for io::Error {
+    #[cold]
+    fn from(error: NotRunning) -> Self {
+        Self::new(io::ErrorKind::ConnectionAborted, error)
+    }
+}
+
+/// A name was resolved, and has no address. `NotFound`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NoAddress;
+
+impl NoAddress {
+    pub(crate) const fn new() -> Self {
+        Self
+    }
+}
+
+impl fmt::Display for NoAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name has no address")
+    }
+}
+
+impl Error for NoAddress {}
+
+impl From<NoAddress> for io::Error {
+    #[cold]
+    fn from(error: NoAddress) -> Self {
+        Self::new(io::ErrorKind::NotFound, error)
+    }
+}
+
 /// An option has a value that cannot work. `InvalidInput`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

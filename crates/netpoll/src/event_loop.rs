@@ -7,6 +7,7 @@
 //! cut. Then the pollers' threads end.
 
 pub(crate) mod builder;
+mod dialing;
 mod handlers;
 pub(crate) mod shutdown;
 

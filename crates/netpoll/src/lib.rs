@@ -110,10 +110,12 @@ pub use connection::reader::Reader;
 pub use connection::write_queue::{SendError, WriteQueue};
 pub use connection::writer::Writer;
 pub use dialer::Dialer;
+pub use dialer::resolve::{Resolve, Resolving};
+pub use dialer::target::ToTarget;
 pub use entrance::AcceptStats;
 pub use error::{
-    AfterFinish, BoxError, CloseReason, Closed, Eof, InvalidConfig, Limit, OnPoller, OutOfRange,
-    Overclaimed, Short, TimedOut, Timeout, TooLarge,
+    AfterFinish, BoxError, CloseReason, Closed, Eof, InvalidConfig, Limit, NoAddress, NotRunning,
+    OnPoller, OutOfRange, Overclaimed, Short, TimedOut, Timeout, TooLarge,
 };
 pub use event::{Callback, Event, Pause};
 pub use event_loop::builder::Builder;

@@ -19,6 +19,7 @@ pub(crate) mod balance;
 pub(crate) mod bell;
 pub(crate) mod home;
 pub(crate) mod mailbox;
+pub(crate) mod roster;
 pub(crate) mod sending;
 pub(crate) mod set;
 pub(crate) mod source;

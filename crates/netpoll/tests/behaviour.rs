@@ -12,6 +12,8 @@ const RUNS: support::Runs = support::Runs::Inline;
 /// What goes over Unix sockets too is in `over_unix.rs` again.
 const KIND: support::Kind = support::Kind::Tcp;
 
+#[path = "behaviour/bind.rs"]
+mod bind;
 #[path = "behaviour/blocking.rs"]
 mod blocking;
 #[path = "behaviour/deadlines.rs"]
@@ -20,6 +22,8 @@ mod deadlines;
 mod descriptors;
 #[path = "behaviour/dial.rs"]
 mod dial;
+#[path = "behaviour/dial_ends.rs"]
+mod dial_ends;
 #[path = "behaviour/events.rs"]
 mod events;
 #[path = "behaviour/everywhere.rs"]
@@ -36,6 +40,8 @@ mod frames;
 mod halves;
 #[path = "behaviour/hazards.rs"]
 mod hazards;
+#[path = "behaviour/homes.rs"]
+mod homes;
 #[path = "behaviour/limits.rs"]
 mod limits;
 #[path = "behaviour/liveness.rs"]
@@ -44,6 +50,8 @@ mod liveness;
 mod mux;
 #[path = "behaviour/mux_serving.rs"]
 mod mux_serving;
+#[path = "behaviour/names.rs"]
+mod names;
 #[path = "behaviour/notices.rs"]
 mod notices;
 #[path = "behaviour/on_the_poller.rs"]

@@ -38,7 +38,7 @@ impl Connection {
     /// use std::io::{BufRead, Write};
     ///
     /// # fn main() -> std::io::Result<()> {
-    /// let mut conn = netpoll::Dialer::new().dial_blocking("127.0.0.1:8080".parse()?)?;
+    /// let mut conn = netpoll::Dialer::new().dial_blocking("127.0.0.1:8080")?;
     /// let mut stream = conn.blocking();
     /// writeln!(stream, "hello")?;
     /// let mut answer = String::new();

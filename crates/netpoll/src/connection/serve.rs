@@ -60,7 +60,7 @@ impl Connection {
     /// use netpoll::{Connection, Dialer};
     ///
     /// # async fn example() -> std::io::Result<()> {
-    /// let mut conn = Dialer::new().dial("127.0.0.1:8080".parse()?).await?;
+    /// let mut conn = Dialer::new().dial("127.0.0.1:8080").await?;
     /// conn.writer().put_str("subscribe\n");
     /// let news = conn.serve(async |conn: &mut Connection| {
     ///     let mut reader = conn.reader();

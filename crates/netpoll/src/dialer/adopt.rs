@@ -10,12 +10,13 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use netpoll_sys::socket;
 
-use super::{Dial, Dialer, Outcome};
+use super::Dialer;
+use super::connecting::{Dial, promise};
 use crate::connection::Connection;
 use crate::connection::link::Link;
 use crate::connection::service::unserved;
 use crate::error::InvalidConfig;
-use crate::poll::home::hand_over;
+use crate::poll::home::Home;
 use crate::poll::source::{Birth, Place};
 use crate::sync::Arc;
 
@@ -31,11 +32,12 @@ impl Dialer {
     ///
     /// If the future is dropped, the descriptor is closed.
     pub async fn adopt(&self, fd: OwnedFd) -> io::Result<Connection> {
+        let deadline = self.begin()?;
+        self.ready(deadline).await?;
         self.start_adopting(fd)?.await
     }
 
     fn start_adopting(&self, fd: OwnedFd) -> io::Result<Dial> {
-        self.options.check()?;
         let Some(peer) = socket::peer_of_stream(fd.as_fd()).unwrap_or(None) else {
             let expected = "must be a stream socket that is connected";
             return Err(InvalidConfig::new("fd", expected).into());
@@ -44,15 +46,17 @@ impl Dialer {
         if peer.as_tcp().is_some() {
             self.set_options(fd.as_fd())?;
         }
-        let (outcome, options) = (Arc::new(Outcome::default()), Arc::clone(&self.options));
-        let delivered = Arc::clone(&outcome);
+        let home = Home::of(self.roster.as_ref())?;
+        let seat = home.seat();
+        let (dial, teller) = promise();
+        let options = Arc::clone(&self.options);
         let birth: Birth = Box::new(move |place: Place| {
-            let link = Arc::new(Link::new(fd, peer, place.bell, options, None));
-            delivered.deliver(Ok(Connection::new(Arc::clone(&link))));
+            let link = Arc::new(Link::new(fd, peer, place.bell, options, seat));
+            teller.tell(Ok(Connection::new(Arc::clone(&link))));
             unserved(link)
         });
-        hand_over(birth)?;
-        Ok(Dial { outcome })
+        home.register(birth);
+        Ok(dial)
     }
 }
 

@@ -3,13 +3,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Weak;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::census::{Asker, Census};
 use crate::poll::bell::{self, Caller};
-use crate::poll::mailbox::Mailbox;
+use crate::poll::roster::Roster;
 use crate::poll::set::PollerSet;
 use crate::sync::{Arc, Condvar, Mutex, PoisonError, lock};
 
@@ -21,7 +20,7 @@ pub(crate) struct Request {
     asked: Condvar,
     census: Arc<Census>,
     /// The loop's pollers, while it runs.
-    pollers: Mutex<Vec<Weak<Mailbox>>>,
+    roster: Roster,
 }
 
 impl Request {
@@ -52,18 +51,22 @@ impl Request {
 
     /// The loop runs, on `pollers`.
     pub(super) fn runs_on(&self, pollers: &PollerSet) {
-        *lock(&self.pollers) = pollers.mailboxes();
+        self.roster.open(pollers);
     }
 
     /// The handler of this loop's that is the caller, if one is.
     fn caller(&self) -> Option<Caller> {
         let caller = bell::caller_here()?;
-        let pollers = lock(&self.pollers);
-        let own = pollers.iter().any(|mailbox| caller.is_of(mailbox));
-        own.then_some(caller)
+        self.roster.has(&caller).then_some(caller)
+    }
+
+    /// Whoever dials for the loop finds its pollers here.
+    pub(super) fn roster(&self) -> &Roster {
+        &self.roster
     }
 
     pub(super) fn conclude(&self) {
+        self.roster.close();
         self.census.conclude();
     }
 }

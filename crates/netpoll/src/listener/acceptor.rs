@@ -212,7 +212,7 @@ impl Acceptor {
             fd,
             peer,
             options,
-            seat: poller.sit(ticket),
+            seat: poller.sit(Some(ticket)),
             presence: Presence::new(&self.reception.service.terms().census),
         };
         register(poller, Arc::clone(&self.reception.service), newcomer, turn);

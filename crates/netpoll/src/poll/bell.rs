@@ -9,7 +9,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::sync::Weak;
 
 use super::mailbox::{Letter, Mailbox};
 use super::token::Token;
@@ -134,8 +133,8 @@ pub(crate) struct Caller {
 
 impl Caller {
     /// Whether its poller is the one of `mailbox`.
-    pub(crate) fn is_of(&self, mailbox: &Weak<Mailbox>) -> bool {
-        std::ptr::eq(Arc::as_ptr(&self.mailbox), mailbox.as_ptr())
+    pub(super) fn is_of(&self, mailbox: &Arc<Mailbox>) -> bool {
+        Arc::ptr_eq(&self.mailbox, mailbox)
     }
 }
 

@@ -3,25 +3,63 @@
 //! timer.
 //!
 //! On a poller, or in a handler that works for one: that one, so that a proxy's two sides need no
-//! hop. Elsewhere one of a set that all of the process share.
+//! hop. Elsewhere one of a set that all of the process share; or, for a dialer that was told of a loop,
+//! one of that loop's, which a [`Roster`] knows.
 
 use std::io;
 
 use netpoll_buffer::Pool;
 
 use super::bell;
-use super::mailbox::Letter;
-use super::set::PollerSet;
+use super::mailbox::{Letter, Mailbox};
+use super::roster::Roster;
+use super::set::{PollerHandle, PollerSet, Seat};
 use super::source::Birth;
 use crate::budget::Budget;
+use crate::error::NotRunning;
 use crate::sync::{Arc, OnceLock, PoisonError};
+
+/// The poller of a new source.
+pub(crate) enum Home {
+    /// The caller's.
+    Here(Arc<Mailbox>),
+    /// One that was chosen.
+    Chosen(PollerHandle),
+}
+
+impl Home {
+    /// The poller that the caller's sources belong to; one of a loop's, if that is given.
+    pub(crate) fn of(roster: Option<&Roster>) -> io::Result<Self> {
+        if let Some(roster) = roster {
+            let chosen = roster.choose().ok_or(NotRunning::new())?;
+            return Ok(Self::Chosen(chosen));
+        }
+        match bell::mailbox_here() {
+            Some(here) => Ok(Self::Here(here)),
+            None => Ok(Self::Chosen(shared_set()?.least_connections().clone())),
+        }
+    }
+
+    /// A seat at a poller that was chosen for having the fewest connections.
+    pub(crate) fn seat(&self) -> Option<Seat> {
+        match self {
+            Self::Here(_) => None,
+            Self::Chosen(poller) => Some(poller.sit(None)),
+        }
+    }
+
+    /// Has a source made there.
+    pub(crate) fn register(&self, birth: Birth) {
+        match self {
+            Self::Here(mailbox) => mailbox.post(Letter::Register(birth)),
+            Self::Chosen(poller) => poller.register(birth),
+        }
+    }
+}
 
 /// Has a source made on the poller that the caller's sources belong to.
 pub(crate) fn hand_over(birth: Birth) -> io::Result<()> {
-    match bell::mailbox_here() {
-        Some(here) => here.post(Letter::Register(birth)),
-        None => shared_set()?.least_connections().register(birth),
-    }
+    Home::of(None)?.register(birth);
     Ok(())
 }
 

@@ -5,12 +5,11 @@
 //! is dropped on the poller's thread.
 
 use std::io;
-use std::sync::Weak;
 use std::thread::JoinHandle;
 
 use super::Poller;
 use super::balance::Balance;
-use super::bell;
+use super::bell::{self, Caller};
 use super::mailbox::{Letter, Mailbox};
 use super::source::{Ask, Birth};
 use crate::around::{Around, within};
@@ -40,7 +39,7 @@ pub(crate) struct PollerHandle {
 #[derive(Debug)]
 pub(crate) struct Seat {
     seats: Arc<AtomicUsize>,
-    _ticket: Ticket,
+    _ticket: Option<Ticket>,
 }
 
 impl Drop for Seat {
@@ -58,8 +57,8 @@ impl PollerHandle {
         })
     }
 
-    /// Takes a seat for one more connection, that was let in with `ticket`.
-    pub(crate) fn sit(&self, ticket: Ticket) -> Seat {
+    /// Takes a seat for one more connection, that was let in with `ticket` if it has come.
+    pub(crate) fn sit(&self, ticket: Option<Ticket>) -> Seat {
         // Relaxed: as in Seat's drop.
         self.seats.fetch_add(1, Ordering::Relaxed);
         Seat {
@@ -85,7 +84,18 @@ impl PollerHandle {
         Arc::clone(&self.mailbox)
     }
 
-    /// Whether the calling thread is this poller.
+    /// How many connections have their seat here.
+    pub(super) fn seats(&self) -> usize {
+        // Relaxed: a guess is good enough to choose by.
+        self.seats.load(Ordering::Relaxed)
+    }
+
+    /// Whether `caller` is a handler of this poller's.
+    pub(super) fn is_of(&self, caller: &Caller) -> bool {
+        caller.is_of(&self.mailbox)
+    }
+
+    /// Whether the calling thread is this poller, or works for it.
     pub(crate) fn is_here(&self) -> bool {
         bell::mailbox_here().is_some_and(|here| Arc::ptr_eq(&here, &self.mailbox))
     }
@@ -140,9 +150,8 @@ impl PollerSet {
 
     /// The poller that gets the next connection; `panicked` is called if the user's choice has.
     pub(crate) fn place(&self, balance: &Balance, panicked: impl FnOnce()) -> &PollerHandle {
-        // Relaxed: a guess is good enough, and any poller is right.
-        let seats = |poller: &PollerHandle| poller.seats.load(Ordering::Relaxed);
-        self.nth(balance.place(self.pollers.iter().map(seats), &self.turn, panicked))
+        let seats = self.pollers.iter().map(PollerHandle::seats);
+        self.nth(balance.place(seats, &self.turn, panicked))
     }
 
     /// The poller at `index`, counted round.
@@ -150,10 +159,9 @@ impl PollerSet {
         &self.pollers[index % self.pollers.len()]
     }
 
-    /// The mailboxes of these pollers.
-    pub(crate) fn mailboxes(&self) -> Vec<Weak<Mailbox>> {
-        let mailboxes = self.pollers.iter().map(|poller| &poller.mailbox);
-        mailboxes.map(Arc::downgrade).collect()
+    /// Its pollers, as other threads see them.
+    pub(super) fn handles(&self) -> &[PollerHandle] {
+        &self.pollers
     }
 
     /// Asks every source of every poller.

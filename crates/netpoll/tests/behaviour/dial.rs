@@ -30,7 +30,7 @@ fn a_dial_that_is_refused_keeps_its_errno() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     drop(listener);
-    let error = block_on(Dialer::new().dial(addr.into())).unwrap_err();
+    let error = block_on(Dialer::new().dial(addr)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     assert_eq!(error.raw_os_error(), Some(111), "{error:?}");
 }
@@ -43,7 +43,7 @@ fn what_cannot_be_dialed_is_refused_by_name() {
         let config: &InvalidConfig = error.get_ref().and_then(|why| why.downcast_ref()).unwrap();
         config.field
     };
-    let addr = "127.0.0.1:1".parse().unwrap();
+    let addr: Addr = "127.0.0.1:1".parse().unwrap();
     let hasty = Dialer::new().connect_timeout(Some(Duration::ZERO));
     assert_eq!(field(hasty, addr), "connect_timeout");
     assert_eq!(field(Dialer::new(), Addr::Unnamed), "addr");
@@ -62,7 +62,7 @@ fn a_dial_that_nobody_answers_times_out() {
     listener.listen(1).unwrap();
     let addr = listener.local_addr().unwrap().as_socket().unwrap();
     let dialer = Dialer::new().connect_timeout(Some(Duration::from_millis(100)));
-    let dials: Vec<_> = (0..4).map(|_| block_on(dialer.dial(addr.into()))).collect();
+    let dials: Vec<_> = (0..4).map(|_| block_on(dialer.dial(addr))).collect();
     let last = dials.last().unwrap().as_ref().unwrap_err();
     assert_eq!(last.kind(), ErrorKind::TimedOut);
 }
@@ -112,7 +112,7 @@ fn a_proxy_dials_inside_its_handler_and_relays() {
 #[test]
 fn a_proxy_whose_upstream_is_gone_closes_with_its_handlers_error() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap().into();
+    let addr = listener.local_addr().unwrap();
     drop(listener);
     let proxy = Server::start(
         EventLoop::builder().pollers(1),

@@ -115,7 +115,7 @@ fn a_connection_that_is_served_while_its_loop_drains_ends_with_the_drain() {
 #[test]
 fn what_was_dialed_on_a_loop_that_drains_is_served_and_drained() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let upstream = listener.local_addr().unwrap().into();
+    let upstream: netpoll::Addr = listener.local_addr().unwrap().into();
     let (tell, hear) = channel();
     let tell = Mutex::new(tell);
     let gate = Gate::default();

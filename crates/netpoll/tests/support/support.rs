@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Servers, peers and waits that the behaviour tests share.
 
+#[path = "executors.rs"]
+mod executors;
+#[path = "hosts.rs"]
+mod hosts;
 #[path = "ledger.rs"]
 mod ledger;
 #[path = "peer.rs"]
@@ -27,6 +31,8 @@ use netpoll::{Addr, BoxError, Builder, CloseReason, Connection, EventLoop, Liste
 
 use ledger::Ledger;
 
+pub(crate) use executors::{in_each_executor, on_a_poller, poll_times};
+pub(crate) use hosts::{Says, Silent, nobody, says};
 pub(crate) use peer::{Peer, pair, pair_with};
 pub(crate) use process::{
     Apart, alone, alone_twice, alone_twice_with, data_segment, open_descriptors,

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Connects to one of several addresses: makes the attempts that [`HappyEyeballs`] plans.
+//!
+//! It is polled where the dial is, and reads the clock only there. An attempt waits for the deadline
+//! itself; the timer here is for the next one, and there is none while none is left.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use super::Dialer;
+use super::connecting::Dial;
+use super::happy_eyeballs::{HappyEyeballs, Step};
+use crate::addr::Addr;
+use crate::connection::Connection;
+use crate::error::NoAddress;
+use crate::time::{Sleep, sleep_until};
+
+/// Attempts of one dial. Those that have not won are given up by their drop.
+struct Race<'a> {
+    dialer: &'a Dialer,
+    plan: HappyEyeballs,
+    deadline: Option<Instant>,
+    /// In the order in which they began.
+    attempts: Vec<Dial>,
+    /// Until the next attempt.
+    pause: Option<(Instant, Sleep)>,
+}
+
+/// A connection to whichever of `addrs` connects first.
+pub(super) async fn race(
+    dialer: &Dialer,
+    addrs: Vec<SocketAddr>,
+    deadline: Option<Instant>,
+) -> io::Result<Connection> {
+    let plan = HappyEyeballs::new(addrs, deadline).ok_or(NoAddress::new())?;
+    let mut race = Race {
+        dialer,
+        plan,
+        deadline,
+        attempts: Vec::new(),
+        pause: None,
+    };
+    poll_fn(|context| race.poll(context)).await
+}
+
+impl Race<'_> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Connection>> {
+        loop {
+            if let Some(connection) = self.winner(context) {
+                return Poll::Ready(Ok(connection));
+            }
+            match self.plan.step(Instant::now()) {
+                Step::Begin(addr) => match self.dialer.attempt(Addr::Tcp(addr), self.deadline) {
+                    Ok(attempt) => self.attempts.push(attempt),
+                    Err(error) => self.plan.failed(error),
+                },
+                Step::Wait(until) => {
+                    if self.waits(until, context) {
+                        return Poll::Pending;
+                    }
+                }
+                Step::Over(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// The attempt that has connected. Those that have failed are told to the plan.
+    fn winner(&mut self, context: &mut Context<'_>) -> Option<Connection> {
+        let mut index = 0;
+        while let Some(attempt) = self.attempts.get_mut(index) {
+            match Pin::new(attempt).poll(context) {
+                Poll::Ready(Ok(connection)) => return Some(connection),
+                Poll::Ready(Err(error)) => {
+                    drop(self.attempts.remove(index));
+                    self.plan.failed(error);
+                }
+                Poll::Pending => index += 1,
+            }
+        }
+        None
+    }
+
+    /// Whether it is not `until` yet; wakes then.
+    fn waits(&mut self, until: Option<Instant>, context: &mut Context<'_>) -> bool {
+        let Some(until) = until else {
+            self.pause = None;
+            return true;
+        };
+        let pause = match &mut self.pause {
+            Some((at, pause)) if *at == until => pause,
+            other => &mut other.insert((until, sleep_until(until))).1,
+        };
+        Pin::new(pause).poll(context).is_pending()
+    }
+}

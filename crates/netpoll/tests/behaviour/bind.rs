@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Dialing from an address of one's own.
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+use netpoll::{Addr, Dialer, InvalidConfig, ToTarget, UnixAddr};
+
+use crate::support::{
+    Server, alone_twice, block_on, call, eventually, in_each_executor, nobody, open_descriptors,
+    says,
+};
+
+fn from(addr: &str) -> Dialer {
+    Dialer::new().local_addr(addr.parse().expect("an address"))
+}
+
+fn refused_field(dialer: &Dialer, target: impl ToTarget) -> &'static str {
+    let error = block_on(dialer.dial(target)).expect_err("no target for it");
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    let config = error.get_ref().and_then(|why| why.downcast_ref());
+    let config: &InvalidConfig = config.expect("a reason");
+    config.field
+}
+
+#[test]
+fn a_connection_comes_from_the_address_that_was_asked_for() {
+    let server = Server::rpc();
+    let target = server.addr;
+    let locals = in_each_executor(move || async move {
+        let mut conn = from("127.0.0.2:0").dial(target).await.unwrap();
+        call(&mut conn, b"hello").await.unwrap();
+        conn.local_addr().unwrap()
+    });
+    let ended = server.endings.iter().take(locals.len());
+    let peers: Vec<Addr> = ended.map(|(peer, _)| peer).collect();
+    for local in locals {
+        assert!(peers.contains(&local), "{local} in {peers:?}");
+        let local = local.as_tcp().unwrap();
+        assert_eq!(local.ip(), Ipv4Addr::new(127, 0, 0, 2));
+        assert_ne!(local.port(), 0);
+    }
+}
+
+#[test]
+fn an_address_of_another_family_than_the_local_one_is_refused_by_name_or_skipped() {
+    let server = Server::rpc();
+    let addr = server.addr.as_tcp().unwrap();
+    let (four, six) = (from("127.0.0.1:0"), from("[::1]:0"));
+    assert_eq!(refused_field(&six, addr), "local_addr");
+    assert_eq!(refused_field(&four, "[::1]:1"), "local_addr");
+    let path = UnixAddr::path("/nowhere").unwrap();
+    assert_eq!(refused_field(&four, path), "local_addr");
+    let other: SocketAddr = "[::1]:1".parse().unwrap();
+    let named = six.resolver(says(&[addr]));
+    assert_eq!(refused_field(&named, "somewhere:80"), "local_addr");
+    let both = four.resolver(says(&[other, addr]));
+    let conn = block_on(both.dial("somewhere:80")).unwrap();
+    assert_eq!(conn.peer_addr(), server.addr);
+}
+
+#[test]
+fn a_local_address_that_cannot_be_had_is_told_by_the_kernels_word() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap();
+    let server = Server::rpc();
+    let error = block_on(Dialer::new().local_addr(taken).dial(server.addr)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    let error = block_on(from("203.0.113.1:0").dial(server.addr)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
+}
+
+#[test]
+fn one_local_port_has_a_connection_to_each_peer_and_a_new_one_when_that_has_ended() {
+    let (one, other) = (Server::rpc(), Server::rpc());
+    let dialer = Dialer::new().local_addr(nobody());
+    let mut first = block_on(dialer.dial(one.addr)).unwrap();
+    let mut second = block_on(dialer.dial(other.addr)).unwrap();
+    assert_eq!(first.local_addr().unwrap(), second.local_addr().unwrap());
+    block_on(call(&mut first, b"one")).unwrap();
+    block_on(call(&mut second, b"other")).unwrap();
+    let twice = block_on(dialer.dial(one.addr)).unwrap_err();
+    assert_eq!(twice.kind(), ErrorKind::AddrNotAvailable);
+    drop(second);
+    other.ending();
+    // The kernel remembers the one that has ended, and so a peer of another port takes its place.
+    let third = Server::rpc();
+    let mut again = block_on(dialer.dial(third.addr)).unwrap();
+    block_on(call(&mut again, b"again")).unwrap();
+}
+
+#[test]
+fn a_dial_that_reaches_itself_is_refused() {
+    alone_twice("bind::a_dial_that_reaches_itself_is_refused", || {
+        let free = nobody();
+        let dialed = in_each_executor(move || async move {
+            let dialer = Dialer::new().local_addr(free);
+            let error = dialer.dial(free).await.map(drop).unwrap_err();
+            (error.kind(), error.raw_os_error())
+        });
+        for (kind, errno) in dialed {
+            assert_eq!(kind, ErrorKind::ConnectionRefused);
+            assert_eq!(errno, None, "it was connected");
+        }
+        // And nobody holds the port.
+        eventually("the port", || TcpListener::bind(free).is_ok());
+        assert!(open_descriptors() > 0);
+    });
+}

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which poller a connection that was dialed belongs to, and what becomes of a dial without one.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::io::{Error, ErrorKind};
+use std::pin::Pin;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::thread::ThreadId;
+use std::time::Duration;
+
+use netpoll::{Connection, Dialer, EventLoop, LoopHandle, NotRunning, Runner, Spawn};
+
+use crate::support::{LIMIT, Server, Silent, block_on, frame, free_listener, rpc};
+
+/// The thread of the poller that `conn` belongs to, and the connection as long as its handle is.
+fn poller_of(conn: Connection) -> ThreadId {
+    let (tell, hear) = channel();
+    let mut conn = conn;
+    conn.writer().put_slice(&frame(b"where"));
+    let served = conn.serve(async move |conn: &mut Connection| {
+        conn.reader().skip(9).await?;
+        tell.send(std::thread::current().id())?;
+        Ok(())
+    });
+    let thread = hear.recv_timeout(LIMIT).expect("an answer");
+    drop(served);
+    thread
+}
+
+fn says_that_nothing_runs(error: &Error) -> bool {
+    let reason = error.get_ref().expect("a reason");
+    error.kind() == ErrorKind::ConnectionAborted && reason.is::<NotRunning>()
+}
+
+#[test]
+fn what_is_dialed_for_a_loop_is_spread_over_its_pollers() {
+    let upstream = Server::rpc();
+    let server = Server::start(EventLoop::builder().pollers(3), rpc);
+    let dialer = Dialer::new().on(&server.handle);
+    let dial = |_| block_on(dialer.dial(upstream.addr)).unwrap();
+    let conns: Vec<_> = (0..9).map(dial).collect();
+    let threads: Vec<_> = conns.into_iter().map(poller_of).collect();
+    let distinct: HashSet<_> = threads.iter().collect();
+    assert_eq!(distinct.len(), 3);
+    for thread in distinct {
+        assert_eq!(threads.iter().filter(|own| *own == thread).count(), 3);
+    }
+    let shared = poller_of(block_on(Dialer::new().dial(upstream.addr)).unwrap());
+    assert!(!threads.contains(&shared));
+}
+
+#[test]
+fn a_socket_is_adopted_for_a_loop_too() {
+    let server = Server::start(EventLoop::builder().pollers(1), rpc);
+    let dialer = Dialer::new().on(&server.handle);
+    let dialed = block_on(dialer.dial(server.addr)).unwrap();
+    let stream = std::net::TcpStream::connect(server.addr.as_tcp().unwrap()).unwrap();
+    let adopted = block_on(dialer.adopt(stream.into())).unwrap();
+    assert_eq!(poller_of(dialed), poller_of(adopted));
+}
+
+/// The thread of a handler of one of two pollers, and that of what `dial` dials in it.
+fn inside(dial: impl AsyncFn() -> Connection + Send + Sync + 'static) -> (ThreadId, Connection) {
+    let (tell, hear) = channel();
+    let tell = Mutex::new(tell);
+    let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(
+        async move |conn: &mut Connection| {
+            conn.reader().skip(1).await?;
+            let dialed = dial().await;
+            let told = (std::thread::current().id(), dialed);
+            tell.lock().expect("no panic under it").send(told)?;
+            Ok(())
+        },
+    ));
+    let server = server.of_which_some_is_kept();
+    server.connect().send(b"?");
+    hear.recv_timeout(LIMIT).expect("a dial")
+}
+
+#[test]
+fn a_dialer_that_was_told_of_a_loop_keeps_to_it_on_the_poller_of_another() {
+    let upstream = Server::rpc();
+    let addr = upstream.addr;
+    let handle = upstream.handle.clone();
+    let (_, dialed) = inside(async move || Dialer::new().on(&handle).dial(addr).await.unwrap());
+    let outside = block_on(Dialer::new().on(&upstream.handle).dial(addr)).unwrap();
+    assert_eq!(poller_of(dialed), poller_of(outside));
+}
+
+#[test]
+fn a_dial_for_the_loop_of_the_poller_it_is_made_on_stays_there() {
+    let upstream = Server::rpc();
+    let (tell, hear) = channel();
+    let tell = Mutex::new(tell);
+    let addr = upstream.addr;
+    let own = Arc::new(Mutex::new(None::<LoopHandle>));
+    let known = Arc::clone(&own);
+    let server = Server::start_as_given(EventLoop::builder().pollers(3).on_request(
+        async move |conn: &mut Connection| {
+            conn.reader().skip(1).await?;
+            let handle = known.lock().unwrap().clone().ok_or("a handle")?;
+            for dialer in [Dialer::new().on(&handle), Dialer::new()] {
+                let dialed = dialer.dial(addr).await?;
+                tell.lock()
+                    .unwrap()
+                    .send((std::thread::current().id(), dialed))?;
+            }
+            Ok(())
+        },
+    ));
+    *own.lock().unwrap() = Some(server.handle.clone());
+    let mut peers: Vec<_> = (0..3).map(|_| server.connect()).collect();
+    peers.iter_mut().for_each(|peer| peer.send(b"?"));
+    for _ in 0..2 * peers.len() {
+        let (here, dialed) = hear.recv_timeout(LIMIT).unwrap();
+        assert_eq!(poller_of(dialed), here);
+    }
+}
+
+fn idle_loop() -> EventLoop {
+    let builder = EventLoop::builder().pollers(1).on_request_send(rpc);
+    builder.listen(free_listener()).build().expect("a loop")
+}
+
+#[test]
+fn a_dial_for_a_loop_that_does_not_run_yet_waits_for_that_within_its_timeout() {
+    let upstream = Server::rpc();
+    let running = idle_loop();
+    let handle = running.handle();
+    let dialer = Dialer::new().on(&handle);
+    let hasty = dialer
+        .clone()
+        .connect_timeout(Some(Duration::from_millis(20)));
+    let error = block_on(hasty.dial(upstream.addr)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    let addr = upstream.addr;
+    let early = std::thread::spawn(move || poller_of(block_on(dialer.dial(addr)).unwrap()));
+    let thread = std::thread::spawn(move || running.run().expect("a loop that runs"));
+    early.join().unwrap();
+    assert_eq!(handle.shutdown(LIMIT).wait(), 0);
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_dial_for_a_loop_that_has_ended_says_so() {
+    let upstream = Server::rpc();
+    let never = idle_loop();
+    let dialer = Dialer::new().on(&never.handle());
+    drop(never);
+    let error = block_on(dialer.dial(upstream.addr)).unwrap_err();
+    assert!(says_that_nothing_runs(&error), "{error:?}");
+    let server = Server::rpc();
+    let dialer = Dialer::new().on(&server.handle);
+    drop(block_on(dialer.dial(upstream.addr)).unwrap());
+    server.shut_down(LIMIT);
+    let error = block_on(dialer.dial(upstream.addr)).unwrap_err();
+    assert!(says_that_nothing_runs(&error), "{error:?}");
+}
+
+#[test]
+fn a_dial_under_way_ends_with_the_loop_it_is_for() {
+    let silent = Silent::new();
+    let server = Server::rpc();
+    let dialer = Dialer::new().on(&server.handle).connect_timeout(None);
+    let addr = silent.addr;
+    let waiting = std::thread::spawn(move || block_on(dialer.dial(addr)).map(drop));
+    // Whether it has begun or not, it cannot go on.
+    server.shut_down(Duration::ZERO);
+    let error = waiting.join().unwrap().unwrap_err();
+    assert!(says_that_nothing_runs(&error), "{error:?}");
+}
+
+#[test]
+fn a_connection_that_was_dialed_for_a_loop_ends_with_it() {
+    let upstream = Server::rpc();
+    let server = Server::rpc();
+    let dialer = Dialer::new().on(&server.handle);
+    let mut conn = block_on(dialer.dial(upstream.addr)).unwrap();
+    server.of_which_some_is_kept().shut_down(LIMIT);
+    let error = block_on(conn.reader().next(1)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionAborted, "{error:?}");
+}
+
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Has a thread for each task.
+struct Aside;
+
+impl Spawn for Aside {
+    fn spawn(&self, task: Task) {
+        std::thread::spawn(move || block_on(task));
+    }
+}
+
+#[test]
+fn a_dial_of_a_handler_whose_loop_has_ended_fails_and_does_not_hang() {
+    let upstream = Server::rpc();
+    let addr = upstream.addr;
+    let (tell, hear) = channel();
+    let (release, held) = channel::<()>();
+    let (tell, held) = (Arc::new(Mutex::new(tell)), Arc::new(Mutex::new(held)));
+    let handler = handler!([tell, held], |conn| {
+        conn.reader().skip(1).await?;
+        tell.lock().unwrap().send(Ok(()))?;
+        // Not cut at a wait, because it is no wait that anybody knows of.
+        held.lock().unwrap().recv()?;
+        let dialed = Dialer::new().dial(addr).await.map(drop);
+        tell.lock().unwrap().send(dialed)?;
+        Ok(())
+    });
+    let builder = EventLoop::builder().pollers(1);
+    let builder = builder.runner(Runner::Spawn(Arc::new(Aside)));
+    let server = Server::start_unobserved(builder.on_request_send(handler));
+    let mut peer = server.connect();
+    peer.send(b"?");
+    hear.recv_timeout(LIMIT).unwrap().unwrap();
+    let server = server.of_which_some_is_kept();
+    let end = server.handle.shutdown(Duration::ZERO);
+    assert_eq!(end.wait(), 1, "it was cut");
+    release.send(()).unwrap();
+    let error = hear.recv_timeout(LIMIT).unwrap().unwrap_err();
+    assert!(says_that_nothing_runs(&error), "{error:?}");
+    drop(server);
+}

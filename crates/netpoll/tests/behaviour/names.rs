@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Dialing by name: who is asked, what is done with the answer, and how long all of it may take.
+
+use std::io::{Error, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use netpoll::time::sleep;
+use netpoll::{Addr, Connection, Dialer, NoAddress, Resolve};
+
+use crate::support::{
+    LIMIT, Says, Server, Silent, alone_twice, block_on, call, eventually, in_each_executor, nobody,
+    open_descriptors, poll_times, says,
+};
+
+/// How long an attempt is alone before the next one begins.
+const HEAD_START: Duration = Duration::from_millis(250);
+
+fn of(server: &Server) -> SocketAddr {
+    server.addr.as_tcp().expect("of the internet")
+}
+
+/// Dials a name that `resolver` knows, in each executor.
+fn dial_with(
+    timeout: Duration,
+    resolver: impl Resolve + Clone + 'static,
+) -> Vec<std::io::Result<Addr>> {
+    in_each_executor(move || {
+        let dialer = Dialer::new().connect_timeout(Some(timeout));
+        let dialer = dialer.resolver(resolver.clone());
+        async move {
+            let mut conn = dialer.dial("somewhere:80").await?;
+            call(&mut conn, b"hello").await?;
+            Ok(conn.peer_addr())
+        }
+    })
+}
+
+fn errors<T>(results: Vec<std::io::Result<T>>) -> Vec<Error> {
+    let failed = results.into_iter().map(|result| result.map(drop));
+    failed
+        .map(|result| result.expect_err("no connection"))
+        .collect()
+}
+
+#[test]
+fn the_system_is_asked_for_names_and_not_for_numbers() {
+    let server = Server::rpc();
+    let port = of(&server).port();
+    let called = |conn: std::io::Result<Connection>| block_on(call(&mut conn.unwrap(), b"hello"));
+    let dialer = Dialer::new();
+    called(block_on(dialer.dial(("localhost", port)))).unwrap();
+    called(block_on(dialer.dial(format!("localhost:{port}")))).unwrap();
+    called(dialer.dial_blocking((String::from("localhost"), port))).unwrap();
+    for dialed in in_each_executor(move || async move {
+        let mut conn = Dialer::new().dial(("localhost", port)).await?;
+        call(&mut conn, b"hello").await
+    }) {
+        dialed.unwrap();
+    }
+    let nobody_asked =
+        Says(|host: &str, _| -> std::future::Ready<_> { panic!("asked for {host}") });
+    let dialer = Dialer::new().resolver(nobody_asked);
+    called(block_on(dialer.dial(("127.0.0.1", port)))).unwrap();
+    called(block_on(dialer.dial(format!("127.0.0.1:{port}")))).unwrap();
+    called(block_on(dialer.dial(&server.addr))).unwrap();
+}
+
+#[test]
+fn what_the_system_says_of_a_name_that_cannot_be_is_told() {
+    let long = "x".repeat(300);
+    let error = block_on(Dialer::new().dial((long, 80))).unwrap_err();
+    assert_ne!(error.kind(), ErrorKind::TimedOut);
+    assert!(error.to_string().contains("lookup"), "{error}");
+}
+
+#[test]
+fn a_resolver_is_told_host_and_port_and_its_error_is_the_dials() {
+    let resolver = Arc::new(Says(|host: &str, port| {
+        let asked = format!("{host} at {port}");
+        std::future::ready(Err(Error::new(ErrorKind::PermissionDenied, asked)))
+    }));
+    for error in errors(dial_with(LIMIT, resolver)) {
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        assert_eq!(error.to_string(), "somewhere at 80");
+    }
+}
+
+#[test]
+fn a_name_without_addresses_says_so() {
+    for error in errors(dial_with(LIMIT, says(&[]))) {
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        let reason = error.get_ref().expect("a reason");
+        assert!(reason.is::<NoAddress>());
+    }
+}
+
+#[test]
+fn a_resolver_that_is_slow_is_dropped_at_the_deadline() {
+    struct Asked(Arc<AtomicUsize>);
+    impl Drop for Asked {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let limit = Duration::from_millis(50);
+    let dropped = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&dropped);
+    let resolver = Arc::new(Says(move |_: &str, _| {
+        let asked = Asked(Arc::clone(&count));
+        async move {
+            let _asked = asked;
+            std::future::pending().await
+        }
+    }));
+    let begun = Instant::now();
+    let errors = errors(dial_with(limit, Arc::clone(&resolver)));
+    assert!(
+        errors
+            .iter()
+            .all(|error| error.kind() == ErrorKind::TimedOut)
+    );
+    assert!(begun.elapsed() >= limit * u32::try_from(errors.len()).unwrap());
+    assert_eq!(dropped.load(Ordering::SeqCst), errors.len());
+    let patient = Dialer::new().connect_timeout(None).resolver(resolver);
+    assert!(poll_times(patient.dial("somewhere:80"), 1).is_none());
+    assert_eq!(dropped.load(Ordering::SeqCst), errors.len() + 1);
+}
+
+#[test]
+fn the_address_that_lives_is_dialed_when_the_first_refuses_or_is_silent() {
+    let server = Server::rpc();
+    let silent = Silent::new();
+    for dialed in dial_with(LIMIT, says(&[nobody(), of(&server)])) {
+        assert_eq!(dialed.unwrap(), server.addr);
+    }
+    let begun = Instant::now();
+    let dialed = dial_with(LIMIT, says(&[silent.addr, of(&server)]));
+    assert!(begun.elapsed() >= HEAD_START * u32::try_from(dialed.len()).unwrap());
+    for dialed in dialed {
+        assert_eq!(dialed.unwrap(), server.addr);
+    }
+    let last = [silent.addr, nobody(), silent.addr, of(&server)];
+    for dialed in dial_with(LIMIT, says(&last)) {
+        assert_eq!(dialed.unwrap(), server.addr);
+    }
+}
+
+#[test]
+fn what_all_addresses_refused_with_keeps_its_errno() {
+    for error in errors(dial_with(LIMIT, says(&[nobody(), nobody(), nobody()]))) {
+        assert_eq!(error.raw_os_error(), Some(111), "{error:?}");
+    }
+}
+
+#[test]
+fn what_is_silent_everywhere_ends_at_the_deadline() {
+    let (one, other) = (Silent::new(), Silent::new());
+    let limit = HEAD_START + Duration::from_millis(100);
+    let begun = Instant::now();
+    let errors = errors(dial_with(limit, says(&[one.addr, other.addr, nobody()])));
+    for error in &errors {
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+    }
+    assert!(begun.elapsed() >= limit * u32::try_from(errors.len()).unwrap());
+}
+
+#[test]
+fn one_deadline_is_for_the_name_and_all_attempts() {
+    let silent = Silent::new();
+    let limit = Duration::from_millis(1200);
+    let addr = silent.addr;
+    let resolver = Says(move |_: &str, _| async move {
+        sleep(limit * 3 / 4).await;
+        Ok(vec![addr])
+    });
+    let begun = Instant::now();
+    let dialer = Dialer::new().connect_timeout(Some(limit));
+    let error = block_on(dialer.resolver(resolver).dial("somewhere:80")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    let took = begun.elapsed();
+    assert!(took >= limit, "{took:?}");
+    assert!(
+        took < limit * 7 / 4,
+        "the attempt had no time of its own: {took:?}"
+    );
+}
+
+#[test]
+fn a_dial_by_name_that_is_dropped_at_any_wait_leaves_nothing() {
+    alone_twice(
+        "names::a_dial_by_name_that_is_dropped_at_any_wait_leaves_nothing",
+        || {
+            let (server, silent) = (Server::rpc(), Silent::new());
+            let addrs = [nobody(), silent.addr, of(&server)];
+            let resolver = Says(move |_: &str, _| async move {
+                sleep(Duration::from_millis(5)).await;
+                Ok(addrs.to_vec())
+            });
+            let dialer = Dialer::new().resolver(resolver);
+            drop(block_on(dialer.dial("somewhere:80")).unwrap());
+            let mut before = open_descriptors();
+            eventually("rest", || {
+                std::mem::replace(&mut before, open_descriptors()) == before
+            });
+            let mut times = 0;
+            while poll_times(dialer.dial("somewhere:80"), times).is_none() {
+                times += 1;
+            }
+            assert!(times >= 3, "at a name, a timer, an attempt: {times}");
+            eventually("as many descriptors as before", || {
+                open_descriptors() <= before
+            });
+            eventually("no connection", || server.handle.connections() == 0);
+        },
+    );
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Hosts of all kinds to dial, and who knows their addresses.
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+use netpoll::{Resolve, Resolving};
+use socket2::{Domain, Socket, Type};
+
+/// An address where nobody listens.
+pub(crate) fn nobody() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address")
+}
+
+/// A listener that nobody accepts from, whose queue is full: the kernel drops what would connect.
+pub(crate) struct Silent {
+    pub(crate) addr: SocketAddr,
+    _listener: Socket,
+    _queued: Vec<TcpStream>,
+}
+
+impl Silent {
+    pub(crate) fn new() -> Self {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let any: SocketAddr = ([127, 0, 0, 1], 0).into();
+        listener.bind(&any.into()).expect("a free port");
+        listener.listen(0).expect("a listener");
+        let addr = listener.local_addr().expect("an address");
+        let addr = addr.as_socket().expect("of the internet");
+        // One more than is asked for is in the queue.
+        let queued = TcpStream::connect(addr).expect("room for one");
+        Self {
+            addr,
+            _listener: listener,
+            _queued: vec![queued],
+        }
+    }
+}
+
+/// A resolver that says what a function does.
+pub(crate) struct Says<F>(pub(crate) F);
+
+impl<F, R> Resolve for Says<F>
+where
+    F: Fn(&str, u16) -> R + Send + Sync,
+    R: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
+{
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Resolving<'a> {
+        Box::pin((self.0)(host, port))
+    }
+}
+
+/// A resolver that says of every name that it has `addrs`.
+pub(crate) fn says(addrs: &[SocketAddr]) -> impl Resolve + Clone + 'static {
+    let addrs = addrs.to_vec();
+    std::sync::Arc::new(Says(move |_: &str, _: u16| {
+        std::future::ready(Ok(addrs.clone()))
+    }))
+}
