@@ -130,6 +130,9 @@ pub(crate) struct LoadArgs {
     /// for mux
     #[arg(long, conflicts_with_all = ["rate", "threads"])]
     pub(crate) ids: bool,
+    /// Call through a pool of netpoll's of at most N connections, with --connections callers; for rpc
+    #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>, conflicts_with_all = ["rate", "threads", "depth", "ids"])]
+    pub(crate) pool: Option<NonZeroUsize>,
     /// How long to measure: a whole number and us, ms, s or m
     #[arg(long, value_name = "S", default_value = "10s", value_parser = duration::parse)]
     pub(crate) duration: Duration,
@@ -195,6 +198,9 @@ fn consistent(command: Command) -> Result<Command, clap::Error> {
         }
         Command::Load(load) if load.ids && load.protocol != Protocol::Mux => {
             "--ids is for mux: in the others answers come in the order of their requests".into()
+        }
+        Command::Load(load) if load.pool.is_some() && load.protocol != Protocol::Rpc => {
+            "--pool is for rpc: each call has a connection of its own".into()
         }
         Command::Load(load) if load.ids && (load.size as usize) < ID => {
             format!(

@@ -151,6 +151,7 @@ impl Stage<'_> {
         let plan = Plan {
             protocol: Protocol::Rpc,
             ids: Ids::None,
+            pool: None,
             addr: server.addr().into(),
             connections: scenario.connections,
             size: scenario.size,

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use netpoll::codec::LengthField;
 use netpoll::mux::{Client, Message, Numbered};
-use netpoll::{Dialer, Task};
+use netpoll::{Addr, ConnPool, ConnPoolOptions, Dialer, Task};
 
-use super::plan::Plan;
+use super::plan::{Ids, Plan};
 use super::recorder::Recorder;
 use super::schedule::{Clock, Schedule};
 use super::session::{Moment, Outcome, Sum, Witness};
@@ -37,7 +37,8 @@ struct Run {
     stop: AtomicBool,
 }
 
-/// Runs `plan` with a client for each connection and as many callers of each as its depth.
+/// Runs `plan`: with a client for each connection, and as many callers of each as its depth; or with
+/// a caller for each connection that was asked for, and a pool for all.
 ///
 /// # Errors
 ///
@@ -49,10 +50,10 @@ pub(super) fn run(
     watch: &mut dyn FnMut(Moment),
 ) -> Result<Outcome, Failure> {
     let failed = |error: io::Error| {
-        let what = format!("open {} connections to {}", plan.connections, plan.addr);
+        let what = format!("open connections to {}", plan.addr);
         Failure::while_trying(what, &error)
     };
-    let clients = clients(plan).map_err(failed)?;
+    let ways = ways(plan, depth).map_err(failed)?;
     let schedule = Schedule::new(plan.warm_up, plan.duration);
     let run = Arc::new(Run {
         clock: Clock::start(),
@@ -63,17 +64,14 @@ pub(super) fn run(
         cause: Mutex::new(None),
         stop: AtomicBool::new(false),
     });
-    let payload: Arc<[u8]> = (ID..plan.size)
-        .map(|at| (at * 7 + at / 251) as u8)
-        .collect();
-    let callers = clients
-        .iter()
-        .flat_map(|client| (0..depth).map(move |_| client));
-    let callers: Vec<Task<()>> = callers
-        .map(|client| {
-            let (client, run) = (client.clone(), Arc::clone(&run));
-            let payload = Arc::clone(&payload);
-            netpoll::spawn(async move { run.call(&client, &payload).await })
+    // What comes with an id has that in front.
+    let size = plan.size - if plan.ids == Ids::First { ID } else { 0 };
+    let payload: Arc<[u8]> = (0..size).map(|at| (at * 7 + at / 251) as u8).collect();
+    let callers: Vec<Task<()>> = ways
+        .into_iter()
+        .map(|way| {
+            let (run, payload) = (Arc::clone(&run), Arc::clone(&payload));
+            netpoll::spawn(async move { run.call(&way, &payload).await })
         })
         .collect::<io::Result<_>>()
         .map_err(failed)?;
@@ -95,37 +93,69 @@ pub(super) fn run(
     Ok(run.outcome(ended, witness))
 }
 
-/// A connected client for each connection.
-fn clients(plan: &Plan) -> io::Result<Vec<Client<Numbered<LengthField>>>> {
-    let (addr, pin) = (plan.addr, plan.threads.pin);
+/// How a caller comes to its answer.
+#[derive(Clone)]
+enum Way {
+    /// With the others of its connection.
+    Mux(Client<Numbered<LengthField>>),
+    /// Over a connection of the pool's, which is its own for one call.
+    Pool(ConnPool, Addr),
+}
+
+/// A way for each caller.
+fn ways(plan: &Plan, depth: usize) -> io::Result<Vec<Way>> {
+    if let Some(processor) = plan.threads.pin {
+        // The poller's thread, which all of this runs on.
+        netpoll::spawn(async move { netpoll_sys::process::pin_thread(processor) })?.wait()??;
+    }
+    let addr = plan.addr;
+    if let Some(size) = plan.pool {
+        let mut options = ConnPoolOptions::default();
+        (options.max_connections, options.max_idle) = (size, size);
+        options.max_waiting = plan.connections;
+        options.wait_timeout = None;
+        let pool = ConnPool::with_options(Dialer::new(), options)?;
+        return Ok(vec![Way::Pool(pool, addr); plan.connections]);
+    }
     let dialing: Vec<_> = (0..plan.connections)
-        .map(|_| {
-            netpoll::spawn(async move {
-                if let Some(processor) = pin {
-                    // The poller's thread, which all of this runs on.
-                    netpoll_sys::process::pin_thread(processor)?;
-                }
-                Dialer::new().dial(addr).await
-            })
-        })
+        .map(|_| netpoll::spawn(async move { Dialer::new().dial(addr).await }))
         .collect::<io::Result<_>>()?;
-    let connected = dialing.into_iter().map(|dialing| {
-        let codec = Numbered::new(LengthField::new());
-        Ok(Client::new(dialing.wait()??, codec))
-    });
-    connected.collect()
+    let mut ways = Vec::new();
+    for conn in dialing {
+        let client = Client::new(conn.wait()??, Numbered::new(LengthField::new()));
+        ways.extend(vec![Way::Mux(client); depth]);
+    }
+    Ok(ways)
+}
+
+impl Way {
+    /// Calls with `payload`, and says how long the answer is.
+    async fn call(&self, payload: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Mux(client) => Ok(client.call(Message::new(payload)).await?.body.len()),
+            Self::Pool(pool, addr) => {
+                let mut conn = pool.get(*addr).await?;
+                let (mut reader, mut writer) = conn.split();
+                writer.put_u32(payload.len() as u32);
+                writer.put_slice(payload);
+                let length = reader.read_u32().await? as usize;
+                reader.skip(length).await?;
+                Ok(length)
+            }
+        }
+    }
 }
 
 impl Run {
     /// One caller: calls again and again until the time is up or a call fails.
-    async fn call(&self, client: &Client<Numbered<LengthField>>, payload: &[u8]) {
+    async fn call(&self, way: &Way, payload: &[u8]) {
         loop {
             let since = self.clock.now();
             if since >= self.schedule.to || self.stop.load(Ordering::Relaxed) {
                 return;
             }
-            match client.call(Message::new(payload)).await {
-                Ok(answer) if answer.body.len() == payload.len() => {
+            match way.call(payload).await {
+                Ok(length) if length == payload.len() => {
                     let now = self.clock.now();
                     let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
                     recorder.answered(now, since, 1);

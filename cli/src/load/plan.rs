@@ -2,6 +2,7 @@
 //! What a load is to do, with nothing left to decide while it runs.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use netpoll_sys::Addr;
@@ -25,6 +26,8 @@ pub(crate) struct Plan {
     pub(crate) size: usize,
     /// Whether requests say which call they are.
     pub(crate) ids: Ids,
+    /// The most connections, if callers share those of a pool.
+    pub(crate) pool: Option<usize>,
     /// When requests are sent.
     pub(crate) pressure: Pressure,
     /// Time before measuring.
@@ -74,6 +77,7 @@ impl Plan {
             connections,
             size: arguments.size as usize,
             ids: if arguments.ids { Ids::First } else { Ids::None },
+            pool: arguments.pool.map(NonZeroUsize::get),
             pressure: match arguments.rate {
                 Some(rate) => Pressure::Open(rate.get()),
                 None => Pressure::Closed(arguments.depth.get() as usize),
@@ -98,7 +102,10 @@ impl fmt::Display for Plan {
             Protocol::Mux => "mux",
         };
         write!(f, "{protocol} to {}: {} B, ", self.addr, self.size)?;
-        write!(f, "{} connections, ", self.connections)?;
+        match self.pool {
+            Some(size) => write!(f, "{} callers, {size} connections, ", self.connections)?,
+            None => write!(f, "{} connections, ", self.connections)?,
+        }
         match self.pressure {
             Pressure::Closed(depth) => write!(f, "{depth} in flight on each, ")?,
             Pressure::Open(rate) => write!(f, "{} requests/s in all, ", thousands(rate))?,

@@ -118,7 +118,9 @@ pub(crate) fn run(
     }
     // If it cannot be raised, connecting tells what is missing.
     netpoll_sys::process::raise_descriptor_limit().ok();
-    if let (Ids::First, Pressure::Closed(depth)) = (plan.ids, plan.pressure) {
+    if let Pressure::Closed(depth) = plan.pressure
+        && (plan.ids == Ids::First || plan.pool.is_some())
+    {
         return callers::run(plan, depth, interrupt, watch);
     }
     let schedule = Schedule::new(plan.warm_up, plan.duration);

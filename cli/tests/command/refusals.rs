@@ -99,6 +99,20 @@ fn an_echo_of_nothing_is_refused() {
 }
 
 #[test]
+fn a_client_that_does_not_fit_the_protocol_is_refused() {
+    let flags: [(&str, &[&str]); 5] = [
+        ("rpc --ids", &["--ids", "mux"]),
+        ("mux --ids --size 7", &["--size", "at least 8"]),
+        ("mux --ids --rate 5", &["--ids", "--rate"]),
+        ("mux --pool 5", &["--pool", "rpc"]),
+        ("rpc --pool 0", &["--pool", "1"]),
+    ];
+    for (flags, words) in flags {
+        refused(&format!("load {flags} --addr 127.0.0.1:1"), words);
+    }
+}
+
+#[test]
 fn an_address_that_does_not_parse_is_refused_by_name() {
     refused("serve reference --addr 127.0.0.1", &["--addr", "host:port"]);
     refused(
