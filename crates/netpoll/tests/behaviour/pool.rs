@@ -83,7 +83,7 @@ pub(crate) fn in_each_way(doing: impl Fn() -> Doing + Send + Sync + 'static) {
 }
 
 /// Does it on a poller.
-fn on_a_poller(doing: impl Fn() -> Doing + Send + Sync + 'static) {
+pub(crate) fn on_a_poller(doing: impl Fn() -> Doing + Send + Sync + 'static) {
     let (tell, hear) = channel();
     let tell = Mutex::new(tell);
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_connection(
