@@ -36,3 +36,8 @@ fn moves_between_two_buffers_found_by_the_fuzzer_do_as_two_queues_do() {
 fn searches_found_by_the_fuzzer_find_what_a_plain_search_finds() {
     replay("until", netpoll_model::until);
 }
+
+#[test]
+fn streams_found_by_the_fuzzer_have_the_frames_of_a_flat_stream() {
+    replay("codecs", netpoll_model::codecs);
+}

@@ -82,23 +82,19 @@ impl Link {
         if self.ending().is_of_all() || lock(&self.outbox).closed.is_some() {
             return Liveness::Closed;
         }
+        // The kernel first: what the poller moves to the inbox meanwhile is seen there. What it has
+        // in hand just now is seen in neither.
+        let peeked = transfer::peek(self.as_fd(), &mut [0]);
         let inbox = lock(&self.inbox);
         let (ended, waiting) = (inbox.end.is_some(), held + inbox.chain.len());
         drop(inbox);
-        if ended {
-            return Liveness::Closed;
-        }
-        match transfer::peek(self.as_fd(), &mut [0]) {
+        match peeked {
+            _ if ended => Liveness::Closed,
             Ok(0) => Liveness::Closed,
             Ok(_) => Liveness::DataPending,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if waiting > 0 {
-                    Liveness::DataPending
-                } else {
-                    Liveness::Alive
-                }
-            }
-            Err(_) => Liveness::Closed,
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Liveness::Closed,
+            Err(_) if waiting > 0 => Liveness::DataPending,
+            Err(_) => Liveness::Alive,
         }
     }
 }

@@ -83,7 +83,7 @@ pub(crate) fn in_each_way(doing: impl Fn() -> Doing + Send + Sync + 'static) {
 }
 
 /// Does it on a poller.
-fn on_a_poller(doing: impl Fn() -> Doing + Send + Sync + 'static) {
+pub(crate) fn on_a_poller(doing: impl Fn() -> Doing + Send + Sync + 'static) {
     let (tell, hear) = channel();
     let tell = Mutex::new(tell);
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_connection(
@@ -160,7 +160,7 @@ fn what_is_unread_unsent_or_finished_or_not_to_be_kept_is_closed() {
     let pool = ConnPool::new(Dialer::new());
     let (conn, mut peer) = got(&pool, &host);
     peer.send(b"unread");
-    eventually("data", || conn.liveness() == Liveness::DataPending);
+    eventually("data", || conn.stats().waiting == 6);
     drop(conn);
     let (mut conn, mut peer) = got(&pool, &host);
     peer.send(b"half");
@@ -210,7 +210,9 @@ fn an_answer_that_comes_too_late_is_not_the_next_users() {
     drop(conn);
     assert_eq!(pool.stats(host.addr).idle, 1);
     peer.send(b"late");
-    eventually("data", || handle.liveness() == Liveness::DataPending);
+    eventually("data", || {
+        handle.stats().is_some_and(|stats| stats.waiting == 4)
+    });
     let (_conn, _peer) = got(&pool, &host);
     let stats = checked(pool.stats(host.addr));
     assert_eq!(

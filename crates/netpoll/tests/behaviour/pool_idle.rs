@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use netpoll::{ConnPool, Connection, Dialer, EventLoop};
 
-use super::pool::{Host, checked, got, in_each_way, pool_with};
+use super::pool::{Host, checked, got, in_each_way, on_a_poller, pool_with};
 use crate::support::{LIMIT, Server, alone_twice, block_on, call, eventually, poll_once};
 
 /// Long enough to be seen, short enough to be waited for.
@@ -91,6 +91,30 @@ fn one_that_waits_too_long_is_closed_and_who_asks_gets_another() {
 }
 
 #[test]
+fn one_that_waits_too_long_is_not_handed_out_though_its_poller_had_no_time_to_look() {
+    let host = Host::new();
+    let addr = host.addr;
+    let pool = pool_with(|options| options.idle_timeout = Some(A_WHILE));
+    let using = pool.clone();
+    on_a_poller(move || {
+        let pool = using.clone();
+        Box::pin(async move {
+            drop(pool.get(addr).await.unwrap());
+            // Holds the poller, whose timers are the pool's.
+            let begun = Instant::now();
+            while begun.elapsed() <= A_WHILE {
+                std::thread::yield_now();
+            }
+            assert_eq!(pool.stats(addr).idle, 1);
+            drop(pool.get(addr).await.unwrap());
+        })
+    });
+    let stats = checked(pool.stats_all());
+    assert_eq!((stats.made, stats.reused), (2, 0));
+    assert!(stats.discarded.idle >= 1);
+}
+
+#[test]
 fn one_that_is_used_again_and_again_stays() {
     let host = Host::new();
     let pool = pool_with(|options| options.idle_timeout = Some(2 * A_WHILE));
@@ -124,6 +148,11 @@ fn one_that_is_old_is_closed_whether_it_waits_or_comes_back() {
         std::thread::yield_now();
     }
     drop(out);
+    assert_eq!(
+        pool.stats_all().idle,
+        0,
+        "at once, and not by the next look"
+    );
     assert_eq!(of_out.receive_all().unwrap(), b"");
     let stats = checked(pool.stats_all());
     assert_eq!((stats.made, stats.discarded.old), (2, 2));
