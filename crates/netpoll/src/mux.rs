@@ -42,6 +42,7 @@ mod message;
 mod options;
 mod route;
 mod serving;
+mod spawning;
 mod tasks;
 
 pub use crate::codec::{Codec, Need};
@@ -50,3 +51,4 @@ pub use client::{Client, ClientStats};
 pub use message::{CallCodec, Message, Numbered};
 pub use options::{Backoff, ClientOptions};
 pub use serving::{serve, serve_within};
+pub use spawning::{Serving, serve_on};

@@ -61,7 +61,8 @@ pub(super) use line::{Line, Told};
 ///     })
 ///     .collect();
 /// for _ in senders {
-///     let message = theirs.reader().next(3).await?;
+///     let mut reader = theirs.reader();
+///     let message = reader.next(3).await?;
 ///     assert!(message.iter().all(|byte| *byte == message[0]), "whole");
 /// }
 /// # Ok(()) }

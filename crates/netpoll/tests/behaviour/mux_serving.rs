@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Many requests of one connection at once.
 
-use std::pin::pin;
+use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use netpoll::mux::{self, Client, Message};
 use netpoll::time::sleep;
-use netpoll::{CloseReason, Connection, Dialer, EventLoop};
+use netpoll::{BoxError, CloseReason, Connection, Dialer, EventLoop, Spawn};
 
 use crate::mux::{A_WHILE, answer, call, client_of, codec, request, server};
 use crate::support::{Server, block_on};
@@ -41,6 +42,67 @@ fn requests_of_one_connection_are_under_way_at_once_up_to_the_limit() {
     assert!(begun.elapsed() >= 4 * A_WHILE);
     assert_eq!(most.load(Ordering::SeqCst), 8);
     assert_eq!(now.load(Ordering::SeqCst), 0);
+}
+
+/// A task of each request on a thread of its own.
+struct Threads;
+
+impl Spawn for Threads {
+    fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        std::thread::spawn(move || block_on(task));
+    }
+}
+
+/// Serves on threads, at most `in_flight` requests of a connection at once.
+fn on_threads<F>(in_flight: usize, handler: fn(Message) -> F) -> Server
+where
+    F: Future<Output = Result<Message, BoxError>> + Send + 'static,
+{
+    let served = mux::serve_on(Arc::new(Threads), in_flight, codec(), handler);
+    Server::start_as_given(EventLoop::builder().pollers(1).on_connection_send(served))
+}
+
+#[test]
+fn requests_of_one_connection_that_block_run_on_many_threads() {
+    let server = on_threads(16, |request| async {
+        std::thread::sleep(A_WHILE);
+        Ok(request)
+    });
+    let mut peer = server.connect();
+    let begun = Instant::now();
+    for id in 0..32 {
+        answer(&mut peer, id, &[7; 1000]);
+    }
+    peer.finish();
+    let mut ids: Vec<_> = (0..32).map(|_| request(&mut peer).0).collect();
+    ids.sort_unstable();
+    assert!(ids.into_iter().eq(0..32));
+    let took = begun.elapsed();
+    assert!(took >= 2 * A_WHILE && took < 16 * A_WHILE, "{took:?}");
+    assert_eq!(peer.receive_all().unwrap(), b"");
+    drop(peer);
+    assert!(matches!(server.ending(), CloseReason::PeerFin));
+}
+
+#[test]
+fn a_task_that_fails_or_panics_ends_its_connection_behind_what_was_answered() {
+    let server = on_threads(1, |request| async {
+        match request.id {
+            1 => Err("no".into()),
+            2 => panic!("of a test"),
+            _ => Ok(request),
+        }
+    });
+    for id in [1, 2] {
+        let mut peer = server.connect();
+        answer(&mut peer, 0, b"good");
+        answer(&mut peer, id, b"bad");
+        assert_eq!(request(&mut peer), (0, b"good".to_vec()));
+        assert_eq!(peer.receive_all().unwrap(), b"");
+        drop(peer);
+        let reason = server.ending();
+        assert!(matches!(reason, CloseReason::Local), "{reason}");
+    }
 }
 
 #[test]

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! [`serve_on`]: each request of a connection as a task of an executor, on whatever threads that has.
+//!
+//! The connection's own handler only reads, and lets each task go with a place of the limited
+//! number; the task answers through the connection's write queue. A task that fails, panics or is
+//! dropped by its executor ends the connection, since nobody else would tell the peer.
+
+use std::future::Future;
+use std::io;
+
+use netpoll_buffer::LinkBuffer;
+
+use crate::codec::Codec;
+use crate::connection::Connection;
+use crate::connection::handle::ConnectionHandle;
+use crate::connection::write_queue::WriteQueue;
+use crate::error::BoxError;
+use crate::permits::{Permit, Permits};
+use crate::runner::Spawn;
+use crate::sync::{Arc, Mutex, lock};
+
+/// As [`serve_within`](super::serve_within), with each request as a task of `executor`'s: for requests
+/// that compute or block, so that those of one connection run on several threads. For
+/// [`on_connection_send`](crate::Builder::on_connection_send), with any
+/// [`Runner`](crate::Runner) for the reading.
+///
+/// A few allocations for each request. Answers wait, in their tasks, while the peer does not read.
+pub fn serve_on<C, H, F>(
+    executor: Arc<dyn Spawn>,
+    in_flight: usize,
+    codec: C,
+    handler: H,
+) -> impl Fn(Connection) -> Serving + Send + Sync + 'static
+where
+    C: Codec,
+    H: Fn(C::Frame) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<C::Frame, BoxError>> + Send + 'static,
+{
+    let (codec, handler) = (Arc::new(codec), Arc::new(handler));
+    move |mut conn: Connection| {
+        let (executor, codec) = (Arc::clone(&executor), Arc::clone(&codec));
+        let handler = Arc::clone(&handler);
+        Box::pin(async move {
+            let in_flight = in_flight.max(1);
+            let desk = Desk {
+                queue: conn.write_queue(),
+                handle: conn.handle(),
+                failure: Arc::default(),
+            };
+            let places = Permits::new(in_flight);
+            while let Some(request) = conn.reader().frame(&*codec).await? {
+                let ticket = Ticket {
+                    desk: desk.clone(),
+                    open: true,
+                    _place: places.acquire().await,
+                };
+                let (codec, handler) = (Arc::clone(&codec), Arc::clone(&handler));
+                executor.spawn(Box::pin(async move {
+                    let answer = handler(request).await;
+                    ticket.close(&*codec, answer).await;
+                }));
+            }
+            // The peer has ended its stream: what is under way is answered first.
+            let mut all = Vec::new();
+            for _ in 0..in_flight {
+                all.push(places.acquire().await);
+            }
+            lock(&desk.failure).take().map_or(Ok(()), Err)
+        })
+    }
+}
+
+/// What a handler of [`serve_on`] returns.
+pub type Serving = std::pin::Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
+
+/// Where the requests of one connection are answered.
+#[derive(Clone)]
+struct Desk {
+    queue: WriteQueue,
+    handle: ConnectionHandle,
+    /// What the first request that failed has failed with.
+    failure: Arc<Mutex<Option<BoxError>>>,
+}
+
+/// A request under way. Ends the connection if it is dropped before it is answered.
+struct Ticket {
+    desk: Desk,
+    open: bool,
+    _place: Permit,
+}
+
+impl Ticket {
+    async fn close<C: Codec>(mut self, codec: &C, answer: Result<C::Frame, BoxError>) {
+        let sent = match answer {
+            Ok(answer) => self.send(codec, answer).await.map_err(BoxError::from),
+            Err(error) => Err(error),
+        };
+        match sent {
+            Ok(()) => self.open = false,
+            Err(error) => drop(lock(&self.desk.failure).get_or_insert(error)),
+        }
+    }
+
+    async fn send<C: Codec>(&self, codec: &C, answer: C::Frame) -> io::Result<()> {
+        let mut buffer = LinkBuffer::new();
+        codec.encode(answer, &mut buffer)?;
+        Ok(self.desk.queue.send(buffer).await?)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.open {
+            self.desk.handle.close();
+        }
+    }
+}
