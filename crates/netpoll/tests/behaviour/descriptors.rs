@@ -280,12 +280,13 @@ fn a_close_from_elsewhere_wakes_whoever_waits_for_the_socket() {
 #[test]
 fn taking_a_socket_out_that_is_given_up_closes_the_connection() {
     let (mut conn, mut peer) = pair();
-    conn.writer().put_slice(&bytes(4 << 20, 1));
+    // More than the kernel takes at once.
+    conn.writer().put_slice(&bytes(7 << 20, 1));
     let handle = conn.handle();
     let mut taking = Box::pin(conn.into_fd());
     assert!(poll_once(taking.as_mut()).is_pending());
     drop(taking);
-    assert!(peer.receive_all().unwrap() == bytes(4 << 20, 1));
+    assert!(peer.receive_all().unwrap() == bytes(7 << 20, 1));
     drop(peer);
     eventually("the end", || handle.timeouts().is_none());
 }

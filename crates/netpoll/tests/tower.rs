@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A client of the mux as a service of tower's.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll, Waker};
+
+use netpoll::codec::LengthField;
+use netpoll::mux::{self, Client, ClientOptions, Message, Numbered};
+use netpoll::{Connection, spawn};
+use tower_service::Service;
+
+type Calls = Client<Numbered<LengthField>>;
+
+fn codec() -> Numbered<LengthField> {
+    Numbered::new(LengthField::new())
+}
+
+/// A client whose calls are answered with the same, of which `most` may be under way.
+fn client(most: usize) -> Calls {
+    let pair = spawn(async { Connection::pair().await }).expect("a poller");
+    let (near, far) = pair.wait().expect("a task").expect("two sockets");
+    let served = mux::serve(codec(), async |request: Message| Ok(request));
+    let serving = std::thread::spawn(move || {
+        // Its future stays on this thread.
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.expect("a runtime").block_on(served(far))
+    });
+    drop(serving);
+    let mut options = ClientOptions::default();
+    options.max_in_flight = most;
+    Client::with_options(near, codec(), options).expect("options that work")
+}
+
+fn is_ready(client: &mut Calls) -> bool {
+    let polled = client.poll_ready(&mut Context::from_waker(Waker::noop()));
+    matches!(polled, Poll::Ready(Ok(())))
+}
+
+#[test]
+fn a_service_is_ready_when_a_call_may_be_under_way_and_keeps_its_turn() {
+    let mut client = client(1);
+    let mut other = client.clone();
+    assert!(is_ready(&mut client));
+    assert!(is_ready(&mut client), "the turn is kept");
+    assert!(!is_ready(&mut other), "by the one, and not by its clone");
+    let answer = spawn(Service::call(&mut client, Message::new(b"hello")))
+        .unwrap()
+        .wait();
+    assert_eq!(answer.unwrap().unwrap().body.len(), 5);
+    assert!(is_ready(&mut other), "it has come back");
+    drop(other);
+    assert!(is_ready(&mut client), "also one that was not used");
+}
+
+#[test]
+fn a_call_that_did_not_wait_for_its_turn_waits_within() {
+    let mut client = client(2);
+    let calls: Vec<_> = (0..20_u8)
+        .map(|number| spawn(Service::call(&mut client, Message::new(&[number; 3]))).unwrap())
+        .collect();
+    for call in calls {
+        assert_eq!(call.wait().unwrap().unwrap().body.len(), 3);
+    }
+    let ready = spawn(async move { poll_fn(|context| client.poll_ready(context)).await });
+    ready.unwrap().wait().unwrap().unwrap();
+}
