@@ -25,6 +25,8 @@ pub(super) struct Flow {
     pub(super) paused: Paused,
     /// Memory is short, and the connection holds some of it.
     pub(super) memory: Memory,
+    /// Whether unsent output holds up input.
+    pub(super) gate: Gate,
     /// Bytes that wait for the socket, as far as is known here.
     pub(super) unsent: usize,
     /// While draining.
@@ -70,6 +72,17 @@ pub(super) enum More {
     Input,
     /// The end of the input was not offered.
     Fin,
+}
+
+/// Whether unsent output above the mark holds up input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// It does: what comes makes more output.
+    #[default]
+    Shut,
+    /// It does not: what comes are answers, and a peer that waits for their being read would take no
+    /// more output.
+    Open,
 }
 
 /// Whether there is memory for more input.
@@ -140,6 +153,9 @@ impl<C: Caller> Session<C> {
 
     /// Whether the unsent output is above what it may be for input to go on.
     pub(super) fn is_congested(&mut self) -> bool {
+        if self.flow.gate == Gate::Open {
+            return false;
+        }
         let options = &self.link.options;
         // What was put since the last send counts by its mark: a full socket takes no send.
         if self.flow.unsent >= options.write_high || self.link.is_past_write_mark() {

@@ -16,7 +16,7 @@ use super::Connection;
 use super::burst::{Handlers, Stage, burst};
 use super::calling::{Caller, Calls, Holder, Observed, Script};
 use super::clock::Clock;
-use super::flow::{Flow, Paused};
+use super::flow::{Flow, Gate, Paused};
 use super::handle::ConnectionHandle;
 use super::inline::Inline;
 use super::link::Link;
@@ -75,6 +75,14 @@ impl Connection {
     where
         H: AsyncFn(&mut Self) -> Result<(), BoxError> + Send + 'static,
     {
+        self.serve_through(Gate::Shut, handler)
+    }
+
+    /// As [`serve`](Self::serve), where `gate` says what holds up input.
+    pub(crate) fn serve_through<H>(self, gate: Gate, handler: H) -> ConnectionHandle
+    where
+        H: AsyncFn(&mut Self) -> Result<(), BoxError> + Send + 'static,
+    {
         let handle = self.handle();
         let link = Arc::clone(&self.link);
         link.leave_successor(Box::new(move |inheritance| {
@@ -88,7 +96,7 @@ impl Connection {
                 spare: Rc::default(),
             };
             let inheritance = inheritance.served_by(std::any::type_name::<H>());
-            Box::new(inheritance.session(self, caller))
+            Box::new(inheritance.session(self, caller, gate))
         }));
         handle
     }
@@ -140,7 +148,7 @@ impl Inheritance {
         self
     }
 
-    fn session<C: Caller>(self, connection: Connection, caller: C) -> Session<C> {
+    fn session<C: Caller>(self, connection: Connection, caller: C, gate: Gate) -> Session<C> {
         let link = Arc::clone(connection.link());
         let script = Script {
             caller,
@@ -162,6 +170,7 @@ impl Inheritance {
             ran: Ran::Nothing,
         };
         session.flow.paused = Paused::No;
+        session.flow.gate = gate;
         // None of it was offered yet, whoever has seen it.
         session.flow.stalled = false;
         session.take_back(connection);

@@ -13,6 +13,7 @@ use std::time::Instant;
 use super::calls::{Calls, Delivered};
 use super::message::CallCodec;
 use crate::connection::Connection;
+use crate::connection::flow::Gate;
 use crate::connection::handle::ConnectionHandle;
 use crate::connection::write_queue::WriteQueue;
 use crate::error::CloseReason;
@@ -70,7 +71,7 @@ impl<F: Send + 'static> Lane<F> {
         let lost = Arc::clone(&lane);
         conn.on_close(move |reason| lost.lose(reason.clone()));
         let (answers, codec) = (Arc::clone(&lane), Arc::clone(codec));
-        conn.serve(async move |conn: &mut Connection| {
+        conn.serve_through(Gate::Open, async move |conn: &mut Connection| {
             if let Some(frame) = conn.reader().frame(&*codec).await? {
                 answers.answer(codec.id(&frame), frame);
             }
@@ -92,6 +93,9 @@ impl<F: Send + 'static> Lane<F> {
 
     fn lose(&self, reason: CloseReason) {
         let woken = lock(&self.calls).lose(reason);
+        // It has the lane as its waker.
+        let alarm = lock(&self.clock).alarm.take();
+        drop(alarm);
         wake(woken);
     }
 
