@@ -28,7 +28,7 @@ use crate::poll::mailbox::Letter;
 use crate::poll::set::{PollerHandle, PollerSet};
 use crate::poll::source::Ask;
 use crate::poll::stepped::Stepped;
-use crate::sync::{Arc, Mutex, lock, thread};
+use crate::sync::{Arc, Mutex, lock};
 
 /// Whoever reads learns of an end that another asks for, and of bytes that came before it.
 #[test]
