@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Several protocols at once.
 
+use std::io::ErrorKind;
 use std::net::Shutdown;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use bytes::Bytes;
 use netpoll_buffer::Pool;
@@ -13,6 +14,7 @@ use super::{model, spawn};
 use crate::addr::Addr;
 use crate::budget::Budget;
 use crate::census::Census;
+use crate::codec::FixedSize;
 use crate::connection::Connection;
 use crate::connection::burst::burst;
 use crate::connection::calling::Calls;
@@ -22,13 +24,14 @@ use crate::error::{BoxError, CloseReason};
 use crate::event::Listening;
 use crate::listener::Listener;
 use crate::listener::acceptor::{Acceptor, Reception};
+use crate::mux::{Client, ClientOptions, Message, Numbered};
 use crate::options::ConnOptions;
 use crate::poll::balance::Balance;
 use crate::poll::mailbox::Letter;
 use crate::poll::set::{PollerHandle, PollerSet};
 use crate::poll::source::Ask;
 use crate::poll::stepped::Stepped;
-use crate::sync::{Arc, Mutex, lock};
+use crate::sync::{Arc, Mutex, lock, thread};
 
 /// Whoever reads learns of an end that another asks for, and of bytes that came before it.
 #[test]
@@ -105,6 +108,67 @@ fn what_many_push_while_others_send_arrives_once_and_in_order() {
                 .all(|&byte| at(byte) < at(byte.to_ascii_uppercase()))
         );
     });
+}
+
+/// A client that is closed while calls are under way: each of them has its answer or is told why it
+/// has none, and nobody waits for ever.
+#[test]
+fn a_client_that_is_closed_under_load_ends_every_call() {
+    model(|| {
+        let scene = Scene::new(ConnOptions::default());
+        let connection = Connection::new(Arc::clone(&scene.link));
+        let (told, peer) = (Arc::clone(&scene.told), scene.peer.try_clone().unwrap());
+        let poller = spawn(move || {
+            let mut poller = scene.owned();
+            drop(scene.peer);
+            poller.turn_until_empty();
+        });
+        let server = spawn(move || repeat_all(&peer));
+        own_pool();
+        let mut options = ClientOptions::default();
+        // An alarm would be one of a poller that the model does not turn.
+        options.timeout = None;
+        options.max_in_flight = 2;
+        let codec = Numbered::new(FixedSize::new(9));
+        let client = Client::with_options(connection, codec, options).unwrap();
+        let callers: Vec<_> = (0..3_u8)
+            .map(|number| {
+                let client = client.clone();
+                spawn(move || {
+                    own_pool();
+                    let called = block_on(client.call(Message::new(&[number])));
+                    called.map(|mut answer| assert_eq!(answer.body.read_u8().unwrap(), number))
+                })
+            })
+            .collect();
+        client.close();
+        let ends: Vec<_> = callers
+            .into_iter()
+            .map(|caller| caller.join().unwrap())
+            .collect();
+        assert_eq!(client.stats().in_flight, 0);
+        drop(client);
+        server.join().unwrap();
+        poller.join().unwrap();
+        let reason = told.only();
+        assert!(matches!(reason, CloseReason::Local), "{reason}");
+        for error in ends.into_iter().filter_map(Result::err) {
+            assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
+        }
+    });
+}
+
+/// Sends back what comes, up to the end.
+fn repeat_all(peer: &OwnedFd) {
+    let mut room = [0; 64];
+    loop {
+        match transfer::receive(peer.as_fd(), &mut room) {
+            Ok(0) => return,
+            Ok(count) => drop(transfer::send(peer.as_fd(), &room[..count])),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::yield_now(),
+            Err(_) => return,
+        }
+    }
 }
 
 async fn answer(connection: &mut Connection) -> Result<(), BoxError> {
