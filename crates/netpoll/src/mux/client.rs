@@ -17,9 +17,9 @@ use super::lane::{Lane, Pending};
 use super::message::CallCodec;
 use super::options::ClientOptions;
 use super::route::Route;
-use crate::addr::Addr;
 use crate::connection::Connection;
 use crate::dialer::Dialer;
+use crate::dialer::target::ToTarget;
 #[cfg(feature = "tower")]
 use crate::permits::Acquire;
 use crate::permits::{Permit, Permits};
@@ -41,8 +41,8 @@ use crate::time::{Elapsed, timeout_at};
 ///
 /// # async fn example() -> std::io::Result<()> {
 /// let codec = Numbered::new(LengthField::new());
-/// let addr = "127.0.0.1:8080".parse()?;
-/// let client = Client::dialing(Dialer::new(), addr, codec, ClientOptions::default())?;
+/// let client =
+///     Client::dialing(Dialer::new(), "example.org:8080", codec, ClientOptions::default())?;
 /// let answer = client.call(Message::new(b"hello")).await?;
 /// println!("{} bytes", answer.body.len());
 /// # Ok(()) }
@@ -107,7 +107,7 @@ impl<C: CallCodec> Client<C> {
         Ok(Self::on(codec, options, route))
     }
 
-    /// A client that dials `addr` when it is first called, and again when it is called after its
+    /// A client that dials `target`, an address or a name, when it is first called, and again when it is called after its
     /// connection has ended. One call dials, and others wait for it. After a dial that failed
     /// nobody dials for as long as [`ClientOptions::backoff`] says: calls fail at once then, with
     /// the error of that dial.
@@ -115,14 +115,17 @@ impl<C: CallCodec> Client<C> {
     /// # Errors
     ///
     /// [`InvalidConfig`](crate::InvalidConfig), naming the field, for options that cannot work.
-    pub fn dialing(
+    pub fn dialing<T>(
         dialer: Dialer,
-        addr: Addr,
+        target: T,
         codec: C,
         options: ClientOptions,
-    ) -> io::Result<Self> {
+    ) -> io::Result<Self>
+    where
+        T: ToTarget + Send + Sync + 'static,
+    {
         options.check()?;
-        let route = Route::dialing(dialer, addr);
+        let route = Route::dialing(dialer, target);
         Ok(Self::on(Arc::new(codec), options, route))
     }
 

@@ -5,14 +5,18 @@
 //! the others that come meanwhile wait behind it in the order in which they came. If that call is
 //! dropped, the next one dials. A dial that has failed is not repeated before its back-off is over.
 
+use std::fmt;
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::time::Instant;
 
 use super::lane::Lane;
 use super::message::CallCodec;
 use super::options::Backoff;
-use crate::addr::Addr;
+use crate::connection::Connection;
 use crate::dialer::Dialer;
+use crate::dialer::target::ToTarget;
 use crate::error::CloseReason;
 use crate::permits::Permits;
 use crate::sync::{Arc, Mutex, lock};
@@ -41,12 +45,21 @@ struct Failed {
     not_before: Instant,
 }
 
-#[derive(Debug)]
+/// Dials the server once.
+type Dial = dyn Fn() -> Pin<Box<dyn Future<Output = io::Result<Connection>> + Send>> + Send + Sync;
+
 struct Dials {
-    dialer: Dialer,
-    addr: Addr,
+    dial: Box<Dial>,
     /// One at a time.
     one: Arc<Permits>,
+}
+
+impl fmt::Debug for Dials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dials")
+            .field("one", &self.one)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<F: Send + 'static> Route<F> {
@@ -62,8 +75,18 @@ impl<F: Send + 'static> Route<F> {
         }
     }
 
-    /// By a connection to `addr`, made when one is needed.
-    pub(super) fn dialing(dialer: Dialer, addr: Addr) -> Self {
+    /// By a connection to `target`, made when one is needed. A name is resolved for each.
+    pub(super) fn dialing<T>(dialer: Dialer, target: T) -> Self
+    where
+        T: ToTarget + Send + Sync + 'static,
+    {
+        let target = Arc::new(target);
+        let dial = Box::new(move || {
+            let (dialer, target) = (dialer.clone(), Arc::clone(&target));
+            let dialed: Pin<Box<dyn Future<Output = _> + Send>> =
+                Box::pin(async move { dialer.dial(&*target).await });
+            dialed
+        });
         Self {
             state: Mutex::new(State {
                 lane: None,
@@ -71,8 +94,7 @@ impl<F: Send + 'static> Route<F> {
                 failed: None,
             }),
             dials: Some(Dials {
-                dialer,
-                addr,
+                dial,
                 one: Permits::new(1),
             }),
         }
@@ -105,7 +127,7 @@ impl<F: Send + 'static> Route<F> {
             return Ok(lane);
         }
         self.may_dial()?;
-        match dials.dialer.dial(dials.addr).await {
+        match (dials.dial)().await {
             Ok(conn) => {
                 let lane = Lane::open(conn, codec);
                 let mut state = lock(&self.state);
