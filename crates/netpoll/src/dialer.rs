@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! [`Dialer`]: connections to others.
 //!
-//! A [target](target) is an address, or a name that is [resolved](resolve) first; the addresses of a
+//! A [target] is an address, or a name that is [resolved](resolve) first; the addresses of a
 //! name are tried in the order of [`happy_eyeballs`]. Each attempt is a [source](connecting), which
 //! becomes the session of its connection. A socket that is connected already is [adopted](adopt).
 //!

@@ -69,7 +69,7 @@ impl<T> Task<T> {
     ///
     /// # Errors
     ///
-    /// [`OnPoller`](crate::OnPoller) (`WouldBlock`) on a poller's thread; else as awaiting it.
+    /// [`OnPoller`] (`WouldBlock`) on a poller's thread; else as awaiting it.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {

@@ -287,7 +287,7 @@ fn large_calls_and_answers_at_once_do_not_wait_for_each_other() {
 #[test]
 fn a_client_that_dials_makes_one_connection_for_all_and_another_after_its_loss() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap().into();
+    let addr = listener.local_addr().unwrap();
     let client = Client::dialing(Dialer::new(), addr, codec(), options(|_| ())).unwrap();
     for round in 1..=3 {
         let callers: Vec<_> = (0..8)
@@ -318,7 +318,7 @@ fn after_a_dial_that_failed_calls_fail_at_once_until_the_back_off_is_over() {
     drop(listener);
     let client = Client::dialing(
         Dialer::new(),
-        addr.into(),
+        addr,
         codec(),
         options(|options| {
             options.backoff.first = 4 * A_WHILE;
