@@ -50,6 +50,20 @@ pub use refused::{Mismeasured, NegativeLength, Unencodable};
 /// connection allows by itself ([`max_frame`](crate::ConnOptions::max_frame)).
 const MAXIMUM: usize = 4 << 20;
 
+/// Up to so many bytes a copy costs less than the places of two pieces in a chain.
+const SMALL: usize = 2 << 10;
+
+/// Puts `bytes` at the end of `output`: copied if they are few, so that small frames that are sent
+/// together lie in one piece; else as they are.
+pub(crate) fn join(bytes: LinkBuffer, output: &mut LinkBuffer) {
+    if bytes.len() > SMALL {
+        return output.append(bytes);
+    }
+    for piece in bytes.segments() {
+        output.put_slice(piece.as_slice());
+    }
+}
+
 /// How frames lie in a stream.
 ///
 /// One value serves any number of streams, on both ends, so it remembers nothing of any of them.

@@ -11,7 +11,7 @@ use std::io;
 
 use netpoll_buffer::{LinkBuffer, TooLarge};
 
-use super::{Codec, MAXIMUM, Need, NegativeLength, Unencodable};
+use super::{Codec, MAXIMUM, Need, NegativeLength, Unencodable, join};
 use crate::error::InvalidConfig;
 
 /// The widest field.
@@ -242,7 +242,7 @@ impl Codec for LengthField {
             Order::Big => output.put_slice(&number.to_be_bytes()[WIDEST - self.width..]),
             Order::Little => output.put_slice(&number.to_le_bytes()[..self.width]),
         }
-        output.append(frame);
+        join(frame, output);
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 
 use netpoll_buffer::LinkBuffer;
 
-use crate::codec::{Codec, Need};
+use crate::codec::{Codec, Need, join};
 
 /// A codec whose frames have the id of the call that they are of.
 pub trait CallCodec: Codec {
@@ -85,7 +85,7 @@ impl<C: Codec<Frame = LinkBuffer>> Codec for Numbered<C> {
     fn encode(&self, message: Message, output: &mut LinkBuffer) -> io::Result<()> {
         let mut frame = LinkBuffer::new();
         frame.put_u64(message.id);
-        frame.append(message.body);
+        join(message.body, &mut frame);
         self.frames.encode(frame, output)
     }
 }
