@@ -267,24 +267,6 @@ fn a_peer_that_does_not_read_holds_calls_up_to_their_time_and_no_longer() {
 }
 
 #[test]
-fn large_calls_and_answers_at_once_do_not_wait_for_each_other() {
-    let server = server(async |request| Ok(request));
-    let client = client_of(&server);
-    let callers: Vec<_> = (0..48_u8)
-        .map(|number| {
-            let client = client.clone();
-            std::thread::spawn(move || {
-                let text = vec![number; 1 << 20];
-                block_on(call(&client, &text)).unwrap() == text
-            })
-        })
-        .collect();
-    for caller in callers {
-        assert!(caller.join().unwrap());
-    }
-}
-
-#[test]
 fn a_client_that_dials_makes_one_connection_for_all_and_another_after_its_loss() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();

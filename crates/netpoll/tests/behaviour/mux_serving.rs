@@ -185,3 +185,21 @@ fn a_pair_of_connections_is_enough_for_both_sides() {
         assert_eq!(answer.await.unwrap(), b"hello");
     });
 }
+
+#[test]
+fn large_calls_and_answers_at_once_do_not_wait_for_each_other() {
+    let server = server(async |request| Ok(request));
+    let client = client_of(&server);
+    let callers: Vec<_> = (0..48_u8)
+        .map(|number| {
+            let client = client.clone();
+            std::thread::spawn(move || {
+                let text = vec![number; 1 << 20];
+                block_on(call(&client, &text)).unwrap() == text
+            })
+        })
+        .collect();
+    for caller in callers {
+        assert!(caller.join().unwrap());
+    }
+}
