@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Calls of many tasks on one connection.
+//! Calls of many tasks on one connection, made in each executor.
 
+use std::future::Future;
 use std::io::ErrorKind;
-use std::pin::pin;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use netpoll::codec::LengthField;
@@ -10,7 +11,10 @@ use netpoll::mux::{self, Client, ClientOptions, Message, Numbered};
 use netpoll::time::sleep;
 use netpoll::{BoxError, CloseReason, Closed, Dialer, EventLoop};
 
-use crate::support::{Kind, LIMIT, Peer, Server, block_on, eventually, pair, poll_once};
+use crate::support::{
+    Host, Kind, LIMIT, Peer, Server, all, block_on, in_each_executor, pair, poll_once, until,
+    with_a_peer_in_each_executor,
+};
 
 pub(crate) type TestClient = Client<Numbered<LengthField>>;
 
@@ -27,13 +31,35 @@ fn options(change: impl FnOnce(&mut ClientOptions)) -> ClientOptions {
     options
 }
 
-/// A client, and the test as its server.
-fn client(change: impl FnOnce(&mut ClientOptions)) -> (TestClient, Peer) {
-    let (conn, peer) = pair();
-    (
-        Client::with_options(conn, codec(), options(change)).expect("options that work"),
-        peer,
-    )
+/// Has `calls` make calls in each executor, with `serves` as their server on a thread.
+fn in_each<F, P>(
+    options: ClientOptions,
+    serves: impl Fn(Peer) -> P + Clone + Send + Sync + 'static,
+    calls: impl Fn(TestClient) -> F + Send + Sync + 'static,
+) where
+    F: Future<Output = ()>,
+    P: Send + 'static,
+{
+    with_a_peer_in_each_executor(serves, move |conn| {
+        let client = Client::with_options(conn, codec(), options.clone());
+        calls(client.expect("options that work"))
+    });
+}
+
+/// Polls each once.
+#[track_caller]
+fn all_wait<F: Future>(calls: &mut [Pin<Box<F>>]) {
+    for call in calls {
+        assert!(poll_once(call.as_mut()).is_pending());
+    }
+}
+
+/// Answers each of `count` requests with itself.
+fn echo(peer: &mut Peer, count: usize) {
+    for _ in 0..count {
+        let (id, text) = request(peer);
+        answer(peer, id, &text);
+    }
 }
 
 pub(crate) fn body(message: Message) -> Vec<u8> {
@@ -109,103 +135,111 @@ fn calls_of_many_threads_each_get_their_own_answer_in_whatever_order() {
 
 #[test]
 fn answers_that_are_reordered_doubled_or_unknown_harm_no_call() {
-    let (client, mut peer) = client(|_| ());
-    let mut calls: Vec<_> = (0..4_u8)
-        .map(|number| {
-            let client = client.clone();
-            Box::pin(async move { call(&client, &[number]).await })
-        })
-        .collect();
-    for call in &mut calls {
-        assert!(poll_once(call.as_mut()).is_pending());
-    }
-    let requests: Vec<_> = (0..4).map(|_| request(&mut peer)).collect();
-    answer(&mut peer, 7 << 40, b"unknown");
-    for (id, text) in requests.iter().rev() {
-        answer(&mut peer, *id, &[text[0] + 100]);
-        answer(&mut peer, *id, b"once more");
-    }
-    for (number, call) in calls.into_iter().enumerate() {
-        assert_eq!(block_on(call).unwrap(), [number as u8 + 100]);
-    }
-    eventually("the strays", || client.stats().strays == 5);
-    assert_eq!(client.stats().in_flight, 0);
+    let serves = |mut peer: Peer| {
+        let requests: Vec<_> = (0..4).map(|_| request(&mut peer)).collect();
+        answer(&mut peer, 7 << 40, b"unknown");
+        for (id, text) in requests.iter().rev() {
+            answer(&mut peer, *id, &[text[0] + 100]);
+            answer(&mut peer, *id, b"once more");
+        }
+        peer
+    };
+    in_each(ClientOptions::default(), serves, |client| async move {
+        let calls = (0..4_u8).map(async |number| call(&client, &[number]).await);
+        for (number, answer) in all(calls).await.into_iter().enumerate() {
+            assert_eq!(answer.unwrap(), [number as u8 + 100]);
+        }
+        until("the strays", || client.stats().strays == 5).await;
+        assert_eq!(client.stats().in_flight, 0);
+    });
 }
 
 #[test]
 fn a_call_whose_time_is_up_frees_its_place_and_its_answer_is_nobodys() {
-    let (client, mut peer) = client(|options| options.timeout = Some(A_WHILE));
-    let begun = Instant::now();
-    let error = block_on(call(&client, b"slow")).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::TimedOut);
-    assert!(begun.elapsed() >= A_WHILE && begun.elapsed() < LIMIT / 2);
-    assert_eq!(client.stats().in_flight, 0);
-    let (id, _) = request(&mut peer);
-    answer(&mut peer, id, b"late");
-    eventually("the stray", || client.stats().strays == 1);
-    // Others have their own times, whichever was set first.
-    let far = block_on(async {
-        let mut far = pin!(client.call_by(Instant::now() + LIMIT, Message::new(b"far")));
-        assert!(poll_once(far.as_mut()).is_pending());
-        let near = client.call_by(Instant::now() + A_WHILE, Message::new(b"near"));
-        assert_eq!(near.await.unwrap_err().kind(), ErrorKind::TimedOut);
-        let (id, _) = request(&mut peer);
-        answer(&mut peer, id, b"in time");
-        far.await
-    });
-    assert_eq!(body(far.unwrap()), b"in time");
-    let past = client.call_by(begun, Message::new(b"?"));
-    assert_eq!(block_on(past).unwrap_err().kind(), ErrorKind::TimedOut);
+    let serves = |mut peer: Peer| {
+        let (slow, _) = request(&mut peer);
+        let (next, _) = request(&mut peer);
+        answer(&mut peer, slow, b"late");
+        answer(&mut peer, next, b"next");
+        let [(far, _), _near, (last, _)] = [(); 3].map(|()| request(&mut peer));
+        answer(&mut peer, far, b"in time");
+        answer(&mut peer, last, b"last");
+        peer
+    };
+    in_each(
+        options(|options| options.timeout = Some(A_WHILE)),
+        serves,
+        |client| async move {
+            let begun = Instant::now();
+            let error = call(&client, b"slow").await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::TimedOut);
+            assert!(begun.elapsed() >= A_WHILE && begun.elapsed() < LIMIT / 2);
+            assert_eq!(client.stats().in_flight, 0);
+            let by = |deadline, text: &[u8]| client.call_by(deadline, Message::new(text));
+            let next = by(Instant::now() + LIMIT, b"next").await.unwrap();
+            assert_eq!((body(next), client.stats().strays), (b"next".to_vec(), 1));
+            // Others have their own times, whichever was set first.
+            let mut far = Box::pin(by(Instant::now() + LIMIT, b"far"));
+            assert!(poll_once(far.as_mut()).is_pending());
+            let near = by(Instant::now() + A_WHILE, b"near").await.unwrap_err();
+            assert_eq!(near.kind(), ErrorKind::TimedOut);
+            let last = by(Instant::now() + LIMIT, b"last").await.unwrap();
+            assert_eq!(body(last), b"last");
+            assert_eq!(body(far.await.unwrap()), b"in time");
+            let past = by(begun, b"?").await.unwrap_err();
+            assert_eq!(past.kind(), ErrorKind::TimedOut);
+        },
+    );
 }
 
 #[test]
-fn a_call_that_is_dropped_frees_its_place_wherever_it_waits() {
-    let (client, mut peer) = client(|options| options.max_in_flight = 1);
-    for _ in 0..10 {
-        let (mut sent, mut waits) = (
-            Box::pin(call(&client, b"sent")),
-            Box::pin(call(&client, b"waits")),
-        );
-        assert!(poll_once(sent.as_mut()).is_pending());
-        assert!(poll_once(waits.as_mut()).is_pending());
-        assert_eq!((client.stats().in_flight, client.stats().waiting), (1, 1));
-        drop(waits);
-        drop(sent);
-        assert_eq!((client.stats().in_flight, client.stats().waiting), (0, 0));
-        request(&mut peer);
-    }
-    let mut last = Box::pin(call(&client, b"last"));
-    assert!(poll_once(last.as_mut()).is_pending());
-    let (id, text) = request(&mut peer);
-    assert_eq!(text, b"last");
-    answer(&mut peer, id, b"heard");
-    assert_eq!(block_on(last).unwrap(), b"heard");
+fn a_call_that_is_dropped_frees_its_place_wherever_it_waits_and_its_answer_is_nobodys() {
+    let serves = |mut peer: Peer| {
+        let dropped: Vec<_> = (0..10).map(|_| request(&mut peer).0).collect();
+        let (last, text) = request(&mut peer);
+        assert_eq!(text, b"last");
+        for id in dropped {
+            answer(&mut peer, id, b"not heard");
+        }
+        answer(&mut peer, last, b"heard");
+        peer
+    };
+    let options = options(|options| options.max_in_flight = 1);
+    in_each(options, serves, |client| async move {
+        for _ in 0..10 {
+            let mut both = [b"sends", b"waits"].map(|text| Box::pin(call(&client, text)));
+            all_wait(&mut both);
+            assert_eq!((client.stats().in_flight, client.stats().waiting), (1, 1));
+            let [sends, waits] = both;
+            drop(waits);
+            drop(sends);
+            assert_eq!((client.stats().in_flight, client.stats().waiting), (0, 0));
+        }
+        assert_eq!(call(&client, b"last").await.unwrap(), b"heard");
+        assert_eq!(client.stats().strays, 10);
+    });
 }
 
 #[test]
 fn no_more_calls_are_under_way_than_may_be_and_who_comes_first_goes_first() {
-    let (client, mut peer) = client(|options| options.max_in_flight = 2);
-    let mut calls: Vec<_> = (0..5_u8)
-        .map(|number| {
-            let client = client.clone();
-            Box::pin(async move { call(&client, &[number]).await })
-        })
-        .collect();
-    for call in &mut calls {
-        assert!(poll_once(call.as_mut()).is_pending());
-    }
-    assert_eq!((client.stats().in_flight, client.stats().waiting), (2, 3));
-    let mut calls = calls.into_iter();
-    for number in 0..5_u8 {
-        let (id, text) = request(&mut peer);
-        assert_eq!(text, [number]);
-        answer(&mut peer, id, &text);
-        assert_eq!(block_on(calls.next().unwrap()).unwrap(), [number]);
-        // The next one that waited has its turn now.
-        for waiting in calls.as_mut_slice() {
-            assert!(poll_once(waiting.as_mut()).is_pending());
+    let serves = |mut peer: Peer| {
+        for number in 0..5 {
+            let (id, text) = request(&mut peer);
+            assert_eq!(text, [number]);
+            answer(&mut peer, id, &text);
         }
-    }
+        peer
+    };
+    let options = options(|options| options.max_in_flight = 2);
+    in_each(options, serves, |client| async move {
+        let calls = (0..5_u8).map(async |number| call(&client, &[number]).await);
+        let mut calls: Vec<_> = calls.map(Box::pin).collect();
+        all_wait(&mut calls);
+        assert_eq!((client.stats().in_flight, client.stats().waiting), (2, 3));
+        for (number, answer) in all(calls).await.into_iter().enumerate() {
+            assert_eq!(answer.unwrap(), [number as u8]);
+        }
+    });
 }
 
 #[test]
@@ -229,112 +263,98 @@ fn the_loss_of_the_connection_fails_every_call_with_the_reason() {
         ),
     ];
     for (end, is_told) in ends {
-        let (client, mut peer) = client(|_| ());
-        let callers: Vec<_> = (0..4)
-            .map(|_| {
-                let client = client.clone();
-                std::thread::spawn(move || block_on(call(&client, b"?")).unwrap_err())
-            })
-            .collect();
-        for _ in 0..4 {
-            request(&mut peer);
-        }
-        end(peer);
-        for caller in callers {
-            let error = caller.join().unwrap();
-            assert!(is_told(&error), "{error:?}");
-        }
-        let late = block_on(call(&client, b"late")).unwrap_err();
-        assert!(is_told(&late), "{late:?}");
-        assert_eq!(client.stats().in_flight, 0);
+        let serves = move |mut peer: Peer| {
+            (0..4).for_each(|_| drop(request(&mut peer)));
+            end(peer);
+        };
+        in_each(ClientOptions::default(), serves, move |client| async move {
+            for lost in all((0..4).map(|_| call(&client, b"?"))).await {
+                let error = lost.unwrap_err();
+                assert!(is_told(&error), "{error:?}");
+            }
+            let late = call(&client, b"late").await.unwrap_err();
+            assert!(is_told(&late), "{late:?}");
+            assert_eq!(client.stats().in_flight, 0);
+        });
     }
 }
 
 #[test]
 fn a_peer_that_does_not_read_holds_calls_up_to_their_time_and_no_longer() {
-    let (client, peer) = client(|options| options.timeout = Some(5 * A_WHILE));
-    let mut callers: Vec<_> = (0..64)
-        .map(|_| {
-            let client = client.clone();
-            std::thread::spawn(move || block_on(call(&client, &[7; 100_000])).unwrap_err())
-        })
-        .collect();
-    for caller in callers.drain(..) {
-        assert_eq!(caller.join().unwrap().kind(), ErrorKind::TimedOut);
-    }
-    assert_eq!(client.stats().in_flight, 0);
-    drop(peer);
+    let timeout = options(|options| options.timeout = Some(5 * A_WHILE));
+    in_each(timeout, std::convert::identity, |client| async move {
+        for late in all((0..64).map(|_| call(&client, &[7; 100_000]))).await {
+            assert_eq!(late.unwrap_err().kind(), ErrorKind::TimedOut);
+        }
+        assert_eq!(client.stats().in_flight, 0);
+    });
 }
 
 #[test]
 fn a_client_that_dials_makes_one_connection_for_all_and_another_after_its_loss() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
-    let client = Client::dialing(Dialer::new(), addr, codec(), options(|_| ())).unwrap();
-    for round in 1..=3 {
-        let callers: Vec<_> = (0..8)
-            .map(|_| {
-                let client = client.clone();
-                std::thread::spawn(move || block_on(call(&client, b"hello")))
-            })
-            .collect();
-        let (accepted, _) = listener.accept().unwrap();
-        let mut peer = Peer::of(accepted.into());
-        for _ in 0..8 {
-            let (id, text) = request(&mut peer);
-            answer(&mut peer, id, &text);
+    let serving = in_each_executor(|| {
+        let host = Host::new();
+        let addr = host.addr;
+        let serving = std::thread::spawn(move || {
+            for _ in 0..3 {
+                echo(&mut host.accept(), 8);
+            }
+        });
+        async move {
+            let client =
+                Client::dialing(Dialer::new(), addr, codec(), ClientOptions::default()).unwrap();
+            for round in 1..=3 {
+                for answer in all((0..8).map(|_| call(&client, b"hello"))).await {
+                    assert_eq!(answer.unwrap(), b"hello");
+                }
+                assert_eq!(client.stats().connections, round);
+                until("the loss", || !client.is_connected()).await;
+            }
+            serving
         }
-        for caller in callers {
-            assert_eq!(caller.join().unwrap().unwrap(), b"hello");
-        }
-        assert_eq!(client.stats().connections, round);
-        drop(peer);
-        eventually("the loss", || !client.is_connected());
+    });
+    for thread in serving {
+        thread.join().unwrap();
     }
 }
 
 #[test]
 fn after_a_dial_that_failed_calls_fail_at_once_until_the_back_off_is_over() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
-    drop(listener);
-    let client = Client::dialing(
-        Dialer::new(),
-        addr,
-        codec(),
-        options(|options| {
+    let serving = in_each_executor(async || {
+        let addr = Host::new().addr;
+        let options = options(|options| {
             options.backoff.first = 4 * A_WHILE;
             options.backoff.longest = 4 * A_WHILE;
-        }),
-    )
-    .unwrap();
-    let refused = block_on(call(&client, b"?")).unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
-    let failed = Instant::now();
-    let listener = std::net::TcpListener::bind(addr).unwrap();
-    let again = block_on(call(&client, b"?")).unwrap_err();
-    if failed.elapsed() < A_WHILE {
-        assert_eq!(again.kind(), ErrorKind::ConnectionRefused, "not dialed yet");
-        assert_eq!(again.raw_os_error(), refused.raw_os_error());
-    }
-    let caller = std::thread::spawn(move || {
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            match block_on(call(&client, b"!")) {
-                Ok(answer) => return answer,
-                Err(error) => assert!(Instant::now() < deadline, "{error}"),
-            }
-            std::thread::sleep(Duration::from_millis(1));
+        });
+        let client = Client::dialing(Dialer::new(), addr, codec(), options).unwrap();
+        let refused = call(&client, b"?").await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        let failed = Instant::now();
+        let host = Host::again_at(addr);
+        let again = call(&client, b"?").await.unwrap_err();
+        if failed.elapsed() < A_WHILE {
+            assert_eq!(again.kind(), ErrorKind::ConnectionRefused, "not dialed yet");
+            assert_eq!(again.raw_os_error(), refused.raw_os_error());
         }
+        let serving = std::thread::spawn(move || echo(&mut host.accept(), 1));
+        let answer = loop {
+            match call(&client, b"back").await {
+                Ok(answer) => break answer,
+                Err(error) => assert!(failed.elapsed() < LIMIT, "{error}"),
+            }
+            sleep(Duration::from_millis(1)).await;
+        };
+        assert_eq!(answer, b"back");
+        let took = failed.elapsed();
+        assert!(
+            took >= 2 * A_WHILE,
+            "half of the back-off at least: {took:?}"
+        );
+        serving
     });
-    let mut peer = Peer::of(listener.accept().unwrap().0.into());
-    let (id, _) = request(&mut peer);
-    answer(&mut peer, id, b"back");
-    assert_eq!(caller.join().unwrap(), b"back");
-    assert!(
-        failed.elapsed() >= 2 * A_WHILE,
-        "half of the back-off at least"
-    );
+    for thread in serving {
+        thread.join().unwrap();
+    }
 }
 
 #[test]
@@ -344,15 +364,16 @@ fn what_cannot_work_is_refused_by_name() {
     let refused = Client::with_options(conn, codec(), zero).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::InvalidInput);
     assert!(refused.to_string().contains("max_in_flight"), "{refused}");
-    let (client, mut peer) = client(|_| ());
-    let large = block_on(call(&client, &vec![0; 9 << 20])).unwrap_err();
-    assert!(large.kind() == ErrorKind::InvalidInput, "{large:?}");
-    // And has sent nothing.
-    let mut small = Box::pin(call(&client, b"small"));
-    assert!(poll_once(small.as_mut()).is_pending());
-    let (id, text) = request(&mut peer);
-    answer(&mut peer, id, &text);
-    assert_eq!(block_on(small).unwrap(), b"small");
+    let serves = |mut peer: Peer| {
+        // The large one has sent nothing.
+        echo(&mut peer, 1);
+        peer
+    };
+    in_each(ClientOptions::default(), serves, |client| async move {
+        let large = call(&client, &vec![0; 9 << 20]).await.unwrap_err();
+        assert_eq!(large.kind(), ErrorKind::InvalidInput);
+        assert_eq!(call(&client, b"small").await.unwrap(), b"small");
+    });
 }
 
 #[test]
@@ -378,13 +399,16 @@ fn tasks_of_tokio_call_and_are_woken() {
 
 #[test]
 fn the_last_client_that_is_dropped_closes_the_connection() {
-    let (client, mut peer) = client(|_| ());
-    let other = client.clone();
-    drop(client);
-    let mut call = Box::pin(call(&other, b"?"));
-    assert!(poll_once(call.as_mut()).is_pending());
-    request(&mut peer);
-    drop(call);
-    drop(other);
-    assert_eq!(peer.receive_all().unwrap(), b"");
+    let serves = |mut peer: Peer| {
+        request(&mut peer);
+        assert_eq!(peer.receive_all().unwrap(), b"");
+    };
+    in_each(ClientOptions::default(), serves, |client| async move {
+        let other = client.clone();
+        drop(client);
+        let mut call = Box::pin(call(&other, b"?"));
+        assert!(poll_once(call.as_mut()).is_pending());
+        drop(call);
+        drop(other);
+    });
 }

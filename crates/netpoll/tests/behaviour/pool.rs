@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A pool of connections: what is used again and what is not, as its user and its server see it.
 
-use std::future::Future;
 use std::io::ErrorKind;
-use std::pin::Pin;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,35 +10,11 @@ use netpoll::{
     Addr, ConnPool, ConnPoolOptions, ConnPoolStats, Connection, Dialer, EventLoop, InvalidConfig,
     Liveness, OnPoller, PoolClosed, Pooled,
 };
-use socket2::{SockRef, Socket};
+use socket2::SockRef;
 
 use crate::support::{
-    LIMIT, Peer, Server, block_on, bound, bytes, call, eventually, passing_listener,
+    Host, LIMIT, Peer, Server, block_on, bytes, call, eventually, in_each_executor, on_a_poller,
 };
-
-/// A server that does nothing by itself.
-pub(crate) struct Host {
-    pub(crate) addr: Addr,
-    listener: Socket,
-}
-
-impl Host {
-    pub(crate) fn new() -> Self {
-        let listener = passing_listener();
-        let addr = bound(&listener);
-        let listener = Socket::from(listener.into_fd());
-        listener.set_nonblocking(false).expect("an open socket");
-        listener.set_read_timeout(Some(LIMIT)).expect("a timeout");
-        Self { addr, listener }
-    }
-
-    /// The connection that came next.
-    pub(crate) fn accept(&self) -> Peer {
-        let (stream, _) = self.listener.accept().expect("a connection");
-        stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
-        Peer { stream }
-    }
-}
 
 /// A pool with other bounds than the default ones.
 pub(crate) fn pool_with(change: impl FnOnce(&mut ConnPoolOptions)) -> ConnPool {
@@ -67,52 +41,20 @@ fn cookie(conn: &Connection) -> u64 {
     SockRef::from(conn).cookie().expect("an open socket")
 }
 
-/// What a test does, once for each way to wait for it.
-type Doing = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// Does it on a thread, in tokio and on a poller.
-pub(crate) fn in_each_way(doing: impl Fn() -> Doing + Send + Sync + 'static) {
-    block_on(doing());
-    #[cfg(feature = "tokio")]
-    {
-        let runtime = crate::support::tokio_here::started();
-        let task = runtime.spawn(doing());
-        runtime.block_on(task).expect("no panic");
-    }
-    on_a_poller(doing);
-}
-
-/// Does it on a poller.
-pub(crate) fn on_a_poller(doing: impl Fn() -> Doing + Send + Sync + 'static) {
-    let (tell, hear) = channel();
-    let tell = Mutex::new(tell);
-    let server = Server::start_as_given(EventLoop::builder().pollers(1).on_connection(
-        async move |_conn: Connection| {
-            doing().await;
-            tell.lock().expect("no panic under it").send(())?;
-            Ok(())
-        },
-    ));
-    let _peer = server.connect();
-    hear.recv_timeout(LIMIT).expect("that it is done");
-}
-
 #[test]
 fn a_connection_that_comes_back_is_used_again_wherever_one_waits_for_it() {
     let server = Server::rpc();
     let addr = server.addr;
-    in_each_way(move || {
-        Box::pin(async move {
-            let pool = ConnPool::new(Dialer::new());
-            for size in 0..10 {
-                let mut conn = pool.get(addr).await.unwrap();
-                call(&mut conn, &bytes(size * 1000, 3)).await.unwrap();
-                assert_eq!(checked(pool.stats(addr)).out, 1);
-            }
-            let stats = checked(pool.stats(addr));
-            assert_eq!((stats.made, stats.reused, stats.idle), (1, 9, 1));
-            assert_eq!(stats, pool.stats_all());
-        })
+    in_each_executor(move || async move {
+        let pool = ConnPool::new(Dialer::new());
+        for size in 0..10 {
+            let mut conn = pool.get(addr).await.unwrap();
+            call(&mut conn, &bytes(size * 1000, 3)).await.unwrap();
+            assert_eq!(checked(pool.stats(addr)).out, 1);
+        }
+        let stats = checked(pool.stats(addr));
+        assert_eq!((stats.made, stats.reused, stats.idle), (1, 9, 1));
+        assert_eq!(stats, pool.stats_all());
     });
 }
 
@@ -329,7 +271,7 @@ fn a_thread_may_wait_for_a_connection_and_a_poller_may_not() {
         let error = using.get_blocking(at).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WouldBlock);
         assert!(error.get_ref().is_some_and(|why| why.is::<OnPoller>()));
-        Box::pin(std::future::ready(()))
+        std::future::ready(())
     });
     assert_eq!(checked(pool.stats_all()).made, 1);
 }

@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 
 use netpoll::{ConnPool, Connection, Dialer, EventLoop};
 
-use super::pool::{Host, checked, got, in_each_way, on_a_poller, pool_with};
-use crate::support::{LIMIT, Server, alone_twice, block_on, call, eventually, poll_once};
+use super::pool::{checked, got, pool_with};
+use crate::support::{
+    Host, LIMIT, Server, alone_twice, block_on, call, eventually, in_each_executor, on_a_poller,
+    poll_once,
+};
 
 /// Long enough to be seen, short enough to be waited for.
 const A_WHILE: Duration = Duration::from_millis(50);
@@ -98,7 +101,7 @@ fn one_that_waits_too_long_is_not_handed_out_though_its_poller_had_no_time_to_lo
     let using = pool.clone();
     on_a_poller(move || {
         let pool = using.clone();
-        Box::pin(async move {
+        async move {
             drop(pool.get(addr).await.unwrap());
             // Holds the poller, whose timers are the pool's.
             let begun = Instant::now();
@@ -107,7 +110,7 @@ fn one_that_waits_too_long_is_not_handed_out_though_its_poller_had_no_time_to_lo
             }
             assert_eq!(pool.stats(addr).idle, 1);
             drop(pool.get(addr).await.unwrap());
-        })
+        }
     });
     let stats = checked(pool.stats_all());
     assert_eq!((stats.made, stats.reused), (2, 0));
@@ -194,20 +197,18 @@ fn nothing_is_left_of_a_pool_wherever_it_was_used() {
         || {
             let server = Server::rpc();
             let addr = server.addr;
-            in_each_way(move || {
-                Box::pin(async move {
-                    let pool = ConnPool::new(Dialer::new());
-                    let mut first = pool.get(addr).await.unwrap();
-                    let mut second = pool.get(addr).await.unwrap();
-                    call(&mut first, b"one").await.unwrap();
-                    call(&mut second, b"two").await.unwrap();
-                    drop(first);
-                    call(&mut pool.get(addr).await.unwrap(), b"three")
-                        .await
-                        .unwrap();
-                    second.discard();
-                    assert_eq!(pool.stats(addr).idle, 1);
-                })
+            in_each_executor(move || async move {
+                let pool = ConnPool::new(Dialer::new());
+                let mut first = pool.get(addr).await.unwrap();
+                let mut second = pool.get(addr).await.unwrap();
+                call(&mut first, b"one").await.unwrap();
+                call(&mut second, b"two").await.unwrap();
+                drop(first);
+                call(&mut pool.get(addr).await.unwrap(), b"three")
+                    .await
+                    .unwrap();
+                second.discard();
+                assert_eq!(pool.stats(addr).idle, 1);
             });
             eventually("no connection", || server.handle.connections() == 0);
         },

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use netpoll::{ConnPool, Connection, EventLoop, PoolClosed, PoolFull, PoolTimedOut, Pooled};
 
-use super::pool::{Host, checked, got, in_each_way, pool_with};
-use crate::support::{Server, block_on, call, eventually, poll_once, rpc};
+use super::pool::{checked, got, pool_with};
+use crate::support::{Host, Server, block_on, call, eventually, in_each_executor, poll_once, rpc};
 
 /// Of what must be there at once.
 fn ready(polled: Poll<std::io::Result<Pooled>>) -> Pooled {
@@ -82,9 +82,9 @@ fn who_waits_too_long_for_a_server_that_stalls_is_told_so_wherever_he_waits() {
     });
     let (out, _peer) = got(&pool, &host);
     let (using, addr) = (pool.clone(), host.addr);
-    in_each_way(move || {
+    in_each_executor(move || {
         let pool = using.clone();
-        Box::pin(async move {
+        async move {
             let begun = Instant::now();
             let error = pool.get(addr).await.unwrap_err();
             assert!(begun.elapsed() >= after);
@@ -92,7 +92,7 @@ fn who_waits_too_long_for_a_server_that_stalls_is_told_so_wherever_he_waits() {
             let why: &PoolTimedOut = error.get_ref().and_then(|why| why.downcast_ref()).unwrap();
             assert_eq!(why.after, after);
             assert_eq!(pool.stats(addr).waiting, 0);
-        })
+        }
     });
     drop(out);
     let ways = if cfg!(feature = "tokio") { 3 } else { 2 };

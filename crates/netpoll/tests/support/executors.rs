@@ -3,30 +3,51 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::Mutex;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
-use netpoll::{Connection, EventLoop};
+use netpoll::{Connection, Dialer, EventLoop};
 
-use super::{LIMIT, Server, block_on};
+use super::{Host, LIMIT, Peer, Server, block_on, tokio_here};
 
-/// What comes of `work` by parking a thread, on a poller, and where there is tokio, as a task of its.
+/// What comes of `work` by parking a thread, on a poller, and in tokio.
 pub(crate) fn in_each_executor<T, F>(work: impl Fn() -> F + Send + Sync + 'static) -> Vec<T>
 where
     T: Send + 'static,
-    F: Future<Output = T> + Send + 'static,
+    F: Future<Output = T>,
 {
     let parked = block_on(work());
-    #[cfg(feature = "tokio")]
-    let task = super::tokio_here::runtime().block_on(work());
-    let polled = on_a_poller(work);
-    vec![
-        parked,
-        polled,
-        #[cfg(feature = "tokio")]
-        task,
-    ]
+    let entered = tokio_here::runtime().block_on(work());
+    vec![parked, entered, on_a_poller(work)]
+}
+
+/// What comes of `work` with a connection in each of them, while `peer` has the other end of it on
+/// a thread of its own. What `peer` returns is dropped when `work` is done.
+pub(crate) fn with_a_peer_in_each_executor<T, F, P>(
+    peer: impl Fn(Peer) -> P + Clone + Send + Sync + 'static,
+    work: impl Fn(Connection) -> F + Send + Sync + 'static,
+) -> Vec<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T>,
+    P: Send + 'static,
+{
+    let work = Arc::new(work);
+    let done = in_each_executor(move || {
+        let (host, peer, work) = (Host::new(), peer.clone(), Arc::clone(&work));
+        let addr = host.addr;
+        let facing = std::thread::spawn(move || peer(host.accept()));
+        async move {
+            let conn = Dialer::new().dial(addr).await.expect("a host");
+            (work(conn).await, facing)
+        }
+    });
+    let done = done.into_iter().map(|(done, facing)| {
+        drop(facing.join().expect("a peer that does not panic"));
+        done
+    });
+    done.collect()
 }
 
 /// What comes of `work` in a handler that runs on its poller.
@@ -51,17 +72,23 @@ where
     hear.recv_timeout(LIMIT).expect("work that ends")
 }
 
+/// As [`polled`], by parking a thread.
+pub(crate) fn poll_times<F: Future>(future: F, times: usize) -> Option<F::Output> {
+    block_on(polled(future, times))
+}
+
 /// Polls `future` so many times, each but the first when it has been woken, and drops it. What it
 /// has come to, if it has.
-pub(crate) fn poll_times<F: Future>(future: F, times: usize) -> Option<F::Output> {
+pub(crate) async fn polled<F: Future>(future: F, times: usize) -> Option<F::Output> {
     let mut future: Pin<&mut F> = pin!(future);
     let mut polls = 0..times;
-    block_on(poll_fn(|context| match polls.next() {
+    poll_fn(|context| match polls.next() {
         None => Poll::Ready(None),
         Some(_) => match future.as_mut().poll(context) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
             Poll::Pending if polls.is_empty() => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         },
-    }))
+    })
+    .await
 }

@@ -5,8 +5,48 @@ use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use netpoll::{Resolve, Resolving};
+use netpoll::{Addr, Listener, Resolve, Resolving};
 use socket2::{Domain, Socket, Type};
+
+use super::{LIMIT, Peer, bound, passing_listener};
+
+/// A server that does nothing by itself, of the kind that is tested.
+pub(crate) struct Host {
+    pub(crate) addr: Addr,
+    listener: Socket,
+}
+
+impl Host {
+    pub(crate) fn new() -> Self {
+        Self::on(passing_listener())
+    }
+
+    /// At an address that another host had.
+    pub(crate) fn again_at(addr: Addr) -> Self {
+        Self::on(match addr {
+            Addr::Tcp(addr) => Listener::bind(addr).expect("a port that is free again"),
+            Addr::Unix(name) => {
+                let name = name.as_abstract_name().expect("a name without a file");
+                Listener::abstract_name(name).expect("a name that is free again")
+            }
+            _ => panic!("{addr} is nobody's"),
+        })
+    }
+
+    fn on(listener: Listener) -> Self {
+        let addr = bound(&listener);
+        let listener = Socket::from(listener.into_fd());
+        listener.set_nonblocking(false).expect("an open socket");
+        listener.set_read_timeout(Some(LIMIT)).expect("a timeout");
+        Self { addr, listener }
+    }
+
+    /// The connection that came next.
+    pub(crate) fn accept(&self) -> Peer {
+        let (stream, _) = self.listener.accept().expect("a connection");
+        Peer::of(stream)
+    }
+}
 
 /// An address where nobody listens.
 pub(crate) fn nobody() -> SocketAddr {

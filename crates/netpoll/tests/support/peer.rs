@@ -8,7 +8,7 @@ use std::time::Duration;
 use netpoll::{Addr, Connection, Dialer};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{LIMIT, block_on, bound, frame, passing_listener};
+use super::{Host, LIMIT, block_on, frame};
 
 /// A blocking client that is not netpoll.
 pub(crate) struct Peer {
@@ -139,11 +139,7 @@ pub(crate) fn pair() -> (Connection, Peer) {
 
 /// As [`pair`], dialed with `dialer`.
 pub(crate) fn pair_with(dialer: &Dialer) -> (Connection, Peer) {
-    let listener = passing_listener();
-    let dial = dialer.dial(bound(&listener));
-    let connection = block_on(dial).expect("a listener that accepts");
-    let listener = Socket::from(listener.into_fd());
-    listener.set_nonblocking(false).expect("an open socket");
-    let (stream, _) = listener.accept().expect("a connection in the queue");
-    (connection, Peer::on(stream))
+    let host = Host::new();
+    let connection = block_on(dialer.dial(host.addr)).expect("a listener that accepts");
+    (connection, host.accept())
 }

@@ -14,7 +14,6 @@ mod process;
 #[macro_use]
 #[path = "serving.rs"]
 mod serving;
-#[cfg(feature = "tokio")]
 #[path = "tokio_here.rs"]
 pub(crate) mod tokio_here;
 #[path = "waiting.rs"]
@@ -31,8 +30,10 @@ use netpoll::{Addr, BoxError, Builder, CloseReason, Connection, EventLoop, Liste
 
 use ledger::Ledger;
 
-pub(crate) use executors::{in_each_executor, on_a_poller, poll_times};
-pub(crate) use hosts::{Says, Silent, nobody, says};
+pub(crate) use executors::{
+    in_each_executor, on_a_poller, poll_times, polled, with_a_peer_in_each_executor,
+};
+pub(crate) use hosts::{Host, Says, Silent, nobody, says};
 pub(crate) use peer::{Peer, pair, pair_with};
 pub(crate) use process::{
     Apart, alone, alone_twice, alone_twice_with, data_segment, open_descriptors,
@@ -40,7 +41,7 @@ pub(crate) use process::{
 pub(crate) use serving::{
     AsGiven, Greeted, GreetedWhole, Protocol, Runs, THREADS, Whole, handling,
 };
-pub(crate) use waiting::{Gate, block_on, eventually, poll_once};
+pub(crate) use waiting::{Gate, all, block_on, eventually, poll_once, until};
 
 /// How long anything may take before the test fails instead of hanging.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);

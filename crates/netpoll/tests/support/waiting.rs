@@ -6,7 +6,9 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use netpoll::time::sleep;
 
 use super::LIMIT;
 
@@ -17,6 +19,40 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "{what} did not come about");
         std::thread::yield_now();
     }
+}
+
+/// As [`eventually`], where other tasks of the thread may have to go on for it.
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what} did not come about");
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// What they all come to, in their order. All are polled whenever one is woken.
+pub(crate) async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    let mut outputs = Vec::new();
+    let mut waits = Vec::new();
+    for future in futures {
+        outputs.push(None);
+        waits.push(Box::pin(future));
+    }
+    poll_fn(|context| {
+        for (output, wait) in outputs.iter_mut().zip(&mut waits) {
+            if output.is_none()
+                && let Poll::Ready(done) = wait.as_mut().poll(context)
+            {
+                *output = Some(done);
+            }
+        }
+        match outputs.iter().all(Option::is_some) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+    outputs.into_iter().flatten().collect()
 }
 
 /// Runs a future on this thread, no executor around.
