@@ -3,18 +3,20 @@
 //!
 //! The connection's own handler only reads, and lets each task go with a place of the limited
 //! number; the task answers through the connection's write queue. A task that fails, panics or is
-//! dropped by its executor ends the connection, since nobody else would tell the peer.
+//! dropped by its executor wakes that handler, which ends with the reason, and so ends the
+//! connection: nobody else would tell the peer.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
 use netpoll_buffer::LinkBuffer;
 
 use crate::codec::Codec;
 use crate::connection::Connection;
-use crate::connection::handle::ConnectionHandle;
 use crate::connection::write_queue::WriteQueue;
-use crate::error::BoxError;
+use crate::error::{BoxError, CloseReason};
 use crate::permits::{Permit, Permits};
 use crate::runner::Spawn;
 use crate::sync::{Arc, Mutex, lock};
@@ -23,6 +25,10 @@ use crate::sync::{Arc, Mutex, lock};
 /// that compute or block, so that those of one connection run on several threads. For
 /// [`on_connection_send`](crate::Builder::on_connection_send), with any
 /// [`Runner`](crate::Runner) for the reading.
+///
+/// A request that fails or panics ends the connection as it does there, behind the answers that
+/// were sent before it; so does a task that the executor drops, with
+/// [`Local`](crate::CloseReason::Local). Other tasks go on, and their answers are discarded.
 ///
 /// A few allocations for each request. Answers wait, in their tasks, while the peer does not read.
 pub fn serve_on<C, H, F>(
@@ -44,15 +50,14 @@ where
             let in_flight = in_flight.max(1);
             let desk = Desk {
                 queue: conn.write_queue(),
-                handle: conn.handle(),
                 failure: Arc::default(),
             };
             let places = Permits::new(in_flight);
-            while let Some(request) = conn.reader().frame(&*codec).await? {
+            while let Some(request) = desk.unless_failed(conn.reader().frame(&*codec)).await?? {
                 let ticket = Ticket {
                     desk: desk.clone(),
                     open: true,
-                    _place: places.acquire().await,
+                    _place: desk.unless_failed(places.acquire()).await?,
                 };
                 let (codec, handler) = (Arc::clone(&codec), Arc::clone(&handler));
                 executor.spawn(Box::pin(async move {
@@ -63,9 +68,9 @@ where
             // The peer has ended its stream: what is under way is answered first.
             let mut all = Vec::new();
             for _ in 0..in_flight {
-                all.push(places.acquire().await);
+                all.push(desk.unless_failed(places.acquire()).await?);
             }
-            lock(&desk.failure).take().map_or(Ok(()), Err)
+            lock(&desk.failure).first.take().map_or(Ok(()), Err)
         })
     }
 }
@@ -77,15 +82,61 @@ pub type Serving = std::pin::Pin<Box<dyn Future<Output = Result<(), BoxError>> +
 #[derive(Clone)]
 struct Desk {
     queue: WriteQueue,
-    handle: ConnectionHandle,
+    failure: Arc<Mutex<Failure>>,
+}
+
+/// What tasks tell the connection's handler.
+#[derive(Default)]
+struct Failure {
     /// What the first request that failed has failed with.
-    failure: Arc<Mutex<Option<BoxError>>>,
+    first: Option<BoxError>,
+    /// Of the handler.
+    waker: Option<Waker>,
+}
+
+impl Failure {
+    fn poll(&mut self, context: &Context<'_>) -> Poll<BoxError> {
+        if let Some(error) = self.first.take() {
+            return Poll::Ready(error);
+        }
+        match &mut self.waker {
+            Some(known) => known.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+impl Desk {
+    /// What `work` comes to, unless a request has failed by then.
+    async fn unless_failed<T>(&self, work: impl Future<Output = T>) -> Result<T, BoxError> {
+        let mut work = pin!(work);
+        poll_fn(|context| {
+            let failed = lock(&self.failure).poll(context);
+            match failed {
+                Poll::Ready(error) => Poll::Ready(Err(error)),
+                Poll::Pending => work.as_mut().poll(context).map(Ok),
+            }
+        })
+        .await
+    }
+
+    fn fail(&self, error: BoxError) {
+        let mut failure = lock(&self.failure);
+        if failure.first.is_none() {
+            failure.first = Some(error);
+        }
+        let waker = failure.waker.take();
+        drop(failure);
+        waker.into_iter().for_each(Waker::wake);
+    }
 }
 
 /// A request under way. Ends the connection if it is dropped before it is answered.
 struct Ticket {
     desk: Desk,
     open: bool,
+    /// Goes back after all that is told.
     _place: Permit,
 }
 
@@ -95,9 +146,9 @@ impl Ticket {
             Ok(answer) => self.send(codec, answer).await.map_err(BoxError::from),
             Err(error) => Err(error),
         };
-        match sent {
-            Ok(()) => self.open = false,
-            Err(error) => drop(lock(&self.desk.failure).get_or_insert(error)),
+        self.open = false;
+        if let Err(error) = sent {
+            self.desk.fail(error);
         }
     }
 
@@ -111,7 +162,11 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if self.open {
-            self.desk.handle.close();
+            let reason = match std::thread::panicking() {
+                true => CloseReason::HandlerPanic,
+                false => CloseReason::Local,
+            };
+            self.desk.fail(reason.to_error().into());
         }
     }
 }
