@@ -20,6 +20,7 @@ mod demo;
 mod duration;
 mod failure;
 mod load;
+mod measure;
 mod print;
 mod process_stats;
 mod progress;
