@@ -5,6 +5,8 @@
 //! status 2 and one line that says what would be right. So the commands themselves receive values
 //! that make sense, and have only the outside world to be surprised by.
 
+mod compare;
+
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,6 +21,8 @@ use crate::duration::{self, Optional};
 use crate::load::ID;
 use crate::print;
 use crate::runner::{self, RunnerChoice};
+
+pub(crate) use compare::CompareArgs;
 
 /// Reads the command line. When there is nothing to run the answer has been printed already (help
 /// and version on stdout, a refusal on stderr) and the status to end with is returned.
@@ -45,6 +49,8 @@ pub(crate) enum Command {
     Load(LoadArgs),
     /// Start a server here, drive it, and show the results as a table and as a page with plots
     Demo(DemoArgs),
+    /// Measure netpoll beside other frameworks, the peers, in many scenarios
+    Compare(CompareArgs),
 }
 
 /// What `netpoll serve` takes.

@@ -28,6 +28,8 @@ use crate::load::latency;
 pub(crate) enum Paint {
     /// The framework.
     Ours,
+    /// Another one.
+    Peer,
     /// What no framework can be above.
     Limit,
 }
@@ -242,6 +244,7 @@ fn text(size: u32, color: RGBColor, across: HPos) -> TextStyle<'static> {
 fn color(paint: Paint) -> RGBColor {
     match paint {
         Paint::Ours => RGBColor(37, 99, 235),
+        Paint::Peer => RGBColor(232, 150, 62),
         Paint::Limit => RGBColor(148, 156, 170),
     }
 }

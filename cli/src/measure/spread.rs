@@ -5,10 +5,12 @@
 //! ratio of two servers is the median of the ratios of their rounds, since two turns that follow
 //! each other have met the same machine, and the first and the last round may not have.
 
-/// The middle of some samples.
+/// The middle and the ends of some samples.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
 }
 
 impl Spread {
@@ -19,7 +21,15 @@ impl Spread {
         let (below, above) = (sorted.len().checked_sub(1)? / 2, sorted.len() / 2);
         Some(Self {
             median: f64::midpoint(sorted[below], sorted[above]),
+            min: sorted[0],
+            max: *sorted.last()?,
         })
+    }
+
+    /// How far from the median the furthest sample is, as a share of it; none for a median of 0.
+    pub(crate) fn deviation(&self) -> Option<f64> {
+        let furthest = (self.max - self.median).max(self.median - self.min);
+        (self.median > 0.0).then(|| furthest / self.median)
     }
 }
 
@@ -40,9 +50,18 @@ mod tests {
     #[test]
     fn the_median_of_an_even_number_is_between_the_two_in_the_middle() {
         let spread = Spread::of(&[8.0, 1.0, 4.0, 2.0]).unwrap();
-        assert_eq!(spread.median, 3.0);
+        assert_eq!((spread.median, spread.min, spread.max), (3.0, 1.0, 8.0));
         assert_eq!(Spread::of(&[7.0]).unwrap().median, 7.0);
         assert_eq!(Spread::of(&[]), None);
+    }
+
+    #[test]
+    fn the_deviation_is_that_of_the_furthest_sample() {
+        let spread = Spread::of(&[9.0, 10.0, 13.0]).unwrap();
+        assert!((spread.deviation().unwrap() - 0.3).abs() < 1e-9);
+        let spread = Spread::of(&[4.0, 10.0, 13.0]).unwrap();
+        assert!((spread.deviation().unwrap() - 0.6).abs() < 1e-9);
+        assert_eq!(Spread::of(&[0.0]).unwrap().deviation(), None);
     }
 
     #[test]

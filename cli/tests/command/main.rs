@@ -6,6 +6,7 @@
 )]
 
 mod client;
+mod compare;
 mod demo;
 mod load;
 mod reference;

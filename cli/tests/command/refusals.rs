@@ -158,6 +158,24 @@ fn an_unknown_kind_of_server_is_refused_with_those_there_are() {
 }
 
 #[test]
+fn peers_and_scenarios_that_are_none_are_refused_with_those_there_are() {
+    refused(
+        "compare --peers netpoll,tokyo",
+        &["--peers", "tokyo", "tokio-framed-batched", "gnet"],
+    );
+    refused(
+        "compare --scenarios pingpong/7",
+        &[
+            "--scenarios",
+            "pingpong/7",
+            "pingpong/8000",
+            "pipelined/128Bx64",
+        ],
+    );
+    refused("compare --rounds 0", &["--rounds", "at least 1"]);
+}
+
+#[test]
 fn an_unknown_flag_is_refused_by_name() {
     refused("load rpc --addr 127.0.0.1:1 --speed 9", &["--speed"]);
 }

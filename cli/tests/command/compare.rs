@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The comparison from outside. What it measures is not looked at: a test shares its machine.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::{Finished, children, netpoll, run, signal, wait, within_limit};
+
+/// A path in the build directory that no other test uses.
+fn place(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::remove_file(&path).ok();
+    path
+}
+
+/// Runs a short comparison, and gives its rows.
+fn compared(flags: &str, name: &str) -> (Finished, Vec<Value>) {
+    let path = place(name);
+    let line = format!(
+        "compare {flags} --rounds 1 --duration 200ms --json {}",
+        path.display()
+    );
+    let finished = run(&line);
+    assert_eq!(finished.status, 0, "{}", finished.stderr);
+    let rows = fs::read_to_string(&path).unwrap();
+    let rows: Value = serde_json::from_str(&rows).unwrap();
+    (finished, rows.as_array().unwrap().clone())
+}
+
+/// The median of a figure, if there is one.
+fn median(rows: &[Value], peer: &str, scenario: &str, metric: &str) -> Option<f64> {
+    let is = |row: &&Value| {
+        row["peer"] == peer && row["scenario"] == scenario && row["metric"] == metric
+    };
+    let row = rows.iter().find(is)?;
+    let figure = |name: &str| row[name].as_f64().unwrap();
+    assert!(row["unit"].is_string(), "{row}");
+    assert!(figure("min") <= figure("median") && figure("median") <= figure("max"));
+    Some(figure("median"))
+}
+
+#[test]
+fn a_comparison_says_what_each_server_did_in_rows_a_table_and_a_page() {
+    let page = place("compare.html");
+    let flags = format!(
+        "--peers netpoll,reference --scenarios pingpong/100,pipelined/128Bx64 --html {}",
+        page.display()
+    );
+    let (finished, rows) = compared(&flags, "compare.json");
+    for peer in ["netpoll", "reference"] {
+        let of = |scenario: &str, metric: &str| median(&rows, peer, scenario, metric);
+        assert!(of("pingpong/100", "server_cpu_us_per_request").unwrap() > 0.0);
+        assert!(of("pingpong/100", "p99_us").unwrap() > 0.0);
+        let done = of("pingpong/100", "requests_per_second");
+        let offered = of("pingpong/100", "offered_per_second");
+        assert!(done.is_some() != offered.is_some(), "{rows:?}");
+        assert!(of("pipelined/128Bx64", "requests_per_second").unwrap() > 0.0);
+        assert!(finished.stdout.contains(peer), "{}", finished.stdout);
+    }
+    assert!(rows.iter().all(|row| row["metric"] != "unavailable"));
+    let page = fs::read_to_string(page).unwrap();
+    assert_eq!(page.matches("<svg ").count(), 2);
+    assert!(page.contains("What was not measured"));
+    for outside in ["src=", "href=", "url(", "@import", "<script"] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+}
+
+#[test]
+fn without_its_program_a_peer_is_unavailable_and_the_others_are_measured() {
+    let flags = "--peers netpoll,tokio --scenarios pingpong/1 --bench /no/such/place";
+    let (finished, rows) = compared(flags, "compare-bench.json");
+    let tokio: Vec<_> = rows.iter().filter(|row| row["peer"] == "tokio").collect();
+    assert_eq!(tokio.len(), 1, "{rows:?}");
+    assert_eq!(tokio[0]["metric"], "unavailable");
+    assert_eq!(tokio[0]["scenario"], "pingpong/1");
+    let why = tokio[0]["why"].as_str().unwrap();
+    assert!(why.contains("/no/such/place"), "{why}");
+    assert!(finished.stdout.contains(why), "{}", finished.stdout);
+    assert!(median(&rows, "netpoll", "pingpong/1", "p99_us").is_some());
+}
+
+#[test]
+fn an_interrupted_comparison_leaves_neither_a_child_nor_a_file_behind() {
+    let path = place("compare-interrupted.json");
+    let line = format!(
+        "compare --peers netpoll,reference --scenarios pingpong/100 --json {}",
+        path.display()
+    );
+    let mut compare = netpoll(&line).spawn().unwrap();
+    assert!(within_limit(
+        || children(&compare).len() == 1 && path.exists()
+    ));
+    let servers = children(&compare);
+    signal(&compare, Signal::INT);
+    assert_eq!(wait(&mut compare).code(), Some(1));
+    for server in servers {
+        assert!(within_limit(
+            || !Path::new(&format!("/proc/{server}")).exists()
+        ));
+    }
+    assert!(!path.exists());
+    let stderr = BufReader::new(compare.stderr.take().unwrap());
+    let last = stderr.lines().map(Result::unwrap).last().unwrap();
+    assert!(last.contains("interrupted"), "{last}");
+}
