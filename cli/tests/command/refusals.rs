@@ -100,12 +100,15 @@ fn an_echo_of_nothing_is_refused() {
 
 #[test]
 fn a_client_that_does_not_fit_the_protocol_is_refused() {
-    let flags: [(&str, &[&str]); 5] = [
+    let flags: [(&str, &[&str]); 8] = [
         ("rpc --ids", &["--ids", "mux"]),
         ("mux --ids --size 7", &["--size", "at least 8"]),
         ("mux --ids --rate 5", &["--ids", "--rate"]),
         ("mux --pool 5", &["--pool", "rpc"]),
         ("rpc --pool 0", &["--pool", "1"]),
+        ("mux --churn", &["--churn", "rpc"]),
+        ("rpc --churn --depth 2", &["--churn", "--depth"]),
+        ("rpc --churn --rate 5", &["--churn", "--rate"]),
     ];
     for (flags, words) in flags {
         refused(&format!("load {flags} --addr 127.0.0.1:1"), words);
@@ -133,6 +136,12 @@ fn a_load_without_an_address_is_refused_by_name() {
 #[test]
 fn zero_pollers_are_refused_by_name() {
     refused("serve rpc --pollers 0", &["--pollers", "at least 1"]);
+}
+
+#[test]
+fn a_proxy_without_anywhere_to_go_is_refused() {
+    refused("serve proxy", &["--to"]);
+    refused("serve rpc --to 127.0.0.1:1", &["--to", "proxy"]);
 }
 
 #[test]
