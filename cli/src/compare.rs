@@ -10,12 +10,15 @@
 //! ```text
 //! selection   what the command line means      peer, scenario, metric   the tables
 //! build       the programs                     contender                a peer that takes part
-//! stage       turn by turn                     plan                     how often, in which order
+//! stage       scenario by scenario             plan                     how often, in which order
+//! drive       one turn                         ceiling                  at which rate
 //! findings    what came out                    rows, table, page        how it is shown
 //! ```
 
 mod build;
+mod ceiling;
 mod contender;
+mod drive;
 mod findings;
 mod metric;
 mod page;
@@ -26,8 +29,9 @@ mod scenario;
 pub(crate) mod selection;
 mod stage;
 mod table;
+mod tool;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::env;
 use std::time::Duration;
 
@@ -43,6 +47,7 @@ use build::{Bench, Workshop};
 use contender::Contender;
 use findings::Findings;
 use plan::Effort;
+use scenario::Scenario;
 use stage::Stage;
 
 pub(crate) use peer::Peer;
@@ -64,8 +69,8 @@ pub(crate) fn run(arguments: &CompareArgs) -> Result<(), Failure> {
     let scenarios = selection::scenarios_to_run(&arguments.scenarios, arguments.quick);
     let rounds = arguments.rounds.map(std::num::NonZeroUsize::get);
     let effort = Effort::new(rounds, arguments.duration, arguments.quick);
-    let each = Stage::guess(&effort, peers.len());
-    let in_all = each * u32::try_from(scenarios.len()).unwrap_or(u32::MAX);
+    let guess = |scenario: &&'static Scenario| Stage::guess(&effort, scenario, peers.len());
+    let in_all = scenarios.iter().map(guess).sum();
     let progress = Progress::new(in_all, title(peers.len(), scenarios.len(), in_all));
     let contenders = prepare(&peers, arguments, &interrupt, &progress)?;
     let stage = Stage {
@@ -74,6 +79,7 @@ pub(crate) fn run(arguments: &CompareArgs) -> Result<(), Failure> {
         interrupt: &interrupt,
         progress: &progress,
         done: Cell::new(Duration::ZERO),
+        ceilings: RefCell::default(),
     };
     let measured = scenarios
         .into_iter()

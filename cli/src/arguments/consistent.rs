@@ -32,6 +32,9 @@ pub(super) fn consistent(command: Command) -> Result<Command, clap::Error> {
         Command::Serve(serve) if serve.kind == ServeKind::Proxy && serve.to.is_none() => {
             "--to is missing: where does the proxy pass its connections on to".into()
         }
+        Command::Serve(serve) if serve.kind == ServeKind::Proxy && serve.runner.is_some() => {
+            "--runner is not for proxy, both directions of which run on a poller".into()
+        }
         Command::Serve(serve) if serve.kind != ServeKind::Proxy && serve.to.is_some() => {
             "--to is for proxy; the others answer themselves".into()
         }
@@ -98,6 +101,8 @@ mod tests {
     #[test]
     fn a_proxy_and_nobody_else_is_told_where_to_go() {
         assert!(refusal("netpoll serve proxy").contains("--to"));
+        let line = refusal("netpoll serve proxy --to a:1 --runner threads");
+        assert!(line.contains("--runner"), "{line}");
         for kind in ["rpc", "heavy", "reference"] {
             let line = refusal(&format!("netpoll serve {kind} --to a:1"));
             assert!(line.contains("--to"), "{line}");

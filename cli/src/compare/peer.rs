@@ -48,16 +48,22 @@ pub(crate) enum Kind {
     Rpc,
     /// The same, each request in a task of its own.
     Mux,
+    /// As rpc, and every tenth request of a connection computes for 100 us.
+    Heavy,
+    /// Bytes both ways between a client and another server.
+    Proxy,
 }
 
 impl Kind {
-    const ALL: [Self; 2] = [Self::Rpc, Self::Mux];
+    const ALL: [Self; 4] = [Self::Rpc, Self::Mux, Self::Heavy, Self::Proxy];
 
     /// Its name on a command line.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Rpc => "rpc",
             Self::Mux => "mux",
+            Self::Heavy => "heavy",
+            Self::Proxy => "proxy",
         }
     }
 
@@ -72,9 +78,17 @@ impl Kind {
 
 /// Everybody, in the order they are shown.
 pub(crate) const PEERS: &[Peer] = &[
-    own("netpoll", &[], &[Kind::Rpc, Kind::Mux]),
-    own("netpoll-tokio", &["--runner", "tokio:1"], &[Kind::Rpc]),
-    own("netpoll-threads", &["--runner", "threads:1"], &[Kind::Rpc]),
+    own("netpoll", &[], &Kind::ALL),
+    own(
+        "netpoll-tokio",
+        &["--runner", "tokio:1"],
+        &[Kind::Rpc, Kind::Heavy],
+    ),
+    own(
+        "netpoll-threads",
+        &["--runner", "threads:1"],
+        &[Kind::Rpc, Kind::Mux, Kind::Heavy],
+    ),
     Peer {
         name: "reference",
         source: Source::Reference,

@@ -2,6 +2,8 @@
 //! How the servers are used: each scenario stands for one way in which a server is used, and has a
 //! figure that decides.
 
+use crate::load::thousands;
+
 use super::metric::Metric;
 use super::peer::Kind;
 
@@ -25,6 +27,16 @@ pub(crate) struct Scenario {
 pub(crate) enum Way {
     /// A closed loop: an answer is followed by a request.
     Closed(Shape),
+    /// An open loop at so many percent of what the slowest peer does in a closed one.
+    Rate(Shape, u32),
+    /// So many connections are used once and kept: what memory does each take.
+    Memory(usize),
+    /// So many connections, of which four in five do nothing and the others are a closed loop.
+    BesideIdle(usize),
+    /// So many connections at a time, each for one request.
+    Churn(usize),
+    /// A closed loop through a proxy.
+    Through(Shape),
 }
 
 /// What a load sends.
@@ -60,10 +72,67 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     large("64KiB", 64 << 10),
     large("1MiB", 1 << 20),
+    Scenario {
+        group: "idle",
+        point: "8000",
+        meaning: "Most connections of most servers do nothing most of the time. Each of these was \
+                  used once and then left alone. The kernel's memory for a socket is not counted.",
+        kind: Kind::Rpc,
+        way: Way::Memory(8_000),
+        metrics: &[Metric::ResidentBytes],
+    },
+    Scenario {
+        group: "idle",
+        point: "busy",
+        meaning: "Four connections in five do nothing; how long do the requests of the others take.",
+        kind: Kind::Rpc,
+        way: Way::BesideIdle(8_000),
+        metrics: &[Metric::P99],
+    },
+    Scenario {
+        group: "churn",
+        point: "",
+        meaning: "Each client connects, asks once, and ends its connection in order.",
+        kind: Kind::Rpc,
+        way: Way::Churn(64),
+        metrics: &[Metric::CpuPerConnection],
+    },
+    Scenario {
+        group: "heavy",
+        point: "",
+        meaning: "Every tenth request of a connection computes for 100 us in its handler; how long \
+                  do requests take when they come at a fixed rate, in any state of the server. Time \
+                  counts from when a request was meant to be sent.",
+        kind: Kind::Heavy,
+        way: Way::Rate(HUNDRED, 50),
+        metrics: &[Metric::P99, Metric::P999],
+    },
+    fixed_rate("30", 30),
+    fixed_rate("70", 70),
+    Scenario {
+        group: "proxy",
+        point: "",
+        meaning: "A proxy between the load and a server of netpoll's, which shares the load's \
+                  processor.",
+        kind: Kind::Proxy,
+        way: Way::Through(Shape {
+            connections: 4,
+            size: 1 << 20,
+            depth: 1,
+        }),
+        metrics: &[Metric::BytesPerSecond, Metric::CpuPerMebibyte],
+    },
 ];
 
 /// What `--quick` runs unless told otherwise.
-pub(crate) const QUICK: &[&str] = &["pingpong/100", "pipelined"];
+pub(crate) const QUICK: &[&str] = &["pingpong/100", "pipelined", "idle"];
+
+/// What most loads are.
+pub(crate) const HUNDRED: Shape = Shape {
+    connections: 100,
+    size: 1024,
+    depth: 1,
+};
 
 const fn pingpong(point: &'static str, connections: usize) -> Scenario {
     Scenario {
@@ -115,6 +184,19 @@ const fn large(point: &'static str, size: usize) -> Scenario {
     }
 }
 
+const fn fixed_rate(point: &'static str, percent: u32) -> Scenario {
+    Scenario {
+        group: "fixed-rate",
+        point,
+        meaning: "Requests come at a fixed rate that every server can bear, in any state of the \
+                  server; how long do they take. Time counts from when a request was meant to be \
+                  sent.",
+        kind: Kind::Rpc,
+        way: Way::Rate(HUNDRED, percent),
+        metrics: &[Metric::P50, Metric::P99, Metric::P999],
+    }
+}
+
 impl Scenario {
     /// Its name: `pingpong/100`.
     pub(crate) fn id(&self) -> String {
@@ -129,14 +211,36 @@ impl Scenario {
         self.group == "pingpong"
     }
 
+    /// How many connections it has at a time.
+    pub(crate) fn connections(&self) -> usize {
+        match self.way {
+            Way::Closed(shape) | Way::Through(shape) | Way::Rate(shape, _) => shape.connections,
+            Way::Memory(count) | Way::BesideIdle(count) | Way::Churn(count) => count,
+        }
+    }
+
     /// What is sent, in words.
     pub(crate) fn shape(&self) -> String {
         match self.way {
-            Way::Closed(shape) => format!(
+            Way::Closed(shape) | Way::Through(shape) => format!(
                 "{}, {}, {} in flight on each",
                 shape.size_in_words(),
-                shape.connections_in_words(),
+                connections_in_words(shape.connections),
                 shape.depth
+            ),
+            Way::Rate(shape, percent) => format!(
+                "{}, {}, at {percent} % of what the slowest peer does",
+                shape.size_in_words(),
+                connections_in_words(shape.connections)
+            ),
+            Way::Memory(count) => format!("{}, each used once", connections_in_words(count)),
+            Way::BesideIdle(count) => format!(
+                "1 KiB, {}, four in five of them idle, 1 in flight on each other",
+                connections_in_words(count)
+            ),
+            Way::Churn(count) => format!(
+                "1 KiB, {} at a time, each for one request",
+                connections_in_words(count)
             ),
         }
     }
@@ -150,12 +254,12 @@ impl Shape {
             size => format!("{size} B"),
         }
     }
+}
 
-    fn connections_in_words(self) -> String {
-        match self.connections {
-            1 => String::from("1 connection"),
-            many => format!("{} connections", crate::load::thousands(many as u64)),
-        }
+fn connections_in_words(count: usize) -> String {
+    match count {
+        1 => String::from("1 connection"),
+        many => format!("{} connections", thousands(many as u64)),
     }
 }
 

@@ -4,6 +4,8 @@
 use std::fmt::Write;
 
 use super::findings::{Entry, Figure, Findings, Measured};
+use super::metric::Metric;
+use super::scenario::Way;
 
 /// All tables, without a line end.
 pub(crate) fn render(findings: &Findings) -> String {
@@ -46,7 +48,7 @@ fn scenario(text: &mut String, measured: &Measured) {
     }
     let mut heads: Option<Vec<&str>> = None;
     for entry in &measured.entries {
-        let figures = measured.figures(entry);
+        let figures = columns(measured, entry);
         if figures.is_empty() {
             continue;
         }
@@ -62,21 +64,30 @@ fn scenario(text: &mut String, measured: &Measured) {
     text.push('\n');
 }
 
+/// The figures there is room for. The rate of an open loop is in the note, the same for all.
+fn columns(measured: &Measured, entry: &Entry) -> Vec<Figure> {
+    let rate_is_told = matches!(measured.scenario.way, Way::Rate(..));
+    let mut figures = measured.figures(entry);
+    figures.retain(|figure| !rate_is_told || figure.metric != Metric::OfferedPerSecond);
+    figures
+}
+
 fn row(text: &mut String, entry: &Entry, figures: &[Figure]) {
     let cells: String = figures.iter().map(cell).collect();
     writeln!(text, "  {:<20}{}", entry.peer, cells.trim_end()).ok();
 }
 
-/// `6.25 us (3%) 1.00`.
+/// `6.25 us (3%) 1.00`, and nothing in brackets where there is nothing to say.
 fn cell(figure: &Figure) -> String {
     let value = figure.metric.show(figure.spread.median);
     if !figure.metric.is_comparable() {
         return format!("{value:>19}");
     }
-    let deviation = figure.spread.deviation();
-    let deviation = deviation.map_or_else(String::new, |share| format!("({:.0}%)", share * 100.0));
+    let rounds_differ = figure.spread.min < figure.spread.max;
+    let deviation = figure.spread.deviation().filter(|_| rounds_differ);
+    let deviation = deviation.map_or_else(String::new, |share| format!("({:.0}%) ", share * 100.0));
     let ratio = figure
         .ratio
         .map_or_else(|| "-".into(), |ratio| format!("{ratio:.2}"));
-    format!("{:>19}", format!("{value} {deviation} {ratio}"))
+    format!("{:>19}", format!("{value} {deviation}{ratio}"))
 }

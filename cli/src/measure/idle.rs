@@ -50,6 +50,24 @@ pub(crate) fn bytes_each(
     Ok((after.saturating_sub(before) as f64 / count as f64).round())
 }
 
+/// So many connections that were used once and are idle from then on.
+///
+/// # Errors
+///
+/// As [`bytes_each`].
+pub(crate) fn used_once(
+    server: &Server,
+    count: usize,
+    interrupt: &Interrupt,
+) -> Result<Vec<TcpStream>, Failure> {
+    let mut open = Vec::with_capacity(count);
+    while open.len() < count {
+        let missing = count - open.len();
+        use_once(server, missing.min(BATCH), interrupt, &mut open)?;
+    }
+    Ok(open)
+}
+
 /// Opens `count` connections, and asks and is answered on each.
 fn use_once(
     server: &Server,

@@ -71,6 +71,41 @@ fn a_comparison_says_what_each_server_did_in_rows_a_table_and_a_page() {
 }
 
 #[test]
+fn every_other_way_to_use_a_server_has_its_figures() {
+    let scenarios = "mux/100,large/64KiB,idle,churn,heavy,fixed-rate/30,proxy";
+    let flags = format!("--peers netpoll,reference --scenarios {scenarios}");
+    let (finished, rows) = compared(&flags, "compare-all.json");
+    let netpoll = [
+        ("mux/100", "requests_per_second"),
+        ("large/64KiB", "bytes_per_second"),
+        ("idle/8000", "resident_bytes_per_connection"),
+        ("idle/busy", "p99_us"),
+        ("churn", "server_cpu_us_per_connection"),
+        ("heavy", "p999_us"),
+        ("fixed-rate/30", "p50_us"),
+        ("proxy", "bytes_per_second"),
+        ("proxy", "cpu_us_per_MiB"),
+    ];
+    for (scenario, metric) in netpoll {
+        let found = median(&rows, "netpoll", scenario, metric);
+        assert!(
+            found.is_some_and(|figure| figure > 0.0),
+            "{scenario} {metric}"
+        );
+    }
+    for scenario in ["mux/100", "heavy", "proxy"] {
+        let is = |row: &&Value| row["peer"] == "reference" && row["scenario"] == scenario;
+        let reference: Vec<_> = rows.iter().filter(is).collect();
+        assert_eq!(reference.len(), 1);
+        assert_eq!(reference[0]["metric"], "unavailable");
+    }
+    assert!(median(&rows, "reference", "churn", "server_busy").is_some());
+    // The reference is a limit: it does not decide at which rate peers are measured.
+    assert!(finished.stdout.contains("the slowest peer, netpoll, does"));
+    assert!(finished.stdout.lines().all(|line| line.len() <= 100));
+}
+
+#[test]
 fn without_its_program_a_peer_is_unavailable_and_the_others_are_measured() {
     let flags = "--peers netpoll,tokio --scenarios pingpong/1 --bench /no/such/place";
     let (finished, rows) = compared(flags, "compare-bench.json");
