@@ -146,7 +146,11 @@ impl<'a> Workshop<'a> {
     fn ask(&self, program: &Path) -> Result<Vec<Kind>, String> {
         let name = program.file_name().unwrap_or_default().to_string_lossy();
         let said = tool::succeed(Command::new(program).arg("--kinds"), &name, self.interrupt)?;
-        Ok(Kind::read(&String::from_utf8_lossy(&said.stdout)))
+        let kinds = Kind::read(&String::from_utf8_lossy(&said.stdout));
+        if kinds.is_empty() {
+            return Err(format!("{name} does not say what it serves"));
+        }
+        Ok(kinds)
     }
 }
 

@@ -120,6 +120,28 @@ fn without_its_program_a_peer_is_unavailable_and_the_others_are_measured() {
 }
 
 #[test]
+fn what_cannot_be_built_is_unavailable_for_the_reason_that_the_build_gave() {
+    let bench = place("compare-broken").join("peers");
+    fs::create_dir_all(&bench).unwrap();
+    fs::write(bench.join("Cargo.toml"), "[workspace]\nmembers = []\n").unwrap();
+    let flags = format!(
+        "--peers tokio,go-net --scenarios pingpong/1,churn --bench {}",
+        bench.display()
+    );
+    let (_, rows) = compared(&flags, "compare-broken.json");
+    assert_eq!(rows.len(), 4, "{rows:?}");
+    for row in rows {
+        assert_eq!(row["metric"], "unavailable");
+        let why = row["why"].as_str().unwrap();
+        let reason = match row["peer"].as_str() {
+            Some("tokio") => "cargo",
+            _ => "has no go-net",
+        };
+        assert!(why.contains(reason), "{why}");
+    }
+}
+
+#[test]
 fn an_interrupted_comparison_leaves_neither_a_child_nor_a_file_behind() {
     let path = place("compare-interrupted.json");
     let line = format!(
