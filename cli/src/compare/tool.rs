@@ -106,6 +106,16 @@ mod tests {
 
     use super::*;
 
+    /// Whether `condition` comes true in ten seconds.
+    fn within_limit(condition: &dyn Fn() -> bool) -> bool {
+        let mut looks = Duration::from_secs(10).as_millis() / LOOK.as_millis();
+        while looks > 0 && !condition() {
+            thread::sleep(LOOK);
+            looks -= 1;
+        }
+        condition()
+    }
+
     #[test]
     fn the_first_error_says_why_a_build_failed() {
         let printed = "warning: old\nerror: no such crate\n\nCaused by:\n  offline\n";
@@ -129,15 +139,12 @@ mod tests {
         let (ended, child) = thread::scope(|scope| {
             let build = || succeed(Command::new("sh").args(["-c", &script]), "sh", &interrupt);
             let build = scope.spawn(build);
-            let child = loop {
-                if let Some(child) = started() {
-                    break child;
-                }
-                thread::yield_now();
-            };
+            within_limit(&|| started().is_some());
+            let child = started();
             interrupt.come();
             (build.join().unwrap(), child)
         });
+        let child = child.expect("the process did not start");
         fs::remove_file(&note).unwrap();
         assert_eq!(ended.unwrap_err(), "interrupted");
         // Whoever inherits a process that has ended may not have looked at it yet.
@@ -145,9 +152,7 @@ mod tests {
             let stat = fs::read_to_string(format!("/proc/{child}/stat"));
             stat.is_err() || stat.is_ok_and(|stat| stat.contains(") Z "))
         };
-        while !is_over() {
-            thread::yield_now();
-        }
+        assert!(within_limit(&is_over), "process {child} is left");
     }
 
     #[test]
