@@ -141,6 +141,49 @@ fn what_cannot_be_built_is_unavailable_for_the_reason_that_the_build_gave() {
     }
 }
 
+/// A peer that is built like any other and hangs up on everybody.
+const RUDE: &str = r#"
+fn main() {
+    if std::env::args().nth(1).as_deref() == Some("--kinds") {
+        return println!("echo rpc");
+    }
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    println!("listening on {}", listener.local_addr().unwrap());
+    listener.incoming().for_each(drop);
+}
+"#;
+
+#[test]
+fn a_peer_that_fails_is_unavailable_for_that_reason_and_the_others_are_measured() {
+    let bench = place("compare-rude").join("peers");
+    let package = "name = \"peer-tokio\"\nversion = \"0.0.0\"\n";
+    fs::create_dir_all(bench.join("src")).unwrap();
+    fs::write(bench.join("src/main.rs"), RUDE).unwrap();
+    let manifest = format!("[package]\n{package}edition = \"2021\"\n[workspace]\n");
+    fs::write(bench.join("Cargo.toml"), manifest).unwrap();
+    fs::write(bench.join("Cargo.lock"), format!("[[package]]\n{package}")).unwrap();
+    let flags = format!(
+        "--peers netpoll,tokio --scenarios pingpong/1,mux,fixed-rate/30 --bench {}",
+        bench.display()
+    );
+    let (_, rows) = compared(&flags, "compare-rude.json");
+    let why = |scenario: &str| {
+        let is = |row: &&Value| row["peer"] == "tokio" && row["scenario"] == scenario;
+        let tokio: Vec<_> = rows.iter().filter(is).collect();
+        assert_eq!(tokio.len(), 1, "{rows:?}");
+        tokio[0]["why"].as_str().unwrap().to_owned()
+    };
+    assert!(why("pingpong/1").contains("requests failed"), "{rows:?}");
+    assert!(why("fixed-rate/30").contains("requests failed"), "{rows:?}");
+    assert!(why("mux/100").contains("does not serve mux"), "{rows:?}");
+    for scenario in ["pingpong/1", "mux/100", "fixed-rate/30"] {
+        assert!(
+            median(&rows, "netpoll", scenario, "p99_us").is_some(),
+            "{rows:?}"
+        );
+    }
+}
+
 #[test]
 fn an_interrupted_comparison_leaves_neither_a_child_nor_a_file_behind() {
     let path = place("compare-interrupted.json");
