@@ -5,20 +5,26 @@
 //! status 2 and one line that says what would be right. So the commands themselves receive values
 //! that make sense, and have only the outside world to be surprised by.
 
+mod compare;
+mod consistent;
+
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::address::Address;
 use crate::bounds::BoundArgs;
 use crate::duration::{self, Optional};
-use crate::load::ID;
 use crate::print;
 use crate::runner::{self, RunnerChoice};
+
+use consistent::consistent;
+
+pub(crate) use compare::CompareArgs;
 
 /// Reads the command line. When there is nothing to run the answer has been printed already (help
 /// and version on stdout, a refusal on stderr) and the status to end with is returned.
@@ -40,11 +46,13 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a server until SIGINT or SIGTERM; it prints `listening on ADDR` when it is ready
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Drive a server with requests and report throughput and latency
     Load(LoadArgs),
     /// Start a server here, drive it, and show the results as a table and as a page with plots
     Demo(DemoArgs),
+    /// Measure netpoll beside other frameworks, the peers, in many scenarios
+    Compare(CompareArgs),
 }
 
 /// What `netpoll serve` takes.
@@ -65,6 +73,9 @@ pub(crate) struct ServeArgs {
     /// each available processor [default: inline]
     #[arg(long, value_name = "R", value_parser = runner::parse)]
     pub(crate) runner: Option<RunnerChoice>,
+    /// Where a proxy passes its connections on to
+    #[arg(long, value_name = "A")]
+    pub(crate) to: Option<Address>,
     /// Accept on each poller, from a socket of its own (SO_REUSEPORT)
     #[arg(long)]
     pub(crate) reuse_port: bool,
@@ -79,19 +90,6 @@ pub(crate) struct ServeArgs {
     pub(crate) bounds: BoundArgs,
 }
 
-impl ServeArgs {
-    /// The first flag that was given and says nothing to a bare loop.
-    fn not_for_the_reference(&self) -> Option<&'static str> {
-        [
-            (self.runner.is_some(), "--runner"),
-            (self.reuse_port, "--reuse-port"),
-            (self.stats.is_some(), "--stats"),
-        ]
-        .into_iter()
-        .find_map(|(given, flag)| given.then_some(flag))
-    }
-}
-
 /// The servers there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ServeKind {
@@ -101,6 +99,10 @@ pub(crate) enum ServeKind {
     Rpc,
     /// The same as rpc, with each request in a task of its own
     Mux,
+    /// The same as rpc, where every tenth request of a connection computes for 100 us
+    Heavy,
+    /// Pass bytes on, both ways, between each client and a connection to --to
+    Proxy,
     /// The same as rpc from a bare epoll loop on one thread: the limit to compare with
     Reference,
 }
@@ -113,7 +115,7 @@ pub(crate) struct LoadArgs {
     /// The server: host:port, unix:/path or unix:@name
     #[arg(long, value_name = "A")]
     pub(crate) addr: Address,
-    /// Connections, all of them open from beginning to end
+    /// Connections, all of them open from beginning to end unless there is churn
     #[arg(long, value_name = "C", default_value = "100", value_parser = count::<NonZeroU32>)]
     pub(crate) connections: NonZeroU32,
     /// Payload bytes of a request; the 4-byte header of rpc comes on top
@@ -133,6 +135,9 @@ pub(crate) struct LoadArgs {
     /// Call through a pool of netpoll's of at most N connections, with --connections callers; for rpc
     #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>, conflicts_with_all = ["rate", "threads", "depth", "ids"])]
     pub(crate) pool: Option<NonZeroUsize>,
+    /// Whether connections stay.
+    #[command(flatten)]
+    pub(crate) stay: StayArgs,
     /// How long to measure: a whole number and us, ms, s or m
     #[arg(long, value_name = "S", default_value = "10s", value_parser = duration::parse)]
     pub(crate) duration: Duration,
@@ -151,6 +156,15 @@ pub(crate) struct LoadArgs {
     /// How results are printed.
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+/// Whether connections stay.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct StayArgs {
+    /// A connection for each request: connect, ask, be answered, and hear the end, at most
+    /// --connections at once; for rpc
+    #[arg(long, conflicts_with_all = ["rate", "depth", "ids", "pool"])]
+    pub(crate) churn: bool,
 }
 
 /// What a load speaks.
@@ -188,48 +202,6 @@ pub(crate) struct OutputArgs {
     /// Print one JSON object instead of a table
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// What no single value shows.
-fn consistent(command: Command) -> Result<Command, clap::Error> {
-    let refused: String = match &command {
-        Command::Load(load) if load.protocol == Protocol::Echo && load.size == 0 => {
-            "--size 0 is for rpc; an echo of nothing has no answer, give at least 1".into()
-        }
-        Command::Load(load) if load.ids && load.protocol != Protocol::Mux => {
-            "--ids is for mux: in the others answers come in the order of their requests".into()
-        }
-        Command::Load(load) if load.pool.is_some() && load.protocol != Protocol::Rpc => {
-            "--pool is for rpc: each call has a connection of its own".into()
-        }
-        Command::Load(load) if load.ids && (load.size as usize) < ID => {
-            format!(
-                "--size {} has no room for an id, give at least {ID}",
-                load.size
-            )
-        }
-        Command::Serve(serve)
-            if serve.kind == ServeKind::Reference && serve.pollers.is_some_and(|n| n.get() > 1) =>
-        {
-            "--pollers must be 1 for the reference, which is a single thread".into()
-        }
-        Command::Serve(serve)
-            if serve.kind == ServeKind::Reference && serve.max_connections.is_some() =>
-        {
-            "--max-connections is not for the reference, which knows no bounds".into()
-        }
-        Command::Serve(serve) if serve.kind == ServeKind::Reference => {
-            match (serve.not_for_the_reference(), serve.bounds.given()) {
-                (Some(flag), _) => format!("{flag} is not for the reference, a bare loop"),
-                (_, Some(flag)) => {
-                    format!("{flag} is not for the reference, which knows no bounds")
-                }
-                (None, None) => return Ok(command),
-            }
-        }
-        _ => return Ok(command),
-    };
-    Err(Arguments::command().error(ErrorKind::ValueValidation, refused))
 }
 
 /// Prints what clap has to say: help and version whole, a refusal as one line.
@@ -272,9 +244,11 @@ const LARGEST_PAYLOAD: u32 = 64 << 20;
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
-    fn refusal(line: &str) -> String {
+    pub(super) fn refusal(line: &str) -> String {
         let error = Arguments::try_parse_from(line.split(' '))
             .and_then(|arguments| consistent(arguments.command))
             .unwrap_err();
@@ -300,25 +274,6 @@ mod tests {
     #[test]
     fn a_missing_address_is_named() {
         assert!(refusal("netpoll load rpc").contains("--addr"));
-    }
-
-    #[test]
-    fn the_reference_refuses_a_second_poller() {
-        assert!(refusal("netpoll serve reference --pollers 2").contains("--pollers"));
-    }
-
-    #[test]
-    fn the_reference_refuses_bounds_by_name() {
-        let line = refusal("netpoll serve reference --linger 1s");
-        assert!(line.contains("--linger"), "{line}");
-    }
-
-    #[test]
-    fn the_reference_refuses_what_a_bare_loop_has_not() {
-        for flag in ["--runner inline", "--reuse-port", "--stats 1s"] {
-            let line = refusal(&format!("netpoll serve reference {flag}"));
-            assert!(line.contains(flag.split(' ').next().unwrap()), "{line}");
-        }
     }
 
     #[test]

@@ -10,12 +10,8 @@
 //! those of one poller. Nothing of the demo outlives it: the children end with it, whether it ends
 //! by itself, by an error or by a signal.
 
-mod child;
 mod idle;
-mod machine;
 mod page;
-mod place;
-mod plot;
 mod scenario;
 mod table;
 
@@ -23,16 +19,18 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::arguments::{DemoArgs, Protocol, ServeKind};
+use crate::arguments::{DemoArgs, Protocol};
 use crate::failure::Failure;
 use crate::load::{self, Ids, Outcome, Plan, Pressure, Threads};
+use crate::measure::child::{LOAD_PROCESSOR, Program, SERVER_PROCESSOR, Server};
+use crate::measure::idle::{affordable, bytes_each};
+use crate::measure::machine::Machine;
+use crate::measure::place::Place;
 use crate::print;
 use crate::progress::Progress;
 use crate::signal::Interrupt;
 
-use child::Server;
 use idle::Idle;
-use place::Place;
 use scenario::{Effort, Measured, SCENARIOS, Scenario, Side};
 
 /// Everything a demo found out.
@@ -40,7 +38,7 @@ use scenario::{Effort, Measured, SCENARIOS, Scenario, Side};
 pub(crate) struct Findings {
     pub(crate) scenarios: Vec<Measured>,
     pub(crate) idle: Idle,
-    pub(crate) machine: machine::Machine,
+    pub(crate) machine: Machine,
     /// How much was measured, in words.
     pub(crate) effort: String,
 }
@@ -106,14 +104,14 @@ impl Stage<'_> {
         Ok(Findings {
             scenarios: self.drive_all()?,
             idle: self.idle()?,
-            machine: machine::Machine::this(),
+            machine: Machine::this(),
             effort: self.effort.to_string(),
         })
     }
 
     fn drive_all(&self) -> Result<Vec<Measured>, Failure> {
-        let netpoll = Server::start(ServeKind::Rpc)?;
-        let bare_loop = Server::start(ServeKind::Reference)?;
+        let netpoll = start(Side::Netpoll)?;
+        let bare_loop = start(Side::BareLoop)?;
         let mut measured = Vec::with_capacity(SCENARIOS.len());
         for (index, scenario) in SCENARIOS.iter().enumerate() {
             self.progress.stage(scenario);
@@ -184,7 +182,7 @@ impl Stage<'_> {
 
     fn idle(&self) -> Result<Idle, Failure> {
         let wanted = self.effort.idle_connections;
-        let connections = idle::affordable(wanted);
+        let connections = affordable(wanted);
         self.progress
             .stage(format_args!("idle: {connections} connections at rest"));
         let before = self.effort.turn() * self.effort.turns(SCENARIOS.len());
@@ -193,11 +191,8 @@ impl Stage<'_> {
             self.progress
                 .at(before + IDLE_GUESS * index as u32, format_args!("{side}"));
             // A server of its own: memory that another scenario has used would be used again.
-            let server = Server::start(match side {
-                Side::Netpoll => ServeKind::Rpc,
-                Side::BareLoop => ServeKind::Reference,
-            })?;
-            bytes[index] = idle::bytes_each(&server, connections, self.interrupt)?;
+            let server = start(side)?;
+            bytes[index] = bytes_each(&server, connections, self.interrupt)?;
             self.go_on()?;
         }
         Ok(Idle {
@@ -216,8 +211,11 @@ impl Stage<'_> {
     }
 }
 
-/// The load keeps away from the servers, which are on the first processor.
-const LOAD_PROCESSOR: usize = 1;
+/// One of the two servers, with one poller.
+fn start(side: Side) -> Result<Server, Failure> {
+    let program = Program::serve(side.kind(), &["--pollers", "1"])?;
+    Server::start(&program, SERVER_PROCESSOR)
+}
 
 /// How long one server's idle connections may take, for the progress bar alone.
 const IDLE_GUESS: Duration = Duration::from_millis(1000);

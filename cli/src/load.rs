@@ -21,6 +21,7 @@
 //!     connection   bytes out, bytes in, requests in flight
 //!       requests     what goes out        answers   what must come back
 //!       in_flight    when each was sent   pace      when each is due (open loop)
+//!   churn      another thread, whose connections are for one request each
 //!     recorder     latencies of the measured interval
 //! report    what is said about it
 //! ```
@@ -29,6 +30,7 @@
 
 mod answers;
 mod callers;
+mod churn;
 pub(crate) mod connect;
 mod connection;
 mod in_flight;

@@ -4,6 +4,7 @@
 //! * `netpoll serve` runs a server until a signal ends it.
 //! * `netpoll load` drives a server and says how fast it answered.
 //! * `netpoll demo` does both on this machine, and draws what came out.
+//! * `netpoll compare` does so for netpoll and its peers.
 //!
 //! What holds for all of them: results go to stdout and everything else to stderr, so that a
 //! script reads one and a person the other. A command line that cannot be meant ends with status
@@ -16,10 +17,12 @@
 mod address;
 mod arguments;
 mod bounds;
+mod compare;
 mod demo;
 mod duration;
 mod failure;
 mod load;
+mod measure;
 mod print;
 mod process_stats;
 mod progress;
@@ -53,5 +56,6 @@ fn run(command: &Command) -> Result<(), Failure> {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Load(arguments) => load::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
+        Command::Compare(arguments) => compare::run(arguments),
     }
 }

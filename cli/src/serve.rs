@@ -6,6 +6,9 @@
 //! and SIGTERM end it with status 0; an address that cannot be had is one line and status 1. What
 //! happens meanwhile, and statistics if they are asked for, goes to stderr, a line each.
 
+mod heavy;
+mod proxy;
+
 use std::io::{self, Read};
 
 use netpoll::codec::LengthField;
@@ -34,6 +37,11 @@ pub(crate) fn run(arguments: &ServeArgs) -> Result<(), Failure> {
         ServeKind::Reference => serve_reference(addr),
         ServeKind::Echo => serve_netpoll(addr, builder_of(echo, arguments), arguments),
         ServeKind::Rpc => serve_netpoll(addr, builder_of(rpc, arguments), arguments),
+        ServeKind::Heavy => {
+            let builder = builder_of(heavy::answer, arguments);
+            serve_netpoll(addr, builder.on_connect_send(heavy::count), arguments)
+        }
+        ServeKind::Proxy => serve_netpoll(addr, proxy(arguments)?, arguments),
         ServeKind::Mux => {
             let builder = netpoll::EventLoop::builder();
             let builder = builder.on_connection(mux::serve(LengthField::new(), repeat));
@@ -53,6 +61,13 @@ where
         None | Some(RunnerChoice::Inline) => builder.on_request(handler),
         Some(_) => builder.on_request_send(handler),
     }
+}
+
+/// A loop that passes on what comes.
+fn proxy(arguments: &ServeArgs) -> Result<Builder, Failure> {
+    let to = arguments.to.as_ref();
+    let to = to.ok_or_else(|| Failure::new("nobody said where to pass connections on to"))?;
+    Ok(netpoll::EventLoop::builder().on_connection(proxy::between(to.resolve()?)))
 }
 
 /// Returns whatever has come.

@@ -39,6 +39,12 @@ impl Interrupt {
         Ok(interrupt)
     }
 
+    /// As if somebody had asked.
+    #[cfg(test)]
+    pub(crate) fn come(&self) {
+        self.came.store(true, Ordering::Relaxed);
+    }
+
     /// Whether it has come. Costs one load.
     pub(crate) fn came(&self) -> bool {
         // Relaxed: the flag says that something happened and guards no other memory.

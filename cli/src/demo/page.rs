@@ -8,9 +8,10 @@ use std::fmt::Write;
 
 use crate::failure::Failure;
 use crate::load::{Report, latency, thousands};
+use crate::measure::page::{end, escaped, head, section};
+use crate::measure::plot::{self, Bar, Curve, Group};
 
 use super::Findings;
-use super::plot::{self, Bar, Curve, Group};
 use super::scenario::{Measured, Side};
 use super::table;
 
@@ -32,7 +33,7 @@ pub(crate) fn render(findings: &Findings) -> Result<String, Failure> {
         text: table::processor_time(report),
     });
     let parts = [
-        head(),
+        head("netpoll on this machine"),
         introduction(findings),
         section(
             "Requests answered per second",
@@ -52,18 +53,9 @@ pub(crate) fn render(findings: &Findings) -> Result<String, Failure> {
         ),
         figures(findings),
         method(findings),
-        String::from("</main>\n</body>\n</html>\n"),
+        end(),
     ];
     Ok(parts.concat())
-}
-
-fn head() -> String {
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>netpoll on this machine</title>\n<style>\n{STYLE}</style>\n</head>\n\
-         <body>\n<main>\n"
-    )
 }
 
 /// What a bar shows.
@@ -81,8 +73,10 @@ fn bars(findings: &Findings, value: impl Fn(&Report) -> Value) -> Vec<Group> {
             .filter_map(|(side, total)| {
                 let Value { amount, text } = value(&total.report()?);
                 Some(Bar {
-                    side,
+                    name: side.to_string(),
+                    paint: side.paint(),
                     value: amount,
+                    range: None,
                     text,
                 })
             })
@@ -93,7 +87,7 @@ fn bars(findings: &Findings, value: impl Fn(&Report) -> Value) -> Vec<Group> {
 
 fn introduction(findings: &Findings) -> String {
     let legend = [Side::Netpoll, Side::BareLoop].map(|side| {
-        let color = plot::css_color(side);
+        let color = plot::css_color(side.paint());
         format!("<span class=\"key\"><i style=\"background:{color}\"></i>{side}</span>")
     });
     let meanings: String = findings
@@ -123,10 +117,6 @@ fn introduction(findings: &Findings) -> String {
     )
 }
 
-fn section(title: &str, words: &str, content: &str) -> String {
-    format!("<section>\n<h2>{title}</h2>\n<p>{words}</p>\n{content}</section>\n")
-}
-
 fn latencies(findings: &Findings) -> Result<String, Failure> {
     let mut plots = String::from("<div class=\"grid\">\n");
     for measured in &findings.scenarios {
@@ -135,7 +125,7 @@ fn latencies(findings: &Findings) -> Result<String, Failure> {
             .into_iter()
             .filter_map(|(side, total)| {
                 Some(Curve {
-                    side,
+                    paint: side.paint(),
                     latency: &total.outcome()?.latency,
                 })
             })
@@ -161,9 +151,11 @@ fn latencies(findings: &Findings) -> Result<String, Failure> {
 
 fn idle_bars(findings: &Findings) -> Group {
     let idle = &findings.idle;
-    let bar = |side, bytes: f64| Bar {
-        side,
+    let bar = |side: Side, bytes: f64| Bar {
+        name: side.to_string(),
+        paint: side.paint(),
         value: bytes,
+        range: None,
         text: format!("{} bytes", thousands(bytes as u64)),
     };
     Group {
@@ -252,20 +244,4 @@ fn method(findings: &Findings) -> String {
     );
     let words = "Nothing here is more exact than the machine was quiet.";
     section("How it was measured", words, &content)
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;")
-}
-
-const STYLE: &str = include_str!("page.css");
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_kernel_says_cannot_become_markup() {
-        assert_eq!(escaped("a<b> & c"), "a&lt;b> &amp; c");
-    }
 }

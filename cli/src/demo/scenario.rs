@@ -8,6 +8,8 @@ use serde::{Serialize, Serializer};
 
 use crate::duration;
 use crate::load::{Outcome, Report};
+use crate::measure::plot::Paint;
+use crate::measure::spread;
 
 /// One way to use a server.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -93,6 +95,24 @@ pub(crate) enum Side {
     BareLoop,
 }
 
+impl Side {
+    /// How it is drawn.
+    pub(crate) fn paint(self) -> Paint {
+        match self {
+            Self::Netpoll => Paint::Ours,
+            Self::BareLoop => Paint::Limit,
+        }
+    }
+
+    /// What `netpoll serve` calls it.
+    pub(crate) fn kind(self) -> &'static str {
+        match self {
+            Self::Netpoll => "rpc",
+            Self::BareLoop => "reference",
+        }
+    }
+}
+
 impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -152,14 +172,7 @@ impl Measured {
     /// The median of the rounds: the two sides of a round follow each other and so meet the same
     /// machine, and one round in which it did something else does not decide.
     pub(crate) fn share_of_limit(&self) -> Option<f64> {
-        let pairs = self.netpoll.rates.iter().zip(&self.bare_loop.rates);
-        let mut shares: Vec<f64> = pairs
-            .filter(|(_, limit)| **limit > 0.0)
-            .map(|(ours, limit)| ours / limit)
-            .collect();
-        shares.sort_by(f64::total_cmp);
-        let (below, above) = (shares.len().checked_sub(1)? / 2, shares.len() / 2);
-        Some((shares[below] + shares[above]) / 2.0)
+        spread::ratio(&self.netpoll.rates, &self.bare_loop.rates)
     }
 }
 

@@ -47,6 +47,8 @@ pub(crate) enum Pressure {
     Closed(usize),
     /// So many a second in all, spread evenly over the connections.
     Open(u64),
+    /// A connection for each, and the next one after its end.
+    Churn,
 }
 
 /// Whether requests say which call they are.
@@ -80,6 +82,7 @@ impl Plan {
             pool: arguments.pool.map(NonZeroUsize::get),
             pressure: match arguments.rate {
                 Some(rate) => Pressure::Open(rate.get()),
+                None if arguments.stay.churn => Pressure::Churn,
                 None => Pressure::Closed(arguments.depth.get() as usize),
             },
             warm_up: arguments.warm_up.or_zero(),
@@ -109,6 +112,7 @@ impl fmt::Display for Plan {
         match self.pressure {
             Pressure::Closed(depth) => write!(f, "{depth} in flight on each, ")?,
             Pressure::Open(rate) => write!(f, "{} requests/s in all, ", thousands(rate))?,
+            Pressure::Churn => f.write_str("each for one request and then another, ")?,
         }
         if self.ids == Ids::First {
             f.write_str("with ids, ")?;

@@ -5,6 +5,7 @@
 //! the interrupt. The thread that started them sleeps, looks at the server's processor time when
 //! the measured interval begins and ends, and adds up what they bring back.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -17,6 +18,7 @@ use crate::process_stats;
 use crate::signal::Interrupt;
 
 use super::callers;
+use super::churn::Churn;
 use super::connect::connect_all;
 use super::pace::{Pace, Share};
 use super::plan::{Ids, Plan, Pressure};
@@ -167,9 +169,29 @@ pub(crate) fn run(
     })
 }
 
-/// Connects everything, and deals the connections out.
-fn workers(plan: &Plan, schedule: Schedule, interrupt: &Interrupt) -> Result<Vec<Worker>, Failure> {
-    let mut sockets = connect_all(plan.addr, plan.connections, interrupt)?;
+/// What one thread does.
+enum Hand {
+    /// Its connections stay.
+    Steady(Worker),
+    /// Its connections come and go.
+    Churning(Churn),
+}
+
+impl Hand {
+    fn run(self, shared: Shared<'_>) -> io::Result<(Recorder, Tally)> {
+        match self {
+            Self::Steady(worker) => worker.run(shared),
+            Self::Churning(churn) => churn.run(shared),
+        }
+    }
+}
+
+/// Connects everything that is to stay, and deals the connections out.
+fn workers(plan: &Plan, schedule: Schedule, interrupt: &Interrupt) -> Result<Vec<Hand>, Failure> {
+    let mut sockets = match plan.pressure {
+        Pressure::Churn => Vec::new(),
+        _ => connect_all(plan.addr, plan.connections, interrupt)?,
+    };
     let count = plan.threads.count.clamp(1, plan.connections);
     let mut workers = Vec::with_capacity(count);
     for index in 0..count {
@@ -180,7 +202,7 @@ fn workers(plan: &Plan, schedule: Schedule, interrupt: &Interrupt) -> Result<Vec
             own,
             all: plan.connections,
         };
-        let part = sockets.split_off(sockets.len() - own);
+        let part = sockets.split_off(sockets.len().saturating_sub(own));
         workers.push(worker(plan, schedule, part, share)?);
     }
     Ok(workers)
@@ -191,14 +213,16 @@ fn worker(
     schedule: Schedule,
     sockets: Vec<OwnedFd>,
     share: Share,
-) -> Result<Worker, Failure> {
-    let (drive, burst) = match plan.pressure {
-        Pressure::Closed(depth) => (Drive::Closed(depth), depth),
-        Pressure::Open(rate) => (Drive::Open(Pace::new(rate, share)), OPEN_BURST),
+) -> Result<Hand, Failure> {
+    let requests = |burst| Requests::new(plan.protocol, plan.size, burst);
+    let steady =
+        |drive, burst| Worker::new(sockets, requests(burst), drive, schedule).map(Hand::Steady);
+    let hand = match plan.pressure {
+        Pressure::Closed(depth) => steady(Drive::Closed(depth), depth),
+        Pressure::Open(rate) => steady(Drive::Open(Pace::new(rate, share)), OPEN_BURST),
+        Pressure::Churn => Churn::new(plan.addr, share, requests(1), schedule).map(Hand::Churning),
     };
-    let requests = Requests::new(plan.protocol, plan.size, burst);
-    Worker::new(sockets, requests, drive, schedule)
-        .map_err(|error| Failure::while_trying("watch the connections", &error))
+    hand.map_err(|error| Failure::while_trying("watch the connections", &error))
 }
 
 /// Takes the server's processor time when measuring begins and when it ends.

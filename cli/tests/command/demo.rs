@@ -4,12 +4,11 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Child;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{netpoll, run, signal, wait, within_limit};
+use crate::support::{children, netpoll, run, signal, wait, within_limit};
 
 /// A path in the build directory that no other test uses.
 fn place(name: &str) -> PathBuf {
@@ -100,24 +99,4 @@ fn a_page_that_cannot_be_written_is_told_before_anything_is_measured() {
         last.starts_with("netpoll: cannot write /no/such/"),
         "{last}"
     );
-}
-
-/// The processes that a process has started and that have not ended.
-fn children(of: &Child) -> Vec<u32> {
-    let pid = of.id();
-    fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|process| parent(*process) == Some(pid))
-        .collect()
-}
-
-fn parent(process: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("PPid:"))?
-        .trim()
-        .parse()
-        .ok()
 }

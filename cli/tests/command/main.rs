@@ -5,8 +5,11 @@
     reason = "a test that cannot go on says so by a panic"
 )]
 
+mod churn;
 mod client;
+mod compare;
 mod demo;
+mod kinds;
 mod load;
 mod reference;
 mod refusals;

@@ -100,12 +100,15 @@ fn an_echo_of_nothing_is_refused() {
 
 #[test]
 fn a_client_that_does_not_fit_the_protocol_is_refused() {
-    let flags: [(&str, &[&str]); 5] = [
+    let flags: [(&str, &[&str]); 8] = [
         ("rpc --ids", &["--ids", "mux"]),
         ("mux --ids --size 7", &["--size", "at least 8"]),
         ("mux --ids --rate 5", &["--ids", "--rate"]),
         ("mux --pool 5", &["--pool", "rpc"]),
         ("rpc --pool 0", &["--pool", "1"]),
+        ("mux --churn", &["--churn", "rpc"]),
+        ("rpc --churn --depth 2", &["--churn", "--depth"]),
+        ("rpc --churn --rate 5", &["--churn", "--rate"]),
     ];
     for (flags, words) in flags {
         refused(&format!("load {flags} --addr 127.0.0.1:1"), words);
@@ -136,6 +139,12 @@ fn zero_pollers_are_refused_by_name() {
 }
 
 #[test]
+fn a_proxy_without_anywhere_to_go_is_refused() {
+    refused("serve proxy", &["--to"]);
+    refused("serve rpc --to 127.0.0.1:1", &["--to", "proxy"]);
+}
+
+#[test]
 fn no_connections_to_serve_are_refused_by_name() {
     refused(
         "serve rpc --max-connections 0",
@@ -155,6 +164,24 @@ fn a_second_poller_of_the_reference_is_refused() {
 #[test]
 fn an_unknown_kind_of_server_is_refused_with_those_there_are() {
     refused("serve http", &["http", "echo", "rpc", "reference"]);
+}
+
+#[test]
+fn peers_and_scenarios_that_are_none_are_refused_with_those_there_are() {
+    refused(
+        "compare --peers netpoll,tokyo",
+        &["--peers", "tokyo", "tokio-framed-batched", "gnet"],
+    );
+    refused(
+        "compare --scenarios pingpong/7",
+        &[
+            "--scenarios",
+            "pingpong/7",
+            "pingpong/8000",
+            "pipelined/128Bx64",
+        ],
+    );
+    refused("compare --rounds 0", &["--rounds", "at least 1"]);
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn every_runner_serves_on_the_threads_that_it_was_given() {
         ("threads:3", "netpoll-run", 3),
         ("tokio:3", "tokio", 3),
     ] {
-        for kind in ["rpc", "echo"] {
+        for kind in ["rpc", "echo", "heavy"] {
             let threads = served_by(kind, runner);
             let found = threads.iter().filter(|thread| thread.starts_with(name));
             assert_eq!(found.count(), count, "{runner}: {threads:?}");

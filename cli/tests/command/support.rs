@@ -189,3 +189,23 @@ pub(crate) fn echoed(stream: &mut TcpStream, bytes: &[u8]) {
     stream.read_exact(&mut answer).unwrap();
     assert!(answer == bytes, "another answer than was asked for");
 }
+
+/// The processes that a process has started and that have not ended.
+pub(crate) fn children(of: &Child) -> Vec<u32> {
+    let pid = of.id();
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|process| parent(*process) == Some(pid))
+        .collect()
+}
+
+fn parent(process: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("PPid:"))?
+        .trim()
+        .parse()
+        .ok()
+}

@@ -147,7 +147,7 @@ impl Poller {
             if let Some(entry) = self.registry.get_mut(token) {
                 entry.again = Again::No;
             }
-            self.call(token, |source, turn| source.woken(turn));
+            self.call(token, |source, turn| source.again(turn));
         }
     }
 

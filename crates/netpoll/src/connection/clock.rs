@@ -34,8 +34,19 @@ pub(super) struct Clock {
     born: Instant,
     /// Which part of a tenth of its age a connection goes earlier, in 255ths.
     jitter: u8,
+    /// What the deadline was computed for.
+    stands: Stands,
     /// Boxed, because most connections never have any; kept from then on.
     unusual: Option<Box<Unusual>>,
+}
+
+/// Which waits a deadline covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stands {
+    /// For none of a Reader's.
+    ForNoWait,
+    /// For a Reader's wait: none that comes later ends earlier.
+    ForWaits,
 }
 
 /// What is not so on most connections.
@@ -100,6 +111,7 @@ impl Clock {
         Self {
             born: now,
             jitter: random() as u8,
+            stands: Stands::ForNoWait,
             unusual: None,
         }
     }
@@ -152,6 +164,13 @@ impl Clock {
         }
     }
 
+    /// Whether the deadline is early enough for whatever a Reader may wait for.
+    #[inline]
+    pub(super) fn stands_for_waits(&self) -> bool {
+        let usual = |unusual: &Unusual| unusual.partial.is_none() && unusual.blocked.is_none();
+        self.stands == Stands::ForWaits && self.unusual.as_deref().is_none_or(usual)
+    }
+
     /// The age at which it goes.
     fn age(&self, max: Option<Duration>) -> Option<Duration> {
         max.map(|max| max - max / 2550 * u32::from(self.jitter))
@@ -172,6 +191,11 @@ impl<C: Caller> Session<C> {
         let timeouts = self.link.timeouts();
         let waits = self.waits();
         let working = self.is_worked_on(&waits);
+        self.clock.stands = if waits.reader.is_some() || self.is_elsewhere() {
+            Stands::ForWaits
+        } else {
+            Stands::ForNoWait
+        };
         let mut first = Earliest::default();
         let counts_from = |since: Instant| if working { now } else { since };
         first.after(counts_from(self.link.tally.active()), timeouts.idle);
@@ -251,8 +275,8 @@ impl<C: Caller> Session<C> {
         }
     }
 
-    /// Whether the connection is with somebody on another thread.
-    fn is_elsewhere(&self) -> bool {
+    /// Whether the connection is with somebody on another thread, or in another source.
+    pub(super) fn is_elsewhere(&self) -> bool {
         matches!(self.holder, Holder::Owner)
             || (C::ELSEWHERE && matches!(self.holder, Holder::Handler(_)))
     }
@@ -267,6 +291,10 @@ impl<C: Caller> Session<C> {
 
     /// Ends, or has the waiting call fail, for whatever is over.
     pub(super) fn look_at_the_clock(&mut self, now: Instant) {
+        let elsewhere = lock(&self.link.outbox).take_elsewhere_sent();
+        if let Some(elsewhere) = elsewhere {
+            self.link.count_elsewhere(elsewhere);
+        }
         let timeouts = self.link.timeouts();
         let waits = self.waits();
         if self.is_write_over(&timeouts, &waits, now) {

@@ -108,15 +108,38 @@ impl<C: Caller> Session<C> {
     /// on either side. Then all it wants is input, and nothing else need be asked.
     #[inline]
     pub(super) fn is_at_rest(&self) -> bool {
+        self.is_quiet()
+            && matches!(&self.holder, Holder::Session(connection) if connection.held.input.chain.is_empty())
+    }
+
+    /// Whether nothing is the matter but who has the connection.
+    #[inline]
+    fn is_quiet(&self) -> bool {
         let quiet = !self.flow.stalled
             && self.flow.more == More::No
             && self.flow.paused == Paused::No
             && self.flow.drain.is_none()
             && self.flow.unsent == 0;
-        quiet
-            && self.life.is_untouched()
-            && self.link.is_untouched()
-            && matches!(&self.holder, Holder::Session(connection) if connection.held.input.chain.is_empty())
+        quiet && self.life.is_untouched() && self.link.is_untouched()
+    }
+
+    /// Whether whoever has the connection waits for its input, or may from any moment on, and
+    /// nothing else is the matter. Then, too, all that is wanted is input, and the deadline that was
+    /// computed for an earlier wait is early enough.
+    pub(super) fn is_awaited(&self, turn: &Turn) -> bool {
+        if !self.is_quiet() || !self.clock.stands_for_waits() || turn.is_short_of_memory() {
+            return false;
+        }
+        let inbox = lock(&self.link.inbox);
+        let (waits, some_came) = (inbox.waiter.is_some(), !inbox.chain.is_empty());
+        drop(inbox);
+        // A wait that some but not all has come for has a time of its own.
+        match self.holder {
+            Holder::Session(_) | Holder::Nobody => false,
+            Holder::Owner => !(waits && some_came),
+            Holder::Handler(_) if C::ELSEWHERE => !(waits && some_came),
+            Holder::Handler(_) => waits && !some_came,
+        }
     }
 
     /// What is left of the input after a burst, and whether it is to be offered again.

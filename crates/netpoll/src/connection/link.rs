@@ -141,6 +141,14 @@ impl Link {
         self.bell.ring(Signal::Clock);
     }
 
+    /// Takes back what was changed. No lock unless something was.
+    pub(crate) fn reset_timeouts(&self) {
+        let changed = self.rare.get().and_then(|rare| lock(&rare.timeouts).take());
+        if changed.is_some() {
+            self.bell.ring(Signal::Clock);
+        }
+    }
+
     /// Whether nobody has asked for the end, and nothing holds up the usual.
     #[inline]
     pub(crate) fn is_untouched(&self) -> bool {
@@ -172,7 +180,7 @@ impl Link {
         self.note_mark(news);
         drop(outbox);
         if news != Put::Quiet {
-            self.announce(news);
+            self.announce(news, Signal::Put);
         }
         result
     }
@@ -193,7 +201,7 @@ impl Link {
         self.note_mark(news);
         drop(outbox);
         if news != Put::Quiet {
-            self.announce(news);
+            self.announce(news, Signal::Send);
         }
         Queued::Taken
     }
@@ -211,13 +219,14 @@ impl Link {
     /// A handler's own output is sent when its poll returns, so only other connections of the same
     /// poller are queued at the first byte; from other threads the write mark decides.
     #[inline]
-    fn announce(&self, news: Put) {
+    fn announce(&self, news: Put, first: Signal) {
         if self.bell.is_running_here() && news != Put::Overflow {
             return;
         }
         match news {
             Put::Overflow => self.ask_end(Ending::Overflow),
-            Put::First | Put::High => self.bell.ring(Signal::Send),
+            Put::First => self.bell.ring(first),
+            Put::High => self.bell.ring(Signal::Send),
             Put::Quiet => {}
         }
     }
@@ -276,16 +285,15 @@ impl Link {
         self.holds.load(Ordering::Relaxed) & READS_PAUSED != 0
     }
 
-    /// Has what was put sent soon, if nobody will do it by himself: by the poller on its own thread,
-    /// at once on any other.
+    /// Sends what was put, unless the handler of this connection runs here: then its session does,
+    /// when the handler has returned or waits.
     pub(crate) fn push_out(&self) {
         if self.bell.is_running_here() {
             return;
         }
-        if self.bell.is_here() {
-            self.have_sent();
-        } else {
-            self.send_now();
+        self.send_now();
+        if self.bell.is_here() && lock(&self.outbox).unsent() == 0 {
+            self.bell.take_back_put();
         }
     }
 
@@ -296,8 +304,8 @@ impl Link {
         }
     }
 
-    /// Sends what was put, on the calling thread, which is not the poller's. What the socket does
-    /// not take is the poller's.
+    /// Sends what was put, on the calling thread, for which the session does not send. What the
+    /// socket does not take is the poller's.
     pub(crate) fn send_now(&self) {
         loop {
             let mut outbox = lock(&self.outbox);

@@ -43,6 +43,11 @@ impl Connection {
         self.link.liveness(self.held.input.chain.len())
     }
 
+    /// As [`liveness`](Self::liveness), as far as the poller has seen. No system call.
+    pub(crate) fn liveness_seen(&self) -> Liveness {
+        self.link.liveness_seen(self.held.input.chain.len())
+    }
+
     /// Whether the connection is not [`Closed`](Liveness::Closed), as Go netpoll's `IsActive`. As
     /// much work as [`liveness`](Self::liveness).
     #[must_use]
@@ -79,22 +84,29 @@ impl ConnectionHandle {
 impl Link {
     /// How the connection is, for somebody who has `held` bytes of it.
     fn liveness(&self, held: usize) -> Liveness {
-        if self.ending().is_of_all() || lock(&self.outbox).closed.is_some() {
-            return Liveness::Closed;
-        }
         // The kernel first: what the poller moves to the inbox meanwhile is seen there. What it has
         // in hand just now is seen in neither.
         let peeked = transfer::peek(self.as_fd(), &mut [0]);
+        match (self.liveness_seen(held), peeked) {
+            (Liveness::Closed, _) | (_, Ok(0)) => Liveness::Closed,
+            (_, Ok(_)) => Liveness::DataPending,
+            (_, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => Liveness::Closed,
+            (seen, Err(_)) => seen,
+        }
+    }
+
+    /// As [`liveness`](Self::liveness), as far as the poller has seen.
+    fn liveness_seen(&self, held: usize) -> Liveness {
+        if self.ending().is_of_all() || lock(&self.outbox).closed.is_some() {
+            return Liveness::Closed;
+        }
         let inbox = lock(&self.inbox);
-        let (ended, waiting) = (inbox.end.is_some(), held + inbox.chain.len());
-        drop(inbox);
-        match peeked {
-            _ if ended => Liveness::Closed,
-            Ok(0) => Liveness::Closed,
-            Ok(_) => Liveness::DataPending,
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Liveness::Closed,
-            Err(_) if waiting > 0 => Liveness::DataPending,
-            Err(_) => Liveness::Alive,
+        if inbox.end.is_some() {
+            Liveness::Closed
+        } else if held + inbox.chain.len() > 0 {
+            Liveness::DataPending
+        } else {
+            Liveness::Alive
         }
     }
 }

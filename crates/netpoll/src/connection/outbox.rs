@@ -8,6 +8,7 @@ mod ending;
 
 use std::io;
 use std::task::Waker;
+use std::time::Instant;
 
 use netpoll_buffer::LinkBuffer;
 
@@ -272,6 +273,9 @@ impl Outbox {
         elsewhere.counts.sends += 1;
         match result {
             Ok(count) => {
+                if count > 0 {
+                    elsewhere.counts.at = Some(Instant::now());
+                }
                 elsewhere.counts.sent += count as u64;
                 elsewhere.counts.blocks += u64::from(!rest.is_empty());
                 self.sent += count as u64;
@@ -283,11 +287,11 @@ impl Outbox {
         (done, self.way == Way::Blocked || failed || !self.is_open())
     }
 
-    /// What senders that are not the poller have sent since this was asked last.
+    /// What senders that are not the session have sent since this was asked last, if they have.
     #[inline]
     pub(crate) fn take_elsewhere_sent(&mut self) -> Option<Sends> {
         let elsewhere = self.elsewhere.as_deref_mut()?;
-        Some(std::mem::take(&mut elsewhere.counts))
+        (elsewhere.counts.sends > 0).then(|| std::mem::take(&mut elsewhere.counts))
     }
 
     /// What a sender that is not the poller has met.
@@ -352,7 +356,6 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
 
     fn outbox() -> Outbox {
         Outbox::new(Marks {

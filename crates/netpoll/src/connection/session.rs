@@ -8,12 +8,11 @@
 //! it ends in [`teardown`](super::teardown).
 
 use std::io;
-use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::task::Waker;
 use std::time::Instant;
 
-use netpoll_sys::{Interest, Readiness, socket};
+use netpoll_sys::{Interest, Readiness};
 
 use super::Connection;
 use super::burst::Stage;
@@ -28,7 +27,6 @@ use super::watchdog::Ran;
 use super::write_queue::Told;
 use crate::census::Presence;
 use crate::error::{CloseReason, Limit};
-use crate::poll::bell::Signal;
 use crate::poll::source::{Ask, End, Landed, Next, Outgoing, Room, Source, Turn};
 use crate::sync::{Arc, lock};
 
@@ -91,17 +89,22 @@ impl<C: Caller> Session<C> {
 
     /// What the session wants next, as its whole state says.
     #[inline]
-    fn next(&mut self, turn: &mut Turn) -> Next {
+    pub(super) fn next(&mut self, turn: &mut Turn) -> Next {
         self.after_handler(turn);
-        if self.is_at_rest() {
+        if self.wants_input_only(turn) {
             return Next::Wait(Interest::READABLE);
         }
         self.next_in_motion(turn)
     }
 
+    #[inline]
+    fn wants_input_only(&self, turn: &Turn) -> bool {
+        self.is_at_rest() || self.is_awaited(turn)
+    }
+
     /// As [`next`](Self::next), when the deadline is to be computed although nothing may have moved.
-    fn next_with_deadline(&mut self, turn: &mut Turn) -> Next {
-        if self.is_at_rest() {
+    pub(super) fn next_with_deadline(&mut self, turn: &mut Turn) -> Next {
+        if self.wants_input_only(turn) {
             self.set_deadline(turn);
         }
         self.next(turn)
@@ -135,7 +138,7 @@ impl<C: Caller> Session<C> {
     }
 
     /// Nothing more will land. What the handler left is offered once more: now it knows that.
-    fn end_input(&mut self, end: InputEnd) {
+    pub(super) fn end_input(&mut self, end: InputEnd) {
         self.life.end_input();
         self.life.over();
         let waker = lock(&self.link.inbox).finish(end);
@@ -147,7 +150,7 @@ impl<C: Caller> Session<C> {
     }
 
     /// Nothing more can be sent. What has arrived is offered all the same.
-    fn output_broke(&mut self, error: io::Error) -> InputEnd {
+    pub(super) fn output_broke(&mut self, error: io::Error) -> InputEnd {
         let reason = CloseReason::Broken(Arc::new(error));
         self.life.break_off(reason.clone());
         if self.life.phase() != Phase::Open {
@@ -159,32 +162,8 @@ impl<C: Caller> Session<C> {
         InputEnd::Closed(reason)
     }
 
-    fn sending_failed(&mut self, error: io::Error) {
-        let peer_is_gone = is_end_of_peer(&error);
-        let end = self.output_broke(error);
-        // What the peer sent before it went can still be read; other errors end both.
-        if peer_is_gone {
-            // A peer that reads no more may be there yet, and would wait for an answer for as long
-            // as we do for its end: this is the end to both, behind what was sent.
-            let _ended = socket::shutdown(self.link.as_fd(), Shutdown::Both).ok();
-        } else {
-            self.end_input(end);
-        }
-    }
-
-    /// Somebody else has sent, or tried to.
-    fn hear_of_sends(&mut self) {
-        let mut outbox = lock(&self.link.outbox);
-        self.flow.unsent = outbox.held_up();
-        let failure = outbox.take_failure();
-        drop(outbox);
-        if let Some(error) = failure {
-            self.sending_failed(error);
-        }
-    }
-
     /// Has the handler see what there is: called if it is not running, woken if it waits.
-    fn offer(&mut self) {
+    pub(super) fn offer(&mut self) {
         match &self.holder {
             Holder::Session(_) if self.script.calls == Calls::PerRequest => {
                 if !self.is_congested() {
@@ -343,28 +322,17 @@ impl<C: Caller> Source for Session<C> {
     }
 
     fn woken(&mut self, turn: &mut Turn) -> Next {
-        self.before_handler(turn);
         let signals = self.link.bell.take();
-        if signals.has(Signal::Poll) {
-            self.poll_handler();
+        if signals.is_empty() {
+            // What it rang for is done.
+            return Next::AsBefore;
         }
-        if signals.has(Signal::Send) {
-            self.hear_of_sends();
-        }
-        if signals.has(Signal::Resume) {
-            // Its peer could not be heard till now.
-            self.link.tally.moved(turn.now());
-        }
-        if let Some(next) = self.succeed(turn) {
-            return next;
-        }
-        if self.flow.more != More::No && self.stays_open() {
-            self.offer();
-        }
-        if signals.has(Signal::Clock) {
-            return self.next_with_deadline(turn);
-        }
-        self.next(turn)
+        self.heard(signals, turn)
+    }
+
+    fn again(&mut self, turn: &mut Turn) -> Next {
+        let signals = self.link.bell.take();
+        self.heard(signals, turn)
     }
 
     fn expired(&mut self, turn: &mut Turn) -> Next {
@@ -384,15 +352,6 @@ impl<C: Caller> Source for Session<C> {
         }
         self.next(turn)
     }
-}
-
-/// Whether a failed send says that the peer has gone: then a read will find the end behind what it
-/// sent before.
-fn is_end_of_peer(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-    )
 }
 
 #[cfg(test)]

@@ -48,12 +48,14 @@ impl Tally {
     }
 }
 
-/// What has left by other hands than the poller's.
+/// What has left by other hands than the session's.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sends {
     pub(super) sends: u64,
     pub(super) sent: u64,
     pub(super) blocks: u64,
+    /// When bytes last did.
+    pub(super) at: Option<Instant>,
 }
 
 /// The moment that all others are counted from: the first that was asked for.
@@ -69,9 +71,11 @@ fn nanoseconds(now: Instant) -> u64 {
 }
 
 impl Link {
-    /// Counts what others than the poller have sent. Only on the poller.
-    #[cold]
+    /// Counts what others than the session have sent. Only on the poller.
     pub(super) fn count_elsewhere(&self, elsewhere: Sends) {
+        if let Some(at) = elsewhere.at {
+            self.tally.moved(at.max(self.tally.active()));
+        }
         let counters = &self.bell.counters().poller;
         counters.sends.add(elsewhere.sends);
         counters.sent.add(elsewhere.sent);

@@ -29,6 +29,8 @@ pub(crate) enum Signal {
     Clock = 8,
     /// Input is wanted again.
     Resume = 16,
+    /// There is output, put on the poller's thread. It may be sent before this is heard.
+    Put = 32,
 }
 
 /// The signals that had rung.
@@ -36,8 +38,15 @@ pub(crate) enum Signal {
 pub(crate) struct Signals(u8);
 
 impl Signals {
+    #[inline]
     pub(crate) fn has(self, signal: Signal) -> bool {
         self.0 & signal as u8 != 0
+    }
+
+    /// Whether none had.
+    #[inline]
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == 0
     }
 }
 
@@ -80,6 +89,13 @@ impl Bell {
         if !self.is_running_here() {
             self.ring(signal);
         }
+    }
+
+    /// Takes back a [`Signal::Put`], whose work is done. Only on the poller's thread, where alone it
+    /// rings: nobody else's word is lost.
+    pub(crate) fn take_back_put(&self) {
+        // AcqRel: as in `take`.
+        self.rung.fetch_and(!(Signal::Put as u8), Ordering::AcqRel);
     }
 
     /// Takes what has rung so far. Called before the work is looked at.

@@ -15,6 +15,10 @@ use crate::guard::guard;
 impl Poller {
     /// After a source has run: sends, watches, and puts it back or lets it go.
     pub(super) fn conclude(&mut self, token: Token, mut source: Box<dyn Source>, mut next: Next) {
+        if let Next::AsBefore = next {
+            bell::set_running(None);
+            return self.put_back(token, source);
+        }
         loop {
             next = self.send_for(token, source.as_mut(), next);
             match next {
@@ -39,7 +43,7 @@ impl Poller {
             }
             Next::Wait(interest) => Some(interest),
             Next::Rest => Some(Interest::READABLE),
-            Next::Become(_) => None,
+            Next::Become(_) | Next::AsBefore => None,
         };
         if let Err(error) = self.watch(token, source.as_ref(), interest) {
             // The kernel has no room for the registration. No event will ever come, so this is
@@ -47,10 +51,15 @@ impl Poller {
             match source.ended(End::Broken(error), &mut self.turn) {
                 Next::Gone => return self.remove(token, source),
                 Next::Again(_) => self.call_again(token),
-                Next::Wait(_) | Next::Rest | Next::Unwatched | Next::Become(_) => {}
+                Next::Wait(_) | Next::Rest | Next::AsBefore | Next::Unwatched | Next::Become(_) => {
+                }
             }
         }
         self.set_deadline(token);
+        self.put_back(token, source);
+    }
+
+    fn put_back(&mut self, token: Token, source: Box<dyn Source>) {
         if let Some(entry) = self.registry.get_mut(token) {
             entry.source = Some(source);
         }

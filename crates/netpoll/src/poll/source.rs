@@ -74,6 +74,8 @@ pub(crate) enum Next {
     /// As `Wait` for input, from [`Source::sent`]: and nothing has been put since, so that there is
     /// no need to ask for more to send.
     Rest,
+    /// What was wanted before: from [`Source::woken`], where there was nothing to do.
+    AsBefore,
     /// No events at all any more, not even hang-ups; the source stays for other reasons.
     Unwatched,
     /// Put this source in my place, with my token and my descriptor.
@@ -122,8 +124,13 @@ pub(crate) trait Source {
         self.woken(turn)
     }
 
-    /// The bell rang, or [`Next::Again`] was the answer.
+    /// The bell rang.
     fn woken(&mut self, turn: &mut Turn) -> Next;
+
+    /// [`Next::Again`] was the answer, or there was more to send than is sent at once.
+    fn again(&mut self, turn: &mut Turn) -> Next {
+        self.woken(turn)
+    }
 
     /// The deadline left in the turn has passed.
     fn expired(&mut self, turn: &mut Turn) -> Next {

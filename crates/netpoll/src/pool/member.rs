@@ -13,8 +13,8 @@ use std::task::{Context, Wake, Waker};
 use std::time::Instant;
 
 use super::shared::Shared;
+use super::site::Site;
 use super::stats::Discard;
-use crate::addr::Addr;
 use crate::connection::Connection;
 use crate::connection::link::Ending;
 use crate::connection::liveness::Liveness;
@@ -29,6 +29,15 @@ pub(super) struct Member {
     watch: Watch,
 }
 
+/// Who is asked how a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Its poller: what that has seen.
+    Seen,
+    /// The kernel, too.
+    Kernel,
+}
+
 /// Keeps the watcher awake.
 struct Watch {
     watcher: Arc<Watcher>,
@@ -39,7 +48,7 @@ struct Watch {
 /// Takes a connection that ends out of its pool.
 struct Watcher {
     pool: Weak<Shared>,
-    addr: Addr,
+    site: Weak<Site>,
     id: u64,
     ended: OnceLock<()>,
 }
@@ -47,17 +56,17 @@ struct Watcher {
 impl Wake for Watcher {
     fn wake(self: Arc<Self>) {
         self.ended.get_or_init(|| ());
-        if let Some(pool) = self.pool.upgrade() {
-            pool.take_out(self.addr, self.id);
+        if let (Some(pool), Some(site)) = (self.pool.upgrade(), self.site.upgrade()) {
+            pool.take_out(&site, self.id);
         }
     }
 }
 
 impl Watch {
-    fn over(connection: &Connection, pool: &Arc<Shared>, addr: Addr, id: u64) -> Self {
+    fn over(connection: &Connection, pool: &Arc<Shared>, site: &Arc<Site>, id: u64) -> Self {
         let watcher = Arc::new(Watcher {
             pool: Arc::downgrade(pool),
-            addr,
+            site: Arc::downgrade(site),
             id,
             ended: OnceLock::new(),
         });
@@ -72,11 +81,16 @@ impl Watch {
 }
 
 impl Member {
-    /// One that was made for `addr`. A few allocations, for the watch.
-    pub(super) fn new(connection: Connection, pool: &Arc<Shared>, addr: Addr, id: u64) -> Self {
+    /// One that was made for `site`. A few allocations, for the watch.
+    pub(super) fn new(
+        connection: Connection,
+        pool: &Arc<Shared>,
+        site: &Arc<Site>,
+        id: u64,
+    ) -> Self {
         let lifespan = pool.options.lifespan();
         Self {
-            watch: Watch::over(&connection, pool, addr, id),
+            watch: Watch::over(&connection, pool, site, id),
             dies_at: lifespan.and_then(|lifespan| Instant::now().checked_add(lifespan)),
             connection,
         }
@@ -91,13 +105,18 @@ impl Member {
         self.watch.watcher.ended.get().is_some()
     }
 
-    /// Whether it may be used by another, or why not. Reads nothing: three locks, a system call.
-    pub(super) fn fitness(&self) -> Result<(), Discard> {
+    /// Whether it may be used by another, or why not. Reads nothing: three locks, and a system call
+    /// if the kernel is asked.
+    pub(super) fn fitness(&self, look: Look) -> Result<(), Discard> {
         let link = self.connection.link();
         if link.ending() == Ending::Finish {
             return Err(Discard::Finished);
         }
-        match self.connection.liveness() {
+        let liveness = match look {
+            Look::Seen => self.connection.liveness_seen(),
+            Look::Kernel => self.connection.liveness(),
+        };
+        match liveness {
             Liveness::Alive => {}
             Liveness::DataPending => return Err(Discard::Unread),
             Liveness::Closed => return Err(Discard::Dead),
@@ -114,10 +133,7 @@ impl Member {
     /// Takes back what its user has set for himself.
     pub(super) fn reset(&self) {
         let link = self.connection.link();
-        let timeouts = link.options.timeouts;
-        if link.timeouts() != timeouts {
-            link.set_timeouts(timeouts);
-        }
+        link.reset_timeouts();
         if link.are_reads_paused() {
             link.resume_reads();
         }

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What all clones of a pool share, under one lock that is held for a few instructions: no
-//! connection is asked, dialed or dropped and nobody is woken under it.
+//! What all clones of a pool share: the addresses, each with what it has under a lock of its own, and
+//! the alarm. Locks are held for a few instructions: no connection is asked, dialed or dropped and
+//! nobody is woken under one. They are taken in the order in which they stand here.
 //!
 //! What waits in vain is swept out by one alarm for the whole pool. It is set when there is
 //! something to wait for, and then once in a while as long as there is. If the poller that has it
 //! ends, the next connection that comes back sets another.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::sync::Weak;
 use std::task::{Wake, Waker};
@@ -25,61 +27,51 @@ use crate::sync::{Arc, Mutex, lock};
 /// A pool, as its clones and the connections that are out know it.
 pub(super) struct Shared {
     pub(super) options: ConnPoolOptions,
-    state: Mutex<State>,
-    /// Taken before the state, never after it.
     alarm: Mutex<Option<Alarm>>,
+    /// When the alarm rings.
+    due: Mutex<Option<Instant>>,
+    sites: Mutex<Sites>,
 }
 
-struct State {
-    sites: HashMap<Addr, Site>,
+/// The addresses that are known.
+struct Sites {
+    known: HashMap<Addr, Arc<Site>>,
     /// What addresses have counted that are forgotten.
     past: ConnPoolStats,
-    /// When the alarm rings.
-    due: Option<Instant>,
-    /// The number of the connection that was made last.
-    last: u64,
     open: bool,
-}
-
-/// What somebody finds who has a permit.
-pub(super) enum Found {
-    /// A connection that waited, and until when it might.
-    Idle(Member, Option<Instant>),
-    /// None: he is to make one.
-    Nothing,
 }
 
 impl Shared {
     pub(super) fn new(options: ConnPoolOptions) -> Arc<Self> {
         Arc::new(Self {
             options,
-            state: Mutex::new(State {
-                sites: HashMap::new(),
+            alarm: Mutex::new(None),
+            due: Mutex::new(None),
+            sites: Mutex::new(Sites {
+                known: HashMap::new(),
                 past: ConnPoolStats::default(),
-                due: None,
-                last: 0,
                 open: true,
             }),
-            alarm: Mutex::new(None),
         })
     }
 
     /// Somebody wants a connection to `addr`: he has a permit, or waits for one, or is refused.
     pub(super) fn enter(self: &Arc<Self>, addr: Addr) -> io::Result<Visit> {
-        let mut state = lock(&self.state);
-        if !state.open {
+        let mut sites = lock(&self.sites);
+        if !sites.open {
             return Err(PoolClosed.into());
         }
         let connections = self.options.max_connections;
-        let sites = &mut state.sites;
-        let site = sites.entry(addr).or_insert_with(|| Site::new(connections));
+        let make = || Arc::new(Site::new(addr, connections));
+        let site = sites.known.entry(addr).or_insert_with(make);
         let permit = site.permits.try_acquire();
+        let mut state = site.state();
         let stage = if permit.is_some() {
             Stage::Looks
         } else {
-            let waiting = site.counts().waiting;
+            let waiting = state.counts().waiting;
             if waiting >= self.options.max_waiting {
-                site.counts().refused += 1;
+                state.counts().refused += 1;
                 let full = PoolFull {
                     connections,
                     waiting,
@@ -88,136 +80,132 @@ impl Shared {
             }
             Stage::Waits
         };
-        site.enter(stage);
-        let permits = Arc::clone(&site.permits);
+        state.enter(stage);
         drop(state);
-        Ok(Visit::new(self, addr, permits, (stage, permit)))
+        let site = Arc::clone(site);
+        drop(sites);
+        Ok(Visit::new(self, site, stage, permit))
     }
 
-    /// Somebody at `addr` goes on from one stage to another, and counts what he says.
+    /// Somebody goes on from one stage to another, and counts what he says.
     pub(super) fn step(
         &self,
-        addr: Addr,
+        site: &Site,
         (from, to): (Stage, Stage),
         count: impl FnOnce(&mut ConnPoolStats),
     ) {
-        let mut state = lock(&self.state);
-        if let Some(site) = state.sites.get_mut(&addr) {
-            count(site.counts());
-            site.step(from, to);
-        }
-        state.forget_if_unused(addr);
-    }
-
-    /// Looks for a connection that waits, for somebody who has a permit.
-    pub(super) fn pick(&self, addr: Addr, stage: &mut Stage) -> Result<Found, PoolClosed> {
-        let mut state = lock(&self.state);
-        if !state.open {
-            return Err(PoolClosed);
-        }
-        let Some(site) = state.sites.get_mut(&addr) else {
-            return Ok(Found::Nothing);
-        };
-        let picked = site.pick();
-        let next = if picked.is_some() {
-            Stage::Has
-        } else {
-            Stage::Dials
-        };
-        site.step(std::mem::replace(stage, next), next);
-        Ok(picked.map_or(Found::Nothing, |(member, until)| Found::Idle(member, until)))
-    }
-
-    /// A number for a connection that was made, unless nobody wants it any more.
-    pub(super) fn number(&self) -> Result<u64, PoolClosed> {
-        let mut state = lock(&self.state);
-        state.last += 1;
-        if state.open {
-            Ok(state.last)
-        } else {
-            Err(PoolClosed)
+        let mut state = site.state();
+        count(state.counts());
+        state.step(from, to);
+        let unused = state.is_unused();
+        drop(state);
+        if unused {
+            self.forget(site.addr);
         }
     }
 
     /// A connection comes back whose user goes: to wait, or to be closed for the reason given.
     pub(super) fn give_back(
         self: &Arc<Self>,
-        addr: Addr,
+        site: &Site,
         member: Member,
         fitness: Result<(), Discard>,
     ) {
-        let mut state = lock(&self.state);
-        let fitness = fitness.and(if !state.open {
+        let mut state = site.state();
+        let fitness = fitness.and(if !state.is_open() {
             Err(Discard::PoolClosed)
         } else if member.has_ended() {
             Err(Discard::Dead)
         } else {
             Ok(())
         });
-        let State { sites, due, .. } = &mut *state;
-        let Some(site) = sites.get_mut(&addr) else {
-            return;
-        };
-        let mut sooner = false;
-        let leaves = match fitness {
-            Ok(()) => {
-                let most = self.options.max_idle;
-                let (oldest, until) = site.park(member, most, self.options.idle_timeout);
-                sooner = until.is_some_and(|until| due.is_none_or(|due| until < due));
-                *due = if sooner { until } else { *due };
-                oldest
-            }
+        let (leaves, until) = match fitness {
+            Ok(()) => state.park(member, self.options.max_idle, self.options.idle_timeout),
             Err(why) => {
-                site.counts().discarded.count(why);
-                Some(member)
+                state.counts().discarded.count(why);
+                (Some(member), None)
             }
         };
-        site.step(Stage::Has, Stage::Gone);
-        state.forget_if_unused(addr);
+        state.step(Stage::Has, Stage::Gone);
+        let unused = state.is_unused();
         drop(state);
         drop(leaves);
-        if sooner {
-            self.arm();
+        if unused {
+            self.forget(site.addr);
+        }
+        if let Some(until) = until {
+            self.sweep_by(until);
         }
     }
 
-    /// The connection `id` to `addr` has ended.
-    pub(super) fn take_out(&self, addr: Addr, id: u64) {
-        let mut state = lock(&self.state);
-        let site = state.sites.get_mut(&addr);
-        let dead = site.and_then(|site| site.take_out(id));
-        state.forget_if_unused(addr);
+    /// The connection `id` of `site` has ended.
+    pub(super) fn take_out(&self, site: &Site, id: u64) {
+        let mut state = site.state();
+        let dead = state.take_out(id);
+        let unused = state.is_unused();
         drop(state);
         drop(dead);
+        if unused {
+            self.forget(site.addr);
+        }
+    }
+
+    /// Forgets an address that is of no use, if that is so still.
+    #[cold]
+    fn forget(&self, addr: Addr) {
+        let mut sites = lock(&self.sites);
+        // Whoever comes is counted under this lock.
+        if let Entry::Occupied(known) = sites.known.entry(addr)
+            && known.get().state().is_unused()
+        {
+            let site = known.remove();
+            sites.past.add(&site.state().snapshot());
+        }
     }
 
     /// Ends it for all.
     pub(super) fn close(&self) {
         let mut over = Vec::new();
-        let mut state = lock(&self.state);
-        state.open = false;
+        let mut sites = lock(&self.sites);
+        sites.open = false;
         let mut lines = Vec::new();
-        for site in state.sites.values_mut() {
-            site.clear(&mut over);
+        for site in sites.known.values() {
+            site.state().close(&mut over);
             lines.push(Arc::clone(&site.permits));
         }
-        state.forget_unused();
-        drop(state);
+        sites.forget_unused();
+        drop(sites);
         drop(over);
         lines.iter().for_each(|line| line.lift());
+    }
+
+    /// Has the alarm ring by `until`.
+    fn sweep_by(self: &Arc<Self>, until: Instant) {
+        let mut due = lock(&self.due);
+        let sooner = due.is_none_or(|due| until < due);
+        if sooner {
+            *due = Some(until);
+        }
+        drop(due);
+        if sooner {
+            self.arm();
+        }
     }
 
     /// Closes what has waited in vain, and sets the alarm for the next.
     fn sweep(self: &Arc<Self>) {
         let now = Instant::now();
         let mut over = Vec::new();
-        let mut state = lock(&self.state);
-        let each = state.sites.values_mut();
-        let next = each.filter_map(|site| site.sweep(now, &mut over)).min();
-        let earliest = now.checked_add(self.options.patience());
-        state.due = next.max(next.and(earliest));
-        state.forget_unused();
-        drop(state);
+        // Held to the end: what comes back to an address that was swept already is looked at then.
+        let mut due = lock(&self.due);
+        let mut sites = lock(&self.sites);
+        let each = sites.known.values();
+        let next = each.filter_map(|site| site.state().sweep(now, &mut over));
+        let next = next.min();
+        sites.forget_unused();
+        drop(sites);
+        *due = next.max(next.and(now.checked_add(self.options.patience())));
+        drop(due);
         drop(over);
         self.arm();
     }
@@ -225,8 +213,7 @@ impl Shared {
     /// Sets the alarm.
     fn arm(self: &Arc<Self>) {
         let mut alarm = lock(&self.alarm);
-        let due = lock(&self.state).due;
-        let Some(due) = due else { return };
+        let Some(due) = *lock(&self.due) else { return };
         if alarm.as_ref().is_none_or(|one| one.rang() == Rang::Lost) {
             *alarm = Alarm::new().ok();
         }
@@ -236,7 +223,7 @@ impl Shared {
             alarm.rang() != Rang::Lost
         });
         if !is_set {
-            lock(&self.state).due = None;
+            *lock(&self.due) = None;
         }
     }
 
@@ -246,49 +233,40 @@ impl Shared {
             .as_ref()
             .is_none_or(|alarm| alarm.rang() == Rang::Lost);
         if lost {
-            lock(&self.state).due = None;
+            *lock(&self.due) = None;
         } else {
             self.sweep();
         }
     }
 
     pub(super) fn stats(&self, addr: Addr) -> ConnPoolStats {
-        let state = lock(&self.state);
-        let site = state.sites.get(&addr);
-        site.map_or_else(ConnPoolStats::default, Site::snapshot)
+        let sites = lock(&self.sites);
+        let site = sites.known.get(&addr);
+        site.map_or_else(ConnPoolStats::default, |site| site.state().snapshot())
     }
 
     pub(super) fn stats_all(&self) -> ConnPoolStats {
-        let state = lock(&self.state);
-        let mut all = state.past;
-        state
-            .sites
-            .values()
-            .for_each(|site| all.add(&site.snapshot()));
+        let sites = lock(&self.sites);
+        let mut all = sites.past;
+        let each = sites.known.values();
+        each.for_each(|site| all.add(&site.state().snapshot()));
         all
     }
 
     /// How many addresses are remembered.
     pub(super) fn addresses(&self) -> usize {
-        lock(&self.state).sites.len()
+        lock(&self.sites).known.len()
     }
 }
 
-impl State {
-    fn forget_if_unused(&mut self, addr: Addr) {
-        if self.sites.get(&addr).is_some_and(Site::is_unused)
-            && let Some(site) = self.sites.remove(&addr)
-        {
-            self.past.add(&site.snapshot());
-        }
-    }
-
+impl Sites {
     fn forget_unused(&mut self) {
-        let Self { sites, past, .. } = self;
-        sites.retain(|_, site| {
-            let unused = site.is_unused();
+        let Self { known, past, .. } = self;
+        known.retain(|_, site| {
+            let state = site.state();
+            let unused = state.is_unused();
             if unused {
-                past.add(&site.snapshot());
+                past.add(&state.snapshot());
             }
             !unused
         });

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::member::Member;
 use super::stats::{ConnPoolStats, Discard};
+use crate::addr::Addr;
 use crate::permits::Permits;
-use crate::sync::Arc;
+use crate::sync::{Arc, Mutex, MutexGuard, lock};
 
 /// Where somebody is who wants a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,13 +25,23 @@ pub(super) enum Stage {
     Gone,
 }
 
-/// One address.
+/// One address, with a lock of its own: of those who come and go only the first and the last ask
+/// for the place of the address among the others.
 pub(super) struct Site {
+    pub(super) addr: Addr,
     pub(super) permits: Arc<Permits>,
+    state: Mutex<State>,
+}
+
+/// What changes at an address.
+pub(super) struct State {
     /// The connections that wait, in the order in which they came back.
     idle: VecDeque<Idle>,
     /// Who is at any stage but the last.
     visitors: usize,
+    /// The number of the connection that was made last.
+    last: u64,
+    open: bool,
     counts: ConnPoolStats,
 }
 
@@ -42,13 +53,35 @@ struct Idle {
 }
 
 impl Site {
-    pub(super) fn new(connections: usize) -> Self {
-        Self {
-            permits: Permits::new(connections),
+    pub(super) fn new(addr: Addr, connections: usize) -> Self {
+        let state = State {
             idle: VecDeque::new(),
             visitors: 0,
+            last: 0,
+            open: true,
             counts: ConnPoolStats::default(),
+        };
+        Self {
+            addr,
+            permits: Permits::new(connections),
+            state: Mutex::new(state),
         }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+impl State {
+    pub(super) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// A number for a connection that was made.
+    pub(super) fn number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
     }
 
     pub(super) fn counts(&mut self) -> &mut ConnPoolStats {
@@ -144,8 +177,9 @@ impl Site {
         self.idle.iter().filter_map(|idle| idle.until).min()
     }
 
-    /// Moves all that wait to `over`.
-    pub(super) fn clear(&mut self, over: &mut Vec<Member>) {
+    /// Takes nothing any more, and moves all that wait to `over`.
+    pub(super) fn close(&mut self, over: &mut Vec<Member>) {
+        self.open = false;
         for idle in self.idle.drain(..) {
             self.counts.discarded.count(Discard::PoolClosed);
             over.push(idle.member);

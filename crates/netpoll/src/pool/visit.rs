@@ -10,23 +10,21 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::time::Instant;
 
-use super::member::Member;
+use super::member::{Look, Member};
 use super::refusal::{PoolClosed, PoolTimedOut};
-use super::shared::{Found, Shared};
-use super::site::Stage;
+use super::shared::Shared;
+use super::site::{Site, Stage};
 use super::stats::{ConnPoolStats, Discard};
-use crate::addr::Addr;
 use crate::connection::Connection;
 use crate::dialer::Dialer;
-use crate::permits::{Permit, Permits};
+use crate::permits::Permit;
 use crate::sync::Arc;
 use crate::time::timeout;
 
 /// Somebody who wants a connection.
 pub(super) struct Visit {
     pool: Arc<Shared>,
-    addr: Addr,
-    permits: Arc<Permits>,
+    site: Arc<Site>,
     stage: Stage,
     permit: Option<Permit>,
 }
@@ -34,14 +32,13 @@ pub(super) struct Visit {
 impl Visit {
     pub(super) fn new(
         pool: &Arc<Shared>,
-        addr: Addr,
-        permits: Arc<Permits>,
-        (stage, permit): (Stage, Option<Permit>),
+        site: Arc<Site>,
+        stage: Stage,
+        permit: Option<Permit>,
     ) -> Self {
         Self {
             pool: Arc::clone(pool),
-            addr,
-            permits,
+            site,
             stage,
             permit,
         }
@@ -52,15 +49,13 @@ impl Visit {
         if self.permit.is_some() {
             return Ok(());
         }
-        let acquire = self.permits.acquire();
+        let acquire = self.site.permits.acquire();
         let permit = match self.pool.options.wait_timeout {
             None => acquire.await,
             Some(after) => match timeout(after, acquire).await {
                 Ok(permit) => permit,
                 Err(_elapsed) => {
-                    let stages = (self.stage, self.stage);
-                    self.pool
-                        .step(self.addr, stages, |counts| counts.timed_out += 1);
+                    self.step(self.stage, |counts| counts.timed_out += 1);
                     return Err(PoolTimedOut { after }.into());
                 }
             },
@@ -69,37 +64,51 @@ impl Visit {
         Ok(())
     }
 
+    /// Goes on to `stage`.
+    fn step(&mut self, stage: Stage, count: impl FnOnce(&mut ConnPoolStats)) {
+        let stages = (std::mem::replace(&mut self.stage, stage), stage);
+        self.pool.step(&self.site, stages, count);
+    }
+
     /// A connection that waited and may be used again, if there is one. Else this is the one who
     /// dials.
     pub(super) fn reuse(&mut self) -> Result<Option<Member>, PoolClosed> {
         loop {
-            match self.pool.pick(self.addr, &mut self.stage)? {
-                Found::Nothing => return Ok(None),
-                Found::Idle(member, until) => {
-                    let fitness = member.fitness().and_then(|()| match until {
-                        Some(until) if until <= Instant::now() => Err(Discard::Idle),
-                        _ => Ok(()),
-                    });
-                    let stage = match fitness {
-                        Ok(()) => Stage::Has,
-                        Err(_) => Stage::Looks,
-                    };
-                    let stages = (std::mem::replace(&mut self.stage, stage), stage);
-                    self.pool.step(self.addr, stages, |counts| match fitness {
-                        Ok(()) => counts.reused += 1,
-                        Err(why) => counts.discarded.count(why),
-                    });
-                    if fitness.is_ok() {
-                        return Ok(Some(member));
-                    }
+            let Some((member, until)) = self.pick()? else {
+                return Ok(None);
+            };
+            let fitness = member.fitness(Look::Kernel).and_then(|()| match until {
+                Some(until) if until <= Instant::now() => Err(Discard::Idle),
+                _ => Ok(()),
+            });
+            match fitness {
+                Ok(()) => {
+                    self.step(Stage::Has, |counts| counts.reused += 1);
+                    return Ok(Some(member));
                 }
+                Err(why) => self.step(Stage::Looks, |counts| counts.discarded.count(why)),
             }
         }
     }
 
+    /// Looks for a connection that waits, and until when it might; the permit is there.
+    fn pick(&mut self) -> Result<Option<(Member, Option<Instant>)>, PoolClosed> {
+        let mut state = self.site.state();
+        if !state.is_open() {
+            return Err(PoolClosed);
+        }
+        let picked = state.pick();
+        let next = match picked {
+            Some(_) => Stage::Has,
+            None => Stage::Dials,
+        };
+        state.step(std::mem::replace(&mut self.stage, next), next);
+        Ok(picked)
+    }
+
     /// Makes a connection.
     pub(super) async fn dial(&mut self, dialer: &Dialer) -> io::Result<Member> {
-        match dialer.dial(self.addr).await {
+        match dialer.dial(self.site.addr).await {
             Ok(connection) => Ok(self.made(connection)?),
             Err(error) => {
                 self.leave(|counts| counts.failed += 1);
@@ -109,25 +118,23 @@ impl Visit {
     }
 
     pub(super) fn made(&mut self, connection: Connection) -> Result<Member, PoolClosed> {
-        match self.pool.number() {
-            Ok(id) => {
-                let stages = (std::mem::replace(&mut self.stage, Stage::Has), Stage::Has);
-                self.pool.step(self.addr, stages, |counts| counts.made += 1);
-                Ok(Member::new(connection, &self.pool, self.addr, id))
-            }
-            Err(closed) => {
-                self.leave(|counts| {
-                    counts.made += 1;
-                    counts.discarded.count(Discard::PoolClosed);
-                });
-                Err(closed)
-            }
+        let mut state = self.site.state();
+        let (open, number) = (state.is_open(), state.number());
+        drop(state);
+        if open {
+            self.step(Stage::Has, |counts| counts.made += 1);
+            Ok(Member::new(connection, &self.pool, &self.site, number))
+        } else {
+            self.leave(|counts| {
+                counts.made += 1;
+                counts.discarded.count(Discard::PoolClosed);
+            });
+            Err(PoolClosed)
         }
     }
 
     fn leave(&mut self, count: impl FnOnce(&mut ConnPoolStats)) {
-        let stages = (std::mem::replace(&mut self.stage, Stage::Gone), Stage::Gone);
-        self.pool.step(self.addr, stages, count);
+        self.step(Stage::Gone, count);
     }
 }
 
@@ -142,9 +149,9 @@ impl Drop for Visit {
 /// A connection of a [`ConnPool`](super::ConnPool), for a while: a [`Connection`] that goes back
 /// when this is dropped.
 ///
-/// It goes back if another may use it: it is alive, nothing of it is unread or unsent, this side's
-/// stream is not finished, and it is not too old. Else it is closed. That costs a few locks and
-/// one system call. Timeouts that were changed and reads that were paused are as before for who
+/// It goes back if another may use it, as far as its poller has seen: it is alive, nothing of it is
+/// unread or unsent, this side's stream is not finished, and it is not too old. Else it is closed.
+/// That costs a few locks; the kernel is asked when it is handed out again. Timeouts that were changed and reads that were paused are as before for who
 /// comes next; what is [attached](Connection::attach) stays.
 ///
 /// The pool does not know what a protocol still expects. A call that is given up between its
@@ -226,7 +233,7 @@ impl Drop for Pooled {
             return;
         };
         let fitness = if self.kept && !std::thread::panicking() {
-            member.fitness()
+            member.fitness(Look::Seen)
         } else {
             Err(Discard::ByUser)
         };
@@ -234,8 +241,8 @@ impl Drop for Pooled {
             member.reset();
         }
         self.visit.stage = Stage::Gone;
-        let Visit { pool, addr, .. } = &self.visit;
-        pool.give_back(*addr, member, fitness);
+        let Visit { pool, site, .. } = &self.visit;
+        pool.give_back(site, member, fitness);
     }
 }
 

@@ -2,14 +2,15 @@
 //! Futures that a poller runs.
 
 use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use netpoll::time::sleep;
-use netpoll::{CloseReason, Closed, Connection, Dialer, EventLoop, spawn};
+use netpoll::{Addr, CloseReason, Closed, Connection, Dialer, EventLoop, spawn};
 
-use crate::support::{LIMIT, Server, block_on, call};
+use crate::support::{LIMIT, Peer, Server, block_on, call};
 
 fn reason(error: &std::io::Error) -> CloseReason {
     assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
@@ -49,6 +50,35 @@ fn tasks_of_one_poller_call_a_server_all_at_once() {
     for (number, task) in tasks.into_iter().enumerate() {
         assert_eq!(block_on(task).unwrap().unwrap(), number as u8);
     }
+}
+
+#[test]
+fn what_a_task_puts_leaves_whatever_it_waits_for_then() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = Addr::Tcp(listener.local_addr().unwrap());
+    let task = spawn(async move {
+        let mut conn = Dialer::new().dial(addr).await?;
+        for _ in 0..3 {
+            conn.writer().put_u8(b'1');
+            // It is sent by the wait, before the poller has heard of it.
+            conn.reader().read_u8().await?;
+            conn.writer().put_u8(b'2');
+            // And this by nothing that the task does.
+            sleep(Duration::from_millis(5)).await;
+        }
+        conn.writer().put_u8(b'3');
+        sleep(LIMIT).await;
+        std::io::Result::Ok(())
+    });
+    let task = task.unwrap();
+    let mut peer = Peer::of(listener.accept().unwrap().0.into());
+    for _ in 0..3 {
+        assert_eq!(peer.receive(1), b"1");
+        peer.send(b"!");
+        assert_eq!(peer.receive(1), b"2");
+    }
+    assert_eq!(peer.receive(1), b"3");
+    drop(task);
 }
 
 #[test]

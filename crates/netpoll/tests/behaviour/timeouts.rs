@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use netpoll::{
     Builder, CloseReason, Closed, Connection, EventLoop, Handler, MinRate, TimedOut, Timeout,
+    Timeouts,
 };
 
-use crate::support::{Gate, Server, Whole, bytes, frame, rpc, tight_listener};
+use crate::support::{Gate, Server, Whole, block_on, bytes, frame, pair, rpc, tight_listener};
 
 pub(crate) const SHORT: Duration = Duration::from_millis(100);
 
@@ -180,6 +181,24 @@ fn bytes_that_only_come_keep_a_connection_from_being_idle() {
     }
     peer.send(b"?");
     assert_eq!(peer.receive(1), b"!");
+}
+
+#[test]
+fn bytes_that_only_leave_from_another_thread_keep_a_connection_from_being_idle() {
+    let (conn, mut peer) = pair();
+    let mut timeouts = Timeouts::default();
+    timeouts.idle = Some(SHORT * 2);
+    conn.set_timeouts(timeouts).unwrap();
+    let (mut reader, mut writer) = conn.into_split();
+    let waits = std::thread::spawn(move || block_on(reader.reader().read_u8()));
+    for _ in 0..12 {
+        writer.writer().put_u8(b'x');
+        block_on(writer.writer().flush()).unwrap();
+        sleep(SHORT / 4);
+    }
+    assert_eq!(peer.receive(12), [b'x'; 12]);
+    peer.send(b"!");
+    assert_eq!(waits.join().unwrap().unwrap(), b'!');
 }
 
 #[test]

@@ -23,7 +23,16 @@ use plotters::style::{Color, IntoFont, IntoTextStyle, RGBColor, TextStyle, WHITE
 use crate::failure::Failure;
 use crate::load::latency;
 
-use super::scenario::Side;
+/// In which of few colors something is drawn, the same in every plot of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Paint {
+    /// The framework.
+    Ours,
+    /// Another one.
+    Peer,
+    /// What no framework can be above.
+    Limit,
+}
 
 /// Bars that are compared with each other.
 #[derive(Debug)]
@@ -35,8 +44,11 @@ pub(crate) struct Group {
 /// One bar.
 #[derive(Debug)]
 pub(crate) struct Bar {
-    pub(crate) side: Side,
+    pub(crate) name: String,
+    pub(crate) paint: Paint,
     pub(crate) value: f64,
+    /// The least and the most of what the value is the median of.
+    pub(crate) range: Option<(f64, f64)>,
     /// The value as it is to be read.
     pub(crate) text: String,
 }
@@ -44,7 +56,7 @@ pub(crate) struct Bar {
 /// The latencies of one server.
 #[derive(Debug)]
 pub(crate) struct Curve<'a> {
-    pub(crate) side: Side,
+    pub(crate) paint: Paint,
     pub(crate) latency: &'a Histogram<u64>,
 }
 
@@ -57,6 +69,7 @@ pub(crate) fn bars(name: &str, groups: &[Group]) -> Result<String, Failure> {
     let rows: usize = groups.iter().map(|group| group.bars.len()).sum();
     let height = rows as i32 * BAR_STEP + groups.len() as i32 * (TITLE_STEP + GROUP_GAP);
     let mut svg = String::new();
+    let start = bars_start(groups);
     {
         let area = blank(&mut svg, (BARS_WIDTH as u32, height as u32))?;
         let mut top = 0;
@@ -65,9 +78,11 @@ pub(crate) fn bars(name: &str, groups: &[Group]) -> Result<String, Failure> {
             area.draw(&Text::new(group.title.clone(), (0, top + 12), title))
                 .map_err(failed)?;
             top += TITLE_STEP;
-            let longest = group.bars.iter().map(|bar| bar.value).fold(0.0, f64::max);
+            let reach = |bar: &Bar| bar.range.map_or(bar.value, |range| range.1.max(bar.value));
+            let longest = group.bars.iter().map(reach).fold(0.0, f64::max);
             for bar in &group.bars {
-                draw_bar(&area, bar, longest, top)?;
+                let scale = Scale { start, longest };
+                draw_bar(&area, bar, scale, top)?;
                 top += BAR_STEP;
             }
             top += GROUP_GAP;
@@ -116,7 +131,7 @@ pub(crate) fn curves(name: &str, curves: &[Curve<'_>]) -> Result<String, Failure
             .map_err(failed)?;
         // The first one last, so that it lies on top.
         for (one, points) in curves.iter().zip(points).rev() {
-            let style = color(one.side).stroke_width(3);
+            let style = color(one.paint).stroke_width(3);
             chart
                 .draw_series(LineSeries::new(points, style))
                 .map_err(failed)?;
@@ -127,8 +142,8 @@ pub(crate) fn curves(name: &str, curves: &[Curve<'_>]) -> Result<String, Failure
 }
 
 /// The color a server has in every plot, as CSS has it.
-pub(crate) fn css_color(side: Side) -> String {
-    let RGBColor(red, green, blue) = color(side);
+pub(crate) fn css_color(paint: Paint) -> String {
+    let RGBColor(red, green, blue) = color(paint);
     format!("rgb({red} {green} {blue})")
 }
 
@@ -140,27 +155,55 @@ fn blank(svg: &mut String, size: (u32, u32)) -> Result<Area<'_>, Failure> {
     Ok(area)
 }
 
-fn draw_bar(area: &Area<'_>, bar: &Bar, longest: f64, top: i32) -> Result<(), Failure> {
-    let share = if longest > 0.0 {
-        bar.value / longest
-    } else {
-        0.0
-    };
-    let end = BAR_START + ((BAR_END - BAR_START) as f64 * share) as i32;
+/// Where the bars of a plot begin, and what the longest of a group stands for.
+#[derive(Clone, Copy, Debug)]
+struct Scale {
+    start: i32,
+    longest: f64,
+}
+
+impl Scale {
+    /// Where something of this size ends.
+    fn end(self, value: f64) -> i32 {
+        let share = if self.longest > 0.0 {
+            value / self.longest
+        } else {
+            0.0
+        };
+        self.start + (f64::from(BAR_END - self.start) * share) as i32
+    }
+}
+
+/// Behind the longest name.
+fn bars_start(groups: &[Group]) -> i32 {
+    let bars = groups.iter().flat_map(|group| &group.bars);
+    let longest = bars.map(|bar| bar.name.len()).max().unwrap_or(0);
+    BAR_START.max(longest as i32 * LETTER + 18)
+}
+
+fn draw_bar(area: &Area<'_>, bar: &Bar, scale: Scale, top: i32) -> Result<(), Failure> {
+    let (start, end) = (scale.start, scale.end(bar.value));
     let middle = top + BAR_HEIGHT / 2;
     let name = Text::new(
-        bar.side.to_string(),
-        (BAR_START - 10, middle),
+        bar.name.clone(),
+        (start - 10, middle),
         text(15, SOFT, HPos::Right),
     );
-    let corners = [(BAR_START, top), (end.max(BAR_START + 2), top + BAR_HEIGHT)];
+    let corners = [(start, top), (end.max(start + 2), top + BAR_HEIGHT)];
+    let range = bar.range.map(|(least, most)| {
+        let (from, to) = (scale.end(least), scale.end(most));
+        let corners = [(from, middle - 1), (to.max(from + 1), middle + 1)];
+        Rectangle::new(corners, DARK.filled())
+    });
+    let furthest = bar.range.map_or(end, |range| end.max(scale.end(range.1)));
     let value = Text::new(
         bar.text.clone(),
-        (end + 8, middle),
+        (furthest + 8, middle),
         text(15, DARK, HPos::Left),
     );
     area.draw(&name)
-        .and_then(|()| area.draw(&Rectangle::new(corners, color(bar.side).filled())))
+        .and_then(|()| area.draw(&Rectangle::new(corners, color(bar.paint).filled())))
+        .and_then(|()| range.map_or(Ok(()), |range| area.draw(&range)))
         .and_then(|()| area.draw(&value))
         .map_err(failed)
 }
@@ -198,10 +241,11 @@ fn text(size: u32, color: RGBColor, across: HPos) -> TextStyle<'static> {
         .pos(Pos::new(across, VPos::Center))
 }
 
-fn color(side: Side) -> RGBColor {
-    match side {
-        Side::Netpoll => RGBColor(37, 99, 235),
-        Side::BareLoop => RGBColor(148, 156, 170),
+fn color(paint: Paint) -> RGBColor {
+    match paint {
+        Paint::Ours => RGBColor(37, 99, 235),
+        Paint::Peer => RGBColor(232, 150, 62),
+        Paint::Limit => RGBColor(148, 156, 170),
     }
 }
 
@@ -221,6 +265,8 @@ const FAINT: RGBColor = RGBColor(222, 226, 232);
 
 const BARS_WIDTH: i32 = 860;
 const BAR_START: i32 = 90;
+/// More than a letter of a name takes, on the average.
+const LETTER: i32 = 8;
 /// Room for a value is left behind it.
 const BAR_END: i32 = 690;
 const BAR_HEIGHT: i32 = 22;
@@ -259,16 +305,18 @@ mod tests {
 
     #[test]
     fn bars_carry_their_values_as_text() {
-        let bar = |side, value, text: &str| Bar {
-            side,
+        let bar = |paint, value, text: &str| Bar {
+            name: String::from("a server"),
+            paint,
             value,
+            range: Some((value / 2.0, value)),
             text: text.into(),
         };
         let group = Group {
             title: "ping <pong>".into(),
             bars: vec![
-                bar(Side::Netpoll, 1.0, "1 us"),
-                bar(Side::BareLoop, 0.0, "none"),
+                bar(Paint::Ours, 1.0, "1 us"),
+                bar(Paint::Limit, 0.0, "none"),
             ],
         };
         let svg = bars("a name", &[group]).unwrap();

@@ -2,20 +2,58 @@
 //! A server as a child process, which ends with the value that stands for it.
 //!
 //! A process of its own has its own memory and processor time to look at, and is what a user would
-//! run. It is this very executable with `serve`, so nothing has to be installed or found.
+//! run. It stays on one processor and says `listening on ADDR` when it is ready; that is all that is
+//! asked of it, so it may be this very executable or somebody else's.
 
 use std::env;
-use std::io::{BufRead, BufReader, Read};
+use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use clap::ValueEnum;
-
-use crate::arguments::ServeKind;
 use crate::failure::Failure;
+
+/// The processor of what is measured.
+pub(crate) const SERVER_PROCESSOR: usize = 0;
+
+/// The processor of what measures. The only one, where there are no two.
+pub(crate) const LOAD_PROCESSOR: usize = 1;
+
+/// A server that can be started.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    /// As it is told of when it does not start.
+    pub(crate) name: String,
+    /// The executable.
+    pub(crate) path: PathBuf,
+    /// What it is given.
+    pub(crate) arguments: Vec<OsString>,
+}
+
+impl Program {
+    /// This executable as a server on a free port of the loopback.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not say which executable this is.
+    pub(crate) fn serve(kind: &str, flags: &[&str]) -> Result<Self, Failure> {
+        let path = env::current_exe()
+            .map_err(|error| Failure::while_trying("find this executable", &error))?;
+        let arguments = ["serve", kind, "--addr", ANYWHERE];
+        Ok(Self {
+            name: format!("`serve {kind}`"),
+            path,
+            arguments: arguments.iter().chain(flags).map(OsString::from).collect(),
+        })
+    }
+}
+
+/// A free port of the loopback.
+pub(crate) const ANYWHERE: &str = "127.0.0.1:0";
 
 /// A running server.
 #[derive(Debug)]
@@ -25,26 +63,15 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a server of one poller on the first processor and a free port of the loopback, and
-    /// waits until it listens.
+    /// Starts a server that stays on one processor, and waits until it listens.
     ///
     /// # Errors
     ///
     /// A server that ends or says nothing instead of listening; what it said on stderr is told.
-    pub(crate) fn start(kind: ServeKind) -> Result<Self, Failure> {
-        let name = kind.to_possible_value();
-        let name = name.as_ref().map_or("server", |value| value.get_name());
-        let start = || {
-            Command::new(env::current_exe()?)
-                .args(["serve", name, "--addr", "127.0.0.1:0"])
-                .args(["--pollers", "1", "--pin", "0"])
-                .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-        };
-        let mut process = start()
-            .map_err(|error| Failure::while_trying(format_args!("start `serve {name}`"), &error))?;
+    pub(crate) fn start(program: &Program, processor: usize) -> Result<Self, Failure> {
+        let name = &program.name;
+        let mut process = spawn(program, processor)
+            .map_err(|error| Failure::while_trying(format_args!("start {name}"), &error))?;
         let remarks = process.stderr.take().map(last_line);
         let first = process.stdout.take().and_then(first_line);
         // From here on the process ends with this value.
@@ -61,7 +88,7 @@ impl Server {
         let remark = remarks.and_then(|thread| thread.join().ok());
         let remark = remark.filter(|remark| !remark.is_empty());
         Err(Failure::new(format!(
-            "`serve {name}` does not listen: {}",
+            "{name} does not listen: {}",
             remark.as_deref().unwrap_or("it does not say why")
         )))
     }
@@ -85,6 +112,22 @@ impl Drop for Server {
         self.process.kill().ok();
         self.process.wait().ok();
     }
+}
+
+/// Starts the process from a thread that is on `processor`: a child is where its parent was, and
+/// learns that it has one processor before it starts threads of its own.
+fn spawn(program: &Program, processor: usize) -> io::Result<Child> {
+    let start = || {
+        netpoll_sys::process::pin_thread(processor)?;
+        Command::new(&program.path)
+            .args(&program.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+    };
+    let started = thread::scope(|scope| scope.spawn(start).join());
+    started.unwrap_or_else(|_| Err(io::Error::other("the thread that starts it panicked")))
 }
 
 /// The first line of `from`, if it comes in time.

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A server with tokio. It follows the tutorial's chapters "I/O" (the echo server) and "Framing" (a
+//! `BytesMut` that `read_buf` fills and whole frames are taken from).
+//!
+//! What a knowing user does beyond them: buffers of 64 KiB; room for the rest of a frame whose length
+//! is known, so that a large one comes with few reads; one `write_all` for all that one read brought,
+//! in place of one for each answer; and on the multi-threaded runtime the listener is a task, since
+//! what `block_on` runs is outside the workers, and each connection would start by moving over.
+//!
+//! `mux` is what the tutorial's chapter "Channels" leads to (`mux`), `proxy` what the documentation of
+//! `copy_bidirectional` is for, with buffers of 64 KiB as well, where the default is 8 KiB.
+#![forbid(unsafe_code)]
+
+mod mux;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use clap::{Args, ValueEnum};
+use peer_options::{Calls, Kind, Options, listening_on, unable};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional_with_sizes};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+
+const BUFFER: usize = 64 << 10;
+
+#[derive(Args)]
+struct Extra {
+    /// Which of tokio's runtimes.
+    #[arg(long, default_value = "current-thread")]
+    flavor: Flavor,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Flavor {
+    CurrentThread,
+    MultiThread,
+}
+
+fn main() {
+    let kinds = [Kind::Echo, Kind::Rpc, Kind::Mux, Kind::Heavy, Kind::Proxy];
+    let options = Options::<Extra>::parse_for(&kinds);
+    let runtime = runtime(&options).unwrap_or_else(|error| unable("start tokio", error));
+    runtime.block_on(async {
+        let listener = TcpListener::bind(options.addr).await;
+        let listener = listener.unwrap_or_else(|error| unable("listen", error));
+        let bound = listener.local_addr();
+        listening_on(bound.unwrap_or_else(|error| unable("learn the address", error)));
+        tokio::spawn(accept(listener, options.kind, options.to))
+            .await
+            .ok();
+    });
+}
+
+fn runtime(options: &Options<Extra>) -> io::Result<Runtime> {
+    let mut builder = match options.extra.flavor {
+        Flavor::CurrentThread => {
+            options.only_one_thread("a current-thread runtime has one");
+            Builder::new_current_thread()
+        }
+        Flavor::MultiThread => Builder::new_multi_thread(),
+    };
+    builder
+        .worker_threads(options.threads.get())
+        .enable_all()
+        .build()
+}
+
+async fn accept(listener: TcpListener, kind: Kind, to: Option<SocketAddr>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // How a connection ends is between it and its peer.
+                tokio::spawn(async move { serve(stream, kind, to).await.ok() });
+            }
+            // Out of descriptors, most likely. Some come back.
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, kind: Kind, to: Option<SocketAddr>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    match (kind, to) {
+        (Kind::Echo, _) => echo(stream).await,
+        (Kind::Mux, _) => mux::serve(stream).await,
+        (Kind::Proxy, Some(to)) => proxy(stream, to).await,
+        _ => rpc(stream, Calls::of(kind)).await,
+    }
+}
+
+async fn echo(mut stream: TcpStream) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match stream.read(&mut buffer).await? {
+            0 => return Ok(()),
+            n => stream.write_all(&buffer[..n]).await?,
+        }
+    }
+}
+
+async fn rpc(mut stream: TcpStream, mut calls: Calls) -> io::Result<()> {
+    let mut input = BytesMut::with_capacity(BUFFER);
+    let mut answers = Vec::with_capacity(BUFFER);
+    loop {
+        // At the front again, if all that was there is answered.
+        input.reserve(Calls::missing(&input).max(BUFFER));
+        if stream.read_buf(&mut input).await? == 0 {
+            return Ok(());
+        }
+        let taken = calls.answer(&input, &mut answers)?;
+        input.advance(taken);
+        stream.write_all(&answers).await?;
+        answers.clear();
+    }
+}
+
+async fn proxy(mut client: TcpStream, to: SocketAddr) -> io::Result<()> {
+    let mut server = TcpStream::connect(to).await?;
+    server.set_nodelay(true)?;
+    copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER).await?;
+    Ok(())
+}

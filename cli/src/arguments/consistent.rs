@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What no single value of a command line shows: flags that do not go together.
+
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+
+use crate::load::ID;
+
+use super::{Arguments, Command, Protocol, ServeArgs, ServeKind};
+
+/// What no single value shows.
+pub(super) fn consistent(command: Command) -> Result<Command, clap::Error> {
+    let refused: String = match &command {
+        Command::Load(load) if load.protocol == Protocol::Echo && load.size == 0 => {
+            "--size 0 is for rpc; an echo of nothing has no answer, give at least 1".into()
+        }
+        Command::Load(load) if load.ids && load.protocol != Protocol::Mux => {
+            "--ids is for mux: in the others answers come in the order of their requests".into()
+        }
+        Command::Load(load) if load.pool.is_some() && load.protocol != Protocol::Rpc => {
+            "--pool is for rpc: each call has a connection of its own".into()
+        }
+        Command::Load(load) if load.stay.churn && load.protocol != Protocol::Rpc => {
+            "--churn is for rpc: a connection ends with its answer".into()
+        }
+        Command::Load(load) if load.ids && (load.size as usize) < ID => {
+            format!(
+                "--size {} has no room for an id, give at least {ID}",
+                load.size
+            )
+        }
+        Command::Serve(serve) if serve.kind == ServeKind::Proxy && serve.to.is_none() => {
+            "--to is missing: where does the proxy pass its connections on to".into()
+        }
+        Command::Serve(serve) if serve.kind == ServeKind::Proxy && serve.runner.is_some() => {
+            "--runner is not for proxy, both directions of which run on a poller".into()
+        }
+        Command::Serve(serve) if serve.kind != ServeKind::Proxy && serve.to.is_some() => {
+            "--to is for proxy; the others answer themselves".into()
+        }
+        Command::Serve(serve)
+            if serve.kind == ServeKind::Reference && serve.pollers.is_some_and(|n| n.get() > 1) =>
+        {
+            "--pollers must be 1 for the reference, which is a single thread".into()
+        }
+        Command::Serve(serve)
+            if serve.kind == ServeKind::Reference && serve.max_connections.is_some() =>
+        {
+            "--max-connections is not for the reference, which knows no bounds".into()
+        }
+        Command::Serve(serve) if serve.kind == ServeKind::Reference => {
+            match (serve.not_for_the_reference(), serve.bounds.given()) {
+                (Some(flag), _) => format!("{flag} is not for the reference, a bare loop"),
+                (_, Some(flag)) => {
+                    format!("{flag} is not for the reference, which knows no bounds")
+                }
+                (None, None) => return Ok(command),
+            }
+        }
+        _ => return Ok(command),
+    };
+    Err(Arguments::command().error(ErrorKind::ValueValidation, refused))
+}
+
+impl ServeArgs {
+    /// The first flag that was given and says nothing to a bare loop.
+    fn not_for_the_reference(&self) -> Option<&'static str> {
+        [
+            (self.runner.is_some(), "--runner"),
+            (self.reuse_port, "--reuse-port"),
+            (self.stats.is_some(), "--stats"),
+        ]
+        .into_iter()
+        .find_map(|(given, flag)| given.then_some(flag))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::refusal;
+
+    #[test]
+    fn the_reference_refuses_a_second_poller() {
+        assert!(refusal("netpoll serve reference --pollers 2").contains("--pollers"));
+    }
+
+    #[test]
+    fn the_reference_refuses_bounds_by_name() {
+        let line = refusal("netpoll serve reference --linger 1s");
+        assert!(line.contains("--linger"), "{line}");
+    }
+
+    #[test]
+    fn the_reference_refuses_what_a_bare_loop_has_not() {
+        for flag in ["--runner inline", "--reuse-port", "--stats 1s"] {
+            let line = refusal(&format!("netpoll serve reference {flag}"));
+            assert!(line.contains(flag.split(' ').next().unwrap()), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_and_nobody_else_is_told_where_to_go() {
+        assert!(refusal("netpoll serve proxy").contains("--to"));
+        let line = refusal("netpoll serve proxy --to a:1 --runner threads");
+        assert!(line.contains("--runner"), "{line}");
+        for kind in ["rpc", "heavy", "reference"] {
+            let line = refusal(&format!("netpoll serve {kind} --to a:1"));
+            assert!(line.contains("--to"), "{line}");
+        }
+    }
+}

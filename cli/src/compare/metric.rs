@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is measured of a server, under which name it is written, and how a person reads it.
+
+use crate::load::{Report, latency, thousands};
+
+/// One figure of a server. The names are a promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Metric {
+    CpuPerRequest,
+    P50,
+    P99,
+    P999,
+    RequestsPerSecond,
+    OfferedPerSecond,
+    BytesPerSecond,
+    CpuPerConnection,
+    CpuPerMebibyte,
+    ResidentBytes,
+    ServerBusy,
+}
+
+/// Which of two figures is the better one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Better {
+    Less,
+    More,
+    /// Neither: it says how the others came about.
+    None,
+}
+
+impl Metric {
+    /// As it is written in a row.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::CpuPerRequest => "server_cpu_us_per_request",
+            Self::P50 => "p50_us",
+            Self::P99 => "p99_us",
+            Self::P999 => "p999_us",
+            Self::RequestsPerSecond => "requests_per_second",
+            Self::OfferedPerSecond => "offered_per_second",
+            Self::BytesPerSecond => "bytes_per_second",
+            Self::CpuPerConnection => "server_cpu_us_per_connection",
+            Self::CpuPerMebibyte => "cpu_us_per_MiB",
+            Self::ResidentBytes => "resident_bytes_per_connection",
+            Self::ServerBusy => "server_busy",
+        }
+    }
+
+    /// What it counts.
+    pub(crate) fn unit(self) -> &'static str {
+        match self {
+            Self::CpuPerRequest | Self::CpuPerConnection | Self::CpuPerMebibyte => "us",
+            Self::P50 | Self::P99 | Self::P999 => "us",
+            Self::ResidentBytes => "B",
+            Self::RequestsPerSecond | Self::OfferedPerSecond => "1/s",
+            Self::BytesPerSecond => "B/s",
+            Self::ServerBusy => "processors",
+        }
+    }
+
+    /// The head of its column.
+    pub(crate) fn short(self) -> &'static str {
+        match self {
+            Self::CpuPerRequest => "CPU/request",
+            Self::P50 => "p50",
+            Self::P99 => "p99",
+            Self::P999 => "p99.9",
+            Self::RequestsPerSecond => "requests/s",
+            Self::OfferedPerSecond => "offered/s",
+            Self::BytesPerSecond => "bytes/s",
+            Self::CpuPerConnection => "CPU/connection",
+            Self::CpuPerMebibyte => "CPU/MiB",
+            Self::ResidentBytes => "memory",
+            Self::ServerBusy => "busy",
+        }
+    }
+
+    /// What it is, for a reader who has never seen the code.
+    pub(crate) fn meaning(self) -> &'static str {
+        match self {
+            Self::CpuPerRequest => "Processor time of the server for one request",
+            Self::P50 => "Half of the requests took no longer",
+            Self::P99 => "99 in 100 requests took no longer",
+            Self::P999 => "999 in 1,000 requests took no longer",
+            Self::RequestsPerSecond => "Requests answered per second",
+            Self::OfferedPerSecond => {
+                "Requests per second that the load offered, and the server had time left"
+            }
+            Self::BytesPerSecond => "Bytes of payload answered per second",
+            Self::CpuPerConnection => {
+                "Processor time of the server for a connection, its request and its end"
+            }
+            Self::CpuPerMebibyte => {
+                "Processor time of the proxy for each MiB answered, which it carried there and back"
+            }
+            Self::ResidentBytes => "Resident memory of the server for each idle connection",
+            Self::ServerBusy => "How busy the server kept its processor",
+        }
+    }
+
+    /// What decides between two.
+    pub(crate) fn better(self) -> Better {
+        match self {
+            Self::CpuPerRequest | Self::CpuPerConnection | Self::CpuPerMebibyte => Better::Less,
+            Self::P50 | Self::P99 | Self::P999 | Self::ResidentBytes => Better::Less,
+            Self::RequestsPerSecond | Self::BytesPerSecond => Better::More,
+            Self::OfferedPerSecond | Self::ServerBusy => Better::None,
+        }
+    }
+
+    /// Whether a ratio of it says something.
+    pub(crate) fn is_comparable(self) -> bool {
+        self.better() != Better::None
+    }
+
+    /// Whether it says something of the server only if that had no time left.
+    pub(crate) fn is_throughput(self) -> bool {
+        matches!(self, Self::RequestsPerSecond | Self::BytesPerSecond)
+    }
+
+    /// The figure out of a run with `size` bytes of payload a request; none if it was not measured.
+    pub(crate) fn of(self, report: &Report, size: usize) -> Option<f64> {
+        match self {
+            Self::CpuPerRequest | Self::CpuPerConnection => report.server_cpu_us_per_request,
+            Self::CpuPerMebibyte => {
+                let mebibytes = size as f64 / f64::from(1 << 20);
+                let micros = report.server_cpu_us_per_request?;
+                (mebibytes > 0.0).then(|| micros / mebibytes)
+            }
+            Self::ResidentBytes => None,
+            Self::P50 => report.p50_us,
+            Self::P99 => report.p99_us,
+            Self::P999 => report.p999_us,
+            Self::RequestsPerSecond | Self::OfferedPerSecond => Some(report.requests_per_second),
+            Self::BytesPerSecond => Some(report.requests_per_second * size as f64),
+            Self::ServerBusy => report.server_busy,
+        }
+    }
+
+    /// The figure as a person reads it.
+    pub(crate) fn show(self, value: f64) -> String {
+        match self {
+            Self::CpuPerRequest if value < 1.0 => format!("{value:.3} us"),
+            Self::CpuPerRequest if value < 10.0 => format!("{value:.2} us"),
+            Self::CpuPerRequest | Self::CpuPerConnection | Self::CpuPerMebibyte => {
+                latency(Some(value))
+            }
+            Self::P50 | Self::P99 | Self::P999 => latency(Some(value)),
+            Self::ResidentBytes => format!("{} B", thousands(value as u64)),
+            Self::RequestsPerSecond | Self::OfferedPerSecond => thousands(value as u64),
+            Self::BytesPerSecond if value < 1e9 => format!("{:.1} MB/s", value / 1e6),
+            Self::BytesPerSecond => format!("{:.2} GB/s", value / 1e9),
+            Self::ServerBusy => format!("{:.0} %", value * 100.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_figure_is_shown_with_the_digits_it_deserves() {
+        assert_eq!(Metric::CpuPerRequest.show(0.5912), "0.591 us");
+        assert_eq!(Metric::CpuPerRequest.show(6.253), "6.25 us");
+        assert_eq!(Metric::CpuPerRequest.show(353.4), "353 us");
+        assert_eq!(Metric::RequestsPerSecond.show(155_908.4), "155,908");
+        assert_eq!(Metric::BytesPerSecond.show(2.9e9), "2.90 GB/s");
+        assert_eq!(Metric::ServerBusy.show(0.97), "97 %");
+    }
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The findings for scripts: one array of rows, each a figure of a peer in a scenario, or the reason
+//! why there is none.
+
+use serde::Serialize;
+
+use super::findings::Findings;
+
+/// One row. The names of the fields are a promise.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Row<'a> {
+    Figure {
+        peer: &'a str,
+        scenario: String,
+        metric: &'a str,
+        unit: &'a str,
+        median: f64,
+        min: f64,
+        max: f64,
+    },
+    Missing {
+        peer: &'a str,
+        scenario: String,
+        metric: &'a str,
+        why: &'a str,
+    },
+}
+
+/// The array, with a row on each line.
+pub(crate) fn render(findings: &Findings) -> String {
+    let rows: Vec<String> = rows(findings)
+        .iter()
+        .map(|row| serde_json::to_string(row).expect("numbers and strings can always be written"))
+        .collect();
+    format!("[\n{}\n]\n", rows.join(",\n"))
+}
+
+fn rows(findings: &Findings) -> Vec<Row<'_>> {
+    let mut rows = Vec::new();
+    for measured in &findings.scenarios {
+        let scenario = || measured.scenario.id();
+        for entry in &measured.entries {
+            let peer = entry.peer.name;
+            if let Some(why) = entry.missing() {
+                rows.push(Row::Missing {
+                    peer,
+                    scenario: scenario(),
+                    metric: "unavailable",
+                    why,
+                });
+            }
+            rows.extend(measured.figures(entry).iter().map(|figure| Row::Figure {
+                peer,
+                scenario: scenario(),
+                metric: figure.metric.name(),
+                unit: figure.metric.unit(),
+                median: rounded(figure.spread.median),
+                min: rounded(figure.spread.min),
+                max: rounded(figure.spread.max),
+            }));
+        }
+    }
+    rows
+}
+
+/// More digits than were measured would only be read as if they meant something.
+fn rounded(value: f64) -> f64 {
+    (value * 1e4).round() / 1e4
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::findings::{Entry, Measured};
+    use super::super::metric::Metric;
+    use super::super::selection::{peer, scenarios_to_run};
+    use super::*;
+    use crate::measure::machine::Machine;
+
+    #[test]
+    fn a_row_is_a_figure_or_the_reason_why_there_is_none() {
+        let mut entry = Entry::new(peer("netpoll").unwrap(), None);
+        entry.add(vec![(Metric::CpuPerRequest, 1.000_04)]);
+        entry.add(vec![(Metric::CpuPerRequest, 3.0)]);
+        let missing = Entry::new(peer("gnet").unwrap(), Some("no go".into()));
+        let findings = Findings {
+            scenarios: vec![Measured::new(
+                scenarios_to_run(&[], false)[1],
+                vec![entry, missing],
+            )],
+            machine: Machine::this(),
+            effort: String::new(),
+            doubts: Vec::new(),
+        };
+        let rows: Value = serde_json::from_str(&render(&findings)).unwrap();
+        let expected = json!([
+            {"peer": "netpoll", "scenario": "pingpong/100", "metric": "server_cpu_us_per_request",
+             "unit": "us", "median": 2.0, "min": 1.0, "max": 3.0},
+            {"peer": "gnet", "scenario": "pingpong/100", "metric": "unavailable", "why": "no go"},
+        ]);
+        assert_eq!(rows, expected);
+    }
+}

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How the servers are used: each scenario stands for one way in which a server is used, and has a
+//! figure that decides.
+
+use crate::load::thousands;
+
+use super::metric::Metric;
+use super::peer::Kind;
+
+/// One way to use a server.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Scenario {
+    /// What it has in common with others.
+    pub(crate) group: &'static str,
+    /// What tells it from them; empty where there are none.
+    pub(crate) point: &'static str,
+    /// Whom it stands for.
+    pub(crate) meaning: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) way: Way,
+    /// What is reported, the deciding figure first.
+    pub(crate) metrics: &'static [Metric],
+}
+
+/// What is done with a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// A closed loop: an answer is followed by a request.
+    Closed(Shape),
+    /// An open loop at so many percent of what the slowest peer does in a closed one.
+    Rate(Shape, u32),
+    /// So many connections are used once and kept: what memory does each take.
+    Memory(usize),
+    /// So many connections, of which four in five do nothing and the others are a closed loop.
+    BesideIdle(usize),
+    /// So many connections at a time, each for one request.
+    Churn(usize),
+    /// A closed loop through a proxy.
+    Through(Shape),
+}
+
+/// What a load sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) connections: usize,
+    /// Payload bytes of a request and of its answer.
+    pub(crate) size: usize,
+    /// Requests in flight on each connection.
+    pub(crate) depth: usize,
+}
+
+/// All of them, in the order they are run.
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    pingpong("1", 1),
+    pingpong("100", 100),
+    pingpong("1000", 1_000),
+    pingpong("8000", 8_000),
+    pipelined("1KiBx16", 1024, 16),
+    pipelined("128Bx64", 128, 64),
+    Scenario {
+        group: "mux",
+        point: "100",
+        meaning: "Many calls share few connections, each handled in a task of its own where that is \
+                  how a framework does it.",
+        kind: Kind::Mux,
+        way: Way::Closed(Shape {
+            connections: 4,
+            size: 1024,
+            depth: 25,
+        }),
+        metrics: &[Metric::RequestsPerSecond, Metric::P99],
+    },
+    large("64KiB", 64 << 10),
+    large("1MiB", 1 << 20),
+    Scenario {
+        group: "idle",
+        point: "8000",
+        meaning: "Most connections of most servers do nothing most of the time. Each of these was \
+                  used once and then left alone. The kernel's memory for a socket is not counted.",
+        kind: Kind::Rpc,
+        way: Way::Memory(8_000),
+        metrics: &[Metric::ResidentBytes],
+    },
+    Scenario {
+        group: "idle",
+        point: "busy",
+        meaning: "Four connections in five do nothing; how long do the requests of the others take.",
+        kind: Kind::Rpc,
+        way: Way::BesideIdle(8_000),
+        metrics: &[Metric::P99],
+    },
+    Scenario {
+        group: "churn",
+        point: "",
+        meaning: "Each client connects, asks once, and ends its connection in order.",
+        kind: Kind::Rpc,
+        way: Way::Churn(64),
+        metrics: &[Metric::CpuPerConnection],
+    },
+    Scenario {
+        group: "heavy",
+        point: "",
+        meaning: "Every tenth request of a connection computes for 100 us in its handler; how long \
+                  do requests take when they come at a fixed rate, in any state of the server. Time \
+                  counts from when a request was meant to be sent.",
+        kind: Kind::Heavy,
+        way: Way::Rate(HUNDRED, 50),
+        metrics: &[Metric::P99, Metric::P999],
+    },
+    fixed_rate("30", 30),
+    fixed_rate("70", 70),
+    Scenario {
+        group: "proxy",
+        point: "",
+        meaning: "A proxy between the load and a server of netpoll's, which shares the load's \
+                  processor.",
+        kind: Kind::Proxy,
+        way: Way::Through(Shape {
+            connections: 4,
+            size: 1 << 20,
+            depth: 1,
+        }),
+        metrics: &[Metric::BytesPerSecond, Metric::CpuPerMebibyte],
+    },
+];
+
+/// What `--quick` runs unless told otherwise.
+pub(crate) const QUICK: &[&str] = &["pingpong/100", "pipelined", "idle"];
+
+/// What most loads are.
+pub(crate) const HUNDRED: Shape = Shape {
+    connections: 100,
+    size: 1024,
+    depth: 1,
+};
+
+const fn pingpong(point: &'static str, connections: usize) -> Scenario {
+    Scenario {
+        group: "pingpong",
+        point,
+        meaning: "Each client waits for its answer before it asks again.",
+        kind: Kind::Rpc,
+        way: Way::Closed(Shape {
+            connections,
+            size: 1024,
+            depth: 1,
+        }),
+        metrics: &[
+            Metric::CpuPerRequest,
+            Metric::P99,
+            Metric::RequestsPerSecond,
+        ],
+    }
+}
+
+const fn pipelined(point: &'static str, size: usize, depth: usize) -> Scenario {
+    Scenario {
+        group: "pipelined",
+        point,
+        meaning: "Each client has many requests in flight on its connection, and the answers come \
+                  in their order.",
+        kind: Kind::Rpc,
+        way: Way::Closed(Shape {
+            connections: 100,
+            size,
+            depth,
+        }),
+        metrics: &[Metric::RequestsPerSecond, Metric::CpuPerRequest],
+    }
+}
+
+const fn large(point: &'static str, size: usize) -> Scenario {
+    Scenario {
+        group: "large",
+        point,
+        meaning: "Messages so large that moving their bytes is what costs.",
+        kind: Kind::Rpc,
+        way: Way::Closed(Shape {
+            connections: 10,
+            size,
+            depth: 1,
+        }),
+        metrics: &[Metric::BytesPerSecond, Metric::CpuPerRequest],
+    }
+}
+
+const fn fixed_rate(point: &'static str, percent: u32) -> Scenario {
+    Scenario {
+        group: "fixed-rate",
+        point,
+        meaning: "Requests come at a fixed rate that every server can bear, in any state of the \
+                  server; how long do they take. Time counts from when a request was meant to be \
+                  sent.",
+        kind: Kind::Rpc,
+        way: Way::Rate(HUNDRED, percent),
+        metrics: &[Metric::P50, Metric::P99, Metric::P999],
+    }
+}
+
+impl Scenario {
+    /// Its name: `pingpong/100`.
+    pub(crate) fn id(&self) -> String {
+        match self.point {
+            "" => self.group.to_owned(),
+            point => format!("{}/{point}", self.group),
+        }
+    }
+
+    /// Whether requests per second are called what was offered when the server had time left.
+    pub(crate) fn throughput_needs_a_busy_server(&self) -> bool {
+        self.group == "pingpong"
+    }
+
+    /// How many connections it has at a time.
+    pub(crate) fn connections(&self) -> usize {
+        match self.way {
+            Way::Closed(shape) | Way::Through(shape) | Way::Rate(shape, _) => shape.connections,
+            Way::Memory(count) | Way::BesideIdle(count) | Way::Churn(count) => count,
+        }
+    }
+
+    /// What is sent, in words.
+    pub(crate) fn shape(&self) -> String {
+        match self.way {
+            Way::Closed(shape) | Way::Through(shape) => format!(
+                "{}, {}, {} in flight on each",
+                shape.size_in_words(),
+                connections_in_words(shape.connections),
+                shape.depth
+            ),
+            Way::Rate(shape, percent) => format!(
+                "{}, {}, at {percent} % of what the slowest peer does",
+                shape.size_in_words(),
+                connections_in_words(shape.connections)
+            ),
+            Way::Memory(count) => format!("{}, each used once", connections_in_words(count)),
+            Way::BesideIdle(count) => format!(
+                "1 KiB, {}, four in five of them idle, 1 in flight on each other",
+                connections_in_words(count)
+            ),
+            Way::Churn(count) => format!(
+                "1 KiB, {} at a time, each for one request",
+                connections_in_words(count)
+            ),
+        }
+    }
+}
+
+impl Shape {
+    fn size_in_words(self) -> String {
+        match self.size {
+            size if size >= 1 << 20 => format!("{} MiB", size >> 20),
+            size if size >= 1024 => format!("{} KiB", size >> 10),
+            size => format!("{size} B"),
+        }
+    }
+}
+
+fn connections_in_words(count: usize) -> String {
+    match count {
+        1 => String::from("1 connection"),
+        many => format!("{} connections", thousands(many as u64)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_have_one_name() {
+        for (index, scenario) in SCENARIOS.iter().enumerate() {
+            let others = &SCENARIOS[index + 1..];
+            let id = scenario.id();
+            assert!(others.iter().all(|other| other.id() != id), "{id}");
+        }
+    }
+
+    #[test]
+    fn a_scenario_says_what_it_sends() {
+        assert_eq!(SCENARIOS[0].id(), "pingpong/1");
+        assert_eq!(
+            SCENARIOS[0].shape(),
+            "1 KiB, 1 connection, 1 in flight on each"
+        );
+        let small = SCENARIOS.iter().find(|one| one.id() == "pipelined/128Bx64");
+        assert_eq!(
+            small.unwrap().shape(),
+            "128 B, 100 connections, 64 in flight on each"
+        );
+    }
+}

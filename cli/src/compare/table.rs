@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The findings for a terminal, a table for each scenario, 100 columns wide at most.
+
+use std::fmt::Write;
+
+use super::findings::{Entry, Figure, Findings, Measured};
+use super::metric::Metric;
+use super::scenario::Way;
+
+/// All tables, without a line end.
+pub(crate) fn render(findings: &Findings) -> String {
+    let mut text = String::new();
+    for measured in &findings.scenarios {
+        scenario(&mut text, measured);
+    }
+    text.push_str(
+        "Medians over the rounds, the furthest round in brackets, and how many times netpoll's that\n\
+         is (the median over the rounds). Where a throughput has no such ratio, a server had time\n\
+         left and it is the load's. The references are bare loops: limits, not peers.\n",
+    );
+    let machine = &findings.machine;
+    // Writing to a string does not fail.
+    writeln!(
+        text,
+        "{}. {}, {} processors, Linux {}.",
+        findings.effort, machine.processor, machine.processors, machine.kernel
+    )
+    .ok();
+    for doubt in &findings.doubts {
+        writeln!(text, "{doubt}").ok();
+    }
+    let missing = findings.not_measured();
+    if !missing.is_empty() {
+        text.push_str("\nNot measured:\n");
+    }
+    for one in missing {
+        let scenarios = one.scenarios.join(", ");
+        writeln!(text, "  {}, {scenarios}: {}", one.peer, one.why).ok();
+    }
+    text.trim_end().to_owned()
+}
+
+fn scenario(text: &mut String, measured: &Measured) {
+    let (id, shape) = (measured.scenario.id(), measured.scenario.shape());
+    writeln!(text, "{id}: {shape}").ok();
+    if let Some(note) = &measured.note {
+        writeln!(text, "  ({note})").ok();
+    }
+    let mut heads: Option<Vec<&str>> = None;
+    for entry in &measured.entries {
+        let figures = columns(measured, entry);
+        if figures.is_empty() {
+            continue;
+        }
+        // A column changes its name where a throughput is the load's and not the server's.
+        let names: Vec<_> = figures.iter().map(|figure| figure.metric.short()).collect();
+        if heads.as_ref() != Some(&names) {
+            let columns: String = names.iter().map(|name| format!("{name:>19}")).collect();
+            writeln!(text, "  {:<20}{}", "", columns.trim_end()).ok();
+            heads = Some(names);
+        }
+        row(text, entry, &figures);
+    }
+    text.push('\n');
+}
+
+/// The figures there is room for. The rate of an open loop is in the note, the same for all.
+fn columns(measured: &Measured, entry: &Entry) -> Vec<Figure> {
+    let rate_is_told = matches!(measured.scenario.way, Way::Rate(..));
+    let mut figures = measured.figures(entry);
+    figures.retain(|figure| !rate_is_told || figure.metric != Metric::OfferedPerSecond);
+    figures
+}
+
+fn row(text: &mut String, entry: &Entry, figures: &[Figure]) {
+    let cells: String = figures.iter().map(cell).collect();
+    writeln!(text, "  {:<20}{}", entry.peer, cells.trim_end()).ok();
+}
+
+/// `6.25 us (3%) 1.00`, and nothing in brackets where there is nothing to say.
+fn cell(figure: &Figure) -> String {
+    let value = figure.metric.show(figure.spread.median);
+    if !figure.metric.is_comparable() {
+        return format!("{value:>19}");
+    }
+    let rounds_differ = figure.spread.min < figure.spread.max;
+    let deviation = figure.spread.deviation().filter(|_| rounds_differ);
+    let deviation = deviation.map_or_else(String::new, |share| format!("({:.0}%) ", share * 100.0));
+    let ratio = figure
+        .ratio
+        .map_or_else(|| "-".into(), |ratio| format!("{ratio:.2}"));
+    format!("{:>19}", format!("{value} {deviation}{ratio}"))
+}

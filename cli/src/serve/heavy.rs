@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A handler that computes now and then, where it was called, as one that does not know better does:
+//! what it holds up shows in how long the requests of others take.
+
+use netpoll::{BoxError, Connection};
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+/// Requests of one connection so far.
+struct Count(u64);
+
+/// Begins to count the requests of a connection.
+pub(super) async fn count(conn: &mut Connection) -> Result<(), BoxError> {
+    conn.attach(Count(0));
+    Ok(())
+}
+
+/// Answers one frame with the same frame, every tenth after some computing.
+pub(super) async fn answer(conn: &mut Connection) -> Result<(), BoxError> {
+    let (mut reader, mut writer, count) = conn.split_with::<Count>()?;
+    let len = reader.read_u32().await?;
+    let body = reader.next(len as usize).await?;
+    count.0 += 1;
+    if count.0.is_multiple_of(EVERY) {
+        burn();
+    }
+    writer.put_u32(len);
+    writer.put_slice(body);
+    Ok(())
+}
+
+/// Uses the processor for a while. By the thread's own clock: who has to wait for a processor
+/// meanwhile computes as much as who has not.
+fn burn() {
+    let start = clock_gettime(ClockId::ThreadCPUTime);
+    while nanoseconds_since(start) < BURN {
+        std::hint::spin_loop();
+    }
+}
+
+fn nanoseconds_since(start: Timespec) -> i64 {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    (now.tv_sec - start.tv_sec) * 1_000_000_000 + now.tv_nsec - start.tv_nsec
+}
+
+/// One request in so many computes.
+const EVERY: u64 = 10;
+
+/// 100 us in nanoseconds.
+const BURN: i64 = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn burning_uses_the_processor_for_a_tenth_of_a_millisecond() {
+        let start = clock_gettime(ClockId::ThreadCPUTime);
+        burn();
+        assert!(nanoseconds_since(start) >= BURN);
+    }
+}

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The comparison from outside. What it measures is not looked at: a test shares its machine.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::{Finished, children, netpoll, run, signal, wait, within_limit};
+
+/// A path in the build directory that no other test uses.
+fn place(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::remove_file(&path).ok();
+    path
+}
+
+/// Runs a short comparison, and gives its rows.
+fn compared(flags: &str, name: &str) -> (Finished, Vec<Value>) {
+    let path = place(name);
+    let line = format!(
+        "compare {flags} --rounds 1 --duration 200ms --json {}",
+        path.display()
+    );
+    let finished = run(&line);
+    assert_eq!(finished.status, 0, "{}", finished.stderr);
+    let rows = fs::read_to_string(&path).unwrap();
+    let rows: Value = serde_json::from_str(&rows).unwrap();
+    (finished, rows.as_array().unwrap().clone())
+}
+
+/// The median of a figure, if there is one.
+fn median(rows: &[Value], peer: &str, scenario: &str, metric: &str) -> Option<f64> {
+    let is = |row: &&Value| {
+        row["peer"] == peer && row["scenario"] == scenario && row["metric"] == metric
+    };
+    let row = rows.iter().find(is)?;
+    let figure = |name: &str| row[name].as_f64().unwrap();
+    assert!(row["unit"].is_string(), "{row}");
+    assert!(figure("min") <= figure("median") && figure("median") <= figure("max"));
+    Some(figure("median"))
+}
+
+#[test]
+fn a_comparison_says_what_each_server_did_in_rows_a_table_and_a_page() {
+    let page = place("compare.html");
+    let flags = format!(
+        "--peers netpoll,reference --scenarios pingpong/100,pipelined/128Bx64 --html {}",
+        page.display()
+    );
+    let (finished, rows) = compared(&flags, "compare.json");
+    for peer in ["netpoll", "reference"] {
+        let of = |scenario: &str, metric: &str| median(&rows, peer, scenario, metric);
+        assert!(of("pingpong/100", "server_cpu_us_per_request").unwrap() > 0.0);
+        assert!(of("pingpong/100", "p99_us").unwrap() > 0.0);
+        let done = of("pingpong/100", "requests_per_second");
+        let offered = of("pingpong/100", "offered_per_second");
+        assert!(done.is_some() != offered.is_some(), "{rows:?}");
+        assert!(of("pipelined/128Bx64", "requests_per_second").unwrap() > 0.0);
+        assert!(finished.stdout.contains(peer), "{}", finished.stdout);
+    }
+    assert!(rows.iter().all(|row| row["metric"] != "unavailable"));
+    let page = fs::read_to_string(page).unwrap();
+    assert_eq!(page.matches("<svg ").count(), 2);
+    assert!(page.contains("What was not measured"));
+    for outside in ["src=", "href=", "url(", "@import", "<script"] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+}
+
+#[test]
+fn every_other_way_to_use_a_server_has_its_figures() {
+    let scenarios = "mux/100,large/64KiB,idle,churn,heavy,fixed-rate/30,proxy";
+    let flags = format!("--peers netpoll,reference --scenarios {scenarios}");
+    let (finished, rows) = compared(&flags, "compare-all.json");
+    let netpoll = [
+        ("mux/100", "requests_per_second"),
+        ("large/64KiB", "bytes_per_second"),
+        ("idle/8000", "resident_bytes_per_connection"),
+        ("idle/busy", "p99_us"),
+        ("churn", "server_cpu_us_per_connection"),
+        ("heavy", "p999_us"),
+        ("fixed-rate/30", "p50_us"),
+        ("proxy", "bytes_per_second"),
+        ("proxy", "cpu_us_per_MiB"),
+    ];
+    for (scenario, metric) in netpoll {
+        let found = median(&rows, "netpoll", scenario, metric);
+        assert!(
+            found.is_some_and(|figure| figure > 0.0),
+            "{scenario} {metric}"
+        );
+    }
+    for scenario in ["mux/100", "heavy", "proxy"] {
+        let is = |row: &&Value| row["peer"] == "reference" && row["scenario"] == scenario;
+        let reference: Vec<_> = rows.iter().filter(is).collect();
+        assert_eq!(reference.len(), 1);
+        assert_eq!(reference[0]["metric"], "unavailable");
+    }
+    assert!(median(&rows, "reference", "churn", "server_busy").is_some());
+    // The reference is a limit: it does not decide at which rate peers are measured.
+    assert!(finished.stdout.contains("the slowest peer, netpoll, does"));
+    assert!(finished.stdout.lines().all(|line| line.len() <= 100));
+}
+
+#[test]
+fn without_its_program_a_peer_is_unavailable_and_the_others_are_measured() {
+    let flags = "--peers netpoll,tokio --scenarios pingpong/1 --bench /no/such/place";
+    let (finished, rows) = compared(flags, "compare-bench.json");
+    let tokio: Vec<_> = rows.iter().filter(|row| row["peer"] == "tokio").collect();
+    assert_eq!(tokio.len(), 1, "{rows:?}");
+    assert_eq!(tokio[0]["metric"], "unavailable");
+    assert_eq!(tokio[0]["scenario"], "pingpong/1");
+    let why = tokio[0]["why"].as_str().unwrap();
+    assert!(why.contains("/no/such/place"), "{why}");
+    assert!(finished.stdout.contains(why), "{}", finished.stdout);
+    assert!(median(&rows, "netpoll", "pingpong/1", "p99_us").is_some());
+}
+
+#[test]
+fn what_cannot_be_built_is_unavailable_for_the_reason_that_the_build_gave() {
+    let bench = place("compare-broken").join("peers");
+    fs::create_dir_all(&bench).unwrap();
+    fs::write(bench.join("Cargo.toml"), "[workspace]\nmembers = []\n").unwrap();
+    let flags = format!(
+        "--peers tokio,go-net --scenarios pingpong/1,churn --bench {}",
+        bench.display()
+    );
+    let (_, rows) = compared(&flags, "compare-broken.json");
+    assert_eq!(rows.len(), 4, "{rows:?}");
+    for row in rows {
+        assert_eq!(row["metric"], "unavailable");
+        let why = row["why"].as_str().unwrap();
+        let reason = match row["peer"].as_str() {
+            Some("tokio") => "cargo",
+            _ => "has no go-net",
+        };
+        assert!(why.contains(reason), "{why}");
+    }
+}
+
+/// A peer that is built like any other and hangs up on everybody.
+const RUDE: &str = r#"
+fn main() {
+    if std::env::args().nth(1).as_deref() == Some("--kinds") {
+        return println!("echo rpc");
+    }
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    println!("listening on {}", listener.local_addr().unwrap());
+    listener.incoming().for_each(drop);
+}
+"#;
+
+#[test]
+fn a_peer_that_fails_is_unavailable_for_that_reason_and_the_others_are_measured() {
+    let bench = place("compare-rude").join("peers");
+    let package = "name = \"peer-tokio\"\nversion = \"0.0.0\"\n";
+    fs::create_dir_all(bench.join("src")).unwrap();
+    fs::write(bench.join("src/main.rs"), RUDE).unwrap();
+    let manifest = format!("[package]\n{package}edition = \"2021\"\n[workspace]\n");
+    fs::write(bench.join("Cargo.toml"), manifest).unwrap();
+    fs::write(bench.join("Cargo.lock"), format!("[[package]]\n{package}")).unwrap();
+    let flags = format!(
+        "--peers netpoll,tokio --scenarios pingpong/1,mux,fixed-rate/30 --bench {}",
+        bench.display()
+    );
+    let (_, rows) = compared(&flags, "compare-rude.json");
+    let why = |scenario: &str| {
+        let is = |row: &&Value| row["peer"] == "tokio" && row["scenario"] == scenario;
+        let tokio: Vec<_> = rows.iter().filter(is).collect();
+        assert_eq!(tokio.len(), 1, "{rows:?}");
+        tokio[0]["why"].as_str().unwrap().to_owned()
+    };
+    assert!(why("pingpong/1").contains("requests failed"), "{rows:?}");
+    assert!(why("fixed-rate/30").contains("requests failed"), "{rows:?}");
+    assert!(why("mux/100").contains("does not serve mux"), "{rows:?}");
+    for scenario in ["pingpong/1", "mux/100", "fixed-rate/30"] {
+        assert!(
+            median(&rows, "netpoll", scenario, "p99_us").is_some(),
+            "{rows:?}"
+        );
+    }
+}
+
+#[test]
+fn an_interrupted_comparison_leaves_neither_a_child_nor_a_file_behind() {
+    let path = place("compare-interrupted.json");
+    let line = format!(
+        "compare --peers netpoll,reference --scenarios pingpong/100 --json {}",
+        path.display()
+    );
+    let mut compare = netpoll(&line).spawn().unwrap();
+    assert!(within_limit(
+        || children(&compare).len() == 1 && path.exists()
+    ));
+    let servers = children(&compare);
+    signal(&compare, Signal::INT);
+    assert_eq!(wait(&mut compare).code(), Some(1));
+    for server in servers {
+        assert!(within_limit(
+            || !Path::new(&format!("/proc/{server}")).exists()
+        ));
+    }
+    assert!(!path.exists());
+    let stderr = BufReader::new(compare.stderr.take().unwrap());
+    let last = stderr.lines().map(Result::unwrap).last().unwrap();
+    assert!(last.contains("interrupted"), "{last}");
+}
