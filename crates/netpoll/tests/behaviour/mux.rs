@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::io::ErrorKind;
 use std::pin::Pin;
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use netpoll::codec::LengthField;
@@ -222,7 +223,10 @@ fn a_call_that_is_dropped_frees_its_place_wherever_it_waits_and_its_answer_is_no
 
 #[test]
 fn no_more_calls_are_under_way_than_may_be_and_who_comes_first_goes_first() {
-    let serves = |mut peer: Peer| {
+    let begun = Arc::new(Barrier::new(2));
+    let all_are = Arc::clone(&begun);
+    let serves = move |mut peer: Peer| {
+        all_are.wait();
         for number in 0..5 {
             let (id, text) = request(&mut peer);
             assert_eq!(text, [number]);
@@ -231,13 +235,17 @@ fn no_more_calls_are_under_way_than_may_be_and_who_comes_first_goes_first() {
         peer
     };
     let options = options(|options| options.max_in_flight = 2);
-    in_each(options, serves, |client| async move {
-        let calls = (0..5_u8).map(async |number| call(&client, &[number]).await);
-        let mut calls: Vec<_> = calls.map(Box::pin).collect();
-        all_wait(&mut calls);
-        assert_eq!((client.stats().in_flight, client.stats().waiting), (2, 3));
-        for (number, answer) in all(calls).await.into_iter().enumerate() {
-            assert_eq!(answer.unwrap(), [number as u8]);
+    in_each(options, serves, move |client| {
+        let begun = Arc::clone(&begun);
+        async move {
+            let calls = (0..5_u8).map(async |number| call(&client, &[number]).await);
+            let mut calls: Vec<_> = calls.map(Box::pin).collect();
+            all_wait(&mut calls);
+            assert_eq!((client.stats().in_flight, client.stats().waiting), (2, 3));
+            begun.wait();
+            for (number, answer) in all(calls).await.into_iter().enumerate() {
+                assert_eq!(answer.unwrap(), [number as u8]);
+            }
         }
     });
 }

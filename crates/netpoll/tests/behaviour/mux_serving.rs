@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Many requests of one connection at once.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,39 +9,68 @@ use std::time::Instant;
 
 use netpoll::mux::{self, Client, Message};
 use netpoll::time::sleep;
-use netpoll::{BoxError, CloseReason, Connection, Dialer, EventLoop, Spawn};
+use netpoll::{BoxError, CloseReason, Connection, Dialer, EventLoop, Runner, Spawn};
 
 use crate::mux::{A_WHILE, answer, call, client_of, codec, request, server};
-use crate::support::{Server, block_on};
+use crate::support::tokio_here::runtime;
+use crate::support::{Peer, Server, block_on, eventually, with_a_peer_in_each_executor};
 
-#[test]
-fn requests_of_one_connection_are_under_way_at_once_up_to_the_limit() {
-    let (most, now) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-    let (peak, running) = (Arc::clone(&most), Arc::clone(&now));
-    let handler = async move |request: Message| {
-        let count = running.fetch_add(1, Ordering::SeqCst) + 1;
-        peak.fetch_max(count, Ordering::SeqCst);
-        sleep(A_WHILE).await;
-        running.fetch_sub(1, Ordering::SeqCst);
-        Ok(request)
-    };
-    let builder = EventLoop::builder().pollers(1);
-    let served = mux::serve_within(8, codec(), handler);
-    let server = Server::start_as_given(builder.on_connection(served));
-    let client = client_of(&server);
-    let begun = Instant::now();
-    let callers: Vec<_> = (0..32_u8)
-        .map(|number| {
-            let client = client.clone();
-            std::thread::spawn(move || block_on(call(&client, &[number])))
-        })
-        .collect();
-    for (number, caller) in callers.into_iter().enumerate() {
-        assert_eq!(caller.join().unwrap().unwrap(), [number as u8]);
+/// Has requests of one connection served by every function that does, in each executor, at most
+/// [`AT_ONCE`] at once. `asks` is whose requests they are, on a thread.
+fn in_each<F>(
+    asks: impl Fn(Peer) + Clone + Send + Sync + 'static,
+    handler: impl Fn(Message) -> F + Clone + Send + Sync + 'static,
+) -> Vec<Result<(), BoxError>>
+where
+    F: Future<Output = Result<Message, BoxError>> + Send + 'static,
+{
+    let (on_threads, asks_again) = (handler.clone(), asks.clone());
+    let mut ends = with_a_peer_in_each_executor(asks, move |conn| {
+        let handler = handler.clone();
+        let handler = async move |request| handler(request).await;
+        let serving = mux::serve_within(AT_ONCE, codec(), handler);
+        async move { serving(conn).await }
+    });
+    ends.extend(with_a_peer_in_each_executor(asks_again, move |conn| {
+        mux::serve_on(Arc::new(Threads), AT_ONCE, codec(), on_threads.clone())(conn)
+    }));
+    ends
+}
+
+const AT_ONCE: usize = 8;
+
+/// Sends requests that are called `ids`.
+fn ask(peer: &mut Peer, ids: impl IntoIterator<Item = u64>) {
+    for id in ids {
+        answer(peer, id, b"a request");
     }
-    assert!(begun.elapsed() >= 4 * A_WHILE);
-    assert_eq!(most.load(Ordering::SeqCst), 8);
-    assert_eq!(now.load(Ordering::SeqCst), 0);
+}
+
+/// Fails unless there is one answer to each of the requests below `count`, and then the end.
+fn expect_all(peer: &mut Peer, count: u64) {
+    let mut ids: Vec<_> = (0..count).map(|_| request(peer).0).collect();
+    ids.sort_unstable();
+    assert!(ids.into_iter().eq(0..count));
+    assert_eq!(peer.receive_all().unwrap(), b"");
+}
+
+/// A server for each function that serves and each runner that may have its reading, which has at
+/// most `in_flight` requests of a connection under way.
+fn servers<F>(in_flight: usize, handler: fn(Message) -> F) -> Vec<Server>
+where
+    F: Future<Output = Result<Message, BoxError>> + Send + 'static,
+{
+    let on = |runner| EventLoop::builder().pollers(1).runner(runner);
+    let within = [Runner::Inline, Runner::Threads(2)].map(|runner| {
+        let served = mux::serve_within(in_flight, codec(), handler);
+        Server::start_as_given(on(runner).on_connection(served))
+    });
+    let spawned = Runner::Spawn(Arc::new(Tokio));
+    let apart = [Runner::Inline, Runner::Threads(2), spawned].map(|runner| {
+        let served = mux::serve_on(Arc::new(Tokio), in_flight, codec(), handler);
+        Server::start_as_given(on(runner).on_connection_send(served))
+    });
+    within.into_iter().chain(apart).collect()
 }
 
 /// A task of each request on a thread of its own.
@@ -53,108 +82,176 @@ impl Spawn for Threads {
     }
 }
 
-/// Serves on threads, at most `in_flight` requests of a connection at once.
-fn on_threads<F>(in_flight: usize, handler: fn(Message) -> F) -> Server
-where
-    F: Future<Output = Result<Message, BoxError>> + Send + 'static,
-{
-    let served = mux::serve_on(Arc::new(Threads), in_flight, codec(), handler);
-    Server::start_as_given(EventLoop::builder().pollers(1).on_connection_send(served))
+/// A task of each request in tokio.
+struct Tokio;
+
+impl Spawn for Tokio {
+    fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        drop(runtime().spawn(task));
+    }
 }
 
 #[test]
-fn requests_of_one_connection_that_block_run_on_many_threads() {
-    let server = on_threads(16, |request| async {
+fn requests_of_one_connection_are_under_way_at_once_up_to_the_limit_and_answered_after_the_end() {
+    let (most, now) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let (peak, running) = (Arc::clone(&most), Arc::clone(&now));
+    let asks = move |mut peer: Peer| {
+        let begun = Instant::now();
+        ask(&mut peer, 0..20);
+        peer.finish();
+        expect_all(&mut peer, 20);
+        assert!(begun.elapsed() >= 3 * A_WHILE);
+        assert_eq!(most.swap(0, Ordering::SeqCst), AT_ONCE);
+    };
+    let ends = in_each(asks, move |request| {
+        let (peak, running) = (Arc::clone(&peak), Arc::clone(&running));
+        async move {
+            peak.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            sleep(A_WHILE).await;
+            running.fetch_sub(1, Ordering::SeqCst);
+            Ok(request)
+        }
+    });
+    for end in ends {
+        end.unwrap();
+    }
+    assert_eq!(now.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn requests_of_a_peer_that_does_not_read_wait_until_it_does() {
+    const ALL: u64 = 64;
+    let begun = Arc::<AtomicUsize>::default();
+    let seen = Arc::clone(&begun);
+    let asks = move |mut peer: Peer| {
+        ask(&mut peer, 0..ALL);
+        eventually("requests", || seen.load(Ordering::SeqCst) > 0);
+        let mut before = 0;
+        eventually("rest", || {
+            std::thread::sleep(A_WHILE);
+            let now = seen.load(Ordering::SeqCst);
+            std::mem::replace(&mut before, now) == now
+        });
+        assert!(before < ALL as usize / 2, "{before} were begun");
+        peer.finish();
+        expect_all(&mut peer, ALL);
+        assert_eq!(seen.swap(0, Ordering::SeqCst), ALL as usize);
+    };
+    let ends = in_each(asks, move |request| {
+        begun.fetch_add(1, Ordering::SeqCst);
+        async move { Ok(Message::of(request.id, vec![7; 512 << 10].into())) }
+    });
+    for end in ends {
+        end.unwrap();
+    }
+}
+
+#[test]
+fn requests_that_block_run_on_many_threads() {
+    let served = mux::serve_on(Arc::new(Threads), 16, codec(), |request| async {
         std::thread::sleep(A_WHILE);
         Ok(request)
     });
+    let builder = EventLoop::builder().pollers(1);
+    let server = Server::start_as_given(builder.on_connection_send(served));
     let mut peer = server.connect();
     let begun = Instant::now();
-    for id in 0..32 {
-        answer(&mut peer, id, &[7; 1000]);
-    }
+    ask(&mut peer, 0..32);
     peer.finish();
-    let mut ids: Vec<_> = (0..32).map(|_| request(&mut peer).0).collect();
-    ids.sort_unstable();
-    assert!(ids.into_iter().eq(0..32));
+    expect_all(&mut peer, 32);
     let took = begun.elapsed();
     assert!(took >= 2 * A_WHILE && took < 16 * A_WHILE, "{took:?}");
-    assert_eq!(peer.receive_all().unwrap(), b"");
-    drop(peer);
-    assert!(matches!(server.ending(), CloseReason::PeerFin));
-}
-
-#[test]
-fn a_task_that_fails_or_panics_ends_its_connection_behind_what_was_answered() {
-    let server = on_threads(1, |request| async {
-        match request.id {
-            1 => Err("no".into()),
-            2 => panic!("of a test"),
-            _ => Ok(request),
-        }
-    });
-    for id in [1, 2] {
-        let mut peer = server.connect();
-        answer(&mut peer, 0, b"good");
-        answer(&mut peer, id, b"bad");
-        assert_eq!(request(&mut peer), (0, b"good".to_vec()));
-        assert_eq!(peer.receive_all().unwrap(), b"");
-        drop(peer);
-        let reason = server.ending();
-        let told = match id {
-            1 => matches!(&reason, CloseReason::Handler(error) if error.to_string() == "no"),
-            _ => matches!(reason, CloseReason::HandlerPanic),
-        };
-        assert!(told, "{reason}");
-    }
 }
 
 #[test]
 fn a_peer_that_ends_its_stream_gets_the_answers_that_are_under_way() {
-    let server = server(async |request| {
+    let servers = servers(10, |request| async {
         sleep(A_WHILE).await;
         Ok(request)
     });
-    let mut peer = server.connect();
-    for id in 0..10 {
-        answer(&mut peer, id, b"a request");
+    for server in servers {
+        let mut peer = server.connect();
+        ask(&mut peer, 0..10);
+        peer.finish();
+        expect_all(&mut peer, 10);
+        drop(peer);
+        assert!(matches!(server.ending(), CloseReason::PeerFin));
     }
-    peer.finish();
-    let mut ids: Vec<_> = (0..10).map(|_| request(&mut peer).0).collect();
-    ids.sort_unstable();
-    assert!(ids.into_iter().eq(0..10));
-    assert_eq!(peer.receive_all().unwrap(), b"");
-    drop(peer);
-    assert!(matches!(server.ending(), CloseReason::PeerFin));
+}
+
+/// More than the sockets hold.
+const LARGE: usize = 3 << 20;
+
+/// Fails, panics, or answers with much.
+async fn some_fail(request: Message) -> Result<Message, BoxError> {
+    match request.id {
+        0 => Ok(Message::of(0, vec![7; LARGE].into())),
+        1 => {
+            sleep(A_WHILE).await;
+            Err("no".into())
+        }
+        2 => panic!("of a test"),
+        _ => Ok(request),
+    }
 }
 
 #[test]
-fn a_request_that_fails_panics_or_is_no_message_ends_its_connection() {
-    let server = server(async |request| match request.id {
-        1 => Err("no".into()),
-        2 => panic!("of a test"),
-        _ => Ok(request),
-    });
-    for id in [1, 2] {
+fn a_request_that_fails_panics_or_is_none_ends_its_connection_behind_what_was_answered() {
+    for server in servers(1, some_fail) {
+        for id in [1, 2] {
+            let mut peer = server.connect();
+            ask(&mut peer, [0, id]);
+            assert!(request(&mut peer) == (0, vec![7; LARGE]));
+            assert_eq!(peer.receive_all().unwrap(), b"");
+            drop(peer);
+            let reason = server.ending();
+            match id {
+                1 => assert_eq!(reason.to_string(), "the handler failed: no"),
+                _ => assert!(matches!(reason, CloseReason::HandlerPanic), "{reason}"),
+            }
+        }
         let mut peer = server.connect();
-        answer(&mut peer, 0, b"good");
-        answer(&mut peer, id, b"bad");
-        let (first, _) = request(&mut peer);
-        assert_eq!(first, 0, "what was answered before is sent");
+        peer.send(&[0, 0, 0, 3, 1, 2, 3]);
         assert_eq!(peer.receive_all().unwrap(), b"");
         drop(peer);
-        let reason = server.ending();
-        match id {
-            1 => assert!(matches!(reason, CloseReason::Handler(_)), "{reason}"),
-            _ => assert!(matches!(reason, CloseReason::HandlerPanic), "{reason}"),
+        assert!(matches!(server.ending(), CloseReason::Handler(_)));
+        block_on(call(&client_of(&server), b"others go on")).unwrap();
+    }
+}
+
+#[test]
+fn a_request_that_fails_is_the_last_whatever_comes_behind_it() {
+    for server in servers(1, some_fail) {
+        let behind: [fn(&mut Peer); 2] = [|peer| ask(peer, [3]), |peer| peer.finish()];
+        for comes in behind {
+            let mut peer = server.connect();
+            ask(&mut peer, [1]);
+            comes(&mut peer);
+            assert_eq!(peer.receive_all().unwrap(), b"");
+            drop(peer);
+            let reason = server.ending();
+            assert!(matches!(reason, CloseReason::Handler(_)), "{reason}");
         }
     }
+}
+
+#[test]
+fn a_task_that_its_executor_drops_ends_its_connection() {
+    struct Drops;
+    impl Spawn for Drops {
+        fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+            drop(task);
+        }
+    }
+    let served = mux::serve_on(Arc::new(Drops), 1, codec(), async |request| Ok(request));
+    let builder = EventLoop::builder().pollers(1);
+    let server = Server::start_as_given(builder.on_connection_send(served));
     let mut peer = server.connect();
-    peer.send(&[0, 0, 0, 3, 1, 2, 3]);
+    ask(&mut peer, [0]);
     assert_eq!(peer.receive_all().unwrap(), b"");
     drop(peer);
-    assert!(matches!(server.ending(), CloseReason::Handler(_)));
-    block_on(call(&client_of(&server), b"others go on")).unwrap();
+    let reason = server.ending();
+    assert!(matches!(reason, CloseReason::Local), "{reason}");
 }
 
 #[test]
@@ -181,8 +278,7 @@ fn a_pair_of_connections_is_enough_for_both_sides() {
         let client = Client::new(near, codec());
         let serving = mux::serve(codec(), async |request: Message| Ok(request));
         let (mut serving, mut call) = (pin!(serving(far)), pin!(call(&client, b"hello")));
-        let answer = std::future::poll_fn(|context| {
-            use std::future::Future;
+        let answer = poll_fn(|context| {
             let _going_on = serving.as_mut().poll(context).is_pending();
             call.as_mut().poll(context)
         });

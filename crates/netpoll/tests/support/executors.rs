@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use netpoll::{Connection, Dialer, EventLoop};
 
-use super::{Host, LIMIT, Peer, Server, block_on, tokio_here};
+use super::{Host, LIMIT, Peer, Server, block_on, tokio_here, until};
 
 /// What comes of `work` by parking a thread, on a poller, and in tokio.
 pub(crate) fn in_each_executor<T, F>(work: impl Fn() -> F + Send + Sync + 'static) -> Vec<T>
@@ -23,7 +23,7 @@ where
 }
 
 /// What comes of `work` with a connection in each of them, while `peer` has the other end of it on
-/// a thread of its own. What `peer` returns is dropped when `work` is done.
+/// a thread of its own. The next begins when both are done; what `peer` returns is dropped then.
 pub(crate) fn with_a_peer_in_each_executor<T, F, P>(
     peer: impl Fn(Peer) -> P + Clone + Send + Sync + 'static,
     work: impl Fn(Connection) -> F + Send + Sync + 'static,
@@ -34,20 +34,18 @@ where
     P: Send + 'static,
 {
     let work = Arc::new(work);
-    let done = in_each_executor(move || {
+    in_each_executor(move || {
         let (host, peer, work) = (Host::new(), peer.clone(), Arc::clone(&work));
         let addr = host.addr;
         let facing = std::thread::spawn(move || peer(host.accept()));
         async move {
             let conn = Dialer::new().dial(addr).await.expect("a host");
-            (work(conn).await, facing)
+            let done = work(conn).await;
+            until("the peer's end", || facing.is_finished()).await;
+            drop(facing.join().expect("a peer that does not panic"));
+            done
         }
-    });
-    let done = done.into_iter().map(|(done, facing)| {
-        drop(facing.join().expect("a peer that does not panic"));
-        done
-    });
-    done.collect()
+    })
 }
 
 /// What comes of `work` in a handler that runs on its poller.
