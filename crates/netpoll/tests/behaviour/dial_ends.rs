@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How a dial ends, over TCP and Unix sockets, in each executor: refused, not answered, answered by
-//! a server that goes at once.
+//! How a dial ends, over TCP and Unix sockets, in each executor: refused, not routed, not answered,
+//! answered by a server that goes at once, dropped.
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use netpoll::{Addr, Connection, Dialer, UnixAddr};
-use socket2::Socket;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::support::{
     Folder, LIMIT, Silent, alone_twice, eventually, in_each_executor, nobody, open_descriptors,
+    polled, until,
 };
 
 const ROUNDS: usize = 30;
@@ -146,15 +147,52 @@ fn ending(addr: Addr, limit: Duration) -> Vec<(ErrorKind, Option<i32>, Duration)
     })
 }
 
-#[test]
-fn a_dial_that_is_refused_says_so_wherever_it_is_made() {
-    let folder = Folder::new();
+/// A path that nobody listens at any more.
+fn dead(folder: &Folder) -> Addr {
     let path = folder.file("dead.sock");
     drop(UnixListener::bind(&path).expect("a free path"));
-    let dead = UnixAddr::path(&path).expect("a path");
-    for addr in [Addr::from(nobody()), Addr::from(dead)] {
+    UnixAddr::path(&path).expect("a path").into()
+}
+
+/// A host of the internet's that no route may lead to: of all hosts of a net.
+fn unreachable() -> Addr {
+    "224.0.0.1:9".parse().expect("an address")
+}
+
+#[test]
+fn a_dial_that_is_refused_or_leads_nowhere_says_so_wherever_it_is_made() {
+    let folder = Folder::new();
+    let refused = (ErrorKind::ConnectionRefused, Some(111));
+    for (addr, expected) in [
+        (nobody().into(), refused),
+        (dead(&folder), refused),
+        (unreachable(), (ErrorKind::NetworkUnreachable, Some(101))),
+    ] {
         for (kind, errno, _) in ending(addr, LIMIT) {
-            assert_eq!((kind, errno), (ErrorKind::ConnectionRefused, Some(111)));
+            assert_eq!((kind, errno), expected, "{addr}");
+        }
+    }
+}
+
+/// A path whose queue is full, until this is dropped.
+struct Full {
+    addr: Addr,
+    _listener: Socket,
+    _queued: UnixStream,
+}
+
+impl Full {
+    fn new(folder: &Folder) -> Self {
+        let path = folder.file("full.sock");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+        let name = SockAddr::unix(&path).expect("a path");
+        listener.bind(&name).expect("a free path");
+        listener.listen(0).expect("a listener");
+        Self {
+            // One more than is asked for is in the queue.
+            _queued: UnixStream::connect(&path).expect("room for one"),
+            _listener: listener,
+            addr: UnixAddr::path(&path).expect("a path").into(),
         }
     }
 }
@@ -162,26 +200,14 @@ fn a_dial_that_is_refused_says_so_wherever_it_is_made() {
 #[test]
 fn a_dial_that_is_not_answered_times_out_wherever_it_is_made() {
     let limit = Duration::from_millis(60);
-    let silent = Silent::new();
-    let folder = Folder::new();
-    let path = folder.file("full.sock");
-    let listener = Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
-    listener
-        .bind(&socket2::SockAddr::unix(&path).unwrap())
-        .unwrap();
-    listener.listen(0).unwrap();
-    let _queued = std::os::unix::net::UnixStream::connect(&path).unwrap();
-    let full = UnixAddr::path(&path).unwrap();
-    for addr in [Addr::from(silent.addr), Addr::from(full)] {
+    let (silent, folder) = (Silent::new(), Folder::new());
+    let full = Full::new(&folder);
+    for addr in [silent.addr.into(), full.addr] {
         for (kind, _, took) in ending(addr, limit) {
             assert_eq!(kind, ErrorKind::TimedOut);
             assert!(took >= limit, "{took:?}");
         }
     }
-    assert!(
-        listener.as_fd().try_clone_to_owned().is_ok(),
-        "it was there all the time"
-    );
 }
 
 #[test]
@@ -194,4 +220,53 @@ fn a_dial_to_where_nothing_leads_ends_by_its_deadline() {
         assert!(told, "{kind:?}");
         assert!(took < LIMIT, "{took:?}");
     }
+}
+
+/// How many descriptors there are when nothing comes or goes.
+async fn descriptors_at_rest() -> usize {
+    let mut before = 0;
+    until("rest", || {
+        std::mem::replace(&mut before, open_descriptors()) == open_descriptors()
+    })
+    .await;
+    before
+}
+
+/// Dials, polls so many times, each but the first when it was woken, and drops the dial: 0 times, 1, 2,
+/// until it is done. Where a descriptor is left, this does not end.
+async fn drop_at_each_wait(addr: Addr, limit: Option<Duration>) {
+    let dialer = Dialer::new().connect_timeout(limit);
+    // What there is one of, and what the other side does about a first connection, is not ours.
+    drop(polled(dialer.dial(addr), 1).await);
+    let before = descriptors_at_rest().await;
+    for times in 0.. {
+        let done = polled(dialer.dial(addr), times).await.map(drop);
+        until("as many descriptors as before", || {
+            open_descriptors() <= before
+        })
+        .await;
+        if done.is_some() || (limit.is_none() && times == 1) {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_dial_that_is_dropped_at_any_wait_leaves_nothing_wherever_it_is_made() {
+    let name = "dial_ends::a_dial_that_is_dropped_at_any_wait_leaves_nothing_wherever_it_is_made";
+    alone_twice(name, || {
+        let (folder, other) = (Folder::new(), Folder::new());
+        let hosts = [Plain::tcp(Does::Close), Plain::unix(&folder, Does::Close)];
+        let (silent, full) = (Silent::new(), Full::new(&other));
+        let nowhere = [nobody().into(), dead(&folder), unreachable()];
+        let decided = hosts.iter().map(|host| host.addr).chain(nowhere);
+        let waits = [silent.addr.into(), full.addr];
+        let briefly = waits.map(|addr| (addr, Some(Duration::from_millis(30))));
+        // With no end of their own: what is left of one is left for good.
+        let forever = waits.map(|addr| (addr, None));
+        let all: Vec<_> = decided.map(|addr| (addr, Some(LIMIT))).collect();
+        for (addr, limit) in all.into_iter().chain(briefly).chain(forever) {
+            in_each_executor(move || drop_at_each_wait(addr, limit));
+        }
+    });
 }
