@@ -182,7 +182,7 @@ fn a_peer_that_ends_its_stream_gets_the_answers_that_are_under_way() {
 /// More than the sockets hold.
 const LARGE: usize = 3 << 20;
 
-/// Fails, panics, or answers with much.
+/// Fails, panics, never answers, or answers with much.
 async fn some_fail(request: Message) -> Result<Message, BoxError> {
     match request.id {
         0 => Ok(Message::of(0, vec![7; LARGE].into())),
@@ -191,6 +191,10 @@ async fn some_fail(request: Message) -> Result<Message, BoxError> {
             Err("no".into())
         }
         2 => panic!("of a test"),
+        3 => {
+            drop(request);
+            std::future::pending().await
+        }
         _ => Ok(request),
     }
 }
@@ -222,7 +226,7 @@ fn a_request_that_fails_panics_or_is_none_ends_its_connection_behind_what_was_an
 #[test]
 fn a_request_that_fails_is_the_last_whatever_comes_behind_it() {
     for server in servers(1, some_fail) {
-        let behind: [fn(&mut Peer); 2] = [|peer| ask(peer, [3]), |peer| peer.finish()];
+        let behind: [fn(&mut Peer); 2] = [|peer| ask(peer, [4]), |peer| peer.finish()];
         for comes in behind {
             let mut peer = server.connect();
             ask(&mut peer, [1]);
@@ -232,6 +236,19 @@ fn a_request_that_fails_is_the_last_whatever_comes_behind_it() {
             let reason = server.ending();
             assert!(matches!(reason, CloseReason::Handler(_)), "{reason}");
         }
+    }
+}
+
+#[test]
+fn a_request_that_fails_waits_for_no_other_that_is_under_way() {
+    for server in servers(2, some_fail) {
+        let mut peer = server.connect();
+        ask(&mut peer, [3, 1]);
+        peer.finish();
+        assert_eq!(peer.receive_all().unwrap(), b"");
+        drop(peer);
+        let reason = server.ending();
+        assert!(matches!(reason, CloseReason::Handler(_)), "{reason}");
     }
 }
 
