@@ -8,8 +8,6 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::Duration;
 
 use netpoll::codec::LengthField;
 use netpoll::mux::{Client, Message, Numbered};
@@ -76,16 +74,11 @@ pub(super) fn run(
         .collect::<io::Result<_>>()
         .map_err(failed)?;
     let mut witness = Witness::new(plan.server_pid, schedule);
-    while witness.goes_on(run.clock.now()) && !run.stop.load(Ordering::Relaxed) {
-        if interrupt.came() {
-            run.stop.store(true, Ordering::Relaxed);
-        }
-        watch(Moment {
-            elapsed: Duration::from_nanos(run.clock.now()),
-            answered: run.answered.load(Ordering::Relaxed),
-        });
-        thread::sleep(witness.until_next(run.clock.now()));
-    }
+    witness.watch(&run.clock, &run.answered, watch, || {
+        let interrupted = interrupt.came();
+        run.stop.store(interrupted, Ordering::Relaxed);
+        !interrupted
+    });
     let ended = run.clock.now().min(schedule.to);
     for caller in callers {
         caller.wait().map_err(failed)?;

@@ -148,15 +148,9 @@ pub(crate) fn run(
             })
             .collect();
         let mut witness = Witness::new(plan.server_pid, schedule);
-        while witness.goes_on(shared.clock.now())
-            && running.iter().any(|thread| !thread.is_finished())
-        {
-            watch(Moment {
-                elapsed: Duration::from_nanos(shared.clock.now()),
-                answered: answered.load(Ordering::Relaxed),
-            });
-            thread::sleep(witness.until_next(shared.clock.now()));
-        }
+        witness.watch(&shared.clock, &answered, watch, || {
+            running.iter().any(|thread| !thread.is_finished())
+        });
         let mut sum = Sum::new();
         for thread in running {
             let (recorder, tally) = thread
@@ -245,8 +239,26 @@ impl Witness {
         }
     }
 
+    /// Sleeps until the interval is over, or the run is `under_way` no more, and has `watch` see
+    /// meanwhile how it stands.
+    pub(super) fn watch(
+        &mut self,
+        clock: &Clock,
+        answered: &AtomicU64,
+        watch: &mut dyn FnMut(Moment),
+        mut under_way: impl FnMut() -> bool,
+    ) {
+        while self.goes_on(clock.now()) && under_way() {
+            watch(Moment {
+                elapsed: Duration::from_nanos(clock.now()),
+                answered: answered.load(Ordering::Relaxed),
+            });
+            thread::sleep(self.until_next(clock.now()));
+        }
+    }
+
     /// Looks if it is time to, and says whether the interval goes on.
-    pub(super) fn goes_on(&mut self, now: u64) -> bool {
+    fn goes_on(&mut self, now: u64) -> bool {
         if now >= self.schedule.to {
             self.last = self.look(now);
             return false;
@@ -263,7 +275,7 @@ impl Witness {
     }
 
     /// Until the interval begins or ends, or the watcher wants to see something.
-    pub(super) fn until_next(&self, now: u64) -> Duration {
+    fn until_next(&self, now: u64) -> Duration {
         let next = if now < self.schedule.from {
             self.schedule.from
         } else {
