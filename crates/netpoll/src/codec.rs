@@ -170,6 +170,24 @@ impl Need {
     }
 }
 
+/// The value of its own that `codec`, whose check says `checked`, is refused for at every use.
+#[cfg(test)]
+#[track_caller]
+fn refused_for(codec: &impl Codec<Frame = LinkBuffer>, checked: io::Result<()>) -> &'static str {
+    let field = |refused: io::Result<()>| {
+        let error = refused.expect_err("a codec that cannot work");
+        let reason = error.get_ref().and_then(|why| why.downcast_ref());
+        let reason: &crate::InvalidConfig = reason.expect("the name of a value");
+        reason.field
+    };
+    let first = field(checked);
+    let measured = codec.measure(&LinkBuffer::new());
+    assert_eq!(field(measured.map(drop)), first);
+    let encoded = codec.encode(LinkBuffer::new(), &mut LinkBuffer::new());
+    assert_eq!(field(encoded), first);
+    first
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

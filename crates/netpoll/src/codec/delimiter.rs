@@ -131,6 +131,7 @@ impl Codec for Delimiter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::refused_for;
 
     /// `bytes` in two pieces, cut before byte `at`.
     fn cut(bytes: &[u8], at: usize) -> LinkBuffer {
@@ -232,17 +233,7 @@ mod tests {
             (Delimiter::new(b"\r\n").maximum(1), "maximum"),
         ];
         for (codec, field) in cases {
-            let mut output = LinkBuffer::new();
-            let refusals = [
-                codec.check(),
-                codec.measure(&LinkBuffer::new()).map(|_need| ()),
-                codec.encode(LinkBuffer::new(), &mut output),
-            ];
-            for refused in refusals {
-                let error = refused.unwrap_err();
-                let reason: &InvalidConfig = error.get_ref().unwrap().downcast_ref().unwrap();
-                assert_eq!(reason.field, field);
-            }
+            assert_eq!(refused_for(&codec, codec.check()), field);
         }
     }
 }

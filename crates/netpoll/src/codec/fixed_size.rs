@@ -90,6 +90,7 @@ impl Codec for FixedSize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::refused_for;
 
     #[test]
     fn a_frame_is_there_when_its_last_byte_is() {
@@ -131,16 +132,6 @@ mod tests {
     #[test]
     fn no_size_is_refused_by_name() {
         let codec = FixedSize::new(0);
-        let mut output = LinkBuffer::new();
-        let refusals = [
-            codec.check(),
-            codec.measure(&LinkBuffer::new()).map(|_need| ()),
-            codec.encode(LinkBuffer::new(), &mut output),
-        ];
-        for refused in refusals {
-            let error = refused.unwrap_err();
-            let reason: &InvalidConfig = error.get_ref().unwrap().downcast_ref().unwrap();
-            assert_eq!(reason.field, "size");
-        }
+        assert_eq!(refused_for(&codec, codec.check()), "size");
     }
 }

@@ -250,6 +250,7 @@ impl Codec for LengthField {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::refused_for;
 
     fn orders(width: usize) -> [LengthField; 2] {
         let big = LengthField::new().width(width);
@@ -461,17 +462,7 @@ mod tests {
             (codec.adjustment(i64::MAX), "adjustment"),
         ];
         for (codec, field) in cases {
-            let mut output = LinkBuffer::new();
-            let refusals = [
-                codec.check(),
-                codec.measure(&LinkBuffer::new()).map(|_need| ()),
-                codec.encode(LinkBuffer::new(), &mut output),
-            ];
-            for refused in refusals {
-                let error = refused.unwrap_err();
-                let reason: &InvalidConfig = error.get_ref().unwrap().downcast_ref().unwrap();
-                assert_eq!(reason.field, field, "{codec:?}");
-            }
+            assert_eq!(refused_for(&codec, codec.check()), field, "{codec:?}");
         }
         for codec in [
             codec.maximum(4),
