@@ -51,7 +51,7 @@ fn expect_all(peer: &mut Peer, count: u64) {
     let mut ids: Vec<_> = (0..count).map(|_| request(peer).0).collect();
     ids.sort_unstable();
     assert!(ids.into_iter().eq(0..count));
-    assert_eq!(peer.receive_all().unwrap(), b"");
+    assert_eq!(peer.receive_all().expect("an end of the stream"), b"");
 }
 
 /// A server for each function that serves and each runner that may have its reading, which has at
