@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The write queue: its last sender and the poller that has just sent.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use bytes::Bytes;
 use netpoll_buffer::LinkBuffer;
 use netpoll_sys::transfer;
 
-use super::scene::{Scene, block_on, own_pool};
+use super::scene::{Scene, Told, block_on, own_pool};
 use super::{model, spawn};
 use crate::connection::Connection;
+use crate::connection::handle::ConnectionHandle;
 use crate::error::CloseReason;
 use crate::options::ConnOptions;
 use crate::sync::{Arc, thread};
@@ -33,33 +34,69 @@ fn receive(peer: &impl AsFd, count: usize) -> Vec<u8> {
     received
 }
 
+/// A connection, whose poller is a thread.
+struct Running {
+    connection: Connection,
+    peer: OwnedFd,
+    told: Arc<Told>,
+    poller: thread::JoinHandle<()>,
+}
+
+/// Runs a connection with `options`, on a thread that begins with `first`.
+fn run(options: ConnOptions, first: impl FnOnce(ConnectionHandle) + Send + 'static) -> Running {
+    let scene = Scene::new(options);
+    let connection = Connection::new(Arc::clone(&scene.link));
+    let (told, peer) = (Arc::clone(&scene.told), scene.peer.try_clone());
+    let handle = connection.handle();
+    let poller = spawn(move || {
+        let mut poller = scene.owned();
+        drop(scene.peer);
+        first(handle);
+        poller.turn_until_empty();
+    });
+    own_pool();
+    Running {
+        connection,
+        peer: peer.expect("a descriptor"),
+        told,
+        poller,
+    }
+}
+
+impl Running {
+    /// Both ends go, and so does the poller. The one reason that was told.
+    fn end(self) -> CloseReason {
+        drop(self.peer);
+        drop(self.connection);
+        self.poller.join().expect("no panic");
+        self.told.only()
+    }
+}
+
+/// Bounds that one byte reaches.
+fn room_for_one() -> ConnOptions {
+    let mut options = ConnOptions::default();
+    (options.write_high, options.write_low) = (1, 0);
+    options
+}
+
 /// What was taken leaves, whoever takes the output just then: the one who came last tells the
 /// poller, or it was seen.
 #[test]
 fn what_two_senders_queue_leaves_without_another_word() {
     model(|| {
-        let scene = Scene::new(ConnOptions::default());
-        let connection = Connection::new(Arc::clone(&scene.link));
-        let (told, peer) = (Arc::clone(&scene.told), scene.peer.try_clone().unwrap());
-        let poller = spawn(move || {
-            let mut poller = scene.owned();
-            drop(scene.peer);
-            poller.turn_until_empty();
-        });
-        own_pool();
-        let queue = connection.write_queue();
+        let running = run(ConnOptions::default(), drop);
+        let queue = running.connection.write_queue();
         let other = spawn(move || {
             own_pool();
             queue.try_send(message(b"ab")).unwrap();
         });
-        connection.write_queue().try_send(message(b"cd")).unwrap();
+        let queue = running.connection.write_queue();
+        queue.try_send(message(b"cd")).unwrap();
         other.join().unwrap();
-        let received = receive(&peer, 4);
+        let received = receive(&running.peer, 4);
         assert!(received == b"abcd" || received == b"cdab", "{received:?}");
-        drop(peer);
-        drop(connection);
-        poller.join().unwrap();
-        told.only();
+        running.end();
     });
 }
 
@@ -67,25 +104,12 @@ fn what_two_senders_queue_leaves_without_another_word() {
 #[test]
 fn a_sender_that_finds_no_room_is_woken_for_it() {
     model(|| {
-        let mut options = ConnOptions::default();
-        (options.write_high, options.write_low) = (1, 0);
-        let scene = Scene::new(options);
-        let connection = Connection::new(Arc::clone(&scene.link));
-        let (told, peer) = (Arc::clone(&scene.told), scene.peer.try_clone().unwrap());
-        let poller = spawn(move || {
-            let mut poller = scene.owned();
-            drop(scene.peer);
-            poller.turn_until_empty();
-        });
-        own_pool();
-        let queue = connection.write_queue();
+        let running = run(room_for_one(), drop);
+        let queue = running.connection.write_queue();
         queue.try_send(message(b"a")).unwrap();
         block_on(queue.send(message(b"b"))).unwrap();
-        assert_eq!(receive(&peer, 2), b"ab");
-        drop(peer);
-        drop(connection);
-        poller.join().unwrap();
-        told.only();
+        assert_eq!(receive(&running.peer, 2), b"ab");
+        running.end();
     });
 }
 
@@ -93,25 +117,12 @@ fn a_sender_that_finds_no_room_is_woken_for_it() {
 #[test]
 fn a_sender_that_waits_as_the_connection_ends_is_told() {
     model(|| {
-        let mut options = ConnOptions::default();
-        (options.write_high, options.write_low) = (1, 0);
-        let scene = Scene::new(options);
-        let connection = Connection::new(Arc::clone(&scene.link));
-        let (handle, told) = (connection.handle(), Arc::clone(&scene.told));
-        let poller = spawn(move || {
-            let mut poller = scene.owned();
-            drop(scene.peer);
-            handle.abort();
-            poller.turn_until_empty();
-        });
-        own_pool();
-        let queue = connection.write_queue();
+        let running = run(room_for_one(), |handle| handle.abort());
+        let queue = running.connection.write_queue();
         let first = queue.try_send(message(b"a")).is_ok();
         let second = block_on(queue.send(message(b"b"))).is_ok();
         assert!(first || !second, "nothing overtakes");
-        drop(connection);
-        poller.join().unwrap();
-        let reason = told.only();
+        let reason = running.end();
         assert!(!matches!(reason, CloseReason::Forgotten), "{reason}");
     });
 }
