@@ -48,6 +48,8 @@ mod limits;
 mod liveness;
 #[path = "behaviour/mux.rs"]
 mod mux;
+#[path = "behaviour/mux_dialing.rs"]
+mod mux_dialing;
 #[path = "behaviour/mux_serving.rs"]
 mod mux_serving;
 #[path = "behaviour/names.rs"]

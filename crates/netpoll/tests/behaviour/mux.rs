@@ -13,8 +13,7 @@ use netpoll::time::sleep;
 use netpoll::{BoxError, CloseReason, Closed, Dialer, EventLoop};
 
 use crate::support::{
-    Host, Kind, LIMIT, Peer, Server, all, block_on, in_each_executor, pair, poll_once, until,
-    with_a_peer_in_each_executor,
+    Kind, LIMIT, Peer, Server, all, block_on, pair, poll_once, until, with_a_peer_in_each_executor,
 };
 
 pub(crate) type TestClient = Client<Numbered<LengthField>>;
@@ -26,7 +25,7 @@ pub(crate) fn codec() -> Numbered<LengthField> {
     Numbered::new(LengthField::new())
 }
 
-fn options(change: impl FnOnce(&mut ClientOptions)) -> ClientOptions {
+pub(crate) fn options(change: impl FnOnce(&mut ClientOptions)) -> ClientOptions {
     let mut options = ClientOptions::default();
     change(&mut options);
     options
@@ -56,7 +55,7 @@ fn all_wait<F: Future>(calls: &mut [Pin<Box<F>>]) {
 }
 
 /// Answers each of `count` requests with itself.
-fn echo(peer: &mut Peer, count: usize) {
+pub(crate) fn echo(peer: &mut Peer, count: usize) {
     for _ in 0..count {
         let (id, text) = request(peer);
         answer(peer, id, &text);
@@ -296,73 +295,6 @@ fn a_peer_that_does_not_read_holds_calls_up_to_their_time_and_no_longer() {
         }
         assert_eq!(client.stats().in_flight, 0);
     });
-}
-
-#[test]
-fn a_client_that_dials_makes_one_connection_for_all_and_another_after_its_loss() {
-    let serving = in_each_executor(|| {
-        let host = Host::new();
-        let addr = host.addr;
-        let serving = std::thread::spawn(move || {
-            for _ in 0..3 {
-                echo(&mut host.accept(), 8);
-            }
-        });
-        async move {
-            let client =
-                Client::dialing(Dialer::new(), addr, codec(), ClientOptions::default()).unwrap();
-            for round in 1..=3 {
-                for answer in all((0..8).map(|_| call(&client, b"hello"))).await {
-                    assert_eq!(answer.unwrap(), b"hello");
-                }
-                assert_eq!(client.stats().connections, round);
-                until("the loss", || !client.is_connected()).await;
-            }
-            serving
-        }
-    });
-    for thread in serving {
-        thread.join().unwrap();
-    }
-}
-
-#[test]
-fn after_a_dial_that_failed_calls_fail_at_once_until_the_back_off_is_over() {
-    let serving = in_each_executor(async || {
-        let addr = Host::new().addr;
-        let options = options(|options| {
-            options.backoff.first = 4 * A_WHILE;
-            options.backoff.longest = 4 * A_WHILE;
-        });
-        let client = Client::dialing(Dialer::new(), addr, codec(), options).unwrap();
-        let refused = call(&client, b"?").await.unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
-        let failed = Instant::now();
-        let host = Host::again_at(addr);
-        let again = call(&client, b"?").await.unwrap_err();
-        if failed.elapsed() < A_WHILE {
-            assert_eq!(again.kind(), ErrorKind::ConnectionRefused, "not dialed yet");
-            assert_eq!(again.raw_os_error(), refused.raw_os_error());
-        }
-        let serving = std::thread::spawn(move || echo(&mut host.accept(), 1));
-        let answer = loop {
-            match call(&client, b"back").await {
-                Ok(answer) => break answer,
-                Err(error) => assert!(failed.elapsed() < LIMIT, "{error}"),
-            }
-            sleep(Duration::from_millis(1)).await;
-        };
-        assert_eq!(answer, b"back");
-        let took = failed.elapsed();
-        assert!(
-            took >= 2 * A_WHILE,
-            "half of the back-off at least: {took:?}"
-        );
-        serving
-    });
-    for thread in serving {
-        thread.join().unwrap();
-    }
 }
 
 #[test]
