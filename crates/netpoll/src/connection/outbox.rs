@@ -23,7 +23,8 @@ use ending::Stream;
 pub(crate) struct Outbox {
     /// Put and not yet taken by the sender; also what is uncommitted.
     pub(crate) chain: LinkBuffer,
-    /// With the sender.
+    /// With the sender; after a send that failed, what it had, until that is discarded: who asks
+    /// meanwhile must not hear that all has left.
     sending: usize,
     /// The length of the chain from which a put has to look at the marks.
     alarm: usize,
@@ -37,11 +38,11 @@ pub(crate) struct Outbox {
     leaving: Option<Leaving>,
     /// All bytes that the kernel has taken.
     pub(crate) sent: u64,
-    /// What senders that are not the poller have met, once there was one.
+    /// What senders that are not the session have met, once there was one.
     elsewhere: Option<Box<Elsewhere>>,
 }
 
-/// What senders that are not the poller have met.
+/// What senders that are not the session have met.
 #[derive(Debug, Default)]
 struct Elsewhere {
     failure: Option<io::Error>,
@@ -227,8 +228,8 @@ impl Outbox {
         Some(outgoing)
     }
 
-    /// As [`take`](Self::take), for a thread that is not the poller: what waits for the socket is
-    /// not its to send.
+    /// As [`take`](Self::take), for whoever is not the session: what waits for the socket is not his
+    /// to send.
     pub(crate) fn take_elsewhere(&mut self) -> Option<Outgoing> {
         if self.way == Way::Free {
             self.take()
@@ -256,13 +257,7 @@ impl Outbox {
         done.map(|leaving| leaving.waker)
     }
 
-    /// The poller's send has failed: what it took never leaves, nor what is behind that.
-    pub(crate) fn lose(&mut self) {
-        self.sending = 0;
-        self.way = Way::Shut;
-    }
-
-    /// As [`give_back`](Self::give_back), from a thread that is not the poller; also says whether
+    /// As [`give_back`](Self::give_back), from whoever is not the session; also says whether
     /// the poller has to look: there is a rest, there was a failure, or it waits for the end.
     pub(crate) fn give_back_elsewhere(
         &mut self,
@@ -279,12 +274,14 @@ impl Outbox {
                 elsewhere.counts.sent += count as u64;
                 elsewhere.counts.blocks += u64::from(!rest.is_empty());
                 self.sent += count as u64;
+                let done = self.give_back(rest);
+                (done, self.way == Way::Blocked || !self.is_open())
             }
-            Err(error) => elsewhere.failure = Some(error),
+            Err(error) => {
+                elsewhere.failure = Some(error);
+                (None, true)
+            }
         }
-        let failed = elsewhere.failure.is_some();
-        let done = self.give_back(rest);
-        (done, self.way == Way::Blocked || failed || !self.is_open())
     }
 
     /// What senders that are not the session have sent since this was asked last, if they have.
@@ -294,7 +291,7 @@ impl Outbox {
         (elsewhere.counts.sends > 0).then(|| std::mem::take(&mut elsewhere.counts))
     }
 
-    /// What a sender that is not the poller has met.
+    /// What a sender that is not the session has met.
     pub(crate) fn take_failure(&mut self) -> Option<io::Error> {
         self.elsewhere.as_mut()?.failure.take()
     }
@@ -348,6 +345,7 @@ impl Outbox {
         if self.way != Way::Over {
             self.way = Way::Shut;
         }
+        self.sending = 0;
         self.chain = LinkBuffer::new();
         self.leaving.take().map(|leaving| leaving.waker)
     }
@@ -390,13 +388,21 @@ mod tests {
     }
 
     #[test]
-    fn a_send_that_failed_leaves_nothing_to_wait_for() {
-        let mut outbox = outbox();
-        put(&mut outbox, 10);
-        outbox.take().unwrap();
-        outbox.lose();
-        assert!(outbox.discard(CloseReason::Local).is_none());
-        assert_eq!(outbox.unsent(), 0);
+    fn what_a_failed_send_had_has_not_left_and_is_gone_with_the_reason() {
+        for elsewhere in [false, true] {
+            let mut outbox = outbox();
+            put(&mut outbox, 10);
+            let taken = outbox.take().unwrap();
+            if elsewhere {
+                let failed = Err(io::ErrorKind::BrokenPipe.into());
+                let (flushed, poller_looks) = outbox.give_back_elsewhere(taken, failed);
+                assert!(flushed.is_none() && poller_looks);
+            }
+            assert!(outbox.has_sent(0).is_none(), "nobody knows how it ended");
+            assert!(outbox.discard(CloseReason::Local).is_none());
+            assert_eq!(outbox.unsent(), 0);
+            assert!(outbox.has_sent(0).unwrap().is_err());
+        }
     }
 
     #[test]

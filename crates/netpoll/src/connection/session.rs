@@ -297,10 +297,7 @@ impl<C: Caller> Source for Session<C> {
                 }
                 self.wake_waiter(flushed);
             }
-            Err(error) => {
-                lock(&self.link.outbox).lose();
-                self.sending_failed(error);
-            }
+            Err(error) => self.sending_failed(error),
         }
         self.next(turn)
     }
