@@ -21,9 +21,10 @@ use serde::Serialize;
 
 use crate::arguments::{DemoArgs, Protocol};
 use crate::failure::Failure;
-use crate::load::{self, Ids, Outcome, Plan, Pressure, Threads};
-use crate::measure::child::{LOAD_PROCESSOR, Program, SERVER_PROCESSOR, Server};
+use crate::load::{self, Outcome, Pressure};
+use crate::measure::child::{Program, SERVER_PROCESSOR, Server};
 use crate::measure::idle::{affordable, bytes_each};
+use crate::measure::load::{Requests, plan};
 use crate::measure::machine::Machine;
 use crate::measure::place::Place;
 use crate::print;
@@ -146,22 +147,13 @@ impl Stage<'_> {
         server: &Server,
         turns: usize,
     ) -> Result<Outcome, Failure> {
-        let plan = Plan {
+        let requests = Requests {
             protocol: Protocol::Rpc,
-            ids: Ids::None,
-            pool: None,
-            addr: server.addr().into(),
             connections: scenario.connections,
             size: scenario.size,
             pressure: Pressure::Closed(scenario.depth),
-            warm_up: self.effort.warm_up,
-            duration: self.effort.interval,
-            threads: Threads {
-                count: 1,
-                pin: Some(LOAD_PROCESSOR),
-            },
-            server_pid: Some(server.pid()),
         };
+        let plan = plan(server, requests, self.effort.warm_up, self.effort.interval);
         let before = self.effort.turn() * u32::try_from(turns).unwrap_or(u32::MAX);
         let outcome = load::drive(&plan, self.interrupt, &mut |moment| {
             self.progress

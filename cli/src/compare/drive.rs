@@ -6,9 +6,10 @@ use std::thread;
 
 use crate::arguments::Protocol;
 use crate::failure::Failure;
-use crate::load::{self, Ids, Outcome, Plan, Pressure, Report, Threads};
+use crate::load::{self, Outcome, Plan, Pressure, Report};
 use crate::measure::child::{LOAD_PROCESSOR, Program, Server};
 use crate::measure::idle;
+use crate::measure::load::{Requests, plan};
 
 use super::ceiling::Settled;
 use super::contender::Contender;
@@ -69,25 +70,16 @@ impl Stage<'_> {
         shape: Shape,
         pressure: Pressure,
     ) -> Plan {
-        Plan {
+        let requests = Requests {
             protocol: match kind {
                 Kind::Mux => Protocol::Mux,
                 Kind::Rpc | Kind::Heavy | Kind::Proxy => Protocol::Rpc,
             },
-            ids: Ids::None,
-            pool: None,
-            addr: server.addr().into(),
             connections: shape.connections,
             size: shape.size,
             pressure,
-            warm_up: self.effort.warm_up,
-            duration: self.effort.interval,
-            threads: Threads {
-                count: 1,
-                pin: Some(LOAD_PROCESSOR),
-            },
-            server_pid: Some(server.pid()),
-        }
+        };
+        plan(server, requests, self.effort.warm_up, self.effort.interval)
     }
 
     /// Drives a server, and takes nothing but a run without errors for an outcome.

@@ -42,10 +42,7 @@ pub(crate) fn bytes_each(
     let mut open = Vec::with_capacity(count + FIRST);
     use_once(server, FIRST, interrupt, &mut open)?;
     let before = settled(server.pid()).map_err(failed)?;
-    while open.len() < count + FIRST {
-        let missing = count + FIRST - open.len();
-        use_once(server, missing.min(BATCH), interrupt, &mut open)?;
-    }
+    open.extend(used_once(server, count, interrupt)?);
     let after = settled(server.pid()).map_err(failed)?;
     Ok((after.saturating_sub(before) as f64 / count as f64).round())
 }

@@ -291,10 +291,8 @@ impl<C: Caller> Session<C> {
 
     /// Ends, or has the waiting call fail, for whatever is over.
     pub(super) fn look_at_the_clock(&mut self, now: Instant) {
-        let elsewhere = lock(&self.link.outbox).take_elsewhere_sent();
-        if let Some(elsewhere) = elsewhere {
-            self.link.count_elsewhere(elsewhere);
-        }
+        // Others may have sent since.
+        self.link.count_all_elsewhere();
         let timeouts = self.link.timeouts();
         let waits = self.waits();
         if self.is_write_over(&timeouts, &waits, now) {

@@ -134,11 +134,10 @@ impl<C: Caller> Session<C> {
         let (waits, some_came) = (inbox.waiter.is_some(), !inbox.chain.is_empty());
         drop(inbox);
         // A wait that some but not all has come for has a time of its own.
-        match self.holder {
-            Holder::Session(_) | Holder::Nobody => false,
-            Holder::Owner => !(waits && some_came),
-            Holder::Handler(_) if C::ELSEWHERE => !(waits && some_came),
-            Holder::Handler(_) => waits && !some_came,
+        if self.is_elsewhere() {
+            !(waits && some_came)
+        } else {
+            matches!(self.holder, Holder::Handler(_)) && waits && !some_came
         }
     }
 

@@ -217,7 +217,8 @@ impl Link {
     }
 
     /// A handler's own output is sent when its poll returns, so only other connections of the same
-    /// poller are queued at the first byte; from other threads the write mark decides.
+    /// poller are queued at the first byte, by the signal `first`; from other threads the write mark
+    /// decides.
     #[inline]
     fn announce(&self, news: Put, first: Signal) {
         if self.bell.is_running_here() && news != Put::Overflow {
@@ -288,12 +289,8 @@ impl Link {
     /// Sends what was put, unless the handler of this connection runs here: then its session does,
     /// when the handler has returned or waits.
     pub(crate) fn push_out(&self) {
-        if self.bell.is_running_here() {
-            return;
-        }
-        self.send_now();
-        if self.bell.is_here() && lock(&self.outbox).unsent() == 0 {
-            self.bell.take_back_put();
+        if !self.bell.is_running_here() {
+            self.send_now();
         }
     }
 
@@ -310,6 +307,11 @@ impl Link {
         loop {
             let mut outbox = lock(&self.outbox);
             let Some(outgoing) = outbox.take_elsewhere() else {
+                let all_left = outbox.unsent() == 0;
+                drop(outbox);
+                if all_left && self.bell.is_here() {
+                    self.bell.take_back_put();
+                }
                 return;
             };
             // Relaxed: as in `put`.

@@ -71,6 +71,14 @@ fn nanoseconds(now: Instant) -> u64 {
 }
 
 impl Link {
+    /// Counts what others than the session have sent till now. Only on the poller.
+    pub(super) fn count_all_elsewhere(&self) {
+        let elsewhere = lock(&self.outbox).take_elsewhere_sent();
+        if let Some(elsewhere) = elsewhere {
+            self.count_elsewhere(elsewhere);
+        }
+    }
+
     /// Counts what others than the session have sent. Only on the poller.
     pub(super) fn count_elsewhere(&self, elsewhere: Sends) {
         if let Some(at) = elsewhere.at {
@@ -93,10 +101,7 @@ impl Link {
 
     /// Counts the end of the connection, and what had not been counted. Only on the poller.
     pub(super) fn count_end(&self, reason: Option<&CloseReason>) {
-        let elsewhere = lock(&self.outbox).take_elsewhere_sent();
-        elsewhere
-            .into_iter()
-            .for_each(|sent| self.count_elsewhere(sent));
+        self.count_all_elsewhere();
         let counters = self.bell.counters();
         counters.poller.ended.add(1);
         if let Some(reason) = reason {

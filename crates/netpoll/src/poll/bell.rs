@@ -5,7 +5,8 @@
 //! puts the token on that thread's run queue, without a lock or a system call; from elsewhere it
 //! leaves a letter. What has rung and was not yet heard is not queued twice: each [`Signal`] is a
 //! bit that is taken *before* the source looks at its work, so work that comes meanwhile rings
-//! again.
+//! again. One that was [taken back](Bell::take_back_put) leaves the token in the queue, where it may
+//! stand twice then: a source that is called and finds nothing rung has nothing to do.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

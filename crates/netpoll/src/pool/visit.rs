@@ -151,8 +151,9 @@ impl Drop for Visit {
 ///
 /// It goes back if another may use it, as far as its poller has seen: it is alive, nothing of it is
 /// unread or unsent, this side's stream is not finished, and it is not too old. Else it is closed.
-/// That costs a few locks; the kernel is asked when it is handed out again. Timeouts that were changed and reads that were paused are as before for who
-/// comes next; what is [attached](Connection::attach) stays.
+/// That costs a few locks; the kernel is asked when it is handed out again. Timeouts that were
+/// changed and reads that were paused are as before for who comes next; what is
+/// [attached](Connection::attach) stays.
 ///
 /// The pool does not know what a protocol still expects. A call that is given up between its
 /// request and its answer leaves a connection on which the answer comes later, to the next user.
