@@ -14,6 +14,7 @@
 mod burn;
 mod calls;
 mod failure;
+mod input;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -26,6 +27,10 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 pub use burn::burn;
 pub use calls::{Calls, MAX_FRAME, TooLong};
 pub use failure::{refuse, unable};
+pub use input::Input;
+
+/// The bytes that a peer asks for with one read, where it may choose.
+pub const BUFFER: usize = 64 << 10;
 
 /// What a peer may serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

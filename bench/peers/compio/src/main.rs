@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A server with compio: a runtime for the thread, on io_uring where the kernel lets it, a task for
+//! each connection, and buffers that a read takes and gives back, as the documentation of its `net` and
+//! `io` has it.
+//!
+//! What a knowing user does beyond them: buffers of 64 KiB, room for the rest of a frame whose length
+//! is known, and one `write_all` for all that one read brought.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use compio::BufResult;
+use compio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use compio::net::{TcpListener, TcpStream};
+use compio::runtime::Runtime;
+use peer_options::{BUFFER, Calls, Kind, NoMore, Options, listening_on, unable};
+
+fn main() {
+    let kinds = [Kind::Echo, Kind::Rpc, Kind::Heavy, Kind::Proxy];
+    let options = Options::<NoMore>::parse_for(&kinds);
+    options.only_one_thread("a runtime of compio is one thread's");
+    let runtime = Runtime::new().unwrap_or_else(|error| unable("start compio", error));
+    runtime.block_on(accept(options.addr, options.kind, options.to));
+}
+
+async fn accept(addr: SocketAddr, kind: Kind, to: Option<SocketAddr>) {
+    let listener = TcpListener::bind(addr).await;
+    let listener = listener.unwrap_or_else(|error| unable("listen", error));
+    let bound = listener.local_addr();
+    listening_on(bound.unwrap_or_else(|error| unable("learn the address", error)));
+    loop {
+        match listener.accept().await {
+            // How a connection ends is between it and its peer.
+            Ok((stream, _)) => compio::runtime::spawn(serve(stream, kind, to)).detach(),
+            // Out of descriptors, most likely. Some come back.
+            Err(_) => compio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, kind: Kind, to: Option<SocketAddr>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    match (kind, to) {
+        (Kind::Echo, _) => pass(stream.clone(), stream).await,
+        (Kind::Proxy, Some(to)) => proxy(stream, to).await,
+        _ => rpc(stream, Calls::of(kind)).await,
+    }
+}
+
+async fn rpc(mut stream: TcpStream, mut calls: Calls) -> io::Result<()> {
+    let mut input = Vec::with_capacity(BUFFER);
+    let mut answers = Vec::with_capacity(BUFFER);
+    loop {
+        input.reserve(Calls::missing(&input).max(BUFFER / 2));
+        let BufResult(count, back) = stream.append(input).await;
+        input = back;
+        if count? == 0 {
+            return Ok(());
+        }
+        let taken = calls.answer(&input, &mut answers)?;
+        input.drain(..taken);
+        let BufResult(sent, back) = stream.write_all(answers).await;
+        sent?;
+        answers = back;
+        answers.clear();
+    }
+}
+
+/// Passes on all that comes, and then its end.
+async fn pass(mut from: TcpStream, mut to: TcpStream) -> io::Result<()> {
+    let mut buffer = Vec::with_capacity(BUFFER);
+    loop {
+        buffer.clear();
+        let BufResult(count, back) = from.append(buffer).await;
+        if count? == 0 {
+            return to.shutdown().await;
+        }
+        let BufResult(sent, back) = to.write_all(back).await;
+        sent?;
+        buffer = back;
+    }
+}
+
+async fn proxy(client: TcpStream, to: SocketAddr) -> io::Result<()> {
+    let server = TcpStream::connect(to).await?;
+    server.set_nodelay(true)?;
+    let answers = compio::runtime::spawn(pass(server.clone(), client.clone()));
+    pass(client, server).await?;
+    answers.await.unwrap_or(Ok(()))
+}
