@@ -55,7 +55,7 @@ fn scenario(text: &mut String, measured: &Measured) {
         // A column changes its name where a throughput is the load's and not the server's.
         let names: Vec<_> = figures.iter().map(|figure| figure.metric.short()).collect();
         if heads.as_ref() != Some(&names) {
-            let columns: String = names.iter().map(|name| format!("{name:>19}")).collect();
+            let columns: String = figures.iter().map(|figure| head(figure.metric)).collect();
             writeln!(text, "  {:<20}{}", "", columns.trim_end()).ok();
             heads = Some(names);
         }
@@ -77,11 +77,24 @@ fn row(text: &mut String, entry: &Entry, figures: &[Figure]) {
     writeln!(text, "  {:<20}{}", entry.peer, cells.trim_end()).ok();
 }
 
+/// The width of a column besides the space before it: of `1,820,976 (28%) 10.60`, or of a figure
+/// alone.
+fn width(metric: Metric) -> usize {
+    if metric.is_comparable() { 21 } else { 10 }
+}
+
+fn head(metric: Metric) -> String {
+    format!(" {:>1$}", metric.short(), width(metric))
+}
+
 /// `6.25 us (3%) 1.00`, and nothing in brackets where there is nothing to say.
 fn cell(figure: &Figure) -> String {
-    let value = figure.metric.show(figure.spread.median);
+    let (value, width) = (
+        figure.metric.show(figure.spread.median),
+        width(figure.metric),
+    );
     if !figure.metric.is_comparable() {
-        return format!("{value:>19}");
+        return format!(" {value:>width$}");
     }
     let rounds_differ = figure.spread.min < figure.spread.max;
     let deviation = figure.spread.deviation().filter(|_| rounds_differ);
@@ -89,5 +102,36 @@ fn cell(figure: &Figure) -> String {
     let ratio = figure
         .ratio
         .map_or_else(|| "-".into(), |ratio| format!("{ratio:.2}"));
-    format!("{:>19}", format!("{value} {deviation}{ratio}"))
+    format!(" {:>width$}", format!("{value} {deviation}{ratio}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::spread::Spread;
+
+    fn figure(metric: Metric, samples: &[f64], ratio: Option<f64>) -> Figure {
+        let spread = Spread::of(samples).unwrap();
+        Figure {
+            metric,
+            spread,
+            ratio,
+        }
+    }
+
+    #[test]
+    fn the_widest_figures_fit_and_are_apart() {
+        let requests = [1_920_976.0, 3_000_000.0, 1_000_000.0];
+        let row = [
+            figure(Metric::CpuPerRequest, &[0.546, 0.9, 0.3], Some(10.6)),
+            figure(Metric::P99, &[868.0, 1400.0, 300.0], Some(10.6)),
+            figure(Metric::RequestsPerSecond, &requests, Some(10.6)),
+            figure(Metric::ServerBusy, &[1.0], None),
+        ];
+        let line: String = row.iter().map(cell).collect();
+        let heads: String = row.iter().map(|figure| head(figure.metric)).collect();
+        assert_eq!(line.len(), heads.len());
+        assert!(2 + 20 + line.len() <= 100, "{line}");
+        assert_eq!(line.split_whitespace().count(), 13, "{line}");
+    }
 }
