@@ -82,15 +82,7 @@ func prepareCalls(kind string) netpoll.OnPrepare {
 func rpc(ctx context.Context, conn netpoll.Connection) error {
 	calls := ctx.Value(callsKey{}).(*peer.Calls)
 	reader, writer := conn.Reader(), conn.Writer()
-	for first := true; ; first = false {
-		length, there, err := next(reader, first)
-		if err != nil {
-			_ = conn.Close()
-			return err
-		}
-		if !there {
-			break
-		}
+	err := each(conn, func(length int) error {
 		frame, err := reader.Next(length)
 		if err != nil {
 			return err
@@ -101,11 +93,30 @@ func rpc(ctx context.Context, conn netpoll.Connection) error {
 			return err
 		}
 		copy(answer, frame)
-		if err := reader.Release(); err != nil {
+		return reader.Release()
+	})
+	if err != nil {
+		return err
+	}
+	return writer.Flush()
+}
+
+// each has take consume the frames that are there, by their length with the header, and waits for the
+// first. It closes a connection whose frames cannot be told apart.
+func each(conn netpoll.Connection, take func(length int) error) error {
+	for first := true; ; first = false {
+		length, there, err := next(conn.Reader(), first)
+		if err != nil {
+			_ = conn.Close()
+			return err
+		}
+		if !there {
+			return nil
+		}
+		if err := take(length); err != nil {
 			return err
 		}
 	}
-	return writer.Flush()
 }
 
 // next is the bytes of the next frame, its header among them, and whether it is there: the first is

@@ -24,15 +24,7 @@ func prepareQueue(conn netpoll.Connection) context.Context {
 func answerAside(ctx context.Context, conn netpoll.Connection) error {
 	queue := ctx.Value(queueKey{}).(*mux.ShardQueue)
 	reader := conn.Reader()
-	for first := true; ; first = false {
-		length, there, err := next(reader, first)
-		if err != nil {
-			_ = conn.Close()
-			return err
-		}
-		if !there {
-			return nil
-		}
+	return each(conn, func(length int) error {
 		if err := reader.Skip(peer.Header); err != nil {
 			return err
 		}
@@ -41,7 +33,8 @@ func answerAside(ctx context.Context, conn netpoll.Connection) error {
 			return err
 		}
 		go answer(queue, frame, length-peer.Header)
-	}
+		return nil
+	})
 }
 
 func answer(queue *mux.ShardQueue, frame netpoll.Reader, length int) {

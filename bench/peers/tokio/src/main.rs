@@ -19,12 +19,10 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use clap::{Args, ValueEnum};
-use peer_options::{Calls, Kind, Options, listening_on, unable};
+use peer_options::{BUFFER, Calls, Kind, Options, listening_on, unable};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional_with_sizes};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
-
-const BUFFER: usize = 64 << 10;
 
 #[derive(Args)]
 struct Extra {

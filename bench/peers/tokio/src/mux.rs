@@ -9,13 +9,11 @@
 use std::io;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use peer_options::{Calls, MAX_FRAME, TooLong};
+use peer_options::{BUFFER, Calls, MAX_FRAME, TooLong};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc;
-
-use crate::BUFFER;
 
 /// Requests of a connection whose answers are not written yet.
 const IN_FLIGHT: usize = 1024;
