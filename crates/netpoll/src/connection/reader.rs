@@ -6,8 +6,10 @@
 //! dropped leaves them there, and the next call takes them again. So every method is cancel-safe:
 //! **no byte is lost by dropping a future**, and a failed call has consumed nothing.
 
+mod call;
 mod waiting;
 
+use std::future::Future;
 use std::io;
 use std::time::Instant;
 
@@ -18,6 +20,7 @@ use super::input::Input;
 use super::link::Link;
 use crate::error::Eof;
 use crate::sync::Arc;
+use call::Call;
 pub(super) use waiting::Began;
 
 /// The reading side of a [`Connection`](crate::Connection).
@@ -108,11 +111,8 @@ impl<'a> Reader<'a> {
     ///
     /// Nothing is lost.
     #[inline]
-    pub async fn peek(&mut self, n: usize) -> io::Result<&[u8]> {
-        if !self.has(n) {
-            self.wait(n).await?;
-        }
-        self.input.chain.peek(n)
+    pub fn peek(&mut self, n: usize) -> impl Future<Output = io::Result<&[u8]>> {
+        Call::new(self, n, move |chain| chain.peek(n))
     }
 
     /// The next `n` bytes, consumed. Copies only across segments.
@@ -125,11 +125,8 @@ impl<'a> Reader<'a> {
     ///
     /// Nothing is lost: bytes are consumed when all are there.
     #[inline]
-    pub async fn next(&mut self, n: usize) -> io::Result<&[u8]> {
-        if !self.has(n) {
-            self.wait(n).await?;
-        }
-        self.input.chain.next(n)
+    pub fn next(&mut self, n: usize) -> impl Future<Output = io::Result<&[u8]>> {
+        Call::new(self, n, move |chain| chain.next(n))
     }
 
     /// Consumes `n` bytes unseen, at most `max_frame`.
@@ -141,11 +138,9 @@ impl<'a> Reader<'a> {
     /// # Cancel safety
     ///
     /// Nothing is consumed unless all are there.
-    pub async fn skip(&mut self, n: usize) -> io::Result<()> {
-        if !self.has(n) {
-            self.wait(n).await?;
-        }
-        self.input.chain.skip(n)
+    #[inline]
+    pub fn skip(&mut self, n: usize) -> impl Future<Output = io::Result<()>> {
+        Call::new(self, n, move |chain| chain.skip(n))
     }
 
     /// The bytes up to and including the first `delimiter`, consumed; at most `max` of them.
@@ -184,11 +179,9 @@ impl<'a> Reader<'a> {
     /// # Cancel safety
     ///
     /// Nothing is lost.
-    pub async fn slice(&mut self, n: usize) -> io::Result<Bytes> {
-        if !self.has(n) {
-            self.wait(n).await?;
-        }
-        self.input.chain.slice(n)
+    #[inline]
+    pub fn slice(&mut self, n: usize) -> impl Future<Output = io::Result<Bytes>> {
+        Call::new(self, n, move |chain| chain.slice(n))
     }
 
     /// The next `n` bytes, consumed, as a buffer. Never copies.
@@ -200,11 +193,9 @@ impl<'a> Reader<'a> {
     /// # Cancel safety
     ///
     /// Nothing is lost.
-    pub async fn split_to(&mut self, n: usize) -> io::Result<LinkBuffer> {
-        if !self.has(n) {
-            self.wait(n).await?;
-        }
-        self.input.chain.split_to(n)
+    #[inline]
+    pub fn split_to(&mut self, n: usize) -> impl Future<Output = io::Result<LinkBuffer>> {
+        Call::new(self, n, move |chain| chain.split_to(n))
     }
 
     /// Whatever is there, consumed, at least one byte; `None` at the end of the stream. No copy.
@@ -236,9 +227,9 @@ impl<'a> Reader<'a> {
     /// # Cancel safety
     ///
     /// Nothing is consumed unless all are there.
-    pub async fn read_exact(&mut self, target: &mut [u8]) -> io::Result<()> {
-        self.wait(target.len()).await?;
-        self.input.chain.read_exact(target)
+    #[inline]
+    pub fn read_exact(&mut self, target: &mut [u8]) -> impl Future<Output = io::Result<()>> {
+        Call::new(self, target.len(), |chain| chain.read_exact(target))
     }
 
     /// The next `n` bytes, consumed, in a `Vec`. One allocation, made when they are there.
@@ -250,11 +241,9 @@ impl<'a> Reader<'a> {
     /// # Cancel safety
     ///
     /// Nothing is lost.
-    pub async fn read_vec(&mut self, n: usize) -> io::Result<Vec<u8>> {
-        if !self.has(n) {
-            self.wait(n).await?;
-        }
-        self.input.chain.read_vec(n)
+    #[inline]
+    pub fn read_vec(&mut self, n: usize) -> impl Future<Output = io::Result<Vec<u8>>> {
+        Call::new(self, n, move |chain| chain.read_vec(n))
     }
 
     /// The next `n` bytes, consumed, as text. One allocation, made when they are there.
@@ -266,11 +255,9 @@ impl<'a> Reader<'a> {
     /// # Cancel safety
     ///
     /// Nothing is lost.
-    pub async fn read_string(&mut self, n: usize) -> io::Result<String> {
-        if !self.has(n) {
-            self.wait(n).await?;
-        }
-        self.input.chain.read_string(n)
+    #[inline]
+    pub fn read_string(&mut self, n: usize) -> impl Future<Output = io::Result<String>> {
+        Call::new(self, n, move |chain| chain.read_string(n))
     }
 
     /// Waits until `n` bytes are there. Consumes nothing.
@@ -283,8 +270,8 @@ impl<'a> Reader<'a> {
     ///
     /// Nothing is lost.
     #[inline]
-    pub async fn wait(&mut self, n: usize) -> io::Result<()> {
-        self.wait_since(&mut Began::default(), n).await
+    pub fn wait(&mut self, n: usize) -> impl Future<Output = io::Result<()>> {
+        Call::new(self, n, |_| Ok(()))
     }
 }
 
@@ -308,11 +295,8 @@ macro_rules! numbers {
                 ///
                 /// Nothing is lost.
                 #[inline]
-                pub async fn $name(&mut self) -> io::Result<$number> {
-                    if !self.has(size_of::<$number>()) {
-                        self.wait(size_of::<$number>()).await?;
-                    }
-                    self.input.chain.$name()
+                pub fn $name(&mut self) -> impl Future<Output = io::Result<$number>> {
+                    Call::new(self, size_of::<$number>(), LinkBuffer::$name)
                 }
             )*
         }

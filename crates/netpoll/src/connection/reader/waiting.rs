@@ -30,13 +30,23 @@ impl Reader<'_> {
         began: &mut Began,
         n: usize,
     ) -> io::Result<()> {
+        poll_fn(|context| self.poll_for(context, began, n)).await
+    }
+
+    /// Whether there are `n` bytes; if not, this call waits for them from now on.
+    pub(super) fn poll_for(
+        &mut self,
+        context: &mut Context<'_>,
+        began: &mut Began,
+        n: usize,
+    ) -> Poll<io::Result<()>> {
         if n > self.input.max_frame {
-            return Err(TooLarge::new(self.input.max_frame, n).into());
+            Poll::Ready(Err(TooLarge::new(self.input.max_frame, n).into()))
+        } else if n <= self.input.chain.len() {
+            Poll::Ready(Ok(()))
+        } else {
+            self.poll_wait(context, began, n)
         }
-        if n <= self.input.chain.len() {
-            return Ok(());
-        }
-        poll_fn(|context| self.poll_wait(context, began, n)).await
     }
 
     fn poll_wait(
