@@ -99,9 +99,8 @@ where
     }
     let mut burst = Burst::of(&connection);
     let verdict = loop {
-        let before = connection.held.input.consumed();
         let result = (*handlers.handler)(&mut connection).await;
-        if let Some(verdict) = burst.verdict(before, result, &connection) {
+        if let Some(verdict) = burst.verdict(result, &connection) {
             break verdict;
         }
     };
@@ -122,9 +121,8 @@ pub(crate) async fn burst_send<H: Handler>(
     }
     let mut burst = Burst::of(&connection);
     let verdict = loop {
-        let before = connection.held.input.consumed();
         let result = handlers.handler.call(&mut connection).await;
-        if let Some(verdict) = burst.verdict(before, result, &connection) {
+        if let Some(verdict) = burst.verdict(result, &connection) {
             break verdict;
         }
     };
@@ -201,9 +199,10 @@ impl Finished {
 /// a third of a small request; the first call is not timed.
 #[derive(Debug)]
 struct Burst {
-    /// What was there when it began, and where it began.
-    length: usize,
-    start: usize,
+    /// What was there when it began and is not consumed.
+    left: usize,
+    /// Where in the stream the next call begins.
+    at: usize,
     calls: u32,
     began: Option<Instant>,
 }
@@ -217,20 +216,19 @@ impl Burst {
         )
     }
 
-    fn new(length: usize, start: usize) -> Self {
+    fn new(left: usize, at: usize) -> Self {
         Self {
-            length,
-            start,
+            left,
+            at,
             calls: 0,
             began: None,
         }
     }
 
-    /// What the burst came to, if a call that began at `before` and ended so was its last.
+    /// What the burst came to, if the call that ended so was its last.
     #[inline]
     fn verdict(
         &mut self,
-        before: usize,
         result: Result<(), BoxError>,
         connection: &Connection,
     ) -> Option<Verdict> {
@@ -239,15 +237,15 @@ impl Burst {
             return Some(Verdict::Failed(error));
         }
         let now = connection.held.input.consumed();
-        if now == before {
-            Some(Verdict::Stalled)
-        } else if now.wrapping_sub(self.start) >= self.length {
-            Some(Verdict::Spent)
-        } else if self.is_long() || connection.link.ends_bursts() {
-            Some(Verdict::Yielded)
-        } else {
-            None
+        let consumed = now.wrapping_sub(std::mem::replace(&mut self.at, now));
+        if consumed == 0 {
+            return Some(Verdict::Stalled);
         }
+        if consumed >= self.left {
+            return Some(Verdict::Spent);
+        }
+        self.left -= consumed;
+        (self.is_long() || connection.link.ends_bursts()).then_some(Verdict::Yielded)
     }
 
     /// What it came to. A last call that consumed nothing was none of a request.

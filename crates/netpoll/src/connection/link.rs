@@ -306,7 +306,7 @@ impl Link {
     pub(crate) fn send_now(&self) {
         loop {
             let mut outbox = lock(&self.outbox);
-            let Some(outgoing) = outbox.take_elsewhere() else {
+            let Some(mut outgoing) = outbox.take_elsewhere() else {
                 let all_left = outbox.unsent() == 0;
                 drop(outbox);
                 if all_left && self.bell.is_here() {
@@ -317,8 +317,8 @@ impl Link {
             // Relaxed: as in `put`.
             self.clear_mark();
             drop(outbox);
-            let (rest, result) = send(self.fd.as_fd(), outgoing);
-            let (flushed, poller_looks) = lock(&self.outbox).give_back_elsewhere(rest, result);
+            let result = send(self.fd.as_fd(), &mut outgoing);
+            let (flushed, poller_looks) = lock(&self.outbox).give_back_elsewhere(outgoing, result);
             flushed.into_iter().for_each(std::task::Waker::wake);
             self.tell_line();
             if poller_looks {

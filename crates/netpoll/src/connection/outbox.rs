@@ -250,7 +250,9 @@ impl Outbox {
         } else {
             Way::Blocked
         };
-        self.chain.prepend(rest);
+        if !rest.is_empty() {
+            self.chain.prepend(rest);
+        }
         self.set_alarm();
         let unsent = self.unsent();
         let done = self.leaving.take_if(|leaving| unsent <= leaving.most);

@@ -6,7 +6,7 @@
 //! * *wait* until something happened to a watched source, the time is up, or the bell of the
 //!   mailbox rang;
 //! * *receive* into room that is lent by value, and say how much landed or how the input ended;
-//! * *send* an outgoing chain, and give back what of it did not leave.
+//! * *send* an outgoing chain, and leave what of it did not go.
 //!
 //! The epoll backend does these when it is called, after readiness. A backend of completions
 //! starts them when it is called and reports them out of its wait; the source sees no difference.
@@ -95,14 +95,10 @@ impl Driver {
         tail.fill_with(limit, |room| self.receive(fd, room))
     }
 
-    /// Sends until all is gone or the socket takes no more; gives back what is left and how much
+    /// Sends until all is gone or the socket takes no more; leaves what did not go, and says how much
     /// went, 0 if nothing did.
     #[inline]
-    pub(super) fn send(
-        &self,
-        fd: BorrowedFd<'_>,
-        outgoing: Outgoing,
-    ) -> (Outgoing, io::Result<usize>) {
+    pub(super) fn send(&self, fd: BorrowedFd<'_>, outgoing: &mut Outgoing) -> io::Result<usize> {
         match self {
             Self::Epoll { .. } => sending::send(fd, outgoing),
         }

@@ -11,7 +11,7 @@ use std::os::fd::BorrowedFd;
 use super::Poller;
 use super::source::{Next, Outgoing, Source};
 use super::token::Token;
-use crate::guard::guard;
+use crate::guard::{Panicked, guard};
 
 /// The most chains sent for one source in one turn: each may have it make another.
 const SENDS: usize = 16;
@@ -38,43 +38,42 @@ impl Poller {
                 break;
             }
             sends += 1;
-            let Some(outgoing) = source.outgoing() else {
+            let Some(mut outgoing) = source.outgoing() else {
                 break;
             };
             let Some(fd) = source.fd() else {
                 break;
             };
-            let (mut rest, result) = self.driver.send(fd, outgoing);
+            let result = self.driver.send(fd, &mut outgoing);
             let counters = &self.mailbox.counters().poller;
             counters.sends.add(1);
             counters.sent.add(*result.as_ref().unwrap_or(&0) as u64);
-            if !rest.is_empty() && result.is_ok() {
+            if !outgoing.is_empty() && result.is_ok() {
                 counters.blocks.add(1);
-                rest.settle_down();
+                outgoing.settle_down();
                 if let Some(entry) = self.registry.get_mut(token) {
                     entry.blocked = true;
                 }
             }
-            next = source.sent(rest, result, &mut self.turn);
+            next = source.sent(outgoing, result, &mut self.turn);
         }
         next
     }
 }
 
-/// Sends until all is gone or the socket takes no more; gives back what is left and how much went,
-/// 0 if nothing did. Any thread.
+/// Sends until all is gone or the socket takes no more; leaves what did not go, and says how much
+/// went, 0 if nothing did. Any thread.
 #[inline]
-pub(crate) fn send(fd: BorrowedFd<'_>, mut outgoing: Outgoing) -> (Outgoing, io::Result<usize>) {
+pub(crate) fn send(fd: BorrowedFd<'_>, outgoing: &mut Outgoing) -> io::Result<usize> {
     // What is sent is let go, and the drop of memory that a user pushed is user code.
-    let sent = guard(|| {
-        let result = match outgoing.drain_to(fd) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-            other => other,
-        };
-        (outgoing, result)
-    });
-    sent.unwrap_or_else(|_| {
-        let why = "the drop of pushed memory panicked";
-        (Outgoing::new(), Err(io::Error::other(why)))
-    })
+    match guard(|| outgoing.drain_to(fd)) {
+        Ok(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        Ok(result) => result,
+        Err(Panicked) => {
+            // And so is the drop of the rest.
+            let rest = std::mem::take(outgoing);
+            let _panicked = guard(|| drop(rest)).is_err();
+            Err(io::Error::other("the drop of pushed memory panicked"))
+        }
+    }
 }
