@@ -28,6 +28,7 @@ pub(crate) use loom::thread;
 #[cfg(test)]
 pub(crate) use shuttle::thread;
 
+pub(crate) use once_cell::race::OnceBox;
 /// Of counts that one thread writes and others look at, which no protocol stands on either.
 pub(crate) use std::sync::atomic::AtomicU64;
 pub(crate) use std::sync::atomic::Ordering;

@@ -18,7 +18,7 @@ use super::state::Phase;
 use crate::error::CloseReason;
 use crate::event::Event;
 use crate::guard::{Panicked, guard};
-use crate::sync::{Arc, lock};
+use crate::sync::Arc;
 
 /// Is told how a connection ended.
 pub(crate) type Observer = Arc<dyn Fn(&mut Connection, &CloseReason) + Send + Sync>;
@@ -128,7 +128,7 @@ impl<C: Caller> Session<C> {
 
     /// What goes along counts to what may be read meanwhile.
     fn send_away(&mut self, connection: &Connection) {
-        let mut inbox = lock(&self.link.inbox);
+        let mut inbox = self.link.inbox();
         inbox.held = connection.held.input.chain.len();
         inbox.paused = inbox.is_full(self.link.options.read_high);
         let paused = inbox.paused;
@@ -243,19 +243,17 @@ impl<C: Caller> Session<C> {
     /// left is moved into memory of its own size, and all else is let go.
     pub(super) fn take_back(&mut self, mut connection: Connection) {
         let input = connection.input();
-        let mut inbox = lock(&self.link.inbox);
-        inbox.waiter = None;
-        inbox.held = 0;
-        inbox.paused = false;
-        let arrived = std::mem::take(&mut inbox.chain);
-        drop(inbox);
-        // A wait that was dropped has left what was unread in the inbox: that is no reason to call
-        // the handler again.
-        if arrived.len() > input.given() {
-            self.flow.more = More::Input;
-        }
-        if !arrived.is_empty() {
-            input.take(arrived);
+        if let Some(mut inbox) = self.link.inbox_if_any() {
+            let arrived = inbox.clear();
+            drop(inbox);
+            // A wait that was dropped has left what was unread in the inbox: that is no reason to
+            // call the handler again.
+            if arrived.len() > input.given() {
+                self.flow.more = More::Input;
+            }
+            if !arrived.is_empty() {
+                input.take(arrived);
+            }
         }
         if input.end_burst() > 0 {
             self.clock.consumed();

@@ -233,10 +233,10 @@ impl<C: Caller> Session<C> {
 
     /// Who waits for what; notes when some of what is awaited has come.
     fn waits(&mut self) -> Waits {
-        let inbox = lock(&self.link.inbox);
-        let reader = inbox.waiter.as_ref().map(|waiter| waiter.wait);
-        let some_came = !inbox.chain.is_empty();
-        drop(inbox);
+        let (reader, some_came) = match self.link.inbox_if_any() {
+            Some(inbox) => (inbox.wait(), !inbox.chain.is_empty()),
+            None => (None, false),
+        };
         let left = match self.holder {
             Holder::Session(_) => self.clock.left(),
             _ => None,
@@ -301,7 +301,7 @@ impl<C: Caller> Session<C> {
             .reader
             .is_some_and(|wait| wait.is_over(timeouts.read, now))
         {
-            let waker = lock(&self.link.inbox).time_out();
+            let waker = self.link.inbox().time_out();
             self.wake_waiter(waker);
         } else if let Some(which) = self.what_is_over(&timeouts, &waits, now) {
             self.begin_close(CloseReason::Timeout(which));

@@ -89,8 +89,9 @@ impl<C: Caller> Session<C> {
             None => {}
             Some(reason) => {
                 // Who has read a FIN keeps it, although no answer can be sent.
-                let both = !matches!(lock(&self.link.inbox).end, Some(InputEnd::Fin));
-                if both {
+                let inbox = self.link.inbox_if_any();
+                let fin = inbox.is_some_and(|inbox| matches!(inbox.end, Some(InputEnd::Fin)));
+                if !fin {
                     self.die(reason);
                 }
             }

@@ -12,7 +12,6 @@ use super::state::{Input, Phase};
 use crate::budget::SMALL;
 use crate::error::{CloseReason, Limit};
 use crate::poll::source::Turn;
-use crate::sync::lock;
 
 /// What of the session's state is about bytes in waiting.
 #[derive(Debug, Default)]
@@ -130,9 +129,10 @@ impl<C: Caller> Session<C> {
         if !self.is_quiet() || !self.clock.stands_for_waits() || turn.is_short_of_memory() {
             return false;
         }
-        let inbox = lock(&self.link.inbox);
-        let (waits, some_came) = (inbox.waiter.is_some(), !inbox.chain.is_empty());
-        drop(inbox);
+        let (waits, some_came) = match self.link.inbox_if_any() {
+            Some(inbox) => (inbox.waiter.is_some(), !inbox.chain.is_empty()),
+            None => (false, false),
+        };
         // A wait that some but not all has come for has a time of its own.
         if self.is_elsewhere() {
             !(waits && some_came)
@@ -204,7 +204,7 @@ impl<C: Caller> Session<C> {
         let wants = match self.holder {
             Holder::Session(_) => open && !drained && !self.has_plenty() && !self.is_congested(),
             Holder::Handler(_) | Holder::Owner => {
-                if self.flow.paused == Paused::Inbox && !lock(&self.link.inbox).paused {
+                if self.flow.paused == Paused::Inbox && !self.link.inbox().paused {
                     self.flow.paused = Paused::No;
                 }
                 open && self.flow.paused != Paused::Inbox
@@ -224,8 +224,8 @@ impl<C: Caller> Session<C> {
         let held = match &self.holder {
             Holder::Session(connection) => connection.held.input.chain.len(),
             _ => {
-                let inbox = lock(&self.link.inbox);
-                inbox.chain.len() + inbox.held
+                let inbox = self.link.inbox_if_any();
+                inbox.map_or(0, |inbox| inbox.chain.len() + inbox.held)
             }
         };
         held > SMALL

@@ -105,6 +105,19 @@ impl Inbox {
         Some(waiter.waker)
     }
 
+    /// The wait of a Reader.
+    pub(crate) fn wait(&self) -> Option<Wait> {
+        self.waiter.as_ref().map(|waiter| waiter.wait)
+    }
+
+    /// Whoever had the connection has it no more: nobody waits, and what has arrived is taken.
+    pub(crate) fn clear(&mut self) -> LinkBuffer {
+        self.waiter = None;
+        self.held = 0;
+        self.paused = false;
+        std::mem::take(&mut self.chain)
+    }
+
     /// Notes that nothing more will come, and gives back the waker of a Reader that waits. A FIN
     /// stands; it tells more than the end of the connection after it.
     pub(crate) fn finish(&mut self, end: InputEnd) -> Option<Waker> {

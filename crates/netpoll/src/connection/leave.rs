@@ -60,7 +60,9 @@ impl Connection {
         let mut since = None;
         poll_fn(|context| self.link.poll_left(context, &mut since)).await?;
         let mut unread = std::mem::take(&mut self.held.input.chain);
-        unread.append(std::mem::take(&mut lock(&self.link.inbox).chain));
+        if let Some(mut inbox) = self.link.inbox_if_any() {
+            unread.append(std::mem::take(&mut inbox.chain));
+        }
         Ok((fd, unread))
     }
 }

@@ -21,7 +21,7 @@ use crate::options::ConnOptions;
 use crate::poll::bell::{Bell, Signal};
 use crate::poll::sending::send;
 use crate::poll::set::Seat;
-use crate::sync::{Arc, AtomicU8, Mutex, Ordering, lock};
+use crate::sync::{Arc, AtomicU8, Mutex, MutexGuard, OnceBox, Ordering, lock};
 use crate::timeouts::Timeouts;
 use crate::trace::Span;
 
@@ -32,7 +32,7 @@ pub(crate) struct Link {
     peer: Kept,
     pub(crate) bell: Bell,
     pub(crate) options: Arc<ConnOptions>,
-    pub(crate) inbox: Mutex<Inbox>,
+    inbox: OnceBox<Mutex<Inbox>>,
     pub(crate) outbox: Mutex<Outbox>,
     /// How this side has asked for the end; see [`Ending`].
     ending: AtomicU8,
@@ -106,7 +106,7 @@ impl Link {
             peer: peer.into(),
             bell,
             options,
-            inbox: Mutex::default(),
+            inbox: OnceBox::new(),
             outbox: Mutex::new(Outbox::new(marks)),
             ending: AtomicU8::new(Ending::None as u8),
             holds: AtomicU8::new(0),
@@ -119,6 +119,18 @@ impl Link {
 
     pub(crate) fn peer(&self) -> Addr {
         self.peer.addr()
+    }
+
+    /// What has arrived while somebody has the connection. One allocation when it is first asked for:
+    /// a connection whose handler finds all it reads never has one.
+    pub(crate) fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        lock(self.inbox.get_or_init(Box::default))
+    }
+
+    /// The inbox, if anything was ever in it or waited for.
+    #[inline]
+    pub(crate) fn inbox_if_any(&self) -> Option<MutexGuard<'_, Inbox>> {
+        self.inbox.get().map(lock)
     }
 
     /// Asks the poller for the end. Any thread, any number of times.
@@ -329,7 +341,7 @@ impl Link {
 
     /// Ends the input for whoever reads, and wakes him.
     pub(crate) fn finish_input(&self, end: InputEnd) {
-        let waker = lock(&self.inbox).finish(end);
+        let waker = self.inbox().finish(end);
         waker.into_iter().for_each(std::task::Waker::wake);
         self.tell_end();
     }

@@ -100,10 +100,13 @@ impl Link {
         if self.ending().is_of_all() || lock(&self.outbox).closed.is_some() {
             return Liveness::Closed;
         }
-        let inbox = lock(&self.inbox);
-        if inbox.end.is_some() {
+        let (over, waiting) = match self.inbox_if_any() {
+            Some(inbox) => (inbox.end.is_some(), inbox.chain.len()),
+            None => (false, 0),
+        };
+        if over {
             Liveness::Closed
-        } else if held + inbox.chain.len() > 0 {
+        } else if held + waiting > 0 {
             Liveness::DataPending
         } else {
             Liveness::Alive

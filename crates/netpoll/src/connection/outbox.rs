@@ -35,7 +35,8 @@ pub(crate) struct Outbox {
     /// Puts are discarded, and this is why.
     pub(crate) closed: Option<CloseReason>,
     stream: Stream,
-    leaving: Option<Leaving>,
+    /// Boxed, since few connections ever wait so; kept for the next wait.
+    leaving: Option<Box<Leaving>>,
     /// All bytes that the kernel has taken.
     pub(crate) sent: u64,
     /// What senders that are not the session have met, once there was one.
@@ -66,10 +67,11 @@ enum Way {
 /// A call that waits for output to leave.
 #[derive(Debug)]
 struct Leaving {
+    /// `None` once it was woken.
+    waker: Option<Waker>,
     /// As much may stay unsent.
     most: usize,
     wait: Wait,
-    waker: Waker,
 }
 
 /// How much may be unsent.
@@ -255,8 +257,8 @@ impl Outbox {
         }
         self.set_alarm();
         let unsent = self.unsent();
-        let done = self.leaving.take_if(|leaving| unsent <= leaving.most);
-        done.map(|leaving| leaving.waker)
+        let leaving = self.leaving.as_mut()?;
+        leaving.waker.take_if(|_| unsent <= leaving.most)
     }
 
     /// As [`give_back`](Self::give_back), from whoever is not the session; also says whether
@@ -300,21 +302,25 @@ impl Outbox {
 
     /// Wakes `waker` once at most `most` bytes are unsent, or never will be sent.
     pub(crate) fn wait_until_sent(&mut self, most: usize, waker: &Waker, wait: Wait) {
-        match &mut self.leaving {
-            Some(known) if known.waker.will_wake(waker) => {
-                known.most = most;
-                known.wait = wait;
-            }
-            _ => {
-                let waker = waker.clone();
-                self.leaving = Some(Leaving { most, wait, waker });
-            }
+        let leaving = self.leaving.get_or_insert_with(|| {
+            Box::new(Leaving {
+                waker: None,
+                most,
+                wait,
+            })
+        });
+        leaving.most = most;
+        leaving.wait = wait;
+        let known = leaving.waker.as_ref();
+        if !known.is_some_and(|known| known.will_wake(waker)) {
+            leaving.waker = Some(waker.clone());
         }
     }
 
     /// The wait for output to leave.
     pub(crate) fn wait_to_leave(&self) -> Option<Wait> {
-        self.leaving.as_ref().map(|leaving| leaving.wait)
+        let leaving = self.leaving.as_ref()?;
+        leaving.waker.as_ref().map(|_| leaving.wait)
     }
 
     /// What a wait comes to until at most `most` is unsent, if it need not wait.
@@ -349,7 +355,12 @@ impl Outbox {
         }
         self.sending = 0;
         self.chain = LinkBuffer::new();
-        self.leaving.take().map(|leaving| leaving.waker)
+        self.stop_waiting()
+    }
+
+    /// Nothing that is waited for will come: gives the waker of who waits.
+    fn stop_waiting(&mut self) -> Option<Waker> {
+        self.leaving.as_mut()?.waker.take()
     }
 }
 

@@ -141,7 +141,7 @@ impl<C: Caller> Session<C> {
     pub(super) fn end_input(&mut self, end: InputEnd) {
         self.life.end_input();
         self.life.over();
-        let waker = lock(&self.link.inbox).finish(end);
+        let waker = self.link.inbox().finish(end);
         self.wake_waiter(waker);
         self.link.tell_end();
         if self.flow.stalled {
@@ -211,7 +211,10 @@ impl<C: Caller> Source for Session<C> {
                 let block = input.expected() + HEADER_ROOM;
                 Room::Own(input.chain.landing(block, block))
             }
-            _ => lock(&self.link.inbox).room(),
+            _ => match self.link.inbox_if_any() {
+                Some(mut inbox) => inbox.room(),
+                None => Room::Shared,
+            },
         }
     }
 
@@ -241,7 +244,7 @@ impl<C: Caller> Source for Session<C> {
                 }
             }
             _ => {
-                let mut inbox = lock(&self.link.inbox);
+                let mut inbox = self.link.inbox();
                 let waker = inbox.append(landed);
                 let full = inbox.is_full(self.link.options.read_high);
                 inbox.paused = full;
@@ -370,7 +373,7 @@ mod tests {
             size_of::<Held>(),
         );
         assert!(
-            sizes.0 <= 184 && sizes.1 <= 472 && sizes.2 <= 104,
+            sizes.0 <= 184 && sizes.1 <= 288 && sizes.2 <= 104,
             "{sizes:?}"
         );
     }

@@ -111,7 +111,7 @@ impl Link {
     }
 
     fn stats(&self) -> ConnStats {
-        let waiting = lock(&self.inbox).chain.len();
+        let waiting = self.inbox_if_any().map_or(0, |inbox| inbox.chain.len());
         let outbox = lock(&self.outbox);
         let (sent, unsent) = (outbox.sent, outbox.unsent());
         drop(outbox);

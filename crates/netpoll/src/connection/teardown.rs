@@ -142,15 +142,13 @@ impl<C: Caller> Session<C> {
         }
         let backlog = transfer::bytes_waiting(self.link.as_fd()).unwrap_or(0);
         self.flow.drain = Some(Box::new(Drain { backlog, reason }));
-        lock(&self.link.inbox).waits = Waits::Told;
+        self.link.inbox().waits = Waits::Told;
     }
 
     /// A handler of a whole life that waits with nothing at hand is idle: its input ends.
     pub(super) fn end_idle_owner(&self) {
-        let inbox = lock(&self.link.inbox);
-        let idle = inbox.waiter.is_some() && inbox.chain.is_empty();
-        drop(inbox);
-        if idle {
+        let inbox = self.link.inbox_if_any();
+        if inbox.is_some_and(|inbox| inbox.waiter.is_some() && inbox.chain.is_empty()) {
             self.link
                 .finish_input(InputEnd::Closed(self.flow.leaving()));
         }

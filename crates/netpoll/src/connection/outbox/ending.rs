@@ -73,7 +73,7 @@ impl Outbox {
     pub(crate) fn let_go(&mut self, reason: CloseReason) -> Option<Waker> {
         self.close(reason);
         self.stream = Stream::Given;
-        self.leaving.take().map(|leaving| leaving.waker)
+        self.stop_waiting()
     }
 
     /// Whether the socket was taken away, or why it was not.
@@ -89,9 +89,11 @@ impl Outbox {
     /// now, although nothing is unsent.
     pub(crate) fn close_and_tell(&mut self, reason: CloseReason) -> Option<Waker> {
         self.close(reason);
-        let nothing_unsent = self.unsent() == 0;
-        let waiting = self.leaving.take_if(|_| nothing_unsent);
-        waiting.map(|leaving| leaving.waker)
+        if self.unsent() == 0 {
+            self.stop_waiting()
+        } else {
+            None
+        }
     }
 
     /// The connection is over, for `reason`.

@@ -15,7 +15,6 @@ use super::Reader;
 use crate::connection::inbox::{InputEnd, LastWait, Waiter, Waits};
 use crate::error::{Eof, TimedOut, Timeout};
 use crate::poll::bell::Signal;
-use crate::sync::lock;
 use crate::timeouts::Wait;
 
 /// When a call began to wait, if it did.
@@ -56,7 +55,7 @@ impl Reader<'_> {
         need: usize,
     ) -> Poll<io::Result<()>> {
         let input = &mut *self.input;
-        let mut inbox = lock(&self.link.inbox);
+        let mut inbox = self.link.inbox();
         let resumed = std::mem::take(&mut inbox.paused);
         input.take(std::mem::take(&mut inbox.chain));
         inbox.held = input.chain.len();
@@ -111,7 +110,9 @@ impl Reader<'_> {
 
     /// Takes what has arrived.
     pub(super) fn take_inbox(&mut self) {
-        let mut inbox = lock(&self.link.inbox);
+        let Some(mut inbox) = self.link.inbox_if_any() else {
+            return;
+        };
         let resumed = std::mem::take(&mut inbox.paused);
         self.input.take(std::mem::take(&mut inbox.chain));
         inbox.held = self.input.chain.len();
