@@ -234,7 +234,7 @@ impl Poller {
             entry.look = None;
             match entry.deadline {
                 Some(deadline) if deadline > now => {
-                    entry.look = Some((deadline, self.timers.set(token, deadline)));
+                    entry.look = Some(self.timers.set(token, deadline));
                 }
                 Some(_) => {
                     entry.deadline = None;

@@ -101,7 +101,7 @@ impl Poller {
             let _deleted = self.driver.watch(fd, token, Some(watched), None).ok();
         }
         if let Some(entry) = self.registry.get_mut(token)
-            && let Some((_, key)) = entry.look.take()
+            && let Some(key) = entry.look.take()
         {
             self.timers.cancel(key);
         }
@@ -122,11 +122,10 @@ impl Poller {
         entry.deadline = deadline;
         if let Some(when) = deadline {
             match entry.look {
-                Some((look, _)) if look <= when => {}
+                Some(look) if self.timers.comes_by(look, when) => {}
                 look => {
-                    look.into_iter()
-                        .for_each(|(_, key)| self.timers.cancel(key));
-                    entry.look = Some((when, self.timers.set(token, when)));
+                    look.into_iter().for_each(|key| self.timers.cancel(key));
+                    entry.look = Some(self.timers.set(token, when));
                 }
             }
         }

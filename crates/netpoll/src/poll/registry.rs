@@ -27,7 +27,7 @@ pub(super) struct Entry {
     /// When the source's `expired` is due.
     pub(super) deadline: Option<Instant>,
     /// When the timers look at it next, never later than the deadline.
-    pub(super) look: Option<(Instant, Key)>,
+    pub(super) look: Option<Key>,
     generation: u32,
 }
 

@@ -43,12 +43,12 @@ pub(super) struct Timers {
     looks: Slab<Look>,
     rings: [Ring; RINGS],
     /// Keys of looks that are due and were not yet given out, the first at the end.
-    due: Vec<usize>,
+    due: Vec<u32>,
 }
 
-/// Which look.
+/// Which look. There are no more of them than sources, whose number is one of 32 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Key(usize);
+pub(super) struct Key(u32);
 
 #[derive(Debug)]
 struct Look {
@@ -61,11 +61,7 @@ struct Look {
 #[derive(Clone, Copy, Debug)]
 enum Place {
     /// The `index`-th of a slot.
-    Slot {
-        ring: usize,
-        slot: usize,
-        index: usize,
-    },
+    Slot { ring: u8, slot: u8, index: u32 },
     /// Taken out of the rings.
     Due,
 }
@@ -74,7 +70,7 @@ enum Place {
 struct Ring {
     /// A bit for each slot that is not empty.
     filled: u64,
-    slots: [Vec<usize>; SLOTS],
+    slots: [Vec<u32>; SLOTS],
 }
 
 impl Default for Ring {
@@ -107,21 +103,23 @@ impl Timers {
             token,
             place: Place::Due,
         });
+        let key = key as u32;
         self.put(key, tick);
         Key(key)
     }
 
     /// Takes a look away that has not come.
     pub(super) fn cancel(&mut self, Key(key): Key) {
-        match self.looks.remove(key).place {
+        match self.looks.remove(key as usize).place {
             Place::Slot { ring, slot, index } => {
-                let keys = &mut self.rings[ring].slots[slot];
-                keys.swap_remove(index);
-                if let Some(&moved) = keys.get(index) {
-                    self.looks[moved].place = Place::Slot { ring, slot, index };
+                let Ring { filled, slots } = &mut self.rings[usize::from(ring)];
+                let keys = &mut slots[usize::from(slot)];
+                keys.swap_remove(index as usize);
+                if let Some(&moved) = keys.get(index as usize) {
+                    self.looks[moved as usize].place = Place::Slot { ring, slot, index };
                 } else if keys.is_empty() {
                     *keys = Vec::new();
-                    self.rings[ring].filled &= !(1 << slot);
+                    *filled &= !(1 << slot);
                 }
             }
             Place::Due => self.due.retain(|&due| due != key),
@@ -148,7 +146,12 @@ impl Timers {
             self.turn_to(now);
         }
         let key = self.due.pop()?;
-        Some(self.looks.remove(key).token)
+        Some(self.looks.remove(key as usize).token)
+    }
+
+    /// Whether a look that has not come comes by `when`, a part of a tick aside.
+    pub(super) fn comes_by(&self, Key(key): Key, when: Instant) -> bool {
+        self.looks[key as usize].tick <= self.tick_of(when)
     }
 
     /// The tick at which `when` has passed.
@@ -158,7 +161,7 @@ impl Timers {
         u64::try_from(ticks).unwrap_or(LAST).min(LAST)
     }
 
-    fn put(&mut self, key: usize, tick: u64) {
+    fn put(&mut self, key: u32, tick: u64) {
         if tick <= self.past {
             self.due.push(key);
             return;
@@ -166,10 +169,10 @@ impl Timers {
         let ring = ((tick ^ self.past).ilog2() / BITS) as usize;
         let slot = (tick >> (BITS * ring as u32)) as usize % SLOTS;
         let keys = &mut self.rings[ring].slots[slot];
-        self.looks[key].place = Place::Slot {
-            ring,
-            slot,
-            index: keys.len(),
+        self.looks[key as usize].place = Place::Slot {
+            ring: ring as u8,
+            slot: slot as u8,
+            index: keys.len() as u32,
         };
         keys.push(key);
         self.rings[ring].filled |= 1 << slot;
@@ -196,8 +199,9 @@ impl Timers {
             let keys = std::mem::take(&mut self.rings[ring].slots[slot]);
             self.rings[ring].filled &= !(1 << slot);
             for key in keys {
-                let tick = self.looks[key].tick;
-                self.looks[key].place = Place::Due;
+                let look = &mut self.looks[key as usize];
+                look.place = Place::Due;
+                let tick = look.tick;
                 self.put(key, tick);
             }
         }
@@ -205,7 +209,7 @@ impl Timers {
         // Given out from the end: the earliest comes first, and of one tick the one set first.
         self.due.reverse();
         self.due
-            .sort_by_key(|&key| std::cmp::Reverse(self.looks[key].tick));
+            .sort_by_key(|&key| std::cmp::Reverse(self.looks[key as usize].tick));
     }
 }
 
@@ -317,6 +321,20 @@ mod tests {
         timers.cancel(second);
         assert_eq!(timers.next_due(now), None);
         assert!(timers.is_empty());
+    }
+
+    #[test]
+    fn a_look_comes_by_its_time_and_whatever_is_later() {
+        let mut timers = Timers::default();
+        let key = timers.set(token(1), at(&timers, 10));
+        assert!(!timers.comes_by(key, at(&timers, 9)));
+        assert!(timers.comes_by(key, at(&timers, 10)));
+        assert!(timers.comes_by(key, at(&timers, 11)));
+    }
+
+    #[test]
+    fn a_look_is_three_words() {
+        assert!(size_of::<Look>() <= 24);
     }
 
     #[test]
