@@ -232,15 +232,17 @@ impl Entrance {
         state.open += 1;
         let event = state.resume(Pause::is_of_the_entrance);
         self.tell(state, event);
-        Ok(Ticket {
-            entrance: Arc::clone(self),
-            use_of_it: Use::Asked,
-        })
+        Ok(Ticket(Some(Arc::clone(self))))
     }
 
     /// Somebody came in with `ticket`.
-    pub(crate) fn accepted(&self, ticket: &mut Ticket, now: impl FnOnce() -> Instant) {
-        ticket.use_of_it = Use::Taken;
+    pub(crate) fn accepted(
+        self: &Arc<Self>,
+        mut ticket: Ticket,
+        now: impl FnOnce() -> Instant,
+    ) -> Stay {
+        debug_assert!(ticket.0.as_ref().is_some_and(|own| Arc::ptr_eq(own, self)));
+        let stay = Stay(ticket.0.take().unwrap_or_else(|| Arc::clone(self)));
         let mut state = lock(&self.state);
         state.stats.accepted += 1;
         if let Some(interval) = self.interval {
@@ -250,6 +252,7 @@ impl Entrance {
         }
         let event = state.resume(|_| true);
         self.tell(state, event);
+        stay
     }
 
     /// Somebody was refused.
@@ -300,31 +303,48 @@ fn join(waiting: &mut Vec<Waker>, waker: &Waker) {
     }
 }
 
-/// One connection that was let in. Dropped after its descriptor, which is free by then.
+/// The right to ask whether somebody is there; given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Ticket {
-    entrance: Arc<Entrance>,
-    use_of_it: Use,
-}
+pub(crate) struct Ticket(Option<Arc<Entrance>>);
 
+/// One connection that came in. Dropped after its descriptor, which is free by then.
+#[derive(Debug)]
+pub(crate) struct Stay(Arc<Entrance>);
+
+/// What a place was used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Use {
     /// To ask whether somebody is there.
     Asked,
-    /// By somebody, who has a descriptor.
+    /// By somebody, who had a descriptor.
     Taken,
 }
 
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        let mut state = lock(&self.entrance.state);
+impl Entrance {
+    /// A place is free again.
+    fn leave(&self, use_of_it: Use) {
+        let mut state = lock(&self.state);
         state.open -= 1;
         let mut waiting = std::mem::take(&mut state.outside);
-        if self.use_of_it == Use::Taken {
+        if use_of_it == Use::Taken {
             waiting.append(&mut state.starved);
         }
         drop(state);
         waiting.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(entrance) = &self.0 {
+            entrance.leave(Use::Asked);
+        }
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        self.0.leave(Use::Taken);
     }
 }
 
@@ -375,8 +395,8 @@ mod tests {
         let entrance = entrance(9, None);
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
-        let mut with_descriptor = entrance.admit(&waker, Pace::Rated, now).unwrap();
-        entrance.accepted(&mut with_descriptor, now);
+        let ticket = entrance.admit(&waker, Pace::Rated, now).unwrap();
+        let with_descriptor = entrance.accepted(ticket, now);
         entrance.failed(&io::Error::from_raw_os_error(24), &waker);
         drop(entrance.admit(Waker::noop(), Pace::Rated, now).unwrap());
         assert_eq!(count.0.load(Ordering::SeqCst), 0);
@@ -393,8 +413,8 @@ mod tests {
         let mut at = start;
         while at < start + Duration::from_secs(3) {
             match entrance.admit(waker, Pace::Rated, || at) {
-                Ok(mut ticket) => {
-                    entrance.accepted(&mut ticket, || at);
+                Ok(ticket) => {
+                    drop(entrance.accepted(ticket, || at));
                     arrivals.push(at);
                 }
                 Err(Shut::Until(later)) => {
@@ -471,10 +491,10 @@ mod tests {
     fn want_is_over_when_somebody_came_and_not_when_somebody_may() {
         let entrance = entrance(9, None);
         entrance.failed(&io::Error::from_raw_os_error(24), Waker::noop());
-        let mut ticket = entrance.admit(Waker::noop(), Pace::Rated, now).unwrap();
+        let ticket = entrance.admit(Waker::noop(), Pace::Rated, now).unwrap();
         let pause = lock(&entrance.state).pause;
         assert_eq!(pause.unwrap().why, Pause::Descriptors);
-        entrance.accepted(&mut ticket, now);
+        let _stay = entrance.accepted(ticket, now);
         assert!(lock(&entrance.state).pause.is_none());
     }
 

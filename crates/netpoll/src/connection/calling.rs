@@ -15,6 +15,8 @@ use super::flow::{More, Paused};
 use super::service::Terms;
 use super::session::Session;
 use super::state::Phase;
+use super::teardown::Counted;
+use super::watchdog::Ran;
 use crate::error::CloseReason;
 use crate::event::Event;
 use crate::guard::{Panicked, guard};
@@ -72,7 +74,7 @@ pub(crate) enum Lost {
     Dropped,
 }
 
-/// How user code is called for one connection.
+/// How user code is called for one connection, and what has become of that.
 pub(crate) struct Script<C> {
     pub(crate) caller: C,
     pub(crate) calls: Calls,
@@ -82,6 +84,8 @@ pub(crate) struct Script<C> {
     /// Those of its service; `None` if it has none.
     pub(crate) terms: Option<Arc<Terms>>,
     pub(crate) observed: Observed,
+    pub(super) counted: Counted,
+    pub(super) ran: Ran,
 }
 
 /// Whether the observer has been told of the end, or is not to be.

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use super::calling::{Caller, Holder};
 use super::flow::Memory;
+use super::moment::Moment;
 use super::session::Session;
 use super::state::Phase;
 use crate::error::{CloseReason, Timeout};
@@ -31,7 +32,7 @@ const MEMORY_AGAIN: Duration = Duration::from_millis(10);
 /// Since when what is so on a connection.
 #[derive(Debug)]
 pub(super) struct Clock {
-    born: Instant,
+    born: Moment,
     /// Which part of a tenth of its age a connection goes earlier, in 255ths.
     jitter: u8,
     /// What the deadline was computed for.
@@ -109,7 +110,7 @@ impl Earliest {
 impl Clock {
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            born: now,
+            born: Moment::of(now),
             jitter: random() as u8,
             stands: Stands::ForNoWait,
             unusual: None,
@@ -171,6 +172,10 @@ impl Clock {
         self.stands == Stands::ForWaits && self.unusual.as_deref().is_none_or(usual)
     }
 
+    fn born(&self) -> Instant {
+        self.born.instant()
+    }
+
     /// The age at which it goes.
     fn age(&self, max: Option<Duration>) -> Option<Duration> {
         max.map(|max| max - max / 2550 * u32::from(self.jitter))
@@ -200,10 +205,10 @@ impl<C: Caller> Session<C> {
         let counts_from = |since: Instant| if working { now } else { since };
         first.after(counts_from(self.link.tally.active()), timeouts.idle);
         if self.link.tally.received.get() == 0 {
-            first.after(counts_from(self.clock.born), timeouts.first_byte);
+            first.after(counts_from(self.clock.born()), timeouts.first_byte);
         }
         if self.flow.drain.is_none() {
-            first.after(self.clock.born, self.clock.age(timeouts.max_age));
+            first.after(self.clock.born(), self.clock.age(timeouts.max_age));
         }
         if let Some(wait) = waits.reader {
             first.end_of(wait, timeouts.read);
@@ -306,7 +311,7 @@ impl<C: Caller> Session<C> {
         } else if let Some(which) = self.what_is_over(&timeouts, &waits, now) {
             self.begin_close(CloseReason::Timeout(which));
         } else if self.flow.drain.is_none()
-            && is_over(self.clock.born, self.clock.age(timeouts.max_age), now)
+            && is_over(self.clock.born(), self.clock.age(timeouts.max_age), now)
         {
             self.drain_for(CloseReason::Timeout(Timeout::MaxAge));
         }
@@ -339,7 +344,8 @@ impl<C: Caller> Session<C> {
         if self.is_worked_on(waits) {
             return None;
         }
-        if self.link.tally.received.get() == 0 && is_over(self.clock.born, timeouts.first_byte, now)
+        if self.link.tally.received.get() == 0
+            && is_over(self.clock.born(), timeouts.first_byte, now)
         {
             return Some(Timeout::FirstByte);
         }

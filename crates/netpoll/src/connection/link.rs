@@ -97,17 +97,13 @@ impl Link {
         options: Arc<ConnOptions>,
         seat: Option<Seat>,
     ) -> Self {
-        let marks = Marks {
-            high: options.write_high,
-            bound: options.output_bound(),
-        };
         Self {
             fd,
             peer: peer.into(),
             bell,
             options,
             inbox: OnceBox::new(),
-            outbox: Mutex::new(Outbox::new(marks)),
+            outbox: Mutex::new(Outbox::new()),
             ending: AtomicU8::new(Ending::None as u8),
             holds: AtomicU8::new(0),
             rare: Rarely::default(),
@@ -183,12 +179,19 @@ impl Link {
         }
     }
 
+    fn marks(&self) -> Marks {
+        Marks {
+            high: self.options.write_high,
+            bound: self.options.output_bound(),
+        }
+    }
+
     /// Puts through `put`, and tells the poller what it has to hear. `None`, and nothing put, if
     /// the connection takes no more.
     #[inline]
     pub(crate) fn put<R>(&self, put: impl FnOnce(&mut LinkBuffer) -> R) -> Option<R> {
         let mut outbox = lock(&self.outbox);
-        let (result, news) = outbox.put(|| self.bell.is_here(), put);
+        let (result, news) = outbox.put(|| self.marks(), || self.bell.is_here(), put);
         self.note_mark(news);
         drop(outbox);
         if news != Put::Quiet {
@@ -201,7 +204,7 @@ impl Link {
     /// is by then.
     pub(crate) fn queue(&self, buffer: LinkBuffer) -> Queued {
         let mut outbox = lock(&self.outbox);
-        let news = match outbox.queue(buffer) {
+        let news = match outbox.queue(buffer, self.marks()) {
             Ok(news) => news,
             Err(buffer) => {
                 return match outbox.why_not_open() {

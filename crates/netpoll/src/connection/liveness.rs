@@ -97,7 +97,7 @@ impl Link {
 
     /// As [`liveness`](Self::liveness), as far as the poller has seen.
     fn liveness_seen(&self, held: usize) -> Liveness {
-        if self.ending().is_of_all() || lock(&self.outbox).closed.is_some() {
+        if self.ending().is_of_all() || lock(&self.outbox).closed().is_some() {
             return Liveness::Closed;
         }
         let (over, waiting) = match self.inbox_if_any() {

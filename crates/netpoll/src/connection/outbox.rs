@@ -28,19 +28,24 @@ pub(crate) struct Outbox {
     sending: usize,
     /// The length of the chain from which a put has to look at the marks.
     alarm: usize,
-    marks: Marks,
     /// Somebody will have the chain sent without being told again.
     heard: bool,
     way: Way,
     /// Puts are discarded, and this is why.
-    pub(crate) closed: Option<CloseReason>,
+    closed: Option<Box<CloseReason>>,
     stream: Stream,
-    /// Boxed, since few connections ever wait so; kept for the next wait.
-    leaving: Option<Box<Leaving>>,
     /// All bytes that the kernel has taken.
     pub(crate) sent: u64,
-    /// What senders that are not the session have met, once there was one.
-    elsewhere: Option<Box<Elsewhere>>,
+    /// Once there was any of it.
+    unusual: Option<Box<Unusual>>,
+}
+
+/// What few connections ever see.
+#[derive(Debug, Default)]
+struct Unusual {
+    leaving: Option<Leaving>,
+    /// What senders that are not the session have met.
+    elsewhere: Elsewhere,
 }
 
 /// What senders that are not the session have met.
@@ -67,8 +72,7 @@ enum Way {
 /// A call that waits for output to leave.
 #[derive(Debug)]
 struct Leaving {
-    /// `None` once it was woken.
-    waker: Option<Waker>,
+    waker: Waker,
     /// As much may stay unsent.
     most: usize,
     wait: Wait,
@@ -97,19 +101,17 @@ pub(crate) enum Put {
 }
 
 impl Outbox {
-    pub(crate) fn new(marks: Marks) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             chain: LinkBuffer::new(),
             sending: 0,
-            alarm: marks.high,
-            marks,
+            alarm: 0,
             heard: false,
             way: Way::Free,
             closed: None,
             stream: Stream::Open,
-            leaving: None,
             sent: 0,
-            elsewhere: None,
+            unusual: None,
         }
     }
 
@@ -130,10 +132,12 @@ impl Outbox {
     }
 
     /// Lets `put` append, unless the outbox is closed, and says what the poller should hear. `here`
-    /// says whether this is the poller's thread: only there the first byte is told.
+    /// says whether this is the poller's thread: only there the first byte is told. `marks` is asked
+    /// only if one of them may be met.
     #[inline]
     pub(crate) fn put<R>(
         &mut self,
+        marks: impl FnOnce() -> Marks,
         here: impl FnOnce() -> bool,
         put: impl FnOnce(&mut LinkBuffer) -> R,
     ) -> (Option<R>, Put) {
@@ -147,7 +151,7 @@ impl Outbox {
         let result = put(&mut self.chain);
         let after = self.chain.len();
         let news = if after >= self.alarm || !self.heard || after == before {
-            self.look_at_marks(before, here())
+            self.look_at_marks(before, marks(), here())
         } else {
             Put::Quiet
         };
@@ -156,8 +160,8 @@ impl Outbox {
 
     /// What is to be told of a put that found `before` bytes in the chain.
     #[cold]
-    fn look_at_marks(&mut self, before: usize, here: bool) -> Put {
-        let Marks { high, bound } = self.marks;
+    fn look_at_marks(&mut self, before: usize, marks: Marks, here: bool) -> Put {
+        let Marks { high, bound } = marks;
         let (before, after) = (before + self.sending, self.unsent());
         if after + self.chain.uncommitted_len() > bound {
             self.chain = LinkBuffer::new();
@@ -165,7 +169,9 @@ impl Outbox {
             self.close(CloseReason::Limit(Limit::Output));
             return Put::Overflow;
         }
-        self.set_alarm();
+        // The next mark that the chain can meet.
+        let next = if after < high { high } else { bound };
+        self.alarm = next.saturating_sub(self.sending);
         if after >= high && before < high {
             self.heard = true;
             Put::High
@@ -177,20 +183,13 @@ impl Outbox {
         }
     }
 
-    /// The next mark that the chain can meet.
-    fn set_alarm(&mut self) {
-        let Marks { high, bound } = self.marks;
-        let next = if self.unsent() < high { high } else { bound };
-        self.alarm = next.saturating_sub(self.sending);
-    }
-
     /// Appends `buffer` for somebody who is not the handler, unless there is no room; says what the
     /// poller should hear.
-    pub(crate) fn queue(&mut self, buffer: LinkBuffer) -> Result<Put, LinkBuffer> {
-        if !self.is_open() || self.unsent() >= self.marks.high {
+    pub(crate) fn queue(&mut self, buffer: LinkBuffer, marks: Marks) -> Result<Put, LinkBuffer> {
+        if !self.is_open() || self.unsent() >= marks.high {
             return Err(buffer);
         }
-        let (_, news) = self.put(|| true, |chain| chain.append(buffer));
+        let (_, news) = self.put(|| marks, || true, |chain| chain.append(buffer));
         Ok(news)
     }
 
@@ -225,8 +224,8 @@ impl Outbox {
         let outgoing = self.chain.take_readable();
         self.chain.return_tail();
         self.sending = outgoing.len();
+        // So the next put looks at the marks.
         self.heard = false;
-        self.set_alarm();
         Some(outgoing)
     }
 
@@ -255,10 +254,12 @@ impl Outbox {
         if !rest.is_empty() {
             self.chain.prepend(rest);
         }
-        self.set_alarm();
+        // A mark may have come nearer: the next put looks.
+        self.alarm = 0;
         let unsent = self.unsent();
-        let leaving = self.leaving.as_mut()?;
-        leaving.waker.take_if(|_| unsent <= leaving.most)
+        let leaving = &mut self.unusual.as_mut()?.leaving;
+        let done = leaving.take_if(|leaving| unsent <= leaving.most);
+        done.map(|leaving| leaving.waker)
     }
 
     /// As [`give_back`](Self::give_back), from whoever is not the session; also says whether
@@ -268,7 +269,7 @@ impl Outbox {
         rest: Outgoing,
         result: io::Result<usize>,
     ) -> (Option<Waker>, bool) {
-        let elsewhere = self.elsewhere.get_or_insert_default();
+        let elsewhere = &mut self.unusual.get_or_insert_default().elsewhere;
         elsewhere.counts.sends += 1;
         match result {
             Ok(count) => {
@@ -291,36 +292,33 @@ impl Outbox {
     /// What senders that are not the session have sent since this was asked last, if they have.
     #[inline]
     pub(crate) fn take_elsewhere_sent(&mut self) -> Option<Sends> {
-        let elsewhere = self.elsewhere.as_deref_mut()?;
+        let elsewhere = &mut self.unusual.as_deref_mut()?.elsewhere;
         (elsewhere.counts.sends > 0).then(|| std::mem::take(&mut elsewhere.counts))
     }
 
     /// What a sender that is not the session has met.
     pub(crate) fn take_failure(&mut self) -> Option<io::Error> {
-        self.elsewhere.as_mut()?.failure.take()
+        self.unusual.as_mut()?.elsewhere.failure.take()
     }
 
     /// Wakes `waker` once at most `most` bytes are unsent, or never will be sent.
     pub(crate) fn wait_until_sent(&mut self, most: usize, waker: &Waker, wait: Wait) {
-        let leaving = self.leaving.get_or_insert_with(|| {
-            Box::new(Leaving {
-                waker: None,
-                most,
-                wait,
-            })
-        });
-        leaving.most = most;
-        leaving.wait = wait;
-        let known = leaving.waker.as_ref();
-        if !known.is_some_and(|known| known.will_wake(waker)) {
-            leaving.waker = Some(waker.clone());
+        match &mut self.unusual.get_or_insert_default().leaving {
+            Some(known) if known.waker.will_wake(waker) => {
+                known.most = most;
+                known.wait = wait;
+            }
+            leaving => {
+                let waker = waker.clone();
+                *leaving = Some(Leaving { waker, most, wait });
+            }
         }
     }
 
     /// The wait for output to leave.
     pub(crate) fn wait_to_leave(&self) -> Option<Wait> {
-        let leaving = self.leaving.as_ref()?;
-        leaving.waker.as_ref().map(|_| leaving.wait)
+        let leaving = self.unusual.as_ref()?.leaving.as_ref();
+        leaving.map(|leaving| leaving.wait)
     }
 
     /// What a wait comes to until at most `most` is unsent, if it need not wait.
@@ -344,7 +342,12 @@ impl Outbox {
 
     /// Discards what comes from now on. What was put before stays to be sent.
     pub(crate) fn close(&mut self, reason: CloseReason) {
-        self.closed.get_or_insert(reason);
+        self.closed.get_or_insert_with(|| Box::new(reason));
+    }
+
+    /// Why puts are discarded, if they are.
+    pub(crate) fn closed(&self) -> Option<&CloseReason> {
+        self.closed.as_deref()
     }
 
     /// Discards everything, and gives the waker of a flush that waits in vain.
@@ -360,7 +363,8 @@ impl Outbox {
 
     /// Nothing that is waited for will come: gives the waker of who waits.
     fn stop_waiting(&mut self) -> Option<Waker> {
-        self.leaving.as_mut()?.waker.take()
+        let leaving = self.unusual.as_mut()?.leaving.take();
+        leaving.map(|leaving| leaving.waker)
     }
 }
 
@@ -368,16 +372,18 @@ impl Outbox {
 mod tests {
     use super::*;
 
+    const MARKS: Marks = Marks {
+        high: 100,
+        bound: 200,
+    };
+
     fn outbox() -> Outbox {
-        Outbox::new(Marks {
-            high: 100,
-            bound: 200,
-        })
+        Outbox::new()
     }
 
     fn put(outbox: &mut Outbox, bytes: usize) -> Put {
         outbox
-            .put(|| true, |chain| chain.put_slice(&vec![1; bytes]))
+            .put(|| MARKS, || true, |chain| chain.put_slice(&vec![1; bytes]))
             .1
     }
 
@@ -394,7 +400,9 @@ mod tests {
     #[test]
     fn output_put_off_the_poller_is_told_of_by_the_next_put_on_it() {
         let mut outbox = outbox();
-        let off = outbox.put(|| false, |chain| chain.put_str("ab")).1;
+        let off = outbox
+            .put(|| MARKS, || false, |chain| chain.put_str("ab"))
+            .1;
         assert_eq!(off, Put::Quiet);
         assert_eq!(put(&mut outbox, 1), Put::First);
         assert_eq!(put(&mut outbox, 1), Put::Quiet);
@@ -431,16 +439,16 @@ mod tests {
     #[test]
     fn uncommitted_bytes_count_towards_the_bound() {
         let mut outbox = outbox();
-        let news = outbox.put(|| true, |chain| chain.reserve(201)).1;
+        let news = outbox.put(|| MARKS, || true, |chain| chain.reserve(201)).1;
         assert_eq!(news, Put::Overflow);
     }
 
     #[test]
     fn what_the_kernel_did_not_take_is_sent_first() {
         let mut outbox = outbox();
-        outbox.put(|| true, |chain| chain.put_str("abcd"));
+        outbox.put(|| MARKS, || true, |chain| chain.put_str("abcd"));
         let mut taken = outbox.take().unwrap();
-        outbox.put(|| true, |chain| chain.put_str("ef"));
+        outbox.put(|| MARKS, || true, |chain| chain.put_str("ef"));
         assert_eq!(outbox.unsent(), 6);
         taken.skip(2).unwrap();
         assert!(outbox.give_back(taken).is_none());

@@ -7,7 +7,7 @@ use super::notices::Notices;
 use super::serve::Successor;
 use super::write_queue::Line;
 use crate::error::CloseReason;
-use crate::sync::{Arc, Mutex, OnceLock, lock};
+use crate::sync::{Arc, Mutex, OnceBox, OnceLock, lock};
 use crate::timeouts::Timeouts;
 
 /// What a connection has that was asked for something rare.
@@ -32,7 +32,7 @@ impl fmt::Debug for Rare {
 
 /// A link's place for it: empty until something is asked for, and then never again.
 #[derive(Debug, Default)]
-pub(super) struct Rarely(OnceLock<Arc<Rare>>);
+pub(super) struct Rarely(OnceBox<Arc<Rare>>);
 
 impl Rarely {
     /// What there is. No lock.
@@ -41,9 +41,9 @@ impl Rarely {
         self.0.get()
     }
 
-    /// What there is; one allocation if that is nothing.
+    /// What there is; two allocations if that is nothing.
     pub(super) fn get_or_make(&self) -> &Arc<Rare> {
-        self.0.get_or_init(Arc::default)
+        self.0.get_or_init(Box::default)
     }
 
     /// The timeouts, if they were changed.

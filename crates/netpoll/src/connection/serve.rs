@@ -156,6 +156,8 @@ impl Inheritance {
             stage: Stage::Request,
             terms: self.terms,
             observed: self.observed,
+            counted: self.counted,
+            ran: Ran::Nothing,
         };
         let mut session = Session {
             waker: Waker::from(Arc::clone(&link)),
@@ -166,8 +168,6 @@ impl Inheritance {
             presence: self.presence,
             flow: self.flow,
             clock: self.clock,
-            counted: self.counted,
-            ran: Ran::Nothing,
         };
         session.flow.paused = Paused::No;
         session.flow.gate = gate;
@@ -195,7 +195,7 @@ impl<C: Caller> Session<C> {
             terms: self.script.terms.clone(),
             observed: std::mem::replace(&mut self.script.observed, Observed::Done),
             // It is one connection, and ends once.
-            counted: std::mem::replace(&mut self.counted, Counted::Once),
+            counted: std::mem::replace(&mut self.script.counted, Counted::Once),
         };
         Some(Next::Become(successor(inheritance)))
     }

@@ -20,6 +20,8 @@ use super::errand::{Away, Task};
 use super::inline::Inline;
 use super::link::Link;
 use super::session::Session;
+use super::teardown::Counted;
+use super::watchdog::Ran;
 use crate::addr::Addr;
 use crate::census::{Census, Presence};
 use crate::event::Listening;
@@ -267,6 +269,8 @@ where
             stage: first_stage(greet.is_some()),
             terms: Some(Arc::clone(&self.pinned.terms)),
             observed: Observed::NotYet,
+            counted: Counted::NotYet,
+            ran: Ran::Nothing,
         };
         Box::new(Session::new(link, script, Some(presence)))
     }
@@ -306,6 +310,8 @@ where
             stage,
             terms: Some(Arc::clone(&self.pinned.terms)),
             observed: Observed::NotYet,
+            counted: Counted::NotYet,
+            ran: Ran::Nothing,
         };
         Box::new(Session::new(link, script, Some(presence)))
     }
@@ -339,6 +345,8 @@ where
             stage,
             terms: Some(Arc::clone(&self.terms)),
             observed: Observed::NotYet,
+            counted: Counted::NotYet,
+            ran: Ran::Nothing,
         };
         Box::new(Session::new(link, script, Some(presence)))
     }
@@ -364,6 +372,8 @@ pub(crate) fn unserved(link: Arc<Link>) -> Box<dyn Source> {
         stage: Stage::Request,
         terms: None,
         observed: Observed::NotYet,
+        counted: Counted::NotYet,
+        ran: Ran::Nothing,
     };
     Box::new(Session::owned(link, script))
 }

@@ -22,7 +22,6 @@ use super::flow::{Flow, Memory, More, Paused};
 use super::inbox::{self, InputEnd};
 use super::link::Link;
 use super::state::{Life, Phase};
-use super::teardown::Counted;
 use super::watchdog::Ran;
 use super::write_queue::Told;
 use crate::census::Presence;
@@ -47,8 +46,6 @@ pub(crate) struct Session<C: Caller> {
     pub(super) presence: Option<Presence>,
     pub(super) flow: Flow,
     pub(super) clock: Clock,
-    pub(super) counted: Counted,
-    pub(super) ran: Ran,
 }
 
 impl<C: Caller> Session<C> {
@@ -82,8 +79,6 @@ impl<C: Caller> Session<C> {
             presence,
             flow: Flow::default(),
             clock: Clock::new(now),
-            counted: Counted::NotYet,
-            ran: Ran::Nothing,
         }
     }
 
@@ -292,7 +287,7 @@ impl<C: Caller> Source for Session<C> {
                 let told = self.link.tell_line();
                 if told == Told::Nobody
                     && flushed.is_none()
-                    && self.ran == Ran::Nothing
+                    && self.script.ran == Ran::Nothing
                     && self.is_at_rest()
                 {
                     // Nobody but the handler puts, and it has not run since.
@@ -373,7 +368,7 @@ mod tests {
             size_of::<Held>(),
         );
         assert!(
-            sizes.0 <= 184 && sizes.1 <= 288 && sizes.2 <= 104,
+            sizes.0 <= 160 && sizes.1 <= 216 && sizes.2 <= 104,
             "{sizes:?}"
         );
     }

@@ -57,7 +57,8 @@ pub(crate) struct Life {
     phase: Phase,
     input: Input,
     output: Output,
-    reason: Option<CloseReason>,
+    /// Boxed, since most connections live for a long time without one.
+    reason: Option<Box<CloseReason>>,
 }
 
 impl Life {
@@ -92,7 +93,7 @@ impl Life {
 
     /// Why it ends, once it does.
     pub(crate) fn reason(&self) -> Option<&CloseReason> {
-        self.reason.as_ref()
+        self.reason.as_deref()
     }
 
     /// The peer's FIN was read.
@@ -107,12 +108,12 @@ impl Life {
 
     /// The kernel gave a direction up: nothing can be sent any more.
     pub(crate) fn break_off(&mut self, reason: CloseReason) {
-        self.reason.get_or_insert(reason);
+        self.reason.get_or_insert_with(|| Box::new(reason));
     }
 
     /// Why the connection cannot end in order any more, if it is still open and broke.
     pub(crate) fn broken(&self) -> Option<&CloseReason> {
-        self.reason.as_ref().filter(|_| self.phase == Phase::Open)
+        self.reason.as_deref().filter(|_| self.phase == Phase::Open)
     }
 
     /// Starts an orderly end. Says whether this was the first cause.
@@ -120,7 +121,7 @@ impl Life {
         let first = self.phase == Phase::Open;
         if first {
             self.phase = Phase::Flushing;
-            self.reason.get_or_insert(reason);
+            self.reason.get_or_insert_with(|| Box::new(reason));
         }
         first
     }
@@ -153,7 +154,7 @@ impl Life {
     /// Ends at once, from any phase. The first cause stands.
     pub(crate) fn die(&mut self, reason: CloseReason) {
         self.phase = Phase::Closed;
-        self.reason.get_or_insert(reason);
+        self.reason.get_or_insert_with(|| Box::new(reason));
     }
 }
 

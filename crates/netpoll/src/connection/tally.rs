@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What one connection has done so far, where others than its poller can see it.
 //!
-//! Its poller writes, anybody reads. Moments are kept as nanoseconds of one clock for the whole
-//! process, since they fit into a word then.
+//! Its poller writes, anybody reads.
 
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Connection;
 use super::handle::ConnectionHandle;
 use super::link::Link;
+use super::moment::Moment;
 use crate::error::CloseReason;
 use crate::poll::source::Turn;
 use crate::stats::ConnStats;
@@ -31,7 +30,7 @@ impl Tally {
     /// Bytes have moved.
     #[inline]
     pub(super) fn moved(&self, now: Instant) {
-        self.active.set(nanoseconds(now));
+        self.active.set(Moment::of(now).bits());
     }
 
     /// Bytes have moved in this run of the source.
@@ -44,7 +43,7 @@ impl Tally {
 
     /// When bytes last moved.
     pub(super) fn active(&self) -> Instant {
-        beginning() + Duration::from_nanos(self.active.get())
+        Moment::from_bits(self.active.get()).instant()
     }
 }
 
@@ -56,18 +55,6 @@ pub(crate) struct Sends {
     pub(super) blocks: u64,
     /// When bytes last did.
     pub(super) at: Option<Instant>,
-}
-
-/// The moment that all others are counted from: the first that was asked for.
-fn beginning() -> Instant {
-    static BEGINNING: OnceLock<Instant> = OnceLock::new();
-    *BEGINNING.get_or_init(Instant::now)
-}
-
-/// Five centuries fit.
-#[inline]
-fn nanoseconds(now: Instant) -> u64 {
-    now.saturating_duration_since(beginning()).as_nanos() as u64
 }
 
 impl Link {
@@ -142,22 +129,5 @@ impl ConnectionHandle {
     #[must_use]
     pub fn stats(&self) -> Option<ConnStats> {
         self.link().map(|link| link.stats())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_moment_survives_its_way_through_a_word() {
-        let tally = Tally::default();
-        let now = Instant::now();
-        tally.moved(now);
-        // The first moment that is asked about is the beginning, even if it is a little older.
-        assert!(tally.active() >= now && tally.active() <= Instant::now());
-        let later = Instant::now() + Duration::from_secs(7);
-        tally.moved(later);
-        assert_eq!(tally.active(), later);
     }
 }

@@ -230,7 +230,7 @@ impl<C: Caller> Session<C> {
 
     /// Counts the end, once.
     pub(super) fn count_end(&mut self) {
-        if std::mem::replace(&mut self.counted, Counted::Once) == Counted::NotYet {
+        if std::mem::replace(&mut self.script.counted, Counted::Once) == Counted::NotYet {
             self.link.count_end(self.life.reason());
         }
     }

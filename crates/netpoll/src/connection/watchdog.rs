@@ -82,15 +82,15 @@ impl<C: Caller> Session<C> {
     #[inline]
     pub(super) fn note_handler(&mut self) {
         if !C::ELSEWHERE && matches!(self.holder, Holder::Handler(_)) {
-            self.ran = Ran::Handler;
+            self.script.ran = Ran::Handler;
         }
     }
 
     /// The handler may have run.
     #[inline]
     pub(super) fn after_handler(&mut self, turn: &mut Turn) {
-        if self.ran == Ran::Handler {
-            self.ran = Ran::Nothing;
+        if self.script.ran == Ran::Handler {
+            self.script.ran = Ran::Nothing;
             self.after_call(Callback::Handler, turn);
         }
     }

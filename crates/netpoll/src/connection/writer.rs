@@ -220,7 +220,7 @@ impl<'a> Writer<'a> {
 
     fn has_room(&self) -> io::Result<bool> {
         let outbox = lock(&self.link.outbox);
-        match &outbox.closed {
+        match outbox.closed() {
             Some(reason) => Err(reason.to_error()),
             None => Ok(outbox.unsent() < self.link.options.write_high),
         }

@@ -20,7 +20,7 @@ use super::filter::{Accept, ConnInfo, Filter, set_all, set_differences};
 use crate::addr::Addr;
 use crate::census::{Door, Presence};
 use crate::connection::service::{Newcomer, Service};
-use crate::entrance::{Entrance, Failure, Pace, Shut, Ticket};
+use crate::entrance::{Entrance, Failure, Pace, Shut, Stay, Ticket};
 use crate::event::{Callback, Event};
 use crate::guard::{Panicked, guard};
 use crate::options::ConnOptions;
@@ -124,7 +124,7 @@ impl Acceptor {
     fn accept(&mut self, limit: usize, turn: &mut Turn) -> Round {
         let mut failures = 0;
         for _ in 0..limit {
-            let Some(mut ticket) = self.admit(turn) else {
+            let Some(ticket) = self.admit(turn) else {
                 return Round::Shut;
             };
             match socket::accept(self.listener.as_fd()) {
@@ -134,11 +134,11 @@ impl Acceptor {
                         set_all(fd.as_fd(), &self.reception.service.terms().options);
                     }
                     let entrance = &self.reception.entrance;
-                    entrance.accepted(&mut ticket, || turn.now());
+                    let stay = entrance.accepted(ticket, || turn.now());
                     if let Some(queued) = &mut self.queued {
                         *queued = queued.saturating_sub(1);
                     }
-                    self.receive(fd, peer, ticket, turn);
+                    self.receive(fd, peer, stay, turn);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.early = false;
@@ -196,11 +196,11 @@ impl Acceptor {
     }
 
     /// Has the filter decide, and hands the connection to a poller.
-    fn receive(&self, fd: OwnedFd, peer: Addr, ticket: Ticket, turn: &mut Turn) {
+    fn receive(&self, fd: OwnedFd, peer: Addr, stay: Stay, turn: &mut Turn) {
         let Some(options) = self.bounds_for(&fd, peer, turn) else {
             self.reception.entrance.refused();
             drop(fd);
-            drop(ticket);
+            drop(stay);
             return;
         };
         let pollers = &self.reception.pollers;
@@ -212,7 +212,7 @@ impl Acceptor {
             fd,
             peer,
             options,
-            seat: poller.sit(Some(ticket)),
+            seat: poller.sit(Some(stay)),
             presence: Presence::new(&self.reception.service.terms().census),
         };
         register(poller, Arc::clone(&self.reception.service), newcomer, turn);

@@ -14,7 +14,7 @@ use super::mailbox::{Letter, Mailbox};
 use super::source::{Ask, Birth};
 use crate::around::{Around, within};
 use crate::budget::Budget;
-use crate::entrance::Ticket;
+use crate::entrance::Stay;
 use crate::stats::counters::Counters;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 
@@ -39,7 +39,7 @@ pub(crate) struct PollerHandle {
 #[derive(Debug)]
 pub(crate) struct Seat {
     seats: Arc<AtomicUsize>,
-    _ticket: Option<Ticket>,
+    _stay: Option<Stay>,
 }
 
 impl Drop for Seat {
@@ -57,13 +57,13 @@ impl PollerHandle {
         })
     }
 
-    /// Takes a seat for one more connection, that was let in with `ticket` if it has come.
-    pub(crate) fn sit(&self, ticket: Option<Ticket>) -> Seat {
+    /// Takes a seat for one more connection, that came in by the entrance if it has a `stay`.
+    pub(crate) fn sit(&self, stay: Option<Stay>) -> Seat {
         // Relaxed: as in Seat's drop.
         self.seats.fetch_add(1, Ordering::Relaxed);
         Seat {
             seats: Arc::clone(&self.seats),
-            _ticket: ticket,
+            _stay: stay,
         }
     }
 

@@ -98,12 +98,13 @@ impl Outbox {
 
     /// The connection is over, for `reason`.
     pub(crate) fn over(&mut self, reason: CloseReason) {
-        self.closed = Some(reason);
+        self.closed = Some(Box::new(reason));
         self.way = Way::Over;
     }
 
     /// Why the connection is over, if it is.
     pub(crate) fn is_over(&self) -> Option<CloseReason> {
-        self.closed.clone().filter(|_| self.way == Way::Over)
+        let over = self.way == Way::Over;
+        self.closed().filter(|_| over).cloned()
     }
 }
