@@ -6,8 +6,11 @@
 //! The client is what gungraun calls the setup of a bench, and runs beside it.
 #![forbid(unsafe_code)]
 
+use std::path::Path;
+
 use gungraun::{
-    BinaryBenchmarkConfig, Callgrind, Command, binary_benchmark, binary_benchmark_group, main,
+    BinaryBenchmarkConfig, Callgrind, Command, ExitWith, binary_benchmark, binary_benchmark_group,
+    main,
 };
 use netpoll_instructions_bench::run::Run;
 use netpoll_instructions_bench::{SAME_COPIES, client};
@@ -22,12 +25,21 @@ use netpoll_instructions_bench::{SAME_COPIES, client};
 fn serve(name: &str) -> Command {
     let server = std::env::var("INSTRUCTIONS_SERVER").expect("ci/instructions says which server");
     let mut words = server.split_whitespace();
-    Command::new(words.next().expect("a program"))
+    let program = Path::new(words.next().expect("a program"));
+    // netpoll's end in order. The peers have nothing to put in order, and the signal ends them.
+    let ends = match program.ends_with("netpoll") {
+        true => ExitWith::Success,
+        false => ExitWith::Signal(SIGTERM),
+    };
+    Command::new(program)
         .args(words)
+        .exit_with(ends)
         .args(["--addr", &run(name).addr().to_string()])
         .setup_parallel(true)
         .build()
 }
+
+const SIGTERM: i32 = 15;
 
 fn drive(name: &str) {
     client::drive(run(name)).expect("a server that answers");

@@ -5,9 +5,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddrV4, TcpStream};
+use std::process::Command;
 use std::time::{Duration, Instant};
-
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::run::{Connections, Run};
 
@@ -117,20 +116,18 @@ fn end_server(addr: SocketAddrV4) -> io::Result<()> {
     let addr = addr.to_string();
     for entry in std::fs::read_dir("/proc")? {
         let entry = entry?;
-        let pid = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok());
-        let Some(pid) = pid.and_then(Pid::from_raw) else {
-            continue;
-        };
-        // A process may be gone by now.
+        // A process may be gone by now, and what is no process has no command.
         let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if command
-            .split(|byte| *byte == 0)
-            .any(|word| word == addr.as_bytes())
-        {
-            return Ok(kill_process(pid, Signal::TERM)?);
+        let mut words = command.split(|byte| *byte == 0);
+        if words.any(|word| word == addr.as_bytes()) {
+            let pid = entry.file_name();
+            // Of the shell's own: there may be no such program.
+            let mut kill = Command::new("sh");
+            kill.args(["-c", "kill -TERM $0"]).arg(pid);
+            return match kill.status()?.success() {
+                true => Ok(()),
+                false => Err(io::Error::other("the server could not be ended")),
+            };
         }
     }
     Err(io::Error::other("the server is gone already"))
