@@ -200,6 +200,18 @@ impl Link {
         result
     }
 
+    /// Copies `bytes` to the end, as by [`put`](Self::put).
+    #[inline]
+    pub(crate) fn put_slice(&self, bytes: &[u8]) {
+        let mut outbox = lock(&self.outbox);
+        let news = outbox.put_slice(|| self.marks(), || self.bell.is_here(), bytes);
+        self.note_mark(news);
+        drop(outbox);
+        if news != Put::Quiet {
+            self.announce(news, Signal::Put);
+        }
+    }
+
     /// Appends a buffer for somebody who is not the handler, and has it sent with what else there
     /// is by then.
     pub(crate) fn queue(&self, buffer: LinkBuffer) -> Queued {

@@ -26,8 +26,9 @@ pub(crate) struct Outbox {
     /// With the sender; after a send that failed, what it had, until that is discarded: who asks
     /// meanwhile must not hear that all has left.
     sending: usize,
-    /// The length of the chain from which a put has to look at the marks.
-    alarm: usize,
+    /// How much may be put without a look at anything else: as far as the next mark, and nothing
+    /// unless the outbox is open and has been heard of. So a small put is a comparison and a copy.
+    slack: usize,
     /// Somebody will have the chain sent without being told again.
     heard: bool,
     way: Way,
@@ -105,7 +106,7 @@ impl Outbox {
         Self {
             chain: LinkBuffer::new(),
             sending: 0,
-            alarm: 0,
+            slack: 0,
             heard: false,
             way: Way::Free,
             closed: None,
@@ -149,13 +150,24 @@ impl Outbox {
         }
         let before = self.chain.len();
         let result = put(&mut self.chain);
-        let after = self.chain.len();
-        let news = if after >= self.alarm || !self.heard || after == before {
-            self.look_at_marks(before, marks(), here())
-        } else {
-            Put::Quiet
-        };
+        let news = self.look_at_marks(before, marks(), here());
         (Some(result), news)
+    }
+
+    /// Copies `bytes` to the end, unless the outbox is closed, and says what the poller should hear, as
+    /// [`put`](Self::put).
+    #[inline]
+    pub(crate) fn put_slice(
+        &mut self,
+        marks: impl FnOnce() -> Marks,
+        here: impl FnOnce() -> bool,
+        bytes: &[u8],
+    ) -> Put {
+        if bytes.len() < self.slack && self.chain.put_in_place(bytes) {
+            self.slack -= bytes.len();
+            return Put::Quiet;
+        }
+        self.put(marks, here, |chain| chain.put_slice(bytes)).1
     }
 
     /// What is to be told of a put that found `before` bytes in the chain.
@@ -169,18 +181,19 @@ impl Outbox {
             self.close(CloseReason::Limit(Limit::Output));
             return Put::Overflow;
         }
-        // The next mark that the chain can meet.
-        let next = if after < high { high } else { bound };
-        self.alarm = next.saturating_sub(self.sending);
-        if after >= high && before < high {
-            self.heard = true;
+        let news = if after >= high && before < high {
             Put::High
         } else if here && !self.heard && after > 0 {
-            self.heard = true;
             Put::First
         } else {
             Put::Quiet
+        };
+        self.heard |= news != Put::Quiet;
+        if self.heard {
+            let next = if after < high { high } else { bound };
+            self.slack = next.saturating_sub(after);
         }
+        news
     }
 
     /// Appends `buffer` for somebody who is not the handler, unless there is no room; says what the
@@ -224,8 +237,8 @@ impl Outbox {
         let outgoing = self.chain.take_readable();
         self.chain.return_tail();
         self.sending = outgoing.len();
-        // So the next put looks at the marks.
         self.heard = false;
+        self.slack = 0;
         Some(outgoing)
     }
 
@@ -255,7 +268,7 @@ impl Outbox {
             self.chain.prepend(rest);
         }
         // A mark may have come nearer: the next put looks.
-        self.alarm = 0;
+        self.slack = 0;
         let unsent = self.unsent();
         let leaving = &mut self.unusual.as_mut()?.leaving;
         let done = leaving.take_if(|leaving| unsent <= leaving.most);
@@ -342,6 +355,7 @@ impl Outbox {
 
     /// Discards what comes from now on. What was put before stays to be sent.
     pub(crate) fn close(&mut self, reason: CloseReason) {
+        self.slack = 0;
         self.closed.get_or_insert_with(|| Box::new(reason));
     }
 
@@ -382,9 +396,7 @@ mod tests {
     }
 
     fn put(outbox: &mut Outbox, bytes: usize) -> Put {
-        outbox
-            .put(|| MARKS, || true, |chain| chain.put_slice(&vec![1; bytes]))
-            .1
+        outbox.put_slice(|| MARKS, || true, &vec![1; bytes])
     }
 
     #[test]
@@ -395,6 +407,38 @@ mod tests {
         assert_eq!(put(&mut outbox, 10), Put::Quiet);
         assert_eq!(put(&mut outbox, 80), Put::High);
         assert_eq!(put(&mut outbox, 1), Put::Quiet);
+    }
+
+    #[test]
+    fn many_small_puts_meet_each_mark_at_its_byte() {
+        let mut outbox = outbox();
+        let news: Vec<Put> = (1..=201).map(|_| put(&mut outbox, 1)).collect();
+        let told = |wanted| {
+            news.iter()
+                .position(|&news| news == wanted)
+                .map(|at| at + 1)
+        };
+        assert_eq!(told(Put::First), Some(1));
+        assert_eq!(told(Put::High), Some(100));
+        assert_eq!(told(Put::Overflow), Some(201));
+        assert_eq!(news.iter().filter(|&&news| news != Put::Quiet).count(), 3);
+    }
+
+    #[test]
+    fn what_is_put_behind_a_rest_meets_the_mark_that_has_come_nearer() {
+        let mut outbox = outbox();
+        put(&mut outbox, 150);
+        let mut taken = outbox.take().unwrap();
+        assert_eq!(
+            put(&mut outbox, 1),
+            Put::First,
+            "past the mark, and told of it"
+        );
+        taken.skip(60).unwrap();
+        outbox.give_back(taken);
+        assert_eq!(outbox.unsent(), 91);
+        assert_eq!(put(&mut outbox, 8), Put::Quiet);
+        assert_eq!(put(&mut outbox, 1), Put::High);
     }
 
     #[test]

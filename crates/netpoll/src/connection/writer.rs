@@ -59,7 +59,7 @@ impl<'a> Writer<'a> {
     /// Copies `bytes` to the end.
     #[inline]
     pub fn put_slice(&mut self, bytes: &[u8]) {
-        self.link.put(|chain| chain.put_slice(bytes));
+        self.link.put_slice(bytes);
     }
 
     /// Copies `text` to the end.
@@ -263,13 +263,13 @@ impl<'a> Writer<'a> {
 
 /// Fixed-size numbers.
 macro_rules! numbers {
-    ($($name:ident, $number:ty, $order:literal;)*) => {
+    ($($name:ident, $number:ty, $to_bytes:ident, $order:literal;)*) => {
         impl Writer<'_> {
             $(
                 #[doc = concat!("A `", stringify!($number), "` to the end, ", $order, ".")]
                 #[inline]
                 pub fn $name(&mut self, number: $number) {
-                    self.link.put(|chain| chain.$name(number));
+                    self.put_slice(&number.$to_bytes());
                 }
             )*
         }
@@ -277,10 +277,10 @@ macro_rules! numbers {
 }
 
 numbers! {
-    put_u16, u16, "big-endian";
-    put_u16_le, u16, "little-endian";
-    put_u32, u32, "big-endian";
-    put_u32_le, u32, "little-endian";
-    put_u64, u64, "big-endian";
-    put_u64_le, u64, "little-endian";
+    put_u16, u16, to_be_bytes, "big-endian";
+    put_u16_le, u16, to_le_bytes, "little-endian";
+    put_u32, u32, to_be_bytes, "big-endian";
+    put_u32_le, u32, to_le_bytes, "little-endian";
+    put_u64, u64, to_be_bytes, "big-endian";
+    put_u64_le, u64, to_le_bytes, "little-endian";
 }

@@ -41,6 +41,7 @@ impl Outbox {
     pub(crate) fn finish(&mut self) {
         if self.is_open() {
             self.stream = Stream::Finished;
+            self.slack = 0;
             // None of it can be more than there is.
             let _dropped = self.chain.commit(0).ok();
         }
@@ -98,6 +99,7 @@ impl Outbox {
 
     /// The connection is over, for `reason`.
     pub(crate) fn over(&mut self, reason: CloseReason) {
+        self.slack = 0;
         self.closed = Some(Box::new(reason));
         self.way = Way::Over;
     }
