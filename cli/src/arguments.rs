@@ -66,6 +66,9 @@ pub(crate) struct ServeArgs {
     /// Poller threads [default: one for each available processor]
     #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>)]
     pub(crate) pollers: Option<NonZeroUsize>,
+    /// Stay awake for so long before sleeping, at most 1s; none is off [default: none]
+    #[arg(long, value_name = "T", value_parser = busy_poll)]
+    pub(crate) busy_poll: Option<Optional>,
     /// Connections at once; more wait in the kernel's queue [default: 7/8 of the descriptor limit]
     #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>)]
     pub(crate) max_connections: Option<NonZeroUsize>,
@@ -88,6 +91,13 @@ pub(crate) struct ServeArgs {
     /// What bounds its connections.
     #[command(flatten)]
     pub(crate) bounds: BoundArgs,
+}
+
+impl ServeArgs {
+    /// For how long the server stays awake before it sleeps.
+    pub(crate) fn busy_poll(&self) -> Duration {
+        self.busy_poll.map_or(Duration::ZERO, Optional::or_zero)
+    }
 }
 
 /// The servers there are.
@@ -147,6 +157,10 @@ pub(crate) struct LoadArgs {
     /// Threads that drive the connections
     #[arg(long, value_name = "N", default_value = "1", value_parser = count::<NonZeroUsize>)]
     pub(crate) threads: NonZeroUsize,
+    /// Have those threads stay awake for so long before they sleep, at most 1s; none is off
+    /// [default: none]
+    #[arg(long, value_name = "T", value_parser = busy_poll, conflicts_with_all = ["ids", "pool"])]
+    pub(crate) busy_poll: Option<Optional>,
     /// The server's process, if it runs on this machine: its processor time is reported
     #[arg(long, value_name = "P")]
     pub(crate) server_pid: Option<u32>,
@@ -229,6 +243,19 @@ fn count<N: std::str::FromStr>(text: &str) -> Result<N, String> {
     text.parse()
         .map_err(|_| String::from("must be a whole number, at least 1"))
 }
+
+/// A time that a poller may be told to stay awake.
+fn busy_poll(text: &str) -> Result<Optional, String> {
+    match duration::parse_optional(text)? {
+        Optional::For(time) if time > LONGEST_BUSY_POLL => {
+            Err("must be at most 1s, such as 50us; `none` switches it off".into())
+        }
+        time => Ok(time),
+    }
+}
+
+/// What the framework takes at most.
+const LONGEST_BUSY_POLL: Duration = Duration::from_secs(1);
 
 fn size(text: &str) -> Result<u32, String> {
     match text.parse() {

@@ -16,6 +16,7 @@
 
 mod address;
 mod arguments;
+mod awake;
 mod bounds;
 mod compare;
 mod demo;

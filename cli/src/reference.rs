@@ -25,10 +25,13 @@ mod peer;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use netpoll_sys::socket::{self, ListenOptions};
 use netpoll_sys::{Addr, Epoll, Events, Interest, UnixAddr, options};
 use slab::Slab;
+
+use crate::awake;
 
 use memory::Memory;
 use peer::{After, Peer};
@@ -47,15 +50,18 @@ pub(crate) struct Server {
     /// event for the one before it then costs its successor a read that finds nothing.
     peers: Slab<Peer>,
     memory: Memory,
+    /// How long it stays awake before it sleeps.
+    busy_poll: Duration,
 }
 
 impl Server {
-    /// Listens on `addr`; the server ends when `stop` becomes readable.
+    /// Listens on `addr`; the server ends when `stop` becomes readable. It stays awake for
+    /// `busy_poll` before it sleeps, each time.
     ///
     /// # Errors
     ///
     /// What keeps the address from being listened on.
-    pub(crate) fn bind(addr: Addr, stop: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn bind(addr: Addr, stop: OwnedFd, busy_poll: Duration) -> io::Result<Self> {
         let mut backlog = ListenOptions::default();
         // A load may connect faster than one thread accepts.
         backlog.backlog = 4096;
@@ -72,6 +78,7 @@ impl Server {
             _stop: stop,
             peers: Slab::new(),
             memory: Memory::new(),
+            busy_poll,
         })
     }
 
@@ -88,7 +95,7 @@ impl Server {
     pub(crate) fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
         loop {
-            let count = self.epoll.wait(&mut events, None)?;
+            let count = awake::wait(&self.epoll, &mut events, self.busy_poll, None)?;
             for index in 0..count {
                 match events.get(index) {
                     Some((LISTENER, _)) => self.accept()?,

@@ -10,6 +10,7 @@ mod heavy;
 mod proxy;
 
 use std::io::{self, Read};
+use std::time::Duration;
 
 use netpoll::codec::LengthField;
 use netpoll::{
@@ -34,7 +35,7 @@ pub(crate) fn run(arguments: &ServeArgs) -> Result<(), Failure> {
     }
     let addr = arguments.addr.resolve()?;
     match arguments.kind {
-        ServeKind::Reference => serve_reference(addr),
+        ServeKind::Reference => serve_reference(addr, arguments.busy_poll()),
         ServeKind::Echo => serve_netpoll(addr, builder_of(echo, arguments), arguments),
         ServeKind::Rpc => serve_netpoll(addr, builder_of(rpc, arguments), arguments),
         ServeKind::Heavy => {
@@ -111,6 +112,7 @@ fn serve_netpoll(addr: Addr, builder: Builder, arguments: &ServeArgs) -> Result<
         Some(pollers) => builder.pollers(pollers.get()),
         None => builder,
     };
+    let builder = builder.busy_poll(arguments.busy_poll());
     let builder = match arguments.max_connections {
         Some(most) => builder.max_connections(most.get()),
         None => builder,
@@ -159,12 +161,12 @@ fn listen(addr: Addr, arguments: &ServeArgs) -> io::Result<Listener> {
     }
 }
 
-fn serve_reference(addr: Addr) -> Result<(), Failure> {
+fn serve_reference(addr: Addr, busy_poll: Duration) -> Result<(), Failure> {
     // Without a raised limit the reference would be a limit of something else.
     netpoll_sys::process::raise_descriptor_limit().ok();
     let stop = signal::descriptor()
         .map_err(|error| Failure::while_trying("listen for signals", &error))?;
-    let mut server = reference::Server::bind(addr, stop.into())
+    let mut server = reference::Server::bind(addr, stop.into(), busy_poll)
         .map_err(|error| Failure::while_trying(format_args!("listen on {addr}"), &error))?;
     print::result(format_args!("listening on {}", server.local_addr()))?;
     server

@@ -17,6 +17,8 @@ use std::time::Duration;
 
 use netpoll_sys::{Addr, Epoll, Events, Interest, options, socket, transfer};
 
+use crate::awake;
+
 use super::connection::Connection;
 use super::pace::Share;
 use super::recorder::Recorder;
@@ -88,7 +90,8 @@ impl Churn {
             self.begin(index, now);
         }
         while !self.is_over(now) && !shared.interrupt.came() {
-            let count = self.epoll.wait(&mut events, Some(LONGEST_PAUSE))?;
+            let pause = Some(LONGEST_PAUSE);
+            let count = awake::wait(&self.epoll, &mut events, shared.busy_poll, pause)?;
             let before = self.recorder.answers();
             for (token, _) in (0..count).filter_map(|index| events.get(index)) {
                 now = shared.clock.now();

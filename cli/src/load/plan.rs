@@ -8,7 +8,7 @@ use std::time::Duration;
 use netpoll_sys::Addr;
 
 use crate::arguments::{LoadArgs, Protocol};
-use crate::duration;
+use crate::duration::{self, Optional};
 use crate::failure::Failure;
 
 use super::report::thousands;
@@ -34,6 +34,8 @@ pub(crate) struct Plan {
     pub(crate) warm_up: Duration,
     /// Time of measuring.
     pub(crate) duration: Duration,
+    /// For how long a thread stays awake before it sleeps.
+    pub(crate) busy_poll: Duration,
     /// The threads, and where they run.
     pub(crate) threads: Threads,
     /// The server's process, if its processor time is to be told.
@@ -87,6 +89,9 @@ impl Plan {
             },
             warm_up: arguments.warm_up.or_zero(),
             duration: arguments.duration,
+            busy_poll: arguments
+                .busy_poll
+                .map_or(Duration::ZERO, Optional::or_zero),
             threads: Threads {
                 count: arguments.threads.get().min(connections),
                 pin: arguments.pin,

@@ -132,6 +132,7 @@ pub(crate) fn run(
         clock: Clock::start(),
         interrupt,
         answered: &answered,
+        busy_poll: plan.busy_poll,
     };
     thread::scope(|scope| {
         let running: Vec<_> = workers

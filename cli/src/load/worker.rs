@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use netpoll_sys::{Epoll, Events, Interest, Readiness};
 
+use crate::awake;
 use crate::signal::Interrupt;
 
 use super::connection::Connection;
@@ -60,6 +61,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) interrupt: &'a Interrupt,
     /// Answers so far, for whoever watches.
     pub(crate) answered: &'a AtomicU64,
+    /// For how long they stay awake before they sleep.
+    pub(crate) busy_poll: Duration,
 }
 
 /// What one thread did besides measuring.
@@ -115,7 +118,8 @@ impl Worker {
         let mut now = shared.clock.now();
         self.begin(now);
         while !self.is_over(now, shared.interrupt) {
-            let count = self.epoll.wait(&mut events, Some(self.pause(now)))?;
+            let pause = Some(self.pause(now));
+            let count = awake::wait(&self.epoll, &mut events, shared.busy_poll, pause)?;
             let before = self.recorder.answers();
             for (token, readiness) in (0..count).filter_map(|index| events.get(index)) {
                 now = self.serve(token as usize, readiness, shared.clock);

@@ -36,6 +36,7 @@ pub(crate) fn plan(
         pressure: requests.pressure,
         warm_up,
         duration,
+        busy_poll: Duration::ZERO,
         threads: Threads {
             count: 1,
             pin: Some(LOAD_PROCESSOR),

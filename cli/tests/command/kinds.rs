@@ -1,32 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the servers do that are there to be measured.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
-use crate::support::{self, Server, fake_server, frame, payload};
-
-/// The processor time that the threads of a server have used.
-fn processor_time(server: &Server) -> Duration {
-    let tasks = fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
-    let used = tasks.map(|task| {
-        let text = fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
-        let nanos = text.split_ascii_whitespace().next().unwrap();
-        Duration::from_nanos(nanos.parse().unwrap())
-    });
-    used.sum()
-}
+use crate::support::{self, Server, fake_server, frame, payload, processor_time};
 
 #[test]
 fn every_tenth_request_of_a_heavy_server_computes() {
     let server = Server::start_as("heavy --pollers 1");
     let mut stream = server.connect();
     support::echoed(&mut stream, &frame(b"first"));
-    let before = processor_time(&server);
+    let before = processor_time(server.pid());
     support::echoed(&mut stream, &frame(b"x").repeat(400));
-    let used = processor_time(&server) - before;
+    let used = processor_time(server.pid()) - before;
     assert!(used >= Duration::from_micros(40 * 100), "{used:?}");
 }
 

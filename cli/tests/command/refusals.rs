@@ -139,6 +139,33 @@ fn zero_pollers_are_refused_by_name() {
 }
 
 #[test]
+fn a_time_to_stay_awake_that_cannot_be_meant_is_refused_by_name() {
+    for to_whom in [
+        "serve rpc",
+        "serve reference",
+        "load rpc --addr 127.0.0.1:1",
+    ] {
+        for (time, right) in [
+            ("1001ms", "at most 1s"),
+            ("0", "`none`"),
+            ("50", "unit"),
+            ("long", "whole number"),
+        ] {
+            refused(
+                &format!("{to_whom} --busy-poll {time}"),
+                &["--busy-poll", right],
+            );
+        }
+    }
+    for client in ["mux --ids", "rpc --pool 1"] {
+        refused(
+            &format!("load {client} --addr 127.0.0.1:1 --busy-poll 50us"),
+            &["--busy-poll"],
+        );
+    }
+}
+
+#[test]
 fn a_proxy_without_anywhere_to_go_is_refused() {
     refused("serve proxy", &["--to"]);
     refused("serve rpc --to 127.0.0.1:1", &["--to", "proxy"]);

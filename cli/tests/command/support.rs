@@ -75,6 +75,17 @@ pub(crate) fn within_limit(mut condition: impl FnMut() -> bool) -> bool {
     false
 }
 
+/// The processor time that the threads of a process have used.
+pub(crate) fn processor_time(pid: u32) -> Duration {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let used = tasks.map(|task| {
+        let text = fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
+        let nanos = text.split_ascii_whitespace().next().unwrap();
+        Duration::from_nanos(nanos.parse().unwrap())
+    });
+    used.sum()
+}
+
 pub(crate) fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }

@@ -99,6 +99,20 @@ pub fn set_user_timeout(fd: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Re
     Site::Setsockopt.call(|| SockRef::from(&fd).set_tcp_user_timeout(timeout))
 }
 
+/// How long the kernel may ask the network card itself for what a read of this socket wants
+/// (`SO_BUSY_POLL`, see `socket(7)`); not at all, if that is zero. Whole microseconds; less than one
+/// is one. Nothing comes of it where the card's driver has no such way, as on the loopback.
+///
+/// # Errors
+///
+/// `EPERM` for more than it is now, which is `net.core.busy_read` at first, without `CAP_NET_ADMIN`;
+/// `ENOPROTOOPT` from a kernel that was built without it.
+pub fn set_busy_poll(fd: BorrowedFd<'_>, time: Duration) -> io::Result<()> {
+    let longest = Duration::from_micros(i32::MAX as u64);
+    let micros = time.min(longest).as_nanos().div_ceil(1_000) as u32;
+    Site::Setsockopt.call(|| SockRef::from(&fd).set_busy_poll(micros))
+}
+
 /// What an `int` holds: 4 GiB and a little cut down to one would ask for the little.
 const LARGEST_BUFFER: usize = i32::MAX as usize;
 

@@ -84,6 +84,9 @@ fn whatever_is_done_with_a_socket_can_fail() {
     fails(Site::Setsockopt, || options::set_keepalive(fd, probes));
     fails(Site::Setsockopt, || options::unset_keepalive(fd));
     fails(Site::Setsockopt, || options::set_user_timeout(fd, None));
+    fails(Site::Setsockopt, || {
+        options::set_busy_poll(fd, Duration::ZERO)
+    });
     fails(Site::Setsockopt, || options::set_send_buffer(fd, 1));
     fails(Site::Setsockopt, || options::set_receive_buffer(fd, 1));
     fails(Site::Setsockopt, || options::set_reset_on_close(fd));

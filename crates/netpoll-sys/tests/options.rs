@@ -97,6 +97,30 @@ fn the_user_timeout_is_set_and_unset_and_never_unset_by_being_short() {
 }
 
 #[test]
+fn the_time_of_busy_polling_is_set_rounded_up_and_never_past_an_int() {
+    let (tcp, (unix, _peer)) = (tcp(), socket::pair().unwrap());
+    for (given, read) in [
+        (Duration::from_micros(50), 50),
+        (Duration::ZERO, 0),
+        (Duration::from_nanos(1), 1),
+        (Duration::from_nanos(2001), 3),
+        (Duration::MAX, i32::MAX as u32),
+    ] {
+        for fd in [&tcp, &unix] {
+            let there = SockRef::from(fd).busy_poll().unwrap();
+            match options::set_busy_poll(fd.as_fd(), given) {
+                Ok(()) => assert_eq!(SockRef::from(fd).busy_poll().unwrap(), read, "{given:?}"),
+                // Whoever may not raise it may lower it.
+                Err(error) => {
+                    assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+                    assert!(there < read, "{given:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_larger_buffer_is_never_a_smaller_one() {
     let fd = tcp();
     let there = SockRef::from(&fd);

@@ -35,6 +35,7 @@ use crate::options::ConnOptions;
 use crate::parking::block_on;
 use crate::poll::home::Home;
 use crate::poll::roster::Roster;
+use crate::poll::spin::ask_the_card;
 use crate::sync::Arc;
 use crate::time::timeout_at;
 use connecting::{Dial, Start, promise};
@@ -242,6 +243,7 @@ impl Dialer {
         let fd = socket::stream_socket(target)?;
         if target.as_tcp().is_some() {
             self.set_options(fd.as_fd())?;
+            ask_the_card(fd.as_fd(), home.busy_poll());
         }
         if let Some(local) = self.local_addr {
             socket::bind_local(fd.as_fd(), local)?;

@@ -62,6 +62,8 @@ pub struct EventLoop {
     threads: Option<Arc<Threads>>,
     around: Option<Around>,
     budget: Budget,
+    /// For how long its pollers wait awake before they sleep.
+    busy_poll: Duration,
     entrance: Arc<Entrance>,
     filter: Option<Filter>,
     listening: Listening,
@@ -112,7 +114,8 @@ impl EventLoop {
         if let Some(threads) = &threads {
             threads.start(self.budget.pool(), self.around.as_ref())?;
         }
-        let started = PollerSet::start(&self.counters, &self.budget, self.around.as_ref());
+        let around = self.around.as_ref();
+        let started = PollerSet::start(&self.counters, &self.budget, around, self.busy_poll);
         let pollers = match (started, &threads) {
             (Ok(pollers), _) => Arc::new(pollers),
             (Err(error), None) => return Err(error),

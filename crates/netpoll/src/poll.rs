@@ -23,6 +23,7 @@ pub(crate) mod roster;
 pub(crate) mod sending;
 pub(crate) mod set;
 pub(crate) mod source;
+pub(crate) mod spin;
 pub(crate) mod token;
 
 mod concluding;
@@ -51,6 +52,7 @@ use mailbox::{Letter, Mailbox, MaySleep};
 use read_block::ReadBlock;
 use registry::{Again, Registry};
 use source::{Ask, Birth, Next, Place, Source, Turn};
+use spin::Spin;
 use timers::Timers;
 use token::{Kind, Token};
 
@@ -60,6 +62,8 @@ struct Poller {
     mailbox: Arc<Mailbox>,
     registry: Registry,
     timers: Timers,
+    /// How it waits awake, if it does.
+    spin: Option<Spin>,
     read_block: ReadBlock,
     turn: Turn,
     shared: Rc<PerThread>,
@@ -75,6 +79,7 @@ impl Poller {
     fn new(mailbox: Arc<Mailbox>, budget: &Budget) -> io::Result<Self> {
         Ok(Self {
             driver: Driver::epoll(mailbox.bell())?,
+            spin: Spin::new(mailbox.busy_poll()),
             mailbox,
             registry: Registry::default(),
             timers: Timers::default(),
@@ -111,7 +116,13 @@ impl Poller {
 
     fn turn_once(&mut self) -> io::Result<()> {
         let timeout = self.timeout();
-        let count = self.driver.wait(timeout)?;
+        let count = match &mut self.spin {
+            Some(spin) if timeout != Some(Duration::ZERO) => {
+                let counters = &self.mailbox.counters().poller;
+                spin.wait(timeout, counters, |timeout| self.driver.wait(timeout))?
+            }
+            _ => self.driver.wait(timeout)?,
+        };
         self.work(count);
         Ok(())
     }

@@ -16,6 +16,8 @@ const KIND: support::Kind = support::Kind::Tcp;
 mod bind;
 #[path = "behaviour/blocking.rs"]
 mod blocking;
+#[path = "behaviour/busy_poll.rs"]
+mod busy_poll;
 #[path = "behaviour/deadlines.rs"]
 mod deadlines;
 #[path = "behaviour/descriptors.rs"]

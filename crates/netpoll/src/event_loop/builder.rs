@@ -22,6 +22,7 @@ use crate::listener::acceptor::{fewer_descriptors_than, most_connections};
 use crate::listener::filter::{Accept, ConnInfo, Filter};
 use crate::options::ConnOptions;
 use crate::poll::balance::Balance;
+use crate::poll::spin;
 use crate::runner::{Runner, Running};
 use crate::sync::Arc;
 use crate::timeouts::{MinRate, Timeouts};
@@ -43,6 +44,7 @@ pub struct Builder {
     runner: Runner,
     around: Option<Around>,
     budget: Option<Budget>,
+    busy_poll: Duration,
     slow: Slow,
     listening: Listening,
 }
@@ -120,6 +122,43 @@ impl Builder {
     /// How many pollers there are. One for each available core, unless this says otherwise.
     pub fn pollers(mut self, count: usize) -> Self {
         self.pollers = Some(count);
+        self
+    }
+
+    /// For how long a poller stays awake, once it has nothing to do, before it sleeps; zero, which
+    /// is not at all, unless this says otherwise, and at most a second. Meanwhile it asks the kernel
+    /// again and again. Who asks next is spared the time that a processor needs to wake up, tens of
+    /// microseconds on most; the price is as much processor time of each poller after its last
+    /// event. It is for pollers that have processors of their own, with a time a little longer than
+    /// from an answer to the next request.
+    ///
+    /// A poller that stayed awake in vain does so more and more seldom, in the end in one wait of 64,
+    /// and in every wait again once that finds something. One that nothing happens to sleeps.
+    /// [`PollerStats::spins`](crate::PollerStats::spins) and
+    /// [`spin_hits`](crate::PollerStats::spin_hits) count what came of it. Timers are served when they
+    /// are due, and other threads heard as if it slept, for a system call of theirs.
+    ///
+    /// The same time, in whole microseconds, is set on the loop's TCP listeners, whose connections
+    /// inherit it, and, with a system call for each, on TCP connections that are dialed onto its
+    /// pollers (`SO_BUSY_POLL`, see `socket(7)`). So the kernel asks a network card that can be asked
+    /// when a read finds nothing; whether a wait does so too is `net.core.busy_poll`'s to say. It
+    /// refuses more than `net.core.busy_read` to who has no `CAP_NET_ADMIN`; that is ignored, and
+    /// the poller stays awake all the same. On the loopback it does nothing.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let event_loop = netpoll::EventLoop::builder()
+    ///     .on_request(async |conn: &mut netpoll::Connection| Ok(conn.reader().skip(1).await?))
+    ///     .listen(netpoll::Listener::bind("127.0.0.1:0")?)
+    ///     .pollers(1)
+    ///     .busy_poll(Duration::from_micros(50))
+    ///     .build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn busy_poll(mut self, time: Duration) -> Self {
+        self.busy_poll = time;
         self
     }
 
@@ -292,6 +331,7 @@ impl Builder {
             around: self.around,
             entrance: Arc::new(entrance),
             budget,
+            busy_poll: self.busy_poll,
             filter: self.filter,
             listening: self.listening,
             counters: (0..pollers).map(|_| Arc::default()).collect(),
@@ -310,6 +350,9 @@ impl Builder {
         }
         if self.pollers == Some(0) {
             return Err(InvalidConfig::new("pollers", "must be at least 1"));
+        }
+        if self.busy_poll > spin::LONGEST {
+            return Err(InvalidConfig::new("busy_poll", "must be at most 1 second"));
         }
         if self.max_connections == Some(0) {
             return Err(InvalidConfig::new("max_connections", "must be at least 1"));

@@ -28,6 +28,7 @@ use crate::poll::balance::Balance;
 use crate::poll::bell::{Bell, Signal};
 use crate::poll::set::{PollerHandle, PollerSet};
 use crate::poll::source::{Ask, Birth, End, Next, Place, Source, Turn};
+use crate::poll::spin::ask_the_card;
 use crate::sync::Arc;
 
 /// The most connections accepted in one go.
@@ -50,6 +51,13 @@ pub(crate) struct Reception {
     pub(crate) entrance: Arc<Entrance>,
     pub(crate) filter: Option<Filter>,
     pub(crate) balance: Balance,
+}
+
+impl Reception {
+    /// For how long its pollers stay awake before they sleep, each as long.
+    fn busy_poll(&self) -> Duration {
+        self.pollers.nth(0).busy_poll()
+    }
 }
 
 /// Accepts on its poller.
@@ -101,6 +109,11 @@ impl Acceptor {
         let terms = reception.service.terms();
         // What accepted sockets inherit (tcp(7)), so that it costs nothing per connection.
         set_all(listener.as_fd(), &terms.options);
+        let busy_poll = reception.busy_poll();
+        let is_tcp = |addr: Addr| addr.as_tcp().is_some();
+        if !busy_poll.is_zero() && listener.local_addr().is_ok_and(is_tcp) {
+            ask_the_card(listener.as_fd(), busy_poll);
+        }
         let door = Door::new(&terms.census);
         let reception = Arc::clone(reception);
         Box::new(move |place: Place| {
@@ -132,6 +145,7 @@ impl Acceptor {
                     self.pause = None;
                     if self.early && peer.as_tcp().is_some() {
                         set_all(fd.as_fd(), &self.reception.service.terms().options);
+                        ask_the_card(fd.as_fd(), self.reception.busy_poll());
                     }
                     let entrance = &self.reception.entrance;
                     let stay = entrance.accepted(ticket, || turn.now());

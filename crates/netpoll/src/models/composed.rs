@@ -184,8 +184,8 @@ fn a_shutdown_during_a_burst_of_connections_answers_what_was_sent_before() {
     model(|| {
         own_pool();
         let handles = [
-            PollerHandle::new(&Arc::default()).unwrap(),
-            PollerHandle::new(&Arc::default()).unwrap(),
+            PollerHandle::new(&Arc::default(), std::time::Duration::ZERO).unwrap(),
+            PollerHandle::new(&Arc::default(), std::time::Duration::ZERO).unwrap(),
         ];
         let census = Arc::new(Census::default());
         let reasons = Arc::new(Mutex::new(Vec::new()));

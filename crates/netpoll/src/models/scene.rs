@@ -68,7 +68,8 @@ impl Scene {
     pub(super) fn new(options: ConnOptions) -> Self {
         own_pool();
         let (fd, peer) = socket::pair().expect("two sockets");
-        let handle = PollerHandle::new(&Arc::default()).expect("a poller");
+        let handle =
+            PollerHandle::new(&Arc::default(), std::time::Duration::ZERO).expect("a poller");
         // The first source that a poller registers has this token.
         let bell = Bell::new(handle.mailbox(), Token::source(0, 0));
         let link = Link::new(fd, Addr::Unnamed, bell, Arc::new(options), None);

@@ -7,6 +7,7 @@
 //! one of that loop's, which a [`Roster`] knows.
 
 use std::io;
+use std::time::Duration;
 
 use netpoll_buffer::Pool;
 
@@ -48,6 +49,14 @@ impl Home {
         }
     }
 
+    /// For how long that poller waits awake before it sleeps; zero if it does not.
+    pub(crate) fn busy_poll(&self) -> Duration {
+        match self {
+            Self::Here(mailbox) => mailbox.busy_poll(),
+            Self::Chosen(poller) => poller.busy_poll(),
+        }
+    }
+
     /// Has a source made there.
     pub(crate) fn register(&self, birth: Birth) {
         match self {
@@ -77,7 +86,7 @@ fn shared_set() -> io::Result<&'static PollerSet> {
         Some(set) => Ok(set),
         None => {
             let budget = Budget::of(Pool::of_thread(), usize::MAX);
-            let set = PollerSet::start(&[Arc::default()], &budget, None)?;
+            let set = PollerSet::start(&[Arc::default()], &budget, None, Duration::ZERO)?;
             Ok(SET.get_or_init(|| set))
         }
     }

@@ -7,6 +7,7 @@
 //! rings, and a busy poller is never rung for.
 
 use std::io;
+use std::time::Duration;
 
 use netpoll_sys::EventFd;
 
@@ -35,6 +36,8 @@ pub(crate) struct Mailbox {
     bell: EventFd,
     /// What the poller counts; written on its thread only.
     counters: Arc<Counters>,
+    /// For how long the poller waits awake.
+    busy_poll: Duration,
 }
 
 #[derive(Default)]
@@ -64,12 +67,26 @@ impl Mailbox {
             post: Mutex::default(),
             bell: EventFd::new()?,
             counters,
+            busy_poll: Duration::ZERO,
         })
+    }
+
+    /// The same of a poller that waits awake for `time` before it sleeps.
+    pub(crate) fn busy_polling(self, time: Duration) -> Self {
+        Self {
+            busy_poll: time,
+            ..self
+        }
     }
 
     #[inline]
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// For how long the poller waits awake before it sleeps; zero if it does not.
+    pub(crate) fn busy_poll(&self) -> Duration {
+        self.busy_poll
     }
 
     pub(crate) fn bell(&self) -> &EventFd {
@@ -130,7 +147,6 @@ mod tests {
     use crate::sync::{AtomicUsize, Ordering};
     use netpoll_sys::{Epoll, Events, Interest};
     use std::os::fd::AsFd;
-    use std::time::Duration;
 
     fn rung(mailbox: &Mailbox) -> bool {
         let epoll = Epoll::new().unwrap();

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::Poller;
 use super::balance::Balance;
@@ -50,9 +51,10 @@ impl Drop for Seat {
 }
 
 impl PollerHandle {
-    pub(crate) fn new(counters: &Arc<Counters>) -> io::Result<Self> {
+    pub(crate) fn new(counters: &Arc<Counters>, busy_poll: Duration) -> io::Result<Self> {
+        let mailbox = Mailbox::new(Arc::clone(counters))?.busy_polling(busy_poll);
         Ok(Self {
-            mailbox: Arc::new(Mailbox::new(Arc::clone(counters))?),
+            mailbox: Arc::new(mailbox),
             seats: Arc::default(),
         })
     }
@@ -90,6 +92,11 @@ impl PollerHandle {
         self.seats.load(Ordering::Relaxed)
     }
 
+    /// For how long it waits awake before it sleeps; zero if it does not.
+    pub(crate) fn busy_poll(&self) -> Duration {
+        self.mailbox.busy_poll()
+    }
+
     /// Whether `caller` is a handler of this poller's.
     pub(super) fn is_of(&self, caller: &Caller) -> bool {
         caller.is_of(&self.mailbox)
@@ -113,13 +120,14 @@ impl PollerSet {
     }
 
     /// Starts a poller for each of `counters`, of which there is one at least, that share `budget`,
-    /// each inside of what is `around`.
+    /// each inside of what is `around`, and that wait awake for `busy_poll` before they sleep.
     ///
     /// All descriptors are made here, so that a failure is reported and leaves nothing behind.
     pub(crate) fn start(
         counters: &[Arc<Counters>],
         budget: &Budget,
         around: Option<&Around>,
+        busy_poll: Duration,
     ) -> io::Result<Self> {
         let mut set = Self {
             pollers: Vec::new(),
@@ -127,7 +135,7 @@ impl PollerSet {
             turn: AtomicUsize::new(0),
         };
         for (index, counters) in counters.iter().enumerate() {
-            let handle = PollerHandle::new(counters)?;
+            let handle = PollerHandle::new(counters, busy_poll)?;
             let mailbox = Arc::clone(&handle.mailbox);
             let (budget, around) = (budget.clone(), around.cloned());
             let (ready, started) = std::sync::mpsc::channel();

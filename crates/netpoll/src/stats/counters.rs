@@ -85,8 +85,14 @@ counted! {
         waits,
         /// Events that the waits brought.
         events,
-        /// How often another thread rang, because the poller slept when it was asked for something.
+        /// How often another thread rang, because the poller waited when it was asked for something.
         rings,
+        /// Waits that began awake and found nothing at the first look: see
+        /// [`busy_poll`](crate::Builder::busy_poll), without which there are none.
+        spins,
+        /// Those of them that found something before they would have slept. The others spent
+        /// processor time for nothing.
+        spin_hits,
         /// Letters: what other threads asked.
         letters,
         /// Reads from sockets, those that found nothing among them.

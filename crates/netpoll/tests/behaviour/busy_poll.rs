@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Pollers that stay awake before they sleep: they do what others do, and stop when it is in vain.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use netpoll::time::sleep;
+use netpoll::{Builder, Connection, Dialer, EventLoop, InvalidConfig, Listener, PollerStats};
+use socket2::SockRef;
+
+use crate::support::{
+    AsGiven, LIMIT, Peer, Server, block_on, bound, bytes, eventually, frame, free_path, rpc,
+};
+
+/// Longer than anything takes here: a poller is awake all the time.
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// Shorter than the way of any request: staying awake is in vain.
+const SHORTEST: Duration = Duration::from_nanos(1);
+
+fn busy(time: Duration) -> Builder {
+    EventLoop::builder().pollers(1).busy_poll(time)
+}
+
+fn total(server: &Server) -> PollerStats {
+    server.handle.stats().total()
+}
+
+/// What a socket has that nobody has asked anything for, and what it has once the kernel was asked
+/// for `time`.
+fn without_and_with(time: Duration) -> (u32, u32) {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let without = busy_poll_of(&socket);
+    // Refused to who may not raise it.
+    let micros = time.as_micros() as u32;
+    let _set = SockRef::from(&socket).set_busy_poll(micros).ok();
+    (without, busy_poll_of(&socket))
+}
+
+fn busy_poll_of(socket: &impl AsFd) -> u32 {
+    SockRef::from(socket)
+        .busy_poll()
+        .expect("a kernel that has it")
+}
+
+#[test]
+fn requests_are_answered_by_a_poller_that_is_awake() {
+    let server = Server::start(busy(LONGEST), rpc);
+    let (mut first, mut second) = (server.connect(), server.connect());
+    for length in 0..200 {
+        let body = bytes(length, 7);
+        for peer in [&mut first, &mut second] {
+            peer.send(&frame(&body));
+            assert_eq!(peer.receive(length + 4), frame(&body));
+        }
+    }
+    let total = total(&server);
+    assert!(total.spin_hits > 0, "{total:?}");
+    assert!(total.spin_hits <= total.spins && total.spins <= total.waits);
+}
+
+#[test]
+fn a_poller_that_was_not_told_to_never_stays_awake() {
+    let server = Server::rpc();
+    let mut peer = server.connect();
+    for _ in 0..100 {
+        peer.send(&frame(b"x"));
+        peer.receive(5);
+    }
+    assert_eq!((total(&server).spins, total(&server).spin_hits), (0, 0));
+}
+
+#[test]
+fn a_poller_that_stays_awake_in_vain_does_so_less_and_less() {
+    let server = Server::start(busy(SHORTEST), rpc);
+    let mut peer = server.connect();
+    for _ in 0..200 {
+        // A pace at which no request is there before the poller has looked.
+        block_on(sleep(Duration::from_millis(1)));
+        peer.send(&frame(b"x"));
+        peer.receive(5);
+    }
+    let total = total(&server);
+    assert!(total.spins > 0, "{total:?}");
+    assert!(total.spins < total.waits / 2, "{total:?}");
+}
+
+#[test]
+fn a_poller_that_nothing_happens_to_sleeps() {
+    let server = Server::start(busy(Duration::from_millis(1)), rpc);
+    let mut peer = server.connect();
+    peer.send(&frame(b"x"));
+    peer.receive(5);
+    let mut before = total(&server);
+    eventually("a spin in vain, and nothing since", || {
+        block_on(sleep(Duration::from_millis(20)));
+        let now = total(&server);
+        let is_still = now.spins > now.spin_hits && now == before;
+        before = now;
+        is_still
+    });
+    // And wakes up again.
+    peer.send(&frame(b"y"));
+    assert_eq!(peer.receive(5), frame(b"y"));
+}
+
+#[test]
+fn what_another_thread_asks_rings_a_poller_that_is_awake() {
+    let server = Server::start(busy(LONGEST), rpc);
+    let mut peer = server.connect();
+    peer.send(&frame(b"x"));
+    peer.receive(5);
+    let conn = block_on(Dialer::new().on(&server.handle).dial(server.addr)).unwrap();
+    let before = total(&server);
+    eventually("a ring that a look has found", || {
+        conn.set_timeouts(conn.timeouts()).expect("as they are");
+        let now = total(&server);
+        now.rings > before.rings && now.spin_hits > before.spin_hits
+    });
+}
+
+#[test]
+fn a_timer_is_served_when_it_is_due_and_not_after_the_spin() {
+    let begun = Instant::now();
+    for _ in 0..LIMIT.as_secs() {
+        let server = Server::start(
+            busy(LONGEST).linger(Duration::from_millis(1)),
+            handler!([], |conn| {
+                conn.reader().wait(8).await?;
+                sleep(Duration::from_millis(1)).await;
+                rpc(conn).await
+            }),
+        );
+        let mut peer = server.connect();
+        peer.send(&frame(b"late"));
+        assert_eq!(peer.receive(8), frame(b"late"));
+    }
+    // Each would have taken as long as the spin.
+    assert!(begun.elapsed() < LIMIT);
+}
+
+#[test]
+fn a_shutdown_is_seen_by_a_poller_that_is_awake() {
+    let begun = Instant::now();
+    for _ in 0..LIMIT.as_secs() {
+        let server = Server::start(busy(LONGEST).linger(Duration::from_millis(1)), rpc);
+        let mut idle = server.connect();
+        idle.send(&frame(b"x"));
+        idle.receive(5);
+        assert_eq!(server.shut_down(LIMIT), 0);
+        idle.receive_all().expect("the end");
+    }
+    // Each would have taken as long as the spin.
+    assert!(begun.elapsed() < LIMIT);
+}
+
+#[test]
+fn more_than_a_second_is_refused_by_name() {
+    let build = |time| {
+        let builder = busy(time).on_request(rpc);
+        builder
+            .listen(Listener::bind("127.0.0.1:0").unwrap())
+            .build()
+    };
+    let error = build(LONGEST + SHORTEST).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    let why: &InvalidConfig = error.get_ref().and_then(|why| why.downcast_ref()).unwrap();
+    assert_eq!(why.field, "busy_poll");
+    assert!(why.expected.contains("1 second"), "{why}");
+    build(LONGEST).unwrap();
+    build(Duration::ZERO).unwrap();
+}
+
+#[test]
+fn sockets_of_tcp_have_the_time_too_if_the_kernel_lets_them() {
+    let time = Duration::from_micros(70);
+    let (untouched, wanted) = without_and_with(time);
+    let listener = Listener::bind("127.0.0.1:0").unwrap();
+    let early: Vec<Peer> = (0..3).map(|_| Peer::connect(bound(&listener))).collect();
+    let server = Server::start_on(
+        listener,
+        busy(time),
+        whole!([wanted], |mut conn| {
+            assert_eq!(busy_poll_of(&conn), wanted, "accepted");
+            conn.writer().put_str("so");
+            Ok(())
+        }),
+    );
+    for mut peer in early {
+        assert_eq!(peer.receive(2), b"so");
+    }
+    // This one inherits it.
+    assert_eq!(server.connect().receive(2), b"so");
+    let here = block_on(Dialer::new().on(&server.handle).dial(server.addr)).unwrap();
+    assert_eq!(busy_poll_of(&here), wanted, "dialed");
+    let elsewhere = block_on(Dialer::new().dial(server.addr)).unwrap();
+    assert_eq!(busy_poll_of(&elsewhere), untouched);
+}
+
+#[test]
+fn unix_sockets_are_left_as_they_are() {
+    let time = Duration::from_micros(70);
+    let (untouched, _) = without_and_with(time);
+    let builder = busy(time).on_connection(async move |mut conn: Connection| {
+        assert_eq!(busy_poll_of(&conn), untouched);
+        conn.writer().put_str("so");
+        Ok(())
+    });
+    let listener = Listener::unix(free_path()).unwrap();
+    let same = listener.as_fd().try_clone_to_owned().unwrap();
+    let server = Server::start_on(listener, builder, AsGiven);
+    let mut conn = block_on(Dialer::new().on(&server.handle).dial(server.addr)).unwrap();
+    assert_eq!(busy_poll_of(&conn), untouched);
+    assert_eq!(block_on(conn.reader().next(2)).unwrap(), b"so");
+    assert_eq!(busy_poll_of(&same), untouched);
+}
