@@ -276,3 +276,21 @@ fn a_buffer_tells_its_shape_and_no_contents() {
         "{shown}"
     );
 }
+
+#[test]
+fn a_header_and_a_large_body_lie_in_one_piece() {
+    let body = vec![7; 1 << 20];
+    let mut buffer = LinkBuffer::new();
+    buffer.put_u32(1 << 20);
+    buffer.put_slice(&body);
+    assert_eq!(buffer.segments().count(), 1);
+    // What more is put goes on behind it, and what was before stays what it was.
+    buffer.put_str("more");
+    assert_eq!(buffer.read_u32().unwrap(), 1 << 20);
+    assert_eq!(buffer.next(1 << 20).unwrap(), body);
+    assert_eq!(buffer.next(4).unwrap(), b"more");
+    // More than a header is left where it is.
+    buffer.put_slice(&[1; 257]);
+    buffer.put_slice(&body);
+    assert_eq!(buffer.segments().count(), 2);
+}
