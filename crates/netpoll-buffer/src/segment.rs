@@ -88,6 +88,12 @@ impl Segment {
         first
     }
 
+    /// Whether the memory is somebody else's, whose drop is user code.
+    #[inline]
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.block.as_foreign().is_some()
+    }
+
     /// How large the memory is that this window keeps alive.
     #[inline]
     pub(crate) fn pinned(&self) -> usize {

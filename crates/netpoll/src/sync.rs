@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The one place that says which atomics and locks this crate is built on: the standard library's,
 //! or those of a model checker that runs what ships through its interleavings (see `models`):
-//! loom's with `--cfg netpoll_loom`, shuttle's with `--cfg netpoll_shuttle`. Counts of references,
-//! and places that are filled once, are the standard library's everywhere: no protocol stands on
-//! them.
+//! loom's with `--cfg netpoll_loom`, shuttle's with `--cfg netpoll_shuttle`. Counts of references are
+//! the standard library's everywhere, and places that are filled once are its or `once_cell`'s: no
+//! protocol stands on them, but on the locks that lie in them.
 
 #[cfg(netpoll_loom)]
 pub(crate) use loom::sync::{

@@ -63,9 +63,9 @@ pub struct Reserved {
 
 impl LinkBuffer {
     /// Copies `bytes` to the end: into the thread's write block, or, from 32 KiB on and where that
-    /// has no room for all of it, into memory of its own size, along with up to 256 bytes that are all
-    /// there is before it. Allocates only if the thread has no
-    /// write block at hand, or the pool no memory of that size. Never fails.
+    /// has no room for all of it, into memory of its own size, along with up to 256 copied bytes that
+    /// are all there is before it. Allocates only if the thread has no write block at hand, or the
+    /// pool no memory of that size. Never fails.
     #[inline]
     pub fn put_slice(&mut self, bytes: &[u8]) {
         if let Some(tail) = &mut self.tail
@@ -134,7 +134,9 @@ impl LinkBuffer {
             return;
         }
         let large = write_tail::OWN_BLOCK..LONGEST_RESERVATION;
-        if large.contains(&bytes.len()) && self.rest.is_empty() && self.in_front() <= HEADER {
+        let foreign = self.front.as_ref().is_some_and(Segment::is_foreign);
+        let few = self.rest.is_empty() && self.in_front() <= HEADER && !foreign;
+        if few && large.contains(&bytes.len()) {
             self.put_with_front(bytes);
             return;
         }

@@ -294,3 +294,27 @@ fn a_header_and_a_large_body_lie_in_one_piece() {
     buffer.put_slice(&body);
     assert_eq!(buffer.segments().count(), 2);
 }
+
+#[test]
+fn what_was_pushed_is_not_copied_along_with_a_large_put() {
+    let pushed = Bytes::from_owner(vec![1; 10]);
+    let place = pushed.as_ptr();
+    let mut buffer = LinkBuffer::new();
+    buffer.push(pushed);
+    buffer.put_slice(&vec![2; 1 << 20]);
+    assert_eq!(buffer.segments().count(), 2);
+    assert_eq!(buffer.peek(10).unwrap().as_ptr(), place);
+}
+
+#[test]
+fn a_large_put_behind_a_reservation_waits_for_the_commit() {
+    let mut buffer = LinkBuffer::new();
+    buffer.put_str("a");
+    let reserved = buffer.reserve(4).unwrap();
+    buffer.put_slice(&vec![2; 1 << 20]);
+    assert_eq!(buffer.len(), 1);
+    buffer.get_mut(&reserved).unwrap().copy_from_slice(b"size");
+    buffer.commit_all();
+    assert_eq!(buffer.next(5).unwrap(), b"asize");
+    assert_eq!(buffer.next(1 << 20).unwrap(), vec![2; 1 << 20]);
+}

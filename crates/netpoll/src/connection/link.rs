@@ -119,7 +119,7 @@ impl Link {
     }
 
     /// What has arrived while somebody has the connection. One allocation when it is first asked for:
-    /// a connection whose handler finds all it reads never has one.
+    /// a connection whose handler finds all it reads has none before its end.
     pub(crate) fn inbox(&self) -> MutexGuard<'_, Inbox> {
         lock(self.inbox.get_or_init(Box::default))
     }

@@ -155,8 +155,8 @@ impl Connection {
     /// [`read_high`](crate::ConnOptions::read_high) bytes that nobody takes, nor while reads are
     /// [paused](Self::pause_reads).
     ///
-    /// Any number may wait, on any threads. The first time costs the connection an allocation, and
-    /// each wait a lock. The future borrows nothing, and keeps no descriptor open.
+    /// Any number may wait, on any threads. The first time costs the connection two allocations, and
+    /// a third if its handler never waited; each wait a lock. The future borrows nothing, and keeps no descriptor open.
     ///
     /// # Cancel safety
     ///
@@ -195,7 +195,7 @@ impl Connection {
     /// connection's poller, which waits for them; one that is added when the connection is over
     /// runs at once, on the calling thread. One that panics leaves the others.
     ///
-    /// One allocation, and another the first time.
+    /// One allocation, and two more the first time.
     ///
     /// ```no_run
     /// use std::sync::Arc;
@@ -243,7 +243,10 @@ impl super::link::Link {
     /// What is told of the end, for somebody who waits for it.
     fn asked_for_end(&self) -> Arc<Rare> {
         let rare = self.rare.get_or_make();
-        if let Some(reason) = self.end() {
+        // Made if it was not there: under its lock either the poller's word of the end is seen here,
+        // or the poller sees who waits.
+        let of_input = self.inbox().reason();
+        if let Some(reason) = of_input.or_else(|| self.end()) {
             rare.notices.end(reason);
         }
         Arc::clone(rare)

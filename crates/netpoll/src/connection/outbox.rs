@@ -150,6 +150,12 @@ impl Outbox {
         }
         let before = self.chain.len();
         let result = put(&mut self.chain);
+        // What grew nothing may be uncommitted, and counts towards the bound all the same.
+        let grown = self.chain.len() - before;
+        if grown > 0 && grown < self.slack {
+            self.slack -= grown;
+            return (Some(result), Put::Quiet);
+        }
         let news = self.look_at_marks(before, marks(), here());
         (Some(result), news)
     }
@@ -171,7 +177,6 @@ impl Outbox {
     }
 
     /// What is to be told of a put that found `before` bytes in the chain.
-    #[cold]
     fn look_at_marks(&mut self, before: usize, marks: Marks, here: bool) -> Put {
         let Marks { high, bound } = marks;
         let (before, after) = (before + self.sending, self.unsent());
@@ -422,6 +427,31 @@ mod tests {
         assert_eq!(told(Put::High), Some(100));
         assert_eq!(told(Put::Overflow), Some(201));
         assert_eq!(news.iter().filter(|&&news| news != Put::Quiet).count(), 3);
+    }
+
+    #[test]
+    fn what_is_put_after_a_take_is_told_of_again() {
+        let mut outbox = outbox();
+        assert_eq!(put(&mut outbox, 1), Put::First);
+        outbox.take().unwrap();
+        // Off the poller nobody is told, and there is a place to go on writing behind.
+        let off = outbox.put_slice(|| MARKS, || false, b"ab");
+        assert_eq!(off, Put::Quiet);
+        assert_eq!(put(&mut outbox, 1), Put::First);
+    }
+
+    #[test]
+    fn what_is_appended_counts_towards_the_marks_as_what_is_copied_does() {
+        let mut outbox = outbox();
+        assert_eq!(put(&mut outbox, 1), Put::First);
+        let news: Vec<Put> = (2..=100)
+            .map(|_| {
+                let mut part = LinkBuffer::new();
+                part.put_u8(1);
+                outbox.put(|| MARKS, || true, |chain| chain.append(part)).1
+            })
+            .collect();
+        assert_eq!(news.iter().position(|&news| news == Put::High), Some(98));
     }
 
     #[test]

@@ -360,7 +360,7 @@ mod tests {
     type Idle = Inline<(), fn(Shared<()>, Connection, Stage) -> Ready<Finished>, Ready<Finished>>;
 
     #[test]
-    fn an_idle_connection_is_three_small_allocations() {
+    fn an_idle_connection_of_ipv4_is_three_small_allocations() {
         let sizes = (
             size_of::<Session<Idle>>(),
             // The span of a connection is there with the feature `tracing` only.

@@ -142,7 +142,9 @@ impl<C: Caller> Session<C> {
         }
         let backlog = transfer::bytes_waiting(self.link.as_fd()).unwrap_or(0);
         self.flow.drain = Some(Box::new(Drain { backlog, reason }));
-        self.link.inbox().waits = Waits::Told;
+        if self.script.calls == Calls::Once {
+            self.link.inbox().waits = Waits::Told;
+        }
     }
 
     /// A handler of a whole life that waits with nothing at hand is idle: its input ends.

@@ -76,7 +76,7 @@ pub struct WriteQueue {
 
 impl Connection {
     /// The queue through which many tasks send on this connection. The first time costs the
-    /// connection two allocations.
+    /// connection three allocations.
     #[must_use]
     pub fn write_queue(&self) -> WriteQueue {
         WriteQueue::of(&self.link)

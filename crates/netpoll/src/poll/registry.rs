@@ -26,7 +26,7 @@ pub(super) struct Entry {
     pub(super) again: Again,
     /// When the source's `expired` is due.
     pub(super) deadline: Option<Instant>,
-    /// When the timers look at it next, never later than the deadline.
+    /// Its next look, which comes by the deadline, a tick aside.
     pub(super) look: Option<Key>,
     generation: u32,
 }

@@ -52,7 +52,11 @@ where
         match &mut call.pending {
             Some((reader, _)) if reader.has(call.need) => {}
             Some((reader, _)) => {
-                ready!(reader.poll_for(context, &mut call.began, call.need))?;
+                let ready = ready!(reader.poll_for(context, &mut call.began, call.need));
+                if let Err(error) = ready {
+                    call.pending = None;
+                    return Poll::Ready(Err(error));
+                }
             }
             None => panic!("a call of a reader was polled after it was done"),
         }

@@ -12,6 +12,7 @@ use std::time::Instant;
 use netpoll_buffer::TooLarge;
 
 use super::Reader;
+use crate::budget::SMALL;
 use crate::connection::inbox::{InputEnd, LastWait, Waiter, Waits};
 use crate::error::{Eof, TimedOut, Timeout};
 use crate::poll::bell::Signal;
@@ -110,7 +111,12 @@ impl Reader<'_> {
 
     /// Takes what has arrived.
     pub(super) fn take_inbox(&mut self) {
-        let Some(mut inbox) = self.link.inbox_if_any() else {
+        // What is held counts to what may be read meanwhile, unless it is little.
+        let inbox = match self.input.chain.len() {
+            ..=SMALL => self.link.inbox_if_any(),
+            _ => Some(self.link.inbox()),
+        };
+        let Some(mut inbox) = inbox else {
             return;
         };
         let resumed = std::mem::take(&mut inbox.paused);
