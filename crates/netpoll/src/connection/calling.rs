@@ -88,6 +88,21 @@ pub(crate) struct Script<C> {
     pub(super) ran: Ran,
 }
 
+impl<C> Script<C> {
+    /// A script of which nothing has been called.
+    pub(crate) fn new(caller: C, calls: Calls, stage: Stage, terms: Option<Arc<Terms>>) -> Self {
+        Self {
+            caller,
+            calls,
+            stage,
+            terms,
+            observed: Observed::NotYet,
+            counted: Counted::NotYet,
+            ran: Ran::Nothing,
+        }
+    }
+}
+
 /// Whether the observer has been told of the end, or is not to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Observed {

@@ -15,13 +15,11 @@ use std::time::Duration;
 
 use super::Connection;
 use super::burst::{Finished, Greet, GreetSend, Handlers, Shared, Stage, Verdict};
-use super::calling::{Calls, Observed, Observer, Script};
+use super::calling::{Calls, Observer, Script};
 use super::errand::{Away, Task};
 use super::inline::Inline;
 use super::link::Link;
 use super::session::Session;
-use super::teardown::Counted;
-use super::watchdog::Ran;
 use crate::addr::Addr;
 use crate::census::{Census, Presence};
 use crate::event::Listening;
@@ -259,19 +257,16 @@ where
         let (link, presence) = newcomer.settle(place.bell);
         let Pinned { origin, greet, .. } = &self.pinned;
         let latest = place.shared.get::<Latest<O>>();
-        let script = Script {
-            caller: Inline {
+        let script = Script::new(
+            Inline {
                 handlers: latest.shared(origin, greet.as_ref()),
                 make: self.pinned.make,
                 spare: place.shared.get(),
             },
-            calls: self.pinned.calls,
-            stage: first_stage(greet.is_some()),
-            terms: Some(Arc::clone(&self.pinned.terms)),
-            observed: Observed::NotYet,
-            counted: Counted::NotYet,
-            ran: Ran::Nothing,
-        };
+            self.pinned.calls,
+            first_stage(greet.is_some()),
+            Some(Arc::clone(&self.pinned.terms)),
+        );
         Box::new(Session::new(link, script, Some(presence)))
     }
 
@@ -301,18 +296,15 @@ where
                 Box::pin(task.carry(call))
             }));
         };
-        let script = Script {
-            caller: Away {
+        let script = Script::new(
+            Away {
                 link: Arc::clone(&link),
                 launch,
             },
             calls,
             stage,
-            terms: Some(Arc::clone(&self.pinned.terms)),
-            observed: Observed::NotYet,
-            counted: Counted::NotYet,
-            ran: Ran::Nothing,
-        };
+            Some(Arc::clone(&self.pinned.terms)),
+        );
         Box::new(Session::new(link, script, Some(presence)))
     }
 
@@ -336,18 +328,15 @@ where
             let call = make(Arc::clone(&handlers), connection, stage);
             spawn.spawn(Box::pin(task.carry(call)));
         };
-        let script = Script {
-            caller: Away {
+        let script = Script::new(
+            Away {
                 link: Arc::clone(&link),
                 launch,
             },
-            calls: self.calls,
+            self.calls,
             stage,
-            terms: Some(Arc::clone(&self.terms)),
-            observed: Observed::NotYet,
-            counted: Counted::NotYet,
-            ran: Ran::Nothing,
-        };
+            Some(Arc::clone(&self.terms)),
+        );
         Box::new(Session::new(link, script, Some(presence)))
     }
 
@@ -362,19 +351,16 @@ pub(crate) fn unserved(link: Arc<Link>) -> Box<dyn Source> {
         handler: Arc::new(()),
         greet: None,
     };
-    let script = Script {
-        caller: Inline {
+    let script = Script::new(
+        Inline {
             handlers: Rc::new(handlers),
             make: never,
             spare: Rc::default(),
         },
-        calls: Calls::Never,
-        stage: Stage::Request,
-        terms: None,
-        observed: Observed::NotYet,
-        counted: Counted::NotYet,
-        ran: Ran::Nothing,
-    };
+        Calls::Never,
+        Stage::Request,
+        None,
+    );
     Box::new(Session::owned(link, script))
 }
 

@@ -15,7 +15,7 @@ use crate::addr::Addr;
 use crate::budget::Budget;
 use crate::connection::Connection;
 use crate::connection::burst::{Finished, Stage, Verdict};
-use crate::connection::calling::{Calls, Observed, Observer, Script};
+use crate::connection::calling::{Calls, Observer, Script};
 use crate::connection::errand::{Away, Task};
 use crate::connection::link::Link;
 use crate::connection::service::Terms;
@@ -92,16 +92,15 @@ impl Scene {
             lock(&tasks.queue).push(work);
         };
         self.poller(Box::new(move |_place: Place| {
-            let script = Script {
-                caller: Away {
+            let script = Script::new(
+                Away {
                     link: caller,
                     launch,
                 },
-                calls: Calls::PerRequest,
-                stage: Stage::Request,
-                terms: Some(terms(told)),
-                observed: Observed::NotYet,
-            };
+                Calls::PerRequest,
+                Stage::Request,
+                Some(terms(told)),
+            );
             Box::new(Session::new(link, script, None))
         }))
     }
@@ -112,16 +111,15 @@ impl Scene {
         let told = self.told.observer();
         let caller = Arc::clone(&self.link);
         self.poller(Box::new(move |_place: Place| {
-            let script = Script {
-                caller: Away {
+            let script = Script::new(
+                Away {
                     link: caller,
                     launch: |_: Task, _: Connection, _: Stage| {},
                 },
-                calls: Calls::Never,
-                stage: Stage::Request,
-                terms: Some(terms(told)),
-                observed: Observed::NotYet,
-            };
+                Calls::Never,
+                Stage::Request,
+                Some(terms(told)),
+            );
             Box::new(Session::owned(link, script))
         }))
     }
