@@ -34,6 +34,10 @@ pub(crate) fn listener(kind: Kind) -> io::Result<Listener> {
     }
 }
 
+/// From here on a body is sent as it came, beside its length and not in one piece with it: by
+/// `sendmsg`.
+const LARGE: usize = 32 << 10;
+
 /// The rpc wire; what begins as [`PUSH`] is answered from a thread of its own.
 pub(crate) async fn serve(conn: &mut Connection) -> Result<(), BoxError> {
     let handle = conn.handle();
@@ -49,7 +53,11 @@ pub(crate) async fn serve(conn: &mut Connection) -> Result<(), BoxError> {
         return Ok(());
     }
     writer.put_u32(len);
-    writer.put_slice(&body);
+    if body.len() < LARGE {
+        writer.put_slice(&body);
+    } else {
+        writer.push(body);
+    }
     Ok(())
 }
 
