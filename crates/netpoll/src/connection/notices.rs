@@ -156,7 +156,8 @@ impl Connection {
     /// [paused](Self::pause_reads).
     ///
     /// Any number may wait, on any threads. The first time costs the connection two allocations, and
-    /// a third if its handler never waited; each wait a lock. The future borrows nothing, and keeps no descriptor open.
+    /// a third if its handler never waited; each wait a lock. The future borrows nothing, and keeps
+    /// no descriptor open.
     ///
     /// # Cancel safety
     ///
@@ -245,8 +246,8 @@ impl super::link::Link {
         let rare = self.rare.get_or_make();
         // Made if it was not there: under its lock either the poller's word of the end is seen here,
         // or the poller sees who waits.
-        let of_input = self.inbox().reason();
-        if let Some(reason) = of_input.or_else(|| self.end()) {
+        drop(self.inbox());
+        if let Some(reason) = self.end() {
             rare.notices.end(reason);
         }
         Arc::clone(rare)

@@ -24,7 +24,6 @@ use super::service::Terms;
 use super::session::Session;
 use super::state::Life;
 use super::teardown::Counted;
-use super::watchdog::Ran;
 use crate::census::Presence;
 use crate::error::BoxError;
 use crate::guard::guard;
@@ -151,13 +150,9 @@ impl Inheritance {
     fn session<C: Caller>(self, connection: Connection, caller: C, gate: Gate) -> Session<C> {
         let link = Arc::clone(connection.link());
         let script = Script {
-            caller,
-            calls: Calls::PerRequest,
-            stage: Stage::Request,
-            terms: self.terms,
             observed: self.observed,
             counted: self.counted,
-            ran: Ran::Nothing,
+            ..Script::new(caller, Calls::PerRequest, Stage::Request, self.terms)
         };
         let mut session = Session {
             waker: Waker::from(Arc::clone(&link)),

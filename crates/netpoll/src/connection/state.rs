@@ -96,6 +96,11 @@ impl Life {
         self.reason.as_deref()
     }
 
+    /// The first cause stands.
+    fn because_of(&mut self, reason: CloseReason) {
+        self.reason.get_or_insert_with(|| Box::new(reason));
+    }
+
     /// The peer's FIN was read.
     pub(crate) fn end_input(&mut self) {
         self.input = Input::Ended;
@@ -108,7 +113,7 @@ impl Life {
 
     /// The kernel gave a direction up: nothing can be sent any more.
     pub(crate) fn break_off(&mut self, reason: CloseReason) {
-        self.reason.get_or_insert_with(|| Box::new(reason));
+        self.because_of(reason);
     }
 
     /// Why the connection cannot end in order any more, if it is still open and broke.
@@ -121,7 +126,7 @@ impl Life {
         let first = self.phase == Phase::Open;
         if first {
             self.phase = Phase::Flushing;
-            self.reason.get_or_insert_with(|| Box::new(reason));
+            self.because_of(reason);
         }
         first
     }
@@ -154,7 +159,7 @@ impl Life {
     /// Ends at once, from any phase. The first cause stands.
     pub(crate) fn die(&mut self, reason: CloseReason) {
         self.phase = Phase::Closed;
-        self.reason.get_or_insert_with(|| Box::new(reason));
+        self.because_of(reason);
     }
 }
 

@@ -10,10 +10,10 @@ use std::os::fd::AsFd;
 use netpoll_buffer::LinkBuffer;
 
 use super::{Ending, Link, PAST_MARK, Queued};
-use crate::connection::outbox::{Marks, Put};
+use crate::connection::outbox::{Marks, Outbox, Put};
 use crate::poll::bell::Signal;
 use crate::poll::sending::send;
-use crate::sync::{Ordering, lock};
+use crate::sync::{MutexGuard, Ordering, lock};
 
 impl Link {
     fn marks(&self) -> Marks {
@@ -29,11 +29,7 @@ impl Link {
     pub(crate) fn put<R>(&self, put: impl FnOnce(&mut LinkBuffer) -> R) -> Option<R> {
         let mut outbox = lock(&self.outbox);
         let (result, news) = outbox.put(|| self.marks(), || self.bell.is_here(), put);
-        self.note_mark(news);
-        drop(outbox);
-        if news != Put::Quiet {
-            self.announce(news, Signal::Put);
-        }
+        self.release(outbox, news, Signal::Put);
         result
     }
 
@@ -42,11 +38,7 @@ impl Link {
     pub(crate) fn put_slice(&self, bytes: &[u8]) {
         let mut outbox = lock(&self.outbox);
         let news = outbox.put_slice(|| self.marks(), || self.bell.is_here(), bytes);
-        self.note_mark(news);
-        drop(outbox);
-        if news != Put::Quiet {
-            self.announce(news, Signal::Put);
-        }
+        self.release(outbox, news, Signal::Put);
     }
 
     /// Appends a buffer for somebody who is not the handler, and has it sent with what else there
@@ -62,21 +54,21 @@ impl Link {
                 };
             }
         };
-        self.note_mark(news);
-        drop(outbox);
-        if news != Put::Quiet {
-            self.announce(news, Signal::Send);
-        }
+        self.release(outbox, news, Signal::Send);
         Queued::Taken
     }
 
-    /// With the outbox locked.
+    /// After a put: notes its mark under the lock, lets go of that, and tells its news.
     #[inline]
-    fn note_mark(&self, news: Put) {
+    fn release(&self, outbox: MutexGuard<'_, Outbox>, news: Put, first: Signal) {
         if news == Put::High {
             // Relaxed: written under the lock alone, for whoever takes it next to clear it. Who
             // reads it without is on this thread, or learns of it later.
             self.holds.fetch_or(PAST_MARK, Ordering::Relaxed);
+        }
+        drop(outbox);
+        if news != Put::Quiet {
+            self.announce(news, first);
         }
     }
 
