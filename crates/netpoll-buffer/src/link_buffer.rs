@@ -119,12 +119,18 @@ impl LinkBuffer {
         if segment.is_empty() {
             return;
         }
-        let joined = match &mut self.front {
-            Some(front) if self.rest.is_empty() => front.join(segment),
-            _ => self.rest.join_back(segment),
-        };
-        if let Err(segment) = joined {
-            self.link(segment);
+        match &mut self.front {
+            None if self.rest.has_no_queue() => self.front = Some(segment),
+            Some(front) if self.rest.is_empty() => {
+                if let Err(segment) = front.join(segment) {
+                    self.link(segment);
+                }
+            }
+            _ => {
+                if let Err(segment) = self.rest.join_back(segment) {
+                    self.link(segment);
+                }
+            }
         }
     }
 
@@ -157,7 +163,21 @@ impl LinkBuffer {
 
     /// Lets go of everything that was read and of all memory held for what may be put later, so
     /// that nothing is kept alive but what can be read. No copy.
+    #[inline]
     pub fn release(&mut self) {
+        if self.tail.is_none() && self.rest.has_no_queue() {
+            // Nothing but the front segment, if that.
+            if self.in_front() == 0 {
+                self.front = None;
+            }
+        } else {
+            self.release_all();
+        }
+    }
+
+    /// What [`release`](Self::release) does where there is more than the front segment.
+    #[cold]
+    fn release_all(&mut self) {
         self.settle();
         if self.uncommitted.is_none() {
             self.return_tail();
@@ -271,6 +291,7 @@ impl LinkBuffer {
 }
 
 impl Drop for LinkBuffer {
+    #[inline]
     fn drop(&mut self) {
         self.return_tail();
     }

@@ -26,6 +26,33 @@ impl LinkBuffer {
     /// `WouldBlock` only if nothing was sent; otherwise what ended the connection, and what was
     /// sent before is consumed. `WriteZero` if the kernel took nothing and gave no reason.
     pub fn drain_to(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+        let only = match &self.front {
+            Some(front) if self.rest.has_no_queue() && !front.is_empty() => front,
+            _ => return self.drain_pieces(fd),
+        };
+        // One segment that leaves as a whole, which nearly every answer is.
+        let sent = transfer::send(fd, only.as_slice())?;
+        if sent == only.len() {
+            self.front = None;
+            return Ok(sent);
+        }
+        self.drain_after(sent, fd)
+    }
+
+    /// What [`drain_to`](Self::drain_to) does after a send that was short.
+    #[cold]
+    fn drain_after(&mut self, sent: usize, fd: BorrowedFd<'_>) -> io::Result<usize> {
+        self.consume_sent(sent)?;
+        match self.drain_pieces(fd) {
+            Ok(more) => Ok(sent + more),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(sent),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What [`drain_to`](Self::drain_to) does where there may be several segments.
+    #[inline(never)]
+    fn drain_pieces(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
         let before = self.len();
         while !self.is_empty() {
             self.settle();
@@ -34,8 +61,7 @@ impl LinkBuffer {
                 _ => self.send_chain(fd),
             };
             match sent {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => self.consume_sent(count),
+                Ok(count) => self.consume_sent(count)?,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.len() < before => {
                     break;
                 }
@@ -51,16 +77,15 @@ impl LinkBuffer {
         transfer::send_vectored(fd, &slices[..count])
     }
 
-    fn consume_sent(&mut self, count: usize) {
-        // One segment that left as a whole, which nearly every answer is.
-        if self.rest.is_empty() && count == self.in_front() {
-            self.front = None;
-            return;
+    fn consume_sent(&mut self, count: usize) -> io::Result<()> {
+        if count == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
         }
         let consumed = self.skip(count.min(self.len()));
         debug_assert!(consumed.is_ok(), "the kernel took what it was given");
         if self.is_empty() {
             self.settle();
         }
+        Ok(())
     }
 }

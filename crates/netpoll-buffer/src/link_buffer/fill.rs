@@ -8,6 +8,7 @@ use netpoll_sys::transfer;
 
 use super::LinkBuffer;
 use super::rest::Rest;
+use crate::segment::Segment;
 use crate::tail::Tail;
 use crate::write_tail;
 
@@ -50,11 +51,17 @@ impl LinkBuffer {
     /// # Errors
     ///
     /// The window, if it was not copied.
-    pub fn absorb(&mut self, window: crate::Segment) -> Result<(), crate::Segment> {
-        if window.len() > DROP || self.uncommitted.is_some() || self.is_empty() {
+    #[inline]
+    pub fn absorb(&mut self, window: Segment) -> Result<(), Segment> {
+        if window.len() > DROP || self.is_empty() {
             return Err(window);
         }
-        let Some(last) = self.last() else {
+        self.absorb_drop(window)
+    }
+
+    #[cold]
+    fn absorb_drop(&mut self, window: Segment) -> Result<(), Segment> {
+        let Some(last) = self.last().filter(|_| self.uncommitted.is_none()) else {
             return Err(window);
         };
         if last.is_followed_by(&window) {

@@ -28,6 +28,12 @@ impl Rest {
         Self { queue: None }
     }
 
+    /// Whether there never was a segment: one comparison. What says no may be empty all the same.
+    #[inline]
+    pub(crate) fn has_no_queue(&self) -> bool {
+        self.queue.is_none()
+    }
+
     /// Whether there are no segments, and so no bytes.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {

@@ -111,6 +111,23 @@ impl LinkBuffer {
     /// ```
     #[inline]
     pub fn put_in_place(&mut self, bytes: &[u8]) -> bool {
+        let (Some(tail), Some(front)) = (&mut self.tail, &mut self.front) else {
+            return false;
+        };
+        if !self.rest.has_no_queue() {
+            return self.put_in_place_behind(bytes);
+        }
+        let fits = tail.room() >= bytes.len() && tail.continues(front);
+        if fits {
+            tail.put(bytes);
+            front.grow(bytes.len());
+        }
+        fits
+    }
+
+    /// What [`put_in_place`](Self::put_in_place) does for a chain of several segments.
+    #[inline(never)]
+    fn put_in_place_behind(&mut self, bytes: &[u8]) -> bool {
         if let (Some(tail), Some(last)) = (&mut self.tail, self.rest.back().or(self.front.as_ref()))
             && tail.room() >= bytes.len()
             && tail.continues(last)
@@ -124,11 +141,29 @@ impl LinkBuffer {
     }
 
     /// A tail that continues as a put needs it was not there.
-    #[cold]
-    fn put_elsewhere(&mut self, mut bytes: &[u8]) {
+    fn put_elsewhere(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
+        let own_memory = self.tail.is_some() || self.uncommitted.is_some();
+        if own_memory || !self.is_empty() || bytes.len() >= write_tail::OWN_BLOCK {
+            self.put_behind(bytes);
+            return;
+        }
+        // The first bytes of an answer: nothing is to be looked at but the thread's block.
+        let mut tail = write_tail::borrow();
+        let start = tail.filled();
+        let count = tail.put(bytes);
+        self.front = Some(tail.window(start..start + count));
+        self.tail = Some(tail);
+        if count < bytes.len() {
+            self.put_behind(&bytes[count..]);
+        }
+    }
+
+    /// What [`put_elsewhere`](Self::put_elsewhere) does where there is something already.
+    #[cold]
+    fn put_behind(&mut self, mut bytes: &[u8]) {
         if let Some(pending) = &mut self.uncommitted {
             pending.put(bytes);
             return;
