@@ -108,8 +108,8 @@ impl Poller {
     fn end_everything(&mut self) {
         self.ask_everyone(Ask::Force);
         for token in self.registry.tokens() {
-            if let Some(source) = self.registry.take(token) {
-                self.remove(token, source);
+            if let Some(run) = self.registry.take_out(token) {
+                self.remove(run);
             }
         }
     }
@@ -271,37 +271,31 @@ impl Poller {
     }
 
     fn source_ready(&mut self, token: Token, readiness: Readiness) {
-        let Some(entry) = self.registry.get_mut(token) else {
+        let Some(mut run) = self.registry.take_out(token) else {
             return;
         };
         if readiness.is_writable() || readiness.is_hang_up() {
-            entry.blocked = false;
+            run.watch.blocked = false;
         }
-        let Some(mut source) = entry.source.take() else {
-            return;
-        };
-        let watched = entry.watched.unwrap_or_default();
+        let watched = run.watch.interest.unwrap_or_default();
         bell::set_running(Some(token));
         self.turn.begin_run();
         let next = if readiness.is_hang_up() || (readiness.is_readable() && watched.is_readable()) {
-            self.read_for(source.as_mut(), readiness)
+            self.read_for(run.source.as_mut(), readiness)
         } else {
-            source.ready(readiness, &mut self.turn)
+            run.source.ready(readiness, &mut self.turn)
         };
-        self.conclude(token, source, next);
+        self.conclude(run, next);
     }
 
     /// Takes a source out of its slot, lets it do `work`, and sees to what it wants then.
     fn call(&mut self, token: Token, work: impl FnOnce(&mut dyn Source, &mut Turn) -> Next) {
-        let Some(entry) = self.registry.get_mut(token) else {
-            return;
-        };
-        let Some(mut source) = entry.source.take() else {
+        let Some(mut run) = self.registry.take_out(token) else {
             return;
         };
         bell::set_running(Some(token));
         self.turn.begin_run();
-        let next = work(source.as_mut(), &mut self.turn);
-        self.conclude(token, source, next);
+        let next = work(run.source.as_mut(), &mut self.turn);
+        self.conclude(run, next);
     }
 }

@@ -8,93 +8,90 @@ use netpoll_sys::Interest;
 
 use super::Poller;
 use super::bell;
+use super::registry::Run;
 use super::source::{End, Next, Source};
 use super::token::Token;
 use crate::guard::guard;
 
 impl Poller {
     /// After a source has run: sends, watches, and puts it back or lets it go.
-    pub(super) fn conclude(&mut self, token: Token, mut source: Box<dyn Source>, mut next: Next) {
+    pub(super) fn conclude(&mut self, mut run: Run, next: Next) {
         if let Next::AsBefore = next {
             bell::set_running(None);
-            return self.put_back(token, source);
+            return self.registry.put_back(run);
         }
-        loop {
-            next = self.send_for(token, source.as_mut(), next);
-            match next {
-                Next::Become(successor) => {
-                    discard(std::mem::replace(&mut source, successor));
-                    next = source.born(&mut self.turn);
-                    if let Some(ask) = self.asked {
-                        // The one before may have had nothing to do with it.
-                        next = source.asked(ask, &mut self.turn);
-                    }
-                }
-                _ => break,
-            }
+        let mut next = self.send_for(&mut run, next);
+        if let Next::Become(successor) = next {
+            next = self.succeed(&mut run, successor);
         }
         bell::set_running(None);
         let interest = match next {
-            Next::Gone => return self.remove(token, source),
+            Next::Gone => return self.remove(run),
             Next::Unwatched => None,
             Next::Again(interest) => {
-                self.call_again(token);
+                self.call_again(run.token);
                 Some(interest)
             }
             Next::Wait(interest) => Some(interest),
             Next::Rest => Some(Interest::READABLE),
             Next::Become(_) | Next::AsBefore => None,
         };
-        if let Err(error) = self.watch(token, source.as_ref(), interest) {
+        if let Err(error) = self.watch(&mut run, interest) {
             // The kernel has no room for the registration. No event will ever come, so this is
             // the end of the input.
-            match source.ended(End::Broken(error), &mut self.turn) {
-                Next::Gone => return self.remove(token, source),
-                Next::Again(_) => self.call_again(token),
+            match run.source.ended(End::Broken(error), &mut self.turn) {
+                Next::Gone => return self.remove(run),
+                Next::Again(_) => self.call_again(run.token),
                 Next::Wait(_) | Next::Rest | Next::AsBefore | Next::Unwatched | Next::Become(_) => {
                 }
             }
         }
-        self.set_deadline(token);
-        self.put_back(token, source);
+        self.set_deadline(run.token);
+        self.registry.put_back(run);
     }
 
-    fn put_back(&mut self, token: Token, source: Box<dyn Source>) {
-        if let Some(entry) = self.registry.get_mut(token) {
-            entry.source = Some(source);
+    /// Puts `successor` in the place of the source that ran, and whoever it makes way for at once.
+    #[cold]
+    fn succeed(&mut self, run: &mut Run, successor: Box<dyn Source>) -> Next {
+        let mut next = Next::Become(successor);
+        while let Next::Become(successor) = next {
+            discard(std::mem::replace(&mut run.source, successor));
+            next = run.source.born(&mut self.turn);
+            if let Some(ask) = self.asked {
+                // The one before may have had nothing to do with it.
+                next = run.source.asked(ask, &mut self.turn);
+            }
+            next = self.send_for(run, next);
         }
+        next
     }
 
     /// Makes the driver watch what the source wants, and writing while its output is blocked.
     #[inline]
-    fn watch(
-        &mut self,
-        token: Token,
-        source: &dyn Source,
-        interest: Option<Interest>,
-    ) -> io::Result<()> {
-        let Some(entry) = self.registry.get_mut(token) else {
-            return Ok(());
-        };
-        let blocked = Interest::WRITABLE.when(entry.blocked);
+    fn watch(&mut self, run: &mut Run, interest: Option<Interest>) -> io::Result<()> {
+        let blocked = Interest::WRITABLE.when(run.watch.blocked);
         let wanted = interest.map(|interest| interest.and(blocked));
-        if wanted == entry.watched {
+        if wanted == run.watch.interest {
             return Ok(());
         }
-        let Some(fd) = source.fd() else {
+        let Some(fd) = run.source.fd() else {
             return Ok(());
         };
-        let before = std::mem::replace(&mut entry.watched, wanted);
-        let watched = self.driver.watch(fd, token, before, wanted);
+        let before = std::mem::replace(&mut run.watch.interest, wanted);
+        let watched = self.driver.watch(fd, run.token, before, wanted);
         if watched.is_err() {
-            entry.watched = None;
+            run.watch.interest = None;
         }
         watched
     }
 
-    pub(super) fn remove(&mut self, token: Token, source: Box<dyn Source>) {
-        if let Some(entry) = self.registry.get_mut(token)
-            && let Some(watched) = entry.watched.take()
+    pub(super) fn remove(&mut self, run: Run) {
+        let Run {
+            token,
+            source,
+            watch,
+        } = run;
+        if let Some(watched) = watch.interest
             && let Some(fd) = source.fd()
         {
             // A descriptor that the kernel has already forgotten needs no deleting.

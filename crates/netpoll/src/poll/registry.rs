@@ -17,11 +17,9 @@ use super::token::Token;
 /// What a poller knows of one source.
 pub(super) struct Entry {
     /// `None` while the source runs.
-    pub(super) source: Option<Box<dyn Source>>,
-    /// What the driver watches; `None` if the descriptor is not in it.
-    pub(super) watched: Option<Interest>,
-    /// The last send was short: nothing more is sent until the descriptor is writable.
-    pub(super) blocked: bool,
+    source: Option<Box<dyn Source>>,
+    /// As it was when the source was last put back.
+    watch: Watch,
     /// It has asked to be called again and was not yet: once a turn is enough.
     pub(super) again: Again,
     /// When the source's `expired` is due.
@@ -29,6 +27,22 @@ pub(super) struct Entry {
     /// Its next look, which comes by the deadline, a tick aside.
     pub(super) look: Option<Key>,
     generation: u32,
+}
+
+/// What the kernel knows of a source's descriptor, and of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Watch {
+    /// What the driver watches; `None` if the descriptor is not in it.
+    pub(super) interest: Option<Interest>,
+    /// The last send was short: nothing more is sent until the descriptor is writable.
+    pub(super) blocked: bool,
+}
+
+/// A source that runs: out of its slot, so that nothing is looked up meanwhile.
+pub(super) struct Run {
+    pub(super) token: Token,
+    pub(super) source: Box<dyn Source>,
+    pub(super) watch: Watch,
 }
 
 /// Whether a source stands in the queue of those to be called again.
@@ -61,8 +75,10 @@ impl Registry {
         }
         self.entries.insert(Entry {
             source: Some(source),
-            watched: None,
-            blocked: false,
+            watch: Watch {
+                interest: None,
+                blocked: false,
+            },
             again: Again::No,
             deadline: None,
             look: None,
@@ -79,9 +95,27 @@ impl Registry {
             .filter(|entry| entry.generation == token.generation())
     }
 
-    /// Takes a source out of its slot for good; [`Registry::remove`] has to follow.
-    pub(super) fn take(&mut self, token: Token) -> Option<Box<dyn Source>> {
-        self.get_mut(token)?.source.take()
+    /// Takes a source out of its slot; [`put_back`](Self::put_back) or [`remove`](Self::remove) has to
+    /// follow.
+    #[inline]
+    pub(super) fn take_out(&mut self, token: Token) -> Option<Run> {
+        let entry = self.get_mut(token)?;
+        let watch = entry.watch;
+        let source = entry.source.take()?;
+        Some(Run {
+            token,
+            source,
+            watch,
+        })
+    }
+
+    /// Puts a source that has run back into its slot.
+    #[inline]
+    pub(super) fn put_back(&mut self, run: Run) {
+        if let Some(entry) = self.get_mut(run.token) {
+            entry.watch = run.watch;
+            entry.source = Some(run.source);
+        }
     }
 
     /// Forgets what a token names; the slot's next source has another generation.

@@ -9,8 +9,8 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use super::Poller;
-use super::source::{Next, Outgoing, Source};
-use super::token::Token;
+use super::registry::Run;
+use super::source::{Next, Outgoing};
 use crate::guard::{Panicked, guard};
 
 /// The most chains sent for one source in one turn: each may have it make another.
@@ -20,28 +20,18 @@ impl Poller {
     /// Sends what the source gives, until it gives nothing or the socket takes no more. What it
     /// gives beyond [`SENDS`] waits for the others of the turn.
     #[inline]
-    pub(super) fn send_for(
-        &mut self,
-        token: Token,
-        source: &mut dyn Source,
-        mut next: Next,
-    ) -> Next {
+    pub(super) fn send_for(&mut self, run: &mut Run, mut next: Next) -> Next {
         let mut sends = 0;
-        while !matches!(next, Next::Become(_) | Next::Gone | Next::Rest)
-            && self
-                .registry
-                .get_mut(token)
-                .is_some_and(|entry| !entry.blocked)
-        {
+        while !run.watch.blocked && !matches!(next, Next::Become(_) | Next::Gone | Next::Rest) {
             if sends == SENDS {
-                self.call_again(token);
+                self.call_again(run.token);
                 break;
             }
             sends += 1;
-            let Some(mut outgoing) = source.outgoing() else {
+            let Some(mut outgoing) = run.source.outgoing() else {
                 break;
             };
-            let Some(fd) = source.fd() else {
+            let Some(fd) = run.source.fd() else {
                 break;
             };
             let result = self.driver.send(fd, &mut outgoing);
@@ -51,11 +41,9 @@ impl Poller {
             if !outgoing.is_empty() && result.is_ok() {
                 counters.blocks.add(1);
                 outgoing.settle_down();
-                if let Some(entry) = self.registry.get_mut(token) {
-                    entry.blocked = true;
-                }
+                run.watch.blocked = true;
             }
-            next = source.sent(outgoing, result, &mut self.turn);
+            next = run.source.sent(outgoing, result, &mut self.turn);
         }
         next
     }
