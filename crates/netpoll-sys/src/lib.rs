@@ -45,6 +45,7 @@
 //! them too.
 
 pub mod addr;
+pub mod clock;
 pub mod credentials;
 pub mod epoll;
 pub mod eventfd;

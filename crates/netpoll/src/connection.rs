@@ -24,8 +24,7 @@
 //!   [`blocking`] both as a stream of the standard library's, and [`handle`] what others may ask;
 //! * [`liveness`] is whether it can be used, [`notices`] who is told of the end, and [`rare`] what only
 //!   few connections have;
-//! * [`tally`] is what is counted, [`moment`] a time that fits into a word, and [`watchdog`] tells who
-//!   holds a poller for too long;
+//! * [`tally`] is what is counted, and [`watchdog`] tells who holds a poller for too long;
 //! * [`handler`] is user code, [`burst`] makes one future of several calls of it, [`calling`] has
 //!   them carried out, [`inline`] on the poller or by an [`errand`] elsewhere, [`service`] makes
 //!   sessions of newcomers, and [`serve`] of connections that somebody owned.
@@ -49,7 +48,6 @@ pub(crate) mod input;
 pub(crate) mod leave;
 pub(crate) mod link;
 pub(crate) mod liveness;
-mod moment;
 pub(crate) mod notices;
 pub(crate) mod outbox;
 pub(crate) mod rare;

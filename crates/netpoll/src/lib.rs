@@ -71,6 +71,7 @@ mod guard;
 mod listener;
 #[cfg(all(test, any(netpoll_loom, netpoll_shuttle)))]
 mod models;
+mod moment;
 pub mod mux;
 mod options;
 mod parking;

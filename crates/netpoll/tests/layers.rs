@@ -22,6 +22,7 @@ const NETPOLL: &[&[&str]] = &[
         "error",
         "event",
         "guard",
+        "moment",
         "options",
         "parking",
         "per_thread",
@@ -56,6 +57,7 @@ const SYS: &[&[&str]] = &[
     &[
         "addr",
         "budget",
+        "clock",
         "credentials",
         "interest",
         "memory",

@@ -14,11 +14,12 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Connection;
 use super::handler::Handler;
 use crate::error::BoxError;
+use crate::moment::Moment;
 use crate::sync::Arc;
 
 /// The most calls in one burst.
@@ -204,7 +205,7 @@ struct Burst {
     /// Where in the stream the next call begins.
     at: usize,
     calls: u32,
-    began: Option<Instant>,
+    began: Option<Moment>,
 }
 
 impl Burst {
@@ -264,14 +265,15 @@ impl Burst {
     }
 
     fn is_late(&mut self) -> bool {
-        let now = Instant::now();
-        now.duration_since(*self.began.get_or_insert(now)) >= TIME
+        let now = Moment::now();
+        now.since(*self.began.get_or_insert(now)) >= TIME
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Instant;
 
     #[test]
     fn a_burst_ends_after_its_calls() {
@@ -286,7 +288,8 @@ mod tests {
     #[test]
     fn a_burst_ends_when_its_time_is_up() {
         let mut burst = Burst::new(1, 0);
-        burst.began = Instant::now().checked_sub(TIME);
+        let began = Instant::now().checked_sub(TIME);
+        burst.began = began.map(Moment::of);
         burst.calls = 4;
         assert!(burst.is_long(), "the clock is read after the fourth call");
         burst.calls = 5;

@@ -7,7 +7,6 @@
 //! back with what came of it. A panic in user code ends this connection, and nothing else.
 
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
 
 use super::Connection;
 use super::burst::{Finished, Stage, Verdict};
@@ -20,6 +19,7 @@ use super::watchdog::Ran;
 use crate::error::CloseReason;
 use crate::event::Event;
 use crate::guard::{Panicked, guard};
+use crate::moment::Moment;
 use crate::sync::Arc;
 
 /// Is told how a connection ended.
@@ -216,7 +216,7 @@ impl<C: Caller> Session<C> {
     fn handler_finished(&mut self, finished: Finished) {
         self.end_call();
         if C::ELSEWHERE {
-            self.link.tally.moved(Instant::now());
+            self.link.tally.moved(Moment::now());
         }
         let Finished {
             connection,

@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 
 use super::calling::{Caller, Holder};
 use super::flow::Memory;
-use super::moment::Moment;
 use super::session::Session;
 use super::state::Phase;
 use crate::error::{CloseReason, Timeout};
+use crate::moment::Moment;
 use crate::poll::balance::random;
 use crate::poll::source::Turn;
 use crate::sync::lock;
@@ -108,9 +108,9 @@ impl Earliest {
 }
 
 impl Clock {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Moment) -> Self {
         Self {
-            born: Moment::of(now),
+            born: now,
             jitter: random() as u8,
             stands: Stands::ForNoWait,
             unusual: None,

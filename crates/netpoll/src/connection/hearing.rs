@@ -27,7 +27,7 @@ impl<C: Caller> Session<C> {
         }
         if signals.has(Signal::Resume) {
             // Its peer could not be heard till now.
-            self.link.tally.moved(turn.now());
+            self.link.tally.moved(turn.moment());
         }
         if let Some(next) = self.succeed(turn) {
             return next;

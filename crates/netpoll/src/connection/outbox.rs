@@ -5,18 +5,21 @@
 //! The lock is held for that and no longer.
 
 mod ending;
+mod puts;
 
 use std::io;
 use std::task::Waker;
-use std::time::Instant;
 
 use netpoll_buffer::LinkBuffer;
 
 use super::tally::Sends;
-use crate::error::{AfterFinish, CloseReason, Limit};
+use crate::error::{AfterFinish, CloseReason};
+use crate::moment::Moment;
 use crate::poll::source::Outgoing;
 use crate::timeouts::Wait;
 use ending::Stream;
+
+pub(crate) use puts::{Marks, Put};
 
 /// The outbox of a link.
 #[derive(Debug)]
@@ -79,28 +82,6 @@ struct Leaving {
     wait: Wait,
 }
 
-/// How much may be unsent.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Marks {
-    /// From here on the sender should hear of it.
-    pub(crate) high: usize,
-    /// Beyond this nothing may be.
-    pub(crate) bound: usize,
-}
-
-/// What a put has to tell the poller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Put {
-    /// Nothing: it knows of output already, or there is none.
-    Quiet,
-    /// There is output that nobody was told of.
-    First,
-    /// There is more than the write mark.
-    High,
-    /// There is more than may be: the connection has to end.
-    Overflow,
-}
-
 impl Outbox {
     pub(crate) fn new() -> Self {
         Self {
@@ -130,85 +111,6 @@ impl Outbox {
         } else {
             0
         }
-    }
-
-    /// Lets `put` append, unless the outbox is closed, and says what the poller should hear. `here`
-    /// says whether this is the poller's thread: only there the first byte is told. `marks` is asked
-    /// only if one of them may be met.
-    #[inline]
-    pub(crate) fn put<R>(
-        &mut self,
-        marks: impl FnOnce() -> Marks,
-        here: impl FnOnce() -> bool,
-        put: impl FnOnce(&mut LinkBuffer) -> R,
-    ) -> (Option<R>, Put) {
-        if !self.is_open() {
-            if matches!(self.stream, Stream::Finished | Stream::Sent) {
-                self.stream = Stream::Missed;
-            }
-            return (None, Put::Quiet);
-        }
-        let before = self.chain.len();
-        let result = put(&mut self.chain);
-        // What grew nothing may be uncommitted, and counts towards the bound all the same.
-        let grown = self.chain.len() - before;
-        if grown > 0 && grown < self.slack {
-            self.slack -= grown;
-            return (Some(result), Put::Quiet);
-        }
-        let news = self.look_at_marks(before, marks(), here());
-        (Some(result), news)
-    }
-
-    /// Copies `bytes` to the end, unless the outbox is closed, and says what the poller should hear, as
-    /// [`put`](Self::put).
-    #[inline]
-    pub(crate) fn put_slice(
-        &mut self,
-        marks: impl FnOnce() -> Marks,
-        here: impl FnOnce() -> bool,
-        bytes: &[u8],
-    ) -> Put {
-        if bytes.len() < self.slack && self.chain.put_in_place(bytes) {
-            self.slack -= bytes.len();
-            return Put::Quiet;
-        }
-        self.put(marks, here, |chain| chain.put_slice(bytes)).1
-    }
-
-    /// What is to be told of a put that found `before` bytes in the chain.
-    fn look_at_marks(&mut self, before: usize, marks: Marks, here: bool) -> Put {
-        let Marks { high, bound } = marks;
-        let (before, after) = (before + self.sending, self.unsent());
-        if after + self.chain.uncommitted_len() > bound {
-            self.chain = LinkBuffer::new();
-            // What is put behind it must not arrive without it.
-            self.close(CloseReason::Limit(Limit::Output));
-            return Put::Overflow;
-        }
-        let news = if after >= high && before < high {
-            Put::High
-        } else if here && !self.heard && after > 0 {
-            Put::First
-        } else {
-            Put::Quiet
-        };
-        self.heard |= news != Put::Quiet;
-        if self.heard {
-            let next = if after < high { high } else { bound };
-            self.slack = next.saturating_sub(after);
-        }
-        news
-    }
-
-    /// Appends `buffer` for somebody who is not the handler, unless there is no room; says what the
-    /// poller should hear.
-    pub(crate) fn queue(&mut self, buffer: LinkBuffer, marks: Marks) -> Result<Put, LinkBuffer> {
-        if !self.is_open() || self.unsent() >= marks.high {
-            return Err(buffer);
-        }
-        let (_, news) = self.put(|| marks, || true, |chain| chain.append(buffer));
-        Ok(news)
     }
 
     /// Whether what is put is taken.
@@ -292,7 +194,7 @@ impl Outbox {
         match result {
             Ok(count) => {
                 if count > 0 {
-                    elsewhere.counts.at = Some(Instant::now());
+                    elsewhere.counts.at = Some(Moment::now());
                 }
                 elsewhere.counts.sent += count as u64;
                 elsewhere.counts.blocks += u64::from(!rest.is_empty());
@@ -390,6 +292,8 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::poll::bell::Role;
+    use std::time::Instant;
 
     const MARKS: Marks = Marks {
         high: 100,
@@ -401,7 +305,10 @@ mod tests {
     }
 
     fn put(outbox: &mut Outbox, bytes: usize) -> Put {
-        outbox.put_slice(|| MARKS, || true, &vec![1; bytes])
+        if outbox.put_in_place(&vec![1; bytes]) {
+            return Put::Quiet;
+        }
+        outbox.put_slice(&vec![1; bytes], || MARKS, || Role::Driving)
     }
 
     #[test]
@@ -435,7 +342,7 @@ mod tests {
         assert_eq!(put(&mut outbox, 1), Put::First);
         outbox.take().unwrap();
         // Off the poller nobody is told, and there is a place to go on writing behind.
-        let off = outbox.put_slice(|| MARKS, || false, b"ab");
+        let off = outbox.put_slice(b"ab", || MARKS, || Role::Neither);
         assert_eq!(off, Put::Quiet);
         assert_eq!(put(&mut outbox, 1), Put::First);
     }
@@ -448,7 +355,9 @@ mod tests {
             .map(|_| {
                 let mut part = LinkBuffer::new();
                 part.put_u8(1);
-                outbox.put(|| MARKS, || true, |chain| chain.append(part)).1
+                outbox
+                    .put(|| MARKS, || Role::Driving, |chain| chain.append(part))
+                    .1
             })
             .collect();
         assert_eq!(news.iter().position(|&news| news == Put::High), Some(98));
@@ -475,7 +384,7 @@ mod tests {
     fn output_put_off_the_poller_is_told_of_by_the_next_put_on_it() {
         let mut outbox = outbox();
         let off = outbox
-            .put(|| MARKS, || false, |chain| chain.put_str("ab"))
+            .put(|| MARKS, || Role::Neither, |chain| chain.put_str("ab"))
             .1;
         assert_eq!(off, Put::Quiet);
         assert_eq!(put(&mut outbox, 1), Put::First);
@@ -513,16 +422,18 @@ mod tests {
     #[test]
     fn uncommitted_bytes_count_towards_the_bound() {
         let mut outbox = outbox();
-        let news = outbox.put(|| MARKS, || true, |chain| chain.reserve(201)).1;
+        let news = outbox
+            .put(|| MARKS, || Role::Driving, |chain| chain.reserve(201))
+            .1;
         assert_eq!(news, Put::Overflow);
     }
 
     #[test]
     fn what_the_kernel_did_not_take_is_sent_first() {
         let mut outbox = outbox();
-        outbox.put(|| MARKS, || true, |chain| chain.put_str("abcd"));
+        outbox.put(|| MARKS, || Role::Driving, |chain| chain.put_str("abcd"));
         let mut taken = outbox.take().unwrap();
-        outbox.put(|| MARKS, || true, |chain| chain.put_str("ef"));
+        outbox.put(|| MARKS, || Role::Driving, |chain| chain.put_str("ef"));
         assert_eq!(outbox.unsent(), 6);
         taken.skip(2).unwrap();
         assert!(outbox.give_back(taken).is_none());

@@ -186,7 +186,7 @@ impl<C: Caller> Session<C> {
             life: std::mem::replace(&mut self.life, Life::new()),
             presence: self.presence.take(),
             flow: std::mem::take(&mut self.flow),
-            clock: std::mem::replace(&mut self.clock, Clock::new(turn.now())),
+            clock: std::mem::replace(&mut self.clock, Clock::new(turn.moment())),
             terms: self.script.terms.clone(),
             observed: std::mem::replace(&mut self.script.observed, Observed::Done),
             // It is one connection, and ends once.

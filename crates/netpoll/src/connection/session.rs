@@ -10,7 +10,6 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::task::Waker;
-use std::time::Instant;
 
 use netpoll_sys::{Interest, Readiness};
 
@@ -26,6 +25,7 @@ use super::watchdog::Ran;
 use super::write_queue::Told;
 use crate::census::Presence;
 use crate::error::{CloseReason, Limit};
+use crate::moment::Moment;
 use crate::poll::source::{Ask, End, Landed, Next, Outgoing, Room, Source, Turn};
 use crate::sync::{Arc, lock};
 
@@ -35,6 +35,17 @@ const LARGE_FRAME: usize = 32 << 10;
 
 /// What such a block has more than the frame, for its header.
 const HEADER_ROOM: usize = 512;
+
+/// Where bytes land for a connection that nobody has.
+#[inline]
+fn room_of(connection: &mut Connection) -> Room {
+    let input = connection.input();
+    if input.expected() < LARGE_FRAME {
+        return Room::Shared;
+    }
+    let block = input.expected() + HEADER_ROOM;
+    Room::Own(input.chain.landing(block, block))
+}
 
 /// One connection and its handler.
 pub(crate) struct Session<C: Caller> {
@@ -67,7 +78,7 @@ impl<C: Caller> Session<C> {
         presence: Option<Presence>,
     ) -> Self {
         let waker = Waker::from(Arc::clone(&link));
-        let now = Instant::now();
+        let now = Moment::now();
         link.tally.moved(now);
         link.bell.counters().poller.opened.add(1);
         Self {
@@ -132,6 +143,26 @@ impl<C: Caller> Session<C> {
         }
     }
 
+    /// Where bytes land on a connection that is not simply at rest.
+    fn room_in_motion(&mut self, turn: &Turn) -> Room {
+        if self.life.phase() == Phase::Lingering {
+            return Room::Shared;
+        }
+        if !self.wants_input(turn) {
+            return Room::Closed;
+        }
+        if turn.is_short_of_memory() {
+            return Room::Shared;
+        }
+        match &mut self.holder {
+            Holder::Session(connection) => room_of(connection),
+            _ => match self.link.inbox_if_any() {
+                Some(mut inbox) => inbox.room(),
+                None => Room::Shared,
+            },
+        }
+    }
+
     /// Nothing more will land. What the handler left is offered once more: now it knows that.
     pub(super) fn end_input(&mut self, end: InputEnd) {
         self.life.end_input();
@@ -188,28 +219,12 @@ impl<C: Caller> Source for Session<C> {
 
     #[inline]
     fn room(&mut self, turn: &mut Turn) -> Room {
-        if self.life.phase() == Phase::Lingering {
-            return Room::Shared;
-        }
-        if !self.wants_input(turn) {
-            return Room::Closed;
-        }
-        if turn.is_short_of_memory() {
-            return Room::Shared;
+        if turn.is_short_of_memory() || !self.is_at_rest() {
+            return self.room_in_motion(turn);
         }
         match &mut self.holder {
-            Holder::Session(connection) => {
-                let input = connection.input();
-                if input.expected() < LARGE_FRAME {
-                    return Room::Shared;
-                }
-                let block = input.expected() + HEADER_ROOM;
-                Room::Own(input.chain.landing(block, block))
-            }
-            _ => match self.link.inbox_if_any() {
-                Some(mut inbox) => inbox.room(),
-                None => Room::Shared,
-            },
+            Holder::Session(connection) => room_of(connection),
+            _ => Room::Shared,
         }
     }
 

@@ -8,8 +8,8 @@ use std::time::Instant;
 use super::Connection;
 use super::handle::ConnectionHandle;
 use super::link::Link;
-use super::moment::Moment;
 use crate::error::CloseReason;
+use crate::moment::Moment;
 use crate::poll::source::Turn;
 use crate::stats::ConnStats;
 use crate::stats::counters::Counter;
@@ -29,8 +29,8 @@ pub(crate) struct Tally {
 impl Tally {
     /// Bytes have moved.
     #[inline]
-    pub(super) fn moved(&self, now: Instant) {
-        self.active.set(Moment::of(now).bits());
+    pub(super) fn moved(&self, now: Moment) {
+        self.active.set(now.bits());
     }
 
     /// Bytes have moved in this run of the source.
@@ -43,7 +43,11 @@ impl Tally {
 
     /// When bytes last moved.
     pub(super) fn active(&self) -> Instant {
-        Moment::from_bits(self.active.get()).instant()
+        self.last_active().instant()
+    }
+
+    fn last_active(&self) -> Moment {
+        Moment::from_bits(self.active.get())
     }
 }
 
@@ -54,7 +58,7 @@ pub(crate) struct Sends {
     pub(super) sent: u64,
     pub(super) blocks: u64,
     /// When bytes last did.
-    pub(super) at: Option<Instant>,
+    pub(super) at: Option<Moment>,
 }
 
 impl Link {
@@ -69,7 +73,7 @@ impl Link {
     /// Counts what others than the session have sent. Only on the poller.
     pub(super) fn count_elsewhere(&self, elsewhere: Sends) {
         if let Some(at) = elsewhere.at {
-            self.tally.moved(at.max(self.tally.active()));
+            self.tally.moved(at.max(self.tally.last_active()));
         }
         let counters = &self.bell.counters().poller;
         counters.sends.add(elsewhere.sends);
@@ -108,7 +112,7 @@ impl Link {
             requests: self.tally.requests.get(),
             waiting,
             unsent,
-            idle: self.tally.active().elapsed(),
+            idle: Moment::now().since(self.tally.last_active()),
         }
     }
 }

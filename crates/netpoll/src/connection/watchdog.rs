@@ -31,7 +31,7 @@ impl Terms {
     #[inline]
     pub(crate) fn before_call(&self, turn: &mut Turn) {
         if self.slow.is_some() {
-            turn.now();
+            turn.moment();
         }
     }
 

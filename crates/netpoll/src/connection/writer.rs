@@ -69,7 +69,7 @@ impl<'a> Writer<'a> {
 
     /// One byte to the end.
     pub fn put_u8(&mut self, byte: u8) {
-        self.put_slice(&[byte]);
+        self.link.put_array([byte]);
     }
 
     /// Adds `bytes` as they are, without a copy. Worth it from a few KiB on.
@@ -269,7 +269,7 @@ macro_rules! numbers {
                 #[doc = concat!("A `", stringify!($number), "` to the end, ", $order, ".")]
                 #[inline]
                 pub fn $name(&mut self, number: $number) {
-                    self.put_slice(&number.$to_bytes());
+                    self.link.put_array(number.$to_bytes());
                 }
             )*
         }

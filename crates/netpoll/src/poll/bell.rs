@@ -51,6 +51,17 @@ impl Signals {
     }
 }
 
+/// What the calling thread is to a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Its poller, and the source runs right now.
+    Running,
+    /// Its poller.
+    Driving,
+    /// Another thread.
+    Neither,
+}
+
 /// The bell of one source.
 #[derive(Debug)]
 pub(crate) struct Bell {
@@ -105,17 +116,30 @@ impl Bell {
         Signals(self.rung.swap(0, Ordering::AcqRel))
     }
 
+    /// What the calling thread is to this source.
+    #[inline]
+    pub(crate) fn role(&self) -> Role {
+        let role = |here: &Here| {
+            if !here.is(&self.mailbox) {
+                Role::Neither
+            } else if here.running.get() == Some(self.token) {
+                Role::Running
+            } else {
+                Role::Driving
+            }
+        };
+        HERE.try_with(role).unwrap_or(Role::Neither)
+    }
+
     /// Whether the calling thread is running this source right now.
     #[inline]
     pub(crate) fn is_running_here(&self) -> bool {
-        HERE.try_with(|here| here.running.get() == Some(self.token) && here.is(&self.mailbox))
-            .unwrap_or(false)
+        self.role() == Role::Running
     }
 
     /// Whether the calling thread is this source's poller.
     pub(crate) fn is_here(&self) -> bool {
-        HERE.try_with(|here| here.is(&self.mailbox))
-            .unwrap_or(false)
+        self.role() != Role::Neither
     }
 
     fn queue_here(&self) -> bool {

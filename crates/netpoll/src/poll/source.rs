@@ -20,6 +20,7 @@ use netpoll_sys::{Interest, Readiness};
 
 use super::bell::Bell;
 use crate::budget::Budget;
+use crate::moment::Moment;
 use crate::per_thread::PerThread;
 
 /// Committed bytes on their way to the kernel.
@@ -157,7 +158,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What sources leave for their poller to do, and the time.
 #[derive(Default)]
 pub(crate) struct Turn {
-    now: Option<Instant>,
+    now: Option<Moment>,
     budget: Option<Budget>,
     /// How many sources have run since the last lap.
     runs: u32,
@@ -175,7 +176,13 @@ impl Turn {
     /// The time: read when it is first asked for after a wait, and as the last [`lap`](Self::lap)
     /// has read it.
     pub(crate) fn now(&mut self) -> Instant {
-        *self.now.get_or_insert_with(Instant::now)
+        self.moment().instant()
+    }
+
+    /// As [`now`](Self::now), in the cheaper form.
+    #[inline]
+    pub(crate) fn moment(&mut self) -> Moment {
+        *self.now.get_or_insert_with(Moment::now)
     }
 
     /// Turns of a poller whose sources share `budget`.
@@ -211,9 +218,9 @@ impl Turn {
     /// The time, for a source to note that bytes have moved now; `None` if the running one has noted
     /// it already and not been slow since.
     #[inline]
-    pub(crate) fn note(&mut self) -> Option<Instant> {
+    pub(crate) fn note(&mut self) -> Option<Moment> {
         let first = !std::mem::replace(&mut self.noted, true);
-        first.then(|| self.now())
+        first.then(|| self.moment())
     }
 
     /// Reads the time, and says how long it is since it was read before, if that is longer than
@@ -221,15 +228,15 @@ impl Turn {
     #[inline]
     pub(crate) fn lap(&mut self, limit: Duration) -> Option<Duration> {
         let before = self.now?;
-        let now = Instant::now();
+        let now = Moment::now();
         self.now = Some(now);
         self.runs = 0;
-        // A sum and a comparison: a difference of times costs three times as much.
-        let is_over = before.checked_add(limit).is_some_and(|by| now > by);
+        let lap = now.since(before);
+        let is_over = lap > limit;
         if is_over {
             self.noted = false;
         }
-        is_over.then(|| now.saturating_duration_since(before))
+        is_over.then_some(lap)
     }
 
     /// The time is not what was read.
@@ -253,7 +260,7 @@ impl Turn {
     /// Has the time be `now` until the next wait.
     #[cfg(all(test, any(netpoll_loom, netpoll_shuttle)))]
     pub(super) fn pretend(&mut self, now: Instant) {
-        self.now = Some(now);
+        self.now = Some(Moment::of(now));
     }
 
     /// Registers a source with this poller once the running one has returned.

@@ -28,16 +28,35 @@ impl Link {
     #[inline]
     pub(crate) fn put<R>(&self, put: impl FnOnce(&mut LinkBuffer) -> R) -> Option<R> {
         let mut outbox = lock(&self.outbox);
-        let (result, news) = outbox.put(|| self.marks(), || self.bell.is_here(), put);
+        let (result, news) = outbox.put(|| self.marks(), || self.bell.role(), put);
         self.release(outbox, news, Signal::Put);
         result
     }
 
     /// Copies `bytes` to the end, as by [`put`](Self::put).
-    #[inline]
     pub(crate) fn put_slice(&self, bytes: &[u8]) {
+        self.put_bytes(bytes);
+    }
+
+    /// As [`put_slice`](Self::put_slice) for a few bytes whose number is known when this is compiled:
+    /// then neither this nor the copy is a call.
+    #[inline(always)]
+    pub(crate) fn put_array<const N: usize>(&self, bytes: [u8; N]) {
+        self.put_bytes(&bytes);
+    }
+
+    #[inline(always)]
+    fn put_bytes(&self, bytes: &[u8]) {
         let mut outbox = lock(&self.outbox);
-        let news = outbox.put_slice(|| self.marks(), || self.bell.is_here(), bytes);
+        if !outbox.put_in_place(bytes) {
+            self.put_elsewhere(outbox, bytes);
+        }
+    }
+
+    /// What does not simply go behind what was put last.
+    #[inline(never)]
+    fn put_elsewhere(&self, mut outbox: MutexGuard<'_, Outbox>, bytes: &[u8]) {
+        let news = outbox.put_slice(bytes, || self.marks(), || self.bell.role());
         self.release(outbox, news, Signal::Put);
     }
 
@@ -92,17 +111,13 @@ impl Link {
     #[inline]
     pub(crate) fn take_output(&self) -> Option<LinkBuffer> {
         let mut outbox = lock(&self.outbox);
-        let outgoing = outbox.take();
-        let elsewhere = outbox.take_elsewhere_sent();
-        if outgoing.is_some() {
-            // Relaxed: as in `put`.
-            self.clear_mark();
-        }
-        drop(outbox);
-        if let Some(elsewhere) = elsewhere {
+        if let Some(elsewhere) = outbox.take_elsewhere_sent() {
             self.count_elsewhere(elsewhere);
         }
-        outgoing
+        let outgoing = outbox.take()?;
+        // Relaxed: as in `put`.
+        self.clear_mark();
+        Some(outgoing)
     }
 
     /// Sends what was put, unless the handler of this connection runs here: then its session does,
