@@ -166,17 +166,15 @@ impl Outbox {
         if matches!(self.way, Way::Shut | Way::Over) {
             return None;
         }
-        self.way = if rest.is_empty() {
-            Way::Free
-        } else {
-            Way::Blocked
-        };
-        if !rest.is_empty() {
-            self.chain.prepend(rest);
-        }
         // A mark may have come nearer: the next put looks.
         self.slack = 0;
-        let unsent = self.unsent();
+        if rest.is_empty() {
+            self.way = Way::Free;
+        } else {
+            self.way = Way::Blocked;
+            self.chain.prepend(rest);
+        }
+        let unsent = self.chain.len();
         let leaving = &mut self.unusual.as_mut()?.leaving;
         let done = leaving.take_if(|leaving| unsent <= leaving.most);
         done.map(|leaving| leaving.waker)

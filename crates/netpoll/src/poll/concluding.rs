@@ -13,20 +13,37 @@ use super::source::{End, Next, Source};
 use super::token::Token;
 use crate::guard::guard;
 
+/// Whether a source stays with its poller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stays {
+    Yes,
+    No,
+}
+
 impl Poller {
     /// After a source has run: sends, watches, and puts it back or lets it go.
     pub(super) fn conclude(&mut self, mut run: Run, next: Next) {
-        if let Next::AsBefore = next {
-            bell::set_running(None);
-            return self.registry.put_back(run);
-        }
-        let mut next = self.send_for(&mut run, next);
-        if let Next::Become(successor) = next {
-            next = self.succeed(&mut run, successor);
-        }
+        let stays = match next {
+            Next::AsBefore => Stays::Yes,
+            next => self.see_to(&mut run, next),
+        };
         bell::set_running(None);
+        match stays {
+            Stays::Yes => self.registry.put_back(run),
+            Stays::No => self.remove(run),
+        }
+    }
+
+    /// Sends what the source gives, and has the driver and the timers do what it wants then. Says
+    /// whether it stays.
+    #[inline]
+    fn see_to(&mut self, run: &mut Run, next: Next) -> Stays {
+        let mut next = self.send_for(run, next);
+        if let Next::Become(successor) = next {
+            next = self.succeed(run, successor);
+        }
         let interest = match next {
-            Next::Gone => return self.remove(run),
+            Next::Gone => return Stays::No,
             Next::Unwatched => None,
             Next::Again(interest) => {
                 self.call_again(run.token);
@@ -36,18 +53,18 @@ impl Poller {
             Next::Rest => Some(Interest::READABLE),
             Next::Become(_) | Next::AsBefore => None,
         };
-        if let Err(error) = self.watch(&mut run, interest) {
+        if let Err(error) = self.watch(run, interest) {
             // The kernel has no room for the registration. No event will ever come, so this is
             // the end of the input.
             match run.source.ended(End::Broken(error), &mut self.turn) {
-                Next::Gone => return self.remove(run),
+                Next::Gone => return Stays::No,
                 Next::Again(_) => self.call_again(run.token),
                 Next::Wait(_) | Next::Rest | Next::AsBefore | Next::Unwatched | Next::Become(_) => {
                 }
             }
         }
         self.set_deadline(run.token);
-        self.registry.put_back(run);
+        Stays::Yes
     }
 
     /// Puts `successor` in the place of the source that ran, and whoever it makes way for at once.
