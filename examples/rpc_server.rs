@@ -11,8 +11,7 @@ fn main() -> std::io::Result<()> {
             let (mut reader, mut writer) = conn.split();
             let len = reader.read_u32().await?;
             let body = reader.next(len as usize).await?;
-            writer.put_u32(len);
-            writer.put_slice(body);
+            writer.put_slices(&[&len.to_be_bytes(), body]);
             Ok(())
         })
         .serve("127.0.0.1:8080")

@@ -85,8 +85,7 @@ async fn rpc(conn: &mut Connection) -> Result<(), BoxError> {
     let (mut reader, mut writer) = conn.split();
     let len = reader.read_u32().await?;
     let body = reader.next(len as usize).await?;
-    writer.put_u32(len);
-    writer.put_slice(body);
+    writer.put_slices(&[&len.to_be_bytes(), body]);
     Ok(())
 }
 

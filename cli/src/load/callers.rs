@@ -129,8 +129,8 @@ impl Way {
             Self::Pool(pool, addr) => {
                 let mut conn = pool.get(*addr).await?;
                 let (mut reader, mut writer) = conn.split();
-                writer.put_u32(payload.len() as u32);
-                writer.put_slice(payload);
+                let length = payload.len() as u32;
+                writer.put_slices(&[&length.to_be_bytes(), payload]);
                 let length = reader.read_u32().await? as usize;
                 reader.skip(length).await?;
                 Ok(length)

@@ -23,8 +23,7 @@ pub(super) async fn answer(conn: &mut Connection) -> Result<(), BoxError> {
     if count.0.is_multiple_of(EVERY) {
         burn();
     }
-    writer.put_u32(len);
-    writer.put_slice(body);
+    writer.put_slices(&[&len.to_be_bytes(), body]);
     Ok(())
 }
 

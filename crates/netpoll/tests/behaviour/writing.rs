@@ -53,6 +53,66 @@ fn with_appends_what_it_has_built_as_a_whole() {
 }
 
 #[test]
+fn several_slices_arrive_in_order_whatever_their_sizes() {
+    let (mut conn, mut peer) = roomy();
+    let sizes = [1, 0, 70, 4 << 10, 40 << 10, 3, 200 << 10, 2];
+    let parts: Vec<Vec<u8>> = sizes.iter().map(|&size| bytes(size, 7)).collect();
+    let slices: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+    let all = parts.concat();
+    let mut writer = conn.writer();
+    writer.put_slices(&[]);
+    writer.put_slices(&slices);
+    writer.put_slices(&[b"and ", b"more"]);
+    let sending = std::thread::spawn(move || block_on(conn.writer().flush()));
+    assert_eq!(
+        peer.receive(all.len() + 8),
+        [&all[..], b"and more"].concat()
+    );
+    sending.join().unwrap().unwrap();
+}
+
+#[test]
+fn nothing_comes_between_slices_that_are_put_as_one() {
+    const PUTS: usize = 20_000;
+    let (mut conn, mut peer) = roomy();
+    let handle = conn.handle();
+    let other = std::thread::spawn(move || {
+        for _ in 0..PUTS {
+            handle.push(Bytes::from_static(b"|")).unwrap();
+        }
+    });
+    for _ in 0..PUTS {
+        conn.writer().put_slices(&[b"<", b"0123", b">"]);
+    }
+    other.join().unwrap();
+    let sending = std::thread::spawn(move || block_on(conn.writer().flush()));
+    let received = peer.receive(PUTS * 7);
+    sending.join().unwrap().unwrap();
+    let frames = received.split(|&byte| byte == b'|').collect::<Vec<_>>();
+    assert_eq!(frames.len(), PUTS + 1);
+    assert_eq!(frames.concat(), b"<0123>".repeat(PUTS));
+    assert!(frames.iter().all(|frames| frames.len() % 6 == 0));
+}
+
+#[test]
+fn slices_that_are_too_much_together_end_the_connection_and_none_of_them_leaves() {
+    let mut options = netpoll::ConnOptions::default();
+    options.max_output = Some(100_000);
+    let (mut conn, mut peer) = pair_with(&Dialer::new().options(options));
+    conn.writer().put_slices(&[b"head", &[0; 100_000], b"tail"]);
+    let error = block_on(conn.writer().flush()).unwrap_err();
+    let closed = error
+        .get_ref()
+        .and_then(|report| report.downcast_ref::<Closed>());
+    let reason = closed.map(|closed| &closed.reason);
+    assert!(
+        matches!(reason, Some(CloseReason::Limit(netpoll::Limit::Output))),
+        "{error:?}"
+    );
+    assert_eq!(peer.receive_all().unwrap_or_default(), b"");
+}
+
+#[test]
 fn pushed_memory_is_not_copied_and_lives_until_it_has_left() {
     struct Owned(Vec<u8>, Arc<AtomicBool>);
     impl AsRef<[u8]> for Owned {

@@ -73,6 +73,7 @@ fn nothing_that_is_put_is_nothing_to_send() {
     writer.append(LinkBuffer::new());
     writer.push(Bytes::new());
     writer.put_slice(b"");
+    writer.put_slices(&[b"", b""]);
     writer.put_str("");
     writer.with(|_| ());
     assert_eq!(writer.unsent(), 0);

@@ -53,11 +53,29 @@ impl Link {
         }
     }
 
+    /// Copies `parts` to the end, one behind the other, under one lock.
+    #[inline]
+    pub(crate) fn put_slices(&self, parts: &[&[u8]]) {
+        let mut outbox = lock(&self.outbox);
+        let mut news = Put::Quiet;
+        for part in parts {
+            if !outbox.put_in_place(part) {
+                news = news.max(self.put_under_lock(&mut outbox, part));
+            }
+        }
+        self.release(outbox, news, Signal::Put);
+    }
+
     /// What does not simply go behind what was put last.
     #[inline(never)]
     fn put_elsewhere(&self, mut outbox: MutexGuard<'_, Outbox>, bytes: &[u8]) {
-        let news = outbox.put_slice(bytes, || self.marks(), || self.bell.role());
+        let news = self.put_under_lock(&mut outbox, bytes);
         self.release(outbox, news, Signal::Put);
+    }
+
+    #[inline(never)]
+    fn put_under_lock(&self, outbox: &mut Outbox, bytes: &[u8]) -> Put {
+        outbox.put_slice(bytes, || self.marks(), || self.bell.role())
     }
 
     /// Appends a buffer for somebody who is not the handler, and has it sent with what else there

@@ -21,8 +21,8 @@ pub(crate) struct Marks {
     pub(crate) bound: usize,
 }
 
-/// What a put has to tell the poller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a put has to tell the poller; of several, the last of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Put {
     /// Nothing: it knows of output already, or there is none.
     Quiet,
