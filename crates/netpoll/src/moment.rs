@@ -2,6 +2,7 @@
 //! [`Moment`]: a point in time that fits into a word, so that it can lie in an atomic, and that is read
 //! and compared in a few instructions, where an [`Instant`] takes a hundred.
 
+use std::ops::Add;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -48,15 +49,13 @@ impl Moment {
     }
 
     /// As moments are counted.
-    #[cfg(test)]
     pub(crate) fn of(instant: Instant) -> Self {
         let Anchor {
             instant: beginning,
             moment,
         } = anchor();
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         match instant.checked_duration_since(beginning) {
-            Some(later) => Self(moment.saturating_add(nanos(later))),
+            Some(later) => Self(moment) + later,
             None => Self(moment.saturating_sub(nanos(beginning - instant))),
         }
     }
@@ -77,7 +76,13 @@ impl Moment {
     /// How long after `earlier` it is; nothing if it is before it.
     #[inline]
     pub(crate) fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        Duration::from_nanos(self.nanos_since(earlier))
+    }
+
+    /// As [`since`](Self::since), in nanoseconds.
+    #[inline]
+    pub(crate) fn nanos_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
     }
 
     #[inline]
@@ -89,6 +94,22 @@ impl Moment {
     pub(crate) fn bits(self) -> u64 {
         self.0
     }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Self;
+
+    /// What cannot be counted any more is the last moment there is.
+    #[inline]
+    fn add(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(nanos(time)))
+    }
+}
+
+/// Saturates.
+#[inline]
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

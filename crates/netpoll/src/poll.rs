@@ -3,9 +3,9 @@
 //!
 //! One turn of the loop:
 //!
-//! 1. *wait* for the kernel (not at all if sources have queued themselves again);
-//! 2. for each event, take the source out of its slot, read for it, and let it work;
-//! 3. read the mailbox;
+//! 1. read the mailbox;
+//! 2. *wait* for the kernel (not at all if there was a letter, or sources have queued themselves);
+//! 3. for each event, take the source out of its slot, read for it, and let it work;
 //! 4. call the sources that had queued themselves when this turn began, and those whose time is
 //!    up;
 //! 5. each time a source has run: send what it wants to send, watch what it wants to hear of, and
@@ -38,12 +38,13 @@ mod timers;
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use netpoll_sys::Readiness;
 
 use crate::budget::Budget;
 use crate::guard::guard;
+use crate::moment::Moment;
 use crate::per_thread::PerThread;
 use crate::sync::Arc;
 use bell::Bell;
@@ -136,7 +137,6 @@ impl Poller {
                 self.dispatch(token, readiness);
             }
         }
-        self.read_mail(MaySleep::No);
         self.call_queued();
         self.expire();
         while let Some(birth) = self.turn.births.pop() {
@@ -176,16 +176,19 @@ impl Poller {
         bell::queued() > 0 || !self.again.is_empty()
     }
 
-    /// How long the next wait may be. Whoever has work for the poller rings for it from here on,
-    /// if it may be long.
+    /// Reads the mailbox, and says how long the next wait may be. Whoever has work for the poller
+    /// rings for it from here on, if it may be long.
     fn timeout(&mut self) -> Option<Duration> {
-        let busy = self.is_busy() || !self.read_mail(MaySleep::Yes);
-        if busy || self.is_busy() {
+        let sleep = match self.is_busy() {
+            true => MaySleep::No,
+            false => MaySleep::Yes,
+        };
+        if !self.read_mail(sleep) || self.is_busy() {
             Some(Duration::ZERO)
         } else if self.timers.is_empty() {
             None
         } else {
-            self.timers.until_next(Instant::now())
+            self.timers.until_next(Moment::now())
         }
     }
 
@@ -237,15 +240,15 @@ impl Poller {
         if self.timers.is_empty() {
             return;
         }
-        let now = self.turn.now();
+        let now = self.turn.moment();
         while let Some(token) = self.timers.next_due(now) {
             let Some(entry) = self.registry.get_mut(token) else {
                 continue;
             };
             entry.look = None;
             match entry.deadline {
-                Some(deadline) if deadline > now => {
-                    entry.look = Some(self.timers.set(token, deadline));
+                Some(deadline) if deadline > now.instant() => {
+                    entry.look = Some(self.timers.set(token, Moment::of(deadline)));
                 }
                 Some(_) => {
                     entry.deadline = None;
@@ -262,7 +265,7 @@ impl Poller {
             Some(Kind::Source) => self.source_ready(token, readiness),
             Some(Kind::Mailbox) => {
                 self.mailbox.counters().poller.rings.add(1);
-                // The letters are read in this turn anyway; a bell that cannot be cleared would
+                // The letters are read before the next wait; a bell that cannot be cleared would
                 // only make the next wait short.
                 let _cleared = self.mailbox.bell().clear().ok();
             }

@@ -12,6 +12,7 @@ use super::registry::Run;
 use super::source::{End, Next, Source};
 use super::token::Token;
 use crate::guard::guard;
+use crate::moment::Moment;
 
 /// Whether a source stays with its poller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +135,7 @@ impl Poller {
             return;
         };
         entry.deadline = deadline;
-        if let Some(when) = deadline {
+        if let Some(when) = deadline.map(Moment::of) {
             match entry.look {
                 Some(look) if self.timers.comes_by(look, when) => {}
                 look => {

@@ -19,11 +19,15 @@
 //! later time leaves its look where it is, which then comes early and is set again. So a deadline
 //! that is moved with every request costs nothing here until the first time has come.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use slab::Slab;
 
 use super::token::Token;
+use crate::moment::Moment;
+
+/// A millisecond, in nanoseconds.
+const TICK: u64 = 1_000_000;
 
 const RINGS: usize = 6;
 const SLOTS: usize = 64;
@@ -37,7 +41,7 @@ const LAST: u64 = (1 << (BITS * RINGS as u32)) - 1;
 /// The looks to be taken.
 #[derive(Debug)]
 pub(super) struct Timers {
-    start: Instant,
+    start: Moment,
     /// Every look up to this tick has been taken out of the rings.
     past: u64,
     looks: Slab<Look>,
@@ -85,7 +89,7 @@ impl Default for Ring {
 impl Default for Timers {
     fn default() -> Self {
         Self {
-            start: Instant::now(),
+            start: Moment::now(),
             past: 0,
             looks: Slab::new(),
             rings: std::array::from_fn(|_| Ring::default()),
@@ -96,7 +100,7 @@ impl Default for Timers {
 
 impl Timers {
     /// Looks at `token` at `when`.
-    pub(super) fn set(&mut self, token: Token, when: Instant) -> Key {
+    pub(super) fn set(&mut self, token: Token, when: Moment) -> Key {
         let tick = self.tick_of(when);
         let key = self.looks.insert(Look {
             tick,
@@ -131,17 +135,17 @@ impl Timers {
     }
 
     /// How long nothing can be due; `None` if there are no looks. May end before something is.
-    pub(super) fn until_next(&self, now: Instant) -> Option<Duration> {
+    pub(super) fn until_next(&self, now: Moment) -> Option<Duration> {
         if !self.due.is_empty() {
             return Some(Duration::ZERO);
         }
         let (_, _, tick) = self.next_slot()?;
         let when = self.start + Duration::from_millis(tick);
-        Some(when.saturating_duration_since(now))
+        Some(when.since(now))
     }
 
     /// The next look that is due. Its key is gone.
-    pub(super) fn next_due(&mut self, now: Instant) -> Option<Token> {
+    pub(super) fn next_due(&mut self, now: Moment) -> Option<Token> {
         if self.due.is_empty() {
             self.turn_to(now);
         }
@@ -150,15 +154,13 @@ impl Timers {
     }
 
     /// Whether a look that has not come comes by `when`, a part of a tick aside.
-    pub(super) fn comes_by(&self, Key(key): Key, when: Instant) -> bool {
+    pub(super) fn comes_by(&self, Key(key): Key, when: Moment) -> bool {
         self.looks[key as usize].tick <= self.tick_of(when)
     }
 
     /// The tick at which `when` has passed.
-    fn tick_of(&self, when: Instant) -> u64 {
-        let since = when.saturating_duration_since(self.start);
-        let ticks = since.as_nanos().div_ceil(1_000_000);
-        u64::try_from(ticks).unwrap_or(LAST).min(LAST)
+    fn tick_of(&self, when: Moment) -> u64 {
+        when.nanos_since(self.start).div_ceil(TICK).min(LAST)
     }
 
     fn put(&mut self, key: u32, tick: u64) {
@@ -189,9 +191,8 @@ impl Timers {
     }
 
     /// Takes out of the rings what is due by `now`.
-    fn turn_to(&mut self, now: Instant) {
-        let now = now.saturating_duration_since(self.start).as_millis();
-        let now = u64::try_from(now).unwrap_or(LAST).min(LAST);
+    fn turn_to(&mut self, now: Moment) {
+        let now = (now.nanos_since(self.start) / TICK).min(LAST);
         while let Some((ring, slot, tick)) = self.next_slot()
             && tick <= now
         {
@@ -206,10 +207,12 @@ impl Timers {
             }
         }
         self.past = self.past.max(now);
-        // Given out from the end: the earliest comes first, and of one tick the one set first.
-        self.due.reverse();
-        self.due
-            .sort_by_key(|&key| std::cmp::Reverse(self.looks[key as usize].tick));
+        if self.due.len() > 1 {
+            // Given out from the end: the earliest comes first, and of one tick the one set first.
+            self.due.reverse();
+            self.due
+                .sort_by_key(|&key| std::cmp::Reverse(self.looks[key as usize].tick));
+        }
     }
 }
 
@@ -217,7 +220,7 @@ impl Timers {
 mod tests {
     use super::*;
 
-    fn at(timers: &Timers, ms: u64) -> Instant {
+    fn at(timers: &Timers, ms: u64) -> Moment {
         timers.start + Duration::from_millis(ms)
     }
 
@@ -288,7 +291,7 @@ mod tests {
         while timers.next_due(now).is_none() {
             let wait = timers.until_next(now).unwrap();
             assert!(!wait.is_zero() && now + wait <= when);
-            now += wait;
+            now = now + wait;
             waits += 1;
         }
         assert_eq!(now, when);
