@@ -71,7 +71,7 @@ impl<'a> Writer<'a> {
     /// conn.writer().put_slices(&[&length.to_be_bytes(), body]);
     /// # }
     /// ```
-    #[inline]
+    #[inline(always)]
     pub fn put_slices(&mut self, parts: &[&[u8]]) {
         self.link.put_slices(parts);
     }

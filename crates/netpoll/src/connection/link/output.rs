@@ -53,8 +53,9 @@ impl Link {
         }
     }
 
-    /// Copies `parts` to the end, one behind the other, under one lock.
-    #[inline]
+    /// Copies `parts` to the end, one behind the other, under one lock. Where it is called their number
+    /// and the length of a header are known, and so it is put there.
+    #[inline(always)]
     pub(crate) fn put_slices(&self, parts: &[&[u8]]) {
         let mut outbox = lock(&self.outbox);
         let mut news = Put::Quiet;
