@@ -64,6 +64,11 @@ pub(crate) trait Caller: 'static {
 
     /// Lets the call go, done or not.
     fn end(&self, call: Self::Call);
+
+    /// Lets a call go that has finished: nothing of the user's is left in it.
+    fn finish(&self, call: Self::Call) {
+        self.end(call);
+    }
 }
 
 /// How a call ended that did not return.
@@ -214,7 +219,9 @@ impl<C: Caller> Session<C> {
     }
 
     fn handler_finished(&mut self, finished: Finished) {
-        self.end_call();
+        if let Holder::Handler(call) = std::mem::replace(&mut self.holder, Holder::Nobody) {
+            self.script.caller.finish(call);
+        }
         if C::ELSEWHERE {
             self.link.tally.moved(Moment::now());
         }

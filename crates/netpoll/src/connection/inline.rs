@@ -68,6 +68,13 @@ where
     fn end(&self, slot: Slot<F>) {
         self.spare.give_back(slot);
     }
+
+    /// The future stays where it is until the next takes its place: it is one of ours, and has let go of
+    /// all it held when it returned.
+    #[inline]
+    fn finish(&self, slot: Slot<F>) {
+        self.spare.keep(slot);
+    }
 }
 
 /// Room for a future of one type, used again and again.
@@ -88,7 +95,7 @@ impl<F> Default for SpareSlots<F> {
 }
 
 impl<F: Future> SpareSlots<F> {
-    /// An empty slot. Allocates if none is spare.
+    /// A slot in which nothing is under way. Allocates if none is spare.
     #[inline]
     fn take(&self) -> Slot<F> {
         self.slots
@@ -104,6 +111,11 @@ impl<F: Future> SpareSlots<F> {
             // Half dropped: nothing to keep.
             return;
         }
+        self.keep(slot);
+    }
+
+    #[inline]
+    fn keep(&self, slot: Slot<F>) {
         let mut slots = self.slots.borrow_mut();
         if slots.len() < SPARE {
             slots.push(slot);

@@ -44,6 +44,8 @@ pub(super) struct Timers {
     start: Moment,
     /// Every look up to this tick has been taken out of the rings.
     past: u64,
+    /// No slot that is not empty is reached before this tick.
+    next: u64,
     looks: Slab<Look>,
     rings: [Ring; RINGS],
     /// Keys of looks that are due and were not yet given out, the first at the end.
@@ -91,6 +93,7 @@ impl Default for Timers {
         Self {
             start: Moment::now(),
             past: 0,
+            next: u64::MAX,
             looks: Slab::new(),
             rings: std::array::from_fn(|_| Ring::default()),
             due: Vec::new(),
@@ -139,9 +142,13 @@ impl Timers {
         if !self.due.is_empty() {
             return Some(Duration::ZERO);
         }
-        let (_, _, tick) = self.next_slot()?;
-        let when = self.start + Duration::from_millis(tick);
-        Some(when.since(now))
+        if self.looks.is_empty() {
+            return None;
+        }
+        let next = self.next.saturating_mul(TICK);
+        Some(Duration::from_nanos(
+            next.saturating_sub(now.nanos_since(self.start)),
+        ))
     }
 
     /// The next look that is due. Its key is gone.
@@ -178,6 +185,8 @@ impl Timers {
         };
         keys.push(key);
         self.rings[ring].filled |= 1 << slot;
+        let shift = BITS * ring as u32;
+        self.next = self.next.min(tick >> shift << shift);
     }
 
     /// The slot that time reaches next, and when: of the innermost ring that has one. In every ring
@@ -191,8 +200,17 @@ impl Timers {
     }
 
     /// Takes out of the rings what is due by `now`.
+    #[inline]
     fn turn_to(&mut self, now: Moment) {
         let now = (now.nanos_since(self.start) / TICK).min(LAST);
+        if now < self.next {
+            self.past = self.past.max(now);
+        } else {
+            self.turn_rings(now);
+        }
+    }
+
+    fn turn_rings(&mut self, now: u64) {
         while let Some((ring, slot, tick)) = self.next_slot()
             && tick <= now
         {
@@ -207,6 +225,7 @@ impl Timers {
             }
         }
         self.past = self.past.max(now);
+        self.next = self.next_slot().map_or(u64::MAX, |(_, _, tick)| tick);
         if self.due.len() > 1 {
             // Given out from the end: the earliest comes first, and of one tick the one set first.
             self.due.reverse();
@@ -297,6 +316,16 @@ mod tests {
         assert_eq!(now, when);
         assert!(waits <= RINGS, "{waits} times awake for one look");
         assert_eq!(timers.until_next(now), None);
+    }
+
+    #[test]
+    fn a_look_of_an_outer_ring_comes_before_a_later_one_of_an_inner() {
+        let mut timers = Timers::default();
+        timers.set(token(1), at(&timers, 70));
+        assert_eq!(due(&mut timers, 65), [0; 0]);
+        timers.set(token(2), at(&timers, 127));
+        assert_eq!(due(&mut timers, 75), [1]);
+        assert_eq!(due(&mut timers, 127), [2]);
     }
 
     #[test]
