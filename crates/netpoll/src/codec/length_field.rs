@@ -217,10 +217,16 @@ impl Codec for LengthField {
     ///
     /// [`Short`](crate::Short) for fewer bytes than up to the number's end.
     fn decode(&self, mut bytes: LinkBuffer) -> io::Result<LinkBuffer> {
-        let mut frame = bytes.split_to(self.offset)?;
+        let before = match self.offset {
+            0 => None,
+            offset => Some(bytes.split_to(offset)?),
+        };
         bytes.skip(self.width)?;
         // What was skipped is not to keep a block alive.
         bytes.release();
+        let Some(mut frame) = before else {
+            return Ok(bytes);
+        };
         frame.append(bytes);
         Ok(frame)
     }
