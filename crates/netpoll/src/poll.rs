@@ -193,9 +193,18 @@ impl Poller {
     }
 
     /// Does what letters ask. Says whether there were none and the poller may sleep.
+    #[inline]
     fn read_mail(&mut self, sleep: MaySleep) -> bool {
+        let may_sleep = self.mailbox.collect(&mut self.letters, sleep);
+        if !self.letters.is_empty() {
+            self.do_as_asked();
+        }
+        may_sleep
+    }
+
+    #[inline(never)]
+    fn do_as_asked(&mut self) {
         let mut letters = std::mem::take(&mut self.letters);
-        let may_sleep = self.mailbox.collect(&mut letters, sleep);
         let counters = &self.mailbox.counters().poller;
         counters.letters.add(letters.len() as u64);
         for letter in letters.drain(..) {
@@ -207,7 +216,6 @@ impl Poller {
             }
         }
         self.letters = letters;
-        may_sleep
     }
 
     fn ask_everyone(&mut self, ask: Ask) {
