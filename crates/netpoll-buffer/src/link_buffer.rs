@@ -307,3 +307,49 @@ impl fmt::Debug for LinkBuffer {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    /// A buffer of two segments, of which the first was read and let go.
+    fn with_an_empty_queue() -> LinkBuffer {
+        let mut buffer = LinkBuffer::new();
+        buffer.push(Bytes::from_static(b"ab"));
+        buffer.push(Bytes::from_static(b"cd"));
+        buffer.skip(2).unwrap();
+        buffer.settle();
+        assert!(buffer.rest.is_empty() && !buffer.rest.has_no_queue());
+        buffer
+    }
+
+    #[test]
+    fn a_release_lets_go_of_a_queue_that_is_empty_and_of_no_other() {
+        let mut buffer = with_an_empty_queue();
+        buffer.release();
+        assert!(buffer.rest.has_no_queue());
+        assert_eq!(buffer.len(), 2);
+        buffer.push(Bytes::from_static(b"ef"));
+        buffer.release();
+        assert!(!buffer.rest.has_no_queue());
+        assert_eq!(buffer.read_vec(4).unwrap(), b"cdef");
+    }
+
+    #[test]
+    fn what_comes_where_there_was_a_queue_is_the_front_again() {
+        for let_go in [true, false] {
+            let mut buffer = with_an_empty_queue();
+            buffer.skip(2).unwrap();
+            if let_go {
+                buffer.settle();
+            }
+            assert_eq!(buffer.front.is_none(), let_go);
+            buffer.push(Bytes::from_static(b"ef"));
+            assert_eq!((buffer.in_front(), buffer.rest.len()), (2, 0));
+            buffer.push(Bytes::from_static(b"gh"));
+            assert_eq!((buffer.in_front(), buffer.rest.len()), (2, 2));
+            assert_eq!(buffer.next(4).unwrap(), b"efgh");
+        }
+    }
+}

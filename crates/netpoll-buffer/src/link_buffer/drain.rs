@@ -89,3 +89,72 @@ impl LinkBuffer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netpoll_sys::socket;
+    use std::io::Read;
+    use std::os::fd::{AsFd, OwnedFd};
+    use std::os::unix::net::UnixStream;
+
+    fn pair() -> (OwnedFd, UnixStream) {
+        let (ours, theirs) = socket::pair().expect("a pair of sockets");
+        (ours, UnixStream::from(theirs))
+    }
+
+    /// A chain of `abcdef`, in one segment or in three, of which the first two bytes were sent.
+    fn after_two(each: usize, fd: BorrowedFd<'_>) -> (io::Result<usize>, Vec<u8>) {
+        let mut buffer = LinkBuffer::new();
+        for piece in b"abcdef".chunks(each) {
+            buffer.push(bytes::Bytes::from_static(piece));
+        }
+        let result = buffer.drain_after(2, fd);
+        let left = buffer.read_vec(buffer.len()).expect("what is there");
+        (result, left)
+    }
+
+    #[test]
+    fn what_leaves_after_a_short_send_is_counted_with_it() {
+        for each in [2, 6] {
+            let (ours, mut theirs) = pair();
+            let (sent, left) = after_two(each, ours.as_fd());
+            assert_eq!((sent.unwrap(), left), (6, Vec::new()));
+            let mut received = [0; 5];
+            assert_eq!(theirs.read(&mut received).unwrap(), 4);
+            assert_eq!(received[..4], *b"cdef");
+        }
+    }
+
+    #[test]
+    fn a_socket_that_is_full_after_a_short_send_has_taken_that_one() {
+        for each in [2, 6] {
+            let (ours, _theirs) = pair();
+            let mut much = LinkBuffer::from(vec![0; 8 << 20]);
+            much.drain_to(ours.as_fd()).unwrap();
+            assert!(!much.is_empty(), "the socket is full");
+            let (sent, left) = after_two(each, ours.as_fd());
+            assert_eq!((sent.unwrap(), left), (2, b"cdef".to_vec()));
+        }
+    }
+
+    #[test]
+    fn what_ends_the_connection_after_a_short_send_is_told_and_what_was_sent_is_consumed() {
+        for each in [2, 6] {
+            let (ours, theirs) = pair();
+            drop(theirs);
+            let (sent, left) = after_two(each, ours.as_fd());
+            assert_eq!(sent.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+            assert_eq!(left, b"cdef");
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_takes_nothing_and_gives_no_reason_is_not_asked_again() {
+        let (ours, _theirs) = pair();
+        let mut buffer = LinkBuffer::from(b"abc".to_vec());
+        let error = buffer.drain_after(0, ours.as_fd()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WriteZero);
+        assert_eq!(buffer.len(), 3);
+    }
+}

@@ -103,6 +103,9 @@ fn nothing_to_send_and_no_room_to_receive_ask_nothing_of_the_socket() {
     assert_eq!(buffer.fill_from(ours.as_fd(), 0).unwrap(), 0);
     drop(theirs);
     assert_eq!(buffer.drain_to(ours.as_fd()).unwrap(), 0);
+    let mut read = put(b"abc");
+    read.next(3).unwrap();
+    assert_eq!(read.drain_to(ours.as_fd()).unwrap(), 0);
 }
 
 #[test]
@@ -122,6 +125,11 @@ fn what_was_sent_is_let_go_at_once() {
     let (ours, _theirs) = pair();
     let bytes = Bytes::from(pattern(1000));
     let mut buffer = LinkBuffer::from(bytes.clone());
+    buffer.drain_to(ours.as_fd()).unwrap();
+    assert!(bytes.is_unique());
+    // Also the last one of several.
+    buffer.put_str("a header");
+    buffer.push(bytes.clone());
     buffer.drain_to(ours.as_fd()).unwrap();
     assert!(bytes.is_unique());
 }

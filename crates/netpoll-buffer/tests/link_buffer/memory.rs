@@ -101,6 +101,19 @@ fn release_lets_go_of_what_was_read() {
 }
 
 #[test]
+fn release_lets_go_of_the_only_segment_if_that_was_read_and_keeps_it_otherwise() {
+    let bytes = Bytes::from(pattern(100));
+    let mut buffer = LinkBuffer::from(bytes.clone());
+    buffer.next(99).unwrap();
+    buffer.release();
+    assert_eq!(contents(&buffer), bytes[99..]);
+    buffer.next(1).unwrap();
+    assert!(!bytes.is_unique(), "it may still be borrowed");
+    buffer.release();
+    assert!(bytes.is_unique());
+}
+
+#[test]
 fn a_small_remainder_moves_out_of_its_block() {
     in_own_pool(|pool| {
         let mut buffer = put(&pattern(BLOCK));
@@ -230,6 +243,9 @@ fn what_is_no_drip_or_has_nothing_to_go_behind_is_given_back() {
     };
     refused(&mut put(b"x"), &pattern(257));
     refused(&mut LinkBuffer::new(), b"drip");
+    let mut read = put(b"x");
+    read.next(1).unwrap();
+    refused(&mut read, b"drip");
     let mut open = put(b"x");
     open.reserve(1).unwrap();
     refused(&mut open, b"drip");
@@ -248,6 +264,41 @@ fn a_drip_behind_what_cannot_grow_goes_to_memory_of_its_own() {
         let last = buffer.segments().last().map(Segment::len);
         assert_eq!(last, Some(4), "the second is behind the first");
     }
+}
+
+#[test]
+fn a_drip_that_only_continues_the_last_window_is_given_back() {
+    let mut tail = Tail::with_capacity(BLOCK);
+    tail.put(b"abcdef");
+    let mut buffer = LinkBuffer::new();
+    buffer.push_segment(tail.window(0..3));
+    let back = buffer.absorb(tail.window(3..6)).expect_err("a window");
+    buffer.push_segment(back);
+    assert_eq!(contents(&buffer), b"abcdef");
+    assert_eq!(slices(&buffer), 1);
+}
+
+#[test]
+fn a_drip_is_not_cut_where_the_block_ends() {
+    in_own_pool(|_| {
+        let mut buffer = put(&pattern(30_000));
+        buffer.put_slice(&pattern(30_000));
+        buffer.put_slice(&pattern(BLOCK - 60_001));
+        buffer.absorb(arrived(b"drip")).unwrap();
+        let lengths: Vec<usize> = places(&buffer).iter().map(|place| place.1).collect();
+        assert_eq!(lengths, [BLOCK - 1, 4]);
+    });
+}
+
+#[test]
+fn a_drip_behind_foreign_memory_pins_no_write_block() {
+    in_own_pool(|pool| {
+        let mut buffer = put(b"x");
+        buffer.push(Bytes::from_static(b"y"));
+        buffer.absorb(arrived(b"drip")).unwrap();
+        assert_eq!(contents(&buffer), b"xydrip");
+        assert_eq!(pool.stats().in_use, BLOCK + 256);
+    });
 }
 
 #[test]

@@ -134,6 +134,19 @@ fn nothing_pushed_or_put_is_nothing() {
     buffer.put_str("");
     buffer.push_segment(Tail::with_capacity(10).window(0..10));
     assert_eq!((buffer.len(), slices(&buffer)), (0, 0));
+    buffer.push(Bytes::from_static(b"abc"));
+    buffer.push_segment(Tail::with_capacity(10).window(0..10));
+    assert_eq!((contents(&buffer), slices(&buffer)), (b"abc".to_vec(), 1));
+}
+
+#[test]
+fn what_was_read_is_let_go_by_the_next_push() {
+    let bytes = Bytes::from(pattern(100));
+    let mut buffer = LinkBuffer::from(bytes.clone());
+    assert_eq!(buffer.next(100).unwrap(), bytes);
+    buffer.push(Bytes::from_static(b"more"));
+    assert!(bytes.is_unique());
+    assert_eq!(contents(&buffer), b"more");
 }
 
 #[test]

@@ -151,3 +151,305 @@ impl Poller {
 fn discard(source: Box<dyn Source>) {
     let _panicked = guard(|| drop(source)).is_err();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Budget;
+    use crate::poll::mailbox::Mailbox;
+    use crate::poll::source::{Ask, Outgoing, Turn};
+    use crate::sync::Arc;
+    use netpoll_sys::{Readiness, socket};
+    use std::cell::RefCell;
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::net::Shutdown;
+    use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+    use std::os::unix::net::UnixStream;
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    /// What a source sends, and what it was told.
+    #[derive(Default)]
+    struct Script {
+        output: Outgoing,
+        told: Vec<String>,
+        /// What it answers when the bell has rung, and when its input has ended; else it waits.
+        woken: Option<Next>,
+        ended: Option<Next>,
+    }
+
+    struct Scripted {
+        fd: OwnedFd,
+        script: Rc<RefCell<Script>>,
+    }
+
+    impl Scripted {
+        fn hears(&self, what: impl Into<String>) -> Next {
+            self.script.borrow_mut().told.push(what.into());
+            Next::Wait(Interest::READABLE)
+        }
+    }
+
+    impl Source for Scripted {
+        fn fd(&self) -> Option<BorrowedFd<'_>> {
+            Some(self.fd.as_fd())
+        }
+
+        fn born(&mut self, _turn: &mut Turn) -> Next {
+            Next::Wait(Interest::READABLE)
+        }
+
+        fn ended(&mut self, _end: End, _turn: &mut Turn) -> Next {
+            let wait = self.hears("ended");
+            self.script.borrow_mut().ended.take().unwrap_or(wait)
+        }
+
+        fn outgoing(&mut self) -> Option<Outgoing> {
+            let output = std::mem::take(&mut self.script.borrow_mut().output);
+            (!output.is_empty()).then_some(output)
+        }
+
+        fn sent(&mut self, rest: Outgoing, result: io::Result<usize>, _turn: &mut Turn) -> Next {
+            let news = match (&result, rest.is_empty()) {
+                (Err(_), _) => "failed",
+                (Ok(_), true) => "sent",
+                (Ok(_), false) => "blocked",
+            };
+            if result.is_ok() {
+                self.script.borrow_mut().output.prepend(rest);
+            }
+            self.hears(news)
+        }
+
+        fn ready(&mut self, _readiness: Readiness, _turn: &mut Turn) -> Next {
+            self.hears("ready")
+        }
+
+        fn woken(&mut self, _turn: &mut Turn) -> Next {
+            let next = self.script.borrow_mut().woken.take();
+            next.unwrap_or(Next::Wait(Interest::READABLE))
+        }
+
+        fn again(&mut self, _turn: &mut Turn) -> Next {
+            self.hears("again")
+        }
+
+        fn asked(&mut self, _ask: Ask, _turn: &mut Turn) -> Next {
+            Next::Gone
+        }
+    }
+
+    impl Drop for Scripted {
+        fn drop(&mut self) {
+            self.hears("dropped");
+        }
+    }
+
+    /// A poller that the test turns, its one source, and what that does and hears.
+    struct Scene {
+        poller: Poller,
+        token: Token,
+        script: Rc<RefCell<Script>>,
+    }
+
+    impl Scene {
+        fn new(fd: impl Into<OwnedFd>) -> Self {
+            let mailbox = Arc::new(Mailbox::new(Arc::default()).unwrap());
+            let mut poller = Poller::new(mailbox, &Budget::unlimited()).unwrap();
+            let script = Rc::<RefCell<Script>>::default();
+            let token = poller.registry.insert(Box::new(Scripted {
+                fd: fd.into(),
+                script: Rc::clone(&script),
+            }));
+            poller.call(token, |source, turn| source.born(turn));
+            Self {
+                poller,
+                token,
+                script,
+            }
+        }
+
+        /// With a peer that reads what there is, and does not wait.
+        fn with_peer() -> (Self, UnixStream) {
+            let (ours, theirs) = socket::pair().unwrap();
+            (Self::new(ours), UnixStream::from(theirs))
+        }
+
+        /// Puts `bytes` to be sent, and has the source run.
+        fn send(&mut self, bytes: usize) {
+            self.script.borrow_mut().output.put_slice(&vec![1; bytes]);
+            self.wake();
+        }
+
+        fn wake(&mut self) {
+            self.poller
+                .call(self.token, |source, turn| source.woken(turn));
+        }
+
+        /// Does what the kernel has, which is something.
+        fn turn(&mut self) {
+            let count = self.poller.driver.wait(Some(LIMIT)).unwrap();
+            assert!(count > 0, "nothing within the limit");
+            self.poller.work(count);
+        }
+
+        /// Whether the kernel has something to tell.
+        fn is_told(&mut self) -> bool {
+            self.poller.driver.wait(Some(Duration::ZERO)).unwrap() > 0
+        }
+
+        /// What the source has been told since this was asked last.
+        fn told(&self) -> Vec<String> {
+            std::mem::take(&mut self.script.borrow_mut().told)
+        }
+
+        /// What is watched, and whether the last send was short.
+        fn watch(&mut self) -> (Option<Interest>, bool) {
+            let run = self.poller.registry.take_out(self.token).expect("there");
+            let watch = run.watch;
+            self.poller.registry.put_back(run);
+            (watch.interest, watch.blocked)
+        }
+    }
+
+    /// As much as the socket has for `peer`.
+    fn read_all(peer: &mut UnixStream) -> usize {
+        let (mut all, mut bytes) = (0, vec![0; 1 << 20]);
+        while let Ok(count @ 1..) = peer.read(&mut bytes) {
+            all += count;
+        }
+        all
+    }
+
+    #[test]
+    fn what_blocked_is_sent_for_again_when_its_descriptor_is_writable_and_not_before() {
+        const BOTH: Interest = Interest::READABLE.and(Interest::WRITABLE);
+        let (mut scene, mut peer) = Scene::with_peer();
+        assert_eq!(scene.watch(), (Some(Interest::READABLE), false));
+        scene.send(8 << 20);
+        assert_eq!(scene.told(), ["blocked"]);
+        assert_eq!(scene.watch(), (Some(BOTH), true));
+        for _ in 0..3 {
+            scene.send(1);
+            assert_eq!(scene.told(), [""; 0], "it is not asked");
+            assert_eq!(scene.watch(), (Some(BOTH), true));
+        }
+        peer.write_all(b"x").unwrap();
+        scene.turn();
+        assert_eq!(scene.told(), ["ready"], "to be read, and no more than that");
+        assert_eq!(scene.watch(), (Some(BOTH), true));
+
+        let mut received = 0;
+        for _ in 0..10_000 {
+            if !scene.watch().1 {
+                break;
+            }
+            received += read_all(&mut peer);
+            scene.turn();
+        }
+        received += read_all(&mut peer);
+        assert_eq!(received, (8 << 20) + 3);
+        assert_eq!(scene.watch(), (Some(Interest::READABLE), false));
+        assert_eq!(scene.told().last().map(String::as_str), Some("sent"));
+    }
+
+    #[test]
+    fn what_blocked_is_sent_for_when_the_peer_is_gone_and_learns_that() {
+        let (mut scene, peer) = Scene::with_peer();
+        scene.send(8 << 20);
+        assert_eq!(scene.told(), ["blocked"]);
+        // Not writable: what was sent still lies there.
+        peer.shutdown(Shutdown::Both).unwrap();
+        scene.turn();
+        assert_eq!(scene.told(), ["ready", "failed"]);
+    }
+
+    #[test]
+    fn what_cannot_be_watched_has_ended_and_is_not_taken_for_watched() {
+        // The kernel has no readiness of it.
+        let mut scene = Scene::new(File::open("/dev/null").unwrap());
+        assert_eq!(scene.told(), ["ended"]);
+        assert_eq!(scene.watch(), (None, false));
+        scene.wake();
+        assert_eq!(scene.told(), ["ended"], "it is tried again");
+        scene.script.borrow_mut().ended = Some(Next::Again(Interest::READABLE));
+        scene.wake();
+        scene.poller.work(0);
+        assert_eq!(scene.told(), ["ended", "again", "ended"]);
+        scene.script.borrow_mut().ended = Some(Next::Gone);
+        scene.wake();
+        assert_eq!(scene.told(), ["ended", "dropped"]);
+        assert!(scene.poller.registry.tokens().is_empty());
+    }
+
+    #[test]
+    fn what_wants_no_events_gets_none_until_it_wants_some_again() {
+        let (mut scene, mut peer) = Scene::with_peer();
+        scene.script.borrow_mut().woken = Some(Next::Unwatched);
+        scene.wake();
+        assert_eq!(scene.watch(), (None, false));
+        peer.write_all(b"x").unwrap();
+        assert!(!scene.is_told());
+        scene.script.borrow_mut().woken = Some(Next::AsBefore);
+        scene.wake();
+        assert!(!scene.is_told(), "and that is as it was before");
+        scene.wake();
+        assert_eq!(scene.watch(), (Some(Interest::READABLE), false));
+        scene.turn();
+        assert_eq!(scene.told(), ["ready"]);
+    }
+
+    #[test]
+    fn nothing_is_heard_of_a_source_that_is_gone_though_its_socket_lives_on() {
+        let (ours, mut theirs) = socket::pair()
+            .map(|(ours, theirs)| (ours, UnixStream::from(theirs)))
+            .unwrap();
+        let kept = ours.try_clone().unwrap();
+        let mut scene = Scene::new(ours);
+        scene.script.borrow_mut().woken = Some(Next::Gone);
+        scene.send(1);
+        assert_eq!(scene.told(), ["dropped"], "and nothing is sent for it");
+        assert!(scene.poller.registry.tokens().is_empty());
+        theirs.write_all(b"x").unwrap();
+        assert!(!scene.is_told());
+        scene.wake();
+        assert_eq!(scene.told(), [""; 0]);
+        drop(kept);
+    }
+
+    #[test]
+    fn a_look_at_the_deadline_of_a_source_that_is_gone_is_called_off() {
+        let (mut scene, _peer) = Scene::with_peer();
+        let later = std::time::Instant::now() + LIMIT;
+        scene.poller.turn.expire_at(Some(later));
+        scene.wake();
+        assert!(!scene.poller.timers.is_empty());
+        scene.script.borrow_mut().woken = Some(Next::Gone);
+        scene.wake();
+        assert!(scene.poller.timers.is_empty());
+    }
+
+    #[test]
+    fn a_deadline_that_a_source_sets_as_it_goes_is_nobodys() {
+        let (mut scene, _peer) = Scene::with_peer();
+        let later = std::time::Instant::now() + LIMIT;
+        scene.poller.turn.expire_at(Some(later));
+        scene.script.borrow_mut().woken = Some(Next::Gone);
+        scene.wake();
+        assert!(scene.poller.turn.deadline.is_none());
+    }
+
+    #[test]
+    fn a_source_that_runs_is_out_of_its_slot_and_comes_back() {
+        let (mut scene, _peer) = Scene::with_peer();
+        let run = scene.poller.registry.take_out(scene.token).unwrap();
+        scene.wake();
+        assert!(scene.poller.registry.take_out(scene.token).is_none());
+        assert_eq!(scene.told(), [""; 0], "who runs is not called");
+        scene.poller.conclude(run, Next::AsBefore);
+        assert_eq!(scene.watch(), (Some(Interest::READABLE), false));
+    }
+}

@@ -139,7 +139,7 @@ impl Registry {
 mod tests {
     use super::*;
     use crate::poll::source::{Ask, Next, Turn};
-    use std::os::fd::BorrowedFd;
+    use std::os::fd::{AsRawFd, BorrowedFd};
 
     struct Idle(std::net::TcpListener);
 
@@ -202,5 +202,39 @@ mod tests {
         let promised = registry.next_token();
         assert_eq!(promised.slot(), tokens[1].slot());
         assert_eq!(registry.insert(idle()), promised);
+    }
+
+    #[test]
+    fn what_the_kernel_knows_of_a_source_is_kept_beside_it() {
+        let mut registry = Registry::default();
+        let token = registry.insert(idle());
+        let mut run = registry.take_out(token).unwrap();
+        assert!(run.watch.interest.is_none() && !run.watch.blocked);
+        assert!(registry.take_out(token).is_none(), "it runs");
+        run.watch = Watch {
+            interest: Some(Interest::READABLE),
+            blocked: true,
+        };
+        registry.put_back(run);
+        let again = registry.take_out(token).unwrap();
+        assert_eq!(again.watch.interest, Some(Interest::READABLE));
+        assert!(again.watch.blocked);
+    }
+
+    #[test]
+    fn a_source_that_is_removed_while_it_runs_is_put_back_in_no_place() {
+        let mut registry = Registry::default();
+        let first = registry.insert(idle());
+        let mut run = registry.take_out(first).unwrap();
+        run.watch.blocked = true;
+        registry.remove(first);
+        let second = registry.insert(idle());
+        assert_eq!(first.slot(), second.slot());
+        let of_first = run.source.fd().map(|fd| fd.as_raw_fd());
+        registry.put_back(run);
+        assert!(registry.take_out(first).is_none());
+        let successor = registry.take_out(second).unwrap();
+        assert_ne!(successor.source.fd().map(|fd| fd.as_raw_fd()), of_first);
+        assert!(!successor.watch.blocked);
     }
 }

@@ -303,6 +303,50 @@ mod tests {
     }
 
     #[test]
+    fn as_many_sources_may_run_after_a_lap_or_a_wait_as_before() {
+        let mut turn = Turn::default();
+        let run_all = |turn: &mut Turn| (0..RUNS).for_each(|_| turn.begin_run());
+        turn.now();
+        for _ in 0..3 {
+            run_all(&mut turn);
+            assert!(turn.lap(Duration::ZERO).is_some());
+        }
+        run_all(&mut turn);
+        turn.begin();
+        turn.now();
+        run_all(&mut turn);
+        assert!(turn.lap(Duration::ZERO).is_some());
+    }
+
+    #[test]
+    fn a_lap_that_is_within_its_limit_is_none_and_the_next_begins_there() {
+        let mut turn = Turn::default();
+        let before = turn.moment();
+        assert_eq!(turn.lap(Duration::MAX), None);
+        let between = turn.moment();
+        assert!(between > before);
+        let lap = turn.lap(Duration::ZERO).unwrap();
+        assert_eq!(lap, turn.moment().since(between));
+    }
+
+    #[test]
+    fn a_source_notes_the_time_once_and_again_only_when_it_was_slow() {
+        let mut turn = Turn::default();
+        turn.begin_run();
+        let first = turn.note().unwrap();
+        assert_eq!(first, turn.moment());
+        assert_eq!(turn.note(), None);
+        assert_eq!(turn.lap(Duration::MAX), None);
+        assert_eq!(turn.note(), None, "it was not slow");
+        assert!(turn.lap(Duration::ZERO).is_some());
+        let later = turn.note().unwrap();
+        assert!(later > first);
+        assert_eq!(turn.note(), None);
+        turn.begin_run();
+        assert_eq!(turn.note(), Some(later), "another one notes for itself");
+    }
+
+    #[test]
     fn a_complaint_is_made_once_a_second() {
         let mut turn = Turn::default();
         assert!(turn.may_complain());

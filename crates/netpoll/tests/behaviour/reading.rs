@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 
 use netpoll::{Dialer, Eof, TooLarge};
@@ -230,4 +231,64 @@ fn an_end_says_how_much_is_there_and_how_much_was_waited_for() {
         assert_eq!((eof.have, eof.need), (3, need));
     }
     assert_eq!(block_on(reader.next(3)).unwrap(), b"abc");
+}
+
+/// Ends `call` as [`fed`] does, and polls it once more.
+#[track_caller]
+fn panics_when_polled_again<F: Future>(call: F, peer: &mut Peer, parts: &[&[u8]]) -> F::Output {
+    let mut call = pin!(call);
+    let output = fed(call.as_mut(), peer, parts);
+    let polled = catch_unwind(AssertUnwindSafe(|| poll_once(call).is_ready()));
+    let panicked = polled.expect_err("it is done");
+    let why = panicked.downcast_ref::<&str>().copied().unwrap_or_default();
+    assert!(why.contains("polled after it was done"), "{why}");
+    output
+}
+
+#[test]
+fn a_call_that_is_polled_after_it_was_done_panics_and_takes_nothing() {
+    let (mut conn, mut peer) = pair();
+    let mut reader = conn.reader();
+    let waited = panics_when_polled_again(reader.read_u16(), &mut peer, &[b"a", b"bcd"]);
+    assert_eq!(waited.unwrap(), 0x6162);
+    let at_once = panics_when_polled_again(reader.read_u8(), &mut peer, &[]);
+    assert_eq!(at_once.unwrap(), b'c');
+    assert_eq!(block_on(reader.read_u8()).unwrap(), b'd');
+}
+
+#[test]
+fn a_call_that_is_polled_after_it_has_failed_panics_and_takes_nothing() {
+    let mut options = netpoll::ConnOptions::default();
+    options.max_frame = 100;
+    let (mut conn, mut peer) = pair_with(&Dialer::new().options(options));
+    let mut reader = conn.reader();
+    let too_large = panics_when_polled_again(reader.skip(101), &mut peer, &[]);
+    assert_eq!(too_large.unwrap_err().kind(), ErrorKind::InvalidData);
+    let parts: [&[u8]; 2] = [b"ab", b"\xff"];
+    let no_text = panics_when_polled_again(reader.read_string(3), &mut peer, &parts);
+    assert_eq!(no_text.unwrap_err().kind(), ErrorKind::InvalidData);
+    peer.finish();
+    let past_the_end = panics_when_polled_again(reader.read_u32(), &mut peer, &[]);
+    assert_eq!(past_the_end.unwrap_err().kind(), ErrorKind::UnexpectedEof);
+    assert_eq!(block_on(reader.next(3)).unwrap(), b"ab\xff");
+}
+
+#[test]
+fn a_call_that_is_dropped_while_it_waits_loses_no_byte() {
+    let (mut conn, mut peer) = pair();
+    let mut reader = conn.reader();
+    let sent = bytes(40, 7);
+    for (part, come) in sent.chunks(4).zip((0..).step_by(4)) {
+        // Each leaves what has come where it was, whether the poller holds it or the reader.
+        assert!(poll_once(pin!(reader.next(41))).is_pending());
+        peer.send(part);
+        assert!(poll_once(pin!(reader.read_vec(41))).is_pending());
+        block_on(reader.wait(come + 4)).unwrap();
+        assert!(poll_once(pin!(reader.split_to(41))).is_pending());
+        let mut target = [0; 41];
+        assert!(poll_once(pin!(reader.read_exact(&mut target))).is_pending());
+        assert_eq!(target, [0; 41]);
+    }
+    assert_eq!(reader.available(), 40);
+    assert_eq!(block_on(reader.next(40)).unwrap(), sent);
 }

@@ -138,3 +138,112 @@ impl Outbox {
         Ok(news)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::AfterFinish;
+
+    const MARKS: Marks = Marks {
+        high: 100,
+        bound: 200,
+    };
+
+    fn put(outbox: &mut Outbox, bytes: usize, role: Role) -> Put {
+        outbox.put_slice(&vec![1; bytes], || MARKS, || role)
+    }
+
+    #[test]
+    fn the_connection_that_runs_is_not_told_and_has_heard() {
+        let mut outbox = Outbox::new();
+        assert_eq!(put(&mut outbox, 1, Role::Running), Put::Quiet);
+        assert!(outbox.put_in_place(b"ab"), "it looks when it has run");
+        assert_eq!(put(&mut outbox, 1, Role::Driving), Put::Quiet);
+        assert_eq!(put(&mut outbox, 96, Role::Running), Put::High);
+        outbox.take().unwrap();
+        assert!(!outbox.put_in_place(b"ab"), "what is put now is new");
+        assert_eq!(put(&mut outbox, 1, Role::Running), Put::Quiet);
+        assert!(outbox.put_in_place(b"ab"));
+    }
+
+    #[test]
+    fn who_puts_off_the_poller_looks_each_time_until_somebody_was_told() {
+        let mut outbox = Outbox::new();
+        assert_eq!(put(&mut outbox, 1, Role::Neither), Put::Quiet);
+        assert!(!outbox.put_in_place(b"ab"), "nobody would have it sent");
+        assert_eq!(put(&mut outbox, 1, Role::Neither), Put::Quiet);
+        assert_eq!(put(&mut outbox, 1, Role::Driving), Put::First);
+        assert!(outbox.put_in_place(b"ab"));
+        assert_eq!(put(&mut outbox, 1, Role::Neither), Put::Quiet);
+        assert!(outbox.put_in_place(b"ab"));
+    }
+
+    #[test]
+    fn the_mark_is_told_off_the_poller_and_counts_as_heard() {
+        let mut outbox = Outbox::new();
+        assert_eq!(put(&mut outbox, 99, Role::Neither), Put::Quiet);
+        assert_eq!(put(&mut outbox, 1, Role::Neither), Put::High);
+        assert_eq!(put(&mut outbox, 1, Role::Driving), Put::Quiet);
+        assert!(outbox.put_in_place(&[1; 98]), "up to the bound");
+        assert!(!outbox.put_in_place(&[1; 1]));
+        assert_eq!(put(&mut outbox, 1, Role::Neither), Put::Quiet);
+        assert_eq!(put(&mut outbox, 1, Role::Neither), Put::Overflow);
+    }
+
+    #[test]
+    fn nothing_put_is_nothing_to_hear_of() {
+        for role in [Role::Running, Role::Driving] {
+            let mut outbox = Outbox::new();
+            assert_eq!(put(&mut outbox, 0, role), Put::Quiet);
+            assert!(!outbox.put_in_place(b"a"), "nobody has heard");
+        }
+    }
+
+    /// Puts in the way that `way` says, and says whether what was put before counts as all there was.
+    fn has_all_after_a_put(outbox: &mut Outbox, way: usize) -> bool {
+        let before = outbox.unsent();
+        assert!(!outbox.put_in_place(b"a"));
+        let news = match way {
+            0 => put(outbox, 1, Role::Driving),
+            _ => {
+                let put = |chain: &mut LinkBuffer| chain.put_u8(1);
+                let (done, news) = outbox.put(|| MARKS, || Role::Driving, put);
+                assert!(done.is_none());
+                news
+            }
+        };
+        assert_eq!((news, outbox.unsent()), (Put::Quiet, before));
+        outbox.has_sent(before).is_some_and(|sent| sent.is_ok())
+    }
+
+    #[test]
+    fn what_is_put_after_a_finish_is_missed_whether_the_fin_was_sent_or_not() {
+        for way in 0..2 {
+            for fin_sent in [false, true] {
+                let mut outbox = Outbox::new();
+                put(&mut outbox, 5, Role::Driving);
+                outbox.finish();
+                if fin_sent {
+                    outbox.finished();
+                }
+                assert!(outbox.has_sent(5).unwrap().is_ok(), "nothing was missed");
+                assert!(!has_all_after_a_put(&mut outbox, way));
+                let why = outbox.refusal().expect("a reason");
+                assert!(why.get_ref().is_some_and(|why| why.is::<AfterFinish>()));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_put_where_the_socket_is_to_be_taken_away_or_after_the_end_misses_nothing() {
+        for way in 0..2 {
+            let mut leaving = Outbox::new();
+            leaving.leave();
+            assert!(has_all_after_a_put(&mut leaving, way));
+            let mut closed = Outbox::new();
+            closed.close(CloseReason::Local);
+            let news = put(&mut closed, 1, Role::Driving);
+            assert_eq!((news, closed.stream), (Put::Quiet, Stream::Open));
+        }
+    }
+}

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Where a put goes: right behind what was put last, on in the block that the buffer has, or into
+//! other memory. Whatever the way, the bytes come out in the order in which they were put.
+
+use bytes::Bytes;
+use netpoll_buffer::LinkBuffer;
+
+use crate::support::{BLOCK, contents, in_own_pool, pattern, places, put, slices};
+
+/// How long each segment is.
+fn lengths(buffer: &LinkBuffer) -> Vec<usize> {
+    places(buffer).iter().map(|place| place.1).collect()
+}
+
+/// Puts so much that the thread's block has room for `left` more, behind what is there already.
+fn fill_block(buffer: &mut LinkBuffer, already: usize, left: usize) -> Vec<u8> {
+    let bytes = pattern(BLOCK - already - left);
+    for piece in bytes.chunks(20_000) {
+        buffer.put_slice(piece);
+    }
+    bytes
+}
+
+/// In one segment, or in the last of several, of which the first is in the same block.
+fn in_one_and_in_several(test: impl Fn(LinkBuffer, &[u8]) + Sync) {
+    in_own_pool(|_| test(put(b"a"), b"a"));
+    in_own_pool(|_| {
+        let mut several = put(b"a");
+        several.push(Bytes::from_static(b"bc"));
+        several.put_slice(b"d");
+        test(several, b"abcd");
+    });
+}
+
+#[test]
+fn what_fits_to_the_last_byte_is_put_in_place_and_one_byte_more_is_not() {
+    in_one_and_in_several(|mut buffer, before| {
+        let of_block = if before.len() == 1 { 1 } else { 2 };
+        let filled = fill_block(&mut buffer, of_block, 100);
+        let (segments, there) = (slices(&buffer), [before, &filled[..]].concat());
+        assert!(!buffer.put_in_place(&[7; 101]));
+        assert_eq!(contents(&buffer), there);
+        assert!(buffer.put_in_place(&[7; 100]));
+        assert!(buffer.put_in_place(b""), "nothing always fits");
+        assert!(!buffer.put_in_place(b"x"));
+        assert_eq!(contents(&buffer), [&there[..], &[7; 100]].concat());
+        assert_eq!(slices(&buffer), segments);
+    });
+}
+
+#[test]
+fn what_is_put_in_place_is_behind_the_last_of_all_segments() {
+    in_one_and_in_several(|mut buffer, before| {
+        let segments = slices(&buffer);
+        assert!(buffer.put_in_place(b"e"));
+        assert!(buffer.put_in_place(b"fg"));
+        assert_eq!(contents(&buffer), [before, b"efg"].concat());
+        assert_eq!(slices(&buffer), segments);
+    });
+}
+
+#[test]
+fn what_is_put_in_place_behind_the_last_of_several_is_behind_the_only_one_that_is_left() {
+    let mut buffer = put(b"a");
+    buffer.push(Bytes::from_static(b"bc"));
+    buffer.put_slice(b"d");
+    buffer.skip(3).unwrap();
+    assert_eq!(buffer.peek(1).unwrap(), b"d");
+    assert!(buffer.put_in_place(b"e"));
+    assert_eq!(contents(&buffer), b"de");
+    assert_eq!(slices(&buffer), 1);
+}
+
+#[test]
+fn nothing_is_put_in_place_behind_foreign_memory() {
+    // The first still ends where the next put goes.
+    let mut first = put(b"a");
+    first.push(Bytes::from_static(b"bc"));
+    // The only one is not in the block at all.
+    let mut read = put(b"x");
+    read.next(1).unwrap();
+    read.push(Bytes::from_static(b"abc"));
+    for mut buffer in [first, read] {
+        let before = places(&buffer);
+        assert!(!buffer.put_in_place(b"d"));
+        assert_eq!(contents(&buffer), b"abc");
+        assert_eq!(places(&buffer), before);
+        buffer.put_slice(b"d");
+        assert!(buffer.put_in_place(b"e"));
+        assert_eq!(contents(&buffer), b"abcde");
+    }
+}
+
+#[test]
+fn nothing_is_put_in_place_where_there_is_no_memory_or_room_is_open() {
+    assert!(!LinkBuffer::new().put_in_place(b"x"));
+    let mut released = put(b"abc");
+    released.release();
+    assert!(!released.put_in_place(b"x"));
+    assert_eq!(contents(&released), b"abc");
+    let mut open = put(b"abc");
+    open.reserve(1).unwrap();
+    assert!(!open.put_in_place(b"x"));
+    assert_eq!((open.len(), open.uncommitted_len()), (3, 1));
+}
+
+#[test]
+fn the_first_bytes_fill_the_block_of_the_thread_and_go_on_in_another() {
+    in_own_pool(|pool| {
+        let mut kept = LinkBuffer::new();
+        let filled = fill_block(&mut kept, 0, 5000);
+        kept.release();
+        let mut buffer = put(&pattern(20_000));
+        assert_eq!(contents(&buffer), pattern(20_000));
+        assert_eq!(lengths(&buffer), [5000, 15_000]);
+        assert_eq!(contents(&kept), filled);
+        assert!(buffer.put_in_place(b"behind both"));
+        assert_eq!(lengths(&buffer), [5000, 15_011]);
+        assert_eq!(pool.stats().in_use, 2 * BLOCK);
+    });
+}
+
+#[test]
+fn what_does_not_fit_fills_the_block_that_the_buffer_has_and_goes_on_in_another() {
+    in_own_pool(|_| {
+        let mut buffer = LinkBuffer::new();
+        fill_block(&mut buffer, 0, 5000);
+        buffer.skip(BLOCK - 5000).unwrap();
+        buffer.put_slice(&pattern(20_000));
+        assert_eq!(lengths(&buffer), [5000, 15_000], "also where all was read");
+        assert_eq!(contents(&buffer), pattern(20_000));
+        assert!(buffer.put_in_place(b"x"));
+        assert_eq!(lengths(&buffer), [5000, 15_001]);
+    });
+}
+
+#[test]
+fn at_most_256_bytes_go_along_with_a_large_put() {
+    for (header, segments) in [(1, 1), (256, 1), (257, 2)] {
+        let mut buffer = put(&pattern(header));
+        buffer.put_slice(&pattern(BLOCK));
+        assert_eq!(slices(&buffer), segments, "{header}");
+        let all = [pattern(header), pattern(BLOCK)].concat();
+        assert_eq!(contents(&buffer), all);
+    }
+}
+
+#[test]
+fn a_large_put_behind_several_segments_comes_last() {
+    let mut buffer = put(b"a");
+    buffer.push(Bytes::from_static(b"bc"));
+    buffer.put_slice(&pattern(BLOCK));
+    assert_eq!(contents(&buffer), [b"abc", &pattern(BLOCK)[..]].concat());
+    assert_eq!(lengths(&buffer), [1, 2, BLOCK]);
+}
+
+#[test]
+fn the_block_of_the_thread_is_free_for_others_when_a_large_put_has_memory_of_its_own() {
+    // With a header that goes along, and behind more than that.
+    for before in [4, 300] {
+        in_own_pool(|_| {
+            let mut kept = put(b"kept");
+            kept.release();
+            let mut buffer = put(&pattern(before));
+            buffer.put_slice(&pattern(BLOCK));
+            let other = put(b"other");
+            let behind = places(&kept)[0].0.wrapping_add(4 + before);
+            assert_eq!(places(&other)[0].0, behind, "{before}");
+            assert_eq!(
+                contents(&buffer),
+                [pattern(before), pattern(BLOCK)].concat()
+            );
+        });
+    }
+}
+
+#[test]
+fn what_is_put_behind_a_header_and_its_body_goes_on_in_their_memory() {
+    let mut buffer = put(b"head");
+    // Memory comes in sizes, and this is less than one.
+    buffer.put_slice(&pattern(BLOCK + 1));
+    assert!(buffer.put_in_place(b"more"));
+    assert_eq!(lengths(&buffer), [4 + BLOCK + 1 + 4]);
+    let all = [b"head", &pattern(BLOCK + 1)[..], b"more"].concat();
+    assert_eq!(contents(&buffer), all);
+}
+
+#[test]
+fn nothing_put_behind_foreign_memory_adds_no_segment() {
+    let mut buffer = put(b"a");
+    buffer.push(Bytes::from_static(b"bc"));
+    buffer.put_slice(b"");
+    assert_eq!(lengths(&buffer), [1, 2]);
+    assert_eq!(contents(&buffer), b"abc");
+}
+
+#[test]
+fn what_was_read_is_let_go_by_the_next_put() {
+    let bytes = Bytes::from(pattern(100));
+    let mut buffer = put(b"x");
+    buffer.next(1).unwrap();
+    buffer.push(bytes.clone());
+    assert_eq!(buffer.next(100).unwrap(), bytes);
+    assert!(!bytes.is_unique(), "it may still be borrowed");
+    buffer.put_slice(b"more");
+    assert!(bytes.is_unique());
+    assert_eq!(contents(&buffer), b"more");
+}
