@@ -175,7 +175,8 @@ impl LinkBuffer {
         }
     }
 
-    /// What [`release`](Self::release) does where there is more than the front segment.
+    /// What [`release`](Self::release) does where there is more than the front segment, or
+    /// memory held for puts.
     #[cold]
     fn release_all(&mut self) {
         self.settle();

@@ -5,8 +5,8 @@
 //! ([`epoll`]), how one thread wakes another that waits ([`eventfd`]), how bytes move between
 //! memory and a stream socket ([`transfer`]), how sockets come to be, where they are and which knobs
 //! they have ([`socket`], [`addr`], [`options`]), who is at the other end of a Unix socket
-//! ([`credentials`]), what TCP knows of a connection ([`mod@tcp_info`]), and the process-wide limits
-//! that a server meets ([`process`], [`memory`]).
+//! ([`credentials`]), what TCP knows of a connection ([`mod@tcp_info`]), what time it is ([`clock`]), and
+//! the process-wide limits that a server meets ([`process`], [`memory`]).
 //! The calls that may fail have a name each ([`site`]), by which tests have them fail.
 //!
 //! What every function here keeps to:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`Moment`]: a point in time that fits into a word, so that it can lie in an atomic, and that is read
-//! and compared in a few instructions, where an [`Instant`] takes a hundred.
+//! [`Moment`]: a point in time that fits into a word, so that it can lie in an atomic, and that is added
+//! to and compared in an instruction or two, where an [`Instant`] takes many.
 
 use std::ops::Add;
 use std::sync::OnceLock;
@@ -24,14 +24,23 @@ const NEAR: Duration = Duration::from_micros(5);
 
 impl Anchor {
     fn cast() -> Self {
-        let mut tries = 0;
-        loop {
-            let (instant, moment) = (Instant::now(), monotonic());
-            tries += 1;
-            if instant.elapsed() < NEAR || tries == 100 {
-                return Self { instant, moment };
+        let (mut nearest, mut apart) = Self::cast_once();
+        for _ in 0..100 {
+            if apart < NEAR {
+                break;
+            }
+            let (another, this_far) = Self::cast_once();
+            if this_far < apart {
+                (nearest, apart) = (another, this_far);
             }
         }
+        nearest
+    }
+
+    /// An instant, the moment after it, and how far apart they are at most.
+    fn cast_once() -> (Self, Duration) {
+        let (instant, moment) = (Instant::now(), monotonic());
+        (Self { instant, moment }, instant.elapsed())
     }
 }
 
@@ -60,7 +69,7 @@ impl Moment {
         }
     }
 
-    /// As an instant, a few microseconds early at most and never late: what has not passed by it has
+    /// As an instant, early by what lies between two reads of the clock and never late: what has not passed by it has
     /// not passed.
     pub(crate) fn instant(self) -> Instant {
         let Anchor { instant, moment } = anchor();

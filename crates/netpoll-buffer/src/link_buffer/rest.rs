@@ -28,7 +28,7 @@ impl Rest {
         Self { queue: None }
     }
 
-    /// Whether there never was a segment: one comparison. What says no may be empty all the same.
+    /// Whether it has no queue: one comparison. With one it may be empty all the same.
     #[inline]
     pub(crate) fn has_no_queue(&self) -> bool {
         self.queue.is_none()

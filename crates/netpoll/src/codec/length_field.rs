@@ -225,6 +225,7 @@ impl Codec for LengthField {
         // What was skipped is not to keep a block alive.
         bytes.release();
         let Some(mut frame) = before else {
+            bytes.commit_all();
             return Ok(bytes);
         };
         frame.append(bytes);

@@ -161,7 +161,7 @@ impl Link {
     /// Whether nobody has asked for the end, and nothing holds up the usual.
     #[inline]
     pub(crate) fn is_untouched(&self) -> bool {
-        // Relaxed: as in `put`.
+        // Relaxed: as in `release`.
         self.ending() == Ending::None && self.holds.load(Ordering::Relaxed) == 0
     }
 
@@ -183,7 +183,7 @@ impl Link {
     /// Whether more is put than should be, and none of it was taken.
     #[inline]
     pub(crate) fn is_past_write_mark(&self) -> bool {
-        // Relaxed: as in `put`.
+        // Relaxed: as in `release`.
         self.holds.load(Ordering::Relaxed) & PAST_MARK != 0
     }
 
@@ -228,7 +228,7 @@ impl Link {
     pub(crate) fn discard(&self, reason: CloseReason) -> Option<std::task::Waker> {
         let mut outbox = lock(&self.outbox);
         let waker = outbox.discard(reason);
-        // Relaxed: as in `put`. Nothing is left that a burst should end for.
+        // Relaxed: as in `release`. Nothing is left that a burst should end for.
         self.clear_mark();
         drop(outbox);
         self.tell_end();

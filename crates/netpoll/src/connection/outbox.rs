@@ -30,7 +30,7 @@ pub(crate) struct Outbox {
     /// meanwhile must not hear that all has left.
     sending: usize,
     /// How much may be put without a look at anything else: as far as the next mark, and nothing
-    /// unless the outbox is open and has been heard of. So a small put is a comparison and a copy.
+    /// unless the outbox is open and has been heard of. So a small put is a few comparisons and a copy.
     slack: usize,
     /// Somebody will have the chain sent without being told again.
     heard: bool,

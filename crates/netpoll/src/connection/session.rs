@@ -111,6 +111,8 @@ impl<C: Caller> Session<C> {
     /// As [`next`](Self::next), when the deadline is to be computed although nothing may have moved.
     pub(super) fn next_with_deadline(&mut self, turn: &mut Turn) -> Next {
         if self.wants_input_only(turn) {
+            // At rest nothing is held, and what is awaited is read: memory that was short is no more.
+            self.flow.memory = Memory::Enough;
             self.set_deadline(turn);
         }
         self.next(turn)

@@ -63,7 +63,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Copies `parts` to the end, one behind the other, as one put: no other comes between them. Takes
-    /// the outbox's lock once, so that a header and its body are cheaper so than by two calls.
+    /// the outbox's lock once: a header and its body cost less than by two calls.
     ///
     /// ```no_run
     /// # async fn example(conn: &mut netpoll::Connection, body: &[u8]) {

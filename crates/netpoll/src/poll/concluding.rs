@@ -56,7 +56,8 @@ impl Poller {
         };
         if let Err(error) = self.watch(run, interest) {
             // The kernel has no room for the registration. No event will ever come, so this is
-            // the end of the input.
+            // the end of the input, and nothing is sent any more.
+            bell::set_running(None);
             match run.source.ended(End::Broken(error), &mut self.turn) {
                 Next::Gone => return Stays::No,
                 Next::Again(_) => self.call_again(run.token),

@@ -4,7 +4,7 @@
 //! The queue and the flag `asleep` are behind one lock. A sender pushes and takes the flag; only
 //! if it was set does it ring, outside the lock. The poller sets the flag only when it has found
 //! the queue empty under the same lock. So a letter is either seen before the poller sleeps or
-//! rings, and a busy poller is never rung for.
+//! rings: at most once between two looks at the queue, and not at all while sources have work.
 
 use std::io;
 use std::time::Duration;

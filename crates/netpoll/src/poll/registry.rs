@@ -29,7 +29,7 @@ pub(super) struct Entry {
     generation: u32,
 }
 
-/// What the kernel knows of a source's descriptor, and of it.
+/// What is watched of a source's descriptor, and whether its last send was short.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Watch {
     /// What the driver watches; `None` if the descriptor is not in it.
@@ -38,7 +38,7 @@ pub(super) struct Watch {
     pub(super) blocked: bool,
 }
 
-/// A source that runs: out of its slot, so that nothing is looked up meanwhile.
+/// A source that runs, out of its slot, with what is asked of it each time.
 pub(super) struct Run {
     pub(super) token: Token,
     pub(super) source: Box<dyn Source>,

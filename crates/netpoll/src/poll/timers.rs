@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! When which source is to be looked at because its time may be up: a wheel of six rings.
+//! When which source is to be looked at because its time may be up: a wheel of seven rings.
 //!
 //! ```text
 //!   ring 0   64 slots of     1 ms     what is due within the next 64 ms
 //!   ring 1   64 slots of    64 ms     … 4 s
 //!   ring 2   64 slots of     4 s      … 4 min
 //!    …
-//!   ring 5   64 slots of   12 days    … two years, and whatever is later
+//!   ring 6   64 slots of    2 years   … 139 years, and whatever is later
 //! ```
 //!
 //! A look lies in the innermost ring in which it differs from now; when time reaches its slot it is
@@ -29,7 +29,7 @@ use crate::moment::Moment;
 /// A millisecond, in nanoseconds.
 const TICK: u64 = 1_000_000;
 
-const RINGS: usize = 6;
+const RINGS: usize = 7;
 const SLOTS: usize = 64;
 
 /// How many bits of a tick say which slot of a ring it falls into.
@@ -130,6 +130,9 @@ impl Timers {
                 }
             }
             Place::Due => self.due.retain(|&due| due != key),
+        }
+        if self.looks.is_empty() {
+            self.next = u64::MAX;
         }
     }
 

@@ -85,7 +85,8 @@ counted! {
         waits,
         /// Events that the waits brought.
         events,
-        /// How often another thread rang, because the poller waited when it was asked for something.
+        /// How often another thread rang, because the poller had lain down when it was asked for
+        /// something, and had not looked since.
         rings,
         /// Waits that began awake and found nothing at the first look: see
         /// [`busy_poll`](crate::Builder::busy_poll), without which there are none.

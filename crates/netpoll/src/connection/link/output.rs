@@ -134,7 +134,7 @@ impl Link {
             self.count_elsewhere(elsewhere);
         }
         let outgoing = outbox.take()?;
-        // Relaxed: as in `put`.
+        // Relaxed: as in `release`.
         self.clear_mark();
         Some(outgoing)
     }
@@ -167,7 +167,7 @@ impl Link {
                 }
                 return;
             };
-            // Relaxed: as in `put`.
+            // Relaxed: as in `release`.
             self.clear_mark();
             drop(outbox);
             let result = send(self.fd.as_fd(), &mut outgoing);

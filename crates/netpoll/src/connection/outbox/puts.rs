@@ -2,7 +2,7 @@
 //! Putting into an outbox: how much there may be of it, and what its poller has to hear.
 //!
 //! Nearly every put is one of few bytes, while a handler runs, behind others. That is
-//! [`Outbox::put_in_place`]: one comparison and the copy. All else is asked where that does not do, and
+//! [`Outbox::put_in_place`]: a few comparisons and the copy. All else is asked where that does not do, and
 //! says how far it does from there on.
 
 use netpoll_buffer::LinkBuffer;
@@ -37,8 +37,8 @@ pub(crate) enum Put {
 impl Outbox {
     /// Lets `put` append, unless the outbox is closed, and says what the poller should hear. `role`
     /// says what this thread is to the connection: only on the poller's is the first byte told, and not
-    /// where the connection itself runs, which looks when it has. `marks` is asked
-    /// only if one of them may be met.
+    /// where the connection itself runs, which looks when it has. `marks` is asked only if one of them
+    /// may be met.
     #[inline]
     pub(crate) fn put<R>(
         &mut self,
@@ -91,7 +91,8 @@ impl Outbox {
     }
 
     /// Copies `bytes` to the end if nothing else need be looked at, which is so for all but the first
-    /// put of a burst and those that meet a mark or the end of the memory; says whether it did.
+    /// put of a burst, those that meet a mark or the end of the memory, and those off the poller that
+    /// nobody was told of; says whether it did.
     #[inline(always)]
     pub(crate) fn put_in_place(&mut self, bytes: &[u8]) -> bool {
         let in_place = bytes.len() < self.slack && self.chain.put_in_place(bytes);
