@@ -2,9 +2,12 @@
 //! How much may wait on either side of a connection, and what follows from it.
 //!
 //! Towards the handler: while it runs, the inbox fills up to a mark and then the poller reads no
-//! more, unless the handler waits for more. Towards the peer: above a mark of unsent output the
-//! handler is not called and nothing is read, until the rest is below the lower mark. So a peer
-//! that sends and never reads costs two marks and no more.
+//! more, unless the handler waits for more. It goes on watching all the same until there is more to
+//! be read: whoever takes the inbox has mostly done so by then, and the kernel need not be told to
+//! stop watching and to begin again, which would be two system calls for every mark's worth of a
+//! stream. Towards the peer: above a mark of unsent output the handler is not called and nothing is
+//! read, until the rest is below the lower mark. So a peer that sends and never reads costs two marks
+//! and no more.
 
 use super::calling::{Caller, Holder};
 use super::session::Session;
@@ -96,7 +99,7 @@ pub(super) enum Memory {
 pub(super) enum Paused {
     #[default]
     No,
-    /// Until the inbox is taken.
+    /// Until the inbox is taken: it has enough, and there is more to be read.
     Inbox,
     /// Until the unsent output is below the low mark.
     Output,
@@ -170,6 +173,17 @@ impl<C: Caller> Session<C> {
                 Paused::Output => counters.pauses_for_peer.add(1),
             }
             self.flow.paused = why;
+        }
+    }
+
+    /// There is more to be read: pauses if the inbox has enough.
+    pub(super) fn pause_for_inbox(&mut self) {
+        let paused = match self.link.inbox_if_any() {
+            Some(mut inbox) => inbox.pause(),
+            None => false,
+        };
+        if paused {
+            self.pause(Paused::Inbox);
         }
     }
 

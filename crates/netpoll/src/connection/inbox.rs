@@ -3,6 +3,9 @@
 //!
 //! The poller appends, the Reader takes everything at once. Both hold the lock for that and no
 //! longer: no system call and no user code is under it.
+//!
+//! When enough is here nothing more is read. When there is more to be read then, the poller stops
+//! watching, and whoever takes what is here has it watch again.
 
 use std::task::Waker;
 
@@ -29,10 +32,21 @@ pub(crate) struct Inbox {
     pub(crate) last_wait: LastWait,
     /// What whoever has the connection holds beside it, as far as he has told.
     pub(crate) held: usize,
-    /// The poller reads no more until the chain has been taken.
+    /// Whether anything more is read.
+    level: Level,
+    /// The poller does not even watch until the chain has been taken, and hears of that.
     pub(crate) paused: bool,
     /// The poller wants to hear of a Reader that waits: it would be idle then.
     pub(crate) waits: Waits,
+}
+
+/// Whether anything more is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Level {
+    #[default]
+    Low,
+    /// It is not: enough has come, and was not taken since.
+    High,
 }
 
 /// What became of the last wait, as far as its Reader has not seen.
@@ -110,11 +124,36 @@ impl Inbox {
         self.waiter.as_ref().map(|waiter| waiter.wait)
     }
 
+    /// Notes it if what is here now is [enough](Self::is_full).
+    pub(crate) fn mark(&mut self, high: usize) {
+        if self.is_full(high) {
+            self.level = Level::High;
+        }
+    }
+
+    /// Whether what has landed was enough, and has not been taken.
+    pub(crate) fn has_enough(&self) -> bool {
+        self.level == Level::High
+    }
+
+    /// There is more to be read. Whether the poller should not watch that, because there is no room
+    /// for it.
+    pub(crate) fn pause(&mut self) -> bool {
+        self.paused |= self.has_enough();
+        self.paused
+    }
+
+    /// What is here is being taken, so there is room. Whether the poller has to hear of that.
+    pub(crate) fn resume(&mut self) -> bool {
+        self.level = Level::Low;
+        std::mem::take(&mut self.paused)
+    }
+
     /// Whoever had the connection has it no more: nobody waits, and what has arrived is taken.
     pub(crate) fn clear(&mut self) -> LinkBuffer {
         self.waiter = None;
         self.held = 0;
-        self.paused = false;
+        self.resume();
         std::mem::take(&mut self.chain)
     }
 
@@ -216,6 +255,36 @@ mod tests {
             inbox.end,
             Some(InputEnd::Closed(CloseReason::Shutdown))
         ));
+    }
+
+    #[test]
+    fn enough_is_enough_until_it_is_taken() {
+        let mut inbox = Inbox::default();
+        inbox.chain.put_slice(&[7; 99]);
+        inbox.mark(100);
+        assert!(!inbox.has_enough() && !inbox.pause());
+        inbox.chain.put_slice(&[7; 1]);
+        inbox.mark(100);
+        assert!(inbox.has_enough());
+        assert!(
+            !inbox.resume(),
+            "nobody has paused, and nobody need hear of it"
+        );
+        assert!(!inbox.has_enough() && !inbox.pause());
+        inbox.mark(100);
+        assert!(inbox.pause() && inbox.pause());
+        assert!(inbox.resume());
+        assert!(!inbox.resume(), "it was told once");
+    }
+
+    #[test]
+    fn a_pause_that_came_before_anything_has_landed_stands() {
+        let mut inbox = Inbox {
+            paused: true,
+            ..Inbox::default()
+        };
+        assert!(inbox.pause());
+        assert!(inbox.resume());
     }
 
     #[test]

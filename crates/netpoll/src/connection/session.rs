@@ -17,7 +17,7 @@ use super::Connection;
 use super::burst::Stage;
 use super::calling::{Caller, Calls, Holder, Script};
 use super::clock::Clock;
-use super::flow::{Flow, Memory, More, Paused};
+use super::flow::{Flow, Memory, More};
 use super::inbox::{self, InputEnd};
 use super::link::Link;
 use super::state::{Life, Phase};
@@ -153,14 +153,14 @@ impl<C: Caller> Session<C> {
         if !self.wants_input(turn) {
             return Room::Closed;
         }
-        if turn.is_short_of_memory() {
-            return Room::Shared;
-        }
+        let may_grow = !turn.is_short_of_memory();
         match &mut self.holder {
-            Holder::Session(connection) => room_of(connection),
+            Holder::Session(connection) if may_grow => room_of(connection),
+            Holder::Session(_) => Room::Shared,
             _ => match self.link.inbox_if_any() {
-                Some(mut inbox) => inbox.room(),
-                None => Room::Shared,
+                Some(inbox) if inbox.has_enough() => Room::Closed,
+                Some(mut inbox) if may_grow => inbox.room(),
+                _ => Room::Shared,
             },
         }
     }
@@ -258,12 +258,8 @@ impl<C: Caller> Source for Session<C> {
             _ => {
                 let mut inbox = self.link.inbox();
                 let waker = inbox.append(landed);
-                let full = inbox.is_full(self.link.options.read_high);
-                inbox.paused = full;
+                inbox.mark(self.link.options.read_high);
                 drop(inbox);
-                if full {
-                    self.pause(Paused::Inbox);
-                }
                 self.wake_waiter(waker);
             }
         }
@@ -318,6 +314,9 @@ impl<C: Caller> Source for Session<C> {
     }
 
     fn ready(&mut self, readiness: Readiness, turn: &mut Turn) -> Next {
+        if readiness.is_readable() || readiness.is_hang_up() {
+            self.pause_for_inbox();
+        }
         match self.next(turn) {
             // What this peer has sent will be of no use, and what it holds is wanted by others.
             _ if readiness.is_hang_up() && self.flow.memory == Memory::Short => {

@@ -5,6 +5,10 @@
 //! another read would only say so. Where it filled the room there may be more; but a source gets
 //! at most [`READS`] reads and [`BYTES`] bytes in one turn, so that one that is sent to without
 //! end starves nobody. Level-triggered readiness brings us back.
+//!
+//! A source that has taken bytes and has no room for more is not told that there are more: nobody
+//! knows. If there are, readiness brings us back for that, too, and then it is told, unless there is
+//! room by then.
 
 use std::io;
 
@@ -37,6 +41,7 @@ impl Poller {
     /// Reads into what room the source gives, and tells it what landed.
     pub(super) fn read_for(&mut self, source: &mut dyn Source, readiness: Readiness) -> Next {
         let (mut reads, mut bytes) = (0, 0);
+        let mut wanted = None;
         loop {
             let next = match self.read_once(source) {
                 Ok(Received::Bytes {
@@ -54,15 +59,24 @@ impl Poller {
                     next
                 }
                 Ok(Received::Fin) => return source.ended(End::Fin, &mut self.turn),
-                Ok(Received::Closed) => return source.ready(readiness, &mut self.turn),
+                Ok(Received::Closed) => {
+                    return match wanted {
+                        Some(interest) => Next::Wait(interest),
+                        None => source.ready(readiness, &mut self.turn),
+                    };
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return source.ready(Readiness::NONE, &mut self.turn);
                 }
                 Err(error) => return source.ended(End::Broken(error), &mut self.turn),
             };
-            let goes_on = matches!(next, Next::Wait(interest) if interest.is_readable());
-            if !goes_on || reads == READS || bytes >= BYTES {
-                return next;
+            match next {
+                Next::Wait(interest)
+                    if interest.is_readable() && reads < READS && bytes < BYTES =>
+                {
+                    wanted = Some(interest);
+                }
+                next => return next,
             }
         }
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use netpoll::{CloseReason, Connection, EventLoop, LoopHandle};
+use netpoll::{BoxError, CloseReason, Connection, EventLoop, LoopHandle};
 
 use crate::support::{Gate, LIMIT, Peer, Server, eventually, frame, rpc};
 
@@ -156,4 +156,28 @@ fn a_handler_that_flushes_again_and_again_does_not_starve_another() {
     flushing.receive(FLUSHES);
     let when = when.recv_timeout(LIMIT).unwrap();
     assert!(when < FLUSHES / 2, "only after {when} flushes");
+}
+
+// Elsewhere a reader may be slower than its poller.
+#[test]
+fn a_task_that_takes_what_has_come_before_there_is_more_is_never_a_pause() {
+    const ALL: u64 = 32 << 20;
+    let handler = async |conn: Connection| {
+        let (mut reader, _writer) = conn.into_split();
+        let reading = netpoll::spawn(async move {
+            let mut reader = reader.reader();
+            while reader.chunk().await?.is_some() {}
+            Ok::<_, std::io::Error>(())
+        })?;
+        Ok::<_, BoxError>(reading.await??)
+    };
+    let builder = EventLoop::builder().pollers(1).on_connection(handler);
+    let server = Server::start_as_given(builder);
+    let peer = server.connect();
+    let sending = peer.send_aside(vec![7; ALL as usize]);
+    eventually("all of it", || {
+        server.handle.stats().total().received == ALL
+    });
+    sending.join().unwrap().unwrap();
+    assert_eq!(server.handle.stats().total().pauses_for_handler, 0);
 }

@@ -57,7 +57,7 @@ impl Reader<'_> {
     ) -> Poll<io::Result<()>> {
         let input = &mut *self.input;
         let mut inbox = self.link.inbox();
-        let resumed = std::mem::take(&mut inbox.paused);
+        let resumed = inbox.resume();
         input.take(std::mem::take(&mut inbox.chain));
         inbox.held = input.chain.len();
         if input.chain.len() >= need {
@@ -119,7 +119,7 @@ impl Reader<'_> {
         let Some(mut inbox) = inbox else {
             return;
         };
-        let resumed = std::mem::take(&mut inbox.paused);
+        let resumed = inbox.resume();
         self.input.take(std::mem::take(&mut inbox.chain));
         inbox.held = self.input.chain.len();
         drop(inbox);
