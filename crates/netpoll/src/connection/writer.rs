@@ -14,7 +14,7 @@ use bytes::Bytes;
 use netpoll_buffer::{LinkBuffer, OutOfRange, Reserved};
 
 use super::link::Link;
-use crate::poll::bell::Signal;
+use crate::poll::bell::{self, Signal};
 use crate::sync::{Arc, lock};
 use crate::timeouts::Wait;
 
@@ -251,9 +251,20 @@ impl<'a> Writer<'a> {
         most: usize,
         since: &mut Option<Instant>,
     ) -> Poll<io::Result<()>> {
+        if let Some(result) = lock(&self.link.outbox).has_sent(most) {
+            return Poll::Ready(result);
+        }
+        // Most of the time the kernel takes all of it, and there is nothing to wait for.
+        self.link.push_out();
         let mut outbox = lock(&self.link.outbox);
         if let Some(result) = outbox.has_sent(most) {
-            return Poll::Ready(result);
+            drop(outbox);
+            if bell::may_go_on() {
+                return Poll::Ready(result);
+            }
+            // Who puts without end into a socket that takes all of it lets others run, too.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
         }
         let wait = Wait {
             since: *since.get_or_insert_with(Instant::now),
@@ -264,7 +275,6 @@ impl<'a> Writer<'a> {
         if self.deadline.is_some() {
             self.link.bell.mark(Signal::Clock);
         }
-        self.link.push_out();
         Poll::Pending
     }
 

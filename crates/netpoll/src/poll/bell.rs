@@ -34,6 +34,9 @@ pub(crate) enum Signal {
     Put = 32,
 }
 
+/// How often a source may go on in one run where it could let others run.
+const ROUNDS: u8 = 8;
+
 /// The signals that had rung.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Signals(u8);
@@ -159,6 +162,8 @@ struct Here {
     mailbox: RefCell<Option<Arc<Mailbox>>>,
     /// The source that runs.
     running: Cell<Option<Token>>,
+    /// How often what runs may still go on where it could let others run.
+    rounds: Cell<u8>,
     /// Sources with work, in the order they rang.
     queue: RefCell<VecDeque<Token>>,
     /// Whose handler runs here, if this thread is not its poller.
@@ -190,6 +195,7 @@ thread_local! {
         Here {
             mailbox: RefCell::new(None),
             running: Cell::new(None),
+            rounds: Cell::new(0),
             queue: RefCell::new(VecDeque::new()),
             working_for: RefCell::new(None),
         }
@@ -253,7 +259,22 @@ pub(crate) fn work_for<R>(bell: &Bell, work: impl FnOnce() -> R) -> R {
 /// Says which source runs on this thread from now on.
 #[inline]
 pub(super) fn set_running(token: Option<Token>) {
-    HERE.with(|here| here.running.set(token));
+    HERE.with(|here| {
+        here.running.set(token);
+        if token.is_some() {
+            here.rounds.set(ROUNDS);
+        }
+    });
+}
+
+/// Whether what runs on this thread may go on where it could as well let others run: a few times in
+/// each run of a source, and never where that is not on its poller.
+pub(crate) fn may_go_on() -> bool {
+    let spend = |here: &Here| {
+        let rest = here.rounds.get().checked_sub(1);
+        rest.inspect(|&rest| here.rounds.set(rest)).is_some()
+    };
+    HERE.try_with(spend).unwrap_or(false)
 }
 
 /// The next source with work.
@@ -265,4 +286,20 @@ pub(super) fn next_queued() -> Option<Token> {
 #[inline]
 pub(super) fn queued() -> usize {
     HERE.with(|here| here.queue.borrow().len())
+}
+
+#[cfg(all(test, not(any(netpoll_loom, netpoll_shuttle))))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_may_go_on_a_few_times_in_each_run() {
+        assert!(!may_go_on(), "this thread is no poller yet");
+        for run in 0..3 {
+            set_running(Some(Token::source(run, 0)));
+            let rounds = (0..100).take_while(|_| may_go_on()).count();
+            assert_eq!(rounds, usize::from(ROUNDS));
+            set_running(None);
+        }
+    }
 }

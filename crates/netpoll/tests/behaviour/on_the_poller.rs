@@ -3,9 +3,12 @@
 //! `placement.rs`, where handlers tell their poller by its thread.
 
 use std::collections::HashSet;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::task::Poll;
 
 use netpoll::{BoxError, CloseReason, Connection, EventLoop, LoopHandle};
 
@@ -180,4 +183,38 @@ fn a_task_that_takes_what_has_come_before_there_is_more_is_never_a_pause() {
     });
     sending.join().unwrap().unwrap();
     assert_eq!(server.handle.stats().total().pauses_for_handler, 0);
+}
+
+// Elsewhere it is the executor's to say who runs next.
+#[test]
+fn what_the_kernel_takes_at_once_is_not_waited_for_a_few_times_in_a_row() {
+    let (tell, told) = channel();
+    let tell = Mutex::new(tell);
+    let handler = async move |conn: Connection| {
+        let (_reader, mut writer) = conn.into_split();
+        let tell = tell.lock().unwrap().clone();
+        let writing = netpoll::spawn(async move {
+            let mut writer = writer.writer();
+            let mut in_a_row = 0;
+            poll_fn(|context| {
+                writer.put_str("x");
+                while pin!(writer.flush()).poll(context).is_ready() {
+                    in_a_row += 1;
+                    writer.put_str("x");
+                }
+                Poll::Ready(())
+            })
+            .await;
+            tell.send(in_a_row)?;
+            Ok::<_, BoxError>(writer.flush().await?)
+        })?;
+        writing.await??;
+        Ok::<_, BoxError>(())
+    };
+    let builder = EventLoop::builder().pollers(1).on_connection(handler);
+    let server = Server::start_as_given(builder);
+    let mut peer = server.connect();
+    assert_eq!(told.recv_timeout(LIMIT), Ok(8));
+    assert_eq!(peer.receive(9), b"xxxxxxxxx");
+    assert_eq!(peer.receive_all().unwrap(), b"");
 }
