@@ -4,9 +4,9 @@
 //! All connections of a poller read into one block, so thousands of them share what is hot in the
 //! cache; a connection gets a window of it, not a copy. When the last window is dropped the block
 //! is used again from its start. A block that is full while windows of it are out goes *away*, at
-//! most [`AWAY`] of them: the first that has come free is used again, and if none has, what
-//! arrives is copied into memory of its own size. So a connection that holds on to its input can
-//! pin this many blocks of a poller and no more.
+//! most [`AWAY`] of them: of those that have come free the one that went last is used again, as the
+//! likeliest to be in the cache yet, and if none has, what arrives is copied into memory of its own
+//! size. So a connection that holds on to its input can pin this many blocks of a poller and no more.
 
 use std::collections::VecDeque;
 use std::io;
@@ -61,7 +61,7 @@ impl ReadBlock {
 
     /// Puts a block with room in the place of the full one. `false` if too many are away.
     fn replace(&mut self) -> bool {
-        let free = self.away.iter_mut().position(Tail::rewind);
+        let free = self.away.iter_mut().rposition(Tail::rewind);
         let fresh = match free.and_then(|index| self.away.remove(index)) {
             Some(block) => block,
             None if self.away.len() < AWAY => self.pool.take(READ_BLOCK),
@@ -143,6 +143,17 @@ mod tests {
         drop(held);
         drop(take(&mut block, 1, 1));
         assert_eq!(pool.stats().in_use, (AWAY + 1) * (68 << 10));
+    }
+
+    #[test]
+    fn of_the_blocks_that_have_come_free_the_one_that_went_last_is_used() {
+        let (mut block, _) = block();
+        let mut held: Vec<Segment> = (0..4).map(|_| take(&mut block, 1, 68 << 10)).collect();
+        assert_eq!(block.blocks_away(), 3);
+        let last = held.remove(2);
+        let (first, address) = (held.remove(0), last.as_slice().as_ptr());
+        drop((first, last));
+        assert_eq!(take(&mut block, 2, 100).as_slice().as_ptr(), address);
     }
 
     #[test]
