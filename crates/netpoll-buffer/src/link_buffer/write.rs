@@ -324,7 +324,15 @@ impl LinkBuffer {
     }
 
     /// Makes everything uncommitted readable and ends every reservation. No copy.
+    #[inline]
     pub fn commit_all(&mut self) {
+        if self.uncommitted.is_some() {
+            self.commit_what_is_open();
+        }
+    }
+
+    #[cold]
+    fn commit_what_is_open(&mut self) {
         let all = self.uncommitted_len();
         let committed = self.commit(all);
         debug_assert!(
