@@ -119,18 +119,16 @@ impl LinkBuffer {
         if segment.is_empty() {
             return;
         }
-        match &mut self.front {
-            None if self.rest.has_no_queue() => self.front = Some(segment),
-            Some(front) if self.rest.is_empty() => {
-                if let Err(segment) = front.join(segment) {
-                    self.link(segment);
-                }
+        let joined = match &mut self.front {
+            None if self.rest.has_no_queue() => {
+                self.front = Some(segment);
+                return;
             }
-            _ => {
-                if let Err(segment) = self.rest.join_back(segment) {
-                    self.link(segment);
-                }
-            }
+            Some(front) if self.rest.is_empty() => front.join(segment),
+            _ => self.rest.join_back(segment),
+        };
+        if let Err(segment) = joined {
+            self.link(segment);
         }
     }
 

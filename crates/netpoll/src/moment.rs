@@ -69,8 +69,8 @@ impl Moment {
         }
     }
 
-    /// As an instant, early by what lies between two reads of the clock and never late: what has not passed by it has
-    /// not passed.
+    /// As an instant, early by what lies between two reads of the clock and never late: what has not
+    /// passed by it has not passed.
     pub(crate) fn instant(self) -> Instant {
         let Anchor { instant, moment } = anchor();
         match self.0.checked_sub(moment) {
