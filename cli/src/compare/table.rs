@@ -19,10 +19,10 @@ pub(crate) fn render(findings: &Findings) -> String {
          left and it is the load's. The references are bare loops: limits, not peers.\n",
     );
     let machine = &findings.machine;
-    // Writing to a string does not fail.
+    // Writing to a string does not fail. A line of its own for the machine, whose names may be long.
     writeln!(
         text,
-        "{}. {}, {} processors, Linux {}.",
+        "{}.\n{}, {} processors, Linux {}.",
         findings.effort, machine.processor, machine.processors, machine.kernel
     )
     .ok();
