@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Waiting for readiness with `epoll(7)`, level-triggered.
+//! Waiting for readiness with `epoll(7)`, level-triggered unless a reader asks for edges.
 //!
-//! Level-triggered because it forgives: a reader that stops early hears again, and a source that
-//! wants nothing more says so by its interest. Edge-triggered saves no call for an engine that
-//! reads once per readiness, and makes every short read a bug to be.
+//! Level-triggered forgives: a reader that stops early hears again, and a source that wants nothing
+//! more says so by its interest. With edges ([`Interest::EDGE`]) the kernel does not look again at
+//! what it has reported, and whoever leaves bytes behind has to ask it to, by [`Epoll::modify`].
 //!
 //! A registration carries a 64-bit token of the caller's, never a pointer: what a token means,
 //! and whether it still means anything, is decided by whoever made it.
@@ -106,6 +106,9 @@ fn flags(interest: Interest) -> epoll::EventFlags {
     if interest.is_readable() {
         flags |= epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
     }
+    if interest == Interest::READABLE.and(Interest::EDGE) {
+        flags |= epoll::EventFlags::ET | epoll::EventFlags::PRI;
+    }
     if interest.is_writable() {
         flags |= epoll::EventFlags::OUT;
     }
@@ -162,6 +165,10 @@ impl Events {
         let readiness = Readiness::READABLE
             .when(flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::RDHUP))
             .and(Readiness::WRITABLE.when(flags.contains(epoll::EventFlags::OUT)))
+            .and(
+                Readiness::MORE_BEHIND
+                    .when(flags.intersects(epoll::EventFlags::RDHUP | epoll::EventFlags::PRI)),
+            )
             .and(
                 Readiness::HANG_UP
                     .when(flags.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR)),

@@ -16,6 +16,10 @@ impl Interest {
     pub const READABLE: Self = Self(1);
     /// Room to write, or the end of a connect.
     pub const WRITABLE: Self = Self(2);
+    /// Beside [`READABLE`](Self::READABLE) alone: each arrival is reported once (`EPOLLET`), and urgent
+    /// data, too. For whoever reads until there is nothing left, and saves the kernel a second look at
+    /// each descriptor. With any other interest it means nothing.
+    pub const EDGE: Self = Self(4);
 
     /// Both interests.
     #[inline]
@@ -59,6 +63,9 @@ impl Readiness {
     /// Both directions are over, or the descriptor holds an error. No read or write can bring
     /// more than what the kernel has already received.
     pub const HANG_UP: Self = Self(4);
+    /// Behind the bytes there is something else: the peer's end of its stream, or a mark of urgent
+    /// data. A read that brings less than there is room for may have stopped at that.
+    pub const MORE_BEHIND: Self = Self(8);
     /// Nothing at all.
     pub const NONE: Self = Self(0);
 
@@ -96,6 +103,13 @@ impl Readiness {
     pub const fn is_hang_up(self) -> bool {
         self.0 & Self::HANG_UP.0 != 0
     }
+
+    /// Whether a read that brings less than there is room for may not have been the last.
+    #[inline]
+    #[must_use]
+    pub const fn has_more_behind(self) -> bool {
+        self.0 & (Self::MORE_BEHIND.0 | Self::HANG_UP.0) != 0
+    }
 }
 
 #[cfg(test)]
@@ -115,5 +129,11 @@ mod tests {
     fn a_hang_up_is_neither_readable_nor_writable_by_itself() {
         let gone = Readiness::HANG_UP;
         assert!(gone.is_hang_up() && !gone.is_readable() && !gone.is_writable());
+        assert!(gone.has_more_behind(), "an error is found by reading on");
+        assert!(
+            !Readiness::READABLE
+                .and(Readiness::WRITABLE)
+                .has_more_behind()
+        );
     }
 }

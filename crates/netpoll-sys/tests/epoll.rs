@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a poller tells of real sockets, how often, and under which token.
 
-use std::io;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use netpoll_sys::{Epoll, EventFd, Events, Interest, Readiness, socket, transfer};
 use rustix::io::DupFlags;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -107,11 +109,58 @@ fn who_wants_nothing_still_hears_of_a_hang_up() {
 fn the_end_of_the_peers_stream_is_something_to_read_and_no_hang_up() {
     let (epoll, ours, theirs) = watched(3, Interest::READABLE);
     socket::shutdown(theirs.as_fd(), Shutdown::Write).unwrap();
-    assert_eq!(some(&epoll), [(3, Readiness::READABLE)]);
+    let ended = Readiness::READABLE.and(Readiness::MORE_BEHIND);
+    assert_eq!(some(&epoll), [(3, ended)]);
     assert_eq!(transfer::receive(ours.as_fd(), &mut [0; 8]).unwrap(), 0);
     drop(theirs);
-    let seen = Readiness::READABLE.and(Readiness::HANG_UP);
-    assert_eq!(some(&epoll), [(3, seen)]);
+    assert_eq!(some(&epoll), [(3, ended.and(Readiness::HANG_UP))]);
+}
+
+#[test]
+fn of_edges_each_arrival_is_told_once_and_what_is_left_when_it_is_asked_for() {
+    const EDGE: Interest = Interest::READABLE.and(Interest::EDGE);
+    let (epoll, ours, theirs) = watched(3, EDGE);
+    for byte in [b"x", b"y"] {
+        transfer::send(theirs.as_fd(), byte).unwrap();
+        assert_eq!(some(&epoll), [(3, Readiness::READABLE)]);
+        assert_eq!(now(&epoll), []);
+    }
+    epoll.modify(ours.as_fd(), 4, EDGE).unwrap();
+    assert_eq!(some(&epoll), [(4, Readiness::READABLE)]);
+    assert_eq!(now(&epoll), []);
+    let both = Interest::READABLE.and(Interest::WRITABLE);
+    epoll
+        .modify(ours.as_fd(), 4, both.and(Interest::EDGE))
+        .unwrap();
+    for _ in 0..2 {
+        let seen = Readiness::READABLE.and(Readiness::WRITABLE);
+        assert_eq!(
+            some(&epoll),
+            [(4, seen)],
+            "with another interest they are levels"
+        );
+    }
+}
+
+#[test]
+fn a_read_of_a_unix_socket_ends_at_a_descriptor_whatever_lies_behind() {
+    let (epoll, ours, theirs) = watched(3, Interest::READABLE);
+    send_with_descriptor(theirs.as_fd(), b"with it");
+    transfer::send(theirs.as_fd(), b"behind").unwrap();
+    assert_eq!(some(&epoll), [(3, Readiness::READABLE)]);
+    let mut room = [0; 64];
+    assert_eq!(transfer::receive(ours.as_fd(), &mut room).unwrap(), 7);
+    assert_eq!(transfer::receive(ours.as_fd(), &mut room).unwrap(), 6);
+}
+
+/// Sends `bytes`, and some descriptor along.
+fn send_with_descriptor(socket: BorrowedFd<'_>, bytes: &[u8]) {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [socket];
+    assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+    let bytes = [IoSlice::new(bytes)];
+    sendmsg(socket, &bytes, &mut control, SendFlags::empty()).expect("an open socket");
 }
 
 #[test]

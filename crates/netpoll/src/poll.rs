@@ -291,7 +291,7 @@ impl Poller {
         bell::set_running(Some(token));
         self.turn.begin_run();
         let next = if readiness.is_hang_up() || (readiness.is_readable() && watched.is_readable()) {
-            self.read_for(run.source.as_mut(), readiness)
+            self.read_for(&mut run, readiness)
         } else {
             run.source.ready(readiness, &mut self.turn)
         };

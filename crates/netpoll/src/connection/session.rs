@@ -23,6 +23,7 @@ use super::link::Link;
 use super::state::{Life, Phase};
 use super::watchdog::Ran;
 use super::write_queue::Told;
+use crate::addr::Addr;
 use crate::census::Presence;
 use crate::error::{CloseReason, Limit};
 use crate::moment::Moment;
@@ -208,6 +209,12 @@ impl<C: Caller> Session<C> {
 impl<C: Caller> Source for Session<C> {
     fn fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.link.as_fd())
+    }
+
+    /// Of TCP, which `epoll(7)` says it of. A Unix socket ends a read at each descriptor that was sent
+    /// along, whatever comes behind it.
+    fn short_read_empties(&self) -> bool {
+        matches!(self.link.peer(), Addr::Tcp(_))
     }
 
     fn born(&mut self, turn: &mut Turn) -> Next {

@@ -8,7 +8,7 @@ use netpoll_sys::Interest;
 
 use super::Poller;
 use super::bell;
-use super::registry::Run;
+use super::registry::{Run, Watch};
 use super::source::{End, Next, Source};
 use super::token::Token;
 use crate::guard::guard;
@@ -75,6 +75,7 @@ impl Poller {
         let mut next = Next::Become(successor);
         while let Next::Become(successor) = next {
             discard(std::mem::replace(&mut run.source, successor));
+            run.watch.edge = Watch::of(run.source.as_ref()).edge;
             next = run.source.born(&mut self.turn);
             if let Some(ask) = self.asked {
                 // The one before may have had nothing to do with it.
@@ -89,7 +90,7 @@ impl Poller {
     #[inline]
     fn watch(&mut self, run: &mut Run, interest: Option<Interest>) -> io::Result<()> {
         let blocked = Interest::WRITABLE.when(run.watch.blocked);
-        let wanted = interest.map(|interest| interest.and(blocked));
+        let wanted = interest.map(|interest| interest.and(blocked).and(run.watch.edge));
         if wanted == run.watch.interest {
             return Ok(());
         }

@@ -28,7 +28,7 @@ const EVENTS: usize = 1024;
 /// The backend of one poller.
 #[derive(Debug)]
 pub(super) enum Driver {
-    /// Readiness, level-triggered: the calls are made here.
+    /// Readiness: the calls are made here.
     Epoll { epoll: Epoll, events: Events },
 }
 

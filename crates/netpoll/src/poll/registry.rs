@@ -29,13 +29,32 @@ pub(super) struct Entry {
     generation: u32,
 }
 
-/// What is watched of a source's descriptor, and whether its last send was short.
+/// What is watched of a source's descriptor, and what is known of the kernel's buffers behind it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Watch {
     /// What the driver watches; `None` if the descriptor is not in it.
     pub(super) interest: Option<Interest>,
     /// The last send was short: nothing more is sent until the descriptor is writable.
     pub(super) blocked: bool,
+    /// [`Interest::EDGE`] as long as every event has been read to the end, else nothing: then the
+    /// driver has to say again what is there.
+    pub(super) edge: Interest,
+}
+
+impl Watch {
+    /// What is watched of a source that is new: nothing yet.
+    pub(super) fn of(source: &dyn Source) -> Self {
+        Self {
+            interest: None,
+            blocked: false,
+            edge: Interest::EDGE.when(source.short_read_empties()),
+        }
+    }
+
+    /// Not all that was reported has been read.
+    pub(super) fn left_behind(&mut self) {
+        self.edge = Interest::NONE;
+    }
 }
 
 /// A source that runs, out of its slot, with what is asked of it each time.
@@ -74,11 +93,8 @@ impl Registry {
             self.generations.resize(token.slot() + 1, 0);
         }
         self.entries.insert(Entry {
+            watch: Watch::of(source.as_ref()),
             source: Some(source),
-            watch: Watch {
-                interest: None,
-                blocked: false,
-            },
             again: Again::No,
             deadline: None,
             look: None,
@@ -211,10 +227,8 @@ mod tests {
         let mut run = registry.take_out(token).unwrap();
         assert!(run.watch.interest.is_none() && !run.watch.blocked);
         assert!(registry.take_out(token).is_none(), "it runs");
-        run.watch = Watch {
-            interest: Some(Interest::READABLE),
-            blocked: true,
-        };
+        run.watch.interest = Some(Interest::READABLE);
+        run.watch.blocked = true;
         registry.put_back(run);
         let again = registry.take_out(token).unwrap();
         assert_eq!(again.watch.interest, Some(Interest::READABLE));

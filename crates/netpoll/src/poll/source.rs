@@ -91,6 +91,12 @@ pub(crate) trait Source {
     /// that lives by its bell and its deadline.
     fn fd(&self) -> Option<BorrowedFd<'_>>;
 
+    /// Whether a read that brings less than there is room for has emptied the descriptor, unless its
+    /// event said that there is [more behind](Readiness::has_more_behind). It is asked once.
+    fn short_read_empties(&self) -> bool {
+        false
+    }
+
     /// The first call, before any event.
     fn born(&mut self, turn: &mut Turn) -> Next;
 

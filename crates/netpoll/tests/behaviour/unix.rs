@@ -3,9 +3,9 @@
 //! move over them as over TCP is said by `over_unix.rs`.
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 use std::net::{TcpStream, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -16,8 +16,10 @@ use netpoll::{
     PathTaken, TakenBy, UnixAddr,
 };
 
+use socket2::{MsgHdr, Socket};
+
 use crate::support::{
-    Folder, LIMIT, Server, block_on, bound, call, eventually, free_listener, free_name, rpc,
+    Folder, LIMIT, Server, block_on, bound, call, eventually, frame, free_listener, free_name, rpc,
 };
 
 fn unix(path: impl AsRef<Path>) -> Addr {
@@ -229,7 +231,7 @@ fn a_descriptor_that_listens_is_served_and_given_back() {
 fn a_descriptor_that_does_not_listen_is_refused() {
     let listener = free_listener();
     let addr = bound(&listener).as_tcp().unwrap();
-    let bound_only = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let bound_only = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
     let wrong: [OwnedFd; 4] = [
         TcpStream::connect(addr).unwrap().into(),
         UdpSocket::bind("127.0.0.1:0").unwrap().into(),
@@ -351,4 +353,32 @@ fn a_peer_without_a_name_is_unnamed_and_this_end_has_the_listeners() {
 fn named(name: &str) -> std::os::unix::net::SocketAddr {
     use std::os::linux::net::SocketAddrExt;
     std::os::unix::net::SocketAddr::from_abstract_name(name).expect("a name")
+}
+
+#[test]
+fn what_is_sent_behind_a_descriptor_is_read() {
+    let folder = Folder::new();
+    let path = folder.file("a.sock");
+    let server = serve(Listener::unix(&path).unwrap());
+    for round in 0..20 {
+        let mut peer = server.connect();
+        let request = frame(&[round; 100]);
+        let (first, rest) = request.split_at(50);
+        send_with_descriptor(&peer.stream, first);
+        peer.send(rest);
+        assert_eq!(peer.receive(request.len()), request);
+    }
+}
+
+/// Sends `bytes`, and the socket itself along, which nobody asked for.
+fn send_with_descriptor(socket: &Socket, bytes: &[u8]) {
+    // A `cmsghdr`, which is a length and two numbers, and a descriptor; see cmsg(3).
+    let (level, rights) = (1_i32, 1_i32);
+    let mut control = 20_usize.to_ne_bytes().to_vec();
+    for word in [level, rights, socket.as_raw_fd(), 0] {
+        control.extend_from_slice(&word.to_ne_bytes());
+    }
+    let bytes = [IoSlice::new(bytes)];
+    let message = MsgHdr::new().with_buffers(&bytes).with_control(&control);
+    socket.sendmsg(&message, 0).expect("an open socket");
 }
