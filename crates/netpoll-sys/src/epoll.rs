@@ -18,7 +18,7 @@ use rustix::event::epoll;
 
 use crate::interest::{Interest, Readiness};
 use crate::retry::uninterrupted;
-use crate::site::Site;
+use crate::site::{Site, keeps_edges};
 
 /// One epoll instance.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ fn flags(interest: Interest) -> epoll::EventFlags {
     if interest.is_readable() {
         flags |= epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
     }
-    if interest == Interest::READABLE.and(Interest::EDGE) {
+    if interest == Interest::READABLE.and(Interest::EDGE) && keeps_edges() {
         flags |= epoll::EventFlags::ET | epoll::EventFlags::PRI;
     }
     if interest.is_writable() {

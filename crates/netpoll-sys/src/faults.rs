@@ -15,6 +15,10 @@
 //! | `epoll_ctl` add | `EEXIST` | it is watched |
 //! | `write` to an eventfd | `EAGAIN` | the counter is full, so it is readable |
 //!
+//! While there is a plan, [`Interest::EDGE`](crate::Interest::EDGE) is ignored: a read that the table
+//! cuts short, or has find nothing, leaves bytes behind of which nothing would tell, as no read of a
+//! kernel's does.
+//!
 //! ```
 //! use netpoll_sys::faults::{Errno, Fault, Plan, Site, When};
 //! use netpoll_sys::socket;
@@ -157,10 +161,15 @@ fn table() -> MutexGuard<'static, Option<Active>> {
     TABLE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Whether a plan is in the table.
+pub(crate) fn is_planned() -> bool {
+    // Relaxed: as in `install`.
+    ARMED.load(Ordering::Relaxed)
+}
+
 /// How a call of `site` that is about to be made comes out, if the kernel is not to say.
 pub(crate) fn strike(site: Site) -> Option<Fault> {
-    // Relaxed: as in `install`.
-    if !ARMED.load(Ordering::Relaxed) {
+    if !is_planned() {
         return None;
     }
     let mut table = table();

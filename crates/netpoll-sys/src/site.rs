@@ -74,6 +74,16 @@ pub enum Site {
     Socketpair,
 }
 
+/// Whether the kernel of a read that brings less than there is room for has no more: always, but for a
+/// table of faults.
+#[inline]
+pub(crate) fn keeps_edges() -> bool {
+    #[cfg(netpoll_faults)]
+    return !crate::faults::is_planned();
+    #[cfg(not(netpoll_faults))]
+    true
+}
+
 impl Site {
     /// Makes `call`, a call of this kind.
     #[inline]
