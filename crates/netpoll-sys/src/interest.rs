@@ -28,6 +28,13 @@ impl Interest {
         Self(self.0 | other.0)
     }
 
+    /// This interest, less the other.
+    #[inline]
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// This interest if `condition` holds, else none.
     #[inline]
     #[must_use]
@@ -120,6 +127,7 @@ mod tests {
     fn interests_add_up_and_none_wants_nothing() {
         let both = Interest::READABLE.and(Interest::WRITABLE);
         assert!(both.is_readable() && both.is_writable());
+        assert_eq!(both.without(Interest::READABLE), Interest::WRITABLE);
         assert!(!Interest::NONE.is_readable() && !Interest::NONE.is_writable());
         assert_eq!(Interest::WRITABLE.when(false), Interest::NONE);
         assert_eq!(Interest::WRITABLE.when(true), Interest::WRITABLE);

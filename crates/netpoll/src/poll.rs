@@ -25,6 +25,8 @@ pub(crate) mod source;
 pub(crate) mod spin;
 pub(crate) mod token;
 
+#[cfg(test)]
+mod by_hand;
 mod concluding;
 mod driver;
 mod read_block;
@@ -285,7 +287,7 @@ impl Poller {
             return;
         };
         if readiness.is_writable() || readiness.is_hang_up() {
-            run.watch.blocked = false;
+            run.watch.unblock();
         }
         let watched = run.watch.interest.unwrap_or_default();
         bell::set_running(Some(token));

@@ -3,8 +3,9 @@
 //!
 //! Where not all was read, readiness is level-triggered: whoever keeps watching for what it will not
 //! act upon is told so without end; and hang-ups and errors are told to everybody who watches at all.
-//! Each state here is one where that happens to a server that is not careful. The server is a process of its own, with
-//! ten connections in the state, and what is measured is the processor time of all its threads.
+//! Each state here is one where that happens to a server that is not careful. The server is a process
+//! of its own, with ten connections in the state, and what is measured is the processor time of all
+//! its threads.
 
 #[expect(dead_code, reason = "other scenes take longer")]
 #[path = "support/scene.rs"]

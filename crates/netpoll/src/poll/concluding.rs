@@ -8,7 +8,7 @@ use netpoll_sys::Interest;
 
 use super::Poller;
 use super::bell;
-use super::registry::{Run, Watch};
+use super::registry::Run;
 use super::source::{End, Next, Source};
 use super::token::Token;
 use crate::guard::guard;
@@ -75,7 +75,7 @@ impl Poller {
         let mut next = Next::Become(successor);
         while let Next::Become(successor) = next {
             discard(std::mem::replace(&mut run.source, successor));
-            run.watch.edge = Watch::of(run.source.as_ref()).edge;
+            run.watch.succeed(run.source.as_ref());
             next = run.source.born(&mut self.turn);
             if let Some(ask) = self.asked {
                 // The one before may have had nothing to do with it.
@@ -89,8 +89,7 @@ impl Poller {
     /// Makes the driver watch what the source wants, and writing while its output is blocked.
     #[inline]
     fn watch(&mut self, run: &mut Run, interest: Option<Interest>) -> io::Result<()> {
-        let blocked = Interest::WRITABLE.when(run.watch.blocked);
-        let wanted = interest.map(|interest| interest.and(blocked).and(run.watch.edge));
+        let wanted = interest.map(|interest| interest.and(run.watch.beside));
         if wanted == run.watch.interest {
             return Ok(());
         }
@@ -157,10 +156,7 @@ fn discard(source: Box<dyn Source>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::Budget;
-    use crate::poll::mailbox::Mailbox;
     use crate::poll::source::{Ask, Outgoing, Turn};
-    use crate::sync::Arc;
     use netpoll_sys::{Readiness, socket};
     use std::cell::RefCell;
     use std::fs::File;
@@ -259,14 +255,12 @@ mod tests {
 
     impl Scene {
         fn new(fd: impl Into<OwnedFd>) -> Self {
-            let mailbox = Arc::new(Mailbox::new(Arc::default()).unwrap());
-            let mut poller = Poller::new(mailbox, &Budget::unlimited()).unwrap();
+            let mut poller = Poller::by_hand();
             let script = Rc::<RefCell<Script>>::default();
-            let token = poller.registry.insert(Box::new(Scripted {
+            let token = poller.take_in(Scripted {
                 fd: fd.into(),
                 script: Rc::clone(&script),
-            }));
-            poller.call(token, |source, turn| source.born(turn));
+            });
             Self {
                 poller,
                 token,
@@ -291,11 +285,8 @@ mod tests {
                 .call(self.token, |source, turn| source.woken(turn));
         }
 
-        /// Does what the kernel has, which is something.
         fn turn(&mut self) {
-            let count = self.poller.driver.wait(Some(LIMIT)).unwrap();
-            assert!(count > 0, "nothing within the limit");
-            self.poller.work(count);
+            self.poller.turn_by_hand();
         }
 
         /// Whether the kernel has something to tell.
@@ -310,10 +301,8 @@ mod tests {
 
         /// What is watched, and whether the last send was short.
         fn watch(&mut self) -> (Option<Interest>, bool) {
-            let run = self.poller.registry.take_out(self.token).expect("there");
-            let watch = run.watch;
-            self.poller.registry.put_back(run);
-            (watch.interest, watch.blocked)
+            let watch = self.poller.watch_of(self.token);
+            (watch.interest, watch.is_blocked())
         }
     }
 

@@ -136,11 +136,8 @@ impl Poller {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::Budget;
-    use crate::poll::mailbox::Mailbox;
-    use crate::poll::source::{Ask, Outgoing, Turn};
+    use crate::poll::source::{Ask, Turn};
     use crate::poll::token::Token;
-    use crate::sync::Arc;
     use netpoll_buffer::Tail;
     use netpoll_sys::Interest;
     use socket2::{Domain, Socket, Type};
@@ -149,9 +146,7 @@ mod tests {
     use std::net::{Shutdown, TcpListener};
     use std::os::fd::{AsFd, BorrowedFd};
     use std::rc::Rc;
-    use std::time::Duration;
 
-    const LIMIT: Duration = Duration::from_secs(10);
     const EDGE: Option<Interest> = Some(Interest::READABLE.and(Interest::EDGE));
     const LEVEL: Option<Interest> = Some(Interest::READABLE);
 
@@ -217,10 +212,6 @@ mod tests {
             Next::Wait(Interest::NONE)
         }
 
-        fn outgoing(&mut self) -> Option<Outgoing> {
-            None
-        }
-
         fn ready(&mut self, _readiness: Readiness, _turn: &mut Turn) -> Next {
             self.script.borrow_mut().reads = None;
             Next::Wait(Interest::READABLE)
@@ -258,15 +249,13 @@ mod tests {
             let socket = Rc::new(Socket::from(listener.accept().unwrap().0));
             socket.set_nonblocking(true).unwrap();
             peer_does(&mut peer);
-            let mailbox = Arc::new(Mailbox::new(Arc::default()).unwrap());
-            let mut poller = Poller::new(mailbox, &Budget::unlimited()).unwrap();
+            let mut poller = Poller::by_hand();
             let script = Rc::<RefCell<Script>>::default();
-            let token = poller.registry.insert(Box::new(Bytes {
+            let token = poller.take_in(Bytes {
                 socket: Rc::clone(&socket),
                 empties,
                 script: Rc::clone(&script),
-            }));
-            poller.call(token, |source, turn| source.born(turn));
+            });
             Self {
                 poller,
                 token,
@@ -276,11 +265,8 @@ mod tests {
             }
         }
 
-        /// Does what the kernel has, which is something.
         fn turn(&mut self) {
-            let count = self.poller.driver.wait(Some(LIMIT)).unwrap();
-            assert!(count > 0, "nothing within the limit");
-            self.poller.work(count);
+            self.poller.turn_by_hand();
         }
 
         /// Turns until `count` bytes have come in all.
@@ -292,10 +278,7 @@ mod tests {
         }
 
         fn watched(&mut self) -> Option<Interest> {
-            let run = self.poller.registry.take_out(self.token).expect("there");
-            let watched = run.watch.interest;
-            self.poller.registry.put_back(run);
-            watched
+            self.poller.watch_of(self.token).interest
         }
     }
 

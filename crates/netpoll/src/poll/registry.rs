@@ -34,11 +34,10 @@ pub(super) struct Entry {
 pub(super) struct Watch {
     /// What the driver watches; `None` if the descriptor is not in it.
     pub(super) interest: Option<Interest>,
-    /// The last send was short: nothing more is sent until the descriptor is writable.
-    pub(super) blocked: bool,
-    /// [`Interest::EDGE`] as long as every event has been read to the end, else nothing: then the
-    /// driver has to say again what is there.
-    pub(super) edge: Interest,
+    /// What is watched beside what the source wants to hear of: writing while it is
+    /// [blocked](Self::is_blocked), and [`Interest::EDGE`] as long as every event has been read to the
+    /// end; else the driver has to say again what is there.
+    pub(super) beside: Interest,
 }
 
 impl Watch {
@@ -46,15 +45,42 @@ impl Watch {
     pub(super) fn of(source: &dyn Source) -> Self {
         Self {
             interest: None,
-            blocked: false,
-            edge: Interest::EDGE.when(source.short_read_empties()),
+            beside: edge_of(source),
         }
+    }
+
+    /// `source` takes the place of the one before.
+    pub(super) fn succeed(&mut self, source: &dyn Source) {
+        self.left_behind();
+        self.beside = self.beside.and(edge_of(source));
     }
 
     /// Not all that was reported has been read.
     pub(super) fn left_behind(&mut self) {
-        self.edge = Interest::NONE;
+        self.beside = self.beside.without(Interest::EDGE);
     }
+
+    /// Whether the last send was short: nothing more is sent until the descriptor is writable.
+    #[inline]
+    pub(super) fn is_blocked(self) -> bool {
+        self.beside.is_writable()
+    }
+
+    /// A send was short.
+    pub(super) fn block(&mut self) {
+        self.beside = self.beside.and(Interest::WRITABLE);
+    }
+
+    /// The descriptor is writable, or will never be.
+    #[inline]
+    pub(super) fn unblock(&mut self) {
+        self.beside = self.beside.without(Interest::WRITABLE);
+    }
+}
+
+/// Whether arrivals are enough for `source`, as long as it is read to the end.
+fn edge_of(source: &dyn Source) -> Interest {
+    Interest::EDGE.when(source.short_read_empties())
 }
 
 /// A source that runs, out of its slot, with what is asked of it each time.
@@ -182,6 +208,12 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_is_six_words() {
+        // There are as many as connections, and a byte more would be a word more.
+        assert!(size_of::<Entry>() <= 48, "{}", size_of::<Entry>());
+    }
+
+    #[test]
     fn a_stale_token_finds_nothing_in_a_slot_that_is_used_again() {
         let mut registry = Registry::default();
         let first = registry.insert(idle());
@@ -225,14 +257,14 @@ mod tests {
         let mut registry = Registry::default();
         let token = registry.insert(idle());
         let mut run = registry.take_out(token).unwrap();
-        assert!(run.watch.interest.is_none() && !run.watch.blocked);
+        assert!(run.watch.interest.is_none() && !run.watch.is_blocked());
         assert!(registry.take_out(token).is_none(), "it runs");
         run.watch.interest = Some(Interest::READABLE);
-        run.watch.blocked = true;
+        run.watch.block();
         registry.put_back(run);
         let again = registry.take_out(token).unwrap();
         assert_eq!(again.watch.interest, Some(Interest::READABLE));
-        assert!(again.watch.blocked);
+        assert!(again.watch.is_blocked());
     }
 
     #[test]
@@ -240,7 +272,7 @@ mod tests {
         let mut registry = Registry::default();
         let first = registry.insert(idle());
         let mut run = registry.take_out(first).unwrap();
-        run.watch.blocked = true;
+        run.watch.block();
         registry.remove(first);
         let second = registry.insert(idle());
         assert_eq!(first.slot(), second.slot());
@@ -249,6 +281,6 @@ mod tests {
         assert!(registry.take_out(first).is_none());
         let successor = registry.take_out(second).unwrap();
         assert_ne!(successor.source.fd().map(|fd| fd.as_raw_fd()), of_first);
-        assert!(!successor.watch.blocked);
+        assert!(!successor.watch.is_blocked());
     }
 }

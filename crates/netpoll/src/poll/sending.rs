@@ -22,7 +22,8 @@ impl Poller {
     #[inline]
     pub(super) fn send_for(&mut self, run: &mut Run, mut next: Next) -> Next {
         let mut sends = 0;
-        while !run.watch.blocked && !matches!(next, Next::Become(_) | Next::Gone | Next::Rest) {
+        while !run.watch.is_blocked() && !matches!(next, Next::Become(_) | Next::Gone | Next::Rest)
+        {
             if sends == SENDS {
                 self.call_again(run.token);
                 break;
@@ -41,7 +42,7 @@ impl Poller {
             if !outgoing.is_empty() && result.is_ok() {
                 counters.blocks.add(1);
                 outgoing.settle_down();
-                run.watch.blocked = true;
+                run.watch.block();
             }
             next = run.source.sent(outgoing, result, &mut self.turn);
         }

@@ -92,7 +92,7 @@ pub(crate) trait Source {
     fn fd(&self) -> Option<BorrowedFd<'_>>;
 
     /// Whether a read that brings less than there is room for has emptied the descriptor, unless its
-    /// event said that there is [more behind](Readiness::has_more_behind). It is asked once.
+    /// event said that there is [more behind](Readiness::has_more_behind). Asked before the first call.
     fn short_read_empties(&self) -> bool {
         false
     }
