@@ -188,17 +188,14 @@ fn missing(findings: &Findings) -> String {
 }
 
 fn method(findings: &Findings) -> String {
-    let machine = &findings.machine;
     let content = format!(
-        "<ul>\n<li>{}, {} processors, Linux {}.</li>\n<li>{}; the servers take turns, each turn \
+        "<ul>\n<li>{}.</li>\n<li>{}; the servers take turns, each turn \
          with a fresh process.</li>\n<li>A server has the first processor and one thread, poller \
          or worker on it, the load one thread on the second.</li>\n<li>Processor time is that of \
          all threads of the server, in user code and in the kernel.</li>\n<li>Throughput is \
          compared only where both servers kept their processor at least 90 % busy in every round; \
          elsewhere the load was the slower one.</li>\n</ul>\n",
-        escaped(&machine.processor),
-        machine.processors,
-        escaped(&machine.kernel),
+        escaped(&findings.machine.to_string()),
         escaped(&findings.effort)
     );
     let words = "Nothing here is more exact than the machine was quiet.";

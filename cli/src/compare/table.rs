@@ -18,14 +18,8 @@ pub(crate) fn render(findings: &Findings) -> String {
          is (the median over the rounds). Where a throughput has no such ratio, a server had time\n\
          left and it is the load's. The references are bare loops: limits, not peers.\n",
     );
-    let machine = &findings.machine;
     // Writing to a string does not fail. A line of its own for the machine, whose names may be long.
-    writeln!(
-        text,
-        "{}.\n{}, {} processors, Linux {}.",
-        findings.effort, machine.processor, machine.processors, machine.kernel
-    )
-    .ok();
+    writeln!(text, "{}.\n{}.", findings.effort, findings.machine).ok();
     for doubt in &findings.doubts {
         writeln!(text, "{doubt}").ok();
     }

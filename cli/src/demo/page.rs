@@ -231,7 +231,7 @@ fn figures(findings: &Findings) -> String {
 
 fn method(findings: &Findings) -> String {
     let content = format!(
-        "<ul>\n<li>{}</li>\n<li>{}; the two servers take turns, so that what else the machine does \
+        "<ul>\n<li>{}.</li>\n<li>{}; the two servers take turns, so that what else the machine does \
          meets both.</li>\n<li>Each server has one thread on the first processor, the load one \
          thread on the second; client and server talk over the loopback.</li>\n<li>The load keeps \
          a fixed number of requests in flight: it shows how much a server can do. How long users \
@@ -239,7 +239,7 @@ fn method(findings: &Findings) -> String {
          <li>A virtual machine, a browser next door or a processor that slows down when it is hot \
          move all figures; compare within this page, and run it again before you conclude.</li>\n\
          </ul>\n",
-        escaped(&table::machine(findings)),
+        escaped(&findings.machine.to_string()),
         findings.effort
     );
     let words = "Nothing here is more exact than the machine was quiet.";

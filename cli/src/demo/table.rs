@@ -25,17 +25,8 @@ pub(crate) fn render(findings: &Findings) -> String {
     idle(&mut table, &findings.idle);
     table.push_str("\nThe bare loop does nothing but answer: it is the limit, not a framework. ");
     table.push_str("One poller;\n");
-    write!(table, "{}. {}", findings.effort, machine(findings)).ok();
+    write!(table, "{}. {}.", findings.effort, findings.machine).ok();
     table
-}
-
-/// One line on the machine.
-pub(crate) fn machine(findings: &Findings) -> String {
-    let machine = &findings.machine;
-    format!(
-        "{}, {} processors, Linux {}.",
-        machine.processor, machine.processors, machine.kernel
-    )
 }
 
 /// Processor time for a request, to be read by a person.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a reader of figures has to know of the machine they come from.
 
-use std::fs;
 use std::thread;
+use std::{fmt, fs};
 
 use serde::Serialize;
 
@@ -31,5 +31,17 @@ impl Machine {
             processors: thread::available_parallelism().map_or(1, usize::from),
             kernel: kernel.map_or_else(unknown, |text| text.trim().to_owned()),
         }
+    }
+}
+
+/// As a sentence says it, without the full stop.
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            processor,
+            processors,
+            kernel,
+        } = self;
+        write!(f, "{processor}, {processors} processors, Linux {kernel}")
     }
 }
