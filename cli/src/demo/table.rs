@@ -25,7 +25,7 @@ pub(crate) fn render(findings: &Findings) -> String {
     idle(&mut table, &findings.idle);
     table.push_str("\nThe bare loop does nothing but answer: it is the limit, not a framework. ");
     table.push_str("One poller;\n");
-    write!(table, "{}. {}.", findings.effort, findings.machine).ok();
+    write!(table, "{}.\n{}.", findings.effort, findings.machine).ok();
     table
 }
 
