@@ -18,6 +18,7 @@ mod convert;
 pub(crate) mod drain;
 pub(crate) mod fill;
 mod io_traits;
+mod put;
 pub(crate) mod read;
 mod rest;
 mod search;

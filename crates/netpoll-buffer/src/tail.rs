@@ -116,6 +116,14 @@ impl Tail {
         count
     }
 
+    /// Copies `parts`, one behind the other, as far as there is room.
+    #[inline(always)]
+    pub(crate) fn put_all(&mut self, parts: &[&[u8]]) {
+        for part in parts {
+            self.put(part);
+        }
+    }
+
     /// Counts the next `count` bytes of the room as filled, whatever they hold. At most the room.
     pub(crate) fn advance(&mut self, count: usize) {
         self.filled += count.min(self.room());

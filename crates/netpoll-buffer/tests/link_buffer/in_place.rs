@@ -60,6 +60,71 @@ fn what_is_put_in_place_is_behind_the_last_of_all_segments() {
 }
 
 #[test]
+fn parts_are_put_in_place_together_or_not_at_all() {
+    in_one_and_in_several(|mut buffer, before| {
+        let of_block = if before.len() == 1 { 1 } else { 2 };
+        let filled = fill_block(&mut buffer, of_block, 100);
+        let (segments, there) = (slices(&buffer), [before, &filled[..]].concat());
+        assert!(!buffer.put_all_in_place(&[b"head", &[7; 97]]));
+        assert_eq!(contents(&buffer), there);
+        assert!(buffer.put_all_in_place(&[b"head", b"", &[7; 96]]));
+        assert!(buffer.put_all_in_place(&[b"", b""]) && buffer.put_all_in_place(&[]));
+        assert_eq!(contents(&buffer), [&there[..], b"head", &[7; 96]].concat());
+        assert_eq!(slices(&buffer), segments);
+    });
+}
+
+#[test]
+fn parts_come_one_behind_the_other_wherever_they_are_put() {
+    in_own_pool(|_| {
+        let mut buffer = LinkBuffer::new();
+        for (part, others) in [
+            (1, 2),
+            (10_000, 30_000),
+            (40_000, 7),
+            (5, 0),
+            (20_000, 20_000),
+        ] {
+            let mut there = contents(&buffer);
+            let parts = [pattern(part), pattern(others), pattern(3)];
+            buffer.put_slices(&[&parts[0], &parts[1], &parts[2]]);
+            there.extend(parts.concat());
+            assert_eq!(contents(&buffer), there, "{part} and {others}");
+        }
+        let mut open = put(b"abc");
+        open.reserve(1).unwrap();
+        open.put_slices(&[b"d", b"ef"]);
+        assert_eq!((open.len(), open.uncommitted_len()), (3, 4));
+    });
+}
+
+#[test]
+fn the_first_parts_are_one_segment_and_no_parts_are_none() {
+    in_own_pool(|pool| {
+        let mut buffer = LinkBuffer::new();
+        buffer.put_slices(&[]);
+        buffer.put_slices(&[b"", b""]);
+        assert_eq!((slices(&buffer), pool.stats().in_use), (0, 0));
+        buffer.put_slices(&[b"", b"head", b"body"]);
+        assert_eq!(contents(&buffer), b"headbody");
+        assert_eq!(lengths(&buffer), [8]);
+    });
+}
+
+#[test]
+fn the_first_parts_fill_the_block_of_the_thread_and_go_on_in_another() {
+    in_own_pool(|_| {
+        let mut kept = LinkBuffer::new();
+        fill_block(&mut kept, 0, 5000);
+        kept.release();
+        let mut buffer = LinkBuffer::new();
+        buffer.put_slices(&[&pattern(4), &pattern(20_000)]);
+        assert_eq!(contents(&buffer), [pattern(4), pattern(20_000)].concat());
+        assert_eq!(lengths(&buffer), [5000, 15_004]);
+    });
+}
+
+#[test]
 fn what_is_put_in_place_behind_the_last_of_several_is_behind_the_only_one_that_is_left() {
     let mut buffer = put(b"a");
     buffer.push(Bytes::from_static(b"bc"));

@@ -303,10 +303,10 @@ mod tests {
     }
 
     fn put(outbox: &mut Outbox, bytes: usize) -> Put {
-        if outbox.put_in_place(&vec![1; bytes]) {
+        if outbox.put_in_place(&[&vec![1; bytes]]) {
             return Put::Quiet;
         }
-        outbox.put_slice(&vec![1; bytes], || MARKS, || Role::Driving)
+        outbox.put_slices(&[&vec![1; bytes]], || MARKS, || Role::Driving)
     }
 
     #[test]
@@ -340,7 +340,7 @@ mod tests {
         assert_eq!(put(&mut outbox, 1), Put::First);
         outbox.take().unwrap();
         // Off the poller nobody is told, and there is a place to go on writing behind.
-        let off = outbox.put_slice(b"ab", || MARKS, || Role::Neither);
+        let off = outbox.put_slices(&[b"ab"], || MARKS, || Role::Neither);
         assert_eq!(off, Put::Quiet);
         assert_eq!(put(&mut outbox, 1), Put::First);
     }

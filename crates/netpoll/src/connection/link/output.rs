@@ -35,48 +35,31 @@ impl Link {
 
     /// Copies `bytes` to the end, as by [`put`](Self::put).
     pub(crate) fn put_slice(&self, bytes: &[u8]) {
-        self.put_bytes(bytes);
+        self.put_slices(&[bytes]);
     }
 
     /// As [`put_slice`](Self::put_slice) for a few bytes whose number is known when this is compiled:
     /// then neither this nor the copy is a call.
     #[inline(always)]
     pub(crate) fn put_array<const N: usize>(&self, bytes: [u8; N]) {
-        self.put_bytes(&bytes);
+        self.put_slices(&[&bytes]);
     }
 
-    #[inline(always)]
-    fn put_bytes(&self, bytes: &[u8]) {
-        let mut outbox = lock(&self.outbox);
-        if !outbox.put_in_place(bytes) {
-            self.put_elsewhere(outbox, bytes);
-        }
-    }
-
-    /// Copies `parts` to the end, one behind the other, under one lock. Where it is called their number
+    /// Copies `parts` to the end, one behind the other, as one put. Where it is called their number
     /// and the length of a header are known, and so it is put there.
     #[inline(always)]
     pub(crate) fn put_slices(&self, parts: &[&[u8]]) {
         let mut outbox = lock(&self.outbox);
-        let mut news = Put::Quiet;
-        for part in parts {
-            if !outbox.put_in_place(part) {
-                news = news.max(self.put_under_lock(&mut outbox, part));
-            }
+        if !outbox.put_in_place(parts) {
+            self.put_elsewhere(outbox, parts);
         }
-        self.release(outbox, news, Signal::Put);
     }
 
     /// What does not simply go behind what was put last.
     #[inline(never)]
-    fn put_elsewhere(&self, mut outbox: MutexGuard<'_, Outbox>, bytes: &[u8]) {
-        let news = self.put_under_lock(&mut outbox, bytes);
+    fn put_elsewhere(&self, mut outbox: MutexGuard<'_, Outbox>, parts: &[&[u8]]) {
+        let news = outbox.put_slices(parts, || self.marks(), || self.bell.role());
         self.release(outbox, news, Signal::Put);
-    }
-
-    #[inline(never)]
-    fn put_under_lock(&self, outbox: &mut Outbox, bytes: &[u8]) -> Put {
-        outbox.put_slice(bytes, || self.marks(), || self.bell.role())
     }
 
     /// Appends a buffer for somebody who is not the handler, and has it sent with what else there

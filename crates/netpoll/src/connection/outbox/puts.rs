@@ -73,12 +73,12 @@ impl Outbox {
         false
     }
 
-    /// Copies `bytes` to the end as by [`put`](Self::put), where they do not simply go
+    /// Copies `parts` to the end as by one [`put`](Self::put), where they do not simply go
     /// [behind what is there](Self::put_in_place).
     #[inline]
-    pub(crate) fn put_slice(
+    pub(crate) fn put_slices(
         &mut self,
-        bytes: &[u8],
+        parts: &[&[u8]],
         marks: impl FnOnce() -> Marks,
         role: impl FnOnce() -> Role,
     ) -> Put {
@@ -86,18 +86,20 @@ impl Outbox {
             return Put::Quiet;
         }
         let before = self.chain.len();
-        self.chain.put_slice(bytes);
+        self.chain.put_slices(parts);
         self.look_at_marks(before, marks(), role())
     }
 
-    /// Copies `bytes` to the end if nothing else need be looked at, which is so for all but the first
+    /// Copies `parts` to the end if nothing else need be looked at, which is so for all but the first
     /// put of a burst, those that meet a mark or the end of the memory, and those off the poller that
     /// nobody was told of; says whether it did.
     #[inline(always)]
-    pub(crate) fn put_in_place(&mut self, bytes: &[u8]) -> bool {
-        let in_place = bytes.len() < self.slack && self.chain.put_in_place(bytes);
+    pub(crate) fn put_in_place(&mut self, parts: &[&[u8]]) -> bool {
+        let lengths = parts.iter().map(|part| part.len());
+        let length = lengths.fold(0, usize::saturating_add);
+        let in_place = length < self.slack && self.chain.put_all_in_place(parts);
         if in_place {
-            self.slack -= bytes.len();
+            self.slack -= length;
         }
         in_place
     }
@@ -151,32 +153,32 @@ mod tests {
     };
 
     fn put(outbox: &mut Outbox, bytes: usize, role: Role) -> Put {
-        outbox.put_slice(&vec![1; bytes], || MARKS, || role)
+        outbox.put_slices(&[&vec![1; bytes]], || MARKS, || role)
     }
 
     #[test]
     fn the_connection_that_runs_is_not_told_and_has_heard() {
         let mut outbox = Outbox::new();
         assert_eq!(put(&mut outbox, 1, Role::Running), Put::Quiet);
-        assert!(outbox.put_in_place(b"ab"), "it looks when it has run");
+        assert!(outbox.put_in_place(&[b"ab"]), "it looks when it has run");
         assert_eq!(put(&mut outbox, 1, Role::Driving), Put::Quiet);
         assert_eq!(put(&mut outbox, 96, Role::Running), Put::High);
         outbox.take().unwrap();
-        assert!(!outbox.put_in_place(b"ab"), "what is put now is new");
+        assert!(!outbox.put_in_place(&[b"ab"]), "what is put now is new");
         assert_eq!(put(&mut outbox, 1, Role::Running), Put::Quiet);
-        assert!(outbox.put_in_place(b"ab"));
+        assert!(outbox.put_in_place(&[b"ab"]));
     }
 
     #[test]
     fn who_puts_off_the_poller_looks_each_time_until_somebody_was_told() {
         let mut outbox = Outbox::new();
         assert_eq!(put(&mut outbox, 1, Role::Neither), Put::Quiet);
-        assert!(!outbox.put_in_place(b"ab"), "nobody would have it sent");
+        assert!(!outbox.put_in_place(&[b"ab"]), "nobody would have it sent");
         assert_eq!(put(&mut outbox, 1, Role::Neither), Put::Quiet);
         assert_eq!(put(&mut outbox, 1, Role::Driving), Put::First);
-        assert!(outbox.put_in_place(b"ab"));
+        assert!(outbox.put_in_place(&[b"ab"]));
         assert_eq!(put(&mut outbox, 1, Role::Neither), Put::Quiet);
-        assert!(outbox.put_in_place(b"ab"));
+        assert!(outbox.put_in_place(&[b"ab"]));
     }
 
     #[test]
@@ -185,8 +187,8 @@ mod tests {
         assert_eq!(put(&mut outbox, 99, Role::Neither), Put::Quiet);
         assert_eq!(put(&mut outbox, 1, Role::Neither), Put::High);
         assert_eq!(put(&mut outbox, 1, Role::Driving), Put::Quiet);
-        assert!(outbox.put_in_place(&[1; 98]), "up to the bound");
-        assert!(!outbox.put_in_place(&[1; 1]));
+        assert!(outbox.put_in_place(&[&[1; 98]]), "up to the bound");
+        assert!(!outbox.put_in_place(&[&[1; 1]]));
         assert_eq!(put(&mut outbox, 1, Role::Neither), Put::Quiet);
         assert_eq!(put(&mut outbox, 1, Role::Neither), Put::Overflow);
     }
@@ -196,14 +198,14 @@ mod tests {
         for role in [Role::Running, Role::Driving] {
             let mut outbox = Outbox::new();
             assert_eq!(put(&mut outbox, 0, role), Put::Quiet);
-            assert!(!outbox.put_in_place(b"a"), "nobody has heard");
+            assert!(!outbox.put_in_place(&[b"a"]), "nobody has heard");
         }
     }
 
     /// Puts in the way that `way` says, and says whether what was put before counts as all there was.
     fn has_all_after_a_put(outbox: &mut Outbox, way: usize) -> bool {
         let before = outbox.unsent();
-        assert!(!outbox.put_in_place(b"a"));
+        assert!(!outbox.put_in_place(&[b"a"]));
         let news = match way {
             0 => put(outbox, 1, Role::Driving),
             _ => {

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Copying small things to the end of a [`LinkBuffer`]: where each lands.
+//!
+//! Nearly every put is one of few bytes that fit right behind what was put last: a few comparisons and
+//! the copy. The first of an answer borrows the thread's write block for that; what is large gets
+//! memory of its own, and what does not fit goes on in another block.
+
+use super::LinkBuffer;
+use super::rest::Rest;
+use super::write::LONGEST_RESERVATION;
+use crate::segment::Segment;
+use crate::tail::Tail;
+use crate::write_tail;
+
+/// As much before a large put is copied along with it.
+const HEADER: usize = 256;
+
+impl LinkBuffer {
+    /// Copies `bytes` to the end: into the thread's write block, or, from 32 KiB on and where that
+    /// has no room for all of it, into memory of its own size, along with up to 256 copied bytes that
+    /// are all there is before it. Allocates only if the thread has no write block at hand, or the
+    /// pool no memory of that size. Never fails.
+    #[inline]
+    pub fn put_slice(&mut self, bytes: &[u8]) {
+        if let Some(tail) = &mut self.tail
+            && tail.room() >= bytes.len()
+        {
+            put_in_tail(&mut self.front, &mut self.rest, tail, bytes);
+        } else {
+            self.put_elsewhere(bytes);
+        }
+    }
+
+    /// Copies `parts` to the end, one behind the other, each as by [`put_slice`](Self::put_slice).
+    /// Where they are the first that is put, or [fit behind the last](Self::put_all_in_place), what is
+    /// to be looked at is looked at once: for a header and its body.
+    ///
+    /// ```
+    /// use netpoll_buffer::LinkBuffer;
+    ///
+    /// let mut buffer = LinkBuffer::new();
+    /// buffer.put_slices(&[&4_u32.to_be_bytes(), b"body"]);
+    /// assert_eq!(buffer.len(), 8);
+    /// ```
+    #[inline]
+    pub fn put_slices(&mut self, parts: &[&[u8]]) {
+        if !self.put_all_in_place(parts) && !self.put_first(parts) {
+            parts.iter().for_each(|part| self.put_slice(part));
+        }
+    }
+
+    /// Copies `text` to the end, as [`put_slice`](Self::put_slice).
+    pub fn put_str(&mut self, text: &str) {
+        self.put_slice(text.as_bytes());
+    }
+
+    /// One byte to the end, copied as by [`put_slice`](Self::put_slice).
+    #[inline]
+    pub fn put_u8(&mut self, byte: u8) {
+        self.put_array([byte]);
+    }
+
+    /// A few bytes whose number is known when this is compiled, so that no copy is called.
+    #[inline]
+    fn put_array<const N: usize>(&mut self, bytes: [u8; N]) {
+        if !self.put_in_place(&bytes) {
+            self.put_slice(&bytes);
+        }
+    }
+
+    /// Copies `bytes` to the end, as [`put_slice`](Self::put_slice), if they fit right behind what was
+    /// put last; says whether it did. A handful of instructions beside the copy, and never an
+    /// allocation: for whoever puts many small things and knows what to do otherwise.
+    ///
+    /// ```
+    /// use netpoll_buffer::LinkBuffer;
+    ///
+    /// let mut buffer = LinkBuffer::new();
+    /// assert!(!buffer.put_in_place(b"no"), "there is nothing to be behind");
+    /// buffer.put_str("one ");
+    /// assert!(buffer.put_in_place(b"two"));
+    /// assert_eq!(buffer.len(), 7);
+    /// ```
+    #[inline]
+    pub fn put_in_place(&mut self, bytes: &[u8]) -> bool {
+        self.put_all_in_place(&[bytes])
+    }
+
+    /// Copies `parts` to the end, one behind the other, if all of them fit right behind what was put
+    /// last; says whether they did. As [`put_in_place`](Self::put_in_place) of each, where what that
+    /// looks at is looked at once: for a header and its body.
+    ///
+    /// ```
+    /// use netpoll_buffer::LinkBuffer;
+    ///
+    /// let mut buffer = LinkBuffer::new();
+    /// buffer.put_u8(0);
+    /// let body = b"body";
+    /// assert!(buffer.put_all_in_place(&[&(body.len() as u32).to_be_bytes(), body]));
+    /// assert_eq!(buffer.len(), 9);
+    /// ```
+    #[inline(always)]
+    pub fn put_all_in_place(&mut self, parts: &[&[u8]]) -> bool {
+        let (Some(tail), Some(front)) = (&mut self.tail, &mut self.front) else {
+            return false;
+        };
+        if !self.rest.has_no_queue() {
+            return self.put_in_place_behind(parts);
+        }
+        let length = length_of(parts);
+        let fits = tail.room() >= length && tail.continues(front);
+        if fits {
+            tail.put_all(parts);
+            front.grow(length);
+        }
+        fits
+    }
+
+    /// What [`put_all_in_place`](Self::put_all_in_place) does for a chain of several segments.
+    #[inline(never)]
+    fn put_in_place_behind(&mut self, parts: &[&[u8]]) -> bool {
+        let length = length_of(parts);
+        if let (Some(tail), Some(last)) = (&mut self.tail, self.rest.back().or(self.front.as_ref()))
+            && tail.room() >= length
+            && tail.continues(last)
+        {
+            tail.put_all(parts);
+            grow_last(&mut self.front, &mut self.rest, length);
+            true
+        } else {
+            false
+        }
+    }
+
+    /// A tail that continues as a put needs it was not there.
+    fn put_elsewhere(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() && !self.put_first(&[bytes]) {
+            self.put_behind(bytes);
+        }
+    }
+
+    /// Copies `parts` to the end if they are the first bytes of an answer, where nothing is to be
+    /// looked at but the thread's block; says whether it did.
+    #[inline]
+    fn put_first(&mut self, parts: &[&[u8]]) -> bool {
+        let length = length_of(parts);
+        let own_memory = self.tail.is_some() || self.uncommitted.is_some();
+        let few = (1..write_tail::OWN_BLOCK).contains(&length);
+        if own_memory || !self.is_empty() || !few {
+            return false;
+        }
+        let mut tail = write_tail::borrow();
+        let start = tail.filled();
+        let fits = tail.room() >= length;
+        if fits {
+            tail.put_all(parts);
+            self.front = Some(tail.window(start..start + length));
+        }
+        self.tail = Some(tail);
+        fits
+    }
+
+    /// What [`put_elsewhere`](Self::put_elsewhere) does where there is something already.
+    #[cold]
+    fn put_behind(&mut self, mut bytes: &[u8]) {
+        if let Some(pending) = &mut self.uncommitted {
+            pending.put(bytes);
+            return;
+        }
+        let large = write_tail::OWN_BLOCK..LONGEST_RESERVATION;
+        let foreign = self.front.as_ref().is_some_and(Segment::is_foreign);
+        let few = self.rest.is_empty() && self.in_front() <= HEADER && !foreign;
+        if few && large.contains(&bytes.len()) {
+            self.put_with_front(bytes);
+            return;
+        }
+        loop {
+            let mut tail = match self.tail.take() {
+                Some(tail) if tail.room() > 0 && bytes.len() < write_tail::OWN_BLOCK => tail,
+                other => {
+                    other.into_iter().for_each(write_tail::give_back);
+                    write_tail::for_put(bytes.len())
+                }
+            };
+            let count = bytes.len().min(tail.room());
+            put_in_tail(&mut self.front, &mut self.rest, &mut tail, &bytes[..count]);
+            self.tail = Some(tail);
+            bytes = &bytes[count..];
+            if bytes.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Copies `bytes`, which are many, into memory of their own size, behind the few that are here: a
+    /// header and its body leave in one piece then. The kernel copies what begins where it puts it
+    /// faster than what lies four bytes beside it.
+    fn put_with_front(&mut self, bytes: &[u8]) {
+        let mut tail = Tail::with_capacity(self.in_front() + bytes.len());
+        if let Some(front) = &self.front {
+            tail.put(front.as_slice());
+        }
+        tail.put(bytes);
+        self.front = Some(tail.window(0..tail.filled()));
+        self.keep_tail(tail);
+    }
+}
+
+/// How long `parts` are together. The same memory may be in several of them.
+#[inline(always)]
+fn length_of(parts: &[&[u8]]) -> usize {
+    let lengths = parts.iter().map(|part| part.len());
+    lengths.fold(0, usize::saturating_add)
+}
+
+/// Copies `bytes`, for which there is room, and shows them at the end of the chain.
+#[inline]
+fn put_in_tail(front: &mut Option<Segment>, rest: &mut Rest, tail: &mut Tail, bytes: &[u8]) {
+    if bytes.is_empty() {
+        return;
+    }
+    let start = tail.filled();
+    let last = rest.back().or(front.as_ref());
+    if last.is_some_and(|last| tail.continues(last)) {
+        tail.put(bytes);
+        grow_last(front, rest, bytes.len());
+        return;
+    }
+    tail.put(bytes);
+    let segment = tail.window(start..start + bytes.len());
+    match front {
+        Some(first) if !first.is_empty() || !rest.is_empty() => rest.push_back(segment),
+        _ => *front = Some(segment),
+    }
+}
+
+/// Shows `count` bytes more at the end of the chain, which the tail has just filled there.
+#[inline]
+fn grow_last(front: &mut Option<Segment>, rest: &mut Rest, count: usize) {
+    match front {
+        Some(front) if rest.is_empty() => front.grow(count),
+        _ => rest.grow_back(count),
+    }
+}
+
+/// Fixed-size numbers to the end.
+macro_rules! numbers {
+    ($($be:ident, $le:ident, $number:ty;)*) => {
+        impl LinkBuffer {
+            $(
+                #[doc = concat!("A `", stringify!($number), "` to the end, big-endian.")]
+                #[inline]
+                pub fn $be(&mut self, number: $number) {
+                    self.put_array(number.to_be_bytes());
+                }
+
+                #[doc = concat!("A `", stringify!($number), "` to the end, little-endian.")]
+                #[inline]
+                pub fn $le(&mut self, number: $number) {
+                    self.put_array(number.to_le_bytes());
+                }
+            )*
+        }
+    };
+}
+
+numbers! {
+    put_u16, put_u16_le, u16;
+    put_u32, put_u32_le, u32;
+    put_u64, put_u64_le, u64;
+}
