@@ -132,7 +132,10 @@ impl Poller {
     /// What there is to do after a wait that brought `count` events.
     fn work(&mut self, count: usize) {
         self.mailbox.counters().poller.waited(count);
-        self.turn.begin();
+        match self.timers.is_empty() {
+            true => self.turn.begin(),
+            false => self.turn.begin_timed(),
+        }
         for index in 0..count {
             if let Some((token, readiness)) = self.driver.event(index) {
                 self.dispatch(token, readiness);
@@ -245,11 +248,12 @@ impl Poller {
         }
     }
 
+    /// Calls the sources whose time was up when the wait was over. One whose time ran out while others
+    /// worked has its turn after the next wait: what its peer has sent by now is read before.
     fn expire(&mut self) {
-        if self.timers.is_empty() {
+        let Some(now) = self.turn.woke() else {
             return;
-        }
-        let now = self.turn.moment();
+        };
         while let Some(token) = self.timers.next_due(now) {
             let Some(entry) = self.registry.get_mut(token) else {
                 continue;

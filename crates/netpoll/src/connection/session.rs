@@ -355,7 +355,8 @@ impl<C: Caller> Source for Session<C> {
 
     fn expired(&mut self, turn: &mut Turn) -> Next {
         if self.life.phase() == Phase::Open {
-            self.look_at_the_clock(turn.now());
+            let now = turn.woke().unwrap_or_else(|| turn.moment());
+            self.look_at_the_clock(now.instant());
         } else {
             self.time_is_up();
         }

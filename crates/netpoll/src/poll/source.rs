@@ -139,7 +139,8 @@ pub(crate) trait Source {
         self.woken(turn)
     }
 
-    /// The deadline left in the turn has passed.
+    /// The deadline left in the turn had passed when the poller [woke](Turn::woke), and what came by
+    /// then has landed.
     fn expired(&mut self, turn: &mut Turn) -> Next {
         self.woken(turn)
     }
@@ -165,6 +166,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(crate) struct Turn {
     now: Option<Moment>,
+    /// When the last wait was over, if timers run.
+    woke: Option<Moment>,
     budget: Option<Budget>,
     /// How many sources have run since the last lap.
     runs: u32,
@@ -208,6 +211,20 @@ impl Turn {
     /// The poller has waited.
     pub(super) fn begin(&mut self) {
         self.forget();
+        self.woke = None;
+    }
+
+    /// Timers run: the time is read now, before anything else is done.
+    pub(super) fn begin_timed(&mut self) {
+        self.begin();
+        self.woke = Some(self.moment());
+    }
+
+    /// When the last wait was over; `None` if no timers ran then. What was due by then is over: whatever
+    /// came before has been read since. What has come due later is not yet: it may have come meanwhile,
+    /// and lie with the kernel.
+    pub(crate) fn woke(&self) -> Option<Moment> {
+        self.woke
     }
 
     /// A source is about to run. Where many have that took no laps, the time is out of date for the
@@ -267,6 +284,7 @@ impl Turn {
     #[cfg(all(test, any(netpoll_loom, netpoll_shuttle)))]
     pub(super) fn pretend(&mut self, now: Instant) {
         self.now = Some(Moment::of(now));
+        self.woke = self.now;
     }
 
     /// Registers a source with this poller once the running one has returned.

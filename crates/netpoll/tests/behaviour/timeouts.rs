@@ -137,6 +137,28 @@ fn a_peer_that_never_says_anything_is_ended_and_one_that_did_is_not() {
 }
 
 #[test]
+fn what_came_in_time_counts_though_its_poller_was_held_up_until_later() {
+    let (begins, held) = channel();
+    let handler = handler!([begins], |conn| {
+        if conn.reader().peek(5).await?[4] == b'h' {
+            begins.send(()).ok();
+            sleep(SHORT * 8);
+        }
+        rpc(conn).await
+    });
+    let server = Server::start(one_poller().first_byte_timeout(SHORT * 4), handler);
+    let mut holds = server.connect();
+    let mut talks = server.connect();
+    while server.handle.connections() < 2 {
+        std::thread::yield_now();
+    }
+    holds.send(&frame(b"hold"));
+    held.recv_timeout(SOON).expect("the handler begins");
+    talks.call(b"in time");
+    assert_eq!(holds.receive(8), frame(b"hold"));
+}
+
+#[test]
 fn a_connection_is_idle_only_while_no_byte_moves_and_nobody_works_on_it() {
     let gate = Gate::default();
     let passing = gate.clone();
