@@ -12,7 +12,8 @@ use crate::error::InvalidConfig;
 /// what is too long to be counted is for ever.
 ///
 /// They cost no work per request: a connection has one entry in its poller's wheel, which is looked
-/// at when the first of them may be over.
+/// at when the first of them may be over. A poller that a handler holds up looks later, and never
+/// before it has read what has come meanwhile: a peer that kept its time is not ended for another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timeouts {
