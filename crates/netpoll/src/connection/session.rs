@@ -217,6 +217,10 @@ impl<C: Caller> Source for Session<C> {
         matches!(self.link.peer(), Addr::Tcp(_))
     }
 
+    fn is_silent(&self) -> bool {
+        self.life.has_ended_both_ways()
+    }
+
     fn born(&mut self, turn: &mut Turn) -> Next {
         self.before_handler(turn);
         let called = self.script.calls == Calls::Once || self.script.stage == Stage::Connect;

@@ -85,6 +85,11 @@ impl Life {
         self.output
     }
 
+    /// Whether each side has ended its stream in order.
+    pub(crate) fn has_ended_both_ways(&self) -> bool {
+        self.input == Input::Ended && self.output == Output::Ended
+    }
+
     /// Whether nothing has happened to it yet.
     #[inline]
     pub(crate) fn is_untouched(&self) -> bool {
@@ -138,10 +143,11 @@ impl Life {
         }
     }
 
-    /// Everything that was to be sent is with the kernel. With the peer's FIN read there is
+    /// Everything that was to be sent is with the kernel, and so is our FIN. With the peer's FIN read there is
     /// nothing left to wait for.
     pub(crate) fn flushed(&mut self) {
         if self.phase == Phase::Flushing {
+            self.output = Output::Ended;
             self.phase = match self.input {
                 Input::Open => Phase::Lingering,
                 Input::Ended => Phase::Closed,
@@ -180,6 +186,27 @@ mod tests {
         assert_eq!(life.phase(), Phase::Lingering);
         life.over();
         assert_eq!(life.phase(), Phase::Closed);
+        assert!(!life.has_ended_both_ways(), "the peer has not");
+    }
+
+    #[test]
+    fn both_ways_have_ended_with_the_later_fin_whichever_that_is() {
+        let mut first = Life::new();
+        first.end_input();
+        first.begin_close(CloseReason::PeerFin);
+        assert!(!first.has_ended_both_ways(), "something may be unsent");
+        first.flushed();
+        assert!(first.has_ended_both_ways());
+        let mut last = Life::new();
+        last.begin_close(CloseReason::Local);
+        last.flushed();
+        last.end_input();
+        last.over();
+        assert!(last.has_ended_both_ways());
+        let mut cut = Life::new();
+        cut.end_input();
+        cut.die(CloseReason::Shutdown);
+        assert!(!cut.has_ended_both_ways());
     }
 
     #[test]

@@ -110,8 +110,11 @@ impl Poller {
             source,
             watch,
         } = run;
+        // Of what is there it would tell without end, if there is another descriptor; of arrivals, once.
+        let is_quiet = watch.hears_of_arrivals() && source.is_silent();
         if let Some(watched) = watch.interest
             && let Some(fd) = source.fd()
+            && !is_quiet
         {
             // A descriptor that the kernel has already forgotten needs no deleting.
             let _deleted = self.driver.watch(fd, token, Some(watched), None).ok();
@@ -181,6 +184,8 @@ mod tests {
 
     struct Scripted {
         fd: OwnedFd,
+        /// It is watched for arrivals, and says that there will be none.
+        silent: bool,
         script: Rc<RefCell<Script>>,
     }
 
@@ -194,6 +199,14 @@ mod tests {
     impl Source for Scripted {
         fn fd(&self) -> Option<BorrowedFd<'_>> {
             Some(self.fd.as_fd())
+        }
+
+        fn short_read_empties(&self) -> bool {
+            self.silent
+        }
+
+        fn is_silent(&self) -> bool {
+            self.silent
         }
 
         fn born(&mut self, _turn: &mut Turn) -> Next {
@@ -255,10 +268,15 @@ mod tests {
 
     impl Scene {
         fn new(fd: impl Into<OwnedFd>) -> Self {
+            Self::of(fd.into(), false)
+        }
+
+        fn of(fd: OwnedFd, silent: bool) -> Self {
             let mut poller = Poller::by_hand();
             let script = Rc::<RefCell<Script>>::default();
             let token = poller.take_in(Scripted {
-                fd: fd.into(),
+                fd,
+                silent,
                 script: Rc::clone(&script),
             });
             Self {
@@ -408,6 +426,35 @@ mod tests {
         assert!(!scene.is_told());
         scene.wake();
         assert_eq!(scene.told(), [""; 0]);
+        drop(kept);
+    }
+
+    #[test]
+    fn what_is_silent_is_not_deleted_and_an_arrival_all_the_same_is_told_once_and_hits_nobody() {
+        let (ours, theirs) = socket::pair().unwrap();
+        let kept = ours.try_clone().unwrap();
+        let mut scene = Scene::of(ours, true);
+        scene.script.borrow_mut().woken = Some(Next::Gone);
+        scene.wake();
+        assert_eq!(scene.told(), ["dropped"]);
+        UnixStream::from(theirs).write_all(b"x").unwrap();
+        scene.turn();
+        assert_eq!(scene.told(), [""; 0]);
+        assert!(!scene.is_told(), "it is there, and no news");
+        drop(kept);
+    }
+
+    #[test]
+    fn what_is_silent_and_was_watched_for_what_is_there_is_deleted() {
+        let (ours, theirs) = socket::pair().unwrap();
+        let kept = ours.try_clone().unwrap();
+        let mut scene = Scene::of(ours, true);
+        scene.script.borrow_mut().woken = Some(Next::Wait(Interest::NONE));
+        scene.wake();
+        scene.script.borrow_mut().woken = Some(Next::Gone);
+        scene.wake();
+        drop(theirs);
+        assert!(!scene.is_told(), "a hang-up would be told without end");
         drop(kept);
     }
 

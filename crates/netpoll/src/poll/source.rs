@@ -97,6 +97,12 @@ pub(crate) trait Source {
         false
     }
 
+    /// Whether nothing will arrive any more: both streams have ended in order. Then the kernel need not
+    /// be told to watch no more, which it finds by itself when the last descriptor is closed.
+    fn is_silent(&self) -> bool {
+        false
+    }
+
     /// The first call, before any event.
     fn born(&mut self, turn: &mut Turn) -> Next;
 
