@@ -6,7 +6,8 @@
 //! 1. read the mailbox;
 //! 2. *wait* for the kernel (not at all if there was a letter, or sources have queued themselves);
 //! 3. for each event, take the source out of its slot, read for it, and let it work;
-//! 4. call the sources that have queued themselves by then, and those whose time is up;
+//! 4. call the sources that have queued themselves by then, and those whose time was up when the wait
+//!    was over;
 //! 5. each time a source has run: send what it wants to send, watch what it wants to hear of, and
 //!    put it back.
 //!
