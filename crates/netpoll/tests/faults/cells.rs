@@ -217,7 +217,6 @@ const COMMON: &[(Work, Site, &[Errno])] = &[
     (Work::Serving, Site::Sendmsg, SEND),
     (Work::Serving, Site::EpollAdd, ADD),
     (Work::Serving, Site::EpollModify, MODIFY),
-    (Work::Serving, Site::EpollDelete, DELETE),
     (Work::Serving, Site::EpollWait, &[Errno::INTR]),
     (Work::Serving, Site::EventFdWrite, BELL),
     (Work::Serving, Site::EventFdRead, BELL),
@@ -241,6 +240,7 @@ const COMMON: &[(Work, Site, &[Errno])] = &[
     (Work::Making, Site::EpollCreate, MAKE),
     (Work::Making, Site::EventFdCreate, MAKE),
     (Work::Making, Site::EpollAdd, ADD),
+    (Work::Making, Site::EpollDelete, DELETE),
     (Work::Making, Site::Getsockname, OPTION),
 ];
 
@@ -251,7 +251,11 @@ const TCP: &[(Work, Site, &[Errno])] = &[
     (Work::Making, Site::Fcntl, FLAGS),
 ];
 
-const UNIX: &[(Work, Site, &[Errno])] = &[(Work::Making, Site::Fchmod, FLAGS)];
+const UNIX: &[(Work, Site, &[Errno])] = &[
+    // Of a TCP connection that ends in order nothing is deleted.
+    (Work::Serving, Site::EpollDelete, DELETE),
+    (Work::Making, Site::Fchmod, FLAGS),
+];
 
 /// What comes out short, or of nothing, while clients are served.
 const SHORT: &[(Work, Site, &[Fault])] = &[
