@@ -182,10 +182,18 @@ mod tests {
         ended: Option<Next>,
     }
 
+    /// What a source is told of.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum Hears {
+        Levels,
+        Arrivals,
+        /// Arrivals, of which it says that there will be none.
+        Nothing,
+    }
+
     struct Scripted {
         fd: OwnedFd,
-        /// It is watched for arrivals, and says that there will be none.
-        silent: bool,
+        hears: Hears,
         script: Rc<RefCell<Script>>,
     }
 
@@ -202,11 +210,11 @@ mod tests {
         }
 
         fn short_read_empties(&self) -> bool {
-            self.silent
+            self.hears != Hears::Levels
         }
 
         fn is_silent(&self) -> bool {
-            self.silent
+            self.hears == Hears::Nothing
         }
 
         fn born(&mut self, _turn: &mut Turn) -> Next {
@@ -268,15 +276,15 @@ mod tests {
 
     impl Scene {
         fn new(fd: impl Into<OwnedFd>) -> Self {
-            Self::of(fd.into(), false)
+            Self::of(fd.into(), Hears::Levels)
         }
 
-        fn of(fd: OwnedFd, silent: bool) -> Self {
+        fn of(fd: OwnedFd, hears: Hears) -> Self {
             let mut poller = Poller::by_hand();
             let script = Rc::<RefCell<Script>>::default();
             let token = poller.take_in(Scripted {
                 fd,
-                silent,
+                hears,
                 script: Rc::clone(&script),
             });
             Self {
@@ -433,7 +441,7 @@ mod tests {
     fn what_is_silent_is_not_deleted_and_an_arrival_all_the_same_is_told_once_and_hits_nobody() {
         let (ours, theirs) = socket::pair().unwrap();
         let kept = ours.try_clone().unwrap();
-        let mut scene = Scene::of(ours, true);
+        let mut scene = Scene::of(ours, Hears::Nothing);
         scene.script.borrow_mut().woken = Some(Next::Gone);
         scene.wake();
         assert_eq!(scene.told(), ["dropped"]);
@@ -445,10 +453,22 @@ mod tests {
     }
 
     #[test]
+    fn what_may_still_hear_of_arrivals_is_deleted() {
+        let (ours, theirs) = socket::pair().unwrap();
+        let kept = ours.try_clone().unwrap();
+        let mut scene = Scene::of(ours, Hears::Arrivals);
+        scene.script.borrow_mut().woken = Some(Next::Gone);
+        scene.wake();
+        UnixStream::from(theirs).write_all(b"x").unwrap();
+        assert!(!scene.is_told(), "each would wake the poller for nothing");
+        drop(kept);
+    }
+
+    #[test]
     fn what_is_silent_and_was_watched_for_what_is_there_is_deleted() {
         let (ours, theirs) = socket::pair().unwrap();
         let kept = ours.try_clone().unwrap();
-        let mut scene = Scene::of(ours, true);
+        let mut scene = Scene::of(ours, Hears::Nothing);
         scene.script.borrow_mut().woken = Some(Next::Wait(Interest::NONE));
         scene.wake();
         scene.script.borrow_mut().woken = Some(Next::Gone);
