@@ -106,7 +106,7 @@ fn flags(interest: Interest) -> epoll::EventFlags {
     if interest.is_readable() {
         flags |= epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
     }
-    if interest == Interest::READABLE.and(Interest::EDGE) && keeps_edges() {
+    if interest.is_of_arrivals() && keeps_edges() {
         flags |= epoll::EventFlags::ET | epoll::EventFlags::PRI;
     }
     if interest.is_writable() {

@@ -55,6 +55,14 @@ impl Interest {
     pub const fn is_writable(self) -> bool {
         self.0 & Self::WRITABLE.0 != 0
     }
+
+    /// Whether the kernel tells of arrivals, and not of what is there: so it does with
+    /// [`EDGE`](Self::EDGE) for reading alone.
+    #[inline]
+    #[must_use]
+    pub const fn is_of_arrivals(self) -> bool {
+        self.0 == Self::READABLE.and(Self::EDGE).0
+    }
 }
 
 /// What a poller saw on one descriptor. A hint, as every readiness is: a read may still find

@@ -47,7 +47,7 @@ pub(crate) enum Input {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Output {
     Open,
-    /// Our FIN is out, while the connection may go on.
+    /// Our FIN is out. The connection may go on, if that was all that was asked for.
     Ended,
 }
 
@@ -85,7 +85,7 @@ impl Life {
         self.output
     }
 
-    /// Whether each side has ended its stream in order.
+    /// Whether nothing more comes or goes: the peer's FIN was read, or a break, and our FIN is out.
     pub(crate) fn has_ended_both_ways(&self) -> bool {
         self.input == Input::Ended && self.output == Output::Ended
     }
@@ -143,8 +143,8 @@ impl Life {
         }
     }
 
-    /// Everything that was to be sent is with the kernel, and so is our FIN. With the peer's FIN read there is
-    /// nothing left to wait for.
+    /// Everything that was to be sent is with the kernel, and our FIN follows. With the peer's FIN read
+    /// there is nothing left to wait for.
     pub(crate) fn flushed(&mut self) {
         if self.phase == Phase::Flushing {
             self.output = Output::Ended;

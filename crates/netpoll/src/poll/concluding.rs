@@ -110,11 +110,11 @@ impl Poller {
             source,
             watch,
         } = run;
-        // Of what is there it would tell without end, if there is another descriptor; of arrivals, once.
-        let is_quiet = watch.hears_of_arrivals() && source.is_silent();
+        // Where the descriptor has a duplicate, the kernel goes on watching: it would tell of what is
+        // there without end, and of an arrival once.
         if let Some(watched) = watch.interest
             && let Some(fd) = source.fd()
-            && !is_quiet
+            && !(watched.is_of_arrivals() && source.is_silent())
         {
             // A descriptor that the kernel has already forgotten needs no deleting.
             let _deleted = self.driver.watch(fd, token, Some(watched), None).ok();
@@ -294,6 +294,19 @@ mod tests {
             }
         }
 
+        /// Told as `hears` says, with its peer and a duplicate of its descriptor.
+        fn with_duplicate(hears: Hears) -> (Self, UnixStream, OwnedFd) {
+            let (ours, theirs) = socket::pair().unwrap();
+            let kept = ours.try_clone().unwrap();
+            (Self::of(ours, hears), UnixStream::from(theirs), kept)
+        }
+
+        /// The source goes.
+        fn end(&mut self) {
+            self.script.borrow_mut().woken = Some(Next::Gone);
+            self.wake();
+        }
+
         /// With a peer that reads what there is, and does not wait.
         fn with_peer() -> (Self, UnixStream) {
             let (ours, theirs) = socket::pair().unwrap();
@@ -439,43 +452,31 @@ mod tests {
 
     #[test]
     fn what_is_silent_is_not_deleted_and_an_arrival_all_the_same_is_told_once_and_hits_nobody() {
-        let (ours, theirs) = socket::pair().unwrap();
-        let kept = ours.try_clone().unwrap();
-        let mut scene = Scene::of(ours, Hears::Nothing);
-        scene.script.borrow_mut().woken = Some(Next::Gone);
-        scene.wake();
+        let (mut scene, mut peer, _kept) = Scene::with_duplicate(Hears::Nothing);
+        scene.end();
         assert_eq!(scene.told(), ["dropped"]);
-        UnixStream::from(theirs).write_all(b"x").unwrap();
+        peer.write_all(b"x").unwrap();
         scene.turn();
         assert_eq!(scene.told(), [""; 0]);
         assert!(!scene.is_told(), "it is there, and no news");
-        drop(kept);
     }
 
     #[test]
     fn what_may_still_hear_of_arrivals_is_deleted() {
-        let (ours, theirs) = socket::pair().unwrap();
-        let kept = ours.try_clone().unwrap();
-        let mut scene = Scene::of(ours, Hears::Arrivals);
-        scene.script.borrow_mut().woken = Some(Next::Gone);
-        scene.wake();
-        UnixStream::from(theirs).write_all(b"x").unwrap();
+        let (mut scene, mut peer, _kept) = Scene::with_duplicate(Hears::Arrivals);
+        scene.end();
+        peer.write_all(b"x").unwrap();
         assert!(!scene.is_told(), "each would wake the poller for nothing");
-        drop(kept);
     }
 
     #[test]
     fn what_is_silent_and_was_watched_for_what_is_there_is_deleted() {
-        let (ours, theirs) = socket::pair().unwrap();
-        let kept = ours.try_clone().unwrap();
-        let mut scene = Scene::of(ours, Hears::Nothing);
+        let (mut scene, peer, _kept) = Scene::with_duplicate(Hears::Nothing);
         scene.script.borrow_mut().woken = Some(Next::Wait(Interest::NONE));
         scene.wake();
-        scene.script.borrow_mut().woken = Some(Next::Gone);
-        scene.wake();
-        drop(theirs);
+        scene.end();
+        drop(peer);
         assert!(!scene.is_told(), "a hang-up would be told without end");
-        drop(kept);
     }
 
     #[test]

@@ -55,11 +55,6 @@ impl Watch {
         self.beside = self.beside.and(edge_of(source));
     }
 
-    /// Whether the driver tells of what arrives, and not of what is there.
-    pub(super) fn hears_of_arrivals(self) -> bool {
-        self.interest == Some(Interest::READABLE.and(Interest::EDGE))
-    }
-
     /// Not all that was reported has been read.
     pub(super) fn left_behind(&mut self) {
         self.beside = self.beside.without(Interest::EDGE);

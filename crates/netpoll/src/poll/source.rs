@@ -97,8 +97,8 @@ pub(crate) trait Source {
         false
     }
 
-    /// Whether nothing will arrive any more: both streams have ended in order. Then the kernel need not
-    /// be told to watch no more, which it finds by itself when the last descriptor is closed.
+    /// Whether nothing will arrive any more, since both streams are over. Then the kernel need not be
+    /// told to watch no more, which it finds by itself when the last descriptor is closed.
     fn is_silent(&self) -> bool {
         false
     }
