@@ -5,7 +5,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use crate::poll::bell::Caller;
-use crate::sync::{Arc, Condvar, Mutex, lock};
+use crate::sync::{Arc, Condvar, Mutex, lock, wait, wait_timeout};
 
 /// The count of one event loop.
 #[derive(Debug, Default)]
@@ -175,8 +175,7 @@ impl Census {
             if so || left.is_zero() {
                 return so;
             }
-            let waited = self.changed.wait_timeout(tally, left);
-            tally = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+            tally = wait_timeout(&self.changed, tally, left).0;
         }
     }
 
@@ -217,10 +216,7 @@ impl Census {
     pub(crate) fn wait_until_over(&self, asker: Asker) -> usize {
         let mut tally = lock(&self.tally);
         while !tally.is_over_for(asker) {
-            tally = self
-                .changed
-                .wait(tally)
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            tally = wait(&self.changed, tally);
         }
         tally.cut
     }

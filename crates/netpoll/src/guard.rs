@@ -3,9 +3,12 @@
 //!
 //! A poll of a handler, the *drop* of its future, a callback, the drop of a panic's payload: each
 //! may panic, and none may take a poller and its other connections along. Every such entry goes
-//! through [`guard`].
+//! through [`guard`]. No lock of ours is held there: the callee may call any handle. A build with debug
+//! assertions panics where that is not so, outside of the guard.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::sync::assert_unlocked;
 
 /// User code panicked. The panic hook has already said where and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +19,9 @@ pub(crate) struct Panicked;
 /// What `entry` borrows is not looked at again after a panic except to be dropped or replaced,
 /// which is what makes the assertion of unwind safety true.
 #[inline]
+#[track_caller]
 pub(crate) fn guard<R>(entry: impl FnOnce() -> R) -> Result<R, Panicked> {
+    assert_unlocked();
     match catch_unwind(AssertUnwindSafe(entry)) {
         Ok(value) => Ok(value),
         Err(payload) => {

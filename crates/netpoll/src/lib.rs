@@ -66,6 +66,7 @@ mod entrance;
 mod error;
 mod event;
 mod event_loop;
+mod foreign;
 mod guard;
 mod listener;
 #[cfg(all(test, any(netpoll_loom, netpoll_shuttle)))]

@@ -4,20 +4,26 @@
 //! loom's with `--cfg netpoll_loom`, shuttle's with `--cfg netpoll_shuttle`. Counts of references are
 //! the standard library's everywhere, and places that are filled once are its or `once_cell`'s: no
 //! protocol stands on them, but on the locks that lie in them.
+//!
+//! No lock of this crate is held while foreign code runs: see [`foreign`](crate::foreign). A build with
+//! debug assertions counts the locks that a thread holds, and [`guard`](crate::guard) refuses to enter
+//! foreign code while it holds one.
+
+mod held;
 
 #[cfg(netpoll_loom)]
 pub(crate) use loom::sync::{
-    Condvar, Mutex, MutexGuard,
+    Condvar, Mutex,
     atomic::{AtomicU8, AtomicUsize},
 };
 #[cfg(netpoll_shuttle)]
 pub(crate) use shuttle::sync::{
-    Condvar, Mutex, MutexGuard,
+    Condvar, Mutex,
     atomic::{AtomicU8, AtomicUsize},
 };
 #[cfg(not(any(netpoll_loom, netpoll_shuttle)))]
 pub(crate) use std::sync::{
-    Condvar, Mutex, MutexGuard,
+    Condvar, Mutex,
     atomic::{AtomicU8, AtomicUsize},
 };
 
@@ -28,6 +34,7 @@ pub(crate) use loom::thread;
 #[cfg(test)]
 pub(crate) use shuttle::thread;
 
+pub(crate) use held::{MutexGuard, assert_unlocked, lock, wait, wait_timeout};
 pub(crate) use once_cell::race::OnceBox;
 /// Of counts that one thread writes and others look at, which no protocol stands on either.
 pub(crate) use std::sync::atomic::AtomicU64;
@@ -50,10 +57,3 @@ macro_rules! model_thread_local {
 }
 #[cfg(any(netpoll_loom, netpoll_shuttle))]
 pub(crate) use model_thread_local as thread_local;
-
-/// Locks, also where a panic has poisoned the lock: no lock of this crate is held over user code,
-/// and every critical section leaves its data whole at each step.
-#[inline]
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}

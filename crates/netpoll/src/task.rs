@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Wake, Waker};
 
 use crate::error::{CloseReason, Closed, OnPoller};
+use crate::foreign::{Deferred, WakerSlot, register};
 use crate::guard::guard;
 use crate::parking::block_on;
 use crate::poll::bell::{Bell, Signal, is_poller_here};
@@ -90,16 +91,17 @@ struct Outcome<T> {
 }
 
 struct State<T> {
-    result: Option<io::Result<T>>,
-    waker: Option<Waker>,
+    /// Of the user's own, whoever drops it.
+    result: Deferred<io::Result<T>>,
+    waker: WakerSlot,
 }
 
 impl<T> Default for Outcome<T> {
     fn default() -> Self {
         Self {
             state: Mutex::new(State {
-                result: None,
-                waker: None,
+                result: Deferred::none(),
+                waker: WakerSlot::empty(),
             }),
         }
     }
@@ -108,12 +110,10 @@ impl<T> Default for Outcome<T> {
 impl<T> Outcome<T> {
     fn tell(&self, result: io::Result<T>) {
         let mut state = lock(&self.state);
-        state.result = Some(result);
+        state.result = Deferred::new(result);
         let waker = state.waker.take();
         drop(state);
-        if let Some(waker) = waker {
-            let _panicked = guard(|| waker.wake()).is_err();
-        }
+        waker.wake();
     }
 }
 
@@ -122,14 +122,24 @@ impl<T> Future for Task<T> {
     type Output = io::Result<T>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
-        let mut state = lock(&self.outcome.state);
-        match state.result.take() {
-            Some(result) => Poll::Ready(result),
-            None => {
-                state.waker = Some(context.waker().clone());
-                Poll::Pending
+        register(context.waker(), |offer| {
+            let mut state = lock(&self.outcome.state);
+            match state.result.take().into_value() {
+                Some(result) => Ok(Poll::Ready(result)),
+                None => state.waker.set(offer).map(|()| Poll::Pending),
             }
-        }
+        })
+    }
+}
+
+impl<T> Drop for Task<T> {
+    /// Nobody waits any more: who polled it is not kept, and what nobody takes is dropped here.
+    fn drop(&mut self) {
+        let mut state = lock(&self.outcome.state);
+        let waker = state.waker.take();
+        let unclaimed = state.result.take();
+        drop(state);
+        drop((waker, unclaimed));
     }
 }
 

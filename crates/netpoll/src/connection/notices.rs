@@ -21,6 +21,7 @@ use super::Connection;
 use super::handle::ConnectionHandle;
 use super::rare::Rare;
 use crate::error::CloseReason;
+use crate::foreign::{Deferred, WakerSlot, Wakeups, register};
 use crate::guard::guard;
 use crate::sync::{Arc, Mutex, lock};
 
@@ -39,8 +40,9 @@ struct State {
     end: Option<CloseReason>,
     /// Why it has ended, once nobody works on it any more.
     over: Option<CloseReason>,
-    waiting: Slab<Waker>,
-    callbacks: Vec<Callback>,
+    waiting: Slab<WakerSlot>,
+    /// Some may never run: a loop may end first.
+    callbacks: Vec<Deferred<Callback>>,
 }
 
 impl fmt::Debug for Notices {
@@ -62,9 +64,8 @@ impl Notices {
         state.end.get_or_insert(reason);
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
-        for (_, waker) in waiting {
-            let _panicked = guard(|| waker.wake()).is_err();
-        }
+        let waiting: Wakeups = waiting.into_iter().map(|(_, waker)| waker).collect();
+        waiting.wake();
     }
 
     /// Runs what was to run, the last first, and says how many panicked. Several threads may: each
@@ -76,7 +77,7 @@ impl Notices {
         let mut panics = 0;
         loop {
             let last = lock(&self.state).callbacks.pop();
-            let Some(callback) = last else {
+            let Some(callback) = last.and_then(Deferred::into_value) else {
                 return panics;
             };
             // The others run whatever this one does.
@@ -92,21 +93,23 @@ impl Notices {
                 drop(state);
                 let _panicked = guard(|| callback(&reason)).is_err();
             }
-            None => state.callbacks.push(callback),
+            None => state.callbacks.push(Deferred::new(callback)),
         }
     }
 
     /// Why it ends; or wakes the waker in `key` once it does, in a new place if there is none.
     fn poll_end(&self, key: &mut Option<usize>, waker: &Waker) -> Poll<CloseReason> {
-        let mut state = lock(&self.state);
-        if let Some(reason) = &state.end {
-            return Poll::Ready(reason.clone());
-        }
-        match key.and_then(|key| state.waiting.get_mut(key)) {
-            Some(known) => known.clone_from(waker),
-            None => *key = Some(state.waiting.insert(waker.clone())),
-        }
-        Poll::Pending
+        register(waker, |offer| {
+            let mut state = lock(&self.state);
+            if let Some(reason) = &state.end {
+                return Ok(Poll::Ready(reason.clone()));
+            }
+            match key.and_then(|key| state.waiting.get_mut(key)) {
+                Some(known) => known.set(offer)?,
+                None => *key = Some(state.waiting.insert(offer.slot()?)),
+            }
+            Ok(Poll::Pending)
+        })
     }
 
     /// Whoever waited in `key` waits no more.

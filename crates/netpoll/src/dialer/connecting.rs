@@ -9,7 +9,7 @@ use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use netpoll_sys::socket::Connect;
@@ -20,7 +20,7 @@ use crate::connection::Connection;
 use crate::connection::link::Link;
 use crate::connection::service::unserved;
 use crate::error::NotRunning;
-use crate::guard::guard;
+use crate::foreign::{WakerSlot, register};
 use crate::options::ConnOptions;
 use crate::poll::bell::Signal;
 use crate::poll::set::Seat;
@@ -41,7 +41,7 @@ struct Outcome {
 struct Progress {
     stage: Stage,
     result: Option<io::Result<Connection>>,
-    waker: Option<Waker>,
+    waker: WakerSlot,
     link: Option<Arc<Link>>,
 }
 
@@ -76,9 +76,7 @@ impl Teller {
         state.result = Some(result);
         let waker = state.waker.take();
         drop(state);
-        if let Some(waker) = waker {
-            let _panicked = guard(|| waker.wake()).is_err();
-        }
+        waker.wake();
     }
 
     fn is_given_up(&self) -> bool {
@@ -101,17 +99,13 @@ impl Future for Dial {
     type Output = io::Result<Connection>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = lock(&self.outcome.state);
-        match state.result.take() {
-            Some(result) => Poll::Ready(result),
-            None => {
-                match &mut state.waker {
-                    Some(known) => known.clone_from(context.waker()),
-                    none => *none = Some(context.waker().clone()),
-                }
-                Poll::Pending
+        register(context.waker(), |offer| {
+            let mut state = lock(&self.outcome.state);
+            match state.result.take() {
+                Some(result) => Ok(Poll::Ready(result)),
+                None => state.waker.set(offer).map(|()| Poll::Pending),
             }
-        }
+        })
     }
 }
 
@@ -301,6 +295,7 @@ impl Source for Connecting {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::task::Waker;
 
     fn ending(dial: &mut Dial) -> Option<io::ErrorKind> {
         let polled = Pin::new(dial).poll(&mut Context::from_waker(Waker::noop()));

@@ -12,9 +12,10 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 // The standard library's: no model dials, and a model checker's lock cannot be a static.
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::foreign::{WakerSlot, register};
 use crate::guard::guard;
 use crate::sync::Arc;
 
@@ -55,7 +56,7 @@ struct Job {
 #[derive(Debug, Default)]
 struct Answer {
     found: Option<Found>,
-    waker: Option<Waker>,
+    waker: WakerSlot,
 }
 
 /// The future of a lookup. Dropping it takes its name out of the queue.
@@ -159,9 +160,7 @@ impl Job {
         answer.found = Some(found);
         let waker = answer.waker.take();
         drop(answer);
-        if let Some(waker) = waker {
-            let _panicked = guard(|| waker.wake()).is_err();
-        }
+        waker.wake();
     }
 }
 
@@ -169,14 +168,13 @@ impl Future for Lookup {
     type Output = Found;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Found> {
-        let mut answer = lock(&self.job.answer);
-        match answer.found.take() {
-            Some(found) => Poll::Ready(found),
-            None => {
-                answer.waker = Some(context.waker().clone());
-                Poll::Pending
+        register(context.waker(), |offer| {
+            let mut answer = lock(&self.job.answer);
+            match answer.found.take() {
+                Some(found) => Ok(Poll::Ready(found)),
+                None => answer.waker.set(offer).map(|()| Poll::Pending),
             }
-        }
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use crate::census::{Asker, Census};
 use crate::poll::bell::{self, Caller};
 use crate::poll::roster::Roster;
 use crate::poll::set::PollerSet;
-use crate::sync::{Arc, Condvar, Mutex, PoisonError, lock};
+use crate::sync::{Arc, Condvar, Mutex, lock, wait};
 
 /// What a loop, its handles and its shutdowns share.
 #[derive(Debug, Default)]
@@ -42,10 +42,7 @@ impl Request {
             if let Some(deadline) = *deadline {
                 return deadline;
             }
-            deadline = self
-                .asked
-                .wait(deadline)
-                .unwrap_or_else(PoisonError::into_inner);
+            deadline = wait(&self.asked, deadline);
         }
     }
 

@@ -6,12 +6,13 @@
 //! when its caller takes the outcome or gives up; nothing here is ever waited for.
 
 use std::io;
-use std::task::{Poll, Waker};
+use std::task::Poll;
 use std::time::Instant;
 
 use slab::Slab;
 
 use crate::error::CloseReason;
+use crate::foreign::{Deferred, NotCloned, Offer, WakerSlot, Wakeup, Wakeups};
 use crate::time::Elapsed;
 
 /// Calls whose answers are of type `F`.
@@ -34,17 +35,25 @@ struct Call<F> {
 #[derive(Debug)]
 enum State<F> {
     /// Nobody may be asking yet.
-    Waits(Option<Waker>),
-    Answered(F),
+    Waits(WakerSlot),
+    /// What a codec of the user's has made.
+    Answered(Deferred<F>),
     Late,
     Lost,
+}
+
+/// What was kept for a caller who waits no more: his waker, or an answer.
+#[derive(Debug)]
+#[must_use = "drop it after the lock"]
+pub(super) struct GivenUp<F> {
+    _state: State<F>,
 }
 
 /// What became of an answer.
 #[derive(Debug)]
 pub(super) enum Delivered {
     /// Whoever waits for it is to be woken.
-    To(Option<Waker>),
+    To(Wakeup),
     /// There is no such call, or it has its answer.
     ToNobody,
 }
@@ -76,7 +85,7 @@ impl<F> Calls<F> {
         entry.insert(Call {
             id,
             deadline,
-            state: State::Waits(None),
+            state: State::Waits(WakerSlot::empty()),
         });
         Ok(id)
     }
@@ -91,51 +100,53 @@ impl<F> Calls<F> {
             Some(Call {
                 state: state @ State::Waits(_),
                 ..
-            }) => match std::mem::replace(state, State::Answered(frame)) {
-                State::Waits(waker) => Delivered::To(waker),
-                _ => Delivered::To(None),
+            }) => match std::mem::replace(state, State::Answered(Deferred::new(frame))) {
+                State::Waits(mut waker) => Delivered::To(waker.take()),
+                _ => Delivered::To(Wakeup::none()),
             },
             _ => Delivered::ToNobody,
         }
     }
 
     /// What a call has come to, which then is over.
-    pub(super) fn poll(&mut self, id: u64, waker: &Waker) -> Poll<io::Result<F>> {
+    pub(super) fn poll(
+        &mut self,
+        id: u64,
+        offer: &mut Offer<'_>,
+    ) -> Result<Poll<io::Result<F>>, NotCloned> {
         let over = self.over.clone();
         let Some(call) = self.get_mut(id) else {
-            return Poll::Ready(Err(lost(over)));
+            return Ok(Poll::Ready(Err(lost(over))));
         };
-        if let State::Waits(known) = &mut call.state {
-            match known {
-                Some(known) => known.clone_from(waker),
-                none => *none = Some(waker.clone()),
-            }
-            return Poll::Pending;
+        if let State::Waits(waker) = &mut call.state {
+            waker.set(offer)?;
+            return Ok(Poll::Pending);
         }
         let call = self.table.remove(place(id));
-        Poll::Ready(match call.state {
-            State::Answered(frame) => Ok(frame),
+        Ok(Poll::Ready(match call.state {
+            State::Answered(frame) => frame.into_value().ok_or_else(|| lost(over)),
             State::Late => Err(Elapsed.into()),
             State::Waits(_) | State::Lost => Err(lost(over)),
-        })
+        }))
     }
 
-    /// Whoever has made the call waits no more.
-    pub(super) fn give_up(&mut self, id: u64) {
-        if self.get_mut(id).is_some() {
-            drop(self.table.remove(place(id)));
-        }
+    /// Whoever has made the call waits no more. Gives what was kept for him, to be dropped after the
+    /// lock.
+    pub(super) fn give_up(&mut self, id: u64) -> Option<GivenUp<F>> {
+        self.get_mut(id)?;
+        let call = self.table.remove(place(id));
+        Some(GivenUp { _state: call.state })
     }
 
     /// Ends the calls whose time is up, for their callers to be woken, and says when the next is.
-    pub(super) fn expire(&mut self, now: Instant, woken: &mut Vec<Waker>) -> Option<Instant> {
+    pub(super) fn expire(&mut self, now: Instant, woken: &mut Wakeups) -> Option<Instant> {
         let mut next = None;
         for (_, call) in &mut self.table {
             let (Some(deadline), State::Waits(waker)) = (call.deadline, &mut call.state) else {
                 continue;
             };
             if deadline <= now {
-                woken.extend(waker.take());
+                woken.add(waker.take());
                 call.state = State::Late;
             } else {
                 next = Some(next.map_or(deadline, |next: Instant| next.min(deadline)));
@@ -145,12 +156,12 @@ impl<F> Calls<F> {
     }
 
     /// There will be no more answers: ends all calls, for their callers to be woken.
-    pub(super) fn lose(&mut self, reason: CloseReason) -> Vec<Waker> {
+    pub(super) fn lose(&mut self, reason: CloseReason) -> Wakeups {
         self.over.get_or_insert(reason);
-        let mut woken = Vec::new();
+        let mut woken = Wakeups::default();
         for (_, call) in &mut self.table {
             if let State::Waits(waker) = &mut call.state {
-                woken.extend(waker.take());
+                woken.add(waker.take());
                 call.state = State::Lost;
             }
         }
@@ -174,10 +185,12 @@ fn lost(over: Option<CloseReason>) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::foreign::register;
+    use std::task::Waker;
     use std::time::Duration;
 
     fn poll(calls: &mut Calls<u8>, id: u64) -> Poll<io::Result<u8>> {
-        calls.poll(id, Waker::noop())
+        register(Waker::noop(), |offer| calls.poll(id, offer))
     }
 
     fn answered(calls: &mut Calls<u8>, id: u64) -> u8 {
@@ -194,7 +207,7 @@ mod tests {
         for (number, id) in ids.iter().enumerate().rev() {
             assert!(matches!(
                 calls.answer(*id, number as u8),
-                Delivered::To(None)
+                Delivered::To(waker) if waker.is_none()
             ));
         }
         for (number, id) in ids.iter().enumerate() {
@@ -207,14 +220,14 @@ mod tests {
     fn an_answer_to_nobody_reaches_nobody_also_when_its_place_has_another() {
         let mut calls = Calls::default();
         let first = calls.begin(None).unwrap();
-        calls.give_up(first);
+        drop(calls.give_up(first));
         let second = calls.begin(None).unwrap();
         assert_eq!(place(first), place(second));
         for stranger in [first, second ^ 1 << 40, u64::MAX, 0] {
             assert!(matches!(calls.answer(stranger, 1), Delivered::ToNobody));
         }
         assert!(poll(&mut calls, second).is_pending());
-        assert!(matches!(calls.answer(second, 2), Delivered::To(Some(_))));
+        assert!(matches!(calls.answer(second, 2), Delivered::To(waker) if waker.is_some()));
         assert!(matches!(calls.answer(second, 3), Delivered::ToNobody));
         assert_eq!(answered(&mut calls, second), 2);
         assert!(matches!(calls.answer(second, 4), Delivered::ToNobody));
@@ -228,7 +241,7 @@ mod tests {
         };
         for number in 0..4 {
             let id = calls.begin(None).unwrap();
-            assert!(matches!(calls.answer(id, number), Delivered::To(None)));
+            assert!(matches!(calls.answer(id, number), Delivered::To(waker) if waker.is_none()));
             assert_eq!(answered(&mut calls, id), number);
         }
     }
@@ -242,7 +255,7 @@ mod tests {
         let second = calls.begin(Some(later)).unwrap();
         let third = calls.begin(None).unwrap();
         assert!(poll(&mut calls, first).is_pending());
-        let mut woken = Vec::new();
+        let mut woken = Wakeups::default();
         assert_eq!(calls.expire(now, &mut woken), Some(soon));
         assert_eq!(calls.expire(soon, &mut woken), Some(later));
         assert_eq!(woken.len(), 1);
@@ -250,7 +263,7 @@ mod tests {
         let late = poll(&mut calls, first);
         assert!(matches!(late, Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut));
         assert_eq!(calls.expire(later, &mut woken), None);
-        calls.give_up(second);
+        drop(calls.give_up(second));
         assert!(poll(&mut calls, third).is_pending());
     }
 

@@ -17,7 +17,7 @@ use crate::connection::flow::Gate;
 use crate::connection::handle::ConnectionHandle;
 use crate::connection::write_queue::WriteQueue;
 use crate::error::CloseReason;
-use crate::guard::guard;
+use crate::foreign::{NotCloned, Offer, Wakeups, register};
 use crate::poll::alarm::{Alarm, Rang};
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock};
 
@@ -41,20 +41,32 @@ struct Clock {
 }
 
 impl Clock {
-    fn arm(&mut self, deadline: Instant, waker: impl FnOnce() -> Waker) -> io::Result<()> {
+    /// Has the alarm ring at `deadline`, or before. An alarm that was lost is put into `lost`, to be
+    /// dropped after the lock.
+    fn arm(
+        &mut self,
+        deadline: Instant,
+        offer: &mut Offer<'_>,
+        lost: &mut Vec<Alarm>,
+    ) -> Result<io::Result<()>, NotCloned> {
         if self.at.is_some_and(|at| at <= deadline) {
-            return Ok(());
+            return Ok(Ok(()));
         }
-        if let Some(lost) = self.alarm.take_if(|alarm| alarm.rang() == Rang::Lost) {
-            drop(lost);
+        if self
+            .alarm
+            .as_ref()
+            .is_none_or(|alarm| alarm.rang() == Rang::Lost)
+        {
+            match Alarm::new() {
+                Ok(alarm) => lost.extend(self.alarm.replace(alarm)),
+                Err(error) => return Ok(Err(error)),
+            }
         }
-        let alarm = match &mut self.alarm {
-            Some(alarm) => alarm,
-            none => none.insert(Alarm::new()?),
-        };
-        self.at = Some(deadline);
-        alarm.set(deadline, &waker());
-        Ok(())
+        if let Some(alarm) = &self.alarm {
+            alarm.try_set(deadline, offer)?;
+            self.at = Some(deadline);
+        }
+        Ok(Ok(()))
     }
 }
 
@@ -83,7 +95,7 @@ impl<F: Send + 'static> Lane<F> {
     fn answer(&self, id: u64, frame: F) {
         let delivered = lock(&self.calls).answer(id, frame);
         match delivered {
-            Delivered::To(waker) => wake(waker),
+            Delivered::To(waker) => waker.wake(),
             Delivered::ToNobody => {
                 // Relaxed: a count.
                 self.strays.fetch_add(1, Ordering::Relaxed);
@@ -96,7 +108,7 @@ impl<F: Send + 'static> Lane<F> {
         // It has the lane as its waker.
         let alarm = lock(&self.clock).alarm.take();
         drop(alarm);
-        wake(woken);
+        woken.wake();
     }
 
     /// A new call.
@@ -116,21 +128,27 @@ impl<F: Send + 'static> Lane<F> {
     /// Has the alarm ring at `deadline`, or before. The call is in the table already, so whoever
     /// looks at the table with the alarm locked has seen it, or it is seen to here.
     fn arm(self: &Arc<Self>, deadline: Instant) -> io::Result<()> {
-        lock(&self.clock).arm(deadline, || Waker::from(Arc::clone(self)))
+        let mut lost = Vec::new();
+        register(&Waker::from(Arc::clone(self)), |offer| {
+            lock(&self.clock).arm(deadline, offer, &mut lost)
+        })
     }
 
     /// The alarm has rung, or was lost.
     fn look(self: &Arc<Self>) {
-        let mut woken = Vec::new();
-        let mut clock = lock(&self.clock);
-        clock.at = None;
-        let next = lock(&self.calls).expire(Instant::now(), &mut woken);
-        if let Some(next) = next {
-            // Without descriptors for another poller the calls wait for their answers or the end.
-            let _armed = clock.arm(next, || Waker::from(Arc::clone(self))).is_ok();
-        }
-        drop(clock);
-        wake(woken);
+        let mut woken = Wakeups::default();
+        let mut lost = Vec::new();
+        // Without descriptors for another poller the calls wait for their answers or the end.
+        let _armed = register(&Waker::from(Arc::clone(self)), |offer| {
+            let mut clock = lock(&self.clock);
+            clock.at = None;
+            let next = lock(&self.calls).expire(Instant::now(), &mut woken);
+            match next {
+                Some(next) => clock.arm(next, offer, &mut lost),
+                None => Ok(Ok(())),
+            }
+        });
+        woken.wake();
     }
 
     /// Why there will be no more answers, if that is so.
@@ -164,12 +182,6 @@ impl<F: Send + 'static> Wake for Lane<F> {
     }
 }
 
-fn wake(wakers: impl IntoIterator<Item = Waker>) {
-    for waker in wakers {
-        let _panicked = guard(|| waker.wake()).is_err();
-    }
-}
-
 /// A call under way. Dropping it gives it up.
 #[derive(Debug)]
 pub(super) struct Pending<F> {
@@ -179,12 +191,15 @@ pub(super) struct Pending<F> {
 
 impl<F> Pending<F> {
     pub(super) fn poll(&self, context: &Context<'_>) -> Poll<io::Result<F>> {
-        lock(&self.lane.calls).poll(self.id, context.waker())
+        register(context.waker(), |offer| {
+            lock(&self.lane.calls).poll(self.id, offer)
+        })
     }
 }
 
 impl<F> Drop for Pending<F> {
     fn drop(&mut self) {
-        lock(&self.lane.calls).give_up(self.id);
+        let given_up = lock(&self.lane.calls).give_up(self.id);
+        drop(given_up);
     }
 }

@@ -14,7 +14,7 @@ use std::time::Instant;
 use super::bell::{Bell, Signal};
 use super::home::hand_over;
 use super::source::{Ask, Birth, Next, Place, Source, Turn};
-use crate::guard::guard;
+use crate::foreign::{NotCloned, Offer, WakerSlot, Wakeup, register};
 use crate::sync::{Arc, Mutex, lock};
 
 /// Wakes somebody at a time. Dropping it takes it out of its poller.
@@ -32,7 +32,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     at: Option<Instant>,
-    waker: Option<Waker>,
+    waker: WakerSlot,
     stage: Stage,
     /// Its source's, once there is one.
     bell: Option<Arc<Bell>>,
@@ -71,13 +71,19 @@ impl Alarm {
 
     /// Wakes `waker` at `at` instead of what was set before.
     pub(crate) fn set(&self, at: Instant, waker: &Waker) {
+        register(waker, |offer| self.try_set(at, offer));
+    }
+
+    /// As [`set`](Self::set), for an attempt that may hold a lock of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`WakerSlot::set`].
+    pub(crate) fn try_set(&self, at: Instant, offer: &mut Offer<'_>) -> Result<(), NotCloned> {
         let mut state = lock(&self.shared.state);
-        match &mut state.waker {
-            Some(known) => known.clone_from(waker),
-            none => *none = Some(waker.clone()),
-        }
+        state.waker.set(offer)?;
         if state.at == Some(at) {
-            return;
+            return Ok(());
         }
         // The poller looks when an earlier time comes, and finds this one then.
         let looks_anyway = state.at.is_some_and(|before| before <= at);
@@ -87,6 +93,7 @@ impl Alarm {
         if !looks_anyway {
             bell.into_iter().for_each(|bell| bell.ring(Signal::Clock));
         }
+        Ok(())
     }
 
     /// Whether it rang for what was set last.
@@ -120,13 +127,7 @@ impl Shared {
         state.bell = None;
         let waker = state.waker.take();
         drop(state);
-        wake(waker);
-    }
-}
-
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        let _panicked = guard(|| waker.wake()).is_err();
+        waker.wake();
     }
 }
 
@@ -163,9 +164,9 @@ impl Clock {
             state.at = None;
         }
         turn.expire_at(state.at);
-        let waker = if due { state.waker.take() } else { None };
+        let waker = due.then(|| state.waker.take());
         drop(state);
-        wake(waker);
+        waker.into_iter().for_each(Wakeup::wake);
         Next::Unwatched
     }
 }

@@ -7,13 +7,13 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use slab::Slab;
 
 use super::bell::Caller;
 use super::set::{PollerHandle, PollerSet};
-use crate::guard::guard;
+use crate::foreign::{WakerSlot, Wakeups, register};
 use crate::sync::{Arc, Mutex, lock};
 
 /// The pollers of a loop, while it runs. Whoever has it keeps none of them alive.
@@ -26,7 +26,7 @@ pub(crate) struct Roster {
 struct List {
     stage: Stage,
     pollers: Vec<PollerHandle>,
-    waiting: Slab<Waker>,
+    waiting: Slab<WakerSlot>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,9 +55,8 @@ impl Roster {
         let waiting = std::mem::take(&mut list.waiting);
         drop(list);
         drop(before);
-        for (_, waker) in waiting {
-            let _panicked = guard(|| waker.wake()).is_err();
-        }
+        let waiting: Wakeups = waiting.into_iter().map(|(_, waker)| waker).collect();
+        waiting.wake();
     }
 
     /// Waits until the loop runs, or never will.
@@ -93,19 +92,18 @@ impl Future for Begun<'_> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let mut list = lock(&self.roster.list);
-        if list.stage != Stage::NotYet {
-            return Poll::Ready(());
-        }
-        match self.key.and_then(|key| list.waiting.get_mut(key)) {
-            Some(known) => known.clone_from(context.waker()),
-            None => {
-                let key = list.waiting.insert(context.waker().clone());
-                drop(list);
-                self.key = Some(key);
+        let Self { roster, key } = &mut *self;
+        register(context.waker(), |offer| {
+            let mut list = lock(&roster.list);
+            if list.stage != Stage::NotYet {
+                return Ok(Poll::Ready(()));
             }
-        }
-        Poll::Pending
+            match key.and_then(|key| list.waiting.get_mut(key)) {
+                Some(known) => known.set(offer)?,
+                None => *key = Some(list.waiting.insert(offer.slot()?)),
+            }
+            Ok(Poll::Pending)
+        })
     }
 }
 
@@ -127,6 +125,7 @@ impl Drop for Begun<'_> {
 mod tests {
     use super::*;
     use std::pin::pin;
+    use std::task::Waker;
 
     #[test]
     fn who_waits_for_a_loop_is_woken_once_it_runs_or_never_will_and_leaves_nothing_before() {

@@ -21,6 +21,7 @@ use super::site::{Site, Stage};
 use super::stats::{ConnPoolStats, Discard};
 use super::visit::Visit;
 use crate::addr::Addr;
+use crate::foreign::register;
 use crate::poll::alarm::{Alarm, Rang};
 use crate::sync::{Arc, Mutex, lock};
 
@@ -212,19 +213,28 @@ impl Shared {
 
     /// Sets the alarm.
     fn arm(self: &Arc<Self>) {
-        let mut alarm = lock(&self.alarm);
-        let Some(due) = *lock(&self.due) else { return };
-        if alarm.as_ref().is_none_or(|one| one.rang() == Rang::Lost) {
-            *alarm = Alarm::new().ok();
-        }
         let waker = Waker::from(Arc::new(Sweeper(Arc::downgrade(self))));
-        let is_set = alarm.as_ref().is_some_and(|alarm| {
-            alarm.set(due, &waker);
-            alarm.rang() != Rang::Lost
+        let mut lost = Vec::new();
+        register(&waker, |offer| {
+            let mut alarm = lock(&self.alarm);
+            let Some(due) = *lock(&self.due) else {
+                return Ok(());
+            };
+            if alarm.as_ref().is_none_or(|one| one.rang() == Rang::Lost) {
+                lost.extend(std::mem::replace(&mut *alarm, Alarm::new().ok()));
+            }
+            let is_set = match &*alarm {
+                Some(alarm) => {
+                    alarm.try_set(due, offer)?;
+                    alarm.rang() != Rang::Lost
+                }
+                None => false,
+            };
+            if !is_set {
+                *lock(&self.due) = None;
+            }
+            Ok(())
         });
-        if !is_set {
-            *lock(&self.due) = None;
-        }
     }
 
     /// The alarm has rung, or its poller has ended. Then its thread is no place for another.

@@ -29,7 +29,7 @@ use super::Spawn;
 use crate::around::{Around, within};
 use crate::guard::guard;
 use crate::per_thread::PerThread;
-use crate::sync::{Arc, Condvar, Mutex, PoisonError, lock};
+use crate::sync::{Arc, Condvar, Mutex, lock, wait, wait_timeout};
 use task::{Home, Task};
 
 /// A future that stays on its thread.
@@ -141,8 +141,7 @@ impl Threads {
             if left.is_zero() {
                 return;
             }
-            let waited = self.work.ended.wait_timeout(queues, left);
-            queues = waited.unwrap_or_else(PoisonError::into_inner).0;
+            queues = wait_timeout(&self.work.ended, queues, left).0;
         }
     }
 }
@@ -205,8 +204,7 @@ impl Work {
             if !queues.asleep.contains(&index) {
                 queues.asleep.push(index);
             }
-            let waited = self.bells[index].wait(queues);
-            queues = waited.unwrap_or_else(PoisonError::into_inner);
+            queues = wait(&self.bells[index], queues);
         }
     }
 }
