@@ -22,6 +22,7 @@
 //! * [`inbox`] and [`outbox`] are where bytes wait, [`input`] what was taken, [`reader`] and [`writer`]
 //!   how user code sees them, [`frames`] by the frame, [`halves`] the two with an owner each,
 //!   [`blocking`] both as a stream of the standard library's, and [`handle`] what others may ask;
+//! * [`in_flight`] counts the work that is under way for it elsewhere;
 //! * [`liveness`] is whether it can be used, [`notices`] who is told of the end, and [`rare`] what only
 //!   few connections have;
 //! * [`tally`] is what is counted, and [`watchdog`] tells who holds a poller for too long;
@@ -42,6 +43,7 @@ pub(crate) mod halves;
 pub(crate) mod handle;
 pub(crate) mod handler;
 mod hearing;
+pub(crate) mod in_flight;
 pub(crate) mod inbox;
 pub(crate) mod inline;
 pub(crate) mod input;

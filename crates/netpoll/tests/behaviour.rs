@@ -12,6 +12,8 @@ const RUNS: support::Runs = support::Runs::Inline;
 /// What goes over Unix sockets too is in `over_unix.rs` again.
 const KIND: support::Kind = support::Kind::Tcp;
 
+#[path = "behaviour/at_work.rs"]
+mod at_work;
 #[path = "behaviour/bind.rs"]
 mod bind;
 #[path = "behaviour/blocking.rs"]

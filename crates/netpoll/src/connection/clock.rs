@@ -202,10 +202,12 @@ impl<C: Caller> Session<C> {
             Stands::ForNoWait
         };
         let mut first = Earliest::default();
-        let counts_from = |since: Instant| if working { now } else { since };
-        first.after(counts_from(self.link.tally.active()), timeouts.idle);
+        let idle_since = if working { now } else { self.idle_since() };
+        first.after(idle_since, timeouts.idle);
         if self.link.tally.received.get() == 0 {
-            first.after(counts_from(self.clock.born()), timeouts.first_byte);
+            let awaited = self.is_input_awaited(&waits);
+            let since = if awaited { self.clock.born() } else { now };
+            first.after(since, timeouts.first_byte);
         }
         if self.flow.drain.is_none() {
             first.after(self.clock.born(), self.clock.age(timeouts.max_age));
@@ -286,12 +288,23 @@ impl<C: Caller> Session<C> {
             || (C::ELSEWHERE && matches!(self.holder, Holder::Handler(_)))
     }
 
-    /// Whether the handler, or the owner, does something else than to wait for input, or output
-    /// has yet to leave, or nothing is to be read: then the peer's silence is not what keeps the
-    /// connection.
-    fn is_worked_on(&self, waits: &Waits) -> bool {
+    /// Whether the peer's silence is what keeps the connection: the handler, or the owner, does
+    /// nothing else than to wait for input, all output has left, and what comes is read.
+    fn is_input_awaited(&self, waits: &Waits) -> bool {
         let held = matches!(self.holder, Holder::Handler(_) | Holder::Owner);
-        (held && waits.reader.is_none()) || self.flow.unsent > 0 || self.link.are_reads_paused()
+        let elsewhere_engaged = held && waits.reader.is_none();
+        !elsewhere_engaged && self.flow.unsent == 0 && !self.link.are_reads_paused()
+    }
+
+    /// Whether somebody works on the connection: then it is not idle, however silent it is.
+    fn is_worked_on(&self, waits: &Waits) -> bool {
+        !self.is_input_awaited(waits) || self.link.work_in_flight() > 0
+    }
+
+    /// Since when nobody has worked on the connection and no byte has moved, where nobody does.
+    fn idle_since(&self) -> Instant {
+        let active = self.link.tally.last_active();
+        active.max(self.link.work_done()).instant()
     }
 
     /// Ends, or has the waiting call fail, for whatever is over.
@@ -341,15 +354,14 @@ impl<C: Caller> Session<C> {
         if self.is_too_slow(timeouts, now) {
             return Some(Timeout::MinRate);
         }
-        if self.is_worked_on(waits) {
-            return None;
-        }
         if self.link.tally.received.get() == 0
+            && self.is_input_awaited(waits)
             && is_over(self.clock.born(), timeouts.first_byte, now)
         {
             return Some(Timeout::FirstByte);
         }
-        is_over(self.link.tally.active(), timeouts.idle, now).then_some(Timeout::Idle)
+        let over = !self.is_worked_on(waits) && is_over(self.idle_since(), timeouts.idle, now);
+        over.then_some(Timeout::Idle)
     }
 
     /// Whether less has come in the time of the rate than must; if enough has, it begins anew.

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::in_flight::Workload;
 use super::notices::Notices;
 use super::serve::Successor;
 use super::write_queue::Line;
@@ -16,6 +17,7 @@ pub(crate) struct Rare {
     /// What stands in place of the options' timeouts, once that was changed.
     pub(super) timeouts: Mutex<Option<Timeouts>>,
     pub(super) notices: Notices,
+    pub(super) workload: Workload,
     pub(super) successor: Mutex<Option<Successor>>,
     /// Who waits on its write queue, once it has one.
     pub(super) line: OnceLock<Arc<Line>>,

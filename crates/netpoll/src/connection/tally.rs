@@ -46,7 +46,7 @@ impl Tally {
         self.last_active().instant()
     }
 
-    fn last_active(&self) -> Moment {
+    pub(super) fn last_active(&self) -> Moment {
         Moment::from_bits(self.active.get())
     }
 }

@@ -15,6 +15,7 @@ use super::message::CallCodec;
 use crate::connection::Connection;
 use crate::connection::flow::Gate;
 use crate::connection::handle::ConnectionHandle;
+use crate::connection::in_flight::InFlight;
 use crate::connection::write_queue::WriteQueue;
 use crate::error::CloseReason;
 use crate::foreign::{NotCloned, Offer, Wakeups, register};
@@ -27,6 +28,8 @@ pub(super) struct Lane<F> {
     pub(super) queue: WriteQueue,
     handle: ConnectionHandle,
     calls: Mutex<Calls<F>>,
+    /// The calls whose callers wait: while there are any, the connection is not idle.
+    in_flight: InFlight,
     clock: Mutex<Clock>,
     /// Answers to nobody.
     strays: AtomicU64,
@@ -77,6 +80,7 @@ impl<F: Send + 'static> Lane<F> {
             queue: conn.write_queue(),
             handle: conn.handle(),
             calls: Mutex::default(),
+            in_flight: conn.link().in_flight(),
             clock: Mutex::default(),
             strays: AtomicU64::new(0),
         });
@@ -115,6 +119,7 @@ impl<F: Send + 'static> Lane<F> {
     pub(super) fn begin(self: &Arc<Self>, deadline: Option<Instant>) -> io::Result<Pending<F>> {
         let begun = lock(&self.calls).begin(deadline);
         let id = begun.map_err(|reason| reason.to_error())?;
+        self.in_flight.begin_one();
         let pending = Pending {
             lane: Arc::clone(self),
             id,
@@ -201,5 +206,6 @@ impl<F> Drop for Pending<F> {
     fn drop(&mut self) {
         let given_up = lock(&self.lane.calls).give_up(self.id);
         drop(given_up);
+        self.lane.in_flight.finish_one();
     }
 }

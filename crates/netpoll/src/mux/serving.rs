@@ -16,6 +16,8 @@ use netpoll_buffer::LinkBuffer;
 use super::tasks::Tasks;
 use crate::codec::Codec;
 use crate::connection::Connection;
+use crate::connection::handle::ConnectionHandle;
+use crate::connection::in_flight::InFlight;
 use crate::connection::reader::Reader;
 use crate::connection::writer::Writer;
 use crate::error::BoxError;
@@ -62,6 +64,7 @@ where
     async move |mut conn: Connection| {
         let mut tasks = Tasks::new();
         let mut requests = Requests::default();
+        let mut under_way = UnderWay::Nothing(conn.handle());
         let (mut reader, writer) = conn.split();
         let mut answers = Answers {
             writer,
@@ -79,6 +82,7 @@ where
                 };
                 if step.is_pending() {
                     answers.send();
+                    under_way.set(tasks.len());
                 }
                 step
             });
@@ -123,6 +127,29 @@ impl Drop for Answers<'_> {
     /// What was answered before a request that failed, or panicked, is sent.
     fn drop(&mut self) {
         self.send();
+    }
+}
+
+/// The requests of a connection that wait for something, as the connection knows of them.
+enum UnderWay {
+    /// None ever was.
+    Nothing(ConnectionHandle),
+    Counted(InFlight),
+}
+
+impl UnderWay {
+    #[inline]
+    fn set(&mut self, requests: usize) {
+        match self {
+            Self::Counted(in_flight) => in_flight.set(requests),
+            Self::Nothing(_) if requests == 0 => {}
+            Self::Nothing(handle) => {
+                if let Some(mut in_flight) = handle.in_flight() {
+                    in_flight.set(requests);
+                    *self = Self::Counted(in_flight);
+                }
+            }
+        }
     }
 }
 

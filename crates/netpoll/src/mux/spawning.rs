@@ -15,6 +15,7 @@ use netpoll_buffer::LinkBuffer;
 
 use crate::codec::Codec;
 use crate::connection::Connection;
+use crate::connection::in_flight::InFlight;
 use crate::connection::write_queue::WriteQueue;
 use crate::error::{BoxError, CloseReason};
 use crate::permits::{Permit, Permits};
@@ -54,9 +55,12 @@ where
             };
             let places = Permits::new(in_flight);
             while let Some(request) = desk.unless_failed(conn.reader().frame(&*codec)).await?? {
+                let mut in_flight = conn.link().in_flight();
+                in_flight.set(1);
                 let ticket = Ticket {
                     desk: desk.clone(),
                     open: true,
+                    _in_flight: in_flight,
                     _place: desk.unless_failed(places.acquire()).await?,
                 };
                 let (codec, handler) = (Arc::clone(&codec), Arc::clone(&handler));
@@ -136,6 +140,7 @@ impl Desk {
 struct Ticket {
     desk: Desk,
     open: bool,
+    _in_flight: InFlight,
     /// Goes back after all that is told.
     _place: Permit,
 }

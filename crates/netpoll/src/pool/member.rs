@@ -16,6 +16,7 @@ use super::shared::Shared;
 use super::site::Site;
 use super::stats::Discard;
 use crate::connection::Connection;
+use crate::connection::in_flight::InFlight;
 use crate::connection::link::Ending;
 use crate::connection::liveness::Liveness;
 use crate::error::CloseReason;
@@ -26,6 +27,8 @@ pub(super) struct Member {
     pub(super) connection: Connection,
     /// From then on it is too old.
     pub(super) dies_at: Option<Instant>,
+    /// Of the one who has it: a connection that is out is not idle.
+    in_flight: InFlight,
     watch: Watch,
 }
 
@@ -91,6 +94,7 @@ impl Member {
         let lifespan = pool.options.lifespan();
         Self {
             watch: Watch::over(&connection, pool, site, id),
+            in_flight: connection.link().in_flight(),
             dies_at: lifespan.and_then(|lifespan| Instant::now().checked_add(lifespan)),
             connection,
         }
@@ -98,6 +102,16 @@ impl Member {
 
     pub(super) fn id(&self) -> u64 {
         self.watch.watcher.id
+    }
+
+    /// Somebody has it now.
+    pub(super) fn go_out(&mut self) {
+        self.in_flight.set(1);
+    }
+
+    /// Nobody has it any more.
+    pub(super) fn come_back(&mut self) {
+        self.in_flight.set(0);
     }
 
     /// Whether its end was told.

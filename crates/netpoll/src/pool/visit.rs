@@ -177,7 +177,8 @@ pub struct Pooled {
 }
 
 impl Pooled {
-    pub(super) fn new(member: Member, visit: Visit) -> Self {
+    pub(super) fn new(mut member: Member, visit: Visit) -> Self {
+        member.go_out();
         Self {
             member: Some(member),
             kept: true,
@@ -230,9 +231,10 @@ impl DerefMut for Pooled {
 
 impl Drop for Pooled {
     fn drop(&mut self) {
-        let Some(member) = self.member.take() else {
+        let Some(mut member) = self.member.take() else {
             return;
         };
+        member.come_back();
         let fitness = if self.kept && !std::thread::panicking() {
             member.fitness(Look::Seen)
         } else {
