@@ -9,7 +9,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use netpoll::{LoopHandle, LoopStats};
+use netpoll::{AcceptStats, LoopHandle, LoopStats};
 
 use crate::print;
 
@@ -54,6 +54,7 @@ fn line(before: &LoopStats, now: &LoopStats, time: Duration) -> String {
     if slow > 0 {
         parts.push(format!("slow calls {slow}"));
     }
+    parts.extend(accepting(&before.accept, &now.accept));
     let closed = now.closed.iter().zip(before.closed.iter());
     let closed: Vec<_> = closed
         .map(|((reason, now), (_, before))| (reason, now - before))
@@ -65,6 +66,22 @@ fn line(before: &LoopStats, now: &LoopStats, time: Duration) -> String {
     }
     parts.extend(shares(before, now));
     parts.join(", ")
+}
+
+/// How often accepting failed for want of something, and how often it paused at a limit.
+fn accepting(before: &AcceptStats, now: &AcceptStats) -> impl Iterator<Item = String> {
+    let failed = |accept: &AcceptStats| {
+        accept.process_out_of_descriptors + accept.system_out_of_files + accept.out_of_memory
+    };
+    let paused = |accept: &AcceptStats| {
+        accept.pauses_at_limit + accept.pauses_for_rate + accept.pauses_for_memory
+    };
+    let parts = [
+        ("failed accepts", failed(now) - failed(before)),
+        ("accept pauses", paused(now) - paused(before)),
+    ];
+    let happened = parts.into_iter().filter(|(_, count)| *count > 0);
+    happened.map(|(what, count)| format!("{what} {count}"))
 }
 
 /// Which part of the requests each poller had, if there were some and more than one poller.
@@ -111,10 +128,13 @@ mod tests {
         now.connections = 3;
         now.pollers = vec![poller(400, 3_001_000, 2), poller(200, 0, 0)];
         now.closed.peer_fin = 2;
+        now.accept.system_out_of_files = 3;
+        now.accept.process_out_of_descriptors = 4;
+        now.accept.pauses_at_limit = 6;
         assert_eq!(
             line(&before, &now, Duration::from_secs(2)),
             "connections 3, requests/s 200, in 1.5 MB/s, out 0 B/s, slow calls 1, \
-             closed peer_fin 2, pollers 75% 25%"
+             failed accepts 7, accept pauses 6, closed peer_fin 2, pollers 75% 25%"
         );
     }
 

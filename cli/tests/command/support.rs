@@ -113,8 +113,15 @@ impl Server {
 
     /// Another server than the reference, with its flags.
     pub(crate) fn start_as(kind_and_flags: &str) -> Self {
+        Self::start_in(kind_and_flags, &[])
+    }
+
+    /// As [`start_as`](Self::start_as), with variables of its environment.
+    pub(crate) fn start_in(kind_and_flags: &str, environment: &[(&str, &str)]) -> Self {
         let line = format!("serve {kind_and_flags} --addr 127.0.0.1:0");
-        let mut process = netpoll(&line).spawn().unwrap();
+        let mut command = netpoll(&line);
+        command.envs(environment.iter().copied());
+        let mut process = command.spawn().unwrap();
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();

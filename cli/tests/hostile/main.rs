@@ -12,10 +12,12 @@
 )]
 
 mod exhaustion;
+mod flood;
 mod half_close;
 mod lengths;
 mod sigterm;
 mod slow;
+mod storm;
 mod unread;
 mod victim;
 
@@ -26,5 +28,5 @@ mod support;
 #[path = "../../src/process_stats.rs"]
 mod process_stats;
 
-#[path = "../../../crates/netpoll/tests/support/scene.rs"]
+// A link to the one that netpoll's own tests use.
 mod scene;

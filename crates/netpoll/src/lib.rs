@@ -89,12 +89,12 @@ mod trace;
 
 /// The README's program compiles.
 #[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;
 
 /// What the page for newcomers from Go shows runs.
 #[cfg(doctest)]
-#[doc = include_str!("../../../docs/from-go-netpoll.md")]
+#[doc = include_str!("../docs/from-go-netpoll.md")]
 struct FromGoNetpoll;
 
 // The public interface is:

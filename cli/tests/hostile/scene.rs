@@ -1,0 +1,1 @@
+../../../crates/netpoll/tests/support/scene.rs
