@@ -24,6 +24,8 @@ pub enum Site {
     Bind,
     /// `connect(2)`.
     Connect,
+    /// `connect(2)` with `AF_UNSPEC`, which resets a TCP connection.
+    Disconnect,
     /// `epoll_ctl(2)` with `EPOLL_CTL_ADD`.
     EpollAdd,
     /// `epoll_create1(2)`.

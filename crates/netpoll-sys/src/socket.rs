@@ -287,6 +287,18 @@ pub fn shutdown(fd: BorrowedFd<'_>, how: Shutdown) -> io::Result<()> {
     }
 }
 
+/// Ends a TCP connection with a reset, now: the peer is sent RST although other descriptors or threads
+/// still hold the socket, what is unsent or unread is thrown away, and the socket is connected to
+/// nothing from then on. One `connect(2)` with `AF_UNSPEC`, which `tcp(7)` calls a disconnect.
+///
+/// # Errors
+///
+/// `EINVAL` for a Unix socket, which has no reset; `EBUSY` from a kernel that does not disconnect a
+/// socket on which a thread blocks. The connection is left as it is then.
+pub fn reset(fd: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(Site::Disconnect.call(|| rustix::net::connect_unspec(fd))?)
+}
+
 /// The address this end has.
 ///
 /// # Errors

@@ -167,8 +167,14 @@ impl Connection {
         self.link.ask_end(Ending::Close);
     }
 
-    /// Asks for a reset: what is unsent is thrown away, and the peer learns of it. Returns at
-    /// once. Idempotent, also after [`close`](Self::close).
+    /// Ends the connection with a reset: what is unsent is thrown away, and the peer is sent RST before
+    /// this returns, also while a handler works on the connection, blocks its poller, or an owner or a
+    /// waker still holds it. The end is reported as ever: once the handler has returned or waits. The
+    /// descriptor stays open, connected to nothing, until the last holder lets go.
+    ///
+    /// A Unix socket has no reset: both of its directions end at once, and the peer reads the end of
+    /// the stream. Any thread; idempotent, also after [`close`](Self::close). Four system calls and two
+    /// small allocations at most; they act on every duplicate of the descriptor.
     pub fn abort(&self) {
         self.link.ask_end(Ending::Abort);
     }

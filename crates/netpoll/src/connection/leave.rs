@@ -94,7 +94,8 @@ impl<C: Caller> Session<C> {
             return;
         }
         let mut outbox = lock(&self.link.outbox);
-        if outbox.unsent() > 0 {
+        // Under the lock again: an abort that came before it has reset the socket.
+        if outbox.unsent() > 0 || self.link.is_aborted() {
             return;
         }
         let owes_fin = outbox.is_finished() && self.life.output() == Output::Open;

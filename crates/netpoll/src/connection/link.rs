@@ -6,6 +6,7 @@
 //! which a handler may hold for as long as it likes.
 
 mod output;
+mod reset;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -130,11 +131,14 @@ impl Link {
         self.inbox.get().map(lock)
     }
 
-    /// Asks the poller for the end. Any thread, any number of times.
+    /// Asks the poller for the end; an abort resets the peer at once. Any thread, any number of times.
     pub(crate) fn ask_end(&self, ending: Ending) {
         // AcqRel: the poller that reads it sees what was put before.
         let before = self.ending.fetch_max(ending as u8, Ordering::AcqRel);
         if before < ending as u8 {
+            if ending == Ending::Abort {
+                self.reset();
+            }
             self.bell.mark(Signal::Close);
         }
     }
@@ -250,10 +254,6 @@ impl Link {
                 CloseReason::Local
             }
         }
-    }
-
-    pub(crate) fn local_addr(&self) -> io::Result<Addr> {
-        netpoll_sys::socket::local_addr(&self.fd)
     }
 }
 

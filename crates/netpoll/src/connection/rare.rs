@@ -2,6 +2,7 @@
 //! What only few connections have, in one place that the others do not pay for.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use super::in_flight::Workload;
 use super::notices::Notices;
@@ -21,6 +22,8 @@ pub(crate) struct Rare {
     pub(super) successor: Mutex<Option<Successor>>,
     /// Who waits on its write queue, once it has one.
     pub(super) line: OnceLock<Arc<Line>>,
+    /// Where this end was when it was reset.
+    pub(super) local_addr: OnceLock<SocketAddr>,
 }
 
 impl fmt::Debug for Rare {

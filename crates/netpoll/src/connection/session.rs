@@ -180,8 +180,14 @@ impl<C: Caller> Session<C> {
 
     /// Nothing more can be sent. What has arrived is offered all the same.
     pub(super) fn output_broke(&mut self, error: io::Error) -> InputEnd {
-        let reason = CloseReason::Broken(Arc::new(error));
-        self.life.break_off(reason.clone());
+        let reason = if self.link.is_aborted() {
+            // The kernel tells of our own reset: the cause is whatever `hear_endings` says.
+            CloseReason::Local
+        } else {
+            let reason = CloseReason::Broken(Arc::new(error));
+            self.life.break_off(reason.clone());
+            reason
+        };
         if self.life.phase() != Phase::Open {
             self.die(reason.clone());
         }
@@ -280,6 +286,8 @@ impl<C: Caller> Source for Session<C> {
     fn ended(&mut self, end: End, turn: &mut Turn) -> Next {
         self.before_handler(turn);
         let end = match end {
+            // Of a Unix socket, our own end of both directions reads as the peer's.
+            End::Fin if self.link.is_aborted() => InputEnd::Closed(CloseReason::Local),
             End::Fin => InputEnd::Fin,
             End::Broken(error) => self.output_broke(error),
         };

@@ -19,7 +19,7 @@
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 
-use netpoll_sys::{Interest, options, socket, transfer};
+use netpoll_sys::{Interest, socket, transfer};
 
 use super::Connection;
 use super::burst::Stage;
@@ -55,12 +55,8 @@ impl<C: Caller> Session<C> {
         }
         match self.link.ending() {
             Ending::None | Ending::Finish | Ending::Leave => {}
-            Ending::Abort if self.life.phase() == Phase::Closed => {}
-            Ending::Abort => {
-                // What cannot be set on a socket that is gone need not be.
-                let _set = options::set_reset_on_close(self.link.as_fd()).ok();
-                self.die(CloseReason::Local);
-            }
+            // The peer was reset when it was asked for.
+            Ending::Abort => self.die(CloseReason::Local),
             // An owner that lets go after the peer's FIN follows the peer.
             Ending::Close if self.life.input() == Input::Ended => {
                 self.begin_close(CloseReason::PeerFin);
@@ -119,7 +115,7 @@ impl<C: Caller> Session<C> {
         self.life.die(reason.clone());
         // Whoever looks only now has the first cause, too.
         let reason = self.life.reason().cloned().unwrap_or(reason);
-        if self.link.ending() != Ending::Abort {
+        if !self.link.is_aborted() {
             // Handlers, owners and wakers may hold the descriptor for long: the peer learns now.
             let _ended = socket::shutdown(self.link.as_fd(), Shutdown::Both).ok();
         }

@@ -2,6 +2,7 @@
 //! The suites that every program of behaviour tests runs: over either kind of socket, wherever
 //! handlers run.
 
+mod aborting;
 mod accepting;
 mod arriving;
 mod calls;

@@ -35,7 +35,9 @@ impl Strike {
                 | Site::EpollDelete
                 | Site::EventFdRead
                 | Site::EventFdWrite
-                | Site::Shutdown,
+                | Site::Shutdown
+                // The last close resets, too.
+                | Site::Disconnect,
                 _,
             )
             | (Site::EpollAdd, Fault::Errno(Errno::EXIST))
@@ -185,6 +187,7 @@ const DELETE: &[Errno] = &[Errno::NOENT, Errno::BADF];
 const BELL: &[Errno] = &[Errno::AGAIN, Errno::INTR];
 const SHUTDOWN: &[Errno] = &[Errno::NOTCONN, Errno::INTR, Errno::IO];
 const WAITING: &[Errno] = &[Errno::BADF, Errno::NOTTY, Errno::INVAL];
+const DISCONNECT: &[Errno] = &[Errno::BUSY, Errno::INVAL, Errno::INTR, Errno::ACCESS];
 const FLAGS: &[Errno] = &[Errno::BADF, Errno::PERM];
 
 /// The errnos that a call of `site` may have.
@@ -204,6 +207,7 @@ pub(crate) fn errnos(site: Site) -> &'static [Errno] {
         Site::EventFdRead | Site::EventFdWrite => BELL,
         Site::Shutdown => SHUTDOWN,
         Site::Fionread => WAITING,
+        Site::Disconnect => DISCONNECT,
         Site::Fchmod | Site::Fcntl => FLAGS,
         _ => OPTION,
     }
@@ -245,6 +249,7 @@ const COMMON: &[(Work, Site, &[Errno])] = &[
 ];
 
 const TCP: &[(Work, Site, &[Errno])] = &[
+    (Work::Aborting, Site::Disconnect, DISCONNECT),
     (Work::Dialing, Site::Setsockopt, OPTION),
     (Work::Making, Site::Setsockopt, OPTION),
     (Work::Making, Site::Getsockopt, OPTION),

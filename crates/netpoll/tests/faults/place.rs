@@ -75,6 +75,16 @@ pub(crate) fn rpc() -> Builder {
     })
 }
 
+/// Resets each connection whose first byte has come.
+pub(crate) fn resetting() -> Builder {
+    let builder = EventLoop::builder().pollers(1);
+    builder.on_request(async |conn: &mut Connection| {
+        conn.reader().skip(1).await?;
+        conn.abort();
+        Ok(())
+    })
+}
+
 impl Place {
     pub(crate) fn rpc(kind: Kind) -> io::Result<Self> {
         Self::start(kind, rpc())

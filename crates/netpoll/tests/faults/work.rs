@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is being done when the kernel fails: four works, and what each of them may be told.
+//! What is being done when the kernel fails: the works, and what each of them may be told.
 
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -38,6 +38,8 @@ pub(crate) enum Work {
     Dialing,
     /// Servers come into being, and end.
     Making,
+    /// A server resets its clients.
+    Aborting,
 }
 
 /// How many calls a plan has met, and how many of them came out as planned.
@@ -59,6 +61,7 @@ impl Work {
             Self::Draining => draining(strike, kind),
             Self::Dialing => dialing(strike, kind),
             Self::Making => making(strike, kind),
+            Self::Aborting => aborting(strike, kind),
         }
     }
 }
@@ -199,6 +202,29 @@ fn making(strike: Strike, kind: Kind) -> Result<Met, String> {
         return Err(format!("leaves {}", path.display()));
     }
     making_once(kind, &free_path()).map_err(because("afterwards"))?;
+    Ok(met)
+}
+
+fn aborting(strike: Strike, kind: Kind) -> Result<Met, String> {
+    let place = Place::start(kind, place::resetting()).map_err(because("a server"))?;
+    let addr = place.addr;
+    let aborted = move || {
+        let mut client = Client::connect(addr)?;
+        client.send(b"?")?;
+        match client.expect(b"!").map_err(|error| error.raw_os_error()) {
+            Err(Some(RESET)) => Ok(()),
+            other => Err(io::Error::other(format!("{other:?}"))),
+        }
+    };
+    let rounds = move || (0..ROUNDS).map(|_| aborted()).collect();
+    let (told, met): (Vec<Told>, Met) = under(strike, rounds)?;
+    judge(strike, met, &told, |_| false)?;
+    let endings = place.end(Duration::from_secs(1));
+    let endings = endings.map_err(because("the server's end"))?;
+    let local = |ending: &&CloseReason| matches!(ending, CloseReason::Local);
+    if endings.iter().filter(local).count() != endings.len() {
+        return Err(format!("ended for {endings:?}"));
+    }
     Ok(met)
 }
 

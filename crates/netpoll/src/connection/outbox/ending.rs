@@ -77,6 +77,11 @@ impl Outbox {
         self.stop_waiting()
     }
 
+    /// Whether the socket was taken away.
+    pub(crate) fn is_given_away(&self) -> bool {
+        self.stream == Stream::Given
+    }
+
     /// Whether the socket was taken away, or why it was not.
     pub(crate) fn has_left(&self) -> Option<io::Result<()>> {
         match (self.stream, &self.closed) {
