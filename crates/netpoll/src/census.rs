@@ -4,6 +4,9 @@
 use std::task::Waker;
 use std::time::Instant;
 
+use slab::Slab;
+
+use crate::foreign::{WakerSlot, Wakeups, register};
 use crate::poll::bell::Caller;
 use crate::sync::{Arc, Condvar, Mutex, lock, wait, wait_timeout};
 
@@ -24,7 +27,8 @@ struct Tally {
     /// Handlers that wait for the end themselves: nobody waits for them.
     excused: Vec<Caller>,
     stage: Stage,
-    waiting: Vec<Waker>,
+    /// Who waits for a stage. Whoever was woken keeps his place until he leaves it.
+    waiting: Slab<WakerSlot>,
 }
 
 /// How near the end is.
@@ -194,22 +198,40 @@ impl Census {
     fn reach(&self, stage: Stage) {
         let mut tally = lock(&self.tally);
         tally.stage = stage;
-        let waiting = std::mem::take(&mut tally.waiting);
+        let mut waiting = Wakeups::default();
+        for (_, waker) in &mut tally.waiting {
+            waiting.add(waker.take());
+        }
         drop(tally);
         self.changed.notify_all();
-        waiting.into_iter().for_each(Waker::wake);
+        waiting.wake();
     }
 
-    /// How many were cut, once it is over for the asker; else `waker` is woken then.
-    pub(crate) fn cut_when_over(&self, asker: Asker, waker: &Waker) -> Option<usize> {
-        let mut tally = lock(&self.tally);
-        if tally.is_over_for(asker) {
-            return Some(tally.cut);
-        }
-        if !tally.waiting.iter().any(|known| known.will_wake(waker)) {
-            tally.waiting.push(waker.clone());
-        }
-        None
+    /// How many were cut, once it is over for the asker; else `waker` is woken then, from the place
+    /// `key`, or a new one if there is none.
+    pub(crate) fn cut_when_over(
+        &self,
+        asker: Asker,
+        key: &mut Option<usize>,
+        waker: &Waker,
+    ) -> Option<usize> {
+        register(waker, |offer| {
+            let mut tally = lock(&self.tally);
+            if tally.is_over_for(asker) {
+                return Ok(Some(tally.cut));
+            }
+            match key.and_then(|key| tally.waiting.get_mut(key)) {
+                Some(known) => known.set(offer)?,
+                None => *key = Some(tally.waiting.insert(offer.slot()?)),
+            }
+            Ok(None)
+        })
+    }
+
+    /// Whoever waited in the place `key` waits no more.
+    pub(crate) fn forget(&self, key: usize) {
+        let waker = lock(&self.tally).waiting.try_remove(key);
+        drop(waker);
     }
 
     /// Waits until it is over for the asker, and says how many were cut.

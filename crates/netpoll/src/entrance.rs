@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::budget::Budget;
 use crate::event::{Event, Listening, Pause};
+use crate::foreign::{NotCloned, Offer, WakerSlot, Wakeups, register};
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
 
 /// The most connections unless told otherwise, whatever the descriptor limit.
@@ -41,9 +42,9 @@ pub(crate) struct Entrance {
 struct State {
     open: usize,
     /// Acceptors that look away until there is room.
-    outside: Vec<Waker>,
+    outside: Vec<WakerSlot>,
     /// Acceptors that look away until there is a descriptor.
-    starved: Vec<Waker>,
+    starved: Vec<WakerSlot>,
     /// When the next connection's turn is.
     next: Option<Instant>,
     stats: AcceptStats,
@@ -204,21 +205,30 @@ impl Entrance {
         self: &Arc<Self>,
         waker: &Waker,
         pace: Pace,
-        now: impl FnOnce() -> Instant,
+        mut now: impl FnMut() -> Instant,
     ) -> Result<Ticket, Shut> {
+        register(waker, |offer| self.try_admit(offer, pace, &mut now))
+    }
+
+    fn try_admit(
+        self: &Arc<Self>,
+        offer: &mut Offer<'_>,
+        pace: Pace,
+        now: &mut impl FnMut() -> Instant,
+    ) -> Result<Result<Ticket, Shut>, NotCloned> {
         let mut state = lock(&self.state);
         if state.open >= self.limit {
+            join(&mut state.outside, offer)?;
             state.stats.pauses_at_limit += 1;
-            join(&mut state.outside, waker);
             let event = state.pause(Pause::Limit);
             self.tell(state, event);
-            return Err(Shut::Full);
+            return Ok(Err(Shut::Full));
         }
         if self.budget.is_spent() {
             state.stats.pauses_for_memory += 1;
             let event = state.pause(Pause::Budget);
             self.tell(state, event);
-            return Err(Shut::NoMemory);
+            return Ok(Err(Shut::NoMemory));
         }
         if self.interval.is_some() && pace == Pace::Rated {
             let ahead = now() + AHEAD;
@@ -226,13 +236,13 @@ impl Entrance {
                 state.stats.pauses_for_rate += 1;
                 let event = state.pause(Pause::Rate);
                 self.tell(state, event);
-                return Err(Shut::Until(next - AHEAD));
+                return Ok(Err(Shut::Until(next - AHEAD)));
             }
         }
         state.open += 1;
         let event = state.resume(Pause::is_of_the_entrance);
         self.tell(state, event);
-        Ok(Ticket(Some(Arc::clone(self))))
+        Ok(Ok(Ticket(Some(Arc::clone(self)))))
     }
 
     /// Somebody came in with `ticket`.
@@ -262,12 +272,15 @@ impl Entrance {
 
     /// An accept failed. If something has run out, the waker is woken when somebody leaves.
     pub(crate) fn failed(&self, error: &io::Error, waker: &Waker) -> Failure {
-        let mut state = lock(&self.state);
-        let failure = state.stats.count(error);
+        let failure = lock(&self.state).stats.count(error);
         if let Failure::RunOut(what) = failure {
-            join(&mut state.starved, waker);
-            let event = state.pause(what);
-            self.tell(state, event);
+            register(waker, |offer| {
+                let mut state = lock(&self.state);
+                join(&mut state.starved, offer)?;
+                let event = state.pause(what);
+                self.tell(state, event);
+                Ok(())
+            });
         }
         failure
     }
@@ -297,10 +310,11 @@ impl Entrance {
 }
 
 /// Once is enough: an acceptor that tries again and again waits all the time.
-fn join(waiting: &mut Vec<Waker>, waker: &Waker) {
-    if !waiting.iter().any(|known| known.will_wake(waker)) {
-        waiting.push(waker.clone());
+fn join(waiting: &mut Vec<WakerSlot>, offer: &mut Offer<'_>) -> Result<(), NotCloned> {
+    if !waiting.iter().any(|known| known.has(offer)) {
+        waiting.push(offer.slot()?);
     }
+    Ok(())
 }
 
 /// The right to ask whether somebody is there; given back when dropped.
@@ -330,7 +344,7 @@ impl Entrance {
             waiting.append(&mut state.starved);
         }
         drop(state);
-        waiting.into_iter().for_each(Waker::wake);
+        waiting.into_iter().collect::<Wakeups>().wake();
     }
 }
 

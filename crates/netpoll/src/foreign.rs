@@ -34,10 +34,11 @@
 //! never moved is dropped before it. With debug assertions [`guard`] panics there: every test checks it.
 //! `tests/layers.rs` finds a raw waker outside of this module.
 
-use std::task::Waker;
+use std::ops::Deref;
+use std::task::{Wake, Waker};
 
 use crate::guard::guard;
-use crate::sync::assert_unlocked;
+use crate::sync::{Arc, assert_unlocked};
 
 /// A waker that was taken out of a state, or none. Wakes or drops it when no lock is held.
 #[derive(Debug, Default)]
@@ -82,6 +83,24 @@ impl Drop for Wakeup {
     }
 }
 
+/// The waker of something of ours, which is no foreign code: what a future is polled with.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnWaker(Waker);
+
+impl OwnWaker {
+    pub(crate) fn new(woken: Arc<impl Wake + Send + Sync + 'static>) -> Self {
+        Self(woken.into())
+    }
+}
+
+impl Deref for OwnWaker {
+    type Target = Waker;
+
+    fn deref(&self) -> &Waker {
+        &self.0
+    }
+}
+
 /// Wakes whoever polls with `waker`. A panic ends here.
 #[inline]
 #[allow(clippy::disallowed_methods, reason = "the one place")]
@@ -100,6 +119,10 @@ impl Wakeups {
         if wakeup.is_some() {
             self.0.push(wakeup);
         }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     #[cfg(test)]
@@ -125,6 +148,12 @@ impl FromIterator<WakerSlot> for Wakeups {
 #[derive(Debug, Default)]
 pub(crate) struct WakerSlot(Wakeup);
 
+impl From<Wakeup> for WakerSlot {
+    fn from(wakeup: Wakeup) -> Self {
+        Self(wakeup)
+    }
+}
+
 impl WakerSlot {
     pub(crate) const fn empty() -> Self {
         Self(Wakeup::none())
@@ -134,6 +163,11 @@ impl WakerSlot {
     #[inline]
     pub(crate) fn take(&mut self) -> Wakeup {
         std::mem::take(&mut self.0)
+    }
+
+    /// Whether it has the offered waker.
+    pub(crate) fn has(&self, offer: &Offer<'_>) -> bool {
+        self.0.will_wake(offer.waker)
     }
 
     /// Has the slot wake whoever polls with the offered waker.
@@ -262,8 +296,7 @@ impl<T> Drop for Deferred<T> {
 #[cfg(all(test, not(any(netpoll_loom, netpoll_shuttle))))]
 mod tests {
     use super::*;
-    use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, lock};
-    use std::task::Wake;
+    use crate::sync::{AtomicUsize, Mutex, Ordering, lock};
 
     #[derive(Default)]
     struct Counts {

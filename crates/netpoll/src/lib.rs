@@ -52,6 +52,8 @@
 //! Linux. The kernel is reached through `epoll`.
 
 #![forbid(unsafe_code)]
+// Its tests wake what they like.
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 mod addr;
 mod around;

@@ -3,9 +3,10 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake};
 use std::thread::Thread;
 
+use crate::foreign::OwnWaker;
 use crate::sync::Arc;
 
 /// Wakes a thread.
@@ -23,7 +24,7 @@ impl Wake for Unpark {
 
 thread_local! {
     /// The waker of this thread. It is of use again as long as the thread lives.
-    static WAKER: Waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    static WAKER: OwnWaker = OwnWaker::new(Arc::new(Unpark(std::thread::current())));
 }
 
 /// Runs `future` on the calling thread, which sleeps while there is nothing to do. Not on a poller's
@@ -31,7 +32,7 @@ thread_local! {
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     // Cloned, because what is polled is user code too and may come here again.
-    let waker = WAKER.with(Waker::clone);
+    let waker = WAKER.with(OwnWaker::clone);
     let mut context = Context::from_waker(&waker);
     loop {
         match future.as_mut().poll(&mut context) {

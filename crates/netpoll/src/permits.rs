@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
+use crate::foreign::{WakerSlot, Wakeup, Wakeups, register};
 use crate::sync::{Arc, Mutex, lock};
 
 /// Permits, and the line of those who wait for one.
@@ -21,7 +22,7 @@ pub(crate) struct Permits {
 struct State {
     free: usize,
     /// Who waits, in the order they came.
-    line: BTreeMap<u64, Waker>,
+    line: BTreeMap<u64, WakerSlot>,
     /// Who was handed a permit and has not come for it.
     handed: BTreeSet<u64>,
     next: u64,
@@ -74,7 +75,7 @@ impl Permits {
         state.handed.extend(line.keys());
         state.free = usize::MAX / 2;
         drop(state);
-        line.into_values().for_each(Waker::wake);
+        line.into_values().collect::<Wakeups>().wake();
     }
 
     /// How many permits are free: none while somebody waits.
@@ -92,14 +93,18 @@ impl Permits {
     fn give_back(&self) {
         let mut state = lock(&self.state);
         let first = state.line.pop_first();
-        match &first {
-            Some((place, _)) => {
-                state.handed.insert(*place);
+        let waker = match first {
+            Some((place, mut waker)) => {
+                state.handed.insert(place);
+                waker.take()
             }
-            None => state.free += 1,
-        }
+            None => {
+                state.free += 1;
+                Wakeup::none()
+            }
+        };
         drop(state);
-        first.into_iter().for_each(|(_, waker)| waker.wake());
+        waker.wake();
     }
 }
 
@@ -122,28 +127,34 @@ impl Future for Acquire {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Permit> {
         let permits = Arc::clone(&self.permits);
-        let mut state = lock(&permits.state);
-        let granted = match self.place {
-            Some(place) => state.handed.remove(&place),
-            None => state.free > 0,
-        };
+        let granted = register(context.waker(), |offer| {
+            let mut state = lock(&permits.state);
+            let granted = match self.place {
+                Some(place) => state.handed.remove(&place),
+                None => state.free > 0,
+            };
+            if granted {
+                if self.place.take().is_none() {
+                    state.free -= 1;
+                }
+                return Ok(true);
+            }
+            match self.place.and_then(|place| state.line.get_mut(&place)) {
+                Some(known) => known.set(offer)?,
+                None => {
+                    let waker = offer.slot()?;
+                    state.next += 1;
+                    let place = *self.place.get_or_insert(state.next);
+                    state.line.insert(place, waker);
+                }
+            }
+            Ok(false)
+        });
         if granted {
-            if self.place.take().is_none() {
-                state.free -= 1;
-            }
-            drop(state);
-            return Poll::Ready(Permit { permits });
+            Poll::Ready(Permit { permits })
+        } else {
+            Poll::Pending
         }
-        let place = match self.place {
-            Some(place) => place,
-            None => {
-                state.next += 1;
-                state.next
-            }
-        };
-        self.place = Some(place);
-        state.line.insert(place, context.waker().clone());
-        Poll::Pending
     }
 }
 
@@ -164,6 +175,7 @@ impl Drop for Acquire {
 #[cfg(all(test, not(any(netpoll_loom, netpoll_shuttle))))]
 mod tests {
     use super::*;
+    use std::task::Waker;
 
     fn poll(acquire: &mut Acquire) -> Poll<Permit> {
         Pin::new(acquire).poll(&mut Context::from_waker(Waker::noop()))

@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Wake, Waker};
 
 use crate::error::{CloseReason, Closed, OnPoller};
-use crate::foreign::{Deferred, WakerSlot, register};
+use crate::foreign::{Deferred, OwnWaker, WakerSlot, register};
 use crate::guard::guard;
 use crate::parking::block_on;
 use crate::poll::bell::{Bell, Signal, is_poller_here};
@@ -51,7 +51,7 @@ where
     let birth: Birth = Box::new(move |place: Place| {
         let bell = Arc::new(TaskBell(place.bell));
         Box::new(Runs {
-            waker: Waker::from(Arc::clone(&bell)),
+            waker: OwnWaker::new(Arc::clone(&bell)),
             bell,
             running,
         })
@@ -208,7 +208,7 @@ impl Wake for TaskBell {
 struct Runs<F: Future> {
     running: Running<F>,
     bell: Arc<TaskBell>,
-    waker: Waker,
+    waker: OwnWaker,
 }
 
 impl<F: Future> Source for Runs<F> {

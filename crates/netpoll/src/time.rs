@@ -11,6 +11,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use crate::foreign::wake_by_ref;
 use crate::poll::alarm::{Alarm, Rang};
 
 /// Waits for `duration`, and up to a millisecond longer. As [`sleep_until`].
@@ -125,13 +126,13 @@ impl Future for Sleep {
                 alarm.set(at, context.waker());
                 // It may have been lost before the waker was there.
                 if alarm.rang() == Rang::Lost {
-                    context.waker().wake_by_ref();
+                    wake_by_ref(context.waker());
                 }
             }
             // No poller can be started for want of descriptors or threads: try again, later.
             None => {
                 std::thread::sleep(Duration::from_millis(1));
-                context.waker().wake_by_ref();
+                wake_by_ref(context.waker());
             }
         }
         Poll::Pending

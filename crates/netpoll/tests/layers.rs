@@ -277,3 +277,52 @@ fn atomics_and_locks_come_from_one_place() {
         }
     }
 }
+
+/// Whether a line of code names a waker otherwise than by reference: keeps, takes or clones it.
+fn has_raw_waker(line: &str) -> bool {
+    let code = line.trim_start();
+    if code.starts_with("//") || code.starts_with("use ") || code.starts_with("impl ") {
+        return false;
+    }
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    code.match_indices("Waker").any(|(at, word)| {
+        let (before, after) = (&code[..at], &code[at + word.len()..]);
+        let whole = !before.ends_with(is_word) && !after.starts_with(is_word);
+        let made_here = after.starts_with("::from(") || after.starts_with("::noop(");
+        whole && !before.ends_with('&') && !made_here
+    })
+}
+
+#[test]
+fn a_waker_is_kept_where_it_cannot_be_woken_or_dropped_under_a_lock() {
+    for (path, text) in sources("crates/netpoll/src") {
+        if path.ends_with("foreign.rs")
+            || path.starts_with(root().join("crates/netpoll/src/models"))
+        {
+            continue;
+        }
+        let code = text.split("\nmod tests").next().unwrap_or_default();
+        let found = code.lines().find(|line| has_raw_waker(line));
+        assert_eq!(found, None, "{}: see src/foreign.rs", path.display());
+    }
+}
+
+#[test]
+fn a_raw_waker_would_be_seen() {
+    for raw in [
+        "waker: Option<Waker>,",
+        "for_each(Waker::wake)",
+        "x: std::task::Waker",
+    ] {
+        assert!(has_raw_waker(raw), "{raw}");
+    }
+    for fine in [
+        "waker: &Waker",
+        "WakerSlot",
+        "Waker::from(link)",
+        "// a Waker",
+        "use x::Waker;",
+    ] {
+        assert!(!has_raw_waker(fine), "{fine}");
+    }
+}

@@ -6,7 +6,7 @@
 //! the call; everything else it needs is in the link. When the call is done the connection comes
 //! back with what came of it. A panic in user code ends this connection, and nothing else.
 
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use super::Connection;
 use super::burst::{Finished, Stage, Verdict};
@@ -18,6 +18,7 @@ use super::teardown::Counted;
 use super::watchdog::Ran;
 use crate::error::CloseReason;
 use crate::event::Event;
+use crate::foreign::Wakeup;
 use crate::guard::{Panicked, guard};
 use crate::moment::Moment;
 use crate::sync::Arc;
@@ -270,8 +271,9 @@ impl<C: Caller> Session<C> {
     pub(super) fn take_back(&mut self, mut connection: Connection) {
         let input = connection.input();
         if let Some(mut inbox) = self.link.inbox_if_any() {
-            let arrived = inbox.clear();
+            let (arrived, waker) = inbox.clear();
             drop(inbox);
+            drop(waker);
             // A wait that was dropped has left what was unread in the inbox: that is no reason to
             // call the handler again.
             if arrived.len() > input.given() {
@@ -289,11 +291,11 @@ impl<C: Caller> Session<C> {
     }
 
     /// Wakes whoever waits. The handler's own waker needs no queue: it is polled right here.
-    pub(super) fn wake_waiter(&mut self, waker: Option<Waker>) {
-        match waker {
-            Some(waker) if waker.will_wake(&self.waker) => self.poll_handler(),
-            Some(waker) => waker.wake(),
-            None => {}
+    pub(super) fn wake_waiter(&mut self, waker: Wakeup) {
+        if waker.will_wake(&self.waker) {
+            self.poll_handler();
+        } else {
+            waker.wake();
         }
     }
 }

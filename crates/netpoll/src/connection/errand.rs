@@ -18,6 +18,7 @@ use super::Connection;
 use super::burst::{Finished, Stage};
 use super::calling::{Caller, Lost};
 use super::link::{Ending, Link};
+use crate::foreign::{WakerSlot, register};
 use crate::guard::{Panicked, guard};
 use crate::poll::bell::{self, Signal};
 use crate::sync::{Arc, Mutex, lock};
@@ -41,7 +42,7 @@ struct State {
     outcome: Option<Outcome>,
     /// Nobody waits for the outcome: the task is to be dropped.
     called_off: bool,
-    waker: Option<Waker>,
+    waker: WakerSlot,
 }
 
 /// Whether a thread is at work on a call.
@@ -82,9 +83,10 @@ impl Errand {
         state.activity = Activity::Waits;
         if state.outcome.is_none() {
             state.outcome = Some(outcome);
-            state.waker = None;
+            let waker = state.waker.take();
             drop(state);
             self.link.bell.ring(Signal::Poll);
+            drop(waker);
         }
     }
 
@@ -118,16 +120,17 @@ impl Errand {
 
     /// Keeps the waker of the task, for calling it off.
     fn wait(&self, waker: &Waker) -> Poll<()> {
-        let mut state = lock(&self.state);
-        state.activity = Activity::Waits;
-        if state.called_off {
+        let called_off = register(waker, |offer| {
+            let mut state = lock(&self.state);
+            if !state.called_off {
+                state.waker.set(offer)?;
+            }
+            state.activity = Activity::Waits;
+            Ok(state.called_off)
+        });
+        if called_off {
             return Poll::Ready(());
         }
-        match &mut state.waker {
-            Some(known) => known.clone_from(waker),
-            none => *none = Some(waker.clone()),
-        }
-        drop(state);
         // The session did not listen while the call was at work.
         if self.link.ending() != Ending::None {
             self.link.bell.ring(Signal::Close);
@@ -194,7 +197,7 @@ where
         let first = !std::mem::replace(&mut state.called_off, true);
         let waker = state.waker.take();
         drop(state);
-        waker.into_iter().for_each(Waker::wake);
+        waker.wake();
         first
     }
 

@@ -7,11 +7,10 @@
 //! When enough is here nothing more is read. When there is more to be read then, the poller stops
 //! watching, and whoever takes what is here has it watch again.
 
-use std::task::Waker;
-
 use netpoll_buffer::LinkBuffer;
 
 use crate::error::CloseReason;
+use crate::foreign::{WakerSlot, Wakeup};
 use crate::poll::source::{Landed, Room};
 use crate::timeouts::Wait;
 
@@ -83,7 +82,7 @@ pub(crate) struct Waiter {
     /// The largest read this connection has completed: what its peer can be trusted to mean.
     pub(crate) largest: usize,
     pub(crate) wait: Wait,
-    pub(crate) waker: Waker,
+    pub(crate) waker: WakerSlot,
 }
 
 impl Inbox {
@@ -100,23 +99,33 @@ impl Inbox {
     }
 
     /// Appends what has landed, and gives back the waker of a Reader that has enough now.
-    pub(crate) fn append(&mut self, landed: Landed) -> Option<Waker> {
+    pub(crate) fn append(&mut self, landed: Landed) -> Wakeup {
         append(&mut self.chain, landed);
         let satisfied = self
             .waiter
             .as_ref()
             .is_some_and(|waiter| waiter.need <= self.chain.len());
-        satisfied
-            .then(|| self.waiter.take())
-            .flatten()
-            .map(|waiter| waiter.waker)
+        if satisfied {
+            self.stop_waiting()
+        } else {
+            Wakeup::none()
+        }
+    }
+
+    /// Nobody waits any more: gives the waker of whoever did.
+    pub(crate) fn stop_waiting(&mut self) -> Wakeup {
+        match self.waiter.take() {
+            Some(mut waiter) => waiter.waker.take(),
+            None => Wakeup::none(),
+        }
     }
 
     /// The call that waits has waited long enough: gives back its waker.
-    pub(crate) fn time_out(&mut self) -> Option<Waker> {
-        let waiter = self.waiter.take()?;
-        self.last_wait = LastWait::TimedOut;
-        Some(waiter.waker)
+    pub(crate) fn time_out(&mut self) -> Wakeup {
+        if self.waiter.is_some() {
+            self.last_wait = LastWait::TimedOut;
+        }
+        self.stop_waiting()
     }
 
     /// The wait of a Reader.
@@ -150,20 +159,19 @@ impl Inbox {
     }
 
     /// Whoever had the connection has it no more: nobody waits, and what has arrived is taken.
-    pub(crate) fn clear(&mut self) -> LinkBuffer {
-        self.waiter = None;
+    pub(crate) fn clear(&mut self) -> (LinkBuffer, Wakeup) {
         self.held = 0;
         self.resume();
-        std::mem::take(&mut self.chain)
+        (std::mem::take(&mut self.chain), self.stop_waiting())
     }
 
     /// Notes that nothing more will come, and gives back the waker of a Reader that waits. A FIN
     /// stands; it tells more than the end of the connection after it.
-    pub(crate) fn finish(&mut self, end: InputEnd) -> Option<Waker> {
+    pub(crate) fn finish(&mut self, end: InputEnd) -> Wakeup {
         if !matches!(self.end, Some(InputEnd::Fin)) || matches!(end, InputEnd::Closed(_)) {
             self.end = Some(end);
         }
-        self.waiter.take().map(|waiter| waiter.waker)
+        self.stop_waiting()
     }
 
     /// Why nothing more will come.
@@ -200,7 +208,6 @@ mod tests {
     use std::time::Instant;
 
     fn waiting(need: usize, largest: usize) -> Inbox {
-        let waker = Waker::noop().clone();
         Inbox {
             waiter: Some(Waiter {
                 need,
@@ -209,7 +216,7 @@ mod tests {
                     since: Instant::now(),
                     deadline: None,
                 },
-                waker,
+                waker: WakerSlot::empty(),
             }),
             ..Inbox::default()
         }
@@ -249,8 +256,9 @@ mod tests {
     #[test]
     fn a_fin_gives_way_to_the_reason_of_the_end_but_not_to_silence() {
         let mut inbox = Inbox::default();
-        inbox.finish(InputEnd::Fin);
-        inbox.finish(InputEnd::Closed(CloseReason::Shutdown));
+        for end in [InputEnd::Fin, InputEnd::Closed(CloseReason::Shutdown)] {
+            assert!(inbox.finish(end).is_none());
+        }
         assert!(matches!(
             inbox.end,
             Some(InputEnd::Closed(CloseReason::Shutdown))

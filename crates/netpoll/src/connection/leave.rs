@@ -23,6 +23,7 @@ use super::link::{Ending, Link};
 use super::session::Session;
 use super::state::Output;
 use crate::error::CloseReason;
+use crate::foreign::register;
 use crate::sync::lock;
 use crate::timeouts::Wait;
 
@@ -74,16 +75,18 @@ impl Link {
         context: &mut Context<'_>,
         since: &mut Option<Instant>,
     ) -> Poll<io::Result<()>> {
-        let mut outbox = lock(&self.outbox);
-        if let Some(result) = outbox.has_left() {
-            return Poll::Ready(result);
-        }
-        let wait = Wait {
-            since: *since.get_or_insert_with(Instant::now),
-            deadline: None,
-        };
-        outbox.wait_until_sent(0, context.waker(), wait);
-        Poll::Pending
+        register(context.waker(), |offer| {
+            let mut outbox = lock(&self.outbox);
+            if let Some(result) = outbox.has_left() {
+                return Ok(Poll::Ready(result));
+            }
+            let wait = Wait {
+                since: *since.get_or_insert_with(Instant::now),
+                deadline: None,
+            };
+            outbox.wait_until_sent(0, offer, wait)?;
+            Ok(Poll::Pending)
+        })
     }
 }
 
@@ -107,6 +110,6 @@ impl<C: Caller> Session<C> {
         }
         self.life.leave();
         self.link.finish_input(InputEnd::Closed(CloseReason::Local));
-        waker.into_iter().for_each(std::task::Waker::wake);
+        waker.wake();
     }
 }

@@ -20,6 +20,7 @@ use super::rare::Rarely;
 use super::tally::Tally;
 use crate::addr::{Addr, Kept};
 use crate::error::{CloseReason, Limit};
+use crate::foreign::Wakeup;
 use crate::options::ConnOptions;
 use crate::poll::bell::{Bell, Signal};
 use crate::poll::set::Seat;
@@ -224,12 +225,12 @@ impl Link {
     /// Ends the input for whoever reads, and wakes him.
     pub(crate) fn finish_input(&self, end: InputEnd) {
         let waker = self.inbox().finish(end);
-        waker.into_iter().for_each(std::task::Waker::wake);
+        waker.wake();
         self.tell_end();
     }
 
     /// Discards the output for good, and gives the waker of who waits for it.
-    pub(crate) fn discard(&self, reason: CloseReason) -> Option<std::task::Waker> {
+    pub(crate) fn discard(&self, reason: CloseReason) -> Wakeup {
         let mut outbox = lock(&self.outbox);
         let waker = outbox.discard(reason);
         // Relaxed: as in `release`. Nothing is left that a burst should end for.
@@ -242,7 +243,7 @@ impl Link {
     /// Discards the output for good, and wakes who waits for it.
     pub(crate) fn discard_output(&self, reason: CloseReason) {
         let waker = self.discard(reason);
-        waker.into_iter().for_each(std::task::Waker::wake);
+        waker.wake();
     }
 
     /// The reason that an ending which was asked for stands for.

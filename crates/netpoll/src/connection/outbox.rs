@@ -8,12 +8,12 @@ mod ending;
 mod puts;
 
 use std::io;
-use std::task::Waker;
 
 use netpoll_buffer::LinkBuffer;
 
 use super::tally::Sends;
 use crate::error::{AfterFinish, CloseReason};
+use crate::foreign::{NotCloned, Offer, WakerSlot, Wakeup};
 use crate::moment::Moment;
 use crate::poll::source::Outgoing;
 use crate::timeouts::Wait;
@@ -76,10 +76,20 @@ enum Way {
 /// A call that waits for output to leave.
 #[derive(Debug)]
 struct Leaving {
-    waker: Waker,
+    waker: WakerSlot,
     /// As much may stay unsent.
     most: usize,
     wait: Wait,
+}
+
+impl Unusual {
+    /// Nobody waits any more, if `is_over`: gives the waker of whoever did.
+    fn stop_waiting_if(&mut self, is_over: impl FnOnce(&Leaving) -> bool) -> Wakeup {
+        match self.leaving.take_if(|leaving| is_over(leaving)) {
+            Some(mut leaving) => leaving.waker.take(),
+            None => Wakeup::none(),
+        }
+    }
 }
 
 impl Outbox {
@@ -161,10 +171,10 @@ impl Outbox {
 
     /// Takes back what the kernel did not take, and gives the waker of a flush that is done.
     #[inline]
-    pub(crate) fn give_back(&mut self, rest: Outgoing) -> Option<Waker> {
+    pub(crate) fn give_back(&mut self, rest: Outgoing) -> Wakeup {
         self.sending = 0;
         if matches!(self.way, Way::Shut | Way::Over) {
-            return None;
+            return Wakeup::none();
         }
         // A mark may have come nearer: the next put looks.
         self.slack = 0;
@@ -175,9 +185,10 @@ impl Outbox {
             self.chain.prepend(rest);
         }
         let unsent = self.chain.len();
-        let leaving = &mut self.unusual.as_mut()?.leaving;
-        let done = leaving.take_if(|leaving| unsent <= leaving.most);
-        done.map(|leaving| leaving.waker)
+        match &mut self.unusual {
+            Some(unusual) => unusual.stop_waiting_if(|leaving| unsent <= leaving.most),
+            None => Wakeup::none(),
+        }
     }
 
     /// As [`give_back`](Self::give_back), from whoever is not the session; also says whether
@@ -186,7 +197,7 @@ impl Outbox {
         &mut self,
         rest: Outgoing,
         result: io::Result<usize>,
-    ) -> (Option<Waker>, bool) {
+    ) -> (Wakeup, bool) {
         let elsewhere = &mut self.unusual.get_or_insert_default().elsewhere;
         elsewhere.counts.sends += 1;
         match result {
@@ -202,7 +213,7 @@ impl Outbox {
             }
             Err(error) => {
                 elsewhere.failure = Some(error);
-                (None, true)
+                (Wakeup::none(), true)
             }
         }
     }
@@ -219,18 +230,29 @@ impl Outbox {
         self.unusual.as_mut()?.elsewhere.failure.take()
     }
 
-    /// Wakes `waker` once at most `most` bytes are unsent, or never will be sent.
-    pub(crate) fn wait_until_sent(&mut self, most: usize, waker: &Waker, wait: Wait) {
+    /// Wakes the offered waker once at most `most` bytes are unsent, or never will be sent.
+    ///
+    /// # Errors
+    ///
+    /// As [`WakerSlot::set`].
+    pub(crate) fn wait_until_sent(
+        &mut self,
+        most: usize,
+        offer: &mut Offer<'_>,
+        wait: Wait,
+    ) -> Result<(), NotCloned> {
         match &mut self.unusual.get_or_insert_default().leaving {
-            Some(known) if known.waker.will_wake(waker) => {
+            Some(known) => {
+                known.waker.set(offer)?;
                 known.most = most;
                 known.wait = wait;
             }
             leaving => {
-                let waker = waker.clone();
+                let waker = offer.slot()?;
                 *leaving = Some(Leaving { waker, most, wait });
             }
         }
+        Ok(())
     }
 
     /// The wait for output to leave.
@@ -270,7 +292,7 @@ impl Outbox {
     }
 
     /// Discards everything, and gives the waker of a flush that waits in vain.
-    pub(crate) fn discard(&mut self, reason: CloseReason) -> Option<Waker> {
+    pub(crate) fn discard(&mut self, reason: CloseReason) -> Wakeup {
         self.close(reason);
         if self.way != Way::Over {
             self.way = Way::Shut;
@@ -281,22 +303,32 @@ impl Outbox {
     }
 
     /// Nothing that is waited for will come: gives the waker of who waits.
-    fn stop_waiting(&mut self) -> Option<Waker> {
-        let leaving = self.unusual.as_mut()?.leaving.take();
-        leaving.map(|leaving| leaving.waker)
+    fn stop_waiting(&mut self) -> Wakeup {
+        match &mut self.unusual {
+            Some(unusual) => unusual.stop_waiting_if(|_| true),
+            None => Wakeup::none(),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::foreign::register;
     use crate::poll::bell::Role;
+    use std::task::Waker;
     use std::time::Instant;
 
     const MARKS: Marks = Marks {
         high: 100,
         bound: 200,
     };
+
+    fn wait_until_sent(outbox: &mut Outbox, most: usize, wait: Wait) {
+        register(Waker::noop(), |offer| {
+            outbox.wait_until_sent(most, offer, wait)
+        });
+    }
 
     fn outbox() -> Outbox {
         Outbox::new()
@@ -372,7 +404,7 @@ mod tests {
             "past the mark, and told of it"
         );
         taken.skip(60).unwrap();
-        outbox.give_back(taken);
+        drop(outbox.give_back(taken));
         assert_eq!(outbox.unsent(), 91);
         assert_eq!(put(&mut outbox, 8), Put::Quiet);
         assert_eq!(put(&mut outbox, 1), Put::High);
@@ -455,7 +487,7 @@ mod tests {
             since: Instant::now(),
             deadline: None,
         };
-        outbox.wait_until_sent(0, Waker::noop(), wait);
+        wait_until_sent(&mut outbox, 0, wait);
         let mut taken = outbox.take().unwrap();
         taken.skip(4).unwrap();
         assert!(outbox.give_back(taken).is_none());
@@ -472,7 +504,7 @@ mod tests {
             since: Instant::now(),
             deadline: None,
         };
-        outbox.wait_until_sent(40, Waker::noop(), wait);
+        wait_until_sent(&mut outbox, 40, wait);
         let mut taken = outbox.take().unwrap();
         taken.skip(49).unwrap();
         assert!(outbox.give_back(taken).is_none(), "41 stay");
@@ -494,7 +526,7 @@ mod tests {
         assert!(outbox.take_elsewhere().is_none());
         let all = outbox.take().unwrap();
         assert_eq!(all.len(), 15);
-        outbox.give_back(LinkBuffer::new());
+        drop(outbox.give_back(LinkBuffer::new()));
         assert_eq!(outbox.held_up(), 0);
     }
 
@@ -503,8 +535,8 @@ mod tests {
         let mut outbox = outbox();
         put(&mut outbox, 10);
         let taken = outbox.take_elsewhere().unwrap();
-        outbox.discard(CloseReason::Local);
-        outbox.give_back_elsewhere(taken, Ok(0));
+        drop(outbox.discard(CloseReason::Local));
+        drop(outbox.give_back_elsewhere(taken, Ok(0)));
         assert_eq!(outbox.unsent(), 0);
     }
 }

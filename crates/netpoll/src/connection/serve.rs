@@ -10,7 +10,6 @@
 //! left it, or the poller that tells the end.
 
 use std::rc::Rc;
-use std::task::Waker;
 
 use super::Connection;
 use super::burst::{Handlers, Stage, burst};
@@ -26,6 +25,7 @@ use super::state::Life;
 use super::teardown::Counted;
 use crate::census::Presence;
 use crate::error::BoxError;
+use crate::foreign::OwnWaker;
 use crate::guard::guard;
 use crate::poll::bell::Signal;
 use crate::poll::source::{Next, Source, Turn};
@@ -155,7 +155,7 @@ impl Inheritance {
             ..Script::new(caller, Calls::PerRequest, Stage::Request, self.terms)
         };
         let mut session = Session {
-            waker: Waker::from(Arc::clone(&link)),
+            waker: OwnWaker::new(Arc::clone(&link)),
             link,
             script,
             holder: Holder::Nobody,

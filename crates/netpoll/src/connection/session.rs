@@ -9,7 +9,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::task::Waker;
 
 use netpoll_sys::{Interest, Readiness};
 
@@ -26,6 +25,7 @@ use super::write_queue::Told;
 use crate::addr::Addr;
 use crate::census::Presence;
 use crate::error::{CloseReason, Limit};
+use crate::foreign::OwnWaker;
 use crate::moment::Moment;
 use crate::poll::source::{Ask, End, Landed, Next, Outgoing, Room, Source, Turn};
 use crate::sync::{Arc, lock};
@@ -51,7 +51,7 @@ fn room_of(connection: &mut Connection) -> Room {
 /// One connection and its handler.
 pub(crate) struct Session<C: Caller> {
     pub(super) link: Arc<Link>,
-    pub(super) waker: Waker,
+    pub(super) waker: OwnWaker,
     pub(super) script: Script<C>,
     pub(super) holder: Holder<C::Call>,
     pub(super) life: Life,
@@ -78,7 +78,7 @@ impl<C: Caller> Session<C> {
         script: Script<C>,
         presence: Option<Presence>,
     ) -> Self {
-        let waker = Waker::from(Arc::clone(&link));
+        let waker = OwnWaker::new(Arc::clone(&link));
         let now = Moment::now();
         link.tally.moved(now);
         link.bell.counters().poller.opened.add(1);

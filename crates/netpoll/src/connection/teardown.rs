@@ -99,7 +99,7 @@ impl<C: Caller> Session<C> {
         if self.life.begin_close(reason.clone()) {
             self.flow.more = More::No;
             let waker = lock(&self.link.outbox).close_and_tell(reason.clone());
-            waker.into_iter().for_each(std::task::Waker::wake);
+            waker.wake();
             self.link.tell_line();
             if self.life.input() == Input::Open {
                 self.link.finish_input(InputEnd::Closed(reason));

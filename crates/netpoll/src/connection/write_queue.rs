@@ -162,13 +162,15 @@ impl WriteQueue {
         place: &mut Place<'_>,
         context: &Context<'_>,
     ) -> Poll<Result<(), SendError>> {
+        // Before the buffer is taken: a waker's clone may panic.
+        let is_first = left.is_some() && place.is_first(context.waker());
         let Some(buffer) = left.take() else {
             return Poll::Ready(Ok(()));
         };
         let Some(link) = self.link.upgrade() else {
             return Poll::Ready(Err(SendError::new(buffer, self.line.end())));
         };
-        if !place.is_first(context.waker()) {
+        if !is_first {
             if let Some(error) = link.refusal() {
                 return Poll::Ready(Err(SendError::new(buffer, error)));
             }

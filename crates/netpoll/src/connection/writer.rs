@@ -14,6 +14,7 @@ use bytes::Bytes;
 use netpoll_buffer::{LinkBuffer, OutOfRange, Reserved};
 
 use super::link::Link;
+use crate::foreign::{register, wake_by_ref};
 use crate::poll::bell::{self, Signal};
 use crate::sync::{Arc, lock};
 use crate::timeouts::Wait;
@@ -256,22 +257,26 @@ impl<'a> Writer<'a> {
         }
         // Most of the time the kernel takes all of it, and there is nothing to wait for.
         self.link.push_out();
-        let mut outbox = lock(&self.link.outbox);
-        if let Some(result) = outbox.has_sent(most) {
-            drop(outbox);
+        let sent = register(context.waker(), |offer| {
+            let mut outbox = lock(&self.link.outbox);
+            let sent = outbox.has_sent(most);
+            if sent.is_none() {
+                let wait = Wait {
+                    since: *since.get_or_insert_with(Instant::now),
+                    deadline: self.deadline,
+                };
+                outbox.wait_until_sent(most, offer, wait)?;
+            }
+            Ok(sent)
+        });
+        if let Some(result) = sent {
             if bell::may_go_on() {
                 return Poll::Ready(result);
             }
             // Who puts without end into a socket that takes all of it lets others run, too.
-            context.waker().wake_by_ref();
+            wake_by_ref(context.waker());
             return Poll::Pending;
         }
-        let wait = Wait {
-            since: *since.get_or_insert_with(Instant::now),
-            deadline: self.deadline,
-        };
-        outbox.wait_until_sent(most, context.waker(), wait);
-        drop(outbox);
         if self.deadline.is_some() {
             self.link.bell.mark(Signal::Clock);
         }

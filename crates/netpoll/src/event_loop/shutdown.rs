@@ -77,6 +77,8 @@ pub struct Shutdown {
     request: Arc<Request>,
     /// The handler that awaits it, if it is one of the loop's.
     excused: Option<Caller>,
+    /// Its place among those who wait.
+    key: Option<usize>,
 }
 
 impl Shutdown {
@@ -84,6 +86,7 @@ impl Shutdown {
         Self {
             request,
             excused: None,
+            key: None,
         }
     }
 
@@ -127,6 +130,9 @@ impl Drop for Shutdown {
         if let Some(caller) = &self.excused {
             self.request.census.excuse_no_more(caller);
         }
+        if let Some(key) = self.key {
+            self.request.census.forget(key);
+        }
     }
 }
 
@@ -135,11 +141,9 @@ impl Future for Shutdown {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<usize> {
         self.excuse_the_caller();
-        match self
-            .request
-            .census
-            .cut_when_over(self.asker(), context.waker())
-        {
+        let asker = self.asker();
+        let Self { request, key, .. } = &mut *self;
+        match request.census.cut_when_over(asker, key, context.waker()) {
             Some(cut) => Poll::Ready(cut),
             None => Poll::Pending,
         }

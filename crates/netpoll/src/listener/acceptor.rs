@@ -10,7 +10,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::task::{Wake, Waker};
+use std::task::Wake;
 use std::time::Duration;
 
 use netpoll_sys::{Interest, process, socket};
@@ -22,6 +22,7 @@ use crate::census::{Door, Presence};
 use crate::connection::service::{Newcomer, Service};
 use crate::entrance::{Entrance, Failure, Pace, Shut, Stay, Ticket};
 use crate::event::{Callback, Event};
+use crate::foreign::OwnWaker;
 use crate::guard::{Panicked, guard};
 use crate::options::ConnOptions;
 use crate::poll::balance::Balance;
@@ -67,7 +68,7 @@ pub(crate) struct Acceptor {
     home: Option<usize>,
     reception: Arc<Reception>,
     call: Arc<Call>,
-    waker: Waker,
+    waker: OwnWaker,
     /// The pause after the next failure; `None` while all is well.
     pause: Option<Duration>,
     /// Whether the queue was never empty yet: it may hold who connected before the listener had
@@ -118,7 +119,7 @@ impl Acceptor {
         let reception = Arc::clone(reception);
         Box::new(move |place: Place| {
             let call = Arc::new(Call(place.bell));
-            let waker = Waker::from(Arc::clone(&call));
+            let waker = OwnWaker::new(Arc::clone(&call));
             Box::new(Self {
                 listener,
                 home,

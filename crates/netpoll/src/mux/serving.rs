@@ -21,6 +21,7 @@ use crate::connection::in_flight::InFlight;
 use crate::connection::reader::Reader;
 use crate::connection::writer::Writer;
 use crate::error::BoxError;
+use crate::foreign::wake_by_ref;
 
 /// The most requests of a connection that are under way, unless told otherwise.
 const IN_FLIGHT: usize = 256;
@@ -184,7 +185,7 @@ impl Requests {
         }
         if self.begun == BURST {
             self.begun = 0;
-            context.waker().wake_by_ref();
+            wake_by_ref(context.waker());
             return Poll::Pending;
         }
         let polled = match pin!(writer.room()).poll(context) {

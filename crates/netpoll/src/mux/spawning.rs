@@ -9,7 +9,7 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 
 use netpoll_buffer::LinkBuffer;
 
@@ -18,6 +18,7 @@ use crate::connection::Connection;
 use crate::connection::in_flight::InFlight;
 use crate::connection::write_queue::WriteQueue;
 use crate::error::{BoxError, CloseReason};
+use crate::foreign::{Deferred, NotCloned, Offer, WakerSlot, register};
 use crate::permits::{Permit, Permits};
 use crate::runner::Spawn;
 use crate::sync::{Arc, Mutex, lock};
@@ -95,19 +96,16 @@ struct Failure {
     /// What the first request that failed has failed with.
     first: Option<BoxError>,
     /// Of the handler.
-    waker: Option<Waker>,
+    waker: WakerSlot,
 }
 
 impl Failure {
-    fn poll(&mut self, context: &Context<'_>) -> Poll<BoxError> {
+    fn poll(&mut self, offer: &mut Offer<'_>) -> Result<Poll<BoxError>, NotCloned> {
         if let Some(error) = self.first.take() {
-            return Poll::Ready(error);
+            return Ok(Poll::Ready(error));
         }
-        match &mut self.waker {
-            Some(known) => known.clone_from(context.waker()),
-            none => *none = Some(context.waker().clone()),
-        }
-        Poll::Pending
+        self.waker.set(offer)?;
+        Ok(Poll::Pending)
     }
 }
 
@@ -116,7 +114,7 @@ impl Desk {
     async fn unless_failed<T>(&self, work: impl Future<Output = T>) -> Result<T, BoxError> {
         let mut work = pin!(work);
         poll_fn(|context| {
-            let failed = lock(&self.failure).poll(context);
+            let failed = register(context.waker(), |offer| lock(&self.failure).poll(offer));
             match failed {
                 Poll::Ready(error) => Poll::Ready(Err(error)),
                 Poll::Pending => work.as_mut().poll(context).map(Ok),
@@ -127,12 +125,18 @@ impl Desk {
 
     fn fail(&self, error: BoxError) {
         let mut failure = lock(&self.failure);
-        if failure.first.is_none() {
-            failure.first = Some(error);
-        }
+        // The first stands; another is dropped after the lock.
+        let error = match failure.first {
+            Some(_) => Deferred::new(error),
+            None => {
+                failure.first = Some(error);
+                Deferred::none()
+            }
+        };
         let waker = failure.waker.take();
         drop(failure);
-        waker.into_iter().for_each(Waker::wake);
+        drop(error);
+        waker.wake();
     }
 }
 

@@ -8,8 +8,9 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake};
 
+use crate::foreign::{OwnWaker, WakerSlot, register};
 use crate::sync::{Arc, Mutex, lock};
 
 /// Futures under way.
@@ -26,7 +27,7 @@ pub(super) struct Tasks<F> {
 #[derive(Debug)]
 struct Slot<F> {
     future: Pin<Box<Option<F>>>,
-    waker: Waker,
+    waker: OwnWaker,
 }
 
 /// Which slots were woken, and who polls them.
@@ -38,7 +39,7 @@ struct Woken {
 #[derive(Debug, Default)]
 struct State {
     slots: Vec<usize>,
-    waker: Option<Waker>,
+    waker: WakerSlot,
 }
 
 /// The waker of one slot.
@@ -60,7 +61,7 @@ impl Wake for SlotWaker {
         state.slots.push(self.slot);
         let waker = state.waker.take();
         drop(state);
-        waker.into_iter().for_each(Waker::wake);
+        waker.wake();
     }
 }
 
@@ -91,7 +92,7 @@ impl<F: Future> Tasks<F> {
         let woken = Arc::clone(&self.woken);
         self.slots.push(Slot {
             future: Box::pin(None),
-            waker: Waker::from(Arc::new(SlotWaker { slot, woken })),
+            waker: OwnWaker::new(Arc::new(SlotWaker { slot, woken })),
         });
         slot
     }
@@ -116,15 +117,18 @@ impl<F: Future> Tasks<F> {
                     return Poll::Ready(output);
                 }
             }
-            let mut state = lock(&self.woken.state);
-            if state.slots.is_empty() {
-                match &mut state.waker {
-                    Some(known) => known.clone_from(context.waker()),
-                    none => *none = Some(context.waker().clone()),
+            let waits = register(context.waker(), |offer| {
+                let mut state = lock(&self.woken.state);
+                if state.slots.is_empty() {
+                    state.waker.set(offer)?;
+                    return Ok(true);
                 }
+                std::mem::swap(&mut state.slots, &mut self.turn);
+                Ok(false)
+            });
+            if waits {
                 return Poll::Pending;
             }
-            std::mem::swap(&mut state.slots, &mut self.turn);
             // The first that was woken is polled first.
             self.turn.reverse();
         }
@@ -138,6 +142,7 @@ mod tests {
     use std::cell::Cell;
     use std::future::poll_fn;
     use std::rc::Rc;
+    use std::task::Waker;
 
     type Future_ = Pin<Box<dyn Future<Output = usize>>>;
 

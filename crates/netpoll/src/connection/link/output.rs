@@ -155,7 +155,7 @@ impl Link {
             drop(outbox);
             let result = send(self.fd.as_fd(), &mut outgoing);
             let (flushed, poller_looks) = lock(&self.outbox).give_back_elsewhere(outgoing, result);
-            flushed.into_iter().for_each(std::task::Waker::wake);
+            flushed.wake();
             self.tell_line();
             if poller_looks {
                 return self.bell.ring(Signal::Send);

@@ -2,10 +2,10 @@
 //! How an outbox stops taking: for this side's FIN, for a socket that is taken away, or for good.
 
 use std::io;
-use std::task::Waker;
 
 use super::{Outbox, Way};
 use crate::error::{AfterFinish, CloseReason};
+use crate::foreign::Wakeup;
 
 /// Whether this side's stream goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl Outbox {
     }
 
     /// The socket is taken away; gives the waker of whoever waits for it.
-    pub(crate) fn let_go(&mut self, reason: CloseReason) -> Option<Waker> {
+    pub(crate) fn let_go(&mut self, reason: CloseReason) -> Wakeup {
         self.close(reason);
         self.stream = Stream::Given;
         self.stop_waiting()
@@ -93,12 +93,12 @@ impl Outbox {
 
     /// As [`close`](Self::close); gives the waker of whoever waits for something that will not come
     /// now, although nothing is unsent.
-    pub(crate) fn close_and_tell(&mut self, reason: CloseReason) -> Option<Waker> {
+    pub(crate) fn close_and_tell(&mut self, reason: CloseReason) -> Wakeup {
         self.close(reason);
         if self.unsent() == 0 {
             self.stop_waiting()
         } else {
-            None
+            Wakeup::none()
         }
     }
 

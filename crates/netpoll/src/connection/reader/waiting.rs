@@ -15,6 +15,7 @@ use super::Reader;
 use crate::budget::SMALL;
 use crate::connection::inbox::{InputEnd, LastWait, Waiter, Waits};
 use crate::error::{Eof, TimedOut, Timeout};
+use crate::foreign::{NotCloned, Offer, WakerSlot, register};
 use crate::poll::bell::Signal;
 use crate::timeouts::Wait;
 
@@ -55,24 +56,34 @@ impl Reader<'_> {
         began: &mut Began,
         need: usize,
     ) -> Poll<io::Result<()>> {
+        register(context.waker(), |offer| self.try_wait(offer, began, need))
+    }
+
+    fn try_wait(
+        &mut self,
+        offer: &mut Offer<'_>,
+        began: &mut Began,
+        need: usize,
+    ) -> Result<Poll<io::Result<()>>, NotCloned> {
         let input = &mut *self.input;
         let mut inbox = self.link.inbox();
         let resumed = inbox.resume();
         input.take(std::mem::take(&mut inbox.chain));
         inbox.held = input.chain.len();
         if input.chain.len() >= need {
-            inbox.waiter = None;
+            let waker = inbox.stop_waiting();
             input.satisfied(need);
             drop(inbox);
+            drop(waker);
             self.resume(resumed);
-            return Poll::Ready(Ok(()));
+            return Ok(Poll::Ready(Ok(())));
         }
         if let Some(end) = &inbox.end {
             let have = input.chain.len();
-            return Poll::Ready(Err(match end {
+            return Ok(Poll::Ready(Err(match end {
                 InputEnd::Fin => Eof::new(have, need).into(),
                 InputEnd::Closed(reason) => reason.to_error(),
-            }));
+            })));
         }
         let last_wait = std::mem::take(&mut inbox.last_wait);
         // A call that was dropped may have left word of its time behind: the first look forgets it.
@@ -83,13 +94,19 @@ impl Reader<'_> {
         if over {
             drop(inbox);
             self.resume(resumed);
-            return Poll::Ready(Err(TimedOut::new(Timeout::Read).into()));
+            return Ok(Poll::Ready(Err(TimedOut::new(Timeout::Read).into())));
+        }
+        let mut waker = WakerSlot::from(inbox.stop_waiting());
+        if let Err(not_cloned) = waker.set(offer) {
+            // If the clone panics, nobody waits, and all that has come is with this reader.
+            drop(inbox);
+            self.resume(resumed);
+            return Err(not_cloned);
         }
         // What waits, waits in memory of its own size if it is small, and where the rest comes.
         input.chain.settle_down();
         input.give_back(&mut inbox.chain);
         inbox.held = 0;
-        let waker = context.waker().clone();
         let resumed = resumed || inbox.waits == Waits::Told;
         inbox.waiter = Some(Waiter {
             need,
@@ -106,7 +123,7 @@ impl Reader<'_> {
             self.link.bell.mark(Signal::Clock);
         }
         self.link.push_out();
-        Poll::Pending
+        Ok(Poll::Pending)
     }
 
     /// Takes what has arrived.

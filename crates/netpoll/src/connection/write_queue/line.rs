@@ -8,7 +8,7 @@ use std::task::Waker;
 
 use crate::connection::handle::gone;
 use crate::error::CloseReason;
-use crate::guard::guard;
+use crate::foreign::{WakerSlot, Wakeup, Wakeups, register};
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
 /// Who waits on the queue of one connection.
@@ -23,9 +23,9 @@ pub(crate) struct Line {
 struct State {
     next: u64,
     /// For room, in the order in which they came.
-    senders: BTreeMap<u64, Waker>,
+    senders: BTreeMap<u64, WakerSlot>,
     /// For so many bytes in all to have left.
-    flushes: BTreeMap<(u64, u64), Waker>,
+    flushes: BTreeMap<(u64, u64), WakerSlot>,
     /// Why the connection has ended, once it has: the link may be gone before anybody asks.
     over: Option<CloseReason>,
 }
@@ -85,28 +85,27 @@ impl Line {
             return Told::Nobody;
         }
         let outlook = look();
-        let state = lock(&self.state);
-        let mut woken = Vec::new();
-        if outlook.room == Room::Never {
-            woken.extend(state.senders.values().cloned());
-            woken.extend(state.flushes.values().cloned());
-        } else {
-            let first = state
-                .senders
-                .values()
-                .next()
-                .filter(|_| outlook.room == Room::Yes);
-            woken.extend(first.cloned());
-            let left = state.flushes.range(..=(outlook.sent, u64::MAX));
-            woken.extend(left.map(|(_, waker)| waker.clone()));
-        }
+        let mut state = lock(&self.state);
+        let State {
+            senders, flushes, ..
+        } = &mut *state;
+        let mut woken = Wakeups::default();
+        let (may_try, have_left) = match outlook.room {
+            Room::Never => (usize::MAX, u64::MAX),
+            Room::Yes => (1, outlook.sent),
+            Room::NotYet => (0, outlook.sent),
+        };
+        // Whoever is woken stays in his place until he leaves it, and leaves a waker if he waits on.
+        let first = senders.values_mut().take(may_try);
+        let left = flushes.range_mut(..=(have_left, u64::MAX));
+        first
+            .chain(left.map(|(_, waker)| waker))
+            .for_each(|waker| woken.add(waker.take()));
         drop(state);
         if woken.is_empty() {
             return Told::Nobody;
         }
-        for waker in woken {
-            let _panicked = guard(|| waker.wake()).is_err();
-        }
+        woken.wake();
         Told::Somebody
     }
 }
@@ -124,19 +123,23 @@ impl<'a> Place<'a> {
 
     /// Takes a place if there is none, and says whether it is the first.
     pub(super) fn is_first(&mut self, waker: &Waker) -> bool {
-        let mut state = lock(&self.line.state);
-        let number = *self.number.get_or_insert_with(|| {
-            state.next += 1;
-            state.next
-        });
-        match state.senders.get_mut(&number) {
-            Some(known) => known.clone_from(waker),
-            None => drop(state.senders.insert(number, waker.clone())),
-        }
-        let first = state.senders.first_key_value();
-        let is_first = first.is_some_and(|(first, _)| *first == number);
-        self.line.count(&state);
-        is_first
+        let Self { line, number } = self;
+        register(waker, |offer| {
+            let mut state = lock(&line.state);
+            let number = *number.get_or_insert_with(|| {
+                state.next += 1;
+                state.next
+            });
+            // A place is taken once there is a waker for it.
+            match state.senders.get_mut(&number) {
+                Some(known) => known.set(offer)?,
+                None => drop(state.senders.insert(number, offer.slot()?)),
+            }
+            let first = state.senders.first_key_value();
+            let is_first = first.is_some_and(|(first, _)| *first == number);
+            line.count(&state);
+            Ok(is_first)
+        })
     }
 }
 
@@ -146,13 +149,12 @@ impl Drop for Place<'_> {
         let Some(number) = self.number else { return };
         let mut state = lock(&self.line.state);
         let waker = state.senders.remove(&number);
-        let next = state.senders.values().next().cloned();
+        let next = state.senders.values_mut().next();
+        let next = next.map_or(Wakeup::none(), WakerSlot::take);
         self.line.count(&state);
         drop(state);
         drop(waker);
-        if let Some(next) = next {
-            next.wake();
-        }
+        next.wake();
     }
 }
 
@@ -173,14 +175,20 @@ impl<'a> Flush<'a> {
     }
 
     pub(super) fn enter(&mut self, waker: &Waker) {
-        let mut state = lock(&self.line.state);
-        let target = self.target;
-        let key = *self.key.get_or_insert_with(|| {
-            state.next += 1;
-            (target, state.next)
+        let Self { line, target, key } = self;
+        register(waker, |offer| {
+            let mut state = lock(&line.state);
+            let key = *key.get_or_insert_with(|| {
+                state.next += 1;
+                (*target, state.next)
+            });
+            match state.flushes.get_mut(&key) {
+                Some(known) => known.set(offer)?,
+                None => drop(state.flushes.insert(key, offer.slot()?)),
+            }
+            line.count(&state);
+            Ok(())
         });
-        state.flushes.insert(key, waker.clone());
-        self.line.count(&state);
     }
 }
 
