@@ -53,7 +53,31 @@ impl Keepalive {
             count,
         }
     }
+
+    /// The [user timeout](set_user_timeout) with which the kernel keeps to these numbers.
+    ///
+    /// While a socket has a user timeout the kernel does not count probes: it ends a silent connection
+    /// at the first probe's time at which the silence is as long as the timeout, after one lost probe
+    /// if that is short, and after twenty if it is long. So it has to be `idle + count * interval`, the
+    /// silence after which the last of `count` probes is lost. The kernel's timers may be late by an
+    /// eighth, and a probe less must not do: where the probes are close together for so long an idle
+    /// time, it is what they may be late by. `None`, which leaves it to the count, where it would be
+    /// longer than the kernel retransmits.
+    #[must_use]
+    pub fn user_timeout(self) -> Option<Duration> {
+        let seconds = |time: Duration| time.as_secs().max(1);
+        let (idle, interval) = (seconds(self.idle), seconds(self.interval));
+        let after = |probes: u32| idle.saturating_add(interval.saturating_mul(probes.into()));
+        let count = self.count.max(1);
+        let one_less = after(count - 1);
+        let late = one_less.saturating_add(one_less.div_ceil(8));
+        let whole = after(count).max(late);
+        (whole <= LONGEST_RETRANSMISSION).then(|| Duration::from_secs(whole))
+    }
 }
+
+/// About how long the kernel retransmits, in seconds, without a user timeout (`tcp_retries2`).
+const LONGEST_RETRANSMISSION: u64 = 15 * 60;
 
 impl Default for Keepalive {
     /// 60 s of silence, then four probes 15 s apart: a vanished peer is known after two minutes.
@@ -87,7 +111,8 @@ pub fn unset_keepalive(fd: BorrowedFd<'_>) -> io::Result<()> {
 
 /// How long sent data may stay unacknowledged before the connection is dead
 /// (`TCP_USER_TIMEOUT`); `None` leaves it to the kernel's retransmissions, about 15 minutes. Whole
-/// milliseconds; less than one is one, and at most 24 days.
+/// milliseconds; less than one is one, and at most 24 days. It takes the place of the count of
+/// [`Keepalive`]; see [`Keepalive::user_timeout`].
 ///
 /// # Errors
 ///

@@ -159,3 +159,27 @@ fn a_reset_on_close_reaches_the_peer() {
     };
     assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
 }
+
+#[test]
+fn the_user_timeout_of_a_keepalive_outlasts_all_probes_but_the_last() {
+    let seconds = Duration::from_secs;
+    let of = |idle, interval, count| {
+        Keepalive::new(seconds(idle), seconds(interval), count).user_timeout()
+    };
+    assert_eq!(Keepalive::default().user_timeout(), Some(seconds(120)));
+    assert_eq!(of(1, 1, 2), Some(seconds(3)));
+    assert_eq!(of(0, 0, 0), Some(seconds(2)), "as the kernel is told");
+    assert_eq!(
+        of(300, 10, 3),
+        Some(seconds(360)),
+        "the last but one may be so late"
+    );
+    assert_eq!(of(7200, 75, 9), None);
+    assert_eq!(of(u64::MAX, u64::MAX, u32::MAX), None);
+    for (idle, interval, count) in [(1, 1, 3), (60, 15, 4), (10, 5, 3), (30, 30, 5), (120, 1, 9)] {
+        let timeout = of(idle, interval, count).unwrap().as_secs();
+        let before = idle + u64::from(count - 1) * interval;
+        assert!(timeout >= before + before / 8, "{idle} {interval} {count}");
+        assert!(timeout >= idle + u64::from(count) * interval);
+    }
+}

@@ -268,7 +268,7 @@ impl Dialer {
         if let Some(keepalive) = self.options.keepalive {
             options::set_keepalive(fd, keepalive)?;
         }
-        options::set_user_timeout(fd, self.options.user_timeout)
+        options::set_user_timeout(fd, self.options.socket_user_timeout())
     }
 }
 

@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The bounds of a connection, each with its default and the reason for it.
 
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use netpoll_sys::options;
 use netpoll_sys::options::Keepalive;
 
 use crate::error::InvalidConfig;
 use crate::timeouts::Timeouts;
+
+/// How long sent bytes may stay unacknowledged, unless told otherwise.
+const USER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What bounds one connection. Every bound has a default; what is unlimited has to be asked for.
 #[derive(Clone, Debug)]
@@ -28,9 +34,19 @@ pub struct ConnOptions {
     pub timeouts: Timeouts,
     /// Whether small writes go out at once (`TCP_NODELAY`). On.
     pub nodelay: bool,
-    /// When the kernel asks a silent peer whether it is there; `None` is never. 60 s, 15 s, 4.
+    /// When the kernel asks a silent peer whether it is there; `None` is never. 60 s, 15 s, 4: a peer
+    /// that vanished is known after two minutes, and three lost probes end nothing.
     pub keepalive: Option<Keepalive>,
-    /// How long sent bytes may stay unacknowledged; `None` is as long as the kernel likes. 60 s.
+    /// How long sent bytes may stay unacknowledged, or a peer take none (`TCP_USER_TIMEOUT`); `None` is
+    /// as long as the kernel likes, about 15 minutes. 60 s.
+    ///
+    /// The kernel lets it take the place of the count of `keepalive`: a connection at rest ends at the
+    /// first probe that is due when the silence is as long as this. So the default of 60 s is fitted
+    /// to `keepalive` where there is one, and the socket gets `idle + count * interval`: 2 minutes by
+    /// default, 3 s for 1 s, 1 s, 2, and none where that is more than 15 minutes. Any other value is
+    /// set as it is given. One below `idle + 2 * interval` ends a connection at rest for one lost
+    /// probe; with a large one, or with `None` and bytes unacknowledged, a dead peer is found later
+    /// than `keepalive` says.
     pub user_timeout: Option<Duration>,
 }
 
@@ -45,7 +61,7 @@ impl Default for ConnOptions {
             timeouts: Timeouts::default(),
             nodelay: true,
             keepalive: Some(Keepalive::default()),
-            user_timeout: Some(Duration::from_secs(60)),
+            user_timeout: Some(USER_TIMEOUT),
         }
     }
 }
@@ -59,6 +75,31 @@ impl ConnOptions {
             timeouts: Timeouts::for_dialing(),
             ..Self::default()
         }
+    }
+
+    /// The user timeout that a socket gets: the default is fitted to its keepalive.
+    pub(crate) fn socket_user_timeout(&self) -> Option<Duration> {
+        match (self.user_timeout, self.keepalive) {
+            (Some(USER_TIMEOUT), Some(keepalive)) => keepalive.user_timeout(),
+            (timeout, _) => timeout,
+        }
+    }
+
+    /// Sets on a TCP socket what `self` has otherwise than the options `inherited` from its listener.
+    pub(crate) fn set_differences(&self, fd: BorrowedFd<'_>, inherited: &Self) -> io::Result<()> {
+        if self.nodelay != inherited.nodelay {
+            options::set_nodelay(fd, self.nodelay)?;
+        }
+        if self.keepalive != inherited.keepalive {
+            match self.keepalive {
+                Some(keepalive) => options::set_keepalive(fd, keepalive)?,
+                None => options::unset_keepalive(fd)?,
+            }
+        }
+        if self.socket_user_timeout() != inherited.socket_user_timeout() {
+            options::set_user_timeout(fd, self.socket_user_timeout())?;
+        }
+        Ok(())
     }
 
     /// The bound of unsent output.
@@ -111,9 +152,32 @@ mod tests {
     }
 
     #[test]
+    fn the_default_user_timeout_is_fitted_to_the_keepalive_and_others_are_set_as_given() {
+        let set = |keepalive, user_timeout| {
+            let options = ConnOptions {
+                keepalive,
+                user_timeout,
+                ..ConnOptions::default()
+            };
+            options.socket_user_timeout()
+        };
+        let seconds = Duration::from_secs;
+        let every =
+            |idle, interval, count| Some(Keepalive::new(seconds(idle), seconds(interval), count));
+        let default = ConnOptions::default();
+        assert_eq!(default.socket_user_timeout(), Some(seconds(120)));
+        assert_eq!(set(every(1, 1, 2), default.user_timeout), Some(seconds(3)));
+        assert_eq!(set(None, default.user_timeout), default.user_timeout);
+        for given in [None, Some(seconds(2)), Some(seconds(500))] {
+            assert_eq!(set(every(1, 1, 2), given), given);
+            assert_eq!(set(None, given), given);
+        }
+    }
+
+    #[test]
     fn a_foreign_stream_is_asked_for_as_much_as_a_connection() {
         let bound = ConnOptions::default().max_frame;
-        let mut stream = BufStream::new(std::io::repeat(7));
+        let mut stream = BufStream::new(io::repeat(7));
         stream.reader().wait(bound).unwrap();
         let error = stream.reader().wait(bound + 1).unwrap_err();
         let large: Option<&TooLarge> = error.get_ref().and_then(|why| why.downcast_ref());

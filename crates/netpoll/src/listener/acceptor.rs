@@ -16,7 +16,7 @@ use std::time::Duration;
 use netpoll_sys::{Interest, process, socket};
 
 use super::Listener;
-use super::filter::{Accept, ConnInfo, Filter, set_all, set_differences};
+use super::filter::{Accept, ConnInfo, Filter, set_all};
 use crate::addr::Addr;
 use crate::census::{Door, Presence};
 use crate::connection::service::{Newcomer, Service};
@@ -255,7 +255,7 @@ impl Acceptor {
         };
         own.check().ok()?;
         if peer.as_tcp().is_some() {
-            set_differences(fd.as_fd(), inherited, &own).ok()?;
+            own.set_differences(fd.as_fd(), inherited).ok()?;
         }
         Some(Arc::new(own))
     }

@@ -44,7 +44,8 @@ impl<'a> ConnInfo<'a> {
         Self { fd, peer, options }
     }
 
-    /// The address of the other end. No system call.
+    /// The address of the other end, as [`Connection::peer_addr`](crate::Connection::peer_addr) has
+    /// it. No system call.
     #[must_use]
     pub fn peer_addr(&self) -> Addr {
         self.peer
@@ -95,26 +96,5 @@ pub(super) fn set_all(fd: BorrowedFd<'_>, wanted: &ConnOptions) {
     if let Some(keepalive) = wanted.keepalive {
         let _keepalive = options::set_keepalive(fd, keepalive).ok();
     }
-    let _timeout = options::set_user_timeout(fd, wanted.user_timeout).ok();
-}
-
-/// Sets on a socket what `own` has otherwise than what it has `inherited` from its listener.
-pub(super) fn set_differences(
-    fd: BorrowedFd<'_>,
-    inherited: &ConnOptions,
-    own: &ConnOptions,
-) -> io::Result<()> {
-    if own.nodelay != inherited.nodelay {
-        options::set_nodelay(fd, own.nodelay)?;
-    }
-    if own.keepalive != inherited.keepalive {
-        match own.keepalive {
-            Some(keepalive) => options::set_keepalive(fd, keepalive)?,
-            None => options::unset_keepalive(fd)?,
-        }
-    }
-    if own.user_timeout != inherited.user_timeout {
-        options::set_user_timeout(fd, own.user_timeout)?;
-    }
-    Ok(())
+    let _timeout = options::set_user_timeout(fd, wanted.socket_user_timeout()).ok();
 }

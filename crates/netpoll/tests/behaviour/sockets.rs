@@ -3,13 +3,18 @@
 
 use std::io::ErrorKind;
 use std::net::{Ipv6Addr, SocketAddrV6};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use netpoll::{Addr, Connection, Dialer, EventLoop, Listener};
-use socket2::SockRef;
+use netpoll::{Accept, Addr, ConnOptions, Connection, Dialer, EventLoop, Keepalive, Listener};
+use socket2::{SockFilter, SockRef};
 
-use crate::support::{Peer, Server, Whole, block_on, bound, call, eventually, rpc};
+use crate::support::{
+    Host, LIMIT, Peer, Server, Whole, block_on, bound, call, errno_of, eventually, pair_with, rpc,
+};
 
 /// Whether small packets are not held back, and how silence is asked after: when, how often, how
 /// many times.
@@ -40,6 +45,114 @@ fn both_ends_have_nodelay_and_the_three_numbers_of_keepalive() {
         block_on(conn.reader().next(17)).unwrap(),
         b"as they should be"
     );
+}
+
+/// The user timeout, in seconds.
+fn user_timeout(socket: impl AsFd) -> Option<u64> {
+    let timeout = SockRef::from(&socket).tcp_user_timeout().expect("TCP");
+    timeout.map(|timeout| timeout.as_secs())
+}
+
+fn probing(idle: u64, interval: u64, count: u32) -> ConnOptions {
+    let mut options = ConnOptions::for_dialing();
+    let (idle, interval) = (Duration::from_secs(idle), Duration::from_secs(interval));
+    options.keepalive = Some(Keepalive::new(idle, interval, count));
+    options
+}
+
+#[test]
+fn the_kernel_is_given_a_user_timeout_that_keeps_to_the_keepalive_on_every_way_in() {
+    let (tell, told) = channel();
+    let tell = Mutex::new(tell);
+    let report = move |conn: &Connection| tell.lock().unwrap().send(user_timeout(conn)).unwrap();
+    let report = Arc::new(report);
+    let served = |options: Option<ConnOptions>, own: Option<ConnOptions>| {
+        let listener = Listener::bind("127.0.0.1:0").unwrap();
+        let early = Peer::connect(bound(&listener));
+        let mut builder = EventLoop::builder().pollers(1);
+        if let Some(options) = options {
+            builder = builder.options(options);
+        }
+        if let Some(own) = own {
+            builder = builder.on_accept(move |_| Accept::Take(own.clone()));
+        }
+        let report = Arc::clone(&report);
+        let handler = whole!([report], |conn| {
+            report(&conn);
+            Ok(())
+        });
+        let server = Server::start_on(listener, builder, handler);
+        let _late = server.connect();
+        let found = [(); 2].map(|()| told.recv_timeout(LIMIT).unwrap());
+        drop(early);
+        assert_eq!(found[0], found[1]);
+        found[0]
+    };
+    assert_eq!(served(None, None), Some(120));
+    assert_eq!(served(Some(probing(1, 1, 2)), None), Some(3));
+    assert_eq!(served(None, Some(probing(2, 1, 4))), Some(6));
+    let mut explicit = probing(1, 1, 2);
+    explicit.user_timeout = Some(Duration::from_secs(7));
+    assert_eq!(served(Some(explicit.clone()), None), Some(7));
+    assert_eq!(served(None, Some(explicit)), Some(7));
+
+    let host = Host::new();
+    let dialed = |dialer: Dialer| block_on(dialer.dial(host.addr)).unwrap();
+    assert_eq!(user_timeout(dialed(Dialer::new())), Some(120));
+    let short = Dialer::new().options(probing(1, 2, 3));
+    assert_eq!(user_timeout(dialed(short.clone())), Some(7));
+    let stream = std::net::TcpStream::connect(host.addr.as_tcp().unwrap()).unwrap();
+    let adopted = block_on(short.adopt(stream.into())).unwrap();
+    assert_eq!(user_timeout(adopted), Some(7));
+}
+
+/// Has `peer` lose all that comes.
+fn lose_all(peer: &Peer) {
+    // Returns 0, the length to keep of each packet.
+    let nothing = [SockFilter::new(0x06, 0, 0, 0)];
+    peer.stream.attach_filter(&nothing).expect("an open socket");
+}
+
+#[test]
+fn a_dead_peer_is_found_when_the_probes_of_a_short_keepalive_are_lost() {
+    let builder = EventLoop::builder().pollers(1).options(probing(1, 1, 2));
+    let server = Server::start(builder, rpc);
+    let mut accepted = server.connect();
+    accepted.call(b"alive");
+    let (mut dialed, peer) = pair_with(&Dialer::new().options(probing(1, 1, 2)));
+    let begun = Instant::now();
+    lose_all(&accepted);
+    lose_all(&peer);
+    const TIMED_OUT: i32 = 110;
+    assert_eq!(errno_of(&server.ending()), Some(TIMED_OUT));
+    let error = block_on(dialed.reader().wait(1)).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(TIMED_OUT));
+    // After two lost probes and not one; the limits say that it is not the kernel's own minute.
+    assert!(
+        begun.elapsed() > Duration::from_millis(2500),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[test]
+fn two_lost_probes_end_no_connection() {
+    // The first probe is lost at 2 s, the second at 4 s, and the peer is there again for the third.
+    let options = || probing(2, 2, 4);
+    let builder = EventLoop::builder().pollers(1).options(options());
+    let server = Server::start(builder, rpc);
+    let mut accepted = server.connect();
+    accepted.call(b"alive");
+    lose_all(&accepted);
+    std::thread::sleep(Duration::from_millis(4500));
+    accepted.stream.detach_filter().unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    accepted.call(b"still alive");
 }
 
 #[test]
