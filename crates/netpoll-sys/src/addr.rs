@@ -46,6 +46,27 @@ impl Addr {
         }
     }
 
+    /// The same address, where it is IPv4 written as IPv6 in the form of IPv4: a listener of both
+    /// families and a dial of such an address have peers like `[::ffff:127.0.0.1]:80`, as the kernel
+    /// says of a socket of IPv6, and that is `127.0.0.1:80`. Any other address as it is.
+    ///
+    /// ```
+    /// use netpoll_sys::Addr;
+    ///
+    /// let mapped: Addr = "[::ffff:127.0.0.1]:80".parse().unwrap();
+    /// assert_eq!(mapped.to_canonical().to_string(), "127.0.0.1:80");
+    /// ```
+    #[must_use]
+    pub fn to_canonical(self) -> Self {
+        match self {
+            Self::Tcp(addr) => match addr.ip().to_canonical() {
+                std::net::IpAddr::V4(ip) => Self::Tcp((ip, addr.port()).into()),
+                std::net::IpAddr::V6(_) => self,
+            },
+            Self::Unix(_) | Self::Unnamed => self,
+        }
+    }
+
     /// The name of a Unix socket, if it is one.
     #[must_use]
     pub const fn as_unix(&self) -> Option<&UnixAddr> {

@@ -100,6 +100,11 @@ impl From<Addr> for Kept {
 }
 
 impl Kept {
+    #[inline]
+    pub(crate) fn is_tcp(&self) -> bool {
+        matches!(self, Self::V4(_) | Self::V6(_))
+    }
+
     pub(crate) fn addr(&self) -> Addr {
         match self {
             Self::V4(addr) => Addr::Tcp((*addr).into()),

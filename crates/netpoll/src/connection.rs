@@ -135,7 +135,10 @@ impl Connection {
         Writer::new(&self.link)
     }
 
-    /// The address of the other end, as it was when the connection was made. No system call.
+    /// The address of the other end, as the kernel said it when the connection was made
+    /// (`getpeername(2)`): a dial of `0.0.0.0:80` has the peer `127.0.0.1:80`. A socket of IPv6 has a
+    /// peer of IPv4 in the form `[::ffff:127.0.0.1]:80`, on a listener of both families as after a dial
+    /// of such an address; [`Addr::to_canonical`] makes `127.0.0.1:80` of it. No system call.
     #[must_use]
     pub fn peer_addr(&self) -> Addr {
         self.link.peer()

@@ -62,6 +62,8 @@ mod names;
 mod notices;
 #[path = "behaviour/on_the_poller.rs"]
 mod on_the_poller;
+#[path = "behaviour/peers.rs"]
+mod peers;
 #[path = "behaviour/pinned.rs"]
 mod pinned;
 #[path = "behaviour/placement.rs"]

@@ -116,8 +116,25 @@ impl Link {
         }
     }
 
+    /// The address of the other end: what the kernel said when it was connected.
     pub(crate) fn peer(&self) -> Addr {
-        self.peer.addr()
+        let other = self.rare.get().and_then(|rare| rare.peer.get());
+        other.map_or_else(|| self.peer.addr(), |peer| **peer)
+    }
+
+    /// Whether it is a socket of TCP. Neither a lock nor a copy of its address.
+    #[inline]
+    pub(crate) fn is_tcp(&self) -> bool {
+        self.peer.is_tcp()
+    }
+
+    /// The peer is another one than was dialed: a dial of `0.0.0.0` reaches `127.0.0.1`. Before anybody
+    /// has the connection, and once.
+    pub(crate) fn set_peer(&self, peer: Addr) {
+        if peer != self.peer.addr() {
+            // It is told once.
+            let _set = self.rare.get_or_make().peer.set(Box::new(peer)).is_ok();
+        }
     }
 
     /// What has arrived while somebody has the connection. One allocation when it is first asked for:

@@ -8,6 +8,7 @@ use super::in_flight::Workload;
 use super::notices::Notices;
 use super::serve::Successor;
 use super::write_queue::Line;
+use crate::addr::Addr;
 use crate::error::CloseReason;
 use crate::sync::{Arc, Mutex, OnceBox, OnceLock, lock};
 use crate::timeouts::Timeouts;
@@ -22,6 +23,8 @@ pub(crate) struct Rare {
     pub(super) successor: Mutex<Option<Successor>>,
     /// Who waits on its write queue, once it has one.
     pub(super) line: OnceLock<Arc<Line>>,
+    /// Who the peer is, where that is another one than was dialed.
+    pub(super) peer: OnceLock<Box<Addr>>,
     /// Where this end was when it was reset.
     pub(super) local_addr: OnceLock<SocketAddr>,
 }

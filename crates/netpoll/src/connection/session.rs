@@ -22,7 +22,6 @@ use super::link::Link;
 use super::state::{Life, Phase};
 use super::watchdog::Ran;
 use super::write_queue::Told;
-use crate::addr::Addr;
 use crate::census::Presence;
 use crate::error::{CloseReason, Limit};
 use crate::foreign::OwnWaker;
@@ -220,7 +219,7 @@ impl<C: Caller> Source for Session<C> {
     /// Of TCP, which `epoll(7)` says it of. A Unix socket ends a read at each descriptor that was sent
     /// along, whatever comes behind it.
     fn short_read_empties(&self) -> bool {
-        matches!(self.link.peer(), Addr::Tcp(_))
+        self.link.is_tcp()
     }
 
     fn is_silent(&self) -> bool {

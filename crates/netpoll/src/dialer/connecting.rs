@@ -229,17 +229,38 @@ impl Connecting {
         if let Some(error) = socket::take_error(fd)? {
             return Err(error);
         }
+        let peer = self.peer();
         // TCP lets a socket connect to itself when the port it was given is the one it dials.
-        if socket::local_addr(fd)? == self.target {
+        if is_same_end(socket::local_addr(fd)?, peer) {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
+        self.link.set_peer(peer);
         Ok(())
+    }
+
+    /// Who the other end is. The kernel's word, since a dial of an unspecified address reaches another
+    /// one, and a path may lead to a socket that was bound by another name; the target where the kernel
+    /// has none, because the peer is gone already or has no name.
+    fn peer(&self) -> Addr {
+        match socket::peer_addr(self.link.as_fd()) {
+            Ok(Addr::Unnamed) | Err(_) => self.target,
+            Ok(peer) => peer,
+        }
     }
 
     fn give_up(&self, error: io::Error) -> Next {
         self.teller.tell(Err(error));
         Next::Gone
     }
+}
+
+/// Whether they are one end of TCP. What IPv6 adds to an address, a zone say, makes it no other.
+fn is_same_end(one: Addr, other: Addr) -> bool {
+    let end = |addr: Addr| {
+        addr.as_tcp()
+            .map(|addr| (addr.ip().to_canonical(), addr.port()))
+    };
+    end(one).is_some_and(|one| Some(one) == end(other))
 }
 
 impl Source for Connecting {

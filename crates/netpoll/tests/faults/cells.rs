@@ -37,7 +37,9 @@ impl Strike {
                 | Site::EventFdWrite
                 | Site::Shutdown
                 // The last close resets, too.
-                | Site::Disconnect,
+                | Site::Disconnect
+                // A peer is who was dialed, then.
+                | Site::Getpeername,
                 _,
             )
             | (Site::EpollAdd, Fault::Errno(Errno::EXIST))
@@ -238,6 +240,7 @@ const COMMON: &[(Work, Site, &[Errno])] = &[
     (Work::Dialing, Site::EpollModify, MODIFY),
     (Work::Dialing, Site::SocketError, OPTION),
     (Work::Dialing, Site::Getsockname, OPTION),
+    (Work::Dialing, Site::Getpeername, OPTION),
     (Work::Making, Site::Socket, MAKE),
     (Work::Making, Site::Bind, BIND),
     (Work::Making, Site::Listen, LISTEN),

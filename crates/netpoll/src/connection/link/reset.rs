@@ -28,7 +28,7 @@ impl Link {
             return;
         }
         // What fails on a socket whose connection is gone need not be done.
-        if self.peer().as_tcp().is_some() {
+        if self.is_tcp() {
             self.keep_local_addr();
             // Where the kernel refuses to disconnect, the last close resets.
             let _set = options::set_reset_on_close(self.as_fd()).ok();

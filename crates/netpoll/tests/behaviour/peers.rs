@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Who the other end is: the kernel's word, on every way to a connection.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use netpoll::{
+    Accept, Addr, ConnPool, Connection, Dialer, EventLoop, Ipv6Listen, ListenOptions, Listener,
+    UnixAddr,
+};
+
+use crate::support::{Folder, LIMIT, Peer, Server, block_on, bound, call, rpc, says};
+
+const MAPPED: Ipv6Addr = Ipv4Addr::LOCALHOST.to_ipv6_mapped();
+
+/// What is dialed, from where, and who that is.
+const FORMS: [(IpAddr, IpAddr); 6] = [
+    (
+        IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V4(Ipv4Addr::LOCALHOST),
+    ),
+    (
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V4(Ipv4Addr::LOCALHOST),
+    ),
+    (
+        IpAddr::V6(Ipv6Addr::LOCALHOST),
+        IpAddr::V6(Ipv6Addr::LOCALHOST),
+    ),
+    (
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        IpAddr::V6(Ipv6Addr::LOCALHOST),
+    ),
+    (IpAddr::V6(MAPPED), IpAddr::V6(MAPPED)),
+    (
+        IpAddr::V6(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped()),
+        IpAddr::V6(MAPPED),
+    ),
+];
+
+/// A listener of both families.
+fn dual() -> Listener {
+    let mut options = ListenOptions::default();
+    options.family = Ipv6Listen::Dual;
+    Listener::bind_with("[::]:0", options).expect("both families")
+}
+
+/// What `getpeername(2)` says.
+fn kernel_peer(conn: &Connection) -> Addr {
+    let addr = socket2::SockRef::from(conn).peer_addr().expect("connected");
+    Addr::Tcp(addr.as_socket().expect("of the internet"))
+}
+
+#[test]
+fn a_peer_is_who_the_kernel_says_whatever_form_was_dialed_and_both_ends_agree() {
+    let (tell, told) = channel();
+    let filter = tell.clone();
+    let builder = EventLoop::builder().pollers(1).on_accept(move |info| {
+        filter.send(("info", info.peer_addr())).unwrap();
+        Accept::Take(info.options().clone())
+    });
+    let handler = handler!([tell], |conn| {
+        tell.send(("conn", conn.peer_addr()))?;
+        tell.send(("kernel", kernel_peer(conn)))?;
+        rpc(conn).await
+    });
+    let server = Server::start_on(dual(), builder, handler);
+    let port = server.addr.as_tcp().unwrap().port();
+    let pool = ConnPool::new(Dialer::new());
+    for (form, peer) in FORMS {
+        let target = SocketAddr::new(form, port);
+        let named = Dialer::new().resolver(says(&[target]));
+        let dials: [&dyn Fn() -> Connection; 3] = [
+            &|| block_on(Dialer::new().dial(target)).unwrap(),
+            &|| block_on(named.dial("somewhere:1")).unwrap(),
+            &|| block_on(pool.get(target.into())).unwrap().detach(),
+        ];
+        for dial in dials {
+            let mut conn = dial();
+            let expected = Addr::Tcp(SocketAddr::new(peer, port));
+            assert_eq!(conn.peer_addr(), expected, "dialed {target}");
+            assert_eq!(conn.peer_addr(), kernel_peer(&conn), "dialed {target}");
+            let (reader, writer) = block_on(Dialer::new().dial(target)).unwrap().into_split();
+            assert_eq!(
+                (reader.peer_addr(), writer.peer_addr()),
+                (expected, expected)
+            );
+            block_on(call(&mut conn, b"hello")).unwrap();
+            let local = conn.local_addr().unwrap();
+            let seen = |kind: &str| {
+                let seen = std::iter::from_fn(|| told.recv_timeout(LIMIT).ok());
+                seen.filter(|(of, _)| *of == kind).find(|(_, seen)| {
+                    // A listener of both families sees IPv4 in the form of IPv6.
+                    seen.to_canonical() == local.to_canonical()
+                        && matches!(seen, Addr::Tcp(SocketAddr::V6(_)))
+                })
+            };
+            for kind in ["info", "conn", "kernel"] {
+                assert!(seen(kind).is_some(), "{kind} of {local}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_adopted_socket_has_the_peer_that_the_kernel_says() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for form in ["0.0.0.0", "[::ffff:127.0.0.1]", "[::ffff:0.0.0.0]"] {
+        let addr: SocketAddr = format!("{form}:{port}").parse().unwrap();
+        let conn = block_on(Connection::from_fd(
+            TcpStream::connect(addr).unwrap().into(),
+        ))
+        .unwrap();
+        assert_eq!(conn.peer_addr(), kernel_peer(&conn));
+        let canonical: SocketAddr = ([127, 0, 0, 1], port).into();
+        assert_eq!(conn.peer_addr().to_canonical(), canonical.into());
+    }
+}
+
+#[test]
+fn a_dial_that_is_connected_to_itself_is_refused_whatever_form_was_dialed() {
+    for (form, peer) in FORMS {
+        let any = match form {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        for (from, target) in [(any, form), (any, peer), (form, form), (peer, form)] {
+            // Where nobody listens, and where this end is to be.
+            let free = TcpListener::bind(SocketAddr::new(peer, 0)).unwrap();
+            let port = free.local_addr().unwrap().port();
+            drop(free);
+            let dialer = Dialer::new().local_addr(SocketAddr::new(from, port));
+            let error = block_on(dialer.dial(SocketAddr::new(target, port))).unwrap_err();
+            assert_eq!(
+                error.kind(),
+                ErrorKind::ConnectionRefused,
+                "{from} {target}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_dial_of_an_address_with_a_zone_that_reaches_itself_is_refused_too() {
+    let free = TcpListener::bind("[::1]:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let dialer = Dialer::new().local_addr(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port));
+    let error = block_on(dialer.dial(format!("[::1%1]:{port}"))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn a_dial_from_a_free_port_to_a_port_where_nobody_listens_never_succeeds() {
+    let dialer = Dialer::new().connect_timeout(Some(Duration::from_secs(5)));
+    for _ in 0..200 {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        assert!(block_on(dialer.dial(("0.0.0.0", port))).is_err());
+    }
+}
+
+#[test]
+fn the_peer_of_a_unix_dial_is_the_name_that_its_server_is_bound_to() {
+    let folder = Folder::new();
+    let (path, link) = (folder.file("a.sock"), folder.file("link"));
+    let _listener = UnixListener::bind(&path).unwrap();
+    symlink(&path, &link).unwrap();
+    let conn = block_on(Dialer::new().dial(UnixAddr::path(&link).unwrap())).unwrap();
+    assert_eq!(conn.peer_addr(), UnixAddr::path(&path).unwrap().into());
+}
+
+#[test]
+fn a_peer_that_is_gone_at_once_is_the_one_that_was_dialed() {
+    let listener = Listener::bind("127.0.0.1:0").unwrap();
+    let addr = bound(&listener);
+    let accepting = TcpListener::from(listener.into_fd());
+    accepting.set_nonblocking(false).unwrap();
+    let resetting = std::thread::spawn(move || {
+        for _ in 0..50 {
+            let (stream, _) = accepting.accept().unwrap();
+            Peer::of(stream.into()).reset();
+        }
+    });
+    for _ in 0..50 {
+        if let Ok(conn) = block_on(Dialer::new().dial(addr)) {
+            assert_eq!(conn.peer_addr(), addr);
+        }
+    }
+    resetting.join().unwrap();
+}
