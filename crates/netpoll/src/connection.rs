@@ -17,13 +17,14 @@
 //! append or to take a chain.
 //!
 //! * [`state`] is the life of a connection, [`session`] drives it, [`teardown`] ends it, [`finish`]
-//!   only its output, [`leave`] lets its socket go on without it, [`flow`] bounds its bytes and
-//!   [`clock`] its time;
+//!   only its output, [`drain`] once what is under way is answered, [`leave`] lets its socket go on
+//!   without it, [`flow`] bounds its bytes and [`clock`] its time;
 //! * [`inbox`] and [`outbox`] are where bytes wait, [`input`] what was taken, [`reader`] and [`writer`]
 //!   how user code sees them, [`frames`] by the frame, [`halves`] the two with an owner each,
 //!   [`blocking`] both as a stream of the standard library's, and [`handle`] what others may ask;
 //! * [`in_flight`] counts the work that is under way for it elsewhere;
-//! * [`liveness`] is whether it can be used, [`notices`] who is told of the end, and [`rare`] what only
+//! * [`liveness`] is whether it can be used, [`notices`] who is told of the end, [`draining`] who is
+//!   told before, and [`rare`] what only
 //!   few connections have;
 //! * [`tally`] is what is counted, and [`watchdog`] tells who holds a poller for too long;
 //! * [`handler`] is user code, [`burst`] makes one future of several calls of it, [`calling`] has
@@ -35,6 +36,8 @@ pub(crate) mod blocking;
 pub(crate) mod burst;
 pub(crate) mod calling;
 pub(crate) mod clock;
+mod drain;
+mod draining;
 pub(crate) mod errand;
 pub(crate) mod finish;
 pub(crate) mod flow;

@@ -37,6 +37,7 @@
 
 mod calls;
 mod client;
+mod intake;
 mod lane;
 mod message;
 mod options;

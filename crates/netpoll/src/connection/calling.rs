@@ -249,7 +249,12 @@ impl<C: Caller> Session<C> {
             }
         }
         match verdict {
-            Verdict::Failed(error) => self.begin_close(CloseReason::of_handler_error(error)),
+            Verdict::Failed(error) => {
+                let reason = CloseReason::of_handler_error(error);
+                if !self.has_ended_by_drain(&reason) {
+                    self.begin_close(reason);
+                }
+            }
             Verdict::Stalled => {
                 self.flow.stalled = true;
                 if matches!(&self.holder, Holder::Session(c) if !c.held.input.chain.is_empty()) {

@@ -172,7 +172,7 @@ impl Clock {
         self.stands == Stands::ForWaits && self.unusual.as_deref().is_none_or(usual)
     }
 
-    fn born(&self) -> Instant {
+    pub(super) fn born(&self) -> Instant {
         self.born.instant()
     }
 
@@ -212,6 +212,7 @@ impl<C: Caller> Session<C> {
         if self.flow.drain.is_none() {
             first.after(self.clock.born(), self.clock.age(timeouts.max_age));
         }
+        first.add(self.end_of_grace());
         if let Some(wait) = waits.reader {
             first.end_of(wait, timeouts.read);
         } else if self.is_elsewhere() {
@@ -311,6 +312,7 @@ impl<C: Caller> Session<C> {
     pub(super) fn look_at_the_clock(&mut self, now: Instant) {
         // Others may have sent since.
         self.link.count_all_elsewhere();
+        self.look_at_the_grace(now);
         let timeouts = self.link.timeouts();
         let waits = self.waits();
         if self.is_write_over(&timeouts, &waits, now) {
@@ -326,7 +328,7 @@ impl<C: Caller> Session<C> {
         } else if self.flow.drain.is_none()
             && is_over(self.clock.born(), self.clock.age(timeouts.max_age), now)
         {
-            self.drain_for(CloseReason::Timeout(Timeout::MaxAge));
+            self.drain_for(CloseReason::Timeout(Timeout::MaxAge), now);
         }
     }
 

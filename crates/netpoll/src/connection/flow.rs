@@ -10,6 +10,7 @@
 //! and no more.
 
 use super::calling::{Caller, Holder};
+use super::drain::Drain;
 use super::session::Session;
 use super::state::{Input, Phase};
 use crate::budget::SMALL;
@@ -37,14 +38,6 @@ pub(super) struct Flow {
     pub(super) linger: Linger,
 }
 
-/// What a connection that drains has left to do, and why it does.
-#[derive(Debug)]
-pub(super) struct Drain {
-    /// Bytes that the kernel still holds of what it held at the request.
-    pub(super) backlog: usize,
-    pub(super) reason: CloseReason,
-}
-
 /// Whether the time of an end has begun.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Linger {
@@ -56,7 +49,7 @@ pub(super) enum Linger {
 impl Flow {
     /// Whether everything that a drain waits for has come.
     pub(super) fn is_drained(&self) -> bool {
-        self.drain.as_ref().is_some_and(|drain| drain.backlog == 0)
+        self.drain.as_ref().is_some_and(|drain| drain.has_all())
     }
 
     /// What a connection that drains ends for.
@@ -214,7 +207,8 @@ impl<C: Caller> Session<C> {
         let open = self.life.phase() == Phase::Open
             && self.life.input() == Input::Open
             && !self.link.are_reads_paused();
-        let drained = self.flow.is_drained();
+        // What comes to a gate that is open are answers.
+        let drained = self.flow.is_drained() && self.flow.gate == Gate::Shut;
         let wants = match self.holder {
             Holder::Session(_) => open && !drained && !self.has_plenty() && !self.is_congested(),
             Holder::Handler(_) | Holder::Owner => {

@@ -39,7 +39,7 @@ impl Drop for Grip {
         self.0.ask_end(if std::thread::panicking() {
             Ending::Panic
         } else {
-            Ending::Close
+            Ending::Drop
         });
     }
 }
@@ -95,6 +95,10 @@ impl Connection {
 }
 
 impl OwnedReader {
+    pub(super) fn link(&self) -> &Arc<Link> {
+        &self.grip
+    }
+
     /// The reading side, to be read from. Dropping it is nothing: it may be made for each call.
     #[inline]
     pub fn reader(&mut self) -> Reader<'_> {
@@ -138,6 +142,10 @@ impl OwnedReader {
 }
 
 impl OwnedWriter {
+    pub(super) fn link(&self) -> &Arc<Link> {
+        &self.grip
+    }
+
     /// The writing side, to be written to. Dropping it is nothing: it may be made for each call.
     #[inline]
     pub fn writer(&mut self) -> Writer<'_> {

@@ -73,6 +73,8 @@ pub(crate) enum Waits {
 pub(crate) enum InputEnd {
     Fin,
     Closed(CloseReason),
+    /// Nothing more is taken, for this reason. What is put is sent all the same.
+    Drained(CloseReason),
 }
 
 /// A Reader that waits until the chain has `need` bytes.
@@ -168,7 +170,8 @@ impl Inbox {
     /// Notes that nothing more will come, and gives back the waker of a Reader that waits. A FIN
     /// stands; it tells more than the end of the connection after it.
     pub(crate) fn finish(&mut self, end: InputEnd) -> Wakeup {
-        if !matches!(self.end, Some(InputEnd::Fin)) || matches!(end, InputEnd::Closed(_)) {
+        let is_of_all = matches!(end, InputEnd::Closed(_));
+        if is_of_all || !matches!(self.end, Some(InputEnd::Fin)) {
             self.end = Some(end);
         }
         self.stop_waiting()
@@ -178,7 +181,7 @@ impl Inbox {
     pub(crate) fn reason(&self) -> Option<CloseReason> {
         match self.end.as_ref()? {
             InputEnd::Fin => Some(CloseReason::PeerFin),
-            InputEnd::Closed(reason) => Some(reason.clone()),
+            InputEnd::Closed(reason) | InputEnd::Drained(reason) => Some(reason.clone()),
         }
     }
 

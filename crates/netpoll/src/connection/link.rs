@@ -39,7 +39,7 @@ pub(crate) struct Link {
     pub(crate) outbox: Mutex<Outbox>,
     /// How this side has asked for the end; see [`Ending`].
     ending: AtomicU8,
-    /// What holds up the usual; see [`PAST_MARK`] and [`READS_PAUSED`].
+    /// What holds up the usual; see [`PAST_MARK`], [`READS_PAUSED`], [`DRAINS`] and [`DRAINED`].
     holds: AtomicU8,
     pub(super) rare: Rarely,
     pub(super) tally: Tally,
@@ -55,6 +55,12 @@ const PAST_MARK: u8 = 1;
 /// Somebody wants nothing read for now.
 const READS_PAUSED: u8 = 2;
 
+/// The connection should take no more work. Written and read under the outbox's lock.
+const DRAINS: u8 = 4;
+
+/// It drains, and all that was sent before that is in the inbox or taken.
+const DRAINED: u8 = 8;
+
 /// How an end was asked for. The more urgent one stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -65,14 +71,16 @@ pub(crate) enum Ending {
     Finish = 1,
     /// Of the connection, not of the socket: flush, and let go of it.
     Leave = 2,
+    /// As a close, by the drop of the connection. While it drains, what is owed is waited for.
+    Drop = 3,
     /// Flush, FIN, linger.
-    Close = 3,
+    Close = 4,
     /// As a close, by the drop of a connection whose holder panicked.
-    Panic = 4,
+    Panic = 5,
     /// As a close, because of unsent output.
-    Overflow = 5,
+    Overflow = 6,
     /// Reset.
-    Abort = 6,
+    Abort = 7,
 }
 
 /// What became of a buffer that was to be queued.
@@ -88,7 +96,7 @@ pub(crate) enum Queued {
 impl Ending {
     /// Whether it is nobody's any more, or should be.
     pub(crate) fn is_of_all(self) -> bool {
-        self >= Self::Close
+        self >= Self::Drop
     }
 }
 
@@ -195,9 +203,10 @@ impl Link {
             0 => Ending::None,
             1 => Ending::Finish,
             2 => Ending::Leave,
-            3 => Ending::Close,
-            4 => Ending::Panic,
-            5 => Ending::Overflow,
+            3 => Ending::Drop,
+            4 => Ending::Close,
+            5 => Ending::Panic,
+            6 => Ending::Overflow,
             _ => Ending::Abort,
         }
     }
@@ -239,6 +248,27 @@ impl Link {
         self.holds.load(Ordering::Relaxed) & READS_PAUSED != 0
     }
 
+    /// The connection takes no more work. Under the outbox's lock.
+    pub(super) fn note_drain(&self) {
+        self.holds.fetch_or(DRAINS, Ordering::Relaxed);
+    }
+
+    /// Whether it takes no more work. Under the outbox's lock.
+    pub(super) fn drains(&self) -> bool {
+        self.holds.load(Ordering::Relaxed) & DRAINS != 0
+    }
+
+    /// The connection drains, and what comes from now on need not be taken.
+    pub(super) fn note_drained(&self) {
+        // Relaxed: the inbox's lock, or the poll of the handler, orders it with what came before.
+        self.holds.fetch_or(DRAINED, Ordering::Relaxed);
+    }
+
+    /// Whether a request that is not there yet need not be taken.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.holds.load(Ordering::Relaxed) & DRAINED != 0
+    }
+
     /// Ends the input for whoever reads, and wakes him.
     pub(crate) fn finish_input(&self, end: InputEnd) {
         let waker = self.inbox().finish(end);
@@ -268,9 +298,12 @@ impl Link {
         match ending {
             Ending::Overflow => CloseReason::Limit(Limit::Output),
             Ending::Panic => CloseReason::HandlerPanic,
-            Ending::None | Ending::Finish | Ending::Leave | Ending::Close | Ending::Abort => {
-                CloseReason::Local
-            }
+            Ending::None
+            | Ending::Finish
+            | Ending::Leave
+            | Ending::Drop
+            | Ending::Close
+            | Ending::Abort => CloseReason::Local,
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use super::draining::Drains;
 use super::in_flight::Workload;
 use super::notices::Notices;
 use super::serve::Successor;
@@ -20,6 +21,7 @@ pub(crate) struct Rare {
     pub(super) timeouts: Mutex<Option<Timeouts>>,
     pub(super) notices: Notices,
     pub(super) workload: Workload,
+    pub(super) drains: Drains,
     pub(super) successor: Mutex<Option<Successor>>,
     /// Who waits on its write queue, once it has one.
     pub(super) line: OnceLock<Arc<Line>>,
@@ -67,6 +69,7 @@ impl Drop for Rarely {
             if let Some(line) = rare.line.get() {
                 line.over(CloseReason::Forgotten);
             }
+            rare.drains.begin();
             rare.notices.end(CloseReason::Forgotten);
             rare.notices.over(CloseReason::Forgotten);
         }

@@ -252,9 +252,7 @@ impl<C: Caller> Source for Session<C> {
             Landed::Shared(window) => window.len(),
             Landed::Own(_, count) => *count,
         };
-        if let Some(drain) = &mut self.flow.drain {
-            drain.backlog = drain.backlog.saturating_sub(count);
-        }
+        self.drain_received(count);
         if count > 0 {
             self.link.tally.received.add(count as u64);
             self.link.tally.note(turn);
@@ -377,7 +375,8 @@ impl<C: Caller> Source for Session<C> {
     fn asked(&mut self, ask: Ask, turn: &mut Turn) -> Next {
         self.before_handler(turn);
         match ask {
-            Ask::Drain => self.drain_for(CloseReason::Shutdown),
+            Ask::Drain if self.is_of_a_client() => {}
+            Ask::Drain => self.drain_for(CloseReason::Shutdown, turn.now()),
             Ask::Force => self.force(),
         }
         self.next(turn)

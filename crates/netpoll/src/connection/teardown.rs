@@ -19,13 +19,13 @@
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 
-use netpoll_sys::{Interest, socket, transfer};
+use netpoll_sys::{Interest, socket};
 
 use super::Connection;
 use super::burst::Stage;
-use super::calling::{Caller, Calls, Holder, Observed};
-use super::flow::{Drain, Linger, More};
-use super::inbox::{InputEnd, Waits};
+use super::calling::{Caller, Holder, Observed};
+use super::flow::{Linger, More};
+use super::inbox::InputEnd;
 use super::link::{Ending, Link};
 use super::session::Session;
 use super::state::{Input, Phase};
@@ -57,25 +57,25 @@ impl<C: Caller> Session<C> {
             Ending::None | Ending::Finish | Ending::Leave => {}
             // The peer was reset when it was asked for.
             Ending::Abort => self.die(CloseReason::Local),
+            Ending::Drop if self.is_end_put_off() => {}
             // An owner that lets go after the peer's FIN follows the peer.
-            Ending::Close if self.life.input() == Input::Ended => {
+            Ending::Drop | Ending::Close if self.life.input() == Input::Ended => {
                 self.begin_close(CloseReason::PeerFin);
             }
+            Ending::Drop if self.flow.drain.is_some() => self.begin_close(self.flow.leaving()),
             ending => self.begin_close(Link::reason_of(ending)),
         }
     }
 
     /// An open connection with nothing more to come or to do ends here.
     pub(super) fn end_if_done(&mut self) {
-        if self.script.calls == Calls::Once && self.flow.is_drained() {
-            self.end_idle_owner();
-        }
+        self.end_idle_owner();
         self.end_owned();
         let Holder::Session(connection) = &mut self.holder else {
             return;
         };
         let idle = connection.input().chain.is_empty() || self.flow.stalled;
-        if !idle || self.flow.more != More::No {
+        if !idle || self.flow.more != More::No || self.owes_answers() {
             return;
         }
         if self.life.input() == Input::Ended {
@@ -101,6 +101,7 @@ impl<C: Caller> Session<C> {
             let waker = lock(&self.link.outbox).close_and_tell(reason.clone());
             waker.wake();
             self.link.tell_line();
+            self.link.tell_drain();
             if self.life.input() == Input::Open {
                 self.link.finish_input(InputEnd::Closed(reason));
             }
@@ -122,6 +123,7 @@ impl<C: Caller> Session<C> {
         self.flow.more = More::No;
         self.link.finish_input(InputEnd::Closed(reason.clone()));
         self.link.discard_output(reason);
+        self.link.tell_drain();
     }
 
     /// The peer has had its time: for taking what is unsent, or for its FIN.
@@ -131,31 +133,11 @@ impl<C: Caller> Session<C> {
         }
     }
 
-    /// Serves what the kernel holds for this connection now, and then ends it for `reason`.
-    pub(super) fn drain_for(&mut self, reason: CloseReason) {
-        if self.script.calls == Calls::Never || self.flow.drain.is_some() {
-            return;
-        }
-        let backlog = transfer::bytes_waiting(self.link.as_fd()).unwrap_or(0);
-        self.flow.drain = Some(Box::new(Drain { backlog, reason }));
-        if self.script.calls == Calls::Once {
-            self.link.inbox().waits = Waits::Told;
-        }
-    }
-
-    /// A handler of a whole life that waits with nothing at hand is idle: its input ends.
-    pub(super) fn end_idle_owner(&self) {
-        let inbox = self.link.inbox_if_any();
-        if inbox.is_some_and(|inbox| inbox.waiter.is_some() && inbox.chain.is_empty()) {
-            self.link
-                .finish_input(InputEnd::Closed(self.flow.leaving()));
-        }
-    }
-
     /// Ends now, the handler's future included. One that is elsewhere is asked to end, and is heard
     /// of when it has, or given up when this is asked again.
     pub(super) fn force(&mut self) {
-        let answered = matches!(self.life.phase(), Phase::Lingering | Phase::Closed);
+        let ended = matches!(self.life.phase(), Phase::Lingering | Phase::Closed);
+        let answered = ended || self.is_new();
         let presence = self.presence.take();
         if let Some(presence) = &presence
             && !answered

@@ -26,6 +26,7 @@ use netpoll_buffer::{LinkBuffer, TooLarge};
 use super::Connection;
 use super::handle::ConnectionHandle;
 use super::link::{Link, Queued};
+use crate::poll::bell::Signal;
 use crate::sync::{Arc, lock};
 use line::{Flush, Outlook, Place, Room};
 
@@ -42,7 +43,11 @@ pub(super) use line::{Line, Told};
 /// * What was taken leaves, or the connection ends and [`flush`](Self::flush), and each later call,
 ///   says why. A close of the connection sends what was taken before it, within the linger.
 ///
-/// It does not keep the connection: that has its owner or its handler.
+/// It does not keep the connection: that has its owner or its handler. But while the connection drains,
+/// for a [shutdown](crate::LoopHandle::shutdown) or because of its [age](crate::Timeouts::max_age), a
+/// queue that is held stands for an answer that is owed: the connection is closed when the last one is
+/// dropped, or cut at the deadline. What may be pushed and need not be waited for goes through a
+/// [`ConnectionHandle`].
 ///
 /// ```
 /// use netpoll::{Connection, LinkBuffer};
@@ -68,7 +73,7 @@ pub(super) use line::{Line, Told};
 /// # Ok(()) }
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(example()).unwrap();
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct WriteQueue {
     link: Weak<Link>,
     line: Arc<Line>,
@@ -89,20 +94,19 @@ impl ConnectionHandle {
     pub fn write_queue(&self) -> WriteQueue {
         match self.link() {
             Some(link) => WriteQueue::of(&link),
-            None => WriteQueue {
-                link: Weak::new(),
-                line: Arc::default(),
-            },
+            None => WriteQueue::new(Weak::new(), Arc::default()),
         }
     }
 }
 
 impl WriteQueue {
     fn of(link: &Arc<Link>) -> Self {
-        Self {
-            link: Arc::downgrade(link),
-            line: Arc::clone(link.line()),
-        }
+        Self::new(Arc::downgrade(link), Arc::clone(link.line()))
+    }
+
+    fn new(link: Weak<Link>, line: Arc<Line>) -> Self {
+        line.hold();
+        Self { link, line }
     }
 
     /// Sends `buffer` whole, behind what was sent before. Waits only while the queue is full.
@@ -217,6 +221,23 @@ impl WriteQueue {
     }
 }
 
+impl Clone for WriteQueue {
+    fn clone(&self) -> Self {
+        Self::new(Weak::clone(&self.link), Arc::clone(&self.line))
+    }
+}
+
+impl Drop for WriteQueue {
+    /// A connection that drains may have waited for this one.
+    fn drop(&mut self) {
+        if self.line.let_go()
+            && let Some(link) = self.link.upgrade()
+        {
+            link.bell.ring(Signal::Send);
+        }
+    }
+}
+
 /// A buffer that was not sent, and why.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -260,6 +281,13 @@ impl From<SendError> for io::Error {
 impl Link {
     fn line(&self) -> &Arc<Line> {
         self.rare.get_or_make().line.get_or_init(Arc::default)
+    }
+
+    /// Whether somebody holds a write queue, and so may send. From now on the poller hears it when the
+    /// last is let go.
+    pub(super) fn is_owed(&self) -> bool {
+        let line = self.rare.get().and_then(|rare| rare.line.get());
+        line.is_some_and(|line| line.watch())
     }
 
     fn refusal(&self) -> Option<io::Error> {

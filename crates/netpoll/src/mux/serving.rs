@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 
 use netpoll_buffer::LinkBuffer;
 
+use super::intake::Intake;
 use super::tasks::Tasks;
 use crate::codec::Codec;
 use crate::connection::Connection;
@@ -38,7 +39,10 @@ const PLENTY: usize = 32 << 10;
 /// its request's: see [`Message::of`](super::Message::of).
 ///
 /// At most 256 requests of a connection are under way; more wait in the kernel. When the peer ends
-/// its stream, what is under way is answered first. An `Err`, or a panic, ends the connection.
+/// its stream, what is under way is answered first. So it is when the connection drains, for a
+/// [shutdown](crate::LoopHandle::shutdown) or because of its [age](crate::Timeouts::max_age): no
+/// request is taken any more that the peer had not begun to send, what was taken is answered, and then
+/// the connection is closed by a FIN. An `Err`, or a panic, ends the connection.
 ///
 /// A request that is done without waiting costs no allocation beyond those of its codec.
 pub fn serve<C, H>(
@@ -64,14 +68,17 @@ where
 {
     async move |mut conn: Connection| {
         let mut tasks = Tasks::new();
-        let mut requests = Requests::default();
+        let mut requests = Requests {
+            intake: Intake::of(&conn),
+            begun: 0,
+        };
         let mut under_way = UnderWay::Nothing(conn.handle());
         let (mut reader, writer) = conn.split();
         let mut answers = Answers {
             writer,
             ready: LinkBuffer::new(),
         };
-        while !requests.ended || tasks.len() > 0 {
+        while !requests.intake.has_ended() || tasks.len() > 0 {
             let has_place = tasks.len() < in_flight.max(1);
             let step = poll_fn(|context| {
                 let step = match tasks.poll_next(context) {
@@ -164,9 +171,9 @@ enum Step<F> {
 }
 
 /// The requests that come on a connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Requests {
-    ended: bool,
+    intake: Intake,
     /// Since others had their turn.
     begun: usize,
 }
@@ -180,7 +187,7 @@ impl Requests {
         writer: &mut Writer<'_>,
         context: &mut Context<'_>,
     ) -> Poll<Step<C::Frame>> {
-        if self.ended {
+        if self.intake.has_ended() {
             return Poll::Pending;
         }
         if self.begun == BURST {
@@ -189,7 +196,10 @@ impl Requests {
             return Poll::Pending;
         }
         let polled = match pin!(writer.room()).poll(context) {
-            Poll::Ready(Ok(())) => pin!(reader.frame(codec)).poll(context),
+            Poll::Ready(Ok(())) => {
+                let frame = pin!(reader.frame(codec));
+                self.intake.poll_next(frame, context)
+            }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => Poll::Pending,
         };
@@ -198,10 +208,7 @@ impl Requests {
                 self.begun += 1;
                 Poll::Ready(Step::Request(Ok(request)))
             }
-            Poll::Ready(Ok(None)) => {
-                self.ended = true;
-                Poll::Ready(Step::End)
-            }
+            Poll::Ready(Ok(None)) => Poll::Ready(Step::End),
             Poll::Ready(Err(error)) => Poll::Ready(Step::Request(Err(error))),
             Poll::Pending => {
                 self.begun = 0;

@@ -13,6 +13,7 @@ use std::task::Poll;
 
 use netpoll_buffer::LinkBuffer;
 
+use super::intake::Intake;
 use crate::codec::Codec;
 use crate::connection::Connection;
 use crate::connection::in_flight::InFlight;
@@ -55,7 +56,8 @@ where
                 failure: Arc::default(),
             };
             let places = Permits::new(in_flight);
-            while let Some(request) = desk.unless_failed(conn.reader().frame(&*codec)).await?? {
+            let mut intake = Intake::of(&conn);
+            while let Some(request) = desk.next_request(&mut intake, &mut conn, &*codec).await? {
                 let mut in_flight = conn.link().in_flight();
                 in_flight.set(1);
                 let ticket = Ticket {
@@ -70,7 +72,7 @@ where
                     ticket.close(&*codec, answer).await;
                 }));
             }
-            // The peer has ended its stream: what is under way is answered first.
+            // The peer has ended its stream, or the connection drains: what is under way is answered first.
             let mut all = Vec::new();
             for _ in 0..in_flight {
                 all.push(desk.unless_failed(places.acquire()).await?);
@@ -121,6 +123,22 @@ impl Desk {
             }
         })
         .await
+    }
+
+    /// The next request; `None` if there are no more.
+    async fn next_request<C: Codec>(
+        &self,
+        intake: &mut Intake,
+        conn: &mut Connection,
+        codec: &C,
+    ) -> Result<Option<C::Frame>, BoxError> {
+        if intake.has_ended() {
+            return Ok(None);
+        }
+        let mut reader = conn.reader();
+        let mut frame = pin!(reader.frame(codec));
+        let next = poll_fn(|context| intake.poll_next(frame.as_mut(), context));
+        Ok(self.unless_failed(next).await??)
     }
 
     fn fail(&self, error: BoxError) {

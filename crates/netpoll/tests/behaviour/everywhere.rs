@@ -9,6 +9,7 @@ mod calls;
 mod closing;
 mod crowd;
 mod cut;
+mod draining;
 mod fairness;
 mod greeting;
 mod half_close;

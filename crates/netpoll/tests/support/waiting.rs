@@ -121,11 +121,12 @@ impl Gate {
 
     /// Whether somebody waits.
     pub(crate) fn is_waited_at(&self) -> bool {
-        !self
-            .state
-            .lock()
-            .expect("no panic under it")
-            .waiting
-            .is_empty()
+        self.waiting() > 0
+    }
+
+    /// How often somebody has begun to wait.
+    pub(crate) fn waiting(&self) -> usize {
+        let state = self.state.lock().expect("no panic under it");
+        state.waiting.len()
     }
 }

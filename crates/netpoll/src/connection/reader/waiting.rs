@@ -82,7 +82,7 @@ impl Reader<'_> {
             let have = input.chain.len();
             return Ok(Poll::Ready(Err(match end {
                 InputEnd::Fin => Eof::new(have, need).into(),
-                InputEnd::Closed(reason) => reason.to_error(),
+                InputEnd::Closed(reason) | InputEnd::Drained(reason) => reason.to_error(),
             })));
         }
         let last_wait = std::mem::take(&mut inbox.last_wait);

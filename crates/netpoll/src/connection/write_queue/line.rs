@@ -9,15 +9,23 @@ use std::task::Waker;
 use crate::connection::handle::gone;
 use crate::error::CloseReason;
 use crate::foreign::{WakerSlot, Wakeup, Wakeups, register};
-use crate::sync::{AtomicU64, Mutex, Ordering, lock};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 
 /// Who waits on the queue of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Line {
     /// How many do, to be asked without the lock.
     waiting: AtomicU64,
+    /// How many queues are held, twice, and [`WATCHED`].
+    queues: AtomicUsize,
     state: Mutex<State>,
 }
+
+/// The connection drains: its poller wants to hear when the last queue is let go.
+const WATCHED: usize = 1;
+
+/// One queue that is held.
+const QUEUE: usize = 2;
 
 #[derive(Debug, Default)]
 struct State {
@@ -59,6 +67,25 @@ impl Line {
     pub(super) fn is_waited_in(&self) -> bool {
         // Relaxed: who comes at the same time as others came no later.
         self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// One more queue is held.
+    pub(super) fn hold(&self) {
+        // Relaxed: who makes one has the connection, or another.
+        self.queues.fetch_add(QUEUE, Ordering::Relaxed);
+    }
+
+    /// One queue is let go. Whether the poller waits for the last, and this was that one.
+    pub(super) fn let_go(&self) -> bool {
+        // AcqRel: all changes are of this one word, so either `watch` finds no queue or this finds the
+        // watch; and what was sent before is seen by the poller.
+        self.queues.fetch_sub(QUEUE, Ordering::AcqRel) == QUEUE | WATCHED
+    }
+
+    /// Whether a queue is held; from now on the last that is let go says so.
+    pub(in crate::connection) fn watch(&self) -> bool {
+        // AcqRel: pairs with `let_go`.
+        self.queues.fetch_or(WATCHED, Ordering::AcqRel) >= QUEUE
     }
 
     fn count(&self, state: &State) {

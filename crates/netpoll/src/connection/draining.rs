@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! [`Connection::draining`]: a future that is ready once the connection should take no more work.
+//!
+//! It borrows nothing, so that a handler of a whole connection waits for it beside its reader. Whoever
+//! owns a connection and asks for it decides what becomes of it then: its input goes on. Nobody else
+//! knows when a conversation is over.
+//!
+//! Few connections are asked, so what waits is in what [`Rare`] connections have. The poller and who
+//! asks may be on two threads: the one makes the place to wait in and then looks whether the connection
+//! drains; the other says that it does, and then looks for the place. The outbox's lock orders the two.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use slab::Slab;
+
+use super::Connection;
+use super::halves::{OwnedReader, OwnedWriter};
+use super::handle::ConnectionHandle;
+use super::link::Link;
+use super::rare::Rare;
+use crate::foreign::{WakerSlot, Wakeups, register};
+use crate::sync::{Arc, Mutex, lock};
+
+/// Who waits for one connection to drain.
+#[derive(Debug, Default)]
+pub(super) struct Drains {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    stage: Stage,
+    /// Whoever owns the connection has asked.
+    owner_asks: bool,
+    waiting: Slab<WakerSlot>,
+}
+
+/// Whether the connection takes no more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Open,
+    Drains,
+}
+
+impl Drains {
+    /// The connection takes no more: wakes who waits for that.
+    pub(super) fn begin(&self) {
+        let mut state = lock(&self.state);
+        state.stage = Stage::Drains;
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        let waiting: Wakeups = waiting.into_iter().map(|(_, waker)| waker).collect();
+        waiting.wake();
+    }
+
+    fn poll(&self, key: &mut Option<usize>, waker: &Waker) -> Poll<()> {
+        register(waker, |offer| {
+            let mut state = lock(&self.state);
+            if state.stage == Stage::Drains {
+                return Ok(Poll::Ready(()));
+            }
+            match key.and_then(|key| state.waiting.get_mut(key)) {
+                Some(known) => known.set(offer)?,
+                None => *key = Some(state.waiting.insert(offer.slot()?)),
+            }
+            Ok(Poll::Pending)
+        })
+    }
+
+    /// Whoever waited in `key` waits no more.
+    fn forget(&self, key: usize) {
+        let waker = lock(&self.state).waiting.try_remove(key);
+        drop(waker);
+    }
+}
+
+/// Waits for a connection to drain. It holds neither the connection nor its descriptor.
+struct Draining {
+    /// `None` if nothing was left of the connection.
+    rare: Option<Arc<Rare>>,
+    key: Option<usize>,
+}
+
+impl Draining {
+    fn of(rare: Arc<Rare>) -> Self {
+        Self {
+            rare: Some(rare),
+            key: None,
+        }
+    }
+
+    /// For whoever owns the connection.
+    fn of_owner(link: &Link) -> Self {
+        let rare = link.asked_for_drain();
+        lock(&rare.drains.state).owner_asks = true;
+        Self::of(rare)
+    }
+}
+
+impl Future for Draining {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Self { rare, key } = &mut *self;
+        match rare {
+            Some(rare) => rare.drains.poll(key, context.waker()),
+            None => Poll::Ready(()),
+        }
+    }
+}
+
+impl Drop for Draining {
+    fn drop(&mut self) {
+        if let (Some(rare), Some(key)) = (&self.rare, self.key) {
+            rare.drains.forget(key);
+        }
+    }
+}
+
+impl Connection {
+    /// Waits until the connection should take no more work: its loop
+    /// [shuts down](crate::LoopHandle::shutdown), or it has reached its
+    /// [`max_age`](crate::Timeouts::max_age). Ready at once if that is so already, and when the
+    /// connection ends.
+    ///
+    /// For a handler that owns its connection and knows what is under way: it takes no new request from
+    /// then on, answers what it has taken, and returns or drops the connection, which closes it in order.
+    /// A shutdown waits for it, and cuts it at its deadline. **A handler that has asked decides itself
+    /// when it is done**: its reads go on as before. A handler that never asks finds the end of its input
+    /// instead, as soon as it waits for input with nothing at hand: the read fails with
+    /// [`Closed`](crate::Closed) and the reason, what it puts is still sent, and the connection is
+    /// closed when it returns and no [`WriteQueue`](crate::WriteQueue) is held any more.
+    ///
+    /// Handlers of [`on_request`](crate::Builder::on_request) need it only if they wait for long: the
+    /// loop calls none for a new request, and waits for each that runs. A dialed connection that nobody
+    /// [serves](Self::serve) drains at its `max_age` alone: what it is used for is under way elsewhere.
+    ///
+    /// Any number may wait, on any threads. The first time costs the connection two allocations; each
+    /// wait a lock. The future borrows nothing, and keeps no descriptor open.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped leaves nothing behind, but that the handler has asked.
+    ///
+    /// ```no_run
+    /// use std::future::poll_fn;
+    /// use std::pin::pin;
+    /// use std::task::Poll;
+    ///
+    /// # async fn example(mut conn: netpoll::Connection) -> std::io::Result<()> {
+    /// loop {
+    ///     let mut draining = pin!(conn.draining());
+    ///     let (mut reader, mut writer) = conn.split();
+    ///     let mut line = pin!(reader.until(b'\n', 1024));
+    ///     let line = poll_fn(|context| match line.as_mut().poll(context) {
+    ///         Poll::Ready(line) => Poll::Ready(Some(line)),
+    ///         Poll::Pending => draining.as_mut().poll(context).map(|()| None),
+    ///     });
+    ///     match line.await {
+    ///         Some(line) => writer.put_slice(line?),
+    ///         None => break writer.put_str("goodbye\n"),
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn draining(&self) -> impl Future<Output = ()> + Send + Unpin + use<> {
+        Draining::of_owner(&self.link)
+    }
+}
+
+impl OwnedReader {
+    /// As [`Connection::draining`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As there.
+    pub fn draining(&self) -> impl Future<Output = ()> + Send + Unpin + use<> {
+        Draining::of_owner(self.link())
+    }
+}
+
+impl OwnedWriter {
+    /// As [`Connection::draining`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As there.
+    pub fn draining(&self) -> impl Future<Output = ()> + Send + Unpin + use<> {
+        Draining::of_owner(self.link())
+    }
+}
+
+impl ConnectionHandle {
+    /// As [`Connection::draining`], for somebody who does not own the connection: to ask changes
+    /// nothing for its owner. Of a connection of which nothing is left any more it is ready at once.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped leaves nothing behind.
+    pub fn draining(&self) -> impl Future<Output = ()> + Send + Unpin + use<> {
+        Draining {
+            rare: self.link().map(|link| link.asked_for_drain()),
+            key: None,
+        }
+    }
+}
+
+impl Link {
+    /// Where to wait for the drain.
+    fn asked_for_drain(&self) -> Arc<Rare> {
+        let rare = self.rare.get_or_make();
+        let outbox = lock(&self.outbox);
+        let begun = self.drains();
+        drop(outbox);
+        if begun {
+            rare.drains.begin();
+        }
+        Arc::clone(rare)
+    }
+
+    /// The connection takes no more work: tells whoever waits for that.
+    pub(super) fn tell_drain(&self) {
+        let outbox = lock(&self.outbox);
+        self.note_drain();
+        drop(outbox);
+        if let Some(rare) = self.rare.get() {
+            rare.drains.begin();
+        }
+    }
+
+    /// Whether whoever owns the connection decides what becomes of it when it drains.
+    pub(super) fn does_owner_ask(&self) -> bool {
+        let rare = self.rare.get();
+        rare.is_some_and(|rare| lock(&rare.drains.state).owner_asks)
+    }
+}

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A drain answers what is under way, in whatever way the connection is served.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use netpoll::codec::LengthField;
+use netpoll::{
+    BoxError, Builder, CloseReason, Connection, EventLoop, LinkBuffer, OwnedReader, OwnedWriter,
+    Spawn, WriteQueue, mux,
+};
+
+use crate::support::{Gate, Peer, Server, block_on, eventually, frame};
+
+/// Long enough that only a shutdown that hangs meets it.
+const LONG: Duration = Duration::from_secs(15);
+
+/// Short enough to be waited for.
+const SHORT: Duration = Duration::from_millis(100);
+
+const CODEC: LengthField = LengthField::new();
+
+/// A server that answers each frame with itself, once a gate is open.
+type Way = fn(Builder, Gate) -> Server;
+
+/// The ways to serve a connection.
+const WAYS: &[(&str, Way)] = &[
+    ("on_request", on_request),
+    ("a task with the write queue", queue_of_a_request),
+    ("on_connection", on_connection),
+    ("tasks of an owner with the write queue", queue_of_an_owner),
+    ("mux::serve", mux_serve),
+    ("mux::serve_on", mux_serve_on),
+    ("Connection::serve", served_by_its_owner),
+    ("halves", halves),
+    ("halves of two tasks", halves_of_two_tasks),
+    ("draining", asks_for_the_drain),
+];
+
+fn on_request(builder: Builder, gate: Gate) -> Server {
+    let handler = handler!([gate], |conn| {
+        let request = conn.reader().frame(&CODEC).await?;
+        gate.pass().await;
+        request.map_or(Ok(()), |request| {
+            Ok(conn.writer().frame(&CODEC, request)?)
+        })
+    });
+    Server::start(builder, handler)
+}
+
+fn queue_of_a_request(builder: Builder, gate: Gate) -> Server {
+    let handler = handler!([gate], |conn| {
+        if let Some(request) = conn.reader().frame(&CODEC).await? {
+            spawn(answer_later(conn.write_queue(), gate, request));
+        }
+        Ok(())
+    });
+    Server::start(builder, handler)
+}
+
+fn on_connection(builder: Builder, gate: Gate) -> Server {
+    let handler = whole!([gate], |mut conn| {
+        while let Some(request) = conn.reader().frame(&CODEC).await? {
+            gate.pass().await;
+            conn.writer().frame(&CODEC, request)?;
+        }
+        Ok(())
+    });
+    Server::start(builder, handler)
+}
+
+fn queue_of_an_owner(builder: Builder, gate: Gate) -> Server {
+    let handler = whole!([gate], |mut conn| {
+        while let Some(request) = conn.reader().frame(&CODEC).await? {
+            spawn(answer_later(conn.write_queue(), gate.clone(), request));
+        }
+        Ok(())
+    });
+    Server::start(builder, handler)
+}
+
+fn mux_serve(builder: Builder, gate: Gate) -> Server {
+    let served = mux::serve(CODEC, async move |request: LinkBuffer| {
+        gate.pass().await;
+        Ok(request)
+    });
+    let builder = builder.runner(crate::RUNS.runner());
+    Server::start_as_given(builder.on_connection(served))
+}
+
+fn mux_serve_on(builder: Builder, gate: Gate) -> Server {
+    let served = mux::serve_on(Arc::new(Threads), 8, CODEC, move |request: LinkBuffer| {
+        let gate = gate.clone();
+        async move {
+            gate.pass().await;
+            Ok(request)
+        }
+    });
+    let builder = builder.runner(crate::RUNS.runner());
+    Server::start_as_given(builder.on_connection_send(served))
+}
+
+fn served_by_its_owner(builder: Builder, gate: Gate) -> Server {
+    let handler = whole!([gate], |conn| {
+        let _served = conn.serve(async move |conn: &mut Connection| {
+            let request = conn.reader().frame(&CODEC).await?;
+            gate.pass().await;
+            request.map_or(Ok(()), |request| {
+                Ok(conn.writer().frame(&CODEC, request)?)
+            })
+        });
+        Ok(())
+    });
+    Server::start(builder, handler)
+}
+
+fn halves(builder: Builder, gate: Gate) -> Server {
+    let handler = whole!([gate], |conn| {
+        let (mut reader, mut writer) = conn.into_split();
+        while let Some(request) = reader.reader().frame(&CODEC).await? {
+            gate.pass().await;
+            writer.writer().frame(&CODEC, request)?;
+        }
+        Ok(())
+    });
+    Server::start(builder, handler)
+}
+
+fn halves_of_two_tasks(builder: Builder, gate: Gate) -> Server {
+    let handler = whole!([gate], |conn| {
+        let (reader, writer) = conn.into_split();
+        let (ask, asked) = async_channel();
+        spawn(answer_each(asked, gate, writer));
+        read_each(reader, ask).await
+    });
+    Server::start(builder, handler)
+}
+
+/// One that takes no more once it drains, whatever it reads.
+fn asks_for_the_drain(builder: Builder, gate: Gate) -> Server {
+    let handler = whole!([gate], |mut conn| {
+        let draining = conn.draining();
+        let (mut reader, mut writer) = conn.split();
+        let request = reader.frame(&CODEC).await?;
+        let mut answer = pin!(gate.pass());
+        let mut draining = pin!(draining);
+        let mut more = pin!(reader.frame(&CODEC));
+        let mut drains = false;
+        poll_fn(|context| {
+            drains |= draining.as_mut().poll(context).is_ready();
+            // It waits for input all the while.
+            assert!(more.as_mut().poll(context).is_pending());
+            answer.as_mut().poll(context)
+        })
+        .await;
+        assert!(drains, "the gate is opened once it drains");
+        request.map_or(Ok(()), |request| Ok(writer.frame(&CODEC, request)?))
+    });
+    Server::start(builder, handler)
+}
+
+async fn answer_later(queue: WriteQueue, gate: Gate, request: LinkBuffer) {
+    gate.pass().await;
+    let mut answer = LinkBuffer::new();
+    netpoll::codec::Codec::encode(&CODEC, request, &mut answer).expect("a frame");
+    // One that was cut takes no more.
+    drop(queue.send(answer).await);
+}
+
+/// Runs a task on a thread of its own.
+fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    std::thread::spawn(move || block_on(task));
+}
+
+/// A task of each request on a thread of its own.
+struct Threads;
+
+impl Spawn for Threads {
+    fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        spawn(task);
+    }
+}
+
+type Asks = std::sync::mpsc::Sender<LinkBuffer>;
+type Asked = std::sync::mpsc::Receiver<LinkBuffer>;
+
+fn async_channel() -> (Asks, Asked) {
+    std::sync::mpsc::channel()
+}
+
+async fn read_each(mut reader: OwnedReader, ask: Asks) -> Result<(), BoxError> {
+    while let Some(request) = reader.reader().frame(&CODEC).await? {
+        ask.send(request)?;
+    }
+    Ok(())
+}
+
+async fn answer_each(asked: Asked, gate: Gate, mut writer: OwnedWriter) {
+    while let Ok(request) = asked.recv() {
+        gate.pass().await;
+        let put = writer.writer().frame(&CODEC, request);
+        put.expect("a frame");
+    }
+}
+
+/// Three peers whose requests wait at the gate of `server`.
+fn asking(server: &Server, gate: &Gate) -> Vec<Peer> {
+    let mut peers: Vec<Peer> = (0..3).map(|_| server.connect()).collect();
+    peers
+        .iter_mut()
+        .for_each(|peer| peer.send(&frame(b"under way")));
+    eventually("requests under way", || gate.waiting() == 3);
+    peers
+}
+
+/// Waits until each connection of `server` has heard of its shutdown.
+fn until_it_drains(server: &Server) {
+    eventually("a port that is closed", || {
+        Peer::try_connect(server.addr).is_err()
+    });
+}
+
+#[test]
+fn what_is_under_way_is_answered_and_then_the_connection_ends_by_fin() {
+    for (way, serves) in WAYS {
+        let gate = Gate::default();
+        let mut server = serves(EventLoop::builder().pollers(1), gate.clone());
+        let peers = asking(&server, &gate);
+        let shutdown = server.handle.shutdown(LONG);
+        until_it_drains(&server);
+        gate.open();
+        for mut peer in peers {
+            let received = peer.receive_all().expect(way);
+            assert_eq!(received, frame(b"under way"), "{way}");
+        }
+        assert_eq!(shutdown.wait(), 0, "{way}");
+        let endings = server.take_endings();
+        drop(server);
+        let drained = |reason: &CloseReason| matches!(reason, CloseReason::Shutdown);
+        let drained = endings.iter().filter(|(_, reason)| drained(reason)).count();
+        assert_eq!(drained, 3, "{way}");
+    }
+}
+
+#[test]
+fn what_is_under_way_at_the_deadline_is_cut_and_counted() {
+    for (way, serves) in WAYS {
+        let gate = Gate::default();
+        let server = serves(EventLoop::builder().pollers(1), gate.clone());
+        let server = server.of_which_some_is_kept();
+        let peers = asking(&server, &gate);
+        assert_eq!(server.handle.shutdown(SHORT).wait(), 3, "{way}");
+        gate.open();
+        drop(peers);
+    }
+}
