@@ -59,6 +59,9 @@ pub mod retry;
 pub mod site;
 pub mod socket;
 pub mod tcp_info;
+#[cfg(feature = "test-waker")]
+#[doc(hidden)]
+pub mod test_waker;
 pub mod transfer;
 
 pub use addr::{Addr, InvalidUnixName, ParseAddrError, UnixAddr};

@@ -65,6 +65,7 @@ const SYS: &[&[&str]] = &[
         "process",
         "retry",
         "tcp_info",
+        "test_waker",
     ],
     &["epoll", "eventfd", "options", "socket", "transfer"],
 ];

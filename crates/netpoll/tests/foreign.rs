@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Every future of the public interface, polled with wakers whose wake, clone or drop panics or calls
+//! the very handles that it waits on; and memory of a user's own whose drop does. After each, the
+//! poller serves another connection, and a dial works.
+
+#[expect(unused_imports, reason = "programs beside this one use the rest")]
+#[expect(dead_code, reason = "programs beside this one use the rest")]
+#[expect(unused_macros, reason = "programs beside this one use the rest")]
+#[path = "support/support.rs"]
+mod support;
+
+const RUNS: support::Runs = support::Runs::Inline;
+const KIND: support::Kind = support::Kind::Tcp;
+
+#[path = "foreign/calling.rs"]
+mod calling;
+#[path = "foreign/hostile.rs"]
+mod hostile;
+#[path = "foreign/reading.rs"]
+mod reading;
+#[path = "foreign/running.rs"]
+mod running;
+#[path = "foreign/writing.rs"]
+mod writing;

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Waits of pools, of mux clients, of dials.
+
+use std::time::Duration;
+
+use netpoll::codec::LengthField;
+use netpoll::mux::{Client, ClientOptions, Message, Numbered};
+use netpoll::{ConnPool, ConnPoolOptions, Dialer};
+
+use crate::hostile::{Scene, survives};
+use crate::reading::ask;
+use crate::support::{Host, Peer, block_on, pair};
+
+#[test]
+fn a_dial_waits_for_its_connection_by_address_and_by_name() {
+    survives("dial", || {
+        let host = Host::new();
+        let addr = host.addr;
+        let waits = async move { drop(Dialer::new().dial(addr).await.expect("a host")) };
+        Scene::new(waits, || (), move || drop(host.accept()))
+    });
+    survives("dial by name", || {
+        let host = Host::new();
+        let port = host.addr.as_tcp().expect("TCP").port();
+        let waits = async move {
+            drop(
+                Dialer::new()
+                    .dial(("localhost", port))
+                    .await
+                    .expect("a host"),
+            );
+        };
+        Scene::new(waits, || (), move || host)
+    });
+}
+
+fn pool_of_one() -> ConnPool {
+    let mut options = ConnPoolOptions::default();
+    options.max_connections = 1;
+    ConnPool::with_options(Dialer::new(), options).expect("what can work")
+}
+
+#[test]
+fn a_pool_gives_what_comes_back_and_hears_of_its_end() {
+    for closes in [false, true] {
+        survives("ConnPool::get", || {
+            let (pool, host) = (pool_of_one(), Host::new());
+            let addr = host.addr;
+            let out = block_on(pool.get(addr)).expect("a host");
+            let (waiting, asked, ended) = (pool.clone(), pool.clone(), pool);
+            let waits = async move { drop(waiting.get(addr).await) };
+            let enter = move || {
+                let _stats = (asked.stats(addr), asked.stats_all());
+            };
+            Scene::new(waits, enter, move || {
+                if closes {
+                    ended.close();
+                }
+                drop(out);
+                host
+            })
+        });
+    }
+}
+
+#[test]
+fn a_pool_dials_for_who_waits() {
+    survives("ConnPool::get of a new one", || {
+        let (pool, host) = (pool_of_one(), Host::new());
+        let (addr, asked) = (host.addr, pool.clone());
+        let waits = async move { drop(pool.get(addr).await.expect("a host")) };
+        let enter = move || {
+            let _stats = (asked.stats(addr), asked.stats_all());
+        };
+        Scene::new(waits, enter, move || host)
+    });
+}
+
+type TestClient = Client<Numbered<LengthField>>;
+
+fn client(change: fn(&mut ClientOptions)) -> (TestClient, Peer, impl Fn()) {
+    let (conn, peer) = pair();
+    let handle = conn.handle();
+    let mut options = ClientOptions::default();
+    change(&mut options);
+    let codec = Numbered::new(LengthField::new());
+    let client = Client::with_options(conn, codec, options).expect("options that work");
+    (client, peer, move || ask(&handle))
+}
+
+/// A call of a client, and what happens to its peer.
+fn call<T: 'static>(
+    change: fn(&mut ClientOptions),
+    comes_back: bool,
+    happens: impl FnOnce(Peer) -> T + Send + 'static,
+) -> Scene {
+    let (client, peer, asks) = client(change);
+    let asked = client.clone();
+    let waits = async move {
+        let answer = client.call(Message::new(b"text")).await;
+        assert_eq!(answer.is_ok(), comes_back);
+    };
+    let enter = move || {
+        asks();
+        let _stats = (asked.stats(), asked.is_connected());
+    };
+    Scene::new(waits, enter, move || happens(peer))
+}
+
+/// Answers one request with itself.
+fn answers(mut peer: Peer) -> Peer {
+    let head = peer.receive(12);
+    let body = peer.receive(4);
+    peer.send(&[head, body].concat());
+    peer
+}
+
+#[test]
+fn a_call_waits_for_its_answer() {
+    survives("call", || call(|_| (), true, answers));
+}
+
+#[test]
+fn a_call_hears_that_its_connection_is_lost_and_that_its_time_is_up() {
+    survives("call that is lost", || call(|_| (), false, drop));
+    survives("call that is late", || {
+        let soon = |options: &mut ClientOptions| options.timeout = Some(Duration::from_millis(30));
+        call(soon, false, |peer| peer)
+    });
+}
+
+#[test]
+fn a_call_waits_for_its_turn() {
+    survives("call in line", || {
+        let (client, peer, asks) = client(|options| options.max_in_flight = 1);
+        let (first, asked) = (client.clone(), client.clone());
+        let mut first = Box::pin(async move { drop(first.call(Message::new(b"text")).await) });
+        assert!(crate::support::poll_once(first.as_mut()).is_pending());
+        let waits = async move {
+            client.call(Message::new(b"text")).await.expect("an answer");
+        };
+        let enter = move || {
+            asks();
+            let _stats = asked.stats();
+        };
+        Scene::new(waits, enter, move || {
+            // The one that was first gives its turn up; its answer is nobody's.
+            drop(first);
+            std::thread::spawn(move || {
+                let mut peer = peer;
+                // Whoever waits may have been given up.
+                while let Ok(request) =
+                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| peer.receive(16)))
+                {
+                    peer.send(&request);
+                }
+            });
+        })
+    });
+}

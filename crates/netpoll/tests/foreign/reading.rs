@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Waits for what a peer sends, and for the end.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use netpoll::codec::LengthField;
+use netpoll::{CloseReason, Connection, ConnectionHandle};
+
+use crate::hostile::{Scene, survives};
+use crate::support::{Peer, frame, pair};
+
+/// Asks all that a handle can be asked.
+pub(crate) fn ask(handle: &ConnectionHandle) {
+    let _alive = handle.liveness();
+    let _pushed = handle.push(Bytes::new()).is_ok();
+    let _times = handle.timeouts();
+    let queue = handle.write_queue();
+    drop(queue.try_send(netpoll::LinkBuffer::new()));
+    drop(handle.closed());
+    handle.on_close(|_reason| ());
+    handle.pause_reads();
+    handle.resume_reads();
+}
+
+fn scene<F, T: 'static>(
+    waits: impl FnOnce(Connection) -> F,
+    happens: impl FnOnce(Peer) -> T + Send + 'static,
+) -> Scene
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (conn, peer) = pair();
+    let handle = conn.handle();
+    Scene::new(waits(conn), move || ask(&handle), move || happens(peer))
+}
+
+fn sends(bytes: &[u8]) -> impl FnOnce(Peer) -> Peer + Send + use<> {
+    let bytes = bytes.to_vec();
+    move |mut peer: Peer| {
+        peer.send(&bytes);
+        peer
+    }
+}
+
+#[test]
+fn a_reader_waits_for_a_byte() {
+    survives("wait", || {
+        let waits =
+            |mut conn: Connection| async move { conn.reader().wait(1).await.expect("a byte") };
+        scene(waits, sends(b"a"))
+    });
+}
+
+#[test]
+fn a_reader_waits_for_a_frame_a_line_and_a_chunk() {
+    survives("frame", || {
+        let waits = |mut conn: Connection| async move {
+            let read = conn.reader().frame(&LengthField::new()).await;
+            assert!(read.expect("a frame").is_some());
+        };
+        scene(waits, sends(&frame(b"body")))
+    });
+    survives("until", || {
+        let waits = |mut conn: Connection| async move {
+            let mut reader = conn.reader();
+            assert_eq!(reader.until(b'\n', 100).await.expect("a line"), b"ab\n");
+        };
+        scene(waits, sends(b"ab\n"))
+    });
+    survives("chunk", || {
+        let waits = |mut conn: Connection| async move {
+            let chunk = conn.reader().chunk().await.expect("a chunk");
+            assert_eq!(chunk.map(|chunk| chunk.len()), Some(2));
+        };
+        scene(waits, sends(b"ab"))
+    });
+}
+
+#[test]
+fn a_reader_hears_of_the_end_of_its_time() {
+    survives("with_deadline", || {
+        let waits = |mut conn: Connection| async move {
+            let deadline = Instant::now() + Duration::from_millis(30);
+            let mut reader = conn.reader().with_deadline(deadline);
+            reader.wait(1).await.expect_err("nothing comes");
+        };
+        scene(waits, |peer| peer)
+    });
+}
+
+#[test]
+fn a_reader_hears_of_a_fin_and_of_a_reset() {
+    for resets in [false, true] {
+        survives("the peer ends", || {
+            let waits = |mut conn: Connection| async move {
+                conn.reader().wait(1).await.expect_err("the end");
+            };
+            scene(waits, move |peer: Peer| match resets {
+                true => peer.reset(),
+                false => drop(peer),
+            })
+        });
+    }
+}
+
+#[test]
+fn a_reader_hears_of_an_end_from_this_side() {
+    for aborts in [false, true] {
+        survives("this side ends", || {
+            let (mut conn, peer) = pair();
+            let (handle, ends) = (conn.handle(), conn.handle());
+            let waits = async move {
+                conn.reader().wait(1).await.expect_err("the end");
+            };
+            Scene::new(
+                waits,
+                move || ask(&handle),
+                move || {
+                    match aborts {
+                        true => ends.abort(),
+                        false => ends.close(),
+                    }
+                    drop(peer);
+                },
+            )
+        });
+    }
+}
+
+#[test]
+fn halves_wait_for_a_byte() {
+    survives("OwnedReader", || {
+        let waits = |conn: Connection| async move {
+            let (mut reader, _writer) = conn.into_split();
+            reader.reader().wait(1).await.expect("a byte");
+        };
+        scene(waits, sends(b"a"))
+    });
+}
+
+#[test]
+fn whoever_waits_for_the_end_hears_of_it() {
+    survives("closed", || {
+        let waits = |conn: Connection| async move {
+            assert!(matches!(conn.closed().await, CloseReason::PeerFin));
+        };
+        scene(waits, drop)
+    });
+}
+
+#[test]
+fn a_function_that_runs_at_the_end_may_panic_and_call_handles() {
+    crate::hostile::watched("on_close", || {
+        let (conn, peer) = pair();
+        let handle = conn.handle();
+        let (over, heard) = std::sync::mpsc::channel();
+        conn.on_close(move |_reason| over.send(()).expect("a test that waits"));
+        conn.on_close(move |_reason| ask(&handle));
+        conn.on_close(|_reason| panic!("on_close"));
+        drop(peer);
+        drop(conn);
+        heard.recv_timeout(crate::support::LIMIT).expect("all run");
+    });
+}

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Waits for time, for tasks, for loops to run and to end, and executors of a user's own.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use netpoll::time::{sleep, timeout};
+use netpoll::{Connection, Dialer, EventLoop, Listener, Runner, Spawn};
+
+use crate::hostile::{Scene, survives};
+use crate::reading::ask;
+use crate::support::{Gate, Peer, Server, eventually, pair};
+
+const SOON: Duration = Duration::from_millis(30);
+
+#[test]
+fn a_time_comes() {
+    survives("sleep", || Scene::new(sleep(SOON), || (), || ()));
+    survives("timeout", || {
+        let (mut conn, peer) = pair();
+        let handle = conn.handle();
+        let waits = async move {
+            let waited = timeout(SOON, conn.reader().wait(1)).await;
+            assert!(waited.is_err(), "nothing comes");
+        };
+        Scene::new(waits, move || ask(&handle), move || peer)
+    });
+}
+
+#[test]
+fn a_task_comes_to_its_end_and_to_a_panic() {
+    for panics in [false, true] {
+        survives("Task", || {
+            let gate = Gate::default();
+            let opens = gate.clone();
+            let task = netpoll::spawn(async move {
+                gate.pass().await;
+                assert!(!panics, "a task");
+            });
+            let task = task.expect("a poller");
+            let waits = async move { assert_eq!(task.await.is_err(), panics) };
+            Scene::new(waits, || (), move || opens.open())
+        });
+    }
+}
+
+/// What a task gives is the user's, whoever drops it.
+#[test]
+fn what_a_task_gives_may_panic_when_it_is_dropped() {
+    struct Given;
+    impl Drop for Given {
+        fn drop(&mut self) {
+            panic!("what a task gives");
+        }
+    }
+    for is_done in [false, true] {
+        crate::hostile::watched("dropped", || {
+            let gate = Gate::default();
+            let passes = gate.clone();
+            let task = netpoll::spawn(async move {
+                passes.pass().await;
+                Given
+            });
+            let task = task.expect("a poller");
+            if is_done {
+                gate.open();
+                eventually("the end", || format!("{task:?}").contains("true"));
+            }
+            drop(task);
+            gate.open();
+        });
+    }
+}
+
+#[test]
+fn a_shutdown_waits_for_the_last() {
+    survives("shutdown", || {
+        let serve = async |conn: &mut Connection| conn.reader().skip(1).await.map_err(Into::into);
+        let server = Server::start_unobserved(EventLoop::builder().pollers(1).on_request(serve));
+        let mut peer = Peer::connect(server.addr);
+        eventually("a connection", || server.handle.connections() == 1);
+        peer.send(&[0; 1]);
+        let shutdown = server.handle.shutdown(4 * SOON);
+        let asked = server.handle.clone();
+        let waits = async move {
+            let _cut = shutdown.await;
+        };
+        let enter = move || {
+            let _stats = (asked.stats(), asked.connections(), asked.accept_stats());
+        };
+        Scene::new(waits, enter, move || {
+            drop(peer);
+            drop(server);
+        })
+    });
+}
+
+#[test]
+fn a_dial_waits_for_its_loop_to_run() {
+    survives("a loop that does not run yet", || {
+        let listener = Listener::bind("127.0.0.1:0").expect("a free port");
+        let builder = EventLoop::builder().pollers(1).listen(listener);
+        let lives = builder
+            .on_request(async |conn: &mut Connection| {
+                conn.reader().skip(1).await.map_err(Into::into)
+            })
+            .build()
+            .expect("a loop");
+        let addr = lives.local_addrs().expect("an address")[0];
+        let (asked, ends) = (lives.handle(), lives.handle());
+        let dialer = Dialer::new().on(&ends);
+        let waits = async move { drop(dialer.dial(addr).await.expect("a loop that runs")) };
+        let enter = move || {
+            let _stats = (asked.stats(), asked.connections());
+        };
+        Scene::new(waits, enter, move || {
+            std::thread::spawn(move || lives.run().expect("a loop"));
+            std::thread::spawn(move || {
+                // Long enough for the dial.
+                eventually("the dial", || ends.accept_stats().accepted > 0);
+                drop(ends.shutdown(Duration::ZERO));
+            });
+        })
+    });
+}
+
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Keeps tasks, for the test to poll.
+#[derive(Default)]
+struct Kept(Mutex<Vec<Task>>);
+
+impl Spawn for Kept {
+    fn spawn(&self, task: Task) {
+        self.0.lock().expect("no panic under it").push(task);
+    }
+}
+
+#[test]
+fn a_handler_on_another_executor_waits_and_is_called_off() {
+    for cuts in [false, true] {
+        survives("an errand", || {
+            let kept = Arc::<Kept>::default();
+            let runner = Runner::Spawn(Arc::<Kept>::clone(&kept));
+            let builder = EventLoop::builder().pollers(1).runner(runner);
+            let server = Server::start_unobserved(builder.on_connection_send(
+                async |mut conn: Connection| conn.reader().wait(1).await.map_err(Into::into),
+            ));
+            let mut peer = Peer::connect(server.addr);
+            let taken = || kept.0.lock().expect("no panic under it").pop();
+            let mut task = None;
+            eventually("a task", || {
+                task = taken();
+                task.is_some()
+            });
+            let waits = task.expect("it is there");
+            let asked = server.handle.clone();
+            let enter = move || {
+                let _stats = (asked.stats(), asked.connections());
+            };
+            Scene::new(waits, enter, move || {
+                match cuts {
+                    true => drop(server.handle.shutdown(Duration::ZERO)),
+                    false => peer.send(b"a"),
+                }
+                drop(peer);
+                // Its drop ends the loop, once the task is done or dropped.
+                std::thread::spawn(move || drop(server));
+            })
+        });
+    }
+}
