@@ -31,6 +31,10 @@ pub enum CloseReason {
     HandlerPanic,
     /// The event loop shut down.
     Shutdown,
+    /// Its poller failed and began anew: see
+    /// [`Event::PollerFailed`](crate::Event::PollerFailed). All connections that it had end for
+    /// this.
+    PollerFailed,
     /// A bound was met.
     Limit(Limit),
     /// Time ran out.
@@ -93,6 +97,7 @@ impl fmt::Display for CloseReason {
             Self::Handler(error) => write!(f, "the handler failed: {error}"),
             Self::HandlerPanic => f.write_str("the handler panicked"),
             Self::Shutdown => f.write_str("the event loop shut down"),
+            Self::PollerFailed => f.write_str("its poller failed"),
             Self::Limit(Limit::Frame) => f.write_str("a frame above the limit"),
             Self::Limit(Limit::Output) => f.write_str("unsent output above the limit"),
             Self::Limit(Limit::Memory) => f.write_str("no memory for the last bytes of its peer"),

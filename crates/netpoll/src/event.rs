@@ -70,11 +70,41 @@ pub enum Event {
         /// The connection's peer.
         peer: Addr,
     },
+    /// A poller failed: code of the framework panicked on its thread, or its wait for the kernel
+    /// returned an error. Its connections are closed, with
+    /// [`CloseReason::PollerFailed`](crate::CloseReason::PollerFailed). It begins anew, and its
+    /// listeners and tasks go on; if it cannot, the loop ends, and
+    /// [`EventLoop::run`](crate::EventLoop::run) returns the error.
+    #[non_exhaustive]
+    PollerFailed {
+        /// The index of the poller.
+        poller: usize,
+        /// How it failed.
+        failure: PollerFailure,
+        /// How many connections it had.
+        connections: u64,
+        /// Whether it begins anew.
+        restarted: bool,
+    },
     /// A shutdown's time was up, and these connections had not been answered.
     #[non_exhaustive]
     Cut {
         /// How many.
         connections: usize,
+    },
+}
+
+/// How a poller failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PollerFailure {
+    /// Code of the framework panicked; the panic hook has said where.
+    Panic,
+    /// `epoll_wait(2)` failed: something in the process has closed a descriptor that is not its own.
+    #[non_exhaustive]
+    Wait {
+        /// What it failed with.
+        errno: i32,
     },
 }
 
@@ -145,6 +175,18 @@ impl fmt::Display for Callback {
     }
 }
 
+impl fmt::Display for PollerFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Panic => f.write_str("it panicked"),
+            Self::Wait { errno } => {
+                let error = std::io::Error::from_raw_os_error(*errno);
+                write!(f, "its wait failed: {error}")
+            }
+        }
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -183,6 +225,21 @@ impl fmt::Display for Event {
             Self::Panicked { callback, peer } => write!(f, "{callback} panicked ({peer})"),
             Self::TaskDropped { peer } => {
                 write!(f, "the executor dropped a task that was not done ({peer})")
+            }
+            Self::PollerFailed {
+                poller,
+                failure,
+                connections,
+                restarted,
+            } => {
+                let then = match restarted {
+                    true => "it was restarted",
+                    false => "it cannot be restarted, and the loop ends",
+                };
+                write!(
+                    f,
+                    "poller {poller} failed: {failure}; connections closed: {connections}; {then}"
+                )
             }
             Self::Cut { connections } => {
                 write!(
@@ -270,6 +327,16 @@ mod tests {
             ),
             (Event::TaskDropped { peer }, "(127.0.0.1:7)"),
             (Event::Cut { connections: 3 }, "shutdown's time: 3"),
+            (
+                Event::PollerFailed {
+                    poller: 1,
+                    failure: PollerFailure::Wait { errno: 9 },
+                    connections: 4,
+                    restarted: true,
+                },
+                "poller 1 failed: its wait failed: Bad file descriptor (os error 9); connections \
+                 closed: 4; it was restarted",
+            ),
         ];
         for (event, part) in events {
             let line = event.to_string();

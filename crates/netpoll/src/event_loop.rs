@@ -8,6 +8,9 @@
 
 pub(crate) mod builder;
 mod dialing;
+#[cfg(test)]
+#[cfg(not(any(netpoll_loom, netpoll_shuttle)))]
+mod failing;
 mod handlers;
 pub(crate) mod shutdown;
 
@@ -25,7 +28,8 @@ use crate::listener::Listener;
 use crate::listener::acceptor::{Acceptor, Reception};
 use crate::listener::filter::Filter;
 use crate::poll::balance::Balance;
-use crate::poll::set::PollerSet;
+use crate::poll::recovery::Supervisor;
+use crate::poll::set::{PollerSet, Setup};
 use crate::poll::source::Ask;
 use crate::runner::threads::Threads;
 use crate::stats::LoopStats;
@@ -107,15 +111,14 @@ impl EventLoop {
     ///
     /// # Errors
     ///
-    /// If the pollers cannot be started for want of descriptors, memory or threads. After that,
-    /// none.
+    /// If the pollers cannot be started for want of descriptors, memory or threads; and if one failed
+    /// later and could not be started again ([`Event::PollerFailed`]): what is left is cut then.
     pub fn run(mut self) -> io::Result<()> {
         let threads = self.threads.take();
         if let Some(threads) = &threads {
             threads.start(self.budget.pool(), self.around.as_ref())?;
         }
-        let around = self.around.as_ref();
-        let started = PollerSet::start(&self.counters, &self.budget, around, self.busy_poll);
+        let started = PollerSet::start(&self.counters, &self.setup());
         let pollers = match (started, &threads) {
             (Ok(pollers), _) => Arc::new(pollers),
             (Err(error), None) => return Err(error),
@@ -157,7 +160,21 @@ impl EventLoop {
         if let Some(threads) = threads {
             threads.stop(AFTER_FORCE);
         }
-        Ok(())
+        self.request.failure().map_or(Ok(()), Err)
+    }
+
+    /// What its pollers have in common.
+    fn setup(&self) -> Setup {
+        let request = Arc::clone(&self.request);
+        Setup {
+            budget: self.budget.clone(),
+            around: self.around.clone(),
+            busy_poll: self.busy_poll,
+            supervisor: Supervisor {
+                listening: self.listening.clone(),
+                gave_up: Some(Arc::new(move |error| request.fail(error))),
+            },
+        }
     }
 }
 

@@ -3,13 +3,17 @@
 //!
 //! One turn of the loop:
 //!
-//! 1. read the mailbox;
+//! 1. read the mailbox, and go on with what every source is asked;
 //! 2. *wait* for the kernel (not at all if there was a letter, or sources have queued themselves);
 //! 3. for each event, take the source out of its slot, read for it, and let it work;
 //! 4. call the sources that have queued themselves by then, and those whose time was up when the wait
 //!    was over;
 //! 5. each time a source has run: send what it wants to send, watch what it wants to hear of, and
 //!    put it back.
+//!
+//! Each of these steps does a bounded part of its work in one turn ([`quota`]); what is left is for the
+//! next turn, which does not wait. So a crowd that has work at once, ten thousand timers or a shutdown,
+//! keeps no event waiting for longer than a few of these parts take.
 //!
 //! A poller knows nothing of connections: it drives [`source::Source`]s. It never blocks anywhere
 //! but in its wait, holds no lock while a source runs, and reads and sends with no lock at all.
@@ -30,9 +34,12 @@ pub(crate) mod token;
 mod by_hand;
 mod concluding;
 mod driver;
+mod quota;
 mod read_block;
 mod reading;
+pub(crate) mod recovery;
 mod registry;
+mod round;
 #[cfg(all(test, any(netpoll_loom, netpoll_shuttle)))]
 pub(crate) mod stepped;
 mod timers;
@@ -52,8 +59,10 @@ use crate::sync::Arc;
 use bell::Bell;
 use driver::Driver;
 use mailbox::{Letter, Mailbox, MaySleep};
+use quota::Quota;
 use read_block::ReadBlock;
 use registry::{Again, Registry};
+use round::Round;
 use source::{Ask, Birth, Next, Place, Source, Turn};
 use spin::Spin;
 use timers::Timers;
@@ -62,6 +71,7 @@ use token::{Kind, Token};
 /// One poller, on its thread.
 struct Poller {
     driver: Driver,
+    budget: Budget,
     mailbox: Arc<Mailbox>,
     registry: Registry,
     timers: Timers,
@@ -70,12 +80,17 @@ struct Poller {
     read_block: ReadBlock,
     turn: Turn,
     shared: Rc<PerThread>,
-    letters: Vec<Letter>,
+    /// Letters that were collected and not carried out yet, the oldest first.
+    letters: VecDeque<Letter>,
     /// Sources that want to be called again.
     again: VecDeque<Token>,
     /// What was asked of every source, and so is of each that comes later.
     asked: Option<Ask>,
+    /// The sources that are still to be asked.
+    round: Option<Round>,
     stopped: bool,
+    /// Failures since the last turn that was complete.
+    failures: u32,
 }
 
 impl Poller {
@@ -83,33 +98,38 @@ impl Poller {
         Ok(Self {
             driver: Driver::epoll(mailbox.bell())?,
             spin: Spin::new(mailbox.busy_poll()),
+            budget: budget.clone(),
             mailbox,
             registry: Registry::default(),
             timers: Timers::default(),
             read_block: ReadBlock::new(budget.pool().clone()),
             turn: Turn::within(budget.clone()),
             shared: Rc::default(),
-            letters: Vec::new(),
+            letters: VecDeque::new(),
             again: VecDeque::new(),
             asked: None,
+            round: None,
             stopped: false,
+            failures: 0,
         })
     }
 
-    /// Turns until it is stopped, or can wait no more, and ends what is there then.
+    /// Turns until it is stopped, or can wait no more.
     fn run(&mut self) -> io::Result<()> {
-        let mut waited = Ok(());
-        while !self.stopped && waited.is_ok() {
-            waited = self.turn_once();
+        while !self.stopped {
+            self.turn_once()?;
+            self.failures = 0;
         }
-        self.mailbox.close();
-        self.end_everything();
-        waited
+        Ok(())
     }
 
     /// Whoever owns a connection of this poller learns that it has ended; what is left is dropped.
     fn end_everything(&mut self) {
-        self.ask_everyone(Ask::Force);
+        self.round = None;
+        self.asked = Some(Ask::Force);
+        for token in self.registry.tokens() {
+            self.call(token, |source, turn| source.asked(Ask::Force, turn));
+        }
         for token in self.registry.tokens() {
             if let Some(run) = self.registry.take_out(token) {
                 self.remove(run);
@@ -144,19 +164,35 @@ impl Poller {
         }
         self.call_queued();
         self.expire();
-        while let Some(birth) = self.turn.births.pop() {
-            self.register(birth);
+        self.make_sources();
+    }
+
+    /// Makes the sources that others have asked for in their turn.
+    fn make_sources(&mut self) {
+        let mut quota = Quota::default();
+        while !self.turn.births.is_empty() && quota.take() {
+            if let Some(birth) = self.turn.births.pop_front() {
+                self.register(birth);
+            }
         }
     }
 
-    /// Calls whoever had work when this turn began.
+    /// Calls sources that had work when this turn began, those first that have waited longest.
     fn call_queued(&mut self) {
+        let mut quota = Quota::default();
         for _ in 0..bell::queued() {
+            if !quota.take() {
+                break;
+            }
             if let Some(token) = bell::next_queued() {
                 self.call(token, |source, turn| source.woken(turn));
             }
         }
+        let mut quota = Quota::default();
         for _ in 0..self.again.len() {
+            if !quota.take() {
+                return;
+            }
             let Some(token) = self.again.pop_front() else {
                 return;
             };
@@ -177,8 +213,14 @@ impl Poller {
         }
     }
 
+    /// Whether there is work that no event has to announce.
     fn is_busy(&self) -> bool {
-        bell::queued() > 0 || !self.again.is_empty()
+        bell::queued() > 0 || !self.again.is_empty() || self.has_leftovers()
+    }
+
+    /// Whether a step has left some of its work to this turn.
+    fn has_leftovers(&self) -> bool {
+        !self.letters.is_empty() || !self.turn.births.is_empty() || self.round.is_some()
     }
 
     /// Reads the mailbox, and says how long the next wait may be. Whoever has work for the poller
@@ -200,8 +242,8 @@ impl Poller {
     /// Does what letters ask. Says whether there were none and the poller may sleep.
     #[inline]
     fn read_mail(&mut self, sleep: MaySleep) -> bool {
-        let may_sleep = self.mailbox.collect(&mut self.letters, sleep);
-        if !self.letters.is_empty() {
+        let may_sleep = self.letters.is_empty() && self.mailbox.collect(&mut self.letters, sleep);
+        if self.has_leftovers() {
             self.do_as_asked();
         }
         may_sleep
@@ -209,10 +251,12 @@ impl Poller {
 
     #[inline(never)]
     fn do_as_asked(&mut self) {
-        let mut letters = std::mem::take(&mut self.letters);
-        let counters = &self.mailbox.counters().poller;
-        counters.letters.add(letters.len() as u64);
-        for letter in letters.drain(..) {
+        let mut quota = Quota::default();
+        while !self.letters.is_empty() && quota.take() {
+            let Some(letter) = self.letters.pop_front() else {
+                break;
+            };
+            self.mailbox.counters().poller.letters.add(1);
             match letter {
                 Letter::Wake(token) => self.call(token, |source, turn| source.woken(turn)),
                 Letter::Register(birth) => self.register(birth),
@@ -220,14 +264,7 @@ impl Poller {
                 Letter::Stop => self.stopped = true,
             }
         }
-        self.letters = letters;
-    }
-
-    fn ask_everyone(&mut self, ask: Ask) {
-        self.asked = Some(ask);
-        for token in self.registry.tokens() {
-            self.call(token, |source, turn| source.asked(ask, turn));
-        }
+        self.go_on_asking();
     }
 
     fn register(&mut self, birth: Birth) {
@@ -250,12 +287,17 @@ impl Poller {
     }
 
     /// Calls the sources whose time was up when the wait was over. One whose time ran out while others
-    /// worked has its turn after the next wait: what its peer has sent by now is read before.
+    /// worked has its turn after the next wait: what its peer has sent by now is read before. So has one
+    /// that does not fit into this turn.
     fn expire(&mut self) {
         let Some(now) = self.turn.woke() else {
             return;
         };
-        while let Some(token) = self.timers.next_due(now) {
+        let mut quota = Quota::default();
+        while quota.take() {
+            let Some(token) = self.timers.next_due(now) else {
+                return;
+            };
             let Some(entry) = self.registry.get_mut(token) else {
                 continue;
             };

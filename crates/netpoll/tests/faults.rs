@@ -36,6 +36,8 @@ mod ledger;
 mod matrix;
 #[path = "faults/place.rs"]
 mod place;
+#[path = "faults/poller.rs"]
+mod poller;
 #[path = "faults/scenarios.rs"]
 mod scenarios;
 #[path = "faults/storm.rs"]

@@ -372,12 +372,17 @@ impl<C: Caller> Source for Session<C> {
         self.next_with_deadline(turn)
     }
 
+    fn abandoned(&mut self) {
+        self.abandon_waits();
+    }
+
     fn asked(&mut self, ask: Ask, turn: &mut Turn) -> Next {
         self.before_handler(turn);
         match ask {
             Ask::Drain if self.is_of_a_client() => {}
             Ask::Drain => self.drain_for(CloseReason::Shutdown, turn.now()),
             Ask::Force => self.force(),
+            Ask::Fail => self.fail(),
         }
         self.next(turn)
     }

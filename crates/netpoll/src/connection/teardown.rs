@@ -150,6 +150,23 @@ impl<C: Caller> Session<C> {
         }
     }
 
+    /// Ends now, since the poller has failed. A handler that is elsewhere is asked to end, and the
+    /// observer is called when it has.
+    pub(super) fn fail(&mut self) {
+        if self.life.phase() != Phase::Closed {
+            self.die(CloseReason::PollerFailed);
+            self.call_off();
+        }
+    }
+
+    /// Has those who wait learn of the end: nothing else of the session can be relied on.
+    pub(super) fn abandon_waits(&self) {
+        let reason = CloseReason::PollerFailed;
+        let _ended = socket::shutdown(self.link.as_fd(), Shutdown::Both).ok();
+        self.link.finish_input(InputEnd::Closed(reason.clone()));
+        self.link.discard_output(reason);
+    }
+
     /// What an ending connection wants next.
     pub(super) fn next_of_the_end(&mut self, turn: &mut Turn) -> Next {
         if self.life.phase() == Phase::Flushing && lock(&self.link.outbox).unsent() == 0 {

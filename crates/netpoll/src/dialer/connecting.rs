@@ -19,7 +19,7 @@ use crate::addr::Addr;
 use crate::connection::Connection;
 use crate::connection::link::Link;
 use crate::connection::service::unserved;
-use crate::error::NotRunning;
+use crate::error::{CloseReason, NotRunning};
 use crate::foreign::{WakerSlot, register};
 use crate::options::ConnOptions;
 use crate::poll::bell::Signal;
@@ -309,6 +309,7 @@ impl Source for Connecting {
         match ask {
             Ask::Drain => self.woken(turn),
             Ask::Force => self.give_up(NotRunning::new().into()),
+            Ask::Fail => self.give_up(CloseReason::PollerFailed.to_error()),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! The request to end a loop, and the promise that it has ended.
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -18,6 +19,8 @@ pub(crate) struct Request {
     /// When what is left is cut; `None` until it is asked for.
     deadline: Mutex<Option<Instant>>,
     asked: Condvar,
+    /// What a poller could not be started again for.
+    failure: Mutex<Option<io::Error>>,
     census: Arc<Census>,
     /// The loop's pollers, while it runs.
     roster: Roster,
@@ -33,6 +36,20 @@ impl Request {
         const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
         lock(&self.deadline).get_or_insert_with(|| Instant::now() + within.min(CENTURY));
         self.asked.notify_all();
+    }
+
+    /// The loop cannot go on: asks for its end at once.
+    pub(super) fn fail(&self, error: io::Error) {
+        lock(&self.failure).get_or_insert(error);
+        let mut deadline = lock(&self.deadline);
+        *deadline = Some(Instant::now());
+        drop(deadline);
+        self.asked.notify_all();
+    }
+
+    /// Why the loop could not go on, if it could not.
+    pub(super) fn failure(&self) -> Option<io::Error> {
+        lock(&self.failure).take()
     }
 
     /// Waits until the end is asked for.

@@ -344,6 +344,8 @@ impl Source for Acceptor {
                 self.go_on(turn)
             }
             Ask::Force => Next::Gone,
+            // It is watched again before it accepts, and no connection in its queue is lost.
+            Ask::Fail => Next::Wait(Interest::READABLE),
         }
     }
 }

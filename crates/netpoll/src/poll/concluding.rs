@@ -104,12 +104,9 @@ impl Poller {
         watched
     }
 
-    pub(super) fn remove(&mut self, run: Run) {
-        let Run {
-            token,
-            source,
-            watch,
-        } = run;
+    pub(super) fn remove(&mut self, mut run: Run) {
+        let (token, watch) = (run.token, run.watch);
+        let source = run.take_source();
         // Where the descriptor has a duplicate, the kernel goes on watching: it would tell of what is
         // there without end, and of an arrival once.
         if let Some(watched) = watch.interest

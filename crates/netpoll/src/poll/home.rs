@@ -13,12 +13,13 @@ use netpoll_buffer::Pool;
 
 use super::bell;
 use super::mailbox::{Letter, Mailbox};
+use super::recovery::Supervisor;
 use super::roster::Roster;
-use super::set::{PollerHandle, PollerSet, Seat};
+use super::set::{PollerHandle, PollerSet, Seat, Setup};
 use super::source::Birth;
 use crate::budget::Budget;
 use crate::error::NotRunning;
-use crate::sync::{Arc, OnceLock, PoisonError};
+use crate::sync::{Arc, PoisonError};
 
 /// The poller of a new source.
 pub(crate) enum Home {
@@ -73,21 +74,23 @@ pub(crate) fn hand_over(birth: Birth) -> io::Result<()> {
 }
 
 /// The pollers of all that is not made on a poller. If they cannot be started, the next call tries
-/// again: descriptors run out and come back.
+/// again: descriptors run out and come back. So does the next call after one of them was given up.
 fn shared_set() -> io::Result<&'static PollerSet> {
-    static SET: OnceLock<PollerSet> = OnceLock::new();
     // The standard library's: no model dials, and a model checker's lock cannot be a static.
-    static STARTING: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    if let Some(set) = SET.get() {
+    static SET: std::sync::Mutex<Option<&'static PollerSet>> = std::sync::Mutex::new(None);
+    let mut known = SET.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(set) = *known
+        && !set.is_lost()
+    {
         return Ok(set);
     }
-    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
-    match SET.get() {
-        Some(set) => Ok(set),
-        None => {
-            let budget = Budget::of(Pool::of_thread(), usize::MAX);
-            let set = PollerSet::start(&[Arc::default()], &budget, None, Duration::ZERO)?;
-            Ok(SET.get_or_init(|| set))
-        }
-    }
+    let setup = Setup {
+        budget: Budget::of(Pool::of_thread(), usize::MAX),
+        around: None,
+        busy_poll: Duration::ZERO,
+        supervisor: Supervisor::default(),
+    };
+    let set = PollerSet::start(&[Arc::default()], &setup)?;
+    // It is there for as long as the process is.
+    Ok(*known.insert(Box::leak(Box::new(set))))
 }

@@ -6,6 +6,7 @@
 //! the queue empty under the same lock. So a letter is either seen before the poller sleeps or
 //! rings: at most once between two looks at the queue, and not at all while sources have work.
 
+use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
@@ -42,7 +43,7 @@ pub(crate) struct Mailbox {
 
 #[derive(Default)]
 struct Post {
-    letters: Vec<Letter>,
+    letters: VecDeque<Letter>,
     asleep: bool,
     /// Nobody reads letters any more.
     gone: Gone,
@@ -101,13 +102,18 @@ impl Mailbox {
             drop(post);
             return drop_letter(letter);
         }
-        post.letters.push(letter);
+        post.letters.push_back(letter);
         let asleep = std::mem::take(&mut post.asleep);
         drop(post);
         if asleep {
             // The one way this fails is a descriptor that is gone, and so is the poller then.
             let _rung = self.bell.ring().ok();
         }
+    }
+
+    /// Whether the poller reads no more.
+    pub(super) fn is_closed(&self) -> bool {
+        lock(&self.post).gone == Gone::Yes
     }
 
     /// The poller reads no more: drops what it was not told.
@@ -121,7 +127,7 @@ impl Mailbox {
 
     /// Takes all letters into `letters`, which is empty. Says whether the poller may sleep: only
     /// if there were none, and then every later letter will ring.
-    pub(crate) fn collect(&self, letters: &mut Vec<Letter>, sleep: MaySleep) -> bool {
+    pub(crate) fn collect(&self, letters: &mut VecDeque<Letter>, sleep: MaySleep) -> bool {
         let mut post = lock(&self.post);
         std::mem::swap(&mut post.letters, letters);
         post.asleep = letters.is_empty() && sleep == MaySleep::Yes;
@@ -169,7 +175,7 @@ mod tests {
     #[test]
     fn a_letter_to_a_sleeping_poller_rings_once() {
         let mailbox = Mailbox::new(Arc::default()).unwrap();
-        let mut letters = Vec::new();
+        let mut letters = VecDeque::new();
         assert!(mailbox.collect(&mut letters, MaySleep::Yes));
         mailbox.post(Letter::Stop);
         assert!(rung(&mailbox));
@@ -205,7 +211,7 @@ mod tests {
     fn a_poller_with_letters_may_not_sleep() {
         let mailbox = Mailbox::new(Arc::default()).unwrap();
         mailbox.post(Letter::Stop);
-        let mut letters = Vec::new();
+        let mut letters = VecDeque::new();
         assert!(!mailbox.collect(&mut letters, MaySleep::Yes));
         assert_eq!(letters.len(), 1);
         letters.clear();
@@ -215,7 +221,7 @@ mod tests {
     #[test]
     fn a_poller_that_will_not_sleep_is_not_rung_for() {
         let mailbox = Mailbox::new(Arc::default()).unwrap();
-        assert!(!mailbox.collect(&mut Vec::new(), MaySleep::No));
+        assert!(!mailbox.collect(&mut VecDeque::new(), MaySleep::No));
         mailbox.post(Letter::Stop);
         assert!(!rung(&mailbox));
     }

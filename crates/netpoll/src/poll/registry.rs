@@ -5,12 +5,14 @@
 //! is not the slot's names nothing, so whatever arrives late for a source that is gone, an event,
 //! a wake, an expiry, is dropped here and hits nobody.
 
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use netpoll_sys::Interest;
 use slab::Slab;
 
-use super::source::Source;
+use super::recovery::keep_wreck;
+use super::source::{Ask, Next, Source, Turn};
 use super::timers::Key;
 use super::token::Token;
 
@@ -90,6 +92,48 @@ pub(super) struct Run {
     pub(super) watch: Watch,
 }
 
+impl Run {
+    /// Takes the source out, for its slot or its end.
+    #[inline]
+    pub(super) fn take_source(&mut self) -> Box<dyn Source> {
+        std::mem::replace(&mut self.source, Box::new(Absent))
+    }
+}
+
+impl Drop for Run {
+    #[inline]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            keep_wreck(Self {
+                token: self.token,
+                source: self.take_source(),
+                watch: self.watch,
+            });
+        }
+    }
+}
+
+/// What is in the place of a source that was taken out of its run. Of no size: its box is no allocation.
+struct Absent;
+
+impl Source for Absent {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn born(&mut self, _turn: &mut Turn) -> Next {
+        Next::Gone
+    }
+
+    fn woken(&mut self, _turn: &mut Turn) -> Next {
+        Next::Gone
+    }
+
+    fn asked(&mut self, _ask: Ask, _turn: &mut Turn) -> Next {
+        Next::Gone
+    }
+}
+
 /// Whether a source stands in the queue of those to be called again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Again {
@@ -153,10 +197,10 @@ impl Registry {
 
     /// Puts a source that has run back into its slot.
     #[inline]
-    pub(super) fn put_back(&mut self, run: Run) {
+    pub(super) fn put_back(&mut self, mut run: Run) {
         if let Some(entry) = self.get_mut(run.token) {
             entry.watch = run.watch;
-            entry.source = Some(run.source);
+            entry.source = Some(run.take_source());
         }
     }
 
@@ -165,6 +209,30 @@ impl Registry {
         if self.get_mut(token).is_some() {
             self.entries.remove(token.slot());
             self.generations[token.slot()] = Token::next_generation(token.generation());
+        }
+    }
+
+    /// Forgets what the driver and the timers know of each source: they are not the ones that did.
+    pub(super) fn forget_watches(&mut self) {
+        for (_, entry) in &mut self.entries {
+            entry.watch.interest = None;
+            entry.watch.unblock();
+            entry.watch.left_behind();
+            entry.again = Again::No;
+            entry.deadline = None;
+            entry.look = None;
+        }
+    }
+
+    /// Removes what has no source, since that was lost as it ran.
+    pub(super) fn remove_absent(&mut self) {
+        for token in self.tokens() {
+            if self
+                .get_mut(token)
+                .is_some_and(|entry| entry.source.is_none())
+            {
+                self.remove(token);
+            }
         }
     }
 
@@ -180,8 +248,7 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::poll::source::{Ask, Next, Turn};
-    use std::os::fd::{AsRawFd, BorrowedFd};
+    use std::os::fd::AsRawFd;
 
     struct Idle(std::net::TcpListener);
 

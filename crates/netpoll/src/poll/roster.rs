@@ -73,6 +73,13 @@ impl Roster {
         list.pollers.iter().any(|poller| poller.is_of(caller))
     }
 
+    /// The poller at `index`.
+    #[cfg(test)]
+    pub(crate) fn nth(&self, index: usize) -> PollerHandle {
+        crate::parking::block_on(self.begun());
+        lock(&self.list).pollers[index].clone()
+    }
+
     /// The caller's poller, if that is one of these, else the one with the fewest connections.
     pub(super) fn choose(&self) -> Option<PollerHandle> {
         let list = lock(&self.list);

@@ -5,6 +5,7 @@
 //! is dropped on the poller's thread.
 
 use std::io;
+use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -12,12 +13,27 @@ use super::Poller;
 use super::balance::Balance;
 use super::bell::{self, Caller};
 use super::mailbox::{Letter, Mailbox};
+use super::recovery::Supervisor;
 use super::source::{Ask, Birth};
 use crate::around::{Around, within};
 use crate::budget::Budget;
 use crate::entrance::Stay;
+use crate::guard::guard;
 use crate::stats::counters::Counters;
 use crate::sync::{Arc, AtomicUsize, Ordering};
+
+/// What the pollers of a set have in common.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    /// The memory that they share.
+    pub(crate) budget: Budget,
+    /// What their threads live inside of.
+    pub(crate) around: Option<Around>,
+    /// For how long they wait awake before they sleep.
+    pub(crate) busy_poll: Duration,
+    /// Who learns of their failures.
+    pub(crate) supervisor: Supervisor,
+}
 
 /// Some pollers and their threads.
 #[derive(Debug)]
@@ -119,29 +135,23 @@ impl PollerSet {
         }
     }
 
-    /// Starts a poller for each of `counters`, of which there is one at least, that share `budget`,
-    /// each inside of what is `around`, and that wait awake for `busy_poll` before they sleep.
+    /// Starts a poller for each of `counters`, of which there is one at least, as `setup` says.
     ///
     /// All descriptors are made here, so that a failure is reported and leaves nothing behind.
-    pub(crate) fn start(
-        counters: &[Arc<Counters>],
-        budget: &Budget,
-        around: Option<&Around>,
-        busy_poll: Duration,
-    ) -> io::Result<Self> {
+    pub(crate) fn start(counters: &[Arc<Counters>], setup: &Setup) -> io::Result<Self> {
         let mut set = Self {
             pollers: Vec::new(),
             threads: Vec::new(),
             turn: AtomicUsize::new(0),
         };
         for (index, counters) in counters.iter().enumerate() {
-            let handle = PollerHandle::new(counters, busy_poll)?;
+            let handle = PollerHandle::new(counters, setup.busy_poll)?;
             let mailbox = Arc::clone(&handle.mailbox);
-            let (budget, around) = (budget.clone(), around.cloned());
+            let setup = setup.clone();
             let (ready, started) = std::sync::mpsc::channel();
             let thread = std::thread::Builder::new()
                 .name(format!("netpoll-{index}"))
-                .spawn(move || within(around.as_ref(), || live(mailbox, &budget, &ready)))?;
+                .spawn(move || live_within(index, mailbox, &setup, &ready))?;
             set.threads.push(thread);
             set.pollers.push(handle);
             started
@@ -149,6 +159,11 @@ impl PollerSet {
                 .unwrap_or_else(|_| Err(io::Error::other("a poller did not start")))?;
         }
         Ok(set)
+    }
+
+    /// Whether a poller has ended, and will not begin anew.
+    pub(super) fn is_lost(&self) -> bool {
+        self.pollers.iter().any(|poller| poller.mailbox.is_closed())
     }
 
     /// The poller with the fewest connections.
@@ -195,16 +210,29 @@ impl Drop for PollerSet {
     }
 }
 
-/// The life of a poller's thread.
-fn live(mailbox: Arc<Mailbox>, budget: &Budget, ready: &std::sync::mpsc::Sender<io::Result<()>>) {
-    budget.pool().enter();
+/// The life of a poller's thread. However it ends, letters that come later are dropped, and not left.
+fn live_within(index: usize, mailbox: Arc<Mailbox>, setup: &Setup, ready: &Sender<io::Result<()>>) {
+    let letters = Arc::clone(&mailbox);
+    let lived = guard(|| {
+        within(setup.around.as_ref(), || live(index, mailbox, setup, ready));
+    });
+    letters.close();
+    if lived.is_err() {
+        let error = io::Error::other("the thread of a poller panicked");
+        setup.supervisor.give_up(error);
+    }
+}
+
+fn live(index: usize, mailbox: Arc<Mailbox>, setup: &Setup, ready: &Sender<io::Result<()>>) {
+    setup.budget.pool().enter();
     bell::settle_here(Arc::clone(&mailbox));
-    match Poller::new(mailbox, budget) {
+    match Poller::new(mailbox, &setup.budget) {
         Ok(mut poller) => {
             // Whoever started us waits for this word, or has given up.
             let _heard = ready.send(Ok(())).is_ok();
-            let ended = poller.run();
-            debug_assert!(ended.is_ok(), "a poller's wait failed: {ended:?}");
+            if let Err(error) = poller.live(index, &setup.supervisor) {
+                setup.supervisor.give_up(error);
+            }
         }
         Err(error) => {
             let _heard = ready.send(Err(error)).is_ok();

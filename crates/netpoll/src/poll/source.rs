@@ -10,6 +10,7 @@
 //! A source is *out of its slot while it runs*: whatever it wants of its poller it leaves in the
 //! [`Turn`], and whatever it wants of other sources goes through their bells.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
@@ -62,6 +63,9 @@ pub(crate) enum Ask {
     Drain,
     /// End now.
     Force,
+    /// The poller has failed and begins anew. What has a connection ends; what can go on without what the
+    /// kernel knew of it goes on.
+    Fail,
 }
 
 /// What a source wants after it was told something. It is computed from all of the source's
@@ -153,6 +157,9 @@ pub(crate) trait Source {
 
     /// Every source of the poller is asked this.
     fn asked(&mut self, ask: Ask, turn: &mut Turn) -> Next;
+
+    /// It panicked when it was asked to [`Fail`](Ask::Fail), and is dropped after this.
+    fn abandoned(&mut self) {}
 }
 
 /// What a new source is given: its bell, and what sources of its poller share.
@@ -182,7 +189,7 @@ pub(crate) struct Turn {
     /// When somebody was last told of something slow.
     complained: Option<Instant>,
     /// Sources to register.
-    pub(super) births: Vec<Birth>,
+    pub(super) births: VecDeque<Birth>,
     /// The running source's new deadline: `Some(None)` is none.
     pub(super) deadline: Option<Option<Instant>>,
 }
@@ -295,7 +302,7 @@ impl Turn {
 
     /// Registers a source with this poller once the running one has returned.
     pub(crate) fn register(&mut self, birth: Birth) {
-        self.births.push(birth);
+        self.births.push_back(birth);
     }
 
     /// Calls the running source's `expired` at `deadline`, or no more. Replaces the one before.

@@ -122,6 +122,9 @@ counted! {
         /// How often user code held the poller for longer than
         /// [`slow_handler`](crate::Builder::slow_handler) allows.
         slow_calls,
+        /// How often the poller failed: see
+        /// [`Event::PollerFailed`](crate::Event::PollerFailed).
+        failures,
     }
 }
 
@@ -140,6 +143,8 @@ counted! {
         handler_panic,
         /// [`CloseReason::Shutdown`].
         shutdown,
+        /// [`CloseReason::PollerFailed`].
+        poller_failed,
         /// [`Limit::Frame`].
         frame_limit,
         /// [`Limit::Output`].
@@ -196,6 +201,7 @@ impl ClosedCounters {
             CloseReason::Handler(_) => &self.handler_error,
             CloseReason::HandlerPanic => &self.handler_panic,
             CloseReason::Shutdown => &self.shutdown,
+            CloseReason::PollerFailed => &self.poller_failed,
             CloseReason::Limit(Limit::Frame) => &self.frame_limit,
             CloseReason::Limit(Limit::Output) => &self.output_limit,
             CloseReason::Limit(Limit::Memory) => &self.memory_limit,
@@ -253,6 +259,7 @@ mod tests {
             CloseReason::Handler(Arc::new("no".into())),
             CloseReason::HandlerPanic,
             CloseReason::Shutdown,
+            CloseReason::PollerFailed,
             CloseReason::Limit(Limit::Frame),
             CloseReason::Limit(Limit::Output),
             CloseReason::Limit(Limit::Memory),

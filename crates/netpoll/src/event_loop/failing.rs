@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What users of a loop see when one of its pollers fails. No user code can have it fail, so these tests
+//! register a source that panics.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixListener;
+use std::time::{Duration, Instant};
+
+use super::builder::Builder;
+use super::{EventLoop, LoopHandle};
+use crate::connection::Connection;
+use crate::dialer::Dialer;
+use crate::error::CloseReason;
+use crate::event::{Event, PollerFailure};
+use crate::listener::Listener;
+use crate::parking::block_on;
+use crate::poll::home::hand_over;
+use crate::poll::source::{Ask, Birth, Next, Place, Source, Turn};
+use crate::runner::Runner;
+use crate::sync::{Arc, Mutex, lock};
+use crate::time::sleep;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Panics when it is first called, and when it is asked to end, if it is to.
+struct Failing {
+    also_at_its_end: bool,
+}
+
+impl Source for Failing {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn born(&mut self, _turn: &mut Turn) -> Next {
+        panic!("a source of a test")
+    }
+
+    fn woken(&mut self, _turn: &mut Turn) -> Next {
+        Next::Gone
+    }
+
+    fn asked(&mut self, _ask: Ask, _turn: &mut Turn) -> Next {
+        assert!(!self.also_at_its_end, "a source of a test, again");
+        Next::Gone
+    }
+}
+
+fn failing(also_at_its_end: bool) -> Birth {
+    Box::new(move |_: Place| Box::new(Failing { also_at_its_end }))
+}
+
+/// A loop that runs, and what it has reported.
+struct Scene {
+    handle: LoopHandle,
+    addr: SocketAddr,
+    events: Arc<Mutex<Vec<Event>>>,
+    ends: Arc<Mutex<Vec<CloseReason>>>,
+    running: Option<std::thread::JoinHandle<std::io::Result<()>>>,
+}
+
+impl Scene {
+    fn new(builder: Builder) -> Self {
+        let (events, ends) = (
+            Arc::<Mutex<Vec<_>>>::default(),
+            Arc::<Mutex<Vec<_>>>::default(),
+        );
+        let (told, ended) = (Arc::clone(&events), Arc::clone(&ends));
+        let event_loop = builder
+            .on_event(move |event| lock(&told).push(event.clone()))
+            .on_disconnect(move |_, reason| lock(&ended).push(reason.clone()))
+            .listen(Listener::bind("127.0.0.1:0").unwrap())
+            .build()
+            .unwrap();
+        let addr = event_loop.local_addrs().unwrap()[0].as_tcp().unwrap();
+        let handle = event_loop.handle();
+        let running = std::thread::spawn(|| event_loop.run());
+        Self {
+            handle,
+            addr,
+            events,
+            ends,
+            running: Some(running),
+        }
+    }
+
+    /// A client that was answered.
+    fn client(&self) -> TcpStream {
+        let mut client = TcpStream::connect(self.addr).unwrap();
+        client.set_read_timeout(Some(LIMIT)).unwrap();
+        ask(&mut client).unwrap();
+        client
+    }
+
+    /// Has the poller at `index` fail.
+    fn fail(&self, index: usize, birth: Birth) {
+        let failures = || self.handle.stats().pollers[index].failures;
+        let before = failures();
+        self.handle.request.roster().nth(index).register(birth);
+        until(|| failures() > before);
+    }
+
+    fn events(&self) -> Vec<Event> {
+        lock(&self.events).clone()
+    }
+
+    fn end(mut self) {
+        let _asked = self.handle.shutdown(Duration::ZERO);
+        self.running.take().unwrap().join().unwrap().unwrap();
+    }
+}
+
+fn echo() -> Builder {
+    EventLoop::builder().on_request(async |conn: &mut Connection| {
+        let byte = conn.reader().read_u8().await?;
+        conn.writer().put_u8(byte);
+        Ok(())
+    })
+}
+
+fn ask(client: &mut TcpStream) -> std::io::Result<()> {
+    client.write_all(b"x")?;
+    client.read_exact(&mut [0])
+}
+
+fn until(is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < LIMIT, "not within the limit");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_poller_that_fails_ends_its_connections_and_serves_new_ones() {
+    for also_at_its_end in [false, true] {
+        let scene = Scene::new(echo().pollers(1));
+        let mut clients: Vec<_> = (0..5).map(|_| scene.client()).collect();
+        scene.fail(0, failing(also_at_its_end));
+        for client in &mut clients {
+            assert!(ask(client).is_err(), "its connection has ended");
+        }
+        until(|| lock(&scene.ends).len() == 5);
+        let ends = lock(&scene.ends).clone();
+        assert!(
+            ends.iter()
+                .all(|end| matches!(end, CloseReason::PollerFailed))
+        );
+        assert_eq!(scene.handle.connections(), 0);
+        scene.client();
+        let event = Event::PollerFailed {
+            poller: 0,
+            failure: PollerFailure::Panic,
+            connections: 5,
+            restarted: true,
+        };
+        assert_eq!(scene.events(), [event]);
+        let stats = scene.handle.stats();
+        assert_eq!((stats.total().failures, stats.closed.poller_failed), (1, 5));
+        scene.end();
+    }
+}
+
+#[test]
+fn the_connections_of_the_other_pollers_go_on_and_both_get_new_ones() {
+    for index in [0, 1] {
+        let scene = Scene::new(echo().pollers(2));
+        let mut clients: Vec<_> = (0..4).map(|_| scene.client()).collect();
+        scene.fail(index, failing(false));
+        let alive = clients.iter_mut().filter_map(|client| ask(client).ok());
+        assert_eq!(alive.count(), 2);
+        let _more: Vec<_> = (0..4).map(|_| scene.client()).collect();
+        let stats = scene.handle.stats();
+        let opened: Vec<_> = stats.pollers.iter().map(|poller| poller.opened).collect();
+        assert!(opened.iter().all(|&opened| opened >= 3), "{opened:?}");
+        scene.end();
+    }
+}
+
+#[test]
+fn waits_of_handlers_and_owners_end_wherever_they_are() {
+    for runner in [Runner::Inline, Runner::Threads(2)] {
+        let errors = Arc::<Mutex<Vec<_>>>::default();
+        let told = Arc::clone(&errors);
+        let builder =
+            EventLoop::builder()
+                .runner(runner)
+                .on_connection(async move |mut conn: Connection| {
+                    let byte = conn.reader().read_u8().await?;
+                    conn.writer().put_u8(byte);
+                    let waited = conn.reader().read_u8().await;
+                    lock(&told).push(waited.unwrap_err().kind());
+                    Ok(())
+                });
+        let scene = Scene::new(builder.pollers(1));
+        let _client = scene.client();
+        let owned = Dialer::new()
+            .on(&scene.handle)
+            .dial_blocking(scene.addr)
+            .unwrap();
+        let (mut owned, closed) = (owned, Arc::<Mutex<Option<CloseReason>>>::default());
+        let told = Arc::clone(&closed);
+        owned.on_close(move |reason| *lock(&told) = Some(reason.clone()));
+        let waiting = std::thread::spawn(move || block_on(owned.reader().read_u8()).unwrap_err());
+        scene.fail(0, failing(false));
+        assert_eq!(waiting.join().unwrap().kind(), ErrorKind::ConnectionAborted);
+        until(|| lock(&closed).is_some());
+        assert!(matches!(*lock(&closed), Some(CloseReason::PollerFailed)));
+        until(|| lock(&scene.ends).len() == 2);
+        assert_eq!(scene.handle.connections(), 0);
+        scene.end();
+    }
+}
+
+#[test]
+fn tasks_and_sleeps_of_a_poller_that_fails_go_on() {
+    let slept = Arc::<Mutex<Option<crate::task::Task<u32>>>>::default();
+    let spawned = Arc::clone(&slept);
+    let builder = EventLoop::builder().on_request(async move |conn: &mut Connection| {
+        let byte = conn.reader().read_u8().await?;
+        let task = crate::task::spawn(async {
+            sleep(Duration::from_millis(300)).await;
+            7
+        })?;
+        *lock(&spawned) = Some(task);
+        conn.writer().put_u8(byte);
+        Ok(())
+    });
+    let scene = Scene::new(builder.pollers(1));
+    let _client = scene.client();
+    let task = lock(&slept).take().unwrap();
+    scene.fail(0, failing(false));
+    assert_eq!(task.wait().unwrap(), 7);
+    scene.end();
+}
+
+#[test]
+fn a_dial_under_way_fails_with_its_poller_and_a_later_one_works() {
+    let scene = Scene::new(echo().pollers(1));
+    let path = std::env::temp_dir().join(format!("netpoll-failing-{}", std::process::id()));
+    let full = UnixListener::bind(&path).unwrap();
+    queue_few(&full);
+    let mut held = Vec::new();
+    let target = format!("unix:{}", path.display());
+    let dialer = Dialer::new().on(&scene.handle).connect_timeout(Some(LIMIT));
+    // Until the queue is full, after which a dial waits.
+    let dial = loop {
+        let dialer = dialer.clone();
+        let target = target.clone();
+        let dial = std::thread::spawn(move || dialer.dial_blocking(target.as_str()));
+        std::thread::sleep(Duration::from_millis(100));
+        match dial.is_finished() {
+            true => held.push(dial.join().unwrap().unwrap()),
+            false => break dial,
+        }
+    };
+    scene.fail(0, failing(false));
+    let error = dial.join().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionAborted, "{error}");
+    std::fs::remove_file(&path).unwrap();
+    let dialed = Dialer::new().on(&scene.handle).dial_blocking(scene.addr);
+    assert!(dialed.is_ok());
+    scene.end();
+}
+
+/// Has it queue as few as can be.
+fn queue_few(listener: &UnixListener) {
+    socket2::SockRef::from(listener).listen(0).unwrap();
+}
+
+#[test]
+fn the_pollers_that_the_process_shares_begin_anew_too() {
+    let scene = Scene::new(echo().pollers(1));
+    let mut before = Dialer::new().dial_blocking(scene.addr).unwrap();
+    hand_over(failing(false)).unwrap();
+    let error = block_on(before.reader().read_u8()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionAborted, "{error}");
+    let mut after = Dialer::new().dial_blocking(scene.addr).unwrap();
+    after.writer().put_u8(1);
+    block_on(after.writer().flush()).unwrap();
+    assert_eq!(block_on(after.reader().read_u8()).unwrap(), 1);
+    block_on(sleep(Duration::from_millis(1)));
+    scene.end();
+}
+
+#[test]
+fn connections_that_come_while_a_poller_fails_are_served_or_closed() {
+    let scene = Scene::new(echo().pollers(2));
+    for round in 0..20 {
+        let clients: Vec<_> = (0..10)
+            .map(|_| TcpStream::connect(scene.addr).unwrap())
+            .collect();
+        scene.fail(round % 2, failing(false));
+        for mut client in clients {
+            client.set_read_timeout(Some(LIMIT)).unwrap();
+            if let Err(error) = ask(&mut client) {
+                assert_ne!(error.kind(), ErrorKind::WouldBlock, "it is left alone");
+            }
+        }
+    }
+    until(|| scene.handle.connections() == 0);
+    scene.client();
+    scene.end();
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A poller whose wait fails: it closes its connections, says so, and begins anew; or its loop ends with
+//! the error.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use netpoll::{CloseReason, Connection, Dialer, Event, EventLoop, Listener, LoopHandle};
+use netpoll_sys::faults::{Errno, Fault, Plan, Site, When};
+
+use crate::ledger::{account, alone};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A loop that answers each byte by itself.
+struct Server {
+    addr: SocketAddr,
+    handle: LoopHandle,
+    told: Arc<Mutex<Vec<String>>>,
+    running: JoinHandle<io::Result<()>>,
+}
+
+impl Server {
+    fn start(pollers: usize) -> Self {
+        let told = Arc::<Mutex<Vec<String>>>::default();
+        let (events, ends) = (Arc::clone(&told), Arc::clone(&told));
+        let say = |told: &Mutex<Vec<String>>, line| {
+            told.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(line)
+        };
+        let event_loop = EventLoop::builder()
+            .on_request(async |conn: &mut Connection| {
+                let byte = conn.reader().read_u8().await?;
+                conn.writer().put_u8(byte);
+                Ok(())
+            })
+            .on_event(move |event| {
+                if matches!(event, Event::PollerFailed { .. }) {
+                    say(&events, event.to_string());
+                }
+            })
+            .on_disconnect(move |_, reason| {
+                if matches!(reason, CloseReason::PollerFailed) {
+                    say(&ends, "a connection ended".into());
+                }
+            })
+            .pollers(pollers)
+            .listen(Listener::bind("127.0.0.1:0").unwrap())
+            .build()
+            .unwrap();
+        Self {
+            addr: event_loop.local_addrs().unwrap()[0].as_tcp().unwrap(),
+            handle: event_loop.handle(),
+            told,
+            running: std::thread::spawn(|| event_loop.run()),
+        }
+    }
+
+    fn client(&self) -> io::Result<TcpStream> {
+        let mut client = TcpStream::connect(self.addr)?;
+        client.set_read_timeout(Some(PATIENCE))?;
+        call(&mut client)?;
+        Ok(client)
+    }
+
+    fn told(&self) -> Vec<String> {
+        self.told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn end(self) -> io::Result<()> {
+        drop(self.handle.shutdown(Duration::ZERO));
+        self.running.join().unwrap()
+    }
+}
+
+fn call(client: &mut TcpStream) -> io::Result<()> {
+    client.write_all(b"x")?;
+    client.read_exact(&mut [0])
+}
+
+fn waits_fail(when: When, errno: Errno) -> Plan {
+    Plan::new(when, move |site| {
+        (site == Site::EpollWait).then_some(Fault::Errno(errno))
+    })
+}
+
+fn until(is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_wait_that_fails_once_costs_the_connections_of_that_poller_and_nothing_else() {
+    let _alone = alone();
+    for errno in [Errno::BADF, Errno::INVAL] {
+        let checked = account("a wait that fails", move || {
+            let server = Server::start(1);
+            let mut client = server.client().unwrap();
+            let installed = waits_fail(When::Nth(1), errno).install();
+            // The poller is in a wait that has begun, and fails in the next.
+            let ended = call(&mut client).and_then(|()| call(&mut client));
+            assert!(ended.is_err());
+            until(|| installed.struck() == 1);
+            drop(installed);
+            server.client().unwrap();
+            let told = server.told();
+            assert_eq!(told[0], "a connection ended");
+            assert!(
+                told[1].contains("poller 0 failed: its wait failed"),
+                "{told:?}"
+            );
+            assert!(
+                told[1].contains("connections closed: 1; it was restarted"),
+                "{told:?}"
+            );
+            assert_eq!(server.handle.stats().total().failures, 1);
+            server.end().map_err(|error| error.to_string())
+        });
+        checked.unwrap();
+    }
+}
+
+#[test]
+fn a_poller_that_cannot_begin_anew_ends_its_loop_with_the_error() {
+    let _alone = alone();
+    let checked = account("waits that fail for good", || {
+        let server = Server::start(2);
+        let mut clients: Vec<_> = (0..4).map(|_| server.client().unwrap()).collect();
+        let installed = waits_fail(When::From(1), Errno::BADF).install();
+        for client in &mut clients {
+            // This wakes the pollers, whose waits have begun.
+            let _called = call(client);
+        }
+        until(|| server.running.is_finished());
+        drop(installed);
+        for client in &mut clients {
+            let ended = client.read(&mut [0]);
+            assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+        }
+        assert_eq!(server.handle.connections(), 0);
+        assert!(TcpStream::connect(server.addr).is_err(), "nobody listens");
+        let told = server.told();
+        let gave_up = |line: &String| line.ends_with("it cannot be restarted, and the loop ends");
+        assert!(told.iter().any(gave_up), "{told:?}");
+        let error = server.end().unwrap_err();
+        match error.raw_os_error() == Some(Errno::BADF.raw_os_error()) {
+            true => Ok(()),
+            false => Err(error.to_string()),
+        }
+    });
+    checked.unwrap();
+}
+
+#[test]
+fn a_poller_that_finds_no_descriptor_begins_anew_when_there_is_one() {
+    let _alone = alone();
+    let checked = account("no descriptor for a while", || {
+        let server = Server::start(1);
+        let mut client = server.client().unwrap();
+        let mut creates = 0;
+        let plan = Plan::new(When::From(1), move |site| match site {
+            Site::EpollCreate => {
+                creates += 1;
+                (creates <= 3).then_some(Fault::Errno(Errno::MFILE))
+            }
+            Site::EpollWait if creates == 0 => Some(Fault::Errno(Errno::BADF)),
+            _ => None,
+        });
+        let installed = plan.install();
+        let _called = call(&mut client).and_then(|()| call(&mut client));
+        until(|| server.handle.stats().total().failures == 1);
+        server.client().unwrap();
+        drop(installed);
+        server.end().map_err(|error| error.to_string())
+    });
+    checked.unwrap();
+}
+
+#[test]
+fn the_pollers_that_dials_share_are_replaced() {
+    let _alone = alone();
+    let server = Server::start(1);
+    let dialed = Dialer::new().dial_blocking(server.addr).unwrap();
+    let server_waits = server.handle.stats().total().waits;
+    let installed = waits_fail(When::From(1), Errno::BADF).install();
+    // Whoever waits next fails for good: the shared ones too, once they are woken.
+    let failed = Dialer::new()
+        .connect_timeout(Some(Duration::from_secs(5)))
+        .dial_blocking(server.addr);
+    let begun = Instant::now();
+    drop(installed);
+    if let Err(error) = failed {
+        assert_ne!(error.kind(), ErrorKind::TimedOut);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    drop(dialed);
+    let another = Server::start(1);
+    Dialer::new()
+        .connect_timeout(Some(PATIENCE))
+        .dial_blocking(another.addr)
+        .unwrap();
+    assert!(server.handle.stats().total().waits >= server_waits);
+    let _ended = server.end();
+    another.end().unwrap();
+}
