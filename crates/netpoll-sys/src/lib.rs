@@ -5,7 +5,7 @@
 //! ([`epoll`]), how one thread wakes another that waits ([`eventfd`]), how bytes move between
 //! memory and a stream socket ([`transfer`]), how sockets come to be, where they are and which knobs
 //! they have ([`socket`], [`addr`], [`options`]), who is at the other end of a Unix socket
-//! ([`credentials`]), what TCP knows of a connection ([`mod@tcp_info`]), what time it is ([`clock`]), and
+//! ([`credentials`]), who alone may make a path ([`folder_lock`]), what TCP knows of a connection ([`mod@tcp_info`]), what time it is ([`clock`]), and
 //! the process-wide limits that a server meets ([`process`], [`memory`]).
 //! The calls that may fail have a name each ([`site`]), by which tests have them fail.
 //!
@@ -51,6 +51,7 @@ pub mod epoll;
 pub mod eventfd;
 #[cfg(netpoll_faults)]
 pub mod faults;
+pub mod folder_lock;
 pub mod interest;
 pub mod memory;
 pub mod options;
@@ -68,5 +69,6 @@ pub use addr::{Addr, InvalidUnixName, ParseAddrError, UnixAddr};
 pub use credentials::PeerCredentials;
 pub use epoll::{Epoll, Events};
 pub use eventfd::EventFd;
+pub use folder_lock::{FolderLock, Locked};
 pub use interest::{Interest, Readiness};
 pub use tcp_info::{TcpInfo, TcpState};

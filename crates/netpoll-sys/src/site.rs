@@ -46,6 +46,8 @@ pub enum Site {
     Fchmod,
     /// `fcntl(2)`, and `ioctl(2)` with `FIONBIO`: the flags of a descriptor that came from elsewhere.
     Fcntl,
+    /// `flock(2)` of a folder.
+    Flock,
     /// `ioctl(2)` with `FIONREAD`.
     Fionread,
     /// `getpeername(2)`.
@@ -56,6 +58,8 @@ pub enum Site {
     Getsockopt,
     /// `listen(2)`.
     Listen,
+    /// `openat(2)` of a folder that is to be locked.
+    OpenFolder,
     /// `readv(2)`.
     Readv,
     /// `recv(2)`.

@@ -42,15 +42,17 @@ impl Listener {
     ///
     /// A path is for its owner only (0600) from the moment it is there. One that a server left
     /// behind which is no more is replaced, if it is a socket, is ours, and refuses to be
-    /// connected to; nothing else is ever removed. An abstract name has no permissions: everybody
+    /// connected to; nothing else is ever removed. Of servers that start at once on one path one has
+    /// it, and the others find it taken: starts and ends in a folder are made one after the other, by
+    /// a lock on the folder (`flock(2)`) that is no file and ends with its process. An abstract name has no permissions: everybody
     /// on the machine may connect to it.
     ///
     /// # Errors
     ///
     /// `AddrInUse`, for a path with [`PathTaken`](crate::PathTaken) that says by what;
     /// `AddrNotAvailable`, `PermissionDenied`, `NotFound` for a missing folder and the like, errno
-    /// kept; `InvalidInput` for what is no address, with
-    /// [`InvalidUnixName`](crate::InvalidUnixName) for a path that is too long.
+    /// kept; `TimedOut` if another process locks the folder of a path for ten seconds; `InvalidInput`
+    /// for what is no address, with [`InvalidUnixName`](crate::InvalidUnixName) for a path that is too long.
     pub fn bind(addr: impl ToAddrs) -> io::Result<Self> {
         Self::bind_with(addr, ListenOptions::default())
     }

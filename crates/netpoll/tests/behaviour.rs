@@ -92,6 +92,8 @@ mod time;
 mod timeouts;
 #[path = "behaviour/unix.rs"]
 mod unix;
+#[path = "behaviour/unix_race.rs"]
+mod unix_race;
 #[path = "behaviour/vanish.rs"]
 mod vanish;
 #[path = "behaviour/watchdog.rs"]

@@ -67,7 +67,14 @@ const SYS: &[&[&str]] = &[
         "tcp_info",
         "test_waker",
     ],
-    &["epoll", "eventfd", "options", "socket", "transfer"],
+    &[
+        "epoll",
+        "eventfd",
+        "folder_lock",
+        "options",
+        "socket",
+        "transfer",
+    ],
 ];
 
 fn root() -> PathBuf {

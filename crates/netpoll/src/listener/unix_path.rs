@@ -7,8 +7,15 @@
 //! connected to, by one `unlink(2)` of just that name. At the end the path goes only if it is
 //! still the one we made.
 //!
-//! Whoever may write to the folder can put something else there between a look and the removal;
-//! the look is taken again right before, and the folder is the owner's to guard.
+//! Between a look and a removal, and between `bind(2)` and `listen(2)`, another server may start: each
+//! would take the other's socket for a dead one. So all of it, and the removal at the end, is done
+//! under a [lock](FolderLock) on the folder. Of two servers that start at once one finds the path
+//! taken, by the other that listens. The lock is no file: nothing is left behind by a server that was
+//! killed, and no path is too long for it.
+//!
+//! A server that does not know of the lock is looked at twice, a moment apart. Beyond that, whoever may
+//! write to the folder can put something else there between a look and the removal: the folder is the
+//! owner's to guard. Where the folder may not be read, or its file system has no locks, there is none.
 
 use std::error::Error;
 use std::fmt;
@@ -17,9 +24,22 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use netpoll_sys::socket::{self, ListenOptions};
-use netpoll_sys::{Addr, process};
+use netpoll_sys::{Addr, FolderLock, Locked, process};
+
+/// How long a start waits for others that start or end in its folder: each needs a few system calls.
+const START_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long an end does. It may be on a poller; a path that stays is found dead by the next server.
+const END_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a socket that refuses is left to a server that has yet to listen on it.
+const SECOND_LOOK: Duration = Duration::from_millis(2);
+
+/// How often a path that comes and goes is tried for: by servers that know of no lock.
+const TRIES: usize = 8;
 
 /// Somebody or something has the path that was to be listened on. `AddrInUse` as an
 /// [`io::Error`].
@@ -71,17 +91,58 @@ pub(super) fn listen(
 ) -> io::Result<(OwnedFd, Option<OwnPath>)> {
     // The current folder may be another one by the time the path is to be removed.
     let path = std::path::absolute(path)?;
-    let fd = match socket::bind(addr, options) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            remove_dead(&path, addr)?;
-            socket::bind(addr, options)?
-        }
-        other => other?,
-    };
+    let _lock = lock_folder_of(&path, START_PATIENCE)?;
+    let fd = bind(&path, addr, options)?;
     // From here on the path goes with us, also if nobody will ever listen there.
-    let path = OwnPath::made(path);
-    socket::start_to_listen(fd.as_fd(), options)?;
-    Ok((fd, path))
+    let mut own = OwnPath::made(path);
+    if let Err(error) = socket::start_to_listen(fd.as_fd(), options) {
+        // Not by its drop, which would wait for the lock.
+        if let Some(own) = &mut own {
+            own.remove();
+        }
+        return Err(error);
+    }
+    Ok((fd, own))
+}
+
+/// Locks the folder that `path` is in. `None` where it cannot be locked.
+fn lock_folder_of(path: &Path, patience: Duration) -> io::Result<Option<FolderLock>> {
+    let Some(folder) = path.parent() else {
+        return Ok(None);
+    };
+    let begun = Instant::now();
+    let mut pause = Duration::from_micros(20);
+    loop {
+        match FolderLock::try_on(folder) {
+            Ok(Locked::Held(lock)) => return Ok(Some(lock)),
+            Ok(_) if begun.elapsed() < patience => {
+                std::thread::sleep(pause);
+                pause = (2 * pause).min(Duration::from_millis(1));
+            }
+            Ok(_) => {
+                let why = format!(
+                    "the folder {} is locked by another process",
+                    folder.display()
+                );
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+            }
+            // A folder that is none is for `bind` to tell of.
+            Err(_) => return Ok(None),
+        }
+    }
+}
+
+/// A socket that has the path, which is taken from a server that is no more.
+fn bind(path: &Path, addr: Addr, options: ListenOptions) -> io::Result<OwnedFd> {
+    for _ in 0..TRIES {
+        match socket::bind(addr, options) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => remove_dead(path, addr)?,
+            other => return other,
+        }
+    }
+    // It is there each time, and gone or dead when it is looked at: of servers that come and go.
+    let (path, by) = (path.to_owned(), TakenBy::Listener);
+    Err(PathTaken { path, by }.into())
 }
 
 /// Takes away the path of a server that is no more, or says by what it is taken.
@@ -99,11 +160,24 @@ fn remove_dead(path: &Path, addr: Addr) -> io::Result<()> {
     if node.owner != process::effective_user() {
         return taken(TakenBy::OtherUser);
     }
+    if is_listened_on(addr)? {
+        return taken(TakenBy::Listener);
+    }
+    std::thread::sleep(SECOND_LOOK);
+    if is_listened_on(addr)? {
+        return taken(TakenBy::Listener);
+    }
+    node.remove(path)
+}
+
+/// Whether somebody listens there.
+fn is_listened_on(addr: Addr) -> io::Result<bool> {
     let probe = socket::stream_socket(addr)?;
     match socket::connect(probe.as_fd(), addr) {
-        Ok(_) => taken(TakenBy::Listener),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => node.remove(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Ok(_) => Ok(true),
+        // Refused, or gone meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -135,7 +209,10 @@ impl Node {
     /// Removes `path` if it is still this.
     fn remove(self, path: &Path) -> io::Result<()> {
         match Self::at(path)? {
-            Some(now) if now == self => fs::remove_file(path),
+            Some(now) if now == self => match fs::remove_file(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                removed => removed,
+            },
             _ => Ok(()),
         }
     }
@@ -162,13 +239,22 @@ impl OwnPath {
     pub(super) fn leave(mut self) {
         self.node = None;
     }
+
+    /// Removes the path, if it is still ours. Under the lock of its folder.
+    fn remove(&mut self) {
+        if let Some(node) = self.node.take() {
+            // What cannot be removed is found dead by the next server.
+            let _removed = node.remove(&self.path).is_ok();
+        }
+    }
 }
 
 impl Drop for OwnPath {
     fn drop(&mut self) {
-        if let Some(node) = self.node {
-            // What cannot be removed is found dead by the next server.
-            let _removed = node.remove(&self.path).is_ok();
+        if self.node.is_some()
+            && let Ok(_lock) = lock_folder_of(&self.path, END_PATIENCE)
+        {
+            self.remove();
         }
     }
 }

@@ -39,7 +39,10 @@ impl Strike {
                 // The last close resets, too.
                 | Site::Disconnect
                 // A peer is who was dialed, then.
-                | Site::Getpeername,
+                | Site::Getpeername
+                // Where there are no locks, paths are made without.
+                | Site::Flock
+                | Site::OpenFolder,
                 _,
             )
             | (Site::EpollAdd, Fault::Errno(Errno::EXIST))
@@ -190,6 +193,8 @@ const BELL: &[Errno] = &[Errno::AGAIN, Errno::INTR];
 const SHUTDOWN: &[Errno] = &[Errno::NOTCONN, Errno::INTR, Errno::IO];
 const WAITING: &[Errno] = &[Errno::BADF, Errno::NOTTY, Errno::INVAL];
 const DISCONNECT: &[Errno] = &[Errno::BUSY, Errno::INVAL, Errno::INTR, Errno::ACCESS];
+const LOCK: &[Errno] = &[Errno::NOLCK, Errno::OPNOTSUPP, Errno::BADF, Errno::NOSYS];
+const FOLDER: &[Errno] = &[Errno::ACCESS, Errno::PERM];
 const FLAGS: &[Errno] = &[Errno::BADF, Errno::PERM];
 
 /// The errnos that a call of `site` may have.
@@ -209,6 +214,8 @@ pub(crate) fn errnos(site: Site) -> &'static [Errno] {
         Site::EventFdRead | Site::EventFdWrite => BELL,
         Site::Shutdown => SHUTDOWN,
         Site::Fionread => WAITING,
+        Site::Flock => LOCK,
+        Site::OpenFolder => FOLDER,
         Site::Disconnect => DISCONNECT,
         Site::Fchmod | Site::Fcntl => FLAGS,
         _ => OPTION,
@@ -263,6 +270,8 @@ const UNIX: &[(Work, Site, &[Errno])] = &[
     // Of a TCP connection that ends in order nothing is deleted.
     (Work::Serving, Site::EpollDelete, DELETE),
     (Work::Making, Site::Fchmod, FLAGS),
+    (Work::Making, Site::Flock, LOCK),
+    (Work::Making, Site::OpenFolder, FOLDER),
 ];
 
 /// What comes out short, or of nothing, while clients are served.

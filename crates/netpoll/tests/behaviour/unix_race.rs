@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Servers that start and end at once on one path of a Unix socket.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
+
+use netpoll::{EventLoop, ListenOptions, Listener, PathTaken, TakenBy, UnixAddr};
+
+use crate::support::{Folder, LIMIT, Server, rpc};
+
+/// How many times servers race for a path.
+const ROUNDS: usize = 1000;
+
+/// Checks that the path was taken by a server.
+fn is_taken_by_a_listener(error: &io::Error) {
+    assert_eq!(error.kind(), ErrorKind::AddrInUse, "{error:?}");
+    let taken: Option<&PathTaken> = error.get_ref().and_then(|why| why.downcast_ref());
+    assert_eq!(taken.map(|taken| taken.by), Some(TakenBy::Listener));
+}
+
+/// Has each of `paths`, which lead to one place, listened on at once, again and again; `before` makes
+/// the place as it is before.
+fn race(paths: &[PathBuf], rounds: usize, before: impl Fn(usize)) {
+    let barrier = Arc::new(Barrier::new(paths.len()));
+    for round in 0..rounds {
+        before(round);
+        let starting: Vec<_> = paths
+            .iter()
+            .map(|path| {
+                let (barrier, path) = (Arc::clone(&barrier), path.clone());
+                std::thread::spawn(move || {
+                    barrier.wait();
+                    Listener::unix(path)
+                })
+            })
+            .collect();
+        let results = starting
+            .into_iter()
+            .map(|starting| starting.join().expect("no panic"));
+        let (won, lost): (Vec<_>, Vec<_>) = results.partition(Result::is_ok);
+        assert_eq!(won.len(), 1, "round {round}: {lost:?}");
+        for lost in lost {
+            is_taken_by_a_listener(&lost.expect_err("one of those that lost"));
+        }
+        // Nobody stands on a path that leads to nowhere.
+        UnixStream::connect(&paths[0]).expect("the one that won");
+        drop(won);
+        assert!(!paths[0].exists(), "round {round}");
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let name = |entry: io::Result<fs::DirEntry>| {
+        let entry = entry.expect("an entry");
+        entry.file_name().to_string_lossy().into_owned()
+    };
+    fs::read_dir(folder).expect("a folder").map(name).collect()
+}
+
+#[test]
+fn of_two_servers_that_start_at_once_one_has_the_path_and_the_other_finds_it_taken() {
+    let folder = Folder::new();
+    let path = folder.file("a.sock");
+    // Every other time there is what a server that was killed has left.
+    race(&[path.clone(), path.clone()], ROUNDS, |round| {
+        if round % 2 == 0 {
+            drop(UnixListener::bind(&path).unwrap());
+        }
+    });
+    assert_eq!(names(&folder.file("")), [""; 0], "nothing is left behind");
+}
+
+#[test]
+fn servers_that_name_one_path_in_several_ways_race_for_one_path() {
+    let folder = Folder::new();
+    let (real, link) = (folder.file("real"), folder.file("link"));
+    fs::create_dir(&real).unwrap();
+    symlink(&real, &link).unwrap();
+    let path = real.join("a.sock");
+    let paths = [
+        path.clone(),
+        link.join("a.sock"),
+        real.join("../real/a.sock"),
+    ];
+    race(&paths, ROUNDS / 4, |round| {
+        if round % 2 == 0 {
+            drop(UnixListener::bind(&path).unwrap());
+        }
+    });
+    assert_eq!(names(&real), [""; 0]);
+}
+
+#[test]
+fn a_start_while_another_server_ends_has_the_path_or_finds_it_taken() {
+    let folder = Folder::new();
+    let path = folder.file("a.sock");
+    let barrier = Arc::new(Barrier::new(2));
+    for _ in 0..ROUNDS {
+        let ends = Listener::unix(&path).unwrap();
+        let ending = std::thread::spawn({
+            let barrier = Arc::clone(&barrier);
+            move || {
+                barrier.wait();
+                drop(ends);
+            }
+        });
+        barrier.wait();
+        let started = Listener::unix(&path);
+        ending.join().unwrap();
+        match started {
+            Ok(_listener) => drop(UnixStream::connect(&path).expect("its path is its own")),
+            Err(error) => is_taken_by_a_listener(&error),
+        }
+    }
+    assert_eq!(names(&folder.file("")), [""; 0]);
+}
+
+#[test]
+fn a_storm_of_starts_and_ends_never_removes_the_path_of_one_that_listens() {
+    let folder = Folder::new();
+    let path = folder.file("a.sock");
+    let over = Arc::new(AtomicBool::new(false));
+    let storming: Vec<_> = (0..3)
+        .map(|_| {
+            let (path, over) = (path.clone(), Arc::clone(&over));
+            std::thread::spawn(move || {
+                let mut had = 0;
+                while !over.load(Ordering::Relaxed) {
+                    match Listener::unix(&path) {
+                        Ok(listener) => {
+                            had += 1;
+                            UnixStream::connect(&path).expect("a path that is its own");
+                            drop(listener);
+                        }
+                        Err(error) => is_taken_by_a_listener(&error),
+                    }
+                }
+                had
+            })
+        })
+        .collect();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    over.store(true, Ordering::Relaxed);
+    let had: usize = storming
+        .into_iter()
+        .map(|storming| storming.join().unwrap())
+        .sum();
+    assert!(had > 0);
+    assert_eq!(names(&folder.file("")), [""; 0]);
+}
+
+#[test]
+fn loops_that_start_at_once_on_one_path_are_one_loop_that_answers() {
+    let folder = Folder::new();
+    let path = folder.file("a.sock");
+    for _ in 0..20 {
+        let start = || {
+            let path = path.clone();
+            std::thread::spawn(move || {
+                let listener = Listener::unix(path)?;
+                let builder = EventLoop::builder().pollers(1);
+                Ok::<_, io::Error>(Server::start_on(listener, builder, rpc))
+            })
+        };
+        let starting = [start(), start(), start()];
+        let started = starting.map(|starting| starting.join().unwrap());
+        let mut served = started.into_iter().flatten();
+        let server = served.next().expect("one that serves");
+        assert!(served.next().is_none());
+        let stream = socket2::Socket::from(UnixStream::connect(&path).unwrap());
+        crate::support::Peer::of(stream).call(b"hello");
+        assert_eq!(server.shut_down(LIMIT), 0);
+        assert!(!path.exists());
+    }
+}
+
+/// The test that is run again, in processes of its own.
+const PROCESSES: &str = "unix_race::processes_that_start_at_once_on_one_path_are_one_that_has_it";
+
+/// Where a process of this test is to listen.
+const PATH: &str = "NETPOLL_TEST_PATH";
+
+#[test]
+fn processes_that_start_at_once_on_one_path_are_one_that_has_it() {
+    if let Some(path) = std::env::var_os(PATH) {
+        match Listener::unix(path) {
+            // Killed, as far as its path knows.
+            Ok(_listener) => {
+                io::Read::read(&mut io::stdin(), &mut [0]).unwrap();
+                std::process::abort();
+            }
+            Err(error) => return is_taken_by_a_listener(&error),
+        }
+    }
+    let folder = Folder::new();
+    let path = folder.file("a.sock");
+    for round in 0..5 {
+        let start = |_| {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            let command = command.args(["--exact", PROCESSES]).env(PATH, &path);
+            let command = command.stdin(std::process::Stdio::piped());
+            command.stdout(std::process::Stdio::null()).spawn().unwrap()
+        };
+        let mut children: Vec<_> = (0..4).map(start).collect();
+        crate::support::eventually("three that found it taken", || {
+            let over = |child: &mut std::process::Child| {
+                let status = child.try_wait().unwrap();
+                assert!(
+                    status.is_none_or(|status| status.success()),
+                    "round {round}"
+                );
+                status.is_some()
+            };
+            children.iter_mut().map(over).filter(|over| *over).count() == 3
+        });
+        UnixStream::connect(&path).expect("the one that has it");
+        children.iter_mut().for_each(|child| {
+            drop(child.stdin.take());
+            // It may be over.
+            child.wait().unwrap();
+        });
+        assert_eq!(
+            names(&folder.file("")),
+            ["a.sock"],
+            "what a killed server leaves"
+        );
+    }
+    drop(Listener::unix(&path).expect("a path that is taken over"));
+    assert_eq!(names(&folder.file("")), [""; 0]);
+}
+
+#[test]
+fn the_longest_path_and_one_in_a_folder_that_cannot_be_read_are_served() {
+    let folder = Folder::new();
+    let own = folder.file("");
+    let length = own.as_os_str().len();
+    let longest = own.join("x".repeat(107 - length));
+    assert_eq!(longest.as_os_str().len(), 107);
+    for _ in 0..2 {
+        drop(UnixListener::bind(&longest).unwrap());
+        let listener = Listener::unix(&longest).unwrap();
+        is_taken_by_a_listener(&Listener::unix(&longest).unwrap_err());
+        drop(listener);
+    }
+    let unreadable = folder.file("unreadable");
+    fs::create_dir(&unreadable).unwrap();
+    fs::set_permissions(&unreadable, fs::Permissions::from_mode(0o300)).unwrap();
+    let listener = Listener::unix(unreadable.join("a")).unwrap();
+    is_taken_by_a_listener(&Listener::unix(unreadable.join("a")).unwrap_err());
+    drop(listener);
+    fs::set_permissions(&unreadable, fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(names(&unreadable), [""; 0]);
+}
+
+#[test]
+fn a_path_in_a_folder_that_is_missing_keeps_its_errno() {
+    let folder = Folder::new();
+    let error = Listener::unix(folder.file("missing/a.sock")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(2));
+    fs::write(folder.file("file"), "").unwrap();
+    let error = Listener::unix(folder.file("file/a.sock")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(20));
+}
+
+#[test]
+fn a_path_has_its_permissions_before_anybody_can_connect() {
+    let folder = Folder::new();
+    let path = folder.file("a.sock");
+    let watched = path.clone();
+    let over = Arc::new(AtomicBool::new(false));
+    let until = Arc::clone(&over);
+    let watching = std::thread::spawn(move || {
+        let mut seen = 0;
+        while !until.load(Ordering::Relaxed) {
+            if let Ok(found) = fs::symlink_metadata(&watched) {
+                assert_eq!(found.mode() & 0o777, 0o600);
+                seen += 1;
+            }
+        }
+        seen
+    });
+    for _ in 0..ROUNDS {
+        let addr = UnixAddr::path(&path).unwrap();
+        drop(Listener::bind_with(addr, ListenOptions::default()).unwrap());
+    }
+    over.store(true, Ordering::Relaxed);
+    watching.join().unwrap();
+}
