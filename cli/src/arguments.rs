@@ -312,6 +312,19 @@ mod tests {
                 "{line}"
             );
         }
+        for wrong in [
+            "--budget 1048576",
+            "--budget 4194304",
+            "--budget 8000000 --max-frame 8000000",
+        ] {
+            let line = refusal(&format!("netpoll serve rpc --pollers 1 {wrong}"));
+            assert!(
+                line.contains("--budget") && line.contains("--max-frame"),
+                "{line}"
+            );
+        }
+        let line = refusal("netpoll serve rpc --max-frame 9000000000000000");
+        assert!(line.contains("--budget"), "{line}");
         let line = refusal("netpoll serve reference --budget 2000000");
         assert!(line.contains("--budget"), "{line}");
     }

@@ -2,10 +2,11 @@
 //! The bounds of a server as flags: what is not given stays as the framework has it.
 
 use std::num::NonZeroUsize;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use clap::Args;
-use netpoll::{Budget, Builder};
+use netpoll::{Budget, Builder, ConnOptions};
 
 use crate::duration::{self, Optional};
 
@@ -34,7 +35,8 @@ pub(crate) struct BoundArgs {
     /// The most bytes of one frame [default: 4194304]
     #[arg(long, value_name = "B", value_parser = frame)]
     max_frame: Option<NonZeroUsize>,
-    /// The bytes of memory that all connections may hold, at least 1048576 [default: a quarter of
+    /// The bytes of memory that all connections may hold, at least 1048576 and what a frame of
+    /// --max-frame needs [default: a quarter of
     /// what the process may have]
     #[arg(long, value_name = "B", value_parser = budget)]
     budget: Option<usize>,
@@ -84,6 +86,26 @@ impl BoundArgs {
             builder = builder.linger(time);
         }
         builder
+    }
+
+    /// What is wrong with a budget in which a largest frame can never come in on so many pollers.
+    pub(crate) fn cannot_hold_a_frame(&self, pollers: Option<NonZeroUsize>) -> Option<String> {
+        let frame = match self.max_frame {
+            Some(bytes) => bytes.get(),
+            None => ConnOptions::default().max_frame,
+        };
+        let pollers = pollers.or_else(|| available_parallelism().ok());
+        let least = Budget::least(frame, pollers.map_or(1, NonZeroUsize::get));
+        let budget = match self.budget {
+            Some(bytes) => bytes,
+            None => Budget::default().limit(),
+        };
+        (budget < least).then(|| {
+            format!(
+                "--budget {budget} does not hold a frame of --max-frame {frame}; give at least \
+                 {least}, or a smaller --max-frame"
+            )
+        })
     }
 
     /// How long connections have to finish after a signal.

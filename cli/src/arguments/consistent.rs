@@ -57,6 +57,10 @@ pub(super) fn consistent(command: Command) -> Result<Command, clap::Error> {
                 (None, None) => return Ok(command),
             }
         }
+        Command::Serve(serve) => match serve.bounds.cannot_hold_a_frame(serve.pollers) {
+            Some(refused) => refused,
+            None => return Ok(command),
+        },
         _ => return Ok(command),
     };
     Err(Arguments::command().error(ErrorKind::ValueValidation, refused))

@@ -18,6 +18,19 @@ use crate::error::InvalidConfig;
 /// been served before it is counted.
 pub(crate) const SMALL: usize = 4 << 10;
 
+/// What each poller has of a budget before any connection has some: a block to read into and one to
+/// write into, each of 64 KiB and a page.
+const BLOCKS_OF_A_POLLER: usize = 2 * (68 << 10);
+
+/// The least that a budget may be, whatever it is for.
+const LEAST: usize = 1 << 20;
+
+/// The largest memory that comes in sizes of powers of two; what is larger is of its own size.
+const LARGEST_SIZE: usize = 8 << 20;
+
+/// What a block may have more than its size says.
+const PAGE: usize = 4 << 10;
+
 /// The part of the memory of the process that a budget is unless told otherwise.
 const PART: u64 = 4;
 
@@ -88,6 +101,33 @@ impl Budget {
         &self.pool
     }
 
+    /// The least limit with which `pollers` pollers can have one frame of `max_frame` bytes come in.
+    /// Below it the connection with such a frame would not be read any more before the frame is whole,
+    /// and end for its slowness.
+    ///
+    /// A frame lies in one block, whose size is a power of two up to 8 MiB, each poller has two blocks
+    /// of 64 KiB, and at 95 % of the limit nothing is read for who holds much. So it is a little above
+    /// `max_frame`, and at most about twice that; never below 1 MiB.
+    ///
+    /// ```
+    /// use netpoll::Budget;
+    ///
+    /// let least = Budget::least(4 << 20, 2);
+    /// assert!((4 << 20..5 << 20).contains(&least));
+    /// ```
+    #[must_use]
+    pub fn least(max_frame: usize, pollers: usize) -> usize {
+        let frame = match max_frame.checked_next_power_of_two() {
+            Some(size) if size <= LARGEST_SIZE => size,
+            _ => max_frame,
+        };
+        let blocks = pollers.saturating_mul(BLOCKS_OF_A_POLLER);
+        let held = frame.saturating_add(PAGE).saturating_add(blocks);
+        // Held must be below 95 of a hundred parts.
+        let part = held / 95 + 1;
+        part.saturating_mul(100).max(LEAST)
+    }
+
     /// Whether nothing should grow: 95 % are held. One load.
     #[inline]
     pub(crate) fn is_short(&self) -> bool {
@@ -104,12 +144,16 @@ impl Budget {
         self.pool.in_use() >= self.limit / 100 * percent
     }
 
-    /// Refuses what cannot work.
-    pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
-        // Each poller has a block to read into and one to write into, and that is not yet a byte
-        // for a connection.
-        if self.limit < 1 << 20 {
+    /// Refuses what cannot work for frames of at most `max_frame` bytes.
+    pub(crate) fn check(&self, max_frame: usize, pollers: usize) -> Result<(), InvalidConfig> {
+        if self.limit < LEAST {
             let expected = "must be at least 1 MiB; Budget::unlimited() is no bound";
+            return Err(InvalidConfig::new("budget", expected));
+        }
+        if self.limit < Self::least(max_frame, pollers) {
+            let expected = "must hold a frame of max_frame bytes and two blocks of 64 KiB for each \
+                            poller: give at least Budget::least(max_frame, pollers), or a smaller \
+                            max_frame";
             return Err(InvalidConfig::new("budget", expected));
         }
         Ok(())
@@ -157,10 +201,38 @@ mod tests {
 
     #[test]
     fn what_cannot_work_is_refused_with_what_would_be_right() {
-        let error = Budget::new(1000).check().unwrap_err();
+        let error = Budget::new(1000).check(1, 1).unwrap_err();
         assert_eq!(error.field, "budget");
         assert!(error.expected.contains("1 MiB"));
-        assert_eq!(Budget::unlimited().check(), Ok(()));
+        assert_eq!(Budget::unlimited().check(usize::MAX, usize::MAX), Ok(()));
         assert!(!Budget::unlimited().is_short());
+    }
+
+    #[test]
+    fn a_budget_that_holds_no_largest_frame_is_refused_and_one_that_just_does_is_not() {
+        let frames = [
+            1,
+            1000,
+            64 << 10,
+            1 << 20,
+            4 << 20,
+            5 << 20,
+            8 << 20,
+            9 << 20,
+            1 << 30,
+        ];
+        for max_frame in frames {
+            for pollers in [1, 2, 64] {
+                let least = Budget::least(max_frame, pollers);
+                assert!(least > max_frame);
+                assert_eq!(Budget::new(least).check(max_frame, pollers), Ok(()));
+                let error = Budget::new(least - 1)
+                    .check(max_frame, pollers)
+                    .unwrap_err();
+                assert_eq!(error.field, "budget");
+            }
+        }
+        let error = Budget::new(4 << 20).check(4 << 20, 1).unwrap_err();
+        assert!(error.expected.contains("max_frame"));
     }
 }

@@ -64,6 +64,8 @@ pub struct Dialer {
     local_addr: Option<SocketAddr>,
     /// Asked instead of the system.
     resolver: Option<Arc<dyn Resolve>>,
+    /// How many lookups of the system's may run at once.
+    max_lookups: usize,
     /// The loop whose connections they are.
     roster: Option<Roster>,
 }
@@ -83,6 +85,7 @@ impl Dialer {
             options: Arc::new(ConnOptions::for_dialing()),
             local_addr: None,
             resolver: None,
+            max_lookups: lookups::AT_ONCE,
             roster: None,
         }
     }
@@ -117,11 +120,23 @@ impl Dialer {
     }
 
     /// Who is asked for the addresses of names. The system (`getaddrinfo(3)`), unless this says
-    /// otherwise: on a thread of its own, of which there are four at most and none without need, and
-    /// what finds them busy waits. That asks anew for each dial; nothing is cached.
+    /// otherwise: on a thread of its own, of which there are none without need, and what finds
+    /// [as many](Self::max_lookups) busy waits. That asks anew for each dial; nothing is cached.
+    /// Nobody is asked for a number, and the system not for `localhost` and names below it, which are
+    /// `[::1]` and `127.0.0.1` (RFC 6761).
     #[must_use]
     pub fn resolver(mut self, resolver: impl Resolve + 'static) -> Self {
         self.resolver = Some(Arc::new(resolver));
+        self
+    }
+
+    /// How many lookups of the system's may be under way in the process for one of this dialer to
+    /// begin; others wait, within their connect timeout. 4, unless this says otherwise. One that was
+    /// given up cannot be ended, but does not count: it only holds a thread, of which there are 64 at
+    /// most. A dialer with a [resolver](Self::resolver) of its own has no use for it.
+    #[must_use]
+    pub fn max_lookups(mut self, count: usize) -> Self {
+        self.max_lookups = count;
         self
     }
 
@@ -147,7 +162,8 @@ impl Dialer {
     /// addresses of a name have failed it is that of the first failure, unless that says only that
     /// there is no way from here (`NetworkUnreachable`, say) and another says more. `TimedOut` after
     /// the connect timeout, whatever failed until then. What the resolver fails with, as it is; and
-    /// [`NoAddress`] (`NotFound`) if it gives no address.
+    /// [`NoAddress`] (`NotFound`) if it gives no address;
+    /// [`LookupsHang`](crate::LookupsHang) (`ResourceBusy`) while the system's resolver hangs.
     ///
     /// `InvalidInput` for a text that is no target; [`InvalidConfig`] (`InvalidInput`) for an address
     /// that cannot be dialed, for a timeout of zero, and where none of the addresses is of the local
@@ -190,6 +206,9 @@ impl Dialer {
             let expected = "must be above zero; None switches it off";
             return Err(InvalidConfig::new("connect_timeout", expected).into());
         }
+        if self.max_lookups == 0 {
+            return Err(InvalidConfig::new("max_lookups", "must be at least 1").into());
+        }
         let timeout = self.connect_timeout;
         Ok(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
@@ -208,7 +227,10 @@ impl Dialer {
         (host, port): (&str, u16),
         deadline: Option<Instant>,
     ) -> io::Result<Vec<SocketAddr>> {
-        let resolver = self.resolver.as_deref().unwrap_or(&System);
+        let system = System {
+            at_once: self.max_lookups,
+        };
+        let resolver = self.resolver.as_deref().unwrap_or(&system);
         let mut addrs = in_time(deadline, resolver.resolve(host, port)).await??;
         if addrs.is_empty() {
             return Err(NoAddress::new().into());
@@ -290,6 +312,7 @@ impl fmt::Debug for Dialer {
             .field("connect_timeout", &self.connect_timeout)
             .field("options", &self.options)
             .field("local_addr", &self.local_addr)
+            .field("max_lookups", &self.max_lookups)
             .finish_non_exhaustive()
     }
 }

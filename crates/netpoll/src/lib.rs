@@ -113,7 +113,7 @@ pub use connection::reader::Reader;
 pub use connection::write_queue::{SendError, WriteQueue};
 pub use connection::writer::Writer;
 pub use dialer::Dialer;
-pub use dialer::resolve::{Resolve, Resolving};
+pub use dialer::resolve::{LookupsHang, Resolve, Resolving};
 pub use dialer::target::ToTarget;
 pub use entrance::AcceptStats;
 pub use error::{

@@ -2,11 +2,14 @@
 //! [`Resolve`]: who is asked for the addresses of a name.
 //!
 //! Unless somebody else is, the system is: `getaddrinfo(3)`, which blocks its thread for as long as
-//! a name server keeps it waiting, and so runs on [threads](super::lookups) of its own.
+//! a name server keeps it waiting, and so runs on [threads](super::lookups) of its own. The system is
+//! not asked for `localhost`, whose addresses are known.
 
-use std::future::Future;
+use std::error::Error;
+use std::fmt;
+use std::future::{Future, ready};
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
 
 use super::lookups::{Found, Lookups};
@@ -57,16 +60,95 @@ impl<R: Resolve + ?Sized> Resolve for Arc<R> {
     }
 }
 
-/// Asks the system.
-pub(super) struct System;
+/// The system's resolver hangs: 64 lookups of dials that were given up have not come back, and no more
+/// are begun until one does. `ResourceBusy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LookupsHang;
+
+impl LookupsHang {
+    pub(super) const fn new() -> Self {
+        Self
+    }
+}
+
+impl fmt::Display for LookupsHang {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the system's resolver hangs: 64 lookups that were given up have not returned")
+    }
+}
+
+impl Error for LookupsHang {}
+
+impl From<LookupsHang> for io::Error {
+    #[cold]
+    fn from(error: LookupsHang) -> Self {
+        Self::new(io::ErrorKind::ResourceBusy, error)
+    }
+}
+
+/// Asks the system, except for `localhost`.
+pub(super) struct System {
+    /// How many lookups may run at once.
+    pub(super) at_once: usize,
+}
 
 impl Resolve for System {
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Resolving<'a> {
         static LOOKUPS: Lookups = Lookups::new(getaddrinfo);
-        Box::pin(LOOKUPS.begin(host.to_owned(), port))
+        if is_localhost(host) {
+            return Box::pin(ready(Ok(loopback(port))));
+        }
+        Box::pin(LOOKUPS.begin(host.to_owned(), port, self.at_once))
     }
+}
+
+/// Whether it is the name of this machine to itself: `localhost` and what ends with `.localhost`, of
+/// which RFC 6761, section 6.3, says that nobody need be asked.
+fn is_localhost(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let (before, last) = host.rsplit_once('.').unwrap_or(("any", host));
+    !before.is_empty() && last.eq_ignore_ascii_case("localhost")
+}
+
+/// The addresses of `localhost`, in the order in which the system has them.
+fn loopback(port: u16) -> Vec<SocketAddr> {
+    vec![
+        (Ipv6Addr::LOCALHOST, port).into(),
+        (Ipv4Addr::LOCALHOST, port).into(),
+    ]
 }
 
 fn getaddrinfo(host: &str, port: u16) -> Found {
     Ok((host, port).to_socket_addrs()?.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn localhost_is_known_in_every_form_and_nothing_else_is() {
+        for host in [
+            "localhost",
+            "LocalHost",
+            "localhost.",
+            "a.localhost",
+            "a.b.LOCALHOST.",
+        ] {
+            assert!(is_localhost(host), "{host}");
+        }
+        let others = [
+            "",
+            ".",
+            "localhost..",
+            ".localhost",
+            "alocalhost",
+            "localhost.a",
+            "host",
+        ];
+        for host in others {
+            assert!(!is_localhost(host), "{host}");
+        }
+    }
 }

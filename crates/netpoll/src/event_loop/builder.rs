@@ -107,7 +107,8 @@ impl Builder {
     /// How much memory the connections may hold together. A quarter of what the process may have,
     /// unless this says otherwise; loops that are given clones of one budget share it. At 95 % of it
     /// nothing is read for connections that hold more than 4 KiB of input, at 98 % nobody is let
-    /// in.
+    /// in. So [`build`](Self::build) refuses one that does not hold the largest frame that a
+    /// connection may have come in; [`Budget::least`] is what it takes.
     pub fn budget(mut self, budget: Budget) -> Self {
         self.budget = Some(budget);
         self
@@ -294,6 +295,8 @@ impl Builder {
             return Err(InvalidConfig::new("handler", expected).into());
         };
         let pollers = self.pollers.unwrap_or_else(cores);
+        let budget = self.budget.unwrap_or_default();
+        budget.check(self.options.max_frame, pollers)?;
         let limit = self.max_connections.unwrap_or_else(most_connections);
         let mut listeners = Vec::new();
         for listener in self.listeners {
@@ -303,8 +306,6 @@ impl Builder {
         let mut terms = Terms::new(self.options, request.census(), self.observer);
         terms.slow = self.slow.0;
         terms.listening = self.listening.clone();
-        let budget = self.budget.unwrap_or_default();
-        budget.check()?;
         let listening = self.listening.clone();
         let entrance = Entrance::new(limit, self.accept_rate, budget.clone(), listening);
         let running = self.runner.prepare()?;

@@ -254,6 +254,10 @@ impl Acceptor {
             }
         };
         own.check().ok()?;
+        let budget = self.reception.entrance.budget();
+        budget
+            .check(own.max_frame, self.reception.pollers.count())
+            .ok()?;
         if peer.as_tcp().is_some() {
             own.set_differences(fd.as_fd(), inherited).ok()?;
         }

@@ -25,7 +25,8 @@ pub(crate) type Filter = Arc<dyn Fn(&ConnInfo<'_>) -> Accept + Send + Sync>;
 )]
 pub enum Accept {
     /// It is served, within these bounds; [`ConnInfo::options`] has the loop's, to clone or change.
-    /// Bounds that cannot work are a refusal.
+    /// Bounds that cannot work are a refusal, and so is a largest frame that the loop's
+    /// [`Budget`](crate::Budget) does not hold.
     Take(ConnOptions),
     /// It is closed at once.
     Refuse,

@@ -177,6 +177,11 @@ impl PollerSet {
         self.nth(balance.place(seats, &self.turn, panicked))
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.pollers.len()
+    }
+
     /// The poller at `index`, counted round.
     pub(crate) fn nth(&self, index: usize) -> &PollerHandle {
         &self.pollers[index % self.pollers.len()]

@@ -177,7 +177,8 @@ fn connections_that_hold_input_are_not_read_above_the_budget_and_small_requests_
 #[test]
 fn nobody_is_let_in_when_the_budget_is_spent_and_everybody_after() {
     let budget = Budget::new(1 << 20);
-    let server = Server::start(EventLoop::builder().pollers(1).budget(budget.clone()), rpc);
+    let builder = EventLoop::builder().pollers(1).max_frame(64 << 10);
+    let server = Server::start(builder.budget(budget.clone()), rpc);
     server.connect().call(b"before");
     let held = std::thread::spawn({
         let pool = budget.pool().clone();

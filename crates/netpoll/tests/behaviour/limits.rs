@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use netpoll::{
-    Builder, CloseReason, ConnOptions, Connection, EventLoop, InvalidConfig, Limit, Listener,
+    Accept, Budget, Builder, CloseReason, ConnOptions, Connection, EventLoop, InvalidConfig, Limit,
+    Listener,
 };
 
 use crate::support::{
@@ -251,6 +252,44 @@ fn what_cannot_work_is_refused_by_name() {
     let low = refused(with(|options| options.write_low = options.write_high + 1));
     assert_eq!(low, Some("write_low"));
     assert!(whole().build().is_ok());
+}
+
+#[test]
+fn a_budget_below_the_largest_frame_is_refused_by_name_and_the_least_one_takes_that_frame() {
+    let frame_size = 1 << 20;
+    let least = Budget::least(frame_size, 1);
+    let listener = || Listener::bind("127.0.0.1:0").unwrap();
+    let with = |limit, pollers| {
+        let builder = EventLoop::builder().pollers(pollers).max_frame(frame_size);
+        builder.budget(Budget::new(limit)).on_request(rpc)
+    };
+    for (limit, pollers) in [(frame_size, 1), (least - 1, 1), (least, 2), (least, 40)] {
+        let error = with(limit, pollers).listen(listener()).build().unwrap_err();
+        let config = error.get_ref().and_then(|why| why.downcast_ref());
+        let config: &InvalidConfig = config.expect("a reason");
+        assert_eq!(config.field, "budget", "{limit} {pollers}");
+        assert!(config.expected.contains("max_frame"));
+    }
+    // And such a frame comes in: neither silence nor an end for its slowness.
+    let server = Server::start_as_given(with(least, 1));
+    let mut peer = server.connect();
+    for _ in 0..3 {
+        peer.call_aside(&bytes(frame_size, 1));
+    }
+}
+
+#[test]
+fn a_connections_own_largest_frame_is_held_to_the_budget_too() {
+    let builder = EventLoop::builder().pollers(1).max_frame(1000);
+    let builder = builder.budget(Budget::new(1 << 20)).on_accept(|info| {
+        let mut options = info.options().clone();
+        options.max_frame = 4 << 20;
+        Accept::Take(options)
+    });
+    let server = Server::start(builder, rpc);
+    let mut peer = server.connect();
+    assert!(!matches!(peer.receive_all().as_deref(), Ok([_, ..])));
+    assert_eq!(server.handle.accept_stats().refused, 1);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use netpoll::time::sleep;
-use netpoll::{Addr, Connection, Dialer, NoAddress, Resolve};
+use netpoll::{Addr, Connection, Dialer, InvalidConfig, NoAddress, Resolve};
 
 use crate::support::{
     LIMIT, Says, Server, Silent, alone_twice, block_on, call, eventually, in_each_executor, nobody,
@@ -216,4 +216,44 @@ fn a_dial_by_name_that_is_dropped_at_any_wait_leaves_nothing() {
             eventually("no connection", || server.handle.connections() == 0);
         },
     );
+}
+
+#[test]
+fn no_lookups_at_all_are_refused_by_name() {
+    let error = block_on(Dialer::new().max_lookups(0).dial("localhost:1")).unwrap_err();
+    let config: Option<&InvalidConfig> = error.get_ref().and_then(|why| why.downcast_ref());
+    assert_eq!(config.map(|config| config.field), Some("max_lookups"));
+}
+
+#[test]
+fn localhost_and_names_below_it_are_dialed_without_a_lookup() {
+    let server = Server::rpc();
+    let port = of(&server).port();
+    for host in [
+        "localhost",
+        "LOCALHOST",
+        "localhost.",
+        "a.localhost",
+        "b.a.localhost.",
+    ] {
+        let mut conn = block_on(Dialer::new().dial((host, port))).unwrap();
+        block_on(call(&mut conn, b"hello")).unwrap();
+        assert_eq!(conn.peer_addr(), server.addr);
+    }
+    let six = Server::start_on(
+        netpoll::Listener::bind("[::1]:0").unwrap(),
+        netpoll::EventLoop::builder().pollers(1),
+        crate::support::rpc,
+    );
+    let port = of(&six).port();
+    let conn = block_on(Dialer::new().dial(("localhost", port))).unwrap();
+    assert_eq!(conn.peer_addr(), six.addr);
+}
+
+#[test]
+fn a_resolver_of_the_users_own_is_asked_for_localhost_too() {
+    let server = Server::rpc();
+    let dialer = Dialer::new().resolver(says(&[of(&server)]));
+    let conn = block_on(dialer.dial("localhost:1")).unwrap();
+    assert_eq!(conn.peer_addr(), server.addr);
 }
