@@ -142,15 +142,14 @@ impl Pool {
     pub fn of_thread() -> Self {
         front::pool().unwrap_or_else(|| {
             let shared = SHARED.clone();
-            shared.enter();
+            shared.be_of_thread();
             shared
         })
     }
 
-    /// Makes this the pool of the calling thread from now on. What the thread kept of another pool
-    /// goes back to where all that pool's threads can take it. A buffer that has begun to write
-    /// goes on in the memory it has.
-    pub fn enter(&self) {
+    /// Makes this the pool that the calling thread takes from, and leaves the front of the one
+    /// before to all its threads.
+    pub(crate) fn be_of_thread(&self) {
         front::enter(self.clone());
     }
 

@@ -6,9 +6,14 @@
 //! Once those are sent the block has no other owner, and the next borrower starts at its front:
 //! thousands of connections write through one hot block. The price is that a byte left unsent pins
 //! the block, which is why output that stays is copied out.
+//!
+//! A thread keeps one write block, of the pool that it entered last, and nothing of any other pool: a
+//! thread that rests would pin memory that others are short of. A tail that comes to a thread with a
+//! buffer of another thread's goes home to its own pool.
 
 use std::cell::Cell;
 
+use crate::pool::Pool;
 use crate::sync::thread_local;
 use crate::tail::Tail;
 
@@ -22,16 +27,28 @@ pub(crate) const OWN_BLOCK: usize = 32 << 10;
 const WORTH_SHARING: usize = 4 << 10;
 
 thread_local! {
+    /// Of the pool that the thread takes from: [`give_back`] keeps no other, and [`Pool::enter`]
+    /// sends home what was kept of the pool before.
     static TAIL: Cell<Option<Tail>> = const { Cell::new(None) };
 }
 
+impl Pool {
+    /// Makes this the pool of the calling thread from now on. What the thread kept of another pool
+    /// goes back to where all that pool's threads can take it. A buffer that has begun to write
+    /// goes on in the memory it has.
+    pub fn enter(&self) {
+        self.be_of_thread();
+        // A thread that is being torn down has let go of it.
+        let before = TAIL.try_with(Cell::take).ok().flatten();
+        before.into_iter().for_each(give_back);
+    }
+}
+
 /// The thread's write tail, or another one; it has room for at least a few KiB, and is of the pool
-/// that the thread takes from: what was kept before the thread entered that one, or came here with
-/// a buffer of another thread's, goes home.
+/// that the thread takes from.
 pub(crate) fn borrow() -> Tail {
     let own = TAIL.try_with(Cell::take).ok().flatten();
     if let Some(mut tail) = own
-        && tail.is_of_thread()
         && (tail.rewind() || tail.room() >= WORTH_SHARING)
     {
         return tail;
@@ -49,9 +66,10 @@ pub(crate) fn for_put(bytes: usize) -> Tail {
 }
 
 /// Gives a tail back to the thread it is on now. A block of another size than a write block's goes
-/// home instead, and so does the fuller of two.
+/// home instead, one of another pool than the thread's does, and so does the fuller of two.
 pub(crate) fn give_back(tail: Tail) {
-    if tail.capacity() < WRITE_BLOCK || tail.capacity() > 2 * WRITE_BLOCK {
+    let is_write_block = (WRITE_BLOCK..=2 * WRITE_BLOCK).contains(&tail.capacity());
+    if !is_write_block || !tail.is_of_thread() {
         return;
     }
     // A thread that is being torn down keeps nothing: the tail is dropped.

@@ -2,6 +2,7 @@
 //! What a user of [`netpoll_buffer::Pool`] sees: where memory is from, where it goes, and what is
 //! counted.
 
+use std::sync::{Arc, Barrier};
 use std::thread;
 
 use netpoll_buffer::{LinkBuffer, Pool, Tail};
@@ -51,6 +52,79 @@ fn a_write_block_of_another_threads_pool_is_not_written_in() {
     })
     .join()
     .unwrap();
+}
+
+#[test]
+fn a_thread_that_enters_another_pool_sends_its_write_block_home_at_once() {
+    thread::spawn(|| {
+        let (first, second) = (Pool::default(), Pool::default());
+        first.enter();
+        drop(put(b"into the write block of the first"));
+        assert_eq!(first.stats().in_use, BLOCK);
+        first.enter();
+        assert_eq!(first.stats().in_use, BLOCK, "it is of this pool still");
+        second.enter();
+        assert_eq!(first.stats().in_use, 0);
+    })
+    .join()
+    .unwrap();
+}
+
+#[test]
+fn idle_threads_keep_no_memory_of_a_pool_that_is_not_theirs() {
+    const THREADS: usize = 20;
+    let pools: Vec<Pool> = (0..3).map(|_| Pool::default()).collect();
+    // Each buffer has a write block of its own, of a thread that has gone.
+    let mut buffers: Vec<Vec<LinkBuffer>> = pools
+        .iter()
+        .map(|pool| {
+            let inside = pool.clone();
+            let write = move || {
+                inside.enter();
+                (0..THREADS).map(|_| put(b"abc")).collect()
+            };
+            thread::spawn(write).join().unwrap()
+        })
+        .collect();
+    for pool in &pools {
+        assert_eq!(pool.stats().in_use, THREADS * BLOCK);
+    }
+    let (dropped, looked) = (
+        Arc::new(Barrier::new(THREADS + 1)),
+        Arc::new(Barrier::new(THREADS + 1)),
+    );
+    let idle: Vec<_> = (0..THREADS)
+        .map(|number| {
+            let own: Vec<LinkBuffer> = buffers
+                .iter_mut()
+                .map(|of_pool| of_pool.pop().expect("one for each thread"))
+                .collect();
+            let (dropped, looked) = (Arc::clone(&dropped), Arc::clone(&looked));
+            thread::spawn(move || {
+                // Threads without a pool, with the one that all such share, and with one of their own.
+                match number % 3 {
+                    0 => {}
+                    1 => drop(put(b"in the shared pool")),
+                    _ => Pool::default().enter(),
+                }
+                for mut buffer in own {
+                    if number % 2 == 0 {
+                        buffer.return_tail();
+                    }
+                    drop(buffer);
+                }
+                dropped.wait();
+                looked.wait();
+            })
+        })
+        .collect();
+    dropped.wait();
+    let in_use: Vec<usize> = pools.iter().map(|pool| pool.stats().in_use).collect();
+    looked.wait();
+    assert_eq!(in_use, [0; 3], "while all threads are alive");
+    for thread in idle {
+        thread.join().unwrap();
+    }
 }
 
 /// Where the room of a tail lies, and what is in it.
