@@ -5,11 +5,16 @@
 //! is left (B4), and that its last owner sends it home to a pool instead of freeing it. It hands
 //! out windows, never itself as a whole (B5).
 //!
+//! Foreign memory is let go by foreign code: the drop of what a [`Bytes`] owns. That may panic, and may
+//! use any buffer of the thread. So it runs when nothing of this crate is locked or borrowed, and a panic
+//! ends where it began: what is let go after it still is, and every length stays right.
+//!
 //! A block lent by a pool for secrets is **zeroed** whenever what it held is over: up to what is
 //! filled when its tail starts again at the front, and as a whole when its last owner lets go,
 //! which is before anybody decides whether it is kept or freed.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
 use bytes::Bytes;
@@ -299,6 +304,20 @@ impl Drop for Block {
 fn go_home(mut header: Box<Header>) {
     if let Some(pool) = header.retire() {
         pool.give_back(header);
+    } else if matches!(header.origin, Origin::Foreign(_)) {
+        let_go(header);
+    }
+}
+
+/// Drops foreign memory, which runs foreign code. A panic of that ends here; the panic hook has told of
+/// it. Nothing of ours is in use meanwhile: the header has no owners, and is freed also by a panic.
+fn let_go(foreign: Box<Header>) {
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(foreign)));
+    if let Err(payload) = dropped
+        // The drop of what it panicked with is foreign code, too. What that panics with is leaked.
+        && let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
+    {
+        Box::leak(again);
     }
 }
 

@@ -42,6 +42,9 @@
 //! B4 and B7 are promises between threads, as is what a pool counts: `tests/loom.rs` runs them
 //! through a model checker.
 //!
+//! What a user's [`Bytes`](bytes::Bytes) own is dropped by foreign code, which may panic. A panic there
+//! ends there, whichever call lets the memory go: no call of this crate fails or stops half-way for it.
+//!
 //! Of sockets this crate knows two things: how to fill memory from one and how to drain memory to
 //! one. Of other streams it knows what [`std::io`] says: [`BufStream`] reads and writes those.
 

@@ -5,6 +5,7 @@
 mod aliasing;
 mod bytes_traits;
 mod conversions;
+mod foreign;
 mod hazards;
 mod in_place;
 mod io_traits;
