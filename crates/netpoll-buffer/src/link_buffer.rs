@@ -17,6 +17,7 @@ mod bytes_traits;
 mod convert;
 pub(crate) mod drain;
 pub(crate) mod fill;
+mod gather;
 mod io_traits;
 mod put;
 pub(crate) mod read;
@@ -141,8 +142,15 @@ impl LinkBuffer {
                 self.rest.push_back(segment);
             }
             // Nothing is readable, so nothing that was read is borrowed any more (L2).
-            _ => self.front = Some(segment),
+            _ => self.begin_with(segment),
         }
+    }
+
+    /// Makes `segment` the front one of a chain that has nothing to read.
+    #[inline]
+    fn begin_with(&mut self, segment: Segment) {
+        self.front = Some(segment);
+        drop(self.rest.take_growth());
     }
 
     #[inline]
@@ -160,8 +168,15 @@ impl LinkBuffer {
         }
     }
 
+    /// Lets go of what was read, and of nothing else. No copy.
+    #[inline]
+    pub fn trim(&mut self) {
+        self.settle();
+    }
+
     /// Lets go of everything that was read and of all memory held for what may be put later, so
-    /// that nothing is kept alive but what can be read. No copy.
+    /// that nothing is kept alive but what can be read, and the rest of a block in which that was
+    /// gathered. No copy.
     #[inline]
     pub fn release(&mut self) {
         if self.tail.is_none() && self.rest.has_no_queue() {
@@ -180,10 +195,15 @@ impl LinkBuffer {
     fn release_all(&mut self) {
         self.settle();
         if self.uncommitted.is_none() {
-            self.return_tail();
+            self.set_tail_aside();
         }
+        let growth = self.rest.take_growth();
         if self.rest.is_empty() {
             self.rest = Rest::new();
+        }
+        // Of what was gathered, never the thread's.
+        if let Some(tail) = growth.filter(|tail| self.may_grow_in(tail)) {
+            self.rest.keep_growth(tail);
         }
     }
 
@@ -272,7 +292,7 @@ impl LinkBuffer {
     /// puts go elsewhere (L3).
     #[inline]
     pub(crate) fn keep_tail(&mut self, tail: Tail) {
-        self.return_tail();
+        self.set_tail_aside();
         if self.uncommitted.is_none() {
             self.tail = Some(tail);
         } else {

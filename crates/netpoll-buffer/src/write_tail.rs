@@ -65,11 +65,15 @@ pub(crate) fn for_put(bytes: usize) -> Tail {
     }
 }
 
+/// Whether this is of the size of a write block, and so may be the thread's.
+pub(crate) fn is_write_block(tail: &Tail) -> bool {
+    (WRITE_BLOCK..=2 * WRITE_BLOCK).contains(&tail.capacity())
+}
+
 /// Gives a tail back to the thread it is on now. A block of another size than a write block's goes
 /// home instead, one of another pool than the thread's does, and so does the fuller of two.
 pub(crate) fn give_back(tail: Tail) {
-    let is_write_block = (WRITE_BLOCK..=2 * WRITE_BLOCK).contains(&tail.capacity());
-    if !is_write_block || !tail.is_of_thread() {
+    if !is_write_block(&tail) || !tail.is_of_thread() {
         return;
     }
     // A thread that is being torn down keeps nothing: the tail is dropped.

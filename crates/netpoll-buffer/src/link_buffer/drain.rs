@@ -83,9 +83,8 @@ impl LinkBuffer {
         }
         let consumed = self.skip(count.min(self.len()));
         debug_assert!(consumed.is_ok(), "the kernel took what it was given");
-        if self.is_empty() {
-            self.settle();
-        }
+        // What has left is let go here, and not by whoever has the rest.
+        self.settle();
         Ok(())
     }
 }

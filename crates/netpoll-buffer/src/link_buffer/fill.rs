@@ -67,8 +67,17 @@ impl LinkBuffer {
         if last.is_followed_by(&window) {
             return Err(window);
         }
+        if self.rest.is_empty()
+            && let Some(tail) = self.take_growth()
+        {
+            // Behind what was gathered, where the rest would be gathered too.
+            self.keep_tail(tail);
+        }
+        let last = self.last();
         match &self.tail {
-            Some(tail) if tail.room() >= window.len() && tail.continues(last) => {}
+            Some(tail)
+                if tail.room() >= window.len() && last.is_some_and(|last| tail.continues(last)) => {
+            }
             // As much again as there is, so that however long it drips there are few segments.
             _ => self.keep_tail(Tail::with_capacity(
                 self.len().clamp(DROP, write_tail::WRITE_BLOCK),
@@ -90,27 +99,46 @@ impl LinkBuffer {
 
     /// The tail behind which the next bytes should land so that the first `n` bytes of this buffer
     /// come to lie in one segment, in a block of at least `capacity` bytes. What is here already is
-    /// copied there once, unless the tail it has goes on well enough; beyond 4 GiB, which no one
-    /// segment can have, it is left where it is. Give the tail back with
+    /// copied there once, unless the tail it has goes on well enough; if that has become too small,
+    /// into half as much again as is here at least, so that what is copied in all is in proportion to
+    /// what comes. Beyond 4 GiB, which no one segment can have, it is left where it is. Give the tail back with
     /// [`accept_tail`](Self::accept_tail).
     pub fn landing(&mut self, n: usize, capacity: usize) -> Tail {
         self.settle();
         let missing = n.saturating_sub(self.len());
-        if self.rest.is_empty()
-            && let Some(tail) = self.take_tail()
-        {
-            if tail.room() >= missing.min(WORTH_A_READ) {
-                return tail;
+        let mut least = self.len().saturating_add(1);
+        let behind_front = match self.rest.is_empty() {
+            true => self.take_growth().or_else(|| self.take_tail()),
+            false => self.take_growth(),
+        };
+        if let Some(tail) = behind_front {
+            if tail.room() >= self.rest.len() + missing.clamp(1, WORTH_A_READ) {
+                return self.bring_together(tail);
             }
             write_tail::give_back(tail);
+            least = least.saturating_add(self.len() / 2);
         }
-        let mut tail = Tail::with_capacity(capacity.max(self.len().saturating_add(1)));
+        let mut tail = Tail::with_capacity(capacity.max(least));
         // More than one block can hold is left where it is.
         if !self.is_empty() && self.len() < tail.room() {
             for segment in self.segments() {
                 tail.put(segment.as_slice());
             }
             self.front = Some(tail.window(0..self.len()));
+            self.rest = Rest::new();
+        }
+        tail
+    }
+
+    /// Copies what is behind the front segment to `tail`, which goes on where that ends and has room for
+    /// it.
+    fn bring_together(&mut self, mut tail: Tail) -> Tail {
+        if !self.rest.is_empty() {
+            let start = tail.filled() - self.in_front();
+            for segment in self.rest.iter() {
+                tail.put(segment.as_slice());
+            }
+            self.front = Some(tail.window(start..tail.filled()));
             self.rest = Rest::new();
         }
         tail

@@ -154,7 +154,7 @@ impl LinkBuffer {
         let fits = tail.room() >= length;
         if fits {
             tail.put_all(parts);
-            self.front = Some(tail.window(start..start + length));
+            self.begin_with(tail.window(start..start + length));
         }
         self.tail = Some(tail);
         fits
@@ -201,7 +201,7 @@ impl LinkBuffer {
             tail.put(front.as_slice());
         }
         tail.put(bytes);
-        self.front = Some(tail.window(0..tail.filled()));
+        self.begin_with(tail.window(0..tail.filled()));
         self.keep_tail(tail);
     }
 }
@@ -230,7 +230,10 @@ fn put_in_tail(front: &mut Option<Segment>, rest: &mut Rest, tail: &mut Tail, by
     let segment = tail.window(start..start + bytes.len());
     match front {
         Some(first) if !first.is_empty() || !rest.is_empty() => rest.push_back(segment),
-        _ => *front = Some(segment),
+        _ => {
+            *front = Some(segment);
+            drop(rest.take_growth());
+        }
     }
 }
 

@@ -6,7 +6,8 @@
 //! rule "valid until Release" is a lifetime here; what was read is let go by the next call.
 //!
 //! Within one segment nothing is copied. A `peek` or `next` across segments moves what was asked
-//! for into one block, once; asking again for the same bytes copies nothing.
+//! for into one block, once; asking again for the same bytes copies nothing, and asking for more of
+//! them copies only what is new (see [`gather`](super::gather)).
 
 use std::io;
 
@@ -14,14 +15,14 @@ use bytes::Bytes;
 
 use super::LinkBuffer;
 use crate::error::{Short, TooLarge};
-use crate::segment::{LONGEST, Segment};
-use crate::tail::Tail;
 
 /// `slice` copies what is below this part of its block: a small slice must not pin a large block.
 const WORTH_PINNING: usize = 16;
 
 impl LinkBuffer {
-    /// The next `n` bytes, which stay. Copies only across segments, and then once.
+    /// The next `n` bytes, which stay. Copies only across segments, and then once: asked again for
+    /// more, when more has come, it copies what is new, and all of it as often as the memory it is
+    /// gathered in doubles.
     ///
     /// # Errors
     ///
@@ -143,6 +144,11 @@ impl LinkBuffer {
         self.require(n)?;
         if n == self.len() {
             self.settle();
+            if self.tail.is_some()
+                && let Some(tail) = self.take_growth()
+            {
+                self.rest.keep_growth(tail);
+            }
             return Ok(self.take_readable());
         }
         let mut taken = Self::new();
@@ -231,7 +237,7 @@ impl LinkBuffer {
     }
 
     #[inline]
-    fn require(&self, n: usize) -> io::Result<()> {
+    pub(super) fn require(&self, n: usize) -> io::Result<()> {
         if n > self.len() {
             Err(Short::new(self.len(), n).into())
         } else {
@@ -261,34 +267,6 @@ impl LinkBuffer {
             front.skip(count);
             left -= count;
         }
-    }
-
-    /// Sees to it that the front segment has the next `n` bytes, which it had not.
-    #[cold]
-    fn gather(&mut self, n: usize) -> io::Result<()> {
-        self.require(n)?;
-        self.settle();
-        if self.in_front() >= n {
-            return Ok(());
-        }
-        if n > LONGEST {
-            return Err(TooLarge::new(LONGEST, n).into());
-        }
-        let mut whole = Tail::with_capacity(n);
-        let total = self.len();
-        while whole.filled() < n {
-            self.settle();
-            let Some(front) = &mut self.front else { break };
-            let count = front.len().min(n - whole.filled());
-            whole.put(front.take(count));
-        }
-        self.settle();
-        let gathered: Segment = whole.window(0..n);
-        if let Some(front) = self.front.replace(gathered) {
-            self.rest.push_front(front);
-        }
-        debug_assert_eq!(total, self.len());
-        Ok(())
     }
 }
 

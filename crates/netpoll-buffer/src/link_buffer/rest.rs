@@ -4,10 +4,14 @@
 //! Nearly every chain has none, and buffers move and are dropped with every burst: so this is one
 //! word until there is a second segment, and a queue on the heap from then on. It counts its bytes
 //! itself, so that reading the first segment touches no other count than that segment's.
+//!
+//! A chain whose first segment was gathered has had several, so what may be gathered behind that one
+//! later lies here as well: [`growth`](Queue::growth).
 
 use std::collections::{VecDeque, vec_deque};
 
 use crate::segment::Segment;
+use crate::tail::Tail;
 
 /// A queue of segments, none of them empty; no memory while it has never had one.
 #[derive(Default)]
@@ -20,6 +24,9 @@ struct Queue {
     segments: VecDeque<Segment>,
     /// The sum of the lengths of all segments.
     len: usize,
+    /// Room in the block of the segment before these, behind its end, if it ends where this tail
+    /// writes. Whoever puts another segment there lets go of it.
+    growth: Option<Tail>,
 }
 
 impl Rest {
@@ -86,9 +93,37 @@ impl Rest {
         Ok(())
     }
 
+    /// The segments from that on which has byte `from`, counted from the first, and where that one
+    /// begins. Looked for from the end, at no more segments than are given.
+    pub(crate) fn from(&self, from: usize) -> (usize, vec_deque::Iter<'_, Segment>) {
+        let Some(queue) = &self.queue else {
+            return (0, vec_deque::Iter::default());
+        };
+        let (mut index, mut start) = (queue.segments.len(), queue.len);
+        while start > from {
+            index -= 1;
+            start -= queue.segments[index].len();
+        }
+        (start, queue.segments.range(index..))
+    }
+
+    /// Keeps `tail`, which goes on where the segment before these ends.
+    pub(crate) fn keep_growth(&mut self, tail: Tail) {
+        self.queue.get_or_insert_default().growth = Some(tail);
+    }
+
+    /// The room behind the segment before these, if there is any; to be let go where another takes
+    /// the place of that one.
+    #[inline]
+    pub(crate) fn take_growth(&mut self) -> Option<Tail> {
+        self.queue.as_mut()?.growth.take()
+    }
+
+    /// The first segment, which is to be the one before these.
     #[inline]
     pub(crate) fn pop_front(&mut self) -> Option<Segment> {
         let queue = self.queue.as_mut()?;
+        queue.growth = None;
         let first = queue.segments.pop_front()?;
         queue.len -= first.len();
         Some(first)
@@ -106,8 +141,9 @@ impl Rest {
         queue.segments.push_front(segment);
     }
 
-    /// Moves everything of `other` behind what is here.
+    /// Moves everything of `other` behind what is here. What was before it is there no more.
     pub(crate) fn append(&mut self, mut other: Self) {
+        drop(other.take_growth());
         match (&mut self.queue, &mut other.queue) {
             (Some(own), Some(others)) => {
                 own.segments.append(&mut others.segments);

@@ -43,8 +43,8 @@ impl LinkBuffer {
     /// Nothing is consumed or copied.
     #[must_use]
     pub fn position_of(&self, delimiter: u8, from: usize, max: usize) -> Option<usize> {
-        let mut start = 0;
-        for segment in self.segments() {
+        let (mut start, segments) = self.segments_from(from);
+        for segment in segments {
             if start >= max {
                 return None;
             }
@@ -68,8 +68,7 @@ impl LinkBuffer {
         let Some(&first) = wanted.first() else {
             return (from <= max.min(self.len())).then_some(from);
         };
-        let mut start = 0;
-        let mut segments = self.segments();
+        let (mut start, mut segments) = self.segments_from(from);
         while let Some(segment) = segments.next() {
             if start >= max {
                 return None;
@@ -94,6 +93,24 @@ impl LinkBuffer {
             start += segment.len();
         }
         None
+    }
+}
+
+impl LinkBuffer {
+    /// The segments in which to look from byte `from` on, and where the first of them begins. Who
+    /// looks again after each arrival passes by none that he has seen, so that all he looks at is
+    /// what has come.
+    #[inline]
+    fn segments_from(&self, from: usize) -> (usize, impl Iterator<Item = &Segment> + Clone) {
+        let in_front = self.in_front();
+        let (front, start, rest) = if from < in_front || self.rest.is_empty() {
+            (self.front.as_ref(), 0, self.rest.iter())
+        } else {
+            let (start, rest) = self.rest.from(from - in_front);
+            (None, in_front + start, rest)
+        };
+        let front = front.filter(|front| !front.is_empty());
+        (start, front.into_iter().chain(rest))
     }
 }
 

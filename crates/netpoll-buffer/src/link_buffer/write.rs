@@ -90,7 +90,7 @@ impl LinkBuffer {
         }
         // The other's tail continues what is now the end.
         if let Some(tail) = tail {
-            self.return_tail();
+            self.set_tail_aside();
             self.tail = Some(tail);
         }
     }

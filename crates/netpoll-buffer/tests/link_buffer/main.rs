@@ -6,6 +6,7 @@ mod aliasing;
 mod bytes_traits;
 mod conversions;
 mod foreign;
+mod growing;
 mod hazards;
 mod in_place;
 mod io_traits;

@@ -19,6 +19,10 @@ use crate::foreign::{NotCloned, Offer, WakerSlot, register};
 use crate::poll::bell::Signal;
 use crate::timeouts::Wait;
 
+/// What has come to so much keeps alive no multiple of it: at most sixteen read blocks of a poller are
+/// away from it. So nobody looks through all of it at each wait.
+const WORTH_SETTLING: usize = 64 << 10;
+
 /// When a call began to wait, if it did.
 #[derive(Default)]
 pub(in crate::connection) struct Began(Option<Instant>);
@@ -104,7 +108,9 @@ impl Reader<'_> {
             return Err(not_cloned);
         }
         // What waits, waits in memory of its own size if it is small, and where the rest comes.
-        input.chain.settle_down();
+        if input.chain.len() < WORTH_SETTLING {
+            input.chain.settle_down();
+        }
         input.give_back(&mut inbox.chain);
         inbox.held = 0;
         let resumed = resumed || inbox.waits == Waits::Told;

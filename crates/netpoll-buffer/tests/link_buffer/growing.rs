@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Looking again and again at all that has come: what was contiguous stays so, and what is copied in
+//! all is in proportion to what comes, however many arrivals there are.
+#![expect(
+    clippy::unwrap_used,
+    reason = "what the tests have in common is run by tests alone"
+)]
+
+use bytes::Bytes;
+use netpoll_buffer::{LinkBuffer, Pool, Tail};
+
+use crate::support::{in_own_pool, pattern};
+
+/// What is moved in all by looking at all that is there after each arrival.
+struct Moved {
+    bytes: usize,
+    place: *const u8,
+}
+
+impl Moved {
+    fn new() -> Self {
+        Self {
+            bytes: 0,
+            place: std::ptr::null(),
+        }
+    }
+
+    /// Looks at all of `buffer`, which is `expected`; what lies elsewhere than before was moved.
+    fn look(&mut self, buffer: &mut LinkBuffer, expected: &[u8]) {
+        let seen = buffer.peek(buffer.len()).unwrap();
+        assert_eq!(seen, expected);
+        if seen.as_ptr() != self.place {
+            self.bytes += seen.len();
+            self.place = seen.as_ptr();
+        }
+    }
+}
+
+/// How a piece arrives at the end of a buffer.
+type Arrives = fn(&mut LinkBuffer, &[u8]);
+
+/// As a read of a connection does, into the block of all: a drop is absorbed.
+fn landed(buffer: &mut LinkBuffer, piece: &[u8]) {
+    let mut block = Tail::with_capacity(64 << 10);
+    block.put(piece);
+    if let Err(window) = buffer.absorb(block.window(0..piece.len())) {
+        buffer.push_segment(window);
+    }
+}
+
+fn pushed(buffer: &mut LinkBuffer, piece: &[u8]) {
+    buffer.push(Bytes::copy_from_slice(piece));
+}
+
+fn appended(buffer: &mut LinkBuffer, piece: &[u8]) {
+    let mut other = LinkBuffer::new();
+    landed(&mut other, piece);
+    landed(&mut other, b"");
+    other.put_slice(b"");
+    buffer.append(other);
+}
+
+/// As a drop that was absorbed beside what was there already.
+fn absorbed_elsewhere(buffer: &mut LinkBuffer, piece: &[u8]) {
+    let mut inbox = LinkBuffer::new();
+    let (first, behind) = piece.split_at(piece.len() / 2);
+    landed(&mut inbox, first);
+    landed(&mut inbox, behind);
+    buffer.append(inbox);
+}
+
+/// What else happens to a buffer between two arrivals.
+type Between = fn(&mut LinkBuffer);
+
+/// As a handler that has consumed nothing gives its connection back.
+fn released(buffer: &mut LinkBuffer) {
+    buffer.release();
+}
+
+/// As a reader that waits gives to the inbox what is unread, and takes it again.
+fn waited_with(buffer: &mut LinkBuffer) {
+    buffer.settle_down();
+    let mut inbox = LinkBuffer::new();
+    inbox.prepend(std::mem::take(buffer));
+    *buffer = inbox;
+}
+
+fn split_off(buffer: &mut LinkBuffer) {
+    *buffer = buffer.split_to(buffer.len()).unwrap();
+}
+
+const ARRIVALS: [(&str, Arrives); 4] = [
+    ("landed", landed),
+    ("pushed", pushed),
+    ("appended", appended),
+    ("absorbed elsewhere", absorbed_elsewhere),
+];
+
+const BETWEEN: [(&str, Between); 4] = [
+    ("nothing", |_| ()),
+    ("released", released),
+    ("waited with", waited_with),
+    ("split off", split_off),
+];
+
+#[test]
+fn what_is_looked_at_after_each_arrival_is_moved_a_few_times_in_all() {
+    for (how, arrives) in ARRIVALS {
+        for (what, between) in BETWEEN {
+            for each in [100, 1400, 9000] {
+                let all = pattern(300 * each);
+                in_own_pool(|pool| {
+                    let mut buffer = LinkBuffer::new();
+                    let mut moved = Moved::new();
+                    for (number, piece) in all.chunks(each).enumerate() {
+                        arrives(&mut buffer, piece);
+                        moved.look(&mut buffer, &all[..(number + 1) * each]);
+                        between(&mut buffer);
+                    }
+                    // 150 times as much if each arrival had all of it moved.
+                    let times = moved.bytes / all.len();
+                    assert!(times <= 5, "{how}, {what}, {each}: {times} times");
+                    // Below the smallest block, and for one that it is being moved to.
+                    let most = 6 * all.len() + (256 << 10);
+                    assert!(pool.stats().peak <= most, "{:?}", pool.stats());
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_larger_than_the_largest_class_is_moved_a_few_times_in_all_too() {
+    let all = pattern(24 << 20);
+    let each = 128 << 10;
+    let mut buffer = LinkBuffer::new();
+    let mut moved = Moved::new();
+    for (number, piece) in all.chunks(each).enumerate() {
+        pushed(&mut buffer, piece);
+        moved.look(&mut buffer, &all[..(number + 1) * each]);
+        buffer.release();
+    }
+    let times = moved.bytes / all.len();
+    assert!(times <= 5, "{times} times");
+}
+
+#[test]
+fn what_lands_behind_what_is_there_is_moved_a_few_times_in_all_too() {
+    // A reader that wants a little more each time than what one block of all would be given for.
+    let all = pattern(4 << 20);
+    let each = 8 << 10;
+    let mut buffer = LinkBuffer::new();
+    let mut moved = Moved::new();
+    for (number, piece) in all.chunks(each).enumerate() {
+        let need = (number + 1) * each;
+        let mut tail = buffer.landing(need, need);
+        let put = tail.put(piece);
+        buffer.accept_tail(tail, put);
+        pushed(&mut buffer, &piece[put..]);
+        moved.look(&mut buffer, &all[..need]);
+    }
+    let times = moved.bytes / all.len();
+    assert!(times <= 5, "{times} times");
+}
+
+#[test]
+fn consuming_a_part_before_each_look_keeps_the_proportion() {
+    let all = pattern(400_000);
+    in_own_pool(|pool| {
+        let mut buffer = LinkBuffer::new();
+        let mut consumed = 0;
+        let mut copied = 0;
+        for (number, piece) in all.chunks(1000).enumerate() {
+            landed(&mut buffer, piece);
+            let before = pool.stats().in_use;
+            let there = &all[consumed..(number + 1) * 1000];
+            assert_eq!(buffer.peek(buffer.len()).unwrap(), there);
+            copied += pool.stats().in_use.saturating_sub(before);
+            buffer.skip(400).unwrap();
+            consumed += 400;
+            buffer.release();
+        }
+        assert!(copied <= 12 * all.len(), "{copied} of new blocks");
+        buffer.skip(buffer.len()).unwrap();
+        buffer.release();
+        assert_eq!(pool.stats().in_use, 0, "nothing is kept of it");
+    });
+}
+
+#[test]
+fn memory_to_grow_in_goes_home_with_what_was_gathered() {
+    let all: [(&str, Between); 6] = [
+        ("consumed and released", |buffer| {
+            buffer.skip(buffer.len()).unwrap();
+            buffer.release();
+        }),
+        ("nearly all consumed", |buffer| {
+            buffer.skip(buffer.len() - 1).unwrap();
+            buffer.release();
+            buffer.settle_down();
+        }),
+        ("another in its place", |buffer| {
+            buffer.skip(buffer.len()).unwrap();
+            buffer.push(Bytes::from_static(b"other"));
+        }),
+        ("behind what comes before it", |buffer| {
+            buffer.prepend(LinkBuffer::from(b"first".to_vec()));
+            buffer.skip(buffer.len()).unwrap();
+            buffer.put_slice(b"");
+            buffer.release();
+        }),
+        ("appended to another", |buffer| {
+            let mut other = LinkBuffer::from(b"first".to_vec());
+            other.append(std::mem::take(buffer));
+            other.skip(other.len()).unwrap();
+            other.release();
+        }),
+        ("dropped", |buffer| drop(std::mem::take(buffer))),
+    ];
+    for (what, ends) in all {
+        in_own_pool(|pool: &Pool| {
+            let mut buffer = LinkBuffer::new();
+            for _ in 0..3 {
+                pushed(&mut buffer, &pattern(100_000));
+                buffer.peek(buffer.len()).unwrap();
+            }
+            assert!(pool.stats().in_use > 300_000);
+            ends(&mut buffer);
+            assert!(pool.stats().in_use <= 512, "{what}: {:?}", pool.stats());
+        });
+    }
+}
+
+#[test]
+fn a_first_gathering_takes_no_more_memory_than_was_asked_for() {
+    in_own_pool(|pool| {
+        let mut buffer = LinkBuffer::new();
+        pushed(&mut buffer, &pattern(60_000));
+        pushed(&mut buffer, &pattern(60_000));
+        buffer.peek(61_000).unwrap();
+        assert_eq!(pool.stats().peak, 64 << 10 | 4 << 10);
+    });
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Looking at all that has come after each arrival costs in proportion to what comes.
+#![expect(
+    clippy::unwrap_used,
+    reason = "what the tests have in common is run by tests alone"
+)]
+
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+
+use netpoll::{ConnOptions, Connection, EventLoop};
+
+use crate::support::{LIMIT, Peer, Server, bytes};
+
+/// How much is looked at before any of it is consumed.
+const ALL: usize = 6 << 20;
+
+/// What was moved in all, for a look that finds what it saw before in the same place.
+#[derive(Default)]
+struct Moved {
+    bytes: usize,
+    place: usize,
+    looks: usize,
+}
+
+impl Moved {
+    fn look(&mut self, seen: &[u8]) {
+        self.looks += 1;
+        let place = seen.as_ptr().addr();
+        if place != self.place {
+            self.bytes += seen.len();
+            self.place = place;
+        }
+    }
+}
+
+fn large_frames() -> netpoll::Builder {
+    let mut options = ConnOptions::default();
+    options.max_frame = 2 * ALL;
+    options.read_high = 2 * ALL;
+    EventLoop::builder().pollers(1).options(options)
+}
+
+/// Sends `pieces` with a pause of the sender's between some, so that they arrive one by one.
+fn send_in_pieces(peer: &mut Peer, each: usize) -> Vec<u8> {
+    let all = bytes(ALL, 3);
+    for piece in all.chunks(each) {
+        peer.send(piece);
+        std::thread::yield_now();
+    }
+    all
+}
+
+fn check(server: &Server, heard: &std::sync::mpsc::Receiver<(Vec<u8>, usize, usize)>) {
+    for each in [1400, 50_000] {
+        let mut peer = server.connect();
+        let all = send_in_pieces(&mut peer, each);
+        let (seen, moved, looks) = heard.recv_timeout(LIMIT).unwrap();
+        assert!(seen == all);
+        assert!(looks > 10, "{looks} looks");
+        let times = moved / ALL;
+        assert!(times <= 6, "{times} times, in {looks} looks");
+    }
+}
+
+type Tell = Arc<Mutex<Sender<(Vec<u8>, usize, usize)>>>;
+
+#[test]
+fn a_handler_that_says_not_yet_after_each_arrival_has_its_input_moved_a_few_times() {
+    let (tell, hear) = channel();
+    let tell: Tell = Arc::new(Mutex::new(tell));
+    let server = Server::start_as_given(large_frames().on_request(
+        async move |conn: &mut Connection| {
+            let moved = conn.detach::<Moved>();
+            let mut moved = moved.map_or_else(Moved::default, |moved| *moved);
+            let mut reader = conn.reader();
+            let there = reader.available();
+            let seen = reader.peek(there).await?;
+            moved.look(seen);
+            if there == ALL {
+                let told = (seen.to_vec(), moved.bytes, moved.looks);
+                tell.lock().unwrap().send(told)?;
+                reader.skip(ALL).await?;
+            }
+            conn.attach(moved);
+            Ok(())
+        },
+    ));
+    check(&server, &hear);
+}
+
+#[test]
+fn a_handler_that_waits_for_a_byte_more_each_time_has_its_input_moved_a_few_times() {
+    let (tell, hear) = channel();
+    let tell: Tell = Arc::new(Mutex::new(tell));
+    let server = Server::start_as_given(large_frames().on_connection(
+        async move |mut conn: Connection| {
+            let mut moved = Moved::default();
+            let mut reader = conn.reader();
+            let mut have = 0;
+            while have < ALL {
+                reader.wait(have + 1).await?;
+                have = reader.available();
+                moved.look(reader.peek(have).await?);
+            }
+            let seen = reader.read_vec(ALL).await?;
+            tell.lock()
+                .unwrap()
+                .send((seen, moved.bytes, moved.looks))?;
+            Ok(())
+        },
+    ));
+    check(&server, &hear);
+}
+
+#[test]
+fn a_handler_that_waits_for_ten_kibibytes_more_each_time_has_its_input_moved_a_few_times() {
+    let (tell, hear) = channel();
+    let tell: Tell = Arc::new(Mutex::new(tell));
+    let server = Server::start_as_given(large_frames().on_connection(
+        async move |mut conn: Connection| {
+            let mut moved = Moved::default();
+            let mut reader = conn.reader();
+            let mut have = 0;
+            while have < ALL {
+                have = (have + (10 << 10)).min(ALL);
+                moved.look(reader.peek(have).await?);
+            }
+            let seen = reader.read_vec(ALL).await?;
+            tell.lock()
+                .unwrap()
+                .send((seen, moved.bytes, moved.looks))?;
+            Ok(())
+        },
+    ));
+    check(&server, &hear);
+}
