@@ -32,6 +32,10 @@ impl Segment {
 
     /// Foreign memory in segments of at most 4 GiB, without a copy. One allocation each.
     pub(crate) fn foreign(mut bytes: Bytes) -> impl Iterator<Item = Self> {
+        if bytes.is_empty() {
+            // It is dropped as what is not empty is.
+            drop(Block::foreign(std::mem::take(&mut bytes)));
+        }
         std::iter::from_fn(move || {
             let length = bytes.len().min(LONGEST);
             (length > 0).then(|| Self::new(Block::foreign(bytes.split_to(length)), 0..length))

@@ -40,6 +40,8 @@ mod finish;
 mod flow;
 #[path = "behaviour/frames.rs"]
 mod frames;
+#[path = "behaviour/growing.rs"]
+mod growing;
 #[path = "behaviour/halves.rs"]
 mod halves;
 #[path = "behaviour/hazards.rs"]
@@ -74,8 +76,12 @@ mod pool;
 mod pool_idle;
 #[path = "behaviour/pool_line.rs"]
 mod pool_line;
+#[path = "behaviour/pushed.rs"]
+mod pushed;
 #[path = "behaviour/reading.rs"]
 mod reading;
+#[path = "behaviour/reservations.rs"]
+mod reservations;
 #[path = "behaviour/runners.rs"]
 mod runners;
 #[path = "behaviour/serve.rs"]

@@ -46,8 +46,12 @@ mod pool;
 mod pool_idle;
 #[path = "behaviour/pool_line.rs"]
 mod pool_line;
+#[path = "behaviour/pushed.rs"]
+mod pushed;
 #[path = "behaviour/reading.rs"]
 mod reading;
+#[path = "behaviour/reservations.rs"]
+mod reservations;
 #[path = "behaviour/serve.rs"]
 mod serve;
 #[path = "behaviour/write_queue.rs"]

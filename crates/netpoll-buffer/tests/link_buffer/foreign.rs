@@ -90,6 +90,7 @@ fn uncommitted_to(buffer: LinkBuffer, keep: usize) -> LinkBuffer {
     open.reserve(2).unwrap();
     open.append(buffer);
     open.insert(1, Bytes::new()).unwrap();
+    open.push(Bytes::new());
     assert_eq!(open.uncommitted_len(), 13);
     open.commit(keep).unwrap();
     open.skip(keep).unwrap();
@@ -215,4 +216,19 @@ fn memory_that_is_dropped_while_a_panic_unwinds_may_panic_itself() {
     let payload = outcome.unwrap_err();
     assert_eq!(*payload.downcast::<&str>().unwrap(), "the first");
     assert_eq!(dropped.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn nothing_at_all_of_a_user_is_dropped_as_all_else() {
+    let dropped = Arc::default();
+    let mut buffer = LinkBuffer::new();
+    for bytes in pushed(&[&[][..]; 2], OnDrop::Panics, &dropped) {
+        buffer.push(bytes);
+    }
+    buffer.reserve(1).unwrap();
+    for bytes in pushed(&[&[][..]; 2], OnDrop::Panics, &dropped) {
+        buffer.insert(0, bytes).unwrap();
+    }
+    buffer.commit_all();
+    assert_eq!((buffer.len(), dropped.load(Ordering::SeqCst)), (1, 4));
 }

@@ -13,7 +13,6 @@ use super::reader::is_end;
 use crate::error::OnPoller;
 use crate::parking::block_on;
 use crate::poll::bell;
-use crate::sync::lock;
 
 /// A connection as a blocking stream: [`Read`], [`BufRead`] and [`Write`]. Made by
 /// [`Connection::blocking`].
@@ -90,11 +89,7 @@ impl Write for Blocking<'_> {
         not_on_a_poller()?;
         let high = self.connection.link.options.write_high;
         let count = bytes.len().min(high);
-        let link = &self.connection.link;
-        if link.put(|chain| chain.put_slice(&bytes[..count])).is_none() {
-            let refusal = lock(&link.outbox).refusal();
-            return Err(refusal.unwrap_or_else(|| io::ErrorKind::NotConnected.into()));
-        }
+        self.connection.link.try_put(&bytes[..count])?;
         if self.connection.writer().unsent() >= high {
             self.flush()?;
         }

@@ -56,7 +56,8 @@ impl OwnedWriter {
 
 impl Link {
     fn finish(&self) {
-        lock(&self.outbox).finish();
+        let uncommitted = lock(&self.outbox).finish();
+        drop(uncommitted);
         self.tell_line();
         self.ask_end(Ending::Finish);
     }

@@ -60,10 +60,28 @@ pub struct OwnedReader {
 /// [`Connection::into_split`].
 ///
 /// The connection ends when both halves are dropped. A writer that is dropped alone ends nothing,
-/// also not its stream.
+/// also not its stream; what it has not committed is dropped with it.
 #[derive(Debug)]
 pub struct OwnedWriter {
     grip: Arc<Grip>,
+    parting: Parting,
+}
+
+/// What becomes of an open reservation when a writer is let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Parting {
+    /// Nobody can commit it any more.
+    Ends,
+    /// It is the connection's.
+    GoesOn,
+}
+
+impl Drop for OwnedWriter {
+    fn drop(&mut self) {
+        if self.parting == Parting::Ends {
+            self.grip.discard_draft();
+        }
+    }
 }
 
 impl Connection {
@@ -87,9 +105,7 @@ impl Connection {
     pub fn into_split(self) -> (OwnedReader, OwnedWriter) {
         let Self { link, held } = self;
         let grip = Arc::new(link);
-        let writer = OwnedWriter {
-            grip: Arc::clone(&grip),
-        };
+        let writer = OwnedWriter::of(&grip);
         (OwnedReader { grip, held }, writer)
     }
 }
@@ -117,24 +133,24 @@ impl OwnedReader {
         self.grip.peer()
     }
 
-    /// Puts the halves of one connection together again. Nothing happens to the connection.
+    /// Puts the halves of one connection together again. Nothing happens to the connection, nor to a
+    /// reservation that is open.
     ///
     /// # Errors
     ///
     /// Both halves as they were, if they are of two connections.
-    pub fn reunite(self, writer: OwnedWriter) -> Result<Connection, (Self, OwnedWriter)> {
+    pub fn reunite(self, mut writer: OwnedWriter) -> Result<Connection, (Self, OwnedWriter)> {
         if !Arc::ptr_eq(&self.grip, &writer.grip) {
             return Err((self, writer));
         }
         let Self { grip, held } = self;
+        writer.parting = Parting::GoesOn;
         drop(writer);
         match Arc::try_unwrap(grip) {
             Ok(link) => Ok(Connection { link, held }),
             // There is no third that would have it.
             Err(grip) => {
-                let writer = OwnedWriter {
-                    grip: Arc::clone(&grip),
-                };
+                let writer = OwnedWriter::of(&grip);
                 Err((Self { grip, held }, writer))
             }
         }
@@ -142,6 +158,13 @@ impl OwnedReader {
 }
 
 impl OwnedWriter {
+    fn of(grip: &Arc<Grip>) -> Self {
+        Self {
+            grip: Arc::clone(grip),
+            parting: Parting::Ends,
+        }
+    }
+
     pub(super) fn link(&self) -> &Arc<Link> {
         &self.grip
     }

@@ -9,7 +9,7 @@ use std::sync::Weak;
 use bytes::Bytes;
 
 use super::link::{Ending, Link};
-use crate::sync::{Arc, lock};
+use crate::sync::Arc;
 use crate::timeouts::Timeouts;
 
 /// A connection from elsewhere: any thread, any number of clones. Made by
@@ -66,19 +66,18 @@ impl ConnectionHandle {
     }
 
     /// Adds `bytes` to the output as they are, without a copy, and has them sent: behind what was
-    /// put before, and never within what one call of a [`Writer`](crate::Writer) puts. They count
-    /// towards the bounds of the output as every put does.
+    /// put before, and never within what one call of a [`Writer`](crate::Writer) puts, nor within what
+    /// waits for its commit: behind none of that. They count towards the bounds of the output as every put
+    /// does.
     ///
     /// # Errors
     ///
-    /// Why the connection has ended, if it has, or `NotConnected` if nothing of it is left;
-    /// [`AfterFinish`](crate::AfterFinish) if its output has ended. Then nothing is added.
+    /// Why the connection has ended, if it has, or ends with this call, for want of room for them in its
+    /// [`max_output`](crate::ConnOptions::max_output); `NotConnected` if nothing of it is left;
+    /// [`AfterFinish`](crate::AfterFinish) if its output has ended. Then nothing is sent of them.
     pub fn push(&self, bytes: Bytes) -> io::Result<()> {
         let link = self.link.upgrade().ok_or_else(gone)?;
-        if link.put(|chain| chain.push(bytes)).is_none() {
-            let refusal = lock(&link.outbox).refusal();
-            return Err(refusal.unwrap_or_else(gone));
-        }
+        link.push_beside(bytes)?;
         link.have_sent();
         Ok(())
     }

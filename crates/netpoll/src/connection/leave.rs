@@ -56,7 +56,8 @@ impl Connection {
     /// ```
     pub async fn into_fd(mut self) -> io::Result<(OwnedFd, LinkBuffer)> {
         let fd = self.link.as_fd().try_clone_to_owned()?;
-        lock(&self.link.outbox).leave();
+        let uncommitted = lock(&self.link.outbox).leave();
+        drop(uncommitted);
         self.link.ask_end(Ending::Leave);
         let mut since = None;
         poll_fn(|context| self.link.poll_left(context, &mut since)).await?;

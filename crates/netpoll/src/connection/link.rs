@@ -279,10 +279,11 @@ impl Link {
     /// Discards the output for good, and gives the waker of who waits for it.
     pub(crate) fn discard(&self, reason: CloseReason) -> Wakeup {
         let mut outbox = lock(&self.outbox);
-        let waker = outbox.discard(reason);
+        let (waker, discarded) = outbox.discard(reason);
         // Relaxed: as in `release`. Nothing is left that a burst should end for.
         self.clear_mark();
         drop(outbox);
+        drop(discarded);
         self.tell_end();
         waker
     }

@@ -2,8 +2,10 @@
 //! What was put into a connection and has not left.
 //!
 //! Writers append, the sender takes the whole chain and puts back what the kernel did not take.
-//! The lock is held for that and no longer.
+//! The lock is held for that and no longer. What is discarded under it may be memory of the user's: it is
+//! given out, and dropped after the lock.
 
+mod draft;
 mod ending;
 mod puts;
 
@@ -13,7 +15,7 @@ use netpoll_buffer::LinkBuffer;
 
 use super::tally::Sends;
 use crate::error::{AfterFinish, CloseReason};
-use crate::foreign::{NotCloned, Offer, WakerSlot, Wakeup};
+use crate::foreign::{Deferred, NotCloned, Offer, WakerSlot, Wakeup};
 use crate::moment::Moment;
 use crate::poll::source::Outgoing;
 use crate::timeouts::Wait;
@@ -24,13 +26,15 @@ pub(crate) use puts::{Marks, Put};
 /// The outbox of a link.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    /// Put and not yet taken by the sender; also what is uncommitted.
-    pub(crate) chain: LinkBuffer,
+    /// Put and not yet taken by the sender. All of it can be sent: what is uncommitted is in the owner's
+    /// [draft](Unusual::draft).
+    chain: LinkBuffer,
     /// With the sender; after a send that failed, what it had, until that is discarded: who asks
     /// meanwhile must not hear that all has left.
     sending: usize,
     /// How much may be put without a look at anything else: as far as the next mark, and nothing
-    /// unless the outbox is open and has been heard of. So a small put is a few comparisons and a copy.
+    /// unless the outbox is open, has been heard of, and has no draft. So a small put is a few comparisons
+    /// and a copy.
     slack: usize,
     /// Somebody will have the chain sent without being told again.
     heard: bool,
@@ -47,6 +51,10 @@ pub(crate) struct Outbox {
 /// What few connections ever see.
 #[derive(Debug, Default)]
 struct Unusual {
+    /// What the connection's owner has put since its first open reservation, while one is open.
+    draft: Option<LinkBuffer>,
+    /// What an overflow has discarded, until whoever has met it has let go of the lock.
+    overflown: Discarded,
     leaving: Option<Leaving>,
     /// What senders that are not the session have met.
     elsewhere: Elsewhere,
@@ -81,6 +89,9 @@ struct Leaving {
     most: usize,
     wait: Wait,
 }
+
+/// Chains that will not be sent, and may hold memory of the user's.
+pub(crate) type Discarded = Deferred<(LinkBuffer, Option<LinkBuffer>)>;
 
 impl Unusual {
     /// Nobody waits any more, if `is_over`: gives the waker of whoever did.
@@ -169,9 +180,10 @@ impl Outbox {
         }
     }
 
-    /// Takes back what the kernel did not take, and gives the waker of a flush that is done.
+    /// Takes back what the kernel did not take, and gives the waker of a flush that is done. Of an outbox
+    /// that sends nothing any more, `rest` stays with the caller, to be dropped after the lock.
     #[inline]
-    pub(crate) fn give_back(&mut self, rest: Outgoing) -> Wakeup {
+    pub(crate) fn give_back(&mut self, rest: &mut Outgoing) -> Wakeup {
         self.sending = 0;
         if matches!(self.way, Way::Shut | Way::Over) {
             return Wakeup::none();
@@ -182,7 +194,7 @@ impl Outbox {
             self.way = Way::Free;
         } else {
             self.way = Way::Blocked;
-            self.chain.prepend(rest);
+            self.chain.prepend(std::mem::take(rest));
         }
         let unsent = self.chain.len();
         match &mut self.unusual {
@@ -195,7 +207,7 @@ impl Outbox {
     /// the poller has to look: there is a rest, there was a failure, or it waits for the end.
     pub(crate) fn give_back_elsewhere(
         &mut self,
-        rest: Outgoing,
+        rest: &mut Outgoing,
         result: io::Result<usize>,
     ) -> (Wakeup, bool) {
         let elsewhere = &mut self.unusual.get_or_insert_default().elsewhere;
@@ -292,14 +304,19 @@ impl Outbox {
     }
 
     /// Discards everything, and gives the waker of a flush that waits in vain.
-    pub(crate) fn discard(&mut self, reason: CloseReason) -> Wakeup {
+    pub(crate) fn discard(&mut self, reason: CloseReason) -> (Wakeup, Discarded) {
         self.close(reason);
         if self.way != Way::Over {
             self.way = Way::Shut;
         }
         self.sending = 0;
-        self.chain = LinkBuffer::new();
-        self.stop_waiting()
+        (self.stop_waiting(), self.take_all())
+    }
+
+    /// All that is here, to be dropped after the lock.
+    fn take_all(&mut self) -> Discarded {
+        let chain = std::mem::take(&mut self.chain);
+        Deferred::new((chain, self.take_draft()))
     }
 
     /// Nothing that is waited for will come: gives the waker of who waits.
@@ -332,6 +349,10 @@ mod tests {
 
     fn outbox() -> Outbox {
         Outbox::new()
+    }
+
+    fn text(text: &str) -> LinkBuffer {
+        LinkBuffer::from(text.as_bytes().to_vec())
     }
 
     fn put(outbox: &mut Outbox, bytes: usize) -> Put {
@@ -385,9 +406,7 @@ mod tests {
             .map(|_| {
                 let mut part = LinkBuffer::new();
                 part.put_u8(1);
-                outbox
-                    .put(|| MARKS, || Role::Driving, |chain| chain.append(part))
-                    .1
+                outbox.append(part, || MARKS, || Role::Driving)
             })
             .collect();
         assert_eq!(news.iter().position(|&news| news == Put::High), Some(98));
@@ -404,7 +423,7 @@ mod tests {
             "past the mark, and told of it"
         );
         taken.skip(60).unwrap();
-        drop(outbox.give_back(taken));
+        drop(outbox.give_back(&mut taken));
         assert_eq!(outbox.unsent(), 91);
         assert_eq!(put(&mut outbox, 8), Put::Quiet);
         assert_eq!(put(&mut outbox, 1), Put::High);
@@ -413,9 +432,7 @@ mod tests {
     #[test]
     fn output_put_off_the_poller_is_told_of_by_the_next_put_on_it() {
         let mut outbox = outbox();
-        let off = outbox
-            .put(|| MARKS, || Role::Neither, |chain| chain.put_str("ab"))
-            .1;
+        let off = outbox.append(text("ab"), || MARKS, || Role::Neither);
         assert_eq!(off, Put::Quiet);
         assert_eq!(put(&mut outbox, 1), Put::First);
         assert_eq!(put(&mut outbox, 1), Put::Quiet);
@@ -428,14 +445,15 @@ mod tests {
             put(&mut outbox, 10);
             let taken = outbox.take().unwrap();
             if elsewhere {
-                // A sender may have no rest to give back: what it sent panicked in its drop.
+                // A sender may have no rest to give back.
                 drop(taken);
                 let failed = Err(io::ErrorKind::BrokenPipe.into());
-                let (flushed, poller_looks) = outbox.give_back_elsewhere(LinkBuffer::new(), failed);
+                let (flushed, poller_looks) =
+                    outbox.give_back_elsewhere(&mut LinkBuffer::new(), failed);
                 assert!(flushed.is_none() && poller_looks);
             }
             assert!(outbox.has_sent(0).is_none(), "nobody knows how it ended");
-            assert!(outbox.discard(CloseReason::Local).is_none());
+            assert!(outbox.discard(CloseReason::Local).0.is_none());
             assert_eq!(outbox.unsent(), 0);
             assert!(outbox.has_sent(0).unwrap().is_err());
         }
@@ -452,21 +470,23 @@ mod tests {
     #[test]
     fn uncommitted_bytes_count_towards_the_bound() {
         let mut outbox = outbox();
-        let news = outbox
-            .put(|| MARKS, || Role::Driving, |chain| chain.reserve(201))
-            .1;
-        assert_eq!(news, Put::Overflow);
+        let (_, news) = outbox.reserve(150, || MARKS, || Role::Driving);
+        assert_eq!((news, outbox.uncommitted_len()), (Put::Quiet, 150));
+        assert_eq!(put(&mut outbox, 50), Put::Quiet);
+        assert_eq!(put(&mut outbox, 1), Put::Overflow);
+        assert_eq!(outbox.uncommitted_len(), 0);
+        assert!(outbox.take_overflown().is_some());
     }
 
     #[test]
     fn what_the_kernel_did_not_take_is_sent_first() {
         let mut outbox = outbox();
-        outbox.put(|| MARKS, || Role::Driving, |chain| chain.put_str("abcd"));
+        outbox.append(text("abcd"), || MARKS, || Role::Driving);
         let mut taken = outbox.take().unwrap();
-        outbox.put(|| MARKS, || Role::Driving, |chain| chain.put_str("ef"));
+        outbox.append(text("ef"), || MARKS, || Role::Driving);
         assert_eq!(outbox.unsent(), 6);
         taken.skip(2).unwrap();
-        assert!(outbox.give_back(taken).is_none());
+        assert!(outbox.give_back(&mut taken).is_none());
         assert_eq!(outbox.take().unwrap().read_vec(4).unwrap(), b"cdef");
     }
 
@@ -490,10 +510,10 @@ mod tests {
         wait_until_sent(&mut outbox, 0, wait);
         let mut taken = outbox.take().unwrap();
         taken.skip(4).unwrap();
-        assert!(outbox.give_back(taken).is_none());
+        assert!(outbox.give_back(&mut taken).is_none());
         let mut rest = outbox.take().unwrap();
         rest.skip(1).unwrap();
-        assert!(outbox.give_back(rest).is_some());
+        assert!(outbox.give_back(&mut rest).is_some());
     }
 
     #[test]
@@ -507,26 +527,26 @@ mod tests {
         wait_until_sent(&mut outbox, 40, wait);
         let mut taken = outbox.take().unwrap();
         taken.skip(49).unwrap();
-        assert!(outbox.give_back(taken).is_none(), "41 stay");
+        assert!(outbox.give_back(&mut taken).is_none(), "41 stay");
         let mut taken = outbox.take().unwrap();
         taken.skip(1).unwrap();
-        assert!(outbox.give_back(taken).is_some());
+        assert!(outbox.give_back(&mut taken).is_some());
     }
 
     #[test]
     fn one_chain_is_sent_at_a_time_and_a_full_socket_is_the_pollers() {
         let mut outbox = outbox();
         put(&mut outbox, 10);
-        let first = outbox.take_elsewhere().unwrap();
+        let mut first = outbox.take_elsewhere().unwrap();
         put(&mut outbox, 5);
         assert!(outbox.take().is_none(), "who sends looks again himself");
-        let (_, poller_looks) = outbox.give_back_elsewhere(first, Ok(0));
+        let (_, poller_looks) = outbox.give_back_elsewhere(&mut first, Ok(0));
         assert!(poller_looks);
         assert_eq!(outbox.held_up(), 15);
         assert!(outbox.take_elsewhere().is_none());
         let all = outbox.take().unwrap();
         assert_eq!(all.len(), 15);
-        drop(outbox.give_back(LinkBuffer::new()));
+        drop(outbox.give_back(&mut LinkBuffer::new()));
         assert_eq!(outbox.held_up(), 0);
     }
 
@@ -534,9 +554,9 @@ mod tests {
     fn what_comes_back_after_everything_was_discarded_is_too() {
         let mut outbox = outbox();
         put(&mut outbox, 10);
-        let taken = outbox.take_elsewhere().unwrap();
+        let mut taken = outbox.take_elsewhere().unwrap();
         drop(outbox.discard(CloseReason::Local));
-        drop(outbox.give_back_elsewhere(taken, Ok(0)));
+        drop(outbox.give_back_elsewhere(&mut taken, Ok(0)));
         assert_eq!(outbox.unsent(), 0);
     }
 }

@@ -301,12 +301,12 @@ impl<C: Caller> Source for Session<C> {
     }
 
     #[inline]
-    fn sent(&mut self, rest: Outgoing, result: io::Result<usize>, turn: &mut Turn) -> Next {
+    fn sent(&mut self, mut rest: Outgoing, result: io::Result<usize>, turn: &mut Turn) -> Next {
         match result {
             Ok(count) => {
                 let mut outbox = lock(&self.link.outbox);
                 outbox.sent += count as u64;
-                let flushed = outbox.give_back(rest);
+                let flushed = outbox.give_back(&mut rest);
                 self.flow.unsent = outbox.held_up();
                 drop(outbox);
                 if count > 0 {

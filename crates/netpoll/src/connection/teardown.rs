@@ -98,7 +98,9 @@ impl<C: Caller> Session<C> {
     pub(super) fn begin_close(&mut self, reason: CloseReason) {
         if self.life.begin_close(reason.clone()) {
             self.flow.more = More::No;
-            let waker = lock(&self.link.outbox).close_and_tell(reason.clone());
+            let closed = lock(&self.link.outbox).close_and_tell(reason.clone());
+            let (waker, uncommitted) = closed;
+            drop(uncommitted);
             waker.wake();
             self.link.tell_line();
             self.link.tell_drain();

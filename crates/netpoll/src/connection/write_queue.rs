@@ -139,7 +139,9 @@ impl WriteQueue {
     ///
     /// As [`send`](Self::send); `WouldBlock` while the queue is full, or others wait.
     pub fn try_send(&self, mut buffer: LinkBuffer) -> Result<(), SendError> {
+        // What is dropped of it is dropped here, and not under a lock.
         buffer.commit_all();
+        buffer.trim();
         // The memory that this thread writes into stays with it.
         buffer.return_tail();
         let Some(link) = self.link.upgrade() else {

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use netpoll_buffer::{LinkBuffer, OutOfRange, Reserved};
+use netpoll_buffer::{LinkBuffer, Reserved};
 
 use super::link::Link;
 use crate::foreign::{register, wake_by_ref};
@@ -89,12 +89,12 @@ impl<'a> Writer<'a> {
 
     /// Adds `bytes` as they are, without a copy. Worth it from a few KiB on.
     pub fn push(&mut self, bytes: Bytes) {
-        self.link.put(|chain| chain.push(bytes));
+        self.link.append(LinkBuffer::from(bytes));
     }
 
     /// Adds everything that `buffer` can read, without a copy.
     pub fn append(&mut self, buffer: LinkBuffer) {
-        self.link.put(|chain| chain.append(buffer));
+        self.link.append(buffer);
     }
 
     /// Lets `fill` build a part of the output in a buffer, and appends it as a whole. Nothing is
@@ -107,14 +107,21 @@ impl<'a> Writer<'a> {
     }
 
     /// Leaves room for `n` zeroed bytes, to be filled in by [`fill`](Self::fill) before the
-    /// [`commit`](Self::commit); from here to the commit nothing more is sent.
+    /// [`commit`](Self::commit). What the owner of the connection puts from here to the commit waits for
+    /// that, and leaves in one piece. What others send, through a
+    /// [`ConnectionHandle`](crate::ConnectionHandle) or a [`WriteQueue`](crate::WriteQueue), goes before
+    /// or after the whole of it, and does not wait. It stays open beyond this writer, for the next one of
+    /// the connection. A [`finish`](Self::finish), the end of the connection, and the drop of an
+    /// [`OwnedWriter`](crate::OwnedWriter) drop what is uncommitted, and nothing of others. Uncommitted
+    /// bytes count towards [`max_output`](crate::ConnOptions::max_output).
+    ///
+    /// Two small allocations where nothing is open, of which the connection keeps one.
     ///
     /// # Errors
     ///
     /// [`TooLarge`](crate::TooLarge) above 1 GiB; the reason if the connection has ended.
     pub fn reserve(&mut self, n: usize) -> io::Result<Reserved> {
-        let reserved = self.link.put(|chain| chain.reserve(n));
-        reserved.unwrap_or_else(|| Err(self.end()))
+        self.link.reserve(n)
     }
 
     /// Copies `bytes` to the front of what was reserved.
@@ -124,16 +131,7 @@ impl<'a> Writer<'a> {
     /// [`OutOfRange`] if the reservation has ended or is shorter; the reason if the connection has
     /// ended.
     pub fn fill(&mut self, reserved: &Reserved, bytes: &[u8]) -> io::Result<()> {
-        let filled = self.link.put(|chain| {
-            let uncommitted = chain.uncommitted_len();
-            let room = chain.get_mut(reserved)?;
-            match room.get_mut(..bytes.len()) {
-                Some(room) => room.copy_from_slice(bytes),
-                None => return Err(OutOfRange::new(uncommitted, bytes.len()).into()),
-            }
-            Ok(())
-        });
-        filled.unwrap_or_else(|| Err(self.end()))
+        self.link.fill(reserved, bytes)
     }
 
     /// Puts `bytes` in the middle of what is uncommitted, without a copy: before its `at`-th byte,
@@ -144,29 +142,29 @@ impl<'a> Writer<'a> {
     /// [`OutOfRange`] if `at` is past the end of what is uncommitted; the reason if the connection
     /// has ended.
     pub fn insert(&mut self, at: usize, bytes: Bytes) -> io::Result<()> {
-        let inserted = self.link.put(|chain| chain.insert(at, bytes));
-        inserted.unwrap_or_else(|| Err(self.end()))
+        self.link.insert(at, bytes)
     }
 
-    /// Commits the first `k` of all uncommitted bytes, drops the rest, and ends every reservation.
+    /// Commits the first `k` of all uncommitted bytes, drops the rest, and ends every reservation. Takes
+    /// the outbox's lock twice; memory that was pushed is dropped while it is not held.
     ///
     /// # Errors
     ///
     /// [`OutOfRange`] if there are fewer; the reason if the connection has ended.
     pub fn commit(&mut self, k: usize) -> io::Result<()> {
-        let committed = self.link.put(|chain| chain.commit(k));
-        committed.unwrap_or_else(|| Err(self.end()))
+        self.link.commit(Some(k))
     }
 
     /// Commits all uncommitted bytes and ends every reservation.
     pub fn commit_all(&mut self) {
-        self.link.put(LinkBuffer::commit_all);
+        // A connection that has ended has nothing to commit.
+        let _committed = self.link.commit(None).is_ok();
     }
 
     /// How many bytes wait for a commit.
     #[must_use]
     pub fn uncommitted_len(&self) -> usize {
-        lock(&self.link.outbox).chain.uncommitted_len()
+        lock(&self.link.outbox).uncommitted_len()
     }
 
     /// How many committed bytes the kernel has not taken yet.
@@ -281,12 +279,6 @@ impl<'a> Writer<'a> {
             self.link.bell.mark(Signal::Clock);
         }
         Poll::Pending
-    }
-
-    /// Why nothing can be put any more.
-    fn end(&self) -> io::Error {
-        let refusal = lock(&self.link.outbox).refusal();
-        refusal.unwrap_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
 

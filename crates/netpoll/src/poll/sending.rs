@@ -11,7 +11,7 @@ use std::os::fd::BorrowedFd;
 use super::Poller;
 use super::registry::Run;
 use super::source::{Next, Outgoing};
-use crate::guard::{Panicked, guard};
+use crate::sync::assert_unlocked;
 
 /// The most chains sent for one source in one turn: each may have it make another.
 const SENDS: usize = 16;
@@ -54,15 +54,11 @@ impl Poller {
 /// went, 0 if nothing did. Any thread.
 #[inline]
 pub(crate) fn send(fd: BorrowedFd<'_>, outgoing: &mut Outgoing) -> io::Result<usize> {
-    // What is sent is let go, and the drop of memory that a user pushed is user code.
-    match guard(|| outgoing.drain_to(fd)) {
-        Ok(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-        Ok(result) => result,
-        Err(Panicked) => {
-            // And so is the drop of the rest.
-            let rest = std::mem::take(outgoing);
-            let _panicked = guard(|| drop(rest)).is_err();
-            Err(io::Error::other("the drop of pushed memory panicked"))
-        }
+    // What is sent is let go, and the drop of memory that a user pushed is foreign code: a panic ends in
+    // the buffer, and no lock is held.
+    assert_unlocked();
+    match outgoing.drain_to(fd) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        result => result,
     }
 }

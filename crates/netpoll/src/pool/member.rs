@@ -135,9 +135,11 @@ impl Member {
             Liveness::DataPending => return Err(Discard::Unread),
             Liveness::Closed => return Err(Discard::Dead),
         }
-        if lock(&link.outbox).unsent() > 0 {
+        let outbox = lock(&link.outbox);
+        if outbox.unsent() + outbox.uncommitted_len() > 0 {
             return Err(Discard::Unsent);
         }
+        drop(outbox);
         if self.dies_at.is_some_and(|at| at <= Instant::now()) {
             return Err(Discard::Old);
         }

@@ -5,12 +5,15 @@
 //! for the outbox to say; whoever sends takes the whole chain, and nothing is locked while the kernel
 //! has it.
 
+use std::io;
 use std::os::fd::AsFd;
 
-use netpoll_buffer::LinkBuffer;
+use bytes::Bytes;
+use netpoll_buffer::{LinkBuffer, OutOfRange, Reserved};
 
 use super::{Ending, Link, PAST_MARK, Queued};
 use crate::connection::outbox::{Marks, Outbox, Put};
+use crate::foreign::Deferred;
 use crate::poll::bell::Signal;
 use crate::poll::sending::send;
 use crate::sync::{MutexGuard, Ordering, lock};
@@ -23,17 +26,164 @@ impl Link {
         }
     }
 
-    /// Puts through `put`, and tells the poller what it has to hear. `None`, and nothing put, if
-    /// the connection takes no more.
+    /// Appends what `buffer` can read, for the owner of the connection, and tells the poller what it has
+    /// to hear. On a connection that takes no more, it is dropped.
     #[inline]
-    pub(crate) fn put<R>(&self, put: impl FnOnce(&mut LinkBuffer) -> R) -> Option<R> {
+    pub(crate) fn append(&self, mut buffer: LinkBuffer) {
+        // What was read of it is let go before the lock is taken.
+        buffer.commit_all();
+        buffer.trim();
         let mut outbox = lock(&self.outbox);
-        let (result, news) = outbox.put(|| self.marks(), || self.bell.role(), put);
+        if !outbox.admits() {
+            drop(outbox);
+            return drop(Deferred::new(buffer));
+        }
+        let news = outbox.append(buffer, || self.marks(), || self.bell.role());
         self.release(outbox, news, Signal::Put);
-        result
     }
 
-    /// Copies `bytes` to the end, as by [`put`](Self::put).
+    /// Appends `bytes` for anybody, beside what the owner has not committed.
+    ///
+    /// # Errors
+    ///
+    /// Why they will not be sent.
+    pub(crate) fn push_beside(&self, bytes: Bytes) -> io::Result<()> {
+        let buffer = LinkBuffer::from(bytes);
+        let mut outbox = lock(&self.outbox);
+        if let Some(error) = outbox.why_not_open() {
+            drop(outbox);
+            drop(Deferred::new(buffer));
+            return Err(error);
+        }
+        let news = outbox.append_beside(buffer, || self.marks(), || self.bell.role());
+        self.release(outbox, news, Signal::Put);
+        match news {
+            Put::Overflow => Err(Self::reason_of(Ending::Overflow).to_error()),
+            Put::Quiet | Put::First | Put::High => Ok(()),
+        }
+    }
+
+    /// Copies `bytes` to the end, as [`append`](Self::append).
+    ///
+    /// # Errors
+    ///
+    /// Why the connection takes no more.
+    pub(crate) fn try_put(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut outbox = lock(&self.outbox);
+        if !outbox.admits() {
+            return Err(end(&outbox));
+        }
+        self.put_elsewhere(outbox, &[bytes]);
+        Ok(())
+    }
+
+    /// Leaves room for `n` zeroed bytes behind what the owner has put; what it puts from here to the
+    /// commit waits for that.
+    ///
+    /// # Errors
+    ///
+    /// As [`LinkBuffer::reserve`]; why the connection takes no more.
+    pub(crate) fn reserve(&self, n: usize) -> io::Result<Reserved> {
+        let mut outbox = lock(&self.outbox);
+        if !outbox.admits() {
+            return Err(end(&outbox));
+        }
+        let (reserved, news) = outbox.reserve(n, || self.marks(), || self.bell.role());
+        self.release(outbox, news, Signal::Put);
+        reserved
+    }
+
+    /// Copies `bytes` to the front of what was reserved.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange`]; why the connection takes no more.
+    pub(crate) fn fill(&self, reserved: &Reserved, bytes: &[u8]) -> io::Result<()> {
+        let mut outbox = lock(&self.outbox);
+        if !outbox.admits() {
+            return Err(end(&outbox));
+        }
+        let uncommitted = outbox.uncommitted_len();
+        match outbox.reserved(reserved)?.get_mut(..bytes.len()) {
+            Some(room) => room.copy_from_slice(bytes),
+            None => return Err(OutOfRange::new(uncommitted, bytes.len()).into()),
+        }
+        Ok(())
+    }
+
+    /// Puts `bytes` before the `at`-th uncommitted byte.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange`]; why the connection takes no more.
+    pub(crate) fn insert(&self, at: usize, bytes: Bytes) -> io::Result<()> {
+        let bytes = Deferred::new(bytes);
+        let mut outbox = lock(&self.outbox);
+        if !outbox.admits() {
+            return Err(end(&outbox));
+        }
+        let uncommitted = outbox.uncommitted_len();
+        if at > uncommitted {
+            return Err(OutOfRange::new(uncommitted, at).into());
+        }
+        match bytes.into_value() {
+            Some(bytes) if !bytes.is_empty() => {
+                let news = outbox.insert(at, bytes, || self.marks(), || self.bell.role());
+                self.release(outbox, news, Signal::Put);
+            }
+            empty => {
+                drop(outbox);
+                drop(Deferred::new(empty));
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the first `k` uncommitted bytes sent, all if that is `None`, and drops the rest. While that is
+    /// done nothing is locked; what others put meanwhile goes before it.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange`] if there are fewer, and then nothing is changed; why the connection takes no more.
+    pub(crate) fn commit(&self, k: Option<usize>) -> io::Result<()> {
+        let mut outbox = lock(&self.outbox);
+        if !outbox.admits() {
+            return Err(end(&outbox));
+        }
+        let uncommitted = outbox.uncommitted_len();
+        let k = k.unwrap_or(uncommitted);
+        if k > uncommitted {
+            return Err(OutOfRange::new(uncommitted, k).into());
+        }
+        let Some(mut draft) = outbox.take_draft() else {
+            return Ok(());
+        };
+        drop(outbox);
+        draft.commit(k)?;
+        let mut outbox = lock(&self.outbox);
+        if !outbox.is_open() {
+            let error = end(&outbox);
+            drop(outbox);
+            drop(Deferred::new(draft));
+            return Err(error);
+        }
+        let news = outbox.append(draft, || self.marks(), || self.bell.role());
+        self.release(outbox, news, Signal::Put);
+        // Who found no room beside the draft may have it now.
+        self.tell_line();
+        Ok(())
+    }
+
+    /// Drops what the owner has not committed.
+    pub(crate) fn discard_draft(&self) {
+        let draft = lock(&self.outbox).discard_draft();
+        if draft.is_some() {
+            drop(draft);
+            self.tell_line();
+        }
+    }
+
+    /// Copies `bytes` to the end, for the owner of the connection.
     pub(crate) fn put_slice(&self, bytes: &[u8]) {
         self.put_slices(&[bytes]);
     }
@@ -81,7 +231,13 @@ impl Link {
 
     /// After a put: notes its mark under the lock, lets go of that, and tells its news.
     #[inline]
-    fn release(&self, outbox: MutexGuard<'_, Outbox>, news: Put, first: Signal) {
+    fn release(&self, mut outbox: MutexGuard<'_, Outbox>, news: Put, first: Signal) {
+        if news == Put::Overflow {
+            let discarded = outbox.take_overflown();
+            drop(outbox);
+            drop(discarded);
+            return self.announce(news, first);
+        }
         if news == Put::High {
             // Relaxed: written under the lock alone, for whoever takes it next to clear it. Who
             // reads it without is on this thread, or learns of it later.
@@ -154,7 +310,9 @@ impl Link {
             self.clear_mark();
             drop(outbox);
             let result = send(self.fd.as_fd(), &mut outgoing);
-            let (flushed, poller_looks) = lock(&self.outbox).give_back_elsewhere(outgoing, result);
+            let back = lock(&self.outbox).give_back_elsewhere(&mut outgoing, result);
+            let (flushed, poller_looks) = back;
+            drop(outgoing);
             flushed.wake();
             self.tell_line();
             if poller_looks {
@@ -162,4 +320,10 @@ impl Link {
             }
         }
     }
+}
+
+/// Why nothing can be put any more.
+fn end(outbox: &Outbox) -> io::Error {
+    let refusal = outbox.refusal();
+    refusal.unwrap_or_else(|| io::ErrorKind::NotConnected.into())
 }

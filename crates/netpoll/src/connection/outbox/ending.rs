@@ -3,9 +3,11 @@
 
 use std::io;
 
+use netpoll_buffer::LinkBuffer;
+
 use super::{Outbox, Way};
 use crate::error::{AfterFinish, CloseReason};
-use crate::foreign::Wakeup;
+use crate::foreign::{Deferred, Wakeup};
 
 /// Whether this side's stream goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,15 +38,20 @@ impl Outbox {
         }
     }
 
-    /// Discards what is not committed, and what comes from now on. What was put before stays to be
-    /// sent.
-    pub(crate) fn finish(&mut self) {
-        if self.is_open() {
-            self.stream = Stream::Finished;
-            self.slack = 0;
-            // None of it can be more than there is.
-            let _dropped = self.chain.commit(0).ok();
+    /// Discards what the owner has not committed, and what comes from now on. What was put before, by
+    /// whomever, stays to be sent.
+    pub(crate) fn finish(&mut self) -> Deferred<LinkBuffer> {
+        if !self.is_open() {
+            return Deferred::none();
         }
+        self.stream = Stream::Finished;
+        self.slack = 0;
+        self.discard_draft()
+    }
+
+    /// Ends every reservation, and gives what was uncommitted, to be dropped after the lock.
+    pub(crate) fn discard_draft(&mut self) -> Deferred<LinkBuffer> {
+        self.take_draft().map_or_else(Deferred::none, Deferred::new)
     }
 
     /// Our FIN is sent, behind all that was put.
@@ -55,11 +62,13 @@ impl Outbox {
     }
 
     /// As [`finish`](Self::finish), for a socket that is to be taken away.
-    pub(crate) fn leave(&mut self) {
-        if self.is_open() {
-            self.finish();
-            self.stream = Stream::Promised;
+    pub(crate) fn leave(&mut self) -> Deferred<LinkBuffer> {
+        if !self.is_open() {
+            return Deferred::none();
         }
+        let draft = self.finish();
+        self.stream = Stream::Promised;
+        draft
     }
 
     /// Whether this side's stream was to end.
@@ -92,14 +101,14 @@ impl Outbox {
     }
 
     /// As [`close`](Self::close); gives the waker of whoever waits for something that will not come
-    /// now, although nothing is unsent.
-    pub(crate) fn close_and_tell(&mut self, reason: CloseReason) -> Wakeup {
+    /// now, although nothing is unsent, and what was uncommitted and will not be sent.
+    pub(crate) fn close_and_tell(&mut self, reason: CloseReason) -> (Wakeup, Deferred<LinkBuffer>) {
         self.close(reason);
-        if self.unsent() == 0 {
-            self.stop_waiting()
-        } else {
-            Wakeup::none()
-        }
+        let wakeup = match self.unsent() {
+            0 => self.stop_waiting(),
+            _ => Wakeup::none(),
+        };
+        (wakeup, self.discard_draft())
     }
 
     /// The connection is over, for `reason`.

@@ -4,11 +4,15 @@
 //! Nearly every put is one of few bytes, while a handler runs, behind others. That is
 //! [`Outbox::put_in_place`]: a few comparisons and the copy. All else is asked where that does not do, and
 //! says how far it does from there on.
+//!
+//! The owner of a connection puts behind its open reservation, if it has one
+//! ([draft](super::draft)); all others put beside it.
 
+use bytes::Bytes;
 use netpoll_buffer::LinkBuffer;
 
-use super::Outbox;
 use super::ending::Stream;
+use super::{Discarded, Outbox};
 use crate::error::{CloseReason, Limit};
 use crate::poll::bell::Role;
 
@@ -35,35 +39,10 @@ pub(crate) enum Put {
 }
 
 impl Outbox {
-    /// Lets `put` append, unless the outbox is closed, and says what the poller should hear. `role`
-    /// says what this thread is to the connection: only on the poller's is the first byte told, and not
-    /// where the connection itself runs, which looks when it has. `marks` is asked only if one of them
-    /// may be met.
+    /// Whether the owner of the connection may put something. That it would have put something after a
+    /// finish is noted.
     #[inline]
-    pub(crate) fn put<R>(
-        &mut self,
-        marks: impl FnOnce() -> Marks,
-        role: impl FnOnce() -> Role,
-        put: impl FnOnce(&mut LinkBuffer) -> R,
-    ) -> (Option<R>, Put) {
-        if !self.may_put() {
-            return (None, Put::Quiet);
-        }
-        let before = self.chain.len();
-        let result = put(&mut self.chain);
-        // What grew nothing may be uncommitted, and counts towards the bound all the same.
-        let grown = self.chain.len() - before;
-        if grown > 0 && grown < self.slack {
-            self.slack -= grown;
-            return (Some(result), Put::Quiet);
-        }
-        let news = self.look_at_marks(before, marks(), role());
-        (Some(result), news)
-    }
-
-    /// Whether something may be put. That somebody would have put something after a finish is noted.
-    #[inline]
-    fn may_put(&mut self) -> bool {
+    pub(crate) fn admits(&mut self) -> bool {
         if self.is_open() {
             return true;
         }
@@ -73,7 +52,63 @@ impl Outbox {
         false
     }
 
-    /// Copies `parts` to the end as by one [`put`](Self::put), where they do not simply go
+    /// Appends `buffer`, which has no more than what it can read, for the owner of the connection, and
+    /// says what the poller should hear. The outbox is open. `role` says what this thread is to the
+    /// connection: only on the poller's is the first byte told, and not where the connection itself runs,
+    /// which looks when it has. `marks` is asked only if one of them may be met.
+    #[inline]
+    pub(crate) fn append(
+        &mut self,
+        buffer: LinkBuffer,
+        marks: impl FnOnce() -> Marks,
+        role: impl FnOnce() -> Role,
+    ) -> Put {
+        let Some(draft) = self.draft() else {
+            return self.append_beside(buffer, marks, role);
+        };
+        draft.append(buffer);
+        let before = self.chain.len();
+        self.look_at_marks(before, marks(), role())
+    }
+
+    /// As [`append`](Self::append) for anybody else: beside what the owner has not committed, which this
+    /// leaves before it.
+    #[inline]
+    pub(crate) fn append_beside(
+        &mut self,
+        buffer: LinkBuffer,
+        marks: impl FnOnce() -> Marks,
+        role: impl FnOnce() -> Role,
+    ) -> Put {
+        let before = self.chain.len();
+        let grown = buffer.len();
+        self.chain.append(buffer);
+        if grown > 0 && grown < self.slack {
+            self.slack -= grown;
+            return Put::Quiet;
+        }
+        self.look_at_marks(before, marks(), role())
+    }
+
+    /// Puts `bytes`, which are not none, before the `at`-th byte of the draft, which is that long; behind
+    /// all that is there if there is no draft.
+    pub(crate) fn insert(
+        &mut self,
+        at: usize,
+        bytes: Bytes,
+        marks: impl FnOnce() -> Marks,
+        role: impl FnOnce() -> Role,
+    ) -> Put {
+        let Some(draft) = self.draft() else {
+            return self.append_beside(LinkBuffer::from(bytes), marks, role);
+        };
+        let inserted = draft.insert(at, bytes);
+        debug_assert!(inserted.is_ok(), "the draft is that long");
+        let before = self.chain.len();
+        self.look_at_marks(before, marks(), role())
+    }
+
+    /// Copies `parts` to the end as one [`append`](Self::append), where they do not simply go
     /// [behind what is there](Self::put_in_place).
     #[inline]
     pub(crate) fn put_slices(
@@ -82,11 +117,14 @@ impl Outbox {
         marks: impl FnOnce() -> Marks,
         role: impl FnOnce() -> Role,
     ) -> Put {
-        if !self.may_put() {
+        if !self.admits() {
             return Put::Quiet;
         }
         let before = self.chain.len();
-        self.chain.put_slices(parts);
+        match self.draft() {
+            None => self.chain.put_slices(parts),
+            Some(draft) => draft.put_slices(parts),
+        }
         self.look_at_marks(before, marks(), role())
     }
 
@@ -106,11 +144,12 @@ impl Outbox {
 
     /// What is to be told of a put that found `before` bytes in the chain.
     #[inline]
-    fn look_at_marks(&mut self, before: usize, marks: Marks, role: Role) -> Put {
+    pub(super) fn look_at_marks(&mut self, before: usize, marks: Marks, role: Role) -> Put {
         let Marks { high, bound } = marks;
         let (before, after) = (before + self.sending, self.unsent());
-        if after + self.chain.uncommitted_len() > bound {
-            self.chain = LinkBuffer::new();
+        if after + self.uncommitted_len() > bound {
+            let overflown = self.take_all();
+            self.unusual.get_or_insert_default().overflown = overflown;
             // What is put behind it must not arrive without it.
             self.close(CloseReason::Limit(Limit::Output));
             return Put::Overflow;
@@ -124,21 +163,31 @@ impl Outbox {
             Put::Quiet
         };
         self.heard |= first || news == Put::High;
-        if self.heard {
+        if self.heard && !self.has_draft() {
             let next = if after < high { high } else { bound };
             self.slack = next.saturating_sub(after);
         }
         news
     }
 
-    /// Appends `buffer` for somebody who is not the handler, unless there is no room; says what the
-    /// poller should hear.
+    /// What an overflow has discarded, to be dropped after the lock.
+    pub(crate) fn take_overflown(&mut self) -> Discarded {
+        match &mut self.unusual {
+            Some(unusual) => unusual.overflown.take(),
+            None => Discarded::none(),
+        }
+    }
+
+    /// Appends `buffer` for a sender that can wait, [beside the draft](Self::append_beside), unless there
+    /// is no room; says what the poller should hear.
     pub(crate) fn queue(&mut self, buffer: LinkBuffer, marks: Marks) -> Result<Put, LinkBuffer> {
-        if !self.is_open() || self.unsent() >= marks.high {
+        let all = self.unsent() + self.uncommitted_len() + buffer.len();
+        // What a draft holds is in no sender's reckoning: nobody's connection ends for it.
+        let too_much = self.has_draft() && all > marks.bound;
+        if !self.is_open() || self.unsent() >= marks.high || too_much {
             return Err(buffer);
         }
-        let (_, news) = self.put(|| marks, || Role::Driving, |chain| chain.append(buffer));
-        Ok(news)
+        Ok(self.append_beside(buffer, || marks, || Role::Driving))
     }
 }
 
@@ -209,10 +258,8 @@ mod tests {
         let news = match way {
             0 => put(outbox, 1, Role::Driving),
             _ => {
-                let put = |chain: &mut LinkBuffer| chain.put_u8(1);
-                let (done, news) = outbox.put(|| MARKS, || Role::Driving, put);
-                assert!(done.is_none());
-                news
+                assert!(!outbox.admits());
+                Put::Quiet
             }
         };
         assert_eq!((news, outbox.unsent()), (Put::Quiet, before));
@@ -225,7 +272,7 @@ mod tests {
             for fin_sent in [false, true] {
                 let mut outbox = Outbox::new();
                 put(&mut outbox, 5, Role::Driving);
-                outbox.finish();
+                drop(outbox.finish());
                 if fin_sent {
                     outbox.finished();
                 }
@@ -241,7 +288,7 @@ mod tests {
     fn what_is_put_where_the_socket_is_to_be_taken_away_or_after_the_end_misses_nothing() {
         for way in 0..2 {
             let mut leaving = Outbox::new();
-            leaving.leave();
+            drop(leaving.leave());
             assert!(has_all_after_a_put(&mut leaving, way));
             let mut closed = Outbox::new();
             closed.close(CloseReason::Local);

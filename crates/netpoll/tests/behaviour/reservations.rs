@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! An open reservation is its owner's alone: what others send goes before or after the whole of it, and
+//! is never dropped.
+#![expect(
+    clippy::unwrap_used,
+    reason = "what the tests have in common is run by tests alone"
+)]
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use netpoll::{
+    AfterFinish, Closed, ConnOptions, Connection, ConnectionHandle, Dialer, LinkBuffer, WriteQueue,
+};
+
+use crate::support::{Peer, block_on, bytes, eventually, pair, pair_with, poll_once};
+
+fn buffer(content: &[u8]) -> LinkBuffer {
+    let mut buffer = LinkBuffer::new();
+    buffer.put_slice(content);
+    buffer
+}
+
+/// Has others send, each in one of the ways there are.
+fn others_send(handle: &ConnectionHandle, queue: &WriteQueue) {
+    handle.push(Bytes::from_static(b"[pushed]")).unwrap();
+    queue.try_send(buffer(b"[tried]")).unwrap();
+    block_on(queue.send(buffer(b"[sent]"))).unwrap();
+}
+
+const OTHERS: &[u8] = b"[pushed][tried][sent]";
+
+#[test]
+fn what_others_send_beside_an_open_reservation_leaves_before_it() {
+    let (mut conn, mut peer) = pair();
+    let (handle, queue) = (conn.handle(), conn.write_queue());
+    let mut writer = conn.writer();
+    writer.put_str("first ");
+    let length = writer.reserve(4).unwrap();
+    writer.put_str("body ");
+    others_send(&handle, &queue);
+    writer.push(Bytes::from_static(b"and tail"));
+    writer.insert(4, Bytes::from_static(b"head, ")).unwrap();
+    assert_eq!(writer.uncommitted_len(), 4 + 6 + 5 + 8);
+    block_on(writer.flush()).unwrap();
+    assert_eq!(peer.receive(6 + OTHERS.len()), [b"first ", OTHERS].concat());
+    others_send(&handle, &queue);
+    writer.fill(&length, b"len ").unwrap();
+    writer.commit_all();
+    others_send(&handle, &queue);
+    block_on(writer.flush()).unwrap();
+    let expected = [OTHERS, b"len head, body and tail", OTHERS].concat();
+    assert_eq!(peer.receive(expected.len()), expected);
+}
+
+/// Ends a reservation, and gives the connection back if it is there still.
+type Ends = fn(Connection) -> Option<Connection>;
+
+/// What ends one, and what of `mine` is sent all the same.
+const ENDS: [(&str, Ends, &[u8]); 7] = [
+    (
+        "a commit of less",
+        |mut conn| {
+            conn.writer().commit(2).unwrap();
+            Some(conn)
+        },
+        b"mi",
+    ),
+    (
+        "a commit of nothing",
+        |mut conn| {
+            conn.writer().commit(0).unwrap();
+            Some(conn)
+        },
+        b"",
+    ),
+    (
+        "a finish",
+        |mut conn| {
+            conn.writer().finish();
+            Some(conn)
+        },
+        b"",
+    ),
+    (
+        "a close",
+        |conn| {
+            conn.close();
+            Some(conn)
+        },
+        b"",
+    ),
+    (
+        "the drop of the connection",
+        |conn| {
+            drop(conn);
+            None
+        },
+        b"",
+    ),
+    (
+        "the socket taken out",
+        |conn| {
+            let (fd, unread) = block_on(conn.into_fd()).unwrap();
+            assert!(unread.is_empty());
+            drop(fd);
+            None
+        },
+        b"",
+    ),
+    (
+        "the drop of both halves",
+        |conn| {
+            drop(conn.into_split());
+            None
+        },
+        b"",
+    ),
+];
+
+#[test]
+fn what_ends_a_reservation_drops_nothing_of_others() {
+    for (what, ends, mine) in ENDS {
+        let (mut conn, mut peer) = pair();
+        let (handle, queue) = (conn.handle(), conn.write_queue());
+        let mut writer = conn.writer();
+        let room = writer.reserve(4).unwrap();
+        writer.fill(&room, b"mine").unwrap();
+        others_send(&handle, &queue);
+        let conn = ends(conn);
+        if let Some(mut conn) = conn {
+            eventually(what, || conn.writer().uncommitted_len() == 0);
+            drop(conn);
+        }
+        let received = peer.receive_all().unwrap();
+        assert_eq!(received, [OTHERS, mine].concat(), "{what}");
+    }
+}
+
+/// Reads frames of a byte with their sender, a length and so many of that byte.
+fn read_frames(peer: &mut Peer, mut frames: usize) -> Vec<usize> {
+    let mut of_sender = vec![0; 256];
+    while frames > 0 {
+        let head = peer.receive(3);
+        let length = usize::from(u16::from_be_bytes([head[1], head[2]]));
+        let body = peer.receive(length);
+        assert!(body.iter().all(|&byte| byte == head[0]), "a frame is whole");
+        of_sender[usize::from(head[0])] += 1;
+        frames -= 1;
+    }
+    of_sender
+}
+
+#[test]
+fn frames_of_an_owner_that_reserves_and_of_many_senders_arrive_whole_and_all() {
+    const SENDERS: u8 = 4;
+    const FRAMES: usize = 200;
+    let (mut conn, mut peer) = pair();
+    let senders: Vec<_> = (1..=SENDERS)
+        .map(|sender| {
+            let (handle, queue) = (conn.handle(), conn.write_queue());
+            std::thread::spawn(move || {
+                for number in 0..FRAMES {
+                    let length = (number * 7 % 500) as u16;
+                    let mut frame = buffer(&[&[sender][..], &length.to_be_bytes()].concat());
+                    frame.put_slice(&vec![sender; usize::from(length)]);
+                    match number % 2 {
+                        0 => handle.push(Bytes::from(frame)).unwrap(),
+                        _ => block_on(queue.send(frame)).unwrap(),
+                    }
+                }
+            })
+        })
+        .collect();
+    let reading = std::thread::spawn(move || {
+        let all = FRAMES * (usize::from(SENDERS) + 1);
+        (read_frames(&mut peer, all), peer)
+    });
+    for number in 0..FRAMES {
+        let mut writer = conn.writer();
+        let head = writer.reserve(3).unwrap();
+        let length = number * 11 % 3000;
+        for part in vec![0; length].chunks(700) {
+            writer.put_slice(part);
+            std::thread::yield_now();
+        }
+        writer.put_str("which is not sent");
+        let length = length as u16;
+        writer
+            .fill(&head, &[&[0][..], &length.to_be_bytes()].concat())
+            .unwrap();
+        writer.commit(3 + usize::from(length)).unwrap();
+        block_on(writer.flush()).unwrap();
+    }
+    senders
+        .into_iter()
+        .for_each(|sender| sender.join().unwrap());
+    let (of_sender, _peer) = reading.join().unwrap();
+    assert!(
+        of_sender[..=usize::from(SENDERS)]
+            .iter()
+            .all(|&count| count == FRAMES)
+    );
+}
+
+/// Memory that counts its drops.
+struct Counted(Arc<AtomicUsize>);
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        b"counted"
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_reservation_outlives_its_writer_and_a_reunion_and_goes_with_an_owned_writer_that_is_dropped() {
+    let (mut conn, mut peer) = pair();
+    let room = conn.writer().reserve(1).unwrap();
+    let (reader, mut owned) = conn.into_split();
+    owned.writer().put_str("bc");
+    let mut conn = reader.reunite(owned).unwrap();
+    conn.writer().fill(&room, b"a").unwrap();
+    conn.writer().commit_all();
+    let dropped = Arc::default();
+    conn.writer().reserve(1).unwrap();
+    conn.writer()
+        .push(Bytes::from_owner(Counted(Arc::clone(&dropped))));
+    let (mut reader, writer) = conn.into_split();
+    drop(writer);
+    assert_eq!(dropped.load(Ordering::SeqCst), 1);
+    let handle = reader.handle();
+    handle.push(Bytes::from_static(b" and d")).unwrap();
+    assert_eq!(peer.receive(9), b"abc and d");
+    peer.send(b"x");
+    block_on(reader.reader().read_u8()).unwrap();
+}
+
+#[test]
+fn a_push_after_a_finish_is_refused_and_is_not_what_the_owner_missed() {
+    let (mut conn, mut peer) = pair();
+    let (handle, queue) = (conn.handle(), conn.write_queue());
+    let mut writer = conn.writer();
+    writer.put_str("all");
+    writer.finish();
+    let refused = handle.push(Bytes::from_static(b"late")).unwrap_err();
+    assert!(refused.get_ref().is_some_and(|why| why.is::<AfterFinish>()));
+    assert!(queue.try_send(buffer(b"late")).is_err());
+    block_on(writer.flush()).unwrap();
+    assert_eq!(peer.receive_all().unwrap(), b"all");
+}
+
+/// A connection with little room for output.
+fn tight() -> (Connection, Peer) {
+    let mut options = ConnOptions::for_dialing();
+    options.write_high = 64 << 10;
+    options.write_low = 16 << 10;
+    options.max_output = Some(200 << 10);
+    pair_with(&Dialer::new().options(options))
+}
+
+#[test]
+fn a_sender_waits_for_room_beside_a_large_reservation_and_ends_no_connection() {
+    for commits in [0, 150 << 10] {
+        let (mut conn, mut peer) = tight();
+        let queue = conn.write_queue();
+        let mut writer = conn.writer();
+        writer.reserve(150 << 10).unwrap();
+        queue.try_send(buffer(b"little")).unwrap();
+        assert_eq!(peer.receive(6), b"little");
+        let large = bytes(60 << 10, 3);
+        let mut sending = pin!(queue.send(buffer(&large)));
+        assert!(poll_once(sending.as_mut()).is_pending(), "it has no room");
+        writer.commit(commits).unwrap();
+        let reading = std::thread::spawn(move || {
+            let reserved = peer.receive(commits);
+            assert!(reserved.iter().all(|&byte| byte == 0));
+            (peer.receive(60 << 10), peer)
+        });
+        block_on(sending).unwrap();
+        block_on(writer.flush()).unwrap();
+        let (received, _peer) = reading.join().unwrap();
+        assert!(received == large);
+        assert!(conn.is_active());
+    }
+}
+
+#[test]
+fn a_push_for_which_there_is_no_room_is_told_so_and_ends_the_connection() {
+    let (mut conn, _peer) = tight();
+    let handle = conn.handle();
+    conn.writer().reserve(150 << 10).unwrap();
+    handle.push(Bytes::from(bytes(40 << 10, 1))).unwrap();
+    let error = handle.push(Bytes::from(bytes(190 << 10, 1))).unwrap_err();
+    assert!(
+        error.get_ref().is_some_and(|why| why.is::<Closed>()),
+        "{error}"
+    );
+    eventually("the end", || !conn.is_active());
+}
+
+#[test]
+fn marks_and_bounds_hold_for_what_others_send_while_a_reservation_is_open() {
+    let (mut conn, mut peer) = tight();
+    let handle = conn.handle();
+    let mut writer = conn.writer();
+    writer.reserve(1).unwrap();
+    for round in 0..50_u8 {
+        // Past the mark, so the poller is told, and must not take it for the owner's.
+        handle.push(Bytes::from(vec![round; 70 << 10])).unwrap();
+        writer.put_u8(round);
+        assert!(peer.receive(70 << 10) == vec![round; 70 << 10]);
+    }
+    eventually("all of others gone", || writer.unsent() == 0);
+    assert_eq!(writer.uncommitted_len(), 51);
+    writer.commit_all();
+    block_on(writer.flush()).unwrap();
+    assert_eq!(peer.receive(51)[1..], (0..50).collect::<Vec<u8>>());
+}
