@@ -23,8 +23,8 @@
 //!   how user code sees them, [`frames`] by the frame, [`halves`] the two with an owner each,
 //!   [`blocking`] both as a stream of the standard library's, and [`handle`] what others may ask;
 //! * [`in_flight`] counts the work that is under way for it elsewhere;
-//! * [`liveness`] is whether it can be used, [`notices`] who is told of the end, [`draining`] who is
-//!   told before, and [`rare`] what only
+//! * [`liveness`] is whether it can be used, [`notices`] who is told of the end, [`draining`] and
+//!   [`end_watch`] who is told before, and [`rare`] what only
 //!   few connections have;
 //! * [`tally`] is what is counted, and [`watchdog`] tells who holds a poller for too long;
 //! * [`handler`] is user code, [`burst`] makes one future of several calls of it, [`calling`] has
@@ -38,6 +38,7 @@ pub(crate) mod calling;
 pub(crate) mod clock;
 mod drain;
 mod draining;
+pub(crate) mod end_watch;
 pub(crate) mod errand;
 pub(crate) mod finish;
 pub(crate) mod flow;

@@ -56,6 +56,8 @@ mod liveness;
 mod mux;
 #[path = "behaviour/mux_dialing.rs"]
 mod mux_dialing;
+#[path = "behaviour/mux_ends.rs"]
+mod mux_ends;
 #[path = "behaviour/mux_serving.rs"]
 mod mux_serving;
 #[path = "behaviour/names.rs"]

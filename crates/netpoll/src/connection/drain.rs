@@ -69,6 +69,7 @@ impl<C: Caller> Session<C> {
             return;
         }
         let backlog = transfer::bytes_waiting(self.link.as_fd()).unwrap_or(0);
+        self.link.tell_end_begun(&reason);
         self.flow.drain = Some(Box::new(Drain {
             backlog,
             reason,
@@ -125,7 +126,9 @@ impl<C: Caller> Session<C> {
 
     /// Whether the connection drains, and something may yet be sent that it owes.
     pub(super) fn owes_answers(&self) -> bool {
-        self.flow.drain.is_some() && (self.link.is_owed() || self.link.watch_in_flight() > 0)
+        // A client holds its queue for as long as it lives, and counts its calls.
+        let is_owed = || self.flow.gate == Gate::Shut && self.link.is_owed();
+        self.flow.drain.is_some() && (is_owed() || self.link.watch_in_flight() > 0)
     }
 
     /// Whether the end that its owner's drop asked for waits for what is owed.

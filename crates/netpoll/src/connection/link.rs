@@ -254,7 +254,7 @@ impl Link {
     }
 
     /// Whether it takes no more work. Under the outbox's lock.
-    pub(super) fn drains(&self) -> bool {
+    pub(crate) fn drains(&self) -> bool {
         self.holds.load(Ordering::Relaxed) & DRAINS != 0
     }
 

@@ -267,7 +267,7 @@ impl super::link::Link {
     }
 
     /// Why the connection ends, as far as is known to all threads.
-    fn end(&self) -> Option<CloseReason> {
+    pub(crate) fn end(&self) -> Option<CloseReason> {
         let of_input = self.inbox_if_any().and_then(|inbox| inbox.reason());
         of_input.or_else(|| lock(&self.outbox).closed().cloned())
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use super::draining::Drains;
+use super::end_watch::Watched;
 use super::in_flight::Workload;
 use super::notices::Notices;
 use super::serve::Successor;
@@ -22,6 +23,7 @@ pub(crate) struct Rare {
     pub(super) notices: Notices,
     pub(super) workload: Workload,
     pub(super) drains: Drains,
+    pub(super) watch: OnceLock<Watched>,
     pub(super) successor: Mutex<Option<Successor>>,
     /// Who waits on its write queue, once it has one.
     pub(super) line: OnceLock<Arc<Line>>,

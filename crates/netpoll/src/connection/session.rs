@@ -169,7 +169,13 @@ impl<C: Caller> Session<C> {
     pub(super) fn end_input(&mut self, end: InputEnd) {
         self.life.end_input();
         self.life.over();
-        let waker = self.link.inbox().finish(end);
+        let mut inbox = self.link.inbox();
+        let waker = inbox.finish(end);
+        let reason = inbox.reason();
+        drop(inbox);
+        if let Some(reason) = reason {
+            self.link.tell_end_begun(&reason);
+        }
         self.wake_waiter(waker);
         self.link.tell_end();
         if self.flow.stalled {
@@ -191,6 +197,7 @@ impl<C: Caller> Session<C> {
             self.die(reason.clone());
         }
         let waker = self.link.discard(reason.clone());
+        self.link.tell_end_begun(&reason);
         self.flow.unsent = 0;
         self.wake_waiter(waker);
         InputEnd::Closed(reason)

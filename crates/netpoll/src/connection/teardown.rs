@@ -105,8 +105,9 @@ impl<C: Caller> Session<C> {
             self.link.tell_line();
             self.link.tell_drain();
             if self.life.input() == Input::Open {
-                self.link.finish_input(InputEnd::Closed(reason));
+                self.link.finish_input(InputEnd::Closed(reason.clone()));
             }
+            self.link.tell_input_over(&reason);
         }
     }
 
@@ -124,8 +125,9 @@ impl<C: Caller> Session<C> {
         }
         self.flow.more = More::No;
         self.link.finish_input(InputEnd::Closed(reason.clone()));
-        self.link.discard_output(reason);
+        self.link.discard_output(reason.clone());
         self.link.tell_drain();
+        self.link.tell_input_over(&reason);
     }
 
     /// The peer has had its time: for taking what is unsent, or for its FIN.

@@ -21,8 +21,13 @@ pub(super) struct Calls<F> {
     table: Slab<Call<F>>,
     /// Calls so far; it may wrap.
     begun: u32,
+    /// Why there are no new calls, once that is so.
+    closing: Option<CloseReason>,
     /// Why there will be no more answers, once that is so.
     over: Option<CloseReason>,
+    /// Ids that requests were encoded with for another connection, which ended before it took them, and
+    /// which calls they are here.
+    foreign_ids: Vec<(u64, u64)>,
 }
 
 #[derive(Debug)]
@@ -60,11 +65,7 @@ pub(super) enum Delivered {
 
 impl<F> Default for Calls<F> {
     fn default() -> Self {
-        Self {
-            table: Slab::new(),
-            begun: 0,
-            over: None,
-        }
+        Self::after(0)
     }
 }
 
@@ -74,9 +75,25 @@ fn place(id: u64) -> usize {
 }
 
 impl<F> Calls<F> {
+    /// The calls of a connection that comes after another, on which `begun` had begun: their ids differ.
+    pub(super) fn after(begun: u32) -> Self {
+        Self {
+            table: Slab::new(),
+            begun,
+            closing: None,
+            over: None,
+            foreign_ids: Vec::new(),
+        }
+    }
+
+    /// How many calls have begun on this connection and those before it.
+    pub(super) fn begun(&self) -> u32 {
+        self.begun
+    }
+
     /// A new call, by its id.
     pub(super) fn begin(&mut self, deadline: Option<Instant>) -> Result<u64, CloseReason> {
-        if let Some(reason) = &self.over {
+        if let Some(reason) = self.over.as_ref().or(self.closing.as_ref()) {
             return Err(reason.clone());
         }
         self.begun = self.begun.wrapping_add(1);
@@ -90,12 +107,31 @@ impl<F> Calls<F> {
         Ok(id)
     }
 
+    /// The request of the call `id` is encoded with another id, from another connection.
+    pub(super) fn know_as(&mut self, id: u64, foreign: u64) {
+        self.foreign_ids.push((foreign, id));
+    }
+
+    /// The call that an answer with `id` is to.
+    fn own_id(&self, id: u64) -> u64 {
+        let known = self.foreign_ids.iter().find(|(foreign, _)| *foreign == id);
+        known.map_or(id, |(_, own)| *own)
+    }
+
+    fn remove(&mut self, id: u64) -> Call<F> {
+        if !self.foreign_ids.is_empty() {
+            self.foreign_ids.retain(|(_, own)| *own != id);
+        }
+        self.table.remove(place(id))
+    }
+
     fn get_mut(&mut self, id: u64) -> Option<&mut Call<F>> {
         self.table.get_mut(place(id)).filter(|call| call.id == id)
     }
 
     /// The answer to a call has come.
     pub(super) fn answer(&mut self, id: u64, frame: F) -> Delivered {
+        let id = self.own_id(id);
         match self.get_mut(id) {
             Some(Call {
                 state: state @ State::Waits(_),
@@ -122,7 +158,7 @@ impl<F> Calls<F> {
             waker.set(offer)?;
             return Ok(Poll::Pending);
         }
-        let call = self.table.remove(place(id));
+        let call = self.remove(id);
         Ok(Poll::Ready(match call.state {
             State::Answered(frame) => frame.into_value().ok_or_else(|| lost(over)),
             State::Late => Err(Elapsed.into()),
@@ -134,7 +170,7 @@ impl<F> Calls<F> {
     /// lock.
     pub(super) fn give_up(&mut self, id: u64) -> Option<GivenUp<F>> {
         self.get_mut(id)?;
-        let call = self.table.remove(place(id));
+        let call = self.remove(id);
         Some(GivenUp { _state: call.state })
     }
 
@@ -155,6 +191,11 @@ impl<F> Calls<F> {
         next
     }
 
+    /// There will be no new calls. Those under way may still be answered.
+    pub(super) fn close(&mut self, reason: CloseReason) {
+        self.closing.get_or_insert(reason);
+    }
+
     /// There will be no more answers: ends all calls, for their callers to be woken.
     pub(super) fn lose(&mut self, reason: CloseReason) -> Wakeups {
         self.over.get_or_insert(reason);
@@ -168,8 +209,9 @@ impl<F> Calls<F> {
         woken
     }
 
-    pub(super) fn over(&self) -> Option<&CloseReason> {
-        self.over.as_ref()
+    /// Why there are no new calls, if that is so.
+    pub(super) fn closing(&self) -> Option<&CloseReason> {
+        self.over.as_ref().or(self.closing.as_ref())
     }
 
     /// How many calls are under way.
@@ -278,5 +320,30 @@ mod tests {
         assert!(matches!(poll(&mut calls, second), Poll::Ready(Err(_))));
         assert!(matches!(calls.begin(None), Err(CloseReason::PeerFin)));
         assert_eq!(calls.len(), 0);
+    }
+
+    #[test]
+    fn a_connection_that_takes_no_new_calls_answers_those_under_way() {
+        let mut calls = Calls::default();
+        let first = calls.begin(None).unwrap();
+        calls.close(CloseReason::PeerFin);
+        assert!(matches!(calls.begin(None), Err(CloseReason::PeerFin)));
+        assert!(matches!(calls.answer(first, 7), Delivered::To(_)));
+        assert_eq!(answered(&mut calls, first), 7);
+    }
+
+    #[test]
+    fn a_request_that_was_encoded_for_another_connection_gets_its_answer() {
+        let mut former = Calls::<u8>::default();
+        let foreign = former.begin(None).unwrap();
+        let mut calls = Calls::after(former.begun());
+        let other = calls.begin(None).unwrap();
+        assert_ne!(other, foreign, "in the same place");
+        let own = calls.begin(None).unwrap();
+        calls.know_as(own, foreign);
+        assert!(matches!(calls.answer(foreign, 3), Delivered::To(_)));
+        assert_eq!(answered(&mut calls, own), 3);
+        assert!(matches!(calls.answer(foreign, 4), Delivered::ToNobody));
+        assert!(poll(&mut calls, other).is_pending());
     }
 }

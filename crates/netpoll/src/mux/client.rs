@@ -18,6 +18,7 @@ use super::message::CallCodec;
 use super::options::ClientOptions;
 use super::route::Route;
 use crate::connection::Connection;
+use crate::connection::write_queue::SendError;
 use crate::dialer::Dialer;
 use crate::dialer::target::ToTarget;
 #[cfg(feature = "tower")]
@@ -30,9 +31,13 @@ use crate::time::{Elapsed, timeout_at};
 /// client; the last one that is dropped closes the connection.
 ///
 /// Answers may come in any order. A call that is dropped, or whose time is up, frees its place at
-/// once, and its answer, if it comes after all, is counted and thrown away. When the connection
-/// ends all calls on it fail with the reason; a client that was made with a
-/// [`Dialer`](Self::dialing) makes another for the next call.
+/// once, and its answer, if it comes after all, is counted and thrown away. From when the end of the
+/// connection begins (a close, the peer's end, a failed send, a timeout, its age) it takes no new call: a
+/// client that was made with a [`Dialer`](Self::dialing) makes another connection for the next one, and
+/// for those that the old one had not taken. Calls under way fail with the reason as soon as no answer
+/// can come. A server of [`serve`](super::serve) that drains answers what it has taken before its FIN: a
+/// call that fails with [`PeerFin`](crate::CloseReason::PeerFin) in [`Closed`](crate::Closed) was not
+/// taken by such a server.
 ///
 /// ```no_run
 /// use netpoll::codec::LengthField;
@@ -64,6 +69,9 @@ enum Ahead {
     Taken(Permit),
 }
 
+/// On how many connections that end at once a call is begun before it fails.
+const ATTEMPTS: usize = 3;
+
 struct Shared<C: CallCodec> {
     codec: Arc<C>,
     options: ClientOptions,
@@ -91,7 +99,7 @@ impl<C: CallCodec> Client<C> {
     #[must_use]
     pub fn new(conn: Connection, codec: C) -> Self {
         let codec = Arc::new(codec);
-        let route = Route::only(Lane::open(conn, &codec));
+        let route = Route::only(Lane::open(conn, &codec, 0));
         Self::on(codec, ClientOptions::default(), route)
     }
 
@@ -103,7 +111,7 @@ impl<C: CallCodec> Client<C> {
     pub fn with_options(conn: Connection, codec: C, options: ClientOptions) -> io::Result<Self> {
         options.check()?;
         let codec = Arc::new(codec);
-        let route = Route::only(Lane::open(conn, &codec));
+        let route = Route::only(Lane::open(conn, &codec, 0));
         Ok(Self::on(codec, options, route))
     }
 
@@ -184,16 +192,24 @@ impl<C: CallCodec> Client<C> {
             Some(turn) => turn,
             None => shared.turn(deadline).await?,
         };
-        let lane = shared.lane(deadline).await?;
-        let call = lane.begin(deadline)?;
+        let (mut lane, mut call) = shared.begin(deadline).await?;
         shared.codec.set_id(&mut request, call.id);
+        let id = call.id;
         let mut buffer = LinkBuffer::new();
         shared.codec.encode(request, &mut buffer)?;
-        send(&lane, buffer, &call, deadline).await?;
+        // A connection whose end begins before it has taken the request has not sent any of it.
+        let mut attempts = 1;
+        while let Err(unsent) = send(&lane, buffer, &call, deadline).await {
+            buffer = unsent.unless(|| attempts == ATTEMPTS || !shared.may_go_another_way(&lane))?;
+            attempts += 1;
+            drop(call);
+            (lane, call) = shared.begin(deadline).await?;
+            call.know_as(id);
+        }
         poll_fn(|context| call.poll(context)).await
     }
 
-    /// Closes the connection: calls under way fail, with [`Closed`](crate::Closed). One that is
+    /// Closes the connection: calls under way fail at once, with [`Closed`](crate::Closed). One that is
     /// made after it makes another connection, if the client dials.
     pub fn close(&self) {
         if let Some(lane) = self.shared.route.current() {
@@ -201,11 +217,12 @@ impl<C: CallCodec> Client<C> {
         }
     }
 
-    /// Whether it has a connection that has not ended, as far as is known. Two locks.
+    /// Whether it has a connection that takes calls, as far as is known: its end has not begun. Two
+    /// locks.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         let lane = self.shared.route.current();
-        lane.is_some_and(|lane| lane.over().is_none())
+        lane.is_some_and(|lane| lane.closing().is_none())
     }
 
     /// What it is doing, and has done. A few locks.
@@ -250,6 +267,28 @@ impl<C: CallCodec> Client<C> {
 }
 
 impl<C: CallCodec> Shared<C> {
+    /// A call on a connection that takes it.
+    async fn begin(
+        &self,
+        deadline: Option<Instant>,
+    ) -> io::Result<(Arc<Lane<C::Frame>>, Pending<C::Frame>)> {
+        let mut attempts = 0;
+        loop {
+            let lane = self.lane(deadline).await?;
+            attempts += 1;
+            match lane.begin(deadline) {
+                // Its end has begun since.
+                Err(_) if attempts < ATTEMPTS && self.may_go_another_way(&lane) => {}
+                begun => return begun.map(|call| (lane, call)),
+            }
+        }
+    }
+
+    /// Whether a request that `lane` has not taken goes by another connection.
+    fn may_go_another_way(&self, lane: &Lane<C::Frame>) -> bool {
+        self.route.dials() && lane.closing().is_some()
+    }
+
     fn deadline(&self) -> Option<Instant> {
         let timeout = self.options.timeout?;
         Instant::now().checked_add(timeout)
@@ -265,7 +304,7 @@ impl<C: CallCodec> Shared<C> {
 
     async fn lane(&self, deadline: Option<Instant>) -> io::Result<Arc<Lane<C::Frame>>> {
         if let Some(lane) = self.route.current()
-            && lane.over().is_none()
+            && lane.closing().is_none()
         {
             return Ok(lane);
         }
@@ -277,27 +316,53 @@ impl<C: CallCodec> Shared<C> {
     }
 }
 
+/// A request that was not sent.
+#[derive(Debug)]
+enum Unsent {
+    /// It is whole, and may be sent another way.
+    Whole(SendError),
+    Lost(io::Error),
+}
+
+impl Unsent {
+    /// The request, to be sent another way, unless `given_up`.
+    fn unless(self, given_up: impl FnOnce() -> bool) -> io::Result<LinkBuffer> {
+        match self {
+            Self::Whole(unsent) if !given_up() => Ok(unsent.buffer),
+            Self::Whole(unsent) => Err(unsent.error),
+            Self::Lost(error) => Err(error),
+        }
+    }
+}
+
 /// Sends the request of `call`, within its time.
 async fn send<F: Send + 'static>(
     lane: &Lane<F>,
     buffer: LinkBuffer,
     call: &Pending<F>,
     deadline: Option<Instant>,
-) -> io::Result<()> {
+) -> Result<(), Unsent> {
     let unsent = match lane.queue.try_send(buffer) {
         Err(unsent) if unsent.error.kind() == io::ErrorKind::WouldBlock => unsent.buffer,
-        other => return Ok(other?),
+        other => return other.map_err(Unsent::Whole),
     };
     let mut sent = std::pin::pin!(lane.queue.send(unsent));
-    poll_fn(|context| match call.poll(context) {
-        // Its time is up, or the connection is.
-        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-        // Nobody can have answered what was not sent.
-        Poll::Ready(Ok(_)) => Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
-        Poll::Pending if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
-            Poll::Ready(Err(Elapsed.into()))
+    poll_fn(|context| {
+        // First, since it has the request if the connection has ended.
+        if let Poll::Ready(sent) = sent.as_mut().poll(context) {
+            return Poll::Ready(sent.map_err(Unsent::Whole));
         }
-        Poll::Pending => sent.as_mut().poll(context).map(|sent| Ok(sent?)),
+        let lost = |error| Poll::Ready(Err(Unsent::Lost(error)));
+        match call.poll(context) {
+            // Its time is up, or the client was closed.
+            Poll::Ready(Err(error)) => lost(error),
+            // Nobody can have answered what was not sent.
+            Poll::Ready(Ok(_)) => lost(io::ErrorKind::InvalidData.into()),
+            Poll::Pending if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
+                lost(Elapsed.into())
+            }
+            Poll::Pending => Poll::Pending,
+        }
     })
     .await
 }

@@ -13,6 +13,7 @@ use std::time::Instant;
 use super::calls::{Calls, Delivered};
 use super::message::CallCodec;
 use crate::connection::Connection;
+use crate::connection::end_watch::EndWatch;
 use crate::connection::flow::Gate;
 use crate::connection::handle::ConnectionHandle;
 use crate::connection::in_flight::InFlight;
@@ -75,15 +76,24 @@ impl Clock {
 
 impl<F: Send + 'static> Lane<F> {
     /// Has the answers that come on `conn` read, and its end told.
-    pub(super) fn open<C: CallCodec<Frame = F>>(conn: Connection, codec: &Arc<C>) -> Arc<Self> {
+    /// Before it, so many calls have `begun` on others.
+    pub(super) fn open<C: CallCodec<Frame = F>>(
+        conn: Connection,
+        codec: &Arc<C>,
+        begun: u32,
+    ) -> Arc<Self> {
         let lane = Arc::new(Self {
             queue: conn.write_queue(),
             handle: conn.handle(),
-            calls: Mutex::default(),
+            calls: Mutex::new(Calls::after(begun)),
             in_flight: conn.link().in_flight(),
             clock: Mutex::default(),
             strays: AtomicU64::new(0),
         });
+        conn.link().watch_end(&lane);
+        if let Some(reason) = conn.link().end() {
+            lane.takes_no_more(&reason);
+        }
         let lost = Arc::clone(&lane);
         conn.on_close(move |reason| lost.lose(reason.clone()));
         let (answers, codec) = (Arc::clone(&lane), Arc::clone(codec));
@@ -117,9 +127,14 @@ impl<F: Send + 'static> Lane<F> {
 
     /// A new call.
     pub(super) fn begin(self: &Arc<Self>, deadline: Option<Instant>) -> io::Result<Pending<F>> {
-        let begun = lock(&self.calls).begin(deadline);
-        let id = begun.map_err(|reason| reason.to_error())?;
+        // Before the call begins: a connection that drains takes none from a moment on, and then looks
+        // whether any is under way.
         self.in_flight.begin_one();
+        let begun = lock(&self.calls).begin(deadline);
+        let id = begun.map_err(|reason| {
+            self.in_flight.finish_one();
+            reason.to_error()
+        })?;
         let pending = Pending {
             lane: Arc::clone(self),
             id,
@@ -156,9 +171,14 @@ impl<F: Send + 'static> Lane<F> {
         woken.wake();
     }
 
-    /// Why there will be no more answers, if that is so.
-    pub(super) fn over(&self) -> Option<CloseReason> {
-        lock(&self.calls).over().cloned()
+    /// Why there are no new calls, if that is so.
+    pub(super) fn closing(&self) -> Option<CloseReason> {
+        lock(&self.calls).closing().cloned()
+    }
+
+    /// How many calls have begun on it and those before it.
+    pub(super) fn begun(&self) -> u32 {
+        lock(&self.calls).begun()
     }
 
     /// How many calls are under way.
@@ -172,8 +192,20 @@ impl<F: Send + 'static> Lane<F> {
         self.strays.load(Ordering::Relaxed)
     }
 
+    /// Closes the connection. No call of it will be answered from here on.
     pub(super) fn close(&self) {
+        self.lose(CloseReason::Local);
         self.handle.close();
+    }
+}
+
+impl<F: Send + 'static> EndWatch for Lane<F> {
+    fn takes_no_more(&self, reason: &CloseReason) {
+        lock(&self.calls).close(reason.clone());
+    }
+
+    fn has_ended(&self, reason: &CloseReason) {
+        self.lose(reason.clone());
     }
 }
 
@@ -195,6 +227,11 @@ pub(super) struct Pending<F> {
 }
 
 impl<F> Pending<F> {
+    /// The request is encoded with another id.
+    pub(super) fn know_as(&self, foreign: u64) {
+        lock(&self.lane.calls).know_as(self.id, foreign);
+    }
+
     pub(super) fn poll(&self, context: &Context<'_>) -> Poll<io::Result<F>> {
         register(context.waker(), |offer| {
             lock(&self.lane.calls).poll(self.id, offer)

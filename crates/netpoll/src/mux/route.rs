@@ -100,6 +100,11 @@ impl<F: Send + 'static> Route<F> {
         }
     }
 
+    /// Whether it makes another connection when one has ended.
+    pub(super) fn dials(&self) -> bool {
+        self.dials.is_some()
+    }
+
     /// The last connection there was. It may be over.
     pub(super) fn current(&self) -> Option<Arc<Lane<F>>> {
         lock(&self.state).lane.clone()
@@ -110,26 +115,27 @@ impl<F: Send + 'static> Route<F> {
         lock(&self.state).made
     }
 
-    /// A connection that is not over: another's that has just been made, or a new one.
+    /// A connection that takes calls: another's that has just been made, or a new one.
     pub(super) async fn open<C: CallCodec<Frame = F>>(
         &self,
         codec: &Arc<C>,
         backoff: &Backoff,
     ) -> io::Result<Arc<Lane<F>>> {
         let Some(dials) = &self.dials else {
-            let over = self.current().and_then(|lane| lane.over());
-            return Err(over.unwrap_or(CloseReason::Forgotten).to_error());
+            let closing = self.current().and_then(|lane| lane.closing());
+            return Err(closing.unwrap_or(CloseReason::Forgotten).to_error());
         };
         let _alone = dials.one.acquire().await;
         if let Some(lane) = self.current()
-            && lane.over().is_none()
+            && lane.closing().is_none()
         {
             return Ok(lane);
         }
         self.may_dial()?;
         match (dials.dial)().await {
             Ok(conn) => {
-                let lane = Lane::open(conn, codec);
+                let before = self.current().map_or(0, |lane| lane.begun());
+                let lane = Lane::open(conn, codec, before);
                 let mut state = lock(&self.state);
                 state.failed = None;
                 state.made += 1;

@@ -136,11 +136,12 @@ impl Member {
             Liveness::Closed => return Err(Discard::Dead),
         }
         let outbox = lock(&link.outbox);
-        if outbox.unsent() + outbox.uncommitted_len() > 0 {
+        let (unsent, drains) = (outbox.unsent() + outbox.uncommitted_len(), link.drains());
+        drop(outbox);
+        if unsent > 0 {
             return Err(Discard::Unsent);
         }
-        drop(outbox);
-        if self.dies_at.is_some_and(|at| at <= Instant::now()) {
+        if drains || self.dies_at.is_some_and(|at| at <= Instant::now()) {
             return Err(Discard::Old);
         }
         Ok(())

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! From when the end of a client's connection begins, in whatever way, calls go by another; those under
+//! way fail when no answer can come, and not when the linger is over.
+
+use std::io;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use netpoll::codec::LengthField;
+use netpoll::mux::{Client, Numbered};
+use netpoll::{CloseReason, Closed, ConnOptions, Dialer, Timeouts};
+
+use super::mux::{TestClient, answer, call, codec, echo, options, request};
+use crate::support::{Host, LIMIT, Peer, block_on, eventually};
+
+/// A client of `host`, whose connections linger for longer than a test waits.
+fn client_of(host: &Host, change: impl FnOnce(&mut Timeouts)) -> TestClient {
+    let mut bounds = ConnOptions::for_dialing();
+    bounds.timeouts.linger = 10 * LIMIT;
+    change(&mut bounds.timeouts);
+    let dialer = Dialer::new().options(bounds);
+    let client = Client::dialing(dialer, host.addr, codec(), options(|_| ()));
+    client.expect("options that work")
+}
+
+/// A call on a thread of its own.
+fn calling(client: &TestClient, text: &'static [u8]) -> JoinHandle<io::Result<Vec<u8>>> {
+    let client = client.clone();
+    std::thread::spawn(move || block_on(call(&client, text)))
+}
+
+fn reason_of(error: &io::Error) -> Option<&CloseReason> {
+    let closed = error.get_ref()?.downcast_ref::<Closed>()?;
+    Some(&closed.reason)
+}
+
+/// Ends a connection, from this side or from the peer's.
+type End = fn(&TestClient, Peer) -> Option<Peer>;
+
+const ENDS: &[(&str, End)] = &[
+    ("a close", |client, peer| {
+        client.close();
+        Some(peer)
+    }),
+    ("the peer's FIN", |_, peer| {
+        peer.finish();
+        Some(peer)
+    }),
+    ("the peer's reset", |_, peer| {
+        peer.reset();
+        None
+    }),
+    ("an answer that is none", |_, mut peer| {
+        peer.send(&[0, 0, 0, 1, 7]);
+        Some(peer)
+    }),
+];
+
+#[test]
+fn calls_under_way_fail_as_the_end_begins_and_the_next_goes_by_another_connection() {
+    for (name, end) in ENDS {
+        let host = Host::new();
+        let client = client_of(&host, |_| ());
+        let first = calling(&client, b"first");
+        let mut peer = host.accept();
+        request(&mut peer);
+        let _peer = end(&client, peer);
+        first.join().unwrap().expect_err(name);
+        assert!(!client.is_connected(), "{name}");
+        let second = calling(&client, b"second");
+        echo(&mut host.accept(), 1);
+        assert_eq!(second.join().unwrap().expect(name), b"second");
+    }
+}
+
+#[test]
+fn no_call_after_a_close_is_lost() {
+    let host = Host::new();
+    let client = client_of(&host, |_| ());
+    let mut peers = Vec::new();
+    for _ in 0..100 {
+        let made = calling(&client, b"again");
+        let mut peer = host.accept();
+        echo(&mut peer, 1);
+        assert_eq!(made.join().unwrap().expect("an answer"), b"again");
+        client.close();
+        // It would end the connection that lingers.
+        peers.push(peer);
+    }
+}
+
+#[test]
+fn an_idle_connection_that_ends_takes_no_call() {
+    let host = Host::new();
+    let client = client_of(&host, |timeouts| {
+        timeouts.idle = Some(Duration::from_millis(20));
+    });
+    let mut peers = Vec::new();
+    for _ in 0..3 {
+        let made = calling(&client, b"soon");
+        let mut peer = host.accept();
+        echo(&mut peer, 1);
+        assert_eq!(made.join().unwrap().expect("an answer"), b"soon");
+        eventually("the end", || !client.is_connected());
+        peers.push(peer);
+    }
+}
+
+#[test]
+fn an_aged_connection_answers_the_calls_under_way_and_takes_no_new_one() {
+    let host = Host::new();
+    let client = client_of(&host, |timeouts| {
+        timeouts.max_age = Some(Duration::from_millis(50));
+    });
+    let first = calling(&client, b"first");
+    let mut old = host.accept();
+    let (id, text) = request(&mut old);
+    eventually("its age", || !client.is_connected());
+    let second = calling(&client, b"second");
+    echo(&mut host.accept(), 1);
+    assert_eq!(second.join().unwrap().expect("an answer"), b"second");
+    answer(&mut old, id, &text);
+    assert_eq!(first.join().unwrap().expect("an answer"), b"first");
+    assert_eq!(old.receive_all().expect("a FIN"), b"");
+}
+
+#[test]
+fn a_request_that_was_not_sent_when_the_connection_ended_goes_by_the_next() {
+    // More than two sockets hold.
+    const LARGE: usize = 16 << 20;
+    let host = Host::new();
+    let mut bounds = ConnOptions::for_dialing();
+    bounds.max_frame = LARGE + 64;
+    let dialer = Dialer::new().options(bounds);
+    let large_frames = Numbered::new(LengthField::new().maximum(LARGE + 64));
+    let client = Client::dialing(dialer, host.addr, large_frames, options(|_| ()));
+    let client = client.expect("options that work");
+    let large: &'static [u8] = vec![7; LARGE].leak();
+    let stuck = calling(&client, large);
+    let mut peer = host.accept();
+    peer.receive(1);
+    // It waits behind what the peer does not read.
+    let waits = calling(&client, b"not sent");
+    eventually("two calls", || client.stats().in_flight == 2);
+    peer.finish();
+    echo(&mut host.accept(), 1);
+    assert_eq!(waits.join().unwrap().expect("an answer"), b"not sent");
+    let lost = stuck.join().unwrap().expect_err("half of it was sent");
+    assert!(
+        matches!(reason_of(&lost), Some(CloseReason::PeerFin)),
+        "{lost}"
+    );
+    drop(peer);
+}
