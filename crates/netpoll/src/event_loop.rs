@@ -141,7 +141,9 @@ impl EventLoop {
             poller.register(Acceptor::birth(listener, home, &reception));
         }
         drop(reception);
-        let deadline = self.request.wait();
+        let deadline = self
+            .request
+            .wait(|| pollers.ask_everyone(Ask::StopAccepting));
         pollers.ask_everyone(Ask::Drain);
         let census = self.request.census();
         if census.wait_for_none(deadline) {
@@ -203,12 +205,48 @@ pub struct LoopHandle {
 }
 
 impl LoopHandle {
-    /// Shuts the loop down: it stops to accept, serves what the kernel holds, closes what is idle,
-    /// and at `within` from now cuts the rest. Asks at once; the result can be awaited, waited for
-    /// ([`Shutdown::wait`]), or dropped. The first call decides the deadline.
+    /// Shuts the loop down in order, and cuts what is left at `within` from now. Asks at once; the result
+    /// can be awaited, waited for ([`Shutdown::wait`]), or dropped. The first call decides the deadline.
+    ///
+    /// * The listeners are closed, as by [`stop_accepting`](Self::stop_accepting).
+    /// * What the kernel holds of each connection at that moment is read and served; a request that comes
+    ///   later need not be. A connection that was accepted less than 5 s ago, and less than
+    ///   [`first_byte`](crate::Timeouts::first_byte), and whose peer has not sent anything yet has the
+    ///   rest of that time to send: its request may be on its way.
+    /// * What was taken is answered: handlers run on, requests of [`mux::serve`](crate::mux::serve) are
+    ///   awaited, and while a [`WriteQueue`](crate::WriteQueue) of a connection is held it stays open. A
+    ///   handler that owns its connection finds the end of its input when it waits for some with nothing
+    ///   at hand, or asks for [`draining`](crate::Connection::draining) and decides itself.
+    /// * Then the connection is closed in order: its output is sent, then FIN.
+    ///
+    /// Every connection that has something left to do at the deadline is reset, and counts as cut.
     pub fn shutdown(&self, within: Duration) -> Shutdown {
         self.request.ask(within);
         Shutdown::new(Arc::clone(&self.request))
+    }
+
+    /// Has the loop let nobody in any more: its listeners are closed, and their ports and names are free,
+    /// or go on where others [have them too](crate::Listener#handing-over). What the kernel has queued by
+    /// then is still accepted, where nobody else would. The connections that are there are served as
+    /// before, until they end or the loop is [shut down](Self::shutdown).
+    ///
+    /// Asks at once, and returns; the pollers close the listeners soon after, or, of a loop that is full,
+    /// when there was room for what is queued. Asked before the loop runs, it is done when it does. Any
+    /// thread; idempotent. It cannot be taken back.
+    ///
+    /// ```no_run
+    /// # fn example(handle: &netpoll::LoopHandle) {
+    /// // Take the server out of service, and end it once its clients have gone elsewhere.
+    /// handle.stop_accepting();
+    /// while handle.connections() > 0 {
+    ///     std::thread::sleep(std::time::Duration::from_secs(1));
+    /// }
+    /// let cut = handle.shutdown(std::time::Duration::ZERO).wait();
+    /// # let _ = cut;
+    /// # }
+    /// ```
+    pub fn stop_accepting(&self) {
+        self.request.stop_accepting();
     }
 
     /// How many connections are open.

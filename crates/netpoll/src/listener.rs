@@ -19,6 +19,7 @@ use netpoll_sys::socket::ListenOptions;
 
 use crate::addr::{Addr, ToAddrs, UnixAddr};
 use crate::error::InvalidConfig;
+use crate::sync::OnceLock;
 use unix_path::OwnPath;
 
 /// A socket that listens. Bound, and taking connections into the kernel's queue, from its making;
@@ -26,6 +27,18 @@ use unix_path::OwnPath;
 ///
 /// Dropped, or at the end of its loop, it stops to listen, and a path that it has made in the file
 /// system is removed.
+///
+/// # Handing over
+///
+/// A socket may be listened on by two loops, in one process or in two, each with a descriptor of its
+/// own: a duplicate of [`as_fd`](Self::as_fd), made into a listener by [`from_fd`](Self::from_fd). When
+/// one of them [shuts down](crate::LoopHandle::shutdown), or
+/// [stops accepting](crate::LoopHandle::stop_accepting), the other goes on, and gets what the kernel has
+/// queued: no connection is lost. For that a loop has to know that the socket is not its alone. It takes
+/// it for its own if it was bound here and its descriptor was never lent; then it serves what is queued
+/// before it closes the socket, since nobody else would. One that was taken over, or of which `as_fd` was
+/// asked, it takes for shared: it accepts no more, and a path that it has made stays. (If that is an
+/// error, what was queued is reset with the socket.)
 #[derive(Debug)]
 pub struct Listener {
     /// Before the descriptor: nobody finds the way in once nobody is behind it.
@@ -33,6 +46,8 @@ pub struct Listener {
     fd: OwnedFd,
     /// How its siblings are made, if each poller is to have one.
     per_poller: Option<ListenOptions>,
+    /// Whether another descriptor of the socket may be somewhere.
+    shared: OnceLock<()>,
 }
 
 impl Listener {
@@ -170,9 +185,10 @@ impl Listener {
                 path,
                 fd,
                 per_poller,
+                shared: OnceLock::new(),
             });
         }
-        socket::listen(addr, options).map(Self::adopted)
+        socket::listen(addr, options).map(Self::of)
     }
 
     /// The listeners that `pollers` pollers get of it: one, or one for each with its poller's
@@ -189,17 +205,42 @@ impl Listener {
         Ok(spread)
     }
 
-    fn adopted(fd: OwnedFd) -> Self {
+    /// Of a socket that nobody else has.
+    fn of(fd: OwnedFd) -> Self {
         Self {
             path: None,
             fd,
             per_poller: None,
+            shared: OnceLock::new(),
         }
     }
 
-    /// Nobody finds it any more who has not connected yet, if it has a path of its own.
+    /// Of a socket that others may have, too.
+    fn adopted(fd: OwnedFd) -> Self {
+        let listener = Self::of(fd);
+        listener.shared.get_or_init(|| ());
+        listener
+    }
+
+    /// What is accepted from.
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Whether another descriptor of the socket may be somewhere, so that another may accept from it.
+    fn is_shared(&self) -> bool {
+        self.shared.get().is_some()
+    }
+
+    /// Nobody finds it any more who has not connected yet, if it has a path of its own. One that is
+    /// shared leads to the others.
     fn hide(&mut self) {
-        self.path = None;
+        let path = self.path.take();
+        if self.is_shared()
+            && let Some(path) = path
+        {
+            path.leave();
+        }
     }
 }
 
@@ -223,7 +264,10 @@ impl From<UnixListener> for Listener {
 }
 
 impl AsFd for Listener {
+    /// The descriptor, of which a duplicate can be made: from here on the socket counts as
+    /// [shared](Self#handing-over).
     fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.get_or_init(|| ());
         self.fd.as_fd()
     }
 }

@@ -230,7 +230,7 @@ impl<F: Future> Source for Runs<F> {
 
     fn asked(&mut self, ask: Ask, _turn: &mut Turn) -> Next {
         match ask {
-            Ask::Drain | Ask::Fail => Next::Unwatched,
+            Ask::StopAccepting | Ask::Drain | Ask::Fail => Next::Unwatched,
             Ask::Force => Next::Gone,
         }
     }

@@ -44,6 +44,8 @@ mod frames;
 mod growing;
 #[path = "behaviour/halves.rs"]
 mod halves;
+#[path = "behaviour/handing_over.rs"]
+mod handing_over;
 #[path = "behaviour/hazards.rs"]
 mod hazards;
 #[path = "behaviour/homes.rs"]

@@ -386,6 +386,7 @@ impl<C: Caller> Source for Session<C> {
     fn asked(&mut self, ask: Ask, turn: &mut Turn) -> Next {
         self.before_handler(turn);
         match ask {
+            Ask::StopAccepting => {}
             Ask::Drain if self.is_of_a_client() => {}
             Ask::Drain => self.drain_for(CloseReason::Shutdown, turn.now()),
             Ask::Force => self.force(),

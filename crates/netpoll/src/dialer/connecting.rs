@@ -307,7 +307,7 @@ impl Source for Connecting {
 
     fn asked(&mut self, ask: Ask, turn: &mut Turn) -> Next {
         match ask {
-            Ask::Drain => self.woken(turn),
+            Ask::StopAccepting | Ask::Drain => self.woken(turn),
             Ask::Force => self.give_up(NotRunning::new().into()),
             Ask::Fail => self.give_up(CloseReason::PollerFailed.to_error()),
         }

@@ -16,14 +16,31 @@ use crate::sync::{Arc, Condvar, Mutex, lock, wait};
 /// What a loop, its handles and its shutdowns share.
 #[derive(Debug, Default)]
 pub(crate) struct Request {
-    /// When what is left is cut; `None` until it is asked for.
-    deadline: Mutex<Option<Instant>>,
+    asks: Mutex<Asks>,
     asked: Condvar,
     /// What a poller could not be started again for.
     failure: Mutex<Option<io::Error>>,
     census: Arc<Census>,
     /// The loop's pollers, while it runs.
     roster: Roster,
+}
+
+/// What was asked of a loop.
+#[derive(Debug, Default)]
+struct Asks {
+    /// When what is left is cut; `None` until it is asked for.
+    deadline: Option<Instant>,
+    stop: Stop,
+}
+
+/// Whether the loop is to let nobody in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stop {
+    #[default]
+    No,
+    Asked,
+    /// The pollers know.
+    Heard,
 }
 
 impl Request {
@@ -34,16 +51,19 @@ impl Request {
     /// Asks for the end, unless it was asked for. A time too long to count is a century.
     pub(super) fn ask(&self, within: Duration) {
         const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-        lock(&self.deadline).get_or_insert_with(|| Instant::now() + within.min(CENTURY));
+        let mut asks = lock(&self.asks);
+        asks.deadline
+            .get_or_insert_with(|| Instant::now() + within.min(CENTURY));
+        drop(asks);
         self.asked.notify_all();
     }
 
     /// The loop cannot go on: asks for its end at once.
     pub(super) fn fail(&self, error: io::Error) {
         lock(&self.failure).get_or_insert(error);
-        let mut deadline = lock(&self.deadline);
-        *deadline = Some(Instant::now());
-        drop(deadline);
+        let mut asks = lock(&self.asks);
+        asks.deadline = Some(Instant::now());
+        drop(asks);
         self.asked.notify_all();
     }
 
@@ -52,14 +72,31 @@ impl Request {
         lock(&self.failure).take()
     }
 
-    /// Waits until the end is asked for.
-    pub(super) fn wait(&self) -> Instant {
-        let mut deadline = lock(&self.deadline);
+    /// Asks to let nobody in any more.
+    pub(super) fn stop_accepting(&self) {
+        let mut asks = lock(&self.asks);
+        if asks.stop == Stop::No {
+            asks.stop = Stop::Asked;
+        }
+        drop(asks);
+        self.asked.notify_all();
+    }
+
+    /// Waits until the end is asked for. Calls `stop` if before that the loop is to let nobody in.
+    pub(super) fn wait(&self, stop: impl Fn()) -> Instant {
+        let mut asks = lock(&self.asks);
         loop {
-            if let Some(deadline) = *deadline {
+            if let Some(deadline) = asks.deadline {
                 return deadline;
             }
-            deadline = wait(&self.asked, deadline);
+            if asks.stop == Stop::Asked {
+                asks.stop = Stop::Heard;
+                drop(asks);
+                stop();
+                asks = lock(&self.asks);
+            } else {
+                asks = wait(&self.asked, asks);
+            }
         }
     }
 

@@ -109,11 +109,11 @@ impl Acceptor {
     ) -> Birth {
         let terms = reception.service.terms();
         // What accepted sockets inherit (tcp(7)), so that it costs nothing per connection.
-        set_all(listener.as_fd(), &terms.options);
+        set_all(listener.fd(), &terms.options);
         let busy_poll = reception.busy_poll();
         let is_tcp = |addr: Addr| addr.as_tcp().is_some();
         if !busy_poll.is_zero() && listener.local_addr().is_ok_and(is_tcp) {
-            ask_the_card(listener.as_fd(), busy_poll);
+            ask_the_card(listener.fd(), busy_poll);
         }
         let door = Door::new(&terms.census);
         let reception = Arc::clone(reception);
@@ -141,7 +141,7 @@ impl Acceptor {
             let Some(ticket) = self.admit(turn) else {
                 return Round::Shut;
             };
-            match socket::accept(self.listener.as_fd()) {
+            match socket::accept(self.listener.fd()) {
                 Ok((fd, peer)) => {
                     self.pause = None;
                     if self.early && peer.as_tcp().is_some() {
@@ -319,7 +319,7 @@ pub(crate) fn most_connections() -> usize {
 
 impl Source for Acceptor {
     fn fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.listener.as_fd())
+        Some(self.listener.fd())
     }
 
     fn born(&mut self, _turn: &mut Turn) -> Next {
@@ -340,9 +340,14 @@ impl Source for Acceptor {
 
     fn asked(&mut self, ask: Ask, turn: &mut Turn) -> Next {
         match ask {
+            // Another accepts what the kernel has queued, and what comes.
+            Ask::Drain | Ask::StopAccepting if self.listener.is_shared() => {
+                self.listener.hide();
+                Next::Gone
+            }
             // What the kernel has queued was accepted as far as its peer knows: it is served, as
             // soon as there is room. No queue is longer than this; more came after the request.
-            Ask::Drain => {
+            Ask::Drain | Ask::StopAccepting => {
                 self.listener.hide();
                 self.queued.get_or_insert(LONGEST_QUEUE);
                 self.go_on(turn)

@@ -191,7 +191,7 @@ impl Source for Clock {
 
     fn asked(&mut self, ask: Ask, turn: &mut Turn) -> Next {
         match ask {
-            Ask::Drain | Ask::Fail => self.look(turn),
+            Ask::StopAccepting | Ask::Drain | Ask::Fail => self.look(turn),
             Ask::Force => Next::Gone,
         }
     }

@@ -19,7 +19,10 @@ pub(super) struct Round {
 impl Poller {
     /// Begins a round.
     pub(super) fn ask_everyone(&mut self, ask: Ask) {
-        self.asked = Some(ask);
+        // Who comes later is asked what holds from then on.
+        if ask != Ask::StopAccepting {
+            self.asked = Some(ask);
+        }
         self.round = Some(Round {
             ask,
             tokens: self.registry.tokens().into_iter(),

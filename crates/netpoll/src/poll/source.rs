@@ -59,6 +59,8 @@ pub(crate) enum End {
 /// What is asked of every source of a poller at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ask {
+    /// Let nobody in any more. What is there goes on.
+    StopAccepting,
     /// Finish what is there and take nothing more.
     Drain,
     /// End now.
