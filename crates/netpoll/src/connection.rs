@@ -18,7 +18,8 @@
 //!
 //! * [`state`] is the life of a connection, [`session`] drives it, [`teardown`] ends it, [`finish`]
 //!   only its output, [`drain`] once what is under way is answered, [`leave`] lets its socket go on
-//!   without it, [`flow`] bounds its bytes and [`clock`] its time;
+//!   without it, [`flow`] bounds its bytes and [`clock`] its time, [`partial`] that of what has begun to
+//!   come;
 //! * [`inbox`] and [`outbox`] are where bytes wait, [`input`] what was taken, [`reader`] and [`writer`]
 //!   how user code sees them, [`frames`] by the frame, [`halves`] the two with an owner each,
 //!   [`blocking`] both as a stream of the standard library's, and [`handle`] what others may ask;
@@ -56,6 +57,7 @@ pub(crate) mod link;
 pub(crate) mod liveness;
 pub(crate) mod notices;
 pub(crate) mod outbox;
+mod partial;
 pub(crate) mod rare;
 pub(crate) mod reader;
 pub(crate) mod serve;

@@ -28,6 +28,8 @@ mod descriptors;
 mod dial;
 #[path = "behaviour/dial_ends.rs"]
 mod dial_ends;
+#[path = "behaviour/dropped_waits.rs"]
+mod dropped_waits;
 #[path = "behaviour/events.rs"]
 mod events;
 #[path = "behaviour/everywhere.rs"]
@@ -90,6 +92,8 @@ mod reservations;
 mod runners;
 #[path = "behaviour/serve.rs"]
 mod serve;
+#[path = "behaviour/slow_peers.rs"]
+mod slow_peers;
 #[path = "behaviour/sockets.rs"]
 mod sockets;
 #[path = "behaviour/stats.rs"]

@@ -175,6 +175,9 @@ impl<C: Caller> Session<C> {
             true => caller.poll(call, &mut context),
             false => self.link.span.within(|| caller.poll(call, &mut context)),
         };
+        if !C::ELSEWHERE {
+            self.has_worked();
+        }
         match polled {
             Poll::Pending => {}
             Poll::Ready(Ok(finished)) => self.handler_finished(finished),

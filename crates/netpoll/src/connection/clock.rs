@@ -13,17 +13,21 @@
 //! any moment on without this being told. It stands for the earliest that can become of it: as if
 //! it began now.
 
+mod activity;
+
 use std::time::{Duration, Instant};
 
+use self::activity::{Awaited, Waits};
 use super::calling::{Caller, Holder};
 use super::flow::Memory;
+use super::inbox::Patience;
+use super::partial::{Moved, Partial};
 use super::session::Session;
 use super::state::Phase;
 use crate::error::{CloseReason, Timeout};
 use crate::moment::Moment;
 use crate::poll::balance::random;
 use crate::poll::source::Turn;
-use crate::sync::lock;
 use crate::timeouts::{Timeouts, Wait, is_over};
 
 /// When a connection that is not read for want of memory looks for some again.
@@ -37,6 +41,8 @@ pub(super) struct Clock {
     jitter: u8,
     /// What the deadline was computed for.
     stands: Stands,
+    /// Whether somebody worked on the connection when it was last looked at.
+    worked_on: bool,
     /// Boxed, because most connections never have any; kept from then on.
     unusual: Option<Box<Unusual>>,
 }
@@ -67,25 +73,6 @@ struct Blocked {
     left: usize,
 }
 
-/// Some of what is awaited has come, and not all.
-#[derive(Debug)]
-struct Partial {
-    /// Which wait that is.
-    wait: Instant,
-    since: Instant,
-    /// What had been received then.
-    received: u64,
-}
-
-/// What is waited for on a connection right now.
-struct Waits {
-    /// A Reader.
-    reader: Option<Wait>,
-    flush: Option<Wait>,
-    /// Since when the handler is not called because it left input.
-    left: Option<Instant>,
-}
-
 /// The earliest of several times.
 #[derive(Default)]
 struct Earliest(Option<Instant>);
@@ -113,6 +100,7 @@ impl Clock {
             born: now,
             jitter: random() as u8,
             stands: Stands::ForNoWait,
+            worked_on: false,
             unusual: None,
         }
     }
@@ -123,6 +111,10 @@ impl Clock {
 
     fn left(&self) -> Option<Instant> {
         self.unusual.as_ref()?.left
+    }
+
+    fn partial(&self) -> Option<&Partial> {
+        self.unusual.as_ref()?.partial.as_ref()
     }
 
     fn blocked(&self) -> Option<&Blocked> {
@@ -194,8 +186,9 @@ impl<C: Caller> Session<C> {
 
     fn deadline(&mut self, now: Instant) -> Option<Instant> {
         let timeouts = self.link.timeouts();
-        let waits = self.waits();
+        let waits = self.waits(now);
         let working = self.is_worked_on(&waits);
+        self.note_work(working, now);
         self.clock.stands = if waits.reader.is_some() || self.is_elsewhere() {
             Stands::ForWaits
         } else {
@@ -213,19 +206,20 @@ impl<C: Caller> Session<C> {
             first.after(self.clock.born(), self.clock.age(timeouts.max_age));
         }
         first.add(self.end_of_grace());
-        if let Some(wait) = waits.reader {
-            first.end_of(wait, timeouts.read);
-        } else if self.is_elsewhere() {
-            // Whoever has it may wait from any moment on, and tells nobody.
-            first.after(now, timeouts.read);
-            first.after(now, timeouts.min_rate.map(|rate| rate.over));
+        match waits.reader {
+            Some((wait, Patience::OfCall)) => first.end_of(wait, timeouts.read),
+            Some((wait, Patience::OfConnection)) => first.add(wait.deadline),
+            None if self.is_elsewhere() => {
+                // Whoever has it may wait from any moment on, and tells nobody.
+                first.after(now, timeouts.read);
+                first.after(now, timeouts.min_rate.map(|rate| rate.over));
+            }
+            None => {}
         }
-        if let Some(left) = waits.left {
-            first.after(left, timeouts.read);
-        }
-        let unusual = self.clock.unusual.as_ref();
-        if let Some(partial) = unusual.and_then(|unusual| unusual.partial.as_ref()) {
-            first.after(partial.since, timeouts.min_rate.map(|rate| rate.over));
+        if let Some(partial) = self.clock.partial() {
+            for (since, time) in partial.times(&timeouts) {
+                first.after(since, time);
+            }
         }
         if let Some(blocked) = self.clock.blocked() {
             first.after(blocked.since, timeouts.write);
@@ -239,73 +233,10 @@ impl<C: Caller> Session<C> {
         first.0
     }
 
-    /// Who waits for what; notes when some of what is awaited has come.
-    fn waits(&mut self) -> Waits {
-        let (reader, some_came) = match self.link.inbox_if_any() {
-            Some(inbox) => (inbox.wait(), !inbox.chain.is_empty()),
-            None => (None, false),
-        };
-        let left = match self.holder {
-            Holder::Session(_) => self.clock.left(),
-            _ => None,
-        };
-        let flush = if self.flow.unsent > 0 {
-            lock(&self.link.outbox).wait_to_leave()
-        } else {
-            None
-        };
-        let wait = reader.filter(|_| some_came).map(|wait| wait.since);
-        self.note_partial(wait.or(left));
-        Waits {
-            reader,
-            flush,
-            left,
-        }
-    }
-
-    /// Notes that some of what is awaited since `wait` has come, or that nothing is awaited so.
-    fn note_partial(&mut self, wait: Option<Instant>) {
-        let Some(wait) = wait else {
-            if let Some(unusual) = &mut self.clock.unusual {
-                unusual.partial = None;
-            }
-            return;
-        };
-        let (active, received) = (self.link.tally.active(), self.link.tally.received.get());
-        let partial = &mut self.clock.unusual().partial;
-        if partial.as_ref().is_none_or(|known| known.wait != wait) {
-            // Nothing has come since the wait began, or it would have been noted then.
-            *partial = Some(Partial {
-                wait,
-                since: wait.max(active),
-                received,
-            });
-        }
-    }
-
     /// Whether the connection is with somebody on another thread, or in another source.
     pub(super) fn is_elsewhere(&self) -> bool {
         matches!(self.holder, Holder::Owner)
             || (C::ELSEWHERE && matches!(self.holder, Holder::Handler(_)))
-    }
-
-    /// Whether the peer's silence is what keeps the connection: the handler, or the owner, does
-    /// nothing else than to wait for input, all output has left, and what comes is read.
-    fn is_input_awaited(&self, waits: &Waits) -> bool {
-        let held = matches!(self.holder, Holder::Handler(_) | Holder::Owner);
-        let elsewhere_engaged = held && waits.reader.is_none();
-        !elsewhere_engaged && self.flow.unsent == 0 && !self.link.are_reads_paused()
-    }
-
-    /// Whether somebody works on the connection: then it is not idle, however silent it is.
-    fn is_worked_on(&self, waits: &Waits) -> bool {
-        !self.is_input_awaited(waits) || self.link.work_in_flight() > 0
-    }
-
-    /// Since when nobody has worked on the connection and no byte has moved, where nobody does.
-    fn idle_since(&self) -> Instant {
-        let active = self.link.tally.last_active();
-        active.max(self.link.work_done()).instant()
     }
 
     /// Ends, or has the waiting call fail, for whatever is over.
@@ -314,13 +245,22 @@ impl<C: Caller> Session<C> {
         self.link.count_all_elsewhere();
         self.look_at_the_grace(now);
         let timeouts = self.link.timeouts();
-        let waits = self.waits();
+        let waits = self.waits(now);
+        self.note_work(self.is_worked_on(&waits), now);
+        let call = waits
+            .reader
+            .filter(|(wait, patience)| match patience {
+                Patience::OfCall => wait.is_over(timeouts.read, now),
+                Patience::OfConnection => wait.is_over(None, now),
+            })
+            .map(|(wait, _)| wait);
         if self.is_write_over(&timeouts, &waits, now) {
             self.die(CloseReason::Timeout(Timeout::Write));
-        } else if waits
-            .reader
-            .is_some_and(|wait| wait.is_over(timeouts.read, now))
-        {
+        } else if let Some(wait) = call {
+            if is_over(wait.since, timeouts.read, now) {
+                // Whoever is told so and waits again has decided to.
+                self.note_partial(Awaited::Next, now);
+            }
             let waker = self.link.inbox().time_out();
             self.wake_waiter(waker);
         } else if let Some(which) = self.what_is_over(&timeouts, &waits, now) {
@@ -347,14 +287,15 @@ impl<C: Caller> Session<C> {
         waits: &Waits,
         now: Instant,
     ) -> Option<Timeout> {
-        if waits
-            .left
-            .is_some_and(|left| is_over(left, timeouts.read, now))
-        {
-            return Some(Timeout::Read);
-        }
-        if self.is_too_slow(timeouts, now) {
-            return Some(Timeout::MinRate);
+        let moved = self.moved();
+        let unusual = self.clock.unusual.as_mut();
+        if let Some(partial) = unusual.and_then(|unusual| unusual.partial.as_mut()) {
+            if partial.is_late(timeouts.read, now) {
+                return Some(Timeout::Read);
+            }
+            if partial.is_too_slow(timeouts.min_rate, moved, now) {
+                return Some(Timeout::MinRate);
+            }
         }
         if self.link.tally.received.get() == 0
             && self.is_input_awaited(waits)
@@ -362,24 +303,18 @@ impl<C: Caller> Session<C> {
         {
             return Some(Timeout::FirstByte);
         }
-        let over = !self.is_worked_on(waits) && is_over(self.idle_since(), timeouts.idle, now);
+        let over = !self.is_worked_on(waits)
+            && is_over(self.idle_since(), timeouts.idle, now)
+            && self.is_idle(timeouts, moved, now);
         over.then_some(Timeout::Idle)
     }
 
-    /// Whether less has come in the time of the rate than must; if enough has, it begins anew.
-    fn is_too_slow(&mut self, timeouts: &Timeouts, now: Instant) -> bool {
-        let received = self.link.tally.received.get();
+    /// Whether what has come meanwhile of something that is not complete was too little to count.
+    fn is_idle(&mut self, timeouts: &Timeouts, moved: Moved, now: Instant) -> bool {
         let unusual = self.clock.unusual.as_mut();
-        let partial = unusual.and_then(|unusual| unusual.partial.as_mut());
-        let (Some(rate), Some(partial)) = (timeouts.min_rate, partial) else {
-            return false;
-        };
-        if !is_over(partial.since, Some(rate.over), now) {
-            return false;
+        match unusual.and_then(|unusual| unusual.partial.as_mut()) {
+            Some(partial) if partial.counts() => partial.is_idle(timeouts, moved, now),
+            _ => true,
         }
-        let slow = received - partial.received < rate.bytes();
-        partial.since = now;
-        partial.received = received;
-        slow
     }
 }

@@ -5,7 +5,9 @@
 //! loses none, and the next one asks the codec again. A codec is foreign code: what it says is checked
 //! before anything is done for it, and what it puts counts only when it has not failed.
 
+use std::future::poll_fn;
 use std::io;
+use std::task::{Context, Poll, ready};
 
 use netpoll_buffer::{LinkBuffer, TooLarge};
 
@@ -13,7 +15,7 @@ use super::reader::{Began, Reader, is_end};
 use super::writer::Writer;
 use crate::codec::{Codec, Need};
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     /// The next frame, consumed; `None` if the stream has ended before its first byte. Waits until
     /// all of it is there. No copy of its bytes by this call, so one that is kept keeps the memory
     /// in which it came.
@@ -41,27 +43,61 @@ impl Reader<'_> {
     ///
     /// Nothing is lost.
     pub async fn frame<C: Codec + ?Sized>(&mut self, codec: &C) -> io::Result<Option<C::Frame>> {
-        let mut began = Began::default();
-        let mut seen = 0;
+        let mut wait = FrameWait::default();
+        poll_fn(|context| self.poll_frame(codec, &mut wait, context)).await
+    }
+
+    /// As [`frame`](Self::frame), which is waited for by `wait` between polls.
+    pub(crate) fn poll_frame<C: Codec + ?Sized>(
+        &mut self,
+        codec: &C,
+        wait: &mut FrameWait<'a>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<Option<C::Frame>>> {
         loop {
+            if let Some(need) = wait.need {
+                let waited = ready!(self.poll_for(context, &mut wait.began, need));
+                wait.need = None;
+                if let Err(error) = waited {
+                    let between = is_end(&error) && self.input.chain.is_empty();
+                    return Poll::Ready(if between { Ok(None) } else { Err(error) });
+                }
+            }
             let have = self.input.chain.len();
-            let need = codec.measure_from(&self.input.chain, seen)?;
+            let need = codec.measure_from(&self.input.chain, wait.seen)?;
             match need.check(have)? {
                 Need::Frame(n) if n > self.input.max_frame => {
-                    return Err(TooLarge::new(self.input.max_frame, n).into());
+                    return Poll::Ready(Err(TooLarge::new(self.input.max_frame, n).into()));
                 }
                 Need::Frame(n) => {
                     let bytes = self.input.chain.split_to(n)?;
-                    return codec.decode(bytes).map(Some);
+                    return Poll::Ready(codec.decode(bytes).map(Some));
                 }
                 Need::More(n) => {
-                    if let Err(error) = self.wait_since(&mut began, n).await {
-                        let between = is_end(&error) && self.input.chain.is_empty();
-                        return if between { Ok(None) } else { Err(error) };
-                    }
-                    seen = have;
+                    wait.seen = have;
+                    wait.need = Some(n);
                 }
             }
+        }
+    }
+}
+
+/// A wait for one frame, between polls. Dropping it loses no byte.
+#[derive(Default)]
+pub(crate) struct FrameWait<'a> {
+    began: Began<'a>,
+    /// Bytes that the codec has seen.
+    seen: usize,
+    /// Bytes that it waits for, once it has seen those.
+    need: Option<usize>,
+}
+
+impl FrameWait<'_> {
+    /// Of a server, which waits for its next request for as long as that takes to begin.
+    pub(crate) fn patient() -> Self {
+        Self {
+            began: Began::patiently(),
+            ..Self::default()
         }
     }
 }

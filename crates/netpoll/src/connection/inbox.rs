@@ -77,6 +77,16 @@ pub(crate) enum InputEnd {
     Drained(CloseReason),
 }
 
+/// What becomes of a wait that has taken the time of a read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// The call fails, and whoever made it decides what follows.
+    #[default]
+    OfCall,
+    /// Nothing, unless some of what is awaited has come: a server waits for its next request.
+    OfConnection,
+}
+
 /// A Reader that waits until the chain has `need` bytes.
 #[derive(Debug)]
 pub(crate) struct Waiter {
@@ -84,6 +94,9 @@ pub(crate) struct Waiter {
     /// The largest read this connection has completed: what its peer can be trusted to mean.
     pub(crate) largest: usize,
     pub(crate) wait: Wait,
+    /// Where in the stream what it waits for begins.
+    pub(crate) at: usize,
+    pub(crate) patience: Patience,
     pub(crate) waker: WakerSlot,
 }
 
@@ -128,11 +141,6 @@ impl Inbox {
             self.last_wait = LastWait::TimedOut;
         }
         self.stop_waiting()
-    }
-
-    /// The wait of a Reader.
-    pub(crate) fn wait(&self) -> Option<Wait> {
-        self.waiter.as_ref().map(|waiter| waiter.wait)
     }
 
     /// Notes it if what is here now is [enough](Self::is_full).
@@ -219,6 +227,8 @@ mod tests {
                     since: Instant::now(),
                     deadline: None,
                 },
+                at: 0,
+                patience: Patience::OfCall,
                 waker: WakerSlot::empty(),
             }),
             ..Inbox::default()

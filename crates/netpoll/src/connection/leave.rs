@@ -10,8 +10,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
-use std::task::{Context, Poll};
-use std::time::Instant;
+use std::task::Poll;
 
 use netpoll_buffer::LinkBuffer;
 use netpoll_sys::socket;
@@ -19,13 +18,12 @@ use netpoll_sys::socket;
 use super::Connection;
 use super::calling::Caller;
 use super::inbox::InputEnd;
-use super::link::{Ending, Link};
+use super::link::Ending;
+use super::outbox::waiting::SentWait;
 use super::session::Session;
 use super::state::Output;
 use crate::error::CloseReason;
-use crate::foreign::register;
 use crate::sync::lock;
-use crate::timeouts::Wait;
 
 impl Connection {
     /// Takes the socket out of the connection: what was put is sent, the poller lets go without
@@ -59,35 +57,19 @@ impl Connection {
         let uncommitted = lock(&self.link.outbox).leave();
         drop(uncommitted);
         self.link.ask_end(Ending::Leave);
-        let mut since = None;
-        poll_fn(|context| self.link.poll_left(context, &mut since)).await?;
+        let link = &*self.link;
+        let mut wait = SentWait::default();
+        poll_fn(|context| {
+            let left = wait.register(link, context, None, |outbox| outbox.has_left().ok_or(0));
+            left.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await?;
+        drop(wait);
         let mut unread = std::mem::take(&mut self.held.input.chain);
         if let Some(mut inbox) = self.link.inbox_if_any() {
             unread.append(std::mem::take(&mut inbox.chain));
         }
         Ok((fd, unread))
-    }
-}
-
-impl Link {
-    /// Whether the poller has let go.
-    fn poll_left(
-        &self,
-        context: &mut Context<'_>,
-        since: &mut Option<Instant>,
-    ) -> Poll<io::Result<()>> {
-        register(context.waker(), |offer| {
-            let mut outbox = lock(&self.outbox);
-            if let Some(result) = outbox.has_left() {
-                return Ok(Poll::Ready(result));
-            }
-            let wait = Wait {
-                since: *since.get_or_insert_with(Instant::now),
-                deadline: None,
-            };
-            outbox.wait_until_sent(0, offer, wait)?;
-            Ok(Poll::Pending)
-        })
     }
 }
 

@@ -8,6 +8,7 @@
 mod draft;
 mod ending;
 mod puts;
+pub(crate) mod waiting;
 
 use std::io;
 

@@ -14,10 +14,10 @@ use bytes::Bytes;
 use netpoll_buffer::{LinkBuffer, Reserved};
 
 use super::link::Link;
-use crate::foreign::{register, wake_by_ref};
+use super::outbox::waiting::SentWait;
+use crate::foreign::wake_by_ref;
 use crate::poll::bell::{self, Signal};
 use crate::sync::{Arc, lock};
-use crate::timeouts::Wait;
 
 /// The writing side of a [`Connection`](crate::Connection).
 ///
@@ -198,7 +198,8 @@ impl<'a> Writer<'a> {
     /// # }
     /// ```
     pub async fn flush(&mut self) -> io::Result<()> {
-        self.wait_until_sent(0).await
+        let mut wait = SentWait::default();
+        poll_fn(|context| self.poll_sent(context, 0, &mut wait)).await
     }
 
     /// Waits for room: returns at once if less than
@@ -225,10 +226,21 @@ impl<'a> Writer<'a> {
     ///
     /// What was put is sent all the same.
     pub async fn room(&mut self) -> io::Result<()> {
-        if self.has_room()? {
-            return Ok(());
+        let mut wait = SentWait::default();
+        poll_fn(|context| self.poll_room(context, &mut wait)).await
+    }
+
+    /// As [`room`](Self::room), which is waited for by `wait` between polls.
+    pub(crate) fn poll_room(
+        &mut self,
+        context: &mut Context<'_>,
+        wait: &mut SentWait<'a>,
+    ) -> Poll<io::Result<()>> {
+        // Once it waits, it waits for the lower mark.
+        if !wait.has_begun() && self.has_room()? {
+            return Poll::Ready(Ok(()));
         }
-        self.wait_until_sent(self.link.options.write_low).await
+        self.poll_sent(context, self.link.options.write_low, wait)
     }
 
     fn has_room(&self) -> io::Result<bool> {
@@ -239,35 +251,24 @@ impl<'a> Writer<'a> {
         }
     }
 
-    async fn wait_until_sent(&mut self, most: usize) -> io::Result<()> {
-        let mut since = None;
-        poll_fn(|context| self.poll_sent(context, most, &mut since)).await
-    }
-
     fn poll_sent(
         &mut self,
         context: &mut Context<'_>,
         most: usize,
-        since: &mut Option<Instant>,
+        wait: &mut SentWait<'a>,
     ) -> Poll<io::Result<()>> {
-        if let Some(result) = lock(&self.link.outbox).has_sent(most) {
+        let sent = lock(&self.link.outbox).has_sent(most);
+        if let Some(result) = sent {
+            wait.end();
             return Poll::Ready(result);
         }
         // Most of the time the kernel takes all of it, and there is nothing to wait for.
         self.link.push_out();
-        let sent = register(context.waker(), |offer| {
-            let mut outbox = lock(&self.link.outbox);
-            let sent = outbox.has_sent(most);
-            if sent.is_none() {
-                let wait = Wait {
-                    since: *since.get_or_insert_with(Instant::now),
-                    deadline: self.deadline,
-                };
-                outbox.wait_until_sent(most, offer, wait)?;
-            }
-            Ok(sent)
+        let sent = wait.register(self.link, context, self.deadline, |outbox| {
+            outbox.has_sent(most).ok_or(most)
         });
         if let Some(result) = sent {
+            wait.end();
             if bell::may_go_on() {
                 return Poll::Ready(result);
             }

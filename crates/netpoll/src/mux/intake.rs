@@ -5,9 +5,9 @@
 //! whole is taken; so is one of which a part is there, when its rest has come. The next one is not, also
 //! where it comes along with that rest: a peer that never stops sending would keep the server for ever.
 
-use std::future::Future;
 use std::io;
-use std::task::{Context, Poll};
+use std::sync::Weak;
+use std::task::Poll;
 
 use crate::connection::Connection;
 use crate::connection::link::Link;
@@ -16,7 +16,8 @@ use crate::sync::Arc;
 /// Says when there are no more requests.
 #[derive(Debug)]
 pub(super) struct Intake {
-    link: Arc<Link>,
+    /// Weakly, so that it is no holder of the connection beside the handler's.
+    link: Weak<Link>,
     takes: Takes,
 }
 
@@ -32,7 +33,7 @@ enum Takes {
 impl Intake {
     pub(super) fn of(conn: &Connection) -> Self {
         Self {
-            link: Arc::clone(conn.link()),
+            link: Arc::downgrade(conn.link()),
             takes: Takes::All,
         }
     }
@@ -42,26 +43,30 @@ impl Intake {
         self.takes == Takes::Nothing
     }
 
-    /// The next request, which `frame` reads; `None` if there is none.
-    pub(super) fn poll_next<F>(
+    /// What a poll for the next request comes to; `None` if there is none.
+    pub(super) fn take<F>(
         &mut self,
-        frame: std::pin::Pin<&mut impl Future<Output = io::Result<Option<F>>>>,
-        context: &mut Context<'_>,
+        polled: Poll<io::Result<Option<F>>>,
     ) -> Poll<io::Result<Option<F>>> {
-        if self.has_ended() {
-            return Poll::Ready(Ok(None));
-        }
-        let polled = frame.poll(context);
         match &polled {
-            Poll::Pending if self.link.is_drained() => self.takes = Takes::Last,
+            Poll::Pending if self.is_drained() => self.takes = Takes::Last,
             Poll::Ready(Ok(Some(_))) if self.takes == Takes::Last => self.takes = Takes::Nothing,
             Poll::Ready(Ok(None)) => self.takes = Takes::Nothing,
-            Poll::Ready(Err(error)) if self.link.has_drained_for(error) => {
+            Poll::Ready(Err(error)) if self.has_drained_for(error) => {
                 self.takes = Takes::Nothing;
                 return Poll::Ready(Ok(None));
             }
             Poll::Pending | Poll::Ready(_) => {}
         }
         polled
+    }
+
+    fn is_drained(&self) -> bool {
+        self.link.upgrade().is_some_and(|link| link.is_drained())
+    }
+
+    fn has_drained_for(&self, error: &io::Error) -> bool {
+        let link = self.link.upgrade();
+        link.is_some_and(|link| link.has_drained_for(error))
     }
 }

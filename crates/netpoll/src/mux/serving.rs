@@ -6,9 +6,8 @@
 //! are taken while fewer than the limit are under way and the output is below its mark: a peer that
 //! sends more, or does not read, waits.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
 use std::task::{Context, Poll};
 
 use netpoll_buffer::LinkBuffer;
@@ -17,8 +16,10 @@ use super::intake::Intake;
 use super::tasks::Tasks;
 use crate::codec::Codec;
 use crate::connection::Connection;
+use crate::connection::frames::FrameWait;
 use crate::connection::handle::ConnectionHandle;
 use crate::connection::in_flight::InFlight;
+use crate::connection::outbox::waiting::SentWait;
 use crate::connection::reader::Reader;
 use crate::connection::writer::Writer;
 use crate::error::BoxError;
@@ -68,10 +69,7 @@ where
 {
     async move |mut conn: Connection| {
         let mut tasks = Tasks::new();
-        let mut requests = Requests {
-            intake: Intake::of(&conn),
-            begun: 0,
-        };
+        let mut requests = Requests::new(&conn);
         let mut under_way = UnderWay::Nothing(conn.handle());
         let (mut reader, writer) = conn.split();
         let mut answers = Answers {
@@ -171,20 +169,31 @@ enum Step<F> {
 }
 
 /// The requests that come on a connection.
-#[derive(Debug)]
-struct Requests {
+struct Requests<'a> {
     intake: Intake,
     /// Since others had their turn.
     begun: usize,
+    room: SentWait<'a>,
+    /// For as long as it takes until one begins.
+    next: FrameWait<'a>,
 }
 
-impl Requests {
+impl<'a> Requests<'a> {
+    fn new(conn: &Connection) -> Self {
+        Self {
+            intake: Intake::of(conn),
+            begun: 0,
+            room: SentWait::default(),
+            next: FrameWait::patient(),
+        }
+    }
+
     /// The next request, if it may be begun now.
     fn poll_next<C: Codec>(
         &mut self,
         codec: &C,
-        reader: &mut Reader<'_>,
-        writer: &mut Writer<'_>,
+        reader: &mut Reader<'a>,
+        writer: &mut Writer<'a>,
         context: &mut Context<'_>,
     ) -> Poll<Step<C::Frame>> {
         if self.intake.has_ended() {
@@ -195,10 +204,10 @@ impl Requests {
             wake_by_ref(context.waker());
             return Poll::Pending;
         }
-        let polled = match pin!(writer.room()).poll(context) {
+        let polled = match writer.poll_room(context, &mut self.room) {
             Poll::Ready(Ok(())) => {
-                let frame = pin!(reader.frame(codec));
-                self.intake.poll_next(frame, context)
+                let next = reader.poll_frame(codec, &mut self.next, context);
+                self.intake.take(next)
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => Poll::Pending,
@@ -206,6 +215,7 @@ impl Requests {
         match polled {
             Poll::Ready(Ok(Some(request))) => {
                 self.begun += 1;
+                self.next = FrameWait::patient();
                 Poll::Ready(Step::Request(Ok(request)))
             }
             Poll::Ready(Ok(None)) => Poll::Ready(Step::End),

@@ -16,6 +16,7 @@ use netpoll_buffer::LinkBuffer;
 use super::intake::Intake;
 use crate::codec::Codec;
 use crate::connection::Connection;
+use crate::connection::frames::FrameWait;
 use crate::connection::in_flight::InFlight;
 use crate::connection::write_queue::WriteQueue;
 use crate::error::{BoxError, CloseReason};
@@ -136,8 +137,12 @@ impl Desk {
             return Ok(None);
         }
         let mut reader = conn.reader();
-        let mut frame = pin!(reader.frame(codec));
-        let next = poll_fn(|context| intake.poll_next(frame.as_mut(), context));
+        // For as long as it takes until one begins.
+        let mut wait = FrameWait::patient();
+        let next = poll_fn(|context| {
+            let next = reader.poll_frame(codec, &mut wait, context);
+            intake.take(next)
+        });
         Ok(self.unless_failed(next).await??)
     }
 

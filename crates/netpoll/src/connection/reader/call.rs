@@ -20,7 +20,7 @@ pub(super) struct Call<'r, 'a, R> {
     /// The reader and what to do, until it is done.
     pending: Option<(&'r mut Reader<'a>, R)>,
     need: usize,
-    began: Began,
+    began: Began<'a>,
 }
 
 impl<'r, 'a, R> Call<'r, 'a, R> {

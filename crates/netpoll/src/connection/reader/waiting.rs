@@ -13,36 +13,77 @@ use netpoll_buffer::TooLarge;
 
 use super::Reader;
 use crate::budget::SMALL;
-use crate::connection::inbox::{InputEnd, LastWait, Waiter, Waits};
+use crate::connection::inbox::{InputEnd, LastWait, Patience, Waiter, Waits};
+use crate::connection::link::Link;
 use crate::error::{Eof, TimedOut, Timeout};
 use crate::foreign::{NotCloned, Offer, WakerSlot, register};
 use crate::poll::bell::Signal;
+use crate::sync::Arc;
 use crate::timeouts::Wait;
 
 /// What has come to so much keeps alive no multiple of it: at most sixteen read blocks of a poller are
 /// away from it. So nobody looks through all of it at each wait.
 const WORTH_SETTLING: usize = 64 << 10;
 
-/// When a call began to wait, if it did.
+/// When a call began to wait, if it did, and where it is known that it still does: a wait that is
+/// dropped is over.
 #[derive(Default)]
-pub(in crate::connection) struct Began(Option<Instant>);
+pub(in crate::connection) struct Began<'a> {
+    since: Option<Instant>,
+    patience: Patience,
+    /// Whose inbox has its waker.
+    registered: Option<&'a Arc<Link>>,
+}
 
-impl Reader<'_> {
+impl Began<'_> {
+    /// Of one who waits for whatever comes next, for as long as that takes.
+    pub(in crate::connection) fn patiently() -> Self {
+        Self {
+            patience: Patience::OfConnection,
+            ..Self::default()
+        }
+    }
+}
+
+impl Drop for Began<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(link) = self.registered {
+            link.forget_reader();
+        }
+    }
+}
+
+impl Link {
+    /// Who waited for input waits no more.
+    #[cold]
+    fn forget_reader(&self) {
+        let mut inbox = self.inbox();
+        let waker = inbox.stop_waiting();
+        inbox.last_wait = LastWait::Untold;
+        // What was let in for it is more than is held for nobody.
+        inbox.mark(self.options.read_high);
+        drop(inbox);
+        drop(waker);
+    }
+}
+
+impl<'a> Reader<'a> {
     /// Waits, as a part of a call that may have begun to wait before.
     #[inline]
     pub(in crate::connection) async fn wait_since(
         &mut self,
-        began: &mut Began,
+        began: &mut Began<'a>,
         n: usize,
     ) -> io::Result<()> {
         poll_fn(|context| self.poll_for(context, began, n)).await
     }
 
     /// Whether there are `n` bytes; if not, this call waits for them from now on.
-    pub(super) fn poll_for(
+    pub(in crate::connection) fn poll_for(
         &mut self,
         context: &mut Context<'_>,
-        began: &mut Began,
+        began: &mut Began<'a>,
         n: usize,
     ) -> Poll<io::Result<()>> {
         if n > self.input.max_frame {
@@ -57,16 +98,18 @@ impl Reader<'_> {
     fn poll_wait(
         &mut self,
         context: &mut Context<'_>,
-        began: &mut Began,
+        began: &mut Began<'a>,
         need: usize,
     ) -> Poll<io::Result<()>> {
-        register(context.waker(), |offer| self.try_wait(offer, began, need))
+        let polled = register(context.waker(), |offer| self.try_wait(offer, began, need));
+        began.registered = polled.is_pending().then_some(self.link);
+        polled
     }
 
     fn try_wait(
         &mut self,
         offer: &mut Offer<'_>,
-        began: &mut Began,
+        began: &mut Began<'a>,
         need: usize,
     ) -> Result<Poll<io::Result<()>>, NotCloned> {
         let input = &mut *self.input;
@@ -91,7 +134,7 @@ impl Reader<'_> {
         }
         let last_wait = std::mem::take(&mut inbox.last_wait);
         // A call that was dropped may have left word of its time behind: the first look forgets it.
-        let over = match began.0 {
+        let over = match began.since {
             None => self.deadline.is_some_and(|by| by <= Instant::now()),
             Some(_) => last_wait == LastWait::TimedOut,
         };
@@ -118,9 +161,11 @@ impl Reader<'_> {
             need,
             largest: input.largest,
             wait: Wait {
-                since: *began.0.get_or_insert_with(Instant::now),
+                since: *began.since.get_or_insert_with(Instant::now),
                 deadline: self.deadline,
             },
+            at: input.consumed(),
+            patience: began.patience,
             waker,
         });
         drop(inbox);

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A wait that is dropped is over: it ends no connection, keeps no waker, and changes nothing about
+//! what is read.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use netpoll::codec::LengthField;
+use netpoll::mux::{Client, Message};
+use netpoll::time::{sleep, timeout};
+use netpoll::{Dialer, LinkBuffer, Reader};
+
+use crate::mux::codec;
+use crate::support::{Host, Server, block_on, bytes, eventually, pair, poll_once, tight_listener};
+use crate::timeouts::{SHORT, one_poller};
+
+/// Several times what any timeout here is.
+const LONG: Duration = SHORT.saturating_mul(9);
+
+/// Gives one of the waits of a reader up, when it has waited in vain.
+async fn each_wait(reader: &mut Reader<'_>, which: usize) {
+    let long = Duration::from_millis(20);
+    let elapsed = match which {
+        0 => timeout(long, reader.wait(9)).await.is_err(),
+        1 => timeout(long, reader.next(9)).await.is_err(),
+        2 => timeout(long, reader.peek(9)).await.is_err(),
+        3 => timeout(long, reader.until(b'\n', 99)).await.is_err(),
+        4 => timeout(long, reader.frame(&LengthField::new()))
+            .await
+            .is_err(),
+        5 => timeout(long, reader.chunk()).await.is_err(),
+        _ => timeout(long, reader.read_u64()).await.is_err(),
+    };
+    assert!(elapsed, "nothing was sent");
+}
+
+#[test]
+fn a_handler_that_gave_up_waiting_and_works_is_not_idle() {
+    for which in 0..7 {
+        let server = Server::start(
+            one_poller().idle_timeout(SHORT * 2),
+            whole!([], |mut conn| {
+                each_wait(&mut conn.reader(), which).await;
+                sleep(LONG).await;
+                conn.writer().put_str("done");
+                Ok(())
+            }),
+        );
+        assert_eq!(server.connect().receive_all().expect("an end"), b"done");
+    }
+}
+
+#[test]
+fn the_deadline_of_a_read_that_was_dropped_times_nothing_out() {
+    let server = Server::start(
+        one_poller().read_timeout(SHORT * 2),
+        whole!([], |mut conn| {
+            let soon = Instant::now() + SHORT;
+            let given_up = timeout(SHORT / 2, conn.reader().with_deadline(soon).wait(9)).await;
+            assert!(given_up.is_err());
+            sleep(LONG).await;
+            timeout(LONG, conn.reader().wait(1)).await??;
+            Ok(())
+        }),
+    );
+    let mut peer = server.connect();
+    sleep_here(LONG + SHORT);
+    peer.send(b"x");
+    let reason = server.ending();
+    assert!(matches!(reason, netpoll::CloseReason::Local), "{reason}");
+}
+
+fn sleep_here(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// Puts more than the peer takes, gives up waiting for it, and goes on when the peer has taken it.
+fn gives_up_sending(room: bool) {
+    let server = Server::start_on(
+        tight_listener(),
+        one_poller().write_timeout(LONG * 20),
+        whole!([], |mut conn| {
+            let mut writer = conn.writer().with_deadline(Instant::now() + LONG);
+            writer.push(bytes(4 << 20, 1).into());
+            let given_up = match room {
+                true => timeout(SHORT / 5, writer.room()).await.is_err(),
+                false => timeout(SHORT / 5, writer.flush()).await.is_err(),
+            };
+            assert!(given_up, "nobody reads");
+            conn.reader().read_u8().await?;
+            conn.writer().put_str("done");
+            Ok(())
+        }),
+    );
+    let mut peer = server.connect();
+    sleep_here(LONG * 2);
+    assert!(peer.receive(4 << 20) == bytes(4 << 20, 1));
+    peer.send(b"x");
+    assert_eq!(peer.receive_all().expect("an end"), b"done");
+}
+
+#[test]
+fn the_deadline_of_a_flush_that_was_dropped_ends_nothing() {
+    gives_up_sending(false);
+}
+
+#[test]
+fn the_deadline_of_a_wait_for_room_that_was_dropped_ends_nothing() {
+    gives_up_sending(true);
+}
+
+/// Wakes nobody, and can be counted.
+struct Counted;
+
+impl Wake for Counted {
+    fn wake(self: Arc<Self>) {}
+}
+
+/// Fails unless a future that has waited leaves no waker behind when it is dropped.
+#[track_caller]
+fn leaves_no_waker(what: &str, wait: impl Future) {
+    let counted = Arc::new(Counted);
+    let waker = Waker::from(Arc::clone(&counted));
+    {
+        let mut wait = pin!(wait);
+        let polled = wait.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending(), "{what} waits");
+        assert!(Arc::strong_count(&counted) > 2, "{what} keeps its waker");
+    }
+    drop(waker);
+    // A poller may have it in hand for a moment.
+    eventually(what, || Arc::strong_count(&counted) == 1);
+}
+
+#[test]
+fn no_wait_leaves_a_waker_behind() {
+    let (mut conn, _peer) = pair();
+    let reader = &mut conn.reader();
+    leaves_no_waker("wait", reader.wait(1));
+    leaves_no_waker("next", reader.next(1));
+    leaves_no_waker("until", reader.until(b'x', 9));
+    leaves_no_waker("chunk", reader.chunk());
+    leaves_no_waker("frame", reader.frame(&LengthField::new()));
+    leaves_no_waker("closed", conn.closed());
+    let (mut reader, mut writer) = conn.into_split();
+    leaves_no_waker("a half", async { reader.reader().wait(1).await });
+    writer.writer().push(bytes(8 << 20, 1).into());
+    leaves_no_waker("flush", async { writer.writer().flush().await });
+    leaves_no_waker("room", async { writer.writer().room().await });
+    let queue = writer.handle().write_queue();
+    let message = || LinkBuffer::from(bytes::Bytes::from_static(b"a message"));
+    leaves_no_waker("send", queue.send(message()));
+    leaves_no_waker("flush of a queue", queue.flush());
+    let conn = reader.reunite(writer).expect("one connection");
+    leaves_no_waker("into_fd", conn.into_fd());
+    leaves_no_waker("sleep", sleep(LONG * 100));
+    let host = Host::new();
+    let client = Client::new(
+        block_on(Dialer::new().dial(host.addr)).expect("a host"),
+        codec(),
+    );
+    leaves_no_waker("call", client.call(Message::new(b"hello")));
+    let mut options = netpoll::ConnPoolOptions::default();
+    options.max_connections = 1;
+    let pool = netpoll::ConnPool::with_options(Dialer::new(), options).expect("a pool");
+    let _one = block_on(pool.get(host.addr)).expect("a connection");
+    leaves_no_waker("get", pool.get(host.addr));
+}
+
+#[test]
+fn a_large_read_that_was_dropped_lets_no_more_in_than_is_held_for_nobody() {
+    let (mut conn, peer) = pair();
+    let handle = conn.handle();
+    {
+        let mut reader = conn.reader();
+        let mut wait = pin!(reader.wait(4 << 20));
+        assert!(poll_once(wait.as_mut()).is_pending());
+    }
+    let sending = peer.send_aside(bytes(8 << 20, 1));
+    let waiting = || handle.stats().map_or(0, |stats| stats.waiting);
+    eventually("some input", || waiting() >= 64 << 10);
+    sleep_here(SHORT);
+    assert!(waiting() < 1 << 20, "{}", waiting());
+    for half in bytes(8 << 20, 1).chunks(4 << 20) {
+        let read = block_on(async { conn.reader().read_vec(4 << 20).await });
+        assert!(read.expect("all of it") == half);
+    }
+    sending.join().expect("no panic").expect("a reader");
+}

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Peers that begin what they never end. How long one may take counts from its first byte until it is
+//! consumed, whatever calls come and go on the server's side.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use netpoll::codec::LengthField;
+use netpoll::mux::{self, Message};
+use netpoll::time::timeout;
+use netpoll::{BoxError, Builder, Connection, MinRate, Runner, Timeout};
+
+use crate::mux::codec;
+use crate::support::{Peer, Server, block_on, bytes, frame};
+use crate::timeouts::{SHORT, SOON, ended_for, one_poller};
+
+/// How long one may take.
+const PATIENCE: Duration = SHORT.saturating_mul(3);
+
+/// How long a call waits before another is made in its place.
+const EACH: Duration = Duration::from_millis(20);
+
+/// The first bytes of a frame of a thousand.
+const HEAD: [u8; 4] = 1000_u32.to_be_bytes();
+
+/// Sends `begin` and then a byte now and then, until the server has had enough.
+fn drips(peer: &Peer, begin: &[u8]) -> JoinHandle<()> {
+    let mut stream = peer.stream.try_clone().expect("a descriptor");
+    let begin = begin.to_vec();
+    std::thread::spawn(move || {
+        let mut sent = stream.write_all(&begin);
+        while sent.is_ok() {
+            std::thread::sleep(EACH);
+            sent = stream.write_all(b"x");
+        }
+    })
+}
+
+/// A way to serve frames by waiting anew all the time, and what it is called.
+type Way = (&'static str, fn(Builder) -> Builder);
+
+/// All ways.
+fn ways() -> impl Iterator<Item = Way> {
+    servers_of_many()
+        .into_iter()
+        .chain(loops())
+        .chain(requests())
+}
+
+fn servers_of_many() -> Vec<Way> {
+    vec![
+        ("mux::serve", |builder| {
+            builder.on_connection(mux::serve(codec(), async |request: Message| Ok(request)))
+        }),
+        ("mux::serve_on", |builder| {
+            builder.on_connection_send(mux::serve_on(
+                Arc::new(Threads),
+                4,
+                codec(),
+                async |request: Message| Ok(request),
+            ))
+        }),
+        ("mux::serve_on, offloaded", |builder| {
+            let serving = mux::serve_on(Arc::new(Threads), 4, codec(), async |request| Ok(request));
+            builder
+                .runner(Runner::Threads(2))
+                .on_connection_send(serving)
+        }),
+    ]
+}
+
+fn loops() -> Vec<Way> {
+    vec![
+        ("a loop of next", |builder| builder.on_connection(looping)),
+        ("a loop of next, offloaded", |builder| {
+            builder
+                .runner(Runner::Threads(2))
+                .on_connection_send(looping)
+        }),
+        ("a loop that swallows errors", |builder| {
+            builder.on_connection(async |mut conn: Connection| {
+                loop {
+                    let _nothing = timeout(EACH, conn.reader().next(1004)).await;
+                    if !conn.is_active() {
+                        return Ok(());
+                    }
+                }
+            })
+        }),
+        ("a loop of peek and until", |builder| {
+            builder.on_connection(async |mut conn: Connection| {
+                loop {
+                    let mut reader = conn.reader();
+                    if let Ok(peeked) = timeout(EACH, reader.peek(1004)).await {
+                        peeked?;
+                    }
+                    if let Ok(line) = timeout(EACH, reader.until(b'\n', 2000)).await {
+                        line?;
+                    }
+                }
+            })
+        }),
+        ("a loop of frames", |builder| {
+            builder.on_connection(async |mut conn: Connection| {
+                loop {
+                    let mut reader = conn.reader().with_deadline(Instant::now() + EACH);
+                    match reader.frame(&LengthField::new()).await {
+                        Err(error) if !is_read(&error) => return Err(error.into()),
+                        _ => {}
+                    }
+                }
+            })
+        }),
+        ("halves", |builder| {
+            builder.on_connection(async |conn: Connection| {
+                let (mut reader, _writer) = conn.into_split();
+                loop {
+                    if let Ok(next) = timeout(EACH, reader.reader().next(1004)).await {
+                        next?;
+                    }
+                }
+            })
+        }),
+    ]
+}
+
+fn requests() -> Vec<Way> {
+    vec![
+        ("requests that wait and give up", |builder| {
+            builder.on_request(async |conn: &mut Connection| {
+                if let Ok(next) = timeout(EACH, conn.reader().next(1004)).await {
+                    next?;
+                }
+                Ok(())
+            })
+        }),
+        ("requests that are not there yet", |builder| {
+            builder.on_request(async |conn: &mut Connection| {
+                let mut reader = conn.reader();
+                if reader.available() >= 1004 {
+                    reader.skip(1004).await?;
+                }
+                Ok(())
+            })
+        }),
+        ("requests that are not there yet, offloaded", |builder| {
+            builder
+                .runner(Runner::Threads(2))
+                .on_request(async |conn: &mut Connection| {
+                    let mut reader = conn.reader();
+                    if reader.available() >= 1004 {
+                        reader.skip(1004).await?;
+                    }
+                    Ok(())
+                })
+        }),
+    ]
+}
+
+/// Whether it is the call's own time that was up, and not the connection's.
+fn is_read(error: &std::io::Error) -> bool {
+    let why = error.get_ref();
+    why.is_some_and(|why| why.is::<netpoll::TimedOut>())
+}
+
+async fn looping(mut conn: Connection) -> Result<(), BoxError> {
+    loop {
+        if let Ok(next) = timeout(EACH, conn.reader().next(1004)).await {
+            let frame = next?.to_vec();
+            conn.writer().put_slice(&frame);
+        }
+    }
+}
+
+/// Polls each task on a thread of its own.
+struct Threads;
+
+impl netpoll::Spawn for Threads {
+    fn spawn(&self, task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>) {
+        std::thread::spawn(move || block_on(task));
+    }
+}
+
+/// Fails unless a peer that drips is ended for `which` in each way of serving.
+fn each_ends(builder: fn() -> Builder, time: Duration, which: Timeout) {
+    for (way, serve) in ways() {
+        let server = Server::start_as_given(serve(builder()));
+        let since = Instant::now();
+        let peer = server.connect();
+        let dripping = drips(&peer, &HEAD);
+        assert_eq!(ended_for(&server, since, time), which, "{way}");
+        drop(peer);
+        dripping.join().expect("no panic");
+    }
+}
+
+#[test]
+fn a_peer_that_drips_is_ended_for_its_read_however_it_is_waited_for() {
+    each_ends(
+        || one_poller().read_timeout(PATIENCE),
+        PATIENCE,
+        Timeout::Read,
+    );
+}
+
+#[test]
+fn a_peer_that_drips_is_ended_for_its_rate_however_it_is_waited_for() {
+    each_ends(
+        || one_poller().min_rate(MinRate::new(2000, PATIENCE)),
+        PATIENCE,
+        Timeout::MinRate,
+    );
+}
+
+#[test]
+fn a_peer_that_drips_is_idle_however_it_is_waited_for() {
+    each_ends(
+        || one_poller().idle_timeout(PATIENCE),
+        PATIENCE,
+        Timeout::Idle,
+    );
+}
+
+#[test]
+fn a_peer_that_sends_half_a_header_and_no_more_is_ended_for_its_read() {
+    for (way, serve) in ways() {
+        let server = Server::start_as_given(serve(one_poller().read_timeout(PATIENCE)));
+        let since = Instant::now();
+        let mut peer = server.connect();
+        peer.send(&HEAD[..2]);
+        assert_eq!(ended_for(&server, since, PATIENCE), Timeout::Read, "{way}");
+    }
+}
+
+#[test]
+fn a_server_of_many_requests_waits_for_the_next_one_as_long_as_it_takes() {
+    for (way, serve) in servers_of_many() {
+        let builder = one_poller().read_timeout(SHORT);
+        let server = Server::start_as_given(serve(builder));
+        let mut peer = server.connect();
+        for _ in 0..2 {
+            std::thread::sleep(SHORT * 5);
+            let mut message = 7_u64.to_be_bytes().to_vec();
+            message.extend_from_slice(b"hello");
+            let message = frame(&message);
+            peer.send(&message);
+            assert!(peer.receive(message.len()) == message, "{way}");
+        }
+    }
+}
+
+#[test]
+fn an_upload_that_is_slow_and_steady_is_neither_late_nor_idle() {
+    for (way, serve) in loops().into_iter().take(2) {
+        let builder = one_poller()
+            .idle_timeout(PATIENCE)
+            .min_rate(MinRate::new(50, PATIENCE));
+        let server = Server::start_as_given(serve(builder));
+        let mut peer = server.connect();
+        let body = bytes(1004, 3);
+        for part in body.chunks(20) {
+            peer.send(part);
+            std::thread::sleep(EACH * 2);
+        }
+        assert!(peer.receive(1004) == body, "{way}");
+    }
+}
+
+#[test]
+fn bytes_that_come_slowly_while_the_handler_is_busy_are_not_held_against_the_peer() {
+    let server = Server::start(
+        one_poller()
+            .read_timeout(PATIENCE)
+            .min_rate(MinRate::new(100_000, PATIENCE)),
+        whole!([], |mut conn| {
+            conn.reader().peek(2).await?;
+            netpoll::time::sleep(PATIENCE * 4).await;
+            let body = conn.reader().next(40).await?.to_vec();
+            conn.writer().put_slice(&body);
+            Ok(())
+        }),
+    );
+    let mut peer = server.connect();
+    let body = bytes(40, 5);
+    let since = Instant::now();
+    for part in body.chunks(2) {
+        peer.send(part);
+        std::thread::sleep(PATIENCE / 8);
+    }
+    assert!(peer.receive_all().expect("an end") == body);
+    assert!(since.elapsed() >= PATIENCE * 2 && since.elapsed() < SOON);
+}
