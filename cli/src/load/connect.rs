@@ -82,10 +82,19 @@ fn start(addr: Addr, epoll: &Epoll, token: u64) -> io::Result<Option<OwnedFd>> {
     Ok(Some(fd))
 }
 
+fn is_connected_to_itself(fd: &OwnedFd) -> io::Result<bool> {
+    let local = socket::local_addr(fd)?;
+    // A peer that has gone already was another.
+    Ok(local.as_tcp().is_some() && socket::peer_addr(fd).is_ok_and(|peer| peer == local))
+}
+
 fn finish(fd: OwnedFd, epoll: &Epoll) -> io::Result<OwnedFd> {
     epoll.delete(fd.as_fd())?;
     match socket::take_error(fd.as_fd())? {
         Some(error) => Err(error),
+        // A port that nobody listens on may be the one that the socket was given: it would answer
+        // itself.
+        None if is_connected_to_itself(&fd)? => Err(io::ErrorKind::ConnectionRefused.into()),
         None => Ok(fd),
     }
 }
