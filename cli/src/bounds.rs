@@ -9,6 +9,7 @@ use clap::Args;
 use netpoll::{Budget, Builder, ConnOptions};
 
 use crate::duration::{self, Optional};
+use crate::keepalive::{self, Probes};
 
 /// How long connections have to finish after a signal, unless told otherwise.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -46,6 +47,14 @@ pub(crate) struct BoundArgs {
     /// For a close to send what is unsent and to hear the peer's end [default: 5s]
     #[arg(long, value_name = "T", value_parser = duration::parse)]
     linger: Option<Duration>,
+    /// When the kernel asks a silent peer whether it is there: after so long, so often, so many times;
+    /// a dead one is found after IDLE + COUNT * INTERVAL [default: 60s,15s,4]
+    #[arg(long, value_name = "IDLE,INTERVAL,COUNT", value_parser = keepalive::parse)]
+    keepalive: Option<Probes>,
+    /// For what was sent to be acknowledged; takes the place of the count of --keepalive [default:
+    /// what goes with --keepalive, or 60s without]
+    #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
+    user_timeout: Option<Optional>,
     /// For connections to finish after SIGINT or SIGTERM [default: 30s]
     #[arg(long, value_name = "T", value_parser = duration::parse)]
     drain: Option<Duration>,
@@ -58,6 +67,8 @@ impl BoundArgs {
             Optional::Off => None,
             Optional::For(time) => Some(time),
         };
+        // First: it sets the others, too.
+        builder = builder.options(self.options());
         if let Some(given) = self.first_byte_timeout {
             builder = builder.first_byte_timeout(time(given));
         }
@@ -86,6 +97,20 @@ impl BoundArgs {
             builder = builder.linger(time);
         }
         builder
+    }
+
+    /// What is set on sockets.
+    fn options(&self) -> ConnOptions {
+        let mut options = ConnOptions::default();
+        if let Some(given) = self.keepalive {
+            options.keepalive = given.numbers();
+        }
+        match self.user_timeout {
+            Some(Optional::Off) => options.user_timeout = None,
+            Some(Optional::For(time)) => options.user_timeout = Some(time),
+            None => {}
+        }
+        options
     }
 
     /// What is wrong with a budget in which a largest frame can never come in on so many pollers.
@@ -125,6 +150,8 @@ impl BoundArgs {
             (self.budget.is_some(), "--budget"),
             (self.slow_handler.is_some(), "--slow-handler"),
             (self.linger.is_some(), "--linger"),
+            (self.keepalive.is_some(), "--keepalive"),
+            (self.user_timeout.is_some(), "--user-timeout"),
             (self.drain.is_some(), "--drain"),
         ]
         .into_iter()

@@ -22,6 +22,7 @@ mod compare;
 mod demo;
 mod duration;
 mod failure;
+mod keepalive;
 mod load;
 mod measure;
 mod print;

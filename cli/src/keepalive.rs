@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! TCP keepalive as it is written on a command line: `IDLE,INTERVAL,COUNT`, such as `60s,15s,4`.
+
+use std::time::Duration;
+
+use netpoll::Keepalive;
+
+use crate::duration;
+
+/// Whether the kernel probes silent peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Probes {
+    /// It does not: `none`.
+    Off,
+    /// With these numbers.
+    On(Keepalive),
+}
+
+impl Probes {
+    /// The numbers, if there are some.
+    pub(crate) fn numbers(self) -> Option<Keepalive> {
+        match self {
+            Self::Off => None,
+            Self::On(keepalive) => Some(keepalive),
+        }
+    }
+}
+
+/// The longest idle time and interval that the kernel takes.
+const LONGEST: Duration = Duration::from_secs(32_767);
+
+/// The most probes that it takes.
+const MOST: u32 = 127;
+
+/// Reads the three numbers, or `none`.
+///
+/// # Errors
+///
+/// One line that says what would have been right.
+pub(crate) fn parse(text: &str) -> Result<Probes, String> {
+    if text == "none" {
+        return Ok(Probes::Off);
+    }
+    let wrong = || {
+        String::from(
+            "must be IDLE,INTERVAL,COUNT, such as 60s,15s,4, in whole seconds up to 32767s and at \
+             most 127 probes; none switches it off",
+        )
+    };
+    let seconds = |text: &str| {
+        let time = duration::parse(text).ok()?;
+        (time <= LONGEST && time.subsec_nanos() == 0).then_some(time)
+    };
+    let numbers: Vec<_> = text.split(',').collect();
+    let [idle, interval, count] = numbers[..] else {
+        return Err(wrong());
+    };
+    let count = count
+        .parse()
+        .ok()
+        .filter(|count| (1..=MOST).contains(count));
+    match (seconds(idle), seconds(interval), count) {
+        (Some(idle), Some(interval), Some(count)) => {
+            Ok(Probes::On(Keepalive::new(idle, interval, count)))
+        }
+        _ => Err(wrong()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_numbers_are_a_keepalive_and_none_is_off() {
+        let second = Duration::from_secs(1);
+        let expected = Keepalive::new(60 * second, 15 * second, 4);
+        assert_eq!(parse("60s,15s,4"), Ok(Probes::On(expected)));
+        assert_eq!(parse("1m,15000ms,4"), Ok(Probes::On(expected)));
+        assert_eq!(parse("none").map(Probes::numbers), Ok(None));
+    }
+
+    #[test]
+    fn other_texts_are_refused_with_what_would_be_right() {
+        let texts = [
+            "",
+            "60s",
+            "60s,15s",
+            "60s,15s,0",
+            "60s,15s,128",
+            "60s,15s,4,1",
+            "0s,15s,4",
+            "500ms,15s,4",
+            "32768s,1s,1",
+            "a,b,c",
+            "60,15,4",
+        ];
+        for text in texts {
+            assert!(parse(text).unwrap_err().contains("60s,15s,4"), "{text}");
+        }
+    }
+}
