@@ -134,15 +134,20 @@ fn lock_folder_of(path: &Path, patience: Duration) -> io::Result<Option<FolderLo
 
 /// A socket that has the path, which is taken from a server that is no more.
 fn bind(path: &Path, addr: Addr, options: ListenOptions) -> io::Result<OwnedFd> {
-    for _ in 0..TRIES {
+    let mut tries = 0;
+    loop {
         match socket::bind(addr, options) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => remove_dead(path, addr)?,
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                tries += 1;
+                // It is gone, or dead, each time that it is looked at.
+                if tries == TRIES {
+                    return Err(error);
+                }
+                remove_dead(path, addr)?;
+            }
             other => return other,
         }
     }
-    // It is there each time, and gone or dead when it is looked at: of servers that come and go.
-    let (path, by) = (path.to_owned(), TakenBy::Listener);
-    Err(PathTaken { path, by }.into())
 }
 
 /// Takes away the path of a server that is no more, or says by what it is taken.
