@@ -266,6 +266,10 @@ impl<T> Deferred<T> {
         self.0.is_some()
     }
 
+    pub(crate) fn get(&self) -> Option<&T> {
+        self.0.as_ref()
+    }
+
     /// Takes it out of a state under a lock, to be dropped after that.
     pub(crate) fn take(&mut self) -> Self {
         std::mem::take(self)
@@ -281,6 +285,12 @@ impl<T> Deferred<T> {
 impl<T> Default for Deferred<T> {
     fn default() -> Self {
         Self::none()
+    }
+}
+
+impl<T> From<Option<T>> for Deferred<T> {
+    fn from(value: Option<T>) -> Self {
+        Self(value)
     }
 }
 

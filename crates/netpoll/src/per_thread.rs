@@ -7,10 +7,21 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use crate::foreign::Deferred;
+
 /// Things of one thread, by type.
 #[derive(Default)]
 pub(crate) struct PerThread {
     things: RefCell<HashMap<TypeId, Rc<dyn Any>>>,
+}
+
+impl Drop for PerThread {
+    /// Handlers of the user's are among them: one that panics leaves the others, and the thread.
+    fn drop(&mut self) {
+        for (_, thing) in self.things.take() {
+            drop(Deferred::new(thing));
+        }
+    }
 }
 
 impl PerThread {

@@ -20,5 +20,7 @@ mod hostile;
 mod reading;
 #[path = "foreign/running.rs"]
 mod running;
+#[path = "foreign/values.rs"]
+mod values;
 #[path = "foreign/writing.rs"]
 mod writing;

@@ -12,11 +12,21 @@ use std::io;
 use super::Connection;
 use super::reader::Reader;
 use super::writer::Writer;
+use crate::foreign::Deferred;
 use crate::sync::{Mutex, PoisonError};
 
 /// What is attached to a connection.
 #[derive(Debug, Default)]
 pub(super) struct Attached(Option<Box<Mutex<State>>>);
+
+impl Drop for Attached {
+    /// A panic ends here: the connection may be dropped by one that unwinds.
+    fn drop(&mut self) {
+        if let Some(state) = self.take() {
+            drop(Deferred::new(state));
+        }
+    }
+}
 
 type State = Box<dyn Any + Send>;
 

@@ -18,7 +18,7 @@ use super::teardown::Counted;
 use super::watchdog::Ran;
 use crate::error::CloseReason;
 use crate::event::Event;
-use crate::foreign::Wakeup;
+use crate::foreign::{Deferred, Wakeup};
 use crate::guard::{Panicked, guard};
 use crate::moment::Moment;
 use crate::sync::Arc;
@@ -253,9 +253,12 @@ impl<C: Caller> Session<C> {
         }
         match verdict {
             Verdict::Failed(error) => {
-                let reason = CloseReason::of_handler_error(error);
-                if !self.has_ended_by_drain(&reason) {
-                    self.begin_close(reason);
+                // Where another reason stands, an error of the user's is dropped here.
+                let reason = Deferred::new(CloseReason::of_handler_error(error));
+                if let Some(reason) = reason.get()
+                    && !self.has_ended_by_drain(reason)
+                {
+                    self.begin_close(reason.clone());
                 }
             }
             Verdict::Stalled => {

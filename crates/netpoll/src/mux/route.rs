@@ -18,6 +18,7 @@ use crate::connection::Connection;
 use crate::dialer::Dialer;
 use crate::dialer::target::ToTarget;
 use crate::error::CloseReason;
+use crate::foreign::Deferred;
 use crate::permits::Permits;
 use crate::sync::{Arc, Mutex, lock};
 
@@ -137,11 +138,11 @@ impl<F: Send + 'static> Route<F> {
                 let before = self.current().map_or(0, |lane| lane.begun());
                 let lane = Lane::open(conn, codec, before);
                 let mut state = lock(&self.state);
-                state.failed = None;
+                let failed = Deferred::from(state.failed.take());
                 state.made += 1;
                 let before = state.lane.replace(Arc::clone(&lane));
                 drop(state);
-                drop(before);
+                drop((before, failed));
                 Ok(lane)
             }
             Err(error) => Err(self.note_failure(error, backoff)),
@@ -161,11 +162,14 @@ impl<F: Send + 'static> Route<F> {
         let times = state.failed.as_ref().map_or(0, |failed| failed.times);
         let times = times.saturating_add(1);
         let why = Arc::new(error);
-        state.failed = Some(Failed {
+        let before = Deferred::from(state.failed.replace(Failed {
             times,
             why: Arc::clone(&why),
             not_before: Instant::now() + backoff.after(times),
-        });
+        }));
+        drop(state);
+        // Of a resolver of the user's own.
+        drop(before);
         again(&why)
     }
 }

@@ -92,7 +92,8 @@ impl Task {
         };
         // Put back within the poll: from its end on another thread may look for it.
         let polled = self.poll_with(|context| {
-            let polled = taken.as_mut().poll(context);
+            // Guarded by itself: the drop of what has panicked may panic again.
+            let polled = guard(|| taken.as_mut().poll(context)).unwrap_or(Poll::Ready(()));
             if polled.is_pending() {
                 *lock(future) = Some(taken);
             } else {
@@ -101,6 +102,8 @@ impl Task {
             polled
         });
         let _done = polled.is_ready();
+        // One that nobody can wake any more goes with this.
+        super::discard(self);
     }
 
     /// One poll of the future, wherever it is. A panic ends it.

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Other values of a user's own that the framework keeps and drops: attached state, errors, handlers,
+//! futures. A panic of their drops ends nothing but what they belong to.
+
+use std::future::{Future, pending, poll_fn};
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use netpoll::codec::LengthField;
+use netpoll::mux::{Backoff, Client, ClientOptions, Message, Numbered};
+use netpoll::{BoxError, Builder, Connection, Dialer, EventLoop, Resolve, Resolving, Runner};
+
+use crate::hostile::watched;
+use crate::support::{Peer, Server, block_on, eventually};
+
+/// Panics when it is dropped, also where something unwinds already.
+#[derive(Debug)]
+struct Harmful;
+
+impl Drop for Harmful {
+    fn drop(&mut self) {
+        std::panic::panic_any("foreign code panics");
+    }
+}
+
+impl std::fmt::Display for Harmful {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("harmful")
+    }
+}
+
+impl std::error::Error for Harmful {}
+
+/// What does harm for a byte `x`, and answers every other.
+async fn serve(conn: &mut Connection, harm: impl AsyncFnOnce(&mut Connection)) -> io::Result<()> {
+    if conn.reader().read_u8().await? == b'x' {
+        harm(conn).await;
+    } else {
+        conn.writer().put_u8(b'y');
+    }
+    Ok(())
+}
+
+/// A server of one poller goes on after `harm` was done to it.
+fn goes_on(what: &str, builder: Builder, harm: impl FnOnce(&Server)) {
+    watched(what, || {
+        let server = Server::start_unobserved(builder.pollers(1));
+        harm(&server);
+        let mut peer = Peer::connect(server.addr);
+        peer.send(b"a");
+        assert_eq!(peer.receive(1), b"y");
+    });
+}
+
+fn does_harm(server: &Server) {
+    let mut peer = Peer::connect(server.addr);
+    peer.send(b"x");
+    let _end = peer.receive_all();
+}
+
+#[test]
+fn attached_state_may_panic_when_its_handler_has() {
+    let builder = EventLoop::builder().on_request(async |conn: &mut Connection| {
+        let harm = async |conn: &mut Connection| {
+            conn.attach(Harmful);
+            std::panic::panic_any("foreign code panics");
+        };
+        Ok(serve(conn, harm).await?)
+    });
+    goes_on("attached", builder, does_harm);
+}
+
+#[test]
+fn an_owned_connection_may_be_dropped_with_its_state_by_a_handler_that_panics() {
+    let builder = EventLoop::builder().on_connection(async |mut conn: Connection| {
+        if conn.reader().read_u8().await? == b'x' {
+            conn.attach(Harmful);
+            std::panic::panic_any("foreign code panics");
+        }
+        conn.writer().put_u8(b'y');
+        conn.writer().flush().await?;
+        Ok(())
+    });
+    goes_on("attached and owned", builder, does_harm);
+}
+
+#[test]
+fn an_error_of_a_handler_may_panic_where_another_reason_stands() {
+    let waits = Arc::new(Mutex::new(false));
+    let noted = Arc::clone(&waits);
+    let builder = EventLoop::builder()
+        .on_request(async move |conn: &mut Connection| fails(conn, &noted).await);
+    goes_on("error", builder, |server| {
+        let mut peer = Peer::connect(server.addr);
+        peer.send(b"x");
+        eventually("a wait", || *waits.lock().unwrap());
+        peer.reset();
+        eventually("the end", || server.handle.connections() == 0);
+    });
+}
+
+/// Fails with an error of its own when its peer is gone.
+async fn fails(conn: &mut Connection, noted: &Mutex<bool>) -> Result<(), BoxError> {
+    if conn.reader().read_u8().await? != b'x' {
+        conn.writer().put_u8(b'y');
+        return Ok(());
+    }
+    let mut reader = conn.reader();
+    let mut waits = std::pin::pin!(reader.wait(1));
+    let ended = poll_fn(|context| {
+        let polled = waits.as_mut().poll(context);
+        *noted.lock().expect("no panic under it") = true;
+        polled
+    });
+    match ended.await {
+        Ok(()) => Ok(()),
+        Err(_reset) => Err(Box::new(Harmful)),
+    }
+}
+
+#[test]
+fn what_a_handler_that_is_cut_holds_may_panic_wherever_it_runs() {
+    for runner in [Runner::Inline, Runner::Threads(1)] {
+        let builder =
+            EventLoop::builder()
+                .runner(runner)
+                .on_connection_send(async |mut conn: Connection| {
+                    if conn.reader().read_u8().await? == b'x' {
+                        let _held = Harmful;
+                        conn.writer().put_u8(b'y');
+                        pending::<()>().await;
+                    }
+                    conn.writer().put_u8(b'y');
+                    conn.writer().flush().await?;
+                    Ok(())
+                });
+        let mut kept = None;
+        goes_on("cut", builder, |server| {
+            let mut peer = Peer::connect(server.addr);
+            peer.send(b"x");
+            assert_eq!(peer.receive(1), b"y");
+            // It is cut when the loop ends.
+            kept = Some(peer);
+        });
+    }
+}
+
+#[test]
+fn the_handlers_of_pollers_and_threads_may_panic_when_the_loop_has_ended() {
+    for runner in [Runner::Inline, Runner::Threads(2)] {
+        let builder = EventLoop::builder().runner(runner).on_request_with(|| {
+            let state = Harmful;
+            async move |conn: &mut Connection| {
+                let _kept = &state;
+                Ok(serve(conn, async |_| ()).await?)
+            }
+        });
+        goes_on("handlers", builder, |_| ());
+    }
+}
+
+/// Fails, with an error whose drop asks the client that is told of it.
+struct NoName(Arc<Mutex<Option<TestClient>>>);
+
+type TestClient = Client<Numbered<LengthField>>;
+
+struct Asks(Arc<Mutex<Option<TestClient>>>);
+
+impl Drop for Asks {
+    fn drop(&mut self) {
+        let client = self.0.lock().expect("no panic under it").clone();
+        if let Some(client) = client {
+            let _stats = (client.stats(), client.is_connected());
+        }
+    }
+}
+
+impl std::fmt::Debug for Asks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("asks")
+    }
+}
+
+impl std::fmt::Display for Asks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("asks")
+    }
+}
+
+impl std::error::Error for Asks {}
+
+impl Resolve for NoName {
+    fn resolve<'a>(&'a self, _host: &'a str, _port: u16) -> Resolving<'a> {
+        let error = io::Error::other(Asks(Arc::clone(&self.0)));
+        Box::pin(async { Err(error) })
+    }
+}
+
+#[test]
+fn the_error_of_a_resolver_may_ask_the_client_that_keeps_it() {
+    watched("a resolver", || {
+        let place = Arc::new(Mutex::new(None));
+        let dialer = Dialer::new().resolver(NoName(Arc::clone(&place)));
+        let mut options = ClientOptions::default();
+        let moment = Duration::from_millis(1);
+        options.backoff = Backoff::default();
+        options.backoff.first = moment;
+        options.backoff.longest = moment;
+        let codec = Numbered::new(LengthField::new());
+        let client = Client::dialing(dialer, ("nobody", 1), codec, options).unwrap();
+        *place.lock().unwrap() = Some(client.clone());
+        for _ in 0..5 {
+            let called = block_on(client.call(Message::new(b"text")));
+            drop(called.expect_err("no name"));
+            std::thread::sleep(2 * moment);
+        }
+        drop(place.lock().unwrap().take());
+    });
+}
