@@ -16,6 +16,8 @@ const KIND: support::Kind = support::Kind::Tcp;
 mod calling;
 #[path = "foreign/hostile.rs"]
 mod hostile;
+#[path = "foreign/memory.rs"]
+mod memory;
 #[path = "foreign/reading.rs"]
 mod reading;
 #[path = "foreign/running.rs"]

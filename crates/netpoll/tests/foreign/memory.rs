@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Memory of a user's own that is pushed, and dropped wherever it ends: sent, discarded, refused.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use netpoll::{ConnOptions, Connection, Dialer, LinkBuffer};
+
+use crate::hostile::{Act, watched};
+use crate::reading::ask;
+use crate::support::{Peer, block_on, eventually, pair_with};
+
+/// More than sockets hold.
+const MUCH: usize = 8 << 20;
+
+/// Memory whose drop does something, and is counted by `kept`.
+struct Owner {
+    memory: Vec<u8>,
+    act: Act,
+    _kept: Arc<()>,
+}
+
+impl AsRef<[u8]> for Owner {
+    fn as_ref(&self) -> &[u8] {
+        &self.memory
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.act.run();
+    }
+}
+
+/// Makes memory for one connection.
+struct Source {
+    act: Act,
+    kept: Arc<()>,
+}
+
+impl Source {
+    fn of(&self, bytes: usize) -> Bytes {
+        Bytes::from_owner(Owner {
+            memory: vec![7; bytes],
+            act: self.act.clone(),
+            _kept: Arc::clone(&self.kept),
+        })
+    }
+
+    fn buffer(&self, bytes: usize) -> LinkBuffer {
+        let mut buffer = LinkBuffer::new();
+        buffer.push(self.of(bytes));
+        buffer
+    }
+}
+
+/// All memory is dropped, whatever that does, and all goes on.
+fn lets_go(what: &str, run: impl Fn(Connection, Peer, &Source)) {
+    for panics in [true, false] {
+        watched(&format!("{what}, panics: {panics}"), || {
+            let mut options = ConnOptions::default();
+            options.max_output = Some(16 << 20);
+            let (conn, peer) = pair_with(&Dialer::new().options(options));
+            let handle = conn.handle();
+            let act = match panics {
+                true => Act::Panic,
+                false => Act::Enter(Arc::new(move || ask(&handle))),
+            };
+            let source = Source {
+                act,
+                kept: Arc::default(),
+            };
+            run(conn, peer, &source);
+            eventually("the drop of all memory", || {
+                Arc::strong_count(&source.kept) == 1
+            });
+        });
+    }
+}
+
+#[test]
+fn memory_that_was_sent_is_let_go() {
+    lets_go("sent", |mut conn, mut peer, source| {
+        for _ in 0..3 {
+            conn.writer().push(source.of(5000));
+        }
+        drop(block_on(conn.writer().flush()));
+        let _sent = peer.receive(15_000);
+    });
+}
+
+#[test]
+fn memory_that_a_reset_or_an_abort_discards_is_let_go() {
+    for aborts in [false, true] {
+        lets_go("discarded", move |mut conn, peer, source| {
+            for _ in 0..3 {
+                conn.writer().push(source.of(MUCH / 3));
+            }
+            match aborts {
+                true => conn.abort(),
+                false => peer.reset(),
+            }
+            drop(block_on(conn.writer().flush()).expect_err("the end"));
+        });
+    }
+}
+
+#[test]
+fn memory_that_comes_after_a_finish_or_the_end_is_let_go() {
+    lets_go("after a finish", |mut conn, _peer, source| {
+        conn.writer().finish();
+        conn.writer().push(source.of(10));
+        conn.writer().append(source.buffer(10));
+        conn.writer().with(|part| part.push(source.of(10)));
+        drop(conn.handle().push(source.of(10)).expect_err("a finish"));
+        let refused = conn.write_queue().try_send(source.buffer(10));
+        // What is given back is the caller's.
+        let buffer = refused.expect_err("a finish").buffer;
+        drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(
+            || {
+                drop(buffer);
+            },
+        )));
+    });
+    lets_go("after the end", |mut conn, peer, source| {
+        peer.reset();
+        block_on(conn.closed());
+        conn.writer().push(source.of(10));
+        conn.writer().append(source.buffer(10));
+        drop(conn.handle().push(source.of(10)));
+    });
+}
+
+#[test]
+fn memory_that_is_too_much_is_let_go() {
+    lets_go("overflow", |mut conn, _peer, source| {
+        conn.writer().push(source.of(MUCH));
+        conn.writer().push(source.of(2 * MUCH));
+        conn.writer().push(source.of(MUCH));
+        block_on(conn.closed());
+    });
+}
+
+#[test]
+fn memory_that_is_not_committed_is_let_go() {
+    for way in 0..3 {
+        lets_go("not committed", move |mut conn, _peer, source| {
+            let mut writer = conn.writer();
+            let _reserved = writer.reserve(4).expect("room");
+            writer.insert(2, source.of(10)).expect("in the middle");
+            writer.insert(1, source.of(10)).expect("in the middle");
+            match way {
+                0 => writer.commit(0).expect("nothing of it"),
+                1 => writer.finish(),
+                _ => drop(conn),
+            }
+        });
+    }
+}
+
+#[test]
+fn memory_that_is_not_taken_in_time_is_let_go() {
+    lets_go("too slow", |mut conn, _peer, source| {
+        conn.writer().push(source.of(MUCH / 2));
+        conn.writer().push(source.of(MUCH / 2));
+        let soon = Instant::now() + Duration::from_millis(30);
+        let mut writer = conn.writer().with_deadline(soon);
+        drop(block_on(writer.flush()).expect_err("no peer that reads"));
+    });
+}
