@@ -13,7 +13,16 @@ use bytes::Bytes;
 use netpoll_buffer::{LinkBuffer, Pool};
 
 const THREADS: u64 = 4;
-const OPERATIONS: usize = 1_000_000 / THREADS as usize;
+
+/// Of all threads together, unless `ALIASING_OPERATIONS` says how many: under a sanitizer each takes
+/// much longer.
+const OPERATIONS: usize = 1_000_000;
+
+fn operations_of_a_thread() -> usize {
+    let asked = std::env::var("ALIASING_OPERATIONS").ok();
+    let all = asked.map_or(OPERATIONS, |asked| asked.parse().expect("a number"));
+    all / THREADS as usize
+}
 
 /// What every thread keeps at most before it lets go of the oldest.
 const KEPT: usize = 64;
@@ -163,7 +172,7 @@ fn work(thread: u64, pool: &Pool, to: &Sender<Held>, from: &Receiver<Held>) -> i
         .map(|n| Stream::new((thread * 4 + n) << 40))
         .collect();
     let mut kept = std::collections::VecDeque::new();
-    for _ in 0..OPERATIONS {
+    for _ in 0..operations_of_a_thread() {
         let stream = &mut streams[random.below(4) as usize];
         let length = random.length();
         match random.below(16) {
