@@ -7,6 +7,7 @@
 //! they have ([`socket`], [`addr`], [`options`]), who is at the other end of a Unix socket
 //! ([`credentials`]), who alone may make a path ([`folder_lock`]), what TCP knows of a connection ([`mod@tcp_info`]), what time it is ([`clock`]), and
 //! the process-wide limits that a server meets ([`process`], [`memory`]).
+//! A thread that is held up is given up by what is in [`roll`].
 //! The calls that may fail have a name each ([`site`]), by which tests have them fail.
 //!
 //! What every function here keeps to:
@@ -57,6 +58,7 @@ pub mod memory;
 pub mod options;
 pub mod process;
 pub mod retry;
+pub mod roll;
 pub mod site;
 pub mod socket;
 pub mod tcp_info;
@@ -71,4 +73,5 @@ pub use epoll::{Epoll, Events};
 pub use eventfd::EventFd;
 pub use folder_lock::{FolderLock, Locked};
 pub use interest::{Interest, Readiness};
+pub use roll::Roll;
 pub use tcp_info::{TcpInfo, TcpState};

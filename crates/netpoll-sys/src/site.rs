@@ -26,6 +26,8 @@ pub enum Site {
     Connect,
     /// `connect(2)` with `AF_UNSPEC`, which resets a TCP connection.
     Disconnect,
+    /// `dup3(2)`.
+    Dup,
     /// `epoll_ctl(2)` with `EPOLL_CTL_ADD`.
     EpollAdd,
     /// `epoll_create1(2)`.

@@ -66,7 +66,7 @@ impl Presence {
 
     /// Counts this one among those that were cut.
     pub(crate) fn cut(&self) {
-        lock(&self.census.tally).cut += 1;
+        self.census.add_cut(1);
     }
 }
 
@@ -152,6 +152,15 @@ impl Census {
     /// How many are alive.
     pub(crate) fn alive(&self) -> usize {
         lock(&self.tally).alive
+    }
+
+    /// Counts `count` more that were cut, unless it is over: a poller that was left behind cuts what was
+    /// counted.
+    pub(crate) fn add_cut(&self, count: usize) {
+        let mut tally = lock(&self.tally);
+        if tally.stage != Stage::Over {
+            tally.cut += count;
+        }
     }
 
     /// How many had to be cut.

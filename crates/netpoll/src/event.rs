@@ -70,6 +70,20 @@ pub enum Event {
         /// The connection's peer.
         peer: Addr,
     },
+    /// A shutdown's time was up, and user code had not returned. The thread that it runs on is left
+    /// behind: it ends, and closes its descriptors, when the code returns. Peers of its connections
+    /// have been sent the end.
+    #[non_exhaustive]
+    LeftRunning {
+        /// Where the code runs.
+        place: LeftAt,
+        /// Which kind of code.
+        callback: Callback,
+        /// The type of the loop's handler.
+        handler: &'static str,
+        /// How many connections were cut there.
+        connections: usize,
+    },
     /// A poller failed: code of the framework panicked on its thread, or its wait for the kernel
     /// returned an error. Its connections are closed, with
     /// [`CloseReason::PollerFailed`](crate::CloseReason::PollerFailed). It begins anew, and its
@@ -92,6 +106,18 @@ pub enum Event {
         /// How many.
         connections: usize,
     },
+}
+
+/// Where user code runs that a shutdown could not stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LeftAt {
+    /// On the poller with this index.
+    Poller(usize),
+    /// On so many threads of [`Runner::Threads`](crate::Runner::Threads).
+    Threads(usize),
+    /// With the executor of [`Runner::Spawn`](crate::Runner::Spawn).
+    Executor,
 }
 
 /// How a poller failed.
@@ -140,6 +166,28 @@ pub enum Callback {
     OnClose,
     /// [`Balance::Custom`](crate::Balance::Custom).
     Balance,
+    /// A task of [`spawn`](crate::spawn).
+    Task,
+}
+
+impl Callback {
+    /// A number for each.
+    pub(crate) fn code(self) -> u64 {
+        self as u64
+    }
+
+    /// What the number is for; a handler if it is for none.
+    pub(crate) fn of_code(code: u64) -> Self {
+        let all = [
+            Self::OnAccept,
+            Self::OnDisconnect,
+            Self::OnClose,
+            Self::Balance,
+            Self::Task,
+        ];
+        let found = all.into_iter().find(|callback| callback.code() == code);
+        found.unwrap_or(Self::Handler)
+    }
 }
 
 impl Event {
@@ -171,7 +219,18 @@ impl fmt::Display for Callback {
             Self::OnDisconnect => "on_disconnect",
             Self::OnClose => "on_close",
             Self::Balance => "balance",
+            Self::Task => "spawned task",
         })
+    }
+}
+
+impl fmt::Display for LeftAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Poller(index) => write!(f, "poller {index}"),
+            Self::Threads(count) => write!(f, "handler threads ({count})"),
+            Self::Executor => f.write_str("the executor"),
+        }
     }
 }
 
@@ -226,6 +285,35 @@ impl fmt::Display for Event {
             Self::TaskDropped { peer } => {
                 write!(f, "the executor dropped a task that was not done ({peer})")
             }
+            Self::LeftRunning { .. } | Self::PollerFailed { .. } | Self::Cut { .. } => {
+                self.fmt_of_loop(f)
+            }
+        }
+    }
+}
+
+impl Event {
+    /// The line of what happens to a loop as a whole.
+    fn fmt_of_loop(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LeftRunning {
+                place,
+                callback: Callback::Handler,
+                handler,
+                connections,
+            } => write!(
+                f,
+                "shutdown left a handler running on {place}: {handler}; connections cut: {connections}"
+            ),
+            Self::LeftRunning {
+                place,
+                callback,
+                connections,
+                ..
+            } => write!(
+                f,
+                "shutdown left code running on {place}: {callback}; connections cut: {connections}"
+            ),
             Self::PollerFailed {
                 poller,
                 failure,
@@ -247,6 +335,7 @@ impl fmt::Display for Event {
                     "connections cut at the end of a shutdown's time: {connections}"
                 )
             }
+            _ => Ok(()),
         }
     }
 }
@@ -327,6 +416,15 @@ mod tests {
             ),
             (Event::TaskDropped { peer }, "(127.0.0.1:7)"),
             (Event::Cut { connections: 3 }, "shutdown's time: 3"),
+            (
+                Event::LeftRunning {
+                    place: LeftAt::Poller(2),
+                    callback: Callback::Handler,
+                    handler: "my::handler",
+                    connections: 5,
+                },
+                "left a handler running on poller 2: my::handler; connections cut: 5",
+            ),
             (
                 Event::PollerFailed {
                     poller: 1,

@@ -8,6 +8,7 @@
 
 pub(crate) mod builder;
 mod dialing;
+mod ending;
 #[cfg(test)]
 #[cfg(not(any(netpoll_loom, netpoll_shuttle)))]
 mod failing;
@@ -16,14 +17,14 @@ pub(crate) mod shutdown;
 
 use std::fmt;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::addr::Addr;
 use crate::around::Around;
 use crate::budget::Budget;
 use crate::connection::service::Service;
 use crate::entrance::{AcceptStats, Entrance};
-use crate::event::{Event, Listening};
+use crate::event::Listening;
 use crate::listener::Listener;
 use crate::listener::acceptor::{Acceptor, Reception};
 use crate::listener::filter::Filter;
@@ -107,12 +108,15 @@ impl EventLoop {
     }
 
     /// Serves until it is shut down. Blocks the calling thread; the work is done on the pollers'
-    /// threads, which start here and end before this returns.
+    /// threads, which start here and end before this returns. A thread that user code holds up at the
+    /// deadline of the shutdown is not waited for: an event says so
+    /// ([`LeftRunning`](crate::Event::LeftRunning)), and it ends when that code returns.
     ///
     /// # Errors
     ///
     /// If the pollers cannot be started for want of descriptors, memory or threads; and if one failed
-    /// later and could not be started again ([`Event::PollerFailed`]): what is left is cut then.
+    /// later and could not be started again ([`PollerFailed`](crate::Event::PollerFailed)): what is left is
+    /// cut then.
     pub fn run(mut self) -> io::Result<()> {
         let threads = self.threads.take();
         if let Some(threads) = &threads {
@@ -135,33 +139,19 @@ impl EventLoop {
             filter: self.filter.clone(),
             balance: self.balance.clone(),
         });
+        let mut listeners = Vec::new();
         for (index, (home, listener)) in std::mem::take(&mut self.listeners).into_iter().enumerate()
         {
             let poller = pollers.nth(home.unwrap_or(index));
+            let listener = Arc::new(listener);
+            listeners.push(Arc::downgrade(&listener));
             poller.register(Acceptor::birth(listener, home, &reception));
         }
         drop(reception);
         let deadline = self
             .request
             .wait(|| pollers.ask_everyone(Ask::StopAccepting));
-        pollers.ask_everyone(Ask::Drain);
-        let census = self.request.census();
-        if census.wait_for_none(deadline) {
-            // Handlers that wait for this moment have it, and the rest of the time to return.
-            census.let_the_excused_go();
-        }
-        if !census.wait_for_the_excused(deadline) {
-            pollers.ask_everyone(Ask::Force);
-            census.wait_for_the_excused(Instant::now() + AFTER_FORCE);
-            let connections = census.cut();
-            if connections > 0 {
-                self.listening.tell(&Event::Cut { connections });
-            }
-        }
-        drop(pollers);
-        if let Some(threads) = threads {
-            threads.stop(AFTER_FORCE);
-        }
+        self.see_through(deadline, &pollers, &listeners, threads.as_deref());
         self.request.failure().map_or(Ok(()), Err)
     }
 

@@ -120,7 +120,7 @@ pub use error::{
     AfterFinish, BoxError, CloseReason, Closed, Eof, InvalidConfig, Limit, NoAddress, NotRunning,
     OnPoller, OutOfRange, Overclaimed, Short, TimedOut, Timeout, TooLarge,
 };
-pub use event::{Callback, Event, Pause, PollerFailure};
+pub use event::{Callback, Event, LeftAt, Pause, PollerFailure};
 pub use event_loop::builder::Builder;
 pub use event_loop::shutdown::Shutdown;
 pub use event_loop::{EventLoop, LoopHandle};

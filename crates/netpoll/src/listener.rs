@@ -14,12 +14,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use netpoll_sys::socket;
 use netpoll_sys::socket::ListenOptions;
+use netpoll_sys::{roll, socket};
 
 use crate::addr::{Addr, ToAddrs, UnixAddr};
 use crate::error::InvalidConfig;
-use crate::sync::OnceLock;
+use crate::sync::{Mutex, OnceLock, lock};
 use unix_path::OwnPath;
 
 /// A socket that listens. Bound, and taking connections into the kernel's queue, from its making;
@@ -42,7 +42,7 @@ use unix_path::OwnPath;
 #[derive(Debug)]
 pub struct Listener {
     /// Before the descriptor: nobody finds the way in once nobody is behind it.
-    path: Option<OwnPath>,
+    path: Mutex<Option<OwnPath>>,
     fd: OwnedFd,
     /// How its siblings are made, if each poller is to have one.
     per_poller: Option<ListenOptions>,
@@ -151,7 +151,8 @@ impl Listener {
     /// system stays, and is the new owner's to remove.
     #[must_use]
     pub fn into_fd(self) -> OwnedFd {
-        if let Some(path) = self.path {
+        let path = lock(&self.path).take();
+        if let Some(path) = path {
             path.leave();
         }
         self.fd
@@ -182,7 +183,7 @@ impl Listener {
             let (fd, path) = unix_path::listen(path, addr, options)?;
             let per_poller = None;
             return Ok(Self {
-                path,
+                path: Mutex::new(path),
                 fd,
                 per_poller,
                 shared: OnceLock::new(),
@@ -208,7 +209,7 @@ impl Listener {
     /// Of a socket that nobody else has.
     fn of(fd: OwnedFd) -> Self {
         Self {
-            path: None,
+            path: Mutex::new(None),
             fd,
             per_poller: None,
             shared: OnceLock::new(),
@@ -234,13 +235,20 @@ impl Listener {
 
     /// Nobody finds it any more who has not connected yet, if it has a path of its own. One that is
     /// shared leads to the others.
-    fn hide(&mut self) {
-        let path = self.path.take();
+    fn hide(&self) {
+        let path = lock(&self.path).take();
         if self.is_shared()
             && let Some(path) = path
         {
             path.leave();
         }
+    }
+
+    /// Stops to listen although its acceptor is held up: frees its address, and leaves `by` in the
+    /// place of its socket. A duplicate of that listens on.
+    pub(crate) fn revoke(&self, by: BorrowedFd<'_>) -> io::Result<()> {
+        self.hide();
+        roll::displace(self.fd.as_fd(), by)
     }
 }
 

@@ -21,6 +21,7 @@
 pub(crate) mod alarm;
 pub(crate) mod balance;
 pub(crate) mod bell;
+pub(crate) mod entry;
 pub(crate) mod home;
 pub(crate) mod mailbox;
 pub(crate) mod roster;

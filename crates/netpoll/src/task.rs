@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Wake, Waker};
 
 use crate::error::{CloseReason, Closed, OnPoller};
+use crate::event::Callback;
 use crate::foreign::{Deferred, OwnWaker, WakerSlot, register};
 use crate::guard::guard;
 use crate::parking::block_on;
@@ -222,7 +223,8 @@ impl<F: Future> Source for Runs<F> {
 
     fn woken(&mut self, turn: &mut Turn) -> Next {
         self.bell.0.take();
-        let is_over = self.running.poll(&self.waker);
+        let counters = self.bell.0.counters();
+        let is_over = counters.during(Callback::Task, || self.running.poll(&self.waker));
         // It may have taken long.
         turn.forget();
         if is_over { Next::Gone } else { Next::Unwatched }

@@ -50,6 +50,8 @@ mod halves;
 mod handing_over;
 #[path = "behaviour/hazards.rs"]
 mod hazards;
+#[path = "behaviour/held_up.rs"]
+mod held_up;
 #[path = "behaviour/homes.rs"]
 mod homes;
 #[path = "behaviour/limits.rs"]

@@ -72,6 +72,7 @@ const SYS: &[&[&str]] = &[
         "eventfd",
         "folder_lock",
         "options",
+        "roll",
         "socket",
         "transfer",
     ],

@@ -91,6 +91,7 @@ impl<C: Caller> Session<C> {
             // A peer that has torn the connection down needs no FIN.
             let _sent = socket::shutdown(self.link.as_fd(), Shutdown::Write).ok();
         }
+        self.link.let_go_of_socket();
         self.life.leave();
         self.link.finish_input(InputEnd::Closed(CloseReason::Local));
         waker.wake();

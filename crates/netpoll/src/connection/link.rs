@@ -108,6 +108,7 @@ impl Link {
         options: Arc<ConnOptions>,
         seat: Option<Seat>,
     ) -> Self {
+        bell.enrol(fd.as_fd());
         Self {
             fd,
             peer: peer.into(),
@@ -294,6 +295,11 @@ impl Link {
         waker.wake();
     }
 
+    /// The socket is no more the connection's to end.
+    pub(crate) fn let_go_of_socket(&self) {
+        self.bell.strike(self.fd.as_fd());
+    }
+
     /// The reason that an ending which was asked for stands for.
     pub(crate) fn reason_of(ending: Ending) -> CloseReason {
         match ending {
@@ -306,6 +312,13 @@ impl Link {
             | Ending::Close
             | Ending::Abort => CloseReason::Local,
         }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // Before the descriptor is closed, and its number another's.
+        self.let_go_of_socket();
     }
 }
 

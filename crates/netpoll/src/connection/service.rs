@@ -26,6 +26,7 @@ use crate::event::Listening;
 use crate::options::ConnOptions;
 use crate::per_thread::PerThread;
 use crate::poll::bell::Bell;
+use crate::poll::entry::RollEntry;
 use crate::poll::set::Seat;
 use crate::poll::source::{Place, Source};
 use crate::runner::Spawn;
@@ -36,6 +37,8 @@ use crate::trace::Span;
 /// A connected socket that has no session yet.
 #[derive(Debug)]
 pub(crate) struct Newcomer {
+    /// Before the descriptor: it is not closed while it is on a roll.
+    pub(crate) entry: RollEntry,
     pub(crate) fd: OwnedFd,
     pub(crate) peer: Addr,
     pub(crate) options: Arc<ConnOptions>,
@@ -233,6 +236,8 @@ where
 
 impl Newcomer {
     fn settle(self, bell: Bell) -> (Arc<Link>, Presence) {
+        // The link has an entry of its own.
+        drop(self.entry);
         let mut link = Link::new(self.fd, self.peer, bell, self.options, Some(self.seat));
         link.span = Span::open(link.as_fd(), self.peer);
         (Arc::new(link), self.presence)

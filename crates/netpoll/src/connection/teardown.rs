@@ -243,7 +243,9 @@ impl<C: Caller> Session<C> {
         let Some(reason) = self.life.reason() else {
             return;
         };
-        let Some(panics) = self.link.tell_over(reason) else {
+        let counters = self.link.bell.counters();
+        let tell = || self.link.tell_over(reason);
+        let Some(panics) = counters.during(Callback::OnClose, tell) else {
             return;
         };
         let callback = Callback::OnClose;
@@ -267,7 +269,9 @@ impl<C: Caller> Session<C> {
             self.life.reason(),
         ) {
             // The connection is over whatever the observer does.
-            if guard(|| observer(&mut connection, reason)).is_err() {
+            let counters = self.link.bell.counters();
+            let call = || guard(|| observer(&mut connection, reason));
+            if counters.during(Callback::OnDisconnect, call).is_err() {
                 let callback = Callback::OnDisconnect;
                 self.tell_event(|peer| Event::Panicked { callback, peer });
             }

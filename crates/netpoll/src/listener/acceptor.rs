@@ -27,6 +27,7 @@ use crate::guard::{Panicked, guard};
 use crate::options::ConnOptions;
 use crate::poll::balance::Balance;
 use crate::poll::bell::{Bell, Signal};
+use crate::poll::entry::RollEntry;
 use crate::poll::set::{PollerHandle, PollerSet};
 use crate::poll::source::{Ask, Birth, End, Next, Place, Source, Turn};
 use crate::poll::spin::ask_the_card;
@@ -63,7 +64,7 @@ impl Reception {
 
 /// Accepts on its poller.
 pub(crate) struct Acceptor {
-    listener: Listener,
+    listener: Arc<Listener>,
     /// The poller it is on, if what it accepts stays there.
     home: Option<usize>,
     reception: Arc<Reception>,
@@ -103,7 +104,7 @@ impl Acceptor {
     /// What makes an acceptor for `listener`, on any poller for all of them, or for the one at
     /// `home` and on that.
     pub(crate) fn birth(
-        listener: Listener,
+        listener: Arc<Listener>,
         home: Option<usize>,
         reception: &Arc<Reception>,
     ) -> Birth {
@@ -212,8 +213,10 @@ impl Acceptor {
 
     /// Has the filter decide, and hands the connection to a poller.
     fn receive(&self, fd: OwnedFd, peer: Addr, stay: Stay, turn: &mut Turn) {
+        let entry = RollEntry::new(&fd, &self.call.0);
         let Some(options) = self.bounds_for(&fd, peer, turn) else {
             self.reception.entrance.refused();
+            drop(entry);
             drop(fd);
             drop(stay);
             return;
@@ -224,6 +227,7 @@ impl Acceptor {
             None => self.place(peer, turn),
         };
         let newcomer = Newcomer {
+            entry: entry.moved_to(&fd, poller),
             fd,
             peer,
             options,
@@ -242,7 +246,8 @@ impl Acceptor {
         };
         let info = ConnInfo::new(fd.as_fd(), peer, inherited);
         terms.before_call(turn);
-        let answer = guard(|| filter(&info));
+        let counters = self.call.0.counters();
+        let answer = counters.during(Callback::OnAccept, || guard(|| filter(&info)));
         terms.after_call(Callback::OnAccept, || peer, turn, self.call.0.counters());
         let own = match answer {
             Ok(Accept::Take(own)) => own,
@@ -274,7 +279,9 @@ impl Acceptor {
             return pollers.place(balance, || {});
         }
         terms.before_call(turn);
-        let poller = pollers.place(balance, || self.tell_panic(Callback::Balance, peer));
+        let place = || pollers.place(balance, || self.tell_panic(Callback::Balance, peer));
+        let counters = self.call.0.counters();
+        let poller = counters.during(Callback::Balance, place);
         terms.after_call(Callback::Balance, || peer, turn, self.call.0.counters());
         poller
     }

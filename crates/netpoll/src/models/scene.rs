@@ -71,7 +71,7 @@ impl Scene {
         let handle =
             PollerHandle::new(&Arc::default(), std::time::Duration::ZERO).expect("a poller");
         // The first source that a poller registers has this token.
-        let bell = Bell::new(handle.mailbox(), Token::source(0, 0));
+        let bell = Bell::new(Arc::clone(handle.mailbox()), Token::source(0, 0));
         let link = Link::new(fd, Addr::Unnamed, bell, Arc::new(options), None);
         Self {
             handle,

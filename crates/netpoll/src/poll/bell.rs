@@ -10,6 +10,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::mailbox::{Letter, Mailbox};
 use super::token::Token;
@@ -80,6 +81,21 @@ impl Bell {
             token,
             rung: AtomicU8::new(0),
         }
+    }
+
+    /// Its poller's.
+    pub(super) fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+
+    /// Notes that `fd` is the source's, for who has to end it without its poller.
+    pub(crate) fn enrol(&self, fd: BorrowedFd<'_>) {
+        self.mailbox.roll().enter(fd);
+    }
+
+    /// Notes that `fd` is the source's no more: before it is closed, or somebody else's.
+    pub(crate) fn strike(&self, fd: BorrowedFd<'_>) {
+        self.mailbox.roll().strike(fd.as_raw_fd());
     }
 
     /// What the poller counts. Written on its own thread only.

@@ -10,13 +10,13 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-use netpoll_sys::EventFd;
+use netpoll_sys::{EventFd, Roll};
 
 use super::source::{Ask, Birth};
 use super::token::Token;
 use crate::guard::guard;
 use crate::stats::counters::Counters;
-use crate::sync::{Arc, Mutex, lock};
+use crate::sync::{Arc, AtomicU8, Mutex, Ordering, lock};
 
 /// What can be asked of a poller.
 pub(crate) enum Letter {
@@ -39,6 +39,10 @@ pub(crate) struct Mailbox {
     counters: Arc<Counters>,
     /// For how long the poller waits awake.
     busy_poll: Duration,
+    /// The sockets of its connections, for who has to end them without it.
+    roll: Roll,
+    /// Whether every source was asked to end at once; see [`Mailbox::has_forced`].
+    forced: AtomicU8,
 }
 
 #[derive(Default)]
@@ -69,6 +73,8 @@ impl Mailbox {
             bell: EventFd::new()?,
             counters,
             busy_poll: Duration::ZERO,
+            roll: Roll::default(),
+            forced: AtomicU8::new(0),
         })
     }
 
@@ -94,6 +100,11 @@ impl Mailbox {
         &self.bell
     }
 
+    /// The sockets of the poller's connections.
+    pub(crate) fn roll(&self) -> &Roll {
+        &self.roll
+    }
+
     /// Leaves a letter, and wakes the poller if it sleeps. Any thread; a system call only then. A
     /// letter to a poller that has ended is dropped.
     pub(crate) fn post(&self, letter: Letter) {
@@ -109,6 +120,20 @@ impl Mailbox {
             // The one way this fails is a descriptor that is gone, and so is the poller then.
             let _rung = self.bell.ring().ok();
         }
+    }
+
+    /// Every source was asked this.
+    pub(super) fn complete(&self, ask: Ask) {
+        if ask == Ask::Force {
+            // Release: pairs with `has_forced`.
+            self.forced.store(1, Ordering::Release);
+        }
+    }
+
+    /// Whether every source was asked to end at once.
+    pub(super) fn has_forced(&self) -> bool {
+        // Acquire: pairs with `complete`; what the poller did before is seen.
+        self.forced.load(Ordering::Acquire) != 0
     }
 
     /// Whether the poller reads no more.

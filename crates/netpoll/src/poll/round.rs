@@ -41,6 +41,7 @@ impl Poller {
                 Some(token) => self.call(token, |source, turn| source.asked(ask, turn)),
                 None => {
                     self.round = None;
+                    self.mailbox.complete(ask);
                     return;
                 }
             }

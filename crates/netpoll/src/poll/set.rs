@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A set of pollers: their threads, and which of them gets the next connection.
 //!
-//! The set owns the threads: dropping it stops them and waits for them. What is in a poller then
-//! is dropped on the poller's thread.
+//! The set owns the threads: dropping it stops them and waits for them, though not for one that user
+//! code holds up: that ends by itself. What is in a poller then is dropped on the poller's thread.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Poller;
 use super::balance::Balance;
@@ -20,7 +21,7 @@ use crate::budget::Budget;
 use crate::entrance::Stay;
 use crate::guard::guard;
 use crate::stats::counters::Counters;
-use crate::sync::{Arc, AtomicUsize, Ordering};
+use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, lock};
 
 /// What the pollers of a set have in common.
 #[derive(Clone)]
@@ -39,7 +40,8 @@ pub(crate) struct Setup {
 #[derive(Debug)]
 pub(crate) struct PollerSet {
     pollers: Vec<PollerHandle>,
-    threads: Vec<JoinHandle<()>>,
+    /// Those that were not waited for yet.
+    threads: Mutex<Vec<(usize, JoinHandle<()>)>>,
     /// Whose turn it is, where pollers take turns.
     turn: AtomicUsize,
 }
@@ -96,10 +98,19 @@ impl PollerHandle {
         self.mailbox.post(letter);
     }
 
-    /// What a model turns a poller with.
-    #[cfg(all(test, any(netpoll_loom, netpoll_shuttle)))]
-    pub(crate) fn mailbox(&self) -> Arc<Mailbox> {
-        Arc::clone(&self.mailbox)
+    /// What reaches the poller from outside.
+    pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+
+    /// Ends both streams of every socket of its connections, without it. Says how many there are.
+    pub(crate) fn shut_down_sockets(&self) -> usize {
+        self.mailbox.roll().shut_down_all()
+    }
+
+    /// A descriptor to put in the place of one of its own.
+    pub(crate) fn substitute(&self) -> BorrowedFd<'_> {
+        self.mailbox.bell().as_fd()
     }
 
     /// How many connections have their seat here.
@@ -130,7 +141,7 @@ impl PollerSet {
     pub(crate) fn of(pollers: Vec<PollerHandle>) -> Self {
         Self {
             pollers,
-            threads: Vec::new(),
+            threads: Mutex::default(),
             turn: AtomicUsize::new(0),
         }
     }
@@ -141,7 +152,7 @@ impl PollerSet {
     pub(crate) fn start(counters: &[Arc<Counters>], setup: &Setup) -> io::Result<Self> {
         let mut set = Self {
             pollers: Vec::new(),
-            threads: Vec::new(),
+            threads: Mutex::default(),
             turn: AtomicUsize::new(0),
         };
         for (index, counters) in counters.iter().enumerate() {
@@ -152,7 +163,7 @@ impl PollerSet {
             let thread = std::thread::Builder::new()
                 .name(format!("netpoll-{index}"))
                 .spawn(move || live_within(index, mailbox, &setup, &ready))?;
-            set.threads.push(thread);
+            lock(&set.threads).push((index, thread));
             set.pollers.push(handle);
             started
                 .recv()
@@ -198,20 +209,56 @@ impl PollerSet {
             poller.mailbox.post(Letter::Everyone(ask));
         }
     }
-}
 
-impl Drop for PollerSet {
-    fn drop(&mut self) {
+    /// The pollers that were asked to force everything to its end and have not come to it.
+    pub(crate) fn held_up(&self) -> Vec<usize> {
+        let is_held_up = |&index: &usize| {
+            let mailbox = &self.pollers[index].mailbox;
+            !mailbox.has_forced() && !mailbox.is_closed()
+        };
+        (0..self.pollers.len()).filter(is_held_up).collect()
+    }
+
+    /// Stops the pollers and waits for their threads, for as long as `patience`. Says which have not
+    /// ended by then; these are left to themselves.
+    pub(crate) fn stop(&self, patience: Duration) -> Vec<usize> {
         for poller in &self.pollers {
             poller.mailbox.post(Letter::Stop);
         }
-        for thread in self.threads.drain(..) {
-            // A set dropped on one of its own pollers cannot wait for that one.
-            if thread.thread().id() != std::thread::current().id() {
+        let mut threads = std::mem::take(&mut *lock(&self.threads));
+        // A set that is stopped by one of its own pollers cannot wait for that one.
+        threads.retain(|(_, thread)| thread.thread().id() != std::thread::current().id());
+        let begun = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let (ended, alive): (Vec<_>, Vec<_>) = threads
+                .into_iter()
+                .partition(|(_, thread)| thread.is_finished());
+            for (_, thread) in ended {
                 // A poller that panicked has said so through the hook.
                 let _panicked = thread.join().is_err();
             }
+            threads = alive;
+            if threads.is_empty() || begun.elapsed() > patience {
+                return threads.into_iter().map(|(index, _)| index).collect();
+            }
+            std::thread::sleep(pause);
+            pause = (2 * pause).min(LONGEST_PAUSE);
         }
+    }
+}
+
+/// The first pause between two looks whether threads have ended, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_micros(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(5);
+
+/// How long the drop of a set waits for its threads.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+impl Drop for PollerSet {
+    fn drop(&mut self) {
+        // Those that are held up end when they are no more.
+        let _left = self.stop(PATIENCE);
     }
 }
 

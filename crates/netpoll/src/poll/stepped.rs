@@ -19,7 +19,7 @@ pub(crate) struct Stepped {
 impl Stepped {
     /// Makes the calling thread a poller.
     pub(crate) fn new(handle: &PollerHandle, budget: &Budget) -> Self {
-        let mailbox: Arc<Mailbox> = handle.mailbox();
+        let mailbox: Arc<Mailbox> = Arc::clone(handle.mailbox());
         bell::settle_here(Arc::clone(&mailbox));
         let poller = Poller::new(mailbox, budget).expect("a poller");
         Self { poller }

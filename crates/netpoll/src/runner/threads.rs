@@ -125,8 +125,8 @@ impl Threads {
     }
 
     /// Stops the threads and drops what they have. A thread that is held up by a handler is waited
-    /// for as long as `patience`, and then left to itself.
-    pub(crate) fn stop(&self, patience: Duration) {
+    /// for as long as `patience`, and then left to itself. Says how many those are.
+    pub(crate) fn stop(&self, patience: Duration) -> usize {
         let mut queues = lock(&self.work.queues);
         queues.stopped = true;
         let jobs = std::mem::take(&mut queues.jobs);
@@ -139,10 +139,11 @@ impl Threads {
         while queues.alive > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return;
+                break;
             }
             queues = wait_timeout(&self.work.ended, queues, left).0;
         }
+        queues.alive
     }
 }
 

@@ -6,6 +6,7 @@
 //! two pollers write. A counter and its snapshot are declared once, side by side.
 
 use crate::error::{CloseReason, Limit, Timeout};
+use crate::event::Callback;
 use crate::sync::{AtomicU64, Ordering};
 
 /// A number that one thread writes.
@@ -226,6 +227,25 @@ impl ClosedCounters {
 pub(crate) struct Counters {
     pub(crate) poller: PollerCounters,
     pub(crate) closed: ClosedCounters,
+    /// Which callback runs, by [`Callback::code`]; a handler unless told otherwise.
+    calling: Counter,
+}
+
+impl Counters {
+    /// Makes `call`, a call of `callback`, and lets others see meanwhile which that is. Only on the
+    /// poller's thread.
+    #[inline]
+    pub(crate) fn during<R>(&self, callback: Callback, call: impl FnOnce() -> R) -> R {
+        self.calling.set(callback.code());
+        let result = call();
+        self.calling.set(Callback::Handler.code());
+        result
+    }
+
+    /// Which callback runs, if one does: of a poller that is held up, the one that does that.
+    pub(crate) fn calling(&self) -> Callback {
+        Callback::of_code(self.calling.get())
+    }
 }
 
 #[cfg(test)]

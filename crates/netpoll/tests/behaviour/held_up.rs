@@ -1,0 +1,397 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A shutdown keeps its deadline whatever user code holds up, and says what it could not stop.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::pin::Pin;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use netpoll::{
+    Accept, Balance, Builder, Callback, Connection, Event, EventLoop, LeftAt, ListenOptions,
+    Listener, LoopHandle, Runner, Spawn,
+};
+
+use crate::support::eventually;
+
+/// The time that a shutdown has.
+const WITHIN: Duration = Duration::from_millis(200);
+
+/// When it has to be over, on a machine that has much else to do. What is held up would stay so.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Holds the threads up that pass it, until it is opened.
+#[derive(Clone)]
+struct Barrier {
+    begun: Sender<()>,
+    open: Arc<Mutex<Receiver<()>>>,
+}
+
+/// The other side of a barrier. Dropped, it opens.
+struct Guard {
+    begun: Receiver<()>,
+    _open: Sender<()>,
+}
+
+fn barrier() -> (Barrier, Guard) {
+    let (begun, is_begun) = channel();
+    let (open, opened) = channel();
+    let barrier = Barrier {
+        begun,
+        open: Arc::new(Mutex::new(opened)),
+    };
+    let guard = Guard {
+        begun: is_begun,
+        _open: open,
+    };
+    (barrier, guard)
+}
+
+impl Barrier {
+    fn block(&self) {
+        self.begun.send(()).ok();
+        // Ends with the guard.
+        self.open.lock().expect("no panic under it").recv().ok();
+    }
+}
+
+impl Guard {
+    fn wait(&self) {
+        self.begun
+            .recv_timeout(LIMIT)
+            .expect("user code that blocks");
+    }
+}
+
+/// A loop that runs, and what it has reported.
+struct Server {
+    addr: SocketAddr,
+    handle: LoopHandle,
+    events: Arc<Mutex<Vec<Event>>>,
+    running: JoinHandle<std::io::Result<()>>,
+}
+
+impl Server {
+    fn start(builder: Builder) -> Self {
+        Self::on(
+            builder,
+            Listener::bind("127.0.0.1:0").expect("a port"),
+            |_| (),
+        )
+    }
+
+    fn on(
+        builder: Builder,
+        listener: Listener,
+        hears: impl Fn(&Event) + Send + Sync + 'static,
+    ) -> Self {
+        let events = Arc::<Mutex<Vec<Event>>>::default();
+        let told = Arc::clone(&events);
+        let addr = listener.local_addr().expect("an address");
+        let event_loop = builder
+            .on_event(move |event| {
+                told.lock().expect("no panic under it").push(event.clone());
+                hears(event);
+            })
+            .listen(listener)
+            .build()
+            .expect("a loop");
+        Self {
+            addr: addr.as_tcp().unwrap_or(([127, 0, 0, 1], 0).into()),
+            handle: event_loop.handle(),
+            events,
+            running: std::thread::spawn(|| event_loop.run()),
+        }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let client = TcpStream::connect(self.addr).expect("a connection");
+        client.set_read_timeout(Some(LIMIT)).expect("an option");
+        client
+    }
+
+    /// Shuts down, and gives how many were cut and what was reported of code that runs on.
+    fn end(self) -> (usize, Vec<Event>) {
+        let begun = Instant::now();
+        let cut = self.handle.shutdown(WITHIN).wait();
+        self.running
+            .join()
+            .expect("no panic")
+            .expect("an end in order");
+        assert!(begun.elapsed() < LIMIT, "{:?}", begun.elapsed());
+        let is_left = |event: &Event| matches!(event, Event::LeftRunning { .. });
+        let left = || {
+            self.events
+                .lock()
+                .expect("no panic under it")
+                .clone()
+                .into_iter()
+                .filter(is_left)
+        };
+        (cut, left().collect())
+    }
+}
+
+/// That the peer's connection has ended.
+fn has_ended(client: &mut TcpStream) -> bool {
+    match client.read(&mut [0]) {
+        Ok(count) => count == 0,
+        Err(error) => error.kind() == ErrorKind::ConnectionReset,
+    }
+}
+
+fn silent() -> Builder {
+    EventLoop::builder().on_request(async |conn: &mut Connection| {
+        conn.reader().skip(1).await?;
+        Ok(())
+    })
+}
+
+/// Ways to hold a poller up, with what is reported.
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn ways(barrier: &Barrier) -> Vec<(&'static str, Builder, Callback)> {
+    let at = || barrier.clone();
+    let (request, whole, connect, accept) = (at(), at(), at(), at());
+    let (observer, task, balance) = (at(), at(), at());
+    vec![
+        (
+            "on_request",
+            EventLoop::builder().on_request(async move |conn: &mut Connection| {
+                conn.reader().skip(1).await?;
+                request.block();
+                Ok(())
+            }),
+            Callback::Handler,
+        ),
+        (
+            "on_connection",
+            EventLoop::builder().on_connection(async move |mut conn: Connection| {
+                conn.reader().skip(1).await?;
+                whole.block();
+                Ok(())
+            }),
+            Callback::Handler,
+        ),
+        (
+            "on_connect",
+            silent().on_connect(async move |_: &mut Connection| {
+                connect.block();
+                Ok(())
+            }),
+            Callback::Handler,
+        ),
+        (
+            "on_accept",
+            silent().on_accept(move |info| {
+                accept.block();
+                Accept::Take(info.options().clone())
+            }),
+            Callback::OnAccept,
+        ),
+        (
+            "on_disconnect",
+            silent().on_disconnect(move |_, _| observer.block()),
+            Callback::OnDisconnect,
+        ),
+        (
+            "a spawned task",
+            EventLoop::builder().on_request(async move |conn: &mut Connection| {
+                conn.reader().skip(1).await?;
+                let task = task.clone();
+                drop(netpoll::spawn(async move { task.block() })?);
+                Ok(())
+            }),
+            Callback::Task,
+        ),
+        (
+            "a balance",
+            silent().balance(Balance::Custom(Arc::new(move |_| {
+                balance.block();
+                0
+            }))),
+            Callback::Balance,
+        ),
+    ]
+}
+
+#[test]
+fn a_shutdown_keeps_its_deadline_whatever_holds_a_poller_up() {
+    let (all, _) = barrier();
+    for index in 0..ways(&all).len() {
+        let (barrier, guard) = barrier();
+        let (name, builder, expected) = ways(&barrier).swap_remove(index);
+        drop(barrier);
+        let server = Server::start(builder.pollers(1).slow_handler(None));
+        let mut clients: Vec<_> = (0..3).map(|_| server.connect()).collect();
+        // One of them is what the code is called for.
+        if expected != Callback::OnAccept && expected != Callback::Balance && name != "on_connect" {
+            eventually("all of them", || server.handle.connections() == 3);
+        }
+        let mut last = clients.pop().unwrap();
+        last.write_all(b"x").ok();
+        if name == "on_disconnect" {
+            drop(last);
+        } else {
+            clients.push(last);
+        }
+        guard.wait();
+        let addr = server.addr;
+        let (handle, open) = (server.handle.clone(), server.handle.connections());
+        let (cut, left) = server.end();
+        assert_eq!(cut, open, "{name}");
+        let [
+            Event::LeftRunning {
+                place,
+                callback,
+                handler,
+                connections,
+                ..
+            },
+        ] = &left[..]
+        else {
+            panic!("{name}: {left:?}");
+        };
+        assert_eq!(
+            (*place, *callback, *connections),
+            (LeftAt::Poller(0), expected, open)
+        );
+        assert!(handler.contains("held_up"), "{name}: {handler}");
+        for client in &mut clients {
+            assert!(has_ended(client), "{name}");
+        }
+        assert!(TcpStream::connect(addr).is_err(), "{name}: nobody listens");
+        TcpListener::bind(addr).expect("the port is free");
+        drop(guard);
+        eventually("the end of what was left", || handle.connections() == 0);
+        assert_eq!(handle.shutdown(WITHIN).wait(), cut, "{name}: it stands");
+    }
+}
+
+#[test]
+fn a_sink_of_events_that_blocks_holds_no_shutdown_up() {
+    let (barrier, guard) = barrier();
+    let builder = EventLoop::builder().on_request(async |conn: &mut Connection| {
+        conn.reader().skip(1).await?;
+        std::thread::sleep(Duration::from_millis(30));
+        Ok(())
+    });
+    let listener = Listener::bind("127.0.0.1:0").unwrap();
+    let server = Server::on(builder.pollers(1), listener, move |_| barrier.block());
+    let mut client = server.connect();
+    client.write_all(b"x").unwrap();
+    // It hears of a slow call.
+    guard.wait();
+    let begun = Instant::now();
+    assert_eq!(server.handle.shutdown(WITHIN).wait(), 1);
+    server.running.join().unwrap().unwrap();
+    assert!(begun.elapsed() < LIMIT);
+    assert!(has_ended(&mut client));
+}
+
+#[test]
+fn a_poller_that_is_not_held_up_ends_in_order_beside_one_that_is() {
+    let (barrier, guard) = barrier();
+    let builder = EventLoop::builder().on_request(async move |conn: &mut Connection| {
+        if conn.reader().read_u8().await? == b'b' {
+            barrier.block();
+        }
+        conn.writer().put_u8(1);
+        Ok(())
+    });
+    let builder = builder.pollers(2).balance(Balance::RoundRobin);
+    let server = Server::start(builder.slow_handler(None));
+    let mut clients: Vec<_> = (0..4).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.write_all(b"x").unwrap();
+        client.read_exact(&mut [0]).unwrap();
+    }
+    clients[1].write_all(b"b").unwrap();
+    guard.wait();
+    let (cut, left) = server.end();
+    assert_eq!(cut, 2, "those of its poller");
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert!(clients.iter_mut().all(has_ended));
+}
+
+#[test]
+fn every_socket_of_a_shared_port_is_closed_and_the_path_of_a_listener_removed() {
+    let (barrier, guard) = barrier();
+    let builder = EventLoop::builder().on_request(async move |conn: &mut Connection| {
+        conn.reader().skip(1).await?;
+        barrier.block();
+        Ok(())
+    });
+    let path = std::env::temp_dir().join(format!("netpoll-held-up-{}", std::process::id()));
+    let builder = builder.listen(Listener::unix(&path).unwrap());
+    let options = ListenOptions::default();
+    let listener = Listener::bind_per_poller("127.0.0.1:0", options).unwrap();
+    let server = Server::on(builder.pollers(2).slow_handler(None), listener, |_| ());
+    let clients: Vec<_> = (0..2).map(|_| server.connect()).collect();
+    (&clients[0]).write_all(b"x").unwrap();
+    guard.wait();
+    let addr = server.addr;
+    server.end();
+    assert!(!path.exists());
+    assert!(TcpStream::connect(addr).is_err());
+    TcpListener::bind(addr).expect("the port is free");
+    drop(clients);
+}
+
+/// Runs each task on a thread of its own.
+struct OnThreads;
+
+impl Spawn for OnThreads {
+    fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        std::thread::spawn(|| crate::support::block_on(task));
+    }
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_handlers_that_block_elsewhere() {
+    for (runner, expected) in [
+        (Runner::Threads(2), LeftAt::Threads(1)),
+        (Runner::Spawn(Arc::new(OnThreads)), LeftAt::Executor),
+    ] {
+        let (barrier, guard) = barrier();
+        let handler = handler!([barrier], |conn| {
+            conn.reader().skip(1).await?;
+            barrier.block();
+            Ok(())
+        });
+        let server = Server::start(EventLoop::builder().runner(runner).on_request_send(handler));
+        let mut client = server.connect();
+        client.write_all(b"x").unwrap();
+        guard.wait();
+        let addr = server.addr;
+        let (cut, left) = server.end();
+        assert_eq!(cut, 1);
+        let [Event::LeftRunning { place, .. }] = &left[..] else {
+            panic!("{left:?}");
+        };
+        assert_eq!(*place, expected);
+        assert!(has_ended(&mut client));
+        TcpListener::bind(addr).expect("the port is free");
+    }
+}
+
+#[test]
+fn code_that_returns_before_the_deadline_is_waited_for_and_not_reported() {
+    let builder = EventLoop::builder().on_request(async |conn: &mut Connection| {
+        conn.reader().skip(1).await?;
+        std::thread::sleep(Duration::from_millis(600));
+        conn.writer().put_u8(7);
+        Ok(())
+    });
+    let server = Server::start(builder.pollers(1).slow_handler(None));
+    let mut client = server.connect();
+    client.write_all(b"x").unwrap();
+    eventually("it", || server.handle.connections() == 1);
+    let shutdown = server.handle.shutdown(LIMIT);
+    client.read_exact(&mut [0]).unwrap();
+    drop(client);
+    assert_eq!(shutdown.wait(), 0);
+    server.running.join().unwrap().unwrap();
+    assert!(server.events.lock().unwrap().is_empty());
+}
