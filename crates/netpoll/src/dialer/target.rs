@@ -81,13 +81,30 @@ fn named(host: &str, port: u16, text: &str) -> io::Result<Target> {
         let wrong = text.parse::<Addr>().err();
         return Err(wrong.map_or(io::ErrorKind::InvalidInput.into(), ParseAddrError::into));
     }
-    Ok(match host.parse::<IpAddr>() {
-        Ok(ip) => Target::Addr(SocketAddr::new(ip, port).into()),
-        Err(_) => Target::Name {
+    let addr = match host.parse::<IpAddr>() {
+        Ok(ip) => Some(SocketAddr::new(ip, port)),
+        Err(_) => with_brackets_or_zone(host, port),
+    };
+    Ok(match addr {
+        Some(addr) => Target::Addr(addr.into()),
+        None => Target::Name {
             host: host.to_owned(),
             port,
         },
     })
+}
+
+/// The address of IPv6 that `host` is with its brackets or with the number of its zone: no name has a
+/// colon, and nobody need be asked.
+fn with_brackets_or_zone(host: &str, port: u16) -> Option<SocketAddr> {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let bare = bare.unwrap_or(host);
+    let addr = bare
+        .contains(':')
+        .then(|| format!("[{bare}]:{port}").parse::<SocketAddrV6>());
+    addr?.ok().map(SocketAddr::from)
 }
 
 impl Known for String {
@@ -163,6 +180,11 @@ mod tests {
         let six: SocketAddr = "[::1]:80".parse().unwrap();
         assert_eq!(meant("[::1]:80"), Target::Addr(six.into()));
         assert_eq!(meant(("::1", 80)), Target::Addr(six.into()));
+        assert_eq!(meant(("[::1]", 80)), Target::Addr(six.into()));
+        let zoned: SocketAddr = "[fe80::1%2]:80".parse().unwrap();
+        for host in ["fe80::1%2", "[fe80::1%2]"] {
+            assert_eq!(meant((host, 80)), Target::Addr(zoned.into()));
+        }
         let name = UnixAddr::path("/a").unwrap();
         assert_eq!(meant("unix:/a"), Target::Addr(name.into()));
         assert_eq!(meant(name), Target::Addr(name.into()));
