@@ -18,8 +18,8 @@ pub(crate) use std::thread_local;
 /// apart; those begin without the word `const`.
 #[cfg(netpoll_loom)]
 macro_rules! loom_thread_local {
-    (static $name:ident: $type:ty = const { $first:expr };) => {
-        loom::thread_local! { static $name: $type = $first; }
+    ($(#[$about:meta])* static $name:ident: $type:ty = const { $first:expr };) => {
+        loom::thread_local! { $(#[$about])* static $name: $type = $first; }
     };
 }
 #[cfg(netpoll_loom)]

@@ -48,11 +48,11 @@ pub(crate) use std::thread_local;
 /// those begin without the word `const`.
 #[cfg(any(netpoll_loom, netpoll_shuttle))]
 macro_rules! model_thread_local {
-    (static $name:ident: $type:ty = const { $first:expr };) => {
+    ($(#[$about:meta])* static $name:ident: $type:ty = const { $first:expr };) => {
         #[cfg(netpoll_loom)]
-        loom::thread_local! { static $name: $type = $first; }
+        loom::thread_local! { $(#[$about])* static $name: $type = $first; }
         #[cfg(netpoll_shuttle)]
-        shuttle::thread_local! { static $name: $type = $first; }
+        shuttle::thread_local! { $(#[$about])* static $name: $type = $first; }
     };
 }
 #[cfg(any(netpoll_loom, netpoll_shuttle))]
