@@ -24,6 +24,7 @@ mod duration;
 mod failure;
 mod keepalive;
 mod load;
+mod log;
 mod measure;
 mod print;
 mod process_stats;
@@ -40,6 +41,12 @@ use arguments::Command;
 use failure::Failure;
 
 fn main() -> ExitCode {
+    print::tell_panics();
+    let _finish = Finish;
+    if let Some(failure) = measure::launch::launched() {
+        print::complain(&failure);
+        return ExitCode::FAILURE;
+    }
     let command = match arguments::parse() {
         Ok(command) => command,
         Err(status) => return status,
@@ -50,6 +57,15 @@ fn main() -> ExitCode {
             print::complain(&failure);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Sees to what is not written yet, also if the work panics.
+struct Finish;
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        print::finish();
     }
 }
 

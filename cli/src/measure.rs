@@ -6,6 +6,7 @@
 
 pub(crate) mod child;
 pub(crate) mod idle;
+pub(crate) mod launch;
 pub(crate) mod load;
 pub(crate) mod machine;
 pub(crate) mod page;

@@ -4,7 +4,8 @@
 //! Whatever is served, the outside sees the same: `listening on ADDR` on stdout once connections
 //! are taken (with the port the kernel chose if 0 was asked for) and nothing else there; SIGINT
 //! and SIGTERM end it with status 0; an address that cannot be had is one line and status 1. What
-//! happens meanwhile, and statistics if they are asked for, goes to stderr, a line each.
+//! happens meanwhile, and statistics if they are asked for, goes to stderr, a line each. Neither
+//! output holds up the server: a pipe that is full loses lines, which is told once it is read.
 
 mod heavy;
 mod proxy;
@@ -146,7 +147,7 @@ fn serve_netpoll(addr: Addr, builder: Builder, arguments: &ServeArgs) -> Result<
         ),
         None => None,
     };
-    print::result(format_args!("listening on {bound}"))?;
+    print::announce(format_args!("listening on {bound}"));
     event_loop
         .run()
         .map_err(|error| Failure::while_trying("serve", &error))
@@ -167,7 +168,7 @@ fn serve_reference(addr: Addr, busy_poll: Duration) -> Result<(), Failure> {
         .map_err(|error| Failure::while_trying("listen for signals", &error))?;
     let mut server = reference::Server::bind(addr, stop.into(), busy_poll)
         .map_err(|error| Failure::while_trying(format_args!("listen on {addr}"), &error))?;
-    print::result(format_args!("listening on {}", server.local_addr()))?;
+    print::announce(format_args!("listening on {}", server.local_addr()));
     server
         .run()
         .map_err(|error| Failure::while_trying("go on serving", &error))

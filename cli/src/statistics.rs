@@ -28,9 +28,12 @@ pub(crate) fn start(handle: LoopHandle, every: Duration) -> io::Result<Statistic
     let (ends, ended) = channel();
     let print = move || {
         let (mut before, mut at) = (handle.stats(), Instant::now());
+        let mut lost = 0;
         while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
             let (stats, now) = (handle.stats(), Instant::now());
-            print::remark(line(&before, &stats, now - at));
+            let all = print::dropped_remarks();
+            let dropped = all - std::mem::replace(&mut lost, all);
+            print::remark(line(&before, &stats, now - at, dropped));
             (before, at) = (stats, now);
         }
     };
@@ -40,8 +43,8 @@ pub(crate) fn start(handle: LoopHandle, every: Duration) -> io::Result<Statistic
     Ok(Statistics { _ends: ends })
 }
 
-/// What happened between two snapshots, `time` apart.
-fn line(before: &LoopStats, now: &LoopStats, time: Duration) -> String {
+/// What happened between two snapshots, `time` apart, and how many lines of the log were dropped meanwhile.
+fn line(before: &LoopStats, now: &LoopStats, time: Duration, dropped: u64) -> String {
     let (then, total) = (before.total(), now.total());
     let rate = |before: u64, now: u64| now.saturating_sub(before) as f64 / time.as_secs_f64();
     let mut parts = vec![
@@ -63,6 +66,9 @@ fn line(before: &LoopStats, now: &LoopStats, time: Duration) -> String {
         .collect();
     if !closed.is_empty() {
         parts.push(format!("closed {}", closed.join(" ")));
+    }
+    if dropped > 0 {
+        parts.push(format!("log lines dropped {dropped}"));
     }
     parts.extend(shares(before, now));
     parts.join(", ")
@@ -132,9 +138,10 @@ mod tests {
         now.accept.process_out_of_descriptors = 4;
         now.accept.pauses_at_limit = 6;
         assert_eq!(
-            line(&before, &now, Duration::from_secs(2)),
+            line(&before, &now, Duration::from_secs(2), 4),
             "connections 3, requests/s 200, in 1.5 MB/s, out 0 B/s, slow calls 1, \
-             failed accepts 7, accept pauses 6, closed peer_fin 2, pollers 75% 25%"
+             failed accepts 7, accept pauses 6, closed peer_fin 2, log lines dropped 4, \
+             pollers 75% 25%"
         );
     }
 
@@ -142,7 +149,7 @@ mod tests {
     fn what_did_not_happen_is_left_out() {
         let mut stats = LoopStats::default();
         stats.pollers = vec![poller(7, 7, 0); 2];
-        let line = line(&stats, &stats, Duration::from_secs(1));
+        let line = line(&stats, &stats, Duration::from_secs(1), 0);
         assert_eq!(line, "connections 0, requests/s 0, in 0 B/s, out 0 B/s");
     }
 

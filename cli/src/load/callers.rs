@@ -133,6 +133,7 @@ impl Way {
                 writer.put_slices(&[&length.to_be_bytes(), payload]);
                 let length = reader.read_u32().await? as usize;
                 reader.skip(length).await?;
+                conn.recycle();
                 Ok(length)
             }
         }

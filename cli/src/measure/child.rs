@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A server as a child process, which ends with the value that stands for it.
+//! A server as a child process, which ends with the value that stands for it, and with this process,
+//! however that ends.
 //!
 //! A process of its own has its own memory and processor time to look at, and is what a user would
 //! run. It stays on one processor and says `listening on ADDR` when it is ready; that is all that is
@@ -10,11 +11,12 @@ use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::launch;
 use crate::failure::Failure;
 
 /// The processor of what is measured.
@@ -63,7 +65,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a server that stays on one processor, and waits until it listens.
+    /// Starts a server that stays on one processor, and waits until it listens. To be called on the main
+    /// thread: the server ends with the thread that has started it.
     ///
     /// # Errors
     ///
@@ -114,20 +117,14 @@ impl Drop for Server {
     }
 }
 
-/// Starts the process from a thread that is on `processor`: a child is where its parent was, and
-/// learns that it has one processor before it starts threads of its own.
+/// Starts the process on `processor`: it learns that it has one before it starts threads of its own.
 fn spawn(program: &Program, processor: usize) -> io::Result<Child> {
-    let start = || {
-        netpoll_sys::process::pin_thread(processor)?;
-        Command::new(&program.path)
-            .args(&program.arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-    };
-    let started = thread::scope(|scope| scope.spawn(start).join());
-    started.unwrap_or_else(|_| Err(io::Error::other("the thread that starts it panicked")))
+    launch::command(&program.path, processor)?
+        .args(&program.arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
 }
 
 /// The first line of `from`, if it comes in time.
@@ -153,5 +150,5 @@ fn last_line(from: impl Read + Send + 'static) -> JoinHandle<String> {
     })
 }
 
-/// Ample for a process to start, even on a machine that is busy.
-const START: Duration = Duration::from_secs(10);
+/// Ample for a process to start, even on a machine that is very busy. One that fails says so at once.
+const START: Duration = Duration::from_secs(60);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Finished, children, netpoll, run, signal, wait, within_limit};
+use crate::support::{Finished, children, has_ended, netpoll, run, signal, wait, within_limit};
 
 /// A path in the build directory that no other test uses.
 fn place(name: &str) -> PathBuf {
@@ -209,4 +209,79 @@ fn an_interrupted_comparison_leaves_neither_a_child_nor_a_file_behind() {
     let stderr = BufReader::new(compare.stderr.take().unwrap());
     let last = stderr.lines().map(Result::unwrap).last().unwrap();
     assert!(last.contains("interrupted"), "{last}");
+}
+
+/// A peer that answers each frame with itself, and knows nothing of who has started it.
+const PLAIN: &str = r#"
+use std::io::{Read, Write};
+fn main() {
+    if std::env::args().nth(1).as_deref() == Some("--kinds") {
+        return println!("rpc");
+    }
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    println!("listening on {}", listener.local_addr().unwrap());
+    for stream in listener.incoming() {
+        let mut stream = stream.unwrap();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = stream.read(&mut bytes) {
+                stream.write_all(&bytes[..count]).unwrap();
+            }
+        });
+    }
+}
+"#;
+
+/// Kills what `line` starts as soon as it has a child, and waits for the end of that.
+fn killed(line: &str, is_server: impl Fn(u32) -> bool) {
+    let mut process = netpoll(line).spawn().unwrap();
+    let mut servers = Vec::new();
+    let begun = within_limit(|| {
+        servers = children(&process);
+        servers.retain(|server| is_server(*server));
+        !servers.is_empty()
+    });
+    assert!(begun, "{line} starts no server");
+    signal(&process, Signal::KILL);
+    process.wait().unwrap();
+    for server in servers {
+        assert!(within_limit(|| has_ended(server)), "{line} left a server");
+    }
+}
+
+fn command_line(process: u32) -> String {
+    let line = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&line).replace('\0', " ")
+}
+
+#[test]
+fn servers_end_with_a_command_that_is_killed() {
+    let is_ours = |process| command_line(process).contains(" serve ");
+    killed(
+        "compare --peers netpoll,reference --scenarios pingpong/100",
+        is_ours,
+    );
+    killed("compare --peers netpoll --scenarios proxy", is_ours);
+    killed(
+        &format!(
+            "demo --quick --output {}",
+            place("demo-killed.html").display()
+        ),
+        is_ours,
+    );
+    let bench = place("compare-plain").join("peers");
+    let package = "name = \"peer-tokio\"\nversion = \"0.0.0\"\n";
+    fs::create_dir_all(bench.join("src")).unwrap();
+    fs::write(bench.join("src/main.rs"), PLAIN).unwrap();
+    let manifest = format!("[package]\n{package}edition = \"2021\"\n[workspace]\n");
+    fs::write(bench.join("Cargo.toml"), manifest).unwrap();
+    fs::write(bench.join("Cargo.lock"), format!("[[package]]\n{package}")).unwrap();
+    let line = format!(
+        "compare --peers tokio --scenarios pingpong/100 --bench {}",
+        bench.display()
+    );
+    killed(&line, |process| {
+        let line = command_line(process);
+        line.contains("peer-tokio") && line.contains("--threads")
+    });
 }

@@ -18,3 +18,4 @@ mod runners;
 mod serve;
 mod statistics;
 mod support;
+mod unread;

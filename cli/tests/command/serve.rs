@@ -204,3 +204,30 @@ fn more_connections_than_there_are_descriptors_is_one_remark() {
     signal(&server, Signal::TERM);
     support::wait(&mut server);
 }
+
+#[test]
+fn a_limit_of_the_address_space_bounds_the_budget_and_is_told() {
+    let line = format!(
+        "ulimit -v 3000000; exec {} serve rpc --pollers 1 --addr 127.0.0.1:0",
+        env!("CARGO_BIN_EXE_netpoll")
+    );
+    let mut server = std::process::Command::new("sh")
+        .args(["-c", &line])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut listening = String::new();
+    let mut stdout = BufReader::new(server.stdout.take().unwrap());
+    stdout.read_line(&mut listening).unwrap();
+    let mut line = String::new();
+    let mut stderr = BufReader::new(server.stderr.take().unwrap());
+    stderr.read_line(&mut line).unwrap();
+    let budget = 3_000_000_u64 * 1024 / 4;
+    assert!(
+        line.contains(&format!("budget {budget} bytes")) && line.contains("RLIMIT_AS"),
+        "{line}"
+    );
+    signal(&server, Signal::TERM);
+    assert_eq!(support::wait(&mut server).code(), Some(0));
+}

@@ -1,23 +1,80 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How much memory the process may have: that of the machine, or what its control group allows.
+//! How much memory the process may have: that of the machine, or what its control group or its
+//! resource limits allow.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The bytes of memory that the process may use: the least of what the machine has and what the
-/// control groups allow that it is in (`memory.max`, or `memory.limit_in_bytes` of the first
-/// version). Reads a few files of `/proc` and `/sys`; what cannot be read does not bound it.
+/// What bounds the memory of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MemorySource {
+    /// What the machine has.
+    Machine,
+    /// A control group that the process is in, or one above it.
+    ControlGroup,
+    /// `RLIMIT_AS` (`ulimit -v`): its address space.
+    AddressSpace,
+    /// `RLIMIT_DATA` (`ulimit -d`): its data.
+    Data,
+}
+
+/// A bound of the memory of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryBound {
+    /// How many bytes.
+    pub bytes: u64,
+    /// What says so.
+    pub source: MemorySource,
+}
+
+/// The bytes of memory that the process may use, and what says so: the least of what the machine has,
+/// what the control groups allow that it is in (`memory.max`, or `memory.limit_in_bytes` of the first
+/// version), and its soft `RLIMIT_AS` and `RLIMIT_DATA`. Reads a few files of `/proc` and `/sys`; what
+/// cannot be read does not bound it.
+#[must_use]
+pub fn memory_bound() -> MemoryBound {
+    bound_below(Path::new("/"))
+}
+
+/// As [`memory_bound`], the number alone.
 #[must_use]
 pub fn memory_limit() -> u64 {
-    let machine = read("/proc/meminfo".as_ref()).and_then(|text| total(&text));
-    let groups = read("/proc/self/cgroup".as_ref()).unwrap_or_default();
-    let limits = files_of_limits(&groups);
-    let allowed = limits.iter().filter_map(|file| number(&read(file)?));
-    allowed.chain(machine).min().unwrap_or(u64::MAX)
+    memory_bound().bytes
+}
+
+/// As [`memory_bound`], by the files below `root`.
+fn bound_below(root: &Path) -> MemoryBound {
+    let text = |file: &Path| read(&root.join(file));
+    let of = |source| move |bytes| MemoryBound { bytes, source };
+    let machine = text(Path::new("proc/meminfo")).and_then(|text| total(&text));
+    let groups = text(Path::new("proc/self/cgroup")).unwrap_or_default();
+    let files = files_of_limits(&groups);
+    let groups = files.iter().filter_map(|file| number(&text(file)?));
+    let limits = text(Path::new("proc/self/limits")).unwrap_or_default();
+    let space = soft_limit(&limits, "Max address space");
+    let data = soft_limit(&limits, "Max data size");
+    let all = machine
+        .map(of(MemorySource::Machine))
+        .into_iter()
+        .chain(groups.map(of(MemorySource::ControlGroup)))
+        .chain(space.map(of(MemorySource::AddressSpace)))
+        .chain(data.map(of(MemorySource::Data)));
+    // The first of those that are equal: a limit of the machine's own size is none.
+    all.min_by_key(|bound| bound.bytes).unwrap_or(MemoryBound {
+        bytes: u64::MAX,
+        source: MemorySource::Machine,
+    })
 }
 
 fn read(file: &Path) -> Option<String> {
     fs::read_to_string(file).ok()
+}
+
+/// A soft limit of `/proc/self/limits`; `unlimited` is none.
+fn soft_limit(limits: &str, name: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// `MemTotal` of `/proc/meminfo`, which is in KiB whatever it says.
@@ -44,8 +101,8 @@ fn files_of_limits(groups: &str) -> Vec<PathBuf> {
             continue;
         };
         let (root, name) = match controllers {
-            "" => ("/sys/fs/cgroup", "memory.max"),
-            "memory" => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+            "" => ("sys/fs/cgroup", "memory.max"),
+            "memory" => ("sys/fs/cgroup/memory", "memory.limit_in_bytes"),
             _ => continue,
         };
         let inside = Path::new(path.trim_start_matches('/'));
@@ -81,7 +138,7 @@ mod tests {
     fn each_group_and_those_above_it_bound_the_process() {
         let second = files_of_limits("0::/a/b\n");
         let names: Vec<_> = second.iter().map(|file| file.to_str().unwrap()).collect();
-        let root = "/sys/fs/cgroup";
+        let root = "sys/fs/cgroup";
         assert_eq!(
             names,
             [
@@ -99,5 +156,82 @@ mod tests {
     fn no_limit_is_none() {
         assert_eq!(number("max\n"), None);
         assert_eq!(number("4096\n"), Some(4096));
+    }
+
+    /// A folder of made-up files, which is gone with its test.
+    struct Files(PathBuf);
+
+    impl Files {
+        fn new(name: &str, files: &[(&str, &str)]) -> Self {
+            let name = format!("netpoll-memory-{}-{name}", std::process::id());
+            let root = std::env::temp_dir().join(name);
+            for (file, text) in files {
+                let path = root.join(file);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            }
+            Self(root)
+        }
+    }
+
+    impl Drop for Files {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    const MEMINFO: (&str, &str) = ("proc/meminfo", "MemTotal: 1000 kB\nMemFree: 1 kB\n");
+
+    fn limits(space: &str, data: &str) -> String {
+        format!(
+            "Limit            Soft Limit    Hard Limit   Units\n\
+             Max data size    {data}        unlimited    bytes\n\
+             Max address space  {space}     999999999    bytes\n"
+        )
+    }
+
+    fn bound(name: &str, files: &[(&str, &str)]) -> (u64, MemorySource) {
+        let files = Files::new(name, files);
+        let MemoryBound { bytes, source } = bound_below(&files.0);
+        (bytes, source)
+    }
+
+    #[test]
+    fn the_least_bound_holds_and_says_whose_it_is() {
+        let none = limits("unlimited", "unlimited");
+        let machine = bound("machine", &[MEMINFO, ("proc/self/limits", &none)]);
+        assert_eq!(machine, (1_024_000, MemorySource::Machine));
+        let second = [
+            MEMINFO,
+            ("proc/self/cgroup", "0::/a/b\n"),
+            ("sys/fs/cgroup/memory.max", "max\n"),
+            ("sys/fs/cgroup/a/memory.max", "500000\n"),
+            ("sys/fs/cgroup/a/b/memory.max", "max\n"),
+        ];
+        let second = bound("second", &second);
+        assert_eq!(second, (500_000, MemorySource::ControlGroup));
+        let first = [
+            MEMINFO,
+            ("proc/self/cgroup", "4:memory:/x\n0::/\n"),
+            (
+                "sys/fs/cgroup/memory/memory.limit_in_bytes",
+                "9223372036854771712\n",
+            ),
+            ("sys/fs/cgroup/memory/x/memory.limit_in_bytes", "700000\n"),
+        ];
+        assert_eq!(
+            bound("first", &first),
+            (700_000, MemorySource::ControlGroup)
+        );
+        let space = limits("400000", "unlimited");
+        let space = bound("space", &[MEMINFO, ("proc/self/limits", &space)]);
+        assert_eq!(space, (400_000, MemorySource::AddressSpace));
+        let data = limits("400000", "300000");
+        let data = bound("data", &[MEMINFO, ("proc/self/limits", &data)]);
+        assert_eq!(data, (300_000, MemorySource::Data));
+        let large = limits("99999999999", "unlimited");
+        let large = bound("large", &[MEMINFO, ("proc/self/limits", &large)]);
+        assert_eq!(large, (1_024_000, MemorySource::Machine));
+        assert_eq!(bound("nothing", &[("x", "")]).0, u64::MAX);
     }
 }

@@ -10,9 +10,10 @@
 use std::fmt;
 
 use netpoll_buffer::{Pool, PoolStats};
-use netpoll_sys::memory::memory_limit;
+use netpoll_sys::memory::{MemoryBound, MemorySource, memory_bound};
 
 use crate::error::InvalidConfig;
+use crate::event::Event;
 
 /// What a connection may hold and still be read for, when memory is short: a small request has
 /// been served before it is counted.
@@ -56,14 +57,56 @@ pub struct Budget {
 }
 
 impl Default for Budget {
-    /// A quarter of the memory that the process may have, as its machine and its control group say
-    /// now. Reads a few files.
+    /// A quarter of the memory that the process may have, as its machine, its control group and its
+    /// limits (`RLIMIT_AS`, `RLIMIT_DATA`) say now. Reads a few files.
     fn default() -> Self {
-        Self::new(usize::try_from(memory_limit() / PART).unwrap_or(usize::MAX))
+        Self::within(memory_bound(), LEAST)
     }
 }
 
 impl Budget {
+    /// The part of what `bound` says that connections may hold, and not less than `least`, without
+    /// which no loop is built.
+    fn within(bound: MemoryBound, least: usize) -> Self {
+        let part = usize::try_from(bound.bytes / PART).unwrap_or(usize::MAX);
+        Self::new(part.max(least))
+    }
+
+    /// The budget of a loop that was given `given`, and what there is to tell of it: that the default
+    /// is less than the machine would allow, or that what was given is more than the process may have.
+    pub(crate) fn of_loop(given: Option<Self>, least: usize) -> (Self, Option<Event>) {
+        Self::of_loop_within(given, least, memory_bound())
+    }
+
+    fn of_loop_within(
+        given: Option<Self>,
+        least: usize,
+        bound: MemoryBound,
+    ) -> (Self, Option<Event>) {
+        let MemoryBound { bytes, source } = bound;
+        match given {
+            None => {
+                let budget = Self::within(bound, least);
+                let limited = source != MemorySource::Machine;
+                let event = limited.then_some(Event::BudgetLimited {
+                    budget: budget.limit,
+                    memory: bytes,
+                    by: source.into(),
+                });
+                (budget, event)
+            }
+            Some(given) => {
+                let above = given.limit != usize::MAX && given.limit as u64 > bytes;
+                let event = above.then_some(Event::BudgetAboveMemory {
+                    budget: given.limit,
+                    memory: bytes,
+                    by: source.into(),
+                });
+                (given, event)
+            }
+        }
+    }
+
     /// At most `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
@@ -234,5 +277,44 @@ mod tests {
         }
         let error = Budget::new(4 << 20).check(4 << 20, 1).unwrap_err();
         assert!(error.expected.contains("max_frame"));
+    }
+
+    fn bound(bytes: u64, source: MemorySource) -> MemoryBound {
+        MemoryBound { bytes, source }
+    }
+
+    #[test]
+    fn the_default_is_a_quarter_of_the_least_bound_and_says_so_if_it_is_not_the_machines() {
+        let machine = bound(64 << 30, MemorySource::Machine);
+        let (budget, event) = Budget::of_loop_within(None, LEAST, machine);
+        assert_eq!((budget.limit(), event), (16 << 30, None));
+        for source in [MemorySource::ControlGroup, MemorySource::AddressSpace] {
+            let (budget, event) = Budget::of_loop_within(None, LEAST, bound(256 << 20, source));
+            assert_eq!(budget.limit(), 64 << 20);
+            let expected = Event::BudgetLimited {
+                budget: 64 << 20,
+                memory: 256 << 20,
+                by: source.into(),
+            };
+            assert_eq!(event, Some(expected));
+        }
+        let (least, _) = Budget::of_loop_within(None, LEAST, bound(4096, MemorySource::Data));
+        assert_eq!(least.limit(), LEAST);
+    }
+
+    #[test]
+    fn a_budget_that_is_given_is_kept_and_told_if_it_is_more_than_there_may_be() {
+        let small = bound(256 << 20, MemorySource::AddressSpace);
+        let (budget, event) = Budget::of_loop_within(Some(Budget::new(1 << 30)), LEAST, small);
+        assert_eq!(budget.limit(), 1 << 30);
+        assert!(
+            matches!(event, Some(Event::BudgetAboveMemory { .. })),
+            "{event:?}"
+        );
+        for given in [Budget::new(256 << 20), Budget::unlimited()] {
+            let limit = given.limit();
+            let (budget, event) = Budget::of_loop_within(Some(given), LEAST, small);
+            assert_eq!((budget.limit(), event), (limit, None));
+        }
     }
 }

@@ -31,6 +31,7 @@ use crate::addr::Addr;
 use crate::connection::Connection;
 use crate::connection::blocking::not_on_a_poller;
 use crate::error::{InvalidConfig, NoAddress};
+use crate::fairness;
 use crate::options::ConnOptions;
 use crate::parking::block_on;
 use crate::poll::home::Home;
@@ -175,6 +176,7 @@ impl Dialer {
     ///
     /// A dial that is dropped leaves nothing behind.
     pub async fn dial(&self, target: impl ToTarget) -> io::Result<Connection> {
+        fairness::proceed().await;
         let deadline = self.begin()?;
         let target = target.target()?;
         self.ready(deadline).await?;

@@ -3,15 +3,19 @@
 //!
 //! Not what happens to each connection: that is counted ([`LoopStats`](crate::LoopStats)), and told
 //! to `on_disconnect`. What is told here is what an operator should know and could do something
-//! about, and what comes often is told at most once a second. It is told on the thread where it
-//! happened, often a poller; who hears it must not block, and if he panics nothing comes of it.
+//! about, and what comes often is told a few times in a second at most, and then counted. It is told on
+//! the thread where it happened, often a poller; who hears it must not block, and if he panics nothing
+//! comes of it.
+
+mod listening;
 
 use std::fmt;
 use std::time::Duration;
 
+use netpoll_sys::memory::MemorySource;
+
 use crate::addr::Addr;
-use crate::guard::guard;
-use crate::sync::Arc;
+pub(crate) use listening::Listening;
 
 /// Something worth a line in a log. `Display` is that line. Told to
 /// [`Builder::on_event`](crate::Builder::on_event).
@@ -40,6 +44,37 @@ pub enum Event {
         connections: usize,
         /// The soft limit of the process.
         descriptors: u64,
+    },
+    /// A loop was built that was given no [`Budget`](crate::Budget), and took a smaller one than the
+    /// machine's memory would give.
+    #[non_exhaustive]
+    BudgetLimited {
+        /// The budget that it took, in bytes.
+        budget: usize,
+        /// How much memory the process may have, in bytes.
+        memory: u64,
+        /// What says so.
+        by: MemoryLimit,
+    },
+    /// A loop was built with a [`Budget`](crate::Budget) that is more than its process may have. It is
+    /// kept as it was given.
+    #[non_exhaustive]
+    BudgetAboveMemory {
+        /// The budget, in bytes.
+        budget: usize,
+        /// How much memory the process may have, in bytes.
+        memory: u64,
+        /// What says so.
+        by: MemoryLimit,
+    },
+    /// More events of one kind have come than are told: at most 10 of each kind in a second. Told with
+    /// the next event after that second, or when the loop has ended.
+    #[non_exhaustive]
+    Suppressed {
+        /// The name of the events.
+        kind: String,
+        /// How many were not told.
+        count: u64,
     },
     /// User code held its poller, and every connection of it, for longer than
     /// [`slow_handler`](crate::Builder::slow_handler) allows. At most once a second and poller.
@@ -134,6 +169,42 @@ pub enum PollerFailure {
     },
 }
 
+/// What bounds the memory of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MemoryLimit {
+    /// What the machine has.
+    Machine,
+    /// A control group of the process (`memory.max`).
+    ControlGroup,
+    /// `RLIMIT_AS` (`ulimit -v`).
+    AddressSpace,
+    /// `RLIMIT_DATA` (`ulimit -d`).
+    Data,
+}
+
+impl From<MemorySource> for MemoryLimit {
+    fn from(source: MemorySource) -> Self {
+        match source {
+            MemorySource::ControlGroup => Self::ControlGroup,
+            MemorySource::AddressSpace => Self::AddressSpace,
+            MemorySource::Data => Self::Data,
+            _ => Self::Machine,
+        }
+    }
+}
+
+impl fmt::Display for MemoryLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Machine => "the machine",
+            Self::ControlGroup => "its control group",
+            Self::AddressSpace => "RLIMIT_AS",
+            Self::Data => "RLIMIT_DATA",
+        })
+    }
+}
+
 /// Why no connection is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -160,8 +231,10 @@ pub enum Callback {
     Handler,
     /// [`on_accept`](crate::Builder::on_accept).
     OnAccept,
-    /// [`on_disconnect`](crate::Builder::on_disconnect), and the drop of what was attached.
+    /// [`on_disconnect`](crate::Builder::on_disconnect).
     OnDisconnect,
+    /// The drop of what was [attached](crate::Connection::attach), when its connection is over.
+    Attached,
     /// [`Connection::on_close`](crate::Connection::on_close), all of one connection.
     OnClose,
     /// [`Balance::Custom`](crate::Balance::Custom).
@@ -217,6 +290,7 @@ impl fmt::Display for Callback {
             Self::Handler => "handler",
             Self::OnAccept => "on_accept",
             Self::OnDisconnect => "on_disconnect",
+            Self::Attached => "the drop of what was attached",
             Self::OnClose => "on_close",
             Self::Balance => "balance",
             Self::Task => "spawned task",
@@ -246,16 +320,10 @@ impl fmt::Display for PollerFailure {
     }
 }
 
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Event {
+    /// Of a bound that a loop was built with.
+    fn fmt_bound(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AcceptingPaused { why } => write!(f, "accepting paused: {why}"),
-            Self::AcceptingResumed { why, after } => {
-                write!(
-                    f,
-                    "accepting resumed after {after:.1?}; it had paused: {why}"
-                )
-            }
             Self::LimitAboveDescriptors {
                 connections,
                 descriptors,
@@ -263,6 +331,20 @@ impl fmt::Display for Event {
                 f,
                 "max_connections {connections} is more than the {descriptors} descriptors there are"
             ),
+            Self::BudgetLimited { budget, memory, by } => write!(
+                f,
+                "budget {budget} bytes: a part of the {memory} bytes of memory that {by} allows"
+            ),
+            Self::BudgetAboveMemory { budget, memory, by } => write!(
+                f,
+                "budget {budget} bytes is more than the {memory} bytes of memory that {by} allows"
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    fn fmt_slow(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::SlowCall {
                 callback: Callback::Handler,
                 handler,
@@ -281,6 +363,28 @@ impl fmt::Display for Event {
                 f,
                 "slow: {callback} held its poller for {took:.1?} ({peer})"
             ),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AcceptingPaused { why } => write!(f, "accepting paused: {why}"),
+            Self::AcceptingResumed { why, after } => {
+                write!(
+                    f,
+                    "accepting resumed after {after:.1?}; it had paused: {why}"
+                )
+            }
+            Self::LimitAboveDescriptors { .. }
+            | Self::BudgetLimited { .. }
+            | Self::BudgetAboveMemory { .. } => self.fmt_bound(f),
+            Self::Suppressed { kind, count } => {
+                write!(f, "suppressed: {count} more events of the kind {kind}")
+            }
+            Self::SlowCall { .. } => self.fmt_slow(f),
             Self::Panicked { callback, peer } => write!(f, "{callback} panicked ({peer})"),
             Self::TaskDropped { peer } => {
                 write!(f, "the executor dropped a task that was not done ({peer})")
@@ -340,43 +444,9 @@ impl Event {
     }
 }
 
-/// Hears of events.
-type Hear = dyn Fn(&Event) + Send + Sync;
-
-/// Who hears of events.
-#[derive(Clone, Default)]
-pub(crate) struct Listening(Option<Arc<Hear>>);
-
-impl Listening {
-    pub(crate) fn new(hear: impl Fn(&Event) + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(hear)))
-    }
-
-    /// Tells what has happened, here and now. Not under a lock: it is user code that hears.
-    #[cold]
-    pub(crate) fn tell(&self, event: &Event) {
-        if let Some(hear) = &self.0 {
-            let _panicked = guard(|| hear(event)).is_err();
-        } else {
-            crate::trace::tell(event);
-        }
-    }
-}
-
-impl fmt::Debug for Listening {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() {
-            "on_event"
-        } else {
-            "nobody"
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sync::{Mutex, lock};
 
     #[test]
     fn every_event_is_one_line_that_says_who_and_how_much() {
@@ -416,6 +486,40 @@ mod tests {
             ),
             (Event::TaskDropped { peer }, "(127.0.0.1:7)"),
             (Event::Cut { connections: 3 }, "shutdown's time: 3"),
+        ];
+        for (event, part) in events {
+            let line = event.to_string();
+            assert!(line.contains(part) && !line.contains('\n'), "{line}");
+        }
+    }
+
+    #[test]
+    fn events_of_bounds_and_of_pollers_say_how_much_it_is() {
+        let events = [
+            (
+                Event::BudgetLimited {
+                    budget: 25,
+                    memory: 100,
+                    by: MemoryLimit::AddressSpace,
+                },
+                "budget 25 bytes: a part of the 100 bytes of memory that RLIMIT_AS allows",
+            ),
+            (
+                Event::BudgetAboveMemory {
+                    budget: 101,
+                    memory: 100,
+                    by: MemoryLimit::ControlGroup,
+                },
+                "101 bytes is more than the 100 bytes of memory that its control group allows",
+            ),
+            (
+                Event::Suppressed {
+                    kind: String::from("TaskDropped"),
+                    count: 7,
+                },
+                "7 more events of the kind TaskDropped",
+            ),
+            (Event::Cut { connections: 3 }, "shutdown's time: 3"),
             (
                 Event::LeftRunning {
                     place: LeftAt::Poller(2),
@@ -440,19 +544,5 @@ mod tests {
             let line = event.to_string();
             assert!(line.contains(part) && !line.contains('\n'), "{line}");
         }
-    }
-
-    #[test]
-    fn a_listener_that_panics_has_heard_and_harms_nobody() {
-        let heard = Arc::new(Mutex::new(Vec::new()));
-        let hears = Arc::clone(&heard);
-        let listening = Listening::new(move |event| {
-            lock(&hears).push(event.clone());
-            panic!("of what I heard");
-        });
-        let event = Event::Cut { connections: 1 };
-        listening.tell(&event);
-        Listening::default().tell(&event);
-        assert_eq!(*lock(&heard), [event]);
     }
 }

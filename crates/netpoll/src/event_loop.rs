@@ -152,6 +152,7 @@ impl EventLoop {
             .request
             .wait(|| pollers.ask_everyone(Ask::StopAccepting));
         self.see_through(deadline, &pollers, &listeners, threads.as_deref());
+        self.listening.flush();
         self.request.failure().map_or(Ok(()), Err)
     }
 

@@ -68,6 +68,7 @@ mod entrance;
 mod error;
 mod event;
 mod event_loop;
+mod fairness;
 mod foreign;
 mod guard;
 mod listener;
@@ -120,7 +121,7 @@ pub use error::{
     AfterFinish, BoxError, CloseReason, Closed, Eof, InvalidConfig, Limit, NoAddress, NotRunning,
     OnPoller, OutOfRange, Overclaimed, Short, TimedOut, Timeout, TooLarge,
 };
-pub use event::{Callback, Event, LeftAt, Pause, PollerFailure};
+pub use event::{Callback, Event, LeftAt, MemoryLimit, Pause, PollerFailure};
 pub use event_loop::builder::Builder;
 pub use event_loop::shutdown::Shutdown;
 pub use event_loop::{EventLoop, LoopHandle};

@@ -31,6 +31,7 @@ use crate::addr::Addr;
 use crate::connection::blocking::not_on_a_poller;
 use crate::dialer::Dialer;
 use crate::error::InvalidConfig;
+use crate::fairness;
 use crate::parking::block_on;
 use crate::sync::Arc;
 use shared::Shared;
@@ -52,6 +53,8 @@ use shared::Shared;
 ///     let mut conn = pool.get(addr).await?;
 ///     conn.writer().put_str("ping\n");
 ///     conn.reader().until(b'\n', 1024).await?;
+///     conn.recycle();
+///     conn.recycle();
 /// }
 /// # Ok(()) }
 /// ```
@@ -123,6 +126,7 @@ impl ConnPool {
     /// A call that is dropped leaves nothing behind: its place in line, or what it was handed, goes
     /// to the next.
     pub async fn get(&self, addr: Addr) -> io::Result<Pooled> {
+        fairness::proceed().await;
         let mut visit = self.owned.shared.enter(addr)?;
         visit.wait().await?;
         let member = match visit.reuse()? {

@@ -11,6 +11,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use crate::fairness;
 use crate::foreign::wake_by_ref;
 use crate::poll::alarm::{Alarm, Rang};
 
@@ -55,9 +56,15 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 pub async fn timeout_at<F: Future>(deadline: Instant, future: F) -> Result<F::Output, Elapsed> {
     let mut future = pin!(future);
     let mut sleep = sleep_until(deadline);
-    poll_fn(|context| match future.as_mut().poll(context) {
-        Poll::Ready(output) => Poll::Ready(Ok(output)),
-        Poll::Pending => Pin::new(&mut sleep).poll(context).map(|()| Err(Elapsed)),
+    fairness::proceed().await;
+    poll_fn(|context| {
+        let refusals = fairness::refusals();
+        match future.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            // It only let others run: what it waits for may be there.
+            Poll::Pending if refusals != fairness::refusals() => Poll::Pending,
+            Poll::Pending => Pin::new(&mut sleep).poll(context).map(|()| Err(Elapsed)),
+        }
     })
     .await
 }
@@ -119,7 +126,7 @@ impl Future for Sleep {
             return Poll::Pending;
         };
         if at <= Instant::now() {
-            return Poll::Ready(());
+            return fairness::poll_proceed(context);
         }
         match self.alarm() {
             Some(alarm) => {

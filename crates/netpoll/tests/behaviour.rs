@@ -52,6 +52,10 @@ mod handing_over;
 mod hazards;
 #[path = "behaviour/held_up.rs"]
 mod held_up;
+#[path = "behaviour/hog_reads.rs"]
+mod hog_reads;
+#[path = "behaviour/hogs.rs"]
+mod hogs;
 #[path = "behaviour/homes.rs"]
 mod homes;
 #[path = "behaviour/limits.rs"]
@@ -64,6 +68,8 @@ mod mux;
 mod mux_dialing;
 #[path = "behaviour/mux_ends.rs"]
 mod mux_ends;
+#[path = "behaviour/mux_hogs.rs"]
+mod mux_hogs;
 #[path = "behaviour/mux_serving.rs"]
 mod mux_serving;
 #[path = "behaviour/names.rs"]
@@ -80,6 +86,8 @@ mod pinned;
 mod placement;
 #[path = "behaviour/pool.rs"]
 mod pool;
+#[path = "behaviour/pool_clean.rs"]
+mod pool_clean;
 #[path = "behaviour/pool_idle.rs"]
 mod pool_idle;
 #[path = "behaviour/pool_line.rs"]

@@ -21,6 +21,7 @@ const NETPOLL: &[&[&str]] = &[
         "entrance",
         "error",
         "event",
+        "fairness",
         "foreign",
         "guard",
         "moment",

@@ -31,6 +31,10 @@ impl Drop for Attached {
 type State = Box<dyn Any + Send>;
 
 impl Attached {
+    fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+
     fn replace(&mut self, state: State) -> Option<State> {
         let before = self.take();
         self.0 = Some(Box::new(Mutex::new(state)));
@@ -72,6 +76,11 @@ impl From<NotAttached> for io::Error {
 }
 
 impl Connection {
+    /// Whether anything is attached.
+    pub(super) fn has_attached(&self) -> bool {
+        self.held.attached.is_some()
+    }
+
     /// Attaches `state` to the connection, and gives back what was attached before, whatever its
     /// type. Usually in [`on_connect`](crate::Builder::on_connect); every later call finds it, and
     /// it is dropped with the connection. Two allocations.

@@ -136,8 +136,12 @@ impl<C: Caller> Session<C> {
         match std::mem::replace(&mut self.holder, Holder::Nobody) {
             Holder::Session(connection) => {
                 let stage = self.script.stage;
+                let held = connection.held.input.chain.len();
                 if C::ELSEWHERE {
                     self.send_away(&connection);
+                } else if held >= self.link.options.read_high {
+                    // A handler that awaits something else is not fed meanwhile.
+                    self.link.inbox().hold(held, self.link.options.read_high);
                 }
                 match self.script.caller.begin(connection, stage) {
                     Ok(call) => {

@@ -18,6 +18,7 @@ use super::Connection;
 use super::burst::{Finished, Stage};
 use super::calling::{Caller, Lost};
 use super::link::{Ending, Link};
+use crate::fairness;
 use crate::foreign::{WakerSlot, register};
 use crate::guard::{Panicked, guard};
 use crate::poll::bell::{self, Signal};
@@ -102,7 +103,8 @@ impl Errand {
         state.activity = Activity::Polled;
         drop(state);
         let polled = bell::work_for(&self.link.bell, || {
-            self.link.span.within(|| guard(|| future.poll(context)))
+            let poll = || guard(|| future.poll(context));
+            self.link.span.within(|| fairness::within(poll))
         });
         self.link.send_now();
         match polled {

@@ -14,6 +14,7 @@ use netpoll_buffer::{LinkBuffer, TooLarge};
 use super::reader::{Began, Reader, is_end};
 use super::writer::Writer;
 use crate::codec::{Codec, Need};
+use crate::fairness;
 
 impl<'a> Reader<'a> {
     /// The next frame, consumed; `None` if the stream has ended before its first byte. Waits until
@@ -54,6 +55,9 @@ impl<'a> Reader<'a> {
         wait: &mut FrameWait<'a>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<Option<C::Frame>>> {
+        if !fairness::may_proceed() {
+            return self.yield_now(context);
+        }
         loop {
             if let Some(need) = wait.need {
                 let waited = ready!(self.poll_for(context, &mut wait.began, need));

@@ -143,6 +143,12 @@ impl Inbox {
         self.stop_waiting()
     }
 
+    /// So much is held by who has the connection, and counts to what may be read until he takes more.
+    pub(crate) fn hold(&mut self, held: usize, high: usize) {
+        self.held = held;
+        self.mark(high);
+    }
+
     /// Notes it if what is here now is [enough](Self::is_full).
     pub(crate) fn mark(&mut self, high: usize) {
         if self.is_full(high) {

@@ -48,6 +48,11 @@ impl Connection {
         self.link.liveness_seen(self.held.input.chain.len())
     }
 
+    /// How many bytes were read from the connection so far; may wrap.
+    pub(crate) fn consumed(&self) -> usize {
+        self.held.input.consumed()
+    }
+
     /// Whether the connection is not [`Closed`](Liveness::Closed), as Go netpoll's `IsActive`. As
     /// much work as [`liveness`](Self::liveness).
     #[must_use]

@@ -282,15 +282,23 @@ impl super::link::Link {
         }
     }
 
+    /// Whether functions are to run when it is over.
+    pub(crate) fn has_callbacks(&self) -> bool {
+        let rare = self.rare.get();
+        rare.is_some_and(|rare| !lock(&rare.notices.state).callbacks.is_empty())
+    }
+
     /// Nobody works on the connection any more, and it has ended for `reason`. Says how many of
-    /// the functions that were to run have panicked, if there may have been any.
-    pub(crate) fn tell_over(&self, reason: &CloseReason) -> Option<usize> {
+    /// the functions that were to run have panicked.
+    pub(crate) fn tell_over(&self, reason: &CloseReason) -> usize {
         lock(&self.outbox).over(reason.clone());
-        let rare = self.rare.get()?;
+        let Some(rare) = self.rare.get() else {
+            return 0;
+        };
         if let Some(line) = rare.line.get() {
             line.over(reason.clone());
         }
         rare.notices.end(reason.clone());
-        Some(rare.notices.over(reason.clone()))
+        rare.notices.over(reason.clone())
     }
 }

@@ -12,7 +12,7 @@ use super::serve::Successor;
 use super::write_queue::Line;
 use crate::addr::Addr;
 use crate::error::CloseReason;
-use crate::sync::{Arc, Mutex, OnceBox, OnceLock, lock};
+use crate::sync::{Arc, AtomicUsize, Mutex, OnceBox, OnceLock, lock};
 use crate::timeouts::Timeouts;
 
 /// What a connection has that was asked for something rare.
@@ -29,6 +29,8 @@ pub(crate) struct Rare {
     pub(super) line: OnceLock<Arc<Line>>,
     /// Who the peer is, where that is another one than was dialed.
     pub(super) peer: OnceLock<Box<Addr>>,
+    /// How many bytes came after its end had begun, and were thrown away.
+    pub(super) late: AtomicUsize,
     /// Where this end was when it was reset.
     pub(super) local_addr: OnceLock<SocketAddr>,
 }

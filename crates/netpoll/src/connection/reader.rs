@@ -154,6 +154,7 @@ impl<'a> Reader<'a> {
     ///
     /// Nothing is lost.
     pub async fn until(&mut self, delimiter: u8, max: usize) -> io::Result<&[u8]> {
+        self.proceed().await;
         let mut seen = 0;
         let mut began = Began::default();
         loop {
@@ -208,6 +209,7 @@ impl<'a> Reader<'a> {
     ///
     /// Nothing is lost.
     pub async fn chunk(&mut self) -> io::Result<Option<LinkBuffer>> {
+        self.proceed().await;
         self.take_inbox();
         if self.input.chain.is_empty()
             && let Err(error) = self.wait(1).await

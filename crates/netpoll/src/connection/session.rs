@@ -265,6 +265,7 @@ impl<C: Caller> Source for Session<C> {
             self.link.tally.note(turn);
         }
         if self.life.phase() != Phase::Open {
+            self.throw_away(count);
             return self.next(turn);
         }
         match &mut self.holder {

@@ -7,7 +7,7 @@
 //!
 //! 1. *Flushing*: the outbox takes no more, what is in it is sent, for at most `linger`;
 //! 2. *Lingering*: our FIN is out; what the peer still sends is read and thrown away until its
-//!    FIN, for at most `linger`, because a close with unread input would be a reset that destroys
+//!    FIN, for at most `linger` and at most `max_frame` bytes, because a close with unread input would be a reset that destroys
 //!    the reply on its way;
 //! 3. *Closed*: out of the poller. A handler that still runs is let run: its reads and flushes
 //!    return the reason, its puts are discarded. Once it has returned, or its owner has let go,
@@ -33,7 +33,10 @@ use crate::error::CloseReason;
 use crate::event::{Callback, Event};
 use crate::guard::guard;
 use crate::poll::source::{Next, Turn};
-use crate::sync::{Arc, lock};
+use crate::sync::{Arc, Ordering, lock};
+
+/// A peer may send at least so many bytes after an end has begun.
+const LEAST_LINGER: usize = 64 << 10;
 
 /// Whether the end of a connection was counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,12 +203,22 @@ impl<C: Caller> Session<C> {
         }
     }
 
+    /// Throws away what came after the end had begun. A peer that reads what it is sent has had no more
+    /// than a frame on its way; one that sends on without end is reset.
+    pub(super) fn throw_away(&mut self, count: usize) {
+        if count > 0 && self.life.phase() != Phase::Closed {
+            // Relaxed: only the poller counts here.
+            let late = &self.link.rare.get_or_make().late;
+            let before = late.fetch_add(count, Ordering::Relaxed);
+            if before + count > self.link.options.max_frame.max(LEAST_LINGER) {
+                self.die(CloseReason::Local);
+            }
+        }
+    }
+
     /// Tells the observer and goes, once nobody holds the connection.
     fn last_word(&mut self, turn: &mut Turn) -> Next {
         turn.expire_at(None);
-        if let Some(terms) = &self.script.terms {
-            terms.before_call(turn);
-        }
         match std::mem::replace(&mut self.holder, Holder::Nobody) {
             Holder::Handler(slot) => {
                 self.holder = Holder::Handler(slot);
@@ -216,12 +229,11 @@ impl<C: Caller> Session<C> {
                 self.tell_over(turn);
                 return Next::Unwatched;
             }
-            Holder::Session(connection) => self.tell(connection),
+            Holder::Session(connection) => self.tell(connection, turn),
             Holder::Owner | Holder::Nobody => {
-                self.tell(Connection::new(Arc::clone(&self.link)));
+                self.tell(Connection::new(Arc::clone(&self.link)), turn);
             }
         }
-        self.after_call(Callback::OnDisconnect, turn);
         self.tell_over(turn);
         // Whoever leaves one from here on finds that it is over, and takes it out himself.
         self.link.drop_successor();
@@ -243,20 +255,24 @@ impl<C: Caller> Session<C> {
         let Some(reason) = self.life.reason() else {
             return;
         };
+        let called = self.link.has_callbacks();
+        if called {
+            self.restart_lap(turn);
+        }
         let counters = self.link.bell.counters();
         let tell = || self.link.tell_over(reason);
-        let Some(panics) = counters.during(Callback::OnClose, tell) else {
-            return;
-        };
+        let panics = counters.during(Callback::OnClose, tell);
         let callback = Callback::OnClose;
         for _ in 0..panics {
             self.tell_event(|peer| Event::Panicked { callback, peer });
         }
-        self.after_call(callback, turn);
+        if called {
+            self.after_call(callback, turn);
+        }
     }
 
     /// Tells the observer, if the connection was ever let in, and drops what is attached to it.
-    fn tell(&mut self, mut connection: Connection) {
+    fn tell(&mut self, mut connection: Connection, turn: &mut Turn) {
         // Before anybody hears of it.
         self.count_end();
         // Set before, so that it is told once whatever comes after.
@@ -268,15 +284,24 @@ impl<C: Caller> Session<C> {
             terms.and_then(|terms| terms.observer.as_ref()),
             self.life.reason(),
         ) {
+            self.restart_lap(turn);
+            let callback = Callback::OnDisconnect;
             // The connection is over whatever the observer does.
             let counters = self.link.bell.counters();
             let call = || guard(|| observer(&mut connection, reason));
-            if counters.during(Callback::OnDisconnect, call).is_err() {
-                let callback = Callback::OnDisconnect;
+            if counters.during(callback, call).is_err() {
                 self.tell_event(|peer| Event::Panicked { callback, peer });
             }
+            self.after_call(callback, turn);
+        }
+        let has_state = connection.has_attached();
+        if has_state {
+            self.restart_lap(turn);
         }
         let _panicked = guard(|| drop(connection)).is_err();
+        if has_state {
+            self.after_call(Callback::Attached, turn);
+        }
     }
 }
 

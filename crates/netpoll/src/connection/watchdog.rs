@@ -95,6 +95,14 @@ impl<C: Caller> Session<C> {
         }
     }
 
+    /// A callback is about to run that is certain to be there: what lies before it is not its own.
+    pub(super) fn restart_lap(&self, turn: &mut Turn) {
+        if let Some(terms) = &self.script.terms {
+            turn.forget();
+            terms.before_call(turn);
+        }
+    }
+
     /// `callback` has run.
     pub(super) fn after_call(&self, callback: Callback, turn: &mut Turn) {
         if let Some(terms) = &self.script.terms {

@@ -26,6 +26,7 @@ use netpoll_buffer::{LinkBuffer, TooLarge};
 use super::Connection;
 use super::handle::ConnectionHandle;
 use super::link::{Link, Queued};
+use crate::fairness;
 use crate::poll::bell::Signal;
 use crate::sync::{Arc, lock};
 use line::{Flush, Outlook, Place, Room};
@@ -125,6 +126,7 @@ impl WriteQueue {
     ///
     /// A future that is dropped has sent nothing, and leaves the line.
     pub async fn send(&self, buffer: LinkBuffer) -> Result<(), SendError> {
+        fairness::proceed().await;
         let mut left = Some(match self.try_send(buffer) {
             Err(SendError { buffer, error }) if error.kind() == io::ErrorKind::WouldBlock => buffer,
             other => return other,
@@ -203,6 +205,7 @@ impl WriteQueue {
     ///
     /// What was taken is sent all the same.
     pub async fn flush(&self) -> io::Result<()> {
+        fairness::proceed().await;
         let Some(link) = self.link.upgrade() else {
             return Err(self.line.end());
         };

@@ -7,7 +7,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use netpoll_buffer::{LinkBuffer, Reserved};
 
 use super::link::Link;
 use super::outbox::waiting::SentWait;
+use crate::fairness;
 use crate::foreign::wake_by_ref;
 use crate::poll::bell::{self, Signal};
 use crate::sync::{Arc, lock};
@@ -198,6 +199,7 @@ impl<'a> Writer<'a> {
     /// # }
     /// ```
     pub async fn flush(&mut self) -> io::Result<()> {
+        fairness::proceed().await;
         let mut wait = SentWait::default();
         poll_fn(|context| self.poll_sent(context, 0, &mut wait)).await
     }
@@ -236,6 +238,7 @@ impl<'a> Writer<'a> {
         context: &mut Context<'_>,
         wait: &mut SentWait<'a>,
     ) -> Poll<io::Result<()>> {
+        ready!(fairness::poll_proceed(context));
         // Once it waits, it waits for the lower mark.
         if !wait.has_begun() && self.has_room()? {
             return Poll::Ready(Ok(()));

@@ -104,10 +104,10 @@ impl Builder {
         self
     }
 
-    /// How much memory the connections may hold together. A quarter of what the process may have,
-    /// unless this says otherwise; loops that are given clones of one budget share it. At 95 % of it
-    /// nothing is read for connections that hold more than 4 KiB of input, at 98 % nobody is let
-    /// in. So [`build`](Self::build) refuses one that does not hold the largest frame that a
+    /// How much memory the connections may hold together. Unless this says otherwise, a quarter of what
+    /// the process may have; more than that is kept and [told](Event::BudgetAboveMemory). Loops that are
+    /// given clones of one budget share it. At 95 % of it nothing is read for connections that hold more
+    /// than 4 KiB of input, at 98 % nobody is let in. So [`build`](Self::build) refuses one that does not hold the largest frame that a
     /// connection may have come in; [`Budget::least`] is what it takes.
     pub fn budget(mut self, budget: Budget) -> Self {
         self.budget = Some(budget);
@@ -188,15 +188,18 @@ impl Builder {
         self
     }
 
-    /// Calls `hear` with what is worth a line in a log, on the thread where it happened: it must
-    /// not block, and if it panics nothing comes of it. Without it, events go to `tracing` if that
-    /// feature is on, and else nowhere.
-    ///
+    /// Calls `hear` with what is worth a line in a log, on the thread where it happened, often a
+    /// poller. It must not block, as a pipe does that is not read: lines go through a bounded queue to
+    /// a thread that writes them. If it panics nothing comes of it. At most 10 events of a kind are
+    /// told in a second, and the others counted ([`Event::Suppressed`]). Without `on_event`, events go
+    /// to `tracing` if that feature is on, whose subscriber must not block either, and else nowhere.
     /// ```no_run
     /// # fn main() -> std::io::Result<()> {
+    /// let (lines, written) = std::sync::mpsc::sync_channel(1024);
+    /// std::thread::spawn(move || written.iter().for_each(|line: String| eprintln!("{line}")));
     /// netpoll::EventLoop::builder()
     ///     .on_request(async |conn: &mut netpoll::Connection| Ok(conn.reader().skip(1).await?))
-    ///     .on_event(|event| eprintln!("netpoll: {event}"))
+    ///     .on_event(move |event| drop(lines.try_send(event.to_string())))
     ///     .serve("127.0.0.1:8080")
     /// # }
     /// ```
@@ -295,7 +298,8 @@ impl Builder {
             return Err(InvalidConfig::new("handler", expected).into());
         };
         let pollers = self.pollers.unwrap_or_else(cores);
-        let budget = self.budget.unwrap_or_default();
+        let least = Budget::least(self.options.max_frame, pollers);
+        let (budget, remark) = Budget::of_loop(self.budget, least);
         budget.check(self.options.max_frame, pollers)?;
         let limit = self.max_connections.unwrap_or_else(most_connections);
         let mut listeners = Vec::new();
@@ -318,6 +322,9 @@ impl Builder {
             connect: self.connect,
             running,
         })?;
+        if let Some(remark) = remark {
+            self.listening.tell(&remark);
+        }
         if let Some(descriptors) = fewer_descriptors_than(limit) {
             self.listening.tell(&Event::LimitAboveDescriptors {
                 connections: limit,

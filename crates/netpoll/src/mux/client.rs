@@ -21,6 +21,7 @@ use crate::connection::Connection;
 use crate::connection::write_queue::SendError;
 use crate::dialer::Dialer;
 use crate::dialer::target::ToTarget;
+use crate::fairness;
 #[cfg(feature = "tower")]
 use crate::permits::Acquire;
 use crate::permits::{Permit, Permits};
@@ -187,6 +188,7 @@ impl<C: CallCodec> Client<C> {
         turn: Option<Permit>,
         mut request: C::Frame,
     ) -> io::Result<C::Frame> {
+        fairness::proceed().await;
         let shared = &*self.shared;
         let _turn = match turn {
             Some(turn) => turn,

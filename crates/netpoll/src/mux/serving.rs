@@ -71,6 +71,7 @@ where
         let mut tasks = Tasks::new();
         let mut requests = Requests::new(&conn);
         let mut under_way = UnderWay::Nothing(conn.handle());
+        let mut first = Side::Tasks;
         let (mut reader, writer) = conn.split();
         let mut answers = Answers {
             writer,
@@ -79,17 +80,23 @@ where
         while !requests.intake.has_ended() || tasks.len() > 0 {
             let has_place = tasks.len() < in_flight.max(1);
             let step = poll_fn(|context| {
-                let step = match tasks.poll_next(context) {
-                    Poll::Ready(answer) => Poll::Ready(Step::Answer(answer)),
-                    Poll::Pending if has_place => {
-                        requests.poll_next(&codec, &mut reader, &mut answers.writer, context)
+                let mut step = Poll::Pending;
+                for side in first.both() {
+                    step = match side {
+                        Side::Tasks => tasks.poll_next(context).map(Step::Answer),
+                        Side::Requests if has_place => {
+                            requests.poll_next(&codec, &mut reader, &mut answers.writer, context)
+                        }
+                        Side::Requests => Poll::Pending,
+                    };
+                    if step.is_ready() {
+                        return step;
                     }
-                    Poll::Pending => Poll::Pending,
-                };
-                if step.is_pending() {
-                    answers.send();
-                    under_way.set(tasks.len());
                 }
+                tasks.end_round();
+                first = first.other();
+                answers.send();
+                under_way.set(tasks.len());
                 step
             });
             let answer = match step.await {
@@ -156,6 +163,27 @@ impl UnderWay {
                 }
             }
         }
+    }
+}
+
+/// What a poll looks at. They take turns at being the first: what one of them has may be enough for
+/// all of the time of each poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Tasks,
+    Requests,
+}
+
+impl Side {
+    fn other(self) -> Self {
+        match self {
+            Self::Tasks => Self::Requests,
+            Self::Requests => Self::Tasks,
+        }
+    }
+
+    fn both(self) -> [Self; 2] {
+        [self, self.other()]
     }
 }
 

@@ -5,12 +5,18 @@
 //! used again with their waker, so that a request which is done at its first poll allocates
 //! nothing. A slot has a waker that may outlive the future it was given to: it then wakes the next
 //! one in the slot for nothing, which is allowed.
+//!
+//! A *round* is what the task does in one poll of its own. In each, a future is polled once when it
+//! begins and once if it was woken before the round; one that wakes itself again and again has its turn
+//! in the next, behind the other tasks of the thread. A round ends early when the
+//! [budget](crate::fairness) of the task's poll is spent; each future has a budget of its own.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Wake};
 
-use crate::foreign::{OwnWaker, WakerSlot, register};
+use crate::fairness;
+use crate::foreign::{OwnWaker, WakerSlot, register, wake_by_ref};
 use crate::sync::{Arc, Mutex, lock};
 
 /// Futures under way.
@@ -22,6 +28,16 @@ pub(super) struct Tasks<F> {
     woken: Arc<Woken>,
     /// Taken from `woken`, and not polled yet.
     turn: Vec<usize>,
+    /// Whether this round has taken what was woken.
+    taken: Taken,
+}
+
+/// Whether a round has taken what was woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    NotYet,
+    /// What is woken from now on is for the next round.
+    Once,
 }
 
 #[derive(Debug)]
@@ -72,6 +88,7 @@ impl<F: Future> Tasks<F> {
             free: Vec::new(),
             woken: Arc::default(),
             turn: Vec::new(),
+            taken: Taken::NotYet,
         }
     }
 
@@ -102,36 +119,53 @@ impl<F: Future> Tasks<F> {
         let Some(running) = future.as_mut().as_pin_mut() else {
             return Poll::Pending;
         };
-        let output = std::task::ready!(running.poll(&mut Context::from_waker(waker)));
+        // Each has a budget of its own: what one spends is not taken from the others.
+        let polled = fairness::within(|| running.poll(&mut Context::from_waker(waker)));
+        let output = std::task::ready!(polled);
         future.set(None);
         self.free.push(slot);
         Poll::Ready(output)
     }
 
-    /// What one of the futures that were woken has come to. Pending once none of them is done; the
-    /// task is woken when another is.
+    /// What one of the futures that were woken has come to. Pending once none of them is done in this
+    /// round; the task is woken when there is more to do in the next.
     pub(super) fn poll_next(&mut self, context: &Context<'_>) -> Poll<F::Output> {
-        loop {
-            while let Some(slot) = self.turn.pop() {
-                if let Poll::Ready(output) = self.poll_slot(slot) {
-                    return Poll::Ready(output);
-                }
-            }
-            let waits = register(context.waker(), |offer| {
-                let mut state = lock(&self.woken.state);
-                if state.slots.is_empty() {
-                    state.waker.set(offer)?;
-                    return Ok(true);
-                }
-                std::mem::swap(&mut state.slots, &mut self.turn);
-                Ok(false)
-            });
-            if waits {
-                return Poll::Pending;
-            }
+        if self.turn.is_empty() && self.taken == Taken::NotYet {
+            self.taken = Taken::Once;
+            std::mem::swap(&mut lock(&self.woken.state).slots, &mut self.turn);
             // The first that was woken is polled first.
             self.turn.reverse();
         }
+        while !self.turn.is_empty() {
+            std::task::ready!(fairness::poll_proceed(context));
+            if let Some(slot) = self.turn.pop()
+                && let Poll::Ready(output) = self.poll_slot(slot)
+            {
+                return Poll::Ready(output);
+            }
+        }
+        self.wait(context);
+        Poll::Pending
+    }
+
+    /// Has the task woken when a future is, or at once if one was.
+    fn wait(&self, context: &Context<'_>) {
+        let is_woken = register(context.waker(), |offer| {
+            let mut state = lock(&self.woken.state);
+            if state.slots.is_empty() {
+                state.waker.set(offer)?;
+                return Ok(false);
+            }
+            Ok(true)
+        });
+        if is_woken {
+            wake_by_ref(context.waker());
+        }
+    }
+
+    /// The task's own poll is over, and what was woken meanwhile has its turn in the next.
+    pub(super) fn end_round(&mut self) {
+        self.taken = Taken::NotYet;
     }
 }
 
@@ -161,6 +195,21 @@ mod tests {
         }))
     }
 
+    /// A waker that counts.
+    struct Count(AtomicUsize);
+
+    impl Count {
+        fn count(&self) -> usize {
+            self.0.load(Ordering::SeqCst)
+        }
+    }
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
     #[derive(Default)]
     struct Gate {
         open: Cell<bool>,
@@ -169,7 +218,16 @@ mod tests {
     }
 
     fn poll(tasks: &mut Tasks<Future_>) -> Poll<usize> {
-        tasks.poll_next(&Context::from_waker(Waker::noop()))
+        poll_with(tasks, Waker::noop())
+    }
+
+    /// One round, as the task's own poll.
+    fn poll_with(tasks: &mut Tasks<Future_>, waker: &Waker) -> Poll<usize> {
+        let polled = tasks.poll_next(&Context::from_waker(waker));
+        if polled.is_pending() {
+            tasks.end_round();
+        }
+        polled
     }
 
     #[test]
@@ -199,6 +257,7 @@ mod tests {
         first.open.set(true);
         stale.wake_by_ref();
         assert_eq!(poll(&mut tasks), Poll::Ready(1));
+        tasks.end_round();
         assert!(tasks.begin(gated(2, &second)).is_pending());
         stale.wake();
         assert!(poll(&mut tasks).is_pending());
@@ -210,23 +269,83 @@ mod tests {
 
     #[test]
     fn a_wake_between_two_polls_wakes_the_task() {
-        struct Flag(AtomicUsize);
-        impl Wake for Flag {
-            fn wake(self: Arc<Self>) {
-                self.0.fetch_add(1, Ordering::SeqCst);
-            }
-        }
-        let flag = Arc::new(Flag(AtomicUsize::new(0)));
+        let flag = Arc::new(Count(AtomicUsize::new(0)));
         let waker = Waker::from(Arc::clone(&flag));
         let gate = Rc::<Gate>::default();
         let mut tasks = Tasks::new();
         assert!(tasks.begin(gated(1, &gate)).is_pending());
-        assert!(tasks.poll_next(&Context::from_waker(&waker)).is_pending());
+        assert!(poll_with(&mut tasks, &waker).is_pending());
         for _ in 0..3 {
             let slot = gate.waker.take().unwrap();
             slot.wake_by_ref();
             gate.waker.set(Some(slot));
         }
-        assert_eq!(flag.0.load(Ordering::SeqCst), 1);
+        assert_eq!(flag.count(), 1);
+    }
+
+    /// A future that wakes itself at each poll, `most` times.
+    fn hog(most: usize, polls: &Rc<Cell<usize>>) -> Future_ {
+        let polls = Rc::clone(polls);
+        Box::pin(poll_fn(move |context| {
+            polls.set(polls.get() + 1);
+            if polls.get() == most {
+                return Poll::Ready(most);
+            }
+            wake_by_ref(context.waker());
+            Poll::Pending
+        }))
+    }
+
+    #[test]
+    fn a_future_that_wakes_itself_is_polled_once_a_round_and_the_task_is_woken_for_the_next() {
+        let wakes = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&wakes));
+        let polls = Rc::<Cell<usize>>::default();
+        let mut tasks = Tasks::new();
+        assert!(tasks.begin(hog(5, &polls)).is_pending());
+        for round in 2..5 {
+            assert!(poll_with(&mut tasks, &waker).is_pending());
+            assert_eq!((polls.get(), wakes.count()), (round, round - 1));
+        }
+        assert_eq!(poll_with(&mut tasks, &waker), Poll::Ready(5));
+    }
+
+    #[test]
+    fn a_round_goes_on_after_a_future_that_is_done_and_polls_no_other_twice() {
+        let (polls, gate) = (Rc::<Cell<usize>>::default(), Rc::<Gate>::default());
+        let mut tasks = Tasks::new();
+        assert!(tasks.begin(hog(100, &polls)).is_pending());
+        assert!(tasks.begin(gated(7, &gate)).is_pending());
+        gate.open.set(true);
+        gate.waker.take().unwrap().wake();
+        assert_eq!(poll(&mut tasks), Poll::Ready(7));
+        assert!(poll(&mut tasks).is_pending(), "the same round");
+        assert_eq!(polls.get(), 2);
+    }
+
+    #[test]
+    fn a_round_ends_when_the_time_of_its_poll_is_up_and_loses_no_future() {
+        let gates: Vec<Rc<Gate>> = (0..100).map(|_| Rc::default()).collect();
+        let mut tasks = Tasks::new();
+        for (number, gate) in gates.iter().enumerate() {
+            assert!(tasks.begin(gated(number, gate)).is_pending());
+            gate.open.set(true);
+            gate.waker.take().unwrap().wake();
+        }
+        let (mut done, mut rounds) = (Vec::new(), 0);
+        while tasks.len() > 0 {
+            fairness::begin();
+            rounds += 1;
+            std::iter::from_fn(|| match poll(&mut tasks) {
+                Poll::Ready(number) => Some(number),
+                Poll::Pending => None,
+            })
+            .for_each(|number| {
+                std::thread::sleep(std::time::Duration::from_micros(50));
+                done.push(number);
+            });
+        }
+        assert_eq!(done, (0..100).collect::<Vec<_>>());
+        assert!(rounds > 3, "{rounds} rounds");
     }
 }

@@ -14,6 +14,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::mailbox::{Letter, Mailbox};
 use super::token::Token;
+use crate::fairness;
 use crate::stats::counters::Counters;
 use crate::sync::{Arc, AtomicU8, Ordering, thread_local};
 
@@ -279,6 +280,7 @@ pub(super) fn set_running(token: Option<Token>) {
         here.running.set(token);
         if token.is_some() {
             here.rounds.set(ROUNDS);
+            fairness::begin();
         }
     });
 }

@@ -41,6 +41,23 @@ pub(super) enum Look {
     Kernel,
 }
 
+/// How far the two streams of a connection are. One of which both are where they were has been used
+/// for nothing meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// Which connection: its user may have put another in its place.
+    link: usize,
+    consumed: usize,
+    put: u64,
+}
+
+impl Progress {
+    /// Whether both are of one connection.
+    pub(super) fn is_of_same(self, other: Self) -> bool {
+        self.link == other.link
+    }
+}
+
 /// Keeps the watcher awake.
 struct Watch {
     watcher: Arc<Watcher>,
@@ -145,6 +162,17 @@ impl Member {
             return Err(Discard::Old);
         }
         Ok(())
+    }
+
+    /// How far its streams are. A lock.
+    pub(super) fn progress(&self) -> Progress {
+        let link = self.connection.link();
+        let put = lock(&link.outbox).put_in_all();
+        Progress {
+            link: Arc::as_ptr(link).addr(),
+            consumed: self.connection.consumed(),
+            put,
+        }
     }
 
     /// Takes back what its user has set for himself.

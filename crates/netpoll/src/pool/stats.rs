@@ -45,6 +45,9 @@ pub struct DiscardedStats {
     pub unread: u64,
     /// There was output that the kernel had not taken.
     pub unsent: u64,
+    /// They had been used, and whoever had them did not say that the exchange was complete: see
+    /// [`Pooled::recycle`](super::Pooled::recycle).
+    pub not_recycled: u64,
     /// They were older than [`max_age`](super::ConnPoolOptions::max_age).
     pub old: u64,
     /// They had waited for [`idle_timeout`](super::ConnPoolOptions::idle_timeout).
@@ -63,6 +66,7 @@ pub(super) enum Discard {
     Dead,
     Unread,
     Unsent,
+    NotRecycled,
     Old,
     Idle,
     Surplus,
@@ -76,13 +80,14 @@ impl DiscardedStats {
         self.each().iter().sum()
     }
 
-    fn each(&self) -> [u64; 9] {
+    fn each(&self) -> [u64; 10] {
         [
             self.by_user,
             self.finished,
             self.dead,
             self.unread,
             self.unsent,
+            self.not_recycled,
             self.old,
             self.idle,
             self.surplus,
@@ -97,6 +102,7 @@ impl DiscardedStats {
             Discard::Dead => &mut self.dead,
             Discard::Unread => &mut self.unread,
             Discard::Unsent => &mut self.unsent,
+            Discard::NotRecycled => &mut self.not_recycled,
             Discard::Old => &mut self.old,
             Discard::Idle => &mut self.idle,
             Discard::Surplus => &mut self.surplus,
@@ -110,6 +116,7 @@ impl DiscardedStats {
         self.dead += other.dead;
         self.unread += other.unread;
         self.unsent += other.unsent;
+        self.not_recycled += other.not_recycled;
         self.old += other.old;
         self.idle += other.idle;
         self.surplus += other.surplus;

@@ -10,7 +10,7 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::time::Instant;
 
-use super::member::{Look, Member};
+use super::member::{Look, Member, Progress};
 use super::refusal::{PoolClosed, PoolTimedOut};
 use super::shared::Shared;
 use super::site::{Site, Stage};
@@ -146,54 +146,76 @@ impl Drop for Visit {
     }
 }
 
-/// A connection of a [`ConnPool`](super::ConnPool), for a while: a [`Connection`] that goes back
-/// when this is dropped.
-///
-/// It goes back if another may use it, as far as its poller has seen: it is alive, nothing of it is
-/// unread or unsent, this side's stream is not finished, and it is not too old. Else it is closed.
-/// That costs a few locks; the kernel is asked when it is handed out again. Timeouts that were
-/// changed and reads that were paused are as before for who comes next; what is
-/// [attached](Connection::attach) stays.
-///
-/// The pool does not know what a protocol still expects. A call that is given up between its
-/// request and its answer leaves a connection on which the answer comes later, to the next user.
-/// So a call that may be given up says [`discard`](Self::discard) before its request, and
-/// [`keep`](Self::keep) behind its answer:
+/// A connection of a [`ConnPool`](super::ConnPool), for a while: a [`Connection`] that its user gives
+/// back with [`recycle`](Self::recycle) when the exchange is complete.
 ///
 /// ```no_run
 /// # async fn example(pool: &netpoll::ConnPool, addr: netpoll::Addr) -> std::io::Result<()> {
 /// let mut conn = pool.get(addr).await?;
-/// conn.discard();
 /// conn.writer().put_str("ping\n");
 /// let answer = conn.reader().until(b'\n', 64).await?;
-/// conn.keep();
+/// println!("{} bytes", answer.len());
+/// conn.recycle();
 /// # Ok(()) }
 /// ```
+///
+/// The pool does not know what a protocol still expects. A call that is given up between its request
+/// and its answer (by a timeout, an error, a future that is dropped) leaves a connection on which the
+/// answer comes later: the next user would take it for its own. So a connection that is dropped is
+/// closed, unless it was not used at all: no byte was put and none was read since it was handed out.
+///
+/// What is given back is used again if nothing speaks against it: it is alive, nothing of it is unread,
+/// unsent or uncommitted, this side's stream is not finished, and it is not too old. Else it is closed,
+/// and [counted](super::DiscardedStats) by why. That costs a few locks; the kernel is asked when the
+/// connection is handed out again. Timeouts that were changed and reads that were paused are as before
+/// for who comes next; what is [attached](Connection::attach) stays.
+#[must_use = "a connection that is dropped after it was used is closed; `recycle` gives it back"]
 pub struct Pooled {
     /// `None` once it is somebody's for good.
     member: Option<Member>,
-    kept: bool,
+    end: Use,
+    /// When it was handed out.
+    before: Progress,
     visit: Visit,
+}
+
+/// What is known of the use of a connection when it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// Nothing: it counts what was done.
+    Open,
+    /// Its user has said that another may have it.
+    Complete,
+    /// Its user has said that nobody may.
+    Spoilt,
 }
 
 impl Pooled {
     pub(super) fn new(mut member: Member, visit: Visit) -> Self {
         member.go_out();
         Self {
+            before: member.progress(),
             member: Some(member),
-            kept: true,
+            end: Use::Open,
             visit,
         }
     }
 
-    /// Has the connection closed and not used again when this is dropped.
-    pub fn discard(&mut self) {
-        self.kept = false;
+    /// Gives the connection back: the exchange is complete, and no answer will come that was asked for.
+    /// If the connection cannot be used again, it is closed. Overrides a [`discard`](Self::discard).
+    pub fn recycle(mut self) {
+        self.end = Use::Complete;
     }
 
-    /// Takes a [`discard`](Self::discard) back.
+    /// Has the connection closed when this is dropped, also if it was not used.
+    pub fn discard(&mut self) {
+        self.end = Use::Spoilt;
+    }
+
+    /// Takes a [`discard`](Self::discard) back. A connection that was used is given back by
+    /// [`recycle`](Self::recycle) all the same, and by nothing else.
     pub fn keep(&mut self) {
-        self.kept = true;
+        self.end = Use::Open;
     }
 
     /// Takes the connection out of the pool for good: it does not count there any more, and another
@@ -203,6 +225,20 @@ impl Pooled {
         let member = self.member.take();
         self.visit.leave(|counts| counts.detached += 1);
         member.map_or_else(|| gone(), |member| member.connection)
+    }
+
+    /// Whether `member` may be used by another, or why not.
+    fn fitness(&self, member: &Member) -> Result<(), Discard> {
+        if self.end == Use::Spoilt || std::thread::panicking() {
+            return Err(Discard::ByUser);
+        }
+        member.fitness(Look::Seen)?;
+        let now = member.progress();
+        if now == self.before || (self.end == Use::Complete && now.is_of_same(self.before)) {
+            Ok(())
+        } else {
+            Err(Discard::NotRecycled)
+        }
     }
 }
 
@@ -235,11 +271,7 @@ impl Drop for Pooled {
             return;
         };
         member.come_back();
-        let fitness = if self.kept && !std::thread::panicking() {
-            member.fitness(Look::Seen)
-        } else {
-            Err(Discard::ByUser)
-        };
+        let fitness = self.fitness(&member);
         if fitness.is_ok() {
             member.reset();
         }
@@ -254,7 +286,7 @@ impl fmt::Debug for Pooled {
         let connection = self.member.as_ref().map(|member| &member.connection);
         f.debug_struct("Pooled")
             .field("connection", &connection)
-            .field("kept", &self.kept)
+            .field("end", &self.end)
             .finish_non_exhaustive()
     }
 }

@@ -229,3 +229,43 @@ fn who_looks_after_the_peer_has_had_its_time_is_told_the_first_cause() {
     let closed: &Closed = closed.expect("a reason");
     assert!(matches!(closed.reason, CloseReason::Limit(Limit::Output)));
 }
+
+#[test]
+fn a_peer_that_sends_without_end_after_our_fin_is_reset_before_its_time_is_up() {
+    let builder = EventLoop::builder().pollers(1).linger(3 * LIMIT);
+    let builder = builder.max_frame(256 << 10);
+    let server = Server::start(builder, async |conn: &mut Connection| {
+        conn.reader().skip(1).await?;
+        conn.writer().put_str("bye");
+        conn.close();
+        Ok(())
+    });
+    let mut peer = server.connect();
+    let part = vec![7; 64 << 10];
+    let begun = std::time::Instant::now();
+    let mut sent = 0;
+    while begun.elapsed() < LIMIT && peer.stream.write_all(&part).is_ok() {
+        sent += part.len();
+    }
+    // What the kernel takes besides is a few megabytes.
+    assert!(sent < 64 << 20, "{sent} bytes were read after the end");
+    assert!(matches!(server.ending(), CloseReason::Local));
+}
+
+#[test]
+fn a_peer_that_sends_a_frame_after_our_fin_is_not_reset() {
+    let builder = EventLoop::builder().pollers(1).max_frame(256 << 10);
+    let server = Server::start(builder, async |conn: &mut Connection| {
+        conn.reader().skip(1).await?;
+        conn.writer().put_str("bye");
+        conn.close();
+        Ok(())
+    });
+    let mut peer = server.connect();
+    peer.send(b"?");
+    assert_eq!(peer.receive(3), b"bye");
+    peer.send(&bytes(200 << 10, 1));
+    peer.finish();
+    assert_eq!(peer.receive_all().unwrap(), b"");
+    assert!(matches!(server.ending(), CloseReason::Local));
+}

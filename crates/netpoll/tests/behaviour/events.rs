@@ -168,3 +168,36 @@ fn whoever_panics_at_what_he_hears_harms_no_poller() {
         server.connect().call(b"x");
     }
 }
+
+#[test]
+fn an_event_of_each_of_many_connections_is_told_a_few_times_and_then_counted() {
+    const CONNECTIONS: u64 = 300;
+    let (builder, told) = told(one_poller().on_request_send(rpc));
+    let listener = Listener::bind("127.0.0.1:0").expect("a free port");
+    let addr = bound(&listener);
+    let builder = builder.runner(Runner::Spawn(Arc::new(Forgetful)));
+    let running = builder.listen(listener).build().expect("a loop");
+    let handle = running.handle();
+    let thread = std::thread::spawn(move || running.run());
+    let begun = std::time::Instant::now();
+    for _ in 0..CONNECTIONS {
+        let mut peer = Peer::connect(addr);
+        peer.send(b"x");
+        assert!(peer.receive_all().is_ok());
+    }
+    drop(handle.shutdown(LIMIT));
+    thread.join().expect("no panic").expect("a loop that ends");
+    let (mut lines, mut events) = (0, 0);
+    for event in told.try_iter() {
+        lines += 1;
+        events += match event {
+            Event::TaskDropped { .. } => 1,
+            Event::Suppressed { kind, count, .. } if kind == "TaskDropped" => count,
+            other => panic!("{other}"),
+        };
+    }
+    assert_eq!(events, CONNECTIONS);
+    // And one line of those that were not told, in each second.
+    let most = 11 * (begun.elapsed().as_secs() + 2);
+    assert!(lines <= most, "{lines} lines");
+}

@@ -166,6 +166,28 @@ fn a_peer_that_pipelines_without_end_is_read_no_faster_than_it_is_served() {
 }
 
 #[test]
+fn a_handler_that_awaits_something_else_in_each_of_many_requests_is_not_fed_without_end() {
+    let most = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&most);
+    let handler = handler!([seen], |conn| {
+        let waiting = conn.reader().available();
+        seen.fetch_max(waiting, Ordering::SeqCst);
+        netpoll::time::sleep(std::time::Duration::from_micros(100)).await;
+        Ok(conn.reader().skip(1).await?)
+    });
+    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let peer = server.connect();
+    let sending = peer.send_aside(vec![7; 64 << 20]);
+    let called = || server.handle.stats().total().requests;
+    eventually("many calls", || called() >= 200);
+    let most = most.load(Ordering::SeqCst);
+    assert!(most <= 512 << 10, "{most} bytes of requests were held");
+    // Nothing else ends what is sent and never read.
+    server.shut_down(std::time::Duration::ZERO);
+    assert!(sending.join().unwrap().is_err());
+}
+
+#[test]
 fn a_handler_that_waits_for_something_else_is_not_fed_without_end() {
     let gate = Gate::default();
     let at = gate.clone();

@@ -51,6 +51,7 @@ fn a_connection_that_comes_back_is_used_again_wherever_one_waits_for_it() {
             let mut conn = pool.get(addr).await.unwrap();
             call(&mut conn, &bytes(size * 1000, 3)).await.unwrap();
             assert_eq!(checked(pool.stats(addr)).out, 1);
+            conn.recycle();
         }
         let stats = checked(pool.stats(addr));
         assert_eq!((stats.made, stats.reused, stats.idle), (1, 9, 1));
@@ -264,7 +265,7 @@ fn a_thread_may_wait_for_a_connection_and_a_poller_may_not() {
     let pool = Arc::new(ConnPool::new(Dialer::new()));
     let mut conn = pool.get_blocking(server.addr).unwrap();
     block_on(call(&mut conn, b"one")).unwrap();
-    drop(conn);
+    conn.recycle();
     let using = Arc::clone(&pool);
     let at = server.addr;
     on_a_poller(move || {

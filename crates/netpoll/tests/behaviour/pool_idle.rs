@@ -203,10 +203,10 @@ fn nothing_is_left_of_a_pool_wherever_it_was_used() {
                 let mut second = pool.get(addr).await.unwrap();
                 call(&mut first, b"one").await.unwrap();
                 call(&mut second, b"two").await.unwrap();
-                drop(first);
-                call(&mut pool.get(addr).await.unwrap(), b"three")
-                    .await
-                    .unwrap();
+                first.recycle();
+                let mut third = pool.get(addr).await.unwrap();
+                call(&mut third, b"three").await.unwrap();
+                third.recycle();
                 second.discard();
                 assert_eq!(pool.stats(addr).idle, 1);
             });

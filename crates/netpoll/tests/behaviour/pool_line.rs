@@ -210,6 +210,7 @@ async fn calls(pool: &ConnPool, server: &Server) {
     for _ in 0..2 {
         let mut conn = pool.get(server.addr).await.expect("a connection");
         call(&mut conn, b"body").await.expect("an answer");
+        conn.recycle();
     }
 }
 
@@ -242,8 +243,9 @@ fn threads_share_a_few_connections() {
                 for _ in 0..50 {
                     let mut conn = pool.get_blocking(addr).unwrap();
                     assert!(pool.stats(addr).out <= 3);
-                    let conn: &mut Connection = &mut conn;
-                    block_on(call(conn, b"body")).unwrap();
+                    let used: &mut Connection = &mut conn;
+                    block_on(call(used, b"body")).unwrap();
+                    conn.recycle();
                 }
             })
         })

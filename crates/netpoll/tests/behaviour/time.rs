@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use netpoll::time::{sleep, sleep_until, timeout, timeout_at};
 use netpoll::{Connection, EventLoop};
 
-use crate::support::{LIMIT, Server, block_on, frame, poll_once, rpc};
+use crate::support::{LIMIT, Server, block_on, eventually, frame, poll_once, rpc};
 
 /// Long enough to be seen, short enough to be waited for.
 const A_WHILE: Duration = Duration::from_millis(30);
@@ -61,14 +61,18 @@ fn a_handler_that_sleeps_holds_up_no_other_connection() {
         }),
     );
     let (mut sleeper, mut other) = (server.connect(), server.connect());
-    let begun = Instant::now();
-    sleeper.send(&frame(b"z"));
-    for _ in 0..10 {
-        other.call(b"a");
-    }
-    assert!(begun.elapsed() < 10 * A_WHILE, "the other did not wait");
-    assert_eq!(sleeper.receive(5), frame(b"z"));
-    assert!(begun.elapsed() >= 10 * A_WHILE);
+    // A machine that is busy may hold up all of it for as long as the sleep takes, now and then.
+    eventually("calls that did not wait", || {
+        let begun = Instant::now();
+        sleeper.send(&frame(b"z"));
+        for _ in 0..10 {
+            other.call(b"a");
+        }
+        let took = begun.elapsed();
+        assert_eq!(sleeper.receive(5), frame(b"z"));
+        assert!(begun.elapsed() >= 10 * A_WHILE);
+        took < 10 * A_WHILE
+    });
 }
 
 #[test]

@@ -257,3 +257,83 @@ fn no_time_at_all_is_refused_by_name() {
         .expect_err("zero");
     assert!(error.to_string().contains("slow_handler"), "{error}");
 }
+
+/// The callbacks that are told as slow, where each that takes any time is, of connections that end.
+fn told_at_ends(builder: Builder, ends: u64) -> Vec<Callback> {
+    let builder = builder
+        .slow_handler(Duration::from_nanos(1))
+        .runner(Runner::Threads(1));
+    let (builder, told) = told(builder);
+    let server = Server::start_unobserved(builder);
+    for _ in 0..ends {
+        drop(server.connect());
+    }
+    let ended = || {
+        server
+            .handle
+            .stats()
+            .closed
+            .iter()
+            .map(|(_, count)| count)
+            .sum::<u64>()
+    };
+    eventually("their ends", || ended() == ends);
+    server.shut_down(LIMIT);
+    told.try_iter().map(|(callback, ..)| callback).collect()
+}
+
+#[test]
+fn a_callback_that_is_not_there_is_not_blamed_for_the_end_of_a_connection() {
+    let none = told_at_ends(one_poller().on_request(rpc), 50);
+    assert_eq!(none, []);
+    let observed = one_poller().on_request(rpc).on_disconnect(|_, _| {});
+    let observed = told_at_ends(observed, 50);
+    assert!(!observed.is_empty());
+    assert!(
+        observed
+            .iter()
+            .all(|callback| *callback == Callback::OnDisconnect)
+    );
+}
+
+/// Sleeps when it is dropped.
+struct Sleepy;
+
+impl Drop for Sleepy {
+    fn drop(&mut self) {
+        sleep(LONG);
+    }
+}
+
+#[test]
+fn what_runs_at_the_end_of_a_connection_is_named_as_what_it_is() {
+    let slow = Duration::from_millis(20);
+    let attaching = one_poller()
+        .on_connect(async |conn: &mut Connection| {
+            drop(conn.attach(Sleepy));
+            Ok(())
+        })
+        .on_disconnect(|_, _| {});
+    let closing = one_poller()
+        .on_connect(async |conn: &mut Connection| {
+            conn.on_close(|_| sleep(LONG));
+            Ok(())
+        })
+        .on_disconnect(|_, _| {});
+    for (builder, expected) in [
+        (attaching, Callback::Attached),
+        (closing, Callback::OnClose),
+    ] {
+        let (builder, told) = told(builder.on_request(rpc).slow_handler(slow));
+        let server = Server::start_unobserved(builder);
+        server.connect().call(b"x");
+        loop {
+            let (callback, _, _, took) = told.recv_timeout(LIMIT).expect("a slow call");
+            // A machine that is busy holds up others, too.
+            if callback == expected {
+                assert!(took >= LONG);
+                break;
+            }
+        }
+    }
+}

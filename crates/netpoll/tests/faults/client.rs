@@ -11,7 +11,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::support::{bytes, frame};
 
 /// How long an answer may take. Below the limit of a run, so that it says who waited.
-const PATIENCE: Duration = Duration::from_secs(4);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The body that has the server answer from a thread of its own.
 pub(crate) const PUSH: &[u8] = b"Push";

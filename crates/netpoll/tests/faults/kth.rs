@@ -14,7 +14,7 @@ use crate::ledger::{account, alone};
 use crate::scenarios::{ALL, Scenario};
 
 /// Who is told later than this was not told, but has given up.
-const PROMPT: Duration = Duration::from_secs(2);
+const PROMPT: Duration = Duration::from_secs(10);
 
 /// The call that was struck, and what it failed with.
 type Struck = Arc<Mutex<Option<(Site, Errno)>>>;

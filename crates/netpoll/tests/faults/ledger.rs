@@ -15,10 +15,10 @@ use netpoll::{Dialer, Listener};
 use crate::support::{block_on, bound, eventually};
 
 /// How long a run may take.
-pub(crate) const HANG: Duration = Duration::from_secs(5);
+pub(crate) const HANG: Duration = Duration::from_secs(60);
 
 /// How long after a run descriptors may still be open.
-const SETTLE: Duration = Duration::from_secs(2);
+const SETTLE: Duration = Duration::from_secs(20);
 
 /// Panics of all threads.
 static PANICS: AtomicUsize = AtomicUsize::new(0);

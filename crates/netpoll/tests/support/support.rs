@@ -44,7 +44,7 @@ pub(crate) use serving::{
 pub(crate) use waiting::{Gate, all, block_on, eventually, poll_once, until};
 
 /// How long anything may take before the test fails instead of hanging.
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// What the connections of a test go over. Each program of tests says which by its `KIND`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use netpoll_buffer::LinkBuffer;
 
 use super::{Began, Reader};
+use crate::fairness;
 
 /// Waits until `need` bytes are there, and has `read` take them.
 #[must_use = "futures do nothing unless you `.await` or poll them"]
@@ -50,6 +51,7 @@ where
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let call = self.get_mut();
         match &mut call.pending {
+            Some((reader, _)) if !fairness::may_proceed() => return reader.yield_now(context),
             Some((reader, _)) if reader.has(call.need) => {}
             Some((reader, _)) => {
                 let ready = ready!(reader.poll_for(context, &mut call.began, call.need));

@@ -16,7 +16,8 @@ use crate::budget::SMALL;
 use crate::connection::inbox::{InputEnd, LastWait, Patience, Waiter, Waits};
 use crate::connection::link::Link;
 use crate::error::{Eof, TimedOut, Timeout};
-use crate::foreign::{NotCloned, Offer, WakerSlot, register};
+use crate::fairness;
+use crate::foreign::{NotCloned, Offer, WakerSlot, register, wake_by_ref};
 use crate::poll::bell::Signal;
 use crate::sync::Arc;
 use crate::timeouts::Wait;
@@ -77,6 +78,25 @@ impl<'a> Reader<'a> {
         n: usize,
     ) -> io::Result<()> {
         poll_fn(|context| self.poll_for(context, began, n)).await
+    }
+
+    /// Lets others run first, if this poll has gone on for long.
+    #[inline]
+    pub(in crate::connection) async fn proceed(&mut self) {
+        poll_fn(|context| match fairness::may_proceed() {
+            true => Poll::Ready(()),
+            false => self.yield_now(context),
+        })
+        .await;
+    }
+
+    /// Lets others run. What is held here counts to what may be read meanwhile.
+    #[cold]
+    pub(super) fn yield_now<T>(&mut self, context: &Context<'_>) -> Poll<T> {
+        let held = self.input.chain.len();
+        self.link.inbox().hold(held, self.link.options.read_high);
+        wake_by_ref(context.waker());
+        Poll::Pending
     }
 
     /// Whether there are `n` bytes; if not, this call waits for them from now on.

@@ -17,6 +17,7 @@ use std::sync::Weak;
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::{Job, Work};
+use crate::fairness;
 use crate::guard::guard;
 use crate::sync::{Arc, AtomicU8, Mutex, Ordering, lock};
 
@@ -114,6 +115,7 @@ impl Task {
         // AcqRel: what the waker did before is seen by the poll.
         self.state.swap(RUNNING, Ordering::AcqRel);
         let waker = Waker::from(Arc::clone(self));
+        fairness::begin();
         let polled = guard(|| poll(&mut Context::from_waker(&waker))).unwrap_or(Poll::Ready(()));
         if polled.is_ready() {
             self.state.store(DONE, Ordering::Release);

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A log that never blocks its callers: a bounded queue of lines, and a thread that writes them.
+//!
+//! A pipe that is not read takes 64 KiB and then blocks its writer. The callers here are pollers,
+//! which serve thousands of connections each, so they append to the queue and go on. When the queue
+//! is full a line is dropped and counted. As soon as lines flow again, one of them says how many were
+//! dropped. The queue's lock is never held while anything is written.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// The most lines that wait to be written.
+const CAPACITY: usize = 1024;
+
+/// The most bytes of a line. The rest of a longer one is cut.
+const LONGEST: usize = 4096;
+
+/// A queue of lines, and the thread that writes them. Lives as long as the process.
+#[derive(Clone, Debug)]
+pub(crate) struct Log {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// There is a line to write.
+    filled: Condvar,
+    /// Everything is written.
+    drained: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    lines: VecDeque<String>,
+    /// A line is with the writer.
+    writing: bool,
+    /// Lines dropped since the last one that said so.
+    unreported: u64,
+    /// Lines dropped in all.
+    dropped: u64,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the next line.
+    fn next(&self) -> String {
+        let mut queue = self.lock();
+        queue.writing = false;
+        loop {
+            // Behind what was queued before them.
+            if queue.lines.is_empty() && queue.unreported > 0 {
+                let dropped = std::mem::take(&mut queue.unreported);
+                queue.writing = true;
+                return format!("netpoll: {dropped} lines dropped: the log was not read");
+            }
+            if let Some(line) = queue.lines.pop_front() {
+                queue.writing = true;
+                return line;
+            }
+            self.drained.notify_all();
+            queue = self
+                .filled
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Log {
+    /// A log that a thread writes to `target`.
+    ///
+    /// # Errors
+    ///
+    /// If no thread can be started.
+    pub(crate) fn to(name: &str, mut target: impl Write + Send + 'static) -> io::Result<Self> {
+        let shared = Arc::<Shared>::default();
+        let lines = Arc::clone(&shared);
+        thread::Builder::new()
+            .name(String::from(name))
+            .spawn(move || {
+                loop {
+                    let mut line = lines.next();
+                    line.push('\n');
+                    // One write, so that lines of several processes do not mix. If the other end has
+                    // gone, nobody is left to be told.
+                    target
+                        .write_all(line.as_bytes())
+                        .and_then(|()| target.flush())
+                        .ok();
+                }
+            })?;
+        Ok(Self { shared })
+    }
+
+    /// Queues a line, or drops it if the queue is full. Never blocks.
+    pub(crate) fn write(&self, mut line: String) {
+        if line.len() > LONGEST {
+            let end = (0..=LONGEST).rev().find(|&at| line.is_char_boundary(at));
+            line.truncate(end.unwrap_or_default());
+        }
+        let mut queue = self.shared.lock();
+        if queue.lines.len() >= CAPACITY {
+            queue.unreported += 1;
+            queue.dropped += 1;
+            return;
+        }
+        queue.lines.push_back(line);
+        drop(queue);
+        self.shared.filled.notify_one();
+    }
+
+    /// How many lines were dropped so far.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.shared.lock().dropped
+    }
+
+    /// Waits until everything is written, for `bound` at most. Whether it is.
+    pub(crate) fn flush(&self, bound: Duration) -> bool {
+        let is_busy =
+            |queue: &mut Queue| queue.writing || !queue.lines.is_empty() || queue.unreported > 0;
+        let queue = self.shared.lock();
+        let waited = self
+            .shared
+            .drained
+            .wait_timeout_while(queue, bound, is_busy);
+        let (_queue, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        !timeout.timed_out()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    /// A pipe that takes a line when the test receives one.
+    struct Pipe(SyncSender<String>);
+
+    impl Write for Pipe {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let line = String::from_utf8(bytes.to_vec()).map_err(io::Error::other)?;
+            self.0
+                .send(line)
+                .map_err(|_| io::ErrorKind::BrokenPipe.into())
+                .map(|()| bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn log() -> (Log, Receiver<String>) {
+        let (sender, receiver) = sync_channel(0);
+        (Log::to("log", Pipe(sender)).unwrap(), receiver)
+    }
+
+    #[test]
+    fn lines_are_written_in_order_and_a_flush_waits_for_the_last() {
+        let (log, lines) = log();
+        (0..100).for_each(|number| log.write(format!("line {number}")));
+        assert!(!log.flush(Duration::from_millis(1)), "nobody reads yet");
+        let reading = thread::spawn(move || lines.iter().take(100).collect::<Vec<_>>());
+        assert!(log.flush(LIMIT));
+        let lines = reading.join().unwrap();
+        let expected: Vec<_> = (0..100).map(|number| format!("line {number}\n")).collect();
+        assert_eq!(lines, expected);
+        assert_eq!(log.dropped(), 0);
+    }
+
+    #[test]
+    fn a_log_that_is_not_read_drops_lines_and_says_how_many_behind_those_it_kept() {
+        let (log, lines) = log();
+        let (sent, done) = channel();
+        let writer = log.clone();
+        thread::spawn(move || {
+            (0..3 * CAPACITY).for_each(|number| writer.write(number.to_string()));
+            sent.send(()).unwrap();
+        });
+        done.recv_timeout(LIMIT).expect("a write does not block");
+        let dropped = log.dropped() as usize;
+        // One line may be with the writer.
+        let kept = 3 * CAPACITY - dropped;
+        assert!((CAPACITY..=CAPACITY + 1).contains(&kept), "{kept}");
+        for number in 0..kept {
+            assert_eq!(lines.recv_timeout(LIMIT).unwrap(), format!("{number}\n"));
+        }
+        let report = lines.recv_timeout(LIMIT).unwrap();
+        assert_eq!(
+            report,
+            format!("netpoll: {dropped} lines dropped: the log was not read\n")
+        );
+        log.write(String::from("again"));
+        assert_eq!(lines.recv_timeout(LIMIT).unwrap(), "again\n", "said once");
+        assert!(log.flush(LIMIT));
+    }
+
+    #[test]
+    fn a_log_whose_reader_has_gone_takes_lines_all_the_same() {
+        let (log, lines) = log();
+        drop(lines);
+        (0..10 * CAPACITY).for_each(|number| log.write(number.to_string()));
+        assert!(log.flush(LIMIT));
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_cut_between_two_characters() {
+        let (log, lines) = log();
+        log.write("ä".repeat(LONGEST));
+        assert_eq!(lines.recv_timeout(LIMIT).unwrap().len(), LONGEST + 1);
+    }
+}

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How long one poll of user code may go on while all that it awaits is ready.
+//!
+//! A future returns to its executor only when something is pending. One whose input never ends, or
+//! that sleeps for no time in a loop, would hold its thread for ever, and with it every connection
+//! of a poller. So each operation that may be ready at once asks [`poll_proceed`] first. Within one
+//! poll it lets operations through for [`TIME`], and at most [`OPERATIONS`] of them; then it wakes the
+//! task and is pending, until the thread polls something anew. The clock is read after operations
+//! 8, 16, 32, 64, and then after each 64.
+//!
+//! The budget belongs to a poll, not to a future: futures that are polled together, by a `select` or a
+//! `join`, share it, and none of them gets through once it is spent. A thread that polls user code says
+//! when a poll [begins](begin). On other threads nobody says so: there, every [`FOREIGN`]th operation
+//! is pending once.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::foreign;
+use crate::moment::Moment;
+use crate::sync::thread_local;
+
+/// How long operations are let through, in one poll.
+const TIME: Duration = Duration::from_micros(200);
+
+/// The most operations in one poll.
+const OPERATIONS: u32 = 4096;
+
+/// On a thread where nobody says when a poll begins, so many operations are let through.
+const FOREIGN: u32 = 1024;
+
+/// The clock is looked at after no fewer operations. A power of two.
+const FIRST_LOOK: u32 = 8;
+
+/// And then after so many. A power of two.
+const EACH_LOOK: u32 = 64;
+
+/// What the operations of a thread share.
+struct PollBudget {
+    /// Operations that were let through in this poll.
+    used: Cell<u32>,
+    /// When the clock was first read in this poll.
+    since: Cell<Option<Moment>>,
+    polls: Cell<Polls>,
+    /// How often an operation was not let through; may wrap.
+    refusals: Cell<u32>,
+}
+
+/// Whether it is known when a poll begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Polls {
+    /// This thread runs another's executor, or none.
+    Unknown,
+    Known,
+}
+
+thread_local! {
+    static BUDGET: PollBudget = const {
+        PollBudget {
+            used: Cell::new(0),
+            since: Cell::new(None),
+            polls: Cell::new(Polls::Unknown),
+            refusals: Cell::new(0),
+        }
+    };
+}
+
+/// A poll of user code begins on this thread, which says so each time.
+#[inline]
+pub(crate) fn begin() {
+    let begin = |budget: &PollBudget| {
+        budget.used.set(0);
+        budget.polls.set(Polls::Known);
+    };
+    let _told = BUDGET.try_with(begin).is_ok();
+}
+
+/// Runs `poll`, which is a poll of its own: within another one, or on a thread that may be another
+/// executor's. What the outer one has spent is as before.
+pub(crate) fn within<R>(poll: impl FnOnce() -> R) -> R {
+    let enter = |budget: &PollBudget| {
+        let used = budget.used.replace(0);
+        let polls = budget.polls.replace(Polls::Known);
+        (used, polls, budget.since.get())
+    };
+    let outer = BUDGET.try_with(enter);
+    let result = poll();
+    if let Ok((used, polls, since)) = outer {
+        let leave = |budget: &PollBudget| {
+            budget.used.set(used);
+            budget.polls.set(polls);
+            budget.since.set(since);
+        };
+        let _left = BUDGET.try_with(leave).is_ok();
+    }
+    result
+}
+
+/// Ready if an operation may be, now. Else the task is woken: others get their turn before it.
+#[inline(always)]
+pub(crate) fn poll_proceed(context: &Context<'_>) -> Poll<()> {
+    if may_proceed() {
+        Poll::Ready(())
+    } else {
+        yield_now(context)
+    }
+}
+
+/// As [`poll_proceed`], to be awaited.
+#[inline]
+pub(crate) async fn proceed() {
+    poll_fn(|context| poll_proceed(context)).await;
+}
+
+/// Wakes the task, so that it is polled again behind the others.
+#[cold]
+fn yield_now(context: &Context<'_>) -> Poll<()> {
+    foreign::wake_by_ref(context.waker());
+    Poll::Pending
+}
+
+/// Whether an operation is let through. Spends a part of the budget.
+#[inline(always)]
+pub(crate) fn may_proceed() -> bool {
+    let spend = |budget: &PollBudget| {
+        let used = budget.used.get() + 1;
+        if used.is_multiple_of(FIRST_LOOK) {
+            return budget.look(used);
+        }
+        budget.used.set(used);
+        true
+    };
+    // A thread that ends polls nothing for long.
+    BUDGET.try_with(spend).unwrap_or(true)
+}
+
+/// How often an operation was not let through on this thread. Two readings that differ say that one
+/// was pending for that alone.
+pub(crate) fn refusals() -> u32 {
+    BUDGET.try_with(|budget| budget.refusals.get()).unwrap_or(0)
+}
+
+impl PollBudget {
+    #[inline(never)]
+    fn look(&self, used: u32) -> bool {
+        if self.is_spent(used) {
+            self.refusals.set(self.refusals.get().wrapping_add(1));
+            if self.polls.get() == Polls::Unknown {
+                self.used.set(0);
+            }
+            return false;
+        }
+        self.used.set(used);
+        true
+    }
+
+    fn is_spent(&self, used: u32) -> bool {
+        if self.polls.get() == Polls::Unknown {
+            return used >= FOREIGN;
+        }
+        if used >= OPERATIONS {
+            return true;
+        }
+        if !(used.is_power_of_two() || used.is_multiple_of(EACH_LOOK)) {
+            return false;
+        }
+        let now = Moment::now();
+        if used == FIRST_LOOK {
+            self.since.set(Some(now));
+        }
+        self.since
+            .get()
+            .is_some_and(|since| now.since(since) >= TIME)
+    }
+}
+
+#[cfg(all(test, not(any(netpoll_loom, netpoll_shuttle))))]
+mod tests {
+    use super::*;
+
+    fn let_through(most: u32) -> u32 {
+        (0..most).take_while(|_| may_proceed()).count() as u32
+    }
+
+    #[test]
+    fn a_poll_that_takes_long_ends_at_the_second_look_and_stays_ended_until_the_next_begins() {
+        begin();
+        assert_eq!(let_through(FIRST_LOOK), FIRST_LOOK);
+        std::thread::sleep(TIME);
+        assert_eq!(let_through(OPERATIONS), FIRST_LOOK - 1);
+        assert_eq!(let_through(3), 0, "one pending operation does not renew it");
+        let before = refusals();
+        assert!(!may_proceed());
+        assert_ne!(refusals(), before);
+        begin();
+        assert_eq!(let_through(FIRST_LOOK), FIRST_LOOK);
+    }
+
+    #[test]
+    fn operations_that_take_no_time_are_bounded_by_their_number() {
+        begin();
+        assert!(let_through(2 * OPERATIONS) < OPERATIONS);
+    }
+
+    #[test]
+    fn where_no_poll_begins_one_operation_in_many_is_pending() {
+        std::thread::sleep(TIME);
+        assert_eq!(let_through(2 * FOREIGN), FOREIGN - 1);
+        assert_eq!(let_through(FOREIGN / 2), FOREIGN / 2);
+        let inside = within(|| {
+            std::thread::sleep(TIME);
+            let_through(2 * OPERATIONS)
+        });
+        assert!(inside < OPERATIONS);
+        assert_eq!(let_through(FOREIGN), FOREIGN / 2 - 1, "as before");
+    }
+}

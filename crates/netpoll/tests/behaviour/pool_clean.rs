@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A connection of a pool is used again only if no answer to its last user can come to the next.
+
+use std::io::{self, Read, Write};
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use netpoll::time::{sleep, timeout};
+use netpoll::{ConnPool, ConnPoolStats, Connection, Dialer, EventLoop, Pooled};
+
+use super::pool::{checked, got, pool_with};
+use crate::support::{
+    Host, Peer, Server, block_on, bytes, call, eventually, in_each_executor, poll_once, rpc,
+};
+
+/// Lets `used` use a connection and go, and says what the pool has counted then.
+fn after(used: impl FnOnce(Pooled, &mut Peer)) -> ConnPoolStats {
+    let host = Host::new();
+    let pool = ConnPool::new(Dialer::new());
+    let (conn, mut peer) = got(&pool, &host);
+    used(conn, &mut peer);
+    checked(pool.stats_all())
+}
+
+/// Fails unless the connection was closed because nobody said that it may be used again.
+#[track_caller]
+fn is_not_recycled(stats: ConnPoolStats) {
+    assert_eq!((stats.idle, stats.discarded.not_recycled), (0, 1));
+}
+
+/// A call of two bytes each way.
+async fn ping(conn: &mut Connection) -> io::Result<()> {
+    conn.writer().put_str("?");
+    conn.writer().flush().await?;
+    conn.reader().skip(2).await
+}
+
+#[test]
+fn a_call_that_is_given_up_does_not_leave_its_answer_to_the_next_user() {
+    const CALLS: u8 = 20;
+    let handler = handler!([], |conn| {
+        conn.reader().wait(5).await?;
+        if conn.reader().peek(5).await?[4] == b's' {
+            sleep(Duration::from_secs(2)).await;
+        }
+        rpc(conn).await
+    });
+    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let addr = server.addr;
+    in_each_executor(move || async move {
+        let pool = pool_with(|options| options.max_connections = 1);
+        for number in 0..CALLS {
+            let mut conn = pool.get(addr).await.unwrap();
+            let slow = [b's', number];
+            let given_up = timeout(Duration::from_millis(1), call(&mut conn, &slow)).await;
+            drop((given_up, conn));
+            let mut conn = pool.get(addr).await.unwrap();
+            call(&mut conn, &[b'f', number]).await.unwrap();
+            conn.recycle();
+        }
+        // An address is forgotten with its last connection.
+        let stats = checked(pool.stats_all());
+        assert_eq!(stats.discarded.not_recycled, u64::from(CALLS));
+        assert_eq!(stats.idle, 1);
+    });
+}
+
+#[test]
+fn a_connection_that_was_used_and_is_dropped_is_closed_however_far_the_use_has_come() {
+    is_not_recycled(after(|mut conn, _| {
+        // Its request has left, and the wait for the answer is dropped.
+        conn.writer().put_str("?");
+        block_on(conn.writer().flush()).unwrap();
+        let mut reader = conn.reader();
+        assert!(poll_once(pin!(reader.read_u8()).as_mut()).is_pending());
+    }));
+    is_not_recycled(after(|mut conn, _| {
+        // The whole call is dropped.
+        assert!(poll_once(pin!(ping(&mut conn)).as_mut()).is_pending());
+        eventually("the request", || conn.writer().unsent() == 0);
+    }));
+    is_not_recycled(after(|mut conn, peer| {
+        // All that has come is read, and it is half of the answer.
+        peer.send(b"!");
+        conn.writer().put_str("?");
+        block_on(conn.writer().flush()).unwrap();
+        assert_eq!(block_on(conn.reader().read_u8()).unwrap(), b'!');
+    }));
+    is_not_recycled(after(|mut conn, peer| {
+        // One of two answers.
+        conn.writer().put_str("??");
+        block_on(conn.writer().flush()).unwrap();
+        peer.send(b"!!");
+        block_on(conn.reader().skip(2)).unwrap();
+    }));
+    is_not_recycled(after(|mut conn, peer| {
+        // Nothing was asked, but something was read.
+        peer.send(b"!!");
+        block_on(conn.reader().skip(2)).unwrap();
+    }));
+    is_not_recycled(after(|mut conn, _| {
+        // In its halves.
+        let (mut reader, mut writer) = conn.split();
+        writer.put_u32(7);
+        block_on(writer.flush()).unwrap();
+        assert!(poll_once(pin!(reader.wait(4)).as_mut()).is_pending());
+    }));
+    is_not_recycled(after(|conn, peer| {
+        // By a handle.
+        conn.handle().push(Bytes::from_static(b"??")).unwrap();
+        assert_eq!(peer.receive(2), b"??");
+        eventually("sent", || conn.handle().stats().unwrap().sent == 2);
+    }));
+    is_not_recycled(after(|mut conn, peer| {
+        // As a stream of the standard library's.
+        let mut stream = conn.blocking();
+        stream.write_all(b"??").unwrap();
+        stream.flush().unwrap();
+        peer.send(b"!");
+        stream.read_exact(&mut [0]).unwrap();
+    }));
+}
+
+#[test]
+fn an_exchange_that_is_complete_is_not_recycled_by_a_drop_or_by_keep() {
+    let exchange = |conn: &mut Pooled, peer: &mut Peer| {
+        peer.send(b"!!");
+        block_on(ping(conn)).unwrap();
+    };
+    is_not_recycled(after(|mut conn, peer| exchange(&mut conn, peer)));
+    is_not_recycled(after(|mut conn, peer| {
+        exchange(&mut conn, peer);
+        conn.discard();
+        conn.keep();
+    }));
+    let stats = after(|mut conn, peer| {
+        conn.discard();
+        exchange(&mut conn, peer);
+        conn.recycle();
+    });
+    assert_eq!((stats.idle, stats.discarded.total()), (1, 0));
+}
+
+#[test]
+fn an_error_that_is_passed_on_closes_the_connection() {
+    async fn asks(mut conn: Pooled) -> io::Result<()> {
+        ping(&mut conn).await?;
+        if conn.reader().read_u8().await? == b'?' {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        conn.recycle();
+        Ok(())
+    }
+    is_not_recycled(after(|conn, peer| {
+        peer.send(b"!!?");
+        assert!(block_on(asks(conn)).is_err());
+    }));
+    let stats = after(|conn, peer| {
+        peer.send(b"!!!");
+        block_on(asks(conn)).unwrap();
+    });
+    assert_eq!(stats.idle, 1);
+}
+
+#[test]
+fn a_connection_that_was_not_used_goes_back_by_itself() {
+    let stats = after(|mut conn, _| {
+        assert!(poll_once(pin!(conn.reader().read_u8()).as_mut()).is_pending());
+        drop(conn);
+    });
+    assert_eq!((stats.idle, stats.discarded.total()), (1, 0));
+    let host = Host::new();
+    let pool = ConnPool::new(Dialer::new());
+    let (mut conn, mut peer) = got(&pool, &host);
+    peer.send(b"!!");
+    block_on(ping(&mut conn)).unwrap();
+    conn.recycle();
+    for _ in 0..3 {
+        // What it was used for before is over.
+        drop(block_on(pool.get(host.addr)).unwrap());
+    }
+    assert_eq!(checked(pool.stats(host.addr)).reused, 3);
+}
+
+#[test]
+fn what_is_given_back_and_cannot_be_used_again_is_closed_all_the_same() {
+    let stats = after(|mut conn, peer| {
+        peer.send(b"!!!");
+        block_on(ping(&mut conn)).unwrap();
+        conn.recycle();
+    });
+    assert_eq!((stats.idle, stats.discarded.unread), (0, 1));
+    let stats = after(|mut conn, _| {
+        conn.writer().put_str("?");
+        conn.recycle();
+    });
+    assert_eq!((stats.idle, stats.discarded.unsent), (0, 1));
+    let stats = after(|mut conn, _| {
+        conn.writer().push(Bytes::from(bytes(8 << 20, 1)));
+        assert!(poll_once(pin!(conn.writer().flush()).as_mut()).is_pending());
+        conn.recycle();
+    });
+    assert_eq!((stats.idle, stats.discarded.unsent), (0, 1));
+    let stats = after(|mut conn, _| {
+        conn.writer().reserve(4).unwrap();
+        conn.recycle();
+    });
+    assert_eq!((stats.idle, stats.discarded.unsent), (0, 1));
+    let stats = after(|mut conn, _| {
+        conn.writer().finish();
+        conn.recycle();
+    });
+    assert_eq!((stats.idle, stats.discarded.finished), (0, 1));
+    let stats = after(|conn, _| {
+        conn.abort();
+        conn.recycle();
+    });
+    assert_eq!((stats.idle, stats.discarded.dead), (0, 1));
+}
+
+#[test]
+fn another_connection_in_the_place_of_a_pools_does_not_go_there() {
+    let (one, other) = (Host::new(), Host::new());
+    let pool = ConnPool::new(Dialer::new());
+    let (mut first, _first_peer) = got(&pool, &one);
+    let (mut second, _second_peer) = got(&pool, &other);
+    std::mem::swap::<Connection>(&mut first, &mut second);
+    first.recycle();
+    drop(second);
+    let stats = checked(pool.stats_all());
+    assert_eq!((stats.idle, stats.discarded.not_recycled), (0, 2));
+}
