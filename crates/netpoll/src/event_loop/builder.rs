@@ -189,10 +189,9 @@ impl Builder {
     }
 
     /// Calls `hear` with what is worth a line in a log, on the thread where it happened, often a
-    /// poller. It must not block, as a pipe does that is not read: lines go through a bounded queue to
-    /// a thread that writes them. If it panics nothing comes of it. At most 10 events of a kind are
-    /// told in a second, and the others counted ([`Event::Suppressed`]). Without `on_event`, events go
-    /// to `tracing` if that feature is on, whose subscriber must not block either, and else nowhere.
+    /// poller: it must not block, as a pipe does that is not read. If it panics nothing comes of it. At
+    /// most 10 events of a kind are told in a second, and the others counted ([`Event::Suppressed`]).
+    /// Without it, events go to `tracing` (whose subscriber must not block) with that feature.
     /// ```no_run
     /// # fn main() -> std::io::Result<()> {
     /// let (lines, written) = std::sync::mpsc::sync_channel(1024);

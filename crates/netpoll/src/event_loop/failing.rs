@@ -250,7 +250,11 @@ fn a_dial_under_way_fails_with_its_poller_and_a_later_one_works() {
         let dialer = dialer.clone();
         let target = target.clone();
         let dial = std::thread::spawn(move || dialer.dial_blocking(target.as_str()));
-        std::thread::sleep(Duration::from_millis(100));
+        // One that is not done after so long waits, however busy the machine is.
+        let begun = std::time::Instant::now();
+        while !dial.is_finished() && begun.elapsed() < Duration::from_secs(3) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         match dial.is_finished() {
             true => held.push(dial.join().unwrap().unwrap()),
             false => break dial,
