@@ -321,9 +321,7 @@ impl Builder {
             connect: self.connect,
             running,
         })?;
-        if let Some(remark) = remark {
-            self.listening.tell(&remark);
-        }
+        remark.iter().for_each(|event| self.listening.tell(event));
         if let Some(descriptors) = fewer_descriptors_than(limit) {
             self.listening.tell(&Event::LimitAboveDescriptors {
                 connections: limit,

@@ -251,7 +251,7 @@ fn a_dial_under_way_fails_with_its_poller_and_a_later_one_works() {
         let target = target.clone();
         let dial = std::thread::spawn(move || dialer.dial_blocking(target.as_str()));
         // One that is not done after so long waits, however busy the machine is.
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         while !dial.is_finished() && begun.elapsed() < Duration::from_secs(3) {
             std::thread::sleep(Duration::from_millis(5));
         }

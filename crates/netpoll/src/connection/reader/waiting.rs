@@ -92,7 +92,7 @@ impl<'a> Reader<'a> {
 
     /// Lets others run. What is held here counts to what may be read meanwhile.
     #[cold]
-    pub(super) fn yield_now<T>(&mut self, context: &Context<'_>) -> Poll<T> {
+    pub(in crate::connection) fn yield_now<T>(&mut self, context: &Context<'_>) -> Poll<T> {
         let held = self.input.chain.len();
         self.link.inbox().hold(held, self.link.options.read_high);
         wake_by_ref(context.waker());
