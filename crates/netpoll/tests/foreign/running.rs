@@ -171,3 +171,34 @@ fn a_handler_on_another_executor_waits_and_is_called_off() {
         });
     }
 }
+
+#[test]
+fn whoever_waits_for_a_drain_hears_of_it() {
+    survives("draining", || {
+        let kept = Arc::new(Mutex::new(None));
+        let keeps = Arc::clone(&kept);
+        let builder = EventLoop::builder().pollers(1);
+        let server =
+            Server::start_unobserved(builder.on_connection(async move |mut conn: Connection| {
+                let waits: Task = Box::pin(conn.draining());
+                *keeps.lock().expect("no panic under it") = Some((waits, conn.handle()));
+                let _end = conn.reader().wait(1).await;
+                Ok(())
+            }));
+        let peer = Peer::connect(server.addr);
+        let mut given = None;
+        eventually("a handler that waits", || {
+            given = kept.lock().expect("no panic under it").take();
+            given.is_some()
+        });
+        let (waits, handle) = given.expect("it is there");
+        Scene::new(
+            waits,
+            move || ask(&handle),
+            move || {
+                drop(server.handle.shutdown(4 * SOON));
+                (peer, server)
+            },
+        )
+    });
+}
