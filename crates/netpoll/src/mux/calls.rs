@@ -56,11 +56,11 @@ pub(super) struct GivenUp<F> {
 
 /// What became of an answer.
 #[derive(Debug)]
-pub(super) enum Delivered {
+pub(super) enum Delivered<F> {
     /// Whoever waits for it is to be woken.
     To(Wakeup),
-    /// There is no such call, or it has its answer.
-    ToNobody,
+    /// There is no such call, or it has its answer; this one is dropped after the lock.
+    ToNobody(Deferred<F>),
 }
 
 impl<F> Default for Calls<F> {
@@ -130,7 +130,7 @@ impl<F> Calls<F> {
     }
 
     /// The answer to a call has come.
-    pub(super) fn answer(&mut self, id: u64, frame: F) -> Delivered {
+    pub(super) fn answer(&mut self, id: u64, frame: F) -> Delivered<F> {
         let id = self.own_id(id);
         match self.get_mut(id) {
             Some(Call {
@@ -140,7 +140,7 @@ impl<F> Calls<F> {
                 State::Waits(mut waker) => Delivered::To(waker.take()),
                 _ => Delivered::To(Wakeup::none()),
             },
-            _ => Delivered::ToNobody,
+            _ => Delivered::ToNobody(Deferred::new(frame)),
         }
     }
 
@@ -228,6 +228,7 @@ fn lost(over: Option<CloseReason>) -> io::Error {
 mod tests {
     use super::*;
     use crate::foreign::register;
+    use crate::sync::Arc;
     use std::task::Waker;
     use std::time::Duration;
 
@@ -266,13 +267,23 @@ mod tests {
         let second = calls.begin(None).unwrap();
         assert_eq!(place(first), place(second));
         for stranger in [first, second ^ 1 << 40, u64::MAX, 0] {
-            assert!(matches!(calls.answer(stranger, 1), Delivered::ToNobody));
+            assert!(matches!(calls.answer(stranger, 1), Delivered::ToNobody(_)));
         }
         assert!(poll(&mut calls, second).is_pending());
         assert!(matches!(calls.answer(second, 2), Delivered::To(waker) if waker.is_some()));
-        assert!(matches!(calls.answer(second, 3), Delivered::ToNobody));
+        assert!(matches!(calls.answer(second, 3), Delivered::ToNobody(_)));
         assert_eq!(answered(&mut calls, second), 2);
-        assert!(matches!(calls.answer(second, 4), Delivered::ToNobody));
+        assert!(matches!(calls.answer(second, 4), Delivered::ToNobody(_)));
+    }
+
+    #[test]
+    fn an_answer_to_nobody_goes_out_to_be_dropped_after_the_lock() {
+        let frame = Arc::new(());
+        let mut calls = Calls::default();
+        let delivered = calls.answer(7, Arc::clone(&frame));
+        assert_eq!(Arc::strong_count(&frame), 2);
+        drop(delivered);
+        assert_eq!(Arc::strong_count(&frame), 1);
     }
 
     #[test]
@@ -301,7 +312,7 @@ mod tests {
         assert_eq!(calls.expire(now, &mut woken), Some(soon));
         assert_eq!(calls.expire(soon, &mut woken), Some(later));
         assert_eq!(woken.len(), 1);
-        assert!(matches!(calls.answer(first, 1), Delivered::ToNobody));
+        assert!(matches!(calls.answer(first, 1), Delivered::ToNobody(_)));
         let late = poll(&mut calls, first);
         assert!(matches!(late, Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut));
         assert_eq!(calls.expire(later, &mut woken), None);
@@ -343,7 +354,7 @@ mod tests {
         calls.know_as(own, foreign);
         assert!(matches!(calls.answer(foreign, 3), Delivered::To(_)));
         assert_eq!(answered(&mut calls, own), 3);
-        assert!(matches!(calls.answer(foreign, 4), Delivered::ToNobody));
+        assert!(matches!(calls.answer(foreign, 4), Delivered::ToNobody(_)));
         assert!(poll(&mut calls, other).is_pending());
     }
 }

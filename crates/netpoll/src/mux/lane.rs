@@ -110,7 +110,7 @@ impl<F: Send + 'static> Lane<F> {
         let delivered = lock(&self.calls).answer(id, frame);
         match delivered {
             Delivered::To(waker) => waker.wake(),
-            Delivered::ToNobody => {
+            Delivered::ToNobody(_frame) => {
                 // Relaxed: a count.
                 self.strays.fetch_add(1, Ordering::Relaxed);
             }
