@@ -150,7 +150,7 @@ impl LinkBuffer {
     #[inline]
     fn begin_with(&mut self, segment: Segment) {
         self.front = Some(segment);
-        drop(self.rest.take_growth());
+        self.rest.drop_growth();
     }
 
     #[inline]

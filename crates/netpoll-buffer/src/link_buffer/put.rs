@@ -232,7 +232,7 @@ fn put_in_tail(front: &mut Option<Segment>, rest: &mut Rest, tail: &mut Tail, by
         Some(first) if !first.is_empty() || !rest.is_empty() => rest.push_back(segment),
         _ => {
             *front = Some(segment);
-            drop(rest.take_growth());
+            rest.drop_growth();
         }
     }
 }

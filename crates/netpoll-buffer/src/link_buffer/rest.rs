@@ -29,6 +29,14 @@ struct Queue {
     growth: Option<Tail>,
 }
 
+impl Queue {
+    #[cold]
+    #[inline(never)]
+    fn drop_growth(&mut self) {
+        self.growth = None;
+    }
+}
+
 impl Rest {
     #[inline]
     pub(crate) const fn new() -> Self {
@@ -112,8 +120,15 @@ impl Rest {
         self.queue.get_or_insert_default().growth = Some(tail);
     }
 
-    /// The room behind the segment before these, if there is any; to be let go where another takes
-    /// the place of that one.
+    /// Another segment takes the place of the one before these: lets go of the room behind that.
+    #[inline(always)]
+    pub(crate) fn drop_growth(&mut self) {
+        if let Some(queue) = &mut self.queue {
+            queue.drop_growth();
+        }
+    }
+
+    /// The room behind the segment before these, if there is any.
     #[inline]
     pub(crate) fn take_growth(&mut self) -> Option<Tail> {
         self.queue.as_mut()?.growth.take()
@@ -123,7 +138,9 @@ impl Rest {
     #[inline]
     pub(crate) fn pop_front(&mut self) -> Option<Segment> {
         let queue = self.queue.as_mut()?;
-        queue.growth = None;
+        if queue.growth.is_some() {
+            queue.drop_growth();
+        }
         let first = queue.segments.pop_front()?;
         queue.len -= first.len();
         Some(first)
@@ -143,7 +160,7 @@ impl Rest {
 
     /// Moves everything of `other` behind what is here. What was before it is there no more.
     pub(crate) fn append(&mut self, mut other: Self) {
-        drop(other.take_growth());
+        other.drop_growth();
         match (&mut self.queue, &mut other.queue) {
             (Some(own), Some(others)) => {
                 own.segments.append(&mut others.segments);
@@ -160,9 +177,10 @@ impl IntoIterator for Rest {
     type IntoIter = vec_deque::IntoIter<Segment>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.queue
-            .map(|queue| queue.segments)
-            .unwrap_or_default()
-            .into_iter()
+        let segments = match self.queue {
+            Some(mut queue) => std::mem::take(&mut queue.segments),
+            None => VecDeque::new(),
+        };
+        segments.into_iter()
     }
 }

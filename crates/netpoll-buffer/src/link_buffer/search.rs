@@ -4,6 +4,8 @@
 //! All of it works on a shared buffer and walks its segments: nothing is consumed, gathered or
 //! allocated, and a call costs no more than what it looks at.
 
+use std::collections::vec_deque;
+
 use memchr::memmem;
 
 use super::LinkBuffer;
@@ -43,20 +45,16 @@ impl LinkBuffer {
     /// Nothing is consumed or copied.
     #[must_use]
     pub fn position_of(&self, delimiter: u8, from: usize, max: usize) -> Option<usize> {
-        let (mut start, segments) = self.segments_from(from);
-        for segment in segments {
-            if start >= max {
-                return None;
-            }
-            let bytes = segment.as_slice();
-            let bytes = &bytes[..bytes.len().min(max - start)];
-            let skipped = from.saturating_sub(start).min(bytes.len());
-            if let Some(at) = memchr::memchr(delimiter, &bytes[skipped..]) {
-                return Some(start + skipped + at);
-            }
-            start += segment.len();
+        if self.begins_in_front(from) {
+            return position_among(self.segments(), 0, delimiter, from, max);
         }
-        None
+        self.position_behind_front(delimiter, from, max)
+    }
+
+    #[cold]
+    fn position_behind_front(&self, delimiter: u8, from: usize, max: usize) -> Option<usize> {
+        let (start, rest) = self.segments_from(from);
+        position_among(rest, start, delimiter, from, max)
     }
 
     /// Where the bytes of `wanted` are for the first time, in one segment or across several, looking
@@ -65,53 +63,100 @@ impl LinkBuffer {
     /// comparisons, at most, as `wanted` is long.
     #[must_use]
     pub fn position_of_slice(&self, wanted: &[u8], from: usize, max: usize) -> Option<usize> {
-        let Some(&first) = wanted.first() else {
+        if wanted.is_empty() {
             return (from <= max.min(self.len())).then_some(from);
-        };
-        let (mut start, mut segments) = self.segments_from(from);
-        while let Some(segment) = segments.next() {
-            if start >= max {
-                return None;
-            }
-            let bytes = segment.as_slice();
-            let bytes = &bytes[..bytes.len().min(max - start)];
-            let skipped = from.saturating_sub(start).min(bytes.len());
-            if let Some(at) = memmem::find(&bytes[skipped..], wanted) {
-                return Some(start + skipped + at);
-            }
-            // What begins here and goes on behind begins among the last bytes.
-            let edge = skipped.max(bytes.len().saturating_sub(wanted.len() - 1));
-            for at in memchr::memchr_iter(first, &bytes[edge..]) {
-                let (here, behind) = wanted.split_at(bytes.len() - edge - at);
-                if bytes.ends_with(here)
-                    && wanted.len() <= max - start - edge - at
-                    && begin_with(segments.clone(), behind)
-                {
-                    return Some(start + edge + at);
-                }
-            }
-            start += segment.len();
         }
-        None
+        if self.begins_in_front(from) {
+            return position_of_slice_among(self.segments(), 0, wanted, from, max);
+        }
+        self.position_of_slice_behind_front(wanted, from, max)
+    }
+
+    #[cold]
+    fn position_of_slice_behind_front(
+        &self,
+        wanted: &[u8],
+        from: usize,
+        max: usize,
+    ) -> Option<usize> {
+        let (start, rest) = self.segments_from(from);
+        position_of_slice_among(rest, start, wanted, from, max)
+    }
+
+    #[inline(always)]
+    fn begins_in_front(&self, from: usize) -> bool {
+        from < self.in_front() || self.rest.is_empty()
+    }
+
+    /// The segments in which to look from byte `from` on, which is behind the front one, and where the
+    /// first of them begins. Who looks again after each arrival passes by none that he has seen, so that
+    /// all he looks at is what has come.
+    #[cold]
+    fn segments_from(&self, from: usize) -> (usize, vec_deque::Iter<'_, Segment>) {
+        let in_front = self.in_front();
+        let (start, rest) = self.rest.from(from - in_front);
+        (in_front + start, rest)
     }
 }
 
-impl LinkBuffer {
-    /// The segments in which to look from byte `from` on, and where the first of them begins. Who
-    /// looks again after each arrival passes by none that he has seen, so that all he looks at is
-    /// what has come.
-    #[inline]
-    fn segments_from(&self, from: usize) -> (usize, impl Iterator<Item = &Segment> + Clone) {
-        let in_front = self.in_front();
-        let (front, start, rest) = if from < in_front || self.rest.is_empty() {
-            (self.front.as_ref(), 0, self.rest.iter())
-        } else {
-            let (start, rest) = self.rest.from(from - in_front);
-            (None, in_front + start, rest)
-        };
-        let front = front.filter(|front| !front.is_empty());
-        (start, front.into_iter().chain(rest))
+/// As [`LinkBuffer::position_of`], in segments of which the first begins at `start`.
+#[inline(always)]
+fn position_among<'a>(
+    segments: impl Iterator<Item = &'a Segment>,
+    mut start: usize,
+    delimiter: u8,
+    from: usize,
+    max: usize,
+) -> Option<usize> {
+    for segment in segments {
+        if start >= max {
+            return None;
+        }
+        let bytes = segment.as_slice();
+        let bytes = &bytes[..bytes.len().min(max - start)];
+        let skipped = from.saturating_sub(start).min(bytes.len());
+        if let Some(at) = memchr::memchr(delimiter, &bytes[skipped..]) {
+            return Some(start + skipped + at);
+        }
+        start += segment.len();
     }
+    None
+}
+
+/// As [`LinkBuffer::position_of_slice`], in segments of which the first begins at `start`.
+#[inline(always)]
+fn position_of_slice_among<'a>(
+    mut segments: impl Iterator<Item = &'a Segment> + Clone,
+    mut start: usize,
+    wanted: &[u8],
+    from: usize,
+    max: usize,
+) -> Option<usize> {
+    let first = *wanted.first()?;
+    while let Some(segment) = segments.next() {
+        if start >= max {
+            return None;
+        }
+        let bytes = segment.as_slice();
+        let bytes = &bytes[..bytes.len().min(max - start)];
+        let skipped = from.saturating_sub(start).min(bytes.len());
+        if let Some(at) = memmem::find(&bytes[skipped..], wanted) {
+            return Some(start + skipped + at);
+        }
+        // What begins here and goes on behind begins among the last bytes.
+        let edge = skipped.max(bytes.len().saturating_sub(wanted.len() - 1));
+        for at in memchr::memchr_iter(first, &bytes[edge..]) {
+            let (here, behind) = wanted.split_at(bytes.len() - edge - at);
+            if bytes.ends_with(here)
+                && wanted.len() <= max - start - edge - at
+                && begin_with(segments.clone(), behind)
+            {
+                return Some(start + edge + at);
+            }
+        }
+        start += segment.len();
+    }
+    None
 }
 
 /// Whether what `segments` show begins with `wanted`.
