@@ -23,7 +23,8 @@
 //! * [`inbox`] and [`outbox`] are where bytes wait, [`input`] what was taken, [`reader`] and [`writer`]
 //!   how user code sees them, [`frames`] by the frame, [`halves`] the two with an owner each,
 //!   [`blocking`] both as a stream of the standard library's, and [`handle`] what others may ask;
-//! * [`in_flight`] counts the work that is under way for it elsewhere;
+//! * [`in_flight`] counts the work that is under way for it elsewhere, and [`debt`] tells who may owe an
+//!   answer besides;
 //! * [`liveness`] is whether it can be used, [`notices`] who is told of the end, [`draining`] and
 //!   [`end_watch`] who is told before, and [`rare`] what only
 //!   few connections have;
@@ -37,6 +38,7 @@ pub(crate) mod blocking;
 pub(crate) mod burst;
 pub(crate) mod calling;
 pub(crate) mod clock;
+mod debt;
 mod drain;
 mod draining;
 pub(crate) mod end_watch;

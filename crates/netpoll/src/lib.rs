@@ -71,6 +71,7 @@ mod event_loop;
 mod fairness;
 mod foreign;
 mod guard;
+mod limits;
 mod listener;
 #[cfg(all(test, any(netpoll_loom, netpoll_shuttle)))]
 mod models;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::fairness;
 use crate::foreign::wake_by_ref;
+use crate::limits;
 use crate::poll::alarm::{Alarm, Rang};
 
 /// Waits for `duration`, and up to a millisecond longer. As [`sleep_until`].
@@ -56,6 +57,7 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 pub async fn timeout_at<F: Future>(deadline: Instant, future: F) -> Result<F::Output, Elapsed> {
     let mut future = pin!(future);
     let mut sleep = sleep_until(deadline);
+    let mut bounded = limits::Bounded::default();
     fairness::proceed().await;
     poll_fn(|context| {
         let refusals = fairness::refusals();
@@ -63,7 +65,13 @@ pub async fn timeout_at<F: Future>(deadline: Instant, future: F) -> Result<F::Ou
             Poll::Ready(output) => Poll::Ready(Ok(output)),
             // It only let others run: what it waits for may be there.
             Poll::Pending if refusals != fairness::refusals() => Poll::Pending,
-            Poll::Pending => Pin::new(&mut sleep).poll(context).map(|()| Err(Elapsed)),
+            Poll::Pending => {
+                let elapsed = Pin::new(&mut sleep).poll(context).map(|()| Err(Elapsed));
+                if elapsed.is_pending() {
+                    bounded.begin();
+                }
+                elapsed
+            }
         }
     })
     .await

@@ -2,7 +2,8 @@
 //! [`Timeouts`]: how long what may take, each with its default and the reason for it.
 //!
 //! Each times what its name says and nothing else: a peer that drips bytes extends no read, and a
-//! connection on which bytes move is not idle.
+//! connection for which somebody works is not idle. What is timed is the connection and the peer, and no
+//! future: a wait that was dropped is over, and one that takes its place goes on counting.
 
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,31 @@ use crate::error::InvalidConfig;
 /// They cost no work per request: a connection has one entry in its poller's wheel, which is looked
 /// at when the first of them may be over. A poller that a handler holds up looks later, and never
 /// before it has read what has come meanwhile: a peer that kept its time is not ended for another's.
+///
+/// # What the peer has begun
+///
+/// When some of what is awaited has come and not all, [`read`](Self::read) and
+/// [`min_rate`](Self::min_rate) count from its first byte until input is consumed, whatever calls come
+/// and go. A server that waits anew every few milliseconds, or peeks and returns, is as patient as one that
+/// waits once, and no more. Time does not count while the handler does something else than to wait for
+/// input, nor while nothing is read: because reads are [paused](crate::Connection::pause_reads), output is
+/// above its mark, or memory is short.
+///
+/// # What is at work
+///
+/// A connection is not idle while somebody works for it, however silent it is:
+///
+/// * its handler, or owner, does not wait for input;
+/// * its handler waits for input and for something else at once, a `select` or a `join` with a sleep, a
+///   query, a channel. A [`timeout`](crate::time::timeout), [`closed`](crate::Connection::closed) and a
+///   reader's [deadline](crate::Reader::with_deadline) only bound a wait and are nothing else. Of an owner
+///   that no loop polls this cannot be seen;
+/// * a request that [`mux::serve`](crate::mux::serve) or [`mux::serve_on`](crate::mux::serve_on) has taken
+///   is not answered, or a call of a [`mux::Client`](crate::mux::Client) waits for its answer;
+/// * it is out of its [`ConnPool`](crate::ConnPool);
+/// * an answer may be owed aside: it was [split](crate::Connection::into_split), or there is a
+///   [`WriteQueue`](crate::mux::WriteQueue) of it, and nothing was put since input came. Both halves may
+///   owe from the beginning, too: drop the writer, or reunite the halves, where that is not so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timeouts {
@@ -22,17 +48,24 @@ pub struct Timeouts {
     pub first_byte: Option<Duration>,
     /// From when input is awaited (a call of the [`Reader`](crate::Reader) waits, or the handler
     /// returned and left input) until *all* that was asked for is there, or input is consumed. A
-    /// call that waited in vain fails with [`TimedOut`](crate::TimedOut) and has consumed nothing;
-    /// input that was left ends the connection. Off, as in Go netpoll.
+    /// call that waited so long in vain fails with [`TimedOut`](crate::TimedOut) and has consumed
+    /// nothing; whoever calls again has decided to, and the time begins anew. Where calls that each
+    /// waited less add up to it, from the first byte on, or input was left, the connection ends. A
+    /// mux server waits for the first byte of a request for as long as it takes. Off, as in Go
+    /// netpoll.
     pub read: Option<Duration>,
-    /// The least rate at which what is awaited must come, once some of it has. 240 B/s, over 30 s.
+    /// The least rate at which what is awaited must come, once some of it has. The connection ends if
+    /// it does not. 240 B/s, over 30 s.
     pub min_rate: Option<MinRate>,
     /// For all output that was unsent at a moment to be taken by the kernel: from the call of a
     /// `flush`, else from when the kernel took no more. It ends the connection, because the peer
     /// may have a part of a frame. 60 s.
     pub write: Option<Duration>,
-    /// Without a byte in either direction, while nothing is unsent and no handler works on it: it
-    /// does not run, or it waits for input. 75 s. Off for dialed connections.
+    /// Without a byte in either direction, while nothing is unsent and nobody is [at
+    /// work](Self#what-is-at-work). Of something that the peer has begun and not ended, less than
+    /// `min_rate` says, or than 240 B/s if that is more or off, counts as nothing. From when a byte
+    /// moved or work was done last; of work that is seen only now and then, up to as much later. 75 s.
+    /// Off for dialed connections.
     pub idle: Option<Duration>,
     /// From the beginning to an orderly end: what the peer has sent by then is served first. Each
     /// connection ends up to a tenth earlier, so that those that came together do not go together.

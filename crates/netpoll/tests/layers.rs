@@ -24,6 +24,7 @@ const NETPOLL: &[&[&str]] = &[
         "fairness",
         "foreign",
         "guard",
+        "limits",
         "moment",
         "options",
         "parking",

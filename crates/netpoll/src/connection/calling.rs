@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use super::Connection;
 use super::burst::{Finished, Stage, Verdict};
 use super::flow::{More, Paused};
+use super::link::Link;
 use super::service::Terms;
 use super::session::Session;
 use super::state::Phase;
@@ -20,6 +21,7 @@ use crate::error::CloseReason;
 use crate::event::Event;
 use crate::foreign::{Deferred, Wakeup};
 use crate::guard::{Panicked, guard};
+use crate::limits;
 use crate::moment::Moment;
 use crate::sync::Arc;
 
@@ -58,6 +60,10 @@ pub(crate) trait Caller: 'static {
     /// Whether another thread is at work on the call right now. When it no longer is, the bell rings
     /// if the end was asked for.
     fn is_at_work(&self, call: &Self::Call) -> bool;
+
+    /// How many wakers of the call are kept by what it waits for, whatever that is; its bounds of
+    /// time are no such thing. `limits` is how many it has, of a call of this thread's.
+    fn wakers_kept(&self, call: &Self::Call, link: &Arc<Link>, limits: u32) -> usize;
 
     /// Asks for the end of a call that is not done. Whether it will be heard of once more, by
     /// [`poll`](Self::poll).
@@ -177,7 +183,12 @@ impl<C: Caller> Session<C> {
         let caller = &self.script.caller;
         let polled = match C::ELSEWHERE {
             true => caller.poll(call, &mut context),
-            false => self.link.span.within(|| caller.poll(call, &mut context)),
+            false => {
+                let span = &self.link.span;
+                limits::within(self.clock.limits(), || {
+                    span.within(|| caller.poll(call, &mut context))
+                })
+            }
         };
         if !C::ELSEWHERE {
             self.has_worked();

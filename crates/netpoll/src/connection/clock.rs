@@ -43,6 +43,8 @@ pub(super) struct Clock {
     stands: Stands,
     /// Whether somebody worked on the connection when it was last looked at.
     worked_on: bool,
+    /// How many bounds of time the handler keeps.
+    limits: u32,
     /// Boxed, because most connections never have any; kept from then on.
     unusual: Option<Box<Unusual>>,
 }
@@ -101,8 +103,15 @@ impl Clock {
             jitter: random() as u8,
             stands: Stands::ForNoWait,
             worked_on: false,
+            limits: 0,
             unusual: None,
         }
+    }
+
+    /// How many bounds of time the handler keeps.
+    #[inline]
+    pub(super) fn limits(&mut self) -> &mut u32 {
+        &mut self.limits
     }
 
     fn unusual(&mut self) -> &mut Unusual {

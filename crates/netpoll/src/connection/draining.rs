@@ -21,6 +21,7 @@ use super::handle::ConnectionHandle;
 use super::link::Link;
 use super::rare::Rare;
 use crate::foreign::{WakerSlot, Wakeups, register};
+use crate::limits::Bounded;
 use crate::sync::{Arc, Mutex, lock};
 
 /// Who waits for one connection to drain.
@@ -82,6 +83,8 @@ struct Draining {
     /// `None` if nothing was left of the connection.
     rare: Option<Arc<Rare>>,
     key: Option<usize>,
+    /// It is no work that a handler does, and bounds what it does.
+    bounded: Bounded,
 }
 
 impl Draining {
@@ -89,6 +92,7 @@ impl Draining {
         Self {
             rare: Some(rare),
             key: None,
+            bounded: Bounded::default(),
         }
     }
 
@@ -104,7 +108,8 @@ impl Future for Draining {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Self { rare, key } = &mut *self;
+        let Self { rare, key, bounded } = &mut *self;
+        bounded.begin();
         match rare {
             Some(rare) => rare.drains.poll(key, context.waker()),
             None => Poll::Ready(()),
@@ -204,6 +209,7 @@ impl ConnectionHandle {
         Draining {
             rare: self.link().map(|link| link.asked_for_drain()),
             key: None,
+            bounded: Bounded::default(),
         }
     }
 }

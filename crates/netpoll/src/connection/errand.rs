@@ -12,7 +12,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use super::Connection;
 use super::burst::{Finished, Stage};
@@ -21,6 +21,7 @@ use super::link::{Ending, Link};
 use crate::fairness;
 use crate::foreign::{WakerSlot, register};
 use crate::guard::{Panicked, guard};
+use crate::limits;
 use crate::poll::bell::{self, Signal};
 use crate::sync::{Arc, Mutex, lock};
 
@@ -43,7 +44,10 @@ struct State {
     outcome: Option<Outcome>,
     /// Nobody waits for the outcome: the task is to be dropped.
     called_off: bool,
+    /// Of the task. A poll leaves it before it runs any user code.
     waker: WakerSlot,
+    /// What the call has of its own, between polls.
+    limits: u32,
 }
 
 /// Whether a thread is at work on a call.
@@ -91,24 +95,27 @@ impl Errand {
         }
     }
 
-    /// One poll of the task. Sends what it has put.
-    fn poll<F>(&self, future: Pin<&mut F>, context: &mut Context<'_>) -> Poll<()>
+    /// One poll of the task, with a waker of the errand's own: how many of those are kept tells
+    /// what the call waits for. Sends what it has put.
+    fn poll<F>(self: &Arc<Self>, future: Pin<&mut F>, context: &Context<'_>) -> Poll<()>
     where
         F: Future<Output = Finished>,
     {
-        let mut state = lock(&self.state);
-        if state.called_off {
+        let Some(mut limits) = self.begin_poll(context.waker()) else {
             return Poll::Ready(());
-        }
-        state.activity = Activity::Polled;
-        drop(state);
-        let polled = bell::work_for(&self.link.bell, || {
-            let poll = || guard(|| future.poll(context));
-            self.link.span.within(|| fairness::within(poll))
+        };
+        let waker = Waker::from(Arc::clone(self));
+        let mut context = Context::from_waker(&waker);
+        let polled = limits::within(&mut limits, || {
+            bell::work_for(&self.link.bell, || {
+                let span = &self.link.span;
+                let poll = || guard(|| future.poll(&mut context));
+                span.within(|| fairness::within(poll))
+            })
         });
         self.link.send_now();
         match polled {
-            Ok(Poll::Pending) => self.wait(context.waker()),
+            Ok(Poll::Pending) => self.wait(limits),
             Ok(Poll::Ready(finished)) => {
                 self.tell(Outcome::Finished(finished));
                 Poll::Ready(())
@@ -120,16 +127,26 @@ impl Errand {
         }
     }
 
-    /// Keeps the waker of the task, for calling it off.
-    fn wait(&self, waker: &Waker) -> Poll<()> {
-        let called_off = register(waker, |offer| {
+    /// Keeps the waker of the task, unless that was called off. What the call has of its own.
+    fn begin_poll(&self, waker: &Waker) -> Option<u32> {
+        register(waker, |offer| {
             let mut state = lock(&self.state);
-            if !state.called_off {
-                state.waker.set(offer)?;
+            if state.called_off {
+                return Ok(None);
             }
-            state.activity = Activity::Waits;
-            Ok(state.called_off)
-        });
+            state.waker.set(offer)?;
+            state.activity = Activity::Polled;
+            Ok(Some(state.limits))
+        })
+    }
+
+    /// The call waits.
+    fn wait(&self, limits: u32) -> Poll<()> {
+        let mut state = lock(&self.state);
+        state.activity = Activity::Waits;
+        state.limits = limits;
+        let called_off = state.called_off;
+        drop(state);
         if called_off {
             return Poll::Ready(());
         }
@@ -138,6 +155,18 @@ impl Errand {
             self.link.bell.ring(Signal::Close);
         }
         Poll::Pending
+    }
+}
+
+/// Wakes the task.
+impl Wake for Errand {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let waker = lock(&self.state).waker.take();
+        waker.wake();
     }
 }
 
@@ -192,6 +221,12 @@ where
 
     fn is_at_work(&self, errand: &Arc<Errand>) -> bool {
         lock(&errand.state).activity == Activity::Polled
+    }
+
+    fn wakers_kept(&self, errand: &Arc<Errand>, _link: &Arc<Link>, _limits: u32) -> usize {
+        let limits = lock(&errand.state).limits as usize;
+        // The others are the session's and the task's.
+        Arc::strong_count(errand).saturating_sub(2 + limits)
     }
 
     fn call_off(&self, errand: &Arc<Errand>) -> bool {

@@ -78,6 +78,7 @@ enum Parting {
 
 impl Drop for OwnedWriter {
     fn drop(&mut self) {
+        self.grip.put_together();
         if self.parting == Parting::Ends {
             self.grip.discard_draft();
         }
@@ -86,7 +87,7 @@ impl Drop for OwnedWriter {
 
 impl Connection {
     /// Gives each direction an owner of its own, for two tasks or threads that work at once. What
-    /// is [attached](Self::attach) goes with the reader. One allocation.
+    /// is [attached](Self::attach) goes with the reader. One allocation, and two the first time.
     ///
     /// ```no_run
     /// # async fn example(conn: netpoll::Connection) -> std::io::Result<()> {
@@ -159,6 +160,7 @@ impl OwnedReader {
 
 impl OwnedWriter {
     fn of(grip: &Arc<Grip>) -> Self {
+        grip.split_apart();
         Self {
             grip: Arc::clone(grip),
             parting: Parting::Ends,

@@ -14,7 +14,9 @@ use std::task::{Context, Poll};
 use super::Connection;
 use super::burst::{Finished, Shared, Stage};
 use super::calling::{Caller, Lost};
+use super::link::Link;
 use crate::guard::{Panicked, guard};
+use crate::sync::Arc;
 
 /// The most slots a poller keeps that nobody uses.
 const SPARE: usize = 64;
@@ -58,6 +60,12 @@ where
 
     fn is_at_work(&self, _slot: &Slot<F>) -> bool {
         false
+    }
+
+    fn wakers_kept(&self, _slot: &Slot<F>, link: &Arc<Link>, limits: u32) -> usize {
+        // A waker is a count of the link. The others are the session's, its waker's, and that of
+        // whoever holds the connection.
+        Arc::strong_count(link).saturating_sub(3 + limits as usize)
     }
 
     fn call_off(&self, _slot: &Slot<F>) -> bool {

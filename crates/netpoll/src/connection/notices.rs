@@ -23,6 +23,7 @@ use super::rare::Rare;
 use crate::error::CloseReason;
 use crate::foreign::{Deferred, WakerSlot, Wakeups, register};
 use crate::guard::guard;
+use crate::limits::Bounded;
 use crate::sync::{Arc, Mutex, lock};
 
 /// What runs when the connection is over.
@@ -121,6 +122,8 @@ impl Notices {
 
 /// Waits for the end of a connection. It holds neither the connection nor its descriptor.
 struct End {
+    /// It is no work that a handler does, and bounds what it does.
+    bounded: Bounded,
     /// `None` if nothing was left of the connection.
     rare: Option<Arc<Rare>>,
     key: Option<usize>,
@@ -130,7 +133,8 @@ impl Future for End {
     type Output = CloseReason;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<CloseReason> {
-        let Self { rare, key } = &mut *self;
+        let Self { rare, key, bounded } = &mut *self;
+        bounded.begin();
         match rare {
             Some(rare) => rare.notices.poll_end(key, context.waker()),
             None => Poll::Ready(CloseReason::Forgotten),
@@ -186,6 +190,7 @@ impl Connection {
     /// ```
     pub fn closed(&self) -> impl Future<Output = CloseReason> + Send + Unpin + use<> {
         End {
+            bounded: Bounded::default(),
             rare: Some(self.link.asked_for_end()),
             key: None,
         }
@@ -226,6 +231,7 @@ impl ConnectionHandle {
     /// A future that is dropped leaves nothing behind.
     pub fn closed(&self) -> impl Future<Output = CloseReason> + Send + Unpin + use<> {
         End {
+            bounded: Bounded::default(),
             rare: self.link().map(|link| link.asked_for_end()),
             key: None,
         }

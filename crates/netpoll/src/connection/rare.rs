@@ -4,6 +4,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use super::debt::Debt;
 use super::draining::Drains;
 use super::end_watch::Watched;
 use super::in_flight::Workload;
@@ -22,6 +23,7 @@ pub(crate) struct Rare {
     pub(super) timeouts: Mutex<Option<Timeouts>>,
     pub(super) notices: Notices,
     pub(super) workload: Workload,
+    pub(super) debt: Debt,
     pub(super) drains: Drains,
     pub(super) watch: OnceLock<Watched>,
     pub(super) successor: Mutex<Option<Successor>>,

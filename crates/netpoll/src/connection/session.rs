@@ -263,6 +263,7 @@ impl<C: Caller> Source for Session<C> {
         if count > 0 {
             self.link.tally.received.add(count as u64);
             self.link.tally.note(turn);
+            self.note_debt(count);
         }
         if self.life.phase() != Phase::Open {
             self.throw_away(count);

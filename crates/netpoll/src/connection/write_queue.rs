@@ -102,6 +102,7 @@ impl ConnectionHandle {
 
 impl WriteQueue {
     fn of(link: &Arc<Link>) -> Self {
+        link.owe_by_queue();
         Self::new(Arc::downgrade(link), Arc::clone(link.line()))
     }
 

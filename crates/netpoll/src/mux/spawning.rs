@@ -21,6 +21,7 @@ use crate::connection::in_flight::InFlight;
 use crate::connection::write_queue::WriteQueue;
 use crate::error::{BoxError, CloseReason};
 use crate::foreign::{Deferred, NotCloned, Offer, WakerSlot, register};
+use crate::limits::Bounded;
 use crate::permits::{Permit, Permits};
 use crate::runner::Spawn;
 use crate::sync::{Arc, Mutex, lock};
@@ -116,7 +117,9 @@ impl Desk {
     /// What `work` comes to, unless a request has failed by then.
     async fn unless_failed<T>(&self, work: impl Future<Output = T>) -> Result<T, BoxError> {
         let mut work = pin!(work);
+        let mut bounded = Bounded::default();
         poll_fn(|context| {
+            bounded.begin();
             let failed = register(context.waker(), |offer| lock(&self.failure).poll(offer));
             match failed {
                 Poll::Ready(error) => Poll::Ready(Err(error)),

@@ -16,7 +16,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Wake};
 
 use crate::fairness;
-use crate::foreign::{OwnWaker, WakerSlot, register, wake_by_ref};
+use crate::foreign::{OwnWaker, WakerSlot, Wakeup, register, wake_by_ref};
 use crate::sync::{Arc, Mutex, lock};
 
 /// Futures under way.
@@ -150,14 +150,20 @@ impl<F: Future> Tasks<F> {
 
     /// Has the task woken when a future is, or at once if one was.
     fn wait(&self, context: &Context<'_>) {
-        let is_woken = register(context.waker(), |offer| {
+        let under_way = self.len();
+        let (is_woken, stale) = register(context.waker(), |offer| {
             let mut state = lock(&self.woken.state);
+            // Nobody is waited for where nothing is under way.
+            if state.slots.is_empty() && under_way == 0 {
+                return Ok((false, state.waker.take()));
+            }
             if state.slots.is_empty() {
                 state.waker.set(offer)?;
-                return Ok(false);
+                return Ok((false, Wakeup::none()));
             }
-            Ok(true)
+            Ok((true, Wakeup::none()))
         });
+        drop(stale);
         if is_woken {
             wake_by_ref(context.waker());
         }

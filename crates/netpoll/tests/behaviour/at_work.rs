@@ -2,13 +2,19 @@
 //! A connection for which somebody works is not idle, whoever that is and whatever the handler waits
 //! for meanwhile; when nobody does any more, it is.
 
+use std::future::{Future, poll_fn};
 use std::io::ErrorKind;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use netpoll::mux::{self, Client, Message};
-use netpoll::time::sleep;
-use netpoll::{CloseReason, ConnOptions, ConnPool, Dialer, Runner, Timeout};
+use netpoll::time::{sleep, timeout};
+use netpoll::{
+    BoxError, Builder, CloseReason, ConnOptions, ConnPool, Connection, Dialer, LinkBuffer, Runner,
+    Timeout,
+};
 
 use crate::mux::{codec, server as mux_server};
 use crate::support::{Server, block_on};
@@ -21,7 +27,7 @@ const IDLE: Duration = SHORT.saturating_mul(2);
 const WORK: Duration = SHORT.saturating_mul(9);
 
 /// Answers each request when it has worked for it.
-async fn slowly(request: Message) -> Result<Message, netpoll::BoxError> {
+async fn slowly(request: Message) -> Result<Message, BoxError> {
     sleep(WORK).await;
     Ok(request)
 }
@@ -112,8 +118,182 @@ fn a_connection_that_is_out_of_its_pool_is_not_idle() {
     let beside = async {
         // What it waits for is the answer to something.
         let mut reader = conn.reader();
-        netpoll::time::timeout(WORK, reader.wait(1)).await
+        timeout(WORK, reader.wait(1)).await
     };
     assert!(block_on(beside).is_err(), "it is not cut");
     assert!(conn.is_active());
+}
+
+/// Waits for both.
+async fn both<A: Future, B: Future>(one: A, other: B) -> (A::Output, B::Output) {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    let (mut first, mut second) = (None, None);
+    poll_fn(|context| {
+        if first.is_none()
+            && let Poll::Ready(output) = one.as_mut().poll(context)
+        {
+            first = Some(output);
+        }
+        if second.is_none()
+            && let Poll::Ready(output) = other.as_mut().poll(context)
+        {
+            second = Some(output);
+        }
+        match (first.is_some(), second.is_some()) {
+            (true, true) => Poll::Ready(()),
+            _ => Poll::Pending,
+        }
+    })
+    .await;
+    first.zip(second).expect("both are done")
+}
+
+/// A way to serve a connection, and what it is called.
+type Way = (&'static str, fn(Builder) -> Builder);
+
+/// Reads, and works at once for longer than a connection may be idle; then answers, and reads on.
+async fn works_and_reads(mut conn: Connection) -> Result<(), BoxError> {
+    let (mut reader, mut writer) = conn.split();
+    let work = async {
+        sleep(WORK).await;
+        writer.put_str("done");
+    };
+    let (read, ()) = both(reader.wait(1), work).await;
+    Ok(read?)
+}
+
+/// As [`works_and_reads`], where whichever comes first decides.
+async fn races(mut conn: Connection) -> Result<(), BoxError> {
+    let mut work = pin!(sleep(WORK));
+    let read = {
+        let mut reader = conn.reader();
+        let mut read = pin!(reader.wait(1));
+        poll_fn(|context| match read.as_mut().poll(context) {
+            Poll::Ready(read) => Poll::Ready(Some(read)),
+            Poll::Pending => work.as_mut().poll(context).map(|()| None),
+        })
+        .await
+    };
+    assert!(read.is_none(), "the peer is silent");
+    conn.writer().put_str("done");
+    conn.reader().wait(1).await?;
+    Ok(())
+}
+
+/// Reads with the one half while a task works with the other.
+async fn works_aside(conn: Connection) -> Result<(), BoxError> {
+    let (mut reader, mut writer) = conn.into_split();
+    let aside = netpoll::spawn(async move {
+        sleep(WORK).await;
+        writer.writer().put_str("done");
+        writer.writer().flush().await.map(|()| writer)
+    });
+    let read = reader.reader().wait(1).await;
+    drop(aside);
+    Ok(read?)
+}
+
+fn works() -> Vec<Way> {
+    vec![
+        ("a join", |builder| builder.on_connection(works_and_reads)),
+        ("a join, offloaded", |builder| {
+            builder
+                .runner(Runner::Threads(2))
+                .on_connection_send(works_and_reads)
+        }),
+        ("a select", |builder| builder.on_connection(races)),
+        ("a select, offloaded", |builder| {
+            builder.runner(Runner::Threads(2)).on_connection_send(races)
+        }),
+        ("halves", |builder| builder.on_connection(works_aside)),
+        ("halves, offloaded", |builder| {
+            builder
+                .runner(Runner::Threads(2))
+                .on_connection_send(works_aside)
+        }),
+    ]
+}
+
+#[test]
+fn a_handler_that_reads_and_works_at_once_is_idle_when_the_work_is_done() {
+    for (way, serve) in works() {
+        let server = Server::start_as_given(serve(one_poller().idle_timeout(IDLE)));
+        let mut peer = server.connect();
+        let since = Instant::now();
+        assert_eq!(peer.receive(4), b"done", "{way}");
+        assert!(since.elapsed() >= IDLE * 2);
+        assert_eq!(ended_for(&server, since, WORK), Timeout::Idle, "{way}");
+    }
+}
+
+#[test]
+fn a_task_that_answers_by_the_write_queue_keeps_its_connection_until_it_has() {
+    let builder = one_poller()
+        .idle_timeout(IDLE)
+        .on_request(async |conn: &mut Connection| {
+            let queue = conn.write_queue();
+            conn.reader().read_u8().await?;
+            drop(netpoll::spawn(async move {
+                sleep(WORK).await;
+                let answer = LinkBuffer::from(bytes::Bytes::from_static(b"done"));
+                queue.send(answer).await.expect("a connection");
+                // Whoever keeps a queue and owes nothing keeps no connection.
+                sleep(WORK * 50).await;
+            }));
+            Ok(())
+        });
+    let server = Server::start_as_given(builder);
+    let mut peer = server.connect();
+    peer.send(b"?");
+    let since = Instant::now();
+    assert_eq!(peer.receive(4), b"done");
+    assert_eq!(ended_for(&server, since, WORK), Timeout::Idle);
+}
+
+#[test]
+fn who_only_bounds_a_wait_does_not_work() {
+    let bounded: Vec<Way> = vec![
+        ("a timeout", |builder| {
+            builder.on_connection(async |mut conn: Connection| {
+                loop {
+                    if let Ok(read) = timeout(SHORT / 4, conn.reader().wait(1)).await {
+                        return Ok(read?);
+                    }
+                }
+            })
+        }),
+        ("a long timeout, offloaded", |builder| {
+            builder
+                .runner(Runner::Threads(2))
+                .on_connection_send(async |mut conn: Connection| {
+                    Ok(timeout(WORK * 50, conn.reader().wait(1)).await??)
+                })
+        }),
+        ("a wait for the end", |builder| {
+            builder.on_connection(async |mut conn: Connection| {
+                let closed = conn.closed();
+                let (read, _) = both(conn.reader().wait(1), closed).await;
+                Ok(read?)
+            })
+        }),
+        ("an echo by halves", |builder| {
+            builder.on_connection(async |conn: Connection| {
+                let (mut reader, mut writer) = conn.into_split();
+                loop {
+                    let byte = reader.reader().read_u8().await?;
+                    writer.writer().put_u8(byte);
+                }
+            })
+        }),
+    ];
+    for (way, serve) in bounded {
+        let server = Server::start_as_given(serve(one_poller().idle_timeout(IDLE)));
+        let mut peer = server.connect();
+        let since = Instant::now();
+        if way.starts_with("an echo") {
+            peer.send(b"?");
+            assert_eq!(peer.receive(1), b"?");
+        }
+        assert_eq!(ended_for(&server, since, IDLE), Timeout::Idle, "{way}");
+    }
 }

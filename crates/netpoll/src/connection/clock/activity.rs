@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use crate::connection::calling::{Caller, Holder};
-use crate::connection::flow::{Memory, Paused};
+use crate::connection::flow::{Gate, Memory, Paused};
 use crate::connection::inbox::Patience;
 use crate::connection::partial::{Moved, Partial};
 use crate::connection::session::Session;
@@ -124,7 +124,66 @@ impl<C: Caller> Session<C> {
 
     /// Whether somebody works on the connection: then it is not idle, however silent it is.
     pub(super) fn is_worked_on(&self, waits: &Waits) -> bool {
-        !self.is_input_awaited(waits) || self.link.work_in_flight() > 0
+        !self.is_input_awaited(waits)
+            || self.link.work_in_flight() > 0
+            || self.awaits_something_else()
+            || self.is_answer_owed()
+    }
+
+    /// Whether the handler waits for something else than its connection, and will be woken by it:
+    /// somebody keeps a waker of it who is not of the connection.
+    fn awaits_something_else(&self) -> bool {
+        let Holder::Handler(call) = &self.holder else {
+            return false;
+        };
+        let caller = &self.script.caller;
+        let kept = caller.wakers_kept(call, &self.link, self.clock.limits);
+        // Whatever wakes the handler for its reader keeps one.
+        let reads = self
+            .link
+            .inbox_if_any()
+            .is_some_and(|inbox| inbox.waiter.is_some());
+        kept > usize::from(reads)
+    }
+
+    /// Whether somebody beside the reader may owe the peer an answer, as far as can be seen: he has
+    /// put nothing since input came. Not on a connection on which what comes are the answers.
+    fn is_answer_owed(&self) -> bool {
+        let Some(rare) = self.link.rare.get() else {
+            return false;
+        };
+        let begun = self.clock.partial().is_some_and(Partial::counts);
+        if self.flow.gate == Gate::Open || !rare.is_answered_aside() {
+            return false;
+        }
+        let put = lock(&self.link.outbox).put_in_all();
+        let consumed = self.link.tally.received.get().saturating_sub(self.unread());
+        rare.debt.is_open(put, consumed, begun)
+    }
+
+    /// Bytes that have come and were not consumed, as far as is known here.
+    fn unread(&self) -> u64 {
+        let held = match &self.holder {
+            Holder::Session(connection) => connection.held.input.chain.len(),
+            _ => 0,
+        };
+        let inbox = self
+            .link
+            .inbox_if_any()
+            .map_or(0, |inbox| inbox.chain.len());
+        (held + inbox) as u64
+    }
+
+    /// So much input has come, which whoever answers aside may owe an answer to.
+    #[inline]
+    pub(in crate::connection) fn note_debt(&self, count: usize) {
+        if let Some(rare) = self.link.rare.get()
+            && rare.is_answered_aside()
+        {
+            let before = self.link.tally.received.get() - count as u64;
+            rare.debt
+                .begin(lock(&self.link.outbox).put_in_all(), before);
+        }
     }
 
     /// Since when nobody has worked on the connection and no byte has moved that is a sign of life,
