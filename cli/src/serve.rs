@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use netpoll::codec::LengthField;
 use netpoll::{
-    Addr, BoxError, Builder, Connection, Handler, LinkBuffer, ListenOptions, Listener, mux,
+    Addr, BoxError, Builder, Connection, Handler, LinkBuffer, ListenOptions, Listener, LoopHandle,
+    mux,
 };
 
 use crate::arguments::{ServeArgs, ServeKind};
@@ -147,10 +148,25 @@ fn serve_netpoll(addr: Addr, builder: Builder, arguments: &ServeArgs) -> Result<
         ),
         None => None,
     };
-    print::announce(format_args!("listening on {bound}"));
+    announce(event_loop.handle(), bound)?;
     event_loop
         .run()
         .map_err(|error| Failure::while_trying("serve", &error))
+}
+
+/// Says that the server is ready, once it is.
+fn announce(handle: LoopHandle, bound: Addr) -> Result<(), Failure> {
+    let say = move || {
+        // Why it is not is what `run` returns.
+        if handle.wait_until_serving().is_ok() {
+            print::announce(format_args!("listening on {bound}"));
+        }
+    };
+    std::thread::Builder::new()
+        .name(String::from("announce"))
+        .spawn(say)
+        .map(drop)
+        .map_err(|error| Failure::while_trying("start a thread", &error))
 }
 
 fn listen(addr: Addr, arguments: &ServeArgs) -> io::Result<Listener> {

@@ -188,7 +188,7 @@ impl Worker {
             return clock.now();
         };
         let mut completed = Ok(0);
-        if readiness.is_readable() || readiness.is_hang_up() {
+        if readiness.is_readable() || readiness.may_have_ended() {
             completed = connection.receive(&self.requests, &mut self.scratch);
         }
         let now = clock.now();

@@ -101,6 +101,11 @@ impl AsFd for Epoll {
     }
 }
 
+/// Of a connection that was torn down both are so, and the end is what counts.
+fn is_error_alone(flags: epoll::EventFlags) -> bool {
+    flags.contains(epoll::EventFlags::ERR) && !flags.contains(epoll::EventFlags::HUP)
+}
+
 fn flags(interest: Interest) -> epoll::EventFlags {
     let mut flags = epoll::EventFlags::empty();
     if interest.is_readable() {
@@ -169,10 +174,8 @@ impl Events {
                 Readiness::MORE_BEHIND
                     .when(flags.intersects(epoll::EventFlags::RDHUP | epoll::EventFlags::PRI)),
             )
-            .and(
-                Readiness::HANG_UP
-                    .when(flags.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR)),
-            );
+            .and(Readiness::HANG_UP.when(flags.contains(epoll::EventFlags::HUP)))
+            .and(Readiness::ERROR.when(is_error_alone(flags)));
         Some((data.u64(), readiness))
     }
 }

@@ -75,12 +75,15 @@ impl Readiness {
     pub const READABLE: Self = Self(1);
     /// There is room to write, or a connect has ended.
     pub const WRITABLE: Self = Self(2);
-    /// Both directions are over, or the descriptor holds an error. No read or write can bring
-    /// more than what the kernel has already received.
+    /// Both directions are over. No read or write can bring more than what the kernel has already
+    /// received.
     pub const HANG_UP: Self = Self(4);
     /// Behind the bytes there is something else: the peer's end of its stream, or a mark of urgent
     /// data. A read that brings less than there is room for may have stopped at that.
     pub const MORE_BEHIND: Self = Self(8);
+    /// The descriptor holds an error, or its error queue something, and no direction need be over for
+    /// that: a read says which.
+    pub const ERROR: Self = Self(16);
     /// Nothing at all.
     pub const NONE: Self = Self(0);
 
@@ -119,11 +122,25 @@ impl Readiness {
         self.0 & Self::HANG_UP.0 != 0
     }
 
+    /// Whether it holds an error, and is not over both ways.
+    #[inline]
+    #[must_use]
+    pub const fn is_error(self) -> bool {
+        self.0 & Self::ERROR.0 != 0
+    }
+
+    /// Whether a read or a write would say how it ended, if it did.
+    #[inline]
+    #[must_use]
+    pub const fn may_have_ended(self) -> bool {
+        self.0 & (Self::HANG_UP.0 | Self::ERROR.0) != 0
+    }
+
     /// Whether a read that brings less than there is room for may not have been the last.
     #[inline]
     #[must_use]
     pub const fn has_more_behind(self) -> bool {
-        self.0 & (Self::MORE_BEHIND.0 | Self::HANG_UP.0) != 0
+        self.0 & (Self::MORE_BEHIND.0 | Self::HANG_UP.0 | Self::ERROR.0) != 0
     }
 }
 

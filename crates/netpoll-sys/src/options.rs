@@ -5,7 +5,7 @@
 //! [`std::os::fd::AsFd`]) to `socket2::SockRef`.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -160,6 +160,33 @@ pub fn set_send_buffer(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
 pub fn set_receive_buffer(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
     let bytes = bytes.min(LARGEST_BUFFER);
     Site::Setsockopt.call(|| SockRef::from(&fd).set_recv_buffer_size(bytes))
+}
+
+/// Which times of its packets a socket keeps in its error queue (`SO_TIMESTAMPING`), as flags of
+/// `SOF_TIMESTAMPING_*`; none is 0.
+///
+/// # Errors
+///
+/// `EINVAL` for flags that the kernel does not know, `EBADF`, `ENOTSOCK`.
+pub fn set_timestamping(fd: BorrowedFd<'_>, flags: u32) -> io::Result<()> {
+    let size = size_of_val(&flags) as libc::socklen_t;
+    Site::Setsockopt.call(|| {
+        // SAFETY: `fd` is open while it is borrowed; the pointer is to a local that lives over the call,
+        // and the size is the local's.
+        let status = unsafe {
+            libc::setsockopt(
+                fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_TIMESTAMPING,
+                (&raw const flags).cast(),
+                size,
+            )
+        };
+        match status {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    })
 }
 
 /// Makes the last close of this socket a reset: what is unsent is thrown away, and the peer

@@ -66,6 +66,8 @@ pub enum Site {
     Readv,
     /// `recv(2)`.
     Recv,
+    /// `recv(2)` with `MSG_ERRQUEUE`.
+    RecvError,
     /// `send(2)`.
     Send,
     /// `sendmsg(2)`.

@@ -8,7 +8,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::BorrowedFd;
 
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use rustix::net::{AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags};
 
 use crate::retry::uninterrupted;
 use crate::site::Site;
@@ -100,3 +100,31 @@ pub fn bytes_waiting(fd: BorrowedFd<'_>) -> io::Result<usize> {
     let waiting = Site::Fionread.call(|| rustix::io::ioctl_fionread(fd))?;
     Ok(usize::try_from(waiting).unwrap_or(usize::MAX))
 }
+
+/// Empties the error queue of a socket of the internet: timestamps, ends of sends without a copy, what
+/// `IP_RECVERR` asks for. Says how many messages that were, at most [`MAX_ERRORS`]. Other sockets have
+/// no such queue, and are left alone. A `getsockopt(2)`, and a `recv(2)` with `MSG_ERRQUEUE` for each.
+///
+/// # Errors
+///
+/// `EBADF` or `ENOTSOCK` for what is not a socket.
+pub fn empty_error_queue(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let domain = Site::Getsockopt.call(|| rustix::net::sockopt::socket_domain(fd))?;
+    // A Unix socket would give its bytes.
+    if !matches!(domain, AddressFamily::INET | AddressFamily::INET6) {
+        return Ok(0);
+    }
+    let flags = RecvFlags::DONTWAIT | RecvFlags::ERRQUEUE;
+    let mut room = [0];
+    for count in 0..MAX_ERRORS {
+        let mut receive = || rustix::net::recv(fd, &mut room[..], flags).map(drop);
+        match uninterrupted(|| Site::RecvError.call(&mut receive)) {
+            Ok(()) => {}
+            Err(_) => return Ok(count),
+        }
+    }
+    Ok(MAX_ERRORS)
+}
+
+/// The most messages that [`empty_error_queue`] takes.
+pub const MAX_ERRORS: usize = 1024;

@@ -119,6 +119,14 @@ pub enum Event {
         /// How many connections were cut there.
         connections: usize,
     },
+    /// The kernel reported the same event of a descriptor again and again, and nothing could be done
+    /// about it. The poller looks at it after pauses now, the longest of a second. Reported once, until
+    /// an event of it is of use.
+    #[non_exhaustive]
+    UselessEvents {
+        /// The number of the descriptor.
+        descriptor: i32,
+    },
     /// A poller failed: code of the framework panicked on its thread, or its wait for the kernel
     /// returned an error. Its connections are closed, with
     /// [`CloseReason::PollerFailed`](crate::CloseReason::PollerFailed). It begins anew, and its
@@ -389,9 +397,10 @@ impl fmt::Display for Event {
             Self::TaskDropped { peer } => {
                 write!(f, "the executor dropped a task that was not done ({peer})")
             }
-            Self::LeftRunning { .. } | Self::PollerFailed { .. } | Self::Cut { .. } => {
-                self.fmt_of_loop(f)
-            }
+            Self::LeftRunning { .. }
+            | Self::PollerFailed { .. }
+            | Self::UselessEvents { .. }
+            | Self::Cut { .. } => self.fmt_of_loop(f),
         }
     }
 }
@@ -433,6 +442,10 @@ impl Event {
                     "poller {poller} failed: {failure}; connections closed: {connections}; {then}"
                 )
             }
+            Self::UselessEvents { descriptor } => write!(
+                f,
+                "descriptor {descriptor} reports the same event again and again: it is watched less often"
+            ),
             Self::Cut { connections } => {
                 write!(
                     f,

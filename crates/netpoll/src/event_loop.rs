@@ -24,11 +24,14 @@ use crate::around::Around;
 use crate::budget::Budget;
 use crate::connection::service::Service;
 use crate::entrance::{AcceptStats, Entrance};
+use crate::error::{NotRunning, OnPoller};
 use crate::event::Listening;
 use crate::listener::Listener;
 use crate::listener::acceptor::{Acceptor, Reception};
 use crate::listener::filter::Filter;
+use crate::parking::block_on;
 use crate::poll::balance::Balance;
+use crate::poll::bell::is_poller_here;
 use crate::poll::recovery::Supervisor;
 use crate::poll::set::{PollerSet, Setup};
 use crate::poll::source::Ask;
@@ -238,6 +241,24 @@ impl LoopHandle {
     /// ```
     pub fn stop_accepting(&self) {
         self.request.stop_accepting();
+    }
+
+    /// Blocks until the loop serves: [`run`](EventLoop::run) was called, and all its threads are there.
+    ///
+    /// # Errors
+    ///
+    /// [`NotRunning`] (`ConnectionAborted`) if it could not start, or has ended.
+    /// [`OnPoller`] (`WouldBlock`) on a poller's thread.
+    pub fn wait_until_serving(&self) -> io::Result<()> {
+        if is_poller_here() {
+            return Err(OnPoller::new().into());
+        }
+        let roster = self.request.roster();
+        block_on(roster.begun());
+        match roster.is_open() {
+            true => Ok(()),
+            false => Err(NotRunning::new().into()),
+        }
     }
 
     /// How many connections are open.

@@ -35,6 +35,7 @@ pub(crate) mod token;
 mod by_hand;
 mod concluding;
 mod driver;
+mod progress;
 mod quota;
 mod read_block;
 mod reading;
@@ -50,9 +51,10 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use netpoll_sys::Readiness;
+use netpoll_sys::{Interest, Readiness};
 
 use crate::budget::Budget;
+use crate::event::Listening;
 use crate::guard::guard;
 use crate::moment::Moment;
 use crate::per_thread::PerThread;
@@ -60,6 +62,7 @@ use crate::sync::Arc;
 use bell::Bell;
 use driver::Driver;
 use mailbox::{Letter, Mailbox, MaySleep};
+use progress::Useless;
 use quota::Quota;
 use read_block::ReadBlock;
 use registry::{Again, Registry};
@@ -92,6 +95,10 @@ struct Poller {
     stopped: bool,
     /// Failures since the last turn that was complete.
     failures: u32,
+    /// Sources whose last event was of no use.
+    useless: Useless,
+    /// Who is told of those.
+    listening: Listening,
 }
 
 impl Poller {
@@ -112,6 +119,8 @@ impl Poller {
             round: None,
             stopped: false,
             failures: 0,
+            useless: Useless::default(),
+            listening: Listening::default(),
         })
     }
 
@@ -166,6 +175,9 @@ impl Poller {
         self.call_queued();
         self.expire();
         self.make_sources();
+        if !self.useless.is_empty() {
+            self.watch_again();
+        }
     }
 
     /// Makes the sources that others have asked for in their turn.
@@ -233,10 +245,14 @@ impl Poller {
         };
         if !self.read_mail(sleep) || self.is_busy() {
             Some(Duration::ZERO)
-        } else if self.timers.is_empty() {
+        } else if self.timers.is_empty() && self.useless.is_empty() {
             None
         } else {
-            self.timers.until_next(Moment::now())
+            let timer = self.timers.until_next(Moment::now());
+            [timer, self.useless.until_next()]
+                .into_iter()
+                .flatten()
+                .min()
         }
     }
 
@@ -322,9 +338,12 @@ impl Poller {
             Some(Kind::Source) => self.source_ready(token, readiness),
             Some(Kind::Mailbox) => {
                 self.mailbox.counters().poller.rings.add(1);
-                // The letters are read before the next wait; a bell that cannot be cleared would
-                // only make the next wait short.
-                let _cleared = self.mailbox.bell().clear().ok();
+                // The letters are read before the next wait, whatever comes of this.
+                match self.mailbox.bell().clear() {
+                    Ok(()) if self.useless.is_empty() => {}
+                    Ok(()) => self.useless.forget(token),
+                    Err(_) => self.bell_stays(),
+                }
             }
             None => debug_assert!(false, "an event with a token that was never given out"),
         }
@@ -334,18 +353,31 @@ impl Poller {
         let Some(mut run) = self.registry.take_out(token) else {
             return;
         };
-        if readiness.is_writable() || readiness.is_hang_up() {
+        if readiness.is_writable() || readiness.may_have_ended() {
             run.watch.unblock();
         }
-        let watched = run.watch.interest.unwrap_or_default();
+        let before = run.watch.interest;
+        let watched = before.unwrap_or_default();
         bell::set_running(Some(token));
         self.turn.begin_run();
-        let next = if readiness.is_hang_up() || (readiness.is_readable() && watched.is_readable()) {
+        let is_to_read = readiness.is_readable() && watched.is_readable();
+        let next = if readiness.may_have_ended() || is_to_read {
             self.read_for(&mut run, readiness)
         } else {
             run.source.ready(readiness, &mut self.turn)
         };
         self.conclude(run, next);
+        if !self.turn.has_progress() && self.still_wants(token, before) {
+            self.no_progress(token, readiness);
+        } else if !self.useless.is_empty() {
+            self.useless.forget(token);
+        }
+    }
+
+    /// Whether a source is there that wants to hear of `interest`, no more and no less.
+    fn still_wants(&mut self, token: Token, interest: Option<Interest>) -> bool {
+        let entry = self.registry.get_mut(token);
+        entry.is_some_and(|entry| entry.is_watched_for(interest))
     }
 
     /// Takes a source out of its slot, lets it do `work`, and sees to what it wants then.

@@ -17,6 +17,9 @@ use crate::error::InvalidConfig;
 use crate::sync::Arc;
 use threads::Threads;
 
+/// The most threads of a loop's own.
+const MOST_THREADS: usize = 4096;
+
 /// Where handlers run.
 #[derive(Clone, Default)]
 #[non_exhaustive]
@@ -25,7 +28,7 @@ pub enum Runner {
     /// connection of that poller; one that awaits holds up nobody.
     #[default]
     Inline,
-    /// On so many threads of the loop's own, whichever is free. For handlers that block or compute.
+    /// On so many threads of the loop's own, at most 4096, whichever is free. For handlers that block or compute.
     /// One that awaits holds none of them.
     Threads(usize),
     /// As tasks of an executor. For handlers whose futures are `Send` only.
@@ -71,6 +74,10 @@ impl Runner {
         match self {
             Self::Inline => Ok(Running::Inline),
             Self::Threads(0) => Err(InvalidConfig::new("runner", "needs at least 1 thread")),
+            Self::Threads(count) if *count > MOST_THREADS => Err(InvalidConfig::new(
+                "runner",
+                "must have at most 4096 threads",
+            )),
             Self::Threads(count) => Ok(Running::Threads(Arc::new(Threads::new(*count)))),
             Self::Spawn(spawn) => Ok(Running::Spawn(Arc::clone(spawn))),
         }

@@ -30,6 +30,8 @@ mod dial;
 mod dial_ends;
 #[path = "behaviour/dropped_waits.rs"]
 mod dropped_waits;
+#[path = "behaviour/error_queue.rs"]
+mod error_queue;
 #[path = "behaviour/events.rs"]
 mod events;
 #[path = "behaviour/everywhere.rs"]

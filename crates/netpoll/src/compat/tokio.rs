@@ -4,8 +4,9 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
+use crate::error::InvalidConfig;
 use crate::event_loop::builder::Builder;
 use crate::runner::{Runner, Spawn};
 use crate::sync::Arc;
@@ -19,7 +20,8 @@ impl Spawn for Handle {
 
 impl Runner {
     /// As tasks of a tokio runtime: [`Runner::Spawn`] of its handle. The runtime has to outlive the
-    /// loop; connections whose tasks it drops are closed.
+    /// loop; connections whose tasks it drops are closed. One of the current thread will do as long as
+    /// another thread is in its `block_on`: tasks are polled there and nowhere else.
     #[must_use]
     pub fn tokio(handle: Handle) -> Self {
         Self::Spawn(Arc::new(handle))
@@ -48,7 +50,14 @@ impl Builder {
     ///     .serve("127.0.0.1:8080")
     /// # }
     /// ```
+    /// [`build`](Self::build) refuses a runtime of the current thread, on which nothing of tokio's would
+    /// ever come to its end.
     pub fn enter_tokio(self, handle: Handle) -> Self {
+        if handle.runtime_flavor() == RuntimeFlavor::CurrentThread {
+            let expected = "needs a runtime of several threads (Builder::new_multi_thread): nothing \
+                            drives the timers and sockets of a current-thread one here";
+            return self.refuse(InvalidConfig::new("enter_tokio", expected));
+        }
         self.run_within(Arc::new(move |life| {
             let _entered = handle.enter();
             life();

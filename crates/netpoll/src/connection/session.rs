@@ -339,7 +339,7 @@ impl<C: Caller> Source for Session<C> {
     }
 
     fn ready(&mut self, readiness: Readiness, turn: &mut Turn) -> Next {
-        if readiness.is_readable() || readiness.is_hang_up() {
+        if readiness.is_readable() || readiness.may_have_ended() {
             self.pause_for_inbox();
         }
         match self.next(turn) {

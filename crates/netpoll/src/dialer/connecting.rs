@@ -281,7 +281,7 @@ impl Source for Connecting {
     }
 
     fn ready(&mut self, readiness: Readiness, turn: &mut Turn) -> Next {
-        if readiness.is_writable() || readiness.is_hang_up() {
+        if readiness.is_writable() || readiness.may_have_ended() {
             turn.expire_at(None);
             self.decided()
         } else {

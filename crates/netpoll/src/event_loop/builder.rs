@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! [`Builder`]: what a loop serves, where, and within which bounds.
 
+mod refusals;
+
 use std::fmt;
 use std::io;
 use std::thread::available_parallelism;
@@ -22,7 +24,6 @@ use crate::listener::acceptor::{fewer_descriptors_than, most_connections};
 use crate::listener::filter::{Accept, ConnInfo, Filter};
 use crate::options::ConnOptions;
 use crate::poll::balance::Balance;
-use crate::poll::spin;
 use crate::runner::{Runner, Running};
 use crate::sync::Arc;
 use crate::timeouts::{MinRate, Timeouts};
@@ -47,6 +48,8 @@ pub struct Builder {
     busy_poll: Duration,
     slow: Slow,
     listening: Listening,
+    /// What was given and cannot work, found before [`build`](Self::build).
+    refused: Option<InvalidConfig>,
 }
 
 /// From when on a call is slow.
@@ -120,7 +123,8 @@ impl Builder {
         self
     }
 
-    /// How many pollers there are. One for each available core, unless this says otherwise.
+    /// How many pollers there are, at most 1024. One for each available core, unless this says
+    /// otherwise.
     pub fn pollers(mut self, count: usize) -> Self {
         self.pollers = Some(count);
         self
@@ -207,6 +211,13 @@ impl Builder {
         E: Fn(&Event) + Send + Sync + 'static,
     {
         self.listening = Listening::new(hear);
+        self
+    }
+
+    /// Has [`build`](Self::build) fail with this.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn refuse(mut self, config: InvalidConfig) -> Self {
+        self.refused.get_or_insert(config);
         self
     }
 
@@ -342,35 +353,6 @@ impl Builder {
             counters: (0..pollers).map(|_| Arc::default()).collect(),
             request,
         })
-    }
-
-    /// Refuses, by name, what cannot work.
-    fn check(&self) -> Result<(), InvalidConfig> {
-        self.options.check()?;
-        if self.listeners.is_empty() {
-            return Err(InvalidConfig::new(
-                "listeners",
-                "at least one must be given",
-            ));
-        }
-        if self.pollers == Some(0) {
-            return Err(InvalidConfig::new("pollers", "must be at least 1"));
-        }
-        if self.busy_poll > spin::LONGEST {
-            return Err(InvalidConfig::new("busy_poll", "must be at most 1 second"));
-        }
-        if self.max_connections == Some(0) {
-            return Err(InvalidConfig::new("max_connections", "must be at least 1"));
-        }
-        if self.slow.0 == Some(Duration::ZERO) {
-            let expected = "must be above zero; None switches it off";
-            return Err(InvalidConfig::new("slow_handler", expected));
-        }
-        if self.accept_rate == Some(0) {
-            let expected = "must be at least 1; None switches it off";
-            return Err(InvalidConfig::new("accept_rate", expected));
-        }
-        Ok(())
     }
 
     /// Listens on `addr` (`host:port`, `unix:/path`, `unix:@name`) and serves until the loop is shut down. Blocks the calling thread.

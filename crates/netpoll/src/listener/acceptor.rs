@@ -144,6 +144,7 @@ impl Acceptor {
             };
             match socket::accept(self.listener.fd()) {
                 Ok((fd, peer)) => {
+                    turn.progressed();
                     self.pause = None;
                     if self.early && peer.as_tcp().is_some() {
                         set_all(fd.as_fd(), &self.reception.service.terms().options);

@@ -89,7 +89,10 @@ impl Poller {
     /// Makes the driver watch what the source wants, and writing while its output is blocked.
     #[inline]
     fn watch(&mut self, run: &mut Run, interest: Option<Interest>) -> io::Result<()> {
-        let wanted = interest.map(|interest| interest.and(run.watch.beside));
+        let mut wanted = interest.map(|interest| interest.and(run.watch.beside));
+        if !self.useless.is_empty() && self.useless.is_off(run.token) {
+            wanted = None;
+        }
         if wanted == run.watch.interest {
             return Ok(());
         }
@@ -122,6 +125,9 @@ impl Poller {
             self.timers.cancel(key);
         }
         self.registry.remove(token);
+        if !self.useless.is_empty() {
+            self.useless.forget(token);
+        }
         self.turn.deadline = None;
         discard(source);
     }

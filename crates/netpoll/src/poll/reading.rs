@@ -124,6 +124,7 @@ impl Poller {
             Ok(Received::Fin)
         } else {
             counters.received.add(count as u64);
+            self.turn.progressed();
             Ok(Received::Bytes {
                 landed,
                 count,

@@ -23,6 +23,7 @@ use std::time::Duration;
 use super::Poller;
 use super::bell;
 use super::driver::Driver;
+use super::progress::Useless;
 use super::read_block::ReadBlock;
 use super::registry::Run;
 use super::source::{Ask, Next, Turn};
@@ -69,6 +70,7 @@ impl Poller {
     ///
     /// Why it cannot begin anew.
     pub(super) fn live(&mut self, index: usize, supervisor: &Supervisor) -> io::Result<()> {
+        self.listening = supervisor.listening.clone();
         let ended = loop {
             let failure = match guard(|| self.run()) {
                 Ok(Ok(())) => break Ok(()),
@@ -121,6 +123,7 @@ impl Poller {
     /// Tells every source, and forgets what the kernel and the timers knew of those that stay.
     fn fail_sources(&mut self) {
         self.timers = Timers::default();
+        self.useless = Useless::default();
         self.again.clear();
         for wreck in WRECKS.with(RefCell::take) {
             self.registry.put_back(wreck);

@@ -31,6 +31,14 @@ pub(super) struct Entry {
     generation: u32,
 }
 
+impl Entry {
+    /// Whether there is something that the driver watches it for, and that is `interest`.
+    #[inline]
+    pub(super) fn is_watched_for(&self, interest: Option<Interest>) -> bool {
+        self.watch.interest.is_some() && self.watch.interest == interest
+    }
+}
+
 /// What is watched of a source's descriptor, and what is known of the kernel's buffers behind it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Watch {

@@ -59,6 +59,11 @@ impl Roster {
         waiting.wake();
     }
 
+    /// Whether the loop runs.
+    pub(crate) fn is_open(&self) -> bool {
+        lock(&self.list).stage == Stage::Running
+    }
+
     /// Waits until the loop runs, or never will.
     pub(crate) fn begun(&self) -> Begun<'_> {
         Begun {

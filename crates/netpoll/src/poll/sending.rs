@@ -38,7 +38,11 @@ impl Poller {
             let result = self.driver.send(fd, &mut outgoing);
             let counters = &self.mailbox.counters().poller;
             counters.sends.add(1);
-            counters.sent.add(*result.as_ref().unwrap_or(&0) as u64);
+            let sent = *result.as_ref().unwrap_or(&0);
+            counters.sent.add(sent as u64);
+            if sent > 0 {
+                self.turn.progressed();
+            }
             if !outgoing.is_empty() && result.is_ok() {
                 counters.blocks.add(1);
                 outgoing.settle_down();

@@ -188,12 +188,22 @@ pub(crate) struct Turn {
     runs: u32,
     /// Whether the running source has noted that bytes moved.
     noted: bool,
+    /// Whether anything moved for the running source.
+    moved: Moved,
     /// When somebody was last told of something slow.
     complained: Option<Instant>,
     /// Sources to register.
     pub(super) births: VecDeque<Birth>,
     /// The running source's new deadline: `Some(None)` is none.
     pub(super) deadline: Option<Option<Instant>>,
+}
+
+/// Whether an event was of use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Moved {
+    #[default]
+    Nothing,
+    Something,
 }
 
 impl Turn {
@@ -248,9 +258,22 @@ impl Turn {
     pub(super) fn begin_run(&mut self) {
         self.runs += 1;
         self.noted = false;
+        self.moved = Moved::Nothing;
         if self.runs > RUNS {
             self.forget();
         }
+    }
+
+    /// The event for which a source runs was of use: something moved.
+    #[inline]
+    pub(crate) fn progressed(&mut self) {
+        self.moved = Moved::Something;
+    }
+
+    /// Whether anything moved for the source that ran last.
+    #[inline]
+    pub(super) fn has_progress(&self) -> bool {
+        self.moved == Moved::Something
     }
 
     /// The time, for a source to note that bytes have moved now; `None` if the running one has noted

@@ -123,6 +123,9 @@ counted! {
         /// How often user code held the poller for longer than
         /// [`slow_handler`](crate::Builder::slow_handler) allows.
         slow_calls,
+        /// How often a source was not watched for a while: see
+        /// [`Event::UselessEvents`](crate::Event::UselessEvents).
+        useless_events,
         /// How often the poller failed: see
         /// [`Event::PollerFailed`](crate::Event::PollerFailed).
         failures,

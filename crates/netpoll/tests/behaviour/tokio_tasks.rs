@@ -40,6 +40,23 @@ async fn sleeps(conn: &mut Connection) -> Result<(), BoxError> {
 }
 
 #[test]
+fn a_runtime_of_the_current_thread_is_refused_by_name() {
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_all().build().unwrap();
+    let builder = one_poller().on_request_send(sleeps);
+    let refused = builder
+        .enter_tokio(runtime.handle().clone())
+        .listen(netpoll::Listener::bind("127.0.0.1:0").unwrap())
+        .build()
+        .unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput);
+    assert!(
+        refused.to_string().starts_with("enter_tokio: "),
+        "{refused}"
+    );
+}
+
+#[test]
 fn a_handler_may_sleep_by_tokios_clock_and_holds_up_nobody() {
     for builder in ways(|builder| builder.on_request_send(sleeps)) {
         let server = Server::start_as_given(builder);

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use netpoll::{
-    AfterFinish, CloseReason, Closed, Connection, LinkBuffer, TimedOut, Timeout, TooLarge,
+    AfterFinish, Builder, CloseReason, Closed, Connection, EventLoop, InvalidConfig, LinkBuffer,
+    Listener, Runner, TimedOut, Timeout, TooLarge,
 };
 
 use crate::support::{LIMIT, block_on, bytes, eventually, pair, poll_once};
@@ -16,6 +17,21 @@ use crate::support::{LIMIT, block_on, bytes, eventually, pair, poll_once};
 /// The struct inside an error.
 fn reason<T: std::error::Error + 'static>(error: &std::io::Error) -> Option<&T> {
     error.get_ref()?.downcast_ref()
+}
+
+#[test]
+fn more_threads_than_a_process_can_use_are_refused_by_name() {
+    let build = |given: fn(Builder) -> Builder| {
+        let builder = EventLoop::builder().on_request(async |_: &mut Connection| Ok(()));
+        let listener = Listener::bind("127.0.0.1:0").unwrap();
+        given(builder).listen(listener).build().unwrap_err()
+    };
+    let pollers = build(|builder| builder.pollers(100_000));
+    let threads = build(|builder| builder.runner(Runner::Threads(100_000)));
+    for (error, field) in [(pollers, "pollers"), (threads, "runner")] {
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert_eq!(reason::<InvalidConfig>(&error).unwrap().field, field);
+    }
 }
 
 #[test]
