@@ -34,6 +34,8 @@ mod dropped_waits;
 mod error_queue;
 #[path = "behaviour/events.rs"]
 mod events;
+#[path = "behaviour/every_way.rs"]
+mod every_way;
 #[path = "behaviour/everywhere.rs"]
 mod everywhere;
 #[path = "behaviour/exhaustion.rs"]

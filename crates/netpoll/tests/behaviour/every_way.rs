@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Every timeout works on every way of serving: each ends a peer that asks for it, and none that does
+//! not.
+
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use netpoll::codec::LengthField;
+use netpoll::mux::{self, Message};
+use netpoll::{BoxError, Builder, CloseReason, Connection, LinkBuffer, Runner, Timeout};
+
+use crate::mux::codec;
+use crate::support::{Peer, Server, block_on, frame};
+use crate::timeouts::{SHORT, ended_for, one_poller};
+
+/// How long anything may take.
+const PATIENCE: Duration = SHORT.saturating_mul(4);
+
+/// A large answer: two are more than sockets hold, and what a connection may leave unsent.
+const LARGE: usize = 7 << 19;
+
+/// A way to answer frames, and what it is called.
+type Way = (&'static str, fn(Builder) -> Builder);
+
+/// The answer to a request: itself, or much.
+fn answered(mut request: LinkBuffer) -> LinkBuffer {
+    let bytes = request.next(request.len()).unwrap_or_default().to_vec();
+    let large = bytes.last() == Some(&b'!');
+    let mut answer = LinkBuffer::new();
+    answer.put_slice(&bytes[..8]);
+    answer.put_slice(&vec![b'x'; if large { LARGE } else { 1 }]);
+    answer
+}
+
+async fn answers(mut request: Message) -> Result<Message, BoxError> {
+    let large = request.body.next(request.body.len())?.last() == Some(&b'!');
+    let mut body = LinkBuffer::new();
+    body.put_slice(&vec![b'x'; if large { LARGE } else { 1 }]);
+    request.body = body;
+    Ok(request)
+}
+
+async fn answer_one(conn: &mut Connection) -> Result<(), BoxError> {
+    let codec = LengthField::new();
+    let (mut reader, mut writer) = conn.split();
+    if let Some(request) = reader.frame(&codec).await? {
+        writer.frame(&codec, answered(request))?;
+    }
+    Ok(())
+}
+
+async fn answer_all(mut conn: Connection) -> Result<(), BoxError> {
+    let codec = LengthField::new();
+    let (mut reader, mut writer) = conn.split();
+    while let Some(request) = reader.frame(&codec).await? {
+        writer.frame(&codec, answered(request))?;
+    }
+    Ok(())
+}
+
+async fn answer_by_halves(conn: Connection) -> Result<(), BoxError> {
+    let codec = LengthField::new();
+    let (mut reader, mut writer) = conn.into_split();
+    while let Some(request) = reader.reader().frame(&codec).await? {
+        writer.writer().frame(&codec, answered(request))?;
+    }
+    Ok(())
+}
+
+/// Polls each task on a thread of its own.
+struct Threads;
+
+impl netpoll::Spawn for Threads {
+    fn spawn(&self, task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>) {
+        std::thread::spawn(move || block_on(task));
+    }
+}
+
+fn ways() -> Vec<Way> {
+    vec![
+        ("on_request", |builder| {
+            builder.on_request(async |conn: &mut Connection| answer_one(conn).await)
+        }),
+        ("on_request, offloaded", |builder| {
+            builder
+                .runner(Runner::Threads(2))
+                .on_request(async |conn: &mut Connection| answer_one(conn).await)
+        }),
+        ("on_connection", |builder| builder.on_connection(answer_all)),
+        ("on_connection, offloaded", |builder| {
+            builder
+                .runner(Runner::Threads(2))
+                .on_connection_send(answer_all)
+        }),
+        ("halves", |builder| builder.on_connection(answer_by_halves)),
+        ("halves, offloaded", |builder| {
+            builder
+                .runner(Runner::Threads(2))
+                .on_connection_send(answer_by_halves)
+        }),
+        ("mux::serve", |builder| {
+            builder.on_connection(mux::serve(codec(), answers))
+        }),
+        ("mux::serve_on", |builder| {
+            builder.on_connection_send(mux::serve_on(Arc::new(Threads), 4, codec(), answers))
+        }),
+        ("mux::serve_on, offloaded", |builder| {
+            let serving = mux::serve_on(Arc::new(Threads), 4, codec(), answers);
+            builder
+                .runner(Runner::Threads(2))
+                .on_connection_send(serving)
+        }),
+    ]
+}
+
+/// A request whose body ends with `last`.
+fn request(last: u8) -> Vec<u8> {
+    frame(&[0, 0, 0, 0, 0, 0, 0, 7, last])
+}
+
+/// Asks for something, and receives it.
+fn ask(peer: &mut Peer) {
+    peer.send(&request(b'?'));
+    assert_eq!(peer.receive(13).len(), 13);
+}
+
+/// Fails unless, in each way, a peer that does as `triggers` says is ended for `which`, and one that
+/// does as `keeps` says is answered all the time.
+fn each(builder: fn() -> Builder, which: Timeout, triggers: fn(&mut Peer), keeps: fn(&mut Peer)) {
+    for (way, serve) in ways() {
+        let server = Server::start_as_given(serve(builder()));
+        keeps(&mut server.connect());
+        let closed = server.ending();
+        assert!(
+            !matches!(closed, CloseReason::Timeout(_)),
+            "{way}: {closed}"
+        );
+        let since = Instant::now();
+        let mut peer = server.connect();
+        triggers(&mut peer);
+        assert_eq!(ended_for(&server, since, PATIENCE / 2), which, "{way}");
+    }
+}
+
+#[test]
+fn the_first_byte_is_awaited_in_every_way() {
+    each(
+        || one_poller().first_byte_timeout(PATIENCE),
+        Timeout::FirstByte,
+        |_silent| {},
+        |peer| {
+            ask(peer);
+            sleep(PATIENCE * 2);
+            ask(peer);
+        },
+    );
+}
+
+#[test]
+fn an_idle_connection_ends_in_every_way() {
+    each(
+        || one_poller().idle_timeout(PATIENCE),
+        Timeout::Idle,
+        ask,
+        |peer| {
+            for _ in 0..6 {
+                sleep(PATIENCE / 3);
+                ask(peer);
+            }
+        },
+    );
+}
+
+#[test]
+fn a_connection_of_full_age_ends_in_every_way() {
+    each(|| one_poller().max_age(PATIENCE), Timeout::MaxAge, ask, ask);
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_ended_in_every_way() {
+    each(
+        || one_poller().write_timeout(PATIENCE),
+        Timeout::Write,
+        |peer| peer.send(&request(b'!').repeat(2)),
+        |peer| {
+            peer.send(&request(b'!').repeat(2));
+            let both = 2 * (LARGE + 12);
+            assert_eq!(peer.receive(both).len(), both);
+        },
+    );
+}
