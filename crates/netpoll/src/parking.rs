@@ -9,13 +9,11 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::pin;
-// The standard library's: no model parks, and a model checker's atomic cannot outlive a run.
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake};
 use std::thread::Thread;
 
 use crate::foreign::OwnWaker;
-use crate::sync::Arc;
+use crate::sync::{Arc, AtomicBool, Ordering};
 
 /// Parks a thread until a wake of this parker.
 #[derive(Debug)]

@@ -36,6 +36,8 @@ pub(crate) use shuttle::thread;
 
 pub(crate) use held::{MutexGuard, assert_unlocked, lock, wait, wait_timeout};
 pub(crate) use once_cell::race::OnceBox;
+/// Of a thread that parks: no model parks, and a checker's atomic cannot outlive a run.
+pub(crate) use std::sync::atomic::AtomicBool;
 /// Of counts that one thread writes and others look at, which no protocol stands on either.
 pub(crate) use std::sync::atomic::AtomicU64;
 pub(crate) use std::sync::atomic::Ordering;
