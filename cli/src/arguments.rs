@@ -79,6 +79,9 @@ pub(crate) struct ServeArgs {
     /// Where a proxy passes its connections on to
     #[arg(long, value_name = "A")]
     pub(crate) to: Option<Address>,
+    /// For one direction of a proxy to be silent once the other has ended; none is off [default: 30s]
+    #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
+    pub(crate) half_open_timeout: Option<Optional>,
     /// Accept on each poller, from a socket of its own (SO_REUSEPORT)
     #[arg(long)]
     pub(crate) reuse_port: bool,
@@ -93,7 +96,19 @@ pub(crate) struct ServeArgs {
     pub(crate) bounds: BoundArgs,
 }
 
+/// For how long a direction of a proxy may be silent once the other has ended, unless told otherwise.
+const HALF_OPEN: Duration = Duration::from_secs(30);
+
 impl ServeArgs {
+    /// For how long a direction of a proxy may be silent once the other has ended.
+    pub(crate) fn half_open(&self) -> Option<Duration> {
+        match self.half_open_timeout {
+            None => Some(HALF_OPEN),
+            Some(Optional::For(time)) => Some(time),
+            Some(Optional::Off) => None,
+        }
+    }
+
     /// For how long the server stays awake before it sleeps.
     pub(crate) fn busy_poll(&self) -> Duration {
         self.busy_poll.map_or(Duration::ZERO, Optional::or_zero)

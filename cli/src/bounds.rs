@@ -133,6 +133,35 @@ impl BoundArgs {
         })
     }
 
+    /// The same for the connections that a proxy dials: all but the time to a first byte, which is the
+    /// client's to send.
+    pub(crate) fn of_dialed(&self) -> ConnOptions {
+        let mut options = ConnOptions::for_dialing();
+        let time = |given: Optional| match given {
+            Optional::Off => None,
+            Optional::For(time) => Some(time),
+        };
+        let timeouts = &mut options.timeouts;
+        let each = [
+            (self.read_timeout, &mut timeouts.read),
+            (self.write_timeout, &mut timeouts.write),
+            (self.idle_timeout, &mut timeouts.idle),
+            (self.max_age, &mut timeouts.max_age),
+        ];
+        for (given, bound) in each {
+            if let Some(given) = given {
+                *bound = time(given);
+            }
+        }
+        if let Some(linger) = self.linger {
+            timeouts.linger = linger;
+        }
+        if let Some(bytes) = self.max_frame {
+            options.max_frame = bytes.get();
+        }
+        options
+    }
+
     /// How long connections have to finish after a signal.
     pub(crate) fn drain(&self) -> Duration {
         self.drain.unwrap_or(DRAIN)

@@ -70,7 +70,12 @@ where
 fn proxy(arguments: &ServeArgs) -> Result<Builder, Failure> {
     let to = arguments.to.as_ref();
     let to = to.ok_or_else(|| Failure::new("nobody said where to pass connections on to"))?;
-    Ok(netpoll::EventLoop::builder().on_connection(proxy::between(to.resolve()?)))
+    let between = proxy::between(
+        to.resolve()?,
+        arguments.bounds.of_dialed(),
+        arguments.half_open(),
+    );
+    Ok(netpoll::EventLoop::builder().on_connection(between))
 }
 
 /// Returns whatever has come.

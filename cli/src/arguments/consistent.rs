@@ -39,6 +39,11 @@ pub(super) fn consistent(command: Command) -> Result<Command, clap::Error> {
             "--to is for proxy; the others answer themselves".into()
         }
         Command::Serve(serve)
+            if serve.kind != ServeKind::Proxy && serve.half_open_timeout.is_some() =>
+        {
+            "--half-open-timeout is for proxy; the others have one side".into()
+        }
+        Command::Serve(serve)
             if serve.kind == ServeKind::Reference && serve.pollers.is_some_and(|n| n.get() > 1) =>
         {
             "--pollers must be 1 for the reference, which is a single thread".into()
@@ -110,6 +115,8 @@ mod tests {
         for kind in ["rpc", "heavy", "reference"] {
             let line = refusal(&format!("netpoll serve {kind} --to a:1"));
             assert!(line.contains("--to"), "{line}");
+            let line = refusal(&format!("netpoll serve {kind} --half-open-timeout 1s"));
+            assert!(line.contains("--half-open-timeout"), "{line}");
         }
     }
 }

@@ -1,40 +1,140 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A proxy: what comes from one side goes to the other, without a copy and at the pace of whoever
-//! takes it. The end of one side's stream is passed on, and the other direction goes on.
+//! takes it. The end of one side's stream is passed on, and the other direction goes on, until it is
+//! silent for too long: a client that has gone leaves nothing behind for ever. A reset is passed on as
+//! one. When the proxy drains, the client's stream ends for the server as if the client had ended it:
+//! what was passed on is answered, and then both connections end.
 
-use netpoll::{Addr, BoxError, Connection, Dialer, OwnedReader, OwnedWriter};
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
-/// A handler that connects each client with `upstream`.
+use netpoll::time::timeout;
+use netpoll::{
+    Addr, BoxError, CloseReason, Closed, ConnOptions, Connection, ConnectionHandle, Dialer,
+    LinkBuffer, OwnedReader, OwnedWriter, Timeout,
+};
+
+/// How often a direction that is left alone is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// A handler that connects each client with `upstream`, within `bounds`. Once one side has ended its
+/// stream, the other direction may be silent for `half_open`.
 pub(super) fn between(
     upstream: Addr,
+    bounds: ConnOptions,
+    half_open: Option<Duration>,
 ) -> impl AsyncFn(Connection) -> Result<(), BoxError> + Send + Sync + 'static {
+    let dialer = Dialer::new().options(bounds);
     async move |client: Connection| {
-        let server = Dialer::new().dial(upstream).await?;
+        let server = dialer.dial(upstream).await?;
+        let (client_end, server_end) = (client.handle(), server.handle());
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
         let answers = netpoll::spawn(relay(from_server, to_client))?;
-        relay(from_client, to_server).await?;
-        Ok(answers.await??)
+        let mut requests = pin!(relay(from_client, to_server));
+        let mut answers = pin!(async move { answers.await? });
+        let (first, ended) = std::future::poll_fn(|context| {
+            if let Poll::Ready(ended) = requests.as_mut().poll(context) {
+                return Poll::Ready((Way::Requests, ended));
+            }
+            let answered = answers.as_mut().poll(context);
+            answered.map(|ended| (Way::Answers, ended))
+        })
+        .await;
+        ended?;
+        let ended = match first {
+            Way::Requests => the_other(answers, &server_end, &client_end, half_open).await,
+            Way::Answers => the_other(requests, &client_end, &server_end, half_open).await,
+        };
+        ended.map_err(BoxError::from)
     }
+}
+
+/// A direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Requests,
+    Answers,
 }
 
 /// Moves what comes until there is no more, and then the end of the stream. If one side fails, the
 /// other is of no use.
-async fn relay(mut from: OwnedReader, mut to: OwnedWriter) -> std::io::Result<()> {
+async fn relay(mut from: OwnedReader, mut to: OwnedWriter) -> io::Result<()> {
     let moved = pass_on(&mut from, &mut to).await;
-    if moved.is_err() {
-        from.handle().abort();
-        to.handle().abort();
+    if let Err(error) = &moved {
+        for end in [from.handle(), to.handle()] {
+            // The kernel's errors are those of a side that has gone.
+            match error.raw_os_error() {
+                Some(_) => end.abort(),
+                None => end.close(),
+            }
+        }
     }
     moved
 }
 
-async fn pass_on(from: &mut OwnedReader, to: &mut OwnedWriter) -> std::io::Result<()> {
+async fn pass_on(from: &mut OwnedReader, to: &mut OwnedWriter) -> io::Result<()> {
     let (mut from, mut to) = (from.reader(), to.writer());
-    while let Some(bytes) = from.chunk().await? {
-        to.append(bytes);
+    loop {
+        match from.chunk().await {
+            Ok(Some(bytes)) => to.append(bytes),
+            Ok(None) => break,
+            Err(error) if is_drained(&error) => break,
+            Err(error) => return Err(error),
+        }
         to.room().await?;
     }
     to.finish();
     to.flush().await
+}
+
+/// Whether the connection takes no more, and what is under way is still answered.
+fn is_drained(error: &io::Error) -> bool {
+    let report = error.get_ref();
+    let closed = report.and_then(|report| report.downcast_ref::<Closed>());
+    closed.is_some_and(|closed| {
+        matches!(
+            closed.reason,
+            CloseReason::Shutdown | CloseReason::Timeout(Timeout::MaxAge)
+        )
+    })
+}
+
+/// Waits for the direction that is left, unless nothing moves on it for `silence`, or who is to have it
+/// has gone.
+async fn the_other(
+    mut direction: Pin<&mut impl Future<Output = io::Result<()>>>,
+    from: &ConnectionHandle,
+    to: &ConnectionHandle,
+    silence: Option<Duration>,
+) -> io::Result<()> {
+    let look = silence.map_or(LOOK, |silence| LOOK.min(silence / 4));
+    let look = look.max(Duration::from_millis(1));
+    let mut seen = (moved(from, to), Instant::now());
+    loop {
+        if let Ok(ended) = timeout(look, direction.as_mut()).await {
+            return ended;
+        }
+        if to.write_queue().try_send(LinkBuffer::new()).is_err() {
+            from.abort();
+            to.abort();
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        let now = moved(from, to);
+        if now != seen.0 {
+            seen = (now, Instant::now());
+        } else if silence.is_some_and(|silence| seen.1.elapsed() >= silence) {
+            from.close();
+            to.close();
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
+}
+
+/// What has moved from one connection to the other.
+fn moved(from: &ConnectionHandle, to: &ConnectionHandle) -> (u64, u64) {
+    let received = from.stats().map_or(0, |stats| stats.received);
+    (received, to.stats().map_or(0, |stats| stats.sent))
 }

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the servers do that are there to be measured.
 
-use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
-use crate::support::{self, Server, fake_server, frame, payload, processor_time};
+use rustix::process::Signal;
+use socket2::SockRef;
+
+use crate::support::{
+    self, LIMIT, Server, fake_server, frame, payload, processor_time, signal, within_limit,
+};
 
 #[test]
 fn every_tenth_request_of_a_heavy_server_computes() {
@@ -38,12 +43,164 @@ fn a_proxy_passes_both_directions_on_and_their_ends() {
 
 #[test]
 fn a_proxy_whose_origin_is_not_there_closes_and_goes_on() {
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = gone.local_addr().unwrap();
     drop(gone);
     let server = Server::start_as(&format!("proxy --to {addr}"));
     for _ in 0..2 {
         let mut stream = server.connect();
         assert_eq!(stream.read(&mut [0; 1]).unwrap_or(0), 0);
+    }
+}
+
+/// A proxy with `flags`, and where the connections come out.
+fn proxy(flags: &str) -> (Server, TcpListener) {
+    let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = origin.local_addr().unwrap();
+    (
+        Server::start_as(&format!("proxy --to {addr} {flags}")),
+        origin,
+    )
+}
+
+/// The other end of the connection that came out next.
+fn behind(origin: &TcpListener) -> TcpStream {
+    let (stream, _) = origin.accept().unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream
+}
+
+#[test]
+fn a_pair_of_which_one_side_has_ended_ends_when_the_other_stays_silent() {
+    let (server, origin) = proxy("--half-open-timeout 100ms");
+    let mut before = usize::MAX;
+    let mut silent = Vec::new();
+    for number in 0..20 {
+        drop(server.connect());
+        let mut stream = behind(&origin);
+        assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0, "the end is passed on");
+        silent.push(stream);
+        if number == 0 {
+            // With what the first dial of a process makes.
+            before = server.descriptors();
+        }
+    }
+    let ended = within_limit(|| server.descriptors() <= before);
+    assert!(
+        ended,
+        "{} descriptors, {before} before",
+        server.descriptors()
+    );
+}
+
+#[test]
+fn a_pair_of_which_the_server_has_ended_ends_when_the_client_stays_silent() {
+    let (server, origin) = proxy("--half-open-timeout 100ms");
+    let mut client = server.connect();
+    let upstream = behind(&origin);
+    // It is passed on at once, and both connections are there until then.
+    drop(upstream);
+    assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+    let ended = within_limit(|| client.write_all(b".").is_err());
+    assert!(ended, "a client that nobody reads");
+}
+
+#[test]
+fn a_direction_that_goes_on_is_not_ended_with_the_other() {
+    let (server, origin) = proxy("--half-open-timeout 400ms");
+    let mut client = server.connect();
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut upstream = behind(&origin);
+    for _ in 0..12 {
+        std::thread::sleep(Duration::from_millis(50));
+        upstream.write_all(b".").unwrap();
+    }
+    drop(upstream);
+    let mut all = Vec::new();
+    client.read_to_end(&mut all).unwrap();
+    assert_eq!(all.len(), 12);
+}
+
+#[test]
+fn a_reset_of_one_side_resets_the_other() {
+    let (server, origin) = proxy("--half-open-timeout 100s");
+    for half_closed in [false, true] {
+        let client = server.connect();
+        let mut upstream = behind(&origin);
+        if half_closed {
+            client.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(upstream.read(&mut [0; 1]).unwrap(), 0);
+        }
+        let closing = SockRef::from(&client).set_linger(Some(Duration::ZERO));
+        closing.unwrap();
+        drop(client);
+        let gone = within_limit(|| upstream.write_all(b".").is_err());
+        assert!(gone, "half closed: {half_closed}");
+    }
+    let mut client = server.connect();
+    let mut upstream = behind(&origin);
+    upstream.write_all(b".").unwrap();
+    client.read_exact(&mut [0; 1]).unwrap();
+    SockRef::from(&upstream)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+    drop(upstream);
+    let error = client.read(&mut [0; 1]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn the_bounds_of_a_proxy_reach_the_server_behind_it() {
+    // It takes nothing.
+    let (server, origin) = proxy("--write-timeout 100ms --idle-timeout none");
+    let client = server.connect();
+    let upstream = behind(&origin);
+    client.set_write_timeout(Some(LIMIT)).unwrap();
+    let mut sending = &client;
+    let error = (0..200).find_map(|_| sending.write_all(&payload(1 << 20)).err());
+    let error = error.expect("a connection that ends");
+    assert_ne!(error.kind(), ErrorKind::WouldBlock, "it hangs");
+    drop(upstream);
+}
+
+#[test]
+fn a_proxy_that_drains_passes_on_the_answers_that_are_under_way() {
+    let (mut server, origin) = proxy("--drain 20s");
+    let (mut asking, mut idle) = (server.connect(), server.connect());
+    let mut upstream = [behind(&origin), behind(&origin)];
+    idle.write_all(b"?").unwrap();
+    asking.write_all(b"?").unwrap();
+    for stream in &mut upstream {
+        stream.read_exact(&mut [0; 1]).unwrap();
+    }
+    signal(&server.process, Signal::TERM);
+    for stream in &mut upstream {
+        assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0, "no more requests");
+        stream.write_all(b"an answer").unwrap();
+    }
+    drop(upstream);
+    for client in [&mut asking, &mut idle] {
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "an answer");
+    }
+    drop((asking, idle));
+    assert_eq!(support::wait(&mut server.process).code(), Some(0));
+}
+
+#[test]
+fn a_mux_server_that_drains_answers_what_it_has_taken() {
+    for kind in ["mux", "rpc", "echo"] {
+        let mut server = Server::start_as(kind);
+        let mut client = server.connect();
+        let request = frame(b"taken");
+        support::echoed(&mut client, &request);
+        client.write_all(&request.repeat(50)).unwrap();
+        signal(&server.process, Signal::TERM);
+        let mut answers = Vec::new();
+        client.read_to_end(&mut answers).unwrap();
+        assert_eq!(answers.len(), 50 * request.len(), "{kind}");
+        drop(client);
+        assert_eq!(support::wait(&mut server.process).code(), Some(0));
     }
 }
