@@ -93,6 +93,7 @@ pub(crate) struct Gate {
 #[derive(Default)]
 struct State {
     open: bool,
+    arrivals: usize,
     waiting: Vec<Waker>,
 }
 
@@ -108,6 +109,7 @@ impl Gate {
 
     /// Waits until it is open.
     pub(crate) async fn pass(&self) {
+        self.state.lock().expect("no panic under it").arrivals += 1;
         poll_fn(|context| {
             let mut state = self.state.lock().expect("no panic under it");
             if state.open {
@@ -121,12 +123,12 @@ impl Gate {
 
     /// Whether somebody waits.
     pub(crate) fn is_waited_at(&self) -> bool {
-        self.waiting() > 0
+        let state = self.state.lock().expect("no panic under it");
+        !state.waiting.is_empty()
     }
 
-    /// How often somebody has begun to wait.
-    pub(crate) fn waiting(&self) -> usize {
-        let state = self.state.lock().expect("no panic under it");
-        state.waiting.len()
+    /// How many have come to it. One that waits and is polled once more counts once.
+    pub(crate) fn arrivals(&self) -> usize {
+        self.state.lock().expect("no panic under it").arrivals
     }
 }
