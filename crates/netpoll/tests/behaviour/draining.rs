@@ -83,6 +83,10 @@ fn queue_of_an_owner(builder: Builder, gate: Gate) -> Server {
 }
 
 fn mux_serve(builder: Builder, gate: Gate) -> Server {
+    if !crate::RUNS.pins() {
+        // Its futures stay on one thread.
+        return mux_serve_on(builder, gate);
+    }
     let served = mux::serve(CODEC, async move |request: LinkBuffer| {
         gate.pass().await;
         Ok(request)
@@ -152,14 +156,14 @@ fn asks_for_the_drain(builder: Builder, gate: Gate) -> Server {
         poll_fn(|context| {
             drains = drains || draining.as_mut().poll(context).is_ready();
             passed = passed || answer.as_mut().poll(context).is_ready();
-            // It waits for input all the while.
-            assert!(more.as_mut().poll(context).is_pending());
-            match drains && passed {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
+            // It waits for input all the while, unless the connection is cut.
+            match more.as_mut().poll(context) {
+                Poll::Ready(cut) => Poll::Ready(Err(cut.expect_err("no more input"))),
+                Poll::Pending if drains && passed => Poll::Ready(Ok(())),
+                Poll::Pending => Poll::Pending,
             }
         })
-        .await;
+        .await?;
         request.map_or(Ok(()), |request| Ok(writer.frame(&CODEC, request)?))
     });
     Server::start(builder, handler)

@@ -41,7 +41,7 @@ impl Runs {
     }
 
     /// Whether futures stay on one thread.
-    fn pins(self) -> bool {
+    pub(crate) fn pins(self) -> bool {
         matches!(self, Self::Inline | Self::Pinned)
     }
 }
