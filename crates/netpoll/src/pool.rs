@@ -54,7 +54,6 @@ use shared::Shared;
 ///     conn.writer().put_str("ping\n");
 ///     conn.reader().until(b'\n', 1024).await?;
 ///     conn.recycle();
-///     conn.recycle();
 /// }
 /// # Ok(()) }
 /// ```

@@ -153,8 +153,8 @@ impl Drop for Visit {
 /// # async fn example(pool: &netpoll::ConnPool, addr: netpoll::Addr) -> std::io::Result<()> {
 /// let mut conn = pool.get(addr).await?;
 /// conn.writer().put_str("ping\n");
-/// let answer = conn.reader().until(b'\n', 64).await?;
-/// println!("{} bytes", answer.len());
+/// let count = conn.reader().until(b'\n', 64).await?.len();
+/// println!("{count} bytes");
 /// conn.recycle();
 /// # Ok(()) }
 /// ```
