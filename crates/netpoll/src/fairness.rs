@@ -37,6 +37,9 @@ const FIRST_LOOK: u32 = 8;
 /// And then after so many. A power of two.
 const EACH_LOOK: u32 = 64;
 
+/// The most operations that are granted at once. No more than [`EACH_LOOK`], a power of two.
+const GRANT: u32 = 64;
+
 /// What the operations of a thread share.
 struct PollBudget {
     /// Operations that were let through in this poll.
@@ -134,6 +137,19 @@ pub(crate) fn may_proceed() -> bool {
     };
     // A thread that ends polls nothing for long.
     BUDGET.try_with(spend).unwrap_or(true)
+}
+
+/// Some operations at once, as far as the next look at the budget, for one who counts them himself; none
+/// if none is let through now. Those that are left over may be used in a later poll.
+pub(crate) fn grant() -> u32 {
+    let grant = |budget: &PollBudget| {
+        let before = budget.used.get();
+        // 8, 16, 32, 64, and so on in steps of the grant.
+        let step = before.next_power_of_two().clamp(FIRST_LOOK, GRANT);
+        let used = (before + step) & !(step - 1);
+        if budget.look(used) { used - before } else { 0 }
+    };
+    BUDGET.try_with(grant).unwrap_or(GRANT)
 }
 
 /// How often an operation was not let through on this thread. Two readings that differ say that one

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use netpoll_buffer::{LinkBuffer, TooLarge};
 
+use super::inbox::Patience;
 use super::reader::{Began, Reader, is_end};
 use super::writer::Writer;
 use crate::codec::{Codec, Need};
@@ -60,7 +61,7 @@ impl<'a> Reader<'a> {
         }
         loop {
             if let Some(need) = wait.need {
-                let waited = ready!(self.poll_for(context, &mut wait.began, need));
+                let waited = ready!(self.poll_since(context, &mut wait.began, wait.patience, need));
                 wait.need = None;
                 if let Err(error) = waited {
                     let between = is_end(&error) && self.input.chain.is_empty();
@@ -90,6 +91,7 @@ impl<'a> Reader<'a> {
 #[derive(Default)]
 pub(crate) struct FrameWait<'a> {
     began: Began<'a>,
+    patience: Patience,
     /// Bytes that the codec has seen.
     seen: usize,
     /// Bytes that it waits for, once it has seen those.
@@ -100,7 +102,7 @@ impl FrameWait<'_> {
     /// Of a server, which waits for its next request for as long as that takes to begin.
     pub(crate) fn patient() -> Self {
         Self {
-            began: Began::patiently(),
+            patience: Patience::OfConnection,
             ..Self::default()
         }
     }

@@ -3,6 +3,8 @@
 
 use netpoll_buffer::LinkBuffer;
 
+use crate::fairness;
+
 /// What a connection has taken from its inbox.
 #[derive(Debug)]
 pub(crate) struct Input {
@@ -12,14 +14,16 @@ pub(crate) struct Input {
     /// The largest read that had to wait and was satisfied.
     pub(crate) largest: usize,
     /// How large the next frame is guessed to be: the last large one, halved for each burst that
-    /// consumed less than half of it.
-    expected: usize,
+    /// consumed less than half of it. Of a frame of more than 4 GiB it is 4 GiB.
+    expected: u32,
     /// Where the last burst ended.
     mark: usize,
     /// How much of what the inbox has was given back by a wait, and is nothing new.
     given: usize,
     /// The most that one read may ask for.
     pub(crate) max_frame: usize,
+    /// Operations of the thread's budget that were taken ahead for reads of this connection.
+    allowance: u32,
 }
 
 impl Input {
@@ -32,7 +36,30 @@ impl Input {
             mark: 0,
             given: 0,
             max_frame,
+            allowance: 0,
         }
+    }
+
+    /// Whether a read of `n` bytes need not wait.
+    #[inline(always)]
+    pub(crate) fn has(&self, n: usize) -> bool {
+        n <= self.chain.len() && n <= self.max_frame
+    }
+
+    /// Whether a read may go on in this poll. Takes some operations at once from the budget of the
+    /// thread, so that nearly every read subtracts one and no more.
+    #[inline(always)]
+    pub(crate) fn may_proceed(&mut self) -> bool {
+        let (left, spent) = self.allowance.overflowing_sub(1);
+        self.allowance = left;
+        !spent || self.ask_for_more()
+    }
+
+    #[inline(never)]
+    fn ask_for_more(&mut self) -> bool {
+        let granted = fairness::grant();
+        self.allowance = granted.saturating_sub(1);
+        granted > 0
     }
 
     /// Appends what was taken from an inbox.
@@ -63,7 +90,7 @@ impl Input {
     /// A read of `n` bytes had to wait, and has them now.
     pub(crate) fn satisfied(&mut self, n: usize) {
         self.largest = self.largest.max(n);
-        self.expected = self.expected.max(n);
+        self.expected = self.expected.max(u32::try_from(n).unwrap_or(u32::MAX));
     }
 
     /// A burst is over: guesses what the next one brings, and says how much this one consumed.
@@ -71,7 +98,7 @@ impl Input {
     pub(crate) fn end_burst(&mut self) -> usize {
         let consumed = self.consumed().wrapping_sub(self.mark);
         self.mark = self.consumed();
-        if consumed < self.expected / 2 {
+        if consumed < self.expected as usize / 2 {
             self.expected /= 2;
         }
         consumed
@@ -85,7 +112,7 @@ impl Input {
     /// How large the next frame is guessed to be.
     #[inline]
     pub(crate) fn expected(&self) -> usize {
-        self.expected
+        self.expected as usize
     }
 
     /// Where in the stream the reader is.

@@ -85,13 +85,6 @@ impl<'a> Reader<'a> {
         self
     }
 
-    /// Whether a call for `n` bytes need not wait. Asked before each wait, so that nearly all calls
-    /// run without the state machine of one.
-    #[inline]
-    fn has(&self, n: usize) -> bool {
-        n <= self.input.chain.len() && n <= self.input.max_frame
-    }
-
     /// How many bytes can be read without waiting. Takes the inbox, which is one lock, unless there
     /// are [`read_high`](crate::ConnOptions::read_high) already.
     pub fn available(&mut self) -> usize {

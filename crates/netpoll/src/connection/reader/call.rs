@@ -12,8 +12,8 @@ use std::task::{Context, Poll, ready};
 
 use netpoll_buffer::LinkBuffer;
 
-use super::{Began, Reader};
-use crate::fairness;
+use super::Reader;
+use super::waiting::BegunWait;
 
 /// Waits until `need` bytes are there, and has `read` take them.
 #[must_use = "futures do nothing unless you `.await` or poll them"]
@@ -21,7 +21,9 @@ pub(super) struct Call<'r, 'a, R> {
     /// The reader and what to do, until it is done.
     pending: Option<(&'r mut Reader<'a>, R)>,
     need: usize,
-    began: Began<'a>,
+    /// Since when it waits, if it does. Forgotten when it is done, so that the compiler need not look
+    /// for it when it drops a call that found its bytes there.
+    began: Option<BegunWait<'a>>,
 }
 
 impl<'r, 'a, R> Call<'r, 'a, R> {
@@ -33,7 +35,16 @@ impl<'r, 'a, R> Call<'r, 'a, R> {
         Self {
             pending: Some((reader, read)),
             need,
-            began: Began::default(),
+            began: None,
+        }
+    }
+}
+
+impl<R> Drop for Call<'_, '_, R> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(wait) = self.began {
+            wait.deregister();
         }
     }
 }
@@ -50,21 +61,25 @@ where
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let call = self.get_mut();
-        match &mut call.pending {
-            Some((reader, _)) if !fairness::may_proceed() => return reader.yield_now(context),
-            Some((reader, _)) if reader.has(call.need) => {}
-            Some((reader, _)) => {
-                let ready = ready!(reader.poll_for(context, &mut call.began, call.need));
-                if let Err(error) = ready {
-                    call.pending = None;
-                    return Poll::Ready(Err(error));
-                }
+        let need = call.need;
+        let Some((reader, _)) = &mut call.pending else {
+            panic!("a call of a reader was polled after it was done")
+        };
+        let input = &mut *reader.input;
+        if !(input.has(need) && input.may_proceed()) {
+            let slow = reader.poll_slow(context, &mut call.began, need);
+            if let Err(error) = ready!(slow) {
+                call.pending = None;
+                call.began = None;
+                return Poll::Ready(Err(error));
             }
-            None => panic!("a call of a reader was polled after it was done"),
         }
         let Some((reader, read)) = call.pending.take() else {
             unreachable!()
         };
-        Poll::Ready(read(&mut reader.input.chain))
+        let result = read(&mut reader.input.chain);
+        // Last, so that its drop finds nothing to do without a look.
+        call.began = None;
+        Poll::Ready(result)
     }
 }

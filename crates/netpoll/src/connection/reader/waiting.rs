@@ -26,29 +26,30 @@ use crate::timeouts::Wait;
 /// away from it. So nobody looks through all of it at each wait.
 const WORTH_SETTLING: usize = 64 << 10;
 
-/// When a call began to wait, if it did, and where it is known that it still does: a wait that is
-/// dropped is over.
+/// The wait of a call, once it had to. A wait that is dropped is over.
 #[derive(Default)]
-pub(in crate::connection) struct Began<'a> {
-    since: Option<Instant>,
-    patience: Patience,
+pub(in crate::connection) struct Began<'a>(Option<BegunWait<'a>>);
+
+/// Since when a call waits, and where it is known that it still does.
+#[derive(Clone, Copy)]
+pub(super) struct BegunWait<'a> {
+    since: Instant,
     /// Whose inbox has its waker.
     registered: Option<&'a Arc<Link>>,
-}
-
-impl Began<'_> {
-    /// Of one who waits for whatever comes next, for as long as that takes.
-    pub(in crate::connection) fn patiently() -> Self {
-        Self {
-            patience: Patience::OfConnection,
-            ..Self::default()
-        }
-    }
 }
 
 impl Drop for Began<'_> {
     #[inline]
     fn drop(&mut self) {
+        if let Some(wait) = self.0 {
+            wait.deregister();
+        }
+    }
+}
+
+impl BegunWait<'_> {
+    #[cold]
+    pub(super) fn deregister(self) {
         if let Some(link) = self.registered {
             link.forget_reader();
         }
@@ -57,7 +58,6 @@ impl Drop for Began<'_> {
 
 impl Link {
     /// Who waited for input waits no more.
-    #[cold]
     fn forget_reader(&self) {
         let mut inbox = self.inbox();
         let waker = inbox.stop_waiting();
@@ -77,7 +77,7 @@ impl<'a> Reader<'a> {
         began: &mut Began<'a>,
         n: usize,
     ) -> io::Result<()> {
-        poll_fn(|context| self.poll_for(context, began, n)).await
+        poll_fn(|context| self.poll_for(context, &mut began.0, Patience::OfCall, n)).await
     }
 
     /// Lets others run first, if this poll has gone on for long.
@@ -99,11 +99,38 @@ impl<'a> Reader<'a> {
         Poll::Pending
     }
 
-    /// Whether there are `n` bytes; if not, this call waits for them from now on.
-    pub(in crate::connection) fn poll_for(
+    /// What a [`Call`](super::call::Call) does that has to wait, or to let others run first.
+    #[inline(never)]
+    pub(super) fn poll_slow(
+        &mut self,
+        context: &mut Context<'_>,
+        began: &mut Option<BegunWait<'a>>,
+        need: usize,
+    ) -> Poll<io::Result<()>> {
+        if self.input.has(need) || !self.input.may_proceed() {
+            return self.yield_now(context);
+        }
+        self.poll_for(context, began, Patience::OfCall, need)
+    }
+
+    /// As [`wait_since`](Self::wait_since), for one who says what becomes of a wait that takes long.
+    pub(in crate::connection) fn poll_since(
         &mut self,
         context: &mut Context<'_>,
         began: &mut Began<'a>,
+        patience: Patience,
+        n: usize,
+    ) -> Poll<io::Result<()>> {
+        self.poll_for(context, &mut began.0, patience, n)
+    }
+
+    /// Whether there are `n` bytes; if not, this call waits for them from now on. Once it is ready,
+    /// `began` is registered nowhere.
+    pub(super) fn poll_for(
+        &mut self,
+        context: &mut Context<'_>,
+        began: &mut Option<BegunWait<'a>>,
+        patience: Patience,
         n: usize,
     ) -> Poll<io::Result<()>> {
         if n > self.input.max_frame {
@@ -111,25 +138,33 @@ impl<'a> Reader<'a> {
         } else if n <= self.input.chain.len() {
             Poll::Ready(Ok(()))
         } else {
-            self.poll_wait(context, began, n)
+            self.poll_wait(context, began, patience, n)
         }
     }
 
     fn poll_wait(
         &mut self,
         context: &mut Context<'_>,
-        began: &mut Began<'a>,
+        began: &mut Option<BegunWait<'a>>,
+        patience: Patience,
         need: usize,
     ) -> Poll<io::Result<()>> {
-        let polled = register(context.waker(), |offer| self.try_wait(offer, began, need));
-        began.registered = polled.is_pending().then_some(self.link);
+        let mut since = began.as_ref().map(|wait| wait.since);
+        let polled = register(context.waker(), |offer| {
+            self.try_wait(offer, &mut since, patience, need)
+        });
+        *began = since.map(|since| BegunWait {
+            since,
+            registered: polled.is_pending().then_some(self.link),
+        });
         polled
     }
 
     fn try_wait(
         &mut self,
         offer: &mut Offer<'_>,
-        began: &mut Began<'a>,
+        began: &mut Option<Instant>,
+        patience: Patience,
         need: usize,
     ) -> Result<Poll<io::Result<()>>, NotCloned> {
         let input = &mut *self.input;
@@ -154,7 +189,7 @@ impl<'a> Reader<'a> {
         }
         let last_wait = std::mem::take(&mut inbox.last_wait);
         // A call that was dropped may have left word of its time behind: the first look forgets it.
-        let over = match began.since {
+        let over = match *began {
             None => self.deadline.is_some_and(|by| by <= Instant::now()),
             Some(_) => last_wait == LastWait::TimedOut,
         };
@@ -181,11 +216,11 @@ impl<'a> Reader<'a> {
             need,
             largest: input.largest,
             wait: Wait {
-                since: *began.since.get_or_insert_with(Instant::now),
+                since: *began.get_or_insert_with(Instant::now),
                 deadline: self.deadline,
             },
             at: input.consumed(),
-            patience: began.patience,
+            patience,
             waker,
         });
         drop(inbox);
