@@ -7,7 +7,7 @@
 //!
 //! 1. *Flushing*: the outbox takes no more, what is in it is sent, for at most `linger`;
 //! 2. *Lingering*: our FIN is out; what the peer still sends is read and thrown away until its
-//!    FIN, for at most `linger` and at most `max_frame` bytes, because a close with unread input would be a reset that destroys
+//!    FIN, for at most `linger` and at most four frames of `max_frame` bytes, because a close with unread input would be a reset that destroys
 //!    the reply on its way;
 //! 3. *Closed*: out of the poller. A handler that still runs is let run: its reads and flushes
 //!    return the reason, its puts are discarded. Once it has returned, or its owner has let go,
@@ -37,6 +37,9 @@ use crate::sync::{Arc, Ordering, lock};
 
 /// A peer may send at least so many bytes after an end has begun.
 const LEAST_LINGER: usize = 64 << 10;
+
+/// And this many of the largest frames: those that it had on its way, or an upload that was refused.
+const LATE_FRAMES: usize = 4;
 
 /// Whether the end of a connection was counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,14 +206,14 @@ impl<C: Caller> Session<C> {
         }
     }
 
-    /// Throws away what came after the end had begun. A peer that reads what it is sent has had no more
-    /// than a frame on its way; one that sends on without end is reset.
+    /// Discards what comes after the end has begun. A peer that sends on without end is reset.
     pub(super) fn throw_away(&mut self, count: usize) {
         if count > 0 && self.life.phase() != Phase::Closed {
             // Relaxed: only the poller counts here.
             let late = &self.link.rare.get_or_make().late;
             let before = late.fetch_add(count, Ordering::Relaxed);
-            if before + count > self.link.options.max_frame.max(LEAST_LINGER) {
+            let frames = self.link.options.max_frame.saturating_mul(LATE_FRAMES);
+            if before + count > frames.max(LEAST_LINGER) {
                 self.die(CloseReason::Local);
             }
         }

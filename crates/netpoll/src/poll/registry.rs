@@ -204,7 +204,7 @@ impl Registry {
     }
 
     /// Puts a source that has run back into its slot.
-    #[inline]
+    #[inline(always)]
     pub(super) fn put_back(&mut self, mut run: Run) {
         if let Some(entry) = self.get_mut(run.token) {
             entry.watch = run.watch;

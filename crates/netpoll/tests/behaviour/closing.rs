@@ -56,7 +56,7 @@ fn a_slow_peer_gets_all_of_the_last_answer() {
 #[test]
 fn close_with_unread_input_does_not_destroy_the_answer() {
     let server = Server::start(
-        EventLoop::builder().pollers(1).max_frame(8 << 20),
+        EventLoop::builder().pollers(1),
         async |conn: &mut Connection| {
             let (mut reader, mut writer) = conn.split();
             reader.skip(4).await?;

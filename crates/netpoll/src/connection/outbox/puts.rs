@@ -143,7 +143,7 @@ impl Outbox {
     }
 
     /// What is to be told of a put that found `before` bytes in the chain.
-    #[inline]
+    #[inline(always)]
     pub(super) fn look_at_marks(&mut self, before: usize, marks: Marks, role: Role) -> Put {
         let Marks { high, bound } = marks;
         let (before, after) = (before + self.sending, self.unsent());
