@@ -28,6 +28,9 @@ const LONGEST: Duration = Duration::from_secs(1);
 /// How often it is looked whether anything has changed.
 const STEP: Duration = Duration::from_millis(10);
 
+/// How often, once all connections are gone.
+const SHORT_STEP: Duration = Duration::from_micros(200);
+
 impl EventLoop {
     /// Sees a shutdown through that was asked for, to its deadline.
     pub(super) fn see_through(
@@ -72,19 +75,27 @@ impl EventLoop {
         self.tell_in_time(events);
     }
 
-    /// Waits until every connection is gone that was cut, or nothing changes any more.
+    /// Waits until every connection is gone that was cut and every poller has seen to that, or nothing
+    /// changes any more. A poller counts its last connection as gone a moment before it is done.
     fn wait_for_the_cut(&self, pollers: &PollerSet) {
         let census = self.request.census();
         let begun = Instant::now();
         let (mut seen, mut since) = (None, begun);
-        while !census.wait_for_the_excused(Instant::now() + STEP) {
-            let now = Instant::now();
+        loop {
+            let gone = census.wait_for_the_excused(Instant::now() + STEP);
             let state = (census.alive(), pollers.held_up().len());
+            if gone && state.1 == 0 {
+                return;
+            }
+            let now = Instant::now();
             if seen != Some(state) {
                 (seen, since) = (Some(state), now);
             }
             if now - since > QUIET || now - begun > LONGEST {
                 return;
+            }
+            if gone {
+                std::thread::sleep(SHORT_STEP);
             }
         }
     }
