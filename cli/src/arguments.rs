@@ -63,8 +63,8 @@ pub(crate) struct ServeArgs {
     /// Where to listen: host:port (port 0 takes a free one), unix:/path or unix:@name
     #[arg(long, value_name = "A", default_value = "127.0.0.1:0")]
     pub(crate) addr: Address,
-    /// Poller threads [default: one for each available processor]
-    #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>)]
+    /// Poller threads, at most 1024 [default: one for each available processor]
+    #[arg(long, value_name = "N", value_parser = pollers)]
     pub(crate) pollers: Option<NonZeroUsize>,
     /// Stay awake for so long before sleeping, at most 1s; none is off [default: none]
     #[arg(long, value_name = "T", value_parser = busy_poll)]
@@ -257,6 +257,14 @@ fn one_line(message: &str) -> String {
 fn count<N: std::str::FromStr>(text: &str) -> Result<N, String> {
     text.parse()
         .map_err(|_| String::from("must be a whole number, at least 1"))
+}
+
+/// A number of pollers that a loop may have: see [`Builder::pollers`](netpoll::Builder::pollers).
+fn pollers(text: &str) -> Result<NonZeroUsize, String> {
+    match count::<NonZeroUsize>(text)? {
+        pollers if pollers.get() > 1024 => Err("must be at most 1024".into()),
+        pollers => Ok(pollers),
+    }
 }
 
 /// A time that a poller may be told to stay awake.

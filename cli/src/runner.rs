@@ -28,6 +28,9 @@ pub(crate) fn parse(text: &str) -> Result<RunnerChoice, String> {
         Some((name, count)) => (name, Some(count.parse().map_err(|_| wrong())?)),
         None => (text, None),
     };
+    if count.is_some_and(|count: NonZeroUsize| count.get() > 4096) {
+        return Err("must have at most 4096 threads".into());
+    }
     match (name, count) {
         ("inline", None) => Ok(RunnerChoice::Inline),
         ("threads", count) => Ok(RunnerChoice::Threads(count)),

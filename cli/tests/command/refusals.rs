@@ -139,6 +139,22 @@ fn zero_pollers_are_refused_by_name() {
 }
 
 #[test]
+fn more_threads_than_a_runner_may_have_are_refused_by_name() {
+    for runner in ["threads:4097", "tokio:100000"] {
+        let line = format!("serve rpc --addr 127.0.0.1:0 --runner {runner}");
+        refused(&line, &["--runner", "at most 4096"]);
+    }
+}
+
+#[test]
+fn more_pollers_than_a_loop_may_have_are_refused_by_name() {
+    for pollers in ["1025", "100000"] {
+        let line = format!("serve rpc --addr 127.0.0.1:0 --pollers {pollers}");
+        refused(&line, &["--pollers", "at most 1024"]);
+    }
+}
+
+#[test]
 fn a_time_to_stay_awake_that_cannot_be_meant_is_refused_by_name() {
     for to_whom in [
         "serve rpc",
