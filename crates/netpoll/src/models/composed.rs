@@ -192,7 +192,7 @@ fn a_shutdown_during_a_burst_of_connections_answers_what_was_sent_before() {
         let reception = reception(&handles, &census, &reasons);
         let listener = Listener::abstract_name(name()).unwrap();
         let addr = listener.local_addr().unwrap();
-        let birth = Acceptor::birth(listener, None, &reception);
+        let birth = Acceptor::birth(Arc::new(listener), None, &reception);
         let entrance = Arc::clone(&reception.entrance);
         drop(reception);
         let mut births = [Some(birth), None];

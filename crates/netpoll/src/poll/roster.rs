@@ -79,7 +79,7 @@ impl Roster {
     }
 
     /// The poller at `index`.
-    #[cfg(test)]
+    #[cfg(all(test, not(any(netpoll_loom, netpoll_shuttle))))]
     pub(crate) fn nth(&self, index: usize) -> PollerHandle {
         crate::parking::block_on(self.begun());
         lock(&self.list).pollers[index].clone()

@@ -190,3 +190,30 @@ fn a_peer_that_takes_nothing_is_ended_in_every_way() {
         },
     );
 }
+
+#[test]
+fn an_end_that_the_peer_does_not_answer_takes_no_longer_than_linger_in_every_way() {
+    for (way, serve) in ways() {
+        // The peer that ends its stream, too, ends the connection long before its time is up.
+        let patient = one_poller().max_age(PATIENCE).linger(PATIENCE * 1000);
+        let server = Server::start_as_given(serve(patient));
+        let mut peer = server.connect();
+        ask(&mut peer);
+        assert_eq!(peer.receive_all().expect("a FIN"), b"", "{way}");
+        drop(peer);
+        let closed = server.ending();
+        assert!(
+            matches!(closed, CloseReason::Timeout(Timeout::MaxAge)),
+            "{way}: {closed}"
+        );
+        // The one that does not is waited for as long as that, and no longer.
+        let builder = one_poller().max_age(PATIENCE).linger(PATIENCE);
+        let server = Server::start_as_given(serve(builder));
+        let mut peer = server.connect();
+        ask(&mut peer);
+        assert_eq!(peer.receive_all().expect("a FIN"), b"", "{way}");
+        let since = Instant::now();
+        let reason = ended_for(&server, since, PATIENCE / 2);
+        assert_eq!(reason, Timeout::MaxAge, "{way}");
+    }
+}
