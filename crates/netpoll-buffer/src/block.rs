@@ -309,15 +309,20 @@ fn go_home(mut header: Box<Header>) {
     }
 }
 
-/// Drops foreign memory, which runs foreign code. A panic of that ends here; the panic hook has told of
-/// it. Nothing of ours is in use meanwhile: the header has no owners, and is freed also by a panic.
+/// The most payloads of panics that are dropped, one after the other, before the last one is leaked.
+const MOST_PAYLOADS: u32 = 8;
+
+/// Drops foreign memory, which runs foreign code. A panic ends here, after the panic hook has reported it.
+/// Nothing of ours is in use meanwhile: the header has no owners, and a panic frees it, too.
 fn let_go(foreign: Box<Header>) {
-    let dropped = catch_unwind(AssertUnwindSafe(|| drop(foreign)));
-    if let Err(payload) = dropped
-        // The drop of what it panicked with is foreign code, too. What that panics with is leaked.
-        && let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
-    {
-        Box::leak(again);
+    let mut dropped = catch_unwind(AssertUnwindSafe(|| drop(foreign)));
+    for _ in 0..MOST_PAYLOADS {
+        // The drop of a payload is foreign code, too, and may panic with another one.
+        let Err(payload) = dropped else { return };
+        dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+    }
+    if let Err(payload) = dropped {
+        Box::leak(payload);
     }
 }
 
