@@ -129,7 +129,7 @@ impl<'a> Writer<'a> {
     ///
     /// # Errors
     ///
-    /// [`OutOfRange`] if the reservation has ended or is shorter; the reason if the connection has
+    /// [`OutOfRange`](crate::OutOfRange) if the reservation has ended or is shorter; the reason if the connection has
     /// ended.
     pub fn fill(&mut self, reserved: &Reserved, bytes: &[u8]) -> io::Result<()> {
         self.link.fill(reserved, bytes)
@@ -140,7 +140,7 @@ impl<'a> Writer<'a> {
     ///
     /// # Errors
     ///
-    /// [`OutOfRange`] if `at` is past the end of what is uncommitted; the reason if the connection
+    /// [`OutOfRange`](crate::OutOfRange) if `at` is past the end of what is uncommitted; the reason if the connection
     /// has ended.
     pub fn insert(&mut self, at: usize, bytes: Bytes) -> io::Result<()> {
         self.link.insert(at, bytes)
@@ -151,7 +151,7 @@ impl<'a> Writer<'a> {
     ///
     /// # Errors
     ///
-    /// [`OutOfRange`] if there are fewer; the reason if the connection has ended.
+    /// [`OutOfRange`](crate::OutOfRange) if there are fewer; the reason if the connection has ended.
     pub fn commit(&mut self, k: usize) -> io::Result<()> {
         self.link.commit(Some(k))
     }
