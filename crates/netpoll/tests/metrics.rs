@@ -107,7 +107,7 @@ impl Recorder for Kept {
 }
 
 /// The names that are documented, without those of the pollers' counters.
-const NAMES: [&str; 25] = [
+const NAMES: [&str; 26] = [
     "netpoll_accept_failures_total{why=descriptors}",
     "netpoll_accept_failures_total{why=died_in_queue}",
     "netpoll_accept_failures_total{why=files}",
@@ -128,6 +128,7 @@ const NAMES: [&str; 25] = [
     "netpoll_closed_total{reason=min_rate_timeout}",
     "netpoll_closed_total{reason=output_limit}",
     "netpoll_closed_total{reason=peer_fin}",
+    "netpoll_closed_total{reason=poller_failed}",
     "netpoll_closed_total{reason=read_timeout}",
     "netpoll_closed_total{reason=shutdown}",
     "netpoll_closed_total{reason=write_timeout}",
