@@ -4,9 +4,7 @@
 use std::task::Waker;
 use std::time::Instant;
 
-use slab::Slab;
-
-use crate::foreign::{WakerSlot, Wakeups, register};
+use crate::foreign::{WakerSlots, register};
 use crate::poll::bell::Caller;
 use crate::sync::{Arc, Condvar, Mutex, lock, wait, wait_timeout};
 
@@ -28,7 +26,7 @@ struct Tally {
     excused: Vec<Caller>,
     stage: Stage,
     /// Who waits for a stage. Whoever was woken keeps his place until he leaves it.
-    waiting: Slab<WakerSlot>,
+    waiting: WakerSlots,
 }
 
 /// How near the end is.
@@ -207,10 +205,7 @@ impl Census {
     fn reach(&self, stage: Stage) {
         let mut tally = lock(&self.tally);
         tally.stage = stage;
-        let mut waiting = Wakeups::default();
-        for (_, waker) in &mut tally.waiting {
-            waiting.add(waker.take());
-        }
+        let waiting = tally.waiting.take_each();
         drop(tally);
         self.changed.notify_all();
         waiting.wake();
@@ -229,17 +224,14 @@ impl Census {
             if tally.is_over_for(asker) {
                 return Ok(Some(tally.cut));
             }
-            match key.and_then(|key| tally.waiting.get_mut(key)) {
-                Some(known) => known.set(offer)?,
-                None => *key = Some(tally.waiting.insert(offer.slot()?)),
-            }
+            tally.waiting.set(key, offer)?;
             Ok(None)
         })
     }
 
     /// Whoever waited in the place `key` waits no more.
     pub(crate) fn forget(&self, key: usize) {
-        let waker = lock(&self.tally).waiting.try_remove(key);
+        let waker = lock(&self.tally).waiting.remove(key);
         drop(waker);
     }
 

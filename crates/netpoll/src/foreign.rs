@@ -34,11 +34,14 @@
 //! never moved is dropped before it. With debug assertions [`guard`] panics there: every test checks it.
 //! `tests/layers.rs` finds a raw waker outside of this module.
 
+mod waker_slots;
+
 use std::ops::Deref;
 use std::task::{Wake, Waker};
 
 use crate::guard::guard;
 use crate::sync::{Arc, assert_unlocked};
+pub(crate) use waker_slots::WakerSlots;
 
 /// A waker that was taken out of a state, or none. Wakes or drops it when no lock is held.
 #[derive(Debug, Default)]

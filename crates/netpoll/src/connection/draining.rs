@@ -13,14 +13,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use slab::Slab;
-
 use super::Connection;
 use super::halves::{OwnedReader, OwnedWriter};
 use super::handle::ConnectionHandle;
 use super::link::Link;
 use super::rare::Rare;
-use crate::foreign::{WakerSlot, Wakeups, register};
+use crate::foreign::{WakerSlots, register};
 use crate::limits::Bounded;
 use crate::sync::{Arc, Mutex, lock};
 
@@ -35,7 +33,7 @@ struct State {
     stage: Stage,
     /// Whoever owns the connection has asked.
     owner_asks: bool,
-    waiting: Slab<WakerSlot>,
+    waiting: WakerSlots,
 }
 
 /// Whether the connection takes no more.
@@ -53,7 +51,6 @@ impl Drains {
         state.stage = Stage::Drains;
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
-        let waiting: Wakeups = waiting.into_iter().map(|(_, waker)| waker).collect();
         waiting.wake();
     }
 
@@ -63,17 +60,14 @@ impl Drains {
             if state.stage == Stage::Drains {
                 return Ok(Poll::Ready(()));
             }
-            match key.and_then(|key| state.waiting.get_mut(key)) {
-                Some(known) => known.set(offer)?,
-                None => *key = Some(state.waiting.insert(offer.slot()?)),
-            }
+            state.waiting.set(key, offer)?;
             Ok(Poll::Pending)
         })
     }
 
     /// Whoever waited in `key` waits no more.
     fn forget(&self, key: usize) {
-        let waker = lock(&self.state).waiting.try_remove(key);
+        let waker = lock(&self.state).waiting.remove(key);
         drop(waker);
     }
 }

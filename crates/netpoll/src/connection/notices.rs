@@ -15,13 +15,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use slab::Slab;
-
 use super::Connection;
 use super::handle::ConnectionHandle;
 use super::rare::Rare;
 use crate::error::CloseReason;
-use crate::foreign::{Deferred, WakerSlot, Wakeups, register};
+use crate::foreign::{Deferred, WakerSlots, register};
 use crate::guard::guard;
 use crate::limits::Bounded;
 use crate::sync::{Arc, Mutex, lock};
@@ -41,7 +39,7 @@ struct State {
     end: Option<CloseReason>,
     /// Why it has ended, once nobody works on it any more.
     over: Option<CloseReason>,
-    waiting: Slab<WakerSlot>,
+    waiting: WakerSlots,
     /// Some may never run: a loop may end first.
     callbacks: Vec<Deferred<Callback>>,
 }
@@ -65,7 +63,6 @@ impl Notices {
         state.end.get_or_insert(reason);
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
-        let waiting: Wakeups = waiting.into_iter().map(|(_, waker)| waker).collect();
         waiting.wake();
     }
 
@@ -105,17 +102,14 @@ impl Notices {
             if let Some(reason) = &state.end {
                 return Ok(Poll::Ready(reason.clone()));
             }
-            match key.and_then(|key| state.waiting.get_mut(key)) {
-                Some(known) => known.set(offer)?,
-                None => *key = Some(state.waiting.insert(offer.slot()?)),
-            }
+            state.waiting.set(key, offer)?;
             Ok(Poll::Pending)
         })
     }
 
     /// Whoever waited in `key` waits no more.
     fn forget(&self, key: usize) {
-        let waker = lock(&self.state).waiting.try_remove(key);
+        let waker = lock(&self.state).waiting.remove(key);
         drop(waker);
     }
 }

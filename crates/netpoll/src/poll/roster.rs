@@ -9,11 +9,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use slab::Slab;
-
 use super::bell::Caller;
 use super::set::{PollerHandle, PollerSet};
-use crate::foreign::{WakerSlot, Wakeups, register};
+use crate::foreign::{WakerSlots, Wakeup, register};
 use crate::sync::{Arc, Mutex, lock};
 
 /// The pollers of a loop, while it runs. Whoever has it keeps none of them alive.
@@ -26,7 +24,7 @@ pub(crate) struct Roster {
 struct List {
     stage: Stage,
     pollers: Vec<PollerHandle>,
-    waiting: Slab<WakerSlot>,
+    waiting: WakerSlots,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +53,6 @@ impl Roster {
         let waiting = std::mem::take(&mut list.waiting);
         drop(list);
         drop(before);
-        let waiting: Wakeups = waiting.into_iter().map(|(_, waker)| waker).collect();
         waiting.wake();
     }
 
@@ -110,10 +107,7 @@ impl Future for Begun<'_> {
             if list.stage != Stage::NotYet {
                 return Ok(Poll::Ready(()));
             }
-            match key.and_then(|key| list.waiting.get_mut(key)) {
-                Some(known) => known.set(offer)?,
-                None => *key = Some(list.waiting.insert(offer.slot()?)),
-            }
+            list.waiting.set(key, offer)?;
             Ok(Poll::Pending)
         })
     }
@@ -125,8 +119,8 @@ impl Drop for Begun<'_> {
         let mut list = lock(&self.roster.list);
         // Only while nobody was woken are the keys good.
         let waker = match list.stage {
-            Stage::NotYet => list.waiting.try_remove(key),
-            _ => None,
+            Stage::NotYet => list.waiting.remove(key),
+            _ => Wakeup::none(),
         };
         drop(list);
         drop(waker);
@@ -152,7 +146,7 @@ mod tests {
         assert_eq!(lock(&roster.list).waiting.len(), 0);
         let other = roster.clone();
         let waiting = std::thread::spawn(move || crate::parking::block_on(other.begun()));
-        while lock(&roster.list).waiting.is_empty() {
+        while lock(&roster.list).waiting.len() == 0 {
             std::thread::yield_now();
         }
         roster.close();

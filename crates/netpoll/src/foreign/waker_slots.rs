@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The wakers of any number of futures that wait for one thing, in a state behind a lock.
+//!
+//! A future keeps the key of its place and nothing else. It [sets](WakerSlots::set) its waker at each
+//! poll and [removes](WakerSlots::remove) the place when it is dropped. What comes out of here is woken or
+//! dropped after the lock, as [`Wakeup`] says.
+
+use slab::Slab;
+
+use super::{NotCloned, Offer, WakerSlot, Wakeup, Wakeups};
+
+/// The places of several wakers.
+#[derive(Debug, Default)]
+pub(crate) struct WakerSlots(Slab<WakerSlot>);
+
+impl WakerSlots {
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Has the place of `key` wake the offered waker. Makes a place if `key` names none.
+    ///
+    /// # Errors
+    ///
+    /// As [`WakerSlot::set`].
+    pub(crate) fn set(
+        &mut self,
+        key: &mut Option<usize>,
+        offer: &mut Offer<'_>,
+    ) -> Result<(), NotCloned> {
+        match key.and_then(|key| self.0.get_mut(key)) {
+            Some(known) => known.set(offer),
+            None => {
+                *key = Some(self.0.insert(offer.slot()?));
+                Ok(())
+            }
+        }
+    }
+
+    /// Removes a place, if it is still there. The waker is to be dropped after the lock.
+    pub(crate) fn remove(&mut self, key: usize) -> Wakeup {
+        self.0
+            .try_remove(key)
+            .map_or_else(Wakeup::none, |mut slot| slot.take())
+    }
+
+    /// Takes all wakers out and leaves the places, for those that may wait again.
+    pub(crate) fn take_each(&mut self) -> Wakeups {
+        let mut wakeups = Wakeups::default();
+        for (_, slot) in &mut self.0 {
+            wakeups.add(slot.take());
+        }
+        wakeups
+    }
+
+    /// Wakes all, also those behind one that panics. After the lock: take it out of the state first.
+    pub(crate) fn wake(self) {
+        for (_, mut slot) in self.0 {
+            slot.take().wake();
+        }
+    }
+}
