@@ -139,6 +139,15 @@ impl Wakeups {
     }
 }
 
+impl IntoIterator for Wakeups {
+    type Item = Wakeup;
+    type IntoIter = std::vec::IntoIter<Wakeup>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
 impl FromIterator<WakerSlot> for Wakeups {
     fn from_iter<I: IntoIterator<Item = WakerSlot>>(slots: I) -> Self {
         let mut wakeups = Self::default();

@@ -24,6 +24,7 @@ pub(crate) mod bell;
 pub(crate) mod entry;
 pub(crate) mod home;
 pub(crate) mod mailbox;
+pub(crate) mod mass_wake;
 pub(crate) mod roster;
 pub(crate) mod sending;
 pub(crate) mod set;

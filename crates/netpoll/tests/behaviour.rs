@@ -68,6 +68,8 @@ mod limits;
 mod liveness;
 #[path = "behaviour/mux.rs"]
 mod mux;
+#[path = "behaviour/mux_crowd.rs"]
+mod mux_crowd;
 #[path = "behaviour/mux_dialing.rs"]
 mod mux_dialing;
 #[path = "behaviour/mux_ends.rs"]

@@ -21,6 +21,7 @@ use crate::connection::write_queue::WriteQueue;
 use crate::error::CloseReason;
 use crate::foreign::{NotCloned, Offer, Wakeups, register};
 use crate::poll::alarm::{Alarm, Rang};
+use crate::poll::mass_wake::wake_in_turns;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock};
 
 /// One connection and its calls.
@@ -122,7 +123,7 @@ impl<F: Send + 'static> Lane<F> {
         // It has the lane as its waker.
         let alarm = lock(&self.clock).alarm.take();
         drop(alarm);
-        woken.wake();
+        wake_in_turns(woken);
     }
 
     /// A new call.
@@ -168,7 +169,7 @@ impl<F: Send + 'static> Lane<F> {
                 None => Ok(Ok(())),
             }
         });
-        woken.wake();
+        wake_in_turns(woken);
     }
 
     /// Why there are no new calls, if that is so.

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Wakes a crowd of tasks without holding up the connections of a poller.
+//!
+//! To wake a task of another executor costs a lock or a system call, and runs foreign code. A poller that
+//! wakes ten thousand of them at once, because their connection has ended or their time is up, serves
+//! nobody meanwhile. It wakes as many as a [`Quota`] allows. The rest belongs to a source without a
+//! descriptor, which wakes as many again in each turn, in their order.
+
+use std::os::fd::BorrowedFd;
+
+use super::bell::{Bell, Signal, is_poller_here};
+use super::home::hand_over;
+use super::quota::Quota;
+use super::source::{Ask, Birth, Next, Place, Source, Turn};
+use crate::foreign::{Wakeup, Wakeups};
+
+/// Wakes all. On a poller's thread it wakes what one turn allows, and the others in the next turns; on
+/// other threads all at once. An allocation or two if there are more than one turn allows.
+pub(crate) fn wake_in_turns(woken: Wakeups) {
+    if !is_poller_here() {
+        return woken.wake();
+    }
+    let mut waiting = Waiting(woken.into_iter());
+    if !waiting.wake_some() {
+        let birth: Birth = Box::new(move |place: Place| {
+            Box::new(Crowd {
+                waiting,
+                bell: place.bell,
+            })
+        });
+        // A crowd that is dropped instead is woken by that.
+        let _handed_over = hand_over(birth).is_ok();
+    }
+}
+
+/// Those that are not woken yet. All are woken when this is dropped.
+struct Waiting(std::vec::IntoIter<Wakeup>);
+
+impl Waiting {
+    /// Wakes as many as one turn allows. Returns whether none is left.
+    fn wake_some(&mut self) -> bool {
+        let mut quota = Quota::default();
+        while quota.take() {
+            let Some(wakeup) = self.0.next() else {
+                return true;
+            };
+            wakeup.wake();
+        }
+        false
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.by_ref().for_each(Wakeup::wake);
+    }
+}
+
+/// The source of what is left.
+struct Crowd {
+    waiting: Waiting,
+    bell: Bell,
+}
+
+impl Source for Crowd {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn born(&mut self, turn: &mut Turn) -> Next {
+        self.woken(turn)
+    }
+
+    fn woken(&mut self, turn: &mut Turn) -> Next {
+        self.bell.take();
+        let is_over = self.waiting.wake_some();
+        // It may have taken long.
+        turn.forget();
+        if is_over {
+            return Next::Gone;
+        }
+        self.bell.ring(Signal::Poll);
+        Next::Unwatched
+    }
+
+    fn asked(&mut self, ask: Ask, _turn: &mut Turn) -> Next {
+        match ask {
+            Ask::StopAccepting | Ask::Drain | Ask::Fail => Next::Unwatched,
+            Ask::Force => Next::Gone,
+        }
+    }
+}
+
+#[cfg(all(test, not(any(netpoll_loom, netpoll_shuttle))))]
+mod tests {
+    use super::super::Poller;
+    use super::super::bell::settle_here;
+    use super::super::quota::ITEMS;
+    use super::*;
+    use crate::foreign::{WakerSlot, register};
+    use crate::sync::{Arc, Mutex, lock};
+    use std::task::{Wake, Waker};
+    use std::time::Duration;
+
+    const CROWD: usize = 2_000;
+
+    /// Writes its number down when it is woken.
+    struct Numbered(usize, Arc<Mutex<Vec<usize>>>);
+
+    impl Wake for Numbered {
+        fn wake(self: Arc<Self>) {
+            lock(&self.1).push(self.0);
+        }
+    }
+
+    /// A crowd, and the numbers of those that were woken.
+    fn crowd() -> (Wakeups, Arc<Mutex<Vec<usize>>>) {
+        let numbers = Arc::<Mutex<Vec<usize>>>::default();
+        let slot = |number| {
+            let waker = Waker::from(Arc::new(Numbered(number, Arc::clone(&numbers))));
+            let mut slot = WakerSlot::empty();
+            register(&waker, |offer| slot.set(offer));
+            slot
+        };
+        ((0..CROWD).map(slot).collect(), numbers)
+    }
+
+    #[test]
+    fn a_poller_wakes_a_crowd_in_several_turns_in_its_order() {
+        let mut poller = Poller::by_hand();
+        settle_here(Arc::clone(&poller.mailbox));
+        let (woken, numbers) = crowd();
+        wake_in_turns(woken);
+        let mut before = 0;
+        loop {
+            let now = lock(&numbers).len();
+            assert!(
+                now - before <= ITEMS as usize,
+                "{} in one turn",
+                now - before
+            );
+            assert!(now > before);
+            before = now;
+            if now == CROWD {
+                break;
+            }
+            // The first of these turns makes the source, which wakes some at once.
+            assert_eq!(poller.timeout(), Some(Duration::ZERO), "it waits");
+            if lock(&numbers).len() == before {
+                poller.work(0);
+            }
+        }
+        assert!(lock(&numbers).iter().copied().eq(0..CROWD));
+        poller.work(0);
+        assert!(!poller.is_busy());
+    }
+
+    #[test]
+    fn the_end_of_a_poller_wakes_those_that_are_left() {
+        let mut poller = Poller::by_hand();
+        settle_here(Arc::clone(&poller.mailbox));
+        let (woken, numbers) = crowd();
+        wake_in_turns(woken);
+        poller.timeout();
+        poller.work(0);
+        assert!(lock(&numbers).len() < CROWD);
+        poller.end_everything();
+        assert_eq!(lock(&numbers).len(), CROWD);
+    }
+
+    #[test]
+    fn another_thread_wakes_a_crowd_at_once() {
+        // No test has made a poller of this one.
+        let other = std::thread::spawn(|| {
+            let (woken, numbers) = crowd();
+            wake_in_turns(woken);
+            lock(&numbers).len()
+        });
+        assert_eq!(other.join().unwrap(), CROWD);
+    }
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Ten thousand calls that end at one instant do not hold up another connection of their poller.
+
+use std::io::{self, ErrorKind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use netpoll::mux::{Client, Message};
+use netpoll::{CloseReason, Closed, ConnOptions, Connection, Dialer};
+
+use super::mux::{codec, options};
+use crate::support::{Peer, eventually, frame, pair, pair_with, poll_once};
+
+const CROWD: usize = 10_000;
+
+/// How often the other connection has to be served between the first wake and the last.
+const ROUNDS: usize = 3;
+
+/// What the wakers of a crowd share.
+#[derive(Default)]
+struct Wakes {
+    /// How many of the crowd were woken.
+    woken: AtomicUsize,
+    /// How often the other connection was served.
+    served: Arc<AtomicUsize>,
+    /// What `served` was at the first wake.
+    at_first: AtomicUsize,
+}
+
+impl Wakes {
+    fn rounds(&self) -> usize {
+        self.served.load(Ordering::SeqCst) - self.at_first.load(Ordering::SeqCst)
+    }
+}
+
+/// The waker of one call. It takes long until the other connection was served often enough.
+struct SlowWaker {
+    wakes: Arc<Wakes>,
+    is_woken: AtomicBool,
+}
+
+impl Wake for SlowWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.is_woken.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        if self.wakes.woken.fetch_add(1, Ordering::SeqCst) == 0 {
+            let served = self.wakes.served.load(Ordering::SeqCst);
+            self.wakes.at_first.store(served, Ordering::SeqCst);
+        }
+        if self.wakes.rounds() < ROUNDS {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Sends frames over a connection of the pollers that the process shares, until it is dropped.
+struct Other {
+    stop: Arc<AtomicBool>,
+    asking: Option<JoinHandle<()>>,
+}
+
+impl Other {
+    fn new(served: Arc<AtomicUsize>) -> Self {
+        let (conn, mut peer) = pair();
+        let serving = conn.serve(async move |conn: &mut Connection| {
+            let (mut reader, mut writer) = conn.split();
+            reader.skip(8).await?;
+            served.fetch_add(1, Ordering::SeqCst);
+            writer.put_slice(&frame(b"here"));
+            Ok(())
+        });
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let asking = std::thread::spawn(move || {
+            while !stopped.load(Ordering::SeqCst) {
+                peer.call(b"here");
+            }
+            drop(serving);
+        });
+        Self {
+            stop,
+            asking: Some(asking),
+        }
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        let asked = self.asking.take().map(JoinHandle::join);
+        assert!(matches!(asked, Some(Ok(()))) || std::thread::panicking());
+    }
+}
+
+/// Makes a crowd of calls until `deadline`, has `end` end them, and gives what they came to; `None` if
+/// the deadline has passed before all were made.
+fn end_at_once(deadline: Option<Instant>, end: impl FnOnce(&Peer)) -> Option<Vec<io::Error>> {
+    let is_late = || deadline.is_some_and(|deadline| deadline <= Instant::now());
+    let wakes = Arc::<Wakes>::default();
+    let _other = Other::new(Arc::clone(&wakes.served));
+    // Room for all requests: a call that waits for some would be woken for that.
+    let mut bounds = ConnOptions::for_dialing();
+    bounds.write_high = 16 << 20;
+    let (conn, peer) = pair_with(&Dialer::new().options(bounds));
+    let options = options(|options| {
+        options.max_in_flight = CROWD;
+        options.timeout = None;
+    });
+    let client = Client::with_options(conn, codec(), options).expect("options that work");
+    let call = || -> Pin<Box<dyn Future<Output = io::Result<Message>>>> {
+        let client = client.clone();
+        Box::pin(async move {
+            match deadline {
+                Some(deadline) => client.call_by(deadline, Message::new(b"?")).await,
+                None => client.call(Message::new(b"?")).await,
+            }
+        })
+    };
+    let mut calls: Vec<_> = (0..CROWD)
+        .map(|_| {
+            let waker = Arc::new(SlowWaker {
+                wakes: Arc::clone(&wakes),
+                is_woken: AtomicBool::new(false),
+            });
+            (call(), waker)
+        })
+        .collect();
+    for (begun, (call, waker)) in (1..).zip(&mut calls) {
+        // A few let others run first.
+        while client.stats().in_flight < begun {
+            let is_pending = poll_once(call.as_mut()).is_pending();
+            if is_late() {
+                return None;
+            }
+            assert!(is_pending);
+        }
+        let waker = Waker::from(Arc::clone(waker));
+        let polled = call.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending() || is_late());
+    }
+    let early = wakes.woken.load(Ordering::SeqCst);
+    if is_late() {
+        return None;
+    }
+    assert_eq!(early, 0);
+    end(&peer);
+    eventually("all are woken", || {
+        wakes.woken.load(Ordering::SeqCst) == CROWD
+    });
+    let rounds = wakes.rounds();
+    assert!(rounds >= ROUNDS, "{rounds} rounds of the other connection");
+    let mut context = Context::from_waker(Waker::noop());
+    let outcomes = calls
+        .iter_mut()
+        .map(|(call, _)| match call.as_mut().poll(&mut context) {
+            Poll::Ready(Err(error)) => error,
+            other => panic!("{other:?}"),
+        });
+    Some(outcomes.collect())
+}
+
+#[test]
+fn calls_that_are_due_at_one_instant_do_not_hold_up_another_connection() {
+    // Long enough to make them all.
+    let mut time = Duration::from_secs(1);
+    let errors = loop {
+        let deadline = Instant::now() + time;
+        if let Some(errors) = end_at_once(Some(deadline), |_| ()) {
+            assert!(Instant::now() >= deadline);
+            break errors;
+        }
+        time *= 2;
+    };
+    assert!(
+        errors
+            .iter()
+            .all(|error| error.kind() == ErrorKind::TimedOut)
+    );
+}
+
+#[test]
+fn calls_that_lose_their_connection_do_not_hold_up_another() {
+    let errors = end_at_once(None, Peer::finish).expect("no deadline");
+    assert!(errors.iter().all(|error| {
+        let closed = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<Closed>());
+        closed.is_some_and(|closed| matches!(closed.reason, CloseReason::PeerFin))
+    }));
+}
