@@ -187,6 +187,14 @@ impl Budget {
         self.pool.in_use() >= self.limit / 100 * percent
     }
 
+    /// The memory of a loop with so many `pollers`.
+    pub(crate) fn of_pollers(&self, pollers: usize) -> LoopMemory {
+        LoopMemory {
+            limit: self.limit,
+            pollers,
+        }
+    }
+
     /// Refuses what cannot work for frames of at most `max_frame` bytes.
     pub(crate) fn check(&self, max_frame: usize, pollers: usize) -> Result<(), InvalidConfig> {
         if self.limit < LEAST {
@@ -198,6 +206,36 @@ impl Budget {
                             poller: give at least Budget::least(max_frame, pollers), or a smaller \
                             max_frame";
             return Err(InvalidConfig::new("budget", expected));
+        }
+        Ok(())
+    }
+}
+
+/// How much memory a loop may use, and how many pollers share it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LoopMemory {
+    limit: usize,
+    pollers: usize,
+}
+
+impl Default for LoopMemory {
+    /// No bound.
+    fn default() -> Self {
+        Self {
+            limit: usize::MAX,
+            pollers: 1,
+        }
+    }
+}
+
+impl LoopMemory {
+    /// Refuses a connection whose largest frame could never come in.
+    pub(crate) fn check_max_frame(self, max_frame: usize) -> Result<(), InvalidConfig> {
+        if self.limit < Budget::least(max_frame, self.pollers) {
+            let expected = "must fit into the budget of the loop that the connection belongs to: give \
+                            ConnOptions a smaller max_frame, or the loop a budget of at least \
+                            Budget::least(max_frame, pollers)";
+            return Err(InvalidConfig::new("max_frame", expected));
         }
         Ok(())
     }

@@ -168,7 +168,9 @@ impl Dialer {
     ///
     /// `InvalidInput` for a text that is no target; [`InvalidConfig`] (`InvalidInput`) for an address
     /// that cannot be dialed, for a timeout of zero, and where none of the addresses is of the local
-    /// address's family. `ConnectionRefused` too for a socket that was connected to itself, which on
+    /// address's family. The same, naming `max_frame`, where the connection would belong to a loop whose
+    /// [budget](crate::Builder::budget) cannot hold a frame that large: one that was given
+    /// [with `on`](Self::on), or the caller's. `ConnectionRefused` too for a socket that was connected to itself, which on
     /// a busy loopback happens when nobody listens. [`NotRunning`](crate::NotRunning)
     /// (`ConnectionAborted`) if the poller that should have had it has ended, or ends first.
     ///
@@ -201,18 +203,27 @@ impl Dialer {
         block_on(self.dial(target))
     }
 
-    /// Refuses what cannot be. When whatever begins now has to be over.
+    /// When a dial that begins now has to be over. Refuses what cannot work.
     fn begin(&self) -> io::Result<Option<Instant>> {
-        self.options.check()?;
-        if self.connect_timeout == Some(Duration::ZERO) {
-            let expected = "must be above zero; None switches it off";
-            return Err(InvalidConfig::new("connect_timeout", expected).into());
-        }
-        if self.max_lookups == 0 {
-            return Err(InvalidConfig::new("max_lookups", "must be at least 1").into());
-        }
+        self.check()?;
         let timeout = self.connect_timeout;
         Ok(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
+    }
+
+    /// Refuses, by name, what cannot work.
+    pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
+        self.options.check()?;
+        if let Some(roster) = &self.roster {
+            roster.memory().check_max_frame(self.options.max_frame)?;
+        }
+        if self.connect_timeout == Some(Duration::ZERO) {
+            let expected = "must be above zero; None switches it off";
+            return Err(InvalidConfig::new("connect_timeout", expected));
+        }
+        if self.max_lookups == 0 {
+            return Err(InvalidConfig::new("max_lookups", "must be at least 1"));
+        }
+        Ok(())
     }
 
     /// Waits until there are pollers to dial for.
@@ -254,6 +265,13 @@ impl Dialer {
         })
     }
 
+    /// The poller of a connection that this makes now.
+    fn home(&self) -> io::Result<Home> {
+        let home = Home::of(self.roster.as_ref())?;
+        home.memory().check_max_frame(self.options.max_frame)?;
+        Ok(home)
+    }
+
     /// Begins to connect to one address.
     fn attempt(&self, target: Addr, deadline: Option<Instant>) -> io::Result<Dial> {
         if target == Addr::Unnamed {
@@ -263,7 +281,7 @@ impl Dialer {
         if !self.may_reach(target) {
             return Err(other_family());
         }
-        let home = Home::of(self.roster.as_ref())?;
+        let home = self.home()?;
         let fd = socket::stream_socket(target)?;
         if target.as_tcp().is_some() {
             self.set_options(fd.as_fd())?;

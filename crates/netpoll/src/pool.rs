@@ -94,9 +94,11 @@ impl ConnPool {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`], naming the field, for a time of zero and for no connections at all.
+    /// [`InvalidConfig`], naming the field, for a time of zero, for no connections at all, and for options
+    /// of the dialer that cannot work.
     pub fn with_options(dialer: Dialer, options: ConnPoolOptions) -> Result<Self, InvalidConfig> {
         options.check()?;
+        dialer.check()?;
         Ok(Self::of(dialer, options))
     }
 

@@ -26,6 +26,8 @@ mod deadlines;
 mod descriptors;
 #[path = "behaviour/dial.rs"]
 mod dial;
+#[path = "behaviour/dial_budget.rs"]
+mod dial_budget;
 #[path = "behaviour/dial_ends.rs"]
 mod dial_ends;
 #[path = "behaviour/dropped_waits.rs"]

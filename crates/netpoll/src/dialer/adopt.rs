@@ -16,7 +16,6 @@ use crate::connection::Connection;
 use crate::connection::link::Link;
 use crate::connection::service::unserved;
 use crate::error::InvalidConfig;
-use crate::poll::home::Home;
 use crate::poll::source::{Birth, Place};
 use crate::sync::Arc;
 
@@ -46,7 +45,7 @@ impl Dialer {
         if peer.as_tcp().is_some() {
             self.set_options(fd.as_fd())?;
         }
-        let home = Home::of(self.roster.as_ref())?;
+        let home = self.home()?;
         let seat = home.seat();
         let (dial, teller) = promise();
         let options = Arc::clone(&self.options);
@@ -73,8 +72,8 @@ impl Connection {
     /// # Errors
     ///
     /// [`InvalidConfig`] (`InvalidInput`), naming `fd`, for what is no stream socket or is not
-    /// connected, as a listener, a datagram socket or a file; else the kernel's. The descriptor is
-    /// closed then.
+    /// connected, as a listener, a datagram socket or a file; naming `max_frame`, as
+    /// [`Dialer::dial`] does; else the kernel's. The descriptor is closed then.
     ///
     /// # Cancel safety
     ///
@@ -96,7 +95,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// `EMFILE` and the like.
+    /// `EMFILE` and the like; [`InvalidConfig`] (`InvalidInput`), naming `max_frame`, as
+    /// [`Dialer::dial`].
     ///
     /// # Cancel safety
     ///

@@ -316,7 +316,7 @@ impl Builder {
         for listener in self.listeners {
             listeners.extend(listener.spread(pollers)?);
         }
-        let request = Arc::new(Request::default());
+        let request = Arc::new(Request::new(budget.of_pollers(pollers)));
         let mut terms = Terms::new(self.options, request.census(), self.observer);
         terms.slow = self.slow.0;
         terms.listening = self.listening.clone();

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use crate::budget::LoopMemory;
 use crate::census::{Asker, Census};
 use crate::poll::bell::{self, Caller};
 use crate::poll::roster::Roster;
@@ -14,7 +15,7 @@ use crate::poll::set::PollerSet;
 use crate::sync::{Arc, Condvar, Mutex, lock, wait};
 
 /// What a loop, its handles and its shutdowns share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Request {
     asks: Mutex<Asks>,
     asked: Condvar,
@@ -44,6 +45,17 @@ enum Stop {
 }
 
 impl Request {
+    /// Of a loop that may use `memory`.
+    pub(super) fn new(memory: LoopMemory) -> Self {
+        Self {
+            asks: Mutex::default(),
+            asked: Condvar::default(),
+            failure: Mutex::default(),
+            census: Arc::default(),
+            roster: Roster::new(memory),
+        }
+    }
+
     pub(crate) fn census(&self) -> &Arc<Census> {
         &self.census
     }

@@ -27,7 +27,7 @@ use crate::listener::acceptor::{Acceptor, Reception};
 use crate::mux::{Client, ClientOptions, Message, Numbered};
 use crate::options::ConnOptions;
 use crate::poll::balance::Balance;
-use crate::poll::mailbox::Letter;
+use crate::poll::mailbox::{Letter, Mailbox};
 use crate::poll::set::{PollerHandle, PollerSet};
 use crate::poll::source::Ask;
 use crate::poll::stepped::Stepped;
@@ -184,8 +184,8 @@ fn a_shutdown_during_a_burst_of_connections_answers_what_was_sent_before() {
     model(|| {
         own_pool();
         let handles = [
-            PollerHandle::new(&Arc::default(), std::time::Duration::ZERO).unwrap(),
-            PollerHandle::new(&Arc::default(), std::time::Duration::ZERO).unwrap(),
+            PollerHandle::new(Mailbox::new(Arc::default()).unwrap()),
+            PollerHandle::new(Mailbox::new(Arc::default()).unwrap()),
         ];
         let census = Arc::new(Census::default());
         let reasons = Arc::new(Mutex::new(Vec::new()));

@@ -23,6 +23,7 @@ use crate::connection::session::Session;
 use crate::error::CloseReason;
 use crate::options::ConnOptions;
 use crate::poll::bell::Bell;
+use crate::poll::mailbox::Mailbox;
 use crate::poll::set::PollerHandle;
 use crate::poll::source::{Birth, Place};
 use crate::poll::stepped::Stepped;
@@ -68,8 +69,7 @@ impl Scene {
     pub(super) fn new(options: ConnOptions) -> Self {
         own_pool();
         let (fd, peer) = socket::pair().expect("two sockets");
-        let handle =
-            PollerHandle::new(&Arc::default(), std::time::Duration::ZERO).expect("a poller");
+        let handle = PollerHandle::new(Mailbox::new(Arc::default()).expect("a poller"));
         // The first source that a poller registers has this token.
         let bell = Bell::new(Arc::clone(handle.mailbox()), Token::source(0, 0));
         let link = Link::new(fd, Addr::Unnamed, bell, Arc::new(options), None);

@@ -123,7 +123,8 @@ impl<C: CallCodec> Client<C> {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](crate::InvalidConfig), naming the field, for options that cannot work.
+    /// [`InvalidConfig`](crate::InvalidConfig), naming the field, for options that cannot work, those of
+    /// the dialer included.
     pub fn dialing<T>(
         dialer: Dialer,
         target: T,
@@ -134,6 +135,7 @@ impl<C: CallCodec> Client<C> {
         T: ToTarget + Send + Sync + 'static,
     {
         options.check()?;
+        dialer.check()?;
         let route = Route::dialing(dialer, target);
         Ok(Self::on(Arc::new(codec), options, route))
     }

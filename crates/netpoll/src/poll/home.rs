@@ -17,7 +17,7 @@ use super::recovery::Supervisor;
 use super::roster::Roster;
 use super::set::{PollerHandle, PollerSet, Seat, Setup};
 use super::source::Birth;
-use crate::budget::Budget;
+use crate::budget::{Budget, LoopMemory};
 use crate::error::NotRunning;
 use crate::sync::{Arc, PoisonError};
 
@@ -55,6 +55,14 @@ impl Home {
         match self {
             Self::Here(mailbox) => mailbox.busy_poll(),
             Self::Chosen(poller) => poller.busy_poll(),
+        }
+    }
+
+    /// What the loop of that poller may use.
+    pub(crate) fn memory(&self) -> LoopMemory {
+        match self {
+            Self::Here(mailbox) => mailbox.memory(),
+            Self::Chosen(poller) => poller.mailbox().memory(),
         }
     }
 

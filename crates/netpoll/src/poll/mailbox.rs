@@ -14,6 +14,7 @@ use netpoll_sys::{EventFd, Roll};
 
 use super::source::{Ask, Birth};
 use super::token::Token;
+use crate::budget::LoopMemory;
 use crate::guard::guard;
 use crate::stats::counters::Counters;
 use crate::sync::{Arc, AtomicU8, Mutex, Ordering, lock};
@@ -39,6 +40,8 @@ pub(crate) struct Mailbox {
     counters: Arc<Counters>,
     /// For how long the poller waits awake.
     busy_poll: Duration,
+    /// What the poller's loop may use.
+    memory: LoopMemory,
     /// The sockets of its connections, for who has to end them without it.
     roll: Roll,
     /// Whether every source was asked to end at once; see [`Mailbox::has_forced`].
@@ -73,6 +76,7 @@ impl Mailbox {
             bell: EventFd::new()?,
             counters,
             busy_poll: Duration::ZERO,
+            memory: LoopMemory::default(),
             roll: Roll::default(),
             forced: AtomicU8::new(0),
         })
@@ -84,6 +88,16 @@ impl Mailbox {
             busy_poll: time,
             ..self
         }
+    }
+
+    /// The same of a poller whose loop may use `memory`.
+    pub(crate) fn within(self, memory: LoopMemory) -> Self {
+        Self { memory, ..self }
+    }
+
+    /// What the poller's loop may use.
+    pub(crate) fn memory(&self) -> LoopMemory {
+        self.memory
     }
 
     #[inline]

@@ -11,13 +11,15 @@ use std::task::{Context, Poll};
 
 use super::bell::Caller;
 use super::set::{PollerHandle, PollerSet};
+use crate::budget::LoopMemory;
 use crate::foreign::{WakerSlots, Wakeup, register};
 use crate::sync::{Arc, Mutex, lock};
 
 /// The pollers of a loop, while it runs. Whoever has it keeps none of them alive.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Roster {
     list: Arc<Mutex<List>>,
+    memory: LoopMemory,
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +38,19 @@ enum Stage {
 }
 
 impl Roster {
+    /// Of a loop that may use `memory`, and does not run yet.
+    pub(crate) fn new(memory: LoopMemory) -> Self {
+        Self {
+            list: Arc::default(),
+            memory,
+        }
+    }
+
+    /// What the loop may use.
+    pub(crate) fn memory(&self) -> LoopMemory {
+        self.memory
+    }
+
     /// The loop runs, on `pollers`.
     pub(crate) fn open(&self, pollers: &PollerSet) {
         self.enter(Stage::Running, pollers.handles().to_vec());
@@ -135,7 +150,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_a_loop_is_woken_once_it_runs_or_never_will_and_leaves_nothing_before() {
-        let roster = Roster::default();
+        let roster = Roster::new(LoopMemory::default());
         let mut context = Context::from_waker(Waker::noop());
         {
             let mut given_up = pin!(roster.begun());

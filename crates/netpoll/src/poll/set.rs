@@ -69,12 +69,11 @@ impl Drop for Seat {
 }
 
 impl PollerHandle {
-    pub(crate) fn new(counters: &Arc<Counters>, busy_poll: Duration) -> io::Result<Self> {
-        let mailbox = Mailbox::new(Arc::clone(counters))?.busy_polling(busy_poll);
-        Ok(Self {
+    pub(crate) fn new(mailbox: Mailbox) -> Self {
+        Self {
             mailbox: Arc::new(mailbox),
             seats: Arc::default(),
-        })
+        }
     }
 
     /// Takes a seat for one more connection, that came in by the entrance if it has a `stay`.
@@ -155,8 +154,10 @@ impl PollerSet {
             threads: Mutex::default(),
             turn: AtomicUsize::new(0),
         };
+        let memory = setup.budget.of_pollers(counters.len());
         for (index, counters) in counters.iter().enumerate() {
-            let handle = PollerHandle::new(counters, setup.busy_poll)?;
+            let mailbox = Mailbox::new(Arc::clone(counters))?.busy_polling(setup.busy_poll);
+            let handle = PollerHandle::new(mailbox.within(memory));
             let mailbox = Arc::clone(&handle.mailbox);
             let setup = setup.clone();
             let (ready, started) = std::sync::mpsc::channel();

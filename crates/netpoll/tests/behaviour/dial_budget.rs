@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A connection that is dialed for a loop has to fit into that loop's budget with its largest frame.
+
+use std::io::{Error, ErrorKind};
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+use std::task::Poll;
+
+use netpoll::codec::LengthField;
+use netpoll::mux::{Client, ClientOptions, Numbered};
+use netpoll::{
+    Budget, Builder, ConnOptions, ConnPool, ConnPoolOptions, Connection, Dialer, EventLoop,
+    InvalidConfig, Runner,
+};
+
+use crate::support::{LIMIT, Server, block_on, bytes, frame, free_listener, poll_once, rpc};
+
+/// The option that an error names, and what would be right.
+fn refused(error: &Error) -> (&'static str, &'static str) {
+    let config = error.get_ref().and_then(|why| why.downcast_ref());
+    let config: &InvalidConfig = config.expect("a reason");
+    (config.field, config.expected)
+}
+
+/// A loop of one poller whose budget holds frames of `max_frame` bytes and no larger ones.
+fn tight(max_frame: usize) -> Builder {
+    let budget = Budget::new(Budget::least(max_frame, 1));
+    EventLoop::builder()
+        .pollers(1)
+        .max_frame(max_frame)
+        .budget(budget)
+}
+
+#[test]
+fn a_dialer_whose_largest_frame_does_not_fit_into_its_loop_is_refused_by_name() {
+    let upstream = Server::rpc();
+    let server = Server::start(tight(1 << 20), rpc);
+    let dialer = |max_frame| {
+        let mut options = ConnOptions::for_dialing();
+        options.max_frame = max_frame;
+        Dialer::new().options(options).on(&server.handle)
+    };
+    let large = dialer((1 << 20) + 1);
+    let stream = std::net::TcpStream::connect(upstream.addr.as_tcp().unwrap()).unwrap();
+    let codec = || Numbered::new(LengthField::new());
+    let options = ClientOptions::default;
+    let failures = [
+        block_on(large.dial(upstream.addr)).unwrap_err(),
+        block_on(large.adopt(stream.into())).unwrap_err(),
+        Client::dialing(large.clone(), upstream.addr, codec(), options()).unwrap_err(),
+        ConnPool::with_options(large, ConnPoolOptions::default())
+            .unwrap_err()
+            .into(),
+    ];
+    for error in &failures {
+        let (field, expected) = refused(error);
+        assert_eq!(
+            (field, error.kind()),
+            ("max_frame", ErrorKind::InvalidInput)
+        );
+        assert!(expected.contains("Budget::least"), "{expected}");
+    }
+    // What fits comes in.
+    let mut conn = block_on(dialer(1 << 20).dial(upstream.addr)).expect("it fits");
+    block_on(async {
+        conn.writer().put_slice(&frame(&bytes(1000, 1)));
+        let mut reader = conn.reader();
+        let answer = reader.next(1004).await.expect("an answer");
+        assert!(answer == frame(&bytes(1000, 1)));
+    });
+    Client::dialing(dialer(1 << 20), upstream.addr, codec(), options()).expect("it fits");
+}
+
+#[test]
+fn a_loop_that_does_not_run_yet_refuses_a_dialer_at_once() {
+    let ready = tight(1 << 20).on_request(rpc).listen(free_listener());
+    let ready = ready.build().expect("a loop");
+    // It would wait for the loop.
+    let dialer = Dialer::new().on(&ready.handle()).connect_timeout(None);
+    let mut dial = std::pin::pin!(dialer.dial("127.0.0.1:1"));
+    let Poll::Ready(Err(error)) = poll_once(dial.as_mut()) else {
+        panic!("it waits");
+    };
+    assert_eq!(refused(&error).0, "max_frame");
+}
+
+#[test]
+fn a_handlers_dial_is_held_to_the_budget_of_its_own_loop() {
+    let upstream = Server::rpc();
+    let addr = upstream.addr;
+    for runner in [Runner::Inline, Runner::Threads(1)] {
+        let (tell, hear) = channel();
+        let tell = Mutex::new(tell);
+        let builder =
+            tight(1 << 20)
+                .runner(runner)
+                .on_request(async move |conn: &mut Connection| {
+                    conn.reader().skip(1).await?;
+                    let mut options = ConnOptions::for_dialing();
+                    options.max_frame = 1 << 20;
+                    let fits = Dialer::new().options(options).dial(addr).await.map(drop);
+                    let large = Dialer::new().dial(addr).await.map(drop);
+                    let told = (fits, large);
+                    tell.lock().expect("no panic under it").send(told)?;
+                    Ok(())
+                });
+        let server = Server::start_as_given(builder);
+        server.connect().send(b"?");
+        let (fits, large) = hear.recv_timeout(LIMIT).expect("two dials");
+        fits.expect("it fits");
+        assert_eq!(refused(&large.unwrap_err()).0, "max_frame");
+    }
+}
