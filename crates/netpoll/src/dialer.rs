@@ -23,6 +23,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use netpoll_sys::{options, socket};
@@ -32,6 +33,7 @@ use crate::connection::Connection;
 use crate::connection::blocking::not_on_a_poller;
 use crate::error::{InvalidConfig, NoAddress};
 use crate::fairness;
+use crate::foreign::UserFuture;
 use crate::options::ConnOptions;
 use crate::parking::block_on;
 use crate::poll::home::Home;
@@ -317,7 +319,7 @@ impl Dialer {
 async fn in_time<F: Future>(deadline: Option<Instant>, future: F) -> io::Result<F::Output> {
     match deadline {
         Some(deadline) => Ok(timeout_at(deadline, future).await?),
-        None => Ok(future.await),
+        None => Ok(UserFuture::new(pin!(Some(future))).await),
     }
 }
 

@@ -27,6 +27,9 @@
 //! drop(discarded); // guarded; calls of this very outbox are allowed
 //! ```
 //!
+//! A future of the user's that one of ours awaits is a [`UserFuture`], whose drop is guarded while its own
+//! panic unwinds ours.
+//!
 //! A `Deferred` guards one drop. Of a value that owns several foreign ones, a second panic while the
 //! first unwinds would abort: such a collection is dropped one by one, as [`Wakeups`] are.
 //!
@@ -34,6 +37,7 @@
 //! never moved is dropped before it. With debug assertions [`guard`] panics there: every test checks it.
 //! `tests/layers.rs` finds a raw waker outside of this module.
 
+mod user_future;
 mod waker_slots;
 
 use std::ops::Deref;
@@ -41,6 +45,7 @@ use std::task::{Wake, Waker};
 
 use crate::guard::guard;
 use crate::sync::{Arc, assert_unlocked};
+pub(crate) use user_future::{UserFuture, empty_while_panicking};
 pub(crate) use waker_slots::WakerSlots;
 
 /// A waker that was taken out of a state, or none. Wakes or drops it when no lock is held.

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::fairness;
-use crate::foreign::wake_by_ref;
+use crate::foreign::{UserFuture, wake_by_ref};
 use crate::limits;
 use crate::poll::alarm::{Alarm, Rang};
 
@@ -55,13 +55,14 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 ///
 /// That of `future`.
 pub async fn timeout_at<F: Future>(deadline: Instant, future: F) -> Result<F::Output, Elapsed> {
-    let mut future = pin!(future);
+    let place = pin!(Some(future));
+    let mut future = UserFuture::new(place);
     let mut sleep = sleep_until(deadline);
     let mut bounded = limits::Bounded::default();
     fairness::proceed().await;
     poll_fn(|context| {
         let refusals = fairness::refusals();
-        match future.as_mut().poll(context) {
+        match Pin::new(&mut future).poll(context) {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
             // It only let others run: what it waits for may be there.
             Poll::Pending if refusals != fairness::refusals() => Poll::Pending,
@@ -99,7 +100,7 @@ pub async fn timeout_at<F: Future>(deadline: Instant, future: F) -> Result<F::Ou
 pub async fn timeout<F: Future>(duration: Duration, future: F) -> Result<F::Output, Elapsed> {
     match Instant::now().checked_add(duration) {
         Some(deadline) => timeout_at(deadline, future).await,
-        None => Ok(future.await),
+        None => Ok(UserFuture::new(pin!(Some(future))).await),
     }
 }
 

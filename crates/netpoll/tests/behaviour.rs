@@ -86,6 +86,8 @@ mod names;
 mod notices;
 #[path = "behaviour/on_the_poller.rs"]
 mod on_the_poller;
+#[path = "behaviour/panics_twice.rs"]
+mod panics_twice;
 #[path = "behaviour/peers.rs"]
 mod peers;
 #[path = "behaviour/pinned.rs"]

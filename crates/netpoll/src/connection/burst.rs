@@ -12,13 +12,14 @@
 //! asked for. The first burst of a connection is `on_connect`, if there is one, and nothing else.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::Connection;
 use super::handler::Handler;
 use crate::error::BoxError;
+use crate::foreign::UserFuture;
 use crate::moment::Moment;
 use crate::sync::Arc;
 
@@ -100,7 +101,7 @@ where
     }
     let mut burst = Burst::of(&connection);
     let verdict = loop {
-        let result = (*handlers.handler)(&mut connection).await;
+        let result = UserFuture::new(pin!(Some((*handlers.handler)(&mut connection)))).await;
         if let Some(verdict) = burst.verdict(result, &connection) {
             break verdict;
         }
@@ -122,7 +123,7 @@ pub(crate) async fn burst_send<H: Handler>(
     }
     let mut burst = Burst::of(&connection);
     let verdict = loop {
-        let result = handlers.handler.call(&mut connection).await;
+        let result = UserFuture::new(pin!(Some(handlers.handler.call(&mut connection)))).await;
         if let Some(verdict) = burst.verdict(result, &connection) {
             break verdict;
         }
@@ -145,7 +146,7 @@ where
         let verdict = greeted(greet(&mut connection).await);
         return Finished::of(connection, verdict);
     }
-    returned((*handlers.handler)(connection).await)
+    returned(UserFuture::new(pin!(Some((*handlers.handler)(connection)))).await)
 }
 
 /// As [`whole_life`], for a handler whose futures may move between threads.
@@ -164,7 +165,7 @@ where
         let verdict = greeted(greet(&mut connection).await);
         return Finished::of(connection, verdict);
     }
-    returned((*handlers.handler)(connection).await)
+    returned(UserFuture::new(pin!(Some((*handlers.handler)(connection)))).await)
 }
 
 fn greeted(result: Result<(), BoxError>) -> Verdict {

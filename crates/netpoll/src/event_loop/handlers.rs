@@ -7,6 +7,7 @@
 
 use std::any::type_name;
 use std::future::Future;
+use std::pin::pin;
 
 use super::builder::Builder;
 use crate::connection::Connection;
@@ -18,6 +19,7 @@ use crate::connection::calling::Calls;
 use crate::connection::handler::Handler;
 use crate::connection::service::{OneEach, OneForAll, Origin, Pinned, Service, Terms, anywhere};
 use crate::error::{BoxError, CloseReason, InvalidConfig};
+use crate::foreign::UserFuture;
 use crate::runner::{Running, Spawn};
 use crate::sync::Arc;
 
@@ -95,7 +97,9 @@ impl Builder {
             if setting.moves() {
                 setting.movable(handler, burst_send::<H>, Calls::PerRequest)
             } else {
-                let handler = async move |conn: &mut Connection| handler.call(conn).await;
+                let handler = async move |conn: &mut Connection| {
+                    UserFuture::new(pin!(Some(handler.call(conn)))).await
+                };
                 setting.pinned(OneForAll(Arc::new(handler)), burst, Calls::PerRequest)
             }
         })
@@ -123,7 +127,7 @@ impl Builder {
             if setting.moves() {
                 setting.movable(handler, whole_life_send::<H, F>, Calls::Once)
             } else {
-                let handler = async move |conn: Connection| handler(conn).await;
+                let handler = move |conn: Connection| handler(conn);
                 setting.pinned(OneForAll(Arc::new(handler)), whole_life, Calls::Once)
             }
         })
@@ -141,7 +145,7 @@ impl Builder {
         let handler = Arc::new(handler);
         let greet: Arc<Greet> = Arc::new(move |conn| {
             let handler = Arc::clone(&handler);
-            Box::pin(async move { (*handler)(conn).await })
+            Box::pin(async move { UserFuture::new(pin!(Some((*handler)(conn)))).await })
         });
         self.connect = Some(Connect::Pinned(greet));
         self
@@ -153,7 +157,7 @@ impl Builder {
         let handler = Arc::new(handler);
         let greet: Arc<GreetSend> = Arc::new(move |conn| {
             let handler = Arc::clone(&handler);
-            Box::pin(async move { handler.call(conn).await })
+            Box::pin(async move { UserFuture::new(pin!(Some(handler.call(conn)))).await })
         });
         self.connect = Some(Connect::Movable(greet));
         self

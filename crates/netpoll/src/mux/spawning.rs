@@ -20,7 +20,7 @@ use crate::connection::frames::FrameWait;
 use crate::connection::in_flight::InFlight;
 use crate::connection::write_queue::WriteQueue;
 use crate::error::{BoxError, CloseReason};
-use crate::foreign::{Deferred, NotCloned, Offer, WakerSlot, register};
+use crate::foreign::{Deferred, NotCloned, Offer, UserFuture, WakerSlot, register};
 use crate::limits::Bounded;
 use crate::permits::{Permit, Permits};
 use crate::runner::Spawn;
@@ -70,7 +70,7 @@ where
                 };
                 let (codec, handler) = (Arc::clone(&codec), Arc::clone(&handler));
                 executor.spawn(Box::pin(async move {
-                    let answer = handler(request).await;
+                    let answer = UserFuture::new(pin!(Some(handler(request)))).await;
                     ticket.close(&*codec, answer).await;
                 }));
             }

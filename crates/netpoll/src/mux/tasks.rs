@@ -16,7 +16,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Wake};
 
 use crate::fairness;
-use crate::foreign::{OwnWaker, WakerSlot, Wakeup, register, wake_by_ref};
+use crate::foreign::{OwnWaker, WakerSlot, Wakeup, empty_while_panicking, register, wake_by_ref};
 use crate::sync::{Arc, Mutex, lock};
 
 /// Futures under way.
@@ -44,6 +44,15 @@ enum Taken {
 struct Slot<F> {
     future: Pin<Box<Option<F>>>,
     waker: OwnWaker,
+}
+
+/// Of several that panic when they are dropped, or one behind a panic of its poll, one panic goes on.
+impl<F> Drop for Slot<F> {
+    fn drop(&mut self) {
+        if self.future.is_some() {
+            empty_while_panicking(self.future.as_mut());
+        }
+    }
 }
 
 /// Which slots were woken, and who polls them.

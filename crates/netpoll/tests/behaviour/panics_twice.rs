@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A future of the user's that panics in its poll, and again in its drop, ends its connection and nothing
+//! else.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use netpoll::mux::{self, Message};
+use netpoll::time::timeout;
+use netpoll::{
+    BoxError, Builder, CloseReason, Closed, Connection, EventLoop, Handler, Runner, Spawn,
+};
+
+use crate::mux::{answer, codec};
+use crate::support::{Peer, Server, eventually};
+
+/// Panics when it is polled, and when it is dropped.
+struct PanicsTwice<T>(PhantomData<fn() -> T>);
+
+impl<T> PanicsTwice<T> {
+    fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T> Future for PanicsTwice<T> {
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<T> {
+        panic!("polled")
+    }
+}
+
+impl<T> Drop for PanicsTwice<T> {
+    fn drop(&mut self) {
+        panic!("dropped")
+    }
+}
+
+/// Waits for ever, and panics when it is dropped.
+struct WaitsAndPanics<T>(PhantomData<fn() -> T>);
+
+impl<T> Future for WaitsAndPanics<T> {
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<T> {
+        Poll::Pending
+    }
+}
+
+impl<T> Drop for WaitsAndPanics<T> {
+    fn drop(&mut self) {
+        panic!("dropped while it waits")
+    }
+}
+
+/// Either of them.
+enum Either<T> {
+    Panics(PanicsTwice<T>),
+    Waits(WaitsAndPanics<T>),
+}
+
+impl<T> Future for Either<T> {
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        match self.get_mut() {
+            Self::Panics(future) => Pin::new(future).poll(context),
+            Self::Waits(future) => Pin::new(future).poll(context),
+        }
+    }
+}
+
+type Outcome = Result<(), BoxError>;
+type Answer = Result<Message, BoxError>;
+
+/// A handler of requests.
+struct Twice;
+
+impl Handler for Twice {
+    fn call(&self, _conn: &mut Connection) -> impl Future<Output = Outcome> + Send {
+        PanicsTwice::new()
+    }
+}
+
+/// An executor of a thread for each task.
+struct ThreadEach;
+
+impl Spawn for ThreadEach {
+    fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        std::thread::spawn(move || crate::support::block_on(task));
+    }
+}
+
+/// Why the connection of `peer` ended, which the server ends.
+fn end_of(server: &Server, mut peer: Peer) -> CloseReason {
+    assert!(!matches!(peer.receive_all().as_deref(), Ok([_, ..])));
+    drop(peer);
+    server.ending()
+}
+
+/// A server in each way, whose handler panics twice.
+fn ways() -> Vec<(&'static str, Builder)> {
+    let one = || EventLoop::builder().pollers(1);
+    let on_threads = || one().runner(Runner::Threads(1));
+    let spawner = || Arc::new(ThreadEach) as Arc<dyn Spawn>;
+    let request = |_: &mut Connection| PanicsTwice::<Outcome>::new();
+    let whole = |_: Connection| PanicsTwice::<Outcome>::new();
+    let many = |_: Message| PanicsTwice::<Answer>::new();
+    let bounded = async |_: &mut Connection| -> Outcome {
+        timeout(Duration::from_secs(60), PanicsTwice::<Outcome>::new()).await?
+    };
+    vec![
+        ("on_request", one().on_request(request)),
+        ("on_request, threads", on_threads().on_request(request)),
+        ("on_connection", one().on_connection(whole)),
+        ("on_connection, threads", on_threads().on_connection(whole)),
+        ("on_connection_send", on_threads().on_connection_send(whole)),
+        (
+            "on_connection_send, inline",
+            one().on_connection_send(whole),
+        ),
+        ("on_request_send", on_threads().on_request_send(Twice)),
+        ("on_request_send, inline", one().on_request_send(Twice)),
+        (
+            "many at once",
+            one().on_connection(mux::serve(codec(), many)),
+        ),
+        (
+            "tasks of an executor",
+            one().on_connection_send(mux::serve_on(spawner(), 4, codec(), many)),
+        ),
+        ("a timeout", one().on_request(bounded)),
+    ]
+}
+
+#[test]
+fn a_future_that_panics_in_its_poll_and_in_its_drop_ends_its_connection_and_no_other() {
+    for (way, builder) in ways() {
+        let server = Server::start_as_given(builder);
+        for _ in 0..2 {
+            let mut peer = server.connect();
+            answer(&mut peer, 1, b"?");
+            let reason = end_of(&server, peer);
+            assert!(
+                matches!(reason, CloseReason::HandlerPanic),
+                "{way}: {reason}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_on_connect_that_panics_in_its_poll_and_in_its_drop_ends_its_connection_and_no_other() {
+    let builder = EventLoop::builder()
+        .pollers(1)
+        .on_connect(|_: &mut Connection| PanicsTwice::<Outcome>::new())
+        .on_request(async |_: &mut Connection| -> Outcome { Ok(()) });
+    let server = Server::start_unobserved(builder);
+    for count in 1..=2 {
+        let mut peer = server.connect();
+        assert!(!matches!(peer.receive_all().as_deref(), Ok([_, ..])));
+        drop(peer);
+        eventually("no connection", || server.handle.connections() == 0);
+        assert_eq!(server.handle.accept_stats().accepted, count);
+    }
+}
+
+#[test]
+fn requests_that_wait_and_panic_in_their_drop_are_dropped_behind_one_that_panics() {
+    let serving = mux::serve(codec(), |message: Message| -> Either<Answer> {
+        match message.id {
+            0 => Either::Panics(PanicsTwice::new()),
+            _ => Either::Waits(WaitsAndPanics(PhantomData)),
+        }
+    });
+    let builder = EventLoop::builder().pollers(1).on_connection(serving);
+    let server = Server::start_as_given(builder);
+    for ids in [[1, 2, 3, 0], [0, 0, 0, 0]] {
+        let mut peer = server.connect();
+        ids.iter().for_each(|&id| answer(&mut peer, id, b"?"));
+        assert!(matches!(end_of(&server, peer), CloseReason::HandlerPanic));
+    }
+    // And where the connection is cut.
+    let mut peer = server.connect();
+    (1..4).for_each(|id| answer(&mut peer, id, b"?"));
+    peer.reset();
+    server.ending();
+    let mut peer = server.connect();
+    answer(&mut peer, 0, b"?");
+    assert!(matches!(end_of(&server, peer), CloseReason::HandlerPanic));
+}
+
+#[test]
+fn a_spawned_future_that_panics_in_its_poll_and_in_its_drop_fails_its_task() {
+    for _ in 0..2 {
+        let task = netpoll::spawn(PanicsTwice::<u8>::new()).expect("a poller");
+        let error = task.wait().unwrap_err();
+        let closed = error.get_ref().and_then(|why| why.downcast_ref::<Closed>());
+        let reason = &closed.expect("a reason").reason;
+        assert!(matches!(reason, CloseReason::HandlerPanic), "{reason}");
+    }
+}
