@@ -15,9 +15,6 @@
 #[path = "support/support.rs"]
 mod support;
 
-const RUNS: support::Runs = support::Runs::Inline;
-const KIND: support::Kind = support::Kind::Tcp;
-
 use std::alloc::System;
 use std::io::{Read, Write};
 use std::net::TcpStream;

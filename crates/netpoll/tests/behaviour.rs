@@ -7,11 +7,6 @@
 #[path = "support/support.rs"]
 mod support;
 
-const RUNS: support::Runs = support::Runs::Inline;
-
-/// What goes over Unix sockets too is in `over_unix.rs` again.
-const KIND: support::Kind = support::Kind::Tcp;
-
 #[path = "behaviour/at_work.rs"]
 mod at_work;
 #[path = "behaviour/bind.rs"]
@@ -112,6 +107,8 @@ mod reservations;
 mod runners;
 #[path = "behaviour/serve.rs"]
 mod serve;
+#[path = "behaviour/settings.rs"]
+mod settings;
 #[path = "behaviour/slow_peers.rs"]
 mod slow_peers;
 #[path = "behaviour/sockets.rs"]
@@ -124,6 +121,9 @@ mod task;
 mod time;
 #[path = "behaviour/timeouts.rs"]
 mod timeouts;
+#[cfg(feature = "tokio")]
+#[path = "behaviour/tokio_tasks.rs"]
+mod tokio_tasks;
 #[path = "behaviour/unix.rs"]
 mod unix;
 #[path = "behaviour/unix_race.rs"]

@@ -16,9 +16,6 @@ mod scene;
 #[path = "support/support.rs"]
 mod support;
 
-const RUNS: support::Runs = support::Runs::Inline;
-const KIND: support::Kind = support::Kind::Tcp;
-
 use std::alloc::System;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};

@@ -19,9 +19,6 @@
 #[path = "support/support.rs"]
 mod support;
 
-const KIND: support::Kind = support::Kind::Tcp;
-const RUNS: support::Runs = support::Runs::Inline;
-
 #[path = "faults/cells.rs"]
 mod cells;
 #[path = "faults/client.rs"]

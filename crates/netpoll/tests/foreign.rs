@@ -9,9 +9,6 @@
 #[path = "support/support.rs"]
 mod support;
 
-const RUNS: support::Runs = support::Runs::Inline;
-const KIND: support::Kind = support::Kind::Tcp;
-
 #[path = "foreign/calling.rs"]
 mod calling;
 #[path = "foreign/hostile.rs"]

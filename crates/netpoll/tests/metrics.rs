@@ -10,9 +10,6 @@
 #[path = "support/support.rs"]
 mod support;
 
-const RUNS: support::Runs = support::Runs::Inline;
-const KIND: support::Kind = support::Kind::Tcp;
-
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 

@@ -19,9 +19,6 @@ mod scene;
 #[path = "support/support.rs"]
 mod support;
 
-const RUNS: support::Runs = support::Runs::Inline;
-const KIND: support::Kind = support::Kind::Tcp;
-
 use std::fs;
 use std::future::pending;
 use std::io::ErrorKind;

@@ -11,9 +11,6 @@
 #[path = "support/support.rs"]
 mod support;
 
-const RUNS: support::Runs = support::Runs::Inline;
-const KIND: support::Kind = support::Kind::Tcp;
-
 use std::cell::RefCell;
 use std::fmt::{Debug, Write};
 use std::sync::{Mutex, MutexGuard, OnceLock};

@@ -12,7 +12,6 @@ use netpoll::{
     LinkBuffer, Liveness, mux,
 };
 
-use crate::KIND;
 use crate::support::{
     Gate, Host, Kind, LIMIT, Peer, Server, block_on, bytes, eventually, pair, pair_with, poll_once,
 };
@@ -83,7 +82,7 @@ fn an_abort_reaches_the_peer_with_input_unread_output_unsent_or_a_direction_ende
     conn.writer().finish();
     assert_eq!(peer.receive_all().unwrap(), b"");
     conn.abort();
-    if KIND == Kind::Tcp {
+    if crate::support::kind() == Kind::Tcp {
         // The peer has read an end already; what it writes meets the reset.
         eventually("a reset", || {
             std::io::Write::write(&mut &peer.stream, b"x").is_err()

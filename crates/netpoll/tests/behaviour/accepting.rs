@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use netpoll::{Accept, Builder, ConnInfo, ConnOptions, Connection, EventLoop, InvalidConfig};
 
-use crate::KIND;
 use crate::support::{
     Kind, LIMIT, Peer, Server, Whole, bytes, eventually, frame, free_listener, rpc,
 };
@@ -179,7 +178,7 @@ fn a_filter_is_told_who_comes_and_sets_what_its_socket_is() {
         let local = info.local_addr().expect("a bound socket");
         tell.lock().unwrap().push((info.peer_addr(), local));
         let known = info.peer_credentials().is_ok();
-        assert_eq!(known, KIND == Kind::Unix);
+        assert_eq!(known, crate::support::kind() == Kind::Unix);
         let mut options: ConnOptions = info.options().clone();
         (options.nodelay, options.keepalive, options.user_timeout) = (false, None, None);
         Accept::Take(options)
@@ -187,7 +186,7 @@ fn a_filter_is_told_who_comes_and_sets_what_its_socket_is() {
     let handler = async |conn: &mut Connection| {
         let socket = socket2::SockRef::from(&*conn);
         let mut set = vec![socket.keepalive()?];
-        if KIND == Kind::Tcp {
+        if crate::support::kind() == Kind::Tcp {
             set.push(socket.tcp_nodelay()?);
             set.push(socket.tcp_user_timeout()?.is_some());
         }

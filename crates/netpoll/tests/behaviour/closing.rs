@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use netpoll::{CloseReason, Closed, ConnOptions, Connection, Dialer, EventLoop, Limit};
 
-use crate::KIND;
 use crate::support::{
     Kind, LIMIT, Server, Whole, block_on, bytes, eventually, pair, pair_with, rpc,
 };
@@ -135,7 +134,7 @@ fn a_connection_held_elsewhere_is_aborted_after_a_close_that_hangs() {
 #[test]
 fn close_and_abort_from_another_thread_are_heard() {
     let ends: [fn(&Connection); 2] = [Connection::close, Connection::abort];
-    let resets = KIND == Kind::Tcp;
+    let resets = crate::support::kind() == Kind::Tcp;
     for (end, resets) in ends.into_iter().zip([false, resets]) {
         let (mut conn, mut peer) = pair();
         end(&conn);

@@ -83,7 +83,7 @@ fn queue_of_an_owner(builder: Builder, gate: Gate) -> Server {
 }
 
 fn mux_serve(builder: Builder, gate: Gate) -> Server {
-    if !crate::RUNS.pins() {
+    if !crate::support::runs().pins() {
         // Its futures stay on one thread.
         return mux_serve_on(builder, gate);
     }
@@ -91,7 +91,7 @@ fn mux_serve(builder: Builder, gate: Gate) -> Server {
         gate.pass().await;
         Ok(request)
     });
-    let builder = builder.runner(crate::RUNS.runner());
+    let builder = builder.runner(crate::support::runs().runner());
     Server::start_as_given(builder.on_connection(served))
 }
 
@@ -103,7 +103,7 @@ fn mux_serve_on(builder: Builder, gate: Gate) -> Server {
             Ok(request)
         }
     });
-    let builder = builder.runner(crate::RUNS.runner());
+    let builder = builder.runner(crate::support::runs().runner());
     Server::start_as_given(builder.on_connection_send(served))
 }
 

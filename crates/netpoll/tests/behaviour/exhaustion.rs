@@ -138,7 +138,9 @@ fn a_loop_that_finds_too_few_descriptors_says_so_and_leaves_none() {
         let before = open_descriptors();
         let mut left = 0;
         loop {
-            let builder = two_pollers().on_request(rpc).runner(crate::RUNS.runner());
+            let builder = two_pollers()
+                .on_request(rpc)
+                .runner(crate::support::runs().runner());
             let running = builder.listen(free_listener()).build().unwrap();
             drop(running.handle().shutdown(Duration::ZERO));
             let files = all_but(left);

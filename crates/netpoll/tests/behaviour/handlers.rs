@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 
 use netpoll::{BoxError, CloseReason, Connection, Dialer, EventLoop};
 
-use crate::KIND;
 use crate::support::{Gate, Kind, RESET, Server, block_on, errno_of, eventually, rpc};
 
 /// What the word says: fail, panic, or answer.
@@ -183,7 +182,7 @@ fn a_connection_that_was_swapped_with_one_held_elsewhere_is_closed_all_the_same(
 
 #[test]
 fn an_error_passed_on_from_another_connection_is_the_handlers() {
-    if KIND == Kind::Unix {
+    if crate::support::kind() == Kind::Unix {
         return; // There is no reset to pass on.
     }
     let gate = Gate::default();

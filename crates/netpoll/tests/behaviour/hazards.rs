@@ -31,7 +31,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use netpoll::{Addr, CloseReason, Connection, Dialer, EventLoop, TimedOut, Timeout};
 
-use crate::KIND;
 use crate::support::{
     Kind, LIMIT, Peer, Server, block_on, bytes, call, eventually, frame, pair, rpc, tight_listener,
 };
@@ -40,7 +39,11 @@ use crate::support::{
 fn hazard_b08_a_read_that_times_out_on_a_connection_without_a_name_is_an_error() {
     let (mut conn, peer) = pair();
     let near = conn.peer_addr();
-    assert_eq!(KIND == Kind::Unix, !matches!(near, Addr::Tcp(_)), "{near}");
+    assert_eq!(
+        crate::support::kind() == Kind::Unix,
+        !matches!(near, Addr::Tcp(_)),
+        "{near}"
+    );
     let soon = Instant::now() + Duration::from_millis(20);
     let error = block_on(conn.reader().with_deadline(soon).next(1)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);

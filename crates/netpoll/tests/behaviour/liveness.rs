@@ -74,7 +74,7 @@ fn a_peer_that_is_gone_is_seen_before_its_poller_has_looked() {
 fn tcp_tells_what_it_knows_and_a_unix_socket_has_nothing_to_tell() {
     let (mut conn, mut peer) = pair();
     let info = conn.tcp_info();
-    if crate::KIND == Kind::Unix {
+    if crate::support::kind() == Kind::Unix {
         let error = info.unwrap_err();
         let known = [libc_errno::EOPNOTSUPP, libc_errno::ENOPROTOOPT];
         assert!(known.contains(&error.raw_os_error().unwrap()), "{error}");

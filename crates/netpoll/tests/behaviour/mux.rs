@@ -259,7 +259,7 @@ fn the_loss_of_the_connection_fails_every_call_with_the_reason() {
         }),
         (Peer::reset, |error| {
             // Of a Unix socket whose peer has read everything it is no reset.
-            crate::KIND == Kind::Unix || error.kind() == ErrorKind::ConnectionReset
+            crate::support::kind() == Kind::Unix || error.kind() == ErrorKind::ConnectionReset
         }),
         (
             |mut peer| {

@@ -81,7 +81,7 @@ fn whatever_ends_a_connection_is_the_reason_that_is_told() {
     let waiting = conn.closed();
     peer.reset();
     match block_on(waiting) {
-        CloseReason::PeerFin => assert!(crate::KIND == Kind::Unix),
+        CloseReason::PeerFin => assert!(crate::support::kind() == Kind::Unix),
         reason => assert_eq!(errno_of(&reason), Some(RESET)),
     }
     let (_peer, conn) = taken();
@@ -254,7 +254,7 @@ fn a_dialed_connection_that_is_held_tells_as_soon_as_it_is_closed() {
 
 #[test]
 fn a_reset_is_told_to_the_functions_of_a_connection_that_is_held() {
-    if crate::KIND == Kind::Unix {
+    if crate::support::kind() == Kind::Unix {
         // There a peer that goes has ended its stream, and no more is known.
         return;
     }

@@ -17,7 +17,7 @@ use crate::support::{Peer, Runs, Server, THREADS, rpc};
 fn two_pollers() -> Builder {
     EventLoop::builder()
         .pollers(THREADS)
-        .runner(crate::RUNS.runner())
+        .runner(crate::support::runs().runner())
 }
 
 #[test]
@@ -86,11 +86,11 @@ fn what_panics_when_it_makes_a_handler_ends_the_connection_it_was_called_for() {
         async |conn: &mut Connection| rpc(conn).await
     };
     let builder = EventLoop::builder().pollers(1);
-    let builder = builder.runner(crate::RUNS.runner());
+    let builder = builder.runner(crate::support::runs().runner());
     let server = Server::start_as_given(builder.on_request_with(make));
     for _ in 0..2 {
         let mut peer = server.connect();
-        if crate::RUNS == Runs::Pinned {
+        if crate::support::runs() == Runs::Pinned {
             peer.send(b"?");
         }
         assert!(matches!(peer.receive_all().as_deref(), Ok([]) | Err(_)));

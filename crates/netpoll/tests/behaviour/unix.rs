@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Unix sockets: what is done to the file system, who may connect, and what is refused. That bytes
-//! move over them as over TCP is said by `over_unix.rs`.
+//! move over them as over TCP is tested by `settings.rs`.
 
 use std::fs;
 use std::io::{self, ErrorKind, IoSlice};

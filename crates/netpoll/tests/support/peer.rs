@@ -94,7 +94,7 @@ impl Peer {
 
     /// Holds what is sent back until [`finish`](Self::finish), so that it comes with the FIN.
     pub(crate) fn cork(&self) {
-        if crate::KIND == super::Kind::Tcp {
+        if super::kind() == super::Kind::Tcp {
             self.stream.set_tcp_cork(true).expect("TCP");
         }
     }
@@ -102,7 +102,7 @@ impl Peer {
     /// Reads to the end, which is a reset, where there is such a thing: a Unix socket just ends.
     pub(crate) fn expect_reset(&mut self) {
         match self.receive_all() {
-            Ok(_) => assert!(crate::KIND == super::Kind::Unix, "no reset"),
+            Ok(_) => assert!(super::kind() == super::Kind::Unix, "no reset"),
             Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
         }
     }

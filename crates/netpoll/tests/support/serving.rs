@@ -8,43 +8,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use netpoll::{BoxError, Builder, Connection, Handler, Runner};
+use netpoll::{BoxError, Builder, Connection, Handler};
 
 use super::ledger::{Ledger, Watched, WatchedGreeting, watched_whole};
-
-/// Where handlers run. Each program of tests says it by its `RUNS`.
-#[expect(dead_code, reason = "each program of tests names one")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Runs {
-    /// On the connection's poller.
-    Inline,
-    /// On two threads, each call on the one that took it.
-    Pinned,
-    /// On two threads, whichever is free at each wake.
-    Moving,
-    /// As tasks of a tokio runtime.
-    #[cfg(feature = "tokio")]
-    Tokio,
-}
-
-/// How many threads handlers run on, where they are not the pollers'.
-pub(crate) const THREADS: usize = 2;
-
-impl Runs {
-    pub(crate) fn runner(self) -> Runner {
-        match self {
-            Self::Inline => Runner::Inline,
-            Self::Pinned | Self::Moving => Runner::Threads(THREADS),
-            #[cfg(feature = "tokio")]
-            Self::Tokio => Runner::tokio(super::tokio_here::runtime().handle().clone()),
-        }
-    }
-
-    /// Whether futures stay on one thread.
-    pub(crate) fn pins(self) -> bool {
-        matches!(self, Self::Inline | Self::Pinned)
-    }
-}
 
 /// What a server does with its connections.
 pub(crate) trait Protocol {
@@ -118,7 +84,7 @@ fn requests<H: Handler>(
         handler,
         greets,
     };
-    if crate::RUNS.pins() {
+    if super::runs().pins() {
         builder.on_request(async move |conn: &mut Connection| handler.call(conn).await)
     } else {
         builder.on_request_send(handler)
@@ -130,7 +96,7 @@ where
     H: Fn(Connection) -> F + Send + Sync + 'static,
     F: Future<Output = Result<(), BoxError>> + Send + 'static,
 {
-    if crate::RUNS.pins() {
+    if super::runs().pins() {
         builder.on_connection(async move |conn: Connection| handler(conn).await)
     } else {
         builder.on_connection_send(handler)
@@ -140,7 +106,7 @@ where
 fn greeting<G: Handler>(builder: Builder, ledger: &Arc<Ledger>, greeting: G) -> Builder {
     let ledger = Arc::clone(ledger);
     let greeting = WatchedGreeting { ledger, greeting };
-    if crate::RUNS.pins() {
+    if super::runs().pins() {
         builder.on_connect(async move |conn: &mut Connection| greeting.call(conn).await)
     } else {
         builder.on_connect_send(greeting)

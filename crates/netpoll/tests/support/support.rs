@@ -14,6 +14,8 @@ mod process;
 #[macro_use]
 #[path = "serving.rs"]
 mod serving;
+#[path = "setting.rs"]
+pub(crate) mod setting;
 #[path = "tokio_here.rs"]
 pub(crate) mod tokio_here;
 #[path = "waiting.rs"]
@@ -38,20 +40,12 @@ pub(crate) use peer::{Peer, pair, pair_with};
 pub(crate) use process::{
     Apart, alone, alone_twice, alone_twice_with, data_segment, open_descriptors,
 };
-pub(crate) use serving::{
-    AsGiven, Greeted, GreetedWhole, Protocol, Runs, THREADS, Whole, handling,
-};
+pub(crate) use serving::{AsGiven, Greeted, GreetedWhole, Protocol, Whole, handling};
+pub(crate) use setting::{Kind, Runs, THREADS, kind, runs};
 pub(crate) use waiting::{Gate, all, block_on, eventually, poll_once, until};
 
 /// How long anything may take before the test fails instead of hanging.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
-
-/// What the connections of a test go over. Each program of tests says which by its `KIND`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Tcp,
-    Unix,
-}
 
 /// A loop that runs in a thread of its own until it is dropped.
 pub(crate) struct Server {
@@ -82,7 +76,7 @@ impl Server {
     /// Serves what `builder` describes on `listener`.
     pub(crate) fn start_on(listener: Listener, builder: Builder, protocol: impl Protocol) -> Self {
         let (observer, endings) = told();
-        let builder = builder.runner(crate::RUNS.runner());
+        let builder = builder.runner(runs().runner());
         Self::watched(listener, builder, protocol, observer, endings)
     }
 
@@ -92,7 +86,7 @@ impl Server {
         protocol: impl Protocol,
         observer: impl Fn(&mut Connection, &CloseReason) + Send + Sync + 'static,
     ) -> Self {
-        let builder = builder.runner(crate::RUNS.runner());
+        let builder = builder.runner(runs().runner());
         Self::watched(free_listener(), builder, protocol, observer, channel().1)
     }
 
@@ -218,7 +212,7 @@ fn told() -> (
 
 /// A listener on a free address: a port of loopback, or a path.
 pub(crate) fn free_listener() -> Listener {
-    match crate::KIND {
+    match kind() {
         Kind::Tcp => Listener::bind("127.0.0.1:0").expect("a free port"),
         Kind::Unix => Listener::unix(free_path()).expect("a free path"),
     }
@@ -226,7 +220,7 @@ pub(crate) fn free_listener() -> Listener {
 
 /// As [`free_listener`], for one that will be given away: a name without a file.
 pub(crate) fn passing_listener() -> Listener {
-    match crate::KIND {
+    match kind() {
         Kind::Tcp => free_listener(),
         Kind::Unix => Listener::abstract_name(free_name()).expect("a free name"),
     }

@@ -14,6 +14,6 @@ pub(crate) fn runtime() -> &'static Runtime {
 /// A runtime of a test's own.
 pub(crate) fn started() -> Runtime {
     let mut builder = Builder::new_multi_thread();
-    let builder = builder.worker_threads(super::serving::THREADS).enable_all();
+    let builder = builder.worker_threads(super::THREADS).enable_all();
     builder.build().expect("two threads")
 }

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The suites again, with handlers elsewhere and over other sockets. Each test here runs this very
+//! program again, with the suites that make no statement about what is varied.
+//!
+//! What holds on the poller alone is in `on_the_poller.rs`, and runs once.
+
+use std::process::Command;
+
+use crate::support::setting::{KIND, RUNS};
+
+/// Suites that say nothing about where handlers run.
+const ANYWHERE: [&str; 8] = [
+    "deadlines",
+    "dial",
+    "everywhere",
+    "flow",
+    "hazards",
+    "limits",
+    "timeouts",
+    "vanish",
+];
+
+/// Suites that say nothing about TCP.
+const ANY_SOCKET: [&str; 23] = [
+    "blocking",
+    "descriptors",
+    "everywhere",
+    "finish",
+    "frames",
+    "halves",
+    "hazards",
+    "liveness",
+    "mux",
+    "mux_serving",
+    "notices",
+    "on_the_poller",
+    "pinned",
+    "pool",
+    "pool_idle",
+    "pool_line",
+    "pushed",
+    "reading",
+    "reservations",
+    "serve",
+    "write_queue",
+    "writing",
+    "wrong",
+];
+
+/// Runs the tests of `suites` in a process of this program with these settings.
+fn run_again(runs: &str, kind: &str, suites: &[&str]) {
+    let program = std::env::current_exe().expect("a program");
+    let mut command = Command::new(program);
+    command.env(RUNS, runs).env(KIND, kind);
+    // What else the caller skips, under a sanitizer for example, is skipped here too.
+    command.args(std::env::args().filter(|argument| argument.starts_with("--skip=")));
+    command.args(suites.iter().map(|suite| format!("{suite}::")));
+    let output = command.output().expect("a child");
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{said}");
+    assert!(
+        output.status.success() && !said.contains(" 0 passed"),
+        "handlers {runs}, sockets {kind}: {}\n{said}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn suites_hold_with_handlers_pinned_to_threads() {
+    run_again(
+        "pinned",
+        "tcp",
+        &[&ANYWHERE[..], &["pinned", "wrong"]].concat(),
+    );
+}
+
+#[test]
+fn suites_hold_with_handlers_that_move_between_threads_over_unix_sockets() {
+    run_again("moving", "unix", &["everywhere", "hazards"]);
+}
+
+#[test]
+fn suites_hold_over_unix_sockets() {
+    run_again("inline", "unix", &ANY_SOCKET);
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn suites_hold_with_handlers_as_tasks_of_tokio() {
+    run_again("tokio", "tcp", &ANYWHERE);
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn suites_hold_with_handlers_as_tasks_of_tokio_over_unix_sockets() {
+    run_again("tokio", "unix", &["everywhere"]);
+}
