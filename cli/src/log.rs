@@ -3,8 +3,9 @@
 //!
 //! A pipe that is not read takes 64 KiB and then blocks its writer. The callers here are pollers,
 //! which serve thousands of connections each, so they append to the queue and go on. When the queue
-//! is full a line is dropped and counted. As soon as lines flow again, one of them says how many were
-//! dropped. The queue's lock is never held while anything is written.
+//! is full a line is dropped and counted. A report of how many were dropped stands where they would
+//! have stood: between the last line before them and the first after them. The queue's lock is never
+//! held while anything is written.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -38,10 +39,29 @@ struct Queue {
     lines: VecDeque<String>,
     /// A line is with the writer.
     writing: bool,
-    /// Lines dropped since the last one that said so.
+    /// Lines dropped since the last report.
     unreported: u64,
     /// Lines dropped in all.
     dropped: u64,
+}
+
+impl Queue {
+    /// Appends `line`, behind a report of the lines that were dropped before it.
+    fn append(&mut self, line: String) {
+        let report = self.take_report();
+        self.lines.extend(report.into_iter().chain([line]));
+    }
+
+    /// The next line to write. The report of dropped lines is one if nothing came after them.
+    fn pop(&mut self) -> Option<String> {
+        self.lines.pop_front().or_else(|| self.take_report())
+    }
+
+    /// A line that reports what was dropped since the last report, if anything was.
+    fn take_report(&mut self) -> Option<String> {
+        let dropped = std::mem::take(&mut self.unreported);
+        (dropped > 0).then(|| format!("netpoll: {dropped} lines dropped: the log was not read"))
+    }
 }
 
 impl Shared {
@@ -54,13 +74,7 @@ impl Shared {
         let mut queue = self.lock();
         queue.writing = false;
         loop {
-            // Behind what was queued before them.
-            if queue.lines.is_empty() && queue.unreported > 0 {
-                let dropped = std::mem::take(&mut queue.unreported);
-                queue.writing = true;
-                return format!("netpoll: {dropped} lines dropped: the log was not read");
-            }
-            if let Some(line) = queue.lines.pop_front() {
+            if let Some(line) = queue.pop() {
                 queue.writing = true;
                 return line;
             }
@@ -111,7 +125,7 @@ impl Log {
             queue.dropped += 1;
             return;
         }
-        queue.lines.push_back(line);
+        queue.append(line);
         drop(queue);
         self.shared.filled.notify_one();
     }
@@ -203,6 +217,32 @@ mod tests {
         log.write(String::from("again"));
         assert_eq!(lines.recv_timeout(LIMIT).unwrap(), "again\n", "said once");
         assert!(log.flush(LIMIT));
+    }
+
+    #[test]
+    fn dropped_lines_are_reported_where_they_would_have_stood_though_lines_never_stop() {
+        let (log, lines) = log();
+        let write = |numbers: std::ops::Range<usize>| {
+            numbers.for_each(|number| log.write(number.to_string()));
+        };
+        write(0..2 * CAPACITY);
+        let dropped = log.dropped() as usize;
+        let kept = 2 * CAPACITY - dropped;
+        // A line is written for each that is read: the queue is never empty again.
+        for number in 0..kept {
+            assert_eq!(lines.recv_timeout(LIMIT).unwrap(), format!("{number}\n"));
+            // The writer has taken the next, so there is room for one.
+            while log.shared.lock().lines.len() >= CAPACITY {
+                thread::yield_now();
+            }
+            log.write(String::from("after"));
+        }
+        let report = lines.recv_timeout(LIMIT).unwrap();
+        assert!(
+            report.contains(&format!(" {dropped} lines dropped")),
+            "{report}"
+        );
+        assert_eq!(lines.recv_timeout(LIMIT).unwrap(), "after\n");
     }
 
     #[test]
