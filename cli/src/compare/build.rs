@@ -4,9 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::measure::launch;
 use crate::signal::Interrupt;
 
 use super::peer::{Kind, Kinds, Peer, Source};
@@ -112,7 +114,8 @@ impl<'a> Workshop<'a> {
     /// Into a directory of its own, wherever else this user's builds go.
     fn cargo(&self, dir: &Path, package: &str) -> Result<PathBuf, String> {
         let target = dir.join("target");
-        let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = launcher(&cargo)?;
         command
             .args(["build", "--release", "--locked", "--quiet"])
             .args(["--package", package, "--bin", package])
@@ -131,7 +134,7 @@ impl<'a> Workshop<'a> {
             return Err(format!("{} has no {package}", module.display()));
         }
         let program = dir.join("target/go").join(package);
-        let mut command = Command::new("go");
+        let mut command = launcher("go")?;
         command
             .arg("build")
             .arg("-o")
@@ -145,13 +148,18 @@ impl<'a> Workshop<'a> {
     /// Which servers a program has.
     fn ask(&self, program: &Path) -> Result<Vec<Kind>, String> {
         let name = program.file_name().unwrap_or_default().to_string_lossy();
-        let said = tool::succeed(Command::new(program).arg("--kinds"), &name, self.interrupt)?;
+        let said = tool::succeed(launcher(program)?.arg("--kinds"), &name, self.interrupt)?;
         let kinds = Kind::read(&String::from_utf8_lossy(&said.stdout));
         if kinds.is_empty() {
             return Err(format!("{name} does not say what it serves"));
         }
         Ok(kinds)
     }
+}
+
+/// A command that ends `program` when this process does.
+fn launcher(program: impl AsRef<OsStr>) -> Result<Command, String> {
+    launch::build(program).map_err(|error| format!("this executable cannot be found: {error}"))
 }
 
 #[cfg(test)]

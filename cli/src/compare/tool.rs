@@ -2,7 +2,8 @@
 //! Runs a tool to its end: a compiler, or a program that is asked something.
 //!
 //! It is a group of processes, since compilers start others, and ends as one when the comparison is
-//! interrupted.
+//! interrupted. Where the command comes from a [launcher](crate::measure::launch), it does so as well when
+//! the comparison is killed.
 
 use std::io::{ErrorKind, Read};
 use std::os::unix::process::CommandExt;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::measure::launch;
 use crate::signal::Interrupt;
 
 /// Runs a command to its end.
@@ -36,6 +38,9 @@ pub(super) fn succeed(
     let output = Group(child).output(interrupt)?;
     if output.status.success() {
         return Ok(output);
+    }
+    if output.status.code() == Some(launch::NOT_FOUND) {
+        return Err(format!("there is no {name} on this machine"));
     }
     let why = reason(&String::from_utf8_lossy(&output.stderr));
     Err(format!("{name} failed: {why}"))
@@ -166,5 +171,12 @@ mod tests {
             &interrupt,
         );
         assert_eq!(why.unwrap_err(), "sh failed: x");
+        // As a launcher says it.
+        let why = succeed(
+            Command::new("sh").args(["-c", "exit 127"]),
+            "go",
+            &interrupt,
+        );
+        assert_eq!(why.unwrap_err(), "there is no go on this machine");
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
@@ -284,4 +285,32 @@ fn servers_end_with_a_command_that_is_killed() {
         let line = command_line(process);
         line.contains("peer-tokio") && line.contains("--threads")
     });
+}
+
+#[test]
+fn a_build_ends_with_a_command_that_is_killed_and_so_does_what_it_started() {
+    let bench = place("compare-killed-build").join("peers");
+    fs::create_dir_all(&bench).unwrap();
+    fs::write(bench.join("Cargo.toml"), "[workspace]\n").unwrap();
+    // A compiler that starts another, which goes on without it.
+    let (cargo, note) = (bench.join("cargo"), bench.join("note"));
+    fs::remove_file(&note).ok();
+    let script = format!(
+        "#!/bin/sh\nsleep 1000 &\necho $$ $! > {0}.part\nmv {0}.part {0}\nwait\n",
+        note.display()
+    );
+    fs::write(&cargo, script).unwrap();
+    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).unwrap();
+    let line = format!(
+        "compare --peers tokio --scenarios pingpong/100 --bench {}",
+        bench.display()
+    );
+    let mut process = netpoll(&line).env("CARGO", &cargo).spawn().unwrap();
+    assert!(within_limit(|| note.exists()), "there is no build");
+    signal(&process, Signal::KILL);
+    process.wait().unwrap();
+    for id in fs::read_to_string(&note).unwrap().split_whitespace() {
+        let build = id.parse().unwrap();
+        assert!(within_limit(|| has_ended(build)), "process {id} is left");
+    }
 }
