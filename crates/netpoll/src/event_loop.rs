@@ -214,6 +214,14 @@ impl LoopHandle {
     /// * Then the connection is closed in order: its output is sent, then FIN.
     ///
     /// Every connection that has something left to do at the deadline is reset, and counts as cut.
+    ///
+    /// A poller whose thread is blocked by user code cannot do that. At the deadline its listeners are
+    /// closed, both streams of its connections are shut down from outside, and
+    /// [`LeftRunning`](crate::Event::LeftRunning) reports it. A handler on another thread that waits for one
+    /// of these connections, or for a timer of [`time`](crate::time), is woken when the code that blocks
+    /// the poller returns, and not before; one that stays on a thread of
+    /// [`Runner::Threads`](crate::Runner::Threads) is dropped when that thread ends. A handler that has to
+    /// end sooner needs a timer of its executor's.
     pub fn shutdown(&self, within: Duration) -> Shutdown {
         self.request.ask(within);
         Shutdown::new(Arc::clone(&self.request))

@@ -9,6 +9,7 @@ use std::task::Waker;
 use crate::connection::handle::gone;
 use crate::error::CloseReason;
 use crate::foreign::{WakerSlot, Wakeup, Wakeups, register};
+use crate::poll::mass_wake::wake_in_turns;
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 
 /// Who waits on the queue of one connection.
@@ -132,7 +133,7 @@ impl Line {
         if woken.is_empty() {
             return Told::Nobody;
         }
-        woken.wake();
+        wake_in_turns(woken);
         Told::Somebody
     }
 }
