@@ -8,10 +8,10 @@ use std::time::Duration;
 use netpoll::Addr;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::support::{bytes, frame};
+use crate::support::{LIMIT, bytes, frame};
 
-/// How long an answer may take. Below the limit of a run, so that it says who waited.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long an answer may take. Below the limit of a run, so that the client reports what it waited for.
+const PATIENCE: Duration = LIMIT;
 
 /// The body that has the server answer from a thread of its own.
 pub(crate) const PUSH: &[u8] = b"Push";
@@ -43,13 +43,13 @@ impl Client {
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(bytes)
+        self.0.write_all(bytes).map_err(gave_up)
     }
 
     /// Receives exactly what is expected, or fails; other bytes are a divergence.
     pub(crate) fn expect(&mut self, expected: &[u8]) -> io::Result<()> {
         let mut received = vec![0; expected.len()];
-        self.0.read_exact(&mut received)?;
+        self.0.read_exact(&mut received).map_err(gave_up)?;
         if received != expected {
             return Err(io::Error::other("other bytes than were expected"));
         }
@@ -75,7 +75,7 @@ impl Client {
 
     pub(crate) fn expect_end(&mut self) -> io::Result<()> {
         let mut rest = Vec::new();
-        self.0.read_to_end(&mut rest)?;
+        self.0.read_to_end(&mut rest).map_err(gave_up)?;
         if rest.is_empty() {
             return Ok(());
         }
@@ -93,6 +93,15 @@ impl Client {
         client.call(&bytes(BIG, 4))?;
         client.call(PUSH)?;
         client.finish()
+    }
+}
+
+/// Makes an error of its own of a wait that took longer than [`PATIENCE`]: a fault may have the errno of
+/// such a wait, and no fault may cause one.
+fn gave_up(error: io::Error) -> io::Error {
+    match error.kind() {
+        ErrorKind::WouldBlock => io::Error::other("the client gave up"),
+        _ => error,
     }
 }
 

@@ -4,7 +4,6 @@
 
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use netpoll_sys::faults::{Errno, Fault, Plan, Site, When};
 
@@ -12,9 +11,6 @@ use crate::cells::errnos;
 use crate::client::is_end;
 use crate::ledger::{account, alone};
 use crate::scenarios::{ALL, Scenario};
-
-/// Who is told later than this was not told, but has given up.
-const PROMPT: Duration = Duration::from_secs(10);
 
 /// The call that was struck, and what it failed with.
 type Struck = Arc<Mutex<Option<(Site, Errno)>>>;
@@ -45,14 +41,10 @@ fn may_come_of(errno: Errno, error: &io::Error) -> bool {
 
 /// Runs a scenario while its `k`-th call fails, and says what is wrong with what came of it.
 fn run(scenario: fn() -> io::Result<()>, k: u64, struck: &Struck) -> Result<(), String> {
-    let started = Instant::now();
     let installed = kth(k, struck).install();
     let done = scenario();
     drop(installed);
     let struck = *struck.lock().unwrap_or_else(PoisonError::into_inner);
-    if started.elapsed() > PROMPT {
-        return Err(format!("{struck:?}: gave up, {done:?}"));
-    }
     match (struck, done) {
         (_, Ok(())) => Ok(()),
         (Some((_, errno)), Err(error)) if may_come_of(errno, &error) => Ok(()),

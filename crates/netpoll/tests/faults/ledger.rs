@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use netpoll::{Dialer, Listener};
 
-use crate::support::{block_on, bound, eventually};
+use crate::support::{LIMIT, block_on, bound, eventually};
 
 /// How long a run may take.
-pub(crate) const HANG: Duration = Duration::from_secs(60);
+pub(crate) const HANG: Duration = LIMIT.saturating_mul(2);
 
 /// How long after a run descriptors may still be open.
-const SETTLE: Duration = Duration::from_secs(20);
+const SETTLE: Duration = LIMIT;
 
 /// Panics of all threads.
 static PANICS: AtomicUsize = AtomicUsize::new(0);

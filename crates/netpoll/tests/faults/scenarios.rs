@@ -12,7 +12,7 @@ use netpoll::{
 
 use crate::client::{BIG, Client, PUSH};
 use crate::place::{Place, rpc};
-use crate::support::{Kind, block_on, bytes, call, frame, free_path};
+use crate::support::{Kind, LIMIT, block_on, bytes, call, frame, free_path};
 
 /// A scenario and its name.
 pub(crate) type Scenario = (&'static str, fn() -> io::Result<()>);
@@ -33,7 +33,8 @@ pub(crate) const ALL: [Scenario; 13] = [
     ("a proxy that holds conversations", a_proxy),
 ];
 
-const WITHIN: Duration = Duration::from_millis(500);
+/// How long a dial and a shutdown may take: no fault makes one wait for so long.
+const WITHIN: Duration = LIMIT.checked_div(2).expect("by two");
 
 /// Serves rpc over TCP while `body` lasts. If the loop could not run, that is why `body` failed.
 fn served(body: impl FnOnce(&Place) -> io::Result<()>) -> io::Result<()> {

@@ -11,7 +11,7 @@ use netpoll_sys::faults::{Errno, Fault, Site, When};
 use crate::cells::Strike;
 use crate::client::{Client, is_end};
 use crate::place::{self, Place};
-use crate::support::{Kind, RESET, block_on, bytes, call, errno_of, frame, free_path};
+use crate::support::{Kind, LIMIT, RESET, block_on, bytes, call, errno_of, frame, free_path};
 
 /// How often each work is done, one after the other.
 const ROUNDS: usize = 3;
@@ -22,8 +22,11 @@ const SPELL: Duration = Duration::from_millis(15);
 /// More accepts than that in a spell are a loop that spins.
 const MOST_ACCEPTS: u64 = 200;
 
-/// How long a dial may take here.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// How long a dial may take that always fails.
+const SOON: Duration = Duration::from_millis(100);
+
+/// How long a shutdown may take.
+const WITHIN: Duration = LIMIT.checked_div(2).expect("by two");
 
 /// One of the works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -125,7 +128,7 @@ fn serving(builder: Builder, strike: Strike, kind: Kind) -> Result<Met, String> 
     bystander.call(b"after").map_err(because("another"))?;
     Client::whole_life(addr).map_err(because("afterwards"))?;
     bystander.finish().map_err(because("another's end"))?;
-    let endings = place.end(Duration::from_secs(1));
+    let endings = place.end(WITHIN);
     let endings = endings.map_err(because("the server's end"))?;
     judge(strike, met, &told, is_end)?;
     judge_endings(strike, met, &endings)?;
@@ -148,7 +151,7 @@ fn draining(strike: Strike, kind: Kind) -> Result<Met, String> {
             // Who finds it closed is told so below.
             let _sent = client.send(&request).is_ok();
         }
-        let endings = place.end(Duration::from_millis(500));
+        let endings = place.end(WITHIN);
         let answered = |mut client: Client| {
             client.expect(&request)?;
             client.expect_end()
@@ -166,14 +169,15 @@ fn draining(strike: Strike, kind: Kind) -> Result<Met, String> {
 fn dialing(strike: Strike, kind: Kind) -> Result<Met, String> {
     let place = Place::rpc(kind).map_err(because("a server"))?;
     let addr = place.addr;
-    let dial = move || {
-        let dialer = Dialer::new().connect_timeout(Some(PATIENCE));
+    let dial = move |time| {
+        let dialer = Dialer::new().connect_timeout(Some(time));
         let mut conn = block_on(dialer.dial(addr))?;
         block_on(call(&mut conn, b"dialed"))
     };
     // The server is up before anything fails.
-    dial().map_err(because("before"))?;
-    let rounds = move || (0..ROUNDS).map(|_| dial()).collect();
+    dial(LIMIT).map_err(because("before"))?;
+    let time = if strike.is_for_good() { SOON } else { LIMIT };
+    let rounds = move || (0..ROUNDS).map(|_| dial(time)).collect();
     let (told, met): (Vec<Told>, Met) = under(strike, rounds)?;
     judge(strike, met, &told, |error| {
         let waited = strike.is_for_good() && error.kind() == io::ErrorKind::TimedOut;
@@ -184,8 +188,8 @@ fn dialing(strike: Strike, kind: Kind) -> Result<Met, String> {
     if is_told && met.struck > 0 && told.iter().all(Result::is_ok) {
         return Err("nobody was told".to_owned());
     }
-    dial().map_err(because("afterwards"))?;
-    let endings = place.end(Duration::from_secs(1));
+    dial(LIMIT).map_err(because("afterwards"))?;
+    let endings = place.end(WITHIN);
     judge_endings(strike, met, &endings.map_err(because("the server's end"))?)?;
     Ok(met)
 }
@@ -219,7 +223,7 @@ fn aborting(strike: Strike, kind: Kind) -> Result<Met, String> {
     let rounds = move || (0..ROUNDS).map(|_| aborted()).collect();
     let (told, met): (Vec<Told>, Met) = under(strike, rounds)?;
     judge(strike, met, &told, |_| false)?;
-    let endings = place.end(Duration::from_secs(1));
+    let endings = place.end(WITHIN);
     let endings = endings.map_err(because("the server's end"))?;
     let local = |ending: &&CloseReason| matches!(ending, CloseReason::Local);
     if endings.iter().filter(local).count() != endings.len() {
@@ -239,7 +243,7 @@ fn making_once(kind: Kind, path: &std::path::Path) -> Told {
         client.call(b"made")?;
         client.finish()
     });
-    place.end(Duration::from_millis(500))?;
+    place.end(WITHIN)?;
     used
 }
 
