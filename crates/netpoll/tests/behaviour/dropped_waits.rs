@@ -14,7 +14,9 @@ use netpoll::time::{sleep, timeout};
 use netpoll::{Dialer, LinkBuffer, Reader};
 
 use crate::mux::codec;
-use crate::support::{Host, Server, block_on, bytes, eventually, pair, poll_once, tight_listener};
+use crate::support::{
+    Host, Server, block_on, bytes, eventually, pair, poll_once, retry_if_late, tight_listener,
+};
 use crate::timeouts::{SHORT, one_poller};
 
 /// Several times what any timeout here is.
@@ -39,38 +41,42 @@ async fn each_wait(reader: &mut Reader<'_>, which: usize) {
 
 #[test]
 fn a_handler_that_gave_up_waiting_and_works_is_not_idle() {
-    for which in 0..7 {
-        let server = Server::start(
-            one_poller().idle_timeout(SHORT * 2),
-            whole!([], |mut conn| {
-                each_wait(&mut conn.reader(), which).await;
-                sleep(LONG).await;
-                conn.writer().put_str("done");
-                Ok(())
-            }),
-        );
-        assert_eq!(server.connect().receive_all().expect("an end"), b"done");
-    }
+    retry_if_late(SHORT / 4, || {
+        for which in 0..7 {
+            let server = Server::start(
+                one_poller().idle_timeout(SHORT * 2),
+                whole!([], |mut conn| {
+                    each_wait(&mut conn.reader(), which).await;
+                    sleep(LONG).await;
+                    conn.writer().put_str("done");
+                    Ok(())
+                }),
+            );
+            assert_eq!(server.connect().receive_all().expect("an end"), b"done");
+        }
+    });
 }
 
 #[test]
 fn the_deadline_of_a_read_that_was_dropped_times_nothing_out() {
-    let server = Server::start(
-        one_poller().read_timeout(SHORT * 2),
-        whole!([], |mut conn| {
-            let soon = Instant::now() + SHORT;
-            let given_up = timeout(SHORT / 2, conn.reader().with_deadline(soon).wait(9)).await;
-            assert!(given_up.is_err());
-            sleep(LONG).await;
-            timeout(LONG, conn.reader().wait(1)).await??;
-            Ok(())
-        }),
-    );
-    let mut peer = server.connect();
-    sleep_here(LONG + SHORT);
-    peer.send(b"x");
-    let reason = server.ending();
-    assert!(matches!(reason, netpoll::CloseReason::Local), "{reason}");
+    retry_if_late(SHORT / 4, || {
+        let server = Server::start(
+            one_poller().read_timeout(SHORT * 2),
+            whole!([], |mut conn| {
+                let soon = Instant::now() + SHORT;
+                let given_up = timeout(SHORT / 2, conn.reader().with_deadline(soon).wait(9)).await;
+                assert!(given_up.is_err());
+                sleep(LONG).await;
+                timeout(LONG, conn.reader().wait(1)).await??;
+                Ok(())
+            }),
+        );
+        let mut peer = server.connect();
+        sleep_here(LONG + SHORT);
+        peer.send(b"x");
+        let reason = server.ending();
+        assert!(matches!(reason, netpoll::CloseReason::Local), "{reason}");
+    });
 }
 
 fn sleep_here(time: Duration) {

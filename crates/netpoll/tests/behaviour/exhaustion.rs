@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netpoll::{Builder, Dialer, EventLoop, Listener};
 
@@ -30,10 +30,10 @@ fn survives(server: &Apart) {
                 peer.call(&bytes(100, 1));
             }
         }
-        let before = server.processor_time();
+        let (before, begun) = (server.processor_time(), Instant::now());
         std::thread::sleep(Duration::from_millis(1000));
         let used = server.processor_time() - before;
-        assert!(used <= Duration::from_millis(100), "{used:?} for waiting");
+        assert!(used <= begun.elapsed() / 10, "{used:?} for waiting");
         for peer in peers.iter_mut().take(20) {
             peer.call(&bytes(100, 2));
         }

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use netpoll::{Budget, CloseReason, Connection, EventLoop, Timeout};
 
-use crate::support::{Gate, Server, block_on, bytes, eventually, frame, pair, rpc, tight_listener};
+use crate::support::{
+    Gate, Server, block_on, bytes, eventually, frame, pair, retry_if_late, rpc, tight_listener,
+};
 
 /// What the calls below put, in all.
 const MANY: usize = 12 << 20;
@@ -102,34 +104,36 @@ fn nothing_is_read_while_reads_are_paused_and_everything_after() {
 
 #[test]
 fn a_paused_connection_is_neither_idle_nor_called_and_goes_on_when_resumed() {
-    let gate = Gate::default();
-    let passing = gate.clone();
-    let handler = handler!([passing], |conn| {
-        let handle = conn.handle();
-        if conn.reader().peek(5).await?[4] == b'p' {
-            conn.pause_reads();
-            let gate = passing.clone();
-            std::thread::spawn(move || {
-                block_on(gate.pass());
-                handle.resume_reads();
-            });
-        }
-        rpc(conn).await
+    retry_if_late(Duration::from_millis(20), || {
+        let gate = Gate::default();
+        let passing = gate.clone();
+        let handler = handler!([passing], |conn| {
+            let handle = conn.handle();
+            if conn.reader().peek(5).await?[4] == b'p' {
+                conn.pause_reads();
+                let gate = passing.clone();
+                std::thread::spawn(move || {
+                    block_on(gate.pass());
+                    handle.resume_reads();
+                });
+            }
+            rpc(conn).await
+        });
+        let builder = EventLoop::builder()
+            .pollers(1)
+            .idle_timeout(Duration::from_millis(150));
+        let server = Server::start(builder, handler);
+        let mut peer = server.connect();
+        peer.call(b"p");
+        peer.send(&frame(b"later"));
+        std::thread::sleep(Duration::from_millis(450));
+        peer.stream.set_nonblocking(true).unwrap();
+        let early = std::io::Read::read(&mut peer.stream, &mut [0]);
+        assert_eq!(early.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+        gate.open();
+        peer.stream.set_nonblocking(false).unwrap();
+        assert_eq!(peer.receive(9), frame(b"later"));
     });
-    let builder = EventLoop::builder()
-        .pollers(1)
-        .idle_timeout(Duration::from_millis(150));
-    let server = Server::start(builder, handler);
-    let mut peer = server.connect();
-    peer.call(b"p");
-    peer.send(&frame(b"later"));
-    std::thread::sleep(Duration::from_millis(450));
-    peer.stream.set_nonblocking(true).unwrap();
-    let early = std::io::Read::read(&mut peer.stream, &mut [0]);
-    assert_eq!(early.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
-    gate.open();
-    peer.stream.set_nonblocking(false).unwrap();
-    assert_eq!(peer.receive(9), frame(b"later"));
 }
 
 #[test]

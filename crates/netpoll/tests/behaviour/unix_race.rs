@@ -7,12 +7,12 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 
 use netpoll::{EventLoop, ListenOptions, Listener, PathTaken, TakenBy, UnixAddr};
 
-use crate::support::{Folder, LIMIT, Server, rpc};
+use crate::support::{Folder, LIMIT, Server, eventually, rpc};
 
 /// How many times servers race for a path.
 const ROUNDS: usize = 1000;
@@ -126,32 +126,30 @@ fn a_storm_of_starts_and_ends_never_removes_the_path_of_one_that_listens() {
     let folder = Folder::new();
     let path = folder.file("a.sock");
     let over = Arc::new(AtomicBool::new(false));
+    let had = Arc::new(AtomicUsize::new(0));
     let storming: Vec<_> = (0..3)
         .map(|_| {
-            let (path, over) = (path.clone(), Arc::clone(&over));
+            let (path, over, had) = (path.clone(), Arc::clone(&over), Arc::clone(&had));
             std::thread::spawn(move || {
-                let mut had = 0;
                 while !over.load(Ordering::Relaxed) {
                     match Listener::unix(&path) {
                         Ok(listener) => {
-                            had += 1;
+                            had.fetch_add(1, Ordering::Relaxed);
                             UnixStream::connect(&path).expect("a path that is its own");
                             drop(listener);
                         }
                         Err(error) => is_taken_by_a_listener(&error),
                     }
                 }
-                had
             })
         })
         .collect();
     std::thread::sleep(std::time::Duration::from_millis(500));
+    eventually("a start", || had.load(Ordering::Relaxed) > 0);
     over.store(true, Ordering::Relaxed);
-    let had: usize = storming
-        .into_iter()
-        .map(|storming| storming.join().unwrap())
-        .sum();
-    assert!(had > 0);
+    for storming in storming {
+        storming.join().unwrap();
+    }
     assert_eq!(names(&folder.file("")), [""; 0]);
 }
 
@@ -208,7 +206,7 @@ fn processes_that_start_at_once_on_one_path_are_one_that_has_it() {
             command.stdout(std::process::Stdio::null()).spawn().unwrap()
         };
         let mut children: Vec<_> = (0..4).map(start).collect();
-        crate::support::eventually("three that found it taken", || {
+        eventually("three that found it taken", || {
             let over = |child: &mut std::process::Child| {
                 let status = child.try_wait().unwrap();
                 assert!(

@@ -4,6 +4,7 @@
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use netpoll::{
     Listener, Runner, TimedOut, Timeout, TooLarge,
 };
 
-use crate::support::{LIMIT, block_on, bytes, eventually, pair, poll_once};
+use crate::support::{block_on, bytes, eventually, pair, poll_once};
 
 /// The struct inside an error.
 fn reason<T: std::error::Error + 'static>(error: &std::io::Error) -> Option<&T> {
@@ -106,11 +107,15 @@ fn a_deadline_that_has_passed_fails_at_once_and_consumes_nothing() {
     peer.send(b"ab");
     block_on(conn.reader().wait(2)).unwrap();
     let past = Instant::now() - Duration::from_secs(1);
-    let begun = Instant::now();
-    let error = block_on(conn.reader().with_deadline(past).next(3)).unwrap_err();
+    let error = {
+        let mut reader = conn.reader().with_deadline(past);
+        match poll_once(std::pin::pin!(reader.next(3))) {
+            Poll::Ready(read) => read.map(<[u8]>::to_vec).unwrap_err(),
+            Poll::Pending => panic!("it waits"),
+        }
+    };
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     assert_eq!(reason::<TimedOut>(&error).unwrap().which, Timeout::Read);
-    assert!(begun.elapsed() < LIMIT / 20);
     // What is there needs no wait, and the next reader has no deadline.
     let read = block_on(conn.reader().with_deadline(past).next(2)).map(<[u8]>::to_vec);
     assert_eq!(read.unwrap(), b"ab");

@@ -5,6 +5,8 @@
 mod executors;
 #[path = "hosts.rs"]
 mod hosts;
+#[path = "lateness.rs"]
+mod lateness;
 #[path = "ledger.rs"]
 mod ledger;
 #[path = "peer.rs"]
@@ -36,6 +38,7 @@ pub(crate) use executors::{
     in_each_executor, on_a_poller, poll_times, polled, with_a_peer_in_each_executor,
 };
 pub(crate) use hosts::{Host, Says, Silent, nobody, says};
+pub(crate) use lateness::retry_if_late;
 pub(crate) use peer::{Peer, pair, pair_with};
 pub(crate) use process::{
     Apart, alone, alone_twice, alone_twice_with, data_segment, open_descriptors,
