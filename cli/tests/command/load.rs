@@ -11,6 +11,7 @@ use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::lateness::retry_if_late;
 use crate::support::{Finished, Server, fake_server, finish, netpoll, run, signal, within_limit};
 
 const FIELDS: [&str; 9] = [
@@ -88,44 +89,50 @@ fn without_json_a_load_prints_a_table_for_a_person() {
 
 #[test]
 fn every_size_and_depth_is_answered_without_an_error() {
-    let server = Server::start();
-    for flags in [
-        "--size 0 --depth 3 --connections 2",
-        "--size 1 --depth 1000 --connections 3",
-        "--size 65536 --depth 4 --connections 3",
-        "--size 1048576 --depth 3 --connections 2",
-        "--size 4194304 --depth 1 --connections 1",
-    ] {
-        let figures = figures(&load("rpc", server.addr, flags));
-        assert_eq!(number(&figures, "errors"), 0.0, "{flags}");
-        assert!(number(&figures, "requests") > 0.0, "{flags}");
-    }
+    retry_if_late(Duration::from_millis(10), || {
+        let server = Server::start();
+        for flags in [
+            "--size 0 --depth 3 --connections 2",
+            "--size 1 --depth 1000 --connections 3",
+            "--size 65536 --depth 4 --connections 3",
+            "--size 1048576 --depth 3 --connections 2",
+            "--size 4194304 --depth 1 --connections 1",
+        ] {
+            let figures = figures(&load("rpc", server.addr, flags));
+            assert_eq!(number(&figures, "errors"), 0.0, "{flags}");
+            assert!(number(&figures, "requests") > 0.0, "{flags}");
+        }
+    });
 }
 
 #[test]
 fn an_open_loop_keeps_its_rate() {
-    let server = Server::start();
-    let figures = figures(&load(
-        "rpc",
-        server.addr,
-        "--rate 5000 --connections 7 --size 10",
-    ));
-    let rate = number(&figures, "requests_per_second");
-    assert!((3500.0..=6000.0).contains(&rate), "{rate}");
+    retry_if_late(Duration::from_millis(10), || {
+        let server = Server::start();
+        let figures = figures(&load(
+            "rpc",
+            server.addr,
+            "--rate 5000 --connections 7 --size 10",
+        ));
+        let rate = number(&figures, "requests_per_second");
+        assert!((3500.0..=6000.0).contains(&rate), "{rate}");
+    });
 }
 
 #[test]
 fn several_threads_share_the_connections_and_the_rate() {
-    let server = Server::start();
-    let closed = figures(&load("rpc", server.addr, "--threads 3 --connections 10"));
-    assert_eq!(number(&closed, "errors"), 0.0);
-    let open = figures(&load(
-        "rpc",
-        server.addr,
-        "--threads 3 --connections 10 --rate 3000",
-    ));
-    let rate = number(&open, "requests_per_second");
-    assert!((2100.0..=3600.0).contains(&rate), "{rate}");
+    retry_if_late(Duration::from_millis(10), || {
+        let server = Server::start();
+        let closed = figures(&load("rpc", server.addr, "--threads 3 --connections 10"));
+        assert_eq!(number(&closed, "errors"), 0.0);
+        let open = figures(&load(
+            "rpc",
+            server.addr,
+            "--threads 3 --connections 10 --rate 3000",
+        ));
+        let rate = number(&open, "requests_per_second");
+        assert!((2100.0..=3600.0).contains(&rate), "{rate}");
+    });
 }
 
 #[test]
@@ -172,7 +179,7 @@ fn a_server_that_is_not_there_is_one_line_and_status_1() {
 fn a_server_that_dies_midway_is_reported_with_status_1() {
     let mut server = Server::start();
     let line = format!(
-        "load rpc --addr {} --duration 20s --warm-up none --json",
+        "load rpc --addr {} --duration 200s --warm-up none --json",
         server.addr
     );
     let before = server.descriptors();
@@ -184,7 +191,7 @@ fn a_server_that_dies_midway_is_reported_with_status_1() {
     assert_eq!(finished.status, 1);
     let figures: Value = serde_json::from_str(&finished.stdout).unwrap();
     assert!(number(&figures, "errors") >= 1.0, "{figures}");
-    assert!(number(&figures, "seconds") < 19.0, "{figures}");
+    assert!(number(&figures, "seconds") < 200.0, "{figures}");
     assert!(
         finished.stderr.contains("requests failed"),
         "{}",
@@ -195,7 +202,7 @@ fn a_server_that_dies_midway_is_reported_with_status_1() {
 #[test]
 fn an_interrupt_ends_a_load_and_what_was_measured_is_printed() {
     let server = Server::start();
-    let line = format!("load rpc --addr {} --duration 20s --json", server.addr);
+    let line = format!("load rpc --addr {} --duration 200s --json", server.addr);
     let before = server.descriptors();
     let child = netpoll(&line).spawn().unwrap();
     assert!(within_limit(|| server.descriptors() >= before + 100));

@@ -11,6 +11,7 @@ mod client;
 mod compare;
 mod demo;
 mod kinds;
+mod lateness;
 mod load;
 mod reference;
 mod refusals;

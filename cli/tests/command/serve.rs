@@ -2,9 +2,11 @@
 //! How a server begins and ends.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
+use crate::lateness::retry_if_late;
 use crate::support::{self, Server, netpoll, run, signal};
 
 fn stopped_by(stop: Signal) -> String {
@@ -61,24 +63,26 @@ fn until_it_closes(flags: &str, bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn each_time_that_is_given_bounds_its_connections() {
-    let frame = support::frame(b"hello");
-    let off = "--first-byte-timeout none --idle-timeout none";
-    assert_eq!(
-        until_it_closes("rpc --first-byte-timeout 50ms --idle-timeout none", b""),
-        b""
-    );
-    assert_eq!(
-        until_it_closes("rpc --first-byte-timeout none --idle-timeout 50ms", &frame),
-        frame
-    );
-    assert_eq!(
-        until_it_closes(&format!("rpc --read-timeout 50ms {off}"), b"ab"),
-        b""
-    );
-    assert_eq!(
-        until_it_closes(&format!("rpc --max-age 200ms {off}"), &frame),
-        frame
-    );
+    retry_if_late(Duration::from_millis(10), || {
+        let frame = support::frame(b"hello");
+        let off = "--first-byte-timeout none --idle-timeout none";
+        assert_eq!(
+            until_it_closes("rpc --first-byte-timeout 50ms --idle-timeout none", b""),
+            b""
+        );
+        assert_eq!(
+            until_it_closes("rpc --first-byte-timeout none --idle-timeout 50ms", &frame),
+            frame
+        );
+        assert_eq!(
+            until_it_closes(&format!("rpc --read-timeout 50ms {off}"), b"ab"),
+            b""
+        );
+        assert_eq!(
+            until_it_closes(&format!("rpc --max-age 200ms {off}"), &frame),
+            frame
+        );
+    });
 }
 
 #[test]
