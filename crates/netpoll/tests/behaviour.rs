@@ -31,6 +31,8 @@ mod dropped_waits;
 mod error_queue;
 #[path = "behaviour/events.rs"]
 mod events;
+#[path = "behaviour/every_client.rs"]
+mod every_client;
 #[path = "behaviour/every_way.rs"]
 mod every_way;
 #[path = "behaviour/everywhere.rs"]

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Every timeout works on the client side, too: on a dialed connection and on that of a mux client, in
+//! each executor. Each ends a connection whose server asks for it, and none whose server does not.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::task::Poll;
+use std::thread::sleep;
+use std::time::Duration;
+
+use netpoll::codec::LengthField;
+use netpoll::mux::{Client, Message};
+use netpoll::{CloseReason, Closed, Connection, LinkBuffer, MinRate, TimedOut, Timeout, Timeouts};
+use socket2::SockRef;
+
+use crate::mux::{answer, codec, echo, request};
+use crate::support::{Peer, retry_if_late, with_a_peer_in_each_executor};
+use crate::timeouts::SHORT;
+
+/// How long anything may take.
+const PATIENCE: Duration = SHORT.saturating_mul(2);
+
+/// How late threads may run before a server misses it that should not.
+const SLACK: Duration = Duration::from_millis(25);
+
+/// A large request: more than the sockets here hold.
+const LARGE: usize = 3 << 20;
+
+/// What a client and its server do.
+#[derive(Clone, Copy)]
+struct Script {
+    /// The lengths of the requests, each sent after the answer to the one before it.
+    requests: &'static [usize],
+    /// How long the client waits after each answer.
+    pause: Duration,
+    /// What the server does before it closes, or keeps the connection open and silent.
+    serves: fn(&mut Peer),
+}
+
+/// How many answers came, and the timeout that ended the connection, if one did.
+type Outcome = (usize, Option<Timeout>);
+
+/// The timeout that an error reports.
+fn timeout_of(error: &io::Error) -> Option<Timeout> {
+    let why = error.get_ref()?;
+    let call = why.downcast_ref::<TimedOut>().map(|report| report.which);
+    call.or_else(|| match why.downcast_ref::<Closed>()?.reason {
+        CloseReason::Timeout(which) => Some(which),
+        _ => None,
+    })
+}
+
+/// Uses a dialed connection by its reader and its writer.
+async fn by_itself(mut conn: Connection, script: Script) -> Outcome {
+    let codec = LengthField::new();
+    for (answered, length) in script.requests.iter().enumerate() {
+        let (mut reader, mut writer) = conn.split();
+        let mut request = LinkBuffer::new();
+        request.put_slice(&vec![0; 8 + length]);
+        writer.frame(&codec, request).expect("a frame");
+        match reader.frame(&codec).await {
+            Ok(Some(_)) => netpoll::time::sleep(script.pause).await,
+            Ok(None) => return (answered, None),
+            Err(error) => return (answered, timeout_of(&error)),
+        }
+    }
+    (script.requests.len(), end_of(conn).await)
+}
+
+/// Waits until a connection that nothing is under way on ends, or should take no more requests.
+async fn end_of(mut conn: Connection) -> Option<Timeout> {
+    let mut draining = pin!(conn.draining());
+    let read = {
+        let mut reader = conn.reader();
+        let mut read = pin!(reader.wait(1));
+        poll_fn(|context| match read.as_mut().poll(context) {
+            Poll::Ready(read) => Poll::Ready(Some(read)),
+            Poll::Pending => draining.as_mut().poll(context).map(|()| None),
+        })
+        .await
+    };
+    if read.is_none() && conn.is_active() {
+        // It is of full age, and its user's to close.
+        return Some(Timeout::MaxAge);
+    }
+    let read = match read {
+        Some(read) => read,
+        None => conn.reader().wait(1).await,
+    };
+    timeout_of(&read.expect_err("no more answers"))
+}
+
+/// Uses it by a mux client.
+async fn by_mux(conn: Connection, script: Script) -> Outcome {
+    let handle = conn.handle();
+    let client = Client::new(conn, codec());
+    for (answered, length) in script.requests.iter().enumerate() {
+        match client.call(Message::new(&vec![0; *length])).await {
+            Ok(_) => netpoll::time::sleep(script.pause).await,
+            Err(error) => return (answered, timeout_of(&error)),
+        }
+    }
+    let end = match handle.closed().await {
+        CloseReason::Timeout(which) => Some(which),
+        _ => None,
+    };
+    (script.requests.len(), end)
+}
+
+/// Runs `script` over a new connection in each executor, both ways.
+fn run(change: fn(&mut Timeouts), script: Script, closes: bool) -> Vec<(&'static str, Outcome)> {
+    let serves = move |mut peer: Peer| {
+        (script.serves)(&mut peer);
+        (!closes).then_some(peer)
+    };
+    let begin = move |conn: &Connection| {
+        let small = SockRef::from(conn).set_send_buffer_size(64 << 10);
+        small.expect("an open socket");
+        let mut timeouts = Timeouts::for_dialing();
+        (timeouts.min_rate, timeouts.write) = (None, None);
+        timeouts.linger = Duration::from_millis(1);
+        change(&mut timeouts);
+        conn.set_timeouts(timeouts).expect("times above zero");
+    };
+    let dialed = with_a_peer_in_each_executor(serves, move |conn| {
+        begin(&conn);
+        by_itself(conn, script)
+    });
+    let called = with_a_peer_in_each_executor(serves, move |conn| {
+        begin(&conn);
+        by_mux(conn, script)
+    });
+    let dialed = dialed.into_iter().map(|outcome| ("Dialer", outcome));
+    let called = called.into_iter().map(|outcome| ("mux::Client", outcome));
+    dialed.chain(called).collect()
+}
+
+/// Fails unless `triggers` ends for `which` when `answered` answers have come, and `keeps` has all its
+/// answers.
+fn each(change: fn(&mut Timeouts), which: Timeout, triggers: (usize, Script), keeps: Script) {
+    let (answered, triggers) = triggers;
+    retry_if_late(SLACK, || {
+        for (way, outcome) in run(change, triggers, false) {
+            assert_eq!(outcome, (answered, Some(which)), "{way}");
+        }
+        for (way, outcome) in run(change, keeps, true) {
+            assert_eq!(outcome, (keeps.requests.len(), None), "{way}");
+        }
+    });
+}
+
+/// One small request, and what the server does.
+fn one(serves: fn(&mut Peer)) -> Script {
+    Script {
+        requests: &[1],
+        pause: Duration::ZERO,
+        serves,
+    }
+}
+
+#[test]
+fn a_server_that_never_sends_a_byte_is_ended_and_one_that_did_is_not() {
+    let keeps = Script {
+        requests: &[1, 1],
+        pause: PATIENCE * 2,
+        serves: |peer| echo(peer, 2),
+    };
+    each(
+        |timeouts| timeouts.first_byte = Some(PATIENCE),
+        Timeout::FirstByte,
+        (0, one(|peer| drop(request(peer)))),
+        keeps,
+    );
+}
+
+#[test]
+fn a_client_without_a_request_under_way_is_idle() {
+    let keeps = Script {
+        requests: &[1; 6],
+        pause: PATIENCE / 3,
+        serves: |peer| echo(peer, 6),
+    };
+    each(
+        |timeouts| timeouts.idle = Some(PATIENCE),
+        Timeout::Idle,
+        (1, one(|peer| echo(peer, 1))),
+        keeps,
+    );
+}
+
+#[test]
+fn a_dialed_connection_of_full_age_ends() {
+    each(
+        |timeouts| timeouts.max_age = Some(PATIENCE),
+        Timeout::MaxAge,
+        (1, one(|peer| echo(peer, 1))),
+        one(|peer| echo(peer, 1)),
+    );
+}
+
+#[test]
+fn a_server_that_takes_nothing_is_ended() {
+    let large = |serves| Script {
+        requests: &[LARGE],
+        pause: Duration::ZERO,
+        serves,
+    };
+    each(
+        |timeouts| timeouts.write = Some(PATIENCE),
+        Timeout::Write,
+        (0, large(|_takes_nothing| ())),
+        large(|peer| {
+            let (id, _) = request(peer);
+            answer(peer, id, b"all of it");
+        }),
+    );
+}
+
+#[test]
+fn a_server_that_sends_half_an_answer_is_ended_and_one_that_is_slow_is_not() {
+    each(
+        |timeouts| timeouts.read = Some(PATIENCE),
+        Timeout::Read,
+        (
+            0,
+            one(|peer| {
+                request(peer);
+                peer.send(&[0, 0, 0, 9, 0]);
+            }),
+        ),
+        one(|peer| {
+            let (id, _) = request(peer);
+            sleep(PATIENCE / 4);
+            peer.send(&[0, 0, 0, 9]);
+            sleep(PATIENCE / 4);
+            peer.send(&[&id.to_be_bytes()[..], b"x"].concat());
+        }),
+    );
+}
+
+#[test]
+fn a_server_whose_answer_drips_is_ended_and_one_whose_answer_comes_fast_is_not() {
+    each(
+        |timeouts| timeouts.min_rate = Some(MinRate::new(2000, PATIENCE)),
+        Timeout::MinRate,
+        (
+            0,
+            one(|peer| {
+                request(peer);
+                peer.send(&1000_u32.to_be_bytes());
+                while io::Write::write_all(&mut peer.stream, b"x").is_ok() {
+                    sleep(PATIENCE / 10);
+                }
+            }),
+        ),
+        one(|peer| {
+            let (id, _) = request(peer);
+            answer(peer, id, &[b'x'; 1000]);
+        }),
+    );
+}
