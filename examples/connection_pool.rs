@@ -55,7 +55,7 @@ fn main() -> std::io::Result<()> {
     }
 
     let stats = pool.stats(addr);
-    println!("{} connections were made,", stats.made);
+    println!("{} connections were made,", stats.created);
     println!(
         "used {} times again, and {} wait.",
         stats.reused, stats.idle

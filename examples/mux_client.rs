@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use netpoll::codec::LengthField;
 use netpoll::mux::{self, Client, Message, Numbered};
 use netpoll::time::sleep;
-use netpoll::{BoxError, Dialer, EventLoop, Listener, Task};
+use netpoll::{BoxError, Dialer, EventLoop, JoinHandle, Listener};
 
 fn main() -> Result<(), BoxError> {
     let listener = Listener::bind("127.0.0.1:0")?;
     let addr = listener.local_addr()?;
     let codec = Numbered::new(LengthField::new());
     let server = EventLoop::builder()
-        .on_connection(mux::serve(codec, nap))
+        .on_connection(mux::serve(codec, delayed_echo))
         .listen(listener)
         .build()?;
     let handle = server.handle();
@@ -26,7 +26,7 @@ fn main() -> Result<(), BoxError> {
     let codec = Numbered::new(LengthField::new());
     let client = Client::new(Dialer::new().dial_blocking(addr)?, codec);
     let begun = Instant::now();
-    let calls: Vec<Task<Result<(), BoxError>>> = (0..10_u8)
+    let calls: Vec<JoinHandle<Result<(), BoxError>>> = (0..10_u8)
         .map(|number| {
             let client = client.clone();
             netpoll::spawn(async move {
@@ -57,7 +57,7 @@ fn main() -> Result<(), BoxError> {
 }
 
 /// The server: answers after as many milliseconds as the request says.
-async fn nap(mut request: Message) -> Result<Message, BoxError> {
+async fn delayed_echo(mut request: Message) -> Result<Message, BoxError> {
     let time = request.body.read_u8()?;
     sleep(Duration::from_millis(time.into())).await;
     let mut answer = Message::new(&[time]);

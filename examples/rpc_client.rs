@@ -14,14 +14,14 @@ fn main() -> Result<(), BoxError> {
     let listener = Listener::bind("127.0.0.1:0")?;
     let addr = listener.local_addr()?;
     let server = EventLoop::builder()
-        .on_request(shout)
+        .on_request(uppercase)
         .listen(listener)
         .build()?;
     let handle = server.handle();
     let serving = thread::spawn(move || server.run());
 
     // A task needs no other runtime: a poller runs it.
-    let answer = netpoll::spawn(ask(addr, "hello from a task"))?.wait()??;
+    let answer = netpoll::spawn(call(addr, "hello from a task"))?.wait()??;
     println!("{answer}");
 
     // A thread may use the connection as a stream of the standard library's.
@@ -41,7 +41,7 @@ fn main() -> Result<(), BoxError> {
 }
 
 /// The server: answers each frame in capitals.
-async fn shout(conn: &mut Connection) -> Result<(), BoxError> {
+async fn uppercase(conn: &mut Connection) -> Result<(), BoxError> {
     let (mut reader, mut writer) = conn.split();
     let length = reader.read_u32().await?;
     let text = reader.read_string(length as usize).await?;
@@ -49,7 +49,7 @@ async fn shout(conn: &mut Connection) -> Result<(), BoxError> {
     Ok(())
 }
 
-async fn ask(addr: Addr, question: &str) -> std::io::Result<String> {
+async fn call(addr: Addr, question: &str) -> std::io::Result<String> {
     let mut conn = Dialer::new().dial(addr).await?;
     let (mut reader, mut writer) = conn.split();
     writer.put_slice(&frame(question));

@@ -23,7 +23,7 @@ fn main() -> Result<(), BoxError> {
     let (upstream, addr) = (echo.local_addr()?, front.local_addr()?);
     let server = EventLoop::builder().on_connection(async |mut conn: Connection| {
         let (reader, writer) = conn.split();
-        Ok(pass_on(reader, writer).await?)
+        Ok(forward(reader, writer).await?)
     });
     let (server, proxy) = (server.listen(echo).build()?, proxy(upstream, front)?);
     std::thread::spawn(move || server.run());
@@ -37,7 +37,7 @@ fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-fn proxy(upstream: Addr, front: Listener) -> std::io::Result<EventLoop> {
+fn proxy(upstream: Addr, listener: Listener) -> std::io::Result<EventLoop> {
     let proxy = EventLoop::builder().on_connection(async move |client: Connection| {
         let server = Dialer::new().dial(upstream).await?;
         let (from_client, to_client) = client.into_split();
@@ -46,13 +46,13 @@ fn proxy(upstream: Addr, front: Listener) -> std::io::Result<EventLoop> {
         relay(from_client, to_server).await?;
         Ok(answers.await??)
     });
-    proxy.listen(front).build()
+    proxy.listen(listener).build()
 }
 
 /// Moves what comes until there is no more, and then the end of the stream. If one side fails, the
 /// other is of no use.
 async fn relay(mut from: OwnedReader, mut to: OwnedWriter) -> std::io::Result<()> {
-    let moved = pass_on(from.reader(), to.writer()).await;
+    let moved = forward(from.reader(), to.writer()).await;
     let end = to.handle();
     if moved.is_err() {
         from.handle().abort();
@@ -65,7 +65,7 @@ async fn relay(mut from: OwnedReader, mut to: OwnedWriter) -> std::io::Result<()
 }
 
 /// At the pace of whoever takes it.
-async fn pass_on(mut from: Reader<'_>, mut to: Writer<'_>) -> std::io::Result<()> {
+async fn forward(mut from: Reader<'_>, mut to: Writer<'_>) -> std::io::Result<()> {
     // This side takes no more: the loop shuts down, or a time is up. A reset has another error.
     let is_closed = |e: &std::io::Error| e.get_ref().is_some_and(|why| why.is::<Closed>());
     while let Some(bytes) = match from.chunk().await {
@@ -73,8 +73,8 @@ async fn pass_on(mut from: Reader<'_>, mut to: Writer<'_>) -> std::io::Result<()
         chunk => chunk?,
     } {
         to.append(bytes);
-        to.room().await?;
+        to.writable().await?;
     }
-    to.finish();
+    to.shutdown();
     to.flush().await
 }

@@ -28,7 +28,7 @@ async fn main() -> Result<(), BoxError> {
         clients.push(PendingRequests::new(client, CompleteOnResponse::default()));
     }
     let mut service = ServiceBuilder::new()
-        .retry(Twice(2))
+        .retry(RetryPolicy(2))
         .timeout(Duration::from_millis(50))
         .map_request(|question: String| Message::from(LinkBuffer::from(question.into_bytes())))
         .buffer(64)
@@ -63,9 +63,9 @@ fn serve(name: &'static str) -> Result<Addr, BoxError> {
 
 /// So many tries in all.
 #[derive(Clone)]
-struct Twice(u8);
+struct RetryPolicy(u8);
 
-impl<A> Policy<String, A, BoxError> for Twice {
+impl<A> Policy<String, A, BoxError> for RetryPolicy {
     type Future = Ready<()>;
 
     fn retry(&mut self, _: &mut String, result: &mut Result<A, BoxError>) -> Option<Ready<()>> {

@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use netpoll_sys::{Addr, UnixAddr};
 
-use crate::failure::Failure;
+use crate::error::CliError;
 
 /// An address that has been read but not yet resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Address {
     /// # Errors
     ///
     /// A name that nobody knows.
-    pub(crate) fn resolve(&self) -> Result<Addr, Failure> {
+    pub(crate) fn resolve(&self) -> Result<Addr, CliError> {
         let (host, port) = match self {
             Self::Host { host, port } => (host.as_str(), *port),
             Self::Unix(name) => return Ok(Addr::Unix(*name)),
@@ -47,11 +47,8 @@ impl Address {
         });
         match found {
             Ok(Some(addr)) => Ok(Addr::Tcp(addr)),
-            Ok(None) => Err(Failure::new(format!("{host} has no address"))),
-            Err(error) => Err(Failure::while_trying(
-                format_args!("resolve {host}"),
-                &error,
-            )),
+            Ok(None) => Err(CliError::new(format!("{host} has no address"))),
+            Err(error) => Err(CliError::io(format_args!("resolve {host}"), &error)),
         }
     }
 }

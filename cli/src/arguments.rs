@@ -6,7 +6,7 @@
 //! that make sense, and have only the outside world to be surprised by.
 
 mod compare;
-mod consistent;
+mod validation;
 
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
@@ -17,34 +17,34 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::address::Address;
-use crate::bounds::BoundArgs;
-use crate::duration::{self, Optional};
-use crate::print;
+use crate::duration::{self, OptionalDuration};
+use crate::limits::LimitArgs;
+use crate::output;
 use crate::runner::{self, RunnerChoice};
 
-use consistent::consistent;
+use validation::validate;
 
 pub(crate) use compare::CompareArgs;
 
 /// Reads the command line. When there is nothing to run the answer has been printed already (help
 /// and version on stdout, a refusal on stderr) and the status to end with is returned.
-pub(crate) fn parse() -> Result<Command, ExitCode> {
-    Arguments::try_parse()
-        .and_then(|arguments| consistent(arguments.command))
-        .map_err(|error| refuse(&error))
+pub(crate) fn parse() -> Result<CliCommand, ExitCode> {
+    Cli::try_parse()
+        .and_then(|arguments| validate(arguments.command))
+        .map_err(|error| print_error(&error))
 }
 
 /// A network framework for RPC: a server to try, a load to measure it with, and a demonstration.
 #[derive(Debug, Parser)]
 #[command(name = "netpoll", version, arg_required_else_help = true)]
-struct Arguments {
+struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 /// One of the things the command does.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum CliCommand {
     /// Run a server until SIGINT or SIGTERM; it prints `listening on ADDR` when it is ready
     Serve(Box<ServeArgs>),
     /// Drive a server with requests and report throughput and latency
@@ -68,7 +68,7 @@ pub(crate) struct ServeArgs {
     pub(crate) pollers: Option<NonZeroUsize>,
     /// Stay awake for so long before sleeping, at most 1s; none is off [default: none]
     #[arg(long, value_name = "T", value_parser = busy_poll)]
-    pub(crate) busy_poll: Option<Optional>,
+    pub(crate) busy_poll: Option<OptionalDuration>,
     /// Connections at once; more wait in the kernel's queue [default: 7/8 of the descriptor limit]
     #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>)]
     pub(crate) max_connections: Option<NonZeroUsize>,
@@ -81,7 +81,7 @@ pub(crate) struct ServeArgs {
     pub(crate) to: Option<Address>,
     /// For one direction of a proxy to be silent once the other has ended; none is off [default: 30s]
     #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
-    pub(crate) half_open_timeout: Option<Optional>,
+    pub(crate) half_open_timeout: Option<OptionalDuration>,
     /// Accept on each poller, from a socket of its own (SO_REUSEPORT)
     #[arg(long)]
     pub(crate) reuse_port: bool,
@@ -93,25 +93,26 @@ pub(crate) struct ServeArgs {
     pub(crate) pin: Option<usize>,
     /// What bounds its connections.
     #[command(flatten)]
-    pub(crate) bounds: BoundArgs,
+    pub(crate) limits: LimitArgs,
 }
 
 /// For how long a direction of a proxy may be silent once the other has ended, unless told otherwise.
-const HALF_OPEN: Duration = Duration::from_secs(30);
+const DEFAULT_HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl ServeArgs {
     /// For how long a direction of a proxy may be silent once the other has ended.
-    pub(crate) fn half_open(&self) -> Option<Duration> {
+    pub(crate) fn half_open_duration(&self) -> Option<Duration> {
         match self.half_open_timeout {
-            None => Some(HALF_OPEN),
-            Some(Optional::For(time)) => Some(time),
-            Some(Optional::Off) => None,
+            None => Some(DEFAULT_HALF_OPEN_TIMEOUT),
+            Some(OptionalDuration::Set(time)) => Some(time),
+            Some(OptionalDuration::Off) => None,
         }
     }
 
     /// For how long the server stays awake before it sleeps.
     pub(crate) fn busy_poll(&self) -> Duration {
-        self.busy_poll.map_or(Duration::ZERO, Optional::or_zero)
+        self.busy_poll
+            .map_or(Duration::ZERO, OptionalDuration::or_zero)
     }
 }
 
@@ -162,20 +163,20 @@ pub(crate) struct LoadArgs {
     pub(crate) pool: Option<NonZeroUsize>,
     /// Whether connections stay.
     #[command(flatten)]
-    pub(crate) stay: StayArgs,
+    pub(crate) churn_args: ChurnArgs,
     /// How long to measure: a whole number and us, ms, s or m
     #[arg(long, value_name = "S", default_value = "10s", value_parser = duration::parse)]
     pub(crate) duration: Duration,
     /// How long to run before measuring; `none` for not at all
     #[arg(long, value_name = "T", default_value = "500ms", value_parser = duration::parse_optional)]
-    pub(crate) warm_up: Optional,
+    pub(crate) warm_up: OptionalDuration,
     /// Threads that drive the connections
     #[arg(long, value_name = "N", default_value = "1", value_parser = count::<NonZeroUsize>)]
     pub(crate) threads: NonZeroUsize,
     /// Have those threads stay awake for so long before they sleep, at most 1s; none is off
     /// [default: none]
     #[arg(long, value_name = "T", value_parser = busy_poll, conflicts_with_all = ["ids", "pool"])]
-    pub(crate) busy_poll: Option<Optional>,
+    pub(crate) busy_poll: Option<OptionalDuration>,
     /// The server's process, if it runs on this machine: its processor time is reported
     #[arg(long, value_name = "P")]
     pub(crate) server_pid: Option<u32>,
@@ -189,7 +190,7 @@ pub(crate) struct LoadArgs {
 
 /// Whether connections stay.
 #[derive(Args, Clone, Copy, Debug)]
-pub(crate) struct StayArgs {
+pub(crate) struct ChurnArgs {
     /// A connection for each request: connect, ask, be answered, and hear the end, at most
     /// --connections at once; for rpc
     #[arg(long, conflicts_with_all = ["rate", "depth", "ids", "pool"])]
@@ -234,12 +235,12 @@ pub(crate) struct OutputArgs {
 }
 
 /// Prints what clap has to say: help and version whole, a refusal as one line.
-fn refuse(error: &clap::Error) -> ExitCode {
+fn print_error(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         // Nobody is left to be told if this fails.
         error.print().ok();
     } else {
-        print::complain(one_line(&error.render().to_string()));
+        output::error(one_line(&error.render().to_string()));
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
@@ -268,9 +269,9 @@ fn pollers(text: &str) -> Result<NonZeroUsize, String> {
 }
 
 /// A time that a poller may be told to stay awake.
-fn busy_poll(text: &str) -> Result<Optional, String> {
+fn busy_poll(text: &str) -> Result<OptionalDuration, String> {
     match duration::parse_optional(text)? {
-        Optional::For(time) if time > LONGEST_BUSY_POLL => {
+        OptionalDuration::Set(time) if time > MAX_BUSY_POLL => {
             Err("must be at most 1s, such as 50us; `none` switches it off".into())
         }
         time => Ok(time),
@@ -278,19 +279,17 @@ fn busy_poll(text: &str) -> Result<Optional, String> {
 }
 
 /// What the framework takes at most.
-const LONGEST_BUSY_POLL: Duration = Duration::from_secs(1);
+const MAX_BUSY_POLL: Duration = Duration::from_secs(1);
 
 fn size(text: &str) -> Result<u32, String> {
     match text.parse() {
-        Ok(size) if size <= LARGEST_PAYLOAD => Ok(size),
-        _ => Err(format!(
-            "must be a number of bytes, at most {LARGEST_PAYLOAD}"
-        )),
+        Ok(size) if size <= MAX_PAYLOAD => Ok(size),
+        _ => Err(format!("must be a number of bytes, at most {MAX_PAYLOAD}")),
     }
 }
 
 /// Above any default frame bound of a server, and still a buffer that no machine minds.
-const LARGEST_PAYLOAD: u32 = 64 << 20;
+const MAX_PAYLOAD: u32 = 64 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -299,8 +298,8 @@ mod tests {
     use super::*;
 
     pub(super) fn refusal(line: &str) -> String {
-        let error = Arguments::try_parse_from(line.split(' '))
-            .and_then(|arguments| consistent(arguments.command))
+        let error = Cli::try_parse_from(line.split(' '))
+            .and_then(|arguments| validate(arguments.command))
             .unwrap_err();
         assert_eq!(error.exit_code(), 2, "{line}");
         one_line(&error.render().to_string())
@@ -308,7 +307,7 @@ mod tests {
 
     #[test]
     fn the_definition_of_the_command_line_is_sound() {
-        Arguments::command().debug_assert();
+        Cli::command().debug_assert();
     }
 
     #[test]

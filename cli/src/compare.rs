@@ -16,39 +16,39 @@
 //! ```
 
 mod build;
-mod ceiling;
 mod contender;
-mod drive;
-mod findings;
 mod metric;
 mod page;
 mod peer;
 mod plan;
+mod results;
 mod rows;
+mod run;
 mod scenario;
 pub(crate) mod selection;
-mod stage;
+mod slowest_rate;
 mod table;
 mod tool;
+mod turn;
 
 use std::cell::{Cell, RefCell};
 use std::env;
 use std::time::Duration;
 
 use crate::arguments::CompareArgs;
-use crate::failure::Failure;
-use crate::measure::machine::Machine;
-use crate::measure::place::Place;
-use crate::print;
-use crate::progress::Progress;
+use crate::error::CliError;
+use crate::measurement::machine::Machine;
+use crate::measurement::output_file::OutputFile;
+use crate::output;
+use crate::progress::ProgressDisplay;
 use crate::signal::Interrupt;
 
-use build::{Bench, Workshop};
+use build::{PeerBuilder, PeerDirectory};
 use contender::Contender;
-use findings::Findings;
-use plan::Effort;
+use plan::ComparePlan;
+use results::CompareResults;
+use run::CompareRun;
 use scenario::Scenario;
-use stage::Stage;
 
 pub(crate) use peer::Peer;
 
@@ -57,10 +57,10 @@ pub(crate) use peer::Peer;
 /// # Errors
 ///
 /// A file that cannot be written, an interrupt. Peers that fail are part of what comes out.
-pub(crate) fn run(arguments: &CompareArgs) -> Result<(), Failure> {
-    let interrupt = Interrupt::on_signals()
-        .map_err(|error| Failure::while_trying("listen for signals", &error))?;
-    let place = |path| Place::reserve(path).map(Some);
+pub(crate) fn run(arguments: &CompareArgs) -> Result<(), CliError> {
+    let interrupt =
+        Interrupt::on_signals().map_err(|error| CliError::io("listen for signals", &error))?;
+    let place = |path| OutputFile::reserve(path).map(Some);
     let json = arguments.json.as_deref().map_or(Ok(None), place)?;
     let html = arguments.html.as_deref().map_or(Ok(None), place)?;
     // Children inherit it, and need as many descriptors as the load.
@@ -68,29 +68,29 @@ pub(crate) fn run(arguments: &CompareArgs) -> Result<(), Failure> {
     let peers = selection::peers_to_run(&arguments.peers);
     let scenarios = selection::scenarios_to_run(&arguments.scenarios, arguments.quick);
     let rounds = arguments.rounds.map(std::num::NonZeroUsize::get);
-    let effort = Effort::new(rounds, arguments.duration, arguments.quick);
-    let guess = |scenario: &&'static Scenario| Stage::guess(&effort, scenario, peers.len());
+    let effort = ComparePlan::new(rounds, arguments.duration, arguments.quick);
+    let guess = |scenario: &&'static Scenario| CompareRun::estimate(&effort, scenario, peers.len());
     let in_all = scenarios.iter().map(guess).sum();
-    let progress = Progress::new(in_all, title(peers.len(), scenarios.len(), in_all));
+    let progress = ProgressDisplay::new(in_all, title(peers.len(), scenarios.len(), in_all));
     let contenders = prepare(&peers, arguments, &interrupt, &progress)?;
-    let stage = Stage {
-        effort,
+    let stage = CompareRun {
+        plan: effort,
         contenders: &contenders,
         interrupt: &interrupt,
         progress: &progress,
         done: Cell::new(Duration::ZERO),
-        ceilings: RefCell::default(),
+        slowest_rates: RefCell::default(),
     };
     let measured = scenarios
         .into_iter()
         .map(|scenario| stage.measure(scenario));
-    let measured: Result<Vec<_>, Failure> = measured.collect();
+    let measured: Result<Vec<_>, CliError> = measured.collect();
     progress.finish();
-    let findings = Findings {
+    let findings = CompareResults {
         scenarios: measured?,
         machine: Machine::this(),
         effort: effort.to_string(),
-        doubts: doubts(&effort),
+        warnings: warnings(&effort),
     };
     if let Some(json) = json {
         json.write(&rows::render(&findings))?;
@@ -98,7 +98,7 @@ pub(crate) fn run(arguments: &CompareArgs) -> Result<(), Failure> {
     if let Some(html) = html {
         html.write(&page::render(&findings)?)?;
     }
-    print::result(table::render(&findings))
+    output::result(table::render(&findings))
 }
 
 fn title(peers: usize, scenarios: usize, time: Duration) -> String {
@@ -120,32 +120,35 @@ fn prepare(
     peers: &[&'static Peer],
     arguments: &CompareArgs,
     interrupt: &Interrupt,
-    progress: &Progress,
-) -> Result<Vec<Contender>, Failure> {
+    progress: &ProgressDisplay,
+) -> Result<Vec<Contender>, CliError> {
     let here = env::current_dir().unwrap_or_default();
-    let bench = Bench::find(arguments.bench.as_deref(), &here);
-    let mut workshop = Workshop::new(&bench, interrupt);
+    let bench = PeerDirectory::find(arguments.bench.as_deref(), &here);
+    let mut workshop = PeerBuilder::new(&bench, interrupt);
     let mut contenders = Vec::with_capacity(peers.len());
     for &peer in peers {
-        let mut building = || progress.stage(format_args!("building {peer}"));
+        let mut building = || progress.set_stage(format_args!("building {peer}"));
         let ready = workshop.program(peer, &mut building);
-        if interrupt.came() {
+        if interrupt.is_set() {
             progress.finish();
-            return Err(Failure::new("interrupted before the end"));
+            return Err(CliError::new("interrupted before the end"));
         }
         if let (Err(why), None) = (&ready, bench.missing()) {
-            progress.stage(format_args!("{peer} is not available: {why}"));
+            progress.set_stage(format_args!("{peer} is not available: {why}"));
         }
-        contenders.push(Contender { peer, ready });
+        contenders.push(Contender {
+            peer,
+            program: ready,
+        });
     }
     if let Some(why) = bench.missing() {
-        progress.stage(format_args!("only netpoll and its reference: {why}"));
+        progress.set_stage(format_args!("only netpoll and its reference: {why}"));
     }
     Ok(contenders)
 }
 
 /// What the figures cannot bear.
-fn doubts(effort: &Effort) -> Vec<String> {
+fn warnings(effort: &ComparePlan) -> Vec<String> {
     let debug = cfg!(debug_assertions).then(|| {
         String::from("This netpoll was built without optimisation; its figures mean nothing.")
     });
@@ -154,7 +157,7 @@ fn doubts(effort: &Effort) -> Vec<String> {
             "There is one processor for the server and the load; no figure is the server's.",
         )
     });
-    [effort.doubt(), debug, alone]
+    [effort.warning(), debug, alone]
         .into_iter()
         .flatten()
         .collect()

@@ -20,25 +20,25 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::arguments::{DemoArgs, Protocol};
-use crate::failure::Failure;
-use crate::load::{self, Outcome, Pressure};
-use crate::measure::child::{Program, SERVER_PROCESSOR, Server};
-use crate::measure::idle::{affordable, bytes_each};
-use crate::measure::load::{Requests, plan};
-use crate::measure::machine::Machine;
-use crate::measure::place::Place;
-use crate::print;
-use crate::progress::Progress;
+use crate::error::CliError;
+use crate::load::{self, LoadMode, LoadResult};
+use crate::measurement::idle::{affordable, bytes_per_connection};
+use crate::measurement::load::{LoadSpec, plan};
+use crate::measurement::machine::Machine;
+use crate::measurement::output_file::OutputFile;
+use crate::measurement::server_process::{Program, SERVER_PROCESSOR, ServerProcess};
+use crate::output;
+use crate::progress::ProgressDisplay;
 use crate::signal::Interrupt;
 
-use idle::Idle;
-use scenario::{Effort, Measured, SCENARIOS, Scenario, Side};
+use idle::IdleCost;
+use scenario::{DemoPlan, DemoScenario, DemoServer, SCENARIOS, ScenarioPair};
 
 /// Everything a demo found out.
 #[derive(Debug, Serialize)]
-pub(crate) struct Findings {
-    pub(crate) scenarios: Vec<Measured>,
-    pub(crate) idle: Idle,
+pub(crate) struct DemoResults {
+    pub(crate) scenarios: Vec<ScenarioPair>,
+    pub(crate) idle: IdleCost,
     pub(crate) machine: Machine,
     /// How much was measured, in words.
     pub(crate) effort: String,
@@ -49,44 +49,44 @@ pub(crate) struct Findings {
 /// # Errors
 ///
 /// A server that does not start or fails requests, a page that cannot be written, an interrupt.
-pub(crate) fn run(arguments: &DemoArgs) -> Result<(), Failure> {
-    let interrupt = Interrupt::on_signals()
-        .map_err(|error| Failure::while_trying("listen for signals", &error))?;
+pub(crate) fn run(arguments: &DemoArgs) -> Result<(), CliError> {
+    let interrupt =
+        Interrupt::on_signals().map_err(|error| CliError::io("listen for signals", &error))?;
     let effort = if arguments.quick {
-        Effort::QUICK
+        DemoPlan::QUICK
     } else {
-        Effort::FULL
+        DemoPlan::FULL
     };
     // Children inherit it, and need as many descriptors as the demo itself.
     netpoll_sys::process::raise_descriptor_limit().ok();
-    let progress = Progress::new(
-        effort.in_all(SCENARIOS.len()),
+    let progress = ProgressDisplay::new(
+        effort.total_time(SCENARIOS.len()),
         String::from("netpoll demo: a server and a load on this machine"),
     );
-    let stage = Stage {
-        effort,
+    let stage = DemoRun {
+        plan: effort,
         interrupt: &interrupt,
         progress: &progress,
     };
-    let place = Place::reserve(&arguments.page)?;
-    let findings = stage.find_out();
+    let place = OutputFile::reserve(&arguments.page)?;
+    let findings = stage.measure_all();
     progress.finish();
     let findings = findings?;
     place.write(&page::render(&findings)?)?;
     let page = arguments.page.display();
     if arguments.output.json {
-        return print::result(json(&findings, &page.to_string()));
+        return output::result(json(&findings, &page.to_string()));
     }
-    print::result(table::render(&findings))?;
-    print::result("\nThe same with plots, for a browser:")?;
-    print::result(page)
+    output::result(table::render(&findings))?;
+    output::result("\nThe same with plots, for a browser:")?;
+    output::result(page)
 }
 
-fn json(findings: &Findings, page: &str) -> String {
+fn json(findings: &DemoResults, page: &str) -> String {
     #[derive(Serialize)]
     struct Whole<'a> {
         #[serde(flatten)]
-        findings: &'a Findings,
+        findings: &'a DemoResults,
         page: &'a str,
     }
     serde_json::to_string(&Whole { findings, page })
@@ -94,42 +94,42 @@ fn json(findings: &Findings, page: &str) -> String {
 }
 
 /// What all parts of a demo share.
-struct Stage<'a> {
-    effort: Effort,
+struct DemoRun<'a> {
+    plan: DemoPlan,
     interrupt: &'a Interrupt,
-    progress: &'a Progress,
+    progress: &'a ProgressDisplay,
 }
 
-impl Stage<'_> {
-    fn find_out(&self) -> Result<Findings, Failure> {
-        Ok(Findings {
-            scenarios: self.drive_all()?,
+impl DemoRun<'_> {
+    fn measure_all(&self) -> Result<DemoResults, CliError> {
+        Ok(DemoResults {
+            scenarios: self.run_scenarios()?,
             idle: self.idle()?,
             machine: Machine::this(),
-            effort: self.effort.to_string(),
+            effort: self.plan.to_string(),
         })
     }
 
-    fn drive_all(&self) -> Result<Vec<Measured>, Failure> {
-        let netpoll = start(Side::Netpoll)?;
-        let bare_loop = start(Side::BareLoop)?;
+    fn run_scenarios(&self) -> Result<Vec<ScenarioPair>, CliError> {
+        let netpoll = start(DemoServer::Netpoll)?;
+        let bare_loop = start(DemoServer::BareLoop)?;
         let mut measured = Vec::with_capacity(SCENARIOS.len());
         for (index, scenario) in SCENARIOS.iter().enumerate() {
-            self.progress.stage(scenario);
-            let mut one = Measured::new(scenario);
-            for round in 0..self.effort.rounds {
+            self.progress.set_stage(scenario);
+            let mut one = ScenarioPair::new(scenario);
+            for round in 0..self.plan.rounds {
                 // Who goes first changes, so that neither always follows the other.
                 let order = if round % 2 == 0 {
-                    [Side::Netpoll, Side::BareLoop]
+                    [DemoServer::Netpoll, DemoServer::BareLoop]
                 } else {
-                    [Side::BareLoop, Side::Netpoll]
+                    [DemoServer::BareLoop, DemoServer::Netpoll]
                 };
                 for (turn, side) in order.into_iter().enumerate() {
                     let server = match side {
-                        Side::Netpoll => &netpoll,
-                        Side::BareLoop => &bare_loop,
+                        DemoServer::Netpoll => &netpoll,
+                        DemoServer::BareLoop => &bare_loop,
                     };
-                    let turns = (index * self.effort.rounds + round) * 2 + turn;
+                    let turns = (index * self.plan.rounds + round) * 2 + turn;
                     let outcome = self.drive(scenario, side, server, turns)?;
                     one.add(side, outcome);
                 }
@@ -142,52 +142,57 @@ impl Stage<'_> {
     /// One turn of one server. `turns` have gone before.
     fn drive(
         &self,
-        scenario: &Scenario,
-        side: Side,
-        server: &Server,
+        scenario: &DemoScenario,
+        side: DemoServer,
+        server: &ServerProcess,
         turns: usize,
-    ) -> Result<Outcome, Failure> {
-        let requests = Requests {
+    ) -> Result<LoadResult, CliError> {
+        let requests = LoadSpec {
             protocol: Protocol::Rpc,
             connections: scenario.connections,
             size: scenario.size,
-            pressure: Pressure::Closed(scenario.depth),
+            pressure: LoadMode::Closed(scenario.depth),
         };
-        let plan = plan(server, requests, self.effort.warm_up, self.effort.interval);
-        let before = self.effort.turn() * u32::try_from(turns).unwrap_or(u32::MAX);
+        let plan = plan(server, requests, self.plan.warm_up, self.plan.interval);
+        let before = self.plan.turn() * u32::try_from(turns).unwrap_or(u32::MAX);
         let outcome = load::drive(&plan, self.interrupt, &mut |moment| {
             self.progress
-                .at(before + moment.elapsed, format_args!("{side}"));
+                .update(before + moment.elapsed, format_args!("{side}"));
         })?;
-        self.go_on()?;
+        self.check_interrupt()?;
         match &outcome.cause {
-            Some(cause) => Err(Failure::new(format!(
+            Some(cause) => Err(CliError::new(format!(
                 "{side} failed {} requests of {scenario}: {cause}",
                 outcome.errors
             ))),
-            None if outcome.requests == 0 => Err(Failure::new(format!(
+            None if outcome.requests == 0 => Err(CliError::new(format!(
                 "{side} answered nothing of {scenario}"
             ))),
             None => Ok(outcome),
         }
     }
 
-    fn idle(&self) -> Result<Idle, Failure> {
-        let wanted = self.effort.idle_connections;
+    fn idle(&self) -> Result<IdleCost, CliError> {
+        let wanted = self.plan.idle_connections;
         let connections = affordable(wanted);
         self.progress
-            .stage(format_args!("idle: {connections} connections at rest"));
-        let before = self.effort.turn() * self.effort.turns(SCENARIOS.len());
+            .set_stage(format_args!("idle: {connections} connections at rest"));
+        let before = self.plan.turn() * self.plan.turns(SCENARIOS.len());
         let mut bytes = [0.0; 2];
-        for (index, side) in [Side::Netpoll, Side::BareLoop].into_iter().enumerate() {
-            self.progress
-                .at(before + IDLE_GUESS * index as u32, format_args!("{side}"));
+        for (index, side) in [DemoServer::Netpoll, DemoServer::BareLoop]
+            .into_iter()
+            .enumerate()
+        {
+            self.progress.update(
+                before + IDLE_ESTIMATE * index as u32,
+                format_args!("{side}"),
+            );
             // A server of its own: memory that another scenario has used would be used again.
             let server = start(side)?;
-            bytes[index] = bytes_each(&server, connections, self.interrupt)?;
-            self.go_on()?;
+            bytes[index] = bytes_per_connection(&server, connections, self.interrupt)?;
+            self.check_interrupt()?;
         }
-        Ok(Idle {
+        Ok(IdleCost {
             wanted,
             connections,
             netpoll_bytes: bytes[0],
@@ -195,19 +200,19 @@ impl Stage<'_> {
         })
     }
 
-    fn go_on(&self) -> Result<(), Failure> {
-        if self.interrupt.came() {
-            return Err(Failure::new("interrupted before the end"));
+    fn check_interrupt(&self) -> Result<(), CliError> {
+        if self.interrupt.is_set() {
+            return Err(CliError::new("interrupted before the end"));
         }
         Ok(())
     }
 }
 
 /// One of the two servers, with one poller.
-fn start(side: Side) -> Result<Server, Failure> {
+fn start(side: DemoServer) -> Result<ServerProcess, CliError> {
     let program = Program::serve(side.kind(), &["--pollers", "1"])?;
-    Server::start(&program, SERVER_PROCESSOR)
+    ServerProcess::start(&program, SERVER_PROCESSOR)
 }
 
 /// How long one server's idle connections may take, for the progress bar alone.
-const IDLE_GUESS: Duration = Duration::from_millis(1000);
+const IDLE_ESTIMATE: Duration = Duration::from_millis(1000);

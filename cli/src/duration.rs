@@ -8,19 +8,19 @@ use std::time::Duration;
 
 /// A duration that a command may leave out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Optional {
+pub(crate) enum OptionalDuration {
     /// Switched off: `none`.
     Off,
     /// So long.
-    For(Duration),
+    Set(Duration),
 }
 
-impl Optional {
+impl OptionalDuration {
     /// The duration, zero when switched off.
     pub(crate) fn or_zero(self) -> Duration {
         match self {
             Self::Off => Duration::ZERO,
-            Self::For(duration) => duration,
+            Self::Set(duration) => duration,
         }
     }
 }
@@ -42,13 +42,13 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
 /// # Errors
 ///
 /// As [`parse`].
-pub(crate) fn parse_optional(text: &str) -> Result<Optional, String> {
+pub(crate) fn parse_optional(text: &str) -> Result<OptionalDuration, String> {
     if text == "none" {
-        return Ok(Optional::Off);
+        return Ok(OptionalDuration::Off);
     }
     match amount(text)? {
         Duration::ZERO => Err("0 may mean two things; `none` switches it off".into()),
-        duration => Ok(Optional::For(duration)),
+        duration => Ok(OptionalDuration::Set(duration)),
     }
 }
 
@@ -84,13 +84,15 @@ fn amount(text: &str) -> Result<Duration, String> {
         other => return Err(format!("`{other}` is not a unit; use us, ms, s or m")),
     };
     match micros {
-        Some(micros) if micros <= LONGEST.as_micros() as u64 => Ok(Duration::from_micros(micros)),
+        Some(micros) if micros <= MAX_DURATION.as_micros() as u64 => {
+            Ok(Duration::from_micros(micros))
+        }
         _ => Err("more than a week is not a duration for this command".into()),
     }
 }
 
 /// Nothing here runs longer, and sums of such durations stay far from any overflow.
-const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);
 
 #[cfg(test)]
 mod tests {
@@ -114,7 +116,7 @@ mod tests {
 
     #[test]
     fn none_switches_off_what_has_an_off_position() {
-        assert_eq!(parse_optional("none"), Ok(Optional::Off));
+        assert_eq!(parse_optional("none"), Ok(OptionalDuration::Off));
         assert!(parse("none").is_err());
     }
 

@@ -9,16 +9,16 @@ use crate::duration;
 
 /// Whether the kernel probes silent peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Probes {
+pub(crate) enum KeepaliveSetting {
     /// It does not: `none`.
     Off,
     /// With these numbers.
     On(Keepalive),
 }
 
-impl Probes {
+impl KeepaliveSetting {
     /// The numbers, if there are some.
-    pub(crate) fn numbers(self) -> Option<Keepalive> {
+    pub(crate) fn keepalive(self) -> Option<Keepalive> {
         match self {
             Self::Off => None,
             Self::On(keepalive) => Some(keepalive),
@@ -27,19 +27,19 @@ impl Probes {
 }
 
 /// The longest idle time and interval that the kernel takes.
-const LONGEST: Duration = Duration::from_secs(32_767);
+const MAX_INTERVAL: Duration = Duration::from_secs(32_767);
 
 /// The most probes that it takes.
-const MOST: u32 = 127;
+const MAX_PROBES: u32 = 127;
 
 /// Reads the three numbers, or `none`.
 ///
 /// # Errors
 ///
 /// One line that says what would have been right.
-pub(crate) fn parse(text: &str) -> Result<Probes, String> {
+pub(crate) fn parse(text: &str) -> Result<KeepaliveSetting, String> {
     if text == "none" {
-        return Ok(Probes::Off);
+        return Ok(KeepaliveSetting::Off);
     }
     let wrong = || {
         String::from(
@@ -49,7 +49,7 @@ pub(crate) fn parse(text: &str) -> Result<Probes, String> {
     };
     let seconds = |text: &str| {
         let time = duration::parse(text).ok()?;
-        (time <= LONGEST && time.subsec_nanos() == 0).then_some(time)
+        (time <= MAX_INTERVAL && time.subsec_nanos() == 0).then_some(time)
     };
     let numbers: Vec<_> = text.split(',').collect();
     let [idle, interval, count] = numbers[..] else {
@@ -58,10 +58,10 @@ pub(crate) fn parse(text: &str) -> Result<Probes, String> {
     let count = count
         .parse()
         .ok()
-        .filter(|count| (1..=MOST).contains(count));
+        .filter(|count| (1..=MAX_PROBES).contains(count));
     match (seconds(idle), seconds(interval), count) {
         (Some(idle), Some(interval), Some(count)) => {
-            Ok(Probes::On(Keepalive::new(idle, interval, count)))
+            Ok(KeepaliveSetting::On(Keepalive::new(idle, interval, count)))
         }
         _ => Err(wrong()),
     }
@@ -75,9 +75,9 @@ mod tests {
     fn three_numbers_are_a_keepalive_and_none_is_off() {
         let second = Duration::from_secs(1);
         let expected = Keepalive::new(60 * second, 15 * second, 4);
-        assert_eq!(parse("60s,15s,4"), Ok(Probes::On(expected)));
-        assert_eq!(parse("1m,15000ms,4"), Ok(Probes::On(expected)));
-        assert_eq!(parse("none").map(Probes::numbers), Ok(None));
+        assert_eq!(parse("60s,15s,4"), Ok(KeepaliveSetting::On(expected)));
+        assert_eq!(parse("1m,15000ms,4"), Ok(KeepaliveSetting::On(expected)));
+        assert_eq!(parse("none").map(KeepaliveSetting::keepalive), Ok(None));
     }
 
     #[test]

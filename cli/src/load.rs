@@ -28,31 +28,31 @@
 //!
 //! The load of [`callers`] is another: it calls through netpoll's client, which is measured, too.
 
-mod answers;
-mod callers;
 mod churn;
+mod client_load;
 pub(crate) mod connect;
 mod connection;
-mod in_flight;
-mod pace;
+mod pacing;
 mod plan;
 mod recorder;
 mod report;
 mod requests;
+mod responses;
+mod run;
 mod schedule;
-mod session;
+mod unanswered;
 mod worker;
 
-pub(crate) use callers::ID;
-pub(crate) use plan::{Ids, Plan, Pressure, Threads};
+pub(crate) use client_load::ID_LEN;
+pub(crate) use plan::{CallIds, LoadMode, LoadPlan, LoadThreads};
 pub(crate) use report::{Report, latency, thousands};
-pub(crate) use session::{Outcome, run as drive};
+pub(crate) use run::{LoadResult, run as drive};
 
 use crate::arguments::LoadArgs;
-use crate::failure::Failure;
-use crate::progress::Progress;
+use crate::error::CliError;
+use crate::progress::ProgressDisplay;
 use crate::signal::Interrupt;
-use crate::{duration, print};
+use crate::{duration, output};
 
 /// Runs one load and prints what came out.
 ///
@@ -60,13 +60,13 @@ use crate::{duration, print};
 ///
 /// A server that cannot be reached, that failed requests or answered none; an interrupt. What was
 /// measured until then has been printed.
-pub(crate) fn run(arguments: &LoadArgs) -> Result<(), Failure> {
-    let plan = Plan::from_arguments(arguments)?;
-    let interrupt = Interrupt::on_signals()
-        .map_err(|error| Failure::while_trying("listen for signals", &error))?;
-    let progress = Progress::new(plan.warm_up + plan.duration, plan.to_string());
+pub(crate) fn run(arguments: &LoadArgs) -> Result<(), CliError> {
+    let plan = LoadPlan::from_arguments(arguments)?;
+    let interrupt =
+        Interrupt::on_signals().map_err(|error| CliError::io("listen for signals", &error))?;
+    let progress = ProgressDisplay::new(plan.warm_up + plan.duration, plan.to_string());
     let outcome = drive(&plan, &interrupt, &mut |moment| {
-        progress.at(
+        progress.update(
             moment.elapsed,
             format_args!("{} answers", thousands(moment.answered)),
         );
@@ -75,19 +75,23 @@ pub(crate) fn run(arguments: &LoadArgs) -> Result<(), Failure> {
     let outcome = outcome?;
     let report = Report::of(&outcome);
     if arguments.output.json {
-        print::result(report.json())?;
+        output::result(report.json())?;
     } else {
-        print::result(report.table(&plan))?;
+        output::result(report.table(&plan))?;
     }
-    verdict(&plan, &outcome, &interrupt)
+    check_result(&plan, &outcome, &interrupt)
 }
 
 /// Whether a run was what it was meant to be.
-fn verdict(plan: &Plan, outcome: &Outcome, interrupt: &Interrupt) -> Result<(), Failure> {
+fn check_result(
+    plan: &LoadPlan,
+    outcome: &LoadResult,
+    interrupt: &Interrupt,
+) -> Result<(), CliError> {
     let failed = if outcome.errors > 0 {
         let cause = outcome.cause.as_deref().unwrap_or("for no known reason");
         format!("{} requests failed: {cause}", outcome.errors)
-    } else if interrupt.came() {
+    } else if interrupt.is_set() {
         String::from("interrupted before the end")
     } else if outcome.requests == 0 {
         let duration = duration::display(plan.duration);
@@ -95,5 +99,5 @@ fn verdict(plan: &Plan, outcome: &Outcome, interrupt: &Interrupt) -> Result<(), 
     } else {
         return Ok(());
     };
-    Err(Failure::new(failed))
+    Err(CliError::new(failed))
 }

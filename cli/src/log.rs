@@ -17,17 +17,17 @@ use std::time::Duration;
 const CAPACITY: usize = 1024;
 
 /// The most bytes of a line. The rest of a longer one is cut.
-const LONGEST: usize = 4096;
+const MAX_LINE_BYTES: usize = 4096;
 
 /// A queue of lines, and the thread that writes them. Lives as long as the process.
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
-    shared: Arc<Shared>,
+    shared: Arc<LogShared>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    queue: Mutex<Queue>,
+struct LogShared {
+    queue: Mutex<LogQueue>,
     /// There is a line to write.
     filled: Condvar,
     /// Everything is written.
@@ -35,7 +35,7 @@ struct Shared {
 }
 
 #[derive(Debug, Default)]
-struct Queue {
+struct LogQueue {
     lines: VecDeque<String>,
     /// A line is with the writer.
     writing: bool,
@@ -45,7 +45,7 @@ struct Queue {
     dropped: u64,
 }
 
-impl Queue {
+impl LogQueue {
     /// Appends `line`, behind a report of the lines that were dropped before it.
     fn append(&mut self, line: String) {
         let report = self.take_report();
@@ -64,8 +64,8 @@ impl Queue {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+impl LogShared {
+    fn lock(&self) -> MutexGuard<'_, LogQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -94,7 +94,7 @@ impl Log {
     ///
     /// If no thread can be started.
     pub(crate) fn to(name: &str, mut target: impl Write + Send + 'static) -> io::Result<Self> {
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::<LogShared>::default();
         let lines = Arc::clone(&shared);
         thread::Builder::new()
             .name(String::from(name))
@@ -115,8 +115,10 @@ impl Log {
 
     /// Queues a line, or drops it if the queue is full. Never blocks.
     pub(crate) fn write(&self, mut line: String) {
-        if line.len() > LONGEST {
-            let end = (0..=LONGEST).rev().find(|&at| line.is_char_boundary(at));
+        if line.len() > MAX_LINE_BYTES {
+            let end = (0..=MAX_LINE_BYTES)
+                .rev()
+                .find(|&at| line.is_char_boundary(at));
             line.truncate(end.unwrap_or_default());
         }
         let mut queue = self.shared.lock();
@@ -138,7 +140,7 @@ impl Log {
     /// Waits until everything is written, for `bound` at most. Whether it is.
     pub(crate) fn flush(&self, bound: Duration) -> bool {
         let is_busy =
-            |queue: &mut Queue| queue.writing || !queue.lines.is_empty() || queue.unreported > 0;
+            |queue: &mut LogQueue| queue.writing || !queue.lines.is_empty() || queue.unreported > 0;
         let queue = self.shared.lock();
         let waited = self
             .shared
@@ -256,7 +258,7 @@ mod tests {
     #[test]
     fn a_line_that_is_too_long_is_cut_between_two_characters() {
         let (log, lines) = log();
-        log.write("ä".repeat(LONGEST));
-        assert_eq!(lines.recv_timeout(LIMIT).unwrap().len(), LONGEST + 1);
+        log.write("ä".repeat(MAX_LINE_BYTES));
+        assert_eq!(lines.recv_timeout(LIMIT).unwrap().len(), MAX_LINE_BYTES + 1);
     }
 }

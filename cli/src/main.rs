@@ -16,17 +16,17 @@
 
 mod address;
 mod arguments;
-mod awake;
-mod bounds;
+mod busy_poll;
 mod compare;
 mod demo;
 mod duration;
-mod failure;
+mod error;
 mod keepalive;
+mod limits;
 mod load;
 mod log;
-mod measure;
-mod print;
+mod measurement;
+mod output;
 mod process_stats;
 mod progress;
 mod reference;
@@ -37,14 +37,14 @@ mod statistics;
 
 use std::process::ExitCode;
 
-use arguments::Command;
-use failure::Failure;
+use arguments::CliCommand;
+use error::CliError;
 
 fn main() -> ExitCode {
-    print::tell_panics();
-    let _finish = Finish;
-    if let Some(failure) = measure::launch::launched() {
-        print::complain(&failure);
+    output::log_panics();
+    let _finish = FlushGuard;
+    if let Some(failure) = measurement::launcher::run_if_launcher() {
+        output::error(&failure);
         return ExitCode::FAILURE;
     }
     let command = match arguments::parse() {
@@ -54,26 +54,26 @@ fn main() -> ExitCode {
     match run(&command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            print::complain(&failure);
+            output::error(&failure);
             ExitCode::FAILURE
         }
     }
 }
 
 /// Sees to what is not written yet, also if the work panics.
-struct Finish;
+struct FlushGuard;
 
-impl Drop for Finish {
+impl Drop for FlushGuard {
     fn drop(&mut self) {
-        print::finish();
+        output::flush();
     }
 }
 
-fn run(command: &Command) -> Result<(), Failure> {
+fn run(command: &CliCommand) -> Result<(), CliError> {
     match command {
-        Command::Serve(arguments) => serve::run(arguments),
-        Command::Load(arguments) => load::run(arguments),
-        Command::Demo(arguments) => demo::run(arguments),
-        Command::Compare(arguments) => compare::run(arguments),
+        CliCommand::Serve(arguments) => serve::run(arguments),
+        CliCommand::Load(arguments) => load::run(arguments),
+        CliCommand::Demo(arguments) => demo::run(arguments),
+        CliCommand::Compare(arguments) => compare::run(arguments),
     }
 }

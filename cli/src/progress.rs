@@ -11,23 +11,23 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::{duration, print};
+use crate::{duration, output};
 
 /// Shows how far something of known length is.
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub(crate) struct ProgressDisplay {
     total: Duration,
-    form: Form,
+    form: ProgressForm,
 }
 
 #[derive(Debug)]
-enum Form {
+enum ProgressForm {
     Bar(ProgressBar),
     /// When the next line is due.
     Lines(Cell<Duration>),
 }
 
-impl Progress {
+impl ProgressDisplay {
     /// Begins to show something that takes `total`.
     pub(crate) fn new(total: Duration, title: String) -> Self {
         let form = if io::stderr().is_terminal() {
@@ -37,46 +37,46 @@ impl Progress {
                     .expect("the template is a constant that indicatif accepts");
             bar.set_style(style);
             bar.set_prefix(title);
-            Form::Bar(bar)
+            ProgressForm::Bar(bar)
         } else {
-            print::remark(title);
-            Form::Lines(Cell::new(LINE_EVERY))
+            output::log(title);
+            ProgressForm::Lines(Cell::new(LINE_INTERVAL))
         };
         Self { total, form }
     }
 
     /// Names what comes next.
-    pub(crate) fn stage(&self, name: impl fmt::Display) {
+    pub(crate) fn set_stage(&self, name: impl fmt::Display) {
         match &self.form {
-            Form::Bar(bar) => bar.set_prefix(name.to_string()),
-            Form::Lines(_) => print::remark(name),
+            ProgressForm::Bar(bar) => bar.set_prefix(name.to_string()),
+            ProgressForm::Lines(_) => output::log(name),
         }
     }
 
     /// So far it is, and this is worth saying.
-    pub(crate) fn at(&self, elapsed: Duration, note: impl fmt::Display) {
+    pub(crate) fn update(&self, elapsed: Duration, note: impl fmt::Display) {
         let elapsed = elapsed.min(self.total);
         match &self.form {
-            Form::Bar(bar) => {
+            ProgressForm::Bar(bar) => {
                 bar.set_message(note.to_string());
                 bar.set_position(elapsed.as_millis() as u64);
             }
-            Form::Lines(due) if elapsed >= due.get() => {
-                due.set(elapsed + LINE_EVERY);
+            ProgressForm::Lines(due) if elapsed >= due.get() => {
+                due.set(elapsed + LINE_INTERVAL);
                 let passed = duration::display(Duration::from_secs(elapsed.as_secs()));
-                print::remark(format_args!("  after {passed}: {note}"));
+                output::log(format_args!("  after {passed}: {note}"));
             }
-            Form::Lines(_) => {}
+            ProgressForm::Lines(_) => {}
         }
     }
 
     /// Clears the bar away, so that the results stand alone.
     pub(crate) fn finish(&self) {
-        if let Form::Bar(bar) = &self.form {
+        if let ProgressForm::Bar(bar) = &self.form {
             bar.finish_and_clear();
         }
     }
 }
 
 /// A log of a minute has a dozen of them.
-const LINE_EVERY: Duration = Duration::from_secs(5);
+const LINE_INTERVAL: Duration = Duration::from_secs(5);

@@ -17,11 +17,11 @@
 //! * One `recv` and one `send` for each readiness, however many frames arrived.
 //! * While an answer waits for room, the connection is not read: a peer that does not take its
 //!   answers can make the server hold one answer, not many.
-//! * A connection at rest holds no buffer. What it used goes back to [`Memory`].
+//! * A connection at rest holds no buffer. What it used goes back to [`BufferPool`].
 
+mod buffer_pool;
+mod connection;
 mod frames;
-mod memory;
-mod peer;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -31,14 +31,14 @@ use netpoll_sys::socket::{self, ListenOptions};
 use netpoll_sys::{Addr, Epoll, Events, Interest, UnixAddr, options};
 use slab::Slab;
 
-use crate::awake;
+use crate::busy_poll;
 
-use memory::Memory;
-use peer::{After, Peer};
+use buffer_pool::BufferPool;
+use connection::{ConnectionStatus, ReferenceConnection};
 
 /// A bare rpc server on the calling thread.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub(crate) struct ReferenceServer {
     epoll: Epoll,
     listener: OwnedFd,
     addr: Addr,
@@ -48,13 +48,13 @@ pub(crate) struct Server {
     _stop: OwnedFd,
     /// A connection's slot is its token. A slot may be taken again within one batch of events; an
     /// event for the one before it then costs its successor a read that finds nothing.
-    peers: Slab<Peer>,
-    memory: Memory,
+    connections: Slab<ReferenceConnection>,
+    buffers: BufferPool,
     /// How long it stays awake before it sleeps.
     busy_poll: Duration,
 }
 
-impl Server {
+impl ReferenceServer {
     /// Listens on `addr`; the server ends when `stop` becomes readable. It stays awake for
     /// `busy_poll` before it sleeps, each time.
     ///
@@ -76,8 +76,8 @@ impl Server {
             addr,
             accepting: Interest::READABLE,
             _stop: stop,
-            peers: Slab::new(),
-            memory: Memory::new(),
+            connections: Slab::new(),
+            buffers: BufferPool::new(),
             busy_poll,
         })
     }
@@ -95,12 +95,12 @@ impl Server {
     pub(crate) fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
         loop {
-            let count = awake::wait(&self.epoll, &mut events, self.busy_poll, None)?;
+            let count = busy_poll::wait(&self.epoll, &mut events, self.busy_poll, None)?;
             for index in 0..count {
                 match events.get(index) {
                     Some((LISTENER, _)) => self.accept()?,
                     Some((STOP, _)) => return Ok(()),
-                    Some((token, _)) => self.ready(token)?,
+                    Some((token, _)) => self.on_ready(token)?,
                     None => {}
                 }
             }
@@ -111,50 +111,50 @@ impl Server {
     fn accept(&mut self) -> io::Result<()> {
         for _ in 0..ACCEPT_BATCH {
             match socket::accept(self.listener.as_fd()) {
-                Ok((fd, _)) => self.welcome(fd)?,
+                Ok((fd, _)) => self.register(fd)?,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 // Something has run out. A connection that ends gives it back; until then the
                 // listener would only be ready again at once.
-                Err(_) => return self.listen_for(Interest::NONE),
+                Err(_) => return self.set_accept_interest(Interest::NONE),
             }
         }
         Ok(())
     }
 
-    fn welcome(&mut self, fd: OwnedFd) -> io::Result<()> {
+    fn register(&mut self, fd: OwnedFd) -> io::Result<()> {
         // A connection that cannot have it is slower, or not TCP, but not wrong.
         options::set_nodelay(fd.as_fd(), true).ok();
-        let slot = self.peers.vacant_entry();
+        let slot = self.connections.vacant_entry();
         self.epoll
             .add(fd.as_fd(), slot.key() as u64, Interest::READABLE)?;
-        slot.insert(Peer::new(fd));
+        slot.insert(ReferenceConnection::new(fd));
         Ok(())
     }
 
-    fn ready(&mut self, token: u64) -> io::Result<()> {
+    fn on_ready(&mut self, token: u64) -> io::Result<()> {
         let slot = token as usize;
-        let Some(peer) = self.peers.get_mut(slot) else {
+        let Some(peer) = self.connections.get_mut(slot) else {
             return Ok(());
         };
         let before = peer.interest();
-        match peer.ready(&mut self.memory) {
-            After::Open => {
+        match peer.on_ready(&mut self.buffers) {
+            ConnectionStatus::Open => {
                 let wanted = peer.interest();
                 if wanted != before {
                     self.epoll.modify(peer.as_fd(), token, wanted)?;
                 }
             }
-            After::Over => {
+            ConnectionStatus::Closed => {
                 // Dropping the only descriptor of a socket takes it out of epoll as well.
-                drop(self.peers.remove(slot));
-                self.listen_for(Interest::READABLE)?;
+                drop(self.connections.remove(slot));
+                self.set_accept_interest(Interest::READABLE)?;
             }
         }
         Ok(())
     }
 
-    fn listen_for(&mut self, wanted: Interest) -> io::Result<()> {
+    fn set_accept_interest(&mut self, wanted: Interest) -> io::Result<()> {
         if self.accepting != wanted {
             self.epoll.modify(self.listener.as_fd(), LISTENER, wanted)?;
             self.accepting = wanted;
@@ -163,7 +163,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for ReferenceServer {
     fn drop(&mut self) {
         if let Some(path) = self.addr.as_unix().and_then(UnixAddr::as_path) {
             // We have made it: a path that was there is refused.

@@ -41,8 +41,8 @@ pub(crate) fn parse(text: &str) -> Result<RunnerChoice, String> {
 
 /// A runner, and what it needs to live.
 #[derive(Debug)]
-pub(crate) enum Home {
-    Ours(Runner),
+pub(crate) enum RunnerInstance {
+    Native(Runner),
     Tokio(runtime::Runtime),
 }
 
@@ -52,27 +52,27 @@ impl RunnerChoice {
     /// # Errors
     ///
     /// If the threads of a runtime cannot be started.
-    pub(crate) fn open(self) -> io::Result<Home> {
+    pub(crate) fn start(self) -> io::Result<RunnerInstance> {
         let threads = |count: Option<NonZeroUsize>| match count {
             Some(count) => count.get(),
             None => available_parallelism().map_or(1, NonZeroUsize::get),
         };
         Ok(match self {
-            Self::Inline => Home::Ours(Runner::Inline),
-            Self::Threads(count) => Home::Ours(Runner::Threads(threads(count))),
+            Self::Inline => RunnerInstance::Native(Runner::Inline),
+            Self::Threads(count) => RunnerInstance::Native(Runner::Threads(threads(count))),
             Self::Tokio(count) => {
                 let mut runtime = runtime::Builder::new_multi_thread();
-                Home::Tokio(runtime.worker_threads(threads(count)).build()?)
+                RunnerInstance::Tokio(runtime.worker_threads(threads(count)).build()?)
             }
         })
     }
 }
 
-impl Home {
+impl RunnerInstance {
     /// The runner to give to a loop, which has to end before this is dropped.
     pub(crate) fn runner(&self) -> Runner {
         match self {
-            Self::Ours(runner) => runner.clone(),
+            Self::Native(runner) => runner.clone(),
             Self::Tokio(runtime) => Runner::tokio(runtime.handle().clone()),
         }
     }

@@ -20,28 +20,28 @@ use netpoll::{
 };
 
 use crate::arguments::{ServeArgs, ServeKind};
-use crate::failure::Failure;
+use crate::error::CliError;
 use crate::runner::RunnerChoice;
-use crate::{print, reference, signal, statistics};
+use crate::{output, reference, signal, statistics};
 
 /// Serves until a signal comes.
 ///
 /// # Errors
 ///
 /// An address that cannot be listened on, and what ends a server against its will.
-pub(crate) fn run(arguments: &ServeArgs) -> Result<(), Failure> {
+pub(crate) fn run(arguments: &ServeArgs) -> Result<(), CliError> {
     if let Some(index) = arguments.pin {
         // Before any thread starts, since threads inherit it.
         netpoll_sys::process::pin_thread(index)
-            .map_err(|error| Failure::while_trying("stay on one processor", &error))?;
+            .map_err(|error| CliError::io("stay on one processor", &error))?;
     }
     let addr = arguments.addr.resolve()?;
     match arguments.kind {
         ServeKind::Reference => serve_reference(addr, arguments.busy_poll()),
-        ServeKind::Echo => serve_netpoll(addr, builder_of(echo, arguments), arguments),
-        ServeKind::Rpc => serve_netpoll(addr, builder_of(rpc, arguments), arguments),
+        ServeKind::Echo => serve_netpoll(addr, builder_for(echo, arguments), arguments),
+        ServeKind::Rpc => serve_netpoll(addr, builder_for(rpc, arguments), arguments),
         ServeKind::Heavy => {
-            let builder = builder_of(heavy::answer, arguments);
+            let builder = builder_for(heavy::answer, arguments);
             serve_netpoll(addr, builder.on_connect_send(heavy::count), arguments)
         }
         ServeKind::Proxy => serve_netpoll(addr, proxy(arguments)?, arguments),
@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: &ServeArgs) -> Result<(), Failure> {
 
 /// A loop that handles requests in the form that fits the runner: inline, the one whose futures
 /// stay where they are is the shorter way.
-fn builder_of<H>(handler: H, arguments: &ServeArgs) -> Builder
+fn builder_for<H>(handler: H, arguments: &ServeArgs) -> Builder
 where
     H: Handler + AsyncFn(&mut Connection) -> Result<(), BoxError>,
 {
@@ -67,13 +67,13 @@ where
 }
 
 /// A loop that passes on what comes.
-fn proxy(arguments: &ServeArgs) -> Result<Builder, Failure> {
+fn proxy(arguments: &ServeArgs) -> Result<Builder, CliError> {
     let to = arguments.to.as_ref();
-    let to = to.ok_or_else(|| Failure::new("nobody said where to pass connections on to"))?;
-    let between = proxy::between(
+    let to = to.ok_or_else(|| CliError::new("nobody said where to pass connections on to"))?;
+    let between = proxy::handler(
         to.resolve()?,
-        arguments.bounds.of_dialed(),
-        arguments.half_open(),
+        arguments.limits.dialed_options(),
+        arguments.half_open_duration(),
     );
     Ok(netpoll::EventLoop::builder().on_connection(between))
 }
@@ -106,14 +106,14 @@ async fn repeat(request: LinkBuffer) -> Result<LinkBuffer, BoxError> {
 }
 
 /// Serves with the framework until a signal comes, and drains.
-fn serve_netpoll(addr: Addr, builder: Builder, arguments: &ServeArgs) -> Result<(), Failure> {
+fn serve_netpoll(addr: Addr, builder: Builder, arguments: &ServeArgs) -> Result<(), CliError> {
     // With less the limit is only met sooner.
     netpoll_sys::process::raise_descriptor_limit().ok();
     let listener = listen(addr, arguments)
-        .map_err(|error| Failure::while_trying(format_args!("listen on {addr}"), &error))?;
+        .map_err(|error| CliError::io(format_args!("listen on {addr}"), &error))?;
     let bound = listener
         .local_addr()
-        .map_err(|error| Failure::while_trying("learn the bound address", &error))?;
+        .map_err(|error| CliError::io("learn the bound address", &error))?;
     let builder = match arguments.pollers {
         Some(pollers) => builder.pollers(pollers.get()),
         None => builder,
@@ -124,20 +124,20 @@ fn serve_netpoll(addr: Addr, builder: Builder, arguments: &ServeArgs) -> Result<
         None => builder,
     };
     // Lives until the loop has ended: its runtime, if it has one, carries the handlers out.
-    let home = arguments.runner.unwrap_or_default().open();
-    let home = home.map_err(|error| Failure::while_trying("start the runner", &error))?;
+    let home = arguments.runner.unwrap_or_default().start();
+    let home = home.map_err(|error| CliError::io("start the runner", &error))?;
     let event_loop = arguments
-        .bounds
+        .limits
         .apply(builder)
         .runner(home.runner())
-        .on_event(|event| print::complain(event))
+        .on_event(|event| output::error(event))
         .listen(listener)
         .build()
-        .map_err(|error| Failure::while_trying("set the server up", &error))?;
-    let mut stop = signal::descriptor()
-        .map_err(|error| Failure::while_trying("listen for signals", &error))?;
+        .map_err(|error| CliError::io("set the server up", &error))?;
+    let mut stop =
+        signal::descriptor().map_err(|error| CliError::io("listen for signals", &error))?;
     let handle = event_loop.handle();
-    let drain = arguments.bounds.drain();
+    let drain = arguments.limits.drain();
     std::thread::Builder::new()
         .name(String::from("signals"))
         .spawn(move || {
@@ -145,33 +145,33 @@ fn serve_netpoll(addr: Addr, builder: Builder, arguments: &ServeArgs) -> Result<
             stop.read_exact(&mut [0]).ok();
             drop(handle.shutdown(drain));
         })
-        .map_err(|error| Failure::while_trying("start a thread", &error))?;
+        .map_err(|error| CliError::io("start a thread", &error))?;
     let _statistics = match arguments.stats {
         Some(every) => Some(
             statistics::start(event_loop.handle(), every)
-                .map_err(|error| Failure::while_trying("start a thread", &error))?,
+                .map_err(|error| CliError::io("start a thread", &error))?,
         ),
         None => None,
     };
     announce(event_loop.handle(), bound)?;
     event_loop
         .run()
-        .map_err(|error| Failure::while_trying("serve", &error))
+        .map_err(|error| CliError::io("serve", &error))
 }
 
 /// Says that the server is ready, once it is.
-fn announce(handle: LoopHandle, bound: Addr) -> Result<(), Failure> {
+fn announce(handle: LoopHandle, bound: Addr) -> Result<(), CliError> {
     let say = move || {
         // Why it is not is what `run` returns.
         if handle.wait_until_serving().is_ok() {
-            print::announce(format_args!("listening on {bound}"));
+            output::announce(format_args!("listening on {bound}"));
         }
     };
     std::thread::Builder::new()
         .name(String::from("announce"))
         .spawn(say)
         .map(drop)
-        .map_err(|error| Failure::while_trying("start a thread", &error))
+        .map_err(|error| CliError::io("start a thread", &error))
 }
 
 fn listen(addr: Addr, arguments: &ServeArgs) -> io::Result<Listener> {
@@ -182,15 +182,14 @@ fn listen(addr: Addr, arguments: &ServeArgs) -> io::Result<Listener> {
     }
 }
 
-fn serve_reference(addr: Addr, busy_poll: Duration) -> Result<(), Failure> {
+fn serve_reference(addr: Addr, busy_poll: Duration) -> Result<(), CliError> {
     // Without a raised limit the reference would be a limit of something else.
     netpoll_sys::process::raise_descriptor_limit().ok();
-    let stop = signal::descriptor()
-        .map_err(|error| Failure::while_trying("listen for signals", &error))?;
-    let mut server = reference::Server::bind(addr, stop.into(), busy_poll)
-        .map_err(|error| Failure::while_trying(format_args!("listen on {addr}"), &error))?;
-    print::announce(format_args!("listening on {}", server.local_addr()));
+    let stop = signal::descriptor().map_err(|error| CliError::io("listen for signals", &error))?;
+    let mut server = reference::ReferenceServer::bind(addr, stop.into(), busy_poll)
+        .map_err(|error| CliError::io(format_args!("listen on {addr}"), &error))?;
+    output::announce(format_args!("listening on {}", server.local_addr()));
     server
         .run()
-        .map_err(|error| Failure::while_trying("go on serving", &error))
+        .map_err(|error| CliError::io("go on serving", &error))
 }

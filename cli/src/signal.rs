@@ -26,7 +26,7 @@ pub(crate) fn descriptor() -> io::Result<UnixStream> {
 /// Whether somebody wants the process to end.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Interrupt {
-    came: Arc<AtomicBool>,
+    flag: Arc<AtomicBool>,
 }
 
 impl Interrupt {
@@ -34,20 +34,20 @@ impl Interrupt {
     pub(crate) fn on_signals() -> io::Result<Self> {
         let interrupt = Self::default();
         for signal in [SIGINT, SIGTERM] {
-            signal_hook::flag::register(signal, Arc::clone(&interrupt.came))?;
+            signal_hook::flag::register(signal, Arc::clone(&interrupt.flag))?;
         }
         Ok(interrupt)
     }
 
     /// As if somebody had asked.
     #[cfg(test)]
-    pub(crate) fn come(&self) {
-        self.came.store(true, Ordering::Relaxed);
+    pub(crate) fn set(&self) {
+        self.flag.store(true, Ordering::Relaxed);
     }
 
     /// Whether it has come. Costs one load.
-    pub(crate) fn came(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         // Relaxed: the flag says that something happened and guards no other memory.
-        self.came.load(Ordering::Relaxed)
+        self.flag.load(Ordering::Relaxed)
     }
 }

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use netpoll::{AcceptStats, LoopHandle, LoopStats};
 
-use crate::print;
+use crate::output;
 
 /// Prints until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Statistics {
-    _ends: Sender<()>,
+    _stop: Sender<()>,
 }
 
 /// Begins to print, each time `every` has passed.
@@ -31,16 +31,16 @@ pub(crate) fn start(handle: LoopHandle, every: Duration) -> io::Result<Statistic
         let mut lost = 0;
         while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
             let (stats, now) = (handle.stats(), Instant::now());
-            let all = print::dropped_remarks();
+            let all = output::dropped_lines();
             let dropped = all - std::mem::replace(&mut lost, all);
-            print::remark(line(&before, &stats, now - at, dropped));
+            output::log(line(&before, &stats, now - at, dropped));
             (before, at) = (stats, now);
         }
     };
     thread::Builder::new()
         .name(String::from("statistics"))
         .spawn(print)?;
-    Ok(Statistics { _ends: ends })
+    Ok(Statistics { _stop: ends })
 }
 
 /// What happened between two snapshots, `time` apart, and how many lines of the log were dropped meanwhile.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::compare::Peer;
-use crate::compare::selection::{self, Named};
+use crate::compare::selection::{self, ScenarioSelection};
 use crate::duration;
 
 use super::count;
@@ -24,7 +24,7 @@ pub(crate) struct CompareArgs {
     pub(crate) peers: Vec<&'static Peer>,
     /// Only these, separated by commas, all points (pingpong) or one (pingpong/100) [default: all]
     #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = selection::scenarios)]
-    pub(crate) scenarios: Vec<Named>,
+    pub(crate) scenarios: Vec<ScenarioSelection>,
     /// Turns of each server in each scenario [default: 5; 3 if quick]
     #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>)]
     pub(crate) rounds: Option<NonZeroUsize>,

@@ -8,19 +8,19 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::measure::launch;
+use crate::measurement::launcher;
 use crate::signal::Interrupt;
 
-use super::peer::{Kind, Kinds, Peer, Source};
+use super::peer::{Peer, PeerSource, ServedKinds, ServerKind};
 use super::tool;
 
 /// The directory with the programs of the peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Bench {
+pub(crate) struct PeerDirectory {
     dir: Result<PathBuf, String>,
 }
 
-impl Bench {
+impl PeerDirectory {
     /// The directory that was given, or `bench/peers` of the checkout that `here` is in.
     pub(crate) fn find(given: Option<&Path>, here: &Path) -> Self {
         let is_one = |dir: &Path| dir.join("Cargo.toml").is_file();
@@ -47,25 +47,25 @@ impl Bench {
 
 /// A program that can be started, and the servers it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Ready {
+pub(crate) struct PeerProgram {
     pub(crate) path: PathBuf,
-    pub(crate) kinds: Vec<Kind>,
+    pub(crate) kinds: Vec<ServerKind>,
 }
 
 /// Builds what is asked for, each program once.
 #[derive(Debug)]
-pub(crate) struct Workshop<'a> {
-    bench: &'a Bench,
+pub(crate) struct PeerBuilder<'a> {
+    bench: &'a PeerDirectory,
     interrupt: &'a Interrupt,
-    done: BTreeMap<Source, Result<PathBuf, String>>,
+    built: BTreeMap<PeerSource, Result<PathBuf, String>>,
 }
 
-impl<'a> Workshop<'a> {
-    pub(crate) fn new(bench: &'a Bench, interrupt: &'a Interrupt) -> Self {
+impl<'a> PeerBuilder<'a> {
+    pub(crate) fn new(bench: &'a PeerDirectory, interrupt: &'a Interrupt) -> Self {
         Self {
             bench,
             interrupt,
-            done: BTreeMap::new(),
+            built: BTreeMap::new(),
         }
     }
 
@@ -78,32 +78,32 @@ impl<'a> Workshop<'a> {
         &mut self,
         peer: &Peer,
         building: &mut dyn FnMut(),
-    ) -> Result<Ready, String> {
-        let path = match self.done.get(&peer.source) {
+    ) -> Result<PeerProgram, String> {
+        let path = match self.built.get(&peer.source) {
             Some(done) => done.clone(),
             None => {
-                let made = self.make(peer.source, building);
-                self.done.insert(peer.source, made.clone());
+                let made = self.build(peer.source, building);
+                self.built.insert(peer.source, made.clone());
                 made
             }
         }?;
         let kinds = match peer.kinds {
-            Kinds::These(kinds) => kinds.to_vec(),
-            Kinds::Asked => self.ask(&path)?,
+            ServedKinds::Fixed(kinds) => kinds.to_vec(),
+            ServedKinds::Queried => self.query_kinds(&path)?,
         };
-        Ok(Ready { path, kinds })
+        Ok(PeerProgram { path, kinds })
     }
 
-    fn make(&self, source: Source, building: &mut dyn FnMut()) -> Result<PathBuf, String> {
+    fn build(&self, source: PeerSource, building: &mut dyn FnMut()) -> Result<PathBuf, String> {
         match source {
-            Source::Netpoll | Source::Reference => env::current_exe()
+            PeerSource::Netpoll | PeerSource::Reference => env::current_exe()
                 .map_err(|error| format!("this executable cannot be found: {error}")),
-            Source::Rust(package) => {
+            PeerSource::Rust(package) => {
                 let dir = self.bench.dir.clone()?;
                 building();
                 self.cargo(&dir, package)
             }
-            Source::Go(package) => {
+            PeerSource::Go(package) => {
                 let dir = self.bench.dir.clone()?;
                 building();
                 self.go(&dir, package)
@@ -124,7 +124,7 @@ impl<'a> Workshop<'a> {
             .arg("--target-dir")
             .arg(&target)
             .current_dir(dir);
-        tool::succeed(&mut command, "cargo", self.interrupt)?;
+        tool::run_to_success(&mut command, "cargo", self.interrupt)?;
         Ok(target.join("release").join(package))
     }
 
@@ -141,15 +141,15 @@ impl<'a> Workshop<'a> {
             .arg(&program)
             .arg(format!("./{package}"))
             .current_dir(module);
-        tool::succeed(&mut command, "go", self.interrupt)?;
+        tool::run_to_success(&mut command, "go", self.interrupt)?;
         Ok(program)
     }
 
     /// Which servers a program has.
-    fn ask(&self, program: &Path) -> Result<Vec<Kind>, String> {
+    fn query_kinds(&self, program: &Path) -> Result<Vec<ServerKind>, String> {
         let name = program.file_name().unwrap_or_default().to_string_lossy();
-        let said = tool::succeed(launcher(program)?.arg("--kinds"), &name, self.interrupt)?;
-        let kinds = Kind::read(&String::from_utf8_lossy(&said.stdout));
+        let said = tool::run_to_success(launcher(program)?.arg("--kinds"), &name, self.interrupt)?;
+        let kinds = ServerKind::read(&String::from_utf8_lossy(&said.stdout));
         if kinds.is_empty() {
             return Err(format!("{name} does not say what it serves"));
         }
@@ -159,7 +159,7 @@ impl<'a> Workshop<'a> {
 
 /// A command that ends `program` when this process does.
 fn launcher(program: impl AsRef<OsStr>) -> Result<Command, String> {
-    launch::build(program).map_err(|error| format!("this executable cannot be found: {error}"))
+    launcher::build(program).map_err(|error| format!("this executable cannot be found: {error}"))
 }
 
 #[cfg(test)]
@@ -169,20 +169,23 @@ mod tests {
 
     #[test]
     fn outside_of_a_checkout_there_is_a_reason_and_no_directory() {
-        let bench = Bench::find(None, Path::new("/"));
+        let bench = PeerDirectory::find(None, Path::new("/"));
         assert!(bench.missing().unwrap().contains("not in a checkout"));
-        let given = Bench::find(Some(Path::new("/no/such")), Path::new("/"));
+        let given = PeerDirectory::find(Some(Path::new("/no/such")), Path::new("/"));
         assert!(given.missing().unwrap().contains("/no/such"));
     }
 
     #[test]
     fn two_peers_of_one_program_have_the_kinds_of_their_own_rows() {
-        let (bench, interrupt) = (Bench::find(None, Path::new("/")), Interrupt::default());
-        let mut workshop = Workshop::new(&bench, &interrupt);
+        let (bench, interrupt) = (
+            PeerDirectory::find(None, Path::new("/")),
+            Interrupt::default(),
+        );
+        let mut workshop = PeerBuilder::new(&bench, &interrupt);
         let mut kinds = |name| {
             let peer = selection::peer(name).unwrap();
             let ready = workshop.program(peer, &mut || ()).unwrap();
-            ready.kinds.contains(&Kind::Proxy)
+            ready.kinds.contains(&ServerKind::Proxy)
         };
         assert!(kinds("netpoll"));
         assert!(!kinds("netpoll-tokio"));

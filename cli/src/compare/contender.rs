@@ -4,23 +4,23 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 
-use crate::failure::Failure;
-use crate::measure::child::{ANYWHERE, Program, SERVER_PROCESSOR, Server};
+use crate::error::CliError;
+use crate::measurement::server_process::{ANY_PORT, Program, SERVER_PROCESSOR, ServerProcess};
 
-use super::build::Ready;
-use super::peer::{Kind, Peer, Source};
+use super::build::PeerProgram;
+use super::peer::{Peer, PeerSource, ServerKind};
 
 /// Somebody who takes part.
 #[derive(Debug)]
 pub(crate) struct Contender {
     pub(crate) peer: &'static Peer,
-    pub(crate) ready: Result<Ready, String>,
+    pub(crate) program: Result<PeerProgram, String>,
 }
 
 impl Contender {
     /// Why there is no such server of this contender, if so.
-    pub(crate) fn lacks(&self, kind: Kind) -> Option<String> {
-        match &self.ready {
+    pub(crate) fn missing_reason(&self, kind: ServerKind) -> Option<String> {
+        match &self.program {
             Ok(ready) if ready.kinds.contains(&kind) => None,
             Ok(_) => Some(format!("it does not serve {}", kind.name())),
             Err(why) => Some(why.clone()),
@@ -32,26 +32,30 @@ impl Contender {
     /// # Errors
     ///
     /// What keeps the server from listening.
-    pub(crate) fn start(&self, kind: Kind, to: Option<SocketAddr>) -> Result<Server, Failure> {
-        let ready = self.ready.as_ref().map_err(Failure::new)?;
+    pub(crate) fn start(
+        &self,
+        kind: ServerKind,
+        to: Option<SocketAddr>,
+    ) -> Result<ServerProcess, CliError> {
+        let ready = self.program.as_ref().map_err(CliError::new)?;
         let program = Program {
             name: self.peer.name.to_owned(),
             path: ready.path.clone(),
             arguments: arguments(self.peer, kind, to),
         };
-        Server::start(&program, SERVER_PROCESSOR)
+        ServerProcess::start(&program, SERVER_PROCESSOR)
     }
 }
 
 /// What its program is given.
-fn arguments(peer: &Peer, kind: Kind, to: Option<SocketAddr>) -> Vec<OsString> {
+fn arguments(peer: &Peer, kind: ServerKind, to: Option<SocketAddr>) -> Vec<OsString> {
     let before: &[&str] = match peer.source {
-        Source::Netpoll => &["serve", kind.name(), "--pollers", "1"],
-        Source::Reference => &["serve", "reference"],
-        Source::Rust(_) | Source::Go(_) => &[kind.name(), "--threads", "1"],
+        PeerSource::Netpoll => &["serve", kind.name(), "--pollers", "1"],
+        PeerSource::Reference => &["serve", "reference"],
+        PeerSource::Rust(_) | PeerSource::Go(_) => &[kind.name(), "--threads", "1"],
     };
     let mut all: Vec<OsString> = before.iter().map(OsString::from).collect();
-    all.extend(["--addr", ANYWHERE].map(OsString::from));
+    all.extend(["--addr", ANY_PORT].map(OsString::from));
     all.extend(peer.flags.iter().map(OsString::from));
     if let Some(to) = to {
         all.extend([OsString::from("--to"), OsString::from(to.to_string())]);
@@ -65,7 +69,7 @@ mod tests {
     use super::*;
 
     fn line(name: &str, to: Option<SocketAddr>) -> String {
-        let all = arguments(peer(name).unwrap(), Kind::Rpc, to);
+        let all = arguments(peer(name).unwrap(), ServerKind::Rpc, to);
         let all: Vec<_> = all.iter().map(|part| part.to_string_lossy()).collect();
         all.join(" ")
     }

@@ -21,9 +21,9 @@ pub(crate) enum Metric {
 
 /// Which of two figures is the better one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Better {
-    Less,
-    More,
+pub(crate) enum BetterDirection {
+    Lower,
+    Higher,
     /// Neither: it says how the others came about.
     None,
 }
@@ -99,18 +99,20 @@ impl Metric {
     }
 
     /// What decides between two.
-    pub(crate) fn better(self) -> Better {
+    pub(crate) fn better(self) -> BetterDirection {
         match self {
-            Self::CpuPerRequest | Self::CpuPerConnection | Self::CpuPerMebibyte => Better::Less,
-            Self::P50 | Self::P99 | Self::P999 | Self::ResidentBytes => Better::Less,
-            Self::RequestsPerSecond | Self::BytesPerSecond => Better::More,
-            Self::OfferedPerSecond | Self::ServerBusy => Better::None,
+            Self::CpuPerRequest | Self::CpuPerConnection | Self::CpuPerMebibyte => {
+                BetterDirection::Lower
+            }
+            Self::P50 | Self::P99 | Self::P999 | Self::ResidentBytes => BetterDirection::Lower,
+            Self::RequestsPerSecond | Self::BytesPerSecond => BetterDirection::Higher,
+            Self::OfferedPerSecond | Self::ServerBusy => BetterDirection::None,
         }
     }
 
     /// Whether a ratio of it says something.
     pub(crate) fn is_comparable(self) -> bool {
-        self.better() != Better::None
+        self.better() != BetterDirection::None
     }
 
     /// Whether it says something of the server only if that had no time left.

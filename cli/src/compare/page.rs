@@ -6,19 +6,19 @@
 
 use std::fmt::Write;
 
-use crate::failure::Failure;
-use crate::measure::page::{end, escaped, head, section};
-use crate::measure::plot::{self, Bar, Group, Paint};
+use crate::error::CliError;
+use crate::measurement::page::{end, escaped, head, section};
+use crate::measurement::plot::{self, Bar, BarGroup, SeriesColor};
 
-use super::findings::{Figure, Findings, Measured};
-use super::metric::{Better, Metric};
+use super::metric::{BetterDirection, Metric};
+use super::results::{CompareResults, Figure, ScenarioResult};
 
 /// The whole page.
 ///
 /// # Errors
 ///
 /// Those of [`plot`].
-pub(crate) fn render(findings: &Findings) -> Result<String, Failure> {
+pub(crate) fn render(findings: &CompareResults) -> Result<String, CliError> {
     let mut page = head("netpoll beside its peers");
     page.push_str(&introduction(findings));
     for measured in &findings.scenarios {
@@ -30,21 +30,24 @@ pub(crate) fn render(findings: &Findings) -> Result<String, Failure> {
     Ok(page)
 }
 
-fn introduction(findings: &Findings) -> String {
+fn introduction(findings: &CompareResults) -> String {
     let legend = [
-        (Paint::Ours, "netpoll, also with its handlers elsewhere"),
         (
-            Paint::Peer,
+            SeriesColor::Ours,
+            "netpoll, also with its handlers elsewhere",
+        ),
+        (
+            SeriesColor::Peer,
             "a peer: the same server with another framework",
         ),
-        (Paint::Limit, "a bare loop: the limit, not a peer"),
+        (SeriesColor::Limit, "a bare loop: the limit, not a peer"),
     ];
     let legend = legend.map(|(paint, words)| {
         let color = plot::css_color(paint);
         format!("<span class=\"key\"><i style=\"background:{color}\"></i>{words}</span>")
     });
     let doubts: String = findings
-        .doubts
+        .warnings
         .iter()
         .map(|doubt| format!("<p><strong>{}</strong></p>\n", escaped(doubt)))
         .collect();
@@ -61,7 +64,7 @@ fn introduction(findings: &Findings) -> String {
     )
 }
 
-fn scenario(measured: &Measured) -> Result<String, Failure> {
+fn scenario(measured: &ScenarioResult) -> Result<String, CliError> {
     let scenario = measured.scenario;
     let mut words = format!("{} {}.", scenario.meaning, scenario.shape());
     if let Some(note) = &measured.note {
@@ -78,8 +81,8 @@ fn scenario(measured: &Measured) -> Result<String, Failure> {
 }
 
 /// A group of bars for each figure that somebody has.
-fn groups(measured: &Measured) -> Vec<Group> {
-    let mut groups: Vec<(Metric, Group)> = Vec::new();
+fn groups(measured: &ScenarioResult) -> Vec<BarGroup> {
+    let mut groups: Vec<(Metric, BarGroup)> = Vec::new();
     for entry in &measured.entries {
         for figure in measured.figures(entry) {
             if figure.metric == Metric::ServerBusy {
@@ -87,7 +90,7 @@ fn groups(measured: &Measured) -> Vec<Group> {
             }
             let bar = Bar {
                 name: entry.peer.name.to_owned(),
-                paint: entry.peer.paint(),
+                color: entry.peer.color(),
                 value: figure.spread.median,
                 range: Some((figure.spread.min, figure.spread.max)),
                 text: words(&figure),
@@ -99,7 +102,7 @@ fn groups(measured: &Measured) -> Vec<Group> {
                 Some((_, group)) => group.bars.push(bar),
                 None => groups.push((
                     figure.metric,
-                    Group {
+                    BarGroup {
                         title: title(figure.metric),
                         bars: vec![bar],
                     },
@@ -113,9 +116,9 @@ fn groups(measured: &Measured) -> Vec<Group> {
 /// What a plot shows, and which direction is better.
 fn title(metric: Metric) -> String {
     let direction = match metric.better() {
-        Better::Less => " (shorter is better)",
-        Better::More => " (longer is better)",
-        Better::None => "",
+        BetterDirection::Lower => " (shorter is better)",
+        BetterDirection::Higher => " (longer is better)",
+        BetterDirection::None => "",
     };
     format!("{}{direction}", metric.meaning())
 }
@@ -129,7 +132,7 @@ fn words(figure: &Figure) -> String {
 }
 
 /// All figures of a scenario as a table, folded away.
-fn figures(measured: &Measured) -> String {
+fn figures(measured: &ScenarioResult) -> String {
     let mut rows = String::new();
     for entry in &measured.entries {
         for figure in measured.figures(entry) {
@@ -164,7 +167,7 @@ fn figures(measured: &Measured) -> String {
     )
 }
 
-fn missing(findings: &Findings) -> String {
+fn missing(findings: &CompareResults) -> String {
     let mut rows = String::new();
     for one in findings.not_measured() {
         writeln!(
@@ -187,7 +190,7 @@ fn missing(findings: &Findings) -> String {
     )
 }
 
-fn method(findings: &Findings) -> String {
+fn method(findings: &CompareResults) -> String {
     let content = format!(
         "<ul>\n<li>{}.</li>\n<li>{}; the servers take turns, each turn \
          with a fresh process.</li>\n<li>A server has the first processor and one thread, poller \

@@ -8,20 +8,20 @@
 
 use std::fmt;
 
-use crate::measure::plot::Paint;
+use crate::measurement::plot::SeriesColor;
 
 /// One contender: where its program comes from and how it is started.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
-    pub(crate) source: Source,
+    pub(crate) source: PeerSource,
     pub(crate) flags: &'static [&'static str],
-    pub(crate) kinds: Kinds,
+    pub(crate) kinds: ServedKinds,
 }
 
 /// Where a program comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Source {
+pub(crate) enum PeerSource {
     /// `netpoll serve KIND`: this executable.
     Netpoll,
     /// `netpoll serve reference`, which takes no other flags.
@@ -34,16 +34,16 @@ pub(crate) enum Source {
 
 /// Which servers a program has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kinds {
+pub(crate) enum ServedKinds {
     /// Known here.
-    These(&'static [Kind]),
+    Fixed(&'static [ServerKind]),
     /// It says so.
-    Asked,
+    Queried,
 }
 
 /// What a server does with what comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ServerKind {
     /// Each frame back.
     Rpc,
     /// The same, each request in a task of its own.
@@ -54,7 +54,7 @@ pub(crate) enum Kind {
     Proxy,
 }
 
-impl Kind {
+impl ServerKind {
     const ALL: [Self; 4] = [Self::Rpc, Self::Mux, Self::Heavy, Self::Proxy];
 
     /// Its name on a command line.
@@ -78,22 +78,22 @@ impl Kind {
 
 /// Everybody, in the order they are shown.
 pub(crate) const PEERS: &[Peer] = &[
-    own("netpoll", &[], &Kind::ALL),
+    own("netpoll", &[], &ServerKind::ALL),
     own(
         "netpoll-tokio",
         &["--runner", "tokio:1"],
-        &[Kind::Rpc, Kind::Heavy],
+        &[ServerKind::Rpc, ServerKind::Heavy],
     ),
     own(
         "netpoll-threads",
         &["--runner", "threads:1"],
-        &[Kind::Rpc, Kind::Mux, Kind::Heavy],
+        &[ServerKind::Rpc, ServerKind::Mux, ServerKind::Heavy],
     ),
     Peer {
         name: "reference",
-        source: Source::Reference,
+        source: PeerSource::Reference,
         flags: &[],
-        kinds: Kinds::These(&[Kind::Rpc]),
+        kinds: ServedKinds::Fixed(&[ServerKind::Rpc]),
     },
     rust("reference-uring", "peer-reference-uring", &[]),
     rust("tokio", "peer-tokio", &[]),
@@ -110,30 +110,34 @@ pub(crate) const PEERS: &[Peer] = &[
     go("gnet", "gnet", &[]),
 ];
 
-const fn own(name: &'static str, flags: &'static [&'static str], kinds: &'static [Kind]) -> Peer {
+const fn own(
+    name: &'static str,
+    flags: &'static [&'static str],
+    kinds: &'static [ServerKind],
+) -> Peer {
     Peer {
         name,
-        source: Source::Netpoll,
+        source: PeerSource::Netpoll,
         flags,
-        kinds: Kinds::These(kinds),
+        kinds: ServedKinds::Fixed(kinds),
     }
 }
 
 const fn rust(name: &'static str, package: &'static str, flags: &'static [&'static str]) -> Peer {
     Peer {
         name,
-        source: Source::Rust(package),
+        source: PeerSource::Rust(package),
         flags,
-        kinds: Kinds::Asked,
+        kinds: ServedKinds::Queried,
     }
 }
 
 const fn go(name: &'static str, package: &'static str, flags: &'static [&'static str]) -> Peer {
     Peer {
         name,
-        source: Source::Go(package),
+        source: PeerSource::Go(package),
         flags,
-        kinds: Kinds::Asked,
+        kinds: ServedKinds::Queried,
     }
 }
 
@@ -149,11 +153,11 @@ impl Peer {
     }
 
     /// How it is drawn.
-    pub(crate) fn paint(&self) -> Paint {
+    pub(crate) fn color(&self) -> SeriesColor {
         match self.source {
-            _ if self.is_limit() => Paint::Limit,
-            Source::Netpoll => Paint::Ours,
-            _ => Paint::Peer,
+            _ if self.is_limit() => SeriesColor::Limit,
+            PeerSource::Netpoll => SeriesColor::Ours,
+            _ => SeriesColor::Peer,
         }
     }
 }
@@ -181,12 +185,15 @@ mod tests {
         let limits: Vec<_> = PEERS.iter().filter(|peer| peer.is_limit()).collect();
         let names: Vec<_> = limits.iter().map(|peer| peer.name).collect();
         assert_eq!(names, ["reference", "reference-uring"]);
-        assert!(limits.iter().all(|peer| peer.paint() == Paint::Limit));
+        assert!(limits.iter().all(|peer| peer.color() == SeriesColor::Limit));
     }
 
     #[test]
     fn kinds_that_nobody_asks_for_are_skipped() {
-        assert_eq!(Kind::read("echo mux rpc\n"), [Kind::Mux, Kind::Rpc]);
-        assert!(Kind::read("").is_empty());
+        assert_eq!(
+            ServerKind::read("echo mux rpc\n"),
+            [ServerKind::Mux, ServerKind::Rpc]
+        );
+        assert!(ServerKind::read("").is_empty());
     }
 }

@@ -9,7 +9,7 @@ use crate::duration;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Effort {
+pub(crate) struct ComparePlan {
     /// Turns of each contender in each scenario.
     pub(crate) rounds: usize,
     /// Time before measuring in each turn.
@@ -18,7 +18,7 @@ pub(crate) struct Effort {
     pub(crate) interval: Duration,
 }
 
-impl Effort {
+impl ComparePlan {
     /// What a comparison does unless told otherwise.
     pub(crate) fn new(rounds: Option<usize>, interval: Option<Duration>, quick: bool) -> Self {
         let (usual_rounds, usual_interval) = if quick {
@@ -39,7 +39,7 @@ impl Effort {
     }
 
     /// A remark on what the figures cannot bear, if so.
-    pub(crate) fn doubt(&self) -> Option<String> {
+    pub(crate) fn warning(&self) -> Option<String> {
         (self.rounds < ROUNDS).then(|| {
             format!(
                 "With fewer than {ROUNDS} rounds the spread says little; do not conclude from this."
@@ -48,7 +48,7 @@ impl Effort {
     }
 }
 
-impl fmt::Display for Effort {
+impl fmt::Display for ComparePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rounds = if self.rounds == 1 { "round" } else { "rounds" };
         let interval = duration::display(self.interval);
@@ -92,12 +92,12 @@ mod tests {
 
     #[test]
     fn what_is_given_counts_more_than_what_is_usual() {
-        let usual = Effort::new(None, None, false);
+        let usual = ComparePlan::new(None, None, false);
         assert_eq!((usual.rounds, usual.interval.as_secs()), (5, 2));
-        assert!(usual.doubt().is_none());
-        let given = Effort::new(Some(1), Some(Duration::from_millis(200)), true);
+        assert!(usual.warning().is_none());
+        let given = ComparePlan::new(Some(1), Some(Duration::from_millis(200)), true);
         assert_eq!((given.rounds, given.interval.as_millis()), (1, 200));
-        assert!(given.doubt().is_some());
+        assert!(given.warning().is_some());
         assert_eq!(
             given.to_string(),
             "1 round of 200 ms, each after a warm-up of 300 ms"

@@ -4,12 +4,12 @@
 
 use serde::Serialize;
 
-use super::findings::Findings;
+use super::results::CompareResults;
 
 /// One row. The names of the fields are a promise.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Row<'a> {
+enum ResultRow<'a> {
     Figure {
         peer: &'a str,
         scenario: String,
@@ -28,7 +28,7 @@ enum Row<'a> {
 }
 
 /// The array, with a row on each line.
-pub(crate) fn render(findings: &Findings) -> String {
+pub(crate) fn render(findings: &CompareResults) -> String {
     let rows: Vec<String> = rows(findings)
         .iter()
         .map(|row| serde_json::to_string(row).expect("numbers and strings can always be written"))
@@ -36,29 +36,34 @@ pub(crate) fn render(findings: &Findings) -> String {
     format!("[\n{}\n]\n", rows.join(",\n"))
 }
 
-fn rows(findings: &Findings) -> Vec<Row<'_>> {
+fn rows(findings: &CompareResults) -> Vec<ResultRow<'_>> {
     let mut rows = Vec::new();
     for measured in &findings.scenarios {
         let scenario = || measured.scenario.id();
         for entry in &measured.entries {
             let peer = entry.peer.name;
             if let Some(why) = entry.missing() {
-                rows.push(Row::Missing {
+                rows.push(ResultRow::Missing {
                     peer,
                     scenario: scenario(),
                     metric: "unavailable",
                     why,
                 });
             }
-            rows.extend(measured.figures(entry).iter().map(|figure| Row::Figure {
-                peer,
-                scenario: scenario(),
-                metric: figure.metric.name(),
-                unit: figure.metric.unit(),
-                median: rounded(figure.spread.median),
-                min: rounded(figure.spread.min),
-                max: rounded(figure.spread.max),
-            }));
+            rows.extend(
+                measured
+                    .figures(entry)
+                    .iter()
+                    .map(|figure| ResultRow::Figure {
+                        peer,
+                        scenario: scenario(),
+                        metric: figure.metric.name(),
+                        unit: figure.metric.unit(),
+                        median: rounded(figure.spread.median),
+                        min: rounded(figure.spread.min),
+                        max: rounded(figure.spread.max),
+                    }),
+            );
         }
     }
     rows
@@ -73,26 +78,26 @@ fn rounded(value: f64) -> f64 {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::findings::{Entry, Measured};
     use super::super::metric::Metric;
+    use super::super::results::{PeerResult, ScenarioResult};
     use super::super::selection::{peer, scenarios_to_run};
     use super::*;
-    use crate::measure::machine::Machine;
+    use crate::measurement::machine::Machine;
 
     #[test]
     fn a_row_is_a_figure_or_the_reason_why_there_is_none() {
-        let mut entry = Entry::new(peer("netpoll").unwrap(), None);
+        let mut entry = PeerResult::new(peer("netpoll").unwrap(), None);
         entry.add(vec![(Metric::CpuPerRequest, 1.000_04)]);
         entry.add(vec![(Metric::CpuPerRequest, 3.0)]);
-        let missing = Entry::new(peer("gnet").unwrap(), Some("no go".into()));
-        let findings = Findings {
-            scenarios: vec![Measured::new(
+        let missing = PeerResult::new(peer("gnet").unwrap(), Some("no go".into()));
+        let findings = CompareResults {
+            scenarios: vec![ScenarioResult::new(
                 scenarios_to_run(&[], false)[1],
                 vec![entry, missing],
             )],
             machine: Machine::this(),
             effort: String::new(),
-            doubts: Vec::new(),
+            warnings: Vec::new(),
         };
         let rows: Value = serde_json::from_str(&render(&findings)).unwrap();
         let expected = json!([

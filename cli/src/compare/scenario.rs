@@ -5,7 +5,7 @@
 use crate::load::thousands;
 
 use super::metric::Metric;
-use super::peer::Kind;
+use super::peer::ServerKind;
 
 /// One way to use a server.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,19 +16,19 @@ pub(crate) struct Scenario {
     pub(crate) point: &'static str,
     /// Whom it stands for.
     pub(crate) meaning: &'static str,
-    pub(crate) kind: Kind,
-    pub(crate) way: Way,
+    pub(crate) kind: ServerKind,
+    pub(crate) load: ScenarioLoad,
     /// What is reported, the deciding figure first.
     pub(crate) metrics: &'static [Metric],
 }
 
 /// What is done with a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum ScenarioLoad {
     /// A closed loop: an answer is followed by a request.
-    Closed(Shape),
+    Closed(LoadShape),
     /// An open loop at so many percent of what the slowest peer does in a closed one.
-    Rate(Shape, u32),
+    Rate(LoadShape, u32),
     /// So many connections are used once and kept: what memory does each take.
     Memory(usize),
     /// So many connections, of which four in five do nothing and the others are a closed loop.
@@ -36,12 +36,12 @@ pub(crate) enum Way {
     /// So many connections at a time, each for one request.
     Churn(usize),
     /// A closed loop through a proxy.
-    Through(Shape),
+    Through(LoadShape),
 }
 
 /// What a load sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Shape {
+pub(crate) struct LoadShape {
     pub(crate) connections: usize,
     /// Payload bytes of a request and of its answer.
     pub(crate) size: usize,
@@ -62,8 +62,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         point: "100",
         meaning: "Many calls share few connections, each handled in a task of its own where that is \
                   how a framework does it.",
-        kind: Kind::Mux,
-        way: Way::Closed(Shape {
+        kind: ServerKind::Mux,
+        load: ScenarioLoad::Closed(LoadShape {
             connections: 4,
             size: 1024,
             depth: 25,
@@ -77,24 +77,24 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         point: "8000",
         meaning: "Most connections of most servers do nothing most of the time. Each of these was \
                   used once and then left alone. The kernel's memory for a socket is not counted.",
-        kind: Kind::Rpc,
-        way: Way::Memory(8_000),
+        kind: ServerKind::Rpc,
+        load: ScenarioLoad::Memory(8_000),
         metrics: &[Metric::ResidentBytes],
     },
     Scenario {
         group: "idle",
         point: "busy",
         meaning: "Four connections in five do nothing; how long do the requests of the others take.",
-        kind: Kind::Rpc,
-        way: Way::BesideIdle(8_000),
+        kind: ServerKind::Rpc,
+        load: ScenarioLoad::BesideIdle(8_000),
         metrics: &[Metric::P99],
     },
     Scenario {
         group: "churn",
         point: "",
         meaning: "Each client connects, asks once, and ends its connection in order.",
-        kind: Kind::Rpc,
-        way: Way::Churn(64),
+        kind: ServerKind::Rpc,
+        load: ScenarioLoad::Churn(64),
         metrics: &[Metric::CpuPerConnection],
     },
     Scenario {
@@ -103,8 +103,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         meaning: "Every tenth request of a connection computes for 100 us in its handler; how long \
                   do requests take when they come at a fixed rate, in any state of the server. Time \
                   counts from when a request was meant to be sent.",
-        kind: Kind::Heavy,
-        way: Way::Rate(HUNDRED, 50),
+        kind: ServerKind::Heavy,
+        load: ScenarioLoad::Rate(HUNDRED, 50),
         metrics: &[Metric::P99, Metric::P999],
     },
     fixed_rate("30", 30),
@@ -114,8 +114,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         point: "",
         meaning: "A proxy between the load and a server of netpoll's, which shares the load's \
                   processor.",
-        kind: Kind::Proxy,
-        way: Way::Through(Shape {
+        kind: ServerKind::Proxy,
+        load: ScenarioLoad::Through(LoadShape {
             connections: 4,
             size: 1 << 20,
             depth: 1,
@@ -128,7 +128,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 pub(crate) const QUICK: &[&str] = &["pingpong/100", "pipelined", "idle"];
 
 /// What most loads are.
-pub(crate) const HUNDRED: Shape = Shape {
+pub(crate) const HUNDRED: LoadShape = LoadShape {
     connections: 100,
     size: 1024,
     depth: 1,
@@ -139,8 +139,8 @@ const fn pingpong(point: &'static str, connections: usize) -> Scenario {
         group: "pingpong",
         point,
         meaning: "Each client waits for its answer before it asks again.",
-        kind: Kind::Rpc,
-        way: Way::Closed(Shape {
+        kind: ServerKind::Rpc,
+        load: ScenarioLoad::Closed(LoadShape {
             connections,
             size: 1024,
             depth: 1,
@@ -159,8 +159,8 @@ const fn pipelined(point: &'static str, size: usize, depth: usize) -> Scenario {
         point,
         meaning: "Each client has many requests in flight on its connection, and the answers come \
                   in their order.",
-        kind: Kind::Rpc,
-        way: Way::Closed(Shape {
+        kind: ServerKind::Rpc,
+        load: ScenarioLoad::Closed(LoadShape {
             connections: 100,
             size,
             depth,
@@ -174,8 +174,8 @@ const fn large(point: &'static str, size: usize) -> Scenario {
         group: "large",
         point,
         meaning: "Messages so large that moving their bytes is what costs.",
-        kind: Kind::Rpc,
-        way: Way::Closed(Shape {
+        kind: ServerKind::Rpc,
+        load: ScenarioLoad::Closed(LoadShape {
             connections: 10,
             size,
             depth: 1,
@@ -191,8 +191,8 @@ const fn fixed_rate(point: &'static str, percent: u32) -> Scenario {
         meaning: "Requests come at a fixed rate that every server can bear, in any state of the \
                   server; how long do they take. Time counts from when a request was meant to be \
                   sent.",
-        kind: Kind::Rpc,
-        way: Way::Rate(HUNDRED, percent),
+        kind: ServerKind::Rpc,
+        load: ScenarioLoad::Rate(HUNDRED, percent),
         metrics: &[Metric::P50, Metric::P99, Metric::P999],
     }
 }
@@ -213,32 +213,38 @@ impl Scenario {
 
     /// How many connections it has at a time.
     pub(crate) fn connections(&self) -> usize {
-        match self.way {
-            Way::Closed(shape) | Way::Through(shape) | Way::Rate(shape, _) => shape.connections,
-            Way::Memory(count) | Way::BesideIdle(count) | Way::Churn(count) => count,
+        match self.load {
+            ScenarioLoad::Closed(shape)
+            | ScenarioLoad::Through(shape)
+            | ScenarioLoad::Rate(shape, _) => shape.connections,
+            ScenarioLoad::Memory(count)
+            | ScenarioLoad::BesideIdle(count)
+            | ScenarioLoad::Churn(count) => count,
         }
     }
 
     /// What is sent, in words.
     pub(crate) fn shape(&self) -> String {
-        match self.way {
-            Way::Closed(shape) | Way::Through(shape) => format!(
+        match self.load {
+            ScenarioLoad::Closed(shape) | ScenarioLoad::Through(shape) => format!(
                 "{}, {}, {} in flight on each",
                 shape.size_in_words(),
                 connections_in_words(shape.connections),
                 shape.depth
             ),
-            Way::Rate(shape, percent) => format!(
+            ScenarioLoad::Rate(shape, percent) => format!(
                 "{}, {}, at {percent} % of what the slowest peer does",
                 shape.size_in_words(),
                 connections_in_words(shape.connections)
             ),
-            Way::Memory(count) => format!("{}, each used once", connections_in_words(count)),
-            Way::BesideIdle(count) => format!(
+            ScenarioLoad::Memory(count) => {
+                format!("{}, each used once", connections_in_words(count))
+            }
+            ScenarioLoad::BesideIdle(count) => format!(
                 "1 KiB, {}, four in five of them idle, 1 in flight on each other",
                 connections_in_words(count)
             ),
-            Way::Churn(count) => format!(
+            ScenarioLoad::Churn(count) => format!(
                 "1 KiB, {} at a time, each for one request",
                 connections_in_words(count)
             ),
@@ -246,7 +252,7 @@ impl Scenario {
     }
 }
 
-impl Shape {
+impl LoadShape {
     fn size_in_words(self) -> String {
         match self.size {
             size if size >= 1 << 20 => format!("{} MiB", size >> 20),

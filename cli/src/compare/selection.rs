@@ -7,7 +7,7 @@ use super::scenario::{QUICK, SCENARIOS, Scenario};
 
 /// The scenarios that one name stands for: a group, or one of its points.
 #[derive(Clone, Debug)]
-pub(crate) struct Named(Vec<&'static Scenario>);
+pub(crate) struct ScenarioSelection(Vec<&'static Scenario>);
 
 /// The peer of this name.
 ///
@@ -26,7 +26,7 @@ pub(crate) fn peer(name: &str) -> Result<&'static Peer, String> {
 /// # Errors
 ///
 /// As [`peer`].
-pub(crate) fn scenarios(name: &str) -> Result<Named, String> {
+pub(crate) fn scenarios(name: &str) -> Result<ScenarioSelection, String> {
     let named: Vec<_> = SCENARIOS
         .iter()
         .filter(|scenario| scenario.group == name || scenario.id() == name)
@@ -35,7 +35,7 @@ pub(crate) fn scenarios(name: &str) -> Result<Named, String> {
         let names: Vec<_> = SCENARIOS.iter().map(Scenario::id).collect();
         return Err(format!("there are {}", names.join(", ")));
     }
-    Ok(Named(named))
+    Ok(ScenarioSelection(named))
 }
 
 /// The peers that were named; everybody if none was.
@@ -45,11 +45,15 @@ pub(crate) fn peers_to_run(named: &[&'static Peer]) -> Vec<&'static Peer> {
 }
 
 /// The scenarios that were named; if none was all, or the few of a quick comparison.
-pub(crate) fn scenarios_to_run(named: &[Named], quick: bool) -> Vec<&'static Scenario> {
+pub(crate) fn scenarios_to_run(named: &[ScenarioSelection], quick: bool) -> Vec<&'static Scenario> {
     let few = QUICK.iter().filter_map(|name| scenarios(name).ok());
-    let few: Vec<Named> = if quick { few.collect() } else { Vec::new() };
+    let few: Vec<ScenarioSelection> = if quick { few.collect() } else { Vec::new() };
     let named = if named.is_empty() { &few } else { named };
-    let runs = |scenario: &&Scenario| named.iter().any(|Named(some)| some.contains(scenario));
+    let runs = |scenario: &&Scenario| {
+        named
+            .iter()
+            .any(|ScenarioSelection(some)| some.contains(scenario))
+    };
     let runs = |scenario: &&Scenario| named.is_empty() || runs(scenario);
     SCENARIOS.iter().filter(runs).collect()
 }

@@ -3,12 +3,12 @@
 
 use std::fmt::Write;
 
-use super::findings::{Entry, Figure, Findings, Measured};
 use super::metric::Metric;
-use super::scenario::Way;
+use super::results::{CompareResults, Figure, PeerResult, ScenarioResult};
+use super::scenario::ScenarioLoad;
 
 /// All tables, without a line end.
-pub(crate) fn render(findings: &Findings) -> String {
+pub(crate) fn render(findings: &CompareResults) -> String {
     let mut text = String::new();
     for measured in &findings.scenarios {
         scenario(&mut text, measured);
@@ -20,7 +20,7 @@ pub(crate) fn render(findings: &Findings) -> String {
     );
     // Writing to a string does not fail. A line of its own for the machine, whose names may be long.
     writeln!(text, "{}.\n{}.", findings.effort, findings.machine).ok();
-    for doubt in &findings.doubts {
+    for doubt in &findings.warnings {
         writeln!(text, "{doubt}").ok();
     }
     let missing = findings.not_measured();
@@ -34,7 +34,7 @@ pub(crate) fn render(findings: &Findings) -> String {
     text.trim_end().to_owned()
 }
 
-fn scenario(text: &mut String, measured: &Measured) {
+fn scenario(text: &mut String, measured: &ScenarioResult) {
     let (id, shape) = (measured.scenario.id(), measured.scenario.shape());
     writeln!(text, "{id}: {shape}").ok();
     if let Some(note) = &measured.note {
@@ -59,14 +59,14 @@ fn scenario(text: &mut String, measured: &Measured) {
 }
 
 /// The figures there is room for. The rate of an open loop is in the note, the same for all.
-fn columns(measured: &Measured, entry: &Entry) -> Vec<Figure> {
-    let rate_is_told = matches!(measured.scenario.way, Way::Rate(..));
+fn columns(measured: &ScenarioResult, entry: &PeerResult) -> Vec<Figure> {
+    let rate_is_told = matches!(measured.scenario.load, ScenarioLoad::Rate(..));
     let mut figures = measured.figures(entry);
     figures.retain(|figure| !rate_is_told || figure.metric != Metric::OfferedPerSecond);
     figures
 }
 
-fn row(text: &mut String, entry: &Entry, figures: &[Figure]) {
+fn row(text: &mut String, entry: &PeerResult, figures: &[Figure]) {
     let cells: String = figures.iter().map(cell).collect();
     writeln!(text, "  {:<20}{}", entry.peer, cells.trim_end()).ok();
 }
@@ -102,7 +102,7 @@ fn cell(figure: &Figure) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::spread::Spread;
+    use crate::measurement::spread::Spread;
 
     fn figure(metric: Metric, samples: &[f64], ratio: Option<f64>) -> Figure {
         let spread = Spread::of(samples).unwrap();

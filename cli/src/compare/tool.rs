@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::measure::launch;
+use crate::measurement::launcher;
 use crate::signal::Interrupt;
 
 /// Runs a command to its end.
@@ -21,7 +21,7 @@ use crate::signal::Interrupt;
 /// # Errors
 ///
 /// Why it did not do what it was to, in a line; an interrupt.
-pub(super) fn succeed(
+pub(super) fn run_to_success(
     command: &mut Command,
     name: &str,
     interrupt: &Interrupt,
@@ -35,11 +35,11 @@ pub(super) fn succeed(
         ErrorKind::NotFound => format!("there is no {name} on this machine"),
         _ => format!("{name} does not start: {error}"),
     })?;
-    let output = Group(child).output(interrupt)?;
+    let output = ProcessGroup(child).output(interrupt)?;
     if output.status.success() {
         return Ok(output);
     }
-    if output.status.code() == Some(launch::NOT_FOUND) {
+    if output.status.code() == Some(launcher::NOT_FOUND) {
         return Err(format!("there is no {name} on this machine"));
     }
     let why = reason(&String::from_utf8_lossy(&output.stderr));
@@ -47,9 +47,9 @@ pub(super) fn succeed(
 }
 
 /// A process and those it has started, which end with this value.
-struct Group(Child);
+struct ProcessGroup(Child);
 
-impl Group {
+impl ProcessGroup {
     /// What it printed, once it has ended.
     fn output(mut self, interrupt: &Interrupt) -> Result<Output, String> {
         let stdout = self.0.stdout.take().map(read);
@@ -57,8 +57,8 @@ impl Group {
         let status = loop {
             match self.0.try_wait() {
                 Ok(Some(status)) => break status,
-                Ok(None) if interrupt.came() => return Err(String::from("interrupted")),
-                Ok(None) => thread::sleep(LOOK),
+                Ok(None) if interrupt.is_set() => return Err(String::from("interrupted")),
+                Ok(None) => thread::sleep(POLL_INTERVAL),
                 Err(error) => return Err(error.to_string()),
             }
         };
@@ -75,7 +75,7 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if matches!(self.0.try_wait(), Ok(None)) {
             // It fails only for a group that is gone already.
@@ -103,7 +103,7 @@ fn reason(printed: &str) -> String {
 }
 
 /// How often a build is looked at.
-const LOOK: Duration = Duration::from_millis(30);
+const POLL_INTERVAL: Duration = Duration::from_millis(30);
 
 #[cfg(test)]
 mod tests {
@@ -113,9 +113,9 @@ mod tests {
 
     /// Whether `condition` comes true in ten seconds.
     fn within_limit(condition: &dyn Fn() -> bool) -> bool {
-        let mut looks = Duration::from_secs(10).as_millis() / LOOK.as_millis();
+        let mut looks = Duration::from_secs(10).as_millis() / POLL_INTERVAL.as_millis();
         while looks > 0 && !condition() {
-            thread::sleep(LOOK);
+            thread::sleep(POLL_INTERVAL);
             looks -= 1;
         }
         condition()
@@ -142,11 +142,12 @@ mod tests {
             text.strip_suffix('\n').map(str::to_owned)
         };
         let (ended, child) = thread::scope(|scope| {
-            let build = || succeed(Command::new("sh").args(["-c", &script]), "sh", &interrupt);
+            let build =
+                || run_to_success(Command::new("sh").args(["-c", &script]), "sh", &interrupt);
             let build = scope.spawn(build);
             within_limit(&|| started().is_some());
             let child = started();
-            interrupt.come();
+            interrupt.set();
             (build.join().unwrap(), child)
         });
         let child = child.expect("the process did not start");
@@ -163,16 +164,16 @@ mod tests {
     #[test]
     fn what_is_not_there_is_named() {
         let interrupt = Interrupt::default();
-        let why = succeed(&mut Command::new("no-such-tool"), "a tool", &interrupt);
+        let why = run_to_success(&mut Command::new("no-such-tool"), "a tool", &interrupt);
         assert_eq!(why.unwrap_err(), "there is no a tool on this machine");
-        let why = succeed(
+        let why = run_to_success(
             Command::new("sh").args(["-c", "echo x >&2; exit 3"]),
             "sh",
             &interrupt,
         );
         assert_eq!(why.unwrap_err(), "sh failed: x");
         // As a launcher says it.
-        let why = succeed(
+        let why = run_to_success(
             Command::new("sh").args(["-c", "exit 127"]),
             "go",
             &interrupt,

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 /// What idle connections cost.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Idle {
+pub(crate) struct IdleCost {
     /// How many there should have been.
     #[serde(skip)]
     pub(crate) wanted: usize,

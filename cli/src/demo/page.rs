@@ -6,13 +6,13 @@
 
 use std::fmt::Write;
 
-use crate::failure::Failure;
+use crate::error::CliError;
 use crate::load::{Report, latency, thousands};
-use crate::measure::page::{end, escaped, head, section};
-use crate::measure::plot::{self, Bar, Curve, Group};
+use crate::measurement::page::{end, escaped, head, section};
+use crate::measurement::plot::{self, Bar, BarGroup, Curve};
 
-use super::Findings;
-use super::scenario::{Measured, Side};
+use super::DemoResults;
+use super::scenario::{DemoServer, ScenarioPair};
 use super::table;
 
 /// The whole page.
@@ -20,15 +20,15 @@ use super::table;
 /// # Errors
 ///
 /// Those of [`plot`].
-pub(crate) fn render(findings: &Findings) -> Result<String, Failure> {
-    let throughput = bars(findings, |report| Value {
+pub(crate) fn render(findings: &DemoResults) -> Result<String, CliError> {
+    let throughput = bars(findings, |report| BarValue {
         amount: report.requests_per_second,
         text: format!(
             "{} per second",
             thousands(report.requests_per_second as u64)
         ),
     });
-    let processor_time = bars(findings, |report| Value {
+    let processor_time = bars(findings, |report| BarValue {
         amount: report.server_cpu_us_per_request.unwrap_or(0.0),
         text: table::processor_time(report),
     });
@@ -59,22 +59,22 @@ pub(crate) fn render(findings: &Findings) -> Result<String, Failure> {
 }
 
 /// What a bar shows.
-struct Value {
+struct BarValue {
     amount: f64,
     text: String,
 }
 
-fn bars(findings: &Findings, value: impl Fn(&Report) -> Value) -> Vec<Group> {
-    let group = |measured: &Measured| Group {
+fn bars(findings: &DemoResults, value: impl Fn(&Report) -> BarValue) -> Vec<BarGroup> {
+    let group = |measured: &ScenarioPair| BarGroup {
         title: measured.scenario.to_string(),
         bars: measured
             .sides()
             .into_iter()
             .filter_map(|(side, total)| {
-                let Value { amount, text } = value(&total.report()?);
+                let BarValue { amount, text } = value(&total.report()?);
                 Some(Bar {
                     name: side.to_string(),
-                    paint: side.paint(),
+                    color: side.color(),
                     value: amount,
                     range: None,
                     text,
@@ -85,9 +85,9 @@ fn bars(findings: &Findings, value: impl Fn(&Report) -> Value) -> Vec<Group> {
     findings.scenarios.iter().map(group).collect()
 }
 
-fn introduction(findings: &Findings) -> String {
-    let legend = [Side::Netpoll, Side::BareLoop].map(|side| {
-        let color = plot::css_color(side.paint());
+fn introduction(findings: &DemoResults) -> String {
+    let legend = [DemoServer::Netpoll, DemoServer::BareLoop].map(|side| {
+        let color = plot::css_color(side.color());
         format!("<span class=\"key\"><i style=\"background:{color}\"></i>{side}</span>")
     });
     let meanings: String = findings
@@ -117,7 +117,7 @@ fn introduction(findings: &Findings) -> String {
     )
 }
 
-fn latencies(findings: &Findings) -> Result<String, Failure> {
+fn latencies(findings: &DemoResults) -> Result<String, CliError> {
     let mut plots = String::from("<div class=\"grid\">\n");
     for measured in &findings.scenarios {
         let curves: Vec<Curve<'_>> = measured
@@ -125,7 +125,7 @@ fn latencies(findings: &Findings) -> Result<String, Failure> {
             .into_iter()
             .filter_map(|(side, total)| {
                 Some(Curve {
-                    paint: side.paint(),
+                    color: side.color(),
                     latency: &total.outcome()?.latency,
                 })
             })
@@ -149,28 +149,28 @@ fn latencies(findings: &Findings) -> Result<String, Failure> {
     ))
 }
 
-fn idle_bars(findings: &Findings) -> Group {
+fn idle_bars(findings: &DemoResults) -> BarGroup {
     let idle = &findings.idle;
-    let bar = |side: Side, bytes: f64| Bar {
+    let bar = |side: DemoServer, bytes: f64| Bar {
         name: side.to_string(),
-        paint: side.paint(),
+        color: side.color(),
         value: bytes,
         range: None,
         text: format!("{} bytes", thousands(bytes as u64)),
     };
-    Group {
+    BarGroup {
         title: format!(
             "{} idle connections, each",
             thousands(idle.connections as u64)
         ),
         bars: vec![
-            bar(Side::Netpoll, idle.netpoll_bytes),
-            bar(Side::BareLoop, idle.bare_loop_bytes),
+            bar(DemoServer::Netpoll, idle.netpoll_bytes),
+            bar(DemoServer::BareLoop, idle.bare_loop_bytes),
         ],
     }
 }
 
-fn idle_words(findings: &Findings) -> String {
+fn idle_words(findings: &DemoResults) -> String {
     let note = table::scaled_down(&findings.idle);
     let note = note.map_or_else(String::new, |note| format!(" ({note})"));
     format!(
@@ -179,7 +179,7 @@ fn idle_words(findings: &Findings) -> String {
     )
 }
 
-fn figures(findings: &Findings) -> String {
+fn figures(findings: &DemoResults) -> String {
     let mut rows = String::new();
     for measured in &findings.scenarios {
         for (side, total) in measured.sides() {
@@ -194,8 +194,8 @@ fn figures(findings: &Findings) -> String {
                 table::processor_time(&report),
             ];
             let share = match side {
-                Side::Netpoll => table::share_of_limit(measured),
-                Side::BareLoop => String::new(),
+                DemoServer::Netpoll => table::share_of_limit(measured),
+                DemoServer::BareLoop => String::new(),
             };
             let cells = cells.map(|cell| format!("<td>{cell}</td>")).concat();
             let name = measured.scenario.name;
@@ -229,7 +229,7 @@ fn figures(findings: &Findings) -> String {
     )
 }
 
-fn method(findings: &Findings) -> String {
+fn method(findings: &DemoResults) -> String {
     let content = format!(
         "<ul>\n<li>{}.</li>\n<li>{}; the two servers take turns, so that what else the machine does \
          meets both.</li>\n<li>Each server has one thread on the first processor, the load one \

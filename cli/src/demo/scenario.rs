@@ -7,13 +7,13 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::duration;
-use crate::load::{Outcome, Report};
-use crate::measure::plot::Paint;
-use crate::measure::spread;
+use crate::load::{LoadResult, Report};
+use crate::measurement::plot::SeriesColor;
+use crate::measurement::spread;
 
 /// One way to use a server.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Scenario {
+pub(crate) struct DemoScenario {
     /// A word or two.
     pub(crate) name: &'static str,
     /// Whom it stands for, for a reader who has never seen the code.
@@ -27,29 +27,29 @@ pub(crate) struct Scenario {
 }
 
 /// The scenarios of a demo, in the order they are shown.
-pub(crate) const SCENARIOS: [Scenario; 4] = [
-    Scenario {
+pub(crate) const SCENARIOS: [DemoScenario; 4] = [
+    DemoScenario {
         name: "ping-pong",
         meaning: "Each client waits for an answer before it asks again.",
         connections: 100,
         size: 1024,
         depth: 1,
     },
-    Scenario {
+    DemoScenario {
         name: "pipelined",
         meaning: "Each client keeps 16 requests in flight on its connection.",
         connections: 100,
         size: 1024,
         depth: 16,
     },
-    Scenario {
+    DemoScenario {
         name: "small",
         meaning: "Short messages, 64 in flight on each connection: the cost of a request itself.",
         connections: 100,
         size: 128,
         depth: 64,
     },
-    Scenario {
+    DemoScenario {
         name: "large",
         meaning: "Messages of 64 KiB: the cost of moving bytes.",
         connections: 10,
@@ -58,7 +58,7 @@ pub(crate) const SCENARIOS: [Scenario; 4] = [
     },
 ];
 
-impl Scenario {
+impl DemoScenario {
     /// What is sent, in words: `1 KiB, 100 connections, 16 in flight on each`.
     pub(crate) fn shape(&self) -> String {
         let (size, connections, depth) = (self.size_in_words(), self.connections, self.depth);
@@ -80,7 +80,7 @@ impl Scenario {
     }
 }
 
-impl fmt::Display for Scenario {
+impl fmt::Display for DemoScenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.name, self.shape())
     }
@@ -88,19 +88,19 @@ impl fmt::Display for Scenario {
 
 /// The two servers of a demo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
+pub(crate) enum DemoServer {
     /// The framework.
     Netpoll,
     /// `netpoll serve reference`.
     BareLoop,
 }
 
-impl Side {
+impl DemoServer {
     /// How it is drawn.
-    pub(crate) fn paint(self) -> Paint {
+    pub(crate) fn color(self) -> SeriesColor {
         match self {
-            Self::Netpoll => Paint::Ours,
-            Self::BareLoop => Paint::Limit,
+            Self::Netpoll => SeriesColor::Ours,
+            Self::BareLoop => SeriesColor::Limit,
         }
     }
 
@@ -113,7 +113,7 @@ impl Side {
     }
 }
 
-impl fmt::Display for Side {
+impl fmt::Display for DemoServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Netpoll => "netpoll",
@@ -124,47 +124,47 @@ impl fmt::Display for Side {
 
 /// What one scenario brought on both sides.
 #[derive(Debug)]
-pub(crate) struct Measured {
-    pub(crate) scenario: Scenario,
-    netpoll: Total,
-    bare_loop: Total,
+pub(crate) struct ScenarioPair {
+    pub(crate) scenario: DemoScenario,
+    netpoll: ServerTotals,
+    bare_loop: ServerTotals,
 }
 
 /// All rounds of one side.
 #[derive(Debug, Default)]
-pub(crate) struct Total {
-    outcome: Option<Outcome>,
+pub(crate) struct ServerTotals {
+    outcome: Option<LoadResult>,
     /// Requests per second of each round.
     rates: Vec<f64>,
 }
 
-impl Measured {
-    pub(crate) fn new(scenario: &Scenario) -> Self {
+impl ScenarioPair {
+    pub(crate) fn new(scenario: &DemoScenario) -> Self {
         Self {
             scenario: *scenario,
-            netpoll: Total::default(),
-            bare_loop: Total::default(),
+            netpoll: ServerTotals::default(),
+            bare_loop: ServerTotals::default(),
         }
     }
 
     /// Adds a round.
-    pub(crate) fn add(&mut self, side: Side, outcome: Outcome) {
+    pub(crate) fn add(&mut self, side: DemoServer, outcome: LoadResult) {
         let total = match side {
-            Side::Netpoll => &mut self.netpoll,
-            Side::BareLoop => &mut self.bare_loop,
+            DemoServer::Netpoll => &mut self.netpoll,
+            DemoServer::BareLoop => &mut self.bare_loop,
         };
         total.rates.push(outcome.rate());
         match &mut total.outcome {
-            Some(sum) => sum.absorb(outcome),
+            Some(sum) => sum.merge(outcome),
             none => *none = Some(outcome),
         }
     }
 
     /// Both sides, the framework first.
-    pub(crate) fn sides(&self) -> [(Side, &Total); 2] {
+    pub(crate) fn sides(&self) -> [(DemoServer, &ServerTotals); 2] {
         [
-            (Side::Netpoll, &self.netpoll),
-            (Side::BareLoop, &self.bare_loop),
+            (DemoServer::Netpoll, &self.netpoll),
+            (DemoServer::BareLoop, &self.bare_loop),
         ]
     }
 
@@ -176,24 +176,24 @@ impl Measured {
     }
 }
 
-impl Total {
+impl ServerTotals {
     /// The figures of all rounds together; none before the first round.
     pub(crate) fn report(&self) -> Option<Report> {
         self.outcome.as_ref().map(Report::of)
     }
 
     /// What all rounds brought together; none before the first round.
-    pub(crate) fn outcome(&self) -> Option<&Outcome> {
+    pub(crate) fn outcome(&self) -> Option<&LoadResult> {
         self.outcome.as_ref()
     }
 }
 
-impl Serialize for Measured {
+impl Serialize for ScenarioPair {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         struct Figures {
             #[serde(flatten)]
-            scenario: Scenario,
+            scenario: DemoScenario,
             netpoll: Option<Report>,
             bare_loop: Option<Report>,
             share_of_limit: Option<f64>,
@@ -210,7 +210,7 @@ impl Serialize for Measured {
 
 /// How much a demo measures.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Effort {
+pub(crate) struct DemoPlan {
     /// Turns of each server in each scenario.
     pub(crate) rounds: usize,
     /// Time before measuring in each turn.
@@ -221,7 +221,7 @@ pub(crate) struct Effort {
     pub(crate) idle_connections: usize,
 }
 
-impl Effort {
+impl DemoPlan {
     /// Three quarters of a minute.
     pub(crate) const FULL: Self = Self {
         rounds: 3,
@@ -249,12 +249,12 @@ impl Effort {
     }
 
     /// How long everything takes, more or less.
-    pub(crate) fn in_all(&self, scenarios: usize) -> Duration {
+    pub(crate) fn total_time(&self, scenarios: usize) -> Duration {
         self.turn() * self.turns(scenarios) + Duration::from_secs(2)
     }
 }
 
-impl fmt::Display for Effort {
+impl fmt::Display for DemoPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (interval, warm_up) = (self.interval, self.warm_up);
         write!(
@@ -277,29 +277,29 @@ mod tests {
 
     #[test]
     fn a_quick_demo_leaves_time_for_everything_else_in_its_ten_seconds() {
-        assert!(Effort::QUICK.in_all(SCENARIOS.len()) < Duration::from_millis(8500));
+        assert!(DemoPlan::QUICK.total_time(SCENARIOS.len()) < Duration::from_millis(8500));
     }
 
     #[test]
     fn a_full_demo_takes_about_three_quarters_of_a_minute() {
-        let seconds = Effort::FULL.in_all(SCENARIOS.len()).as_secs();
+        let seconds = DemoPlan::FULL.total_time(SCENARIOS.len()).as_secs();
         assert!((40..=60).contains(&seconds), "{seconds}");
     }
 
-    fn round(requests: u64) -> Outcome {
-        Outcome {
+    fn round(requests: u64) -> LoadResult {
+        LoadResult {
             requests,
-            ..Outcome::nothing(1.0)
+            ..LoadResult::empty(1.0)
         }
     }
 
     #[test]
     fn one_round_that_went_wrong_does_not_decide_the_share() {
-        let mut measured = Measured::new(&SCENARIOS[0]);
+        let mut measured = ScenarioPair::new(&SCENARIOS[0]);
         assert_eq!(measured.share_of_limit(), None);
         for (ours, limit) in [(90, 100), (900, 1000), (5, 100)] {
-            measured.add(Side::Netpoll, round(ours));
-            measured.add(Side::BareLoop, round(limit));
+            measured.add(DemoServer::Netpoll, round(ours));
+            measured.add(DemoServer::BareLoop, round(limit));
         }
         assert_eq!(measured.share_of_limit(), Some(0.9));
         let report = measured.netpoll.report().map(|report| report.requests);

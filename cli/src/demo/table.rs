@@ -5,12 +5,12 @@ use std::fmt::Write;
 
 use crate::load::{Report, latency, thousands};
 
-use super::Findings;
-use super::idle::Idle;
-use super::scenario::{Measured, Side};
+use super::DemoResults;
+use super::idle::IdleCost;
+use super::scenario::{DemoServer, ScenarioPair};
 
 /// The table, without a line end.
-pub(crate) fn render(findings: &Findings) -> String {
+pub(crate) fn render(findings: &DemoResults) -> String {
     let mut table = format!(
         "{:<24} {:<9} {:>10} {:>8} {:>8} {:>8} {:>11} {:>9}\n",
         "", "", "requests/s", "p50", "p99", "p99.9", "CPU/request", "of limit"
@@ -40,7 +40,7 @@ pub(crate) fn processor_time(report: &Report) -> String {
 }
 
 /// How near the framework is to the bare loop, to be read by a person.
-pub(crate) fn share_of_limit(measured: &Measured) -> String {
+pub(crate) fn share_of_limit(measured: &ScenarioPair) -> String {
     match measured.share_of_limit() {
         Some(share) => format!("{:.0} %", 100.0 * share),
         None => "-".into(),
@@ -48,7 +48,7 @@ pub(crate) fn share_of_limit(measured: &Measured) -> String {
 }
 
 /// A note on connections that there were no descriptors for, if so.
-pub(crate) fn scaled_down(idle: &Idle) -> Option<String> {
+pub(crate) fn scaled_down(idle: &IdleCost) -> Option<String> {
     (idle.connections < idle.wanted).then(|| {
         format!(
             "{} instead of {}: the limit of open descriptors allows no more",
@@ -58,11 +58,11 @@ pub(crate) fn scaled_down(idle: &Idle) -> Option<String> {
     })
 }
 
-fn row(table: &mut String, measured: &Measured, side: Side, report: &Report) {
+fn row(table: &mut String, measured: &ScenarioPair, side: DemoServer, report: &Report) {
     // The name on the first line of a scenario, its shape on the second.
     let (left, share) = match side {
-        Side::Netpoll => (measured.scenario.name.to_owned(), share_of_limit(measured)),
-        Side::BareLoop => (
+        DemoServer::Netpoll => (measured.scenario.name.to_owned(), share_of_limit(measured)),
+        DemoServer::BareLoop => (
             format!("  {}", measured.scenario.short_shape()),
             String::new(),
         ),
@@ -79,11 +79,11 @@ fn row(table: &mut String, measured: &Measured, side: Side, report: &Report) {
     writeln!(table, "{}", line.trim_end()).ok();
 }
 
-fn idle(table: &mut String, idle: &Idle) {
+fn idle(table: &mut String, idle: &IdleCost) {
     let count = format!("  {} connections", thousands(idle.connections as u64));
     let lines = [
-        ("idle", Side::Netpoll, idle.netpoll_bytes),
-        (count.as_str(), Side::BareLoop, idle.bare_loop_bytes),
+        ("idle", DemoServer::Netpoll, idle.netpoll_bytes),
+        (count.as_str(), DemoServer::BareLoop, idle.bare_loop_bytes),
     ];
     for (left, side, bytes) in lines {
         let bytes = thousands(bytes as u64);

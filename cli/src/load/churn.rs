@@ -17,156 +17,156 @@ use std::time::Duration;
 
 use netpoll_sys::{Addr, Epoll, Events, Interest, options, socket, transfer};
 
-use crate::awake;
+use crate::busy_poll;
 
-use super::connection::Connection;
-use super::pace::Share;
+use super::connection::LoadConnection;
+use super::pacing::RateShare;
 use super::recorder::Recorder;
-use super::requests::Requests;
+use super::requests::RequestPattern;
 use super::schedule::Schedule;
-use super::worker::{Shared, Tally};
+use super::worker::{RunContext, WorkerCounts};
 
 /// One thread's part of a load of visits.
 #[derive(Debug)]
-pub(super) struct Churn {
+pub(super) struct ChurnWorker {
     epoll: Epoll,
     addr: Addr,
     /// A visit's index is its token; `None` once no other one follows.
-    visits: Vec<Option<Visit>>,
+    connections: Vec<Option<ChurnConnection>>,
     /// Visits so far, of this thread and in effect of those before it.
-    begun: usize,
-    requests: Requests,
+    started: usize,
+    requests: RequestPattern,
     schedule: Schedule,
     recorder: Recorder,
     scratch: Vec<u8>,
-    tally: Tally,
+    counts: WorkerCounts,
 }
 
 /// One connection, for one request.
 #[derive(Debug)]
-struct Visit {
-    connection: Connection,
+struct ChurnConnection {
+    connection: LoadConnection,
     since: u64,
-    step: Step,
+    step: ChurnPhase,
 }
 
 /// How far a visit is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+enum ChurnPhase {
     Connecting,
-    Asking,
+    Requesting,
     /// Answered; the server is to end its stream, too.
-    Leaving,
-    Over,
+    Closing,
+    Closed,
 }
 
-impl Churn {
+impl ChurnWorker {
     /// As many visits at once as `share` has connections.
     pub(super) fn new(
         addr: Addr,
-        share: Share,
-        requests: Requests,
+        share: RateShare,
+        requests: RequestPattern,
         schedule: Schedule,
     ) -> io::Result<Self> {
         Ok(Self {
             epoll: Epoll::new()?,
             addr,
-            visits: (0..share.own).map(|_| None).collect(),
+            connections: (0..share.own).map(|_| None).collect(),
             // Far enough from the addresses of the other threads to begin with.
-            begun: share.before,
+            started: share.before,
             requests,
             schedule,
             recorder: Recorder::new(schedule),
             scratch: vec![0; SCRATCH],
-            tally: Tally::default(),
+            counts: WorkerCounts::default(),
         })
     }
 
     /// Runs through all phases, on the calling thread.
-    pub(super) fn run(mut self, shared: Shared<'_>) -> io::Result<(Recorder, Tally)> {
+    pub(super) fn run(mut self, shared: RunContext<'_>) -> io::Result<(Recorder, WorkerCounts)> {
         let mut events = Events::with_capacity(1024);
         let mut now = shared.clock.now();
-        for index in 0..self.visits.len() {
-            self.begin(index, now);
+        for index in 0..self.connections.len() {
+            self.start(index, now);
         }
-        while !self.is_over(now) && !shared.interrupt.came() {
-            let pause = Some(LONGEST_PAUSE);
-            let count = awake::wait(&self.epoll, &mut events, shared.busy_poll, pause)?;
+        while !self.is_over(now) && !shared.interrupt.is_set() {
+            let pause = Some(MAX_WAIT);
+            let count = busy_poll::wait(&self.epoll, &mut events, shared.busy_poll, pause)?;
             let before = self.recorder.answers();
             for (token, _) in (0..count).filter_map(|index| events.get(index)) {
                 now = shared.clock.now();
-                self.go_on(token as usize, now);
+                self.advance(token as usize, now);
             }
             now = shared.clock.now();
             let visits = self.recorder.answers() - before;
             // Relaxed: a figure for the eye.
             shared.answered.fetch_add(visits, Ordering::Relaxed);
         }
-        self.tally.ended = now.min(self.schedule.to);
-        Ok((self.recorder, self.tally))
+        self.counts.ended = now.min(self.schedule.to);
+        Ok((self.recorder, self.counts))
     }
 
     fn is_over(&self, now: u64) -> bool {
-        now >= self.schedule.give_up || self.visits.iter().all(Option::is_none)
+        now >= self.schedule.drain_until || self.connections.iter().all(Option::is_none)
     }
 
     /// Begins a visit in the place of one that is over.
-    fn begin(&mut self, index: usize, now: u64) {
-        let source = source(self.addr, self.begun);
-        self.begun += 1;
+    fn start(&mut self, index: usize, now: u64) {
+        let source = source(self.addr, self.started);
+        self.started += 1;
         match connect(self.addr, source, &self.epoll, index as u64) {
             Ok(connection) => {
-                self.visits[index] = Some(Visit {
+                self.connections[index] = Some(ChurnConnection {
                     connection,
                     since: now,
-                    step: Step::Connecting,
+                    step: ChurnPhase::Connecting,
                 });
             }
-            Err(error) => self.lose(index, told(&error)),
+            Err(error) => self.fail(index, describe(&error)),
         }
     }
 
     /// Takes a visit as far as it goes now.
-    fn go_on(&mut self, index: usize, now: u64) {
-        let Some(visit) = self.visits[index].as_mut() else {
+    fn advance(&mut self, index: usize, now: u64) {
+        let Some(visit) = self.connections[index].as_mut() else {
             return;
         };
         match visit.advance(&self.epoll, index as u64, &self.requests, &mut self.scratch) {
-            Ok(Step::Over) => {
+            Ok(ChurnPhase::Closed) => {
                 self.recorder.answered(now, visit.since, 1);
                 // The socket is closed here, and leaves epoll by that.
-                self.visits[index] = None;
+                self.connections[index] = None;
                 if now < self.schedule.to {
-                    self.begin(index, now);
+                    self.start(index, now);
                 }
             }
             Ok(_) => {}
-            Err(cause) => self.lose(index, cause),
+            Err(cause) => self.fail(index, cause),
         }
     }
 
     /// Nothing follows a visit that failed: the next one would fail the same way, at once.
-    fn lose(&mut self, index: usize, cause: String) {
-        self.visits[index] = None;
-        self.tally.errors += 1;
-        self.tally.cause.get_or_insert(cause);
+    fn fail(&mut self, index: usize, cause: String) {
+        self.connections[index] = None;
+        self.counts.errors += 1;
+        self.counts.cause.get_or_insert(cause);
     }
 }
 
-impl Visit {
+impl ChurnConnection {
     fn advance(
         &mut self,
         epoll: &Epoll,
         token: u64,
-        requests: &Requests,
+        requests: &RequestPattern,
         scratch: &mut [u8],
-    ) -> Result<Step, String> {
-        let failed = |error: io::Error| told(&error);
+    ) -> Result<ChurnPhase, String> {
+        let failed = |error: io::Error| describe(&error);
         let connection = &mut self.connection;
         match self.step {
-            Step::Connecting => {
+            ChurnPhase::Connecting => {
                 if let Some(error) = socket::take_error(connection.as_fd()).map_err(failed)? {
-                    return Err(told(&error));
+                    return Err(describe(&error));
                 }
                 connection.request(requests, self.since, 1);
                 connection.send(requests)?;
@@ -175,9 +175,9 @@ impl Visit {
                 epoll
                     .modify(connection.as_fd(), token, wanted)
                     .map_err(failed)?;
-                self.step = Step::Asking;
+                self.step = ChurnPhase::Requesting;
             }
-            Step::Asking => {
+            ChurnPhase::Requesting => {
                 let answers = connection.receive(requests, scratch)?;
                 connection.send(requests)?;
                 if let Some(wanted) = connection.changed_interest() {
@@ -187,16 +187,16 @@ impl Visit {
                 }
                 if answers > 0 {
                     socket::shutdown(connection.as_fd(), Shutdown::Write).map_err(failed)?;
-                    self.step = Step::Leaving;
+                    self.step = ChurnPhase::Closing;
                 }
             }
-            Step::Leaving => match transfer::receive(connection.as_fd(), scratch) {
-                Ok(0) => self.step = Step::Over,
+            ChurnPhase::Closing => match transfer::receive(connection.as_fd(), scratch) {
+                Ok(0) => self.step = ChurnPhase::Closed,
                 Ok(_) => return Err(String::from("an answer came that nobody asked for")),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(told(&error)),
+                Err(error) => return Err(describe(&error)),
             },
-            Step::Over => {}
+            ChurnPhase::Closed => {}
         }
         Ok(self.step)
     }
@@ -208,7 +208,7 @@ fn connect(
     source: Option<SocketAddr>,
     epoll: &Epoll,
     token: u64,
-) -> io::Result<Connection> {
+) -> io::Result<LoadConnection> {
     let fd = socket::stream_socket(addr)?;
     if addr.as_tcp().is_some() {
         options::set_nodelay(fd.as_fd(), true)?;
@@ -216,11 +216,11 @@ fn connect(
     if let Some(source) = source {
         socket::bind_local(fd.as_fd(), source)?;
     }
-    if socket::connect(fd.as_fd(), addr)? == socket::Connect::QueueFull {
+    if socket::connect(fd.as_fd(), addr)? == socket::ConnectStatus::QueueFull {
         return Err(io::ErrorKind::WouldBlock.into());
     }
     epoll.add(fd.as_fd(), token, Interest::WRITABLE)?;
-    Ok(Connection::new(fd))
+    Ok(LoadConnection::new(fd))
 }
 
 /// The address that a visit comes from; none if that is the kernel's choice.
@@ -228,12 +228,12 @@ fn source(addr: Addr, visit: usize) -> Option<SocketAddr> {
     let IpAddr::V4(ip) = addr.as_tcp()?.ip() else {
         return None;
     };
-    let (low, high) = (visit % LOW, visit / LOW % HIGH);
+    let (low, high) = (visit % HOSTS_PER_SUBNET, visit / HOSTS_PER_SUBNET % SUBNETS);
     let source = Ipv4Addr::new(127, 0, high as u8, low as u8 + 1);
     ip.is_loopback().then(|| SocketAddr::from((source, 0)))
 }
 
-fn told(error: &io::Error) -> String {
+fn describe(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable => {
             String::from("no port is left to connect from: each is kept for a minute after its use")
@@ -244,14 +244,14 @@ fn told(error: &io::Error) -> String {
 }
 
 /// 127.0.x.1 to 127.0.x.254.
-const LOW: usize = 254;
+const HOSTS_PER_SUBNET: usize = 254;
 /// 127.0.0.x to 127.0.15.x.
-const HIGH: usize = 16;
+const SUBNETS: usize = 16;
 
 const SCRATCH: usize = 64 << 10;
 
 /// How late an interrupt or the end may be noticed.
-const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+const MAX_WAIT: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(from(0), "127.0.0.1:0");
         assert_eq!(from(253), "127.0.0.254:0");
         assert_eq!(from(254), "127.0.1.1:0");
-        assert_eq!(from(LOW * HIGH), from(0));
+        assert_eq!(from(HOSTS_PER_SUBNET * SUBNETS), from(0));
     }
 
     #[test]

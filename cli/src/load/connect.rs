@@ -9,10 +9,10 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use netpoll_sys::socket::Connect;
+use netpoll_sys::socket::ConnectStatus;
 use netpoll_sys::{Addr, Epoll, Events, Interest, options, socket};
 
-use crate::failure::Failure;
+use crate::error::CliError;
 use crate::signal::Interrupt;
 
 /// Opens `count` connections to `addr`, non-blocking and without delay for small writes.
@@ -24,10 +24,9 @@ pub(crate) fn connect_all(
     addr: Addr,
     count: usize,
     interrupt: &Interrupt,
-) -> Result<Vec<OwnedFd>, Failure> {
-    let failed = |error: io::Error| {
-        Failure::while_trying(format_args!("open {count} connections to {addr}"), &error)
-    };
+) -> Result<Vec<OwnedFd>, CliError> {
+    let failed =
+        |error: io::Error| CliError::io(format_args!("open {count} connections to {addr}"), &error);
     let epoll = Epoll::new().map_err(failed)?;
     let mut events = Events::with_capacity(WINDOW);
     let mut connected = Vec::with_capacity(count);
@@ -36,12 +35,12 @@ pub(crate) fn connect_all(
     let mut started = 0;
     let mut silent = Duration::ZERO;
     while connected.len() < count {
-        let mut pause = TURN;
+        let mut pause = POLL_INTERVAL;
         for (token, place) in under_way.iter_mut().enumerate() {
             if place.is_none() && started < count {
                 *place = start(addr, &epoll, token as u64).map_err(failed)?;
                 if place.is_none() {
-                    pause = UNTIL_ROOM;
+                    pause = QUEUE_RETRY_INTERVAL;
                     break;
                 }
                 started += 1;
@@ -58,10 +57,10 @@ pub(crate) fn connect_all(
         } else {
             Duration::ZERO
         };
-        if interrupt.came() {
-            return Err(Failure::new("interrupted while connecting"));
+        if interrupt.is_set() {
+            return Err(CliError::new("interrupted while connecting"));
         }
-        if silent > PATIENCE {
+        if silent > CONNECT_TIMEOUT {
             return Err(failed(io::ErrorKind::TimedOut.into()));
         }
     }
@@ -74,7 +73,7 @@ fn start(addr: Addr, epoll: &Epoll, token: u64) -> io::Result<Option<OwnedFd>> {
     if addr.as_tcp().is_some() {
         options::set_nodelay(fd.as_fd(), true)?;
     }
-    if socket::connect(fd.as_fd(), addr)? == Connect::QueueFull {
+    if socket::connect(fd.as_fd(), addr)? == ConnectStatus::QueueFull {
         return Ok(None);
     }
     // Done or under way, both end alike: a connected socket is writable.
@@ -103,10 +102,10 @@ fn finish(fd: OwnedFd, epoll: &Epoll) -> io::Result<OwnedFd> {
 const WINDOW: usize = 100;
 
 /// How often an interrupt is looked for.
-const TURN: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How soon a queue that was full is tried again.
-const UNTIL_ROOM: Duration = Duration::from_millis(1);
+const QUEUE_RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
 /// How long nothing may come about.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

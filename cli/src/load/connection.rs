@@ -11,41 +11,41 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use netpoll_sys::{Interest, transfer};
 
-use super::answers::Answers;
-use super::in_flight::InFlight;
-use super::requests::Requests;
+use super::requests::RequestPattern;
+use super::responses::ResponseCounter;
+use super::unanswered::UnansweredRequests;
 
 /// One connection of a load.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct LoadConnection {
     fd: OwnedFd,
-    answers: Answers,
+    responses: ResponseCounter,
     /// Requests unanswered, sent or not.
-    pub(crate) in_flight: InFlight,
+    pub(crate) in_flight: UnansweredRequests,
     /// Bytes of requests that have not left.
     unsent: usize,
     /// How many bytes of a request have left before the next unsent one; 0 between two requests.
-    phase: usize,
+    request_offset: usize,
     /// What epoll was last told.
-    watched: Interest,
+    registered: Interest,
 }
 
-impl Connection {
+impl LoadConnection {
     /// A connection that is watched for reading.
     pub(crate) fn new(fd: OwnedFd) -> Self {
         Self {
             fd,
-            answers: Answers::default(),
-            in_flight: InFlight::default(),
+            responses: ResponseCounter::default(),
+            in_flight: UnansweredRequests::default(),
             unsent: 0,
-            phase: 0,
-            watched: Interest::READABLE,
+            request_offset: 0,
+            registered: Interest::READABLE,
         }
     }
 
     /// Adds requests that count from `since`; [`Connection::send`] is what sends them.
     #[inline]
-    pub(crate) fn request(&mut self, requests: &Requests, since: u64, count: usize) {
+    pub(crate) fn request(&mut self, requests: &RequestPattern, since: u64, count: usize) {
         self.in_flight.add(since, count);
         self.unsent += count * requests.length();
     }
@@ -58,14 +58,14 @@ impl Connection {
     #[inline]
     pub(crate) fn receive(
         &mut self,
-        requests: &Requests,
+        requests: &RequestPattern,
         scratch: &mut [u8],
     ) -> Result<usize, String> {
         match transfer::receive(self.fd.as_fd(), scratch) {
             Ok(0) => Err("the server closed a connection".into()),
             Ok(count) => self
-                .answers
-                .take(&scratch[..count], requests)
+                .responses
+                .consume(&scratch[..count], requests)
                 .map_err(|wrong| wrong.to_string()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
             Err(error) => Err(error.to_string()),
@@ -79,9 +79,9 @@ impl Connection {
     ///
     /// Why nothing more can be sent.
     #[inline]
-    pub(crate) fn send(&mut self, requests: &Requests) -> Result<(), String> {
+    pub(crate) fn send(&mut self, requests: &RequestPattern) -> Result<(), String> {
         while self.unsent > 0 {
-            let bytes = requests.next_bytes(self.phase, self.unsent);
+            let bytes = requests.next_bytes(self.request_offset, self.unsent);
             let sent = match transfer::send(self.fd.as_fd(), bytes) {
                 Ok(sent) => sent,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -89,7 +89,7 @@ impl Connection {
             };
             let room_is_left = sent == bytes.len();
             self.unsent -= sent;
-            self.phase = (self.phase + sent) % requests.length();
+            self.request_offset = (self.request_offset + sent) % requests.length();
             if !room_is_left {
                 break;
             }
@@ -100,20 +100,20 @@ impl Connection {
     /// The interest epoll has to be told, if it changed since the last call.
     #[inline]
     pub(crate) fn changed_interest(&mut self) -> Option<Interest> {
-        let wanted = Interest::READABLE.and(Interest::WRITABLE.when(self.unsent > 0));
-        let changed = wanted != self.watched;
-        self.watched = wanted;
+        let wanted = Interest::READABLE.union(Interest::WRITABLE.when(self.unsent > 0));
+        let changed = wanted != self.registered;
+        self.registered = wanted;
         changed.then_some(wanted)
     }
 
     /// Whether a send has to wait until the socket is writable.
     #[inline]
-    pub(crate) fn waits_for_room(&self) -> bool {
-        self.watched.is_writable()
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.registered.is_writable()
     }
 }
 
-impl AsFd for Connection {
+impl AsFd for LoadConnection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }

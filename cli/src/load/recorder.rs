@@ -29,7 +29,7 @@ impl Recorder {
     /// `count` answers came at `now` to requests that count from `since`.
     #[inline]
     pub(crate) fn answered(&mut self, now: u64, since: u64, count: usize) {
-        if self.schedule.measures(now) {
+        if self.schedule.is_measured(now) {
             self.answered += count as u64;
             self.latency
                 .saturating_record_n(now.saturating_sub(since), count as u64);

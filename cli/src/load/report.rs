@@ -8,8 +8,8 @@ use std::fmt::Write;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::plan::Plan;
-use super::session::Outcome;
+use super::plan::LoadPlan;
+use super::run::LoadResult;
 
 /// The figures of a run.
 #[derive(Clone, Debug, Serialize)]
@@ -38,7 +38,7 @@ pub(crate) struct Report {
 
 impl Report {
     /// The figures of `outcome`.
-    pub(crate) fn of(outcome: &Outcome) -> Self {
+    pub(crate) fn of(outcome: &LoadResult) -> Self {
         let requests = outcome.requests as f64;
         let at = |quantile| percentile(&outcome.latency, quantile);
         let cpu = outcome.server.map(|server| server.used.as_secs_f64());
@@ -67,7 +67,7 @@ impl Report {
     }
 
     /// The figures as a person reads them, below what was asked for.
-    pub(crate) fn table(&self, plan: &Plan) -> String {
+    pub(crate) fn table(&self, plan: &LoadPlan) -> String {
         let mut table = format!("{plan}\n");
         let mut row = |name: &str, value: &str| {
             // Writing to a string does not fail.
@@ -141,14 +141,14 @@ mod tests {
     use std::time::Duration;
 
     use super::super::recorder::empty_histogram;
-    use super::super::session::ServerTime;
+    use super::super::run::ServerTime;
     use super::*;
 
-    fn outcome() -> Outcome {
+    fn outcome() -> LoadResult {
         let mut latency = empty_histogram();
         latency.record_n(20_000, 999).unwrap();
         latency.record_n(5_000_000, 1).unwrap();
-        Outcome {
+        LoadResult {
             requests: 1_000,
             errors: 0,
             cause: None,
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_null_and_not_zero() {
-        let json = Report::of(&Outcome::nothing(1.0)).json();
+        let json = Report::of(&LoadResult::empty(1.0)).json();
         assert!(json.contains(r#""p99_us":null"#), "{json}");
         assert!(
             json.contains(r#""server_cpu_us_per_request":null"#),

@@ -9,7 +9,7 @@ use crate::arguments::Protocol;
 
 /// The bytes of the requests of a run, and the shape of the answers.
 #[derive(Debug)]
-pub(crate) struct Requests {
+pub(crate) struct RequestPattern {
     /// Whole requests, end to end; at least one.
     pattern: Vec<u8>,
     /// Bytes of one request, header included; at least one.
@@ -18,7 +18,7 @@ pub(crate) struct Requests {
     header: Vec<u8>,
 }
 
-impl Requests {
+impl RequestPattern {
     /// Requests of `size` payload bytes, of which about `burst` go out at a time.
     pub(crate) fn new(protocol: Protocol, size: usize, burst: usize) -> Self {
         let header = match protocol {
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn an_rpc_request_is_its_length_and_that_many_bytes() {
-        let requests = Requests::new(Protocol::Rpc, 5, 3);
+        let requests = RequestPattern::new(Protocol::Rpc, 5, 3);
         assert_eq!(requests.length(), 9);
         assert_eq!(requests.next_bytes(0, 4), [0, 0, 0, 5]);
         assert_eq!(requests.next_bytes(0, usize::MAX).len(), 27);
@@ -80,13 +80,13 @@ mod tests {
 
     #[test]
     fn an_empty_rpc_request_is_its_header() {
-        let requests = Requests::new(Protocol::Rpc, 0, 2);
+        let requests = RequestPattern::new(Protocol::Rpc, 0, 2);
         assert_eq!(requests.next_bytes(0, 100), [0; 8]);
     }
 
     #[test]
     fn a_stream_goes_on_in_the_middle_of_a_request() {
-        let requests = Requests::new(Protocol::Echo, 4, 2);
+        let requests = RequestPattern::new(Protocol::Echo, 4, 2);
         let whole = requests.next_bytes(0, 8).to_vec();
         assert_eq!(requests.next_bytes(3, 5), &whole[3..]);
         assert_eq!(whole[..4], whole[4..]);
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn the_pattern_of_large_requests_is_one_request() {
-        let requests = Requests::new(Protocol::Rpc, 1 << 20, 64);
+        let requests = RequestPattern::new(Protocol::Rpc, 1 << 20, 64);
         assert_eq!(requests.next_bytes(0, usize::MAX).len(), (1 << 20) + 4);
     }
 }

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 /// The clock of a run. A copy of it is the same clock.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock {
+pub(crate) struct RunClock {
     origin: Instant,
 }
 
-impl Clock {
+impl RunClock {
     /// A clock that shows zero now.
     pub(crate) fn start() -> Self {
         Self {
@@ -36,7 +36,7 @@ pub(crate) struct Schedule {
     /// The first one that no longer is.
     pub(crate) to: u64,
     /// From here on nobody waits for the answers to requests that are still in flight.
-    pub(crate) give_up: u64,
+    pub(crate) drain_until: u64,
 }
 
 impl Schedule {
@@ -46,13 +46,13 @@ impl Schedule {
         Self {
             from,
             to,
-            give_up: to + nanos(DRAIN),
+            drain_until: to + nanos(DRAIN_TIME),
         }
     }
 
     /// Whether what happens at `now` is measured.
     #[inline]
-    pub(crate) fn measures(&self, now: u64) -> bool {
+    pub(crate) fn is_measured(&self, now: u64) -> bool {
         self.from <= now && now < self.to
     }
 }
@@ -63,7 +63,7 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
 }
 
 /// Long enough for any server that is alive, short enough that nobody wonders.
-const DRAIN: Duration = Duration::from_secs(1);
+const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn the_measured_interval_includes_its_start_and_not_its_end() {
         let schedule = Schedule::new(Duration::from_nanos(10), Duration::from_nanos(5));
-        let measured: Vec<u64> = (0..20).filter(|&now| schedule.measures(now)).collect();
+        let measured: Vec<u64> = (0..20).filter(|&now| schedule.is_measured(now)).collect();
         assert_eq!(measured, [10, 11, 12, 13, 14]);
     }
 }

@@ -20,44 +20,44 @@ use std::time::Duration;
 
 use netpoll_sys::{Epoll, Events, Interest, Readiness};
 
-use crate::awake;
+use crate::busy_poll;
 use crate::signal::Interrupt;
 
-use super::connection::Connection;
-use super::in_flight::Unasked;
-use super::pace::Pace;
+use super::connection::LoadConnection;
+use super::pacing::Pacer;
 use super::recorder::Recorder;
-use super::requests::Requests;
-use super::schedule::{Clock, Schedule};
+use super::requests::RequestPattern;
+use super::schedule::{RunClock, Schedule};
+use super::unanswered::UnexpectedResponse;
 
 /// One thread's part of a load.
 #[derive(Debug)]
-pub(crate) struct Worker {
+pub(crate) struct SteadyWorker {
     epoll: Epoll,
     /// A connection's index is its token; `None` are those that failed.
-    connections: Vec<Option<Connection>>,
-    requests: Requests,
-    drive: Drive,
+    connections: Vec<Option<LoadConnection>>,
+    requests: RequestPattern,
+    mode: WorkerMode,
     schedule: Schedule,
     recorder: Recorder,
     /// Where answers land, of all connections.
     scratch: Vec<u8>,
-    tally: Tally,
+    counts: WorkerCounts,
 }
 
 /// What makes this thread send.
 #[derive(Debug)]
-pub(crate) enum Drive {
+pub(crate) enum WorkerMode {
     /// An answer, with so many requests in flight on each connection.
     Closed(usize),
     /// The clock.
-    Open(Pace),
+    Open(Pacer),
 }
 
 /// What all threads of a run look at.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Shared<'a> {
-    pub(crate) clock: Clock,
+pub(crate) struct RunContext<'a> {
+    pub(crate) clock: RunClock,
     pub(crate) interrupt: &'a Interrupt,
     /// Answers so far, for whoever watches.
     pub(crate) answered: &'a AtomicU64,
@@ -67,7 +67,7 @@ pub(crate) struct Shared<'a> {
 
 /// What one thread did besides measuring.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct WorkerCounts {
     /// Connections that work.
     open: usize,
     /// Requests unanswered on them.
@@ -82,12 +82,12 @@ pub(crate) struct Tally {
     pub(crate) ended: u64,
 }
 
-impl Worker {
+impl SteadyWorker {
     /// A worker for connections that stand.
     pub(crate) fn new(
         sockets: Vec<OwnedFd>,
-        requests: Requests,
-        drive: Drive,
+        requests: RequestPattern,
+        drive: WorkerMode,
         schedule: Schedule,
     ) -> io::Result<Self> {
         let epoll = Epoll::new()?;
@@ -96,16 +96,16 @@ impl Worker {
         }
         Ok(Self {
             epoll,
-            tally: Tally {
+            counts: WorkerCounts {
                 open: sockets.len(),
-                ..Tally::default()
+                ..WorkerCounts::default()
             },
             connections: sockets
                 .into_iter()
-                .map(|fd| Some(Connection::new(fd)))
+                .map(|fd| Some(LoadConnection::new(fd)))
                 .collect(),
             requests,
-            drive,
+            mode: drive,
             schedule,
             recorder: Recorder::new(schedule),
             scratch: vec![0; SCRATCH],
@@ -113,18 +113,18 @@ impl Worker {
     }
 
     /// Runs through all phases, on the calling thread.
-    pub(crate) fn run(mut self, shared: Shared<'_>) -> io::Result<(Recorder, Tally)> {
+    pub(crate) fn run(mut self, shared: RunContext<'_>) -> io::Result<(Recorder, WorkerCounts)> {
         let mut events = Events::with_capacity(1024);
         let mut now = shared.clock.now();
-        self.begin(now);
+        self.fill_connections(now);
         while !self.is_over(now, shared.interrupt) {
-            let pause = Some(self.pause(now));
-            let count = awake::wait(&self.epoll, &mut events, shared.busy_poll, pause)?;
+            let pause = Some(self.wait_timeout(now));
+            let count = busy_poll::wait(&self.epoll, &mut events, shared.busy_poll, pause)?;
             let before = self.recorder.answers();
             for (token, readiness) in (0..count).filter_map(|index| events.get(index)) {
                 now = self.serve(token as usize, readiness, shared.clock);
             }
-            if count == 0 || matches!(self.drive, Drive::Open(_)) {
+            if count == 0 || matches!(self.mode, WorkerMode::Open(_)) {
                 now = shared.clock.now();
             }
             self.send_due(now);
@@ -132,13 +132,13 @@ impl Worker {
             // Relaxed: a figure for the eye.
             shared.answered.fetch_add(answers, Ordering::Relaxed);
         }
-        self.tally.ended = now.min(self.schedule.to);
-        Ok((self.recorder, self.tally))
+        self.counts.ended = now.min(self.schedule.to);
+        Ok((self.recorder, self.counts))
     }
 
     /// A closed loop begins by filling every connection.
-    fn begin(&mut self, now: u64) {
-        if let Drive::Closed(depth) = self.drive {
+    fn fill_connections(&mut self, now: u64) {
+        if let WorkerMode::Closed(depth) = self.mode {
             for index in 0..self.connections.len() {
                 self.request(index, now, depth);
                 self.send(index);
@@ -149,13 +149,13 @@ impl Worker {
     /// Whether there is nothing left to do. At the end of the measured interval it counts what an
     /// open loop has not got answered.
     fn is_over(&mut self, now: u64, interrupt: &Interrupt) -> bool {
-        if self.tally.open == 0 || interrupt.came() {
+        if self.counts.open == 0 || interrupt.is_set() {
             return true;
         }
         if now < self.schedule.to {
             return false;
         }
-        if matches!(self.drive, Drive::Open(_)) {
+        if matches!(self.mode, WorkerMode::Open(_)) {
             for connection in self.connections.iter_mut().flatten() {
                 let recorder = &mut self.recorder;
                 connection
@@ -164,26 +164,26 @@ impl Worker {
             }
             return true;
         }
-        self.tally.in_flight == 0 || now >= self.schedule.give_up
+        self.counts.in_flight == 0 || now >= self.schedule.drain_until
     }
 
     /// How long epoll may sleep: until something has to be done, and never so long that an
     /// interrupt goes unnoticed.
-    fn pause(&self, now: u64) -> Duration {
-        let wake = match &self.drive {
+    fn wait_timeout(&self, now: u64) -> Duration {
+        let wake = match &self.mode {
             // A request that is due within a millisecond, the finest that epoll can sleep, is
             // waited for awake.
-            Drive::Open(pace) => pace.next_due().min(self.schedule.to).saturating_sub(MS),
-            Drive::Closed(_) if now < self.schedule.to => self.schedule.to,
-            Drive::Closed(_) => self.schedule.give_up,
+            WorkerMode::Open(pace) => pace.next_due().min(self.schedule.to).saturating_sub(MS),
+            WorkerMode::Closed(_) if now < self.schedule.to => self.schedule.to,
+            WorkerMode::Closed(_) => self.schedule.drain_until,
         };
-        Duration::from_nanos(wake.saturating_sub(now)).min(LONGEST_PAUSE)
+        Duration::from_nanos(wake.saturating_sub(now)).min(MAX_WAIT)
     }
 
     /// Reads a connection, records its answers, sends what follows from them. One `recv`, one look
     /// at the clock, one `send`. Returns the time.
     #[inline]
-    fn serve(&mut self, index: usize, readiness: Readiness, clock: Clock) -> u64 {
+    fn serve(&mut self, index: usize, readiness: Readiness, clock: RunClock) -> u64 {
         let Some(connection) = self.connections[index].as_mut() else {
             return clock.now();
         };
@@ -197,42 +197,42 @@ impl Worker {
             let recorder = &mut self.recorder;
             connection
                 .in_flight
-                .settle(answers, |since, count| recorder.answered(now, since, count))
-                .map_err(|Unasked| String::from("an answer came that nobody asked for"))
+                .complete(answers, |since, count| recorder.answered(now, since, count))
+                .map_err(|UnexpectedResponse| String::from("an answer came that nobody asked for"))
         });
         let answered = before - connection.in_flight.len();
-        self.tally.in_flight -= answered;
+        self.counts.in_flight -= answered;
         match settled {
             Ok(()) => {
-                if matches!(self.drive, Drive::Closed(_)) && now < self.schedule.to {
+                if matches!(self.mode, WorkerMode::Closed(_)) && now < self.schedule.to {
                     self.request(index, now, answered);
                 }
                 self.send(index);
             }
-            Err(cause) => self.lose(index, cause),
+            Err(cause) => self.fail_connection(index, cause),
         }
         now
     }
 
     /// Hands out what an open loop owes, and sends it: all requests of a connection together.
     fn send_due(&mut self, now: u64) {
-        let Drive::Open(mut pace) = self.drive else {
+        let WorkerMode::Open(mut pace) = self.mode else {
             return;
         };
-        let first = self.tally.turn;
+        let first = self.counts.turn;
         let mut touched = 0;
         // What is due at the end or later is no longer part of the run.
         while let Some(due) = pace.take_due(now.min(self.schedule.to - 1)) {
-            let index = self.tally.turn;
-            self.tally.turn = (index + 1) % self.connections.len();
+            let index = self.counts.turn;
+            self.counts.turn = (index + 1) % self.connections.len();
             self.request(index, due, 1);
             touched += 1;
         }
-        self.drive = Drive::Open(pace);
+        self.mode = WorkerMode::Open(pace);
         for offset in 0..touched.min(self.connections.len()) {
             let index = (first + offset) % self.connections.len();
             if let Some(connection) = &self.connections[index]
-                && !connection.waits_for_room()
+                && !connection.is_blocked()
             {
                 self.send(index);
             }
@@ -244,10 +244,10 @@ impl Worker {
         match &mut self.connections[index] {
             Some(connection) if count > 0 => {
                 connection.request(&self.requests, since, count);
-                self.tally.in_flight += count;
+                self.counts.in_flight += count;
             }
             Some(_) => {}
-            None => self.tally.errors += count as u64,
+            None => self.counts.errors += count as u64,
         }
     }
 
@@ -268,18 +268,18 @@ impl Worker {
                     None => Ok(()),
                 });
         if let Err(cause) = sent {
-            self.lose(index, cause);
+            self.fail_connection(index, cause);
         }
     }
 
     /// Gives a connection up. It counts as one error even if nothing was in flight on it.
-    fn lose(&mut self, index: usize, cause: String) {
+    fn fail_connection(&mut self, index: usize, cause: String) {
         if let Some(connection) = self.connections[index].take() {
             let lost = connection.in_flight.len();
-            self.tally.open -= 1;
-            self.tally.in_flight -= lost;
-            self.tally.errors += lost.max(1) as u64;
-            self.tally.cause.get_or_insert(cause);
+            self.counts.open -= 1;
+            self.counts.in_flight -= lost;
+            self.counts.errors += lost.max(1) as u64;
+            self.counts.cause.get_or_insert(cause);
         }
     }
 }
@@ -288,6 +288,6 @@ impl Worker {
 const SCRATCH: usize = 256 << 10;
 
 /// How late an interrupt may be noticed.
-const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+const MAX_WAIT: Duration = Duration::from_millis(50);
 
 const MS: u64 = 1_000_000;

@@ -6,22 +6,22 @@ use netpoll::{BoxError, Connection};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 /// Requests of one connection so far.
-struct Count(u64);
+struct RequestCount(u64);
 
 /// Begins to count the requests of a connection.
 pub(super) async fn count(conn: &mut Connection) -> Result<(), BoxError> {
-    conn.attach(Count(0));
+    conn.attach(RequestCount(0));
     Ok(())
 }
 
 /// Answers one frame with the same frame, every tenth after some computing.
 pub(super) async fn answer(conn: &mut Connection) -> Result<(), BoxError> {
-    let (mut reader, mut writer, count) = conn.split_with::<Count>()?;
+    let (mut reader, mut writer, count) = conn.split_with::<RequestCount>()?;
     let len = reader.read_u32().await?;
     let body = reader.next(len as usize).await?;
     count.0 += 1;
-    if count.0.is_multiple_of(EVERY) {
-        burn();
+    if count.0.is_multiple_of(COMPUTE_EVERY) {
+        compute();
     }
     writer.put_slices(&[&len.to_be_bytes(), body]);
     Ok(())
@@ -29,9 +29,9 @@ pub(super) async fn answer(conn: &mut Connection) -> Result<(), BoxError> {
 
 /// Uses the processor for a while. By the thread's own clock: who has to wait for a processor
 /// meanwhile computes as much as who has not.
-fn burn() {
+fn compute() {
     let start = clock_gettime(ClockId::ThreadCPUTime);
-    while nanoseconds_since(start) < BURN {
+    while nanoseconds_since(start) < COMPUTE_TIME_NS {
         std::hint::spin_loop();
     }
 }
@@ -42,10 +42,10 @@ fn nanoseconds_since(start: Timespec) -> i64 {
 }
 
 /// One request in so many computes.
-const EVERY: u64 = 10;
+const COMPUTE_EVERY: u64 = 10;
 
 /// 100 us in nanoseconds.
-const BURN: i64 = 100_000;
+const COMPUTE_TIME_NS: i64 = 100_000;
 
 #[cfg(test)]
 mod tests {
@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn burning_uses_the_processor_for_a_tenth_of_a_millisecond() {
         let start = clock_gettime(ClockId::ThreadCPUTime);
-        burn();
-        assert!(nanoseconds_since(start) >= BURN);
+        compute();
+        assert!(nanoseconds_since(start) >= COMPUTE_TIME_NS);
     }
 }

@@ -17,11 +17,11 @@ use netpoll::{
 };
 
 /// How often a direction that is left alone is looked at.
-const LOOK: Duration = Duration::from_millis(500);
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A handler that connects each client with `upstream`, within `bounds`. Once one side has ended its
 /// stream, the other direction may be silent for `half_open`.
-pub(super) fn between(
+pub(super) fn handler(
     upstream: Addr,
     bounds: ConnOptions,
     half_open: Option<Duration>,
@@ -37,16 +37,20 @@ pub(super) fn between(
         let mut answers = pin!(async move { answers.await? });
         let (first, ended) = std::future::poll_fn(|context| {
             if let Poll::Ready(ended) = requests.as_mut().poll(context) {
-                return Poll::Ready((Way::Requests, ended));
+                return Poll::Ready((Direction::Requests, ended));
             }
             let answered = answers.as_mut().poll(context);
-            answered.map(|ended| (Way::Answers, ended))
+            answered.map(|ended| (Direction::Answers, ended))
         })
         .await;
         ended?;
         let ended = match first {
-            Way::Requests => the_other(answers, &server_end, &client_end, half_open).await,
-            Way::Answers => the_other(requests, &client_end, &server_end, half_open).await,
+            Direction::Requests => {
+                wait_for_other_direction(answers, &server_end, &client_end, half_open).await
+            }
+            Direction::Answers => {
+                wait_for_other_direction(requests, &client_end, &server_end, half_open).await
+            }
         };
         ended.map_err(BoxError::from)
     }
@@ -54,7 +58,7 @@ pub(super) fn between(
 
 /// A direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum Direction {
     Requests,
     Answers,
 }
@@ -62,7 +66,7 @@ enum Way {
 /// Moves what comes until there is no more, and then the end of the stream. If one side fails, the
 /// other is of no use.
 async fn relay(mut from: OwnedReader, mut to: OwnedWriter) -> io::Result<()> {
-    let moved = pass_on(&mut from, &mut to).await;
+    let moved = forward(&mut from, &mut to).await;
     if let Err(error) = &moved {
         for end in [from.handle(), to.handle()] {
             // The kernel's errors are those of a side that has gone.
@@ -75,7 +79,7 @@ async fn relay(mut from: OwnedReader, mut to: OwnedWriter) -> io::Result<()> {
     moved
 }
 
-async fn pass_on(from: &mut OwnedReader, to: &mut OwnedWriter) -> io::Result<()> {
+async fn forward(from: &mut OwnedReader, to: &mut OwnedWriter) -> io::Result<()> {
     let (mut from, mut to) = (from.reader(), to.writer());
     loop {
         match from.chunk().await {
@@ -84,9 +88,9 @@ async fn pass_on(from: &mut OwnedReader, to: &mut OwnedWriter) -> io::Result<()>
             Err(error) if is_drained(&error) => break,
             Err(error) => return Err(error),
         }
-        to.room().await?;
+        to.writable().await?;
     }
-    to.finish();
+    to.shutdown();
     to.flush().await
 }
 
@@ -104,15 +108,15 @@ fn is_drained(error: &io::Error) -> bool {
 
 /// Waits for the direction that is left, unless nothing moves on it for `silence`, or who is to have it
 /// has gone.
-async fn the_other(
+async fn wait_for_other_direction(
     mut direction: Pin<&mut impl Future<Output = io::Result<()>>>,
     from: &ConnectionHandle,
     to: &ConnectionHandle,
     silence: Option<Duration>,
 ) -> io::Result<()> {
-    let look = silence.map_or(LOOK, |silence| LOOK.min(silence / 4));
+    let look = silence.map_or(CHECK_INTERVAL, |silence| CHECK_INTERVAL.min(silence / 4));
     let look = look.max(Duration::from_millis(1));
-    let mut seen = (moved(from, to), Instant::now());
+    let mut seen = (bytes_forwarded(from, to), Instant::now());
     loop {
         if let Ok(ended) = timeout(look, direction.as_mut()).await {
             return ended;
@@ -122,7 +126,7 @@ async fn the_other(
             to.abort();
             return Err(io::ErrorKind::ConnectionReset.into());
         }
-        let now = moved(from, to);
+        let now = bytes_forwarded(from, to);
         if now != seen.0 {
             seen = (now, Instant::now());
         } else if silence.is_some_and(|silence| seen.1.elapsed() >= silence) {
@@ -134,7 +138,7 @@ async fn the_other(
 }
 
 /// What has moved from one connection to the other.
-fn moved(from: &ConnectionHandle, to: &ConnectionHandle) -> (u64, u64) {
+fn bytes_forwarded(from: &ConnectionHandle, to: &ConnectionHandle) -> (u64, u64) {
     let received = from.stats().map_or(0, |stats| stats.received);
     (received, to.stats().map_or(0, |stats| stats.sent))
 }

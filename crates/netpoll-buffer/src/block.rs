@@ -21,7 +21,7 @@ use bytes::Bytes;
 use zeroize::Zeroize;
 
 use crate::pool::Pool;
-use crate::sync::{AtomicUsize, Ordering, Witness};
+use crate::sync::{AccessTracker, AtomicUsize, Ordering};
 
 /// One owner of a block. Dropping it lets go; the last one sends the block home.
 pub(crate) struct Block {
@@ -36,8 +36,8 @@ pub(crate) struct Header {
     /// The first byte, `capacity` of which are initialised (B1).
     start: NonNull<u8>,
     capacity: usize,
-    origin: Origin,
-    witness: Witness,
+    origin: MemoryOrigin,
+    access: AccessTracker,
     /// Where it goes after its last owner; `None` at home (B6) and for what no pool takes.
     pool: Option<Pool>,
     /// The pool's, beside the count, because a tail that starts again asks each time.
@@ -54,7 +54,7 @@ pub(crate) enum OnRelease {
 }
 
 /// Where the memory is from, and so what frees it.
-enum Origin {
+enum MemoryOrigin {
     /// A `Box<[u8]>` of the block's capacity.
     Allocated,
     /// Somebody else's, kept alive by this handle.
@@ -80,8 +80,8 @@ impl Header {
             owners,
             start,
             capacity,
-            origin: Origin::Allocated,
-            witness: Witness::new(),
+            origin: MemoryOrigin::Allocated,
+            access: AccessTracker::new(),
             pool: None,
             on_release: OnRelease::Leave,
         })
@@ -95,8 +95,8 @@ impl Header {
             owners,
             start,
             capacity,
-            origin: Origin::Foreign(bytes),
-            witness: Witness::new(),
+            origin: MemoryOrigin::Foreign(bytes),
+            access: AccessTracker::new(),
             pool: None,
             on_release: OnRelease::Leave,
         })
@@ -110,15 +110,15 @@ impl Header {
     /// means that there are no owners.
     pub(crate) fn overwrite(&mut self, byte: u8) {
         debug_assert_eq!(self.owners.load(Ordering::Relaxed), 0);
-        self.witness.write();
-        if matches!(self.origin, Origin::Allocated) {
+        self.access.write();
+        if matches!(self.origin, MemoryOrigin::Allocated) {
             // SAFETY: B1 and B2: the memory is ours, and without owners there are no windows.
             unsafe { self.start.write_bytes(byte, self.capacity) }
         }
     }
 
     /// From here on it goes home to `pool` in the end.
-    pub(crate) fn lent_by(&mut self, pool: Option<Pool>) {
+    pub(crate) fn set_pool(&mut self, pool: Option<Pool>) {
         self.on_release = pool.as_ref().map_or(OnRelease::Leave, Pool::on_release);
         self.pool = pool;
     }
@@ -126,7 +126,7 @@ impl Header {
     /// What comes first when the last owner has let go, wherever the block goes from here: its
     /// contents are zeroed if they are to be, and its pool is taken out (B6).
     pub(crate) fn retire(&mut self) -> Option<Pool> {
-        self.witness.write();
+        self.access.write();
         if self.on_release == OnRelease::Zero {
             // SAFETY: B7: there are no owners left, so nothing looks at the memory.
             unsafe { self.zero(self.capacity) }
@@ -143,7 +143,7 @@ impl Header {
     /// * there is neither a window of it nor a reference to the room of its tail.
     #[cold]
     unsafe fn zero(&self, end: usize) {
-        debug_assert!(end <= self.capacity && matches!(self.origin, Origin::Allocated));
+        debug_assert!(end <= self.capacity && matches!(self.origin, MemoryOrigin::Allocated));
         let mut held = NonNull::slice_from_raw_parts(self.start, end);
         // SAFETY: B1: initialised; the caller has it in bounds and to itself; B5.
         unsafe { held.as_mut() }.zeroize();
@@ -152,7 +152,7 @@ impl Header {
 
 impl Drop for Header {
     fn drop(&mut self) {
-        if matches!(self.origin, Origin::Allocated) {
+        if matches!(self.origin, MemoryOrigin::Allocated) {
             let memory = NonNull::slice_from_raw_parts(self.start, self.capacity);
             // SAFETY: B7: `allocate` leaked this box with this capacity, and no owner is left.
             drop(unsafe { Box::from_raw(memory.as_ptr()) });
@@ -162,12 +162,12 @@ impl Drop for Header {
 
 impl Block {
     /// The first owner of a block that was at home, which goes back to `pool` in the end.
-    pub(crate) fn leave_home(mut header: Box<Header>, pool: Option<Pool>) -> Self {
+    pub(crate) fn from_header(mut header: Box<Header>, pool: Option<Pool>) -> Self {
         debug_assert_eq!(header.owners.load(Ordering::Relaxed), 0);
-        header.witness.write();
+        header.access.write();
         // Relaxed: nobody else can reach it before this owner is sent there.
         header.owners.store(1, Ordering::Relaxed);
-        header.lent_by(pool);
+        header.set_pool(pool);
         Self {
             header: NonNull::from(Box::leak(header)),
         }
@@ -175,7 +175,7 @@ impl Block {
 
     /// The first owner of foreign memory.
     pub(crate) fn foreign(bytes: Bytes) -> Self {
-        Self::leave_home(Header::foreign(bytes), None)
+        Self::from_header(Header::foreign(bytes), None)
     }
 
     #[inline]
@@ -192,19 +192,19 @@ impl Block {
     /// The whole of the memory, if it is somebody else's.
     pub(crate) fn as_foreign(&self) -> Option<&Bytes> {
         match &self.header().origin {
-            Origin::Foreign(bytes) => Some(bytes),
-            Origin::Allocated => None,
+            MemoryOrigin::Foreign(bytes) => Some(bytes),
+            MemoryOrigin::Allocated => None,
         }
     }
 
     /// Whether it goes home to the calling thread's pool.
-    pub(crate) fn is_of_thread(&self) -> bool {
-        self.header().pool.as_ref().is_some_and(Pool::is_of_thread)
+    pub(crate) fn is_from_current_pool(&self) -> bool {
+        self.header().pool.as_ref().is_some_and(Pool::is_current)
     }
 
     /// Whether both own the same block.
     #[inline]
-    pub(crate) fn is(&self, other: &Self) -> bool {
+    pub(crate) fn ptr_eq(&self, other: &Self) -> bool {
         self.header == other.header
     }
 
@@ -224,11 +224,11 @@ impl Block {
     /// * `filled <= capacity`;
     /// * the caller is the block's one tail (B2).
     #[inline]
-    pub(crate) unsafe fn start_again(&mut self, filled: usize) -> bool {
+    pub(crate) unsafe fn try_reclaim(&mut self, filled: usize) -> bool {
         if !self.is_sole_owner() {
             return false;
         }
-        self.header().witness.write();
+        self.header().access.write();
         if self.header().on_release == OnRelease::Zero {
             // SAFETY: B4: no other owner is left that could have a window, and `&mut self` is the
             // tail's; only a tail's block is written, so it is not foreign (B2).
@@ -246,7 +246,7 @@ impl Block {
     #[inline]
     pub(crate) unsafe fn window(&self, start: usize, end: usize) -> &[u8] {
         debug_assert!(start <= end && end <= self.capacity());
-        self.header().witness.read();
+        self.header().access.read();
         // SAFETY: the caller keeps `start` within the capacity, so the result stays inside.
         let first = unsafe { self.header().start.add(start) };
         let window = NonNull::slice_from_raw_parts(first, end - start);
@@ -261,7 +261,7 @@ impl Block {
     /// * `start <= capacity`;
     /// * the caller is the block's one tail, and no segment reaches past `start` (B2, B3).
     #[inline]
-    pub(crate) unsafe fn room(&mut self, start: usize) -> &mut [u8] {
+    pub(crate) unsafe fn spare_capacity_mut(&mut self, start: usize) -> &mut [u8] {
         debug_assert!(start <= self.capacity());
         // SAFETY: the caller keeps `start` within the capacity, so the result stays inside.
         let first = unsafe { self.header().start.add(start) };
@@ -294,29 +294,29 @@ impl Drop for Block {
         if self.header().owners.fetch_sub(1, Ordering::Release) == 1 {
             // Acquire: what all other owners did happened before the block is used again.
             self.header().owners.load(Ordering::Acquire);
-            // SAFETY: B7: `leave_home` leaked this box, and this was its last owner.
-            go_home(unsafe { Box::from_raw(self.header.as_ptr()) });
+            // SAFETY: B7: `from_header` leaked this box, and this was its last owner.
+            free(unsafe { Box::from_raw(self.header.as_ptr()) });
         }
     }
 }
 
 #[cold]
-fn go_home(mut header: Box<Header>) {
+fn free(mut header: Box<Header>) {
     if let Some(pool) = header.retire() {
-        pool.give_back(header);
-    } else if matches!(header.origin, Origin::Foreign(_)) {
-        let_go(header);
+        pool.release(header);
+    } else if matches!(header.origin, MemoryOrigin::Foreign(_)) {
+        drop_foreign(header);
     }
 }
 
 /// The most payloads of panics that are dropped, one after the other, before the last one is leaked.
-const MOST_PAYLOADS: u32 = 8;
+const MAX_PANIC_PAYLOADS: u32 = 8;
 
 /// Drops foreign memory, which runs foreign code. A panic ends here, after the panic hook has reported it.
 /// Nothing of ours is in use meanwhile: the header has no owners, and a panic frees it, too.
-fn let_go(foreign: Box<Header>) {
+fn drop_foreign(foreign: Box<Header>) {
     let mut dropped = catch_unwind(AssertUnwindSafe(|| drop(foreign)));
-    for _ in 0..MOST_PAYLOADS {
+    for _ in 0..MAX_PANIC_PAYLOADS {
         // The drop of a payload is foreign code, too, and may panic with another one.
         let Err(payload) = dropped else { return };
         dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));

@@ -26,10 +26,10 @@ use std::io::{self, IoSlice, Read, Write};
 use bytes::Buf;
 use netpoll_sys::transfer::MAX_SLICES;
 
-use crate::error::Overclaimed;
+use crate::error::WriteOverrun;
 use crate::link_buffer::LinkBuffer;
 
-use input::Input;
+use input::StreamInput;
 use reader::StreamReader;
 
 /// A foreign blocking stream with an input and an output [`LinkBuffer`]: for a file, a pipe, a
@@ -69,7 +69,7 @@ use reader::StreamReader;
 #[derive(Debug)]
 pub struct BufStream<S> {
     stream: S,
-    input: Input,
+    input: StreamInput,
     output: LinkBuffer,
 }
 
@@ -80,7 +80,7 @@ impl<S> BufStream<S> {
     pub const fn new(stream: S) -> Self {
         Self {
             stream,
-            input: Input::new(),
+            input: StreamInput::new(),
             output: LinkBuffer::new(),
         }
     }
@@ -112,7 +112,7 @@ impl<S> BufStream<S> {
     /// what is committed, behind it what is not. No copy, no call on the stream.
     #[must_use]
     pub fn into_parts(self) -> (S, LinkBuffer, LinkBuffer) {
-        (self.stream, self.input.chain, self.output)
+        (self.stream, self.input.buffer, self.output)
     }
 }
 
@@ -139,7 +139,7 @@ impl<S: Write> BufStream<S> {
     /// # Errors
     ///
     /// What the stream fails with, `WouldBlock` too; only [`io::ErrorKind::Interrupted`] is tried
-    /// again. [`io::ErrorKind::WriteZero`] if it takes nothing, and [`Overclaimed`] if it claims to
+    /// again. [`io::ErrorKind::WriteZero`] if it takes nothing, and [`WriteOverrun`] if it claims to
     /// have taken more than it was given, of which then nothing counts as taken. What was taken by
     /// the calls before is consumed; the rest stays, and the next flush goes on with it.
     pub fn flush(&mut self) -> io::Result<()> {
@@ -148,10 +148,10 @@ impl<S: Write> BufStream<S> {
             self.output.release();
         } else {
             // What stays, stays in memory of its own size if it is small.
-            self.output.settle_down();
+            self.output.compact();
         }
         drained?;
-        uninterrupted(|| self.stream.flush())
+        retry_interrupted(|| self.stream.flush())
     }
 
     fn drain(&mut self) -> io::Result<()> {
@@ -168,16 +168,16 @@ impl<S: Write> BufStream<S> {
         let count = self.output.chunks_vectored(&mut slices);
         let slices = &slices[..count];
         let given = slices.iter().map(|slice| slice.len()).sum();
-        match uninterrupted(|| self.stream.write_vectored(slices))? {
+        match retry_interrupted(|| self.stream.write_vectored(slices))? {
             0 => Err(io::ErrorKind::WriteZero.into()),
-            taken if taken > given => Err(Overclaimed::new(given, taken).into()),
+            taken if taken > given => Err(WriteOverrun::new(given, taken).into()),
             taken => Ok(taken),
         }
     }
 }
 
 /// Calls until it is not a signal that ends the call.
-fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -9,14 +9,14 @@ use std::io;
 /// Fewer bytes are readable than were asked for. [`io::ErrorKind::UnexpectedEof`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Short {
+pub struct NotEnoughData {
     /// How many bytes are readable.
     pub have: usize,
     /// How many were asked for.
     pub need: usize,
 }
 
-impl Short {
+impl NotEnoughData {
     /// The refusal of `need` where only `have` are there.
     #[must_use]
     pub const fn new(have: usize, need: usize) -> Self {
@@ -24,7 +24,7 @@ impl Short {
     }
 }
 
-impl fmt::Display for Short {
+impl fmt::Display for NotEnoughData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -34,11 +34,11 @@ impl fmt::Display for Short {
     }
 }
 
-impl Error for Short {}
+impl Error for NotEnoughData {}
 
-impl From<Short> for io::Error {
+impl From<NotEnoughData> for io::Error {
     #[cold]
-    fn from(short: Short) -> Self {
+    fn from(short: NotEnoughData) -> Self {
         Self::new(io::ErrorKind::UnexpectedEof, short)
     }
 }
@@ -123,14 +123,14 @@ impl From<OutOfRange> for io::Error {
 /// [`io::ErrorKind::Other`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Overclaimed {
+pub struct WriteOverrun {
     /// What it was given.
     pub given: usize,
     /// What it claimed.
     pub claimed: usize,
 }
 
-impl Overclaimed {
+impl WriteOverrun {
     /// The refusal of a claim of `claimed` where `given` were given.
     #[must_use]
     pub const fn new(given: usize, claimed: usize) -> Self {
@@ -138,7 +138,7 @@ impl Overclaimed {
     }
 }
 
-impl fmt::Display for Overclaimed {
+impl fmt::Display for WriteOverrun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -148,11 +148,11 @@ impl fmt::Display for Overclaimed {
     }
 }
 
-impl Error for Overclaimed {}
+impl Error for WriteOverrun {}
 
-impl From<Overclaimed> for io::Error {
+impl From<WriteOverrun> for io::Error {
     #[cold]
-    fn from(claim: Overclaimed) -> Self {
+    fn from(claim: WriteOverrun) -> Self {
         Self::other(claim)
     }
 }

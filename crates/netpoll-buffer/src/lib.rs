@@ -60,9 +60,9 @@ mod write_tail;
 
 pub use buf_stream::BufStream;
 pub use buf_stream::reader::StreamReader;
-pub use error::{OutOfRange, Overclaimed, Short, TooLarge};
+pub use error::{NotEnoughData, OutOfRange, TooLarge, WriteOverrun};
 pub use link_buffer::LinkBuffer;
-pub use link_buffer::write::Reserved;
+pub use link_buffer::write::Reservation;
 pub use pool::{Pool, PoolStats};
 pub use segment::Segment;
 pub use tail::Tail;

@@ -14,27 +14,27 @@
 //! * **L3** While `uncommitted` is there, everything put goes to it, and `tail` is empty.
 
 mod bytes_traits;
+mod contiguous;
 mod convert;
 pub(crate) mod drain;
 pub(crate) mod fill;
-mod gather;
 mod io_traits;
 mod put;
 pub(crate) mod read;
-mod rest;
 mod search;
-pub(crate) mod uncommitted;
+mod segment_queue;
+pub(crate) mod uncommitted_bytes;
 pub(crate) mod write;
 
 use std::fmt;
 
-use crate::pool::SMALLEST;
+use crate::pool::MIN_BLOCK_SIZE;
 use crate::segment::Segment;
 use crate::tail::Tail;
 use crate::write_tail;
 
-use rest::Rest;
-use uncommitted::Uncommitted;
+use segment_queue::SegmentQueue;
+use uncommitted_bytes::UncommittedBytes;
 
 /// A chain of windows into counted memory: what a connection reads from and writes into.
 ///
@@ -60,11 +60,11 @@ use uncommitted::Uncommitted;
 pub struct LinkBuffer {
     front: Option<Segment>,
     /// What follows the front segment; empty if there is none.
-    rest: Rest,
+    rest: SegmentQueue,
     /// Where the next small put goes.
     tail: Option<Tail>,
     /// What was put since the first open reservation (L3).
-    uncommitted: Option<Box<Uncommitted>>,
+    uncommitted: Option<Box<UncommittedBytes>>,
 }
 
 impl LinkBuffer {
@@ -73,7 +73,7 @@ impl LinkBuffer {
     pub const fn new() -> Self {
         Self {
             front: None,
-            rest: Rest::new(),
+            rest: SegmentQueue::new(),
             tail: None,
             uncommitted: None,
         }
@@ -83,19 +83,19 @@ impl LinkBuffer {
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.in_front() + self.rest.len()
+        self.front_len() + self.rest.len()
     }
 
     /// Whether nothing can be read.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.in_front() == 0 && self.rest.is_empty()
+        self.front_len() == 0 && self.rest.is_empty()
     }
 
     /// How many bytes the front segment has: so many can be read in one piece at no cost.
     #[inline]
-    fn in_front(&self) -> usize {
+    fn front_len(&self) -> usize {
         self.front.as_ref().map_or(0, Segment::len)
     }
 
@@ -122,35 +122,35 @@ impl LinkBuffer {
             return;
         }
         let joined = match &mut self.front {
-            None if self.rest.has_no_queue() => {
+            None if self.rest.is_unallocated() => {
                 self.front = Some(segment);
                 return;
             }
-            Some(front) if self.rest.is_empty() => front.join(segment),
-            _ => self.rest.join_back(segment),
+            Some(front) if self.rest.is_empty() => front.try_merge(segment),
+            _ => self.rest.try_merge_back(segment),
         };
         if let Err(segment) = joined {
-            self.link(segment);
+            self.append_segment(segment);
         }
     }
 
     /// Adds a segment, which is not empty.
     #[inline]
-    fn link(&mut self, segment: Segment) {
+    fn append_segment(&mut self, segment: Segment) {
         match &self.front {
             Some(front) if !front.is_empty() || !self.rest.is_empty() => {
                 self.rest.push_back(segment);
             }
             // Nothing is readable, so nothing that was read is borrowed any more (L2).
-            _ => self.begin_with(segment),
+            _ => self.set_front(segment),
         }
     }
 
     /// Makes `segment` the front one of a chain that has nothing to read.
     #[inline]
-    fn begin_with(&mut self, segment: Segment) {
+    fn set_front(&mut self, segment: Segment) {
         self.front = Some(segment);
-        self.rest.drop_growth();
+        self.rest.drop_front_tail();
     }
 
     #[inline]
@@ -160,7 +160,7 @@ impl LinkBuffer {
 
     /// Drops the front segment while it is empty (L2).
     #[inline]
-    fn settle(&mut self) {
+    fn drop_empty_front(&mut self) {
         while let Some(front) = &self.front
             && front.is_empty()
         {
@@ -171,7 +171,7 @@ impl LinkBuffer {
     /// Lets go of what was read, and of nothing else. No copy.
     #[inline]
     pub fn trim(&mut self) {
-        self.settle();
+        self.drop_empty_front();
     }
 
     /// Lets go of everything that was read and of all memory held for what may be put later, so
@@ -179,9 +179,9 @@ impl LinkBuffer {
     /// gathered. No copy.
     #[inline]
     pub fn release(&mut self) {
-        if self.tail.is_none() && self.rest.has_no_queue() {
+        if self.tail.is_none() && self.rest.is_unallocated() {
             // Nothing but the front segment, if that.
-            if self.in_front() == 0 {
+            if self.front_len() == 0 {
                 self.front = None;
             }
         } else {
@@ -193,27 +193,27 @@ impl LinkBuffer {
     /// memory held for puts.
     #[cold]
     fn release_all(&mut self) {
-        self.settle();
+        self.drop_empty_front();
         if self.uncommitted.is_none() {
-            self.set_tail_aside();
+            self.release_tail();
         }
-        let growth = self.rest.take_growth();
+        let growth = self.rest.take_front_tail();
         if self.rest.is_empty() {
-            self.rest = Rest::new();
+            self.rest = SegmentQueue::new();
         }
         // Of what was gathered, never the thread's.
-        if let Some(tail) = growth.filter(|tail| self.may_grow_in(tail)) {
-            self.rest.keep_growth(tail);
+        if let Some(tail) = growth.filter(|tail| self.can_grow_front_in(tail)) {
+            self.rest.set_front_tail(tail);
         }
     }
 
-    /// Moves what can be read into memory of its own size, if it [pins much](Self::pins_much). For
+    /// Moves what can be read into memory of its own size, if it [pins much](Self::should_compact). For
     /// what will stay a while: a remainder that waits for more, or output that the peer does not
     /// take. Copies once if it copies, and then owns the tail of that memory, so that what arrives
     /// in drops is appended there.
-    pub fn settle_down(&mut self) {
-        self.settle();
-        if !self.pins_much() {
+    pub fn compact(&mut self) {
+        self.drop_empty_front();
+        if !self.should_compact() {
             return;
         }
         let length = self.len();
@@ -222,31 +222,31 @@ impl LinkBuffer {
             own.put(segment.as_slice());
         }
         self.front = Some(own.window(0..length));
-        self.rest = Rest::new();
-        self.keep_tail(own);
+        self.rest = SegmentQueue::new();
+        self.replace_tail(own);
     }
 
     /// Whether what can be read keeps alive more than sixteen times as much memory, and more than
     /// the smallest block, below which nothing can be had.
     #[must_use]
-    pub fn pins_much(&self) -> bool {
-        let pinned = self.pinned();
-        pinned > SMALLEST && pinned / 16 > self.len()
+    pub fn should_compact(&self) -> bool {
+        let pinned = self.retained_bytes();
+        pinned > MIN_BLOCK_SIZE && pinned / 16 > self.len()
     }
 
     /// How much memory what can be read keeps alive. A block of several segments counts once if
     /// they follow each other, or have one of another block between them as puts and pushes in
     /// turn make it.
-    pub(crate) fn pinned(&self) -> usize {
+    pub(crate) fn retained_bytes(&self) -> usize {
         let mut pinned = 0;
         let mut seen: [Option<&Segment>; 2] = [None, None];
         for segment in self.segments() {
             if !seen
                 .iter()
                 .flatten()
-                .any(|&other| other.shares_with(segment))
+                .any(|&other| other.shares_block_with(segment))
             {
-                pinned += segment.pinned();
+                pinned += segment.block_capacity();
             }
             seen = [seen[1], Some(segment)];
         }
@@ -291,12 +291,12 @@ impl LinkBuffer {
     /// Keeps `tail` for the next put in place of the one there was, or gives it to the thread if
     /// puts go elsewhere (L3).
     #[inline]
-    pub(crate) fn keep_tail(&mut self, tail: Tail) {
-        self.set_tail_aside();
+    pub(crate) fn replace_tail(&mut self, tail: Tail) {
+        self.release_tail();
         if self.uncommitted.is_none() {
             self.tail = Some(tail);
         } else {
-            write_tail::give_back(tail);
+            write_tail::release(tail);
         }
     }
 
@@ -305,7 +305,7 @@ impl LinkBuffer {
     #[inline]
     pub fn return_tail(&mut self) {
         if let Some(tail) = self.tail.take() {
-            write_tail::give_back(tail);
+            write_tail::release(tail);
         }
     }
 }
@@ -339,8 +339,8 @@ mod tests {
         buffer.push(Bytes::from_static(b"ab"));
         buffer.push(Bytes::from_static(b"cd"));
         buffer.skip(2).unwrap();
-        buffer.settle();
-        assert!(buffer.rest.is_empty() && !buffer.rest.has_no_queue());
+        buffer.drop_empty_front();
+        assert!(buffer.rest.is_empty() && !buffer.rest.is_unallocated());
         buffer
     }
 
@@ -348,11 +348,11 @@ mod tests {
     fn a_release_lets_go_of_a_queue_that_is_empty_and_of_no_other() {
         let mut buffer = with_an_empty_queue();
         buffer.release();
-        assert!(buffer.rest.has_no_queue());
+        assert!(buffer.rest.is_unallocated());
         assert_eq!(buffer.len(), 2);
         buffer.push(Bytes::from_static(b"ef"));
         buffer.release();
-        assert!(!buffer.rest.has_no_queue());
+        assert!(!buffer.rest.is_unallocated());
         assert_eq!(buffer.read_vec(4).unwrap(), b"cdef");
     }
 
@@ -362,13 +362,13 @@ mod tests {
             let mut buffer = with_an_empty_queue();
             buffer.skip(2).unwrap();
             if let_go {
-                buffer.settle();
+                buffer.drop_empty_front();
             }
             assert_eq!(buffer.front.is_none(), let_go);
             buffer.push(Bytes::from_static(b"ef"));
-            assert_eq!((buffer.in_front(), buffer.rest.len()), (2, 0));
+            assert_eq!((buffer.front_len(), buffer.rest.len()), (2, 0));
             buffer.push(Bytes::from_static(b"gh"));
-            assert_eq!((buffer.in_front(), buffer.rest.len()), (2, 2));
+            assert_eq!((buffer.front_len(), buffer.rest.len()), (2, 2));
             assert_eq!(buffer.next(4).unwrap(), b"efgh");
         }
     }

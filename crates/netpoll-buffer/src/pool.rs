@@ -26,16 +26,16 @@
 //! What a pool counts it counts exactly, whatever threads take and give back: each count is one
 //! number that changes in one step. Nothing is decided by two of them together.
 
-mod class;
-mod front;
+mod size_class;
+mod thread_cache;
 
 use std::sync::LazyLock;
 
 use crate::block::{Block, Header, OnRelease};
 use crate::sync::{Arc, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError};
 
-pub(crate) use class::SMALLEST;
-use class::{CLASSES, class_of, size_of_class};
+pub(crate) use size_class::MIN_BLOCK_SIZE;
+use size_class::{CLASS_COUNT, class_of, size_of_class};
 
 /// What a pool holds at most unless told otherwise.
 const DEFAULT_BOUND: usize = 64 << 20;
@@ -43,13 +43,13 @@ const DEFAULT_BOUND: usize = 64 << 20;
 /// A bounded store of free blocks. Clones share it; any thread may take and give back.
 #[derive(Clone, Debug)]
 pub struct Pool {
-    shelves: Arc<Shelves>,
+    inner: Arc<PoolInner>,
 }
 
 /// What all clones of a pool and all fronts of it share.
 #[derive(Debug)]
-struct Shelves {
-    free: [Mutex<Vec<Home>>; CLASSES],
+struct PoolInner {
+    central_lists: [Mutex<Vec<FreeBlock>>; CLASS_COUNT],
     /// Bytes on the shelves and in fronts; never above the bound. A block is counted before it is
     /// kept and until after it is taken.
     cached: AtomicUsize,
@@ -61,9 +61,9 @@ struct Shelves {
 }
 
 /// A block at home: no owners, no pool (B6).
-struct Home(Box<Header>);
+struct FreeBlock(Box<Header>);
 
-impl std::fmt::Debug for Home {
+impl std::fmt::Debug for FreeBlock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} B", self.0.capacity())
     }
@@ -123,8 +123,8 @@ impl Pool {
     }
 
     fn new(bound: usize, on_release: OnRelease) -> Self {
-        let shelves = Shelves {
-            free: std::array::from_fn(|_| Mutex::new(Vec::new())),
+        let shelves = PoolInner {
+            central_lists: std::array::from_fn(|_| Mutex::new(Vec::new())),
             cached: AtomicUsize::new(0),
             in_use: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
@@ -132,53 +132,53 @@ impl Pool {
             on_release,
         };
         Self {
-            shelves: Arc::new(shelves),
+            inner: Arc::new(shelves),
         }
     }
 
     /// The pool the calling thread takes from: the one it [entered](Self::enter), else one that
     /// all threads share, which it enters with this call.
     #[must_use]
-    pub fn of_thread() -> Self {
-        front::pool().unwrap_or_else(|| {
-            let shared = SHARED.clone();
-            shared.be_of_thread();
+    pub fn current() -> Self {
+        thread_cache::current_pool().unwrap_or_else(|| {
+            let shared = DEFAULT_POOL.clone();
+            shared.make_current();
             shared
         })
     }
 
     /// Makes this the pool that the calling thread takes from, and leaves the front of the one
     /// before to all its threads.
-    pub(crate) fn be_of_thread(&self) {
-        front::enter(self.clone());
+    pub(crate) fn make_current(&self) {
+        thread_cache::enter(self.clone());
     }
 
     /// Whether this is the pool of the calling thread. `false` if that has none yet.
-    pub(crate) fn is_of_thread(&self) -> bool {
-        front::is_of(self)
+    pub(crate) fn is_current(&self) -> bool {
+        thread_cache::is_current(self)
     }
 
     /// An empty block of at least `capacity` bytes, but never above 4 GiB, where positions in a
     /// block end. Allocates if none of its size is free.
-    pub(crate) fn lend(self, capacity: usize) -> Block {
+    pub(crate) fn allocate_block(self, capacity: usize) -> Block {
         let capacity = capacity.min(u32::MAX as usize);
         let header = match class_of(capacity) {
             Some(class) => self
-                .take_free(class)
+                .take_cached(class)
                 .unwrap_or_else(|| Header::allocate(size_of_class(class))),
             None => Header::allocate(capacity),
         };
         let size = header.capacity();
-        let in_use = self.shelves.in_use.fetch_add(size, Ordering::Relaxed) + size;
-        self.shelves.peak.fetch_max(in_use, Ordering::Relaxed);
-        Block::leave_home(header, Some(self))
+        let in_use = self.inner.in_use.fetch_add(size, Ordering::Relaxed) + size;
+        self.inner.peak.fetch_max(in_use, Ordering::Relaxed);
+        Block::from_header(header, Some(self))
     }
 
-    fn take_free(&self, class: usize) -> Option<Box<Header>> {
+    fn take_cached(&self, class: usize) -> Option<Box<Header>> {
         // The shelf is unlocked again at the end of this statement.
-        let home = front::take(self, class).or_else(|| self.shelf(class).pop());
-        let Home(header) = home?;
-        self.shelves
+        let home = thread_cache::pop(self, class).or_else(|| self.central_list(class).pop());
+        let FreeBlock(header) = home?;
+        self.inner
             .cached
             .fetch_sub(header.capacity(), Ordering::Relaxed);
         Some(header)
@@ -189,8 +189,8 @@ impl Pool {
     pub fn stats(&self) -> PoolStats {
         PoolStats {
             in_use: self.in_use(),
-            cached: self.shelves.cached.load(Ordering::Relaxed),
-            peak: self.shelves.peak.load(Ordering::Relaxed),
+            cached: self.inner.cached.load(Ordering::Relaxed),
+            peak: self.inner.peak.load(Ordering::Relaxed),
         }
     }
 
@@ -199,54 +199,54 @@ impl Pool {
     #[must_use]
     #[inline]
     pub fn in_use(&self) -> usize {
-        self.shelves.in_use.load(Ordering::Relaxed)
+        self.inner.in_use.load(Ordering::Relaxed)
     }
 
     /// Takes a block that is [retired](Header::retire); frees it if the pool is full.
-    pub(crate) fn give_back(&self, mut header: Box<Header>) {
+    pub(crate) fn release(&self, mut header: Box<Header>) {
         let size = header.capacity();
-        self.shelves.in_use.fetch_sub(size, Ordering::Relaxed);
+        self.inner.in_use.fetch_sub(size, Ordering::Relaxed);
         let Some(class) = class_of(size) else { return };
-        if !self.has_place_for(size) {
+        if !self.try_reserve_cached(size) {
             return;
         }
         if cfg!(debug_assertions) && self.on_release() == OnRelease::Leave {
             header.overwrite(0xDB);
         }
-        if let Err(home) = front::keep(self, class, Home(header)) {
-            self.shelf(class).push(home);
+        if let Err(home) = thread_cache::push(self, class, FreeBlock(header)) {
+            self.central_list(class).push(home);
         }
     }
 
     /// Counts `size` bytes more as cached, if that is within the bound.
-    fn has_place_for(&self, size: usize) -> bool {
-        let bound = self.shelves.bound;
+    fn try_reserve_cached(&self, size: usize) -> bool {
+        let bound = self.inner.bound;
         let within = |cached: usize| Some(cached + size).filter(|&cached| cached <= bound);
-        self.shelves
+        self.inner
             .cached
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, within)
             .is_ok()
     }
 
     pub(crate) fn on_release(&self) -> OnRelease {
-        self.shelves.on_release
+        self.inner.on_release
     }
 
     /// Whether both are clones of one pool.
-    fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.shelves, &other.shelves)
+    fn ptr_eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
-    fn shelf(&self, class: usize) -> MutexGuard<'_, Vec<Home>> {
+    fn central_list(&self, class: usize) -> MutexGuard<'_, Vec<FreeBlock>> {
         // Nothing in here panics half-way, so a poisoned shelf is a whole one.
-        self.shelves.free[class]
+        self.inner.central_lists[class]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The pool of every thread that has not entered another.
-static SHARED: LazyLock<Pool> = LazyLock::new(Pool::default);
+static DEFAULT_POOL: LazyLock<Pool> = LazyLock::new(Pool::default);
 
 #[cfg(test)]
 mod tests {
@@ -316,7 +316,7 @@ mod tests {
     #[test]
     fn memory_above_the_largest_class_is_never_kept() {
         let pool = Pool::default();
-        let large = class::LARGEST * 2;
+        let large = size_class::MAX_POOLED_SIZE * 2;
         let tail = pool.take(large);
         assert_eq!(
             pool.stats(),

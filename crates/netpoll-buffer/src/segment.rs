@@ -18,15 +18,15 @@ pub struct Segment {
 }
 
 /// The longest segment.
-pub(crate) const LONGEST: usize = u32::MAX as usize;
+pub(crate) const MAX_SEGMENT_LEN: usize = u32::MAX as usize;
 
 impl Segment {
     /// A window of what is filled (the tail sees to it: B3). An inverted range is empty.
     #[inline]
     pub(crate) fn new(block: Block, range: Range<usize>) -> Self {
-        debug_assert!(range.end <= block.capacity() && block.capacity() <= LONGEST);
-        let end = range.end.min(LONGEST) as u32;
-        let start = (range.start.min(LONGEST) as u32).min(end);
+        debug_assert!(range.end <= block.capacity() && block.capacity() <= MAX_SEGMENT_LEN);
+        let end = range.end.min(MAX_SEGMENT_LEN) as u32;
+        let start = (range.start.min(MAX_SEGMENT_LEN) as u32).min(end);
         Self { block, start, end }
     }
 
@@ -37,7 +37,7 @@ impl Segment {
             drop(Block::foreign(std::mem::take(&mut bytes)));
         }
         std::iter::from_fn(move || {
-            let length = bytes.len().min(LONGEST);
+            let length = bytes.len().min(MAX_SEGMENT_LEN);
             (length > 0).then(|| Self::new(Block::foreign(bytes.split_to(length)), 0..length))
         })
     }
@@ -100,20 +100,20 @@ impl Segment {
 
     /// How large the memory is that this window keeps alive.
     #[inline]
-    pub(crate) fn pinned(&self) -> usize {
+    pub(crate) fn block_capacity(&self) -> usize {
         self.block.capacity()
     }
 
     /// Whether both are windows of the same block.
     #[inline]
-    pub(crate) fn shares_with(&self, other: &Self) -> bool {
-        self.block.is(&other.block)
+    pub(crate) fn shares_block_with(&self, other: &Self) -> bool {
+        self.block.ptr_eq(&other.block)
     }
 
     /// Whether this ends at `end` of `block`.
     #[inline]
     pub(crate) fn ends_at(&self, block: &Block, end: usize) -> bool {
-        self.end as usize == end && self.block.is(block)
+        self.end as usize == end && self.block.ptr_eq(block)
     }
 
     /// Shows `count` bytes more, which the block's tail has just filled behind it.
@@ -126,12 +126,12 @@ impl Segment {
     /// Whether `next` is the window right behind this one.
     #[inline]
     pub(crate) fn is_followed_by(&self, next: &Self) -> bool {
-        next.start == self.end && next.block.is(&self.block)
+        next.start == self.end && next.block.ptr_eq(&self.block)
     }
 
     /// Takes `next` in if it is the window right behind this one; otherwise gives it back.
     #[inline]
-    pub(crate) fn join(&mut self, next: Self) -> Result<(), Self> {
+    pub(crate) fn try_merge(&mut self, next: Self) -> Result<(), Self> {
         if self.is_followed_by(&next) {
             self.end = next.end;
             Ok(())

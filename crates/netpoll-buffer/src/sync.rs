@@ -4,7 +4,7 @@
 //! runs through the interleavings of what ships, and there is no second algorithm.
 //!
 //! The checker sees what goes through its own types, and the memory of a block does not. That is
-//! what [`Witness`] is for.
+//! what [`AccessTracker`] is for.
 
 #[cfg(netpoll_loom)]
 pub(crate) use loom::sync::{Arc, Mutex, MutexGuard, atomic::AtomicUsize};
@@ -38,12 +38,12 @@ pub(crate) use std::sync::atomic::AtomicUsize as StaticCounter;
 ///
 /// Nothing of it is left outside of models.
 #[derive(Debug)]
-pub(crate) struct Witness {
+pub(crate) struct AccessTracker {
     #[cfg(netpoll_loom)]
     memory: loom::cell::UnsafeCell<()>,
 }
 
-impl Witness {
+impl AccessTracker {
     pub(crate) fn new() -> Self {
         Self {
             #[cfg(netpoll_loom)]
@@ -65,4 +65,4 @@ impl Witness {
 }
 
 #[cfg(not(netpoll_loom))]
-const _: () = assert!(size_of::<Witness>() == 0, "a witness takes no place");
+const _: () = assert!(size_of::<AccessTracker>() == 0, "a witness takes no place");

@@ -25,18 +25,18 @@ impl Tail {
     /// thread's pool. Allocates when the pool has none.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
-        Self::over(Pool::of_thread().lend(capacity))
+        Self::new(Pool::current().allocate_block(capacity))
     }
 
     /// The one tail of a block that has just left home (B2).
-    fn over(block: Block) -> Self {
+    fn new(block: Block) -> Self {
         Self { block, filled: 0 }
     }
 
     /// How many bytes can still be written.
     #[inline]
     #[must_use]
-    pub fn room(&self) -> usize {
+    pub fn spare_capacity(&self) -> usize {
         self.block.capacity() - self.filled
     }
 
@@ -60,7 +60,7 @@ impl Tail {
     #[inline]
     pub fn rewind(&mut self) -> bool {
         // SAFETY: B2: this is the block's one tail, and what it filled is within the capacity.
-        let alone = unsafe { self.block.start_again(self.filled) };
+        let alone = unsafe { self.block.try_reclaim(self.filled) };
         if alone {
             self.filled = 0;
         }
@@ -70,10 +70,10 @@ impl Tail {
     /// Everything that can still be written. The contents are what an earlier user left there, if
     /// the pool does not zero them.
     #[inline]
-    pub(crate) fn room_mut(&mut self) -> &mut [u8] {
+    pub(crate) fn spare_capacity_mut(&mut self) -> &mut [u8] {
         let filled = self.filled;
         // SAFETY: B2: this is the block's one tail; B3: no segment reaches past `filled`.
-        unsafe { self.block.room(filled) }
+        unsafe { self.block.spare_capacity_mut(filled) }
     }
 
     /// Lets `fill` write to the room, at most `limit` bytes of it, and counts as filled what it
@@ -93,7 +93,7 @@ impl Tail {
         limit: usize,
         fill: impl FnOnce(&mut [u8]) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        let room = self.room_mut();
+        let room = self.spare_capacity_mut();
         let offered = room.len().min(limit);
         #[cfg(debug_assertions)]
         room[..offered].fill(POISON);
@@ -109,7 +109,7 @@ impl Tail {
     /// Copies as much of `bytes` as there is room for, and says how much.
     #[inline]
     pub fn put(&mut self, bytes: &[u8]) -> usize {
-        let room = self.room_mut();
+        let room = self.spare_capacity_mut();
         let count = bytes.len().min(room.len());
         room[..count].copy_from_slice(&bytes[..count]);
         self.filled += count;
@@ -126,7 +126,7 @@ impl Tail {
 
     /// Counts the next `count` bytes of the room as filled, whatever they hold. At most the room.
     pub(crate) fn advance(&mut self, count: usize) {
-        self.filled += count.min(self.room());
+        self.filled += count.min(self.spare_capacity());
     }
 
     /// A segment of bytes that have been filled, at most to there. No copy; one more owner.
@@ -138,8 +138,8 @@ impl Tail {
 
     /// Whether the block is of the calling thread's pool.
     #[inline]
-    pub(crate) fn is_of_thread(&self) -> bool {
-        self.block.is_of_thread()
+    pub(crate) fn is_from_current_pool(&self) -> bool {
+        self.block.is_from_current_pool()
     }
 
     /// Whether `segment` ends where this tail would write next, so that it can simply grow.
@@ -154,7 +154,7 @@ impl Pool {
     /// the pool has none of that size.
     #[must_use]
     pub fn take(&self, capacity: usize) -> Tail {
-        Tail::over(self.clone().lend(capacity))
+        Tail::new(self.clone().allocate_block(capacity))
     }
 }
 
@@ -171,7 +171,7 @@ mod tests {
 
     /// Fills all the room, counts `filled` bytes of it, and says where it lies.
     fn fill(tail: &mut Tail, filled: usize) -> *const u8 {
-        let room = tail.room_mut();
+        let room = tail.spare_capacity_mut();
         room.fill(SECRET);
         let start = room.as_ptr();
         tail.advance(filled);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     fn count_secret(tail: &mut Tail) -> usize {
-        let room = tail.room_mut();
+        let room = tail.spare_capacity_mut();
         room.iter().filter(|&&byte| byte == SECRET).count()
     }
 
@@ -192,7 +192,7 @@ mod tests {
             drop(tail);
             drop(segment);
             let mut again = pool.take(size);
-            let room = again.room_mut();
+            let room = again.spare_capacity_mut();
             assert_eq!(room.as_ptr(), start, "the same memory");
             assert!(room.iter().all(|&byte| byte == 0));
         }
@@ -219,8 +219,8 @@ mod tests {
         assert_eq!(segment.as_slice(), [SECRET; 1000]);
         drop(segment);
         assert!(tail.rewind());
-        assert_eq!(tail.room_mut().as_ptr(), start);
-        assert_eq!(tail.room_mut()[..1000], [0; 1000]);
+        assert_eq!(tail.spare_capacity_mut().as_ptr(), start);
+        assert_eq!(tail.spare_capacity_mut()[..1000], [0; 1000]);
         assert_eq!(count_secret(&mut tail), 24, "only what was filled");
     }
 
@@ -229,10 +229,10 @@ mod tests {
         for size in [256, 64 << 10, 16 << 20] {
             let mut header = Header::allocate(size);
             header.overwrite(SECRET);
-            header.lent_by(Some(Pool::zeroing(0)));
+            header.set_pool(Some(Pool::zeroing(0)));
             assert!(header.retire().is_some(), "a pool to go home to");
-            let mut retired = Tail::over(Block::leave_home(header, None));
-            assert!(retired.room_mut().iter().all(|&byte| byte == 0));
+            let mut retired = Tail::new(Block::from_header(header, None));
+            assert!(retired.spare_capacity_mut().iter().all(|&byte| byte == 0));
         }
     }
 

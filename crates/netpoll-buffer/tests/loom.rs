@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A use of a block's memory that is not ordered with its next life fails the model by itself (see
-//! `Witness` in the crate's `sync`), and so does a pool that is never freed. Each model takes its
+//! `ServerTimeSampler` in the crate's `sync`), and so does a pool that is never freed. Each model takes its
 //! memory from a pool of its own by name; only the last is about the fronts of threads. The patches
 //! in `ci/mutants` weaken one step each, and name the model that finds it.
 #![cfg(netpoll_loom)]

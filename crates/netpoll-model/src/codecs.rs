@@ -5,24 +5,24 @@
 //! What comes out is put in again, which gives the bytes it came from. And a frame of the fuzzer's
 //! choice is put in, which gives what comes out as that frame, or nothing.
 
-pub(crate) mod flat;
+pub(crate) mod flat_format;
 
 use std::io;
 
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::Bytes;
 use netpoll::InvalidConfig;
-use netpoll::codec::{Codec, Delimiter, FixedSize, LengthField, Need, NegativeLength, Unencodable};
+use netpoll::codec::{Codec, Delimiter, EncodeError, FixedSize, LengthField, Need, NegativeLength};
 use netpoll_buffer::{LinkBuffer, Tail, TooLarge};
 
 use crate::with_own_pool;
-use flat::{Format, Look, Refusal};
+use flat_format::{FlatMeasurement, Format, RejectReason};
 
 /// What lies in the output before anything is encoded.
-const BEFORE: &[u8] = b"before";
+const PREFIX: &[u8] = b"before";
 
 #[derive(Debug)]
-pub(crate) struct Case {
+pub(crate) struct CodecCase {
     pub(crate) format: Format,
     /// How long the pieces are, over and over; in one, if there are none.
     pub(crate) cuts: Vec<u8>,
@@ -30,7 +30,7 @@ pub(crate) struct Case {
     pub(crate) stream: Vec<u8>,
 }
 
-impl<'a> Arbitrary<'a> for Case {
+impl<'a> Arbitrary<'a> for CodecCase {
     fn arbitrary(data: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
         let format = Format::arbitrary(data)?;
         let mut few = |most| {
@@ -48,7 +48,7 @@ impl<'a> Arbitrary<'a> for Case {
     }
 }
 
-impl Case {
+impl CodecCase {
     /// The pieces of `bytes`, none of them empty.
     fn pieces<'a>(&self, mut bytes: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         let mut lengths = self.cuts.clone().into_iter().cycle();
@@ -124,28 +124,28 @@ fn codec(format: &Format) -> (AnyCodec, io::Result<()>) {
 ///
 /// If a codec does anything else than its format says, or keeps memory.
 pub fn codecs(data: &[u8]) -> usize {
-    let case = Case::arbitrary_take_rest(Unstructured::new(data));
+    let case = CodecCase::arbitrary_take_rest(Unstructured::new(data));
     case.map_or(0, |case| run(&case))
 }
 
-pub(crate) fn run(case: &Case) -> usize {
+pub(crate) fn run(case: &CodecCase) -> usize {
     let mut asked = 1;
     with_own_pool(|| {
         let (codec, check) = codec(&case.format);
-        if case.format.can_work() {
+        if case.format.is_valid() {
             check.expect("it can work");
             asked += read(case, &*codec);
             write(case, &*codec, &case.frame);
         } else {
             check.expect_err("it cannot work");
-            refuses_all(&*codec);
+            assert_rejects_all(&*codec);
         }
     });
     asked
 }
 
 /// Reads all frames of the stream as its pieces come, and says how often it asked for one.
-fn read(case: &Case, codec: &dyn Codec<Frame = LinkBuffer>) -> usize {
+fn read(case: &CodecCase, codec: &dyn Codec<Frame = LinkBuffer>) -> usize {
     let mut input = LinkBuffer::new();
     let (mut consumed, mut come, mut seen, mut asked) = (0, 0, 0, 0);
     for piece in case.pieces(&case.stream) {
@@ -179,7 +179,7 @@ fn read(case: &Case, codec: &dyn Codec<Frame = LinkBuffer>) -> usize {
 /// What the codec says of `left`, of which `seen` bytes are no frame; a need of nothing if it is
 /// refused.
 fn measured(
-    case: &Case,
+    case: &CodecCase,
     codec: &dyn Codec<Frame = LinkBuffer>,
     input: &LinkBuffer,
     left: &[u8],
@@ -190,17 +190,17 @@ fn measured(
         codec.measure_from(input, seen),
         codec.measure(&case.buffer(left)),
     ];
-    let look = case.format.look(left);
+    let look = case.format.measure(left);
     for answer in answers {
         match look {
-            Look::Told(need) => assert_eq!(answer.expect("no refusal"), need),
-            Look::Refused(refusal) => {
+            FlatMeasurement::Need(need) => assert_eq!(answer.expect("no refusal"), need),
+            FlatMeasurement::Rejected(refusal) => {
                 let error = answer.expect_err("a refusal");
                 assert_eq!(error.kind(), io::ErrorKind::InvalidData);
                 let why = error.get_ref().expect("a reason");
                 let right = match refusal {
-                    Refusal::TooLarge => why.is::<TooLarge>(),
-                    Refusal::Negative => why.is::<NegativeLength>(),
+                    RejectReason::TooLarge => why.is::<TooLarge>(),
+                    RejectReason::Negative => why.is::<NegativeLength>(),
                 };
                 assert!(right, "{error} is no {refusal:?}");
             }
@@ -208,19 +208,19 @@ fn measured(
     }
     assert_eq!(contents(input), left, "measuring consumes nothing");
     match look {
-        Look::Told(need) => need.check(left.len()).expect("a need that leads on"),
-        Look::Refused(_) => Need::More(0),
+        FlatMeasurement::Need(need) => need.check(left.len()).expect("a need that leads on"),
+        FlatMeasurement::Rejected(_) => Need::More(0),
     }
 }
 
 /// Writes a frame behind what is there, if the format has a way to.
-fn write(case: &Case, codec: &dyn Codec<Frame = LinkBuffer>, frame: &[u8]) {
-    let mut output = case.buffer(BEFORE);
+fn write(case: &CodecCase, codec: &dyn Codec<Frame = LinkBuffer>, frame: &[u8]) {
+    let mut output = case.buffer(PREFIX);
     let encoded = codec.encode(case.buffer(frame), &mut output);
     let all = contents(&output);
     if let Some(wire) = case.format.wire(frame) {
         encoded.expect("there is a way");
-        assert!(all == [BEFORE, &wire].concat(), "other bytes");
+        assert!(all == [PREFIX, &wire].concat(), "other bytes");
         let need = codec.measure(&case.buffer(&wire)).expect("it was encoded");
         assert_eq!(need, Need::Frame(wire.len()));
         let decoded = codec.decode(case.buffer(&wire)).expect("it was encoded");
@@ -228,12 +228,12 @@ fn write(case: &Case, codec: &dyn Codec<Frame = LinkBuffer>, frame: &[u8]) {
     } else {
         let error = encoded.expect_err("there is no way");
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-        assert!(error.get_ref().expect("a reason").is::<Unencodable>());
-        assert_eq!(all, BEFORE, "a part was added");
+        assert!(error.get_ref().expect("a reason").is::<EncodeError>());
+        assert_eq!(all, PREFIX, "a part was added");
     }
 }
 
-fn refuses_all(codec: &dyn Codec<Frame = LinkBuffer>) {
+fn assert_rejects_all(codec: &dyn Codec<Frame = LinkBuffer>) {
     let mut output = LinkBuffer::new();
     let measured = codec.measure(&LinkBuffer::new()).map(|_need| ());
     for refused in [measured, codec.encode(LinkBuffer::new(), &mut output)] {

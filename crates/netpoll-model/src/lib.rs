@@ -3,7 +3,7 @@
 //! whatever order and with whatever arguments, they hold what two plain queues of bytes hold,
 //! refuse what those would refuse, and give all memory back.
 //!
-//! The operations are a value, `op::Step`, so that random sequences, a fuzzer and its stored
+//! The operations are a value, `op::ModelStep`, so that random sequences, a fuzzer and its stored
 //! inputs all drive the one model. What they do is checked after every step; what was taken out and
 //! kept, at the end:
 //!
@@ -19,14 +19,14 @@
 #![forbid(unsafe_code)]
 
 mod codecs;
-mod foreign;
+mod model;
 mod op;
-mod open;
 mod read;
+mod reservations;
+mod search;
 #[cfg(test)]
 mod strategy;
-mod until;
-mod world;
+mod trait_ops;
 mod write;
 
 use std::panic;
@@ -35,14 +35,14 @@ use std::thread;
 use arbitrary::{Arbitrary, Unstructured};
 use netpoll_buffer::Pool;
 
-use op::{Move, Op, Read, Step, Write};
-use world::World;
+use model::Model;
+use op::{ModelStep, Op, ReadOp, TransferOp, WriteOp};
 
 pub use codecs::codecs;
-pub use until::until;
+pub use search::until;
 
 /// The most operations of one sequence.
-const LONGEST: usize = 120;
+const MAX_STEPS: usize = 120;
 
 /// Runs the sequence of operations that `data` stands for, and says how many those are.
 ///
@@ -64,10 +64,16 @@ pub fn append_split(data: &[u8]) -> usize {
     let steps = steps(data, |op| {
         matches!(
             op,
-            Op::Move(Move::Append | Move::AppendPart(_) | Move::Prepend { .. } | Move::SettleDown)
-                | Op::Read(Read::SplitTo(_) | Read::Slice(_) | Read::Skip(_) | Read::Peek(_))
-                | Op::Write(Write::Put(_) | Write::Push(_) | Write::Window(_) | Write::FillTail(_))
-                | Op::Open(_)
+            Op::Transfer(
+                TransferOp::Append
+                    | TransferOp::AppendPart(_)
+                    | TransferOp::Prepend { .. }
+                    | TransferOp::Compact
+            ) | Op::Read(ReadOp::SplitTo(_) | ReadOp::Slice(_) | ReadOp::Skip(_) | ReadOp::Peek(_))
+                | Op::Write(
+                    WriteOp::Put(_) | WriteOp::Push(_) | WriteOp::Window(_) | WriteOp::FillTail(_)
+                )
+                | Op::Reservation(_)
         )
     });
     run(&steps);
@@ -75,28 +81,28 @@ pub fn append_split(data: &[u8]) -> usize {
 }
 
 /// The operations that `data` stands for, of those that are `wanted`.
-fn steps(data: &[u8], wanted: impl Fn(&Op) -> bool) -> Vec<Step> {
+fn steps(data: &[u8], wanted: impl Fn(&Op) -> bool) -> Vec<ModelStep> {
     let mut data = Unstructured::new(data);
     let steps = std::iter::from_fn(|| {
         (!data.is_empty())
-            .then(|| Step::arbitrary(&mut data).ok())
+            .then(|| ModelStep::arbitrary(&mut data).ok())
             .flatten()
     });
     steps
         .filter(|step| wanted(&step.op))
-        .take(LONGEST)
+        .take(MAX_STEPS)
         .collect()
 }
 
 /// Takes all steps on a thread with a pool of its own, to which everything has to come back.
-fn run(steps: &[Step]) {
+fn run(steps: &[ModelStep]) {
     with_own_pool(|| {
-        let mut world = World::new();
+        let mut world = Model::new();
         for step in steps {
             world.step(step);
             world.check();
         }
-        world.end();
+        world.finish();
     });
 }
 

@@ -5,23 +5,23 @@ use arbitrary::{Arbitrary, Unstructured};
 
 /// One operation on one of the two buffers.
 #[derive(Arbitrary, Clone, Debug)]
-pub(crate) struct Step {
-    pub(crate) side: SideOf,
+pub(crate) struct ModelStep {
+    pub(crate) buffer: BufferIndex,
     pub(crate) op: Op,
 }
 
 #[derive(Arbitrary, Clone, Debug)]
 pub(crate) enum Op {
-    Read(Read),
-    Write(Write),
-    Open(Open),
-    Move(Move),
-    Foreign(Foreign),
+    Read(ReadOp),
+    Write(WriteOp),
+    Reservation(ReservationOp),
+    Transfer(TransferOp),
+    Trait(TraitOp),
 }
 
 /// Taking bytes out.
 #[derive(Arbitrary, Clone, Debug)]
-pub(crate) enum Read {
+pub(crate) enum ReadOp {
     Peek(Amount),
     Next(Amount),
     Skip(Amount),
@@ -37,27 +37,27 @@ pub(crate) enum Read {
 
 /// Putting bytes in.
 #[derive(Arbitrary, Clone, Debug)]
-pub(crate) enum Write {
+pub(crate) enum WriteOp {
     Put(Data),
     Push(Data),
     Number(Number, u64),
     /// A window of a block of its own at the end, in two halves.
     Window(Data),
-    Absorb(Data),
+    Coalesce(Data),
     /// Into the buffer's tail if it gives one away, else into another one.
     FillTail(Data),
     /// Where the first so many bytes come to lie in one piece.
-    Land(Amount, Data),
+    FillContiguous(Amount, Data),
     Receive(Length),
 }
 
 /// Leaving room.
 #[derive(Arbitrary, Clone, Debug)]
-pub(crate) enum Open {
+pub(crate) enum ReservationOp {
     Reserve(Length),
     /// So many more than can be reserved.
     ReserveBeyond(usize),
-    FillIn(usize, u8),
+    Fill(usize, u8),
     FillStale(usize),
     Insert(Amount, Data),
     Commit(Amount),
@@ -66,7 +66,7 @@ pub(crate) enum Open {
 
 /// Moving contents and memory about.
 #[derive(Arbitrary, Clone, Debug)]
-pub(crate) enum Move {
+pub(crate) enum TransferOp {
     Append,
     AppendPart(Amount),
     /// What can be read goes before what this buffer, or the other one, can read then.
@@ -74,7 +74,7 @@ pub(crate) enum Move {
         to_other: bool,
     },
     Release,
-    SettleDown,
+    Compact,
     Send,
     /// The buffer is dropped with all it has, and a new one takes its place.
     Drop,
@@ -82,7 +82,7 @@ pub(crate) enum Move {
 
 /// The same through the traits of `bytes` and `std`.
 #[derive(Arbitrary, Clone, Debug)]
-pub(crate) enum Foreign {
+pub(crate) enum TraitOp {
     Read(Amount),
     ReadToEnd,
     /// Of what can be read in one piece so much is consumed.
@@ -99,12 +99,12 @@ pub(crate) enum Foreign {
 
 /// Which of the two buffers; the other one is the partner in what takes two.
 #[derive(Arbitrary, Clone, Copy, Debug)]
-pub(crate) enum SideOf {
+pub(crate) enum BufferIndex {
     One,
     Two,
 }
 
-impl SideOf {
+impl BufferIndex {
     pub(crate) fn index(self) -> usize {
         self as usize
     }

@@ -4,98 +4,99 @@
 use std::fmt::Debug;
 use std::io;
 
-use netpoll_buffer::{LinkBuffer, Short, TooLarge};
+use netpoll_buffer::{LinkBuffer, NotEnoughData, TooLarge};
 
-use crate::op::{Number, Read};
-use crate::world::{Side, World, refused};
+use crate::model::{Model, ModelBuffer, expect_rejection};
+use crate::op::{Number, ReadOp};
 
 /// What reading gave is what the queue has, or was refused if the queue has less.
 #[track_caller]
-fn agree<T: Debug + AsRef<[u8]>>(
+fn assert_same_result<T: Debug + AsRef<[u8]>>(
     got: io::Result<T>,
     expected: Option<Vec<u8>>,
-    short: Short,
+    short: NotEnoughData,
 ) -> Option<(T, Vec<u8>)> {
     if let Some(expected) = expected {
         let got = got.expect("there is so much");
         assert!(got.as_ref() == expected, "other bytes were read");
         Some((got, expected))
     } else {
-        let reason: Short = refused(got, io::ErrorKind::UnexpectedEof);
+        let reason: NotEnoughData = expect_rejection(got, io::ErrorKind::UnexpectedEof);
         assert_eq!(reason, short);
         None
     }
 }
 
-impl World {
-    pub(crate) fn read(&mut self, side: usize, read: &Read) {
-        let side = &mut self.sides[side];
+impl Model {
+    pub(crate) fn read(&mut self, side: usize, read: &ReadOp) {
+        let side = &mut self.buffers[side];
         let there = side.readable.len();
         match read {
-            Read::Peek(amount) => {
+            ReadOp::Peek(amount) => {
                 let n = amount.of(there);
                 let expected = (n <= there).then(|| side.readable.make_contiguous()[..n].to_vec());
                 let mut copy = vec![0; n.min(there + 10)];
                 let copied = side.buffer.copy_to(0, &mut copy);
                 assert_eq!(copied, n.min(there));
                 assert!(side.readable.iter().take(copied).eq(&copy[..copied]));
-                agree(side.buffer.peek(n), expected, Short::new(there, n));
+                assert_same_result(side.buffer.peek(n), expected, NotEnoughData::new(there, n));
             }
-            Read::Next(amount) => {
+            ReadOp::Next(amount) => {
                 let n = amount.of(there);
                 let expected = side.take(n);
-                agree(side.buffer.next(n), expected, Short::new(there, n));
+                assert_same_result(side.buffer.next(n), expected, NotEnoughData::new(there, n));
             }
-            Read::Skip(amount) => {
+            ReadOp::Skip(amount) => {
                 let n = amount.of(there);
                 let skipped = side.buffer.skip(n).map(|()| Vec::new());
                 let expected = side.take(n).map(|_skipped| Vec::new());
-                agree(skipped, expected, Short::new(there, n));
+                assert_same_result(skipped, expected, NotEnoughData::new(there, n));
             }
-            Read::Exact(amount) => {
+            ReadOp::Exact(amount) => {
                 let n = amount.of(there).min(there + 1000);
                 let mut target = vec![0; n];
                 let got = side.buffer.read_exact(&mut target).map(|()| target);
-                agree(got, side.take(n), Short::new(there, n));
+                assert_same_result(got, side.take(n), NotEnoughData::new(there, n));
             }
-            Read::Vec(amount) => {
+            ReadOp::Vec(amount) => {
                 let n = amount.of(there);
                 let got = side.buffer.read_vec(n);
-                agree(got, side.take(n), Short::new(there, n));
+                assert_same_result(got, side.take(n), NotEnoughData::new(there, n));
             }
-            Read::Slice(amount) => {
+            ReadOp::Slice(amount) => {
                 let n = amount.of(there);
                 let got = side.buffer.slice(n);
-                let kept = agree(got, side.take(n), Short::new(there, n));
+                let kept = assert_same_result(got, side.take(n), NotEnoughData::new(there, n));
                 self.slices.extend(kept);
             }
-            Read::SplitTo(amount) => {
+            ReadOp::SplitTo(amount) => {
                 let n = amount.of(there);
                 match (side.buffer.split_to(n), side.take(n)) {
                     (Ok(part), Some(expected)) => self.parts.push((part, expected)),
                     (got, expected) => {
                         assert!(expected.is_none());
-                        let reason: Short = refused(got, io::ErrorKind::UnexpectedEof);
-                        assert_eq!(reason, Short::new(there, n));
+                        let reason: NotEnoughData =
+                            expect_rejection(got, io::ErrorKind::UnexpectedEof);
+                        assert_eq!(reason, NotEnoughData::new(there, n));
                     }
                 }
             }
-            Read::Text(amount) => read_text(side, amount.of(there)),
-            Read::Number(number) => read_number(side, *number),
-            Read::Until(byte, max) => read_until(side, *byte, max.of(there)),
-            Read::Position(byte, from, max) => {
+            ReadOp::Text(amount) => read_text(side, amount.of(there)),
+            ReadOp::Number(number) => read_number(side, *number),
+            ReadOp::Until(byte, max) => read_until(side, *byte, max.of(there)),
+            ReadOp::Position(byte, from, max) => {
                 check_positions(side, *byte, from.of(there), max.of(there));
             }
         }
     }
 }
 
-fn position(side: &Side, byte: u8, from: usize, max: usize) -> Option<usize> {
+fn position(side: &ModelBuffer, byte: u8, from: usize, max: usize) -> Option<usize> {
     (from..max.min(side.readable.len())).find(|&at| side.readable[at] == byte)
 }
 
 /// A byte, and what lies before `max`, are found where a plain search finds them.
-fn check_positions(side: &mut Side, byte: u8, from: usize, max: usize) {
+fn check_positions(side: &mut ModelBuffer, byte: u8, from: usize, max: usize) {
     let found = side.buffer.position_of(byte, from, max);
     assert_eq!(found, position(side, byte, from, max));
     let all: &[u8] = side.readable.make_contiguous();
@@ -109,21 +110,26 @@ fn check_positions(side: &mut Side, byte: u8, from: usize, max: usize) {
     }
 }
 
-fn read_until(side: &mut Side, byte: u8, max: usize) {
+fn read_until(side: &mut ModelBuffer, byte: u8, max: usize) {
     let there = side.readable.len();
     if let Some(at) = position(side, byte, 0, max) {
         let expected = side.take(at + 1);
-        agree(side.buffer.until(byte, max), expected, Short::new(0, 0));
+        assert_same_result(
+            side.buffer.until(byte, max),
+            expected,
+            NotEnoughData::new(0, 0),
+        );
     } else if there >= max {
-        let reason: TooLarge = refused(side.buffer.until(byte, max), io::ErrorKind::InvalidData);
+        let reason: TooLarge =
+            expect_rejection(side.buffer.until(byte, max), io::ErrorKind::InvalidData);
         assert_eq!(reason, TooLarge::new(max, max + 1));
     } else {
-        let short = Short::new(there, there + 1);
-        agree(side.buffer.until(byte, max), None, short);
+        let short = NotEnoughData::new(there, there + 1);
+        assert_same_result(side.buffer.until(byte, max), None, short);
     }
 }
 
-fn read_text(side: &mut Side, n: usize) {
+fn read_text(side: &mut ModelBuffer, n: usize) {
     let there = side.readable.len();
     let text = (n <= there)
         .then(|| std::str::from_utf8(&side.readable.make_contiguous()[..n]).map(str::to_owned));
@@ -133,16 +139,16 @@ fn read_text(side: &mut Side, n: usize) {
             assert_eq!(got.expect_err("no text").kind(), io::ErrorKind::InvalidData);
         }
         _ => {
-            agree(got, side.take(n), Short::new(there, n));
+            assert_same_result(got, side.take(n), NotEnoughData::new(there, n));
         }
     }
 }
 
-fn read_number(side: &mut Side, number: Number) {
+fn read_number(side: &mut ModelBuffer, number: Number) {
     let there = side.readable.len();
     let (size, got) = number.read(&mut side.buffer);
     let expected = side.take(size);
-    agree(got, expected, Short::new(there, size));
+    assert_same_result(got, expected, NotEnoughData::new(there, size));
 }
 
 impl Number {

@@ -4,9 +4,12 @@
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 
-use crate::codecs::Case;
-use crate::codecs::flat::Format;
-use crate::op::{Amount, Data, Foreign, Length, Move, Number, Op, Open, Read, SideOf, Step, Write};
+use crate::codecs::CodecCase;
+use crate::codecs::flat_format::Format;
+use crate::op::{
+    Amount, BufferIndex, Data, Length, ModelStep, Number, Op, ReadOp, ReservationOp, TraitOp,
+    TransferOp, WriteOp,
+};
 
 fn amount() -> impl Strategy<Value = Amount> {
     prop_oneof![
@@ -43,85 +46,88 @@ fn number() -> impl Strategy<Value = Number> {
     ]
 }
 
-fn read() -> impl Strategy<Value = Read> {
+fn read() -> impl Strategy<Value = ReadOp> {
     prop_oneof![
-        amount().prop_map(Read::Peek),
-        amount().prop_map(Read::Next),
-        amount().prop_map(Read::Skip),
-        amount().prop_map(Read::Exact),
-        amount().prop_map(Read::Vec),
-        amount().prop_map(Read::Text),
-        amount().prop_map(Read::Slice),
-        amount().prop_map(Read::SplitTo),
-        number().prop_map(Read::Number),
-        (any::<u8>(), amount()).prop_map(|(byte, max)| Read::Until(byte, max)),
+        amount().prop_map(ReadOp::Peek),
+        amount().prop_map(ReadOp::Next),
+        amount().prop_map(ReadOp::Skip),
+        amount().prop_map(ReadOp::Exact),
+        amount().prop_map(ReadOp::Vec),
+        amount().prop_map(ReadOp::Text),
+        amount().prop_map(ReadOp::Slice),
+        amount().prop_map(ReadOp::SplitTo),
+        number().prop_map(ReadOp::Number),
+        (any::<u8>(), amount()).prop_map(|(byte, max)| ReadOp::Until(byte, max)),
         (any::<u8>(), amount(), amount())
-            .prop_map(|(byte, from, max)| Read::Position(byte, from, max)),
+            .prop_map(|(byte, from, max)| ReadOp::Position(byte, from, max)),
     ]
 }
 
-fn write() -> impl Strategy<Value = Write> {
+fn write() -> impl Strategy<Value = WriteOp> {
     prop_oneof![
-        4 => data().prop_map(Write::Put),
-        2 => data().prop_map(Write::Push),
-        2 => (number(), any::<u64>()).prop_map(|(number, value)| Write::Number(number, value)),
-        1 => data().prop_map(Write::Window),
-        1 => data().prop_map(Write::Absorb),
-        1 => data().prop_map(Write::FillTail),
-        2 => (amount(), data()).prop_map(|(n, data)| Write::Land(n, data)),
-        2 => prop_oneof![length(), Just(Length(usize::MAX))].prop_map(Write::Receive),
+        4 => data().prop_map(WriteOp::Put),
+        2 => data().prop_map(WriteOp::Push),
+        2 => (number(), any::<u64>()).prop_map(|(number, value)| WriteOp::Number(number, value)),
+        1 => data().prop_map(WriteOp::Window),
+        1 => data().prop_map(WriteOp::Coalesce),
+        1 => data().prop_map(WriteOp::FillTail),
+        2 => (amount(), data()).prop_map(|(n, data)| WriteOp::FillContiguous(n, data)),
+        2 => prop_oneof![length(), Just(Length(usize::MAX))].prop_map(WriteOp::Receive),
     ]
 }
 
-fn open() -> impl Strategy<Value = Open> {
+fn reservation() -> impl Strategy<Value = ReservationOp> {
     prop_oneof![
-        6 => length().prop_map(Open::Reserve),
-        1 => any::<usize>().prop_map(Open::ReserveBeyond),
-        6 => (any::<usize>(), any::<u8>()).prop_map(|(which, byte)| Open::FillIn(which, byte)),
-        1 => any::<usize>().prop_map(Open::FillStale),
-        4 => (amount(), data()).prop_map(|(at, data)| Open::Insert(at, data)),
-        3 => amount().prop_map(Open::Commit),
-        2 => Just(Open::CommitAll),
+        6 => length().prop_map(ReservationOp::Reserve),
+        1 => any::<usize>().prop_map(ReservationOp::ReserveBeyond),
+        6 => (any::<usize>(), any::<u8>()).prop_map(|(which, byte)| ReservationOp::Fill(which, byte)),
+        1 => any::<usize>().prop_map(ReservationOp::FillStale),
+        4 => (amount(), data()).prop_map(|(at, data)| ReservationOp::Insert(at, data)),
+        3 => amount().prop_map(ReservationOp::Commit),
+        2 => Just(ReservationOp::CommitAll),
     ]
 }
 
-fn moves() -> impl Strategy<Value = Move> {
+fn transfer() -> impl Strategy<Value = TransferOp> {
     prop_oneof![
-        3 => Just(Move::Append),
-        3 => amount().prop_map(Move::AppendPart),
-        2 => any::<bool>().prop_map(|to_other| Move::Prepend { to_other }),
-        2 => Just(Move::Release),
-        3 => Just(Move::SettleDown),
-        3 => Just(Move::Send),
-        1 => Just(Move::Drop),
+        3 => Just(TransferOp::Append),
+        3 => amount().prop_map(TransferOp::AppendPart),
+        2 => any::<bool>().prop_map(|to_other| TransferOp::Prepend { to_other }),
+        2 => Just(TransferOp::Release),
+        3 => Just(TransferOp::Compact),
+        3 => Just(TransferOp::Send),
+        1 => Just(TransferOp::Drop),
     ]
 }
 
-fn foreign() -> impl Strategy<Value = Foreign> {
+fn trait_op() -> impl Strategy<Value = TraitOp> {
     prop_oneof![
-        amount().prop_map(Foreign::Read),
-        Just(Foreign::ReadToEnd),
-        amount().prop_map(Foreign::Consume),
-        amount().prop_map(Foreign::ToBytes),
-        amount().prop_map(Foreign::Advance),
-        any::<u8>().prop_map(Foreign::Chunks),
-        (any::<u8>(), length()).prop_map(|(byte, count)| Foreign::PutBytes(byte, count)),
-        (data(), data()).prop_map(|(first, second)| Foreign::WriteVectored(first, second)),
-        data().prop_map(Foreign::Extend),
-        Just(Foreign::Whole),
+        amount().prop_map(TraitOp::Read),
+        Just(TraitOp::ReadToEnd),
+        amount().prop_map(TraitOp::Consume),
+        amount().prop_map(TraitOp::ToBytes),
+        amount().prop_map(TraitOp::Advance),
+        any::<u8>().prop_map(TraitOp::Chunks),
+        (any::<u8>(), length()).prop_map(|(byte, count)| TraitOp::PutBytes(byte, count)),
+        (data(), data()).prop_map(|(first, second)| TraitOp::WriteVectored(first, second)),
+        data().prop_map(TraitOp::Extend),
+        Just(TraitOp::Whole),
     ]
 }
 
-pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(crate) fn steps() -> impl Strategy<Value = Vec<ModelStep>> {
     let op = prop_oneof![
         6 => read().prop_map(Op::Read),
         8 => write().prop_map(Op::Write),
-        5 => open().prop_map(Op::Open),
-        4 => moves().prop_map(Op::Move),
-        3 => foreign().prop_map(Op::Foreign),
+        5 => reservation().prop_map(Op::Reservation),
+        4 => transfer().prop_map(Op::Transfer),
+        3 => trait_op().prop_map(Op::Trait),
     ];
-    let side = prop_oneof![Just(SideOf::One), Just(SideOf::Two)];
-    vec((side, op).prop_map(|(side, op)| Step { side, op }), 1..80)
+    let side = prop_oneof![Just(BufferIndex::One), Just(BufferIndex::Two)];
+    vec(
+        (side, op).prop_map(|(side, op)| ModelStep { buffer: side, op }),
+        1..80,
+    )
 }
 
 fn maximum() -> impl Strategy<Value = usize> {
@@ -155,7 +161,7 @@ fn letter() -> impl Strategy<Value = u8> {
 }
 
 /// A format, and a stream that has frames of it, more often than not.
-pub(crate) fn case() -> impl Strategy<Value = Case> {
+pub(crate) fn case() -> impl Strategy<Value = CodecCase> {
     // Some are longer than one byte can say.
     let frame = prop_oneof![4 => vec(letter(), 0..70), 1 => vec(letter(), 200..330)];
     let frames = vec(frame, 0..6);
@@ -166,11 +172,11 @@ pub(crate) fn case() -> impl Strategy<Value = Case> {
                 Format::Fixed(size) => frame.iter().copied().cycle().take(size).collect(),
                 _ => frame.clone(),
             };
-            format.can_work().then(|| format.wire(&fixed)).flatten()
+            format.is_valid().then(|| format.wire(&fixed)).flatten()
         });
         let mut stream = wires.collect::<Vec<_>>().concat();
         stream.extend(&garbage);
-        Case {
+        CodecCase {
             frame: frames.first().cloned().unwrap_or_default(),
             format,
             cuts,

@@ -7,14 +7,14 @@ use std::os::fd::AsFd;
 use bytes::Bytes;
 use netpoll_buffer::{LinkBuffer, Tail};
 
-use crate::op::{Number, Write};
-use crate::world::{Side, World};
+use crate::model::{Model, ModelBuffer};
+use crate::op::{Number, WriteOp};
 
-impl World {
-    pub(crate) fn write(&mut self, side: usize, write: &Write) {
-        let this = &mut self.sides[side];
+impl Model {
+    pub(crate) fn write(&mut self, side: usize, write: &WriteOp) {
+        let this = &mut self.buffers[side];
         match write {
-            Write::Put(data) => {
+            WriteOp::Put(data) => {
                 let bytes = data.bytes();
                 match std::str::from_utf8(&bytes) {
                     Ok(text) => this.buffer.put_str(text),
@@ -22,36 +22,36 @@ impl World {
                 }
                 this.add(&bytes);
             }
-            Write::Push(data) => {
+            WriteOp::Push(data) => {
                 let bytes = data.bytes();
                 this.add(&bytes);
                 this.buffer.push(Bytes::from(bytes));
             }
-            Write::Number(number, value) => {
+            WriteOp::Number(number, value) => {
                 let bytes = number.put(&mut this.buffer, *value);
                 this.add(&bytes);
             }
-            Write::Window(data) => push_window(this, &data.bytes()),
-            Write::Absorb(data) => absorb(this, &data.bytes()),
-            Write::FillTail(data) => {
+            WriteOp::Window(data) => push_window(this, &data.bytes()),
+            WriteOp::Coalesce(data) => coalesce(this, &data.bytes()),
+            WriteOp::FillTail(data) => {
                 let tail = this.buffer.take_tail();
                 let tail = tail.unwrap_or_else(|| filled(b"other").0);
                 fill(this, tail, &data.bytes());
             }
-            Write::Land(n, data) => {
+            WriteOp::FillContiguous(n, data) => {
                 let n = n.of(this.readable.len());
-                let tail = this.buffer.landing(n, n.min(100_000));
-                assert!(tail.room() > 0);
+                let tail = this.buffer.take_contiguous_tail(n, n.min(100_000));
+                assert!(tail.spare_capacity() > 0);
                 fill(this, tail, &data.bytes());
             }
-            Write::Receive(limit) => self.receive(side, limit.0),
+            WriteOp::Receive(limit) => self.receive(side, limit.0),
         }
     }
 
     /// What arrives is readable at once, before what is uncommitted.
     fn receive(&mut self, side: usize, limit: usize) {
-        let this = &mut self.sides[side];
-        let under_way = &mut self.under_way[side];
+        let this = &mut self.buffers[side];
+        let under_way = &mut self.in_transit[side];
         match this.buffer.fill_from(self.sockets[side].as_fd(), limit) {
             Ok(count) => {
                 assert!(count <= limit);
@@ -75,7 +75,7 @@ fn filled(bytes: &[u8]) -> (Tail, usize) {
     (tail, count)
 }
 
-fn push_window(side: &mut Side, bytes: &[u8]) {
+fn push_window(side: &mut ModelBuffer, bytes: &[u8]) {
     let (tail, count) = filled(bytes);
     let half = 3 + count / 2;
     side.buffer.push_segment(tail.window(3..half));
@@ -83,12 +83,12 @@ fn push_window(side: &mut Side, bytes: &[u8]) {
     side.readable.extend(bytes);
 }
 
-fn absorb(side: &mut Side, bytes: &[u8]) {
+fn coalesce(side: &mut ModelBuffer, bytes: &[u8]) {
     let (tail, _) = filled(bytes);
     let slices = side.buffer.segments().count();
-    match side.buffer.absorb(tail.window(3..usize::MAX)) {
+    match side.buffer.coalesce(tail.window(3..usize::MAX)) {
         Ok(()) => {
-            assert!(bytes.len() <= 256 && side.open.is_none());
+            assert!(bytes.len() <= 256 && side.reservations.is_none());
             let now = side.buffer.segments().count();
             assert!(
                 now == slices || now == slices + 1,
@@ -104,14 +104,14 @@ fn absorb(side: &mut Side, bytes: &[u8]) {
 }
 
 /// What is filled into `tail` is readable at once, before what is uncommitted.
-fn fill(side: &mut Side, mut tail: Tail, bytes: &[u8]) {
+fn fill(side: &mut ModelBuffer, mut tail: Tail, bytes: &[u8]) {
     let filled = tail.fill_with(bytes.len(), |room| {
         let count = room.len();
         room.copy_from_slice(&bytes[..count]);
         Ok(count)
     });
     let count = filled.expect("no reason to fail");
-    side.buffer.accept_tail(tail, count);
+    side.buffer.append_tail(tail, count);
     side.readable.extend(&bytes[..count]);
 }
 

@@ -129,19 +129,19 @@ impl FromStr for Addr {
 }
 
 /// The longest path or abstract name: what `sockaddr_un` holds beside one NUL.
-const LONGEST: usize = 107;
+const MAX_NAME_LEN: usize = 107;
 
 /// The name of a Unix socket: a path, or an abstract name.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UnixAddr {
-    kind: Kind,
+    kind: UnixAddrKind,
     length: u8,
     /// Zero behind `length`, so that equal names are equal.
-    name: [u8; LONGEST],
+    name: [u8; MAX_NAME_LEN],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Kind {
+enum UnixAddrKind {
     Path,
     Abstract,
 }
@@ -157,7 +157,7 @@ impl UnixAddr {
         if path.contains(&0) {
             return Err(InvalidUnixName::Nul);
         }
-        Self::new(Kind::Path, path)
+        Self::new(UnixAddrKind::Path, path)
     }
 
     /// An abstract name: it is free as soon as nobody listens, and *everybody on the machine* who
@@ -168,7 +168,7 @@ impl UnixAddr {
     /// [`InvalidUnixName`] for a name that is empty or longer than 107 bytes. Any byte may be in
     /// it.
     pub fn abstract_name(name: impl AsRef<[u8]>) -> Result<Self, InvalidUnixName> {
-        Self::new(Kind::Abstract, name.as_ref())
+        Self::new(UnixAddrKind::Abstract, name.as_ref())
     }
 
     /// What stands behind `unix:`.
@@ -179,15 +179,15 @@ impl UnixAddr {
         }
     }
 
-    fn new(kind: Kind, bytes: &[u8]) -> Result<Self, InvalidUnixName> {
+    fn new(kind: UnixAddrKind, bytes: &[u8]) -> Result<Self, InvalidUnixName> {
         if bytes.is_empty() {
             return Err(InvalidUnixName::Empty);
         }
-        let mut name = [0; LONGEST];
+        let mut name = [0; MAX_NAME_LEN];
         let Some(room) = name.get_mut(..bytes.len()) else {
             return Err(InvalidUnixName::TooLong {
                 length: bytes.len(),
-                limit: LONGEST,
+                limit: MAX_NAME_LEN,
             });
         };
         room.copy_from_slice(bytes);
@@ -201,13 +201,13 @@ impl UnixAddr {
     /// The path, if it is one.
     #[must_use]
     pub fn as_path(&self) -> Option<&Path> {
-        (self.kind == Kind::Path).then(|| Path::new(OsStr::from_bytes(self.bytes())))
+        (self.kind == UnixAddrKind::Path).then(|| Path::new(OsStr::from_bytes(self.bytes())))
     }
 
     /// The abstract name, if it is one.
     #[must_use]
     pub fn as_abstract_name(&self) -> Option<&[u8]> {
-        (self.kind == Kind::Abstract).then(|| self.bytes())
+        (self.kind == UnixAddrKind::Abstract).then(|| self.bytes())
     }
 
     fn bytes(&self) -> &[u8] {
@@ -217,18 +217,18 @@ impl UnixAddr {
     /// `None` for a socket without a name.
     fn from_kernel(addr: &SocketAddrUnix) -> Option<Self> {
         if let Some(name) = addr.abstract_name() {
-            return Self::new(Kind::Abstract, name).ok();
+            return Self::new(UnixAddrKind::Abstract, name).ok();
         }
         // The one path that fills all of `sockaddr_un` has no room here, and so no name.
         let path = addr.path_bytes()?;
         // Of the longest that has room, rustix gives its NUL too.
-        Self::new(Kind::Path, path.strip_suffix(&[0]).unwrap_or(path)).ok()
+        Self::new(UnixAddrKind::Path, path.strip_suffix(&[0]).unwrap_or(path)).ok()
     }
 
     pub(crate) fn to_kernel(self) -> io::Result<SocketAddrUnix> {
         Ok(match self.kind {
-            Kind::Path => SocketAddrUnix::new(self.bytes())?,
-            Kind::Abstract => SocketAddrUnix::new_abstract_name(self.bytes())?,
+            UnixAddrKind::Path => SocketAddrUnix::new(self.bytes())?,
+            UnixAddrKind::Abstract => SocketAddrUnix::new_abstract_name(self.bytes())?,
         })
     }
 }
@@ -238,9 +238,9 @@ impl fmt::Display for UnixAddr {
     /// is shown by its replacement character.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mark = match self.kind {
-            Kind::Abstract => "@",
-            Kind::Path if self.bytes().starts_with(b"@") => "./",
-            Kind::Path => "",
+            UnixAddrKind::Abstract => "@",
+            UnixAddrKind::Path if self.bytes().starts_with(b"@") => "./",
+            UnixAddrKind::Path => "",
         };
         write!(f, "unix:{mark}{}", String::from_utf8_lossy(self.bytes()))
     }

@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::io::Errno;
 
-use crate::site::Site;
+use crate::syscall::Syscall;
 
 /// The process that connected, or of an end of `socketpair(2)` the one that made the pair, as it
 /// was at that moment.
@@ -36,11 +36,11 @@ pub struct PeerCredentials {
 pub fn peer_credentials(fd: BorrowedFd<'_>) -> io::Result<PeerCredentials> {
     let mut found = libc::ucred {
         pid: 0,
-        uid: NOBODY,
-        gid: NOBODY,
+        uid: NO_UID,
+        gid: NO_UID,
     };
     let mut length = size_of::<libc::ucred>() as libc::socklen_t;
-    Site::Getsockopt.call(|| {
+    Syscall::Getsockopt.call(|| {
         // SAFETY: `fd` is open while it is borrowed; the two pointers are to locals that live over
         // the call, and `length` says how much of `found` may be written. Any bits are a `ucred`.
         let status = unsafe {
@@ -58,8 +58,8 @@ pub fn peer_credentials(fd: BorrowedFd<'_>) -> io::Result<PeerCredentials> {
             Err(io::Error::last_os_error())
         }
     })?;
-    if found.uid == NOBODY {
-        return Err(nobody(fd));
+    if found.uid == NO_UID {
+        return Err(no_peer_error(fd));
     }
     Ok(PeerCredentials {
         pid: u32::try_from(found.pid).ok().filter(|&pid| pid != 0),
@@ -69,11 +69,11 @@ pub fn peer_credentials(fd: BorrowedFd<'_>) -> io::Result<PeerCredentials> {
 }
 
 /// What the kernel says of the user of a peer it knows nothing of.
-const NOBODY: u32 = u32::MAX;
+const NO_UID: u32 = u32::MAX;
 
 /// Why there is no peer.
-fn nobody(fd: BorrowedFd<'_>) -> io::Error {
-    match Site::Getsockname
+fn no_peer_error(fd: BorrowedFd<'_>) -> io::Error {
+    match Syscall::Getsockname
         .call(|| rustix::net::getsockname(fd))
         .map(|addr| addr.address_family())
     {

@@ -17,8 +17,8 @@ use rustix::event::Timespec;
 use rustix::event::epoll;
 
 use crate::interest::{Interest, Readiness};
-use crate::retry::uninterrupted;
-use crate::site::{Site, keeps_edges};
+use crate::retry::retry_on_intr;
+use crate::syscall::{Syscall, supports_edge_triggered};
 
 /// One epoll instance.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Epoll {
     /// `EMFILE`, `ENFILE` or `ENOMEM`, as `epoll_create1(2)` has them.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
-            fd: Site::EpollCreate.call(|| epoll::create(epoll::CreateFlags::CLOEXEC))?,
+            fd: Syscall::EpollCreate.call(|| epoll::create(epoll::CreateFlags::CLOEXEC))?,
         })
     }
 
@@ -47,7 +47,7 @@ impl Epoll {
     pub fn add(&self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
         let data = epoll::EventData::new_u64(token);
         let add = || epoll::add(&self.fd, fd, data, flags(interest));
-        uninterrupted(|| Site::EpollAdd.call(add))
+        retry_on_intr(|| Syscall::EpollAdd.call(add))
     }
 
     /// Replaces the token and the interest of a watched `fd`.
@@ -58,7 +58,7 @@ impl Epoll {
     pub fn modify(&self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
         let data = epoll::EventData::new_u64(token);
         let modify = || epoll::modify(&self.fd, fd, data, flags(interest));
-        uninterrupted(|| Site::EpollModify.call(modify))
+        retry_on_intr(|| Syscall::EpollModify.call(modify))
     }
 
     /// Ceases to watch `fd`. Events of it that were already collected stay in their [`Events`].
@@ -67,7 +67,7 @@ impl Epoll {
     ///
     /// `ENOENT` if it is not watched.
     pub fn delete(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        uninterrupted(|| Site::EpollDelete.call(|| epoll::delete(&self.fd, fd)))
+        retry_on_intr(|| Syscall::EpollDelete.call(|| epoll::delete(&self.fd, fd)))
     }
 
     /// Waits until something is ready, `timeout` has passed (never earlier; rounded up to a
@@ -82,7 +82,7 @@ impl Epoll {
         let timeout = timeout.map(timespec);
         let Events { list, filled } = events;
         let waited =
-            Site::EpollWait.wait(list, |room| epoll::wait(&self.fd, room, timeout.as_ref()));
+            Syscall::EpollWait.wait(list, |room| epoll::wait(&self.fd, room, timeout.as_ref()));
         *filled = match waited {
             Ok(count) => count,
             Err(rustix::io::Errno::INTR) => 0,
@@ -111,7 +111,7 @@ fn flags(interest: Interest) -> epoll::EventFlags {
     if interest.is_readable() {
         flags |= epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
     }
-    if interest.is_of_arrivals() && keeps_edges() {
+    if interest.is_edge_triggered() && supports_edge_triggered() {
         flags |= epoll::EventFlags::ET | epoll::EventFlags::PRI;
     }
     if interest.is_writable() {
@@ -169,13 +169,13 @@ impl Events {
         let data = event.data;
         let readiness = Readiness::READABLE
             .when(flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::RDHUP))
-            .and(Readiness::WRITABLE.when(flags.contains(epoll::EventFlags::OUT)))
-            .and(
-                Readiness::MORE_BEHIND
+            .union(Readiness::WRITABLE.when(flags.contains(epoll::EventFlags::OUT)))
+            .union(
+                Readiness::READ_CLOSED_OR_PRIORITY
                     .when(flags.intersects(epoll::EventFlags::RDHUP | epoll::EventFlags::PRI)),
             )
-            .and(Readiness::HANG_UP.when(flags.contains(epoll::EventFlags::HUP)))
-            .and(Readiness::ERROR.when(is_error_alone(flags)));
+            .union(Readiness::HANG_UP.when(flags.contains(epoll::EventFlags::HUP)))
+            .union(Readiness::ERROR.when(is_error_alone(flags)));
         Some((data.u64(), readiness))
     }
 }

@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 
-use crate::retry::uninterrupted;
-use crate::site::Site;
+use crate::retry::retry_on_intr;
+use crate::syscall::Syscall;
 
 /// A bell with a counter in the kernel.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl EventFd {
     pub fn new() -> io::Result<Self> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         Ok(Self {
-            fd: Site::EventFdCreate.call(|| eventfd(0, flags))?,
+            fd: Syscall::EventFdCreate.call(|| eventfd(0, flags))?,
         })
     }
 
@@ -39,9 +39,9 @@ impl EventFd {
     ///
     /// None in practice: a full counter (2^64 - 2 rings unheard) still is a bell that has rung,
     /// and counts as success.
-    pub fn ring(&self) -> io::Result<()> {
+    pub fn notify(&self) -> io::Result<()> {
         let add_one = || rustix::io::write(&self.fd, &1u64.to_ne_bytes());
-        match uninterrupted(|| Site::EventFdWrite.call(add_one)) {
+        match retry_on_intr(|| Syscall::EventFdWrite.call(add_one)) {
             Err(error) if error.raw_os_error() == Some(Errno::AGAIN.raw_os_error()) => Ok(()),
             other => other.map(drop),
         }
@@ -56,7 +56,7 @@ impl EventFd {
     pub fn clear(&self) -> io::Result<()> {
         let mut counter = [0u8; 8];
         let mut read = || rustix::io::read(&self.fd, &mut counter[..]);
-        match uninterrupted(|| Site::EventFdRead.call(&mut read)) {
+        match retry_on_intr(|| Syscall::EventFdRead.call(&mut read)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             other => other.map(drop),
         }

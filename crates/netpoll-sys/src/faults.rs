@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A table of what the kernel is to answer, for tests. Only with `--cfg netpoll_faults`.
 //!
-//! A test installs a [`Plan`]: of which calls ([`Site`]), the how-manieth ([`When`]), comes out how
+//! A test installs a [`FaultPlan`]: of which calls ([`Syscall`]), the how-manieth ([`Trigger`]), comes out how
 //! ([`Fault`]). Only the outcome of a call is another then; what runs around it is the code that
 //! ships. The table is the process's, and there is one plan at a time.
 //!
@@ -20,16 +20,16 @@
 //! kernel's does.
 //!
 //! ```
-//! use netpoll_sys::faults::{Errno, Fault, Plan, Site, When};
+//! use netpoll_sys::faults::{Errno, Fault, FaultPlan, Syscall, Trigger};
 //! use netpoll_sys::socket;
 //!
 //! # fn main() -> std::io::Result<()> {
-//! let no_room = |site| (site == Site::Socketpair).then_some(Fault::Errno(Errno::NFILE));
-//! let installed = Plan::new(When::Nth(2), no_room).install();
+//! let no_room = |site| (site == Syscall::Socketpair).then_some(Fault::Errno(Errno::NFILE));
+//! let installed = FaultPlan::new(Trigger::Nth(2), no_room).install();
 //! socket::pair()?;
 //! assert_eq!(socket::pair().unwrap_err().raw_os_error(), Some(Errno::NFILE.raw_os_error()));
 //! socket::pair()?;
-//! assert_eq!((installed.seen(), installed.struck()), (3, 1));
+//! assert_eq!((installed.seen(), installed.injected()), (3, 1));
 //! # Ok(()) }
 //! ```
 
@@ -40,7 +40,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use rustix::io::Errno;
 
-pub use crate::site::Site;
+pub use crate::syscall::Syscall;
 
 /// How one call comes out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub enum Fault {
 /// Which of the calls that a plan has a fault for: they are counted from 1, over all threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum When {
+pub enum Trigger {
     /// That one.
     Nth(u64),
     /// That one and all behind it.
@@ -69,7 +69,7 @@ pub enum When {
     Never,
 }
 
-impl When {
+impl Trigger {
     fn includes(self, call: u64) -> bool {
         match self {
             Self::Nth(only) => call == only,
@@ -81,15 +81,18 @@ impl When {
 }
 
 /// Which calls come out how.
-pub struct Plan {
-    when: When,
-    fault: Box<dyn FnMut(Site) -> Option<Fault> + Send>,
+pub struct FaultPlan {
+    when: Trigger,
+    fault: Box<dyn FnMut(Syscall) -> Option<Fault> + Send>,
 }
 
-impl Plan {
+impl FaultPlan {
     /// `fault` says what a call of a site may come out as; a site for which that is `None` is left
     /// alone and not counted. It is asked for each call, and must make none.
-    pub fn new(when: When, fault: impl FnMut(Site) -> Option<Fault> + Send + 'static) -> Self {
+    pub fn new(
+        when: Trigger,
+        fault: impl FnMut(Syscall) -> Option<Fault> + Send + 'static,
+    ) -> Self {
         Self {
             when,
             fault: Box::new(fault),
@@ -98,22 +101,22 @@ impl Plan {
 
     /// Puts the plan into the table, and the one that was there out of it.
     #[must_use]
-    pub fn install(self) -> Installed {
-        let active = Active {
+    pub fn install(self) -> FaultGuard {
+        let active = ActivePlan {
             plan: self,
             seen: 0,
-            struck: 0,
+            injected: 0,
         };
         *table() = Some(active);
         // Relaxed: the lock of the table orders; a call that misses the flag came before the plan.
         ARMED.store(true, Ordering::Relaxed);
-        Installed(())
+        FaultGuard(())
     }
 }
 
-impl fmt::Debug for Plan {
+impl fmt::Debug for FaultPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Plan")
+        f.debug_struct("FaultPlan")
             .field("when", &self.when)
             .finish_non_exhaustive()
     }
@@ -121,9 +124,9 @@ impl fmt::Debug for Plan {
 
 /// A plan in the table; dropped, the kernel answers again.
 #[derive(Debug)]
-pub struct Installed(());
+pub struct FaultGuard(());
 
-impl Installed {
+impl FaultGuard {
     /// How many calls there were that the plan has a fault for.
     #[must_use]
     pub fn seen(&self) -> u64 {
@@ -132,12 +135,12 @@ impl Installed {
 
     /// How many of them came out as planned.
     #[must_use]
-    pub fn struck(&self) -> u64 {
-        table().as_ref().map_or(0, |active| active.struck)
+    pub fn injected(&self) -> u64 {
+        table().as_ref().map_or(0, |active| active.injected)
     }
 }
 
-impl Drop for Installed {
+impl Drop for FaultGuard {
     fn drop(&mut self) {
         // Relaxed: as in `install`.
         ARMED.store(false, Ordering::Relaxed);
@@ -146,30 +149,30 @@ impl Drop for Installed {
 }
 
 /// A plan and its counts.
-struct Active {
-    plan: Plan,
+struct ActivePlan {
+    plan: FaultPlan,
     seen: u64,
-    struck: u64,
+    injected: u64,
 }
 
 /// Whether the table need be looked at: its partner is the table's lock.
 static ARMED: AtomicBool = AtomicBool::new(false);
 
-static TABLE: Mutex<Option<Active>> = Mutex::new(None);
+static TABLE: Mutex<Option<ActivePlan>> = Mutex::new(None);
 
-fn table() -> MutexGuard<'static, Option<Active>> {
+fn table() -> MutexGuard<'static, Option<ActivePlan>> {
     TABLE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether a plan is in the table.
-pub(crate) fn is_planned() -> bool {
+pub(crate) fn is_armed() -> bool {
     // Relaxed: as in `install`.
     ARMED.load(Ordering::Relaxed)
 }
 
 /// How a call of `site` that is about to be made comes out, if the kernel is not to say.
-pub(crate) fn strike(site: Site) -> Option<Fault> {
-    if !is_planned() {
+pub(crate) fn inject(site: Syscall) -> Option<Fault> {
+    if !is_armed() {
         return None;
     }
     let mut table = table();
@@ -179,22 +182,22 @@ pub(crate) fn strike(site: Site) -> Option<Fault> {
     if !active.plan.when.includes(active.seen) {
         return None;
     }
-    active.struck += 1;
+    active.injected += 1;
     Some(fault)
 }
 
 /// What a call that moves nothing fails with, if it is to fail.
-pub(crate) fn errno(site: Site) -> Option<Errno> {
-    match strike(site)? {
+pub(crate) fn errno(site: Syscall) -> Option<Errno> {
+    match inject(site)? {
         Fault::Errno(errno) => Some(errno),
         Fault::AtMost(_) | Fault::Stale => None,
     }
 }
 
 /// Whether `errno` says of a call of `site` that what it is for has been done; see the module.
-pub(crate) fn has_made_the_call(site: Site, errno: Errno) -> bool {
+pub(crate) fn performs_call(site: Syscall, errno: Errno) -> bool {
     match site {
-        Site::Connect => {
+        Syscall::Connect => {
             let made = [
                 Errno::INPROGRESS,
                 Errno::INTR,
@@ -203,14 +206,14 @@ pub(crate) fn has_made_the_call(site: Site, errno: Errno) -> bool {
             ];
             made.contains(&errno)
         }
-        Site::EpollAdd => errno == Errno::EXIST,
-        Site::EventFdWrite => errno == Errno::AGAIN,
+        Syscall::EpollAdd => errno == Errno::EXIST,
+        Syscall::EventFdWrite => errno == Errno::AGAIN,
         _ => false,
     }
 }
 
 /// The first `most` bytes of `slices`.
-pub(crate) fn cut<'a>(slices: &'a [IoSlice<'_>], mut most: usize) -> Vec<IoSlice<'a>> {
+pub(crate) fn truncated<'a>(slices: &'a [IoSlice<'_>], mut most: usize) -> Vec<IoSlice<'a>> {
     let first = |slice: &'a IoSlice<'_>| {
         let count = slice.len().min(most);
         most -= count;
@@ -220,7 +223,10 @@ pub(crate) fn cut<'a>(slices: &'a [IoSlice<'_>], mut most: usize) -> Vec<IoSlice
 }
 
 /// The first `most` bytes of `room`.
-pub(crate) fn cut_mut<'a>(room: &'a mut [IoSliceMut<'_>], mut most: usize) -> Vec<IoSliceMut<'a>> {
+pub(crate) fn truncated_mut<'a>(
+    room: &'a mut [IoSliceMut<'_>],
+    mut most: usize,
+) -> Vec<IoSliceMut<'a>> {
     let first = |slice: &'a mut IoSliceMut<'_>| {
         let count = slice.len().min(most);
         most -= count;

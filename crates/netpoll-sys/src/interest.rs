@@ -24,7 +24,7 @@ impl Interest {
     /// Both interests.
     #[inline]
     #[must_use]
-    pub const fn and(self, other: Self) -> Self {
+    pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
@@ -60,8 +60,8 @@ impl Interest {
     /// [`EDGE`](Self::EDGE) for reading alone.
     #[inline]
     #[must_use]
-    pub const fn is_of_arrivals(self) -> bool {
-        self.0 == Self::READABLE.and(Self::EDGE).0
+    pub const fn is_edge_triggered(self) -> bool {
+        self.0 == Self::READABLE.union(Self::EDGE).0
     }
 }
 
@@ -80,7 +80,7 @@ impl Readiness {
     pub const HANG_UP: Self = Self(4);
     /// Behind the bytes there is something else: the peer's end of its stream, or a mark of urgent
     /// data. A read that brings less than there is room for may have stopped at that.
-    pub const MORE_BEHIND: Self = Self(8);
+    pub const READ_CLOSED_OR_PRIORITY: Self = Self(8);
     /// The descriptor holds an error, or its error queue something, and no direction need be over for
     /// that: a read says which.
     pub const ERROR: Self = Self(16);
@@ -90,7 +90,7 @@ impl Readiness {
     /// Both readinesses.
     #[inline]
     #[must_use]
-    pub const fn and(self, other: Self) -> Self {
+    pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
@@ -139,8 +139,8 @@ impl Readiness {
     /// Whether a read that brings less than there is room for may not have been the last.
     #[inline]
     #[must_use]
-    pub const fn has_more_behind(self) -> bool {
-        self.0 & (Self::MORE_BEHIND.0 | Self::HANG_UP.0 | Self::ERROR.0) != 0
+    pub const fn needs_read_until_would_block(self) -> bool {
+        self.0 & (Self::READ_CLOSED_OR_PRIORITY.0 | Self::HANG_UP.0 | Self::ERROR.0) != 0
     }
 }
 
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn interests_add_up_and_none_wants_nothing() {
-        let both = Interest::READABLE.and(Interest::WRITABLE);
+        let both = Interest::READABLE.union(Interest::WRITABLE);
         assert!(both.is_readable() && both.is_writable());
         assert_eq!(both.without(Interest::READABLE), Interest::WRITABLE);
         assert!(!Interest::NONE.is_readable() && !Interest::NONE.is_writable());
@@ -162,11 +162,14 @@ mod tests {
     fn a_hang_up_is_neither_readable_nor_writable_by_itself() {
         let gone = Readiness::HANG_UP;
         assert!(gone.is_hang_up() && !gone.is_readable() && !gone.is_writable());
-        assert!(gone.has_more_behind(), "an error is found by reading on");
+        assert!(
+            gone.needs_read_until_would_block(),
+            "an error is found by reading on"
+        );
         assert!(
             !Readiness::READABLE
-                .and(Readiness::WRITABLE)
-                .has_more_behind()
+                .union(Readiness::WRITABLE)
+                .needs_read_until_would_block()
         );
     }
 }

@@ -5,10 +5,10 @@
 //! ([`epoll`]), how one thread wakes another that waits ([`eventfd`]), how bytes move between
 //! memory and a stream socket ([`transfer`]), how sockets come to be, where they are and which knobs
 //! they have ([`socket`], [`addr`], [`options`]), who is at the other end of a Unix socket
-//! ([`credentials`]), who alone may make a path ([`folder_lock`]), what TCP knows of a connection ([`mod@tcp_info`]), what time it is ([`clock`]), and
+//! ([`credentials`]), who alone may make a path ([`dir_lock`]), what TCP knows of a connection ([`mod@tcp_info`]), what time it is ([`clock`]), and
 //! the process-wide limits that a server meets ([`process`], [`memory`]).
-//! A thread that is held up is given up by what is in [`roll`].
-//! The calls that may fail have a name each ([`site`]), by which tests have them fail.
+//! A thread that is held up is given up by what is in [`socket_set`].
+//! The calls that may fail have a name each ([`syscall`]), by which tests have them fail.
 //!
 //! What every function here keeps to:
 //!
@@ -48,19 +48,19 @@
 pub mod addr;
 pub mod clock;
 pub mod credentials;
+pub mod dir_lock;
 pub mod epoll;
 pub mod eventfd;
 #[cfg(netpoll_faults)]
 pub mod faults;
-pub mod folder_lock;
 pub mod interest;
 pub mod memory;
 pub mod options;
 pub mod process;
 pub mod retry;
-pub mod roll;
-pub mod site;
 pub mod socket;
+pub mod socket_set;
+pub mod syscall;
 pub mod tcp_info;
 #[cfg(feature = "test-waker")]
 #[doc(hidden)]
@@ -69,9 +69,9 @@ pub mod transfer;
 
 pub use addr::{Addr, InvalidUnixName, ParseAddrError, UnixAddr};
 pub use credentials::PeerCredentials;
+pub use dir_lock::{DirLock, LockOutcome};
 pub use epoll::{Epoll, Events};
 pub use eventfd::EventFd;
-pub use folder_lock::{FolderLock, Locked};
 pub use interest::{Interest, Readiness};
-pub use roll::Roll;
+pub use socket_set::SocketSet;
 pub use tcp_info::{TcpInfo, TcpState};

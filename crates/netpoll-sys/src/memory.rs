@@ -34,7 +34,7 @@ pub struct MemoryBound {
 /// cannot be read does not bound it.
 #[must_use]
 pub fn memory_bound() -> MemoryBound {
-    bound_below(Path::new("/"))
+    memory_bound_at(Path::new("/"))
 }
 
 /// As [`memory_bound`], the number alone.
@@ -44,7 +44,7 @@ pub fn memory_limit() -> u64 {
 }
 
 /// As [`memory_bound`], by the files below `root`.
-fn bound_below(root: &Path) -> MemoryBound {
+fn memory_bound_at(root: &Path) -> MemoryBound {
     let text = |file: &Path| read(&root.join(file));
     let of = |source| move |bytes| MemoryBound { bytes, source };
     let machine = text(Path::new("proc/meminfo")).and_then(|text| total(&text));
@@ -192,7 +192,7 @@ mod tests {
 
     fn bound(name: &str, files: &[(&str, &str)]) -> (u64, MemorySource) {
         let files = Files::new(name, files);
-        let MemoryBound { bytes, source } = bound_below(&files.0);
+        let MemoryBound { bytes, source } = memory_bound_at(&files.0);
         (bytes, source)
     }
 

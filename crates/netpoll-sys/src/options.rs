@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 
-use crate::site::Site;
+use crate::syscall::Syscall;
 
 /// Whether small writes go out at once (`TCP_NODELAY`).
 ///
@@ -18,7 +18,7 @@ use crate::site::Site;
 ///
 /// `EOPNOTSUPP` or `ENOPROTOOPT` on a socket that is not TCP.
 pub fn set_nodelay(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
-    Ok(Site::Setsockopt.call(|| rustix::net::sockopt::set_tcp_nodelay(fd, on))?)
+    Ok(Syscall::Setsockopt.call(|| rustix::net::sockopt::set_tcp_nodelay(fd, on))?)
 }
 
 /// Whether small writes go out at once.
@@ -27,7 +27,7 @@ pub fn set_nodelay(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
 ///
 /// As [`set_nodelay`].
 pub fn nodelay(fd: BorrowedFd<'_>) -> io::Result<bool> {
-    Ok(Site::Getsockopt.call(|| rustix::net::sockopt::tcp_nodelay(fd))?)
+    Ok(Syscall::Getsockopt.call(|| rustix::net::sockopt::tcp_nodelay(fd))?)
 }
 
 /// When the kernel asks a silent peer whether it is there: `tcp(7)`, TCP_KEEPIDLE, TCP_KEEPINTVL
@@ -97,7 +97,7 @@ pub fn set_keepalive(fd: BorrowedFd<'_>, keepalive: Keepalive) -> io::Result<()>
         .with_time(keepalive.idle.max(second))
         .with_interval(keepalive.interval.max(second))
         .with_retries(keepalive.count.max(1));
-    Site::Setsockopt.call(|| SockRef::from(&fd).set_tcp_keepalive(&triple))
+    Syscall::Setsockopt.call(|| SockRef::from(&fd).set_tcp_keepalive(&triple))
 }
 
 /// Switches the kernel's probes off.
@@ -106,7 +106,7 @@ pub fn set_keepalive(fd: BorrowedFd<'_>, keepalive: Keepalive) -> io::Result<()>
 ///
 /// `EBADF`, `ENOTSOCK`.
 pub fn unset_keepalive(fd: BorrowedFd<'_>) -> io::Result<()> {
-    Ok(Site::Setsockopt.call(|| rustix::net::sockopt::set_socket_keepalive(fd, false))?)
+    Ok(Syscall::Setsockopt.call(|| rustix::net::sockopt::set_socket_keepalive(fd, false))?)
 }
 
 /// How long sent data may stay unacknowledged before the connection is dead
@@ -121,7 +121,7 @@ pub fn set_user_timeout(fd: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Re
     // To the kernel 0 is no timeout at all, and what has the sign bit is an error.
     let longest = Duration::from_millis(i32::MAX as u64);
     let timeout = timeout.map(|timeout| timeout.clamp(Duration::from_millis(1), longest));
-    Site::Setsockopt.call(|| SockRef::from(&fd).set_tcp_user_timeout(timeout))
+    Syscall::Setsockopt.call(|| SockRef::from(&fd).set_tcp_user_timeout(timeout))
 }
 
 /// How long the kernel may ask the network card itself for what a read of this socket wants
@@ -135,7 +135,7 @@ pub fn set_user_timeout(fd: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Re
 pub fn set_busy_poll(fd: BorrowedFd<'_>, time: Duration) -> io::Result<()> {
     let longest = Duration::from_micros(i32::MAX as u64);
     let micros = time.min(longest).as_nanos().div_ceil(1_000) as u32;
-    Site::Setsockopt.call(|| SockRef::from(&fd).set_busy_poll(micros))
+    Syscall::Setsockopt.call(|| SockRef::from(&fd).set_busy_poll(micros))
 }
 
 /// What an `int` holds: 4 GiB and a little cut down to one would ask for the little.
@@ -149,7 +149,7 @@ const LARGEST_BUFFER: usize = i32::MAX as usize;
 /// `EBADF`, `ENOTSOCK`.
 pub fn set_send_buffer(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
     let bytes = bytes.min(LARGEST_BUFFER);
-    Site::Setsockopt.call(|| SockRef::from(&fd).set_send_buffer_size(bytes))
+    Syscall::Setsockopt.call(|| SockRef::from(&fd).set_send_buffer_size(bytes))
 }
 
 /// The size the kernel's receive buffer should have (`SO_RCVBUF`), as [`set_send_buffer`].
@@ -159,7 +159,7 @@ pub fn set_send_buffer(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
 /// `EBADF`, `ENOTSOCK`.
 pub fn set_receive_buffer(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
     let bytes = bytes.min(LARGEST_BUFFER);
-    Site::Setsockopt.call(|| SockRef::from(&fd).set_recv_buffer_size(bytes))
+    Syscall::Setsockopt.call(|| SockRef::from(&fd).set_recv_buffer_size(bytes))
 }
 
 /// Which times of its packets a socket keeps in its error queue (`SO_TIMESTAMPING`), as flags of
@@ -170,7 +170,7 @@ pub fn set_receive_buffer(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
 /// `EINVAL` for flags that the kernel does not know, `EBADF`, `ENOTSOCK`.
 pub fn set_timestamping(fd: BorrowedFd<'_>, flags: u32) -> io::Result<()> {
     let size = size_of_val(&flags) as libc::socklen_t;
-    Site::Setsockopt.call(|| {
+    Syscall::Setsockopt.call(|| {
         // SAFETY: `fd` is open while it is borrowed; the pointer is to a local that lives over the call,
         // and the size is the local's.
         let status = unsafe {
@@ -196,5 +196,5 @@ pub fn set_timestamping(fd: BorrowedFd<'_>, flags: u32) -> io::Result<()> {
 ///
 /// `EBADF`, `ENOTSOCK`.
 pub fn set_reset_on_close(fd: BorrowedFd<'_>) -> io::Result<()> {
-    Site::Setsockopt.call(|| SockRef::from(&fd).set_linger(Some(Duration::ZERO)))
+    Syscall::Setsockopt.call(|| SockRef::from(&fd).set_linger(Some(Duration::ZERO)))
 }

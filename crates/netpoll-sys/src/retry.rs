@@ -3,7 +3,7 @@
 //!
 //! `signal(7)`: a handler installed without `SA_RESTART`, and some calls even with it, make a
 //! blocking call fail with `EINTR`. None of the calls of this crate means anything different the
-//! second time, so they all go through [`uninterrupted`].
+//! second time, so they all go through [`retry_on_intr`].
 
 use std::io;
 
@@ -16,7 +16,7 @@ use rustix::io::Errno;
 ///
 /// Whatever the call fails with, except `EINTR`.
 #[inline]
-pub fn uninterrupted<T>(mut call: impl FnMut() -> Result<T, Errno>) -> io::Result<T> {
+pub fn retry_on_intr<T>(mut call: impl FnMut() -> Result<T, Errno>) -> io::Result<T> {
     loop {
         match call() {
             Ok(value) => return Ok(value),
@@ -33,7 +33,7 @@ mod tests {
     #[test]
     fn an_interrupted_call_is_made_again() {
         let mut calls = 0;
-        let answer = uninterrupted(|| {
+        let answer = retry_on_intr(|| {
             calls += 1;
             if calls < 3 {
                 Err(Errno::INTR)
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn another_errno_is_kept() {
-        let error = uninterrupted(|| Err::<(), _>(Errno::CONNRESET)).unwrap_err();
+        let error = retry_on_intr(|| Err::<(), _>(Errno::CONNRESET)).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(Errno::CONNRESET.raw_os_error()));
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     }

@@ -12,10 +12,10 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use socket2::SockRef;
 
 use crate::addr::{Addr, UnixAddr};
-use crate::retry::uninterrupted;
-use crate::site::Site;
+use crate::retry::retry_on_intr;
+use crate::syscall::Syscall;
 
-const AT_BIRTH: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
+const SOCKET_FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
 /// What of a listener must be settled before it is bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct ListenOptions {
     /// connections over them.
     pub reuse_port: bool,
     /// What a listener on an IPv6 address takes besides IPv6; ignored elsewhere.
-    pub family: Ipv6Listen,
+    pub ipv6: Ipv6Mode,
     /// The permissions that the path of a Unix socket has from the moment it is there, less those
     /// that the umask takes away; whoever may write may connect. Ignored elsewhere.
     pub mode: u32,
@@ -39,7 +39,7 @@ impl Default for ListenOptions {
         Self {
             backlog: 1024,
             reuse_port: false,
-            family: Ipv6Listen::AsSystem,
+            ipv6: Ipv6Mode::SystemDefault,
             mode: 0o600,
         }
     }
@@ -48,13 +48,13 @@ impl Default for ListenOptions {
 /// Whether an IPv6 listener also takes IPv4 (`IPV6_V6ONLY`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Ipv6Listen {
+pub enum Ipv6Mode {
     /// As the system is set (`net.ipv6.bindv6only`).
-    AsSystem,
+    SystemDefault,
     /// IPv6 only.
-    Only,
+    V6Only,
     /// Both.
-    Dual,
+    DualStack,
 }
 
 /// A listener on `addr`. Port 0 takes a free one; [`local_addr`] tells which. On the internet
@@ -67,7 +67,7 @@ pub enum Ipv6Listen {
 /// `InvalidInput` for [`Addr::Unnamed`].
 pub fn listen(addr: impl Into<Addr>, options: ListenOptions) -> io::Result<OwnedFd> {
     let fd = bind(addr, options)?;
-    start_to_listen(fd.as_fd(), options)?;
+    listen_on(fd.as_fd(), options)?;
     Ok(fd)
 }
 
@@ -82,15 +82,15 @@ pub fn bind(addr: impl Into<Addr>, options: ListenOptions) -> io::Result<OwnedFd
     let fd = stream_socket(addr)?;
     match addr {
         Addr::Tcp(addr) => {
-            Site::Setsockopt.call(|| sockopt::set_socket_reuseaddr(&fd, true))?;
+            Syscall::Setsockopt.call(|| sockopt::set_socket_reuseaddr(&fd, true))?;
             if options.reuse_port {
-                Site::Setsockopt.call(|| sockopt::set_socket_reuseport(&fd, true))?;
+                Syscall::Setsockopt.call(|| sockopt::set_socket_reuseport(&fd, true))?;
             }
-            if addr.is_ipv6() && options.family != Ipv6Listen::AsSystem {
-                let only = options.family == Ipv6Listen::Only;
-                Site::Setsockopt.call(|| SockRef::from(&fd).set_only_v6(only))?;
+            if addr.is_ipv6() && options.ipv6 != Ipv6Mode::SystemDefault {
+                let only = options.ipv6 == Ipv6Mode::V6Only;
+                Syscall::Setsockopt.call(|| SockRef::from(&fd).set_only_v6(only))?;
             }
-            Site::Bind.call(|| rustix::net::bind(&fd, &addr))?;
+            Syscall::Bind.call(|| rustix::net::bind(&fd, &addr))?;
         }
         Addr::Unix(name) => bind_name(&fd, name, options.mode)?,
         Addr::Unnamed => return Err(no_address()),
@@ -103,9 +103,9 @@ pub fn bind(addr: impl Into<Addr>, options: ListenOptions) -> io::Result<OwnedFd
 /// # Errors
 ///
 /// `EADDRINUSE`, if another socket came to listen on the port in between; `EBADF`, `ENOTSOCK`.
-pub fn start_to_listen(fd: BorrowedFd<'_>, options: ListenOptions) -> io::Result<()> {
+pub fn listen_on(fd: BorrowedFd<'_>, options: ListenOptions) -> io::Result<()> {
     let backlog = i32::from(options.backlog);
-    Ok(Site::Listen.call(|| rustix::net::listen(fd, backlog))?)
+    Ok(Syscall::Listen.call(|| rustix::net::listen(fd, backlog))?)
 }
 
 /// The permissions are the socket's before it has a path: there is no moment in which others may
@@ -113,10 +113,10 @@ pub fn start_to_listen(fd: BorrowedFd<'_>, options: ListenOptions) -> io::Result
 fn bind_name(fd: &OwnedFd, name: UnixAddr, mode: u32) -> io::Result<()> {
     if name.as_path().is_some() {
         let mode = Mode::from_raw_mode(mode & 0o777);
-        Site::Fchmod.call(|| rustix::fs::fchmod(fd, mode))?;
+        Syscall::Fchmod.call(|| rustix::fs::fchmod(fd, mode))?;
     }
     let name = name.to_kernel()?;
-    Ok(Site::Bind.call(|| rustix::net::bind(fd, &name))?)
+    Ok(Syscall::Bind.call(|| rustix::net::bind(fd, &name))?)
 }
 
 fn no_address() -> io::Error {
@@ -135,8 +135,8 @@ pub fn stream_socket(addr: impl Into<Addr>) -> io::Result<OwnedFd> {
         Addr::Tcp(_) => AddressFamily::INET6,
         Addr::Unix(_) | Addr::Unnamed => AddressFamily::UNIX,
     };
-    let socket = || rustix::net::socket_with(family, SocketType::STREAM, AT_BIRTH, None);
-    Ok(Site::Socket.call(socket)?)
+    let socket = || rustix::net::socket_with(family, SocketType::STREAM, SOCKET_FLAGS, None);
+    Ok(Syscall::Socket.call(socket)?)
 }
 
 /// Whether `fd` is a stream socket that listens (`SO_TYPE`, `SO_ACCEPTCONN`).
@@ -145,8 +145,8 @@ pub fn stream_socket(addr: impl Into<Addr>) -> io::Result<OwnedFd> {
 ///
 /// `ENOTSOCK` for what is no socket at all.
 pub fn is_listener(fd: BorrowedFd<'_>) -> io::Result<bool> {
-    let kind = Site::Getsockopt.call(|| sockopt::socket_type(fd))?;
-    let listens = || Site::Getsockopt.call(|| sockopt::socket_acceptconn(fd));
+    let kind = Syscall::Getsockopt.call(|| sockopt::socket_type(fd))?;
+    let listens = || Syscall::Getsockopt.call(|| sockopt::socket_acceptconn(fd));
     Ok(kind == SocketType::STREAM && listens()?)
 }
 
@@ -156,11 +156,11 @@ pub fn is_listener(fd: BorrowedFd<'_>) -> io::Result<bool> {
 /// # Errors
 ///
 /// `ENOTSOCK` for what is no socket at all.
-pub fn peer_of_stream(fd: BorrowedFd<'_>) -> io::Result<Option<Addr>> {
-    if Site::Getsockopt.call(|| sockopt::socket_type(fd))? != SocketType::STREAM {
+pub fn stream_peer_addr(fd: BorrowedFd<'_>) -> io::Result<Option<Addr>> {
+    if Syscall::Getsockopt.call(|| sockopt::socket_type(fd))? != SocketType::STREAM {
         return Ok(None);
     }
-    match Site::Getpeername.call(|| rustix::net::getpeername(fd)) {
+    match Syscall::Getpeername.call(|| rustix::net::getpeername(fd)) {
         Ok(addr) => Ok(Some(Addr::from_kernel(addr))),
         Err(Errno::NOTCONN | Errno::INVAL) => Ok(None),
         Err(errno) => Err(errno.into()),
@@ -173,9 +173,9 @@ pub fn peer_of_stream(fd: BorrowedFd<'_>) -> io::Result<Option<Addr>> {
 ///
 /// `EBADF`.
 pub fn adopt(fd: BorrowedFd<'_>) -> io::Result<()> {
-    let flags = Site::Fcntl.call(|| rustix::io::fcntl_getfd(fd))?;
-    Site::Fcntl.call(|| rustix::io::fcntl_setfd(fd, flags | FdFlags::CLOEXEC))?;
-    Ok(Site::Fcntl.call(|| rustix::io::ioctl_fionbio(fd, true))?)
+    let flags = Syscall::Fcntl.call(|| rustix::io::fcntl_getfd(fd))?;
+    Syscall::Fcntl.call(|| rustix::io::fcntl_setfd(fd, flags | FdFlags::CLOEXEC))?;
+    Ok(Syscall::Fcntl.call(|| rustix::io::ioctl_fionbio(fd, true))?)
 }
 
 /// Takes one connection from a listener's queue, with the peer's address. One `accept4(2)` with `SOCK_CLOEXEC | SOCK_NONBLOCK`.
@@ -185,8 +185,8 @@ pub fn adopt(fd: BorrowedFd<'_>) -> io::Result<()> {
 /// `WouldBlock` if the queue is empty; `ECONNABORTED` for a connection that died in it;
 /// `EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM` when something has run out.
 pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Addr)> {
-    let accept = || rustix::net::acceptfrom_with(listener, AT_BIRTH);
-    let (fd, addr) = uninterrupted(|| Site::Accept.call(accept))?;
+    let accept = || rustix::net::acceptfrom_with(listener, SOCKET_FLAGS);
+    let (fd, addr) = retry_on_intr(|| Syscall::Accept.call(accept))?;
     Ok((fd, Addr::from_kernel(addr)))
 }
 
@@ -201,20 +201,20 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Addr)> {
 /// another family than the socket's.
 pub fn bind_local(fd: BorrowedFd<'_>, addr: SocketAddr) -> io::Result<()> {
     if addr.port() != 0 {
-        Site::Setsockopt.call(|| sockopt::set_socket_reuseaddr(fd, true))?;
+        Syscall::Setsockopt.call(|| sockopt::set_socket_reuseaddr(fd, true))?;
     }
-    Ok(Site::Bind.call(|| rustix::net::bind(fd, &addr))?)
+    Ok(Syscall::Bind.call(|| rustix::net::bind(fd, &addr))?)
 }
 
 /// How a [`connect`] stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Connect {
+pub enum ConnectStatus {
     /// The connection is there.
-    Done,
+    Connected,
     /// The kernel is at it; the socket becomes writable when it ends, and [`take_error`] tells
     /// how.
-    UnderWay,
+    InProgress,
     /// The queue of the listener, a Unix socket, is full. Nothing is under way and nothing will
     /// tell when there is room: it has to be tried again.
     QueueFull,
@@ -227,23 +227,23 @@ pub enum Connect {
 /// What the kernel can tell at once (`ENETUNREACH`, `EADDRNOTAVAIL`; on loopback and of a Unix
 /// socket also `ECONNREFUSED`, `ENOENT`, `EACCES`), errno kept; `InvalidInput` for
 /// [`Addr::Unnamed`].
-pub fn connect(fd: BorrowedFd<'_>, addr: impl Into<Addr>) -> io::Result<Connect> {
+pub fn connect(fd: BorrowedFd<'_>, addr: impl Into<Addr>) -> io::Result<ConnectStatus> {
     let connected = match addr.into() {
-        Addr::Tcp(addr) => Site::Connect.call(|| rustix::net::connect(fd, &addr)),
+        Addr::Tcp(addr) => Syscall::Connect.call(|| rustix::net::connect(fd, &addr)),
         Addr::Unix(name) => {
             let name = name.to_kernel()?;
-            match Site::Connect.call(|| rustix::net::connect(fd, &name)) {
+            match Syscall::Connect.call(|| rustix::net::connect(fd, &name)) {
                 // To the internet this errno says that there is no free port, which is an error.
-                Err(Errno::AGAIN) => return Ok(Connect::QueueFull),
+                Err(Errno::AGAIN) => return Ok(ConnectStatus::QueueFull),
                 other => other,
             }
         }
         Addr::Unnamed => return Err(no_address()),
     };
     match connected {
-        Ok(()) | Err(Errno::ISCONN) => Ok(Connect::Done),
+        Ok(()) | Err(Errno::ISCONN) => Ok(ConnectStatus::Connected),
         // connect(2): an interrupted connect goes on by itself, and must not be started again.
-        Err(Errno::INPROGRESS | Errno::INTR | Errno::ALREADY) => Ok(Connect::UnderWay),
+        Err(Errno::INPROGRESS | Errno::INTR | Errno::ALREADY) => Ok(ConnectStatus::InProgress),
         Err(errno) => Err(errno.into()),
     }
 }
@@ -255,8 +255,8 @@ pub fn connect(fd: BorrowedFd<'_>, addr: impl Into<Addr>) -> io::Result<Connect>
 /// `EMFILE`, `ENFILE`.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
-    let pair = || rustix::net::socketpair(family, kind, AT_BIRTH, None);
-    Ok(Site::Socketpair.call(pair)?)
+    let pair = || rustix::net::socketpair(family, kind, SOCKET_FLAGS, None);
+    Ok(Syscall::Socketpair.call(pair)?)
 }
 
 /// Takes the error a socket holds (`SO_ERROR`), so that it holds none afterwards.
@@ -265,7 +265,7 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 ///
 /// Only if the socket cannot be asked.
 pub fn take_error(fd: BorrowedFd<'_>) -> io::Result<Option<io::Error>> {
-    let held = Site::SocketError.call(|| sockopt::socket_error(fd))?;
+    let held = Syscall::SocketError.call(|| sockopt::socket_error(fd))?;
     Ok(held.err().map(io::Error::from))
 }
 
@@ -281,7 +281,7 @@ pub fn shutdown(fd: BorrowedFd<'_>, how: Shutdown) -> io::Result<()> {
         Shutdown::Write => rustix::net::Shutdown::Write,
         Shutdown::Both => rustix::net::Shutdown::Both,
     };
-    match Site::Shutdown.call(|| rustix::net::shutdown(fd, how)) {
+    match Syscall::Shutdown.call(|| rustix::net::shutdown(fd, how)) {
         Ok(()) | Err(Errno::NOTCONN) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
@@ -296,7 +296,7 @@ pub fn shutdown(fd: BorrowedFd<'_>, how: Shutdown) -> io::Result<()> {
 /// `EINVAL` for a Unix socket, which has no reset; `EBUSY` from a kernel that does not disconnect a
 /// socket on which a thread blocks. The connection is left as it is then.
 pub fn reset(fd: BorrowedFd<'_>) -> io::Result<()> {
-    Ok(Site::Disconnect.call(|| rustix::net::connect_unspec(fd))?)
+    Ok(Syscall::Disconnect.call(|| rustix::net::connect_unspec(fd))?)
 }
 
 /// The address this end has.
@@ -305,7 +305,7 @@ pub fn reset(fd: BorrowedFd<'_>) -> io::Result<()> {
 ///
 /// `EBADF`, `ENOTSOCK`.
 pub fn local_addr(fd: impl AsFd) -> io::Result<Addr> {
-    let addr = Site::Getsockname.call(|| rustix::net::getsockname(fd))?;
+    let addr = Syscall::Getsockname.call(|| rustix::net::getsockname(fd))?;
     Ok(Addr::from_kernel(Some(addr)))
 }
 
@@ -315,6 +315,6 @@ pub fn local_addr(fd: impl AsFd) -> io::Result<Addr> {
 ///
 /// `ENOTCONN`, `EBADF`, `ENOTSOCK`.
 pub fn peer_addr(fd: impl AsFd) -> io::Result<Addr> {
-    let addr = Site::Getpeername.call(|| rustix::net::getpeername(fd))?;
+    let addr = Syscall::Getpeername.call(|| rustix::net::getpeername(fd))?;
     Ok(Addr::from_kernel(addr))
 }

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-use crate::site::Site;
+use crate::syscall::Syscall;
 
 /// What TCP knows of a connection, as it was when it was asked. Fields that the kernel is too old
 /// for are zero.
@@ -119,7 +119,7 @@ impl TcpState {
 }
 
 /// Room for what any kernel tells so far, and some more.
-const ROOM: usize = 320;
+const INFO_SIZE: usize = 320;
 
 /// Asks TCP what it knows of a socket. One `getsockopt(2)`.
 ///
@@ -128,9 +128,9 @@ const ROOM: usize = 320;
 /// `EOPNOTSUPP` (`Unsupported`) or `ENOPROTOOPT` for a socket that is not TCP, by its kind and its
 /// kernel; `ENOTSOCK`.
 pub fn tcp_info(fd: BorrowedFd<'_>) -> io::Result<TcpInfo> {
-    let mut found = [0; ROOM];
-    let mut length = ROOM as libc::socklen_t;
-    Site::Getsockopt.call(|| {
+    let mut found = [0; INFO_SIZE];
+    let mut length = INFO_SIZE as libc::socklen_t;
+    Syscall::Getsockopt.call(|| {
         // SAFETY: `fd` is open while it is borrowed; the two pointers are to locals that live over
         // the call, and `length` says how much of `found` may be written. Any bytes are bytes.
         let status = unsafe {
@@ -153,7 +153,7 @@ pub fn tcp_info(fd: BorrowedFd<'_>) -> io::Result<TcpInfo> {
 
 impl TcpInfo {
     /// Reads the kernel's `struct tcp_info`, whose fields never move.
-    fn from_kernel(found: &[u8; ROOM]) -> Self {
+    fn from_kernel(found: &[u8; INFO_SIZE]) -> Self {
         let u32_at = |at: usize| {
             let bytes = found[at..].first_chunk();
             bytes.map_or(0, |bytes| u32::from_ne_bytes(*bytes))
@@ -237,7 +237,7 @@ mod tests {
     #[cfg(target_env = "gnu")]
     fn every_field_is_read_from_where_the_kernel_puts_it() {
         use std::mem::offset_of;
-        let mut found = [0; ROOM];
+        let mut found = [0; INFO_SIZE];
         let mut put = |at: usize, bytes: &[u8]| found[at..at + bytes.len()].copy_from_slice(bytes);
         macro_rules! number {
             ($field:ident, $value:expr) => {

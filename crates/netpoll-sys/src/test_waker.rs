@@ -12,23 +12,23 @@ use std::sync::Arc;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
 /// What a waker does. Each may panic, and call whatever it likes.
-pub trait Hooks: Send + Sync + 'static {
+pub trait WakerHooks: Send + Sync + 'static {
     /// It is woken, by value or by reference.
-    fn woken(&self);
+    fn on_wake(&self);
     /// It is about to be cloned.
-    fn cloned(&self);
+    fn on_clone(&self);
     /// It is about to be dropped. Not called after a wake by value.
-    fn dropped(&self);
+    fn on_drop(&self);
 }
 
 /// A waker that does what `hooks` say.
-pub fn waker<H: Hooks>(hooks: Arc<H>) -> Waker {
+pub fn waker<H: WakerHooks>(hooks: Arc<H>) -> Waker {
     let raw = RawWaker::new(Arc::into_raw(hooks).cast(), vtable::<H>());
-    // SAFETY: W1 and W2 are what the functions of the table keep to; `Hooks` is `Send` and `Sync`.
+    // SAFETY: W1 and W2 are what the functions of the table keep to; `WakerHooks` is `Send` and `Sync`.
     unsafe { Waker::from_raw(raw) }
 }
 
-fn vtable<H: Hooks>() -> &'static RawWakerVTable {
+fn vtable<H: WakerHooks>() -> &'static RawWakerVTable {
     &const { RawWakerVTable::new(clone::<H>, wake::<H>, wake_by_ref::<H>, drop_waker::<H>) }
 }
 
@@ -37,33 +37,33 @@ fn vtable<H: Hooks>() -> &'static RawWakerVTable {
 /// # Safety
 ///
 /// `data` is of a waker that lives (W1).
-unsafe fn borrowed<H: Hooks>(data: *const ()) -> ManuallyDrop<Arc<H>> {
+unsafe fn borrowed<H: WakerHooks>(data: *const ()) -> ManuallyDrop<Arc<H>> {
     // SAFETY: W1, and the count stays with the waker, since this one is never dropped.
     ManuallyDrop::new(unsafe { Arc::from_raw(data.cast::<H>()) })
 }
 
-unsafe fn clone<H: Hooks>(data: *const ()) -> RawWaker {
+unsafe fn clone<H: WakerHooks>(data: *const ()) -> RawWaker {
     // SAFETY: the waker that is cloned lives.
     let hooks = unsafe { borrowed::<H>(data) };
-    hooks.cloned();
+    hooks.on_clone();
     let clone = Arc::clone(&hooks);
     RawWaker::new(Arc::into_raw(clone).cast(), vtable::<H>())
 }
 
-unsafe fn wake<H: Hooks>(data: *const ()) {
+unsafe fn wake<H: WakerHooks>(data: *const ()) {
     // SAFETY: W2, the count goes with this.
     let hooks = unsafe { Arc::from_raw(data.cast::<H>()) };
-    hooks.woken();
+    hooks.on_wake();
 }
 
-unsafe fn wake_by_ref<H: Hooks>(data: *const ()) {
+unsafe fn wake_by_ref<H: WakerHooks>(data: *const ()) {
     // SAFETY: the waker that is woken lives.
     let hooks = unsafe { borrowed::<H>(data) };
-    hooks.woken();
+    hooks.on_wake();
 }
 
-unsafe fn drop_waker<H: Hooks>(data: *const ()) {
+unsafe fn drop_waker<H: WakerHooks>(data: *const ()) {
     // SAFETY: W2, the count goes with this.
     let hooks = unsafe { Arc::from_raw(data.cast::<H>()) };
-    hooks.dropped();
+    hooks.on_drop();
 }

@@ -10,8 +10,8 @@ use std::os::fd::BorrowedFd;
 
 use rustix::net::{AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags};
 
-use crate::retry::uninterrupted;
-use crate::site::Site;
+use crate::retry::retry_on_intr;
+use crate::syscall::Syscall;
 
 /// The most slices one [`send_vectored`] or [`receive_vectored`] hands to the kernel. Above this
 /// the array of slices costs more to build than a second call, and it stays far below the
@@ -26,8 +26,8 @@ pub const MAX_SLICES: usize = 64;
 /// `WouldBlock` if nothing has arrived; otherwise what ended the connection, errno kept.
 #[inline]
 pub fn receive(fd: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<usize> {
-    uninterrupted(|| {
-        Site::Recv.transfer(room.len(), |most| {
+    retry_on_intr(|| {
+        Syscall::Recv.transfer(room.len(), |most| {
             rustix::net::recv(fd, &mut room[..most], RecvFlags::DONTWAIT).map(|(_, count)| count)
         })
     })
@@ -41,8 +41,8 @@ pub fn receive(fd: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<usize> {
 /// As [`receive`].
 pub fn peek(fd: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<usize> {
     let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
-    uninterrupted(|| {
-        Site::Recv.transfer(room.len(), |most| {
+    retry_on_intr(|| {
+        Syscall::Recv.transfer(room.len(), |most| {
             rustix::net::recv(fd, &mut room[..most], flags).map(|(_, count)| count)
         })
     })
@@ -56,7 +56,7 @@ pub fn peek(fd: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<usize> {
 pub fn receive_vectored(fd: BorrowedFd<'_>, room: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
     let count = room.len().min(MAX_SLICES);
     let room = &mut room[..count];
-    uninterrupted(|| Site::Readv.gather(room, |room| rustix::io::readv(fd, room)))
+    retry_on_intr(|| Syscall::Readv.receive_slices(room, |room| rustix::io::readv(fd, room)))
 }
 
 /// Sends as much of `bytes` as the socket has room for, and says how much that was. One `send(2)`.
@@ -68,8 +68,8 @@ pub fn receive_vectored(fd: BorrowedFd<'_>, room: &mut [IoSliceMut<'_>]) -> io::
 #[inline]
 pub fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    uninterrupted(|| {
-        Site::Send.transfer(bytes.len(), |most| {
+    retry_on_intr(|| {
+        Syscall::Send.transfer(bytes.len(), |most| {
             rustix::net::send(fd, &bytes[..most], flags)
         })
     })
@@ -84,8 +84,8 @@ pub fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
 pub fn send_vectored(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     let slices = &slices[..slices.len().min(MAX_SLICES)];
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    uninterrupted(|| {
-        Site::Sendmsg.scatter(slices, |slices| {
+    retry_on_intr(|| {
+        Syscall::Sendmsg.send_slices(slices, |slices| {
             rustix::net::sendmsg(fd, slices, &mut SendAncillaryBuffer::default(), flags)
         })
     })
@@ -97,7 +97,7 @@ pub fn send_vectored(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<u
 ///
 /// `EBADF` or `ENOTTY` for what is not a socket.
 pub fn bytes_waiting(fd: BorrowedFd<'_>) -> io::Result<usize> {
-    let waiting = Site::Fionread.call(|| rustix::io::ioctl_fionread(fd))?;
+    let waiting = Syscall::Fionread.call(|| rustix::io::ioctl_fionread(fd))?;
     Ok(usize::try_from(waiting).unwrap_or(usize::MAX))
 }
 
@@ -108,8 +108,8 @@ pub fn bytes_waiting(fd: BorrowedFd<'_>) -> io::Result<usize> {
 /// # Errors
 ///
 /// `EBADF` or `ENOTSOCK` for what is not a socket.
-pub fn empty_error_queue(fd: BorrowedFd<'_>) -> io::Result<usize> {
-    let domain = Site::Getsockopt.call(|| rustix::net::sockopt::socket_domain(fd))?;
+pub fn drain_error_queue(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let domain = Syscall::Getsockopt.call(|| rustix::net::sockopt::socket_domain(fd))?;
     // A Unix socket would give its bytes.
     if !matches!(domain, AddressFamily::INET | AddressFamily::INET6) {
         return Ok(0);
@@ -118,7 +118,7 @@ pub fn empty_error_queue(fd: BorrowedFd<'_>) -> io::Result<usize> {
     let mut room = [0];
     for count in 0..MAX_ERRORS {
         let mut receive = || rustix::net::recv(fd, &mut room[..], flags).map(drop);
-        match uninterrupted(|| Site::RecvError.call(&mut receive)) {
+        match retry_on_intr(|| Syscall::RecvError.call(&mut receive)) {
             Ok(()) => {}
             Err(_) => return Ok(count),
         }
@@ -126,5 +126,5 @@ pub fn empty_error_queue(fd: BorrowedFd<'_>) -> io::Result<usize> {
     Ok(MAX_ERRORS)
 }
 
-/// The most messages that [`empty_error_queue`] takes.
+/// The most messages that [`drain_error_queue`] takes.
 pub const MAX_ERRORS: usize = 1024;

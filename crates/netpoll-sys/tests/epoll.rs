@@ -65,9 +65,9 @@ fn only_what_is_wanted_is_told() {
     let (epoll, ours, theirs) = watched(1, Interest::WRITABLE);
     transfer::send(theirs.as_fd(), b"x").unwrap();
     assert_eq!(some(&epoll), [(1, Readiness::WRITABLE)]);
-    let both = Interest::READABLE.and(Interest::WRITABLE);
+    let both = Interest::READABLE.union(Interest::WRITABLE);
     epoll.modify(ours.as_fd(), 1, both).unwrap();
-    let seen = Readiness::READABLE.and(Readiness::WRITABLE);
+    let seen = Readiness::READABLE.union(Readiness::WRITABLE);
     assert_eq!(some(&epoll), [(1, seen)]);
 }
 
@@ -109,16 +109,16 @@ fn who_wants_nothing_still_hears_of_a_hang_up() {
 fn the_end_of_the_peers_stream_is_something_to_read_and_no_hang_up() {
     let (epoll, ours, theirs) = watched(3, Interest::READABLE);
     socket::shutdown(theirs.as_fd(), Shutdown::Write).unwrap();
-    let ended = Readiness::READABLE.and(Readiness::MORE_BEHIND);
+    let ended = Readiness::READABLE.union(Readiness::READ_CLOSED_OR_PRIORITY);
     assert_eq!(some(&epoll), [(3, ended)]);
     assert_eq!(transfer::receive(ours.as_fd(), &mut [0; 8]).unwrap(), 0);
     drop(theirs);
-    assert_eq!(some(&epoll), [(3, ended.and(Readiness::HANG_UP))]);
+    assert_eq!(some(&epoll), [(3, ended.union(Readiness::HANG_UP))]);
 }
 
 #[test]
 fn of_edges_each_arrival_is_told_once_and_what_is_left_when_it_is_asked_for() {
-    const EDGE: Interest = Interest::READABLE.and(Interest::EDGE);
+    const EDGE: Interest = Interest::READABLE.union(Interest::EDGE);
     let (epoll, ours, theirs) = watched(3, EDGE);
     for byte in [b"x", b"y"] {
         transfer::send(theirs.as_fd(), byte).unwrap();
@@ -128,12 +128,12 @@ fn of_edges_each_arrival_is_told_once_and_what_is_left_when_it_is_asked_for() {
     epoll.modify(ours.as_fd(), 4, EDGE).unwrap();
     assert_eq!(some(&epoll), [(4, Readiness::READABLE)]);
     assert_eq!(now(&epoll), []);
-    let both = Interest::READABLE.and(Interest::WRITABLE);
+    let both = Interest::READABLE.union(Interest::WRITABLE);
     epoll
-        .modify(ours.as_fd(), 4, both.and(Interest::EDGE))
+        .modify(ours.as_fd(), 4, both.union(Interest::EDGE))
         .unwrap();
     for _ in 0..2 {
-        let seen = Readiness::READABLE.and(Readiness::WRITABLE);
+        let seen = Readiness::READABLE.union(Readiness::WRITABLE);
         assert_eq!(
             some(&epoll),
             [(4, seen)],
@@ -238,7 +238,7 @@ fn what_does_not_fit_one_wait_comes_with_the_next() {
     let bells: Vec<EventFd> = (0..5).map(|_| EventFd::new().unwrap()).collect();
     for (bell, token) in bells.iter().zip(0..) {
         epoll.add(bell.as_fd(), token, Interest::READABLE).unwrap();
-        bell.ring().unwrap();
+        bell.notify().unwrap();
     }
     let mut seen = Vec::new();
     let mut room = Events::with_capacity(0);

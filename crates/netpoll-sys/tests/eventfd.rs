@@ -27,7 +27,7 @@ fn a_bell_is_heard_once_however_often_it_rang() {
         let bell = EventFd::new().unwrap();
         assert!(!heard(&bell, Duration::ZERO));
         for _ in 0..rings {
-            bell.ring().unwrap();
+            bell.notify().unwrap();
         }
         assert!(heard(&bell, LIMIT) && heard(&bell, LIMIT), "until cleared");
         bell.clear().unwrap();
@@ -40,7 +40,7 @@ fn clearing_a_bell_that_has_not_rung_is_fine() {
     let bell = EventFd::new().unwrap();
     bell.clear().unwrap();
     bell.clear().unwrap();
-    bell.ring().unwrap();
+    bell.notify().unwrap();
     assert!(heard(&bell, LIMIT));
 }
 
@@ -48,7 +48,7 @@ fn clearing_a_bell_that_has_not_rung_is_fine() {
 fn ringing_a_full_counter_is_fine_and_still_heard() {
     let bell = EventFd::new().unwrap();
     rustix::io::write(&bell, &(u64::MAX - 1).to_ne_bytes()).unwrap();
-    bell.ring().unwrap();
+    bell.notify().unwrap();
     assert!(heard(&bell, LIMIT));
     bell.clear().unwrap();
     assert!(!heard(&bell, Duration::ZERO));
@@ -58,7 +58,7 @@ fn ringing_a_full_counter_is_fine_and_still_heard() {
 fn a_bell_wakes_a_thread_that_already_waits() {
     let bell = Arc::new(EventFd::new().unwrap());
     let ringing = Arc::clone(&bell);
-    let ringer = thread::spawn(move || ringing.ring());
+    let ringer = thread::spawn(move || ringing.notify());
     assert!(heard(&bell, LIMIT));
     ringer.join().unwrap().unwrap();
 }
@@ -73,11 +73,11 @@ fn no_ring_between_a_clear_and_the_next_wait_is_lost() {
         for _ in 0..RINGS {
             assert!(heard(&theirs, LIMIT));
             theirs.clear().unwrap();
-            answer.ring().unwrap();
+            answer.notify().unwrap();
         }
     });
     for _ in 0..RINGS {
-        there.ring().unwrap();
+        there.notify().unwrap();
         assert!(heard(&back, LIMIT));
         back.clear().unwrap();
     }

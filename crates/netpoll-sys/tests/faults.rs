@@ -12,9 +12,9 @@ use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use netpoll_sys::faults::{Errno, Fault, Installed, Plan, Site, When};
+use netpoll_sys::faults::{Errno, Fault, FaultGuard, FaultPlan, Syscall, Trigger};
 use netpoll_sys::options::{self, Keepalive};
-use netpoll_sys::socket::{self, Connect, Ipv6Listen, ListenOptions};
+use netpoll_sys::socket::{self, ConnectStatus, Ipv6Mode, ListenOptions};
 use netpoll_sys::{Addr, Epoll, EventFd, Events, Interest, UnixAddr, credentials, transfer};
 
 /// The table is the process's: one test at a time.
@@ -23,16 +23,16 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn plan(site: Site, when: When, fault: Fault) -> Installed {
-    Plan::new(when, move |called| (called == site).then_some(fault)).install()
+fn plan(site: Syscall, when: Trigger, fault: Fault) -> FaultGuard {
+    FaultPlan::new(when, move |called| (called == site).then_some(fault)).install()
 }
 
 /// Every call of `site` fails with an errno that the kernel has for none of them.
-fn fails<T>(site: Site, call: impl FnOnce() -> io::Result<T>) {
-    let installed = plan(site, When::From(1), Fault::Errno(Errno::XFULL));
+fn fails<T>(site: Syscall, call: impl FnOnce() -> io::Result<T>) {
+    let installed = plan(site, Trigger::From(1), Fault::Errno(Errno::XFULL));
     let error = call().map(drop).expect_err("a fault");
     assert_eq!(error.raw_os_error(), Some(Errno::XFULL.raw_os_error()));
-    assert_eq!(installed.struck(), 1, "{site:?}");
+    assert_eq!(installed.injected(), 1, "{site:?}");
 }
 
 fn loopback() -> Addr {
@@ -44,21 +44,25 @@ fn whatever_comes_into_being_can_fail() {
     let _alone = alone();
     let name = UnixAddr::path(std::env::temp_dir().join("netpoll-sys-faults")).unwrap();
     let bind = |addr| socket::listen(addr, ListenOptions::default());
-    fails(Site::EpollCreate, Epoll::new);
-    fails(Site::EventFdCreate, EventFd::new);
-    fails(Site::Socketpair, socket::pair);
-    fails(Site::Socket, || socket::stream_socket(loopback()));
-    fails(Site::Setsockopt, || bind(loopback()));
-    fails(Site::Bind, || bind(loopback()));
-    fails(Site::Listen, || bind(loopback()));
-    fails(Site::Bind, || bind(name.into()));
-    fails(Site::Fchmod, || bind(name.into()));
+    fails(Syscall::EpollCreate, Epoll::new);
+    fails(Syscall::EventFdCreate, EventFd::new);
+    fails(Syscall::Socketpair, socket::pair);
+    fails(Syscall::Socket, || socket::stream_socket(loopback()));
+    fails(Syscall::Setsockopt, || bind(loopback()));
+    fails(Syscall::Bind, || bind(loopback()));
+    fails(Syscall::Listen, || bind(loopback()));
+    fails(Syscall::Bind, || bind(name.into()));
+    fails(Syscall::Fchmod, || bind(name.into()));
     let mut both = ListenOptions::default();
-    both.family = Ipv6Listen::Dual;
+    both.ipv6 = Ipv6Mode::DualStack;
     let anywhere = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
-    let installed = plan(Site::Setsockopt, When::Nth(2), Fault::Errno(Errno::INVAL));
+    let installed = plan(
+        Syscall::Setsockopt,
+        Trigger::Nth(2),
+        Fault::Errno(Errno::INVAL),
+    );
     socket::listen(anywhere, both).unwrap_err();
-    assert_eq!(installed.struck(), 1);
+    assert_eq!(installed.injected(), 1);
 }
 
 #[test]
@@ -68,28 +72,28 @@ fn whatever_is_done_with_a_socket_can_fail() {
     let addr = socket::local_addr(&listener).unwrap();
     let fd = socket::stream_socket(addr).unwrap();
     let fd = fd.as_fd();
-    fails(Site::Connect, || socket::connect(fd, addr));
-    fails(Site::Accept, || socket::accept(listener.as_fd()));
-    fails(Site::SocketError, || socket::take_error(fd));
-    fails(Site::Getsockname, || socket::local_addr(fd));
-    fails(Site::Getpeername, || socket::peer_addr(fd));
-    fails(Site::Shutdown, || socket::shutdown(fd, Shutdown::Write));
-    fails(Site::Fcntl, || socket::adopt(fd));
-    fails(Site::Fionread, || transfer::bytes_waiting(fd));
-    fails(Site::Getsockopt, || socket::is_listener(fd));
-    fails(Site::Getsockopt, || options::nodelay(fd));
-    fails(Site::Getsockopt, || credentials::peer_credentials(fd));
-    fails(Site::Setsockopt, || options::set_nodelay(fd, true));
+    fails(Syscall::Connect, || socket::connect(fd, addr));
+    fails(Syscall::Accept, || socket::accept(listener.as_fd()));
+    fails(Syscall::SocketError, || socket::take_error(fd));
+    fails(Syscall::Getsockname, || socket::local_addr(fd));
+    fails(Syscall::Getpeername, || socket::peer_addr(fd));
+    fails(Syscall::Shutdown, || socket::shutdown(fd, Shutdown::Write));
+    fails(Syscall::Fcntl, || socket::adopt(fd));
+    fails(Syscall::Fionread, || transfer::bytes_waiting(fd));
+    fails(Syscall::Getsockopt, || socket::is_listener(fd));
+    fails(Syscall::Getsockopt, || options::nodelay(fd));
+    fails(Syscall::Getsockopt, || credentials::peer_credentials(fd));
+    fails(Syscall::Setsockopt, || options::set_nodelay(fd, true));
     let probes = Keepalive::default();
-    fails(Site::Setsockopt, || options::set_keepalive(fd, probes));
-    fails(Site::Setsockopt, || options::unset_keepalive(fd));
-    fails(Site::Setsockopt, || options::set_user_timeout(fd, None));
-    fails(Site::Setsockopt, || {
+    fails(Syscall::Setsockopt, || options::set_keepalive(fd, probes));
+    fails(Syscall::Setsockopt, || options::unset_keepalive(fd));
+    fails(Syscall::Setsockopt, || options::set_user_timeout(fd, None));
+    fails(Syscall::Setsockopt, || {
         options::set_busy_poll(fd, Duration::ZERO)
     });
-    fails(Site::Setsockopt, || options::set_send_buffer(fd, 1));
-    fails(Site::Setsockopt, || options::set_receive_buffer(fd, 1));
-    fails(Site::Setsockopt, || options::set_reset_on_close(fd));
+    fails(Syscall::Setsockopt, || options::set_send_buffer(fd, 1));
+    fails(Syscall::Setsockopt, || options::set_receive_buffer(fd, 1));
+    fails(Syscall::Setsockopt, || options::set_reset_on_close(fd));
 }
 
 #[test]
@@ -98,31 +102,31 @@ fn whatever_moves_bytes_or_wakes_can_fail() {
     let (one, other) = socket::pair().unwrap();
     let (fd, peer) = (one.as_fd(), other.as_fd());
     let mut room = [0; 8];
-    fails(Site::Send, || transfer::send(fd, b"x"));
-    fails(Site::Sendmsg, || {
+    fails(Syscall::Send, || transfer::send(fd, b"x"));
+    fails(Syscall::Sendmsg, || {
         transfer::send_vectored(fd, &[IoSlice::new(b"x")])
     });
-    fails(Site::Recv, || transfer::receive(peer, &mut room));
-    fails(Site::Readv, || {
+    fails(Syscall::Recv, || transfer::receive(peer, &mut room));
+    fails(Syscall::Readv, || {
         transfer::receive_vectored(peer, &mut [IoSliceMut::new(&mut room)])
     });
     let (epoll, bell) = (Epoll::new().unwrap(), EventFd::new().unwrap());
-    fails(Site::EpollAdd, || epoll.add(fd, 1, Interest::READABLE));
-    fails(Site::EpollModify, || {
+    fails(Syscall::EpollAdd, || epoll.add(fd, 1, Interest::READABLE));
+    fails(Syscall::EpollModify, || {
         epoll.modify(fd, 1, Interest::READABLE)
     });
-    fails(Site::EpollDelete, || epoll.delete(fd));
+    fails(Syscall::EpollDelete, || epoll.delete(fd));
     let mut events = Events::with_capacity(4);
-    fails(Site::EpollWait, || epoll.wait(&mut events, None));
-    fails(Site::EventFdWrite, || bell.ring());
-    fails(Site::EventFdRead, || bell.clear());
+    fails(Syscall::EpollWait, || epoll.wait(&mut events, None));
+    fails(Syscall::EventFdWrite, || bell.notify());
+    fails(Syscall::EventFdRead, || bell.clear());
 }
 
 #[test]
 fn an_injected_interruption_is_met_by_the_loop_that_meets_signals() {
     let _alone = alone();
     let (one, other) = socket::pair().unwrap();
-    let every_second = Plan::new(When::Every(2), |_| Some(Fault::Errno(Errno::INTR)));
+    let every_second = FaultPlan::new(Trigger::Every(2), |_| Some(Fault::Errno(Errno::INTR)));
     let installed = every_second.install();
     for byte in 0..10 {
         assert_eq!(transfer::send(one.as_fd(), &[byte]).unwrap(), 1);
@@ -130,14 +134,14 @@ fn an_injected_interruption_is_met_by_the_loop_that_meets_signals() {
         assert_eq!(transfer::receive(other.as_fd(), &mut room).unwrap(), 1);
         assert_eq!(room[0], byte);
     }
-    assert_eq!(installed.struck(), 19);
+    assert_eq!(installed.injected(), 19);
 }
 
 #[test]
 fn a_transfer_moves_no_more_than_it_may() {
     let _alone = alone();
     let (one, other) = socket::pair().unwrap();
-    let three = Plan::new(When::From(1), |_| Some(Fault::AtMost(3))).install();
+    let three = FaultPlan::new(Trigger::From(1), |_| Some(Fault::AtMost(3))).install();
     let slices = [
         IoSlice::new(b"ab"),
         IoSlice::new(b"cd"),
@@ -166,11 +170,11 @@ fn a_wait_brings_nothing_few_or_what_is_over() {
     let bells = [EventFd::new().unwrap(), EventFd::new().unwrap()];
     for (token, bell) in (7..).zip(&bells) {
         epoll.add(bell.as_fd(), token, Interest::READABLE).unwrap();
-        bell.ring().unwrap();
+        bell.notify().unwrap();
     }
     let mut events = Events::with_capacity(4);
     let mut answers = [Fault::Stale, Fault::AtMost(0), Fault::AtMost(1)].into_iter();
-    let installed = Plan::new(When::From(1), move |_| answers.next()).install();
+    let installed = FaultPlan::new(Trigger::From(1), move |_| answers.next()).install();
     assert_eq!(epoll.wait(&mut events, now).unwrap(), 0, "none was before");
     assert_eq!(epoll.wait(&mut events, now).unwrap(), 0);
     assert_eq!(epoll.wait(&mut events, now).unwrap(), 1);
@@ -178,9 +182,9 @@ fn a_wait_brings_nothing_few_or_what_is_over() {
     assert_eq!(epoll.wait(&mut events, now).unwrap(), 2);
     let seen = events.get(0);
     bells.iter().for_each(|bell| bell.clear().unwrap());
-    let installed = plan(Site::EpollWait, When::From(1), Fault::Stale);
+    let installed = plan(Syscall::EpollWait, Trigger::From(1), Fault::Stale);
     assert_eq!(epoll.wait(&mut events, now).unwrap(), 1);
-    assert_eq!((events.get(0), installed.struck()), (seen, 1));
+    assert_eq!((events.get(0), installed.injected()), (seen, 1));
 }
 
 #[test]
@@ -189,22 +193,33 @@ fn what_an_errno_says_has_been_done_is_done() {
     let listener = socket::listen(loopback(), ListenOptions::default()).unwrap();
     let addr = socket::local_addr(&listener).unwrap();
     let fd = socket::stream_socket(addr).unwrap();
-    let interrupted = plan(Site::Connect, When::From(1), Fault::Errno(Errno::INTR));
+    let interrupted = plan(
+        Syscall::Connect,
+        Trigger::From(1),
+        Fault::Errno(Errno::INTR),
+    );
     let how = socket::connect(fd.as_fd(), addr).unwrap();
-    assert_eq!((how, interrupted.struck()), (Connect::UnderWay, 1));
+    assert_eq!(
+        (how, interrupted.injected()),
+        (ConnectStatus::InProgress, 1)
+    );
     assert!(socket::peer_addr(&fd).is_ok());
     let (epoll, bell) = (Epoll::new().unwrap(), EventFd::new().unwrap());
-    let watched = plan(Site::EpollAdd, When::From(1), Fault::Errno(Errno::EXIST));
+    let watched = plan(
+        Syscall::EpollAdd,
+        Trigger::From(1),
+        Fault::Errno(Errno::EXIST),
+    );
     epoll
         .add(bell.as_fd(), 1, Interest::READABLE)
         .expect_err("it is watched");
     drop(watched);
     let _full = plan(
-        Site::EventFdWrite,
-        When::From(1),
+        Syscall::EventFdWrite,
+        Trigger::From(1),
         Fault::Errno(Errno::AGAIN),
     );
-    bell.ring().unwrap();
+    bell.notify().unwrap();
     let mut events = Events::with_capacity(1);
     assert_eq!(epoll.wait(&mut events, Some(Duration::ZERO)).unwrap(), 1);
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use netpoll_sys::socket::{self, Connect, Ipv6Listen, ListenOptions};
+use netpoll_sys::socket::{self, ConnectStatus, Ipv6Mode, ListenOptions};
 use netpoll_sys::{Addr, Epoll, Events, Interest, transfer};
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::{FdFlags, fcntl_getfd};
@@ -112,7 +112,7 @@ fn a_connect_that_is_there_already_is_done() {
     socket::connect(client.as_fd(), addr).unwrap();
     assert_eq!(
         socket::connect(client.as_fd(), addr).unwrap(),
-        Connect::Done
+        ConnectStatus::Connected
     );
 }
 
@@ -126,7 +126,7 @@ fn a_refused_connect_keeps_its_errno() {
     let error = match socket::connect(fd.as_fd(), addr) {
         Err(error) => error,
         Ok(how) => {
-            assert_eq!(how, Connect::UnderWay);
+            assert_eq!(how, ConnectStatus::InProgress);
             await_ready(fd.as_fd(), Interest::WRITABLE);
             socket::take_error(fd.as_fd()).unwrap().unwrap()
         }
@@ -183,9 +183,9 @@ fn a_port_can_be_listened_on_again_at_once() {
 #[test]
 fn an_ipv6_listener_takes_ipv4_as_it_is_told() {
     let any = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
-    for (family, only) in [(Ipv6Listen::Only, true), (Ipv6Listen::Dual, false)] {
+    for (family, only) in [(Ipv6Mode::V6Only, true), (Ipv6Mode::DualStack, false)] {
         let mut options = ListenOptions::default();
-        options.family = family;
+        options.ipv6 = family;
         let Ok(listener) = socket::listen(any, options) else {
             return; // A machine without IPv6.
         };

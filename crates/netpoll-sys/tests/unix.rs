@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 
 use netpoll_sys::credentials::peer_credentials;
-use netpoll_sys::socket::{self, Connect, ListenOptions};
+use netpoll_sys::socket::{self, ConnectStatus, ListenOptions};
 use netpoll_sys::{Addr, UnixAddr, process, transfer};
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::{FdFlags, fcntl_getfd};
@@ -43,7 +43,7 @@ fn listen(name: UnixAddr) -> OwnedFd {
     socket::listen(name, ListenOptions::default()).expect("a listener")
 }
 
-fn connect(name: UnixAddr) -> io::Result<(OwnedFd, Connect)> {
+fn connect(name: UnixAddr) -> io::Result<(OwnedFd, ConnectStatus)> {
     let fd = socket::stream_socket(name)?;
     let how = socket::connect(fd.as_fd(), name)?;
     Ok((fd, how))
@@ -58,7 +58,7 @@ fn both_kinds_of_names_are_listened_on_and_connected_to() {
         let empty = socket::accept(listener.as_fd()).unwrap_err();
         assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
         let (client, how) = connect(name).unwrap();
-        assert_eq!(how, Connect::Done);
+        assert_eq!(how, ConnectStatus::Connected);
         let (accepted, peer) = socket::accept(listener.as_fd()).unwrap();
         assert_eq!(peer, Addr::Unnamed);
         assert_eq!(socket::peer_addr(&client).unwrap(), Addr::Unix(name));
@@ -118,7 +118,7 @@ fn a_path_has_its_permissions_as_soon_as_it_is_there() {
 fn what_the_kernel_says_of_a_name_is_kept() {
     let folder = Folder::new("errors");
     let name = folder.name("a.sock");
-    let errno = |result: io::Result<(OwnedFd, Connect)>| result.unwrap_err().raw_os_error();
+    let errno = |result: io::Result<(OwnedFd, ConnectStatus)>| result.unwrap_err().raw_os_error();
     assert_eq!(errno(connect(name)), Some(2), "ENOENT");
     assert_eq!(errno(connect(abstract_name("nobody"))), Some(111));
     let listener = listen(name);
@@ -153,17 +153,20 @@ fn a_queue_that_is_full_is_told_and_a_later_try_succeeds() {
     let mut waiting = Vec::new();
     let last = loop {
         let (fd, how) = connect(name).unwrap();
-        if how == Connect::QueueFull {
+        if how == ConnectStatus::QueueFull {
             break fd;
         }
-        assert_eq!(how, Connect::Done);
+        assert_eq!(how, ConnectStatus::Connected);
         waiting.push(fd);
         assert!(waiting.len() < 100, "the queue is never full");
     };
     let again = socket::connect(last.as_fd(), name).unwrap();
-    assert_eq!(again, Connect::QueueFull);
+    assert_eq!(again, ConnectStatus::QueueFull);
     socket::accept(listener.as_fd()).unwrap();
-    assert_eq!(socket::connect(last.as_fd(), name).unwrap(), Connect::Done);
+    assert_eq!(
+        socket::connect(last.as_fd(), name).unwrap(),
+        ConnectStatus::Connected
+    );
 }
 
 #[test]

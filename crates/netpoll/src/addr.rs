@@ -37,7 +37,7 @@ impl ToAddrs for str {
         if self.starts_with("unix:") {
             return Ok(vec![self.parse()?]);
         }
-        internet(self)
+        tcp_addrs(self)
     }
 }
 
@@ -64,7 +64,7 @@ macro_rules! of_the_internet {
     ($($kind:ty),+) => {
         $(impl ToAddrs for $kind {
             fn to_addrs(&self) -> io::Result<Vec<Addr>> {
-                internet(self)
+                tcp_addrs(self)
             }
         })+
     };
@@ -74,20 +74,20 @@ of_the_internet!(SocketAddr, SocketAddrV4, SocketAddrV6);
 of_the_internet!((IpAddr, u16), (Ipv4Addr, u16), (Ipv6Addr, u16));
 of_the_internet!((&str, u16), (String, u16));
 
-fn internet(addr: &(impl ToSocketAddrs + ?Sized)) -> io::Result<Vec<Addr>> {
+fn tcp_addrs(addr: &(impl ToSocketAddrs + ?Sized)) -> io::Result<Vec<Addr>> {
     Ok(addr.to_socket_addrs()?.map(Addr::Tcp).collect())
 }
 
 /// An address as each connection keeps it: in two words, and elsewhere if it needs more.
 #[derive(Debug)]
-pub(crate) enum Kept {
+pub(crate) enum CompactAddr {
     V4(SocketAddrV4),
     V6(Box<SocketAddrV6>),
     Unix(Box<UnixAddr>),
     Unnamed,
 }
 
-impl From<Addr> for Kept {
+impl From<Addr> for CompactAddr {
     fn from(addr: Addr) -> Self {
         match addr {
             Addr::Tcp(SocketAddr::V4(addr)) => Self::V4(addr),
@@ -99,7 +99,7 @@ impl From<Addr> for Kept {
     }
 }
 
-impl Kept {
+impl CompactAddr {
     #[inline]
     pub(crate) fn is_tcp(&self) -> bool {
         matches!(self, Self::V4(_) | Self::V6(_))
@@ -145,11 +145,11 @@ mod tests {
 
     #[test]
     fn an_address_is_kept_in_two_words() {
-        assert!(size_of::<Kept>() <= 16);
+        assert!(size_of::<CompactAddr>() <= 16);
         for text in ["[::1]:80", "unix:/a", "unix:@a"] {
             let addr: Addr = text.parse().unwrap();
-            assert_eq!(Kept::from(addr).addr(), addr);
+            assert_eq!(CompactAddr::from(addr).addr(), addr);
         }
-        assert_eq!(Kept::from(Addr::Unnamed).addr(), Addr::Unnamed);
+        assert_eq!(CompactAddr::from(Addr::Unnamed).addr(), Addr::Unnamed);
     }
 }

@@ -17,23 +17,23 @@ use crate::event::Event;
 
 /// What a connection may hold and still be read for, when memory is short: a small request has
 /// been served before it is counted.
-pub(crate) const SMALL: usize = 4 << 10;
+pub(crate) const SHORTAGE_ALLOWANCE: usize = 4 << 10;
 
 /// What each poller has of a budget before any connection has some: a block to read into and one to
 /// write into, each of 64 KiB and a page.
-const BLOCKS_OF_A_POLLER: usize = 2 * (68 << 10);
+const POLLER_RESERVE: usize = 2 * (68 << 10);
 
 /// The least that a budget may be, whatever it is for.
-const LEAST: usize = 1 << 20;
+const MIN_BUDGET: usize = 1 << 20;
 
 /// The largest memory that comes in sizes of powers of two; what is larger is of its own size.
-const LARGEST_SIZE: usize = 8 << 20;
+const MAX_SIZE_CLASS: usize = 8 << 20;
 
 /// What a block may have more than its size says.
-const PAGE: usize = 4 << 10;
+const BLOCK_OVERHEAD: usize = 4 << 10;
 
 /// The part of the memory of the process that a budget is unless told otherwise.
-const PART: u64 = 4;
+const DEFAULT_DIVISOR: u64 = 4;
 
 /// A bound of the memory that connections hold: what has come and was not consumed, and what was
 /// put and has not left. Clones are one budget; a loop has one of its own unless it is given one
@@ -60,25 +60,25 @@ impl Default for Budget {
     /// A quarter of the memory that the process may have, as its machine, its control group and its
     /// limits (`RLIMIT_AS`, `RLIMIT_DATA`) say now. Reads a few files.
     fn default() -> Self {
-        Self::within(memory_bound(), LEAST)
+        Self::from_memory_bound(memory_bound(), MIN_BUDGET)
     }
 }
 
 impl Budget {
     /// The part of what `bound` says that connections may hold, and not less than `least`, without
     /// which no loop is built.
-    fn within(bound: MemoryBound, least: usize) -> Self {
-        let part = usize::try_from(bound.bytes / PART).unwrap_or(usize::MAX);
+    fn from_memory_bound(bound: MemoryBound, least: usize) -> Self {
+        let part = usize::try_from(bound.bytes / DEFAULT_DIVISOR).unwrap_or(usize::MAX);
         Self::new(part.max(least))
     }
 
     /// The budget of a loop that was given `given`, and what there is to tell of it: that the default
     /// is less than the machine would allow, or that what was given is more than the process may have.
-    pub(crate) fn of_loop(given: Option<Self>, least: usize) -> (Self, Option<Event>) {
-        Self::of_loop_within(given, least, memory_bound())
+    pub(crate) fn for_loop(given: Option<Self>, least: usize) -> (Self, Option<Event>) {
+        Self::for_loop_bounded(given, least, memory_bound())
     }
 
-    fn of_loop_within(
+    fn for_loop_bounded(
         given: Option<Self>,
         least: usize,
         bound: MemoryBound,
@@ -86,12 +86,12 @@ impl Budget {
         let MemoryBound { bytes, source } = bound;
         match given {
             None => {
-                let budget = Self::within(bound, least);
+                let budget = Self::from_memory_bound(bound, least);
                 let limited = source != MemorySource::Machine;
                 let event = limited.then_some(Event::BudgetLimited {
                     budget: budget.limit,
                     memory: bytes,
-                    by: source.into(),
+                    source: source.into(),
                 });
                 (budget, event)
             }
@@ -100,7 +100,7 @@ impl Budget {
                 let event = above.then_some(Event::BudgetAboveMemory {
                     budget: given.limit,
                     memory: bytes,
-                    by: source.into(),
+                    source: source.into(),
                 });
                 (given, event)
             }
@@ -161,29 +161,29 @@ impl Budget {
     #[must_use]
     pub fn least(max_frame: usize, pollers: usize) -> usize {
         let frame = match max_frame.checked_next_power_of_two() {
-            Some(size) if size <= LARGEST_SIZE => size,
+            Some(size) if size <= MAX_SIZE_CLASS => size,
             _ => max_frame,
         };
-        let blocks = pollers.saturating_mul(BLOCKS_OF_A_POLLER);
-        let held = frame.saturating_add(PAGE).saturating_add(blocks);
+        let blocks = pollers.saturating_mul(POLLER_RESERVE);
+        let held = frame.saturating_add(BLOCK_OVERHEAD).saturating_add(blocks);
         // Held must be below 95 of a hundred parts.
         let part = held / 95 + 1;
-        part.saturating_mul(100).max(LEAST)
+        part.saturating_mul(100).max(MIN_BUDGET)
     }
 
     /// Whether nothing should grow: 95 % are held. One load.
     #[inline]
-    pub(crate) fn is_short(&self) -> bool {
-        self.is_used(95)
+    pub(crate) fn is_low(&self) -> bool {
+        self.is_used_above(95)
     }
 
     /// Whether nobody should be let in: 98 % are held.
-    pub(crate) fn is_spent(&self) -> bool {
-        self.is_used(98)
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.is_used_above(98)
     }
 
     #[inline]
-    fn is_used(&self, percent: usize) -> bool {
+    fn is_used_above(&self, percent: usize) -> bool {
         self.pool.in_use() >= self.limit / 100 * percent
     }
 
@@ -197,7 +197,7 @@ impl Budget {
 
     /// Refuses what cannot work for frames of at most `max_frame` bytes.
     pub(crate) fn check(&self, max_frame: usize, pollers: usize) -> Result<(), InvalidConfig> {
-        if self.limit < LEAST {
+        if self.limit < MIN_BUDGET {
             let expected = "must be at least 1 MiB; Budget::unlimited() is no bound";
             return Err(InvalidConfig::new("budget", expected));
         }
@@ -263,18 +263,18 @@ mod tests {
         std::thread::spawn(move || {
             clone.pool().enter();
             let mut held = LinkBuffer::new();
-            while !budget.is_short() {
-                assert!(!budget.is_spent());
+            while !budget.is_low() {
+                assert!(!budget.is_exhausted());
                 held.put_slice(&[7; 64 << 10]);
             }
-            assert!(clone.is_short());
-            while !budget.is_spent() {
+            assert!(clone.is_low());
+            while !budget.is_exhausted() {
                 held.put_slice(&[7; 64 << 10]);
             }
             let used = budget.stats().in_use;
             assert!(used <= budget.limit(), "{used}");
             drop(held);
-            assert!(!clone.is_short());
+            assert!(!clone.is_low());
         })
         .join()
         .unwrap();
@@ -286,7 +286,7 @@ mod tests {
         assert_eq!(error.field, "budget");
         assert!(error.expected.contains("1 MiB"));
         assert_eq!(Budget::unlimited().check(usize::MAX, usize::MAX), Ok(()));
-        assert!(!Budget::unlimited().is_short());
+        assert!(!Budget::unlimited().is_low());
     }
 
     #[test]
@@ -324,26 +324,29 @@ mod tests {
     #[test]
     fn the_default_is_a_quarter_of_the_least_bound_and_says_so_if_it_is_not_the_machines() {
         let machine = bound(64 << 30, MemorySource::Machine);
-        let (budget, event) = Budget::of_loop_within(None, LEAST, machine);
+        let (budget, event) = Budget::for_loop_bounded(None, MIN_BUDGET, machine);
         assert_eq!((budget.limit(), event), (16 << 30, None));
         for source in [MemorySource::ControlGroup, MemorySource::AddressSpace] {
-            let (budget, event) = Budget::of_loop_within(None, LEAST, bound(256 << 20, source));
+            let (budget, event) =
+                Budget::for_loop_bounded(None, MIN_BUDGET, bound(256 << 20, source));
             assert_eq!(budget.limit(), 64 << 20);
             let expected = Event::BudgetLimited {
                 budget: 64 << 20,
                 memory: 256 << 20,
-                by: source.into(),
+                source: source.into(),
             };
             assert_eq!(event, Some(expected));
         }
-        let (least, _) = Budget::of_loop_within(None, LEAST, bound(4096, MemorySource::Data));
-        assert_eq!(least.limit(), LEAST);
+        let (least, _) =
+            Budget::for_loop_bounded(None, MIN_BUDGET, bound(4096, MemorySource::Data));
+        assert_eq!(least.limit(), MIN_BUDGET);
     }
 
     #[test]
     fn a_budget_that_is_given_is_kept_and_told_if_it_is_more_than_there_may_be() {
         let small = bound(256 << 20, MemorySource::AddressSpace);
-        let (budget, event) = Budget::of_loop_within(Some(Budget::new(1 << 30)), LEAST, small);
+        let (budget, event) =
+            Budget::for_loop_bounded(Some(Budget::new(1 << 30)), MIN_BUDGET, small);
         assert_eq!(budget.limit(), 1 << 30);
         assert!(
             matches!(event, Some(Event::BudgetAboveMemory { .. })),
@@ -351,7 +354,7 @@ mod tests {
         );
         for given in [Budget::new(256 << 20), Budget::unlimited()] {
             let limit = given.limit();
-            let (budget, event) = Budget::of_loop_within(Some(given), LEAST, small);
+            let (budget, event) = Budget::for_loop_bounded(Some(given), MIN_BUDGET, small);
             assert_eq!((budget.limit(), event), (limit, None));
         }
     }

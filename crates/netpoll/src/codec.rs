@@ -33,30 +33,30 @@
 //! for who wants to know before there is a stream.
 
 mod delimiter;
+mod error;
 mod fixed_size;
 mod length_field;
-mod refused;
 
 use std::io;
 
 use netpoll_buffer::LinkBuffer;
 
 pub use delimiter::Delimiter;
+pub use error::{EncodeError, InvalidNeed, NegativeLength};
 pub use fixed_size::FixedSize;
 pub use length_field::LengthField;
-pub use refused::{Mismeasured, NegativeLength, Unencodable};
 
 /// The most bytes of one frame in the stream, unless a codec is told otherwise: as many as a
 /// connection allows by itself ([`max_frame`](crate::ConnOptions::max_frame)).
-const MAXIMUM: usize = 4 << 20;
+const DEFAULT_MAX_FRAME: usize = 4 << 20;
 
 /// Up to so many bytes a copy costs less than the places of two pieces in a chain.
-const SMALL: usize = 2 << 10;
+const COPY_THRESHOLD: usize = 2 << 10;
 
 /// Puts `bytes` at the end of `output`: copied if they are few, so that small frames that are sent
 /// together lie in one piece; else as they are.
-pub(crate) fn join(bytes: LinkBuffer, output: &mut LinkBuffer) {
-    if bytes.len() > SMALL {
+pub(crate) fn append_frame(bytes: LinkBuffer, output: &mut LinkBuffer) {
+    if bytes.len() > COPY_THRESHOLD {
         return output.append(bytes);
     }
     for piece in bytes.segments() {
@@ -158,14 +158,14 @@ impl Need {
     ///
     /// # Errors
     ///
-    /// [`Mismeasured`] for a frame of no bytes, one that is longer than what is there, and a need of
+    /// [`InvalidNeed`] for a frame of no bytes, one that is longer than what is there, and a need of
     /// no more than that: who believed it would do the same for ever.
     #[inline]
     pub fn check(self, have: usize) -> io::Result<Self> {
         match self {
             Self::Frame(n) if n > 0 && n <= have => Ok(self),
             Self::More(n) if n > have => Ok(self),
-            told => Err(Mismeasured::new(have, told).into()),
+            need => Err(InvalidNeed::new(have, need).into()),
         }
     }
 }
@@ -173,7 +173,7 @@ impl Need {
 /// The value of its own that `codec`, whose check says `checked`, is refused for at every use.
 #[cfg(test)]
 #[track_caller]
-fn refused_for(codec: &impl Codec<Frame = LinkBuffer>, checked: io::Result<()>) -> &'static str {
+fn rejected_field(codec: &impl Codec<Frame = LinkBuffer>, checked: io::Result<()>) -> &'static str {
     let field = |refused: io::Result<()>| {
         let error = refused.expect_err("a codec that cannot work");
         let reason = error.get_ref().and_then(|why| why.downcast_ref());
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_codec_allows_by_itself_what_a_connection_allows() {
-        assert_eq!(MAXIMUM, ConnOptions::default().max_frame);
+        assert_eq!(DEFAULT_MAX_FRAME, ConnOptions::default().max_frame);
     }
 
     #[test]
@@ -211,7 +211,7 @@ mod tests {
             let error = told.check(have).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
             let reason = error.get_ref().and_then(|why| why.downcast_ref());
-            assert_eq!(reason, Some(&Mismeasured::new(have, told)));
+            assert_eq!(reason, Some(&InvalidNeed::new(have, told)));
         }
         for told in [Need::Frame(1), Need::Frame(5), Need::More(6)] {
             assert_eq!(told.check(5).unwrap(), told);

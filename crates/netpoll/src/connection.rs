@@ -10,63 +10,62 @@
 //!   sent   ◀─┼─── Outbox ◀─────────────┴─── Writer
 //! ```
 //!
-//! A connection has one owner at a time. Idle, it belongs to its session, which its poller drives.
-//! When data comes the session hands it to the handler, whose future gives it back. So
-//! `&mut Connection` is the lock: no call on it can meet another. What goes on meanwhile, the
-//! poller reading and sending, meets it only in the [`link::Link`], under locks that are held to
-//! append or to take a chain.
+//! A connection has one owner at a time. While it is idle it belongs to its engine, which its poller
+//! drives. When data arrives the engine lends it to the handler, whose future gives it back. So
+//! `&mut Connection` is the lock: no call on it can meet another. The poller reads and sends meanwhile,
+//! and meets the handler only in [`shared::Shared`], under locks that are held to append to a buffer or
+//! to take it.
 //!
-//! * [`state`] is the life of a connection, [`session`] drives it, [`teardown`] ends it, [`finish`]
-//!   only its output, [`drain`] once what is under way is answered, [`leave`] lets its socket go on
-//!   without it, [`flow`] bounds its bytes and [`clock`] its time, [`partial`] that of what has begun to
-//!   come;
-//! * [`inbox`] and [`outbox`] are where bytes wait, [`input`] what was taken, [`reader`] and [`writer`]
-//!   how user code sees them, [`frames`] by the frame, [`halves`] the two with an owner each,
-//!   [`blocking`] both as a stream of the standard library's, and [`handle`] what others may ask;
-//! * [`in_flight`] counts the work that is under way for it elsewhere, and [`debt`] tells who may owe an
-//!   answer besides;
-//! * [`liveness`] is whether it can be used, [`notices`] who is told of the end, [`draining`] and
-//!   [`end_watch`] who is told before, and [`rare`] what only
-//!   few connections have;
-//! * [`tally`] is what is counted, and [`watchdog`] tells who holds a poller for too long;
-//! * [`handler`] is user code, [`burst`] makes one future of several calls of it, [`calling`] has
-//!   them carried out, [`inline`] on the poller or by an [`errand`] elsewhere, [`service`] makes
-//!   sessions of newcomers, and [`serve`] of connections that somebody owned.
+//! * [`lifecycle`] is the state of a connection, [`engine`] drives it, [`teardown`] ends it,
+//!   [`half_close`] ends its output only, [`drain`] ends it once the work under way is answered,
+//!   [`detach`] takes its socket away, [`backpressure`] bounds its bytes, [`deadlines`] its time, and
+//!   [`partial_input`] the time of a request that has begun to arrive;
+//! * bytes wait in [`input_buffer`] and [`output_buffer`]; [`reader_state`] has what was taken for user
+//!   code, which sees it through [`reader`] and [`writer`], by the frame through [`frames`], through the
+//!   owned [`halves`], or through [`blocking_stream`] as a stream of the standard library;
+//! * [`handle`] is what other threads may ask for;
+//! * [`in_flight`] counts work under way elsewhere, [`reply_tracker`] who may still owe an answer;
+//! * [`liveness`] says whether a connection can be used; [`close_notify`] notifies of its end,
+//!   [`drain_notify`] and [`close_watcher`] before it; [`extensions`] has what few connections need;
+//! * [`metrics`] counts, and [`watchdog`] names handlers that block a poller;
+//! * [`handler`] is user code, [`request_batch`] makes one future of several calls, [`dispatcher`] runs
+//!   them, in an [`inline_dispatcher`] on the poller or in an [`offloaded_task`] elsewhere; [`service`]
+//!   makes engines for accepted connections, [`replacement`] for connections that user code owned.
 
-pub(crate) mod attached;
-pub(crate) mod blocking;
-pub(crate) mod burst;
-pub(crate) mod calling;
-pub(crate) mod clock;
-mod debt;
+pub(crate) mod attachment;
+pub(crate) mod backpressure;
+pub(crate) mod blocking_stream;
+pub(crate) mod close_notify;
+pub(crate) mod close_watcher;
+pub(crate) mod deadlines;
+pub(crate) mod detach;
+pub(crate) mod dispatcher;
 mod drain;
-mod draining;
-pub(crate) mod end_watch;
-pub(crate) mod errand;
-pub(crate) mod finish;
-pub(crate) mod flow;
+mod drain_notify;
+pub(crate) mod engine;
+pub(crate) mod extensions;
 pub(crate) mod frames;
+pub(crate) mod half_close;
 pub(crate) mod halves;
 pub(crate) mod handle;
 pub(crate) mod handler;
-mod hearing;
 pub(crate) mod in_flight;
-pub(crate) mod inbox;
-pub(crate) mod inline;
-pub(crate) mod input;
-pub(crate) mod leave;
-pub(crate) mod link;
+pub(crate) mod inline_dispatcher;
+pub(crate) mod input_buffer;
+pub(crate) mod lifecycle;
 pub(crate) mod liveness;
-pub(crate) mod notices;
-pub(crate) mod outbox;
-mod partial;
-pub(crate) mod rare;
+pub(crate) mod metrics;
+mod notify;
+pub(crate) mod offloaded_task;
+pub(crate) mod output_buffer;
+mod partial_input;
 pub(crate) mod reader;
-pub(crate) mod serve;
+pub(crate) mod reader_state;
+pub(crate) mod replacement;
+mod reply_tracker;
+pub(crate) mod request_batch;
 pub(crate) mod service;
-pub(crate) mod session;
-pub(crate) mod state;
-pub(crate) mod tally;
+pub(crate) mod shared;
 pub(crate) mod teardown;
 pub(crate) mod watchdog;
 pub(crate) mod write_queue;
@@ -82,12 +81,12 @@ use netpoll_sys::credentials::peer_credentials;
 use crate::addr::Addr;
 use crate::sync::Arc;
 use crate::timeouts::Timeouts;
-use attached::Attached;
-use halves::Grip;
+use attachment::Attachment;
+use halves::CloseGuard;
 use handle::ConnectionHandle;
-use input::Input;
-use link::{Ending, Link};
 use reader::Reader;
+use reader_state::ReaderState;
+use shared::{CloseRequest, Shared};
 use writer::Writer;
 
 /// A connection of the stream kind: the input it has received, and the way to its output.
@@ -98,26 +97,26 @@ use writer::Writer;
 /// poller goes on reading and sending for it. Dropping an owned one is [`close`](Self::close).
 pub struct Connection {
     /// First, so that the end is asked for before anything is let go.
-    link: Grip,
+    shared: CloseGuard,
     /// Boxed, because a connection moves into a future and out of it with every burst.
-    held: Box<Held>,
+    local: Box<LocalState>,
 }
 
 /// What goes with a connection, besides its link.
 #[derive(Debug)]
-struct Held {
-    input: Input,
-    attached: Attached,
+struct LocalState {
+    reader: ReaderState,
+    attachment: Attachment,
 }
 
 impl Connection {
-    pub(crate) fn new(link: Arc<Link>) -> Self {
-        let max_frame = link.options.max_frame;
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let max_frame = shared.options.max_frame;
         Self {
-            link: Grip::new(link),
-            held: Box::new(Held {
-                input: Input::new(max_frame),
-                attached: Attached::default(),
+            shared: CloseGuard::new(shared),
+            local: Box::new(LocalState {
+                reader: ReaderState::new(max_frame),
+                attachment: Attachment::default(),
             }),
         }
     }
@@ -126,21 +125,21 @@ impl Connection {
     #[inline]
     pub fn split(&mut self) -> (Reader<'_>, Writer<'_>) {
         (
-            Reader::new(&self.link, &mut self.held.input),
-            Writer::new(&self.link),
+            Reader::new(&self.shared, &mut self.local.reader),
+            Writer::new(&self.shared),
         )
     }
 
     /// The reading side.
     #[inline]
     pub fn reader(&mut self) -> Reader<'_> {
-        Reader::new(&self.link, &mut self.held.input)
+        Reader::new(&self.shared, &mut self.local.reader)
     }
 
     /// The writing side.
     #[inline]
     pub fn writer(&mut self) -> Writer<'_> {
-        Writer::new(&self.link)
+        Writer::new(&self.shared)
     }
 
     /// The address of the other end, as the kernel said it when the connection was made
@@ -149,7 +148,7 @@ impl Connection {
     /// of such an address; [`Addr::to_canonical`] makes `127.0.0.1:80` of it. No system call.
     #[must_use]
     pub fn peer_addr(&self) -> Addr {
-        self.link.peer()
+        self.shared.peer()
     }
 
     /// The address of this end. One system call.
@@ -158,7 +157,7 @@ impl Connection {
     ///
     /// What `getsockname(2)` fails with.
     pub fn local_addr(&self) -> io::Result<Addr> {
-        self.link.local_addr()
+        self.shared.local_addr()
     }
 
     /// The process at the other end of a Unix socket, as it was when it connected. One system
@@ -168,14 +167,14 @@ impl Connection {
     ///
     /// `ENOPROTOOPT` (by its errno) for a connection that is not one of a Unix socket.
     pub fn peer_credentials(&self) -> io::Result<PeerCredentials> {
-        peer_credentials(self.link.as_fd())
+        peer_credentials(self.shared.as_fd())
     }
 
     /// Asks for an orderly end: what was put is sent, then FIN, then input is thrown away until
     /// the peer's FIN or for [`linger`](crate::Timeouts::linger). Returns at once; the poller
     /// does it, after the running handler has returned. Idempotent.
     pub fn close(&self) {
-        self.link.ask_end(Ending::Close);
+        self.shared.request_close(CloseRequest::Close);
     }
 
     /// Ends the connection with a reset: what is unsent is thrown away, and the peer is sent RST before
@@ -187,7 +186,7 @@ impl Connection {
     /// the stream. Any thread; idempotent, also after [`close`](Self::close). Four system calls and two
     /// small allocations at most; they act on every duplicate of the descriptor.
     pub fn abort(&self) {
-        self.link.ask_end(Ending::Abort);
+        self.shared.request_close(CloseRequest::Abort);
     }
 
     /// Has nothing read for this connection from now on, until
@@ -195,24 +194,24 @@ impl Connection {
     /// What has come by then is there, and handlers are called for it. While reads are paused the
     /// peer's end is not seen, and its silence is not held against it. Any thread; idempotent.
     pub fn pause_reads(&self) {
-        self.link.pause_reads();
+        self.shared.pause_reads();
     }
 
     /// Has this connection read again. Any thread; idempotent.
     pub fn resume_reads(&self) {
-        self.link.resume_reads();
+        self.shared.resume_reads();
     }
 
     /// What can be asked of this connection from elsewhere. No allocation.
     #[must_use]
     pub fn handle(&self) -> ConnectionHandle {
-        ConnectionHandle::new(&self.link)
+        ConnectionHandle::new(&self.shared)
     }
 
     /// How long what may take on this connection now.
     #[must_use]
     pub fn timeouts(&self) -> Timeouts {
-        self.link.timeouts()
+        self.shared.timeouts()
     }
 
     /// Changes how long what may take, from now on: also for a call that waits already, which is
@@ -223,31 +222,31 @@ impl Connection {
     /// [`InvalidConfig`](crate::InvalidConfig), naming the field, for a time of zero; then nothing
     /// is changed.
     pub fn set_timeouts(&self, timeouts: Timeouts) -> io::Result<()> {
-        timeouts.check()?;
-        self.link.set_timeouts(timeouts);
+        timeouts.validate()?;
+        self.shared.set_timeouts(timeouts);
         Ok(())
     }
 
-    pub(crate) fn link(&self) -> &Arc<Link> {
-        &self.link
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
-    pub(crate) fn input(&mut self) -> &mut Input {
-        &mut self.held.input
+    pub(crate) fn reader_state(&mut self) -> &mut ReaderState {
+        &mut self.local.reader
     }
 }
 
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.link.as_fd()
+        self.shared.as_fd()
     }
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
-            .field("peer", &self.link.peer())
-            .field("input", &self.held.input.chain)
+            .field("peer", &self.shared.peer())
+            .field("input", &self.local.reader.buffer)
             .finish_non_exhaustive()
     }
 }

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! [`Dialer`]: connections to others.
 //!
-//! A [target] is an address, or a name that is [resolved](resolve) first; the addresses of a
-//! name are tried in the order of [`happy_eyeballs`]. Each attempt is a [source](connecting), which
-//! becomes the session of its connection. A socket that is connected already is [adopted](adopt).
+//! A [target] is an address, or a name that is [resolverd](resolver) first; the addresses of a
+//! name are tried in the order of [`happy_eyeballs`]. Each attempt is a [source](attempt), which
+//! becomes the session of its connection. A socket that is connected already is [from_fded](from_fd).
 //!
 //! A dial made on a poller's thread binds the connection to that poller. Elsewhere it goes to a set
-//! of pollers that all dialers of the process [share](crate::poll::home), and that starts with the
+//! of pollers that all dialers of the process [share](crate::poll::placement), and that starts with the
 //! first such dial: the one global there is. A dialer may be told of another loop, whose pollers
 //! have its connections then.
 
-mod adopt;
-mod connecting;
+mod attempt;
+mod from_fd;
 mod happy_eyeballs;
-mod lookups;
+mod lookup_pool;
 mod race;
-pub(crate) mod resolve;
+pub(crate) mod resolver;
 pub(crate) mod target;
 
 use std::fmt;
@@ -29,23 +29,23 @@ use std::time::{Duration, Instant};
 use netpoll_sys::{options, socket};
 
 use crate::addr::Addr;
+use crate::block_on::block_on;
 use crate::connection::Connection;
-use crate::connection::blocking::not_on_a_poller;
+use crate::connection::blocking_stream::reject_on_poller;
 use crate::error::{InvalidConfig, NoAddress};
 use crate::fairness;
 use crate::foreign::UserFuture;
 use crate::options::ConnOptions;
-use crate::parking::block_on;
-use crate::poll::home::Home;
-use crate::poll::roster::Roster;
-use crate::poll::spin::ask_the_card;
+use crate::poll::busy_poll::enable_socket_busy_poll;
+use crate::poll::placement::Placement;
+use crate::poll::poller_registry::PollerRegistry;
 use crate::sync::Arc;
 use crate::time::timeout_at;
-use connecting::{Dial, Start, promise};
+use attempt::{DialFuture, PendingConnect, dial_channel};
 use race::race;
-use resolve::{Resolve, System};
+use resolver::{Resolve, SystemResolver};
 use target::ToTarget;
-use target::sealed::Target;
+use target::sealed::DialTarget;
 
 /// How long a connect may take unless told otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -70,7 +70,7 @@ pub struct Dialer {
     /// How many lookups of the system's may run at once.
     max_lookups: usize,
     /// The loop whose connections they are.
-    roster: Option<Roster>,
+    pollers: Option<PollerRegistry>,
 }
 
 impl Default for Dialer {
@@ -88,8 +88,8 @@ impl Dialer {
             options: Arc::new(ConnOptions::for_dialing()),
             local_addr: None,
             resolver: None,
-            max_lookups: lookups::AT_ONCE,
-            roster: None,
+            max_lookups: lookup_pool::DEFAULT_MAX_LOOKUPS,
+            pollers: None,
         }
     }
 
@@ -144,8 +144,8 @@ impl Dialer {
     }
 
     /// Has the connections belong to pollers of another loop than the caller's.
-    pub(crate) fn of_roster(mut self, roster: Roster) -> Self {
-        self.roster = Some(roster);
+    pub(crate) fn on_pollers(mut self, pollers: PollerRegistry) -> Self {
+        self.pollers = Some(pollers);
         self
     }
 
@@ -166,7 +166,7 @@ impl Dialer {
     /// there is no way from here (`NetworkUnreachable`, say) and another says more. `TimedOut` after
     /// the connect timeout, whatever failed until then. What the resolver fails with, as it is; and
     /// [`NoAddress`] (`NotFound`) if it gives no address;
-    /// [`LookupsHang`](crate::LookupsHang) (`ResourceBusy`) while the system's resolver hangs.
+    /// [`ResolverStalled`](crate::ResolverStalled) (`ResourceBusy`) while the system's resolver hangs.
     ///
     /// `InvalidInput` for a text that is no target; [`InvalidConfig`] (`InvalidInput`) for an address
     /// that cannot be dialed, for a timeout of zero, and where none of the addresses is of the local
@@ -181,12 +181,12 @@ impl Dialer {
     /// A dial that is dropped leaves nothing behind.
     pub async fn dial(&self, target: impl ToTarget) -> io::Result<Connection> {
         fairness::proceed().await;
-        let deadline = self.begin()?;
+        let deadline = self.checked_deadline()?;
         let target = target.target()?;
-        self.ready(deadline).await?;
+        self.wait_for_pollers(deadline).await?;
         match target {
-            Target::Addr(addr) => self.attempt(addr, deadline)?.await,
-            Target::Name { host, port } => {
+            DialTarget::Addr(addr) => self.start_attempt(addr, deadline)?.await,
+            DialTarget::Name { host, port } => {
                 let addrs = self.resolve((&host, port), deadline).await?;
                 race(self, addrs, deadline).await
             }
@@ -198,15 +198,15 @@ impl Dialer {
     ///
     /// # Errors
     ///
-    /// [`OnPoller`](crate::OnPoller) (`WouldBlock`) on a poller's thread; else as
+    /// [`BlockingOnPoller`](crate::BlockingOnPoller) (`WouldBlock`) on a poller's thread; else as
     /// [`dial`](Self::dial).
     pub fn dial_blocking(&self, target: impl ToTarget) -> io::Result<Connection> {
-        not_on_a_poller()?;
+        reject_on_poller()?;
         block_on(self.dial(target))
     }
 
     /// When a dial that begins now has to be over. Refuses what cannot work.
-    fn begin(&self) -> io::Result<Option<Instant>> {
+    fn checked_deadline(&self) -> io::Result<Option<Instant>> {
         self.check()?;
         let timeout = self.connect_timeout;
         Ok(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
@@ -215,8 +215,8 @@ impl Dialer {
     /// Refuses, by name, what cannot work.
     pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
         self.options.check()?;
-        if let Some(roster) = &self.roster {
-            roster.memory().check_max_frame(self.options.max_frame)?;
+        if let Some(pollers) = &self.pollers {
+            pollers.memory().check_max_frame(self.options.max_frame)?;
         }
         if self.connect_timeout == Some(Duration::ZERO) {
             let expected = "must be above zero; None switches it off";
@@ -229,9 +229,9 @@ impl Dialer {
     }
 
     /// Waits until there are pollers to dial for.
-    async fn ready(&self, deadline: Option<Instant>) -> io::Result<()> {
-        match &self.roster {
-            Some(roster) => in_time(deadline, roster.begun()).await,
+    async fn wait_for_pollers(&self, deadline: Option<Instant>) -> io::Result<()> {
+        match &self.pollers {
+            Some(pollers) => with_deadline(deadline, pollers.wait_for_start()).await,
             None => Ok(()),
         }
     }
@@ -242,25 +242,25 @@ impl Dialer {
         (host, port): (&str, u16),
         deadline: Option<Instant>,
     ) -> io::Result<Vec<SocketAddr>> {
-        let system = System {
-            at_once: self.max_lookups,
+        let system = SystemResolver {
+            max_concurrent: self.max_lookups,
         };
         let resolver = self.resolver.as_deref().unwrap_or(&system);
-        let mut addrs = in_time(deadline, resolver.resolve(host, port)).await??;
+        let mut addrs = with_deadline(deadline, resolver.resolve(host, port)).await??;
         if addrs.is_empty() {
             return Err(NoAddress::new().into());
         }
         if self.local_addr.is_some() {
-            addrs.retain(|addr| self.may_reach(Addr::Tcp(*addr)));
+            addrs.retain(|addr| self.is_local_family(Addr::Tcp(*addr)));
             if addrs.is_empty() {
-                return Err(other_family());
+                return Err(family_mismatch());
             }
         }
         Ok(addrs)
     }
 
     /// Whether `addr` is of the local address's family, if there is one.
-    fn may_reach(&self, addr: Addr) -> bool {
+    fn is_local_family(&self, addr: Addr) -> bool {
         self.local_addr.is_none_or(|local| {
             let remote = addr.as_tcp();
             remote.is_some_and(|remote| remote.is_ipv4() == local.is_ipv4())
@@ -268,42 +268,42 @@ impl Dialer {
     }
 
     /// The poller of a connection that this makes now.
-    fn home(&self) -> io::Result<Home> {
-        let home = Home::of(self.roster.as_ref())?;
-        home.memory().check_max_frame(self.options.max_frame)?;
-        Ok(home)
+    fn home(&self) -> io::Result<Placement> {
+        let placement = Placement::select(self.pollers.as_ref())?;
+        placement.memory().check_max_frame(self.options.max_frame)?;
+        Ok(placement)
     }
 
     /// Begins to connect to one address.
-    fn attempt(&self, target: Addr, deadline: Option<Instant>) -> io::Result<Dial> {
+    fn start_attempt(&self, target: Addr, deadline: Option<Instant>) -> io::Result<DialFuture> {
         if target == Addr::Unnamed {
             let expected = "an unnamed socket cannot be dialed";
             return Err(InvalidConfig::new("addr", expected).into());
         }
-        if !self.may_reach(target) {
-            return Err(other_family());
+        if !self.is_local_family(target) {
+            return Err(family_mismatch());
         }
         let home = self.home()?;
         let fd = socket::stream_socket(target)?;
         if target.as_tcp().is_some() {
             self.set_options(fd.as_fd())?;
-            ask_the_card(fd.as_fd(), home.busy_poll());
+            enable_socket_busy_poll(fd.as_fd(), home.busy_poll());
         }
         if let Some(local) = self.local_addr {
             socket::bind_local(fd.as_fd(), local)?;
         }
-        let how = socket::connect(fd.as_fd(), target)?;
-        let (dial, teller) = promise();
-        let start = Start {
+        let status = socket::connect(fd.as_fd(), target)?;
+        let (dial, sender) = dial_channel();
+        let start = PendingConnect {
             fd,
             target,
-            how,
+            status,
             deadline,
             options: Arc::clone(&self.options),
-            seat: home.seat(),
-            teller,
+            load_guard: home.load_guard(),
+            sender,
         };
-        home.register(start.birth());
+        home.register(start.into_factory());
         Ok(dial)
     }
 
@@ -316,14 +316,14 @@ impl Dialer {
     }
 }
 
-async fn in_time<F: Future>(deadline: Option<Instant>, future: F) -> io::Result<F::Output> {
+async fn with_deadline<F: Future>(deadline: Option<Instant>, future: F) -> io::Result<F::Output> {
     match deadline {
         Some(deadline) => Ok(timeout_at(deadline, future).await?),
         None => Ok(UserFuture::new(pin!(Some(future))).await),
     }
 }
 
-fn other_family() -> io::Error {
+fn family_mismatch() -> io::Error {
     let expected = "must be of the family of what is dialed";
     InvalidConfig::new("local_addr", expected).into()
 }

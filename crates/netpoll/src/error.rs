@@ -2,7 +2,7 @@
 //! Why a connection ended, and how its calls say so.
 //!
 //! Calls return [`std::io::Error`]; the errno is kept where there was one, and where there was
-//! none `get_ref()` is one of the structs here or of the buffer ([`Short`], [`TooLarge`]). The
+//! none `get_ref()` is one of the structs here or of the buffer ([`NotEnoughData`], [`TooLarge`]). The
 //! *end* of a connection is a [`CloseReason`]: the first cause, told once.
 
 use std::error::Error;
@@ -10,7 +10,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-pub use netpoll_buffer::{OutOfRange, Overclaimed, Short, TooLarge};
+pub use netpoll_buffer::{NotEnoughData, OutOfRange, TooLarge, WriteOverrun};
 
 /// What a handler may fail with. Concrete, so that `Ok(())` needs no annotation.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -127,13 +127,13 @@ impl CloseReason {
 
     /// The reason for which a handler's error ends its connection: the connection's own report if
     /// the handler passed that on, else the handler's.
-    pub(crate) fn of_handler_error(error: BoxError) -> Self {
+    pub(crate) fn from_handler_error(error: BoxError) -> Self {
         let reported = error
             .downcast_ref::<io::Error>()
             .and_then(io::Error::get_ref);
         match reported {
             Some(report) if report.is::<TooLarge>() => Self::Limit(Limit::Frame),
-            Some(report) if report.is::<Eof>() => Self::PeerFin,
+            Some(report) if report.is::<UnexpectedEof>() => Self::PeerFin,
             Some(report) => {
                 let timed_out = report.downcast_ref::<TimedOut>();
                 let closed = report.downcast_ref::<Closed>();
@@ -210,20 +210,20 @@ impl From<TimedOut> for io::Error {
 /// can still be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Eof {
+pub struct UnexpectedEof {
     /// How many bytes are there.
     pub have: usize,
     /// How many were waited for.
     pub need: usize,
 }
 
-impl Eof {
+impl UnexpectedEof {
     pub(crate) const fn new(have: usize, need: usize) -> Self {
         Self { have, need }
     }
 }
 
-impl fmt::Display for Eof {
+impl fmt::Display for UnexpectedEof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -233,37 +233,37 @@ impl fmt::Display for Eof {
     }
 }
 
-impl Error for Eof {}
+impl Error for UnexpectedEof {}
 
-impl From<Eof> for io::Error {
+impl From<UnexpectedEof> for io::Error {
     #[cold]
-    fn from(eof: Eof) -> Self {
+    fn from(eof: UnexpectedEof) -> Self {
         Self::new(io::ErrorKind::UnexpectedEof, eof)
     }
 }
 
-/// Something was put after [`Writer::finish`](crate::Writer::finish), and discarded. `BrokenPipe`.
+/// Something was put after [`Writer::finish`](crate::Writer::shutdown), and discarded. `BrokenPipe`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct AfterFinish;
+pub struct WriteAfterShutdown;
 
-impl AfterFinish {
+impl WriteAfterShutdown {
     pub(crate) const fn new() -> Self {
         Self
     }
 }
 
-impl fmt::Display for AfterFinish {
+impl fmt::Display for WriteAfterShutdown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("put after the end of this side's stream")
     }
 }
 
-impl Error for AfterFinish {}
+impl Error for WriteAfterShutdown {}
 
-impl From<AfterFinish> for io::Error {
+impl From<WriteAfterShutdown> for io::Error {
     #[cold]
-    fn from(error: AfterFinish) -> Self {
+    fn from(error: WriteAfterShutdown) -> Self {
         Self::new(io::ErrorKind::BrokenPipe, error)
     }
 }
@@ -271,25 +271,25 @@ impl From<AfterFinish> for io::Error {
 /// A call that parks its thread was made on a poller's. `WouldBlock`. Nothing was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct OnPoller;
+pub struct BlockingOnPoller;
 
-impl OnPoller {
+impl BlockingOnPoller {
     pub(crate) const fn new() -> Self {
         Self
     }
 }
 
-impl fmt::Display for OnPoller {
+impl fmt::Display for BlockingOnPoller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a poller's thread must not wait; await the future instead")
     }
 }
 
-impl Error for OnPoller {}
+impl Error for BlockingOnPoller {}
 
-impl From<OnPoller> for io::Error {
+impl From<BlockingOnPoller> for io::Error {
     #[cold]
-    fn from(error: OnPoller) -> Self {
+    fn from(error: BlockingOnPoller) -> Self {
         Self::new(io::ErrorKind::WouldBlock, error)
     }
 }
@@ -389,11 +389,11 @@ mod tests {
 
     #[test]
     fn an_error_passed_on_keeps_the_connections_own_reason() {
-        let passed_on = |error: io::Error| CloseReason::of_handler_error(Box::new(error));
+        let passed_on = |error: io::Error| CloseReason::from_handler_error(Box::new(error));
         let large = passed_on(TooLarge::new(1, 2).into());
         assert!(matches!(large, CloseReason::Limit(Limit::Frame)));
         assert!(matches!(
-            passed_on(Eof::new(1, 4).into()),
+            passed_on(UnexpectedEof::new(1, 4).into()),
             CloseReason::PeerFin
         ));
         let closed = Closed {
@@ -407,7 +407,7 @@ mod tests {
     #[test]
     fn an_error_of_another_type_is_the_handlers() {
         assert!(matches!(
-            CloseReason::of_handler_error("no".into()),
+            CloseReason::from_handler_error("no".into()),
             CloseReason::Handler(_)
         ));
     }

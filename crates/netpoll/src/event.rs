@@ -8,14 +8,14 @@
 //! comes of it.
 
 mod display;
-mod listening;
+mod sink;
 
 use std::time::Duration;
 
 use netpoll_sys::memory::MemorySource;
 
 use crate::addr::Addr;
-pub(crate) use listening::Listening;
+pub(crate) use sink::EventSink;
 
 /// Something worth a line in a log. `Display` is that line. Told to
 /// [`Builder::on_event`](crate::Builder::on_event).
@@ -27,13 +27,13 @@ pub enum Event {
     #[non_exhaustive]
     AcceptingPaused {
         /// Why.
-        why: Pause,
+        reason: AcceptPauseReason,
     },
     /// Connections are accepted again, after a pause that was told.
     #[non_exhaustive]
     AcceptingResumed {
         /// Why it had paused.
-        why: Pause,
+        reason: AcceptPauseReason,
         /// For how long.
         after: Duration,
     },
@@ -54,7 +54,7 @@ pub enum Event {
         /// How much memory the process may have, in bytes.
         memory: u64,
         /// What says so.
-        by: MemoryLimit,
+        source: MemoryLimit,
     },
     /// A loop was built with a [`Budget`](crate::Budget) that is more than its process may have. It is
     /// kept as it was given.
@@ -65,7 +65,7 @@ pub enum Event {
         /// How much memory the process may have, in bytes.
         memory: u64,
         /// What says so.
-        by: MemoryLimit,
+        source: MemoryLimit,
     },
     /// More events of one kind have come than are told: at most 10 of each kind in a second. Told with
     /// the next event after that second, or when the loop has ended.
@@ -92,7 +92,7 @@ pub enum Event {
     /// Code that decides or observes panicked; what follows from it is said where it is given. (A
     /// handler's panic is its connection's [`CloseReason`](crate::CloseReason).)
     #[non_exhaustive]
-    Panicked {
+    CallbackPanicked {
         /// Which kind of code.
         callback: Callback,
         /// The connection it was asked about.
@@ -109,9 +109,9 @@ pub enum Event {
     /// behind: it ends, and closes its descriptors, when the code returns. Peers of its connections
     /// have been sent the end.
     #[non_exhaustive]
-    LeftRunning {
+    CallbackAbandoned {
         /// Where the code runs.
-        place: LeftAt,
+        location: CallbackLocation,
         /// Which kind of code.
         callback: Callback,
         /// The type of the loop's handler.
@@ -123,7 +123,7 @@ pub enum Event {
     /// about it. The poller looks at it after pauses now, the longest of a second. Reported once, until
     /// an event of it is of use.
     #[non_exhaustive]
-    UselessEvents {
+    SpuriousEvents {
         /// The number of the descriptor.
         descriptor: i32,
     },
@@ -145,7 +145,7 @@ pub enum Event {
     },
     /// A shutdown's time was up, and these connections had not been answered.
     #[non_exhaustive]
-    Cut {
+    ConnectionsAborted {
         /// How many.
         connections: usize,
     },
@@ -154,7 +154,7 @@ pub enum Event {
 /// Where user code runs that a shutdown could not stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum LeftAt {
+pub enum CallbackLocation {
     /// On the poller with this index.
     Poller(usize),
     /// On so many threads of [`Runner::Threads`](crate::Runner::Threads).
@@ -205,7 +205,7 @@ impl From<MemorySource> for MemoryLimit {
 /// Why no connection is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Pause {
+pub enum AcceptPauseReason {
     /// There are [`max_connections`](crate::Builder::max_connections).
     Limit,
     /// They come faster than [`accept_rate`](crate::Builder::accept_rate).
@@ -247,7 +247,7 @@ impl Callback {
     }
 
     /// What the number is for; a handler if it is for none.
-    pub(crate) fn of_code(code: u64) -> Self {
+    pub(crate) fn from_code(code: u64) -> Self {
         let all = [
             Self::OnAccept,
             Self::OnDisconnect,
@@ -263,7 +263,7 @@ impl Callback {
 impl Event {
     /// Whether it says that all is well again.
     #[cfg(feature = "tracing")]
-    pub(crate) fn is_good(&self) -> bool {
+    pub(crate) fn is_recovery(&self) -> bool {
         matches!(self, Self::AcceptingResumed { .. })
     }
 }

@@ -7,43 +7,43 @@
 //! cut. Then the pollers' threads end.
 
 pub(crate) mod builder;
-mod dialing;
-mod ending;
+pub(crate) mod control;
+mod dialer;
+mod handlers;
 #[cfg(test)]
 #[cfg(not(any(netpoll_loom, netpoll_shuttle)))]
-mod failing;
-mod handlers;
-pub(crate) mod shutdown;
+mod poller_failure_tests;
+mod termination;
 
 use std::fmt;
 use std::io;
 use std::time::Duration;
 
 use crate::addr::Addr;
-use crate::around::Around;
+use crate::admission::{AcceptStats, AdmissionControl};
+use crate::block_on::block_on;
 use crate::budget::Budget;
 use crate::connection::service::Service;
-use crate::entrance::{AcceptStats, Entrance};
-use crate::error::{NotRunning, OnPoller};
-use crate::event::Listening;
+use crate::error::{BlockingOnPoller, NotRunning};
+use crate::event::EventSink;
 use crate::listener::Listener;
-use crate::listener::acceptor::{Acceptor, Reception};
+use crate::listener::acceptor::{AcceptContext, Acceptor};
 use crate::listener::filter::Filter;
-use crate::parking::block_on;
 use crate::poll::balance::Balance;
-use crate::poll::bell::is_poller_here;
+use crate::poll::notifier::is_poller_thread;
 use crate::poll::recovery::Supervisor;
-use crate::poll::set::{PollerSet, Setup};
-use crate::poll::source::Ask;
-use crate::runner::threads::Threads;
+use crate::poll::set::{PollerConfig, PollerSet};
+use crate::poll::source::ShutdownRequest;
+use crate::runner::thread_pool::ThreadPool;
 use crate::stats::LoopStats;
 use crate::stats::counters::Counters;
 use crate::sync::Arc;
+use crate::thread_hook::ThreadHook;
 use builder::Builder;
-use shutdown::{Request, Shutdown};
+use control::{LoopControl, Shutdown};
 
 /// How long the end of a loop waits for connections that were cut to be gone.
-const AFTER_FORCE: Duration = Duration::from_secs(1);
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves listeners on pollers.
 ///
@@ -67,17 +67,17 @@ pub struct EventLoop {
     balance: Balance,
     service: Arc<dyn Service>,
     /// Where handlers run, if that is threads of the loop's own.
-    threads: Option<Arc<Threads>>,
-    around: Option<Around>,
+    thread_pool: Option<Arc<ThreadPool>>,
+    thread_hook: Option<ThreadHook>,
     budget: Budget,
     /// For how long its pollers wait awake before they sleep.
     busy_poll: Duration,
-    entrance: Arc<Entrance>,
+    admission: Arc<AdmissionControl>,
     filter: Option<Filter>,
-    listening: Listening,
+    event_sink: EventSink,
     /// What each of its pollers counts; there are as many.
     counters: Arc<[Arc<Counters>]>,
-    request: Arc<Request>,
+    control: Arc<LoopControl>,
 }
 
 impl EventLoop {
@@ -90,8 +90,8 @@ impl EventLoop {
     #[must_use]
     pub fn handle(&self) -> LoopHandle {
         LoopHandle {
-            request: Arc::clone(&self.request),
-            entrance: Arc::clone(&self.entrance),
+            control: Arc::clone(&self.control),
+            admission: Arc::clone(&self.admission),
             counters: Arc::clone(&self.counters),
         }
     }
@@ -106,14 +106,14 @@ impl EventLoop {
         let first = self
             .listeners
             .iter()
-            .filter(|(home, _)| home.unwrap_or(0) == 0);
+            .filter(|(pinned_poller, _)| pinned_poller.unwrap_or(0) == 0);
         first.map(|(_, listener)| listener.local_addr()).collect()
     }
 
     /// Serves until it is shut down. Blocks the calling thread; the work is done on the pollers'
     /// threads, which start here and end before this returns. A thread that user code holds up at the
     /// deadline of the shutdown is not waited for: an event says so
-    /// ([`LeftRunning`](crate::Event::LeftRunning)), and it ends when that code returns.
+    /// ([`CallbackAbandoned`](crate::Event::CallbackAbandoned)), and it ends when that code returns.
     ///
     /// # Errors
     ///
@@ -121,54 +121,55 @@ impl EventLoop {
     /// later and could not be started again ([`PollerFailed`](crate::Event::PollerFailed)): what is left is
     /// cut then.
     pub fn run(mut self) -> io::Result<()> {
-        let threads = self.threads.take();
+        let threads = self.thread_pool.take();
         if let Some(threads) = &threads {
-            threads.start(self.budget.pool(), self.around.as_ref())?;
+            threads.start(self.budget.pool(), self.thread_hook.as_ref())?;
         }
-        let started = PollerSet::start(&self.counters, &self.setup());
+        let started = PollerSet::start(&self.counters, &self.poller_config());
         let pollers = match (started, &threads) {
             (Ok(pollers), _) => Arc::new(pollers),
             (Err(error), None) => return Err(error),
             (Err(error), Some(threads)) => {
-                threads.stop(AFTER_FORCE);
+                threads.stop(STOP_TIMEOUT);
                 return Err(error);
             }
         };
-        self.request.runs_on(&pollers);
-        let reception = Arc::new(Reception {
+        self.control.set_running(&pollers);
+        let accept_context = Arc::new(AcceptContext {
             pollers: Arc::clone(&pollers),
             service: Arc::clone(&self.service),
-            entrance: Arc::clone(&self.entrance),
+            admission: Arc::clone(&self.admission),
             filter: self.filter.clone(),
             balance: self.balance.clone(),
         });
         let mut listeners = Vec::new();
-        for (index, (home, listener)) in std::mem::take(&mut self.listeners).into_iter().enumerate()
+        for (index, (pinned_poller, listener)) in
+            std::mem::take(&mut self.listeners).into_iter().enumerate()
         {
-            let poller = pollers.nth(home.unwrap_or(index));
+            let poller = pollers.nth(pinned_poller.unwrap_or(index));
             let listener = Arc::new(listener);
             listeners.push(Arc::downgrade(&listener));
-            poller.register(Acceptor::birth(listener, home, &reception));
+            poller.register(Acceptor::factory(listener, pinned_poller, &accept_context));
         }
-        drop(reception);
+        drop(accept_context);
         let deadline = self
-            .request
-            .wait(|| pollers.ask_everyone(Ask::StopAccepting));
-        self.see_through(deadline, &pollers, &listeners, threads.as_deref());
-        self.listening.flush();
-        self.request.failure().map_or(Ok(()), Err)
+            .control
+            .wait_for_shutdown(|| pollers.shutdown_all(ShutdownRequest::StopAccepting));
+        self.run_shutdown(deadline, &pollers, &listeners, threads.as_deref());
+        self.event_sink.flush();
+        self.control.take_failure().map_or(Ok(()), Err)
     }
 
     /// What its pollers have in common.
-    fn setup(&self) -> Setup {
-        let request = Arc::clone(&self.request);
-        Setup {
+    fn poller_config(&self) -> PollerConfig {
+        let control = Arc::clone(&self.control);
+        PollerConfig {
             budget: self.budget.clone(),
-            around: self.around.clone(),
+            thread_hook: self.thread_hook.clone(),
             busy_poll: self.busy_poll,
             supervisor: Supervisor {
-                listening: self.listening.clone(),
-                gave_up: Some(Arc::new(move |error| request.fail(error))),
+                event_sink: self.event_sink.clone(),
+                on_give_up: Some(Arc::new(move |error| control.fail(error))),
             },
         }
     }
@@ -177,7 +178,7 @@ impl EventLoop {
 impl Drop for EventLoop {
     fn drop(&mut self) {
         // Also of a loop that never ran: whoever waits for its end has it.
-        self.request.conclude();
+        self.control.mark_stopped();
     }
 }
 
@@ -193,8 +194,8 @@ impl fmt::Debug for EventLoop {
 /// A handle on a loop. `Clone` and `Send`; usable on its pollers too.
 #[derive(Clone, Debug)]
 pub struct LoopHandle {
-    request: Arc<Request>,
-    entrance: Arc<Entrance>,
+    control: Arc<LoopControl>,
+    admission: Arc<AdmissionControl>,
     counters: Arc<[Arc<Counters>]>,
 }
 
@@ -217,14 +218,14 @@ impl LoopHandle {
     ///
     /// A poller whose thread is blocked by user code cannot do that. At the deadline its listeners are
     /// closed, both streams of its connections are shut down from outside, and
-    /// [`LeftRunning`](crate::Event::LeftRunning) reports it. A handler on another thread that waits for one
+    /// [`CallbackAbandoned`](crate::Event::CallbackAbandoned) reports it. A handler on another thread that waits for one
     /// of these connections, or for a timer of [`time`](crate::time), is woken when the code that blocks
     /// the poller returns, and not before; one that stays on a thread of
     /// [`Runner::Threads`](crate::Runner::Threads) is dropped when that thread ends. A handler that has to
     /// end sooner needs a timer of its executor's.
     pub fn shutdown(&self, within: Duration) -> Shutdown {
-        self.request.ask(within);
-        Shutdown::new(Arc::clone(&self.request))
+        self.control.request_shutdown(within);
+        Shutdown::new(Arc::clone(&self.control))
     }
 
     /// Has the loop let nobody in any more: its listeners are closed, and their ports and names are free,
@@ -248,7 +249,7 @@ impl LoopHandle {
     /// # }
     /// ```
     pub fn stop_accepting(&self) {
-        self.request.stop_accepting();
+        self.control.stop_accepting();
     }
 
     /// Blocks until the loop serves: [`run`](EventLoop::run) was called, and all its threads are there.
@@ -256,14 +257,14 @@ impl LoopHandle {
     /// # Errors
     ///
     /// [`NotRunning`] (`ConnectionAborted`) if it could not start, or has ended.
-    /// [`OnPoller`] (`WouldBlock`) on a poller's thread.
+    /// [`BlockingOnPoller`] (`WouldBlock`) on a poller's thread.
     pub fn wait_until_serving(&self) -> io::Result<()> {
-        if is_poller_here() {
-            return Err(OnPoller::new().into());
+        if is_poller_thread() {
+            return Err(BlockingOnPoller::new().into());
         }
-        let roster = self.request.roster();
-        block_on(roster.begun());
-        match roster.is_open() {
+        let pollers = self.control.pollers();
+        block_on(pollers.wait_for_start());
+        match pollers.is_running() {
             true => Ok(()),
             false => Err(NotRunning::new().into()),
         }
@@ -272,19 +273,19 @@ impl LoopHandle {
     /// How many connections are open.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.request.census().alive()
+        self.control.tracker().open_connections()
     }
 
     /// The memory that the loop's connections share.
     #[must_use]
     pub fn budget(&self) -> Budget {
-        self.entrance.budget().clone()
+        self.admission.budget().clone()
     }
 
     /// What has become of the connections that came.
     #[must_use]
     pub fn accept_stats(&self) -> AcceptStats {
-        self.entrance.stats()
+        self.admission.stats()
     }
 
     /// What the loop has done so far. Any thread, as often as one likes: it reads what the pollers

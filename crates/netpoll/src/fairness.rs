@@ -4,13 +4,13 @@
 //! A future returns to its executor only when something is pending. One whose input never ends, or
 //! that sleeps for no time in a loop, would hold its thread for ever, and with it every connection
 //! of a poller. So each operation that may be ready at once asks [`poll_proceed`] first. Within one
-//! poll it lets operations through for [`TIME`], and at most [`OPERATIONS`] of them; then it wakes the
+//! poll it lets operations through for [`MAX_POLL_TIME`], and at most [`MAX_OPERATIONS`] of them; then it wakes the
 //! task and is pending, until the thread polls something anew. The clock is read after operations
 //! 8, 16, 32, 64, and then after each 64.
 //!
 //! The budget belongs to a poll, not to a future: futures that are polled together, by a `select` or a
 //! `join`, share it, and none of them gets through once it is spent. A thread that polls user code says
-//! when a poll [begins](begin). On other threads nobody says so: there, every [`FOREIGN`]th operation
+//! when a poll [begins](begin_poll). On other threads nobody says so: there, every [`MAX_UNTRACKED_OPERATIONS`]th operation
 //! is pending once.
 
 use std::cell::Cell;
@@ -19,41 +19,41 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::foreign;
-use crate::moment::Moment;
 use crate::sync::thread_local;
+use crate::timestamp::Timestamp;
 
 /// How long operations are let through, in one poll.
-const TIME: Duration = Duration::from_micros(200);
+const MAX_POLL_TIME: Duration = Duration::from_micros(200);
 
 /// The most operations in one poll.
-const OPERATIONS: u32 = 4096;
+const MAX_OPERATIONS: u32 = 4096;
 
 /// On a thread where nobody says when a poll begins, so many operations are let through.
-const FOREIGN: u32 = 1024;
+const MAX_UNTRACKED_OPERATIONS: u32 = 1024;
 
 /// The clock is looked at after no fewer operations. A power of two.
-const FIRST_LOOK: u32 = 8;
+const FIRST_CLOCK_READ: u32 = 8;
 
 /// And then after so many. A power of two.
-const EACH_LOOK: u32 = 64;
+const CLOCK_READ_INTERVAL: u32 = 64;
 
-/// The most operations that are granted at once. No more than [`EACH_LOOK`], a power of two.
-const GRANT: u32 = 64;
+/// The most operations that are granted at once. No more than [`CLOCK_READ_INTERVAL`], a power of two.
+const MAX_GRANT: u32 = 64;
 
 /// What the operations of a thread share.
 struct PollBudget {
     /// Operations that were let through in this poll.
     used: Cell<u32>,
     /// When the clock was first read in this poll.
-    since: Cell<Option<Moment>>,
-    polls: Cell<Polls>,
+    since: Cell<Option<Timestamp>>,
+    tracking: Cell<PollTracking>,
     /// How often an operation was not let through; may wrap.
     refusals: Cell<u32>,
 }
 
 /// Whether it is known when a poll begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Polls {
+enum PollTracking {
     /// This thread runs another's executor, or none.
     Unknown,
     Known,
@@ -64,7 +64,7 @@ thread_local! {
         PollBudget {
             used: Cell::new(0),
             since: Cell::new(None),
-            polls: Cell::new(Polls::Unknown),
+            tracking: Cell::new(PollTracking::Unknown),
             refusals: Cell::new(0),
         }
     };
@@ -72,20 +72,20 @@ thread_local! {
 
 /// A poll of user code begins on this thread, which says so each time.
 #[inline]
-pub(crate) fn begin() {
+pub(crate) fn begin_poll() {
     let begin = |budget: &PollBudget| {
         budget.used.set(0);
-        budget.polls.set(Polls::Known);
+        budget.tracking.set(PollTracking::Known);
     };
     let _told = BUDGET.try_with(begin).is_ok();
 }
 
 /// Runs `poll`, which is a poll of its own: within another one, or on a thread that may be another
 /// executor's. What the outer one has spent is as before.
-pub(crate) fn within<R>(poll: impl FnOnce() -> R) -> R {
+pub(crate) fn nested_poll<R>(poll: impl FnOnce() -> R) -> R {
     let enter = |budget: &PollBudget| {
         let used = budget.used.replace(0);
-        let polls = budget.polls.replace(Polls::Known);
+        let polls = budget.tracking.replace(PollTracking::Known);
         (used, polls, budget.since.get())
     };
     let outer = BUDGET.try_with(enter);
@@ -93,7 +93,7 @@ pub(crate) fn within<R>(poll: impl FnOnce() -> R) -> R {
     if let Ok((used, polls, since)) = outer {
         let leave = |budget: &PollBudget| {
             budget.used.set(used);
-            budget.polls.set(polls);
+            budget.tracking.set(polls);
             budget.since.set(since);
         };
         let _left = BUDGET.try_with(leave).is_ok();
@@ -129,8 +129,8 @@ fn yield_now(context: &Context<'_>) -> Poll<()> {
 pub(crate) fn may_proceed() -> bool {
     let spend = |budget: &PollBudget| {
         let used = budget.used.get() + 1;
-        if used.is_multiple_of(FIRST_LOOK) {
-            return budget.look(used);
+        if used.is_multiple_of(FIRST_CLOCK_READ) {
+            return budget.check(used);
         }
         budget.used.set(used);
         true
@@ -145,11 +145,13 @@ pub(crate) fn grant() -> u32 {
     let grant = |budget: &PollBudget| {
         let before = budget.used.get();
         // 8, 16, 32, 64, and so on in steps of the grant.
-        let step = before.next_power_of_two().clamp(FIRST_LOOK, GRANT);
+        let step = before
+            .next_power_of_two()
+            .clamp(FIRST_CLOCK_READ, MAX_GRANT);
         let used = (before + step) & !(step - 1);
-        if budget.look(used) { used - before } else { 0 }
+        if budget.check(used) { used - before } else { 0 }
     };
-    BUDGET.try_with(grant).unwrap_or(GRANT)
+    BUDGET.try_with(grant).unwrap_or(MAX_GRANT)
 }
 
 /// How often an operation was not let through on this thread. Two readings that differ say that one
@@ -160,10 +162,10 @@ pub(crate) fn refusals() -> u32 {
 
 impl PollBudget {
     #[inline(never)]
-    fn look(&self, used: u32) -> bool {
-        if self.is_spent(used) {
+    fn check(&self, used: u32) -> bool {
+        if self.is_exhausted(used) {
             self.refusals.set(self.refusals.get().wrapping_add(1));
-            if self.polls.get() == Polls::Unknown {
+            if self.tracking.get() == PollTracking::Unknown {
                 self.used.set(0);
             }
             return false;
@@ -172,23 +174,23 @@ impl PollBudget {
         true
     }
 
-    fn is_spent(&self, used: u32) -> bool {
-        if self.polls.get() == Polls::Unknown {
-            return used >= FOREIGN;
+    fn is_exhausted(&self, used: u32) -> bool {
+        if self.tracking.get() == PollTracking::Unknown {
+            return used >= MAX_UNTRACKED_OPERATIONS;
         }
-        if used >= OPERATIONS {
+        if used >= MAX_OPERATIONS {
             return true;
         }
-        if !(used.is_power_of_two() || used.is_multiple_of(EACH_LOOK)) {
+        if !(used.is_power_of_two() || used.is_multiple_of(CLOCK_READ_INTERVAL)) {
             return false;
         }
-        let now = Moment::now();
-        if used == FIRST_LOOK {
+        let now = Timestamp::now();
+        if used == FIRST_CLOCK_READ {
             self.since.set(Some(now));
         }
         self.since
             .get()
-            .is_some_and(|since| now.since(since) >= TIME)
+            .is_some_and(|since| now.since(since) >= MAX_POLL_TIME)
     }
 }
 
@@ -196,40 +198,54 @@ impl PollBudget {
 mod tests {
     use super::*;
 
-    fn let_through(most: u32) -> u32 {
+    fn allowed_operations(most: u32) -> u32 {
         (0..most).take_while(|_| may_proceed()).count() as u32
     }
 
     #[test]
     fn a_poll_that_takes_long_ends_at_the_second_look_and_stays_ended_until_the_next_begins() {
-        begin();
-        assert_eq!(let_through(FIRST_LOOK), FIRST_LOOK);
-        std::thread::sleep(TIME);
-        assert_eq!(let_through(OPERATIONS), FIRST_LOOK - 1);
-        assert_eq!(let_through(3), 0, "one pending operation does not renew it");
+        begin_poll();
+        assert_eq!(allowed_operations(FIRST_CLOCK_READ), FIRST_CLOCK_READ);
+        std::thread::sleep(MAX_POLL_TIME);
+        assert_eq!(allowed_operations(MAX_OPERATIONS), FIRST_CLOCK_READ - 1);
+        assert_eq!(
+            allowed_operations(3),
+            0,
+            "one pending operation does not renew it"
+        );
         let before = refusals();
         assert!(!may_proceed());
         assert_ne!(refusals(), before);
-        begin();
-        assert_eq!(let_through(FIRST_LOOK), FIRST_LOOK);
+        begin_poll();
+        assert_eq!(allowed_operations(FIRST_CLOCK_READ), FIRST_CLOCK_READ);
     }
 
     #[test]
     fn operations_that_take_no_time_are_bounded_by_their_number() {
-        begin();
-        assert!(let_through(2 * OPERATIONS) < OPERATIONS);
+        begin_poll();
+        assert!(allowed_operations(2 * MAX_OPERATIONS) < MAX_OPERATIONS);
     }
 
     #[test]
     fn where_no_poll_begins_one_operation_in_many_is_pending() {
-        std::thread::sleep(TIME);
-        assert_eq!(let_through(2 * FOREIGN), FOREIGN - 1);
-        assert_eq!(let_through(FOREIGN / 2), FOREIGN / 2);
-        let inside = within(|| {
-            std::thread::sleep(TIME);
-            let_through(2 * OPERATIONS)
+        std::thread::sleep(MAX_POLL_TIME);
+        assert_eq!(
+            allowed_operations(2 * MAX_UNTRACKED_OPERATIONS),
+            MAX_UNTRACKED_OPERATIONS - 1
+        );
+        assert_eq!(
+            allowed_operations(MAX_UNTRACKED_OPERATIONS / 2),
+            MAX_UNTRACKED_OPERATIONS / 2
+        );
+        let inside = nested_poll(|| {
+            std::thread::sleep(MAX_POLL_TIME);
+            allowed_operations(2 * MAX_OPERATIONS)
         });
-        assert!(inside < OPERATIONS);
-        assert_eq!(let_through(FOREIGN), FOREIGN / 2 - 1, "as before");
+        assert!(inside < MAX_OPERATIONS);
+        assert_eq!(
+            allowed_operations(MAX_UNTRACKED_OPERATIONS),
+            MAX_UNTRACKED_OPERATIONS / 2 - 1,
+            "as before"
+        );
     }
 }

@@ -10,19 +10,19 @@
 //!
 //! * **In:** [`register`] runs an attempt that locks, looks at the state and calls
 //!   [`WakerSlot::set`]. A slot that has the same waker keeps it, which runs no foreign code. Else the
-//!   attempt ends with [`NotCloned`], and so lets go of its lock; the waker is cloned, and the attempt runs
-//!   again and looks at the state anew. What the slot had before goes along with the [`Offer`], and is
+//!   attempt ends with [`CloneRequired`], and so lets go of its lock; the waker is cloned, and the attempt runs
+//!   again and looks at the state anew. What the slot had before goes along with the [`CallerWaker`], and is
 //!   dropped after the attempt.
 //! * **Out:** [`WakerSlot::take`] gives a [`Wakeup`], of several a [`Wakeups`]. Take it under the lock, let
 //!   go of that, and then [`wake`](Wakeup::wake) it or let it drop; both are guarded.
 //! * **Gone:** a slot that is dropped with its state is guarded as well.
 //!
 //! User memory (a chain, `Bytes`), a value or a closure that is taken out of a state under a lock goes
-//! into a [`Deferred`], which is dropped after it:
+//! into a [`DeferredDrop`], which is dropped after it:
 //!
 //! ```ignore
 //! let mut outbox = lock(&self.outbox);
-//! let discarded = Deferred::new(std::mem::take(&mut outbox.chain));
+//! let discarded = DeferredDrop::new(std::mem::take(&mut outbox.chain));
 //! drop(outbox);
 //! drop(discarded); // guarded; calls of this very outbox are allowed
 //! ```
@@ -30,12 +30,12 @@
 //! A future of the user's that one of ours awaits is a [`UserFuture`], whose drop is guarded while its own
 //! panic unwinds ours.
 //!
-//! A `Deferred` guards one drop. Of a value that owns several foreign ones, a second panic while the
+//! A `DeferredDrop` guards one drop. Of a value that owns several foreign ones, a second panic while the
 //! first unwinds would abort: such a collection is dropped one by one, as [`Wakeups`] are.
 //!
-//! **Locals drop in the reverse of their order.** A `Wakeup` or `Deferred` that is bound after a lock and
+//! **Locals drop in the reverse of their order.** A `Wakeup` or `DeferredDrop` that is bound after a lock and
 //! never moved is dropped before it. With debug assertions [`guard`] panics there: every test checks it.
-//! `tests/layers.rs` finds a raw waker outside of this module.
+//! `tests/source_rules.rs` finds a raw waker outside of this module.
 
 mod user_future;
 mod waker_slots;
@@ -183,8 +183,8 @@ impl WakerSlot {
     }
 
     /// Whether it has the offered waker.
-    pub(crate) fn has(&self, offer: &Offer<'_>) -> bool {
-        self.0.will_wake(offer.waker)
+    pub(crate) fn has(&self, caller_waker: &CallerWaker<'_>) -> bool {
+        self.0.will_wake(caller_waker.waker)
     }
 
     /// Has the slot wake whoever polls with the offered waker.
@@ -193,15 +193,15 @@ impl WakerSlot {
     ///
     /// The waker is not the one that is known, and has to be cloned first; nothing was changed.
     #[inline]
-    pub(crate) fn set(&mut self, offer: &mut Offer<'_>) -> Result<(), NotCloned> {
-        if self.0.will_wake(offer.waker) {
+    pub(crate) fn set(&mut self, caller_waker: &mut CallerWaker<'_>) -> Result<(), CloneRequired> {
+        if self.0.will_wake(caller_waker.waker) {
             return Ok(());
         }
-        if offer.clone.is_none() {
-            return Err(NotCloned);
+        if caller_waker.clone.is_none() {
+            return Err(CloneRequired);
         }
         // What was there goes with the offer, and is dropped after the lock.
-        std::mem::swap(&mut self.0, &mut offer.clone);
+        std::mem::swap(&mut self.0, &mut caller_waker.clone);
         Ok(())
     }
 }
@@ -209,25 +209,25 @@ impl WakerSlot {
 /// The offered waker has to be cloned, without a lock: pass this on with `?`.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct NotCloned;
+pub(crate) struct CloneRequired;
 
 /// The waker of a poll, and its clone once that was made.
 #[derive(Debug)]
-pub(crate) struct Offer<'a> {
+pub(crate) struct CallerWaker<'a> {
     waker: &'a Waker,
     clone: Wakeup,
 }
 
-impl Offer<'_> {
+impl CallerWaker<'_> {
     /// A slot with the offered waker, for a state that had none for this caller.
     ///
     /// # Errors
     ///
     /// As [`WakerSlot::set`].
     #[inline]
-    pub(crate) fn slot(&mut self) -> Result<WakerSlot, NotCloned> {
+    pub(crate) fn slot(&mut self) -> Result<WakerSlot, CloneRequired> {
         if self.clone.is_none() {
-            return Err(NotCloned);
+            return Err(CloneRequired);
         }
         Ok(WakerSlot(std::mem::take(&mut self.clone)))
     }
@@ -245,20 +245,20 @@ impl Offer<'_> {
 /// Runs `attempt`, which locks, looks at the state, and leaves `waker` in a slot of it if it has to wait;
 /// runs it again with a clone of the waker where it needs one.
 ///
-/// An attempt that fails with [`NotCloned`] has changed nothing that it may not change twice.
+/// An attempt that fails with [`CloneRequired`] has changed nothing that it may not change twice.
 #[inline]
 pub(crate) fn register<R>(
     waker: &Waker,
-    mut attempt: impl FnMut(&mut Offer<'_>) -> Result<R, NotCloned>,
+    mut attempt: impl FnMut(&mut CallerWaker<'_>) -> Result<R, CloneRequired>,
 ) -> R {
-    let mut offer = Offer {
+    let mut caller_waker = CallerWaker {
         waker,
         clone: Wakeup::none(),
     };
     loop {
-        match attempt(&mut offer) {
+        match attempt(&mut caller_waker) {
             Ok(result) => return result,
-            Err(NotCloned) => offer.make_clone(),
+            Err(CloneRequired) => caller_waker.make_clone(),
         }
     }
 }
@@ -267,9 +267,9 @@ pub(crate) fn register<R>(
 /// no lock is held; a panic ends there.
 #[derive(Debug)]
 #[must_use = "drop it after the lock"]
-pub(crate) struct Deferred<T>(Option<T>);
+pub(crate) struct DeferredDrop<T>(Option<T>);
 
-impl<T> Deferred<T> {
+impl<T> DeferredDrop<T> {
     pub(crate) const fn new(value: T) -> Self {
         Self(Some(value))
     }
@@ -299,19 +299,19 @@ impl<T> Deferred<T> {
     }
 }
 
-impl<T> Default for Deferred<T> {
+impl<T> Default for DeferredDrop<T> {
     fn default() -> Self {
         Self::none()
     }
 }
 
-impl<T> From<Option<T>> for Deferred<T> {
+impl<T> From<Option<T>> for DeferredDrop<T> {
     fn from(value: Option<T>) -> Self {
         Self(value)
     }
 }
 
-impl<T> Drop for Deferred<T> {
+impl<T> Drop for DeferredDrop<T> {
     #[inline]
     fn drop(&mut self) {
         if let Some(value) = self.0.take() {
@@ -326,14 +326,14 @@ mod tests {
     use crate::sync::{AtomicUsize, Mutex, Ordering, lock};
 
     #[derive(Default)]
-    struct Counts {
-        woken: AtomicUsize,
+    struct CountingWaker {
+        wakes: AtomicUsize,
         panics: bool,
     }
 
-    impl Wake for Counts {
+    impl Wake for CountingWaker {
         fn wake(self: Arc<Self>) {
-            self.woken.fetch_add(1, Ordering::SeqCst);
+            self.wakes.fetch_add(1, Ordering::SeqCst);
             assert!(!self.panics, "woken");
         }
     }
@@ -349,16 +349,19 @@ mod tests {
 
     fn set(slot: &Mutex<WakerSlot>, waker: &Waker) -> usize {
         let mut attempts = 0;
-        register(waker, |offer| {
+        register(waker, |caller_waker| {
             attempts += 1;
-            lock(slot).set(offer)
+            lock(slot).set(caller_waker)
         });
         attempts
     }
 
     #[test]
     fn a_known_waker_is_kept_at_the_first_attempt_and_another_takes_its_place_at_the_second() {
-        let (first, second) = (Arc::<Counts>::default(), Arc::<Counts>::default());
+        let (first, second) = (
+            Arc::<CountingWaker>::default(),
+            Arc::<CountingWaker>::default(),
+        );
         let wakers = [&first, &second].map(|counts| Waker::from(Arc::clone(counts)));
         let slot = Mutex::new(WakerSlot::empty());
         assert_eq!(set(&slot, &wakers[0]), 2);
@@ -368,29 +371,29 @@ mod tests {
         let wakeup = lock(&slot).take();
         wakeup.wake();
         assert!(lock(&slot).take().is_none());
-        let woken = [&first, &second].map(|counts| counts.woken.load(Ordering::SeqCst));
+        let woken = [&first, &second].map(|counts| counts.wakes.load(Ordering::SeqCst));
         assert_eq!(woken, [0, 1]);
     }
 
     #[test]
     fn one_waker_that_panics_leaves_those_behind_it() {
-        let bad = Arc::new(Counts {
+        let bad = Arc::new(CountingWaker {
             panics: true,
-            ..Counts::default()
+            ..CountingWaker::default()
         });
-        let good = Arc::<Counts>::default();
-        let slot = |counts: &Arc<Counts>| WakerSlot(Wakeup(Some(Arc::clone(counts).into())));
+        let good = Arc::<CountingWaker>::default();
+        let slot = |counts: &Arc<CountingWaker>| WakerSlot(Wakeup(Some(Arc::clone(counts).into())));
         Wakeups::from_iter([slot(&bad), slot(&good)]).wake();
-        assert_eq!(bad.woken.load(Ordering::SeqCst), 1);
-        assert_eq!(good.woken.load(Ordering::SeqCst), 1);
+        assert_eq!(bad.wakes.load(Ordering::SeqCst), 1);
+        assert_eq!(good.wakes.load(Ordering::SeqCst), 1);
     }
 
     #[test]
     fn what_is_deferred_is_dropped_once_and_its_panic_ends_there() {
         let dropped = Arc::new(AtomicUsize::new(0));
-        drop(Deferred::new(PanicsOnDrop(Arc::clone(&dropped))));
+        drop(DeferredDrop::new(PanicsOnDrop(Arc::clone(&dropped))));
         assert_eq!(dropped.load(Ordering::SeqCst), 1);
-        let kept = Deferred::new(7).into_value();
+        let kept = DeferredDrop::new(7).into_value();
         assert_eq!(kept, Some(7));
     }
 }

@@ -12,7 +12,7 @@ use crate::sync::assert_unlocked;
 
 /// User code panicked. The panic hook has already said where and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Panicked;
+pub(crate) struct CaughtPanic;
 
 /// Runs `entry`; a panic inside ends there.
 ///
@@ -20,24 +20,24 @@ pub(crate) struct Panicked;
 /// which is what makes the assertion of unwind safety true.
 #[inline]
 #[track_caller]
-pub(crate) fn guard<R>(entry: impl FnOnce() -> R) -> Result<R, Panicked> {
+pub(crate) fn guard<R>(entry: impl FnOnce() -> R) -> Result<R, CaughtPanic> {
     assert_unlocked();
     match catch_unwind(AssertUnwindSafe(entry)) {
         Ok(value) => Ok(value),
         Err(payload) => {
-            discard(payload);
-            Err(Panicked)
+            drop_payload(payload);
+            Err(CaughtPanic)
         }
     }
 }
 
 /// The most payloads of payloads that are dropped before one is given up.
-const PATIENCE: u32 = 8;
+const MAX_NESTED_PANICS: u32 = 8;
 
 /// A payload is user code too: its drop may panic again, with another payload.
 #[cold]
-fn discard(mut payload: Box<dyn std::any::Any + Send>) {
-    for _ in 0..PATIENCE {
+fn drop_payload(mut payload: Box<dyn std::any::Any + Send>) {
+    for _ in 0..MAX_NESTED_PANICS {
         match catch_unwind(AssertUnwindSafe(|| drop(payload))) {
             Ok(()) => return,
             Err(next) => payload = next,
@@ -62,11 +62,14 @@ mod tests {
     #[test]
     fn a_value_passes_and_a_panic_ends_here() {
         assert_eq!(guard(|| 7), Ok(7));
-        assert_eq!(guard(|| -> u8 { panic!("inside") }), Err(Panicked));
+        assert_eq!(guard(|| -> u8 { panic!("inside") }), Err(CaughtPanic));
     }
 
     #[test]
     fn a_payload_that_panics_when_dropped_ends_here_too() {
-        assert_eq!(guard(|| std::panic::panic_any(PanicsOnDrop)), Err(Panicked));
+        assert_eq!(
+            guard(|| std::panic::panic_any(PanicsOnDrop)),
+            Err(CaughtPanic)
+        );
     }
 }

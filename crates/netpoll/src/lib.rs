@@ -55,41 +55,41 @@
 // Its tests wake what they like.
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
+mod active_timeouts;
 mod addr;
-mod around;
+mod admission;
+mod block_on;
 mod budget;
-mod census;
 pub mod codec;
 #[cfg(any(feature = "metrics", feature = "tokio", feature = "tower"))]
 mod compat;
 mod connection;
 mod dialer;
-mod entrance;
 mod error;
 mod event;
 mod event_loop;
 mod fairness;
 mod foreign;
 mod guard;
-mod limits;
 mod listener;
 #[cfg(all(test, any(netpoll_loom, netpoll_shuttle)))]
 mod models;
-mod moment;
 pub mod mux;
 mod options;
-mod parking;
 mod per_thread;
-mod permits;
 mod poll;
 mod pool;
 mod runner;
+mod semaphore;
 mod stats;
 mod sync;
 mod task;
+mod thread_hook;
 pub mod time;
 mod timeouts;
+mod timestamp;
 mod trace;
+mod tracker;
 
 /// The README's program compiles.
 #[cfg(doctest)]
@@ -103,10 +103,11 @@ struct FromGoNetpoll;
 
 // The public interface is:
 pub use addr::{Addr, InvalidUnixName, ParseAddrError, ToAddrs, UnixAddr};
+pub use admission::AcceptStats;
 pub use budget::Budget;
 pub use connection::Connection;
-pub use connection::attached::NotAttached;
-pub use connection::blocking::Blocking;
+pub use connection::attachment::NotAttached;
+pub use connection::blocking_stream::BlockingStream;
 pub use connection::halves::{OwnedReader, OwnedWriter};
 pub use connection::handle::ConnectionHandle;
 pub use connection::handler::{Handler, HandlerFn};
@@ -115,23 +116,23 @@ pub use connection::reader::Reader;
 pub use connection::write_queue::{SendError, WriteQueue};
 pub use connection::writer::Writer;
 pub use dialer::Dialer;
-pub use dialer::resolve::{LookupsHang, Resolve, Resolving};
+pub use dialer::resolver::{Resolve, ResolverStalled, Resolving};
 pub use dialer::target::ToTarget;
-pub use entrance::AcceptStats;
 pub use error::{
-    AfterFinish, BoxError, CloseReason, Closed, Eof, InvalidConfig, Limit, NoAddress, NotRunning,
-    OnPoller, OutOfRange, Overclaimed, Short, TimedOut, Timeout, TooLarge,
+    BlockingOnPoller, BoxError, CloseReason, Closed, InvalidConfig, Limit, NoAddress,
+    NotEnoughData, NotRunning, OutOfRange, TimedOut, Timeout, TooLarge, UnexpectedEof,
+    WriteAfterShutdown, WriteOverrun,
 };
-pub use event::{Callback, Event, LeftAt, MemoryLimit, Pause, PollerFailure};
+pub use event::{AcceptPauseReason, Callback, CallbackLocation, Event, MemoryLimit, PollerFailure};
 pub use event_loop::builder::Builder;
-pub use event_loop::shutdown::Shutdown;
+pub use event_loop::control::Shutdown;
 pub use event_loop::{EventLoop, LoopHandle};
 pub use listener::Listener;
 pub use listener::filter::{Accept, ConnInfo};
 pub use listener::unix_path::{PathTaken, TakenBy};
-pub use netpoll_buffer::{BufStream, LinkBuffer, Pool, PoolStats, Reserved, StreamReader};
+pub use netpoll_buffer::{BufStream, LinkBuffer, Pool, PoolStats, Reservation, StreamReader};
 pub use netpoll_sys::options::Keepalive;
-pub use netpoll_sys::socket::{Ipv6Listen, ListenOptions};
+pub use netpoll_sys::socket::{Ipv6Mode, ListenOptions};
 pub use netpoll_sys::{PeerCredentials, TcpInfo, TcpState};
 pub use options::ConnOptions;
 pub use poll::balance::{Balance, PollerLoad};
@@ -141,5 +142,5 @@ pub use pool::{
 };
 pub use runner::{Runner, Spawn};
 pub use stats::{ClosedStats, ConnStats, LoopStats, PollerStats};
-pub use task::{Task, spawn};
+pub use task::{JoinHandle, spawn};
 pub use timeouts::{MinRate, Timeouts};

@@ -15,12 +15,12 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use netpoll_sys::socket::ListenOptions;
-use netpoll_sys::{roll, socket};
+use netpoll_sys::{socket, socket_set};
 
 use crate::addr::{Addr, ToAddrs, UnixAddr};
 use crate::error::InvalidConfig;
 use crate::sync::{Mutex, OnceLock, lock};
-use unix_path::OwnPath;
+use unix_path::PathGuard;
 
 /// A socket that listens. Bound, and taking connections into the kernel's queue, from its making;
 /// they are served once an event loop has it.
@@ -42,7 +42,7 @@ use unix_path::OwnPath;
 #[derive(Debug)]
 pub struct Listener {
     /// Before the descriptor: nobody finds the way in once nobody is behind it.
-    path: Mutex<Option<OwnPath>>,
+    path: Mutex<Option<PathGuard>>,
     fd: OwnedFd,
     /// How its siblings are made, if each poller is to have one.
     per_poller: Option<ListenOptions>,
@@ -88,7 +88,7 @@ impl Listener {
     ///
     /// As [`bind`](Self::bind).
     pub fn bind_with(addr: impl ToAddrs, options: ListenOptions) -> io::Result<Self> {
-        Self::first_of(addr.to_addrs()?, options)
+        Self::bind_first(addr.to_addrs()?, options)
     }
 
     /// As [`bind_with`](Self::bind_with), and once for each poller of the loop that gets it: the
@@ -106,7 +106,7 @@ impl Listener {
             return Err(InvalidConfig::new("addr", expected).into());
         }
         options.reuse_port = true;
-        let mut listener = Self::first_of(addrs, options)?;
+        let mut listener = Self::bind_first(addrs, options)?;
         listener.per_poller = Some(options);
         Ok(listener)
     }
@@ -144,7 +144,7 @@ impl Listener {
             return Err(InvalidConfig::new("fd", expected).into());
         }
         socket::adopt(fd.as_fd())?;
-        Ok(Self::adopted(fd))
+        Ok(Self::shared(fd))
     }
 
     /// Gives the descriptor away, still listening and non-blocking. A path it has in the file
@@ -153,7 +153,7 @@ impl Listener {
     pub fn into_fd(self) -> OwnedFd {
         let path = lock(&self.path).take();
         if let Some(path) = path {
-            path.leave();
+            path.keep();
         }
         self.fd
     }
@@ -167,18 +167,18 @@ impl Listener {
         socket::local_addr(&self.fd)
     }
 
-    fn first_of(addrs: Vec<Addr>, options: ListenOptions) -> io::Result<Self> {
-        let mut refused = io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");
+    fn bind_first(addrs: Vec<Addr>, options: ListenOptions) -> io::Result<Self> {
+        let mut last_error = io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");
         for addr in addrs {
-            match Self::on(addr, options) {
+            match Self::bind_one(addr, options) {
                 Ok(listener) => return Ok(listener),
-                Err(error) => refused = error,
+                Err(error) => last_error = error,
             }
         }
-        Err(refused)
+        Err(last_error)
     }
 
-    fn on(addr: Addr, options: ListenOptions) -> io::Result<Self> {
+    fn bind_one(addr: Addr, options: ListenOptions) -> io::Result<Self> {
         if let Some(path) = addr.as_unix().and_then(UnixAddr::as_path) {
             let (fd, path) = unix_path::listen(path, addr, options)?;
             let per_poller = None;
@@ -189,25 +189,25 @@ impl Listener {
                 shared: OnceLock::new(),
             });
         }
-        socket::listen(addr, options).map(Self::of)
+        socket::listen(addr, options).map(Self::exclusive)
     }
 
     /// The listeners that `pollers` pollers get of it: one, or one for each with its poller's
     /// index.
-    pub(crate) fn spread(self, pollers: usize) -> io::Result<Vec<(Option<usize>, Self)>> {
+    pub(crate) fn split_per_poller(self, pollers: usize) -> io::Result<Vec<(Option<usize>, Self)>> {
         let Some(options) = self.per_poller else {
             return Ok(vec![(None, self)]);
         };
         let addr = self.local_addr()?;
-        let mut spread = vec![(Some(0), self)];
+        let mut listeners = vec![(Some(0), self)];
         for index in 1..pollers {
-            spread.push((Some(index), Self::on(addr, options)?));
+            listeners.push((Some(index), Self::bind_one(addr, options)?));
         }
-        Ok(spread)
+        Ok(listeners)
     }
 
     /// Of a socket that nobody else has.
-    fn of(fd: OwnedFd) -> Self {
+    fn exclusive(fd: OwnedFd) -> Self {
         Self {
             path: Mutex::new(None),
             fd,
@@ -217,8 +217,8 @@ impl Listener {
     }
 
     /// Of a socket that others may have, too.
-    fn adopted(fd: OwnedFd) -> Self {
-        let listener = Self::of(fd);
+    fn shared(fd: OwnedFd) -> Self {
+        let listener = Self::exclusive(fd);
         listener.shared.get_or_init(|| ());
         listener
     }
@@ -235,20 +235,20 @@ impl Listener {
 
     /// Nobody finds it any more who has not connected yet, if it has a path of its own. One that is
     /// shared leads to the others.
-    fn hide(&self) {
+    fn release_path(&self) {
         let path = lock(&self.path).take();
         if self.is_shared()
             && let Some(path) = path
         {
-            path.leave();
+            path.keep();
         }
     }
 
     /// Stops to listen although its acceptor is held up: frees its address, and leaves `by` in the
     /// place of its socket. A duplicate of that listens on.
-    pub(crate) fn revoke(&self, by: BorrowedFd<'_>) -> io::Result<()> {
-        self.hide();
-        roll::displace(self.fd.as_fd(), by)
+    pub(crate) fn replace_socket(&self, replacement: BorrowedFd<'_>) -> io::Result<()> {
+        self.release_path();
+        socket_set::replace_fd(self.fd.as_fd(), replacement)
     }
 }
 
@@ -257,7 +257,7 @@ impl From<TcpListener> for Listener {
     fn from(listener: TcpListener) -> Self {
         // The one failure is a descriptor that is none, which the type rules out.
         let _set = listener.set_nonblocking(true).ok();
-        Self::adopted(listener.into())
+        Self::shared(listener.into())
     }
 }
 
@@ -267,7 +267,7 @@ impl From<UnixListener> for Listener {
     fn from(listener: UnixListener) -> Self {
         // As for TCP.
         let _set = listener.set_nonblocking(true).ok();
-        Self::adopted(listener.into())
+        Self::shared(listener.into())
     }
 }
 

@@ -16,11 +16,11 @@
 //! A wake that is lost is a model that does not end, which both report.
 
 #[cfg(netpoll_shuttle)]
-mod composed;
+mod combined;
+mod fixture;
 mod pool;
 mod protocols;
-mod queue;
-mod scene;
+mod write_queue;
 
 /// How many schedules shuttle runs of each model, unless told otherwise.
 #[cfg(netpoll_shuttle)]
@@ -33,18 +33,18 @@ const STACK: usize = 1 << 20;
 /// Starts a thread of a model.
 #[cfg(netpoll_loom)]
 fn spawn<T: Send + 'static>(
-    life: impl FnOnce() -> T + Send + 'static,
+    body: impl FnOnce() -> T + Send + 'static,
 ) -> loom::thread::JoinHandle<T> {
     let thread = loom::thread::Builder::new().stack_size(STACK / size_of::<usize>());
-    thread.spawn(life).expect("a thread")
+    thread.spawn(body).expect("a thread")
 }
 
 /// Starts a thread of a model.
 #[cfg(netpoll_shuttle)]
 fn spawn<T: Send + 'static>(
-    life: impl FnOnce() -> T + Send + 'static,
+    body: impl FnOnce() -> T + Send + 'static,
 ) -> shuttle::thread::JoinHandle<T> {
-    shuttle::thread::spawn(life)
+    shuttle::thread::spawn(body)
 }
 
 /// Runs `protocol` in every interleaving, and says how many those were (with `--nocapture`).

@@ -35,21 +35,21 @@
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(example()).unwrap();
 //! ```
 
-mod calls;
+mod call_table;
 mod client;
-mod intake;
-mod lane;
+mod client_connection;
+mod connector;
+mod executor_server;
 mod message;
 mod options;
-mod route;
-mod serving;
-mod spawning;
-mod tasks;
+mod request_drain;
+mod server;
+mod task_set;
 
 pub use crate::codec::{Codec, Need};
 pub use crate::connection::write_queue::{SendError, WriteQueue};
 pub use client::{Client, ClientStats};
+pub use executor_server::{ServeFuture, serve_on};
 pub use message::{CallCodec, Message, Numbered};
 pub use options::{Backoff, ClientOptions};
-pub use serving::{serve, serve_within};
-pub use spawning::{Serving, serve_on};
+pub use server::{serve, serve_within};

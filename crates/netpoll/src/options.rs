@@ -12,7 +12,7 @@ use crate::error::InvalidConfig;
 use crate::timeouts::Timeouts;
 
 /// How long sent bytes may stay unacknowledged, unless told otherwise.
-const USER_TIMEOUT: Duration = Duration::from_secs(60);
+const DEFAULT_USER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What bounds one connection. Every bound has a default; what is unlimited has to be asked for.
 #[derive(Clone, Debug)]
@@ -61,7 +61,7 @@ impl Default for ConnOptions {
             timeouts: Timeouts::default(),
             nodelay: true,
             keepalive: Some(Keepalive::default()),
-            user_timeout: Some(USER_TIMEOUT),
+            user_timeout: Some(DEFAULT_USER_TIMEOUT),
         }
     }
 }
@@ -80,7 +80,7 @@ impl ConnOptions {
     /// The user timeout that a socket gets: the default is fitted to its keepalive.
     pub(crate) fn socket_user_timeout(&self) -> Option<Duration> {
         match (self.user_timeout, self.keepalive) {
-            (Some(USER_TIMEOUT), Some(keepalive)) => keepalive.user_timeout(),
+            (Some(DEFAULT_USER_TIMEOUT), Some(keepalive)) => keepalive.user_timeout(),
             (timeout, _) => timeout,
         }
     }
@@ -132,7 +132,7 @@ impl ConnOptions {
                 "must not be below write_high",
             ));
         }
-        self.timeouts.check()
+        self.timeouts.validate()
     }
 }
 

@@ -7,19 +7,19 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use crate::foreign::Deferred;
+use crate::foreign::DeferredDrop;
 
 /// Things of one thread, by type.
 #[derive(Default)]
 pub(crate) struct PerThread {
-    things: RefCell<HashMap<TypeId, Rc<dyn Any>>>,
+    values: RefCell<HashMap<TypeId, Rc<dyn Any>>>,
 }
 
 impl Drop for PerThread {
     /// Handlers of the user's are among them: one that panics leaves the others, and the thread.
     fn drop(&mut self) {
-        for (_, thing) in self.things.take() {
-            drop(Deferred::new(thing));
+        for (_, thing) in self.values.take() {
+            drop(DeferredDrop::new(thing));
         }
     }
 }
@@ -27,7 +27,7 @@ impl Drop for PerThread {
 impl PerThread {
     /// The one `T` of this thread, made when first asked for.
     pub(crate) fn get<T: Default + 'static>(&self) -> Rc<T> {
-        let mut things = self.things.borrow_mut();
+        let mut things = self.values.borrow_mut();
         let thing = things
             .entry(TypeId::of::<T>())
             .or_insert_with(|| Rc::<T>::default());

@@ -18,33 +18,33 @@
 //! A poller knows nothing of connections: it drives [`source::Source`]s. It never blocks anywhere
 //! but in its wait, holds no lock while a source runs, and reads and sends with no lock at all.
 
-pub(crate) mod alarm;
 pub(crate) mod balance;
-pub(crate) mod bell;
-pub(crate) mod entry;
-pub(crate) mod home;
+pub(crate) mod busy_poll;
 pub(crate) mod mailbox;
 pub(crate) mod mass_wake;
-pub(crate) mod roster;
-pub(crate) mod sending;
+pub(crate) mod notifier;
+pub(crate) mod placement;
+pub(crate) mod poller_registry;
+pub(crate) mod poller_timer;
 pub(crate) mod set;
+pub(crate) mod socket_registration;
 pub(crate) mod source;
-pub(crate) mod spin;
+pub(crate) mod source_output;
 pub(crate) mod token;
 
-#[cfg(test)]
-mod by_hand;
-mod concluding;
+mod actions;
 mod driver;
-mod progress;
+#[cfg(all(test, any(netpoll_loom, netpoll_shuttle)))]
+pub(crate) mod model_poller;
 mod quota;
 mod read_block;
-mod reading;
 pub(crate) mod recovery;
 mod registry;
-mod round;
-#[cfg(all(test, any(netpoll_loom, netpoll_shuttle)))]
-pub(crate) mod stepped;
+mod shutdown_sweep;
+mod source_input;
+mod spurious_events;
+#[cfg(test)]
+mod test_poller;
 mod timers;
 
 use std::collections::VecDeque;
@@ -55,23 +55,23 @@ use std::time::Duration;
 use netpoll_sys::{Interest, Readiness};
 
 use crate::budget::Budget;
-use crate::event::Listening;
+use crate::event::EventSink;
 use crate::guard::guard;
-use crate::moment::Moment;
 use crate::per_thread::PerThread;
 use crate::sync::Arc;
-use bell::Bell;
+use crate::timestamp::Timestamp;
+use busy_poll::BusyPoll;
 use driver::Driver;
-use mailbox::{Letter, Mailbox, MaySleep};
-use progress::Useless;
+use mailbox::{Command, Mailbox, MaySleep};
+use notifier::Notifier;
 use quota::Quota;
 use read_block::ReadBlock;
-use registry::{Again, Registry};
-use round::Round;
-use source::{Ask, Birth, Next, Place, Source, Turn};
-use spin::Spin;
+use registry::{Registry, YieldState};
+use shutdown_sweep::ShutdownSweep;
+use source::{NextAction, RegisterContext, ShutdownRequest, Source, SourceContext, SourceFactory};
+use spurious_events::SpuriousEvents;
 use timers::Timers;
-use token::{Kind, Token};
+use token::{Token, TokenKind};
 
 /// One poller, on its thread.
 struct Poller {
@@ -81,65 +81,67 @@ struct Poller {
     registry: Registry,
     timers: Timers,
     /// How it waits awake, if it does.
-    spin: Option<Spin>,
+    busy_poll: Option<BusyPoll>,
     read_block: ReadBlock,
-    turn: Turn,
-    shared: Rc<PerThread>,
+    context: SourceContext,
+    per_thread: Rc<PerThread>,
     /// Letters that were collected and not carried out yet, the oldest first.
-    letters: VecDeque<Letter>,
+    commands: VecDeque<Command>,
     /// Sources that want to be called again.
-    again: VecDeque<Token>,
+    yielded: VecDeque<Token>,
     /// What was asked of every source, and so is of each that comes later.
-    asked: Option<Ask>,
+    shutdown: Option<ShutdownRequest>,
     /// The sources that are still to be asked.
-    round: Option<Round>,
+    sweep: Option<ShutdownSweep>,
     stopped: bool,
     /// Failures since the last turn that was complete.
     failures: u32,
     /// Sources whose last event was of no use.
-    useless: Useless,
+    spurious: SpuriousEvents,
     /// Who is told of those.
-    listening: Listening,
+    event_sink: EventSink,
 }
 
 impl Poller {
     fn new(mailbox: Arc<Mailbox>, budget: &Budget) -> io::Result<Self> {
         Ok(Self {
-            driver: Driver::epoll(mailbox.bell())?,
-            spin: Spin::new(mailbox.busy_poll()),
+            driver: Driver::epoll(mailbox.eventfd())?,
+            busy_poll: BusyPoll::new(mailbox.busy_poll()),
             budget: budget.clone(),
             mailbox,
             registry: Registry::default(),
             timers: Timers::default(),
             read_block: ReadBlock::new(budget.pool().clone()),
-            turn: Turn::within(budget.clone()),
-            shared: Rc::default(),
-            letters: VecDeque::new(),
-            again: VecDeque::new(),
-            asked: None,
-            round: None,
+            context: SourceContext::with_budget(budget.clone()),
+            per_thread: Rc::default(),
+            commands: VecDeque::new(),
+            yielded: VecDeque::new(),
+            shutdown: None,
+            sweep: None,
             stopped: false,
             failures: 0,
-            useless: Useless::default(),
-            listening: Listening::default(),
+            spurious: SpuriousEvents::default(),
+            event_sink: EventSink::default(),
         })
     }
 
     /// Turns until it is stopped, or can wait no more.
     fn run(&mut self) -> io::Result<()> {
         while !self.stopped {
-            self.turn_once()?;
+            self.run_once()?;
             self.failures = 0;
         }
         Ok(())
     }
 
     /// Whoever owns a connection of this poller learns that it has ended; what is left is dropped.
-    fn end_everything(&mut self) {
-        self.round = None;
-        self.asked = Some(Ask::Force);
+    fn force_shutdown(&mut self) {
+        self.sweep = None;
+        self.shutdown = Some(ShutdownRequest::Force);
         for token in self.registry.tokens() {
-            self.call(token, |source, turn| source.asked(Ask::Force, turn));
+            self.call(token, |source, context| {
+                source.on_shutdown(ShutdownRequest::Force, context)
+            });
         }
         for token in self.registry.tokens() {
             if let Some(run) = self.registry.take_out(token) {
@@ -148,109 +150,111 @@ impl Poller {
         }
     }
 
-    fn turn_once(&mut self) -> io::Result<()> {
+    fn run_once(&mut self) -> io::Result<()> {
         let timeout = self.timeout();
-        let count = match &mut self.spin {
+        let count = match &mut self.busy_poll {
             Some(spin) if timeout != Some(Duration::ZERO) => {
                 let counters = &self.mailbox.counters().poller;
                 spin.wait(timeout, counters, |timeout| self.driver.wait(timeout))?
             }
             _ => self.driver.wait(timeout)?,
         };
-        self.work(count);
+        self.process_events(count);
         Ok(())
     }
 
     /// What there is to do after a wait that brought `count` events.
-    fn work(&mut self, count: usize) {
-        self.mailbox.counters().poller.waited(count);
+    fn process_events(&mut self, count: usize) {
+        self.mailbox.counters().poller.record_wait(count);
         match self.timers.is_empty() {
-            true => self.turn.begin(),
-            false => self.turn.begin_timed(),
+            true => self.context.begin_turn(),
+            false => self.context.begin_turn_with_timers(),
         }
         for index in 0..count {
             if let Some((token, readiness)) = self.driver.event(index) {
                 self.dispatch(token, readiness);
             }
         }
-        self.call_queued();
-        self.expire();
-        self.make_sources();
-        if !self.useless.is_empty() {
-            self.watch_again();
+        self.run_queued();
+        self.fire_timers();
+        self.register_pending();
+        if !self.spurious.is_empty() {
+            self.resume_paused();
         }
     }
 
     /// Makes the sources that others have asked for in their turn.
-    fn make_sources(&mut self) {
+    fn register_pending(&mut self) {
         let mut quota = Quota::default();
-        while !self.turn.births.is_empty() && quota.take() {
-            if let Some(birth) = self.turn.births.pop_front() {
-                self.register(birth);
+        while !self.context.pending_registrations.is_empty() && quota.take() {
+            if let Some(factory) = self.context.pending_registrations.pop_front() {
+                self.register(factory);
             }
         }
     }
 
     /// Calls sources that had work when this turn began, those first that have waited longest.
-    fn call_queued(&mut self) {
+    fn run_queued(&mut self) {
         let mut quota = Quota::default();
-        for _ in 0..bell::queued() {
+        for _ in 0..notifier::run_queue_len() {
             if !quota.take() {
                 break;
             }
-            if let Some(token) = bell::next_queued() {
-                self.call(token, |source, turn| source.woken(turn));
+            if let Some(token) = notifier::pop_run_queue() {
+                self.call(token, |source, context| source.on_notify(context));
             }
         }
         let mut quota = Quota::default();
-        for _ in 0..self.again.len() {
+        for _ in 0..self.yielded.len() {
             if !quota.take() {
                 return;
             }
-            let Some(token) = self.again.pop_front() else {
+            let Some(token) = self.yielded.pop_front() else {
                 return;
             };
             if let Some(entry) = self.registry.get_mut(token) {
-                entry.again = Again::No;
+                entry.yielded = YieldState::NotQueued;
             }
-            self.call(token, |source, turn| source.again(turn));
+            self.call(token, |source, context| source.on_yield(context));
         }
     }
 
     /// Calls a source again in the next turn, behind the others, once.
-    fn call_again(&mut self, token: Token) {
+    fn schedule_yield(&mut self, token: Token) {
         if let Some(entry) = self.registry.get_mut(token)
-            && entry.again == Again::No
+            && entry.yielded == YieldState::NotQueued
         {
-            entry.again = Again::Queued;
-            self.again.push_back(token);
+            entry.yielded = YieldState::Queued;
+            self.yielded.push_back(token);
         }
     }
 
     /// Whether there is work that no event has to announce.
-    fn is_busy(&self) -> bool {
-        bell::queued() > 0 || !self.again.is_empty() || self.has_leftovers()
+    fn has_work(&self) -> bool {
+        notifier::run_queue_len() > 0 || !self.yielded.is_empty() || self.has_deferred_work()
     }
 
     /// Whether a step has left some of its work to this turn.
-    fn has_leftovers(&self) -> bool {
-        !self.letters.is_empty() || !self.turn.births.is_empty() || self.round.is_some()
+    fn has_deferred_work(&self) -> bool {
+        !self.commands.is_empty()
+            || !self.context.pending_registrations.is_empty()
+            || self.sweep.is_some()
     }
 
     /// Reads the mailbox, and says how long the next wait may be. Whoever has work for the poller
     /// rings for it from here on, if it may be long.
     fn timeout(&mut self) -> Option<Duration> {
-        let sleep = match self.is_busy() {
+        let sleep = match self.has_work() {
             true => MaySleep::No,
             false => MaySleep::Yes,
         };
-        if !self.read_mail(sleep) || self.is_busy() {
+        if !self.receive_commands(sleep) || self.has_work() {
             Some(Duration::ZERO)
-        } else if self.timers.is_empty() && self.useless.is_empty() {
+        } else if self.timers.is_empty() && self.spurious.is_empty() {
             None
         } else {
-            let timer = self.timers.until_next(Moment::now());
-            [timer, self.useless.until_next()]
+            let timer = self.timers.until_next(Timestamp::now());
+            [timer, self.spurious.until_next()]
                 .into_iter()
                 .flatten()
                 .min()
@@ -259,47 +263,52 @@ impl Poller {
 
     /// Does what letters ask. Says whether there were none and the poller may sleep.
     #[inline]
-    fn read_mail(&mut self, sleep: MaySleep) -> bool {
-        let may_sleep = self.letters.is_empty() && self.mailbox.collect(&mut self.letters, sleep);
-        if self.has_leftovers() {
-            self.do_as_asked();
+    fn receive_commands(&mut self, sleep: MaySleep) -> bool {
+        let may_sleep =
+            self.commands.is_empty() && self.mailbox.drain_into(&mut self.commands, sleep);
+        if self.has_deferred_work() {
+            self.run_commands();
         }
         may_sleep
     }
 
     #[inline(never)]
-    fn do_as_asked(&mut self) {
+    fn run_commands(&mut self) {
         let mut quota = Quota::default();
-        while !self.letters.is_empty() && quota.take() {
-            let Some(letter) = self.letters.pop_front() else {
+        while !self.commands.is_empty() && quota.take() {
+            let Some(command) = self.commands.pop_front() else {
                 break;
             };
-            self.mailbox.counters().poller.letters.add(1);
-            match letter {
-                Letter::Wake(token) => self.call(token, |source, turn| source.woken(turn)),
-                Letter::Register(birth) => self.register(birth),
-                Letter::Everyone(ask) => self.ask_everyone(ask),
-                Letter::Stop => self.stopped = true,
+            self.mailbox.counters().poller.commands.add(1);
+            match command {
+                Command::Wake(token) => {
+                    self.call(token, |source, context| source.on_notify(context))
+                }
+                Command::Register(factory) => self.register(factory),
+                Command::Shutdown(request) => self.shutdown_all(request),
+                Command::Stop => self.stopped = true,
             }
         }
-        self.go_on_asking();
+        self.continue_sweep();
     }
 
-    fn register(&mut self, birth: Birth) {
+    fn register(&mut self, factory: SourceFactory) {
         let token = self.registry.next_token();
-        let bell = Bell::new(Arc::clone(&self.mailbox), token);
-        let place = Place {
-            bell,
-            shared: Rc::clone(&self.shared),
+        let notifier = Notifier::new(Arc::clone(&self.mailbox), token);
+        let place = RegisterContext {
+            notifier,
+            per_thread: Rc::clone(&self.per_thread),
         };
         // Making a source runs no user code, but it holds what users gave (handlers), and a panic
         // here must not end the poller.
-        if let Ok(source) = guard(|| birth(place)) {
+        if let Ok(source) = guard(|| factory(place)) {
             let inserted = self.registry.insert(source);
             debug_assert_eq!(inserted, token);
-            self.call(token, |source, turn| source.born(turn));
-            if let Some(ask) = self.asked {
-                self.call(token, |source, turn| source.asked(ask, turn));
+            self.call(token, |source, context| source.on_register(context));
+            if let Some(request) = self.shutdown {
+                self.call(token, |source, context| {
+                    source.on_shutdown(request, context)
+                });
             }
         }
     }
@@ -307,8 +316,8 @@ impl Poller {
     /// Calls the sources whose time was up when the wait was over. One whose time ran out while others
     /// worked has its turn after the next wait: what its peer has sent by now is read before. So has one
     /// that does not fit into this turn.
-    fn expire(&mut self) {
-        let Some(now) = self.turn.woke() else {
+    fn fire_timers(&mut self) {
+        let Some(now) = self.context.wait_end() else {
             return;
         };
         let mut quota = Quota::default();
@@ -319,14 +328,14 @@ impl Poller {
             let Some(entry) = self.registry.get_mut(token) else {
                 continue;
             };
-            entry.look = None;
+            entry.timer = None;
             match entry.deadline {
-                Some(deadline) if deadline > now.instant() => {
-                    entry.look = Some(self.timers.set(token, Moment::of(deadline)));
+                Some(deadline) if deadline > now.to_instant() => {
+                    entry.timer = Some(self.timers.set(token, Timestamp::from_instant(deadline)));
                 }
                 Some(_) => {
                     entry.deadline = None;
-                    self.call(token, |source, turn| source.expired(turn));
+                    self.call(token, |source, context| source.on_timeout(context));
                 }
                 None => {}
             }
@@ -336,21 +345,21 @@ impl Poller {
     #[inline]
     fn dispatch(&mut self, token: Token, readiness: Readiness) {
         match token.kind() {
-            Some(Kind::Source) => self.source_ready(token, readiness),
-            Some(Kind::Mailbox) => {
-                self.mailbox.counters().poller.rings.add(1);
+            Some(TokenKind::Source) => self.dispatch_to_source(token, readiness),
+            Some(TokenKind::Mailbox) => {
+                self.mailbox.counters().poller.wakeups.add(1);
                 // The letters are read before the next wait, whatever comes of this.
-                match self.mailbox.bell().clear() {
-                    Ok(()) if self.useless.is_empty() => {}
-                    Ok(()) => self.useless.forget(token),
-                    Err(_) => self.bell_stays(),
+                match self.mailbox.eventfd().clear() {
+                    Ok(()) if self.spurious.is_empty() => {}
+                    Ok(()) => self.spurious.remove(token),
+                    Err(_) => self.eventfd_not_cleared(),
                 }
             }
             None => debug_assert!(false, "an event with a token that was never given out"),
         }
     }
 
-    fn source_ready(&mut self, token: Token, readiness: Readiness) {
+    fn dispatch_to_source(&mut self, token: Token, readiness: Readiness) {
         let Some(mut run) = self.registry.take_out(token) else {
             return;
         };
@@ -359,36 +368,40 @@ impl Poller {
         }
         let before = run.watch.interest;
         let watched = before.unwrap_or_default();
-        bell::set_running(Some(token));
-        self.turn.begin_run();
+        notifier::set_running(Some(token));
+        self.context.begin_run();
         let is_to_read = readiness.is_readable() && watched.is_readable();
         let next = if readiness.may_have_ended() || is_to_read {
             self.read_for(&mut run, readiness)
         } else {
-            run.source.ready(readiness, &mut self.turn)
+            run.source.on_ready(readiness, &mut self.context)
         };
-        self.conclude(run, next);
-        if !self.turn.has_progress() && self.still_wants(token, before) {
-            self.no_progress(token, readiness);
-        } else if !self.useless.is_empty() {
-            self.useless.forget(token);
+        self.apply(run, next);
+        if !self.context.has_progress() && self.is_interest_unchanged(token, before) {
+            self.record_spurious(token, readiness);
+        } else if !self.spurious.is_empty() {
+            self.spurious.remove(token);
         }
     }
 
     /// Whether a source is there that wants to hear of `interest`, no more and no less.
-    fn still_wants(&mut self, token: Token, interest: Option<Interest>) -> bool {
+    fn is_interest_unchanged(&mut self, token: Token, interest: Option<Interest>) -> bool {
         let entry = self.registry.get_mut(token);
         entry.is_some_and(|entry| entry.is_watched_for(interest))
     }
 
     /// Takes a source out of its slot, lets it do `work`, and sees to what it wants then.
-    fn call(&mut self, token: Token, work: impl FnOnce(&mut dyn Source, &mut Turn) -> Next) {
+    fn call(
+        &mut self,
+        token: Token,
+        work: impl FnOnce(&mut dyn Source, &mut SourceContext) -> NextAction,
+    ) {
         let Some(mut run) = self.registry.take_out(token) else {
             return;
         };
-        bell::set_running(Some(token));
-        self.turn.begin_run();
-        let next = work(run.source.as_mut(), &mut self.turn);
-        self.conclude(run, next);
+        notifier::set_running(Some(token));
+        self.context.begin_run();
+        let next = work(run.source.as_mut(), &mut self.context);
+        self.apply(run, next);
     }
 }

@@ -2,39 +2,39 @@
 //! [`ConnPool`]: connections to others that are used again and again, and bounded.
 //!
 //! A connection is handed out with a permit, of which each address has as many as there may be
-//! connections; without one the caller is in [line](crate::permits). Whoever has a permit takes the
+//! connections; without one the caller is in [line](crate::semaphore). Whoever has a permit takes the
 //! connection that came back last, and dials only when none waits. So there are never more
 //! connections, handed out and waiting, than permits.
 //!
-//! * [`visit`] is a caller from the line to the connection he has, which is [`Pooled`];
-//! * [`member`] is a connection, whether it may be used again, and who watches while it waits;
-//! * [`site`] is one address, [`shared`] all of them, and what sweeps out who waits in vain;
-//! * [`options`] are the bounds, [`refusal`] how they are told, [`stats`] what is counted.
+//! * [`checkout`] is a caller from the line to the connection he has, which is [`Pooled`];
+//! * [`entry`] is a connection, whether it may be used again, and who watches while it waits;
+//! * [`host`] is one address, [`shared`] all of them, and what sweeps out who waits in vain;
+//! * [`options`] are the bounds, [`error`] how they are reported, [`stats`] what is counted.
 
-mod member;
+mod checkout;
+mod entry;
+mod error;
+mod host;
 mod options;
-mod refusal;
 mod shared;
-mod site;
 mod stats;
-mod visit;
 
 use std::fmt;
 use std::io;
 
+pub use checkout::Pooled;
+pub use error::{PoolClosed, PoolFull, PoolTimedOut};
 pub use options::ConnPoolOptions;
-pub use refusal::{PoolClosed, PoolFull, PoolTimedOut};
 pub use stats::{ConnPoolStats, DiscardedStats};
-pub use visit::Pooled;
 
 use crate::addr::Addr;
-use crate::connection::blocking::not_on_a_poller;
+use crate::block_on::block_on;
+use crate::connection::blocking_stream::reject_on_poller;
 use crate::dialer::Dialer;
 use crate::error::InvalidConfig;
 use crate::fairness;
-use crate::parking::block_on;
 use crate::sync::Arc;
-use shared::Shared;
+use shared::PoolShared;
 
 /// Connections to any number of addresses that are used again, with a bound for each address.
 ///
@@ -59,18 +59,18 @@ use shared::Shared;
 /// ```
 #[derive(Clone)]
 pub struct ConnPool {
-    owned: Arc<Owned>,
+    owner: Arc<PoolOwner>,
 }
 
 /// What the clones of a pool own together, and connections that are out do not.
-struct Owned {
-    shared: Arc<Shared>,
+struct PoolOwner {
+    pool: Arc<PoolShared>,
     dialer: Dialer,
 }
 
-impl Drop for Owned {
+impl Drop for PoolOwner {
     fn drop(&mut self) {
-        self.shared.close();
+        self.pool.close();
     }
 }
 
@@ -78,7 +78,7 @@ impl ConnPool {
     /// A pool of what `dialer` makes, with the default bounds. Nothing is dialed.
     #[must_use]
     pub fn new(dialer: Dialer) -> Self {
-        Self::of(dialer, ConnPoolOptions::default())
+        Self::build(dialer, ConnPoolOptions::default())
     }
 
     /// As [`new`](Self::new), with bounds of your own.
@@ -99,13 +99,13 @@ impl ConnPool {
     pub fn with_options(dialer: Dialer, options: ConnPoolOptions) -> Result<Self, InvalidConfig> {
         options.check()?;
         dialer.check()?;
-        Ok(Self::of(dialer, options))
+        Ok(Self::build(dialer, options))
     }
 
-    fn of(dialer: Dialer, options: ConnPoolOptions) -> Self {
-        let shared = Shared::new(options);
+    fn build(dialer: Dialer, options: ConnPoolOptions) -> Self {
+        let pool = PoolShared::new(options);
         Self {
-            owned: Arc::new(Owned { shared, dialer }),
+            owner: Arc::new(PoolOwner { pool, dialer }),
         }
     }
 
@@ -128,61 +128,61 @@ impl ConnPool {
     /// to the next.
     pub async fn get(&self, addr: Addr) -> io::Result<Pooled> {
         fairness::proceed().await;
-        let mut visit = self.owned.shared.enter(addr)?;
-        visit.wait().await?;
-        let member = match visit.reuse()? {
-            Some(member) => member,
-            None => visit.dial(&self.owned.dialer).await?,
+        let mut checkout = self.owner.pool.start_checkout(addr)?;
+        checkout.acquire_permit().await?;
+        let entry = match checkout.take_idle()? {
+            Some(entry) => entry,
+            None => checkout.dial(&self.owner.dialer).await?,
         };
-        Ok(Pooled::new(member, visit))
+        Ok(Pooled::new(entry, checkout))
     }
 
     /// As [`get`](Self::get), by parking the thread until the connection is there.
     ///
     /// # Errors
     ///
-    /// [`OnPoller`](crate::OnPoller) (`WouldBlock`) on a poller's thread; else as
+    /// [`BlockingOnPoller`](crate::BlockingOnPoller) (`WouldBlock`) on a poller's thread; else as
     /// [`get`](Self::get).
     pub fn get_blocking(&self, addr: Addr) -> io::Result<Pooled> {
-        not_on_a_poller()?;
+        reject_on_poller()?;
         block_on(self.get(addr))
     }
 
     /// Has `connection` as if it had been dialed for `addr`, to which nothing else was.
     #[cfg(all(test, any(netpoll_loom, netpoll_shuttle)))]
     pub(crate) fn with(&self, addr: Addr, connection: crate::connection::Connection) -> Pooled {
-        let mut visit = self.owned.shared.enter(addr).expect("an open pool");
-        assert!(visit.reuse().expect("an open pool").is_none());
-        let member = visit.made(connection).expect("an open pool");
-        Pooled::new(member, visit)
+        let mut checkout = self.owner.pool.start_checkout(addr).expect("an open pool");
+        assert!(checkout.take_idle().expect("an open pool").is_none());
+        let entry = checkout.add_connection(connection).expect("an open pool");
+        Pooled::new(entry, checkout)
     }
 
     /// Closes the connections that wait, fails the callers that do with [`PoolClosed`], and has
     /// what is out closed when it comes back. Idempotent.
     pub fn close(&self) {
-        self.owned.shared.close();
+        self.owner.pool.close();
     }
 
     /// How it is with the connections to `addr`. Counted from when the address was last not known:
     /// one that has neither connections nor callers is forgotten. A lock.
     #[must_use]
     pub fn stats(&self, addr: Addr) -> ConnPoolStats {
-        self.owned.shared.stats(addr)
+        self.owner.pool.stats(addr)
     }
 
     /// How it is with the connections to all addresses, counted from the beginning. A lock that is
     /// held for an addition per address.
     #[must_use]
     pub fn stats_all(&self) -> ConnPoolStats {
-        self.owned.shared.stats_all()
+        self.owner.pool.stats_all()
     }
 }
 
 impl fmt::Debug for ConnPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConnPool")
-            .field("options", &self.owned.shared.options)
-            .field("addresses", &self.owned.shared.addresses())
+            .field("options", &self.owner.pool.options)
+            .field("addresses", &self.owner.pool.addresses())
             .finish_non_exhaustive()
     }
 }

@@ -3,11 +3,11 @@
 //!
 //! A handler's type says where it may. The futures of [`on_request`](crate::Builder::on_request)
 //! and [`on_connection`](crate::Builder::on_connection) need not be `Send`: each is made, polled and
-//! dropped on one thread, the connection's poller or one of some [`threads`]. Those of
+//! dropped on one thread, the connection's poller or one of some [`thread_pool`]. Those of
 //! [`on_request_send`](crate::Builder::on_request_send) and
 //! [`on_connection_send`](crate::Builder::on_connection_send) may run anywhere.
 
-pub(crate) mod threads;
+pub(crate) mod thread_pool;
 
 use std::fmt;
 use std::future::Future;
@@ -15,10 +15,10 @@ use std::pin::Pin;
 
 use crate::error::InvalidConfig;
 use crate::sync::Arc;
-use threads::Threads;
+use thread_pool::ThreadPool;
 
 /// The most threads of a loop's own.
-const MOST_THREADS: usize = 4096;
+const MAX_THREADS: usize = 4096;
 
 /// Where handlers run.
 #[derive(Clone, Default)]
@@ -62,24 +62,24 @@ pub trait Spawn: Send + Sync {
 
 /// A runner that calls can be given to.
 #[derive(Clone)]
-pub(crate) enum Running {
+pub(crate) enum PreparedRunner {
     Inline,
-    Threads(Arc<Threads>),
+    Threads(Arc<ThreadPool>),
     Spawn(Arc<dyn Spawn>),
 }
 
 impl Runner {
     /// What calls are given to. Threads do not run yet.
-    pub(crate) fn prepare(&self) -> Result<Running, InvalidConfig> {
+    pub(crate) fn prepare(&self) -> Result<PreparedRunner, InvalidConfig> {
         match self {
-            Self::Inline => Ok(Running::Inline),
+            Self::Inline => Ok(PreparedRunner::Inline),
             Self::Threads(0) => Err(InvalidConfig::new("runner", "needs at least 1 thread")),
-            Self::Threads(count) if *count > MOST_THREADS => Err(InvalidConfig::new(
+            Self::Threads(count) if *count > MAX_THREADS => Err(InvalidConfig::new(
                 "runner",
                 "must have at most 4096 threads",
             )),
-            Self::Threads(count) => Ok(Running::Threads(Arc::new(Threads::new(*count)))),
-            Self::Spawn(spawn) => Ok(Running::Spawn(Arc::clone(spawn))),
+            Self::Threads(count) => Ok(PreparedRunner::Threads(Arc::new(ThreadPool::new(*count)))),
+            Self::Spawn(spawn) => Ok(PreparedRunner::Spawn(Arc::clone(spawn))),
         }
     }
 }

@@ -13,7 +13,7 @@ pub(crate) mod counters;
 
 use std::time::Duration;
 
-use crate::entrance::AcceptStats;
+use crate::admission::AcceptStats;
 pub use counters::{ClosedStats, PollerStats};
 
 /// What an event loop has done so far: a snapshot, made by

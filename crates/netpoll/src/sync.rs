@@ -9,7 +9,7 @@
 //! debug assertions counts the locks that a thread holds, and [`guard`](crate::guard) refuses to enter
 //! foreign code while it holds one.
 
-mod held;
+mod lock;
 
 #[cfg(netpoll_loom)]
 pub(crate) use loom::sync::{
@@ -34,7 +34,7 @@ pub(crate) use loom::thread;
 #[cfg(test)]
 pub(crate) use shuttle::thread;
 
-pub(crate) use held::{MutexGuard, assert_unlocked, lock, wait, wait_timeout};
+pub(crate) use lock::{MutexGuard, assert_unlocked, lock, wait, wait_timeout};
 pub(crate) use once_cell::race::OnceBox;
 /// Of a thread that parks: no model parks, and a checker's atomic cannot outlive a run.
 pub(crate) use std::sync::atomic::AtomicBool;

@@ -12,14 +12,16 @@ use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, Wake, Waker};
 
-use crate::error::{CloseReason, Closed, OnPoller};
+use crate::block_on::block_on;
+use crate::error::{BlockingOnPoller, CloseReason, Closed};
 use crate::event::Callback;
-use crate::foreign::{Deferred, OwnWaker, WakerSlot, register};
+use crate::foreign::{DeferredDrop, OwnWaker, WakerSlot, register};
 use crate::guard::guard;
-use crate::parking::block_on;
-use crate::poll::bell::{Bell, Signal, is_poller_here};
-use crate::poll::home::hand_over;
-use crate::poll::source::{Ask, Birth, Next, Place, Source, Turn};
+use crate::poll::notifier::{Notice, Notifier, is_poller_thread};
+use crate::poll::placement::register_source;
+use crate::poll::source::{
+    NextAction, RegisterContext, ShutdownRequest, Source, SourceContext, SourceFactory,
+};
 use crate::sync::{Arc, Mutex, lock};
 
 /// Runs `future` on a poller: of the handler that calls this, on that handler's; else on one that
@@ -39,39 +41,39 @@ use crate::sync::{Arc, Mutex, lock};
 /// # Ok(()) }
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(example()).unwrap();
 /// ```
-pub fn spawn<F>(future: F) -> io::Result<Task<F::Output>>
+pub fn spawn<F>(future: F) -> io::Result<JoinHandle<F::Output>>
 where
     F: Future + Send + 'static,
     F::Output: Send,
 {
-    let outcome = Arc::<Outcome<F::Output>>::default();
-    let running = Running {
+    let outcome = Arc::<JoinShared<F::Output>>::default();
+    let running = SpawnedFuture {
         future: Some(Box::pin(future)),
-        outcome: Arc::clone(&outcome),
+        shared: Arc::clone(&outcome),
     };
-    let birth: Birth = Box::new(move |place: Place| {
-        let bell = Arc::new(TaskBell(place.bell));
-        Box::new(Runs {
-            waker: OwnWaker::new(Arc::clone(&bell)),
-            bell,
-            running,
+    let factory: SourceFactory = Box::new(move |registration: RegisterContext| {
+        let notifier = Arc::new(TaskNotifier(registration.notifier));
+        Box::new(TaskSource {
+            waker: OwnWaker::new(Arc::clone(&notifier)),
+            notifier,
+            spawned: running,
         })
     });
-    hand_over(birth)?;
-    Ok(Task { outcome })
+    register_source(factory)?;
+    Ok(JoinHandle { shared: outcome })
 }
 
 /// What a spawned future will give. Dropping it lets the future run on.
-pub struct Task<T> {
-    outcome: Arc<Outcome<T>>,
+pub struct JoinHandle<T> {
+    shared: Arc<JoinShared<T>>,
 }
 
-impl<T> Task<T> {
+impl<T> JoinHandle<T> {
     /// Waits for what the future gives, by parking the thread. For programs that have no executor.
     ///
     /// # Errors
     ///
-    /// [`OnPoller`] (`WouldBlock`) on a poller's thread; else as awaiting it.
+    /// [`BlockingOnPoller`] (`WouldBlock`) on a poller's thread; else as awaiting it.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -79,64 +81,64 @@ impl<T> Task<T> {
     /// # Ok(()) }
     /// ```
     pub fn wait(self) -> io::Result<T> {
-        if is_poller_here() {
-            return Err(OnPoller::new().into());
+        if is_poller_thread() {
+            return Err(BlockingOnPoller::new().into());
         }
         block_on(self)
     }
 }
 
 /// What a task and its source share.
-struct Outcome<T> {
-    state: Mutex<State<T>>,
+struct JoinShared<T> {
+    state: Mutex<JoinState<T>>,
 }
 
-struct State<T> {
+struct JoinState<T> {
     /// Of the user's own, whoever drops it.
-    result: Deferred<io::Result<T>>,
+    result: DeferredDrop<io::Result<T>>,
     waker: WakerSlot,
 }
 
-impl<T> Default for Outcome<T> {
+impl<T> Default for JoinShared<T> {
     fn default() -> Self {
         Self {
-            state: Mutex::new(State {
-                result: Deferred::none(),
+            state: Mutex::new(JoinState {
+                result: DeferredDrop::none(),
                 waker: WakerSlot::empty(),
             }),
         }
     }
 }
 
-impl<T> Outcome<T> {
-    fn tell(&self, result: io::Result<T>) {
+impl<T> JoinShared<T> {
+    fn complete(&self, result: io::Result<T>) {
         let mut state = lock(&self.state);
-        state.result = Deferred::new(result);
+        state.result = DeferredDrop::new(result);
         let waker = state.waker.take();
         drop(state);
         waker.wake();
     }
 }
 
-impl<T> Future for Task<T> {
+impl<T> Future for JoinHandle<T> {
     /// An error of kind `ConnectionAborted`, with the reason, if the future did not come to its end.
     type Output = io::Result<T>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
-        register(context.waker(), |offer| {
-            let mut state = lock(&self.outcome.state);
+        register(context.waker(), |caller_waker| {
+            let mut state = lock(&self.shared.state);
             match state.result.take().into_value() {
                 Some(result) => Ok(Poll::Ready(result)),
-                None => state.waker.set(offer).map(|()| Poll::Pending),
+                None => state.waker.set(caller_waker).map(|()| Poll::Pending),
             }
         })
     }
 }
 
-impl<T> Drop for Task<T> {
+impl<T> Drop for JoinHandle<T> {
     /// Nobody waits any more: who polled it is not kept, and what nobody takes is dropped here.
     fn drop(&mut self) {
-        let mut state = lock(&self.outcome.state);
+        let mut state = lock(&self.shared.state);
         let waker = state.waker.take();
         let unclaimed = state.result.take();
         drop(state);
@@ -144,20 +146,20 @@ impl<T> Drop for Task<T> {
     }
 }
 
-impl<T> fmt::Debug for Task<T> {
+impl<T> fmt::Debug for JoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let done = lock(&self.outcome.state).result.is_some();
+        let done = lock(&self.shared.state).result.is_some();
         f.debug_struct("Task").field("done", &done).finish()
     }
 }
 
 /// A future under way, and who waits for it. Told that it is lost if it is dropped.
-struct Running<F: Future> {
+struct SpawnedFuture<F: Future> {
     future: Option<Pin<Box<F>>>,
-    outcome: Arc<Outcome<F::Output>>,
+    shared: Arc<JoinShared<F::Output>>,
 }
 
-impl<F: Future> Running<F> {
+impl<F: Future> SpawnedFuture<F> {
     /// One poll. Whether the future is over.
     fn poll(&mut self, waker: &Waker) -> bool {
         let Some(future) = &mut self.future else {
@@ -167,73 +169,80 @@ impl<F: Future> Running<F> {
         let result = match polled {
             Ok(Poll::Pending) => return false,
             Ok(Poll::Ready(output)) => Ok(output),
-            Err(_panicked) => Err(lost(CloseReason::HandlerPanic)),
+            Err(_panicked) => Err(closed_error(CloseReason::HandlerPanic)),
         };
-        self.end();
-        self.outcome.tell(result);
+        self.drop_future();
+        self.shared.complete(result);
         true
     }
 
-    fn end(&mut self) {
+    fn drop_future(&mut self) {
         let future = self.future.take();
         let _panicked = guard(|| drop(future)).is_err();
     }
 }
 
-impl<F: Future> Drop for Running<F> {
+impl<F: Future> Drop for SpawnedFuture<F> {
     fn drop(&mut self) {
         if self.future.is_some() {
-            self.end();
-            self.outcome.tell(Err(lost(CloseReason::Shutdown)));
+            self.drop_future();
+            self.shared
+                .complete(Err(closed_error(CloseReason::Shutdown)));
         }
     }
 }
 
-fn lost(reason: CloseReason) -> io::Error {
+fn closed_error(reason: CloseReason) -> io::Error {
     Closed { reason }.into()
 }
 
-struct TaskBell(Bell);
+struct TaskNotifier(Notifier);
 
-impl Wake for TaskBell {
+impl Wake for TaskNotifier {
     fn wake(self: Arc<Self>) {
-        self.0.ring(Signal::Poll);
+        self.0.notify(Notice::Poll);
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.0.ring(Signal::Poll);
+        self.0.notify(Notice::Poll);
     }
 }
 
 /// The source of a task.
-struct Runs<F: Future> {
-    running: Running<F>,
-    bell: Arc<TaskBell>,
+struct TaskSource<F: Future> {
+    spawned: SpawnedFuture<F>,
+    notifier: Arc<TaskNotifier>,
     waker: OwnWaker,
 }
 
-impl<F: Future> Source for Runs<F> {
+impl<F: Future> Source for TaskSource<F> {
     fn fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 
-    fn born(&mut self, turn: &mut Turn) -> Next {
-        self.woken(turn)
+    fn on_register(&mut self, context: &mut SourceContext) -> NextAction {
+        self.on_notify(context)
     }
 
-    fn woken(&mut self, turn: &mut Turn) -> Next {
-        self.bell.0.take();
-        let counters = self.bell.0.counters();
-        let is_over = counters.during(Callback::Task, || self.running.poll(&self.waker));
+    fn on_notify(&mut self, context: &mut SourceContext) -> NextAction {
+        self.notifier.0.take();
+        let counters = self.notifier.0.counters();
+        let is_over = counters.track_callback(Callback::Task, || self.spawned.poll(&self.waker));
         // It may have taken long.
-        turn.forget();
-        if is_over { Next::Gone } else { Next::Unwatched }
+        context.invalidate_clock();
+        if is_over {
+            NextAction::Remove
+        } else {
+            NextAction::NoInterest
+        }
     }
 
-    fn asked(&mut self, ask: Ask, _turn: &mut Turn) -> Next {
-        match ask {
-            Ask::StopAccepting | Ask::Drain | Ask::Fail => Next::Unwatched,
-            Ask::Force => Next::Gone,
+    fn on_shutdown(&mut self, request: ShutdownRequest, _turn: &mut SourceContext) -> NextAction {
+        match request {
+            ShutdownRequest::StopAccepting
+            | ShutdownRequest::Graceful
+            | ShutdownRequest::PollerFailed => NextAction::NoInterest,
+            ShutdownRequest::Force => NextAction::Remove,
         }
     }
 }

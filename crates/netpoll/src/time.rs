@@ -11,10 +11,10 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use crate::active_timeouts;
 use crate::fairness;
 use crate::foreign::{UserFuture, wake_by_ref};
-use crate::limits;
-use crate::poll::alarm::{Alarm, Rang};
+use crate::poll::poller_timer::{PollerTimer, TimerStatus};
 
 /// Waits for `duration`, and up to a millisecond longer. As [`sleep_until`].
 ///
@@ -31,7 +31,7 @@ use crate::poll::alarm::{Alarm, Rang};
 pub fn sleep(duration: Duration) -> Sleep {
     Sleep {
         at: Instant::now().checked_add(duration),
-        alarm: None,
+        timer: None,
     }
 }
 
@@ -40,7 +40,7 @@ pub fn sleep(duration: Duration) -> Sleep {
 pub fn sleep_until(deadline: Instant) -> Sleep {
     Sleep {
         at: Some(deadline),
-        alarm: None,
+        timer: None,
     }
 }
 
@@ -58,7 +58,7 @@ pub async fn timeout_at<F: Future>(deadline: Instant, future: F) -> Result<F::Ou
     let place = pin!(Some(future));
     let mut future = UserFuture::new(place);
     let mut sleep = sleep_until(deadline);
-    let mut bounded = limits::Bounded::default();
+    let mut bounded = active_timeouts::ActiveTimeout::default();
     fairness::proceed().await;
     poll_fn(|context| {
         let refusals = fairness::refusals();
@@ -69,7 +69,7 @@ pub async fn timeout_at<F: Future>(deadline: Instant, future: F) -> Result<F::Ou
             Poll::Pending => {
                 let elapsed = Pin::new(&mut sleep).poll(context).map(|()| Err(Elapsed));
                 if elapsed.is_pending() {
-                    bounded.begin();
+                    bounded.activate();
                 }
                 elapsed
             }
@@ -110,20 +110,20 @@ pub async fn timeout<F: Future>(duration: Duration, future: F) -> Result<F::Outp
 pub struct Sleep {
     /// `None` is never.
     at: Option<Instant>,
-    alarm: Option<Alarm>,
+    timer: Option<PollerTimer>,
 }
 
 impl Sleep {
     /// An alarm of a poller that lives.
-    fn alarm(&mut self) -> Option<&Alarm> {
+    fn timer(&mut self) -> Option<&PollerTimer> {
         if self
-            .alarm
+            .timer
             .as_ref()
-            .is_none_or(|alarm| alarm.rang() == Rang::Lost)
+            .is_none_or(|timer| timer.status() == TimerStatus::PollerEnded)
         {
-            self.alarm = Alarm::new().ok();
+            self.timer = PollerTimer::new().ok();
         }
-        self.alarm.as_ref()
+        self.timer.as_ref()
     }
 }
 
@@ -137,11 +137,11 @@ impl Future for Sleep {
         if at <= Instant::now() {
             return fairness::poll_proceed(context);
         }
-        match self.alarm() {
-            Some(alarm) => {
-                alarm.set(at, context.waker());
+        match self.timer() {
+            Some(timer) => {
+                timer.set(at, context.waker());
                 // It may have been lost before the waker was there.
-                if alarm.rang() == Rang::Lost {
+                if timer.status() == TimerStatus::PollerEnded {
                     wake_by_ref(context.waker());
                 }
             }

@@ -96,7 +96,7 @@ impl MinRate {
     }
 
     /// The bytes of one time.
-    pub(crate) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes_per_window(&self) -> u64 {
         let bytes = u128::from(self.bytes_per_second) * self.over.as_millis() / 1000;
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }
@@ -114,12 +114,12 @@ pub(crate) struct Wait {
 impl Wait {
     /// Whether it has waited for `time`, or its deadline has passed.
     pub(crate) fn is_over(&self, time: Option<Duration>, now: Instant) -> bool {
-        is_over(self.since, time, now) || self.deadline.is_some_and(|by| by <= now)
+        has_elapsed(self.since, time, now) || self.deadline.is_some_and(|by| by <= now)
     }
 }
 
 /// Whether `time`, if it is bounded, has passed since.
-pub(crate) fn is_over(since: Instant, time: Option<Duration>, now: Instant) -> bool {
+pub(crate) fn has_elapsed(since: Instant, time: Option<Duration>, now: Instant) -> bool {
     time.is_some_and(|time| now.saturating_duration_since(since) >= time)
 }
 
@@ -151,7 +151,7 @@ impl Timeouts {
     }
 
     /// Refuses, by name, what cannot work.
-    pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
+    pub(crate) fn validate(&self) -> Result<(), InvalidConfig> {
         let expected = "must be above zero; None switches it off";
         let each = [
             ("first_byte", self.first_byte),
@@ -178,7 +178,7 @@ mod tests {
         let refused = |change: fn(&mut Timeouts, Option<Duration>)| {
             let mut timeouts = Timeouts::default();
             change(&mut timeouts, zero);
-            let error = timeouts.check().unwrap_err();
+            let error = timeouts.validate().unwrap_err();
             assert!(error.expected.contains("None"));
             error.field
         };
@@ -191,17 +191,23 @@ mod tests {
             t.min_rate = zero.map(|over| MinRate::new(1, over));
         };
         assert_eq!(refused(rate), "min_rate");
-        assert_eq!(Timeouts::default().check(), Ok(()));
-        assert_eq!(Timeouts::for_dialing().check(), Ok(()));
+        assert_eq!(Timeouts::default().validate(), Ok(()));
+        assert_eq!(Timeouts::for_dialing().validate(), Ok(()));
     }
 
     #[test]
     fn a_rate_is_bytes_over_a_time() {
-        assert_eq!(MinRate::new(240, Duration::from_secs(30)).bytes(), 7200);
         assert_eq!(
-            MinRate::new(1000, Duration::from_millis(1500)).bytes(),
+            MinRate::new(240, Duration::from_secs(30)).bytes_per_window(),
+            7200
+        );
+        assert_eq!(
+            MinRate::new(1000, Duration::from_millis(1500)).bytes_per_window(),
             1500
         );
-        assert_eq!(MinRate::new(u32::MAX, Duration::MAX).bytes(), u64::MAX);
+        assert_eq!(
+            MinRate::new(u32::MAX, Duration::MAX).bytes_per_window(),
+            u64::MAX
+        );
     }
 }

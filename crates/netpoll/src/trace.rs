@@ -12,10 +12,10 @@
 //! All of them have the target `netpoll`. A subscriber is user code: what panics in one ends here.
 
 #[cfg(feature = "tracing")]
-pub(crate) use on::{Span, tell};
+pub(crate) use on::{Span, report};
 
 #[cfg(not(feature = "tracing"))]
-pub(crate) use off::{Span, tell};
+pub(crate) use off::{Span, report};
 
 #[cfg(feature = "tracing")]
 mod on {
@@ -84,9 +84,9 @@ mod on {
     }
 
     /// Tells what nobody else has asked to be told.
-    pub(crate) fn tell(event: &Event) {
+    pub(crate) fn report(event: &Event) {
         let tell = || {
-            if event.is_good() {
+            if event.is_recovery() {
                 event!(target: "netpoll", Level::INFO, "{event}");
             } else {
                 event!(target: "netpoll", Level::WARN, "{event}");
@@ -127,5 +127,5 @@ mod off {
         pub(crate) fn close(&self, _reason: &CloseReason) {}
     }
 
-    pub(crate) fn tell(_event: &Event) {}
+    pub(crate) fn report(_event: &Event) {}
 }

@@ -7,6 +7,8 @@
 #[path = "support/support.rs"]
 mod support;
 
+#[path = "behaviour/limits.rs"]
+mod active_timeouts;
 #[path = "behaviour/at_work.rs"]
 mod at_work;
 #[path = "behaviour/bind.rs"]
@@ -61,8 +63,6 @@ mod hog_reads;
 mod hogs;
 #[path = "behaviour/homes.rs"]
 mod homes;
-#[path = "behaviour/limits.rs"]
-mod limits;
 #[path = "behaviour/liveness.rs"]
 mod liveness;
 #[path = "behaviour/mux.rs"]

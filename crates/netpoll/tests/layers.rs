@@ -1,44 +1,43 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The shape of the sources: imports point one way, files have one subject, unsafe code stays
-//! where it is explained.
+//! The shape of the crates: imports point one way, and a type name has one owner.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+#[allow(dead_code, reason = "the other test program uses the rest")]
+#[path = "support/sources.rs"]
+mod sources;
 
-/// The most lines of a file, its tests not counted.
-const LONGEST_FILE: usize = 400;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-/// The most lines of an example.
-const LONGEST_EXAMPLE: usize = 80;
+use sources::{code_lines, root, sources, without_tests};
 
 /// The modules of `netpoll`, from the floor up. A module may name those of its own row and below.
 const NETPOLL: &[&[&str]] = &[
     &[
+        "active_timeouts",
         "addr",
+        "admission",
+        "block_on",
         "budget",
-        "around",
         "codec",
-        "entrance",
         "error",
         "event",
         "fairness",
         "foreign",
         "guard",
-        "limits",
-        "moment",
         "options",
-        "parking",
         "per_thread",
-        "permits",
+        "semaphore",
         "stats",
         "sync",
+        "thread_hook",
         "timeouts",
+        "timestamp",
         "trace",
     ],
     &["poll", "runner"],
-    &["census", "task", "time"],
+    &["task", "time", "tracker"],
     &["connection"],
-    &["listener", "dialer"],
+    &["dialer", "listener"],
     &["event_loop", "mux", "pool"],
     &["compat", "models"],
 ];
@@ -56,7 +55,7 @@ const BUFFER: &[&[&str]] = &[
 
 /// The modules of `netpoll-sys`.
 const SYS: &[&[&str]] = &[
-    &["faults", "site"],
+    &["faults", "syscall"],
     &[
         "addr",
         "budget",
@@ -72,45 +71,13 @@ const SYS: &[&[&str]] = &[
     &[
         "epoll",
         "eventfd",
-        "folder_lock",
+        "dir_lock",
         "options",
-        "roll",
         "socket",
+        "socket_set",
         "transfer",
     ],
 ];
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .canonicalize()
-        .expect("the workspace")
-}
-
-/// All Rust files below `folder`, with their text.
-fn sources(folder: &str) -> Vec<(PathBuf, String)> {
-    let mut found = Vec::new();
-    let mut folders = vec![root().join(folder)];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("a folder of sources") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = fs::read_to_string(&path).expect("a text");
-                found.push((path, text));
-            }
-        }
-    }
-    assert!(!found.is_empty(), "{folder} has no sources");
-    found
-}
-
-/// A source without its unit tests, which stand last.
-fn without_tests(text: &str) -> &str {
-    text.find("\n#[cfg(test)]\nmod tests")
-        .map_or(text, |end| &text[..end])
-}
 
 /// The first module below `src` that a file belongs to.
 fn module_of(crate_folder: &str, path: &Path) -> String {
@@ -126,20 +93,55 @@ fn module_of(crate_folder: &str, path: &Path) -> String {
     first.trim_end_matches(".rs").to_owned()
 }
 
-/// The modules that a text names as `crate::name`, comments aside.
-fn named(text: &str) -> Vec<String> {
-    let code = text
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("//"));
-    let after = |line: &str| -> Vec<String> {
-        let word = |rest: &str| {
-            rest.chars()
-                .take_while(|c| c.is_alphanumeric() || *c == '_')
-                .collect::<String>()
+/// How many modules below the crate's root a file's module is: `a/b.rs` is two.
+fn depth_of(crate_folder: &str, path: &Path) -> usize {
+    let source_folder = root().join(crate_folder).join("src");
+    path.strip_prefix(source_folder)
+        .map_or(0, |inside| inside.components().count())
+}
+
+/// The modules of the crate that a text names, as `crate::name` or by as many `super::` as lead to the
+/// root from a module of that depth.
+fn named(text: &str, depth: usize) -> Vec<String> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let root_path = "super::".repeat(depth);
+    let mut names = Vec::new();
+    for line in code_lines(text) {
+        for prefix in ["crate::", root_path.as_str()] {
+            for (at, _) in line.match_indices(prefix) {
+                let starts_path = !line[..at].ends_with(is_word) && !line[..at].ends_with("::");
+                let name: String = line[at + prefix.len()..]
+                    .chars()
+                    .take_while(|c| is_word(*c))
+                    .collect();
+                if starts_path && name != "super" {
+                    names.push(name);
+                }
+            }
+        }
+    }
+    names
+}
+
+/// The types that a text defines, those that belong to a trait or its implementation aside.
+fn defined_types(text: &str) -> Vec<String> {
+    let of_line = |line: &str| {
+        let line = line.trim_start_matches("pub ");
+        let line = match line.strip_prefix("pub(") {
+            Some(rest) => rest.split_once(") ").map_or(line, |(_, after)| after),
+            None => line,
         };
-        line.split("crate::").skip(1).map(word).collect()
+        let keyword = ["struct ", "enum ", "union ", "trait ", "type "];
+        let rest = keyword
+            .iter()
+            .find_map(|keyword| line.strip_prefix(keyword))?;
+        let name = rest
+            .chars()
+            .take_while(|c| c.is_alphanumeric() || *c == '_');
+        Some(name.collect())
     };
-    code.flat_map(after).collect()
+    // What is indented is inside of a function or of a trait.
+    code_lines(text).filter_map(of_line).collect()
 }
 
 fn row(rows: &[&[&str]], module: &str) -> Option<usize> {
@@ -154,20 +156,14 @@ fn upward_imports(crate_folder: &str, rows: &[&[&str]]) -> Vec<String> {
             continue;
         }
         let own = row(rows, &module).unwrap_or_else(|| panic!("{module} is in no row"));
-        for name in named(without_tests(&text)) {
+        let depth = depth_of(crate_folder, &path);
+        for name in named(without_tests(&text), depth) {
             if row(rows, &name).is_some_and(|other| other > own) {
                 upward.push(format!("{} names {name}", path.display()));
             }
         }
     }
     upward
-}
-
-fn all_sources() -> Vec<(PathBuf, String)> {
-    ["crates", "cli", "examples", "fuzz/targets"]
-        .into_iter()
-        .flat_map(sources)
-        .collect()
 }
 
 #[test]
@@ -178,162 +174,40 @@ fn imports_point_one_way() {
 }
 
 #[test]
-fn an_upward_import_would_be_seen() {
-    assert_eq!(
-        named("use crate::event_loop::X;\n// crate::not_this"),
-        ["event_loop"]
-    );
+fn an_upward_import_is_detected() {
+    let text = "use crate::event_loop::X;\n// crate::not_this\nuse super::super::mux::Y;\n";
+    assert_eq!(named(text, 2), ["event_loop", "mux"]);
+    assert_eq!(named("use super::own::Z;", 2), [""; 0]);
+    assert_eq!(named("use super::mux::Y;", 1), ["mux"]);
     assert!(row(NETPOLL, "event_loop") > row(NETPOLL, "poll"));
 }
 
 #[test]
-fn no_file_is_longer_than_its_subject() {
-    for (path, text) in all_sources() {
-        let lines = without_tests(&text).lines().count();
-        assert!(lines <= LONGEST_FILE, "{}: {lines} lines", path.display());
-    }
-}
-
-#[test]
-fn no_example_is_longer_than_a_screen_and_a_half() {
-    for (path, text) in sources("examples") {
-        let lines = text.lines().count();
-        assert!(
-            lines <= LONGEST_EXAMPLE,
-            "{}: {lines} lines",
-            path.display()
-        );
-    }
-}
-
-#[test]
-fn a_module_lies_beside_its_folder() {
-    for (path, _) in all_sources() {
-        assert!(!path.ends_with("mod.rs"), "{}", path.display());
-    }
-}
-
-#[test]
-fn every_source_names_its_licence_and_says_what_it_is_for() {
-    for (path, text) in all_sources() {
-        let mut lines = text.lines();
-        let licence = lines.next().unwrap_or_default();
-        assert_eq!(
-            licence,
-            "// SPDX-License-Identifier: MIT OR Apache-2.0",
-            "{}",
-            path.display()
-        );
-        let essay = lines.next().unwrap_or_default();
-        assert!(
-            essay.starts_with("//!"),
-            "{} opens without an essay",
-            path.display()
-        );
-    }
-}
-
-#[test]
-fn unsafe_code_is_only_where_it_is_explained() {
-    for (path, text) in all_sources() {
-        let folder = path
-            .strip_prefix(root())
-            .expect("inside")
-            .to_string_lossy()
-            .into_owned();
-        let explained = ["crates/netpoll-sys/src", "crates/netpoll-buffer/src"];
-        if explained.iter().any(|allowed| folder.starts_with(allowed)) {
-            continue;
-        }
-        let keyword = ["un", "safe "].concat();
-        let found = text.lines().find(|line| {
-            !line.trim_start().starts_with("//") && line.contains(&keyword) && !line.contains('"')
-        });
-        assert_eq!(found, None, "{folder}");
-    }
-}
-
-#[test]
-fn the_crates_that_need_no_unsafe_code_forbid_it() {
-    for crate_root in [
-        "crates/netpoll/src/lib.rs",
-        "crates/netpoll-model/src/lib.rs",
-        "cli/src/main.rs",
+fn no_two_modules_of_a_crate_define_a_type_of_one_name() {
+    for folder in [
+        "crates/netpoll",
+        "crates/netpoll-buffer",
+        "crates/netpoll-model",
+        "crates/netpoll-sys",
+        "cli",
     ] {
-        let text = fs::read_to_string(root().join(crate_root)).expect("a crate root");
-        assert!(text.contains("#![forbid(unsafe_code)]"), "{crate_root}");
-    }
-    for (path, text) in sources("examples") {
-        assert!(
-            text.contains("#![forbid(unsafe_code)]"),
-            "{}",
-            path.display()
-        );
-    }
-}
-
-#[test]
-fn atomics_and_locks_come_from_one_place() {
-    for folder in ["crates/netpoll", "crates/netpoll-buffer"] {
+        let mut owners = BTreeMap::<String, Vec<String>>::new();
         for (path, text) in sources(&format!("{folder}/src")) {
-            // Those count what a checker runs, outside of it.
-            let counts_runs = path.ends_with("models.rs") || path.ends_with("composed.rs");
-            if !path.ends_with("sync.rs") && !counts_runs {
-                let mut code = without_tests(&text).lines();
-                let found = code.any(|line| {
-                    line.contains("std::sync::atomic") && !line.trim_start().starts_with("//")
-                });
-                assert!(!found, "{} has atomics of its own", path.display());
+            let names: BTreeSet<_> = defined_types(without_tests(&text)).into_iter().collect();
+            for name in names {
+                owners
+                    .entry(name)
+                    .or_default()
+                    .push(path.display().to_string());
             }
         }
-    }
-}
-
-/// Whether a line of code names a waker otherwise than by reference: keeps, takes or clones it.
-fn has_raw_waker(line: &str) -> bool {
-    let code = line.trim_start();
-    if code.starts_with("//") || code.starts_with("use ") || code.starts_with("impl ") {
-        return false;
-    }
-    let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    code.match_indices("Waker").any(|(at, word)| {
-        let (before, after) = (&code[..at], &code[at + word.len()..]);
-        let whole = !before.ends_with(is_word) && !after.starts_with(is_word);
-        let made_here = after.starts_with("::from(") || after.starts_with("::noop(");
-        whole && !before.ends_with('&') && !made_here
-    })
-}
-
-#[test]
-fn a_waker_is_kept_where_it_cannot_be_woken_or_dropped_under_a_lock() {
-    for (path, text) in sources("crates/netpoll/src") {
-        if path.ends_with("foreign.rs")
-            || path.starts_with(root().join("crates/netpoll/src/models"))
-        {
-            continue;
-        }
-        let code = text.split("\nmod tests").next().unwrap_or_default();
-        let found = code.lines().find(|line| has_raw_waker(line));
-        assert_eq!(found, None, "{}: see src/foreign.rs", path.display());
+        owners.retain(|_, paths| paths.len() > 1);
+        assert_eq!(owners, BTreeMap::new());
     }
 }
 
 #[test]
-fn a_raw_waker_would_be_seen() {
-    for raw in [
-        "waker: Option<Waker>,",
-        "for_each(Waker::wake)",
-        "x: std::task::Waker",
-    ] {
-        assert!(has_raw_waker(raw), "{raw}");
-    }
-    for fine in [
-        "waker: &Waker",
-        "WakerSlot",
-        "Waker::from(link)",
-        "// a Waker",
-        "use x::Waker;",
-    ] {
-        assert!(!has_raw_waker(fine), "{fine}");
-    }
+fn a_type_definition_is_detected() {
+    let text = "pub(crate) struct A<T>(T);\nenum B {\npub trait C: D {\n    type Inside;\ntype E = u8;\n// struct F\n";
+    assert_eq!(defined_types(text), ["A", "B", "C", "E"]);
 }

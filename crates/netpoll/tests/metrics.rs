@@ -106,7 +106,7 @@ impl Recorder for Kept {
 /// The names that are documented, without those of the pollers' counters.
 const NAMES: [&str; 26] = [
     "netpoll_accept_failures_total{why=descriptors}",
-    "netpoll_accept_failures_total{why=died_in_queue}",
+    "netpoll_accept_failures_total{why=aborted_in_queue}",
     "netpoll_accept_failures_total{why=files}",
     "netpoll_accept_failures_total{why=memory}",
     "netpoll_accept_pauses_total{why=limit}",

@@ -7,7 +7,7 @@
 
 use std::io::{self, Read};
 
-use super::uninterrupted;
+use super::retry_interrupted;
 use crate::link_buffer::LinkBuffer;
 use crate::tail::Tail;
 
@@ -15,23 +15,23 @@ use crate::tail::Tail;
 const MAX_FRAME: usize = 4 << 20;
 
 /// What a length that may be a lie costs at most before bytes have come.
-const ON_CREDIT: usize = 4 << 10;
+const INITIAL_CAPACITY: usize = 4 << 10;
 
 /// With less room than this, or than what is missing, a block is left for a larger one.
-const WORTH_A_READ: usize = 512;
+const MIN_READ_CAPACITY: usize = 512;
 
 /// The input of a stream.
 #[derive(Debug)]
-pub(super) struct Input {
-    pub(super) chain: LinkBuffer,
+pub(super) struct StreamInput {
+    pub(super) buffer: LinkBuffer,
     /// The most that one read may ask for.
     pub(super) max_frame: usize,
 }
 
-impl Input {
+impl StreamInput {
     pub(super) const fn new() -> Self {
         Self {
-            chain: LinkBuffer::new(),
+            buffer: LinkBuffer::new(),
             max_frame: MAX_FRAME,
         }
     }
@@ -40,27 +40,27 @@ impl Input {
     /// there. 0 is the end of the stream.
     #[cold]
     pub(super) fn fill<S: Read>(&mut self, stream: &mut S, n: usize) -> io::Result<usize> {
-        let mut tail = self.landing(n);
-        let read = uninterrupted(|| tail.fill_with(usize::MAX, |room| stream.read(room)));
-        self.chain.accept_tail(tail, *read.as_ref().unwrap_or(&0));
+        let mut tail = self.tail_for_read(n);
+        let read = retry_interrupted(|| tail.fill_with(usize::MAX, |room| stream.read(room)));
+        self.buffer.append_tail(tail, *read.as_ref().unwrap_or(&0));
         read
     }
 
     /// Where the next bytes land.
-    fn landing(&mut self, n: usize) -> Tail {
-        let have = self.chain.len();
+    fn tail_for_read(&mut self, n: usize) -> Tail {
+        let have = self.buffer.len();
         // Half as much again at least: who asks for one byte more each time must not have it all
         // moved each time.
         let wanted = n.clamp(have.saturating_add(have / 2), have.saturating_mul(2));
-        let capacity = wanted.max(ON_CREDIT);
-        if have == 0 || (self.chain.pins_much() && self.chain.pinned() > capacity) {
+        let capacity = wanted.max(INITIAL_CAPACITY);
+        if have == 0 || (self.buffer.should_compact() && self.buffer.retained_bytes() > capacity) {
             // The read may take long: neither what is over nor a small rest keeps a large block.
-            self.chain.release();
+            self.buffer.release();
         }
-        let near = n.min(have.saturating_add(WORTH_A_READ));
-        let tail = self.chain.landing(near, capacity);
+        let near = n.min(have.saturating_add(MIN_READ_CAPACITY));
+        let tail = self.buffer.take_contiguous_tail(near, capacity);
         // A block that was left.
-        self.chain.return_tail();
+        self.buffer.return_tail();
         tail
     }
 }

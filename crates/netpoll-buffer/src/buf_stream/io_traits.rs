@@ -18,7 +18,7 @@ impl<S: Read> Read for StreamReader<'_, S> {
         if !target.is_empty() && self.available() == 0 {
             self.fill(1)?;
         }
-        Read::read(&mut self.input.chain, target)
+        Read::read(&mut self.input.buffer, target)
     }
 
     /// As [`StreamReader::read_exact`]: consumes nothing unless all are there.
@@ -40,12 +40,12 @@ impl<S: Read> BufRead for StreamReader<'_, S> {
         if self.available() == 0 {
             self.fill(1)?;
         }
-        self.input.chain.fill_buf()
+        self.input.buffer.fill_buf()
     }
 
     /// Consumes `count` bytes, or all that are there if they are fewer.
     #[inline]
     fn consume(&mut self, count: usize) {
-        self.input.chain.consume(count);
+        self.input.buffer.consume(count);
     }
 }

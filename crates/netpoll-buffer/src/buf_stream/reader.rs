@@ -9,8 +9,8 @@ use std::io::{self, Read};
 
 use bytes::Bytes;
 
-use super::input::Input;
-use crate::error::{Short, TooLarge};
+use super::input::StreamInput;
+use crate::error::{NotEnoughData, TooLarge};
 use crate::link_buffer::LinkBuffer;
 
 /// The reading side of a [`BufStream`](crate::BufStream).
@@ -22,7 +22,7 @@ use crate::link_buffer::LinkBuffer;
 ///
 /// * [`TooLarge`] (`InvalidData`) at once, before reading or allocating, if more than
 ///   [`max_frame`](crate::BufStream::with_max_frame) bytes are asked for;
-/// * [`Short`] (`UnexpectedEof`) if the stream ended before; what came stays readable. The next call
+/// * [`NotEnoughData`] (`UnexpectedEof`) if the stream ended before; what came stays readable. The next call
 ///   that wants more asks the stream again;
 /// * what the stream fails with, as it is, `WouldBlock` too. Only
 ///   [`Interrupted`](io::ErrorKind::Interrupted) is tried again at once.
@@ -37,12 +37,12 @@ use crate::link_buffer::LinkBuffer;
 #[derive(Debug)]
 pub struct StreamReader<'a, S> {
     stream: &'a mut S,
-    pub(super) input: &'a mut Input,
+    pub(super) input: &'a mut StreamInput,
 }
 
 impl<'a, S: Read> StreamReader<'a, S> {
     #[inline]
-    pub(super) fn new(stream: &'a mut S, input: &'a mut Input) -> Self {
+    pub(super) fn new(stream: &'a mut S, input: &'a mut StreamInput) -> Self {
         Self { stream, input }
     }
 
@@ -50,7 +50,7 @@ impl<'a, S: Read> StreamReader<'a, S> {
     #[inline]
     #[must_use]
     pub fn available(&self) -> usize {
-        self.input.chain.len()
+        self.input.buffer.len()
     }
 
     /// Reads until `n` bytes are there. Consumes nothing.
@@ -65,7 +65,7 @@ impl<'a, S: Read> StreamReader<'a, S> {
         }
         while self.available() < n {
             if self.fill(n)? == 0 {
-                return Err(Short::new(self.available(), n).into());
+                return Err(NotEnoughData::new(self.available(), n).into());
             }
         }
         Ok(())
@@ -85,7 +85,7 @@ impl<'a, S: Read> StreamReader<'a, S> {
     #[inline]
     pub fn peek(&mut self, n: usize) -> io::Result<&[u8]> {
         self.wait(n)?;
-        self.input.chain.peek(n)
+        self.input.buffer.peek(n)
     }
 
     /// The next `n` bytes, consumed. No copy beyond that of reading.
@@ -96,7 +96,7 @@ impl<'a, S: Read> StreamReader<'a, S> {
     #[inline]
     pub fn next(&mut self, n: usize) -> io::Result<&[u8]> {
         self.wait(n)?;
-        self.input.chain.next(n)
+        self.input.buffer.next(n)
     }
 
     /// Consumes `n` bytes unseen, at most `max_frame`.
@@ -106,7 +106,7 @@ impl<'a, S: Read> StreamReader<'a, S> {
     /// As all of [`StreamReader`].
     pub fn skip(&mut self, n: usize) -> io::Result<()> {
         self.wait(n)?;
-        self.input.chain.skip(n)
+        self.input.buffer.skip(n)
     }
 
     /// The bytes up to and including the first `delimiter`, consumed; at most `max` of them, and
@@ -120,15 +120,15 @@ impl<'a, S: Read> StreamReader<'a, S> {
         let limit = max.min(self.input.max_frame);
         let mut seen = 0;
         loop {
-            if let Some(at) = self.input.chain.position_of(delimiter, seen, limit) {
-                return self.input.chain.next(at + 1);
+            if let Some(at) = self.input.buffer.position_of(delimiter, seen, limit) {
+                return self.input.buffer.next(at + 1);
             }
             seen = self.available();
             if seen >= limit {
                 return Err(TooLarge::new(limit, limit.saturating_add(1)).into());
             }
             if self.fill(limit)? == 0 {
-                return Err(Short::new(seen, seen + 1).into());
+                return Err(NotEnoughData::new(seen, seen + 1).into());
             }
         }
     }
@@ -141,7 +141,7 @@ impl<'a, S: Read> StreamReader<'a, S> {
     /// As all of [`StreamReader`].
     pub fn slice(&mut self, n: usize) -> io::Result<Bytes> {
         self.wait(n)?;
-        self.input.chain.slice(n)
+        self.input.buffer.slice(n)
     }
 
     /// The next `n` bytes, consumed, as a buffer. No copy beyond that of reading.
@@ -151,7 +151,7 @@ impl<'a, S: Read> StreamReader<'a, S> {
     /// As all of [`StreamReader`].
     pub fn split_to(&mut self, n: usize) -> io::Result<LinkBuffer> {
         self.wait(n)?;
-        self.input.chain.split_to(n)
+        self.input.buffer.split_to(n)
     }
 
     /// Whatever is there, consumed, at least one byte; `None` at the end of the stream. Reads at
@@ -165,7 +165,7 @@ impl<'a, S: Read> StreamReader<'a, S> {
             return Ok(None);
         }
         let all = self.available();
-        self.input.chain.split_to(all).map(Some)
+        self.input.buffer.split_to(all).map(Some)
     }
 
     /// Fills `target`, consumed. One copy.
@@ -175,7 +175,7 @@ impl<'a, S: Read> StreamReader<'a, S> {
     /// As all of [`StreamReader`].
     pub fn read_exact(&mut self, target: &mut [u8]) -> io::Result<()> {
         self.wait(target.len())?;
-        self.input.chain.read_exact(target)
+        self.input.buffer.read_exact(target)
     }
 
     /// The next `n` bytes, consumed, in a `Vec`. One allocation, made when they are there.
@@ -185,7 +185,7 @@ impl<'a, S: Read> StreamReader<'a, S> {
     /// As all of [`StreamReader`].
     pub fn read_vec(&mut self, n: usize) -> io::Result<Vec<u8>> {
         self.wait(n)?;
-        self.input.chain.read_vec(n)
+        self.input.buffer.read_vec(n)
     }
 
     /// The next `n` bytes, consumed, as text. One allocation, made when they are there.
@@ -195,7 +195,7 @@ impl<'a, S: Read> StreamReader<'a, S> {
     /// `InvalidData` if they are not UTF-8, and then they stay; else as all of [`StreamReader`].
     pub fn read_string(&mut self, n: usize) -> io::Result<String> {
         self.wait(n)?;
-        self.input.chain.read_string(n)
+        self.input.buffer.read_string(n)
     }
 }
 
@@ -212,7 +212,7 @@ macro_rules! numbers {
                 #[inline]
                 pub fn $name(&mut self) -> io::Result<$number> {
                     self.wait(size_of::<$number>())?;
-                    self.input.chain.$name()
+                    self.input.buffer.$name()
                 }
             )*
         }

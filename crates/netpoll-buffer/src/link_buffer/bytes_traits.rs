@@ -64,7 +64,7 @@ impl Buf for LinkBuffer {
     #[inline]
     fn advance(&mut self, n: usize) {
         if let Err(short) = self.skip(n) {
-            refuse(&short);
+            panic_with(&short);
         }
     }
 
@@ -74,40 +74,40 @@ impl Buf for LinkBuffer {
     ///
     /// If fewer than `n` bytes are there, as the trait demands.
     fn copy_to_bytes(&mut self, n: usize) -> Bytes {
-        self.slice(n).unwrap_or_else(|short| refuse(&short))
+        self.slice(n).unwrap_or_else(|short| panic_with(&short))
     }
 }
 
 impl LinkBuffer {
     /// The room of what the next small put would be written to; never empty.
-    fn room(&mut self) -> &mut [u8] {
+    fn spare_capacity_mut(&mut self) -> &mut [u8] {
         if let Some(pending) = &mut self.uncommitted {
-            return pending.room();
+            return pending.spare_capacity_mut();
         }
         let tail = match self.tail.take() {
-            Some(tail) if tail.room() > 0 => tail,
+            Some(tail) if tail.spare_capacity() > 0 => tail,
             spent => {
-                spent.into_iter().for_each(write_tail::give_back);
+                spent.into_iter().for_each(write_tail::release);
                 write_tail::borrow()
             }
         };
-        self.tail.insert(tail).room_mut()
+        self.tail.insert(tail).spare_capacity_mut()
     }
 
-    /// Counts the first `n` bytes of [`room`](Self::room), which has so many, as put.
-    fn accept(&mut self, n: usize) {
+    /// Counts the first `n` bytes of [`spare_capacity_mut`](Self::spare_capacity_mut), which has so many, as put.
+    fn advance_written(&mut self, n: usize) {
         if let Some(pending) = &mut self.uncommitted {
-            pending.accept(n);
+            pending.advance_written(n);
         } else if let Some(mut tail) = self.tail.take() {
             tail.advance(n);
-            self.accept_tail(tail, n);
+            self.append_tail(tail, n);
         }
     }
 }
 
 /// What these traits want in place of an error.
 #[cold]
-fn refuse(error: &std::io::Error) -> ! {
+fn panic_with(error: &std::io::Error) -> ! {
     panic!("{error}")
 }
 
@@ -124,7 +124,7 @@ unsafe impl BufMut for LinkBuffer {
     /// write block, or allocate one.
     #[inline]
     fn chunk_mut(&mut self) -> &mut UninitSlice {
-        UninitSlice::new(self.room())
+        UninitSlice::new(self.spare_capacity_mut())
     }
 
     /// Counts the first `n` bytes of [`chunk_mut`](Self::chunk_mut) as put. No copy.
@@ -139,9 +139,9 @@ unsafe impl BufMut for LinkBuffer {
     /// If `n` is more than that chunk is long.
     #[inline]
     unsafe fn advance_mut(&mut self, n: usize) {
-        let room = self.room().len();
+        let room = self.spare_capacity_mut().len();
         assert!(n <= room, "{n} bytes were written where {room} had room");
-        self.accept(n);
+        self.advance_written(n);
     }
 
     #[inline]

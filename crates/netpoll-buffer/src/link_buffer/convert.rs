@@ -30,7 +30,7 @@ impl From<LinkBuffer> for Bytes {
     /// is uncommitted is committed first, as [`append`](LinkBuffer::append) does.
     fn from(mut buffer: LinkBuffer) -> Self {
         buffer.commit_all();
-        buffer.settle();
+        buffer.drop_empty_front();
         if buffer.rest.is_empty() {
             return buffer.front.take().map_or_else(Self::new, Self::from);
         }

@@ -27,8 +27,8 @@ impl LinkBuffer {
     /// sent before is consumed. `WriteZero` if the kernel took nothing and gave no reason.
     pub fn drain_to(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
         let only = match &self.front {
-            Some(front) if self.rest.has_no_queue() && !front.is_empty() => front,
-            _ => return self.drain_pieces(fd),
+            Some(front) if self.rest.is_unallocated() && !front.is_empty() => front,
+            _ => return self.drain_segments_to(fd),
         };
         // One segment that leaves as a whole, which nearly every answer is.
         let sent = transfer::send(fd, only.as_slice())?;
@@ -36,14 +36,14 @@ impl LinkBuffer {
             self.front = None;
             return Ok(sent);
         }
-        self.drain_after(sent, fd)
+        self.drain_remaining(sent, fd)
     }
 
     /// What [`drain_to`](Self::drain_to) does after a send that was short.
     #[cold]
-    fn drain_after(&mut self, sent: usize, fd: BorrowedFd<'_>) -> io::Result<usize> {
+    fn drain_remaining(&mut self, sent: usize, fd: BorrowedFd<'_>) -> io::Result<usize> {
         self.consume_sent(sent)?;
-        match self.drain_pieces(fd) {
+        match self.drain_segments_to(fd) {
             Ok(more) => Ok(sent + more),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(sent),
             Err(error) => Err(error),
@@ -52,13 +52,13 @@ impl LinkBuffer {
 
     /// What [`drain_to`](Self::drain_to) does where there may be several segments.
     #[inline(never)]
-    fn drain_pieces(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+    fn drain_segments_to(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
         let before = self.len();
         while !self.is_empty() {
-            self.settle();
+            self.drop_empty_front();
             let sent = match &self.front {
                 Some(only) if self.rest.is_empty() => transfer::send(fd, only.as_slice()),
-                _ => self.send_chain(fd),
+                _ => self.send_segments(fd),
             };
             match sent {
                 Ok(count) => self.consume_sent(count)?,
@@ -71,7 +71,7 @@ impl LinkBuffer {
         Ok(before - self.len())
     }
 
-    fn send_chain(&self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+    fn send_segments(&self, fd: BorrowedFd<'_>) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); transfer::MAX_SLICES];
         let count = self.chunks_vectored(&mut slices);
         transfer::send_vectored(fd, &slices[..count])
@@ -84,7 +84,7 @@ impl LinkBuffer {
         let consumed = self.skip(count.min(self.len()));
         debug_assert!(consumed.is_ok(), "the kernel took what it was given");
         // What has left is let go here, and not by whoever has the rest.
-        self.settle();
+        self.drop_empty_front();
         Ok(())
     }
 }
@@ -108,7 +108,7 @@ mod tests {
         for piece in b"abcdef".chunks(each) {
             buffer.push(bytes::Bytes::from_static(piece));
         }
-        let result = buffer.drain_after(2, fd);
+        let result = buffer.drain_remaining(2, fd);
         let left = buffer.read_vec(buffer.len()).expect("what is there");
         (result, left)
     }
@@ -152,7 +152,7 @@ mod tests {
     fn a_kernel_that_takes_nothing_and_gives_no_reason_is_not_asked_again() {
         let (ours, _theirs) = pair();
         let mut buffer = LinkBuffer::from(b"abc".to_vec());
-        let error = buffer.drain_after(0, ours.as_fd()).unwrap_err();
+        let error = buffer.drain_remaining(0, ours.as_fd()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WriteZero);
         assert_eq!(buffer.len(), 3);
     }

@@ -7,17 +7,17 @@ use std::os::fd::BorrowedFd;
 use netpoll_sys::transfer;
 
 use super::LinkBuffer;
-use super::rest::Rest;
+use super::segment_queue::SegmentQueue;
 use crate::segment::Segment;
 use crate::tail::Tail;
 use crate::write_tail;
 
 /// With less room than this, or than what is missing, a block is left for a larger one.
-const WORTH_A_READ: usize = 4 << 10;
+const MIN_READ_CAPACITY: usize = 4 << 10;
 
 /// A read of at most this many bytes is copied behind the chain's own memory instead of adding a
 /// window to it.
-const DROP: usize = 256;
+const COALESCE_MAX: usize = 256;
 
 impl LinkBuffer {
     /// Receives at most `limit` bytes from a socket to the end of this buffer, into its own tail,
@@ -32,7 +32,7 @@ impl LinkBuffer {
             return Ok(0);
         }
         let mut tail = match self.tail.take() {
-            Some(tail) if tail.room() > 0 => tail,
+            Some(tail) if tail.spare_capacity() > 0 => tail,
             _ => write_tail::borrow(),
         };
         let start = tail.filled();
@@ -40,7 +40,7 @@ impl LinkBuffer {
         if let Ok(count) = received {
             self.push_segment(tail.window(start..start + count));
         }
-        self.keep_tail(tail);
+        self.replace_tail(tail);
         received
     }
 
@@ -52,15 +52,15 @@ impl LinkBuffer {
     ///
     /// The window, if it was not copied.
     #[inline]
-    pub fn absorb(&mut self, window: Segment) -> Result<(), Segment> {
-        if window.len() > DROP || self.is_empty() {
+    pub fn coalesce(&mut self, window: Segment) -> Result<(), Segment> {
+        if window.len() > COALESCE_MAX || self.is_empty() {
             return Err(window);
         }
-        self.absorb_drop(window)
+        self.coalesce_small(window)
     }
 
     #[cold]
-    fn absorb_drop(&mut self, window: Segment) -> Result<(), Segment> {
+    fn coalesce_small(&mut self, window: Segment) -> Result<(), Segment> {
         let Some(last) = self.last().filter(|_| self.uncommitted.is_none()) else {
             return Err(window);
         };
@@ -68,19 +68,19 @@ impl LinkBuffer {
             return Err(window);
         }
         if self.rest.is_empty()
-            && let Some(tail) = self.take_growth()
+            && let Some(tail) = self.take_front_tail()
         {
             // Behind what was gathered, where the rest would be gathered too.
-            self.keep_tail(tail);
+            self.replace_tail(tail);
         }
         let last = self.last();
         match &self.tail {
             Some(tail)
-                if tail.room() >= window.len() && last.is_some_and(|last| tail.continues(last)) => {
-            }
+                if tail.spare_capacity() >= window.len()
+                    && last.is_some_and(|last| tail.continues(last)) => {}
             // As much again as there is, so that however long it drips there are few segments.
-            _ => self.keep_tail(Tail::with_capacity(
-                self.len().clamp(DROP, write_tail::WRITE_BLOCK),
+            _ => self.replace_tail(Tail::with_capacity(
+                self.len().clamp(COALESCE_MAX, write_tail::WRITE_BLOCK_SIZE),
             )),
         }
         self.put_slice(window.as_slice());
@@ -92,7 +92,7 @@ impl LinkBuffer {
     pub fn take_tail(&mut self) -> Option<Tail> {
         let last = self.last()?;
         match &self.tail {
-            Some(tail) if tail.room() > 0 && tail.continues(last) => self.tail.take(),
+            Some(tail) if tail.spare_capacity() > 0 && tail.continues(last) => self.tail.take(),
             _ => None,
         }
     }
@@ -102,53 +102,53 @@ impl LinkBuffer {
     /// copied there once, unless the tail it has goes on well enough; if that has become too small,
     /// into half as much again as is here at least, so that what is copied in all is in proportion to
     /// what comes. Beyond 4 GiB, which no one segment can have, it is left where it is. Give the tail back with
-    /// [`accept_tail`](Self::accept_tail).
-    pub fn landing(&mut self, n: usize, capacity: usize) -> Tail {
-        self.settle();
+    /// [`append_tail`](Self::append_tail).
+    pub fn take_contiguous_tail(&mut self, n: usize, capacity: usize) -> Tail {
+        self.drop_empty_front();
         let missing = n.saturating_sub(self.len());
         let mut least = self.len().saturating_add(1);
         let behind_front = match self.rest.is_empty() {
-            true => self.take_growth().or_else(|| self.take_tail()),
-            false => self.take_growth(),
+            true => self.take_front_tail().or_else(|| self.take_tail()),
+            false => self.take_front_tail(),
         };
         if let Some(tail) = behind_front {
-            if tail.room() >= self.rest.len() + missing.clamp(1, WORTH_A_READ) {
-                return self.bring_together(tail);
+            if tail.spare_capacity() >= self.rest.len() + missing.clamp(1, MIN_READ_CAPACITY) {
+                return self.merge_rest_into(tail);
             }
-            write_tail::give_back(tail);
+            write_tail::release(tail);
             least = least.saturating_add(self.len() / 2);
         }
         let mut tail = Tail::with_capacity(capacity.max(least));
         // More than one block can hold is left where it is.
-        if !self.is_empty() && self.len() < tail.room() {
+        if !self.is_empty() && self.len() < tail.spare_capacity() {
             for segment in self.segments() {
                 tail.put(segment.as_slice());
             }
             self.front = Some(tail.window(0..self.len()));
-            self.rest = Rest::new();
+            self.rest = SegmentQueue::new();
         }
         tail
     }
 
     /// Copies what is behind the front segment to `tail`, which goes on where that ends and has room for
     /// it.
-    fn bring_together(&mut self, mut tail: Tail) -> Tail {
+    fn merge_rest_into(&mut self, mut tail: Tail) -> Tail {
         if !self.rest.is_empty() {
-            let start = tail.filled() - self.in_front();
+            let start = tail.filled() - self.front_len();
             for segment in self.rest.iter() {
                 tail.put(segment.as_slice());
             }
             self.front = Some(tail.window(start..tail.filled()));
-            self.rest = Rest::new();
+            self.rest = SegmentQueue::new();
         }
         tail
     }
 
     /// Takes a tail (back) whose `new` last filled bytes belong to the end of this buffer. What is
     /// uncommitted stays behind them.
-    pub fn accept_tail(&mut self, tail: Tail, new: usize) {
+    pub fn append_tail(&mut self, tail: Tail, new: usize) {
         let end = tail.filled();
         self.push_segment(tail.window(end - new.min(end)..end));
-        self.keep_tail(tail);
+        self.replace_tail(tail);
     }
 }

@@ -72,7 +72,7 @@ impl BufRead for LinkBuffer {
     /// What can be read in one piece; empty only if nothing can be read. No copy. Never fails.
     #[inline]
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.settle();
+        self.drop_empty_front();
         Ok(self
             .front
             .as_ref()

@@ -6,14 +6,14 @@
 //! memory of its own, and what does not fit goes on in another block.
 
 use super::LinkBuffer;
-use super::rest::Rest;
-use super::write::LONGEST_RESERVATION;
+use super::segment_queue::SegmentQueue;
+use super::write::MAX_RESERVATION;
 use crate::segment::Segment;
 use crate::tail::Tail;
 use crate::write_tail;
 
 /// As much before a large put is copied along with it.
-const HEADER: usize = 256;
+const MAX_COPIED_HEADER: usize = 256;
 
 impl LinkBuffer {
     /// Copies `bytes` to the end: into the thread's write block, or, from 32 KiB on and where that
@@ -23,16 +23,16 @@ impl LinkBuffer {
     #[inline]
     pub fn put_slice(&mut self, bytes: &[u8]) {
         if let Some(tail) = &mut self.tail
-            && tail.room() >= bytes.len()
+            && tail.spare_capacity() >= bytes.len()
         {
             put_in_tail(&mut self.front, &mut self.rest, tail, bytes);
         } else {
-            self.put_elsewhere(bytes);
+            self.put_slow(bytes);
         }
     }
 
     /// Copies `parts` to the end, one behind the other, each as by [`put_slice`](Self::put_slice).
-    /// Where they are the first that is put, or [fit behind the last](Self::put_all_in_place), what is
+    /// Where they are the first that is put, or [fit behind the last](Self::try_put_slices), what is
     /// to be looked at is looked at once: for a header and its body.
     ///
     /// ```
@@ -44,7 +44,7 @@ impl LinkBuffer {
     /// ```
     #[inline]
     pub fn put_slices(&mut self, parts: &[&[u8]]) {
-        if !self.put_all_in_place(parts) && !self.put_first(parts) {
+        if !self.try_put_slices(parts) && !self.put_first(parts) {
             parts.iter().for_each(|part| self.put_slice(part));
         }
     }
@@ -63,7 +63,7 @@ impl LinkBuffer {
     /// A few bytes whose number is known when this is compiled, so that no copy is called.
     #[inline]
     fn put_array<const N: usize>(&mut self, bytes: [u8; N]) {
-        if !self.put_in_place(&bytes) {
+        if !self.try_put_slice(&bytes) {
             self.put_slice(&bytes);
         }
     }
@@ -76,18 +76,18 @@ impl LinkBuffer {
     /// use netpoll_buffer::LinkBuffer;
     ///
     /// let mut buffer = LinkBuffer::new();
-    /// assert!(!buffer.put_in_place(b"no"), "there is nothing to be behind");
+    /// assert!(!buffer.try_put_slice(b"no"), "there is nothing to be behind");
     /// buffer.put_str("one ");
-    /// assert!(buffer.put_in_place(b"two"));
+    /// assert!(buffer.try_put_slice(b"two"));
     /// assert_eq!(buffer.len(), 7);
     /// ```
     #[inline]
-    pub fn put_in_place(&mut self, bytes: &[u8]) -> bool {
-        self.put_all_in_place(&[bytes])
+    pub fn try_put_slice(&mut self, bytes: &[u8]) -> bool {
+        self.try_put_slices(&[bytes])
     }
 
     /// Copies `parts` to the end, one behind the other, if all of them fit right behind what was put
-    /// last; says whether they did. As [`put_in_place`](Self::put_in_place) of each, where what that
+    /// last; says whether they did. As [`try_put_slice`](Self::try_put_slice) of each, where what that
     /// looks at is looked at once: for a header and its body.
     ///
     /// ```
@@ -100,15 +100,15 @@ impl LinkBuffer {
     /// assert_eq!(buffer.len(), 9);
     /// ```
     #[inline(always)]
-    pub fn put_all_in_place(&mut self, parts: &[&[u8]]) -> bool {
+    pub fn try_put_slices(&mut self, parts: &[&[u8]]) -> bool {
         let (Some(tail), Some(front)) = (&mut self.tail, &mut self.front) else {
             return false;
         };
-        if !self.rest.has_no_queue() {
-            return self.put_in_place_behind(parts);
+        if !self.rest.is_unallocated() {
+            return self.try_put_slices_at_back(parts);
         }
         let length = length_of(parts);
-        let fits = tail.room() >= length && tail.continues(front);
+        let fits = tail.spare_capacity() >= length && tail.continues(front);
         if fits {
             tail.put_all(parts);
             front.grow(length);
@@ -116,12 +116,12 @@ impl LinkBuffer {
         fits
     }
 
-    /// What [`put_all_in_place`](Self::put_all_in_place) does for a chain of several segments.
+    /// What [`try_put_slices`](Self::try_put_slices) does for a chain of several segments.
     #[inline(never)]
-    fn put_in_place_behind(&mut self, parts: &[&[u8]]) -> bool {
+    fn try_put_slices_at_back(&mut self, parts: &[&[u8]]) -> bool {
         let length = length_of(parts);
         if let (Some(tail), Some(last)) = (&mut self.tail, self.rest.back().or(self.front.as_ref()))
-            && tail.room() >= length
+            && tail.spare_capacity() >= length
             && tail.continues(last)
         {
             tail.put_all(parts);
@@ -133,9 +133,9 @@ impl LinkBuffer {
     }
 
     /// A tail that continues as a put needs it was not there.
-    fn put_elsewhere(&mut self, bytes: &[u8]) {
+    fn put_slow(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() && !self.put_first(&[bytes]) {
-            self.put_behind(bytes);
+            self.put_spill(bytes);
         }
     }
 
@@ -145,44 +145,48 @@ impl LinkBuffer {
     fn put_first(&mut self, parts: &[&[u8]]) -> bool {
         let length = length_of(parts);
         let own_memory = self.tail.is_some() || self.uncommitted.is_some();
-        let few = (1..write_tail::OWN_BLOCK).contains(&length);
+        let few = (1..write_tail::LARGE_PUT_SIZE).contains(&length);
         if own_memory || !self.is_empty() || !few {
             return false;
         }
         let mut tail = write_tail::borrow();
         let start = tail.filled();
-        let fits = tail.room() >= length;
+        let fits = tail.spare_capacity() >= length;
         if fits {
             tail.put_all(parts);
-            self.begin_with(tail.window(start..start + length));
+            self.set_front(tail.window(start..start + length));
         }
         self.tail = Some(tail);
         fits
     }
 
-    /// What [`put_elsewhere`](Self::put_elsewhere) does where there is something already.
+    /// What [`put_slow`](Self::put_slow) does where there is something already.
     #[cold]
-    fn put_behind(&mut self, mut bytes: &[u8]) {
+    fn put_spill(&mut self, mut bytes: &[u8]) {
         if let Some(pending) = &mut self.uncommitted {
             pending.put(bytes);
             return;
         }
-        let large = write_tail::OWN_BLOCK..LONGEST_RESERVATION;
+        let large = write_tail::LARGE_PUT_SIZE..MAX_RESERVATION;
         let foreign = self.front.as_ref().is_some_and(Segment::is_foreign);
-        let few = self.rest.is_empty() && self.in_front() <= HEADER && !foreign;
+        let few = self.rest.is_empty() && self.front_len() <= MAX_COPIED_HEADER && !foreign;
         if few && large.contains(&bytes.len()) {
-            self.put_with_front(bytes);
+            self.put_with_header(bytes);
             return;
         }
         loop {
             let mut tail = match self.tail.take() {
-                Some(tail) if tail.room() > 0 && bytes.len() < write_tail::OWN_BLOCK => tail,
+                Some(tail)
+                    if tail.spare_capacity() > 0 && bytes.len() < write_tail::LARGE_PUT_SIZE =>
+                {
+                    tail
+                }
                 other => {
-                    other.into_iter().for_each(write_tail::give_back);
-                    write_tail::for_put(bytes.len())
+                    other.into_iter().for_each(write_tail::release);
+                    write_tail::tail_for_put(bytes.len())
                 }
             };
-            let count = bytes.len().min(tail.room());
+            let count = bytes.len().min(tail.spare_capacity());
             put_in_tail(&mut self.front, &mut self.rest, &mut tail, &bytes[..count]);
             self.tail = Some(tail);
             bytes = &bytes[count..];
@@ -195,14 +199,14 @@ impl LinkBuffer {
     /// Copies `bytes`, which are many, into memory of their own size, behind the few that are here: a
     /// header and its body leave in one piece then. The kernel copies what begins where it puts it
     /// faster than what lies four bytes beside it.
-    fn put_with_front(&mut self, bytes: &[u8]) {
-        let mut tail = Tail::with_capacity(self.in_front() + bytes.len());
+    fn put_with_header(&mut self, bytes: &[u8]) {
+        let mut tail = Tail::with_capacity(self.front_len() + bytes.len());
         if let Some(front) = &self.front {
             tail.put(front.as_slice());
         }
         tail.put(bytes);
-        self.begin_with(tail.window(0..tail.filled()));
-        self.keep_tail(tail);
+        self.set_front(tail.window(0..tail.filled()));
+        self.replace_tail(tail);
     }
 }
 
@@ -215,7 +219,12 @@ fn length_of(parts: &[&[u8]]) -> usize {
 
 /// Copies `bytes`, for which there is room, and shows them at the end of the chain.
 #[inline]
-fn put_in_tail(front: &mut Option<Segment>, rest: &mut Rest, tail: &mut Tail, bytes: &[u8]) {
+fn put_in_tail(
+    front: &mut Option<Segment>,
+    rest: &mut SegmentQueue,
+    tail: &mut Tail,
+    bytes: &[u8],
+) {
     if bytes.is_empty() {
         return;
     }
@@ -232,14 +241,14 @@ fn put_in_tail(front: &mut Option<Segment>, rest: &mut Rest, tail: &mut Tail, by
         Some(first) if !first.is_empty() || !rest.is_empty() => rest.push_back(segment),
         _ => {
             *front = Some(segment);
-            rest.drop_growth();
+            rest.drop_front_tail();
         }
     }
 }
 
 /// Shows `count` bytes more at the end of the chain, which the tail has just filled there.
 #[inline]
-fn grow_last(front: &mut Option<Segment>, rest: &mut Rest, count: usize) {
+fn grow_last(front: &mut Option<Segment>, rest: &mut SegmentQueue, count: usize) {
     match front {
         Some(front) if rest.is_empty() => front.grow(count),
         _ => rest.grow_back(count),

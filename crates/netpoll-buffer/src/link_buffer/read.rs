@@ -2,22 +2,22 @@
 //! Taking bytes out of a [`LinkBuffer`].
 //!
 //! Everything asked for must be there: a call that wants more than [`LinkBuffer::len`] fails with
-//! [`Short`] and consumes nothing. What is returned as `&[u8]` borrows the buffer, so Go netpoll's
+//! [`NotEnoughData`] and consumes nothing. What is returned as `&[u8]` borrows the buffer, so Go netpoll's
 //! rule "valid until Release" is a lifetime here; what was read is let go by the next call.
 //!
 //! Within one segment nothing is copied. A `peek` or `next` across segments moves what was asked
 //! for into one block, once; asking again for the same bytes copies nothing, and asking for more of
-//! them copies only what is new (see [`gather`](super::gather)).
+//! them copies only what is new (see [`contiguous`](super::contiguous)).
 
 use std::io;
 
 use bytes::Bytes;
 
 use super::LinkBuffer;
-use crate::error::{Short, TooLarge};
+use crate::error::{NotEnoughData, TooLarge};
 
 /// `slice` copies what is below this part of its block: a small slice must not pin a large block.
-const WORTH_PINNING: usize = 16;
+const MIN_SHARED_FRACTION: usize = 16;
 
 impl LinkBuffer {
     /// The next `n` bytes, which stay. Copies only across segments, and then once: asked again for
@@ -26,7 +26,7 @@ impl LinkBuffer {
     ///
     /// # Errors
     ///
-    /// [`Short`] if fewer are there; [`TooLarge`] above 4 GiB, which no one segment can have.
+    /// [`NotEnoughData`] if fewer are there; [`TooLarge`] above 4 GiB, which no one segment can have.
     ///
     /// # Examples
     ///
@@ -59,8 +59,8 @@ impl LinkBuffer {
     /// ```
     #[inline]
     pub fn peek(&mut self, n: usize) -> io::Result<&[u8]> {
-        if self.in_front() < n {
-            self.gather(n)?;
+        if self.front_len() < n {
+            self.make_contiguous(n)?;
         }
         Ok(self
             .front
@@ -72,10 +72,10 @@ impl LinkBuffer {
     ///
     /// # Errors
     ///
-    /// [`Short`] if fewer are there; [`TooLarge`] above 4 GiB, which no one segment can have.
+    /// [`NotEnoughData`] if fewer are there; [`TooLarge`] above 4 GiB, which no one segment can have.
     #[inline]
     pub fn next(&mut self, n: usize) -> io::Result<&[u8]> {
-        if self.in_front() < n {
+        if self.front_len() < n {
             return self.next_across(n);
         }
         Ok(self.front.as_mut().map_or(&[][..], |front| front.take(n)))
@@ -84,7 +84,7 @@ impl LinkBuffer {
     /// What [`next`](Self::next) does where the front segment has too little.
     #[cold]
     fn next_across(&mut self, n: usize) -> io::Result<&[u8]> {
-        self.gather(n)?;
+        self.make_contiguous(n)?;
         Ok(self.front.as_mut().map_or(&[][..], |front| front.take(n)))
     }
 
@@ -92,7 +92,7 @@ impl LinkBuffer {
     ///
     /// # Errors
     ///
-    /// [`Short`] if fewer are there.
+    /// [`NotEnoughData`] if fewer are there.
     pub fn skip(&mut self, n: usize) -> io::Result<()> {
         self.require(n)?;
         self.advance_by(n);
@@ -104,12 +104,12 @@ impl LinkBuffer {
     ///
     /// # Errors
     ///
-    /// [`TooLarge`] if the first `max` bytes do not have it; [`Short`] if it has not come yet.
+    /// [`TooLarge`] if the first `max` bytes do not have it; [`NotEnoughData`] if it has not come yet.
     pub fn until(&mut self, delimiter: u8, max: usize) -> io::Result<&[u8]> {
         match self.position_of(delimiter, 0, max) {
             Some(position) => self.next(position + 1),
             None if self.len() >= max => Err(TooLarge::new(max, max.saturating_add(1)).into()),
-            None => Err(Short::new(self.len(), self.len() + 1).into()),
+            None => Err(NotEnoughData::new(self.len(), self.len() + 1).into()),
         }
     }
 
@@ -120,13 +120,14 @@ impl LinkBuffer {
     ///
     /// # Errors
     ///
-    /// [`Short`] if fewer are there.
+    /// [`NotEnoughData`] if fewer are there.
     pub fn slice(&mut self, n: usize) -> io::Result<Bytes> {
         self.require(n)?;
-        self.settle();
+        self.drop_empty_front();
         match &mut self.front {
             Some(front)
-                if front.len() >= n && n.saturating_mul(WORTH_PINNING) >= front.pinned() =>
+                if front.len() >= n
+                    && n.saturating_mul(MIN_SHARED_FRACTION) >= front.block_capacity() =>
             {
                 Ok(Bytes::from(front.split_to(n)))
             }
@@ -139,22 +140,22 @@ impl LinkBuffer {
     ///
     /// # Errors
     ///
-    /// [`Short`] if fewer are there.
+    /// [`NotEnoughData`] if fewer are there.
     pub fn split_to(&mut self, n: usize) -> io::Result<Self> {
         self.require(n)?;
         if n == self.len() {
-            self.settle();
+            self.drop_empty_front();
             if self.tail.is_some()
-                && let Some(tail) = self.take_growth()
+                && let Some(tail) = self.take_front_tail()
             {
-                self.rest.keep_growth(tail);
+                self.rest.set_front_tail(tail);
             }
             return Ok(self.take_readable());
         }
         let mut taken = Self::new();
         while taken.len() < n {
             let missing = n - taken.len();
-            self.settle();
+            self.drop_empty_front();
             let Some(front) = &mut self.front else { break };
             let piece = if front.len() > missing {
                 front.split_to(missing)
@@ -174,7 +175,7 @@ impl LinkBuffer {
     ///
     /// # Errors
     ///
-    /// [`Short`] if fewer are there than `target` is long.
+    /// [`NotEnoughData`] if fewer are there than `target` is long.
     pub fn read_exact(&mut self, target: &mut [u8]) -> io::Result<()> {
         self.require(target.len())?;
         self.copy_out(target);
@@ -185,7 +186,7 @@ impl LinkBuffer {
     ///
     /// # Errors
     ///
-    /// [`Short`] if fewer are there; nothing is allocated from `n` before that is known.
+    /// [`NotEnoughData`] if fewer are there; nothing is allocated from `n` before that is known.
     pub fn read_vec(&mut self, n: usize) -> io::Result<Vec<u8>> {
         self.require(n)?;
         let mut vec = Vec::with_capacity(n);
@@ -204,7 +205,7 @@ impl LinkBuffer {
     ///
     /// # Errors
     ///
-    /// [`Short`] if fewer are there; [`io::ErrorKind::InvalidData`] if they are not UTF-8, and
+    /// [`NotEnoughData`] if fewer are there; [`io::ErrorKind::InvalidData`] if they are not UTF-8, and
     /// then they stay.
     pub fn read_string(&mut self, n: usize) -> io::Result<String> {
         let bytes = self.peek(n)?;
@@ -239,7 +240,7 @@ impl LinkBuffer {
     #[inline]
     pub(super) fn require(&self, n: usize) -> io::Result<()> {
         if n > self.len() {
-            Err(Short::new(self.len(), n).into())
+            Err(NotEnoughData::new(self.len(), n).into())
         } else {
             Ok(())
         }
@@ -249,7 +250,7 @@ impl LinkBuffer {
     pub(super) fn copy_out(&mut self, target: &mut [u8]) {
         let mut filled = 0;
         while filled < target.len() {
-            self.settle();
+            self.drop_empty_front();
             let Some(front) = &mut self.front else { break };
             let count = front.len().min(target.len() - filled);
             target[filled..filled + count].copy_from_slice(front.take(count));
@@ -261,7 +262,7 @@ impl LinkBuffer {
     pub(super) fn advance_by(&mut self, n: usize) {
         let mut left = n;
         while left > 0 {
-            self.settle();
+            self.drop_empty_front();
             let Some(front) = &mut self.front else { break };
             let count = front.len().min(left);
             front.skip(count);
@@ -279,7 +280,7 @@ macro_rules! numbers {
                 ///
                 /// # Errors
                 ///
-                /// [`Short`] if fewer bytes are there.
+                /// [`NotEnoughData`] if fewer bytes are there.
                 #[inline]
                 pub fn $be(&mut self) -> io::Result<$number> {
                     self.read_array().map(<$number>::from_be_bytes)
@@ -289,7 +290,7 @@ macro_rules! numbers {
                 ///
                 /// # Errors
                 ///
-                /// [`Short`] if fewer bytes are there.
+                /// [`NotEnoughData`] if fewer bytes are there.
                 #[inline]
                 pub fn $le(&mut self) -> io::Result<$number> {
                     self.read_array().map(<$number>::from_le_bytes)
@@ -310,7 +311,7 @@ impl LinkBuffer {
     ///
     /// # Errors
     ///
-    /// [`Short`] if there is none.
+    /// [`NotEnoughData`] if there is none.
     #[inline]
     pub fn read_u8(&mut self) -> io::Result<u8> {
         self.read_array::<1>().map(|[byte]| byte)

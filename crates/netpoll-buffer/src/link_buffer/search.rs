@@ -48,11 +48,11 @@ impl LinkBuffer {
         if self.begins_in_front(from) {
             return position_among(self.segments(), 0, delimiter, from, max);
         }
-        self.position_behind_front(delimiter, from, max)
+        self.position_after_front(delimiter, from, max)
     }
 
     #[cold]
-    fn position_behind_front(&self, delimiter: u8, from: usize, max: usize) -> Option<usize> {
+    fn position_after_front(&self, delimiter: u8, from: usize, max: usize) -> Option<usize> {
         let (start, rest) = self.segments_from(from);
         position_among(rest, start, delimiter, from, max)
     }
@@ -69,11 +69,11 @@ impl LinkBuffer {
         if self.begins_in_front(from) {
             return position_of_slice_among(self.segments(), 0, wanted, from, max);
         }
-        self.position_of_slice_behind_front(wanted, from, max)
+        self.position_of_slice_after_front(wanted, from, max)
     }
 
     #[cold]
-    fn position_of_slice_behind_front(
+    fn position_of_slice_after_front(
         &self,
         wanted: &[u8],
         from: usize,
@@ -85,7 +85,7 @@ impl LinkBuffer {
 
     #[inline(always)]
     fn begins_in_front(&self, from: usize) -> bool {
-        from < self.in_front() || self.rest.is_empty()
+        from < self.front_len() || self.rest.is_empty()
     }
 
     /// The segments in which to look from byte `from` on, which is behind the front one, and where the
@@ -93,8 +93,8 @@ impl LinkBuffer {
     /// all he looks at is what has come.
     #[cold]
     fn segments_from(&self, from: usize) -> (usize, vec_deque::Iter<'_, Segment>) {
-        let in_front = self.in_front();
-        let (start, rest) = self.rest.from(from - in_front);
+        let in_front = self.front_len();
+        let (start, rest) = self.rest.iter_from(from - in_front);
         (in_front + start, rest)
     }
 }
@@ -149,7 +149,7 @@ fn position_of_slice_among<'a>(
             let (here, behind) = wanted.split_at(bytes.len() - edge - at);
             if bytes.ends_with(here)
                 && wanted.len() <= max - start - edge - at
-                && begin_with(segments.clone(), behind)
+                && starts_with(segments.clone(), behind)
             {
                 return Some(start + edge + at);
             }
@@ -160,7 +160,7 @@ fn position_of_slice_among<'a>(
 }
 
 /// Whether what `segments` show begins with `wanted`.
-fn begin_with<'a>(segments: impl Iterator<Item = &'a Segment>, mut wanted: &[u8]) -> bool {
+fn starts_with<'a>(segments: impl Iterator<Item = &'a Segment>, mut wanted: &[u8]) -> bool {
     for segment in segments {
         let (here, behind) = wanted.split_at(wanted.len().min(segment.len()));
         if !segment.as_slice().starts_with(here) {

@@ -26,13 +26,13 @@ use std::io;
 use bytes::Bytes;
 
 use super::LinkBuffer;
-use super::uncommitted::Uncommitted;
+use super::uncommitted_bytes::UncommittedBytes;
 use crate::error::{OutOfRange, TooLarge};
 use crate::segment::Segment;
 
 /// The most one reservation may ask for: what one block holds in one piece, far from the 4 GiB
 /// where positions end.
-pub(super) const LONGEST_RESERVATION: usize = 1 << 30;
+pub(super) const MAX_RESERVATION: usize = 1 << 30;
 
 /// A range of uncommitted bytes, by [`LinkBuffer::reserve`]: a key without a borrow. It ends with
 /// the commit.
@@ -52,8 +52,8 @@ pub(super) const LONGEST_RESERVATION: usize = 1 << 30;
 /// # Ok(()) }
 /// ```
 #[derive(Debug, PartialEq, Eq)]
-pub struct Reserved {
-    pub(crate) place: super::uncommitted::Place,
+pub struct Reservation {
+    pub(crate) range: super::uncommitted_bytes::ReservedRange,
 }
 
 impl LinkBuffer {
@@ -90,7 +90,7 @@ impl LinkBuffer {
         }
         // The other's tail continues what is now the end.
         if let Some(tail) = tail {
-            self.set_tail_aside();
+            self.release_tail();
             self.tail = Some(tail);
         }
     }
@@ -109,16 +109,16 @@ impl LinkBuffer {
     /// # Errors
     ///
     /// [`TooLarge`] above 1 GiB, which no contiguous piece may have.
-    pub fn reserve(&mut self, n: usize) -> io::Result<Reserved> {
-        if n > LONGEST_RESERVATION {
-            return Err(TooLarge::new(LONGEST_RESERVATION, n).into());
+    pub fn reserve(&mut self, n: usize) -> io::Result<Reservation> {
+        if n > MAX_RESERVATION {
+            return Err(TooLarge::new(MAX_RESERVATION, n).into());
         }
         let pending = match &mut self.uncommitted {
             Some(pending) => pending,
-            none => none.insert(Box::new(Uncommitted::new(self.tail.take()))),
+            none => none.insert(Box::new(UncommittedBytes::new(self.tail.take()))),
         };
-        Ok(Reserved {
-            place: pending.reserve(n),
+        Ok(Reservation {
+            range: pending.reserve(n),
         })
     }
 
@@ -127,12 +127,12 @@ impl LinkBuffer {
     /// # Errors
     ///
     /// [`OutOfRange`] if it has ended with a commit, or belongs to another buffer.
-    pub fn get_mut(&mut self, reserved: &Reserved) -> io::Result<&mut [u8]> {
+    pub fn get_mut(&mut self, reserved: &Reservation) -> io::Result<&mut [u8]> {
         let uncommitted = self.uncommitted_len();
         self.uncommitted
             .as_mut()
-            .and_then(|pending| pending.get_mut(&reserved.place))
-            .ok_or_else(|| OutOfRange::new(uncommitted, reserved.place.len()).into())
+            .and_then(|pending| pending.get_mut(&reserved.range))
+            .ok_or_else(|| OutOfRange::new(uncommitted, reserved.range.len()).into())
     }
 
     /// Puts `bytes` in the middle of what is uncommitted: before its `at`-th byte, counted from
@@ -165,7 +165,7 @@ impl LinkBuffer {
             return Err(OutOfRange::new(uncommitted, k).into());
         }
         if let Some(pending) = self.uncommitted.take() {
-            let (segments, tail) = pending.finish(k);
+            let (segments, tail) = pending.commit(k);
             segments
                 .into_iter()
                 .for_each(|segment| self.push_segment(segment));
@@ -178,12 +178,12 @@ impl LinkBuffer {
     #[inline]
     pub fn commit_all(&mut self) {
         if self.uncommitted.is_some() {
-            self.commit_what_is_open();
+            self.commit_pending();
         }
     }
 
     #[cold]
-    fn commit_what_is_open(&mut self) {
+    fn commit_pending(&mut self) {
         let all = self.uncommitted_len();
         let committed = self.commit(all);
         debug_assert!(

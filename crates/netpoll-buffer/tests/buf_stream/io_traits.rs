@@ -3,7 +3,7 @@
 
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 
-use netpoll_buffer::{BufStream, Short};
+use netpoll_buffer::{BufStream, NotEnoughData};
 
 use crate::support::{Answer, Sink, Source, reason, rest, text};
 
@@ -56,8 +56,8 @@ fn reading_exactly_more_than_comes_consumes_nothing() {
     let mut target = [7; 7];
     let mut reader = stream.reader();
     let refused = Read::read_exact(&mut reader, &mut target);
-    let short: Short = reason(refused, ErrorKind::UnexpectedEof);
-    assert_eq!((short, target), (Short::new(6, 7), [7; 7]));
+    let short: NotEnoughData = reason(refused, ErrorKind::UnexpectedEof);
+    assert_eq!((short, target), (NotEnoughData::new(6, 7), [7; 7]));
     assert_eq!(rest(&mut reader), b"abcdef");
 }
 

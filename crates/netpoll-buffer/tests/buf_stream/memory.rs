@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
 
-use netpoll_buffer::{BufStream, LinkBuffer, Short};
+use netpoll_buffer::{BufStream, LinkBuffer, NotEnoughData};
 
 use crate::support::{Ask, Sink, Source, Take, in_own_pool, reason, text};
 
@@ -38,8 +38,8 @@ fn a_length_that_lies_costs_four_kibibytes() {
             let mut stream = BufStream::new(Source::drip(bytes, each));
             let mut reader = stream.reader();
             let length = reader.read_u32().unwrap() as usize;
-            let short: Short = reason(reader.next(length), ErrorKind::UnexpectedEof);
-            assert_eq!(short, Short::new(11, 0x003f_ffff));
+            let short: NotEnoughData = reason(reader.next(length), ErrorKind::UnexpectedEof);
+            assert_eq!(short, NotEnoughData::new(11, 0x003f_ffff));
             assert_eq!(pool.stats().peak, 4096);
         });
     }
@@ -50,7 +50,8 @@ fn a_block_grows_with_what_has_come() {
     for each in [100, 3000, 1 << 20] {
         beside_the_write_block(|lent| {
             let mut stream = BufStream::new(Source::drip(&text(500_000), each));
-            let short: Short = reason(stream.reader().wait(4 << 20), ErrorKind::UnexpectedEof);
+            let short: NotEnoughData =
+                reason(stream.reader().wait(4 << 20), ErrorKind::UnexpectedEof);
             assert_eq!(short.have, 500_000);
             // The sizes of blocks are powers of two, and a page.
             assert_eq!(lent(), (1 << 20) + 4096);

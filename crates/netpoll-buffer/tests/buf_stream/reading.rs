@@ -4,7 +4,7 @@
 
 use std::io::{self, ErrorKind};
 
-use netpoll_buffer::{BufStream, LinkBuffer, Short, StreamReader};
+use netpoll_buffer::{BufStream, LinkBuffer, NotEnoughData, StreamReader};
 
 use crate::support::{Answer, Ask, METHODS, Method, Source, contents, reason, rest, text};
 
@@ -32,7 +32,7 @@ fn assert_same(name: &str, over: io::Result<Vec<u8>>, plain: io::Result<Vec<u8>>
         (Ok(over), Ok(plain)) => assert!(over == plain, "{name}"),
         (over, plain) => {
             let kind = ErrorKind::UnexpectedEof;
-            let over: Short = reason(over, kind);
+            let over: NotEnoughData = reason(over, kind);
             assert_eq!(over, reason(plain, kind), "{name}");
         }
     }
@@ -88,8 +88,8 @@ fn a_line_ends_with_its_delimiter_however_it_comes() {
         for line in bytes.chunks(47) {
             assert_eq!(reader.until(b'\n', 47).unwrap(), line);
         }
-        let short: Short = reason(reader.until(b'\n', 47), ErrorKind::UnexpectedEof);
-        assert_eq!(short, Short::new(0, 1));
+        let short: NotEnoughData = reason(reader.until(b'\n', 47), ErrorKind::UnexpectedEof);
+        assert_eq!(short, NotEnoughData::new(0, 1));
     }
 }
 
@@ -98,8 +98,8 @@ fn a_last_line_without_an_end_is_short_by_one_and_stays() {
     for source in sources(b"no end") {
         let mut stream = BufStream::new(source);
         let mut reader = stream.reader();
-        let short: Short = reason(reader.until(b'\n', 7), ErrorKind::UnexpectedEof);
-        assert_eq!(short, Short::new(6, 7));
+        let short: NotEnoughData = reason(reader.until(b'\n', 7), ErrorKind::UnexpectedEof);
+        assert_eq!(short, NotEnoughData::new(6, 7));
         assert_eq!(rest(&mut reader), b"no end");
     }
 }

@@ -5,7 +5,7 @@
 use std::io::{self, ErrorKind};
 use std::panic::{self, AssertUnwindSafe};
 
-use netpoll_buffer::{BufStream, Short, TooLarge};
+use netpoll_buffer::{BufStream, NotEnoughData, TooLarge};
 
 use crate::support::{Answer, METHODS, Source, in_own_pool, reason, rest, text};
 
@@ -84,8 +84,8 @@ fn a_stream_that_ends_early_is_short_and_what_came_stays() {
             let mut stream = BufStream::new(Source::broken(&bytes, cut, Answer::End));
             let mut reader = stream.reader();
             let refused = (method.over)(&mut reader, 10);
-            let short: Short = reason(refused, ErrorKind::UnexpectedEof);
-            assert_eq!(short, Short::new(cut, need), "{}", method.name);
+            let short: NotEnoughData = reason(refused, ErrorKind::UnexpectedEof);
+            assert_eq!(short, NotEnoughData::new(cut, need), "{}", method.name);
             assert_eq!(reader.available(), cut, "{}", method.name);
             // It has grown since.
             (method.over)(&mut reader, 10).unwrap();
@@ -143,8 +143,8 @@ fn the_largest_length_there_is_is_refused_or_costs_what_has_come() {
             let source = Source::drip(b"abc", 1);
             let mut stream = BufStream::new(source).with_max_frame(usize::MAX);
             let refused = (method.over)(&mut stream.reader(), usize::MAX);
-            let short: Short = reason(refused, ErrorKind::UnexpectedEof);
-            assert_eq!(short, Short::new(3, usize::MAX), "{}", method.name);
+            let short: NotEnoughData = reason(refused, ErrorKind::UnexpectedEof);
+            assert_eq!(short, NotEnoughData::new(3, usize::MAX), "{}", method.name);
         }
         assert_eq!(pool.stats().peak, 4096);
     });

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use netpoll_buffer::{BufStream, Short};
+use netpoll_buffer::{BufStream, NotEnoughData};
 
 use crate::support::{reason, rest, text};
 
@@ -83,8 +83,8 @@ fn what_is_added_to_a_file_after_its_end_is_read_by_the_next_call() {
     let mut file = scratch.create();
     let mut stream = BufStream::new(File::open(&scratch.0).unwrap());
     file.write_all(b"half a ").unwrap();
-    let short: Short = reason(stream.reader().next(10), ErrorKind::UnexpectedEof);
-    assert_eq!(short, Short::new(7, 10));
+    let short: NotEnoughData = reason(stream.reader().next(10), ErrorKind::UnexpectedEof);
+    assert_eq!(short, NotEnoughData::new(7, 10));
     file.write_all(b"line").unwrap();
     assert_eq!(stream.reader().next(11).unwrap(), b"half a line");
 }

@@ -4,7 +4,7 @@
 use std::io::{self, ErrorKind, Write};
 
 use bytes::Bytes;
-use netpoll_buffer::{BufStream, LinkBuffer, Overclaimed};
+use netpoll_buffer::{BufStream, LinkBuffer, WriteOverrun};
 
 use crate::support::{Sink, Take, contents, reason, text};
 
@@ -194,8 +194,8 @@ fn a_sink_that_claims_more_than_it_was_given_is_refused_and_the_rest_stays() {
         for more in [1, 2, usize::MAX - 98] {
             let takes = [Take::Most(2), Take::Lie(more)];
             let mut stream = put(Sink::new(takes), &bytes, each);
-            let claim: Overclaimed = reason(stream.flush(), ErrorKind::Other);
-            assert_eq!(claim, Overclaimed::new(given, given + more));
+            let claim: WriteOverrun = reason(stream.flush(), ErrorKind::Other);
+            assert_eq!(claim, WriteOverrun::new(given, given + more));
             assert_eq!(contents(stream.writer()), bytes[2..]);
             stream.flush().unwrap();
             assert_eq!(stream.get_ref().taken, bytes);

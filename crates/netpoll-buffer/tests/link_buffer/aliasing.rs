@@ -184,7 +184,7 @@ fn work(thread: u64, pool: &Pool, to: &Sender<Held>, from: &Receiver<Held>) -> i
                 held => kept.extend(held),
             },
             11 => stream.buffer.release(),
-            12 => stream.buffer.settle_down(),
+            12 => stream.buffer.compact(),
             13 => drop(kept.pop_front()),
             _ => kept.extend(from.try_recv().ok()),
         }

@@ -43,7 +43,7 @@ type Arrives = fn(&mut LinkBuffer, &[u8]);
 fn landed(buffer: &mut LinkBuffer, piece: &[u8]) {
     let mut block = Tail::with_capacity(64 << 10);
     block.put(piece);
-    if let Err(window) = buffer.absorb(block.window(0..piece.len())) {
+    if let Err(window) = buffer.coalesce(block.window(0..piece.len())) {
         buffer.push_segment(window);
     }
 }
@@ -79,7 +79,7 @@ fn released(buffer: &mut LinkBuffer) {
 
 /// As a reader that waits gives to the inbox what is unread, and takes it again.
 fn waited_with(buffer: &mut LinkBuffer) {
-    buffer.settle_down();
+    buffer.compact();
     let mut inbox = LinkBuffer::new();
     inbox.prepend(std::mem::take(buffer));
     *buffer = inbox;
@@ -153,9 +153,9 @@ fn what_lands_behind_what_is_there_is_moved_a_few_times_in_all_too() {
     let mut moved = Moved::new();
     for (number, piece) in all.chunks(each).enumerate() {
         let need = (number + 1) * each;
-        let mut tail = buffer.landing(need, need);
+        let mut tail = buffer.take_contiguous_tail(need, need);
         let put = tail.put(piece);
-        buffer.accept_tail(tail, put);
+        buffer.append_tail(tail, put);
         pushed(&mut buffer, &piece[put..]);
         moved.look(&mut buffer, &all[..need]);
     }
@@ -197,7 +197,7 @@ fn memory_to_grow_in_goes_home_with_what_was_gathered() {
         ("nearly all consumed", |buffer| {
             buffer.skip(buffer.len() - 1).unwrap();
             buffer.release();
-            buffer.settle_down();
+            buffer.compact();
         }),
         ("another in its place", |buffer| {
             buffer.skip(buffer.len()).unwrap();

@@ -38,11 +38,11 @@ fn what_fits_to_the_last_byte_is_put_in_place_and_one_byte_more_is_not() {
         let of_block = if before.len() == 1 { 1 } else { 2 };
         let filled = fill_block(&mut buffer, of_block, 100);
         let (segments, there) = (slices(&buffer), [before, &filled[..]].concat());
-        assert!(!buffer.put_in_place(&[7; 101]));
+        assert!(!buffer.try_put_slice(&[7; 101]));
         assert_eq!(contents(&buffer), there);
-        assert!(buffer.put_in_place(&[7; 100]));
-        assert!(buffer.put_in_place(b""), "nothing always fits");
-        assert!(!buffer.put_in_place(b"x"));
+        assert!(buffer.try_put_slice(&[7; 100]));
+        assert!(buffer.try_put_slice(b""), "nothing always fits");
+        assert!(!buffer.try_put_slice(b"x"));
         assert_eq!(contents(&buffer), [&there[..], &[7; 100]].concat());
         assert_eq!(slices(&buffer), segments);
     });
@@ -52,8 +52,8 @@ fn what_fits_to_the_last_byte_is_put_in_place_and_one_byte_more_is_not() {
 fn what_is_put_in_place_is_behind_the_last_of_all_segments() {
     in_one_and_in_several(|mut buffer, before| {
         let segments = slices(&buffer);
-        assert!(buffer.put_in_place(b"e"));
-        assert!(buffer.put_in_place(b"fg"));
+        assert!(buffer.try_put_slice(b"e"));
+        assert!(buffer.try_put_slice(b"fg"));
         assert_eq!(contents(&buffer), [before, b"efg"].concat());
         assert_eq!(slices(&buffer), segments);
     });
@@ -65,10 +65,10 @@ fn parts_are_put_in_place_together_or_not_at_all() {
         let of_block = if before.len() == 1 { 1 } else { 2 };
         let filled = fill_block(&mut buffer, of_block, 100);
         let (segments, there) = (slices(&buffer), [before, &filled[..]].concat());
-        assert!(!buffer.put_all_in_place(&[b"head", &[7; 97]]));
+        assert!(!buffer.try_put_slices(&[b"head", &[7; 97]]));
         assert_eq!(contents(&buffer), there);
-        assert!(buffer.put_all_in_place(&[b"head", b"", &[7; 96]]));
-        assert!(buffer.put_all_in_place(&[b"", b""]) && buffer.put_all_in_place(&[]));
+        assert!(buffer.try_put_slices(&[b"head", b"", &[7; 96]]));
+        assert!(buffer.try_put_slices(&[b"", b""]) && buffer.try_put_slices(&[]));
         assert_eq!(contents(&buffer), [&there[..], b"head", &[7; 96]].concat());
         assert_eq!(slices(&buffer), segments);
     });
@@ -131,7 +131,7 @@ fn what_is_put_in_place_behind_the_last_of_several_is_behind_the_only_one_that_i
     buffer.put_slice(b"d");
     buffer.skip(3).unwrap();
     assert_eq!(buffer.peek(1).unwrap(), b"d");
-    assert!(buffer.put_in_place(b"e"));
+    assert!(buffer.try_put_slice(b"e"));
     assert_eq!(contents(&buffer), b"de");
     assert_eq!(slices(&buffer), 1);
 }
@@ -147,25 +147,25 @@ fn nothing_is_put_in_place_behind_foreign_memory() {
     read.push(Bytes::from_static(b"abc"));
     for mut buffer in [first, read] {
         let before = places(&buffer);
-        assert!(!buffer.put_in_place(b"d"));
+        assert!(!buffer.try_put_slice(b"d"));
         assert_eq!(contents(&buffer), b"abc");
         assert_eq!(places(&buffer), before);
         buffer.put_slice(b"d");
-        assert!(buffer.put_in_place(b"e"));
+        assert!(buffer.try_put_slice(b"e"));
         assert_eq!(contents(&buffer), b"abcde");
     }
 }
 
 #[test]
 fn nothing_is_put_in_place_where_there_is_no_memory_or_room_is_open() {
-    assert!(!LinkBuffer::new().put_in_place(b"x"));
+    assert!(!LinkBuffer::new().try_put_slice(b"x"));
     let mut released = put(b"abc");
     released.release();
-    assert!(!released.put_in_place(b"x"));
+    assert!(!released.try_put_slice(b"x"));
     assert_eq!(contents(&released), b"abc");
     let mut open = put(b"abc");
     open.reserve(1).unwrap();
-    assert!(!open.put_in_place(b"x"));
+    assert!(!open.try_put_slice(b"x"));
     assert_eq!((open.len(), open.uncommitted_len()), (3, 1));
 }
 
@@ -179,7 +179,7 @@ fn the_first_bytes_fill_the_block_of_the_thread_and_go_on_in_another() {
         assert_eq!(contents(&buffer), pattern(20_000));
         assert_eq!(lengths(&buffer), [5000, 15_000]);
         assert_eq!(contents(&kept), filled);
-        assert!(buffer.put_in_place(b"behind both"));
+        assert!(buffer.try_put_slice(b"behind both"));
         assert_eq!(lengths(&buffer), [5000, 15_011]);
         assert_eq!(pool.stats().in_use, 2 * BLOCK);
     });
@@ -194,7 +194,7 @@ fn what_does_not_fit_fills_the_block_that_the_buffer_has_and_goes_on_in_another(
         buffer.put_slice(&pattern(20_000));
         assert_eq!(lengths(&buffer), [5000, 15_000], "also where all was read");
         assert_eq!(contents(&buffer), pattern(20_000));
-        assert!(buffer.put_in_place(b"x"));
+        assert!(buffer.try_put_slice(b"x"));
         assert_eq!(lengths(&buffer), [5000, 15_001]);
     });
 }
@@ -244,7 +244,7 @@ fn what_is_put_behind_a_header_and_its_body_goes_on_in_their_memory() {
     let mut buffer = put(b"head");
     // Memory comes in sizes, and this is less than one.
     buffer.put_slice(&pattern(BLOCK + 1));
-    assert!(buffer.put_in_place(b"more"));
+    assert!(buffer.try_put_slice(b"more"));
     assert_eq!(lengths(&buffer), [4 + BLOCK + 1 + 4]);
     let all = [b"head", &pattern(BLOCK + 1)[..], b"more"].concat();
     assert_eq!(contents(&buffer), all);

@@ -3,7 +3,7 @@
 
 use std::io::{self, BufRead, IoSlice, IoSliceMut, Read, Write};
 
-use netpoll_buffer::{LinkBuffer, Short};
+use netpoll_buffer::{LinkBuffer, NotEnoughData};
 
 use crate::support::{SIZES, contents, cut, pattern, places, put, reason};
 
@@ -47,7 +47,7 @@ fn reading_exactly_more_than_there_is_consumes_nothing() {
     let mut buffer = cut(b"abcdef", 2);
     let mut target = [0; 7];
     let refused = Read::read_exact(&mut buffer, &mut target);
-    let short: Short = reason(refused, io::ErrorKind::UnexpectedEof);
+    let short: NotEnoughData = reason(refused, io::ErrorKind::UnexpectedEof);
     assert_eq!((short.have, short.need), (6, 7));
     Read::read_exact(&mut buffer, &mut target[..6]).unwrap();
     assert_eq!(&target, b"abcdef\0");

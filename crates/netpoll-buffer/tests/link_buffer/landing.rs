@@ -8,9 +8,9 @@ use crate::support::{contents, in_own_pool, pattern, places};
 
 /// Lets `bytes` land as a read would bring them.
 fn land(buffer: &mut LinkBuffer, n: usize, capacity: usize, bytes: &[u8]) -> usize {
-    let mut tail = buffer.landing(n, capacity);
+    let mut tail = buffer.take_contiguous_tail(n, capacity);
     let landed = tail.put(bytes);
-    buffer.accept_tail(tail, landed);
+    buffer.append_tail(tail, landed);
     landed
 }
 
@@ -84,8 +84,8 @@ fn a_window_of_more_than_a_drop_is_not_absorbed() {
     land(&mut buffer, 4000, 4000, &[1; 10]);
     let mut block = Tail::with_capacity(1000);
     block.put(&[2; 1000]);
-    assert!(buffer.absorb(block.window(0..257)).is_err());
-    assert!(buffer.absorb(block.window(0..256)).is_ok());
+    assert!(buffer.coalesce(block.window(0..257)).is_err());
+    assert!(buffer.coalesce(block.window(0..256)).is_ok());
     assert_eq!(buffer.segments().count(), 1);
 }
 
@@ -96,12 +96,12 @@ fn however_long_it_drips_there_are_few_segments() {
     for drip in 0..100_000 {
         // Two blocks in turn, so that no window continues the last one.
         let block = &mut blocks[drip % 2];
-        if block.room() == 0 {
+        if block.spare_capacity() == 0 {
             *block = Tail::with_capacity(65_536);
         }
         let start = block.filled();
         block.put(&[drip as u8]);
-        if let Err(window) = buffer.absorb(block.window(start..start + 1)) {
+        if let Err(window) = buffer.coalesce(block.window(start..start + 1)) {
             buffer.push_segment(window);
         }
     }

@@ -78,7 +78,7 @@ fn a_block_of_another_size_does_not_become_a_write_block() {
     in_own_pool(|pool| {
         let mut small = put(&pattern(BLOCK));
         small.skip(BLOCK - 1).unwrap();
-        small.settle_down();
+        small.compact();
         drop(small);
         assert_eq!(slices(&put(&pattern(5000))), 1);
         let before = pool.stats().in_use;
@@ -118,9 +118,9 @@ fn a_small_remainder_moves_out_of_its_block() {
     in_own_pool(|pool| {
         let mut buffer = put(&pattern(BLOCK));
         buffer.skip(BLOCK - 100).unwrap();
-        assert!(buffer.pins_much());
-        buffer.settle_down();
-        assert!(!buffer.pins_much());
+        assert!(buffer.should_compact());
+        buffer.compact();
+        assert!(!buffer.should_compact());
         assert_eq!(contents(&buffer), pattern(BLOCK)[BLOCK - 100..]);
         // The block is the thread's again: nobody needs another one.
         let _other = put(&pattern(30_000));
@@ -134,8 +134,8 @@ fn a_remainder_of_a_sixteenth_of_its_block_stays_and_one_byte_less_moves() {
         let mut buffer = put(&pattern(BLOCK));
         buffer.skip(BLOCK - left).unwrap();
         let before = places(&buffer);
-        assert_eq!(buffer.pins_much(), !stays);
-        buffer.settle_down();
+        assert_eq!(buffer.should_compact(), !stays);
+        buffer.compact();
         assert_eq!(places(&buffer) == before, stays, "{left}");
         assert_eq!(contents(&buffer), pattern(BLOCK)[BLOCK - left..]);
     }
@@ -146,10 +146,10 @@ fn what_has_settled_down_does_not_move_again() {
     for left in [1, 2, 15, 16, 17, 255, 256, 257, 1000, 4000] {
         let mut buffer = put(&pattern(BLOCK));
         buffer.skip(BLOCK - left).unwrap();
-        buffer.settle_down();
+        buffer.compact();
         let settled = places(&buffer);
-        assert!(!buffer.pins_much(), "{left}");
-        buffer.settle_down();
+        assert!(!buffer.should_compact(), "{left}");
+        buffer.compact();
         assert_eq!(places(&buffer), settled, "{left}");
     }
 }
@@ -164,7 +164,7 @@ fn settling_down_makes_one_piece_of_many_in_which_drops_are_appended() {
         kept.push(large);
     }
     assert_eq!(slices(&buffer), 9);
-    buffer.settle_down();
+    buffer.compact();
     assert_eq!(slices(&buffer), 1);
     let expected: Vec<u8> = (0..10).flat_map(pattern).collect();
     assert_eq!(contents(&buffer), expected);
@@ -178,8 +178,8 @@ fn settling_down_with_nothing_left_lets_go_of_the_block() {
     in_own_pool(|pool| {
         let mut buffer = LinkBuffer::from(Bytes::from(pattern(10)));
         buffer.skip(10).unwrap();
-        buffer.settle_down();
-        assert!(buffer.is_empty() && !buffer.pins_much());
+        buffer.compact();
+        assert!(buffer.is_empty() && !buffer.should_compact());
         assert_eq!(pool.stats().peak, 0);
     });
 }
@@ -194,8 +194,8 @@ fn many_pieces_of_one_block_do_not_pin_more_than_that_block() {
         buffer.push_segment(tail.window(n * 3000..n * 3000 + 2048));
     }
     let before = places(&buffer);
-    assert!(!buffer.pins_much());
-    buffer.settle_down();
+    assert!(!buffer.should_compact());
+    buffer.compact();
     assert_eq!(places(&buffer), before);
 }
 
@@ -207,7 +207,7 @@ fn small_puts_between_large_pushes_do_not_pin_more_than_one_block() {
         buffer.put_slice(b"a header");
         buffer.push(body.clone());
     }
-    assert!(!buffer.pins_much());
+    assert!(!buffer.should_compact());
 }
 
 /// A window of its own block that shows `bytes`.
@@ -222,7 +222,7 @@ fn drips_are_absorbed_behind_what_is_there() {
     in_own_pool(|pool| {
         let mut buffer = put(b"+");
         for _ in 0..100 {
-            buffer.absorb(arrived(&pattern(256))).unwrap();
+            buffer.coalesce(arrived(&pattern(256))).unwrap();
         }
         assert_eq!(buffer.len(), 1 + 256 * 100);
         assert_eq!(slices(&buffer), 1);
@@ -237,7 +237,7 @@ fn what_is_no_drip_or_has_nothing_to_go_behind_is_given_back() {
         let before = places(buffer);
         let window = arrived(bytes);
         let there = window.as_slice().as_ptr();
-        let back = buffer.absorb(window).expect_err("a window");
+        let back = buffer.coalesce(window).expect_err("a window");
         assert_eq!((back.as_slice(), back.as_slice().as_ptr()), (bytes, there));
         assert_eq!(places(buffer), before);
     };
@@ -258,8 +258,8 @@ fn a_drip_behind_what_cannot_grow_goes_to_memory_of_its_own() {
     let full = put(&pattern(BLOCK));
     for mut buffer in [segmented(&[b"foreign"]), full, foreign_behind] {
         let before = contents(&buffer);
-        buffer.absorb(arrived(b"dr")).unwrap();
-        buffer.absorb(arrived(b"ip")).unwrap();
+        buffer.coalesce(arrived(b"dr")).unwrap();
+        buffer.coalesce(arrived(b"ip")).unwrap();
         assert_eq!(contents(&buffer), [&before[..], b"drip"].concat());
         let last = buffer.segments().last().map(Segment::len);
         assert_eq!(last, Some(4), "the second is behind the first");
@@ -272,7 +272,7 @@ fn a_drip_that_only_continues_the_last_window_is_given_back() {
     tail.put(b"abcdef");
     let mut buffer = LinkBuffer::new();
     buffer.push_segment(tail.window(0..3));
-    let back = buffer.absorb(tail.window(3..6)).expect_err("a window");
+    let back = buffer.coalesce(tail.window(3..6)).expect_err("a window");
     buffer.push_segment(back);
     assert_eq!(contents(&buffer), b"abcdef");
     assert_eq!(slices(&buffer), 1);
@@ -284,7 +284,7 @@ fn a_drip_is_not_cut_where_the_block_ends() {
         let mut buffer = put(&pattern(30_000));
         buffer.put_slice(&pattern(30_000));
         buffer.put_slice(&pattern(BLOCK - 60_001));
-        buffer.absorb(arrived(b"drip")).unwrap();
+        buffer.coalesce(arrived(b"drip")).unwrap();
         let lengths: Vec<usize> = places(&buffer).iter().map(|place| place.1).collect();
         assert_eq!(lengths, [BLOCK - 1, 4]);
     });
@@ -295,7 +295,7 @@ fn a_drip_behind_foreign_memory_pins_no_write_block() {
     in_own_pool(|pool| {
         let mut buffer = put(b"x");
         buffer.push(Bytes::from_static(b"y"));
-        buffer.absorb(arrived(b"drip")).unwrap();
+        buffer.coalesce(arrived(b"drip")).unwrap();
         assert_eq!(contents(&buffer), b"xydrip");
         assert_eq!(pool.stats().in_use, BLOCK + 256);
     });
@@ -327,7 +327,7 @@ fn what_was_filled_into_a_taken_tail_continues_the_buffer() {
         Ok(3)
     });
     assert_eq!(filled.unwrap(), 3);
-    buffer.accept_tail(tail, 3);
+    buffer.append_tail(tail, 3);
     buffer.put_slice(b"ghi");
     assert_eq!(contents(&buffer), b"abcdefghi");
     assert_eq!(slices(&buffer), 1);
@@ -339,7 +339,7 @@ fn a_tail_accepted_while_room_is_open_leaves_it_open() {
     let hole = buffer.reserve(1).unwrap();
     let mut tail = Tail::with_capacity(BLOCK);
     tail.put(b"def");
-    buffer.accept_tail(tail, 3);
+    buffer.append_tail(tail, 3);
     buffer.put_slice(b"!");
     buffer.get_mut(&hole).unwrap()[0] = b'g';
     assert_eq!(contents(&buffer), b"abcdef");

@@ -4,7 +4,7 @@
 use std::io;
 
 use bytes::Bytes;
-use netpoll_buffer::{LinkBuffer, OutOfRange, Short, TooLarge};
+use netpoll_buffer::{LinkBuffer, NotEnoughData, OutOfRange, TooLarge};
 
 use crate::support::{contents, in_own_pool, pattern, places, put, reason, segmented};
 
@@ -33,7 +33,7 @@ fn a_read_of_more_than_is_there_is_short_and_consumes_nothing() {
                 buffer.skip(6 - have).unwrap();
                 let before = places(&buffer);
                 let kind = io::ErrorKind::UnexpectedEof;
-                let short: Short = reason(read(&mut buffer, need), kind);
+                let short: NotEnoughData = reason(read(&mut buffer, need), kind);
                 assert_eq!(short.have, have, "{name}");
                 if name != "read_exact" {
                     assert_eq!(short.need, need, "{name}");
@@ -60,8 +60,8 @@ fn a_number_of_which_a_byte_is_missing_is_short_and_consumes_nothing() {
         for have in 0..need {
             let pieces: Vec<&[u8]> = vec![b"x"; have];
             let mut buffer = segmented(&pieces);
-            let short: Short = reason(read(&mut buffer, 0), io::ErrorKind::UnexpectedEof);
-            assert_eq!(short, Short::new(have, need));
+            let short: NotEnoughData = reason(read(&mut buffer, 0), io::ErrorKind::UnexpectedEof);
+            assert_eq!(short, NotEnoughData::new(have, need));
             assert_eq!(contents(&buffer), pieces.concat());
         }
     }
@@ -71,8 +71,8 @@ fn a_number_of_which_a_byte_is_missing_is_short_and_consumes_nothing() {
 fn a_refused_read_leaves_its_target_alone() {
     let mut buffer = put(b"abc");
     let mut target = [7; 4];
-    let short: Short = reason(buffer.read_exact(&mut target), io::ErrorKind::UnexpectedEof);
-    assert_eq!(short, Short::new(3, 4));
+    let short: NotEnoughData = reason(buffer.read_exact(&mut target), io::ErrorKind::UnexpectedEof);
+    assert_eq!(short, NotEnoughData::new(3, 4));
     assert_eq!(target, [7; 4]);
 }
 
@@ -100,8 +100,8 @@ fn what_is_not_text_stays() {
 #[test]
 fn a_line_that_has_not_ended_is_short_by_one() {
     let mut buffer = segmented(&[b"no", b" end"]);
-    let short: Short = reason(buffer.until(b'\n', 7), io::ErrorKind::UnexpectedEof);
-    assert_eq!(short, Short::new(6, 7));
+    let short: NotEnoughData = reason(buffer.until(b'\n', 7), io::ErrorKind::UnexpectedEof);
+    assert_eq!(short, NotEnoughData::new(6, 7));
     assert_eq!(contents(&buffer), b"no end");
 }
 

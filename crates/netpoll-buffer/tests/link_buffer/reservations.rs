@@ -4,13 +4,13 @@
 use std::io;
 
 use bytes::Bytes;
-use netpoll_buffer::{LinkBuffer, OutOfRange, Pool, Reserved};
+use netpoll_buffer::{LinkBuffer, OutOfRange, Pool, Reservation};
 
 use crate::support::{
     BLOCK, SIZES, contents, in_own_pool, pattern, put, reason, segmented, slices,
 };
 
-fn fill(buffer: &mut LinkBuffer, hole: &Reserved, bytes: &[u8]) {
+fn fill(buffer: &mut LinkBuffer, hole: &Reservation, bytes: &[u8]) {
     let room = buffer.get_mut(hole).expect("an open reservation");
     room.copy_from_slice(bytes);
 }
@@ -245,7 +245,7 @@ fn what_is_readable_can_be_taken_and_put_back_while_room_is_open() {
     taken.skip(2).unwrap();
     buffer.prepend(taken);
     buffer.release();
-    buffer.settle_down();
+    buffer.compact();
     fill(&mut buffer, &hole, b"ghi");
     buffer.commit_all();
     assert_eq!(contents(&buffer), b"cdefghi");
@@ -255,7 +255,7 @@ fn what_is_readable_can_be_taken_and_put_back_while_room_is_open() {
 fn settling_down_while_room_is_open_leaves_it_open() {
     let mut buffer = put(b"abc");
     let hole = buffer.reserve(3).unwrap();
-    buffer.settle_down();
+    buffer.compact();
     buffer.put_slice(b"ghi");
     assert_eq!(
         (contents(&buffer), buffer.uncommitted_len()),

@@ -5,7 +5,7 @@ use std::io;
 
 use netpoll_buffer::{LinkBuffer, TooLarge};
 
-use super::{Codec, MAXIMUM, Need, Unencodable};
+use super::{Codec, DEFAULT_MAX_FRAME, EncodeError, Need};
 use crate::error::InvalidConfig;
 
 /// Frames that end with a delimiter of one or more bytes, which is no part of them.
@@ -37,7 +37,7 @@ impl Delimiter {
     pub fn new(delimiter: &[u8]) -> Self {
         Self {
             bytes: delimiter.into(),
-            maximum: MAXIMUM,
+            maximum: DEFAULT_MAX_FRAME,
         }
     }
 
@@ -95,7 +95,7 @@ impl Codec for Delimiter {
     ///
     /// # Errors
     ///
-    /// [`Short`](crate::Short) for fewer bytes than the delimiter has.
+    /// [`NotEnoughData`](crate::NotEnoughData) for fewer bytes than the delimiter has.
     fn decode(&self, mut bytes: LinkBuffer) -> io::Result<LinkBuffer> {
         let length = bytes.len().checked_sub(self.bytes.len());
         bytes.split_to(length.unwrap_or(usize::MAX))
@@ -105,7 +105,7 @@ impl Codec for Delimiter {
     ///
     /// # Errors
     ///
-    /// [`Unencodable`], if the frame would be too long or end early: it has the delimiter, or ends
+    /// [`EncodeError`], if the frame would be too long or end early: it has the delimiter, or ends
     /// with what is one together with the first bytes of the one behind it. As
     /// [`check`](Self::check).
     fn encode(&self, mut frame: LinkBuffer, output: &mut LinkBuffer) -> io::Result<()> {
@@ -115,11 +115,11 @@ impl Codec for Delimiter {
         let whole = length.saturating_add(self.bytes.len());
         if whole > self.maximum {
             let maximum = self.maximum;
-            return Err(Unencodable::TooLong { whole, maximum }.into());
+            return Err(EncodeError::TooLong { whole, maximum }.into());
         }
         frame.put_slice(&self.bytes);
         match frame.position_of_slice(&self.bytes, 0, whole) {
-            Some(at) if at < length => Err(Unencodable::Delimited { at }.into()),
+            Some(at) if at < length => Err(EncodeError::ContainsDelimiter { at }.into()),
             _ => {
                 output.append(frame);
                 Ok(())
@@ -131,7 +131,7 @@ impl Codec for Delimiter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::refused_for;
+    use crate::codec::rejected_field;
 
     /// `bytes` in two pieces, cut before byte `at`.
     fn cut(bytes: &[u8], at: usize) -> LinkBuffer {
@@ -189,7 +189,7 @@ mod tests {
         let long = LinkBuffer::from(b"five!".to_vec());
         let error = codec.encode(long, &mut output).unwrap_err();
         let reason = error.get_ref().and_then(|why| why.downcast_ref());
-        let expected = Unencodable::TooLong {
+        let expected = EncodeError::TooLong {
             whole: 7,
             maximum: 6,
         };
@@ -216,7 +216,7 @@ mod tests {
                 let error = refused.unwrap_err();
                 assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
                 let reason = error.get_ref().and_then(|why| why.downcast_ref());
-                assert_eq!(reason, Some(&Unencodable::Delimited { at }));
+                assert_eq!(reason, Some(&EncodeError::ContainsDelimiter { at }));
             }
         }
         assert_eq!(output.len(), 6);
@@ -233,7 +233,7 @@ mod tests {
             (Delimiter::new(b"\r\n").maximum(1), "maximum"),
         ];
         for (codec, field) in cases {
-            assert_eq!(refused_for(&codec, codec.check()), field);
+            assert_eq!(rejected_field(&codec, codec.check()), field);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 
 use netpoll_buffer::LinkBuffer;
 
-use super::{Codec, Need, Unencodable};
+use super::{Codec, EncodeError, Need};
 use crate::error::InvalidConfig;
 
 /// Frames of so many bytes each, and nothing between them.
@@ -74,13 +74,13 @@ impl Codec for FixedSize {
     ///
     /// # Errors
     ///
-    /// [`Unencodable::OtherSize`]; as [`check`](Self::check).
+    /// [`EncodeError::WrongSize`]; as [`check`](Self::check).
     fn encode(&self, mut frame: LinkBuffer, output: &mut LinkBuffer) -> io::Result<()> {
         self.check()?;
         frame.commit_all();
         if frame.len() != self.size {
             let (have, size) = (frame.len(), self.size);
-            return Err(Unencodable::OtherSize { have, size }.into());
+            return Err(EncodeError::WrongSize { have, size }.into());
         }
         output.append(frame);
         Ok(())
@@ -90,7 +90,7 @@ impl Codec for FixedSize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::refused_for;
+    use crate::codec::rejected_field;
 
     #[test]
     fn a_frame_is_there_when_its_last_byte_is() {
@@ -116,7 +116,7 @@ mod tests {
             let error = codec.encode(frame, &mut output).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
             let reason = error.get_ref().and_then(|why| why.downcast_ref());
-            let expected = Unencodable::OtherSize {
+            let expected = EncodeError::WrongSize {
                 have: wrong,
                 size: 3,
             };
@@ -132,6 +132,6 @@ mod tests {
     #[test]
     fn no_size_is_refused_by_name() {
         let codec = FixedSize::new(0);
-        assert_eq!(refused_for(&codec, codec.check()), "size");
+        assert_eq!(rejected_field(&codec, codec.check()), "size");
     }
 }

@@ -11,11 +11,11 @@ use std::io;
 
 use netpoll_buffer::{LinkBuffer, TooLarge};
 
-use super::{Codec, MAXIMUM, Need, NegativeLength, Unencodable, join};
+use super::{Codec, DEFAULT_MAX_FRAME, EncodeError, Need, NegativeLength, append_frame};
 use crate::error::InvalidConfig;
 
 /// The widest field.
-const WIDEST: usize = size_of::<u64>();
+const MAX_WIDTH: usize = size_of::<u64>();
 
 /// Frames with a number before them that says how long they are.
 ///
@@ -42,7 +42,7 @@ const WIDEST: usize = size_of::<u64>();
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LengthField {
     width: usize,
-    order: Order,
+    order: ByteOrder,
     offset: usize,
     adjustment: i64,
     maximum: usize,
@@ -50,7 +50,7 @@ pub struct LengthField {
 
 /// In which order the bytes of a number come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
+enum ByteOrder {
     Big,
     Little,
 }
@@ -68,10 +68,10 @@ impl LengthField {
     pub const fn new() -> Self {
         Self {
             width: size_of::<u32>(),
-            order: Order::Big,
+            order: ByteOrder::Big,
             offset: 0,
             adjustment: 0,
-            maximum: MAXIMUM,
+            maximum: DEFAULT_MAX_FRAME,
         }
     }
 
@@ -85,7 +85,7 @@ impl LengthField {
     /// The number's last byte counts most, in place of its first.
     #[must_use]
     pub const fn little_endian(mut self) -> Self {
-        self.order = Order::Little;
+        self.order = ByteOrder::Little;
         self
     }
 
@@ -119,7 +119,7 @@ impl LengthField {
     /// [`InvalidConfig`], naming the value: a `width` that is not 1 to 8, an `offset` or a `width`
     /// for which the `maximum` has no room, an `adjustment` with which no number would be allowed.
     pub fn check(&self) -> io::Result<()> {
-        if self.width == 0 || self.width > WIDEST {
+        if self.width == 0 || self.width > MAX_WIDTH {
             return Err(InvalidConfig::new("width", "must be 1 to 8 bytes").into());
         }
         let head = self.offset.checked_add(self.width);
@@ -127,7 +127,7 @@ impl LengthField {
             let expected = "must leave room for the length within the maximum";
             return Err(InvalidConfig::new("offset", expected).into());
         };
-        let most = i128::from(self.largest()) + i128::from(self.adjustment);
+        let most = i128::from(self.max_value()) + i128::from(self.adjustment);
         if most < 0 || usize::try_from(self.adjustment).is_ok_and(|least| least > body) {
             let expected = "must leave a length between nothing and the maximum";
             return Err(InvalidConfig::new("adjustment", expected).into());
@@ -136,36 +136,36 @@ impl LengthField {
     }
 
     /// The largest number that fits into the field, whose width is checked.
-    const fn largest(&self) -> u64 {
-        u64::MAX >> (8 * (WIDEST - self.width))
+    const fn max_value(&self) -> u64 {
+        u64::MAX >> (8 * (MAX_WIDTH - self.width))
     }
 
     /// How many bytes there are up to the end of the field, which is checked.
-    const fn head(&self) -> usize {
+    const fn header_len(&self) -> usize {
         self.offset + self.width
     }
 
     /// The number, if all of it has come.
-    fn value(&self, input: &LinkBuffer) -> Option<u64> {
-        let mut bytes = [0; WIDEST];
+    fn read_value(&self, input: &LinkBuffer) -> Option<u64> {
+        let mut bytes = [0; MAX_WIDTH];
         let field = match self.order {
-            Order::Big => &mut bytes[WIDEST - self.width..],
-            Order::Little => &mut bytes[..self.width],
+            ByteOrder::Big => &mut bytes[MAX_WIDTH - self.width..],
+            ByteOrder::Little => &mut bytes[..self.width],
         };
         (input.copy_to(self.offset, field) == self.width).then(|| match self.order {
-            Order::Big => u64::from_be_bytes(bytes),
-            Order::Little => u64::from_le_bytes(bytes),
+            ByteOrder::Big => u64::from_be_bytes(bytes),
+            ByteOrder::Little => u64::from_le_bytes(bytes),
         })
     }
 
     /// How long the frame is in the stream whose number is `value`.
-    fn whole(&self, value: u64) -> io::Result<usize> {
+    fn frame_len(&self, value: u64) -> io::Result<usize> {
         // Of so many bits that nothing here overflows.
         let body = i128::from(value) + i128::from(self.adjustment);
         let Ok(body) = u128::try_from(body) else {
             return Err(NegativeLength::new(value, self.adjustment).into());
         };
-        let whole = body + self.head() as u128;
+        let whole = body + self.header_len() as u128;
         match usize::try_from(whole) {
             Ok(whole) if whole <= self.maximum => Ok(whole),
             other => Err(TooLarge::new(self.maximum, other.unwrap_or(usize::MAX)).into()),
@@ -173,20 +173,20 @@ impl LengthField {
     }
 
     /// The number for a frame of so many bytes without it.
-    fn number(&self, length: usize) -> Result<u64, Unencodable> {
+    fn length_value(&self, length: usize) -> Result<u64, EncodeError> {
         let Some(body) = length.checked_sub(self.offset) else {
             let (have, offset) = (length, self.offset);
-            return Err(Unencodable::TooShort { have, offset });
+            return Err(EncodeError::TooShort { have, offset });
         };
         let whole = length.saturating_add(self.width);
         if whole > self.maximum {
             let maximum = self.maximum;
-            return Err(Unencodable::TooLong { whole, maximum });
+            return Err(EncodeError::TooLong { whole, maximum });
         }
-        let (value, largest) = (body as i128 - i128::from(self.adjustment), self.largest());
+        let (value, largest) = (body as i128 - i128::from(self.adjustment), self.max_value());
         match u64::try_from(value) {
             Ok(value) if value <= largest => Ok(value),
-            _ => Err(Unencodable::Unsayable { value, largest }),
+            _ => Err(EncodeError::LengthOverflow { value, largest }),
         }
     }
 }
@@ -200,10 +200,10 @@ impl Codec for LengthField {
     /// below nothing when it is [adjusted](Self::adjustment); as [`check`](Self::check).
     fn measure(&self, input: &LinkBuffer) -> io::Result<Need> {
         self.check()?;
-        let Some(value) = self.value(input) else {
-            return Ok(Need::More(self.head()));
+        let Some(value) = self.read_value(input) else {
+            return Ok(Need::More(self.header_len()));
         };
-        let whole = self.whole(value)?;
+        let whole = self.frame_len(value)?;
         Ok(if input.len() < whole {
             Need::More(whole)
         } else {
@@ -215,7 +215,7 @@ impl Codec for LengthField {
     ///
     /// # Errors
     ///
-    /// [`Short`](crate::Short) for fewer bytes than up to the number's end.
+    /// [`NotEnoughData`](crate::NotEnoughData) for fewer bytes than up to the number's end.
     fn decode(&self, mut bytes: LinkBuffer) -> io::Result<LinkBuffer> {
         let before = match self.offset {
             0 => None,
@@ -236,20 +236,20 @@ impl Codec for LengthField {
     ///
     /// # Errors
     ///
-    /// [`Unencodable`], if the frame has fewer bytes than lie before the number, would be too long,
+    /// [`EncodeError`], if the frame has fewer bytes than lie before the number, would be too long,
     /// or has a length that the field cannot say; as [`check`](Self::check).
     fn encode(&self, mut frame: LinkBuffer, output: &mut LinkBuffer) -> io::Result<()> {
         self.check()?;
         frame.commit_all();
-        let number = self.number(frame.len())?;
+        let number = self.length_value(frame.len())?;
         if self.offset > 0 {
             output.append(frame.split_to(self.offset)?);
         }
         match self.order {
-            Order::Big => output.put_slice(&number.to_be_bytes()[WIDEST - self.width..]),
-            Order::Little => output.put_slice(&number.to_le_bytes()[..self.width]),
+            ByteOrder::Big => output.put_slice(&number.to_be_bytes()[MAX_WIDTH - self.width..]),
+            ByteOrder::Little => output.put_slice(&number.to_le_bytes()[..self.width]),
         }
-        join(frame, output);
+        append_frame(frame, output);
         Ok(())
     }
 }
@@ -257,7 +257,7 @@ impl Codec for LengthField {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::refused_for;
+    use crate::codec::rejected_field;
 
     fn orders(width: usize) -> [LengthField; 2] {
         let big = LengthField::new().width(width);
@@ -266,8 +266,8 @@ mod tests {
 
     /// `number` in the field of `codec`.
     fn field(codec: &LengthField, number: u64) -> Vec<u8> {
-        let mut bytes = number.to_be_bytes()[WIDEST - codec.width..].to_vec();
-        if codec.order == Order::Little {
+        let mut bytes = number.to_be_bytes()[MAX_WIDTH - codec.width..].to_vec();
+        if codec.order == ByteOrder::Little {
             bytes.reverse();
         }
         bytes
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn every_width_and_order_is_read_and_written_wherever_it_is_cut() {
         let adjusted = |width: usize| [0, -(width as i64), -(width as i64) - 3, 4];
-        for codec in (1..=WIDEST).flat_map(orders) {
+        for codec in (1..=MAX_WIDTH).flat_map(orders) {
             for (offset, adjustment) in [0, 1, 3, 9]
                 .into_iter()
                 .flat_map(|offset| adjusted(codec.width).map(|adjustment| (offset, adjustment)))
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_part_of_a_frame_says_how_much_is_known_to_belong_to_it() {
-        for codec in (1..=WIDEST).flat_map(orders) {
+        for codec in (1..=MAX_WIDTH).flat_map(orders) {
             let codec = codec.offset(2);
             let head = 2 + codec.width;
             let stream = [b"ab", &field(&codec, 5)[..], b"12345"].concat();
@@ -348,11 +348,11 @@ mod tests {
         assert_eq!(output.len(), 10);
         let error = codec.encode(vec![0; 7].into(), &mut output).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-        let expected = Unencodable::TooLong {
+        let expected = EncodeError::TooLong {
             whole: 11,
             maximum: 10,
         };
-        assert_eq!(refused::<Unencodable>(&error), expected);
+        assert_eq!(refused::<EncodeError>(&error), expected);
         assert_eq!(output.len(), 10, "nothing was added");
     }
 
@@ -364,9 +364,9 @@ mod tests {
                 for number in [u64::MAX, u64::MAX - 8, 1 << 63] {
                     let input = LinkBuffer::from(field(&codec, number));
                     let body = i128::from(number) + i128::from(adjustment);
-                    match usize::try_from(body + WIDEST as i128) {
-                        Ok(WIDEST) => {
-                            assert_eq!(codec.measure(&input).unwrap(), Need::Frame(WIDEST));
+                    match usize::try_from(body + MAX_WIDTH as i128) {
+                        Ok(MAX_WIDTH) => {
+                            assert_eq!(codec.measure(&input).unwrap(), Need::Frame(MAX_WIDTH));
                         }
                         Ok(whole) => {
                             assert_eq!(codec.measure(&input).unwrap(), Need::More(whole));
@@ -396,7 +396,7 @@ mod tests {
 
     #[test]
     fn a_frame_that_the_field_cannot_say_is_refused_and_nothing_added() {
-        let unsayable = |value, largest| Unencodable::Unsayable { value, largest };
+        let unsayable = |value, largest| EncodeError::LengthOverflow { value, largest };
         let cases = [
             (LengthField::new().width(1), 256, unsayable(256, 255)),
             (
@@ -412,7 +412,7 @@ mod tests {
             (
                 LengthField::new().offset(3),
                 2,
-                Unencodable::TooShort { have: 2, offset: 3 },
+                EncodeError::TooShort { have: 2, offset: 3 },
             ),
         ];
         for (codec, length, expected) in cases {
@@ -420,7 +420,7 @@ mod tests {
             let frame = LinkBuffer::from(vec![0; length]);
             let error = codec.encode(frame, &mut output).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-            assert_eq!(refused::<Unencodable>(&error), expected);
+            assert_eq!(refused::<EncodeError>(&error), expected);
             assert_eq!(output.len(), 6);
         }
     }
@@ -469,7 +469,7 @@ mod tests {
             (codec.adjustment(i64::MAX), "adjustment"),
         ];
         for (codec, field) in cases {
-            assert_eq!(refused_for(&codec, codec.check()), field, "{codec:?}");
+            assert_eq!(rejected_field(&codec, codec.check()), field, "{codec:?}");
         }
         for codec in [
             codec.maximum(4),

@@ -18,7 +18,7 @@ impl LoopStats {
     /// | `netpoll_closed_total` | counter, `reason` | each field of [`ClosedStats`](crate::ClosedStats) |
     /// | `netpoll_accepted_total`, `netpoll_refused_total` | counter | [`AcceptStats`](crate::AcceptStats) |
     /// | `netpoll_accept_pauses_total` | counter, `why`: `limit`, `rate`, `memory` | its `pauses_` |
-    /// | `netpoll_accept_failures_total` | counter, `why`: `died_in_queue`, `descriptors`, `files`, `memory` | the rest of it |
+    /// | `netpoll_accept_failures_total` | counter, `why`: `aborted_in_queue`, `descriptors`, `files`, `memory` | the rest of it |
     ///
     /// ```no_run
     /// # fn example(handle: netpoll::LoopHandle) {
@@ -43,7 +43,7 @@ impl LoopStats {
         }
         let accept = &self.accept;
         counter!("netpoll_accepted_total").absolute(accept.accepted);
-        counter!("netpoll_refused_total").absolute(accept.refused);
+        counter!("netpoll_refused_total").absolute(accept.rejected);
         for (why, count) in [
             ("limit", accept.pauses_at_limit),
             ("rate", accept.pauses_for_rate),
@@ -52,7 +52,7 @@ impl LoopStats {
             counter!("netpoll_accept_pauses_total", "why" => why).absolute(count);
         }
         for (why, count) in [
-            ("died_in_queue", accept.died_in_queue),
+            ("aborted_in_queue", accept.aborted_in_queue),
             ("descriptors", accept.process_out_of_descriptors),
             ("files", accept.system_out_of_files),
             ("memory", accept.out_of_memory),

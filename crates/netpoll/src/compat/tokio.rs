@@ -56,11 +56,11 @@ impl Builder {
         if handle.runtime_flavor() == RuntimeFlavor::CurrentThread {
             let expected = "needs a runtime of several threads (Builder::new_multi_thread): nothing \
                             drives the timers and sockets of a current-thread one here";
-            return self.refuse(InvalidConfig::new("enter_tokio", expected));
+            return self.reject(InvalidConfig::new("enter_tokio", expected));
         }
-        self.run_within(Arc::new(move |life| {
+        self.with_thread_hook(Arc::new(move |body| {
             let _entered = handle.enter();
-            life();
+            body();
         }))
     }
 }

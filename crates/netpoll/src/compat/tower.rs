@@ -20,10 +20,10 @@ impl<C: CallCodec> Service<C::Frame> for Client<C> {
     type Future = Pin<Box<dyn Future<Output = io::Result<C::Frame>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_turn(context).map(Ok)
+        self.poll_permit(context).map(Ok)
     }
 
     fn call(&mut self, request: C::Frame) -> Self::Future {
-        Box::pin(self.call_in_turn(request))
+        Box::pin(self.call_with_permit(request))
     }
 }

@@ -11,8 +11,8 @@ use std::task::{Context, Poll, ready};
 
 use netpoll_buffer::{LinkBuffer, TooLarge};
 
-use super::inbox::Patience;
-use super::reader::{Began, Reader, is_end};
+use super::input_buffer::ReadTimeoutPolicy;
+use super::reader::{ReadWait, Reader, is_unexpected_eof};
 use super::writer::Writer;
 use crate::codec::{Codec, Need};
 use crate::fairness;
@@ -36,9 +36,9 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     ///
-    /// What the codec fails with. [`Mismeasured`](crate::codec::Mismeasured) if it tells what cannot
+    /// What the codec fails with. [`InvalidNeed`](crate::codec::InvalidNeed) if it tells what cannot
     /// be. Else as all of [`Reader`]: [`TooLarge`] for a frame above the connection's `max_frame`,
-    /// whatever the codec allows; [`Eof`](crate::Eof) in the middle of a frame. All of them have
+    /// whatever the codec allows; [`UnexpectedEof`](crate::UnexpectedEof) in the middle of a frame. All of them have
     /// consumed nothing, except that a frame which does not [decode](Codec::decode) is gone.
     ///
     /// # Cancel safety
@@ -61,21 +61,26 @@ impl<'a> Reader<'a> {
         }
         loop {
             if let Some(need) = wait.need {
-                let waited = ready!(self.poll_since(context, &mut wait.began, wait.patience, need));
+                let waited = ready!(self.poll_wait_in(
+                    context,
+                    &mut wait.read_wait,
+                    wait.timeout_policy,
+                    need
+                ));
                 wait.need = None;
                 if let Err(error) = waited {
-                    let between = is_end(&error) && self.input.chain.is_empty();
+                    let between = is_unexpected_eof(&error) && self.state.buffer.is_empty();
                     return Poll::Ready(if between { Ok(None) } else { Err(error) });
                 }
             }
-            let have = self.input.chain.len();
-            let need = codec.measure_from(&self.input.chain, wait.seen)?;
+            let have = self.state.buffer.len();
+            let need = codec.measure_from(&self.state.buffer, wait.seen)?;
             match need.check(have)? {
-                Need::Frame(n) if n > self.input.max_frame => {
-                    return Poll::Ready(Err(TooLarge::new(self.input.max_frame, n).into()));
+                Need::Frame(n) if n > self.state.max_frame => {
+                    return Poll::Ready(Err(TooLarge::new(self.state.max_frame, n).into()));
                 }
                 Need::Frame(n) => {
-                    let bytes = self.input.chain.split_to(n)?;
+                    let bytes = self.state.buffer.split_to(n)?;
                     return Poll::Ready(codec.decode(bytes).map(Some));
                 }
                 Need::More(n) => {
@@ -90,8 +95,8 @@ impl<'a> Reader<'a> {
 /// A wait for one frame, between polls. Dropping it loses no byte.
 #[derive(Default)]
 pub(crate) struct FrameWait<'a> {
-    began: Began<'a>,
-    patience: Patience,
+    read_wait: ReadWait<'a>,
+    timeout_policy: ReadTimeoutPolicy,
     /// Bytes that the codec has seen.
     seen: usize,
     /// Bytes that it waits for, once it has seen those.
@@ -100,9 +105,9 @@ pub(crate) struct FrameWait<'a> {
 
 impl FrameWait<'_> {
     /// Of a server, which waits for its next request for as long as that takes to begin.
-    pub(crate) fn patient() -> Self {
+    pub(crate) fn allow_idle() -> Self {
         Self {
-            patience: Patience::OfConnection,
+            timeout_policy: ReadTimeoutPolicy::AllowIdle,
             ..Self::default()
         }
     }

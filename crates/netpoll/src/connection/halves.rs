@@ -1,45 +1,45 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! [`OwnedReader`] and [`OwnedWriter`]: the two directions of a connection with an owner each.
 //!
-//! A connection's end is asked for by the drop of its [`Grip`]. Whoever owns the connection has it;
+//! A connection's end is asked for by the drop of its [`CloseGuard`]. Whoever owns the connection has it;
 //! two halves share one, so the end is asked for by the drop of the second. Put together again the
 //! halves give the grip back, and nothing is asked for.
 
 use std::ops::Deref;
 
 use super::handle::ConnectionHandle;
-use super::link::{Ending, Link};
 use super::reader::Reader;
+use super::shared::{CloseRequest, Shared};
 use super::writer::Writer;
-use super::{Connection, Held};
+use super::{Connection, LocalState};
 use crate::addr::Addr;
 use crate::sync::Arc;
 
 /// What keeps a connection open: its drop asks for the end.
 #[derive(Debug)]
-pub(super) struct Grip(Arc<Link>);
+pub(super) struct CloseGuard(Arc<Shared>);
 
-impl Grip {
-    pub(super) fn new(link: Arc<Link>) -> Self {
-        Self(link)
+impl CloseGuard {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
     }
 }
 
-impl Deref for Grip {
-    type Target = Arc<Link>;
+impl Deref for CloseGuard {
+    type Target = Arc<Shared>;
 
     #[inline]
-    fn deref(&self) -> &Arc<Link> {
+    fn deref(&self) -> &Arc<Shared> {
         &self.0
     }
 }
 
-impl Drop for Grip {
+impl Drop for CloseGuard {
     fn drop(&mut self) {
-        self.0.ask_end(if std::thread::panicking() {
-            Ending::Panic
+        self.0.request_close(if std::thread::panicking() {
+            CloseRequest::Panic
         } else {
-            Ending::Drop
+            CloseRequest::Drop
         });
     }
 }
@@ -52,8 +52,8 @@ impl Drop for Grip {
 /// [`read_high`](crate::ConnOptions::read_high).
 #[derive(Debug)]
 pub struct OwnedReader {
-    grip: Arc<Grip>,
-    held: Box<Held>,
+    guard: Arc<CloseGuard>,
+    local: Box<LocalState>,
 }
 
 /// The writing side of a connection, with an owner of its own. `Send`. Made by
@@ -63,24 +63,24 @@ pub struct OwnedReader {
 /// also not its stream; what it has not committed is dropped with it.
 #[derive(Debug)]
 pub struct OwnedWriter {
-    grip: Arc<Grip>,
-    parting: Parting,
+    guard: Arc<CloseGuard>,
+    on_drop: UncommittedPolicy,
 }
 
 /// What becomes of an open reservation when a writer is let go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Parting {
+enum UncommittedPolicy {
     /// Nobody can commit it any more.
-    Ends,
+    Discard,
     /// It is the connection's.
-    GoesOn,
+    Keep,
 }
 
 impl Drop for OwnedWriter {
     fn drop(&mut self) {
-        self.grip.put_together();
-        if self.parting == Parting::Ends {
-            self.grip.discard_draft();
+        self.guard.mark_reunited();
+        if self.on_drop == UncommittedPolicy::Discard {
+            self.guard.discard_uncommitted();
         }
     }
 }
@@ -104,34 +104,37 @@ impl Connection {
     /// ```
     #[must_use]
     pub fn into_split(self) -> (OwnedReader, OwnedWriter) {
-        let Self { link, held } = self;
-        let grip = Arc::new(link);
-        let writer = OwnedWriter::of(&grip);
-        (OwnedReader { grip, held }, writer)
+        let Self {
+            shared,
+            local: held,
+        } = self;
+        let guard = Arc::new(shared);
+        let writer = OwnedWriter::of(&guard);
+        (OwnedReader { guard, local: held }, writer)
     }
 }
 
 impl OwnedReader {
-    pub(super) fn link(&self) -> &Arc<Link> {
-        &self.grip
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.guard
     }
 
     /// The reading side, to be read from. Dropping it is nothing: it may be made for each call.
     #[inline]
     pub fn reader(&mut self) -> Reader<'_> {
-        Reader::new(&self.grip, &mut self.held.input)
+        Reader::new(&self.guard, &mut self.local.reader)
     }
 
     /// What can be asked of the connection from elsewhere. No allocation.
     #[must_use]
     pub fn handle(&self) -> ConnectionHandle {
-        ConnectionHandle::new(&self.grip)
+        ConnectionHandle::new(&self.guard)
     }
 
     /// The address of the other end, as it was when the connection was made. No system call.
     #[must_use]
     pub fn peer_addr(&self) -> Addr {
-        self.grip.peer()
+        self.guard.peer()
     }
 
     /// Puts the halves of one connection together again. Nothing happens to the connection, nor to a
@@ -141,51 +144,54 @@ impl OwnedReader {
     ///
     /// Both halves as they were, if they are of two connections.
     pub fn reunite(self, mut writer: OwnedWriter) -> Result<Connection, (Self, OwnedWriter)> {
-        if !Arc::ptr_eq(&self.grip, &writer.grip) {
+        if !Arc::ptr_eq(&self.guard, &writer.guard) {
             return Err((self, writer));
         }
-        let Self { grip, held } = self;
-        writer.parting = Parting::GoesOn;
+        let Self { guard, local: held } = self;
+        writer.on_drop = UncommittedPolicy::Keep;
         drop(writer);
-        match Arc::try_unwrap(grip) {
-            Ok(link) => Ok(Connection { link, held }),
+        match Arc::try_unwrap(guard) {
+            Ok(shared) => Ok(Connection {
+                shared,
+                local: held,
+            }),
             // There is no third that would have it.
-            Err(grip) => {
-                let writer = OwnedWriter::of(&grip);
-                Err((Self { grip, held }, writer))
+            Err(guard) => {
+                let writer = OwnedWriter::of(&guard);
+                Err((Self { guard, local: held }, writer))
             }
         }
     }
 }
 
 impl OwnedWriter {
-    fn of(grip: &Arc<Grip>) -> Self {
-        grip.split_apart();
+    fn of(guard: &Arc<CloseGuard>) -> Self {
+        guard.mark_split();
         Self {
-            grip: Arc::clone(grip),
-            parting: Parting::Ends,
+            guard: Arc::clone(guard),
+            on_drop: UncommittedPolicy::Discard,
         }
     }
 
-    pub(super) fn link(&self) -> &Arc<Link> {
-        &self.grip
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.guard
     }
 
     /// The writing side, to be written to. Dropping it is nothing: it may be made for each call.
     #[inline]
     pub fn writer(&mut self) -> Writer<'_> {
-        Writer::new(&self.grip)
+        Writer::new(&self.guard)
     }
 
     /// What can be asked of the connection from elsewhere. No allocation.
     #[must_use]
     pub fn handle(&self) -> ConnectionHandle {
-        ConnectionHandle::new(&self.grip)
+        ConnectionHandle::new(&self.guard)
     }
 
     /// The address of the other end, as it was when the connection was made. No system call.
     #[must_use]
     pub fn peer_addr(&self) -> Addr {
-        self.grip.peer()
+        self.guard.peer()
     }
 }

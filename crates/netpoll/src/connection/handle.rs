@@ -8,7 +8,7 @@ use std::sync::Weak;
 
 use bytes::Bytes;
 
-use super::link::{Ending, Link};
+use super::shared::{CloseRequest, Shared};
 use crate::sync::Arc;
 use crate::timeouts::Timeouts;
 
@@ -20,48 +20,48 @@ use crate::timeouts::Timeouts;
 /// connection's poller.
 #[derive(Clone, Debug)]
 pub struct ConnectionHandle {
-    link: Weak<Link>,
+    shared: Weak<Shared>,
 }
 
 impl ConnectionHandle {
-    pub(crate) fn new(link: &Arc<Link>) -> Self {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
         Self {
-            link: Arc::downgrade(link),
+            shared: Arc::downgrade(shared),
         }
     }
 
     /// What it is a handle of, if something is left of it.
-    pub(super) fn link(&self) -> Option<Arc<Link>> {
-        self.link.upgrade()
+    pub(super) fn shared(&self) -> Option<Arc<Shared>> {
+        self.shared.upgrade()
     }
 
     /// As [`Connection::close`](crate::Connection::close).
     pub fn close(&self) {
-        self.ask_end(Ending::Close);
+        self.request_close(CloseRequest::Close);
     }
 
     /// As [`Connection::abort`](crate::Connection::abort).
     pub fn abort(&self) {
-        self.ask_end(Ending::Abort);
+        self.request_close(CloseRequest::Abort);
     }
 
     /// As [`Connection::pause_reads`](crate::Connection::pause_reads).
     pub fn pause_reads(&self) {
-        if let Some(link) = self.link.upgrade() {
-            link.pause_reads();
+        if let Some(shared) = self.shared.upgrade() {
+            shared.pause_reads();
         }
     }
 
     /// As [`Connection::resume_reads`](crate::Connection::resume_reads).
     pub fn resume_reads(&self) {
-        if let Some(link) = self.link.upgrade() {
-            link.resume_reads();
+        if let Some(shared) = self.shared.upgrade() {
+            shared.resume_reads();
         }
     }
 
-    fn ask_end(&self, ending: Ending) {
-        if let Some(link) = self.link.upgrade() {
-            link.ask_end(ending);
+    fn request_close(&self, request: CloseRequest) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.request_close(request);
         }
     }
 
@@ -74,18 +74,18 @@ impl ConnectionHandle {
     ///
     /// Why the connection has ended, if it has, or ends with this call, for want of room for them in its
     /// [`max_output`](crate::ConnOptions::max_output); `NotConnected` if nothing of it is left;
-    /// [`AfterFinish`](crate::AfterFinish) if its output has ended. Then nothing is sent of them.
+    /// [`WriteAfterShutdown`](crate::WriteAfterShutdown) if its output has ended. Then nothing is sent of them.
     pub fn push(&self, bytes: Bytes) -> io::Result<()> {
-        let link = self.link.upgrade().ok_or_else(gone)?;
-        link.push_beside(bytes)?;
-        link.have_sent();
+        let shared = self.shared.upgrade().ok_or_else(not_connected)?;
+        shared.push_committed(bytes)?;
+        shared.request_send();
         Ok(())
     }
 
     /// How long what may take on this connection now; `None` if it is gone.
     #[must_use]
     pub fn timeouts(&self) -> Option<Timeouts> {
-        self.link.upgrade().map(|link| link.timeouts())
+        self.shared.upgrade().map(|shared| shared.timeouts())
     }
 
     /// As [`Connection::set_timeouts`](crate::Connection::set_timeouts).
@@ -94,15 +94,15 @@ impl ConnectionHandle {
     ///
     /// [`InvalidConfig`](crate::InvalidConfig), naming the field, for a time of zero.
     pub fn set_timeouts(&self, timeouts: Timeouts) -> io::Result<()> {
-        timeouts.check()?;
-        if let Some(link) = self.link.upgrade() {
-            link.set_timeouts(timeouts);
+        timeouts.validate()?;
+        if let Some(shared) = self.shared.upgrade() {
+            shared.set_timeouts(timeouts);
         }
         Ok(())
     }
 }
 
 /// Nothing is left of the connection, not even why it ended.
-pub(super) fn gone() -> io::Error {
+pub(super) fn not_connected() -> io::Error {
     io::ErrorKind::NotConnected.into()
 }

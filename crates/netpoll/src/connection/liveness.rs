@@ -12,7 +12,7 @@ use netpoll_sys::transfer;
 
 use super::Connection;
 use super::handle::ConnectionHandle;
-use super::link::Link;
+use super::shared::Shared;
 use crate::sync::lock;
 
 /// Whether a connection can still be used.
@@ -36,21 +36,21 @@ impl Connection {
     /// It is the truth of a moment: a peer may be gone by the time one writes to it, and one whose
     /// machine vanished is `Alive` until [`keepalive`](crate::ConnOptions::keepalive) or
     /// [`user_timeout`](crate::ConnOptions::user_timeout) notices. That this side has
-    /// [finished](crate::Writer::finish) its own stream does not count: it is for whoever did it to
+    /// [finished](crate::Writer::shutdown) its own stream does not count: it is for whoever did it to
     /// remember.
     #[must_use]
     pub fn liveness(&self) -> Liveness {
-        self.link.liveness(self.held.input.chain.len())
+        self.shared.liveness(self.local.reader.buffer.len())
     }
 
     /// As [`liveness`](Self::liveness), as far as the poller has seen. No system call.
     pub(crate) fn liveness_seen(&self) -> Liveness {
-        self.link.liveness_seen(self.held.input.chain.len())
+        self.shared.liveness_seen(self.local.reader.buffer.len())
     }
 
     /// How many bytes were read from the connection so far; may wrap.
     pub(crate) fn consumed(&self) -> usize {
-        self.held.input.consumed()
+        self.local.reader.consumed()
     }
 
     /// Whether the connection is not [`Closed`](Liveness::Closed), as Go netpoll's `IsActive`. As
@@ -66,7 +66,7 @@ impl Connection {
     ///
     /// `Unsupported`, or `ENOPROTOOPT` by its errno, for a Unix socket.
     pub fn tcp_info(&self) -> io::Result<TcpInfo> {
-        tcp_info(self.link.as_fd())
+        tcp_info(self.shared.as_fd())
     }
 }
 
@@ -75,8 +75,8 @@ impl ConnectionHandle {
     /// not count here.
     #[must_use]
     pub fn liveness(&self) -> Liveness {
-        self.link()
-            .map_or(Liveness::Closed, |link| link.liveness(0))
+        self.shared()
+            .map_or(Liveness::Closed, |shared| shared.liveness(0))
     }
 
     /// As [`Connection::is_active`].
@@ -86,7 +86,7 @@ impl ConnectionHandle {
     }
 }
 
-impl Link {
+impl Shared {
     /// How the connection is, for somebody who has `held` bytes of it.
     fn liveness(&self, held: usize) -> Liveness {
         // The kernel first: what the poller moves to the inbox meanwhile is seen there. What it has
@@ -102,11 +102,13 @@ impl Link {
 
     /// As [`liveness`](Self::liveness), as far as the poller has seen.
     fn liveness_seen(&self, held: usize) -> Liveness {
-        if self.ending().is_of_all() || lock(&self.outbox).closed().is_some() {
+        if self.close_request().ends_connection()
+            || lock(&self.output_buffer).close_reason().is_some()
+        {
             return Liveness::Closed;
         }
-        let (over, waiting) = match self.inbox_if_any() {
-            Some(inbox) => (inbox.end.is_some(), inbox.chain.len()),
+        let (over, waiting) = match self.input_buffer_if_any() {
+            Some(input_buffer) => (input_buffer.end.is_some(), input_buffer.buffer.len()),
             None => (false, 0),
         };
         if over {

@@ -6,8 +6,8 @@
 //! dropped leaves them there, and the next call takes them again. So every method is cancel-safe:
 //! **no byte is lost by dropping a future**, and a failed call has consumed nothing.
 
-mod call;
-mod waiting;
+mod read_future;
+mod read_wait;
 
 use std::future::Future;
 use std::io;
@@ -16,12 +16,12 @@ use std::time::Instant;
 use bytes::Bytes;
 use netpoll_buffer::{LinkBuffer, TooLarge};
 
-use super::input::Input;
-use super::link::Link;
-use crate::error::Eof;
+use super::reader_state::ReaderState;
+use super::shared::Shared;
+use crate::error::UnexpectedEof;
 use crate::sync::Arc;
-use call::Call;
-pub(super) use waiting::Began;
+use read_future::ReadFuture;
+pub(super) use read_wait::ReadWait;
 
 /// The reading side of a [`Connection`](crate::Connection).
 ///
@@ -30,7 +30,7 @@ pub(super) use waiting::Began;
 /// * [`TooLarge`] (`InvalidData`) at once, before waiting or allocating, if more than `max_frame`
 ///   bytes are asked for; a handler that passes it on ends its connection with
 ///   [`Limit::Frame`](crate::Limit::Frame);
-/// * [`Eof`] (`UnexpectedEof`) if the peer ended its stream before; what came stays readable;
+/// * [`UnexpectedEof`] (`UnexpectedEof`) if the peer ended its stream before; what came stays readable;
 /// * [`TimedOut`](crate::TimedOut) if [`Timeouts::read`](crate::Timeouts::read), or the reader's
 ///   [deadline](Self::with_deadline), has passed before all was there; what came stays, and the next
 ///   call may succeed;
@@ -53,17 +53,17 @@ pub(super) use waiting::Began;
 /// ```
 #[derive(Debug)]
 pub struct Reader<'a> {
-    link: &'a Arc<Link>,
-    pub(super) input: &'a mut Input,
+    shared: &'a Arc<Shared>,
+    pub(super) state: &'a mut ReaderState,
     deadline: Option<Instant>,
 }
 
 impl<'a> Reader<'a> {
     #[inline]
-    pub(crate) fn new(link: &'a Arc<Link>, input: &'a mut Input) -> Self {
+    pub(crate) fn new(shared: &'a Arc<Shared>, input: &'a mut ReaderState) -> Self {
         Self {
-            link,
-            input,
+            shared,
+            state: input,
             deadline: None,
         }
     }
@@ -88,10 +88,10 @@ impl<'a> Reader<'a> {
     /// How many bytes can be read without waiting. Takes the inbox, which is one lock, unless there
     /// are [`read_high`](crate::ConnOptions::read_high) already.
     pub fn available(&mut self) -> usize {
-        if self.input.chain.len() < self.link.options.read_high {
-            self.take_inbox();
+        if self.state.buffer.len() < self.shared.options.read_high {
+            self.take_input_buffer();
         }
-        self.input.chain.len()
+        self.state.buffer.len()
     }
 
     /// The next `n` bytes, which stay. Copies only across segments.
@@ -105,7 +105,7 @@ impl<'a> Reader<'a> {
     /// Nothing is lost.
     #[inline]
     pub fn peek(&mut self, n: usize) -> impl Future<Output = io::Result<&[u8]>> {
-        Call::new(self, n, move |chain| chain.peek(n))
+        ReadFuture::new(self, n, move |chain| chain.peek(n))
     }
 
     /// The next `n` bytes, consumed. Copies only across segments.
@@ -119,7 +119,7 @@ impl<'a> Reader<'a> {
     /// Nothing is lost: bytes are consumed when all are there.
     #[inline]
     pub fn next(&mut self, n: usize) -> impl Future<Output = io::Result<&[u8]>> {
-        Call::new(self, n, move |chain| chain.next(n))
+        ReadFuture::new(self, n, move |chain| chain.next(n))
     }
 
     /// Consumes `n` bytes unseen, at most `max_frame`.
@@ -133,7 +133,7 @@ impl<'a> Reader<'a> {
     /// Nothing is consumed unless all are there.
     #[inline]
     pub fn skip(&mut self, n: usize) -> impl Future<Output = io::Result<()>> {
-        Call::new(self, n, move |chain| chain.skip(n))
+        ReadFuture::new(self, n, move |chain| chain.skip(n))
     }
 
     /// The bytes up to and including the first `delimiter`, consumed; at most `max` of them.
@@ -149,17 +149,17 @@ impl<'a> Reader<'a> {
     pub async fn until(&mut self, delimiter: u8, max: usize) -> io::Result<&[u8]> {
         self.proceed().await;
         let mut seen = 0;
-        let mut began = Began::default();
+        let mut began = ReadWait::default();
         loop {
-            self.take_inbox();
-            if let Some(at) = self.input.chain.position_of(delimiter, seen, max) {
-                return self.input.chain.next(at + 1);
+            self.take_input_buffer();
+            if let Some(at) = self.state.buffer.position_of(delimiter, seen, max) {
+                return self.state.buffer.next(at + 1);
             }
-            seen = self.input.chain.len();
+            seen = self.state.buffer.len();
             if seen >= max {
                 return Err(TooLarge::new(max, max.saturating_add(1)).into());
             }
-            self.wait_since(&mut began, seen + 1).await?;
+            self.wait_in(&mut began, seen + 1).await?;
         }
     }
 
@@ -175,7 +175,7 @@ impl<'a> Reader<'a> {
     /// Nothing is lost.
     #[inline]
     pub fn slice(&mut self, n: usize) -> impl Future<Output = io::Result<Bytes>> {
-        Call::new(self, n, move |chain| chain.slice(n))
+        ReadFuture::new(self, n, move |chain| chain.slice(n))
     }
 
     /// The next `n` bytes, consumed, as a buffer. Never copies.
@@ -189,28 +189,32 @@ impl<'a> Reader<'a> {
     /// Nothing is lost.
     #[inline]
     pub fn split_to(&mut self, n: usize) -> impl Future<Output = io::Result<LinkBuffer>> {
-        Call::new(self, n, move |chain| chain.split_to(n))
+        ReadFuture::new(self, n, move |chain| chain.split_to(n))
     }
 
     /// Whatever is there, consumed, at least one byte; `None` at the end of the stream. No copy.
     ///
     /// # Errors
     ///
-    /// As all of [`Reader`], but for [`Eof`].
+    /// As all of [`Reader`], but for [`UnexpectedEof`].
     ///
     /// # Cancel safety
     ///
     /// Nothing is lost.
     pub async fn chunk(&mut self) -> io::Result<Option<LinkBuffer>> {
         self.proceed().await;
-        self.take_inbox();
-        if self.input.chain.is_empty()
+        self.take_input_buffer();
+        if self.state.buffer.is_empty()
             && let Err(error) = self.wait(1).await
         {
-            return if is_end(&error) { Ok(None) } else { Err(error) };
+            return if is_unexpected_eof(&error) {
+                Ok(None)
+            } else {
+                Err(error)
+            };
         }
-        let all = self.input.chain.len();
-        self.input.chain.split_to(all).map(Some)
+        let all = self.state.buffer.len();
+        self.state.buffer.split_to(all).map(Some)
     }
 
     /// Fills `target`, consumed. One copy.
@@ -224,7 +228,7 @@ impl<'a> Reader<'a> {
     /// Nothing is consumed unless all are there.
     #[inline]
     pub fn read_exact(&mut self, target: &mut [u8]) -> impl Future<Output = io::Result<()>> {
-        Call::new(self, target.len(), |chain| chain.read_exact(target))
+        ReadFuture::new(self, target.len(), |chain| chain.read_exact(target))
     }
 
     /// The next `n` bytes, consumed, in a `Vec`. One allocation, made when they are there.
@@ -238,7 +242,7 @@ impl<'a> Reader<'a> {
     /// Nothing is lost.
     #[inline]
     pub fn read_vec(&mut self, n: usize) -> impl Future<Output = io::Result<Vec<u8>>> {
-        Call::new(self, n, move |chain| chain.read_vec(n))
+        ReadFuture::new(self, n, move |chain| chain.read_vec(n))
     }
 
     /// The next `n` bytes, consumed, as text. One allocation, made when they are there.
@@ -252,7 +256,7 @@ impl<'a> Reader<'a> {
     /// Nothing is lost.
     #[inline]
     pub fn read_string(&mut self, n: usize) -> impl Future<Output = io::Result<String>> {
-        Call::new(self, n, move |chain| chain.read_string(n))
+        ReadFuture::new(self, n, move |chain| chain.read_string(n))
     }
 
     /// Waits until `n` bytes are there. Consumes nothing.
@@ -266,13 +270,15 @@ impl<'a> Reader<'a> {
     /// Nothing is lost.
     #[inline]
     pub fn wait(&mut self, n: usize) -> impl Future<Output = io::Result<()>> {
-        Call::new(self, n, |_| Ok(()))
+        ReadFuture::new(self, n, |_| Ok(()))
     }
 }
 
 /// Whether a call failed for the end of the peer's stream.
-pub(super) fn is_end(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|report| report.is::<Eof>())
+pub(super) fn is_unexpected_eof(error: &io::Error) -> bool {
+    error
+        .get_ref()
+        .is_some_and(|report| report.is::<UnexpectedEof>())
 }
 
 /// Fixed-size numbers.
@@ -291,7 +297,7 @@ macro_rules! numbers {
                 /// Nothing is lost.
                 #[inline]
                 pub fn $name(&mut self) -> impl Future<Output = io::Result<$number>> {
-                    Call::new(self, size_of::<$number>(), LinkBuffer::$name)
+                    ReadFuture::new(self, size_of::<$number>(), LinkBuffer::$name)
                 }
             )*
         }

@@ -14,64 +14,66 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Connection;
-use super::burst::{Finished, Greet, GreetSend, Handlers, Shared, Stage, Verdict};
-use super::calling::{Calls, Observer, Script};
-use super::errand::{Away, Task};
-use super::inline::Inline;
-use super::link::Link;
-use super::session::Session;
+use super::dispatcher::{HandlerMode, HandlerSlot, Observer};
+use super::engine::Engine;
+use super::inline_dispatcher::InlineDispatcher;
+use super::offloaded_task::{OffloadDispatcher, TaskGuard};
+use super::request_batch::{
+    BatchEnd, CallOutcome, HandlerStage, Handlers, OnConnect, OnConnectSend, SharedHandlers,
+};
+use super::shared::Shared;
 use crate::addr::Addr;
-use crate::census::{Census, Presence};
-use crate::event::Listening;
+use crate::event::EventSink;
 use crate::options::ConnOptions;
 use crate::per_thread::PerThread;
-use crate::poll::bell::Bell;
-use crate::poll::entry::RollEntry;
-use crate::poll::set::Seat;
-use crate::poll::source::{Place, Source};
+use crate::poll::notifier::Notifier;
+use crate::poll::set::LoadGuard;
+use crate::poll::socket_registration::SocketRegistration;
+use crate::poll::source::{RegisterContext, Source};
 use crate::runner::Spawn;
-use crate::runner::threads::Threads;
+use crate::runner::thread_pool::ThreadPool;
 use crate::sync::Arc;
 use crate::trace::Span;
+use crate::tracker::{ConnectionTracker, TrackedConnection};
 
 /// A connected socket that has no session yet.
 #[derive(Debug)]
-pub(crate) struct Newcomer {
+pub(crate) struct Accepted {
     /// Before the descriptor: it is not closed while it is on a roll.
-    pub(crate) entry: RollEntry,
+    pub(crate) registration: SocketRegistration,
     pub(crate) fd: OwnedFd,
     pub(crate) peer: Addr,
     pub(crate) options: Arc<ConnOptions>,
-    pub(crate) seat: Seat,
-    pub(crate) presence: Presence,
+    pub(crate) load_guard: LoadGuard,
+    pub(crate) tracked: TrackedConnection,
 }
 
 /// What all connections of a service have in common.
-pub(crate) struct Terms {
+pub(crate) struct ServiceConfig {
     pub(crate) options: Arc<ConnOptions>,
-    pub(crate) census: Arc<Census>,
+    pub(crate) tracker: Arc<ConnectionTracker>,
     pub(crate) observer: Option<Observer>,
     /// The type of the handler.
-    pub(crate) handler: &'static str,
+    pub(crate) handler_name: &'static str,
     /// From when on a call is slow.
-    pub(crate) slow: Option<Duration>,
-    pub(crate) listening: Listening,
+    pub(crate) slow_call_after: Option<Duration>,
+    pub(crate) event_sink: EventSink,
 }
 
-impl Terms {
+impl ServiceConfig {
     /// Terms of a handler without a name, whose calls are never slow, and nobody to tell.
     pub(crate) fn new(
         options: ConnOptions,
-        census: &Arc<Census>,
+        census: &Arc<ConnectionTracker>,
         observer: Option<Observer>,
     ) -> Self {
         Self {
             options: Arc::new(options),
-            census: Arc::clone(census),
+            tracker: Arc::clone(census),
             observer,
-            handler: "",
-            slow: None,
-            listening: Listening::default(),
+            handler_name: "",
+            slow_call_after: None,
+            event_sink: EventSink::default(),
         }
     }
 }
@@ -79,14 +81,14 @@ impl Terms {
 /// Serves connections.
 pub(crate) trait Service: Send + Sync {
     /// A session for a newcomer. On the thread of the poller that drives it.
-    fn session(&self, newcomer: Newcomer, place: Place) -> Box<dyn Source>;
+    fn engine(&self, accepted: Accepted, registration: RegisterContext) -> Box<dyn Source>;
 
     /// What its connections have in common.
-    fn terms(&self) -> &Terms;
+    fn config(&self) -> &ServiceConfig;
 }
 
 /// Where the threads that call a handler get it from.
-pub(crate) trait Origin: Send + Sync + 'static {
+pub(crate) trait HandlerProvider: Send + Sync + 'static {
     type Handler: 'static;
 
     /// The handler of the calling thread.
@@ -94,9 +96,9 @@ pub(crate) trait Origin: Send + Sync + 'static {
 }
 
 /// One handler for all threads.
-pub(crate) struct OneForAll<H>(pub(crate) Arc<H>);
+pub(crate) struct SharedHandler<H>(pub(crate) Arc<H>);
 
-impl<H: Send + Sync + 'static> Origin for OneForAll<H> {
+impl<H: Send + Sync + 'static> HandlerProvider for SharedHandler<H> {
     type Handler = H;
 
     fn handler(&self) -> Arc<H> {
@@ -105,9 +107,9 @@ impl<H: Send + Sync + 'static> Origin for OneForAll<H> {
 }
 
 /// A handler of its own for each thread, made there.
-pub(crate) struct OneEach<W>(pub(crate) W);
+pub(crate) struct PerThreadHandler<W>(pub(crate) W);
 
-impl<W, H> Origin for OneEach<W>
+impl<W, H> HandlerProvider for PerThreadHandler<W>
 where
     W: Fn() -> H + Send + Sync + 'static,
     H: 'static,
@@ -120,259 +122,299 @@ where
 }
 
 /// An origin, and the handlers that a thread has from it.
-type Known<O> = (Arc<O>, Shared<<O as Origin>::Handler>);
+type CachedHandlers<O> = (Arc<O>, SharedHandlers<<O as HandlerProvider>::Handler>);
 
 /// The handlers that a thread has made last.
-struct Latest<O: Origin> {
-    latest: RefCell<Option<Known<O>>>,
+struct HandlerCache<O: HandlerProvider> {
+    cache: RefCell<Option<CachedHandlers<O>>>,
 }
 
-impl<O: Origin> Default for Latest<O> {
+impl<O: HandlerProvider> Default for HandlerCache<O> {
     fn default() -> Self {
         Self {
-            latest: RefCell::default(),
+            cache: RefCell::default(),
         }
     }
 }
 
-impl<O: Origin> Latest<O> {
-    fn shared(&self, origin: &Arc<O>, greet: Option<&Arc<Greet>>) -> Shared<O::Handler> {
-        if let Some((known, shared)) = &*self.latest.borrow()
-            && Arc::ptr_eq(known, origin)
+impl<O: HandlerProvider> HandlerCache<O> {
+    fn handlers(
+        &self,
+        provider: &Arc<O>,
+        on_connect: Option<&Arc<OnConnect>>,
+    ) -> SharedHandlers<O::Handler> {
+        if let Some((known, shared)) = &*self.cache.borrow()
+            && Arc::ptr_eq(known, provider)
         {
             return Rc::clone(shared);
         }
         // What makes a handler is user code: nothing is borrowed while it runs.
         let shared = Rc::new(Handlers {
-            handler: origin.handler(),
-            greet: greet.cloned(),
+            handler: provider.handler(),
+            on_connect: on_connect.cloned(),
         });
-        self.latest
-            .replace(Some((Arc::clone(origin), Rc::clone(&shared))));
+        self.cache
+            .replace(Some((Arc::clone(provider), Rc::clone(&shared))));
         shared
     }
 }
 
 /// A handler and `on_connect`, whose futures stay on one thread.
-pub(crate) struct Pinned<O, M> {
-    pub(crate) origin: Arc<O>,
-    pub(crate) greet: Option<Arc<Greet>>,
+pub(crate) struct PinnedHandlers<O, M> {
+    pub(crate) provider: Arc<O>,
+    pub(crate) on_connect: Option<Arc<OnConnect>>,
     /// Makes the future of a burst, or of a whole life.
     pub(crate) make: M,
-    pub(crate) calls: Calls,
-    pub(crate) terms: Arc<Terms>,
+    pub(crate) mode: HandlerMode,
+    pub(crate) config: Arc<ServiceConfig>,
 }
 
 /// Serves on the connections' pollers.
-struct Here<O, M, F> {
-    pinned: Pinned<O, M>,
+struct PollerService<O, M, F> {
+    handlers: PinnedHandlers<O, M>,
     /// Made on poller threads, never here.
     futures: PhantomData<fn() -> F>,
 }
 
 /// Serves on threads, each call on one of them.
-struct OnThreads<O, M> {
-    pinned: Pinned<O, M>,
-    threads: Arc<Threads>,
+struct ThreadPoolService<O, M> {
+    handlers: PinnedHandlers<O, M>,
+    thread_pool: Arc<ThreadPool>,
 }
 
 /// Serves with tasks that may move between threads.
-struct Anywhere<H, M> {
-    handlers: Arc<Handlers<H, GreetSend>>,
+struct SpawnService<H, M> {
+    handlers: Arc<Handlers<H, OnConnectSend>>,
     make: M,
-    calls: Calls,
-    terms: Arc<Terms>,
+    mode: HandlerMode,
+    config: Arc<ServiceConfig>,
     spawn: Arc<dyn Spawn>,
 }
 
-impl<O, M> Pinned<O, M> {
+impl<O, M> PinnedHandlers<O, M> {
     /// A service whose calls run on the connections' pollers.
-    pub(crate) fn here<F>(self) -> Arc<dyn Service>
+    pub(crate) fn on_pollers<F>(self) -> Arc<dyn Service>
     where
-        O: Origin,
-        M: Fn(Shared<O::Handler>, Connection, Stage) -> F + Copy + Send + Sync + 'static,
-        F: Future<Output = Finished> + 'static,
+        O: HandlerProvider,
+        M: Fn(SharedHandlers<O::Handler>, Connection, HandlerStage) -> F
+            + Copy
+            + Send
+            + Sync
+            + 'static,
+        F: Future<Output = CallOutcome> + 'static,
     {
-        Arc::new(Here {
-            pinned: self,
+        Arc::new(PollerService {
+            handlers: self,
             futures: PhantomData,
         })
     }
 
     /// A service whose calls run on `threads`.
-    pub(crate) fn on_threads<F>(self, threads: Arc<Threads>) -> Arc<dyn Service>
+    pub(crate) fn on_threads<F>(self, threads: Arc<ThreadPool>) -> Arc<dyn Service>
     where
-        O: Origin,
-        M: Fn(Shared<O::Handler>, Connection, Stage) -> F + Copy + Send + Sync + 'static,
-        F: Future<Output = Finished> + 'static,
+        O: HandlerProvider,
+        M: Fn(SharedHandlers<O::Handler>, Connection, HandlerStage) -> F
+            + Copy
+            + Send
+            + Sync
+            + 'static,
+        F: Future<Output = CallOutcome> + 'static,
     {
-        Arc::new(OnThreads {
-            pinned: self,
-            threads,
+        Arc::new(ThreadPoolService {
+            handlers: self,
+            thread_pool: threads,
         })
     }
 }
 
 /// A service whose calls are tasks of `spawn`.
-pub(crate) fn anywhere<H, M, F>(
-    handlers: Handlers<H, GreetSend>,
-    (make, calls): (M, Calls),
-    terms: Arc<Terms>,
+pub(crate) fn on_spawner<H, M, F>(
+    handlers: Handlers<H, OnConnectSend>,
+    (make, calls): (M, HandlerMode),
+    config: Arc<ServiceConfig>,
     spawn: Arc<dyn Spawn>,
 ) -> Arc<dyn Service>
 where
     H: Send + Sync + 'static,
-    M: Fn(Arc<Handlers<H, GreetSend>>, Connection, Stage) -> F + Copy + Send + Sync + 'static,
-    F: Future<Output = Finished> + Send + 'static,
+    M: Fn(Arc<Handlers<H, OnConnectSend>>, Connection, HandlerStage) -> F
+        + Copy
+        + Send
+        + Sync
+        + 'static,
+    F: Future<Output = CallOutcome> + Send + 'static,
 {
-    Arc::new(Anywhere {
+    Arc::new(SpawnService {
         handlers: Arc::new(handlers),
         make,
-        calls,
-        terms,
+        mode: calls,
+        config,
         spawn,
     })
 }
 
-impl Newcomer {
-    fn settle(self, bell: Bell) -> (Arc<Link>, Presence) {
+impl Accepted {
+    fn into_shared(self, notifier: Notifier) -> (Arc<Shared>, TrackedConnection) {
         // The link has an entry of its own.
-        drop(self.entry);
-        let mut link = Link::new(self.fd, self.peer, bell, self.options, Some(self.seat));
-        link.span = Span::open(link.as_fd(), self.peer);
-        (Arc::new(link), self.presence)
-    }
-}
-
-fn first_stage(has_greet: bool) -> Stage {
-    if has_greet {
-        Stage::Connect
-    } else {
-        Stage::Request
-    }
-}
-
-impl<O, M, F> Service for Here<O, M, F>
-where
-    O: Origin,
-    M: Fn(Shared<O::Handler>, Connection, Stage) -> F + Copy + Send + Sync + 'static,
-    F: Future<Output = Finished> + 'static,
-{
-    fn session(&self, newcomer: Newcomer, place: Place) -> Box<dyn Source> {
-        let (link, presence) = newcomer.settle(place.bell);
-        let Pinned { origin, greet, .. } = &self.pinned;
-        let latest = place.shared.get::<Latest<O>>();
-        let script = Script::new(
-            Inline {
-                handlers: latest.shared(origin, greet.as_ref()),
-                make: self.pinned.make,
-                spare: place.shared.get(),
-            },
-            self.pinned.calls,
-            first_stage(greet.is_some()),
-            Some(Arc::clone(&self.pinned.terms)),
+        drop(self.registration);
+        let mut shared = Shared::new(
+            self.fd,
+            self.peer,
+            notifier,
+            self.options,
+            Some(self.load_guard),
         );
-        Box::new(Session::new(link, script, Some(presence)))
-    }
-
-    fn terms(&self) -> &Terms {
-        &self.pinned.terms
+        shared.span = Span::open(shared.as_fd(), self.peer);
+        (Arc::new(shared), self.tracked)
     }
 }
 
-impl<O, M, F> Service for OnThreads<O, M>
+fn first_stage(has_greet: bool) -> HandlerStage {
+    if has_greet {
+        HandlerStage::Connect
+    } else {
+        HandlerStage::Request
+    }
+}
+
+impl<O, M, F> Service for PollerService<O, M, F>
 where
-    O: Origin,
-    M: Fn(Shared<O::Handler>, Connection, Stage) -> F + Copy + Send + Sync + 'static,
-    F: Future<Output = Finished> + 'static,
+    O: HandlerProvider,
+    M: Fn(SharedHandlers<O::Handler>, Connection, HandlerStage) -> F + Copy + Send + Sync + 'static,
+    F: Future<Output = CallOutcome> + 'static,
 {
-    fn session(&self, newcomer: Newcomer, place: Place) -> Box<dyn Source> {
-        let (link, presence) = newcomer.settle(place.bell);
-        let Pinned { make, calls, .. } = self.pinned;
-        let origin = Arc::clone(&self.pinned.origin);
-        let greet = self.pinned.greet.clone();
-        let stage = first_stage(greet.is_some());
-        let threads = Arc::clone(&self.threads);
-        let launch = move |task: Task, connection: Connection, stage: Stage| {
-            let (origin, greet) = (Arc::clone(&origin), greet.clone());
-            threads.make(Box::new(move |thread: &PerThread| {
-                let latest = thread.get::<Latest<O>>();
-                let call = make(latest.shared(&origin, greet.as_ref()), connection, stage);
-                Box::pin(task.carry(call))
+    fn engine(&self, accepted: Accepted, registration: RegisterContext) -> Box<dyn Source> {
+        let (shared, tracked) = accepted.into_shared(registration.notifier);
+        let PinnedHandlers {
+            provider,
+            on_connect,
+            ..
+        } = &self.handlers;
+        let cache = registration.per_thread.get::<HandlerCache<O>>();
+        let handler = HandlerSlot::new(
+            InlineDispatcher {
+                handlers: cache.handlers(provider, on_connect.as_ref()),
+                make: self.handlers.make,
+                spare: registration.per_thread.get(),
+            },
+            self.handlers.mode,
+            first_stage(on_connect.is_some()),
+            Some(Arc::clone(&self.handlers.config)),
+        );
+        Box::new(Engine::new(shared, handler, Some(tracked)))
+    }
+
+    fn config(&self) -> &ServiceConfig {
+        &self.handlers.config
+    }
+}
+
+impl<O, M, F> Service for ThreadPoolService<O, M>
+where
+    O: HandlerProvider,
+    M: Fn(SharedHandlers<O::Handler>, Connection, HandlerStage) -> F + Copy + Send + Sync + 'static,
+    F: Future<Output = CallOutcome> + 'static,
+{
+    fn engine(&self, accepted: Accepted, registration: RegisterContext) -> Box<dyn Source> {
+        let (shared, tracked) = accepted.into_shared(registration.notifier);
+        let PinnedHandlers {
+            make, mode: calls, ..
+        } = self.handlers;
+        let provider = Arc::clone(&self.handlers.provider);
+        let on_connect = self.handlers.on_connect.clone();
+        let stage = first_stage(on_connect.is_some());
+        let threads = Arc::clone(&self.thread_pool);
+        let launch = move |task: TaskGuard, connection: Connection, stage: HandlerStage| {
+            let (provider, on_connect) = (Arc::clone(&provider), on_connect.clone());
+            threads.spawn_pinned(Box::new(move |thread: &PerThread| {
+                let cache = thread.get::<HandlerCache<O>>();
+                let call = make(
+                    cache.handlers(&provider, on_connect.as_ref()),
+                    connection,
+                    stage,
+                );
+                Box::pin(task.run(call))
             }));
         };
-        let script = Script::new(
-            Away {
-                link: Arc::clone(&link),
+        let handler = HandlerSlot::new(
+            OffloadDispatcher {
+                shared: Arc::clone(&shared),
                 launch,
             },
             calls,
             stage,
-            Some(Arc::clone(&self.pinned.terms)),
+            Some(Arc::clone(&self.handlers.config)),
         );
-        Box::new(Session::new(link, script, Some(presence)))
+        Box::new(Engine::new(shared, handler, Some(tracked)))
     }
 
-    fn terms(&self) -> &Terms {
-        &self.pinned.terms
+    fn config(&self) -> &ServiceConfig {
+        &self.handlers.config
     }
 }
 
-impl<H, M, F> Service for Anywhere<H, M>
+impl<H, M, F> Service for SpawnService<H, M>
 where
     H: Send + Sync + 'static,
-    M: Fn(Arc<Handlers<H, GreetSend>>, Connection, Stage) -> F + Copy + Send + Sync + 'static,
-    F: Future<Output = Finished> + Send + 'static,
+    M: Fn(Arc<Handlers<H, OnConnectSend>>, Connection, HandlerStage) -> F
+        + Copy
+        + Send
+        + Sync
+        + 'static,
+    F: Future<Output = CallOutcome> + Send + 'static,
 {
-    fn session(&self, newcomer: Newcomer, place: Place) -> Box<dyn Source> {
-        let (link, presence) = newcomer.settle(place.bell);
+    fn engine(&self, accepted: Accepted, registration: RegisterContext) -> Box<dyn Source> {
+        let (shared, tracked) = accepted.into_shared(registration.notifier);
         let handlers = Arc::clone(&self.handlers);
-        let stage = first_stage(handlers.greet.is_some());
+        let stage = first_stage(handlers.on_connect.is_some());
         let (make, spawn) = (self.make, Arc::clone(&self.spawn));
-        let launch = move |task: Task, connection: Connection, stage: Stage| {
+        let launch = move |task: TaskGuard, connection: Connection, stage: HandlerStage| {
             let call = make(Arc::clone(&handlers), connection, stage);
-            spawn.spawn(Box::pin(task.carry(call)));
+            spawn.spawn(Box::pin(task.run(call)));
         };
-        let script = Script::new(
-            Away {
-                link: Arc::clone(&link),
+        let handler = HandlerSlot::new(
+            OffloadDispatcher {
+                shared: Arc::clone(&shared),
                 launch,
             },
-            self.calls,
+            self.mode,
             stage,
-            Some(Arc::clone(&self.terms)),
+            Some(Arc::clone(&self.config)),
         );
-        Box::new(Session::new(link, script, Some(presence)))
+        Box::new(Engine::new(shared, handler, Some(tracked)))
     }
 
-    fn terms(&self) -> &Terms {
-        &self.terms
+    fn config(&self) -> &ServiceConfig {
+        &self.config
     }
 }
 
 /// A session for a connection that somebody else owns: nothing is ever called.
-pub(crate) fn unserved(link: Arc<Link>) -> Box<dyn Source> {
+pub(crate) fn unserved_engine(shared: Arc<Shared>) -> Box<dyn Source> {
     let handlers = Handlers {
         handler: Arc::new(()),
-        greet: None,
+        on_connect: None,
     };
-    let script = Script::new(
-        Inline {
+    let handler = HandlerSlot::new(
+        InlineDispatcher {
             handlers: Rc::new(handlers),
-            make: never,
+            make: unserved_call,
             spare: Rc::default(),
         },
-        Calls::Never,
-        Stage::Request,
+        HandlerMode::None,
+        HandlerStage::Request,
         None,
     );
-    Box::new(Session::owned(link, script))
+    Box::new(Engine::with_external_owner(shared, handler))
 }
 
-fn never(_handlers: Shared<()>, connection: Connection, _stage: Stage) -> Ready<Finished> {
-    std::future::ready(Finished {
+fn unserved_call(
+    _handlers: SharedHandlers<()>,
+    connection: Connection,
+    _stage: HandlerStage,
+) -> Ready<CallOutcome> {
+    std::future::ready(CallOutcome {
         connection: Some(connection),
-        verdict: Verdict::Spent,
+        end: BatchEnd::Consumed,
         requests: 0,
     })
 }

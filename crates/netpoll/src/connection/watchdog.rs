@@ -6,32 +6,32 @@
 //! reading and the one before is counted, and told, if it is too long. The reading before is that
 //! of the last poll, or of the arrival of what this one is about: between the two there is nothing
 //! but a read and a send, and never more than a few sources that ran no user code
-//! ([`Turn::lap`](crate::poll::source::Turn::lap)). It is not read for each request of a burst, nor
+//! ([`SourceContext::elapsed`](crate::poll::source::SourceContext::elapsed)). It is not read for each request of a burst, nor
 //! for handlers that run elsewhere, which hold no poller.
 
 use std::time::Duration;
 
-use super::calling::{Caller, Holder};
-use super::service::Terms;
-use super::session::Session;
+use super::dispatcher::{Dispatcher, Owner};
+use super::engine::Engine;
+use super::service::ServiceConfig;
 use crate::addr::Addr;
 use crate::event::{Callback, Event};
-use crate::poll::source::Turn;
+use crate::poll::source::SourceContext;
 use crate::stats::counters::Counters;
 
 /// What of the user's has run since the time was last read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ran {
-    Nothing,
-    Handler,
+pub(super) enum HandlerActivity {
+    None,
+    Polled,
 }
 
-impl Terms {
+impl ServiceConfig {
     /// `callback` is about to run: the time is known.
     #[inline]
-    pub(crate) fn before_call(&self, turn: &mut Turn) {
-        if self.slow.is_some() {
-            turn.moment();
+    pub(crate) fn before_call(&self, context: &mut SourceContext) {
+        if self.slow_call_after.is_some() {
+            context.timestamp();
         }
     }
 
@@ -41,80 +41,91 @@ impl Terms {
         &self,
         callback: Callback,
         peer: impl FnOnce() -> Addr,
-        turn: &mut Turn,
+        context: &mut SourceContext,
         counters: &Counters,
     ) {
-        if let Some(slow) = self.slow
-            && let Some(took) = turn.lap(slow)
+        if let Some(slow) = self.slow_call_after
+            && let Some(took) = context.elapsed(slow)
         {
             counters.poller.slow_calls.add(1);
-            self.tell_slow(callback, peer(), took, turn);
+            self.report_slow(callback, peer(), took, context);
         }
     }
 
     #[cold]
-    fn tell_slow(&self, callback: Callback, peer: Addr, took: Duration, turn: &mut Turn) {
-        if turn.may_complain() {
-            self.listening.tell(&Event::SlowCall {
+    fn report_slow(
+        &self,
+        callback: Callback,
+        peer: Addr,
+        took: Duration,
+        context: &mut SourceContext,
+    ) {
+        if context.may_warn() {
+            self.event_sink.report(&Event::SlowCall {
                 callback,
-                handler: self.handler,
+                handler: self.handler_name,
                 peer,
                 took,
             });
             // That may have taken time, too.
-            turn.forget();
+            context.invalidate_clock();
         }
     }
 }
 
-impl<C: Caller> Session<C> {
+impl<C: Dispatcher> Engine<C> {
     /// The handler may be about to run.
     #[inline]
-    pub(super) fn before_handler(&self, turn: &mut Turn) {
-        if !C::ELSEWHERE
-            && let Some(terms) = &self.script.terms
+    pub(super) fn before_handler(&self, context: &mut SourceContext) {
+        if !C::OFFLOADED
+            && let Some(config) = &self.handler.config
         {
-            terms.before_call(turn);
+            config.before_call(context);
         }
     }
 
     /// The handler is polled, or its future dropped, here.
     #[inline]
-    pub(super) fn note_handler(&mut self) {
-        if !C::ELSEWHERE && matches!(self.holder, Holder::Handler(_)) {
-            self.script.ran = Ran::Handler;
+    pub(super) fn mark_handler_polled(&mut self) {
+        if !C::OFFLOADED && matches!(self.owner, Owner::Handler(_)) {
+            self.handler.activity = HandlerActivity::Polled;
         }
     }
 
     /// The handler may have run.
     #[inline]
-    pub(super) fn after_handler(&mut self, turn: &mut Turn) {
-        if self.script.ran == Ran::Handler {
-            self.script.ran = Ran::Nothing;
-            self.after_call(Callback::Handler, turn);
+    pub(super) fn after_handler(&mut self, context: &mut SourceContext) {
+        if self.handler.activity == HandlerActivity::Polled {
+            self.handler.activity = HandlerActivity::None;
+            self.after_call(Callback::Handler, context);
         }
     }
 
     /// A callback is about to run that is certain to be there: what lies before it is not its own.
-    pub(super) fn restart_lap(&self, turn: &mut Turn) {
-        if let Some(terms) = &self.script.terms {
-            turn.forget();
-            terms.before_call(turn);
+    pub(super) fn restart_timer(&self, context: &mut SourceContext) {
+        if let Some(config) = &self.handler.config {
+            context.invalidate_clock();
+            config.before_call(context);
         }
     }
 
     /// `callback` has run.
-    pub(super) fn after_call(&self, callback: Callback, turn: &mut Turn) {
-        if let Some(terms) = &self.script.terms {
-            let link = &self.link;
-            terms.after_call(callback, || link.peer(), turn, link.bell.counters());
+    pub(super) fn after_call(&self, callback: Callback, context: &mut SourceContext) {
+        if let Some(config) = &self.handler.config {
+            let shared = &self.shared;
+            config.after_call(
+                callback,
+                || shared.peer(),
+                context,
+                shared.notifier.counters(),
+            );
         }
     }
 
     /// Tells an event of this connection.
-    pub(super) fn tell_event(&self, event: impl FnOnce(Addr) -> Event) {
-        if let Some(terms) = &self.script.terms {
-            terms.listening.tell(&event(self.link.peer()));
+    pub(super) fn report_event(&self, event: impl FnOnce(Addr) -> Event) {
+        if let Some(config) = &self.handler.config {
+            config.event_sink.report(&event(self.shared.peer()));
         }
     }
 }

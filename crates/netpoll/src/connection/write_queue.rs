@@ -12,7 +12,7 @@
 //! the outbox, and whoever makes room looks at the line afterwards; the outbox's lock orders the
 //! two, so nobody waits for room that is there.
 
-mod line;
+mod wait_queue;
 
 use std::error::Error;
 use std::fmt;
@@ -25,13 +25,13 @@ use netpoll_buffer::{LinkBuffer, TooLarge};
 
 use super::Connection;
 use super::handle::ConnectionHandle;
-use super::link::{Link, Queued};
+use super::shared::{EnqueueResult, Shared};
 use crate::fairness;
-use crate::poll::bell::Signal;
+use crate::poll::notifier::Notice;
 use crate::sync::{Arc, lock};
-use line::{Flush, Outlook, Place, Room};
+use wait_queue::{Capacity, OutputStatus, QueueFlush, SenderSlot};
 
-pub(super) use line::{Line, Told};
+pub(super) use wait_queue::{WaitQueue, WakeResult};
 
 /// Sends whole buffers on one connection, for any number of tasks on any threads. Made by
 /// [`Connection::write_queue`] or [`ConnectionHandle::write_queue`]; clones, and others made for the
@@ -76,8 +76,8 @@ pub(super) use line::{Line, Told};
 /// ```
 #[derive(Debug)]
 pub struct WriteQueue {
-    link: Weak<Link>,
-    line: Arc<Line>,
+    shared: Weak<Shared>,
+    wait_queue: Arc<WaitQueue>,
 }
 
 impl Connection {
@@ -85,7 +85,7 @@ impl Connection {
     /// connection three allocations.
     #[must_use]
     pub fn write_queue(&self) -> WriteQueue {
-        WriteQueue::of(&self.link)
+        WriteQueue::of(&self.shared)
     }
 }
 
@@ -93,22 +93,25 @@ impl ConnectionHandle {
     /// As [`Connection::write_queue`]. Of a connection of which nothing is left, every send fails.
     #[must_use]
     pub fn write_queue(&self) -> WriteQueue {
-        match self.link() {
-            Some(link) => WriteQueue::of(&link),
+        match self.shared() {
+            Some(shared) => WriteQueue::of(&shared),
             None => WriteQueue::new(Weak::new(), Arc::default()),
         }
     }
 }
 
 impl WriteQueue {
-    fn of(link: &Arc<Link>) -> Self {
-        link.owe_by_queue();
-        Self::new(Arc::downgrade(link), Arc::clone(link.line()))
+    fn of(shared: &Arc<Shared>) -> Self {
+        shared.expect_queue_reply();
+        Self::new(Arc::downgrade(shared), Arc::clone(shared.wait_queue()))
     }
 
-    fn new(link: Weak<Link>, line: Arc<Line>) -> Self {
-        line.hold();
-        Self { link, line }
+    fn new(shared: Weak<Shared>, queue: Arc<WaitQueue>) -> Self {
+        queue.add_handle();
+        Self {
+            shared,
+            wait_queue: queue,
+        }
     }
 
     /// Sends `buffer` whole, behind what was sent before. Waits only while the queue is full.
@@ -120,7 +123,7 @@ impl WriteQueue {
     /// # Errors
     ///
     /// With the buffer as it was: the reason if the connection has ended, or
-    /// [`AfterFinish`](crate::AfterFinish) if its output has; [`TooLarge`] for a buffer that the
+    /// [`WriteAfterShutdown`](crate::WriteAfterShutdown) if its output has; [`TooLarge`] for a buffer that the
     /// connection's [`max_output`](crate::ConnOptions::max_output) has no room for.
     ///
     /// # Cancel safety
@@ -132,7 +135,7 @@ impl WriteQueue {
             Err(SendError { buffer, error }) if error.kind() == io::ErrorKind::WouldBlock => buffer,
             other => return other,
         });
-        let mut place = Place::new(&self.line);
+        let mut place = SenderSlot::new(&self.wait_queue);
         poll_fn(|context| self.poll_send(&mut left, &mut place, context)).await
     }
 
@@ -147,28 +150,30 @@ impl WriteQueue {
         buffer.trim();
         // The memory that this thread writes into stays with it.
         buffer.return_tail();
-        let Some(link) = self.link.upgrade() else {
-            return Err(SendError::new(buffer, self.line.end()));
+        let Some(shared) = self.shared.upgrade() else {
+            return Err(SendError::new(buffer, self.wait_queue.closed_error()));
         };
-        let most = link.options.output_bound() - link.options.write_high;
+        let most = shared.options.output_bound() - shared.options.write_high;
         if buffer.len() > most {
             let error = TooLarge::new(most, buffer.len()).into();
             return Err(SendError::new(buffer, error));
         }
-        if self.line.is_waited_in() {
+        if self.wait_queue.has_waiters() {
             return Err(SendError::new(buffer, io::ErrorKind::WouldBlock.into()));
         }
-        match link.queue(buffer) {
-            Queued::Taken => Ok(()),
-            Queued::Full(buffer) => Err(SendError::new(buffer, io::ErrorKind::WouldBlock.into())),
-            Queued::Refused(buffer, error) => Err(SendError::new(buffer, error)),
+        match shared.enqueue(buffer) {
+            EnqueueResult::Enqueued => Ok(()),
+            EnqueueResult::Full(buffer) => {
+                Err(SendError::new(buffer, io::ErrorKind::WouldBlock.into()))
+            }
+            EnqueueResult::Closed(buffer, error) => Err(SendError::new(buffer, error)),
         }
     }
 
     fn poll_send(
         &self,
         left: &mut Option<LinkBuffer>,
-        place: &mut Place<'_>,
+        place: &mut SenderSlot<'_>,
         context: &Context<'_>,
     ) -> Poll<Result<(), SendError>> {
         // Before the buffer is taken: a waker's clone may panic.
@@ -176,23 +181,23 @@ impl WriteQueue {
         let Some(buffer) = left.take() else {
             return Poll::Ready(Ok(()));
         };
-        let Some(link) = self.link.upgrade() else {
-            return Poll::Ready(Err(SendError::new(buffer, self.line.end())));
+        let Some(shared) = self.shared.upgrade() else {
+            return Poll::Ready(Err(SendError::new(buffer, self.wait_queue.closed_error())));
         };
         if !is_first {
-            if let Some(error) = link.refusal() {
+            if let Some(error) = shared.closed_error() {
                 return Poll::Ready(Err(SendError::new(buffer, error)));
             }
             *left = Some(buffer);
             return Poll::Pending;
         }
-        match link.queue(buffer) {
-            Queued::Taken => Poll::Ready(Ok(())),
-            Queued::Full(buffer) => {
+        match shared.enqueue(buffer) {
+            EnqueueResult::Enqueued => Poll::Ready(Ok(())),
+            EnqueueResult::Full(buffer) => {
                 *left = Some(buffer);
                 Poll::Pending
             }
-            Queued::Refused(buffer, error) => Poll::Ready(Err(SendError::new(buffer, error))),
+            EnqueueResult::Closed(buffer, error) => Poll::Ready(Err(SendError::new(buffer, error))),
         }
     }
 
@@ -207,20 +212,24 @@ impl WriteQueue {
     /// What was taken is sent all the same.
     pub async fn flush(&self) -> io::Result<()> {
         fairness::proceed().await;
-        let Some(link) = self.link.upgrade() else {
-            return Err(self.line.end());
+        let Some(shared) = self.shared.upgrade() else {
+            return Err(self.wait_queue.closed_error());
         };
-        let mut flush = Flush::new(&self.line, lock(&link.outbox).put_in_all());
-        drop(link);
+        let mut flush = QueueFlush::new(&self.wait_queue, lock(&shared.output_buffer).total_put());
+        drop(shared);
         poll_fn(|context| self.poll_flush(&mut flush, context)).await
     }
 
-    fn poll_flush(&self, flush: &mut Flush<'_>, context: &Context<'_>) -> Poll<io::Result<()>> {
-        flush.enter(context.waker());
-        let Some(link) = self.link.upgrade() else {
-            return Poll::Ready(Err(self.line.end()));
+    fn poll_flush(
+        &self,
+        flush: &mut QueueFlush<'_>,
+        context: &Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        flush.register(context.waker());
+        let Some(shared) = self.shared.upgrade() else {
+            return Poll::Ready(Err(self.wait_queue.closed_error()));
         };
-        match lock(&link.outbox).has_sent_all(flush.target) {
+        match lock(&shared.output_buffer).sent_result(flush.target) {
             Some(result) => Poll::Ready(result),
             None => Poll::Pending,
         }
@@ -229,17 +238,17 @@ impl WriteQueue {
 
 impl Clone for WriteQueue {
     fn clone(&self) -> Self {
-        Self::new(Weak::clone(&self.link), Arc::clone(&self.line))
+        Self::new(Weak::clone(&self.shared), Arc::clone(&self.wait_queue))
     }
 }
 
 impl Drop for WriteQueue {
     /// A connection that drains may have waited for this one.
     fn drop(&mut self) {
-        if self.line.let_go()
-            && let Some(link) = self.link.upgrade()
+        if self.wait_queue.remove_handle()
+            && let Some(shared) = self.shared.upgrade()
         {
-            link.bell.ring(Signal::Send);
+            shared.notifier.notify(Notice::Send);
         }
     }
 }
@@ -284,44 +293,50 @@ impl From<SendError> for io::Error {
     }
 }
 
-impl Link {
-    fn line(&self) -> &Arc<Line> {
-        self.rare.get_or_make().line.get_or_init(Arc::default)
+impl Shared {
+    fn wait_queue(&self) -> &Arc<WaitQueue> {
+        self.extensions
+            .get_or_make()
+            .wait_queue
+            .get_or_init(Arc::default)
     }
 
     /// Whether somebody holds a write queue, and so may send. From now on the poller hears it when the
     /// last is let go.
-    pub(super) fn is_owed(&self) -> bool {
-        let line = self.rare.get().and_then(|rare| rare.line.get());
-        line.is_some_and(|line| line.watch())
+    pub(super) fn has_write_queues(&self) -> bool {
+        let queue = self
+            .extensions
+            .get()
+            .and_then(|extensions| extensions.wait_queue.get());
+        queue.is_some_and(|queue| queue.watch_handles())
     }
 
-    fn refusal(&self) -> Option<io::Error> {
-        lock(&self.outbox).why_not_open()
+    fn closed_error(&self) -> Option<io::Error> {
+        lock(&self.output_buffer).closed_error()
     }
 
     /// Wakes who may go on of those who wait on the write queue, if there is one. After whatever
     /// makes room, sends, or ends the output.
     #[inline]
-    pub(super) fn tell_line(&self) -> Told {
-        if let Some(rare) = self.rare.get()
-            && let Some(line) = rare.line.get()
+    pub(super) fn notify_wait_queue(&self) -> WakeResult {
+        if let Some(extensions) = self.extensions.get()
+            && let Some(queue) = extensions.wait_queue.get()
         {
-            return line.tell(|| {
-                let outbox = lock(&self.outbox);
-                let room = if !outbox.is_open() {
-                    Room::Never
-                } else if outbox.unsent() <= self.options.write_low {
-                    Room::Yes
+            return queue.notify(|| {
+                let output_buffer = lock(&self.output_buffer);
+                let room = if !output_buffer.is_open() {
+                    Capacity::Closed
+                } else if output_buffer.unsent() <= self.options.write_low {
+                    Capacity::Available
                 } else {
-                    Room::NotYet
+                    Capacity::Full
                 };
-                Outlook {
-                    room,
-                    sent: outbox.sent,
+                OutputStatus {
+                    capacity: room,
+                    sent: output_buffer.sent,
                 }
             });
         }
-        Told::Nobody
+        WakeResult::NoneWoken
     }
 }

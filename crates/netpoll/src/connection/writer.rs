@@ -11,13 +11,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use netpoll_buffer::{LinkBuffer, Reserved};
+use netpoll_buffer::{LinkBuffer, Reservation};
 
-use super::link::Link;
-use super::outbox::waiting::SentWait;
+use super::output_buffer::sent_wait::SentWait;
+use super::shared::Shared;
 use crate::fairness;
 use crate::foreign::wake_by_ref;
-use crate::poll::bell::{self, Signal};
+use crate::poll::notifier::{self, Notice};
 use crate::sync::{Arc, lock};
 
 /// The writing side of a [`Connection`](crate::Connection).
@@ -27,29 +27,29 @@ use crate::sync::{Arc, lock};
 /// than `max_output` unsent bytes end the connection with [`Limit::Output`](crate::Limit::Output).
 #[derive(Debug)]
 pub struct Writer<'a> {
-    link: &'a Arc<Link>,
+    shared: &'a Arc<Shared>,
     deadline: Option<Instant>,
 }
 
 impl<'a> Writer<'a> {
     #[inline]
-    pub(crate) fn new(link: &'a Arc<Link>) -> Self {
+    pub(crate) fn new(shared: &'a Arc<Shared>) -> Self {
         Self {
-            link,
+            shared,
             deadline: None,
         }
     }
 
-    pub(super) fn link(&self) -> &Arc<Link> {
-        self.link
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        self.shared
     }
 
     /// Has what was put sent soon, for whoever waits for something else than this connection.
-    pub(crate) fn push_out(&self) {
-        self.link.push_out();
+    pub(crate) fn send_unless_running(&self) {
+        self.shared.send_unless_running();
     }
 
-    /// This writer with a deadline for its [`flush`](Self::flush) and [`room`](Self::room): a connection whose peer has not
+    /// This writer with a deadline for its [`flush`](Self::flush) and [`writable`](Self::writable): a connection whose peer has not
     /// taken everything by then ends, as it does after
     /// [`Timeouts::write`](crate::Timeouts::write), which holds beside it.
     #[must_use]
@@ -61,7 +61,7 @@ impl<'a> Writer<'a> {
     /// Copies `bytes` to the end.
     #[inline]
     pub fn put_slice(&mut self, bytes: &[u8]) {
-        self.link.put_slice(bytes);
+        self.shared.put_slice(bytes);
     }
 
     /// Copies `parts` to the end, one behind the other, as one put: no other comes between them. Takes
@@ -75,7 +75,7 @@ impl<'a> Writer<'a> {
     /// ```
     #[inline(always)]
     pub fn put_slices(&mut self, parts: &[&[u8]]) {
-        self.link.put_slices(parts);
+        self.shared.put_slices(parts);
     }
 
     /// Copies `text` to the end.
@@ -85,17 +85,17 @@ impl<'a> Writer<'a> {
 
     /// One byte to the end.
     pub fn put_u8(&mut self, byte: u8) {
-        self.link.put_array([byte]);
+        self.shared.put_array([byte]);
     }
 
     /// Adds `bytes` as they are, without a copy. Worth it from a few KiB on.
     pub fn push(&mut self, bytes: Bytes) {
-        self.link.append(LinkBuffer::from(bytes));
+        self.shared.append(LinkBuffer::from(bytes));
     }
 
     /// Adds everything that `buffer` can read, without a copy.
     pub fn append(&mut self, buffer: LinkBuffer) {
-        self.link.append(buffer);
+        self.shared.append(buffer);
     }
 
     /// Lets `fill` build a part of the output in a buffer, and appends it as a whole. Nothing is
@@ -112,7 +112,7 @@ impl<'a> Writer<'a> {
     /// that, and leaves in one piece. What others send, through a
     /// [`ConnectionHandle`](crate::ConnectionHandle) or a [`WriteQueue`](crate::WriteQueue), goes before
     /// or after the whole of it, and does not wait. It stays open beyond this writer, for the next one of
-    /// the connection. A [`finish`](Self::finish), the end of the connection, and the drop of an
+    /// the connection. A [`finish`](Self::shutdown), the end of the connection, and the drop of an
     /// [`OwnedWriter`](crate::OwnedWriter) drop what is uncommitted, and nothing of others. Uncommitted
     /// bytes count towards [`max_output`](crate::ConnOptions::max_output).
     ///
@@ -121,8 +121,8 @@ impl<'a> Writer<'a> {
     /// # Errors
     ///
     /// [`TooLarge`](crate::TooLarge) above 1 GiB; the reason if the connection has ended.
-    pub fn reserve(&mut self, n: usize) -> io::Result<Reserved> {
-        self.link.reserve(n)
+    pub fn reserve(&mut self, n: usize) -> io::Result<Reservation> {
+        self.shared.reserve(n)
     }
 
     /// Copies `bytes` to the front of what was reserved.
@@ -131,8 +131,8 @@ impl<'a> Writer<'a> {
     ///
     /// [`OutOfRange`](crate::OutOfRange) if the reservation has ended or is shorter; the reason if the connection has
     /// ended.
-    pub fn fill(&mut self, reserved: &Reserved, bytes: &[u8]) -> io::Result<()> {
-        self.link.fill(reserved, bytes)
+    pub fn fill(&mut self, reserved: &Reservation, bytes: &[u8]) -> io::Result<()> {
+        self.shared.fill(reserved, bytes)
     }
 
     /// Puts `bytes` in the middle of what is uncommitted, without a copy: before its `at`-th byte,
@@ -143,7 +143,7 @@ impl<'a> Writer<'a> {
     /// [`OutOfRange`](crate::OutOfRange) if `at` is past the end of what is uncommitted; the reason if the connection
     /// has ended.
     pub fn insert(&mut self, at: usize, bytes: Bytes) -> io::Result<()> {
-        self.link.insert(at, bytes)
+        self.shared.insert(at, bytes)
     }
 
     /// Commits the first `k` of all uncommitted bytes, drops the rest, and ends every reservation. Takes
@@ -153,25 +153,25 @@ impl<'a> Writer<'a> {
     ///
     /// [`OutOfRange`](crate::OutOfRange) if there are fewer; the reason if the connection has ended.
     pub fn commit(&mut self, k: usize) -> io::Result<()> {
-        self.link.commit(Some(k))
+        self.shared.commit(Some(k))
     }
 
     /// Commits all uncommitted bytes and ends every reservation.
     pub fn commit_all(&mut self) {
         // A connection that has ended has nothing to commit.
-        let _committed = self.link.commit(None).is_ok();
+        let _committed = self.shared.commit(None).is_ok();
     }
 
     /// How many bytes wait for a commit.
     #[must_use]
     pub fn uncommitted_len(&self) -> usize {
-        lock(&self.link.outbox).uncommitted_len()
+        lock(&self.shared.output_buffer).uncommitted_len()
     }
 
     /// How many committed bytes the kernel has not taken yet.
     #[must_use]
     pub fn unsent(&self) -> usize {
-        lock(&self.link.outbox).unsent()
+        lock(&self.shared.output_buffer).unsent()
     }
 
     /// Sends what is committed, and returns when the kernel has the last byte of it.
@@ -180,8 +180,8 @@ impl<'a> Writer<'a> {
     ///
     /// Why the connection ended, if it did before that; among the reasons is that the peer did not
     /// take everything within [`Timeouts::write`](crate::Timeouts::write) or by the
-    /// [deadline](Self::with_deadline). [`AfterFinish`](crate::AfterFinish) if something was put
-    /// after a [`finish`](Self::finish).
+    /// [deadline](Self::with_deadline). [`WriteAfterShutdown`](crate::WriteAfterShutdown) if something was put
+    /// after a [`finish`](Self::shutdown).
     ///
     /// # Cancel safety
     ///
@@ -227,30 +227,30 @@ impl<'a> Writer<'a> {
     /// # Cancel safety
     ///
     /// What was put is sent all the same.
-    pub async fn room(&mut self) -> io::Result<()> {
+    pub async fn writable(&mut self) -> io::Result<()> {
         let mut wait = SentWait::default();
-        poll_fn(|context| self.poll_room(context, &mut wait)).await
+        poll_fn(|context| self.poll_writable(context, &mut wait)).await
     }
 
-    /// As [`room`](Self::room), which is waited for by `wait` between polls.
-    pub(crate) fn poll_room(
+    /// As [`writable`](Self::writable), which is waited for by `wait` between polls.
+    pub(crate) fn poll_writable(
         &mut self,
         context: &mut Context<'_>,
         wait: &mut SentWait<'a>,
     ) -> Poll<io::Result<()>> {
         ready!(fairness::poll_proceed(context));
         // Once it waits, it waits for the lower mark.
-        if !wait.has_begun() && self.has_room()? {
+        if !wait.has_begun() && self.is_writable()? {
             return Poll::Ready(Ok(()));
         }
-        self.poll_sent(context, self.link.options.write_low, wait)
+        self.poll_sent(context, self.shared.options.write_low, wait)
     }
 
-    fn has_room(&self) -> io::Result<bool> {
-        let outbox = lock(&self.link.outbox);
-        match outbox.closed() {
+    fn is_writable(&self) -> io::Result<bool> {
+        let output_buffer = lock(&self.shared.output_buffer);
+        match output_buffer.close_reason() {
             Some(reason) => Err(reason.to_error()),
-            None => Ok(outbox.unsent() < self.link.options.write_high),
+            None => Ok(output_buffer.unsent() < self.shared.options.write_high),
         }
     }
 
@@ -260,19 +260,19 @@ impl<'a> Writer<'a> {
         most: usize,
         wait: &mut SentWait<'a>,
     ) -> Poll<io::Result<()>> {
-        let sent = lock(&self.link.outbox).has_sent(most);
+        let sent = lock(&self.shared.output_buffer).flush_result(most);
         if let Some(result) = sent {
-            wait.end();
+            wait.clear();
             return Poll::Ready(result);
         }
         // Most of the time the kernel takes all of it, and there is nothing to wait for.
-        self.link.push_out();
-        let sent = wait.register(self.link, context, self.deadline, |outbox| {
-            outbox.has_sent(most).ok_or(most)
+        self.shared.send_unless_running();
+        let sent = wait.register(self.shared, context, self.deadline, |output_buffer| {
+            output_buffer.flush_result(most).ok_or(most)
         });
         if let Some(result) = sent {
-            wait.end();
-            if bell::may_go_on() {
+            wait.clear();
+            if notifier::may_continue() {
                 return Poll::Ready(result);
             }
             // Who puts without end into a socket that takes all of it lets others run, too.
@@ -280,7 +280,7 @@ impl<'a> Writer<'a> {
             return Poll::Pending;
         }
         if self.deadline.is_some() {
-            self.link.bell.mark(Signal::Clock);
+            self.shared.notifier.notify_unless_running(Notice::Deadline);
         }
         Poll::Pending
     }
@@ -294,7 +294,7 @@ macro_rules! numbers {
                 #[doc = concat!("A `", stringify!($number), "` to the end, ", $order, ".")]
                 #[inline]
                 pub fn $name(&mut self, number: $number) {
-                    self.link.put_array(number.$to_bytes());
+                    self.shared.put_array(number.$to_bytes());
                 }
             )*
         }

@@ -15,13 +15,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// How long an attempt is alone before the next one begins.
-pub(super) const HEAD_START: Duration = Duration::from_millis(250);
+pub(super) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// A plan of attempts.
 #[derive(Debug)]
 pub(super) struct HappyEyeballs {
     waiting: VecDeque<SocketAddr>,
-    under_way: usize,
+    in_progress: usize,
     /// When the next attempt begins; `None` is at once.
     next_at: Option<Instant>,
     deadline: Option<Instant>,
@@ -30,13 +30,13 @@ pub(super) struct HappyEyeballs {
 
 /// What is to be done.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum EyeballsStep {
     /// Begin to connect to this address.
-    Begin(SocketAddr),
+    Connect(SocketAddr),
     /// Wait for an attempt to end, and no longer than this.
     Wait(Option<Instant>),
     /// It has failed.
-    Over(io::Error),
+    Failed(io::Error),
 }
 
 impl HappyEyeballs {
@@ -45,8 +45,8 @@ impl HappyEyeballs {
         let first = addrs.first()?.is_ipv6();
         let (own, other): (Vec<_>, _) = addrs.iter().partition(|addr| addr.is_ipv6() == first);
         Some(Self {
-            waiting: in_turns(own, other),
-            under_way: 0,
+            waiting: interleave(own, other),
+            in_progress: 0,
             next_at: None,
             deadline,
             failure: None,
@@ -55,57 +55,57 @@ impl HappyEyeballs {
 
     /// What is to be done at `now`. A step that begins an attempt is done before this is asked
     /// again.
-    pub(super) fn step(&mut self, now: Instant) -> Step {
+    pub(super) fn next_step(&mut self, now: Instant) -> EyeballsStep {
         if self.deadline.is_some_and(|deadline| deadline <= now) {
-            return Step::Over(ErrorKind::TimedOut.into());
+            return EyeballsStep::Failed(ErrorKind::TimedOut.into());
         }
         if self.next_at.is_none_or(|at| at <= now)
             && let Some(addr) = self.waiting.pop_front()
         {
-            self.under_way += 1;
-            self.next_at = now.checked_add(HEAD_START);
-            return Step::Begin(addr);
+            self.in_progress += 1;
+            self.next_at = now.checked_add(ATTEMPT_DELAY);
+            return EyeballsStep::Connect(addr);
         }
-        if self.under_way > 0 {
-            return Step::Wait(self.until());
+        if self.in_progress > 0 {
+            return EyeballsStep::Wait(self.next_timer());
         }
         let nothing = || ErrorKind::NotFound.into();
-        Step::Over(self.failure.take().unwrap_or_else(nothing))
+        EyeballsStep::Failed(self.failure.take().unwrap_or_else(nothing))
     }
 
     /// An attempt has failed.
-    pub(super) fn failed(&mut self, error: io::Error) {
-        self.under_way = self.under_way.saturating_sub(1);
+    pub(super) fn attempt_failed(&mut self, error: io::Error) {
+        self.in_progress = self.in_progress.saturating_sub(1);
         self.next_at = None;
         match &self.failure {
-            Some(first) if !is_no_way(first) || is_no_way(&error) => {}
+            Some(first) if !is_unreachable(first) || is_unreachable(&error) => {}
             _ => self.failure = Some(error),
         }
     }
 
     /// When there is something to do though no attempt has ended: each of those has the deadline
     /// for itself.
-    fn until(&self) -> Option<Instant> {
+    fn next_timer(&self) -> Option<Instant> {
         let next = self.next_at.filter(|_| !self.waiting.is_empty())?;
         Some(self.deadline.map_or(next, |deadline| deadline.min(next)))
     }
 }
 
 /// One of each in turn, and then the rest of the longer.
-fn in_turns(own: Vec<SocketAddr>, other: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
-    let mut turns = VecDeque::with_capacity(own.len() + other.len());
+fn interleave(own: Vec<SocketAddr>, other: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
+    let mut interleaved = VecDeque::with_capacity(own.len() + other.len());
     let (mut own, mut other) = (own.into_iter(), other.into_iter());
     loop {
         let pair = (own.next(), other.next());
         if pair == (None, None) {
-            return turns;
+            return interleaved;
         }
-        turns.extend(pair.0.into_iter().chain(pair.1));
+        interleaved.extend(pair.0.into_iter().chain(pair.1));
     }
 }
 
 /// Whether it tells of this side alone: nobody was asked.
-fn is_no_way(error: &io::Error) -> bool {
+fn is_unreachable(error: &io::Error) -> bool {
     let unreachable = [
         ErrorKind::NetworkUnreachable,
         ErrorKind::HostUnreachable,
@@ -133,22 +133,22 @@ mod tests {
 
     /// The address of the attempt that begins at `now`.
     fn begun(plan: &mut HappyEyeballs, now: Instant) -> String {
-        match plan.step(now) {
-            Step::Begin(addr) => addr.to_string(),
+        match plan.next_step(now) {
+            EyeballsStep::Connect(addr) => addr.to_string(),
             step => panic!("{step:?}"),
         }
     }
 
     fn waits(plan: &mut HappyEyeballs, now: Instant) -> Option<Instant> {
-        match plan.step(now) {
-            Step::Wait(until) => until,
+        match plan.next_step(now) {
+            EyeballsStep::Wait(until) => until,
             step => panic!("{step:?}"),
         }
     }
 
     fn over(plan: &mut HappyEyeballs, now: Instant) -> io::Error {
-        match plan.step(now) {
-            Step::Over(error) => error,
+        match plan.next_step(now) {
+            EyeballsStep::Failed(error) => error,
             step => panic!("{step:?}"),
         }
     }
@@ -165,7 +165,7 @@ mod tests {
             let mut order = Vec::new();
             for _ in texts {
                 order.push(begun(&mut plan, now));
-                plan.failed(errno(111));
+                plan.attempt_failed(errno(111));
             }
             order
         };
@@ -186,15 +186,15 @@ mod tests {
     fn the_next_attempt_begins_a_head_start_after_the_last() {
         let (start, mut plan) = (Instant::now(), plan(&THREE, None));
         assert_eq!(begun(&mut plan, start), THREE[0]);
-        let second = start + HEAD_START;
+        let second = start + ATTEMPT_DELAY;
         assert_eq!(waits(&mut plan, start), Some(second));
         let before = second.checked_sub(Duration::from_millis(1)).unwrap();
         assert_eq!(waits(&mut plan, before), Some(second));
         let late = second + Duration::from_millis(7);
         assert_eq!(begun(&mut plan, late), THREE[1]);
-        assert_eq!(waits(&mut plan, late), Some(late + HEAD_START));
-        assert_eq!(begun(&mut plan, late + HEAD_START), THREE[2]);
-        assert_eq!(waits(&mut plan, late + HEAD_START), None, "none is left");
+        assert_eq!(waits(&mut plan, late), Some(late + ATTEMPT_DELAY));
+        assert_eq!(begun(&mut plan, late + ATTEMPT_DELAY), THREE[2]);
+        assert_eq!(waits(&mut plan, late + ATTEMPT_DELAY), None, "none is left");
     }
 
     #[test]
@@ -202,20 +202,24 @@ mod tests {
         let (start, mut plan) = (Instant::now(), plan(&THREE, None));
         assert_eq!(begun(&mut plan, start), THREE[0]);
         let soon = start + Duration::from_millis(3);
-        plan.failed(errno(111));
+        plan.attempt_failed(errno(111));
         assert_eq!(begun(&mut plan, soon), THREE[1]);
-        assert_eq!(waits(&mut plan, soon), Some(soon + HEAD_START));
+        assert_eq!(waits(&mut plan, soon), Some(soon + ATTEMPT_DELAY));
     }
 
     #[test]
     fn it_is_over_when_all_have_failed_and_not_before() {
         let (now, mut plan) = (Instant::now(), plan(&THREE[..2], None));
         begun(&mut plan, now);
-        begun(&mut plan, now + HEAD_START);
-        plan.failed(errno(104));
-        assert_eq!(waits(&mut plan, now + HEAD_START), None, "one is under way");
-        plan.failed(errno(111));
-        let error = over(&mut plan, now + HEAD_START);
+        begun(&mut plan, now + ATTEMPT_DELAY);
+        plan.attempt_failed(errno(104));
+        assert_eq!(
+            waits(&mut plan, now + ATTEMPT_DELAY),
+            None,
+            "one is under way"
+        );
+        plan.attempt_failed(errno(111));
+        let error = over(&mut plan, now + ATTEMPT_DELAY);
         assert_eq!(error.raw_os_error(), Some(104), "the first failure");
     }
 
@@ -226,7 +230,7 @@ mod tests {
             let mut plan = plan(&THREE, None);
             for number in errnos {
                 begun(&mut plan, now);
-                plan.failed(errno(number));
+                plan.attempt_failed(errno(number));
             }
             over(&mut plan, now).raw_os_error()
         };
@@ -241,12 +245,12 @@ mod tests {
     #[test]
     fn the_deadline_ends_it_whatever_is_left() {
         let start = Instant::now();
-        let deadline = start + HEAD_START / 2;
+        let deadline = start + ATTEMPT_DELAY / 2;
         let mut plan = plan(&THREE, Some(deadline));
         begun(&mut plan, start);
         assert_eq!(waits(&mut plan, start), Some(deadline));
         assert_eq!(over(&mut plan, deadline).kind(), ErrorKind::TimedOut);
-        plan.failed(errno(111));
+        plan.attempt_failed(errno(111));
         assert_eq!(over(&mut plan, deadline).kind(), ErrorKind::TimedOut);
     }
 }

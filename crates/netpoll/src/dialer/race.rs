@@ -12,8 +12,8 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::Dialer;
-use super::connecting::Dial;
-use super::happy_eyeballs::{HappyEyeballs, Step};
+use super::attempt::DialFuture;
+use super::happy_eyeballs::{EyeballsStep, HappyEyeballs};
 use crate::addr::Addr;
 use crate::connection::Connection;
 use crate::error::NoAddress;
@@ -25,9 +25,9 @@ struct Race<'a> {
     plan: HappyEyeballs,
     deadline: Option<Instant>,
     /// In the order in which they began.
-    attempts: Vec<Dial>,
+    attempts: Vec<DialFuture>,
     /// Until the next attempt.
-    pause: Option<(Instant, Sleep)>,
+    delay: Option<(Instant, Sleep)>,
 }
 
 /// A connection to whichever of `addrs` connects first.
@@ -42,7 +42,7 @@ pub(super) async fn race(
         plan,
         deadline,
         attempts: Vec::new(),
-        pause: None,
+        delay: None,
     };
     poll_fn(|context| race.poll(context)).await
 }
@@ -50,33 +50,35 @@ pub(super) async fn race(
 impl Race<'_> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Connection>> {
         loop {
-            if let Some(connection) = self.winner(context) {
+            if let Some(connection) = self.poll_attempts(context) {
                 return Poll::Ready(Ok(connection));
             }
-            match self.plan.step(Instant::now()) {
-                Step::Begin(addr) => match self.dialer.attempt(Addr::Tcp(addr), self.deadline) {
-                    Ok(attempt) => self.attempts.push(attempt),
-                    Err(error) => self.plan.failed(error),
-                },
-                Step::Wait(until) => {
-                    if self.waits(until, context) {
+            match self.plan.next_step(Instant::now()) {
+                EyeballsStep::Connect(addr) => {
+                    match self.dialer.start_attempt(Addr::Tcp(addr), self.deadline) {
+                        Ok(attempt) => self.attempts.push(attempt),
+                        Err(error) => self.plan.attempt_failed(error),
+                    }
+                }
+                EyeballsStep::Wait(until) => {
+                    if self.poll_delay(until, context) {
                         return Poll::Pending;
                     }
                 }
-                Step::Over(error) => return Poll::Ready(Err(error)),
+                EyeballsStep::Failed(error) => return Poll::Ready(Err(error)),
             }
         }
     }
 
     /// The attempt that has connected. Those that have failed are told to the plan.
-    fn winner(&mut self, context: &mut Context<'_>) -> Option<Connection> {
+    fn poll_attempts(&mut self, context: &mut Context<'_>) -> Option<Connection> {
         let mut index = 0;
         while let Some(attempt) = self.attempts.get_mut(index) {
             match Pin::new(attempt).poll(context) {
                 Poll::Ready(Ok(connection)) => return Some(connection),
                 Poll::Ready(Err(error)) => {
                     drop(self.attempts.remove(index));
-                    self.plan.failed(error);
+                    self.plan.attempt_failed(error);
                 }
                 Poll::Pending => index += 1,
             }
@@ -85,12 +87,12 @@ impl Race<'_> {
     }
 
     /// Whether it is not `until` yet; wakes then.
-    fn waits(&mut self, until: Option<Instant>, context: &mut Context<'_>) -> bool {
+    fn poll_delay(&mut self, until: Option<Instant>, context: &mut Context<'_>) -> bool {
         let Some(until) = until else {
-            self.pause = None;
+            self.delay = None;
             return true;
         };
-        let pause = match &mut self.pause {
+        let pause = match &mut self.delay {
             Some((at, pause)) if *at == until => pause,
             other => &mut other.insert((until, sleep_until(until))).1,
         };

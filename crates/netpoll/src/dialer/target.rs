@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use crate::addr::{Addr, ParseAddrError, UnixAddr};
-use sealed::{Known, Target};
+use sealed::{AsTarget, DialTarget};
 
 /// What [`Dialer::dial`](crate::Dialer::dial) takes: addresses of each kind, and names.
 ///
@@ -14,9 +14,9 @@ use sealed::{Known, Target};
 /// with its port, `("localhost", 80)`, is the same in two parts. Nothing is resolved for a number.
 ///
 /// It is not for others to implement.
-pub trait ToTarget: Known {}
+pub trait ToTarget: AsTarget {}
 
-impl<T: Known + ?Sized> ToTarget for T {}
+impl<T: AsTarget + ?Sized> ToTarget for T {}
 
 /// In a module of its own, for nobody else to name.
 pub(super) mod sealed {
@@ -30,7 +30,7 @@ pub(super) mod sealed {
         reason = "what makes a trait that nobody else implements"
     )]
     #[derive(Debug, PartialEq, Eq)]
-    pub enum Target {
+    pub enum DialTarget {
         /// This address.
         Addr(Addr),
         /// Whatever addresses a name has.
@@ -47,27 +47,27 @@ pub(super) mod sealed {
         unnameable_types,
         reason = "what makes a trait that nobody else implements"
     )]
-    pub trait Known {
+    pub trait AsTarget {
         /// Says what is meant.
         ///
         /// # Errors
         ///
         /// `InvalidInput` for a text that means nothing.
-        fn target(&self) -> io::Result<Target>;
+        fn target(&self) -> io::Result<DialTarget>;
     }
 }
 
-impl Known for str {
-    fn target(&self) -> io::Result<Target> {
+impl AsTarget for str {
+    fn target(&self) -> io::Result<DialTarget> {
         let wrong = match self.parse::<Addr>() {
-            Ok(addr) => return Ok(Target::Addr(addr)),
+            Ok(addr) => return Ok(DialTarget::Addr(addr)),
             Err(wrong) => wrong,
         };
         // Behind the first colon: a host that has one is an address of IPv6 without its brackets.
         match self.split_once(':') {
             Some((host, port)) if !self.starts_with("unix:") => {
                 let port = port.parse().map_err(|_| io::Error::from(wrong))?;
-                named(host, port, self)
+                host_target(host, port, self)
             }
             _ => Err(wrong.into()),
         }
@@ -75,7 +75,7 @@ impl Known for str {
 }
 
 /// A host by itself, of which `text` says more.
-fn named(host: &str, port: u16, text: &str) -> io::Result<Target> {
+fn host_target(host: &str, port: u16, text: &str) -> io::Result<DialTarget> {
     if host.is_empty() || host.contains('\0') {
         // Such a text is no address: this is how it says so.
         let wrong = text.parse::<Addr>().err();
@@ -83,11 +83,11 @@ fn named(host: &str, port: u16, text: &str) -> io::Result<Target> {
     }
     let addr = match host.parse::<IpAddr>() {
         Ok(ip) => Some(SocketAddr::new(ip, port)),
-        Err(_) => with_brackets_or_zone(host, port),
+        Err(_) => parse_ipv6_host(host, port),
     };
     Ok(match addr {
-        Some(addr) => Target::Addr(addr.into()),
-        None => Target::Name {
+        Some(addr) => DialTarget::Addr(addr.into()),
+        None => DialTarget::Name {
             host: host.to_owned(),
             port,
         },
@@ -96,7 +96,7 @@ fn named(host: &str, port: u16, text: &str) -> io::Result<Target> {
 
 /// The address of IPv6 that `host` is with its brackets or with the number of its zone: no name has a
 /// colon, and nobody need be asked.
-fn with_brackets_or_zone(host: &str, port: u16) -> Option<SocketAddr> {
+fn parse_ipv6_host(host: &str, port: u16) -> Option<SocketAddr> {
     let bare = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'));
@@ -107,37 +107,37 @@ fn with_brackets_or_zone(host: &str, port: u16) -> Option<SocketAddr> {
     addr?.ok().map(SocketAddr::from)
 }
 
-impl Known for String {
-    fn target(&self) -> io::Result<Target> {
+impl AsTarget for String {
+    fn target(&self) -> io::Result<DialTarget> {
         self.as_str().target()
     }
 }
 
-impl Known for (&str, u16) {
-    fn target(&self) -> io::Result<Target> {
-        named(self.0, self.1, self.0)
+impl AsTarget for (&str, u16) {
+    fn target(&self) -> io::Result<DialTarget> {
+        host_target(self.0, self.1, self.0)
     }
 }
 
-impl Known for (String, u16) {
-    fn target(&self) -> io::Result<Target> {
+impl AsTarget for (String, u16) {
+    fn target(&self) -> io::Result<DialTarget> {
         (self.0.as_str(), self.1).target()
     }
 }
 
-impl Known for Addr {
-    fn target(&self) -> io::Result<Target> {
-        Ok(Target::Addr(*self))
+impl AsTarget for Addr {
+    fn target(&self) -> io::Result<DialTarget> {
+        Ok(DialTarget::Addr(*self))
     }
 }
 
 /// What is an address already.
 macro_rules! addresses {
     ($(|$this:ident: $kind:ty| $addr:expr),+ $(,)?) => {
-        $(impl Known for $kind {
-            fn target(&self) -> io::Result<Target> {
+        $(impl AsTarget for $kind {
+            fn target(&self) -> io::Result<DialTarget> {
                 let $this = *self;
-                Ok(Target::Addr(Addr::from($addr)))
+                Ok(DialTarget::Addr(Addr::from($addr)))
             }
         })+
     };
@@ -153,8 +153,8 @@ addresses! {
     |this: (Ipv6Addr, u16)| SocketAddr::from(this),
 }
 
-impl<T: Known + ?Sized> Known for &T {
-    fn target(&self) -> io::Result<Target> {
+impl<T: AsTarget + ?Sized> AsTarget for &T {
+    fn target(&self) -> io::Result<DialTarget> {
         (**self).target()
     }
 }
@@ -163,14 +163,14 @@ impl<T: Known + ?Sized> Known for &T {
 mod tests {
     use super::*;
 
-    fn meant(target: impl ToTarget) -> Target {
+    fn meant(target: impl ToTarget) -> DialTarget {
         target.target().unwrap()
     }
 
     #[test]
     fn every_form_of_an_address_is_that_address() {
         let addr: SocketAddr = "127.0.0.1:80".parse().unwrap();
-        let expected = || Target::Addr(addr.into());
+        let expected = || DialTarget::Addr(addr.into());
         assert_eq!(meant("127.0.0.1:80"), expected());
         assert_eq!(meant(String::from("127.0.0.1:80")), expected());
         assert_eq!(meant(addr), expected());
@@ -178,23 +178,23 @@ mod tests {
         assert_eq!(meant(("127.0.0.1", 80)), expected());
         assert_eq!(meant((Ipv4Addr::LOCALHOST, 80)), expected());
         let six: SocketAddr = "[::1]:80".parse().unwrap();
-        assert_eq!(meant("[::1]:80"), Target::Addr(six.into()));
-        assert_eq!(meant(("::1", 80)), Target::Addr(six.into()));
-        assert_eq!(meant(("[::1]", 80)), Target::Addr(six.into()));
+        assert_eq!(meant("[::1]:80"), DialTarget::Addr(six.into()));
+        assert_eq!(meant(("::1", 80)), DialTarget::Addr(six.into()));
+        assert_eq!(meant(("[::1]", 80)), DialTarget::Addr(six.into()));
         let zoned: SocketAddr = "[fe80::1%2]:80".parse().unwrap();
         for host in ["fe80::1%2", "[fe80::1%2]"] {
-            assert_eq!(meant((host, 80)), Target::Addr(zoned.into()));
+            assert_eq!(meant((host, 80)), DialTarget::Addr(zoned.into()));
         }
         let name = UnixAddr::path("/a").unwrap();
-        assert_eq!(meant("unix:/a"), Target::Addr(name.into()));
-        assert_eq!(meant(name), Target::Addr(name.into()));
+        assert_eq!(meant("unix:/a"), DialTarget::Addr(name.into()));
+        assert_eq!(meant(name), DialTarget::Addr(name.into()));
         let colon = UnixAddr::path("a:1").unwrap();
-        assert_eq!(meant("unix:a:1"), Target::Addr(colon.into()));
+        assert_eq!(meant("unix:a:1"), DialTarget::Addr(colon.into()));
     }
 
     #[test]
     fn any_other_host_is_a_name() {
-        let named = || Target::Name {
+        let named = || DialTarget::Name {
             host: "a.example".into(),
             port: 80,
         };

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use super::{Callback, Event, LeftAt, MemoryLimit, Pause, PollerFailure};
+use super::{AcceptPauseReason, Callback, CallbackLocation, Event, MemoryLimit, PollerFailure};
 
 impl fmt::Display for MemoryLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -20,7 +20,7 @@ impl fmt::Display for MemoryLimit {
     }
 }
 
-impl fmt::Display for Pause {
+impl fmt::Display for AcceptPauseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Limit => "there are as many connections as there may be",
@@ -47,7 +47,7 @@ impl fmt::Display for Callback {
     }
 }
 
-impl fmt::Display for LeftAt {
+impl fmt::Display for CallbackLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Poller(index) => write!(f, "poller {index}"),
@@ -80,19 +80,27 @@ impl Event {
                 f,
                 "max_connections {connections} is more than the {descriptors} descriptors there are"
             ),
-            Self::BudgetLimited { budget, memory, by } => write!(
+            Self::BudgetLimited {
+                budget,
+                memory,
+                source,
+            } => write!(
                 f,
-                "budget {budget} bytes: a part of the {memory} bytes of memory that {by} allows"
+                "budget {budget} bytes: a part of the {memory} bytes of memory that {source} allows"
             ),
-            Self::BudgetAboveMemory { budget, memory, by } => write!(
+            Self::BudgetAboveMemory {
+                budget,
+                memory,
+                source,
+            } => write!(
                 f,
-                "budget {budget} bytes is more than the {memory} bytes of memory that {by} allows"
+                "budget {budget} bytes is more than the {memory} bytes of memory that {source} allows"
             ),
             _ => Ok(()),
         }
     }
 
-    fn fmt_slow(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn fmt_slow_call(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SlowCall {
                 callback: Callback::Handler,
@@ -120,11 +128,11 @@ impl Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AcceptingPaused { why } => write!(f, "accepting paused: {why}"),
-            Self::AcceptingResumed { why, after } => {
+            Self::AcceptingPaused { reason } => write!(f, "accepting paused: {reason}"),
+            Self::AcceptingResumed { reason, after } => {
                 write!(
                     f,
-                    "accepting resumed after {after:.1?}; it had paused: {why}"
+                    "accepting resumed after {after:.1?}; it had paused: {reason}"
                 )
             }
             Self::LimitAboveDescriptors { .. }
@@ -133,40 +141,40 @@ impl fmt::Display for Event {
             Self::Suppressed { kind, count } => {
                 write!(f, "suppressed: {count} more events of the kind {kind}")
             }
-            Self::SlowCall { .. } => self.fmt_slow(f),
-            Self::Panicked { callback, peer } => write!(f, "{callback} panicked ({peer})"),
+            Self::SlowCall { .. } => self.fmt_slow_call(f),
+            Self::CallbackPanicked { callback, peer } => write!(f, "{callback} panicked ({peer})"),
             Self::TaskDropped { peer } => {
                 write!(f, "the executor dropped a task that was not done ({peer})")
             }
-            Self::LeftRunning { .. }
+            Self::CallbackAbandoned { .. }
             | Self::PollerFailed { .. }
-            | Self::UselessEvents { .. }
-            | Self::Cut { .. } => self.fmt_of_loop(f),
+            | Self::SpuriousEvents { .. }
+            | Self::ConnectionsAborted { .. } => self.fmt_loop_event(f),
         }
     }
 }
 
 impl Event {
     /// The line of what happens to a loop as a whole.
-    fn fmt_of_loop(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn fmt_loop_event(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::LeftRunning {
-                place,
+            Self::CallbackAbandoned {
+                location,
                 callback: Callback::Handler,
                 handler,
                 connections,
             } => write!(
                 f,
-                "shutdown left a handler running on {place}: {handler}; connections cut: {connections}"
+                "shutdown left a handler running on {location}: {handler}; connections cut: {connections}"
             ),
-            Self::LeftRunning {
-                place,
+            Self::CallbackAbandoned {
+                location,
                 callback,
                 connections,
                 ..
             } => write!(
                 f,
-                "shutdown left code running on {place}: {callback}; connections cut: {connections}"
+                "shutdown left code running on {location}: {callback}; connections cut: {connections}"
             ),
             Self::PollerFailed {
                 poller,
@@ -183,11 +191,11 @@ impl Event {
                     "poller {poller} failed: {failure}; connections closed: {connections}; {then}"
                 )
             }
-            Self::UselessEvents { descriptor } => write!(
+            Self::SpuriousEvents { descriptor } => write!(
                 f,
                 "descriptor {descriptor} reports the same event again and again: it is watched less often"
             ),
-            Self::Cut { connections } => {
+            Self::ConnectionsAborted { connections } => {
                 write!(
                     f,
                     "connections cut at the end of a shutdown's time: {connections}"
@@ -208,7 +216,7 @@ mod tests {
     #[test]
     fn every_event_is_one_line_that_says_who_and_how_much() {
         let peer: Addr = "127.0.0.1:7".parse().unwrap();
-        let why = Pause::Descriptors;
+        let why = AcceptPauseReason::Descriptors;
         let after = Duration::from_millis(1500);
         let slow = |callback| Event::SlowCall {
             callback,
@@ -217,8 +225,8 @@ mod tests {
             took: Duration::from_millis(30),
         };
         let events = [
-            (Event::AcceptingPaused { why }, "no descriptor left"),
-            (Event::AcceptingResumed { why, after }, "after 1.5s"),
+            (Event::AcceptingPaused { reason: why }, "no descriptor left"),
+            (Event::AcceptingResumed { reason: why, after }, "after 1.5s"),
             (
                 Event::LimitAboveDescriptors {
                     connections: 9999,
@@ -235,14 +243,17 @@ mod tests {
                 "on_accept held its poller for 30.0ms (127.0.0.1:7)",
             ),
             (
-                Event::Panicked {
+                Event::CallbackPanicked {
                     callback: Callback::Balance,
                     peer,
                 },
                 "balance panicked (127.0.0.1:7)",
             ),
             (Event::TaskDropped { peer }, "(127.0.0.1:7)"),
-            (Event::Cut { connections: 3 }, "shutdown's time: 3"),
+            (
+                Event::ConnectionsAborted { connections: 3 },
+                "shutdown's time: 3",
+            ),
         ];
         for (event, part) in events {
             let line = event.to_string();
@@ -257,7 +268,7 @@ mod tests {
                 Event::BudgetLimited {
                     budget: 25,
                     memory: 100,
-                    by: MemoryLimit::AddressSpace,
+                    source: MemoryLimit::AddressSpace,
                 },
                 "budget 25 bytes: a part of the 100 bytes of memory that RLIMIT_AS allows",
             ),
@@ -265,7 +276,7 @@ mod tests {
                 Event::BudgetAboveMemory {
                     budget: 101,
                     memory: 100,
-                    by: MemoryLimit::ControlGroup,
+                    source: MemoryLimit::ControlGroup,
                 },
                 "101 bytes is more than the 100 bytes of memory that its control group allows",
             ),
@@ -276,10 +287,13 @@ mod tests {
                 },
                 "7 more events of the kind TaskDropped",
             ),
-            (Event::Cut { connections: 3 }, "shutdown's time: 3"),
             (
-                Event::LeftRunning {
-                    place: LeftAt::Poller(2),
+                Event::ConnectionsAborted { connections: 3 },
+                "shutdown's time: 3",
+            ),
+            (
+                Event::CallbackAbandoned {
+                    location: CallbackLocation::Poller(2),
                     callback: Callback::Handler,
                     handler: "my::handler",
                     connections: 5,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! [`Builder`]: what a loop serves, where, and within which bounds.
 
-mod refusals;
+mod validation;
 
 use std::fmt;
 use std::io;
@@ -9,31 +9,31 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use super::EventLoop;
-use super::handlers::{Connect, Given, Setting};
-use super::shutdown::Request;
+use super::control::LoopControl;
+use super::handlers::{ConnectHandler, HandlerSetup, ServiceFactory};
 use crate::addr::ToAddrs;
-use crate::around::Around;
+use crate::admission::AdmissionControl;
 use crate::budget::Budget;
-use crate::connection::calling::Observer;
-use crate::connection::service::Terms;
-use crate::entrance::Entrance;
+use crate::connection::dispatcher::Observer;
+use crate::connection::service::ServiceConfig;
 use crate::error::InvalidConfig;
-use crate::event::{Event, Listening};
+use crate::event::{Event, EventSink};
 use crate::listener::Listener;
-use crate::listener::acceptor::{fewer_descriptors_than, most_connections};
+use crate::listener::acceptor::{default_max_connections, descriptor_limit_below};
 use crate::listener::filter::{Accept, ConnInfo, Filter};
 use crate::options::ConnOptions;
 use crate::poll::balance::Balance;
-use crate::runner::{Runner, Running};
+use crate::runner::{PreparedRunner, Runner};
 use crate::sync::Arc;
+use crate::thread_hook::ThreadHook;
 use crate::timeouts::{MinRate, Timeouts};
 
 /// Describes an [`EventLoop`]. Made by [`EventLoop::builder`].
 #[derive(Default)]
 #[must_use]
 pub struct Builder {
-    pub(super) handler: Option<Given>,
-    pub(super) connect: Option<Connect>,
+    pub(super) handler: Option<ServiceFactory>,
+    pub(super) connect_handler: Option<ConnectHandler>,
     pub(super) observer: Option<Observer>,
     filter: Option<Filter>,
     balance: Balance,
@@ -43,19 +43,19 @@ pub struct Builder {
     options: ConnOptions,
     pollers: Option<usize>,
     runner: Runner,
-    around: Option<Around>,
+    thread_hook: Option<ThreadHook>,
     budget: Option<Budget>,
     busy_poll: Duration,
-    slow: Slow,
-    listening: Listening,
+    slow_threshold: SlowThreshold,
+    event_sink: EventSink,
     /// What was given and cannot work, found before [`build`](Self::build).
-    refused: Option<InvalidConfig>,
+    invalid_config: Option<InvalidConfig>,
 }
 
 /// From when on a call is slow.
-struct Slow(Option<Duration>);
+struct SlowThreshold(Option<Duration>);
 
-impl Default for Slow {
+impl Default for SlowThreshold {
     fn default() -> Self {
         Self(Some(Duration::from_millis(10)))
     }
@@ -139,8 +139,8 @@ impl Builder {
     ///
     /// A poller that stayed awake in vain does so more and more seldom, in the end in one wait of 64,
     /// and in every wait again once that finds something. One that nothing happens to sleeps.
-    /// [`PollerStats::spins`](crate::PollerStats::spins) and
-    /// [`spin_hits`](crate::PollerStats::spin_hits) count what came of it. Timers are served when they
+    /// [`PollerStats::spins`](crate::PollerStats::busy_polls) and
+    /// [`busy_poll_hits`](crate::PollerStats::busy_poll_hits) count what came of it. Timers are served when they
     /// are due, and other threads heard as if it slept, for a system call of theirs.
     ///
     /// The same time, in whole microseconds, is set on the loop's TCP listeners, whose connections
@@ -188,7 +188,7 @@ impl Builder {
     /// elsewhere than on its poller is not watched. One reading of the clock for each poll of a
     /// handler, not for each request of a burst.
     pub fn slow_handler(mut self, time: impl Into<Option<Duration>>) -> Self {
-        self.slow = Slow(time.into());
+        self.slow_threshold = SlowThreshold(time.into());
         self
     }
 
@@ -206,25 +206,25 @@ impl Builder {
     ///     .serve("127.0.0.1:8080")
     /// # }
     /// ```
-    pub fn on_event<E>(mut self, hear: E) -> Self
+    pub fn on_event<E>(mut self, sink: E) -> Self
     where
         E: Fn(&Event) + Send + Sync + 'static,
     {
-        self.listening = Listening::new(hear);
+        self.event_sink = EventSink::new(sink);
         self
     }
 
     /// Has [`build`](Self::build) fail with this.
     #[cfg(feature = "tokio")]
-    pub(crate) fn refuse(mut self, config: InvalidConfig) -> Self {
-        self.refused.get_or_insert(config);
+    pub(crate) fn reject(mut self, config: InvalidConfig) -> Self {
+        self.invalid_config.get_or_insert(config);
         self
     }
 
     /// Has the loop's threads live inside of `around`.
     #[cfg(feature = "tokio")]
-    pub(crate) fn run_within(mut self, around: Around) -> Self {
-        self.around = Some(around);
+    pub(crate) fn with_thread_hook(mut self, hook: ThreadHook) -> Self {
+        self.thread_hook = Some(hook);
         self
     }
 
@@ -307,34 +307,36 @@ impl Builder {
             let expected = "one of on_request and on_connection must be given";
             return Err(InvalidConfig::new("handler", expected).into());
         };
-        let pollers = self.pollers.unwrap_or_else(cores);
+        let pollers = self.pollers.unwrap_or_else(default_pollers);
         let least = Budget::least(self.options.max_frame, pollers);
-        let (budget, remark) = Budget::of_loop(self.budget, least);
+        let (budget, budget_event) = Budget::for_loop(self.budget, least);
         budget.check(self.options.max_frame, pollers)?;
-        let limit = self.max_connections.unwrap_or_else(most_connections);
+        let limit = self.max_connections.unwrap_or_else(default_max_connections);
         let mut listeners = Vec::new();
         for listener in self.listeners {
-            listeners.extend(listener.spread(pollers)?);
+            listeners.extend(listener.split_per_poller(pollers)?);
         }
-        let request = Arc::new(Request::new(budget.of_pollers(pollers)));
-        let mut terms = Terms::new(self.options, request.census(), self.observer);
-        terms.slow = self.slow.0;
-        terms.listening = self.listening.clone();
-        let listening = self.listening.clone();
-        let entrance = Entrance::new(limit, self.accept_rate, budget.clone(), listening);
-        let running = self.runner.prepare()?;
-        let threads = match &running {
-            Running::Threads(threads) => Some(Arc::clone(threads)),
+        let control = Arc::new(LoopControl::new(budget.of_pollers(pollers)));
+        let mut config = ServiceConfig::new(self.options, control.tracker(), self.observer);
+        config.slow_call_after = self.slow_threshold.0;
+        config.event_sink = self.event_sink.clone();
+        let event_sink = self.event_sink.clone();
+        let admission = AdmissionControl::new(limit, self.accept_rate, budget.clone(), event_sink);
+        let runner = self.runner.prepare()?;
+        let thread_pool = match &runner {
+            PreparedRunner::Threads(threads) => Some(Arc::clone(threads)),
             _ => None,
         };
-        let service = handler(Setting {
-            terms,
-            connect: self.connect,
-            running,
+        let service = handler(HandlerSetup {
+            config,
+            connect_handler: self.connect_handler,
+            runner,
         })?;
-        remark.iter().for_each(|event| self.listening.tell(event));
-        if let Some(descriptors) = fewer_descriptors_than(limit) {
-            self.listening.tell(&Event::LimitAboveDescriptors {
+        budget_event
+            .iter()
+            .for_each(|event| self.event_sink.report(event));
+        if let Some(descriptors) = descriptor_limit_below(limit) {
+            self.event_sink.report(&Event::LimitAboveDescriptors {
                 connections: limit,
                 descriptors,
             });
@@ -343,15 +345,15 @@ impl Builder {
             listeners,
             balance: self.balance,
             service,
-            threads,
-            around: self.around,
-            entrance: Arc::new(entrance),
+            thread_pool,
+            thread_hook: self.thread_hook,
+            admission: Arc::new(admission),
             budget,
             busy_poll: self.busy_poll,
             filter: self.filter,
-            listening: self.listening,
+            event_sink: self.event_sink,
             counters: (0..pollers).map(|_| Arc::default()).collect(),
-            request,
+            control,
         })
     }
 
@@ -365,7 +367,7 @@ impl Builder {
     }
 }
 
-fn cores() -> usize {
+fn default_pollers() -> usize {
     available_parallelism().map_or(1, std::num::NonZero::get)
 }
 

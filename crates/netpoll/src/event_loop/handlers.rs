@@ -11,32 +11,36 @@ use std::pin::pin;
 
 use super::builder::Builder;
 use crate::connection::Connection;
-use crate::connection::burst::{
-    Finished, Greet, GreetSend, Handlers, Shared, Stage, burst, burst_send, whole_life,
-    whole_life_send,
-};
-use crate::connection::calling::Calls;
+use crate::connection::dispatcher::HandlerMode;
 use crate::connection::handler::Handler;
-use crate::connection::service::{OneEach, OneForAll, Origin, Pinned, Service, Terms, anywhere};
+use crate::connection::request_batch::{
+    CallOutcome, HandlerStage, Handlers, OnConnect, OnConnectSend, SharedHandlers, connection_task,
+    connection_task_send, run_batch, run_batch_send,
+};
+use crate::connection::service::{
+    HandlerProvider, PerThreadHandler, PinnedHandlers, Service, ServiceConfig, SharedHandler,
+    on_spawner,
+};
 use crate::error::{BoxError, CloseReason, InvalidConfig};
 use crate::foreign::UserFuture;
-use crate::runner::{Running, Spawn};
+use crate::runner::{PreparedRunner, Spawn};
 use crate::sync::Arc;
 
 /// A handler, waiting for its setting.
-pub(super) type Given = Box<dyn FnOnce(Setting) -> Result<Arc<dyn Service>, InvalidConfig> + Send>;
+pub(super) type ServiceFactory =
+    Box<dyn FnOnce(HandlerSetup) -> Result<Arc<dyn Service>, InvalidConfig> + Send>;
 
 /// What a handler has to work with.
-pub(super) struct Setting {
-    pub(super) terms: Terms,
-    pub(super) connect: Option<Connect>,
-    pub(super) running: Running,
+pub(super) struct HandlerSetup {
+    pub(super) config: ServiceConfig,
+    pub(super) connect_handler: Option<ConnectHandler>,
+    pub(super) runner: PreparedRunner,
 }
 
 /// What `on_connect` was given.
-pub(super) enum Connect {
-    Pinned(Arc<Greet>),
-    Movable(Arc<GreetSend>),
+pub(super) enum ConnectHandler {
+    Pinned(Arc<OnConnect>),
+    Movable(Arc<OnConnectSend>),
 }
 
 impl Builder {
@@ -54,8 +58,10 @@ impl Builder {
     where
         H: AsyncFn(&mut Connection) -> Result<(), BoxError> + Send + Sync + 'static,
     {
-        let origin = OneForAll(Arc::new(handler));
-        self.given::<H, _>(|setting| setting.pinned(origin, burst::<H>, Calls::PerRequest))
+        let provider = SharedHandler(Arc::new(handler));
+        self.set_handler::<H, _>(|setup| {
+            setup.pinned_service(provider, run_batch::<H>, HandlerMode::PerRequest)
+        })
     }
 
     /// As [`on_request`](Self::on_request), with a handler for each thread: `make` is called on
@@ -86,21 +92,27 @@ impl Builder {
         W: Fn() -> H + Send + Sync + 'static,
         H: AsyncFn(&mut Connection) -> Result<(), BoxError> + 'static,
     {
-        let origin = OneEach(make);
-        self.given::<H, _>(|setting| setting.pinned(origin, burst::<H>, Calls::PerRequest))
+        let provider = PerThreadHandler(make);
+        self.set_handler::<H, _>(|setup| {
+            setup.pinned_service(provider, run_batch::<H>, HandlerMode::PerRequest)
+        })
     }
 
     /// As [`on_request`](Self::on_request), for any [`Runner`](crate::Runner): the handler's
     /// futures are `Send`, and may be polled by one thread after another.
     pub fn on_request_send<H: Handler>(self, handler: H) -> Self {
-        self.given::<H, _>(|setting| {
-            if setting.moves() {
-                setting.movable(handler, burst_send::<H>, Calls::PerRequest)
+        self.set_handler::<H, _>(|setup| {
+            if setup.moves_tasks() {
+                setup.movable_service(handler, run_batch_send::<H>, HandlerMode::PerRequest)
             } else {
                 let handler = async move |conn: &mut Connection| {
                     UserFuture::new(pin!(Some(handler.call(conn)))).await
                 };
-                setting.pinned(OneForAll(Arc::new(handler)), burst, Calls::PerRequest)
+                setup.pinned_service(
+                    SharedHandler(Arc::new(handler)),
+                    run_batch,
+                    HandlerMode::PerRequest,
+                )
             }
         })
     }
@@ -112,8 +124,10 @@ impl Builder {
     where
         H: AsyncFn(Connection) -> Result<(), BoxError> + Send + Sync + 'static,
     {
-        let origin = OneForAll(Arc::new(handler));
-        self.given::<H, _>(|setting| setting.pinned(origin, whole_life::<H>, Calls::Once))
+        let provider = SharedHandler(Arc::new(handler));
+        self.set_handler::<H, _>(|setup| {
+            setup.pinned_service(provider, connection_task::<H>, HandlerMode::PerConnection)
+        })
     }
 
     /// As [`on_connection`](Self::on_connection), for any [`Runner`](crate::Runner): the handler's
@@ -123,12 +137,20 @@ impl Builder {
         H: Fn(Connection) -> F + Send + Sync + 'static,
         F: Future<Output = Result<(), BoxError>> + Send + 'static,
     {
-        self.given::<H, _>(|setting| {
-            if setting.moves() {
-                setting.movable(handler, whole_life_send::<H, F>, Calls::Once)
+        self.set_handler::<H, _>(|setup| {
+            if setup.moves_tasks() {
+                setup.movable_service(
+                    handler,
+                    connection_task_send::<H, F>,
+                    HandlerMode::PerConnection,
+                )
             } else {
                 let handler = move |conn: Connection| handler(conn);
-                setting.pinned(OneForAll(Arc::new(handler)), whole_life, Calls::Once)
+                setup.pinned_service(
+                    SharedHandler(Arc::new(handler)),
+                    connection_task,
+                    HandlerMode::PerConnection,
+                )
             }
         })
     }
@@ -143,11 +165,11 @@ impl Builder {
         H: AsyncFn(&mut Connection) -> Result<(), BoxError> + Send + Sync + 'static,
     {
         let handler = Arc::new(handler);
-        let greet: Arc<Greet> = Arc::new(move |conn| {
+        let connect_handler: Arc<OnConnect> = Arc::new(move |conn| {
             let handler = Arc::clone(&handler);
             Box::pin(async move { UserFuture::new(pin!(Some((*handler)(conn)))).await })
         });
-        self.connect = Some(Connect::Pinned(greet));
+        self.connect_handler = Some(ConnectHandler::Pinned(connect_handler));
         self
     }
 
@@ -155,11 +177,11 @@ impl Builder {
     /// tasks between threads takes this one only.
     pub fn on_connect_send<H: Handler>(mut self, handler: H) -> Self {
         let handler = Arc::new(handler);
-        let greet: Arc<GreetSend> = Arc::new(move |conn| {
+        let connect_handler: Arc<OnConnectSend> = Arc::new(move |conn| {
             let handler = Arc::clone(&handler);
             Box::pin(async move { UserFuture::new(pin!(Some(handler.call(conn)))).await })
         });
-        self.connect = Some(Connect::Movable(greet));
+        self.connect_handler = Some(ConnectHandler::Movable(connect_handler));
         self
     }
 
@@ -174,51 +196,57 @@ impl Builder {
         self
     }
 
-    fn given<H, G>(mut self, given: G) -> Self
+    fn set_handler<H, G>(mut self, make_service: G) -> Self
     where
-        G: FnOnce(Setting) -> Result<Arc<dyn Service>, InvalidConfig> + Send + 'static,
+        G: FnOnce(HandlerSetup) -> Result<Arc<dyn Service>, InvalidConfig> + Send + 'static,
     {
-        self.handler = Some(Box::new(|mut setting: Setting| {
-            setting.terms.handler = type_name::<H>();
-            given(setting)
+        self.handler = Some(Box::new(|mut setup: HandlerSetup| {
+            setup.config.handler_name = type_name::<H>();
+            make_service(setup)
         }));
         self
     }
 }
 
-impl Setting {
+impl HandlerSetup {
     /// Whether calls are tasks that move between threads, if they can.
-    fn moves(&self) -> bool {
-        match (&self.running, &self.connect) {
-            (Running::Spawn(_), _) => true,
-            (Running::Threads(_), connect) => !matches!(connect, Some(Connect::Pinned(_))),
-            (Running::Inline, _) => false,
+    fn moves_tasks(&self) -> bool {
+        match (&self.runner, &self.connect_handler) {
+            (PreparedRunner::Spawn(_), _) => true,
+            (PreparedRunner::Threads(_), connect) => {
+                !matches!(connect, Some(ConnectHandler::Pinned(_)))
+            }
+            (PreparedRunner::Inline, _) => false,
         }
     }
 
     /// A service of a handler whose futures stay on one thread.
-    fn pinned<O, M, F>(
+    fn pinned_service<O, M, F>(
         self,
-        origin: O,
+        provider: O,
         make: M,
-        calls: Calls,
+        mode: HandlerMode,
     ) -> Result<Arc<dyn Service>, InvalidConfig>
     where
-        O: Origin,
-        M: Fn(Shared<O::Handler>, Connection, Stage) -> F + Copy + Send + Sync + 'static,
-        F: Future<Output = Finished> + 'static,
+        O: HandlerProvider,
+        M: Fn(SharedHandlers<O::Handler>, Connection, HandlerStage) -> F
+            + Copy
+            + Send
+            + Sync
+            + 'static,
+        F: Future<Output = CallOutcome> + 'static,
     {
-        let pinned = Pinned {
-            origin: Arc::new(origin),
-            greet: self.connect.map(Connect::pinned),
+        let pinned = PinnedHandlers {
+            provider: Arc::new(provider),
+            on_connect: self.connect_handler.map(ConnectHandler::into_pinned),
             make,
-            calls,
-            terms: Arc::new(self.terms),
+            mode,
+            config: Arc::new(self.config),
         };
-        match self.running {
-            Running::Inline => Ok(pinned.here()),
-            Running::Threads(threads) => Ok(pinned.on_threads(threads)),
-            Running::Spawn(_) => {
+        match self.runner {
+            PreparedRunner::Inline => Ok(pinned.on_pollers()),
+            PreparedRunner::Threads(threads) => Ok(pinned.on_threads(threads)),
+            PreparedRunner::Spawn(_) => {
                 let expected = "Inline or Threads for a handler whose futures stay on one thread; \
                                 on_request_send and on_connection_send take one for any runner";
                 Err(InvalidConfig::new("runner", expected))
@@ -227,53 +255,57 @@ impl Setting {
     }
 
     /// A service of a handler whose futures may move.
-    fn movable<H, M, F>(
+    fn movable_service<H, M, F>(
         self,
         handler: H,
         make: M,
-        calls: Calls,
+        mode: HandlerMode,
     ) -> Result<Arc<dyn Service>, InvalidConfig>
     where
         H: Send + Sync + 'static,
-        M: Fn(Arc<Handlers<H, GreetSend>>, Connection, Stage) -> F + Copy + Send + Sync + 'static,
-        F: Future<Output = Finished> + Send + 'static,
+        M: Fn(Arc<Handlers<H, OnConnectSend>>, Connection, HandlerStage) -> F
+            + Copy
+            + Send
+            + Sync
+            + 'static,
+        F: Future<Output = CallOutcome> + Send + 'static,
     {
-        let spawn: Arc<dyn Spawn> = match self.running {
-            Running::Spawn(spawn) => spawn,
-            Running::Threads(threads) => threads,
-            Running::Inline => {
+        let spawn: Arc<dyn Spawn> = match self.runner {
+            PreparedRunner::Spawn(spawn) => spawn,
+            PreparedRunner::Threads(threads) => threads,
+            PreparedRunner::Inline => {
                 return Err(InvalidConfig::new(
                     "runner",
                     "one that tasks can be given to",
                 ));
             }
         };
-        let greet = match self.connect {
+        let connect_handler = match self.connect_handler {
             None => None,
-            Some(Connect::Movable(greet)) => Some(greet),
-            Some(Connect::Pinned(_)) => {
+            Some(ConnectHandler::Movable(on_connect)) => Some(on_connect),
+            Some(ConnectHandler::Pinned(_)) => {
                 let expected = "with this runner it has to be on_connect_send";
                 return Err(InvalidConfig::new("on_connect", expected));
             }
         };
         let handlers = Handlers {
             handler: Arc::new(handler),
-            greet,
+            on_connect: connect_handler,
         };
-        Ok(anywhere(
+        Ok(on_spawner(
             handlers,
-            (make, calls),
-            Arc::new(self.terms),
+            (make, mode),
+            Arc::new(self.config),
             spawn,
         ))
     }
 }
 
-impl Connect {
-    fn pinned(self) -> Arc<Greet> {
+impl ConnectHandler {
+    fn into_pinned(self) -> Arc<OnConnect> {
         match self {
-            Self::Pinned(greet) => greet,
-            Self::Movable(greet) => Arc::new(move |conn| greet(conn)),
+            Self::Pinned(on_connect) => on_connect,
+            Self::Movable(on_connect) => Arc::new(move |conn| on_connect(conn)),
         }
     }
 }

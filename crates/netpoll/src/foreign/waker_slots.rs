@@ -7,7 +7,7 @@
 
 use slab::Slab;
 
-use super::{NotCloned, Offer, WakerSlot, Wakeup, Wakeups};
+use super::{CallerWaker, CloneRequired, WakerSlot, Wakeup, Wakeups};
 
 /// The places of several wakers.
 #[derive(Debug, Default)]
@@ -27,12 +27,12 @@ impl WakerSlots {
     pub(crate) fn set(
         &mut self,
         key: &mut Option<usize>,
-        offer: &mut Offer<'_>,
-    ) -> Result<(), NotCloned> {
+        caller_waker: &mut CallerWaker<'_>,
+    ) -> Result<(), CloneRequired> {
         match key.and_then(|key| self.0.get_mut(key)) {
-            Some(known) => known.set(offer),
+            Some(known) => known.set(caller_waker),
             None => {
-                *key = Some(self.0.insert(offer.slot()?));
+                *key = Some(self.0.insert(caller_waker.slot()?));
                 Ok(())
             }
         }
@@ -46,7 +46,7 @@ impl WakerSlots {
     }
 
     /// Takes all wakers out and leaves the places, for those that may wait again.
-    pub(crate) fn take_each(&mut self) -> Wakeups {
+    pub(crate) fn take_all(&mut self) -> Wakeups {
         let mut wakeups = Wakeups::default();
         for (_, slot) in &mut self.0 {
             wakeups.add(slot.take());

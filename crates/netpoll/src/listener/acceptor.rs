@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The source that accepts from a [`Listener`].
 //!
-//! An acceptor takes connections in batches, as far as the loop's [`Entrance`] lets them in and the
+//! An acceptor takes connections in batches, as far as the loop's [`AdmissionControl`] lets them in and the
 //! user's filter takes them, and hands each to a poller as the loop's [`Balance`] says, or keeps
 //! it on its own, if there is such an acceptor on each poller. When the loop is
 //! full, or descriptors or kernel memory have run out, it looks away: the kernel queues. It looks
@@ -16,46 +16,50 @@ use std::time::Duration;
 use netpoll_sys::{Interest, process, socket};
 
 use super::Listener;
-use super::filter::{Accept, ConnInfo, Filter, set_all};
+use super::filter::{Accept, ConnInfo, Filter, set_tcp_options};
 use crate::addr::Addr;
-use crate::census::{Door, Presence};
-use crate::connection::service::{Newcomer, Service};
-use crate::entrance::{Entrance, Failure, Pace, Shut, Stay, Ticket};
+use crate::admission::{
+    AcceptFailure, AcceptPermit, AdmissionControl, ConnectionPermit, RatePolicy, Rejection,
+};
+use crate::connection::service::{Accepted, Service};
 use crate::event::{Callback, Event};
 use crate::foreign::OwnWaker;
-use crate::guard::{Panicked, guard};
+use crate::guard::{CaughtPanic, guard};
 use crate::options::ConnOptions;
 use crate::poll::balance::Balance;
-use crate::poll::bell::{Bell, Signal};
-use crate::poll::entry::RollEntry;
+use crate::poll::busy_poll::enable_socket_busy_poll;
+use crate::poll::notifier::{Notice, Notifier};
 use crate::poll::set::{PollerHandle, PollerSet};
-use crate::poll::source::{Ask, Birth, End, Next, Place, Source, Turn};
-use crate::poll::spin::ask_the_card;
+use crate::poll::socket_registration::SocketRegistration;
+use crate::poll::source::{
+    EndOfInput, NextAction, RegisterContext, ShutdownRequest, Source, SourceContext, SourceFactory,
+};
 use crate::sync::Arc;
+use crate::tracker::{ListenerGuard, TrackedConnection};
 
 /// The most connections accepted in one go.
-const BATCH: usize = 64;
+const ACCEPT_BATCH: usize = 64;
 
 /// The most connections that a queue of the kernel's holds: a backlog is a `u16`.
-const LONGEST_QUEUE: usize = 1 << 16;
+const MAX_BACKLOG: usize = 1 << 16;
 
 /// The most failures in one go that are taken for those of connections.
-const FAILURES: usize = 16;
+const MAX_FAILURES: usize = 16;
 
 /// The first pause after descriptors ran out, and the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const MIN_BACKOFF: Duration = Duration::from_millis(10);
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
 /// What all acceptors of a loop have in common.
-pub(crate) struct Reception {
+pub(crate) struct AcceptContext {
     pub(crate) pollers: Arc<PollerSet>,
     pub(crate) service: Arc<dyn Service>,
-    pub(crate) entrance: Arc<Entrance>,
+    pub(crate) admission: Arc<AdmissionControl>,
     pub(crate) filter: Option<Filter>,
     pub(crate) balance: Balance,
 }
 
-impl Reception {
+impl AcceptContext {
     /// For how long its pollers stay awake before they sleep, each as long.
     fn busy_poll(&self) -> Duration {
         self.pollers.nth(0).busy_poll()
@@ -66,263 +70,308 @@ impl Reception {
 pub(crate) struct Acceptor {
     listener: Arc<Listener>,
     /// The poller it is on, if what it accepts stays there.
-    home: Option<usize>,
-    reception: Arc<Reception>,
-    call: Arc<Call>,
+    pinned_poller: Option<usize>,
+    accept_context: Arc<AcceptContext>,
+    accept_waker: Arc<AcceptWaker>,
     waker: OwnWaker,
     /// The pause after the next failure; `None` while all is well.
-    pause: Option<Duration>,
+    backoff: Option<Duration>,
     /// Whether the queue was never empty yet: it may hold who connected before the listener had
     /// the options that its connections inherit.
-    early: bool,
+    may_lack_options: bool,
     /// Once a shutdown was asked for: how many of those that were queued may still come.
-    queued: Option<usize>,
+    drain_remaining: Option<usize>,
     /// A shutdown waits for it: it accepts what is queued before it goes.
-    _door: Door,
+    _listener_guard: ListenerGuard,
 }
 
 /// The bell of an acceptor, as whoever leaves rings it.
-struct Call(Bell);
+struct AcceptWaker(Notifier);
 
-impl Wake for Call {
+impl Wake for AcceptWaker {
     fn wake(self: Arc<Self>) {
-        self.0.ring(Signal::Poll);
+        self.0.notify(Notice::Poll);
     }
 }
 
 /// How a round of accepting ended.
-enum Round {
+enum AcceptOutcome {
     /// The queue is empty.
-    Empty,
+    QueueEmpty,
     /// There may be more.
-    Full,
+    BatchFull,
     /// Nobody can be let in for now; whoever can change that wakes the acceptor.
-    Shut,
+    Paused,
 }
 
 impl Acceptor {
     /// What makes an acceptor for `listener`, on any poller for all of them, or for the one at
     /// `home` and on that.
-    pub(crate) fn birth(
+    pub(crate) fn factory(
         listener: Arc<Listener>,
-        home: Option<usize>,
-        reception: &Arc<Reception>,
-    ) -> Birth {
-        let terms = reception.service.terms();
+        pinned_poller: Option<usize>,
+        accept_context: &Arc<AcceptContext>,
+    ) -> SourceFactory {
+        let config = accept_context.service.config();
         // What accepted sockets inherit (tcp(7)), so that it costs nothing per connection.
-        set_all(listener.fd(), &terms.options);
-        let busy_poll = reception.busy_poll();
+        set_tcp_options(listener.fd(), &config.options);
+        let busy_poll = accept_context.busy_poll();
         let is_tcp = |addr: Addr| addr.as_tcp().is_some();
         if !busy_poll.is_zero() && listener.local_addr().is_ok_and(is_tcp) {
-            ask_the_card(listener.fd(), busy_poll);
+            enable_socket_busy_poll(listener.fd(), busy_poll);
         }
-        let door = Door::new(&terms.census);
-        let reception = Arc::clone(reception);
-        Box::new(move |place: Place| {
-            let call = Arc::new(Call(place.bell));
-            let waker = OwnWaker::new(Arc::clone(&call));
+        let listener_guard = ListenerGuard::new(&config.tracker);
+        let accept_context = Arc::clone(accept_context);
+        Box::new(move |registration: RegisterContext| {
+            let accept_waker = Arc::new(AcceptWaker(registration.notifier));
+            let waker = OwnWaker::new(Arc::clone(&accept_waker));
             Box::new(Self {
                 listener,
-                home,
-                reception,
-                call,
+                pinned_poller,
+                accept_context,
+                accept_waker,
                 waker,
-                pause: None,
-                early: true,
-                queued: None,
-                _door: door,
+                backoff: None,
+                may_lack_options: true,
+                drain_remaining: None,
+                _listener_guard: listener_guard,
             })
         })
     }
 
     /// Takes at most `limit` connections.
-    fn accept(&mut self, limit: usize, turn: &mut Turn) -> Round {
+    fn accept(&mut self, limit: usize, context: &mut SourceContext) -> AcceptOutcome {
         let mut failures = 0;
         for _ in 0..limit {
-            let Some(ticket) = self.admit(turn) else {
-                return Round::Shut;
+            let Some(accept_permit) = self.admit(context) else {
+                return AcceptOutcome::Paused;
             };
             match socket::accept(self.listener.fd()) {
                 Ok((fd, peer)) => {
-                    turn.progressed();
-                    self.pause = None;
-                    if self.early && peer.as_tcp().is_some() {
-                        set_all(fd.as_fd(), &self.reception.service.terms().options);
-                        ask_the_card(fd.as_fd(), self.reception.busy_poll());
+                    context.record_progress();
+                    self.backoff = None;
+                    if self.may_lack_options && peer.as_tcp().is_some() {
+                        set_tcp_options(fd.as_fd(), &self.accept_context.service.config().options);
+                        enable_socket_busy_poll(fd.as_fd(), self.accept_context.busy_poll());
                     }
-                    let entrance = &self.reception.entrance;
-                    let stay = entrance.accepted(ticket, || turn.now());
-                    if let Some(queued) = &mut self.queued {
+                    let admission = &self.accept_context.admission;
+                    let connection_permit =
+                        admission.record_accepted(accept_permit, || context.now());
+                    if let Some(queued) = &mut self.drain_remaining {
                         *queued = queued.saturating_sub(1);
                     }
-                    self.receive(fd, peer, stay, turn);
+                    self.dispatch(fd, peer, connection_permit, context);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.early = false;
-                    return Round::Empty;
+                    self.may_lack_options = false;
+                    return AcceptOutcome::QueueEmpty;
                 }
                 Err(error) => {
-                    drop(ticket);
-                    let failure = self.reception.entrance.failed(&error, &self.waker);
+                    drop(accept_permit);
+                    let failure = self
+                        .accept_context
+                        .admission
+                        .record_failure(&error, &self.waker);
                     // A connection that died in the queue is its own affair (accept(2)). A
                     // listener that fails again and again is ours: it is not asked without end.
                     failures += 1;
-                    if matches!(failure, Failure::RunOut(_)) || failures > FAILURES {
-                        self.look_away(turn);
-                        return Round::Shut;
+                    if matches!(failure, AcceptFailure::ResourceExhausted(_))
+                        || failures > MAX_FAILURES
+                    {
+                        self.back_off(context);
+                        return AcceptOutcome::Paused;
                     }
                 }
             }
         }
-        Round::Full
+        AcceptOutcome::BatchFull
     }
 
-    fn admit(&mut self, turn: &mut Turn) -> Option<Ticket> {
-        let pace = match self.queued {
-            Some(_) => Pace::Unrated,
-            None => Pace::Rated,
+    fn admit(&mut self, context: &mut SourceContext) -> Option<AcceptPermit> {
+        let rate_policy = match self.drain_remaining {
+            Some(_) => RatePolicy::Exempt,
+            None => RatePolicy::Limited,
         };
-        let entrance = &self.reception.entrance;
-        match entrance.admit(&self.waker, pace, || turn.now()) {
-            Ok(ticket) => Some(ticket),
-            Err(Shut::Full) => {
+        let admission = &self.accept_context.admission;
+        match admission.admit(&self.waker, rate_policy, || context.now()) {
+            Ok(accept_permit) => Some(accept_permit),
+            Err(Rejection::AtLimit) => {
                 // Whoever leaves wakes it; if nobody does, the pause is told then all the same.
-                if let Some(later) = entrance.untold() {
-                    turn.expire_at(Some(later));
+                if let Some(later) = admission.next_report_at() {
+                    context.set_deadline(Some(later));
                 }
                 None
             }
-            Err(Shut::NoMemory) => {
-                self.look_away(turn);
+            Err(Rejection::OverBudget) => {
+                self.back_off(context);
                 None
             }
-            Err(Shut::Until(later)) => {
-                turn.expire_at(Some(later));
+            Err(Rejection::RateLimited(later)) => {
+                context.set_deadline(Some(later));
                 None
             }
         }
     }
 
-    fn look_away(&mut self, turn: &mut Turn) {
+    fn back_off(&mut self, context: &mut SourceContext) {
         let pause = self
-            .pause
-            .map_or(FIRST_PAUSE, |pause| (2 * pause).min(LONGEST_PAUSE));
-        self.pause = Some(pause);
-        let deadline = turn.now() + pause;
-        turn.expire_at(Some(deadline));
+            .backoff
+            .map_or(MIN_BACKOFF, |pause| (2 * pause).min(MAX_BACKOFF));
+        self.backoff = Some(pause);
+        let deadline = context.now() + pause;
+        context.set_deadline(Some(deadline));
     }
 
     /// Has the filter decide, and hands the connection to a poller.
-    fn receive(&self, fd: OwnedFd, peer: Addr, stay: Stay, turn: &mut Turn) {
-        let entry = RollEntry::new(&fd, &self.call.0);
-        let Some(options) = self.bounds_for(&fd, peer, turn) else {
-            self.reception.entrance.refused();
+    fn dispatch(
+        &self,
+        fd: OwnedFd,
+        peer: Addr,
+        connection_permit: ConnectionPermit,
+        context: &mut SourceContext,
+    ) {
+        let entry = SocketRegistration::new(&fd, &self.accept_waker.0);
+        let Some(options) = self.options_for(&fd, peer, context) else {
+            self.accept_context.admission.record_rejected();
             drop(entry);
             drop(fd);
-            drop(stay);
+            drop(connection_permit);
             return;
         };
-        let pollers = &self.reception.pollers;
-        let poller = match self.home {
+        let pollers = &self.accept_context.pollers;
+        let poller = match self.pinned_poller {
             Some(index) => pollers.nth(index),
-            None => self.place(peer, turn),
+            None => self.select_poller(peer, context),
         };
-        let newcomer = Newcomer {
-            entry: entry.moved_to(&fd, poller),
+        let accepted = Accepted {
+            registration: entry.transfer_to(&fd, poller),
             fd,
             peer,
             options,
-            seat: poller.sit(Some(stay)),
-            presence: Presence::new(&self.reception.service.terms().census),
+            load_guard: poller.add_connection(Some(connection_permit)),
+            tracked: TrackedConnection::new(&self.accept_context.service.config().tracker),
         };
-        register(poller, Arc::clone(&self.reception.service), newcomer, turn);
+        register(
+            poller,
+            Arc::clone(&self.accept_context.service),
+            accepted,
+            context,
+        );
     }
 
     /// The bounds within which a connection is served; `None` if it is refused.
-    fn bounds_for(&self, fd: &OwnedFd, peer: Addr, turn: &mut Turn) -> Option<Arc<ConnOptions>> {
-        let terms = self.reception.service.terms();
-        let inherited = &terms.options;
-        let Some(filter) = &self.reception.filter else {
+    fn options_for(
+        &self,
+        fd: &OwnedFd,
+        peer: Addr,
+        context: &mut SourceContext,
+    ) -> Option<Arc<ConnOptions>> {
+        let config = self.accept_context.service.config();
+        let inherited = &config.options;
+        let Some(filter) = &self.accept_context.filter else {
             return Some(Arc::clone(inherited));
         };
         let info = ConnInfo::new(fd.as_fd(), peer, inherited);
-        terms.before_call(turn);
-        let counters = self.call.0.counters();
-        let answer = counters.during(Callback::OnAccept, || guard(|| filter(&info)));
-        terms.after_call(Callback::OnAccept, || peer, turn, self.call.0.counters());
-        let own = match answer {
+        config.before_call(context);
+        let counters = self.accept_waker.0.counters();
+        let decision = counters.track_callback(Callback::OnAccept, || guard(|| filter(&info)));
+        config.after_call(
+            Callback::OnAccept,
+            || peer,
+            context,
+            self.accept_waker.0.counters(),
+        );
+        let options = match decision {
             Ok(Accept::Take(own)) => own,
             Ok(Accept::Refuse) => return None,
             // A filter that panics has not let anybody in.
-            Err(Panicked) => {
-                self.tell_panic(Callback::OnAccept, peer);
+            Err(CaughtPanic) => {
+                self.report_panic(Callback::OnAccept, peer);
                 return None;
             }
         };
-        own.check().ok()?;
-        let budget = self.reception.entrance.budget();
+        options.check().ok()?;
+        let budget = self.accept_context.admission.budget();
         budget
-            .check(own.max_frame, self.reception.pollers.count())
+            .check(options.max_frame, self.accept_context.pollers.count())
             .ok()?;
         if peer.as_tcp().is_some() {
-            own.set_differences(fd.as_fd(), inherited).ok()?;
+            options.set_differences(fd.as_fd(), inherited).ok()?;
         }
-        Some(Arc::new(own))
+        Some(Arc::new(options))
     }
 
     /// The poller that a connection goes to.
-    fn place(&self, peer: Addr, turn: &mut Turn) -> &PollerHandle {
-        let Reception {
+    fn select_poller(&self, peer: Addr, context: &mut SourceContext) -> &PollerHandle {
+        let AcceptContext {
             pollers, balance, ..
-        } = &*self.reception;
-        let terms = self.reception.service.terms();
+        } = &*self.accept_context;
+        let config = self.accept_context.service.config();
         if !balance.is_custom() {
-            return pollers.place(balance, || {});
+            return pollers.select(balance, || {});
         }
-        terms.before_call(turn);
-        let place = || pollers.place(balance, || self.tell_panic(Callback::Balance, peer));
-        let counters = self.call.0.counters();
-        let poller = counters.during(Callback::Balance, place);
-        terms.after_call(Callback::Balance, || peer, turn, self.call.0.counters());
+        config.before_call(context);
+        let select = || pollers.select(balance, || self.report_panic(Callback::Balance, peer));
+        let counters = self.accept_waker.0.counters();
+        let poller = counters.track_callback(Callback::Balance, select);
+        config.after_call(
+            Callback::Balance,
+            || peer,
+            context,
+            self.accept_waker.0.counters(),
+        );
         poller
     }
 
-    fn tell_panic(&self, callback: Callback, peer: Addr) {
-        let terms = self.reception.service.terms();
-        terms.listening.tell(&Event::Panicked { callback, peer });
+    fn report_panic(&self, callback: Callback, peer: Addr) {
+        let config = self.accept_context.service.config();
+        config
+            .event_sink
+            .report(&Event::CallbackPanicked { callback, peer });
     }
 
     /// Goes on, in rounds, until nobody is left to take.
-    fn go_on(&mut self, turn: &mut Turn) -> Next {
-        let limit = self.queued.unwrap_or(BATCH);
-        match self.accept(limit, turn) {
-            Round::Empty | Round::Full if self.queued.is_some() => Next::Gone,
-            Round::Empty | Round::Full => Next::Wait(Interest::READABLE),
+    fn accept_more(&mut self, context: &mut SourceContext) -> NextAction {
+        let limit = self.drain_remaining.unwrap_or(ACCEPT_BATCH);
+        match self.accept(limit, context) {
+            AcceptOutcome::QueueEmpty | AcceptOutcome::BatchFull
+                if self.drain_remaining.is_some() =>
+            {
+                NextAction::Remove
+            }
+            AcceptOutcome::QueueEmpty | AcceptOutcome::BatchFull => {
+                NextAction::Wait(Interest::READABLE)
+            }
             // Not even hang-ups: a listener that is broken would report one for ever.
-            Round::Shut => Next::Unwatched,
+            AcceptOutcome::Paused => NextAction::NoInterest,
         }
     }
 }
 
 /// Makes a session of a newcomer on `poller`.
-fn register(poller: &PollerHandle, service: Arc<dyn Service>, newcomer: Newcomer, turn: &mut Turn) {
-    let birth: Birth = Box::new(move |place| service.session(newcomer, place));
-    if poller.is_here() {
-        turn.register(birth);
+fn register(
+    poller: &PollerHandle,
+    service: Arc<dyn Service>,
+    accepted: Accepted,
+    context: &mut SourceContext,
+) {
+    let factory: SourceFactory = Box::new(move |context| service.engine(accepted, context));
+    if poller.is_current() {
+        context.register(factory);
     } else {
-        poller.register(birth);
+        poller.register(factory);
     }
 }
 
 /// How many descriptors its process may have, if those are fewer than `connections`.
-pub(crate) fn fewer_descriptors_than(connections: usize) -> Option<u64> {
+pub(crate) fn descriptor_limit_below(connections: usize) -> Option<u64> {
     Some(process::descriptor_limit()).filter(|&limit| (connections as u64) > limit)
 }
 
 /// The most connections that a loop has unless told otherwise: what its process has descriptors
 /// for.
-pub(crate) fn most_connections() -> usize {
-    Entrance::limit_for(process::descriptor_limit())
+pub(crate) fn default_max_connections() -> usize {
+    AdmissionControl::limit_for(process::descriptor_limit())
 }
 
 impl Source for Acceptor {
@@ -330,39 +379,41 @@ impl Source for Acceptor {
         Some(self.listener.fd())
     }
 
-    fn born(&mut self, _turn: &mut Turn) -> Next {
-        Next::Wait(Interest::READABLE)
+    fn on_register(&mut self, _turn: &mut SourceContext) -> NextAction {
+        NextAction::Wait(Interest::READABLE)
     }
 
-    fn ended(&mut self, _end: End, turn: &mut Turn) -> Next {
+    fn on_input_end(&mut self, _end: EndOfInput, context: &mut SourceContext) -> NextAction {
         // The kernel had no room to watch it. Connections wait in its queue until there is some.
-        self.look_away(turn);
-        Next::Wait(Interest::NONE)
+        self.back_off(context);
+        NextAction::Wait(Interest::NONE)
     }
 
-    fn woken(&mut self, turn: &mut Turn) -> Next {
+    fn on_notify(&mut self, context: &mut SourceContext) -> NextAction {
         // Before the entrance is asked: who leaves from here on rings again.
-        let _signals = self.call.0.take();
-        self.go_on(turn)
+        let _signals = self.accept_waker.0.take();
+        self.accept_more(context)
     }
 
-    fn asked(&mut self, ask: Ask, turn: &mut Turn) -> Next {
-        match ask {
+    fn on_shutdown(&mut self, request: ShutdownRequest, context: &mut SourceContext) -> NextAction {
+        match request {
             // Another accepts what the kernel has queued, and what comes.
-            Ask::Drain | Ask::StopAccepting if self.listener.is_shared() => {
-                self.listener.hide();
-                Next::Gone
+            ShutdownRequest::Graceful | ShutdownRequest::StopAccepting
+                if self.listener.is_shared() =>
+            {
+                self.listener.release_path();
+                NextAction::Remove
             }
             // What the kernel has queued was accepted as far as its peer knows: it is served, as
             // soon as there is room. No queue is longer than this; more came after the request.
-            Ask::Drain | Ask::StopAccepting => {
-                self.listener.hide();
-                self.queued.get_or_insert(LONGEST_QUEUE);
-                self.go_on(turn)
+            ShutdownRequest::Graceful | ShutdownRequest::StopAccepting => {
+                self.listener.release_path();
+                self.drain_remaining.get_or_insert(MAX_BACKLOG);
+                self.accept_more(context)
             }
-            Ask::Force => Next::Gone,
+            ShutdownRequest::Force => NextAction::Remove,
             // It is watched again before it accepts, and no connection in its queue is lost.
-            Ask::Fail => Next::Wait(Interest::READABLE),
+            ShutdownRequest::PollerFailed => NextAction::Wait(Interest::READABLE),
         }
     }
 }

@@ -92,7 +92,7 @@ impl fmt::Debug for ConnInfo<'_> {
 }
 
 /// Sets on a socket what `wanted` has, where it is of TCP. Others have none of it.
-pub(super) fn set_all(fd: BorrowedFd<'_>, wanted: &ConnOptions) {
+pub(super) fn set_tcp_options(fd: BorrowedFd<'_>, wanted: &ConnOptions) {
     let _nodelay = options::set_nodelay(fd, wanted.nodelay).ok();
     if let Some(keepalive) = wanted.keepalive {
         let _keepalive = options::set_keepalive(fd, keepalive).ok();

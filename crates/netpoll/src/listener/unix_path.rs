@@ -9,7 +9,7 @@
 //!
 //! Between a look and a removal, and between `bind(2)` and `listen(2)`, another server may start: each
 //! would take the other's socket for a dead one. So all of it, and the removal at the end, is done
-//! under a [lock](FolderLock) on the folder. Of two servers that start at once one finds the path
+//! under a [lock](DirLock) on the folder. Of two servers that start at once one finds the path
 //! taken, by the other that listens. The lock is no file: nothing is left behind by a server that was
 //! killed, and no path is too long for it.
 //!
@@ -27,19 +27,19 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use netpoll_sys::socket::{self, ListenOptions};
-use netpoll_sys::{Addr, FolderLock, Locked, process};
+use netpoll_sys::{Addr, DirLock, LockOutcome, process};
 
 /// How long a start waits for others that start or end in its folder: each needs a few system calls.
-const START_PATIENCE: Duration = Duration::from_secs(10);
+const BIND_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long an end does. It may be on a poller; a path that stays is found dead by the next server.
-const END_PATIENCE: Duration = Duration::from_secs(1);
+const REMOVE_LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a socket that refuses is left to a server that has yet to listen on it.
-const SECOND_LOOK: Duration = Duration::from_millis(2);
+const RECHECK_DELAY: Duration = Duration::from_millis(2);
 
 /// How often a path that comes and goes is tried for: by servers that know of no lock.
-const TRIES: usize = 8;
+const MAX_BIND_ATTEMPTS: usize = 8;
 
 /// Somebody or something has the path that was to be listened on. `AddrInUse` as an
 /// [`io::Error`].
@@ -88,41 +88,41 @@ pub(super) fn listen(
     path: &Path,
     addr: Addr,
     options: ListenOptions,
-) -> io::Result<(OwnedFd, Option<OwnPath>)> {
+) -> io::Result<(OwnedFd, Option<PathGuard>)> {
     // The current folder may be another one by the time the path is to be removed.
     let path = std::path::absolute(path)?;
-    let _lock = lock_folder_of(&path, START_PATIENCE)?;
+    let _lock = lock_directory_of(&path, BIND_LOCK_TIMEOUT)?;
     let fd = bind(&path, addr, options)?;
     // From here on the path goes with us, also if nobody will ever listen there.
-    let mut own = OwnPath::made(path);
-    if let Err(error) = socket::start_to_listen(fd.as_fd(), options) {
+    let mut guard = PathGuard::new(path);
+    if let Err(error) = socket::listen_on(fd.as_fd(), options) {
         // Not by its drop, which would wait for the lock.
-        if let Some(own) = &mut own {
-            own.remove();
+        if let Some(guard) = &mut guard {
+            guard.remove();
         }
         return Err(error);
     }
-    Ok((fd, own))
+    Ok((fd, guard))
 }
 
 /// Locks the folder that `path` is in. `None` where it cannot be locked.
-fn lock_folder_of(path: &Path, patience: Duration) -> io::Result<Option<FolderLock>> {
-    let Some(folder) = path.parent() else {
+fn lock_directory_of(path: &Path, timeout: Duration) -> io::Result<Option<DirLock>> {
+    let Some(directory) = path.parent() else {
         return Ok(None);
     };
     let begun = Instant::now();
     let mut pause = Duration::from_micros(20);
     loop {
-        match FolderLock::try_on(folder) {
-            Ok(Locked::Held(lock)) => return Ok(Some(lock)),
-            Ok(_) if begun.elapsed() < patience => {
+        match DirLock::try_lock(directory) {
+            Ok(LockOutcome::Acquired(lock)) => return Ok(Some(lock)),
+            Ok(_) if begun.elapsed() < timeout => {
                 std::thread::sleep(pause);
                 pause = (2 * pause).min(Duration::from_millis(1));
             }
             Ok(_) => {
                 let why = format!(
                     "the folder {} is locked by another process",
-                    folder.display()
+                    directory.display()
                 );
                 return Err(io::Error::new(io::ErrorKind::TimedOut, why));
             }
@@ -140,10 +140,10 @@ fn bind(path: &Path, addr: Addr, options: ListenOptions) -> io::Result<OwnedFd> 
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 tries += 1;
                 // It is gone, or dead, each time that it is looked at.
-                if tries == TRIES {
+                if tries == MAX_BIND_ATTEMPTS {
                     return Err(error);
                 }
-                remove_dead(path, addr)?;
+                remove_stale(path, addr)?;
             }
             other => return other,
         }
@@ -151,32 +151,32 @@ fn bind(path: &Path, addr: Addr, options: ListenOptions) -> io::Result<OwnedFd> 
 }
 
 /// Takes away the path of a server that is no more, or says by what it is taken.
-fn remove_dead(path: &Path, addr: Addr) -> io::Result<()> {
-    let Some(node) = Node::at(path)? else {
+fn remove_stale(path: &Path, addr: Addr) -> io::Result<()> {
+    let Some(identity) = FileIdentity::at(path)? else {
         return Ok(());
     };
     let taken = |by| {
         let path = path.to_owned();
         Err(PathTaken { path, by }.into())
     };
-    if !node.is_socket {
+    if !identity.is_socket {
         return taken(TakenBy::NotASocket);
     }
-    if node.owner != process::effective_user() {
+    if identity.owner != process::effective_user() {
         return taken(TakenBy::OtherUser);
     }
-    if is_listened_on(addr)? {
+    if has_listener(addr)? {
         return taken(TakenBy::Listener);
     }
-    std::thread::sleep(SECOND_LOOK);
-    if is_listened_on(addr)? {
+    std::thread::sleep(RECHECK_DELAY);
+    if has_listener(addr)? {
         return taken(TakenBy::Listener);
     }
-    node.remove(path)
+    identity.remove(path)
 }
 
 /// Whether somebody listens there.
-fn is_listened_on(addr: Addr) -> io::Result<bool> {
+fn has_listener(addr: Addr) -> io::Result<bool> {
     let probe = socket::stream_socket(addr)?;
     match socket::connect(probe.as_fd(), addr) {
         Ok(_) => Ok(true),
@@ -189,14 +189,14 @@ fn is_listened_on(addr: Addr) -> io::Result<bool> {
 
 /// What is at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Node {
+struct FileIdentity {
     device: u64,
     inode: u64,
     owner: u32,
     is_socket: bool,
 }
 
-impl Node {
+impl FileIdentity {
     /// A symbolic link is what it is, not what it leads to.
     fn at(path: &Path) -> io::Result<Option<Self>> {
         match fs::symlink_metadata(path) {
@@ -225,39 +225,39 @@ impl Node {
 
 /// A path that we have made; removed when dropped, if it is still ours.
 #[derive(Debug)]
-pub(super) struct OwnPath {
+pub(super) struct PathGuard {
     path: PathBuf,
     /// `None` once it is somebody else's to remove.
-    node: Option<Node>,
+    identity: Option<FileIdentity>,
 }
 
-impl OwnPath {
-    fn made(path: PathBuf) -> Option<Self> {
-        let node = Node::at(&path).ok()??;
-        node.is_socket.then_some(Self {
+impl PathGuard {
+    fn new(path: PathBuf) -> Option<Self> {
+        let identity = FileIdentity::at(&path).ok()??;
+        identity.is_socket.then_some(Self {
             path,
-            node: Some(node),
+            identity: Some(identity),
         })
     }
 
     /// Leaves the path where it is.
-    pub(super) fn leave(mut self) {
-        self.node = None;
+    pub(super) fn keep(mut self) {
+        self.identity = None;
     }
 
     /// Removes the path, if it is still ours. Under the lock of its folder.
     fn remove(&mut self) {
-        if let Some(node) = self.node.take() {
+        if let Some(identity) = self.identity.take() {
             // What cannot be removed is found dead by the next server.
-            let _removed = node.remove(&self.path).is_ok();
+            let _removed = identity.remove(&self.path).is_ok();
         }
     }
 }
 
-impl Drop for OwnPath {
+impl Drop for PathGuard {
     fn drop(&mut self) {
-        if self.node.is_some()
-            && let Ok(_lock) = lock_folder_of(&self.path, END_PATIENCE)
+        if self.identity.is_some()
+            && let Ok(_lock) = lock_directory_of(&self.path, REMOVE_LOCK_TIMEOUT)
         {
             self.remove();
         }

@@ -8,18 +8,18 @@ use std::task::{Context, Waker};
 
 use netpoll_sys::transfer;
 
-use super::scene::{Scene, block_on, own_pool};
+use super::fixture::{ConnectionFixture, block_on, install_empty_pool};
 use super::{model, spawn};
 use crate::addr::Addr;
 use crate::connection::Connection;
 use crate::dialer::Dialer;
 use crate::options::ConnOptions;
-use crate::permits::Permits;
 use crate::pool::{ConnPool, ConnPoolOptions};
+use crate::semaphore::Semaphore;
 use crate::sync::Arc;
 
 /// Polls once, and gives up.
-fn give_up(future: impl Future) {
+fn poll_once_and_drop(future: impl Future) {
     let mut future = pin!(future);
     let _polled = future
         .as_mut()
@@ -40,16 +40,19 @@ fn pool_of_one() -> ConnPool {
 #[test]
 fn a_permit_that_is_handed_to_one_who_goes_reaches_the_next() {
     model(|| {
-        let permits = Permits::new(1);
-        let first = permits.try_acquire().unwrap();
-        let line = Arc::clone(&permits);
-        let goes = spawn(move || give_up(line.acquire()));
-        let line = Arc::clone(&permits);
-        let stays = spawn(move || drop(block_on(line.acquire())));
+        let semaphore = Semaphore::new(1);
+        let first = semaphore.try_acquire().unwrap();
+        let other = Arc::clone(&semaphore);
+        let goes = spawn(move || poll_once_and_drop(other.acquire()));
+        let other = Arc::clone(&semaphore);
+        let stays = spawn(move || drop(block_on(other.acquire())));
         drop(first);
         goes.join().unwrap();
         stays.join().unwrap();
-        assert_eq!((permits.free(), permits.waiting()), (1, 0));
+        assert_eq!(
+            (semaphore.available_permits(), semaphore.waiter_count()),
+            (1, 0)
+        );
     });
 }
 
@@ -57,14 +60,14 @@ fn a_permit_that_is_handed_to_one_who_goes_reaches_the_next() {
 #[test]
 fn a_bound_that_is_lifted_lets_everybody_in() {
     model(|| {
-        let permits = Permits::new(1);
-        let first = permits.try_acquire().unwrap();
-        let line = Arc::clone(&permits);
-        let waits = spawn(move || drop(block_on(line.acquire())));
-        permits.lift();
+        let semaphore = Semaphore::new(1);
+        let first = semaphore.try_acquire().unwrap();
+        let other = Arc::clone(&semaphore);
+        let waits = spawn(move || drop(block_on(other.acquire())));
+        semaphore.remove_limit();
         waits.join().unwrap();
         drop(first);
-        assert_eq!(permits.waiting(), 0);
+        assert_eq!(semaphore.waiter_count(), 0);
     });
 }
 
@@ -73,22 +76,22 @@ fn a_bound_that_is_lifted_lets_everybody_in() {
 #[test]
 fn a_connection_that_ends_as_it_comes_back_is_not_kept() {
     model(|| {
-        let scene = Scene::new(ConnOptions::default());
-        let connection = Connection::new(Arc::clone(&scene.link));
-        let told = Arc::clone(&scene.told);
-        own_pool();
+        let fixture = ConnectionFixture::new(ConnOptions::default());
+        let connection = Connection::new(Arc::clone(&fixture.shared));
+        let closes = Arc::clone(&fixture.closes);
+        install_empty_pool();
         let pool = pool_of_one();
         let out = pool.with(Addr::Unnamed, connection);
         let poller = spawn(move || {
-            let mut poller = scene.owned();
-            drop(scene.peer);
-            poller.turn_until_empty();
+            let mut poller = fixture.with_owner();
+            drop(fixture.peer);
+            poller.run_until_empty();
         });
         drop(out);
         poller.join().unwrap();
-        told.only();
+        closes.only();
         let stats = pool.stats_all();
-        assert_eq!((stats.idle, stats.discarded.dead), (0, 1));
+        assert_eq!((stats.idle, stats.discarded.closed), (0, 1));
     });
 }
 
@@ -96,26 +99,26 @@ fn a_connection_that_ends_as_it_comes_back_is_not_kept() {
 #[test]
 fn one_connection_is_enough_for_all_who_wait_for_it() {
     model(|| {
-        let scene = Scene::new(ConnOptions::default());
-        let connection = Connection::new(Arc::clone(&scene.link));
-        own_pool();
+        let fixture = ConnectionFixture::new(ConnOptions::default());
+        let connection = Connection::new(Arc::clone(&fixture.shared));
+        install_empty_pool();
         let pool = pool_of_one();
         let out = pool.with(Addr::Unnamed, connection);
         let (waits, goes) = (pool.clone(), pool.clone());
         let waits = spawn(move || {
-            own_pool();
+            install_empty_pool();
             drop(block_on(waits.get(Addr::Unnamed)).unwrap());
         });
         let goes = spawn(move || {
-            own_pool();
-            give_up(goes.get(Addr::Unnamed));
+            install_empty_pool();
+            poll_once_and_drop(goes.get(Addr::Unnamed));
         });
         drop(out);
         waits.join().unwrap();
         goes.join().unwrap();
         let stats = pool.stats_all();
-        assert_eq!((stats.idle, stats.out, stats.waiting), (1, 0, 0));
-        assert_eq!((stats.made, stats.failed), (1, 0), "nobody dialed");
-        assert!(transfer::send(scene.peer.as_fd(), b"!").is_ok());
+        assert_eq!((stats.idle, stats.in_use, stats.waiting), (1, 0, 0));
+        assert_eq!((stats.created, stats.failed), (1, 0), "nobody dialed");
+        assert!(transfer::send(fixture.peer.as_fd(), b"!").is_ok());
     });
 }

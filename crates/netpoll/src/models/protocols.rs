@@ -9,36 +9,36 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use netpoll_sys::transfer;
 
-use super::scene::{Scene, own_pool, receive_all};
+use super::fixture::{ConnectionFixture, install_empty_pool, receive_all};
 use super::{model, spawn};
-use crate::census::{Census, Presence};
 use crate::connection::Connection;
 use crate::error::{CloseReason, Timeout};
 use crate::options::ConnOptions;
 use crate::sync::{Arc, lock, thread};
+use crate::tracker::{ConnectionTracker, TrackedConnection};
 
 /// A letter is seen before the poller sleeps, or rings.
 #[test]
 fn a_poller_sleeps_over_no_letter() {
     model(|| {
-        let scene = Scene::new(ConnOptions::default());
-        let mut connection = Connection::new(Arc::clone(&scene.link));
-        let (told, link) = (Arc::clone(&scene.told), Arc::clone(&scene.link));
+        let fixture = ConnectionFixture::new(ConnOptions::default());
+        let mut connection = Connection::new(Arc::clone(&fixture.shared));
+        let (closes, shared) = (Arc::clone(&fixture.closes), Arc::clone(&fixture.shared));
         let poller = spawn(move || {
-            let mut poller = scene.owned();
+            let mut poller = fixture.with_owner();
             // Sleeps until the first letter, and then until the second, if they come apart.
-            poller.turn(|| false);
-            assert!(!scene.told.is_told());
-            drop(scene.peer);
-            poller.turn_until_empty();
+            poller.run_turn(|| false);
+            assert!(!fixture.closes.has_closed());
+            drop(fixture.peer);
+            poller.run_until_empty();
         });
-        own_pool();
+        install_empty_pool();
         connection.writer().push(Bytes::from_static(b"."));
-        link.have_sent();
-        link.set_timeouts(link.timeouts());
+        shared.request_send();
+        shared.set_timeouts(shared.timeouts());
         drop(connection);
         poller.join().unwrap();
-        told.only();
+        closes.only();
     });
 }
 
@@ -46,16 +46,16 @@ fn a_poller_sleeps_over_no_letter() {
 #[test]
 fn an_end_by_the_user_and_one_by_the_peer_are_one_end() {
     model(|| {
-        let scene = Scene::new(ConnOptions::default());
-        let connection = Connection::new(Arc::clone(&scene.link));
+        let fixture = ConnectionFixture::new(ConnOptions::default());
+        let connection = Connection::new(Arc::clone(&fixture.shared));
         let handle = connection.handle();
         let poller = spawn(move || {
-            let mut poller = scene.owned();
-            drop(scene.peer);
-            poller.turn_until_empty();
-            scene.told.only()
+            let mut poller = fixture.with_owner();
+            drop(fixture.peer);
+            poller.run_until_empty();
+            fixture.closes.only()
         });
-        own_pool();
+        install_empty_pool();
         handle.close();
         handle.abort();
         drop(connection);
@@ -71,23 +71,23 @@ fn an_end_by_the_user_and_one_by_the_peer_are_one_end() {
 #[test]
 fn a_handler_that_ends_misses_neither_bytes_nor_the_end() {
     model(|| {
-        let scene = Scene::new(ConnOptions::default());
-        let (told, tasks) = (Arc::clone(&scene.told), Arc::clone(&scene.tasks));
-        transfer::send(scene.peer.as_fd(), b"a").unwrap();
+        let fixture = ConnectionFixture::new(ConnOptions::default());
+        let (closes, tasks) = (Arc::clone(&fixture.closes), Arc::clone(&fixture.tasks));
+        transfer::send(fixture.peer.as_fd(), b"a").unwrap();
         let poller = spawn(move || {
-            let mut poller = scene.served_elsewhere();
-            poller.turn(|| false);
-            transfer::send(scene.peer.as_fd(), b"b").unwrap();
-            netpoll_sys::socket::shutdown(scene.peer.as_fd(), std::net::Shutdown::Write).unwrap();
-            poller.turn_until_empty();
+            let mut poller = fixture.with_offloaded_handler();
+            poller.run_turn(|| false);
+            transfer::send(fixture.peer.as_fd(), b"b").unwrap();
+            netpoll_sys::socket::shutdown(fixture.peer.as_fd(), std::net::Shutdown::Write).unwrap();
+            poller.run_until_empty();
             let mut answers = [0; 8];
-            let count = transfer::receive(scene.peer.as_fd(), &mut answers).unwrap();
+            let count = transfer::receive(fixture.peer.as_fd(), &mut answers).unwrap();
             assert_eq!(&answers[..count], b"..", "each byte was answered");
         });
-        own_pool();
-        tasks.carry_out(&told);
+        install_empty_pool();
+        tasks.run_until_closed(&closes);
         poller.join().unwrap();
-        assert!(matches!(told.only(), CloseReason::PeerFin));
+        assert!(matches!(closes.only(), CloseReason::PeerFin));
     });
 }
 
@@ -97,18 +97,18 @@ fn a_write_timeout_and_a_send_that_is_cut_short_agree() {
     model(|| {
         let mut options = ConnOptions::default();
         options.max_output = Some(8 << 20);
-        let scene = Scene::new(options);
-        let mut connection = Connection::new(Arc::clone(&scene.link));
-        let told = Arc::clone(&scene.told);
+        let fixture = ConnectionFixture::new(options);
+        let mut connection = Connection::new(Arc::clone(&fixture.shared));
+        let closes = Arc::clone(&fixture.closes);
         let poller = spawn(move || {
-            let mut poller = scene.owned();
+            let mut poller = fixture.with_owner();
             while !poller.is_empty() {
-                poller.turn(|| true);
-                poller.expire_all();
+                poller.run_turn(|| true);
+                poller.fire_all_timers();
                 thread::yield_now();
             }
         });
-        own_pool();
+        install_empty_pool();
         let mut writer = connection.writer();
         writer.push(Bytes::from_static(&[7; 4 << 20]));
         let mut flush = Box::pin(writer.flush());
@@ -124,7 +124,7 @@ fn a_write_timeout_and_a_send_that_is_cut_short_agree() {
         assert_eq!(connection.writer().unsent(), 0);
         drop(connection);
         poller.join().unwrap();
-        let reason = told.only();
+        let reason = closes.only();
         assert!(
             matches!(reason, CloseReason::Timeout(Timeout::Write)),
             "{reason}"
@@ -136,17 +136,17 @@ fn a_write_timeout_and_a_send_that_is_cut_short_agree() {
 #[test]
 fn a_close_during_a_send_elsewhere_goes_on_when_that_is_done() {
     model(|| {
-        let scene = Scene::new(ConnOptions::default());
-        let mut connection = Connection::new(Arc::clone(&scene.link));
-        let (handle, told) = (connection.handle(), Arc::clone(&scene.told));
-        let peer = scene.peer.try_clone().unwrap();
+        let fixture = ConnectionFixture::new(ConnOptions::default());
+        let mut connection = Connection::new(Arc::clone(&fixture.shared));
+        let (handle, closes) = (connection.handle(), Arc::clone(&fixture.closes));
+        let peer = fixture.peer.try_clone().unwrap();
         let poller = spawn(move || {
-            let mut poller = scene.owned();
-            drop(scene.peer);
+            let mut poller = fixture.with_owner();
+            drop(fixture.peer);
             handle.close();
-            poller.turn_until_empty();
+            poller.run_until_empty();
         });
-        own_pool();
+        install_empty_pool();
         connection.writer().push(Bytes::from_static(b"."));
         let mut flush = Box::pin(async { connection.writer().flush().await });
         let _sent = flush.as_mut().poll(&mut Context::from_waker(Waker::noop()));
@@ -156,7 +156,7 @@ fn a_close_during_a_send_elsewhere_goes_on_when_that_is_done() {
         drop(peer);
         drop(connection);
         poller.join().unwrap();
-        assert!(matches!(told.only(), CloseReason::Local));
+        assert!(matches!(closes.only(), CloseReason::Local));
     });
 }
 
@@ -164,16 +164,19 @@ fn a_close_during_a_send_elsewhere_goes_on_when_that_is_done() {
 #[test]
 fn an_abort_during_a_send_elsewhere_leaves_nothing_unsent() {
     model(|| {
-        let scene = Scene::new(ConnOptions::default());
-        let mut connection = Connection::new(Arc::clone(&scene.link));
-        let (handle, told) = (connection.handle(), Arc::clone(&scene.told));
-        let (peer, link) = (scene.peer.try_clone().unwrap(), Arc::clone(&scene.link));
+        let fixture = ConnectionFixture::new(ConnOptions::default());
+        let mut connection = Connection::new(Arc::clone(&fixture.shared));
+        let (handle, closes) = (connection.handle(), Arc::clone(&fixture.closes));
+        let (peer, shared) = (
+            fixture.peer.try_clone().unwrap(),
+            Arc::clone(&fixture.shared),
+        );
         let poller = spawn(move || {
-            let mut poller = scene.owned();
+            let mut poller = fixture.with_owner();
             handle.abort();
-            poller.turn_until_empty();
+            poller.run_until_empty();
         });
-        own_pool();
+        install_empty_pool();
         let mut writer = connection.writer();
         writer.push(Bytes::from_static(&[7; 4 << 20]));
         let mut flush = Box::pin(writer.flush());
@@ -182,8 +185,8 @@ fn an_abort_during_a_send_elsewhere_leaves_nothing_unsent() {
         drop(connection);
         poller.join().unwrap();
         drop(peer);
-        told.only();
-        assert_eq!(lock(&link.outbox).unsent(), 0);
+        closes.only();
+        assert_eq!(lock(&shared.output_buffer).unsent(), 0);
     });
 }
 
@@ -191,15 +194,18 @@ fn an_abort_during_a_send_elsewhere_leaves_nothing_unsent() {
 #[test]
 fn the_last_who_goes_ends_the_drain() {
     model(|| {
-        let census = Arc::new(Census::default());
-        let (one, other) = (Presence::new(&census), Presence::new(&census));
+        let census = Arc::new(ConnectionTracker::default());
+        let (one, other) = (
+            TrackedConnection::new(&census),
+            TrackedConnection::new(&census),
+        );
         let going: Vec<_> = [one, other]
             .into_iter()
             .map(|presence| spawn(move || drop(presence)))
             .collect();
         let century = Instant::now() + Duration::from_secs(1 << 31);
-        assert!(census.wait_for_none(century));
-        assert_eq!(census.alive(), 0);
+        assert!(census.wait_until_drained(century));
+        assert_eq!(census.open_connections(), 0);
         going.into_iter().for_each(|thread| thread.join().unwrap());
     });
 }

@@ -13,18 +13,18 @@ use std::time::Instant;
 
 use netpoll_buffer::LinkBuffer;
 
-use super::lane::{Lane, Pending};
+use super::client_connection::{ClientConnection, PendingCall};
+use super::connector::Connector;
 use super::message::CallCodec;
 use super::options::ClientOptions;
-use super::route::Route;
 use crate::connection::Connection;
 use crate::connection::write_queue::SendError;
 use crate::dialer::Dialer;
 use crate::dialer::target::ToTarget;
 use crate::fairness;
 #[cfg(feature = "tower")]
-use crate::permits::Acquire;
-use crate::permits::{Permit, Permits};
+use crate::semaphore::Acquire;
+use crate::semaphore::{Permit, Semaphore};
 use crate::sync::Arc;
 use crate::time::{Elapsed, timeout_at};
 
@@ -54,30 +54,30 @@ use crate::time::{Elapsed, timeout_at};
 /// # Ok(()) }
 /// ```
 pub struct Client<C: CallCodec> {
-    shared: Arc<Shared<C>>,
+    shared: Arc<ClientShared<C>>,
     /// A turn that was waited for before there is a call, which is this clone's alone.
     #[cfg(feature = "tower")]
-    ahead: Ahead,
+    reserved: ReservedPermit,
 }
 
 /// A turn ahead of its call.
 #[cfg(feature = "tower")]
 #[derive(Debug, Default)]
-enum Ahead {
+enum ReservedPermit {
     #[default]
     None,
-    Waits(Acquire),
-    Taken(Permit),
+    Pending(Acquire),
+    Ready(Permit),
 }
 
 /// On how many connections that end at once a call is begun before it fails.
-const ATTEMPTS: usize = 3;
+const MAX_ATTEMPTS: usize = 3;
 
-struct Shared<C: CallCodec> {
+struct ClientShared<C: CallCodec> {
     codec: Arc<C>,
     options: ClientOptions,
-    turns: Arc<Permits>,
-    route: Route<C::Frame>,
+    semaphore: Arc<Semaphore>,
+    connector: Connector<C::Frame>,
 }
 
 /// What a client is doing, and has done.
@@ -89,7 +89,7 @@ pub struct ClientStats {
     /// Calls that wait for their turn.
     pub waiting: usize,
     /// Answers, on the connection there is, that were no call's: late, twice, or unknown.
-    pub strays: u64,
+    pub unmatched_answers: u64,
     /// Connections that were made.
     pub connections: u64,
 }
@@ -100,8 +100,8 @@ impl<C: CallCodec> Client<C> {
     #[must_use]
     pub fn new(conn: Connection, codec: C) -> Self {
         let codec = Arc::new(codec);
-        let route = Route::only(Lane::open(conn, &codec, 0));
-        Self::on(codec, ClientOptions::default(), route)
+        let connector = Connector::fixed(ClientConnection::open(conn, &codec, 0));
+        Self::build(codec, ClientOptions::default(), connector)
     }
 
     /// As [`new`](Self::new), with bounds of the caller's.
@@ -112,8 +112,8 @@ impl<C: CallCodec> Client<C> {
     pub fn with_options(conn: Connection, codec: C, options: ClientOptions) -> io::Result<Self> {
         options.check()?;
         let codec = Arc::new(codec);
-        let route = Route::only(Lane::open(conn, &codec, 0));
-        Ok(Self::on(codec, options, route))
+        let connector = Connector::fixed(ClientConnection::open(conn, &codec, 0));
+        Ok(Self::build(codec, options, connector))
     }
 
     /// A client that dials `target`, an address or a name, when it is first called, and again when it is called after its
@@ -136,21 +136,21 @@ impl<C: CallCodec> Client<C> {
     {
         options.check()?;
         dialer.check()?;
-        let route = Route::dialing(dialer, target);
-        Ok(Self::on(Arc::new(codec), options, route))
+        let connector = Connector::dialing(dialer, target);
+        Ok(Self::build(Arc::new(codec), options, connector))
     }
 
-    fn on(codec: Arc<C>, options: ClientOptions, route: Route<C::Frame>) -> Self {
-        let turns = Permits::new(options.max_in_flight);
+    fn build(codec: Arc<C>, options: ClientOptions, connector: Connector<C::Frame>) -> Self {
+        let semaphore = Semaphore::new(options.max_in_flight);
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(ClientShared {
                 codec,
                 options,
-                turns,
-                route,
+                semaphore,
+                connector,
             }),
             #[cfg(feature = "tower")]
-            ahead: Ahead::None,
+            reserved: ReservedPermit::None,
         }
     }
 
@@ -187,28 +187,29 @@ impl<C: CallCodec> Client<C> {
     async fn call_until(
         &self,
         deadline: Option<Instant>,
-        turn: Option<Permit>,
+        permit: Option<Permit>,
         mut request: C::Frame,
     ) -> io::Result<C::Frame> {
         fairness::proceed().await;
         let shared = &*self.shared;
-        let _turn = match turn {
-            Some(turn) => turn,
-            None => shared.turn(deadline).await?,
+        let _permit = match permit {
+            Some(permit) => permit,
+            None => shared.acquire_permit(deadline).await?,
         };
-        let (mut lane, mut call) = shared.begin(deadline).await?;
+        let (mut lane, mut call) = shared.start_call(deadline).await?;
         shared.codec.set_id(&mut request, call.id);
         let id = call.id;
         let mut buffer = LinkBuffer::new();
         shared.codec.encode(request, &mut buffer)?;
         // A connection whose end begins before it has taken the request has not sent any of it.
         let mut attempts = 1;
-        while let Err(unsent) = send(&lane, buffer, &call, deadline).await {
-            buffer = unsent.unless(|| attempts == ATTEMPTS || !shared.may_go_another_way(&lane))?;
+        while let Err(unsent_request) = send(&lane, buffer, &call, deadline).await {
+            buffer = unsent_request
+                .into_buffer_unless(|| attempts == MAX_ATTEMPTS || !shared.may_retry(&lane))?;
             attempts += 1;
             drop(call);
-            (lane, call) = shared.begin(deadline).await?;
-            call.know_as(id);
+            (lane, call) = shared.start_call(deadline).await?;
+            call.add_alias(id);
         }
         poll_fn(|context| call.poll(context)).await
     }
@@ -216,8 +217,8 @@ impl<C: CallCodec> Client<C> {
     /// Closes the connection: calls under way fail at once, with [`Closed`](crate::Closed). One that is
     /// made after it makes another connection, if the client dials.
     pub fn close(&self) {
-        if let Some(lane) = self.shared.route.current() {
-            lane.close();
+        if let Some(connection) = self.shared.connector.current() {
+            connection.close();
         }
     }
 
@@ -225,19 +226,21 @@ impl<C: CallCodec> Client<C> {
     /// locks.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        let lane = self.shared.route.current();
-        lane.is_some_and(|lane| lane.closing().is_none())
+        let connection = self.shared.connector.current();
+        connection.is_some_and(|connection| connection.close_reason().is_none())
     }
 
     /// What it is doing, and has done. A few locks.
     #[must_use]
     pub fn stats(&self) -> ClientStats {
-        let lane = self.shared.route.current();
+        let connection = self.shared.connector.current();
         ClientStats {
-            in_flight: lane.as_ref().map_or(0, |lane| lane.len()),
-            waiting: self.shared.turns.waiting(),
-            strays: lane.as_ref().map_or(0, |lane| lane.strays()),
-            connections: self.shared.route.made(),
+            in_flight: connection.as_ref().map_or(0, |connection| connection.len()),
+            waiting: self.shared.semaphore.waiter_count(),
+            unmatched_answers: connection
+                .as_ref()
+                .map_or(0, |connection| connection.unmatched_answers()),
+            connections: self.shared.connector.dialed(),
         }
     }
 }
@@ -245,52 +248,52 @@ impl<C: CallCodec> Client<C> {
 #[cfg(feature = "tower")]
 impl<C: CallCodec> Client<C> {
     /// Waits for the turn of the next call.
-    pub(crate) fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if matches!(self.ahead, Ahead::None) {
-            self.ahead = Ahead::Waits(self.shared.turns.acquire());
+    pub(crate) fn poll_permit(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if matches!(self.reserved, ReservedPermit::None) {
+            self.reserved = ReservedPermit::Pending(self.shared.semaphore.acquire());
         }
-        if let Ahead::Waits(turn) = &mut self.ahead {
-            let turn = std::task::ready!(Pin::new(turn).poll(context));
-            self.ahead = Ahead::Taken(turn);
+        if let ReservedPermit::Pending(turn) = &mut self.reserved {
+            let permit = std::task::ready!(Pin::new(turn).poll(context));
+            self.reserved = ReservedPermit::Ready(permit);
         }
         Poll::Ready(())
     }
 
     /// A call in the turn that was waited for, if one was.
-    pub(crate) fn call_in_turn(
+    pub(crate) fn call_with_permit(
         &mut self,
         request: C::Frame,
     ) -> impl Future<Output = io::Result<C::Frame>> + Send + use<C> {
-        let turn = match std::mem::take(&mut self.ahead) {
-            Ahead::Taken(turn) => Some(turn),
-            Ahead::None | Ahead::Waits(_) => None,
+        let permit = match std::mem::take(&mut self.reserved) {
+            ReservedPermit::Ready(turn) => Some(turn),
+            ReservedPermit::None | ReservedPermit::Pending(_) => None,
         };
         let (client, deadline) = (self.clone(), self.shared.deadline());
-        async move { client.call_until(deadline, turn, request).await }
+        async move { client.call_until(deadline, permit, request).await }
     }
 }
 
-impl<C: CallCodec> Shared<C> {
+impl<C: CallCodec> ClientShared<C> {
     /// A call on a connection that takes it.
-    async fn begin(
+    async fn start_call(
         &self,
         deadline: Option<Instant>,
-    ) -> io::Result<(Arc<Lane<C::Frame>>, Pending<C::Frame>)> {
+    ) -> io::Result<(Arc<ClientConnection<C::Frame>>, PendingCall<C::Frame>)> {
         let mut attempts = 0;
         loop {
-            let lane = self.lane(deadline).await?;
+            let connection = self.connection(deadline).await?;
             attempts += 1;
-            match lane.begin(deadline) {
+            match connection.start_call(deadline) {
                 // Its end has begun since.
-                Err(_) if attempts < ATTEMPTS && self.may_go_another_way(&lane) => {}
-                begun => return begun.map(|call| (lane, call)),
+                Err(_) if attempts < MAX_ATTEMPTS && self.may_retry(&connection) => {}
+                begun => return begun.map(|call| (connection, call)),
             }
         }
     }
 
     /// Whether a request that `lane` has not taken goes by another connection.
-    fn may_go_another_way(&self, lane: &Lane<C::Frame>) -> bool {
-        self.route.dials() && lane.closing().is_some()
+    fn may_retry(&self, connection: &ClientConnection<C::Frame>) -> bool {
+        self.connector.can_redial() && connection.close_reason().is_some()
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -298,21 +301,24 @@ impl<C: CallCodec> Shared<C> {
         Instant::now().checked_add(timeout)
     }
 
-    async fn turn(&self, deadline: Option<Instant>) -> io::Result<Permit> {
-        match (self.turns.try_acquire(), deadline) {
+    async fn acquire_permit(&self, deadline: Option<Instant>) -> io::Result<Permit> {
+        match (self.semaphore.try_acquire(), deadline) {
             (Some(turn), _) => Ok(turn),
-            (None, Some(deadline)) => Ok(timeout_at(deadline, self.turns.acquire()).await?),
-            (None, None) => Ok(self.turns.acquire().await),
+            (None, Some(deadline)) => Ok(timeout_at(deadline, self.semaphore.acquire()).await?),
+            (None, None) => Ok(self.semaphore.acquire().await),
         }
     }
 
-    async fn lane(&self, deadline: Option<Instant>) -> io::Result<Arc<Lane<C::Frame>>> {
-        if let Some(lane) = self.route.current()
-            && lane.closing().is_none()
+    async fn connection(
+        &self,
+        deadline: Option<Instant>,
+    ) -> io::Result<Arc<ClientConnection<C::Frame>>> {
+        if let Some(connection) = self.connector.current()
+            && connection.close_reason().is_none()
         {
-            return Ok(lane);
+            return Ok(connection);
         }
-        let opened = self.route.open(&self.codec, &self.options.backoff);
+        let opened = self.connector.connect(&self.codec, &self.options.backoff);
         match deadline {
             Some(deadline) => timeout_at(deadline, opened).await?,
             None => opened.await,
@@ -322,18 +328,18 @@ impl<C: CallCodec> Shared<C> {
 
 /// A request that was not sent.
 #[derive(Debug)]
-enum Unsent {
+enum UnsentRequest {
     /// It is whole, and may be sent another way.
-    Whole(SendError),
+    Retryable(SendError),
     Lost(io::Error),
 }
 
-impl Unsent {
+impl UnsentRequest {
     /// The request, to be sent another way, unless `given_up`.
-    fn unless(self, given_up: impl FnOnce() -> bool) -> io::Result<LinkBuffer> {
+    fn into_buffer_unless(self, is_final: impl FnOnce() -> bool) -> io::Result<LinkBuffer> {
         match self {
-            Self::Whole(unsent) if !given_up() => Ok(unsent.buffer),
-            Self::Whole(unsent) => Err(unsent.error),
+            Self::Retryable(unsent) if !is_final() => Ok(unsent.buffer),
+            Self::Retryable(unsent) => Err(unsent.error),
             Self::Lost(error) => Err(error),
         }
     }
@@ -341,22 +347,22 @@ impl Unsent {
 
 /// Sends the request of `call`, within its time.
 async fn send<F: Send + 'static>(
-    lane: &Lane<F>,
+    connection: &ClientConnection<F>,
     buffer: LinkBuffer,
-    call: &Pending<F>,
+    call: &PendingCall<F>,
     deadline: Option<Instant>,
-) -> Result<(), Unsent> {
-    let unsent = match lane.queue.try_send(buffer) {
+) -> Result<(), UnsentRequest> {
+    let unsent = match connection.queue.try_send(buffer) {
         Err(unsent) if unsent.error.kind() == io::ErrorKind::WouldBlock => unsent.buffer,
-        other => return other.map_err(Unsent::Whole),
+        other => return other.map_err(UnsentRequest::Retryable),
     };
-    let mut sent = std::pin::pin!(lane.queue.send(unsent));
+    let mut sent = std::pin::pin!(connection.queue.send(unsent));
     poll_fn(|context| {
         // First, since it has the request if the connection has ended.
         if let Poll::Ready(sent) = sent.as_mut().poll(context) {
-            return Poll::Ready(sent.map_err(Unsent::Whole));
+            return Poll::Ready(sent.map_err(UnsentRequest::Retryable));
         }
-        let lost = |error| Poll::Ready(Err(Unsent::Lost(error)));
+        let lost = |error| Poll::Ready(Err(UnsentRequest::Lost(error)));
         match call.poll(context) {
             // Its time is up, or the client was closed.
             Poll::Ready(Err(error)) => lost(error),
@@ -376,7 +382,7 @@ impl<C: CallCodec> Clone for Client<C> {
         Self {
             shared: Arc::clone(&self.shared),
             #[cfg(feature = "tower")]
-            ahead: Ahead::None,
+            reserved: ReservedPermit::None,
         }
     }
 }
@@ -390,10 +396,10 @@ impl<C: CallCodec> fmt::Debug for Client<C> {
     }
 }
 
-impl<C: CallCodec> Drop for Shared<C> {
+impl<C: CallCodec> Drop for ClientShared<C> {
     fn drop(&mut self) {
-        if let Some(lane) = self.route.current() {
-            lane.close();
+        if let Some(connection) = self.connector.current() {
+            connection.close();
         }
     }
 }

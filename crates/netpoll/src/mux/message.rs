@@ -5,7 +5,7 @@ use std::io;
 
 use netpoll_buffer::LinkBuffer;
 
-use crate::codec::{Codec, Need, join};
+use crate::codec::{Codec, Need, append_frame};
 
 /// A codec whose frames have the id of the call that they are of.
 pub trait CallCodec: Codec {
@@ -19,7 +19,7 @@ pub trait CallCodec: Codec {
 /// Frames of another codec that begin with a call's id: eight bytes, big-endian.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Numbered<C> {
-    frames: C,
+    inner: C,
 }
 
 /// A frame of [`Numbered`].
@@ -58,7 +58,7 @@ impl<C> Numbered<C> {
     /// Frames of `frames` with an id in front.
     #[must_use]
     pub const fn new(frames: C) -> Self {
-        Self { frames }
+        Self { inner: frames }
     }
 }
 
@@ -66,15 +66,15 @@ impl<C: Codec<Frame = LinkBuffer>> Codec for Numbered<C> {
     type Frame = Message;
 
     fn measure(&self, input: &LinkBuffer) -> io::Result<Need> {
-        self.frames.measure(input)
+        self.inner.measure(input)
     }
 
     fn measure_from(&self, input: &LinkBuffer, seen: usize) -> io::Result<Need> {
-        self.frames.measure_from(input, seen)
+        self.inner.measure_from(input, seen)
     }
 
     fn decode(&self, bytes: LinkBuffer) -> io::Result<Message> {
-        let mut body = self.frames.decode(bytes)?;
+        let mut body = self.inner.decode(bytes)?;
         let id = body.read_u64().map_err(|_short| {
             let why = "a frame that is too short for the id of a call";
             io::Error::new(io::ErrorKind::InvalidData, why)
@@ -85,8 +85,8 @@ impl<C: Codec<Frame = LinkBuffer>> Codec for Numbered<C> {
     fn encode(&self, message: Message, output: &mut LinkBuffer) -> io::Result<()> {
         let mut frame = LinkBuffer::new();
         frame.put_u64(message.id);
-        join(message.body, &mut frame);
-        self.frames.encode(frame, output)
+        append_frame(message.body, &mut frame);
+        self.inner.encode(frame, output)
     }
 }
 

@@ -71,7 +71,7 @@ impl Default for Backoff {
 
 impl Backoff {
     /// How long to wait after so many failures in a row, of which there is one at least.
-    pub(super) fn after(&self, failures: u32) -> Duration {
+    pub(super) fn delay_after(&self, failures: u32) -> Duration {
         let doubled = 1_u32.checked_shl(failures.saturating_sub(1));
         let whole = doubled
             .and_then(|factor| self.first.checked_mul(factor))
@@ -91,7 +91,7 @@ mod tests {
         for (failures, whole) in [(1, 50), (2, 100), (3, 200), (8, 5000), (40, 5000)] {
             let whole = Duration::from_millis(whole);
             for _ in 0..100 {
-                let wait = backoff.after(failures);
+                let wait = backoff.delay_after(failures);
                 assert!(wait >= whole / 2 && wait <= whole, "{failures}: {wait:?}");
             }
         }

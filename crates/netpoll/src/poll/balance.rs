@@ -22,11 +22,11 @@ pub enum Balance {
     /// The one whose index the function answers, given the loads of all. It is called on a poller
     /// for each connection, and must not block. An index that does not exist, or a panic, is
     /// answered by the least connections.
-    Custom(Arc<Choice>),
+    Custom(Arc<PollerSelector>),
 }
 
 /// Answers the index of a poller, given the loads of all.
-type Choice = dyn Fn(&[PollerLoad]) -> usize + Send + Sync;
+type PollerSelector = dyn Fn(&[PollerLoad]) -> usize + Send + Sync;
 
 /// What a poller has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,16 +45,16 @@ impl Balance {
     /// The index of the poller that gets the next connection, of those whose connections `loads`
     /// counts. There is at least one. `turn` counts for those who go round; `panicked` is called if
     /// the user's choice has.
-    pub(super) fn place(
+    pub(super) fn select(
         &self,
         loads: impl Iterator<Item = usize>,
-        turn: &AtomicUsize,
+        counter: &AtomicUsize,
         panicked: impl FnOnce(),
     ) -> usize {
         match self {
-            Self::LeastConnections => least(loads),
+            Self::LeastConnections => least_loaded(loads),
             // Relaxed: nothing else hangs on the count.
-            Self::RoundRobin => turn.fetch_add(1, Ordering::Relaxed) % loads.count().max(1),
+            Self::RoundRobin => counter.fetch_add(1, Ordering::Relaxed) % loads.count().max(1),
             Self::Random => random() % loads.count().max(1),
             Self::Custom(choose) => {
                 let loads: Vec<_> = loads
@@ -66,14 +66,14 @@ impl Balance {
                 }
                 match chosen {
                     Ok(index) if index < loads.len() => index,
-                    _ => least(loads.iter().map(|load| load.connections)),
+                    _ => least_loaded(loads.iter().map(|load| load.connections)),
                 }
             }
         }
     }
 }
 
-fn least(loads: impl Iterator<Item = usize>) -> usize {
+fn least_loaded(loads: impl Iterator<Item = usize>) -> usize {
     let fewest = loads
         .enumerate()
         .min_by_key(|&(_, connections)| connections);
@@ -101,26 +101,29 @@ impl fmt::Debug for Balance {
 mod tests {
     use super::*;
 
-    fn placed(balance: &Balance, loads: &[usize], turn: &AtomicUsize) -> usize {
-        balance.place(loads.iter().copied(), turn, || {})
+    fn selected(balance: &Balance, loads: &[usize], counter: &AtomicUsize) -> usize {
+        balance.select(loads.iter().copied(), counter, || {})
     }
 
     #[test]
     fn the_fewest_get_the_next_and_the_round_goes_on_whatever_they_have() {
-        let turn = AtomicUsize::new(0);
-        assert_eq!(placed(&Balance::LeastConnections, &[3, 1, 2], &turn), 1);
+        let counter = AtomicUsize::new(0);
+        assert_eq!(
+            selected(&Balance::LeastConnections, &[3, 1, 2], &counter),
+            1
+        );
         let round: Vec<_> = (0..5)
-            .map(|_| placed(&Balance::RoundRobin, &[9, 0, 0], &turn))
+            .map(|_| selected(&Balance::RoundRobin, &[9, 0, 0], &counter))
             .collect();
         assert_eq!(round, [0, 1, 2, 0, 1]);
     }
 
     #[test]
     fn chance_leaves_nobody_out_and_favours_nobody() {
-        let turn = AtomicUsize::new(0);
+        let counter = AtomicUsize::new(0);
         let mut counts = [0; 4];
         for _ in 0..4000 {
-            counts[placed(&Balance::Random, &[0; 4], &turn)] += 1;
+            counts[selected(&Balance::Random, &[0; 4], &counter)] += 1;
         }
         assert!(
             counts.iter().all(|&n| (800..1200).contains(&n)),
@@ -130,7 +133,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_no_poller_is_answered_by_the_fewest() {
-        let turn = AtomicUsize::new(0);
+        let counter = AtomicUsize::new(0);
         let own = |choose: fn(&[PollerLoad]) -> usize| Balance::Custom(Arc::new(choose));
         let most = own(|loads| {
             let most = loads
@@ -139,11 +142,15 @@ mod tests {
                 .max_by_key(|(_, load)| load.connections);
             most.map_or(0, |(index, _)| index)
         });
-        assert_eq!(placed(&most, &[3, 1, 2], &turn), 0);
-        assert_eq!(placed(&own(|loads| loads.len()), &[3, 1, 2], &turn), 1);
-        assert_eq!(placed(&own(|_| usize::MAX), &[3, 1, 2], &turn), 1);
+        assert_eq!(selected(&most, &[3, 1, 2], &counter), 0);
+        assert_eq!(selected(&own(|loads| loads.len()), &[3, 1, 2], &counter), 1);
+        assert_eq!(selected(&own(|_| usize::MAX), &[3, 1, 2], &counter), 1);
         assert_eq!(
-            placed(&own(|_| panic!("a balance of a test")), &[3, 2, 1], &turn),
+            selected(
+                &own(|_| panic!("a balance of a test")),
+                &[3, 2, 1],
+                &counter
+            ),
             2
         );
     }

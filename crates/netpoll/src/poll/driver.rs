@@ -18,12 +18,12 @@ use std::time::Duration;
 use netpoll_buffer::Tail;
 use netpoll_sys::{Epoll, EventFd, Events, Interest, Readiness, transfer};
 
-use super::sending;
 use super::source::Outgoing;
+use super::source_output;
 use super::token::Token;
 
 /// How many events one wait brings at most. More than this only delays the mailbox.
-const EVENTS: usize = 1024;
+const MAX_EVENTS: usize = 1024;
 
 /// The backend of one poller.
 #[derive(Debug)]
@@ -34,12 +34,12 @@ pub(super) enum Driver {
 
 impl Driver {
     /// A driver over epoll that also listens for `bell`.
-    pub(super) fn epoll(bell: &EventFd) -> io::Result<Self> {
+    pub(super) fn epoll(notifier: &EventFd) -> io::Result<Self> {
         let epoll = Epoll::new()?;
-        add(&epoll, bell.as_fd(), Token::MAILBOX, Interest::READABLE)?;
+        add(&epoll, notifier.as_fd(), Token::MAILBOX, Interest::READABLE)?;
         Ok(Self::Epoll {
             epoll,
-            events: Events::with_capacity(EVENTS),
+            events: Events::with_capacity(MAX_EVENTS),
         })
     }
 
@@ -61,7 +61,7 @@ impl Driver {
     }
 
     /// Watches `fd` as it is wanted: from, with, and until which interest.
-    pub(super) fn watch(
+    pub(super) fn update_interest(
         &self,
         fd: BorrowedFd<'_>,
         token: Token,
@@ -79,20 +79,20 @@ impl Driver {
 
     /// Receives what is there, as far as `room` goes.
     #[inline]
-    pub(super) fn receive(&self, fd: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<usize> {
+    pub(super) fn receive(&self, fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Epoll { .. } => transfer::receive(fd, room),
+            Self::Epoll { .. } => transfer::receive(fd, buffer),
         }
     }
 
     /// Receives behind `tail`, at most `limit` bytes.
-    pub(super) fn receive_behind(
+    pub(super) fn receive_into_tail(
         &self,
         fd: BorrowedFd<'_>,
         tail: &mut Tail,
         limit: usize,
     ) -> io::Result<usize> {
-        tail.fill_with(limit, |room| self.receive(fd, room))
+        tail.fill_with(limit, |buffer| self.receive(fd, buffer))
     }
 
     /// Sends until all is gone or the socket takes no more; leaves what did not go, and says how much
@@ -100,7 +100,7 @@ impl Driver {
     #[inline]
     pub(super) fn send(&self, fd: BorrowedFd<'_>, outgoing: &mut Outgoing) -> io::Result<usize> {
         match self {
-            Self::Epoll { .. } => sending::send(fd, outgoing),
+            Self::Epoll { .. } => source_output::send(fd, outgoing),
         }
     }
 }

@@ -10,9 +10,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-use netpoll_sys::{EventFd, Roll};
+use netpoll_sys::{EventFd, SocketSet};
 
-use super::source::{Ask, Birth};
+use super::source::{ShutdownRequest, SourceFactory};
 use super::token::Token;
 use crate::budget::LoopMemory;
 use crate::guard::guard;
@@ -20,13 +20,13 @@ use crate::stats::counters::Counters;
 use crate::sync::{Arc, AtomicU8, Mutex, Ordering, lock};
 
 /// What can be asked of a poller.
-pub(crate) enum Letter {
+pub(crate) enum Command {
     /// The source named has work.
     Wake(Token),
     /// A new source.
-    Register(Birth),
+    Register(SourceFactory),
     /// Something every source should hear.
-    Everyone(Ask),
+    Shutdown(ShutdownRequest),
     /// End the thread. Sources that are left are forced to end, and dropped.
     Stop,
 }
@@ -34,8 +34,8 @@ pub(crate) enum Letter {
 /// The way into a poller from outside. One per poller.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
-    post: Mutex<Post>,
-    bell: EventFd,
+    queue: Mutex<CommandQueue>,
+    eventfd: EventFd,
     /// What the poller counts; written on its thread only.
     counters: Arc<Counters>,
     /// For how long the poller waits awake.
@@ -43,47 +43,52 @@ pub(crate) struct Mailbox {
     /// What the poller's loop may use.
     memory: LoopMemory,
     /// The sockets of its connections, for who has to end them without it.
-    roll: Roll,
-    /// Whether every source was asked to end at once; see [`Mailbox::has_forced`].
-    forced: AtomicU8,
+    sockets: SocketSet,
+    /// Whether every source was asked to end at once; see [`Mailbox::is_force_completed`].
+    force_completed: AtomicU8,
 }
 
 #[derive(Default)]
-struct Post {
-    letters: VecDeque<Letter>,
+struct CommandQueue {
+    commands: VecDeque<Command>,
     asleep: bool,
     /// Nobody reads letters any more.
-    gone: Gone,
+    status: QueueStatus,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Gone {
+enum QueueStatus {
     #[default]
-    No,
-    Yes,
+    Open,
+    Closed,
 }
 
-impl std::fmt::Debug for Post {
+impl std::fmt::Debug for CommandQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} letters, asleep: {}", self.letters.len(), self.asleep)
+        write!(
+            f,
+            "{} letters, asleep: {}",
+            self.commands.len(),
+            self.asleep
+        )
     }
 }
 
 impl Mailbox {
     pub(crate) fn new(counters: Arc<Counters>) -> io::Result<Self> {
         Ok(Self {
-            post: Mutex::default(),
-            bell: EventFd::new()?,
+            queue: Mutex::default(),
+            eventfd: EventFd::new()?,
             counters,
             busy_poll: Duration::ZERO,
             memory: LoopMemory::default(),
-            roll: Roll::default(),
-            forced: AtomicU8::new(0),
+            sockets: SocketSet::default(),
+            force_completed: AtomicU8::new(0),
         })
     }
 
     /// The same of a poller that waits awake for `time` before it sleeps.
-    pub(crate) fn busy_polling(self, time: Duration) -> Self {
+    pub(crate) fn with_busy_poll(self, time: Duration) -> Self {
         Self {
             busy_poll: time,
             ..self
@@ -110,73 +115,73 @@ impl Mailbox {
         self.busy_poll
     }
 
-    pub(crate) fn bell(&self) -> &EventFd {
-        &self.bell
+    pub(crate) fn eventfd(&self) -> &EventFd {
+        &self.eventfd
     }
 
     /// The sockets of the poller's connections.
-    pub(crate) fn roll(&self) -> &Roll {
-        &self.roll
+    pub(crate) fn sockets(&self) -> &SocketSet {
+        &self.sockets
     }
 
     /// Leaves a letter, and wakes the poller if it sleeps. Any thread; a system call only then. A
     /// letter to a poller that has ended is dropped.
-    pub(crate) fn post(&self, letter: Letter) {
-        let mut post = lock(&self.post);
-        if post.gone == Gone::Yes {
-            drop(post);
-            return drop_letter(letter);
+    pub(crate) fn send(&self, command: Command) {
+        let mut queue = lock(&self.queue);
+        if queue.status == QueueStatus::Closed {
+            drop(queue);
+            return drop_command(command);
         }
-        post.letters.push_back(letter);
-        let asleep = std::mem::take(&mut post.asleep);
-        drop(post);
+        queue.commands.push_back(command);
+        let asleep = std::mem::take(&mut queue.asleep);
+        drop(queue);
         if asleep {
             // The one way this fails is a descriptor that is gone, and so is the poller then.
-            let _rung = self.bell.ring().ok();
+            let _rung = self.eventfd.notify().ok();
         }
     }
 
     /// Every source was asked this.
-    pub(super) fn complete(&self, ask: Ask) {
-        if ask == Ask::Force {
-            // Release: pairs with `has_forced`.
-            self.forced.store(1, Ordering::Release);
+    pub(super) fn shutdown_completed(&self, request: ShutdownRequest) {
+        if request == ShutdownRequest::Force {
+            // Release: pairs with `is_force_completed`.
+            self.force_completed.store(1, Ordering::Release);
         }
     }
 
     /// Whether every source was asked to end at once.
-    pub(super) fn has_forced(&self) -> bool {
+    pub(super) fn is_force_completed(&self) -> bool {
         // Acquire: pairs with `complete`; what the poller did before is seen.
-        self.forced.load(Ordering::Acquire) != 0
+        self.force_completed.load(Ordering::Acquire) != 0
     }
 
     /// Whether the poller reads no more.
     pub(super) fn is_closed(&self) -> bool {
-        lock(&self.post).gone == Gone::Yes
+        lock(&self.queue).status == QueueStatus::Closed
     }
 
     /// The poller reads no more: drops what it was not told.
     pub(crate) fn close(&self) {
-        let mut post = lock(&self.post);
-        post.gone = Gone::Yes;
-        let letters = std::mem::take(&mut post.letters);
-        drop(post);
-        letters.into_iter().for_each(drop_letter);
+        let mut queue = lock(&self.queue);
+        queue.status = QueueStatus::Closed;
+        let commands = std::mem::take(&mut queue.commands);
+        drop(queue);
+        commands.into_iter().for_each(drop_command);
     }
 
     /// Takes all letters into `letters`, which is empty. Says whether the poller may sleep: only
     /// if there were none, and then every later letter will ring.
-    pub(crate) fn collect(&self, letters: &mut VecDeque<Letter>, sleep: MaySleep) -> bool {
-        let mut post = lock(&self.post);
-        std::mem::swap(&mut post.letters, letters);
-        post.asleep = letters.is_empty() && sleep == MaySleep::Yes;
-        post.asleep
+    pub(crate) fn drain_into(&self, commands: &mut VecDeque<Command>, sleep: MaySleep) -> bool {
+        let mut queue = lock(&self.queue);
+        std::mem::swap(&mut queue.commands, commands);
+        queue.asleep = commands.is_empty() && sleep == MaySleep::Yes;
+        queue.asleep
     }
 }
 
 /// A birth that is never to be holds what is its maker's.
-fn drop_letter(letter: Letter) {
-    let _panicked = guard(|| drop(letter)).is_err();
+fn drop_command(command: Command) {
+    let _panicked = guard(|| drop(command)).is_err();
 }
 
 /// Whether a poller that finds no letters is about to wait.
@@ -193,10 +198,10 @@ mod tests {
     use netpoll_sys::{Epoll, Events, Interest};
     use std::os::fd::AsFd;
 
-    fn rung(mailbox: &Mailbox) -> bool {
+    fn is_notified(mailbox: &Mailbox) -> bool {
         let epoll = Epoll::new().unwrap();
         epoll
-            .add(mailbox.bell().as_fd(), 1, Interest::READABLE)
+            .add(mailbox.eventfd().as_fd(), 1, Interest::READABLE)
             .unwrap();
         epoll
             .wait(&mut Events::with_capacity(1), Some(Duration::ZERO))
@@ -207,61 +212,64 @@ mod tests {
     #[test]
     fn a_letter_to_a_poller_that_is_awake_does_not_ring() {
         let mailbox = Mailbox::new(Arc::default()).unwrap();
-        mailbox.post(Letter::Stop);
-        assert!(!rung(&mailbox));
+        mailbox.send(Command::Stop);
+        assert!(!is_notified(&mailbox));
     }
 
     #[test]
     fn a_letter_to_a_sleeping_poller_rings_once() {
         let mailbox = Mailbox::new(Arc::default()).unwrap();
-        let mut letters = VecDeque::new();
-        assert!(mailbox.collect(&mut letters, MaySleep::Yes));
-        mailbox.post(Letter::Stop);
-        assert!(rung(&mailbox));
-        mailbox.bell().clear().unwrap();
-        mailbox.post(Letter::Stop);
-        assert!(!rung(&mailbox), "the flag was taken by the first letter");
+        let mut commands = VecDeque::new();
+        assert!(mailbox.drain_into(&mut commands, MaySleep::Yes));
+        mailbox.send(Command::Stop);
+        assert!(is_notified(&mailbox));
+        mailbox.eventfd().clear().unwrap();
+        mailbox.send(Command::Stop);
+        assert!(
+            !is_notified(&mailbox),
+            "the flag was taken by the first letter"
+        );
     }
 
     #[test]
     fn a_letter_to_a_poller_that_has_ended_is_dropped_whenever_it_comes() {
-        struct Told(Arc<AtomicUsize>);
-        impl Drop for Told {
+        struct CountsDrops(Arc<AtomicUsize>);
+        impl Drop for CountsDrops {
             fn drop(&mut self) {
                 self.0.fetch_add(1, Ordering::Relaxed);
             }
         }
         let mailbox = Mailbox::new(Arc::default()).unwrap();
         let dropped = Arc::<AtomicUsize>::default();
-        let letter = || {
-            let told = Told(Arc::clone(&dropped));
-            Letter::Register(Box::new(move |_| {
+        let command = || {
+            let told = CountsDrops(Arc::clone(&dropped));
+            Command::Register(Box::new(move |_| {
                 unreachable!("{}", told.0.load(Ordering::Relaxed))
             }))
         };
-        mailbox.post(letter());
+        mailbox.send(command());
         assert_eq!(dropped.load(Ordering::Relaxed), 0);
         mailbox.close();
-        mailbox.post(letter());
+        mailbox.send(command());
         assert_eq!(dropped.load(Ordering::Relaxed), 2);
     }
 
     #[test]
     fn a_poller_with_letters_may_not_sleep() {
         let mailbox = Mailbox::new(Arc::default()).unwrap();
-        mailbox.post(Letter::Stop);
-        let mut letters = VecDeque::new();
-        assert!(!mailbox.collect(&mut letters, MaySleep::Yes));
-        assert_eq!(letters.len(), 1);
-        letters.clear();
-        assert!(mailbox.collect(&mut letters, MaySleep::Yes));
+        mailbox.send(Command::Stop);
+        let mut commands = VecDeque::new();
+        assert!(!mailbox.drain_into(&mut commands, MaySleep::Yes));
+        assert_eq!(commands.len(), 1);
+        commands.clear();
+        assert!(mailbox.drain_into(&mut commands, MaySleep::Yes));
     }
 
     #[test]
     fn a_poller_that_will_not_sleep_is_not_rung_for() {
         let mailbox = Mailbox::new(Arc::default()).unwrap();
-        assert!(!mailbox.collect(&mut VecDeque::new(), MaySleep::No));
-        mailbox.post(Letter::Stop);
-        assert!(!rung(&mailbox));
+        assert!(!mailbox.drain_into(&mut VecDeque::new(), MaySleep::No));
+        mailbox.send(Command::Stop);
+        assert!(!is_notified(&mailbox));
     }
 }

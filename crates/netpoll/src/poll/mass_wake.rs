@@ -8,28 +8,30 @@
 
 use std::os::fd::BorrowedFd;
 
-use super::bell::{Bell, Signal, is_poller_here};
-use super::home::hand_over;
+use super::notifier::{Notice, Notifier, is_poller_thread};
+use super::placement::register_source;
 use super::quota::Quota;
-use super::source::{Ask, Birth, Next, Place, Source, Turn};
+use super::source::{
+    NextAction, RegisterContext, ShutdownRequest, Source, SourceContext, SourceFactory,
+};
 use crate::foreign::{Wakeup, Wakeups};
 
 /// Wakes all. On a poller's thread it wakes what one turn allows, and the others in the next turns; on
 /// other threads all at once. An allocation or two if there are more than one turn allows.
 pub(crate) fn wake_in_turns(woken: Wakeups) {
-    if !is_poller_here() {
+    if !is_poller_thread() {
         return woken.wake();
     }
     let mut waiting = Waiting(woken.into_iter());
     if !waiting.wake_some() {
-        let birth: Birth = Box::new(move |place: Place| {
+        let factory: SourceFactory = Box::new(move |registration: RegisterContext| {
             Box::new(Crowd {
                 waiting,
-                bell: place.bell,
+                notifier: registration.notifier,
             })
         });
         // A crowd that is dropped instead is woken by that.
-        let _handed_over = hand_over(birth).is_ok();
+        let _handed_over = register_source(factory).is_ok();
     }
 }
 
@@ -59,7 +61,7 @@ impl Drop for Waiting {
 /// The source of what is left.
 struct Crowd {
     waiting: Waiting,
-    bell: Bell,
+    notifier: Notifier,
 }
 
 impl Source for Crowd {
@@ -67,26 +69,28 @@ impl Source for Crowd {
         None
     }
 
-    fn born(&mut self, turn: &mut Turn) -> Next {
-        self.woken(turn)
+    fn on_register(&mut self, context: &mut SourceContext) -> NextAction {
+        self.on_notify(context)
     }
 
-    fn woken(&mut self, turn: &mut Turn) -> Next {
-        self.bell.take();
+    fn on_notify(&mut self, context: &mut SourceContext) -> NextAction {
+        self.notifier.take();
         let is_over = self.waiting.wake_some();
         // It may have taken long.
-        turn.forget();
+        context.invalidate_clock();
         if is_over {
-            return Next::Gone;
+            return NextAction::Remove;
         }
-        self.bell.ring(Signal::Poll);
-        Next::Unwatched
+        self.notifier.notify(Notice::Poll);
+        NextAction::NoInterest
     }
 
-    fn asked(&mut self, ask: Ask, _turn: &mut Turn) -> Next {
-        match ask {
-            Ask::StopAccepting | Ask::Drain | Ask::Fail => Next::Unwatched,
-            Ask::Force => Next::Gone,
+    fn on_shutdown(&mut self, request: ShutdownRequest, _turn: &mut SourceContext) -> NextAction {
+        match request {
+            ShutdownRequest::StopAccepting
+            | ShutdownRequest::Graceful
+            | ShutdownRequest::PollerFailed => NextAction::NoInterest,
+            ShutdownRequest::Force => NextAction::Remove,
         }
     }
 }
@@ -94,8 +98,8 @@ impl Source for Crowd {
 #[cfg(all(test, not(any(netpoll_loom, netpoll_shuttle))))]
 mod tests {
     use super::super::Poller;
-    use super::super::bell::settle_here;
-    use super::super::quota::ITEMS;
+    use super::super::notifier::set_current_mailbox;
+    use super::super::quota::MAX_ITEMS;
     use super::*;
     use crate::foreign::{WakerSlot, register};
     use crate::sync::{Arc, Mutex, lock};
@@ -119,7 +123,7 @@ mod tests {
         let slot = |number| {
             let waker = Waker::from(Arc::new(Numbered(number, Arc::clone(&numbers))));
             let mut slot = WakerSlot::empty();
-            register(&waker, |offer| slot.set(offer));
+            register(&waker, |caller_waker| slot.set(caller_waker));
             slot
         };
         ((0..CROWD).map(slot).collect(), numbers)
@@ -127,15 +131,15 @@ mod tests {
 
     #[test]
     fn a_poller_wakes_a_crowd_in_several_turns_in_its_order() {
-        let mut poller = Poller::by_hand();
-        settle_here(Arc::clone(&poller.mailbox));
+        let mut poller = Poller::for_test();
+        set_current_mailbox(Arc::clone(&poller.mailbox));
         let (woken, numbers) = crowd();
         wake_in_turns(woken);
         let mut before = 0;
         loop {
             let now = lock(&numbers).len();
             assert!(
-                now - before <= ITEMS as usize,
+                now - before <= MAX_ITEMS as usize,
                 "{} in one turn",
                 now - before
             );
@@ -147,24 +151,24 @@ mod tests {
             // The first of these turns makes the source, which wakes some at once.
             assert_eq!(poller.timeout(), Some(Duration::ZERO), "it waits");
             if lock(&numbers).len() == before {
-                poller.work(0);
+                poller.process_events(0);
             }
         }
         assert!(lock(&numbers).iter().copied().eq(0..CROWD));
-        poller.work(0);
-        assert!(!poller.is_busy());
+        poller.process_events(0);
+        assert!(!poller.has_work());
     }
 
     #[test]
     fn the_end_of_a_poller_wakes_those_that_are_left() {
-        let mut poller = Poller::by_hand();
-        settle_here(Arc::clone(&poller.mailbox));
+        let mut poller = Poller::for_test();
+        set_current_mailbox(Arc::clone(&poller.mailbox));
         let (woken, numbers) = crowd();
         wake_in_turns(woken);
         poller.timeout();
-        poller.work(0);
+        poller.process_events(0);
         assert!(lock(&numbers).len() < CROWD);
-        poller.end_everything();
+        poller.force_shutdown();
         assert_eq!(lock(&numbers).len(), CROWD);
     }
 

@@ -4,7 +4,7 @@
 //! All connections of a poller read into one block, so thousands of them share what is hot in the
 //! cache; a connection gets a window of it, not a copy. When the last window is dropped the block
 //! is used again from its start. A block that is full while windows of it are out goes *away*, at
-//! most [`AWAY`] of them: of those that have come free the one that went last is used again, as the
+//! most [`MAX_RETIRED`] of them: of those that have come free the one that went last is used again, as the
 //! likeliest to be in the cache yet, and if none has, what arrives is copied into memory of its own
 //! size. So a connection that holds on to its input can pin this many blocks of a poller and no more.
 
@@ -17,19 +17,19 @@ use netpoll_buffer::{Pool, Segment, Tail};
 const READ_BLOCK: usize = 64 << 10;
 
 /// The most blocks with windows out, beside the one in use.
-const AWAY: usize = 16;
+const MAX_RETIRED: usize = 16;
 
 /// Less room than this is not worth a read.
-const LEAST_ROOM: usize = 4 << 10;
+const MIN_READ: usize = 4 << 10;
 
 /// The blocks of one poller.
 #[derive(Debug)]
 pub(super) struct ReadBlock {
     pool: Pool,
     current: Tail,
-    away: VecDeque<Tail>,
+    retired: VecDeque<Tail>,
     /// What is offered to each read, at most.
-    window: usize,
+    max_read: usize,
 }
 
 impl ReadBlock {
@@ -39,8 +39,8 @@ impl ReadBlock {
         Self {
             pool,
             current,
-            away: VecDeque::new(),
-            window,
+            retired: VecDeque::new(),
+            max_read: window,
         }
     }
 
@@ -50,10 +50,10 @@ impl ReadBlock {
         &mut self,
         fill: impl FnOnce(&mut [u8]) -> io::Result<usize>,
     ) -> io::Result<(Segment, usize)> {
-        if !self.current.rewind() && self.current.room() < LEAST_ROOM && !self.replace() {
+        if !self.current.rewind() && self.current.spare_capacity() < MIN_READ && !self.replace() {
             return self.fill_and_copy(fill);
         }
-        let offered = self.current.room().min(self.window);
+        let offered = self.current.spare_capacity().min(self.max_read);
         let start = self.current.filled();
         let count = self.current.fill_with(offered, fill)?;
         Ok((self.current.window(start..start + count), offered))
@@ -61,13 +61,13 @@ impl ReadBlock {
 
     /// Puts a block with room in the place of the full one. `false` if too many are away.
     fn replace(&mut self) -> bool {
-        let free = self.away.iter_mut().rposition(Tail::rewind);
-        let fresh = match free.and_then(|index| self.away.remove(index)) {
+        let free = self.retired.iter_mut().rposition(Tail::rewind);
+        let fresh = match free.and_then(|index| self.retired.remove(index)) {
             Some(block) => block,
-            None if self.away.len() < AWAY => self.pool.take(READ_BLOCK),
+            None if self.retired.len() < MAX_RETIRED => self.pool.take(READ_BLOCK),
             None => return false,
         };
-        self.away
+        self.retired
             .push_back(std::mem::replace(&mut self.current, fresh));
         true
     }
@@ -79,7 +79,7 @@ impl ReadBlock {
         fill: impl FnOnce(&mut [u8]) -> io::Result<usize>,
     ) -> io::Result<(Segment, usize)> {
         let mut passing = self.pool.take(READ_BLOCK);
-        let offered = passing.room().min(self.window);
+        let offered = passing.spare_capacity().min(self.max_read);
         let count = passing.fill_with(offered, fill)?;
         let mut own = self.pool.take(count);
         own.put(passing.window(0..count).as_slice());
@@ -87,8 +87,8 @@ impl ReadBlock {
     }
 
     #[cfg(test)]
-    fn blocks_away(&self) -> usize {
-        self.away.len()
+    fn retired_blocks(&self) -> usize {
+        self.retired.len()
     }
 }
 
@@ -102,9 +102,9 @@ mod tests {
     }
 
     fn take(block: &mut ReadBlock, byte: u8, count: usize) -> Segment {
-        let fill = |room: &mut [u8]| {
-            let count = count.min(room.len());
-            room[..count].fill(byte);
+        let fill = |buffer: &mut [u8]| {
+            let count = count.min(buffer.len());
+            buffer[..count].fill(byte);
             Ok(count)
         };
         block.fill_with(fill).unwrap().0
@@ -137,19 +137,19 @@ mod tests {
     fn no_more_blocks_go_away_than_the_bound() {
         let (mut block, pool) = block();
         let held: Vec<Segment> = (0..400).map(|_| take(&mut block, 1, 16 << 10)).collect();
-        assert_eq!(block.blocks_away(), AWAY);
+        assert_eq!(block.retired_blocks(), MAX_RETIRED);
         let copies = 400 * (16 << 10);
-        assert!(pool.stats().in_use <= (AWAY + 1) * (68 << 10) + copies);
+        assert!(pool.stats().in_use <= (MAX_RETIRED + 1) * (68 << 10) + copies);
         drop(held);
         drop(take(&mut block, 1, 1));
-        assert_eq!(pool.stats().in_use, (AWAY + 1) * (68 << 10));
+        assert_eq!(pool.stats().in_use, (MAX_RETIRED + 1) * (68 << 10));
     }
 
     #[test]
     fn of_the_blocks_that_have_come_free_the_one_that_went_last_is_used() {
         let (mut block, _) = block();
         let mut held: Vec<Segment> = (0..4).map(|_| take(&mut block, 1, 68 << 10)).collect();
-        assert_eq!(block.blocks_away(), 3);
+        assert_eq!(block.retired_blocks(), 3);
         let last = held.remove(2);
         let (first, address) = (held.remove(0), last.as_slice().as_ptr());
         drop((first, last));

@@ -11,27 +11,27 @@ use std::time::Instant;
 use netpoll_sys::Interest;
 use slab::Slab;
 
-use super::recovery::keep_wreck;
-use super::source::{Ask, Next, Source, Turn};
-use super::timers::Key;
+use super::recovery::keep_interrupted;
+use super::source::{NextAction, ShutdownRequest, Source, SourceContext};
+use super::timers::TimerKey;
 use super::token::Token;
 
 /// What a poller knows of one source.
-pub(super) struct Entry {
+pub(super) struct SourceEntry {
     /// `None` while the source runs.
     source: Option<Box<dyn Source>>,
     /// As it was when the source was last put back.
-    watch: Watch,
+    watch: FdInterest,
     /// It has asked to be called again and was not yet: once a turn is enough.
-    pub(super) again: Again,
+    pub(super) yielded: YieldState,
     /// When the source's `expired` is due.
     pub(super) deadline: Option<Instant>,
     /// Its next look, which comes by the deadline, a tick aside.
-    pub(super) look: Option<Key>,
+    pub(super) timer: Option<TimerKey>,
     generation: u32,
 }
 
-impl Entry {
+impl SourceEntry {
     /// Whether there is something that the driver watches it for, and that is `interest`.
     #[inline]
     pub(super) fn is_watched_for(&self, interest: Option<Interest>) -> bool {
@@ -41,78 +41,78 @@ impl Entry {
 
 /// What is watched of a source's descriptor, and what is known of the kernel's buffers behind it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Watch {
+pub(super) struct FdInterest {
     /// What the driver watches; `None` if the descriptor is not in it.
     pub(super) interest: Option<Interest>,
     /// What is watched beside what the source wants to hear of: writing while it is
     /// [blocked](Self::is_blocked), and [`Interest::EDGE`] as long as every event has been read to the
     /// end; else the driver has to say again what is there.
-    pub(super) beside: Interest,
+    pub(super) extra: Interest,
 }
 
-impl Watch {
+impl FdInterest {
     /// What is watched of a source that is new: nothing yet.
-    pub(super) fn of(source: &dyn Source) -> Self {
+    pub(super) fn new(source: &dyn Source) -> Self {
         Self {
             interest: None,
-            beside: edge_of(source),
+            extra: edge_interest(source),
         }
     }
 
     /// `source` takes the place of the one before.
-    pub(super) fn succeed(&mut self, source: &dyn Source) {
-        self.left_behind();
-        self.beside = self.beside.and(edge_of(source));
+    pub(super) fn replace(&mut self, source: &dyn Source) {
+        self.disable_edge();
+        self.extra = self.extra.union(edge_interest(source));
     }
 
     /// Not all that was reported has been read.
-    pub(super) fn left_behind(&mut self) {
-        self.beside = self.beside.without(Interest::EDGE);
+    pub(super) fn disable_edge(&mut self) {
+        self.extra = self.extra.without(Interest::EDGE);
     }
 
     /// Whether the last send was short: nothing more is sent until the descriptor is writable.
     #[inline]
     pub(super) fn is_blocked(self) -> bool {
-        self.beside.is_writable()
+        self.extra.is_writable()
     }
 
     /// A send was short.
     pub(super) fn block(&mut self) {
-        self.beside = self.beside.and(Interest::WRITABLE);
+        self.extra = self.extra.union(Interest::WRITABLE);
     }
 
     /// The descriptor is writable, or will never be.
     #[inline]
     pub(super) fn unblock(&mut self) {
-        self.beside = self.beside.without(Interest::WRITABLE);
+        self.extra = self.extra.without(Interest::WRITABLE);
     }
 }
 
 /// Whether arrivals are enough for `source`, as long as it is read to the end.
-fn edge_of(source: &dyn Source) -> Interest {
+fn edge_interest(source: &dyn Source) -> Interest {
     Interest::EDGE.when(source.short_read_empties())
 }
 
 /// A source that runs, out of its slot, with what is asked of it each time.
-pub(super) struct Run {
+pub(super) struct RunningSource {
     pub(super) token: Token,
     pub(super) source: Box<dyn Source>,
-    pub(super) watch: Watch,
+    pub(super) watch: FdInterest,
 }
 
-impl Run {
+impl RunningSource {
     /// Takes the source out, for its slot or its end.
     #[inline]
     pub(super) fn take_source(&mut self) -> Box<dyn Source> {
-        std::mem::replace(&mut self.source, Box::new(Absent))
+        std::mem::replace(&mut self.source, Box::new(Placeholder))
     }
 }
 
-impl Drop for Run {
+impl Drop for RunningSource {
     #[inline]
     fn drop(&mut self) {
         if std::thread::panicking() {
-            keep_wreck(Self {
+            keep_interrupted(Self {
                 token: self.token,
                 source: self.take_source(),
                 watch: self.watch,
@@ -122,37 +122,37 @@ impl Drop for Run {
 }
 
 /// What is in the place of a source that was taken out of its run. Of no size: its box is no allocation.
-struct Absent;
+struct Placeholder;
 
-impl Source for Absent {
+impl Source for Placeholder {
     fn fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 
-    fn born(&mut self, _turn: &mut Turn) -> Next {
-        Next::Gone
+    fn on_register(&mut self, _turn: &mut SourceContext) -> NextAction {
+        NextAction::Remove
     }
 
-    fn woken(&mut self, _turn: &mut Turn) -> Next {
-        Next::Gone
+    fn on_notify(&mut self, _turn: &mut SourceContext) -> NextAction {
+        NextAction::Remove
     }
 
-    fn asked(&mut self, _ask: Ask, _turn: &mut Turn) -> Next {
-        Next::Gone
+    fn on_shutdown(&mut self, _ask: ShutdownRequest, _turn: &mut SourceContext) -> NextAction {
+        NextAction::Remove
     }
 }
 
 /// Whether a source stands in the queue of those to be called again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Again {
-    No,
+pub(super) enum YieldState {
+    NotQueued,
     Queued,
 }
 
 /// All sources of one poller.
 #[derive(Default)]
 pub(super) struct Registry {
-    entries: Slab<Entry>,
+    entries: Slab<SourceEntry>,
     /// The generation that the next source of each slot gets.
     generations: Vec<u32>,
 }
@@ -170,12 +170,12 @@ impl Registry {
         if self.generations.len() <= token.slot() {
             self.generations.resize(token.slot() + 1, 0);
         }
-        self.entries.insert(Entry {
-            watch: Watch::of(source.as_ref()),
+        self.entries.insert(SourceEntry {
+            watch: FdInterest::new(source.as_ref()),
             source: Some(source),
-            again: Again::No,
+            yielded: YieldState::NotQueued,
             deadline: None,
-            look: None,
+            timer: None,
             generation: token.generation(),
         });
         token
@@ -183,7 +183,7 @@ impl Registry {
 
     /// The entry a token names, if what it named is still there.
     #[inline]
-    pub(super) fn get_mut(&mut self, token: Token) -> Option<&mut Entry> {
+    pub(super) fn get_mut(&mut self, token: Token) -> Option<&mut SourceEntry> {
         self.entries
             .get_mut(token.slot())
             .filter(|entry| entry.generation == token.generation())
@@ -192,11 +192,11 @@ impl Registry {
     /// Takes a source out of its slot; [`put_back`](Self::put_back) or [`remove`](Self::remove) has to
     /// follow.
     #[inline]
-    pub(super) fn take_out(&mut self, token: Token) -> Option<Run> {
+    pub(super) fn take_out(&mut self, token: Token) -> Option<RunningSource> {
         let entry = self.get_mut(token)?;
         let watch = entry.watch;
         let source = entry.source.take()?;
-        Some(Run {
+        Some(RunningSource {
             token,
             source,
             watch,
@@ -205,7 +205,7 @@ impl Registry {
 
     /// Puts a source that has run back into its slot.
     #[inline(always)]
-    pub(super) fn put_back(&mut self, mut run: Run) {
+    pub(super) fn put_back(&mut self, mut run: RunningSource) {
         if let Some(entry) = self.get_mut(run.token) {
             entry.watch = run.watch;
             entry.source = Some(run.take_source());
@@ -221,19 +221,19 @@ impl Registry {
     }
 
     /// Forgets what the driver and the timers know of each source: they are not the ones that did.
-    pub(super) fn forget_watches(&mut self) {
+    pub(super) fn reset_interests(&mut self) {
         for (_, entry) in &mut self.entries {
             entry.watch.interest = None;
             entry.watch.unblock();
-            entry.watch.left_behind();
-            entry.again = Again::No;
+            entry.watch.disable_edge();
+            entry.yielded = YieldState::NotQueued;
             entry.deadline = None;
-            entry.look = None;
+            entry.timer = None;
         }
     }
 
     /// Removes what has no source, since that was lost as it ran.
-    pub(super) fn remove_absent(&mut self) {
+    pub(super) fn remove_lost(&mut self) {
         for token in self.tokens() {
             if self
                 .get_mut(token)
@@ -246,7 +246,7 @@ impl Registry {
 
     /// The tokens of all sources now.
     pub(super) fn tokens(&self) -> Vec<Token> {
-        let token = |(slot, entry): (usize, &Entry)| {
+        let token = |(slot, entry): (usize, &SourceEntry)| {
             Token::source(u32::try_from(slot).unwrap_or(u32::MAX), entry.generation)
         };
         self.entries.iter().map(token).collect()
@@ -258,43 +258,49 @@ mod tests {
     use super::*;
     use std::os::fd::AsRawFd;
 
-    struct Idle(std::net::TcpListener);
+    struct ListenerSource(std::net::TcpListener);
 
-    impl Source for Idle {
+    impl Source for ListenerSource {
         fn fd(&self) -> Option<BorrowedFd<'_>> {
             Some(std::os::fd::AsFd::as_fd(&self.0))
         }
 
-        fn born(&mut self, _turn: &mut Turn) -> Next {
-            Next::Gone
+        fn on_register(&mut self, _turn: &mut SourceContext) -> NextAction {
+            NextAction::Remove
         }
 
-        fn woken(&mut self, _turn: &mut Turn) -> Next {
-            Next::Gone
+        fn on_notify(&mut self, _turn: &mut SourceContext) -> NextAction {
+            NextAction::Remove
         }
 
-        fn asked(&mut self, _ask: Ask, _turn: &mut Turn) -> Next {
-            Next::Gone
+        fn on_shutdown(&mut self, _ask: ShutdownRequest, _turn: &mut SourceContext) -> NextAction {
+            NextAction::Remove
         }
     }
 
-    fn idle() -> Box<dyn Source> {
-        Box::new(Idle(std::net::TcpListener::bind("127.0.0.1:0").unwrap()))
+    fn listener_source() -> Box<dyn Source> {
+        Box::new(ListenerSource(
+            std::net::TcpListener::bind("127.0.0.1:0").unwrap(),
+        ))
     }
 
     #[test]
     fn an_entry_is_six_words() {
         // There are as many as connections, and a byte more would be a word more.
-        assert!(size_of::<Entry>() <= 48, "{}", size_of::<Entry>());
+        assert!(
+            size_of::<SourceEntry>() <= 48,
+            "{}",
+            size_of::<SourceEntry>()
+        );
     }
 
     #[test]
     fn a_stale_token_finds_nothing_in_a_slot_that_is_used_again() {
         let mut registry = Registry::default();
-        let first = registry.insert(idle());
+        let first = registry.insert(listener_source());
         assert!(registry.get_mut(first).is_some());
         registry.remove(first);
-        let second = registry.insert(idle());
+        let second = registry.insert(listener_source());
         assert_eq!(first.slot(), second.slot());
         assert!(
             registry.get_mut(first).is_none(),
@@ -306,9 +312,9 @@ mod tests {
     #[test]
     fn removing_with_a_stale_token_leaves_the_successor_alone() {
         let mut registry = Registry::default();
-        let first = registry.insert(idle());
+        let first = registry.insert(listener_source());
         registry.remove(first);
-        let second = registry.insert(idle());
+        let second = registry.insert(listener_source());
         registry.remove(first);
         assert!(registry.get_mut(second).is_some());
     }
@@ -318,19 +324,19 @@ mod tests {
         let mut registry = Registry::default();
         for _ in 0..3 {
             let promised = registry.next_token();
-            assert_eq!(registry.insert(idle()), promised);
+            assert_eq!(registry.insert(listener_source()), promised);
         }
         let tokens = registry.tokens();
         registry.remove(tokens[1]);
         let promised = registry.next_token();
         assert_eq!(promised.slot(), tokens[1].slot());
-        assert_eq!(registry.insert(idle()), promised);
+        assert_eq!(registry.insert(listener_source()), promised);
     }
 
     #[test]
     fn what_the_kernel_knows_of_a_source_is_kept_beside_it() {
         let mut registry = Registry::default();
-        let token = registry.insert(idle());
+        let token = registry.insert(listener_source());
         let mut run = registry.take_out(token).unwrap();
         assert!(run.watch.interest.is_none() && !run.watch.is_blocked());
         assert!(registry.take_out(token).is_none(), "it runs");
@@ -345,17 +351,17 @@ mod tests {
     #[test]
     fn a_source_that_is_removed_while_it_runs_is_put_back_in_no_place() {
         let mut registry = Registry::default();
-        let first = registry.insert(idle());
+        let first = registry.insert(listener_source());
         let mut run = registry.take_out(first).unwrap();
         run.watch.block();
         registry.remove(first);
-        let second = registry.insert(idle());
+        let second = registry.insert(listener_source());
         assert_eq!(first.slot(), second.slot());
         let of_first = run.source.fd().map(|fd| fd.as_raw_fd());
         registry.put_back(run);
         assert!(registry.take_out(first).is_none());
-        let successor = registry.take_out(second).unwrap();
-        assert_ne!(successor.source.fd().map(|fd| fd.as_raw_fd()), of_first);
-        assert!(!successor.watch.is_blocked());
+        let replacement = registry.take_out(second).unwrap();
+        assert_ne!(replacement.source.fd().map(|fd| fd.as_raw_fd()), of_first);
+        assert!(!replacement.watch.is_blocked());
     }
 }

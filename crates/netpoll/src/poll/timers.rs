@@ -24,65 +24,65 @@ use std::time::Duration;
 use slab::Slab;
 
 use super::token::Token;
-use crate::moment::Moment;
+use crate::timestamp::Timestamp;
 
 /// A millisecond, in nanoseconds.
-const TICK: u64 = 1_000_000;
+const NANOS_PER_TICK: u64 = 1_000_000;
 
-const RINGS: usize = 7;
+const LEVELS: usize = 7;
 const SLOTS: usize = 64;
 
 /// How many bits of a tick say which slot of a ring it falls into.
-const BITS: u32 = SLOTS.trailing_zeros();
+const BITS_PER_LEVEL: u32 = SLOTS.trailing_zeros();
 
 /// The last tick there is: what would be later is looked at then, and set again.
-const LAST: u64 = (1 << (BITS * RINGS as u32)) - 1;
+const MAX_TICK: u64 = (1 << (BITS_PER_LEVEL * LEVELS as u32)) - 1;
 
 /// The looks to be taken.
 #[derive(Debug)]
 pub(super) struct Timers {
-    start: Moment,
+    start: Timestamp,
     /// Every look up to this tick has been taken out of the rings.
-    past: u64,
+    elapsed: u64,
     /// No slot that is not empty is reached before this tick.
-    next: u64,
-    looks: Slab<Look>,
-    rings: [Ring; RINGS],
+    next_tick: u64,
+    entries: Slab<TimerEntry>,
+    levels: [WheelLevel; LEVELS],
     /// Keys of looks that are due and were not yet given out, the first at the end.
     due: Vec<u32>,
 }
 
 /// Which look. There are no more of them than sources, whose number is one of 32 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Key(u32);
+pub(super) struct TimerKey(u32);
 
 #[derive(Debug)]
-struct Look {
+struct TimerEntry {
     tick: u64,
     token: Token,
-    place: Place,
+    location: EntryLocation,
 }
 
 /// Where a look is.
 #[derive(Clone, Copy, Debug)]
-enum Place {
+enum EntryLocation {
     /// The `index`-th of a slot.
-    Slot { ring: u8, slot: u8, index: u32 },
+    Slot { level: u8, slot: u8, index: u32 },
     /// Taken out of the rings.
     Due,
 }
 
 #[derive(Debug)]
-struct Ring {
+struct WheelLevel {
     /// A bit for each slot that is not empty.
-    filled: u64,
+    occupied: u64,
     slots: [Vec<u32>; SLOTS],
 }
 
-impl Default for Ring {
+impl Default for WheelLevel {
     fn default() -> Self {
         Self {
-            filled: 0,
+            occupied: 0,
             slots: std::array::from_fn(|_| Vec::new()),
         }
     }
@@ -91,11 +91,11 @@ impl Default for Ring {
 impl Default for Timers {
     fn default() -> Self {
         Self {
-            start: Moment::now(),
-            past: 0,
-            next: u64::MAX,
-            looks: Slab::new(),
-            rings: std::array::from_fn(|_| Ring::default()),
+            start: Timestamp::now(),
+            elapsed: 0,
+            next_tick: u64::MAX,
+            entries: Slab::new(),
+            levels: std::array::from_fn(|_| WheelLevel::default()),
             due: Vec::new(),
         }
     }
@@ -103,137 +103,150 @@ impl Default for Timers {
 
 impl Timers {
     /// Looks at `token` at `when`.
-    pub(super) fn set(&mut self, token: Token, when: Moment) -> Key {
+    pub(super) fn set(&mut self, token: Token, when: Timestamp) -> TimerKey {
         let tick = self.tick_of(when);
-        let key = self.looks.insert(Look {
+        let key = self.entries.insert(TimerEntry {
             tick,
             token,
-            place: Place::Due,
+            location: EntryLocation::Due,
         });
         let key = key as u32;
-        self.put(key, tick);
-        Key(key)
+        self.insert(key, tick);
+        TimerKey(key)
     }
 
     /// Takes a look away that has not come.
-    pub(super) fn cancel(&mut self, Key(key): Key) {
-        match self.looks.remove(key as usize).place {
-            Place::Slot { ring, slot, index } => {
-                let Ring { filled, slots } = &mut self.rings[usize::from(ring)];
+    pub(super) fn cancel(&mut self, TimerKey(key): TimerKey) {
+        match self.entries.remove(key as usize).location {
+            EntryLocation::Slot {
+                level: ring,
+                slot,
+                index,
+            } => {
+                let WheelLevel {
+                    occupied: filled,
+                    slots,
+                } = &mut self.levels[usize::from(ring)];
                 let keys = &mut slots[usize::from(slot)];
                 keys.swap_remove(index as usize);
                 if let Some(&moved) = keys.get(index as usize) {
-                    self.looks[moved as usize].place = Place::Slot { ring, slot, index };
+                    self.entries[moved as usize].location = EntryLocation::Slot {
+                        level: ring,
+                        slot,
+                        index,
+                    };
                 } else if keys.is_empty() {
                     *keys = Vec::new();
                     *filled &= !(1 << slot);
                 }
             }
-            Place::Due => self.due.retain(|&due| due != key),
+            EntryLocation::Due => self.due.retain(|&due| due != key),
         }
-        if self.looks.is_empty() {
-            self.next = u64::MAX;
+        if self.entries.is_empty() {
+            self.next_tick = u64::MAX;
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.looks.is_empty()
+        self.entries.is_empty()
     }
 
     /// How long nothing can be due; `None` if there are no looks. May end before something is.
-    pub(super) fn until_next(&self, now: Moment) -> Option<Duration> {
+    pub(super) fn until_next(&self, now: Timestamp) -> Option<Duration> {
         if !self.due.is_empty() {
             return Some(Duration::ZERO);
         }
-        if self.looks.is_empty() {
+        if self.entries.is_empty() {
             return None;
         }
-        let next = self.next.saturating_mul(TICK);
+        let next = self.next_tick.saturating_mul(NANOS_PER_TICK);
         Some(Duration::from_nanos(
             next.saturating_sub(now.nanos_since(self.start)),
         ))
     }
 
     /// The next look that is due. Its key is gone.
-    pub(super) fn next_due(&mut self, now: Moment) -> Option<Token> {
+    pub(super) fn next_due(&mut self, now: Timestamp) -> Option<Token> {
         if self.due.is_empty() {
-            self.turn_to(now);
+            self.advance_to(now);
         }
         let key = self.due.pop()?;
-        Some(self.looks.remove(key as usize).token)
+        Some(self.entries.remove(key as usize).token)
     }
 
     /// Whether a look that has not come comes by `when`, a part of a tick aside.
-    pub(super) fn comes_by(&self, Key(key): Key, when: Moment) -> bool {
-        self.looks[key as usize].tick <= self.tick_of(when)
+    pub(super) fn fires_by(&self, TimerKey(key): TimerKey, when: Timestamp) -> bool {
+        self.entries[key as usize].tick <= self.tick_of(when)
     }
 
     /// The tick at which `when` has passed.
-    fn tick_of(&self, when: Moment) -> u64 {
-        when.nanos_since(self.start).div_ceil(TICK).min(LAST)
+    fn tick_of(&self, when: Timestamp) -> u64 {
+        when.nanos_since(self.start)
+            .div_ceil(NANOS_PER_TICK)
+            .min(MAX_TICK)
     }
 
-    fn put(&mut self, key: u32, tick: u64) {
-        if tick <= self.past {
+    fn insert(&mut self, key: u32, tick: u64) {
+        if tick <= self.elapsed {
             self.due.push(key);
             return;
         }
-        let ring = ((tick ^ self.past).ilog2() / BITS) as usize;
-        let slot = (tick >> (BITS * ring as u32)) as usize % SLOTS;
-        let keys = &mut self.rings[ring].slots[slot];
-        self.looks[key as usize].place = Place::Slot {
-            ring: ring as u8,
+        let ring = ((tick ^ self.elapsed).ilog2() / BITS_PER_LEVEL) as usize;
+        let slot = (tick >> (BITS_PER_LEVEL * ring as u32)) as usize % SLOTS;
+        let keys = &mut self.levels[ring].slots[slot];
+        self.entries[key as usize].location = EntryLocation::Slot {
+            level: ring as u8,
             slot: slot as u8,
             index: keys.len() as u32,
         };
         keys.push(key);
-        self.rings[ring].filled |= 1 << slot;
-        let shift = BITS * ring as u32;
-        self.next = self.next.min(tick >> shift << shift);
+        self.levels[ring].occupied |= 1 << slot;
+        let shift = BITS_PER_LEVEL * ring as u32;
+        self.next_tick = self.next_tick.min(tick >> shift << shift);
     }
 
     /// The slot that time reaches next, and when: of the innermost ring that has one. In every ring
     /// the slots before the one where time is now are empty.
     fn next_slot(&self) -> Option<(usize, usize, u64)> {
-        let ring = self.rings.iter().position(|ring| ring.filled != 0)?;
-        let slot = self.rings[ring].filled.trailing_zeros() as usize;
-        let shift = BITS * ring as u32;
-        let lap = self.past >> (shift + BITS) << (shift + BITS);
+        let ring = self.levels.iter().position(|ring| ring.occupied != 0)?;
+        let slot = self.levels[ring].occupied.trailing_zeros() as usize;
+        let shift = BITS_PER_LEVEL * ring as u32;
+        let lap = self.elapsed >> (shift + BITS_PER_LEVEL) << (shift + BITS_PER_LEVEL);
         Some((ring, slot, lap + ((slot as u64) << shift)))
     }
 
     /// Takes out of the rings what is due by `now`.
     #[inline]
-    fn turn_to(&mut self, now: Moment) {
-        let now = (now.nanos_since(self.start) / TICK).min(LAST);
-        if now < self.next {
-            self.past = self.past.max(now);
+    fn advance_to(&mut self, now: Timestamp) {
+        let now = (now.nanos_since(self.start) / NANOS_PER_TICK).min(MAX_TICK);
+        if now < self.next_tick {
+            self.elapsed = self.elapsed.max(now);
         } else {
-            self.turn_rings(now);
+            self.advance_levels(now);
         }
     }
 
-    fn turn_rings(&mut self, now: u64) {
+    fn advance_levels(&mut self, now: u64) {
         while let Some((ring, slot, tick)) = self.next_slot()
             && tick <= now
         {
-            self.past = tick;
-            let keys = std::mem::take(&mut self.rings[ring].slots[slot]);
-            self.rings[ring].filled &= !(1 << slot);
+            self.elapsed = tick;
+            let keys = std::mem::take(&mut self.levels[ring].slots[slot]);
+            self.levels[ring].occupied &= !(1 << slot);
             for key in keys {
-                let look = &mut self.looks[key as usize];
-                look.place = Place::Due;
-                let tick = look.tick;
-                self.put(key, tick);
+                let entry = &mut self.entries[key as usize];
+                entry.location = EntryLocation::Due;
+                let tick = entry.tick;
+                self.insert(key, tick);
             }
         }
-        self.past = self.past.max(now);
-        self.next = self.next_slot().map_or(u64::MAX, |(_, _, tick)| tick);
+        self.elapsed = self.elapsed.max(now);
+        self.next_tick = self.next_slot().map_or(u64::MAX, |(_, _, tick)| tick);
         if self.due.len() > 1 {
             // Given out from the end: the earliest comes first, and of one tick the one set first.
             self.due.reverse();
             self.due
-                .sort_by_key(|&key| std::cmp::Reverse(self.looks[key as usize].tick));
+                .sort_by_key(|&key| std::cmp::Reverse(self.entries[key as usize].tick));
         }
     }
 }
@@ -242,7 +255,7 @@ impl Timers {
 mod tests {
     use super::*;
 
-    fn at(timers: &Timers, ms: u64) -> Moment {
+    fn at(timers: &Timers, ms: u64) -> Timestamp {
         timers.start + Duration::from_millis(ms)
     }
 
@@ -317,7 +330,7 @@ mod tests {
             waits += 1;
         }
         assert_eq!(now, when);
-        assert!(waits <= RINGS, "{waits} times awake for one look");
+        assert!(waits <= LEVELS, "{waits} times awake for one look");
         assert_eq!(timers.until_next(now), None);
     }
 
@@ -334,7 +347,7 @@ mod tests {
     #[test]
     fn what_is_taken_away_never_comes_and_the_others_do() {
         let mut timers = Timers::default();
-        let keys: Vec<Key> = (0..50)
+        let keys: Vec<TimerKey> = (0..50)
             .map(|slot| timers.set(token(slot), at(&timers, 100 + u64::from(slot) % 3)))
             .collect();
         for key in keys.iter().step_by(2) {
@@ -362,14 +375,14 @@ mod tests {
     fn a_look_comes_by_its_time_and_whatever_is_later() {
         let mut timers = Timers::default();
         let key = timers.set(token(1), at(&timers, 10));
-        assert!(!timers.comes_by(key, at(&timers, 9)));
-        assert!(timers.comes_by(key, at(&timers, 10)));
-        assert!(timers.comes_by(key, at(&timers, 11)));
+        assert!(!timers.fires_by(key, at(&timers, 9)));
+        assert!(timers.fires_by(key, at(&timers, 10)));
+        assert!(timers.fires_by(key, at(&timers, 11)));
     }
 
     #[test]
     fn a_look_is_three_words() {
-        assert!(size_of::<Look>() <= 24);
+        assert!(size_of::<TimerEntry>() <= 24);
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub(crate) struct Token(u64);
 
 /// What a token names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum TokenKind {
     /// An entry of the registry.
     Source,
     /// The poller's mailbox.
@@ -42,10 +42,10 @@ impl Token {
     }
 
     /// `None` for bits that no poller has given out.
-    pub(crate) fn kind(self) -> Option<Kind> {
+    pub(crate) fn kind(self) -> Option<TokenKind> {
         match self.0 >> (GENERATION_BITS + SLOT_BITS) {
-            1 => Some(Kind::Source),
-            2 => Some(Kind::Mailbox),
+            1 => Some(TokenKind::Source),
+            2 => Some(TokenKind::Mailbox),
             _ => None,
         }
     }
@@ -78,7 +78,7 @@ mod tests {
     fn a_token_gives_back_what_it_was_made_of() {
         for (slot, generation) in [(0, 0), (7, 1), (u32::MAX, GENERATION_MASK)] {
             let token = Token::from_bits(Token::source(slot, generation).bits());
-            assert_eq!(token.kind(), Some(Kind::Source));
+            assert_eq!(token.kind(), Some(TokenKind::Source));
             assert_eq!(token.slot(), slot as usize);
             assert_eq!(token.generation(), generation);
         }
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn the_mailbox_is_no_source_and_zero_is_nothing() {
-        assert_eq!(Token::MAILBOX.kind(), Some(Kind::Mailbox));
+        assert_eq!(Token::MAILBOX.kind(), Some(TokenKind::Mailbox));
         assert_eq!(Token::from_bits(0).kind(), None);
     }
 

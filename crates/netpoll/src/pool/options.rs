@@ -59,14 +59,14 @@ impl ConnPoolOptions {
     }
 
     /// How old a connection that is made now may be.
-    pub(super) fn lifespan(&self) -> Option<Duration> {
+    pub(super) fn random_max_age(&self) -> Option<Duration> {
         let part = (random() % 256) as u32;
         self.max_age.map(|max| max - max / 2550 * part)
     }
 
     /// How much later than it might a connection that waits in vain is closed, so that one look at
     /// all of them is for many.
-    pub(super) fn patience(&self) -> Duration {
+    pub(super) fn sweep_interval(&self) -> Duration {
         let least = self.idle_timeout.into_iter().chain(self.max_age).min();
         least.unwrap_or_default() / 10
     }
@@ -103,7 +103,7 @@ mod tests {
             max_age: Some(Duration::from_secs(100)),
             ..ConnPoolOptions::default()
         };
-        let lives: Vec<_> = (0..200).filter_map(|_| options.lifespan()).collect();
+        let lives: Vec<_> = (0..200).filter_map(|_| options.random_max_age()).collect();
         let (least, most) = (Duration::from_secs(90), Duration::from_secs(100));
         assert!(lives.iter().all(|life| (least..=most).contains(life)));
         assert!(lives.iter().any(|life| *life != lives[0]));

@@ -14,175 +14,177 @@ use std::sync::Weak;
 use std::task::{Wake, Waker};
 use std::time::Instant;
 
-use super::member::Member;
+use super::checkout::Checkout;
+use super::entry::PooledEntry;
+use super::error::{PoolClosed, PoolFull};
+use super::host::{CheckoutStage, HostPool};
 use super::options::ConnPoolOptions;
-use super::refusal::{PoolClosed, PoolFull};
-use super::site::{Site, Stage};
-use super::stats::{ConnPoolStats, Discard};
-use super::visit::Visit;
+use super::stats::{ConnPoolStats, DiscardReason};
 use crate::addr::Addr;
 use crate::foreign::register;
-use crate::poll::alarm::{Alarm, Rang};
+use crate::poll::poller_timer::{PollerTimer, TimerStatus};
 use crate::sync::{Arc, Mutex, lock};
 
 /// A pool, as its clones and the connections that are out know it.
-pub(super) struct Shared {
+pub(super) struct PoolShared {
     pub(super) options: ConnPoolOptions,
-    alarm: Mutex<Option<Alarm>>,
+    timer: Mutex<Option<PollerTimer>>,
     /// When the alarm rings.
-    due: Mutex<Option<Instant>>,
-    sites: Mutex<Sites>,
+    next_sweep: Mutex<Option<Instant>>,
+    hosts: Mutex<HostPools>,
 }
 
 /// The addresses that are known.
-struct Sites {
-    known: HashMap<Addr, Arc<Site>>,
+struct HostPools {
+    by_addr: HashMap<Addr, Arc<HostPool>>,
     /// What addresses have counted that are forgotten.
-    past: ConnPoolStats,
+    removed_stats: ConnPoolStats,
     open: bool,
 }
 
-impl Shared {
+impl PoolShared {
     pub(super) fn new(options: ConnPoolOptions) -> Arc<Self> {
         Arc::new(Self {
             options,
-            alarm: Mutex::new(None),
-            due: Mutex::new(None),
-            sites: Mutex::new(Sites {
-                known: HashMap::new(),
-                past: ConnPoolStats::default(),
+            timer: Mutex::new(None),
+            next_sweep: Mutex::new(None),
+            hosts: Mutex::new(HostPools {
+                by_addr: HashMap::new(),
+                removed_stats: ConnPoolStats::default(),
                 open: true,
             }),
         })
     }
 
     /// Somebody wants a connection to `addr`: he has a permit, or waits for one, or is refused.
-    pub(super) fn enter(self: &Arc<Self>, addr: Addr) -> io::Result<Visit> {
-        let mut sites = lock(&self.sites);
-        if !sites.open {
+    pub(super) fn start_checkout(self: &Arc<Self>, addr: Addr) -> io::Result<Checkout> {
+        let mut hosts = lock(&self.hosts);
+        if !hosts.open {
             return Err(PoolClosed.into());
         }
         let connections = self.options.max_connections;
-        let make = || Arc::new(Site::new(addr, connections));
-        let site = sites.known.entry(addr).or_insert_with(make);
-        let permit = site.permits.try_acquire();
-        let mut state = site.state();
+        let make = || Arc::new(HostPool::new(addr, connections));
+        let host = hosts.by_addr.entry(addr).or_insert_with(make);
+        let permit = host.semaphore.try_acquire();
+        let mut state = host.state();
         let stage = if permit.is_some() {
-            Stage::Looks
+            CheckoutStage::Selecting
         } else {
-            let waiting = state.counts().waiting;
+            let waiting = state.stats_mut().waiting;
             if waiting >= self.options.max_waiting {
-                state.counts().refused += 1;
+                state.stats_mut().rejected += 1;
                 let full = PoolFull {
                     connections,
                     waiting,
                 };
                 return Err(full.into());
             }
-            Stage::Waits
+            CheckoutStage::Waiting
         };
-        state.enter(stage);
+        state.add_checkout(stage);
         drop(state);
-        let site = Arc::clone(site);
-        drop(sites);
-        Ok(Visit::new(self, site, stage, permit))
+        let host = Arc::clone(host);
+        drop(hosts);
+        Ok(Checkout::new(self, host, stage, permit))
     }
 
     /// Somebody goes on from one stage to another, and counts what he says.
-    pub(super) fn step(
+    pub(super) fn change_stage(
         &self,
-        site: &Site,
-        (from, to): (Stage, Stage),
+        host: &HostPool,
+        (from, to): (CheckoutStage, CheckoutStage),
         count: impl FnOnce(&mut ConnPoolStats),
     ) {
-        let mut state = site.state();
-        count(state.counts());
-        state.step(from, to);
+        let mut state = host.state();
+        count(state.stats_mut());
+        state.change_stage(from, to);
         let unused = state.is_unused();
         drop(state);
         if unused {
-            self.forget(site.addr);
+            self.remove_if_unused(host.addr);
         }
     }
 
     /// A connection comes back whose user goes: to wait, or to be closed for the reason given.
-    pub(super) fn give_back(
+    pub(super) fn check_in(
         self: &Arc<Self>,
-        site: &Site,
-        member: Member,
-        fitness: Result<(), Discard>,
+        host: &HostPool,
+        entry: PooledEntry,
+        fitness: Result<(), DiscardReason>,
     ) {
-        let mut state = site.state();
-        let fitness = fitness.and(if !state.is_open() {
-            Err(Discard::PoolClosed)
-        } else if member.has_ended() {
-            Err(Discard::Dead)
+        let mut state = host.state();
+        let reusable = fitness.and(if !state.is_open() {
+            Err(DiscardReason::PoolClosed)
+        } else if entry.is_closed() {
+            Err(DiscardReason::Closed)
         } else {
             Ok(())
         });
-        let (leaves, until) = match fitness {
-            Ok(()) => state.park(member, self.options.max_idle, self.options.idle_timeout),
+        let (evicted, until) = match reusable {
+            Ok(()) => state.push_idle(entry, self.options.max_idle, self.options.idle_timeout),
             Err(why) => {
-                state.counts().discarded.count(why);
-                (Some(member), None)
+                state.stats_mut().discarded.count(why);
+                (Some(entry), None)
             }
         };
-        state.step(Stage::Has, Stage::Gone);
+        state.change_stage(CheckoutStage::Holding, CheckoutStage::Done);
         let unused = state.is_unused();
         drop(state);
-        drop(leaves);
+        drop(evicted);
         if unused {
-            self.forget(site.addr);
+            self.remove_if_unused(host.addr);
         }
         if let Some(until) = until {
-            self.sweep_by(until);
+            self.schedule_sweep(until);
         }
     }
 
     /// The connection `id` of `site` has ended.
-    pub(super) fn take_out(&self, site: &Site, id: u64) {
-        let mut state = site.state();
-        let dead = state.take_out(id);
+    pub(super) fn remove_closed(&self, host: &HostPool, id: u64) {
+        let mut state = host.state();
+        let dead = state.remove_closed(id);
         let unused = state.is_unused();
         drop(state);
         drop(dead);
         if unused {
-            self.forget(site.addr);
+            self.remove_if_unused(host.addr);
         }
     }
 
     /// Forgets an address that is of no use, if that is so still.
     #[cold]
-    fn forget(&self, addr: Addr) {
-        let mut sites = lock(&self.sites);
+    fn remove_if_unused(&self, addr: Addr) {
+        let mut hosts = lock(&self.hosts);
         // Whoever comes is counted under this lock.
-        if let Entry::Occupied(known) = sites.known.entry(addr)
-            && known.get().state().is_unused()
+        if let Entry::Occupied(occupied) = hosts.by_addr.entry(addr)
+            && occupied.get().state().is_unused()
         {
-            let site = known.remove();
-            sites.past.add(&site.state().snapshot());
+            let host = occupied.remove();
+            hosts.removed_stats.add(&host.state().snapshot());
         }
     }
 
     /// Ends it for all.
     pub(super) fn close(&self) {
-        let mut over = Vec::new();
-        let mut sites = lock(&self.sites);
-        sites.open = false;
-        let mut lines = Vec::new();
-        for site in sites.known.values() {
-            site.state().close(&mut over);
-            lines.push(Arc::clone(&site.permits));
+        let mut removed = Vec::new();
+        let mut hosts = lock(&self.hosts);
+        hosts.open = false;
+        let mut semaphores = Vec::new();
+        for host in hosts.by_addr.values() {
+            host.state().close(&mut removed);
+            semaphores.push(Arc::clone(&host.semaphore));
         }
-        sites.forget_unused();
-        drop(sites);
-        drop(over);
-        lines.iter().for_each(|line| line.lift());
+        hosts.remove_unused();
+        drop(hosts);
+        drop(removed);
+        semaphores
+            .iter()
+            .for_each(|semaphore| semaphore.remove_limit());
     }
 
     /// Has the alarm ring by `until`.
-    fn sweep_by(self: &Arc<Self>, until: Instant) {
-        let mut due = lock(&self.due);
+    fn schedule_sweep(self: &Arc<Self>, until: Instant) {
+        let mut due = lock(&self.next_sweep);
         let sooner = due.is_none_or(|due| until < due);
         if sooner {
             *due = Some(until);
@@ -196,18 +198,18 @@ impl Shared {
     /// Closes what has waited in vain, and sets the alarm for the next.
     fn sweep(self: &Arc<Self>) {
         let now = Instant::now();
-        let mut over = Vec::new();
+        let mut removed = Vec::new();
         // Held to the end: what comes back to an address that was swept already is looked at then.
-        let mut due = lock(&self.due);
-        let mut sites = lock(&self.sites);
-        let each = sites.known.values();
-        let next = each.filter_map(|site| site.state().sweep(now, &mut over));
+        let mut due = lock(&self.next_sweep);
+        let mut hosts = lock(&self.hosts);
+        let each = hosts.by_addr.values();
+        let next = each.filter_map(|host| host.state().remove_expired(now, &mut removed));
         let next = next.min();
-        sites.forget_unused();
-        drop(sites);
-        *due = next.max(next.and(now.checked_add(self.options.patience())));
+        hosts.remove_unused();
+        drop(hosts);
+        *due = next.max(next.and(now.checked_add(self.options.sweep_interval())));
         drop(due);
-        drop(over);
+        drop(removed);
         self.arm();
     }
 
@@ -215,68 +217,75 @@ impl Shared {
     fn arm(self: &Arc<Self>) {
         let waker = Waker::from(Arc::new(Sweeper(Arc::downgrade(self))));
         let mut lost = Vec::new();
-        register(&waker, |offer| {
-            let mut alarm = lock(&self.alarm);
-            let Some(due) = *lock(&self.due) else {
+        register(&waker, |caller_waker| {
+            let mut timer = lock(&self.timer);
+            let Some(due) = *lock(&self.next_sweep) else {
                 return Ok(());
             };
-            if alarm.as_ref().is_none_or(|one| one.rang() == Rang::Lost) {
-                lost.extend(std::mem::replace(&mut *alarm, Alarm::new().ok()));
+            if timer
+                .as_ref()
+                .is_none_or(|one| one.status() == TimerStatus::PollerEnded)
+            {
+                lost.extend(std::mem::replace(&mut *timer, PollerTimer::new().ok()));
             }
-            let is_set = match &*alarm {
-                Some(alarm) => {
-                    alarm.try_set(due, offer)?;
-                    alarm.rang() != Rang::Lost
+            let is_set = match &*timer {
+                Some(timer) => {
+                    timer.try_set(due, caller_waker)?;
+                    timer.status() != TimerStatus::PollerEnded
                 }
                 None => false,
             };
             if !is_set {
-                *lock(&self.due) = None;
+                *lock(&self.next_sweep) = None;
             }
             Ok(())
         });
     }
 
     /// The alarm has rung, or its poller has ended. Then its thread is no place for another.
-    fn rung(self: &Arc<Self>) {
-        let lost = lock(&self.alarm)
+    fn on_timer(self: &Arc<Self>) {
+        let lost = lock(&self.timer)
             .as_ref()
-            .is_none_or(|alarm| alarm.rang() == Rang::Lost);
+            .is_none_or(|timer| timer.status() == TimerStatus::PollerEnded);
         if lost {
-            *lock(&self.due) = None;
+            *lock(&self.next_sweep) = None;
         } else {
             self.sweep();
         }
     }
 
     pub(super) fn stats(&self, addr: Addr) -> ConnPoolStats {
-        let sites = lock(&self.sites);
-        let site = sites.known.get(&addr);
-        site.map_or_else(ConnPoolStats::default, |site| site.state().snapshot())
+        let hosts = lock(&self.hosts);
+        let host = hosts.by_addr.get(&addr);
+        host.map_or_else(ConnPoolStats::default, |host| host.state().snapshot())
     }
 
     pub(super) fn stats_all(&self) -> ConnPoolStats {
-        let sites = lock(&self.sites);
-        let mut all = sites.past;
-        let each = sites.known.values();
-        each.for_each(|site| all.add(&site.state().snapshot()));
+        let hosts = lock(&self.hosts);
+        let mut all = hosts.removed_stats;
+        let each = hosts.by_addr.values();
+        each.for_each(|host| all.add(&host.state().snapshot()));
         all
     }
 
     /// How many addresses are remembered.
     pub(super) fn addresses(&self) -> usize {
-        lock(&self.sites).known.len()
+        lock(&self.hosts).by_addr.len()
     }
 }
 
-impl Sites {
-    fn forget_unused(&mut self) {
-        let Self { known, past, .. } = self;
-        known.retain(|_, site| {
-            let state = site.state();
+impl HostPools {
+    fn remove_unused(&mut self) {
+        let Self {
+            by_addr,
+            removed_stats,
+            ..
+        } = self;
+        by_addr.retain(|_, host| {
+            let state = host.state();
             let unused = state.is_unused();
             if unused {
-                past.add(&state.snapshot());
+                removed_stats.add(&state.snapshot());
             }
             !unused
         });
@@ -284,12 +293,12 @@ impl Sites {
 }
 
 /// Hears the alarm.
-struct Sweeper(Weak<Shared>);
+struct Sweeper(Weak<PoolShared>);
 
 impl Wake for Sweeper {
     fn wake(self: Arc<Self>) {
         if let Some(pool) = self.0.upgrade() {
-            pool.rung();
+            pool.on_timer();
         }
     }
 }

@@ -10,13 +10,13 @@ pub struct ConnPoolStats {
     /// Connections that wait to be used again.
     pub idle: usize,
     /// Connections that are handed out.
-    pub out: usize,
+    pub in_use: usize,
     /// Dials under way.
     pub dialing: usize,
     /// Callers in line.
     pub waiting: usize,
     /// Dials that made a connection.
-    pub made: u64,
+    pub created: u64,
     /// Dials that failed.
     pub failed: u64,
     /// How often a connection was handed out that had been before.
@@ -26,7 +26,7 @@ pub struct ConnPoolStats {
     /// Callers that waited in line for too long.
     pub timed_out: u64,
     /// Callers that found the line full.
-    pub refused: u64,
+    pub rejected: u64,
     /// Connections that were closed, by why.
     pub discarded: DiscardedStats,
 }
@@ -38,9 +38,9 @@ pub struct DiscardedStats {
     /// Whoever had them said so, or panicked.
     pub by_user: u64,
     /// This side's stream was finished.
-    pub finished: u64,
+    pub half_closed: u64,
     /// They had ended, or their peer had.
-    pub dead: u64,
+    pub closed: u64,
     /// There was input that nobody had read.
     pub unread: u64,
     /// There was output that the kernel had not taken.
@@ -49,7 +49,7 @@ pub struct DiscardedStats {
     /// [`Pooled::recycle`](super::Pooled::recycle).
     pub not_recycled: u64,
     /// They were older than [`max_age`](super::ConnPoolOptions::max_age).
-    pub old: u64,
+    pub expired: u64,
     /// They had waited for [`idle_timeout`](super::ConnPoolOptions::idle_timeout).
     pub idle: u64,
     /// More than [`max_idle`](super::ConnPoolOptions::max_idle) would have waited.
@@ -60,14 +60,14 @@ pub struct DiscardedStats {
 
 /// Why a connection is closed and not used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Discard {
+pub(super) enum DiscardReason {
     ByUser,
-    Finished,
-    Dead,
+    HalfClosed,
+    Closed,
     Unread,
     Unsent,
     NotRecycled,
-    Old,
+    Expired,
     Idle,
     Surplus,
     PoolClosed,
@@ -83,41 +83,41 @@ impl DiscardedStats {
     fn each(&self) -> [u64; 10] {
         [
             self.by_user,
-            self.finished,
-            self.dead,
+            self.half_closed,
+            self.closed,
             self.unread,
             self.unsent,
             self.not_recycled,
-            self.old,
+            self.expired,
             self.idle,
             self.surplus,
             self.pool_closed,
         ]
     }
 
-    pub(super) fn count(&mut self, why: Discard) {
+    pub(super) fn count(&mut self, why: DiscardReason) {
         *match why {
-            Discard::ByUser => &mut self.by_user,
-            Discard::Finished => &mut self.finished,
-            Discard::Dead => &mut self.dead,
-            Discard::Unread => &mut self.unread,
-            Discard::Unsent => &mut self.unsent,
-            Discard::NotRecycled => &mut self.not_recycled,
-            Discard::Old => &mut self.old,
-            Discard::Idle => &mut self.idle,
-            Discard::Surplus => &mut self.surplus,
-            Discard::PoolClosed => &mut self.pool_closed,
+            DiscardReason::ByUser => &mut self.by_user,
+            DiscardReason::HalfClosed => &mut self.half_closed,
+            DiscardReason::Closed => &mut self.closed,
+            DiscardReason::Unread => &mut self.unread,
+            DiscardReason::Unsent => &mut self.unsent,
+            DiscardReason::NotRecycled => &mut self.not_recycled,
+            DiscardReason::Expired => &mut self.expired,
+            DiscardReason::Idle => &mut self.idle,
+            DiscardReason::Surplus => &mut self.surplus,
+            DiscardReason::PoolClosed => &mut self.pool_closed,
         } += 1;
     }
 
     fn add(&mut self, other: &Self) {
         self.by_user += other.by_user;
-        self.finished += other.finished;
-        self.dead += other.dead;
+        self.half_closed += other.half_closed;
+        self.closed += other.closed;
         self.unread += other.unread;
         self.unsent += other.unsent;
         self.not_recycled += other.not_recycled;
-        self.old += other.old;
+        self.expired += other.expired;
         self.idle += other.idle;
         self.surplus += other.surplus;
         self.pool_closed += other.pool_closed;
@@ -127,15 +127,15 @@ impl DiscardedStats {
 impl ConnPoolStats {
     pub(super) fn add(&mut self, other: &Self) {
         self.idle += other.idle;
-        self.out += other.out;
+        self.in_use += other.in_use;
         self.dialing += other.dialing;
         self.waiting += other.waiting;
-        self.made += other.made;
+        self.created += other.created;
         self.failed += other.failed;
         self.reused += other.reused;
         self.detached += other.detached;
         self.timed_out += other.timed_out;
-        self.refused += other.refused;
+        self.rejected += other.rejected;
         self.discarded.add(&other.discarded);
     }
 }

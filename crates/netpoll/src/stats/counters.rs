@@ -81,22 +81,22 @@ counted! {
         /// Connections that began here, dialed ones among them.
         opened,
         /// Connections that ended here.
-        ended,
+        closed,
         /// Waits for the kernel: turns of the poller.
         waits,
         /// Events that the waits brought.
         events,
         /// How often another thread rang, because the poller had lain down when it was asked for
         /// something, and had not looked since.
-        rings,
+        wakeups,
         /// Waits that began awake and found nothing at the first look: see
         /// [`busy_poll`](crate::Builder::busy_poll), without which there are none.
-        spins,
+        busy_polls,
         /// Those of them that found something before they would have slept. The others spent
         /// processor time for nothing.
-        spin_hits,
+        busy_poll_hits,
         /// Letters: what other threads asked.
-        letters,
+        commands,
         /// Reads from sockets, those that found nothing among them.
         reads,
         /// Bytes that were read.
@@ -108,14 +108,14 @@ counted! {
         /// Bytes that the kernel has taken.
         sent,
         /// How often a socket took no more, and output had to wait for it.
-        blocks,
+        blocked_sends,
         /// Requests that were handled: calls of a handler of
         /// [`on_request`](crate::Builder::on_request) that consumed input, or failed. They count
         /// when their burst is over. A handler of [`on_connection`](crate::Builder::on_connection)
         /// knows alone what its requests are; none of them counts.
         requests,
         /// Bursts: how often a connection was handed to its handler and came back.
-        bursts,
+        batches,
         /// How often reading paused because a handler had enough before it.
         pauses_for_handler,
         /// How often a connection paused because its peer did not take what was sent.
@@ -124,8 +124,8 @@ counted! {
         /// [`slow_handler`](crate::Builder::slow_handler) allows.
         slow_calls,
         /// How often a source was not watched for a while: see
-        /// [`Event::UselessEvents`](crate::Event::UselessEvents).
-        useless_events,
+        /// [`Event::SpuriousEvents`](crate::Event::SpuriousEvents).
+        spurious_events,
         /// How often the poller failed: see
         /// [`Event::PollerFailed`](crate::Event::PollerFailed).
         failures,
@@ -174,14 +174,14 @@ impl PollerStats {
     /// Connections that are here now.
     #[must_use]
     pub fn connections(&self) -> u64 {
-        self.opened.saturating_sub(self.ended)
+        self.opened.saturating_sub(self.closed)
     }
 }
 
 impl PollerCounters {
     /// Counts a wait, and the events that it brought.
     #[inline]
-    pub(crate) fn waited(&self, events: usize) {
+    pub(crate) fn record_wait(&self, events: usize) {
         self.waits.add(1);
         self.events.add(events as u64);
     }
@@ -231,23 +231,23 @@ pub(crate) struct Counters {
     pub(crate) poller: PollerCounters,
     pub(crate) closed: ClosedCounters,
     /// Which callback runs, by [`Callback::code`]; a handler unless told otherwise.
-    calling: Counter,
+    current_callback: Counter,
 }
 
 impl Counters {
     /// Makes `call`, a call of `callback`, and lets others see meanwhile which that is. Only on the
     /// poller's thread.
     #[inline]
-    pub(crate) fn during<R>(&self, callback: Callback, call: impl FnOnce() -> R) -> R {
-        self.calling.set(callback.code());
+    pub(crate) fn track_callback<R>(&self, callback: Callback, call: impl FnOnce() -> R) -> R {
+        self.current_callback.set(callback.code());
         let result = call();
-        self.calling.set(Callback::Handler.code());
+        self.current_callback.set(Callback::Handler.code());
         result
     }
 
     /// Which callback runs, if one does: of a poller that is held up, the one that does that.
-    pub(crate) fn calling(&self) -> Callback {
-        Callback::of_code(self.calling.get())
+    pub(crate) fn current_callback(&self) -> Callback {
+        Callback::from_code(self.current_callback.get())
     }
 }
 

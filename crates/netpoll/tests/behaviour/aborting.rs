@@ -79,7 +79,7 @@ fn an_abort_reaches_the_peer_with_input_unread_output_unsent_or_a_direction_ende
         aborted_while(conn, &handle, peer);
     }
     let (mut conn, mut peer) = pair();
-    conn.writer().finish();
+    conn.writer().shutdown();
     assert_eq!(peer.receive_all().unwrap(), b"");
     conn.abort();
     if crate::support::kind() == Kind::Tcp {

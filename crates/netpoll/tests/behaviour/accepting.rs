@@ -118,7 +118,7 @@ fn whom_the_filter_refuses_is_closed_before_any_handler() {
         }
     }
     let stats = server.handle.accept_stats();
-    assert_eq!((stats.accepted, stats.refused), (20, 10));
+    assert_eq!((stats.accepted, stats.rejected), (20, 10));
     let endings = server.take_endings();
     server.shut_down(LIMIT);
     assert_eq!(endings.iter().count(), 10);
@@ -167,7 +167,7 @@ fn bounds_that_cannot_work_are_a_refusal() {
     };
     let server = Server::start(two_pollers().on_accept(filter), rpc);
     assert_eq!(server.connect().receive_all().unwrap(), b"");
-    assert_eq!(server.handle.accept_stats().refused, 1);
+    assert_eq!(server.handle.accept_stats().rejected, 1);
 }
 
 #[test]

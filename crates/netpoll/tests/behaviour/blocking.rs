@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use netpoll::{Connection, Dialer, EventLoop, OnPoller, TimedOut, Timeouts};
+use netpoll::{BlockingOnPoller, Connection, Dialer, EventLoop, TimedOut, Timeouts};
 
 use crate::support::{LIMIT, Server, bytes, eventually, frame, pair, rpc};
 
@@ -15,7 +15,7 @@ fn is_on_poller(error: &std::io::Error) -> bool {
     error.kind() == ErrorKind::WouldBlock
         && error
             .get_ref()
-            .is_some_and(|report| report.is::<OnPoller>())
+            .is_some_and(|report| report.is::<BlockingOnPoller>())
 }
 
 #[test]

@@ -228,7 +228,7 @@ fn a_socket_that_was_taken_out_is_a_connection_again() {
 fn a_stream_that_was_to_end_has_ended_when_its_socket_is_taken_out() {
     let (mut conn, mut peer) = pair();
     conn.writer().put_str("all");
-    conn.writer().finish();
+    conn.writer().shutdown();
     let (fd, _) = block_on(conn.into_fd()).unwrap();
     assert_eq!(peer.receive_all().unwrap(), b"all");
     peer.send(b"answer");

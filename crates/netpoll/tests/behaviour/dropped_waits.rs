@@ -92,7 +92,7 @@ fn gives_up_sending(room: bool) {
             let mut writer = conn.writer().with_deadline(Instant::now() + LONG);
             writer.push(bytes(4 << 20, 1).into());
             let given_up = match room {
-                true => timeout(SHORT / 5, writer.room()).await.is_err(),
+                true => timeout(SHORT / 5, writer.writable()).await.is_err(),
                 false => timeout(SHORT / 5, writer.flush()).await.is_err(),
             };
             assert!(given_up, "nobody reads");
@@ -155,7 +155,7 @@ fn no_wait_leaves_a_waker_behind() {
     leaves_no_waker("a half", async { reader.reader().wait(1).await });
     writer.writer().push(bytes(8 << 20, 1).into());
     leaves_no_waker("flush", async { writer.writer().flush().await });
-    leaves_no_waker("room", async { writer.writer().room().await });
+    leaves_no_waker("room", async { writer.writer().writable().await });
     let queue = writer.handle().write_queue();
     let message = || LinkBuffer::from(bytes::Bytes::from_static(b"a message"));
     leaves_no_waker("send", queue.send(message()));

@@ -6,7 +6,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use netpoll::{Balance, Builder, Callback, Event, EventLoop, Listener, Pause, Runner, Spawn};
+use netpoll::{
+    AcceptPauseReason, Balance, Builder, Callback, Event, EventLoop, Listener, Runner, Spawn,
+};
 
 use crate::support::{Gate, LIMIT, Peer, Server, bound, eventually, rpc};
 
@@ -38,11 +40,11 @@ fn a_full_loop_tells_that_it_pauses_and_that_it_goes_on() {
     let mut first = server.connect();
     first.call(b"let in");
     let mut second = server.connect();
-    let why = Pause::Limit;
-    assert!(matches!(next(&told), Event::AcceptingPaused { why: told, .. } if told == why));
+    let why = AcceptPauseReason::Limit;
+    assert!(matches!(next(&told), Event::AcceptingPaused { reason: told, .. } if told == why));
     drop(first);
     second.call(b"let in as well");
-    assert!(matches!(next(&told), Event::AcceptingResumed { why: told, .. } if told == why));
+    assert!(matches!(next(&told), Event::AcceptingResumed { reason: told, .. } if told == why));
 }
 
 #[test]
@@ -52,8 +54,8 @@ fn a_rate_that_is_met_is_told_once_a_second() {
     let mut peers: Vec<_> = (0..20).map(|_| server.connect()).collect();
     peers.iter_mut().for_each(|peer| peer.call(b"let in"));
     let pauses = server.handle.accept_stats().pauses_for_rate;
-    let why = Pause::Rate;
-    assert!(matches!(next(&told), Event::AcceptingPaused { why: told, .. } if told == why));
+    let why = AcceptPauseReason::Rate;
+    assert!(matches!(next(&told), Event::AcceptingPaused { reason: told, .. } if told == why));
     let paused = |event: &Event| matches!(event, Event::AcceptingPaused { .. });
     let more = told.try_iter().filter(paused).count() as u64;
     assert!(more + 1 < pauses, "{more} more of {pauses}");
@@ -97,7 +99,7 @@ fn a_panic_of_code_that_decides_or_observes_is_told_as_what_it_is() {
         let addr = peer.addr();
         drop(peer);
         match next(&told) {
-            Event::Panicked { callback, peer, .. } => {
+            Event::CallbackPanicked { callback, peer, .. } => {
                 assert_eq!((callback, peer), (expected, addr))
             }
             other => panic!("{other}"),
@@ -147,7 +149,10 @@ fn what_a_shutdown_cuts_is_told() {
     peer.send(b"x");
     eventually("it waits", || gate.is_waited_at());
     assert_eq!(server.shut_down(Duration::from_millis(1)), 1);
-    assert!(matches!(next(&told), Event::Cut { connections: 1, .. }));
+    assert!(matches!(
+        next(&told),
+        Event::ConnectionsAborted { connections: 1, .. }
+    ));
     assert_eq!(told.try_iter().count(), 0);
 }
 

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use netpoll::{AfterFinish, CloseReason, Connection, EventLoop};
+use netpoll::{CloseReason, Connection, EventLoop, WriteAfterShutdown};
 
 use crate::support::{Gate, LIMIT, Server, block_on, bytes, eventually, pair};
 
@@ -14,7 +14,7 @@ fn is_after_finish(error: &std::io::Error) -> bool {
     error.kind() == ErrorKind::BrokenPipe
         && error
             .get_ref()
-            .is_some_and(|report| report.is::<AfterFinish>())
+            .is_some_and(|report| report.is::<WriteAfterShutdown>())
 }
 
 #[test]
@@ -23,8 +23,8 @@ fn what_was_put_is_sent_then_the_fin_and_the_peers_stream_goes_on() {
     let all = bytes(3 << 20, 5);
     let (mut reader, mut writer) = conn.split();
     writer.put_slice(&all);
-    writer.finish();
-    writer.finish();
+    writer.shutdown();
+    writer.shutdown();
     let receiving = std::thread::spawn(move || {
         let received = peer.receive_all().unwrap();
         (received, peer)
@@ -46,7 +46,7 @@ fn a_put_that_comes_later_is_discarded_and_the_flush_says_so() {
     let mut writer = conn.writer();
     writer.put_str("sent");
     let _reserved = writer.reserve(8).unwrap();
-    writer.finish();
+    writer.shutdown();
     assert_eq!(writer.uncommitted_len(), 0);
     block_on(writer.flush()).unwrap();
     writer.put_str("not sent");
@@ -64,7 +64,7 @@ fn the_connection_ends_when_both_streams_have_and_what_came_can_still_be_read() 
     let (tell, hear) = channel();
     conn.on_close(move |reason| tell.send(reason.clone()).unwrap());
     conn.writer().put_str("ours");
-    conn.writer().finish();
+    conn.writer().shutdown();
     assert_eq!(peer.receive_all().unwrap(), b"ours");
     assert!(hear.try_recv().is_err(), "one stream is not both");
     peer.send(b"theirs");
@@ -85,7 +85,7 @@ fn a_peer_that_ended_first_has_the_fin_at_once_and_the_connection_is_over() {
     let (tell, hear) = channel();
     conn.on_close(move |reason| tell.send(reason.clone()).unwrap());
     conn.writer().put_str("the answer");
-    conn.writer().finish();
+    conn.writer().shutdown();
     assert_eq!(peer.receive_all().unwrap(), b"the answer");
     assert!(matches!(
         hear.recv_timeout(LIMIT).unwrap(),
@@ -102,7 +102,7 @@ fn a_handler_that_finishes_is_called_for_what_still_comes() {
             let (mut reader, mut writer) = conn.split();
             let byte = reader.read_u8().await?;
             writer.put_u8(byte);
-            writer.finish();
+            writer.shutdown();
             tell.lock().unwrap().send(byte)?;
             Ok(())
         },
@@ -127,7 +127,7 @@ fn a_fin_waits_for_what_the_peer_has_yet_to_take() {
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_connection(
         async move |mut conn: Connection| {
             conn.writer().put_slice(&bytes(4 << 20, 3));
-            conn.writer().finish();
+            conn.writer().shutdown();
             at.pass().await;
             // The input ends with the peer's; then the drop has nothing to wait for.
             while conn.reader().chunk().await?.is_some() {}
@@ -148,7 +148,7 @@ fn a_stream_that_was_cut_short_is_not_said_to_have_left() {
     let (mut conn, peer) = pair();
     let mut writer = conn.writer();
     writer.put_slice(&bytes(8 << 20, 1));
-    writer.finish();
+    writer.shutdown();
     let flushing = writer.flush();
     drop(peer);
     let error = block_on(flushing).unwrap_err();
@@ -160,7 +160,7 @@ fn a_half_that_writes_may_finish_and_go() {
     let (conn, mut peer) = pair();
     let (mut reader, mut writer) = conn.into_split();
     writer.writer().put_str("asked");
-    writer.finish();
+    writer.shutdown();
     drop(writer);
     assert_eq!(peer.receive_all().unwrap(), b"asked");
     peer.send(b"answered");
@@ -171,7 +171,7 @@ fn a_half_that_writes_may_finish_and_go() {
 fn an_end_that_is_asked_for_after_a_finish_is_an_end() {
     let (mut conn, mut peer) = pair();
     conn.writer().put_str("last");
-    conn.writer().finish();
+    conn.writer().shutdown();
     assert_eq!(peer.receive_all().unwrap(), b"last");
     let handle = conn.handle();
     drop(conn);

@@ -24,7 +24,7 @@ fn a_call_that_waits_for_room_puts_more_than_may_be_unsent() {
         reader.skip(1).await?;
         let part = bytes(10_000, 7);
         for _ in 0..MANY / part.len() {
-            writer.room().await?;
+            writer.writable().await?;
             writer.put_slice(&part);
             seen.fetch_max(writer.unsent(), Ordering::SeqCst);
         }
@@ -44,11 +44,11 @@ fn a_call_that_waits_for_room_puts_more_than_may_be_unsent() {
 #[test]
 fn room_is_there_at_once_below_the_mark_and_says_why_there_is_none_at_the_end() {
     let (mut conn, peer) = pair();
-    block_on(conn.writer().room()).unwrap();
+    block_on(conn.writer().writable()).unwrap();
     drop(peer);
     block_on(conn.reader().wait(1)).unwrap_err();
     conn.close();
-    eventually("the end", || block_on(conn.writer().room()).is_err());
+    eventually("the end", || block_on(conn.writer().writable()).is_err());
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn a_wait_for_room_of_a_peer_that_never_reads_ends_with_the_write_timeout() {
     let handler = async |conn: &mut Connection| {
         let mut writer = conn.writer();
         loop {
-            writer.room().await?;
+            writer.writable().await?;
             writer.put_slice(&[7; 10_000]);
         }
     };

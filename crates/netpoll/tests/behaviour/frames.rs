@@ -8,10 +8,10 @@ use std::sync::Mutex;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use netpoll::codec::{Codec, Delimiter, FixedSize, LengthField, Mismeasured, Need};
+use netpoll::codec::{Codec, Delimiter, FixedSize, InvalidNeed, LengthField, Need};
 use netpoll::{
-    CloseReason, ConnOptions, Connection, Dialer, Eof, EventLoop, Limit, LinkBuffer, TimedOut,
-    TooLarge,
+    CloseReason, ConnOptions, Connection, Dialer, EventLoop, Limit, LinkBuffer, TimedOut, TooLarge,
+    UnexpectedEof,
 };
 
 use crate::support::{Peer, Server, block_on, bytes, eventually, pair, pair_with, poll_once};
@@ -115,7 +115,7 @@ fn ends_in<C: Codec>(codec: &C, part: &[u8], need: usize) {
             panic!("{part:?} is no frame and no end");
         };
         assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
-        let eof: Eof = why(&error);
+        let eof: UnexpectedEof = why(&error);
         assert_eq!((eof.have, eof.need), (part.len(), need));
     }
     let left = block_on(conn.reader().read_vec(part.len()));
@@ -223,8 +223,8 @@ fn a_codec_that_would_be_asked_for_ever_is_refused_by_name() {
         block_on(conn.reader().wait(3)).unwrap();
         let error = block_on(conn.reader().frame(&Says(told))).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidData);
-        let reason: Mismeasured = why(&error);
-        assert_eq!((reason.have, reason.told), (3, told));
+        let reason: InvalidNeed = why(&error);
+        assert_eq!((reason.have, reason.need), (3, told));
         assert_eq!(block_on(conn.reader().next(3)).unwrap(), b"abc");
     }
 }

@@ -71,7 +71,7 @@ fn a_handler_that_says_not_yet_after_each_arrival_has_its_input_moved_a_few_time
     let tell: Tell = Arc::new(Mutex::new(tell));
     let server = Server::start_as_given(large_frames().on_request(
         async move |conn: &mut Connection| {
-            let moved = conn.detach::<Moved>();
+            let moved = conn.take_attached::<Moved>();
             let mut moved = moved.map_or_else(Moved::default, |moved| *moved);
             let mut reader = conn.reader();
             let there = reader.available();

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use netpoll::{CloseReason, Connection, Eof, EventLoop};
+use netpoll::{CloseReason, Connection, EventLoop, UnexpectedEof};
 
 use crate::support::{LIMIT, Server, Whole, bytes, frame};
 
@@ -71,7 +71,7 @@ fn a_frame_cut_short_by_a_fin_is_an_unexpected_eof_and_ends_with_peer_fin() {
         let cut = reader.next(len as usize).await.map(<[u8]>::len);
         let error = cut.expect_err("a frame that is cut short");
         let eof = error.get_ref().and_then(|report| report.downcast_ref());
-        let told: (ErrorKind, Option<Eof>) = (error.kind(), eof.copied());
+        let told: (ErrorKind, Option<UnexpectedEof>) = (error.kind(), eof.copied());
         seen.send(told).unwrap();
         Err(error.into())
     });

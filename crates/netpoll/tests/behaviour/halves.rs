@@ -71,7 +71,7 @@ fn what_one_half_has_taken_is_there_when_they_are_together_again() {
     assert_eq!(block_on(reader.reader().next(3)).unwrap(), b"one");
     writer.writer().put_str("unsent");
     let mut conn = reader.reunite(writer).unwrap();
-    assert_eq!(conn.detach::<u32>().as_deref(), Some(&7));
+    assert_eq!(conn.take_attached::<u32>().as_deref(), Some(&7));
     assert_eq!(block_on(conn.reader().next(4)).unwrap(), b" two");
     block_on(conn.writer().flush()).unwrap();
     assert_eq!(peer.receive(6), b"unsent");

@@ -10,8 +10,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use netpoll::{
-    Accept, Balance, Builder, Callback, Connection, Event, EventLoop, LeftAt, ListenOptions,
-    Listener, LoopHandle, Runner, Spawn,
+    Accept, Balance, Builder, Callback, CallbackLocation, Connection, Event, EventLoop,
+    ListenOptions, Listener, LoopHandle, Runner, Spawn,
 };
 
 use crate::support::eventually;
@@ -121,7 +121,7 @@ impl Server {
             .expect("no panic")
             .expect("an end in order");
         assert!(begun.elapsed() < LIMIT, "{:?}", begun.elapsed());
-        let is_left = |event: &Event| matches!(event, Event::LeftRunning { .. });
+        let is_left = |event: &Event| matches!(event, Event::CallbackAbandoned { .. });
         let left = || {
             self.events
                 .lock()
@@ -242,8 +242,8 @@ fn a_shutdown_keeps_its_deadline_whatever_holds_a_poller_up() {
         let (cut, left) = server.end();
         assert_eq!(cut, open, "{name}");
         let [
-            Event::LeftRunning {
-                place,
+            Event::CallbackAbandoned {
+                location,
                 callback,
                 handler,
                 connections,
@@ -254,8 +254,8 @@ fn a_shutdown_keeps_its_deadline_whatever_holds_a_poller_up() {
             panic!("{name}: {left:?}");
         };
         assert_eq!(
-            (*place, *callback, *connections),
-            (LeftAt::Poller(0), expected, open)
+            (*location, *callback, *connections),
+            (CallbackLocation::Poller(0), expected, open)
         );
         assert!(handler.contains("held_up"), "{name}: {handler}");
         for client in &mut clients {
@@ -351,8 +351,11 @@ impl Spawn for OnThreads {
 #[test]
 fn a_shutdown_does_not_wait_for_handlers_that_block_elsewhere() {
     for (runner, expected) in [
-        (Runner::Threads(2), LeftAt::Threads(1)),
-        (Runner::Spawn(Arc::new(OnThreads)), LeftAt::Executor),
+        (Runner::Threads(2), CallbackLocation::Threads(1)),
+        (
+            Runner::Spawn(Arc::new(OnThreads)),
+            CallbackLocation::Executor,
+        ),
     ] {
         let (barrier, guard) = barrier();
         let handler = handler!([barrier], |conn| {
@@ -367,10 +370,10 @@ fn a_shutdown_does_not_wait_for_handlers_that_block_elsewhere() {
         let addr = server.addr;
         let (cut, left) = server.end();
         assert_eq!(cut, 1);
-        let [Event::LeftRunning { place, .. }] = &left[..] else {
+        let [Event::CallbackAbandoned { location, .. }] = &left[..] else {
             panic!("{left:?}");
         };
-        assert_eq!(*place, expected);
+        assert_eq!(*location, expected);
         assert!(has_ended(&mut client));
         TcpListener::bind(addr).expect("the port is free");
     }

@@ -100,7 +100,7 @@ async fn run(hog: &Hog, way: &str, conn: &mut Connection) -> Result<(), BoxError
             "timeout" => drop(timeout(Duration::ZERO, std::future::pending::<()>()).await),
             "ready" => timeout(Duration::from_secs(60), async {}).await?,
             "flush" => conn.writer().flush().await?,
-            "room" => conn.writer().room().await?,
+            "room" => conn.writer().writable().await?,
             "queue" => conn.write_queue().send(LinkBuffer::new()).await?,
             "dial" => drop(Dialer::new().dial(netpoll::Addr::Unnamed).await),
             "pool" => give_back(pool.get(addr.ok_or("an address")?).await?),

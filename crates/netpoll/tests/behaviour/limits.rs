@@ -311,7 +311,7 @@ fn a_connections_own_largest_frame_is_held_to_the_budget_too() {
     let server = Server::start(builder, rpc);
     let mut peer = server.connect();
     assert!(!matches!(peer.receive_all().as_deref(), Ok([_, ..])));
-    assert_eq!(server.handle.accept_stats().refused, 1);
+    assert_eq!(server.handle.accept_stats().rejected, 1);
 }
 
 #[test]

@@ -126,7 +126,7 @@ fn calls_of_many_threads_each_get_their_own_answer_in_whatever_order() {
     }
     let stats = client.stats();
     assert_eq!(
-        (stats.in_flight, stats.strays, stats.connections),
+        (stats.in_flight, stats.unmatched_answers, stats.connections),
         (0, 0, 1)
     );
     drop(client);
@@ -149,7 +149,7 @@ fn answers_that_are_reordered_doubled_or_unknown_harm_no_call() {
         for (number, answer) in all(calls).await.into_iter().enumerate() {
             assert_eq!(answer.unwrap(), [number as u8 + 100]);
         }
-        until("the strays", || client.stats().strays == 5).await;
+        until("the strays", || client.stats().unmatched_answers == 5).await;
         assert_eq!(client.stats().in_flight, 0);
     });
 }
@@ -177,7 +177,10 @@ fn a_call_whose_time_is_up_frees_its_place_and_its_answer_is_nobodys() {
             assert_eq!(client.stats().in_flight, 0);
             let by = |deadline, text: &[u8]| client.call_by(deadline, Message::new(text));
             let next = by(Instant::now() + LIMIT, b"next").await.unwrap();
-            assert_eq!((body(next), client.stats().strays), (b"next".to_vec(), 1));
+            assert_eq!(
+                (body(next), client.stats().unmatched_answers),
+                (b"next".to_vec(), 1)
+            );
             // Others have their own times, whichever was set first.
             let mut far = Box::pin(by(Instant::now() + LIMIT, b"far"));
             assert!(poll_once(far.as_mut()).is_pending());
@@ -216,7 +219,7 @@ fn a_call_that_is_dropped_frees_its_place_wherever_it_waits_and_its_answer_is_no
             assert_eq!((client.stats().in_flight, client.stats().waiting), (0, 0));
         }
         assert_eq!(call(&client, b"last").await.unwrap(), b"heard");
-        assert_eq!(client.stats().strays, 10);
+        assert_eq!(client.stats().unmatched_answers, 10);
     });
 }
 

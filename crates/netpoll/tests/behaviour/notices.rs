@@ -178,7 +178,7 @@ fn functions_run_once_the_last_first_after_the_observer_and_a_panic_stops_none()
         .on_event(move |event| {
             let panicked = matches!(
                 event,
-                Event::Panicked {
+                Event::CallbackPanicked {
                     callback: Callback::OnClose,
                     ..
                 }

@@ -9,7 +9,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use netpoll::{
-    Accept, Addr, ConnPool, Connection, Dialer, EventLoop, Ipv6Listen, ListenOptions, Listener,
+    Accept, Addr, ConnPool, Connection, Dialer, EventLoop, Ipv6Mode, ListenOptions, Listener,
     UnixAddr,
 };
 
@@ -45,7 +45,7 @@ const FORMS: [(IpAddr, IpAddr); 6] = [
 /// A listener of both families.
 fn dual() -> Listener {
     let mut options = ListenOptions::default();
-    options.family = Ipv6Listen::Dual;
+    options.ipv6 = Ipv6Mode::DualStack;
     Listener::bind_with("[::]:0", options).expect("both families")
 }
 

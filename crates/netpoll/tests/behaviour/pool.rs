@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use netpoll::{
-    Addr, ConnPool, ConnPoolOptions, ConnPoolStats, Connection, Dialer, EventLoop, InvalidConfig,
-    Liveness, OnPoller, PoolClosed, Pooled,
+    Addr, BlockingOnPoller, ConnPool, ConnPoolOptions, ConnPoolStats, Connection, Dialer,
+    EventLoop, InvalidConfig, Liveness, PoolClosed, Pooled,
 };
 use socket2::SockRef;
 
@@ -31,8 +31,8 @@ pub(crate) fn got(pool: &ConnPool, host: &Host) -> (Pooled, Peer) {
 
 /// Fails unless the counts add up.
 pub(crate) fn checked(stats: ConnPoolStats) -> ConnPoolStats {
-    let somewhere = (stats.idle + stats.out) as u64 + stats.detached + stats.discarded.total();
-    assert_eq!(stats.made, somewhere, "{stats:?}");
+    let somewhere = (stats.idle + stats.in_use) as u64 + stats.detached + stats.discarded.total();
+    assert_eq!(stats.created, somewhere, "{stats:?}");
     stats
 }
 
@@ -50,11 +50,11 @@ fn a_connection_that_comes_back_is_used_again_wherever_one_waits_for_it() {
         for size in 0..10 {
             let mut conn = pool.get(addr).await.unwrap();
             call(&mut conn, &bytes(size * 1000, 3)).await.unwrap();
-            assert_eq!(checked(pool.stats(addr)).out, 1);
+            assert_eq!(checked(pool.stats(addr)).in_use, 1);
             conn.recycle();
         }
         let stats = checked(pool.stats(addr));
-        assert_eq!((stats.made, stats.reused, stats.idle), (1, 9, 1));
+        assert_eq!((stats.created, stats.reused, stats.idle), (1, 9, 1));
         assert_eq!(stats, pool.stats_all());
     });
 }
@@ -92,8 +92,14 @@ fn addresses_have_nothing_to_do_with_each_other() {
     let again = block_on(pool.get(one.addr)).unwrap();
     assert_eq!(again.peer_addr(), one.addr);
     let (one, all) = (pool.stats(one.addr), checked(pool.stats_all()));
-    assert_eq!((one.refused, one.out, one.made, one.reused), (1, 1, 1, 1));
-    assert_eq!((all.refused, all.out, all.made, all.reused), (2, 2, 2, 1));
+    assert_eq!(
+        (one.rejected, one.in_use, one.created, one.reused),
+        (1, 1, 1, 1)
+    );
+    assert_eq!(
+        (all.rejected, all.in_use, all.created, all.reused),
+        (2, 2, 2, 1)
+    );
     drop(second);
 }
 
@@ -118,7 +124,7 @@ fn what_is_unread_unsent_or_finished_or_not_to_be_kept_is_closed() {
         "it is closed in order"
     );
     let (mut conn, _peer) = got(&pool, &host);
-    conn.writer().finish();
+    conn.writer().shutdown();
     drop(conn);
     let (mut conn, _peer) = got(&pool, &host);
     conn.discard();
@@ -133,10 +139,10 @@ fn what_is_unread_unsent_or_finished_or_not_to_be_kept_is_closed() {
     });
     assert!(panicking.join().is_err());
     let stats = checked(pool.stats_all());
-    assert_eq!((stats.made, stats.reused, stats.idle), (7, 0, 0));
+    assert_eq!((stats.created, stats.reused, stats.idle), (7, 0, 0));
     let why = stats.discarded;
-    assert_eq!((why.unread, why.unsent, why.finished), (2, 1, 1));
-    assert_eq!((why.by_user, why.dead), (2, 1));
+    assert_eq!((why.unread, why.unsent, why.half_closed), (2, 1, 1));
+    assert_eq!((why.by_user, why.closed), (2, 1));
     let (mut conn, _peer) = got(&pool, &host);
     conn.discard();
     conn.keep();
@@ -159,7 +165,7 @@ fn an_answer_that_comes_too_late_is_not_the_next_users() {
     let (_conn, _peer) = got(&pool, &host);
     let stats = checked(pool.stats(host.addr));
     assert_eq!(
-        (stats.made, stats.reused, stats.discarded.unread),
+        (stats.created, stats.reused, stats.discarded.unread),
         (2, 0, 1)
     );
 }
@@ -199,7 +205,10 @@ fn one_whose_server_has_gone_is_not_handed_out_though_its_poller_has_not_looked(
     hear.recv_timeout(LIMIT).unwrap();
     eventually("its return", || pool.stats(at).idle == 1);
     let stats = checked(pool.stats(at));
-    assert_eq!((stats.made, stats.reused, stats.discarded.dead), (2, 0, 1));
+    assert_eq!(
+        (stats.created, stats.reused, stats.discarded.closed),
+        (2, 0, 1)
+    );
 }
 
 #[test]
@@ -212,8 +221,12 @@ fn a_connection_that_is_taken_out_for_good_makes_room_for_another() {
     peer.send(b"still");
     assert_eq!(block_on(conn.reader().next(5)).unwrap(), b"still");
     let stats = checked(pool.stats_all());
-    assert_eq!((stats.made, stats.detached, stats.out), (2, 1, 1));
-    assert_eq!(pool.stats(host.addr).made, 1, "it was forgotten in between");
+    assert_eq!((stats.created, stats.detached, stats.in_use), (2, 1, 1));
+    assert_eq!(
+        pool.stats(host.addr).created,
+        1,
+        "it was forgotten in between"
+    );
 }
 
 #[test]
@@ -271,10 +284,14 @@ fn a_thread_may_wait_for_a_connection_and_a_poller_may_not() {
     on_a_poller(move || {
         let error = using.get_blocking(at).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WouldBlock);
-        assert!(error.get_ref().is_some_and(|why| why.is::<OnPoller>()));
+        assert!(
+            error
+                .get_ref()
+                .is_some_and(|why| why.is::<BlockingOnPoller>())
+        );
         std::future::ready(())
     });
-    assert_eq!(checked(pool.stats_all()).made, 1);
+    assert_eq!(checked(pool.stats_all()).created, 1);
 }
 
 #[test]
@@ -293,7 +310,7 @@ fn a_closed_pool_gives_nothing_and_keeps_nothing() {
     drop(out);
     assert_eq!(out_peer.receive_all().unwrap(), b"");
     let stats = checked(pool.stats_all());
-    assert_eq!((stats.made, stats.discarded.pool_closed), (2, 2));
+    assert_eq!((stats.created, stats.discarded.pool_closed), (2, 2));
 }
 
 #[test]

@@ -208,15 +208,15 @@ fn what_is_given_back_and_cannot_be_used_again_is_closed_all_the_same() {
     });
     assert_eq!((stats.idle, stats.discarded.unsent), (0, 1));
     let stats = after(|mut conn, _| {
-        conn.writer().finish();
+        conn.writer().shutdown();
         conn.recycle();
     });
-    assert_eq!((stats.idle, stats.discarded.finished), (0, 1));
+    assert_eq!((stats.idle, stats.discarded.half_closed), (0, 1));
     let stats = after(|conn, _| {
         conn.abort();
         conn.recycle();
     });
-    assert_eq!((stats.idle, stats.discarded.dead), (0, 1));
+    assert_eq!((stats.idle, stats.discarded.closed), (0, 1));
 }
 
 #[test]

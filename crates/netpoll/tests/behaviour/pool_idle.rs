@@ -31,9 +31,11 @@ fn the_end_of_a_server_empties_its_pool_at_once() {
     drop(peers);
     // Nobody asks for one.
     eventually("none", || pool.stats(host.addr).idle == 0);
-    eventually("that it is forgotten", || pool.stats(host.addr).made == 0);
+    eventually("that it is forgotten", || {
+        pool.stats(host.addr).created == 0
+    });
     let stats = checked(pool.stats_all());
-    assert_eq!((stats.discarded.dead, stats.out), (8, 1));
+    assert_eq!((stats.discarded.closed, stats.in_use), (8, 1));
     kept.1.send(b"!");
     assert_eq!(block_on(kept.0.reader().read_u8()).unwrap(), b'!');
 }
@@ -58,7 +60,7 @@ fn who_waits_for_a_server_that_dies_hears_why() {
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     }
     let stats = checked(pool.stats_all());
-    assert_eq!((stats.discarded.dead, stats.failed), (1, 3));
+    assert_eq!((stats.discarded.closed, stats.failed), (1, 3));
 }
 
 #[test]
@@ -72,7 +74,7 @@ fn who_waits_gets_a_new_connection_if_the_one_that_was_out_has_died() {
     drop(out);
     let conn = block_on(waiting).unwrap();
     assert!(conn.is_active());
-    assert_eq!(checked(pool.stats(host.addr)).made, 2);
+    assert_eq!(checked(pool.stats(host.addr)).created, 2);
 }
 
 #[test]
@@ -90,7 +92,7 @@ fn one_that_waits_too_long_is_closed_and_who_asks_gets_another() {
     let stats = checked(pool.stats_all());
     assert_eq!((stats.idle, stats.discarded.idle), (0, 2));
     let _other = got(&pool, &host);
-    assert_eq!(checked(pool.stats_all()).made, 3);
+    assert_eq!(checked(pool.stats_all()).created, 3);
 }
 
 #[test]
@@ -113,7 +115,7 @@ fn one_that_waits_too_long_is_not_handed_out_though_its_poller_had_no_time_to_lo
         }
     });
     let stats = checked(pool.stats_all());
-    assert_eq!((stats.made, stats.reused), (2, 0));
+    assert_eq!((stats.created, stats.reused), (2, 0));
     assert!(stats.discarded.idle >= 1);
 }
 
@@ -127,14 +129,14 @@ fn one_that_is_used_again_and_again_stays() {
     // A machine that is busy may have this thread wait for longer than the connection does.
     let mut pauses = 0;
     // It may also leave it no time for more than a few uses.
-    while begun.elapsed() < 5 * A_WHILE || pool.stats_all().reused <= pool.stats_all().made {
+    while begun.elapsed() < 5 * A_WHILE || pool.stats_all().reused <= pool.stats_all().created {
         assert!(begun.elapsed() < LIMIT, "{:?}", pool.stats_all());
         drop(block_on(pool.get(host.addr)).unwrap());
         pauses += u64::from(last.elapsed() > A_WHILE);
         last = Instant::now();
     }
     let stats = checked(pool.stats_all());
-    assert!(stats.made <= 1 + pauses, "{stats:?}, {pauses} pauses");
+    assert!(stats.created <= 1 + pauses, "{stats:?}, {pauses} pauses");
 }
 
 #[test]
@@ -159,7 +161,7 @@ fn one_that_is_old_is_closed_whether_it_waits_or_comes_back() {
     );
     assert_eq!(of_out.receive_all().unwrap(), b"");
     let stats = checked(pool.stats_all());
-    assert_eq!((stats.made, stats.discarded.old), (2, 2));
+    assert_eq!((stats.created, stats.discarded.expired), (2, 2));
 }
 
 #[test]
@@ -188,7 +190,7 @@ fn times_are_kept_also_when_the_loop_has_ended_that_kept_them() {
     drop(conn);
     assert_eq!(second.receive_all().unwrap(), b"");
     let stats = checked(pool.stats_all());
-    assert_eq!((stats.made, stats.discarded.total()), (2, 2));
+    assert_eq!((stats.created, stats.discarded.total()), (2, 2));
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn who_comes_first_is_served_first_and_nobody_overtakes() {
     }
     drop(out);
     let stats = checked(pool.stats(host.addr));
-    assert_eq!((stats.made, stats.reused, stats.waiting), (1, 4, 0));
+    assert_eq!((stats.created, stats.reused, stats.waiting), (1, 4, 0));
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_full_line_refuses_at_once_and_takes_others_when_one_has_gone() {
     let mut next = pin!(pool.get(host.addr));
     assert!(poll_once(next.as_mut()).is_pending());
     let stats = checked(pool.stats(host.addr));
-    assert_eq!((stats.refused, stats.waiting, stats.out), (1, 2, 2));
+    assert_eq!((stats.rejected, stats.waiting, stats.in_use), (1, 2, 2));
     drop(out);
 }
 
@@ -115,7 +115,7 @@ fn who_was_handed_a_connection_and_goes_leaves_it_to_the_next() {
     drop(line);
     drop(ready(poll_once(last.as_mut())));
     let stats = checked(pool.stats(host.addr));
-    assert_eq!((stats.idle, stats.waiting, stats.out), (1, 0, 0));
+    assert_eq!((stats.idle, stats.waiting, stats.in_use), (1, 0, 0));
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_call_that_is_given_up_anywhere_leaves_nothing() {
             drop(held);
         }
         let stats = pool.stats_all();
-        let left = (stats.waiting, stats.dialing, stats.out, stats.idle);
+        let left = (stats.waiting, stats.dialing, stats.in_use, stats.idle);
         assert_eq!(left, (0, 0, 0, 0), "after {round}");
     }
     let mut conn = block_on(pool.get(server.addr)).unwrap();
@@ -168,7 +168,7 @@ fn who_waits_when_the_pool_is_closed_is_told_so() {
         let error = thread.join().unwrap().unwrap_err();
         assert!(error.get_ref().is_some_and(|why| why.is::<PoolClosed>()));
     }
-    assert_eq!(pool.stats(addr).out, 1);
+    assert_eq!(pool.stats(addr).in_use, 1);
     drop(out);
     assert_eq!(checked(pool.stats_all()).discarded.pool_closed, 1);
 }
@@ -223,7 +223,7 @@ fn a_thousand_callers_share_eight_connections() {
     });
     block_on(all((0..1000).map(|_| calls(&pool, &server))));
     let stats = checked(pool.stats(server.addr));
-    assert_eq!((stats.made, stats.idle, stats.out), (8, 8, 0));
+    assert_eq!((stats.created, stats.idle, stats.in_use), (8, 8, 0));
     assert_eq!((stats.reused, stats.waiting), (1992, 0));
     assert!(most.load(Ordering::Relaxed) <= 8);
 }
@@ -242,7 +242,7 @@ fn threads_share_a_few_connections() {
             std::thread::spawn(move || {
                 for _ in 0..50 {
                     let mut conn = pool.get_blocking(addr).unwrap();
-                    assert!(pool.stats(addr).out <= 3);
+                    assert!(pool.stats(addr).in_use <= 3);
                     let used: &mut Connection = &mut conn;
                     block_on(call(used, b"body")).unwrap();
                     conn.recycle();
@@ -254,6 +254,6 @@ fn threads_share_a_few_connections() {
         .into_iter()
         .for_each(|thread| thread.join().unwrap());
     let stats = checked(pool.stats(addr));
-    assert_eq!((stats.idle, stats.out, stats.waiting), (1, 0, 0));
-    assert_eq!(stats.made + stats.reused, 16 * 50);
+    assert_eq!((stats.idle, stats.in_use, stats.waiting), (1, 0, 0));
+    assert_eq!(stats.created + stats.reused, 16 * 50);
 }

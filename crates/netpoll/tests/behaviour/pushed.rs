@@ -67,7 +67,7 @@ const MUCH: usize = 24 << 20;
 
 const WAYS: [(&str, Way); 21] = [
     ("a push after a finish", |mut conn, _peer, make| {
-        conn.writer().finish();
+        conn.writer().shutdown();
         conn.writer().push(make(100));
     }),
     ("a push after a close", |mut conn, _peer, make| {
@@ -89,7 +89,7 @@ const WAYS: [(&str, Way); 21] = [
         conn.writer().insert(2, make(100)).unwrap_err();
     }),
     ("a handle's push after a finish", |mut conn, _peer, make| {
-        conn.writer().finish();
+        conn.writer().shutdown();
         conn.handle().push(make(100)).unwrap_err();
     }),
     ("a handle's push after the end", |conn, _peer, make| {
@@ -98,7 +98,7 @@ const WAYS: [(&str, Way); 21] = [
         eventually("the end", || handle.push(make(100)).is_err());
     }),
     ("a send that is refused", |mut conn, _peer, make| {
-        conn.writer().finish();
+        conn.writer().shutdown();
         let queue = conn.write_queue();
         // A buffer whose front was read: that may be let go where it is appended.
         let mut buffer = LinkBuffer::from(make(10));
@@ -147,7 +147,7 @@ const WAYS: [(&str, Way); 21] = [
     ("a finish with a reservation", |mut conn, _peer, make| {
         conn.writer().reserve(1).unwrap();
         conn.writer().push(make(100));
-        conn.writer().finish();
+        conn.writer().shutdown();
     }),
     ("a close with a reservation", |mut conn, _peer, make| {
         conn.writer().reserve(1).unwrap();

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 
-use netpoll::{Dialer, Eof, TooLarge};
+use netpoll::{Dialer, TooLarge, UnexpectedEof};
 
 use crate::support::{Peer, block_on, bytes, pair, pair_with, poll_once};
 
@@ -227,7 +227,7 @@ fn an_end_says_how_much_is_there_and_how_much_was_waited_for() {
     peer.finish();
     for need in [4, 10] {
         let error = block_on(reader.next(need)).unwrap_err();
-        let eof: &Eof = error.get_ref().and_then(|why| why.downcast_ref()).unwrap();
+        let eof: &UnexpectedEof = error.get_ref().and_then(|why| why.downcast_ref()).unwrap();
         assert_eq!((eof.have, eof.need), (3, need));
     }
     assert_eq!(block_on(reader.next(3)).unwrap(), b"abc");

@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use netpoll::{
-    AfterFinish, Closed, ConnOptions, Connection, ConnectionHandle, Dialer, LinkBuffer, WriteQueue,
+    Closed, ConnOptions, Connection, ConnectionHandle, Dialer, LinkBuffer, WriteAfterShutdown,
+    WriteQueue,
 };
 
 use crate::support::{Peer, block_on, bytes, eventually, pair, pair_with, poll_once};
@@ -79,7 +80,7 @@ const ENDS: [(&str, Ends, &[u8]); 7] = [
     (
         "a finish",
         |mut conn| {
-            conn.writer().finish();
+            conn.writer().shutdown();
             Some(conn)
         },
         b"",
@@ -249,9 +250,13 @@ fn a_push_after_a_finish_is_refused_and_is_not_what_the_owner_missed() {
     let (handle, queue) = (conn.handle(), conn.write_queue());
     let mut writer = conn.writer();
     writer.put_str("all");
-    writer.finish();
+    writer.shutdown();
     let refused = handle.push(Bytes::from_static(b"late")).unwrap_err();
-    assert!(refused.get_ref().is_some_and(|why| why.is::<AfterFinish>()));
+    assert!(
+        refused
+            .get_ref()
+            .is_some_and(|why| why.is::<WriteAfterShutdown>())
+    );
     assert!(queue.try_send(buffer(b"late")).is_err());
     block_on(writer.flush()).unwrap();
     assert_eq!(peer.receive_all().unwrap(), b"all");

@@ -50,13 +50,13 @@ fn requests_and_bytes_are_counted_to_the_last() {
     }
     let stats = once(&server, "nobody is left", |stats| stats.connections == 0);
     let total = stats.total();
-    assert_eq!((total.requests, total.bursts), (15, 15));
+    assert_eq!((total.requests, total.batches), (15, 15));
     assert_eq!((total.received, total.sent), (15 * 1004, 15 * 1004));
-    assert_eq!((total.opened, total.ended, total.connections()), (3, 3, 0));
+    assert_eq!((total.opened, total.closed, total.connections()), (3, 3, 0));
     assert_eq!(total.sends, 15);
     assert!(total.reads >= 15 + 3, "{total:?}");
     assert!(total.waits > 0 && total.events >= 15, "{total:?}");
-    assert_eq!((total.blocks, total.slow_calls), (0, 0));
+    assert_eq!((total.blocked_sends, total.slow_calls), (0, 0));
     assert_eq!((stats.accept.accepted, stats.connections), (3, 0));
     assert_eq!(counted(&stats.closed), [("peer_fin", 3)]);
     assert_eq!(stats.closed.total(), 3);
@@ -69,7 +69,7 @@ fn a_burst_is_one_however_many_requests_it_has() {
     peer.send(&frame(b"abc").repeat(40));
     peer.receive(40 * 7);
     let total = once(&server, "a burst", |stats| stats.total().requests == 40).total();
-    assert!(total.bursts < 40, "{total:?}");
+    assert!(total.batches < 40, "{total:?}");
     // The first half of a frame is no request yet.
     peer.send(&frame(b"abc")[..3]);
     let reads = total.reads;
@@ -89,7 +89,7 @@ fn a_call_that_consumed_nothing_is_no_request() {
     let mut peer = server.connect();
     peer.send(b"12345");
     once(&server, "a call in vain", |stats| {
-        (stats.total().requests, stats.total().bursts) == (1, 1)
+        (stats.total().requests, stats.total().batches) == (1, 1)
     });
     peer.send(b"678");
     once(&server, "another", |stats| stats.total().requests == 2);
@@ -204,7 +204,7 @@ fn a_connection_that_is_owned_to_the_end_of_the_loop_is_counted_once() {
     let handle = server.handle.clone();
     server.shut_down(Duration::from_millis(1));
     let stats = handle.stats();
-    assert_eq!((stats.total().opened, stats.total().ended), (1, 1));
+    assert_eq!((stats.total().opened, stats.total().closed), (1, 1));
     assert_eq!(counted(&stats.closed), [("shutdown", 1)]);
     drop(conn);
     assert_eq!(handle.stats().closed.total(), 1);
@@ -222,7 +222,7 @@ fn a_peer_that_does_not_read_is_seen_as_blocks_and_pauses() {
     let mut peer = server.connect();
     peer.send(&[0; 100]);
     let stats = once(&server, "a pause", |stats| {
-        stats.total().pauses_for_peer >= 1 && stats.total().blocks >= 1
+        stats.total().pauses_for_peer >= 1 && stats.total().blocked_sends >= 1
     });
     assert_eq!(stats.total().pauses_for_handler, 0);
     peer.receive(100 * (32 << 10));
@@ -231,7 +231,7 @@ fn a_peer_that_does_not_read_is_seen_as_blocks_and_pauses() {
         server.handle.stats().total().sent == 100 * (32 << 10)
     });
     // Each ends with a burst, however often it is looked at meanwhile.
-    assert!(total.pauses_for_peer <= total.bursts, "{total:?}");
+    assert!(total.pauses_for_peer <= total.batches, "{total:?}");
 }
 
 #[test]
@@ -280,14 +280,14 @@ fn what_another_thread_sends_counts_and_what_it_asks_rings() {
     assert_eq!(conn.stats().sent, 3000);
     eventually("a poller that slept", || {
         conn.set_timeouts(conn.timeouts()).expect("as they are");
-        server.handle.stats().total().rings > 0
+        server.handle.stats().total().wakeups > 0
     });
     drop(conn);
     peer.receive_all().expect("the end");
     server.ending();
     let total = server.handle.stats().total();
     assert_eq!((total.sends, total.sent), (3, 3000));
-    assert!(total.letters >= total.rings, "{total:?}");
+    assert!(total.commands >= total.wakeups, "{total:?}");
     assert_eq!(total.requests, 0, "what an owner does is its own");
 }
 

@@ -90,7 +90,7 @@ fn a_task_that_panics_ends_itself_and_no_other() {
             1
         }),
     );
-    let error = block_on::<netpoll::Task<()>>(panics.unwrap()).unwrap_err();
+    let error = block_on::<netpoll::JoinHandle<()>>(panics.unwrap()).unwrap_err();
     assert!(matches!(reason(&error), CloseReason::HandlerPanic));
     assert_eq!(block_on(goes_on.unwrap()).unwrap(), 1);
 }

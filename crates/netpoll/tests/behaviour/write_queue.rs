@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use netpoll::{
-    AfterFinish, CloseReason, Closed, ConnOptions, Connection, Dialer, EventLoop, LinkBuffer,
-    SendError, TooLarge, WriteQueue,
+    CloseReason, Closed, ConnOptions, Connection, Dialer, EventLoop, LinkBuffer, SendError,
+    TooLarge, WriteAfterShutdown, WriteQueue,
 };
 
 use crate::support::{Server, block_on, bytes, eventually, frame, pair, pair_with, poll_once};
@@ -156,7 +156,7 @@ fn the_end_of_the_connection_wakes_every_sender_and_flush_with_the_reason() {
             drop(conn);
         },
         |mut conn, peer| {
-            conn.writer().finish();
+            conn.writer().shutdown();
             drop((conn, peer));
         },
     ];
@@ -194,7 +194,7 @@ fn the_end_of_the_connection_wakes_every_sender_and_flush_with_the_reason() {
             let known = error.raw_os_error().is_some()
                 || error
                     .get_ref()
-                    .is_some_and(|why| why.is::<Closed>() || why.is::<AfterFinish>());
+                    .is_some_and(|why| why.is::<Closed>() || why.is::<WriteAfterShutdown>());
             assert!(known, "{error:?}");
         }
         eventually("the end", || {
@@ -265,9 +265,9 @@ fn what_cannot_be_sent_is_given_back_with_the_reason() {
     assert_eq!(why, Some(&TooLarge::new(most, most + 1)));
     assert_eq!(unsent.buffer.len(), most + 1);
     block_on(queue.send(LinkBuffer::new())).unwrap();
-    conn.writer().finish();
+    conn.writer().shutdown();
     let unsent = queue.try_send(buffer(b"late")).unwrap_err();
-    assert!(unsent.error.get_ref().unwrap().is::<AfterFinish>());
+    assert!(unsent.error.get_ref().unwrap().is::<WriteAfterShutdown>());
     assert_eq!(peer.receive_all().unwrap(), b"");
     let handle = conn.handle();
     drop((conn, peer));

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use netpoll::{
-    AfterFinish, Builder, CloseReason, Closed, Connection, EventLoop, InvalidConfig, LinkBuffer,
-    Listener, Runner, TimedOut, Timeout, TooLarge,
+    Builder, CloseReason, Closed, Connection, EventLoop, InvalidConfig, LinkBuffer, Listener,
+    Runner, TimedOut, Timeout, TooLarge, WriteAfterShutdown,
 };
 
 use crate::support::{block_on, bytes, eventually, pair, poll_once};
@@ -235,15 +235,15 @@ fn room_that_was_reserved_before_the_end_can_be_filled_after_it_to_no_effect() {
     writer.put_u32(1);
     writer.put_u64_le(1);
     let errors = [
-        block_on(writer.room()).unwrap_err(),
+        block_on(writer.writable()).unwrap_err(),
         block_on(writer.flush()).unwrap_err(),
         handle.push(Bytes::from_static(b"late")).unwrap_err(),
     ];
     for error in errors {
         assert!(reason::<Closed>(&error).is_some(), "{error:?}");
-        assert!(reason::<AfterFinish>(&error).is_none());
+        assert!(reason::<WriteAfterShutdown>(&error).is_none());
     }
-    conn.writer().finish();
+    conn.writer().shutdown();
     assert_eq!(conn.writer().unsent(), 0);
     drop(conn);
     assert!(handle.push(Bytes::from_static(b"later")).is_err());

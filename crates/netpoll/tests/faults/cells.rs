@@ -3,7 +3,7 @@
 
 use std::io;
 
-use netpoll_sys::faults::{Errno, Fault, Installed, Plan, Site, When};
+use netpoll_sys::faults::{Errno, Fault, FaultGuard, FaultPlan, Syscall, Trigger};
 
 use crate::support::Kind;
 use crate::work::Work;
@@ -11,57 +11,57 @@ use crate::work::Work;
 /// One fault at one call, or at all of them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Strike {
-    pub(crate) site: Site,
+    pub(crate) site: Syscall,
     pub(crate) fault: Fault,
-    pub(crate) when: When,
+    pub(crate) when: Trigger,
 }
 
 impl Strike {
-    pub(crate) fn install(self) -> Installed {
+    pub(crate) fn install(self) -> FaultGuard {
         let Self { site, fault, when } = self;
-        Plan::new(when, move |called| (called == site).then_some(fault)).install()
+        FaultPlan::new(when, move |called| (called == site).then_some(fault)).install()
     }
 
     pub(crate) fn is_for_good(self) -> bool {
-        matches!(self.when, When::From(_))
+        matches!(self.when, Trigger::From(_))
     }
 
     /// Whether nobody may notice: what is to be done can be done again, or is done by another way.
     pub(crate) fn is_harmless(self) -> bool {
         match (self.site, self.fault) {
             (
-                Site::Accept
-                | Site::EpollWait
-                | Site::EpollDelete
-                | Site::EventFdRead
-                | Site::EventFdWrite
-                | Site::Shutdown
+                Syscall::Accept
+                | Syscall::EpollWait
+                | Syscall::EpollDelete
+                | Syscall::EventFdRead
+                | Syscall::EventFdWrite
+                | Syscall::Shutdown
                 // The last close resets, too.
-                | Site::Disconnect
+                | Syscall::Disconnect
                 // A peer is who was dialed, then.
-                | Site::Getpeername
+                | Syscall::Getpeername
                 // Where there are no locks, paths are made without.
-                | Site::Flock
-                | Site::OpenFolder,
+                | Syscall::Flock
+                | Syscall::OpenDir,
                 _,
             )
-            | (Site::EpollAdd, Fault::Errno(Errno::EXIST))
+            | (Syscall::EpollAdd, Fault::Errno(Errno::EXIST))
             | (
-                Site::Recv | Site::Send | Site::Sendmsg | Site::EpollModify,
+                Syscall::Recv | Syscall::Send | Syscall::Sendmsg | Syscall::EpollModify,
                 Fault::Errno(Errno::INTR | Errno::AGAIN),
             )
             | (
-                Site::Connect,
+                Syscall::Connect,
                 Fault::Errno(Errno::INPROGRESS | Errno::INTR | Errno::ALREADY | Errno::ISCONN),
             ) => true,
-            (Site::Recv | Site::Send | Site::Sendmsg, Fault::AtMost(most)) => most > 0,
+            (Syscall::Recv | Syscall::Send | Syscall::Sendmsg, Fault::AtMost(most)) => most > 0,
             _ => false,
         }
     }
 
     /// Whether a connection may have met it that its peer sees the end of.
     pub(crate) fn is_of_a_session(self) -> bool {
-        matches!(self.site, Site::EpollAdd | Site::EpollModify)
+        matches!(self.site, Syscall::EpollAdd | Syscall::EpollModify)
     }
 
     /// Whether an error is what this fault looks like from outside.
@@ -69,7 +69,7 @@ impl Strike {
         let kind = error.kind();
         match (self.site, self.fault) {
             // What cannot be asked whether it listens is not taken for a listener.
-            (Site::Getsockopt, _) => kind == io::ErrorKind::InvalidInput,
+            (Syscall::Getsockopt, _) => kind == io::ErrorKind::InvalidInput,
             (_, Fault::Errno(errno)) => error.raw_os_error() == Some(errno.raw_os_error()),
             (_, Fault::AtMost(0)) => kind == io::ErrorKind::WriteZero,
             _ => false,
@@ -82,7 +82,7 @@ impl Strike {
 pub(crate) struct Cell {
     pub(crate) work: Work,
     pub(crate) kind: Kind,
-    pub(crate) site: Site,
+    pub(crate) site: Syscall,
     pub(crate) fault: Fault,
 }
 
@@ -198,92 +198,94 @@ const FOLDER: &[Errno] = &[Errno::ACCESS, Errno::PERM];
 const FLAGS: &[Errno] = &[Errno::BADF, Errno::PERM];
 
 /// The errnos that a call of `site` may have.
-pub(crate) fn errnos(site: Site) -> &'static [Errno] {
+pub(crate) fn errnos(site: Syscall) -> &'static [Errno] {
     match site {
-        Site::Accept => ACCEPT,
-        Site::Recv | Site::Readv => RECEIVE,
-        Site::Send | Site::Sendmsg => SEND,
-        Site::Connect => CONNECT,
-        Site::Socket | Site::Socketpair | Site::EpollCreate | Site::EventFdCreate => MAKE,
-        Site::Bind => BIND,
-        Site::Listen => LISTEN,
-        Site::EpollAdd => ADD,
-        Site::EpollModify => MODIFY,
-        Site::EpollDelete => DELETE,
-        Site::EpollWait => &[Errno::INTR],
-        Site::EventFdRead | Site::EventFdWrite => BELL,
-        Site::Shutdown => SHUTDOWN,
-        Site::Fionread => WAITING,
-        Site::Flock => LOCK,
-        Site::OpenFolder => FOLDER,
-        Site::Disconnect => DISCONNECT,
-        Site::Fchmod | Site::Fcntl => FLAGS,
+        Syscall::Accept => ACCEPT,
+        Syscall::Recv | Syscall::Readv => RECEIVE,
+        Syscall::Send | Syscall::Sendmsg => SEND,
+        Syscall::Connect => CONNECT,
+        Syscall::Socket | Syscall::Socketpair | Syscall::EpollCreate | Syscall::EventFdCreate => {
+            MAKE
+        }
+        Syscall::Bind => BIND,
+        Syscall::Listen => LISTEN,
+        Syscall::EpollAdd => ADD,
+        Syscall::EpollModify => MODIFY,
+        Syscall::EpollDelete => DELETE,
+        Syscall::EpollWait => &[Errno::INTR],
+        Syscall::EventFdRead | Syscall::EventFdWrite => BELL,
+        Syscall::Shutdown => SHUTDOWN,
+        Syscall::Fionread => WAITING,
+        Syscall::Flock => LOCK,
+        Syscall::OpenDir => FOLDER,
+        Syscall::Disconnect => DISCONNECT,
+        Syscall::Fchmod | Syscall::Fcntl => FLAGS,
         _ => OPTION,
     }
 }
 
 /// What the works have in common over both kinds of sockets.
-const COMMON: &[(Work, Site, &[Errno])] = &[
-    (Work::Serving, Site::Accept, ACCEPT),
-    (Work::Serving, Site::Recv, RECEIVE),
-    (Work::Serving, Site::Send, SEND),
-    (Work::Serving, Site::Sendmsg, SEND),
-    (Work::Serving, Site::EpollAdd, ADD),
-    (Work::Serving, Site::EpollModify, MODIFY),
-    (Work::Serving, Site::EpollWait, &[Errno::INTR]),
-    (Work::Serving, Site::EventFdWrite, BELL),
-    (Work::Serving, Site::EventFdRead, BELL),
-    (Work::Serving, Site::Shutdown, SHUTDOWN),
-    (Work::Threads, Site::Recv, RECEIVE),
-    (Work::Threads, Site::Send, SEND),
-    (Work::Threads, Site::Sendmsg, SEND),
-    (Work::Threads, Site::EpollModify, MODIFY),
-    (Work::Threads, Site::EventFdWrite, BELL),
-    (Work::Draining, Site::Fionread, WAITING),
-    (Work::Draining, Site::Shutdown, SHUTDOWN),
-    (Work::Dialing, Site::Socket, MAKE),
-    (Work::Dialing, Site::Connect, CONNECT),
-    (Work::Dialing, Site::EpollAdd, ADD),
-    (Work::Dialing, Site::EpollModify, MODIFY),
-    (Work::Dialing, Site::SocketError, OPTION),
-    (Work::Dialing, Site::Getsockname, OPTION),
-    (Work::Dialing, Site::Getpeername, OPTION),
-    (Work::Making, Site::Socket, MAKE),
-    (Work::Making, Site::Bind, BIND),
-    (Work::Making, Site::Listen, LISTEN),
-    (Work::Making, Site::EpollCreate, MAKE),
-    (Work::Making, Site::EventFdCreate, MAKE),
-    (Work::Making, Site::EpollAdd, ADD),
-    (Work::Making, Site::EpollDelete, DELETE),
-    (Work::Making, Site::Getsockname, OPTION),
+const COMMON: &[(Work, Syscall, &[Errno])] = &[
+    (Work::Serving, Syscall::Accept, ACCEPT),
+    (Work::Serving, Syscall::Recv, RECEIVE),
+    (Work::Serving, Syscall::Send, SEND),
+    (Work::Serving, Syscall::Sendmsg, SEND),
+    (Work::Serving, Syscall::EpollAdd, ADD),
+    (Work::Serving, Syscall::EpollModify, MODIFY),
+    (Work::Serving, Syscall::EpollWait, &[Errno::INTR]),
+    (Work::Serving, Syscall::EventFdWrite, BELL),
+    (Work::Serving, Syscall::EventFdRead, BELL),
+    (Work::Serving, Syscall::Shutdown, SHUTDOWN),
+    (Work::Threads, Syscall::Recv, RECEIVE),
+    (Work::Threads, Syscall::Send, SEND),
+    (Work::Threads, Syscall::Sendmsg, SEND),
+    (Work::Threads, Syscall::EpollModify, MODIFY),
+    (Work::Threads, Syscall::EventFdWrite, BELL),
+    (Work::Draining, Syscall::Fionread, WAITING),
+    (Work::Draining, Syscall::Shutdown, SHUTDOWN),
+    (Work::Dialing, Syscall::Socket, MAKE),
+    (Work::Dialing, Syscall::Connect, CONNECT),
+    (Work::Dialing, Syscall::EpollAdd, ADD),
+    (Work::Dialing, Syscall::EpollModify, MODIFY),
+    (Work::Dialing, Syscall::SocketError, OPTION),
+    (Work::Dialing, Syscall::Getsockname, OPTION),
+    (Work::Dialing, Syscall::Getpeername, OPTION),
+    (Work::Making, Syscall::Socket, MAKE),
+    (Work::Making, Syscall::Bind, BIND),
+    (Work::Making, Syscall::Listen, LISTEN),
+    (Work::Making, Syscall::EpollCreate, MAKE),
+    (Work::Making, Syscall::EventFdCreate, MAKE),
+    (Work::Making, Syscall::EpollAdd, ADD),
+    (Work::Making, Syscall::EpollDelete, DELETE),
+    (Work::Making, Syscall::Getsockname, OPTION),
 ];
 
-const TCP: &[(Work, Site, &[Errno])] = &[
-    (Work::Aborting, Site::Disconnect, DISCONNECT),
-    (Work::Dialing, Site::Setsockopt, OPTION),
-    (Work::Making, Site::Setsockopt, OPTION),
-    (Work::Making, Site::Getsockopt, OPTION),
-    (Work::Making, Site::Fcntl, FLAGS),
+const TCP: &[(Work, Syscall, &[Errno])] = &[
+    (Work::Aborting, Syscall::Disconnect, DISCONNECT),
+    (Work::Dialing, Syscall::Setsockopt, OPTION),
+    (Work::Making, Syscall::Setsockopt, OPTION),
+    (Work::Making, Syscall::Getsockopt, OPTION),
+    (Work::Making, Syscall::Fcntl, FLAGS),
 ];
 
-const UNIX: &[(Work, Site, &[Errno])] = &[
+const UNIX: &[(Work, Syscall, &[Errno])] = &[
     // Of a TCP connection that ends in order nothing is deleted.
-    (Work::Serving, Site::EpollDelete, DELETE),
-    (Work::Making, Site::Fchmod, FLAGS),
-    (Work::Making, Site::Flock, LOCK),
-    (Work::Making, Site::OpenFolder, FOLDER),
+    (Work::Serving, Syscall::EpollDelete, DELETE),
+    (Work::Making, Syscall::Fchmod, FLAGS),
+    (Work::Making, Syscall::Flock, LOCK),
+    (Work::Making, Syscall::OpenDir, FOLDER),
 ];
 
 /// What comes out short, or of nothing, while clients are served.
-const SHORT: &[(Work, Site, &[Fault])] = &[
-    (Work::Serving, Site::Recv, SHORT_TRANSFERS),
-    (Work::Serving, Site::Send, SHORT_TRANSFERS),
-    (Work::Serving, Site::Sendmsg, SHORT_TRANSFERS),
-    (Work::Threads, Site::Send, SHORT_TRANSFERS),
-    (Work::Threads, Site::Sendmsg, SHORT_TRANSFERS),
+const SHORT: &[(Work, Syscall, &[Fault])] = &[
+    (Work::Serving, Syscall::Recv, SHORT_TRANSFERS),
+    (Work::Serving, Syscall::Send, SHORT_TRANSFERS),
+    (Work::Serving, Syscall::Sendmsg, SHORT_TRANSFERS),
+    (Work::Threads, Syscall::Send, SHORT_TRANSFERS),
+    (Work::Threads, Syscall::Sendmsg, SHORT_TRANSFERS),
     (
         Work::Serving,
-        Site::EpollWait,
+        Syscall::EpollWait,
         &[Fault::AtMost(0), Fault::AtMost(1), Fault::Stale],
     ),
 ];

@@ -3,26 +3,26 @@
 //! fail to: each test is a process of its own.
 
 use netpoll::{Dialer, Listener};
-use netpoll_sys::faults::{Errno, Fault, Site, When};
+use netpoll_sys::faults::{Errno, Fault, Syscall, Trigger};
 
 use crate::cells::Strike;
 use crate::support::{alone, block_on, bound, open_descriptors};
 
 /// The first dial of the process meets `errno` at `site`, is told so, and leaves nothing; the second
 /// succeeds.
-fn fails_once(site: Site, errno: Errno) {
+fn fails_once(site: Syscall, errno: Errno) {
     let listener = Listener::bind("127.0.0.1:0").expect("a free port");
     let before = open_descriptors();
     let dial = || block_on(Dialer::new().dial(bound(&listener)));
     let strike = Strike {
         site,
         fault: Fault::Errno(errno),
-        when: When::Nth(1),
+        when: Trigger::Nth(1),
     };
     let installed = strike.install();
     let error = dial().map(drop).expect_err("a fault");
     assert_eq!(error.raw_os_error(), Some(errno.raw_os_error()));
-    assert_eq!(installed.struck(), 1);
+    assert_eq!(installed.injected(), 1);
     assert_eq!(open_descriptors(), before);
     drop(dial().expect("a server"));
 }
@@ -31,18 +31,18 @@ fn fails_once(site: Site, errno: Errno) {
 fn a_first_dial_without_a_descriptor_for_a_poller_does_not_fail_the_second() {
     let name =
         "first_dial::a_first_dial_without_a_descriptor_for_a_poller_does_not_fail_the_second";
-    alone(name, || fails_once(Site::EpollCreate, Errno::MFILE));
+    alone(name, || fails_once(Syscall::EpollCreate, Errno::MFILE));
 }
 
 #[test]
 fn a_first_dial_without_a_descriptor_for_a_bell_does_not_fail_the_second() {
     let name = "first_dial::a_first_dial_without_a_descriptor_for_a_bell_does_not_fail_the_second";
-    alone(name, || fails_once(Site::EventFdCreate, Errno::NFILE));
+    alone(name, || fails_once(Syscall::EventFdCreate, Errno::NFILE));
 }
 
 #[test]
 fn a_first_dial_whose_poller_cannot_watch_its_bell_does_not_fail_the_second() {
     let name =
         "first_dial::a_first_dial_whose_poller_cannot_watch_its_bell_does_not_fail_the_second";
-    alone(name, || fails_once(Site::EpollAdd, Errno::NOSPC));
+    alone(name, || fails_once(Syscall::EpollAdd, Errno::NOSPC));
 }

@@ -5,7 +5,7 @@
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use netpoll_sys::faults::{Errno, Fault, Plan, Site, When};
+use netpoll_sys::faults::{Errno, Fault, FaultPlan, Syscall, Trigger};
 
 use crate::cells::errnos;
 use crate::client::is_end;
@@ -13,12 +13,12 @@ use crate::ledger::{account, alone};
 use crate::scenarios::{ALL, Scenario};
 
 /// The call that was struck, and what it failed with.
-type Struck = Arc<Mutex<Option<(Site, Errno)>>>;
+type Struck = Arc<Mutex<Option<(Syscall, Errno)>>>;
 
 /// The `k`-th call of all fails with one of the errnos of its site, another for each `k`.
-fn kth(k: u64, struck: &Struck) -> Plan {
+fn kth(k: u64, struck: &Struck) -> FaultPlan {
     let (struck, mut calls) = (Arc::clone(struck), 0);
-    Plan::new(When::Nth(k), move |site| {
+    FaultPlan::new(Trigger::Nth(k), move |site| {
         calls += 1;
         let errnos = errnos(site);
         let errno = errnos[k as usize % errnos.len()];

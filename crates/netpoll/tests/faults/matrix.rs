@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::mpsc::channel;
 
-use netpoll_sys::faults::{Fault, Site, When};
+use netpoll_sys::faults::{Fault, Syscall, Trigger};
 
 use crate::cells::{Cell, Strike, cells};
 use crate::ledger::{account, alone};
@@ -16,7 +16,7 @@ const GOES: usize = 10;
 
 /// How often each call is made when nothing fails.
 #[derive(Default)]
-struct Calm(HashMap<(Work, Site), u64>);
+struct Calm(HashMap<(Work, Syscall), u64>);
 
 impl Calm {
     /// A call in the middle of the work.
@@ -26,7 +26,7 @@ impl Calm {
             let count = Strike {
                 site: cell.site,
                 fault: Fault::AtMost(usize::MAX),
-                when: When::Never,
+                when: Trigger::Never,
             };
             let (seen, counted) = channel();
             let undisturbed = move || {
@@ -61,7 +61,7 @@ fn run(kind: Kind) {
     let cells = cells(kind);
     for &cell in &cells {
         let middle = calm.middle(cell);
-        for when in [When::Nth(1), When::Nth(middle), When::From(1)] {
+        for when in [Trigger::Nth(1), Trigger::Nth(middle), Trigger::From(1)] {
             let Cell { site, fault, .. } = cell;
             let strike = Strike { site, fault, when };
             let name = format!("{:?} over {kind:?}, {site:?} {when:?} {fault:?}", cell.work);

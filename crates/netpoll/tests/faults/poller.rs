@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use netpoll::{CloseReason, Connection, Dialer, Event, EventLoop, Listener, LoopHandle};
-use netpoll_sys::faults::{Errno, Fault, Plan, Site, When};
+use netpoll_sys::faults::{Errno, Fault, FaultPlan, Syscall, Trigger};
 
 use crate::ledger::{account, alone};
 use crate::support::{LIMIT, eventually};
@@ -84,9 +84,9 @@ fn call(client: &mut TcpStream) -> io::Result<()> {
     client.read_exact(&mut [0])
 }
 
-fn waits_fail(when: When, errno: Errno) -> Plan {
-    Plan::new(when, move |site| {
-        (site == Site::EpollWait).then_some(Fault::Errno(errno))
+fn waits_fail(when: Trigger, errno: Errno) -> FaultPlan {
+    FaultPlan::new(when, move |site| {
+        (site == Syscall::EpollWait).then_some(Fault::Errno(errno))
     })
 }
 
@@ -97,11 +97,11 @@ fn a_wait_that_fails_once_costs_the_connections_of_that_poller_and_nothing_else(
         let checked = account("a wait that fails", move || {
             let server = Server::start(1);
             let mut client = server.client().unwrap();
-            let installed = waits_fail(When::Nth(1), errno).install();
+            let installed = waits_fail(Trigger::Nth(1), errno).install();
             // The poller is in a wait that has begun, and fails in the next.
             let ended = call(&mut client).and_then(|()| call(&mut client));
             assert!(ended.is_err());
-            eventually("a fault", || installed.struck() == 1);
+            eventually("a fault", || installed.injected() == 1);
             drop(installed);
             server.client().unwrap();
             let told = server.told();
@@ -127,7 +127,7 @@ fn a_poller_that_cannot_begin_anew_ends_its_loop_with_the_error() {
     let checked = account("waits that fail for good", || {
         let server = Server::start(2);
         let mut clients: Vec<_> = (0..4).map(|_| server.client().unwrap()).collect();
-        let installed = waits_fail(When::From(1), Errno::BADF).install();
+        let installed = waits_fail(Trigger::From(1), Errno::BADF).install();
         for client in &mut clients {
             // This wakes the pollers, whose waits have begun.
             let _called = call(client);
@@ -159,12 +159,12 @@ fn a_poller_that_finds_no_descriptor_begins_anew_when_there_is_one() {
         let server = Server::start(1);
         let mut client = server.client().unwrap();
         let mut creates = 0;
-        let plan = Plan::new(When::From(1), move |site| match site {
-            Site::EpollCreate => {
+        let plan = FaultPlan::new(Trigger::From(1), move |site| match site {
+            Syscall::EpollCreate => {
                 creates += 1;
                 (creates <= 3).then_some(Fault::Errno(Errno::MFILE))
             }
-            Site::EpollWait if creates == 0 => Some(Fault::Errno(Errno::BADF)),
+            Syscall::EpollWait if creates == 0 => Some(Fault::Errno(Errno::BADF)),
             _ => None,
         });
         let installed = plan.install();
@@ -183,7 +183,7 @@ fn the_pollers_that_dials_share_are_replaced() {
     let server = Server::start(1);
     let dialed = Dialer::new().dial_blocking(server.addr).unwrap();
     let server_waits = server.handle.stats().total().waits;
-    let installed = waits_fail(When::From(1), Errno::BADF).install();
+    let installed = waits_fail(Trigger::From(1), Errno::BADF).install();
     // Whoever waits next fails for good: the shared ones too, once they are woken.
     let failed = Dialer::new()
         .connect_timeout(Some(LIMIT))

@@ -3,7 +3,7 @@
 //! was sent.
 
 use netpoll::Dialer;
-use netpoll_sys::faults::{Errno, Fault, Plan, Site, When};
+use netpoll_sys::faults::{Errno, Fault, FaultPlan, Syscall, Trigger};
 
 use crate::client::Client;
 use crate::ledger::{account_within, alone};
@@ -47,7 +47,7 @@ fn exchange(kind: Kind) -> std::io::Result<()> {
 }
 
 /// All messages over both kinds of sockets, while `plan` has the table.
-fn survive(name: &'static str, plan: impl Fn() -> Plan) {
+fn survive(name: &'static str, plan: impl Fn() -> FaultPlan) {
     let _alone = alone();
     for kind in [Kind::Tcp, Kind::Unix] {
         let installed = plan().install();
@@ -55,11 +55,11 @@ fn survive(name: &'static str, plan: impl Fn() -> Plan) {
         let done = account_within(2 * LIMIT, name, exchange);
         println!(
             "{name}, over {kind:?}: {MESSAGES} messages, {} of {} calls struck",
-            installed.struck(),
+            installed.injected(),
             installed.seen()
         );
         assert_eq!(done, Ok(()));
-        assert!(installed.struck() > MESSAGES as u64);
+        assert!(installed.injected() > MESSAGES as u64);
     }
 }
 
@@ -68,13 +68,13 @@ fn twenty_thousand_messages_through_calls_that_move_seven_bytes_at_most() {
     survive("one to seven bytes a call", || {
         let mut calls = 0;
         let few = move |site| match site {
-            Site::Recv | Site::Readv | Site::Send | Site::Sendmsg => {
+            Syscall::Recv | Syscall::Readv | Syscall::Send | Syscall::Sendmsg => {
                 calls += 1;
                 Some(Fault::AtMost(1 + calls * 5 % 7))
             }
             _ => None,
         };
-        Plan::new(When::From(1), few)
+        FaultPlan::new(Trigger::From(1), few)
     });
 }
 
@@ -82,21 +82,21 @@ fn twenty_thousand_messages_through_calls_that_move_seven_bytes_at_most() {
 fn twenty_thousand_messages_while_every_second_call_is_interrupted() {
     survive("every second call interrupted", || {
         let interrupted = |site| match site {
-            Site::Recv
-            | Site::Readv
-            | Site::Send
-            | Site::Sendmsg
-            | Site::Accept
-            | Site::Connect
-            | Site::EpollAdd
-            | Site::EpollModify
-            | Site::EpollDelete
-            | Site::EpollWait
-            | Site::EventFdRead
-            | Site::EventFdWrite => Some(Fault::Errno(Errno::INTR)),
+            Syscall::Recv
+            | Syscall::Readv
+            | Syscall::Send
+            | Syscall::Sendmsg
+            | Syscall::Accept
+            | Syscall::Connect
+            | Syscall::EpollAdd
+            | Syscall::EpollModify
+            | Syscall::EpollDelete
+            | Syscall::EpollWait
+            | Syscall::EventFdRead
+            | Syscall::EventFdWrite => Some(Fault::Errno(Errno::INTR)),
             _ => None,
         };
-        Plan::new(When::Every(2), interrupted)
+        FaultPlan::new(Trigger::Every(2), interrupted)
     });
 }
 
@@ -105,7 +105,7 @@ fn twenty_thousand_messages_in_few_bytes_between_interruptions() {
     survive("few bytes, every second call interrupted", || {
         let mut calls = 0;
         let either = move |site| match site {
-            Site::Recv | Site::Readv | Site::Send | Site::Sendmsg => {
+            Syscall::Recv | Syscall::Readv | Syscall::Send | Syscall::Sendmsg => {
                 calls += 1;
                 match calls % 2 {
                     0 => Some(Fault::Errno(Errno::INTR)),
@@ -114,6 +114,6 @@ fn twenty_thousand_messages_in_few_bytes_between_interruptions() {
             }
             _ => None,
         };
-        Plan::new(When::From(1), either)
+        FaultPlan::new(Trigger::From(1), either)
     });
 }

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use netpoll::{Addr, Builder, CloseReason, Dialer, Listener, Runner, UnixAddr};
-use netpoll_sys::faults::{Errno, Fault, Site, When};
+use netpoll_sys::faults::{Errno, Fault, Syscall, Trigger};
 
 use crate::cells::Strike;
 use crate::client::{Client, is_end};
@@ -87,7 +87,7 @@ fn under<T: Send + 'static>(
     });
     let met = || Met {
         seen: installed.seen(),
-        struck: installed.struck(),
+        struck: installed.injected(),
     };
     let early = if strike.is_for_good() && strike.is_harmless() {
         await_spell(&results, || met().struck > 0)
@@ -297,7 +297,7 @@ fn is_end_of_peer(errno: Option<i32>) -> bool {
 /// What ends a connection is told as the reason, and not the end that follows from it.
 fn judge_breaks(strike: Strike, endings: &[CloseReason]) -> Result<(), String> {
     let Strike { site, fault, when } = strike;
-    let breaks = matches!(site, Site::Recv | Site::Send | Site::Sendmsg)
+    let breaks = matches!(site, Syscall::Recv | Syscall::Send | Syscall::Sendmsg)
         && matches!(fault, Fault::Errno(_))
         && !strike.is_harmless();
     let broken = endings
@@ -305,8 +305,8 @@ fn judge_breaks(strike: Strike, endings: &[CloseReason]) -> Result<(), String> {
         .filter(|ending| matches!(ending, CloseReason::Broken(_)))
         .count();
     match when {
-        When::Nth(_) if breaks && broken != 1 => Err(format!("{broken} broke of one struck")),
-        When::From(_) if breaks && broken == 0 => Err("none was told to have broken".to_owned()),
+        Trigger::Nth(_) if breaks && broken != 1 => Err(format!("{broken} broke of one struck")),
+        Trigger::From(_) if breaks && broken == 0 => Err("none was told to have broken".to_owned()),
         _ => Ok(()),
     }
 }
@@ -315,7 +315,7 @@ fn judge_breaks(strike: Strike, endings: &[CloseReason]) -> Result<(), String> {
 fn judge_pauses(strike: Strike, met: Met) -> Result<(), String> {
     let again = Fault::Errno(Errno::AGAIN);
     let interrupted = Fault::Errno(Errno::INTR);
-    let pauses = strike.site == Site::Accept && ![again, interrupted].contains(&strike.fault);
+    let pauses = strike.site == Syscall::Accept && ![again, interrupted].contains(&strike.fault);
     if pauses && met.struck > MOST_ACCEPTS {
         return Err(format!("{} accepts in a spell", met.struck));
     }

@@ -10,7 +10,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Once};
 use std::task::{Context, Poll, Waker};
 
-use netpoll_sys::test_waker::{Hooks, waker};
+use netpoll_sys::test_waker::{WakerHooks, waker};
 
 use crate::support::{LIMIT, block_on, eventually, pair};
 
@@ -70,17 +70,17 @@ struct Hostile {
     woken: AtomicUsize,
 }
 
-impl Hooks for Hostile {
-    fn woken(&self) {
+impl WakerHooks for Hostile {
+    fn on_wake(&self) {
         self.woken.fetch_add(1, Ordering::SeqCst);
         self.wake.run();
     }
 
-    fn cloned(&self) {
+    fn on_clone(&self) {
         self.clone.run();
     }
 
-    fn dropped(&self) {
+    fn on_drop(&self) {
         self.drop.run();
     }
 }

@@ -109,7 +109,7 @@ fn memory_that_a_reset_or_an_abort_discards_is_let_go() {
 #[test]
 fn memory_that_comes_after_a_finish_or_the_end_is_let_go() {
     lets_go("after a finish", |mut conn, _peer, source| {
-        conn.writer().finish();
+        conn.writer().shutdown();
         conn.writer().push(source.of(10));
         conn.writer().append(source.buffer(10));
         conn.writer().with(|part| part.push(source.of(10)));
@@ -152,7 +152,7 @@ fn memory_that_is_not_committed_is_let_go() {
             writer.insert(1, source.of(10)).expect("in the middle");
             match way {
                 0 => writer.commit(0).expect("nothing of it"),
-                1 => writer.finish(),
+                1 => writer.shutdown(),
                 _ => drop(conn),
             }
         });

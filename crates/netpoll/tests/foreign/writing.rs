@@ -68,7 +68,8 @@ fn a_flush_hears_of_a_reset() {
 #[test]
 fn a_writer_waits_for_room() {
     survives("room", || {
-        let waits = |mut conn: Connection| async move { conn.writer().room().await.expect("room") };
+        let waits =
+            |mut conn: Connection| async move { conn.writer().writable().await.expect("room") };
         scene(waits, reads)
     });
 }

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What came out, by scenario and contender, round by round; and what could not be had, and why.
+
+use crate::measurement::machine::Machine;
+use crate::measurement::spread::{self, Spread};
+
+use super::metric::Metric;
+use super::peer::Peer;
+use super::scenario::Scenario;
+
+/// Everything a comparison found out.
+#[derive(Debug)]
+pub(crate) struct CompareResults {
+    pub(crate) scenarios: Vec<ScenarioResult>,
+    pub(crate) machine: Machine,
+    /// How much was measured, in words.
+    pub(crate) effort: String,
+    /// What the figures cannot bear.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// What one scenario brought.
+#[derive(Debug)]
+pub(crate) struct ScenarioResult {
+    pub(crate) scenario: &'static Scenario,
+    pub(crate) entries: Vec<PeerResult>,
+    /// What was other than the scenario says.
+    pub(crate) note: Option<String>,
+}
+
+/// What one contender brought in a scenario.
+#[derive(Debug)]
+pub(crate) struct PeerResult {
+    pub(crate) peer: &'static Peer,
+    rounds: Result<Vec<RoundFigures>, String>,
+}
+
+/// The figures of one turn.
+pub(crate) type RoundFigures = Vec<(Metric, f64)>;
+
+/// One figure over all rounds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Figure {
+    pub(crate) metric: Metric,
+    pub(crate) spread: Spread,
+    /// So many times that of netpoll; none where it would say nothing.
+    pub(crate) ratio: Option<f64>,
+}
+
+impl PeerResult {
+    /// Of a contender that can take part, or of one that cannot for this reason.
+    pub(crate) fn new(peer: &'static Peer, missing: Option<String>) -> Self {
+        Self {
+            peer,
+            rounds: missing.map_or_else(|| Ok(Vec::new()), Err),
+        }
+    }
+
+    /// Adds a turn.
+    pub(crate) fn add(&mut self, round: RoundFigures) {
+        if let Ok(rounds) = &mut self.rounds {
+            rounds.push(round);
+        }
+    }
+
+    /// A contender that fails one turn has no figures at all: they would be of its better turns.
+    pub(crate) fn fail(&mut self, why: String) {
+        self.rounds = Err(why);
+    }
+
+    /// Why it has no figures, if so.
+    pub(crate) fn missing(&self) -> Option<&str> {
+        self.rounds.as_ref().err().map(String::as_str)
+    }
+
+    /// One figure of each round.
+    pub(crate) fn samples(&self, metric: Metric) -> Vec<f64> {
+        let rounds = self.rounds.iter().flatten().flatten();
+        rounds
+            .filter_map(|(one, value)| (*one == metric).then_some(*value))
+            .collect()
+    }
+
+    /// Whether the server had no time left in any round, so that its throughput is its own.
+    fn was_busy(&self) -> bool {
+        let busy = self.samples(Metric::ServerBusy);
+        !busy.is_empty() && busy.iter().all(|share| *share >= BUSY)
+    }
+}
+
+impl ScenarioResult {
+    /// Nothing yet.
+    pub(crate) fn new(scenario: &'static Scenario, entries: Vec<PeerResult>) -> Self {
+        Self {
+            scenario,
+            entries,
+            note: None,
+        }
+    }
+
+    /// All figures of one of the entries, the deciding one first.
+    pub(crate) fn figures(&self, entry: &PeerResult) -> Vec<Figure> {
+        let own = self.scenario.metrics.iter().copied();
+        let how = [Metric::OfferedPerSecond, Metric::ServerBusy];
+        own.chain(
+            how.into_iter()
+                .filter(|metric| !self.scenario.metrics.contains(metric)),
+        )
+        .filter_map(|metric| self.figure(entry, metric))
+        .collect()
+    }
+
+    /// One figure, under the name it deserves.
+    fn figure(&self, entry: &PeerResult, metric: Metric) -> Option<Figure> {
+        let samples = entry.samples(metric);
+        let spread = Spread::of(&samples)?;
+        let netpoll = self.entries.iter().find(|entry| entry.peer.is_netpoll());
+        let compared = netpoll.filter(|netpoll| {
+            let busy = entry.was_busy() && netpoll.was_busy();
+            metric.is_comparable() && (busy || !metric.is_throughput())
+        });
+        let ratio = compared.and_then(|netpoll| spread::ratio(&samples, &netpoll.samples(metric)));
+        let offered = metric == Metric::RequestsPerSecond
+            && self.scenario.throughput_needs_a_busy_server()
+            && !entry.was_busy();
+        let metric = if offered {
+            Metric::OfferedPerSecond
+        } else {
+            metric
+        };
+        Some(Figure {
+            metric,
+            spread,
+            ratio,
+        })
+    }
+
+    /// Who could not be measured, and why.
+    pub(crate) fn missing(&self) -> impl Iterator<Item = (&'static Peer, &str)> {
+        let entries = self.entries.iter();
+        entries.filter_map(|entry| Some((entry.peer, entry.missing()?)))
+    }
+}
+
+impl CompareResults {
+    /// Who could not be measured where: each reason once, with its peers and scenarios.
+    pub(crate) fn not_measured(&self) -> Vec<MissingResult<'_>> {
+        let mut all: Vec<MissingResult<'_>> = Vec::new();
+        for measured in &self.scenarios {
+            let id = measured.scenario.id();
+            for (peer, why) in measured.missing() {
+                match all
+                    .iter_mut()
+                    .find(|one| one.peer == peer && one.why == why)
+                {
+                    Some(one) => one.scenarios.push(id.clone()),
+                    None => all.push(MissingResult {
+                        peer,
+                        why,
+                        scenarios: vec![id.clone()],
+                    }),
+                }
+            }
+        }
+        for one in &mut all {
+            if one.scenarios.len() == self.scenarios.len() {
+                one.scenarios = vec![String::from("everything")];
+            }
+        }
+        all
+    }
+}
+
+/// Why a peer has no figures in some scenarios.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct MissingResult<'a> {
+    pub(crate) peer: &'static Peer,
+    pub(crate) why: &'a str,
+    pub(crate) scenarios: Vec<String>,
+}
+
+/// A server that used less of its processor could have done more.
+const BUSY: f64 = 0.9;
+
+#[cfg(test)]
+mod tests {
+    use super::super::peer::PEERS;
+    use super::super::selection::{peer, scenarios_to_run};
+    use super::*;
+
+    fn round(requests: f64, cpu: f64, busy: f64) -> RoundFigures {
+        vec![
+            (Metric::RequestsPerSecond, requests),
+            (Metric::CpuPerRequest, cpu),
+            (Metric::ServerBusy, busy),
+        ]
+    }
+
+    /// netpoll and tokio in the first of all scenarios, a ping-pong.
+    fn measured(busy: f64) -> ScenarioResult {
+        let (mut ours, mut theirs) = (
+            PeerResult::new(&PEERS[0], None),
+            PeerResult::new(tokio(), None),
+        );
+        for factor in [1.0, 3.0, 2.0] {
+            ours.add(round(100.0 * factor, 2.0, 1.0));
+            theirs.add(round(50.0 * factor, 3.0, busy));
+        }
+        ScenarioResult::new(scenarios_to_run(&[], false)[0], vec![ours, theirs])
+    }
+
+    fn tokio() -> &'static Peer {
+        peer("tokio").unwrap()
+    }
+
+    fn figure(measured: &ScenarioResult, entry: usize, metric: Metric) -> Option<Figure> {
+        let figures = measured.figures(&measured.entries[entry]);
+        figures.into_iter().find(|figure| figure.metric == metric)
+    }
+
+    #[test]
+    fn figures_are_medians_with_the_deciding_one_first() {
+        let measured = measured(1.0);
+        let figures = measured.figures(&measured.entries[1]);
+        assert_eq!(figures[0].metric, Metric::CpuPerRequest);
+        assert_eq!(figures[0].ratio, Some(1.5));
+        let requests = figure(&measured, 1, Metric::RequestsPerSecond).unwrap();
+        assert_eq!((requests.spread.median, requests.ratio), (100.0, Some(0.5)));
+    }
+
+    #[test]
+    fn the_throughput_of_a_server_with_time_left_is_what_was_offered_and_compares_to_nothing() {
+        let measured = measured(0.89);
+        assert!(figure(&measured, 1, Metric::RequestsPerSecond).is_none());
+        let offered = figure(&measured, 1, Metric::OfferedPerSecond).unwrap();
+        assert_eq!((offered.spread.median, offered.ratio), (100.0, None));
+        assert!(figure(&measured, 0, Metric::RequestsPerSecond).is_some());
+        let cpu = figure(&measured, 1, Metric::CpuPerRequest).unwrap();
+        assert_eq!(cpu.ratio, Some(1.5));
+    }
+
+    #[test]
+    fn one_turn_that_failed_takes_the_others_with_it() {
+        let mut measured = measured(1.0);
+        measured.entries[1].fail(String::from("gone"));
+        measured.entries[1].add(round(1.0, 1.0, 1.0));
+        assert!(measured.figures(&measured.entries[1]).is_empty());
+        let missing: Vec<_> = measured.missing().collect();
+        assert_eq!(missing, [(tokio(), "gone")]);
+    }
+
+    #[test]
+    fn what_was_not_measured_is_told_once_for_each_reason() {
+        let scenarios = scenarios_to_run(&[], false);
+        let entry = |why: &str| vec![PeerResult::new(tokio(), Some(why.to_owned()))];
+        let mut findings = CompareResults {
+            scenarios: vec![
+                ScenarioResult::new(scenarios[0], entry("no cargo")),
+                ScenarioResult::new(scenarios[1], entry("no cargo")),
+            ],
+            machine: Machine::this(),
+            effort: String::new(),
+            warnings: Vec::new(),
+        };
+        assert_eq!(findings.not_measured()[0].scenarios, ["everything"]);
+        findings
+            .scenarios
+            .push(ScenarioResult::new(scenarios[2], entry("gone")));
+        let told = findings.not_measured();
+        assert_eq!(told.len(), 2);
+        assert_eq!(told[0].scenarios, ["pingpong/1", "pingpong/100"]);
+    }
+}

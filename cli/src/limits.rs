@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The bounds of a server as flags: what is not given stays as the framework has it.
+
+use std::num::NonZeroUsize;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use clap::Args;
+use netpoll::{Budget, Builder, ConnOptions};
+
+use crate::duration::{self, OptionalDuration};
+use crate::keepalive::{self, KeepaliveSetting};
+
+/// How long connections have to finish after a signal, unless told otherwise.
+const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
+
+/// The bounds of each connection. Times are a whole number and us, ms, s or m.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Bounds of each connection (times: 500ms, 10s, 2m; none is off)")]
+pub(crate) struct LimitArgs {
+    /// From the accept to the first byte [default: 10s]
+    #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
+    first_byte_timeout: Option<OptionalDuration>,
+    /// For all that one read asks for [default: none]
+    #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
+    read_timeout: Option<OptionalDuration>,
+    /// For unsent output to be taken [default: 60s]
+    #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
+    write_timeout: Option<OptionalDuration>,
+    /// Without a byte in either direction [default: 75s]
+    #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
+    idle_timeout: Option<OptionalDuration>,
+    /// From the accept to an orderly end, or up to a tenth less [default: none]
+    #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
+    max_age: Option<OptionalDuration>,
+    /// The most bytes of one frame [default: 4194304]
+    #[arg(long, value_name = "B", value_parser = frame)]
+    max_frame: Option<NonZeroUsize>,
+    /// The bytes of memory that all connections may hold, at least 1048576 and what a frame of
+    /// --max-frame needs [default: a quarter of
+    /// what the process may have]
+    #[arg(long, value_name = "B", value_parser = budget)]
+    budget: Option<usize>,
+    /// For one poll of a handler, above which it is told of [default: 10ms]
+    #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
+    slow_handler: Option<OptionalDuration>,
+    /// For a close to send what is unsent and to hear the peer's end [default: 5s]
+    #[arg(long, value_name = "T", value_parser = duration::parse)]
+    linger: Option<Duration>,
+    /// When the kernel asks a silent peer whether it is there: after so long, so often, so many times;
+    /// a dead one is found after IDLE + COUNT * INTERVAL [default: 60s,15s,4]
+    #[arg(long, value_name = "IDLE,INTERVAL,COUNT", value_parser = keepalive::parse)]
+    keepalive: Option<KeepaliveSetting>,
+    /// For what was sent to be acknowledged; takes the place of the count of --keepalive [default:
+    /// what goes with --keepalive, or 60s without]
+    #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
+    user_timeout: Option<OptionalDuration>,
+    /// For connections to finish after SIGINT or SIGTERM [default: 30s]
+    #[arg(long, value_name = "T", value_parser = duration::parse)]
+    drain: Option<Duration>,
+}
+
+impl LimitArgs {
+    /// Sets what was given.
+    pub(crate) fn apply(&self, mut builder: Builder) -> Builder {
+        let time = |given: OptionalDuration| match given {
+            OptionalDuration::Off => None,
+            OptionalDuration::Set(time) => Some(time),
+        };
+        // First: it sets the others, too.
+        builder = builder.options(self.options());
+        if let Some(given) = self.first_byte_timeout {
+            builder = builder.first_byte_timeout(time(given));
+        }
+        if let Some(given) = self.read_timeout {
+            builder = builder.read_timeout(time(given));
+        }
+        if let Some(given) = self.write_timeout {
+            builder = builder.write_timeout(time(given));
+        }
+        if let Some(given) = self.idle_timeout {
+            builder = builder.idle_timeout(time(given));
+        }
+        if let Some(given) = self.max_age {
+            builder = builder.max_age(time(given));
+        }
+        if let Some(bytes) = self.max_frame {
+            builder = builder.max_frame(bytes.get());
+        }
+        if let Some(bytes) = self.budget {
+            builder = builder.budget(Budget::new(bytes));
+        }
+        if let Some(given) = self.slow_handler {
+            builder = builder.slow_handler(time(given));
+        }
+        if let Some(time) = self.linger {
+            builder = builder.linger(time);
+        }
+        builder
+    }
+
+    /// What is set on sockets.
+    fn options(&self) -> ConnOptions {
+        let mut options = ConnOptions::default();
+        if let Some(given) = self.keepalive {
+            options.keepalive = given.keepalive();
+        }
+        match self.user_timeout {
+            Some(OptionalDuration::Off) => options.user_timeout = None,
+            Some(OptionalDuration::Set(time)) => options.user_timeout = Some(time),
+            None => {}
+        }
+        options
+    }
+
+    /// What is wrong with a budget in which a largest frame can never come in on so many pollers.
+    pub(crate) fn budget_error(&self, pollers: Option<NonZeroUsize>) -> Option<String> {
+        let frame = match self.max_frame {
+            Some(bytes) => bytes.get(),
+            None => ConnOptions::default().max_frame,
+        };
+        let pollers = pollers.or_else(|| available_parallelism().ok());
+        let least = Budget::least(frame, pollers.map_or(1, NonZeroUsize::get));
+        let budget = match self.budget {
+            Some(bytes) => bytes,
+            None => Budget::default().limit(),
+        };
+        (budget < least).then(|| {
+            format!(
+                "--budget {budget} does not hold a frame of --max-frame {frame}; give at least \
+                 {least}, or a smaller --max-frame"
+            )
+        })
+    }
+
+    /// The same for the connections that a proxy dials: all but the time to a first byte, which is the
+    /// client's to send.
+    pub(crate) fn dialed_options(&self) -> ConnOptions {
+        let mut options = ConnOptions::for_dialing();
+        let time = |given: OptionalDuration| match given {
+            OptionalDuration::Off => None,
+            OptionalDuration::Set(time) => Some(time),
+        };
+        let timeouts = &mut options.timeouts;
+        let each = [
+            (self.read_timeout, &mut timeouts.read),
+            (self.write_timeout, &mut timeouts.write),
+            (self.idle_timeout, &mut timeouts.idle),
+            (self.max_age, &mut timeouts.max_age),
+        ];
+        for (given, bound) in each {
+            if let Some(given) = given {
+                *bound = time(given);
+            }
+        }
+        if let Some(linger) = self.linger {
+            timeouts.linger = linger;
+        }
+        if let Some(bytes) = self.max_frame {
+            options.max_frame = bytes.get();
+        }
+        options
+    }
+
+    /// How long connections have to finish after a signal.
+    pub(crate) fn drain(&self) -> Duration {
+        self.drain.unwrap_or(DEFAULT_DRAIN)
+    }
+
+    /// The first flag that was given, for a server that knows no bounds.
+    pub(crate) fn first_given(&self) -> Option<&'static str> {
+        [
+            (self.first_byte_timeout.is_some(), "--first-byte-timeout"),
+            (self.read_timeout.is_some(), "--read-timeout"),
+            (self.write_timeout.is_some(), "--write-timeout"),
+            (self.idle_timeout.is_some(), "--idle-timeout"),
+            (self.max_age.is_some(), "--max-age"),
+            (self.max_frame.is_some(), "--max-frame"),
+            (self.budget.is_some(), "--budget"),
+            (self.slow_handler.is_some(), "--slow-handler"),
+            (self.linger.is_some(), "--linger"),
+            (self.keepalive.is_some(), "--keepalive"),
+            (self.user_timeout.is_some(), "--user-timeout"),
+            (self.drain.is_some(), "--drain"),
+        ]
+        .into_iter()
+        .find_map(|(given, flag)| given.then_some(flag))
+    }
+}
+
+fn frame(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse()
+        .map_err(|_| String::from("must be a number of bytes, at least 1"))
+}
+
+/// The least memory that a loop can do with.
+const MIN_BUDGET: usize = 1 << 20;
+
+fn budget(text: &str) -> Result<usize, String> {
+    let bytes = text.parse().ok().filter(|&bytes| bytes >= MIN_BUDGET);
+    bytes.ok_or_else(|| format!("must be a number of bytes, at least {MIN_BUDGET}"))
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Waiting for a future by parking the thread, for programs that have no executor.
+//!
+//! A thread has one token for [`unpark`](Thread::unpark), and whatever parks within a poll takes it: a
+//! channel of the standard library, a scope of threads, a call of [`block_on`] in user code. So the
+//! token says nothing here. Each call has a [`Parker`] of its own, whose flag a wake sets, and returns to
+//! the future when the flag is set.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Wake};
+use std::thread::Thread;
+
+use crate::foreign::OwnWaker;
+use crate::sync::{Arc, AtomicBool, Ordering};
+
+/// Parks a thread until a wake of this parker.
+#[derive(Debug)]
+struct Parker {
+    thread: Thread,
+    notified: AtomicBool,
+}
+
+impl Parker {
+    fn park(&self) {
+        // Acquire: pairs with Release in `wake_by_ref`. What the waker's thread did before is seen by
+        // the next poll.
+        while !self.notified.swap(false, Ordering::Acquire) {
+            std::thread::park();
+        }
+    }
+}
+
+impl Wake for Parker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // Release: pairs with Acquire in `park`.
+        self.notified.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+}
+
+thread_local! {
+    /// A parker of this thread that no call uses, with its waker. The next call takes it.
+    static SPARE_PARKER: Cell<Option<(Arc<Parker>, OwnWaker)>> = const { Cell::new(None) };
+}
+
+fn new_parker() -> (Arc<Parker>, OwnWaker) {
+    let parker = Arc::new(Parker {
+        thread: std::thread::current(),
+        notified: AtomicBool::new(false),
+    });
+    let waker = OwnWaker::new(Arc::clone(&parker));
+    (parker, waker)
+}
+
+/// Runs `future` on the calling thread, which sleeps while there is nothing to do. Not on a poller's
+/// thread: what would wake it may be that poller's to do.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    // A call within this one finds none, and makes its own.
+    let free = SPARE_PARKER.try_with(Cell::take).ok().flatten();
+    let (parker, waker) = free.unwrap_or_else(new_parker);
+    let mut context = Context::from_waker(&waker);
+    let output = loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => break output,
+            // The flag of a wake that came before is set, and this returns at once.
+            Poll::Pending => parker.park(),
+        }
+    };
+    let _kept = SPARE_PARKER
+        .try_with(|free| free.set(Some((parker, waker))))
+        .is_ok();
+    output
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use std::sync::mpsc::channel;
+    use std::task::Waker;
+    use std::time::Duration;
+
+    /// Fails if `call` does not return on a thread of its own.
+    fn returns(call: impl FnOnce() + Send + 'static) {
+        let (done, over) = channel();
+        std::thread::spawn(move || {
+            call();
+            done.send(()).unwrap();
+        });
+        over.recv_timeout(Duration::from_secs(20)).unwrap();
+    }
+
+    /// Is pending once. Its waker is woken on another thread, and `then` runs, before the poll returns.
+    async fn woken_within_the_poll(then: impl Fn()) {
+        let mut is_first = true;
+        poll_fn(|context| {
+            if !std::mem::take(&mut is_first) {
+                return Poll::Ready(());
+            }
+            let waker: Waker = context.waker().clone();
+            std::thread::spawn(|| waker.wake()).join().unwrap();
+            then();
+            Poll::Pending
+        })
+        .await;
+    }
+
+    #[test]
+    fn a_wake_is_kept_when_the_poll_itself_parks_the_thread() {
+        returns(|| block_on(woken_within_the_poll(std::thread::park)));
+    }
+
+    #[test]
+    fn a_wake_is_kept_when_the_poll_blocks_on_another_future() {
+        returns(|| {
+            block_on(woken_within_the_poll(|| {
+                block_on(woken_within_the_poll(std::thread::park));
+            }));
+        });
+    }
+
+    #[test]
+    fn calls_one_after_the_other_share_a_parker() {
+        let waker = || block_on(poll_fn(|context| Poll::Ready(context.waker().clone())));
+        assert!(waker().will_wake(&waker()));
+    }
+}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! State of the user's own that goes with a connection.
+//!
+//! One value of any type, dropped with the connection. Behind a lock that is never taken: it is
+//! reached through `&mut Connection` alone, and makes a connection `Sync` whatever is attached.
+
+use std::any::{Any, type_name};
+use std::error::Error;
+use std::fmt;
+use std::io;
+
+use super::Connection;
+use super::reader::Reader;
+use super::writer::Writer;
+use crate::foreign::DeferredDrop;
+use crate::sync::{Mutex, PoisonError};
+
+/// What is attached to a connection.
+#[derive(Debug, Default)]
+pub(super) struct Attachment(Option<Box<Mutex<AttachedValue>>>);
+
+impl Drop for Attachment {
+    /// A panic ends here: the connection may be dropped by one that unwinds.
+    fn drop(&mut self) {
+        if let Some(state) = self.take() {
+            drop(DeferredDrop::new(state));
+        }
+    }
+}
+
+type AttachedValue = Box<dyn Any + Send>;
+
+impl Attachment {
+    fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+
+    fn replace(&mut self, state: AttachedValue) -> Option<AttachedValue> {
+        let before = self.take();
+        self.0 = Some(Box::new(Mutex::new(state)));
+        before
+    }
+
+    fn take(&mut self) -> Option<AttachedValue> {
+        let state = self.0.take()?.into_inner();
+        Some(state.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn value<T: 'static>(&mut self) -> Option<&mut T> {
+        let state = self.0.as_mut()?.get_mut();
+        state.unwrap_or_else(PoisonError::into_inner).downcast_mut()
+    }
+}
+
+/// Nothing of the type that was asked for is attached to the connection. `NotFound`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NotAttached {
+    /// The type that was asked for.
+    pub expected: &'static str,
+}
+
+impl fmt::Display for NotAttached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no {} is attached to the connection", self.expected)
+    }
+}
+
+impl Error for NotAttached {}
+
+impl From<NotAttached> for io::Error {
+    #[cold]
+    fn from(error: NotAttached) -> Self {
+        Self::new(io::ErrorKind::NotFound, error)
+    }
+}
+
+impl Connection {
+    /// Whether anything is attached.
+    pub(super) fn has_attachment(&self) -> bool {
+        self.local.attachment.is_some()
+    }
+
+    /// Attaches `state` to the connection, and gives back what was attached before, whatever its
+    /// type. Usually in [`on_connect`](crate::Builder::on_connect); every later call finds it, and
+    /// it is dropped with the connection. Two allocations.
+    ///
+    /// ```no_run
+    /// use netpoll::{Connection, EventLoop};
+    ///
+    /// struct Session { lines: u64 }
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// EventLoop::builder()
+    ///     .on_connect(async |conn: &mut Connection| {
+    ///         conn.attach(Session { lines: 0 });
+    ///         Ok(())
+    ///     })
+    ///     .on_request(async |conn: &mut Connection| {
+    ///         let (mut reader, mut writer, session) = conn.split_with::<Session>()?;
+    ///         reader.until(b'\n', 1024).await?;
+    ///         session.lines += 1;
+    ///         writer.put_str(&format!("{} from you\n", session.lines));
+    ///         Ok(())
+    ///     })
+    ///     .on_disconnect(|conn, _reason| {
+    ///         let session = conn.detach::<Session>();
+    ///         println!("{:?} lines", session.map(|session| session.lines));
+    ///     })
+    ///     .serve("127.0.0.1:8080")
+    /// # }
+    /// ```
+    pub fn attach<T: Send + 'static>(&mut self, state: T) -> Option<Box<dyn Any + Send>> {
+        self.local.attachment.replace(Box::new(state))
+    }
+
+    /// What is attached, if it is a `T`.
+    pub fn attached<T: 'static>(&mut self) -> Option<&mut T> {
+        self.local.attachment.value()
+    }
+
+    /// What was attached, if it is a `T`; else it stays.
+    pub fn take_attached<T: 'static>(&mut self) -> Option<Box<T>> {
+        let attached = &mut self.local.attachment;
+        match attached.take()?.downcast() {
+            Ok(state) => Some(state),
+            Err(other) => {
+                attached.replace(other);
+                None
+            }
+        }
+    }
+
+    /// Both directions and what is attached, each with its own borrow.
+    ///
+    /// # Errors
+    ///
+    /// [`NotAttached`] if what is attached is no `T`, or nothing is.
+    pub fn split_with<T: 'static>(&mut self) -> io::Result<(Reader<'_>, Writer<'_>, &mut T)> {
+        let Some(state) = self.local.attachment.value() else {
+            let expected = type_name::<T>();
+            return Err(NotAttached { expected }.into());
+        };
+        let reader = Reader::new(&self.shared, &mut self.local.reader);
+        Ok((reader, Writer::new(&self.shared), state))
+    }
+}

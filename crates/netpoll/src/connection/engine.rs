@@ -1,0 +1,444 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A connection as its poller drives it.
+//!
+//! The session owns the connection while it is idle and lends it to the handler while there is
+//! input. It is told what landed and what left, and answers what it wants next. All its
+//! transitions are on its poller's thread. How it calls the handler is in
+//! [`calling`](super::dispatcher), how much may wait on either side in [`flow`](super::backpressure), and how
+//! it ends in [`teardown`](super::teardown).
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use netpoll_sys::{Interest, Readiness};
+
+use super::Connection;
+use super::backpressure::{Backpressure, MemoryPressure, PendingDispatch};
+use super::deadlines::DeadlineTracker;
+use super::dispatcher::{Dispatcher, HandlerMode, HandlerSlot, Owner};
+use super::input_buffer::{self, InputEnd};
+use super::lifecycle::{Lifecycle, Phase};
+use super::request_batch::HandlerStage;
+use super::shared::Shared;
+use super::watchdog::HandlerActivity;
+use super::write_queue::WakeResult;
+use crate::error::{CloseReason, Limit};
+use crate::foreign::OwnWaker;
+use crate::poll::source::{
+    EndOfInput, NextAction, Outgoing, Received, RecvBuffer, ShutdownRequest, Source, SourceContext,
+};
+use crate::sync::{Arc, lock};
+use crate::timestamp::Timestamp;
+use crate::tracker::TrackedConnection;
+
+/// From this size on, a connection that sends such frames gets its next one into a block of its
+/// own from the first byte.
+const LARGE_FRAME: usize = 32 << 10;
+
+/// What such a block has more than the frame, for its header.
+const HEADER_SPACE: usize = 512;
+
+/// Where bytes land for a connection that nobody has.
+#[inline]
+fn recv_buffer_for(connection: &mut Connection) -> RecvBuffer {
+    let input = connection.reader_state();
+    if input.expected() < LARGE_FRAME {
+        return RecvBuffer::Shared;
+    }
+    let block = input.expected() + HEADER_SPACE;
+    RecvBuffer::Owned(input.buffer.take_contiguous_tail(block, block))
+}
+
+/// One connection and its handler.
+pub(crate) struct Engine<C: Dispatcher> {
+    pub(super) shared: Arc<Shared>,
+    pub(super) waker: OwnWaker,
+    pub(super) handler: HandlerSlot<C>,
+    pub(super) owner: Owner<C::Call>,
+    pub(super) lifecycle: Lifecycle,
+    pub(super) tracked: Option<TrackedConnection>,
+    pub(super) backpressure: Backpressure,
+    pub(super) deadlines: DeadlineTracker,
+}
+
+impl<C: Dispatcher> Engine<C> {
+    /// A session that holds a new connection.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        handler: HandlerSlot<C>,
+        tracked: Option<TrackedConnection>,
+    ) -> Self {
+        let connection = Connection::new(Arc::clone(&shared));
+        Self::with_owner(shared, Owner::Engine(connection), handler, tracked)
+    }
+
+    /// A session whose connection somebody owns.
+    pub(crate) fn with_external_owner(shared: Arc<Shared>, handler: HandlerSlot<C>) -> Self {
+        Self::with_owner(shared, Owner::User, handler, None)
+    }
+
+    fn with_owner(
+        shared: Arc<Shared>,
+        owner: Owner<C::Call>,
+        handler: HandlerSlot<C>,
+        tracked: Option<TrackedConnection>,
+    ) -> Self {
+        let waker = OwnWaker::new(Arc::clone(&shared));
+        let now = Timestamp::now();
+        shared.metrics.record_activity(now);
+        shared.notifier.counters().poller.opened.add(1);
+        Self {
+            shared,
+            waker,
+            handler,
+            owner,
+            lifecycle: Lifecycle::new(),
+            tracked,
+            backpressure: Backpressure::default(),
+            deadlines: DeadlineTracker::new(now),
+        }
+    }
+
+    /// What the session wants next, as its whole state says.
+    #[inline]
+    pub(super) fn next_action(&mut self, context: &mut SourceContext) -> NextAction {
+        self.after_handler(context);
+        if self.wants_input_only(context) {
+            return NextAction::Wait(Interest::READABLE);
+        }
+        self.next_action_active(context)
+    }
+
+    #[inline]
+    fn wants_input_only(&self, context: &SourceContext) -> bool {
+        self.is_quiescent() || self.is_only_reading(context)
+    }
+
+    /// As [`next`](Self::next_action), when the deadline is to be computed although nothing may have moved.
+    pub(super) fn next_action_with_deadline(&mut self, context: &mut SourceContext) -> NextAction {
+        if self.wants_input_only(context) {
+            // At rest nothing is held, and what is awaited is read: memory that was short is no more.
+            self.backpressure.memory_pressure = MemoryPressure::None;
+            self.set_deadline(context);
+        }
+        self.next_action(context)
+    }
+
+    fn next_action_active(&mut self, context: &mut SourceContext) -> NextAction {
+        self.apply_close_request();
+        if self.lifecycle.phase() == Phase::Open {
+            self.send_fin_if_requested();
+            self.detach_if_requested();
+        }
+        if self.lifecycle.phase() == Phase::Open {
+            self.review_input();
+            self.end_if_done();
+        }
+        if self.lifecycle.phase() != Phase::Open {
+            return self.next_action_closing(context);
+        }
+        let interest = Interest::READABLE.when(self.wants_input(context));
+        self.set_deadline(context);
+        if self.lifecycle.broken().is_some()
+            && interest == Interest::NONE
+            && self.backpressure.pending_dispatch == PendingDispatch::None
+        {
+            // Only hang-ups could be heard, for ever.
+            return NextAction::NoInterest;
+        }
+        if self.backpressure.pending_dispatch != PendingDispatch::None && !self.is_backpressured() {
+            NextAction::Yield(interest)
+        } else {
+            NextAction::Wait(interest)
+        }
+    }
+
+    /// Where bytes land on a connection that is not simply at rest.
+    fn recv_buffer_active(&mut self, context: &SourceContext) -> RecvBuffer {
+        if self.lifecycle.phase() == Phase::Lingering {
+            return RecvBuffer::Shared;
+        }
+        if !self.wants_input(context) {
+            return RecvBuffer::Unavailable;
+        }
+        let may_grow = !context.is_short_of_memory();
+        match &mut self.owner {
+            Owner::Engine(connection) if may_grow => recv_buffer_for(connection),
+            Owner::Engine(_) => RecvBuffer::Shared,
+            _ => match self.shared.input_buffer_if_any() {
+                Some(input_buffer) if input_buffer.has_enough() => RecvBuffer::Unavailable,
+                Some(mut input_buffer) if may_grow => input_buffer.recv_buffer(),
+                _ => RecvBuffer::Shared,
+            },
+        }
+    }
+
+    /// Nothing more will land. What the handler left is offered once more: now it knows that.
+    pub(super) fn end_input(&mut self, end: InputEnd) {
+        self.lifecycle.end_input();
+        self.lifecycle.on_linger_end();
+        let mut input_buffer = self.shared.input_buffer();
+        let waker = input_buffer.set_end(end);
+        let reason = input_buffer.reason();
+        drop(input_buffer);
+        if let Some(reason) = reason {
+            self.shared.notify_closing(&reason);
+        }
+        self.wake_waiter(waker);
+        self.shared.notify_end();
+        if self.backpressure.needs_more_input {
+            self.backpressure.pending_dispatch = PendingDispatch::Fin;
+        }
+    }
+
+    /// Nothing more can be sent. What has arrived is offered all the same.
+    pub(super) fn on_output_error(&mut self, error: io::Error) -> InputEnd {
+        let reason = if self.shared.is_aborted() {
+            // The kernel tells of our own reset: the cause is whatever `hear_endings` says.
+            CloseReason::Local
+        } else {
+            let reason = CloseReason::Broken(Arc::new(error));
+            self.lifecycle.set_broken(reason.clone());
+            reason
+        };
+        if self.lifecycle.phase() != Phase::Open {
+            self.close_now(reason.clone());
+        }
+        let waker = self.shared.discard(reason.clone());
+        self.shared.notify_closing(&reason);
+        self.backpressure.unsent = 0;
+        self.wake_waiter(waker);
+        InputEnd::Closed(reason)
+    }
+
+    /// Has the handler see what there is: called if it is not running, woken if it waits.
+    pub(super) fn dispatch(&mut self) {
+        match &self.owner {
+            Owner::Engine(_) if self.handler.mode == HandlerMode::PerRequest => {
+                if !self.is_backpressured() {
+                    self.call_handler();
+                } else if self.backpressure.pending_dispatch == PendingDispatch::None {
+                    self.backpressure.pending_dispatch = PendingDispatch::Input;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl<C: Dispatcher> Source for Engine<C> {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.shared.as_fd())
+    }
+
+    /// Of TCP, which `epoll(7)` says it of. A Unix socket ends a read at each descriptor that was sent
+    /// along, whatever comes behind it.
+    fn short_read_empties(&self) -> bool {
+        self.shared.is_tcp()
+    }
+
+    fn has_no_more_events(&self) -> bool {
+        self.lifecycle.has_ended_both()
+    }
+
+    fn on_register(&mut self, context: &mut SourceContext) -> NextAction {
+        self.before_handler(context);
+        let called = self.handler.mode == HandlerMode::PerConnection
+            || self.handler.stage == HandlerStage::Connect;
+        if called && matches!(self.owner, Owner::Engine(_)) {
+            self.call_handler();
+        }
+        self.next_action_with_deadline(context)
+    }
+
+    #[inline]
+    fn recv_buffer(&mut self, context: &mut SourceContext) -> RecvBuffer {
+        if context.is_short_of_memory() || !self.is_quiescent() {
+            return self.recv_buffer_active(context);
+        }
+        match &mut self.owner {
+            Owner::Engine(connection) => recv_buffer_for(connection),
+            _ => RecvBuffer::Shared,
+        }
+    }
+
+    #[inline]
+    fn on_received(&mut self, received: Received, context: &mut SourceContext) -> NextAction {
+        let count = match &received {
+            Received::Shared(window) => window.len(),
+            Received::Owned(_, count) => *count,
+        };
+        self.drain_received(count);
+        if count > 0 {
+            self.shared.metrics.received.add(count as u64);
+            self.shared.metrics.touch(context);
+            self.track_reply(count);
+        }
+        if self.lifecycle.phase() != Phase::Open {
+            self.discard_late_input(count);
+            return self.next_action(context);
+        }
+        match &mut self.owner {
+            Owner::Engine(connection) => {
+                let input = connection.reader_state();
+                input_buffer::append(&mut input.buffer, received);
+                input.count(count);
+                if count > 0 {
+                    self.dispatch();
+                }
+            }
+            _ => {
+                let mut input_buffer = self.shared.input_buffer();
+                let waker = input_buffer.append(received);
+                input_buffer.update_level(self.shared.options.read_high);
+                drop(input_buffer);
+                self.wake_waiter(waker);
+            }
+        }
+        self.next_action(context)
+    }
+
+    fn on_input_end(&mut self, end: EndOfInput, context: &mut SourceContext) -> NextAction {
+        self.before_handler(context);
+        let end = match end {
+            // Of a Unix socket, our own end of both directions reads as the peer's.
+            EndOfInput::Fin if self.shared.is_aborted() => InputEnd::Closed(CloseReason::Local),
+            EndOfInput::Fin => InputEnd::Fin,
+            EndOfInput::Error(error) => self.on_output_error(error),
+        };
+        self.end_input(end);
+        self.next_action(context)
+    }
+
+    fn outgoing(&mut self) -> Option<Outgoing> {
+        if self.lifecycle.phase() == Phase::Closed {
+            None
+        } else {
+            self.shared.take_output()
+        }
+    }
+
+    #[inline]
+    fn on_sent(
+        &mut self,
+        mut rest: Outgoing,
+        result: io::Result<usize>,
+        context: &mut SourceContext,
+    ) -> NextAction {
+        match result {
+            Ok(count) => {
+                let mut output_buffer = lock(&self.shared.output_buffer);
+                output_buffer.sent += count as u64;
+                let flushed = output_buffer.return_unsent(&mut rest);
+                self.backpressure.unsent = output_buffer.blocked_len();
+                drop(output_buffer);
+                if count > 0 {
+                    self.shared.metrics.touch(context);
+                }
+                self.deadlines.on_sent(count, self.backpressure.unsent);
+                let woken = self.shared.notify_wait_queue();
+                if woken == WakeResult::NoneWoken
+                    && flushed.is_none()
+                    && self.handler.activity == HandlerActivity::None
+                    && self.is_quiescent()
+                {
+                    // Nobody but the handler puts, and it has not run since.
+                    return NextAction::OutputDrained;
+                }
+                self.wake_waiter(flushed);
+            }
+            Err(error) => self.on_send_error(error),
+        }
+        self.next_action(context)
+    }
+
+    fn on_ready(&mut self, readiness: Readiness, context: &mut SourceContext) -> NextAction {
+        if readiness.is_readable() || readiness.may_have_ended() {
+            self.pause_for_input_buffer();
+        }
+        match self.next_action(context) {
+            // What this peer has sent will be of no use, and what it holds is wanted by others.
+            _ if readiness.is_hang_up()
+                && self.backpressure.memory_pressure == MemoryPressure::High =>
+            {
+                self.close_now(CloseReason::Limit(Limit::Memory));
+                self.next_action(context)
+            }
+            // Both directions are over and nothing is read now: the event would come for ever.
+            // Whatever wants to read again watches again, and hears of it.
+            NextAction::Wait(interest) if readiness.is_hang_up() && interest == Interest::NONE => {
+                NextAction::NoInterest
+            }
+            next => next,
+        }
+    }
+
+    fn on_notify(&mut self, context: &mut SourceContext) -> NextAction {
+        let signals = self.shared.notifier.take();
+        if signals.is_empty() {
+            // What it rang for is done.
+            return NextAction::Unchanged;
+        }
+        self.on_notices(signals, context)
+    }
+
+    fn on_yield(&mut self, context: &mut SourceContext) -> NextAction {
+        let signals = self.shared.notifier.take();
+        self.on_notices(signals, context)
+    }
+
+    fn on_timeout(&mut self, context: &mut SourceContext) -> NextAction {
+        if self.lifecycle.phase() == Phase::Open {
+            let now = context.wait_end().unwrap_or_else(|| context.timestamp());
+            self.check_deadlines(now.to_instant());
+        } else {
+            self.on_linger_timeout();
+        }
+        self.next_action_with_deadline(context)
+    }
+
+    fn on_abandon(&mut self) {
+        self.fail_waiters();
+    }
+
+    fn on_shutdown(&mut self, request: ShutdownRequest, context: &mut SourceContext) -> NextAction {
+        self.before_handler(context);
+        match request {
+            ShutdownRequest::StopAccepting => {}
+            ShutdownRequest::Graceful if self.is_client() => {}
+            ShutdownRequest::Graceful => self.begin_drain(CloseReason::Shutdown, context.now()),
+            ShutdownRequest::Force => self.force_close(),
+            ShutdownRequest::PollerFailed => self.on_poller_failure(),
+        }
+        self.next_action(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::LocalState;
+    use crate::connection::inline_dispatcher::InlineDispatcher;
+    use crate::connection::request_batch::{CallOutcome, SharedHandlers};
+    use std::future::Ready;
+
+    type Idle = InlineDispatcher<
+        (),
+        fn(SharedHandlers<()>, Connection, HandlerStage) -> Ready<CallOutcome>,
+        Ready<CallOutcome>,
+    >;
+
+    #[test]
+    fn an_idle_connection_of_ipv4_is_three_small_allocations() {
+        let sizes = (
+            size_of::<Engine<Idle>>(),
+            // The span of a connection is there with the feature `tracing` only.
+            size_of::<Shared>() - size_of::<crate::trace::Span>(),
+            size_of::<LocalState>(),
+        );
+        assert!(
+            sizes.0 <= 160 && sizes.1 <= 216 && sizes.2 <= 104,
+            "{sizes:?}"
+        );
+    }
+}

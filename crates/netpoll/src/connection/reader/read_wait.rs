@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How a [`Reader`] waits for bytes, and takes those that have come.
+//!
+//! Whoever waits gives the unread bytes back to the inbox first, so that what comes next lands right
+//! behind them, and takes all of it when there is enough.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use netpoll_buffer::TooLarge;
+
+use super::Reader;
+use crate::budget::SHORTAGE_ALLOWANCE;
+use crate::connection::input_buffer::{
+    InputEnd, LastWait, ReadTimeoutPolicy, ReadWaiter, WaitNotice,
+};
+use crate::connection::shared::Shared;
+use crate::error::{TimedOut, Timeout, UnexpectedEof};
+use crate::fairness;
+use crate::foreign::{CallerWaker, CloneRequired, WakerSlot, register, wake_by_ref};
+use crate::poll::notifier::Notice;
+use crate::sync::Arc;
+use crate::timeouts::Wait;
+
+/// What has come to so much keeps alive no multiple of it: at most sixteen read blocks of a poller are
+/// away from it. So nobody looks through all of it at each wait.
+const COMPACT_MAX: usize = 64 << 10;
+
+/// The wait of a call, once it had to. A wait that is dropped is over.
+#[derive(Default)]
+pub(in crate::connection) struct ReadWait<'a>(Option<ReadWaitState<'a>>);
+
+/// Since when a call waits, and where it is known that it still does.
+#[derive(Clone, Copy)]
+pub(super) struct ReadWaitState<'a> {
+    since: Instant,
+    /// Whose inbox has its waker.
+    registered: Option<&'a Arc<Shared>>,
+}
+
+impl Drop for ReadWait<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(wait) = self.0 {
+            wait.deregister();
+        }
+    }
+}
+
+impl ReadWaitState<'_> {
+    #[cold]
+    pub(super) fn deregister(self) {
+        if let Some(shared) = self.registered {
+            shared.deregister_reader();
+        }
+    }
+}
+
+impl Shared {
+    /// Who waited for input waits no more.
+    fn deregister_reader(&self) {
+        let mut input_buffer = self.input_buffer();
+        let waker = input_buffer.clear_waiter();
+        input_buffer.last_wait = LastWait::None;
+        // What was let in for it is more than is held for nobody.
+        input_buffer.update_level(self.options.read_high);
+        drop(input_buffer);
+        drop(waker);
+    }
+}
+
+impl<'a> Reader<'a> {
+    /// Waits, as a part of a call that may have begun to wait before.
+    #[inline]
+    pub(in crate::connection) async fn wait_in(
+        &mut self,
+        began: &mut ReadWait<'a>,
+        n: usize,
+    ) -> io::Result<()> {
+        poll_fn(|context| {
+            self.poll_available(context, &mut began.0, ReadTimeoutPolicy::FailCall, n)
+        })
+        .await
+    }
+
+    /// Lets others run first, if this poll has gone on for long.
+    #[inline]
+    pub(in crate::connection) async fn proceed(&mut self) {
+        poll_fn(|context| match fairness::may_proceed() {
+            true => Poll::Ready(()),
+            false => self.yield_now(context),
+        })
+        .await;
+    }
+
+    /// Lets others run. What is held here counts to what may be read meanwhile.
+    #[cold]
+    pub(in crate::connection) fn yield_now<T>(&mut self, context: &Context<'_>) -> Poll<T> {
+        let held = self.state.buffer.len();
+        self.shared
+            .input_buffer()
+            .set_reader_held(held, self.shared.options.read_high);
+        wake_by_ref(context.waker());
+        Poll::Pending
+    }
+
+    /// What a [`Call`](super::read_future::ReadFuture) does that has to wait, or to let others run first.
+    #[inline(never)]
+    pub(super) fn poll_slow(
+        &mut self,
+        context: &mut Context<'_>,
+        began: &mut Option<ReadWaitState<'a>>,
+        need: usize,
+    ) -> Poll<io::Result<()>> {
+        if self.state.has(need) || !self.state.may_proceed() {
+            return self.yield_now(context);
+        }
+        self.poll_available(context, began, ReadTimeoutPolicy::FailCall, need)
+    }
+
+    /// As [`wait_since`](Self::wait_in), for one who says what becomes of a wait that takes long.
+    pub(in crate::connection) fn poll_wait_in(
+        &mut self,
+        context: &mut Context<'_>,
+        began: &mut ReadWait<'a>,
+        patience: ReadTimeoutPolicy,
+        n: usize,
+    ) -> Poll<io::Result<()>> {
+        self.poll_available(context, &mut began.0, patience, n)
+    }
+
+    /// Whether there are `n` bytes; if not, this call waits for them from now on. Once it is ready,
+    /// `began` is registered nowhere.
+    pub(super) fn poll_available(
+        &mut self,
+        context: &mut Context<'_>,
+        began: &mut Option<ReadWaitState<'a>>,
+        patience: ReadTimeoutPolicy,
+        n: usize,
+    ) -> Poll<io::Result<()>> {
+        if n > self.state.max_frame {
+            Poll::Ready(Err(TooLarge::new(self.state.max_frame, n).into()))
+        } else if n <= self.state.buffer.len() {
+            Poll::Ready(Ok(()))
+        } else {
+            self.poll_wait(context, began, patience, n)
+        }
+    }
+
+    fn poll_wait(
+        &mut self,
+        context: &mut Context<'_>,
+        began: &mut Option<ReadWaitState<'a>>,
+        patience: ReadTimeoutPolicy,
+        need: usize,
+    ) -> Poll<io::Result<()>> {
+        let mut since = began.as_ref().map(|wait| wait.since);
+        let polled = register(context.waker(), |caller_waker| {
+            self.try_wait(caller_waker, &mut since, patience, need)
+        });
+        *began = since.map(|since| ReadWaitState {
+            since,
+            registered: polled.is_pending().then_some(self.shared),
+        });
+        polled
+    }
+
+    fn try_wait(
+        &mut self,
+        caller_waker: &mut CallerWaker<'_>,
+        began: &mut Option<Instant>,
+        patience: ReadTimeoutPolicy,
+        need: usize,
+    ) -> Result<Poll<io::Result<()>>, CloneRequired> {
+        let input = &mut *self.state;
+        let mut input_buffer = self.shared.input_buffer();
+        let resumed = input_buffer.resume();
+        input.take(std::mem::take(&mut input_buffer.buffer));
+        input_buffer.reader_held = input.buffer.len();
+        if input.buffer.len() >= need {
+            let waker = input_buffer.clear_waiter();
+            input.satisfied(need);
+            drop(input_buffer);
+            drop(waker);
+            self.resume(resumed);
+            return Ok(Poll::Ready(Ok(())));
+        }
+        if let Some(end) = &input_buffer.end {
+            let have = input.buffer.len();
+            return Ok(Poll::Ready(Err(match end {
+                InputEnd::Fin => UnexpectedEof::new(have, need).into(),
+                InputEnd::Closed(reason) | InputEnd::Drained(reason) => reason.to_error(),
+            })));
+        }
+        let last_wait = std::mem::take(&mut input_buffer.last_wait);
+        // A call that was dropped may have left word of its time behind: the first look forgets it.
+        let over = match *began {
+            None => self.deadline.is_some_and(|by| by <= Instant::now()),
+            Some(_) => last_wait == LastWait::TimedOut,
+        };
+        if over {
+            drop(input_buffer);
+            self.resume(resumed);
+            return Ok(Poll::Ready(Err(TimedOut::new(Timeout::Read).into())));
+        }
+        let mut waker = WakerSlot::from(input_buffer.clear_waiter());
+        if let Err(not_cloned) = waker.set(caller_waker) {
+            // If the clone panics, nobody waits, and all that has come is with this reader.
+            drop(input_buffer);
+            self.resume(resumed);
+            return Err(not_cloned);
+        }
+        // What waits, waits in memory of its own size if it is small, and where the rest comes.
+        if input.buffer.len() < COMPACT_MAX {
+            input.buffer.compact();
+        }
+        input.return_unread(&mut input_buffer.buffer);
+        input_buffer.reader_held = 0;
+        let resumed = resumed || input_buffer.on_wait == WaitNotice::NotifyPoller;
+        input_buffer.waiter = Some(ReadWaiter {
+            need,
+            largest: input.largest,
+            wait: Wait {
+                since: *began.get_or_insert_with(Instant::now),
+                deadline: self.deadline,
+            },
+            at: input.consumed(),
+            timeout_policy: patience,
+            waker,
+        });
+        drop(input_buffer);
+        self.resume(resumed);
+        if self.deadline.is_some() {
+            self.shared.notifier.notify_unless_running(Notice::Deadline);
+        }
+        self.shared.send_unless_running();
+        Ok(Poll::Pending)
+    }
+
+    /// Takes what has arrived.
+    pub(super) fn take_input_buffer(&mut self) {
+        // What is held counts to what may be read meanwhile, unless it is little.
+        let input_buffer = match self.state.buffer.len() {
+            ..=SHORTAGE_ALLOWANCE => self.shared.input_buffer_if_any(),
+            _ => Some(self.shared.input_buffer()),
+        };
+        let Some(mut input_buffer) = input_buffer else {
+            return;
+        };
+        let resumed = input_buffer.resume();
+        self.state.take(std::mem::take(&mut input_buffer.buffer));
+        input_buffer.reader_held = self.state.buffer.len();
+        drop(input_buffer);
+        self.resume(resumed);
+    }
+
+    /// Has the poller read again, if it had paused for the inbox.
+    fn resume(&self, paused: bool) {
+        if paused {
+            self.shared.notifier.notify_unless_running(Notice::Send);
+        }
+    }
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! [`Resolve`]: who is asked for the addresses of a name.
+//!
+//! Unless somebody else is, the system is: `getaddrinfo(3)`, which blocks its thread for as long as
+//! a name server keeps it waiting, and so runs on [threads](super::lookup_pool) of its own. The system is
+//! not asked for `localhost`, whose addresses are known.
+
+use std::error::Error;
+use std::fmt;
+use std::future::{Future, ready};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::pin::Pin;
+
+use super::lookup_pool::{LookupPool, LookupResult};
+use crate::sync::Arc;
+
+/// What [`Resolve::resolve`] gives.
+pub type Resolving<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'a>>;
+
+/// Knows the addresses of names. Given to [`Dialer::resolver`](crate::Dialer::resolver).
+///
+/// ```no_run
+/// use std::io::{Error, ErrorKind};
+/// use std::net::SocketAddr;
+/// use netpoll::{Dialer, Resolve, Resolving};
+///
+/// /// Knows one service.
+/// struct Fixed(SocketAddr);
+///
+/// impl Resolve for Fixed {
+///     fn resolve<'a>(&'a self, host: &'a str, _port: u16) -> Resolving<'a> {
+///         Box::pin(async move {
+///             match host {
+///                 "users" => Ok(vec![self.0]),
+///                 _ => Err(Error::new(ErrorKind::NotFound, format!("no service {host}"))),
+///             }
+///         })
+///     }
+/// }
+///
+/// # async fn example() -> std::io::Result<()> {
+/// let dialer = Dialer::new().resolver(Fixed(([10, 0, 0, 7], 9000).into()));
+/// let conn = dialer.dial("users:0").await?;
+/// # Ok(()) }
+/// ```
+pub trait Resolve: Send + Sync {
+    /// The addresses of `host`, best first, each with the port to dial there, which is `port` unless
+    /// the resolver knows better. An error ends the dial, and is told as it is; no address at all is
+    /// [`NoAddress`](crate::NoAddress).
+    ///
+    /// The future is polled wherever the dial is, which may be a poller, so it must not block. It is
+    /// dropped with the dial, or at its deadline.
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Resolving<'a>;
+}
+
+impl<R: Resolve + ?Sized> Resolve for Arc<R> {
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Resolving<'a> {
+        (**self).resolve(host, port)
+    }
+}
+
+/// The system's resolver hangs: 64 lookups of dials that were given up have not come back, and no more
+/// are begun until one does. `ResourceBusy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ResolverStalled;
+
+impl ResolverStalled {
+    pub(super) const fn new() -> Self {
+        Self
+    }
+}
+
+impl fmt::Display for ResolverStalled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the system's resolver hangs: 64 lookups that were given up have not returned")
+    }
+}
+
+impl Error for ResolverStalled {}
+
+impl From<ResolverStalled> for io::Error {
+    #[cold]
+    fn from(error: ResolverStalled) -> Self {
+        Self::new(io::ErrorKind::ResourceBusy, error)
+    }
+}
+
+/// Asks the system, except for `localhost`.
+pub(super) struct SystemResolver {
+    /// How many lookups may run at once.
+    pub(super) max_concurrent: usize,
+}
+
+impl Resolve for SystemResolver {
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Resolving<'a> {
+        static LOOKUPS: LookupPool = LookupPool::new(getaddrinfo);
+        if is_localhost(host) {
+            return Box::pin(ready(Ok(loopback(port))));
+        }
+        Box::pin(LOOKUPS.start(host.to_owned(), port, self.max_concurrent))
+    }
+}
+
+/// Whether it is the name of this machine to itself: `localhost` and what ends with `.localhost`, of
+/// which RFC 6761, section 6.3, says that nobody need be asked.
+fn is_localhost(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let (before, last) = host.rsplit_once('.').unwrap_or(("any", host));
+    !before.is_empty() && last.eq_ignore_ascii_case("localhost")
+}
+
+/// The addresses of `localhost`, in the order in which the system has them.
+fn loopback(port: u16) -> Vec<SocketAddr> {
+    vec![
+        (Ipv6Addr::LOCALHOST, port).into(),
+        (Ipv4Addr::LOCALHOST, port).into(),
+    ]
+}
+
+fn getaddrinfo(host: &str, port: u16) -> LookupResult {
+    Ok((host, port).to_socket_addrs()?.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn localhost_is_known_in_every_form_and_nothing_else_is() {
+        for host in [
+            "localhost",
+            "LocalHost",
+            "localhost.",
+            "a.localhost",
+            "a.b.LOCALHOST.",
+        ] {
+            assert!(is_localhost(host), "{host}");
+        }
+        let others = [
+            "",
+            ".",
+            "localhost..",
+            ".localhost",
+            "alocalhost",
+            "localhost.a",
+            "host",
+        ];
+        for host in others {
+            assert!(!is_localhost(host), "{host}");
+        }
+    }
+}

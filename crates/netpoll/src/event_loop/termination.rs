@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The end of a loop, within the time that its shutdown has.
+//!
+//! At the deadline every poller is asked to cut what is left, which takes one that is not held up a
+//! moment. User code that blocks is not waited for: when nothing has changed for [`STALL_TIMEOUT`], what has not
+//! ended is given up. Of a poller that user code holds up, the listeners give up their addresses and the
+//! connections' peers are sent the end, both from here; its thread is left to itself. When the code
+//! returns the poller finds that it is to stop, tells who waits for its connections, closes its
+//! descriptors and ends.
+
+use std::sync::Weak;
+use std::time::{Duration, Instant};
+
+use super::EventLoop;
+use crate::event::{Callback, CallbackLocation, Event};
+use crate::listener::Listener;
+use crate::poll::set::PollerSet;
+use crate::poll::source::ShutdownRequest;
+use crate::runner::thread_pool::ThreadPool;
+use crate::sync::Arc;
+
+/// How long nothing has to change before what has not ended is given up.
+const STALL_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// How long the end of a loop waits in all for what goes on to end.
+const FORCE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether anything has changed.
+const CHECK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// How often, once all connections are gone.
+const SHORT_CHECK_INTERVAL: Duration = Duration::from_micros(200);
+
+impl EventLoop {
+    /// Sees a shutdown through that was asked for, to its deadline.
+    pub(super) fn run_shutdown(
+        &self,
+        deadline: Instant,
+        pollers: &PollerSet,
+        listeners: &[Weak<Listener>],
+        threads: Option<&ThreadPool>,
+    ) {
+        pollers.shutdown_all(ShutdownRequest::Graceful);
+        let tracker = self.control.tracker();
+        if tracker.wait_until_drained(deadline) {
+            // Handlers that wait for this moment have it, and the rest of the time to return.
+            tracker.release_waiting_handlers();
+        }
+        let mut events = Vec::new();
+        let mut off_poller = 0;
+        if !tracker.wait_until_empty(deadline) {
+            pollers.shutdown_all(ShutdownRequest::Force);
+            self.wait_for_aborted(pollers);
+            off_poller = tracker.open_connections();
+            for index in pollers.blocked_pollers() {
+                let (event, connections) = self.abandon_poller(index, pollers, listeners);
+                off_poller = off_poller.saturating_sub(connections);
+                events.push(event);
+            }
+        }
+        let timeout = deadline.saturating_duration_since(Instant::now());
+        let stuck_pollers = pollers.stop(timeout.max(STALL_TIMEOUT));
+        for index in stuck_pollers {
+            let known = |event: &Event| matches!(event, Event::CallbackAbandoned { location: place, .. } if *place == CallbackLocation::Poller(index));
+            if !events.iter().any(known) {
+                events.push(self.abandon_poller(index, pollers, listeners).0);
+            }
+        }
+        let busy = threads.map(|threads| threads.stop(STALL_TIMEOUT));
+        events.extend(self.abandoned_off_poller(busy, off_poller));
+        let connections = tracker.aborted();
+        if connections > 0 {
+            events.insert(0, Event::ConnectionsAborted { connections });
+        }
+        self.report_with_timeout(events);
+    }
+
+    /// Waits until every connection is gone that was cut and every poller has seen to that, or nothing
+    /// changes any more. A poller counts its last connection as gone a moment before it is done.
+    fn wait_for_aborted(&self, pollers: &PollerSet) {
+        let tracker = self.control.tracker();
+        let begun = Instant::now();
+        let (mut seen, mut since) = (None, begun);
+        loop {
+            let gone = tracker.wait_until_empty(Instant::now() + CHECK_INTERVAL);
+            let state = (tracker.open_connections(), pollers.blocked_pollers().len());
+            if gone && state.1 == 0 {
+                return;
+            }
+            let now = Instant::now();
+            if seen != Some(state) {
+                (seen, since) = (Some(state), now);
+            }
+            if now - since > STALL_TIMEOUT || now - begun > FORCE_TIMEOUT {
+                return;
+            }
+            if gone {
+                std::thread::sleep(SHORT_CHECK_INTERVAL);
+            }
+        }
+    }
+
+    /// Ends what a poller has that user code holds up, without it. Gives what is to be told, and how many
+    /// connections that cut.
+    fn abandon_poller(
+        &self,
+        index: usize,
+        pollers: &PollerSet,
+        listeners: &[Weak<Listener>],
+    ) -> (Event, usize) {
+        let poller = pollers.nth(index);
+        // Those of other pollers are closed by now, or have a poller that is held up, too.
+        for listener in listeners.iter().filter_map(Weak::upgrade) {
+            // What cannot be displaced is closed when the code returns.
+            let _replaced = listener.replace_socket(poller.placeholder_fd()).is_ok();
+        }
+        let tracker = self.control.tracker();
+        let connections = poller.shut_down_sockets().min(tracker.open_connections());
+        tracker.add_aborted(connections);
+        let event = Event::CallbackAbandoned {
+            location: CallbackLocation::Poller(index),
+            callback: self.counters[index].current_callback(),
+            handler: self.service.config().handler_name,
+            connections,
+        };
+        (event, connections)
+    }
+
+    /// What is to be told of handlers that run elsewhere than on pollers: on so many threads of the
+    /// loop's own that are `busy`, if it has some, or with an executor.
+    fn abandoned_off_poller(&self, busy: Option<usize>, connections: usize) -> Option<Event> {
+        let location = match busy {
+            Some(0) => return None,
+            Some(count) => CallbackLocation::Threads(count),
+            None if connections == 0 => return None,
+            None => CallbackLocation::Executor,
+        };
+        Some(Event::CallbackAbandoned {
+            location,
+            callback: Callback::Handler,
+            handler: self.service.config().handler_name,
+            connections,
+        })
+    }
+
+    /// Tells the user's sink, which may be what is held up: it is not waited for then.
+    fn report_with_timeout(&self, events: Vec<Event>) {
+        let is_abandoned = |event: &Event| matches!(event, Event::CallbackAbandoned { .. });
+        if !events.iter().any(is_abandoned) {
+            return events
+                .iter()
+                .for_each(|event| self.event_sink.report(event));
+        }
+        let event_sink = self.event_sink.clone();
+        let shared = Arc::new(events);
+        let events = Arc::clone(&shared);
+        let (done, over) = std::sync::mpsc::channel();
+        let started = std::thread::Builder::new()
+            .name("netpoll-events".into())
+            .spawn(move || {
+                events.iter().for_each(|event| event_sink.report(event));
+                // Nobody waits any more, if it took long.
+                let _received = done.send(()).is_ok();
+            });
+        match started {
+            Ok(_thread) => drop(over.recv_timeout(STALL_TIMEOUT)),
+            Err(_) => shared
+                .iter()
+                .for_each(|event| self.event_sink.report(event)),
+        }
+    }
+}

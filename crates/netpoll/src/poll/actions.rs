@@ -1,0 +1,554 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a poller does each time a source has run: it sends what the source wants to send, watches
+//! what it wants to hear of, takes over its deadline, and puts it back into its slot or lets it go.
+
+use std::io;
+
+use netpoll_sys::Interest;
+
+use super::Poller;
+use super::notifier;
+use super::registry::RunningSource;
+use super::source::{EndOfInput, NextAction, Source};
+use super::token::Token;
+use crate::guard::guard;
+use crate::timestamp::Timestamp;
+
+/// Whether a source stays with its poller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Keep,
+    Remove,
+}
+
+impl Poller {
+    /// After a source has run: sends, watches, and puts it back or lets it go.
+    pub(super) fn apply(&mut self, mut run: RunningSource, next: NextAction) {
+        let stays = match next {
+            NextAction::Unchanged => Fate::Keep,
+            next => self.apply_action(&mut run, next),
+        };
+        notifier::set_running(None);
+        match stays {
+            Fate::Keep => self.registry.put_back(run),
+            Fate::Remove => self.remove(run),
+        }
+    }
+
+    /// Sends what the source gives, and has the driver and the timers do what it wants then. Says
+    /// whether it stays.
+    #[inline]
+    fn apply_action(&mut self, run: &mut RunningSource, next: NextAction) -> Fate {
+        let mut next = self.send_for(run, next);
+        if let NextAction::Replace(replacement) = next {
+            next = self.replace(run, replacement);
+        }
+        let interest = match next {
+            NextAction::Remove => return Fate::Remove,
+            NextAction::NoInterest => None,
+            NextAction::Yield(interest) => {
+                self.schedule_yield(run.token);
+                Some(interest)
+            }
+            NextAction::Wait(interest) => Some(interest),
+            NextAction::OutputDrained => Some(Interest::READABLE),
+            NextAction::Replace(_) | NextAction::Unchanged => None,
+        };
+        if let Err(error) = self.apply_interest(run, interest) {
+            // The kernel has no room for the registration. No event will ever come, so this is
+            // the end of the input, and nothing is sent any more.
+            notifier::set_running(None);
+            match run
+                .source
+                .on_input_end(EndOfInput::Error(error), &mut self.context)
+            {
+                NextAction::Remove => return Fate::Remove,
+                NextAction::Yield(_) => self.schedule_yield(run.token),
+                NextAction::Wait(_)
+                | NextAction::OutputDrained
+                | NextAction::Unchanged
+                | NextAction::NoInterest
+                | NextAction::Replace(_) => {}
+            }
+        }
+        self.apply_deadline(run.token);
+        Fate::Keep
+    }
+
+    /// Puts `successor` in the place of the source that ran, and whoever it makes way for at once.
+    #[cold]
+    fn replace(&mut self, run: &mut RunningSource, replacement: Box<dyn Source>) -> NextAction {
+        let mut next = NextAction::Replace(replacement);
+        while let NextAction::Replace(replacement) = next {
+            discard(std::mem::replace(&mut run.source, replacement));
+            run.watch.replace(run.source.as_ref());
+            next = run.source.on_register(&mut self.context);
+            if let Some(request) = self.shutdown {
+                // The one before may have had nothing to do with it.
+                next = run.source.on_shutdown(request, &mut self.context);
+            }
+            next = self.send_for(run, next);
+        }
+        next
+    }
+
+    /// Makes the driver watch what the source wants, and writing while its output is blocked.
+    #[inline]
+    fn apply_interest(
+        &mut self,
+        run: &mut RunningSource,
+        interest: Option<Interest>,
+    ) -> io::Result<()> {
+        let mut wanted = interest.map(|interest| interest.union(run.watch.extra));
+        if !self.spurious.is_empty() && self.spurious.is_paused(run.token) {
+            wanted = None;
+        }
+        if wanted == run.watch.interest {
+            return Ok(());
+        }
+        let Some(fd) = run.source.fd() else {
+            return Ok(());
+        };
+        let before = std::mem::replace(&mut run.watch.interest, wanted);
+        let watched = self.driver.update_interest(fd, run.token, before, wanted);
+        if watched.is_err() {
+            run.watch.interest = None;
+        }
+        watched
+    }
+
+    pub(super) fn remove(&mut self, mut run: RunningSource) {
+        let (token, watch) = (run.token, run.watch);
+        let source = run.take_source();
+        // Where the descriptor has a duplicate, the kernel goes on watching: it would tell of what is
+        // there without end, and of an arrival once.
+        if let Some(watched) = watch.interest
+            && let Some(fd) = source.fd()
+            && !(watched.is_edge_triggered() && source.has_no_more_events())
+        {
+            // A descriptor that the kernel has already forgotten needs no deleting.
+            let _deleted = self
+                .driver
+                .update_interest(fd, token, Some(watched), None)
+                .ok();
+        }
+        if let Some(entry) = self.registry.get_mut(token)
+            && let Some(key) = entry.timer.take()
+        {
+            self.timers.cancel(key);
+        }
+        self.registry.remove(token);
+        if !self.spurious.is_empty() {
+            self.spurious.remove(token);
+        }
+        self.context.deadline = None;
+        discard(source);
+    }
+
+    /// Takes over the deadline that the source which ran has left in the turn.
+    #[inline]
+    fn apply_deadline(&mut self, token: Token) {
+        let Some(deadline) = self.context.deadline.take() else {
+            return;
+        };
+        let Some(entry) = self.registry.get_mut(token) else {
+            return;
+        };
+        entry.deadline = deadline;
+        if let Some(when) = deadline.map(Timestamp::from_instant) {
+            match entry.timer {
+                Some(timer) if self.timers.fires_by(timer, when) => {}
+                timer => {
+                    timer.into_iter().for_each(|key| self.timers.cancel(key));
+                    entry.timer = Some(self.timers.set(token, when));
+                }
+            }
+        }
+    }
+}
+
+/// Drops a source: it may hold a handler's future and state, which are user code.
+fn discard(source: Box<dyn Source>) {
+    let _panicked = guard(|| drop(source)).is_err();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::poll::source::{Outgoing, ShutdownRequest, SourceContext};
+    use netpoll_sys::{Readiness, socket};
+    use std::cell::RefCell;
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::net::Shutdown;
+    use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+    use std::os::unix::net::UnixStream;
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    /// What a source sends, and what it was told.
+    #[derive(Default)]
+    struct ScriptedState {
+        output: Outgoing,
+        calls: Vec<String>,
+        /// What it answers when the bell has rung, and when its input has ended; else it waits.
+        on_notify: Option<NextAction>,
+        on_input_end: Option<NextAction>,
+    }
+
+    /// What a source is told of.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum WatchMode {
+        Level,
+        Edge,
+        /// Arrivals, of which it says that there will be none.
+        EdgeWithoutEvents,
+    }
+
+    struct Scripted {
+        fd: OwnedFd,
+        watch_mode: WatchMode,
+        script: Rc<RefCell<ScriptedState>>,
+    }
+
+    impl Scripted {
+        fn record(&self, what: impl Into<String>) -> NextAction {
+            self.script.borrow_mut().calls.push(what.into());
+            NextAction::Wait(Interest::READABLE)
+        }
+    }
+
+    impl Source for Scripted {
+        fn fd(&self) -> Option<BorrowedFd<'_>> {
+            Some(self.fd.as_fd())
+        }
+
+        fn short_read_empties(&self) -> bool {
+            self.watch_mode != WatchMode::Level
+        }
+
+        fn has_no_more_events(&self) -> bool {
+            self.watch_mode == WatchMode::EdgeWithoutEvents
+        }
+
+        fn on_register(&mut self, _turn: &mut SourceContext) -> NextAction {
+            NextAction::Wait(Interest::READABLE)
+        }
+
+        fn on_input_end(&mut self, _end: EndOfInput, _turn: &mut SourceContext) -> NextAction {
+            let wait = self.record("ended");
+            self.script.borrow_mut().on_input_end.take().unwrap_or(wait)
+        }
+
+        fn outgoing(&mut self) -> Option<Outgoing> {
+            let output = std::mem::take(&mut self.script.borrow_mut().output);
+            (!output.is_empty()).then_some(output)
+        }
+
+        fn on_sent(
+            &mut self,
+            rest: Outgoing,
+            result: io::Result<usize>,
+            _turn: &mut SourceContext,
+        ) -> NextAction {
+            let news = match (&result, rest.is_empty()) {
+                (Err(_), _) => "failed",
+                (Ok(_), true) => "sent",
+                (Ok(_), false) => "blocked",
+            };
+            if result.is_ok() {
+                self.script.borrow_mut().output.prepend(rest);
+            }
+            self.record(news)
+        }
+
+        fn on_ready(&mut self, _readiness: Readiness, _turn: &mut SourceContext) -> NextAction {
+            self.record("ready")
+        }
+
+        fn on_notify(&mut self, _turn: &mut SourceContext) -> NextAction {
+            let next = self.script.borrow_mut().on_notify.take();
+            next.unwrap_or(NextAction::Wait(Interest::READABLE))
+        }
+
+        fn on_yield(&mut self, _turn: &mut SourceContext) -> NextAction {
+            self.record("again")
+        }
+
+        fn on_shutdown(&mut self, _ask: ShutdownRequest, _turn: &mut SourceContext) -> NextAction {
+            NextAction::Remove
+        }
+    }
+
+    impl Drop for Scripted {
+        fn drop(&mut self) {
+            self.record("dropped");
+        }
+    }
+
+    /// A poller that the test turns, its one source, and what that does and hears.
+    struct ActionFixture {
+        poller: Poller,
+        token: Token,
+        script: Rc<RefCell<ScriptedState>>,
+    }
+
+    impl ActionFixture {
+        fn new(fd: impl Into<OwnedFd>) -> Self {
+            Self::of(fd.into(), WatchMode::Level)
+        }
+
+        fn of(fd: OwnedFd, hears: WatchMode) -> Self {
+            let mut poller = Poller::for_test();
+            let script = Rc::<RefCell<ScriptedState>>::default();
+            let token = poller.insert_source(Scripted {
+                fd,
+                watch_mode: hears,
+                script: Rc::clone(&script),
+            });
+            Self {
+                poller,
+                token,
+                script,
+            }
+        }
+
+        /// Told as `hears` says, with its peer and a duplicate of its descriptor.
+        fn with_duplicate(hears: WatchMode) -> (Self, UnixStream, OwnedFd) {
+            let (ours, theirs) = socket::pair().unwrap();
+            let kept = ours.try_clone().unwrap();
+            (Self::of(ours, hears), UnixStream::from(theirs), kept)
+        }
+
+        /// The source goes.
+        fn remove_source(&mut self) {
+            self.script.borrow_mut().on_notify = Some(NextAction::Remove);
+            self.wake();
+        }
+
+        /// With a peer that reads what there is, and does not wait.
+        fn with_peer() -> (Self, UnixStream) {
+            let (ours, theirs) = socket::pair().unwrap();
+            (Self::new(ours), UnixStream::from(theirs))
+        }
+
+        /// Puts `bytes` to be sent, and has the source run.
+        fn send(&mut self, bytes: usize) {
+            self.script.borrow_mut().output.put_slice(&vec![1; bytes]);
+            self.wake();
+        }
+
+        fn wake(&mut self) {
+            self.poller
+                .call(self.token, |source, context| source.on_notify(context));
+        }
+
+        fn run_once(&mut self) {
+            self.poller.run_ready();
+        }
+
+        /// Whether the kernel has something to tell.
+        fn has_kernel_events(&mut self) -> bool {
+            self.poller.driver.wait(Some(Duration::ZERO)).unwrap() > 0
+        }
+
+        /// What the source has been told since this was asked last.
+        fn take_calls(&self) -> Vec<String> {
+            std::mem::take(&mut self.script.borrow_mut().calls)
+        }
+
+        /// What is watched, and whether the last send was short.
+        fn watch(&mut self) -> (Option<Interest>, bool) {
+            let watch = self.poller.interest_of(self.token);
+            (watch.interest, watch.is_blocked())
+        }
+    }
+
+    /// As much as the socket has for `peer`.
+    fn read_all(peer: &mut UnixStream) -> usize {
+        let (mut all, mut bytes) = (0, vec![0; 1 << 20]);
+        while let Ok(count @ 1..) = peer.read(&mut bytes) {
+            all += count;
+        }
+        all
+    }
+
+    #[test]
+    fn what_blocked_is_sent_for_again_when_its_descriptor_is_writable_and_not_before() {
+        const BOTH: Interest = Interest::READABLE.union(Interest::WRITABLE);
+        let (mut fixture, mut peer) = ActionFixture::with_peer();
+        assert_eq!(fixture.watch(), (Some(Interest::READABLE), false));
+        fixture.send(8 << 20);
+        assert_eq!(fixture.take_calls(), ["blocked"]);
+        assert_eq!(fixture.watch(), (Some(BOTH), true));
+        for _ in 0..3 {
+            fixture.send(1);
+            assert_eq!(fixture.take_calls(), [""; 0], "it is not asked");
+            assert_eq!(fixture.watch(), (Some(BOTH), true));
+        }
+        peer.write_all(b"x").unwrap();
+        fixture.run_once();
+        assert_eq!(
+            fixture.take_calls(),
+            ["ready"],
+            "to be read, and no more than that"
+        );
+        assert_eq!(fixture.watch(), (Some(BOTH), true));
+
+        let mut received = 0;
+        for _ in 0..10_000 {
+            if !fixture.watch().1 {
+                break;
+            }
+            received += read_all(&mut peer);
+            fixture.run_once();
+        }
+        received += read_all(&mut peer);
+        assert_eq!(received, (8 << 20) + 3);
+        assert_eq!(fixture.watch(), (Some(Interest::READABLE), false));
+        assert_eq!(
+            fixture.take_calls().last().map(String::as_str),
+            Some("sent")
+        );
+    }
+
+    #[test]
+    fn what_blocked_is_sent_for_when_the_peer_is_gone_and_learns_that() {
+        let (mut fixture, peer) = ActionFixture::with_peer();
+        fixture.send(8 << 20);
+        assert_eq!(fixture.take_calls(), ["blocked"]);
+        // Not writable: what was sent still lies there.
+        peer.shutdown(Shutdown::Both).unwrap();
+        fixture.run_once();
+        assert_eq!(fixture.take_calls(), ["ready", "failed"]);
+    }
+
+    #[test]
+    fn what_cannot_be_watched_has_ended_and_is_not_taken_for_watched() {
+        // The kernel has no readiness of it.
+        let mut fixture = ActionFixture::new(File::open("/dev/null").unwrap());
+        assert_eq!(fixture.take_calls(), ["ended"]);
+        assert_eq!(fixture.watch(), (None, false));
+        fixture.wake();
+        assert_eq!(fixture.take_calls(), ["ended"], "it is tried again");
+        fixture.script.borrow_mut().on_input_end = Some(NextAction::Yield(Interest::READABLE));
+        fixture.wake();
+        fixture.poller.process_events(0);
+        assert_eq!(fixture.take_calls(), ["ended", "again", "ended"]);
+        fixture.script.borrow_mut().on_input_end = Some(NextAction::Remove);
+        fixture.wake();
+        assert_eq!(fixture.take_calls(), ["ended", "dropped"]);
+        assert!(fixture.poller.registry.tokens().is_empty());
+    }
+
+    #[test]
+    fn what_wants_no_events_gets_none_until_it_wants_some_again() {
+        let (mut fixture, mut peer) = ActionFixture::with_peer();
+        fixture.script.borrow_mut().on_notify = Some(NextAction::NoInterest);
+        fixture.wake();
+        assert_eq!(fixture.watch(), (None, false));
+        peer.write_all(b"x").unwrap();
+        assert!(!fixture.has_kernel_events());
+        fixture.script.borrow_mut().on_notify = Some(NextAction::Unchanged);
+        fixture.wake();
+        assert!(!fixture.has_kernel_events(), "and that is as it was before");
+        fixture.wake();
+        assert_eq!(fixture.watch(), (Some(Interest::READABLE), false));
+        fixture.run_once();
+        assert_eq!(fixture.take_calls(), ["ready"]);
+    }
+
+    #[test]
+    fn nothing_is_heard_of_a_source_that_is_gone_though_its_socket_lives_on() {
+        let (ours, mut theirs) = socket::pair()
+            .map(|(ours, theirs)| (ours, UnixStream::from(theirs)))
+            .unwrap();
+        let kept = ours.try_clone().unwrap();
+        let mut fixture = ActionFixture::new(ours);
+        fixture.script.borrow_mut().on_notify = Some(NextAction::Remove);
+        fixture.send(1);
+        assert_eq!(
+            fixture.take_calls(),
+            ["dropped"],
+            "and nothing is sent for it"
+        );
+        assert!(fixture.poller.registry.tokens().is_empty());
+        theirs.write_all(b"x").unwrap();
+        assert!(!fixture.has_kernel_events());
+        fixture.wake();
+        assert_eq!(fixture.take_calls(), [""; 0]);
+        drop(kept);
+    }
+
+    #[test]
+    fn what_is_silent_is_not_deleted_and_an_arrival_all_the_same_is_told_once_and_hits_nobody() {
+        let (mut fixture, mut peer, _kept) =
+            ActionFixture::with_duplicate(WatchMode::EdgeWithoutEvents);
+        fixture.remove_source();
+        assert_eq!(fixture.take_calls(), ["dropped"]);
+        peer.write_all(b"x").unwrap();
+        fixture.run_once();
+        assert_eq!(fixture.take_calls(), [""; 0]);
+        assert!(!fixture.has_kernel_events(), "it is there, and no news");
+    }
+
+    #[test]
+    fn what_may_still_hear_of_arrivals_is_deleted() {
+        let (mut fixture, mut peer, _kept) = ActionFixture::with_duplicate(WatchMode::Edge);
+        fixture.remove_source();
+        peer.write_all(b"x").unwrap();
+        assert!(
+            !fixture.has_kernel_events(),
+            "each would wake the poller for nothing"
+        );
+    }
+
+    #[test]
+    fn what_is_silent_and_was_watched_for_what_is_there_is_deleted() {
+        let (mut fixture, peer, _kept) =
+            ActionFixture::with_duplicate(WatchMode::EdgeWithoutEvents);
+        fixture.script.borrow_mut().on_notify = Some(NextAction::Wait(Interest::NONE));
+        fixture.wake();
+        fixture.remove_source();
+        drop(peer);
+        assert!(
+            !fixture.has_kernel_events(),
+            "a hang-up would be told without end"
+        );
+    }
+
+    #[test]
+    fn a_look_at_the_deadline_of_a_source_that_is_gone_is_called_off() {
+        let (mut fixture, _peer) = ActionFixture::with_peer();
+        let later = std::time::Instant::now() + LIMIT;
+        fixture.poller.context.set_deadline(Some(later));
+        fixture.wake();
+        assert!(!fixture.poller.timers.is_empty());
+        fixture.script.borrow_mut().on_notify = Some(NextAction::Remove);
+        fixture.wake();
+        assert!(fixture.poller.timers.is_empty());
+    }
+
+    #[test]
+    fn a_deadline_that_a_source_sets_as_it_goes_is_nobodys() {
+        let (mut fixture, _peer) = ActionFixture::with_peer();
+        let later = std::time::Instant::now() + LIMIT;
+        fixture.poller.context.set_deadline(Some(later));
+        fixture.script.borrow_mut().on_notify = Some(NextAction::Remove);
+        fixture.wake();
+        assert!(fixture.poller.context.deadline.is_none());
+    }
+
+    #[test]
+    fn a_source_that_runs_is_out_of_its_slot_and_comes_back() {
+        let (mut fixture, _peer) = ActionFixture::with_peer();
+        let run = fixture.poller.registry.take_out(fixture.token).unwrap();
+        fixture.wake();
+        assert!(fixture.poller.registry.take_out(fixture.token).is_none());
+        assert_eq!(fixture.take_calls(), [""; 0], "who runs is not called");
+        fixture.poller.apply(run, NextAction::Unchanged);
+        assert_eq!(fixture.watch(), (Some(Interest::READABLE), false));
+    }
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The pollers of a loop, for those outside of it: who dials for it, and who asks whether a handler is
+//! the loop's.
+//!
+//! A loop has its pollers while it runs. Whoever comes before waits until it does, since a thread that
+//! was started to run it may not have come to that; whoever comes after is told.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::notifier::SourceId;
+use super::set::{PollerHandle, PollerSet};
+use crate::budget::LoopMemory;
+use crate::foreign::{WakerSlots, Wakeup, register};
+use crate::sync::{Arc, Mutex, lock};
+
+/// The pollers of a loop, while it runs. Whoever has it keeps none of them alive.
+#[derive(Clone, Debug)]
+pub(crate) struct PollerRegistry {
+    state: Arc<Mutex<PollerRegistryState>>,
+    memory: LoopMemory,
+}
+
+#[derive(Debug, Default)]
+struct PollerRegistryState {
+    phase: LoopPhase,
+    pollers: Vec<PollerHandle>,
+    wakers: WakerSlots,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum LoopPhase {
+    #[default]
+    NotStarted,
+    Running,
+    Stopped,
+}
+
+impl PollerRegistry {
+    /// Of a loop that may use `memory`, and does not run yet.
+    pub(crate) fn new(memory: LoopMemory) -> Self {
+        Self {
+            state: Arc::default(),
+            memory,
+        }
+    }
+
+    /// What the loop may use.
+    pub(crate) fn memory(&self) -> LoopMemory {
+        self.memory
+    }
+
+    /// The loop runs, on `pollers`.
+    pub(crate) fn set_running(&self, pollers: &PollerSet) {
+        self.transition(LoopPhase::Running, pollers.handles().to_vec());
+    }
+
+    /// The loop has ended, or will never run.
+    pub(crate) fn set_stopped(&self) {
+        self.transition(LoopPhase::Stopped, Vec::new());
+    }
+
+    fn transition(&self, stage: LoopPhase, pollers: Vec<PollerHandle>) {
+        let mut list = lock(&self.state);
+        list.phase = stage;
+        let before = std::mem::replace(&mut list.pollers, pollers);
+        let waiting = std::mem::take(&mut list.wakers);
+        drop(list);
+        drop(before);
+        waiting.wake();
+    }
+
+    /// Whether the loop runs.
+    pub(crate) fn is_running(&self) -> bool {
+        lock(&self.state).phase == LoopPhase::Running
+    }
+
+    /// Waits until the loop runs, or never will.
+    pub(crate) fn wait_for_start(&self) -> WaitForStart<'_> {
+        WaitForStart {
+            pollers: self,
+            key: None,
+        }
+    }
+
+    /// Whether `caller` is a handler of one of its pollers'.
+    pub(crate) fn contains(&self, source_id: &SourceId) -> bool {
+        let list = lock(&self.state);
+        list.pollers.iter().any(|poller| poller.owns(source_id))
+    }
+
+    /// The poller at `index`.
+    #[cfg(all(test, not(any(netpoll_loom, netpoll_shuttle))))]
+    pub(crate) fn nth(&self, index: usize) -> PollerHandle {
+        crate::block_on::block_on(self.wait_for_start());
+        lock(&self.state).pollers[index].clone()
+    }
+
+    /// The caller's poller, if that is one of these, else the one with the fewest connections.
+    pub(super) fn choose(&self) -> Option<PollerHandle> {
+        let list = lock(&self.state);
+        let here = list.pollers.iter().find(|poller| poller.is_current());
+        let least = || {
+            list.pollers
+                .iter()
+                .min_by_key(|poller| poller.connections())
+        };
+        here.or_else(least).cloned()
+    }
+}
+
+/// Waits for a loop to run.
+pub(crate) struct WaitForStart<'a> {
+    pollers: &'a PollerRegistry,
+    key: Option<usize>,
+}
+
+impl Future for WaitForStart<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Self { pollers, key } = &mut *self;
+        register(context.waker(), |caller_waker| {
+            let mut list = lock(&pollers.state);
+            if list.phase != LoopPhase::NotStarted {
+                return Ok(Poll::Ready(()));
+            }
+            list.wakers.set(key, caller_waker)?;
+            Ok(Poll::Pending)
+        })
+    }
+}
+
+impl Drop for WaitForStart<'_> {
+    fn drop(&mut self) {
+        let Some(key) = self.key else { return };
+        let mut list = lock(&self.pollers.state);
+        // Only while nobody was woken are the keys good.
+        let waker = match list.phase {
+            LoopPhase::NotStarted => list.wakers.remove(key),
+            _ => Wakeup::none(),
+        };
+        drop(list);
+        drop(waker);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::pin::pin;
+    use std::task::Waker;
+
+    #[test]
+    fn who_waits_for_a_loop_is_woken_once_it_runs_or_never_will_and_leaves_nothing_before() {
+        let pollers = PollerRegistry::new(LoopMemory::default());
+        let mut context = Context::from_waker(Waker::noop());
+        {
+            let mut given_up = pin!(pollers.wait_for_start());
+            assert!(given_up.as_mut().poll(&mut context).is_pending());
+            assert!(given_up.as_mut().poll(&mut context).is_pending());
+            assert_eq!(lock(&pollers.state).wakers.len(), 1);
+        }
+        assert_eq!(lock(&pollers.state).wakers.len(), 0);
+        let other = pollers.clone();
+        let waiting = std::thread::spawn(move || crate::block_on::block_on(other.wait_for_start()));
+        while lock(&pollers.state).wakers.len() == 0 {
+            std::thread::yield_now();
+        }
+        pollers.set_stopped();
+        waiting.join().unwrap();
+        assert!(pin!(pollers.wait_for_start()).poll(&mut context).is_ready());
+        assert!(pollers.choose().is_none());
+    }
+}

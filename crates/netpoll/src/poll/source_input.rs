@@ -1,0 +1,402 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Reading for a source whose descriptor is ready.
+//!
+//! One read is enough when it brought less than there was room for: the socket is empty then, and
+//! another read would only say so, unless the event told of something behind the bytes. Where it
+//! filled the room there may be more; but a source gets at most [`MAX_READS_PER_TURN`] reads and [`MAX_BYTES_PER_TURN`] bytes in
+//! one turn, so that one that is sent to without end starves nobody. Readiness brings us back.
+//!
+//! As long as each event of a source is read to its end, the driver reports arrivals only, which
+//! saves the kernel a second look at the socket. The first time something may have been left behind,
+//! the source is watched for what is there, from then on and for good: who has sent so much once
+//! will again, and a wake-up cannot be lost where none is counted on.
+//!
+//! A source that has taken bytes and has no room for more is not told that there are more: nobody
+//! knows. If there are, readiness brings us back for that, too, and then it is told, unless there is
+//! room by then.
+
+use std::io;
+
+use netpoll_sys::Readiness;
+
+use super::Poller;
+use super::registry::RunningSource;
+use super::source::{EndOfInput, NextAction, Received, RecvBuffer, Source};
+
+/// The most reads for one source in one turn.
+const MAX_READS_PER_TURN: usize = 16;
+
+/// The most bytes read for one source in one turn.
+const MAX_BYTES_PER_TURN: usize = 256 << 10;
+
+/// What one read brought.
+enum ReadResult {
+    /// Bytes, and how much room there had been for them.
+    Bytes {
+        received: Received,
+        count: usize,
+        capacity: usize,
+    },
+    /// The end of the stream.
+    Fin,
+    /// The source takes no bytes.
+    NoBuffer,
+}
+
+impl Poller {
+    /// Reads into what room the source gives, and tells it what landed.
+    pub(super) fn read_for(&mut self, run: &mut RunningSource, readiness: Readiness) -> NextAction {
+        let source = run.source.as_mut();
+        let (mut reads, mut bytes) = (0, 0);
+        let mut wanted = None;
+        loop {
+            let next = match self.read_once(source) {
+                Ok(ReadResult::Bytes {
+                    received: landed,
+                    count,
+                    capacity: buffer,
+                }) => {
+                    bytes += count;
+                    reads += 1;
+                    let next = source.on_received(landed, &mut self.context);
+                    if count < buffer && !readiness.needs_read_until_would_block() {
+                        return next;
+                    }
+                    next
+                }
+                Ok(ReadResult::Fin) => {
+                    return source.on_input_end(EndOfInput::Fin, &mut self.context);
+                }
+                Ok(ReadResult::NoBuffer) => {
+                    run.watch.disable_edge();
+                    return match wanted {
+                        Some(interest) => NextAction::Wait(interest),
+                        None => source.on_ready(readiness, &mut self.context),
+                    };
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return source.on_ready(Readiness::NONE, &mut self.context);
+                }
+                Err(error) => {
+                    return source.on_input_end(EndOfInput::Error(error), &mut self.context);
+                }
+            };
+            match next {
+                NextAction::Wait(interest)
+                    if interest.is_readable()
+                        && reads < MAX_READS_PER_TURN
+                        && bytes < MAX_BYTES_PER_TURN =>
+                {
+                    wanted = Some(interest);
+                }
+                next => {
+                    run.watch.disable_edge();
+                    return next;
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn read_once(&mut self, source: &mut dyn Source) -> io::Result<ReadResult> {
+        let driver = &self.driver;
+        let counters = &self.mailbox.counters().poller;
+        let buffer = source.recv_buffer(&mut self.context);
+        let Some(fd) = source.fd() else {
+            return Ok(ReadResult::NoBuffer);
+        };
+        let (landed, count, buffer) = match buffer {
+            RecvBuffer::Unavailable => return Ok(ReadResult::NoBuffer),
+            RecvBuffer::Shared => {
+                counters.reads.add(1);
+                let (window, buffer) = self
+                    .read_block
+                    .fill_with(|buffer| driver.receive(fd, buffer))?;
+                let count = window.len();
+                (Received::Shared(window), count, buffer)
+            }
+            RecvBuffer::Owned(mut tail) => {
+                counters.reads.add(1);
+                let buffer = tail.spare_capacity();
+                let received = driver.receive_into_tail(fd, &mut tail, buffer);
+                let count = *received.as_ref().unwrap_or(&0);
+                if count == 0 {
+                    // The room goes back, whatever came of it.
+                    source.on_received(Received::Owned(tail, 0), &mut self.context);
+                    return received.map(|_| ReadResult::Fin);
+                }
+                (Received::Owned(tail, count), count, buffer)
+            }
+        };
+        if count == 0 {
+            Ok(ReadResult::Fin)
+        } else {
+            counters.received.add(count as u64);
+            self.context.record_progress();
+            Ok(ReadResult::Bytes {
+                received: landed,
+                count,
+                capacity: buffer,
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::poll::source::{ShutdownRequest, SourceContext};
+    use crate::poll::token::Token;
+    use netpoll_buffer::Tail;
+    use netpoll_sys::Interest;
+    use socket2::{Domain, Socket, Type};
+    use std::cell::RefCell;
+    use std::io::Write;
+    use std::net::{Shutdown, TcpListener};
+    use std::os::fd::{AsFd, BorrowedFd};
+    use std::rc::Rc;
+
+    const EDGE: Option<Interest> = Some(Interest::READABLE.union(Interest::EDGE));
+    const LEVEL: Option<Interest> = Some(Interest::READABLE);
+
+    /// What a source of bytes takes, and what it has got.
+    #[derive(Default)]
+    struct ByteSourceState {
+        /// How much it takes a read, into memory of its own; 0 for the shared block.
+        owned_capacity: usize,
+        /// It takes no more after this many reads, until its event comes again.
+        reads: Option<usize>,
+        got: Vec<u8>,
+        saw_end: bool,
+        /// Who takes its place when it is woken.
+        replacement: Option<ByteSource>,
+    }
+
+    struct ByteSource {
+        socket: Rc<Socket>,
+        drains_on_short_read: bool,
+        script: Rc<RefCell<ByteSourceState>>,
+    }
+
+    impl Source for ByteSource {
+        fn fd(&self) -> Option<BorrowedFd<'_>> {
+            Some(self.socket.as_fd())
+        }
+
+        fn short_read_empties(&self) -> bool {
+            self.drains_on_short_read
+        }
+
+        fn on_register(&mut self, _turn: &mut SourceContext) -> NextAction {
+            NextAction::Wait(Interest::READABLE)
+        }
+
+        fn recv_buffer(&mut self, _turn: &mut SourceContext) -> RecvBuffer {
+            let script = self.script.borrow();
+            match script.owned_capacity {
+                _ if script.reads == Some(0) => RecvBuffer::Unavailable,
+                0 => RecvBuffer::Shared,
+                // Of the size asked for, whatever a block has.
+                size => RecvBuffer::Owned(Tail::with_capacity(size)),
+            }
+        }
+
+        fn on_received(&mut self, landed: Received, _turn: &mut SourceContext) -> NextAction {
+            let mut script = self.script.borrow_mut();
+            match landed {
+                Received::Shared(window) => script.got.extend_from_slice(window.as_slice()),
+                Received::Owned(tail, count) => {
+                    let end = tail.filled();
+                    let window = tail.window(end - count..end);
+                    script.got.extend_from_slice(window.as_slice());
+                }
+            }
+            script.reads = script.reads.map(|reads| reads - 1);
+            NextAction::Wait(Interest::READABLE)
+        }
+
+        fn on_input_end(&mut self, end: EndOfInput, _turn: &mut SourceContext) -> NextAction {
+            assert!(matches!(end, EndOfInput::Fin));
+            self.script.borrow_mut().saw_end = true;
+            NextAction::Wait(Interest::NONE)
+        }
+
+        fn on_ready(&mut self, _readiness: Readiness, _turn: &mut SourceContext) -> NextAction {
+            self.script.borrow_mut().reads = None;
+            NextAction::Wait(Interest::READABLE)
+        }
+
+        fn on_notify(&mut self, _turn: &mut SourceContext) -> NextAction {
+            let replacement = self.script.borrow_mut().replacement.take();
+            let wait = NextAction::Wait(Interest::READABLE);
+            replacement.map_or(wait, |replacement| {
+                NextAction::Replace(Box::new(replacement))
+            })
+        }
+
+        fn on_shutdown(&mut self, _ask: ShutdownRequest, _turn: &mut SourceContext) -> NextAction {
+            NextAction::Remove
+        }
+    }
+
+    /// A poller that the test turns, its one source, and the peer of that.
+    struct ReadFixture {
+        poller: Poller,
+        token: Token,
+        script: Rc<RefCell<ByteSourceState>>,
+        socket: Rc<Socket>,
+        peer: Socket,
+    }
+
+    impl ReadFixture {
+        /// Over TCP, of a source that says so or does not. What the peer is to have done before the
+        /// source is watched, `peer` does.
+        fn new(empties: bool, peer_does: impl FnOnce(&mut Socket)) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let mut peer = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            let addr = listener.local_addr().unwrap().into();
+            peer.connect(&addr).unwrap();
+            peer.set_tcp_nodelay(true).unwrap();
+            let socket = Rc::new(Socket::from(listener.accept().unwrap().0));
+            socket.set_nonblocking(true).unwrap();
+            peer_does(&mut peer);
+            let mut poller = Poller::for_test();
+            let script = Rc::<RefCell<ByteSourceState>>::default();
+            let token = poller.insert_source(ByteSource {
+                socket: Rc::clone(&socket),
+                drains_on_short_read: empties,
+                script: Rc::clone(&script),
+            });
+            Self {
+                poller,
+                token,
+                script,
+                socket,
+                peer,
+            }
+        }
+
+        fn run_once(&mut self) {
+            self.poller.run_ready();
+        }
+
+        /// Turns until `count` bytes have come in all.
+        fn run_until(&mut self, count: usize) {
+            while self.script.borrow().got.len() < count {
+                self.run_once();
+            }
+            assert_eq!(self.script.borrow().got.len(), count);
+        }
+
+        fn watched(&mut self) -> Option<Interest> {
+            self.poller.interest_of(self.token).interest
+        }
+    }
+
+    #[test]
+    fn arrivals_are_enough_where_each_is_read_to_its_end() {
+        let mut fixture = ReadFixture::new(true, |_| ());
+        for round in 1..=3 {
+            fixture.peer.write_all(&[round; 100]).unwrap();
+            fixture.run_until(100 * usize::from(round));
+            assert_eq!(fixture.watched(), EDGE);
+        }
+        let mut other = ReadFixture::new(false, |peer| peer.write_all(b"x").unwrap());
+        other.run_until(1);
+        assert_eq!(other.watched(), LEVEL, "it does not say that it is empty");
+    }
+
+    #[test]
+    fn who_takes_the_place_of_another_is_watched_as_he_is_read() {
+        for empties in [true, false] {
+            let mut fixture = ReadFixture::new(!empties, |_| ());
+            fixture.script.borrow_mut().replacement = Some(ByteSource {
+                socket: Rc::clone(&fixture.socket),
+                drains_on_short_read: empties,
+                script: Rc::clone(&fixture.script),
+            });
+            fixture
+                .poller
+                .call(fixture.token, |source, context| source.on_notify(context));
+            assert_eq!(fixture.watched(), if empties { EDGE } else { LEVEL });
+        }
+    }
+
+    #[test]
+    fn what_is_left_for_want_of_room_comes_without_another_arrival() {
+        let block = Tail::with_capacity(1).spare_capacity();
+        let all = 2 * block + 1;
+        let mut fixture = ReadFixture::new(true, |peer| peer.write_all(&vec![1; all]).unwrap());
+        *fixture.script.borrow_mut() = ByteSourceState {
+            owned_capacity: 1,
+            reads: Some(1),
+            ..ByteSourceState::default()
+        };
+        fixture.run_once();
+        assert_eq!(fixture.script.borrow().got.len(), block);
+        assert_eq!(fixture.watched(), LEVEL);
+        fixture.run_until(all);
+        assert_eq!(fixture.watched(), LEVEL, "from then on");
+    }
+
+    #[test]
+    fn what_there_was_no_room_for_at_all_is_told_of_again() {
+        let mut fixture = ReadFixture::new(true, |peer| peer.write_all(&[1; 90]).unwrap());
+        fixture.script.borrow_mut().reads = Some(0);
+        fixture.run_once();
+        assert_eq!(fixture.script.borrow().got.len(), 0);
+        fixture.run_until(90);
+    }
+
+    #[test]
+    fn what_is_left_at_the_limit_of_a_turn_comes_without_another_arrival() {
+        let block = Tail::with_capacity(1).spare_capacity();
+        let all = MAX_READS_PER_TURN * block + 1;
+        let mut fixture = ReadFixture::new(true, |peer| peer.write_all(&vec![1; all]).unwrap());
+        fixture.script.borrow_mut().owned_capacity = 1;
+        fixture.run_once();
+        assert_eq!(
+            fixture.script.borrow().got.len(),
+            MAX_READS_PER_TURN * block
+        );
+        assert_eq!(fixture.watched(), LEVEL);
+        fixture.run_until(all);
+    }
+
+    #[test]
+    fn the_end_of_a_stream_is_read_with_the_bytes_before_it() {
+        for empties in [true, false] {
+            let mut fixture = ReadFixture::new(empties, |peer| {
+                peer.write_all(b"the last").unwrap();
+                peer.shutdown(Shutdown::Write).unwrap();
+            });
+            // Until both are there the end may be an arrival of its own.
+            while !fixture.script.borrow().saw_end {
+                fixture.run_once();
+            }
+            assert_eq!(fixture.script.borrow().got, b"the last");
+        }
+    }
+
+    #[test]
+    fn an_end_that_comes_after_the_bytes_were_read_is_an_arrival() {
+        let mut fixture = ReadFixture::new(true, |_| ());
+        fixture.peer.write_all(b"the last").unwrap();
+        fixture.run_until(8);
+        fixture.peer.shutdown(Shutdown::Write).unwrap();
+        fixture.run_once();
+        assert!(fixture.script.borrow().saw_end);
+    }
+
+    #[test]
+    fn what_lies_behind_an_urgent_byte_is_read() {
+        let mut fixture = ReadFixture::new(true, |peer| {
+            peer.write_all(b"before").unwrap();
+            peer.send_out_of_band(b"!").unwrap();
+            peer.write_all(b"behind").unwrap();
+        });
+        fixture.run_until(12);
+        assert_eq!(fixture.script.borrow().got, b"beforebehind");
+        assert_eq!(fixture.watched(), EDGE);
+    }
+}

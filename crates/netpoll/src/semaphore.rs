@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A number of permits, for whoever comes: first come, first served.
+//!
+//! A permit that comes back is handed to the first in line by name, so that nobody who comes later
+//! takes it from him: he who was handed one and goes without it hands it on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::foreign::{WakerSlot, Wakeup, Wakeups, register};
+use crate::sync::{Arc, Mutex, lock};
+
+/// Permits, and the line of those who wait for one.
+#[derive(Debug)]
+pub(crate) struct Semaphore {
+    state: Mutex<SemaphoreState>,
+}
+
+#[derive(Debug)]
+struct SemaphoreState {
+    available: usize,
+    /// Who waits, in the order they came.
+    waiters: BTreeMap<u64, WakerSlot>,
+    /// Who was handed a permit and has not come for it.
+    granted: BTreeSet<u64>,
+    next_id: u64,
+}
+
+/// A permit. Goes back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    semaphore: Arc<Semaphore>,
+}
+
+impl Semaphore {
+    pub(crate) fn new(count: usize) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(SemaphoreState {
+                available: count,
+                waiters: BTreeMap::new(),
+                granted: BTreeSet::new(),
+                next_id: 0,
+            }),
+        })
+    }
+
+    /// A permit, if one is free and nobody waits for it.
+    pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
+        let mut state = lock(&self.state);
+        if state.available == 0 {
+            return None;
+        }
+        state.available -= 1;
+        drop(state);
+        Some(Permit {
+            semaphore: Arc::clone(self),
+        })
+    }
+
+    /// A permit, as soon as everybody has one who came before. A future that is dropped leaves the
+    /// line.
+    pub(crate) fn acquire(self: &Arc<Self>) -> Acquire {
+        Acquire {
+            semaphore: Arc::clone(self),
+            id: None,
+        }
+    }
+
+    /// There is no bound any more: everybody in line has a permit, and so has whoever comes.
+    pub(crate) fn remove_limit(&self) {
+        let mut state = lock(&self.state);
+        let line = std::mem::take(&mut state.waiters);
+        state.granted.extend(line.keys());
+        state.available = usize::MAX / 2;
+        drop(state);
+        line.into_values().collect::<Wakeups>().wake();
+    }
+
+    /// How many permits are free: none while somebody waits.
+    #[cfg(test)]
+    pub(crate) fn available_permits(&self) -> usize {
+        lock(&self.state).available
+    }
+
+    /// How many wait.
+    pub(crate) fn waiter_count(&self) -> usize {
+        lock(&self.state).waiters.len()
+    }
+
+    /// One comes back: to the first in line, or to be free.
+    fn release(&self) {
+        let mut state = lock(&self.state);
+        let first = state.waiters.pop_first();
+        let waker = match first {
+            Some((id, mut waker)) => {
+                state.granted.insert(id);
+                waker.take()
+            }
+            None => {
+                state.available += 1;
+                Wakeup::none()
+            }
+        };
+        drop(state);
+        waker.wake();
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.semaphore.release();
+    }
+}
+
+/// A wait for a permit.
+#[derive(Debug)]
+pub(crate) struct Acquire {
+    semaphore: Arc<Semaphore>,
+    /// In the line.
+    id: Option<u64>,
+}
+
+impl Future for Acquire {
+    type Output = Permit;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Permit> {
+        let semaphore = Arc::clone(&self.semaphore);
+        let granted = register(context.waker(), |caller_waker| {
+            let mut state = lock(&semaphore.state);
+            let granted = match self.id {
+                Some(id) => state.granted.remove(&id),
+                None => state.available > 0,
+            };
+            if granted {
+                if self.id.take().is_none() {
+                    state.available -= 1;
+                }
+                return Ok(true);
+            }
+            match self.id.and_then(|id| state.waiters.get_mut(&id)) {
+                Some(known) => known.set(caller_waker)?,
+                None => {
+                    let waker = caller_waker.slot()?;
+                    state.next_id += 1;
+                    let id = *self.id.get_or_insert(state.next_id);
+                    state.waiters.insert(id, waker);
+                }
+            }
+            Ok(false)
+        });
+        if granted {
+            Poll::Ready(Permit { semaphore })
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+impl Drop for Acquire {
+    fn drop(&mut self) {
+        let Some(id) = self.id else { return };
+        let mut state = lock(&self.semaphore.state);
+        let waker = state.waiters.remove(&id);
+        let handed = state.granted.remove(&id);
+        drop(state);
+        drop(waker);
+        if handed {
+            self.semaphore.release();
+        }
+    }
+}
+
+#[cfg(all(test, not(any(netpoll_loom, netpoll_shuttle))))]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+
+    fn poll(acquire: &mut Acquire) -> Poll<Permit> {
+        Pin::new(acquire).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn granted(acquire: &mut Acquire) -> Permit {
+        match poll(acquire) {
+            Poll::Ready(permit) => permit,
+            Poll::Pending => panic!("not granted"),
+        }
+    }
+
+    #[test]
+    fn who_comes_first_is_served_first_and_nobody_overtakes() {
+        let semaphore = Semaphore::new(1);
+        let first = semaphore.try_acquire().unwrap();
+        let (mut second, mut third) = (semaphore.acquire(), semaphore.acquire());
+        assert!(poll(&mut second).is_pending());
+        assert!(poll(&mut third).is_pending());
+        assert_eq!(semaphore.waiter_count(), 2);
+        drop(first);
+        assert!(semaphore.try_acquire().is_none(), "it is the second's");
+        assert!(poll(&mut semaphore.acquire()).is_pending());
+        assert!(poll(&mut third).is_pending());
+        drop(granted(&mut second));
+        drop(granted(&mut third));
+        assert_eq!(
+            (semaphore.available_permits(), semaphore.waiter_count()),
+            (1, 0)
+        );
+    }
+
+    #[test]
+    fn who_leaves_the_line_is_passed_over_also_with_a_permit_in_hand() {
+        let semaphore = Semaphore::new(1);
+        let first = semaphore.try_acquire().unwrap();
+        let mut waits = [
+            semaphore.acquire(),
+            semaphore.acquire(),
+            semaphore.acquire(),
+        ];
+        for wait in &mut waits {
+            assert!(poll(wait).is_pending());
+        }
+        let [second, third, mut fourth] = waits;
+        drop(second);
+        drop(first);
+        drop(third);
+        drop(granted(&mut fourth));
+        assert_eq!(
+            (semaphore.available_permits(), semaphore.waiter_count()),
+            (1, 0)
+        );
+    }
+
+    #[test]
+    fn without_a_bound_nobody_waits_any_more() {
+        let semaphore = Semaphore::new(1);
+        let first = semaphore.try_acquire().unwrap();
+        let mut second = semaphore.acquire();
+        assert!(poll(&mut second).is_pending());
+        semaphore.remove_limit();
+        let all = [
+            granted(&mut second),
+            granted(&mut semaphore.acquire()),
+            first,
+        ];
+        assert_eq!(semaphore.waiter_count(), 0);
+        drop(all);
+        assert!(semaphore.available_permits() > 1);
+    }
+}

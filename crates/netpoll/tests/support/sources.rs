@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Reads the sources of the workspace for tests of their shape.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .expect("the workspace")
+}
+
+/// All Rust files below `folder`, with their text.
+pub(crate) fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder of sources") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("a text");
+                found.push((path, text));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "{folder} has no sources");
+    found
+}
+
+/// A source without its unit tests, which stand last.
+pub(crate) fn without_tests(text: &str) -> &str {
+    text.find("\n#[cfg(test)]\nmod tests")
+        .map_or(text, |end| &text[..end])
+}
+
+/// The lines of a text that are code.
+pub(crate) fn code_lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+}
+
+pub(crate) fn all_sources() -> Vec<(PathBuf, String)> {
+    ["crates", "cli", "examples", "fuzz/targets"]
+        .into_iter()
+        .flat_map(sources)
+        .collect()
+}
