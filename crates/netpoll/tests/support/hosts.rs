@@ -3,7 +3,8 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use netpoll::{Addr, Listener, Resolve, Resolving};
 use socket2::{Domain, Socket, Type};
@@ -50,8 +51,18 @@ impl Host {
 
 /// An address where nobody listens.
 pub(crate) fn nobody() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address")
+    let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    SocketAddr::new(ip, unused_port(ip))
+}
+
+/// A port of `ip` on which nothing listens, below those that the kernel gives away by itself: no other
+/// test gets it meanwhile.
+pub(crate) fn unused_port(ip: IpAddr) -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + (std::process::id() % 20) as u16 * 1000;
+    let ports = std::iter::repeat_with(|| first + NEXT.fetch_add(1, Ordering::Relaxed) % 1000);
+    let unused = |port: &u16| TcpListener::bind(SocketAddr::new(ip, *port)).is_ok();
+    ports.take(1000).find(unused).expect("an unused port")
 }
 
 /// A listener that nobody accepts from, whose queue is full: the kernel drops what would connect.
