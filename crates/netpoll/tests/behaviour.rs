@@ -7,8 +7,6 @@
 #[path = "support/support.rs"]
 mod support;
 
-#[path = "behaviour/limits.rs"]
-mod active_timeouts;
 #[path = "behaviour/at_work.rs"]
 mod at_work;
 #[path = "behaviour/bind.rs"]
@@ -63,6 +61,8 @@ mod hog_reads;
 mod hogs;
 #[path = "behaviour/homes.rs"]
 mod homes;
+#[path = "behaviour/limits.rs"]
+mod limits;
 #[path = "behaviour/liveness.rs"]
 mod liveness;
 #[path = "behaviour/mux.rs"]

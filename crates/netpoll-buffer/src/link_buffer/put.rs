@@ -96,7 +96,7 @@ impl LinkBuffer {
     /// let mut buffer = LinkBuffer::new();
     /// buffer.put_u8(0);
     /// let body = b"body";
-    /// assert!(buffer.put_all_in_place(&[&(body.len() as u32).to_be_bytes(), body]));
+    /// assert!(buffer.try_put_slices(&[&(body.len() as u32).to_be_bytes(), body]));
     /// assert_eq!(buffer.len(), 9);
     /// ```
     #[inline(always)]

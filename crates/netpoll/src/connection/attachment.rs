@@ -104,7 +104,7 @@ impl Connection {
     ///         Ok(())
     ///     })
     ///     .on_disconnect(|conn, _reason| {
-    ///         let session = conn.detach::<Session>();
+    ///         let session = conn.take_attached::<Session>();
     ///         println!("{:?} lines", session.map(|session| session.lines));
     ///     })
     ///     .serve("127.0.0.1:8080")

@@ -36,7 +36,7 @@ impl Writer<'_> {
     /// # async fn example(mut conn: netpoll::Connection) -> std::io::Result<()> {
     /// let (mut reader, mut writer) = conn.split();
     /// writer.put_str("all that there is to ask");
-    /// writer.finish();
+    /// writer.shutdown();
     /// while let Some(answer) = reader.chunk().await? {
     ///     println!("{} bytes", answer.len());
     /// }

@@ -214,7 +214,7 @@ impl<'a> Writer<'a> {
     /// # async fn example(conn: &mut netpoll::Connection, rows: Vec<String>) -> std::io::Result<()> {
     /// let mut writer = conn.writer();
     /// for row in rows {
-    ///     writer.room().await?;
+    ///     writer.writable().await?;
     ///     writer.put_str(&row);
     /// }
     /// # Ok(()) }
