@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bounds_count_for_what_was_polled_and_for_nothing_else() {
+    fn a_timeout_counts_for_the_future_that_was_polled_only() {
         let (mut one, mut other) = (0, 0);
         let mut bounded = ActiveTimeout::default();
         with_count(&mut one, || {

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_one_after_the_other_share_a_parker() {
+    fn consecutive_calls_share_a_parker() {
         let waker = || block_on(poll_fn(|context| Poll::Ready(context.waker().clone())));
         assert!(waker().will_wake(&waker()));
     }

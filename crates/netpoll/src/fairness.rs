@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_poll_that_takes_long_ends_at_the_second_look_and_stays_ended_until_the_next_begins() {
+    fn a_slow_poll_is_out_of_budget_until_the_next_poll_begins() {
         begin_poll();
         assert_eq!(allowed_operations(FIRST_CLOCK_READ), FIRST_CLOCK_READ);
         std::thread::sleep(MAX_POLL_TIME);
@@ -221,13 +221,13 @@ mod tests {
     }
 
     #[test]
-    fn operations_that_take_no_time_are_bounded_by_their_number() {
+    fn fast_operations_are_bounded_by_count() {
         begin_poll();
         assert!(allowed_operations(2 * MAX_OPERATIONS) < MAX_OPERATIONS);
     }
 
     #[test]
-    fn where_no_poll_begins_one_operation_in_many_is_pending() {
+    fn untracked_threads_yield_once_every_1024_operations() {
         std::thread::sleep(MAX_POLL_TIME);
         assert_eq!(
             allowed_operations(2 * MAX_UNTRACKED_OPERATIONS),

@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_waker_is_kept_at_the_first_attempt_and_another_takes_its_place_at_the_second() {
+    fn a_known_waker_needs_one_attempt_and_a_new_one_needs_two() {
         let (first, second) = (
             Arc::<CountingWaker>::default(),
             Arc::<CountingWaker>::default(),
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn one_waker_that_panics_leaves_those_behind_it() {
+    fn a_panicking_waker_does_not_stop_the_others() {
         let bad = Arc::new(CountingWaker {
             panics: true,
             ..CountingWaker::default()
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_deferred_is_dropped_once_and_its_panic_ends_there() {
+    fn a_deferred_value_is_dropped_once_and_its_panic_is_caught() {
         let dropped = Arc::new(AtomicUsize::new(0));
         drop(DeferredDrop::new(PanicsOnDrop(Arc::clone(&dropped))));
         assert_eq!(dropped.load(Ordering::SeqCst), 1);

@@ -60,13 +60,13 @@ mod tests {
     }
 
     #[test]
-    fn a_value_passes_and_a_panic_ends_here() {
+    fn guard_returns_the_value_and_catches_a_panic() {
         assert_eq!(guard(|| 7), Ok(7));
         assert_eq!(guard(|| -> u8 { panic!("inside") }), Err(CaughtPanic));
     }
 
     #[test]
-    fn a_payload_that_panics_when_dropped_ends_here_too() {
+    fn guard_catches_a_payload_that_panics_on_drop() {
         assert_eq!(
             guard(|| std::panic::panic_any(PanicsOnDrop)),
             Err(CaughtPanic)

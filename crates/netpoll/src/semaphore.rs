@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_first_is_served_first_and_nobody_overtakes() {
+    fn permits_are_granted_in_order_and_try_acquire_does_not_overtake() {
         let semaphore = Semaphore::new(1);
         let first = semaphore.try_acquire().unwrap();
         let (mut second, mut third) = (semaphore.acquire(), semaphore.acquire());
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_the_line_is_passed_over_also_with_a_permit_in_hand() {
+    fn a_cancelled_waiter_is_skipped_and_passes_on_its_permit() {
         let semaphore = Semaphore::new(1);
         let first = semaphore.try_acquire().unwrap();
         let mut waits = [
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_bound_nobody_waits_any_more() {
+    fn removing_the_limit_grants_all_waiters() {
         let semaphore = Semaphore::new(1);
         let first = semaphore.try_acquire().unwrap();
         let mut second = semaphore.acquire();

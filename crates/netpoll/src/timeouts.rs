@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_of_zero_is_refused_by_name_with_what_would_be_right() {
+    fn a_zero_timeout_is_rejected_with_its_name_and_a_hint() {
         let zero = Some(Duration::ZERO);
         let refused = |change: fn(&mut Timeouts, Option<Duration>)| {
             let mut timeouts = Timeouts::default();

@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_survives_its_way_through_a_word_and_an_instant() {
+    fn a_timestamp_round_trips_through_bits_and_an_instant() {
         let timestamp = Timestamp::now();
         assert_eq!(Timestamp::from_bits(timestamp.bits()), timestamp);
         assert_eq!(Timestamp::from_instant(timestamp.to_instant()), timestamp);
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_before_the_anchor_can_be_told() {
+    fn a_time_before_the_anchor_converts() {
         let anchor = anchor();
         let before = Timestamp(anchor.nanos - 1_000_000);
         assert_eq!(
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_is_never_later_than_the_instant_after_it() {
+    fn a_timestamp_is_never_later_than_a_following_instant() {
         for _ in 0..10_000 {
             let timestamp = Timestamp::now();
             let instant = Instant::now();
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn time_since_what_is_still_to_come_is_none() {
+    fn time_since_a_later_timestamp_is_zero() {
         let timestamp = Timestamp::now();
         let later = Timestamp(timestamp.bits() + 5);
         assert_eq!(later.since(timestamp), Duration::from_nanos(5));

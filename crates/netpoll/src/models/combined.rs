@@ -35,7 +35,7 @@ use crate::tracker::ConnectionTracker;
 
 /// Whoever reads learns of an end that another asks for, and of bytes that came before it.
 #[test]
-fn a_close_during_a_read_that_waits_is_heard() {
+fn a_close_wakes_a_waiting_read() {
     model(|| {
         let fixture = ConnectionFixture::new(ConnOptions::default());
         let mut connection = Connection::new(Arc::clone(&fixture.shared));
@@ -62,7 +62,7 @@ fn a_close_during_a_read_that_waits_is_heard() {
 
 /// What several threads push arrives once, whole, and in the order of each.
 #[test]
-fn what_many_push_while_others_send_arrives_once_and_in_order() {
+fn concurrent_pushes_arrive_once_and_in_order() {
     model(|| {
         let fixture = ConnectionFixture::new(ConnOptions::default());
         let mut connection = Connection::new(Arc::clone(&fixture.shared));
@@ -113,7 +113,7 @@ fn what_many_push_while_others_send_arrives_once_and_in_order() {
 /// A client that is closed while calls are under way: each of them has its answer or is told why it
 /// has none, and nobody waits for ever.
 #[test]
-fn a_client_that_is_closed_under_load_ends_every_call() {
+fn closing_a_loaded_client_completes_every_call() {
     model(|| {
         let fixture = ConnectionFixture::new(ConnOptions::default());
         let connection = Connection::new(Arc::clone(&fixture.shared));
@@ -183,7 +183,7 @@ async fn answer(connection: &mut Connection) -> Result<(), BoxError> {
 /// Two pollers, one of which accepts for both, are shut down while peers come: what was sent before
 /// is answered, whoever was let in is told of once, and the loop ends.
 #[test]
-fn a_shutdown_during_a_burst_of_connections_answers_what_was_sent_before() {
+fn a_graceful_shutdown_answers_requests_sent_before_it() {
     model(|| {
         install_empty_pool();
         let handles = [

@@ -38,7 +38,7 @@ fn pool_of_one() -> ConnPool {
 
 /// Who leaves the line just as he is handed a permit hands it on.
 #[test]
-fn a_permit_that_is_handed_to_one_who_goes_reaches_the_next() {
+fn a_permit_granted_to_a_cancelled_acquire_reaches_the_next_waiter() {
     model(|| {
         let semaphore = Semaphore::new(1);
         let first = semaphore.try_acquire().unwrap();
@@ -58,7 +58,7 @@ fn a_permit_that_is_handed_to_one_who_goes_reaches_the_next() {
 
 /// Who comes while the bound is lifted waits for nobody.
 #[test]
-fn a_bound_that_is_lifted_lets_everybody_in() {
+fn removing_the_limit_grants_every_waiter() {
     model(|| {
         let semaphore = Semaphore::new(1);
         let first = semaphore.try_acquire().unwrap();
@@ -74,7 +74,7 @@ fn a_bound_that_is_lifted_lets_everybody_in() {
 /// Its poller sees the end as it comes back: either of the two takes it out, or the poller would
 /// have it for ever.
 #[test]
-fn a_connection_that_ends_as_it_comes_back_is_not_kept() {
+fn a_connection_that_closes_while_it_returns_is_not_kept() {
     model(|| {
         let fixture = ConnectionFixture::new(ConnOptions::default());
         let connection = Connection::new(Arc::clone(&fixture.shared));
@@ -97,7 +97,7 @@ fn a_connection_that_ends_as_it_comes_back_is_not_kept() {
 
 /// Whoever waits has it once it is back, whoever else comes and goes.
 #[test]
-fn one_connection_is_enough_for_all_who_wait_for_it() {
+fn one_connection_serves_all_waiters_in_turn() {
     model(|| {
         let fixture = ConnectionFixture::new(ConnOptions::default());
         let connection = Connection::new(Arc::clone(&fixture.shared));

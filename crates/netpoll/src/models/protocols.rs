@@ -19,7 +19,7 @@ use crate::tracker::{ConnectionTracker, TrackedConnection};
 
 /// A letter is seen before the poller sleeps, or rings.
 #[test]
-fn a_poller_sleeps_over_no_letter() {
+fn a_sleeping_poller_is_woken_for_every_command() {
     model(|| {
         let fixture = ConnectionFixture::new(ConnOptions::default());
         let mut connection = Connection::new(Arc::clone(&fixture.shared));
@@ -44,7 +44,7 @@ fn a_poller_sleeps_over_no_letter() {
 
 /// Whoever ends a connection first, it ends once.
 #[test]
-fn an_end_by_the_user_and_one_by_the_peer_are_one_end() {
+fn a_close_by_both_sides_is_reported_once() {
     model(|| {
         let fixture = ConnectionFixture::new(ConnOptions::default());
         let connection = Connection::new(Arc::clone(&fixture.shared));
@@ -69,7 +69,7 @@ fn an_end_by_the_user_and_one_by_the_peer_are_one_end() {
 
 /// What comes while a handler ends is offered, and its end is the peer's.
 #[test]
-fn a_handler_that_ends_misses_neither_bytes_nor_the_end() {
+fn a_returning_handler_misses_no_bytes_and_no_fin() {
     model(|| {
         let fixture = ConnectionFixture::new(ConnOptions::default());
         let (closes, tasks) = (Arc::clone(&fixture.closes), Arc::clone(&fixture.tasks));
@@ -93,7 +93,7 @@ fn a_handler_that_ends_misses_neither_bytes_nor_the_end() {
 
 /// A flush whose time runs out while its bytes are sent is told so, once, and nothing hangs.
 #[test]
-fn a_write_timeout_and_a_send_that_is_cut_short_agree() {
+fn a_write_timeout_during_a_partial_send_fails_the_flush_once() {
     model(|| {
         let mut options = ConnOptions::default();
         options.max_output = Some(8 << 20);
@@ -134,7 +134,7 @@ fn a_write_timeout_and_a_send_that_is_cut_short_agree() {
 
 /// A close that comes while another thread sends waits for that, and for nothing more.
 #[test]
-fn a_close_during_a_send_elsewhere_goes_on_when_that_is_done() {
+fn a_close_waits_for_a_send_by_another_thread() {
     model(|| {
         let fixture = ConnectionFixture::new(ConnOptions::default());
         let mut connection = Connection::new(Arc::clone(&fixture.shared));
@@ -162,7 +162,7 @@ fn a_close_during_a_send_elsewhere_goes_on_when_that_is_done() {
 
 /// What a thread gives back that was sending while the connection was reset stays discarded.
 #[test]
-fn an_abort_during_a_send_elsewhere_leaves_nothing_unsent() {
+fn an_abort_during_a_send_by_another_thread_discards_all_output() {
     model(|| {
         let fixture = ConnectionFixture::new(ConnOptions::default());
         let mut connection = Connection::new(Arc::clone(&fixture.shared));
@@ -192,7 +192,7 @@ fn an_abort_during_a_send_elsewhere_leaves_nothing_unsent() {
 
 /// Whoever waits until nobody is there is woken by the last who goes.
 #[test]
-fn the_last_who_goes_ends_the_drain() {
+fn the_last_connection_to_close_ends_the_drain() {
     model(|| {
         let census = Arc::new(ConnectionTracker::default());
         let (one, other) = (

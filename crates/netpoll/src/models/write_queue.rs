@@ -86,7 +86,7 @@ fn one_byte_watermarks() -> ConnOptions {
 /// What was taken leaves, whoever takes the output just then: the one who came last tells the
 /// poller, or it was seen.
 #[test]
-fn what_two_senders_queue_leaves_without_another_word() {
+fn buffers_of_two_senders_are_sent_without_another_notify() {
     model(|| {
         let running = run(ConnOptions::default(), drop);
         let queue = running.connection.write_queue();
@@ -105,7 +105,7 @@ fn what_two_senders_queue_leaves_without_another_word() {
 
 /// Whoever waits for room goes on when there is some.
 #[test]
-fn a_sender_that_finds_no_room_is_woken_for_it() {
+fn a_sender_waiting_for_capacity_is_woken() {
     model(|| {
         let running = run(one_byte_watermarks(), drop);
         let queue = running.connection.write_queue();
@@ -118,7 +118,7 @@ fn a_sender_that_finds_no_room_is_woken_for_it() {
 
 /// Whoever waits learns of the end, or was in time.
 #[test]
-fn a_sender_that_waits_as_the_connection_ends_is_told() {
+fn a_waiting_sender_fails_when_the_connection_closes() {
     model(|| {
         let running = run(one_byte_watermarks(), |handle| handle.abort());
         let queue = running.connection.write_queue();

@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn what_blocked_is_sent_for_again_when_its_descriptor_is_writable_and_not_before() {
+    fn blocked_output_is_sent_again_only_when_the_socket_is_writable() {
         const BOTH: Interest = Interest::READABLE.union(Interest::WRITABLE);
         let (mut fixture, mut peer) = ActionFixture::with_peer();
         assert_eq!(fixture.watch(), (Some(Interest::READABLE), false));
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn what_blocked_is_sent_for_when_the_peer_is_gone_and_learns_that() {
+    fn blocked_output_fails_when_the_peer_is_gone() {
         let (mut fixture, peer) = ActionFixture::with_peer();
         fixture.send(8 << 20);
         assert_eq!(fixture.take_calls(), ["blocked"]);
@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_watched_has_ended_and_is_not_taken_for_watched() {
+    fn a_failed_epoll_registration_ends_the_input() {
         // The kernel has no readiness of it.
         let mut fixture = ActionFixture::new(File::open("/dev/null").unwrap());
         assert_eq!(fixture.take_calls(), ["ended"]);
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn what_wants_no_events_gets_none_until_it_wants_some_again() {
+    fn a_source_without_interest_gets_no_events_until_it_registers_one() {
         let (mut fixture, mut peer) = ActionFixture::with_peer();
         fixture.script.borrow_mut().on_notify = Some(NextAction::NoInterest);
         fixture.wake();
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_heard_of_a_source_that_is_gone_though_its_socket_lives_on() {
+    fn a_removed_source_gets_no_events_while_a_duplicate_descriptor_is_open() {
         let (ours, mut theirs) = socket::pair()
             .map(|(ours, theirs)| (ours, UnixStream::from(theirs)))
             .unwrap();
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_silent_is_not_deleted_and_an_arrival_all_the_same_is_told_once_and_hits_nobody() {
+    fn a_source_without_further_events_is_not_deregistered_and_a_late_event_is_dropped() {
         let (mut fixture, mut peer, _kept) =
             ActionFixture::with_duplicate(WatchMode::EdgeWithoutEvents);
         fixture.remove_source();
@@ -495,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_still_hear_of_arrivals_is_deleted() {
+    fn an_edge_triggered_source_is_deregistered_on_removal() {
         let (mut fixture, mut peer, _kept) = ActionFixture::with_duplicate(WatchMode::Edge);
         fixture.remove_source();
         peer.write_all(b"x").unwrap();
@@ -506,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_silent_and_was_watched_for_what_is_there_is_deleted() {
+    fn a_level_triggered_source_is_deregistered_on_removal() {
         let (mut fixture, peer, _kept) =
             ActionFixture::with_duplicate(WatchMode::EdgeWithoutEvents);
         fixture.script.borrow_mut().on_notify = Some(NextAction::Wait(Interest::NONE));
@@ -520,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_at_the_deadline_of_a_source_that_is_gone_is_called_off() {
+    fn removing_a_source_cancels_its_timer() {
         let (mut fixture, _peer) = ActionFixture::with_peer();
         let later = std::time::Instant::now() + LIMIT;
         fixture.poller.context.set_deadline(Some(later));
@@ -532,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_that_a_source_sets_as_it_goes_is_nobodys() {
+    fn a_deadline_set_by_a_removed_source_is_dropped() {
         let (mut fixture, _peer) = ActionFixture::with_peer();
         let later = std::time::Instant::now() + LIMIT;
         fixture.poller.context.set_deadline(Some(later));
@@ -542,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_runs_is_out_of_its_slot_and_comes_back() {
+    fn a_running_source_is_not_called_and_returns_to_its_slot() {
         let (mut fixture, _peer) = ActionFixture::with_peer();
         let run = fixture.poller.registry.take_out(fixture.token).unwrap();
         fixture.wake();

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fewest_get_the_next_and_the_round_goes_on_whatever_they_have() {
+    fn least_connections_picks_the_fewest_and_round_robin_ignores_load() {
         let counter = AtomicUsize::new(0);
         assert_eq!(
             selected(&Balance::LeastConnections, &[3, 1, 2], &counter),
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn chance_leaves_nobody_out_and_favours_nobody() {
+    fn random_selection_is_uniform() {
         let counter = AtomicUsize::new(0);
         let mut counts = [0; 4];
         for _ in 0..4000 {
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_no_poller_is_answered_by_the_fewest() {
+    fn an_invalid_custom_choice_falls_back_to_least_connections() {
         let counter = AtomicUsize::new(0);
         let own = |choose: fn(&[PollerLoad]) -> usize| Balance::Custom(Arc::new(choose));
         let most = own(|loads| {

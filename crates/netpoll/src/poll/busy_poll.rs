@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spin_that_a_timer_cuts_short_costs_nothing() {
+    fn a_busy_poll_cut_short_by_a_timer_has_no_penalty() {
         let mut spin = spin(Duration::from_millis(2));
         let short = Some(Duration::from_micros(10));
         for _ in 0..5 {
@@ -236,13 +236,13 @@ mod tests {
     }
 
     #[test]
-    fn no_time_to_stay_awake_is_no_spin() {
+    fn a_zero_duration_disables_busy_polling() {
         assert!(BusyPoll::new(Duration::ZERO).is_none());
         assert!(BusyPoll::new(Duration::from_nanos(1)).is_some());
     }
 
     #[test]
-    fn misses_in_a_row_cost_more_and_more_up_to_63_waits() {
+    fn consecutive_misses_back_off_to_63_waits() {
         let mut spin = spin(LONG);
         let awake = waits(&mut spin, 1000, too_late);
         let at: Vec<usize> = (0..1000).filter(|&wait| awake[wait]).collect();
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hit_makes_the_next_miss_as_cheap_as_the_first() {
+    fn a_hit_resets_the_penalty() {
         let mut spin = spin(LONG);
         waits(&mut spin, 1000, too_late);
         let back = waits(&mut spin, 64, |spin, awake| match awake {
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn only_waits_that_an_event_ended_pay_for_a_miss() {
+    fn only_waits_ended_by_an_event_reduce_the_penalty() {
         let mut spin = spin(LONG);
         waits(&mut spin, 2, too_late);
         let timers = waits(&mut spin, 1000, |spin, _| spin.record_sleep(0));
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spin_is_no_longer_than_until_a_timer_is_due() {
+    fn a_busy_poll_ends_when_a_timer_is_due() {
         let short = Duration::from_nanos(1);
         assert_eq!(spin(LONG).busy_duration(Some(short)), Some(short));
         assert_eq!(spin(short).busy_duration(Some(LONG)), Some(short));
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_awake_in_vain_sleeps_for_the_rest_of_the_time() {
+    fn a_miss_sleeps_for_the_remaining_timeout() {
         let short = Duration::from_nanos(1);
         assert_eq!(quiet(&mut spin(short), None), (1, vec![None], 1));
         let (count, slept, spins) = quiet(&mut spin(short), Some(LONG));
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn who_rests_sleeps_at_once_and_counts_no_spin() {
+    fn a_skipped_wait_sleeps_at_once_and_is_not_counted() {
         let mut spin = spin(Duration::from_nanos(1));
         quiet(&mut spin, None);
         quiet(&mut spin, None);
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_first_look_finds_is_neither_a_hit_nor_a_miss() {
+    fn events_found_at_once_are_neither_hit_nor_miss() {
         let mut spin = spin(LONG);
         waits(&mut spin, 2, too_late);
         waits(&mut spin, 1, |spin, _| spin.record_sleep(1));
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_look_that_finds_something_is_a_hit() {
+    fn events_found_while_polling_are_a_hit() {
         let mut spin = spin(LONG);
         let (mut looks, counters) = (0, PollerCounters::default());
         let count = spin.wait(None, &counters, |timeout| {
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_decides_when_it_was_in_vain_and_is_not_read_before_the_second_look() {
+    fn the_clock_ends_a_miss_and_is_not_read_before_the_second_poll() {
         let start = Instant::now();
         let (mut ticks, mut looks) = (0, 0);
         let clock = || {
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_that_fails_ends_the_wait_wherever_it_does() {
+    fn an_error_of_any_poll_ends_the_wait() {
         for good in 0..3 {
             let mut looks = 0;
             let failed = spin(LONG).wait(None, &PollerCounters::default(), |_| {

@@ -210,14 +210,14 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_to_a_poller_that_is_awake_does_not_ring() {
+    fn a_command_to_an_awake_poller_does_not_write_the_eventfd() {
         let mailbox = Mailbox::new(Arc::default()).unwrap();
         mailbox.send(Command::Stop);
         assert!(!is_notified(&mailbox));
     }
 
     #[test]
-    fn a_letter_to_a_sleeping_poller_rings_once() {
+    fn a_command_to_a_sleeping_poller_writes_the_eventfd_once() {
         let mailbox = Mailbox::new(Arc::default()).unwrap();
         let mut commands = VecDeque::new();
         assert!(mailbox.drain_into(&mut commands, MaySleep::Yes));
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_to_a_poller_that_has_ended_is_dropped_whenever_it_comes() {
+    fn commands_to_a_stopped_poller_are_dropped() {
         struct CountsDrops(Arc<AtomicUsize>);
         impl Drop for CountsDrops {
             fn drop(&mut self) {
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_poller_with_letters_may_not_sleep() {
+    fn a_poller_with_queued_commands_does_not_sleep() {
         let mailbox = Mailbox::new(Arc::default()).unwrap();
         mailbox.send(Command::Stop);
         let mut commands = VecDeque::new();
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_poller_that_will_not_sleep_is_not_rung_for() {
+    fn a_poller_that_stays_awake_is_not_notified() {
         let mailbox = Mailbox::new(Arc::default()).unwrap();
         assert!(!mailbox.drain_into(&mut VecDeque::new(), MaySleep::No));
         mailbox.send(Command::Stop);

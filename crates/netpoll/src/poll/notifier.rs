@@ -318,7 +318,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_may_go_on_a_few_times_in_each_run() {
+    fn a_source_may_continue_a_bounded_number_of_times_per_run() {
         assert!(!may_continue(), "this thread is no poller yet");
         for run in 0..3 {
             set_running(Some(Token::source(run, 0)));

@@ -153,7 +153,7 @@ mod tests {
     use std::task::Waker;
 
     #[test]
-    fn who_waits_for_a_loop_is_woken_once_it_runs_or_never_will_and_leaves_nothing_before() {
+    fn waiters_are_woken_on_start_and_stop_and_leave_no_waker_when_dropped() {
         let pollers = PollerRegistry::new(LoopMemory::default());
         let mut context = Context::from_waker(Waker::noop());
         {

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn timers_that_run_out_at_once_are_called_in_several_turns_the_earliest_first() {
+    fn simultaneous_timers_fire_over_several_turns_earliest_first() {
         let begun = Instant::now();
         let at = |number| begun + Duration::from_micros(10 * number as u64);
         let mut fixture = QuotaFixture::new(|number| Some(at(number)));
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn letters_are_carried_out_in_several_turns_in_their_order() {
+    fn commands_run_over_several_turns_in_order() {
         let mut fixture = QuotaFixture::new(|_| None);
         for &token in &fixture.tokens {
             fixture.poller.mailbox.send(Command::Wake(token));
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn bells_that_ring_at_once_are_heard_in_several_turns_in_their_order() {
+    fn simultaneous_notifications_are_handled_over_several_turns_in_order() {
         let mut fixture = QuotaFixture::new(|_| None);
         notifier::set_current_mailbox(Arc::clone(&fixture.poller.mailbox));
         for &token in &fixture.tokens {
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_that_are_to_be_called_again_are_called_in_several_turns() {
+    fn yielded_sources_run_over_several_turns() {
         let mut fixture = QuotaFixture::new(|_| None);
         for token in fixture.tokens.clone() {
             fixture.poller.schedule_yield(token);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_is_asked_in_several_turns_and_each_member_once() {
+    fn a_shutdown_reaches_each_source_once_over_several_turns() {
         let mut fixture = QuotaFixture::new(|_| None);
         fixture
             .poller
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_that_one_turn_asks_for_are_made_in_several() {
+    fn registrations_of_one_turn_are_spread_over_several() {
         let mut fixture = QuotaFixture::new(|_| None);
         let before = fixture.poller.registry.tokens().len();
         for _ in 0..SOURCES {
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_takes_few_items_that_last_long() {
+    fn a_turn_takes_few_slow_items() {
         let taken = takes(&mut Quota::default(), Duration::from_millis(1));
         assert!(
             (ITEMS_PER_CLOCK_READ..=2 * ITEMS_PER_CLOCK_READ).contains(&taken),

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_whose_windows_are_gone_is_used_from_its_start() {
+    fn a_block_without_windows_is_reused_from_its_start() {
         let (mut block, _) = block();
         let first = take(&mut block, 1, 100);
         let address = first.as_slice().as_ptr();
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_that_are_held_are_never_written_again() {
+    fn held_windows_are_never_overwritten() {
         let (mut block, _) = block();
         let held: Vec<Segment> = (0..64).map(|byte| take(&mut block, byte, 9000)).collect();
         for (byte, window) in held.iter().enumerate() {
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_blocks_go_away_than_the_bound() {
+    fn at_most_max_retired_blocks_are_kept() {
         let (mut block, pool) = block();
         let held: Vec<Segment> = (0..400).map(|_| take(&mut block, 1, 16 << 10)).collect();
         assert_eq!(block.retired_blocks(), MAX_RETIRED);
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn of_the_blocks_that_have_come_free_the_one_that_went_last_is_used() {
+    fn the_most_recently_retired_free_block_is_reused() {
         let (mut block, _) = block();
         let mut held: Vec<Segment> = (0..4).map(|_| take(&mut block, 1, 68 << 10)).collect();
         assert_eq!(block.retired_blocks(), 3);

@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_token_finds_nothing_in_a_slot_that_is_used_again() {
+    fn a_stale_token_finds_nothing_in_a_reused_slot() {
         let mut registry = Registry::default();
         let first = registry.insert(listener_source());
         assert!(registry.get_mut(first).is_some());
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_token_is_the_one_that_is_given() {
+    fn next_token_predicts_the_token_of_insert() {
         let mut registry = Registry::default();
         for _ in 0..3 {
             let promised = registry.next_token();
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_knows_of_a_source_is_kept_beside_it() {
+    fn the_interest_of_a_source_is_kept_while_it_runs() {
         let mut registry = Registry::default();
         let token = registry.insert(listener_source());
         let mut run = registry.take_out(token).unwrap();
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_is_removed_while_it_runs_is_put_back_in_no_place() {
+    fn a_source_removed_while_it_runs_is_not_put_back() {
         let mut registry = Registry::default();
         let first = registry.insert(listener_source());
         let mut run = registry.take_out(first).unwrap();

@@ -346,7 +346,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lap_begins_at_the_last_reading_and_is_one() {
+    fn elapsed_counts_from_the_last_clock_read() {
         let mut context = SourceContext::default();
         assert_eq!(context.elapsed(Duration::ZERO), None, "nothing was read");
         let before = context.now();
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_many_sources_took_counts_to_none() {
+    fn elapsed_is_unknown_after_many_runs_without_a_clock_read() {
         let mut context = SourceContext::default();
         context.now();
         (0..MAX_RUNS_PER_CLOCK_READ).for_each(|_| context.begin_run());
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_sources_may_run_after_a_lap_or_a_wait_as_before() {
+    fn a_clock_read_and_a_wait_both_reset_the_run_count() {
         let mut context = SourceContext::default();
         let run_all = |context: &mut SourceContext| {
             (0..MAX_RUNS_PER_CLOCK_READ).for_each(|_| context.begin_run())
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lap_that_is_within_its_limit_is_none_and_the_next_begins_there() {
+    fn elapsed_within_its_limit_is_none_and_restarts_the_clock() {
         let mut context = SourceContext::default();
         let before = context.timestamp();
         assert_eq!(context.elapsed(Duration::MAX), None);
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_notes_the_time_once_and_again_only_when_it_was_slow() {
+    fn touch_returns_the_time_once_per_run_unless_the_source_was_slow() {
         let mut context = SourceContext::default();
         context.begin_run();
         let first = context.touch().unwrap();
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn a_complaint_is_made_once_a_second() {
+    fn a_warning_is_allowed_once_a_second() {
         let mut context = SourceContext::default();
         assert!(context.may_warn());
         assert!(!context.may_warn());

@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn arrivals_are_enough_where_each_is_read_to_its_end() {
+    fn a_fully_read_source_stays_edge_triggered() {
         let mut fixture = ReadFixture::new(true, |_| ());
         for round in 1..=3 {
             fixture.peer.write_all(&[round; 100]).unwrap();
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_the_place_of_another_is_watched_as_he_is_read() {
+    fn a_replacement_is_watched_edge_or_level_triggered_as_it_reads() {
         for empties in [true, false] {
             let mut fixture = ReadFixture::new(!empties, |_| ());
             fixture.script.borrow_mut().replacement = Some(ByteSource {
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_for_want_of_room_comes_without_another_arrival() {
+    fn bytes_left_for_lack_of_a_buffer_are_read_without_a_new_arrival() {
         let block = Tail::with_capacity(1).spare_capacity();
         let all = 2 * block + 1;
         let mut fixture = ReadFixture::new(true, |peer| peer.write_all(&vec![1; all]).unwrap());
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_there_was_no_room_for_at_all_is_told_of_again() {
+    fn unread_bytes_are_reported_again_when_no_buffer_was_available() {
         let mut fixture = ReadFixture::new(true, |peer| peer.write_all(&[1; 90]).unwrap());
         fixture.script.borrow_mut().reads = Some(0);
         fixture.run_once();
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_at_the_limit_of_a_turn_comes_without_another_arrival() {
+    fn bytes_left_at_the_read_limit_are_read_without_a_new_arrival() {
         let block = Tail::with_capacity(1).spare_capacity();
         let all = MAX_READS_PER_TURN * block + 1;
         let mut fixture = ReadFixture::new(true, |peer| peer.write_all(&vec![1; all]).unwrap());
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_stream_is_read_with_the_bytes_before_it() {
+    fn a_fin_is_read_together_with_the_bytes_before_it() {
         for empties in [true, false] {
             let mut fixture = ReadFixture::new(empties, |peer| {
                 peer.write_all(b"the last").unwrap();
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_comes_after_the_bytes_were_read_is_an_arrival() {
+    fn a_fin_after_all_bytes_were_read_is_an_edge() {
         let mut fixture = ReadFixture::new(true, |_| ());
         fixture.peer.write_all(b"the last").unwrap();
         fixture.run_until(8);
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_behind_an_urgent_byte_is_read() {
+    fn bytes_after_an_urgent_byte_are_read() {
         let mut fixture = ReadFixture::new(true, |peer| {
             peer.write_all(b"before").unwrap();
             peer.send_out_of_band(b"!").unwrap();

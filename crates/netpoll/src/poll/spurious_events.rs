@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_whose_event_is_of_no_use_is_watched_less_and_less_until_one_is() {
+    fn spurious_events_back_off_until_an_event_makes_progress() {
         for wants in [Interest::READABLE, Interest::WRITABLE] {
             let (ours, theirs) = socket::pair().unwrap();
             let mut theirs = UnixStream::from(theirs);

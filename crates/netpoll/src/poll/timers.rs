@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_comes_earliest_first_and_never_early() {
+    fn timers_fire_earliest_first_and_never_early() {
         let mut timers = Timers::default();
         for (slot, ms) in [(1, 30), (2, 10), (3, 20)] {
             timers.set(token(slot), at(&timers, ms));
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_tick_counts_as_a_whole_one() {
+    fn a_partial_tick_rounds_up() {
         let mut timers = Timers::default();
         timers.set(token(1), timers.start + Duration::from_micros(10_001));
         assert_eq!(due(&mut timers, 10), [0; 0]);
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_of_any_distance_comes_at_its_tick_however_time_passes() {
+    fn a_timer_of_any_distance_fires_at_its_tick() {
         for step in [1, 7, 63, 64, 65, 1000, 4096, 70_000] {
             let mut timers = Timers::default();
             let distances = [
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_ends_at_the_look_or_before_it_and_comes_to_it() {
+    fn waits_never_pass_the_next_timer_and_reach_it() {
         let mut timers = Timers::default();
         let when = at(&timers, 75_000);
         timers.set(token(1), when);
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_of_an_outer_ring_comes_before_a_later_one_of_an_inner() {
+    fn a_timer_of_an_outer_level_fires_before_a_later_one_of_an_inner_level() {
         let mut timers = Timers::default();
         timers.set(token(1), at(&timers, 70));
         assert_eq!(due(&mut timers, 65), [0; 0]);
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_away_never_comes_and_the_others_do() {
+    fn cancelled_timers_never_fire_and_the_others_do() {
         let mut timers = Timers::default();
         let keys: Vec<TimerKey> = (0..50)
             .map(|slot| timers.set(token(slot), at(&timers, 100 + u64::from(slot) % 3)))
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_that_is_due_can_still_be_taken_away() {
+    fn a_due_timer_can_be_cancelled() {
         let mut timers = Timers::default();
         let now = at(&timers, 10);
         timers.set(token(1), now);
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_comes_by_its_time_and_whatever_is_later() {
+    fn fires_by_is_true_from_the_timers_time_on() {
         let mut timers = Timers::default();
         let key = timers.set(token(1), at(&timers, 10));
         assert!(!timers.fires_by(key, at(&timers, 9)));
@@ -381,12 +381,12 @@ mod tests {
     }
 
     #[test]
-    fn a_look_is_three_words() {
+    fn a_timer_entry_is_three_words() {
         assert!(size_of::<TimerEntry>() <= 24);
     }
 
     #[test]
-    fn a_time_that_has_passed_is_due_at_once_and_one_beyond_all_rings_is_kept() {
+    fn a_past_timer_is_due_at_once_and_one_beyond_all_levels_is_kept() {
         let mut timers = Timers::default();
         assert_eq!(due(&mut timers, 5000), [0; 0]);
         timers.set(token(1), timers.start);

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_gives_back_what_it_was_made_of() {
+    fn a_token_round_trips_through_its_bits() {
         for (slot, generation) in [(0, 0), (7, 1), (u32::MAX, GENERATION_MASK)] {
             let token = Token::from_bits(Token::source(slot, generation).bits());
             assert_eq!(token.kind(), Some(TokenKind::Source));
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mailbox_is_no_source_and_zero_is_nothing() {
+    fn the_mailbox_token_is_not_a_source_and_zero_is_invalid() {
         assert_eq!(Token::MAILBOX.kind(), Some(TokenKind::Mailbox));
         assert_eq!(Token::from_bits(0).kind(), None);
     }

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_counts_while_it_is_held_also_over_a_wait() {
+    fn a_held_lock_is_counted_across_a_condvar_wait() {
         let (mutex, condition) = (Mutex::new(()), Condvar::new());
         let held = lock(&mutex);
         assert_eq!(enabled::held(), 1);
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "foreign code under a lock")]
-    fn foreign_code_under_a_lock_fails_the_test() {
+    fn user_code_under_a_lock_panics() {
         let mutex = Mutex::new(());
         let _held = lock(&mutex);
         let _result = crate::guard::guard(|| ()).is_ok();
