@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How long one poll of user code may go on while all that it awaits is ready.
+//! A limit on how long one poll of user code may run while everything that it awaits is ready.
 //!
 //! A future returns to its executor only when something is pending. One whose input never ends, or
-//! that sleeps for no time in a loop, would hold its thread for ever, and with it every connection
-//! of a poller. So each operation that may be ready at once asks [`poll_proceed`] first. Within one
-//! poll it lets operations through for [`MAX_POLL_TIME`], and at most [`MAX_OPERATIONS`] of them; then it wakes the
-//! task and is pending, until the thread polls something anew. The clock is read after operations
-//! 8, 16, 32, 64, and then after each 64.
+//! that sleeps for no time in a loop, would hold its thread forever, and with it every connection
+//! of a poller. So each operation that may be ready at once calls [`poll_proceed`] first. Within
+//! one poll it admits operations for [`MAX_POLL_TIME`], and at most [`MAX_OPERATIONS`] of them;
+//! then it wakes the task and returns pending until the thread begins another poll. The clock is
+//! read after operations 8, 16, 32, 64, and then after each 64.
 //!
-//! The budget belongs to a poll, not to a future: futures that are polled together, by a `select` or a
-//! `join`, share it, and none of them gets through once it is spent. A thread that polls user code says
-//! when a poll [begins](begin_poll). On other threads nobody says so: there, every [`MAX_UNTRACKED_OPERATIONS`]th operation
-//! is pending once.
+//! The budget belongs to a poll, not to a future: futures that are polled together, by a `select`
+//! or a `join`, share it, and none of them proceeds once it is used up. A thread that polls user
+//! code marks the [beginning](begin_poll) of each poll. Other threads do not: there, every
+//! [`MAX_UNTRACKED_OPERATIONS`]th operation is pending once.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -22,39 +22,39 @@ use crate::foreign;
 use crate::sync::thread_local;
 use crate::timestamp::Timestamp;
 
-/// How long operations are let through, in one poll.
+/// How long one poll admits operations.
 const MAX_POLL_TIME: Duration = Duration::from_micros(200);
 
-/// The most operations in one poll.
+/// The most operations of one poll.
 const MAX_OPERATIONS: u32 = 4096;
 
-/// On a thread where nobody says when a poll begins, so many operations are let through.
+/// Operations admitted between two pending ones, on a thread that does not mark its polls.
 const MAX_UNTRACKED_OPERATIONS: u32 = 1024;
 
-/// The clock is looked at after no fewer operations. A power of two.
+/// The first clock read comes after this many operations. A power of two.
 const FIRST_CLOCK_READ: u32 = 8;
 
-/// And then after so many. A power of two.
+/// Operations between two later clock reads. A power of two.
 const CLOCK_READ_INTERVAL: u32 = 64;
 
-/// The most operations that are granted at once. No more than [`CLOCK_READ_INTERVAL`], a power of two.
+/// The most operations of one grant. At most [`CLOCK_READ_INTERVAL`], a power of two.
 const MAX_GRANT: u32 = 64;
 
-/// What the operations of a thread share.
+/// The budget that the operations of a thread share.
 struct PollBudget {
-    /// Operations that were let through in this poll.
+    /// Operations admitted in this poll.
     used: Cell<u32>,
     /// When the clock was first read in this poll.
     since: Cell<Option<Timestamp>>,
     tracking: Cell<PollTracking>,
-    /// How often an operation was not let through; may wrap.
+    /// Operations refused so far; may wrap.
     refusals: Cell<u32>,
 }
 
-/// Whether it is known when a poll begins.
+/// Whether the thread marks the beginning of its polls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PollTracking {
-    /// This thread runs another's executor, or none.
+    /// The thread runs another executor, or none.
     Unknown,
     Known,
 }
@@ -70,30 +70,30 @@ thread_local! {
     };
 }
 
-/// A poll of user code begins on this thread, which says so each time.
+/// Marks the beginning of a poll of user code on this thread, and renews the budget.
 #[inline]
 pub(crate) fn begin_poll() {
     let begin = |budget: &PollBudget| {
         budget.used.set(0);
         budget.tracking.set(PollTracking::Known);
     };
-    let _told = BUDGET.try_with(begin).is_ok();
+    let _begun = BUDGET.try_with(begin).is_ok();
 }
 
-/// Runs `poll`, which is a poll of its own: within another one, or on a thread that may be another
-/// executor's. What the outer one has spent is as before.
+/// Runs `poll` with a budget of its own: inside another poll, or on a thread of another executor.
+/// The budget of the outer poll is restored afterwards.
 pub(crate) fn nested_poll<R>(poll: impl FnOnce() -> R) -> R {
     let enter = |budget: &PollBudget| {
         let used = budget.used.replace(0);
-        let polls = budget.tracking.replace(PollTracking::Known);
-        (used, polls, budget.since.get())
+        let tracking = budget.tracking.replace(PollTracking::Known);
+        (used, tracking, budget.since.get())
     };
     let outer = BUDGET.try_with(enter);
     let result = poll();
-    if let Ok((used, polls, since)) = outer {
+    if let Ok((used, tracking, since)) = outer {
         let leave = |budget: &PollBudget| {
             budget.used.set(used);
-            budget.tracking.set(polls);
+            budget.tracking.set(tracking);
             budget.since.set(since);
         };
         let _left = BUDGET.try_with(leave).is_ok();
@@ -101,7 +101,7 @@ pub(crate) fn nested_poll<R>(poll: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Ready if an operation may be, now. Else the task is woken: others get their turn before it.
+/// Returns ready if an operation may proceed. Else it wakes the task, and other tasks run first.
 #[inline(always)]
 pub(crate) fn poll_proceed(context: &Context<'_>) -> Poll<()> {
     if may_proceed() {
@@ -111,7 +111,7 @@ pub(crate) fn poll_proceed(context: &Context<'_>) -> Poll<()> {
     }
 }
 
-/// As [`poll_proceed`], to be awaited.
+/// The async form of [`poll_proceed`].
 #[inline]
 pub(crate) async fn proceed() {
     poll_fn(|context| poll_proceed(context)).await;
@@ -124,7 +124,7 @@ fn yield_now(context: &Context<'_>) -> Poll<()> {
     Poll::Pending
 }
 
-/// Whether an operation is let through. Spends a part of the budget.
+/// Returns whether an operation may proceed, and takes it from the budget.
 #[inline(always)]
 pub(crate) fn may_proceed() -> bool {
     let spend = |budget: &PollBudget| {
@@ -135,12 +135,12 @@ pub(crate) fn may_proceed() -> bool {
         budget.used.set(used);
         true
     };
-    // A thread that ends polls nothing for long.
+    // A thread that exits polls no future for long.
     BUDGET.try_with(spend).unwrap_or(true)
 }
 
-/// Some operations at once, as far as the next look at the budget, for one who counts them himself; none
-/// if none is let through now. Those that are left over may be used in a later poll.
+/// Takes several operations from the budget, up to its next check, for a caller that counts them.
+/// Returns 0 if none may proceed now. Operations left over may be used in a later poll.
 pub(crate) fn grant() -> u32 {
     let grant = |budget: &PollBudget| {
         let before = budget.used.get();
@@ -154,8 +154,8 @@ pub(crate) fn grant() -> u32 {
     BUDGET.try_with(grant).unwrap_or(MAX_GRANT)
 }
 
-/// How often an operation was not let through on this thread. Two readings that differ say that one
-/// was pending for that alone.
+/// Returns how many operations were refused on this thread. If two readings differ, an operation in
+/// between was pending for lack of budget alone.
 pub(crate) fn refusals() -> u32 {
     BUDGET.try_with(|budget| budget.refusals.get()).unwrap_or(0)
 }
@@ -244,7 +244,7 @@ mod tests {
         assert!(inside < MAX_OPERATIONS);
         assert_eq!(
             allowed_operations(MAX_UNTRACKED_OPERATIONS),
-            MAX_UNTRACKED_OPERATIONS / 2 - 1,
+            "the outer budget is restored"
             "as before"
         );
     }

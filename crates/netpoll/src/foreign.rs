@@ -1,41 +1,43 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Foreign values: wakers, memory and closures of the user's that lie in our state.
+//! Foreign values: wakers, memory and closures that users gave us and that our state holds.
 //!
-//! To wake, clone or drop one runs foreign code. It may panic, call any handle of ours, or block for a
-//! while. So each of the three happens with no lock of ours held, and wakes and drops go through
-//! [`guard`]: a panic of theirs ends there. The panic of a clone is the caller's who polls with that
-//! waker; the state is then as it was.
+//! Waking, cloning or dropping one runs foreign code. It may panic, call any handle of ours, or
+//! block for a while. So each of the three happens under no lock of ours, and wakes and drops go
+//! through [`guard`], which catches a panic. A panic in a clone reaches the caller that polls with
+//! that waker; the state is then unchanged.
 //!
-//! State keeps a waker in a [`WakerSlot`] and nothing raw. There are three ways to it:
+//! State keeps a waker in a [`WakerSlot`], never a raw `Waker`. A waker has three ways:
 //!
-//! * **In:** [`register`] runs an attempt that locks, looks at the state and calls
-//!   [`WakerSlot::set`]. A slot that has the same waker keeps it, which runs no foreign code. Else the
-//!   attempt ends with [`CloneRequired`], and so lets go of its lock; the waker is cloned, and the attempt runs
-//!   again and looks at the state anew. What the slot had before goes along with the [`CallerWaker`], and is
-//!   dropped after the attempt.
-//! * **Out:** [`WakerSlot::take`] gives a [`Wakeup`], of several a [`Wakeups`]. Take it under the lock, let
-//!   go of that, and then [`wake`](Wakeup::wake) it or let it drop; both are guarded.
-//! * **Gone:** a slot that is dropped with its state is guarded as well.
+//! * **In:** [`register`] runs an attempt that locks, checks the state and calls
+//!   [`WakerSlot::set`]. A slot that has the same waker keeps it, which runs no foreign code. Else
+//!   the attempt fails with [`CloneRequired`], which releases its lock; `register` clones the waker
+//!   and runs the attempt again, which checks the state anew. The waker that was in the slot moves
+//!   into the [`CallerWaker`] and is dropped after the attempt.
+//! * **Out:** [`WakerSlot::take`] returns a [`Wakeup`]; several are a [`Wakeups`]. Take it under
+//!   the lock, release the lock, and then [`wake`](Wakeup::wake) or drop it; both are guarded.
+//! * **Dropped:** a slot that is dropped with its state is guarded as well.
 //!
-//! User memory (a chain, `Bytes`), a value or a closure that is taken out of a state under a lock goes
-//! into a [`DeferredDrop`], which is dropped after it:
+//! User memory (a buffer, `Bytes`), a value or a closure that is taken out of a state under a lock
+//! goes into a [`DeferredDrop`], which is dropped after the lock:
 //!
 //! ```ignore
-//! let mut outbox = lock(&self.outbox);
-//! let discarded = DeferredDrop::new(std::mem::take(&mut outbox.chain));
-//! drop(outbox);
-//! drop(discarded); // guarded; calls of this very outbox are allowed
+//! let mut output_buffer = lock(&self.output_buffer);
+//! let discarded = DeferredDrop::new(std::mem::take(&mut output_buffer.buffer));
+//! drop(output_buffer);
+//! drop(discarded); // guarded; calls on this very buffer are allowed
 //! ```
 //!
-//! A future of the user's that one of ours awaits is a [`UserFuture`], whose drop is guarded while its own
-//! panic unwinds ours.
+//! A user's future that one of our futures awaits is a [`UserFuture`]: its drop is guarded while
+//! its own panic unwinds our future.
 //!
-//! A `DeferredDrop` guards one drop. Of a value that owns several foreign ones, a second panic while the
-//! first unwinds would abort: such a collection is dropped one by one, as [`Wakeups`] are.
+//! A `DeferredDrop` guards one drop. If a value owns several foreign ones, a second panic while the
+//! first unwinds would abort the process: such a collection is dropped one by one, as [`Wakeups`]
+//! are.
 //!
-//! **Locals drop in the reverse of their order.** A `Wakeup` or `DeferredDrop` that is bound after a lock and
-//! never moved is dropped before it. With debug assertions [`guard`] panics there: every test checks it.
-//! `tests/source_rules.rs` finds a raw waker outside of this module.
+//! **Locals drop in the reverse of their order.** A `Wakeup` or `DeferredDrop` that is bound after
+//! a lock and never moved is dropped before the lock is released. With debug assertions [`guard`]
+//! panics there, so every test checks it. `tests/source_rules.rs` finds a raw waker outside of this
+//! module.
 
 mod user_future;
 mod waker_slots;
@@ -54,7 +56,7 @@ pub(crate) use waker_slots::WakerSlots;
 pub(crate) struct Wakeup(Option<Waker>);
 
 impl Wakeup {
-    /// Nobody to wake.
+    /// Returns a wakeup without a waker.
     pub(crate) const fn none() -> Self {
         Self(None)
     }
@@ -67,13 +69,13 @@ impl Wakeup {
         self.0.is_none()
     }
 
-    /// Whether this is a clone of `waker`. No foreign code.
+    /// Returns whether this is a clone of `waker`. Runs no foreign code.
     #[inline]
     pub(crate) fn will_wake(&self, waker: &Waker) -> bool {
         self.0.as_ref().is_some_and(|known| known.will_wake(waker))
     }
 
-    /// Wakes who waits, if anybody does. A panic ends here.
+    /// Wakes the waker, if there is one. Catches a panic.
     #[inline]
     pub(crate) fn wake(self) {
         if let Some(waker) = &self.0 {
@@ -91,7 +93,7 @@ impl Drop for Wakeup {
     }
 }
 
-/// The waker of something of ours, which is no foreign code: what a future is polled with.
+/// A waker of our own, which runs no foreign code. Used to poll a future.
 #[derive(Clone, Debug)]
 pub(crate) struct OwnWaker(Waker);
 
@@ -109,7 +111,7 @@ impl Deref for OwnWaker {
     }
 }
 
-/// Wakes whoever polls with `waker`. A panic ends here.
+/// Wakes `waker`. Catches a panic.
 #[inline]
 #[allow(clippy::disallowed_methods, reason = "the one place")]
 pub(crate) fn wake_by_ref(waker: &Waker) {
@@ -122,7 +124,7 @@ pub(crate) fn wake_by_ref(waker: &Waker) {
 pub(crate) struct Wakeups(Vec<Wakeup>);
 
 impl Wakeups {
-    /// Adds one, unless it is none.
+    /// Adds `wakeup`, unless it is empty.
     pub(crate) fn add(&mut self, wakeup: Wakeup) {
         if wakeup.is_some() {
             self.0.push(wakeup);
@@ -138,7 +140,7 @@ impl Wakeups {
         self.0.len()
     }
 
-    /// Wakes all, also those behind one that panics.
+    /// Wakes all, also those after one that panics.
     pub(crate) fn wake(self) {
         self.0.into_iter().for_each(Wakeup::wake);
     }
@@ -161,7 +163,7 @@ impl FromIterator<WakerSlot> for Wakeups {
     }
 }
 
-/// The place of a waker in a state behind a lock.
+/// The slot of a waker in a state behind a lock.
 #[derive(Debug, Default)]
 pub(crate) struct WakerSlot(Wakeup);
 
@@ -182,16 +184,17 @@ impl WakerSlot {
         std::mem::take(&mut self.0)
     }
 
-    /// Whether it has the offered waker.
+    /// Returns whether it holds the caller's waker.
     pub(crate) fn has(&self, caller_waker: &CallerWaker<'_>) -> bool {
         self.0.will_wake(caller_waker.waker)
     }
 
-    /// Has the slot wake whoever polls with the offered waker.
+    /// Stores the caller's waker in the slot.
     ///
     /// # Errors
     ///
-    /// The waker is not the one that is known, and has to be cloned first; nothing was changed.
+    /// `CloneRequired` if the slot holds another waker and the caller's is not cloned yet; nothing
+    /// was changed.
     #[inline]
     pub(crate) fn set(&mut self, caller_waker: &mut CallerWaker<'_>) -> Result<(), CloneRequired> {
         if self.0.will_wake(caller_waker.waker) {
@@ -200,18 +203,18 @@ impl WakerSlot {
         if caller_waker.clone.is_none() {
             return Err(CloneRequired);
         }
-        // What was there goes with the offer, and is dropped after the lock.
+        // The former waker goes into the `CallerWaker`, which drops it after the lock.
         std::mem::swap(&mut self.0, &mut caller_waker.clone);
         Ok(())
     }
 }
 
-/// The offered waker has to be cloned, without a lock: pass this on with `?`.
+/// The caller's waker has to be cloned under no lock: pass this on with `?`.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct CloneRequired;
 
-/// The waker of a poll, and its clone once that was made.
+/// The waker of a poll, and its clone once it is made.
 #[derive(Debug)]
 pub(crate) struct CallerWaker<'a> {
     waker: &'a Waker,
@@ -219,7 +222,7 @@ pub(crate) struct CallerWaker<'a> {
 }
 
 impl CallerWaker<'_> {
-    /// A slot with the offered waker, for a state that had none for this caller.
+    /// Returns a slot with the caller's waker, for a state that has none for this caller.
     ///
     /// # Errors
     ///
@@ -236,16 +239,16 @@ impl CallerWaker<'_> {
     #[allow(clippy::disallowed_methods, reason = "the one place")]
     fn make_clone(&mut self) {
         assert_unlocked();
-        // Its panic is the caller's.
+        // A panic reaches the caller.
         let clone = Wakeup(Some(self.waker.clone()));
         drop(std::mem::replace(&mut self.clone, clone));
     }
 }
 
-/// Runs `attempt`, which locks, looks at the state, and leaves `waker` in a slot of it if it has to wait;
-/// runs it again with a clone of the waker where it needs one.
+/// Runs `attempt`, which locks, checks the state, and leaves `waker` in a slot if it has to wait.
+/// Runs it again with a clone of the waker if it needs one.
 ///
-/// An attempt that fails with [`CloneRequired`] has changed nothing that it may not change twice.
+/// An attempt that fails with [`CloneRequired`] has changed nothing that must not change twice.
 #[inline]
 pub(crate) fn register<R>(
     waker: &Waker,
@@ -263,8 +266,8 @@ pub(crate) fn register<R>(
     }
 }
 
-/// A foreign value that was taken out of a state, or none: user memory, a value, a closure. Dropped when
-/// no lock is held; a panic ends there.
+/// A foreign value that was taken out of a state, or none: user memory, a value, a closure. Dropped
+/// when no lock is held; a panic is caught.
 #[derive(Debug)]
 #[must_use = "drop it after the lock"]
 pub(crate) struct DeferredDrop<T>(Option<T>);
@@ -274,7 +277,7 @@ impl<T> DeferredDrop<T> {
         Self(Some(value))
     }
 
-    /// Nothing to drop.
+    /// Returns a `DeferredDrop` without a value.
     pub(crate) const fn none() -> Self {
         Self(None)
     }
@@ -287,12 +290,12 @@ impl<T> DeferredDrop<T> {
         self.0.as_ref()
     }
 
-    /// Takes it out of a state under a lock, to be dropped after that.
+    /// Takes the value out of a state under a lock, to be dropped after it.
     pub(crate) fn take(&mut self) -> Self {
         std::mem::take(self)
     }
 
-    /// The value, for whoever goes on with it.
+    /// Returns the value, for a caller that uses it.
     #[inline]
     pub(crate) fn into_value(mut self) -> Option<T> {
         self.0.take()
@@ -367,7 +370,7 @@ mod tests {
         assert_eq!(set(&slot, &wakers[0]), 2);
         assert_eq!(set(&slot, &wakers[0]), 1);
         assert_eq!(set(&slot, &wakers[1]), 2);
-        assert_eq!(Arc::strong_count(&first), 2, "the first is gone");
+        assert_eq!(Arc::strong_count(&first), 2, "the first clone is dropped");
         let wakeup = lock(&slot).take();
         wakeup.wake();
         assert!(lock(&slot).take().is_none());

@@ -6,14 +6,14 @@
 //! RUSTFLAGS="--cfg netpoll_shuttle" cargo test --release -p netpoll --lib models
 //! ```
 //!
-//! What runs is what ships: a [`Poller`](crate::poll) with its epoll, mailbox and registry, sessions
-//! over real sockets, links, errands. Only the poller's wait is the model's, because all threads of
-//! a model are one thread of the kernel's. With loom every interleaving of up to two preemptions is
-//! run (`LOOM_MAX_PREEMPTIONS`). With shuttle, as many as `SHUTTLE_SCHEDULES` says are: half of them
-//! random, half drawn by priorities; and what is made of several protocols at once, which has too
-//! many interleavings to run all.
+//! The models run the code that ships: a [`Poller`](crate::poll) with its epoll, mailbox and
+//! registry, engines over real sockets, shared state, offloaded tasks. Only the poller's wait
+//! belongs to the model, because all threads of a model are one thread of the kernel. Loom runs
+//! every interleaving of up to two preemptions (`LOOM_MAX_PREEMPTIONS`). Shuttle runs as many as
+//! `SHUTTLE_SCHEDULES` says, half of them random and half drawn by priorities; it also runs the
+//! models that combine several protocols, which have too many interleavings to run all.
 //!
-//! A wake that is lost is a model that does not end, which both report.
+//! A lost wake-up makes a model run without end, which both checkers report.
 
 #[cfg(netpoll_shuttle)]
 mod combined;
@@ -22,12 +22,12 @@ mod pool;
 mod protocols;
 mod write_queue;
 
-/// How many schedules shuttle runs of each model, unless told otherwise.
+/// Schedules that shuttle runs of each model, unless `SHUTTLE_SCHEDULES` is set.
 #[cfg(netpoll_shuttle)]
 const SCHEDULES: usize = 20_000;
 
-/// The stack of a thread of a model: that of a test thread, and not the few pages that a checker
-/// gives, which are less than a poller's own state.
+/// The stack of a model's thread: the size of a test thread's. The few pages that a checker gives
+/// are less than a poller's own state.
 const STACK: usize = 1 << 20;
 
 /// Starts a thread of a model.
@@ -47,7 +47,7 @@ fn spawn<T: Send + 'static>(
     shuttle::thread::spawn(body)
 }
 
-/// Runs `protocol` in every interleaving, and says how many those were (with `--nocapture`).
+/// Runs `protocol` in every interleaving, and prints how many those were (with `--nocapture`).
 #[cfg(netpoll_loom)]
 fn model(protocol: impl Fn() + Send + Sync + 'static) {
     use std::sync::Arc;

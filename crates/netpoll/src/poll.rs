@@ -1,22 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A poller: one thread, one driver, one loop, and the sources it drives.
 //!
-//! One turn of the loop:
+//! One iteration of the loop, also called a *turn*:
 //!
-//! 1. read the mailbox, and go on with what every source is asked;
-//! 2. *wait* for the kernel (not at all if there was a letter, or sources have queued themselves);
-//! 3. for each event, take the source out of its slot, read for it, and let it work;
-//! 4. call the sources that have queued themselves by then, and those whose time was up when the wait
-//!    was over;
-//! 5. each time a source has run: send what it wants to send, watch what it wants to hear of, and
-//!    put it back.
+//! 1. read the mailbox, and continue a shutdown of all sources;
+//! 2. *wait* for the kernel (with a timeout of zero if there was a command, or sources are queued);
+//! 3. for each event, take the source out of its slot, read for it, and call it;
+//! 4. call the sources that are queued by then, and those whose deadline had passed at the end of
+//!    the wait;
+//! 5. after each run of a source: send its output, update its interest, and put it back.
 //!
-//! Each of these steps does a bounded part of its work in one turn ([`quota`]); what is left is for the
-//! next turn, which does not wait. So a crowd that has work at once, ten thousand timers or a shutdown,
-//! keeps no event waiting for longer than a few of these parts take.
+//! Each step does a bounded part of its work in one iteration ([`quota`]); the next iteration does
+//! the rest, and does not wait. So no event waits for longer than a few of these parts take, even
+//! if ten thousand timers fire at once or every source shuts down.
 //!
-//! A poller knows nothing of connections: it drives [`source::Source`]s. It never blocks anywhere
-//! but in its wait, holds no lock while a source runs, and reads and sends with no lock at all.
+//! A poller knows nothing of connections: it drives [`source::Source`]s. It blocks only in its
+//! wait, holds no lock while a source runs, and reads and sends without any lock.
 
 pub(crate) mod balance;
 pub(crate) mod busy_poll;
@@ -80,25 +79,25 @@ struct Poller {
     mailbox: Arc<Mailbox>,
     registry: Registry,
     timers: Timers,
-    /// How it waits awake, if it does.
+    /// Busy polling, if it is enabled.
     busy_poll: Option<BusyPoll>,
     read_block: ReadBlock,
     context: SourceContext,
     per_thread: Rc<PerThread>,
-    /// Letters that were collected and not carried out yet, the oldest first.
+    /// Commands that were collected and have not run yet, the oldest first.
     commands: VecDeque<Command>,
-    /// Sources that want to be called again.
+    /// Sources to be called again.
     yielded: VecDeque<Token>,
-    /// What was asked of every source, and so is of each that comes later.
+    /// The request that every source got, which later sources get as well.
     shutdown: Option<ShutdownRequest>,
-    /// The sources that are still to be asked.
+    /// The sources that have not got the request yet.
     sweep: Option<ShutdownSweep>,
     stopped: bool,
-    /// Failures since the last turn that was complete.
+    /// Failures since the last complete iteration.
     failures: u32,
-    /// Sources whose last event was of no use.
+    /// Sources whose last event led to no progress.
     spurious: SpuriousEvents,
-    /// Who is told of those.
+    /// Receives the reports of spurious events.
     event_sink: EventSink,
 }
 
@@ -125,7 +124,7 @@ impl Poller {
         })
     }
 
-    /// Turns until it is stopped, or can wait no more.
+    /// Runs until it is stopped or its wait fails.
     fn run(&mut self) -> io::Result<()> {
         while !self.stopped {
             self.run_once()?;
@@ -134,7 +133,8 @@ impl Poller {
         Ok(())
     }
 
-    /// Whoever owns a connection of this poller learns that it has ended; what is left is dropped.
+    /// Shuts down every source by force, so that owners of connections see the close, and drops
+    /// those left.
     fn force_shutdown(&mut self) {
         self.sweep = None;
         self.shutdown = Some(ShutdownRequest::Force);
@@ -153,9 +153,9 @@ impl Poller {
     fn run_once(&mut self) -> io::Result<()> {
         let timeout = self.timeout();
         let count = match &mut self.busy_poll {
-            Some(spin) if timeout != Some(Duration::ZERO) => {
+            Some(busy_poll) if timeout != Some(Duration::ZERO) => {
                 let counters = &self.mailbox.counters().poller;
-                spin.wait(timeout, counters, |timeout| self.driver.wait(timeout))?
+                busy_poll.wait(timeout, counters, |timeout| self.driver.wait(timeout))?
             }
             _ => self.driver.wait(timeout)?,
         };
@@ -163,7 +163,7 @@ impl Poller {
         Ok(())
     }
 
-    /// What there is to do after a wait that brought `count` events.
+    /// Runs an iteration after a wait that returned `count` events.
     fn process_events(&mut self, count: usize) {
         self.mailbox.counters().poller.record_wait(count);
         match self.timers.is_empty() {
@@ -183,7 +183,7 @@ impl Poller {
         }
     }
 
-    /// Makes the sources that others have asked for in their turn.
+    /// Registers the sources that other sources requested in their run.
     fn register_pending(&mut self) {
         let mut quota = Quota::default();
         while !self.context.pending_registrations.is_empty() && quota.take() {
@@ -193,7 +193,7 @@ impl Poller {
         }
     }
 
-    /// Calls sources that had work when this turn began, those first that have waited longest.
+    /// Calls the sources that were queued when this step began, the oldest first.
     fn run_queued(&mut self) {
         let mut quota = Quota::default();
         for _ in 0..notifier::run_queue_len() {
@@ -219,7 +219,7 @@ impl Poller {
         }
     }
 
-    /// Calls a source again in the next turn, behind the others, once.
+    /// Queues a source for the next iteration, behind the others, once.
     fn schedule_yield(&mut self, token: Token) {
         if let Some(entry) = self.registry.get_mut(token)
             && entry.yielded == YieldState::NotQueued
@@ -229,20 +229,20 @@ impl Poller {
         }
     }
 
-    /// Whether there is work that no event has to announce.
+    /// Returns whether there is work that needs no event.
     fn has_work(&self) -> bool {
         notifier::run_queue_len() > 0 || !self.yielded.is_empty() || self.has_deferred_work()
     }
 
-    /// Whether a step has left some of its work to this turn.
+    /// Returns whether an earlier step left work over.
     fn has_deferred_work(&self) -> bool {
         !self.commands.is_empty()
             || !self.context.pending_registrations.is_empty()
             || self.sweep.is_some()
     }
 
-    /// Reads the mailbox, and says how long the next wait may be. Whoever has work for the poller
-    /// rings for it from here on, if it may be long.
+    /// Reads the mailbox, and returns the timeout of the next wait. If the wait may be long, every
+    /// command from now on wakes the poller.
     fn timeout(&mut self) -> Option<Duration> {
         let sleep = match self.has_work() {
             true => MaySleep::No,
@@ -261,7 +261,7 @@ impl Poller {
         }
     }
 
-    /// Does what letters ask. Says whether there were none and the poller may sleep.
+    /// Runs queued commands. Returns whether there were none, so that the poller may sleep.
     #[inline]
     fn receive_commands(&mut self, sleep: MaySleep) -> bool {
         let may_sleep =
@@ -295,13 +295,13 @@ impl Poller {
     fn register(&mut self, factory: SourceFactory) {
         let token = self.registry.next_token();
         let notifier = Notifier::new(Arc::clone(&self.mailbox), token);
-        let place = RegisterContext {
+        let register_context = RegisterContext {
             notifier,
             per_thread: Rc::clone(&self.per_thread),
         };
-        // Making a source runs no user code, but it holds what users gave (handlers), and a panic
-        // here must not end the poller.
-        if let Ok(source) = guard(|| factory(place)) {
+        // A factory runs no user code, but it holds values of users (handlers), and a panic in it
+        // must not end the poller.
+        if let Ok(source) = guard(|| factory(register_context)) {
             let inserted = self.registry.insert(source);
             debug_assert_eq!(inserted, token);
             self.call(token, |source, context| source.on_register(context));
@@ -313,9 +313,9 @@ impl Poller {
         }
     }
 
-    /// Calls the sources whose time was up when the wait was over. One whose time ran out while others
-    /// worked has its turn after the next wait: what its peer has sent by now is read before. So has one
-    /// that does not fit into this turn.
+    /// Calls the sources whose deadline had passed at the end of the wait. A deadline that passes
+    /// while other sources run is handled after the next wait, so that bytes that the peer has sent
+    /// by now are read first. Deadlines beyond the quota wait for the next iteration, too.
     fn fire_timers(&mut self) {
         let Some(now) = self.context.wait_end() else {
             return;
@@ -348,14 +348,14 @@ impl Poller {
             Some(TokenKind::Source) => self.dispatch_to_source(token, readiness),
             Some(TokenKind::Mailbox) => {
                 self.mailbox.counters().poller.wakeups.add(1);
-                // The letters are read before the next wait, whatever comes of this.
+                // The commands are read before the next wait, whatever the result.
                 match self.mailbox.eventfd().clear() {
                     Ok(()) if self.spurious.is_empty() => {}
                     Ok(()) => self.spurious.remove(token),
                     Err(_) => self.eventfd_not_cleared(),
                 }
             }
-            None => debug_assert!(false, "an event with a token that was never given out"),
+            None => debug_assert!(false, "event with an unknown token"),
         }
     }
 
@@ -384,13 +384,13 @@ impl Poller {
         }
     }
 
-    /// Whether a source is there that wants to hear of `interest`, no more and no less.
+    /// Returns whether a source is registered with exactly `interest`.
     fn is_interest_unchanged(&mut self, token: Token, interest: Option<Interest>) -> bool {
         let entry = self.registry.get_mut(token);
         entry.is_some_and(|entry| entry.is_watched_for(interest))
     }
 
-    /// Takes a source out of its slot, lets it do `work`, and sees to what it wants then.
+    /// Takes a source out of its slot, runs `work` on it, and applies the result.
     fn call(
         &mut self,
         token: Token,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A number of permits, for whoever comes: first come, first served.
+//! A FIFO semaphore.
 //!
-//! A permit that comes back is handed to the first in line by name, so that nobody who comes later
-//! takes it from him: he who was handed one and goes without it hands it on.
+//! A released permit is granted to the first waiter by id, so no later `acquire` can take it first.
+//! A waiter that is dropped after it was granted a permit passes the permit on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use crate::foreign::{WakerSlot, Wakeup, Wakeups, register};
 use crate::sync::{Arc, Mutex, lock};
 
-/// Permits, and the line of those who wait for one.
+/// Permits, and the queue of waiters.
 #[derive(Debug)]
 pub(crate) struct Semaphore {
     state: Mutex<SemaphoreState>,
@@ -21,14 +21,14 @@ pub(crate) struct Semaphore {
 #[derive(Debug)]
 struct SemaphoreState {
     available: usize,
-    /// Who waits, in the order they came.
+    /// Waiters in the order they came.
     waiters: BTreeMap<u64, WakerSlot>,
-    /// Who was handed a permit and has not come for it.
+    /// Waiters that were granted a permit and have not been polled since.
     granted: BTreeSet<u64>,
     next_id: u64,
 }
 
-/// A permit. Goes back when it is dropped.
+/// A permit. Released when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
     semaphore: Arc<Semaphore>,
@@ -46,7 +46,7 @@ impl Semaphore {
         })
     }
 
-    /// A permit, if one is free and nobody waits for it.
+    /// Returns a permit if one is free; one is free only while no waiter is queued.
     pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
         let mut state = lock(&self.state);
         if state.available == 0 {
@@ -59,8 +59,8 @@ impl Semaphore {
         })
     }
 
-    /// A permit, as soon as everybody has one who came before. A future that is dropped leaves the
-    /// line.
+    /// Returns a future of a permit, granted in the order of arrival. Dropping the future removes
+    /// it from the queue.
     pub(crate) fn acquire(self: &Arc<Self>) -> Acquire {
         Acquire {
             semaphore: Arc::clone(self),
@@ -68,28 +68,28 @@ impl Semaphore {
         }
     }
 
-    /// There is no bound any more: everybody in line has a permit, and so has whoever comes.
+    /// Removes the limit: grants a permit to every waiter and to all later callers.
     pub(crate) fn remove_limit(&self) {
         let mut state = lock(&self.state);
-        let line = std::mem::take(&mut state.waiters);
-        state.granted.extend(line.keys());
+        let waiters = std::mem::take(&mut state.waiters);
+        state.granted.extend(waiters.keys());
         state.available = usize::MAX / 2;
         drop(state);
-        line.into_values().collect::<Wakeups>().wake();
+        waiters.into_values().collect::<Wakeups>().wake();
     }
 
-    /// How many permits are free: none while somebody waits.
+    /// Returns the number of free permits: 0 while a waiter is queued.
     #[cfg(test)]
     pub(crate) fn available_permits(&self) -> usize {
         lock(&self.state).available
     }
 
-    /// How many wait.
+    /// Returns the number of waiters.
     pub(crate) fn waiter_count(&self) -> usize {
         lock(&self.state).waiters.len()
     }
 
-    /// One comes back: to the first in line, or to be free.
+    /// Returns one permit: to the first waiter, or to the free ones.
     fn release(&self) {
         let mut state = lock(&self.state);
         let first = state.waiters.pop_first();
@@ -114,11 +114,11 @@ impl Drop for Permit {
     }
 }
 
-/// A wait for a permit.
+/// A future that waits for a permit.
 #[derive(Debug)]
 pub(crate) struct Acquire {
     semaphore: Arc<Semaphore>,
-    /// In the line.
+    /// Its place in the queue, once it has been polled.
     id: Option<u64>,
 }
 
@@ -163,10 +163,10 @@ impl Drop for Acquire {
         let Some(id) = self.id else { return };
         let mut state = lock(&self.semaphore.state);
         let waker = state.waiters.remove(&id);
-        let handed = state.granted.remove(&id);
+        let granted = state.granted.remove(&id);
         drop(state);
         drop(waker);
-        if handed {
+        if granted {
             self.semaphore.release();
         }
     }
@@ -197,7 +197,7 @@ mod tests {
         assert!(poll(&mut third).is_pending());
         assert_eq!(semaphore.waiter_count(), 2);
         drop(first);
-        assert!(semaphore.try_acquire().is_none(), "it is the second's");
+        assert!(semaphore.try_acquire().is_none(), "granted to the second");
         assert!(poll(&mut semaphore.acquire()).is_pending());
         assert!(poll(&mut third).is_pending());
         drop(granted(&mut second));

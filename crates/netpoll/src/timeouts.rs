@@ -1,92 +1,97 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`Timeouts`]: how long what may take, each with its default and the reason for it.
+//! [`Timeouts`]: the time limits of a connection, each with its default and the reason for it.
 //!
-//! Each times what its name says and nothing else: a peer that drips bytes extends no read, and a
-//! connection for which somebody works is not idle. What is timed is the connection and the peer, and no
-//! future: a wait that was dropped is over, and one that takes its place goes on counting.
+//! Each timeout measures what its name says and nothing else: a peer that drips bytes extends no
+//! read, and an active connection is not idle. Timeouts measure the connection and the peer, not a
+//! future: a dropped wait is over, and the next wait continues its count.
 
 use std::time::{Duration, Instant};
 
 use crate::error::InvalidConfig;
 
-/// How long what may take on one connection. `None` switches a timeout off; zero is refused, and
-/// what is too long to be counted is for ever.
+/// The time limits of one connection. `None` switches a timeout off. Zero is rejected. A duration
+/// too long to represent means no limit.
 ///
-/// They cost no work per request: a connection has one entry in its poller's wheel, which is looked
-/// at when the first of them may be over. A poller that a handler holds up looks later, and never
-/// before it has read what has come meanwhile: a peer that kept its time is not ended for another's.
+/// They cost no work per request: a connection has one entry in its poller's timer wheel, which the
+/// poller checks when the first timeout may be due. A poller that a handler blocks checks later,
+/// and always reads the input that has arrived before it applies a timeout: a peer that was in time
+/// does not pay for the delay.
 ///
-/// # What the peer has begun
+/// # Partial input
 ///
-/// When some of what is awaited has come and not all, [`read`](Self::read) and
-/// [`min_rate`](Self::min_rate) count from its first byte until input is consumed, whatever calls come
-/// and go. A server that waits anew every few milliseconds, or peeks and returns, is as patient as one that
-/// waits once, and no more. Time does not count while the handler does something else than to wait for
-/// input, nor while nothing is read: because reads are [paused](crate::Connection::pause_reads), output is
-/// above its mark, or memory is short.
+/// When a part of the awaited input has arrived, [`read`](Self::read) and
+/// [`min_rate`](Self::min_rate) count from its first byte until input is consumed, across all calls
+/// in between. A server that waits anew every few milliseconds, or peeks and returns, has the same
+/// limit as one that waits once. Time does not count while the handler does something other than
+/// wait for input, nor while nothing is read: because reads are
+/// [paused](crate::Connection::pause_reads), output is above its high watermark, or memory is
+/// short.
 ///
-/// # What is at work
+/// # Active connections
 ///
-/// A connection is not idle while somebody works for it, however silent it is:
+/// A silent connection is not idle while it is in use:
 ///
 /// * its handler, or owner, does not wait for input;
-/// * its handler waits for input and for something else at once, a `select` or a `join` with a sleep, a
-///   query, a channel. A [`timeout`](crate::time::timeout), [`closed`](crate::Connection::closed) and a
-///   reader's [deadline](crate::Reader::with_deadline) only bound a wait and are nothing else. Of an owner
-///   that no loop polls this cannot be seen;
-/// * a request that [`mux::serve`](crate::mux::serve) or [`mux::serve_on`](crate::mux::serve_on) has taken
-///   is not answered, or a call of a [`mux::Client`](crate::mux::Client) waits for its answer;
-/// * it is out of its [`ConnPool`](crate::ConnPool);
-/// * an answer may be owed aside: it was [split](crate::Connection::into_split), or there is a
-///   [`WriteQueue`](crate::mux::WriteQueue) of it, and nothing was put since input came. Both halves may
-///   owe from the beginning, too: drop the writer, or reunite the halves, where that is not so.
+/// * its handler waits for input and for something else at once: a `select` or a `join` with a
+///   sleep, a query, a channel. A [`timeout`](crate::time::timeout),
+///   [`closed`](crate::Connection::closed) and a reader's [deadline](crate::Reader::with_deadline)
+///   only limit a wait and do not count. For an owner that no loop polls, this cannot be detected;
+/// * a request that [`mux::serve`](crate::mux::serve) or [`mux::serve_on`](crate::mux::serve_on)
+///   has taken is not answered, or a call of a [`mux::Client`](crate::mux::Client) waits for its
+///   answer;
+/// * it is checked out of its [`ConnPool`](crate::ConnPool);
+/// * another task may owe an answer: the connection was [split](crate::Connection::into_split), or
+///   has a [`WriteQueue`](crate::mux::WriteQueue), and no output was put since input came. Split
+///   halves may owe an answer from the beginning, too: drop the writer, or reunite the halves, if
+///   they do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timeouts {
-    /// From the accept to the peer's first byte, while one is awaited. 10 s: whoever connects and
-    /// says nothing is no client. Off for dialed connections.
+    /// From the accept to the peer's first byte, while one is awaited. Default: 10 s, because a
+    /// peer that connects and sends nothing is no client. Off for dialed connections.
     pub first_byte: Option<Duration>,
     /// From when input is awaited (a call of the [`Reader`](crate::Reader) waits, or the handler
-    /// returned and left input) until *all* that was asked for is there, or input is consumed. A
-    /// call that waited so long in vain fails with [`TimedOut`](crate::TimedOut) and has consumed
-    /// nothing; whoever calls again has decided to, and the time begins anew. Where calls that each
-    /// waited less add up to it, from the first byte on, or input was left, the connection ends. A
-    /// mux server waits for the first byte of a request for as long as it takes. Off, as in Go
-    /// netpoll.
+    /// returned and left input) until *all* of it has arrived, or input is consumed. A call that
+    /// waited this long fails with [`TimedOut`](crate::TimedOut) and has consumed nothing; a retry
+    /// gets the full time again. If several calls that each waited less reach the limit together,
+    /// counted from the first byte, or if input was left, the connection is closed. A mux server
+    /// waits without limit for the first byte of a request. Default: off, as in Go netpoll.
     pub read: Option<Duration>,
-    /// The least rate at which what is awaited must come, once some of it has. The connection ends if
-    /// it does not. 240 B/s, over 30 s.
+    /// The lowest rate at which awaited input must arrive once a part of it has. A slower
+    /// connection is closed. Default: 240 B/s over 30 s.
     pub min_rate: Option<MinRate>,
-    /// For all output that was unsent at a moment to be taken by the kernel: from the call of a
-    /// `flush`, else from when the kernel took no more. It ends the connection, because the peer
-    /// may have a part of a frame. 60 s.
+    /// Until the kernel has taken all output that was unsent at a moment: from the call of a
+    /// `flush`, else from when the kernel took no more. It closes the connection, because the peer
+    /// may have a part of a frame. Default: 60 s.
     pub write: Option<Duration>,
-    /// Without a byte in either direction, while nothing is unsent and nobody is [at
-    /// work](Self#what-is-at-work). Of something that the peer has begun and not ended, less than
-    /// `min_rate` says, or than 240 B/s if that is more or off, counts as nothing. From when a byte
-    /// moved or work was done last; of work that is seen only now and then, up to as much later. 75 s.
+    /// The longest time without a byte in either direction while no output is unsent and the
+    /// connection is not [active](Self#active-connections). While the peer has sent only a part of
+    /// a message, a rate below `min_rate` counts as silence; so does one below 240 B/s, even if
+    /// `min_rate` is lower or off. Counted from the last byte or the last activity. Activity that
+    /// the poller sees only at intervals may delay it by up to the same time again. Default: 75 s.
     /// Off for dialed connections.
     pub idle: Option<Duration>,
-    /// From the beginning to an orderly end: what the peer has sent by then is served first. Each
-    /// connection ends up to a tenth earlier, so that those that came together do not go together.
-    /// Off.
+    /// The longest life of a connection. It then shuts down gracefully: requests that the peer has
+    /// sent by then are served first. Each connection ends up to a tenth earlier, so that those
+    /// opened together do not end together. Default: off.
     pub max_age: Option<Duration>,
-    /// How long a close waits: for the peer to take what is unsent, and then for its FIN. 5 s.
+    /// How long a close waits: for the peer to take the unsent output, and then for its FIN.
+    /// Default: 5 s.
     pub linger: Duration,
 }
 
-/// The least rate at which what is awaited must come.
+/// The lowest rate at which awaited input must arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MinRate {
-    /// So many bytes a second.
+    /// Bytes per second.
     pub bytes_per_second: u32,
-    /// On the average of so long a time.
+    /// The time over which the average is taken.
     pub over: Duration,
 }
 
 impl MinRate {
-    /// At least `bytes_per_second` on the average of each `over`.
+    /// Creates a rate of at least `bytes_per_second` on the average of each `over`.
     #[must_use]
     pub const fn new(bytes_per_second: u32, over: Duration) -> Self {
         Self {
@@ -95,36 +100,36 @@ impl MinRate {
         }
     }
 
-    /// The bytes of one time.
+    /// Returns the bytes of one `over`.
     pub(crate) fn bytes_per_window(&self) -> u64 {
         let bytes = u128::from(self.bytes_per_second) * self.over.as_millis() / 1000;
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 }
 
-/// How long a call has waited, and may.
+/// How long a call has waited, and when it must end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wait {
     /// When the call began to wait.
     pub(crate) since: Instant,
-    /// When it gives up, whatever the timeouts.
+    /// When it fails regardless of the timeouts.
     pub(crate) deadline: Option<Instant>,
 }
 
 impl Wait {
-    /// Whether it has waited for `time`, or its deadline has passed.
+    /// Returns whether it has waited for `time`, or its deadline has passed.
     pub(crate) fn is_over(&self, time: Option<Duration>, now: Instant) -> bool {
         has_elapsed(self.since, time, now) || self.deadline.is_some_and(|by| by <= now)
     }
 }
 
-/// Whether `time`, if it is bounded, has passed since.
+/// Returns whether `time`, if there is one, has passed since `since`.
 pub(crate) fn has_elapsed(since: Instant, time: Option<Duration>, now: Instant) -> bool {
     time.is_some_and(|time| now.saturating_duration_since(since) >= time)
 }
 
 impl Default for Timeouts {
-    /// Those of accepted connections.
+    /// Returns the timeouts of accepted connections.
     fn default() -> Self {
         Self {
             first_byte: Some(Duration::from_secs(10)),
@@ -139,8 +144,8 @@ impl Default for Timeouts {
 }
 
 impl Timeouts {
-    /// Those of dialed connections: it is for the caller to say how long it waits, and a server may
-    /// be silent for as long as it likes.
+    /// Returns the timeouts of dialed connections: the caller decides how long it waits, and a
+    /// server may be silent for as long as it likes.
     #[must_use]
     pub fn for_dialing() -> Self {
         Self {
@@ -150,9 +155,9 @@ impl Timeouts {
         }
     }
 
-    /// Refuses, by name, what cannot work.
+    /// Rejects a timeout of zero.
     pub(crate) fn validate(&self) -> Result<(), InvalidConfig> {
-        let expected = "must be above zero; None switches it off";
+        let expected = "must be greater than zero; use None to disable it";
         let each = [
             ("first_byte", self.first_byte),
             ("read", self.read),
@@ -175,28 +180,28 @@ mod tests {
     #[test]
     fn a_zero_timeout_is_rejected_with_its_name_and_a_hint() {
         let zero = Some(Duration::ZERO);
-        let refused = |change: fn(&mut Timeouts, Option<Duration>)| {
+        let rejected = |change: fn(&mut Timeouts, Option<Duration>)| {
             let mut timeouts = Timeouts::default();
             change(&mut timeouts, zero);
             let error = timeouts.validate().unwrap_err();
             assert!(error.expected.contains("None"));
             error.field
         };
-        assert_eq!(refused(|t, zero| t.first_byte = zero), "first_byte");
-        assert_eq!(refused(|t, zero| t.read = zero), "read");
-        assert_eq!(refused(|t, zero| t.write = zero), "write");
-        assert_eq!(refused(|t, zero| t.idle = zero), "idle");
-        assert_eq!(refused(|t, zero| t.max_age = zero), "max_age");
+        assert_eq!(rejected(|t, zero| t.first_byte = zero), "first_byte");
+        assert_eq!(rejected(|t, zero| t.read = zero), "read");
+        assert_eq!(rejected(|t, zero| t.write = zero), "write");
+        assert_eq!(rejected(|t, zero| t.idle = zero), "idle");
+        assert_eq!(rejected(|t, zero| t.max_age = zero), "max_age");
         let rate = |t: &mut Timeouts, zero: Option<Duration>| {
             t.min_rate = zero.map(|over| MinRate::new(1, over));
         };
-        assert_eq!(refused(rate), "min_rate");
+        assert_eq!(rejected(rate), "min_rate");
         assert_eq!(Timeouts::default().validate(), Ok(()));
         assert_eq!(Timeouts::for_dialing().validate(), Ok(()));
     }
 
     #[test]
-    fn a_rate_is_bytes_over_a_time() {
+    fn a_rate_is_bytes_per_window() {
         assert_eq!(
             MinRate::new(240, Duration::from_secs(30)).bytes_per_window(),
             7200

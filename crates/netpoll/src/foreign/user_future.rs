@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`UserFuture`]: a future of the user's within one of ours.
+//! [`UserFuture`]: a user's future inside one of ours.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,17 +7,16 @@ use std::task::{Context, Poll};
 
 use crate::guard::guard;
 
-/// Awaits a future of the user's, in a place that the caller has pinned:
-/// `UserFuture::new(pin!(Some(future))).await`.
+/// Awaits a user's future that the caller has pinned: `UserFuture::new(pin!(Some(future))).await`.
 ///
-/// A future that panics when it is polled is dropped while that panic unwinds the future of ours that
-/// awaits it. If its drop panicked as well, the process would abort; so it is guarded. A drop that panics
-/// otherwise is one panic, which goes to the caller as that of a poll does.
+/// A future that panics in its poll is dropped while that panic unwinds our future. If its drop
+/// panicked as well, the process would abort; so that drop is guarded. A drop that panics at
+/// another time is one panic, which reaches the caller like that of a poll.
 #[derive(Debug)]
 pub(crate) struct UserFuture<'a, F>(Pin<&'a mut Option<F>>);
 
 impl<'a, F: Future> UserFuture<'a, F> {
-    /// The future in `place`.
+    /// Awaits the future in `place`.
     #[inline]
     pub(crate) fn new(place: Pin<&'a mut Option<F>>) -> Self {
         Self(place)
@@ -47,8 +46,8 @@ impl<F> Drop for UserFuture<'_, F> {
     }
 }
 
-/// Drops a future of the user's in `place`, guarded, if the thread panics. Else it stays, for its owner to
-/// drop.
+/// Drops a user's future in `place`, guarded, if the thread panics. Else it stays, and its owner
+/// drops it.
 #[cold]
 pub(crate) fn empty_while_panicking<F>(mut place: Pin<&mut Option<F>>) {
     if std::thread::panicking() {
@@ -62,7 +61,7 @@ mod tests {
     use std::pin::pin;
     use std::task::Waker;
 
-    /// Panics when it is polled, and when it is dropped.
+    /// Panics in its poll and in its drop.
     struct PanicsTwice;
 
     impl Future for PanicsTwice {
@@ -80,20 +79,23 @@ mod tests {
     }
 
     #[test]
-    fn a_future_that_panics_in_its_poll_and_in_its_drop_is_one_panic() {
+    fn a_future_that_panics_in_poll_and_drop_panics_once() {
         let awaits = || async { UserFuture::new(pin!(Some(PanicsTwice))).await };
         let polled = guard(|| {
             let mut context = Context::from_waker(Waker::noop());
             pin!(awaits()).poll(&mut context).is_ready()
         });
         assert!(polled.is_err());
-        // One that was never polled panics once, and the caller has it.
-        assert!(guard(|| drop(awaits())).is_ok(), "it was not made");
+        // If it was never polled, it panics once, and the caller gets that panic.
+        assert!(
+            guard(|| drop(awaits())).is_ok(),
+            "the future was not created"
+        );
         assert!(guard(|| drop(UserFuture::new(pin!(Some(PanicsTwice))))).is_err());
     }
 
     #[test]
-    fn a_future_that_is_done_is_dropped_at_once_and_the_panic_of_that_is_the_callers() {
+    fn a_completed_future_is_dropped_at_once_and_its_panic_reaches_the_caller() {
         struct Done;
         impl Future for Done {
             type Output = ();

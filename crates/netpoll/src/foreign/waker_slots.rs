@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The wakers of any number of futures that wait for one thing, in a state behind a lock.
 //!
-//! A future keeps the key of its place and nothing else. It [sets](WakerSlots::set) its waker at each
-//! poll and [removes](WakerSlots::remove) the place when it is dropped. What comes out of here is woken or
-//! dropped after the lock, as [`Wakeup`] says.
+//! A future keeps the key of its slot and nothing else. It [sets](WakerSlots::set) its waker at
+//! each poll and [removes](WakerSlots::remove) the slot when it is dropped. Wakers that are taken
+//! out are woken or dropped after the lock, as [`Wakeup`] says.
 
 use slab::Slab;
 
 use super::{CallerWaker, CloneRequired, WakerSlot, Wakeup, Wakeups};
 
-/// The places of several wakers.
+/// The slots of several wakers.
 #[derive(Debug, Default)]
 pub(crate) struct WakerSlots(Slab<WakerSlot>);
 
 impl WakerSlots {
-    /// How many wait.
+    /// Returns the number of waiters.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Has the place of `key` wake the offered waker. Makes a place if `key` names none.
+    /// Stores the caller's waker in the slot of `key`. Creates a slot if `key` names none.
     ///
     /// # Errors
     ///
@@ -38,14 +38,14 @@ impl WakerSlots {
         }
     }
 
-    /// Removes a place, if it is still there. The waker is to be dropped after the lock.
+    /// Removes a slot if it is still there. Drop the returned waker after the lock.
     pub(crate) fn remove(&mut self, key: usize) -> Wakeup {
         self.0
             .try_remove(key)
             .map_or_else(Wakeup::none, |mut slot| slot.take())
     }
 
-    /// Takes all wakers out and leaves the places, for those that may wait again.
+    /// Takes all wakers out and leaves the slots, for futures that may wait again.
     pub(crate) fn take_all(&mut self) -> Wakeups {
         let mut wakeups = Wakeups::default();
         for (_, slot) in &mut self.0 {
@@ -54,7 +54,8 @@ impl WakerSlots {
         wakeups
     }
 
-    /// Wakes all, also those behind one that panics. After the lock: take it out of the state first.
+    /// Wakes all, also those after one that panics. Take it out of the state first, and call this
+    /// after the lock.
     pub(crate) fn wake(self) {
         for (_, mut slot) in self.0 {
             slot.take().wake();

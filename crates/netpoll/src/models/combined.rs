@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Several protocols at once.
+//! Several protocols combined.
 
 use std::io::ErrorKind;
 use std::net::Shutdown;
@@ -33,7 +33,7 @@ use crate::poll::source::ShutdownRequest;
 use crate::sync::{Arc, Mutex, lock, thread};
 use crate::tracker::ConnectionTracker;
 
-/// Whoever reads learns of an end that another asks for, and of bytes that came before it.
+/// A reader sees a close by another thread, and the bytes that came before it.
 #[test]
 fn a_close_wakes_a_waiting_read() {
     model(|| {
@@ -60,7 +60,7 @@ fn a_close_wakes_a_waiting_read() {
     });
 }
 
-/// What several threads push arrives once, whole, and in the order of each.
+/// Buffers that several threads push arrive once, whole, and in the order of each thread.
 #[test]
 fn concurrent_pushes_arrive_once_and_in_order() {
     model(|| {
@@ -110,8 +110,8 @@ fn concurrent_pushes_arrive_once_and_in_order() {
     });
 }
 
-/// A client that is closed while calls are under way: each of them has its answer or is told why it
-/// has none, and nobody waits for ever.
+/// A client is closed while calls are in flight: each call gets its answer or an error, and none
+/// waits forever.
 #[test]
 fn closing_a_loaded_client_completes_every_call() {
     model(|| {
@@ -129,7 +129,7 @@ fn closing_a_loaded_client_completes_every_call() {
         let server = spawn(move || echo_all(&peer));
         install_empty_pool();
         let mut options = ClientOptions::default();
-        // An alarm would be one of a poller that the model does not turn.
+        // A timer would need a poller that the model does not run.
         options.timeout = None;
         options.max_in_flight = 2;
         let codec = Numbered::new(FixedSize::new(9));
@@ -161,13 +161,13 @@ fn closing_a_loaded_client_completes_every_call() {
     });
 }
 
-/// Sends back what comes, up to the end.
+/// Sends back all input, up to its end.
 fn echo_all(peer: &OwnedFd) {
-    let mut room = [0; 64];
+    let mut buffer = [0; 64];
     loop {
-        match transfer::receive(peer.as_fd(), &mut room) {
+        match transfer::receive(peer.as_fd(), &mut buffer) {
             Ok(0) => return,
-            Ok(count) => drop(transfer::send(peer.as_fd(), &room[..count])),
+            Ok(count) => drop(transfer::send(peer.as_fd(), &buffer[..count])),
             Err(error) if error.kind() == ErrorKind::WouldBlock => thread::yield_now(),
             Err(_) => return,
         }
@@ -180,8 +180,8 @@ async fn answer(connection: &mut Connection) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Two pollers, one of which accepts for both, are shut down while peers come: what was sent before
-/// is answered, whoever was let in is told of once, and the loop ends.
+/// Two pollers, one of which accepts for both, shut down while peers connect: requests sent before
+/// are answered, each accepted connection is reported once, and the loop ends.
 #[test]
 fn a_graceful_shutdown_answers_requests_sent_before_it() {
     model(|| {
@@ -190,21 +190,21 @@ fn a_graceful_shutdown_answers_requests_sent_before_it() {
             PollerHandle::new(Mailbox::new(Arc::default()).unwrap()),
             PollerHandle::new(Mailbox::new(Arc::default()).unwrap()),
         ];
-        let census = Arc::new(ConnectionTracker::default());
+        let tracker = Arc::new(ConnectionTracker::default());
         let reasons = Arc::new(Mutex::new(Vec::new()));
-        let reception = reception(&handles, &census, &reasons);
+        let accept_context = accept_context(&handles, &tracker, &reasons);
         let listener = Listener::abstract_name(name()).unwrap();
         let addr = listener.local_addr().unwrap();
-        let factory = Acceptor::factory(Arc::new(listener), None, &reception);
-        let entrance = Arc::clone(&reception.admission);
-        drop(reception);
+        let factory = Acceptor::factory(Arc::new(listener), None, &accept_context);
+        let admission = Arc::clone(&accept_context.admission);
+        drop(accept_context);
         let mut factories = [Some(factory), None];
         let pollers: Vec<_> = handles
             .iter()
             .zip(&mut factories)
             .map(|(handle, factory)| {
-                let (handle, factory, census) =
-                    (handle.clone(), factory.take(), Arc::clone(&census));
+                let (handle, factory, tracker) =
+                    (handle.clone(), factory.take(), Arc::clone(&tracker));
                 spawn(move || {
                     install_empty_pool();
                     let budget = Budget::of(Pool::current(), usize::MAX);
@@ -212,8 +212,8 @@ fn a_graceful_shutdown_answers_requests_sent_before_it() {
                     factory
                         .into_iter()
                         .for_each(|factory| poller.register(factory));
-                    while !census.is_none() {
-                        poller.run_turn(|| census.is_none());
+                    while !tracker.is_none() {
+                        poller.run_turn(|| tracker.is_none());
                     }
                 })
             })
@@ -232,11 +232,11 @@ fn a_graceful_shutdown_answers_requests_sent_before_it() {
             .into_iter()
             .for_each(|poller| poller.join().unwrap());
         let closes = lock(&reasons).len();
-        assert_eq!(closes as u64, entrance.stats().accepted);
+        assert_eq!(closes as u64, admission.stats().accepted);
     });
 }
 
-/// Asks once, if it is let in, and says how many answers came.
+/// Sends one request, if it is accepted, and returns the number of answers.
 fn ask(addr: Addr) -> usize {
     let peer = socket::stream_socket(addr).unwrap();
     if socket::connect(peer.as_fd(), addr).is_err() {
@@ -247,7 +247,7 @@ fn ask(addr: Addr) -> usize {
     receive_all(&peer).len()
 }
 
-/// A name that no other model has: the kernel lets go of one only after a while.
+/// Returns a name that no other model has: the kernel frees one only after a while.
 fn name() -> String {
     use std::sync::atomic::{AtomicUsize, Ordering};
     static NAMES: AtomicUsize = AtomicUsize::new(0);
@@ -255,16 +255,16 @@ fn name() -> String {
     format!("netpoll-model-{}-{number}", std::process::id())
 }
 
-fn reception(
+fn accept_context(
     handles: &[PollerHandle],
-    census: &Arc<ConnectionTracker>,
+    tracker: &Arc<ConnectionTracker>,
     reasons: &Arc<Mutex<Vec<CloseReason>>>,
 ) -> Arc<AcceptContext> {
     let closes = Arc::clone(reasons);
     let observer = Arc::new(move |_: &mut Connection, reason: &CloseReason| {
         lock(&closes).push(reason.clone());
     });
-    let config = ServiceConfig::new(ConnOptions::default(), census, Some(observer));
+    let config = ServiceConfig::new(ConnOptions::default(), tracker, Some(observer));
     let pinned = PinnedHandlers {
         provider: Arc::new(SharedHandler(Arc::new(answer))),
         on_connect: None,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the models are made of: a connection and its peer, a poller, and who is told of the end.
+//! What the models are made of: a connection and its peer, a poller, and a log of closes.
 
 use std::future::Future;
 use std::io::ErrorKind;
@@ -30,26 +30,26 @@ use crate::poll::source::{RegisterContext, SourceFactory};
 use crate::poll::token::Token;
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, lock, thread};
 
-/// A task of an errand, which some thread of the model polls.
+/// An offloaded task, which a thread of the model polls.
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A connection that has no session yet.
+/// A connection without an engine.
 pub(super) struct ConnectionFixture {
     pub(super) handle: PollerHandle,
     pub(super) shared: Arc<Shared>,
-    /// The other end.
+    /// The peer's end.
     pub(super) peer: OwnedFd,
     pub(super) closes: Arc<CloseLog>,
     pub(super) tasks: Arc<TaskQueue>,
 }
 
-/// What the observer was told.
+/// The reasons that the observer was called with.
 #[derive(Default)]
 pub(super) struct CloseLog {
     reasons: Mutex<Vec<CloseReason>>,
 }
 
-/// Tasks that nobody polls yet.
+/// Tasks that wait to be polled.
 #[derive(Default)]
 pub(super) struct TaskQueue {
     queue: Mutex<Vec<Work>>,
@@ -65,7 +65,7 @@ impl Wake for WakeCounter {
 }
 
 impl ConnectionFixture {
-    /// A connection with `options`, of a poller that no thread is yet.
+    /// Creates a connection with `options`, on a poller that has no thread yet.
     pub(super) fn new(options: ConnOptions) -> Self {
         install_empty_pool();
         let (fd, peer) = socket::pair().expect("two sockets");
@@ -82,8 +82,8 @@ impl ConnectionFixture {
         }
     }
 
-    /// Makes the calling thread the poller, with a session that has its handler called elsewhere:
-    /// by whoever takes its tasks. The handler takes one byte a call.
+    /// Makes the calling thread the poller, with an engine that offloads its handler: a thread that
+    /// takes from `tasks` runs it. The handler takes one byte per call.
     pub(super) fn with_offloaded_handler(&self) -> ModelPoller {
         let (tasks, shared) = (Arc::clone(&self.tasks), Arc::clone(&self.shared));
         let (closes, dispatcher) = (self.closes.observer(), Arc::clone(&self.shared));
@@ -105,7 +105,7 @@ impl ConnectionFixture {
         }))
     }
 
-    /// Makes the calling thread the poller, with a session whose connection somebody owns.
+    /// Makes the calling thread the poller, with an engine whose connection has an external owner.
     pub(super) fn with_owner(&self) -> ModelPoller {
         let shared = Arc::clone(&self.shared);
         let closes = self.closes.observer();
@@ -132,12 +132,12 @@ impl ConnectionFixture {
     }
 }
 
-/// What is agreed with `observer`, and nothing else.
-fn terms(observer: Observer) -> Arc<ServiceConfig> {
-    let census = Arc::default();
+/// A configuration with `observer` and nothing else.
+fn config(observer: Observer) -> Arc<ServiceConfig> {
+    let tracker = Arc::default();
     Arc::new(ServiceConfig::new(
         ConnOptions::default(),
-        &census,
+        &tracker,
         Some(observer),
     ))
 }
@@ -152,17 +152,17 @@ impl CloseLog {
         !lock(&self.reasons).is_empty()
     }
 
-    /// The one reason that was told.
+    /// Returns the one reason that was reported.
     #[track_caller]
     pub(super) fn only(&self) -> CloseReason {
         let reasons = lock(&self.reasons);
-        assert_eq!(reasons.len(), 1, "told once");
+        assert_eq!(reasons.len(), 1, "reported once");
         reasons[0].clone()
     }
 }
 
 impl TaskQueue {
-    /// Polls what there is, again and again when it is woken, until the end was told.
+    /// Polls the queued tasks, again after each wake, until the close is reported.
     pub(super) fn run_until_closed(&self, closes: &CloseLog) {
         let wakes = Arc::new(WakeCounter(AtomicUsize::new(0)));
         let waker = Waker::from(Arc::clone(&wakes));
@@ -181,12 +181,13 @@ impl TaskQueue {
     }
 }
 
-/// A burst of calls that take one byte each.
+/// Runs a batch of one request that takes one byte.
 async fn answer_one_byte(mut connection: Connection) -> CallOutcome {
     let more = connection.reader().available() > 1;
-    let verdict = match connection.reader().skip(1).await {
+    let end = match connection.reader().skip(1).await {
         Ok(()) => {
-            // Foreign memory: a thread's own write block would end in an order of the checker's.
+            // Pushed memory: the order in which the checker drops a thread's write block is
+            // undefined.
             connection.writer().push(Bytes::from_static(b"."));
             if more {
                 BatchEnd::Yielded
@@ -198,17 +199,17 @@ async fn answer_one_byte(mut connection: Connection) -> CallOutcome {
     };
     CallOutcome {
         connection: Some(connection),
-        end: verdict,
+        end,
         requests: 1,
     }
 }
 
-/// Gives a thread of a model a pool of its own, for none of one interleaving to reach the next.
+/// Gives the calling thread an empty pool, so that no block of one interleaving reaches the next.
 pub(super) fn install_empty_pool() {
     Pool::with_bound(0).enter();
 }
 
-/// Polls `future` to its end, again only when it was woken.
+/// Polls `future` to its end, each time only after a wake.
 pub(super) fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = std::pin::pin!(future);
     let wakes = Arc::new(WakeCounter(AtomicUsize::new(1)));
@@ -224,16 +225,16 @@ pub(super) fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// All that comes to `peer`, up to the end.
+/// Returns all that `peer` receives before the end.
 pub(super) fn receive_all(peer: &OwnedFd) -> Vec<u8> {
     let mut received = Vec::new();
-    let mut room = [0; 64];
+    let mut buffer = [0; 64];
     loop {
-        match transfer::receive(peer.as_fd(), &mut room) {
+        match transfer::receive(peer.as_fd(), &mut buffer) {
             Ok(0) => return received,
-            Ok(count) => received.extend_from_slice(&room[..count]),
+            Ok(count) => received.extend_from_slice(&buffer[..count]),
             Err(error) if error.kind() == ErrorKind::WouldBlock => thread::yield_now(),
-            // It was never let in.
+            // The connection was never accepted.
             Err(_) => return received,
         }
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The pool of connections: its permits, its line, and the ends of what waits in it.
+//! The connection pool: its permits, its wait queue, and connections that close in it.
 
 use std::future::Future;
 use std::os::fd::AsFd;
@@ -18,7 +18,7 @@ use crate::pool::{ConnPool, ConnPoolOptions};
 use crate::semaphore::Semaphore;
 use crate::sync::Arc;
 
-/// Polls once, and gives up.
+/// Polls `future` once and drops it.
 fn poll_once_and_drop(future: impl Future) {
     let mut future = pin!(future);
     let _polled = future
@@ -27,7 +27,7 @@ fn poll_once_and_drop(future: impl Future) {
         .is_ready();
 }
 
-/// A pool of one connection, that has no timers: those are of pollers that no model has.
+/// Creates a pool of one connection without timers: a timer needs a poller that no model has.
 fn pool_of_one() -> ConnPool {
     let mut options = ConnPoolOptions::default();
     options.max_connections = 1;
@@ -36,19 +36,19 @@ fn pool_of_one() -> ConnPool {
     ConnPool::with_options(Dialer::new(), options).unwrap()
 }
 
-/// Who leaves the line just as he is handed a permit hands it on.
+/// A waiter that is dropped just as it is granted a permit passes the permit on.
 #[test]
 fn a_permit_granted_to_a_cancelled_acquire_reaches_the_next_waiter() {
     model(|| {
         let semaphore = Semaphore::new(1);
         let first = semaphore.try_acquire().unwrap();
         let other = Arc::clone(&semaphore);
-        let goes = spawn(move || poll_once_and_drop(other.acquire()));
+        let cancelled = spawn(move || poll_once_and_drop(other.acquire()));
         let other = Arc::clone(&semaphore);
-        let stays = spawn(move || drop(block_on(other.acquire())));
+        let waits = spawn(move || drop(block_on(other.acquire())));
         drop(first);
-        goes.join().unwrap();
-        stays.join().unwrap();
+        cancelled.join().unwrap();
+        waits.join().unwrap();
         assert_eq!(
             (semaphore.available_permits(), semaphore.waiter_count()),
             (1, 0)
@@ -56,7 +56,7 @@ fn a_permit_granted_to_a_cancelled_acquire_reaches_the_next_waiter() {
     });
 }
 
-/// Who comes while the bound is lifted waits for nobody.
+/// A caller that comes while the limit is removed does not wait.
 #[test]
 fn removing_the_limit_grants_every_waiter() {
     model(|| {
@@ -71,8 +71,8 @@ fn removing_the_limit_grants_every_waiter() {
     });
 }
 
-/// Its poller sees the end as it comes back: either of the two takes it out, or the poller would
-/// have it for ever.
+/// Its poller sees the close as the connection returns: the poller or the pool removes it, or the
+/// poller would keep it forever.
 #[test]
 fn a_connection_that_closes_while_it_returns_is_not_kept() {
     model(|| {
@@ -95,7 +95,7 @@ fn a_connection_that_closes_while_it_returns_is_not_kept() {
     });
 }
 
-/// Whoever waits has it once it is back, whoever else comes and goes.
+/// A waiter gets the connection once it is returned, whatever other callers do.
 #[test]
 fn one_connection_serves_all_waiters_in_turn() {
     model(|| {
@@ -104,21 +104,21 @@ fn one_connection_serves_all_waiters_in_turn() {
         install_empty_pool();
         let pool = pool_of_one();
         let out = pool.with(Addr::Unnamed, connection);
-        let (waits, goes) = (pool.clone(), pool.clone());
+        let (waits, cancelled) = (pool.clone(), pool.clone());
         let waits = spawn(move || {
             install_empty_pool();
             drop(block_on(waits.get(Addr::Unnamed)).unwrap());
         });
-        let goes = spawn(move || {
+        let cancelled = spawn(move || {
             install_empty_pool();
-            poll_once_and_drop(goes.get(Addr::Unnamed));
+            poll_once_and_drop(cancelled.get(Addr::Unnamed));
         });
         drop(out);
         waits.join().unwrap();
-        goes.join().unwrap();
+        cancelled.join().unwrap();
         let stats = pool.stats_all();
         assert_eq!((stats.idle, stats.in_use, stats.waiting), (1, 0, 0));
-        assert_eq!((stats.created, stats.failed), (1, 0), "nobody dialed");
+        assert_eq!((stats.created, stats.failed), (1, 0), "no dial");
         assert!(transfer::send(fixture.peer.as_fd(), b"!").is_ok());
     });
 }

@@ -17,7 +17,7 @@ use crate::options::ConnOptions;
 use crate::sync::{Arc, lock, thread};
 use crate::tracker::{ConnectionTracker, TrackedConnection};
 
-/// A letter is seen before the poller sleeps, or rings.
+/// The poller sees a command before it sleeps, or is woken for it.
 #[test]
 fn a_sleeping_poller_is_woken_for_every_command() {
     model(|| {
@@ -26,7 +26,8 @@ fn a_sleeping_poller_is_woken_for_every_command() {
         let (closes, shared) = (Arc::clone(&fixture.closes), Arc::clone(&fixture.shared));
         let poller = spawn(move || {
             let mut poller = fixture.with_owner();
-            // Sleeps until the first letter, and then until the second, if they come apart.
+            // Sleeps until the first command, and then until the second, if they do not come
+            // together.
             poller.run_turn(|| false);
             assert!(!fixture.closes.has_closed());
             drop(fixture.peer);
@@ -42,7 +43,7 @@ fn a_sleeping_poller_is_woken_for_every_command() {
     });
 }
 
-/// Whoever ends a connection first, it ends once.
+/// A connection that both sides close, closes once.
 #[test]
 fn a_close_by_both_sides_is_reported_once() {
     model(|| {
@@ -67,7 +68,7 @@ fn a_close_by_both_sides_is_reported_once() {
     });
 }
 
-/// What comes while a handler ends is offered, and its end is the peer's.
+/// The handler gets bytes that come while it returns, and the close is the peer's.
 #[test]
 fn a_returning_handler_misses_no_bytes_and_no_fin() {
     model(|| {
@@ -82,7 +83,7 @@ fn a_returning_handler_misses_no_bytes_and_no_fin() {
             poller.run_until_empty();
             let mut answers = [0; 8];
             let count = transfer::receive(fixture.peer.as_fd(), &mut answers).unwrap();
-            assert_eq!(&answers[..count], b"..", "each byte was answered");
+            assert_eq!(&answers[..count], b"..", "every byte is answered");
         });
         install_empty_pool();
         tasks.run_until_closed(&closes);
@@ -91,7 +92,7 @@ fn a_returning_handler_misses_no_bytes_and_no_fin() {
     });
 }
 
-/// A flush whose time runs out while its bytes are sent is told so, once, and nothing hangs.
+/// A flush that times out during a send fails once, and nothing hangs.
 #[test]
 fn a_write_timeout_during_a_partial_send_fails_the_flush_once() {
     model(|| {
@@ -132,7 +133,7 @@ fn a_write_timeout_during_a_partial_send_fails_the_flush_once() {
     });
 }
 
-/// A close that comes while another thread sends waits for that, and for nothing more.
+/// A close during a send by another thread waits for that send, and for nothing more.
 #[test]
 fn a_close_waits_for_a_send_by_another_thread() {
     model(|| {
@@ -151,7 +152,7 @@ fn a_close_waits_for_a_send_by_another_thread() {
         let mut flush = Box::pin(async { connection.writer().flush().await });
         let _sent = flush.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         drop(flush);
-        // Ends with the FIN, with what was put before the close, if that was.
+        // Ends with the FIN, and with the byte if it was put before the close.
         assert!(receive_all(&peer).len() <= 1);
         drop(peer);
         drop(connection);
@@ -160,7 +161,7 @@ fn a_close_waits_for_a_send_by_another_thread() {
     });
 }
 
-/// What a thread gives back that was sending while the connection was reset stays discarded.
+/// Output that a sending thread returns after a reset stays discarded.
 #[test]
 fn an_abort_during_a_send_by_another_thread_discards_all_output() {
     model(|| {
@@ -190,22 +191,22 @@ fn an_abort_during_a_send_by_another_thread_discards_all_output() {
     });
 }
 
-/// Whoever waits until nobody is there is woken by the last who goes.
+/// The last connection to close wakes the thread that waits for the drain.
 #[test]
 fn the_last_connection_to_close_ends_the_drain() {
     model(|| {
-        let census = Arc::new(ConnectionTracker::default());
+        let tracker = Arc::new(ConnectionTracker::default());
         let (one, other) = (
-            TrackedConnection::new(&census),
-            TrackedConnection::new(&census),
+            TrackedConnection::new(&tracker),
+            TrackedConnection::new(&tracker),
         );
         let going: Vec<_> = [one, other]
             .into_iter()
-            .map(|presence| spawn(move || drop(presence)))
+            .map(|connection| spawn(move || drop(connection)))
             .collect();
         let century = Instant::now() + Duration::from_secs(1 << 31);
-        assert!(census.wait_until_drained(century));
-        assert_eq!(census.open_connections(), 0);
+        assert!(tracker.wait_until_drained(century));
+        assert_eq!(tracker.open_connections(), 0);
         going.into_iter().for_each(|thread| thread.join().unwrap());
     });
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The write queue: its last sender and the poller that has just sent.
+//! The write queue: its last sender, and the poller that has just sent.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -21,20 +21,20 @@ fn message(content: &'static [u8]) -> LinkBuffer {
     message
 }
 
-/// Turns until nothing is left, once the peer has all of `count` bytes.
+/// Receives at `peer` until `count` bytes have come.
 fn receive(peer: &impl AsFd, count: usize) -> Vec<u8> {
     let mut received = Vec::new();
-    let mut room = [0; 16];
+    let mut buffer = [0; 16];
     while received.len() < count {
-        match transfer::receive(peer.as_fd(), &mut room) {
-            Ok(more) => received.extend_from_slice(&room[..more]),
+        match transfer::receive(peer.as_fd(), &mut buffer) {
+            Ok(more) => received.extend_from_slice(&buffer[..more]),
             Err(_) => thread::yield_now(),
         }
     }
     received
 }
 
-/// A connection, whose poller is a thread.
+/// A connection whose poller is a thread.
 struct RunningConnection {
     connection: Connection,
     peer: OwnedFd,
@@ -42,7 +42,7 @@ struct RunningConnection {
     poller: thread::JoinHandle<()>,
 }
 
-/// Runs a connection with `options`, on a thread that begins with `first`.
+/// Runs a connection with `options` on a thread that calls `first` before it polls.
 fn run(
     options: ConnOptions,
     first: impl FnOnce(ConnectionHandle) + Send + 'static,
@@ -67,7 +67,7 @@ fn run(
 }
 
 impl RunningConnection {
-    /// Both ends go, and so does the poller. The one reason that was told.
+    /// Closes both ends, which ends the poller. Returns the one reason that was reported.
     fn end(self) -> CloseReason {
         drop(self.peer);
         drop(self.connection);
@@ -76,15 +76,15 @@ impl RunningConnection {
     }
 }
 
-/// Bounds that one byte reaches.
+/// Watermarks that one byte reaches.
 fn one_byte_watermarks() -> ConnOptions {
     let mut options = ConnOptions::default();
     (options.write_high, options.write_low) = (1, 0);
     options
 }
 
-/// What was taken leaves, whoever takes the output just then: the one who came last tells the
-/// poller, or it was seen.
+/// Queued buffers are sent whichever thread takes the output: the last sender notifies the poller,
+/// or the poller has already seen its buffer.
 #[test]
 fn buffers_of_two_senders_are_sent_without_another_notify() {
     model(|| {
@@ -103,7 +103,7 @@ fn buffers_of_two_senders_are_sent_without_another_notify() {
     });
 }
 
-/// Whoever waits for room goes on when there is some.
+/// A sender that waits for capacity continues when there is some.
 #[test]
 fn a_sender_waiting_for_capacity_is_woken() {
     model(|| {
@@ -116,7 +116,7 @@ fn a_sender_waiting_for_capacity_is_woken() {
     });
 }
 
-/// Whoever waits learns of the end, or was in time.
+/// A waiting sender fails when the connection closes, or has sent before.
 #[test]
 fn a_waiting_sender_fails_when_the_connection_closes() {
     model(|| {
@@ -124,7 +124,7 @@ fn a_waiting_sender_fails_when_the_connection_closes() {
         let queue = running.connection.write_queue();
         let first = queue.try_send(message(b"a")).is_ok();
         let second = block_on(queue.send(message(b"b"))).is_ok();
-        assert!(first || !second, "nothing overtakes");
+        assert!(first || !second, "no message overtakes another");
         let reason = running.end();
         assert!(!matches!(reason, CloseReason::Forgotten), "{reason}");
     });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a poller does each time a source has run: it sends what the source wants to send, watches
-//! what it wants to hear of, takes over its deadline, and puts it back into its slot or lets it go.
+//! The work of a poller after each run of a source: send its output, update its epoll interest,
+//! take over its deadline, and return it to its slot or remove it.
 
 use std::io;
 
@@ -14,7 +14,7 @@ use super::token::Token;
 use crate::guard::guard;
 use crate::timestamp::Timestamp;
 
-/// Whether a source stays with its poller.
+/// Whether a source fate with its poller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Keep,
@@ -22,21 +22,22 @@ enum Fate {
 }
 
 impl Poller {
-    /// After a source has run: sends, watches, and puts it back or lets it go.
+    /// Applies the result of a run: sends, updates the interest, and puts the source back or
+    /// removes it.
     pub(super) fn apply(&mut self, mut run: RunningSource, next: NextAction) {
-        let stays = match next {
+        let fate = match next {
             NextAction::Unchanged => Fate::Keep,
             next => self.apply_action(&mut run, next),
         };
         notifier::set_running(None);
-        match stays {
+        match fate {
             Fate::Keep => self.registry.put_back(run),
             Fate::Remove => self.remove(run),
         }
     }
 
-    /// Sends what the source gives, and has the driver and the timers do what it wants then. Says
-    /// whether it stays.
+    /// Sends the source's output and applies its interest and deadline. Returns whether the source
+    /// fate.
     #[inline]
     fn apply_action(&mut self, run: &mut RunningSource, next: NextAction) -> Fate {
         let mut next = self.send_for(run, next);
@@ -55,8 +56,8 @@ impl Poller {
             NextAction::Replace(_) | NextAction::Unchanged => None,
         };
         if let Err(error) = self.apply_interest(run, interest) {
-            // The kernel has no room for the registration. No event will ever come, so this is
-            // the end of the input, and nothing is sent any more.
+            // epoll cannot register the descriptor, so no event will ever come. This ends the
+            // input, and nothing more is sent.
             notifier::set_running(None);
             match run
                 .source
@@ -75,7 +76,8 @@ impl Poller {
         Fate::Keep
     }
 
-    /// Puts `successor` in the place of the source that ran, and whoever it makes way for at once.
+    /// Puts `replacement` in the slot of the running source, and repeats if that one asks to be
+    /// replaced at once.
     #[cold]
     fn replace(&mut self, run: &mut RunningSource, replacement: Box<dyn Source>) -> NextAction {
         let mut next = NextAction::Replace(replacement);
@@ -84,7 +86,7 @@ impl Poller {
             run.watch.replace(run.source.as_ref());
             next = run.source.on_register(&mut self.context);
             if let Some(request) = self.shutdown {
-                // The one before may have had nothing to do with it.
+                // The source before it may have ignored the request.
                 next = run.source.on_shutdown(request, &mut self.context);
             }
             next = self.send_for(run, next);
@@ -92,7 +94,8 @@ impl Poller {
         next
     }
 
-    /// Makes the driver watch what the source wants, and writing while its output is blocked.
+    /// Registers the interest of the source with the driver, and write interest while its output is
+    /// blocked.
     #[inline]
     fn apply_interest(
         &mut self,
@@ -120,13 +123,14 @@ impl Poller {
     pub(super) fn remove(&mut self, mut run: RunningSource) {
         let (token, watch) = (run.token, run.watch);
         let source = run.take_source();
-        // Where the descriptor has a duplicate, the kernel goes on watching: it would tell of what is
-        // there without end, and of an arrival once.
+        // With a duplicate of the descriptor open, the kernel keeps the registration. A
+        // level-triggered one would report readiness without end, an edge-triggered one once for
+        // each arrival.
         if let Some(watched) = watch.interest
             && let Some(fd) = source.fd()
             && !(watched.is_edge_triggered() && source.has_no_more_events())
         {
-            // A descriptor that the kernel has already forgotten needs no deleting.
+            // A descriptor that the kernel has already removed needs no deregistration.
             let _deleted = self
                 .driver
                 .update_interest(fd, token, Some(watched), None)
@@ -145,7 +149,7 @@ impl Poller {
         discard(source);
     }
 
-    /// Takes over the deadline that the source which ran has left in the turn.
+    /// Takes over the deadline that the running source left in the context.
     #[inline]
     fn apply_deadline(&mut self, token: Token) {
         let Some(deadline) = self.context.deadline.take() else {
@@ -188,22 +192,22 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(10);
 
-    /// What a source sends, and what it was told.
+    /// The output of a source, and the calls it received.
     #[derive(Default)]
     struct ScriptedState {
         output: Outgoing,
         calls: Vec<String>,
-        /// What it answers when the bell has rung, and when its input has ended; else it waits.
+        /// Returned once from `on_notify` and from `on_input_end`; without one, the source waits.
         on_notify: Option<NextAction>,
         on_input_end: Option<NextAction>,
     }
 
-    /// What a source is told of.
+    /// How a source is registered with epoll.
     #[derive(Clone, Copy, PartialEq, Eq)]
     enum WatchMode {
         Level,
         Edge,
-        /// Arrivals, of which it says that there will be none.
+        /// Edge-triggered, and the source reports that no event will follow.
         EdgeWithoutEvents,
     }
 
@@ -233,11 +237,11 @@ mod tests {
             self.watch_mode == WatchMode::EdgeWithoutEvents
         }
 
-        fn on_register(&mut self, _turn: &mut SourceContext) -> NextAction {
+        fn on_register(&mut self, _context: &mut SourceContext) -> NextAction {
             NextAction::Wait(Interest::READABLE)
         }
 
-        fn on_input_end(&mut self, _end: EndOfInput, _turn: &mut SourceContext) -> NextAction {
+        fn on_input_end(&mut self, _end: EndOfInput, _context: &mut SourceContext) -> NextAction {
             let wait = self.record("ended");
             self.script.borrow_mut().on_input_end.take().unwrap_or(wait)
         }
@@ -251,9 +255,9 @@ mod tests {
             &mut self,
             rest: Outgoing,
             result: io::Result<usize>,
-            _turn: &mut SourceContext,
+            _context: &mut SourceContext,
         ) -> NextAction {
-            let news = match (&result, rest.is_empty()) {
+            let outcome = match (&result, rest.is_empty()) {
                 (Err(_), _) => "failed",
                 (Ok(_), true) => "sent",
                 (Ok(_), false) => "blocked",
@@ -261,23 +265,27 @@ mod tests {
             if result.is_ok() {
                 self.script.borrow_mut().output.prepend(rest);
             }
-            self.record(news)
+            self.record(outcome)
         }
 
-        fn on_ready(&mut self, _readiness: Readiness, _turn: &mut SourceContext) -> NextAction {
+        fn on_ready(&mut self, _readiness: Readiness, _context: &mut SourceContext) -> NextAction {
             self.record("ready")
         }
 
-        fn on_notify(&mut self, _turn: &mut SourceContext) -> NextAction {
+        fn on_notify(&mut self, _context: &mut SourceContext) -> NextAction {
             let next = self.script.borrow_mut().on_notify.take();
             next.unwrap_or(NextAction::Wait(Interest::READABLE))
         }
 
-        fn on_yield(&mut self, _turn: &mut SourceContext) -> NextAction {
+        fn on_yield(&mut self, _context: &mut SourceContext) -> NextAction {
             self.record("again")
         }
 
-        fn on_shutdown(&mut self, _ask: ShutdownRequest, _turn: &mut SourceContext) -> NextAction {
+        fn on_shutdown(
+            &mut self,
+            _request: ShutdownRequest,
+            _context: &mut SourceContext,
+        ) -> NextAction {
             NextAction::Remove
         }
     }
@@ -288,7 +296,7 @@ mod tests {
         }
     }
 
-    /// A poller that the test turns, its one source, and what that does and hears.
+    /// A poller that the test runs, its one source, and the record of that source's calls.
     struct ActionFixture {
         poller: Poller,
         token: Token,
@@ -300,12 +308,12 @@ mod tests {
             Self::of(fd.into(), WatchMode::Level)
         }
 
-        fn of(fd: OwnedFd, hears: WatchMode) -> Self {
+        fn of(fd: OwnedFd, watch_mode: WatchMode) -> Self {
             let mut poller = Poller::for_test();
             let script = Rc::<RefCell<ScriptedState>>::default();
             let token = poller.insert_source(Scripted {
                 fd,
-                watch_mode: hears,
+                watch_mode,
                 script: Rc::clone(&script),
             });
             Self {
@@ -315,26 +323,27 @@ mod tests {
             }
         }
 
-        /// Told as `hears` says, with its peer and a duplicate of its descriptor.
-        fn with_duplicate(hears: WatchMode) -> (Self, UnixStream, OwnedFd) {
+        /// Creates a source watched as `watch_mode` says, with its peer and a duplicate of its
+        /// descriptor.
+        fn with_duplicate(watch_mode: WatchMode) -> (Self, UnixStream, OwnedFd) {
             let (ours, theirs) = socket::pair().unwrap();
             let kept = ours.try_clone().unwrap();
-            (Self::of(ours, hears), UnixStream::from(theirs), kept)
+            (Self::of(ours, watch_mode), UnixStream::from(theirs), kept)
         }
 
-        /// The source goes.
+        /// Removes the source.
         fn remove_source(&mut self) {
             self.script.borrow_mut().on_notify = Some(NextAction::Remove);
             self.wake();
         }
 
-        /// With a peer that reads what there is, and does not wait.
+        /// Creates a source whose peer reads without blocking.
         fn with_peer() -> (Self, UnixStream) {
             let (ours, theirs) = socket::pair().unwrap();
             (Self::new(ours), UnixStream::from(theirs))
         }
 
-        /// Puts `bytes` to be sent, and has the source run.
+        /// Queues `bytes` bytes of output and runs the source.
         fn send(&mut self, bytes: usize) {
             self.script.borrow_mut().output.put_slice(&vec![1; bytes]);
             self.wake();
@@ -349,24 +358,24 @@ mod tests {
             self.poller.run_ready();
         }
 
-        /// Whether the kernel has something to tell.
+        /// Returns whether the kernel has an event.
         fn has_kernel_events(&mut self) -> bool {
             self.poller.driver.wait(Some(Duration::ZERO)).unwrap() > 0
         }
 
-        /// What the source has been told since this was asked last.
+        /// Returns the calls since the last `take_calls`.
         fn take_calls(&self) -> Vec<String> {
             std::mem::take(&mut self.script.borrow_mut().calls)
         }
 
-        /// What is watched, and whether the last send was short.
+        /// Returns the registered interest, and whether the last send was partial.
         fn watch(&mut self) -> (Option<Interest>, bool) {
             let watch = self.poller.interest_of(self.token);
             (watch.interest, watch.is_blocked())
         }
     }
 
-    /// As much as the socket has for `peer`.
+    /// Reads all that the socket has for `peer`, and returns its length.
     fn read_all(peer: &mut UnixStream) -> usize {
         let (mut all, mut bytes) = (0, vec![0; 1 << 20]);
         while let Ok(count @ 1..) = peer.read(&mut bytes) {
@@ -385,16 +394,12 @@ mod tests {
         assert_eq!(fixture.watch(), (Some(BOTH), true));
         for _ in 0..3 {
             fixture.send(1);
-            assert_eq!(fixture.take_calls(), [""; 0], "it is not asked");
+            assert_eq!(fixture.take_calls(), [""; 0], "on_sent is not called");
             assert_eq!(fixture.watch(), (Some(BOTH), true));
         }
         peer.write_all(b"x").unwrap();
         fixture.run_once();
-        assert_eq!(
-            fixture.take_calls(),
-            ["ready"],
-            "to be read, and no more than that"
-        );
+        assert_eq!(fixture.take_calls(), ["ready"], "readable, not writable");
         assert_eq!(fixture.watch(), (Some(BOTH), true));
 
         let mut received = 0;
@@ -419,7 +424,7 @@ mod tests {
         let (mut fixture, peer) = ActionFixture::with_peer();
         fixture.send(8 << 20);
         assert_eq!(fixture.take_calls(), ["blocked"]);
-        // Not writable: what was sent still lies there.
+        // The socket is not writable: the bytes sent before still fill its buffer.
         peer.shutdown(Shutdown::Both).unwrap();
         fixture.run_once();
         assert_eq!(fixture.take_calls(), ["ready", "failed"]);
@@ -427,12 +432,16 @@ mod tests {
 
     #[test]
     fn a_failed_epoll_registration_ends_the_input() {
-        // The kernel has no readiness of it.
+        // epoll does not support this file.
         let mut fixture = ActionFixture::new(File::open("/dev/null").unwrap());
         assert_eq!(fixture.take_calls(), ["ended"]);
         assert_eq!(fixture.watch(), (None, false));
         fixture.wake();
-        assert_eq!(fixture.take_calls(), ["ended"], "it is tried again");
+        assert_eq!(
+            fixture.take_calls(),
+            ["ended"],
+            "registration is tried again"
+        );
         fixture.script.borrow_mut().on_input_end = Some(NextAction::Yield(Interest::READABLE));
         fixture.wake();
         fixture.poller.process_events(0);
@@ -453,7 +462,7 @@ mod tests {
         assert!(!fixture.has_kernel_events());
         fixture.script.borrow_mut().on_notify = Some(NextAction::Unchanged);
         fixture.wake();
-        assert!(!fixture.has_kernel_events(), "and that is as it was before");
+        assert!(!fixture.has_kernel_events(), "Unchanged keeps no interest");
         fixture.wake();
         assert_eq!(fixture.watch(), (Some(Interest::READABLE), false));
         fixture.run_once();
@@ -469,11 +478,7 @@ mod tests {
         let mut fixture = ActionFixture::new(ours);
         fixture.script.borrow_mut().on_notify = Some(NextAction::Remove);
         fixture.send(1);
-        assert_eq!(
-            fixture.take_calls(),
-            ["dropped"],
-            "and nothing is sent for it"
-        );
+        assert_eq!(fixture.take_calls(), ["dropped"], "nothing is sent for it");
         assert!(fixture.poller.registry.tokens().is_empty());
         theirs.write_all(b"x").unwrap();
         assert!(!fixture.has_kernel_events());
@@ -491,7 +496,7 @@ mod tests {
         peer.write_all(b"x").unwrap();
         fixture.run_once();
         assert_eq!(fixture.take_calls(), [""; 0]);
-        assert!(!fixture.has_kernel_events(), "it is there, and no news");
+        assert!(!fixture.has_kernel_events(), "an edge is reported once");
     }
 
     #[test]
@@ -501,7 +506,7 @@ mod tests {
         peer.write_all(b"x").unwrap();
         assert!(
             !fixture.has_kernel_events(),
-            "each would wake the poller for nothing"
+            "each arrival would wake the poller for nothing"
         );
     }
 
@@ -515,7 +520,7 @@ mod tests {
         drop(peer);
         assert!(
             !fixture.has_kernel_events(),
-            "a hang-up would be told without end"
+            "EPOLLHUP would be reported without end"
         );
     }
 
@@ -547,7 +552,11 @@ mod tests {
         let run = fixture.poller.registry.take_out(fixture.token).unwrap();
         fixture.wake();
         assert!(fixture.poller.registry.take_out(fixture.token).is_none());
-        assert_eq!(fixture.take_calls(), [""; 0], "who runs is not called");
+        assert_eq!(
+            fixture.take_calls(),
+            [""; 0],
+            "a running source is not called"
+        );
         fixture.poller.apply(run, NextAction::Unchanged);
         assert_eq!(fixture.watch(), (Some(Interest::READABLE), false));
     }

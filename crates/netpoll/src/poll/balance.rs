@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which poller gets the next connection.
+//! The choice of a poller for the next connection.
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -12,23 +12,24 @@ use crate::sync::{Arc, AtomicUsize, Ordering};
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum Balance {
-    /// The poller that has the fewest. Right unless one knows better: it evens out what ends early.
+    /// The poller with the fewest connections. The right choice in most cases: it evens out
+    /// connections that end early.
     #[default]
     LeastConnections,
-    /// One poller after the other, whatever they have.
+    /// One poller after the other, regardless of their load.
     RoundRobin,
-    /// Any poller, each as likely as the others.
+    /// A random poller, each with the same probability.
     Random,
-    /// The one whose index the function answers, given the loads of all. It is called on a poller
-    /// for each connection, and must not block. An index that does not exist, or a panic, is
-    /// answered by the least connections.
+    /// The poller whose index the function returns, given the loads of all. It is called on a
+    /// poller for each connection, and must not block. If it panics or returns an index that does
+    /// not exist, the poller with the fewest connections is taken.
     Custom(Arc<PollerSelector>),
 }
 
-/// Answers the index of a poller, given the loads of all.
+/// Returns the index of a poller, given the loads of all.
 type PollerSelector = dyn Fn(&[PollerLoad]) -> usize + Send + Sync;
 
-/// What a poller has to do.
+/// The load of a poller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PollerLoad {
@@ -37,14 +38,14 @@ pub struct PollerLoad {
 }
 
 impl Balance {
-    /// Whether user code chooses.
+    /// Returns whether user code chooses.
     pub(crate) fn is_custom(&self) -> bool {
         matches!(self, Self::Custom(_))
     }
 
-    /// The index of the poller that gets the next connection, of those whose connections `loads`
-    /// counts. There is at least one. `turn` counts for those who go round; `panicked` is called if
-    /// the user's choice has.
+    /// Returns the index of the poller that gets the next connection. `loads` has the number of
+    /// connections of each, at least one. `counter` is the state of `RoundRobin`. `panicked` is
+    /// called if the user's function panics.
     pub(super) fn select(
         &self,
         loads: impl Iterator<Item = usize>,
@@ -53,7 +54,7 @@ impl Balance {
     ) -> usize {
         match self {
             Self::LeastConnections => least_loaded(loads),
-            // Relaxed: nothing else hangs on the count.
+            // Relaxed: no other memory depends on the count.
             Self::RoundRobin => counter.fetch_add(1, Ordering::Relaxed) % loads.count().max(1),
             Self::Random => random() % loads.count().max(1),
             Self::Custom(choose) => {
@@ -80,8 +81,8 @@ fn least_loaded(loads: impl Iterator<Item = usize>) -> usize {
     fewest.map_or(0, |(index, _)| index)
 }
 
-/// Good enough to spread things over pollers or time: the standard library's keys are random once
-/// a thread, and differ from call to call.
+/// Returns a random number, good enough to spread load over pollers or time: the standard library
+/// seeds its keys at random once per thread, and they differ from call to call.
 pub(crate) fn random() -> usize {
     RandomState::new().build_hasher().finish() as usize
 }
@@ -147,7 +148,7 @@ mod tests {
         assert_eq!(selected(&own(|_| usize::MAX), &[3, 1, 2], &counter), 1);
         assert_eq!(
             selected(
-                &own(|_| panic!("a balance of a test")),
+                &own(|_| panic!("custom balance panics")),
                 &[3, 2, 1],
                 &counter
             ),

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What other threads ask of a poller, and the bell that wakes it for that.
+//! The command queue of a poller, and the eventfd that wakes the poller for it.
 //!
-//! The queue and the flag `asleep` are behind one lock. A sender pushes and takes the flag; only
-//! if it was set does it ring, outside the lock. The poller sets the flag only when it has found
-//! the queue empty under the same lock. So a letter is either seen before the poller sleeps or
-//! rings: at most once between two looks at the queue, and not at all while sources have work.
+//! The queue and the flag `asleep` are behind one lock. A sender pushes a command and takes the
+//! flag; only if the flag was set does it write the eventfd, after it released the lock. The poller
+//! sets the flag only when it has found the queue empty under the same lock. So the poller either
+//! sees a command before it sleeps or is woken for it: at most one write between two reads of the
+//! queue, and none while sources have work.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,32 +20,32 @@ use crate::guard::guard;
 use crate::stats::counters::Counters;
 use crate::sync::{Arc, AtomicU8, Mutex, Ordering, lock};
 
-/// What can be asked of a poller.
+/// A command to a poller.
 pub(crate) enum Command {
-    /// The source named has work.
+    /// The source has work.
     Wake(Token),
-    /// A new source.
+    /// Register a new source.
     Register(SourceFactory),
-    /// Something every source should hear.
+    /// Pass a request to every source.
     Shutdown(ShutdownRequest),
-    /// End the thread. Sources that are left are forced to end, and dropped.
+    /// End the thread. Sources that are left are shut down by force and dropped.
     Stop,
 }
 
-/// The way into a poller from outside. One per poller.
+/// How other threads reach a poller. One per poller.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     queue: Mutex<CommandQueue>,
     eventfd: EventFd,
-    /// What the poller counts; written on its thread only.
+    /// The poller's counters; written on its thread only.
     counters: Arc<Counters>,
-    /// For how long the poller waits awake.
+    /// How long the poller busy polls before it sleeps.
     busy_poll: Duration,
-    /// What the poller's loop may use.
+    /// The memory that the poller's loop may use.
     memory: LoopMemory,
-    /// The sockets of its connections, for who has to end them without it.
+    /// The sockets of its connections, to be shut down if the poller cannot do it.
     sockets: SocketSet,
-    /// Whether every source was asked to end at once; see [`Mailbox::is_force_completed`].
+    /// Whether every source got a forced shutdown; see [`Mailbox::is_force_completed`].
     force_completed: AtomicU8,
 }
 
@@ -52,7 +53,7 @@ pub(crate) struct Mailbox {
 struct CommandQueue {
     commands: VecDeque<Command>,
     asleep: bool,
-    /// Nobody reads letters any more.
+    /// Closed once no command will be read any more.
     status: QueueStatus,
 }
 
@@ -67,7 +68,7 @@ impl std::fmt::Debug for CommandQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} letters, asleep: {}",
+            "{} commands, asleep: {}",
             self.commands.len(),
             self.asleep
         )
@@ -87,7 +88,7 @@ impl Mailbox {
         })
     }
 
-    /// The same of a poller that waits awake for `time` before it sleeps.
+    /// Sets how long the poller busy polls before it sleeps.
     pub(crate) fn with_busy_poll(self, time: Duration) -> Self {
         Self {
             busy_poll: time,
@@ -95,12 +96,12 @@ impl Mailbox {
         }
     }
 
-    /// The same of a poller whose loop may use `memory`.
+    /// Sets the memory that the poller's loop may use.
     pub(crate) fn within(self, memory: LoopMemory) -> Self {
         Self { memory, ..self }
     }
 
-    /// What the poller's loop may use.
+    /// Returns the memory that the poller's loop may use.
     pub(crate) fn memory(&self) -> LoopMemory {
         self.memory
     }
@@ -110,7 +111,7 @@ impl Mailbox {
         &self.counters
     }
 
-    /// For how long the poller waits awake before it sleeps; zero if it does not.
+    /// Returns how long the poller busy polls before it sleeps; zero if it does not.
     pub(crate) fn busy_poll(&self) -> Duration {
         self.busy_poll
     }
@@ -119,13 +120,13 @@ impl Mailbox {
         &self.eventfd
     }
 
-    /// The sockets of the poller's connections.
+    /// Returns the sockets of the poller's connections.
     pub(crate) fn sockets(&self) -> &SocketSet {
         &self.sockets
     }
 
-    /// Leaves a letter, and wakes the poller if it sleeps. Any thread; a system call only then. A
-    /// letter to a poller that has ended is dropped.
+    /// Queues a command, and wakes the poller if it sleeps: only then with a system call. Any
+    /// thread. A command to a poller that has ended is dropped.
     pub(crate) fn send(&self, command: Command) {
         let mut queue = lock(&self.queue);
         if queue.status == QueueStatus::Closed {
@@ -136,12 +137,12 @@ impl Mailbox {
         let asleep = std::mem::take(&mut queue.asleep);
         drop(queue);
         if asleep {
-            // The one way this fails is a descriptor that is gone, and so is the poller then.
-            let _rung = self.eventfd.notify().ok();
+            // Fails only if the descriptor is closed, and then the poller has ended.
+            let _notified = self.eventfd.notify().ok();
         }
     }
 
-    /// Every source was asked this.
+    /// Records that every source has got `request`.
     pub(super) fn shutdown_completed(&self, request: ShutdownRequest) {
         if request == ShutdownRequest::Force {
             // Release: pairs with `is_force_completed`.
@@ -149,18 +150,18 @@ impl Mailbox {
         }
     }
 
-    /// Whether every source was asked to end at once.
+    /// Returns whether every source got a forced shutdown.
     pub(super) fn is_force_completed(&self) -> bool {
-        // Acquire: pairs with `complete`; what the poller did before is seen.
+        // Acquire: pairs with `shutdown_completed`; makes the poller's work before it visible.
         self.force_completed.load(Ordering::Acquire) != 0
     }
 
-    /// Whether the poller reads no more.
+    /// Returns whether the poller reads no more commands.
     pub(super) fn is_closed(&self) -> bool {
         lock(&self.queue).status == QueueStatus::Closed
     }
 
-    /// The poller reads no more: drops what it was not told.
+    /// Closes the queue: the poller reads no more, and queued commands are dropped.
     pub(crate) fn close(&self) {
         let mut queue = lock(&self.queue);
         queue.status = QueueStatus::Closed;
@@ -169,8 +170,8 @@ impl Mailbox {
         commands.into_iter().for_each(drop_command);
     }
 
-    /// Takes all letters into `letters`, which is empty. Says whether the poller may sleep: only
-    /// if there were none, and then every later letter will ring.
+    /// Moves all commands into `commands`, which is empty. Returns whether the poller may sleep:
+    /// only if there were none, and then every later command wakes it.
     pub(crate) fn drain_into(&self, commands: &mut VecDeque<Command>, sleep: MaySleep) -> bool {
         let mut queue = lock(&self.queue);
         std::mem::swap(&mut queue.commands, commands);
@@ -179,12 +180,12 @@ impl Mailbox {
     }
 }
 
-/// A birth that is never to be holds what is its maker's.
+/// Drops a command, guarded: a factory that never runs holds values of users.
 fn drop_command(command: Command) {
     let _panicked = guard(|| drop(command)).is_err();
 }
 
-/// Whether a poller that finds no letters is about to wait.
+/// Whether a poller that finds no command is about to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MaySleep {
     Yes,
@@ -225,10 +226,7 @@ mod tests {
         assert!(is_notified(&mailbox));
         mailbox.eventfd().clear().unwrap();
         mailbox.send(Command::Stop);
-        assert!(
-            !is_notified(&mailbox),
-            "the flag was taken by the first letter"
-        );
+        assert!(!is_notified(&mailbox), "the first command took the flag");
     }
 
     #[test]
@@ -242,9 +240,9 @@ mod tests {
         let mailbox = Mailbox::new(Arc::default()).unwrap();
         let dropped = Arc::<AtomicUsize>::default();
         let command = || {
-            let told = CountsDrops(Arc::clone(&dropped));
+            let counted = CountsDrops(Arc::clone(&dropped));
             Command::Register(Box::new(move |_| {
-                unreachable!("{}", told.0.load(Ordering::Relaxed))
+                unreachable!("{}", counted.0.load(Ordering::Relaxed))
             }))
         };
         mailbox.send(command());

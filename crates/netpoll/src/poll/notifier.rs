@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How anybody tells a source that it has work.
+//! The way to notify a source that it has work.
 //!
-//! A bell knows its poller's mailbox and its source's token. Rung on the poller's own thread it
-//! puts the token on that thread's run queue, without a lock or a system call; from elsewhere it
-//! leaves a letter. What has rung and was not yet heard is not queued twice: each [`Notice`] is a
-//! bit that is taken *before* the source looks at its work, so work that comes meanwhile rings
-//! again. One that was [taken back](Notifier::retract_local_send) leaves the token in the queue, where it may
-//! stand twice then: a source that is called and finds nothing rung has nothing to do.
+//! A notifier knows its poller's mailbox and its source's token. On the poller's own thread it puts
+//! the token on that thread's run queue, without a lock or a system call; on another thread it
+//! sends a command. A notification that is still pending is not queued twice: each [`Notice`] is a
+//! bit that is taken *before* the source looks at its work, so work that comes meanwhile notifies
+//! again. One that was [retracted](Notifier::retract_local_send) leaves the token in the queue,
+//! which may then contain it twice: a source that is called without a pending notice has nothing to
+//! do.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -18,56 +19,56 @@ use crate::fairness;
 use crate::stats::counters::Counters;
 use crate::sync::{Arc, AtomicU8, Ordering, thread_local};
 
-/// Why a bell rings.
+/// The reason of a notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Notice {
-    /// A future wants to be polled.
+    /// A future is ready to be polled.
     Poll = 1,
     /// There is output.
     Send = 2,
-    /// The end was asked for.
+    /// A close was requested.
     Close = 4,
     /// A deadline was set or changed.
     Deadline = 8,
     /// Input is wanted again.
     Resume = 16,
-    /// There is output, put on the poller's thread. It may be sent before this is heard.
+    /// There is output, put on the poller's thread. It may be sent before the notice is taken.
     LocalSend = 32,
 }
 
-/// How often a source may go on in one run where it could let others run.
+/// How often a source may continue in one run where it could yield.
 const MAX_CONTINUATIONS: u8 = 8;
 
-/// The signals that had rung.
+/// The notices that were pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NoticeSet(u8);
 
 impl NoticeSet {
     #[inline]
-    pub(crate) fn has(self, signal: Notice) -> bool {
-        self.0 & signal as u8 != 0
+    pub(crate) fn has(self, notice: Notice) -> bool {
+        self.0 & notice as u8 != 0
     }
 
-    /// Whether none had.
+    /// Returns whether none was.
     #[inline]
     pub(crate) fn is_empty(self) -> bool {
         self.0 == 0
     }
 }
 
-/// What the calling thread is to a source.
+/// The relation of the calling thread to a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Its poller, and the source runs right now.
+    /// The source's poller, which runs the source right now.
     Running,
-    /// Its poller.
+    /// The source's poller.
     Poller,
     /// Another thread.
     OtherThread,
 }
 
-/// The bell of one source.
+/// The notifier of one source.
 #[derive(Debug)]
 pub(crate) struct Notifier {
     mailbox: Arc<Mailbox>,
@@ -84,60 +85,60 @@ impl Notifier {
         }
     }
 
-    /// Its poller's.
+    /// Returns the mailbox of its poller.
     pub(super) fn mailbox(&self) -> &Arc<Mailbox> {
         &self.mailbox
     }
 
-    /// Notes that `fd` is the source's, for who has to end it without its poller.
+    /// Records that `fd` belongs to the source, so that it can be shut down without the poller.
     pub(crate) fn register_socket(&self, fd: BorrowedFd<'_>) {
         self.mailbox.sockets().insert(fd);
     }
 
-    /// Notes that `fd` is the source's no more: before it is closed, or somebody else's.
+    /// Records that `fd` belongs to the source no more: before it is closed or moves to another
+    /// owner.
     pub(crate) fn deregister_socket(&self, fd: BorrowedFd<'_>) {
         self.mailbox.sockets().remove(fd.as_raw_fd());
     }
 
-    /// What the poller counts. Written on its own thread only.
+    /// Returns the poller's counters. Written on its own thread only.
     #[inline]
     pub(crate) fn counters(&self) -> &Counters {
         self.mailbox.counters()
     }
 
-    /// Calls the source's `woken` soon, with `signal`. Any thread.
-    pub(crate) fn notify(&self, signal: Notice) {
-        // AcqRel: what the ringer did before is seen by the source that takes the signal.
-        let before = self.pending.fetch_or(signal as u8, Ordering::AcqRel);
-        if before & signal as u8 == 0 && !self.queue_locally() {
+    /// Calls the source's `on_notify` soon, with `notice` pending. Any thread.
+    pub(crate) fn notify(&self, notice: Notice) {
+        // AcqRel: the source that takes the notice sees all that happened before this call.
+        let before = self.pending.fetch_or(notice as u8, Ordering::AcqRel);
+        if before & notice as u8 == 0 && !self.queue_locally() {
             self.mailbox.send(Command::Wake(self.token));
         }
     }
 
-    /// As [`Notifier::notify`], except for the source which runs on this thread right now: it looks at
-    /// all its state after it ran anyway. (A signal left for it here would count as one that is
-    /// still to be heard, and swallow the next.)
-    pub(crate) fn notify_unless_running(&self, signal: Notice) {
+    /// As [`Notifier::notify`], except for the source that runs on this thread right now: it checks
+    /// all its state after the run anyway. (A notice left pending here would swallow the next one.)
+    pub(crate) fn notify_unless_running(&self, notice: Notice) {
         if !self.is_current_source() {
-            self.notify(signal);
+            self.notify(notice);
         }
     }
 
-    /// Takes back a [`Notice::LocalSend`], whose work is done. Only on the poller's thread, where alone it
-    /// rings: nobody else's word is lost.
+    /// Retracts a [`Notice::LocalSend`] whose work is done. Call it only on the poller's thread,
+    /// the only one that sets it: no notification of another thread is lost.
     pub(crate) fn retract_local_send(&self) {
         // AcqRel: as in `take`.
         self.pending
             .fetch_and(!(Notice::LocalSend as u8), Ordering::AcqRel);
     }
 
-    /// Takes what has rung so far. Called before the work is looked at.
+    /// Takes the pending notices. Call it before looking at the work.
     pub(crate) fn take(&self) -> NoticeSet {
-        // AcqRel: pairs with `ring`.
+        // AcqRel: pairs with `notify`.
         NoticeSet(self.pending.swap(0, Ordering::AcqRel))
     }
 
-    /// What the calling thread is to this source.
+    /// Returns the relation of the calling thread to this source.
     #[inline]
     pub(crate) fn role(&self) -> Role {
         let role = |here: &ThreadContext| {
@@ -152,13 +153,13 @@ impl Notifier {
         CONTEXT.try_with(role).unwrap_or(Role::OtherThread)
     }
 
-    /// Whether the calling thread is running this source right now.
+    /// Returns whether the calling thread runs this source right now.
     #[inline]
     pub(crate) fn is_current_source(&self) -> bool {
         self.role() == Role::Running
     }
 
-    /// Whether the calling thread is this source's poller.
+    /// Returns whether the calling thread is this source's poller.
     pub(crate) fn is_on_poller_thread(&self) -> bool {
         self.role() != Role::OtherThread
     }
@@ -176,20 +177,20 @@ impl Notifier {
     }
 }
 
-/// What the calling thread is, if it is a poller.
+/// The state of a thread: set if it is a poller, or runs a handler for one.
 struct ThreadContext {
     mailbox: RefCell<Option<Arc<Mailbox>>>,
     /// The source that runs.
     running: Cell<Option<Token>>,
-    /// How often what runs may still go on where it could let others run.
+    /// How often the running source may still continue where it could yield.
     continuations_left: Cell<u8>,
-    /// Sources with work, in the order they rang.
+    /// Sources with work, in the order of their notifications.
     run_queue: RefCell<VecDeque<Token>>,
-    /// Whose handler runs here, if this thread is not its poller.
+    /// The source whose handler runs here, if this thread is not its poller.
     on_behalf_of: RefCell<Option<SourceId>>,
 }
 
-/// A source whose handler runs, as others know it.
+/// The identity of a source whose handler runs.
 #[derive(Clone, Debug)]
 pub(crate) struct SourceId {
     mailbox: Arc<Mailbox>,
@@ -197,7 +198,7 @@ pub(crate) struct SourceId {
 }
 
 impl SourceId {
-    /// Whether its poller is the one of `mailbox`.
+    /// Returns whether `mailbox` is its poller's.
     pub(super) fn belongs_to(&self, mailbox: &Arc<Mailbox>) -> bool {
         Arc::ptr_eq(&self.mailbox, mailbox)
     }
@@ -231,22 +232,22 @@ impl ThreadContext {
     }
 }
 
-/// The calling thread is the poller of `mailbox` from now on.
+/// Makes the calling thread the poller of `mailbox`.
 pub(super) fn set_current_mailbox(mailbox: Arc<Mailbox>) {
     CONTEXT.with(|here| here.mailbox.replace(Some(mailbox)));
 }
 
-/// The mailbox of the poller whose thread this is, or whose handler runs here.
+/// Returns the mailbox of the poller whose thread this is, or whose handler runs here.
 pub(crate) fn current_mailbox() -> Option<Arc<Mailbox>> {
-    let elsewhere =
+    let other_thread =
         |here: &ThreadContext| Some(Arc::clone(&here.on_behalf_of.borrow().as_ref()?.mailbox));
     CONTEXT
-        .try_with(|here| here.mailbox.borrow().clone().or_else(|| elsewhere(here)))
+        .try_with(|here| here.mailbox.borrow().clone().or_else(|| other_thread(here)))
         .ok()
         .flatten()
 }
 
-/// The source whose handler runs on this thread.
+/// Returns the source whose handler runs on this thread.
 pub(crate) fn current_source() -> Option<SourceId> {
     let own = |here: &ThreadContext| {
         Some(SourceId {
@@ -260,14 +261,15 @@ pub(crate) fn current_source() -> Option<SourceId> {
         .flatten()
 }
 
-/// Whether the calling thread is a poller.
+/// Returns whether the calling thread is a poller.
 pub(crate) fn is_poller_thread() -> bool {
     CONTEXT
         .try_with(|here| here.mailbox.borrow().is_some())
         .unwrap_or(false)
 }
 
-/// Runs `work`, which a handler of the source of `bell` does on another thread.
+/// Runs `work` of a handler on another thread than its poller's: the handler of `notifier`'s
+/// source.
 pub(crate) fn run_on_behalf_of<R>(notifier: &Notifier, work: impl FnOnce() -> R) -> R {
     let source_id = SourceId {
         mailbox: Arc::clone(&notifier.mailbox),
@@ -279,7 +281,7 @@ pub(crate) fn run_on_behalf_of<R>(notifier: &Notifier, work: impl FnOnce() -> R)
     result
 }
 
-/// Says which source runs on this thread from now on.
+/// Sets the source that runs on this thread; `None` if none does.
 #[inline]
 pub(super) fn set_running(token: Option<Token>) {
     CONTEXT.with(|here| {
@@ -291,8 +293,8 @@ pub(super) fn set_running(token: Option<Token>) {
     });
 }
 
-/// Whether what runs on this thread may go on where it could as well let others run: a few times in
-/// each run of a source, and never where that is not on its poller.
+/// Returns whether the code that runs on this thread may continue where it could yield: a few times
+/// in each run of a source, and never outside of its poller.
 pub(crate) fn may_continue() -> bool {
     let spend = |here: &ThreadContext| {
         let rest = here.continuations_left.get().checked_sub(1);
@@ -302,12 +304,12 @@ pub(crate) fn may_continue() -> bool {
     CONTEXT.try_with(spend).unwrap_or(false)
 }
 
-/// The next source with work.
+/// Takes the next source with work.
 pub(super) fn pop_run_queue() -> Option<Token> {
     CONTEXT.with(|here| here.run_queue.borrow_mut().pop_front())
 }
 
-/// How many sources have work.
+/// Returns the number of sources in the run queue.
 #[inline]
 pub(super) fn run_queue_len() -> usize {
     CONTEXT.with(|here| here.run_queue.borrow().len())

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The pollers of a loop, for those outside of it: who dials for it, and who asks whether a handler is
-//! the loop's.
+//! The pollers of a loop, for code outside of them: a dialer that needs one, or a call that must
+//! know whether its caller is a handler of this loop.
 //!
-//! A loop has its pollers while it runs. Whoever comes before waits until it does, since a thread that
-//! was started to run it may not have come to that; whoever comes after is told.
+//! The registry lists pollers only while the loop runs. A caller that comes earlier waits, since
+//! the thread that runs the loop may not have started it yet. A caller that comes later finds none.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,7 +15,7 @@ use crate::budget::LoopMemory;
 use crate::foreign::{WakerSlots, Wakeup, register};
 use crate::sync::{Arc, Mutex, lock};
 
-/// The pollers of a loop, while it runs. Whoever has it keeps none of them alive.
+/// The pollers of a loop while it runs. Holding it keeps no poller alive.
 #[derive(Clone, Debug)]
 pub(crate) struct PollerRegistry {
     state: Arc<Mutex<PollerRegistryState>>,
@@ -38,7 +38,7 @@ enum LoopPhase {
 }
 
 impl PollerRegistry {
-    /// Of a loop that may use `memory`, and does not run yet.
+    /// Creates the registry of a loop that may use `memory` and does not run yet.
     pub(crate) fn new(memory: LoopMemory) -> Self {
         Self {
             state: Arc::default(),
@@ -46,24 +46,24 @@ impl PollerRegistry {
         }
     }
 
-    /// What the loop may use.
+    /// Returns the memory that the loop may use.
     pub(crate) fn memory(&self) -> LoopMemory {
         self.memory
     }
 
-    /// The loop runs, on `pollers`.
+    /// Records that the loop runs on `pollers`, and wakes all waiters.
     pub(crate) fn set_running(&self, pollers: &PollerSet) {
         self.transition(LoopPhase::Running, pollers.handles().to_vec());
     }
 
-    /// The loop has ended, or will never run.
+    /// Records that the loop has ended or will never run, and wakes all waiters.
     pub(crate) fn set_stopped(&self) {
         self.transition(LoopPhase::Stopped, Vec::new());
     }
 
-    fn transition(&self, stage: LoopPhase, pollers: Vec<PollerHandle>) {
+    fn transition(&self, phase: LoopPhase, pollers: Vec<PollerHandle>) {
         let mut list = lock(&self.state);
-        list.phase = stage;
+        list.phase = phase;
         let before = std::mem::replace(&mut list.pollers, pollers);
         let waiting = std::mem::take(&mut list.wakers);
         drop(list);
@@ -71,12 +71,12 @@ impl PollerRegistry {
         waiting.wake();
     }
 
-    /// Whether the loop runs.
+    /// Returns whether the loop runs.
     pub(crate) fn is_running(&self) -> bool {
         lock(&self.state).phase == LoopPhase::Running
     }
 
-    /// Waits until the loop runs, or never will.
+    /// Waits until the loop runs or has stopped.
     pub(crate) fn wait_for_start(&self) -> WaitForStart<'_> {
         WaitForStart {
             pollers: self,
@@ -84,20 +84,21 @@ impl PollerRegistry {
         }
     }
 
-    /// Whether `caller` is a handler of one of its pollers'.
+    /// Returns whether `source_id` is a source of one of the loop's pollers.
     pub(crate) fn contains(&self, source_id: &SourceId) -> bool {
         let list = lock(&self.state);
         list.pollers.iter().any(|poller| poller.owns(source_id))
     }
 
-    /// The poller at `index`.
+    /// Returns the poller at `index`, once the loop runs.
     #[cfg(all(test, not(any(netpoll_loom, netpoll_shuttle))))]
     pub(crate) fn nth(&self, index: usize) -> PollerHandle {
         crate::block_on::block_on(self.wait_for_start());
         lock(&self.state).pollers[index].clone()
     }
 
-    /// The caller's poller, if that is one of these, else the one with the fewest connections.
+    /// Returns the poller of the calling thread if it is one of these, else the one with the fewest
+    /// connections; `None` if the loop does not run.
     pub(super) fn choose(&self) -> Option<PollerHandle> {
         let list = lock(&self.state);
         let here = list.pollers.iter().find(|poller| poller.is_current());
@@ -110,7 +111,7 @@ impl PollerRegistry {
     }
 }
 
-/// Waits for a loop to run.
+/// A future that waits for the loop to start or stop.
 pub(crate) struct WaitForStart<'a> {
     pollers: &'a PollerRegistry,
     key: Option<usize>,
@@ -136,7 +137,7 @@ impl Drop for WaitForStart<'_> {
     fn drop(&mut self) {
         let Some(key) = self.key else { return };
         let mut list = lock(&self.pollers.state);
-        // Only while nobody was woken are the keys good.
+        // The keys are valid only until the waiters are woken.
         let waker = match list.phase {
             LoopPhase::NotStarted => list.wakers.remove(key),
             _ => Wakeup::none(),
@@ -157,9 +158,9 @@ mod tests {
         let pollers = PollerRegistry::new(LoopMemory::default());
         let mut context = Context::from_waker(Waker::noop());
         {
-            let mut given_up = pin!(pollers.wait_for_start());
-            assert!(given_up.as_mut().poll(&mut context).is_pending());
-            assert!(given_up.as_mut().poll(&mut context).is_pending());
+            let mut dropped = pin!(pollers.wait_for_start());
+            assert!(dropped.as_mut().poll(&mut context).is_pending());
+            assert!(dropped.as_mut().poll(&mut context).is_pending());
             assert_eq!(lock(&pollers.state).wakers.len(), 1);
         }
         assert_eq!(lock(&pollers.state).wakers.len(), 0);

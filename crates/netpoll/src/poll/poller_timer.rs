@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A time of its own, for what is no connection: a sleep, the deadlines of calls.
+//! A timer on a poller, for users that are no connection: a sleep, the deadlines of calls.
 //!
-//! An [`PollerTimer`] is a source without a descriptor. Whoever has it says when, as often as he likes and
-//! on any thread; the poller looks at the latest word and wakes him. It costs its poller nothing in
-//! between. If the poller ends first, the alarm is *lost*, and wakes for that: the time is not up,
-//! and there are other pollers.
+//! A [`PollerTimer`] is a source without a descriptor. Its owner sets the time as often as it likes
+//! and on any thread; the poller uses the latest value and wakes the owner. In between it costs the
+//! poller nothing. If the poller ends first, the timer wakes its owner with
+//! [`TimerStatus::PollerEnded`]: the time has not come, and another poller can take over.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -19,13 +19,13 @@ use super::source::{
 use crate::foreign::{CallerWaker, CloneRequired, WakerSlot, Wakeup, register};
 use crate::sync::{Arc, Mutex, lock};
 
-/// Wakes somebody at a time. Dropping it takes it out of its poller.
+/// Wakes a waker at a time. Dropping it removes it from its poller.
 #[derive(Debug)]
 pub(crate) struct PollerTimer {
     shared: Arc<TimerShared>,
 }
 
-/// What an alarm and its source share.
+/// The state that a timer and its source share.
 #[derive(Debug, Default)]
 struct TimerShared {
     state: Mutex<TimerState>,
@@ -36,44 +36,44 @@ struct TimerState {
     at: Option<Instant>,
     waker: WakerSlot,
     phase: TimerPhase,
-    /// Its source's, once there is one.
+    /// The notifier of its source, once there is one.
     notifier: Option<Arc<Notifier>>,
 }
 
-/// Where an alarm is in its life.
+/// The phase of a timer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum TimerPhase {
     #[default]
     Active,
     /// Its poller has ended.
     PollerEnded,
-    /// Nobody wants it any more.
+    /// The timer was dropped.
     Dropped,
 }
 
-/// What became of an alarm.
+/// The status of a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TimerStatus {
     Pending,
     /// The time that was set last has come.
     Fired,
-    /// Its poller has ended: nothing will wake anybody.
+    /// Its poller has ended: it will not fire.
     PollerEnded,
 }
 
 impl PollerTimer {
-    /// An alarm on the poller that belongs to the caller. A few allocations, and a hop to the poller.
+    /// Creates a timer on the caller's poller. Costs a few allocations and a command to the poller.
     pub(crate) fn new() -> io::Result<Self> {
         let shared = Arc::<TimerShared>::default();
-        let unborn = TimerLossGuard(Arc::clone(&shared));
+        let loss_guard = TimerLossGuard(Arc::clone(&shared));
         let factory: SourceFactory = Box::new(move |registration: RegisterContext| {
-            Box::new(TimerSource::new(unborn, registration.notifier))
+            Box::new(TimerSource::new(loss_guard, registration.notifier))
         });
         register_source(factory)?;
         Ok(Self { shared })
     }
 
-    /// Wakes `waker` at `at` instead of what was set before.
+    /// Wakes `waker` at `at`, in place of the time set before.
     pub(crate) fn set(&self, at: Instant, waker: &Waker) {
         register(waker, |caller_waker| self.try_set(at, caller_waker));
     }
@@ -93,12 +93,12 @@ impl PollerTimer {
         if state.at == Some(at) {
             return Ok(());
         }
-        // The poller looks when an earlier time comes, and finds this one then.
-        let looks_anyway = state.at.is_some_and(|before| before <= at);
+        // The poller checks at the earlier time and finds this one then.
+        let is_checked_earlier = state.at.is_some_and(|before| before <= at);
         state.at = Some(at);
         let notifier = state.notifier.clone();
         drop(state);
-        if !looks_anyway {
+        if !is_checked_earlier {
             notifier
                 .into_iter()
                 .for_each(|notifier| notifier.notify(Notice::Deadline));
@@ -106,7 +106,7 @@ impl PollerTimer {
         Ok(())
     }
 
-    /// Whether it rang for what was set last.
+    /// Returns whether the timer fired for the time that was set last.
     pub(crate) fn status(&self) -> TimerStatus {
         let state = lock(&self.shared.state);
         match (state.phase, state.at) {
@@ -143,7 +143,8 @@ impl TimerShared {
     }
 }
 
-/// An alarm without its source: lost, if it never gets one, and when the source is dropped.
+/// The share of a timer's source. Reports the end of the poller when it is dropped, also if there
+/// never was a source.
 struct TimerLossGuard(Arc<TimerShared>);
 
 impl Drop for TimerLossGuard {
@@ -152,7 +153,7 @@ impl Drop for TimerLossGuard {
     }
 }
 
-/// The source of an alarm.
+/// The source of a timer.
 struct TimerSource {
     shared: TimerLossGuard,
     notifier: Arc<Notifier>,
@@ -165,7 +166,7 @@ impl TimerSource {
         Self { shared, notifier }
     }
 
-    /// Has the poller look when the time comes; wakes if it has.
+    /// Wakes the owner if the time has come, else sets the deadline.
     fn check(&self, context: &mut SourceContext) -> NextAction {
         let mut state = lock(&self.shared.0.state);
         if state.phase == TimerPhase::Dropped {

@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What becomes of a poller that fails, and of what it drives.
+//! Recovery of a poller that fails, and the effect on its sources.
 //!
-//! A poller fails when code of ours panics on its thread, outside of every guard, or when its wait
-//! returns an error, which says that its epoll descriptor is not one. Its thread then begins anew: with
-//! another epoll instance and empty timers, and with the same mailbox, so that every handle on it goes
-//! on to be one of a poller that lives, and letters that were not read are carried out later.
+//! A poller fails when our own code panics on its thread outside of every guard, or when its wait
+//! returns an error, which means that its epoll descriptor is invalid. Its thread then restarts the
+//! poller with a new epoll instance and empty timers. The mailbox stays, so that every handle on
+//! the poller remains valid and unread commands run later.
 //!
-//! Sources stay in the registry and are asked [`ShutdownRequest::PollerFailed`]. A connection ends with
-//! [`PollerFailed`](crate::CloseReason::PollerFailed), since bytes or arrivals of it may be lost: its
-//! peer sees the end at once, its waits return, and its observer is called when its handler has
-//! returned. A dial fails. A listener, an alarm and a task have nothing to lose, and go on; a source
-//! whose own code panicked goes the same way, and is dropped if it panics again.
+//! Sources stay in the registry and get [`ShutdownRequest::PollerFailed`]. A connection closes with
+//! [`PollerFailed`](crate::CloseReason::PollerFailed), since bytes or events of it may be lost: its
+//! peer sees the close at once, its waits return, and its observer is called when its handler has
+//! returned. A dial fails. A listener, a timer and a task lose nothing, and continue. A source
+//! whose own code panicked gets the same request, and is dropped if it panics again.
 //!
-//! Every failure is counted and reported. A poller that fails [`MAX_FAILURES`] times without a complete turn
-//! in between, or that gets no epoll instance for about a second, is given up: its thread ends all it
-//! has, closes its mailbox and tells its set's [`Supervisor`].
+//! Every failure is counted and reported. If a poller fails more than [`MAX_FAILURES`] times
+//! without a complete iteration in between, or gets no epoll instance for about a second, its
+//! thread abandons it: it closes the mailbox, ends all sources and reports to the [`Supervisor`] of
+//! the set.
 
 use std::cell::RefCell;
 use std::io;
@@ -33,26 +34,26 @@ use crate::event::{Event, EventSink, PollerFailure};
 use crate::guard::{CaughtPanic, guard};
 use crate::sync::{Arc, thread_local};
 
-/// How often a poller may fail without a complete turn in between.
+/// How often a poller is restarted without a complete iteration in between.
 const MAX_FAILURES: u32 = 3;
 
-/// The first pause before an epoll instance is asked for again, and how many there are, each twice as
-/// long as the one before.
+/// The first pause before another attempt to create an epoll instance, and the number of pauses.
+/// Each is twice as long as the one before.
 const MIN_BACKOFF: Duration = Duration::from_millis(4);
 const MAX_RETRIES: u32 = 8;
 
-/// How many sources may panic as the poller ends, before the others are dropped with it.
+/// How many sources may panic while the poller ends, before the others are dropped with it.
 const MAX_PANICS_AT_END: usize = 64;
 
-/// Who learns of the failures of a set's pollers.
+/// The receiver of the failures of a set's pollers.
 #[derive(Clone, Default)]
 pub(crate) struct Supervisor {
     pub(crate) event_sink: EventSink,
-    /// Called on the thread of a poller that is given up, with the reason.
+    /// Called on the thread of an abandoned poller, with the reason.
     pub(crate) on_give_up: Option<Arc<GiveUpHandler>>,
 }
 
-/// Called with what a poller could not be started again for.
+/// Called with the reason why a poller could not be restarted.
 pub(crate) type GiveUpHandler = dyn Fn(io::Error) + Send + Sync;
 
 impl Supervisor {
@@ -64,11 +65,11 @@ impl Supervisor {
 }
 
 impl Poller {
-    /// Turns until it is stopped, begins anew after each failure, and ends what is there at the end.
+    /// Runs until it is stopped, restarts after each failure, and ends all sources at the end.
     ///
     /// # Errors
     ///
-    /// Why it cannot begin anew.
+    /// The reason why it cannot be restarted.
     pub(super) fn run_with_recovery(
         &mut self,
         index: usize,
@@ -117,14 +118,15 @@ impl Poller {
             restarted: renewed.is_ok(),
         });
         renewed?;
-        // Whatever stays is watched and timed anew, in the next turns.
+        // In their next run, the remaining sources set their interest and deadline anew.
         for token in self.registry.tokens() {
             self.schedule_yield(token);
         }
         Ok(())
     }
 
-    /// Tells every source, and forgets what the kernel and the timers knew of those that stay.
+    /// Passes the failure to every source, and drops the kernel state and timers of those that
+    /// stay.
     fn fail_sources(&mut self) {
         self.timers = Timers::default();
         self.spurious = SpuriousEvents::default();
@@ -141,7 +143,7 @@ impl Poller {
         }
     }
 
-    /// Tells one source. Nothing is sent for it or watched.
+    /// Passes the failure to one source. Sends nothing for it and sets no interest.
     fn fail_source(&mut self, mut run: RunningSource) {
         notifier::set_running(Some(run.token));
         self.context.invalidate_clock();
@@ -161,7 +163,7 @@ impl Poller {
         }
     }
 
-    /// Gets what the poller needs of the kernel.
+    /// Gets new kernel resources for the poller.
     fn rebuild(&mut self, failure: &FailureCause) -> io::Result<()> {
         if self.failures > MAX_FAILURES {
             return Err(failure.to_error());
@@ -205,7 +207,7 @@ impl FailureCause {
 
     fn to_error(&self) -> io::Error {
         match self {
-            Self::Panic => io::Error::other("a poller panicked again and again"),
+            Self::Panic => io::Error::other("poller panicked 4 times without completing a turn"),
             Self::Wait(error) => error
                 .raw_os_error()
                 .map_or_else(|| error.kind().into(), io::Error::from_raw_os_error),
@@ -218,10 +220,10 @@ thread_local! {
     static INTERRUPTED: RefCell<Vec<RunningSource>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Keeps a source that was running when its poller panicked: it is told, too.
+/// Keeps a source that was running when its poller panicked, so that it gets the failure, too.
 #[cold]
 pub(super) fn keep_interrupted(run: RunningSource) {
-    // At the end of the thread there is nobody left to tell it.
+    // While the thread exits, no poller is left to handle it.
     let _kept = INTERRUPTED
         .try_with(|interrupted| interrupted.borrow_mut().push(run))
         .is_ok();

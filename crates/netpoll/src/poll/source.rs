@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a poller drives: the seam between the kernel's side and a connection's.
+//! The interface between a poller and what it drives.
 //!
-//! A [`Source`] is told what has happened and answers what it wants next. The contract has the
-//! shape of completions, so that a backend of readiness, one of completions and a simulated kernel
-//! fit alike: a source gives *room* and is told what *landed* in it; it gives an *outgoing* chain
-//! and gets the same back, so much of it sent. All memory moves by value; nothing here is borrowed
-//! over a system call.
+//! A poller calls a [`Source`] with what has happened, and the source returns what it wants next.
+//! The contract has the shape of completions, so that a backend of readiness, one of completions
+//! and a simulated kernel all fit: a source provides a *receive buffer* and gets it back with the
+//! bytes *received*; it provides an *outgoing* buffer and gets back the part that was not sent. All
+//! memory moves by value, and no system call borrows from a source.
 //!
-//! A source is *out of its slot while it runs*: whatever it wants of its poller it leaves in the
-//! [`SourceContext`], and whatever it wants of other sources goes through their bells.
+//! A source is *out of its slot while it runs*. What it wants from its poller it leaves in the
+//! [`SourceContext`]; other sources it reaches through their notifiers.
 
 use std::collections::VecDeque;
 use std::io;
@@ -30,21 +30,21 @@ pub(crate) type Outgoing = LinkBuffer;
 /// Makes a source on the thread of the poller that will drive it.
 pub(crate) type SourceFactory = Box<dyn FnOnce(RegisterContext) -> Box<dyn Source> + Send>;
 
-/// Where the next bytes of a source should land.
+/// The buffer for the next bytes of a source.
 pub(crate) enum RecvBuffer {
-    /// In the poller's shared read block.
+    /// The poller's shared read block.
     Shared,
-    /// Behind this tail, which comes back with what landed.
+    /// The spare capacity of this tail, which comes back with the bytes received.
     Owned(Tail),
-    /// Nowhere: the source takes no bytes now, or takes readiness instead.
+    /// None: the source takes no bytes now, or takes readiness instead.
     Unavailable,
 }
 
-/// Bytes that have landed.
+/// Bytes received.
 pub(crate) enum Received {
     /// A window of the shared read block.
     Shared(Segment),
-    /// So many bytes at the end of what the tail has filled.
+    /// This many bytes at the end of the tail's filled part.
     Owned(Tail, usize),
 }
 
@@ -52,88 +52,89 @@ pub(crate) enum Received {
 pub(crate) enum EndOfInput {
     /// The peer's FIN.
     Fin,
-    /// An error of the kernel's.
+    /// An error from the kernel.
     Error(io::Error),
 }
 
-/// What is asked of every source of a poller at once.
+/// A request to every source of a poller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ShutdownRequest {
-    /// Let nobody in any more. What is there goes on.
+    /// Accept no new connections. Existing ones continue.
     StopAccepting,
-    /// Finish what is there and take nothing more.
+    /// Finish the work at hand and take no more.
     Graceful,
     /// End now.
     Force,
-    /// The poller has failed and begins anew. What has a connection ends; what can go on without what the
-    /// kernel knew of it goes on.
+    /// The poller has failed and restarts with a new epoll instance. Connections end; sources that
+    /// do not depend on kernel state continue.
     PollerFailed,
 }
 
-/// What a source wants after it was told something. It is computed from all of the source's
-/// state, so the latest one stands.
+/// What a source wants after a call. It is computed from the whole state of the source, so the
+/// latest value replaces the one before.
 pub(crate) enum NextAction {
-    /// Nothing until this becomes possible. The poller itself adds the interest in writing while
-    /// an outgoing chain is blocked.
+    /// No call until this becomes possible. The poller adds write interest while output is blocked.
     Wait(Interest),
-    /// As `Wait`, but call `woken` again in this poller's next turn, behind the others.
+    /// As `Wait`, and call [`Source::on_yield`] in the poller's next iteration, behind the others.
     Yield(Interest),
-    /// As `Wait` for input, from [`Source::on_sent`]: and nothing has been put since, so that there is
-    /// no need to ask for more to send.
+    /// As `Wait` for input, from [`Source::on_sent`]: no output was added since, so the poller need
+    /// not ask for more.
     OutputDrained,
-    /// What was wanted before: from [`Source::on_notify`], where there was nothing to do.
+    /// The interest as it was: from [`Source::on_notify`], if there was nothing to do.
     Unchanged,
-    /// No events at all any more, not even hang-ups; the source stays for other reasons.
+    /// No events any more, not even hang-ups. The source stays for other reasons.
     NoInterest,
-    /// Put this source in my place, with my token and my descriptor.
+    /// Replace this source by another one with the same token and descriptor.
     Replace(Box<dyn Source>),
-    /// It is over: remove and drop me.
+    /// Remove and drop this source.
     Remove,
 }
 
-/// One thing a poller drives. All calls are on the poller's thread, one at a time.
+/// A thing that a poller drives. The poller calls it on its own thread, one call at a time.
 pub(crate) trait Source {
-    /// What the events are of. The same descriptor for the life of a token; `None` for a source
-    /// that lives by its bell and its deadline.
+    /// Returns the descriptor whose events the source wants. It stays the same for the life of a
+    /// token. `None` for a source that needs only its notifier and its deadline.
     fn fd(&self) -> Option<BorrowedFd<'_>>;
 
-    /// Whether a read that brings less than there is room for has emptied the descriptor, unless its
-    /// event said that there is [more behind](Readiness::needs_read_until_would_block). Asked before the first call.
+    /// Returns whether a read that returns fewer bytes than the buffer holds has emptied the
+    /// descriptor, unless its event reported [more behind
+    /// them](Readiness::needs_read_until_would_block). Called before the first event.
     fn short_read_empties(&self) -> bool {
         false
     }
 
-    /// Whether nothing will arrive any more, since both streams are over. Then the kernel need not be
-    /// told to watch no more, which it finds by itself when the last descriptor is closed.
+    /// Returns whether no event will follow, since both directions are closed. Then the poller
+    /// skips the deregistration, which the kernel does when the last descriptor is closed.
     fn has_no_more_events(&self) -> bool {
         false
     }
 
-    /// The first call, before any event.
+    /// Called first, before any event.
     fn on_register(&mut self, context: &mut SourceContext) -> NextAction;
 
-    /// Where the next bytes should land.
-    fn recv_buffer(&mut self, _turn: &mut SourceContext) -> RecvBuffer {
+    /// Returns the buffer for the next bytes.
+    fn recv_buffer(&mut self, _context: &mut SourceContext) -> RecvBuffer {
         RecvBuffer::Unavailable
     }
 
-    /// Bytes have landed.
-    fn on_received(&mut self, _landed: Received, context: &mut SourceContext) -> NextAction {
+    /// Takes bytes received.
+    fn on_received(&mut self, _received: Received, context: &mut SourceContext) -> NextAction {
         self.on_notify(context)
     }
 
-    /// No more bytes will land.
+    /// Called when the input has ended.
     fn on_input_end(&mut self, _end: EndOfInput, context: &mut SourceContext) -> NextAction {
         self.on_notify(context)
     }
 
-    /// A chain to send, if there is one. Asked again after each [`Source::on_sent`] that left nothing.
+    /// Returns output to send, if any. Called again after each [`Source::on_sent`] that left
+    /// nothing.
     fn outgoing(&mut self) -> Option<Outgoing> {
         None
     }
 
-    /// What came of sending: so many bytes left, and these stay; or an error, and these never
-    /// will leave.
+    /// Takes the result of a send: the number of bytes sent, and `rest` stays to be sent; or an
+    /// error, and `rest` will never be sent.
     fn on_sent(
         &mut self,
         _rest: Outgoing,
@@ -143,43 +144,44 @@ pub(crate) trait Source {
         self.on_notify(context)
     }
 
-    /// The descriptor is ready, for a source whose room is [`RecvBuffer::Unavailable`].
+    /// Called when the descriptor is ready and the receive buffer is [`RecvBuffer::Unavailable`].
     fn on_ready(&mut self, _readiness: Readiness, context: &mut SourceContext) -> NextAction {
         self.on_notify(context)
     }
 
-    /// The bell rang.
+    /// Called after a notification.
     fn on_notify(&mut self, context: &mut SourceContext) -> NextAction;
 
-    /// [`NextAction::Yield`] was the answer, or there was more to send than is sent at once.
+    /// Called after [`NextAction::Yield`], or when there was more output than one iteration sends.
     fn on_yield(&mut self, context: &mut SourceContext) -> NextAction {
         self.on_notify(context)
     }
 
-    /// The deadline left in the turn had passed when the poller [woke](SourceContext::wait_end), and what came by
-    /// then has landed.
+    /// Called when the deadline set in the context had passed at the [end of the
+    /// wait](SourceContext::wait_end). All bytes that had arrived by then have been received.
     fn on_timeout(&mut self, context: &mut SourceContext) -> NextAction {
         self.on_notify(context)
     }
 
-    /// Every source of the poller is asked this.
+    /// Takes a request that goes to every source of the poller.
     fn on_shutdown(&mut self, request: ShutdownRequest, context: &mut SourceContext) -> NextAction;
 
-    /// It panicked when it was asked to [`Fail`](ShutdownRequest::PollerFailed), and is dropped after this.
+    /// Called before the source is dropped because it panicked in
+    /// [`PollerFailed`](ShutdownRequest::PollerFailed).
     fn on_abandon(&mut self) {}
 }
 
-/// What a new source is given: its bell, and what sources of its poller share.
+/// What a new source gets: its notifier, and the state that the sources of a poller share.
 pub(crate) struct RegisterContext {
     pub(crate) notifier: Notifier,
     pub(crate) per_thread: Rc<PerThread>,
 }
 
-/// How many sources may run between two laps, without any of its own: what they take counts to the
-/// next one's.
+/// Sources that may run after a clock read before it counts as stale. Up to there, their time
+/// counts as the elapsed time of the next source that asks.
 const MAX_RUNS_PER_CLOCK_READ: u32 = 16;
 
-/// How long it is between two complaints.
+/// The shortest time between two warnings.
 const WARNING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What sources leave for their poller to do, and the time.
@@ -189,21 +191,21 @@ pub(crate) struct SourceContext {
     /// When the last wait was over, if timers run.
     wait_end: Option<Timestamp>,
     budget: Option<Budget>,
-    /// How many sources have run since the last lap.
+    /// Sources that have run since the clock was read.
     runs: u32,
-    /// Whether the running source has noted that bytes moved.
+    /// Whether the running source has recorded the time of its activity.
     touched: bool,
-    /// Whether anything moved for the running source.
+    /// Whether the running source has made progress.
     progress: EventProgress,
-    /// When somebody was last told of something slow.
+    /// When a slow operation was last reported.
     last_warning: Option<Instant>,
     /// Sources to register.
     pub(super) pending_registrations: VecDeque<SourceFactory>,
-    /// The running source's new deadline: `Some(None)` is none.
+    /// The new deadline of the running source; `Some(None)` removes it.
     pub(super) deadline: Option<Option<Instant>>,
 }
 
-/// Whether an event was of use.
+/// Whether an event led to any progress.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum EventProgress {
     #[default]
@@ -212,19 +214,19 @@ enum EventProgress {
 }
 
 impl SourceContext {
-    /// The time: read when it is first asked for after a wait, and as the last [`elapsed`](Self::elapsed)
-    /// has read it.
+    /// Returns the time. Reads the clock on the first call after a wait; later calls return that
+    /// reading or the one by [`elapsed`](Self::elapsed).
     pub(crate) fn now(&mut self) -> Instant {
         self.timestamp().to_instant()
     }
 
-    /// As [`now`](Self::now), in the cheaper form.
+    /// As [`now`](Self::now), in a cheaper form.
     #[inline]
     pub(crate) fn timestamp(&mut self) -> Timestamp {
         *self.now.get_or_insert_with(Timestamp::now)
     }
 
-    /// Turns of a poller whose sources share `budget`.
+    /// Creates a context for sources that share `budget`.
     pub(super) fn with_budget(budget: Budget) -> Self {
         Self {
             budget: Some(budget),
@@ -232,33 +234,33 @@ impl SourceContext {
         }
     }
 
-    /// Whether memory is short: nothing should grow. One load.
+    /// Returns whether memory is short, so that nothing should grow. Costs one load.
     #[inline]
     pub(crate) fn is_short_of_memory(&self) -> bool {
         self.budget.as_ref().is_some_and(Budget::is_low)
     }
 
-    /// The poller has waited.
+    /// Starts an iteration after a wait.
     pub(super) fn begin_turn(&mut self) {
         self.invalidate_clock();
         self.wait_end = None;
     }
 
-    /// Timers run: the time is read now, before anything else is done.
+    /// Starts an iteration with timers set: reads the clock before any source runs.
     pub(super) fn begin_turn_with_timers(&mut self) {
         self.begin_turn();
         self.wait_end = Some(self.timestamp());
     }
 
-    /// When the last wait was over; `None` if no timers ran then. What was due by then is over: whatever
-    /// came before has been read since. What has come due later is not yet: it may have come meanwhile,
-    /// and lie with the kernel.
+    /// Returns the end of the last wait; `None` if no timers were set then. A deadline before it
+    /// has passed: everything that arrived earlier has been read since. A later deadline has not:
+    /// input in time for it may still be in the kernel.
     pub(crate) fn wait_end(&self) -> Option<Timestamp> {
         self.wait_end
     }
 
-    /// A source is about to run. Where many have that took no laps, the time is out of date for the
-    /// next.
+    /// Starts the run of a source. Drops the clock reading after [`MAX_RUNS_PER_CLOCK_READ`] runs
+    /// without a call of `elapsed`.
     #[inline]
     pub(super) fn begin_run(&mut self) {
         self.runs += 1;
@@ -269,49 +271,49 @@ impl SourceContext {
         }
     }
 
-    /// The event for which a source runs was of use: something moved.
+    /// Records that the event of the running source led to progress.
     #[inline]
     pub(crate) fn record_progress(&mut self) {
         self.progress = EventProgress::Made;
     }
 
-    /// Whether anything moved for the source that ran last.
+    /// Returns whether the source that ran last made progress.
     #[inline]
     pub(super) fn has_progress(&self) -> bool {
         self.progress == EventProgress::Made
     }
 
-    /// The time, for a source to note that bytes have moved now; `None` if the running one has noted
-    /// it already and not been slow since.
+    /// Returns the time for a source to record activity; `None` if the running source has it
+    /// already and has not been slow since.
     #[inline]
     pub(crate) fn touch(&mut self) -> Option<Timestamp> {
         let first = !std::mem::replace(&mut self.touched, true);
         first.then(|| self.timestamp())
     }
 
-    /// Reads the time, and says how long it is since it was read before, if that is longer than
-    /// `limit`. `None` too if it was not read since the wait.
+    /// Reads the clock, and returns the time since the reading before if that is longer than
+    /// `limit`. `None` also if there is no reading since the wait.
     #[inline]
     pub(crate) fn elapsed(&mut self, limit: Duration) -> Option<Duration> {
         let before = self.now?;
         let now = Timestamp::now();
         self.now = Some(now);
         self.runs = 0;
-        let lap = now.since(before);
-        let is_over = lap > limit;
+        let elapsed = now.since(before);
+        let is_over = elapsed > limit;
         if is_over {
             self.touched = false;
         }
-        is_over.then_some(lap)
+        is_over.then_some(elapsed)
     }
 
-    /// The time is not what was read.
+    /// Drops the clock reading.
     pub(crate) fn invalidate_clock(&mut self) {
         self.now = None;
         self.runs = 0;
     }
 
-    /// Whether something slow may be told of: once a second.
+    /// Returns whether a slow operation may be reported: once a second.
     pub(crate) fn may_warn(&mut self) -> bool {
         let now = self.now();
         let due = self
@@ -323,7 +325,7 @@ impl SourceContext {
         due
     }
 
-    /// Has the time be `now` until the next wait.
+    /// Sets the time until the next wait.
     #[cfg(all(test, any(netpoll_loom, netpoll_shuttle)))]
     pub(super) fn set_now(&mut self, now: Instant) {
         self.now = Some(Timestamp::from_instant(now));
@@ -335,7 +337,8 @@ impl SourceContext {
         self.pending_registrations.push_back(factory);
     }
 
-    /// Calls the running source's `expired` at `deadline`, or no more. Replaces the one before.
+    /// Calls the running source's `on_timeout` at `deadline`; `None` for never. Replaces the
+    /// deadline before.
     pub(crate) fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.deadline = Some(deadline);
     }
@@ -348,15 +351,15 @@ mod tests {
     #[test]
     fn elapsed_counts_from_the_last_clock_read() {
         let mut context = SourceContext::default();
-        assert_eq!(context.elapsed(Duration::ZERO), None, "nothing was read");
+        assert_eq!(context.elapsed(Duration::ZERO), None, "no reading yet");
         let before = context.now();
-        let lap = context.elapsed(Duration::ZERO).unwrap();
-        assert_eq!(context.now(), before + lap);
+        let elapsed = context.elapsed(Duration::ZERO).unwrap();
+        assert_eq!(context.now(), before + elapsed);
         context.begin_turn();
         assert_eq!(
             context.elapsed(Duration::ZERO),
             None,
-            "the wait lies between"
+            "the wait drops the reading"
         );
     }
 
@@ -367,7 +370,7 @@ mod tests {
         (0..MAX_RUNS_PER_CLOCK_READ).for_each(|_| context.begin_run());
         assert!(
             context.elapsed(Duration::ZERO).is_some(),
-            "and a lap begins the count anew"
+            "and a clock read resets the count"
         );
         (0..=MAX_RUNS_PER_CLOCK_READ).for_each(|_| context.begin_run());
         assert_eq!(context.elapsed(Duration::ZERO), None);
@@ -398,8 +401,8 @@ mod tests {
         assert_eq!(context.elapsed(Duration::MAX), None);
         let between = context.timestamp();
         assert!(between > before);
-        let lap = context.elapsed(Duration::ZERO).unwrap();
-        assert_eq!(lap, context.timestamp().since(between));
+        let elapsed = context.elapsed(Duration::ZERO).unwrap();
+        assert_eq!(elapsed, context.timestamp().since(between));
     }
 
     #[test]
@@ -410,13 +413,13 @@ mod tests {
         assert_eq!(first, context.timestamp());
         assert_eq!(context.touch(), None);
         assert_eq!(context.elapsed(Duration::MAX), None);
-        assert_eq!(context.touch(), None, "it was not slow");
+        assert_eq!(context.touch(), None, "the source was not slow");
         assert!(context.elapsed(Duration::ZERO).is_some());
         let later = context.touch().unwrap();
         assert!(later > first);
         assert_eq!(context.touch(), None);
         context.begin_run();
-        assert_eq!(context.touch(), Some(later), "another one notes for itself");
+        assert_eq!(context.touch(), Some(later), "another source has its own");
     }
 
     #[test]

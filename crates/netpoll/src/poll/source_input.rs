@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Reading for a source whose descriptor is ready.
 //!
-//! One read is enough when it brought less than there was room for: the socket is empty then, and
-//! another read would only say so, unless the event told of something behind the bytes. Where it
-//! filled the room there may be more; but a source gets at most [`MAX_READS_PER_TURN`] reads and [`MAX_BYTES_PER_TURN`] bytes in
-//! one turn, so that one that is sent to without end starves nobody. Readiness brings us back.
+//! One read is enough if it returned fewer bytes than the buffer holds: the socket is empty then,
+//! and a second read would only return `EAGAIN`. The exception is an event that reports something
+//! behind the bytes (a FIN, an error, urgent data). A read that filled the buffer may have left
+//! bytes. A source gets at most [`MAX_READS_PER_TURN`] reads and [`MAX_BYTES_PER_TURN`] bytes in
+//! one iteration of the poller, so that one busy peer does not starve the others; readiness brings
+//! the poller back.
 //!
-//! As long as each event of a source is read to its end, the driver reports arrivals only, which
-//! saves the kernel a second look at the socket. The first time something may have been left behind,
-//! the source is watched for what is there, from then on and for good: who has sent so much once
-//! will again, and a wake-up cannot be lost where none is counted on.
+//! As long as each event of a source is read to its end, the driver registers it edge-triggered,
+//! which saves the kernel a second look at the socket. The first time bytes may have been left
+//! behind, the source becomes level-triggered for the rest of its life: a peer that has sent so
+//! much once is likely to do it again, and level-triggered readiness cannot lose a wake-up.
 //!
-//! A source that has taken bytes and has no room for more is not told that there are more: nobody
-//! knows. If there are, readiness brings us back for that, too, and then it is told, unless there is
-//! room by then.
+//! A source that took bytes and then has no buffer is not called with `on_ready`: the poller does
+//! not know whether more bytes are there. If they are, the next event reads them, or calls
+//! `on_ready` if the source still has no buffer.
 
 use std::io;
 
@@ -29,9 +31,9 @@ const MAX_READS_PER_TURN: usize = 16;
 /// The most bytes read for one source in one turn.
 const MAX_BYTES_PER_TURN: usize = 256 << 10;
 
-/// What one read brought.
+/// The result of one read.
 enum ReadResult {
-    /// Bytes, and how much room there had been for them.
+    /// Bytes, and the size of the buffer they were read into.
     Bytes {
         received: Received,
         count: usize,
@@ -44,7 +46,7 @@ enum ReadResult {
 }
 
 impl Poller {
-    /// Reads into what room the source gives, and tells it what landed.
+    /// Reads into the buffers of the source, and passes it what was received.
     pub(super) fn read_for(&mut self, run: &mut RunningSource, readiness: Readiness) -> NextAction {
         let source = run.source.as_mut();
         let (mut reads, mut bytes) = (0, 0);
@@ -52,13 +54,13 @@ impl Poller {
         loop {
             let next = match self.read_once(source) {
                 Ok(ReadResult::Bytes {
-                    received: landed,
+                    received,
                     count,
                     capacity: buffer,
                 }) => {
                     bytes += count;
                     reads += 1;
-                    let next = source.on_received(landed, &mut self.context);
+                    let next = source.on_received(received, &mut self.context);
                     if count < buffer && !readiness.needs_read_until_would_block() {
                         return next;
                     }
@@ -105,7 +107,7 @@ impl Poller {
         let Some(fd) = source.fd() else {
             return Ok(ReadResult::NoBuffer);
         };
-        let (landed, count, buffer) = match buffer {
+        let (received, count, buffer) = match buffer {
             RecvBuffer::Unavailable => return Ok(ReadResult::NoBuffer),
             RecvBuffer::Shared => {
                 counters.reads.add(1);
@@ -121,7 +123,7 @@ impl Poller {
                 let received = driver.receive_into_tail(fd, &mut tail, buffer);
                 let count = *received.as_ref().unwrap_or(&0);
                 if count == 0 {
-                    // The room goes back, whatever came of it.
+                    // The source gets its buffer back whatever the result is.
                     source.on_received(Received::Owned(tail, 0), &mut self.context);
                     return received.map(|_| ReadResult::Fin);
                 }
@@ -134,7 +136,7 @@ impl Poller {
             counters.received.add(count as u64);
             self.context.record_progress();
             Ok(ReadResult::Bytes {
-                received: landed,
+                received,
                 count,
                 capacity: buffer,
             })
@@ -159,16 +161,16 @@ mod tests {
     const EDGE: Option<Interest> = Some(Interest::READABLE.union(Interest::EDGE));
     const LEVEL: Option<Interest> = Some(Interest::READABLE);
 
-    /// What a source of bytes takes, and what it has got.
+    /// The buffers a byte source provides, and the bytes it has received.
     #[derive(Default)]
     struct ByteSourceState {
-        /// How much it takes a read, into memory of its own; 0 for the shared block.
+        /// Bytes per read into a buffer of its own; 0 for the shared block.
         owned_capacity: usize,
-        /// It takes no more after this many reads, until its event comes again.
+        /// Reads after which it provides no buffer, until its next event.
         reads: Option<usize>,
         got: Vec<u8>,
         saw_end: bool,
-        /// Who takes its place when it is woken.
+        /// The source that replaces it when it is notified.
         replacement: Option<ByteSource>,
     }
 
@@ -187,23 +189,23 @@ mod tests {
             self.drains_on_short_read
         }
 
-        fn on_register(&mut self, _turn: &mut SourceContext) -> NextAction {
+        fn on_register(&mut self, _context: &mut SourceContext) -> NextAction {
             NextAction::Wait(Interest::READABLE)
         }
 
-        fn recv_buffer(&mut self, _turn: &mut SourceContext) -> RecvBuffer {
+        fn recv_buffer(&mut self, _context: &mut SourceContext) -> RecvBuffer {
             let script = self.script.borrow();
             match script.owned_capacity {
                 _ if script.reads == Some(0) => RecvBuffer::Unavailable,
                 0 => RecvBuffer::Shared,
-                // Of the size asked for, whatever a block has.
+                // Of this size, whatever the capacity of a block is.
                 size => RecvBuffer::Owned(Tail::with_capacity(size)),
             }
         }
 
-        fn on_received(&mut self, landed: Received, _turn: &mut SourceContext) -> NextAction {
+        fn on_received(&mut self, received: Received, _context: &mut SourceContext) -> NextAction {
             let mut script = self.script.borrow_mut();
-            match landed {
+            match received {
                 Received::Shared(window) => script.got.extend_from_slice(window.as_slice()),
                 Received::Owned(tail, count) => {
                     let end = tail.filled();
@@ -215,18 +217,18 @@ mod tests {
             NextAction::Wait(Interest::READABLE)
         }
 
-        fn on_input_end(&mut self, end: EndOfInput, _turn: &mut SourceContext) -> NextAction {
+        fn on_input_end(&mut self, end: EndOfInput, _context: &mut SourceContext) -> NextAction {
             assert!(matches!(end, EndOfInput::Fin));
             self.script.borrow_mut().saw_end = true;
             NextAction::Wait(Interest::NONE)
         }
 
-        fn on_ready(&mut self, _readiness: Readiness, _turn: &mut SourceContext) -> NextAction {
+        fn on_ready(&mut self, _readiness: Readiness, _context: &mut SourceContext) -> NextAction {
             self.script.borrow_mut().reads = None;
             NextAction::Wait(Interest::READABLE)
         }
 
-        fn on_notify(&mut self, _turn: &mut SourceContext) -> NextAction {
+        fn on_notify(&mut self, _context: &mut SourceContext) -> NextAction {
             let replacement = self.script.borrow_mut().replacement.take();
             let wait = NextAction::Wait(Interest::READABLE);
             replacement.map_or(wait, |replacement| {
@@ -234,12 +236,16 @@ mod tests {
             })
         }
 
-        fn on_shutdown(&mut self, _ask: ShutdownRequest, _turn: &mut SourceContext) -> NextAction {
+        fn on_shutdown(
+            &mut self,
+            _request: ShutdownRequest,
+            _context: &mut SourceContext,
+        ) -> NextAction {
             NextAction::Remove
         }
     }
 
-    /// A poller that the test turns, its one source, and the peer of that.
+    /// A poller that the test runs, its one source, and the peer of that source.
     struct ReadFixture {
         poller: Poller,
         token: Token,
@@ -249,8 +255,8 @@ mod tests {
     }
 
     impl ReadFixture {
-        /// Over TCP, of a source that says so or does not. What the peer is to have done before the
-        /// source is watched, `peer` does.
+        /// Connects over TCP. `empties` is the value of `short_read_empties`. `peer_does` runs
+        /// before the source is registered.
         fn new(empties: bool, peer_does: impl FnOnce(&mut Socket)) -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let mut peer = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -280,7 +286,7 @@ mod tests {
             self.poller.run_ready();
         }
 
-        /// Turns until `count` bytes have come in all.
+        /// Runs the poller until `count` bytes have been received in total.
         fn run_until(&mut self, count: usize) {
             while self.script.borrow().got.len() < count {
                 self.run_once();
@@ -303,7 +309,7 @@ mod tests {
         }
         let mut other = ReadFixture::new(false, |peer| peer.write_all(b"x").unwrap());
         other.run_until(1);
-        assert_eq!(other.watched(), LEVEL, "it does not say that it is empty");
+        assert_eq!(other.watched(), LEVEL, "a short read does not empty it");
     }
 
     #[test]
@@ -336,7 +342,7 @@ mod tests {
         assert_eq!(fixture.script.borrow().got.len(), block);
         assert_eq!(fixture.watched(), LEVEL);
         fixture.run_until(all);
-        assert_eq!(fixture.watched(), LEVEL, "from then on");
+        assert_eq!(fixture.watched(), LEVEL, "it stays level-triggered");
     }
 
     #[test]
@@ -370,7 +376,7 @@ mod tests {
                 peer.write_all(b"the last").unwrap();
                 peer.shutdown(Shutdown::Write).unwrap();
             });
-            // Until both are there the end may be an arrival of its own.
+            // The FIN may come as an event of its own.
             while !fixture.script.borrow().saw_end {
                 fixture.run_once();
             }

@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! No event comes again and again while nothing can be done about it.
+//! Protection against events that repeat without effect.
 //!
-//! The kernel reports what is so until it is no more. An event is of use if bytes moved, a connection
-//! was accepted, or the source is gone or wants to hear of something else. Of an event that was of no
-//! use the poller keeps count here, and only of those:
+//! The kernel reports a level-triggered condition until it ends. An event made progress if bytes
+//! moved, a connection was accepted, or the source was removed or changed its interest. The poller
+//! counts events without progress here, and only those:
 //!
-//! * An error that is no end, which the kernel reports whatever is watched, lies in the error queue of
-//!   the socket: a timestamp (`SO_TIMESTAMPING`), the end of a send without a copy (`MSG_ZEROCOPY`). When
-//!   its event comes a second time nobody has read the queue meanwhile, and the poller empties it.
-//! * A source whose event was of no use [`MAX_SPURIOUS`] times in a row is not watched for a pause, and is
-//!   called and watched again after it. The pauses grow from [`MIN_BACKOFF`] to [`MAX_BACKOFF`], and
-//!   one useless event is enough for the next, until an event is of use. The first is reported.
+//! * An error that is no end of the connection is reported whatever the interest is. It lies in the
+//!   error queue of the socket: a timestamp (`SO_TIMESTAMPING`), or the completion of a zero-copy
+//!   send (`MSG_ZEROCOPY`). When its event comes a second time, no reader has taken it meanwhile,
+//!   and the poller drains the queue.
+//! * After [`MAX_SPURIOUS`] events in a row without progress, a source is deregistered for a pause,
+//!   and called and registered again after it. The pauses grow from [`MIN_BACKOFF`] to
+//!   [`MAX_BACKOFF`], and one spurious event is enough for the next, until an event makes progress.
+//!   The first pause is reported.
 //!
-//! The eventfd of the mailbox is treated alike, if it cannot be cleared: meanwhile the mailbox is read
-//! after each pause.
+//! The eventfd of the mailbox is handled in the same way if it cannot be cleared: meanwhile the
+//! poller reads the mailbox after each pause.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -26,30 +28,30 @@ use super::token::Token;
 use crate::event::Event;
 use crate::timestamp::Timestamp;
 
-/// How many events in a row may be of no use.
+/// Events in a row without progress before a pause.
 const MAX_SPURIOUS: u32 = 64;
 
-/// How many errors in a row, before the error queue is emptied.
+/// Errors in a row before the error queue is drained.
 const MAX_ERRORS: u32 = 2;
 
-/// The first pause in which a source is not watched, and the longest.
+/// The shortest and the longest pause in which a source is not registered.
 const MIN_BACKOFF: Duration = Duration::from_millis(10);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
-/// The sources whose last event was of no use.
+/// The sources whose last event made no progress.
 #[derive(Debug, Default)]
 pub(super) struct SpuriousEvents {
     sources: HashMap<Token, SpuriousStreak>,
 }
 
-/// What is known of one of them.
+/// The record of one source.
 #[derive(Debug, Default)]
 struct SpuriousStreak {
-    /// How many events in a row were of no use.
+    /// Events in a row without progress.
     count: u32,
-    /// The last pause; none yet if it is zero.
+    /// The last pause; zero if there was none.
     backoff: Duration,
-    /// Until when it is not watched, if it is not.
+    /// The end of the current pause, if there is one.
     paused_until: Option<Timestamp>,
 }
 
@@ -59,19 +61,19 @@ impl SpuriousEvents {
         self.sources.is_empty()
     }
 
-    /// An event was of use, or the source is gone.
+    /// Drops the record of a source: an event made progress, or the source is removed.
     pub(super) fn remove(&mut self, token: Token) {
         self.sources.remove(&token);
     }
 
-    /// Whether `token` is not to be watched now.
+    /// Returns whether `token` is in a pause.
     pub(super) fn is_paused(&self, token: Token) -> bool {
         self.sources
             .get(&token)
             .is_some_and(|seen| seen.paused_until.is_some())
     }
 
-    /// How long no pause ends; `None` if there is none.
+    /// Returns the time until the first pause ends; `None` if there is none.
     pub(super) fn until_next(&self) -> Option<Duration> {
         let next = self
             .sources
@@ -86,7 +88,7 @@ impl SpuriousEvents {
         })
     }
 
-    /// The sources whose pause is over.
+    /// Returns the sources whose pause is over.
     fn take_due(&mut self) -> Vec<Token> {
         let now = Timestamp::now();
         let is_due =
@@ -99,7 +101,8 @@ impl SpuriousEvents {
 }
 
 impl Poller {
-    /// An event of a source that is still there, and wants what it wanted before, moved nothing.
+    /// Records an event without progress, of a source that is still registered with the same
+    /// interest.
     #[cold]
     pub(super) fn record_spurious(&mut self, token: Token, readiness: Readiness) {
         let seen = self.spurious.sources.entry(token).or_default();
@@ -110,7 +113,7 @@ impl Poller {
         self.back_off_if_repeated(token);
     }
 
-    /// Whether there was anything in the error queue of a source.
+    /// Drains the error queue of a source. Returns whether there was anything in it.
     fn drain_error_queue(&mut self, token: Token) -> bool {
         let Some(run) = self.registry.take_out(token) else {
             return false;
@@ -132,7 +135,7 @@ impl Poller {
         }
         let is_first = seen.backoff.is_zero();
         let longest = match token == Token::MAILBOX {
-            // So long may a letter wait.
+            // A command may wait for this long.
             true => MIN_BACKOFF,
             false => MAX_BACKOFF,
         };
@@ -162,7 +165,7 @@ impl Poller {
     }
 
     fn deregister_fd(&self, fd: BorrowedFd<'_>, token: Token, watched: Option<Interest>) -> RawFd {
-        // What the kernel has forgotten needs no deleting.
+        // A descriptor that the kernel has already removed needs no deregistration.
         let _deleted = self
             .driver
             .update_interest(fd, token, watched, None)
@@ -170,7 +173,7 @@ impl Poller {
         fd.as_raw_fd()
     }
 
-    /// The eventfd of the mailbox was to be cleared, and still is to be.
+    /// Records that the eventfd of the mailbox could not be cleared.
     #[cold]
     pub(super) fn eventfd_not_cleared(&mut self) {
         self.spurious
@@ -181,14 +184,14 @@ impl Poller {
         self.back_off_if_repeated(Token::MAILBOX);
     }
 
-    /// Calls and watches the sources again whose pause is over.
+    /// Calls and registers the sources whose pause is over.
     #[cold]
     pub(super) fn resume_paused(&mut self) {
         for token in self.spurious.take_due() {
             if token == Token::MAILBOX {
                 let notifier = self.mailbox.eventfd().as_fd();
                 let readable = Some(Interest::READABLE);
-                // If there is no room for it, its letters are looked for after each pause.
+                // If registration fails, the mailbox is read after each pause.
                 if self
                     .driver
                     .update_interest(notifier, token, None, readable)
@@ -217,7 +220,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
     use std::rc::Rc;
 
-    /// Hears of its descriptor what it wants to, and does nothing about it unless it is to.
+    /// A source with a fixed interest, which makes progress only when the test says so.
     struct IdleSource {
         fd: OwnedFd,
         interest: Interest,
@@ -246,31 +249,35 @@ mod tests {
             self.answer(context)
         }
 
-        fn on_shutdown(&mut self, _ask: ShutdownRequest, _turn: &mut SourceContext) -> NextAction {
+        fn on_shutdown(
+            &mut self,
+            _request: ShutdownRequest,
+            _context: &mut SourceContext,
+        ) -> NextAction {
             NextAction::Remove
         }
     }
 
     #[test]
     fn spurious_events_back_off_until_an_event_makes_progress() {
-        for wants in [Interest::READABLE, Interest::WRITABLE] {
+        for interest in [Interest::READABLE, Interest::WRITABLE] {
             let (ours, theirs) = socket::pair().unwrap();
             let mut theirs = UnixStream::from(theirs);
             theirs.write_all(b"x").unwrap();
             let events = Arc::<Mutex<Vec<Event>>>::default();
-            let told = Arc::clone(&events);
+            let reported = Arc::clone(&events);
             let mut poller = Poller::for_test();
             poller.event_sink =
-                crate::event::EventSink::new(move |event| lock(&told).push(event.clone()));
+                crate::event::EventSink::new(move |event| lock(&reported).push(event.clone()));
             let descriptor = ours.as_raw_fd();
-            let heeds = Rc::<RefCell<bool>>::default();
+            let makes_progress = Rc::<RefCell<bool>>::default();
             let token = poller.insert_source(IdleSource {
                 fd: ours,
-                interest: wants,
-                makes_progress: Rc::clone(&heeds),
+                interest,
+                makes_progress: Rc::clone(&makes_progress),
             });
             for _ in 0..MAX_SPURIOUS {
-                assert_eq!(poller.interest_of(token).interest, Some(wants));
+                assert_eq!(poller.interest_of(token).interest, Some(interest));
                 poller.run_ready();
             }
             assert_eq!(poller.interest_of(token).interest, None);
@@ -283,16 +290,20 @@ mod tests {
                 poller.process_events(0);
                 assert_eq!(
                     poller.interest_of(token).interest,
-                    Some(wants),
-                    "after the pause"
+                    Some(interest),
+                    "registered after the pause"
                 );
                 poller.run_ready();
-                assert_eq!(poller.interest_of(token).interest, None, "one was enough");
+                assert_eq!(
+                    poller.interest_of(token).interest,
+                    None,
+                    "one event is enough"
+                );
             }
             assert_eq!(*lock(&events), [Event::SpuriousEvents { descriptor }]);
             let counted = poller.mailbox.counters().poller.snapshot();
             assert_eq!(counted.spurious_events, 5);
-            *heeds.borrow_mut() = true;
+            *makes_progress.borrow_mut() = true;
             std::thread::sleep(poller.timeout().unwrap());
             poller.process_events(0);
             for _ in 0..2 * MAX_SPURIOUS {
@@ -300,8 +311,8 @@ mod tests {
             }
             assert_eq!(
                 poller.interest_of(token).interest,
-                Some(wants),
-                "it is of use"
+                Some(interest),
+                "its events make progress"
             );
             assert!(poller.spurious.is_empty());
         }
