@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How many bounds of time are kept by what is polled on this thread.
+//! The number of timeouts that a future polled on this thread waits with.
 //!
-//! A handler that waits for two things at once works on something, and a bound is no second thing: a
-//! [`timeout`](crate::time::timeout) keeps a waker as whatever is waited for does, and only says how long
-//! something else may take. So each future that is a bound counts itself while it waits, and whoever
-//! polls a handler keeps the handler's count between polls.
+//! A handler that waits for two things at once counts as active, but a timeout is no second thing:
+//! a [`timeout`](crate::time::timeout) keeps a waker like any other wait, and only limits how long
+//! something else may take. So each timeout counts itself while it waits, and the code that polls a
+//! handler keeps the handler's count between polls.
 
 use std::cell::Cell;
 
@@ -14,7 +14,7 @@ thread_local! {
     static ACTIVE_TIMEOUTS: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Polls what has `limits` so far by `poll`, and gives how many it has now.
+/// Runs `poll` for a future that has `limits` active timeouts, and updates `limits`.
 #[inline]
 pub(crate) fn with_count<R>(limits: &mut u32, poll: impl FnOnce() -> R) -> R {
     let replace = |count| ACTIVE_TIMEOUTS.try_with(|limits| limits.replace(count));
@@ -24,12 +24,12 @@ pub(crate) fn with_count<R>(limits: &mut u32, poll: impl FnOnce() -> R) -> R {
     result
 }
 
-/// A bound, which counts from its first wait until it is dropped.
+/// A timeout, which counts from its first wait until it is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct ActiveTimeout(bool);
 
 impl ActiveTimeout {
-    /// It waits.
+    /// Counts the timeout, once.
     pub(crate) fn activate(&mut self) {
         if !std::mem::replace(&mut self.0, true) {
             add(1);
@@ -47,7 +47,7 @@ impl Drop for ActiveTimeout {
 
 fn add(count: i32) {
     let add = |limits: &Cell<u32>| limits.set(limits.get().saturating_add_signed(count));
-    // Of a thread that ends nobody asks.
+    // While the thread exits, the count is not read any more.
     let _added = ACTIVE_TIMEOUTS.try_with(add).is_ok();
 }
 
@@ -58,14 +58,14 @@ mod tests {
     #[test]
     fn a_timeout_counts_for_the_future_that_was_polled_only() {
         let (mut one, mut other) = (0, 0);
-        let mut bounded = ActiveTimeout::default();
+        let mut timeout = ActiveTimeout::default();
         with_count(&mut one, || {
-            bounded.activate();
-            bounded.activate();
+            timeout.activate();
+            timeout.activate();
             with_count(&mut other, || ActiveTimeout::default().activate());
         });
         assert_eq!((one, other), (1, 0));
-        with_count(&mut one, || drop(bounded));
+        with_count(&mut one, || drop(timeout));
         assert_eq!(one, 0);
     }
 }

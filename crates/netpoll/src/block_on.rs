@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Waiting for a future by parking the thread, for programs that have no executor.
+//! Waits for a future by parking the thread, for programs without an executor.
 //!
-//! A thread has one token for [`unpark`](Thread::unpark), and whatever parks within a poll takes it: a
-//! channel of the standard library, a scope of threads, a call of [`block_on`] in user code. So the
-//! token says nothing here. Each call has a [`Parker`] of its own, whose flag a wake sets, and returns to
-//! the future when the flag is set.
+//! A thread has one token for [`unpark`](Thread::unpark), and anything that parks within a poll
+//! takes it: a channel of the standard library, scoped threads, a call of [`block_on`] in user
+//! code. So the token alone proves nothing. Each call has a [`Parker`] of its own: a wake sets its
+//! flag, and the call polls the future again when the flag is set.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -15,7 +15,7 @@ use std::thread::Thread;
 use crate::foreign::OwnWaker;
 use crate::sync::{Arc, AtomicBool, Ordering};
 
-/// Parks a thread until a wake of this parker.
+/// Parks a thread until this parker is woken.
 #[derive(Debug)]
 struct Parker {
     thread: Thread,
@@ -24,8 +24,8 @@ struct Parker {
 
 impl Parker {
     fn park(&self) {
-        // Acquire: pairs with Release in `wake_by_ref`. What the waker's thread did before is seen by
-        // the next poll.
+        // Acquire: pairs with Release in `wake_by_ref`. The next poll sees all that the waking
+        // thread did before.
         while !self.notified.swap(false, Ordering::Acquire) {
             std::thread::park();
         }
@@ -45,7 +45,7 @@ impl Wake for Parker {
 }
 
 thread_local! {
-    /// A parker of this thread that no call uses, with its waker. The next call takes it.
+    /// An unused parker of this thread, with its waker. The next call takes it.
     static SPARE_PARKER: Cell<Option<(Arc<Parker>, OwnWaker)>> = const { Cell::new(None) };
 }
 
@@ -58,18 +58,18 @@ fn new_parker() -> (Arc<Parker>, OwnWaker) {
     (parker, waker)
 }
 
-/// Runs `future` on the calling thread, which sleeps while there is nothing to do. Not on a poller's
-/// thread: what would wake it may be that poller's to do.
+/// Runs `future` on the calling thread, which sleeps while the future is pending. Do not call it on
+/// a poller's thread: that poller may have to do the work that would wake it.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
-    // A call within this one finds none, and makes its own.
+    // A nested call finds no spare parker and creates its own.
     let free = SPARE_PARKER.try_with(Cell::take).ok().flatten();
     let (parker, waker) = free.unwrap_or_else(new_parker);
     let mut context = Context::from_waker(&waker);
     let output = loop {
         match future.as_mut().poll(&mut context) {
             Poll::Ready(output) => break output,
-            // The flag of a wake that came before is set, and this returns at once.
+            // If a wake came before, its flag is set and this returns at once.
             Poll::Pending => parker.park(),
         }
     };
@@ -87,7 +87,7 @@ mod tests {
     use std::task::Waker;
     use std::time::Duration;
 
-    /// Fails if `call` does not return on a thread of its own.
+    /// Fails if `call`, on a thread of its own, does not return.
     fn returns(call: impl FnOnce() + Send + 'static) {
         let (done, over) = channel();
         std::thread::spawn(move || {
@@ -97,7 +97,7 @@ mod tests {
         over.recv_timeout(Duration::from_secs(20)).unwrap();
     }
 
-    /// Is pending once. Its waker is woken on another thread, and `then` runs, before the poll returns.
+    /// Is pending once. Before the poll returns, another thread wakes the waker, and `then` runs.
     async fn woken_within_the_poll(then: impl Fn()) {
         let mut is_first = true;
         poll_fn(|context| {

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The one door through which a poller enters user code.
+//! The one entry from a poller into user code.
 //!
 //! A poll of a handler, the *drop* of its future, a callback, the drop of a panic's payload: each
-//! may panic, and none may take a poller and its other connections along. Every such entry goes
-//! through [`guard`]. No lock of ours is held there: the callee may call any handle. A build with debug
-//! assertions panics where that is not so, outside of the guard.
+//! may panic, and must not take a poller and its other connections down. Every such call goes
+//! through [`guard`]. It holds no lock of ours: user code may call any handle. A build with debug
+//! assertions panics, outside of the guard, if a lock is held.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::sync::assert_unlocked;
 
-/// User code panicked. The panic hook has already said where and why.
+/// User code panicked. The panic hook has already reported where and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CaughtPanic;
 
-/// Runs `entry`; a panic inside ends there.
+/// Runs `entry`, and catches a panic.
 ///
-/// What `entry` borrows is not looked at again after a panic except to be dropped or replaced,
-/// which is what makes the assertion of unwind safety true.
+/// After a panic, values that `entry` borrows are only dropped or replaced. This makes the
+/// assertion of unwind safety true.
 #[inline]
 #[track_caller]
 pub(crate) fn guard<R>(entry: impl FnOnce() -> R) -> Result<R, CaughtPanic> {
@@ -31,10 +31,10 @@ pub(crate) fn guard<R>(entry: impl FnOnce() -> R) -> Result<R, CaughtPanic> {
     }
 }
 
-/// The most payloads of payloads that are dropped before one is given up.
+/// The most nested payloads that are dropped before one is leaked.
 const MAX_NESTED_PANICS: u32 = 8;
 
-/// A payload is user code too: its drop may panic again, with another payload.
+/// Drops a payload, which is user code, too: its drop may panic again, with another payload.
 #[cold]
 fn drop_payload(mut payload: Box<dyn std::any::Any + Send>) {
     for _ in 0..MAX_NESTED_PANICS {
@@ -43,7 +43,7 @@ fn drop_payload(mut payload: Box<dyn std::any::Any + Send>) {
             Err(next) => payload = next,
         }
     }
-    // This could go on without end; the memory of the last one is the price of an answer.
+    // This could go on without end, so the last payload is leaked.
     Box::leak(payload);
 }
 

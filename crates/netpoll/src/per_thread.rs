@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Things that those who live on one thread share, without a lock and without counts that other
-//! threads touch.
+//! Values that the sources of one thread share, without a lock and without reference counts that
+//! other threads touch.
 
 use std::any::{Any, TypeId};
 use std::cell::RefCell;
@@ -9,29 +9,30 @@ use std::rc::Rc;
 
 use crate::foreign::DeferredDrop;
 
-/// Things of one thread, by type.
+/// The values of one thread, by type.
 #[derive(Default)]
 pub(crate) struct PerThread {
     values: RefCell<HashMap<TypeId, Rc<dyn Any>>>,
 }
 
 impl Drop for PerThread {
-    /// Handlers of the user's are among them: one that panics leaves the others, and the thread.
+    /// Drops each value guarded: user's handlers are among them, and one that panics must not stop
+    /// the others.
     fn drop(&mut self) {
-        for (_, thing) in self.values.take() {
-            drop(DeferredDrop::new(thing));
+        for (_, value) in self.values.take() {
+            drop(DeferredDrop::new(value));
         }
     }
 }
 
 impl PerThread {
-    /// The one `T` of this thread, made when first asked for.
+    /// Returns the one `T` of this thread, created on first use.
     pub(crate) fn get<T: Default + 'static>(&self) -> Rc<T> {
-        let mut things = self.values.borrow_mut();
-        let thing = things
+        let mut values = self.values.borrow_mut();
+        let value = values
             .entry(TypeId::of::<T>())
             .or_insert_with(|| Rc::<T>::default());
-        // The map is keyed by type, so the entry is a T; the alternative is never taken.
-        Rc::clone(thing).downcast().unwrap_or_default()
+        // The map is keyed by type, so the value is a `T`; the default is never taken.
+        Rc::clone(value).downcast().unwrap_or_default()
     }
 }

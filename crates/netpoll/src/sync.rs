@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The one place that says which atomics and locks this crate is built on: the standard library's,
-//! or those of a model checker that runs what ships through its interleavings (see `models`):
-//! loom's with `--cfg netpoll_loom`, shuttle's with `--cfg netpoll_shuttle`. Counts of references are
-//! the standard library's everywhere, and places that are filled once are its or `once_cell`'s: no
-//! protocol stands on them, but on the locks that lie in them.
+//! The atomics and locks of this crate, in one place: the standard library's, or those of a model
+//! checker that runs the shipped code through its interleavings (see `models`): loom's with `--cfg
+//! netpoll_loom`, shuttle's with `--cfg netpoll_shuttle`. Reference counts are always the standard
+//! library's, and cells that are filled once are its or `once_cell`'s: no protocol depends on them,
+//! only on the locks inside them.
 //!
-//! No lock of this crate is held while foreign code runs: see [`foreign`](crate::foreign). A build with
-//! debug assertions counts the locks that a thread holds, and [`guard`](crate::guard) refuses to enter
-//! foreign code while it holds one.
+//! No lock of this crate is held while foreign code runs: see [`foreign`](crate::foreign). A build
+//! with debug assertions counts the locks that a thread holds, and [`guard`](crate::guard) panics
+//! if it is to call foreign code under one.
 
 mod lock;
 
@@ -36,9 +36,9 @@ pub(crate) use shuttle::thread;
 
 pub(crate) use lock::{MutexGuard, assert_unlocked, lock, wait, wait_timeout};
 pub(crate) use once_cell::race::OnceBox;
-/// Of a thread that parks: no model parks, and a checker's atomic cannot outlive a run.
+/// For parked threads: no model parks, and a checker's atomic cannot outlive a run.
 pub(crate) use std::sync::atomic::AtomicBool;
-/// Of counts that one thread writes and others look at, which no protocol stands on either.
+/// For counters with one writing thread, which no protocol depends on either.
 pub(crate) use std::sync::atomic::AtomicU64;
 pub(crate) use std::sync::atomic::Ordering;
 pub(crate) use std::sync::{Arc, OnceLock, PoisonError};
@@ -46,8 +46,8 @@ pub(crate) use std::sync::{Arc, OnceLock, PoisonError};
 #[cfg(not(any(netpoll_loom, netpoll_shuttle)))]
 pub(crate) use std::thread_local;
 
-/// A checker runs all threads of a model on one, so it has variables of its own to keep them apart;
-/// those begin without the word `const`.
+/// A checker runs all threads of a model on one, so it has thread-locals of its own; their
+/// initializers have no `const`.
 #[cfg(any(netpoll_loom, netpoll_shuttle))]
 macro_rules! model_thread_local {
     ($(#[$about:meta])* static $name:ident: $type:ty = const { $first:expr };) => {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`spawn`]: a future that a poller runs, without another runtime.
+//! [`spawn`]: runs a future on a poller, without another runtime.
 //!
-//! A task is a source without a descriptor. Its waker rings the source's bell; on the poller's own
-//! thread that is a place in the run queue, without a lock or a system call. So tasks that call each
-//! other over connections of their poller never leave it.
+//! A task is a source without a descriptor. Its waker notifies the source; on the poller's own
+//! thread that takes a place in the run queue, without a lock or a system call. So tasks that wake
+//! each other over connections of their poller never leave it.
 
 use std::fmt;
 use std::future::Future;
@@ -24,15 +24,16 @@ use crate::poll::source::{
 };
 use crate::sync::{Arc, Mutex, lock};
 
-/// Runs `future` on a poller: of the handler that calls this, on that handler's; else on one that
-/// all of the process share. It must not block, for every connection of that poller would wait.
+/// Runs `future` on a poller: inside a handler on the handler's poller, else on one that the whole
+/// process shares. The future must not block, because every connection of that poller would wait.
 ///
-/// The future runs whether or not anybody awaits what this returns. One that panics, or whose poller
-/// ends first, gives an error. A few allocations, and a hop to the poller if this is another thread.
+/// The future runs whether or not the returned handle is awaited. If it panics, or its poller ends
+/// first, the handle returns an error. Costs a few allocations, and a command to the poller if this
+/// is another thread.
 ///
 /// # Errors
 ///
-/// Those of starting the shared poller: `EMFILE` and the like.
+/// The errors of starting the shared poller: `EMFILE` and the like.
 ///
 /// ```
 /// # async fn example() -> std::io::Result<()> {
@@ -63,17 +64,18 @@ where
     Ok(JoinHandle { shared: outcome })
 }
 
-/// What a spawned future will give. Dropping it lets the future run on.
+/// The result of a spawned future. Dropping it detaches the future, which continues to run.
 pub struct JoinHandle<T> {
     shared: Arc<JoinShared<T>>,
 }
 
 impl<T> JoinHandle<T> {
-    /// Waits for what the future gives, by parking the thread. For programs that have no executor.
+    /// Parks the thread until the future completes, and returns its output. For programs without an
+    /// executor.
     ///
     /// # Errors
     ///
-    /// [`BlockingOnPoller`] (`WouldBlock`) on a poller's thread; else as awaiting it.
+    /// [`BlockingOnPoller`] (`WouldBlock`) on a poller's thread; else those of awaiting the handle.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -88,13 +90,13 @@ impl<T> JoinHandle<T> {
     }
 }
 
-/// What a task and its source share.
+/// The state that a handle and its task share.
 struct JoinShared<T> {
     state: Mutex<JoinState<T>>,
 }
 
 struct JoinState<T> {
-    /// Of the user's own, whoever drops it.
+    /// A user's value, dropped guarded.
     result: DeferredDrop<io::Result<T>>,
     waker: WakerSlot,
 }
@@ -121,7 +123,7 @@ impl<T> JoinShared<T> {
 }
 
 impl<T> Future for JoinHandle<T> {
-    /// An error of kind `ConnectionAborted`, with the reason, if the future did not come to its end.
+    /// An error of kind `ConnectionAborted`, with the reason, if the future did not complete.
     type Output = io::Result<T>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
@@ -136,7 +138,7 @@ impl<T> Future for JoinHandle<T> {
 }
 
 impl<T> Drop for JoinHandle<T> {
-    /// Nobody waits any more: who polled it is not kept, and what nobody takes is dropped here.
+    /// Drops the waker and an unclaimed result, guarded and after the lock.
     fn drop(&mut self) {
         let mut state = lock(&self.shared.state);
         let waker = state.waker.take();
@@ -149,18 +151,18 @@ impl<T> Drop for JoinHandle<T> {
 impl<T> fmt::Debug for JoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let done = lock(&self.shared.state).result.is_some();
-        f.debug_struct("Task").field("done", &done).finish()
+        f.debug_struct("JoinHandle").field("done", &done).finish()
     }
 }
 
-/// A future under way, and who waits for it. Told that it is lost if it is dropped.
+/// A running future and the state of its handle. Completes with an error if it is dropped.
 struct SpawnedFuture<F: Future> {
     future: Option<Pin<Box<F>>>,
     shared: Arc<JoinShared<F::Output>>,
 }
 
 impl<F: Future> SpawnedFuture<F> {
-    /// One poll. Whether the future is over.
+    /// Polls the future once. Returns whether it is over.
     fn poll(&mut self, waker: &Waker) -> bool {
         let Some(future) = &mut self.future else {
             return true;
@@ -228,7 +230,7 @@ impl<F: Future> Source for TaskSource<F> {
         self.notifier.0.take();
         let counters = self.notifier.0.counters();
         let is_over = counters.track_callback(Callback::Task, || self.spawned.poll(&self.waker));
-        // It may have taken long.
+        // The poll may have taken long.
         context.invalidate_clock();
         if is_over {
             NextAction::Remove
@@ -237,7 +239,11 @@ impl<F: Future> Source for TaskSource<F> {
         }
     }
 
-    fn on_shutdown(&mut self, request: ShutdownRequest, _turn: &mut SourceContext) -> NextAction {
+    fn on_shutdown(
+        &mut self,
+        request: ShutdownRequest,
+        _context: &mut SourceContext,
+    ) -> NextAction {
         match request {
             ShutdownRequest::StopAccepting
             | ShutdownRequest::Graceful

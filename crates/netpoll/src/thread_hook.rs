@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the life of a loop's threads happens inside of: another runtime that was entered, say.
+//! A hook around the body of a loop's threads: for example, to enter another runtime.
 
 use crate::sync::Arc;
 
-/// Runs what it is given, inside of something.
+/// Calls its argument inside of something.
 pub(crate) type ThreadHook = Arc<dyn Fn(&mut dyn FnMut()) + Send + Sync>;
 
-/// Runs `life`, inside of what is `around`, if something is.
+/// Runs `body`, inside `thread_hook` if there is one.
 pub(crate) fn run_in_hook(thread_hook: Option<&ThreadHook>, body: impl FnOnce()) {
     let mut body = Some(body);
     let mut once = || {

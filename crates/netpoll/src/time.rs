@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Sleeping, and giving up on what takes too long, in handlers and anywhere else.
+//! Sleeping and timeouts, in handlers and anywhere else.
 //!
-//! The timers are those of a poller: of the one whose handler sleeps, else of one that all of the
-//! process share. No other runtime is needed, and none is in the way.
+//! The timers belong to a poller: inside a handler to the handler's poller, else to one that the
+//! whole process shares. They need no other runtime, and work inside of any.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -16,7 +16,7 @@ use crate::fairness;
 use crate::foreign::{UserFuture, wake_by_ref};
 use crate::poll::poller_timer::{PollerTimer, TimerStatus};
 
-/// Waits for `duration`, and up to a millisecond longer. As [`sleep_until`].
+/// Waits for `duration`, and up to 1 ms longer. Otherwise as [`sleep_until`].
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -35,8 +35,8 @@ pub fn sleep(duration: Duration) -> Sleep {
     }
 }
 
-/// Waits until `deadline`, and up to a millisecond longer. Nothing if it has passed; otherwise a few
-/// allocations and a hop to the poller that has the timer. In any executor, and on pollers.
+/// Waits until `deadline`, and up to 1 ms longer. Costs nothing if it has passed; otherwise a few
+/// allocations and a command to the poller of the timer. Works in any executor, and on pollers.
 pub fn sleep_until(deadline: Instant) -> Sleep {
     Sleep {
         at: Some(deadline),
@@ -44,32 +44,32 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
     }
 }
 
-/// What `future` gives, if it is done by `deadline`. Costs what [`sleep_until`] does if it has to
-/// wait, and nothing if it has not.
+/// Returns the output of `future` if it completes by `deadline`. Costs as much as [`sleep_until`]
+/// if it has to wait, and nothing otherwise.
 ///
 /// # Errors
 ///
-/// [`Elapsed`] if the time has come first; the future is dropped then.
+/// [`Elapsed`] if the deadline passes first; the future is dropped then.
 ///
 /// # Cancel safety
 ///
-/// That of `future`.
+/// As cancel safe as `future`.
 pub async fn timeout_at<F: Future>(deadline: Instant, future: F) -> Result<F::Output, Elapsed> {
     let place = pin!(Some(future));
     let mut future = UserFuture::new(place);
     let mut sleep = sleep_until(deadline);
-    let mut bounded = active_timeouts::ActiveTimeout::default();
+    let mut active_timeout = active_timeouts::ActiveTimeout::default();
     fairness::proceed().await;
     poll_fn(|context| {
         let refusals = fairness::refusals();
         match Pin::new(&mut future).poll(context) {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
-            // It only let others run: what it waits for may be there.
+            // The future only yielded for lack of budget: its input may be there.
             Poll::Pending if refusals != fairness::refusals() => Poll::Pending,
             Poll::Pending => {
                 let elapsed = Pin::new(&mut sleep).poll(context).map(|()| Err(Elapsed));
                 if elapsed.is_pending() {
-                    bounded.activate();
+                    active_timeout.activate();
                 }
                 elapsed
             }
@@ -78,15 +78,16 @@ pub async fn timeout_at<F: Future>(deadline: Instant, future: F) -> Result<F::Ou
     .await
 }
 
-/// As [`timeout_at`], so much time from now on. A time that cannot be counted never comes.
+/// As [`timeout_at`], with the deadline `duration` from now. A duration too long to represent never
+/// elapses.
 ///
 /// # Errors
 ///
-/// [`Elapsed`] if the time has come first.
+/// [`Elapsed`] if the deadline passes first.
 ///
 /// # Cancel safety
 ///
-/// That of `future`.
+/// As cancel safe as `future`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -104,17 +105,17 @@ pub async fn timeout<F: Future>(duration: Duration, future: F) -> Result<F::Outp
     }
 }
 
-/// A time that [`sleep`] or [`sleep_until`] waits for.
+/// The future returned by [`sleep`] and [`sleep_until`].
 #[derive(Debug)]
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Sleep {
-    /// `None` is never.
+    /// `None` means never.
     at: Option<Instant>,
     timer: Option<PollerTimer>,
 }
 
 impl Sleep {
-    /// An alarm of a poller that lives.
+    /// Returns a timer of a running poller.
     fn timer(&mut self) -> Option<&PollerTimer> {
         if self
             .timer
@@ -140,12 +141,12 @@ impl Future for Sleep {
         match self.timer() {
             Some(timer) => {
                 timer.set(at, context.waker());
-                // It may have been lost before the waker was there.
+                // The poller may have ended before it had the waker.
                 if timer.status() == TimerStatus::PollerEnded {
                     wake_by_ref(context.waker());
                 }
             }
-            // No poller can be started for want of descriptors or threads: try again, later.
+            // No poller can be started for lack of descriptors or threads: try again later.
             None => {
                 std::thread::sleep(Duration::from_millis(1));
                 wake_by_ref(context.waker());
@@ -155,14 +156,14 @@ impl Future for Sleep {
     }
 }
 
-/// The time has come before what was waited for. `TimedOut` as an [`io::Error`].
+/// The deadline passed before the future completed. `TimedOut` as an [`io::Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Elapsed;
 
 impl fmt::Display for Elapsed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the time has come first")
+        f.write_str("deadline has elapsed")
     }
 }
 

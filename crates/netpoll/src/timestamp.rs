@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`Timestamp`]: a point in time that fits into a word, so that it can lie in an atomic, and that is added
-//! to and compared in an instruction or two, where an [`Instant`] takes many.
+//! [`Timestamp`]: a point in time that fits into one word, so that an atomic can hold it. Adding to
+//! it and comparing it takes an instruction or two, where an [`Instant`] takes many.
 
 use std::ops::Add;
 use std::sync::OnceLock;
@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 
 use netpoll_sys::clock::monotonic;
 
-/// Nanoseconds of the clock that instants are counted by.
+/// Nanoseconds of the clock that `Instant` uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Timestamp(u64);
 
-/// An instant, and the moment right after it.
+/// An instant, and the timestamp right after it.
 #[derive(Clone, Copy, Debug)]
 struct Anchor {
     instant: Instant,
     nanos: u64,
 }
 
-/// How far apart the two may be, unless the thread is interrupted each time.
+/// The largest distance between the two, unless the thread is interrupted at each attempt.
 const MAX_SKEW: Duration = Duration::from_micros(5);
 
 impl Anchor {
@@ -37,7 +37,7 @@ impl Anchor {
         nearest
     }
 
-    /// An instant, the moment after it, and how far apart they are at most.
+    /// Returns an instant, the timestamp after it, and the largest possible distance between them.
     fn sample_once() -> (Self, Duration) {
         let (instant, timestamp) = (Instant::now(), monotonic());
         (
@@ -50,20 +50,20 @@ impl Anchor {
     }
 }
 
-/// What instants and moments are counted from.
+/// Returns the anchor that instants and timestamps are converted with.
 fn anchor() -> Anchor {
     static ANCHOR: OnceLock<Anchor> = OnceLock::new();
     *ANCHOR.get_or_init(Anchor::sample)
 }
 
 impl Timestamp {
-    /// The time. One read of the clock.
+    /// Returns the current time. Reads the clock once.
     #[inline]
     pub(crate) fn now() -> Self {
         Self(monotonic())
     }
 
-    /// As moments are counted.
+    /// Converts an instant.
     pub(crate) fn from_instant(instant: Instant) -> Self {
         let Anchor {
             instant: beginning,
@@ -75,8 +75,8 @@ impl Timestamp {
         }
     }
 
-    /// As an instant, early by what lies between two reads of the clock and never late: what has not
-    /// passed by it has not passed.
+    /// Converts to an instant, which may be early by the distance between two reads of the clock
+    /// and is never late: a deadline after the instant has not passed.
     pub(crate) fn to_instant(self) -> Instant {
         let Anchor {
             instant,
@@ -91,7 +91,7 @@ impl Timestamp {
         }
     }
 
-    /// How long after `earlier` it is; nothing if it is before it.
+    /// Returns the time since `earlier`; zero if that is later.
     #[inline]
     pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.nanos_since(earlier))
@@ -117,14 +117,14 @@ impl Timestamp {
 impl Add<Duration> for Timestamp {
     type Output = Self;
 
-    /// What cannot be counted any more is the last moment there is.
+    /// Saturates at the last timestamp.
     #[inline]
     fn add(self, time: Duration) -> Self {
         Self(self.0.saturating_add(nanos(time)))
     }
 }
 
-/// Saturates.
+/// Converts to nanoseconds; saturates.
 #[inline]
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)

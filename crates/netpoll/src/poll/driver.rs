@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The kernel's side of a poller: an enum of backends, chosen at run time.
+//! The kernel side of a poller: an enum of backends, chosen at run time.
 //!
-//! What each backend owes the poller:
+//! Each backend provides the poller with three operations:
 //!
-//! * *wait* until something happened to a watched source, the time is up, or the bell of the
-//!   mailbox rang;
-//! * *receive* into room that is lent by value, and say how much landed or how the input ended;
-//! * *send* an outgoing chain, and leave what of it did not go.
+//! * *wait* until an event of a registered source, the timeout, or a write to the mailbox's
+//!   eventfd;
+//! * *receive* into a buffer that is passed by value, and return the number of bytes or the end of
+//!   the input;
+//! * *send* an outgoing buffer, and leave the part that was not sent.
 //!
-//! The epoll backend does these when it is called, after readiness. A backend of completions
-//! starts them when it is called and reports them out of its wait; the source sees no difference.
+//! The epoll backend performs these when it is called, after readiness. A completion-based backend
+//! starts them when it is called and reports them from its wait; the source sees no difference.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -22,18 +23,18 @@ use super::source::Outgoing;
 use super::source_output;
 use super::token::Token;
 
-/// How many events one wait brings at most. More than this only delays the mailbox.
+/// The most events of one wait. More than this only delays the mailbox.
 const MAX_EVENTS: usize = 1024;
 
 /// The backend of one poller.
 #[derive(Debug)]
 pub(super) enum Driver {
-    /// Readiness: the calls are made here.
+    /// Readiness-based: system calls are made by the caller.
     Epoll { epoll: Epoll, events: Events },
 }
 
 impl Driver {
-    /// A driver over epoll that also listens for `bell`.
+    /// Creates an epoll driver that also watches `notifier`.
     pub(super) fn epoll(notifier: &EventFd) -> io::Result<Self> {
         let epoll = Epoll::new()?;
         add(&epoll, notifier.as_fd(), Token::MAILBOX, Interest::READABLE)?;
@@ -43,14 +44,14 @@ impl Driver {
         })
     }
 
-    /// Waits, and says how many events there are.
+    /// Waits, and returns the number of events.
     pub(super) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
         match self {
             Self::Epoll { epoll, events } => epoll.wait(events, timeout),
         }
     }
 
-    /// The `index`-th event of the last wait.
+    /// Returns the event at `index` of the last wait.
     #[inline]
     pub(super) fn event(&self, index: usize) -> Option<(Token, Readiness)> {
         match self {
@@ -60,7 +61,7 @@ impl Driver {
         }
     }
 
-    /// Watches `fd` as it is wanted: from, with, and until which interest.
+    /// Changes the interest of `fd` from `before` to `after`.
     pub(super) fn update_interest(
         &self,
         fd: BorrowedFd<'_>,
@@ -77,7 +78,7 @@ impl Driver {
         }
     }
 
-    /// Receives what is there, as far as `room` goes.
+    /// Receives bytes that have arrived, up to the length of `buffer`.
     #[inline]
     pub(super) fn receive(&self, fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
@@ -85,7 +86,7 @@ impl Driver {
         }
     }
 
-    /// Receives behind `tail`, at most `limit` bytes.
+    /// Receives into the spare capacity of `tail`, at most `limit` bytes.
     pub(super) fn receive_into_tail(
         &self,
         fd: BorrowedFd<'_>,
@@ -95,8 +96,8 @@ impl Driver {
         tail.fill_with(limit, |buffer| self.receive(fd, buffer))
     }
 
-    /// Sends until all is gone or the socket takes no more; leaves what did not go, and says how much
-    /// went, 0 if nothing did.
+    /// Sends until all is sent or the socket takes no more. Leaves the rest in `outgoing`, and
+    /// returns the number of bytes sent, which may be 0.
     #[inline]
     pub(super) fn send(&self, fd: BorrowedFd<'_>, outgoing: &mut Outgoing) -> io::Result<usize> {
         match self {
@@ -105,7 +106,7 @@ impl Driver {
     }
 }
 
-/// Watches `fd`. What a failed call has left watched is watched as it is wanted now.
+/// Registers `fd`. If an earlier failed call left it registered, updates its interest instead.
 fn add(epoll: &Epoll, fd: BorrowedFd<'_>, token: Token, interest: Interest) -> io::Result<()> {
     match epoll.add(fd, token.bits(), interest) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

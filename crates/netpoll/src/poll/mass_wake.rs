@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Wakes a crowd of tasks without holding up the connections of a poller.
+//! Wakes many tasks without blocking the connections of a poller.
 //!
-//! To wake a task of another executor costs a lock or a system call, and runs foreign code. A poller that
-//! wakes ten thousand of them at once, because their connection has ended or their time is up, serves
-//! nobody meanwhile. It wakes as many as a [`Quota`] allows. The rest belongs to a source without a
-//! descriptor, which wakes as many again in each turn, in their order.
+//! Waking a task of another executor costs a lock or a system call, and runs foreign code. A poller
+//! that wakes ten thousand tasks at once, because their connection closed or their deadline passed,
+//! serves no connection meanwhile. So it wakes as many as a [`Quota`] allows. The rest goes to a
+//! source without a descriptor, which wakes as many again in each iteration, in their order.
 
 use std::os::fd::BorrowedFd;
 
@@ -16,8 +16,9 @@ use super::source::{
 };
 use crate::foreign::{Wakeup, Wakeups};
 
-/// Wakes all. On a poller's thread it wakes what one turn allows, and the others in the next turns; on
-/// other threads all at once. An allocation or two if there are more than one turn allows.
+/// Wakes all. On a poller's thread, it wakes as many as one iteration allows, and the others in the
+/// next iterations; on other threads all at once. Costs an allocation or two if one iteration does
+/// not suffice.
 pub(crate) fn wake_in_turns(woken: Wakeups) {
     if !is_poller_thread() {
         return woken.wake();
@@ -25,21 +26,21 @@ pub(crate) fn wake_in_turns(woken: Wakeups) {
     let mut waiting = Waiting(woken.into_iter());
     if !waiting.wake_some() {
         let factory: SourceFactory = Box::new(move |registration: RegisterContext| {
-            Box::new(Crowd {
+            Box::new(WakeSource {
                 waiting,
                 notifier: registration.notifier,
             })
         });
-        // A crowd that is dropped instead is woken by that.
+        // If registration fails, dropping the factory wakes them.
         let _handed_over = register_source(factory).is_ok();
     }
 }
 
-/// Those that are not woken yet. All are woken when this is dropped.
+/// Wakeups that are still to be woken. All are woken when this is dropped.
 struct Waiting(std::vec::IntoIter<Wakeup>);
 
 impl Waiting {
-    /// Wakes as many as one turn allows. Returns whether none is left.
+    /// Wakes as many as one iteration allows. Returns whether none is left.
     fn wake_some(&mut self) -> bool {
         let mut quota = Quota::default();
         while quota.take() {
@@ -58,13 +59,13 @@ impl Drop for Waiting {
     }
 }
 
-/// The source of what is left.
-struct Crowd {
+/// The source of the remaining wakeups.
+struct WakeSource {
     waiting: Waiting,
     notifier: Notifier,
 }
 
-impl Source for Crowd {
+impl Source for WakeSource {
     fn fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }
@@ -76,7 +77,7 @@ impl Source for Crowd {
     fn on_notify(&mut self, context: &mut SourceContext) -> NextAction {
         self.notifier.take();
         let is_over = self.waiting.wake_some();
-        // It may have taken long.
+        // Waking may have taken long.
         context.invalidate_clock();
         if is_over {
             return NextAction::Remove;
@@ -85,7 +86,11 @@ impl Source for Crowd {
         NextAction::NoInterest
     }
 
-    fn on_shutdown(&mut self, request: ShutdownRequest, _turn: &mut SourceContext) -> NextAction {
+    fn on_shutdown(
+        &mut self,
+        request: ShutdownRequest,
+        _context: &mut SourceContext,
+    ) -> NextAction {
         match request {
             ShutdownRequest::StopAccepting
             | ShutdownRequest::Graceful
@@ -106,9 +111,9 @@ mod tests {
     use std::task::{Wake, Waker};
     use std::time::Duration;
 
-    const CROWD: usize = 2_000;
+    const TASKS: usize = 2_000;
 
-    /// Writes its number down when it is woken.
+    /// Records its number when it is woken.
     struct Numbered(usize, Arc<Mutex<Vec<usize>>>);
 
     impl Wake for Numbered {
@@ -117,8 +122,8 @@ mod tests {
         }
     }
 
-    /// A crowd, and the numbers of those that were woken.
-    fn crowd() -> (Wakeups, Arc<Mutex<Vec<usize>>>) {
+    /// Returns many wakeups, and the numbers of those that were woken.
+    fn numbered_wakeups() -> (Wakeups, Arc<Mutex<Vec<usize>>>) {
         let numbers = Arc::<Mutex<Vec<usize>>>::default();
         let slot = |number| {
             let waker = Waker::from(Arc::new(Numbered(number, Arc::clone(&numbers))));
@@ -126,60 +131,64 @@ mod tests {
             register(&waker, |caller_waker| slot.set(caller_waker));
             slot
         };
-        ((0..CROWD).map(slot).collect(), numbers)
+        ((0..TASKS).map(slot).collect(), numbers)
     }
 
     #[test]
-    fn a_poller_wakes_a_crowd_in_several_turns_in_its_order() {
+    fn a_poller_wakes_many_tasks_over_several_turns_in_order() {
         let mut poller = Poller::for_test();
         set_current_mailbox(Arc::clone(&poller.mailbox));
-        let (woken, numbers) = crowd();
+        let (woken, numbers) = numbered_wakeups();
         wake_in_turns(woken);
         let mut before = 0;
         loop {
             let now = lock(&numbers).len();
             assert!(
                 now - before <= MAX_ITEMS as usize,
-                "{} in one turn",
+                "{} in one iteration",
                 now - before
             );
             assert!(now > before);
             before = now;
-            if now == CROWD {
+            if now == TASKS {
                 break;
             }
-            // The first of these turns makes the source, which wakes some at once.
-            assert_eq!(poller.timeout(), Some(Duration::ZERO), "it waits");
+            // The first of these iterations registers the source, which wakes some at once.
+            assert_eq!(
+                poller.timeout(),
+                Some(Duration::ZERO),
+                "the poller would wait"
+            );
             if lock(&numbers).len() == before {
                 poller.process_events(0);
             }
         }
-        assert!(lock(&numbers).iter().copied().eq(0..CROWD));
+        assert!(lock(&numbers).iter().copied().eq(0..TASKS));
         poller.process_events(0);
         assert!(!poller.has_work());
     }
 
     #[test]
-    fn the_end_of_a_poller_wakes_those_that_are_left() {
+    fn a_forced_shutdown_wakes_the_remaining_tasks() {
         let mut poller = Poller::for_test();
         set_current_mailbox(Arc::clone(&poller.mailbox));
-        let (woken, numbers) = crowd();
+        let (woken, numbers) = numbered_wakeups();
         wake_in_turns(woken);
         poller.timeout();
         poller.process_events(0);
-        assert!(lock(&numbers).len() < CROWD);
+        assert!(lock(&numbers).len() < TASKS);
         poller.force_shutdown();
-        assert_eq!(lock(&numbers).len(), CROWD);
+        assert_eq!(lock(&numbers).len(), TASKS);
     }
 
     #[test]
-    fn another_thread_wakes_a_crowd_at_once() {
-        // No test has made a poller of this one.
+    fn another_thread_wakes_all_tasks_at_once() {
+        // A thread that no test has made a poller.
         let other = std::thread::spawn(|| {
-            let (woken, numbers) = crowd();
+            let (woken, numbers) = numbered_wakeups();
             wake_in_turns(woken);
             lock(&numbers).len()
         });
-        assert_eq!(other.join().unwrap(), CROWD);
+        assert_eq!(other.join().unwrap(), TASKS);
     }
 }

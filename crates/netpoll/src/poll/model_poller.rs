@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A poller that a model turns by hand: all of it is what ships, but its wait, which would hold the
-//! one thread that all threads of a model run on. It asks the kernel and lets others run instead.
+//! A poller that a model runs. All of it is the code that ships, except its wait, which would block
+//! the one thread that all threads of a model share. Its wait polls the kernel and lets other
+//! threads run.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use super::{Poller, set::PollerHandle};
 use crate::budget::Budget;
 use crate::sync::{Arc, thread};
 
-/// A poller of the modelled thread that made it.
+/// The poller of the modelled thread that created it.
 pub(crate) struct ModelPoller {
     poller: Poller,
 }
@@ -25,13 +26,13 @@ impl ModelPoller {
         Self { poller }
     }
 
-    /// Makes a source here.
+    /// Registers a source.
     pub(crate) fn register(&mut self, factory: SourceFactory) {
         self.poller.register(factory);
     }
 
-    /// One turn. A wait that would be long lets the other threads run until the kernel has news,
-    /// and `is_over` is asked meanwhile, for a model that has nothing more to come.
+    /// Runs one iteration. In place of a long wait, it lets the other threads run until the kernel
+    /// has an event or `is_over` returns true, for a model in which nothing more will happen.
     pub(crate) fn run_turn(&mut self, is_over: impl Fn() -> bool) {
         let timeout = self.poller.timeout();
         let count = loop {
@@ -48,19 +49,19 @@ impl ModelPoller {
         self.poller.process_events(count);
     }
 
-    /// Turns until no source is left.
+    /// Runs until no source is left.
     pub(crate) fn run_until_empty(&mut self) {
         while !self.is_empty() {
             self.run_turn(|| false);
         }
     }
 
-    /// Whether no source is left.
+    /// Returns whether no source is left.
     pub(crate) fn is_empty(&self) -> bool {
         self.poller.registry.tokens().is_empty()
     }
 
-    /// As if a day had passed.
+    /// Fires all timers, as if a day had passed.
     pub(crate) fn fire_all_timers(&mut self) {
         let tomorrow = Instant::now() + Duration::from_secs(24 * 60 * 60);
         self.poller.context.set_now(tomorrow);

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which poller a source belongs to that nobody has chosen one for: a connection that is dialed, a
-//! timer.
+//! The choice of a poller for a source that has none: a dialed connection, a timer.
 //!
-//! On a poller, or in a handler that works for one: that one, so that a proxy's two sides need no
-//! hop. Elsewhere one of a set that all of the process share; or, for a dialer that was told of a loop,
-//! one of that loop's, which a [`PollerRegistry`] knows.
+//! On a poller, or in a handler that runs for one, it is that poller, so that both sides of a proxy
+//! share one. Elsewhere it is one of a set that the whole process shares; or, for a dialer of a
+//! loop, one of the loop's pollers, which a [`PollerRegistry`] lists.
 
 use std::io;
 use std::time::Duration;
@@ -23,14 +22,14 @@ use crate::sync::{Arc, PoisonError};
 
 /// The poller of a new source.
 pub(crate) enum Placement {
-    /// The caller's.
+    /// The caller's poller.
     Current(Arc<Mailbox>),
-    /// One that was chosen.
+    /// A selected poller.
     Selected(PollerHandle),
 }
 
 impl Placement {
-    /// The poller that the caller's sources belong to; one of a loop's, if that is given.
+    /// Selects the poller for the caller's sources: one of `pollers`, if that is given.
     pub(crate) fn select(pollers: Option<&PollerRegistry>) -> io::Result<Self> {
         if let Some(pollers) = pollers {
             let chosen = pollers.choose().ok_or(NotRunning::new())?;
@@ -44,7 +43,7 @@ impl Placement {
         }
     }
 
-    /// A seat at a poller that was chosen for having the fewest connections.
+    /// Counts a connection at a selected poller, which was the one with the fewest.
     pub(crate) fn load_guard(&self) -> Option<LoadGuard> {
         match self {
             Self::Current(_) => None,
@@ -52,7 +51,7 @@ impl Placement {
         }
     }
 
-    /// For how long that poller waits awake before it sleeps; zero if it does not.
+    /// Returns how long the poller busy polls before it sleeps; zero if it does not.
     pub(crate) fn busy_poll(&self) -> Duration {
         match self {
             Self::Current(mailbox) => mailbox.busy_poll(),
@@ -60,7 +59,7 @@ impl Placement {
         }
     }
 
-    /// What the loop of that poller may use.
+    /// Returns the memory that the poller's loop may use.
     pub(crate) fn memory(&self) -> LoopMemory {
         match self {
             Self::Current(mailbox) => mailbox.memory(),
@@ -68,7 +67,7 @@ impl Placement {
         }
     }
 
-    /// Has a source made there.
+    /// Registers a source there.
     pub(crate) fn register(&self, factory: SourceFactory) {
         match self {
             Self::Current(mailbox) => mailbox.send(Command::Register(factory)),
@@ -77,16 +76,17 @@ impl Placement {
     }
 }
 
-/// Has a source made on the poller that the caller's sources belong to.
+/// Registers a source with the poller for the caller's sources.
 pub(crate) fn register_source(factory: SourceFactory) -> io::Result<()> {
     Placement::select(None)?.register(factory);
     Ok(())
 }
 
-/// The pollers of all that is not made on a poller. If they cannot be started, the next call tries
-/// again: descriptors run out and come back. So does the next call after one of them was given up.
+/// Returns the process-wide pollers, for sources created outside of a poller. If they fail to
+/// start, the next call tries again: descriptors run out and come back. The next call also starts
+/// new ones after one of them was abandoned.
 fn shared_pollers() -> io::Result<&'static PollerSet> {
-    // The standard library's: no model dials, and a model checker's lock cannot be a static.
+    // The standard library's mutex: no model dials, and a model checker's lock cannot be a static.
     static SET: std::sync::Mutex<Option<&'static PollerSet>> = std::sync::Mutex::new(None);
     let mut known = SET.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(set) = *known
@@ -94,13 +94,13 @@ fn shared_pollers() -> io::Result<&'static PollerSet> {
     {
         return Ok(set);
     }
-    let setup = PollerConfig {
+    let config = PollerConfig {
         budget: Budget::of(Pool::current(), usize::MAX),
         thread_hook: None,
         busy_poll: Duration::ZERO,
         supervisor: Supervisor::default(),
     };
-    let set = PollerSet::start(&[Arc::default()], &setup)?;
-    // It is there for as long as the process is.
+    let set = PollerSet::start(&[Arc::default()], &config)?;
+    // It lives as long as the process.
     Ok(*known.insert(Box::leak(Box::new(set))))
 }

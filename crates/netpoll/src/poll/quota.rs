@@ -1,30 +1,31 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How much of one kind of work a poller does in one turn.
+//! Limits how much of one kind of work a poller does in one iteration.
 //!
-//! Work comes in crowds: ten thousand timers that run out at once, letters of many threads, a shutdown
-//! that every connection is asked for. Each such queue gives at most [`MAX_ITEMS`] of its items to one turn,
-//! and fewer if these take longer than [`MAX_TIME`]; the rest stays in its place, in its order, for the next
-//! turn, and the kernel's events are served in between. At least [`ITEMS_PER_CLOCK_READ`] items are done in each turn,
-//! so nothing waits for ever, and a turn with little work never reads the clock for this.
+//! Work comes in bulk: ten thousand timers that fire at once, commands of many threads, a shutdown
+//! of every connection. One iteration takes at most [`MAX_ITEMS`] items from each such queue, and
+//! fewer if these take longer than [`MAX_TIME`]. The rest stays queued, in order, for the next
+//! iteration, and the kernel's events are served in between. Each iteration processes at least
+//! [`ITEMS_PER_CLOCK_READ`] - 1 items, so no item waits forever, and an iteration with little work
+//! does not read the clock for this.
 
 use std::time::Duration;
 
 use crate::timestamp::Timestamp;
 
-/// The most items of one queue in one turn.
+/// The most items of one queue in one iteration.
 pub(super) const MAX_ITEMS: u32 = 256;
 
-/// No more of them are begun after this time.
+/// After this time, no further item of the queue begins.
 const MAX_TIME: Duration = Duration::from_millis(1);
 
-/// How many items are done between two looks at the clock, and before the first.
+/// Items between two clock reads, and before the first.
 const ITEMS_PER_CLOCK_READ: u32 = 16;
 
-/// What is left of one turn's part of one queue.
+/// The remaining quota of one queue in one iteration.
 #[derive(Debug)]
 pub(super) struct Quota {
     remaining: u32,
-    /// When the clock was first looked at.
+    /// When the clock was first read.
     started: Option<Timestamp>,
 }
 
@@ -38,7 +39,7 @@ impl Default for Quota {
 }
 
 impl Quota {
-    /// Whether one more item may be done in this turn.
+    /// Takes one item from the quota. Returns `false` if this iteration may process no more.
     #[inline]
     pub(super) fn take(&mut self) -> bool {
         if self.remaining == 0 {
@@ -71,12 +72,12 @@ mod tests {
     use std::rc::Rc;
     use std::time::Instant;
 
-    /// How many there are at once.
+    /// The number of sources with work at once.
     const SOURCES: usize = 2_000;
 
     type CallLog = Rc<RefCell<Vec<usize>>>;
 
-    /// One of a crowd: has its number written down when it is called.
+    /// One of many sources: records its number when it is called.
     struct CountedSource {
         number: usize,
         deadline: Option<Instant>,
@@ -100,16 +101,20 @@ mod tests {
             NextAction::NoInterest
         }
 
-        fn on_notify(&mut self, _turn: &mut SourceContext) -> NextAction {
+        fn on_notify(&mut self, _context: &mut SourceContext) -> NextAction {
             self.record()
         }
 
-        fn on_shutdown(&mut self, _ask: ShutdownRequest, _turn: &mut SourceContext) -> NextAction {
+        fn on_shutdown(
+            &mut self,
+            _request: ShutdownRequest,
+            _context: &mut SourceContext,
+        ) -> NextAction {
             self.record()
         }
     }
 
-    /// A poller with a crowd of sources.
+    /// A poller with many sources.
     struct QuotaFixture {
         poller: Poller,
         tokens: Vec<Token>,
@@ -120,13 +125,13 @@ mod tests {
         fn new(deadline: impl Fn(usize) -> Option<Instant>) -> Self {
             let mut poller = Poller::for_test();
             let calls = CallLog::default();
-            let member = |number| CountedSource {
+            let source = |number| CountedSource {
                 number,
                 deadline: deadline(number),
                 log: Rc::clone(&calls),
             };
             let tokens = (0..SOURCES)
-                .map(|number| poller.insert_source(member(number)))
+                .map(|number| poller.insert_source(source(number)))
                 .collect();
             Self {
                 poller,
@@ -135,17 +140,22 @@ mod tests {
             }
         }
 
-        /// Turns until the poller would wait, and holds each turn to its bound. Gives the order of calls.
+        /// Runs the poller until it would wait, and checks the limit of each iteration. Returns the
+        /// order of the calls.
         fn run_until_idle(&mut self) -> Vec<usize> {
             let (mut seen, mut turns) = (0, 0);
             while seen < SOURCES {
-                assert_eq!(self.poller.timeout(), Some(Duration::ZERO), "it waits");
+                assert_eq!(
+                    self.poller.timeout(),
+                    Some(Duration::ZERO),
+                    "the poller would wait"
+                );
                 self.poller.process_events(0);
                 let now = self.log.borrow().len();
                 let called = now - seen;
                 assert!(
                     called > 0 && called <= MAX_ITEMS as usize,
-                    "{called} in one turn"
+                    "{called} in one iteration"
                 );
                 (seen, turns) = (now, turns + 1);
             }
@@ -170,7 +180,7 @@ mod tests {
         let called = fixture.run_until_idle();
         assert!(
             called.is_sorted_by_key(|&number| number / 100),
-            "by their ticks"
+            "in the order of their ticks"
         );
         let mut sorted = called;
         sorted.sort_unstable();
@@ -231,7 +241,10 @@ mod tests {
         }
         fixture.poller.process_events(0);
         let made = fixture.poller.registry.tokens().len() - before;
-        assert!(made > 0 && made <= MAX_ITEMS as usize, "{made} in one turn");
+        assert!(
+            made > 0 && made <= MAX_ITEMS as usize,
+            "{made} in one iteration"
+        );
         while fixture.poller.timeout() == Some(Duration::ZERO) {
             fixture.poller.process_events(0);
         }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The block the next bytes of a poller land in.
+//! The block that a poller reads the next bytes into.
 //!
-//! All connections of a poller read into one block, so thousands of them share what is hot in the
-//! cache; a connection gets a window of it, not a copy. When the last window is dropped the block
-//! is used again from its start. A block that is full while windows of it are out goes *away*, at
-//! most [`MAX_RETIRED`] of them: of those that have come free the one that went last is used again, as the
-//! likeliest to be in the cache yet, and if none has, what arrives is copied into memory of its own
-//! size. So a connection that holds on to its input can pin this many blocks of a poller and no more.
+//! All connections of a poller read into one block, so thousands of them share memory that is hot
+//! in the cache; a connection gets a window of it, not a copy. When the last window is dropped, the
+//! block is reused from its start. A block that is full while windows of it exist is *retired*. At
+//! most [`MAX_RETIRED`] blocks are: of those without windows the most recently retired is reused,
+//! as the likeliest to be in the cache; if there is none, received bytes are copied into memory of
+//! their own size. So connections that hold on to their input can pin this many blocks of a poller
+//! and no more.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,10 +17,10 @@ use netpoll_buffer::{Pool, Segment, Tail};
 /// The size of a read block; the pool adds a page.
 const READ_BLOCK: usize = 64 << 10;
 
-/// The most blocks with windows out, beside the one in use.
+/// The most retired blocks, beside the current one.
 const MAX_RETIRED: usize = 16;
 
-/// Less room than this is not worth a read.
+/// With less spare capacity than this, a block is replaced.
 const MIN_READ: usize = 4 << 10;
 
 /// The blocks of one poller.
@@ -28,7 +29,7 @@ pub(super) struct ReadBlock {
     pool: Pool,
     current: Tail,
     retired: VecDeque<Tail>,
-    /// What is offered to each read, at most.
+    /// The largest buffer of one read.
     max_read: usize,
 }
 
@@ -44,8 +45,8 @@ impl ReadBlock {
         }
     }
 
-    /// Lets `fill` write to the block, and returns a window of what it wrote and how much room it
-    /// had been given. An empty window is a fill of nothing.
+    /// Lets `fill` write to the block, and returns a window of the bytes written and the size of
+    /// the buffer offered. The window is empty if `fill` wrote nothing.
     pub(super) fn fill_with(
         &mut self,
         fill: impl FnOnce(&mut [u8]) -> io::Result<usize>,
@@ -59,7 +60,7 @@ impl ReadBlock {
         Ok((self.current.window(start..start + count), offered))
     }
 
-    /// Puts a block with room in the place of the full one. `false` if too many are away.
+    /// Replaces the full block by one with spare capacity. Returns `false` if too many are retired.
     fn replace(&mut self) -> bool {
         let free = self.retired.iter_mut().rposition(Tail::rewind);
         let fresh = match free.and_then(|index| self.retired.remove(index)) {
@@ -72,17 +73,17 @@ impl ReadBlock {
         true
     }
 
-    /// Reads through a block that is returned at once, and copies what came.
+    /// Reads into a temporary block and copies the bytes received.
     #[cold]
     fn fill_and_copy(
         &mut self,
         fill: impl FnOnce(&mut [u8]) -> io::Result<usize>,
     ) -> io::Result<(Segment, usize)> {
-        let mut passing = self.pool.take(READ_BLOCK);
-        let offered = passing.spare_capacity().min(self.max_read);
-        let count = passing.fill_with(offered, fill)?;
+        let mut temporary = self.pool.take(READ_BLOCK);
+        let offered = temporary.spare_capacity().min(self.max_read);
+        let count = temporary.fill_with(offered, fill)?;
         let mut own = self.pool.take(count);
-        own.put(passing.window(0..count).as_slice());
+        own.put(temporary.window(0..count).as_slice());
         Ok((own.window(0..count), offered))
     }
 
@@ -159,8 +160,8 @@ mod tests {
     #[test]
     fn a_failed_fill_leaves_the_block_as_it_was() {
         let (mut block, _) = block();
-        let refused = block.fill_with(|_| Err(io::ErrorKind::WouldBlock.into()));
-        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let rejected = block.fill_with(|_| Err(io::ErrorKind::WouldBlock.into()));
+        assert_eq!(rejected.unwrap_err().kind(), io::ErrorKind::WouldBlock);
         assert_eq!(take(&mut block, 3, 5).as_slice(), &[3; 5]);
     }
 }

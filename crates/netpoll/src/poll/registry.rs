@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which source a token names.
+//! The sources of a poller, by token.
 //!
-//! Slots are used again; generations are not (for 2^28 uses of a slot). A token whose generation
-//! is not the slot's names nothing, so whatever arrives late for a source that is gone, an event,
-//! a wake, an expiry, is dropped here and hits nobody.
+//! Slots are reused; generations are not (for 2^28 uses of a slot). A token whose generation is not
+//! the slot's finds nothing. So anything that arrives late for a removed source (an event, a wake,
+//! a timer) is dropped here and reaches no other source.
 
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
@@ -16,42 +16,42 @@ use super::source::{NextAction, ShutdownRequest, Source, SourceContext};
 use super::timers::TimerKey;
 use super::token::Token;
 
-/// What a poller knows of one source.
+/// The state that a poller keeps of one source.
 pub(super) struct SourceEntry {
     /// `None` while the source runs.
     source: Option<Box<dyn Source>>,
-    /// As it was when the source was last put back.
+    /// The interest when the source was last put back.
     watch: FdInterest,
-    /// It has asked to be called again and was not yet: once a turn is enough.
+    /// Whether it is queued to be called again: once per iteration is enough.
     pub(super) yielded: YieldState,
-    /// When the source's `expired` is due.
+    /// When the source's `on_timeout` is due.
     pub(super) deadline: Option<Instant>,
-    /// Its next look, which comes by the deadline, a tick aside.
+    /// Its next timer, which fires by the deadline, rounded up to a tick.
     pub(super) timer: Option<TimerKey>,
     generation: u32,
 }
 
 impl SourceEntry {
-    /// Whether there is something that the driver watches it for, and that is `interest`.
+    /// Returns whether the source is registered with the driver for exactly `interest`.
     #[inline]
     pub(super) fn is_watched_for(&self, interest: Option<Interest>) -> bool {
         self.watch.interest.is_some() && self.watch.interest == interest
     }
 }
 
-/// What is watched of a source's descriptor, and what is known of the kernel's buffers behind it.
+/// The registered interest of a source's descriptor, and the known state of its kernel buffers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FdInterest {
-    /// What the driver watches; `None` if the descriptor is not in it.
+    /// The interest registered with the driver; `None` if the descriptor is not registered.
     pub(super) interest: Option<Interest>,
-    /// What is watched beside what the source wants to hear of: writing while it is
-    /// [blocked](Self::is_blocked), and [`Interest::EDGE`] as long as every event has been read to the
-    /// end; else the driver has to say again what is there.
+    /// Interest that the poller adds to the source's: writable while it is
+    /// [blocked](Self::is_blocked), and [`Interest::EDGE`] as long as every event has been read to
+    /// the end. Without `EDGE` the driver reports again what is left.
     pub(super) extra: Interest,
 }
 
 impl FdInterest {
-    /// What is watched of a source that is new: nothing yet.
+    /// Returns the interest of a new source: not registered yet.
     pub(super) fn new(source: &dyn Source) -> Self {
         Self {
             interest: None,
@@ -59,41 +59,42 @@ impl FdInterest {
         }
     }
 
-    /// `source` takes the place of the one before.
+    /// Adapts to `source`, which replaces the one before.
     pub(super) fn replace(&mut self, source: &dyn Source) {
         self.disable_edge();
         self.extra = self.extra.union(edge_interest(source));
     }
 
-    /// Not all that was reported has been read.
+    /// Makes the source level-triggered: not all that was reported has been read.
     pub(super) fn disable_edge(&mut self) {
         self.extra = self.extra.without(Interest::EDGE);
     }
 
-    /// Whether the last send was short: nothing more is sent until the descriptor is writable.
+    /// Returns whether the last send was partial: nothing more is sent until the descriptor is
+    /// writable.
     #[inline]
     pub(super) fn is_blocked(self) -> bool {
         self.extra.is_writable()
     }
 
-    /// A send was short.
+    /// Records a partial send.
     pub(super) fn block(&mut self) {
         self.extra = self.extra.union(Interest::WRITABLE);
     }
 
-    /// The descriptor is writable, or will never be.
+    /// Ends the block: the descriptor is writable, or will never be.
     #[inline]
     pub(super) fn unblock(&mut self) {
         self.extra = self.extra.without(Interest::WRITABLE);
     }
 }
 
-/// Whether arrivals are enough for `source`, as long as it is read to the end.
+/// Returns `EDGE` if edge-triggered events suffice for `source` as long as it is read to the end.
 fn edge_interest(source: &dyn Source) -> Interest {
     Interest::EDGE.when(source.short_read_empties())
 }
 
-/// A source that runs, out of its slot, with what is asked of it each time.
+/// A running source, out of its slot, with its interest.
 pub(super) struct RunningSource {
     pub(super) token: Token,
     pub(super) source: Box<dyn Source>,
@@ -101,7 +102,7 @@ pub(super) struct RunningSource {
 }
 
 impl RunningSource {
-    /// Takes the source out, for its slot or its end.
+    /// Takes the source out, to put it back into its slot or to drop it.
     #[inline]
     pub(super) fn take_source(&mut self) -> Box<dyn Source> {
         std::mem::replace(&mut self.source, Box::new(Placeholder))
@@ -121,7 +122,8 @@ impl Drop for RunningSource {
     }
 }
 
-/// What is in the place of a source that was taken out of its run. Of no size: its box is no allocation.
+/// Takes the place of a source that was taken out of its run. Zero-sized: its box allocates
+/// nothing.
 struct Placeholder;
 
 impl Source for Placeholder {
@@ -129,20 +131,24 @@ impl Source for Placeholder {
         None
     }
 
-    fn on_register(&mut self, _turn: &mut SourceContext) -> NextAction {
+    fn on_register(&mut self, _context: &mut SourceContext) -> NextAction {
         NextAction::Remove
     }
 
-    fn on_notify(&mut self, _turn: &mut SourceContext) -> NextAction {
+    fn on_notify(&mut self, _context: &mut SourceContext) -> NextAction {
         NextAction::Remove
     }
 
-    fn on_shutdown(&mut self, _ask: ShutdownRequest, _turn: &mut SourceContext) -> NextAction {
+    fn on_shutdown(
+        &mut self,
+        _request: ShutdownRequest,
+        _context: &mut SourceContext,
+    ) -> NextAction {
         NextAction::Remove
     }
 }
 
-/// Whether a source stands in the queue of those to be called again.
+/// Whether a source is queued to be called again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum YieldState {
     NotQueued,
@@ -158,7 +164,7 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    /// The token of the source that [`Registry::insert`] is called with next.
+    /// Returns the token of the next source that [`Registry::insert`] gets.
     pub(super) fn next_token(&self) -> Token {
         let slot = self.entries.vacant_key();
         let generation = self.generations.get(slot).copied().unwrap_or(0);
@@ -181,7 +187,7 @@ impl Registry {
         token
     }
 
-    /// The entry a token names, if what it named is still there.
+    /// Returns the entry of a token, if its source is still registered.
     #[inline]
     pub(super) fn get_mut(&mut self, token: Token) -> Option<&mut SourceEntry> {
         self.entries
@@ -189,8 +195,8 @@ impl Registry {
             .filter(|entry| entry.generation == token.generation())
     }
 
-    /// Takes a source out of its slot; [`put_back`](Self::put_back) or [`remove`](Self::remove) has to
-    /// follow.
+    /// Takes a source out of its slot. Call [`put_back`](Self::put_back) or
+    /// [`remove`](Self::remove) afterwards.
     #[inline]
     pub(super) fn take_out(&mut self, token: Token) -> Option<RunningSource> {
         let entry = self.get_mut(token)?;
@@ -203,7 +209,7 @@ impl Registry {
         })
     }
 
-    /// Puts a source that has run back into its slot.
+    /// Puts a source back into its slot after a run.
     #[inline(always)]
     pub(super) fn put_back(&mut self, mut run: RunningSource) {
         if let Some(entry) = self.get_mut(run.token) {
@@ -212,7 +218,7 @@ impl Registry {
         }
     }
 
-    /// Forgets what a token names; the slot's next source has another generation.
+    /// Removes the source of a token. The slot's next source has another generation.
     pub(super) fn remove(&mut self, token: Token) {
         if self.get_mut(token).is_some() {
             self.entries.remove(token.slot());
@@ -220,7 +226,7 @@ impl Registry {
         }
     }
 
-    /// Forgets what the driver and the timers know of each source: they are not the ones that did.
+    /// Resets the interest and the timer of each source: the driver and the timers are new.
     pub(super) fn reset_interests(&mut self) {
         for (_, entry) in &mut self.entries {
             entry.watch.interest = None;
@@ -232,7 +238,7 @@ impl Registry {
         }
     }
 
-    /// Removes what has no source, since that was lost as it ran.
+    /// Removes entries whose source was lost in a panic.
     pub(super) fn remove_lost(&mut self) {
         for token in self.tokens() {
             if self
@@ -244,7 +250,7 @@ impl Registry {
         }
     }
 
-    /// The tokens of all sources now.
+    /// Returns the tokens of all sources.
     pub(super) fn tokens(&self) -> Vec<Token> {
         let token = |(slot, entry): (usize, &SourceEntry)| {
             Token::source(u32::try_from(slot).unwrap_or(u32::MAX), entry.generation)
@@ -265,15 +271,19 @@ mod tests {
             Some(std::os::fd::AsFd::as_fd(&self.0))
         }
 
-        fn on_register(&mut self, _turn: &mut SourceContext) -> NextAction {
+        fn on_register(&mut self, _context: &mut SourceContext) -> NextAction {
             NextAction::Remove
         }
 
-        fn on_notify(&mut self, _turn: &mut SourceContext) -> NextAction {
+        fn on_notify(&mut self, _context: &mut SourceContext) -> NextAction {
             NextAction::Remove
         }
 
-        fn on_shutdown(&mut self, _ask: ShutdownRequest, _turn: &mut SourceContext) -> NextAction {
+        fn on_shutdown(
+            &mut self,
+            _request: ShutdownRequest,
+            _context: &mut SourceContext,
+        ) -> NextAction {
             NextAction::Remove
         }
     }
@@ -286,7 +296,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_six_words() {
-        // There are as many as connections, and a byte more would be a word more.
+        // There are as many entries as connections, and one more byte would cost one more word.
         assert!(
             size_of::<SourceEntry>() <= 48,
             "{}",
@@ -323,14 +333,14 @@ mod tests {
     fn next_token_predicts_the_token_of_insert() {
         let mut registry = Registry::default();
         for _ in 0..3 {
-            let promised = registry.next_token();
-            assert_eq!(registry.insert(listener_source()), promised);
+            let predicted = registry.next_token();
+            assert_eq!(registry.insert(listener_source()), predicted);
         }
         let tokens = registry.tokens();
         registry.remove(tokens[1]);
-        let promised = registry.next_token();
-        assert_eq!(promised.slot(), tokens[1].slot());
-        assert_eq!(registry.insert(listener_source()), promised);
+        let predicted = registry.next_token();
+        assert_eq!(predicted.slot(), tokens[1].slot());
+        assert_eq!(registry.insert(listener_source()), predicted);
     }
 
     #[test]
@@ -339,7 +349,7 @@ mod tests {
         let token = registry.insert(listener_source());
         let mut run = registry.take_out(token).unwrap();
         assert!(run.watch.interest.is_none() && !run.watch.is_blocked());
-        assert!(registry.take_out(token).is_none(), "it runs");
+        assert!(registry.take_out(token).is_none(), "the source runs");
         run.watch.interest = Some(Interest::READABLE);
         run.watch.block();
         registry.put_back(run);

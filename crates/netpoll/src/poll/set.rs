@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A set of pollers: their threads, and which of them gets the next connection.
+//! A set of pollers: their threads, and the choice of a poller for the next connection.
 //!
-//! The set owns the threads: dropping it stops them and waits for them, though not for one that user
-//! code holds up: that ends by itself. What is in a poller then is dropped on the poller's thread.
+//! The set owns the threads. Dropping it stops them and waits for them, for at most 1 s. A thread
+//! that user code blocks ends once that code returns, and drops its sources then. Sources are
+//! always dropped on their poller's thread.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -23,38 +24,38 @@ use crate::stats::counters::Counters;
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, lock};
 use crate::thread_hook::{ThreadHook, run_in_hook};
 
-/// What the pollers of a set have in common.
+/// The configuration that the pollers of a set share.
 #[derive(Clone)]
 pub(crate) struct PollerConfig {
     /// The memory that they share.
     pub(crate) budget: Budget,
-    /// What their threads live inside of.
+    /// A hook around the body of their threads.
     pub(crate) thread_hook: Option<ThreadHook>,
-    /// For how long they wait awake before they sleep.
+    /// How long they busy poll before they sleep.
     pub(crate) busy_poll: Duration,
-    /// Who learns of their failures.
+    /// The receiver of their failures.
     pub(crate) supervisor: Supervisor,
 }
 
-/// Some pollers and their threads.
+/// Pollers and their threads.
 #[derive(Debug)]
 pub(crate) struct PollerSet {
     pollers: Vec<PollerHandle>,
-    /// Those that were not waited for yet.
+    /// Threads that are not joined yet.
     threads: Mutex<Vec<(usize, JoinHandle<()>)>>,
-    /// Whose turn it is, where pollers take turns.
+    /// The counter of round-robin selection.
     round_robin: AtomicUsize,
 }
 
-/// One poller, seen from other threads.
+/// A poller, seen from other threads.
 #[derive(Clone, Debug)]
 pub(crate) struct PollerHandle {
     mailbox: Arc<Mailbox>,
-    /// How many connections have their seat here.
+    /// The number of connections placed here.
     connections: Arc<AtomicUsize>,
 }
 
-/// A connection's seat at its poller; free again when dropped.
+/// The place of a connection at its poller; freed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct LoadGuard {
     connections: Arc<AtomicUsize>,
@@ -63,7 +64,7 @@ pub(crate) struct LoadGuard {
 
 impl Drop for LoadGuard {
     fn drop(&mut self) {
-        // Relaxed: a count to choose by, nothing more.
+        // Relaxed: the count only serves the choice of a poller.
         self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -76,66 +77,68 @@ impl PollerHandle {
         }
     }
 
-    /// Takes a seat for one more connection, that came in by the entrance if it has a `stay`.
-    pub(crate) fn add_connection(&self, stay: Option<ConnectionPermit>) -> LoadGuard {
-        // Relaxed: as in Seat's drop.
+    /// Counts one more connection here; `permit` is its permit from admission control, if it has
+    /// one.
+    pub(crate) fn add_connection(&self, permit: Option<ConnectionPermit>) -> LoadGuard {
+        // Relaxed: as in the drop of `LoadGuard`.
         self.connections.fetch_add(1, Ordering::Relaxed);
         LoadGuard {
             connections: Arc::clone(&self.connections),
-            _permit: stay,
+            _permit: permit,
         }
     }
 
-    /// Makes a source on this poller.
+    /// Registers a source with this poller.
     pub(crate) fn register(&self, factory: SourceFactory) {
         self.mailbox.send(Command::Register(factory));
     }
 
-    /// Leaves a letter.
+    /// Sends a command.
     #[cfg(all(test, netpoll_shuttle))]
     pub(crate) fn send(&self, command: Command) {
         self.mailbox.send(command);
     }
 
-    /// What reaches the poller from outside.
+    /// Returns the poller's mailbox.
     pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
         &self.mailbox
     }
 
-    /// Ends both streams of every socket of its connections, without it. Says how many there are.
+    /// Shuts down both directions of every socket of its connections, without the poller. Returns
+    /// the number of sockets.
     pub(crate) fn shut_down_sockets(&self) -> usize {
         self.mailbox.sockets().shut_down_all()
     }
 
-    /// A descriptor to put in the place of one of its own.
+    /// Returns a descriptor that can replace one of the poller's sockets.
     pub(crate) fn placeholder_fd(&self) -> BorrowedFd<'_> {
         self.mailbox.eventfd().as_fd()
     }
 
-    /// How many connections have their seat here.
+    /// Returns the number of connections placed here.
     pub(super) fn connections(&self) -> usize {
-        // Relaxed: a guess is good enough to choose by.
+        // Relaxed: an approximate value is good enough for the choice of a poller.
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// For how long it waits awake before it sleeps; zero if it does not.
+    /// Returns how long it busy polls before it sleeps; zero if it does not.
     pub(crate) fn busy_poll(&self) -> Duration {
         self.mailbox.busy_poll()
     }
 
-    /// Whether `caller` is a handler of this poller's.
+    /// Returns whether `source_id` is a source of this poller.
     pub(super) fn owns(&self, source_id: &SourceId) -> bool {
         source_id.belongs_to(&self.mailbox)
     }
 
-    /// Whether the calling thread is this poller, or works for it.
+    /// Returns whether the calling thread is this poller, or runs a handler for it.
     pub(crate) fn is_current(&self) -> bool {
         notifier::current_mailbox().is_some_and(|here| Arc::ptr_eq(&here, &self.mailbox))
     }
 }
 
 impl PollerSet {
-    /// Pollers that a model turns.
+    /// Creates a set of pollers that a model runs.
     #[cfg(all(test, netpoll_shuttle))]
     pub(crate) fn from_handles(pollers: Vec<PollerHandle>) -> Self {
         Self {
@@ -145,89 +148,90 @@ impl PollerSet {
         }
     }
 
-    /// Starts a poller for each of `counters`, of which there is one at least, as `setup` says.
+    /// Starts a poller with `config` for each of `counters`, of which there is at least one.
     ///
-    /// All descriptors are made here, so that a failure is reported and leaves nothing behind.
-    pub(crate) fn start(counters: &[Arc<Counters>], setup: &PollerConfig) -> io::Result<Self> {
+    /// Creates all descriptors first, so that a failure is reported and leaves nothing behind.
+    pub(crate) fn start(counters: &[Arc<Counters>], config: &PollerConfig) -> io::Result<Self> {
         let mut set = Self {
             pollers: Vec::new(),
             threads: Mutex::default(),
             round_robin: AtomicUsize::new(0),
         };
-        let memory = setup.budget.of_pollers(counters.len());
+        let memory = config.budget.of_pollers(counters.len());
         for (index, counters) in counters.iter().enumerate() {
-            let mailbox = Mailbox::new(Arc::clone(counters))?.with_busy_poll(setup.busy_poll);
+            let mailbox = Mailbox::new(Arc::clone(counters))?.with_busy_poll(config.busy_poll);
             let handle = PollerHandle::new(mailbox.within(memory));
             let mailbox = Arc::clone(&handle.mailbox);
-            let setup = setup.clone();
+            let config = config.clone();
             let (ready, started) = std::sync::mpsc::channel();
             let thread = std::thread::Builder::new()
                 .name(format!("netpoll-{index}"))
-                .spawn(move || poller_thread(index, mailbox, &setup, &ready))?;
+                .spawn(move || poller_thread(index, mailbox, &config, &ready))?;
             lock(&set.threads).push((index, thread));
             set.pollers.push(handle);
-            started
-                .recv()
-                .unwrap_or_else(|_| Err(io::Error::other("a poller did not start")))?;
+            started.recv().unwrap_or_else(|_| {
+                Err(io::Error::other("poller thread exited before it started"))
+            })?;
         }
         Ok(set)
     }
 
-    /// Whether a poller has ended, and will not begin anew.
+    /// Returns whether a poller has ended for good.
     pub(super) fn has_ended_poller(&self) -> bool {
         self.pollers.iter().any(|poller| poller.mailbox.is_closed())
     }
 
-    /// The poller with the fewest connections.
+    /// Returns the poller with the fewest connections.
     pub(crate) fn least_connections(&self) -> &PollerHandle {
         self.select(&Balance::LeastConnections, || {})
     }
 
-    /// The poller that gets the next connection; `panicked` is called if the user's choice has.
+    /// Returns the poller for the next connection. `panicked` is called if the user's function
+    /// panics.
     pub(crate) fn select(&self, balance: &Balance, panicked: impl FnOnce()) -> &PollerHandle {
-        let seats = self.pollers.iter().map(PollerHandle::connections);
-        self.nth(balance.select(seats, &self.round_robin, panicked))
+        let loads = self.pollers.iter().map(PollerHandle::connections);
+        self.nth(balance.select(loads, &self.round_robin, panicked))
     }
 
-    /// How many there are.
+    /// Returns the number of pollers.
     pub(crate) fn count(&self) -> usize {
         self.pollers.len()
     }
 
-    /// The poller at `index`, counted round.
+    /// Returns the poller at `index` modulo the number of pollers.
     pub(crate) fn nth(&self, index: usize) -> &PollerHandle {
         &self.pollers[index % self.pollers.len()]
     }
 
-    /// Its pollers, as other threads see them.
+    /// Returns the handles of its pollers.
     pub(super) fn handles(&self) -> &[PollerHandle] {
         &self.pollers
     }
 
-    /// Asks every source of every poller.
+    /// Sends a request to every source of every poller.
     pub(crate) fn shutdown_all(&self, request: ShutdownRequest) {
         for poller in &self.pollers {
             poller.mailbox.send(Command::Shutdown(request));
         }
     }
 
-    /// The pollers that were asked to force everything to its end and have not come to it.
+    /// Returns the pollers that got a forced shutdown and have not completed it.
     pub(crate) fn blocked_pollers(&self) -> Vec<usize> {
-        let is_held_up = |&index: &usize| {
+        let is_blocked = |&index: &usize| {
             let mailbox = &self.pollers[index].mailbox;
             !mailbox.is_force_completed() && !mailbox.is_closed()
         };
-        (0..self.pollers.len()).filter(is_held_up).collect()
+        (0..self.pollers.len()).filter(is_blocked).collect()
     }
 
-    /// Stops the pollers and waits for their threads, for as long as `patience`. Says which have not
-    /// ended by then; these are left to themselves.
+    /// Stops the pollers and waits for their threads, for at most `patience`. Returns the pollers
+    /// whose threads still run; these are detached.
     pub(crate) fn stop(&self, patience: Duration) -> Vec<usize> {
         for poller in &self.pollers {
             poller.mailbox.send(Command::Stop);
         }
         let mut threads = std::mem::take(&mut *lock(&self.threads));
-        // A set that is stopped by one of its own pollers cannot wait for that one.
+        // A set that one of its own pollers stops cannot wait for that one.
         threads.retain(|(_, thread)| thread.thread().id() != std::thread::current().id());
         let begun = Instant::now();
         let mut pause = MIN_BACKOFF;
@@ -236,7 +240,7 @@ impl PollerSet {
                 .into_iter()
                 .partition(|(_, thread)| thread.is_finished());
             for (_, thread) in ended {
-                // A poller that panicked has said so through the hook.
+                // The panic hook has already reported a panic.
                 let _panicked = thread.join().is_err();
             }
             threads = alive;
@@ -249,7 +253,7 @@ impl PollerSet {
     }
 }
 
-/// The first pause between two looks whether threads have ended, and the longest.
+/// The shortest and the longest pause between two checks whether threads have ended.
 const MIN_BACKOFF: Duration = Duration::from_micros(50);
 const MAX_BACKOFF: Duration = Duration::from_millis(5);
 
@@ -258,49 +262,49 @@ const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Drop for PollerSet {
     fn drop(&mut self) {
-        // Those that are held up end when they are no more.
+        // A blocked thread ends when its user code returns.
         let _left = self.stop(DROP_TIMEOUT);
     }
 }
 
-/// The life of a poller's thread. However it ends, letters that come later are dropped, and not left.
+/// The body of a poller's thread. However it ends, later commands are dropped.
 fn poller_thread(
     index: usize,
     mailbox: Arc<Mailbox>,
-    setup: &PollerConfig,
+    config: &PollerConfig,
     ready: &Sender<io::Result<()>>,
 ) {
     let commands = Arc::clone(&mailbox);
-    let lived = guard(|| {
-        run_in_hook(setup.thread_hook.as_ref(), || {
-            run_poller(index, mailbox, setup, ready)
+    let result = guard(|| {
+        run_in_hook(config.thread_hook.as_ref(), || {
+            run_poller(index, mailbox, config, ready)
         });
     });
     commands.close();
-    if lived.is_err() {
-        let error = io::Error::other("the thread of a poller panicked");
-        setup.supervisor.give_up(error);
+    if result.is_err() {
+        let error = io::Error::other("poller thread panicked");
+        config.supervisor.give_up(error);
     }
 }
 
 fn run_poller(
     index: usize,
     mailbox: Arc<Mailbox>,
-    setup: &PollerConfig,
+    config: &PollerConfig,
     ready: &Sender<io::Result<()>>,
 ) {
-    setup.budget.pool().enter();
+    config.budget.pool().enter();
     notifier::set_current_mailbox(Arc::clone(&mailbox));
-    match Poller::new(mailbox, &setup.budget) {
+    match Poller::new(mailbox, &config.budget) {
         Ok(mut poller) => {
-            // Whoever started us waits for this word, or has given up.
-            let _heard = ready.send(Ok(())).is_ok();
-            if let Err(error) = poller.run_with_recovery(index, &setup.supervisor) {
-                setup.supervisor.give_up(error);
+            // The starting thread waits for this message, or is gone.
+            let _received = ready.send(Ok(())).is_ok();
+            if let Err(error) = poller.run_with_recovery(index, &config.supervisor) {
+                config.supervisor.give_up(error);
             }
         }
         Err(error) => {
-            let _heard = ready.send(Err(error)).is_ok();
+            let _received = ready.send(Err(error)).is_ok();
         }
     }
 }

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Something that every source of a poller is asked, a bounded part of them in each turn.
+//! A shutdown request to every source of a poller, passed to a bounded part of them in each
+//! iteration.
 //!
-//! A source that is made while a round is under way is asked when it is made. A later round replaces one
-//! that is not complete: what is asked later is more urgent.
+//! A source that is registered during a sweep gets the request on registration. A later sweep
+//! replaces one that is not complete: its request is more urgent.
 
 use super::Poller;
 use super::quota::Quota;
 use super::source::ShutdownRequest;
 use super::token::Token;
 
-/// The rest of a round.
+/// The rest of a sweep.
 #[derive(Debug)]
 pub(super) struct ShutdownSweep {
     request: ShutdownRequest,
@@ -17,9 +18,9 @@ pub(super) struct ShutdownSweep {
 }
 
 impl Poller {
-    /// Begins a round.
+    /// Starts a sweep.
     pub(super) fn shutdown_all(&mut self, request: ShutdownRequest) {
-        // Who comes later is asked what holds from then on.
+        // A source registered later gets the request as well.
         if request != ShutdownRequest::StopAccepting {
             self.shutdown = Some(request);
         }
@@ -29,15 +30,15 @@ impl Poller {
         });
     }
 
-    /// Asks the next sources of the round, if one is under way.
+    /// Passes the request to the next sources of the sweep, if there is one.
     pub(super) fn continue_sweep(&mut self) {
         let mut quota = Quota::default();
         while quota.take() {
-            let Some(round) = &mut self.sweep else {
+            let Some(sweep) = &mut self.sweep else {
                 return;
             };
-            let request = round.request;
-            match round.tokens.next() {
+            let request = sweep.request;
+            match sweep.tokens.next() {
                 Some(token) => self.call(token, |source, context| {
                     source.on_shutdown(request, context)
                 }),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The place on a poller's roll of a socket that was accepted and has no source yet: it lies with a
-//! filter that runs, or on its way to its poller. Its peer is sent the end if that poller is given up.
+//! Registers an accepted socket that has no source yet with the socket set of a poller, while a
+//! filter runs or the socket moves to its poller. If that poller is abandoned, the socket is shut
+//! down.
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
@@ -9,7 +10,7 @@ use super::notifier::Notifier;
 use super::set::PollerHandle;
 use crate::sync::Arc;
 
-/// One socket on a roll; no more when dropped, which has to be before the socket is closed.
+/// A registered socket. Deregistered when dropped, which must happen before the socket is closed.
 #[derive(Debug)]
 pub(crate) struct SocketRegistration {
     fd: RawFd,
@@ -17,7 +18,7 @@ pub(crate) struct SocketRegistration {
 }
 
 impl SocketRegistration {
-    /// On the roll of the poller of `bell`.
+    /// Registers `socket` with the poller of `notifier`.
     pub(crate) fn new(socket: &impl AsFd, notifier: &Notifier) -> Self {
         let mailbox = Arc::clone(notifier.mailbox());
         mailbox.sockets().insert(socket.as_fd());
@@ -27,7 +28,7 @@ impl SocketRegistration {
         }
     }
 
-    /// The same on the roll of `poller`, which gets the socket.
+    /// Moves the registration to `poller`, which gets the socket.
     pub(crate) fn transfer_to(self, socket: &impl AsFd, poller: &PollerHandle) -> Self {
         let mailbox = poller.mailbox();
         if Arc::ptr_eq(&self.mailbox, mailbox) {

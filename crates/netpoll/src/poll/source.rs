@@ -188,7 +188,7 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(crate) struct SourceContext {
     now: Option<Timestamp>,
-    /// When the last wait was over, if timers run.
+    /// The end of the last wait, if timers are set.
     wait_end: Option<Timestamp>,
     budget: Option<Budget>,
     /// Sources that have run since the clock was read.

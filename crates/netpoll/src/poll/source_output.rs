@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Sending for a source that has run.
 //!
-//! A source gives a chain and gets the same back, so much of it sent. What stays after a short send
-//! is moved into memory of its own size if it is small, and nothing more is sent for the source
-//! until its descriptor is writable.
+//! A source provides an outgoing buffer and gets back the part that was not sent. After a partial
+//! send, a small rest is copied into memory of its own size, and nothing more is sent for the
+//! source until its descriptor is writable.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -13,12 +13,13 @@ use super::registry::RunningSource;
 use super::source::{NextAction, Outgoing};
 use crate::sync::assert_unlocked;
 
-/// The most chains sent for one source in one turn: each may have it make another.
+/// The most buffers sent for one source in one iteration: each may cause the source to provide
+/// another.
 const MAX_SENDS_PER_TURN: usize = 16;
 
 impl Poller {
-    /// Sends what the source gives, until it gives nothing or the socket takes no more. What it
-    /// gives beyond [`MAX_SENDS_PER_TURN`] waits for the others of the turn.
+    /// Sends the output of the source until there is none or the socket takes no more. Output
+    /// beyond [`MAX_SENDS_PER_TURN`] buffers waits until other sources have run.
     #[inline]
     pub(super) fn send_for(&mut self, run: &mut RunningSource, mut next: NextAction) -> NextAction {
         let mut sends = 0;
@@ -58,12 +59,12 @@ impl Poller {
     }
 }
 
-/// Sends until all is gone or the socket takes no more; leaves what did not go, and says how much
-/// went, 0 if nothing did. Any thread.
+/// Sends until all is sent or the socket takes no more. Leaves the rest in `outgoing`, and returns
+/// the number of bytes sent, which may be 0. Any thread.
 #[inline]
 pub(crate) fn send(fd: BorrowedFd<'_>, outgoing: &mut Outgoing) -> io::Result<usize> {
-    // What is sent is let go, and the drop of memory that a user pushed is foreign code: a panic ends in
-    // the buffer, and no lock is held.
+    // Sent segments are dropped here, and dropping a user's memory is foreign code: the buffer
+    // catches its panic, and no lock is held.
     assert_unlocked();
     match outgoing.drain_to(fd) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! When which source is to be looked at because its time may be up: a wheel of seven rings.
+//! The timers of a poller: a hierarchical timing wheel of seven levels.
 //!
 //! ```text
-//!   ring 0   64 slots of     1 ms     what is due within the next 64 ms
-//!   ring 1   64 slots of    64 ms     … 4 s
-//!   ring 2   64 slots of     4 s      … 4 min
+//!   level 0   64 slots of     1 ms     due within the next 64 ms
+//!   level 1   64 slots of    64 ms     … 4 s
+//!   level 2   64 slots of     4 s      … 4 min
 //!    …
-//!   ring 6   64 slots of    2 years   … 139 years, and whatever is later
+//!   level 6   64 slots of    2 years   … 139 years, and later
 //! ```
 //!
-//! A look lies in the innermost ring in which it differs from now; when time reaches its slot it is
-//! due or moves inwards. To set one and to take one away are a few instructions, however many there
-//! are. A slot that is empty has no memory: else a crowd that was in each of them once would have
-//! left that of many crowds. Time is counted in ticks of a millisecond from when the wheel was made,
-//! and a look is rounded up to a tick: it never comes before its time, and a tick behind it at most.
+//! A timer is in the innermost level in which its tick differs from now; when time reaches its slot
+//! it fires or moves inwards. Setting and cancelling a timer take a few instructions, however many
+//! there are. An empty slot has no memory: otherwise each slot would keep the memory of the largest
+//! number of timers it ever had. Time is counted in ticks of 1 ms from the creation of the wheel,
+//! and a timer is rounded up to a tick: it never fires early, and at most one tick late.
 //!
-//! A *deadline* lives in the source's entry; here are only the looks. A deadline that moves to a
-//! later time leaves its look where it is, which then comes early and is set again. So a deadline
-//! that is moved with every request costs nothing here until the first time has come.
+//! A *deadline* is kept in the source's entry; the wheel has only timers. A deadline that moves to
+//! a later time leaves its timer unchanged; the timer then fires early and is set again. So a
+//! deadline that moves with every request costs nothing here until the first timer fires.
 
 use std::time::Duration;
 
@@ -26,33 +26,33 @@ use slab::Slab;
 use super::token::Token;
 use crate::timestamp::Timestamp;
 
-/// A millisecond, in nanoseconds.
+/// One millisecond, in nanoseconds.
 const NANOS_PER_TICK: u64 = 1_000_000;
 
 const LEVELS: usize = 7;
 const SLOTS: usize = 64;
 
-/// How many bits of a tick say which slot of a ring it falls into.
+/// The bits of a tick that select the slot of a level.
 const BITS_PER_LEVEL: u32 = SLOTS.trailing_zeros();
 
-/// The last tick there is: what would be later is looked at then, and set again.
+/// The last tick. A later timer fires then and is set again.
 const MAX_TICK: u64 = (1 << (BITS_PER_LEVEL * LEVELS as u32)) - 1;
 
-/// The looks to be taken.
+/// A timing wheel.
 #[derive(Debug)]
 pub(super) struct Timers {
     start: Timestamp,
-    /// Every look up to this tick has been taken out of the rings.
+    /// Timers up to this tick have been taken out of the levels.
     elapsed: u64,
-    /// No slot that is not empty is reached before this tick.
+    /// No occupied slot is reached before this tick.
     next_tick: u64,
     entries: Slab<TimerEntry>,
     levels: [WheelLevel; LEVELS],
-    /// Keys of looks that are due and were not yet given out, the first at the end.
+    /// Keys of timers that are due and were not returned yet, the first at the end.
     due: Vec<u32>,
 }
 
-/// Which look. There are no more of them than sources, whose number is one of 32 bits.
+/// The key of a timer. There are at most as many timers as sources, whose number fits into 32 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TimerKey(u32);
 
@@ -63,18 +63,18 @@ struct TimerEntry {
     location: EntryLocation,
 }
 
-/// Where a look is.
+/// Where a timer is.
 #[derive(Clone, Copy, Debug)]
 enum EntryLocation {
-    /// The `index`-th of a slot.
+    /// At `index` of a slot.
     Slot { level: u8, slot: u8, index: u32 },
-    /// Taken out of the rings.
+    /// Taken out of the levels.
     Due,
 }
 
 #[derive(Debug)]
 struct WheelLevel {
-    /// A bit for each slot that is not empty.
+    /// A bit for each occupied slot.
     occupied: u64,
     slots: [Vec<u32>; SLOTS],
 }
@@ -102,7 +102,7 @@ impl Default for Timers {
 }
 
 impl Timers {
-    /// Looks at `token` at `when`.
+    /// Sets a timer for `token` at `when`.
     pub(super) fn set(&mut self, token: Token, when: Timestamp) -> TimerKey {
         let tick = self.tick_of(when);
         let key = self.entries.insert(TimerEntry {
@@ -115,29 +115,19 @@ impl Timers {
         TimerKey(key)
     }
 
-    /// Takes a look away that has not come.
+    /// Cancels a timer that has not fired.
     pub(super) fn cancel(&mut self, TimerKey(key): TimerKey) {
         match self.entries.remove(key as usize).location {
-            EntryLocation::Slot {
-                level: ring,
-                slot,
-                index,
-            } => {
-                let WheelLevel {
-                    occupied: filled,
-                    slots,
-                } = &mut self.levels[usize::from(ring)];
+            EntryLocation::Slot { level, slot, index } => {
+                let WheelLevel { occupied, slots } = &mut self.levels[usize::from(level)];
                 let keys = &mut slots[usize::from(slot)];
                 keys.swap_remove(index as usize);
                 if let Some(&moved) = keys.get(index as usize) {
-                    self.entries[moved as usize].location = EntryLocation::Slot {
-                        level: ring,
-                        slot,
-                        index,
-                    };
+                    self.entries[moved as usize].location =
+                        EntryLocation::Slot { level, slot, index };
                 } else if keys.is_empty() {
                     *keys = Vec::new();
-                    *filled &= !(1 << slot);
+                    *occupied &= !(1 << slot);
                 }
             }
             EntryLocation::Due => self.due.retain(|&due| due != key),
@@ -151,7 +141,8 @@ impl Timers {
         self.entries.is_empty()
     }
 
-    /// How long nothing can be due; `None` if there are no looks. May end before something is.
+    /// Returns a time during which no timer fires; `None` if there are none. It may be shorter than
+    /// the time to the next one.
     pub(super) fn until_next(&self, now: Timestamp) -> Option<Duration> {
         if !self.due.is_empty() {
             return Some(Duration::ZERO);
@@ -165,7 +156,7 @@ impl Timers {
         ))
     }
 
-    /// The next look that is due. Its key is gone.
+    /// Removes the next timer that is due and returns its token.
     pub(super) fn next_due(&mut self, now: Timestamp) -> Option<Token> {
         if self.due.is_empty() {
             self.advance_to(now);
@@ -174,12 +165,12 @@ impl Timers {
         Some(self.entries.remove(key as usize).token)
     }
 
-    /// Whether a look that has not come comes by `when`, a part of a tick aside.
+    /// Returns whether a timer that has not fired does so by `when`, rounded up to a tick.
     pub(super) fn fires_by(&self, TimerKey(key): TimerKey, when: Timestamp) -> bool {
         self.entries[key as usize].tick <= self.tick_of(when)
     }
 
-    /// The tick at which `when` has passed.
+    /// Returns the tick at which `when` has passed.
     fn tick_of(&self, when: Timestamp) -> u64 {
         when.nanos_since(self.start)
             .div_ceil(NANOS_PER_TICK)
@@ -191,31 +182,31 @@ impl Timers {
             self.due.push(key);
             return;
         }
-        let ring = ((tick ^ self.elapsed).ilog2() / BITS_PER_LEVEL) as usize;
-        let slot = (tick >> (BITS_PER_LEVEL * ring as u32)) as usize % SLOTS;
-        let keys = &mut self.levels[ring].slots[slot];
+        let level = ((tick ^ self.elapsed).ilog2() / BITS_PER_LEVEL) as usize;
+        let slot = (tick >> (BITS_PER_LEVEL * level as u32)) as usize % SLOTS;
+        let keys = &mut self.levels[level].slots[slot];
         self.entries[key as usize].location = EntryLocation::Slot {
-            level: ring as u8,
+            level: level as u8,
             slot: slot as u8,
             index: keys.len() as u32,
         };
         keys.push(key);
-        self.levels[ring].occupied |= 1 << slot;
-        let shift = BITS_PER_LEVEL * ring as u32;
+        self.levels[level].occupied |= 1 << slot;
+        let shift = BITS_PER_LEVEL * level as u32;
         self.next_tick = self.next_tick.min(tick >> shift << shift);
     }
 
-    /// The slot that time reaches next, and when: of the innermost ring that has one. In every ring
-    /// the slots before the one where time is now are empty.
+    /// Returns the next slot that time reaches, and its tick: of the innermost occupied level. In
+    /// every level, the slots before the current one are empty.
     fn next_slot(&self) -> Option<(usize, usize, u64)> {
-        let ring = self.levels.iter().position(|ring| ring.occupied != 0)?;
-        let slot = self.levels[ring].occupied.trailing_zeros() as usize;
-        let shift = BITS_PER_LEVEL * ring as u32;
-        let lap = self.elapsed >> (shift + BITS_PER_LEVEL) << (shift + BITS_PER_LEVEL);
-        Some((ring, slot, lap + ((slot as u64) << shift)))
+        let level = self.levels.iter().position(|level| level.occupied != 0)?;
+        let slot = self.levels[level].occupied.trailing_zeros() as usize;
+        let shift = BITS_PER_LEVEL * level as u32;
+        let cycle_start = self.elapsed >> (shift + BITS_PER_LEVEL) << (shift + BITS_PER_LEVEL);
+        Some((level, slot, cycle_start + ((slot as u64) << shift)))
     }
 
-    /// Takes out of the rings what is due by `now`.
+    /// Takes the timers that are due by `now` out of the levels.
     #[inline]
     fn advance_to(&mut self, now: Timestamp) {
         let now = (now.nanos_since(self.start) / NANOS_PER_TICK).min(MAX_TICK);
@@ -227,12 +218,12 @@ impl Timers {
     }
 
     fn advance_levels(&mut self, now: u64) {
-        while let Some((ring, slot, tick)) = self.next_slot()
+        while let Some((level, slot, tick)) = self.next_slot()
             && tick <= now
         {
             self.elapsed = tick;
-            let keys = std::mem::take(&mut self.levels[ring].slots[slot]);
-            self.levels[ring].occupied &= !(1 << slot);
+            let keys = std::mem::take(&mut self.levels[level].slots[slot]);
+            self.levels[level].occupied &= !(1 << slot);
             for key in keys {
                 let entry = &mut self.entries[key as usize];
                 entry.location = EntryLocation::Due;
@@ -243,7 +234,8 @@ impl Timers {
         self.elapsed = self.elapsed.max(now);
         self.next_tick = self.next_slot().map_or(u64::MAX, |(_, _, tick)| tick);
         if self.due.len() > 1 {
-            // Given out from the end: the earliest comes first, and of one tick the one set first.
+            // Returned from the end: the earliest first, and of one tick the one that was set
+            // first.
             self.due.reverse();
             self.due
                 .sort_by_key(|&key| std::cmp::Reverse(self.entries[key as usize].tick));
@@ -263,7 +255,7 @@ mod tests {
         Token::source(slot, 0)
     }
 
-    /// Everything that is due, in order.
+    /// Returns all that is due, in order.
     fn due(timers: &mut Timers, ms: u64) -> Vec<usize> {
         let now = at(timers, ms);
         std::iter::from_fn(|| timers.next_due(now))
@@ -330,7 +322,7 @@ mod tests {
             waits += 1;
         }
         assert_eq!(now, when);
-        assert!(waits <= LEVELS, "{waits} times awake for one look");
+        assert!(waits <= LEVELS, "{waits} waits for one timer");
         assert_eq!(timers.until_next(now), None);
     }
 

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The 64 bits that an event carries: kind 4, generation 28, slot 32.
 //!
-//! A slot is used again and again; its generation grows each time. So an event for what is gone
-//! names a generation that nobody has, and finds nothing: no pointer is ever put into the kernel.
+//! A slot is reused; its generation grows each time. So an event for a removed source carries an
+//! old generation and finds nothing. No pointer is ever given to the kernel.
 
 use std::fmt;
 
-/// Names one source of one poller, once.
+/// Identifies one source of one poller, once.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Token(u64);
 
-/// What a token names.
+/// The kind of thing a token identifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TokenKind {
     /// An entry of the registry.
@@ -24,10 +24,10 @@ const SLOT_BITS: u32 = 32;
 const GENERATION_MASK: u32 = (1 << GENERATION_BITS) - 1;
 
 impl Token {
-    /// The mailbox of whichever poller this reaches.
+    /// The mailbox of the poller that receives the event.
     pub(crate) const MAILBOX: Self = Self(2 << (GENERATION_BITS + SLOT_BITS));
 
-    /// The source in `slot` while it has `generation`.
+    /// Creates the token of the source in `slot` with `generation`.
     pub(crate) fn source(slot: u32, generation: u32) -> Self {
         let generation = u64::from(generation & GENERATION_MASK) << SLOT_BITS;
         Self(1 << (GENERATION_BITS + SLOT_BITS) | generation | u64::from(slot))
@@ -41,7 +41,7 @@ impl Token {
         self.0
     }
 
-    /// `None` for bits that no poller has given out.
+    /// Returns the kind; `None` for bits that are no token of a poller.
     pub(crate) fn kind(self) -> Option<TokenKind> {
         match self.0 >> (GENERATION_BITS + SLOT_BITS) {
             1 => Some(TokenKind::Source),
@@ -58,7 +58,7 @@ impl Token {
         (self.0 >> SLOT_BITS) as u32 & GENERATION_MASK
     }
 
-    /// The generation after `generation`; after 2^28 of them the first again.
+    /// Returns the generation after `generation`; it wraps after 2^28.
     pub(crate) fn next_generation(generation: u32) -> u32 {
         generation.wrapping_add(1) & GENERATION_MASK
     }

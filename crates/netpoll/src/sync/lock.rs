@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Locking, and the count of the locks that this thread holds.
+//! Locking, and the count of the locks that a thread holds.
 //!
-//! The count exists in builds with debug assertions alone, so every test of the suite checks that no
-//! foreign code runs under a lock. A model checker runs all threads of a model on one, where the count
-//! would mean nothing.
+//! Only builds with debug assertions count, so every test checks that no foreign code runs under a
+//! lock. A model checker runs all threads of a model on one, where the count would mean nothing.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -22,7 +21,7 @@ use std::sync::MutexGuard as Guard;
 #[must_use = "the lock is released at once"]
 pub(crate) struct MutexGuard<'a, T> {
     guard: Guard<'a, T>,
-    /// After the lock, so that the count is never too low.
+    /// Declared after the lock, so that the count is never too low.
     count: LockCount,
 }
 
@@ -48,8 +47,8 @@ impl<T: fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
     }
 }
 
-/// Locks, also where a panic has poisoned the lock: no lock of this crate is held over foreign code,
-/// and every critical section leaves its data whole at each step.
+/// Locks `mutex`, even if a panic has poisoned it: no lock of this crate is held over foreign code,
+/// and every critical section leaves its data consistent at each step.
 #[inline]
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     MutexGuard {
@@ -58,7 +57,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     }
 }
 
-/// Waits on `condition` without the lock, and locks again.
+/// Releases the lock, waits on `condition`, and locks again.
 pub(crate) fn wait<'a, T>(condition: &Condvar, held: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
     let MutexGuard { guard, count } = held;
     let waited = condition.wait(guard);
@@ -66,7 +65,7 @@ pub(crate) fn wait<'a, T>(condition: &Condvar, held: MutexGuard<'a, T>) -> Mutex
     MutexGuard { guard, count }
 }
 
-/// As [`wait`], for `most` at most; also says whether that has passed.
+/// As [`wait`], for `most` at most. Also returns whether that time has passed.
 pub(crate) fn wait_timeout<'a, T>(
     condition: &Condvar,
     held: MutexGuard<'a, T>,
@@ -78,13 +77,13 @@ pub(crate) fn wait_timeout<'a, T>(
     (MutexGuard { guard, count }, outcome.timed_out())
 }
 
-/// Panics if this thread holds a lock of ours, in a build with debug assertions: foreign code is about
-/// to run.
+/// Panics if this thread holds a lock of ours, in a build with debug assertions. Call it before
+/// foreign code runs.
 #[inline]
 #[track_caller]
 pub(crate) fn assert_unlocked() {
     #[cfg(all(debug_assertions, not(any(netpoll_loom, netpoll_shuttle))))]
-    assert_eq!(enabled::held(), 0, "foreign code under a lock");
+    assert_eq!(enabled::held(), 0, "user code called while a lock is held");
 }
 
 #[cfg(not(all(debug_assertions, not(any(netpoll_loom, netpoll_shuttle)))))]
@@ -112,7 +111,7 @@ mod enabled {
         static LOCKS_HELD: Cell<usize> = const { Cell::new(0) };
     }
 
-    /// How many locks of ours this thread holds.
+    /// Returns the number of our locks that this thread holds.
     pub(super) fn held() -> usize {
         LOCKS_HELD.with(Cell::get)
     }
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "foreign code under a lock")]
+    #[should_panic(expected = "user code called while a lock is held")]
     fn user_code_under_a_lock_panics() {
         let mutex = Mutex::new(());
         let _held = lock(&mutex);
