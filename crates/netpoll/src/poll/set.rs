@@ -150,7 +150,7 @@ impl PollerSet {
 
     /// Starts a poller with `config` for each of `counters`, of which there is at least one.
     ///
-    /// Creates all descriptors first, so that a failure is reported and leaves nothing behind.
+    /// Creates all descriptors before it returns, so that a failure is reported and leaves nothing behind.
     pub(crate) fn start(counters: &[Arc<Counters>], config: &PollerConfig) -> io::Result<Self> {
         let mut set = Self {
             pollers: Vec::new(),
