@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The number of timeouts that a future polled on this thread waits with.
+//! Counts the timeouts in which the future polled on this thread waits.
 //!
 //! A handler that waits for two things at once counts as active, but a timeout is no second thing:
 //! a [`timeout`](crate::time::timeout) keeps a waker like any other wait, and only limits how long

@@ -6,7 +6,7 @@
 //! through [`guard`], which catches a panic. A panic in a clone reaches the caller that polls with
 //! that waker; the state is then unchanged.
 //!
-//! State keeps a waker in a [`WakerSlot`], never a raw `Waker`. A waker has three ways:
+//! State keeps a waker in a [`WakerSlot`], never a raw `Waker`. There are three paths:
 //!
 //! * **In:** [`register`] runs an attempt that locks, checks the state and calls
 //!   [`WakerSlot::set`]. A slot that has the same waker keeps it, which runs no foreign code. Else

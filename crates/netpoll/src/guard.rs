@@ -3,8 +3,8 @@
 //!
 //! A poll of a handler, the *drop* of its future, a callback, the drop of a panic's payload: each
 //! may panic, and must not take a poller and its other connections down. Every such call goes
-//! through [`guard`]. It holds no lock of ours: user code may call any handle. A build with debug
-//! assertions panics, outside of the guard, if a lock is held.
+//! through [`guard`], under no lock of ours, because user code may call any handle. A build with
+//! debug assertions panics, outside of the guard, if a lock is held.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

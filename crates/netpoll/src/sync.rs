@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The atomics and locks of this crate, in one place: the standard library's, or those of a model
-//! checker that runs the shipped code through its interleavings (see `models`): loom's with `--cfg
-//! netpoll_loom`, shuttle's with `--cfg netpoll_shuttle`. Reference counts are always the standard
-//! library's, and cells that are filled once are its or `once_cell`'s: no protocol depends on them,
-//! only on the locks inside them.
+//! checker that runs the shipped code through its interleavings (see `models`). `--cfg
+//! netpoll_loom` selects those of loom, `--cfg netpoll_shuttle` those of shuttle. Reference counts
+//! are always the standard library's, and cells that are filled once are its or `once_cell`'s: no
+//! protocol depends on them, only on the locks inside them.
 //!
 //! No lock of this crate is held while foreign code runs: see [`foreign`](crate::foreign). A build
 //! with debug assertions counts the locks that a thread holds, and [`guard`](crate::guard) panics

@@ -3,7 +3,7 @@
 
 use crate::sync::Arc;
 
-/// Calls its argument inside of something.
+/// Calls its argument, after it has entered another runtime or the like.
 pub(crate) type ThreadHook = Arc<dyn Fn(&mut dyn FnMut()) + Send + Sync>;
 
 /// Runs `body`, inside `thread_hook` if there is one.

@@ -2,7 +2,7 @@
 //! Sleeping and timeouts, in handlers and anywhere else.
 //!
 //! The timers belong to a poller: inside a handler to the handler's poller, else to one that the
-//! whole process shares. They need no other runtime, and work inside of any.
+//! whole process shares. They need no other runtime, and work inside any.
 
 use std::fmt;
 use std::future::{Future, poll_fn};

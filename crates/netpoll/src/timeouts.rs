@@ -66,10 +66,10 @@ pub struct Timeouts {
     pub write: Option<Duration>,
     /// The longest time without a byte in either direction while no output is unsent and the
     /// connection is not [active](Self#active-connections). While the peer has sent only a part of
-    /// a message, a rate below `min_rate` counts as silence; so does one below 240 B/s, even if
-    /// `min_rate` is lower or off. Counted from the last byte or the last activity. Activity that
-    /// the poller sees only at intervals may delay it by up to the same time again. Default: 75 s.
-    /// Off for dialed connections.
+    /// a message, its bytes count only if they arrive at `min_rate`, or at 240 B/s if `min_rate` is
+    /// higher or off. Counted from the last byte or the last activity. Activity that the poller
+    /// sees only at intervals may delay it by up to the same time again. Default: 75 s. Off for
+    /// dialed connections.
     pub idle: Option<Duration>,
     /// The longest life of a connection. It then shuts down gracefully: requests that the peer has
     /// sent by then are served first. Each connection ends up to a tenth earlier, so that those

@@ -186,8 +186,7 @@ async fn answer_one_byte(mut connection: Connection) -> CallOutcome {
     let more = connection.reader().available() > 1;
     let end = match connection.reader().skip(1).await {
         Ok(()) => {
-            // Pushed memory: the order in which the checker drops a thread's write block is
-            // undefined.
+            // Pushed memory: the checker would choose when a thread's write block is dropped.
             connection.writer().push(Bytes::from_static(b"."));
             if more {
                 BatchEnd::Yielded

@@ -43,7 +43,7 @@ fn a_sleeping_poller_is_woken_for_every_command() {
     });
 }
 
-/// A connection that both sides close, closes once.
+/// A connection that both sides close is reported once.
 #[test]
 fn a_close_by_both_sides_is_reported_once() {
     model(|| {

@@ -14,7 +14,7 @@ use super::token::Token;
 use crate::guard::guard;
 use crate::timestamp::Timestamp;
 
-/// Whether a source fate with its poller.
+/// Whether a source stays with its poller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Keep,
@@ -37,7 +37,7 @@ impl Poller {
     }
 
     /// Sends the source's output and applies its interest and deadline. Returns whether the source
-    /// fate.
+    /// stays.
     #[inline]
     fn apply_action(&mut self, run: &mut RunningSource, next: NextAction) -> Fate {
         let mut next = self.send_for(run, next);

@@ -29,7 +29,7 @@ const MAX_EVENTS: usize = 1024;
 /// The backend of one poller.
 #[derive(Debug)]
 pub(super) enum Driver {
-    /// Readiness-based: system calls are made by the caller.
+    /// Readiness-based: the methods below make the system calls.
     Epoll { epoll: Epoll, events: Events },
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A timer on a poller, for users that are no connection: a sleep, the deadlines of calls.
+//! A timer on a poller, for anything other than a connection: a sleep, the deadlines of calls.
 //!
 //! A [`PollerTimer`] is a source without a descriptor. Its owner sets the time as often as it likes
 //! and on any thread; the poller uses the latest value and wakes the owner. In between it costs the
@@ -19,7 +19,7 @@ use super::source::{
 use crate::foreign::{CallerWaker, CloneRequired, WakerSlot, Wakeup, register};
 use crate::sync::{Arc, Mutex, lock};
 
-/// Wakes a waker at a time. Dropping it removes it from its poller.
+/// Wakes a waker at a set time. Dropping it removes it from its poller.
 #[derive(Debug)]
 pub(crate) struct PollerTimer {
     shared: Arc<TimerShared>,
@@ -143,8 +143,8 @@ impl TimerShared {
     }
 }
 
-/// The share of a timer's source. Reports the end of the poller when it is dropped, also if there
-/// never was a source.
+/// The source's side of a timer. Reports the end of the poller when it is dropped, even if the
+/// source was never created.
 struct TimerLossGuard(Arc<TimerShared>);
 
 impl Drop for TimerLossGuard {

@@ -5,7 +5,7 @@
 //! of every connection. One iteration takes at most [`MAX_ITEMS`] items from each such queue, and
 //! fewer if these take longer than [`MAX_TIME`]. The rest stays queued, in order, for the next
 //! iteration, and the kernel's events are served in between. Each iteration processes at least
-//! [`ITEMS_PER_CLOCK_READ`] - 1 items, so no item waits forever, and an iteration with little work
+//! [`ITEMS_PER_CLOCK_READ`] items, so no item waits forever, and an iteration with little work
 //! does not read the clock for this.
 
 use std::time::Duration;

@@ -55,7 +55,7 @@ pub(crate) struct PollerHandle {
     connections: Arc<AtomicUsize>,
 }
 
-/// The place of a connection at its poller; freed when it is dropped.
+/// Counts a connection at its poller until it is dropped.
 #[derive(Debug)]
 pub(crate) struct LoadGuard {
     connections: Arc<AtomicUsize>,
@@ -150,7 +150,8 @@ impl PollerSet {
 
     /// Starts a poller with `config` for each of `counters`, of which there is at least one.
     ///
-    /// Creates all descriptors before it returns, so that a failure is reported and leaves nothing behind.
+    /// Creates all descriptors before it returns, so that a failure is reported and leaves nothing
+    /// behind.
     pub(crate) fn start(counters: &[Arc<Counters>], config: &PollerConfig) -> io::Result<Self> {
         let mut set = Self {
             pollers: Vec::new(),

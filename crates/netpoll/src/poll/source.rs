@@ -27,7 +27,7 @@ use crate::timestamp::Timestamp;
 /// Committed bytes on their way to the kernel.
 pub(crate) type Outgoing = LinkBuffer;
 
-/// Makes a source on the thread of the poller that will drive it.
+/// Creates a source on the thread of the poller that will drive it.
 pub(crate) type SourceFactory = Box<dyn FnOnce(RegisterContext) -> Box<dyn Source> + Send>;
 
 /// The buffer for the next bytes of a source.
@@ -177,8 +177,8 @@ pub(crate) struct RegisterContext {
     pub(crate) per_thread: Rc<PerThread>,
 }
 
-/// Sources that may run after a clock read before it counts as stale. Up to there, their time
-/// counts as the elapsed time of the next source that asks.
+/// The most sources that may run after a clock read before the reading is dropped. Until then, their
+/// run time counts towards the `elapsed` of the next source that asks.
 const MAX_RUNS_PER_CLOCK_READ: u32 = 16;
 
 /// The shortest time between two warnings.

@@ -25,10 +25,10 @@ use super::Poller;
 use super::registry::RunningSource;
 use super::source::{EndOfInput, NextAction, Received, RecvBuffer, Source};
 
-/// The most reads for one source in one turn.
+/// The most reads for one source in one iteration of the poller.
 const MAX_READS_PER_TURN: usize = 16;
 
-/// The most bytes read for one source in one turn.
+/// The most bytes read for one source in one iteration of the poller.
 const MAX_BYTES_PER_TURN: usize = 256 << 10;
 
 /// The result of one read.
