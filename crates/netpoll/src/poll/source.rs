@@ -177,8 +177,8 @@ pub(crate) struct RegisterContext {
     pub(crate) per_thread: Rc<PerThread>,
 }
 
-/// The most sources that may run after a clock read before the reading is dropped. Until then, their
-/// run time counts towards the `elapsed` of the next source that asks.
+/// The most sources that may run after a clock read before the reading is dropped. Until then,
+/// their run time counts towards the `elapsed` of the next source that asks.
 const MAX_RUNS_PER_CLOCK_READ: u32 = 16;
 
 /// The shortest time between two warnings.
