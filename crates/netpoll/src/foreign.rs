@@ -30,14 +30,12 @@
 //! A user's future that one of our futures awaits is a [`UserFuture`]: its drop is guarded while
 //! its own panic unwinds our future.
 //!
-//! A `DeferredDrop` guards one drop. If a value owns several foreign ones, a second panic while the
-//! first unwinds would abort the process: such a collection is dropped one by one, as [`Wakeups`]
-//! are.
+//! A `DeferredDrop` guards one drop. A collection of foreign values is dropped one by one, as
+//! [`Wakeups`] are: a second panic while the first unwinds would abort the process.
 //!
 //! **Locals drop in the reverse of their order.** A `Wakeup` or `DeferredDrop` that is bound after
 //! a lock and never moved is dropped before the lock is released. With debug assertions [`guard`]
-//! panics there, so every test checks it. `tests/source_rules.rs` finds a raw waker outside of this
-//! module.
+//! panics there, so every test checks it. `tests/source_rules.rs` finds raw wakers elsewhere.
 
 mod user_future;
 mod waker_slots;
@@ -193,8 +191,7 @@ impl WakerSlot {
     ///
     /// # Errors
     ///
-    /// `CloneRequired` if the slot holds another waker and the caller's is not cloned yet; nothing
-    /// was changed.
+    /// The slot holds another waker and the caller's is not cloned yet; nothing was changed.
     #[inline]
     pub(crate) fn set(&mut self, caller_waker: &mut CallerWaker<'_>) -> Result<(), CloneRequired> {
         if self.0.will_wake(caller_waker.waker) {

@@ -23,7 +23,7 @@ fn ready(polled: Poll<std::io::Result<Pooled>>) -> Pooled {
 }
 
 #[test]
-fn permits_are_granted_in_order_and_try_acquire_does_not_overtake() {
+fn who_comes_first_is_served_first_and_nobody_overtakes() {
     let host = Host::new();
     let pool = pool_with(|options| options.max_connections = 1);
     let (out, _peer) = got(&pool, &host);
