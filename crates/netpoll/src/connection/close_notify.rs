@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Who is told that a connection ends: futures that wait for it, and functions that are to run.
+//! Notification of the end of a connection: futures that wait for it and callbacks that run after
+//! it.
 //!
-//! Few connections have either, so all of it is in what [`Extensions`] connections have. There are two
-//! moments. The *end* is when there is nothing more to come, or nothing can be sent any more: it
-//! wakes whoever waits in [`Connection::closed`]. *Over* is when also nobody works on the connection
-//! any more, and the functions of [`Connection::on_close`] run.
+//! Few connections use either, so the state lives in [`Extensions`]. A connection passes two
+//! points:
 //!
-//! Whoever asks and whoever tells may be on two threads. The one adds and then looks whether it has
-//! happened; the other lets it have happened and then takes what was added. So nobody is
-//! forgotten, and what was taken is told once.
+//! * It *ends* when no more input can arrive or no more output can be sent. This wakes the futures
+//!   of [`Connection::closed`].
+//! * It is *closed* when, in addition, no handler or owner works on it any more. Then the callbacks
+//!   of [`Connection::on_close`] run.
+//!
+//! Registration may race with the end on another thread. The registering thread adds its entry and
+//! then checks whether the connection has ended. The ending thread publishes the end and then takes
+//! the entries. Every entry is therefore notified, and only once.
 
 use std::fmt;
 use std::future::Future;
@@ -24,10 +28,10 @@ use crate::foreign::{DeferredDrop, WakerSlots, register};
 use crate::guard::guard;
 use crate::sync::{Arc, Mutex, lock};
 
-/// What runs when the connection is over.
+/// A callback that runs when the connection is closed.
 type CloseCallback = Box<dyn FnOnce(&CloseReason) + Send>;
 
-/// Who wants to hear of the end of one connection.
+/// The waiters and callbacks for the end of one connection.
 #[derive(Default)]
 pub(crate) struct CloseNotify {
     state: Mutex<CloseNotifyState>,
@@ -35,19 +39,19 @@ pub(crate) struct CloseNotify {
 
 #[derive(Default)]
 struct CloseNotifyState {
-    /// Why it ends, once it does.
+    /// Why the connection ends. `None` until it does.
     end_reason: Option<CloseReason>,
-    /// Why it has ended, once nobody works on it any more.
+    /// Why the connection has closed. `None` until no handler or owner works on it any more.
     close_reason: Option<CloseReason>,
     waiting: WakerSlots,
-    /// Some may never run: a loop may end first.
+    /// Some may never run: the event loop may stop first.
     callbacks: Vec<DeferredDrop<CloseCallback>>,
 }
 
 impl fmt::Debug for CloseNotify {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = lock(&self.state);
-        f.debug_struct("Notices")
+        f.debug_struct("CloseNotify")
             .field("end", &state.end_reason)
             .field("over", &state.close_reason)
             .field("waiting", &state.waiting.len())
@@ -57,7 +61,7 @@ impl fmt::Debug for CloseNotify {
 }
 
 impl CloseNotify {
-    /// Wakes whoever waits for the end. The first reason stands.
+    /// Wakes all futures that wait for the end. The first reason is kept.
     pub(crate) fn notify_end(&self, reason: CloseReason) {
         let mut state = lock(&self.state);
         state.end_reason.get_or_insert(reason);
@@ -66,8 +70,8 @@ impl CloseNotify {
         waiting.wake();
     }
 
-    /// Runs what was to run, the last first, and says how many panicked. Several threads may: each
-    /// function runs on one.
+    /// Runs the callbacks, last added first, and returns how many panicked. Several threads may
+    /// call this at once; each callback runs on one of them.
     pub(crate) fn run_callbacks(&self, reason: CloseReason) -> usize {
         let mut state = lock(&self.state);
         let reason = state.close_reason.get_or_insert(reason).clone();
@@ -78,12 +82,12 @@ impl CloseNotify {
             let Some(callback) = last.and_then(DeferredDrop::into_value) else {
                 return panics;
             };
-            // The others run whatever this one does.
+            // A panic does not keep the other callbacks from running.
             panics += usize::from(guard(|| callback(&reason)).is_err());
         }
     }
 
-    /// Runs `callback` when the connection is over: here and now if it is.
+    /// Runs `callback` when the connection is closed, or at once on this thread if it is closed.
     fn add_callback(&self, callback: CloseCallback) {
         let mut state = lock(&self.state);
         match state.close_reason.clone() {
@@ -95,7 +99,8 @@ impl CloseNotify {
         }
     }
 
-    /// Why it ends; or wakes the waker in `key` once it does, in a new place if there is none.
+    /// Returns why the connection ends. Before that it registers `waker` in the slot `key`, or in a
+    /// new slot if there is none.
     fn poll_end(&self, key: &mut Option<usize>, waker: &Waker) -> Poll<CloseReason> {
         register(waker, |caller_waker| {
             let mut state = lock(&self.state);
@@ -107,7 +112,7 @@ impl CloseNotify {
         })
     }
 
-    /// Whoever waited in `key` waits no more.
+    /// Removes the waker in the slot `key`.
     fn deregister(&self, key: usize) {
         let waker = lock(&self.state).waiting.remove(key);
         drop(waker);
@@ -116,9 +121,10 @@ impl CloseNotify {
 
 /// Waits for the end of a connection. It holds neither the connection nor its descriptor.
 struct CloseWait {
-    /// It is no work that a handler does, and bounds what it does.
+    /// Marks this wait as a limit on the handler's work, not as work that keeps the connection
+    /// busy.
     active_timeout: ActiveTimeout,
-    /// `None` if nothing was left of the connection.
+    /// `None` if the connection was already dropped.
     extensions: Option<Arc<Extensions>>,
     key: Option<usize>,
 }
@@ -149,24 +155,25 @@ impl Drop for CloseWait {
 }
 
 impl Connection {
-    /// Waits until the peer is gone or the connection ends, and says why: for a handler that waits
-    /// for something else, a database, and should give up with its client.
+    /// Waits until the peer closes its stream or the connection ends, and returns the reason. A
+    /// handler that awaits something else, such as a database, can race it with this future and
+    /// stop when its client is gone.
     ///
-    /// [`PeerFin`](CloseReason::PeerFin) is told as soon as the peer's FIN has been read, behind
-    /// all that it sent, of which more may wait to be read. A peer that has ended only its own
-    /// stream may wait for answers still, and gets them: whether a FIN is the end of it is for the
-    /// protocol to say. Else it is told when the end begins, which is when a call of the
-    /// [`Reader`](crate::Reader) that waits would fail. A FIN cannot be read behind more than
-    /// [`read_high`](crate::ConnOptions::read_high) bytes that nobody takes, nor while reads are
+    /// [`PeerFin`](CloseReason::PeerFin) is returned as soon as the peer's FIN is read. All that
+    /// the peer sent before it may still wait to be read. A peer that has closed only its own
+    /// direction may still wait for replies, and gets them: the protocol decides whether a FIN
+    /// means the end. Any other reason is returned when the end begins, which is when a waiting
+    /// call of the [`Reader`](crate::Reader) would fail. A FIN cannot be read behind more than
+    /// [`read_high`](crate::ConnOptions::read_high) bytes of untaken input, nor while reads are
     /// [paused](Self::pause_reads).
     ///
-    /// Any number may wait, on any threads. The first time costs the connection two allocations, and
-    /// a third if its handler never waited; each wait a lock. The future borrows nothing, and keeps
-    /// no descriptor open.
+    /// Any number of futures may wait, on any threads. The first costs the connection two
+    /// allocations, and a third if its handler has never waited. Each wait takes a lock. The future
+    /// borrows nothing and keeps no descriptor open.
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped leaves nothing behind.
+    /// Cancel safe: a dropped future leaves nothing behind.
     ///
     /// ```no_run
     /// use std::future::poll_fn;
@@ -194,15 +201,16 @@ impl Connection {
         }
     }
 
-    /// Has `callback` run with the reason when the connection is over: it is closed, no call of its
-    /// handler runs any more, and [`on_disconnect`](crate::Builder::on_disconnect) has returned. A
-    /// connection that somebody owns tells already when it is closed. Dialed connections do, too.
+    /// Runs `callback` with the reason when the connection is closed: no call of its handler runs
+    /// any more, and [`on_disconnect`](crate::Builder::on_disconnect) has returned. If user code owns
+    /// the connection, the callback runs once it is closed, even while the owner still holds it.
+    /// Dialed connections run callbacks too.
     ///
-    /// Any number may be added, from any thread; the last runs first, each once. They run on the
-    /// connection's poller, which waits for them; one that is added when the connection is over
-    /// runs at once, on the calling thread. One that panics leaves the others.
+    /// Any number of callbacks may be added, from any thread. Each runs once, last added first, on
+    /// the connection's poller, which waits for it. A callback that is added to a closed connection
+    /// runs at once on the calling thread. A panic does not keep the other callbacks from running.
     ///
-    /// One allocation, and two more the first time.
+    /// Costs one allocation, and two more the first time.
     ///
     /// ```no_run
     /// use std::sync::Arc;
@@ -221,12 +229,12 @@ impl Connection {
 }
 
 impl ConnectionHandle {
-    /// As [`Connection::closed`]. Of a connection of which nothing is left any more, the reason is
-    /// [`Forgotten`](CloseReason::Forgotten).
+    /// Waits for the end as [`Connection::closed`] does. The reason is
+    /// [`Forgotten`](CloseReason::Forgotten) if the connection was already dropped.
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped leaves nothing behind.
+    /// Cancel safe: a dropped future leaves nothing behind.
     pub fn closed(&self) -> impl Future<Output = CloseReason> + Send + Unpin + use<> {
         CloseWait {
             active_timeout: ActiveTimeout::default(),
@@ -235,8 +243,8 @@ impl ConnectionHandle {
         }
     }
 
-    /// As [`Connection::on_close`]. Of a connection of which nothing is left any more, the reason is
-    /// [`Forgotten`](CloseReason::Forgotten).
+    /// Runs `callback` as [`Connection::on_close`] does. The reason is
+    /// [`Forgotten`](CloseReason::Forgotten) if the connection was already dropped.
     pub fn on_close(&self, callback: impl FnOnce(&CloseReason) + Send + 'static) {
         match self.shared() {
             Some(shared) => shared.on_close(Box::new(callback)),
@@ -248,11 +256,11 @@ impl ConnectionHandle {
 }
 
 impl super::shared::Shared {
-    /// What is told of the end, for somebody who waits for it.
+    /// Returns the extensions, in which a future can wait for the end.
     fn subscribe_close(&self) -> Arc<Extensions> {
         let extensions = self.extensions.get_or_make();
-        // Made if it was not there: under its lock either the poller's word of the end is seen here,
-        // or the poller sees who waits.
+        // This creates the input buffer if there was none. Its lock orders the two threads: either
+        // the end that the poller published is seen here, or the poller sees the waiter.
         drop(self.input_buffer());
         if let Some(reason) = self.end_reason() {
             extensions.close_notify.notify_end(reason);
@@ -263,14 +271,14 @@ impl super::shared::Shared {
     fn on_close(&self, callback: CloseCallback) {
         let close_notify = &self.extensions.get_or_make().close_notify;
         close_notify.add_callback(callback);
-        // Of a connection that was over before it had notices, they do not know.
+        // If the connection closed before it had extensions, they do not hold the reason.
         let over = lock(&self.output_buffer).final_reason();
         if let Some(reason) = over {
             close_notify.run_callbacks(reason);
         }
     }
 
-    /// Why the connection ends, as far as is known to all threads.
+    /// Returns why the connection ends, as far as all threads can know.
     pub(crate) fn end_reason(&self) -> Option<CloseReason> {
         let of_input = self
             .input_buffer_if_any()
@@ -278,7 +286,7 @@ impl super::shared::Shared {
         of_input.or_else(|| lock(&self.output_buffer).close_reason().cloned())
     }
 
-    /// The end is known: tells whoever waits for it.
+    /// Wakes the senders and futures that wait, now that the end is known.
     pub(crate) fn notify_end(&self) {
         self.notify_wait_queue();
         if let Some(extensions) = self.extensions.get()
@@ -288,15 +296,15 @@ impl super::shared::Shared {
         }
     }
 
-    /// Whether functions are to run when it is over.
+    /// Returns whether callbacks are registered.
     pub(crate) fn has_callbacks(&self) -> bool {
         let extensions = self.extensions.get();
         extensions
             .is_some_and(|extensions| !lock(&extensions.close_notify.state).callbacks.is_empty())
     }
 
-    /// Nobody works on the connection any more, and it has ended for `reason`. Says how many of
-    /// the functions that were to run have panicked.
+    /// Publishes that the connection is closed for `reason` and that no handler or owner works on
+    /// it any more. Returns how many callbacks panicked.
     pub(crate) fn notify_closed(&self, reason: &CloseReason) -> usize {
         lock(&self.output_buffer).finalize(reason.clone());
         let Some(extensions) = self.extensions.get() else {

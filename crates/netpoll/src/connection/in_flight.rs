@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Work under way on a connection, counted: requests that a server has taken and not answered, calls
-//! of a client that wait for their answers, the user of a pooled connection.
+//! Counts the work in flight on a connection: requests that a server has taken and not answered,
+//! calls of a client that wait for replies, the user of a pooled connection.
 //!
-//! A poller sees what its handler waits for, and not what runs elsewhere for the connection. So
-//! whoever begins such work takes an [`InFlightGuard`] on the link and says how many pieces are under way.
-//! While there are any the connection is not idle, and a drain waits for them.
+//! A poller sees what the handler awaits, and does not see work that runs elsewhere for the
+//! connection. Such work therefore takes an [`InFlightGuard`] and sets how many pieces are in
+//! flight. While there are any, the connection is not idle and a drain waits for them.
 //!
-//! Counting takes no lock and rings nobody, unless a drain has [asked](Shared::watch_in_flight) to hear
-//! when the last piece is done. The count lies in what only few connections have, and an [`InFlightGuard`]
-//! keeps neither the connection nor its descriptor.
+//! Counting takes no lock. It notifies the poller only if a drain has
+//! [subscribed](Shared::watch_in_flight) to the completion of the last piece. The count lives in
+//! the extensions of the connection. An [`InFlightGuard`] keeps neither the connection nor its
+//! descriptor open.
 
 use std::sync::Weak;
 
@@ -19,56 +20,57 @@ use crate::poll::notifier::Notice;
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Ordering};
 use crate::timestamp::Timestamp;
 
-/// The poller wants to hear when nothing is under way any more.
+/// The flag that asks for a notification of the poller when no work is in flight any more.
 const WATCHED: usize = 1;
 
-/// One piece of work, as it is counted.
+/// The count of one piece of work.
 const UNIT: usize = 2;
 
-/// How much is under way on one connection.
+/// The work in flight on one connection.
 #[derive(Debug, Default)]
 pub(super) struct Workload {
-    /// Pieces of work, in units of [`UNIT`], and [`WATCHED`].
+    /// Pieces of work, in units of [`UNIT`], plus the flag [`WATCHED`].
     count: AtomicUsize,
-    /// When somebody's work was last done, as the bits of a [`Timestamp`].
+    /// When a piece of work last completed, as the bits of a [`Timestamp`].
     last_done: AtomicU64,
 }
 
 impl Workload {
     pub(super) fn len(&self) -> usize {
-        // Acquire: pairs with `finish`, so that whoever sees no work sees when it was done.
+        // Acquire: pairs with `finish`, so that a reader that sees no work sees when it completed.
         self.count.load(Ordering::Acquire) / UNIT
     }
 
-    /// When work was last done.
+    /// Returns when a piece of work last completed.
     pub(super) fn last_done(&self) -> Timestamp {
-        // Relaxed: `len` comes first, and orders it.
+        // Relaxed: the caller reads `len` first, which orders this load.
         Timestamp::from_bits(self.last_done.load(Ordering::Relaxed))
     }
 
     fn begin(&self, pieces: usize) {
-        // Relaxed: who begins has the connection in his hands, or the poller does.
+        // Relaxed: the caller has the connection, or runs on its poller.
         self.count.fetch_add(pieces * UNIT, Ordering::Relaxed);
     }
 
-    /// Whether nothing is under way now, and somebody waits for that.
+    /// Removes `pieces`. Returns whether no work is left and the poller waits for that.
     fn finish(&self, pieces: usize) -> bool {
         // Relaxed: the subtraction below publishes it.
         self.last_done
             .fetch_max(Timestamp::now().bits(), Ordering::Relaxed);
-        // AcqRel: pairs with `len`, and with `watch` on either side: one of the two sees the other.
+        // AcqRel: pairs with `len`, and with `watch` both ways, so that one of the two sees the
+        // other.
         let before = self.count.fetch_sub(pieces * UNIT, Ordering::AcqRel);
         before - pieces * UNIT == WATCHED
     }
 
-    /// From now on the last piece to be done is told. How many are under way.
+    /// Requests a notification for the last piece of work. Returns how many pieces are in flight.
     fn watch(&self) -> usize {
         // AcqRel: pairs with `finish`.
         self.count.fetch_or(WATCHED, Ordering::AcqRel) / UNIT
     }
 }
 
-/// Somebody's work on a connection: none at first, and none again when this is dropped.
+/// A count of the work of one user on a connection. It starts at zero and returns to zero on drop.
 pub(crate) struct InFlightGuard {
     shared: Weak<Shared>,
     extensions: Arc<Extensions>,
@@ -76,7 +78,8 @@ pub(crate) struct InFlightGuard {
 }
 
 impl InFlightGuard {
-    /// So many pieces are under way now. A comparison, and an atomic operation if that is news.
+    /// Sets how many pieces are in flight. Costs a comparison, and an atomic operation if the
+    /// number changes.
     #[inline]
     pub(crate) fn set(&mut self, pieces: usize) {
         if pieces != self.pieces {
@@ -93,14 +96,15 @@ impl InFlightGuard {
         }
     }
 
-    /// One piece more is under way, for whoever counts by himself: each is to be
-    /// [finished](Self::finish_one). One atomic operation.
+    /// Adds one piece, for users that keep their own count. Each needs a call of
+    /// [`finish_one`](Self::finish_one). Costs one atomic operation.
     #[inline]
     pub(crate) fn begin_one(&self) {
         self.extensions.workload.begin(1);
     }
 
-    /// One that was begun so is done. Under no lock that the end of a connection takes.
+    /// Removes a piece that `begin_one` added. Call it under no lock that the end of a connection
+    /// takes.
     pub(crate) fn finish_one(&self) {
         self.finish(1);
     }
@@ -116,7 +120,7 @@ impl InFlightGuard {
 
 impl std::fmt::Debug for InFlightGuard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("InFlight").field(&self.pieces).finish()
+        f.debug_tuple("InFlightGuard").field(&self.pieces).finish()
     }
 }
 
@@ -127,15 +131,14 @@ impl Drop for InFlightGuard {
 }
 
 impl ConnectionHandle {
-    /// As [`Shared::in_flight`]; `None` if nothing is left of the connection.
+    /// Returns a guard as [`Shared::in_flight`] does, or `None` if the connection was dropped.
     pub(crate) fn in_flight(&self) -> Option<InFlightGuard> {
         self.shared().map(|shared| shared.in_flight())
     }
 }
 
 impl Shared {
-    /// A count of somebody's work on this connection, which has not begun. Two allocations, the first
-    /// time.
+    /// Returns a guard with no work in flight. Costs two allocations the first time.
     pub(crate) fn in_flight(self: &Arc<Self>) -> InFlightGuard {
         InFlightGuard {
             shared: Arc::downgrade(self),
@@ -144,14 +147,14 @@ impl Shared {
         }
     }
 
-    /// How many pieces of work are under way. No lock.
+    /// Returns how many pieces of work are in flight. Takes no lock.
     pub(super) fn work_in_flight(&self) -> usize {
         self.extensions
             .get()
             .map_or(0, |extensions| extensions.workload.len())
     }
 
-    /// When work was last done.
+    /// Returns when a piece of work last completed.
     pub(super) fn work_done(&self) -> Timestamp {
         let never = Timestamp::from_bits(0);
         self.extensions
@@ -159,8 +162,8 @@ impl Shared {
             .map_or(never, |extensions| extensions.workload.last_done())
     }
 
-    /// Rings the session's bell, from now on, when the last piece of work is done. How many are under
-    /// way: if that is none, there is nothing to wait for.
+    /// Requests, from now on, a notification of the poller when the last piece of work completes.
+    /// Returns how many are in flight; with zero there is nothing to wait for.
     pub(super) fn watch_in_flight(&self) -> usize {
         self.extensions
             .get()
@@ -173,10 +176,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_piece_of_work_is_told_to_who_watches_and_no_other() {
+    fn only_the_last_piece_of_work_notifies_the_watcher() {
         let load = Workload::default();
         load.begin(1);
-        assert!(!load.finish(1), "nobody watches");
+        assert!(!load.finish(1), "no watcher is registered");
         load.begin(2);
         load.begin(1);
         assert_eq!(load.watch(), 3);
@@ -185,11 +188,11 @@ mod tests {
         assert!(load.finish(1));
         assert_eq!((load.len(), load.watch()), (0, 0));
         load.begin(1);
-        assert!(load.finish(1), "it is watched from then on");
+        assert!(load.finish(1), "the watcher stays registered");
     }
 
     #[test]
-    fn when_work_was_done_is_known_once_it_is() {
+    fn time_of_the_last_finished_work_is_recorded() {
         let load = Workload::default();
         load.begin(1);
         let before = Timestamp::now();

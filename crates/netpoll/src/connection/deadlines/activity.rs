@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Who waits for what on a connection, and who works for it.
+//! What a connection waits for, and whether its handler or owner works.
 //!
-//! A session sees who waits in the inbox and the outbox, and whose hands the connection is in. From
-//! that follows whether the peer's silence counts, and against whom.
+//! The engine sees the waiters in the input and output buffers, and the owner of the connection. From
+//! these follows whether the peer's silence counts toward a timeout.
 
 use std::time::Instant;
 
@@ -15,25 +15,25 @@ use crate::sync::lock;
 use crate::timeouts::Wait;
 use crate::timestamp::Timestamp;
 
-/// What is waited for on a connection right now.
+/// The waits that are pending on a connection right now.
 pub(super) struct PendingWaits {
-    /// A Reader, and what becomes of a wait that takes too long.
+    /// The wait of a reader, and what its timeout does.
     pub(super) reader: Option<(Wait, ReadTimeoutPolicy)>,
     pub(super) flush: Option<Wait>,
 }
 
-/// What of the input is awaited.
+/// The part of the input that is awaited.
 pub(super) enum AwaitedInput {
-    /// What has begun at `at` in the stream. It has been awaited since.
+    /// The rest of an input that begins at offset `at` of the stream. Awaited since `since`.
     Started { at: usize, since: Instant },
-    /// What has not begun.
+    /// Input of which nothing has arrived.
     NotStarted,
-    /// Nothing for now: the handler does something else, or nothing is read.
+    /// Nothing for now: the handler does something else, or reads are paused.
     None,
 }
 
 impl<C: Dispatcher> Engine<C> {
-    /// Who waits for what; notes when some of what is awaited has come.
+    /// Returns the pending waits, and records whether part of the awaited input has arrived.
     pub(super) fn pending_waits(&mut self, now: Instant) -> PendingWaits {
         let mut reader = None;
         let mut awaited = match &self.owner {
@@ -73,14 +73,14 @@ impl<C: Dispatcher> Engine<C> {
         PendingWaits { reader, flush }
     }
 
-    /// Whether what the peer sends is read.
+    /// Returns whether the poller reads what the peer sends.
     fn is_reading(&self) -> bool {
         self.backpressure.paused == PauseReason::None
             && self.backpressure.memory_pressure == MemoryPressure::None
             && !self.shared.are_reads_paused()
     }
 
-    /// Notes that some of what is awaited has come, or that nothing is awaited so.
+    /// Records that part of the awaited input has arrived, or that none is awaited.
     pub(super) fn update_partial_input(&mut self, awaited: AwaitedInput, now: Instant) {
         match awaited {
             AwaitedInput::NotStarted => {
@@ -99,14 +99,14 @@ impl<C: Dispatcher> Engine<C> {
                 let known = &mut self.deadlines.cold().partial;
                 match known {
                     Some(partial) if partial.begins_at(at) => partial.resume(now),
-                    // Nothing has come since the wait began, or it would have been noted then.
+                    // Nothing has arrived since the wait began, or an entry would exist.
                     _ => *known = Some(PartialInput::new(at, since.max(active), moved)),
                 }
             }
         }
     }
 
-    /// What has moved so far.
+    /// Returns how many bytes have moved so far.
     pub(super) fn byte_counts(&self) -> ByteCounts {
         ByteCounts {
             received: self.shared.metrics.received.get(),
@@ -114,15 +114,16 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// Whether the peer's silence is what keeps the connection: the handler, or the owner, does
-    /// nothing else than to wait for input, all output has left, and what comes is read.
+    /// Returns whether the connection waits for its peer alone: the handler or owner does nothing
+    /// except wait for input, all output is sent, and reads are not paused.
     pub(super) fn is_input_awaited(&self, waits: &PendingWaits) -> bool {
         let held = matches!(self.owner, Owner::Handler(_) | Owner::User);
         let elsewhere_engaged = held && waits.reader.is_none();
         !elsewhere_engaged && self.backpressure.unsent == 0 && !self.shared.are_reads_paused()
     }
 
-    /// Whether somebody works on the connection: then it is not idle, however silent it is.
+    /// Returns whether work is under way on the connection. If so it is not idle, even without
+    /// traffic.
     pub(super) fn is_busy(&self, waits: &PendingWaits) -> bool {
         !self.is_input_awaited(waits)
             || self.shared.work_in_flight() > 0
@@ -130,15 +131,15 @@ impl<C: Dispatcher> Engine<C> {
             || self.is_reply_pending()
     }
 
-    /// Whether the handler waits for something else than its connection, and will be woken by it:
-    /// somebody keeps a waker of it who is not of the connection.
+    /// Returns whether the handler awaits something other than its connection: an external future
+    /// keeps one of its wakers.
     fn awaits_something_else(&self) -> bool {
         let Owner::Handler(call) = &self.owner else {
             return false;
         };
         let dispatcher = &self.handler.dispatcher;
         let kept = dispatcher.external_wakers(call, &self.shared, self.deadlines.active_timeouts);
-        // Whatever wakes the handler for its reader keeps one.
+        // A read that waits keeps one waker.
         let reads = self
             .shared
             .input_buffer_if_any()
@@ -146,8 +147,8 @@ impl<C: Dispatcher> Engine<C> {
         kept > usize::from(reads)
     }
 
-    /// Whether somebody beside the reader may owe the peer an answer, as far as can be seen: he has
-    /// put nothing since input came. Not on a connection on which what comes are the answers.
+    /// Returns whether a separate writer may owe the peer a reply, as far as can be seen: it has
+    /// put nothing since input arrived. Always false on a connection whose input is the replies.
     fn is_reply_pending(&self) -> bool {
         let Some(extensions) = self.shared.extensions.get() else {
             return false;
@@ -173,7 +174,7 @@ impl<C: Dispatcher> Engine<C> {
             .is_reply_pending(put, consumed, begun)
     }
 
-    /// Bytes that have come and were not consumed, as far as is known here.
+    /// Returns how many received bytes are not consumed, as far as the engine knows.
     fn unread(&self) -> u64 {
         let held = match &self.owner {
             Owner::Engine(connection) => connection.local.reader.buffer.len(),
@@ -186,7 +187,7 @@ impl<C: Dispatcher> Engine<C> {
         (held + input_buffer) as u64
     }
 
-    /// So much input has come, which whoever answers aside may owe an answer to.
+    /// Records `count` bytes of input, to which a separate writer may owe a reply.
     #[inline]
     pub(in crate::connection) fn track_reply(&self, count: usize) {
         if let Some(extensions) = self.shared.extensions.get()
@@ -199,8 +200,8 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// Since when nobody has worked on the connection and no byte has moved that is a sign of life,
-    /// where nobody does.
+    /// Returns since when the connection is idle: no work was under way, and no byte moved that
+    /// counts as a sign of life.
     pub(super) fn idle_since(&self) -> Instant {
         let done = self.shared.work_done();
         match self.deadlines.partial() {
@@ -209,7 +210,7 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// Notes whether somebody works on the connection: it is idle from when nobody does any more.
+    /// Records whether work is under way. The idle time starts when it no longer is.
     pub(super) fn set_busy(&mut self, working: bool, now: Instant) {
         let before = std::mem::replace(&mut self.deadlines.busy, working);
         if before && !working {
@@ -219,7 +220,7 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// The handler was polled. If it was at work before, it was till now.
+    /// Records a poll of the handler. If the handler was busy before, it was busy until now.
     #[inline]
     pub(in crate::connection) fn on_handler_polled(&mut self) {
         if self.deadlines.busy {
