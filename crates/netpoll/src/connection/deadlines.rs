@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! When a connection's time is up, and for what.
+//! The deadlines of a connection: when its next timeout expires, and what happens then.
 //!
-//! The session notes *since when*: it began, bytes moved ([`metrics`](super::metrics)), input was left,
-//! output was blocked. When
-//! the first of its [`Timeouts`] may be over follows from these and from who waits
-//! in the inbox and the outbox. It is computed when something has changed on a connection that is
-//! not at rest, and when the poller looks because an earlier time has passed. For a connection at
-//! rest nothing is computed: what was computed before it came to rest is never later than what
-//! would be now, so the poller looks early and computes anew.
+//! The engine records the time of each event: creation, last movement of bytes
+//! ([`metrics`](super::metrics)), input left by the handler, blocked output. From these and from
+//! the waiters in the input and output buffers it computes when the first of the [`Timeouts`] may
+//! expire.
 //!
-//! A time that does not count right now, because somebody works on the connection, may count from
-//! any moment on without this being told. It stands for the earliest that can become of it: as if
-//! it began now.
+//! It does so when something changed on an active connection, and when the poller checks because an
+//! earlier deadline passed. For a quiescent connection nothing is computed: the deadline from
+//! before is never later than a new one would be. The poller then checks early and computes the
+//! deadline again.
+//!
+//! A timeout that does not run because the connection is busy may start to run at any moment,
+//! without notice. It counts with its earliest possible end: as if it started now.
 
 mod activity;
 
@@ -30,52 +31,52 @@ use crate::poll::source::SourceContext;
 use crate::timeouts::{Timeouts, Wait, has_elapsed};
 use crate::timestamp::Timestamp;
 
-/// When a connection that is not read for want of memory looks for some again.
+/// How soon a connection that is not read for lack of memory is checked again.
 const MEMORY_RETRY: Duration = Duration::from_millis(10);
 
-/// Since when what is so on a connection.
+/// The times from which the deadlines of a connection follow.
 #[derive(Debug)]
 pub(super) struct DeadlineTracker {
     created: Timestamp,
-    /// Which part of a tenth of its age a connection goes earlier, in 255ths.
+    /// How much earlier than `max_age` the connection ends: 255 stands for a tenth of `max_age`.
     jitter: u8,
-    /// What the deadline was computed for.
+    /// Which waits the current deadline covers.
     coverage: DeadlineCoverage,
-    /// Whether somebody worked on the connection when it was last looked at.
+    /// Whether work was under way when the connection was last checked.
     busy: bool,
-    /// How many bounds of time the handler keeps.
+    /// How many timeouts the handler's future waits on.
     active_timeouts: u32,
-    /// Boxed, because most connections never have any; kept from then on.
+    /// Boxed, because most connections never need it; kept once allocated.
     cold: Option<Box<ColdDeadlines>>,
 }
 
 /// Which waits a deadline covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DeadlineCoverage {
-    /// For none of a Reader's.
+    /// No wait of a reader.
     WithoutReads,
-    /// For a Reader's wait: none that comes later ends earlier.
+    /// The wait of a reader: no wait that begins later ends earlier.
     WithReads,
 }
 
-/// What is not so on most connections.
+/// State that most connections never need.
 #[derive(Debug, Default)]
 struct ColdDeadlines {
-    /// When the handler returned and left input, while it is left.
+    /// When the handler returned and left input, while that input is left.
     input_left_since: Option<Instant>,
     blocked: Option<BlockedOutput>,
     partial: Option<PartialInput>,
 }
 
-/// The kernel took no more.
+/// Output that the kernel did not take.
 #[derive(Debug)]
 struct BlockedOutput {
     since: Instant,
-    /// What was unsent at that moment and still is.
+    /// How many of the bytes that were unsent at `since` are still unsent.
     remaining: usize,
 }
 
-/// The earliest of several times.
+/// The earliest of several deadlines.
 #[derive(Default)]
 struct EarliestDeadline(Option<Instant>);
 
@@ -84,12 +85,12 @@ impl EarliestDeadline {
         self.0 = [self.0, when].into_iter().flatten().min();
     }
 
-    /// `time` after `since`. What cannot be counted never comes.
+    /// Adds the moment `time` after `since`. A moment beyond the range of [`Instant`] never comes.
     fn after(&mut self, since: Instant, time: Option<Duration>) {
         self.add(time.and_then(|time| since.checked_add(time)));
     }
 
-    /// The end of a wait that may take `time`.
+    /// Adds the end of `wait`, which may take `time`.
     fn end_of(&mut self, wait: Wait, time: Option<Duration>) {
         self.after(wait.since, time);
         self.add(wait.deadline);
@@ -108,7 +109,7 @@ impl DeadlineTracker {
         }
     }
 
-    /// How many bounds of time the handler keeps.
+    /// Returns how many timeouts the handler's future waits on.
     #[inline]
     pub(super) fn active_timeouts(&mut self) -> &mut u32 {
         &mut self.active_timeouts
@@ -130,7 +131,7 @@ impl DeadlineTracker {
         self.cold.as_ref()?.blocked.as_ref()
     }
 
-    /// So many bytes have left, and so many stay.
+    /// Records that `bytes` were sent and `unsent` are left.
     #[inline]
     pub(super) fn on_sent(&mut self, bytes: usize, unsent: usize) {
         if unsent > 0 || self.blocked().is_some() {
@@ -154,21 +155,21 @@ impl DeadlineTracker {
         }
     }
 
-    /// The handler has returned and left input.
+    /// Records that the handler has returned and left input.
     pub(super) fn on_input_left(&mut self) {
         self.cold()
             .input_left_since
             .get_or_insert_with(Instant::now);
     }
 
-    /// The handler has consumed input.
+    /// Records that the handler has consumed input.
     pub(super) fn on_consumed(&mut self) {
         if let Some(cold) = &mut self.cold {
             cold.input_left_since = None;
         }
     }
 
-    /// Whether the deadline is early enough for whatever a Reader may wait for.
+    /// Returns whether the deadline is early enough for any wait of a reader.
     #[inline]
     pub(super) fn covers_reads(&self) -> bool {
         let usual = |cold: &ColdDeadlines| cold.partial.is_none() && cold.blocked.is_none();
@@ -179,14 +180,14 @@ impl DeadlineTracker {
         self.created.to_instant()
     }
 
-    /// The age at which it goes.
+    /// Returns the age at which the connection ends, with its jitter.
     fn max_age(&self, max: Option<Duration>) -> Option<Duration> {
         max.map(|max| max - max / 2550 * u32::from(self.jitter))
     }
 }
 
 impl<C: Dispatcher> Engine<C> {
-    /// Has the poller look when the first of the timeouts may be over.
+    /// Sets the deadline of the source to the first timeout that may expire.
     pub(super) fn set_deadline(&mut self, context: &mut SourceContext) {
         if self.lifecycle.phase() == Phase::Open {
             let now = context.now();
@@ -228,7 +229,7 @@ impl<C: Dispatcher> Engine<C> {
             Some((wait, ReadTimeoutPolicy::FailCall)) => first.end_of(wait, timeouts.read),
             Some((wait, ReadTimeoutPolicy::AllowIdle)) => first.add(wait.deadline),
             None if self.is_off_poller() => {
-                // Whoever has it may wait from any moment on, and tells nobody.
+                // The owner may start to wait at any moment, without notice.
                 first.after(now, timeouts.read);
                 first.after(now, timeouts.min_rate.map(|rate| rate.over));
             }
@@ -251,15 +252,15 @@ impl<C: Dispatcher> Engine<C> {
         first.0
     }
 
-    /// Whether the connection is with somebody on another thread, or in another source.
+    /// Returns whether the owner is on another thread or in another source.
     pub(super) fn is_off_poller(&self) -> bool {
         matches!(self.owner, Owner::User)
             || (C::OFFLOADED && matches!(self.owner, Owner::Handler(_)))
     }
 
-    /// Ends, or has the waiting call fail, for whatever is over.
+    /// Closes the connection or fails the waiting call, if a timeout has expired.
     pub(super) fn check_deadlines(&mut self, now: Instant) {
-        // Others may have sent since.
+        // Other threads may have sent since.
         self.shared.collect_off_poller_sends();
         self.check_grace(now);
         let timeouts = self.shared.timeouts();
@@ -276,7 +277,7 @@ impl<C: Dispatcher> Engine<C> {
             self.close_now(CloseReason::Timeout(Timeout::Write));
         } else if let Some(wait) = call {
             if has_elapsed(wait.since, timeouts.read, now) {
-                // Whoever is told so and waits again has decided to.
+                // A caller that waits again after the error starts anew.
                 self.update_partial_input(AwaitedInput::NotStarted, now);
             }
             let waker = self.shared.input_buffer().time_out();
@@ -302,7 +303,7 @@ impl<C: Dispatcher> Engine<C> {
                 .is_some_and(|wait| wait.is_over(timeouts.write, now))
     }
 
-    /// What ends the connection in order, if anything does.
+    /// Returns the timeout that ends the connection in order, if one has expired.
     fn expired_timeout(
         &mut self,
         timeouts: &Timeouts,
@@ -331,7 +332,8 @@ impl<C: Dispatcher> Engine<C> {
         over.then_some(Timeout::Idle)
     }
 
-    /// Whether what has come meanwhile of something that is not complete was too little to count.
+    /// Returns whether too little of an incomplete input has arrived meanwhile to count as a sign
+    /// of life.
     fn is_partial_input_idle(
         &mut self,
         timeouts: &Timeouts,

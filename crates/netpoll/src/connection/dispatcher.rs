@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How a session has its handler called, and gets the connection back.
+//! How an engine calls its handler and gets the connection back.
 //!
-//! The session gives the connection to its [`Dispatcher`], which knows the handler and where it runs:
-//! [on this thread](super::inline_dispatcher) or [elsewhere](super::offloaded_task). In between the session has only
-//! the call; everything else it needs is in the link. When the call is done the connection comes
-//! back with what came of it. A panic in user code ends this connection, and nothing else.
+//! The engine gives the connection to its [`Dispatcher`], which knows the handler and where it
+//! runs: [on the poller](super::inline_dispatcher) or [elsewhere](super::offloaded_task). Meanwhile
+//! the engine has only the call; all else it needs is in the shared state. When the call completes,
+//! the connection comes back with the outcome. A panic in user code ends this connection and
+//! nothing else.
 
 use std::task::{Context, Poll};
 
@@ -25,7 +26,7 @@ use crate::guard::{CaughtPanic, guard};
 use crate::sync::Arc;
 use crate::timestamp::Timestamp;
 
-/// Is told how a connection ended.
+/// A callback that runs with the reason when a connection has ended.
 pub(crate) type Observer = Arc<dyn Fn(&mut Connection, &CloseReason) + Send + Sync>;
 
 /// When the handler is called.
@@ -35,45 +36,46 @@ pub(crate) enum HandlerMode {
     PerRequest,
     /// Once, with the owned connection.
     PerConnection,
-    /// Never: somebody else owns the connection.
+    /// Never: user code outside the event loop owns the connection.
     None,
 }
 
 /// Calls user code with a connection.
 pub(crate) trait Dispatcher: 'static {
-    /// A call under way.
+    /// A call in progress.
     type Call;
 
-    /// Whether calls run on other threads than the poller's.
+    /// Whether calls run on threads other than the poller's.
     const OFFLOADED: bool;
 
-    /// Begins a call. It runs no user code but what makes the call, and nothing of the call.
+    /// Begins a call. This runs the user code that creates the call, and no part of the call.
     fn begin(&self, connection: Connection, stage: HandlerStage)
     -> Result<Self::Call, CaughtPanic>;
 
-    /// What came of the call, if it is done. A call of this thread's runs here.
+    /// Returns the outcome of the call if it has completed. A call on the poller's thread runs
+    /// here.
     fn poll(
         &self,
         call: &mut Self::Call,
         context: &mut Context<'_>,
     ) -> Poll<Result<CallOutcome, CallFailure>>;
 
-    /// Whether another thread is at work on the call right now. When it no longer is, the bell rings
-    /// if the end was asked for.
+    /// Returns whether another thread polls the call right now. When that poll ends, the poller is
+    /// notified if a close was requested.
     fn is_polling(&self, call: &Self::Call) -> bool;
 
-    /// How many wakers of the call are kept by what it waits for, whatever that is; its bounds of
-    /// time are no such thing. `limits` is how many it has, of a call of this thread's.
+    /// Returns how many wakers of the call are kept by the futures it awaits. Timeouts do not
+    /// count. `limits` is the number of timeouts of a call on the poller's thread.
     fn external_wakers(&self, call: &Self::Call, shared: &Arc<Shared>, limits: u32) -> usize;
 
-    /// Asks for the end of a call that is not done. Whether it will be heard of once more, by
-    /// [`poll`](Self::poll).
+    /// Asks an incomplete call to end. Returns whether [`poll`](Self::poll) will report its outcome
+    /// once more.
     fn cancel(&self, call: &Self::Call) -> bool;
 
-    /// Lets the call go, done or not.
+    /// Releases the call, complete or not.
     fn release(&self, call: Self::Call);
 
-    /// Lets a call go that has finished: nothing of the user's is left in it.
+    /// Releases a call that has completed: it contains no user values any more.
     fn release_finished(&self, call: Self::Call) {
         self.release(call);
     }
@@ -83,18 +85,18 @@ pub(crate) trait Dispatcher: 'static {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CallFailure {
     Panicked,
-    /// Whoever carried it out has dropped it.
+    /// The runner dropped the task.
     Dropped,
 }
 
-/// How user code is called for one connection, and what has become of that.
+/// How user code is called for one connection, and how far the calls have come.
 pub(crate) struct HandlerSlot<C> {
     pub(crate) dispatcher: C,
     pub(crate) mode: HandlerMode,
-    /// Which call is under way, or else the next one. It stays at `on_connect` until that has
-    /// returned, and a connection that ends there is not told of.
+    /// The call in progress, or else the next one. It stays at `on_connect` until that call has
+    /// returned; the observer does not run for a connection that ends before.
     pub(crate) stage: HandlerStage,
-    /// Those of its service; `None` if it has none.
+    /// The configuration of its service; `None` if it has none.
     pub(crate) config: Option<Arc<ServiceConfig>>,
     pub(crate) observer_state: ObserverState,
     pub(super) close_count: CloseCount,
@@ -102,7 +104,7 @@ pub(crate) struct HandlerSlot<C> {
 }
 
 impl<C> HandlerSlot<C> {
-    /// A script of which nothing has been called.
+    /// Creates a slot from which nothing has been called.
     pub(crate) fn new(
         dispatcher: C,
         calls: HandlerMode,
@@ -121,27 +123,27 @@ impl<C> HandlerSlot<C> {
     }
 }
 
-/// Whether the observer has been told of the end, or is not to be.
+/// Whether the observer has run, or must not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ObserverState {
     Pending,
     Done,
 }
 
-/// Who has the connection.
+/// The owner of the connection.
 pub(super) enum Owner<T> {
-    /// The session: nothing runs.
+    /// The engine: no handler runs.
     Engine(Connection),
-    /// The handler, by this call.
+    /// The handler, through this call.
     Handler(T),
-    /// Somebody who owns it.
+    /// User code that owns the connection.
     User,
-    /// Nobody any more.
+    /// No owner any more.
     None,
 }
 
 impl<C: Dispatcher> Engine<C> {
-    /// Calls the handler with the connection, if it is here and there is something to call it for.
+    /// Calls the handler if the engine has the connection; otherwise does nothing.
     pub(super) fn call_handler(&mut self) {
         self.backpressure.pending_dispatch = PendingDispatch::None;
         self.backpressure.needs_more_input = false;
@@ -152,7 +154,7 @@ impl<C: Dispatcher> Engine<C> {
                 if C::OFFLOADED {
                     self.prepare_offload(&connection);
                 } else if held >= self.shared.options.read_high {
-                    // A handler that awaits something else is not fed meanwhile.
+                    // While the handler awaits something else, no more input is read for it.
                     self.shared
                         .input_buffer()
                         .set_reader_held(held, self.shared.options.read_high);
@@ -169,7 +171,7 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// What goes along counts to what may be read meanwhile.
+    /// Counts the input that goes along with the call toward the limit of the input buffer.
     fn prepare_offload(&mut self, connection: &Connection) {
         let mut input_buffer = self.shared.input_buffer();
         input_buffer.reader_held = connection.local.reader.buffer.len();
@@ -181,7 +183,7 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// Polls the call, and takes the connection back if it is done.
+    /// Polls the call, and takes the connection back if the call has completed.
     pub(super) fn poll_handler(&mut self) {
         self.mark_handler_polled();
         let Owner::Handler(call) = &mut self.owner else {
@@ -208,7 +210,7 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// Lets the call go.
+    /// Releases the call.
     pub(super) fn release_call(&mut self) {
         self.mark_handler_polled();
         if let Owner::Handler(call) = std::mem::replace(&mut self.owner, Owner::None) {
@@ -220,8 +222,8 @@ impl<C: Dispatcher> Engine<C> {
         matches!(&self.owner, Owner::Handler(call) if self.handler.dispatcher.is_polling(call))
     }
 
-    /// Asks for the end of the call, if one is under way. Whether it is to be waited for: one that
-    /// runs elsewhere is, once.
+    /// Cancels the call if one is in progress. Returns whether its outcome is still to come: true
+    /// for the first cancellation of an offloaded call.
     pub(super) fn cancel_call(&mut self) -> bool {
         if let Owner::Handler(call) = &self.owner
             && self.handler.dispatcher.cancel(call)
@@ -233,7 +235,7 @@ impl<C: Dispatcher> Engine<C> {
     }
 
     fn on_call_failed(&mut self, lost: CallFailure) {
-        // Before the call is let go: the drop of its connection asks for a local end.
+        // Before the call is released: the drop of its connection requests a local close.
         self.begin_close(match lost {
             CallFailure::Panicked => CloseReason::HandlerPanic,
             CallFailure::Dropped => {
@@ -262,8 +264,8 @@ impl<C: Dispatcher> Engine<C> {
             Some(connection) if Arc::ptr_eq(connection.shared(), &self.shared) => {
                 self.reclaim(connection);
             }
-            // The handler gave back another connection than it was lent: both are closed. This
-            // one's owner is whoever has it now.
+            // The handler returned another connection than it was lent. Both are closed; the owner
+            // of this one is the code that has it now.
             Some(other) => {
                 self.owner = Owner::Engine(Connection::new(Arc::clone(&self.shared)));
                 self.begin_close(CloseReason::Local);
@@ -276,7 +278,7 @@ impl<C: Dispatcher> Engine<C> {
         }
         match end {
             BatchEnd::Failed(error) => {
-                // Where another reason stands, an error of the user's is dropped here.
+                // If another reason was first, an error of the user's is dropped here.
                 let reason = DeferredDrop::new(CloseReason::from_handler_error(error));
                 if let Some(reason) = reason.get()
                     && !self.has_ended_by_drain(reason)
@@ -302,16 +304,16 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// Parks the connection: what arrived while the handler ran is added to its input, what is
-    /// left is moved into memory of its own size, and all else is let go.
+    /// Takes the connection back: appends the input that arrived while the handler ran, moves what
+    /// is left into memory of its own size, and frees the rest.
     pub(super) fn reclaim(&mut self, mut connection: Connection) {
         let input = connection.reader_state();
         if let Some(mut input_buffer) = self.shared.input_buffer_if_any() {
             let (arrived, waker) = input_buffer.clear();
             drop(input_buffer);
             drop(waker);
-            // A wait that was dropped has left what was unread in the inbox: that is no reason to
-            // call the handler again.
+            // A wait that was dropped has left unread bytes in the input buffer. They are no reason
+            // to call the handler again.
             if arrived.len() > input.returned() {
                 self.backpressure.pending_dispatch = PendingDispatch::Input;
             }
@@ -326,7 +328,8 @@ impl<C: Dispatcher> Engine<C> {
         self.owner = Owner::Engine(connection);
     }
 
-    /// Wakes whoever waits. The handler's own waker needs no queue: it is polled right here.
+    /// Wakes a waiting task. If that is the handler on this poller, polls it at once and queues
+    /// nothing.
     pub(super) fn wake_waiter(&mut self, waker: Wakeup) {
         if waker.will_wake(&self.waker) {
             self.poll_handler();

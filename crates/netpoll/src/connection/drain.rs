@@ -1,20 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The drain of a connection: it takes no new request, answers what is under way, and ends in order.
+//! The drain of a connection: it accepts no new request, answers those in flight, and ends in
+//! order.
 //!
-//! A shutdown of the loop begins it, and so does [`max_age`](crate::Timeouts::max_age). The session
+//! A shutdown of the loop begins it, and so does [`max_age`](crate::Timeouts::max_age). The engine
 //! owns the [`Drain`], from which the rest follows:
 //!
-//! * What the kernel holds at that moment is read and served. A new connection whose peer has not sent
-//!   anything yet has a *grace*: its request may be on its way.
-//! * A connection that is served by the request is closed then, unless it owes something.
-//! * A handler that owns the connection finds the end of its input when it waits with nothing at hand:
-//!   its read fails with the reason, and what it puts is sent. One that has asked for
-//!   [`draining`](super::drain_notify) decides itself.
-//! * Something is owed while a [`WriteQueue`](super::write_queue::WriteQueue) of the connection is held:
-//!   whoever holds it may send an answer. So it is while [work](super::in_flight) is under way. The
+//! * Bytes that the kernel holds when the drain begins are read and served. A new connection whose
+//!   peer has sent nothing yet has a *grace* period: its request may be on its way.
+//! * A connection that is served by request is closed after that, unless it owes a reply.
+//! * A handler that owns the connection reaches the end of its input when it waits with none
+//!   buffered: its read fails with the reason, and its output is sent. A handler that has called
+//!   [`draining`](super::drain_notify) decides on its own.
+//! * A reply is owed while a [`WriteQueue`](super::write_queue::WriteQueue) of the connection is
+//!   held, since its holder may send one, and while [work](super::in_flight) is in flight. The
 //!   connection stays open for it after its handler has returned.
 //!
-//! Nothing here bounds how long that takes: the deadline of the shutdown does, and cuts what is left.
+//! This module sets no limit on the time this takes. The deadline of the shutdown does, and cuts
+//! the connections that are left.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -30,29 +32,29 @@ use super::lifecycle::Phase;
 use super::shared::Shared;
 use crate::error::{CloseReason, Closed};
 
-/// How long after its accept a connection is new. A request that takes longer than this to follow its
-/// connect is not waited for; five seconds are what Go's `http.Server.Shutdown` allows.
+/// How long after its accept a connection is new. A request that arrives later than that after its
+/// connect is not waited for. Go's `http.Server.Shutdown` allows five seconds, too.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What a connection that drains has left to do, and why it does.
+/// The work that a draining connection has left, and the reason of the drain.
 #[derive(Debug)]
 pub(super) struct Drain {
-    /// Bytes that the kernel still holds of what it held at the request.
+    /// How many of the bytes that the kernel held when the drain began it still holds.
     pub(super) backlog: usize,
     pub(super) reason: CloseReason,
     /// Until when a peer that has sent nothing yet may send a request.
     grace: Option<Instant>,
-    /// Whether whoever owns the connection has found the end of its input.
+    /// Whether the owner of the connection has reached the end of its input.
     has_ended_input: bool,
 }
 
 impl Drain {
-    /// Whether all has come that it waits for.
+    /// Returns whether all the input that the drain waits for has arrived.
     pub(super) fn is_complete(&self) -> bool {
         self.backlog == 0 && self.grace.is_none()
     }
 
-    /// So many bytes have come.
+    /// Records `count` received bytes.
     pub(super) fn received(&mut self, count: usize) {
         self.backlog = self.backlog.saturating_sub(count);
         if count > 0 {
@@ -62,8 +64,8 @@ impl Drain {
 }
 
 impl<C: Dispatcher> Engine<C> {
-    /// Serves what the kernel holds for this connection now and what is under way, and then ends it for
-    /// `reason`.
+    /// Serves the bytes that the kernel holds now and the requests in flight, and then ends the
+    /// connection for `reason`.
     pub(super) fn begin_drain(&mut self, reason: CloseReason, now: Instant) {
         if self.backpressure.drain.is_some() || self.lifecycle.phase() != Phase::Open {
             return;
@@ -83,7 +85,7 @@ impl<C: Dispatcher> Engine<C> {
         self.shared.notify_drain();
     }
 
-    /// Until when a request of a new connection may come.
+    /// Returns until when a new connection may send its first request.
     fn grace(&self, now: Instant) -> Option<Instant> {
         if self.shared.metrics.received.get() > 0 || self.handler.mode == HandlerMode::None {
             return None;
@@ -94,7 +96,7 @@ impl<C: Dispatcher> Engine<C> {
         until.filter(|until| *until > now)
     }
 
-    /// When the grace of a new connection is over, while it drains.
+    /// Returns when the grace period of a draining new connection ends.
     pub(super) fn grace_deadline(&self) -> Option<Instant> {
         self.backpressure
             .drain
@@ -102,7 +104,7 @@ impl<C: Dispatcher> Engine<C> {
             .and_then(|drain| drain.grace)
     }
 
-    /// Ends a grace that is over.
+    /// Ends the grace period if it is over.
     pub(super) fn check_grace(&mut self, now: Instant) {
         if let Some(drain) = &mut self.backpressure.drain
             && drain.grace.is_some_and(|until| until <= now)
@@ -112,7 +114,7 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// So many bytes have come, before they are anywhere.
+    /// Records `count` received bytes, before they are appended to any buffer.
     pub(super) fn drain_received(&mut self, count: usize) {
         if let Some(drain) = &mut self.backpressure.drain {
             drain.received(count);
@@ -120,16 +122,16 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// Has whoever reads by the request know once all has come that is waited for.
+    /// Publishes, for request loops, that all awaited input has arrived.
     fn publish_drained(&self) {
         if self.backpressure.is_drained() {
             self.shared.set_drained();
         }
     }
 
-    /// Whether the connection drains, and something may yet be sent that it owes.
+    /// Returns whether the connection drains and may still owe a reply.
     pub(super) fn owes_replies(&self) -> bool {
-        // A client holds its queue for as long as it lives, and counts its calls.
+        // A client holds its queue as long as it lives, and counts its calls.
         let is_owed = || {
             self.backpressure.read_policy == ReadPolicy::PauseOnBackpressure
                 && self.shared.has_write_queues()
@@ -137,14 +139,14 @@ impl<C: Dispatcher> Engine<C> {
         self.backpressure.drain.is_some() && (is_owed() || self.shared.watch_in_flight() > 0)
     }
 
-    /// Whether the end that its owner's drop asked for waits for what is owed.
+    /// Returns whether the close that the owner's drop requested waits for owed replies.
     pub(super) fn is_close_deferred(&self) -> bool {
         self.handler.mode == HandlerMode::PerConnection
             && self.lifecycle.broken().is_none()
             && self.owes_replies()
     }
 
-    /// A handler of a whole life that waits with nothing at hand is idle: its input ends.
+    /// Ends the input of a connection handler that is idle: it waits with no input buffered.
     pub(super) fn end_idle_owner_input(&mut self) {
         if self.handler.mode != HandlerMode::PerConnection || !self.backpressure.is_drained() {
             return;
@@ -163,14 +165,14 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// Whether a handler that owned the connection has ended for `reason` because its input has: then
-    /// the connection ends as after its return.
+    /// Returns whether a connection handler failed with `reason` because a drain ended its input.
+    /// The connection then ends as after a return without error.
     pub(super) fn has_ended_by_drain(&self, reason: &CloseReason) -> bool {
         let drain = self.backpressure.drain.as_ref();
         drain.is_some_and(|drain| drain.has_ended_input && is_same(&drain.reason, reason))
     }
 
-    /// Whether a connection that is cut has been asked for nothing, and nobody works on it.
+    /// Returns whether a connection that is cut has received no request and does no work.
     pub(super) fn awaits_first_request(&self) -> bool {
         let waits = match self.owner {
             Owner::Engine(_) => true,
@@ -182,8 +184,8 @@ impl<C: Dispatcher> Engine<C> {
         waits && self.grace_deadline().is_some()
     }
 
-    /// Whether others than the loop use it, to ask: what it is used for is under way elsewhere, and a
-    /// handler that drains may need it.
+    /// Returns whether this is a client's connection. The requests it carries are in flight
+    /// elsewhere, and a draining handler may need it.
     pub(super) fn is_client(&self) -> bool {
         let asks = self.handler.mode == HandlerMode::None
             || self.backpressure.read_policy == ReadPolicy::AlwaysRead;
@@ -192,7 +194,7 @@ impl<C: Dispatcher> Engine<C> {
 }
 
 impl Shared {
-    /// Whether `error` says of a read that the connection drains and takes no more.
+    /// Returns whether a read failed with `error` because the connection drains and takes no more.
     pub(crate) fn has_drained_for(&self, error: &io::Error) -> bool {
         let report = error.get_ref();
         let closed = report.and_then(|report| report.downcast_ref::<Closed>());
@@ -209,7 +211,7 @@ impl Shared {
     }
 }
 
-/// Whether both are one reason for which connections drain.
+/// Returns whether both are the same reason for a drain.
 fn is_same(one: &CloseReason, other: &CloseReason) -> bool {
     match (one, other) {
         (CloseReason::Shutdown, CloseReason::Shutdown) => true,

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`Connection::draining`]: a future that is ready once the connection should take no more work.
+//! [`Connection::draining`]: a future that completes once the connection should take no more work.
 //!
-//! It borrows nothing, so that a handler of a whole connection waits for it beside its reader. Whoever
-//! owns a connection and asks for it decides what becomes of it then: its input goes on. Nobody else
-//! knows when a conversation is over.
+//! The future borrows nothing, so the handler of a whole connection can await it beside its reader.
+//! An owner that subscribes decides how the connection drains, because only the owner knows when a
+//! conversation is over; its input goes on.
 //!
-//! Few connections are asked, so what waits is in what [`Extensions`] connections have. The poller and who
-//! asks may be on two threads: the one makes the place to wait in and then looks whether the connection
-//! drains; the other says that it does, and then looks for the place. The outbox's lock orders the two.
+//! Few connections use this, so the waiters are in [`Extensions`]. Registration may race with the
+//! drain on another thread. The registering thread creates the place for waiters and then checks
+//! whether the connection drains. The poller marks the connection as draining and then looks for
+//! waiters. The lock of the output buffer orders the two.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,7 +23,7 @@ use crate::active_timeouts::ActiveTimeout;
 use crate::foreign::{WakerSlots, register};
 use crate::sync::{Arc, Mutex, lock};
 
-/// Who waits for one connection to drain.
+/// The futures that wait for one connection to drain.
 #[derive(Debug, Default)]
 pub(super) struct DrainNotify {
     state: Mutex<DrainNotifyState>,
@@ -31,12 +32,12 @@ pub(super) struct DrainNotify {
 #[derive(Debug, Default)]
 struct DrainNotifyState {
     stage: DrainStage,
-    /// Whoever owns the connection has asked.
+    /// Whether the owner of the connection has subscribed.
     owner_subscribed: bool,
     waiting: WakerSlots,
 }
 
-/// Whether the connection takes no more.
+/// Whether the connection drains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum DrainStage {
     #[default]
@@ -45,7 +46,7 @@ enum DrainStage {
 }
 
 impl DrainNotify {
-    /// The connection takes no more: wakes who waits for that.
+    /// Marks the connection as draining and wakes all waiters.
     pub(super) fn notify(&self) {
         let mut state = lock(&self.state);
         state.stage = DrainStage::Draining;
@@ -65,7 +66,7 @@ impl DrainNotify {
         })
     }
 
-    /// Whoever waited in `key` waits no more.
+    /// Removes the waker in the slot `key`.
     fn deregister(&self, key: usize) {
         let waker = lock(&self.state).waiting.remove(key);
         drop(waker);
@@ -74,10 +75,11 @@ impl DrainNotify {
 
 /// Waits for a connection to drain. It holds neither the connection nor its descriptor.
 struct DrainWait {
-    /// `None` if nothing was left of the connection.
+    /// `None` if the connection was already dropped.
     extensions: Option<Arc<Extensions>>,
     key: Option<usize>,
-    /// It is no work that a handler does, and bounds what it does.
+    /// Marks this wait as a limit on the handler's work, not as work that keeps the connection
+    /// busy.
     active_timeout: ActiveTimeout,
 }
 
@@ -90,7 +92,7 @@ impl DrainWait {
         }
     }
 
-    /// For whoever owns the connection.
+    /// Creates a future for the owner of the connection.
     fn of_owner(shared: &Shared) -> Self {
         let extensions = shared.subscribe_drain();
         lock(&extensions.drain_notify.state).owner_subscribed = true;
@@ -124,29 +126,35 @@ impl Drop for DrainWait {
 }
 
 impl Connection {
-    /// Waits until the connection should take no more work: its loop
-    /// [shuts down](crate::LoopHandle::shutdown), or it has reached its
-    /// [`max_age`](crate::Timeouts::max_age). Ready at once if that is so already, and when the
-    /// connection ends.
+    /// Waits until the connection should take no more work: its loop [shuts
+    /// down](crate::LoopHandle::shutdown), or it has reached its
+    /// [`max_age`](crate::Timeouts::max_age). Completes at once if it drains already, and also when
+    /// the connection ends.
     ///
-    /// For a handler that owns its connection and knows what is under way: it takes no new request from
-    /// then on, answers what it has taken, and returns or drops the connection, which closes it in order.
-    /// A shutdown waits for it, and cuts it at its deadline. **A handler that has asked decides itself
-    /// when it is done**: its reads go on as before. A handler that never asks finds the end of its input
-    /// instead, as soon as it waits for input with nothing at hand: the read fails with
-    /// [`Closed`](crate::Closed) and the reason, what it puts is still sent, and the connection is
-    /// closed when it returns and no [`WriteQueue`](crate::WriteQueue) is held any more.
+    /// This is for a handler that owns its connection and knows what is in flight. From then on it
+    /// should accept no new request, answer those it has accepted, and return or drop the
+    /// connection, which closes it in order. A shutdown waits for the handler, and cuts the
+    /// connection at its deadline.
     ///
-    /// Handlers of [`on_request`](crate::Builder::on_request) need it only if they wait for long: the
-    /// loop calls none for a new request, and waits for each that runs. A dialed connection that nobody
-    /// [serves](Self::serve) drains at its `max_age` alone: what it is used for is under way elsewhere.
+    /// **A handler that has called this decides when it is done**: its reads go on as before. A
+    /// handler that has not called it reaches the end of its input as soon as it waits for input
+    /// with none buffered. That read fails with [`Closed`](crate::Closed) and the reason, and
+    /// output is still sent. The connection closes when the handler has returned and no
+    /// [`WriteQueue`](crate::WriteQueue) is held any more.
     ///
-    /// Any number may wait, on any threads. The first time costs the connection two allocations; each
-    /// wait a lock. The future borrows nothing, and keeps no descriptor open.
+    /// Handlers of [`on_request`](crate::Builder::on_request) need it only if they wait for long:
+    /// the loop calls none for a new request, and waits for each that runs. A dialed connection
+    /// without a [service](Self::serve) drains at its `max_age` alone, because its requests are in
+    /// flight elsewhere.
+    ///
+    /// Any number of futures may wait, on any threads. The first costs the connection two
+    /// allocations. Each wait takes a lock. The future borrows nothing and keeps no descriptor
+    /// open.
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped leaves nothing behind, but that the handler has asked.
+    /// Cancel safe: a dropped future leaves nothing behind, except that the owner counts as
+    /// subscribed.
     ///
     /// ```no_run
     /// use std::future::poll_fn;
@@ -175,34 +183,35 @@ impl Connection {
 }
 
 impl OwnedReader {
-    /// As [`Connection::draining`].
+    /// Waits for the drain as [`Connection::draining`] does.
     ///
     /// # Cancel safety
     ///
-    /// As there.
+    /// The same as [`Connection::draining`].
     pub fn draining(&self) -> impl Future<Output = ()> + Send + Unpin + use<> {
         DrainWait::of_owner(self.shared())
     }
 }
 
 impl OwnedWriter {
-    /// As [`Connection::draining`].
+    /// Waits for the drain as [`Connection::draining`] does.
     ///
     /// # Cancel safety
     ///
-    /// As there.
+    /// The same as [`Connection::draining`].
     pub fn draining(&self) -> impl Future<Output = ()> + Send + Unpin + use<> {
         DrainWait::of_owner(self.shared())
     }
 }
 
 impl ConnectionHandle {
-    /// As [`Connection::draining`], for somebody who does not own the connection: to ask changes
-    /// nothing for its owner. Of a connection of which nothing is left any more it is ready at once.
+    /// Waits for the drain as [`Connection::draining`] does, for code that does not own the
+    /// connection: this changes nothing for the owner. Completes at once if the connection was
+    /// already dropped.
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped leaves nothing behind.
+    /// Cancel safe: a dropped future leaves nothing behind.
     pub fn draining(&self) -> impl Future<Output = ()> + Send + Unpin + use<> {
         DrainWait {
             extensions: self.shared().map(|shared| shared.subscribe_drain()),
@@ -213,7 +222,7 @@ impl ConnectionHandle {
 }
 
 impl Shared {
-    /// Where to wait for the drain.
+    /// Returns the extensions, in which a future can wait for the drain.
     fn subscribe_drain(&self) -> Arc<Extensions> {
         let extensions = self.extensions.get_or_make();
         let output_buffer = lock(&self.output_buffer);
@@ -225,7 +234,7 @@ impl Shared {
         Arc::clone(extensions)
     }
 
-    /// The connection takes no more work: tells whoever waits for that.
+    /// Marks the connection as draining, so that it takes no more work, and wakes all waiters.
     pub(super) fn notify_drain(&self) {
         let output_buffer = lock(&self.output_buffer);
         self.set_draining();
@@ -235,7 +244,7 @@ impl Shared {
         }
     }
 
-    /// Whether whoever owns the connection decides what becomes of it when it drains.
+    /// Returns whether the owner of the connection decides how it drains.
     pub(super) fn owner_handles_drain(&self) -> bool {
         let extensions = self.extensions.get();
         extensions.is_some_and(|extensions| lock(&extensions.drain_notify.state).owner_subscribed)

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A connection as its poller drives it.
+//! The engine: a connection as its poller drives it.
 //!
-//! The session owns the connection while it is idle and lends it to the handler while there is
-//! input. It is told what landed and what left, and answers what it wants next. All its
-//! transitions are on its poller's thread. How it calls the handler is in
-//! [`calling`](super::dispatcher), how much may wait on either side in [`flow`](super::backpressure), and how
-//! it ends in [`teardown`](super::teardown).
+//! The engine owns the connection while it is idle and lends it to the handler while there is
+//! input. The poller reports received and sent bytes, and the engine returns what it wants next.
+//! All transitions happen on the poller's thread.
+//!
+//! [`dispatcher`](super::dispatcher) calls the handler, [`backpressure`](super::backpressure)
+//! limits how much may wait on either side, and [`teardown`](super::teardown) ends the connection.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -31,14 +32,14 @@ use crate::sync::{Arc, lock};
 use crate::timestamp::Timestamp;
 use crate::tracker::TrackedConnection;
 
-/// From this size on, a connection that sends such frames gets its next one into a block of its
-/// own from the first byte.
+/// The frame size from which on a connection receives its next frame into a block of its own from
+/// the first byte.
 const LARGE_FRAME: usize = 32 << 10;
 
-/// What such a block has more than the frame, for its header.
+/// How much larger than the frame such a block is, for the header.
 const HEADER_SPACE: usize = 512;
 
-/// Where bytes land for a connection that nobody has.
+/// Returns where to receive input for a connection that the engine owns.
 #[inline]
 fn recv_buffer_for(connection: &mut Connection) -> RecvBuffer {
     let input = connection.reader_state();
@@ -62,7 +63,7 @@ pub(crate) struct Engine<C: Dispatcher> {
 }
 
 impl<C: Dispatcher> Engine<C> {
-    /// A session that holds a new connection.
+    /// Creates an engine that owns a new connection.
     pub(crate) fn new(
         shared: Arc<Shared>,
         handler: HandlerSlot<C>,
@@ -72,7 +73,7 @@ impl<C: Dispatcher> Engine<C> {
         Self::with_owner(shared, Owner::Engine(connection), handler, tracked)
     }
 
-    /// A session whose connection somebody owns.
+    /// Creates an engine whose connection user code owns.
     pub(crate) fn with_external_owner(shared: Arc<Shared>, handler: HandlerSlot<C>) -> Self {
         Self::with_owner(shared, Owner::User, handler, None)
     }
@@ -99,7 +100,7 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// What the session wants next, as its whole state says.
+    /// Returns what the engine wants next, from its whole state.
     #[inline]
     pub(super) fn next_action(&mut self, context: &mut SourceContext) -> NextAction {
         self.after_handler(context);
@@ -114,10 +115,11 @@ impl<C: Dispatcher> Engine<C> {
         self.is_quiescent() || self.is_only_reading(context)
     }
 
-    /// As [`next`](Self::next_action), when the deadline is to be computed although nothing may have moved.
+    /// Returns the [`next_action`](Self::next_action), and computes the deadline although nothing
+    /// may have moved.
     pub(super) fn next_action_with_deadline(&mut self, context: &mut SourceContext) -> NextAction {
         if self.wants_input_only(context) {
-            // At rest nothing is held, and what is awaited is read: memory that was short is no more.
+            // At rest no input is held and reads are on: memory is no longer short.
             self.backpressure.memory_pressure = MemoryPressure::None;
             self.set_deadline(context);
         }
@@ -143,7 +145,7 @@ impl<C: Dispatcher> Engine<C> {
             && interest == Interest::NONE
             && self.backpressure.pending_dispatch == PendingDispatch::None
         {
-            // Only hang-ups could be heard, for ever.
+            // Only hang-ups could be reported, endlessly.
             return NextAction::NoInterest;
         }
         if self.backpressure.pending_dispatch != PendingDispatch::None && !self.is_backpressured() {
@@ -153,7 +155,7 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// Where bytes land on a connection that is not simply at rest.
+    /// Returns where to receive input for a connection that is not quiescent.
     fn recv_buffer_active(&mut self, context: &SourceContext) -> RecvBuffer {
         if self.lifecycle.phase() == Phase::Lingering {
             return RecvBuffer::Shared;
@@ -173,7 +175,8 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// Nothing more will land. What the handler left is offered once more: now it knows that.
+    /// Records that no more input arrives. Input that the handler left is offered to it once more,
+    /// so that it learns of the end.
     pub(super) fn end_input(&mut self, end: InputEnd) {
         self.lifecycle.end_input();
         self.lifecycle.on_linger_end();
@@ -191,10 +194,10 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// Nothing more can be sent. What has arrived is offered all the same.
+    /// Records that nothing more can be sent. Input that has arrived is still offered.
     pub(super) fn on_output_error(&mut self, error: io::Error) -> InputEnd {
         let reason = if self.shared.is_aborted() {
-            // The kernel tells of our own reset: the cause is whatever `hear_endings` says.
+            // The kernel reports our own reset: `apply_close_request` sets the cause.
             CloseReason::Local
         } else {
             let reason = CloseReason::Broken(Arc::new(error));
@@ -211,7 +214,7 @@ impl<C: Dispatcher> Engine<C> {
         InputEnd::Closed(reason)
     }
 
-    /// Has the handler see what there is: called if it is not running, woken if it waits.
+    /// Calls the handler with new input, if none runs and output is not backed up.
     pub(super) fn dispatch(&mut self) {
         match &self.owner {
             Owner::Engine(_) if self.handler.mode == HandlerMode::PerRequest => {
@@ -231,8 +234,8 @@ impl<C: Dispatcher> Source for Engine<C> {
         Some(self.shared.as_fd())
     }
 
-    /// Of TCP, which `epoll(7)` says it of. A Unix socket ends a read at each descriptor that was sent
-    /// along, whatever comes behind it.
+    /// True for TCP, where `epoll(7)` documents it. On a Unix socket a read also ends at each
+    /// message with file descriptors, whatever follows it.
     fn short_read_empties(&self) -> bool {
         self.shared.is_tcp()
     }
@@ -301,7 +304,7 @@ impl<C: Dispatcher> Source for Engine<C> {
     fn on_input_end(&mut self, end: EndOfInput, context: &mut SourceContext) -> NextAction {
         self.before_handler(context);
         let end = match end {
-            // Of a Unix socket, our own end of both directions reads as the peer's.
+            // On a Unix socket, our own shutdown of both directions reads as the peer's.
             EndOfInput::Fin if self.shared.is_aborted() => InputEnd::Closed(CloseReason::Local),
             EndOfInput::Fin => InputEnd::Fin,
             EndOfInput::Error(error) => self.on_output_error(error),
@@ -342,7 +345,7 @@ impl<C: Dispatcher> Source for Engine<C> {
                     && self.handler.activity == HandlerActivity::None
                     && self.is_quiescent()
                 {
-                    // Nobody but the handler puts, and it has not run since.
+                    // Only the handler writes, and it has not run since.
                     return NextAction::OutputDrained;
                 }
                 self.wake_waiter(flushed);
@@ -357,15 +360,15 @@ impl<C: Dispatcher> Source for Engine<C> {
             self.pause_for_input_buffer();
         }
         match self.next_action(context) {
-            // What this peer has sent will be of no use, and what it holds is wanted by others.
+            // The input of this peer is of no use any more, and other connections need its memory.
             _ if readiness.is_hang_up()
                 && self.backpressure.memory_pressure == MemoryPressure::High =>
             {
                 self.close_now(CloseReason::Limit(Limit::Memory));
                 self.next_action(context)
             }
-            // Both directions are over and nothing is read now: the event would come for ever.
-            // Whatever wants to read again watches again, and hears of it.
+            // Both directions have ended and nothing is read now: the event would repeat endlessly.
+            // Code that wants to read again registers interest again, and gets the event then.
             NextAction::Wait(interest) if readiness.is_hang_up() && interest == Interest::NONE => {
                 NextAction::NoInterest
             }
@@ -376,7 +379,7 @@ impl<C: Dispatcher> Source for Engine<C> {
     fn on_notify(&mut self, context: &mut SourceContext) -> NextAction {
         let signals = self.shared.notifier.take();
         if signals.is_empty() {
-            // What it rang for is done.
+            // The reason for the notification is handled already.
             return NextAction::Unchanged;
         }
         self.on_notices(signals, context)
@@ -429,10 +432,10 @@ mod tests {
     >;
 
     #[test]
-    fn an_idle_connection_of_ipv4_is_three_small_allocations() {
+    fn idle_ipv4_connection_is_three_small_allocations() {
         let sizes = (
             size_of::<Engine<Idle>>(),
-            // The span of a connection is there with the feature `tracing` only.
+            // A connection has a span with the feature `tracing` only.
             size_of::<Shared>() - size_of::<crate::trace::Span>(),
             size_of::<LocalState>(),
         );

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! [`Liveness`]: whether a connection can still be used, found out without reading from it.
 //!
-//! What the poller has seen of the connection is asked first, and then the kernel, which may know
-//! more: a FIN that has arrived a moment ago is seen here before any poller has read it.
+//! The check combines the state that the poller has seen with a peek at the kernel, which may know
+//! more: a FIN that arrived a moment ago is seen here before any poller has read it.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -19,48 +19,49 @@ use crate::sync::lock;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Liveness {
-    /// Open, and nothing waits to be read: what a pool may hand out.
+    /// Open, and nothing waits to be read: a pool may hand it out.
     Alive,
-    /// Open, and there is input that nobody has read. On a connection that waits in a pool that is
-    /// an answer too late, or one that nobody asked for: not to be handed out.
+    /// Open, with unread input. On a connection that waits in a pool, that is a reply that came too
+    /// late or was not asked for: a pool must not hand it out.
     DataPending,
-    /// The peer has ended its stream, the connection has ended, or its end was asked for. There may
-    /// be input to be read all the same.
+    /// The peer has closed its direction, the connection has ended, or a close was requested.
+    /// Unread input may remain.
     Closed,
 }
 
 impl Connection {
-    /// Whether the connection can still be used. Consumes nothing; two locks and one system call, a
-    /// look at the kernel's first byte.
+    /// Returns whether the connection can still be used. Consumes nothing. Costs two locks and one
+    /// system call, which peeks at one byte.
     ///
-    /// It is the truth of a moment: a peer may be gone by the time one writes to it, and one whose
+    /// The result may be outdated at once: the peer may be gone by the next write. A peer whose
     /// machine vanished is `Alive` until [`keepalive`](crate::ConnOptions::keepalive) or
-    /// [`user_timeout`](crate::ConnOptions::user_timeout) notices. That this side has
-    /// [finished](crate::Writer::shutdown) its own stream does not count: it is for whoever did it to
-    /// remember.
+    /// [`user_timeout`](crate::ConnOptions::user_timeout) detects it. A
+    /// [shutdown](crate::Writer::shutdown) of this side's own output does not count: the caller has
+    /// to remember it.
     #[must_use]
     pub fn liveness(&self) -> Liveness {
         self.shared.liveness(self.local.reader.buffer.len())
     }
 
-    /// As [`liveness`](Self::liveness), as far as the poller has seen. No system call.
+    /// Returns the [`liveness`](Self::liveness) that the poller has seen. No system call.
     pub(crate) fn liveness_seen(&self) -> Liveness {
         self.shared.liveness_seen(self.local.reader.buffer.len())
     }
 
-    /// How many bytes were read from the connection so far; may wrap.
+    /// Returns how many bytes were read from the connection so far. May wrap.
     pub(crate) fn consumed(&self) -> usize {
         self.local.reader.consumed()
     }
 
-    /// Whether the connection is not [`Closed`](Liveness::Closed), as Go netpoll's `IsActive`. As
-    /// much work as [`liveness`](Self::liveness).
+    /// Returns whether the connection is not [`Closed`](Liveness::Closed), as Go netpoll's
+    /// `IsActive` does. Costs as much as [`liveness`](Self::liveness).
     #[must_use]
     pub fn is_active(&self) -> bool {
         self.liveness() != Liveness::Closed
     }
 
-    /// What TCP knows of the connection: round trips, losses, what is on its way. One system call.
+    /// Returns TCP's statistics of the connection: round trips, losses, bytes in flight. One system
+    /// call.
     ///
     /// # Errors
     ///
@@ -71,15 +72,16 @@ impl Connection {
 }
 
 impl ConnectionHandle {
-    /// As [`Connection::liveness`]; what whoever has the connection has taken and not read does
-    /// not count here.
+    /// Returns the liveness as [`Connection::liveness`] does. Bytes that the owner has taken and
+    /// not read do not count here.
     #[must_use]
     pub fn liveness(&self) -> Liveness {
         self.shared()
             .map_or(Liveness::Closed, |shared| shared.liveness(0))
     }
 
-    /// As [`Connection::is_active`].
+    /// Returns whether the connection is not [`Closed`](Liveness::Closed), as
+    /// [`Connection::is_active`] does.
     #[must_use]
     pub fn is_active(&self) -> bool {
         self.liveness() != Liveness::Closed
@@ -87,10 +89,10 @@ impl ConnectionHandle {
 }
 
 impl Shared {
-    /// How the connection is, for somebody who has `held` bytes of it.
+    /// Returns the liveness for a caller that holds `held` unread bytes.
     fn liveness(&self, held: usize) -> Liveness {
-        // The kernel first: what the poller moves to the inbox meanwhile is seen there. What it has
-        // in hand just now is seen in neither.
+        // The kernel first: bytes that the poller moves to the input buffer meanwhile are then seen
+        // there. Bytes that the poller is just handling are seen in neither.
         let peeked = transfer::peek(self.as_fd(), &mut [0]);
         match (self.liveness_seen(held), peeked) {
             (Liveness::Closed, _) | (_, Ok(0)) => Liveness::Closed,
@@ -100,7 +102,7 @@ impl Shared {
         }
     }
 
-    /// As [`liveness`](Self::liveness), as far as the poller has seen.
+    /// Returns the [`liveness`](Self::liveness) that the poller has seen.
     fn liveness_seen(&self, held: usize) -> Liveness {
         if self.close_request().ends_connection()
             || lock(&self.output_buffer).close_reason().is_some()

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Calls that are carried out elsewhere than on the connection's poller.
+//! Calls that run elsewhere than on the connection's poller.
 //!
-//! The session sends the connection away with a task that a runner polls; the [`OffloadedTask`] is what
-//! the two have in common. The poller goes on reading and sending for the connection; the task's
-//! reader and writer meet it in the link, as those of any owned connection do. After each poll of
-//! the task what it has put is sent, on the thread that polled. When it is done it leaves its
-//! outcome in the errand and rings, and the session takes the connection back.
+//! The engine sends the connection to a runner inside a task. The [`OffloadedTask`] is the state
+//! that the engine and the task share. The poller goes on reading and sending for the connection.
+//! The task's reader and writer use the shared state of the connection, as those of any owned
+//! connection do.
 //!
-//! Whatever becomes of a task, its outcome is told once: also if it panicked, and if the runner
-//! dropped it.
+//! After each poll of the task, the polling thread sends the output of that poll. When the task
+//! completes, it stores its outcome in the `OffloadedTask` and notifies the poller, and the engine
+//! takes the connection back.
+//!
+//! Every task stores exactly one outcome, even if it panics or its runner drops it.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -25,13 +27,13 @@ use crate::guard::{CaughtPanic, guard};
 use crate::poll::notifier::{self, Notice};
 use crate::sync::{Arc, Mutex, lock};
 
-/// Has calls carried out by what `launch` hands them to.
+/// Runs calls as tasks that `launch` hands to a runner.
 pub(crate) struct OffloadDispatcher<L> {
     pub(crate) shared: Arc<Shared>,
     pub(crate) launch: L,
 }
 
-/// A call under way elsewhere.
+/// A call in progress elsewhere.
 #[derive(Debug)]
 pub(crate) struct OffloadedTask {
     shared: Arc<Shared>,
@@ -42,15 +44,15 @@ pub(crate) struct OffloadedTask {
 struct TaskState {
     phase: TaskPhase,
     outcome: Option<TaskOutcome>,
-    /// Nobody waits for the outcome: the task is to be dropped.
+    /// Set when the engine does not wait for the outcome any more: the task is to be dropped.
     cancelled: bool,
-    /// Of the task. A poll leaves it before it runs any user code.
+    /// The waker of the task. A poll stores it before any user code runs.
     waker: WakerSlot,
-    /// What the call has of its own, between polls.
+    /// How many timeouts the call waits on, between polls.
     active_timeouts: u32,
 }
 
-/// Whether a thread is at work on a call.
+/// Whether a thread polls the call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum TaskPhase {
     #[default]
@@ -58,7 +60,7 @@ enum TaskPhase {
     Polling,
 }
 
-/// What became of a call.
+/// The result of a call.
 enum TaskOutcome {
     Finished(CallOutcome),
     Lost(CallFailure),
@@ -82,7 +84,7 @@ impl OffloadedTask {
         })
     }
 
-    /// Leaves the outcome and tells the session, unless there is one.
+    /// Stores the outcome and notifies the poller, unless an outcome was stored before.
     fn complete(&self, outcome: TaskOutcome) {
         let mut state = lock(&self.state);
         state.phase = TaskPhase::Waiting;
@@ -95,8 +97,8 @@ impl OffloadedTask {
         }
     }
 
-    /// One poll of the task, with a waker of the errand's own: how many of those are kept tells
-    /// what the call waits for. Sends what it has put.
+    /// Polls the task once with a waker of the `OffloadedTask`, and sends the output of the poll.
+    /// The number of these wakers that are kept shows what the call waits for.
     fn poll<F>(self: &Arc<Self>, future: Pin<&mut F>, context: &Context<'_>) -> Poll<()>
     where
         F: Future<Output = CallOutcome>,
@@ -127,7 +129,8 @@ impl OffloadedTask {
         }
     }
 
-    /// Keeps the waker of the task, unless that was called off. What the call has of its own.
+    /// Stores the waker of the task. Returns the number of timeouts of the call, or `None` if the
+    /// task was cancelled.
     fn begin_poll(&self, waker: &Waker) -> Option<u32> {
         register(waker, |caller_waker| {
             let mut state = lock(&self.state);
@@ -140,17 +143,17 @@ impl OffloadedTask {
         })
     }
 
-    /// The call waits.
+    /// Ends a poll whose call waits.
     fn suspend(&self, limits: u32) -> Poll<()> {
         let mut state = lock(&self.state);
         state.phase = TaskPhase::Waiting;
         state.active_timeouts = limits;
-        let called_off = state.cancelled;
+        let cancelled = state.cancelled;
         drop(state);
-        if called_off {
+        if cancelled {
             return Poll::Ready(());
         }
-        // The session did not listen while the call was at work.
+        // The engine ignored close requests while the call was polled.
         if self.shared.close_request() != CloseRequest::None {
             self.shared.notifier.notify(Notice::Close);
         }
@@ -170,12 +173,11 @@ impl Wake for OffloadedTask {
     }
 }
 
-/// The task of an errand, whoever carries it. Tells that the call is lost if it is dropped before
-/// it is done.
+/// The task's share of an [`OffloadedTask`]. A drop before completion reports the call as lost.
 pub(crate) struct TaskGuard(Arc<OffloadedTask>);
 
 impl TaskGuard {
-    /// Carries the call out.
+    /// Runs the call to completion.
     pub(crate) async fn run<F>(self, call: F)
     where
         F: Future<Output = CallOutcome>,
@@ -206,7 +208,7 @@ where
     ) -> Result<Arc<OffloadedTask>, CaughtPanic> {
         let offloaded = OffloadedTask::new(&self.shared);
         let task = TaskGuard(Arc::clone(&offloaded));
-        // A runner of the user's own that panics has dropped the task, which says so.
+        // A custom runner that panics has dropped the task, and the drop reports that.
         let _launched = guard(|| (self.launch)(task, connection, stage)).is_ok();
         Ok(offloaded)
     }
@@ -230,11 +232,11 @@ where
     fn external_wakers(
         &self,
         offloaded: &Arc<OffloadedTask>,
-        _link: &Arc<Shared>,
+        _shared: &Arc<Shared>,
         _limits: u32,
     ) -> usize {
         let limits = lock(&offloaded.state).active_timeouts as usize;
-        // The others are the session's and the task's.
+        // The other counts are those of the engine and the task.
         Arc::strong_count(offloaded).saturating_sub(2 + limits)
     }
 
@@ -249,7 +251,7 @@ where
 
     fn release(&self, offloaded: Arc<OffloadedTask>) {
         self.cancel(&offloaded);
-        // With an outcome in it that nobody has taken, it holds what is the user's.
+        // An outcome that was not taken contains user values.
         let _panicked = guard(|| drop(offloaded)).is_err();
     }
 }
