@@ -1,36 +1,42 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`Connection`]: what user code holds while it works on a connection.
+//! [`Connection`]: the handle with which user code reads from a connection and writes to it.
 //!
 //! ```text
-//!   poller's thread                          whoever holds the Connection
-//!   ───────────────                          ────────────────────────────
-//!   Session ─┐                         ┌──── Connection: the input it has taken
-//!            ├──▶ Link: fd, bell  ◀────┤
-//!   landed ──┼──▶ Inbox  ──────────────┼──▶ Reader
-//!   sent   ◀─┼─── Outbox ◀─────────────┴─── Writer
+//!   poller's thread                                  owner of the Connection
+//!   ───────────────                                  ───────────────────────
+//!   Engine ─────┐                              ┌──── Connection: the input it has taken
+//!               ├──▶ Shared: fd, notifier  ◀───┤
+//!   received ───┼──▶ InputBuffer  ─────────────┼──▶ Reader
+//!   sent      ◀─┼─── OutputBuffer ◀────────────┴─── Writer
 //! ```
 //!
-//! A connection has one owner at a time. While it is idle it belongs to its engine, which its poller
-//! drives. When data arrives the engine lends it to the handler, whose future gives it back. So
-//! `&mut Connection` is the lock: no call on it can meet another. The poller reads and sends meanwhile,
-//! and meets the handler only in [`shared::Shared`], under locks that are held to append to a buffer or
-//! to take it.
+//! A connection has one owner at a time. While it is idle, its owner is its engine, which its
+//! poller drives. When data arrives, the engine lends the connection to the handler, whose future
+//! returns it. So `&mut Connection` is the lock: no two calls on a connection overlap. The poller
+//! reads and sends meanwhile. It shares only [`shared::Shared`] with the handler, under locks that
+//! are held only to append to a buffer or to take it.
 //!
-//! * [`lifecycle`] is the state of a connection, [`engine`] drives it, [`teardown`] ends it,
-//!   [`half_close`] ends its output only, [`drain`] ends it once the work under way is answered,
-//!   [`detach`] takes its socket away, [`backpressure`] bounds its bytes, [`deadlines`] its time, and
-//!   [`partial_input`] the time of a request that has begun to arrive;
-//! * bytes wait in [`input_buffer`] and [`output_buffer`]; [`reader_state`] has what was taken for user
-//!   code, which sees it through [`reader`] and [`writer`], by the frame through [`frames`], through the
-//!   owned [`halves`], or through [`blocking_stream`] as a stream of the standard library;
-//! * [`handle`] is what other threads may ask for;
-//! * [`in_flight`] counts work under way elsewhere, [`reply_tracker`] who may still owe an answer;
-//! * [`liveness`] says whether a connection can be used; [`close_notify`] notifies of its end,
-//!   [`drain_notify`] and [`close_watcher`] before it; [`extensions`] has what few connections need;
-//! * [`metrics`] counts, and [`watchdog`] names handlers that block a poller;
-//! * [`handler`] is user code, [`request_batch`] makes one future of several calls, [`dispatcher`] runs
-//!   them, in an [`inline_dispatcher`] on the poller or in an [`offloaded_task`] elsewhere; [`service`]
-//!   makes engines for accepted connections, [`replacement`] for connections that user code owned.
+//! * [`lifecycle`] is the state of a connection, [`engine`] drives it, and [`teardown`] ends it.
+//!   [`half_close`] ends its output only, [`drain`] ends it once the work in flight is done, and
+//!   [`detach`] takes its socket away.
+//! * [`backpressure`] limits buffered bytes. [`deadlines`] limits time, and [`partial_input`] the
+//!   time of a request that has begun to arrive.
+//! * [`input_buffer`] and [`output_buffer`] hold waiting bytes. [`reader_state`] holds the input
+//!   that user code has taken. User code reads and writes through [`reader`] and [`writer`],
+//!   through [`frames`], through the owned [`halves`], or through [`blocking_stream`] as a
+//!   `std::io` stream.
+//! * [`handle`] is the control interface for other threads.
+//! * [`in_flight`] counts work that runs elsewhere, and [`reply_tracker`] tracks whether a reply
+//!   may be owed.
+//! * [`liveness`] reports whether a connection can be used. [`close_notify`] notifies of its end,
+//!   [`drain_notify`] and [`close_watcher`] before it. [`extensions`] holds state that few
+//!   connections need.
+//! * [`metrics`] counts, and [`watchdog`] reports handlers that block a poller.
+//! * [`handler`] is the trait of user code, and [`request_batch`] joins several calls in one
+//!   future. [`dispatcher`] runs the calls, in an [`inline_dispatcher`] on the poller or in an
+//!   [`offloaded_task`] elsewhere.
+//! * [`service`] creates engines for accepted connections, and [`replacement`] for connections that
+//!   user code owned.
 
 pub(crate) mod attachment;
 pub(crate) mod backpressure;
@@ -89,20 +95,21 @@ use reader_state::ReaderState;
 use shared::{CloseRequest, Shared};
 use writer::Writer;
 
-/// A connection of the stream kind: the input it has received, and the way to its output.
+/// A stream connection: its received input, and access to its output.
 ///
-/// A handler of [`on_request`](crate::Builder::on_request) borrows it, one of
-/// [`on_connection`](crate::Builder::on_connection) and a [`Dialer`](crate::Dialer)'s caller own it.
-/// `Send`: an owned connection may move to another thread and be used with any executor; its
-/// poller goes on reading and sending for it. Dropping an owned one is [`close`](Self::close).
+/// Handlers of [`on_request`](crate::Builder::on_request) borrow it. Handlers of
+/// [`on_connection`](crate::Builder::on_connection) and callers of a [`Dialer`](crate::Dialer) own
+/// it. An owned connection is `Send`: it may move to another thread and work with any executor,
+/// while its poller goes on reading and sending for it. Dropping an owned connection
+/// [closes](Self::close) it.
 pub struct Connection {
-    /// First, so that the end is asked for before anything is let go.
+    /// The first field, so that a drop requests the close before it releases anything else.
     shared: CloseGuard,
-    /// Boxed, because a connection moves into a future and out of it with every burst.
+    /// Boxed, because a connection moves into a future and out of it with every request batch.
     local: Box<LocalState>,
 }
 
-/// What goes with a connection, besides its link.
+/// The state of a connection that only its owner uses.
 #[derive(Debug)]
 struct LocalState {
     reader: ReaderState,
@@ -121,7 +128,7 @@ impl Connection {
         }
     }
 
-    /// Both directions at once, each with its own borrow.
+    /// Splits the connection into a reader and a writer, each with its own borrow.
     #[inline]
     pub fn split(&mut self) -> (Reader<'_>, Writer<'_>) {
         (
@@ -130,97 +137,102 @@ impl Connection {
         )
     }
 
-    /// The reading side.
+    /// Returns the reader.
     #[inline]
     pub fn reader(&mut self) -> Reader<'_> {
         Reader::new(&self.shared, &mut self.local.reader)
     }
 
-    /// The writing side.
+    /// Returns the writer.
     #[inline]
     pub fn writer(&mut self) -> Writer<'_> {
         Writer::new(&self.shared)
     }
 
-    /// The address of the other end, as the kernel said it when the connection was made
-    /// (`getpeername(2)`): a dial of `0.0.0.0:80` has the peer `127.0.0.1:80`. A socket of IPv6 has a
-    /// peer of IPv4 in the form `[::ffff:127.0.0.1]:80`, on a listener of both families as after a dial
-    /// of such an address; [`Addr::to_canonical`] makes `127.0.0.1:80` of it. No system call.
+    /// Returns the address of the peer, as the kernel reported it when the connection was made
+    /// (`getpeername(2)`). After a dial of `0.0.0.0:80` the peer is `127.0.0.1:80`.
+    ///
+    /// An IPv6 socket reports an IPv4 peer in the form `[::ffff:127.0.0.1]:80`: on a dual-stack
+    /// listener, and after a dial of such an address. [`Addr::to_canonical`] converts it to
+    /// `127.0.0.1:80`. No system call.
     #[must_use]
     pub fn peer_addr(&self) -> Addr {
         self.shared.peer()
     }
 
-    /// The address of this end. One system call.
+    /// Returns the address of this side. One system call.
     ///
     /// # Errors
     ///
-    /// What `getsockname(2)` fails with.
+    /// Any error of `getsockname(2)`.
     pub fn local_addr(&self) -> io::Result<Addr> {
         self.shared.local_addr()
     }
 
-    /// The process at the other end of a Unix socket, as it was when it connected. One system
-    /// call.
+    /// Returns the credentials that the peer process of a Unix socket had when it connected. One
+    /// system call.
     ///
     /// # Errors
     ///
-    /// `ENOPROTOOPT` (by its errno) for a connection that is not one of a Unix socket.
+    /// `ENOPROTOOPT` (as the OS error) if the connection is not a Unix socket.
     pub fn peer_credentials(&self) -> io::Result<PeerCredentials> {
         peer_credentials(self.shared.as_fd())
     }
 
-    /// Asks for an orderly end: what was put is sent, then FIN, then input is thrown away until
-    /// the peer's FIN or for [`linger`](crate::Timeouts::linger). Returns at once; the poller
-    /// does it, after the running handler has returned. Idempotent.
+    /// Requests an orderly close: committed output is sent, then FIN. Then input is discarded until
+    /// the peer's FIN, or for [`linger`](crate::Timeouts::linger). Returns at once; the poller
+    /// closes the connection after the running handler has returned. Idempotent.
     pub fn close(&self) {
         self.shared.request_close(CloseRequest::Close);
     }
 
-    /// Ends the connection with a reset: what is unsent is thrown away, and the peer is sent RST before
-    /// this returns, also while a handler works on the connection, blocks its poller, or an owner or a
-    /// waker still holds it. The end is reported as ever: once the handler has returned or waits. The
-    /// descriptor stays open, connected to nothing, until the last holder lets go.
+    /// Resets the connection: unsent output is discarded, and RST is sent to the peer before this
+    /// call returns. That holds even while a handler works on the connection or blocks its poller,
+    /// and while an owner or a waker holds it. The end is reported as usual, once the handler has
+    /// returned or waits. The descriptor stays open, connected to nothing, until the last holder
+    /// drops it.
     ///
-    /// A Unix socket has no reset: both of its directions end at once, and the peer reads the end of
-    /// the stream. Any thread; idempotent, also after [`close`](Self::close). Four system calls and two
-    /// small allocations at most; they act on every duplicate of the descriptor.
+    /// A Unix socket has no reset: both of its directions end at once, and the peer reads the end
+    /// of the stream. Callable from any thread. Idempotent, also after [`close`](Self::close).
+    /// Costs at most four system calls and two small allocations. The reset acts on every duplicate
+    /// of the descriptor.
     pub fn abort(&self) {
         self.shared.request_close(CloseRequest::Abort);
     }
 
-    /// Has nothing read for this connection from now on, until
-    /// [`resume_reads`](Self::resume_reads): the kernel's buffer fills, and the peer has to wait.
-    /// What has come by then is there, and handlers are called for it. While reads are paused the
-    /// peer's end is not seen, and its silence is not held against it. Any thread; idempotent.
+    /// Stops reading from this connection until [`resume_reads`](Self::resume_reads). The kernel's
+    /// buffer then fills, and the peer has to wait. Input that has arrived stays available, and
+    /// handlers are called for it. While reads are paused, the peer's FIN is not seen and its
+    /// silence counts toward no timeout. Callable from any thread. Idempotent.
     pub fn pause_reads(&self) {
         self.shared.pause_reads();
     }
 
-    /// Has this connection read again. Any thread; idempotent.
+    /// Resumes reading from this connection. Callable from any thread. Idempotent.
     pub fn resume_reads(&self) {
         self.shared.resume_reads();
     }
 
-    /// What can be asked of this connection from elsewhere. No allocation.
+    /// Returns a handle, with which other threads can control this connection. No allocation.
     #[must_use]
     pub fn handle(&self) -> ConnectionHandle {
         ConnectionHandle::new(&self.shared)
     }
 
-    /// How long what may take on this connection now.
+    /// Returns the current timeouts of this connection.
     #[must_use]
     pub fn timeouts(&self) -> Timeouts {
         self.shared.timeouts()
     }
 
-    /// Changes how long what may take, from now on: also for a call that waits already, which is
-    /// measured by it from when it began. Any thread; at most one system call.
+    /// Changes the timeouts of this connection from now on. They also apply to a call that waits
+    /// already, counted from when that call began. Callable from any thread; at most one system
+    /// call.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](crate::InvalidConfig), naming the field, for a time of zero; then nothing
-    /// is changed.
+    /// [`InvalidConfig`](crate::InvalidConfig) with the name of the field, for a duration of zero.
+    /// Nothing is changed then.
     pub fn set_timeouts(&self, timeouts: Timeouts) -> io::Result<()> {
         timeouts.validate()?;
         self.shared.set_timeouts(timeouts);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! State of the user's own that goes with a connection.
+//! User state that is attached to a connection.
 //!
-//! One value of any type, dropped with the connection. Behind a lock that is never taken: it is
-//! reached through `&mut Connection` alone, and makes a connection `Sync` whatever is attached.
+//! One value of any type, dropped with the connection. It is behind a lock that is never taken:
+//! access is through `&mut Connection` alone. The lock makes a connection `Sync` with any attached
+//! type.
 
 use std::any::{Any, type_name};
 use std::error::Error;
@@ -15,12 +16,12 @@ use super::writer::Writer;
 use crate::foreign::DeferredDrop;
 use crate::sync::{Mutex, PoisonError};
 
-/// What is attached to a connection.
+/// The value that is attached to a connection.
 #[derive(Debug, Default)]
 pub(super) struct Attachment(Option<Box<Mutex<AttachedValue>>>);
 
 impl Drop for Attachment {
-    /// A panic ends here: the connection may be dropped by one that unwinds.
+    /// Catches a panic of the user's drop, since the connection may be dropped during an unwind.
     fn drop(&mut self) {
         if let Some(state) = self.take() {
             drop(DeferredDrop::new(state));
@@ -52,11 +53,11 @@ impl Attachment {
     }
 }
 
-/// Nothing of the type that was asked for is attached to the connection. `NotFound`.
+/// The error if no value of the requested type is attached to the connection. Kind `NotFound`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NotAttached {
-    /// The type that was asked for.
+    /// The requested type.
     pub expected: &'static str,
 }
 
@@ -76,14 +77,14 @@ impl From<NotAttached> for io::Error {
 }
 
 impl Connection {
-    /// Whether anything is attached.
+    /// Returns whether a value is attached.
     pub(super) fn has_attachment(&self) -> bool {
         self.local.attachment.is_some()
     }
 
-    /// Attaches `state` to the connection, and gives back what was attached before, whatever its
-    /// type. Usually in [`on_connect`](crate::Builder::on_connect); every later call finds it, and
-    /// it is dropped with the connection. Two allocations.
+    /// Attaches `state` to the connection, and returns the value that was attached before, of any
+    /// type. Usually called in [`on_connect`](crate::Builder::on_connect). Every later call of the
+    /// handler finds the value, and it is dropped with the connection. Two allocations.
     ///
     /// ```no_run
     /// use netpoll::{Connection, EventLoop};
@@ -114,12 +115,12 @@ impl Connection {
         self.local.attachment.replace(Box::new(state))
     }
 
-    /// What is attached, if it is a `T`.
+    /// Returns the attached value if it is a `T`.
     pub fn attached<T: 'static>(&mut self) -> Option<&mut T> {
         self.local.attachment.value()
     }
 
-    /// What was attached, if it is a `T`; else it stays.
+    /// Removes and returns the attached value if it is a `T`. Otherwise it stays attached.
     pub fn take_attached<T: 'static>(&mut self) -> Option<Box<T>> {
         let attached = &mut self.local.attachment;
         match attached.take()?.downcast() {
@@ -131,11 +132,12 @@ impl Connection {
         }
     }
 
-    /// Both directions and what is attached, each with its own borrow.
+    /// Splits the connection into a reader, a writer and the attached value, each with its own
+    /// borrow.
     ///
     /// # Errors
     ///
-    /// [`NotAttached`] if what is attached is no `T`, or nothing is.
+    /// [`NotAttached`] if no value is attached, or it is not a `T`.
     pub fn split_with<T: 'static>(&mut self) -> io::Result<(Reader<'_>, Writer<'_>, &mut T)> {
         let Some(state) = self.local.attachment.value() else {
             let expected = type_name::<T>();

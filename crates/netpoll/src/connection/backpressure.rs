@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How much may wait on either side of a connection, and what follows from it.
+//! Limits on the bytes that wait on either side of a connection.
 //!
-//! Towards the handler: while it runs, the inbox fills up to a mark and then the poller reads no
-//! more, unless the handler waits for more. It goes on watching all the same until there is more to
-//! be read: whoever takes the inbox has mostly done so by then, and the kernel need not be told to
-//! stop watching and to begin again, which would be two system calls for every mark's worth of a
-//! stream. Towards the peer: above a mark of unsent output the handler is not called and nothing is
-//! read, until the rest is below the lower mark. So a peer that sends and never reads costs two marks
-//! and no more.
+//! Toward the handler: while it runs, the input buffer fills up to the high watermark. Then the
+//! poller stops reading, unless the handler waits for more. The poller keeps its read interest
+//! until more input is ready. By then the handler has usually taken the buffer, which saves the two
+//! system calls of a change of interest for every watermark's worth of a stream.
+//!
+//! Toward the peer: above the high watermark of unsent output the handler is not called and nothing
+//! is read, until the unsent output is down to the low watermark. A peer that sends and never reads
+//! therefore costs at most two watermarks of memory.
 
 use super::dispatcher::{Dispatcher, Owner};
 use super::drain::Drain;
@@ -17,28 +18,28 @@ use crate::budget::SHORTAGE_ALLOWANCE;
 use crate::error::{CloseReason, Limit};
 use crate::poll::source::SourceContext;
 
-/// What of the session's state is about bytes in waiting.
+/// The part of the engine's state that concerns waiting bytes.
 #[derive(Debug, Default)]
 pub(super) struct Backpressure {
-    /// The handler left input it could not use; it is called again when there is more.
+    /// The handler left input it could not use; it is called again when more arrives.
     pub(super) needs_more_input: bool,
-    /// What the handler is to be called for without another event.
+    /// The reason to call the handler without another event.
     pub(super) pending_dispatch: PendingDispatch,
-    /// The inbox has enough.
+    /// Why reading is paused, if it is.
     pub(super) paused: PauseReason,
-    /// Memory is short, and the connection holds some of it.
+    /// Whether memory is short while the connection holds some of it.
     pub(super) memory_pressure: MemoryPressure,
-    /// Whether unsent output holds up input.
+    /// Whether unsent output pauses reads.
     pub(super) read_policy: ReadPolicy,
-    /// Bytes that wait for the socket, as far as is known here.
+    /// Bytes that wait for the socket, as far as the engine knows.
     pub(super) unsent: usize,
-    /// While draining.
+    /// The drain, while the connection drains.
     pub(super) drain: Option<Box<Drain>>,
-    /// Whether it is known when the end, once begun, is forced.
+    /// Whether the linger deadline of a close is set.
     pub(super) linger: LingerState,
 }
 
-/// Whether the time of an end has begun.
+/// Whether the linger time of a close has started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum LingerState {
     #[default]
@@ -47,12 +48,12 @@ pub(super) enum LingerState {
 }
 
 impl Backpressure {
-    /// Whether everything that a drain waits for has come.
+    /// Returns whether all the input that a drain waits for has arrived.
     pub(super) fn is_drained(&self) -> bool {
         self.drain.as_ref().is_some_and(|drain| drain.is_complete())
     }
 
-    /// What a connection that drains ends for.
+    /// Returns the reason with which a draining connection closes.
     pub(super) fn drain_reason(&self) -> CloseReason {
         let reason = self.drain.as_ref().map(|drain| drain.reason.clone());
         reason.unwrap_or(CloseReason::Shutdown)
@@ -63,24 +64,24 @@ impl Backpressure {
 pub(super) enum PendingDispatch {
     #[default]
     None,
-    /// There is input that was not offered.
+    /// Some input was not offered to the handler.
     Input,
-    /// The end of the input was not offered.
+    /// The end of the input was not offered to the handler.
     Fin,
 }
 
-/// Whether unsent output above the mark holds up input.
+/// Whether unsent output above the high watermark pauses reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ReadPolicy {
-    /// It does: what comes makes more output.
+    /// Reads pause: input causes more output.
     #[default]
     PauseOnBackpressure,
-    /// It does not: what comes are answers, and a peer that waits for their being read would take no
+    /// Reads go on: the input is replies, and a peer that waits for them to be read would take no
     /// more output.
     AlwaysRead,
 }
 
-/// Whether there is memory for more input.
+/// Whether memory is short for more input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum MemoryPressure {
     #[default]
@@ -92,22 +93,22 @@ pub(super) enum MemoryPressure {
 pub(super) enum PauseReason {
     #[default]
     None,
-    /// Until the inbox is taken: it has enough, and there is more to be read.
+    /// Until the input buffer is taken: it is full, and more input is ready.
     Input,
-    /// Until the unsent output is below the low mark.
+    /// Until the unsent output is down to the low watermark.
     Output,
 }
 
 impl<C: Dispatcher> Engine<C> {
-    /// Whether the connection is as nearly all are nearly always: open, idle, with nothing waiting
-    /// on either side. Then all it wants is input, and nothing else need be asked.
+    /// Returns whether the connection is in the usual state: open and idle, with nothing waiting on
+    /// either side. It then wants only input, and no other check is needed.
     #[inline]
     pub(super) fn is_quiescent(&self) -> bool {
         self.is_otherwise_quiescent()
             && matches!(&self.owner, Owner::Engine(connection) if connection.local.reader.buffer.is_empty())
     }
 
-    /// Whether nothing is the matter but who has the connection.
+    /// Returns whether the connection is quiescent apart from its owner.
     #[inline]
     fn is_otherwise_quiescent(&self) -> bool {
         let quiet = !self.backpressure.needs_more_input
@@ -118,9 +119,9 @@ impl<C: Dispatcher> Engine<C> {
         quiet && self.lifecycle.is_untouched() && self.shared.is_untouched()
     }
 
-    /// Whether whoever has the connection waits for its input, or may from any moment on, and
-    /// nothing else is the matter. Then, too, all that is wanted is input, and the deadline that was
-    /// computed for an earlier wait is early enough.
+    /// Returns whether the owner waits for input, or may start to at any moment, and the connection
+    /// is otherwise quiescent. It then wants only input, and the deadline that was computed for an
+    /// earlier wait is early enough.
     pub(super) fn is_only_reading(&self, context: &SourceContext) -> bool {
         if !self.is_otherwise_quiescent()
             || !self.deadlines.covers_reads()
@@ -135,7 +136,7 @@ impl<C: Dispatcher> Engine<C> {
             ),
             None => (false, false),
         };
-        // A wait that some but not all has come for has a time of its own.
+        // A wait for which part of the input has arrived has a deadline of its own.
         if self.is_off_poller() {
             !(waits && some_came)
         } else {
@@ -143,39 +144,39 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// What is left of the input after a burst, and whether it is to be offered again.
+    /// Checks the input that a request batch left, and whether to offer it again.
     pub(super) fn review_input(&mut self) {
         let Owner::Engine(connection) = &mut self.owner else {
             return;
         };
-        let chain = &mut connection.reader_state().buffer;
-        if chain.is_empty() {
+        let buffer = &mut connection.reader_state().buffer;
+        if buffer.is_empty() {
             self.backpressure.pending_dispatch = PendingDispatch::None;
             self.backpressure.needs_more_input = false;
         } else if !self.backpressure.needs_more_input {
             self.backpressure.pending_dispatch = PendingDispatch::Input;
-        } else if chain.len() > self.shared.options.max_frame {
-            // No frame is so long: a handler that wants still more of it will never have enough.
+        } else if buffer.len() > self.shared.options.max_frame {
+            // No frame may be this long: a handler that still needs more would never have enough.
             self.begin_close(CloseReason::Limit(Limit::Frame));
         } else if self.backpressure.pending_dispatch == PendingDispatch::None {
-            chain.compact();
+            buffer.compact();
         }
     }
 
-    /// Pauses for `why`, and counts that if it is new.
-    pub(super) fn pause(&mut self, why: PauseReason) {
-        if self.backpressure.paused != why {
+    /// Pauses reads for `reason`, and counts the pause if the reason is new.
+    pub(super) fn pause(&mut self, reason: PauseReason) {
+        if self.backpressure.paused != reason {
             let counters = &self.shared.notifier.counters().poller;
-            match why {
+            match reason {
                 PauseReason::None => {}
                 PauseReason::Input => counters.pauses_for_handler.add(1),
                 PauseReason::Output => counters.pauses_for_peer.add(1),
             }
-            self.backpressure.paused = why;
+            self.backpressure.paused = reason;
         }
     }
 
-    /// There is more to be read: pauses if the inbox has enough.
+    /// Pauses reads if the input buffer is full, now that more input is ready.
     pub(super) fn pause_for_input_buffer(&mut self) {
         let paused = match self.shared.input_buffer_if_any() {
             Some(mut input_buffer) => input_buffer.pause(),
@@ -186,13 +187,14 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// Whether the unsent output is above what it may be for input to go on.
+    /// Returns whether too much output is unsent for input to go on.
     pub(super) fn is_backpressured(&mut self) -> bool {
         if self.backpressure.read_policy == ReadPolicy::AlwaysRead {
             return false;
         }
         let options = &self.shared.options;
-        // What was put since the last send counts by its mark: a full socket takes no send.
+        // Output since the last send counts through its watermark flag: a full socket accepts no
+        // send.
         if self.backpressure.unsent >= options.write_high || self.shared.is_past_high_watermark() {
             self.pause(PauseReason::Output);
         } else if self.backpressure.paused == PauseReason::Output
@@ -203,19 +205,19 @@ impl<C: Dispatcher> Engine<C> {
         self.backpressure.paused == PauseReason::Output
     }
 
-    /// Whether so much input waits to be offered that more should stay with the kernel.
+    /// Returns whether so much input waits to be offered that the rest should stay in the kernel.
     fn has_enough_input(&self) -> bool {
         let high = self.shared.options.read_high;
         matches!(&self.owner, Owner::Engine(connection)
             if self.backpressure.pending_dispatch == PendingDispatch::Input && connection.local.reader.buffer.len() >= high)
     }
 
-    /// Whether the poller should read.
+    /// Returns whether the poller should read.
     pub(super) fn wants_input(&mut self, context: &SourceContext) -> bool {
         let open = self.lifecycle.phase() == Phase::Open
             && self.lifecycle.input() == InputState::Open
             && !self.shared.are_reads_paused();
-        // What comes to a gate that is open are answers.
+        // With `ReadPolicy::AlwaysRead` the input is replies.
         let drained = self.backpressure.is_drained()
             && self.backpressure.read_policy == ReadPolicy::PauseOnBackpressure;
         let wants = match self.owner {
@@ -241,7 +243,7 @@ impl<C: Dispatcher> Engine<C> {
         wants && self.backpressure.memory_pressure == MemoryPressure::None
     }
 
-    /// Whether more input is here than a small request is.
+    /// Returns whether more input is held than a small request has.
     fn holds_input(&self) -> bool {
         let held = match &self.owner {
             Owner::Engine(connection) => connection.local.reader.buffer.len(),

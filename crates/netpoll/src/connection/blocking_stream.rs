@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`BlockingStream`]: a connection as a stream of the standard library's.
+//! [`BlockingStream`]: a connection as a stream of the standard library.
 //!
-//! Each call is the one of the `Reader` or the `Writer`, waited for by parking the thread. The
-//! connection's poller goes on reading and sending meanwhile, so the thread must not be a poller's.
+//! Each call runs a call of the `Reader` or the `Writer` and parks the thread until it completes.
+//! The connection's poller reads and sends meanwhile, so the thread must not be a poller's.
 
 use std::io::{self, BufRead, Read, Write};
 
@@ -14,24 +14,25 @@ use crate::block_on::block_on;
 use crate::error::BlockingOnPoller;
 use crate::poll::notifier;
 
-/// A connection as a blocking stream: [`Read`], [`BufRead`] and [`Write`]. Made by
+/// A connection as a blocking stream: [`Read`], [`BufRead`] and [`Write`]. Returned by
 /// [`Connection::blocking`].
 ///
-/// Each call may park the thread. The [`Timeouts`](crate::Timeouts) of the connection hold: a read
-/// that waited for too long fails with [`TimedOut`](crate::TimedOut), and the next may succeed.
+/// Each call may park the thread. The [`Timeouts`](crate::Timeouts) of the connection apply: a read
+/// that waits too long fails with [`TimedOut`](crate::TimedOut), and the next read may succeed.
 ///
 /// # Errors
 ///
-/// On a poller's thread each call fails with [`BlockingOnPoller`] (`WouldBlock`) and does nothing. Else
-/// those of the [`Reader`](crate::Reader) and the [`Writer`](crate::Writer).
+/// On a poller's thread each call fails with [`BlockingOnPoller`] (`WouldBlock`) and has no effect.
+/// Otherwise calls fail with the errors of the [`Reader`](crate::Reader) and the
+/// [`Writer`](crate::Writer).
 #[derive(Debug)]
 pub struct BlockingStream<'a> {
     connection: &'a mut Connection,
 }
 
 impl Connection {
-    /// The connection as a blocking stream, for code that knows `std::io`, on a thread that is not
-    /// a poller's. No allocation, and nothing is lost by dropping it.
+    /// Returns the connection as a blocking stream, for code that uses `std::io` on a thread that
+    /// is not a poller's. No allocation. Dropping the stream loses nothing.
     ///
     /// ```no_run
     /// use std::io::{BufRead, Write};
@@ -50,8 +51,8 @@ impl Connection {
 }
 
 impl Read for BlockingStream<'_> {
-    /// Whatever is there, at least a byte; 0 at the end of the peer's stream. Sends what was
-    /// written before it waits. One copy.
+    /// Reads the bytes that are available, at least one; returns 0 at the end of the peer's stream.
+    /// Sends written bytes before it waits. One copy.
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         if target.is_empty() {
             return reject_on_poller().map(|()| 0);
@@ -68,23 +69,23 @@ impl Read for BlockingStream<'_> {
 }
 
 impl BufRead for BlockingStream<'_> {
-    /// The first segment of what is there. No copy.
+    /// Returns the first segment of the available bytes. No copy.
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         self.available()?;
         Ok(self.connection.local.reader.buffer.chunk())
     }
 
     fn consume(&mut self, count: usize) {
-        let chain = &mut self.connection.local.reader.buffer;
-        // More than was shown is against the rules of the trait, and cannot be there.
-        let _skipped = chain.skip(count.min(chain.len())).ok();
+        let buffer = &mut self.connection.local.reader.buffer;
+        // The trait forbids a `count` beyond the returned segment, and the buffer bounds it.
+        let _skipped = buffer.skip(count.min(buffer.len())).ok();
     }
 }
 
 impl Write for BlockingStream<'_> {
-    /// Copies `bytes`, of which at most [`write_high`](crate::ConnOptions::write_high) at a time,
-    /// and waits if so much is unsent. They leave with the next [`flush`](Self::flush), with a read
-    /// that waits, or when there are more.
+    /// Copies up to [`write_high`](crate::ConnOptions::write_high) of `bytes`, and waits if that
+    /// much output is unsent. The bytes are sent by the next [`flush`](Self::flush), by a read that
+    /// waits, or when more are written.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         reject_on_poller()?;
         let high = self.connection.shared.options.write_high;
@@ -96,7 +97,7 @@ impl Write for BlockingStream<'_> {
         Ok(count)
     }
 
-    /// As [`Writer::flush`](crate::Writer::flush).
+    /// Sends all output, as [`Writer::flush`](crate::Writer::flush) does.
     fn flush(&mut self) -> io::Result<()> {
         reject_on_poller()?;
         block_on(self.connection.writer().flush())
@@ -104,7 +105,7 @@ impl Write for BlockingStream<'_> {
 }
 
 impl BlockingStream<'_> {
-    /// Waits for a byte, and says how many there are; 0 at the end of the stream.
+    /// Waits for a byte, and returns how many are available; 0 at the end of the stream.
     fn available(&mut self) -> io::Result<usize> {
         reject_on_poller()?;
         let waited = block_on(self.connection.reader().wait(1));
@@ -115,7 +116,8 @@ impl BlockingStream<'_> {
     }
 }
 
-/// A poller that waits for itself waits for ever, and all its connections with it.
+/// Fails on a poller's thread. A poller that waits for its own progress would block for ever, with
+/// all its connections.
 pub(crate) fn reject_on_poller() -> io::Result<()> {
     if notifier::is_poller_thread() {
         Err(BlockingOnPoller::new().into())

@@ -310,8 +310,8 @@ impl super::shared::Shared {
         let Some(extensions) = self.extensions.get() else {
             return 0;
         };
-        if let Some(line) = extensions.wait_queue.get() {
-            line.close(reason.clone());
+        if let Some(wait_queue) = extensions.wait_queue.get() {
+            wait_queue.close(reason.clone());
         }
         extensions.close_notify.notify_end(reason.clone());
         extensions.close_notify.run_callbacks(reason.clone())

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A socket is taken out of its connection, and goes on without it.
+//! Detaches a socket from its connection, so that it goes on without it.
 //!
-//! The owner asks, and the poller answers when all output has left: from then on it neither reads
-//! nor sends, and what it has read is in the inbox. So every byte of the peer's is with the owner
-//! or still with the kernel. The descriptor that he gets is a duplicate: the link's own is closed by
-//! the drop of the last link, as ever, which ends nothing while there is another.
+//! The owner makes the request, and the poller completes it when all output is sent. From then on
+//! the poller neither reads nor sends, and all that it has read is in the input buffer. Every byte
+//! from the peer is therefore with the owner or still in the kernel.
+//!
+//! The owner gets a duplicate of the descriptor. The connection's own descriptor is closed when the
+//! shared state is dropped, as always. That ends nothing while the duplicate is open.
 
 use std::future::poll_fn;
 use std::io;
@@ -26,19 +28,22 @@ use crate::error::CloseReason;
 use crate::sync::lock;
 
 impl Connection {
-    /// Takes the socket out of the connection: what was put is sent, the poller lets go without
-    /// ending either stream, and the descriptor is handed over with what has come and was not
-    /// read. Every byte that the peer has sent is in the buffer or still to be read from the
-    /// descriptor. What is not committed is dropped, and so is what is [attached](Self::attach).
+    /// Takes the socket out of the connection, and returns its descriptor with the unread input.
+    /// First all committed output is sent. Then the poller releases the socket without ending
+    /// either direction. Every byte that the peer has sent is in the returned buffer or still to be
+    /// read from the descriptor. Drops uncommitted output and the value that is
+    /// [attached](Self::attach).
     ///
-    /// The descriptor is a duplicate, close-on-exec and non-blocking. To whoever waits for the end
-    /// of the connection, this is one of the reason [`Local`](CloseReason::Local). Two system calls
-    /// and a hop to the poller.
+    /// The descriptor is a duplicate, close-on-exec and non-blocking. Futures and callbacks that
+    /// wait for the end of the connection get the reason [`Local`](CloseReason::Local). Costs two
+    /// system calls and a round trip to the poller.
     ///
     /// # Errors
     ///
-    /// Why the connection has ended, if it did before all output had left; `EMFILE`. It is closed
-    /// then.
+    /// * The reason of the end, if the connection ended before all output was sent.
+    /// * `EMFILE` if the process has too many open descriptors.
+    ///
+    /// In both cases the connection is closed.
     ///
     /// # Cancel safety
     ///
@@ -76,14 +81,14 @@ impl Connection {
 }
 
 impl<C: Dispatcher> Engine<C> {
-    /// Lets go of the socket, if that was asked for and all output has left.
+    /// Releases the socket, if that was requested and all output is sent.
     pub(super) fn detach_if_requested(&mut self) {
         if self.shared.close_request() != CloseRequest::Detach || self.lifecycle.broken().is_some()
         {
             return;
         }
         let mut output_buffer = lock(&self.shared.output_buffer);
-        // Under the lock again: an abort that came before it has reset the socket.
+        // Checked under the lock: an abort that came before the request has reset the socket.
         if output_buffer.unsent() > 0 || self.shared.is_aborted() {
             return;
         }
@@ -91,7 +96,7 @@ impl<C: Dispatcher> Engine<C> {
         let waker = output_buffer.detach(CloseReason::Local);
         drop(output_buffer);
         if owes_fin {
-            // A peer that has torn the connection down needs no FIN.
+            // If the peer has torn the connection down, it needs no FIN.
             let _sent = socket::shutdown(self.shared.as_fd(), Shutdown::Write).ok();
         }
         self.shared.release_socket();

@@ -235,7 +235,7 @@ impl<C: Dispatcher> Source for Engine<C> {
     }
 
     /// True for TCP, where `epoll(7)` documents it. On a Unix socket a read also ends at each
-    /// message with file descriptors, whatever follows it.
+    /// message with file descriptors, even if more data follows.
     fn short_read_empties(&self) -> bool {
         self.shared.is_tcp()
     }
@@ -377,17 +377,17 @@ impl<C: Dispatcher> Source for Engine<C> {
     }
 
     fn on_notify(&mut self, context: &mut SourceContext) -> NextAction {
-        let signals = self.shared.notifier.take();
-        if signals.is_empty() {
+        let notices = self.shared.notifier.take();
+        if notices.is_empty() {
             // The reason for the notification is handled already.
             return NextAction::Unchanged;
         }
-        self.on_notices(signals, context)
+        self.on_notices(notices, context)
     }
 
     fn on_yield(&mut self, context: &mut SourceContext) -> NextAction {
-        let signals = self.shared.notifier.take();
-        self.on_notices(signals, context)
+        let notices = self.shared.notifier.take();
+        self.on_notices(notices, context)
     }
 
     fn on_timeout(&mut self, context: &mut SourceContext) -> NextAction {

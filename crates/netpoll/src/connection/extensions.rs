@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What only few connections have, in one place that the others do not pay for.
+//! State that only few connections need, allocated on first use.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,10 +16,10 @@ use crate::error::CloseReason;
 use crate::sync::{Arc, AtomicUsize, Mutex, OnceBox, OnceLock, lock};
 use crate::timeouts::Timeouts;
 
-/// What a connection has that was asked for something rare.
+/// The state of a connection that uses a rare feature.
 #[derive(Default)]
 pub(crate) struct Extensions {
-    /// What stands in place of the options' timeouts, once that was changed.
+    /// The timeouts that replace those of the options, if they were changed.
     pub(super) timeouts: Mutex<Option<Timeouts>>,
     pub(super) close_notify: CloseNotify,
     pub(super) workload: Workload,
@@ -27,42 +27,43 @@ pub(crate) struct Extensions {
     pub(super) drain_notify: DrainNotify,
     pub(super) close_watcher: OnceLock<CloseWatcherSlot>,
     pub(super) replacement: Mutex<Option<Replacement>>,
-    /// Who waits on its write queue, once it has one.
+    /// The waiters for its write queue, if it has one.
     pub(super) wait_queue: OnceLock<Arc<WaitQueue>>,
-    /// Who the peer is, where that is another one than was dialed.
+    /// The address of the peer, if it differs from the dialed one.
     pub(super) peer: OnceLock<Box<Addr>>,
-    /// How many bytes came after its end had begun, and were thrown away.
+    /// How many bytes arrived after the end began, and were discarded.
     pub(super) late_bytes: AtomicUsize,
-    /// Where this end was when it was reset.
+    /// The local address of a connection that was reset.
     pub(super) local_addr: OnceLock<SocketAddr>,
 }
 
 impl fmt::Debug for Extensions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rare")
+        f.debug_struct("Extensions")
             .field("timeouts", &self.timeouts)
-            .field("notices", &self.close_notify)
+            .field("close_notify", &self.close_notify)
             .finish_non_exhaustive()
     }
 }
 
-/// A link's place for it: empty until something is asked for, and then never again.
+/// The place of the extensions in the shared state: empty until the first use, and never emptied
+/// again.
 #[derive(Debug, Default)]
 pub(super) struct LazyExtensions(OnceBox<Arc<Extensions>>);
 
 impl LazyExtensions {
-    /// What there is. No lock.
+    /// Returns the extensions, if there are any. Takes no lock.
     #[inline]
     pub(super) fn get(&self) -> Option<&Arc<Extensions>> {
         self.0.get()
     }
 
-    /// What there is; two allocations if that is nothing.
+    /// Returns the extensions. The first call costs two allocations.
     pub(super) fn get_or_make(&self) -> &Arc<Extensions> {
         self.0.get_or_init(Box::default)
     }
 
-    /// The timeouts, if they were changed.
+    /// Returns the timeouts, if they were changed.
     pub(super) fn timeouts(&self) -> Option<Timeouts> {
         self.get()
             .and_then(|extensions| *lock(&extensions.timeouts))
@@ -70,11 +71,11 @@ impl LazyExtensions {
 }
 
 impl Drop for LazyExtensions {
-    /// A connection that no poller has brought to its end has had one all the same.
+    /// Notifies the waiters of a connection that no poller has closed.
     fn drop(&mut self) {
         if let Some(extensions) = self.get() {
-            if let Some(line) = extensions.wait_queue.get() {
-                line.close(CloseReason::Forgotten);
+            if let Some(wait_queue) = extensions.wait_queue.get() {
+                wait_queue.close(CloseReason::Forgotten);
             }
             extensions.drain_notify.notify();
             extensions.close_notify.notify_end(CloseReason::Forgotten);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The end of this side's stream while the peer's goes on.
+//! The half-close: this side's output ends while the peer's goes on.
 //!
-//! The outbox takes no more from the moment it is asked for; the poller sends what is in it, and
-//! then our FIN. The input goes on as before. When the peer's FIN has come too there is nothing left
-//! to wait for: the connection ends, as one that follows its peer.
+//! From the request on, the output buffer accepts no more. The poller sends its content and then
+//! our FIN. The input goes on. When the peer's FIN has arrived too, the connection ends with
+//! [`PeerFin`](CloseReason::PeerFin).
 
 use std::net::Shutdown;
 use std::os::fd::AsFd;
@@ -21,15 +21,16 @@ use crate::error::CloseReason;
 use crate::sync::lock;
 
 impl Writer<'_> {
-    /// Ends this side's stream: what was put is sent, and then FIN. What is not committed is
-    /// dropped. Returns at once; [`flush`](Self::flush) waits until all of it has left. Idempotent.
+    /// Shuts down this side's output: sends all committed output and then FIN. Drops output that is
+    /// not committed. Returns at once; [`flush`](Self::flush) waits until everything is sent.
+    /// Idempotent.
     ///
-    /// What is put from now on is discarded, and `flush` says so with
-    /// [`WriteAfterShutdown`](crate::WriteAfterShutdown). Reading goes on. The connection ends, with
-    /// [`PeerFin`](CloseReason::PeerFin), when the peer's FIN has come as well: one of
-    /// [`on_request`](crate::Builder::on_request) when its handler has seen all that came before
-    /// it; one that somebody owns at once, and what came can be read all the same. A peer that
-    /// never ends its own stream keeps the connection, for as long as its
+    /// Output that is put after this call is discarded, and `flush` then fails with
+    /// [`WriteAfterShutdown`](crate::WriteAfterShutdown). Reading goes on. The connection ends with
+    /// [`PeerFin`](CloseReason::PeerFin) when the peer's FIN has arrived as well. With a handler of
+    /// [`on_request`](crate::Builder::on_request), that is when the handler has seen all input
+    /// before the FIN. With an owner it is at once, and the input can still be read. A peer that
+    /// never ends its own stream keeps the connection open for as long as its
     /// [`Timeouts`](crate::Timeouts) allow.
     ///
     /// ```no_run
@@ -48,7 +49,7 @@ impl Writer<'_> {
 }
 
 impl OwnedWriter {
-    /// As [`Writer::shutdown`].
+    /// Shuts down the output as [`Writer::shutdown`] does.
     pub fn shutdown(&mut self) {
         self.writer().shutdown();
     }
@@ -64,7 +65,7 @@ impl Shared {
 }
 
 impl<C: Dispatcher> Engine<C> {
-    /// Sends our FIN, if it was asked for and everything before it has left.
+    /// Sends our FIN, if it was requested and all output is sent.
     pub(super) fn send_fin_if_requested(&mut self) {
         if self.shared.close_request() != CloseRequest::HalfClose
             || self.lifecycle.output() == OutputState::Ended
@@ -76,13 +77,13 @@ impl<C: Dispatcher> Engine<C> {
             output_buffer.set_fin_sent();
             drop(output_buffer);
             self.lifecycle.end_output();
-            // A peer that has torn the connection down needs no FIN.
+            // If the peer has torn the connection down, it needs no FIN.
             let _sent = socket::shutdown(self.shared.as_fd(), Shutdown::Write).ok();
         }
     }
 
-    /// Of a connection that somebody owns, both streams have ended or broke: only its memory is left
-    /// to him.
+    /// Closes a connection that user code owns, if both directions have ended or broken. The owner
+    /// can still read the input that is buffered.
     pub(super) fn close_owned_if_ended(&mut self) {
         if self.lifecycle.input() == InputState::Open || !matches!(self.owner, Owner::User) {
             return;
@@ -93,7 +94,7 @@ impl<C: Dispatcher> Engine<C> {
             }
             None => {}
             Some(reason) => {
-                // Who has read a FIN keeps it, although no answer can be sent.
+                // An owner that has read a FIN keeps it, although no reply can be sent.
                 let input_buffer = self.shared.input_buffer_if_any();
                 let fin = input_buffer
                     .is_some_and(|input_buffer| matches!(input_buffer.end, Some(InputEnd::Fin)));

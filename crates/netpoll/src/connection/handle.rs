@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`ConnectionHandle`]: what can be asked of a connection by whoever does not own it.
+//! [`ConnectionHandle`]: control of a connection by code that does not own it.
 //!
-//! It holds the link weakly, so that a handle which is kept somewhere keeps no descriptor open.
+//! A handle holds the shared state weakly, so that it keeps no descriptor open.
 
 use std::io;
 use std::sync::Weak;
@@ -12,12 +12,12 @@ use super::shared::{CloseRequest, Shared};
 use crate::sync::Arc;
 use crate::timeouts::Timeouts;
 
-/// A connection from elsewhere: any thread, any number of clones. Made by
+/// A handle to a connection for use on any thread, with any number of clones. Returned by
 /// [`Connection::handle`](crate::Connection::handle).
 ///
-/// It neither owns the connection nor keeps it: on one that has ended, its calls do nothing, or
-/// say so. Each takes a lock for a few instructions, and at most one system call to wake the
-/// connection's poller.
+/// A handle neither owns the connection nor keeps it open. After the connection has ended, calls
+/// have no effect or return an error. Each call takes a lock for a few instructions, and makes at
+/// most one system call to wake the poller.
 #[derive(Clone, Debug)]
 pub struct ConnectionHandle {
     shared: Weak<Shared>,
@@ -30,29 +30,29 @@ impl ConnectionHandle {
         }
     }
 
-    /// What it is a handle of, if something is left of it.
+    /// Returns the shared state, if the connection still exists.
     pub(super) fn shared(&self) -> Option<Arc<Shared>> {
         self.shared.upgrade()
     }
 
-    /// As [`Connection::close`](crate::Connection::close).
+    /// Closes the connection in order, as [`Connection::close`](crate::Connection::close) does.
     pub fn close(&self) {
         self.request_close(CloseRequest::Close);
     }
 
-    /// As [`Connection::abort`](crate::Connection::abort).
+    /// Resets the connection, as [`Connection::abort`](crate::Connection::abort) does.
     pub fn abort(&self) {
         self.request_close(CloseRequest::Abort);
     }
 
-    /// As [`Connection::pause_reads`](crate::Connection::pause_reads).
+    /// Pauses reads, as [`Connection::pause_reads`](crate::Connection::pause_reads) does.
     pub fn pause_reads(&self) {
         if let Some(shared) = self.shared.upgrade() {
             shared.pause_reads();
         }
     }
 
-    /// As [`Connection::resume_reads`](crate::Connection::resume_reads).
+    /// Resumes reads, as [`Connection::resume_reads`](crate::Connection::resume_reads) does.
     pub fn resume_reads(&self) {
         if let Some(shared) = self.shared.upgrade() {
             shared.resume_reads();
@@ -65,16 +65,18 @@ impl ConnectionHandle {
         }
     }
 
-    /// Adds `bytes` to the output as they are, without a copy, and has them sent: behind what was
-    /// put before, and never within what one call of a [`Writer`](crate::Writer) puts, nor within what
-    /// waits for its commit: behind none of that. They count towards the bounds of the output as every put
-    /// does.
+    /// Appends `bytes` to the committed output without a copy, and has them sent. They never split
+    /// the bytes of one call of a [`Writer`](crate::Writer), and they go ahead of output that waits
+    /// for its commit. They count toward the limits of the output as all output does.
     ///
     /// # Errors
     ///
-    /// Why the connection has ended, if it has, or ends with this call, for want of room for them in its
-    /// [`max_output`](crate::ConnOptions::max_output); `NotConnected` if nothing of it is left;
-    /// [`WriteAfterShutdown`](crate::WriteAfterShutdown) if its output has ended. Then nothing is sent of them.
+    /// * The reason of the end, if the connection has ended. It also ends with this call if the
+    ///   bytes do not fit in its [`max_output`](crate::ConnOptions::max_output).
+    /// * `NotConnected` if the connection was already dropped.
+    /// * [`WriteAfterShutdown`](crate::WriteAfterShutdown) if its output was shut down.
+    ///
+    /// If the call fails, none of the bytes are sent.
     pub fn push(&self, bytes: Bytes) -> io::Result<()> {
         let shared = self.shared.upgrade().ok_or_else(not_connected)?;
         shared.push_committed(bytes)?;
@@ -82,17 +84,17 @@ impl ConnectionHandle {
         Ok(())
     }
 
-    /// How long what may take on this connection now; `None` if it is gone.
+    /// Returns the current timeouts of the connection, or `None` if it was already dropped.
     #[must_use]
     pub fn timeouts(&self) -> Option<Timeouts> {
         self.shared.upgrade().map(|shared| shared.timeouts())
     }
 
-    /// As [`Connection::set_timeouts`](crate::Connection::set_timeouts).
+    /// Changes the timeouts, as [`Connection::set_timeouts`](crate::Connection::set_timeouts) does.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](crate::InvalidConfig), naming the field, for a time of zero.
+    /// [`InvalidConfig`](crate::InvalidConfig) with the name of the field, for a duration of zero.
     pub fn set_timeouts(&self, timeouts: Timeouts) -> io::Result<()> {
         timeouts.validate()?;
         if let Some(shared) = self.shared.upgrade() {
@@ -102,7 +104,7 @@ impl ConnectionHandle {
     }
 }
 
-/// Nothing is left of the connection, not even why it ended.
+/// Returns the error for a connection of which nothing is left, not even the reason of its end.
 pub(super) fn not_connected() -> io::Error {
     io::ErrorKind::NotConnected.into()
 }

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`Handler`]: a handler of requests whose futures may move between threads.
+//! [`Handler`]: a request handler whose futures may move between threads.
 
 use std::future::Future;
 
 use super::Connection;
 use crate::error::BoxError;
 
-/// Handles requests with futures that are `Send`, so that any [`Runner`](crate::Runner) can carry
-/// them out. Given to [`on_request_send`](crate::Builder::on_request_send).
+/// Handles requests with `Send` futures, so that any [`Runner`](crate::Runner) can run them. Passed
+/// to [`on_request_send`](crate::Builder::on_request_send).
 ///
-/// An `async fn` is one, and a closure that captures nothing; whatever has state of its own is a
-/// type that implements it:
+/// Every `async fn` and every closure without captures of the right signature is a `Handler`. A
+/// handler with state of its own is a type that implements the trait:
 ///
 /// ```no_run
 /// use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,13 +50,13 @@ where
     }
 }
 
-/// A function that is a [`Handler`]: what it returns borrows the connection it was given, and no
-/// bound on `Fn` alone can say so.
+/// A function that is a [`Handler`]. Its future borrows the connection, which no bound on `Fn`
+/// alone can express.
 pub trait HandlerFn<'a> {
-    /// What it returns.
+    /// The future of one call.
     type Future: Future<Output = Result<(), BoxError>> + Send + 'a;
 
-    /// Calls it.
+    /// Calls the function.
     fn start(&self, conn: &'a mut Connection) -> Self::Future;
 }
 

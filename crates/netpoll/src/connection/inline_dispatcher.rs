@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Calls that are carried out on the connection's poller.
+//! Calls that run on the connection's poller.
 //!
-//! The future of a call is pinned in a [`FutureSlot`], polled there by the session, and replaced in place
-//! by the next burst's. Slots are recycled per poller, so an idle connection has no future and a
-//! busy one allocates none. The future need not be `Send`.
+//! The engine pins the future of a call in a [`FutureSlot`] and polls it there. The future of the
+//! next request batch replaces it in place. Each poller recycles its slots, so an idle connection
+//! has no future and a busy one allocates none. The future need not be `Send`.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -18,10 +18,10 @@ use super::shared::Shared;
 use crate::guard::{CaughtPanic, guard};
 use crate::sync::Arc;
 
-/// The most slots a poller keeps that nobody uses.
+/// The maximum number of unused slots that a poller keeps.
 const MAX_SPARE: usize = 64;
 
-/// Calls handlers of type `H` on the poller's thread, with the futures `F` that `make` makes.
+/// Calls handlers of type `H` on the poller's thread, with futures `F` that `make` creates.
 pub(crate) struct InlineDispatcher<H, M, F> {
     pub(crate) handlers: SharedHandlers<H>,
     pub(crate) make: M,
@@ -71,8 +71,8 @@ where
     }
 
     fn external_wakers(&self, _slot: &FutureSlot<F>, shared: &Arc<Shared>, limits: u32) -> usize {
-        // A waker is a count of the link. The others are the session's, its waker's, and that of
-        // whoever holds the connection.
+        // Every waker holds one count of the shared state. The other three counts are those of the
+        // engine, of its own waker and of the holder of the connection.
         Arc::strong_count(shared).saturating_sub(3 + limits as usize)
     }
 
@@ -85,18 +85,18 @@ where
         self.spare.recycle(slot);
     }
 
-    /// The future stays where it is until the next takes its place: it is one of ours, and has let go of
-    /// all it held when it returned.
+    /// Keeps the future in place until the next replaces it. Its type is ours, and it released all
+    /// it held when it returned.
     #[inline]
     fn release_finished(&self, slot: FutureSlot<F>) {
         self.spare.keep(slot);
     }
 }
 
-/// Room for a future of one type, used again and again.
+/// Pinned memory for a future of one type, reused for many futures.
 pub(crate) type FutureSlot<F> = Pin<Box<Option<F>>>;
 
-/// The slots of one poller that nobody uses.
+/// The unused slots of one poller.
 #[derive(Debug)]
 pub(crate) struct FutureSlotPool<F> {
     slots: RefCell<Vec<FutureSlot<F>>>,
@@ -111,7 +111,7 @@ impl<F> Default for FutureSlotPool<F> {
 }
 
 impl<F: Future> FutureSlotPool<F> {
-    /// A slot in which nothing is under way. Allocates if none is spare.
+    /// Returns an empty slot. Allocates if none is spare.
     #[inline]
     fn take(&self) -> FutureSlot<F> {
         self.slots
@@ -120,11 +120,11 @@ impl<F: Future> FutureSlotPool<F> {
             .unwrap_or_else(|| Box::pin(None))
     }
 
-    /// Empties a slot and keeps it. What is in it is user code, and may panic when dropped.
+    /// Empties a slot and keeps it. The content is user code and may panic when dropped.
     #[inline]
     fn recycle(&self, mut slot: FutureSlot<F>) {
         if guard(|| slot.set(None)).is_err() {
-            // Half dropped: nothing to keep.
+            // The slot is half dropped and cannot be reused.
             return;
         }
         self.keep(slot);
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slots_are_used_again_and_bounded() {
+    fn future_slots_are_reused_and_bounded() {
         let spare: FutureSlotPool<std::future::Ready<()>> = FutureSlotPool::default();
         let mut slot = spare.take();
         slot.set(Some(std::future::ready(())));

@@ -1,32 +1,33 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The life of a connection: one word, named transitions, nothing else.
+//! The lifecycle of a connection: its phase, and the transitions between phases.
 //!
 //! ```text
-//!            begin_close(why)            flushed              over
+//!            begin_close(reason)         on_flushed        on_linger_end
 //!   Open ───────────────────▶ Flushing ─────────▶ Lingering ───────▶ Closed
 //!     │                           │                    │                ▲
-//!     └─────── leave ─────────────┴────── die(why) ────┴────────────────┘
+//!     └──── detach ───────────────┴── close_now(reason) ────────────────┘
 //! ```
 //!
 //! | phase | input | output |
 //! |---|---|---|
 //! | Open | read and offered, until the peer's FIN | sent |
 //! | Flushing | no longer read | what was put before is still sent |
-//! | Lingering | read and thrown away, so that no reset destroys what was sent | our FIN is out |
+//! | Lingering | read and discarded, so that no reset destroys what was sent | our FIN is sent |
 //! | Closed | none | none |
 //!
-//! Who [leaves](Lifecycle::detach) takes the socket along, with both streams as they are.
+//! A [detached](Lifecycle::detach) socket leaves the connection with both directions as they are.
 //!
-//! The peer's FIN is not a phase: it ends the *input* of an open connection, and replies still go
-//! out. Neither is ours, when only the *output* was to end: requests still come in. Nor is a connection that broke at once closed: what had arrived is offered first. The first
-//! cause of the end is kept; later ones change nothing but the speed.
+//! The peer's FIN is not a phase: it ends the *input* of an open connection, and replies are still
+//! sent. A half-close is not a phase either: it ends the *output*, and requests still arrive. A
+//! connection that breaks is not closed at once: the input that has arrived is offered first. The
+//! first reason is kept; later ones only end the connection sooner.
 //!
-//! Only the connection's poller makes transitions. Other threads *ask* for an end through the
-//! link, and see what became of it in the link's inbox and outbox.
+//! Only the connection's poller makes transitions. Other threads *request* an end through the
+//! shared state, and see the result in its input and output buffers.
 
 use crate::error::CloseReason;
 
-/// Where a connection is between its first and its last moment.
+/// The phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Open,
@@ -35,19 +36,19 @@ pub(crate) enum Phase {
     Closed,
 }
 
-/// Whether bytes can still come from the peer.
+/// Whether bytes can still arrive from the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InputState {
     Open,
-    /// The FIN was read, or an error, so every byte before it was too.
+    /// The FIN or an error was read, and so was every byte before it.
     Ended,
 }
 
-/// Whether bytes can still go to the peer.
+/// Whether bytes can still be sent to the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OutputState {
     Open,
-    /// Our FIN is out. The connection may go on, if that was all that was asked for.
+    /// Our FIN is sent. After a half-close the connection goes on.
     Ended,
 }
 
@@ -57,7 +58,7 @@ pub(crate) struct Lifecycle {
     phase: Phase,
     input: InputState,
     output: OutputState,
-    /// Boxed, since most connections live for a long time without one.
+    /// Boxed, since most connections live for a long time without a reason.
     reason: Option<Box<CloseReason>>,
 }
 
@@ -85,48 +86,50 @@ impl Lifecycle {
         self.output
     }
 
-    /// Whether nothing more comes or goes: the peer's FIN was read, or a break, and our FIN is out.
+    /// Returns whether both directions have ended: the peer's FIN or an error was read, and our FIN
+    /// is sent.
     pub(crate) fn has_ended_both(&self) -> bool {
         self.input == InputState::Ended && self.output == OutputState::Ended
     }
 
-    /// Whether nothing has happened to it yet.
+    /// Returns whether the connection is open, with open input and no error.
     #[inline]
     pub(crate) fn is_untouched(&self) -> bool {
         self.phase == Phase::Open && self.input == InputState::Open && self.reason.is_none()
     }
 
-    /// Why it ends, once it does.
+    /// Returns why the connection ends. `None` until it does.
     pub(crate) fn reason(&self) -> Option<&CloseReason> {
         self.reason.as_deref()
     }
 
-    /// The first cause stands.
+    /// Sets the reason, unless an earlier one is set.
     fn set_reason(&mut self, reason: CloseReason) {
         self.reason.get_or_insert_with(|| Box::new(reason));
     }
 
-    /// The peer's FIN was read.
+    /// Records that the peer's FIN was read.
     pub(crate) fn end_input(&mut self) {
         self.input = InputState::Ended;
     }
 
-    /// Our FIN was sent.
+    /// Records that our FIN was sent.
     pub(crate) fn end_output(&mut self) {
         self.output = OutputState::Ended;
     }
 
-    /// The kernel gave a direction up: nothing can be sent any more.
+    /// Records an error of the kernel: nothing can be sent any more.
     pub(crate) fn set_broken(&mut self, reason: CloseReason) {
         self.set_reason(reason);
     }
 
-    /// Why the connection cannot end in order any more, if it is still open and broke.
+    /// Returns the error that broke the connection, if it broke and is still open. It cannot end in
+    /// order any more.
     pub(crate) fn broken(&self) -> Option<&CloseReason> {
         self.reason.as_deref().filter(|_| self.phase == Phase::Open)
     }
 
-    /// Starts an orderly end. Says whether this was the first cause.
+    /// Starts an orderly close. Returns whether this was the first reason.
     pub(crate) fn begin_close(&mut self, reason: CloseReason) -> bool {
         let first = self.phase == Phase::Open;
         if first {
@@ -136,15 +139,15 @@ impl Lifecycle {
         first
     }
 
-    /// The socket goes on without the connection.
+    /// Closes the connection while its socket goes on without it.
     pub(crate) fn detach(&mut self) {
         if self.phase == Phase::Open {
             self.close_now(CloseReason::Local);
         }
     }
 
-    /// Everything that was to be sent is with the kernel, and our FIN follows. With the peer's FIN read
-    /// there is nothing left to wait for.
+    /// Records that the kernel has all output and our FIN follows. If the peer's FIN was read
+    /// before, nothing is left to wait for.
     pub(crate) fn on_flushed(&mut self) {
         if self.phase == Phase::Flushing {
             self.output = OutputState::Ended;
@@ -155,14 +158,14 @@ impl Lifecycle {
         }
     }
 
-    /// The peer has had its time, or its FIN has come.
+    /// Records that the linger time is over or the peer's FIN has arrived.
     pub(crate) fn on_linger_end(&mut self) {
         if self.phase == Phase::Lingering {
             self.phase = Phase::Closed;
         }
     }
 
-    /// Ends at once, from any phase. The first cause stands.
+    /// Closes the connection at once, from any phase. The first reason is kept.
     pub(crate) fn close_now(&mut self, reason: CloseReason) {
         self.phase = Phase::Closed;
         self.set_reason(reason);
@@ -178,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn an_orderly_end_goes_through_every_phase() {
+    fn orderly_close_passes_through_every_phase() {
         let mut life = Lifecycle::new();
         assert!(life.begin_close(CloseReason::Local));
         assert_eq!(life.phase(), Phase::Flushing);
@@ -186,15 +189,15 @@ mod tests {
         assert_eq!(life.phase(), Phase::Lingering);
         life.on_linger_end();
         assert_eq!(life.phase(), Phase::Closed);
-        assert!(!life.has_ended_both(), "the peer has not");
+        assert!(!life.has_ended_both(), "the peer sent no FIN");
     }
 
     #[test]
-    fn both_ways_have_ended_with_the_later_fin_whichever_that_is() {
+    fn both_directions_end_with_the_later_fin() {
         let mut first = Lifecycle::new();
         first.end_input();
         first.begin_close(CloseReason::PeerFin);
-        assert!(!first.has_ended_both(), "something may be unsent");
+        assert!(!first.has_ended_both(), "output may be unsent");
         first.on_flushed();
         assert!(first.has_ended_both());
         let mut last = Lifecycle::new();
@@ -210,17 +213,17 @@ mod tests {
     }
 
     #[test]
-    fn after_the_peers_fin_nothing_lingers() {
+    fn close_after_the_peers_fin_skips_lingering() {
         let mut life = Lifecycle::new();
         life.end_input();
-        assert_eq!(life.phase(), Phase::Open, "half-close is not the end");
+        assert_eq!(life.phase(), Phase::Open, "a half-close closes nothing");
         life.begin_close(CloseReason::PeerFin);
         life.on_flushed();
         assert_eq!(life.phase(), Phase::Closed);
     }
 
     #[test]
-    fn either_stream_may_end_and_the_connection_is_open() {
+    fn connection_stays_open_after_either_fin() {
         let mut life = Lifecycle::new();
         life.end_output();
         assert_eq!(
@@ -236,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_cause_stands() {
+    fn first_close_reason_is_kept() {
         let mut life = Lifecycle::new();
         life.begin_close(CloseReason::Local);
         assert!(!life.begin_close(CloseReason::Shutdown));
@@ -246,18 +249,18 @@ mod tests {
     }
 
     #[test]
-    fn a_break_is_the_first_cause_and_not_yet_the_end() {
+    fn broken_connection_stays_open_and_keeps_its_reason() {
         let mut life = Lifecycle::new();
         life.set_broken(CloseReason::Local);
         assert_eq!(life.phase(), Phase::Open);
         assert!(life.broken().is_some());
         life.begin_close(CloseReason::Shutdown);
         assert!(is_local(&life));
-        assert!(life.broken().is_none(), "it is ending");
+        assert!(life.broken().is_none(), "it is closing");
     }
 
     #[test]
-    fn a_transition_out_of_turn_changes_nothing() {
+    fn transition_from_the_wrong_phase_is_ignored() {
         let mut life = Lifecycle::new();
         life.on_flushed();
         life.on_linger_end();

@@ -22,7 +22,7 @@ pub enum Liveness {
     /// Open, and nothing waits to be read: a pool may hand it out.
     Alive,
     /// Open, with unread input. On a connection that waits in a pool, that is a reply that came too
-    /// late or was not asked for: a pool must not hand it out.
+    /// late or was not requested: a pool must not hand it out.
     DataPending,
     /// The peer has closed its direction, the connection has ended, or a close was requested.
     /// Unread input may remain.

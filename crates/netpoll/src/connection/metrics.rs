@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What one connection has done so far, where others than its poller can see it.
+//! Counters of one connection that threads other than its poller can read.
 //!
-//! Its poller writes, anybody reads.
+//! Only the poller writes them.
 
 use std::time::Instant;
 
@@ -15,25 +15,25 @@ use crate::stats::counters::Counter;
 use crate::sync::lock;
 use crate::timestamp::Timestamp;
 
-/// What a connection's poller counts of it.
+/// The counters that a connection's poller keeps.
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionMetrics {
-    /// Bytes that have come.
+    /// Bytes received.
     pub(super) received: Counter,
-    /// Requests that were handled.
+    /// Requests handled.
     pub(super) requests: Counter,
-    /// When bytes last moved, either way.
+    /// When bytes last moved in either direction.
     last_active: Counter,
 }
 
 impl ConnectionMetrics {
-    /// Bytes have moved.
+    /// Records that bytes moved at `now`.
     #[inline]
     pub(super) fn record_activity(&self, now: Timestamp) {
         self.last_active.set(now.bits());
     }
 
-    /// Bytes have moved in this run of the source.
+    /// Records that bytes moved in this run of the source.
     #[inline]
     pub(super) fn touch(&self, context: &mut SourceContext) {
         if let Some(now) = context.touch() {
@@ -41,7 +41,7 @@ impl ConnectionMetrics {
         }
     }
 
-    /// When bytes last moved.
+    /// Returns when bytes last moved.
     pub(super) fn last_active_at(&self) -> Instant {
         self.last_active().to_instant()
     }
@@ -51,18 +51,18 @@ impl ConnectionMetrics {
     }
 }
 
-/// What has left by other hands than the session's.
+/// Sends that other threads made for the connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SendCounts {
     pub(super) sends: u64,
     pub(super) sent: u64,
     pub(super) blocks: u64,
-    /// When bytes last did.
+    /// When they last sent bytes.
     pub(super) last_at: Option<Timestamp>,
 }
 
 impl Shared {
-    /// Counts what others than the session have sent till now. Only on the poller.
+    /// Counts the sends of other threads until now. Call it only on the poller.
     pub(super) fn collect_off_poller_sends(&self) {
         let off_poller = lock(&self.output_buffer).take_off_poller_counts();
         if let Some(off_poller) = off_poller {
@@ -70,7 +70,7 @@ impl Shared {
         }
     }
 
-    /// Counts what others than the session have sent. Only on the poller.
+    /// Counts the sends of other threads. Call it only on the poller.
     pub(super) fn count_off_poller_sends(&self, off_poller: SendCounts) {
         if let Some(at) = off_poller.last_at {
             self.metrics
@@ -82,7 +82,7 @@ impl Shared {
         counters.blocked_sends.add(off_poller.blocks);
     }
 
-    /// Counts a burst that is over, and the requests of it. Only on the poller.
+    /// Counts a completed request batch and its requests. Call it only on the poller.
     #[inline]
     pub(super) fn count_batch(&self, requests: u32) {
         let counters = &self.notifier.counters().poller;
@@ -91,7 +91,8 @@ impl Shared {
         self.metrics.requests.add(u64::from(requests));
     }
 
-    /// Counts the end of the connection, and what had not been counted. Only on the poller.
+    /// Counts the end of the connection, and the sends that were not counted yet. Call it only on
+    /// the poller.
     pub(super) fn count_close(&self, reason: Option<&CloseReason>) {
         self.collect_off_poller_sends();
         let counters = self.notifier.counters();
@@ -121,7 +122,8 @@ impl Shared {
 }
 
 impl Connection {
-    /// What it has done so far. A clock read, and two locks for a few instructions each.
+    /// Returns the statistics of the connection so far. Costs a clock read, and two locks for a few
+    /// instructions each.
     #[must_use]
     pub fn stats(&self) -> ConnStats {
         let mut stats = self.shared.stats();
@@ -131,8 +133,8 @@ impl Connection {
 }
 
 impl ConnectionHandle {
-    /// As [`Connection::stats`](crate::Connection::stats); `None` if nothing is left of the
-    /// connection.
+    /// Returns the statistics as [`Connection::stats`](crate::Connection::stats) does, or `None` if
+    /// the connection was already dropped.
     #[must_use]
     pub fn stats(&self) -> Option<ConnStats> {
         self.shared().map(|shared| shared.stats())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a session does that hears its bell: that of the handler's waker, of whoever has sent or wants
-//! to, of a clock that was changed; and what follows when a send has failed, whoever made it.
+//! The engine's reaction to notifications: from the handler's waker, from sends on other threads,
+//! from changed deadlines. It also handles a failed send, on any thread.
 
 use std::io;
 use std::net::Shutdown;
@@ -16,21 +16,21 @@ use crate::poll::source::{NextAction, SourceContext};
 use crate::sync::lock;
 
 impl<C: Dispatcher> Engine<C> {
-    /// Does what was rung for, and what was left to do.
+    /// Handles the notices, and then any pending work.
     pub(super) fn on_notices(
         &mut self,
-        signals: NoticeSet,
+        notices: NoticeSet,
         context: &mut SourceContext,
     ) -> NextAction {
         self.before_handler(context);
-        if signals.has(Notice::Poll) {
+        if notices.has(Notice::Poll) {
             self.poll_handler();
         }
-        if signals.has(Notice::Send) {
+        if notices.has(Notice::Send) {
             self.on_off_poller_send();
         }
-        if signals.has(Notice::Resume) {
-            // Its peer could not be heard till now.
+        if notices.has(Notice::Resume) {
+            // The peer's input could not be seen until now.
             self.shared.metrics.record_activity(context.timestamp());
         }
         if let Some(next) = self.replace(context) {
@@ -39,7 +39,7 @@ impl<C: Dispatcher> Engine<C> {
         if self.backpressure.pending_dispatch != PendingDispatch::None && self.stays_open() {
             self.dispatch();
         }
-        if signals.has(Notice::Deadline) {
+        if notices.has(Notice::Deadline) {
             return self.next_action_with_deadline(context);
         }
         self.next_action(context)
@@ -48,17 +48,19 @@ impl<C: Dispatcher> Engine<C> {
     pub(super) fn on_send_error(&mut self, error: io::Error) {
         let peer_is_gone = is_peer_gone(&error);
         let end = self.on_output_error(error);
-        // What the peer sent before it went can still be read; other errors end both.
+        // Input that the peer sent before it went can still be read; other errors end both
+        // directions.
         if peer_is_gone {
-            // A peer that reads no more may be there yet, and would wait for an answer for as long
-            // as we do for its end: this is the end to both, behind what was sent.
+            // A peer that only reads no more may still exist. It would wait for a reply as long as
+            // this side waits for its FIN. A shutdown of both directions, behind the bytes already
+            // sent, ends the wait on both sides.
             let _ended = socket::shutdown(self.shared.as_fd(), Shutdown::Both).ok();
         } else {
             self.end_input(end);
         }
     }
 
-    /// Somebody else has sent, or tried to.
+    /// Handles a send, or a failed one, that another thread made.
     fn on_off_poller_send(&mut self) {
         let mut output_buffer = lock(&self.shared.output_buffer);
         self.backpressure.unsent = output_buffer.blocked_len();
@@ -70,8 +72,8 @@ impl<C: Dispatcher> Engine<C> {
     }
 }
 
-/// Whether a failed send says that the peer has gone: then a read will find the end behind what it
-/// sent before.
+/// Returns whether a failed send means that the peer is gone. A read then finds the end behind the
+/// bytes that the peer sent before.
 fn is_peer_gone(error: &io::Error) -> bool {
     matches!(
         error.kind(),
