@@ -202,8 +202,8 @@ impl Connection {
 
     /// Stops reading from this connection until [`resume_reads`](Self::resume_reads). The kernel's
     /// buffer then fills, and the peer has to wait. Input that has arrived stays available, and
-    /// handlers are called for it. While reads are paused, the peer's FIN is not seen and its
-    /// silence counts toward no timeout. Callable from any thread. Idempotent.
+    /// handlers are called for it. While reads are paused, the peer's FIN is not seen, and its
+    /// silence does not close the connection. Callable from any thread. Idempotent.
     pub fn pause_reads(&self) {
         self.shared.pause_reads();
     }

@@ -136,9 +136,9 @@ impl Future for CloseWait {
         let Self {
             extensions,
             key,
-            active_timeout: bounded,
+            active_timeout,
         } = &mut *self;
-        bounded.activate();
+        active_timeout.activate();
         match extensions {
             Some(extensions) => extensions.close_notify.poll_end(key, context.waker()),
             None => Poll::Ready(CloseReason::Forgotten),

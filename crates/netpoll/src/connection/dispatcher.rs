@@ -143,7 +143,7 @@ pub(super) enum Owner<T> {
 }
 
 impl<C: Dispatcher> Engine<C> {
-    /// Calls the handler if the engine has the connection; otherwise does nothing.
+    /// Clears the pending dispatch, and calls the handler if the engine has the connection.
     pub(super) fn call_handler(&mut self) {
         self.backpressure.pending_dispatch = PendingDispatch::None;
         self.backpressure.needs_more_input = false;

@@ -107,9 +107,9 @@ impl Future for DrainWait {
         let Self {
             extensions,
             key,
-            active_timeout: bounded,
+            active_timeout,
         } = &mut *self;
-        bounded.activate();
+        active_timeout.activate();
         match extensions {
             Some(extensions) => extensions.drain_notify.poll(key, context.waker()),
             None => Poll::Ready(()),

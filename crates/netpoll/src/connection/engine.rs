@@ -214,7 +214,7 @@ impl<C: Dispatcher> Engine<C> {
         InputEnd::Closed(reason)
     }
 
-    /// Calls the handler with new input, if none runs and output is not backed up.
+    /// Calls the handler with new input if no call runs. Under backpressure the call stays pending.
     pub(super) fn dispatch(&mut self) {
         match &self.owner {
             Owner::Engine(_) if self.handler.mode == HandlerMode::PerRequest => {

@@ -71,7 +71,7 @@ impl LazyExtensions {
 }
 
 impl Drop for LazyExtensions {
-    /// Notifies the waiters of a connection that no poller has closed.
+    /// Notifies the waiters and runs the callbacks of a connection that no poller has closed.
     fn drop(&mut self) {
         if let Some(extensions) = self.get() {
             if let Some(wait_queue) = extensions.wait_queue.get() {

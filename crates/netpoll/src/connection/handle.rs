@@ -16,8 +16,8 @@ use crate::timeouts::Timeouts;
 /// [`Connection::handle`](crate::Connection::handle).
 ///
 /// A handle neither owns the connection nor keeps it open. After the connection has ended, calls
-/// have no effect or return an error. Each call takes a lock for a few instructions, and makes at
-/// most one system call to wake the poller.
+/// have no effect or return an error. Unless stated otherwise, a call takes a lock for a few
+/// instructions and makes at most one system call, which wakes the poller.
 #[derive(Clone, Debug)]
 pub struct ConnectionHandle {
     shared: Weak<Shared>,

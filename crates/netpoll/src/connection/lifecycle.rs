@@ -176,20 +176,20 @@ impl Lifecycle {
 mod tests {
     use super::*;
 
-    fn is_local(life: &Lifecycle) -> bool {
-        matches!(life.reason(), Some(CloseReason::Local))
+    fn is_local(lifecycle: &Lifecycle) -> bool {
+        matches!(lifecycle.reason(), Some(CloseReason::Local))
     }
 
     #[test]
     fn orderly_close_passes_through_every_phase() {
-        let mut life = Lifecycle::new();
-        assert!(life.begin_close(CloseReason::Local));
-        assert_eq!(life.phase(), Phase::Flushing);
-        life.on_flushed();
-        assert_eq!(life.phase(), Phase::Lingering);
-        life.on_linger_end();
-        assert_eq!(life.phase(), Phase::Closed);
-        assert!(!life.has_ended_both(), "the peer sent no FIN");
+        let mut lifecycle = Lifecycle::new();
+        assert!(lifecycle.begin_close(CloseReason::Local));
+        assert_eq!(lifecycle.phase(), Phase::Flushing);
+        lifecycle.on_flushed();
+        assert_eq!(lifecycle.phase(), Phase::Lingering);
+        lifecycle.on_linger_end();
+        assert_eq!(lifecycle.phase(), Phase::Closed);
+        assert!(!lifecycle.has_ended_both(), "the peer sent no FIN");
     }
 
     #[test]
@@ -214,57 +214,61 @@ mod tests {
 
     #[test]
     fn close_after_the_peers_fin_skips_lingering() {
-        let mut life = Lifecycle::new();
-        life.end_input();
-        assert_eq!(life.phase(), Phase::Open, "a half-close closes nothing");
-        life.begin_close(CloseReason::PeerFin);
-        life.on_flushed();
-        assert_eq!(life.phase(), Phase::Closed);
+        let mut lifecycle = Lifecycle::new();
+        lifecycle.end_input();
+        assert_eq!(
+            lifecycle.phase(),
+            Phase::Open,
+            "a half-close closes nothing"
+        );
+        lifecycle.begin_close(CloseReason::PeerFin);
+        lifecycle.on_flushed();
+        assert_eq!(lifecycle.phase(), Phase::Closed);
     }
 
     #[test]
     fn connection_stays_open_after_either_fin() {
-        let mut life = Lifecycle::new();
-        life.end_output();
+        let mut lifecycle = Lifecycle::new();
+        lifecycle.end_output();
         assert_eq!(
-            (life.phase(), life.input()),
+            (lifecycle.phase(), lifecycle.input()),
             (Phase::Open, InputState::Open)
         );
-        life.end_input();
+        lifecycle.end_input();
         assert_eq!(
-            (life.phase(), life.output()),
+            (lifecycle.phase(), lifecycle.output()),
             (Phase::Open, OutputState::Ended)
         );
-        assert!(life.reason().is_none());
+        assert!(lifecycle.reason().is_none());
     }
 
     #[test]
     fn first_close_reason_is_kept() {
-        let mut life = Lifecycle::new();
-        life.begin_close(CloseReason::Local);
-        assert!(!life.begin_close(CloseReason::Shutdown));
-        life.close_now(CloseReason::HandlerPanic);
-        assert!(is_local(&life));
-        assert_eq!(life.phase(), Phase::Closed);
+        let mut lifecycle = Lifecycle::new();
+        lifecycle.begin_close(CloseReason::Local);
+        assert!(!lifecycle.begin_close(CloseReason::Shutdown));
+        lifecycle.close_now(CloseReason::HandlerPanic);
+        assert!(is_local(&lifecycle));
+        assert_eq!(lifecycle.phase(), Phase::Closed);
     }
 
     #[test]
     fn broken_connection_stays_open_and_keeps_its_reason() {
-        let mut life = Lifecycle::new();
-        life.set_broken(CloseReason::Local);
-        assert_eq!(life.phase(), Phase::Open);
-        assert!(life.broken().is_some());
-        life.begin_close(CloseReason::Shutdown);
-        assert!(is_local(&life));
-        assert!(life.broken().is_none(), "it is closing");
+        let mut lifecycle = Lifecycle::new();
+        lifecycle.set_broken(CloseReason::Local);
+        assert_eq!(lifecycle.phase(), Phase::Open);
+        assert!(lifecycle.broken().is_some());
+        lifecycle.begin_close(CloseReason::Shutdown);
+        assert!(is_local(&lifecycle));
+        assert!(lifecycle.broken().is_none(), "it is closing");
     }
 
     #[test]
     fn transition_from_the_wrong_phase_is_ignored() {
-        let mut life = Lifecycle::new();
-        life.on_flushed();
-        life.on_linger_end();
-        assert_eq!(life.phase(), Phase::Open);
-        assert!(life.reason().is_none());
+        let mut lifecycle = Lifecycle::new();
+        lifecycle.on_flushed();
+        lifecycle.on_linger_end();
+        assert_eq!(lifecycle.phase(), Phase::Open);
+        assert!(lifecycle.reason().is_none());
     }
 }
