@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Reading and writing by the frame: what a [`Codec`] says of the bytes, and the wait for them.
+//! Reading and writing whole frames with a [`Codec`].
 //!
-//! The bytes of a frame stay where they are until all of them are there, so a call that is dropped
-//! loses none, and the next one asks the codec again. A codec is foreign code: what it says is checked
-//! before anything is done for it, and what it puts counts only when it has not failed.
+//! The bytes of a frame stay in the reader until the frame is complete. So a dropped call loses
+//! none of them, and the next call asks the codec again. A codec is foreign code: the length that
+//! it returns is checked before it is used, and the bytes that it encodes are put only if it
+//! succeeds.
 
 use std::future::poll_fn;
 use std::io;
@@ -18,9 +19,9 @@ use crate::codec::{Codec, Need};
 use crate::fairness;
 
 impl<'a> Reader<'a> {
-    /// The next frame, consumed; `None` if the stream has ended before its first byte. Waits until
-    /// all of it is there. No copy of its bytes by this call, so one that is kept keeps the memory
-    /// in which it came.
+    /// Reads and consumes the next frame; `None` if the stream has ended before its first byte.
+    /// Waits until the whole frame is there. This call copies none of its bytes, so a frame that is
+    /// kept keeps alive the memory in which it came.
     ///
     /// ```no_run
     /// use netpoll::codec::LengthField;
@@ -36,20 +37,21 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     ///
-    /// What the codec fails with. [`InvalidNeed`](crate::codec::InvalidNeed) if it tells what cannot
-    /// be. Else as all of [`Reader`]: [`TooLarge`] for a frame above the connection's `max_frame`,
-    /// whatever the codec allows; [`UnexpectedEof`](crate::UnexpectedEof) in the middle of a frame. All of them have
-    /// consumed nothing, except that a frame which does not [decode](Codec::decode) is gone.
+    /// The codec's error. [`InvalidNeed`](crate::codec::InvalidNeed) if the codec returns an
+    /// impossible length. Otherwise as all methods of [`Reader`]: [`TooLarge`] for a frame above
+    /// the connection's `max_frame`, even if the codec allows more;
+    /// [`UnexpectedEof`](crate::UnexpectedEof) in the middle of a frame. A failed call has consumed
+    /// nothing, except that a frame which does not [decode](Codec::decode) is consumed.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost.
+    /// No input is lost.
     pub async fn frame<C: Codec + ?Sized>(&mut self, codec: &C) -> io::Result<Option<C::Frame>> {
         let mut wait = FrameWait::default();
         poll_fn(|context| self.poll_frame(codec, &mut wait, context)).await
     }
 
-    /// As [`frame`](Self::frame), which is waited for by `wait` between polls.
+    /// Polls [`frame`](Self::frame). `wait` keeps its state between polls.
     pub(crate) fn poll_frame<C: Codec + ?Sized>(
         &mut self,
         codec: &C,
@@ -92,19 +94,20 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A wait for one frame, between polls. Dropping it loses no byte.
+/// The state of a wait for one frame, kept between polls. Dropping it loses no byte.
 #[derive(Default)]
 pub(crate) struct FrameWait<'a> {
     read_wait: ReadWait<'a>,
     timeout_policy: ReadTimeoutPolicy,
-    /// Bytes that the codec has seen.
+    /// The number of bytes that the codec has seen.
     seen: usize,
-    /// Bytes that it waits for, once it has seen those.
+    /// The number of bytes that the codec needs next.
     need: Option<usize>,
 }
 
 impl FrameWait<'_> {
-    /// Of a server, which waits for its next request for as long as that takes to begin.
+    /// Makes the wait of a server: it waits for its next request without a time limit until the
+    /// request begins.
     pub(crate) fn allow_idle() -> Self {
         Self {
             timeout_policy: ReadTimeoutPolicy::AllowIdle,
@@ -114,12 +117,12 @@ impl FrameWait<'_> {
 }
 
 impl Writer<'_> {
-    /// Puts a frame, as one put: no other comes between its parts. What a [`Codec::encode`] copies is
-    /// copied, nothing else. On a connection that has ended the frame is discarded.
+    /// Puts a frame as one put: no other put comes between its parts. Copies only the bytes that
+    /// [`Codec::encode`] copies. On a connection that has ended the frame is discarded.
     ///
     /// # Errors
     ///
-    /// What the codec fails with. Nothing was put then.
+    /// The codec's error. Nothing was put then.
     pub fn frame<C: Codec + ?Sized>(&mut self, codec: &C, frame: C::Frame) -> io::Result<()> {
         let mut part = LinkBuffer::new();
         codec.encode(frame, &mut part)?;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`OwnedReader`] and [`OwnedWriter`]: the two directions of a connection with an owner each.
+//! [`OwnedReader`] and [`OwnedWriter`]: the two directions of a connection, each with an owner.
 //!
-//! A connection's end is asked for by the drop of its [`CloseGuard`]. Whoever owns the connection has it;
-//! two halves share one, so the end is asked for by the drop of the second. Put together again the
-//! halves give the grip back, and nothing is asked for.
+//! The drop of a connection's [`CloseGuard`] requests its close. The owner of the connection holds
+//! the guard. Two halves share it, so the drop of the second half requests the close. Reuniting the
+//! halves returns the guard, and requests nothing.
 
 use std::ops::Deref;
 
@@ -15,7 +15,7 @@ use super::{Connection, LocalState};
 use crate::addr::Addr;
 use crate::sync::Arc;
 
-/// What keeps a connection open: its drop asks for the end.
+/// Keeps a connection open: its drop requests the close.
 #[derive(Debug)]
 pub(super) struct CloseGuard(Arc<Shared>);
 
@@ -44,35 +44,34 @@ impl Drop for CloseGuard {
     }
 }
 
-/// The reading side of a connection, with an owner of its own. `Send`. Made by
+/// The reading side of a connection, with an owner of its own. It is `Send`. Made by
 /// [`Connection::into_split`].
 ///
-/// The connection ends when both halves are dropped; a reader that is dropped alone leaves the
-/// writer as it is, and what the peer sends then waits, up to
-/// [`read_high`](crate::ConnOptions::read_high).
+/// The connection ends when both halves are dropped. Dropping the reader alone does not affect the
+/// writer; later input then stays unread, up to [`read_high`](crate::ConnOptions::read_high) bytes.
 #[derive(Debug)]
 pub struct OwnedReader {
     guard: Arc<CloseGuard>,
     local: Box<LocalState>,
 }
 
-/// The writing side of a connection, with an owner of its own. `Send`. Made by
+/// The writing side of a connection, with an owner of its own. It is `Send`. Made by
 /// [`Connection::into_split`].
 ///
-/// The connection ends when both halves are dropped. A writer that is dropped alone ends nothing,
-/// also not its stream; what it has not committed is dropped with it.
+/// The connection ends when both halves are dropped. Dropping the writer alone ends neither the
+/// connection nor its output stream; uncommitted bytes are dropped with it.
 #[derive(Debug)]
 pub struct OwnedWriter {
     guard: Arc<CloseGuard>,
     on_drop: UncommittedPolicy,
 }
 
-/// What becomes of an open reservation when a writer is let go.
+/// How the drop of a writer treats an open reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum UncommittedPolicy {
-    /// Nobody can commit it any more.
+    /// It is discarded: no owner can commit it any more.
     Discard,
-    /// It is the connection's.
+    /// It stays with the connection.
     Keep,
 }
 
@@ -86,31 +85,29 @@ impl Drop for OwnedWriter {
 }
 
 impl Connection {
-    /// Gives each direction an owner of its own, for two tasks or threads that work at once. What
-    /// is [attached](Self::attach) goes with the reader. One allocation, and two the first time.
+    /// Splits the connection into two halves, for two tasks or threads that work at once. The
+    /// [attached](Self::attach) state stays with the reader. Makes one allocation, and two more the
+    /// first time.
     ///
     /// ```no_run
     /// # async fn example(conn: netpoll::Connection) -> std::io::Result<()> {
     /// let (mut reader, mut writer) = conn.into_split();
-    /// let sending = std::thread::spawn(move || {
+    /// let sender = std::thread::spawn(move || {
     ///     (0..1000).for_each(|number| writer.writer().put_u32(number));
     ///     writer
     /// });
     /// while let Some(answers) = reader.reader().chunk().await? {
     ///     println!("{} bytes", answers.len());
     /// }
-    /// # let _ = sending;
+    /// # let _ = sender;
     /// # Ok(()) }
     /// ```
     #[must_use]
     pub fn into_split(self) -> (OwnedReader, OwnedWriter) {
-        let Self {
-            shared,
-            local: held,
-        } = self;
+        let Self { shared, local } = self;
         let guard = Arc::new(shared);
         let writer = OwnedWriter::of(&guard);
-        (OwnedReader { guard, local: held }, writer)
+        (OwnedReader { guard, local }, writer)
     }
 }
 
@@ -119,46 +116,43 @@ impl OwnedReader {
         &self.guard
     }
 
-    /// The reading side, to be read from. Dropping it is nothing: it may be made for each call.
+    /// Returns a [`Reader`]. It may be made for each call: dropping it has no effect.
     #[inline]
     pub fn reader(&mut self) -> Reader<'_> {
         Reader::new(&self.guard, &mut self.local.reader)
     }
 
-    /// What can be asked of the connection from elsewhere. No allocation.
+    /// Returns a handle to the connection, for other tasks and threads. No allocation.
     #[must_use]
     pub fn handle(&self) -> ConnectionHandle {
         ConnectionHandle::new(&self.guard)
     }
 
-    /// The address of the other end, as it was when the connection was made. No system call.
+    /// Returns the peer's address, as it was when the connection was made. No system call.
     #[must_use]
     pub fn peer_addr(&self) -> Addr {
         self.guard.peer()
     }
 
-    /// Puts the halves of one connection together again. Nothing happens to the connection, nor to a
-    /// reservation that is open.
+    /// Reunites the two halves of a connection. This changes neither the connection nor an open
+    /// reservation.
     ///
     /// # Errors
     ///
-    /// Both halves as they were, if they are of two connections.
+    /// Both halves, unchanged, if they belong to two connections.
     pub fn reunite(self, mut writer: OwnedWriter) -> Result<Connection, (Self, OwnedWriter)> {
         if !Arc::ptr_eq(&self.guard, &writer.guard) {
             return Err((self, writer));
         }
-        let Self { guard, local: held } = self;
+        let Self { guard, local } = self;
         writer.on_drop = UncommittedPolicy::Keep;
         drop(writer);
         match Arc::try_unwrap(guard) {
-            Ok(shared) => Ok(Connection {
-                shared,
-                local: held,
-            }),
-            // There is no third that would have it.
+            Ok(shared) => Ok(Connection { shared, local }),
+            // Unreachable: only the two halves share the guard.
             Err(guard) => {
                 let writer = OwnedWriter::of(&guard);
-                Err((Self { guard, local: held }, writer))
+                Err((Self { guard, local }, writer))
             }
         }
     }
@@ -177,19 +171,19 @@ impl OwnedWriter {
         &self.guard
     }
 
-    /// The writing side, to be written to. Dropping it is nothing: it may be made for each call.
+    /// Returns a [`Writer`]. It may be made for each call: dropping it has no effect.
     #[inline]
     pub fn writer(&mut self) -> Writer<'_> {
         Writer::new(&self.guard)
     }
 
-    /// What can be asked of the connection from elsewhere. No allocation.
+    /// Returns a handle to the connection, for other tasks and threads. No allocation.
     #[must_use]
     pub fn handle(&self) -> ConnectionHandle {
         ConnectionHandle::new(&self.guard)
     }
 
-    /// The address of the other end, as it was when the connection was made. No system call.
+    /// Returns the peer's address, as it was when the connection was made. No system call.
     #[must_use]
     pub fn peer_addr(&self) -> Addr {
         self.guard.peer()

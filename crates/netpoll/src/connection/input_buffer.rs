@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What has arrived for a connection while a handler holds it, and who waits for it.
+//! The input of a connection that its handler has not taken yet, and the read that waits for more.
 //!
-//! The poller appends, the Reader takes everything at once. Both hold the lock for that and no
-//! longer: no system call and no user code is under it.
+//! The poller appends, the `Reader` takes all of it at once. Both hold the lock for that step only:
+//! no system call and no user code runs under it.
 //!
-//! When enough is here nothing more is read. When there is more to be read then, the poller stops
-//! watching, and whoever takes what is here has it watch again.
+//! The poller reads no more once the buffer is full. If the socket then has more, the poller stops
+//! watching it, and the reader that takes the buffer has the poller watch again.
 
 use netpoll_buffer::LinkBuffer;
 
@@ -14,57 +14,57 @@ use crate::foreign::{WakerSlot, Wakeup};
 use crate::poll::source::{Received, RecvBuffer};
 use crate::timeouts::Wait;
 
-/// What is missing at least for the next bytes to land straight in one block. Below that they land
-/// in the shared block, and are moved together when they are read.
+/// If at least this many bytes are missing, they are received straight into one block. Fewer are
+/// received into the shared block, and made contiguous when they are read.
 const OWN_BLOCK_MIN: usize = 8 << 10;
 
-/// What a length that may be a lie costs at most before bytes have come.
+/// The most that is allocated for an unverified length before bytes have come.
 const UNVERIFIED_MAX: usize = 4 << 10;
 
-/// The inbox of a link.
+/// The input buffer of a connection's shared state.
 #[derive(Debug, Default)]
 pub(crate) struct InputBuffer {
     pub(crate) buffer: LinkBuffer,
-    /// Nothing will be appended any more.
+    /// Why nothing more will be appended, once that is so.
     pub(crate) end: Option<InputEnd>,
     pub(crate) waiter: Option<ReadWaiter>,
     pub(crate) last_wait: LastWait,
-    /// What whoever has the connection holds beside it, as far as he has told.
+    /// The number of bytes that the reader holds outside this buffer, as last reported by it.
     pub(crate) reader_held: usize,
-    /// Whether anything more is read.
+    /// Whether the poller reads on.
     level: FillLevel,
-    /// The poller does not even watch until the chain has been taken, and hears of that.
+    /// The poller does not watch the socket until the buffer is taken, and is notified then.
     pub(crate) paused: bool,
-    /// The poller wants to hear of a Reader that waits: it would be idle then.
+    /// Whether the poller is notified when a reader begins to wait.
     pub(crate) on_wait: WaitNotice,
 }
 
-/// Whether anything more is read.
+/// Whether the poller reads on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum FillLevel {
     #[default]
     Low,
-    /// It is not: enough has come, and was not taken since.
+    /// The poller reads no more: the buffer was filled, and not taken since.
     High,
 }
 
-/// What became of the last wait, as far as its Reader has not seen.
+/// The result of the last wait, until its reader has seen it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum LastWait {
-    /// Nothing to tell.
+    /// Nothing to report.
     #[default]
     None,
-    /// Its time ran out.
+    /// The wait timed out.
     TimedOut,
 }
 
-/// What a Reader that begins to wait has to do.
+/// The action of a reader that begins to wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum WaitNotice {
     /// Nothing: the poller reads on.
     #[default]
     None,
-    /// Tell the poller, which is draining.
+    /// Notify the poller, which is draining the connection.
     NotifyPoller,
 }
 
@@ -73,35 +73,35 @@ pub(crate) enum WaitNotice {
 pub(crate) enum InputEnd {
     Fin,
     Closed(CloseReason),
-    /// Nothing more is taken, for this reason. What is put is sent all the same.
+    /// The reader gets no more input, for this reason; puts are still sent.
     Drained(CloseReason),
 }
 
-/// What becomes of a wait that has taken the time of a read.
+/// How the read timeout applies to a wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ReadTimeoutPolicy {
-    /// The call fails, and whoever made it decides what follows.
+    /// The call fails, and its caller decides how to go on.
     #[default]
     FailCall,
-    /// Nothing, unless some of what is awaited has come: a server waits for its next request.
+    /// Nothing, unless a part of the awaited input has come: a server waits for its next request.
     AllowIdle,
 }
 
-/// A Reader that waits until the chain has `need` bytes.
+/// A reader that waits until the buffer has `need` bytes.
 #[derive(Debug)]
 pub(crate) struct ReadWaiter {
     pub(crate) need: usize,
-    /// The largest read this connection has completed: what its peer can be trusted to mean.
+    /// The largest read that this connection has completed: lengths up to this are trusted.
     pub(crate) largest: usize,
     pub(crate) wait: Wait,
-    /// Where in the stream what it waits for begins.
+    /// The position in the stream at which the awaited bytes begin.
     pub(crate) at: usize,
     pub(crate) timeout_policy: ReadTimeoutPolicy,
     pub(crate) waker: WakerSlot,
 }
 
 impl InputBuffer {
-    /// Where the next bytes should land.
+    /// Returns the memory that the next bytes are received into.
     pub(crate) fn recv_buffer(&mut self) -> RecvBuffer {
         let have = self.buffer.len();
         match &self.waiter {
@@ -115,7 +115,7 @@ impl InputBuffer {
         }
     }
 
-    /// Appends what has landed, and gives back the waker of a Reader that has enough now.
+    /// Appends received bytes, and returns the waker of the reader if it has enough now.
     pub(crate) fn append(&mut self, received: Received) -> Wakeup {
         append(&mut self.buffer, received);
         let satisfied = self
@@ -129,7 +129,7 @@ impl InputBuffer {
         }
     }
 
-    /// Nobody waits any more: gives the waker of whoever did.
+    /// Removes the waiter, and returns its waker.
     pub(crate) fn clear_waiter(&mut self) -> Wakeup {
         match self.waiter.take() {
             Some(mut waiter) => waiter.waker.take(),
@@ -137,7 +137,7 @@ impl InputBuffer {
         }
     }
 
-    /// The call that waits has waited long enough: gives back its waker.
+    /// Ends the wait by timeout, and returns its waker.
     pub(crate) fn time_out(&mut self) -> Wakeup {
         if self.waiter.is_some() {
             self.last_wait = LastWait::TimedOut;
@@ -145,55 +145,58 @@ impl InputBuffer {
         self.clear_waiter()
     }
 
-    /// So much is held by who has the connection, and counts to what may be read until he takes more.
+    /// Sets how many bytes the reader holds outside this buffer. They count toward `high` until the
+    /// reader takes more.
     pub(crate) fn set_reader_held(&mut self, held: usize, high: usize) {
         self.reader_held = held;
         self.update_level(high);
     }
 
-    /// Notes it if what is here now is [enough](Self::is_full).
+    /// Marks the buffer as full if it [is](Self::is_full).
     pub(crate) fn update_level(&mut self, high: usize) {
         if self.is_full(high) {
             self.level = FillLevel::High;
         }
     }
 
-    /// Whether what has landed was enough, and has not been taken.
+    /// Returns whether the buffer was filled, and not taken since.
     pub(crate) fn has_enough(&self) -> bool {
         self.level == FillLevel::High
     }
 
-    /// There is more to be read. Whether the poller should not watch that, because there is no room
-    /// for it.
+    /// The socket has more input. Returns whether the poller should stop watching it, because the
+    /// buffer is full.
     pub(crate) fn pause(&mut self) -> bool {
         self.paused |= self.has_enough();
         self.paused
     }
 
-    /// What is here is being taken, so there is room. Whether the poller has to hear of that.
+    /// The buffer is being taken, so there is room. Returns whether the poller has to be notified
+    /// of that.
     pub(crate) fn resume(&mut self) -> bool {
         self.level = FillLevel::Low;
         std::mem::take(&mut self.paused)
     }
 
-    /// Whoever had the connection has it no more: nobody waits, and what has arrived is taken.
+    /// The owner gives the connection back: takes the buffer, and returns it with the waker of the
+    /// waiter.
     pub(crate) fn clear(&mut self) -> (LinkBuffer, Wakeup) {
         self.reader_held = 0;
         self.resume();
         (std::mem::take(&mut self.buffer), self.clear_waiter())
     }
 
-    /// Notes that nothing more will come, and gives back the waker of a Reader that waits. A FIN
-    /// stands; it tells more than the end of the connection after it.
+    /// Records the end of the input, and returns the waker of the waiting reader. A FIN is replaced
+    /// by a close of the connection, and not by a drain.
     pub(crate) fn set_end(&mut self, end: InputEnd) -> Wakeup {
-        let is_of_all = matches!(end, InputEnd::Closed(_));
-        if is_of_all || !matches!(self.end, Some(InputEnd::Fin)) {
+        let is_close = matches!(end, InputEnd::Closed(_));
+        if is_close || !matches!(self.end, Some(InputEnd::Fin)) {
             self.end = Some(end);
         }
         self.clear_waiter()
     }
 
-    /// Why nothing more will come.
+    /// Returns why no more input will come, once that is so.
     pub(crate) fn reason(&self) -> Option<CloseReason> {
         match self.end.as_ref()? {
             InputEnd::Fin => Some(CloseReason::PeerFin),
@@ -201,23 +204,25 @@ impl InputBuffer {
         }
     }
 
-    /// Whether the poller should read no more for now: enough is here, and nobody waits for more.
+    /// Returns whether the poller should pause: the buffer has `high` bytes, and no reader waits
+    /// for more.
     pub(crate) fn is_full(&self, high: usize) -> bool {
         let wanted = self.waiter.as_ref().map_or(0, |waiter| waiter.need);
         self.buffer.len() + self.reader_held >= high.max(wanted)
     }
 }
 
-/// Appends what has landed to a chain; a drop is copied behind what the chain owns.
+/// Appends received bytes to `buffer`. A small piece is copied behind the last segment that the
+/// buffer owns.
 #[inline]
-pub(crate) fn append(chain: &mut LinkBuffer, received: Received) {
+pub(crate) fn append(buffer: &mut LinkBuffer, received: Received) {
     match received {
         Received::Shared(window) => {
-            if let Err(window) = chain.coalesce(window) {
-                chain.push_segment(window);
+            if let Err(window) = buffer.coalesce(window) {
+                buffer.push_segment(window);
             }
         }
-        Received::Owned(tail, count) => chain.append_tail(tail, count),
+        Received::Owned(tail, count) => buffer.append_tail(tail, count),
     }
 }
 
@@ -251,17 +256,17 @@ mod tests {
     }
 
     #[test]
-    fn a_length_that_lies_costs_four_kibibytes() {
+    fn unverified_length_allocates_at_most_4_kib() {
         assert_eq!(own_capacity(&mut waiting(4 << 20, 0)), 4 << 10);
     }
 
     #[test]
-    fn a_connection_that_has_kept_its_word_gets_the_whole_block() {
+    fn verified_length_allocates_the_whole_block() {
         assert!(own_capacity(&mut waiting(1 << 20, 1 << 20)) >= 1 << 20);
     }
 
     #[test]
-    fn a_block_grows_with_what_has_come() {
+    fn block_grows_with_the_bytes_received() {
         let mut input_buffer = waiting(1 << 20, 0);
         input_buffer
             .buffer
@@ -272,12 +277,12 @@ mod tests {
     }
 
     #[test]
-    fn little_that_is_missing_lands_in_the_shared_block() {
+    fn small_remainder_is_received_in_the_shared_block() {
         assert_eq!(own_capacity(&mut waiting(1024, 0)), 0);
     }
 
     #[test]
-    fn a_fin_gives_way_to_the_reason_of_the_end_but_not_to_silence() {
+    fn close_reason_replaces_a_fin() {
         let mut input_buffer = InputBuffer::default();
         for end in [InputEnd::Fin, InputEnd::Closed(CloseReason::Shutdown)] {
             assert!(input_buffer.set_end(end).is_none());
@@ -289,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn enough_is_enough_until_it_is_taken() {
+    fn full_buffer_stays_full_until_it_is_taken() {
         let mut input_buffer = InputBuffer::default();
         input_buffer.buffer.put_slice(&[7; 99]);
         input_buffer.update_level(100);
@@ -299,17 +304,17 @@ mod tests {
         assert!(input_buffer.has_enough());
         assert!(
             !input_buffer.resume(),
-            "nobody has paused, and nobody need hear of it"
+            "nothing is paused, so the poller needs no notice"
         );
         assert!(!input_buffer.has_enough() && !input_buffer.pause());
         input_buffer.update_level(100);
         assert!(input_buffer.pause() && input_buffer.pause());
         assert!(input_buffer.resume());
-        assert!(!input_buffer.resume(), "it was told once");
+        assert!(!input_buffer.resume(), "the poller is notified once");
     }
 
     #[test]
-    fn a_pause_that_came_before_anything_has_landed_stands() {
+    fn pause_before_the_first_bytes_is_kept() {
         let mut input_buffer = InputBuffer {
             paused: true,
             ..InputBuffer::default()
@@ -319,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_waits_for_more_keeps_the_inbox_open() {
+    fn waiting_reader_raises_the_limit_of_the_input_buffer() {
         let mut input_buffer = waiting(1 << 20, 0);
         input_buffer.buffer.put_slice(&[7; 100_000]);
         assert!(!input_buffer.is_full(64 << 10));

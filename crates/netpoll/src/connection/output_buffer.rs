@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What was put into a connection and has not left.
+//! The output of a connection that the kernel has not taken yet.
 //!
-//! Writers append, the sender takes the whole chain and puts back what the kernel did not take.
-//! The lock is held for that and no longer. What is discarded under it may be memory of the user's: it is
-//! given out, and dropped after the lock.
+//! Writers append. The sender takes the whole buffer and returns the bytes that the kernel did not
+//! take. The lock is held for these two steps only. Discarded output may contain memory of the
+//! user, so it is returned to the caller and dropped after the lock is released.
 
 mod puts;
 mod reservation;
@@ -24,78 +24,80 @@ use shutdown_state::ShutdownState;
 
 pub(crate) use puts::{PutOutcome, Watermarks};
 
-/// The outbox of a link.
+/// The output buffer of a connection's shared state.
 #[derive(Debug)]
 pub(crate) struct OutputBuffer {
-    /// Put and not yet taken by the sender. All of it can be sent: what is uncommitted is in the owner's
-    /// [`uncommitted`](ColdOutputState::uncommitted).
+    /// Put and not yet taken by the sender. All of it can be sent: uncommitted bytes are in the
+    /// owner's [`uncommitted`](ColdOutputState::uncommitted).
     buffer: LinkBuffer,
-    /// With the sender; after a send that failed, what it had, until that is discarded: who asks
-    /// meanwhile must not hear that all has left.
+    /// Bytes that the sender has taken. After a failed send they count until they are discarded, so
+    /// that a flush in between does not report them as sent.
     sending: usize,
-    /// How much may be put without a look at anything else: as far as the next mark, and nothing
-    /// unless the outbox is open, has been heard of, and has no draft. So a small put is a few comparisons
-    /// and a copy.
+    /// How many bytes fit before the next watermark without any other check. It is 0 unless the
+    /// buffer is open, has no open reservation, and a send is scheduled. So a small put is a few
+    /// comparisons and a copy.
     headroom: usize,
-    /// Somebody will have the chain sent without being told again.
+    /// A send is already scheduled; a put need not notify the poller.
     send_scheduled: bool,
     send_state: SendState,
-    /// Puts are discarded, and this is why.
+    /// Why puts are discarded, once they are.
     close_reason: Option<Box<CloseReason>>,
     shutdown_state: ShutdownState,
-    /// All bytes that the kernel has taken.
+    /// The total number of bytes that the kernel has taken.
     pub(crate) sent: u64,
-    /// Once there was any of it.
+    /// Allocated on first use.
     cold: Option<Box<ColdOutputState>>,
 }
 
-/// What few connections ever see.
+/// Rarely used state, kept out of [`OutputBuffer`] to save memory.
 #[derive(Debug, Default)]
 struct ColdOutputState {
-    /// What the connection's owner has put since its first open reservation, while one is open.
+    /// The bytes that the connection's owner has put since its first open reservation, while one is
+    /// open.
     uncommitted: Option<LinkBuffer>,
-    /// What an overflow has discarded, until whoever has met it has let go of the lock.
+    /// Output that an overflow has discarded. The put that overflowed takes it and drops it after
+    /// the lock.
     overflowed: DiscardedOutput,
     flush_waiter: Option<FlushWaiter>,
-    /// What senders that are not the session have met.
+    /// Results of sends outside the engine.
     off_poller: OffPollerSends,
 }
 
-/// What senders that are not the session have met.
+/// Results of sends outside the engine, that is by writers on their own thread.
 #[derive(Debug, Default)]
 struct OffPollerSends {
     error: Option<io::Error>,
-    /// What the poller has not heard of.
+    /// Sends that the engine has not counted yet.
     counts: SendCounts,
 }
 
-/// Whether what is here can go.
+/// Whether buffered output can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SendState {
-    /// As far as is known.
+    /// The socket takes output, as far as is known.
     Writable,
-    /// The socket took no more: what is here is the poller's to send.
+    /// The socket is full: only the poller sends from here.
     Blocked,
-    /// Nothing is sent any more, also not what a sender gives back.
+    /// Nothing is sent any more, and bytes that a sender returns are discarded.
     Discarding,
-    /// As shut, and nobody works on the connection any more.
+    /// As `Discarding`, and the connection is over.
     Finalized,
 }
 
-/// A call that waits for output to leave.
+/// A call that waits for output to be sent.
 #[derive(Debug)]
 struct FlushWaiter {
     waker: WakerSlot,
-    /// As much may stay unsent.
+    /// The call is done once at most this many bytes are unsent.
     max_unsent: usize,
     wait: Wait,
 }
 
-/// Chains that will not be sent, and may hold memory of the user's.
+/// Output that will not be sent. It may contain memory of the user.
 pub(crate) type DiscardedOutput = DeferredDrop<(LinkBuffer, Option<LinkBuffer>)>;
 
 impl ColdOutputState {
-    /// Nobody waits any more, if `is_over`: gives the waker of whoever did.
+    /// Removes the waiter if `is_over` says so, and returns its waker.
     fn take_waiter_if(&mut self, is_over: impl FnOnce(&FlushWaiter) -> bool) -> Wakeup {
         match self.flush_waiter.take_if(|waiter| is_over(waiter)) {
             Some(mut waiter) => waiter.waker.take(),
@@ -119,14 +121,14 @@ impl OutputBuffer {
         }
     }
 
-    /// Bytes that the kernel has not taken.
+    /// Returns the number of bytes that the kernel has not taken.
     #[inline]
     pub(crate) fn unsent(&self) -> usize {
         self.buffer.len() + self.sending
     }
 
-    /// Bytes that wait for the socket. What is put and not yet tried is not among them: whoever put
-    /// it, or is sending, has it sent.
+    /// Returns the number of bytes that wait for the socket to become writable. Bytes that were put
+    /// and not yet tried are not among them: the writer or the current sender sends those.
     pub(crate) fn blocked_len(&self) -> usize {
         if self.send_state == SendState::Blocked {
             self.unsent()
@@ -135,18 +137,19 @@ impl OutputBuffer {
         }
     }
 
-    /// Whether what is put is taken.
+    /// Returns whether the buffer accepts puts.
     #[inline]
     pub(crate) fn is_open(&self) -> bool {
         self.close_reason.is_none() && self.shutdown_state == ShutdownState::Open
     }
 
-    /// All bytes that were ever put.
+    /// Returns the total number of bytes that were ever put.
     pub(crate) fn total_put(&self) -> u64 {
         self.sent + self.unsent() as u64
     }
 
-    /// What a wait comes to for so many bytes in all to have left, if it need not wait.
+    /// Returns the result of a wait until `target` bytes in total are sent, or `None` while it has
+    /// to wait.
     pub(crate) fn sent_result(&self, target: u64) -> Option<io::Result<()>> {
         if self.sent >= target {
             return Some(Ok(()));
@@ -159,8 +162,8 @@ impl OutputBuffer {
         refusal.map(Err)
     }
 
-    /// Takes all that can be sent, unless somebody is sending: whoever it is looks again when he is
-    /// done. The memory that the thread writes into goes back to the thread.
+    /// Takes all that can be sent, unless a send is under way: that sender checks again when it is
+    /// done. The tail block goes back to the thread.
     #[inline]
     pub(crate) fn take(&mut self) -> Option<Outgoing> {
         if self.buffer.is_empty() || self.sending > 0 {
@@ -174,8 +177,8 @@ impl OutputBuffer {
         Some(outgoing)
     }
 
-    /// As [`take`](Self::take), for whoever is not the session: what waits for the socket is not his
-    /// to send.
+    /// As [`take`](Self::take), for a sender other than the engine. It takes nothing while the
+    /// socket is full, because the poller sends then.
     pub(crate) fn take_off_poller(&mut self) -> Option<Outgoing> {
         if self.send_state == SendState::Writable {
             self.take()
@@ -184,8 +187,9 @@ impl OutputBuffer {
         }
     }
 
-    /// Takes back what the kernel did not take, and gives the waker of a flush that is done. Of an outbox
-    /// that sends nothing any more, `rest` stays with the caller, to be dropped after the lock.
+    /// Takes back the bytes that the kernel did not take, and returns the waker of a flush that is
+    /// complete. If the buffer sends nothing any more, `rest` stays with the caller, to be dropped
+    /// after the lock.
     #[inline]
     pub(crate) fn return_unsent(&mut self, rest: &mut Outgoing) -> Wakeup {
         self.sending = 0;
@@ -195,7 +199,7 @@ impl OutputBuffer {
         ) {
             return Wakeup::none();
         }
-        // A mark may have come nearer: the next put looks.
+        // The next watermark may be nearer now: the next put checks.
         self.headroom = 0;
         if rest.is_empty() {
             self.send_state = SendState::Writable;
@@ -210,8 +214,9 @@ impl OutputBuffer {
         }
     }
 
-    /// As [`give_back`](Self::return_unsent), from whoever is not the session; also says whether
-    /// the poller has to look: there is a rest, there was a failure, or it waits for the end.
+    /// As [`return_unsent`](Self::return_unsent), for a sender other than the engine. Also returns
+    /// whether the poller has to act: bytes are left, the send failed, or the buffer is closed and
+    /// the poller may wait for this send.
     pub(crate) fn return_unsent_off_poller(
         &mut self,
         rest: &mut Outgoing,
@@ -240,23 +245,20 @@ impl OutputBuffer {
         }
     }
 
-    /// What senders that are not the session have sent since this was asked last, if they have.
+    /// Returns the counts of sends outside the engine since the last call, if there were any.
     #[inline]
     pub(crate) fn take_off_poller_counts(&mut self) -> Option<SendCounts> {
         let off_poller = &mut self.cold.as_deref_mut()?.off_poller;
         (off_poller.counts.sends > 0).then(|| std::mem::take(&mut off_poller.counts))
     }
 
-    /// What a sender that is not the session has met.
+    /// Takes the error of a failed send outside the engine.
     pub(crate) fn take_off_poller_error(&mut self) -> Option<io::Error> {
         self.cold.as_mut()?.off_poller.error.take()
     }
 
-    /// Wakes the offered waker once at most `most` bytes are unsent, or never will be sent.
-    ///
-    /// # Errors
-    ///
-    /// As [`WakerSlot::set`].
+    /// Registers the caller's waker, to be woken once at most `most` bytes are unsent or the output
+    /// is discarded.
     pub(crate) fn wait_until_sent(
         &mut self,
         most: usize,
@@ -281,15 +283,17 @@ impl OutputBuffer {
         Ok(())
     }
 
-    /// The wait for output to leave.
+    /// Returns the time limits of the registered wait, if there is one.
     pub(crate) fn flush_wait(&self) -> Option<Wait> {
         let waiter = self.cold.as_ref()?.flush_waiter.as_ref();
         waiter.map(|waiter| waiter.wait)
     }
 
-    /// What a wait comes to until at most `most` is unsent, if it need not wait.
+    /// Returns the result of a wait until at most `most` bytes are unsent, or `None` while it has
+    /// to wait.
     pub(crate) fn flush_result(&self, most: usize) -> Option<io::Result<()>> {
-        // All of a finished stream may have left long before the connection ended.
+        // All output of a stream that was shut down may have been sent long before the connection
+        // ended.
         let all = self.unsent() <= most
             && (self.close_reason.is_none() || self.shutdown_state == ShutdownState::FinSent);
         if all && self.shutdown_state != ShutdownState::WriteAfterShutdown {
@@ -298,7 +302,7 @@ impl OutputBuffer {
         self.put_error().map(Err)
     }
 
-    /// Why what is put is discarded, or will not leave.
+    /// Returns why puts are discarded or will not be sent.
     pub(crate) fn put_error(&self) -> Option<io::Error> {
         match (self.shutdown_state, &self.close_reason) {
             (ShutdownState::WriteAfterShutdown, _) => Some(WriteAfterShutdown::new().into()),
@@ -307,18 +311,19 @@ impl OutputBuffer {
         }
     }
 
-    /// Discards what comes from now on. What was put before stays to be sent.
+    /// Discards all later puts. Output that was put before stays to be sent. The first reason is
+    /// kept.
     pub(crate) fn close(&mut self, reason: CloseReason) {
         self.headroom = 0;
         self.close_reason.get_or_insert_with(|| Box::new(reason));
     }
 
-    /// Why puts are discarded, if they are.
+    /// Returns why puts are discarded, if they are.
     pub(crate) fn close_reason(&self) -> Option<&CloseReason> {
         self.close_reason.as_deref()
     }
 
-    /// Discards everything, and gives the waker of a flush that waits in vain.
+    /// Discards all output, and returns the waker of a flush that cannot complete any more.
     pub(crate) fn discard(&mut self, reason: CloseReason) -> (Wakeup, DiscardedOutput) {
         self.close(reason);
         if self.send_state != SendState::Finalized {
@@ -328,13 +333,13 @@ impl OutputBuffer {
         (self.take_waiter(), self.take_all())
     }
 
-    /// All that is here, to be dropped after the lock.
+    /// Takes all output, to be dropped after the lock.
     fn take_all(&mut self) -> DiscardedOutput {
-        let chain = std::mem::take(&mut self.buffer);
-        DeferredDrop::new((chain, self.take_uncommitted()))
+        let buffer = std::mem::take(&mut self.buffer);
+        DeferredDrop::new((buffer, self.take_uncommitted()))
     }
 
-    /// Nothing that is waited for will come: gives the waker of who waits.
+    /// Removes the waiter, and returns its waker.
     fn take_waiter(&mut self) -> Wakeup {
         match &mut self.cold {
             Some(cold) => cold.take_waiter_if(|_| true),
@@ -351,7 +356,7 @@ mod tests {
     use std::task::Waker;
     use std::time::Instant;
 
-    const MARKS: Watermarks = Watermarks {
+    const WATERMARKS: Watermarks = Watermarks {
         high: 100,
         limit: 200,
     };
@@ -374,11 +379,11 @@ mod tests {
         if output_buffer.put_in_place(&[&vec![1; bytes]]) {
             return PutOutcome::Unchanged;
         }
-        output_buffer.put_slices(&[&vec![1; bytes]], || MARKS, || Role::Poller)
+        output_buffer.put_slices(&[&vec![1; bytes]], || WATERMARKS, || Role::Poller)
     }
 
     #[test]
-    fn the_poller_hears_of_the_first_byte_and_of_the_mark() {
+    fn first_byte_and_high_watermark_are_reported_once() {
         let mut output_buffer = output_buffer();
         assert_eq!(put(&mut output_buffer, 0), PutOutcome::Unchanged);
         assert_eq!(put(&mut output_buffer, 10), PutOutcome::FirstByte);
@@ -388,18 +393,18 @@ mod tests {
     }
 
     #[test]
-    fn many_small_puts_meet_each_mark_at_its_byte() {
+    fn small_puts_reach_each_watermark_at_the_exact_byte() {
         let mut output_buffer = output_buffer();
         let outcome: Vec<PutOutcome> = (1..=201).map(|_| put(&mut output_buffer, 1)).collect();
-        let told = |wanted| {
+        let position_of = |wanted| {
             outcome
                 .iter()
                 .position(|&outcome| outcome == wanted)
                 .map(|at| at + 1)
         };
-        assert_eq!(told(PutOutcome::FirstByte), Some(1));
-        assert_eq!(told(PutOutcome::HighWatermark), Some(100));
-        assert_eq!(told(PutOutcome::Overflow), Some(201));
+        assert_eq!(position_of(PutOutcome::FirstByte), Some(1));
+        assert_eq!(position_of(PutOutcome::HighWatermark), Some(100));
+        assert_eq!(position_of(PutOutcome::Overflow), Some(201));
         assert_eq!(
             outcome
                 .iter()
@@ -410,25 +415,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_after_a_take_is_told_of_again() {
+    fn first_put_after_a_take_is_reported_again() {
         let mut output_buffer = output_buffer();
         assert_eq!(put(&mut output_buffer, 1), PutOutcome::FirstByte);
         output_buffer.take().unwrap();
-        // Off the poller nobody is told, and there is a place to go on writing behind.
-        let off = output_buffer.put_slices(&[b"ab"], || MARKS, || Role::OtherThread);
+        // A put on another thread notifies nobody, and leaves a tail to write behind.
+        let off = output_buffer.put_slices(&[b"ab"], || WATERMARKS, || Role::OtherThread);
         assert_eq!(off, PutOutcome::Unchanged);
         assert_eq!(put(&mut output_buffer, 1), PutOutcome::FirstByte);
     }
 
     #[test]
-    fn what_is_appended_counts_towards_the_marks_as_what_is_copied_does() {
+    fn appended_bytes_count_toward_the_watermarks() {
         let mut output_buffer = output_buffer();
         assert_eq!(put(&mut output_buffer, 1), PutOutcome::FirstByte);
         let outcome: Vec<PutOutcome> = (2..=100)
             .map(|_| {
                 let mut part = LinkBuffer::new();
                 part.put_u8(1);
-                output_buffer.append(part, || MARKS, || Role::Poller)
+                output_buffer.append(part, || WATERMARKS, || Role::Poller)
             })
             .collect();
         assert_eq!(
@@ -440,14 +445,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_behind_a_rest_meets_the_mark_that_has_come_nearer() {
+    fn puts_behind_unsent_output_reach_the_watermark_sooner() {
         let mut output_buffer = output_buffer();
         put(&mut output_buffer, 150);
         let mut taken = output_buffer.take().unwrap();
         assert_eq!(
             put(&mut output_buffer, 1),
             PutOutcome::FirstByte,
-            "past the mark, and told of it"
+            "past the watermark, which was reported before"
         );
         taken.skip(60).unwrap();
         drop(output_buffer.return_unsent(&mut taken));
@@ -457,31 +462,31 @@ mod tests {
     }
 
     #[test]
-    fn output_put_off_the_poller_is_told_of_by_the_next_put_on_it() {
+    fn next_put_on_the_poller_reports_output_put_elsewhere() {
         let mut output_buffer = output_buffer();
-        let off = output_buffer.append(text("ab"), || MARKS, || Role::OtherThread);
+        let off = output_buffer.append(text("ab"), || WATERMARKS, || Role::OtherThread);
         assert_eq!(off, PutOutcome::Unchanged);
         assert_eq!(put(&mut output_buffer, 1), PutOutcome::FirstByte);
         assert_eq!(put(&mut output_buffer, 1), PutOutcome::Unchanged);
     }
 
     #[test]
-    fn what_a_failed_send_had_has_not_left_and_is_gone_with_the_reason() {
+    fn output_of_a_failed_send_is_not_reported_as_sent() {
         for off_poller in [false, true] {
             let mut output_buffer = output_buffer();
             put(&mut output_buffer, 10);
             let taken = output_buffer.take().unwrap();
             if off_poller {
-                // A sender may have no rest to give back.
+                // A failed sender may have no bytes to return.
                 drop(taken);
                 let failed = Err(io::ErrorKind::BrokenPipe.into());
-                let (flushed, poller_looks) =
+                let (flushed, poller_must_act) =
                     output_buffer.return_unsent_off_poller(&mut LinkBuffer::new(), failed);
-                assert!(flushed.is_none() && poller_looks);
+                assert!(flushed.is_none() && poller_must_act);
             }
             assert!(
                 output_buffer.flush_result(0).is_none(),
-                "nobody knows how it ended"
+                "the failed send has no result yet"
             );
             assert!(output_buffer.discard(CloseReason::Local).0.is_none());
             assert_eq!(output_buffer.unsent(), 0);
@@ -490,17 +495,21 @@ mod tests {
     }
 
     #[test]
-    fn more_than_the_bound_is_thrown_away() {
+    fn output_over_the_limit_is_discarded() {
         let mut output_buffer = output_buffer();
         assert_eq!(put(&mut output_buffer, 201), PutOutcome::Overflow);
         assert_eq!(put(&mut output_buffer, 1), PutOutcome::Unchanged);
-        assert_eq!(output_buffer.unsent(), 0, "and what is put behind it");
+        assert_eq!(
+            output_buffer.unsent(),
+            0,
+            "the put behind it is discarded, too"
+        );
     }
 
     #[test]
-    fn uncommitted_bytes_count_towards_the_bound() {
+    fn uncommitted_bytes_count_toward_the_limit() {
         let mut output_buffer = output_buffer();
-        let (_, outcome) = output_buffer.reserve(150, || MARKS, || Role::Poller);
+        let (_, outcome) = output_buffer.reserve(150, || WATERMARKS, || Role::Poller);
         assert_eq!(
             (outcome, output_buffer.uncommitted_len()),
             (PutOutcome::Unchanged, 150)
@@ -512,11 +521,11 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_did_not_take_is_sent_first() {
+    fn unsent_output_is_sent_before_new_output() {
         let mut output_buffer = output_buffer();
-        output_buffer.append(text("abcd"), || MARKS, || Role::Poller);
+        output_buffer.append(text("abcd"), || WATERMARKS, || Role::Poller);
         let mut taken = output_buffer.take().unwrap();
-        output_buffer.append(text("ef"), || MARKS, || Role::Poller);
+        output_buffer.append(text("ef"), || WATERMARKS, || Role::Poller);
         assert_eq!(output_buffer.unsent(), 6);
         taken.skip(2).unwrap();
         assert!(output_buffer.return_unsent(&mut taken).is_none());
@@ -524,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_outbox_discards_puts_and_keeps_what_was_there() {
+    fn closed_output_buffer_discards_new_puts_and_keeps_queued_output() {
         let mut output_buffer = output_buffer();
         put(&mut output_buffer, 5);
         output_buffer.close(CloseReason::Local);
@@ -533,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_is_woken_when_everything_has_left() {
+    fn flush_is_woken_when_all_output_is_sent() {
         let mut output_buffer = output_buffer();
         put(&mut output_buffer, 5);
         let wait = Wait {
@@ -550,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_room_is_woken_when_no_more_is_unsent_than_he_said() {
+    fn writer_waiting_for_space_is_woken_at_its_threshold() {
         let mut output_buffer = output_buffer();
         put(&mut output_buffer, 90);
         let wait = Wait {
@@ -560,24 +569,27 @@ mod tests {
         wait_until_sent(&mut output_buffer, 40, wait);
         let mut taken = output_buffer.take().unwrap();
         taken.skip(49).unwrap();
-        assert!(output_buffer.return_unsent(&mut taken).is_none(), "41 stay");
+        assert!(
+            output_buffer.return_unsent(&mut taken).is_none(),
+            "41 bytes stay unsent"
+        );
         let mut taken = output_buffer.take().unwrap();
         taken.skip(1).unwrap();
         assert!(output_buffer.return_unsent(&mut taken).is_some());
     }
 
     #[test]
-    fn one_chain_is_sent_at_a_time_and_a_full_socket_is_the_pollers() {
+    fn one_send_runs_at_a_time_and_the_poller_handles_a_full_socket() {
         let mut output_buffer = output_buffer();
         put(&mut output_buffer, 10);
         let mut first = output_buffer.take_off_poller().unwrap();
         put(&mut output_buffer, 5);
         assert!(
             output_buffer.take().is_none(),
-            "who sends looks again himself"
+            "the current sender checks again when it is done"
         );
-        let (_, poller_looks) = output_buffer.return_unsent_off_poller(&mut first, Ok(0));
-        assert!(poller_looks);
+        let (_, poller_must_act) = output_buffer.return_unsent_off_poller(&mut first, Ok(0));
+        assert!(poller_must_act);
         assert_eq!(output_buffer.blocked_len(), 15);
         assert!(output_buffer.take_off_poller().is_none());
         let all = output_buffer.take().unwrap();
@@ -587,7 +599,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_back_after_everything_was_discarded_is_too() {
+    fn output_returned_after_discard_is_discarded() {
         let mut output_buffer = output_buffer();
         put(&mut output_buffer, 10);
         let mut taken = output_buffer.take_off_poller().unwrap();

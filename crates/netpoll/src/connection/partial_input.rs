@@ -1,52 +1,53 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Some of what is awaited has come, and not all: since when that is so, and how much comes.
+//! Input that has come in part: since when a reader awaits the rest, and how fast it comes.
 //!
-//! It belongs to the connection and not to a future. As long as the reader stands at the same place in
-//! the stream it is one and the same, whatever calls come and go: a server that waits anew every few
-//! milliseconds has the same patience with a slow peer as one that waits once. Only consumption ends it.
+//! It belongs to the connection and not to a future. As long as the reader stays at the same
+//! position in the stream it is the same partial input, for any number of calls: a server that
+//! waits anew every few milliseconds has the same patience with a slow peer as one that waits once.
+//! Only consumption ends it.
 //!
-//! Time counts while somebody awaits the rest and it would be read: not while the handler does
-//! something else, nor while reading is paused.
+//! Time counts while a reader awaits the rest and the poller would read it: not while the handler
+//! does something else, nor while reads are paused.
 
 use std::time::{Duration, Instant};
 
 use crate::timeouts::{MinRate, Timeouts, has_elapsed};
 
-/// So many bytes a second, of what is not complete yet, keep a connection from being idle: fewer
-/// are a sign of nothing. As the minimum rate by default, which may be lower.
+/// The least rate in bytes per second at which an incomplete request keeps a connection from being
+/// idle. It equals the default minimum rate; a lower configured rate replaces it.
 const MIN_ALIVE_RATE: u32 = 240;
 
-/// Bytes that have moved on a connection, in all.
+/// The total bytes received and sent on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ByteCounts {
     pub(super) received: u64,
     pub(super) sent: u64,
 }
 
-/// What has moved since a moment.
+/// The byte counts at the start of a time window.
 #[derive(Clone, Copy, Debug)]
 struct RateWindow {
     since: Instant,
     counts: ByteCounts,
 }
 
-/// A part of what is awaited.
+/// Awaited input that has come in part.
 #[derive(Debug)]
 pub(super) struct PartialInput {
-    /// Where in the stream it begins.
+    /// The position in the stream at which it begins.
     offset: usize,
-    /// Since it has been awaited and begun.
+    /// Since when it has been awaited and begun.
     since: Instant,
     /// For the minimum rate.
     rate: RateWindow,
-    /// For idleness.
+    /// For the idle timeout.
     idle: RateWindow,
-    /// Since when nobody awaits the rest.
+    /// Since when no reader awaits the rest.
     paused: Option<Instant>,
 }
 
 impl PartialInput {
-    /// One that begins at `at` in the stream and has been awaited since.
+    /// Makes a partial input that begins at `at` in the stream and has been awaited since `since`.
     pub(super) fn new(at: usize, since: Instant, moved: ByteCounts) -> Self {
         let window = RateWindow {
             since,
@@ -61,17 +62,17 @@ impl PartialInput {
         }
     }
 
-    /// Whether it is the one that begins there.
+    /// Returns whether it begins at `at`.
     pub(super) fn begins_at(&self, at: usize) -> bool {
         self.offset == at
     }
 
-    /// Nobody awaits the rest from now on.
+    /// Stops the time: no reader awaits the rest.
     pub(super) fn pause(&mut self, now: Instant) {
         self.paused.get_or_insert(now);
     }
 
-    /// The rest is awaited.
+    /// Lets the time go on: a reader awaits the rest.
     pub(super) fn resume(&mut self, now: Instant) {
         if let Some(paused) = self.paused.take() {
             let pause = now.saturating_duration_since(paused);
@@ -81,28 +82,30 @@ impl PartialInput {
         }
     }
 
-    /// Whether time counts.
+    /// Returns whether time counts.
     pub(super) fn is_counting(&self) -> bool {
         self.paused.is_none()
     }
 
-    /// The earliest of what may be over, each as since when and how long it takes.
+    /// Returns the windows of the read timeout and of the minimum rate, each as its start and its
+    /// length.
     pub(super) fn times(&self, timeouts: &Timeouts) -> [(Instant, Option<Duration>); 2] {
         let rate = timeouts.min_rate.map(|rate| rate.over);
         [(self.since, timeouts.read), (self.rate.since, rate)]
     }
 
-    /// Since when the connection may be idle.
+    /// Returns since when the connection may be idle.
     pub(super) fn idle_since(&self) -> Instant {
         self.idle.since
     }
 
-    /// Whether all of it should have come.
+    /// Returns whether the read timeout has passed.
     pub(super) fn is_read_expired(&self, read: Option<Duration>, now: Instant) -> bool {
         self.is_counting() && has_elapsed(self.since, read, now)
     }
 
-    /// Whether less has come in the time of the rate than must; if enough has, it begins anew.
+    /// Returns whether fewer bytes have come in the window of the rate than required. Starts a new
+    /// window if the window is over.
     pub(super) fn is_too_slow(
         &mut self,
         rate: Option<MinRate>,
@@ -123,8 +126,8 @@ impl PartialInput {
         slow
     }
 
-    /// Whether so little has moved for `idle` that it is a sign of nothing; if it was more, the time
-    /// begins anew.
+    /// Returns whether so few bytes have moved for the idle timeout that the connection counts as
+    /// idle. Starts a new window if the timeout has passed.
     pub(super) fn is_idle(&mut self, timeouts: &Timeouts, moved: ByteCounts, now: Instant) -> bool {
         if !self.is_counting() || !has_elapsed(self.idle.since, timeouts.idle, now) {
             return false;
@@ -155,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn time_in_which_nobody_awaits_the_rest_does_not_count() {
+    fn paused_time_does_not_count_toward_the_read_timeout() {
         let begun = Instant::now();
         let mut partial = PartialInput::new(7, begun, received(1));
         assert!(!partial.is_read_expired(Some(SECOND * 2), begun + SECOND));
@@ -169,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn drops_do_not_keep_a_connection_from_being_idle_and_a_stream_does() {
+    fn trickle_counts_as_idle_and_a_steady_stream_does_not() {
         let begun = Instant::now();
         let mut timeouts = Timeouts {
             idle: Some(SECOND),

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`Reader`]: the input of a connection, waiting for what is not there yet.
+//! [`Reader`]: the input of a connection.
 //!
-//! Every method waits first and borrows after. Waiting registers with the inbox and gives the
-//! unread bytes back to it, so that what comes next can land right behind them; a wait that is
-//! dropped leaves them there, and the next call takes them again. So every method is cancel-safe:
-//! **no byte is lost by dropping a future**, and a failed call has consumed nothing.
+//! Every method waits first and borrows afterwards. A wait registers with the input buffer and
+//! returns the unread bytes to it, so that later input is received right behind them. A dropped
+//! wait leaves them there, and the next call takes them again. So every method is cancel-safe:
+//! **dropping a future loses no byte**, and a failed call has consumed nothing.
 
 mod read_future;
 mod read_wait;
@@ -25,20 +25,21 @@ pub(super) use read_wait::ReadWait;
 
 /// The reading side of a [`Connection`](crate::Connection).
 ///
-/// All waiting methods fail alike:
+/// All waiting methods have the same errors:
 ///
-/// * [`TooLarge`] (`InvalidData`) at once, before waiting or allocating, if more than `max_frame`
-///   bytes are asked for; a handler that passes it on ends its connection with
+/// * [`TooLarge`] (`InvalidData`), before waiting or allocating, if more than `max_frame` bytes are
+///   requested; a handler that returns it ends its connection with
 ///   [`Limit::Frame`](crate::Limit::Frame);
-/// * [`UnexpectedEof`] (`UnexpectedEof`) if the peer ended its stream before; what came stays readable;
+/// * [`UnexpectedEof`] (`UnexpectedEof`) if the peer ended its stream before; received bytes stay
+///   readable;
 /// * [`TimedOut`](crate::TimedOut) if [`Timeouts::read`](crate::Timeouts::read), or the reader's
-///   [deadline](Self::with_deadline), has passed before all was there; what came stays, and the next
-///   call may succeed;
+///   [deadline](Self::with_deadline), has passed before all bytes came; received bytes stay
+///   readable, and the next call may succeed;
 /// * [`Closed`](crate::Closed), or the kernel's error with its errno, if the connection has ended
-///   otherwise; what came before is read first.
+///   for another reason; bytes received before are read first.
 ///
-/// There is one reader at a time, and one call on it. Two tasks that take turns on one, each with a
-/// part of a frame, do not compile:
+/// There is one reader at a time, and one call on it. Two tasks that read from one reader in turn,
+/// each a part of a frame, do not compile:
 ///
 /// ```compile_fail,E0499
 /// # use std::io;
@@ -60,17 +61,17 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     #[inline]
-    pub(crate) fn new(shared: &'a Arc<Shared>, input: &'a mut ReaderState) -> Self {
+    pub(crate) fn new(shared: &'a Arc<Shared>, state: &'a mut ReaderState) -> Self {
         Self {
             shared,
-            state: input,
+            state,
             deadline: None,
         }
     }
 
-    /// This reader with a deadline: a call that would wait beyond it fails with
-    /// [`TimedOut`](crate::TimedOut) then, at once if it has passed. What is there can be read all
-    /// the same. The timeouts of the connection hold beside it.
+    /// Sets a deadline: a call that would wait beyond it fails with [`TimedOut`](crate::TimedOut)
+    /// then, or at once if it has passed. Received bytes can still be read. The timeouts of the
+    /// connection apply as well.
     ///
     /// ```no_run
     /// # use std::time::{Duration, Instant};
@@ -85,8 +86,8 @@ impl<'a> Reader<'a> {
         self
     }
 
-    /// How many bytes can be read without waiting. Takes the inbox, which is one lock, unless there
-    /// are [`read_high`](crate::ConnOptions::read_high) already.
+    /// Returns how many bytes can be read without waiting. Takes the input buffer, which is one
+    /// lock, unless there are [`read_high`](crate::ConnOptions::read_high) bytes already.
     pub fn available(&mut self) -> usize {
         if self.state.buffer.len() < self.shared.options.read_high {
             self.take_input_buffer();
@@ -94,58 +95,59 @@ impl<'a> Reader<'a> {
         self.state.buffer.len()
     }
 
-    /// The next `n` bytes, which stay. Copies only across segments.
+    /// Returns the next `n` bytes without consuming them. Copies only across segments.
     ///
     /// # Errors
     ///
-    /// As all of [`Reader`].
+    /// As all methods of [`Reader`].
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost.
+    /// No input is lost.
     #[inline]
     pub fn peek(&mut self, n: usize) -> impl Future<Output = io::Result<&[u8]>> {
-        ReadFuture::new(self, n, move |chain| chain.peek(n))
+        ReadFuture::new(self, n, move |buffer| buffer.peek(n))
     }
 
-    /// The next `n` bytes, consumed. Copies only across segments.
+    /// Consumes and returns the next `n` bytes. Copies only across segments.
     ///
     /// # Errors
     ///
-    /// As all of [`Reader`].
+    /// As all methods of [`Reader`].
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost: bytes are consumed when all are there.
+    /// No input is lost: bytes are consumed only when all of them are there.
     #[inline]
     pub fn next(&mut self, n: usize) -> impl Future<Output = io::Result<&[u8]>> {
-        ReadFuture::new(self, n, move |chain| chain.next(n))
+        ReadFuture::new(self, n, move |buffer| buffer.next(n))
     }
 
-    /// Consumes `n` bytes unseen, at most `max_frame`.
+    /// Skips `n` bytes, at most `max_frame`.
     ///
     /// # Errors
     ///
-    /// As all of [`Reader`].
+    /// As all methods of [`Reader`].
     ///
     /// # Cancel safety
     ///
-    /// Nothing is consumed unless all are there.
+    /// Bytes are consumed only when all of them are there.
     #[inline]
     pub fn skip(&mut self, n: usize) -> impl Future<Output = io::Result<()>> {
-        ReadFuture::new(self, n, move |chain| chain.skip(n))
+        ReadFuture::new(self, n, move |buffer| buffer.skip(n))
     }
 
-    /// The bytes up to and including the first `delimiter`, consumed; at most `max` of them.
-    /// Looks at each byte once, however often it waits.
+    /// Consumes and returns the bytes up to and including the first `delimiter`, at most `max`
+    /// bytes. Looks at each byte once, however often it waits.
     ///
     /// # Errors
     ///
-    /// [`TooLarge`] if the first `max` bytes do not have the delimiter; else as all of [`Reader`].
+    /// [`TooLarge`] if the first `max` bytes do not contain the delimiter; else as all methods of
+    /// [`Reader`].
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost.
+    /// No input is lost.
     pub async fn until(&mut self, delimiter: u8, max: usize) -> io::Result<&[u8]> {
         self.proceed().await;
         let mut seen = 0;
@@ -163,44 +165,45 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The next `n` bytes, consumed, as memory of their own right. Shares memory within one
-    /// segment, copies across segments and when it is small beside its block.
+    /// Consumes the next `n` bytes and returns them as [`Bytes`]. Shares memory within one segment;
+    /// copies across segments, and if `n` is small beside its block.
     ///
     /// # Errors
     ///
-    /// As all of [`Reader`].
+    /// As all methods of [`Reader`].
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost.
+    /// No input is lost.
     #[inline]
     pub fn slice(&mut self, n: usize) -> impl Future<Output = io::Result<Bytes>> {
-        ReadFuture::new(self, n, move |chain| chain.slice(n))
+        ReadFuture::new(self, n, move |buffer| buffer.slice(n))
     }
 
-    /// The next `n` bytes, consumed, as a buffer. Never copies.
+    /// Consumes the next `n` bytes and returns them as a buffer. Never copies.
     ///
     /// # Errors
     ///
-    /// As all of [`Reader`].
+    /// As all methods of [`Reader`].
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost.
+    /// No input is lost.
     #[inline]
     pub fn split_to(&mut self, n: usize) -> impl Future<Output = io::Result<LinkBuffer>> {
-        ReadFuture::new(self, n, move |chain| chain.split_to(n))
+        ReadFuture::new(self, n, move |buffer| buffer.split_to(n))
     }
 
-    /// Whatever is there, consumed, at least one byte; `None` at the end of the stream. No copy.
+    /// Consumes and returns all bytes that are there, at least one; `None` at the end of the
+    /// stream. No copy.
     ///
     /// # Errors
     ///
-    /// As all of [`Reader`], but for [`UnexpectedEof`].
+    /// As all methods of [`Reader`], except [`UnexpectedEof`].
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost.
+    /// No input is lost.
     pub async fn chunk(&mut self) -> io::Result<Option<LinkBuffer>> {
         self.proceed().await;
         self.take_input_buffer();
@@ -217,84 +220,87 @@ impl<'a> Reader<'a> {
         self.state.buffer.split_to(all).map(Some)
     }
 
-    /// Fills `target`, consumed. One copy.
+    /// Consumes bytes and fills `target` with them. One copy.
     ///
     /// # Errors
     ///
-    /// As all of [`Reader`].
+    /// As all methods of [`Reader`].
     ///
     /// # Cancel safety
     ///
-    /// Nothing is consumed unless all are there.
+    /// Bytes are consumed only when all of them are there.
     #[inline]
     pub fn read_exact(&mut self, target: &mut [u8]) -> impl Future<Output = io::Result<()>> {
-        ReadFuture::new(self, target.len(), |chain| chain.read_exact(target))
+        ReadFuture::new(self, target.len(), |buffer| buffer.read_exact(target))
     }
 
-    /// The next `n` bytes, consumed, in a `Vec`. One allocation, made when they are there.
+    /// Consumes the next `n` bytes and returns them in a `Vec`. One allocation, made when all bytes
+    /// are there.
     ///
     /// # Errors
     ///
-    /// As all of [`Reader`].
+    /// As all methods of [`Reader`].
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost.
+    /// No input is lost.
     #[inline]
     pub fn read_vec(&mut self, n: usize) -> impl Future<Output = io::Result<Vec<u8>>> {
-        ReadFuture::new(self, n, move |chain| chain.read_vec(n))
+        ReadFuture::new(self, n, move |buffer| buffer.read_vec(n))
     }
 
-    /// The next `n` bytes, consumed, as text. One allocation, made when they are there.
+    /// Consumes the next `n` bytes and returns them as text. One allocation, made when all bytes
+    /// are there.
     ///
     /// # Errors
     ///
-    /// `InvalidData` if they are not UTF-8, and then they stay; else as all of [`Reader`].
+    /// `InvalidData` if the bytes are not UTF-8, and then they stay; else as all methods of
+    /// [`Reader`].
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost.
+    /// No input is lost.
     #[inline]
     pub fn read_string(&mut self, n: usize) -> impl Future<Output = io::Result<String>> {
-        ReadFuture::new(self, n, move |chain| chain.read_string(n))
+        ReadFuture::new(self, n, move |buffer| buffer.read_string(n))
     }
 
     /// Waits until `n` bytes are there. Consumes nothing.
     ///
     /// # Errors
     ///
-    /// As all of [`Reader`].
+    /// As all methods of [`Reader`].
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost.
+    /// No input is lost.
     #[inline]
     pub fn wait(&mut self, n: usize) -> impl Future<Output = io::Result<()>> {
         ReadFuture::new(self, n, |_| Ok(()))
     }
 }
 
-/// Whether a call failed for the end of the peer's stream.
+/// Returns whether a call failed because the peer ended its stream.
 pub(super) fn is_unexpected_eof(error: &io::Error) -> bool {
     error
         .get_ref()
         .is_some_and(|report| report.is::<UnexpectedEof>())
 }
 
-/// Fixed-size numbers.
+/// Reads of fixed-size numbers.
 macro_rules! numbers {
     ($($name:ident, $number:ty, $order:literal;)*) => {
         impl Reader<'_> {
             $(
-                #[doc = concat!("A `", stringify!($number), "`, ", $order, ", consumed.")]
+                #[doc = concat!("Consumes and returns a `", stringify!($number), "`, ", $order, ".")]
                 ///
                 /// # Errors
                 ///
-                /// As all of [`Reader`].
+                /// As all methods of [`Reader`].
                 ///
                 /// # Cancel safety
                 ///
-                /// Nothing is lost.
+                /// No input is lost.
                 #[inline]
                 pub fn $name(&mut self) -> impl Future<Output = io::Result<$number>> {
                     ReadFuture::new(self, size_of::<$number>(), LinkBuffer::$name)

@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a connection has taken from its inbox, and how far its reader is.
+//! The bytes that a reader has taken from the input buffer, and its position in the stream.
 
 use netpoll_buffer::LinkBuffer;
 
 use crate::fairness;
 
-/// What a connection has taken from its inbox.
+/// The bytes that a reader has taken from the input buffer, and its counters.
 #[derive(Debug)]
 pub(crate) struct ReaderState {
     pub(crate) buffer: LinkBuffer,
-    /// All bytes that were ever taken; may wrap.
+    /// The total of bytes ever taken; may wrap.
     received: usize,
     /// The largest read that had to wait and was satisfied.
     pub(crate) largest: usize,
-    /// How large the next frame is guessed to be: the last large one, halved for each burst that
-    /// consumed less than half of it. Of a frame of more than 4 GiB it is 4 GiB.
+    /// The expected size of the next frame in bytes: the last large one, halved for each request
+    /// batch that consumed less than half of it. At most 4 GiB.
     expected: u32,
-    /// Where the last burst ended.
+    /// The position at which the last request batch ended.
     batch_start: usize,
-    /// How much of what the inbox has was given back by a wait, and is nothing new.
+    /// How many bytes of the input buffer were returned by a wait, and so are not new.
     returned: usize,
-    /// The most that one read may ask for.
+    /// The most bytes that one read may ask for.
     pub(crate) max_frame: usize,
-    /// Operations of the thread's budget that were taken ahead for reads of this connection.
+    /// Operations of the thread's budget that were granted in advance for reads of this connection.
     allowance: u32,
 }
 
@@ -40,14 +40,14 @@ impl ReaderState {
         }
     }
 
-    /// Whether a read of `n` bytes need not wait.
+    /// Returns whether a read of `n` bytes need not wait.
     #[inline(always)]
     pub(crate) fn has(&self, n: usize) -> bool {
         n <= self.buffer.len() && n <= self.max_frame
     }
 
-    /// Whether a read may go on in this poll. Takes some operations at once from the budget of the
-    /// thread, so that nearly every read subtracts one and no more.
+    /// Returns whether a read may go on in this poll. Takes several operations at once from the
+    /// budget of the thread, so that nearly every read only subtracts one.
     #[inline(always)]
     pub(crate) fn may_proceed(&mut self) -> bool {
         let (left, spent) = self.allowance.overflowing_sub(1);
@@ -62,38 +62,40 @@ impl ReaderState {
         granted > 0
     }
 
-    /// Appends what was taken from an inbox.
+    /// Appends bytes that were taken from the input buffer.
     #[inline]
-    pub(crate) fn take(&mut self, chain: LinkBuffer) {
-        self.received = self.received.wrapping_add(chain.len());
+    pub(crate) fn take(&mut self, buffer: LinkBuffer) {
+        self.received = self.received.wrapping_add(buffer.len());
         self.returned = 0;
         if self.buffer.is_empty() {
-            self.buffer = chain;
+            self.buffer = buffer;
         } else {
-            self.buffer.append(chain);
+            self.buffer.append(buffer);
         }
     }
 
-    /// Counts bytes that were appended to the chain directly.
+    /// Counts bytes that were appended to `buffer` directly.
     #[inline]
     pub(crate) fn count(&mut self, bytes: usize) {
         self.received = self.received.wrapping_add(bytes);
     }
 
-    /// Puts what is unread before what the inbox has, so that the two lie together.
+    /// Returns the unread bytes to the front of the input buffer, so that they are contiguous with
+    /// later input.
     pub(crate) fn return_unread(&mut self, input_buffer: &mut LinkBuffer) {
         self.received = self.received.wrapping_sub(self.buffer.len());
         self.returned = self.buffer.len();
         input_buffer.prepend(std::mem::take(&mut self.buffer));
     }
 
-    /// A read of `n` bytes had to wait, and has them now.
+    /// Records that a read of `n` bytes had to wait, and has them now.
     pub(crate) fn satisfied(&mut self, n: usize) {
         self.largest = self.largest.max(n);
         self.expected = self.expected.max(u32::try_from(n).unwrap_or(u32::MAX));
     }
 
-    /// A burst is over: guesses what the next one brings, and says how much this one consumed.
+    /// Ends a request batch: updates the expected frame size, and returns how many bytes the batch
+    /// consumed.
     #[inline]
     pub(crate) fn end_batch(&mut self) -> usize {
         let consumed = self.consumed().wrapping_sub(self.batch_start);
@@ -104,18 +106,18 @@ impl ReaderState {
         consumed
     }
 
-    /// How much of what the inbox has is nothing new.
+    /// Returns how many bytes of the input buffer are not new.
     pub(crate) fn returned(&self) -> usize {
         self.returned
     }
 
-    /// How large the next frame is guessed to be.
+    /// Returns the expected size of the next frame in bytes.
     #[inline]
     pub(crate) fn expected(&self) -> usize {
         self.expected as usize
     }
 
-    /// Where in the stream the reader is.
+    /// Returns the reader's position in the stream.
     #[inline]
     pub(crate) fn consumed(&self) -> usize {
         self.received.wrapping_sub(self.buffer.len())
@@ -127,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_large_frame_is_expected_again_until_small_ones_have_come() {
+    fn expected_frame_size_halves_after_each_small_batch() {
         let mut input = ReaderState::new(1 << 20);
         input.satisfied(100_000);
         input.count(100_000);
@@ -138,11 +140,11 @@ mod tests {
             input.end_batch();
         }
         assert_eq!(input.expected(), 12_500);
-        assert_eq!(input.largest, 100_000, "its word is still good");
+        assert_eq!(input.largest, 100_000, "the largest read is kept");
     }
 
     #[test]
-    fn what_is_given_back_to_the_inbox_counts_as_not_received() {
+    fn bytes_returned_to_the_input_buffer_are_not_counted_as_received() {
         let mut input = ReaderState::new(1 << 20);
         let mut input_buffer = LinkBuffer::new();
         input_buffer.put_str("abcdef");

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A handler for a connection that somebody owned: dialed, adopted, or taken out of a handler.
+//! A handler for a connection that user code owned: dialed, adopted, or taken out of a handler.
 //!
-//! The session of such a connection calls nothing, and its type cannot learn a handler that comes
-//! later. So the owner leaves a successor with the link: a function that makes a session which
-//! has the handler, out of what the old one knew. The poller puts it in the old one's place.
+//! The engine of such a connection calls no handler, and its type cannot hold one that comes later.
+//! So the owner puts a replacement into the shared state: a function that makes an engine with the
+//! handler from the parts of the old one. The poller puts the new engine in the old one's place.
 //!
-//! What is left there owns the connection, and so keeps the link it lies in. A session takes it out
-//! when it next looks; of a connection that is over, whoever comes second takes it out: the one who
-//! left it, or the poller that tells the end.
+//! The replacement owns the connection, and so a reference to the shared state that it lies in. The
+//! engine takes it out when it next runs. When the connection is over, the later of two takes it
+//! out and drops it: the setter, or the poller that finalizes the connection.
 
 use std::rc::Rc;
 
@@ -31,10 +31,10 @@ use crate::poll::source::{NextAction, Source, SourceContext};
 use crate::sync::{Arc, lock};
 use crate::tracker::TrackedConnection;
 
-/// Makes the session that takes the place of another, on its poller.
+/// Makes the engine that replaces another one, on its poller.
 pub(super) type Replacement = Box<dyn FnOnce(EngineParts) -> Box<dyn Source> + Send>;
 
-/// What a session leaves to its successor, besides the link.
+/// The parts that an engine passes to its replacement, besides the shared state.
 pub(super) struct EngineParts {
     lifecycle: Lifecycle,
     tracked: Option<TrackedConnection>,
@@ -46,14 +46,14 @@ pub(super) struct EngineParts {
 }
 
 impl Connection {
-    /// Gives the connection to `handler`, which is called as one of
-    /// [`on_request`](crate::Builder::on_request) is, on the connection's poller: at once if there
-    /// is input that was not read, and whenever more has come. For the client side of a protocol in
-    /// which both sides ask, or a connection that is only to be listened to. State that is
-    /// [attached](Self::attach) is there for the handler. The connection ends as an accepted one
-    /// does; until then the handle pushes to it, closes it, and waits for its end.
+    /// Gives the connection to `handler`, which is called like a handler of
+    /// [`on_request`](crate::Builder::on_request), on the connection's poller: at once if there is
+    /// unread input, and whenever more has come. Use it for the client side of a protocol in which
+    /// both sides send requests, or for a connection that only receives. The handler finds the
+    /// state that is [attached](Self::attach). The connection ends as an accepted one does. Until
+    /// then the handle pushes to it, closes it, and waits for its end.
     ///
-    /// A few allocations; none for a request.
+    /// Makes a few allocations, and none for each request.
     ///
     /// ```no_run
     /// use netpoll::{Connection, Dialer};
@@ -61,13 +61,13 @@ impl Connection {
     /// # async fn example() -> std::io::Result<()> {
     /// let mut conn = Dialer::new().dial("127.0.0.1:8080").await?;
     /// conn.writer().put_str("subscribe\n");
-    /// let news = conn.serve(async |conn: &mut Connection| {
+    /// let handle = conn.serve(async |conn: &mut Connection| {
     ///     let mut reader = conn.reader();
     ///     let line = reader.until(b'\n', 1024).await?;
-    ///     println!("{} bytes of news", line.len());
+    ///     println!("received {} bytes", line.len());
     ///     Ok(())
     /// });
-    /// println!("over: {}", news.closed().await);
+    /// println!("closed: {}", handle.closed().await);
     /// # Ok(()) }
     /// ```
     pub fn serve<H>(self, handler: H) -> ConnectionHandle
@@ -77,7 +77,7 @@ impl Connection {
         self.serve_with_policy(ReadPolicy::PauseOnBackpressure, handler)
     }
 
-    /// As [`serve`](Self::serve), where `gate` says what holds up input.
+    /// As [`serve`](Self::serve). `policy` says whether unsent output pauses reads.
     pub(crate) fn serve_with_policy<H>(self, policy: ReadPolicy, handler: H) -> ConnectionHandle
     where
         H: AsyncFn(&mut Self) -> Result<(), BoxError> + Send + 'static,
@@ -104,11 +104,11 @@ impl Connection {
 impl Shared {
     fn set_replacement(&self, replacement: Replacement) {
         *lock(&self.extensions.get_or_make().replacement) = Some(replacement);
-        let over = lock(&self.output_buffer).final_reason().is_some();
-        if over {
+        let is_over = lock(&self.output_buffer).final_reason().is_some();
+        if is_over {
             self.drop_replacement();
         } else {
-            // Output that nobody would flush any more leaves then, too.
+            // This also sends output that has no other sender any more.
             self.notifier.notify(Notice::Send);
         }
     }
@@ -118,16 +118,16 @@ impl Shared {
         lock(&extensions.replacement).take()
     }
 
-    /// Nobody comes to take it.
+    /// Drops the replacement, if there is one: no engine will take it.
     pub(super) fn drop_replacement(&self) {
         let replacement = self.take_replacement();
-        // It has the handler, whose drop is user code.
+        // It owns the handler, whose drop is user code.
         let _panicked = guard(|| drop(replacement)).is_err();
     }
 }
 
 impl ServiceConfig {
-    /// The same, for another handler.
+    /// Returns the same configuration for another handler.
     fn with_handler(&self, handler: &'static str) -> Self {
         Self {
             options: Arc::clone(&self.options),
@@ -176,7 +176,7 @@ impl EngineParts {
         };
         engine.backpressure.paused = PauseReason::None;
         engine.backpressure.read_policy = policy;
-        // None of it was offered yet, whoever has seen it.
+        // None of the input was offered to this handler yet.
         engine.backpressure.needs_more_input = false;
         engine.reclaim(connection);
         engine
@@ -184,7 +184,7 @@ impl EngineParts {
 }
 
 impl<C: Dispatcher> Engine<C> {
-    /// Makes way for a successor, if one was left and nobody has the connection.
+    /// Returns the replacement of this engine, if one is set and the connection is not in use.
     pub(super) fn replace(&mut self, context: &mut SourceContext) -> Option<NextAction> {
         if !matches!(self.owner, Owner::User) {
             return None;
@@ -205,20 +205,20 @@ impl<C: Dispatcher> Engine<C> {
                 &mut self.handler.observer_state,
                 ObserverState::Done,
             ),
-            // It is one connection, and ends once.
+            // The connection is the same, and its end is counted once.
             close_count: std::mem::replace(&mut self.handler.close_count, CloseCount::Done),
         };
         Some(NextAction::Replace(replacement(parts)))
     }
 
-    /// A handler has let go of its connection: there may be a successor that waits for that.
+    /// Notifies the poller if a replacement waits for the handler to give its connection back.
     pub(super) fn check_replacement(&self) {
-        let waits = self
+        let is_set = self
             .shared
             .extensions
             .get()
             .is_some_and(|extensions| lock(&extensions.replacement).is_some());
-        if waits {
+        if is_set {
             self.shared.notifier.notify(Notice::Send);
         }
     }

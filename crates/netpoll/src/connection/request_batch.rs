@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! User code as one future per burst.
+//! User code as one future for each request batch.
 //!
-//! A handler's future borrows the connection it works on, so the two must live together without
-//! anybody naming the future's type. They do inside an `async fn` that owns the connection and
-//! gives it back when it is done: [`run_batch`] for `on_request`, [`connection_task`] for `on_connection`,
-//! and the same two once more for handlers whose futures may move between threads, because a bound
-//! of `Send` on a future is part of its type.
+//! A handler's future borrows the connection it works on, so the two must live together although
+//! the future's type has no name. They do inside an `async fn` that owns the connection and returns
+//! it when it is done: [`run_batch`] for `on_request`, [`connection_task`] for `on_connection`. The
+//! same two exist once more for handlers whose futures may move between threads, because a bound of
+//! `Send` on a future is part of its type.
 //!
-//! A *burst* is the input that was there when it began. It ends when that is consumed, when a call
-//! has consumed nothing, after [`MAX_CALLS`] calls or [`MAX_DURATION`], past the write mark, or when the end was
-//! asked for. The first burst of a connection is `on_connect`, if there is one, and nothing else.
+//! A *request batch* is the input that is there when it begins. It ends when that input is
+//! consumed, when a call has consumed nothing, after [`MAX_CALLS`] calls or [`MAX_DURATION`], at
+//! the high watermark of unsent output, or when a close is requested. The first batch of a
+//! connection is `on_connect`, if there is one, and nothing else.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -23,68 +24,68 @@ use crate::foreign::UserFuture;
 use crate::sync::Arc;
 use crate::timestamp::Timestamp;
 
-/// The most calls in one burst.
+/// The most calls in one request batch.
 const MAX_CALLS: u32 = 64;
 
-/// The most time one burst takes.
+/// The time after which a request batch yields.
 const MAX_DURATION: Duration = Duration::from_micros(200);
 
-/// What a burst, or a connection's whole life, came to.
+/// The result of a request batch, or of a connection task.
 pub(crate) struct CallOutcome {
     /// The connection, unless the handler owned it.
     pub(crate) connection: Option<Connection>,
     pub(crate) end: BatchEnd,
-    /// How many requests were handled.
+    /// The number of handled requests.
     pub(crate) requests: u32,
 }
 
-/// Why a burst ended.
+/// Why a request batch ended.
 #[derive(Debug)]
 pub(crate) enum BatchEnd {
     /// The input that was there is consumed.
     Consumed,
-    /// The last call consumed nothing: it needs more.
+    /// The last call consumed nothing: it needs more input.
     NeedsMoreInput,
-    /// There is more, but others have waited long enough.
+    /// There is more input, and other connections have waited long enough.
     Yielded,
     /// The handler failed.
     Failed(BoxError),
-    /// The handler of a whole life has returned.
+    /// The handler of `on_connection` has returned.
     Returned,
     /// `on_connect` has returned, and requests may come.
     Connected,
 }
 
-/// Which call of a connection it is.
+/// Which handler of a connection a call runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HandlerStage {
-    /// The first, which is `on_connect`.
+    /// `on_connect`, in the first call.
     Connect,
-    /// Any other.
+    /// The request or connection handler, in all other calls.
     Request,
 }
 
-/// What `on_connect` gives, as a future of any type. One allocation for each connection.
+/// The `on_connect` handler, whose future is boxed. One allocation for each connection.
 pub(crate) type OnConnect = dyn Fn(&mut Connection) -> Pin<Box<dyn Future<Output = Result<(), BoxError>> + '_>>
     + Send
     + Sync;
 
-/// As [`OnConnect`], of futures that may move between threads.
+/// As [`OnConnect`], for futures that may move between threads.
 pub(crate) type OnConnectSend = dyn Fn(&mut Connection) -> Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send + '_>>
     + Send
     + Sync;
 
-/// What the connections of a service call, on a thread.
+/// The handlers that the connections of a service call on a thread.
 pub(crate) struct Handlers<H, G: ?Sized = OnConnect> {
     pub(crate) handler: Arc<H>,
     pub(crate) on_connect: Option<Arc<G>>,
 }
 
-/// Handlers that a thread's connections share: their count is touched once per burst, and so must
-/// not be one that other threads touch too.
+/// Handlers that a thread's connections share. Their reference count changes once for each request
+/// batch, so it must not be one that other threads change, too.
 pub(crate) type SharedHandlers<H> = Rc<Handlers<H>>;
 
-/// Calls the handler until the burst is over, and gives the connection back.
+/// Calls the handler until the request batch is over, and returns the connection.
 pub(crate) async fn run_batch<H>(
     handlers: SharedHandlers<H>,
     mut connection: Connection,
@@ -99,14 +100,14 @@ where
         let end = on_connect_end(on_connect(&mut connection).await);
         return CallOutcome::of(connection, end);
     }
-    let mut burst = RequestBatch::of(&connection);
+    let mut batch = RequestBatch::of(&connection);
     let end = loop {
         let result = UserFuture::new(pin!(Some((*handlers.handler)(&mut connection)))).await;
-        if let Some(end) = burst.end_after(result, &connection) {
+        if let Some(end) = batch.end_after(result, &connection) {
             break end;
         }
     };
-    burst.outcome(connection, end)
+    batch.outcome(connection, end)
 }
 
 /// As [`run_batch`], for a handler whose futures may move between threads.
@@ -121,14 +122,14 @@ pub(crate) async fn run_batch_send<H: Handler>(
         let end = on_connect_end(on_connect(&mut connection).await);
         return CallOutcome::of(connection, end);
     }
-    let mut burst = RequestBatch::of(&connection);
+    let mut batch = RequestBatch::of(&connection);
     let end = loop {
         let result = UserFuture::new(pin!(Some(handlers.handler.call(&mut connection)))).await;
-        if let Some(end) = burst.end_after(result, &connection) {
+        if let Some(end) = batch.end_after(result, &connection) {
             break end;
         }
     };
-    burst.outcome(connection, end)
+    batch.outcome(connection, end)
 }
 
 /// Calls the handler once with the connection, or `on_connect` before it.
@@ -197,13 +198,13 @@ impl CallOutcome {
     }
 }
 
-/// How far a burst has gone. The clock is read after calls 1, 2, 4, 8 …, because reading it costs
-/// a third of a small request; the first call is not timed.
+/// The progress of a request batch. The clock is read after calls 1, 2, 4, 8 …, because reading it
+/// costs a third of a small request; the first call is not timed.
 #[derive(Debug)]
 struct RequestBatch {
-    /// What was there when it began and is not consumed.
+    /// The number of bytes that were there when the batch began, and are not consumed.
     remaining: usize,
-    /// Where in the stream the next call begins.
+    /// The position in the stream at which the next call begins.
     offset: usize,
     calls: u32,
     started: Option<Timestamp>,
@@ -218,16 +219,16 @@ impl RequestBatch {
         )
     }
 
-    fn new(left: usize, at: usize) -> Self {
+    fn new(remaining: usize, offset: usize) -> Self {
         Self {
-            remaining: left,
-            offset: at,
+            remaining,
+            offset,
             calls: 0,
             started: None,
         }
     }
 
-    /// What the burst came to, if the call that ended so was its last.
+    /// Returns why the batch ended, if the call with this `result` was its last.
     #[inline]
     fn end_after(
         &mut self,
@@ -250,13 +251,13 @@ impl RequestBatch {
         (self.is_long() || connection.shared.ends_batch()).then_some(BatchEnd::Yielded)
     }
 
-    /// What it came to. A last call that consumed nothing was none of a request.
+    /// Makes the outcome. A last call that consumed nothing does not count as a request.
     fn outcome(&self, connection: Connection, end: BatchEnd) -> CallOutcome {
-        let vain = u32::from(matches!(end, BatchEnd::NeedsMoreInput));
+        let incomplete = u32::from(matches!(end, BatchEnd::NeedsMoreInput));
         CallOutcome {
             connection: Some(connection),
             end,
-            requests: self.calls - vain,
+            requests: self.calls - incomplete,
         }
     }
 
@@ -277,23 +278,23 @@ mod tests {
     use std::time::Instant;
 
     #[test]
-    fn a_burst_ends_after_its_calls() {
-        let mut burst = RequestBatch::new(1, 0);
+    fn batch_ends_after_max_calls() {
+        let mut batch = RequestBatch::new(1, 0);
         let calls = (1..=MAX_CALLS).find(|&calls| {
-            burst.calls = calls;
-            burst.is_long()
+            batch.calls = calls;
+            batch.is_long()
         });
         assert!(calls.is_some());
     }
 
     #[test]
-    fn a_burst_ends_when_its_time_is_up() {
-        let mut burst = RequestBatch::new(1, 0);
+    fn batch_ends_after_max_duration() {
+        let mut batch = RequestBatch::new(1, 0);
         let began = Instant::now().checked_sub(MAX_DURATION);
-        burst.started = began.map(Timestamp::from_instant);
-        burst.calls = 4;
-        assert!(burst.is_long(), "the clock is read after the fourth call");
-        burst.calls = 5;
-        assert!(!burst.is_long(), "and not after the fifth");
+        batch.started = began.map(Timestamp::from_instant);
+        batch.calls = 4;
+        assert!(batch.is_long(), "the clock is read after the fourth call");
+        batch.calls = 5;
+        assert!(!batch.is_long(), "and not after the fifth");
     }
 }

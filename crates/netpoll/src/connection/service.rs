@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Makes a session of each newcomer, with the handler that serves it.
+//! [`Service`]: makes the engine of each accepted connection, with the handler that serves it.
 //!
-//! A handler is known by its type only where it was given; from there on it is a [`Service`],
-//! which any thread may hold. The service makes a session whose calls run where the handler's type
-//! and the loop's runner allow: on the poller, on one of some threads, or wherever a task may be
-//! moved to.
+//! The type of a handler is known only where the user passes it. From there on it is a [`Service`],
+//! which any thread may hold. A service makes engines whose calls run where the handler's type and
+//! the loop's runner allow: on the poller, on one of some threads, or in a task that may move
+//! between threads.
 
 use std::cell::RefCell;
 use std::future::{Future, Ready};
@@ -36,10 +36,10 @@ use crate::sync::Arc;
 use crate::trace::Span;
 use crate::tracker::{ConnectionTracker, TrackedConnection};
 
-/// A connected socket that has no session yet.
+/// A connected socket that has no engine yet.
 #[derive(Debug)]
 pub(crate) struct Accepted {
-    /// Before the descriptor: it is not closed while it is on a roll.
+    /// Before the descriptor: it is deregistered before it is closed.
     pub(crate) registration: SocketRegistration,
     pub(crate) fd: OwnedFd,
     pub(crate) peer: Addr,
@@ -48,28 +48,29 @@ pub(crate) struct Accepted {
     pub(crate) tracked: TrackedConnection,
 }
 
-/// What all connections of a service have in common.
+/// The configuration that all connections of a service share.
 pub(crate) struct ServiceConfig {
     pub(crate) options: Arc<ConnOptions>,
     pub(crate) tracker: Arc<ConnectionTracker>,
     pub(crate) observer: Option<Observer>,
-    /// The type of the handler.
+    /// The type name of the handler.
     pub(crate) handler_name: &'static str,
-    /// From when on a call is slow.
+    /// A call that takes longer than this is reported as slow.
     pub(crate) slow_call_after: Option<Duration>,
     pub(crate) event_sink: EventSink,
 }
 
 impl ServiceConfig {
-    /// Terms of a handler without a name, whose calls are never slow, and nobody to tell.
+    /// Returns the configuration of a handler without a name, a limit for slow calls, or an event
+    /// sink.
     pub(crate) fn new(
         options: ConnOptions,
-        census: &Arc<ConnectionTracker>,
+        tracker: &Arc<ConnectionTracker>,
         observer: Option<Observer>,
     ) -> Self {
         Self {
             options: Arc::new(options),
-            tracker: Arc::clone(census),
+            tracker: Arc::clone(tracker),
             observer,
             handler_name: "",
             slow_call_after: None,
@@ -80,18 +81,19 @@ impl ServiceConfig {
 
 /// Serves connections.
 pub(crate) trait Service: Send + Sync {
-    /// A session for a newcomer. On the thread of the poller that drives it.
+    /// Makes the engine of an accepted connection. Called on the thread of the poller that drives
+    /// it.
     fn engine(&self, accepted: Accepted, registration: RegisterContext) -> Box<dyn Source>;
 
-    /// What its connections have in common.
+    /// Returns the configuration that its connections share.
     fn config(&self) -> &ServiceConfig;
 }
 
-/// Where the threads that call a handler get it from.
+/// Provides the threads that call a handler with it.
 pub(crate) trait HandlerProvider: Send + Sync + 'static {
     type Handler: 'static;
 
-    /// The handler of the calling thread.
+    /// Returns the handler of the calling thread.
     fn handler(&self) -> Arc<Self::Handler>;
 }
 
@@ -106,7 +108,7 @@ impl<H: Send + Sync + 'static> HandlerProvider for SharedHandler<H> {
     }
 }
 
-/// A handler of its own for each thread, made there.
+/// A handler of its own for each thread, made on that thread.
 pub(crate) struct PerThreadHandler<W>(pub(crate) W);
 
 impl<W, H> HandlerProvider for PerThreadHandler<W>
@@ -121,7 +123,7 @@ where
     }
 }
 
-/// An origin, and the handlers that a thread has from it.
+/// A provider, and the handlers that a thread has from it.
 type CachedHandlers<O> = (Arc<O>, SharedHandlers<<O as HandlerProvider>::Handler>);
 
 /// The handlers that a thread has made last.
@@ -148,7 +150,7 @@ impl<O: HandlerProvider> HandlerCache<O> {
         {
             return Rc::clone(shared);
         }
-        // What makes a handler is user code: nothing is borrowed while it runs.
+        // The provider is user code: nothing is borrowed while it runs.
         let shared = Rc::new(Handlers {
             handler: provider.handler(),
             on_connect: on_connect.cloned(),
@@ -163,26 +165,26 @@ impl<O: HandlerProvider> HandlerCache<O> {
 pub(crate) struct PinnedHandlers<O, M> {
     pub(crate) provider: Arc<O>,
     pub(crate) on_connect: Option<Arc<OnConnect>>,
-    /// Makes the future of a burst, or of a whole life.
+    /// Makes the future of a request batch, or of a connection task.
     pub(crate) make: M,
     pub(crate) mode: HandlerMode,
     pub(crate) config: Arc<ServiceConfig>,
 }
 
-/// Serves on the connections' pollers.
+/// Runs calls on the connections' pollers.
 struct PollerService<O, M, F> {
     handlers: PinnedHandlers<O, M>,
     /// Made on poller threads, never here.
     futures: PhantomData<fn() -> F>,
 }
 
-/// Serves on threads, each call on one of them.
+/// Runs calls on a thread pool, each on one thread.
 struct ThreadPoolService<O, M> {
     handlers: PinnedHandlers<O, M>,
     thread_pool: Arc<ThreadPool>,
 }
 
-/// Serves with tasks that may move between threads.
+/// Runs calls as tasks that may move between threads.
 struct SpawnService<H, M> {
     handlers: Arc<Handlers<H, OnConnectSend>>,
     make: M,
@@ -192,7 +194,7 @@ struct SpawnService<H, M> {
 }
 
 impl<O, M> PinnedHandlers<O, M> {
-    /// A service whose calls run on the connections' pollers.
+    /// Returns a service whose calls run on the connections' pollers.
     pub(crate) fn on_pollers<F>(self) -> Arc<dyn Service>
     where
         O: HandlerProvider,
@@ -209,7 +211,7 @@ impl<O, M> PinnedHandlers<O, M> {
         })
     }
 
-    /// A service whose calls run on `threads`.
+    /// Returns a service whose calls run on `threads`.
     pub(crate) fn on_threads<F>(self, threads: Arc<ThreadPool>) -> Arc<dyn Service>
     where
         O: HandlerProvider,
@@ -227,7 +229,7 @@ impl<O, M> PinnedHandlers<O, M> {
     }
 }
 
-/// A service whose calls are tasks of `spawn`.
+/// Returns a service whose calls are tasks of `spawn`.
 pub(crate) fn on_spawner<H, M, F>(
     handlers: Handlers<H, OnConnectSend>,
     (make, calls): (M, HandlerMode),
@@ -254,7 +256,7 @@ where
 
 impl Accepted {
     fn into_shared(self, notifier: Notifier) -> (Arc<Shared>, TrackedConnection) {
-        // The link has an entry of its own.
+        // The shared state registers the socket itself.
         drop(self.registration);
         let mut shared = Shared::new(
             self.fd,
@@ -268,8 +270,8 @@ impl Accepted {
     }
 }
 
-fn first_stage(has_greet: bool) -> HandlerStage {
-    if has_greet {
+fn first_stage(has_on_connect: bool) -> HandlerStage {
+    if has_on_connect {
         HandlerStage::Connect
     } else {
         HandlerStage::Request
@@ -388,7 +390,7 @@ where
     }
 }
 
-/// A session for a connection that somebody else owns: nothing is ever called.
+/// Makes the engine of a connection that user code owns: it calls no handler.
 pub(crate) fn unserved_engine(shared: Arc<Shared>) -> Box<dyn Source> {
     let handlers = Handlers {
         handler: Arc::new(()),

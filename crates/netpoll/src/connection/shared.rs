@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a connection's poller and whoever holds the [`Connection`](super::Connection) share.
+//! [`Shared`]: the state that a connection's poller and the owner of the
+//! [`Connection`](super::Connection) share.
 //!
-//! Counted, and the only owner of the descriptor: it is closed by the drop of the last link, and
-//! nowhere else. Everything the *end* of a connection needs is here and not in the `Connection`,
-//! which a handler may hold for as long as it likes.
+//! It is reference-counted, and the only owner of the descriptor, which is closed by the drop of
+//! the last reference and nowhere else. Everything that the *end* of a connection needs is here and
+//! not in the `Connection`, because a handler may hold that for as long as it likes.
 
 mod output;
 mod reset;
@@ -28,7 +29,7 @@ use crate::sync::{Arc, AtomicU8, Mutex, MutexGuard, OnceBox, Ordering, lock};
 use crate::timeouts::Timeouts;
 use crate::trace::Span;
 
-/// One connection, as both sides know it.
+/// The shared state of one connection.
 #[derive(Debug)]
 pub(crate) struct Shared {
     fd: OwnedFd,
@@ -37,64 +38,67 @@ pub(crate) struct Shared {
     pub(crate) options: Arc<ConnOptions>,
     input_buffer: OnceBox<Mutex<InputBuffer>>,
     pub(crate) output_buffer: Mutex<OutputBuffer>,
-    /// How this side has asked for the end; see [`CloseRequest`].
+    /// The close that this side has requested; see [`CloseRequest`].
     close_request: AtomicU8,
-    /// What holds up the usual; see [`PAST_HIGH_WATERMARK`], [`READS_PAUSED`], [`DRAINING`] and [`DRAINED`].
+    /// Exceptions from normal operation; see [`PAST_HIGH_WATERMARK`], [`READS_PAUSED`],
+    /// [`DRAINING`] and [`DRAINED`].
     flags: AtomicU8,
     pub(super) extensions: LazyExtensions,
     pub(super) metrics: ConnectionMetrics,
     pub(super) span: Span,
-    /// Last, so that the descriptor is free before anybody hears that there is room.
+    /// Last, so that the descriptor is closed before the listener learns that there is room.
     _load_guard: Option<LoadGuard>,
 }
 
-/// What is put has reached the write mark, and none of it was taken: a burst should end, and none
-/// begin.
+/// Unsent output has reached the high watermark, and none of it was taken since: the request batch
+/// should end, and no other begin.
 const PAST_HIGH_WATERMARK: u8 = 1;
 
-/// Somebody wants nothing read for now.
+/// Reads are paused on request.
 const READS_PAUSED: u8 = 2;
 
-/// The connection should take no more work. Written and read under the outbox's lock.
+/// The connection should take no more work. Written and read under the lock of the output buffer.
 const DRAINING: u8 = 4;
 
-/// It drains, and all that was sent before that is in the inbox or taken.
+/// The connection drains, and all input that was sent before the drain is in the input buffer or
+/// taken.
 const DRAINED: u8 = 8;
 
-/// How an end was asked for. The more urgent one stands.
+/// The requested way to end a connection. The most urgent request wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum CloseRequest {
-    /// Not at all.
+    /// No request.
     None = 0,
-    /// Only of the output: flush, FIN.
+    /// End the output only: flush, FIN.
     HalfClose = 1,
-    /// Of the connection, not of the socket: flush, and let go of it.
+    /// End the connection, not the socket: flush, and detach the socket.
     Detach = 2,
-    /// As a close, by the drop of the connection. While it drains, what is owed is waited for.
+    /// As `Close`, by the drop of the connection. While the connection drains, the close waits for
+    /// pending replies.
     Drop = 3,
     /// Flush, FIN, linger.
     Close = 4,
-    /// As a close, by the drop of a connection whose holder panicked.
+    /// As `Close`, by the drop of the connection during a panic.
     Panic = 5,
-    /// As a close, because of unsent output.
+    /// As `Close`, because unsent output exceeds its limit.
     Overflow = 6,
-    /// Reset.
+    /// Reset the connection.
     Abort = 7,
 }
 
-/// What became of a buffer that was to be queued.
+/// The result of [`Shared::enqueue`].
 #[derive(Debug)]
 pub(crate) enum EnqueueResult {
     Enqueued,
-    /// There is no room for it.
+    /// The output buffer is full.
     Full(LinkBuffer),
-    /// Nothing is taken any more.
+    /// The output buffer accepts no more.
     Closed(LinkBuffer, io::Error),
 }
 
 impl CloseRequest {
-    /// Whether it is nobody's any more, or should be.
+    /// Returns whether the connection has lost its owner, or should.
     pub(crate) fn ends_connection(self) -> bool {
         self >= Self::Drop
     }
@@ -125,7 +129,7 @@ impl Shared {
         }
     }
 
-    /// The address of the other end: what the kernel said when it was connected.
+    /// Returns the peer's address, as reported by the kernel when the connection was made.
     pub(crate) fn peer(&self) -> Addr {
         let other = self
             .extensions
@@ -134,17 +138,17 @@ impl Shared {
         other.map_or_else(|| self.peer.addr(), |peer| **peer)
     }
 
-    /// Whether it is a socket of TCP. Neither a lock nor a copy of its address.
+    /// Returns whether the socket is a TCP socket. Takes no lock and copies no address.
     #[inline]
     pub(crate) fn is_tcp(&self) -> bool {
         self.peer.is_tcp()
     }
 
-    /// The peer is another one than was dialed: a dial of `0.0.0.0` reaches `127.0.0.1`. Before anybody
-    /// has the connection, and once.
+    /// Records the peer's address if it is not the dialed one: a dial of `0.0.0.0` reaches
+    /// `127.0.0.1`. Called once, before the connection has an owner.
     pub(crate) fn set_peer(&self, peer: Addr) {
         if peer != self.peer.addr() {
-            // It is told once.
+            // It is set once.
             let _set = self
                 .extensions
                 .get_or_make()
@@ -154,21 +158,22 @@ impl Shared {
         }
     }
 
-    /// What has arrived while somebody has the connection. One allocation when it is first asked for:
-    /// a connection whose handler finds all it reads has none before its end.
+    /// Locks the input buffer. The first call allocates it: a connection whose handler finds all
+    /// input that it reads needs none before its end.
     pub(crate) fn input_buffer(&self) -> MutexGuard<'_, InputBuffer> {
         lock(self.input_buffer.get_or_init(Box::default))
     }
 
-    /// The inbox, if anything was ever in it or waited for.
+    /// Locks the input buffer, if it was ever used.
     #[inline]
     pub(crate) fn input_buffer_if_any(&self) -> Option<MutexGuard<'_, InputBuffer>> {
         self.input_buffer.get().map(lock)
     }
 
-    /// Asks the poller for the end; an abort resets the peer at once. Any thread, any number of times.
+    /// Requests a close from the poller; an abort resets the peer at once. May be called on any
+    /// thread, any number of times.
     pub(crate) fn request_close(&self, request: CloseRequest) {
-        // AcqRel: the poller that reads it sees what was put before.
+        // AcqRel: the poller that reads it sees all earlier puts.
         let before = self
             .close_request
             .fetch_max(request as u8, Ordering::AcqRel);
@@ -180,18 +185,18 @@ impl Shared {
         }
     }
 
-    /// How long what may take now.
+    /// Returns the timeouts in effect.
     pub(crate) fn timeouts(&self) -> Timeouts {
         self.extensions.timeouts().unwrap_or(self.options.timeouts)
     }
 
-    /// Changes how long what may take. What is waited for already is measured by it, too.
+    /// Replaces the timeouts. They apply to waits under way, too.
     pub(crate) fn set_timeouts(&self, timeouts: Timeouts) {
         *lock(&self.extensions.get_or_make().timeouts) = Some(timeouts);
         self.notifier.notify(Notice::Deadline);
     }
 
-    /// Takes back what was changed. No lock unless something was.
+    /// Restores the timeouts of the options. Takes no lock unless they were replaced.
     pub(crate) fn reset_timeouts(&self) {
         let changed = self
             .extensions
@@ -202,17 +207,17 @@ impl Shared {
         }
     }
 
-    /// Whether nobody has asked for the end, and nothing holds up the usual.
+    /// Returns whether no close is requested and no flag is set.
     #[inline]
     pub(crate) fn is_untouched(&self) -> bool {
-        // Relaxed: as in `release`.
+        // Relaxed: as in `unlock_and_notify`.
         self.close_request() == CloseRequest::None && self.flags.load(Ordering::Relaxed) == 0
     }
 
-    /// What was asked for.
+    /// Returns the close that was requested.
     #[inline]
     pub(crate) fn close_request(&self) -> CloseRequest {
-        // Acquire: pairs with `ask_end`.
+        // Acquire: pairs with `request_close`.
         match self.close_request.load(Ordering::Acquire) {
             0 => CloseRequest::None,
             1 => CloseRequest::HalfClose,
@@ -225,14 +230,16 @@ impl Shared {
         }
     }
 
-    /// Whether more is put than should be, and none of it was taken.
+    /// Returns whether unsent output has reached the high watermark, and none of it was taken
+    /// since.
     #[inline]
     pub(crate) fn is_past_high_watermark(&self) -> bool {
-        // Relaxed: as in `release`.
+        // Relaxed: as in `unlock_and_notify`.
         self.flags.load(Ordering::Relaxed) & PAST_HIGH_WATERMARK != 0
     }
 
-    /// Whether a burst should end: for that, or because the end was asked for.
+    /// Returns whether a request batch should end: because of the high watermark, or because a
+    /// close was requested.
     #[inline]
     pub(crate) fn ends_batch(&self) -> bool {
         self.is_past_high_watermark() || self.close_request() != CloseRequest::None
@@ -245,9 +252,9 @@ impl Shared {
         }
     }
 
-    /// Has the poller read no more. What has come can still be read.
+    /// Has the poller stop reading. Received input can still be read.
     pub(crate) fn pause_reads(&self) {
-        // Relaxed: the bell orders what follows.
+        // Relaxed: the notification orders it.
         self.flags.fetch_or(READS_PAUSED, Ordering::Relaxed);
         self.notifier.notify_unless_running(Notice::Send);
     }
@@ -258,44 +265,46 @@ impl Shared {
         self.notifier.notify_unless_running(Notice::Resume);
     }
 
-    /// Whether somebody wants nothing read for now.
+    /// Returns whether reads are paused on request.
     pub(crate) fn are_reads_paused(&self) -> bool {
         self.flags.load(Ordering::Relaxed) & READS_PAUSED != 0
     }
 
-    /// The connection takes no more work. Under the outbox's lock.
+    /// Marks the connection as draining. The caller holds the lock of the output buffer.
     pub(super) fn set_draining(&self) {
         self.flags.fetch_or(DRAINING, Ordering::Relaxed);
     }
 
-    /// Whether it takes no more work. Under the outbox's lock.
+    /// Returns whether the connection is draining. The caller holds the lock of the output buffer.
     pub(crate) fn is_draining(&self) -> bool {
         self.flags.load(Ordering::Relaxed) & DRAINING != 0
     }
 
-    /// The connection drains, and what comes from now on need not be taken.
+    /// Marks the connection as drained: later input need not be taken.
     pub(super) fn set_drained(&self) {
-        // Relaxed: the inbox's lock, or the poll of the handler, orders it with what came before.
+        // Relaxed: the lock of the input buffer, or the poll of the handler, orders it with earlier
+        // input.
         self.flags.fetch_or(DRAINED, Ordering::Relaxed);
     }
 
-    /// Whether a request that is not there yet need not be taken.
+    /// Returns whether later requests need not be taken.
     pub(crate) fn is_drained(&self) -> bool {
         self.flags.load(Ordering::Relaxed) & DRAINED != 0
     }
 
-    /// Ends the input for whoever reads, and wakes him.
+    /// Ends the input, and wakes the waiting reader.
     pub(crate) fn end_input(&self, end: InputEnd) {
         let waker = self.input_buffer().set_end(end);
         waker.wake();
         self.notify_end();
     }
 
-    /// Discards the output for good, and gives the waker of who waits for it.
+    /// Discards all output for good, and returns the waker of the waiting flush.
     pub(crate) fn discard(&self, reason: CloseReason) -> Wakeup {
         let mut output_buffer = lock(&self.output_buffer);
         let (waker, discarded) = output_buffer.discard(reason);
-        // Relaxed: as in `release`. Nothing is left that a burst should end for.
+        // Relaxed: as in `unlock_and_notify`. No output is left for which a request batch should
+        // end.
         self.clear_high_watermark();
         drop(output_buffer);
         drop(discarded);
@@ -303,18 +312,18 @@ impl Shared {
         waker
     }
 
-    /// Discards the output for good, and wakes who waits for it.
+    /// Discards all output for good, and wakes the waiting flush.
     pub(crate) fn discard_output(&self, reason: CloseReason) {
         let waker = self.discard(reason);
         waker.wake();
     }
 
-    /// The socket is no more the connection's to end.
+    /// Deregisters the socket from the poller.
     pub(crate) fn release_socket(&self) {
         self.notifier.deregister_socket(self.fd.as_fd());
     }
 
-    /// The reason that an ending which was asked for stands for.
+    /// Returns the close reason of a request.
     pub(crate) fn reason_for(request: CloseRequest) -> CloseReason {
         match request {
             CloseRequest::Overflow => CloseReason::Limit(Limit::Output),
@@ -331,7 +340,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // Before the descriptor is closed, and its number another's.
+        // Before the descriptor is closed and its number reused.
         self.release_socket();
     }
 }

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The only way a connection ends.
+//! The end of a connection.
 //!
-//! Whatever the cause, it comes through [`Engine::begin_close`], if what was put should still
-//! leave, or [`Engine::close_now`], if nothing can. From there the phases of
+//! Every close goes through [`Engine::begin_close`], if queued output should still be sent, or
+//! through [`Engine::close_now`] otherwise. From there the phases of
 //! [`lifecycle`](super::lifecycle) follow:
 //!
-//! 1. *Flushing*: the outbox takes no more, what is in it is sent, for at most `linger`;
-//! 2. *Lingering*: our FIN is out; what the peer still sends is read and thrown away until its
-//!    FIN, for at most `linger` and at most four frames of `max_frame` bytes, because a close with unread input would be a reset that destroys
-//!    the reply on its way;
-//! 3. *Closed*: out of the poller. A handler that still runs is let run: its reads and flushes
-//!    return the reason, its puts are discarded. Once it has returned, or its owner has let go,
-//!    the observer is told, once, then whoever has [asked](super::close_notify) for this connection's
-//!    end, and the session goes.
+//! 1. *Flushing*: the output buffer accepts no more, and its content is sent, for at most `linger`;
+//! 2. *Lingering*: our FIN is sent. Later input is read and discarded until the peer's FIN, for at
+//!    most `linger` and at most four frames of `max_frame` bytes (64 KiB if those are fewer). A
+//!    close with unread input would be a reset, which destroys a reply on its way;
+//! 3. *Closed*: out of the poller. A running handler goes on: its reads and flushes return the
+//!    reason, and its puts are discarded. Once it has returned, or the owner has dropped the
+//!    connection, the observer is called, once, and then the callbacks [registered](super::close_notify)
+//!    for this connection's close. The engine is dropped after that.
 //!
-//! The descriptor is closed by the drop of the last link.
+//! The descriptor is closed with the last reference to the shared state.
 
 use std::net::Shutdown;
 use std::os::fd::AsFd;
@@ -35,10 +35,10 @@ use crate::guard::guard;
 use crate::poll::source::{NextAction, SourceContext};
 use crate::sync::{Arc, Ordering, lock};
 
-/// A peer may send at least so many bytes after an end has begun.
+/// The least number of bytes that a peer may send after a close has begun.
 const MIN_LATE_BYTES: usize = 64 << 10;
 
-/// And this many of the largest frames: those that it had on its way, or an upload that was refused.
+/// A peer may also send this many of the largest frames: those on their way, or a refused upload.
 const MAX_LATE_FRAMES: usize = 4;
 
 /// Whether the end of a connection was counted.
@@ -49,9 +49,9 @@ pub(super) enum CloseCount {
 }
 
 impl<C: Dispatcher> Engine<C> {
-    /// Does what was asked for through the link. What a call asks for holds when it has returned or
-    /// waits, wherever it runs: what it returns is the first cause, and a close that an abort
-    /// follows is none.
+    /// Applies the close that was requested through the shared state. A request of a handler is
+    /// applied when its call has returned or waits, wherever it runs: an error that it returns is
+    /// the first cause, and an abort replaces a close before it.
     pub(super) fn apply_close_request(&mut self) {
         if C::OFFLOADED && self.shared.close_request() != CloseRequest::None {
             if self.is_call_polling() {
@@ -61,10 +61,10 @@ impl<C: Dispatcher> Engine<C> {
         }
         match self.shared.close_request() {
             CloseRequest::None | CloseRequest::HalfClose | CloseRequest::Detach => {}
-            // The peer was reset when it was asked for.
+            // The connection was reset when the abort was requested.
             CloseRequest::Abort => self.close_now(CloseReason::Local),
             CloseRequest::Drop if self.is_close_deferred() => {}
-            // An owner that lets go after the peer's FIN follows the peer.
+            // A drop after the peer's FIN follows the peer.
             CloseRequest::Drop | CloseRequest::Close
                 if self.lifecycle.input() == InputState::Ended =>
             {
@@ -77,7 +77,7 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// An open connection with nothing more to come or to do ends here.
+    /// Closes an open connection that has nothing more to receive or to do.
     pub(super) fn end_if_done(&mut self) {
         self.end_idle_owner_input();
         self.close_owned_if_ended();
@@ -102,13 +102,14 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// Whether nobody has asked for the end: a handler that has is not called again.
+    /// Applies a requested close, and returns whether the connection stays open. A handler that has
+    /// requested the close is not called again.
     pub(super) fn stays_open(&mut self) -> bool {
         self.apply_close_request();
         self.lifecycle.phase() == Phase::Open
     }
 
-    /// Starts an orderly end, unless one is under way.
+    /// Starts an orderly close, unless one is under way.
     pub(super) fn begin_close(&mut self, reason: CloseReason) {
         if self.lifecycle.begin_close(reason.clone()) {
             self.backpressure.pending_dispatch = PendingDispatch::None;
@@ -125,16 +126,17 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// Ends at once.
+    /// Closes the connection at once.
     pub(super) fn close_now(&mut self, reason: CloseReason) {
         if self.lifecycle.phase() == Phase::Closed {
             return;
         }
         self.lifecycle.close_now(reason.clone());
-        // Whoever looks only now has the first cause, too.
+        // Later calls return the first reason, too.
         let reason = self.lifecycle.reason().cloned().unwrap_or(reason);
         if !self.shared.is_aborted() {
-            // Handlers, owners and wakers may hold the descriptor for long: the peer learns now.
+            // Handlers, owners and wakers may hold the descriptor for long: the peer learns of the
+            // close now.
             let _ended = socket::shutdown(self.shared.as_fd(), Shutdown::Both).ok();
         }
         self.backpressure.pending_dispatch = PendingDispatch::None;
@@ -144,15 +146,16 @@ impl<C: Dispatcher> Engine<C> {
         self.shared.notify_input_closed(&reason);
     }
 
-    /// The peer has had its time: for taking what is unsent, or for its FIN.
+    /// Closes a connection whose peer has not taken all output, or has not sent its FIN, within
+    /// `linger`.
     pub(super) fn on_linger_timeout(&mut self) {
         if matches!(self.lifecycle.phase(), Phase::Flushing | Phase::Lingering) {
             self.close_now(CloseReason::Local);
         }
     }
 
-    /// Ends now, the handler's future included. One that is elsewhere is asked to end, and is heard
-    /// of when it has, or given up when this is asked again.
+    /// Closes the connection now, and drops the handler's future. An offloaded handler is asked to
+    /// stop: its end is awaited, and a second call abandons it.
     pub(super) fn force_close(&mut self) {
         let ended = matches!(self.lifecycle.phase(), Phase::Lingering | Phase::Closed);
         let answered = ended || self.awaits_first_request();
@@ -168,8 +171,8 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// Ends now, since the poller has failed. A handler that is elsewhere is asked to end, and the
-    /// observer is called when it has.
+    /// Closes the connection now, because the poller has failed. An offloaded handler is asked to
+    /// stop, and the observer is called when it has.
     pub(super) fn on_poller_failure(&mut self) {
         if self.lifecycle.phase() != Phase::Closed {
             self.close_now(CloseReason::PollerFailed);
@@ -177,7 +180,8 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// Has those who wait learn of the end: nothing else of the session can be relied on.
+    /// Fails every waiting call with [`CloseReason::PollerFailed`]. Relies on nothing else of the
+    /// engine.
     pub(super) fn fail_waiters(&self) {
         let reason = CloseReason::PollerFailed;
         let _ended = socket::shutdown(self.shared.as_fd(), Shutdown::Both).ok();
@@ -185,7 +189,7 @@ impl<C: Dispatcher> Engine<C> {
         self.shared.discard_output(reason);
     }
 
-    /// What an ending connection wants next.
+    /// Returns the next action of a closing connection.
     pub(super) fn next_action_closing(&mut self, context: &mut SourceContext) -> NextAction {
         if self.lifecycle.phase() == Phase::Flushing
             && lock(&self.shared.output_buffer).unsent() == 0
@@ -207,7 +211,7 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// One deadline for flushing and lingering, from when the end began.
+    /// Sets the one deadline of flushing and lingering, counted from the begin of the close.
     fn set_linger(&mut self, context: &mut SourceContext) {
         if self.backpressure.linger == LingerState::NotStarted {
             self.backpressure.linger = LingerState::Started;
@@ -216,7 +220,8 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// Discards what comes after the end has begun. A peer that sends on without end is reset.
+    /// Counts input that is discarded after the close has begun. A peer that sends more than
+    /// allowed is reset.
     pub(super) fn discard_late_input(&mut self, count: usize) {
         if count > 0 && self.lifecycle.phase() != Phase::Closed {
             // Relaxed: only the poller counts here.
@@ -233,7 +238,7 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// Tells the observer and goes, once nobody holds the connection.
+    /// Calls the observer and removes the engine, once the connection has no owner.
     fn finalize(&mut self, context: &mut SourceContext) -> NextAction {
         context.set_deadline(None);
         match std::mem::replace(&mut self.owner, Owner::None) {
@@ -252,13 +257,14 @@ impl<C: Dispatcher> Engine<C> {
             }
         }
         self.notify_closed(context);
-        // Whoever leaves one from here on finds that it is over, and takes it out himself.
+        // A replacement that is set from here on is dropped by its setter, because the connection
+        // is over.
         self.shared.drop_replacement();
         self.tracked = None;
         NextAction::Remove
     }
 
-    /// Counts the end, once.
+    /// Counts the close, once.
     pub(super) fn count_close(&mut self) {
         if std::mem::replace(&mut self.handler.close_count, CloseCount::Done) == CloseCount::Pending
         {
@@ -266,9 +272,9 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// Runs what was to run when the connection is over.
+    /// Runs the callbacks that were registered for the close.
     fn notify_closed(&mut self, context: &mut SourceContext) {
-        // Before anybody hears of it.
+        // Before any callback runs.
         self.count_close();
         let Some(reason) = self.lifecycle.reason() else {
             return;
@@ -278,8 +284,8 @@ impl<C: Dispatcher> Engine<C> {
             self.restart_timer(context);
         }
         let counters = self.shared.notifier.counters();
-        let tell = || self.shared.notify_closed(reason);
-        let panics = counters.track_callback(Callback::OnClose, tell);
+        let notify = || self.shared.notify_closed(reason);
+        let panics = counters.track_callback(Callback::OnClose, notify);
         let callback = Callback::OnClose;
         for _ in 0..panics {
             self.report_event(|peer| Event::CallbackPanicked { callback, peer });
@@ -289,11 +295,12 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// Tells the observer, if the connection was ever let in, and drops what is attached to it.
+    /// Calls the observer, if `on_connect` has let the connection pass, and drops the connection's
+    /// attachment.
     fn call_observer(&mut self, mut connection: Connection, context: &mut SourceContext) {
-        // Before anybody hears of it.
+        // Before any callback runs.
         self.count_close();
-        // Set before, so that it is told once whatever comes after.
+        // Set first, so that the observer is called at most once.
         let observed = std::mem::replace(&mut self.handler.observer_state, ObserverState::Done);
         let config = self.handler.config.as_ref();
         if let (HandlerStage::Request, ObserverState::Pending, Some(observer), Some(reason)) = (
@@ -304,7 +311,7 @@ impl<C: Dispatcher> Engine<C> {
         ) {
             self.restart_timer(context);
             let callback = Callback::OnDisconnect;
-            // The connection is over whatever the observer does.
+            // The connection is over even if the observer panics.
             let counters = self.shared.notifier.counters();
             let call = || guard(|| observer(&mut connection, reason));
             if counters.track_callback(callback, call).is_err() {
@@ -325,7 +332,7 @@ impl<C: Dispatcher> Engine<C> {
 
 impl<C: Dispatcher> Drop for Engine<C> {
     fn drop(&mut self) {
-        // One whose owner had it to the end of the loop was not asked for a last word.
+        // The connection of an owner that kept it to the end of the loop was not finalized.
         self.count_close();
     }
 }

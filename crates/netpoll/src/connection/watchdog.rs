@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Watches how long user code holds a poller.
+//! Measures how long user code blocks a poller.
 //!
-//! A handler that blocks or computes holds up every connection of its poller, and none of them can
-//! tell why. So the time is read once after each poll of a handler, and what lies between this
-//! reading and the one before is counted, and told, if it is too long. The reading before is that
-//! of the last poll, or of the arrival of what this one is about: between the two there is nothing
-//! but a read and a send, and never more than a few sources that ran no user code
-//! ([`SourceContext::elapsed`](crate::poll::source::SourceContext::elapsed)). It is not read for each request of a burst, nor
-//! for handlers that run elsewhere, which hold no poller.
+//! A handler that blocks or computes holds up every connection of its poller, and its effect shows
+//! on all of them. So the clock is read once after each poll of a handler. If too much time has
+//! passed since the reading before, the call is counted and reported. The reading before is that of
+//! the last poll, or of the arrival of the input that this poll handles. Between the two there is
+//! only a read and a send, and never more than a few sources that ran no user code
+//! ([`SourceContext::elapsed`](crate::poll::source::SourceContext::elapsed)). The clock is not read
+//! for each request of a batch, nor for offloaded handlers, which block no poller.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::event::{Callback, Event};
 use crate::poll::source::SourceContext;
 use crate::stats::counters::Counters;
 
-/// What of the user's has run since the time was last read.
+/// Whether the handler was polled since the clock was last read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HandlerActivity {
     None,
@@ -27,7 +27,7 @@ pub(super) enum HandlerActivity {
 }
 
 impl ServiceConfig {
-    /// `callback` is about to run: the time is known.
+    /// Reads the clock, before a callback runs.
     #[inline]
     pub(crate) fn before_call(&self, context: &mut SourceContext) {
         if self.slow_call_after.is_some() {
@@ -35,7 +35,7 @@ impl ServiceConfig {
         }
     }
 
-    /// `callback` has run, for `peer`: counts and tells it, if it took too long.
+    /// Counts and reports `callback`, which has run for `peer`, if it took too long.
     #[inline]
     pub(crate) fn after_call(
         &self,
@@ -67,14 +67,14 @@ impl ServiceConfig {
                 peer,
                 took,
             });
-            // That may have taken time, too.
+            // The event sink may have taken time, too.
             context.invalidate_clock();
         }
     }
 }
 
 impl<C: Dispatcher> Engine<C> {
-    /// The handler may be about to run.
+    /// Reads the clock, before the handler may run.
     #[inline]
     pub(super) fn before_handler(&self, context: &mut SourceContext) {
         if !C::OFFLOADED
@@ -84,7 +84,7 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// The handler is polled, or its future dropped, here.
+    /// Records that the handler is polled, or its future dropped, on this poller.
     #[inline]
     pub(super) fn mark_handler_polled(&mut self) {
         if !C::OFFLOADED && matches!(self.owner, Owner::Handler(_)) {
@@ -92,7 +92,7 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// The handler may have run.
+    /// Checks the time of the handler, if it was polled.
     #[inline]
     pub(super) fn after_handler(&mut self, context: &mut SourceContext) {
         if self.handler.activity == HandlerActivity::Polled {
@@ -101,7 +101,8 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// A callback is about to run that is certain to be there: what lies before it is not its own.
+    /// Reads the clock anew, before a callback that is certain to run: the time before it is not
+    /// its own.
     pub(super) fn restart_timer(&self, context: &mut SourceContext) {
         if let Some(config) = &self.handler.config {
             context.invalidate_clock();
@@ -109,7 +110,7 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// `callback` has run.
+    /// Checks the time of `callback`, which has run.
     pub(super) fn after_call(&self, callback: Callback, context: &mut SourceContext) {
         if let Some(config) = &self.handler.config {
             let shared = &self.shared;
@@ -122,7 +123,7 @@ impl<C: Dispatcher> Engine<C> {
         }
     }
 
-    /// Tells an event of this connection.
+    /// Reports an event of this connection.
     pub(super) fn report_event(&self, event: impl FnOnce(Addr) -> Event) {
         if let Some(config) = &self.handler.config {
             config.event_sink.report(&event(self.shared.peer()));

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! [`WriteQueue`]: many tasks, on any threads, send whole buffers on one connection.
 //!
-//! There is no queue beside the connection's outbox: a buffer is appended there, under the outbox's
-//! lock, and is in its place from then on. The first tells the poller; what comes until the poller
-//! takes the output goes with it, so that a burst of many senders leaves in few system calls
-//! without anybody collecting it. (Go's ShardQueue collects into shards and so has no order; here a
-//! sender's buffers leave in the order in which they were taken.)
+//! There is no queue beside the connection's output buffer: a buffer is appended there, under its
+//! lock, and keeps its place from then on. The first one notifies the poller; all that follow
+//! before the poller takes the output are sent with it. So the buffers of many senders leave in few
+//! system calls, without a collecting task. (Go's ShardQueue collects into shards and so has no
+//! order; here a sender's buffers leave in the order in which they were queued.)
 //!
-//! What is beside the outbox is the *line*: senders that find it full wait in the order in which
-//! they came, and only the first of them tries. Whoever waits enters the line before he looks at
-//! the outbox, and whoever makes room looks at the line afterwards; the outbox's lock orders the
-//! two, so nobody waits for room that is there.
+//! Beside the output buffer is the *wait queue*: senders that find the buffer full wait in the
+//! order in which they came, and only the first of them tries. A sender enters the wait queue
+//! before it checks the output buffer, and code that makes room checks the wait queue afterwards.
+//! The lock of the output buffer orders the two, so no sender waits for room that is there.
 
 mod wait_queue;
 
@@ -34,21 +34,22 @@ use wait_queue::{Capacity, OutputStatus, QueueFlush, SenderSlot};
 pub(super) use wait_queue::{WaitQueue, WakeResult};
 
 /// Sends whole buffers on one connection, for any number of tasks on any threads. Made by
-/// [`Connection::write_queue`] or [`ConnectionHandle::write_queue`]; clones, and others made for the
-/// same connection, are the same queue.
+/// [`Connection::write_queue`] or [`ConnectionHandle::write_queue`]; clones, and others made for
+/// the same connection, are the same queue.
 ///
-/// * Buffers are never mixed, and those of one sender, who awaits each send, leave in their order.
-/// * It is bounded: above [`write_high`](crate::ConnOptions::write_high) unsent bytes senders wait,
-///   first come first served, until no more than [`write_low`](crate::ConnOptions::write_low) are.
-///   So at most `write_high` and one buffer are held.
-/// * What was taken leaves, or the connection ends and [`flush`](Self::flush), and each later call,
-///   says why. A close of the connection sends what was taken before it, within the linger.
+/// * Buffers are never mixed. Those of one sender, which awaits each send, leave in their order.
+/// * The queue is bounded: at [`write_high`](crate::ConnOptions::write_high) unsent bytes senders
+///   wait, first come, first served, until at most [`write_low`](crate::ConnOptions::write_low)
+///   bytes are unsent. So at most `write_high` bytes and one buffer are held.
+/// * A queued buffer is sent, or the connection ends, and [`flush`](Self::flush) and each later
+///   call return the reason. A close of the connection sends the buffers queued before it, within
+///   the linger.
 ///
-/// It does not keep the connection: that has its owner or its handler. But while the connection drains,
-/// for a [shutdown](crate::LoopHandle::shutdown) or because of its [age](crate::Timeouts::max_age), a
-/// queue that is held stands for an answer that is owed: the connection is closed when the last one is
-/// dropped, or cut at the deadline. What may be pushed and need not be waited for goes through a
-/// [`ConnectionHandle`].
+/// The queue does not keep the connection open; its owner or its handler does. But while the
+/// connection drains, for a [shutdown](crate::LoopHandle::shutdown) or because of its
+/// [age](crate::Timeouts::max_age), a held queue counts as a pending reply: the connection is
+/// closed when the last queue is dropped, or cut at the deadline. Use a [`ConnectionHandle`] for
+/// pushes that a drain need not wait for.
 ///
 /// ```
 /// use netpoll::{Connection, LinkBuffer};
@@ -81,8 +82,8 @@ pub struct WriteQueue {
 }
 
 impl Connection {
-    /// The queue through which many tasks send on this connection. The first time costs the
-    /// connection three allocations.
+    /// Returns the queue through which many tasks send on this connection. The first call for a
+    /// connection makes three allocations.
     #[must_use]
     pub fn write_queue(&self) -> WriteQueue {
         WriteQueue::of(&self.shared)
@@ -90,7 +91,7 @@ impl Connection {
 }
 
 impl ConnectionHandle {
-    /// As [`Connection::write_queue`]. Of a connection of which nothing is left, every send fails.
+    /// As [`Connection::write_queue`]. If the connection is gone, every send fails.
     #[must_use]
     pub fn write_queue(&self) -> WriteQueue {
         match self.shared() {
@@ -114,41 +115,43 @@ impl WriteQueue {
         }
     }
 
-    /// Sends `buffer` whole, behind what was sent before. Waits only while the queue is full.
+    /// Sends `buffer` as a whole, behind the buffers queued before. Waits only while the queue is
+    /// full.
     ///
-    /// `Ok` says that it was taken, not that it has left: see [`flush`](Self::flush). No copy; the
-    /// outbox's lock for a few instructions, and at most one system call, to wake the connection's
-    /// poller if it sleeps.
+    /// `Ok` means that the buffer is queued, not that it is sent: see [`flush`](Self::flush).
+    /// Copies nothing, takes the lock of the output buffer for a few instructions, and makes at
+    /// most one system call, to wake the connection's poller if it sleeps.
     ///
     /// # Errors
     ///
-    /// With the buffer as it was: the reason if the connection has ended, or
-    /// [`WriteAfterShutdown`](crate::WriteAfterShutdown) if its output has; [`TooLarge`] for a buffer that the
-    /// connection's [`max_output`](crate::ConnOptions::max_output) has no room for.
+    /// Each error returns the buffer unchanged. The reason if the connection has ended, or
+    /// [`WriteAfterShutdown`](crate::WriteAfterShutdown) if its output was shut down; [`TooLarge`]
+    /// for a buffer that does not fit into the connection's
+    /// [`max_output`](crate::ConnOptions::max_output).
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped has sent nothing, and leaves the line.
+    /// A dropped future has sent nothing, and leaves the wait queue.
     pub async fn send(&self, buffer: LinkBuffer) -> Result<(), SendError> {
         fairness::proceed().await;
-        let mut left = Some(match self.try_send(buffer) {
+        let mut pending = Some(match self.try_send(buffer) {
             Err(SendError { buffer, error }) if error.kind() == io::ErrorKind::WouldBlock => buffer,
             other => return other,
         });
-        let mut place = SenderSlot::new(&self.wait_queue);
-        poll_fn(|context| self.poll_send(&mut left, &mut place, context)).await
+        let mut slot = SenderSlot::new(&self.wait_queue);
+        poll_fn(|context| self.poll_send(&mut pending, &mut slot, context)).await
     }
 
     /// As [`send`](Self::send), without waiting.
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send); `WouldBlock` while the queue is full, or others wait.
+    /// As [`send`](Self::send); `WouldBlock` while the queue is full, or other senders wait.
     pub fn try_send(&self, mut buffer: LinkBuffer) -> Result<(), SendError> {
-        // What is dropped of it is dropped here, and not under a lock.
+        // Consumed segments are dropped here, and not under a lock.
         buffer.commit_all();
         buffer.trim();
-        // The memory that this thread writes into stays with it.
+        // The tail block stays with this thread.
         buffer.return_tail();
         let Some(shared) = self.shared.upgrade() else {
             return Err(SendError::new(buffer, self.wait_queue.closed_error()));
@@ -172,13 +175,13 @@ impl WriteQueue {
 
     fn poll_send(
         &self,
-        left: &mut Option<LinkBuffer>,
-        place: &mut SenderSlot<'_>,
+        pending: &mut Option<LinkBuffer>,
+        slot: &mut SenderSlot<'_>,
         context: &Context<'_>,
     ) -> Poll<Result<(), SendError>> {
         // Before the buffer is taken: a waker's clone may panic.
-        let is_first = left.is_some() && place.is_first(context.waker());
-        let Some(buffer) = left.take() else {
+        let is_first = pending.is_some() && slot.is_first(context.waker());
+        let Some(buffer) = pending.take() else {
             return Poll::Ready(Ok(()));
         };
         let Some(shared) = self.shared.upgrade() else {
@@ -188,28 +191,28 @@ impl WriteQueue {
             if let Some(error) = shared.closed_error() {
                 return Poll::Ready(Err(SendError::new(buffer, error)));
             }
-            *left = Some(buffer);
+            *pending = Some(buffer);
             return Poll::Pending;
         }
         match shared.enqueue(buffer) {
             EnqueueResult::Enqueued => Poll::Ready(Ok(())),
             EnqueueResult::Full(buffer) => {
-                *left = Some(buffer);
+                *pending = Some(buffer);
                 Poll::Pending
             }
             EnqueueResult::Closed(buffer, error) => Poll::Ready(Err(SendError::new(buffer, error))),
         }
     }
 
-    /// Waits until the kernel has everything that was taken before this call.
+    /// Waits until the kernel has taken every buffer that was queued before this call.
     ///
     /// # Errors
     ///
-    /// Why the connection ended, if it did before that.
+    /// Why the connection ended, if it ended before that.
     ///
     /// # Cancel safety
     ///
-    /// What was taken is sent all the same.
+    /// Queued buffers are sent all the same.
     pub async fn flush(&self) -> io::Result<()> {
         fairness::proceed().await;
         let Some(shared) = self.shared.upgrade() else {
@@ -243,7 +246,7 @@ impl Clone for WriteQueue {
 }
 
 impl Drop for WriteQueue {
-    /// A connection that drains may have waited for this one.
+    /// A draining connection may wait for this queue.
     fn drop(&mut self) {
         if self.wait_queue.remove_handle()
             && let Some(shared) = self.shared.upgrade()
@@ -253,13 +256,13 @@ impl Drop for WriteQueue {
     }
 }
 
-/// A buffer that was not sent, and why.
+/// A buffer that was not queued, and the reason.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct SendError {
-    /// As it was.
+    /// The buffer, unchanged.
     pub buffer: LinkBuffer,
-    /// Why it was not taken.
+    /// Why the buffer was not queued.
     pub error: io::Error,
 }
 
@@ -301,8 +304,8 @@ impl Shared {
             .get_or_init(Arc::default)
     }
 
-    /// Whether somebody holds a write queue, and so may send. From now on the poller hears it when the
-    /// last is let go.
+    /// Returns whether a write queue is held, which may send. From now on the drop of the last one
+    /// notifies the poller.
     pub(super) fn has_write_queues(&self) -> bool {
         let queue = self
             .extensions
@@ -315,8 +318,8 @@ impl Shared {
         lock(&self.output_buffer).closed_error()
     }
 
-    /// Wakes who may go on of those who wait on the write queue, if there is one. After whatever
-    /// makes room, sends, or ends the output.
+    /// Wakes the waiters of the write queue that can proceed, if there is one. Called after room
+    /// was made, output was sent, or the output has ended.
     #[inline]
     pub(super) fn notify_wait_queue(&self) -> WakeResult {
         if let Some(extensions) = self.extensions.get()
@@ -324,7 +327,7 @@ impl Shared {
         {
             return queue.notify(|| {
                 let output_buffer = lock(&self.output_buffer);
-                let room = if !output_buffer.is_open() {
+                let capacity = if !output_buffer.is_open() {
                     Capacity::Closed
                 } else if output_buffer.unsent() <= self.options.write_low {
                     Capacity::Available
@@ -332,7 +335,7 @@ impl Shared {
                     Capacity::Full
                 };
                 OutputStatus {
-                    capacity: room,
+                    capacity,
                     sent: output_buffer.sent,
                 }
             });

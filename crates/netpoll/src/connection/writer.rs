@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! [`Writer`]: the output of a connection.
 //!
-//! Putting never waits and never fails. What is committed leaves by itself: after every poll of a
-//! handler, ready or pending, unless the burst it answers goes on; for a connection that is held
-//! off its poller, when its Reader waits, past the write mark, or with [`Writer::flush`].
+//! A put never waits and never fails. Committed output is sent without a further call: after every
+//! poll of a handler, ready or pending, unless its request batch goes on. A connection that is
+//! owned off its poller sends when its `Reader` waits, at the high watermark, or with
+//! [`Writer::flush`].
 
 use std::future::poll_fn;
 use std::io;
@@ -22,9 +23,10 @@ use crate::sync::{Arc, lock};
 
 /// The writing side of a [`Connection`](crate::Connection).
 ///
-/// Each method takes the outbox's lock once; [`with`](Self::with) makes many puts under one. On a
-/// connection that has ended, what is put is discarded, and [`flush`](Self::flush) says why. More
-/// than `max_output` unsent bytes end the connection with [`Limit::Output`](crate::Limit::Output).
+/// Each method takes the lock of the output buffer once; [`with`](Self::with) makes many puts under
+/// one. On a connection that has ended, puts are discarded, and [`flush`](Self::flush) returns the
+/// reason. More than `max_output` unsent bytes end the connection with
+/// [`Limit::Output`](crate::Limit::Output).
 #[derive(Debug)]
 pub struct Writer<'a> {
     shared: &'a Arc<Shared>,
@@ -44,14 +46,15 @@ impl<'a> Writer<'a> {
         self.shared
     }
 
-    /// Has what was put sent soon, for whoever waits for something else than this connection.
+    /// Sends queued output, for a task that is about to wait for something other than this
+    /// connection.
     pub(crate) fn send_unless_running(&self) {
         self.shared.send_unless_running();
     }
 
-    /// This writer with a deadline for its [`flush`](Self::flush) and [`writable`](Self::writable): a connection whose peer has not
-    /// taken everything by then ends, as it does after
-    /// [`Timeouts::write`](crate::Timeouts::write), which holds beside it.
+    /// Sets a deadline for [`flush`](Self::flush) and [`writable`](Self::writable): a connection
+    /// whose peer has not taken all output by then ends, as it does after
+    /// [`Timeouts::write`](crate::Timeouts::write), which applies as well.
     #[must_use]
     pub fn with_deadline(mut self, deadline: Instant) -> Self {
         self.deadline = Some(deadline);
@@ -64,8 +67,9 @@ impl<'a> Writer<'a> {
         self.shared.put_slice(bytes);
     }
 
-    /// Copies `parts` to the end, one behind the other, as one put: no other comes between them. Takes
-    /// the outbox's lock once: a header and its body cost less than by two calls.
+    /// Copies `parts` to the end, one behind the other, as one put: no other put comes between
+    /// them. Takes the lock of the output buffer once: a header and its body cost less than with
+    /// two calls.
     ///
     /// ```no_run
     /// # async fn example(conn: &mut netpoll::Connection, body: &[u8]) {
@@ -83,23 +87,23 @@ impl<'a> Writer<'a> {
         self.put_slice(text.as_bytes());
     }
 
-    /// One byte to the end.
+    /// Appends one byte.
     pub fn put_u8(&mut self, byte: u8) {
         self.shared.put_array([byte]);
     }
 
-    /// Adds `bytes` as they are, without a copy. Worth it from a few KiB on.
+    /// Appends `bytes` without a copy. Worth it from a few KiB on.
     pub fn push(&mut self, bytes: Bytes) {
         self.shared.append(LinkBuffer::from(bytes));
     }
 
-    /// Adds everything that `buffer` can read, without a copy.
+    /// Appends all readable bytes of `buffer`, without a copy.
     pub fn append(&mut self, buffer: LinkBuffer) {
         self.shared.append(buffer);
     }
 
-    /// Lets `fill` build a part of the output in a buffer, and appends it as a whole. Nothing is
-    /// locked while `fill` runs. What it returns is returned.
+    /// Lets `fill` build a part of the output in a buffer, appends it as a whole, and returns the
+    /// result of `fill`. No lock is held while `fill` runs.
     pub fn with<R>(&mut self, fill: impl FnOnce(&mut LinkBuffer) -> R) -> R {
         let mut part = LinkBuffer::new();
         let result = fill(&mut part);
@@ -107,16 +111,18 @@ impl<'a> Writer<'a> {
         result
     }
 
-    /// Leaves room for `n` zeroed bytes, to be filled in by [`fill`](Self::fill) before the
-    /// [`commit`](Self::commit). What the owner of the connection puts from here to the commit waits for
-    /// that, and leaves in one piece. What others send, through a
-    /// [`ConnectionHandle`](crate::ConnectionHandle) or a [`WriteQueue`](crate::WriteQueue), goes before
-    /// or after the whole of it, and does not wait. It stays open beyond this writer, for the next one of
-    /// the connection. A [`finish`](Self::shutdown), the end of the connection, and the drop of an
-    /// [`OwnedWriter`](crate::OwnedWriter) drop what is uncommitted, and nothing of others. Uncommitted
-    /// bytes count towards [`max_output`](crate::ConnOptions::max_output).
+    /// Reserves `n` zeroed bytes, to be filled in by [`fill`](Self::fill) before the
+    /// [`commit`](Self::commit). The owner's later puts wait for the commit, and leave with it in
+    /// one piece. Output that others send, through a [`ConnectionHandle`](crate::ConnectionHandle)
+    /// or a [`WriteQueue`](crate::WriteQueue), goes before or after the whole of it, and does not
+    /// wait.
     ///
-    /// Two small allocations where nothing is open, of which the connection keeps one.
+    /// The reservation stays open beyond this writer, for the next one of the connection. A
+    /// [`shutdown`](Self::shutdown), the end of the connection, and the drop of an
+    /// [`OwnedWriter`](crate::OwnedWriter) drop the uncommitted bytes, and no output of others.
+    /// Uncommitted bytes count toward [`max_output`](crate::ConnOptions::max_output).
+    ///
+    /// Makes two small allocations if no reservation is open; the connection keeps one of them.
     ///
     /// # Errors
     ///
@@ -125,33 +131,34 @@ impl<'a> Writer<'a> {
         self.shared.reserve(n)
     }
 
-    /// Copies `bytes` to the front of what was reserved.
+    /// Copies `bytes` to the front of a reservation.
     ///
     /// # Errors
     ///
-    /// [`OutOfRange`](crate::OutOfRange) if the reservation has ended or is shorter; the reason if the connection has
-    /// ended.
+    /// [`OutOfRange`](crate::OutOfRange) if the reservation has ended or is shorter; the reason if
+    /// the connection has ended.
     pub fn fill(&mut self, reserved: &Reservation, bytes: &[u8]) -> io::Result<()> {
         self.shared.fill(reserved, bytes)
     }
 
-    /// Puts `bytes` in the middle of what is uncommitted, without a copy: before its `at`-th byte,
-    /// counted from the first. With nothing uncommitted that is a [`push`](Self::push).
+    /// Inserts `bytes` into the uncommitted output, without a copy: before its byte `at`, counted
+    /// from the first. With nothing uncommitted that is a [`push`](Self::push).
     ///
     /// # Errors
     ///
-    /// [`OutOfRange`](crate::OutOfRange) if `at` is past the end of what is uncommitted; the reason if the connection
-    /// has ended.
+    /// [`OutOfRange`](crate::OutOfRange) if `at` is past the end of the uncommitted output; the
+    /// reason if the connection has ended.
     pub fn insert(&mut self, at: usize, bytes: Bytes) -> io::Result<()> {
         self.shared.insert(at, bytes)
     }
 
-    /// Commits the first `k` of all uncommitted bytes, drops the rest, and ends every reservation. Takes
-    /// the outbox's lock twice; memory that was pushed is dropped while it is not held.
+    /// Commits the first `k` uncommitted bytes, drops the rest, and ends every reservation. Takes
+    /// the lock of the output buffer twice; pushed memory is dropped while the lock is not held.
     ///
     /// # Errors
     ///
-    /// [`OutOfRange`](crate::OutOfRange) if there are fewer; the reason if the connection has ended.
+    /// [`OutOfRange`](crate::OutOfRange) if there are fewer than `k`; the reason if the connection
+    /// has ended.
     pub fn commit(&mut self, k: usize) -> io::Result<()> {
         self.shared.commit(Some(k))
     }
@@ -162,32 +169,32 @@ impl<'a> Writer<'a> {
         let _committed = self.shared.commit(None).is_ok();
     }
 
-    /// How many bytes wait for a commit.
+    /// Returns the number of uncommitted bytes.
     #[must_use]
     pub fn uncommitted_len(&self) -> usize {
         lock(&self.shared.output_buffer).uncommitted_len()
     }
 
-    /// How many committed bytes the kernel has not taken yet.
+    /// Returns the number of committed bytes that the kernel has not taken yet.
     #[must_use]
     pub fn unsent(&self) -> usize {
         lock(&self.shared.output_buffer).unsent()
     }
 
-    /// Sends what is committed, and returns when the kernel has the last byte of it.
+    /// Sends all committed output, and returns when the kernel has the last byte of it.
     ///
     /// # Errors
     ///
-    /// Why the connection ended, if it did before that; among the reasons is that the peer did not
-    /// take everything within [`Timeouts::write`](crate::Timeouts::write) or by the
-    /// [deadline](Self::with_deadline). [`WriteAfterShutdown`](crate::WriteAfterShutdown) if something was put
-    /// after a [`finish`](Self::shutdown).
+    /// Why the connection ended, if it ended before that. One reason is that the peer did not take
+    /// all output within [`Timeouts::write`](crate::Timeouts::write) or by the
+    /// [deadline](Self::with_deadline). [`WriteAfterShutdown`](crate::WriteAfterShutdown) if
+    /// something was put after a [`shutdown`](Self::shutdown).
     ///
     /// # Cancel safety
     ///
-    /// What was put is sent all the same.
+    /// Queued output is sent all the same.
     ///
-    /// There is one flush at a time; another beside it does not compile:
+    /// There is one flush at a time; a second one beside it does not compile:
     ///
     /// ```compile_fail,E0499
     /// # async fn example(conn: &mut netpoll::Connection) -> std::io::Result<()> {
@@ -204,11 +211,11 @@ impl<'a> Writer<'a> {
         poll_fn(|context| self.poll_sent(context, 0, &mut wait)).await
     }
 
-    /// Waits for room: returns at once if less than
-    /// [`write_high`](crate::ConnOptions::write_high) bytes are unsent, else when no more than
-    /// [`write_low`](crate::ConnOptions::write_low) are. What a call puts is bounded by the
-    /// connection's [`max_output`](crate::ConnOptions::max_output); one that waits for room now and
-    /// then may put as much as it likes.
+    /// Waits for room: returns at once if fewer than [`write_high`](crate::ConnOptions::write_high)
+    /// bytes are unsent, else when at most [`write_low`](crate::ConnOptions::write_low) bytes are.
+    /// The output of one call is limited by the connection's
+    /// [`max_output`](crate::ConnOptions::max_output); a call that waits for room now and then may
+    /// put as much as it likes.
     ///
     /// ```no_run
     /// # async fn example(conn: &mut netpoll::Connection, rows: Vec<String>) -> std::io::Result<()> {
@@ -226,20 +233,20 @@ impl<'a> Writer<'a> {
     ///
     /// # Cancel safety
     ///
-    /// What was put is sent all the same.
+    /// Queued output is sent all the same.
     pub async fn writable(&mut self) -> io::Result<()> {
         let mut wait = SentWait::default();
         poll_fn(|context| self.poll_writable(context, &mut wait)).await
     }
 
-    /// As [`writable`](Self::writable), which is waited for by `wait` between polls.
+    /// Polls [`writable`](Self::writable). `wait` keeps its state between polls.
     pub(crate) fn poll_writable(
         &mut self,
         context: &mut Context<'_>,
         wait: &mut SentWait<'a>,
     ) -> Poll<io::Result<()>> {
         ready!(fairness::poll_proceed(context));
-        // Once it waits, it waits for the lower mark.
+        // Once it waits, it waits for the low watermark.
         if !wait.has_begun() && self.is_writable()? {
             return Poll::Ready(Ok(()));
         }
@@ -265,7 +272,7 @@ impl<'a> Writer<'a> {
             wait.clear();
             return Poll::Ready(result);
         }
-        // Most of the time the kernel takes all of it, and there is nothing to wait for.
+        // Most of the time the kernel takes all output, and no wait is needed.
         self.shared.send_unless_running();
         let sent = wait.register(self.shared, context, self.deadline, |output_buffer| {
             output_buffer.flush_result(most).ok_or(most)
@@ -275,7 +282,7 @@ impl<'a> Writer<'a> {
             if notifier::may_continue() {
                 return Poll::Ready(result);
             }
-            // Who puts without end into a socket that takes all of it lets others run, too.
+            // A task that puts without end into a socket that takes it all lets others run, too.
             wake_by_ref(context.waker());
             return Poll::Pending;
         }
@@ -286,12 +293,12 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Fixed-size numbers.
+/// Puts of fixed-size numbers.
 macro_rules! numbers {
     ($($name:ident, $number:ty, $to_bytes:ident, $order:literal;)*) => {
         impl Writer<'_> {
             $(
-                #[doc = concat!("A `", stringify!($number), "` to the end, ", $order, ".")]
+                #[doc = concat!("Appends a `", stringify!($number), "`, ", $order, ".")]
                 #[inline]
                 pub fn $name(&mut self, number: $number) {
                     self.shared.put_array(number.$to_bytes());

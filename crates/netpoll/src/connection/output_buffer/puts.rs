@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Putting into an outbox: how much there may be of it, and what its poller has to hear.
+//! Puts into an output buffer: how much may be unsent, and when a put notifies the poller.
 //!
-//! Nearly every put is one of few bytes, while a handler runs, behind others. That is
-//! [`OutputBuffer::put_in_place`]: a few comparisons and the copy. All else is asked where that does not do, and
-//! says how far it does from there on.
+//! Nearly every put is a few bytes behind others, while a handler runs.
+//! [`OutputBuffer::put_in_place`] serves those with a few comparisons and the copy. Every other put
+//! takes the slow path, which also computes how many bytes may go the fast path from there on.
 //!
 //! The owner of a connection puts behind its open reservation, if it has one
-//! ([draft](super::reservation)); all others put beside it.
+//! ([reservation](super::reservation)). All other writers put beside it.
 
 use bytes::Bytes;
 use netpoll_buffer::LinkBuffer;
@@ -16,31 +16,31 @@ use super::{DiscardedOutput, OutputBuffer};
 use crate::error::{CloseReason, Limit};
 use crate::poll::notifier::Role;
 
-/// How much may be unsent.
+/// The limits of unsent output, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Watermarks {
-    /// From here on the sender should hear of it.
+    /// From this many bytes on, puts report [`PutOutcome::HighWatermark`].
     pub(crate) high: usize,
-    /// Beyond this nothing may be.
+    /// More than this ends the connection.
     pub(crate) limit: usize,
 }
 
-/// What a put has to tell the poller; of several, the last of these.
+/// The report of a put to the poller. If several apply, the last of these does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum PutOutcome {
-    /// Nothing: it knows of output already, or there is none.
+    /// Nothing: a send is scheduled already, or there is no output.
     Unchanged,
-    /// There is output that nobody was told of.
+    /// There is output, and no send is scheduled for it yet.
     FirstByte,
-    /// There is more than the write mark.
+    /// Unsent output has reached the high watermark.
     HighWatermark,
-    /// There is more than may be: the connection has to end.
+    /// Output exceeds the limit: the connection has to end.
     Overflow,
 }
 
 impl OutputBuffer {
-    /// Whether the owner of the connection may put something. That it would have put something after a
-    /// finish is noted.
+    /// Returns whether the owner of the connection may put. Records a put after a shutdown, so that
+    /// a flush can report it.
     #[inline]
     pub(crate) fn accepts_put(&mut self) -> bool {
         if self.is_open() {
@@ -55,10 +55,13 @@ impl OutputBuffer {
         false
     }
 
-    /// Appends `buffer`, which has no more than what it can read, for the owner of the connection, and
-    /// says what the poller should hear. The outbox is open. `role` says what this thread is to the
-    /// connection: only on the poller's is the first byte told, and not where the connection itself runs,
-    /// which looks when it has. `marks` is asked only if one of them may be met.
+    /// Appends `buffer` for the owner of the connection, and returns the report to the poller.
+    /// The output buffer is open, and `buffer` has nothing but readable bytes. `watermarks` is
+    /// called only if one of them may be reached.
+    ///
+    /// `role` is the calling thread's relation to the connection. The first byte is reported on the
+    /// poller's thread only, and not while the connection itself runs, because the engine sends
+    /// when the handler has run.
     #[inline]
     pub(crate) fn append(
         &mut self,
@@ -66,16 +69,16 @@ impl OutputBuffer {
         watermarks: impl FnOnce() -> Watermarks,
         role: impl FnOnce() -> Role,
     ) -> PutOutcome {
-        let Some(draft) = self.uncommitted() else {
+        let Some(uncommitted) = self.uncommitted() else {
             return self.append_committed(buffer, watermarks, role);
         };
-        draft.append(buffer);
+        uncommitted.append(buffer);
         let before = self.buffer.len();
         self.check_watermarks(before, watermarks(), role())
     }
 
-    /// As [`append`](Self::append) for anybody else: beside what the owner has not committed, which this
-    /// leaves before it.
+    /// As [`append`](Self::append) for writers other than the owner: the bytes go before the
+    /// owner's uncommitted ones.
     #[inline]
     pub(crate) fn append_committed(
         &mut self,
@@ -93,8 +96,9 @@ impl OutputBuffer {
         self.check_watermarks(before, watermarks(), role())
     }
 
-    /// Puts `bytes`, which are not none, before the `at`-th byte of the draft, which is that long; behind
-    /// all that is there if there is no draft.
+    /// Inserts `bytes`, which are not empty, before byte `at` of the uncommitted output. The
+    /// uncommitted output has at least `at` bytes. Without an open reservation the bytes go to the
+    /// end of the buffer.
     pub(crate) fn insert(
         &mut self,
         at: usize,
@@ -102,17 +106,20 @@ impl OutputBuffer {
         watermarks: impl FnOnce() -> Watermarks,
         role: impl FnOnce() -> Role,
     ) -> PutOutcome {
-        let Some(draft) = self.uncommitted() else {
+        let Some(uncommitted) = self.uncommitted() else {
             return self.append_committed(LinkBuffer::from(bytes), watermarks, role);
         };
-        let inserted = draft.insert(at, bytes);
-        debug_assert!(inserted.is_ok(), "the draft is that long");
+        let inserted = uncommitted.insert(at, bytes);
+        debug_assert!(
+            inserted.is_ok(),
+            "the uncommitted output has at least `at` bytes"
+        );
         let before = self.buffer.len();
         self.check_watermarks(before, watermarks(), role())
     }
 
-    /// Copies `parts` to the end as one [`append`](Self::append), where they do not simply go
-    /// [behind what is there](Self::put_in_place).
+    /// Copies `parts` to the end as one [`append`](Self::append). The slow path of
+    /// [`put_in_place`](Self::put_in_place).
     #[inline]
     pub(crate) fn put_slices(
         &mut self,
@@ -126,14 +133,14 @@ impl OutputBuffer {
         let before = self.buffer.len();
         match self.uncommitted() {
             None => self.buffer.put_slices(parts),
-            Some(draft) => draft.put_slices(parts),
+            Some(uncommitted) => uncommitted.put_slices(parts),
         }
         self.check_watermarks(before, watermarks(), role())
     }
 
-    /// Copies `parts` to the end if nothing else need be looked at, which is so for all but the first
-    /// put of a burst, those that meet a mark or the end of the memory, and those off the poller that
-    /// nobody was told of; says whether it did.
+    /// Copies `parts` to the end if no other check is needed, and returns whether it did. This
+    /// fails for the first put of a request batch, for a put that reaches a watermark or the end of
+    /// the tail, and on other threads for puts for which no send is scheduled.
     #[inline(always)]
     pub(crate) fn put_in_place(&mut self, parts: &[&[u8]]) -> bool {
         let lengths = parts.iter().map(|part| part.len());
@@ -145,7 +152,7 @@ impl OutputBuffer {
         in_place
     }
 
-    /// What is to be told of a put that found `before` bytes in the chain.
+    /// Returns the report of a put that found `before` bytes in the buffer.
     #[inline(always)]
     pub(super) fn check_watermarks(
         &mut self,
@@ -153,12 +160,12 @@ impl OutputBuffer {
         watermarks: Watermarks,
         role: Role,
     ) -> PutOutcome {
-        let Watermarks { high, limit: bound } = watermarks;
+        let Watermarks { high, limit } = watermarks;
         let (before, after) = (before + self.sending, self.unsent());
-        if after + self.uncommitted_len() > bound {
-            let overflown = self.take_all();
-            self.cold.get_or_insert_default().overflowed = overflown;
-            // What is put behind it must not arrive without it.
+        if after + self.uncommitted_len() > limit {
+            let discarded = self.take_all();
+            self.cold.get_or_insert_default().overflowed = discarded;
+            // Later output must not arrive without the discarded output.
             self.close(CloseReason::Limit(Limit::Output));
             return PutOutcome::Overflow;
         }
@@ -172,13 +179,13 @@ impl OutputBuffer {
         };
         self.send_scheduled |= first || outcome == PutOutcome::HighWatermark;
         if self.send_scheduled && !self.has_reservation() {
-            let next = if after < high { high } else { bound };
+            let next = if after < high { high } else { limit };
             self.headroom = next.saturating_sub(after);
         }
         outcome
     }
 
-    /// What an overflow has discarded, to be dropped after the lock.
+    /// Takes the output that an overflow has discarded, to be dropped after the lock.
     pub(crate) fn take_overflowed(&mut self) -> DiscardedOutput {
         match &mut self.cold {
             Some(cold) => cold.overflowed.take(),
@@ -186,17 +193,21 @@ impl OutputBuffer {
         }
     }
 
-    /// Appends `buffer` for a sender that can wait, [beside the draft](Self::append_committed), unless there
-    /// is no room; says what the poller should hear.
+    /// Appends `buffer` for a sender that can wait, [before uncommitted
+    /// output](Self::append_committed), and returns the report to the poller.
+    ///
+    /// # Errors
+    ///
+    /// Returns `buffer` if there is no room for it or the output buffer is closed.
     pub(crate) fn enqueue(
         &mut self,
         buffer: LinkBuffer,
         watermarks: Watermarks,
     ) -> Result<PutOutcome, LinkBuffer> {
-        let all = self.unsent() + self.uncommitted_len() + buffer.len();
-        // What a draft holds is in no sender's reckoning: nobody's connection ends for it.
-        let too_much = self.has_reservation() && all > watermarks.limit;
-        if !self.is_open() || self.unsent() >= watermarks.high || too_much {
+        let total = self.unsent() + self.uncommitted_len() + buffer.len();
+        // A sender cannot know how much is uncommitted, so it waits instead of overflowing.
+        let over_limit = self.has_reservation() && total > watermarks.limit;
+        if !self.is_open() || self.unsent() >= watermarks.high || over_limit {
             return Err(buffer);
         }
         Ok(self.append_committed(buffer, || watermarks, || Role::Poller))
@@ -208,17 +219,17 @@ mod tests {
     use super::*;
     use crate::error::WriteAfterShutdown;
 
-    const MARKS: Watermarks = Watermarks {
+    const WATERMARKS: Watermarks = Watermarks {
         high: 100,
         limit: 200,
     };
 
     fn put(output_buffer: &mut OutputBuffer, bytes: usize, role: Role) -> PutOutcome {
-        output_buffer.put_slices(&[&vec![1; bytes]], || MARKS, || role)
+        output_buffer.put_slices(&[&vec![1; bytes]], || WATERMARKS, || role)
     }
 
     #[test]
-    fn the_connection_that_runs_is_not_told_and_has_heard() {
+    fn put_by_the_running_connection_needs_no_notification() {
         let mut output_buffer = OutputBuffer::new();
         assert_eq!(
             put(&mut output_buffer, 1, Role::Running),
@@ -226,7 +237,7 @@ mod tests {
         );
         assert!(
             output_buffer.put_in_place(&[b"ab"]),
-            "it looks when it has run"
+            "the engine sends when the handler has run"
         );
         assert_eq!(
             put(&mut output_buffer, 1, Role::Poller),
@@ -239,7 +250,7 @@ mod tests {
         output_buffer.take().unwrap();
         assert!(
             !output_buffer.put_in_place(&[b"ab"]),
-            "what is put now is new"
+            "output after a take needs a new send"
         );
         assert_eq!(
             put(&mut output_buffer, 1, Role::Running),
@@ -249,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn who_puts_off_the_poller_looks_each_time_until_somebody_was_told() {
+    fn off_poller_puts_take_the_slow_path_until_the_poller_is_notified() {
         let mut output_buffer = OutputBuffer::new();
         assert_eq!(
             put(&mut output_buffer, 1, Role::OtherThread),
@@ -257,7 +268,7 @@ mod tests {
         );
         assert!(
             !output_buffer.put_in_place(&[b"ab"]),
-            "nobody would have it sent"
+            "no send is scheduled"
         );
         assert_eq!(
             put(&mut output_buffer, 1, Role::OtherThread),
@@ -276,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mark_is_told_off_the_poller_and_counts_as_heard() {
+    fn high_watermark_is_reported_off_the_poller() {
         let mut output_buffer = OutputBuffer::new();
         assert_eq!(
             put(&mut output_buffer, 99, Role::OtherThread),
@@ -290,7 +301,7 @@ mod tests {
             put(&mut output_buffer, 1, Role::Poller),
             PutOutcome::Unchanged
         );
-        assert!(output_buffer.put_in_place(&[&[1; 98]]), "up to the bound");
+        assert!(output_buffer.put_in_place(&[&[1; 98]]), "up to the limit");
         assert!(!output_buffer.put_in_place(&[&[1; 1]]));
         assert_eq!(
             put(&mut output_buffer, 1, Role::OtherThread),
@@ -303,16 +314,17 @@ mod tests {
     }
 
     #[test]
-    fn nothing_put_is_nothing_to_hear_of() {
+    fn empty_put_is_not_reported() {
         for role in [Role::Running, Role::Poller] {
             let mut output_buffer = OutputBuffer::new();
             assert_eq!(put(&mut output_buffer, 0, role), PutOutcome::Unchanged);
-            assert!(!output_buffer.put_in_place(&[b"a"]), "nobody has heard");
+            assert!(!output_buffer.put_in_place(&[b"a"]), "no send is scheduled");
         }
     }
 
-    /// Puts in the way that `way` says, and says whether what was put before counts as all there was.
-    fn has_all_after_a_put(output_buffer: &mut OutputBuffer, way: usize) -> bool {
+    /// Tries a put, by `put_slices` if `way` is 0 and by `accepts_put` otherwise. Returns whether a
+    /// flush still reports the earlier output as sent.
+    fn flushes_after_a_put(output_buffer: &mut OutputBuffer, way: usize) -> bool {
         let before = output_buffer.unsent();
         assert!(!output_buffer.put_in_place(&[b"a"]));
         let outcome = match way {
@@ -332,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_after_a_finish_is_missed_whether_the_fin_was_sent_or_not() {
+    fn put_after_shutdown_fails_the_flush() {
         for way in 0..2 {
             for fin_sent in [false, true] {
                 let mut output_buffer = OutputBuffer::new();
@@ -343,9 +355,9 @@ mod tests {
                 }
                 assert!(
                     output_buffer.flush_result(5).unwrap().is_ok(),
-                    "nothing was missed"
+                    "no put was discarded"
                 );
-                assert!(!has_all_after_a_put(&mut output_buffer, way));
+                assert!(!flushes_after_a_put(&mut output_buffer, way));
                 let why = output_buffer.put_error().expect("a reason");
                 assert!(
                     why.get_ref()
@@ -356,11 +368,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_where_the_socket_is_to_be_taken_away_or_after_the_end_misses_nothing() {
+    fn put_after_detach_or_close_does_not_fail_the_flush() {
         for way in 0..2 {
-            let mut waiter = OutputBuffer::new();
-            drop(waiter.begin_detach());
-            assert!(has_all_after_a_put(&mut waiter, way));
+            let mut detaching = OutputBuffer::new();
+            drop(detaching.begin_detach());
+            assert!(flushes_after_a_put(&mut detaching, way));
             let mut closed = OutputBuffer::new();
             closed.close(CloseReason::Local);
             let outcome = put(&mut closed, 1, Role::Poller);

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The draft: what the owner of a connection has put since its first open reservation.
+//! Uncommitted output: the bytes that the owner of a connection has put since its first open
+//! reservation.
 //!
-//! A reservation holds up what its owner puts behind it, and nobody else. So what waits for a commit is
-//! not in the chain that everybody appends to: the owner's puts go to a buffer of its own as long as a
-//! reservation is open, and others append to the chain, from where it is sent. A commit moves the draft to
-//! the end of the chain in one piece; what ends it otherwise drops the draft, and nothing of others.
+//! A reservation holds up its owner's later puts, and no other writer. So uncommitted bytes are not
+//! in the buffer that all writers append to. While a reservation is open the owner puts into a
+//! buffer of its own; the others append to the shared buffer, which is sent meanwhile. A commit
+//! moves the uncommitted bytes to the end of the shared buffer in one piece. Any other end of the
+//! reservation drops them, and nothing of the other writers.
 //!
-//! The draft begins with the memory that the chain's puts went on in, and brings it back, so a header
-//! that is filled in later costs no block of its own. Its bytes count towards the bound of the output.
+//! The uncommitted buffer starts with the tail of the shared buffer and returns it with the commit.
+//! So a header that is filled in later costs no block of its own. Uncommitted bytes count toward
+//! the limit of the output.
 
 use std::io;
 
@@ -18,33 +21,37 @@ use super::puts::{PutOutcome, Watermarks};
 use crate::poll::notifier::Role;
 
 impl OutputBuffer {
-    /// Where the owner puts: its draft, if a reservation is open.
+    /// Returns the buffer that the owner puts into while a reservation is open.
     #[inline]
     pub(super) fn uncommitted(&mut self) -> Option<&mut LinkBuffer> {
         self.cold.as_mut()?.uncommitted.as_mut()
     }
 
-    /// How many bytes wait for a commit.
+    /// Returns the number of uncommitted bytes.
     pub(crate) fn uncommitted_len(&self) -> usize {
-        let draft = self.cold.as_ref().and_then(|it| it.uncommitted.as_ref());
-        draft.map_or(0, LinkBuffer::uncommitted_len)
+        let uncommitted = self.cold.as_ref().and_then(|it| it.uncommitted.as_ref());
+        uncommitted.map_or(0, LinkBuffer::uncommitted_len)
     }
 
-    /// Whether a reservation is open.
+    /// Returns whether a reservation is open.
     pub(super) fn has_reservation(&self) -> bool {
         self.cold
             .as_ref()
             .is_some_and(|it| it.uncommitted.is_some())
     }
 
-    /// Ends every reservation, and gives what was uncommitted: to be committed, or dropped, after the
-    /// lock.
+    /// Ends every reservation, and returns the uncommitted bytes, to be committed or dropped after
+    /// the lock.
     pub(crate) fn take_uncommitted(&mut self) -> Option<LinkBuffer> {
         self.cold.as_mut()?.uncommitted.take()
     }
 
-    /// Leaves room for `n` bytes at the end of the draft, and begins one if there is none. The outbox is
-    /// open.
+    /// Reserves `n` bytes at the end of the uncommitted output, and opens it if no reservation is
+    /// open. The output buffer is open.
+    ///
+    /// # Errors
+    ///
+    /// As [`LinkBuffer::reserve`]; nothing is changed then.
     pub(crate) fn reserve(
         &mut self,
         n: usize,
@@ -52,7 +59,7 @@ impl OutputBuffer {
         role: impl FnOnce() -> Role,
     ) -> (io::Result<Reservation>, PutOutcome) {
         let reserved = match self.uncommitted() {
-            Some(draft) => draft.reserve(n),
+            Some(uncommitted) => uncommitted.reserve(n),
             None => self.begin_reservation(n),
         };
         if reserved.is_err() {
@@ -64,32 +71,32 @@ impl OutputBuffer {
     }
 
     fn begin_reservation(&mut self, n: usize) -> io::Result<Reservation> {
-        let mut draft = LinkBuffer::new();
+        let mut uncommitted = LinkBuffer::new();
         if let Some(tail) = self.buffer.take_tail() {
-            draft.append_tail(tail, 0);
+            uncommitted.append_tail(tail, 0);
         }
-        let reserved = draft.reserve(n);
+        let reserved = uncommitted.reserve(n);
         if reserved.is_ok() {
             self.headroom = 0;
-            self.cold.get_or_insert_default().uncommitted = Some(draft);
+            self.cold.get_or_insert_default().uncommitted = Some(uncommitted);
         }
         reserved
     }
 
-    /// The bytes of a reservation that is open.
+    /// Returns the bytes of an open reservation.
     ///
     /// # Errors
     ///
     /// As [`LinkBuffer::get_mut`].
     pub(crate) fn reserved(&mut self, reserved: &Reservation) -> io::Result<&mut [u8]> {
         match self.cold.as_mut().and_then(|it| it.uncommitted.as_mut()) {
-            Some(draft) => draft.get_mut(reserved),
+            Some(uncommitted) => uncommitted.get_mut(reserved),
             None => Err(unknown_reservation(reserved)),
         }
     }
 }
 
-/// What a buffer says of a reservation that it does not know.
+/// Returns the error of a buffer that does not know the reservation.
 fn unknown_reservation(reserved: &Reservation) -> io::Error {
     let unknown = LinkBuffer::new().get_mut(reserved).err();
     unknown.unwrap_or_else(|| io::ErrorKind::InvalidInput.into())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A wait for output to leave, as its future has it: there is one at a time on an outbox, and it is
-//! over when the future is done or dropped.
+//! [`SentWait`]: a future's wait for output to be sent. An output buffer has one at a time; it ends
+//! when the future completes or is dropped.
 
 use std::task::Context;
 use std::time::Instant;
@@ -11,21 +11,22 @@ use crate::foreign::register;
 use crate::sync::{Arc, lock};
 use crate::timeouts::Wait;
 
-/// A wait for output to leave, between polls.
+/// The state of a wait for output, kept between polls.
 #[derive(Default)]
 pub(crate) struct SentWait<'a> {
     since: Option<Instant>,
-    /// Whose outbox has its waker.
+    /// The connection whose output buffer has the waker.
     registered: Option<&'a Arc<Shared>>,
 }
 
 impl<'a> SentWait<'a> {
-    /// Whether it waits, and has since an earlier poll.
+    /// Returns whether an earlier poll began to wait.
     pub(in crate::connection) fn has_begun(&self) -> bool {
         self.since.is_some()
     }
 
-    /// What `look` finds; or waits, until no more is unsent than it says.
+    /// Returns the value that `look` finds. If `look` returns `Err(most)`, registers to be woken
+    /// once at most `most` bytes are unsent, and returns `None`.
     pub(in crate::connection) fn register<T>(
         &mut self,
         shared: &'a Arc<Shared>,
@@ -52,7 +53,7 @@ impl<'a> SentWait<'a> {
         found
     }
 
-    /// Nobody waits any more.
+    /// Ends the wait.
     pub(in crate::connection) fn clear(&mut self) {
         self.since = None;
         if let Some(shared) = self.registered.take() {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How an outbox stops taking: for this side's FIN, for a socket that is taken away, or for good.
+//! How an output buffer stops accepting puts: for this side's FIN, for a socket that is detached,
+//! or for good.
 
 use std::io;
 
@@ -9,24 +10,24 @@ use super::{OutputBuffer, SendState};
 use crate::error::{CloseReason, WriteAfterShutdown};
 use crate::foreign::{DeferredDrop, Wakeup};
 
-/// Whether this side's stream goes on.
+/// The state of this side's stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ShutdownState {
     Open,
-    /// Puts are discarded; what was put before is sent, or was.
+    /// Puts are discarded; earlier output is sent, and then FIN.
     ShutDown,
-    /// As finished, and something was put.
+    /// As `ShutDown` or `FinSent`, and a later put was discarded.
     WriteAfterShutdown,
-    /// As finished, and all that was put before has left, our FIN too.
+    /// As `ShutDown`; all earlier output and our FIN are sent.
     FinSent,
-    /// Puts are discarded; the socket is to be taken away when what was put before is sent.
+    /// Puts are discarded; the socket is detached once earlier output is sent.
     DetachPending,
-    /// It was.
+    /// The socket is detached.
     Detached,
 }
 
 impl OutputBuffer {
-    /// Why nothing is taken any more, if that is so.
+    /// Returns why puts are refused, if they are.
     pub(crate) fn closed_error(&self) -> Option<io::Error> {
         match (self.shutdown_state, &self.close_reason) {
             (_, Some(reason)) => Some(reason.to_error()),
@@ -43,8 +44,8 @@ impl OutputBuffer {
         }
     }
 
-    /// Discards what the owner has not committed, and what comes from now on. What was put before, by
-    /// whomever, stays to be sent.
+    /// Discards uncommitted bytes and all later puts. Earlier output of any writer stays to be
+    /// sent.
     pub(crate) fn shut_down(&mut self) -> DeferredDrop<LinkBuffer> {
         if !self.is_open() {
             return DeferredDrop::none();
@@ -54,30 +55,30 @@ impl OutputBuffer {
         self.discard_uncommitted()
     }
 
-    /// Ends every reservation, and gives what was uncommitted, to be dropped after the lock.
+    /// Ends every reservation, and returns the uncommitted bytes, to be dropped after the lock.
     pub(crate) fn discard_uncommitted(&mut self) -> DeferredDrop<LinkBuffer> {
         self.take_uncommitted()
             .map_or_else(DeferredDrop::none, DeferredDrop::new)
     }
 
-    /// Our FIN is sent, behind all that was put.
+    /// Records that our FIN is sent, behind all output.
     pub(crate) fn set_fin_sent(&mut self) {
         if self.shutdown_state == ShutdownState::ShutDown {
             self.shutdown_state = ShutdownState::FinSent;
         }
     }
 
-    /// As [`shut_down`](Self::shut_down), for a socket that is to be taken away.
+    /// As [`shut_down`](Self::shut_down), for a socket that will be detached.
     pub(crate) fn begin_detach(&mut self) -> DeferredDrop<LinkBuffer> {
         if !self.is_open() {
             return DeferredDrop::none();
         }
-        let draft = self.shut_down();
+        let uncommitted = self.shut_down();
         self.shutdown_state = ShutdownState::DetachPending;
-        draft
+        uncommitted
     }
 
-    /// Whether this side's stream was to end.
+    /// Returns whether this side's stream was shut down.
     pub(crate) fn is_shut_down(&self) -> bool {
         matches!(
             self.shutdown_state,
@@ -85,19 +86,20 @@ impl OutputBuffer {
         )
     }
 
-    /// The socket is taken away; gives the waker of whoever waits for it.
+    /// Marks the socket as detached, and returns the waker of the waiting call.
     pub(crate) fn detach(&mut self, reason: CloseReason) -> Wakeup {
         self.close(reason);
         self.shutdown_state = ShutdownState::Detached;
         self.take_waiter()
     }
 
-    /// Whether the socket was taken away.
+    /// Returns whether the socket is detached.
     pub(crate) fn is_detached(&self) -> bool {
         self.shutdown_state == ShutdownState::Detached
     }
 
-    /// Whether the socket was taken away, or why it was not.
+    /// Returns `Ok` once the socket is detached, the reason if the connection ended before, and
+    /// `None` while it has to wait.
     pub(crate) fn detach_result(&self) -> Option<io::Result<()>> {
         match (self.shutdown_state, &self.close_reason) {
             (ShutdownState::Detached, _) => Some(Ok(())),
@@ -106,8 +108,8 @@ impl OutputBuffer {
         }
     }
 
-    /// As [`close`](Self::close); gives the waker of whoever waits for something that will not come
-    /// now, although nothing is unsent, and what was uncommitted and will not be sent.
+    /// As [`close`](Self::close). Returns the uncommitted bytes, which will not be sent, and, if
+    /// nothing is unsent, the waker of a wait that cannot complete otherwise.
     pub(crate) fn close_and_notify(
         &mut self,
         reason: CloseReason,
@@ -120,14 +122,14 @@ impl OutputBuffer {
         (wakeup, self.discard_uncommitted())
     }
 
-    /// The connection is over, for `reason`.
+    /// Marks the connection as over, for `reason`.
     pub(crate) fn finalize(&mut self, reason: CloseReason) {
         self.headroom = 0;
         self.close_reason = Some(Box::new(reason));
         self.send_state = SendState::Finalized;
     }
 
-    /// Why the connection is over, if it is.
+    /// Returns why the connection is over, if it is.
     pub(crate) fn final_reason(&self) -> Option<CloseReason> {
         let over = self.send_state == SendState::Finalized;
         self.close_reason().filter(|_| over).cloned()

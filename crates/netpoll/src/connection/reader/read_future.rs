@@ -2,8 +2,9 @@
 //! [`ReadFuture`]: one call of a [`Reader`], as the future that its caller awaits.
 //!
 //! Nearly every call finds its bytes there. So this future is written by hand: its poll is a
-//! comparison and the read itself, which the compiler puts into the handler that awaits it. The body
-//! of an `async fn` is never put there once it has two callers, and costs more than small reads do.
+//! comparison and the read itself, which the compiler inlines into the handler that awaits it. The
+//! body of an `async fn` is not inlined once it has two callers, and costs more than small reads
+//! do.
 
 use std::future::Future;
 use std::io;
@@ -15,14 +16,14 @@ use netpoll_buffer::LinkBuffer;
 use super::Reader;
 use super::read_wait::ReadWaitState;
 
-/// Waits until `need` bytes are there, and has `read` take them.
+/// Waits until `need` bytes are there, and calls `read` to take them.
 #[must_use = "futures do nothing unless you `.await` or poll them"]
 pub(super) struct ReadFuture<'r, 'a, R> {
-    /// The reader and what to do, until it is done.
+    /// The reader and the read to do, until it is done.
     pending: Option<(&'r mut Reader<'a>, R)>,
     need: usize,
-    /// Since when it waits, if it does. Forgotten when it is done, so that the compiler need not look
-    /// for it when it drops a call that found its bytes there.
+    /// The wait, if there is one. Cleared when the call is done, so that the compiler omits the
+    /// check when it drops a call that found its bytes there.
     wait: Option<ReadWaitState<'a>>,
 }
 
@@ -57,13 +58,13 @@ where
 
     /// # Panics
     ///
-    /// If it is polled after it was done, as every future of an `async fn` is.
+    /// If it is polled after completion, as every future of an `async fn`.
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let call = self.get_mut();
         let need = call.need;
         let Some((reader, _)) = &mut call.pending else {
-            panic!("a call of a reader was polled after it was done")
+            panic!("`ReadFuture` polled after completion")
         };
         let input = &mut *reader.state;
         if !(input.has(need) && input.may_proceed()) {
@@ -78,7 +79,7 @@ where
             unreachable!()
         };
         let result = read(&mut reader.state.buffer);
-        // Last, so that its drop finds nothing to do without a look.
+        // Last, so that its drop needs no check.
         call.wait = None;
         Poll::Ready(result)
     }

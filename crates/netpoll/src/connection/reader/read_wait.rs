@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How a [`Reader`] waits for bytes, and takes those that have come.
 //!
-//! Whoever waits gives the unread bytes back to the inbox first, so that what comes next lands right
-//! behind them, and takes all of it when there is enough.
+//! A waiting reader first returns its unread bytes to the input buffer, so that later input is
+//! received right behind them. It takes all of the buffer when there is enough.
 
 use std::future::poll_fn;
 use std::io;
@@ -24,19 +24,20 @@ use crate::poll::notifier::Notice;
 use crate::sync::Arc;
 use crate::timeouts::Wait;
 
-/// What has come to so much keeps alive no multiple of it: at most sixteen read blocks of a poller are
-/// away from it. So nobody looks through all of it at each wait.
+/// Above this many bytes, waiting input is not compacted: the blocks that it keeps alive are no
+/// multiple of it, at most sixteen read blocks of a poller. So a wait does not go through all of a
+/// large input each time.
 const COMPACT_MAX: usize = 64 << 10;
 
-/// The wait of a call, once it had to. A wait that is dropped is over.
+/// The wait of a call, once it has begun. Dropping it ends the wait.
 #[derive(Default)]
 pub(in crate::connection) struct ReadWait<'a>(Option<ReadWaitState<'a>>);
 
-/// Since when a call waits, and where it is known that it still does.
+/// Since when a call waits, and where it is registered.
 #[derive(Clone, Copy)]
 pub(super) struct ReadWaitState<'a> {
     since: Instant,
-    /// Whose inbox has its waker.
+    /// The connection whose input buffer has the waker.
     registered: Option<&'a Arc<Shared>>,
 }
 
@@ -59,12 +60,12 @@ impl ReadWaitState<'_> {
 }
 
 impl Shared {
-    /// Who waited for input waits no more.
+    /// Ends the wait of the reader.
     fn deregister_reader(&self) {
         let mut input_buffer = self.input_buffer();
         let waker = input_buffer.clear_waiter();
         input_buffer.last_wait = LastWait::None;
-        // What was let in for it is more than is held for nobody.
+        // This wait may have let in more input than the limit, which applies again.
         input_buffer.update_level(self.options.read_high);
         drop(input_buffer);
         drop(waker);
@@ -72,7 +73,7 @@ impl Shared {
 }
 
 impl<'a> Reader<'a> {
-    /// Waits, as a part of a call that may have begun to wait before.
+    /// Waits for `n` bytes, as a part of a call that may have begun to wait before.
     #[inline]
     pub(in crate::connection) async fn wait_in(
         &mut self,
@@ -85,7 +86,7 @@ impl<'a> Reader<'a> {
         .await
     }
 
-    /// Lets others run first, if this poll has gone on for long.
+    /// Lets other tasks run first, if this poll has gone on for long.
     #[inline]
     pub(in crate::connection) async fn proceed(&mut self) {
         poll_fn(|context| match fairness::may_proceed() {
@@ -95,7 +96,8 @@ impl<'a> Reader<'a> {
         .await;
     }
 
-    /// Lets others run. What is held here counts to what may be read meanwhile.
+    /// Lets other tasks run. Bytes held by this reader count toward the limit of the input buffer
+    /// meanwhile.
     #[cold]
     pub(in crate::connection) fn yield_now<T>(&mut self, context: &Context<'_>) -> Poll<T> {
         let held = self.state.buffer.len();
@@ -106,7 +108,8 @@ impl<'a> Reader<'a> {
         Poll::Pending
     }
 
-    /// What a [`Call`](super::read_future::ReadFuture) does that has to wait, or to let others run first.
+    /// The slow path of a [`ReadFuture`](super::read_future::ReadFuture), which has to wait or to
+    /// let other tasks run first.
     #[inline(never)]
     pub(super) fn poll_slow(
         &mut self,
@@ -120,24 +123,24 @@ impl<'a> Reader<'a> {
         self.poll_available(context, began, ReadTimeoutPolicy::FailCall, need)
     }
 
-    /// As [`wait_since`](Self::wait_in), for one who says what becomes of a wait that takes long.
+    /// As [`wait_in`](Self::wait_in), with a policy for a wait that exceeds the read timeout.
     pub(in crate::connection) fn poll_wait_in(
         &mut self,
         context: &mut Context<'_>,
         began: &mut ReadWait<'a>,
-        patience: ReadTimeoutPolicy,
+        timeout_policy: ReadTimeoutPolicy,
         n: usize,
     ) -> Poll<io::Result<()>> {
-        self.poll_available(context, &mut began.0, patience, n)
+        self.poll_available(context, &mut began.0, timeout_policy, n)
     }
 
-    /// Whether there are `n` bytes; if not, this call waits for them from now on. Once it is ready,
+    /// Returns `Ready` once there are `n` bytes; until then registers this call. When it is ready,
     /// `began` is registered nowhere.
     pub(super) fn poll_available(
         &mut self,
         context: &mut Context<'_>,
         began: &mut Option<ReadWaitState<'a>>,
-        patience: ReadTimeoutPolicy,
+        timeout_policy: ReadTimeoutPolicy,
         n: usize,
     ) -> Poll<io::Result<()>> {
         if n > self.state.max_frame {
@@ -145,7 +148,7 @@ impl<'a> Reader<'a> {
         } else if n <= self.state.buffer.len() {
             Poll::Ready(Ok(()))
         } else {
-            self.poll_wait(context, began, patience, n)
+            self.poll_wait(context, began, timeout_policy, n)
         }
     }
 
@@ -153,12 +156,12 @@ impl<'a> Reader<'a> {
         &mut self,
         context: &mut Context<'_>,
         began: &mut Option<ReadWaitState<'a>>,
-        patience: ReadTimeoutPolicy,
+        timeout_policy: ReadTimeoutPolicy,
         need: usize,
     ) -> Poll<io::Result<()>> {
         let mut since = began.as_ref().map(|wait| wait.since);
         let polled = register(context.waker(), |caller_waker| {
-            self.try_wait(caller_waker, &mut since, patience, need)
+            self.try_wait(caller_waker, &mut since, timeout_policy, need)
         });
         *began = since.map(|since| ReadWaitState {
             since,
@@ -171,7 +174,7 @@ impl<'a> Reader<'a> {
         &mut self,
         caller_waker: &mut CallerWaker<'_>,
         began: &mut Option<Instant>,
-        patience: ReadTimeoutPolicy,
+        timeout_policy: ReadTimeoutPolicy,
         need: usize,
     ) -> Result<Poll<io::Result<()>>, CloneRequired> {
         let input = &mut *self.state;
@@ -195,24 +198,25 @@ impl<'a> Reader<'a> {
             })));
         }
         let last_wait = std::mem::take(&mut input_buffer.last_wait);
-        // A call that was dropped may have left word of its time behind: the first look forgets it.
-        let over = match *began {
+        // A dropped call may have left its result behind: the first look clears it.
+        let is_over = match *began {
             None => self.deadline.is_some_and(|by| by <= Instant::now()),
             Some(_) => last_wait == LastWait::TimedOut,
         };
-        if over {
+        if is_over {
             drop(input_buffer);
             self.resume(resumed);
             return Ok(Poll::Ready(Err(TimedOut::new(Timeout::Read).into())));
         }
         let mut waker = WakerSlot::from(input_buffer.clear_waiter());
         if let Err(not_cloned) = waker.set(caller_waker) {
-            // If the clone panics, nobody waits, and all that has come is with this reader.
+            // If the clone panics, no wait is registered, and this reader has all input.
             drop(input_buffer);
             self.resume(resumed);
             return Err(not_cloned);
         }
-        // What waits, waits in memory of its own size if it is small, and where the rest comes.
+        // A small input is moved to memory of its own size, into the block in which the rest is
+        // received.
         if input.buffer.len() < COMPACT_MAX {
             input.buffer.compact();
         }
@@ -227,7 +231,7 @@ impl<'a> Reader<'a> {
                 deadline: self.deadline,
             },
             at: input.consumed(),
-            timeout_policy: patience,
+            timeout_policy,
             waker,
         });
         drop(input_buffer);
@@ -239,9 +243,9 @@ impl<'a> Reader<'a> {
         Ok(Poll::Pending)
     }
 
-    /// Takes what has arrived.
+    /// Takes all received input.
     pub(super) fn take_input_buffer(&mut self) {
-        // What is held counts to what may be read meanwhile, unless it is little.
+        // Bytes held by the reader count toward the limit of the input buffer, unless they are few.
         let input_buffer = match self.state.buffer.len() {
             ..=SHORTAGE_ALLOWANCE => self.shared.input_buffer_if_any(),
             _ => Some(self.shared.input_buffer()),
@@ -256,7 +260,7 @@ impl<'a> Reader<'a> {
         self.resume(resumed);
     }
 
-    /// Has the poller read again, if it had paused for the inbox.
+    /// Has the poller read again, if it had paused because of the input buffer.
     fn resume(&self, paused: bool) {
         if paused {
             self.shared.notifier.notify_unless_running(Notice::Send);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How output gets into a link's outbox and out of it, and who hears of it.
+//! How output gets into the output buffer and to the socket, and when the poller is notified.
 //!
-//! Whoever puts holds the outbox's lock for that and no longer. Whether the poller has to hear of it is
-//! for the outbox to say; whoever sends takes the whole chain, and nothing is locked while the kernel
-//! has it.
+//! A writer holds the lock of the output buffer for its put only. The output buffer decides whether
+//! the poller is notified. A sender takes the whole buffer, and no lock is held during the system
+//! call.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -26,11 +26,11 @@ impl Shared {
         }
     }
 
-    /// Appends what `buffer` can read, for the owner of the connection, and tells the poller what it has
-    /// to hear. On a connection that takes no more, it is dropped.
+    /// Appends the readable bytes of `buffer` for the owner of the connection, and notifies the
+    /// poller if needed. If the connection accepts no puts, `buffer` is dropped.
     #[inline]
     pub(crate) fn append(&self, mut buffer: LinkBuffer) {
-        // What was read of it is let go before the lock is taken.
+        // Consumed segments are freed before the lock is taken.
         buffer.commit_all();
         buffer.trim();
         let mut output_buffer = lock(&self.output_buffer);
@@ -42,11 +42,11 @@ impl Shared {
         self.unlock_and_notify(output_buffer, outcome, Notice::LocalSend);
     }
 
-    /// Appends `bytes` for anybody, beside what the owner has not committed.
+    /// Appends `bytes` for any caller, beside the owner's uncommitted bytes.
     ///
     /// # Errors
     ///
-    /// Why they will not be sent.
+    /// Why the bytes will not be sent.
     pub(crate) fn push_committed(&self, bytes: Bytes) -> io::Result<()> {
         let buffer = LinkBuffer::from(bytes);
         let mut output_buffer = lock(&self.output_buffer);
@@ -68,7 +68,7 @@ impl Shared {
     ///
     /// # Errors
     ///
-    /// Why the connection takes no more.
+    /// Why the connection accepts no puts.
     pub(crate) fn try_put(&self, bytes: &[u8]) -> io::Result<()> {
         let mut output_buffer = lock(&self.output_buffer);
         if !output_buffer.accepts_put() {
@@ -78,12 +78,12 @@ impl Shared {
         Ok(())
     }
 
-    /// Leaves room for `n` zeroed bytes behind what the owner has put; what it puts from here to the
-    /// commit waits for that.
+    /// Reserves `n` zeroed bytes behind the owner's output. The owner's later puts wait for the
+    /// commit.
     ///
     /// # Errors
     ///
-    /// As [`LinkBuffer::reserve`]; why the connection takes no more.
+    /// As [`LinkBuffer::reserve`]; why the connection accepts no puts.
     pub(crate) fn reserve(&self, n: usize) -> io::Result<Reservation> {
         let mut output_buffer = lock(&self.output_buffer);
         if !output_buffer.accepts_put() {
@@ -95,11 +95,11 @@ impl Shared {
         reserved
     }
 
-    /// Copies `bytes` to the front of what was reserved.
+    /// Copies `bytes` to the front of a reservation.
     ///
     /// # Errors
     ///
-    /// [`OutOfRange`]; why the connection takes no more.
+    /// [`OutOfRange`]; why the connection accepts no puts.
     pub(crate) fn fill(&self, reserved: &Reservation, bytes: &[u8]) -> io::Result<()> {
         let mut output_buffer = lock(&self.output_buffer);
         if !output_buffer.accepts_put() {
@@ -107,17 +107,17 @@ impl Shared {
         }
         let uncommitted = output_buffer.uncommitted_len();
         match output_buffer.reserved(reserved)?.get_mut(..bytes.len()) {
-            Some(room) => room.copy_from_slice(bytes),
+            Some(reserved) => reserved.copy_from_slice(bytes),
             None => return Err(OutOfRange::new(uncommitted, bytes.len()).into()),
         }
         Ok(())
     }
 
-    /// Puts `bytes` before the `at`-th uncommitted byte.
+    /// Inserts `bytes` before uncommitted byte `at`.
     ///
     /// # Errors
     ///
-    /// [`OutOfRange`]; why the connection takes no more.
+    /// [`OutOfRange`]; why the connection accepts no puts.
     pub(crate) fn insert(&self, at: usize, bytes: Bytes) -> io::Result<()> {
         let bytes = DeferredDrop::new(bytes);
         let mut output_buffer = lock(&self.output_buffer);
@@ -142,12 +142,13 @@ impl Shared {
         Ok(())
     }
 
-    /// Has the first `k` uncommitted bytes sent, all if that is `None`, and drops the rest. While that is
-    /// done nothing is locked; what others put meanwhile goes before it.
+    /// Commits the first `k` uncommitted bytes, or all if `k` is `None`, and drops the rest. No
+    /// lock is held while the bytes are committed; puts of other writers in between go first.
     ///
     /// # Errors
     ///
-    /// [`OutOfRange`] if there are fewer, and then nothing is changed; why the connection takes no more.
+    /// [`OutOfRange`] if there are fewer than `k`, and then nothing is changed; why the connection
+    /// accepts no puts.
     pub(crate) fn commit(&self, k: Option<usize>) -> io::Result<()> {
         let mut output_buffer = lock(&self.output_buffer);
         if !output_buffer.accepts_put() {
@@ -158,30 +159,30 @@ impl Shared {
         if k > uncommitted {
             return Err(OutOfRange::new(uncommitted, k).into());
         }
-        let Some(mut draft) = output_buffer.take_uncommitted() else {
+        let Some(mut buffer) = output_buffer.take_uncommitted() else {
             return Ok(());
         };
         drop(output_buffer);
-        draft.commit(k)?;
+        buffer.commit(k)?;
         let mut output_buffer = lock(&self.output_buffer);
         if !output_buffer.is_open() {
             let error = closed_error(&output_buffer);
             drop(output_buffer);
-            drop(DeferredDrop::new(draft));
+            drop(DeferredDrop::new(buffer));
             return Err(error);
         }
-        let outcome = output_buffer.append(draft, || self.watermarks(), || self.notifier.role());
+        let outcome = output_buffer.append(buffer, || self.watermarks(), || self.notifier.role());
         self.unlock_and_notify(output_buffer, outcome, Notice::LocalSend);
-        // Who found no room beside the draft may have it now.
+        // Senders that found no room beside the uncommitted bytes may find it now.
         self.notify_wait_queue();
         Ok(())
     }
 
-    /// Drops what the owner has not committed.
+    /// Drops the owner's uncommitted bytes.
     pub(crate) fn discard_uncommitted(&self) {
-        let draft = lock(&self.output_buffer).discard_uncommitted();
-        if draft.is_some() {
-            drop(draft);
+        let uncommitted = lock(&self.output_buffer).discard_uncommitted();
+        if uncommitted.is_some() {
+            drop(uncommitted);
             self.notify_wait_queue();
         }
     }
@@ -191,15 +192,15 @@ impl Shared {
         self.put_slices(&[bytes]);
     }
 
-    /// As [`put_slice`](Self::put_slice) for a few bytes whose number is known when this is compiled:
-    /// then neither this nor the copy is a call.
+    /// As [`put_slice`](Self::put_slice) for a few bytes whose number is known at compile time:
+    /// both this call and the copy are inlined.
     #[inline(always)]
     pub(crate) fn put_array<const N: usize>(&self, bytes: [u8; N]) {
         self.put_slices(&[&bytes]);
     }
 
-    /// Copies `parts` to the end, one behind the other, as one put. Where it is called their number
-    /// and the length of a header are known, and so it is put there.
+    /// Copies `parts` to the end, one behind the other, as one put. It is inlined, because the
+    /// caller knows the number of parts and the length of a header.
     #[inline(always)]
     pub(crate) fn put_slices(&self, parts: &[&[u8]]) {
         let mut output_buffer = lock(&self.output_buffer);
@@ -208,7 +209,7 @@ impl Shared {
         }
     }
 
-    /// What does not simply go behind what was put last.
+    /// The slow path of a put.
     #[inline(never)]
     fn put_slow(&self, mut output_buffer: MutexGuard<'_, OutputBuffer>, parts: &[&[u8]]) {
         let outcome =
@@ -216,8 +217,8 @@ impl Shared {
         self.unlock_and_notify(output_buffer, outcome, Notice::LocalSend);
     }
 
-    /// Appends a buffer for somebody who is not the handler, and has it sent with what else there
-    /// is by then.
+    /// Appends a buffer for a sender other than the handler, and schedules a send. The poller sends
+    /// it together with other output that is there by then.
     pub(crate) fn enqueue(&self, buffer: LinkBuffer) -> EnqueueResult {
         let mut output_buffer = lock(&self.output_buffer);
         let outcome = match output_buffer.enqueue(buffer, self.watermarks()) {
@@ -233,7 +234,8 @@ impl Shared {
         EnqueueResult::Enqueued
     }
 
-    /// After a put: notes its mark under the lock, lets go of that, and tells its news.
+    /// Completes a put: sets the high-watermark flag under the lock, releases the lock, and
+    /// notifies the poller.
     #[inline]
     fn unlock_and_notify(
         &self,
@@ -248,8 +250,8 @@ impl Shared {
             return self.notify_poller(outcome, first);
         }
         if outcome == PutOutcome::HighWatermark {
-            // Relaxed: written under the lock alone, for whoever takes it next to clear it. Who
-            // reads it without is on this thread, or learns of it later.
+            // Relaxed: written under the lock only, and the next holder of the lock clears it. A
+            // reader without the lock is on this thread, or learns of it later.
             self.flags.fetch_or(PAST_HIGH_WATERMARK, Ordering::Relaxed);
         }
         drop(output_buffer);
@@ -258,9 +260,9 @@ impl Shared {
         }
     }
 
-    /// A handler's own output is sent when its poll returns, so only other connections of the same
-    /// poller are queued at the first byte, by the signal `first`; from other threads the write mark
-    /// decides.
+    /// Notifies the poller of `outcome`. A handler's own output is sent when its poll returns, so
+    /// only other connections of the same poller are queued at the first byte, with the notice
+    /// `first`. Puts on other threads notify at the high watermark.
     #[inline]
     fn notify_poller(&self, outcome: PutOutcome, first: Notice) {
         if self.notifier.is_current_source() && outcome != PutOutcome::Overflow {
@@ -274,7 +276,8 @@ impl Shared {
         }
     }
 
-    /// Takes what can be sent. Only on the poller, which hears of what others have sent.
+    /// Takes all output that can be sent, and counts the sends of other threads. Called on the
+    /// poller's thread only.
     #[inline]
     pub(crate) fn take_output(&self) -> Option<LinkBuffer> {
         let mut output_buffer = lock(&self.output_buffer);
@@ -282,56 +285,56 @@ impl Shared {
             self.count_off_poller_sends(off_poller);
         }
         let outgoing = output_buffer.take()?;
-        // Relaxed: as in `release`.
+        // Relaxed: as in `unlock_and_notify`.
         self.clear_high_watermark();
         Some(outgoing)
     }
 
-    /// Sends what was put, unless the handler of this connection runs here: then its session does,
-    /// when the handler has returned or waits.
+    /// Sends queued output, unless the connection's handler runs on this thread: then the engine
+    /// sends when the handler has returned or waits.
     pub(crate) fn send_unless_running(&self) {
         if !self.notifier.is_current_source() {
             self.send_now();
         }
     }
 
-    /// Has the poller send what was put.
+    /// Has the poller send queued output.
     pub(crate) fn request_send(&self) {
         if lock(&self.output_buffer).unsent() > 0 {
             self.notifier.notify(Notice::Send);
         }
     }
 
-    /// Sends what was put, on the calling thread, for which the session does not send. What the
-    /// socket does not take is the poller's.
+    /// Sends queued output on the calling thread. The poller sends the bytes that the socket does
+    /// not take.
     pub(crate) fn send_now(&self) {
         loop {
             let mut output_buffer = lock(&self.output_buffer);
             let Some(mut outgoing) = output_buffer.take_off_poller() else {
-                let all_left = output_buffer.unsent() == 0;
+                let all_sent = output_buffer.unsent() == 0;
                 drop(output_buffer);
-                if all_left && self.notifier.is_on_poller_thread() {
+                if all_sent && self.notifier.is_on_poller_thread() {
                     self.notifier.retract_local_send();
                 }
                 return;
             };
-            // Relaxed: as in `release`.
+            // Relaxed: as in `unlock_and_notify`.
             self.clear_high_watermark();
             drop(output_buffer);
             let result = send(self.fd.as_fd(), &mut outgoing);
             let back = lock(&self.output_buffer).return_unsent_off_poller(&mut outgoing, result);
-            let (flushed, poller_looks) = back;
+            let (flushed, poller_must_act) = back;
             drop(outgoing);
             flushed.wake();
             self.notify_wait_queue();
-            if poller_looks {
+            if poller_must_act {
                 return self.notifier.notify(Notice::Send);
             }
         }
     }
 }
 
-/// Why nothing can be put any more.
+/// Returns why the output buffer accepts no puts.
 fn closed_error(output_buffer: &OutputBuffer) -> io::Error {
     let refusal = output_buffer.put_error();
     refusal.unwrap_or_else(|| io::ErrorKind::NotConnected.into())

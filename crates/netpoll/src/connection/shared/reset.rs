@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How an abort reaches the peer: at once, on the thread that asks for it.
+//! How an abort reaches the peer: at once, on the calling thread.
 //!
-//! The descriptor is closed by the drop of the last link, and an owner, a waker or a handler at work may
-//! hold one for long. So the reset does not wait for that, nor for the poller, which a handler may
-//! block: a TCP socket is disconnected, which sends RST as a close with `SO_LINGER` 0 would. A Unix
-//! socket has no reset; both of its directions end, and unread input becomes one when it is closed.
+//! The descriptor is closed with the last reference to the shared state, and an owner, a waker or a
+//! running handler may hold one for long. So the reset waits neither for that nor for the poller,
+//! which a handler may block. A TCP socket is disconnected, which sends RST as a close with
+//! `SO_LINGER` 0 would. A Unix socket has no reset: both of its directions end, and unread input
+//! becomes a reset when it is closed.
 //!
-//! The poller learns of its own reset by the bell and, in any order with that, by the kernel's errors.
-//! Those are not a break: an abort that was asked for is what they are taken for.
+//! The poller learns of the reset by a notification and by errors of the kernel, in any order. Such
+//! errors do not count as a broken connection: they are attributed to the requested abort.
 
 use std::io;
 use std::net::Shutdown;
@@ -20,14 +21,14 @@ use crate::addr::Addr;
 use crate::sync::lock;
 
 impl Shared {
-    /// Resets the peer, unless the socket has been taken away and is no longer ours to end.
+    /// Resets the connection, unless its socket is detached and belongs to another owner.
     pub(super) fn reset(&self) {
-        // Held throughout: `leave_if_asked` gives the socket away under it.
+        // Held throughout: `detach_if_requested` detaches the socket under it.
         let output_buffer = lock(&self.output_buffer);
         if output_buffer.is_detached() {
             return;
         }
-        // What fails on a socket whose connection is gone need not be done.
+        // If a call fails because the connection is gone, it was not needed.
         if self.is_tcp() {
             self.save_local_addr();
             // Where the kernel refuses to disconnect, the last close resets.
@@ -39,23 +40,23 @@ impl Shared {
         drop(output_buffer);
     }
 
-    /// Whether this side has reset the connection, or is about to.
+    /// Returns whether this side has reset the connection, or is about to.
     pub(crate) fn is_aborted(&self) -> bool {
         self.close_request() == CloseRequest::Abort
     }
 
-    /// A socket that was disconnected has forgotten where it was.
+    /// Saves the local address: a disconnected socket does not know it any more.
     fn save_local_addr(&self) {
         if let Ok(Addr::Tcp(addr)) = socket::local_addr(self.as_fd()) {
-            // It is kept once, before the one reset.
+            // It is saved once, before the only reset.
             let _kept = self.extensions.get_or_make().local_addr.set(addr).is_ok();
         }
     }
 
-    /// The address of this end, also after a reset.
+    /// Returns the local address, also after a reset.
     pub(crate) fn local_addr(&self) -> io::Result<Addr> {
         let addr = socket::local_addr(self.as_fd())?;
-        // Asked after the kernel: it is kept before the kernel forgets.
+        // Read after the call to the kernel: it is saved before the kernel forgets it.
         let kept = self
             .extensions
             .get()

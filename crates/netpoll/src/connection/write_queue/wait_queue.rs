@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Who waits on the write queue of one connection: senders for room, in the order in which they
-//! came, and flushes for what was taken to have left.
+//! The waiters of one connection's write queue: senders that wait for room, in the order in which
+//! they came, and flushes that wait for queued output to be sent.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,95 +12,97 @@ use crate::foreign::{WakerSlot, Wakeup, Wakeups, register};
 use crate::poll::mass_wake::wake_in_turns;
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 
-/// Who waits on the queue of one connection.
+/// The waiters of one connection's write queue.
 #[derive(Debug, Default)]
 pub(crate) struct WaitQueue {
-    /// How many do, to be asked without the lock.
+    /// The number of waiters, readable without the lock.
     waiting: AtomicU64,
-    /// How many queues are held, twice, and [`WATCHED`].
+    /// Twice the number of held queues, plus [`WATCHED`].
     handles: AtomicUsize,
     state: Mutex<WaitQueueState>,
 }
 
-/// The connection drains: its poller wants to hear when the last queue is let go.
+/// The connection drains, and its poller is notified when the last queue is dropped.
 const WATCHED: usize = 1;
 
-/// One queue that is held.
+/// One held queue.
 const HANDLE: usize = 2;
 
 #[derive(Debug, Default)]
 struct WaitQueueState {
     next: u64,
-    /// For room, in the order in which they came.
+    /// Senders that wait for room, in the order in which they came.
     senders: BTreeMap<u64, WakerSlot>,
-    /// For so many bytes in all to have left.
+    /// Flushes, by the total number of sent bytes that completes them.
     flushes: BTreeMap<(u64, u64), WakerSlot>,
-    /// Why the connection has ended, once it has: the link may be gone before anybody asks.
+    /// Why the connection ended, once it has: the shared state may be gone by the next call.
     close_reason: Option<CloseReason>,
 }
 
-/// How the output is, for those who wait on it.
+/// The state of the output, as the waiters need it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OutputStatus {
     pub(super) capacity: Capacity,
-    /// All bytes that have left.
+    /// The total number of bytes sent.
     pub(super) sent: u64,
 }
 
-/// Whether whoever is told may do something about it right away.
+/// Whether a waiter was woken that may queue more output right away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::connection) enum WakeResult {
     NoneWoken,
     Woken,
 }
 
-/// Whether the output takes more.
+/// Whether the output accepts more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Capacity {
     Available,
     Full,
-    /// Nothing is taken any more, or leaves.
+    /// The output is closed: no wait can succeed.
     Closed,
 }
 
 impl WaitQueue {
-    /// Whether anybody waits. No lock.
+    /// Returns whether there are waiters. Takes no lock.
     pub(super) fn has_waiters(&self) -> bool {
-        // Relaxed: who comes at the same time as others came no later.
+        // Relaxed: a sender that comes at the same time as a waiter came no later.
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
-    /// One more queue is held.
+    /// Counts one more held queue.
     pub(super) fn add_handle(&self) {
-        // Relaxed: who makes one has the connection, or another.
+        // Relaxed: the caller has the connection, or another queue.
         self.handles.fetch_add(HANDLE, Ordering::Relaxed);
     }
 
-    /// One queue is let go. Whether the poller waits for the last, and this was that one.
+    /// Counts one held queue less. Returns whether it was the last one and the poller waits for
+    /// that.
     pub(super) fn remove_handle(&self) -> bool {
-        // AcqRel: all changes are of this one word, so either `watch` finds no queue or this finds the
-        // watch; and what was sent before is seen by the poller.
+        // AcqRel: all changes are of this one word, so either `watch_handles` finds no queue or
+        // this finds the watch; and the poller sees all earlier sends.
         self.handles.fetch_sub(HANDLE, Ordering::AcqRel) == HANDLE | WATCHED
     }
 
-    /// Whether a queue is held; from now on the last that is let go says so.
+    /// Returns whether a queue is held. From now on the drop of the last one notifies the poller.
     pub(in crate::connection) fn watch_handles(&self) -> bool {
-        // AcqRel: pairs with `let_go`.
+        // AcqRel: pairs with `remove_handle`.
         self.handles.fetch_or(WATCHED, Ordering::AcqRel) >= HANDLE
     }
 
     fn update_len(&self, state: &WaitQueueState) {
         let waiting = state.senders.len() + state.flushes.len();
-        // Relaxed: the outbox's lock is taken between this and what it is to be seen by.
+        // Relaxed: the lock of the output buffer is taken between this store and the loads that
+        // have to see it.
         self.waiting.store(waiting as u64, Ordering::Relaxed);
     }
 
-    /// The connection is over.
+    /// Records why the connection ended.
     pub(in crate::connection) fn close(&self, reason: CloseReason) {
         lock(&self.state).close_reason.get_or_insert(reason);
     }
 
-    /// Why nothing can be sent, where nothing is left of the connection.
+    /// Returns why nothing can be sent on a connection that is gone.
     pub(super) fn closed_error(&self) -> io::Error {
         let state = lock(&self.state);
         state
@@ -109,28 +111,30 @@ impl WaitQueue {
             .map_or_else(not_connected, CloseReason::to_error)
     }
 
-    /// Wakes who may go on, as the output is now.
+    /// Wakes the waiters that can proceed. `look` returns the state of the output; it is called if
+    /// there are waiters.
     pub(super) fn notify(&self, look: impl FnOnce() -> OutputStatus) -> WakeResult {
         // Relaxed: as above.
         if self.waiting.load(Ordering::Relaxed) == 0 {
             return WakeResult::NoneWoken;
         }
-        let outlook = look();
+        let status = look();
         let mut state = lock(&self.state);
         let WaitQueueState {
             senders, flushes, ..
         } = &mut *state;
         let mut woken = Wakeups::default();
-        let (may_try, have_left) = match outlook.capacity {
+        let (sender_limit, sent) = match status.capacity {
             Capacity::Closed => (usize::MAX, u64::MAX),
-            Capacity::Available => (1, outlook.sent),
-            Capacity::Full => (0, outlook.sent),
+            Capacity::Available => (1, status.sent),
+            Capacity::Full => (0, status.sent),
         };
-        // Whoever is woken stays in his place until he leaves it, and leaves a waker if he waits on.
-        let first = senders.values_mut().take(may_try);
-        let left = flushes.range_mut(..=(have_left, u64::MAX));
+        // A woken sender keeps its place until it leaves the queue, and registers a waker again if
+        // it waits on.
+        let first = senders.values_mut().take(sender_limit);
+        let completed = flushes.range_mut(..=(sent, u64::MAX));
         first
-            .chain(left.map(|(_, waker)| waker))
+            .chain(completed.map(|(_, waker)| waker))
             .for_each(|waker| woken.add(waker.take()));
         drop(state);
         if woken.is_empty() {
@@ -141,7 +145,7 @@ impl WaitQueue {
     }
 }
 
-/// A sender's place in the line.
+/// A sender's place in the wait queue.
 pub(super) struct SenderSlot<'a> {
     queue: &'a WaitQueue,
     number: Option<u64>,
@@ -155,7 +159,7 @@ impl<'a> SenderSlot<'a> {
         }
     }
 
-    /// Takes a place if there is none, and says whether it is the first.
+    /// Takes a place if there is none yet, and returns whether it is the first.
     pub(super) fn is_first(&mut self, waker: &Waker) -> bool {
         let Self { queue, number } = self;
         register(waker, |caller_waker| {
@@ -178,7 +182,7 @@ impl<'a> SenderSlot<'a> {
 }
 
 impl Drop for SenderSlot<'_> {
-    /// Whoever is first now may have room.
+    /// Wakes the sender that is first now: there may be room for it.
     fn drop(&mut self) {
         let Some(number) = self.number else { return };
         let mut state = lock(&self.queue.state);
@@ -192,7 +196,7 @@ impl Drop for SenderSlot<'_> {
     }
 }
 
-/// A wait for bytes to have left.
+/// A wait for queued output to be sent.
 pub(super) struct QueueFlush<'a> {
     queue: &'a WaitQueue,
     pub(super) target: u64,
