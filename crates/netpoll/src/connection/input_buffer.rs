@@ -204,8 +204,8 @@ impl InputBuffer {
         }
     }
 
-    /// Returns whether the poller should pause: the buffer has `high` bytes, and no reader waits
-    /// for more.
+    /// Returns whether the poller should pause: this buffer and the reader hold `high` bytes, and
+    /// no reader waits for more.
     pub(crate) fn is_full(&self, high: usize) -> bool {
         let wanted = self.waiter.as_ref().map_or(0, |waiter| waiter.need);
         self.buffer.len() + self.reader_held >= high.max(wanted)

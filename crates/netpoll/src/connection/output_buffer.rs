@@ -419,7 +419,7 @@ mod tests {
         let mut output_buffer = output_buffer();
         assert_eq!(put(&mut output_buffer, 1), PutOutcome::FirstByte);
         output_buffer.take().unwrap();
-        // A put on another thread notifies nobody, and leaves a tail to write behind.
+        // A put on another thread reports nothing, and leaves a tail to write behind.
         let off = output_buffer.put_slices(&[b"ab"], || WATERMARKS, || Role::OtherThread);
         assert_eq!(off, PutOutcome::Unchanged);
         assert_eq!(put(&mut output_buffer, 1), PutOutcome::FirstByte);

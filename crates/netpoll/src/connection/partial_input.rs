@@ -3,8 +3,8 @@
 //!
 //! It belongs to the connection and not to a future. As long as the reader stays at the same
 //! position in the stream it is the same partial input, for any number of calls: a server that
-//! waits anew every few milliseconds has the same patience with a slow peer as one that waits once.
-//! Only consumption ends it.
+//! waits anew every few milliseconds gives a slow peer no more time than one that waits once. Only
+//! consumption ends it.
 //!
 //! Time counts while a reader awaits the rest and the poller would read it: not while the handler
 //! does something else, nor while reads are paused.

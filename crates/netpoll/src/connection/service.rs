@@ -39,7 +39,7 @@ use crate::tracker::{ConnectionTracker, TrackedConnection};
 /// A connected socket that has no engine yet.
 #[derive(Debug)]
 pub(crate) struct Accepted {
-    /// Before the descriptor: it is deregistered before it is closed.
+    /// Before the descriptor: the registration ends before the socket is closed.
     pub(crate) registration: SocketRegistration,
     pub(crate) fd: OwnedFd,
     pub(crate) peer: Addr,

@@ -98,7 +98,7 @@ pub(crate) enum EnqueueResult {
 }
 
 impl CloseRequest {
-    /// Returns whether the connection has lost its owner, or should.
+    /// Returns whether the request ends the connection, so that no owner needs it any more.
     pub(crate) fn ends_connection(self) -> bool {
         self >= Self::Drop
     }
@@ -318,7 +318,8 @@ impl Shared {
         waker.wake();
     }
 
-    /// Deregisters the socket from the poller.
+    /// Removes the socket from the poller's list of sockets, which are shut down if the poller
+    /// fails.
     pub(crate) fn release_socket(&self) {
         self.notifier.deregister_socket(self.fd.as_fd());
     }

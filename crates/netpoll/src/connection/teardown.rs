@@ -11,8 +11,9 @@
 //!    close with unread input would be a reset, which destroys a reply on its way;
 //! 3. *Closed*: out of the poller. A running handler goes on: its reads and flushes return the
 //!    reason, and its puts are discarded. Once it has returned, or the owner has dropped the
-//!    connection, the observer is called, once, and then the callbacks [registered](super::close_notify)
-//!    for this connection's close. The engine is dropped after that.
+//!    connection, the observer is called, once, and then the callbacks
+//!    [registered](super::close_notify) for this connection's close. The engine is dropped after
+//!    that.
 //!
 //! The descriptor is closed with the last reference to the shared state.
 

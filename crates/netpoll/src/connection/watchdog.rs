@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Measures how long user code blocks a poller.
 //!
-//! A handler that blocks or computes holds up every connection of its poller, and its effect shows
-//! on all of them. So the clock is read once after each poll of a handler. If too much time has
+//! A handler that blocks or computes holds up every connection of its poller, and none of them
+//! shows the cause. So the clock is read once after each poll of a handler. If too much time has
 //! passed since the reading before, the call is counted and reported. The reading before is that of
 //! the last poll, or of the arrival of the input that this poll handles. Between the two there is
 //! only a read and a send, and never more than a few sources that ran no user code

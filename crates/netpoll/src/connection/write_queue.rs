@@ -126,8 +126,8 @@ impl WriteQueue {
     ///
     /// Each error returns the buffer unchanged. The reason if the connection has ended, or
     /// [`WriteAfterShutdown`](crate::WriteAfterShutdown) if its output was shut down; [`TooLarge`]
-    /// for a buffer that does not fit into the connection's
-    /// [`max_output`](crate::ConnOptions::max_output).
+    /// for a buffer larger than the connection's [`max_output`](crate::ConnOptions::max_output)
+    /// minus its [`write_high`](crate::ConnOptions::write_high).
     ///
     /// # Cancel safety
     ///

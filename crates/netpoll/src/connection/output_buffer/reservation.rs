@@ -46,8 +46,8 @@ impl OutputBuffer {
         self.cold.as_mut()?.uncommitted.take()
     }
 
-    /// Reserves `n` bytes at the end of the uncommitted output, and opens it if no reservation is
-    /// open. The output buffer is open.
+    /// Reserves `n` bytes at the end of the uncommitted output, which begins here if no reservation
+    /// is open. The output buffer is open.
     ///
     /// # Errors
     ///

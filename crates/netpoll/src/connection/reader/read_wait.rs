@@ -24,7 +24,7 @@ use crate::poll::notifier::Notice;
 use crate::sync::Arc;
 use crate::timeouts::Wait;
 
-/// Above this many bytes, waiting input is not compacted: the blocks that it keeps alive are no
+/// From this many bytes on, waiting input is not compacted: the blocks that it keeps alive are no
 /// multiple of it, at most sixteen read blocks of a poller. So a wait does not go through all of a
 /// large input each time.
 const COMPACT_MAX: usize = 64 << 10;

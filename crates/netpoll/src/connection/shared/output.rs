@@ -276,8 +276,8 @@ impl Shared {
         }
     }
 
-    /// Takes all output that can be sent, and counts the sends of other threads. Called on the
-    /// poller's thread only.
+    /// Takes all output that can be sent, and counts the sends made outside the engine. Called on
+    /// the poller's thread only.
     #[inline]
     pub(crate) fn take_output(&self) -> Option<LinkBuffer> {
         let mut output_buffer = lock(&self.output_buffer);
