@@ -1,22 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where something listens or is connected: what people write for it, and what a connection keeps
-//! of it.
+//! Addresses: the forms that users write, and the compact form that a connection keeps.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
 
 pub use netpoll_sys::addr::{Addr, InvalidUnixName, ParseAddrError, UnixAddr};
 
-/// What can be listened on: everything that is a [`ToSocketAddrs`], and Unix sockets besides.
+/// Types that convert to listen addresses: every [`ToSocketAddrs`], and Unix sockets.
 ///
-/// A text is `host:port`, where the host is a number or a name (which the system's resolver is
-/// asked for, and that may take seconds), or `unix:/path`, or `unix:@abstract-name`.
+/// A string is `host:port`, `unix:/path` or `unix:@abstract-name`. The host is an IP address or a
+/// name. The system's resolver looks up names, which may block for seconds.
 pub trait ToAddrs {
-    /// The addresses that are meant, in the order in which they are to be tried.
+    /// Returns the addresses, in the order to try them.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for a text that is no address; what the resolver fails with.
+    /// `InvalidInput` for a string that is not an address; the errors of the resolver.
     fn to_addrs(&self) -> io::Result<Vec<Addr>>;
 }
 
@@ -59,7 +58,7 @@ impl<T: ToAddrs + ?Sized> ToAddrs for &T {
     }
 }
 
-/// What has no other meaning than the standard library's.
+/// Types that convert exactly as in the standard library.
 macro_rules! of_the_internet {
     ($($kind:ty),+) => {
         $(impl ToAddrs for $kind {
@@ -78,7 +77,7 @@ fn tcp_addrs(addr: &(impl ToSocketAddrs + ?Sized)) -> io::Result<Vec<Addr>> {
     Ok(addr.to_socket_addrs()?.map(Addr::Tcp).collect())
 }
 
-/// An address as each connection keeps it: in two words, and elsewhere if it needs more.
+/// The address of a connection, in two words; rarer forms are boxed.
 #[derive(Debug)]
 pub(crate) enum CompactAddr {
     V4(SocketAddrV4),
@@ -93,7 +92,7 @@ impl From<Addr> for CompactAddr {
             Addr::Tcp(SocketAddr::V4(addr)) => Self::V4(addr),
             Addr::Tcp(SocketAddr::V6(addr)) => Self::V6(Box::new(addr)),
             Addr::Unix(name) => Self::Unix(Box::new(name)),
-            // What a later version of the kernel's side may know.
+            // A variant that a later version of the address type may add.
             _ => Self::Unnamed,
         }
     }
@@ -120,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_means_the_same_address() {
+    fn every_address_form_parses_to_the_same_address() {
         let addr: SocketAddr = "127.0.0.1:80".parse().unwrap();
         let forms: [&dyn ToAddrs; 6] = [
             &"127.0.0.1:80",
@@ -144,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_kept_in_two_words() {
+    fn compact_addr_takes_two_words() {
         assert!(size_of::<CompactAddr>() <= 16);
         for text in ["[::1]:80", "unix:/a", "unix:@a"] {
             let addr: Addr = text.parse().unwrap();

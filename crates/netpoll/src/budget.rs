@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`Budget`]: how much memory all connections of a loop, or of several, may hold.
+//! [`Budget`]: limits the memory that all connections of a loop, or of several, may hold.
 //!
-//! A budget is a pool of memory and a limit. What is lent out of the pool is counted by whole
-//! blocks, because that is what it costs. Near the limit, first nothing grows: a connection that
-//! holds input gets no more of it, until there is room again. Nearer to it, nobody is let in.
-//! What is held then is given back as handlers consume, as peers take their answers, and in the end
-//! because the timeouts of those who do neither run out.
+//! A budget is a pool of memory and a limit. Memory is counted in whole blocks of the pool, because
+//! that is what it costs. Near the limit, growth stops first: a connection that holds input is not
+//! read until memory is free again. Still nearer, no connection is accepted. Memory is freed as
+//! handlers consume and as peers read their answers; where neither happens, timeouts end the
+//! connections.
 
 use std::fmt;
 
@@ -15,33 +15,33 @@ use netpoll_sys::memory::{MemoryBound, MemorySource, memory_bound};
 use crate::error::InvalidConfig;
 use crate::event::Event;
 
-/// What a connection may hold and still be read for, when memory is short: a small request has
-/// been served before it is counted.
+/// How much input a connection may hold and still be read while memory is low: enough to serve a
+/// small request.
 pub(crate) const SHORTAGE_ALLOWANCE: usize = 4 << 10;
 
-/// What each poller has of a budget before any connection has some: a block to read into and one to
+/// The memory that each poller uses before any connection does: a block to read into and one to
 /// write into, each of 64 KiB and a page.
 const POLLER_RESERVE: usize = 2 * (68 << 10);
 
-/// The least that a budget may be, whatever it is for.
+/// The smallest budget.
 const MIN_BUDGET: usize = 1 << 20;
 
-/// The largest memory that comes in sizes of powers of two; what is larger is of its own size.
+/// The largest block whose size is rounded up to a power of two; larger blocks are not rounded.
 const MAX_SIZE_CLASS: usize = 8 << 20;
 
-/// What a block may have more than its size says.
+/// The most that a block is larger than its nominal size.
 const BLOCK_OVERHEAD: usize = 4 << 10;
 
-/// The part of the memory of the process that a budget is unless told otherwise.
+/// The default budget is the memory limit of the process divided by this.
 const DEFAULT_DIVISOR: u64 = 4;
 
-/// A bound of the memory that connections hold: what has come and was not consumed, and what was
-/// put and has not left. Clones are one budget; a loop has one of its own unless it is given one
-/// ([`Builder::budget`](crate::Builder::budget)).
+/// Limits the memory that connections hold: received bytes that were not consumed, and written
+/// bytes that were not sent. Clones share one budget. A loop has a budget of its own unless
+/// [`Builder::budget`](crate::Builder::budget) sets one.
 ///
-/// Counted is what is in blocks of the budget's [`Pool`], from which the threads of the loop take:
-/// not what was pushed, which is its giver's, nor what handlers write on threads of a foreign
-/// executor.
+/// It counts the blocks of the budget's [`Pool`], from which the threads of the loop allocate. It
+/// does not count pushed memory, which belongs to the caller, nor what handlers write on threads of
+/// a foreign executor.
 ///
 /// ```
 /// use netpoll::{Budget, EventLoop};
@@ -57,23 +57,22 @@ pub struct Budget {
 }
 
 impl Default for Budget {
-    /// A quarter of the memory that the process may have, as its machine, its control group and its
-    /// limits (`RLIMIT_AS`, `RLIMIT_DATA`) say now. Reads a few files.
+    /// Returns a quarter of the memory limit of the process, which is the smallest of the machine's
+    /// memory, its control group and its limits (`RLIMIT_AS`, `RLIMIT_DATA`). Reads a few files.
     fn default() -> Self {
         Self::from_memory_bound(memory_bound(), MIN_BUDGET)
     }
 }
 
 impl Budget {
-    /// The part of what `bound` says that connections may hold, and not less than `least`, without
-    /// which no loop is built.
+    /// Returns the default share of `bound`, at least `least`, below which no loop is built.
     fn from_memory_bound(bound: MemoryBound, least: usize) -> Self {
         let part = usize::try_from(bound.bytes / DEFAULT_DIVISOR).unwrap_or(usize::MAX);
         Self::new(part.max(least))
     }
 
-    /// The budget of a loop that was given `given`, and what there is to tell of it: that the default
-    /// is less than the machine would allow, or that what was given is more than the process may have.
+    /// Returns the budget of a loop that was built with `given`, and the event to report: that the
+    /// default is smaller than the machine would allow, or that `given` exceeds the memory limit.
     pub(crate) fn for_loop(given: Option<Self>, least: usize) -> (Self, Option<Event>) {
         Self::for_loop_bounded(given, least, memory_bound())
     }
@@ -107,50 +106,50 @@ impl Budget {
         }
     }
 
-    /// At most `limit` bytes.
+    /// Creates a budget of `limit` bytes with a pool of its own.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self::of(Pool::default(), limit)
     }
 
-    /// At most `limit` bytes of `pool`.
+    /// Creates a budget of `limit` bytes of `pool`.
     #[must_use]
     pub fn of(pool: Pool, limit: usize) -> Self {
         Self { pool, limit }
     }
 
-    /// No bound.
+    /// Creates a budget without a limit.
     #[must_use]
     pub fn unlimited() -> Self {
         Self::new(usize::MAX)
     }
 
-    /// How much there may be.
+    /// Returns the limit, in bytes.
     #[must_use]
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// What is held now, and what is kept for the next taker.
+    /// Returns the memory that is in use, and the free memory that the pool keeps.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         self.pool.stats()
     }
 
-    /// The pool whose memory it counts. Threads of a foreign executor may
-    /// [enter](Pool::enter) it, for what handlers write there to count too.
+    /// Returns the pool whose memory it counts. Threads of a foreign executor may
+    /// [enter](Pool::enter) it, so that what handlers write there counts too.
     #[must_use]
     pub fn pool(&self) -> &Pool {
         &self.pool
     }
 
-    /// The least limit with which `pollers` pollers can have one frame of `max_frame` bytes come in.
-    /// Below it the connection with such a frame would not be read any more before the frame is whole,
-    /// and end for its slowness.
+    /// Returns the smallest limit with which `pollers` pollers can receive one frame of `max_frame`
+    /// bytes. Below it, a connection with such a frame would stop being read before the frame is
+    /// complete, and time out.
     ///
-    /// A frame lies in one block, whose size is a power of two up to 8 MiB, each poller has two blocks
-    /// of 64 KiB, and at 95 % of the limit nothing is read for who holds much. So it is a little above
-    /// `max_frame`, and at most about twice that; never below 1 MiB.
+    /// A frame is stored in one block, whose size is a power of two up to 8 MiB. Each poller has
+    /// two blocks of 64 KiB. At 95 % of the limit, connections that hold much input are not read.
+    /// So the result is a little above `max_frame`, at most about twice that, and at least 1 MiB.
     ///
     /// ```
     /// use netpoll::Budget;
@@ -166,18 +165,18 @@ impl Budget {
         };
         let blocks = pollers.saturating_mul(POLLER_RESERVE);
         let held = frame.saturating_add(BLOCK_OVERHEAD).saturating_add(blocks);
-        // Held must be below 95 of a hundred parts.
+        // `held` must stay below 95 percent of the limit.
         let part = held / 95 + 1;
         part.saturating_mul(100).max(MIN_BUDGET)
     }
 
-    /// Whether nothing should grow: 95 % are held. One load.
+    /// Returns whether memory is low: 95 % are in use. One load.
     #[inline]
     pub(crate) fn is_low(&self) -> bool {
         self.is_used_above(95)
     }
 
-    /// Whether nobody should be let in: 98 % are held.
+    /// Returns whether accepting has to pause: 98 % are in use.
     pub(crate) fn is_exhausted(&self) -> bool {
         self.is_used_above(98)
     }
@@ -187,7 +186,7 @@ impl Budget {
         self.pool.in_use() >= self.limit / 100 * percent
     }
 
-    /// The memory of a loop with so many `pollers`.
+    /// Returns the memory of a loop with this many `pollers`.
     pub(crate) fn of_pollers(&self, pollers: usize) -> LoopMemory {
         LoopMemory {
             limit: self.limit,
@@ -195,10 +194,10 @@ impl Budget {
         }
     }
 
-    /// Refuses what cannot work for frames of at most `max_frame` bytes.
+    /// Rejects a budget that cannot work for frames of at most `max_frame` bytes.
     pub(crate) fn check(&self, max_frame: usize, pollers: usize) -> Result<(), InvalidConfig> {
         if self.limit < MIN_BUDGET {
-            let expected = "must be at least 1 MiB; Budget::unlimited() is no bound";
+            let expected = "must be at least 1 MiB; use Budget::unlimited() for no limit";
             return Err(InvalidConfig::new("budget", expected));
         }
         if self.limit < Self::least(max_frame, pollers) {
@@ -211,7 +210,7 @@ impl Budget {
     }
 }
 
-/// How much memory a loop may use, and how many pollers share it.
+/// The memory limit of a loop, and the number of pollers that share it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LoopMemory {
     limit: usize,
@@ -219,7 +218,7 @@ pub(crate) struct LoopMemory {
 }
 
 impl Default for LoopMemory {
-    /// No bound.
+    /// No limit.
     fn default() -> Self {
         Self {
             limit: usize::MAX,
@@ -229,7 +228,7 @@ impl Default for LoopMemory {
 }
 
 impl LoopMemory {
-    /// Refuses a connection whose largest frame could never come in.
+    /// Rejects a `max_frame` that the loop could never receive.
     pub(crate) fn check_max_frame(self, max_frame: usize) -> Result<(), InvalidConfig> {
         if self.limit < Budget::least(max_frame, self.pollers) {
             let expected = "must fit into the budget of the loop that the connection belongs to: give \
@@ -257,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_budget_is_short_before_it_is_spent_and_clones_are_one() {
+    fn budget_is_low_before_it_is_exhausted_and_clones_share_it() {
         let budget = Budget::new(64 << 20);
         let clone = budget.clone();
         std::thread::spawn(move || {
@@ -281,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused_with_what_would_be_right() {
+    fn invalid_budget_is_rejected_with_the_expected_value() {
         let error = Budget::new(1000).check(1, 1).unwrap_err();
         assert_eq!(error.field, "budget");
         assert!(error.expected.contains("1 MiB"));
@@ -290,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_that_holds_no_largest_frame_is_refused_and_one_that_just_does_is_not() {
+    fn budget_below_the_largest_frame_is_rejected_and_the_minimum_is_accepted() {
         let frames = [
             1,
             1000,
@@ -322,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_is_a_quarter_of_the_least_bound_and_says_so_if_it_is_not_the_machines() {
+    fn default_is_a_quarter_of_the_smallest_bound_and_reports_a_bound_below_the_machine() {
         let machine = bound(64 << 30, MemorySource::Machine);
         let (budget, event) = Budget::for_loop_bounded(None, MIN_BUDGET, machine);
         assert_eq!((budget.limit(), event), (16 << 30, None));
@@ -343,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_that_is_given_is_kept_and_told_if_it_is_more_than_there_may_be() {
+    fn given_budget_is_kept_and_reported_if_above_the_memory_bound() {
         let small = bound(256 << 20, MemorySource::AddressSpace);
         let (budget, event) =
             Budget::for_loop_bounded(Some(Budget::new(1 << 30)), MIN_BUDGET, small);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Why a connection ended, and how its calls say so.
+//! Close reasons and the errors of calls on a connection.
 //!
-//! Calls return [`std::io::Error`]; the errno is kept where there was one, and where there was
-//! none `get_ref()` is one of the structs here or of the buffer ([`NotEnoughData`], [`TooLarge`]). The
-//! *end* of a connection is a [`CloseReason`]: the first cause, told once.
+//! Calls return [`std::io::Error`]. An error of the kernel keeps its errno. For any other error,
+//! `get_ref()` returns one of the structs here or of the buffer ([`NotEnoughData`], [`TooLarge`]).
+//! The *end* of a connection is a [`CloseReason`]: its first cause, reported once.
 
 use std::error::Error;
 use std::fmt;
@@ -12,52 +12,51 @@ use std::sync::Arc;
 
 pub use netpoll_buffer::{NotEnoughData, OutOfRange, TooLarge, WriteOverrun};
 
-/// What a handler may fail with. Concrete, so that `Ok(())` needs no annotation.
+/// The error type of handlers. Concrete, so that `Ok(())` needs no annotation.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Why a connection ended. The first cause stands.
+/// Why a connection ended. The first cause wins.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// This side asked for it: `close`, `abort`, or the drop of an owned connection.
+    /// This side closed it: `close`, `abort`, or the drop of an owned connection.
     Local,
-    /// The peer ended its stream (FIN), and everything it sent had been offered.
+    /// The peer ended its stream (FIN), and the handler was offered all received bytes.
     PeerFin,
     /// The kernel reported an error; the errno is kept.
     Broken(Arc<io::Error>),
-    /// The handler returned an error that was not the connection's own report.
+    /// The handler returned an error other than one of its own connection.
     Handler(Arc<BoxError>),
     /// The handler panicked.
     HandlerPanic,
     /// The event loop shut down.
     Shutdown,
-    /// Its poller failed and began anew: see
-    /// [`Event::PollerFailed`](crate::Event::PollerFailed). All connections that it had end for
-    /// this.
+    /// Its poller failed and restarted: see [`Event::PollerFailed`](crate::Event::PollerFailed).
+    /// All connections of that poller end with this reason.
     PollerFailed,
-    /// A bound was met.
+    /// A limit was reached.
     Limit(Limit),
-    /// Time ran out.
+    /// A timeout expired.
     Timeout(Timeout),
-    /// It ended before, and nothing is left of it that would know why. Told only to who asks a
-    /// [`ConnectionHandle`](crate::ConnectionHandle) that late.
+    /// It ended some time ago, and the reason is not stored any more. Returned only by a
+    /// [`ConnectionHandle`](crate::ConnectionHandle) that outlives the connection by long.
     Forgotten,
 }
 
-/// Which bound a connection met.
+/// The limit that a connection reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Limit {
-    /// More bytes were asked for at once than `max_frame` allows: usually a length the peer sent.
+    /// A read requested more bytes at once than `max_frame` allows: usually a length sent by the
+    /// peer.
     Frame,
     /// One call left more output unsent than `max_output` allows.
     Output,
-    /// The peer was gone, and its last bytes could not be read within the
-    /// [`Budget`](crate::Budget).
+    /// The peer was gone, and its last bytes did not fit into the [`Budget`](crate::Budget).
     Memory,
 }
 
-/// Which time a connection, or a call on it, ran out of.
+/// The timeout that expired, for a connection or for a call on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Timeout {
@@ -108,7 +107,7 @@ impl fmt::Display for CloseReason {
 }
 
 impl CloseReason {
-    /// What a call on a connection that ended for this reason fails with.
+    /// Returns the error of calls on a connection that ended for this reason.
     pub(crate) fn to_error(&self) -> io::Error {
         let errno = match self {
             Self::Broken(error) => error.raw_os_error(),
@@ -125,8 +124,8 @@ impl CloseReason {
         )
     }
 
-    /// The reason for which a handler's error ends its connection: the connection's own report if
-    /// the handler passed that on, else the handler's.
+    /// Returns the close reason for an error of a handler. An error of its own connection that the
+    /// handler passes on keeps its reason; any other error becomes `Handler`.
     pub(crate) fn from_handler_error(error: BoxError) -> Self {
         let reported = error
             .downcast_ref::<io::Error>()
@@ -148,12 +147,12 @@ impl CloseReason {
     }
 }
 
-/// A call was made on a connection that has ended. The kind is `ConnectionAborted`, or `TimedOut`
-/// where time was the cause.
+/// A call on a connection that has ended. The kind is `ConnectionAborted`, or `TimedOut` if the
+/// reason is a timeout.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Closed {
-    /// Why it has ended.
+    /// Why the connection ended.
     pub reason: CloseReason,
 }
 
@@ -176,12 +175,11 @@ impl From<Closed> for io::Error {
     }
 }
 
-/// A call has waited for as long as it may; the connection goes on. `TimedOut`. Nothing was
-/// consumed.
+/// A call exceeded its timeout; the connection stays open. `TimedOut`. Nothing was consumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TimedOut {
-    /// Which time it was.
+    /// Which timeout expired.
     pub which: Timeout,
 }
 
@@ -206,14 +204,14 @@ impl From<TimedOut> for io::Error {
     }
 }
 
-/// The peer ended its stream before the bytes that were waited for. `UnexpectedEof`. What did come
-/// can still be read.
+/// The peer ended its stream before the awaited bytes arrived. `UnexpectedEof`. The bytes that did
+/// arrive can still be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnexpectedEof {
-    /// How many bytes are there.
+    /// How many bytes are available.
     pub have: usize,
-    /// How many were waited for.
+    /// How many bytes were awaited.
     pub need: usize,
 }
 
@@ -242,7 +240,8 @@ impl From<UnexpectedEof> for io::Error {
     }
 }
 
-/// Something was put after [`Writer::finish`](crate::Writer::shutdown), and discarded. `BrokenPipe`.
+/// A write after [`Writer::shutdown`](crate::Writer::shutdown). The bytes were discarded.
+/// `BrokenPipe`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WriteAfterShutdown;
@@ -268,7 +267,7 @@ impl From<WriteAfterShutdown> for io::Error {
     }
 }
 
-/// A call that parks its thread was made on a poller's. `WouldBlock`. Nothing was done.
+/// A blocking call on a poller thread. `WouldBlock`. Nothing was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BlockingOnPoller;
@@ -294,8 +293,8 @@ impl From<BlockingOnPoller> for io::Error {
     }
 }
 
-/// The poller that should have had a connection does not run: its loop has ended, or is gone without
-/// having run. `ConnectionAborted`.
+/// The event loop that the connection was meant for is not running: it has ended, or was dropped
+/// before it ran. `ConnectionAborted`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NotRunning;
@@ -321,7 +320,7 @@ impl From<NotRunning> for io::Error {
     }
 }
 
-/// A name was resolved, and has no address. `NotFound`.
+/// A name was resolved and has no address. `NotFound`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NoAddress;
@@ -347,13 +346,13 @@ impl From<NoAddress> for io::Error {
     }
 }
 
-/// An option has a value that cannot work. `InvalidInput`.
+/// An option has an invalid value. `InvalidInput`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InvalidConfig {
-    /// Which option.
+    /// The name of the option.
     pub field: &'static str,
-    /// What would be right.
+    /// A description of valid values.
     pub expected: &'static str,
 }
 
@@ -382,13 +381,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_errno_survives_the_way_through_a_reason() {
+    fn errno_survives_conversion_to_a_close_reason() {
         let reason = CloseReason::Broken(Arc::new(io::Error::from_raw_os_error(104)));
         assert_eq!(reason.to_error().raw_os_error(), Some(104));
     }
 
     #[test]
-    fn an_error_passed_on_keeps_the_connections_own_reason() {
+    fn propagated_connection_error_keeps_its_reason() {
         let passed_on = |error: io::Error| CloseReason::from_handler_error(Box::new(error));
         let large = passed_on(TooLarge::new(1, 2).into());
         assert!(matches!(large, CloseReason::Limit(Limit::Frame)));
@@ -405,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_another_type_is_the_handlers() {
+    fn other_error_becomes_handler_error() {
         assert!(matches!(
             CloseReason::from_handler_error("no".into()),
             CloseReason::Handler(_)

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What happens to an event loop that is worth a line in a log.
+//! Events of an event loop that are worth a line in a log.
 //!
-//! Not what happens to each connection: that is counted ([`LoopStats`](crate::LoopStats)), and told
-//! to `on_disconnect`. What is told here is what an operator should know and could do something
-//! about, and what comes often is told a few times in a second at most, and then counted. It is told on
-//! the thread where it happened, often a poller; who hears it must not block, and if he panics nothing
-//! comes of it.
+//! Events report conditions that an operator should know and can act on. The life of a single
+//! connection is not an event: it is counted ([`LoopStats`](crate::LoopStats)) and reported to
+//! `on_disconnect`. Frequent events are rate-limited: a few of each kind are reported a second, and
+//! the rest are counted. The sink runs on the thread where the event happened, often a poller, so
+//! it must not block. A panic of the sink is caught and ignored.
 
 mod display;
 mod sink;
@@ -17,120 +17,122 @@ use netpoll_sys::memory::MemorySource;
 use crate::addr::Addr;
 pub(crate) use sink::EventSink;
 
-/// Something worth a line in a log. `Display` is that line. Told to
+/// Something that is worth a line in a log; `Display` is that line. Passed to
 /// [`Builder::on_event`](crate::Builder::on_event).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// No connection is accepted for now; the kernel queues those that come. At most once a
-    /// second.
+    /// Accepting paused. The kernel queues new connections. At most once a second.
     #[non_exhaustive]
     AcceptingPaused {
-        /// Why.
+        /// Why it paused.
         reason: AcceptPauseReason,
     },
-    /// Connections are accepted again, after a pause that was told.
+    /// Accepting resumed, after a pause that was reported.
     #[non_exhaustive]
     AcceptingResumed {
         /// Why it had paused.
         reason: AcceptPauseReason,
-        /// For how long.
+        /// How long it had paused.
         after: Duration,
     },
-    /// A loop was built that may have more connections than its process may have descriptors.
+    /// `max_connections` exceeds the descriptor limit of the process. Reported when the loop is
+    /// built.
     #[non_exhaustive]
     LimitAboveDescriptors {
-        /// [`max_connections`](crate::Builder::max_connections).
+        /// The value of [`max_connections`](crate::Builder::max_connections).
         connections: usize,
-        /// The soft limit of the process.
+        /// The soft descriptor limit of the process (`RLIMIT_NOFILE`).
         descriptors: u64,
     },
-    /// A loop was built that was given no [`Budget`](crate::Budget), and took a smaller one than the
-    /// machine's memory would give.
+    /// The default [`Budget`](crate::Budget) is smaller than the machine's memory alone would give.
+    /// Reported when the loop is built.
     #[non_exhaustive]
     BudgetLimited {
-        /// The budget that it took, in bytes.
+        /// The default budget, in bytes.
         budget: usize,
-        /// How much memory the process may have, in bytes.
+        /// The memory limit of the process, in bytes.
         memory: u64,
-        /// What says so.
+        /// Where the memory limit comes from.
         source: MemoryLimit,
     },
-    /// A loop was built with a [`Budget`](crate::Budget) that is more than its process may have. It is
-    /// kept as it was given.
+    /// The given [`Budget`](crate::Budget) exceeds the memory limit of the process. The loop uses
+    /// it all the same. Reported when the loop is built.
     #[non_exhaustive]
     BudgetAboveMemory {
         /// The budget, in bytes.
         budget: usize,
-        /// How much memory the process may have, in bytes.
+        /// The memory limit of the process, in bytes.
         memory: u64,
-        /// What says so.
+        /// Where the memory limit comes from.
         source: MemoryLimit,
     },
-    /// More events of one kind have come than are told: at most 10 of each kind in a second. Told with
-    /// the next event after that second, or when the loop has ended.
+    /// Events of one kind were not reported, because there were more than 10 of that kind in a
+    /// second. Reported together with the first event after that second, or at the end of the loop.
     #[non_exhaustive]
     Suppressed {
-        /// The name of the events.
+        /// The name of the variant.
         kind: String,
-        /// How many were not told.
+        /// How many events were not reported.
         count: u64,
     },
-    /// User code held its poller, and every connection of it, for longer than
+    /// User code blocked its poller, and every connection of it, for longer than
     /// [`slow_handler`](crate::Builder::slow_handler) allows. At most once a second and poller.
     #[non_exhaustive]
     SlowCall {
-        /// Which kind of code.
+        /// The kind of callback.
         callback: Callback,
-        /// The type of the loop's handler.
+        /// The type name of the loop's handler.
         handler: &'static str,
-        /// The connection it worked on.
+        /// The peer of the connection that the callback worked on.
         peer: Addr,
-        /// For how long.
+        /// How long the callback ran.
         took: Duration,
     },
-    /// Code that decides or observes panicked; what follows from it is said where it is given. (A
-    /// handler's panic is its connection's [`CloseReason`](crate::CloseReason).)
+    /// A callback that decides or observes panicked; the method that sets the callback documents
+    /// the consequence. (A panic of a handler is a [`CloseReason`](crate::CloseReason) instead.)
     #[non_exhaustive]
     CallbackPanicked {
-        /// Which kind of code.
+        /// The kind of callback.
         callback: Callback,
-        /// The connection it was asked about.
+        /// The peer of the connection that the callback was called for.
         peer: Addr,
     },
-    /// The executor of [`Runner::Spawn`](crate::Runner::Spawn) dropped a task that was not done,
-    /// and so its connection is closed.
+    /// The executor of [`Runner::Spawn`](crate::Runner::Spawn) dropped an unfinished task. The
+    /// connection is closed.
     #[non_exhaustive]
     TaskDropped {
-        /// The connection's peer.
+        /// The peer of the connection.
         peer: Addr,
     },
-    /// A shutdown's time was up, and user code had not returned. The thread that it runs on is left
-    /// behind: it ends, and closes its descriptors, when the code returns. Peers of its connections
-    /// have been sent the end.
+    /// User code was still running at the deadline of a shutdown. Its thread is abandoned: it ends,
+    /// and closes its descriptors, when the code returns. The sockets of its connections have been
+    /// shut down.
     #[non_exhaustive]
     CallbackAbandoned {
         /// Where the code runs.
         location: CallbackLocation,
-        /// Which kind of code.
+        /// The kind of callback.
         callback: Callback,
-        /// The type of the loop's handler.
+        /// The type name of the loop's handler.
         handler: &'static str,
-        /// How many connections were cut there.
+        /// How many connections were aborted there.
         connections: usize,
     },
-    /// The kernel reported the same event of a descriptor again and again, and nothing could be done
-    /// about it. The poller looks at it after pauses now, the longest of a second. Reported once, until
-    /// an event of it is of use.
+    /// A descriptor reported the same event repeatedly, and handling it had no effect. The poller
+    /// now polls the descriptor less often, with pauses of at most a second. Reported once, until
+    /// one of its events has an effect.
     #[non_exhaustive]
     SpuriousEvents {
         /// The number of the descriptor.
         descriptor: i32,
     },
-    /// A poller failed: code of the framework panicked on its thread, or its wait for the kernel
-    /// returned an error. Its connections are closed, with
-    /// [`CloseReason::PollerFailed`](crate::CloseReason::PollerFailed). It begins anew, and its
-    /// listeners and tasks go on; if it cannot, the loop ends, and
+    /// A poller failed: framework code panicked on its thread, or `epoll_wait(2)` returned an
+    /// error.
+    ///
+    /// Its connections are closed, with
+    /// [`CloseReason::PollerFailed`](crate::CloseReason::PollerFailed). Then it restarts, and its
+    /// listeners and tasks continue. If it cannot restart, the loop shuts down, and
     /// [`EventLoop::run`](crate::EventLoop::run) returns the error.
     #[non_exhaustive]
     PollerFailed {
@@ -140,26 +142,26 @@ pub enum Event {
         failure: PollerFailure,
         /// How many connections it had.
         connections: u64,
-        /// Whether it begins anew.
+        /// Whether it restarted.
         restarted: bool,
     },
-    /// A shutdown's time was up, and these connections had not been answered.
+    /// The deadline of a shutdown passed, and connections with unfinished work were aborted.
     #[non_exhaustive]
     ConnectionsAborted {
-        /// How many.
+        /// How many connections.
         connections: usize,
     },
 }
 
-/// Where user code runs that a shutdown could not stop.
+/// Where abandoned user code runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CallbackLocation {
-    /// On the poller with this index.
+    /// The poller with this index.
     Poller(usize),
-    /// On so many threads of [`Runner::Threads`](crate::Runner::Threads).
+    /// This many threads of [`Runner::Threads`](crate::Runner::Threads).
     Threads(usize),
-    /// With the executor of [`Runner::Spawn`](crate::Runner::Spawn).
+    /// The executor of [`Runner::Spawn`](crate::Runner::Spawn).
     Executor,
 }
 
@@ -167,21 +169,22 @@ pub enum CallbackLocation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PollerFailure {
-    /// Code of the framework panicked; the panic hook has said where.
+    /// Framework code panicked; the panic hook has printed where.
     Panic,
-    /// `epoll_wait(2)` failed: something in the process has closed a descriptor that is not its own.
+    /// `epoll_wait(2)` failed, because some code in the process closed a descriptor that it does
+    /// not own.
     #[non_exhaustive]
     Wait {
-        /// What it failed with.
+        /// The errno of the failure.
         errno: i32,
     },
 }
 
-/// What bounds the memory of the process.
+/// The limit that bounds the memory of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MemoryLimit {
-    /// What the machine has.
+    /// The memory of the machine.
     Machine,
     /// A control group of the process (`memory.max`).
     ControlGroup,
@@ -202,25 +205,25 @@ impl From<MemorySource> for MemoryLimit {
     }
 }
 
-/// Why no connection is accepted.
+/// Why accepting paused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AcceptPauseReason {
-    /// There are [`max_connections`](crate::Builder::max_connections).
+    /// [`max_connections`](crate::Builder::max_connections) connections are open.
     Limit,
-    /// They come faster than [`accept_rate`](crate::Builder::accept_rate).
+    /// Connections arrive faster than [`accept_rate`](crate::Builder::accept_rate).
     Rate,
-    /// The [`Budget`](crate::Budget) of memory is nearly used up.
+    /// Connections hold 98 % of the [`Budget`](crate::Budget).
     Budget,
-    /// The process has no descriptor left.
+    /// The process has no descriptor left (`EMFILE`).
     Descriptors,
-    /// The system has no open file left.
+    /// The system has no open file left (`ENFILE`).
     Files,
-    /// The kernel has no memory left.
+    /// The kernel has no memory left (`ENOBUFS`, `ENOMEM`).
     Memory,
 }
 
-/// Code of the user's that runs on a poller.
+/// User code that runs on a poller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Callback {
@@ -230,9 +233,11 @@ pub enum Callback {
     OnAccept,
     /// [`on_disconnect`](crate::Builder::on_disconnect).
     OnDisconnect,
-    /// The drop of what was [attached](crate::Connection::attach), when its connection is over.
+    /// The drop of a value that was [attached](crate::Connection::attach), after the connection
+    /// closed.
     Attached,
-    /// [`Connection::on_close`](crate::Connection::on_close), all of one connection.
+    /// The callbacks of [`Connection::on_close`](crate::Connection::on_close), all of one
+    /// connection.
     OnClose,
     /// [`Balance::Custom`](crate::Balance::Custom).
     Balance,
@@ -241,12 +246,12 @@ pub enum Callback {
 }
 
 impl Callback {
-    /// A number for each.
+    /// Returns a distinct number for each callback.
     pub(crate) fn code(self) -> u64 {
         self as u64
     }
 
-    /// What the number is for; a handler if it is for none.
+    /// Returns the callback with the number `code`, or `Handler` for an unknown number.
     pub(crate) fn from_code(code: u64) -> Self {
         let all = [
             Self::OnAccept,
@@ -261,7 +266,7 @@ impl Callback {
 }
 
 impl Event {
-    /// Whether it says that all is well again.
+    /// Returns whether the event reports a recovery.
     #[cfg(feature = "tracing")]
     pub(crate) fn is_recovery(&self) -> bool {
         matches!(self, Self::AcceptingResumed { .. })

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`EventLoop`]: serves listeners on a set of pollers, and ends in order.
+//! [`EventLoop`]: serves listeners on a set of pollers, and shuts down in order.
 //!
-//! The thread that runs the loop does none of the work: it waits to be told to shut down, and then
-//! sees it through. *Drain*: what the kernel has queued is accepted, what it holds for each
-//! connection is served, idle connections are closed. *Force*, at the deadline: what is left is
-//! cut. Then the pollers' threads end.
+//! The thread that calls [`EventLoop::run`] serves no connection. It waits for a shutdown request
+//! and then runs the shutdown in two steps. *Graceful*: the pollers accept the connections that the
+//! kernel has queued, serve the bytes it holds for each connection, and close idle connections.
+//! *Force*, at the deadline: the pollers abort the connections that remain. Then the poller threads
+//! end.
 
 pub(crate) mod builder;
 pub(crate) mod control;
@@ -42,7 +43,7 @@ use crate::thread_hook::ThreadHook;
 use builder::Builder;
 use control::{LoopControl, Shutdown};
 
-/// How long the end of a loop waits for connections that were cut to be gone.
+/// How long a loop that fails to start waits for the threads of its thread pool.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves listeners on pollers.
@@ -62,31 +63,31 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// }
 /// ```
 pub struct EventLoop {
-    /// Each with the index of the poller that has it for itself.
+    /// Each listener, with the index of its poller if that poller alone accepts from it.
     listeners: Vec<(Option<usize>, Listener)>,
     balance: Balance,
     service: Arc<dyn Service>,
-    /// Where handlers run, if that is threads of the loop's own.
+    /// The threads that handlers run on, for [`Runner::Threads`](crate::Runner::Threads).
     thread_pool: Option<Arc<ThreadPool>>,
     thread_hook: Option<ThreadHook>,
     budget: Budget,
-    /// For how long its pollers wait awake before they sleep.
+    /// How long an idle poller stays awake before it sleeps.
     busy_poll: Duration,
     admission: Arc<AdmissionControl>,
     filter: Option<Filter>,
     event_sink: EventSink,
-    /// What each of its pollers counts; there are as many.
+    /// The counters of each poller. Their number is the number of pollers.
     counters: Arc<[Arc<Counters>]>,
     control: Arc<LoopControl>,
 }
 
 impl EventLoop {
-    /// A loop to be described.
+    /// Returns a builder with default options.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// A handle to shut the loop down with, from any thread.
+    /// Returns a handle that shuts the loop down, from any thread.
     #[must_use]
     pub fn handle(&self) -> LoopHandle {
         LoopHandle {
@@ -96,13 +97,13 @@ impl EventLoop {
         }
     }
 
-    /// The addresses it listens on, with the ports that were free.
+    /// Returns the addresses that the loop listens on, with the actual ports.
     ///
     /// # Errors
     ///
-    /// What `getsockname(2)` fails with.
+    /// The errors of `getsockname(2)`.
     pub fn local_addrs(&self) -> io::Result<Vec<Addr>> {
-        // One address that each poller listens on counts once.
+        // An address that every poller listens on is listed once.
         let first = self
             .listeners
             .iter()
@@ -110,16 +111,18 @@ impl EventLoop {
         first.map(|(_, listener)| listener.local_addr()).collect()
     }
 
-    /// Serves until it is shut down. Blocks the calling thread; the work is done on the pollers'
-    /// threads, which start here and end before this returns. A thread that user code holds up at the
-    /// deadline of the shutdown is not waited for: an event says so
-    /// ([`CallbackAbandoned`](crate::Event::CallbackAbandoned)), and it ends when that code returns.
+    /// Serves until the loop is shut down.
+    ///
+    /// Blocks the calling thread. The pollers run on threads of their own, which start here and end
+    /// before this returns. A thread that is blocked by user code at the deadline of the shutdown
+    /// is abandoned: the loop reports [`CallbackAbandoned`](crate::Event::CallbackAbandoned), and
+    /// the thread ends when that code returns.
     ///
     /// # Errors
     ///
-    /// If the pollers cannot be started for want of descriptors, memory or threads; and if one failed
-    /// later and could not be started again ([`PollerFailed`](crate::Event::PollerFailed)): what is left is
-    /// cut then.
+    /// Fails if the pollers cannot start for lack of descriptors, memory or threads. Fails too if a
+    /// poller failed later and could not restart ([`PollerFailed`](crate::Event::PollerFailed)):
+    /// the remaining connections are aborted then.
     pub fn run(mut self) -> io::Result<()> {
         let threads = self.thread_pool.take();
         if let Some(threads) = &threads {
@@ -160,7 +163,7 @@ impl EventLoop {
         self.control.take_failure().map_or(Ok(()), Err)
     }
 
-    /// What its pollers have in common.
+    /// Returns the configuration that all pollers of the loop share.
     fn poller_config(&self) -> PollerConfig {
         let control = Arc::clone(&self.control);
         PollerConfig {
@@ -177,7 +180,7 @@ impl EventLoop {
 
 impl Drop for EventLoop {
     fn drop(&mut self) {
-        // Also of a loop that never ran: whoever waits for its end has it.
+        // A loop that never ran completes its shutdowns here, too.
         self.control.mark_stopped();
     }
 }
@@ -191,7 +194,8 @@ impl fmt::Debug for EventLoop {
     }
 }
 
-/// A handle on a loop. `Clone` and `Send`; usable on its pollers too.
+/// Controls and observes an [`EventLoop`]. `Clone` and `Send`; usable on the pollers of the loop
+/// too.
 #[derive(Clone, Debug)]
 pub struct LoopHandle {
     control: Arc<LoopControl>,
@@ -200,42 +204,49 @@ pub struct LoopHandle {
 }
 
 impl LoopHandle {
-    /// Shuts the loop down in order, and cuts what is left at `within` from now. Asks at once; the result
-    /// can be awaited, waited for ([`Shutdown::wait`]), or dropped. The first call decides the deadline.
+    /// Shuts the loop down in order, and aborts the connections that remain when `within` has
+    /// passed.
     ///
-    /// * The listeners are closed, as by [`stop_accepting`](Self::stop_accepting).
-    /// * What the kernel holds of each connection at that moment is read and served; a request that comes
-    ///   later need not be. A connection that was accepted less than 5 s ago, and less than
-    ///   [`first_byte`](crate::Timeouts::first_byte), and whose peer has not sent anything yet has the
-    ///   rest of that time to send: its request may be on its way.
-    /// * What was taken is answered: handlers run on, requests of [`mux::serve`](crate::mux::serve) are
-    ///   awaited, and while a [`WriteQueue`](crate::WriteQueue) of a connection is held it stays open. A
-    ///   handler that owns its connection finds the end of its input when it waits for some with nothing
-    ///   at hand, or asks for [`draining`](crate::Connection::draining) and decides itself.
-    /// * Then the connection is closed in order: its output is sent, then FIN.
+    /// Returns at once. The result is a future; [`Shutdown::wait`] blocks for it, and dropping it
+    /// does not cancel the shutdown. The first call sets the deadline.
     ///
-    /// Every connection that has something left to do at the deadline is reset, and counts as cut.
+    /// - The listeners are closed, as by [`stop_accepting`](Self::stop_accepting).
+    /// - Bytes that the kernel holds for a connection at that moment are read and served. Requests
+    ///   that arrive later may be dropped. A connection that was accepted less than 5 s ago (or
+    ///   less than [`first_byte`](crate::Timeouts::first_byte) ago, if that is shorter) and has
+    ///   received nothing yet keeps the rest of that time: its request may be in flight.
+    /// - Requests that were read are answered. Handlers run on, and requests of
+    ///   [`mux::serve`](crate::mux::serve) are awaited. A connection stays open while a
+    ///   [`WriteQueue`](crate::WriteQueue) of it exists. A handler that owns its connection reads
+    ///   end of input once all received bytes are consumed, or it checks
+    ///   [`draining`](crate::Connection::draining) and decides when to stop.
+    /// - Then each connection is closed in order: its output is sent, then FIN.
     ///
-    /// A poller whose thread is blocked by user code cannot do that. At the deadline its listeners are
-    /// closed, both streams of its connections are shut down from outside, and
-    /// [`CallbackAbandoned`](crate::Event::CallbackAbandoned) reports it. A handler on another thread that waits for one
-    /// of these connections, or for a timer of [`time`](crate::time), is woken when the code that blocks
-    /// the poller returns, and not before; one that stays on a thread of
-    /// [`Runner::Threads`](crate::Runner::Threads) is dropped when that thread ends. A handler that has to
-    /// end sooner needs a timer of its executor's.
+    /// A connection with work left at the deadline is reset, and counts as aborted.
+    ///
+    /// A poller whose thread is blocked by user code cannot do that. At the deadline the loop
+    /// closes its listeners, shuts down both directions of its connections from outside, and
+    /// reports [`CallbackAbandoned`](crate::Event::CallbackAbandoned). A handler on another thread
+    /// that waits for one of these connections, or for a timer of [`time`](crate::time), is woken
+    /// only when the blocking code returns. A handler that stays on a thread of
+    /// [`Runner::Threads`](crate::Runner::Threads) is dropped when that thread ends. A handler that
+    /// must end sooner needs a timer of its own executor.
     pub fn shutdown(&self, within: Duration) -> Shutdown {
         self.control.request_shutdown(within);
         Shutdown::new(Arc::clone(&self.control))
     }
 
-    /// Has the loop let nobody in any more: its listeners are closed, and their ports and names are free,
-    /// or go on where others [have them too](crate::Listener#handing-over). What the kernel has queued by
-    /// then is still accepted, where nobody else would. The connections that are there are served as
-    /// before, until they end or the loop is [shut down](Self::shutdown).
+    /// Stops accepting connections, and keeps serving the open ones.
     ///
-    /// Asks at once, and returns; the pollers close the listeners soon after, or, of a loop that is full,
-    /// when there was room for what is queued. Asked before the loop runs, it is done when it does. Any
-    /// thread; idempotent. It cannot be taken back.
+    /// The listeners are closed. Their ports and names become free, or continue in the processes
+    /// that [share them](crate::Listener#handing-over). Connections that the kernel has queued by
+    /// then are still accepted, unless another process can accept them. Open connections are served
+    /// until they end or the loop is [shut down](Self::shutdown).
+    ///
+    /// Returns at once. The pollers close the listeners soon after; a loop at its connection limit
+    /// does so when it has accepted the queued connections. Before [`run`](EventLoop::run) is
+    /// called, the request takes effect when the loop runs. Callable from any thread, idempotent,
+    /// irreversible.
     ///
     /// ```no_run
     /// # fn example(handle: &netpoll::LoopHandle) {
@@ -252,12 +263,12 @@ impl LoopHandle {
         self.control.stop_accepting();
     }
 
-    /// Blocks until the loop serves: [`run`](EventLoop::run) was called, and all its threads are there.
+    /// Blocks until the loop serves: [`run`](EventLoop::run) was called, and all poller threads
+    /// run.
     ///
     /// # Errors
     ///
-    /// [`NotRunning`] (`ConnectionAborted`) if it could not start, or has ended.
-    /// [`BlockingOnPoller`] (`WouldBlock`) on a poller's thread.
+    /// [`NotRunning`] (`ConnectionAborted`) if the loop failed to start, or has ended. [`BlockingOnPoller`] (`WouldBlock`) on a poller thread.
     pub fn wait_until_serving(&self) -> io::Result<()> {
         if is_poller_thread() {
             return Err(BlockingOnPoller::new().into());
@@ -270,27 +281,28 @@ impl LoopHandle {
         }
     }
 
-    /// How many connections are open.
+    /// Returns how many accepted connections are open.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.control.tracker().open_connections()
     }
 
-    /// The memory that the loop's connections share.
+    /// Returns the memory budget that the connections of the loop share.
     #[must_use]
     pub fn budget(&self) -> Budget {
         self.admission.budget().clone()
     }
 
-    /// What has become of the connections that came.
+    /// Returns how many connections the listeners accepted and rejected, and why accepting paused.
     #[must_use]
     pub fn accept_stats(&self) -> AcceptStats {
         self.admission.stats()
     }
 
-    /// What the loop has done so far. Any thread, as often as one likes: it reads what the pollers
-    /// count anyway, and disturbs none of them. One allocation, and two locks for a few
-    /// instructions each.
+    /// Returns a snapshot of all counters of the loop.
+    ///
+    /// Callable from any thread, at any rate: it reads counters that the pollers maintain anyway,
+    /// and does not block them. One allocation, and two locks for a few instructions each.
     ///
     /// ```no_run
     /// # fn example(handle: &netpoll::LoopHandle) {

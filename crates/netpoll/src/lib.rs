@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A network framework for RPC: a few pollers drive many connections, bytes land in chains of
-//! counted blocks, and user code sees a [`Connection`] with a [`Reader`] and a [`Writer`].
+//! A network framework for RPC: a few pollers drive many connections, received bytes are stored in
+//! linked, reference-counted blocks, and user code works with a [`Connection`] that has a
+//! [`Reader`] and a [`Writer`].
 //!
 //! ```no_run
 //! fn main() -> std::io::Result<()> {
@@ -16,43 +17,47 @@
 //! }
 //! ```
 //!
-//! What there is, and where it is made:
+//! The main types:
 //!
 //! | | |
 //! |---|---|
 //! | [`EventLoop`], [`Builder`], [`LoopHandle`] | serve listeners, shut down in order |
-//! | [`Listener`], [`Dialer`], [`Addr`] | connections of others, connections to others, over TCP and Unix sockets |
-//! | [`ConnPool`], [`Pooled`] | connections to others that are used again, and bounded |
-//! | [`Connection`], [`Reader`], [`Writer`] | what handlers work with |
-//! | [`LinkBuffer`] | the memory of it all |
-//! | [`codec`] | how frames lie in a stream |
-//! | [`BufStream`] | the same reading and writing over a file, a pipe, any blocking stream |
-//! | [`ConnOptions`], [`Timeouts`], [`Budget`] | the bounds, each with a default |
-//! | [`CloseReason`] | how a connection ended |
-//! | [`codec`], [`mux`], [`WriteQueue`] | frames, and many requests at once on one connection |
-//! | [`spawn`] | futures that a poller runs |
-//! | [`time`] | sleeping and giving up, with the timers of a poller |
-//! | [`LoopStats`], [`ConnStats`] | what has been done so far, counted always |
+//! | [`Listener`], [`Dialer`], [`Addr`] | accepted and dialed connections, over TCP and Unix sockets |
+//! | [`ConnPool`], [`Pooled`] | dialed connections that are reused and bounded |
+//! | [`Connection`], [`Reader`], [`Writer`] | the interface of handlers |
+//! | [`LinkBuffer`] | the buffer behind all of them |
+//! | [`codec`], [`mux`], [`WriteQueue`] | frames, and many concurrent requests on one connection |
+//! | [`BufStream`] | the same reader and writer over a file, a pipe or any blocking stream |
+//! | [`ConnOptions`], [`Timeouts`], [`Budget`] | limits, each with a default |
+//! | [`CloseReason`] | why a connection ended |
+//! | [`spawn`] | runs a future on a poller |
+//! | [`time`] | sleeps and timeouts, driven by the timers of a poller |
+//! | [`LoopStats`], [`ConnStats`] | counters, always on |
 //!
 //! # Threads
 //!
-//! One thread per poller; handlers run on their connection's poller unless they are told to run
-//! elsewhere ([`Runner`]). A connection has one owner at a time, so nothing a user sees is locked.
-//! Every wait is a future that needs nothing but a `Waker`, and no byte is lost by dropping one.
+//! Each poller has one thread. Handlers run on the poller of their connection unless a [`Runner`]
+//! places them elsewhere. A connection has one owner at a time, so the types that users see take no
+//! locks. Every wait is a future that needs only a `Waker`. Dropping such a future loses no byte.
 //!
 //! # Features
 //!
-//! `tokio`: [`Runner::tokio`](Runner::Spawn), and `Builder::enter_tokio` for handlers that await
-//! what is tokio's. `metrics`: [`LoopStats`] has a method `record`, which gives every count to a
-//! recorder of the `metrics` crate. `tower`: [`mux::Client`] is a `tower_service::Service`. `tracing`: a span for each connection, entered around its
-//! handler, and the events that [`Builder::on_event`] has not taken. None is on by default.
+//! No feature is on by default.
+//!
+//! - `tokio`: adds [`Runner::tokio`](Runner::Spawn), and `Builder::enter_tokio` for handlers that
+//!   await tokio's timers and sockets.
+//! - `metrics`: adds `LoopStats::record`, which passes every count to a recorder of the `metrics`
+//!   crate.
+//! - `tower`: implements `tower_service::Service` for [`mux::Client`].
+//! - `tracing`: opens a span for each connection, entered around its handler, and logs the events
+//!   that no [`Builder::on_event`] sink receives.
 //!
 //! # Platforms
 //!
-//! Linux. The kernel is reached through `epoll`.
+//! Linux. The pollers use `epoll`.
 
 #![forbid(unsafe_code)]
-// Its tests wake what they like.
+// The unit tests call any waker they like.
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 mod active_timeouts;
@@ -91,17 +96,17 @@ mod timestamp;
 mod trace;
 mod tracker;
 
-/// The README's program compiles.
+/// Compiles the program of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// What the page for newcomers from Go shows runs.
+/// Compiles the programs of the page for users of Go netpoll.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/from-go-netpoll.md")]
 struct FromGoNetpoll;
 
-// The public interface is:
+// The public interface:
 pub use addr::{Addr, InvalidUnixName, ParseAddrError, ToAddrs, UnixAddr};
 pub use admission::AcceptStats;
 pub use budget::Budget;

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`Listener`]: a socket that listens, of either kind, made here or elsewhere.
+//! [`Listener`]: a listening TCP or Unix socket, created here or taken over.
 //!
-//! [`acceptor`] is the source that takes connections from it, [`filter`] what user code says to
-//! each, and [`unix_path`] the care that a path in the file system needs.
+//! [`acceptor`] is the source that accepts from it. [`filter`] is the user's check of each connection. [`unix_path`] creates and removes the path of a Unix listener.
 
 pub(crate) mod acceptor;
 pub(crate) mod filter;
@@ -22,57 +21,62 @@ use crate::error::InvalidConfig;
 use crate::sync::{Mutex, OnceLock, lock};
 use unix_path::PathGuard;
 
-/// A socket that listens. Bound, and taking connections into the kernel's queue, from its making;
-/// they are served once an event loop has it.
+/// A bound, listening socket. The kernel queues connections from its creation on; an event loop
+/// serves them.
 ///
-/// Dropped, or at the end of its loop, it stops to listen, and a path that it has made in the file
-/// system is removed.
+/// Drop closes the socket and removes the path that the listener created in the file system. The
+/// end of its loop does the same.
 ///
 /// # Handing over
 ///
-/// A socket may be listened on by two loops, in one process or in two, each with a descriptor of its
-/// own: a duplicate of [`as_fd`](Self::as_fd), made into a listener by [`from_fd`](Self::from_fd). When
-/// one of them [shuts down](crate::LoopHandle::shutdown), or
-/// [stops accepting](crate::LoopHandle::stop_accepting), the other goes on, and gets what the kernel has
-/// queued: no connection is lost. For that a loop has to know that the socket is not its alone. It takes
-/// it for its own if it was bound here and its descriptor was never lent; then it serves what is queued
-/// before it closes the socket, since nobody else would. One that was taken over, or of which `as_fd` was
-/// asked, it takes for shared: it accepts no more, and a path that it has made stays. (If that is an
-/// error, what was queued is reset with the socket.)
+/// Two loops, in one process or in two, can listen on the same socket. Each has a descriptor of its
+/// own: a duplicate of [`as_fd`](Self::as_fd), turned into a listener by
+/// [`from_fd`](Self::from_fd). When one loop [shuts down](crate::LoopHandle::shutdown) or [stops
+/// accepting](crate::LoopHandle::stop_accepting), the other continues and accepts what the kernel
+/// has queued. No connection is lost.
+///
+/// A loop must know whether its socket is shared. A socket that was bound here and whose descriptor
+/// was never lent is exclusive: its loop serves the queued connections before it closes the socket,
+/// because no other process can. A socket that was taken over, or lent with `as_fd`, is shared: its
+/// loop accepts no more, and a path that the listener created stays. (If no other process listens
+/// after all, the kernel resets the queued connections when the socket closes.)
 #[derive(Debug)]
 pub struct Listener {
-    /// Before the descriptor: nobody finds the way in once nobody is behind it.
+    /// Declared before the descriptor: the path is removed before the socket closes.
     path: Mutex<Option<PathGuard>>,
     fd: OwnedFd,
-    /// How its siblings are made, if each poller is to have one.
+    /// The options of its siblings, for a listener of each poller.
     per_poller: Option<ListenOptions>,
-    /// Whether another descriptor of the socket may be somewhere.
+    /// Set once another descriptor of the socket may exist.
     shared: OnceLock<()>,
 }
 
 impl Listener {
-    /// Listens on `addr`: `host:port`, `unix:/path`, `unix:@abstract-name`, or anything else that
-    /// is [`ToAddrs`]; of several the first that can be bound is taken. Port 0 takes a free port.
-    /// `SO_REUSEADDR`, a backlog of 1024; [`bind_with`](Self::bind_with) has the choice.
+    /// Listens on `addr`: `host:port`, `unix:/path`, `unix:@abstract-name`, or any other
+    /// [`ToAddrs`].
     ///
-    /// A path is for its owner only (0600) from the moment it is there. One that a server left
-    /// behind which is no more is replaced, if it is a socket, is ours, and refuses to be
-    /// connected to; nothing else is ever removed. Of servers that start at once on one path one has
-    /// it, and the others find it taken: starts and ends in a folder are made one after the other, by
-    /// a lock on the folder (`flock(2)`) that is no file and ends with its process. An abstract name has no permissions: everybody
-    /// on the machine may connect to it.
+    /// Of several addresses, the first that can be bound is used. Port 0 selects a free port. Sets
+    /// `SO_REUSEADDR` and a backlog of 1024; [`bind_with`](Self::bind_with) takes other options.
+    ///
+    /// A path is accessible to its owner only (0600) from its creation on. A stale path of a server
+    /// that has ended is replaced if it is a socket, belongs to the same user, and refuses
+    /// connections. No other file is ever removed. If several servers start on one path at once,
+    /// one gets it and the others return an error: starts and ends in a directory are serialized by
+    /// a lock on the directory (`flock(2)`), which is not a file and ends with its process. An
+    /// abstract name has no permissions: every local user can connect to it.
     ///
     /// # Errors
     ///
-    /// `AddrInUse`, for a path with [`PathTaken`](crate::PathTaken) that says by what;
-    /// `AddrNotAvailable`, `PermissionDenied`, `NotFound` for a missing folder and the like, errno
-    /// kept; `TimedOut` if another process locks the folder of a path for ten seconds; `InvalidInput`
-    /// for what is no address, with [`InvalidUnixName`](crate::InvalidUnixName) for a path that is too long.
+    /// `AddrInUse`; for a path, with [`PathTaken`](crate::PathTaken) that contains the reason.
+    /// `AddrNotAvailable`, `PermissionDenied`, `NotFound` for a missing directory and the like,
+    /// with the errno. `TimedOut` if another process locks the directory of a path for ten seconds.
+    /// `InvalidInput` for an invalid address, with [`InvalidUnixName`](crate::InvalidUnixName) for
+    /// a path that is too long.
     pub fn bind(addr: impl ToAddrs) -> io::Result<Self> {
         Self::bind_with(addr, ListenOptions::default())
     }
 
-    /// As [`bind`](Self::bind), with a backlog, permissions and sharing of the port as told.
+    /// Listens as [`bind`](Self::bind), with the given backlog, permissions and port sharing.
     ///
     /// ```
     /// use netpoll::{ListenOptions, Listener};
@@ -91,10 +95,12 @@ impl Listener {
         Self::bind_first(addr.to_addrs()?, options)
     }
 
-    /// As [`bind_with`](Self::bind_with), and once for each poller of the loop that gets it: the
-    /// kernel spreads connections over them (`SO_REUSEPORT`), and each stays on the poller that
-    /// accepted it. That saves the hand-over, which pays for connections that are short; the kernel
-    /// spreads by chance, where [`Balance`](crate::Balance) would even out. TCP only.
+    /// Listens as [`bind_with`](Self::bind_with), once for each poller of its loop.
+    ///
+    /// The kernel spreads connections over these sockets (`SO_REUSEPORT`), and each connection
+    /// stays on the poller that accepted it. This saves the hand-over to another poller, which pays
+    /// off for short connections. The kernel spreads by hash, without regard to load, where
+    /// [`Balance`](crate::Balance) would even it out. TCP only.
     ///
     /// # Errors
     ///
@@ -120,9 +126,9 @@ impl Listener {
         Self::bind(UnixAddr::path(path)?)
     }
 
-    /// Listens on an abstract name, as [`bind`](Self::bind) does for `unix:@name`. Whoever is to
-    /// be let in has to be told by [`peer_credentials`](crate::Connection::peer_credentials): an
-    /// abstract name has no permissions.
+    /// Listens on an abstract name, as [`bind`](Self::bind) does for `unix:@name`. An abstract name
+    /// has no permissions: check [`peer_credentials`](crate::Connection::peer_credentials) to
+    /// restrict access.
     ///
     /// # Errors
     ///
@@ -131,13 +137,13 @@ impl Listener {
         Self::bind(UnixAddr::abstract_name(name)?)
     }
 
-    /// Takes over a descriptor that listens already, as a service manager hands them out. It
-    /// becomes non-blocking and close-on-exec; a path it has in the file system is not ours, and
-    /// stays.
+    /// Takes over a descriptor that already listens, for example from a service manager. It becomes
+    /// non-blocking and close-on-exec. Its path in the file system, if any, is never removed.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for what is not a stream socket that listens. The descriptor is closed then.
+    /// `InvalidInput` for a descriptor that is not a listening stream socket. The descriptor is
+    /// closed then.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
         if !socket::is_listener(fd.as_fd()).unwrap_or(false) {
             let expected = "must be a stream socket that listens";
@@ -147,8 +153,8 @@ impl Listener {
         Ok(Self::shared(fd))
     }
 
-    /// Gives the descriptor away, still listening and non-blocking. A path it has in the file
-    /// system stays, and is the new owner's to remove.
+    /// Returns the descriptor, still listening and non-blocking. Its path in the file system stays,
+    /// and the new owner removes it.
     #[must_use]
     pub fn into_fd(self) -> OwnedFd {
         let path = lock(&self.path).take();
@@ -158,11 +164,11 @@ impl Listener {
         self.fd
     }
 
-    /// The address it is bound to, with the port that was free. One system call.
+    /// Returns the bound address, with the actual port. One system call.
     ///
     /// # Errors
     ///
-    /// What `getsockname(2)` fails with.
+    /// The errors of `getsockname(2)`.
     pub fn local_addr(&self) -> io::Result<Addr> {
         socket::local_addr(&self.fd)
     }
@@ -192,7 +198,7 @@ impl Listener {
         socket::listen(addr, options).map(Self::exclusive)
     }
 
-    /// The listeners that `pollers` pollers get of it: one, or one for each with its poller's
+    /// Returns the listeners for `pollers` pollers: a single one, or one for each poller, with its
     /// index.
     pub(crate) fn split_per_poller(self, pollers: usize) -> io::Result<Vec<(Option<usize>, Self)>> {
         let Some(options) = self.per_poller else {
@@ -206,7 +212,7 @@ impl Listener {
         Ok(listeners)
     }
 
-    /// Of a socket that nobody else has.
+    /// A listener whose socket has no other descriptor.
     fn exclusive(fd: OwnedFd) -> Self {
         Self {
             path: Mutex::new(None),
@@ -216,25 +222,26 @@ impl Listener {
         }
     }
 
-    /// Of a socket that others may have, too.
+    /// A listener whose socket may have other descriptors.
     fn shared(fd: OwnedFd) -> Self {
         let listener = Self::exclusive(fd);
         listener.shared.get_or_init(|| ());
         listener
     }
 
-    /// What is accepted from.
+    /// The descriptor to accept from.
     fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 
-    /// Whether another descriptor of the socket may be somewhere, so that another may accept from it.
+    /// Returns whether another descriptor of the socket may exist, so that another loop may accept
+    /// from it.
     fn is_shared(&self) -> bool {
         self.shared.get().is_some()
     }
 
-    /// Nobody finds it any more who has not connected yet, if it has a path of its own. One that is
-    /// shared leads to the others.
+    /// Removes the path, so that no new client connects. The path of a shared socket stays: it
+    /// leads to the other loops.
     fn release_path(&self) {
         let path = lock(&self.path).take();
         if self.is_shared()
@@ -244,8 +251,9 @@ impl Listener {
         }
     }
 
-    /// Stops to listen although its acceptor is held up: frees its address, and leaves `by` in the
-    /// place of its socket. A duplicate of that listens on.
+    /// Stops listening although the acceptor's poller is blocked: releases the address and puts a
+    /// duplicate of `replacement` in the place of the socket. A duplicate of the listening socket
+    /// listens on.
     pub(crate) fn replace_socket(&self, replacement: BorrowedFd<'_>) -> io::Result<()> {
         self.release_path();
         socket_set::replace_fd(self.fd.as_fd(), replacement)
@@ -253,17 +261,17 @@ impl Listener {
 }
 
 impl From<TcpListener> for Listener {
-    /// Takes over a listener of the standard library's. Its accepts become non-blocking.
+    /// Takes over a listener of the standard library. It becomes non-blocking.
     fn from(listener: TcpListener) -> Self {
-        // The one failure is a descriptor that is none, which the type rules out.
+        // The only failure is an invalid descriptor, which the type rules out.
         let _set = listener.set_nonblocking(true).ok();
         Self::shared(listener.into())
     }
 }
 
 impl From<UnixListener> for Listener {
-    /// Takes over a listener of the standard library's. Its accepts become non-blocking; its path
-    /// is not ours, and stays.
+    /// Takes over a listener of the standard library. It becomes non-blocking. Its path is never
+    /// removed.
     fn from(listener: UnixListener) -> Self {
         // As for TCP.
         let _set = listener.set_nonblocking(true).ok();
@@ -272,7 +280,7 @@ impl From<UnixListener> for Listener {
 }
 
 impl AsFd for Listener {
-    /// The descriptor, of which a duplicate can be made: from here on the socket counts as
+    /// Returns the descriptor, for example to duplicate it. From this call on, the socket counts as
     /// [shared](Self#handing-over).
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.shared.get_or_init(|| ());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The bounds of a connection, each with its default and the reason for it.
+//! The limits and socket options of a connection, each with its default and the reason for it.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -11,42 +11,44 @@ use netpoll_sys::options::Keepalive;
 use crate::error::InvalidConfig;
 use crate::timeouts::Timeouts;
 
-/// How long sent bytes may stay unacknowledged, unless told otherwise.
+/// The default of [`ConnOptions::user_timeout`].
 const DEFAULT_USER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What bounds one connection. Every bound has a default; what is unlimited has to be asked for.
+/// The limits and socket options of one connection. Every limit has a default; unlimited has to be
+/// set explicitly.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConnOptions {
-    /// The most bytes one read may ask for; a peer's length above it ends the connection before
-    /// anything is allocated. 4 MiB.
+    /// The most bytes one read may request. A longer length sent by the peer ends the connection
+    /// before memory is allocated. 4 MiB.
     pub max_frame: usize,
-    /// Reading stops when this much waits for the handler, unless it waits for more. 64 KiB.
+    /// Reading stops when this many bytes wait for the handler, unless the handler waits for more.
+    /// 64 KiB.
     pub read_high: usize,
-    /// From this much unsent output on, no handler is called and nothing is read. 64 KiB.
+    /// With this much unsent output or more, the handler is not called and nothing is read. 64 KiB.
     pub write_high: usize,
-    /// Below this much unsent output it goes on. 32 KiB.
+    /// Below this much unsent output, both resume. 32 KiB.
     pub write_low: usize,
-    /// The most output that may be unsent at all; beyond it puts are discarded and the connection
-    /// ends. `write_high`, and twice `max_frame` for one call above it, if `None`.
+    /// The most unsent output. Above it, writes are discarded and the connection ends. `None` is
+    /// `write_high` plus twice `max_frame`, which is room for one call.
     pub max_output: Option<usize>,
-    /// How long what may take.
+    /// The timeouts of the connection.
     pub timeouts: Timeouts,
-    /// Whether small writes go out at once (`TCP_NODELAY`). On.
+    /// Whether small writes are sent at once (`TCP_NODELAY`). On.
     pub nodelay: bool,
-    /// When the kernel asks a silent peer whether it is there; `None` is never. 60 s, 15 s, 4: a peer
-    /// that vanished is known after two minutes, and three lost probes end nothing.
+    /// When the kernel probes a silent peer; `None` is never. 60 s idle, 15 s interval, 4 probes: a
+    /// vanished peer is detected after two minutes, and three lost probes end nothing.
     pub keepalive: Option<Keepalive>,
-    /// How long sent bytes may stay unacknowledged, or a peer take none (`TCP_USER_TIMEOUT`); `None` is
-    /// as long as the kernel likes, about 15 minutes. 60 s.
+    /// How long sent bytes may stay unacknowledged, or unread by the peer (`TCP_USER_TIMEOUT`).
+    /// `None` is the kernel's own limit, about 15 minutes. 60 s.
     ///
-    /// The kernel lets it take the place of the count of `keepalive`: a connection at rest ends at the
-    /// first probe that is due when the silence is as long as this. So the default of 60 s is fitted
-    /// to `keepalive` where there is one, and the socket gets `idle + count * interval`: 2 minutes by
-    /// default, 3 s for 1 s, 1 s, 2, and none where that is more than 15 minutes. Any other value is
-    /// set as it is given. One below `idle + 2 * interval` ends a connection at rest for one lost
-    /// probe; with a large one, or with `None` and bytes unacknowledged, a dead peer is found later
-    /// than `keepalive` says.
+    /// On an idle connection the kernel uses it instead of the count of `keepalive`: the connection
+    /// ends at the first due probe after a silence of this length. So the default of 60 s follows
+    /// `keepalive` where that is set, and the socket gets `idle + count * interval`: 2 minutes by
+    /// default, 3 s for 1 s, 1 s, 2, and none if the sum exceeds 15 minutes. Any other value is set
+    /// unchanged. A value below `idle + 2 * interval` ends an idle connection after one lost probe.
+    /// With a large value, or with `None` and unacknowledged bytes, a dead peer is detected later
+    /// than `keepalive` specifies.
     pub user_timeout: Option<Duration>,
 }
 
@@ -67,8 +69,8 @@ impl Default for ConnOptions {
 }
 
 impl ConnOptions {
-    /// The default bounds of dialed connections: [`Timeouts::for_dialing`], and else those of
-    /// accepted ones.
+    /// Returns the defaults of dialed connections: [`Timeouts::for_dialing`], and otherwise the
+    /// defaults of accepted ones.
     #[must_use]
     pub fn for_dialing() -> Self {
         Self {
@@ -77,7 +79,7 @@ impl ConnOptions {
         }
     }
 
-    /// The user timeout that a socket gets: the default is fitted to its keepalive.
+    /// Returns the user timeout of the socket: the default follows the keepalive.
     pub(crate) fn socket_user_timeout(&self) -> Option<Duration> {
         match (self.user_timeout, self.keepalive) {
             (Some(DEFAULT_USER_TIMEOUT), Some(keepalive)) => keepalive.user_timeout(),
@@ -85,7 +87,7 @@ impl ConnOptions {
         }
     }
 
-    /// Sets on a TCP socket what `self` has otherwise than the options `inherited` from its listener.
+    /// Sets the options of a TCP socket that differ from those `inherited` from its listener.
     pub(crate) fn set_differences(&self, fd: BorrowedFd<'_>, inherited: &Self) -> io::Result<()> {
         if self.nodelay != inherited.nodelay {
             options::set_nodelay(fd, self.nodelay)?;
@@ -102,14 +104,14 @@ impl ConnOptions {
         Ok(())
     }
 
-    /// The bound of unsent output.
+    /// Returns the limit of unsent output.
     pub(crate) fn output_bound(&self) -> usize {
         let one_call = self.max_frame.saturating_mul(2);
         self.max_output
             .unwrap_or(self.write_high.saturating_add(one_call))
     }
 
-    /// Refuses, by name, what cannot work.
+    /// Rejects values that cannot work, by the name of the field.
     pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
         if self.max_frame == 0 {
             return Err(InvalidConfig::new("max_frame", "must be at least 1 byte"));
@@ -143,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_can_work() {
+    fn defaults_are_valid() {
         assert_eq!(ConnOptions::default().check(), Ok(()));
         assert_eq!(
             ConnOptions::default().output_bound(),
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_user_timeout_is_fitted_to_the_keepalive_and_others_are_set_as_given() {
+    fn default_user_timeout_follows_keepalive_and_explicit_values_are_kept() {
         let set = |keepalive, user_timeout| {
             let options = ConnOptions {
                 keepalive,
@@ -175,17 +177,17 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_stream_is_asked_for_as_much_as_a_connection() {
+    fn buf_stream_has_the_same_frame_limit_as_a_connection() {
         let bound = ConnOptions::default().max_frame;
         let mut stream = BufStream::new(io::repeat(7));
         stream.reader().wait(bound).unwrap();
         let error = stream.reader().wait(bound + 1).unwrap_err();
-        let large: Option<&TooLarge> = error.get_ref().and_then(|why| why.downcast_ref());
+        let large: Option<&TooLarge> = error.get_ref().and_then(|source| source.downcast_ref());
         assert_eq!(large, Some(&TooLarge::new(bound, bound + 1)));
     }
 
     #[test]
-    fn what_cannot_work_is_refused_by_name() {
+    fn invalid_options_are_rejected_by_field() {
         let named = |change: fn(&mut ConnOptions)| {
             let mut options = ConnOptions::default();
             change(&mut options);

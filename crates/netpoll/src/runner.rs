@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where handlers run.
+//! The places where handlers run.
 //!
-//! A handler's type says where it may. The futures of [`on_request`](crate::Builder::on_request)
-//! and [`on_connection`](crate::Builder::on_connection) need not be `Send`: each is made, polled and
-//! dropped on one thread, the connection's poller or one of some [`thread_pool`]. Those of
-//! [`on_request_send`](crate::Builder::on_request_send) and
-//! [`on_connection_send`](crate::Builder::on_connection_send) may run anywhere.
+//! The type of a handler restricts them. The futures of [`on_request`](crate::Builder::on_request)
+//! and [`on_connection`](crate::Builder::on_connection) need not be `Send`: each is created, polled
+//! and dropped on one thread, which is the connection's poller or a thread of a [`thread_pool`].
+//! The futures of [`on_request_send`](crate::Builder::on_request_send) and
+//! [`on_connection_send`](crate::Builder::on_connection_send) may run on any thread.
 
 pub(crate) mod thread_pool;
 
@@ -17,25 +17,25 @@ use crate::error::InvalidConfig;
 use crate::sync::Arc;
 use thread_pool::ThreadPool;
 
-/// The most threads of a loop's own.
+/// The most threads of a thread pool.
 const MAX_THREADS: usize = 4096;
 
 /// Where handlers run.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum Runner {
-    /// On the connection's poller: no hand-off, no lock. A handler that blocks holds up every
-    /// connection of that poller; one that awaits holds up nobody.
+    /// On the connection's poller: no hand-off, no lock. A handler that blocks delays every
+    /// connection of that poller; a handler that awaits delays none.
     #[default]
     Inline,
-    /// On so many threads of the loop's own, at most 4096, whichever is free. For handlers that block or compute.
-    /// One that awaits holds none of them.
+    /// On this many threads of the loop's own, at most 4096. For handlers that block or compute. A
+    /// handler that awaits occupies no thread.
     Threads(usize),
-    /// As tasks of an executor. For handlers whose futures are `Send` only.
+    /// As tasks of an executor. Only for handlers whose futures are `Send`.
     Spawn(Arc<dyn Spawn>),
 }
 
-/// Carries out tasks: an executor of the user's own.
+/// Runs tasks: the interface to the user's own executor.
 ///
 /// ```
 /// use std::pin::Pin;
@@ -54,13 +54,13 @@ pub enum Runner {
 /// let runner = Runner::Spawn(Arc::new(OnItsOwnThread));
 /// ```
 pub trait Spawn: Send + Sync {
-    /// Polls `task` to its end. Called on a poller, for each burst of requests that a connection
-    /// has: it must not block, nor poll the task itself. A task that is dropped instead closes its
+    /// Polls `task` to completion. Called on a poller, for each request batch of a connection, so
+    /// it must not block, nor poll the task itself. Dropping an unfinished task closes its
     /// connection.
     fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>);
 }
 
-/// A runner that calls can be given to.
+/// A checked [`Runner`], with its thread pool.
 #[derive(Clone)]
 pub(crate) enum PreparedRunner {
     Inline,
@@ -69,7 +69,7 @@ pub(crate) enum PreparedRunner {
 }
 
 impl Runner {
-    /// What calls are given to. Threads do not run yet.
+    /// Checks the runner and creates its thread pool. Starts no thread.
     pub(crate) fn prepare(&self) -> Result<PreparedRunner, InvalidConfig> {
         match self {
             Self::Inline => Ok(PreparedRunner::Inline),

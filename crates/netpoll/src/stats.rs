@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What an event loop and its connections have done so far, as numbers.
+//! Snapshots of the counters of an event loop and of its connections.
 //!
-//! Each poller counts for itself, in [`counters`] that no other thread writes; a snapshot adds
-//! them up when somebody asks. So counting costs a request a few additions in memory that its
-//! poller has at hand, and asking costs a read of it. A snapshot is taken while the pollers go on:
-//! each number is right for some moment of the call, and two of them need not fit to the last
-//! request.
+//! Each poller counts in [`counters`] of its own that no other thread writes. A snapshot adds them
+//! up on demand. Counting costs a request a few additions in memory that its poller has in cache; a
+//! snapshot costs a read of it. Pollers continue while a snapshot is taken: each number was correct
+//! at some moment of the call, and two numbers may differ by the requests of that moment.
 //!
-//! All counts begin with the making of the loop, and stay readable after its end.
+//! All counts start when the loop is built, and stay readable after it has ended.
 
 pub(crate) mod counters;
 
@@ -16,23 +15,22 @@ use std::time::Duration;
 use crate::admission::AcceptStats;
 pub use counters::{ClosedStats, PollerStats};
 
-/// What an event loop has done so far: a snapshot, made by
-/// [`LoopHandle::stats`](crate::LoopHandle::stats).
+/// Counters of an event loop, returned by [`LoopHandle::stats`](crate::LoopHandle::stats).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LoopStats {
-    /// Connections that its listeners brought, and that are open.
+    /// Open connections that were accepted by the listeners of the loop.
     pub connections: usize,
-    /// What has become of the connections that came.
+    /// Accepted and rejected connections, and pauses of accepting.
     pub accept: AcceptStats,
-    /// How many connections ended, and for which reasons.
+    /// How many connections ended, by reason.
     pub closed: ClosedStats,
-    /// What each poller has done.
+    /// The counters of each poller.
     pub pollers: Vec<PollerStats>,
 }
 
 impl LoopStats {
-    /// What all pollers have done together.
+    /// Returns the sums of the counters of all pollers.
     #[must_use]
     pub fn total(&self) -> PollerStats {
         let mut total = PollerStats::default();
@@ -41,23 +39,22 @@ impl LoopStats {
     }
 }
 
-/// What one connection has done so far: a snapshot, made by
-/// [`Connection::stats`](crate::Connection::stats) and
+/// Counters of one connection, returned by [`Connection::stats`](crate::Connection::stats) and
 /// [`ConnectionHandle::stats`](crate::ConnectionHandle::stats).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnStats {
-    /// Bytes that have come from the kernel.
+    /// Bytes received from the kernel.
     pub received: u64,
-    /// Bytes that the kernel has taken.
+    /// Bytes that the kernel accepted for sending.
     pub sent: u64,
-    /// Requests of bursts that are over: see [`PollerStats::requests`].
+    /// Requests of completed batches; see [`PollerStats::requests`].
     pub requests: u64,
-    /// Bytes that have come and that the handler has not read. Asked through a handle, what the
-    /// connection itself holds of them is not among these.
+    /// Received bytes that the handler has not consumed. A snapshot from a handle does not include
+    /// the bytes in the connection's own buffer.
     pub waiting: usize,
-    /// Bytes that were put and that the kernel has not taken.
+    /// Bytes that were written and that the kernel has not accepted yet.
     pub unsent: usize,
-    /// How long ago its poller last moved bytes of it, either way.
+    /// Time since its poller last sent or received bytes of it.
     pub idle: Duration,
 }

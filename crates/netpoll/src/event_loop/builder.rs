@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`Builder`]: what a loop serves, where, and within which bounds.
+//! [`Builder`]: the listeners, handlers and limits of an event loop.
 
 mod validation;
 
@@ -28,7 +28,7 @@ use crate::sync::Arc;
 use crate::thread_hook::ThreadHook;
 use crate::timeouts::{MinRate, Timeouts};
 
-/// Describes an [`EventLoop`]. Made by [`EventLoop::builder`].
+/// Configures and builds an [`EventLoop`]. Returned by [`EventLoop::builder`].
 #[derive(Default)]
 #[must_use]
 pub struct Builder {
@@ -48,11 +48,11 @@ pub struct Builder {
     busy_poll: Duration,
     slow_threshold: SlowThreshold,
     event_sink: EventSink,
-    /// What was given and cannot work, found before [`build`](Self::build).
+    /// The first invalid option, reported by [`build`](Self::build).
     invalid_config: Option<InvalidConfig>,
 }
 
-/// From when on a call is slow.
+/// The duration from which on a call is slow; `None` is never.
 struct SlowThreshold(Option<Duration>);
 
 impl Default for SlowThreshold {
@@ -62,15 +62,17 @@ impl Default for SlowThreshold {
 }
 
 impl Builder {
-    /// Asks `filter` of each connection that comes, before anything is made of it: whether it is
-    /// served, and within which bounds. On a poller, and all listeners' connections wait for it:
-    /// it must not block. One that panics has refused.
+    /// Calls `filter` for each accepted connection, before it is registered. The result decides
+    /// whether the connection is served, and with which options.
+    ///
+    /// Runs on a poller, and the connections of all listeners wait for it: it must not block. A
+    /// panic rejects the connection.
     ///
     /// ```no_run
     /// use netpoll::{Accept, Connection, EventLoop};
     ///
     /// # fn main() -> std::io::Result<()> {
-    /// // An abstract name has no permissions of its own: one user and root are let in.
+    /// // An abstract name has no permissions of its own: one user and root are accepted.
     /// let owner = 1000;
     /// EventLoop::builder()
     ///     .on_request(async |conn: &mut Connection| Ok(conn.reader().skip(1).await?))
@@ -89,66 +91,73 @@ impl Builder {
         self
     }
 
-    /// The most connections at once. With so many, accepting pauses, the kernel queues as many as
-    /// the listener's backlog allows, and it goes on when one has ended. Seven eighths of the
-    /// descriptors that the process may have (the soft limit, when the loop is built), and at most
-    /// 65,536, unless this says otherwise. It may say more than the process can have: then accepting
-    /// pauses when it meets that.
+    /// Sets the most connections that are open at once.
+    ///
+    /// At the limit, accepting pauses, and the kernel queues up to the backlog of each listener.
+    /// Accepting resumes when a connection ends. The default is seven eighths of the descriptor
+    /// limit of the process (the soft limit when the loop is built), at most 65,536. A value above
+    /// the descriptor limit is allowed: accepting then pauses when the process runs out of
+    /// descriptors.
     pub fn max_connections(mut self, count: usize) -> Self {
         self.max_connections = Some(count);
         self
     }
 
-    /// The most new connections a second, over all listeners, and a tenth of a second's at once;
-    /// `None` is as many as come, and so it is unless this says otherwise. Those above wait in the
-    /// kernel's queue.
+    /// Sets the most new connections a second, over all listeners, with bursts of a tenth of a
+    /// second's worth. Connections above the rate wait in the kernel's queue. The default is
+    /// `None`: no limit.
     pub fn accept_rate(mut self, per_second: Option<u32>) -> Self {
         self.accept_rate = per_second;
         self
     }
 
-    /// How much memory the connections may hold together. Unless this says otherwise, a quarter of what
-    /// the process may have; more than that is kept and [told](Event::BudgetAboveMemory). Loops that are
-    /// given clones of one budget share it. At 95 % of it nothing is read for connections that hold more
-    /// than 4 KiB of input, at 98 % nobody is let in. So [`build`](Self::build) refuses one that does not hold the largest frame that a
-    /// connection may have come in; [`Budget::least`] is what it takes.
+    /// Sets how much memory all connections of the loop may hold together.
+    ///
+    /// The default is a quarter of the memory limit of the process. A budget above the memory limit
+    /// is used as given, and [reported](Event::BudgetAboveMemory). Loops that get clones of one
+    /// budget share it. From 95 % on, connections that hold more than 4 KiB of input are not read.
+    /// From 98 % on, no connection is accepted. [`build`](Self::build) rejects a budget that cannot
+    /// hold the largest frame of a connection; [`Budget::least`] computes the minimum.
     pub fn budget(mut self, budget: Budget) -> Self {
         self.budget = Some(budget);
         self
     }
 
-    /// Serves `listener` too. Any number of times, also of different kinds.
+    /// Adds a listener. Can be called repeatedly, with listeners of different kinds.
     pub fn listen(mut self, listener: impl Into<Listener>) -> Self {
         self.listeners.push(listener.into());
         self
     }
 
-    /// How many pollers there are, at most 1024. One for each available core, unless this says
-    /// otherwise.
+    /// Sets the number of pollers, at most 1024. The default is one for each available core.
     pub fn pollers(mut self, count: usize) -> Self {
         self.pollers = Some(count);
         self
     }
 
-    /// For how long a poller stays awake, once it has nothing to do, before it sleeps; zero, which
-    /// is not at all, unless this says otherwise, and at most a second. Meanwhile it asks the kernel
-    /// again and again. Who asks next is spared the time that a processor needs to wake up, tens of
-    /// microseconds on most; the price is as much processor time of each poller after its last
-    /// event. It is for pollers that have processors of their own, with a time a little longer than
-    /// from an answer to the next request.
+    /// Sets how long a poller that has nothing to do stays awake before it sleeps. At most a
+    /// second; the default is zero, which is off.
     ///
-    /// A poller that stayed awake in vain does so more and more seldom, in the end in one wait of 64,
-    /// and in every wait again once that finds something. One that nothing happens to sleeps.
-    /// [`PollerStats::spins`](crate::PollerStats::busy_polls) and
-    /// [`busy_poll_hits`](crate::PollerStats::busy_poll_hits) count what came of it. Timers are served when they
-    /// are due, and other threads heard as if it slept, for a system call of theirs.
+    /// While awake, the poller asks the kernel for events in a loop. A request that arrives
+    /// meanwhile does not pay for the wakeup of a processor, which is tens of microseconds on most
+    /// machines. The price is processor time: each poller burns up to this duration after its last
+    /// event. Use it for pollers with processors of their own, with a duration slightly longer than
+    /// the time from an answer to the next request.
     ///
-    /// The same time, in whole microseconds, is set on the loop's TCP listeners, whose connections
-    /// inherit it, and, with a system call for each, on TCP connections that are dialed onto its
-    /// pollers (`SO_BUSY_POLL`, see `socket(7)`). So the kernel asks a network card that can be asked
-    /// when a read finds nothing; whether a wait does so too is `net.core.busy_poll`'s to say. It
-    /// refuses more than `net.core.busy_read` to who has no `CAP_NET_ADMIN`; that is ignored, and
-    /// the poller stays awake all the same. On the loopback it does nothing.
+    /// A poller whose busy polls find nothing does them less often, at the least in one of 64
+    /// waits. It returns to one in every wait as soon as one finds an event. A poller without any
+    /// events sleeps. [`PollerStats::busy_polls`](crate::PollerStats::busy_polls) and
+    /// [`busy_poll_hits`](crate::PollerStats::busy_poll_hits) count the attempts and the successes.
+    /// Timers fire on time. Other threads reach the poller as if it slept, with a system call of
+    /// theirs.
+    ///
+    /// The same duration, in whole microseconds, is set as `SO_BUSY_POLL` (`socket(7)`) on the TCP
+    /// listeners of the loop, whose connections inherit it. TCP connections that are dialed onto
+    /// its pollers get it with a system call each. The kernel then polls a network card that
+    /// supports it when a read finds no bytes; `net.core.busy_poll` controls whether a wait does so
+    /// too. The kernel rejects values above `net.core.busy_read` for a process without
+    /// `CAP_NET_ADMIN`. That error is ignored, and the poller stays awake all the same. On the
+    /// loopback device the option has no effect.
     ///
     /// ```
     /// use std::time::Duration;
@@ -167,35 +176,39 @@ impl Builder {
         self
     }
 
-    /// Which poller gets the next connection. The one that has the fewest, unless this says
-    /// otherwise. Not asked for those of [`Listener::bind_per_poller`].
+    /// Sets how a poller is selected for each new connection. The default is the poller with the
+    /// fewest connections. Not used for connections of [`Listener::bind_per_poller`].
     pub fn balance(mut self, balance: Balance) -> Self {
         self.balance = balance;
         self
     }
 
-    /// Where handlers run. [`Runner::Inline`], unless this says otherwise.
+    /// Sets where handlers run. The default is [`Runner::Inline`].
     pub fn runner(mut self, runner: Runner) -> Self {
         self.runner = runner;
         self
     }
 
-    /// How long user code may hold a poller; 10 ms, unless this says otherwise, and `None` is for
-    /// as long as it likes. One poll of a handler that takes longer is counted
-    /// ([`PollerStats::slow_calls`](crate::PollerStats::slow_calls)) and told as an
-    /// [`Event::SlowCall`]; so are the drop of its future, `on_accept`,
-    /// `on_disconnect` and a custom balance. A handler that waits holds nobody, and one that runs
-    /// elsewhere than on its poller is not watched. One reading of the clock for each poll of a
-    /// handler, not for each request of a burst.
+    /// Sets how long user code may block a poller before it is reported; 10 ms by default, and
+    /// `None` is never.
+    ///
+    /// A poll of a handler that takes longer is counted
+    /// ([`PollerStats::slow_calls`](crate::PollerStats::slow_calls)) and reported as
+    /// [`Event::SlowCall`]. The same holds for the drop of its future, `on_accept`, `on_disconnect`
+    /// and a custom balance. A handler that awaits blocks no poller. A handler that does not run on
+    /// its poller is not measured. Costs one reading of the clock for each poll of a handler, not
+    /// for each request of a batch.
     pub fn slow_handler(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.slow_threshold = SlowThreshold(time.into());
         self
     }
 
-    /// Calls `hear` with what is worth a line in a log, on the thread where it happened, often a
-    /// poller: it must not block, as a pipe does that is not read. If it panics nothing comes of it. At
-    /// most 10 events of a kind are told in a second, and the others counted ([`Event::Suppressed`]).
-    /// Without it, events go to `tracing` (whose subscriber must not block) with that feature.
+    /// Calls `sink` with each [`Event`] of the loop.
+    ///
+    /// It runs on the thread where the event happened, often a poller, so it must not block, for
+    /// example on a full pipe. A panic is caught and ignored. At most 10 events of a kind are
+    /// reported in a second, and the rest are counted ([`Event::Suppressed`]). Without a sink, and
+    /// with the feature `tracing`, events go to its subscriber (which must not block either).
     /// ```no_run
     /// # fn main() -> std::io::Result<()> {
     /// let (lines, written) = std::sync::mpsc::sync_channel(1024);
@@ -214,34 +227,34 @@ impl Builder {
         self
     }
 
-    /// Has [`build`](Self::build) fail with this.
+    /// Makes [`build`](Self::build) fail with this error.
     #[cfg(feature = "tokio")]
     pub(crate) fn reject(mut self, config: InvalidConfig) -> Self {
         self.invalid_config.get_or_insert(config);
         self
     }
 
-    /// Has the loop's threads live inside of `around`.
+    /// Runs the loop's threads inside `hook`.
     #[cfg(feature = "tokio")]
     pub(crate) fn with_thread_hook(mut self, hook: ThreadHook) -> Self {
         self.thread_hook = Some(hook);
         self
     }
 
-    /// The bounds of each connection.
+    /// Sets the limits and socket options of each connection.
     pub fn options(mut self, options: ConnOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// The most bytes one read may ask for. 4 MiB, unless this says otherwise.
+    /// Sets the most bytes that one read may request. The default is 4 MiB.
     pub fn max_frame(mut self, bytes: usize) -> Self {
         self.options.max_frame = bytes;
         self
     }
 
-    /// How long what may take on each connection. See [`Timeouts`] for what each of them is and
-    /// what it is by default; the methods below set one each.
+    /// Sets all timeouts of each connection. See [`Timeouts`] for their meaning and defaults; the
+    /// methods below set one each.
     pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
         self.options.timeouts = timeouts;
         self
@@ -289,18 +302,15 @@ impl Builder {
         self
     }
 
-    /// The loop as described, not yet running.
+    /// Checks the options and builds the loop, which does not run yet.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`], naming the field: no handler, no listener, no poller, bounds that cannot
-    /// work. What keeps a port from being listened on once more for a poller. `Unsupported` if the
-    /// program is built with `panic = "abort"`, with which no panic of a handler could be kept to
-    /// its connection.
+    /// [`InvalidConfig`], with the name of the field: no handler, no listener, no poller, invalid limits. The errors of binding a listener again for each poller. `Unsupported` if the program is built with `panic = "abort"`, with which a panic of a handler would end the process and not only its connection.
     pub fn build(self) -> io::Result<EventLoop> {
         if cfg!(panic = "abort") {
-            let why = "netpoll needs panic = \"unwind\"";
-            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+            let message = "netpoll needs panic = \"unwind\"";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, message));
         }
         self.check()?;
         let Some(handler) = self.handler else {
@@ -357,7 +367,8 @@ impl Builder {
         })
     }
 
-    /// Listens on `addr` (`host:port`, `unix:/path`, `unix:@name`) and serves until the loop is shut down. Blocks the calling thread.
+    /// Listens on `addr` (`host:port`, `unix:/path`, `unix:@name`) and serves until the loop is
+    /// shut down. Blocks the calling thread.
     ///
     /// # Errors
     ///

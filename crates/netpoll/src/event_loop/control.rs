@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The request to end a loop, and the promise that it has ended.
+//! The shutdown request of a loop, and [`Shutdown`], the future of its end.
 
 use std::future::Future;
 use std::io;
@@ -14,38 +14,38 @@ use crate::poll::set::PollerSet;
 use crate::sync::{Arc, Condvar, Mutex, lock, wait};
 use crate::tracker::{ConnectionTracker, ShutdownWaiter};
 
-/// What a loop, its handles and its shutdowns share.
+/// The state that a loop, its handles and its shutdowns share.
 #[derive(Debug)]
 pub(crate) struct LoopControl {
     requests: Mutex<ControlRequests>,
     requested: Condvar,
-    /// What a poller could not be started again for.
+    /// Why a poller could not restart.
     failure: Mutex<Option<io::Error>>,
     tracker: Arc<ConnectionTracker>,
-    /// The loop's pollers, while it runs.
+    /// The pollers of the loop, while it runs.
     pollers: PollerRegistry,
 }
 
-/// What was asked of a loop.
+/// The requests that a loop has received.
 #[derive(Debug, Default)]
 struct ControlRequests {
-    /// When what is left is cut; `None` until it is asked for.
+    /// When the remaining connections are aborted; `None` until a shutdown is requested.
     deadline: Option<Instant>,
     stop_accepting: StopAccepting,
 }
 
-/// Whether the loop is to let nobody in.
+/// Whether the loop stops accepting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum StopAccepting {
     #[default]
     NotRequested,
     Requested,
-    /// The pollers know.
+    /// The pollers have the request.
     Delivered,
 }
 
 impl LoopControl {
-    /// Of a loop that may use `memory`.
+    /// Creates the state of a loop that may use `memory`.
     pub(super) fn new(memory: LoopMemory) -> Self {
         Self {
             requests: Mutex::default(),
@@ -60,7 +60,8 @@ impl LoopControl {
         &self.tracker
     }
 
-    /// Asks for the end, unless it was asked for. A time too long to count is a century.
+    /// Requests a shutdown, unless one was requested before. The deadline is at most a century from
+    /// now.
     pub(super) fn request_shutdown(&self, within: Duration) {
         const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
         let mut requests = lock(&self.requests);
@@ -71,7 +72,7 @@ impl LoopControl {
         self.requested.notify_all();
     }
 
-    /// The loop cannot go on: asks for its end at once.
+    /// Requests an immediate shutdown after a failure that the loop cannot recover from.
     pub(super) fn fail(&self, error: io::Error) {
         lock(&self.failure).get_or_insert(error);
         let mut requests = lock(&self.requests);
@@ -80,12 +81,12 @@ impl LoopControl {
         self.requested.notify_all();
     }
 
-    /// Why the loop could not go on, if it could not.
+    /// Returns the failure that ended the loop, if any.
     pub(super) fn take_failure(&self) -> Option<io::Error> {
         lock(&self.failure).take()
     }
 
-    /// Asks to let nobody in any more.
+    /// Requests that the loop stops accepting.
     pub(super) fn stop_accepting(&self) {
         let mut requests = lock(&self.requests);
         if requests.stop_accepting == StopAccepting::NotRequested {
@@ -95,7 +96,8 @@ impl LoopControl {
         self.requested.notify_all();
     }
 
-    /// Waits until the end is asked for. Calls `stop` if before that the loop is to let nobody in.
+    /// Blocks until a shutdown is requested, and returns its deadline. Calls `stop` once if the
+    /// loop has to stop accepting before that.
     pub(super) fn wait_for_shutdown(&self, stop: impl Fn()) -> Instant {
         let mut requests = lock(&self.requests);
         loop {
@@ -113,18 +115,18 @@ impl LoopControl {
         }
     }
 
-    /// The loop runs, on `pollers`.
+    /// Publishes the pollers of the running loop.
     pub(super) fn set_running(&self, pollers: &PollerSet) {
         self.pollers.set_running(pollers);
     }
 
-    /// The handler of this loop's that is the caller, if one is.
+    /// Returns the handler of this loop that is running on the current thread, if any.
     fn current_handler(&self) -> Option<SourceId> {
         let handler = notifier::current_source()?;
         self.pollers.contains(&handler).then_some(handler)
     }
 
-    /// Whoever dials for the loop finds its pollers here.
+    /// Returns the pollers of the loop; dialers look them up here.
     pub(super) fn pollers(&self) -> &PollerRegistry {
         &self.pollers
     }
@@ -135,16 +137,20 @@ impl LoopControl {
     }
 }
 
-/// The end of a loop that was asked for: a future of how many connections had to be cut.
+/// A future that completes when the loop has ended, with the number of aborted connections.
 ///
-/// It does not wait for the handler that awaits it: when everybody else is gone it is ready, and
-/// the handler has until the deadline to return.
+/// It does not wait for the handler that awaits it. For such a handler it completes when all other
+/// work has ended, and the handler has until the deadline to return.
+///
+/// # Cancel safety
+///
+/// Dropping it does not cancel the shutdown.
 #[derive(Debug)]
 pub struct Shutdown {
     control: Arc<LoopControl>,
-    /// The handler that awaits it, if it is one of the loop's.
+    /// The handler that awaits it, if it belongs to the loop.
     waiting_handler: Option<SourceId>,
-    /// Its place among those who wait.
+    /// The key of its waker.
     key: Option<usize>,
 }
 
@@ -157,12 +163,12 @@ impl Shutdown {
         }
     }
 
-    /// Blocks until the loop has ended, and says how many connections had to be cut.
+    /// Blocks until the loop has ended, and returns how many connections were aborted.
     ///
     /// # Panics
     ///
-    /// On a poller's thread, where handlers run unless they are told to run elsewhere: the loop
-    /// would wait for this thread, and this thread for the loop. Handlers await it.
+    /// Panics on a poller thread, where handlers run by default: the loop would wait for this
+    /// thread, and this thread for the loop. Handlers await the future instead.
     #[must_use]
     pub fn wait(mut self) -> usize {
         assert!(
@@ -211,7 +217,7 @@ impl Future for Shutdown {
         let waiter = self.waiter();
         let Self { control, key, .. } = &mut *self;
         match control.tracker.poll_aborted(waiter, key, context.waker()) {
-            Some(cut) => Poll::Ready(cut),
+            Some(aborted) => Poll::Ready(aborted),
             None => Poll::Pending,
         }
     }

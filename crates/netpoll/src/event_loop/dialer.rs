@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Connections that are dialed elsewhere and belong to a loop.
+//! Dialing connections on the pollers of a loop.
 
 use super::LoopHandle;
 use crate::dialer::Dialer;
 
 impl Dialer {
-    /// Has its connections belong to the loop of `handle`: each to the poller with the fewest, or
-    /// to the one that the dial is made on, or by a handler of, if that is the loop's. Without this
-    /// they belong to the caller's poller, and where there is none to one that the whole process
-    /// shares.
+    /// Dials on the pollers of the loop of `handle`.
     ///
-    /// They end with the loop: what is left of them then is cut. They are not counted among the loop's
-    /// connections, and its shutdown does not wait for them. A dial before
-    /// [`EventLoop::run`](crate::EventLoop::run) is called waits for that, within its timeout; one
-    /// after it has returned fails with [`NotRunning`](crate::NotRunning) (`ConnectionAborted`).
+    /// A connection goes to the poller with the fewest connections. A dial on a poller of the loop,
+    /// or by a handler of that poller, uses that poller. Without this setting, connections use the
+    /// caller's poller, or a poller that the whole process shares if the caller has none.
+    ///
+    /// The connections end with the loop: those still open then are aborted. They do not count as
+    /// connections of the loop, and its shutdown does not wait for them. A dial before
+    /// [`EventLoop::run`](crate::EventLoop::run) waits for that call, within its timeout. A dial
+    /// after `run` has returned fails with [`NotRunning`](crate::NotRunning) (`ConnectionAborted`).
     ///
     /// ```no_run
     /// # async fn example(handle: netpoll::LoopHandle) -> std::io::Result<()> {

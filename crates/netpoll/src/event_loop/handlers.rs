@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How handlers are given to a [`Builder`], and what becomes of them once the runner is known.
+//! The handlers of a [`Builder`], and the [`Service`] that is built from them.
 //!
-//! A handler's type is known only in the method it is given to. There it is put into a closure that
-//! makes a [`Service`] of it, when the loop is built: by then it is known where handlers run, and
-//! whether this one may.
+//! The type of a handler is known only in the method that takes it. That method stores a closure
+//! that creates the [`Service`] when the loop is built. By then the runner is known, and whether it
+//! can run this handler.
 
 use std::any::type_name;
 use std::future::Future;
@@ -26,34 +26,37 @@ use crate::foreign::UserFuture;
 use crate::runner::{PreparedRunner, Spawn};
 use crate::sync::Arc;
 
-/// A handler, waiting for its setting.
+/// Creates the service of a handler, when the loop is built.
 pub(super) type ServiceFactory =
     Box<dyn FnOnce(HandlerSetup) -> Result<Arc<dyn Service>, InvalidConfig> + Send>;
 
-/// What a handler has to work with.
+/// The parts that a service is built from.
 pub(super) struct HandlerSetup {
     pub(super) config: ServiceConfig,
     pub(super) connect_handler: Option<ConnectHandler>,
     pub(super) runner: PreparedRunner,
 }
 
-/// What `on_connect` was given.
+/// The handler that was given to `on_connect` or `on_connect_send`.
 pub(super) enum ConnectHandler {
     Pinned(Arc<OnConnect>),
     Movable(Arc<OnConnectSend>),
 }
 
 impl Builder {
-    /// Calls `handler` when a connection has input and no call of it is running, and again while
-    /// input remains and the last call consumed some. It may await more in the middle: no thread
-    /// waits. If it returns without having consumed anything it is called when *more* has come,
-    /// and once more at the peer's FIN. What it put is sent when it returns or waits.
+    /// Calls `handler` for each request of a connection.
     ///
-    /// Its future need not be `Send`: it is made, polled and dropped on one thread. That is the
-    /// connection's poller, where a call that blocks holds up every other connection, or one of
+    /// A call starts when the connection has input and no call is running. It repeats while input
+    /// remains and the last call consumed some. The handler may await more input at any point: no
+    /// thread waits. If it returns without consuming input, it is called again when *more* input
+    /// arrives, and once more at the peer's FIN. Output is sent when the handler returns or awaits.
+    ///
+    /// Its future need not be `Send`: it is created, polled and dropped on one thread. That is the
+    /// connection's poller, where a blocking call delays all other connections, or a thread of
     /// [`Runner::Threads`](crate::Runner::Threads).
     ///
-    /// An `Err`, or a panic, ends that connection for that reason, and nothing else.
+    /// An `Err` or a panic ends that connection with the matching [`CloseReason`], and nothing
+    /// else.
     pub fn on_request<H>(self, handler: H) -> Self
     where
         H: AsyncFn(&mut Connection) -> Result<(), BoxError> + Send + Sync + 'static,
@@ -64,10 +67,12 @@ impl Builder {
         })
     }
 
-    /// As [`on_request`](Self::on_request), with a handler for each thread: `make` is called on
-    /// each thread that calls handlers, before the first call there. So what a handler has of its
-    /// own needs no lock and need not be `Send`. A panic of `make` ends the connection it was
-    /// called for.
+    /// Calls a handler for each request, as [`on_request`](Self::on_request), with one handler for
+    /// each thread.
+    ///
+    /// `make` is called once on each thread that runs handlers, before the first request there. So
+    /// the state of the handler needs no lock and need not be `Send`. A panic of `make` ends the
+    /// connection that it was called for.
     ///
     /// ```no_run
     /// use std::cell::Cell;
@@ -98,8 +103,8 @@ impl Builder {
         })
     }
 
-    /// As [`on_request`](Self::on_request), for any [`Runner`](crate::Runner): the handler's
-    /// futures are `Send`, and may be polled by one thread after another.
+    /// Calls `handler` for each request, as [`on_request`](Self::on_request), on any
+    /// [`Runner`](crate::Runner): its futures are `Send`, and different threads may poll them.
     pub fn on_request_send<H: Handler>(self, handler: H) -> Self {
         self.set_handler::<H, _>(|setup| {
             if setup.moves_tasks() {
@@ -117,9 +122,9 @@ impl Builder {
         })
     }
 
-    /// Calls `handler` once with each connection, which it owns; dropping it is
-    /// [`Connection::close`]. For protocols that hold a conversation. Replaces a handler of
-    /// [`on_request`](Self::on_request); everything said there of futures and errors holds.
+    /// Calls `handler` once with each connection, which it then owns; dropping it calls
+    /// [`Connection::close`]. For conversational protocols. Replaces a handler of
+    /// [`on_request`](Self::on_request); the rules for futures and errors are the same.
     pub fn on_connection<H>(self, handler: H) -> Self
     where
         H: AsyncFn(Connection) -> Result<(), BoxError> + Send + Sync + 'static,
@@ -130,8 +135,8 @@ impl Builder {
         })
     }
 
-    /// As [`on_connection`](Self::on_connection), for any [`Runner`](crate::Runner): the handler's
-    /// futures are `Send`, and may be polled by one thread after another.
+    /// Calls `handler` once with each connection, as [`on_connection`](Self::on_connection), on any
+    /// [`Runner`](crate::Runner): its futures are `Send`, and different threads may poll them.
     pub fn on_connection_send<H, F>(self, handler: H) -> Self
     where
         H: Fn(Connection) -> F + Send + Sync + 'static,
@@ -155,11 +160,12 @@ impl Builder {
         })
     }
 
-    /// Calls `handler` first, once for each connection and before any request of it, wherever
-    /// requests are handled. It may read and write, and attach what the requests will need
-    /// ([`Connection::attach`]). An `Err` or a panic ends the connection; of one that ended before
-    /// this has returned `Ok`, [`on_disconnect`](Self::on_disconnect) is not told. One allocation
-    /// for each connection.
+    /// Calls `handler` once for each connection, before its first request, on the same runner.
+    ///
+    /// It may read and write, and attach values for later requests ([`Connection::attach`]). An
+    /// `Err` or a panic ends the connection. If a connection ends before this handler has returned
+    /// `Ok`, [`on_disconnect`](Self::on_disconnect) is not called for it. One allocation for each
+    /// connection.
     pub fn on_connect<H>(mut self, handler: H) -> Self
     where
         H: AsyncFn(&mut Connection) -> Result<(), BoxError> + Send + Sync + 'static,
@@ -173,8 +179,8 @@ impl Builder {
         self
     }
 
-    /// As [`on_connect`](Self::on_connect), for any [`Runner`](crate::Runner): one that moves
-    /// tasks between threads takes this one only.
+    /// Calls `handler` once for each connection, as [`on_connect`](Self::on_connect), on any
+    /// [`Runner`](crate::Runner). A runner that moves tasks between threads requires this one.
     pub fn on_connect_send<H: Handler>(mut self, handler: H) -> Self {
         let handler = Arc::new(handler);
         let connect_handler: Arc<OnConnectSend> = Arc::new(move |conn| {
@@ -185,9 +191,12 @@ impl Builder {
         self
     }
 
-    /// Calls `observer` when a connection has ended, once, after its last call has returned, with
-    /// the first cause. On the connection's poller: it must not block. A call that holds a thread
-    /// on which the loop has no say is waited for until a second after the deadline of a shutdown.
+    /// Calls `observer` once for each connection that has ended, after its last handler call has
+    /// returned, with the first cause.
+    ///
+    /// Runs on the connection's poller, so it must not block. If a handler call blocks a thread
+    /// that the loop does not control, the loop waits for it until a second after the deadline of a
+    /// shutdown.
     pub fn on_disconnect<O>(mut self, observer: O) -> Self
     where
         O: Fn(&mut Connection, &CloseReason) + Send + Sync + 'static,
@@ -209,7 +218,7 @@ impl Builder {
 }
 
 impl HandlerSetup {
-    /// Whether calls are tasks that move between threads, if they can.
+    /// Returns whether calls run as tasks that move between threads.
     fn moves_tasks(&self) -> bool {
         match (&self.runner, &self.connect_handler) {
             (PreparedRunner::Spawn(_), _) => true,
@@ -220,7 +229,7 @@ impl HandlerSetup {
         }
     }
 
-    /// A service of a handler whose futures stay on one thread.
+    /// Builds the service of a handler whose futures stay on one thread.
     fn pinned_service<O, M, F>(
         self,
         provider: O,
@@ -254,7 +263,7 @@ impl HandlerSetup {
         }
     }
 
-    /// A service of a handler whose futures may move.
+    /// Builds the service of a handler whose futures may move.
     fn movable_service<H, M, F>(
         self,
         handler: H,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is asked of user code before a connection is registered: whether it is let in at all, and
-//! within which bounds.
+//! The check of user code before a connection is registered: whether it is served, and with which
+//! options.
 
 use std::fmt;
 use std::io;
@@ -13,10 +13,10 @@ use crate::addr::Addr;
 use crate::options::ConnOptions;
 use crate::sync::Arc;
 
-/// Decides over a connection that has come.
+/// Decides about an accepted connection.
 pub(crate) type Filter = Arc<dyn Fn(&ConnInfo<'_>) -> Accept + Send + Sync>;
 
-/// What becomes of a connection that has come.
+/// The decision about an accepted connection.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 #[expect(
@@ -24,15 +24,15 @@ pub(crate) type Filter = Arc<dyn Fn(&ConnInfo<'_>) -> Accept + Send + Sync>;
     reason = "one for each accept, taken apart at once: a box would be its only allocation"
 )]
 pub enum Accept {
-    /// It is served, within these bounds; [`ConnInfo::options`] has the loop's, to clone or change.
-    /// Bounds that cannot work are a refusal, and so is a largest frame that the loop's
-    /// [`Budget`](crate::Budget) does not hold.
+    /// Serves the connection with these options; [`ConnInfo::options`] returns the loop's, to clone
+    /// or change. Invalid options reject the connection, and so does a `max_frame` that exceeds the
+    /// loop's [`Budget`](crate::Budget).
     Take(ConnOptions),
-    /// It is closed at once.
+    /// Closes the connection at once.
     Refuse,
 }
 
-/// A connection that has come and is not registered yet.
+/// An accepted connection that is not registered yet.
 #[derive(Clone, Copy)]
 pub struct ConnInfo<'a> {
     fd: BorrowedFd<'a>,
@@ -45,32 +45,32 @@ impl<'a> ConnInfo<'a> {
         Self { fd, peer, options }
     }
 
-    /// The address of the other end, as [`Connection::peer_addr`](crate::Connection::peer_addr) has
-    /// it. No system call.
+    /// Returns the address of the peer, as [`Connection::peer_addr`](crate::Connection::peer_addr)
+    /// does. No system call.
     #[must_use]
     pub fn peer_addr(&self) -> Addr {
         self.peer
     }
 
-    /// The address of this end. One system call.
+    /// Returns the local address. One system call.
     ///
     /// # Errors
     ///
-    /// What `getsockname(2)` fails with.
+    /// The errors of `getsockname(2)`.
     pub fn local_addr(&self) -> io::Result<Addr> {
         socket::local_addr(self.fd)
     }
 
-    /// The process at the other end of a Unix socket. One system call.
+    /// Returns the credentials of the peer process of a Unix socket. One system call.
     ///
     /// # Errors
     ///
-    /// As [`Connection::peer_credentials`](crate::Connection::peer_credentials).
+    /// Those of [`Connection::peer_credentials`](crate::Connection::peer_credentials).
     pub fn peer_credentials(&self) -> io::Result<PeerCredentials> {
         peer_credentials(self.fd)
     }
 
-    /// The bounds that the loop has for its connections.
+    /// Returns the options that the loop has for its connections.
     #[must_use]
     pub fn options(&self) -> &ConnOptions {
         self.options
@@ -91,7 +91,7 @@ impl fmt::Debug for ConnInfo<'_> {
     }
 }
 
-/// Sets on a socket what `wanted` has, where it is of TCP. Others have none of it.
+/// Sets the TCP options of a socket. Does nothing on other sockets.
 pub(super) fn set_tcp_options(fd: BorrowedFd<'_>, wanted: &ConnOptions) {
     let _nodelay = options::set_nodelay(fd, wanted.nodelay).ok();
     if let Some(keepalive) = wanted.keepalive {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Counters that one thread writes and any thread reads.
+//! Counters with one writing thread and any number of readers.
 //!
-//! Since nobody else writes, counting is a load, an addition and a store, none of which is more
-//! than it would be of a plain number: there is no atomic read-modify-write, and no cache line that
-//! two pollers write. A counter and its snapshot are declared once, side by side.
+//! With a single writer, an increment is a load, an addition and a store, as cheap as for a plain
+//! number: there is no atomic read-modify-write, and two pollers never write the same cache line.
+//! Each counter and its snapshot are declared once, side by side.
 
 use crate::error::{CloseReason, Limit, Timeout};
 use crate::event::Callback;
@@ -14,20 +14,20 @@ use crate::sync::{AtomicU64, Ordering};
 pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
-    /// Counts `count` more. Only on the thread that writes this counter.
+    /// Adds `count`. Only on the thread that writes this counter.
     #[inline]
     pub(crate) fn add(&self, count: u64) {
         self.set(self.get().wrapping_add(count));
     }
 
-    /// Only on the thread that writes this counter.
+    /// Sets the value. Only on the thread that writes this counter.
     #[inline]
     pub(crate) fn set(&self, value: u64) {
-        // Relaxed: pairs with `get`; nothing else is published by it.
+        // Relaxed: pairs with `get`; the store publishes nothing else.
         self.0.store(value, Ordering::Relaxed);
     }
 
-    /// The number as of some moment not long ago.
+    /// Returns a recent value.
     #[inline]
     pub(crate) fn get(&self) -> u64 {
         // Relaxed: pairs with `set`.
@@ -35,7 +35,7 @@ impl Counter {
     }
 }
 
-/// Declares a snapshot, and the counters that it is one of.
+/// Declares a snapshot type and its counters.
 macro_rules! counted {
     (
         $(#[$about:meta])*
@@ -51,7 +51,7 @@ macro_rules! counted {
         }
 
         impl $snapshot {
-            /// Each count with its name, in the order of the fields.
+            /// Returns the name and the value of each counter, in the order of the fields.
             pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name),)+].into_iter()
             }
@@ -61,7 +61,7 @@ macro_rules! counted {
             }
         }
 
-        /// The counters of a snapshot.
+        /// The counters behind a snapshot.
         #[derive(Debug, Default)]
         pub(crate) struct $counters {
             $(pub(crate) $name: Counter,)+
@@ -76,64 +76,62 @@ macro_rules! counted {
 }
 
 counted! {
-    /// What a poller has done so far.
+    /// The counters of one poller.
     PollerStats of PollerCounters {
-        /// Connections that began here, dialed ones among them.
+        /// Connections opened on this poller, including dialed ones.
         opened,
-        /// Connections that ended here.
+        /// Connections that ended on this poller.
         closed,
-        /// Waits for the kernel: turns of the poller.
+        /// Calls of `epoll_wait(2)`, which are iterations of the poller.
         waits,
-        /// Events that the waits brought.
+        /// Events that the waits returned.
         events,
-        /// How often another thread rang, because the poller had lain down when it was asked for
-        /// something, and had not looked since.
+        /// How often another thread woke the poller from its sleep to deliver a command.
         wakeups,
-        /// Waits that began awake and found nothing at the first look: see
-        /// [`busy_poll`](crate::Builder::busy_poll), without which there are none.
+        /// Waits that began with busy polling because the first check found no event; see
+        /// [`busy_poll`](crate::Builder::busy_poll). 0 while that is off.
         busy_polls,
-        /// Those of them that found something before they would have slept. The others spent
+        /// Busy polls that found an event before the poller would have slept. The others spent
         /// processor time for nothing.
         busy_poll_hits,
-        /// Letters: what other threads asked.
+        /// Commands received from other threads.
         commands,
-        /// Reads from sockets, those that found nothing among them.
+        /// Reads from sockets, including those that found no bytes.
         reads,
-        /// Bytes that were read.
+        /// Bytes received.
         received,
-        /// Chains that were handed to the kernel to be sent. Those sent by other threads, for a
-        /// connection whose handler runs or whose owner is there, count once the poller looks at
-        /// that connection again; so it is of the two counts below.
+        /// Calls that send a buffer. While a handler runs or an owner holds its connection, other
+        /// threads send too: the poller adds their calls when it next processes that connection.
+        /// The same holds for `sent` and `blocked_sends`.
         sends,
-        /// Bytes that the kernel has taken.
+        /// Bytes that the kernel accepted for sending.
         sent,
-        /// How often a socket took no more, and output had to wait for it.
+        /// How often a socket was not writable, and output had to wait.
         blocked_sends,
-        /// Requests that were handled: calls of a handler of
-        /// [`on_request`](crate::Builder::on_request) that consumed input, or failed. They count
-        /// when their burst is over. A handler of [`on_connection`](crate::Builder::on_connection)
-        /// knows alone what its requests are; none of them counts.
+        /// Requests handled: calls of an [`on_request`](crate::Builder::on_request) handler that
+        /// consumed input, or failed. They are added when their batch completes. Connections of
+        /// [`on_connection`](crate::Builder::on_connection) count no requests, since the framework
+        /// cannot recognize them.
         requests,
-        /// Bursts: how often a connection was handed to its handler and came back.
+        /// Request batches: how often a connection was handed to its handler and came back.
         batches,
-        /// How often reading paused because a handler had enough before it.
+        /// How often reading paused because the handler had enough input waiting.
         pauses_for_handler,
-        /// How often a connection paused because its peer did not take what was sent.
+        /// How often a connection paused because its peer did not read the output.
         pauses_for_peer,
-        /// How often user code held the poller for longer than
+        /// How often user code blocked the poller for longer than
         /// [`slow_handler`](crate::Builder::slow_handler) allows.
         slow_calls,
-        /// How often a source was not watched for a while: see
+        /// How often polling of a descriptor was suspended for a while; see
         /// [`Event::SpuriousEvents`](crate::Event::SpuriousEvents).
         spurious_events,
-        /// How often the poller failed: see
-        /// [`Event::PollerFailed`](crate::Event::PollerFailed).
+        /// How often the poller failed; see [`Event::PollerFailed`](crate::Event::PollerFailed).
         failures,
     }
 }
 
 counted! {
-    /// How many connections ended for which [`CloseReason`].
+    /// How many connections ended, by [`CloseReason`].
     ClosedStats of ClosedCounters {
         /// [`CloseReason::Local`].
         local,
@@ -141,7 +139,7 @@ counted! {
         peer_fin,
         /// [`CloseReason::Broken`], whatever the errno.
         broken,
-        /// [`CloseReason::Handler`]: it returned an error.
+        /// [`CloseReason::Handler`]: the handler returned an error.
         handler_error,
         /// [`CloseReason::HandlerPanic`].
         handler_panic,
@@ -171,7 +169,7 @@ counted! {
 }
 
 impl PollerStats {
-    /// Connections that are here now.
+    /// Returns how many connections this poller has now.
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.opened.saturating_sub(self.closed)
@@ -179,7 +177,7 @@ impl PollerStats {
 }
 
 impl PollerCounters {
-    /// Counts a wait, and the events that it brought.
+    /// Counts a wait, and the events it returned.
     #[inline]
     pub(crate) fn record_wait(&self, events: usize) {
         self.waits.add(1);
@@ -188,7 +186,7 @@ impl PollerCounters {
 }
 
 impl ClosedStats {
-    /// How many connections ended, for whatever reason.
+    /// Returns how many connections ended, over all reasons.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.iter().map(|(_, count)| count).sum()
@@ -196,7 +194,7 @@ impl ClosedStats {
 }
 
 impl ClosedCounters {
-    /// Counts one that ended for `reason`.
+    /// Counts a connection that ended for `reason`.
     pub(crate) fn count(&self, reason: &CloseReason) {
         let counter = match reason {
             CloseReason::Local => &self.local,
@@ -217,26 +215,27 @@ impl ClosedCounters {
                 Timeout::Idle => &self.idle_timeout,
                 Timeout::MaxAge => &self.max_age,
             },
-            // Nothing ends for it: it is what is told of those that have.
+            // No connection ends for this reason: handles report it for connections that ended long
+            // before.
             CloseReason::Forgotten => return,
         };
         counter.add(1);
     }
 }
 
-/// All that one poller counts, in cache lines of its own: processors fetch them by two.
+/// All counters of one poller, in cache lines of their own: processors fetch lines in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Counters {
     pub(crate) poller: PollerCounters,
     pub(crate) closed: ClosedCounters,
-    /// Which callback runs, by [`Callback::code`]; a handler unless told otherwise.
+    /// The running callback, as [`Callback::code`]; `Handler` by default.
     current_callback: Counter,
 }
 
 impl Counters {
-    /// Makes `call`, a call of `callback`, and lets others see meanwhile which that is. Only on the
-    /// poller's thread.
+    /// Runs `call` as `callback`, which other threads can read meanwhile. Only on the poller's
+    /// thread.
     #[inline]
     pub(crate) fn track_callback<R>(&self, callback: Callback, call: impl FnOnce() -> R) -> R {
         self.current_callback.set(callback.code());
@@ -245,7 +244,7 @@ impl Counters {
         result
     }
 
-    /// Which callback runs, if one does: of a poller that is held up, the one that does that.
+    /// Returns the running callback. For a blocked poller, that is the callback that blocks it.
     pub(crate) fn current_callback(&self) -> Callback {
         Callback::from_code(self.current_callback.get())
     }
@@ -257,7 +256,7 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn a_count_is_seen_by_other_threads_and_none_is_lost() {
+    fn counts_are_visible_to_other_threads_and_none_is_lost() {
         let counters = Arc::new(Counters::default());
         let writer = {
             let counters = Arc::clone(&counters);
@@ -274,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_counts_as_itself_and_once() {
+    fn every_close_reason_increments_its_own_counter_once() {
         let reasons = [
             CloseReason::Local,
             CloseReason::PeerFin,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a [`Builder`] refuses, by the name of the option: what cannot work.
+//! Validation of a [`Builder`]: invalid options are rejected by name.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::poll::busy_poll;
 const MAX_POLLERS: usize = 1024;
 
 impl Builder {
-    /// Refuses, by name, what cannot work.
+    /// Rejects options that cannot work, by name.
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
         if let Some(invalid) = &self.invalid_config {
             return Err(invalid.clone());
@@ -36,11 +36,11 @@ impl Builder {
             return Err(InvalidConfig::new("max_connections", "must be at least 1"));
         }
         if self.slow_threshold.0 == Some(Duration::ZERO) {
-            let expected = "must be above zero; None switches it off";
+            let expected = "must be greater than zero; use None to disable it";
             return Err(InvalidConfig::new("slow_handler", expected));
         }
         if self.accept_rate == Some(0) {
-            let expected = "must be at least 1; None switches it off";
+            let expected = "must be at least 1; use None to disable it";
             return Err(InvalidConfig::new("accept_rate", expected));
         }
         Ok(())
