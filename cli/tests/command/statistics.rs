@@ -96,5 +96,5 @@ fn a_shutdown_that_cuts_says_how_many() {
     support::echoed(&mut server.connect(), &support::frame(b"x"));
     signal(&server.process, Signal::TERM);
     assert_eq!(support::wait(&mut server.process).code(), Some(0));
-    expect(&lines, &["shutdown's time: 1"]);
+    expect(&lines, &["shutdown deadline passed: 1 connections aborted"]);
 }

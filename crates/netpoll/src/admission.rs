@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How many connections an event loop lets in, and how fast.
+//! Admission control: how many connections an event loop accepts, and how fast.
 //!
-//! All acceptors of a loop ask here before each `accept(2)`. Who is let in gets a [`AcceptPermit`], and
-//! holds it for as long as its descriptor is open. An acceptor that is turned away leaves a waker,
-//! looks away from its listener, and so leaves the next connections to the kernel's queue; the
-//! next ticket that is given back wakes it. So does an acceptor whose accept failed for want of
-//! descriptors, but that one is woken by tickets that had a descriptor only: two that fail would
-//! else wake each other without end. The count and the wakers are behind one lock, so a ticket
-//! that is given back between the look and the wait is not missed.
+//! All acceptors of a loop call [`AdmissionControl::admit`] before each `accept(2)`. Success
+//! returns an [`AcceptPermit`]; an accepted connection turns it into a [`ConnectionPermit`] and
+//! holds that until its descriptor is closed. A rejected acceptor leaves its waker and stops
+//! polling its listener, so the kernel queues the next connections. The next released permit wakes
+//! it.
+//!
+//! An acceptor whose `accept(2)` failed for lack of descriptors waits, too. Only a released
+//! `ConnectionPermit` wakes it, because only that frees a descriptor: two failing acceptors would
+//! otherwise wake each other without end. One lock protects the count and the wakers, so a permit
+//! that is released between the check and the wait is not missed.
 
 use std::io;
 use std::task::Waker;
@@ -18,20 +21,20 @@ use crate::event::{AcceptPauseReason, Event, EventSink};
 use crate::foreign::{CallerWaker, CloneRequired, WakerSlot, Wakeups, register};
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
 
-/// The most connections unless told otherwise, whatever the descriptor limit.
+/// The upper bound of the default limit, for any descriptor limit.
 const DEFAULT_MAX_CONNECTIONS: usize = 65_536;
 
-/// How long it is between two pauses that are told.
+/// The minimum time between two reported pauses.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How much earlier than its turn a connection may come: a burst this long is let in at once.
+/// How far a connection may be ahead of the rate: a burst of this length is admitted at once.
 const BURST_TOLERANCE: Duration = Duration::from_millis(100);
 
-/// What an event loop lets in.
+/// Admits the connections of an event loop.
 #[derive(Debug)]
 pub(crate) struct AdmissionControl {
     limit: usize,
-    /// The time between two connections, if their rate is bounded.
+    /// The time between two connections at the maximum rate; `None` is no limit.
     interval: Option<Duration>,
     budget: Budget,
     event_sink: EventSink,
@@ -41,20 +44,20 @@ pub(crate) struct AdmissionControl {
 #[derive(Debug, Default)]
 struct AdmissionState {
     open: usize,
-    /// Acceptors that look away until there is room.
+    /// Acceptors that are paused until a permit is released.
     waiting_for_slot: Vec<WakerSlot>,
-    /// Acceptors that look away until there is a descriptor.
+    /// Acceptors that are paused until a descriptor is closed.
     waiting_for_descriptor: Vec<WakerSlot>,
-    /// When the next connection's turn is.
+    /// When the next connection is due at the maximum rate.
     next_admission: Option<Instant>,
     stats: AcceptStats,
-    /// The pause that lasts.
+    /// The current pause.
     pause: Option<ActivePause>,
-    /// When a pause was last told.
+    /// When a pause was last reported.
     last_report: Option<Instant>,
 }
 
-/// A pause that lasts.
+/// A pause that has not ended.
 #[derive(Clone, Copy, Debug)]
 struct ActivePause {
     reason: AcceptPauseReason,
@@ -62,45 +65,42 @@ struct ActivePause {
     reported: bool,
 }
 
-/// What has become of the connections that came to a loop's listeners. A snapshot; the counts
-/// begin at the making of the loop.
+/// Counters of the connections that arrived at the listeners of a loop. A snapshot; the counts
+/// start when the loop is built.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AcceptStats {
-    /// Connections that were taken.
+    /// Connections that were accepted.
     pub accepted: u64,
-    /// Connections that [`on_accept`](crate::Builder::on_accept) refused.
+    /// Connections that [`on_accept`](crate::Builder::on_accept) rejected.
     pub rejected: u64,
-    /// How often accepting paused because there were
-    /// [`max_connections`](crate::Builder::max_connections).
+    /// How often accepting paused at [`max_connections`](crate::Builder::max_connections).
     pub pauses_at_limit: u64,
-    /// How often accepting paused because connections came faster than
-    /// [`accept_rate`](crate::Builder::accept_rate).
+    /// How often accepting paused because of [`accept_rate`](crate::Builder::accept_rate).
     pub pauses_for_rate: u64,
-    /// How often accepting paused because connections held 98 % of their
-    /// [`Budget`].
+    /// How often accepting paused because connections held 98 % of their [`Budget`].
     pub pauses_for_memory: u64,
-    /// Connections that had died in the kernel's queue, or had an error of their own.
+    /// Connections that were aborted in the kernel's queue, or failed with an error of their own.
     pub aborted_in_queue: u64,
     /// Accepts that failed because the process has no descriptor left (`EMFILE`).
     pub process_out_of_descriptors: u64,
     /// Accepts that failed because the system has no open file left (`ENFILE`).
     pub system_out_of_files: u64,
-    /// Accepts that failed for want of memory (`ENOBUFS`, `ENOMEM`).
+    /// Accepts that failed for lack of kernel memory (`ENOBUFS`, `ENOMEM`).
     pub out_of_memory: u64,
 }
 
-/// What a failed accept says of the next one.
+/// The scope of an accept failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AcceptFailure {
-    /// Something has run out: the next fails too, until time or an end mends it.
+    /// A resource is exhausted: the next accept fails too, until time passes or a connection ends.
     ResourceExhausted(AcceptPauseReason),
-    /// It was one connection's own.
+    /// Only this connection failed.
     ConnectionOnly,
 }
 
 impl AdmissionState {
-    /// Accepting pauses. Gives what is to be told of it.
+    /// Records a pause. Returns the event to report, if any.
     #[cold]
     fn pause(&mut self, reason: AcceptPauseReason) -> Option<Event> {
         let now = Instant::now();
@@ -119,7 +119,7 @@ impl AdmissionState {
         Some(Event::AcceptingPaused { reason })
     }
 
-    /// Accepting goes on, if what it had paused for is one of those that are over now.
+    /// Ends the current pause if `is_over` accepts its reason. Returns the event to report, if any.
     fn resume(&mut self, is_over: impl FnOnce(AcceptPauseReason) -> bool) -> Option<Event> {
         let ActivePause {
             reason,
@@ -132,7 +132,8 @@ impl AdmissionState {
 }
 
 impl AcceptPauseReason {
-    /// Whether it is over once the entrance lets somebody in, and not only when somebody came.
+    /// Returns whether a granted permit ends the pause. Other pauses end with an accepted
+    /// connection.
     fn is_admission_limit(self) -> bool {
         matches!(self, Self::Limit | Self::Rate | Self::Budget)
     }
@@ -144,7 +145,7 @@ impl AcceptStats {
         const EMFILE: i32 = 24;
         const ENOMEM: i32 = 12;
         const ENOBUFS: i32 = 105;
-        let exhausted = |what| AcceptFailure::ResourceExhausted(what);
+        let exhausted = |reason| AcceptFailure::ResourceExhausted(reason);
         let (counter, failure) = match error.raw_os_error() {
             Some(EMFILE) => (
                 &mut self.process_out_of_descriptors,
@@ -165,18 +166,18 @@ impl AcceptStats {
     }
 }
 
-/// Why nobody is let in now.
+/// Why a permit was not granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rejection {
-    /// There are as many as there may be; the waker is woken when there is one less.
+    /// The connection limit is reached. The waker is called when a permit is released.
     AtLimit,
-    /// Connections hold all the memory they may; nobody tells when that is over.
+    /// Connections hold 98 % of the memory budget. No waker is called when that ends.
     OverBudget,
-    /// Not before this.
+    /// The accept rate is reached. The next permit is available at this time.
     RateLimited(Instant),
 }
 
-/// Whether the rate counts: not for what was queued when a shutdown was asked for.
+/// Whether the accept rate applies. Connections that were queued before a shutdown are exempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RatePolicy {
     Limited,
@@ -184,7 +185,8 @@ pub(crate) enum RatePolicy {
 }
 
 impl AdmissionControl {
-    /// At most `limit` at once, and `rate` a second if that is bounded.
+    /// Creates an admission control for at most `limit` connections at once, and `rate` a second if
+    /// that is limited.
     pub(crate) fn new(
         limit: usize,
         rate: Option<u32>,
@@ -201,8 +203,8 @@ impl AdmissionControl {
         }
     }
 
-    /// The most connections that fit a process which may have so many descriptors: seven eighths
-    /// of them, so that listeners, pollers and the rest of the program have theirs.
+    /// Returns the default connection limit for a process with this descriptor limit: seven eighths
+    /// of it, so that listeners, pollers and the rest of the program keep an eighth.
     pub(crate) fn limit_for(descriptors: u64) -> usize {
         let most = usize::try_from(descriptors)
             .unwrap_or(usize::MAX)
@@ -210,7 +212,7 @@ impl AdmissionControl {
         (most / 8 * 7).clamp(1, DEFAULT_MAX_CONNECTIONS)
     }
 
-    /// Asks to let one in. `now` is only asked for the time if the rate is bounded.
+    /// Requests a permit. Calls `now` only if the rate is limited.
     pub(crate) fn admit(
         self: &Arc<Self>,
         waker: &Waker,
@@ -257,7 +259,7 @@ impl AdmissionControl {
         Ok(Ok(AcceptPermit(Some(Arc::clone(self)))))
     }
 
-    /// Somebody came in with `ticket`.
+    /// Records that a connection was accepted with `permit`.
     pub(crate) fn record_accepted(
         self: &Arc<Self>,
         mut permit: AcceptPermit,
@@ -277,19 +279,20 @@ impl AdmissionControl {
         permit
     }
 
-    /// Somebody was refused.
+    /// Records that the filter rejected a connection.
     pub(crate) fn record_rejected(&self) {
         lock(&self.state).stats.rejected += 1;
     }
 
-    /// An accept failed. If something has run out, the waker is woken when somebody leaves.
+    /// Records a failed accept. If a resource is exhausted, `waker` is called when a connection
+    /// closes.
     pub(crate) fn record_failure(&self, error: &io::Error, waker: &Waker) -> AcceptFailure {
         let failure = lock(&self.state).stats.count_failure(error);
-        if let AcceptFailure::ResourceExhausted(what) = failure {
+        if let AcceptFailure::ResourceExhausted(reason) = failure {
             register(waker, |caller_waker| {
                 let mut state = lock(&self.state);
                 add_waiter(&mut state.waiting_for_descriptor, caller_waker)?;
-                let event = state.pause(what);
+                let event = state.pause(reason);
                 self.report(state, event);
                 Ok(())
             });
@@ -301,7 +304,8 @@ impl AdmissionControl {
         &self.budget
     }
 
-    /// When a pause that lasts, and was not told because it followed on another, is to be told.
+    /// Returns when to report the current pause, if it was not reported because it followed
+    /// another.
     pub(crate) fn next_report_at(&self) -> Option<Instant> {
         let state = lock(&self.state);
         let unreported = state.pause.is_some_and(|pause| !pause.reported);
@@ -311,7 +315,7 @@ impl AdmissionControl {
             .checked_add(REPORT_INTERVAL)
     }
 
-    /// Tells what there is to tell, under no lock.
+    /// Unlocks `state` and reports `event`, if there is one.
     fn report(&self, state: MutexGuard<'_, AdmissionState>, event: Option<Event>) {
         drop(state);
         if let Some(event) = event {
@@ -324,7 +328,7 @@ impl AdmissionControl {
     }
 }
 
-/// Once is enough: an acceptor that tries again and again waits all the time.
+/// Adds a waker once: an acceptor that retries stays registered.
 fn add_waiter(
     waiting: &mut Vec<WakerSlot>,
     caller_waker: &mut CallerWaker<'_>,
@@ -335,25 +339,25 @@ fn add_waiter(
     Ok(())
 }
 
-/// The right to ask whether somebody is there; given back when dropped.
+/// The permission to call `accept(2)`; released on drop.
 #[derive(Debug)]
 pub(crate) struct AcceptPermit(Option<Arc<AdmissionControl>>);
 
-/// One connection that came in. Dropped after its descriptor, which is free by then.
+/// The permit of an accepted connection. Dropped after the descriptor is closed.
 #[derive(Debug)]
 pub(crate) struct ConnectionPermit(Arc<AdmissionControl>);
 
-/// What a place was used for.
+/// What a permit was used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PermitUse {
-    /// To ask whether somebody is there.
+    /// An accept without a connection.
     Unused,
-    /// By somebody, who had a descriptor.
+    /// A connection, which had a descriptor.
     Accepted,
 }
 
 impl AdmissionControl {
-    /// A place is free again.
+    /// Releases a permit and wakes the acceptors that can use it.
     fn release(&self, permit_use: PermitUse) {
         let mut state = lock(&self.state);
         state.open -= 1;
@@ -401,11 +405,11 @@ mod tests {
     }
 
     fn now() -> Instant {
-        unreachable!("the time is not needed")
+        unreachable!("the rate is not limited")
     }
 
     #[test]
-    fn whoever_was_turned_away_is_woken_by_the_next_who_leaves_and_once() {
+    fn rejected_acceptor_is_woken_once_by_the_next_released_permit() {
         let admission = admission_control(2, None);
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
@@ -423,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_starves_is_woken_by_a_descriptor_that_is_free_and_not_by_a_vain_try() {
+    fn acceptor_without_descriptors_is_woken_by_a_freed_descriptor_only() {
         let admission = admission_control(9, None);
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
@@ -441,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn no_second_has_more_than_the_rate_and_a_tenth() {
+    fn accept_rate_bounds_every_second_plus_ten_percent() {
         let admission = admission_control(usize::MAX, Some(100));
         let waker = Waker::noop();
         let start = Instant::now();
@@ -457,20 +461,20 @@ mod tests {
                     assert!(later > at);
                     at = later;
                 }
-                Err(rejection) => panic!("there is no limit: {rejection:?}"),
+                Err(rejection) => panic!("unexpected {rejection:?}"),
             }
         }
         for &first in &arrivals {
             let second = first..first + Duration::from_secs(1);
             let within = arrivals.iter().filter(|&at| second.contains(at)).count();
-            assert!(within <= 111, "{within} in a second");
+            assert!(within <= 111, "{within} connections in a second");
         }
         assert!((300..=311).contains(&arrivals.len()), "{}", arrivals.len());
         assert!(admission.admit(waker, RatePolicy::Exempt, now).is_ok());
     }
 
     #[test]
-    fn errors_are_counted_by_kind_and_only_those_of_want_wait() {
+    fn accept_errors_are_counted_by_kind_and_only_exhaustion_pauses() {
         let admission = admission_control(10, None);
         for (errno, failure) in [
             (
@@ -510,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_told_once_a_second_and_its_end_if_it_was_told() {
+    fn pause_is_reported_once_a_second_and_resume_only_after_a_reported_pause() {
         let reported = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&reported);
         let event_sink = EventSink::new(move |event| lock(&log).push(event.to_string()));
@@ -531,10 +535,14 @@ mod tests {
         reach_the_limit();
         assert_eq!(lock(&reported).len(), 1, "the pause");
         reach_the_limit();
-        assert_eq!(lock(&reported).len(), 2, "its end, and no second pause");
+        assert_eq!(lock(&reported).len(), 2, "the resume, and no second pause");
         assert!(admission.next_report_at().is_some());
         drop(admit().unwrap());
-        assert_eq!(lock(&reported).len(), 2, "nor the end of that");
+        assert_eq!(
+            lock(&reported).len(),
+            2,
+            "no resume of the unreported pause"
+        );
         assert_eq!(admission.next_report_at(), None);
         lock(&admission.state).last_report = Instant::now().checked_sub(REPORT_INTERVAL);
         reach_the_limit();
@@ -545,7 +553,7 @@ mod tests {
     }
 
     #[test]
-    fn want_is_over_when_somebody_came_and_not_when_somebody_may() {
+    fn exhaustion_ends_with_an_accepted_connection_not_with_a_permit() {
         let admission = admission_control(9, None);
         admission.record_failure(&io::Error::from_raw_os_error(24), Waker::noop());
         let permit = admission
@@ -558,7 +566,7 @@ mod tests {
     }
 
     #[test]
-    fn an_eighth_of_the_descriptors_is_left_to_others() {
+    fn default_limit_leaves_an_eighth_of_the_descriptors() {
         assert_eq!(AdmissionControl::limit_for(64), 56);
         assert_eq!(AdmissionControl::limit_for(1024), 896);
         assert_eq!(AdmissionControl::limit_for(1 << 20), 65_536);

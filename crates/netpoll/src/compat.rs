@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What other crates are to netpoll, each behind a feature of its name.
+//! Integrations with other crates, each behind a feature of the crate's name.
 
 #[cfg(feature = "metrics")]
 mod metrics;

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is told to the `tracing` crate, if the feature of that name is on; else nothing, and it
-//! costs nothing.
+//! Spans and log events for the `tracing` crate. Without the feature of that name they are no-ops
+//! and cost nothing.
 //!
-//! * Each accepted connection has a span, `connection`, at the level INFO, with its peer and its
-//!   local address. It is entered around each poll of the connection's handler, wherever that is
-//!   polled, so what a handler tells stands within it.
-//! * Within the span, at the level DEBUG: `open`, and `close` with the reason.
-//! * [`Event`](crate::Event)s that nobody asked for with `on_event`, at the level WARN, or INFO if
-//!   they say that all is well again.
+//! - Each accepted connection has a span, `connection`, at the level INFO, with its peer address
+//!   and its local address. It is entered around each poll of the connection's handler, on any
+//!   thread, so log events of the handler belong to it.
+//! - Within the span, at the level DEBUG: `open`, and `close` with the reason.
+//! - [`Event`](crate::Event)s of loops without an `on_event` sink, at the level WARN, or INFO for a
+//!   recovery.
 //!
-//! All of them have the target `netpoll`. A subscriber is user code: what panics in one ends here.
+//! The target of all of them is `netpoll`. A subscriber is user code: its panics are caught here.
 
 #[cfg(feature = "tracing")]
 pub(crate) use on::{Span, report};
@@ -37,7 +37,7 @@ mod on {
             Self(tracing::Span::none())
         }
 
-        /// The span of a new connection. One system call, if somebody listens.
+        /// Opens the span of a new connection. One system call, if the span is enabled.
         pub(crate) fn open(fd: BorrowedFd<'_>, peer: Addr) -> Self {
             let open = || {
                 if !tracing::span_enabled!(target: "netpoll", Level::INFO, "connection") {
@@ -55,7 +55,7 @@ mod on {
             guard(open).unwrap_or_else(|_| Self::none())
         }
 
-        /// Does `work` within the span.
+        /// Runs `work` inside the span.
         #[inline]
         pub(crate) fn within<R>(&self, work: impl FnOnce() -> R) -> R {
             if self.0.is_disabled() {
@@ -67,11 +67,11 @@ mod on {
             result
         }
 
-        /// The connection has ended.
+        /// Logs that the connection has ended.
         pub(crate) fn close(&self, reason: &CloseReason) {
             if !self.0.is_disabled() {
-                let tell = || debug!(target: "netpoll", parent: &self.0, %reason, "close");
-                let _panicked = guard(tell).is_err();
+                let log = || debug!(target: "netpoll", parent: &self.0, %reason, "close");
+                let _panicked = guard(log).is_err();
             }
         }
     }
@@ -83,16 +83,16 @@ mod on {
         }
     }
 
-    /// Tells what nobody else has asked to be told.
+    /// Logs an event of a loop that has no sink.
     pub(crate) fn report(event: &Event) {
-        let tell = || {
+        let log = || {
             if event.is_recovery() {
                 event!(target: "netpoll", Level::INFO, "{event}");
             } else {
                 event!(target: "netpoll", Level::WARN, "{event}");
             }
         };
-        let _panicked = guard(tell).is_err();
+        let _panicked = guard(log).is_err();
     }
 }
 
@@ -104,7 +104,7 @@ mod off {
     use crate::error::CloseReason;
     use crate::event::Event;
 
-    /// No span.
+    /// The span without the feature: nothing.
     #[derive(Debug)]
     pub(crate) struct Span;
 
@@ -118,12 +118,12 @@ mod off {
         }
 
         #[inline]
-        #[expect(clippy::unused_self, reason = "it has one when there is a span")]
+        #[expect(clippy::unused_self, reason = "the variant with the feature uses it")]
         pub(crate) fn within<R>(&self, work: impl FnOnce() -> R) -> R {
             work()
         }
 
-        #[expect(clippy::unused_self, reason = "it has one when there is a span")]
+        #[expect(clippy::unused_self, reason = "the variant with the feature uses it")]
         pub(crate) fn close(&self, _reason: &CloseReason) {}
     }
 

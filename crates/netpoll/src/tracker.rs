@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How many connections of an event loop are alive, for whoever waits until none is.
+//! Counts the open connections of an event loop, so that a shutdown can wait until none is left.
 
 use std::task::Waker;
 use std::time::Instant;
@@ -8,7 +8,7 @@ use crate::foreign::{WakerSlots, register};
 use crate::poll::notifier::SourceId;
 use crate::sync::{Arc, Condvar, Mutex, lock, wait, wait_timeout};
 
-/// The count of one event loop.
+/// The connection count of one event loop.
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionTracker {
     state: Mutex<TrackerState>,
@@ -18,43 +18,43 @@ pub(crate) struct ConnectionTracker {
 #[derive(Debug, Default)]
 struct TrackerState {
     open: usize,
-    /// Listeners that may still bring connections.
+    /// Listeners that may still accept connections.
     listeners: usize,
-    /// Connections that had to be cut.
+    /// Connections that were aborted.
     aborted: usize,
-    /// Handlers that wait for the end themselves: nobody waits for them.
+    /// Handlers that await the shutdown. The shutdown does not wait for them.
     waiting_handlers: Vec<SourceId>,
     phase: TrackerPhase,
-    /// Who waits for a stage. Whoever was woken keeps his place until he leaves it.
+    /// The wakers of tasks that wait for a phase. A woken task keeps its slot until it removes it.
     wakers: WakerSlots,
 }
 
-/// How near the end is.
+/// The phases of a shutdown, in order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum TrackerPhase {
     #[default]
     Running,
-    /// Nobody is here but those who are excused.
+    /// Only handlers that await the shutdown are left.
     OnlyHandlersWait,
-    /// Nobody will come any more.
+    /// The loop has ended.
     Stopped,
 }
 
-/// For whom the end is asked after.
+/// The caller that waits for the shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ShutdownWaiter {
     Handler,
     External,
 }
 
-/// One connection that is counted; no more when dropped.
+/// Counts one connection while it exists.
 #[derive(Debug)]
 pub(crate) struct TrackedConnection {
     tracker: Arc<ConnectionTracker>,
 }
 
 impl TrackedConnection {
-    /// Counts one more.
+    /// Adds a connection to the count.
     pub(crate) fn new(tracker: &Arc<ConnectionTracker>) -> Self {
         lock(&tracker.state).open += 1;
         Self {
@@ -62,7 +62,7 @@ impl TrackedConnection {
         }
     }
 
-    /// Counts this one among those that were cut.
+    /// Counts this connection as aborted.
     pub(crate) fn mark_aborted(&self) {
         self.tracker.add_aborted(1);
     }
@@ -74,14 +74,14 @@ impl Drop for TrackedConnection {
     }
 }
 
-/// A listener that may still bring connections; no more when dropped.
+/// Counts one listener that may still accept connections while it exists.
 #[derive(Debug)]
 pub(crate) struct ListenerGuard {
     tracker: Arc<ConnectionTracker>,
 }
 
 impl ListenerGuard {
-    /// Opens one more.
+    /// Adds a listener to the count.
     pub(crate) fn new(tracker: &Arc<ConnectionTracker>) -> Self {
         lock(&tracker.state).listeners += 1;
         Self {
@@ -97,7 +97,7 @@ impl Drop for ListenerGuard {
 }
 
 impl TrackerState {
-    /// Nobody is here but those who wait for that, and nobody can come.
+    /// Returns whether only handlers that await the shutdown are left, and no listener.
     fn is_drained(&self) -> bool {
         self.open <= self.waiting_handlers.len() && self.listeners == 0
     }
@@ -112,7 +112,7 @@ impl TrackerState {
 }
 
 impl ConnectionTracker {
-    /// Counts down, and tells who waits for none.
+    /// Decreases a count, and wakes the waiting threads if the loop is drained.
     fn decrease(&self, count: impl FnOnce(&mut TrackerState)) {
         let mut state = lock(&self.state);
         count(&mut state);
@@ -122,19 +122,19 @@ impl ConnectionTracker {
         }
     }
 
-    /// Whether nobody is here, and nobody can come.
+    /// Returns whether no connection and no listener is left.
     #[cfg(all(test, netpoll_shuttle))]
     pub(crate) fn is_none(&self) -> bool {
         lock(&self.state).is_none()
     }
 
-    /// A handler waits for the end: nobody waits for it until it is
-    /// [excused no more](Self::remove_waiting_handler).
+    /// Registers a handler that awaits the shutdown. The shutdown does not wait for it until it is
+    /// [removed](Self::remove_waiting_handler).
     pub(crate) fn add_waiting_handler(&self, handler: SourceId) {
         self.decrease(|state| state.waiting_handlers.push(handler));
     }
 
-    /// A handler waits for the end no more.
+    /// Removes a handler that does not await the shutdown any more.
     pub(crate) fn remove_waiting_handler(&self, handler: &SourceId) {
         let mut state = lock(&self.state);
         if let Some(index) = state
@@ -146,18 +146,18 @@ impl ConnectionTracker {
         }
     }
 
-    /// Whether a handler waits for the end.
+    /// Returns whether the handler is registered.
     pub(crate) fn is_waiting_handler(&self, handler: &SourceId) -> bool {
         lock(&self.state).waiting_handlers.contains(handler)
     }
 
-    /// How many are alive.
+    /// Returns the number of open connections.
     pub(crate) fn open_connections(&self) -> usize {
         lock(&self.state).open
     }
 
-    /// Counts `count` more that were cut, unless it is over: a poller that was left behind cuts what was
-    /// counted.
+    /// Adds `count` aborted connections, unless the loop has ended: a poller that was abandoned
+    /// aborts connections that were counted before.
     pub(crate) fn add_aborted(&self, count: usize) {
         let mut state = lock(&self.state);
         if state.phase != TrackerPhase::Stopped {
@@ -165,19 +165,19 @@ impl ConnectionTracker {
         }
     }
 
-    /// How many had to be cut.
+    /// Returns the number of aborted connections.
     pub(crate) fn aborted(&self) -> usize {
         lock(&self.state).aborted
     }
 
-    /// Waits until none is alive but those that are excused and none can come, or `deadline` is
-    /// here; says whether none is.
+    /// Waits until only waiting handlers and no listener are left, or until `deadline`. Returns
+    /// whether that state was reached.
     pub(crate) fn wait_until_drained(&self, deadline: Instant) -> bool {
         self.wait_until(deadline, TrackerState::is_drained)
     }
 
-    /// Waits until none is alive at all and none can come, or `deadline` is here; says whether none
-    /// is.
+    /// Waits until no connection and no listener is left, or until `deadline`. Returns whether that
+    /// state was reached.
     pub(crate) fn wait_until_empty(&self, deadline: Instant) -> bool {
         self.wait_until(deadline, |state| state.open == 0 && state.listeners == 0)
     }
@@ -194,14 +194,14 @@ impl ConnectionTracker {
         }
     }
 
-    /// Says that nobody is here but those who are excused, if anybody is, and wakes them.
+    /// Enters the phase in which only waiting handlers are left, if there are any, and wakes them.
     pub(crate) fn release_waiting_handlers(&self) {
         if !lock(&self.state).waiting_handlers.is_empty() {
             self.enter_phase(TrackerPhase::OnlyHandlersWait);
         }
     }
 
-    /// Says that nobody will come any more, and wakes who waits for that.
+    /// Enters the last phase and wakes all waiters.
     pub(crate) fn mark_stopped(&self) {
         self.enter_phase(TrackerPhase::Stopped);
     }
@@ -215,8 +215,8 @@ impl ConnectionTracker {
         waiting.wake();
     }
 
-    /// How many were cut, once it is over for the asker; else `waker` is woken then, from the place
-    /// `key`, or a new one if there is none.
+    /// Returns the number of aborted connections once the shutdown is complete for `waiter`. Until
+    /// then it stores `waker` in the slot `key`, or in a new slot if there is none.
     pub(crate) fn poll_aborted(
         &self,
         waiter: ShutdownWaiter,
@@ -233,13 +233,14 @@ impl ConnectionTracker {
         })
     }
 
-    /// Whoever waited in the place `key` waits no more.
+    /// Removes the waker in the slot `key`.
     pub(crate) fn remove_waker(&self, key: usize) {
         let waker = lock(&self.state).wakers.remove(key);
         drop(waker);
     }
 
-    /// Waits until it is over for the asker, and says how many were cut.
+    /// Blocks until the shutdown is complete for `waiter`, and returns the number of aborted
+    /// connections.
     pub(crate) fn wait_until_stopped(&self, waiter: ShutdownWaiter) -> usize {
         let mut state = lock(&self.state);
         while !state.is_released(waiter) {

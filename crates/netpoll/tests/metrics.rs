@@ -105,13 +105,13 @@ impl Recorder for Kept {
 
 /// The names that are documented, without those of the pollers' counters.
 const NAMES: [&str; 26] = [
-    "netpoll_accept_failures_total{why=descriptors}",
-    "netpoll_accept_failures_total{why=aborted_in_queue}",
-    "netpoll_accept_failures_total{why=files}",
-    "netpoll_accept_failures_total{why=memory}",
-    "netpoll_accept_pauses_total{why=limit}",
-    "netpoll_accept_pauses_total{why=memory}",
-    "netpoll_accept_pauses_total{why=rate}",
+    "netpoll_accept_failures_total{reason=descriptors}",
+    "netpoll_accept_failures_total{reason=aborted_in_queue}",
+    "netpoll_accept_failures_total{reason=files}",
+    "netpoll_accept_failures_total{reason=memory}",
+    "netpoll_accept_pauses_total{reason=limit}",
+    "netpoll_accept_pauses_total{reason=memory}",
+    "netpoll_accept_pauses_total{reason=rate}",
     "netpoll_accepted_total{}",
     "netpoll_closed_total{reason=broken}",
     "netpoll_closed_total{reason=first_byte_timeout}",
@@ -129,8 +129,8 @@ const NAMES: [&str; 26] = [
     "netpoll_closed_total{reason=read_timeout}",
     "netpoll_closed_total{reason=shutdown}",
     "netpoll_closed_total{reason=write_timeout}",
-    "netpoll_connections{poller=0}",
-    "netpoll_refused_total{}",
+    "netpoll_poller_connections{poller=0}",
+    "netpoll_rejected_total{}",
 ];
 
 #[test]
@@ -139,11 +139,11 @@ fn every_name_is_the_documented_one() {
     let stats = server.handle.stats();
     let mut expected: Vec<String> = NAMES.iter().map(ToString::to_string).collect();
     let fields = stats.pollers[0].iter();
-    expected.extend(fields.map(|(field, _)| format!("netpoll_{field}_total{{poller=0}}")));
+    expected.extend(fields.map(|(field, _)| format!("netpoll_poller_{field}_total{{poller=0}}")));
     expected.sort();
     let names: Vec<String> = Kept::of(&stats).into_keys().collect();
     assert_eq!(names, expected);
-    assert!(names.contains(&"netpoll_requests_total{poller=0}".to_owned()));
+    assert!(names.contains(&"netpoll_poller_requests_total{poller=0}".to_owned()));
 }
 
 #[test]
@@ -164,9 +164,9 @@ fn the_values_are_those_of_the_snapshot() {
         let of_pollers = |index| values[&format!("{name}{{poller={index}}}")];
         of_pollers(0) + of_pollers(1)
     };
-    assert_eq!(sum("netpoll_connections"), 2.0);
-    assert_eq!(sum("netpoll_requests_total"), 3.0);
-    assert_eq!(sum("netpoll_received_total"), 3.0 * 8.0);
+    assert_eq!(sum("netpoll_poller_connections"), 2.0);
+    assert_eq!(sum("netpoll_poller_requests_total"), 3.0);
+    assert_eq!(sum("netpoll_poller_received_total"), 3.0 * 8.0);
     assert_eq!(values["netpoll_accepted_total{}"], 3.0);
     assert_eq!(values["netpoll_closed_total{reason=peer_fin}"], 1.0);
 }

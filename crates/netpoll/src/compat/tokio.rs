@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! tokio: handlers as its tasks, and handlers of ours that await what is tokio's.
+//! tokio: runs handlers as tokio tasks, and lets handlers on netpoll threads await tokio futures.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,15 +13,15 @@ use crate::sync::Arc;
 
 impl Spawn for Handle {
     fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        // Its end is told through the connection, so nobody joins it.
+        // The connection reports the end of the task, so the join handle is not needed.
         drop(Self::spawn(self, task));
     }
 }
 
 impl Runner {
-    /// As tasks of a tokio runtime: [`Runner::Spawn`] of its handle. The runtime has to outlive the
-    /// loop; connections whose tasks it drops are closed. One of the current thread will do as long as
-    /// another thread is in its `block_on`: tasks are polled there and nowhere else.
+    /// Runs handlers as tasks of a tokio runtime: [`Runner::Spawn`] of its handle. The runtime must
+    /// outlive the loop; connections whose tasks it drops are closed. A current-thread runtime
+    /// works while another thread is in its `block_on`: tasks are polled there and nowhere else.
     #[must_use]
     pub fn tokio(handle: Handle) -> Self {
         Self::Spawn(Arc::new(handle))
@@ -29,9 +29,9 @@ impl Runner {
 }
 
 impl Builder {
-    /// Runs the loop's threads inside of a tokio runtime, so that handlers which run on them may
-    /// await its timers and sockets, and what is built on them. The runtime has to be of several
-    /// threads, and to outlive the loop: its timers and its I/O are driven there, not here.
+    /// Runs the loop's threads inside a tokio runtime, so that handlers on them can await its
+    /// timers and sockets, and libraries built on these. The runtime must be multi-threaded and
+    /// must outlive the loop: it drives its timers and its I/O on its own threads.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -50,12 +50,12 @@ impl Builder {
     ///     .serve("127.0.0.1:8080")
     /// # }
     /// ```
-    /// [`build`](Self::build) refuses a runtime of the current thread, on which nothing of tokio's would
-    /// ever come to its end.
+    ///
+    /// [`build`](Self::build) rejects a current-thread runtime, in which no future of tokio would ever complete.
     pub fn enter_tokio(self, handle: Handle) -> Self {
         if handle.runtime_flavor() == RuntimeFlavor::CurrentThread {
-            let expected = "needs a runtime of several threads (Builder::new_multi_thread): nothing \
-                            drives the timers and sockets of a current-thread one here";
+            let expected = "needs a multi-threaded runtime (Builder::new_multi_thread): a current-thread runtime \
+                            does not drive its timers and sockets here";
             return self.reject(InvalidConfig::new("enter_tokio", expected));
         }
         self.with_thread_hook(Arc::new(move |body| {

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A client as a service of tower's: what is made of such, timeouts, retries, the choice among several
-//! servers, works on it.
+//! tower: a client as a tower service, for tower's timeouts, retries and load balancing.
 
 use std::future::Future;
 use std::io;
@@ -11,9 +10,10 @@ use tower_service::Service;
 
 use crate::mux::{CallCodec, Client};
 
-/// Ready when a call may be under way: [`ClientOptions::max_in_flight`](crate::mux::ClientOptions)
-/// is felt there. A turn that was waited for is kept for the next call of this clone, or given back
-/// with it. One allocation a call beside those of [`Client::call`].
+/// Ready when a further call may start, as limited by
+/// [`ClientOptions::max_in_flight`](crate::mux::ClientOptions). The next call of this clone uses
+/// the permit that `poll_ready` acquired; dropping the clone releases it. One allocation a call, in
+/// addition to those of [`Client::call`].
 impl<C: CallCodec> Service<C::Frame> for Client<C> {
     type Response = C::Frame;
     type Error = io::Error;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The line of each event.
+//! The log line of each event.
 //!
-//! An operator reads these lines, and programs search them, so each names what happened, how much of it,
-//! and the peer or the poller it happened to. A line holds no line break. This module owns the texts
-//! alone: it counts nothing and decides nothing.
+//! Operators read these lines, and programs search them. Each names what happened, the values, and
+//! the peer or the poller. A line contains no line break. This module owns the texts alone: it counts
+//! nothing and decides nothing.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ impl fmt::Display for MemoryLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Machine => "the machine",
-            Self::ControlGroup => "its control group",
+            Self::ControlGroup => "the control group",
             Self::AddressSpace => "RLIMIT_AS",
             Self::Data => "RLIMIT_DATA",
         })
@@ -23,12 +23,12 @@ impl fmt::Display for MemoryLimit {
 impl fmt::Display for AcceptPauseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Limit => "there are as many connections as there may be",
-            Self::Rate => "connections come faster than they may",
-            Self::Budget => "the budget of memory is nearly used up",
-            Self::Descriptors => "the process has no descriptor left",
-            Self::Files => "the system has no open file left",
-            Self::Memory => "the kernel has no memory left",
+            Self::Limit => "max_connections reached",
+            Self::Rate => "accept_rate reached",
+            Self::Budget => "memory budget nearly exhausted",
+            Self::Descriptors => "process out of file descriptors (EMFILE)",
+            Self::Files => "system out of open files (ENFILE)",
+            Self::Memory => "kernel out of memory (ENOBUFS, ENOMEM)",
         })
     }
 }
@@ -39,7 +39,7 @@ impl fmt::Display for Callback {
             Self::Handler => "handler",
             Self::OnAccept => "on_accept",
             Self::OnDisconnect => "on_disconnect",
-            Self::Attached => "the drop of what was attached",
+            Self::Attached => "drop of an attached value",
             Self::OnClose => "on_close",
             Self::Balance => "balance",
             Self::Task => "spawned task",
@@ -60,17 +60,17 @@ impl fmt::Display for CallbackLocation {
 impl fmt::Display for PollerFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Panic => f.write_str("it panicked"),
+            Self::Panic => f.write_str("panic"),
             Self::Wait { errno } => {
                 let error = std::io::Error::from_raw_os_error(*errno);
-                write!(f, "its wait failed: {error}")
+                write!(f, "epoll_wait failed: {error}")
             }
         }
     }
 }
 
 impl Event {
-    /// Of a bound that a loop was built with.
+    /// Formats a limit that a loop was built with.
     fn fmt_bound(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LimitAboveDescriptors {
@@ -78,7 +78,8 @@ impl Event {
                 descriptors,
             } => write!(
                 f,
-                "max_connections {connections} is more than the {descriptors} descriptors there are"
+                "max_connections {connections} exceeds the file descriptor limit {descriptors}; raise \
+                 ulimit -n"
             ),
             Self::BudgetLimited {
                 budget,
@@ -86,7 +87,7 @@ impl Event {
                 source,
             } => write!(
                 f,
-                "budget {budget} bytes: a part of the {memory} bytes of memory that {source} allows"
+                "budget limited to {budget} bytes: {source} allows {memory} bytes of memory"
             ),
             Self::BudgetAboveMemory {
                 budget,
@@ -94,7 +95,7 @@ impl Event {
                 source,
             } => write!(
                 f,
-                "budget {budget} bytes is more than the {memory} bytes of memory that {source} allows"
+                "budget {budget} bytes exceeds the {memory} bytes of memory that {source} allows"
             ),
             _ => Ok(()),
         }
@@ -109,7 +110,7 @@ impl Event {
                 took,
             } => write!(
                 f,
-                "slow: handler {handler} held its poller for {took:.1?} ({peer})"
+                "slow callback: handler {handler} blocked its poller for {took:.1?} ({peer})"
             ),
             Self::SlowCall {
                 callback,
@@ -118,7 +119,7 @@ impl Event {
                 ..
             } => write!(
                 f,
-                "slow: {callback} held its poller for {took:.1?} ({peer})"
+                "slow callback: {callback} blocked its poller for {took:.1?} ({peer})"
             ),
             _ => Ok(()),
         }
@@ -130,21 +131,21 @@ impl fmt::Display for Event {
         match self {
             Self::AcceptingPaused { reason } => write!(f, "accepting paused: {reason}"),
             Self::AcceptingResumed { reason, after } => {
-                write!(
-                    f,
-                    "accepting resumed after {after:.1?}; it had paused: {reason}"
-                )
+                write!(f, "accepting resumed after {after:.1?} (paused: {reason})")
             }
             Self::LimitAboveDescriptors { .. }
             | Self::BudgetLimited { .. }
             | Self::BudgetAboveMemory { .. } => self.fmt_bound(f),
             Self::Suppressed { kind, count } => {
-                write!(f, "suppressed: {count} more events of the kind {kind}")
+                write!(f, "suppressed: {count} more events of kind {kind}")
             }
             Self::SlowCall { .. } => self.fmt_slow_call(f),
             Self::CallbackPanicked { callback, peer } => write!(f, "{callback} panicked ({peer})"),
             Self::TaskDropped { peer } => {
-                write!(f, "the executor dropped a task that was not done ({peer})")
+                write!(
+                    f,
+                    "executor dropped an unfinished task; connection closed ({peer})"
+                )
             }
             Self::CallbackAbandoned { .. }
             | Self::PollerFailed { .. }
@@ -155,7 +156,7 @@ impl fmt::Display for Event {
 }
 
 impl Event {
-    /// The line of what happens to a loop as a whole.
+    /// Formats an event of a loop as a whole.
     fn fmt_loop_event(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CallbackAbandoned {
@@ -165,7 +166,8 @@ impl Event {
                 connections,
             } => write!(
                 f,
-                "shutdown left a handler running on {location}: {handler}; connections cut: {connections}"
+                "shutdown deadline passed: handler still running on {location} ({handler}); \
+                 {connections} connections aborted"
             ),
             Self::CallbackAbandoned {
                 location,
@@ -174,7 +176,8 @@ impl Event {
                 ..
             } => write!(
                 f,
-                "shutdown left code running on {location}: {callback}; connections cut: {connections}"
+                "shutdown deadline passed: {callback} still running on {location}; {connections} \
+                 connections aborted"
             ),
             Self::PollerFailed {
                 poller,
@@ -183,22 +186,22 @@ impl Event {
                 restarted,
             } => {
                 let then = match restarted {
-                    true => "it was restarted",
-                    false => "it cannot be restarted, and the loop ends",
+                    true => "restarted",
+                    false => "cannot restart, shutting down",
                 };
                 write!(
                     f,
-                    "poller {poller} failed: {failure}; connections closed: {connections}; {then}"
+                    "poller {poller} failed: {failure}; {connections} connections closed; {then}"
                 )
             }
             Self::SpuriousEvents { descriptor } => write!(
                 f,
-                "descriptor {descriptor} reports the same event again and again: it is watched less often"
+                "fd {descriptor} reports the same event repeatedly; polling it less often"
             ),
             Self::ConnectionsAborted { connections } => {
                 write!(
                     f,
-                    "connections cut at the end of a shutdown's time: {connections}"
+                    "shutdown deadline passed: {connections} connections aborted"
                 )
             }
             _ => Ok(()),
@@ -214,9 +217,9 @@ mod tests {
     use crate::addr::Addr;
 
     #[test]
-    fn every_event_is_one_line_that_says_who_and_how_much() {
+    fn every_event_is_one_line_with_subject_and_values() {
         let peer: Addr = "127.0.0.1:7".parse().unwrap();
-        let why = AcceptPauseReason::Descriptors;
+        let reason = AcceptPauseReason::Descriptors;
         let after = Duration::from_millis(1500);
         let slow = |callback| Event::SlowCall {
             callback,
@@ -225,22 +228,28 @@ mod tests {
             took: Duration::from_millis(30),
         };
         let events = [
-            (Event::AcceptingPaused { reason: why }, "no descriptor left"),
-            (Event::AcceptingResumed { reason: why, after }, "after 1.5s"),
+            (
+                Event::AcceptingPaused { reason },
+                "accepting paused: process out of file descriptors (EMFILE)",
+            ),
+            (
+                Event::AcceptingResumed { reason, after },
+                "accepting resumed after 1.5s (paused: process out of file descriptors (EMFILE))",
+            ),
             (
                 Event::LimitAboveDescriptors {
                     connections: 9999,
                     descriptors: 64,
                 },
-                "9999 is more than the 64",
+                "max_connections 9999 exceeds the file descriptor limit 64; raise ulimit -n",
             ),
             (
                 slow(Callback::Handler),
-                "my::handler held its poller for 30.0ms (127.0.0.1:7)",
+                "slow callback: handler my::handler blocked its poller for 30.0ms (127.0.0.1:7)",
             ),
             (
                 slow(Callback::OnAccept),
-                "on_accept held its poller for 30.0ms (127.0.0.1:7)",
+                "slow callback: on_accept blocked its poller for 30.0ms (127.0.0.1:7)",
             ),
             (
                 Event::CallbackPanicked {
@@ -249,10 +258,13 @@ mod tests {
                 },
                 "balance panicked (127.0.0.1:7)",
             ),
-            (Event::TaskDropped { peer }, "(127.0.0.1:7)"),
+            (
+                Event::TaskDropped { peer },
+                "executor dropped an unfinished task; connection closed (127.0.0.1:7)",
+            ),
             (
                 Event::ConnectionsAborted { connections: 3 },
-                "shutdown's time: 3",
+                "shutdown deadline passed: 3 connections aborted",
             ),
         ];
         for (event, part) in events {
@@ -262,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn events_of_bounds_and_of_pollers_say_how_much_it_is() {
+    fn limit_and_poller_events_contain_their_values() {
         let events = [
             (
                 Event::BudgetLimited {
@@ -270,7 +282,7 @@ mod tests {
                     memory: 100,
                     source: MemoryLimit::AddressSpace,
                 },
-                "budget 25 bytes: a part of the 100 bytes of memory that RLIMIT_AS allows",
+                "budget limited to 25 bytes: RLIMIT_AS allows 100 bytes of memory",
             ),
             (
                 Event::BudgetAboveMemory {
@@ -278,18 +290,18 @@ mod tests {
                     memory: 100,
                     source: MemoryLimit::ControlGroup,
                 },
-                "101 bytes is more than the 100 bytes of memory that its control group allows",
+                "budget 101 bytes exceeds the 100 bytes of memory that the control group allows",
             ),
             (
                 Event::Suppressed {
                     kind: String::from("TaskDropped"),
                     count: 7,
                 },
-                "7 more events of the kind TaskDropped",
+                "suppressed: 7 more events of kind TaskDropped",
             ),
             (
                 Event::ConnectionsAborted { connections: 3 },
-                "shutdown's time: 3",
+                "shutdown deadline passed: 3 connections aborted",
             ),
             (
                 Event::CallbackAbandoned {
@@ -298,7 +310,8 @@ mod tests {
                     handler: "my::handler",
                     connections: 5,
                 },
-                "left a handler running on poller 2: my::handler; connections cut: 5",
+                "shutdown deadline passed: handler still running on poller 2 (my::handler); 5 \
+                 connections aborted",
             ),
             (
                 Event::PollerFailed {
@@ -307,8 +320,8 @@ mod tests {
                     connections: 4,
                     restarted: true,
                 },
-                "poller 1 failed: its wait failed: Bad file descriptor (os error 9); connections \
-                 closed: 4; it was restarted",
+                "poller 1 failed: epoll_wait failed: Bad file descriptor (os error 9); 4 connections \
+                 closed; restarted",
             ),
         ];
         for (event, part) in events {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Who hears of events, and how often.
+//! The sink of events, with a rate limit for each kind of event.
 //!
-//! What happens to each connection of many at once, as at a shutdown, would be thousands of lines. So
-//! of each kind of event, 10 are told in a second, and the others are counted: their number is told with
+//! An event for each of many connections, as at a shutdown, would be thousands of lines. So the
+//! sink reports 10 events of each kind in a second and counts the rest. It reports that number with
 //! the next event after that second, or when the loop has ended.
 
 use std::fmt;
@@ -13,31 +13,31 @@ use super::{Callback, Event};
 use crate::guard::guard;
 use crate::sync::{Arc, Mutex, lock};
 
-/// Hears of events.
+/// The user's callback for events.
 type SinkFn = dyn Fn(&Event) + Send + Sync;
 
-/// Who hears of events, and how often.
+/// Passes events to the user's callback or to `tracing`, and limits their rate.
 #[derive(Clone, Default)]
 pub(crate) struct EventSink {
     callback: Option<Arc<SinkFn>>,
     limits: Arc<Mutex<Vec<RateLimitEntry>>>,
 }
 
-/// How often events of one kind were told lately. There are few kinds.
+/// The events of one kind in the current window. There are few kinds.
 struct RateLimitEntry {
     kind: EventKind,
     name: String,
-    /// When the second began in which so many were told.
+    /// When the current window began.
     window_start: Instant,
     reported: u32,
-    /// How many were not.
+    /// How many events of the window were not reported.
     suppressed: u64,
 }
 
-/// Events that are counted together: of one variant, and of one callback.
+/// Events with a common rate limit: those of one variant, and of one callback.
 type EventKind = (Discriminant<Event>, Option<Callback>);
 
-/// The most events of a kind that are told in each [`WINDOW`].
+/// The most events of a kind that are reported in each [`WINDOW`].
 const MAX_PER_WINDOW: u32 = 10;
 
 const WINDOW: Duration = Duration::from_secs(1);
@@ -55,7 +55,7 @@ impl RateLimitEntry {
         }
     }
 
-    /// What is to be told of those that were not.
+    /// Returns the event that reports the suppressed ones, and resets their number.
     fn take_suppressed(&mut self) -> Option<Event> {
         let count = std::mem::take(&mut self.suppressed);
         (count > 0).then(|| Event::Suppressed {
@@ -83,8 +83,8 @@ impl EventSink {
         }
     }
 
-    /// Tells what has happened, here and now, unless too many of its kind were told in this second.
-    /// Not under a lock: it is user code that hears.
+    /// Reports `event` on this thread, unless too many of its kind were reported in this second.
+    /// The caller must hold no lock, because the sink is user code.
     #[cold]
     pub(crate) fn report(&self, event: &Event) {
         let now = Instant::now();
@@ -116,7 +116,7 @@ impl EventSink {
         }
     }
 
-    /// Tells how many events were not told. At the end of the loop.
+    /// Reports how many events were suppressed. Called at the end of the loop.
     pub(crate) fn flush(&self) {
         let mut limits = lock(&self.limits);
         let due: Vec<_> = limits
@@ -141,7 +141,7 @@ impl fmt::Debug for EventSink {
         f.write_str(if self.callback.is_some() {
             "on_event"
         } else {
-            "nobody"
+            "none"
         })
     }
 }
@@ -152,37 +152,37 @@ mod tests {
     use crate::addr::Addr;
 
     #[test]
-    fn a_listener_that_panics_has_heard_and_harms_nobody() {
-        let heard = Arc::new(Mutex::new(Vec::new()));
-        let hears = Arc::clone(&heard);
-        let listening = EventSink::new(move |event| {
-            lock(&hears).push(event.clone());
-            panic!("of what I heard");
+    fn panicking_sink_is_contained() {
+        let reported = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&reported);
+        let event_sink = EventSink::new(move |event| {
+            lock(&log).push(event.clone());
+            panic!("in the sink");
         });
         let event = Event::ConnectionsAborted { connections: 1 };
-        listening.report(&event);
+        event_sink.report(&event);
         EventSink::default().report(&event);
-        assert_eq!(*lock(&heard), [event]);
+        assert_eq!(*lock(&reported), [event]);
     }
 
     #[test]
-    fn events_of_one_kind_are_told_a_few_times_in_a_second_and_then_counted() {
-        let heard = Arc::new(Mutex::new(Vec::new()));
-        let hears = Arc::clone(&heard);
-        let listening = EventSink::new(move |event| lock(&hears).push(event.clone()));
+    fn events_of_one_kind_are_rate_limited_and_the_rest_counted() {
+        let reported = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&reported);
+        let event_sink = EventSink::new(move |event| lock(&log).push(event.clone()));
         let peer: Addr = "127.0.0.1:7".parse().unwrap();
         let panicked = |callback| Event::CallbackPanicked { callback, peer };
         for _ in 0..1000 {
-            listening.clone().report(&Event::TaskDropped { peer });
+            event_sink.clone().report(&Event::TaskDropped { peer });
         }
-        listening.report(&panicked(Callback::OnClose));
-        listening.report(&panicked(Callback::OnAccept));
-        listening.flush();
-        listening.flush();
-        let heard = lock(&heard);
+        event_sink.report(&panicked(Callback::OnClose));
+        event_sink.report(&panicked(Callback::OnAccept));
+        event_sink.flush();
+        event_sink.flush();
+        let reported = lock(&reported);
         let dropped = |event: &&Event| matches!(event, Event::TaskDropped { .. });
-        let told = heard.iter().filter(dropped).count() as u64;
-        let suppressed: u64 = heard
+        let delivered = reported.iter().filter(dropped).count() as u64;
+        let suppressed: u64 = reported
             .iter()
             .filter_map(|event| match event {
                 Event::Suppressed { kind, count } => {
@@ -192,12 +192,15 @@ mod tests {
                 _ => None,
             })
             .sum();
-        assert_eq!(told + suppressed, 1000);
-        // More only if the machine took seconds for this.
-        assert!(told < 500, "{told} were told");
-        assert!(heard.contains(&panicked(Callback::OnClose)), "another kind");
+        assert_eq!(delivered + suppressed, 1000);
+        // A slow machine may take several seconds for the loop, and each reports 10 more.
+        assert!(delivered < 500, "{delivered} were reported");
         assert!(
-            heard.contains(&panicked(Callback::OnAccept)),
+            reported.contains(&panicked(Callback::OnClose)),
+            "another kind"
+        );
+        assert!(
+            reported.contains(&panicked(Callback::OnAccept)),
             "another kind"
         );
     }

@@ -209,6 +209,7 @@ impl Builder {
     /// example on a full pipe. A panic is caught and ignored. At most 10 events of a kind are
     /// reported in a second, and the rest are counted ([`Event::Suppressed`]). Without a sink, and
     /// with the feature `tracing`, events go to its subscriber (which must not block either).
+    ///
     /// ```no_run
     /// # fn main() -> std::io::Result<()> {
     /// let (lines, written) = std::sync::mpsc::sync_channel(1024);

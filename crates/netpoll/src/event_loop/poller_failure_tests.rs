@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What users of a loop see when one of its pollers fails. No user code can have it fail, so these tests
-//! register a source that panics.
+//! The behaviour of a loop when one of its pollers fails. User code cannot make a poller fail, so these
+//! tests register a source that panics.
 
 use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
@@ -32,7 +32,7 @@ use crate::time::sleep;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Panics when it is first called, and when it is asked to end, if it is to.
+/// Panics when it is registered, and at a shutdown if `panics_at_shutdown` is set.
 struct FailingSource {
     panics_at_shutdown: bool,
 }
@@ -42,16 +42,20 @@ impl Source for FailingSource {
         None
     }
 
-    fn on_register(&mut self, _turn: &mut SourceContext) -> NextAction {
-        panic!("a source of a test")
+    fn on_register(&mut self, _context: &mut SourceContext) -> NextAction {
+        panic!("a test source")
     }
 
-    fn on_notify(&mut self, _turn: &mut SourceContext) -> NextAction {
+    fn on_notify(&mut self, _context: &mut SourceContext) -> NextAction {
         NextAction::Remove
     }
 
-    fn on_shutdown(&mut self, _ask: ShutdownRequest, _turn: &mut SourceContext) -> NextAction {
-        assert!(!self.panics_at_shutdown, "a source of a test, again");
+    fn on_shutdown(
+        &mut self,
+        _request: ShutdownRequest,
+        _context: &mut SourceContext,
+    ) -> NextAction {
+        assert!(!self.panics_at_shutdown, "a test source at shutdown");
         NextAction::Remove
     }
 }
@@ -60,7 +64,7 @@ fn failing_source(panics_at_shutdown: bool) -> SourceFactory {
     Box::new(move |_: RegisterContext| Box::new(FailingSource { panics_at_shutdown }))
 }
 
-/// A loop that runs, and what it has reported.
+/// A running loop, with the events and close reasons it reported.
 struct FailureTest {
     handle: LoopHandle,
     addr: SocketAddr,
@@ -94,7 +98,7 @@ impl FailureTest {
         }
     }
 
-    /// A client that was answered.
+    /// Returns a client that has received an answer.
     fn client(&self) -> TcpStream {
         let mut client = TcpStream::connect(self.addr).unwrap();
         client.set_read_timeout(Some(LIMIT)).unwrap();
@@ -102,7 +106,7 @@ impl FailureTest {
         client
     }
 
-    /// Has the poller at `index` fail.
+    /// Makes the poller at `index` fail.
     fn fail(&self, index: usize, factory: SourceFactory) {
         let failures = || self.handle.stats().pollers[index].failures;
         let before = failures();
@@ -115,7 +119,7 @@ impl FailureTest {
     }
 
     fn end(mut self) {
-        let _asked = self.handle.shutdown(Duration::ZERO);
+        let _shutdown = self.handle.shutdown(Duration::ZERO);
         self.running.take().unwrap().join().unwrap().unwrap();
     }
 }
@@ -133,66 +137,69 @@ fn request(client: &mut TcpStream) -> std::io::Result<()> {
     client.read_exact(&mut [0])
 }
 
-fn until(is_so: impl Fn() -> bool) {
+fn until(condition: impl Fn() -> bool) {
     let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < LIMIT, "not within the limit");
+    while !condition() {
+        assert!(
+            begun.elapsed() < LIMIT,
+            "the condition did not hold within the limit"
+        );
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
 #[test]
-fn a_poller_that_fails_ends_its_connections_and_serves_new_ones() {
+fn failed_poller_closes_its_connections_and_serves_new_ones() {
     for also_at_its_end in [false, true] {
-        let scene = FailureTest::new(echo().pollers(1));
-        let mut clients: Vec<_> = (0..5).map(|_| scene.client()).collect();
-        scene.fail(0, failing_source(also_at_its_end));
+        let test = FailureTest::new(echo().pollers(1));
+        let mut clients: Vec<_> = (0..5).map(|_| test.client()).collect();
+        test.fail(0, failing_source(also_at_its_end));
         for client in &mut clients {
             assert!(request(client).is_err(), "its connection has ended");
         }
-        until(|| lock(&scene.ends).len() == 5);
-        let ends = lock(&scene.ends).clone();
+        until(|| lock(&test.ends).len() == 5);
+        let ends = lock(&test.ends).clone();
         assert!(
             ends.iter()
                 .all(|end| matches!(end, CloseReason::PollerFailed))
         );
-        // The observer hears of an end before the connection is gone.
-        until(|| scene.handle.connections() == 0);
-        scene.client();
+        // `on_disconnect` runs before the connection is counted as closed.
+        until(|| test.handle.connections() == 0);
+        test.client();
         let event = Event::PollerFailed {
             poller: 0,
             failure: PollerFailure::Panic,
             connections: 5,
             restarted: true,
         };
-        // A busy machine has slow calls too.
-        let mut events = scene.events();
+        // A busy machine may report slow calls as well.
+        let mut events = test.events();
         events.retain(|event| !matches!(event, Event::SlowCall { .. }));
         assert_eq!(events, [event]);
-        let stats = scene.handle.stats();
+        let stats = test.handle.stats();
         assert_eq!((stats.total().failures, stats.closed.poller_failed), (1, 5));
-        scene.end();
+        test.end();
     }
 }
 
 #[test]
-fn the_connections_of_the_other_pollers_go_on_and_both_get_new_ones() {
+fn other_pollers_keep_their_connections() {
     for index in [0, 1] {
-        let scene = FailureTest::new(echo().pollers(2));
-        let mut clients: Vec<_> = (0..4).map(|_| scene.client()).collect();
-        scene.fail(index, failing_source(false));
+        let test = FailureTest::new(echo().pollers(2));
+        let mut clients: Vec<_> = (0..4).map(|_| test.client()).collect();
+        test.fail(index, failing_source(false));
         let alive = clients.iter_mut().filter_map(|client| request(client).ok());
         assert_eq!(alive.count(), 2);
-        let _more: Vec<_> = (0..4).map(|_| scene.client()).collect();
-        let stats = scene.handle.stats();
+        let _more: Vec<_> = (0..4).map(|_| test.client()).collect();
+        let stats = test.handle.stats();
         let opened: Vec<_> = stats.pollers.iter().map(|poller| poller.opened).collect();
         assert!(opened.iter().all(|&opened| opened >= 3), "{opened:?}");
-        scene.end();
+        test.end();
     }
 }
 
 #[test]
-fn waits_of_handlers_and_owners_end_wherever_they_are() {
+fn poller_failure_ends_pending_waits() {
     for runner in [Runner::Inline, Runner::Threads(2)] {
         let errors = Arc::<Mutex<Vec<_>>>::default();
         let reported = Arc::clone(&errors);
@@ -206,28 +213,28 @@ fn waits_of_handlers_and_owners_end_wherever_they_are() {
                     lock(&reported).push(waited.unwrap_err().kind());
                     Ok(())
                 });
-        let scene = FailureTest::new(builder.pollers(1));
-        let _client = scene.client();
+        let test = FailureTest::new(builder.pollers(1));
+        let _client = test.client();
         let owned = Dialer::new()
-            .on(&scene.handle)
-            .dial_blocking(scene.addr)
+            .on(&test.handle)
+            .dial_blocking(test.addr)
             .unwrap();
         let (mut owned, closed) = (owned, Arc::<Mutex<Option<CloseReason>>>::default());
         let reported = Arc::clone(&closed);
         owned.on_close(move |reason| *lock(&reported) = Some(reason.clone()));
         let waiting = std::thread::spawn(move || block_on(owned.reader().read_u8()).unwrap_err());
-        scene.fail(0, failing_source(false));
+        test.fail(0, failing_source(false));
         assert_eq!(waiting.join().unwrap().kind(), ErrorKind::ConnectionAborted);
-        until(|| lock(&closed).is_some());
+        until(|| lock(&closed).conditionme());
         assert!(matches!(*lock(&closed), Some(CloseReason::PollerFailed)));
-        until(|| lock(&scene.ends).len() == 2);
-        assert_eq!(scene.handle.connections(), 0);
-        scene.end();
+        until(|| lock(&test.ends).len() == 2);
+        assert_eq!(test.handle.connections(), 0);
+        test.end();
     }
 }
 
 #[test]
-fn tasks_and_sleeps_of_a_poller_that_fails_go_on() {
+fn tasks_and_sleeps_survive_a_poller_failure() {
     let slept = Arc::<Mutex<Option<crate::task::JoinHandle<u32>>>>::default();
     let spawned = Arc::clone(&slept);
     let builder = EventLoop::builder().on_request(async move |conn: &mut Connection| {
@@ -240,38 +247,38 @@ fn tasks_and_sleeps_of_a_poller_that_fails_go_on() {
         conn.writer().put_u8(byte);
         Ok(())
     });
-    let scene = FailureTest::new(builder.pollers(1));
-    let _client = scene.client();
+    let test = FailureTest::new(builder.pollers(1));
+    let _client = test.client();
     let task = lock(&slept).take().unwrap();
-    scene.fail(0, failing_source(false));
+    test.fail(0, failing_source(false));
     assert_eq!(task.wait().unwrap(), 7);
-    scene.end();
+    test.end();
 }
 
 #[test]
-fn a_dial_under_way_fails_with_its_poller_and_a_later_one_works() {
-    let scene = FailureTest::new(echo().pollers(1));
-    // The loop runs.
-    scene.client();
+fn pending_dial_fails_with_its_poller() {
+    let test = FailureTest::new(echo().pollers(1));
+    // Wait until the loop runs.
+    test.client();
     let path = std::env::temp_dir().join(format!("netpoll-failing-{}", std::process::id()));
     let full = UnixListener::bind(&path).unwrap();
     let _queued = fill(&full, &path);
     let target = format!("unix:{}", path.display());
-    let dialer = Dialer::new().on(&scene.handle).connect_timeout(None);
+    let dialer = Dialer::new().on(&test.handle).connect_timeout(None);
     let mut dial = pin!(dialer.dial(target.as_str()));
-    // The poller has it before what fails: a poller reads its letters in their order.
+    // The poller gets the dial before the failing source, since commands keep their order.
     let mut context = Context::from_waker(Waker::noop());
     assert!(dial.as_mut().poll(&mut context).is_pending());
-    scene.fail(0, failing_source(false));
+    test.fail(0, failing_source(false));
     let error = block_on(dial).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionAborted, "{error}");
     std::fs::remove_file(&path).unwrap();
-    let dialed = Dialer::new().on(&scene.handle).dial_blocking(scene.addr);
+    let dialed = Dialer::new().on(&test.handle).dial_blocking(test.addr);
     assert!(dialed.is_ok());
-    scene.end();
+    test.end();
 }
 
-/// Fills the listener's queue, so that no further connect has room while the sockets live.
+/// Fills the listener's queue: while the returned sockets live, a further connect has no room.
 fn fill(listener: &UnixListener, path: &Path) -> Vec<Socket> {
     SockRef::from(listener).listen(0).unwrap();
     let mut queued = Vec::new();
@@ -289,7 +296,7 @@ fn fill(listener: &UnixListener, path: &Path) -> Vec<Socket> {
 }
 
 #[test]
-fn a_blocking_dial_begins_when_its_loop_does() {
+fn blocking_dial_starts_with_its_loop() {
     for _ in 0..20 {
         let event_loop = echo()
             .pollers(1)
@@ -303,43 +310,50 @@ fn a_blocking_dial_begins_when_its_loop_does() {
         let dial = std::thread::spawn(move || dialer.dial_blocking(addr));
         let running = std::thread::spawn(|| event_loop.run());
         drop(dial.join().unwrap().unwrap());
-        assert!(begun.elapsed() < LIMIT, "not for the timeout alone");
+        assert!(
+            begun.elapsed() < LIMIT,
+            "the dial ended only at its timeout"
+        );
         let _asked = handle.shutdown(Duration::ZERO);
         running.join().unwrap().unwrap();
     }
 }
 
 #[test]
-fn the_pollers_that_the_process_shares_begin_anew_too() {
-    let scene = FailureTest::new(echo().pollers(1));
-    let mut before = Dialer::new().dial_blocking(scene.addr).unwrap();
+fn shared_pollers_restart_after_a_failure() {
+    let test = FailureTest::new(echo().pollers(1));
+    let mut before = Dialer::new().dial_blocking(test.addr).unwrap();
     register_source(failing_source(false)).unwrap();
     let error = block_on(before.reader().read_u8()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionAborted, "{error}");
-    let mut after = Dialer::new().dial_blocking(scene.addr).unwrap();
+    let mut after = Dialer::new().dial_blocking(test.addr).unwrap();
     after.writer().put_u8(1);
     block_on(after.writer().flush()).unwrap();
     assert_eq!(block_on(after.reader().read_u8()).unwrap(), 1);
     block_on(sleep(Duration::from_millis(1)));
-    scene.end();
+    test.end();
 }
 
 #[test]
-fn connections_that_come_while_a_poller_fails_are_served_or_closed() {
-    let scene = FailureTest::new(echo().pollers(2));
+fn connections_accepted_during_a_failure_are_served_or_closed() {
+    let test = FailureTest::new(echo().pollers(2));
     for round in 0..20 {
         let clients: Vec<_> = (0..10)
-            .map(|_| TcpStream::connect(scene.addr).unwrap())
+            .map(|_| TcpStream::connect(test.addr).unwrap())
             .collect();
-        scene.fail(round % 2, failing_source(false));
+        test.fail(round % 2, failing_source(false));
         for mut client in clients {
             client.set_read_timeout(Some(LIMIT)).unwrap();
             if let Err(error) = request(&mut client) {
-                assert_ne!(error.kind(), ErrorKind::WouldBlock, "it is left alone");
+                assert_ne!(
+                    error.kind(),
+                    ErrorKind::WouldBlock,
+                    "the connection is neither served nor closed"
+                );
             }
         }
     }
-    until(|| scene.handle.connections() == 0);
-    scene.client();
-    scene.end();
+    until(|| test.handle.connections() == 0);
+    test.client();
+    test.end();
 }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The end of a loop, within the time that its shutdown has.
+//! The termination of a loop, within the deadline of its shutdown.
 //!
-//! At the deadline every poller is asked to cut what is left, which takes one that is not held up a
-//! moment. User code that blocks is not waited for: when nothing has changed for [`STALL_TIMEOUT`], what has not
-//! ended is given up. Of a poller that user code holds up, the listeners give up their addresses and the
-//! connections' peers are sent the end, both from here; its thread is left to itself. When the code
-//! returns the poller finds that it is to stop, tells who waits for its connections, closes its
-//! descriptors and ends.
+//! At the deadline, every poller aborts its remaining connections, which takes a moment on a
+//! responsive poller. Blocked user code is not waited for: when nothing has changed for
+//! [`STALL_TIMEOUT`], the remaining pollers and threads are abandoned. For a poller that user code
+//! blocks, this thread releases the addresses of the listeners and shuts down the sockets of the
+//! connections. The poller thread itself is abandoned. When the user code returns, the poller finds
+//! the stop command, wakes the tasks that wait for its connections, closes its descriptors and
+//! ends.
 
 use std::sync::Weak;
 use std::time::{Duration, Instant};
@@ -19,20 +20,20 @@ use crate::poll::source::ShutdownRequest;
 use crate::runner::thread_pool::ThreadPool;
 use crate::sync::Arc;
 
-/// How long nothing has to change before what has not ended is given up.
+/// How long nothing must change before the remaining pollers and threads are abandoned.
 const STALL_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// How long the end of a loop waits in all for what goes on to end.
+/// How long the termination waits in total while it still makes progress.
 const FORCE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How often it is looked whether anything has changed.
+/// How often to check for a change while connections are open.
 const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How often, once all connections are gone.
+/// How often to check once all connections are closed.
 const SHORT_CHECK_INTERVAL: Duration = Duration::from_micros(200);
 
 impl EventLoop {
-    /// Sees a shutdown through that was asked for, to its deadline.
+    /// Runs a requested shutdown to its deadline.
     pub(super) fn run_shutdown(
         &self,
         deadline: Instant,
@@ -43,7 +44,7 @@ impl EventLoop {
         pollers.shutdown_all(ShutdownRequest::Graceful);
         let tracker = self.control.tracker();
         if tracker.wait_until_drained(deadline) {
-            // Handlers that wait for this moment have it, and the rest of the time to return.
+            // Handlers that await the shutdown complete now, and have until the deadline to return.
             tracker.release_waiting_handlers();
         }
         let mut events = Vec::new();
@@ -75,8 +76,8 @@ impl EventLoop {
         self.report_with_timeout(events);
     }
 
-    /// Waits until every connection is gone that was cut and every poller has seen to that, or nothing
-    /// changes any more. A poller counts its last connection as gone a moment before it is done.
+    /// Waits until all aborted connections are closed and every poller is idle, or until nothing
+    /// changes any more. A poller counts its last connection as closed a moment before it is done.
     fn wait_for_aborted(&self, pollers: &PollerSet) {
         let tracker = self.control.tracker();
         let begun = Instant::now();
@@ -100,8 +101,8 @@ impl EventLoop {
         }
     }
 
-    /// Ends what a poller has that user code holds up, without it. Gives what is to be told, and how many
-    /// connections that cut.
+    /// Ends the listeners and connections of a blocked poller from outside. Returns the event to
+    /// report, and how many connections were aborted.
     fn abandon_poller(
         &self,
         index: usize,
@@ -109,9 +110,9 @@ impl EventLoop {
         listeners: &[Weak<Listener>],
     ) -> (Event, usize) {
         let poller = pollers.nth(index);
-        // Those of other pollers are closed by now, or have a poller that is held up, too.
+        // The listeners of other pollers are closed by now, or their pollers are blocked as well.
         for listener in listeners.iter().filter_map(Weak::upgrade) {
-            // What cannot be displaced is closed when the code returns.
+            // A listener that cannot be replaced is closed when the user code returns.
             let _replaced = listener.replace_socket(poller.placeholder_fd()).is_ok();
         }
         let tracker = self.control.tracker();
@@ -126,8 +127,8 @@ impl EventLoop {
         (event, connections)
     }
 
-    /// What is to be told of handlers that run elsewhere than on pollers: on so many threads of the
-    /// loop's own that are `busy`, if it has some, or with an executor.
+    /// Returns the event to report for handlers that do not run on pollers: on `busy` threads of
+    /// the loop's thread pool, or on an executor if the loop has no thread pool.
     fn abandoned_off_poller(&self, busy: Option<usize>, connections: usize) -> Option<Event> {
         let location = match busy {
             Some(0) => return None,
@@ -143,7 +144,7 @@ impl EventLoop {
         })
     }
 
-    /// Tells the user's sink, which may be what is held up: it is not waited for then.
+    /// Reports to the user's sink, with a timeout: the sink may be the code that blocks.
     fn report_with_timeout(&self, events: Vec<Event>) {
         let is_abandoned = |event: &Event| matches!(event, Event::CallbackAbandoned { .. });
         if !events.iter().any(is_abandoned) {
@@ -159,7 +160,7 @@ impl EventLoop {
             .name("netpoll-events".into())
             .spawn(move || {
                 events.iter().for_each(|event| event_sink.report(event));
-                // Nobody waits any more, if it took long.
+                // The receiver is gone after the timeout.
                 let _received = done.send(()).is_ok();
             });
         match started {

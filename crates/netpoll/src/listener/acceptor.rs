@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The source that accepts from a [`Listener`].
 //!
-//! An acceptor takes connections in batches, as far as the loop's [`AdmissionControl`] lets them in and the
-//! user's filter takes them, and hands each to a poller as the loop's [`Balance`] says, or keeps
-//! it on its own, if there is such an acceptor on each poller. When the loop is
-//! full, or descriptors or kernel memory have run out, it looks away: the kernel queues. It looks
-//! again when a connection has ended, and for want of the kernel's also after 10 ms, then twice
-//! that, up to a second; existing connections notice nothing.
+//! An acceptor accepts connections in batches, as [`AdmissionControl`] and the user's filter
+//! permit. It hands each to the poller that the loop's [`Balance`] selects, or keeps it on its own
+//! poller if each poller has an acceptor.
+//!
+//! When the loop is at its limit, or descriptors or kernel memory are exhausted, the acceptor stops
+//! polling its listener, and the kernel queues. It resumes when a connection ends. If a resource is
+//! exhausted it also retries after 10 ms, then after twice that, up to a second. Existing
+//! connections are not affected.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -37,20 +39,20 @@ use crate::poll::source::{
 use crate::sync::Arc;
 use crate::tracker::{ListenerGuard, TrackedConnection};
 
-/// The most connections accepted in one go.
+/// The most connections accepted in one batch.
 const ACCEPT_BATCH: usize = 64;
 
-/// The most connections that a queue of the kernel's holds: a backlog is a `u16`.
+/// The most connections that a queue of the kernel holds: a backlog is a `u16`.
 const MAX_BACKLOG: usize = 1 << 16;
 
-/// The most failures in one go that are taken for those of connections.
+/// The most failures in one batch that count as failures of single connections.
 const MAX_FAILURES: usize = 16;
 
-/// The first pause after descriptors ran out, and the longest.
+/// The first and the longest pause after an exhausted resource.
 const MIN_BACKOFF: Duration = Duration::from_millis(10);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
-/// What all acceptors of a loop have in common.
+/// The state that all acceptors of a loop share.
 pub(crate) struct AcceptContext {
     pub(crate) pollers: Arc<PollerSet>,
     pub(crate) service: Arc<dyn Service>,
@@ -60,32 +62,32 @@ pub(crate) struct AcceptContext {
 }
 
 impl AcceptContext {
-    /// For how long its pollers stay awake before they sleep, each as long.
+    /// Returns how long the pollers stay awake before they sleep; all use the same time.
     fn busy_poll(&self) -> Duration {
         self.pollers.nth(0).busy_poll()
     }
 }
 
-/// Accepts on its poller.
+/// Accepts connections on its poller.
 pub(crate) struct Acceptor {
     listener: Arc<Listener>,
-    /// The poller it is on, if what it accepts stays there.
+    /// The poller it runs on, if accepted connections stay there.
     pinned_poller: Option<usize>,
     accept_context: Arc<AcceptContext>,
     accept_waker: Arc<AcceptWaker>,
     waker: OwnWaker,
-    /// The pause after the next failure; `None` while all is well.
+    /// The pause after the next failure; `None` after a success.
     backoff: Option<Duration>,
-    /// Whether the queue was never empty yet: it may hold who connected before the listener had
-    /// the options that its connections inherit.
+    /// Set until the queue was empty once: it may hold connections from before the listener had the
+    /// options that accepted sockets inherit.
     may_lack_options: bool,
-    /// Once a shutdown was asked for: how many of those that were queued may still come.
+    /// After a shutdown request: how many of the queued connections may still be accepted.
     drain_remaining: Option<usize>,
-    /// A shutdown waits for it: it accepts what is queued before it goes.
+    /// Makes a shutdown wait until the queued connections are accepted.
     _listener_guard: ListenerGuard,
 }
 
-/// The bell of an acceptor, as whoever leaves rings it.
+/// Wakes an acceptor when a permit is released.
 struct AcceptWaker(Notifier);
 
 impl Wake for AcceptWaker {
@@ -94,26 +96,26 @@ impl Wake for AcceptWaker {
     }
 }
 
-/// How a round of accepting ended.
+/// How a batch ended.
 enum AcceptOutcome {
-    /// The queue is empty.
+    /// The kernel's queue is empty.
     QueueEmpty,
-    /// There may be more.
+    /// The queue may hold more.
     BatchFull,
-    /// Nobody can be let in for now; whoever can change that wakes the acceptor.
+    /// Accepting is paused. The acceptor is woken when it can resume.
     Paused,
 }
 
 impl Acceptor {
-    /// What makes an acceptor for `listener`, on any poller for all of them, or for the one at
-    /// `home` and on that.
+    /// Returns the factory of an acceptor for `listener`. With `pinned_poller` the acceptor belongs
+    /// to that poller and keeps its connections; otherwise it runs on any poller, for all of them.
     pub(crate) fn factory(
         listener: Arc<Listener>,
         pinned_poller: Option<usize>,
         accept_context: &Arc<AcceptContext>,
     ) -> SourceFactory {
         let config = accept_context.service.config();
-        // What accepted sockets inherit (tcp(7)), so that it costs nothing per connection.
+        // Accepted sockets inherit the options (tcp(7)), so they cost nothing per connection.
         set_tcp_options(listener.fd(), &config.options);
         let busy_poll = accept_context.busy_poll();
         let is_tcp = |addr: Addr| addr.as_tcp().is_some();
@@ -139,7 +141,7 @@ impl Acceptor {
         })
     }
 
-    /// Takes at most `limit` connections.
+    /// Accepts at most `limit` connections.
     fn accept(&mut self, limit: usize, context: &mut SourceContext) -> AcceptOutcome {
         let mut failures = 0;
         for _ in 0..limit {
@@ -172,8 +174,8 @@ impl Acceptor {
                         .accept_context
                         .admission
                         .record_failure(&error, &self.waker);
-                    // A connection that died in the queue is its own affair (accept(2)). A
-                    // listener that fails again and again is ours: it is not asked without end.
+                    // A connection that was aborted in the queue does not affect the listener
+                    // (accept(2)). A listener that fails repeatedly does: the acceptor backs off.
                     failures += 1;
                     if matches!(failure, AcceptFailure::ResourceExhausted(_))
                         || failures > MAX_FAILURES
@@ -196,7 +198,8 @@ impl Acceptor {
         match admission.admit(&self.waker, rate_policy, || context.now()) {
             Ok(accept_permit) => Some(accept_permit),
             Err(Rejection::AtLimit) => {
-                // Whoever leaves wakes it; if nobody does, the pause is told then all the same.
+                // A released permit wakes it. If none is released, the pause is reported at this
+                // time.
                 if let Some(later) = admission.next_report_at() {
                     context.set_deadline(Some(later));
                 }
@@ -222,7 +225,7 @@ impl Acceptor {
         context.set_deadline(Some(deadline));
     }
 
-    /// Has the filter decide, and hands the connection to a poller.
+    /// Applies the filter, and hands the connection to a poller.
     fn dispatch(
         &self,
         fd: OwnedFd,
@@ -259,7 +262,7 @@ impl Acceptor {
         );
     }
 
-    /// The bounds within which a connection is served; `None` if it is refused.
+    /// Returns the options of a connection; `None` if it is rejected.
     fn options_for(
         &self,
         fd: &OwnedFd,
@@ -284,7 +287,7 @@ impl Acceptor {
         let options = match decision {
             Ok(Accept::Take(own)) => own,
             Ok(Accept::Refuse) => return None,
-            // A filter that panics has not let anybody in.
+            // A filter that panics rejects the connection.
             Err(CaughtPanic) => {
                 self.report_panic(Callback::OnAccept, peer);
                 return None;
@@ -301,7 +304,7 @@ impl Acceptor {
         Some(Arc::new(options))
     }
 
-    /// The poller that a connection goes to.
+    /// Selects the poller of a connection.
     fn select_poller(&self, peer: Addr, context: &mut SourceContext) -> &PollerHandle {
         let AcceptContext {
             pollers, balance, ..
@@ -330,7 +333,7 @@ impl Acceptor {
             .report(&Event::CallbackPanicked { callback, peer });
     }
 
-    /// Goes on, in rounds, until nobody is left to take.
+    /// Accepts the next batch, and returns what to wait for.
     fn accept_more(&mut self, context: &mut SourceContext) -> NextAction {
         let limit = self.drain_remaining.unwrap_or(ACCEPT_BATCH);
         match self.accept(limit, context) {
@@ -342,13 +345,13 @@ impl Acceptor {
             AcceptOutcome::QueueEmpty | AcceptOutcome::BatchFull => {
                 NextAction::Wait(Interest::READABLE)
             }
-            // Not even hang-ups: a listener that is broken would report one for ever.
+            // No hang-ups either: a broken listener would report one without end.
             AcceptOutcome::Paused => NextAction::NoInterest,
         }
     }
 }
 
-/// Makes a session of a newcomer on `poller`.
+/// Registers the engine of an accepted connection on `poller`.
 fn register(
     poller: &PollerHandle,
     service: Arc<dyn Service>,
@@ -363,13 +366,12 @@ fn register(
     }
 }
 
-/// How many descriptors its process may have, if those are fewer than `connections`.
+/// Returns the descriptor limit of the process if it is below `connections`.
 pub(crate) fn descriptor_limit_below(connections: usize) -> Option<u64> {
     Some(process::descriptor_limit()).filter(|&limit| (connections as u64) > limit)
 }
 
-/// The most connections that a loop has unless told otherwise: what its process has descriptors
-/// for.
+/// Returns the default of `max_connections`, from the descriptor limit of the process.
 pub(crate) fn default_max_connections() -> usize {
     AdmissionControl::limit_for(process::descriptor_limit())
 }
@@ -384,35 +386,36 @@ impl Source for Acceptor {
     }
 
     fn on_input_end(&mut self, _end: EndOfInput, context: &mut SourceContext) -> NextAction {
-        // The kernel had no room to watch it. Connections wait in its queue until there is some.
+        // The kernel had no memory to poll it. Connections wait in its queue until the next try.
         self.back_off(context);
         NextAction::Wait(Interest::NONE)
     }
 
     fn on_notify(&mut self, context: &mut SourceContext) -> NextAction {
-        // Before the entrance is asked: who leaves from here on rings again.
+        // Before the admission check: a permit that is released from here on notifies again.
         let _signals = self.accept_waker.0.take();
         self.accept_more(context)
     }
 
     fn on_shutdown(&mut self, request: ShutdownRequest, context: &mut SourceContext) -> NextAction {
         match request {
-            // Another accepts what the kernel has queued, and what comes.
+            // Another loop accepts the queued connections and the new ones.
             ShutdownRequest::Graceful | ShutdownRequest::StopAccepting
                 if self.listener.is_shared() =>
             {
                 self.listener.release_path();
                 NextAction::Remove
             }
-            // What the kernel has queued was accepted as far as its peer knows: it is served, as
-            // soon as there is room. No queue is longer than this; more came after the request.
+            // The peers of queued connections see them as established: they are served as soon as
+            // the limits permit. No queue is longer than `MAX_BACKLOG`; any further connection
+            // arrived after the request.
             ShutdownRequest::Graceful | ShutdownRequest::StopAccepting => {
                 self.listener.release_path();
                 self.drain_remaining.get_or_insert(MAX_BACKLOG);
                 self.accept_more(context)
             }
             ShutdownRequest::Force => NextAction::Remove,
-            // It is watched again before it accepts, and no connection in its queue is lost.
+            // It is registered again before it accepts, and no connection in its queue is lost.
             ShutdownRequest::PollerFailed => NextAction::Wait(Interest::READABLE),
         }
     }

@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The path of a Unix listener: made, found taken, and removed.
+//! The path of a Unix listener: created, checked for another server, and removed.
 //!
-//! The kernel makes a path with `bind(2)` and never removes it, so a server that was killed leaves
-//! one to which nobody answers, and its successor has to take it away. A wrong address must not
-//! cost anybody a file, so this removes one thing only: a socket, our own, that refuses to be
-//! connected to, by one `unlink(2)` of just that name. At the end the path goes only if it is
-//! still the one we made.
+//! `bind(2)` creates a path and the kernel never removes it. So a killed server leaves a stale
+//! path, and its successor has to remove it. A wrong address must not cost a user a file. So this
+//! module removes only a socket that belongs to the same user and refuses connections, with one
+//! `unlink(2)` of exactly that name. At the end the path is removed only if it is still the one
+//! that was created here.
 //!
-//! Between a look and a removal, and between `bind(2)` and `listen(2)`, another server may start: each
-//! would take the other's socket for a dead one. So all of it, and the removal at the end, is done
-//! under a [lock](DirLock) on the folder. Of two servers that start at once one finds the path
-//! taken, by the other that listens. The lock is no file: nothing is left behind by a server that was
-//! killed, and no path is too long for it.
+//! Another server may start between a check and a removal, or between `bind(2)` and `listen(2)`;
+//! each would take the other's socket for a stale one. So these steps, and the removal at the end,
+//! run under a [lock](DirLock) on the directory. Of two servers that start at once, one finds the
+//! path taken by the other, which listens. The lock is not a file: a killed server leaves nothing
+//! behind, and no path is too long for it.
 //!
-//! A server that does not know of the lock is looked at twice, a moment apart. Beyond that, whoever may
-//! write to the folder can put something else there between a look and the removal: the folder is the
-//! owner's to guard. Where the folder may not be read, or its file system has no locks, there is none.
+//! For servers that do not use the lock, a path is checked twice, a moment apart. Beyond that, any
+//! user with write permission for the directory can replace the path between a check and a removal:
+//! protecting the directory is up to its owner. If the directory is not readable, or its file
+//! system has no locks, no lock is taken.
 
 use std::error::Error;
 use std::fmt;
@@ -29,47 +30,47 @@ use std::time::{Duration, Instant};
 use netpoll_sys::socket::{self, ListenOptions};
 use netpoll_sys::{Addr, DirLock, LockOutcome, process};
 
-/// How long a start waits for others that start or end in its folder: each needs a few system calls.
+/// How long a start waits for other starts and ends in its directory; each needs a few system
+/// calls.
 const BIND_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long an end does. It may be on a poller; a path that stays is found dead by the next server.
+/// How long a removal waits. It may run on a poller; the next server finds a remaining path stale.
 const REMOVE_LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a socket that refuses is left to a server that has yet to listen on it.
+/// How long to wait before the second check: a new server may not have called `listen(2)` yet.
 const RECHECK_DELAY: Duration = Duration::from_millis(2);
 
-/// How often a path that comes and goes is tried for: by servers that know of no lock.
+/// How often to retry a path that other servers, which use no lock, create and remove.
 const MAX_BIND_ATTEMPTS: usize = 8;
 
-/// Somebody or something has the path that was to be listened on. `AddrInUse` as an
-/// [`io::Error`].
+/// The path to listen on is taken. `AddrInUse` as an [`io::Error`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PathTaken {
     /// The path, absolute.
     pub path: PathBuf,
-    /// By what.
+    /// What occupies it.
     pub by: TakenBy,
 }
 
-/// What has a path that was to be listened on.
+/// What occupies a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TakenBy {
-    /// A server that takes connections there.
+    /// A server that accepts connections there.
     Listener,
-    /// A file that is no socket, a folder, a symbolic link: it is left alone.
+    /// A regular file, a directory or a symbolic link. It is not removed.
     NotASocket,
-    /// A socket of another user's: it is left alone, whether or not somebody listens.
+    /// A socket of another user, with or without a server. It is not removed.
     OtherUser,
 }
 
 impl fmt::Display for PathTaken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let by = match self.by {
-            TakenBy::Listener => "a server that listens there",
-            TakenBy::NotASocket => "something that is no socket",
-            TakenBy::OtherUser => "a socket of another user's",
+            TakenBy::Listener => "a listening server",
+            TakenBy::NotASocket => "a file that is not a socket",
+            TakenBy::OtherUser => "a socket of another user",
         };
         write!(f, "{} is taken by {by}", self.path.display())
     }
@@ -83,20 +84,20 @@ impl From<PathTaken> for io::Error {
     }
 }
 
-/// Listens on `addr`, which is `path`. There is no path to remove if somebody else was faster.
+/// Listens on `addr`, whose path is `path`. Returns no guard if another server replaced the path.
 pub(super) fn listen(
     path: &Path,
     addr: Addr,
     options: ListenOptions,
 ) -> io::Result<(OwnedFd, Option<PathGuard>)> {
-    // The current folder may be another one by the time the path is to be removed.
+    // The working directory may change before the path is removed.
     let path = std::path::absolute(path)?;
     let _lock = lock_directory_of(&path, BIND_LOCK_TIMEOUT)?;
     let fd = bind(&path, addr, options)?;
-    // From here on the path goes with us, also if nobody will ever listen there.
+    // From here on this function owns the path, even if `listen(2)` fails.
     let mut guard = PathGuard::new(path);
     if let Err(error) = socket::listen_on(fd.as_fd(), options) {
-        // Not by its drop, which would wait for the lock.
+        // Not by its drop, which would wait for the lock that is held here.
         if let Some(guard) = &mut guard {
             guard.remove();
         }
@@ -105,7 +106,7 @@ pub(super) fn listen(
     Ok((fd, guard))
 }
 
-/// Locks the folder that `path` is in. `None` where it cannot be locked.
+/// Locks the parent directory of `path`. Returns `None` if it cannot be locked.
 fn lock_directory_of(path: &Path, timeout: Duration) -> io::Result<Option<DirLock>> {
     let Some(directory) = path.parent() else {
         return Ok(None);
@@ -121,25 +122,25 @@ fn lock_directory_of(path: &Path, timeout: Duration) -> io::Result<Option<DirLoc
             }
             Ok(_) => {
                 let why = format!(
-                    "the folder {} is locked by another process",
+                    "the directory {} is locked by another process",
                     directory.display()
                 );
                 return Err(io::Error::new(io::ErrorKind::TimedOut, why));
             }
-            // A folder that is none is for `bind` to tell of.
+            // `bind` reports a directory that does not exist.
             Err(_) => return Ok(None),
         }
     }
 }
 
-/// A socket that has the path, which is taken from a server that is no more.
+/// Binds a socket to the path, and replaces a stale one.
 fn bind(path: &Path, addr: Addr, options: ListenOptions) -> io::Result<OwnedFd> {
     let mut tries = 0;
     loop {
         match socket::bind(addr, options) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 tries += 1;
-                // It is gone, or dead, each time that it is looked at.
+                // Each attempt found the path missing or stale.
                 if tries == MAX_BIND_ATTEMPTS {
                     return Err(error);
                 }
@@ -150,7 +151,7 @@ fn bind(path: &Path, addr: Addr, options: ListenOptions) -> io::Result<OwnedFd> 
     }
 }
 
-/// Takes away the path of a server that is no more, or says by what it is taken.
+/// Removes a stale path, or returns what occupies it.
 fn remove_stale(path: &Path, addr: Addr) -> io::Result<()> {
     let Some(identity) = FileIdentity::at(path)? else {
         return Ok(());
@@ -175,19 +176,19 @@ fn remove_stale(path: &Path, addr: Addr) -> io::Result<()> {
     identity.remove(path)
 }
 
-/// Whether somebody listens there.
+/// Returns whether a server listens on `addr`.
 fn has_listener(addr: Addr) -> io::Result<bool> {
     let probe = socket::stream_socket(addr)?;
     match socket::connect(probe.as_fd(), addr) {
         Ok(_) => Ok(true),
-        // Refused, or gone meanwhile.
+        // Refused, or removed meanwhile.
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(false),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-/// What is at a path.
+/// The identity of the file at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileIdentity {
     device: u64,
@@ -197,7 +198,7 @@ struct FileIdentity {
 }
 
 impl FileIdentity {
-    /// A symbolic link is what it is, not what it leads to.
+    /// Returns the identity of the file at `path`, without following a symbolic link.
     fn at(path: &Path) -> io::Result<Option<Self>> {
         match fs::symlink_metadata(path) {
             Ok(found) => Ok(Some(Self {
@@ -211,7 +212,7 @@ impl FileIdentity {
         }
     }
 
-    /// Removes `path` if it is still this.
+    /// Removes `path` if it still has this identity.
     fn remove(self, path: &Path) -> io::Result<()> {
         match Self::at(path)? {
             Some(now) if now == self => match fs::remove_file(path) {
@@ -223,11 +224,11 @@ impl FileIdentity {
     }
 }
 
-/// A path that we have made; removed when dropped, if it is still ours.
+/// A path that was created here; drop removes it if it is still the same file.
 #[derive(Debug)]
 pub(super) struct PathGuard {
     path: PathBuf,
-    /// `None` once it is somebody else's to remove.
+    /// `None` once another owner removes it.
     identity: Option<FileIdentity>,
 }
 
@@ -240,15 +241,15 @@ impl PathGuard {
         })
     }
 
-    /// Leaves the path where it is.
+    /// Leaves the path in place.
     pub(super) fn keep(mut self) {
         self.identity = None;
     }
 
-    /// Removes the path, if it is still ours. Under the lock of its folder.
+    /// Removes the path if it is still the same file. The caller holds the lock of its directory.
     fn remove(&mut self) {
         if let Some(identity) = self.identity.take() {
-            // What cannot be removed is found dead by the next server.
+            // If the removal fails, the next server finds the path stale.
             let _removed = identity.remove(&self.path).is_ok();
         }
     }

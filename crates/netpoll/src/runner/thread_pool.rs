@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! An executor of some threads, for handlers that block or compute.
+//! A thread pool executor, for handlers that block or compute.
 //!
-//! All threads take from one queue, so a thread that is held up holds up nobody as long as another
-//! is free. What is in the queue is work that has not begun, or that may go on anywhere. Work whose
-//! future stays on one thread is made by whichever thread takes it, and from then on waits in that
-//! thread's own queue.
+//! All threads take jobs from one queue, so a blocked thread delays no other job while another
+//! thread is free. Jobs in that queue have not started, or may continue on any thread. A future
+//! that stays on one thread is created by the thread that takes its job; from then on its wakeups
+//! go to that thread's own queue.
 //!
 //! ```text
-//!   make, spawn ──▶ queue ──▶ thread 0 ◀── woken: futures that were made there
-//!                       └───▶ thread 1 ◀── woken
+//!   spawn ──▶ queue ──▶ thread 0 ◀── wakeups of futures created there
+//!                 └───▶ thread 1 ◀── wakeups
 //! ```
 //!
-//! All queues and who sleeps are behind one lock, held to push or to pop. A thread is woken for a
-//! piece of work only if it sleeps.
+//! One lock protects all queues and the list of idle threads; it is held to push or to pop. A push
+//! notifies a thread only if that thread sleeps.
 
 mod task;
 
@@ -38,23 +38,23 @@ pub(crate) type LocalFuture = Pin<Box<dyn Future<Output = ()>>>;
 /// Makes a future on the thread that will poll it.
 pub(crate) type FutureFactory = Box<dyn FnOnce(&PerThread) -> LocalFuture + Send>;
 
-/// Some threads that poll futures.
+/// A fixed number of threads that poll futures.
 pub(crate) struct ThreadPool {
     shared: Arc<ThreadPoolShared>,
 }
 
-/// What the threads take from.
+/// The state that the threads share.
 struct ThreadPoolShared {
     queues: Mutex<WorkQueues>,
-    /// One for each thread.
+    /// Wakes a thread; one for each.
     ready: Vec<Condvar>,
-    /// The last thread has ended.
+    /// Notified when the last thread has ended.
     all_stopped: Condvar,
 }
 
 struct WorkQueues {
     jobs: VecDeque<PoolJob>,
-    /// Woken futures of each thread.
+    /// Woken local futures of each thread.
     local: Vec<VecDeque<Arc<PoolTask>>>,
     /// Threads that sleep.
     idle_threads: Vec<usize>,
@@ -62,22 +62,22 @@ struct WorkQueues {
     running_threads: usize,
 }
 
-/// Work for any thread.
+/// A job for any thread.
 enum PoolJob {
     Start(FutureFactory),
     Poll(Arc<PoolTask>),
 }
 
-/// What a thread does next.
+/// The next action of a thread.
 enum NextWork {
     Shared(PoolJob),
-    /// One of its own futures.
+    /// A woken local future.
     Local(Arc<PoolTask>),
     Stop,
 }
 
 impl ThreadPool {
-    /// So many threads, which do not run yet.
+    /// Creates a pool of `count` threads, which are not started yet.
     pub(crate) fn new(count: usize) -> Self {
         let queues = WorkQueues {
             jobs: VecDeque::new(),
@@ -96,7 +96,7 @@ impl ThreadPool {
         }
     }
 
-    /// Starts them, with their memory from `pool`, each inside of what is `around`.
+    /// Starts the threads inside `hook`; they allocate from `pool`.
     pub(crate) fn start(&self, pool: &Pool, hook: Option<&ThreadHook>) -> io::Result<()> {
         for index in 0..self.shared.ready.len() {
             let (shared, hook) = (Arc::clone(&self.shared), hook.cloned());
@@ -119,19 +119,19 @@ impl ThreadPool {
         Ok(())
     }
 
-    /// Has a thread make a future and poll it to its end.
+    /// Creates a future on one of the threads, which polls it to completion.
     pub(crate) fn spawn_pinned(&self, factory: FutureFactory) {
         self.shared.push(PoolJob::Start(factory));
     }
 
-    /// Stops the threads and drops what they have. A thread that is held up by a handler is waited
-    /// for as long as `patience`, and then left to itself. Says how many those are.
+    /// Stops the threads and drops their jobs. Waits at most `timeout` for threads that a handler
+    /// blocks, then abandons them, and returns their number.
     pub(crate) fn stop(&self, timeout: Duration) -> usize {
         let mut queues = lock(&self.shared.queues);
         queues.stopped = true;
         let jobs = std::mem::take(&mut queues.jobs);
         drop(queues);
-        // Their futures are user code.
+        // Dropping their futures runs user code.
         jobs.into_iter().for_each(discard);
         self.shared.ready.iter().for_each(Condvar::notify_all);
         let deadline = Instant::now() + timeout;
@@ -155,7 +155,7 @@ impl Spawn for ThreadPool {
 }
 
 impl ThreadPoolShared {
-    /// Has any thread do `job`. After the stop it is dropped.
+    /// Queues `job` for any thread. A stopped pool drops it.
     fn push(&self, job: PoolJob) {
         let mut queues = lock(&self.queues);
         if queues.stopped {
@@ -170,7 +170,7 @@ impl ThreadPoolShared {
         }
     }
 
-    /// Has a thread poll one of its own futures.
+    /// Queues the poll of a local future of the thread at `index`.
     fn push_local(&self, task: Arc<PoolTask>, index: usize) {
         let mut queues = lock(&self.queues);
         queues.local[index].push_back(task);
@@ -187,8 +187,8 @@ impl ThreadPoolShared {
         }
     }
 
-    /// Waits for what the thread at `index` is to do next. Its own futures and those of all take
-    /// turns, for neither to wait for the other's end.
+    /// Waits for the next action of the thread at `index`. Local futures and shared jobs alternate,
+    /// so that neither starves the other.
     fn next_work(&self, index: usize, local_first: bool) -> NextWork {
         let mut queues = lock(&self.queues);
         loop {
@@ -214,7 +214,7 @@ impl ThreadPoolShared {
     }
 }
 
-/// The life of a thread.
+/// The main function of a thread.
 fn run_worker(shared: &Arc<ThreadPoolShared>, index: usize) {
     let things = PerThread::default();
     let mut futures: Slab<LocalFuture> = Slab::new();
@@ -224,7 +224,7 @@ fn run_worker(shared: &Arc<ThreadPoolShared>, index: usize) {
             NextWork::Stop => break,
             NextWork::Shared(PoolJob::Poll(task)) => task.poll(),
             NextWork::Shared(PoolJob::Start(make)) => {
-                // What makes a future may be user code, too: a handler for each thread is.
+                // The factory may run user code: the factory of a per-thread handler does.
                 if let Ok(future) = guard(|| make(&things)) {
                     let key = futures.insert(future);
                     let task = PoolTask::new_local(LocalSlot { thread: index, key }, shared);
@@ -247,12 +247,13 @@ fn run_worker(shared: &Arc<ThreadPoolShared>, index: usize) {
     }
 }
 
-/// Polls one of this thread's futures, and drops it if it is done.
+/// Polls a local future of this thread, and drops it if it is complete.
 fn poll_local(task: &Arc<PoolTask>, futures: &mut Slab<LocalFuture>) {
     let Some(key) = task.key() else {
         return;
     };
-    // A wake that came late finds nothing, or another's future, which it does no harm to poll.
+    // A late wake finds no future, or a later one in the same slot, where an extra poll is
+    // harmless.
     let Some(future) = futures.get_mut(key) else {
         return;
     };
@@ -264,7 +265,7 @@ fn poll_local(task: &Arc<PoolTask>, futures: &mut Slab<LocalFuture>) {
     }
 }
 
-/// Drops what holds user code.
+/// Drops a value that holds user code.
 fn discard<T>(thing: T) {
     let _panicked = guard(|| drop(thing)).is_err();
 }

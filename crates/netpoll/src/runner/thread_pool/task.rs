@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A task of the threads: which future it is, and whether it stands in a queue.
+//! A task of the thread pool: its future, and whether it is queued.
 //!
 //! ```text
 //!            wake                 taken from the queue
 //!   Idle ───────────▶ Queued ───────────────────────────▶ Running ──▶ Idle, or Done
 //!                        ▲                                   │ wake
-//!                        └────────── after the poll ───── Again
+//!                        └────────── after the poll ──── Notified
 //! ```
 //!
-//! So a task is in at most one queue, once, and is polled by one thread at a time; a wake that
-//! comes during a poll is not lost.
+//! So a task is in at most one queue, at most once, and one thread at a time polls it. A wake
+//! during a poll is not lost.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -26,26 +26,26 @@ type SendFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// One task.
 pub(super) struct PoolTask {
-    /// Weak: a waker that somebody keeps must not keep what has stopped.
+    /// Weak, so that a long-lived waker does not keep a stopped pool alive.
     pool: Weak<ThreadPoolShared>,
     state: AtomicU8,
     location: FutureLocation,
 }
 
-/// Where the future is.
+/// Where the future is stored.
 enum FutureLocation {
-    /// Here, until it is done.
+    /// In the task, until it is complete.
     InTask(Mutex<Option<SendFuture>>),
-    /// With the thread that made it.
+    /// On the thread that created it.
     OnThread(LocalSlot),
 }
 
-/// Where a future that stays on its thread is.
+/// The location of a local future.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LocalSlot {
-    /// The thread.
+    /// The index of the thread.
     pub(super) thread: usize,
-    /// Its place among the thread's futures.
+    /// The key among the local futures of the thread.
     pub(super) key: usize,
 }
 
@@ -56,12 +56,12 @@ const NOTIFIED: u8 = 3;
 const DONE: u8 = 4;
 
 impl PoolTask {
-    /// A new task, to be put into the queue.
+    /// Creates a task with a future that any thread may poll. The caller queues it.
     pub(super) fn new_send(future: SendFuture, pool: &Arc<ThreadPoolShared>) -> Arc<Self> {
         Self::new(FutureLocation::InTask(Mutex::new(Some(future))), pool)
     }
 
-    /// A new task, to be polled by its thread.
+    /// Creates a task for a local future. Its thread polls it.
     pub(super) fn new_local(slot: LocalSlot, pool: &Arc<ThreadPoolShared>) -> Arc<Self> {
         Self::new(FutureLocation::OnThread(slot), pool)
     }
@@ -74,7 +74,7 @@ impl PoolTask {
         })
     }
 
-    /// The place of its future among its thread's; `None` if it is not at home.
+    /// Returns the key of a local future; `None` for a future in the task.
     pub(super) fn key(&self) -> Option<usize> {
         match self.location {
             FutureLocation::OnThread(home) => Some(home.key),
@@ -82,18 +82,18 @@ impl PoolTask {
         }
     }
 
-    /// Polls the future that is here, and drops it if it is done.
+    /// Polls the future in the task, and drops it if it is complete.
     pub(super) fn poll(self: Arc<Self>) {
         let FutureLocation::InTask(future) = &self.location else {
             return;
         };
-        // Nobody else has it: a task is polled by one thread at a time.
+        // No other thread has it: one thread at a time polls a task.
         let Some(mut owned_future) = lock(future).take() else {
             return;
         };
-        // Put back within the poll: from its end on another thread may look for it.
+        // The future returns to the task within the poll: another thread may take it right after.
         let polled = self.poll_with(|context| {
-            // Guarded by itself: the drop of what has panicked may panic again.
+            // With a guard of its own: dropping a future that panicked may panic again.
             let polled = guard(|| owned_future.as_mut().poll(context)).unwrap_or(Poll::Ready(()));
             if polled.is_pending() {
                 *lock(future) = Some(owned_future);
@@ -103,16 +103,16 @@ impl PoolTask {
             polled
         });
         let _done = polled.is_ready();
-        // One that nobody can wake any more goes with this.
+        // A pending task without wakers is dropped here.
         super::discard(self);
     }
 
-    /// One poll of the future, wherever it is. A panic ends it.
+    /// Polls the future with `poll`. A panic completes it.
     pub(super) fn poll_with(
         self: &Arc<Self>,
         poll: impl FnOnce(&mut Context<'_>) -> Poll<()>,
     ) -> Poll<()> {
-        // AcqRel: what the waker did before is seen by the poll.
+        // AcqRel: the poll sees the writes that preceded the wake.
         self.state.swap(RUNNING, Ordering::AcqRel);
         let waker = Waker::from(Arc::clone(self));
         fairness::begin_poll();
@@ -130,7 +130,7 @@ impl PoolTask {
         polled
     }
 
-    /// Stands in a queue from now on.
+    /// Adds the task to its queue.
     fn enqueue(self: &Arc<Self>) {
         let Some(pool) = self.pool.upgrade() else {
             return;
@@ -177,7 +177,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(20);
 
-    /// A future that counts its polls, shows its waker, and is done at the `last`.
+    /// A future that counts its polls, sends its waker, and completes at poll `last`.
     fn counting(last: u32, wakers: std::sync::mpsc::Sender<(u32, Waker)>) -> SendFuture {
         let mut polls = 0;
         Box::pin(poll_fn(move |context| {
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn each_wake_of_an_idle_task_is_one_poll_wherever_its_future_is() {
+    fn waking_an_idle_task_polls_it_once() {
         let threads = ThreadPool::new(2);
         threads.start(&Pool::default(), None).unwrap();
         let (moved, movable) = channel();
@@ -207,14 +207,14 @@ mod tests {
             }
             assert!(
                 wakers.recv_timeout(LIMIT).is_err(),
-                "it is done, and dropped"
+                "it is complete and dropped"
             );
         }
         threads.stop(LIMIT);
     }
 
     #[test]
-    fn a_wake_during_a_poll_polls_again() {
+    fn wake_during_a_poll_polls_again() {
         let threads = ThreadPool::new(1);
         threads.start(&Pool::default(), None).unwrap();
         let (sender, polled) = channel();
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_is_held_up_holds_up_nobody() {
+    fn blocked_thread_does_not_delay_other_tasks() {
         let threads = ThreadPool::new(2);
         threads.start(&Pool::default(), None).unwrap();
         let (release, held) = channel::<()>();
@@ -255,11 +255,11 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_ends_its_task_and_nothing_else() {
+    fn panic_ends_only_its_task() {
         let threads = ThreadPool::new(1);
         threads.start(&Pool::default(), None).unwrap();
         threads.spawn(Box::pin(async { panic!("in a poll") }));
-        threads.spawn_pinned(Box::new(|_| panic!("in the making")));
+        threads.spawn_pinned(Box::new(|_| panic!("in the factory")));
         let (sender, ran) = channel();
         threads.spawn(Box::pin(async move { sender.send(()).unwrap() }));
         ran.recv_timeout(LIMIT).unwrap();
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_at_the_stop_is_dropped_and_so_is_what_comes_after() {
+    fn stop_drops_queued_and_later_tasks() {
         let threads = ThreadPool::new(1);
         threads.start(&Pool::default(), None).unwrap();
         let (sender, dropped) = channel::<()>();
