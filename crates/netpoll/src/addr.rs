@@ -59,7 +59,7 @@ impl<T: ToAddrs + ?Sized> ToAddrs for &T {
 }
 
 /// Types that convert exactly as in the standard library.
-macro_rules! of_the_internet {
+macro_rules! impl_to_addrs {
     ($($kind:ty),+) => {
         $(impl ToAddrs for $kind {
             fn to_addrs(&self) -> io::Result<Vec<Addr>> {
@@ -69,9 +69,9 @@ macro_rules! of_the_internet {
     };
 }
 
-of_the_internet!(SocketAddr, SocketAddrV4, SocketAddrV6);
-of_the_internet!((IpAddr, u16), (Ipv4Addr, u16), (Ipv6Addr, u16));
-of_the_internet!((&str, u16), (String, u16));
+impl_to_addrs!(SocketAddr, SocketAddrV4, SocketAddrV6);
+impl_to_addrs!((IpAddr, u16), (Ipv4Addr, u16), (Ipv6Addr, u16));
+impl_to_addrs!((&str, u16), (String, u16));
 
 fn tcp_addrs(addr: &(impl ToSocketAddrs + ?Sized)) -> io::Result<Vec<Addr>> {
     Ok(addr.to_socket_addrs()?.map(Addr::Tcp).collect())

@@ -77,12 +77,12 @@ pub enum Timeout {
 impl fmt::Display for Timeout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::FirstByte => "the first byte did not come in time",
-            Self::Read => "what was awaited did not come in time",
-            Self::MinRate => "what was awaited came too slowly",
-            Self::Write => "the peer did not take the output in time",
+            Self::FirstByte => "the first byte did not arrive in time",
+            Self::Read => "the awaited bytes did not arrive in time",
+            Self::MinRate => "the awaited bytes arrived too slowly",
+            Self::Write => "the peer did not read the output in time",
             Self::Idle => "idle for too long",
-            Self::MaxAge => "open for long enough",
+            Self::MaxAge => "maximum age reached",
         })
     }
 }
@@ -92,16 +92,18 @@ impl fmt::Display for CloseReason {
         match self {
             Self::Local => f.write_str("closed by this side"),
             Self::PeerFin => f.write_str("the peer ended its stream"),
-            Self::Broken(error) => write!(f, "broken: {error}"),
+            Self::Broken(error) => write!(f, "connection failed: {error}"),
             Self::Handler(error) => write!(f, "the handler failed: {error}"),
             Self::HandlerPanic => f.write_str("the handler panicked"),
             Self::Shutdown => f.write_str("the event loop shut down"),
-            Self::PollerFailed => f.write_str("its poller failed"),
-            Self::Limit(Limit::Frame) => f.write_str("a frame above the limit"),
-            Self::Limit(Limit::Output) => f.write_str("unsent output above the limit"),
-            Self::Limit(Limit::Memory) => f.write_str("no memory for the last bytes of its peer"),
+            Self::PollerFailed => f.write_str("the poller failed"),
+            Self::Limit(Limit::Frame) => f.write_str("frame exceeds max_frame"),
+            Self::Limit(Limit::Output) => f.write_str("unsent output exceeds max_output"),
+            Self::Limit(Limit::Memory) => {
+                f.write_str("last bytes of the peer exceed the memory budget")
+            }
             Self::Timeout(which) => which.fmt(f),
-            Self::Forgotten => f.write_str("ended before, for a reason that is not kept"),
+            Self::Forgotten => f.write_str("ended earlier; the reason is no longer stored"),
         }
     }
 }
@@ -254,7 +256,7 @@ impl WriteAfterShutdown {
 
 impl fmt::Display for WriteAfterShutdown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("put after the end of this side's stream")
+        f.write_str("write after shutdown of this side's stream")
     }
 }
 
@@ -280,7 +282,7 @@ impl BlockingOnPoller {
 
 impl fmt::Display for BlockingOnPoller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a poller's thread must not wait; await the future instead")
+        f.write_str("blocking call on a poller thread; await the future instead")
     }
 }
 
@@ -307,7 +309,7 @@ impl NotRunning {
 
 impl fmt::Display for NotRunning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the loop that the connection was for has ended")
+        f.write_str("the event loop of the connection is not running")
     }
 }
 

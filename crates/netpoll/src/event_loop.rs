@@ -255,8 +255,8 @@ impl LoopHandle {
     /// while handle.connections() > 0 {
     ///     std::thread::sleep(std::time::Duration::from_secs(1));
     /// }
-    /// let cut = handle.shutdown(std::time::Duration::ZERO).wait();
-    /// # let _ = cut;
+    /// let aborted = handle.shutdown(std::time::Duration::ZERO).wait();
+    /// # let _ = aborted;
     /// # }
     /// ```
     pub fn stop_accepting(&self) {
@@ -268,7 +268,8 @@ impl LoopHandle {
     ///
     /// # Errors
     ///
-    /// [`NotRunning`] (`ConnectionAborted`) if the loop failed to start, or has ended. [`BlockingOnPoller`] (`WouldBlock`) on a poller thread.
+    /// [`NotRunning`] (`ConnectionAborted`) if the loop failed to start, or has ended.
+    /// [`BlockingOnPoller`] (`WouldBlock`) on a poller thread.
     pub fn wait_until_serving(&self) -> io::Result<()> {
         if is_poller_thread() {
             return Err(BlockingOnPoller::new().into());

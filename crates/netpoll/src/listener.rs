@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! [`Listener`]: a listening TCP or Unix socket, created here or taken over.
 //!
-//! [`acceptor`] is the source that accepts from it. [`filter`] is the user's check of each connection. [`unix_path`] creates and removes the path of a Unix listener.
+//! [`acceptor`] is the source that accepts from it. [`filter`] is the user's check of each
+//! connection. [`unix_path`] creates and removes the path of a Unix listener.
 
 pub(crate) mod acceptor;
 pub(crate) mod filter;
@@ -108,7 +109,7 @@ impl Listener {
     pub fn bind_per_poller(addr: impl ToAddrs, mut options: ListenOptions) -> io::Result<Self> {
         let addrs = addr.to_addrs()?;
         if addrs.iter().any(|addr| addr.as_tcp().is_none()) {
-            let expected = "only a port of the internet can be shared by pollers";
+            let expected = "must be a TCP address: pollers cannot share a Unix socket";
             return Err(InvalidConfig::new("addr", expected).into());
         }
         options.reuse_port = true;
@@ -146,7 +147,7 @@ impl Listener {
     /// closed then.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
         if !socket::is_listener(fd.as_fd()).unwrap_or(false) {
-            let expected = "must be a stream socket that listens";
+            let expected = "must be a listening stream socket";
             return Err(InvalidConfig::new("fd", expected).into());
         }
         socket::adopt(fd.as_fd())?;

@@ -22,7 +22,7 @@ struct TrackerState {
     listeners: usize,
     /// Connections that were aborted.
     aborted: usize,
-    /// Handlers that await the shutdown. The shutdown does not wait for them.
+    /// Handlers that await the shutdown. The loop counts as drained while only they are left.
     waiting_handlers: Vec<SourceId>,
     phase: TrackerPhase,
     /// The wakers of tasks that wait for a phase. A woken task keeps its slot until it removes it.
@@ -125,11 +125,11 @@ impl ConnectionTracker {
     /// Returns whether no connection and no listener is left.
     #[cfg(all(test, netpoll_shuttle))]
     pub(crate) fn is_none(&self) -> bool {
-        lock(&self.state).is_none()
+        lock(&self.state).is_drained()
     }
 
-    /// Registers a handler that awaits the shutdown. The shutdown does not wait for it until it is
-    /// [removed](Self::remove_waiting_handler).
+    /// Registers a handler that awaits the shutdown: it does not keep the loop from being drained
+    /// until it is [removed](Self::remove_waiting_handler).
     pub(crate) fn add_waiting_handler(&self, handler: SourceId) {
         self.decrease(|state| state.waiting_handlers.push(handler));
     }

@@ -6,12 +6,12 @@ use metrics::{counter, gauge};
 use crate::stats::LoopStats;
 
 impl LoopStats {
-    /// Passes every count to a recorder of the `metrics` crate: the calling thread's local recorder, or
-    /// the installed one. Without a recorder it does nothing.
+    /// Passes every count to a recorder of the `metrics` crate: the calling thread's local recorder,
+    /// or the installed one. Without a recorder it does nothing.
     ///
-    /// Call it periodically, or before each scrape. It sets counters to absolute values, so the rate of
-    /// calls does not matter. If a program records several loops, each call overwrites the values of the
-    /// last one.
+    /// Call it periodically, or before each scrape. It sets counters to absolute values, so the rate
+    /// of calls does not matter. If a program records several loops, each call overwrites the values
+    /// of the one recorded before.
     ///
     /// | name | kind, labels | source |
     /// |---|---|---|

@@ -51,11 +51,13 @@ impl Builder {
     /// # }
     /// ```
     ///
-    /// [`build`](Self::build) rejects a current-thread runtime, in which no future of tokio would ever complete.
+    /// [`build`](Self::build) rejects a current-thread runtime, in which no future of tokio would
+    /// ever
+    /// complete.
     pub fn enter_tokio(self, handle: Handle) -> Self {
         if handle.runtime_flavor() == RuntimeFlavor::CurrentThread {
-            let expected = "needs a multi-threaded runtime (Builder::new_multi_thread): a current-thread runtime \
-                            does not drive its timers and sockets here";
+            let expected = "needs a multi-threaded runtime (Builder::new_multi_thread): a \
+                            current-thread runtime does not drive its timers and sockets here";
             return self.reject(InvalidConfig::new("enter_tokio", expected));
         }
         self.with_thread_hook(Arc::new(move |body| {

@@ -307,7 +307,10 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`], with the name of the field: no handler, no listener, no poller, invalid limits. The errors of binding a listener again for each poller. `Unsupported` if the program is built with `panic = "abort"`, with which a panic of a handler would end the process and not only its connection.
+    /// [`InvalidConfig`], with the name of the field: no handler, no listener, no poller, invalid
+    /// limits. The errors of binding a listener again for each poller. `Unsupported` if the program
+    /// is built with `panic = "abort"`, with which a panic of a handler would end the process and
+    /// not only its connection.
     pub fn build(self) -> io::Result<EventLoop> {
         if cfg!(panic = "abort") {
             let message = "netpoll needs panic = \"unwind\"";
@@ -315,7 +318,7 @@ impl Builder {
         }
         self.check()?;
         let Some(handler) = self.handler else {
-            let expected = "one of on_request and on_connection must be given";
+            let expected = "must be set with on_request or on_connection";
             return Err(InvalidConfig::new("handler", expected).into());
         };
         let pollers = self.pollers.unwrap_or_else(default_pollers);

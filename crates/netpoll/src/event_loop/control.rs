@@ -173,7 +173,7 @@ impl Shutdown {
     pub fn wait(mut self) -> usize {
         assert!(
             !notifier::is_poller_thread(),
-            "a shutdown cannot be waited for on a poller: await it"
+            "Shutdown::wait called on a poller thread; await it instead"
         );
         self.register_waiting_handler();
         self.control.tracker.wait_until_stopped(self.waiter())

@@ -256,8 +256,8 @@ impl HandlerSetup {
             PreparedRunner::Inline => Ok(pinned.on_pollers()),
             PreparedRunner::Threads(threads) => Ok(pinned.on_threads(threads)),
             PreparedRunner::Spawn(_) => {
-                let expected = "Inline or Threads for a handler whose futures stay on one thread; \
-                                on_request_send and on_connection_send take one for any runner";
+                let expected = "must be Inline or Threads for a handler whose futures stay on one thread; \
+                                use on_request_send or on_connection_send for any runner";
                 Err(InvalidConfig::new("runner", expected))
             }
         }
@@ -283,17 +283,14 @@ impl HandlerSetup {
             PreparedRunner::Spawn(spawn) => spawn,
             PreparedRunner::Threads(threads) => threads,
             PreparedRunner::Inline => {
-                return Err(InvalidConfig::new(
-                    "runner",
-                    "one that tasks can be given to",
-                ));
+                return Err(InvalidConfig::new("runner", "must be able to run tasks"));
             }
         };
         let connect_handler = match self.connect_handler {
             None => None,
             Some(ConnectHandler::Movable(on_connect)) => Some(on_connect),
             Some(ConnectHandler::Pinned(_)) => {
-                let expected = "with this runner it has to be on_connect_send";
+                let expected = "must be on_connect_send with this runner";
                 return Err(InvalidConfig::new("on_connect", expected));
             }
         };

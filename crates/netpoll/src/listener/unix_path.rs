@@ -84,7 +84,7 @@ impl From<PathTaken> for io::Error {
     }
 }
 
-/// Listens on `addr`, whose path is `path`. Returns no guard if another server replaced the path.
+/// Listens on `addr`, whose path is `path`. Returns no guard if the path is gone already.
 pub(super) fn listen(
     path: &Path,
     addr: Addr,

@@ -36,7 +36,7 @@ impl Counter {
 }
 
 /// Declares a snapshot type and its counters.
-macro_rules! counted {
+macro_rules! counters {
     (
         $(#[$about:meta])*
         $snapshot:ident of $counters:ident {
@@ -75,14 +75,14 @@ macro_rules! counted {
     };
 }
 
-counted! {
+counters! {
     /// The counters of one poller.
     PollerStats of PollerCounters {
         /// Connections opened on this poller, including dialed ones.
         opened,
         /// Connections that ended on this poller.
         closed,
-        /// Calls of `epoll_wait(2)`, which are iterations of the poller.
+        /// Waits for events: iterations of the poller.
         waits,
         /// Events that the waits returned.
         events,
@@ -130,7 +130,7 @@ counted! {
     }
 }
 
-counted! {
+counters! {
     /// How many connections ended, by [`CloseReason`].
     ClosedStats of ClosedCounters {
         /// [`CloseReason::Local`].

@@ -18,10 +18,7 @@ impl Builder {
         }
         self.options.check()?;
         if self.listeners.is_empty() {
-            return Err(InvalidConfig::new(
-                "listeners",
-                "at least one must be given",
-            ));
+            return Err(InvalidConfig::new("listeners", "must contain at least one"));
         }
         if self.pollers == Some(0) {
             return Err(InvalidConfig::new("pollers", "must be at least 1"));
