@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`Dialer`]: connections to others.
+//! [`Dialer`]: opens client connections.
 //!
-//! A [target] is an address, or a name that is [resolverd](resolver) first; the addresses of a
-//! name are tried in the order of [`happy_eyeballs`]. Each attempt is a [source](attempt), which
-//! becomes the session of its connection. A socket that is connected already is [from_fded](from_fd).
+//! A [target] is an address or a name. A name is [resolved](resolver) first, and its addresses are
+//! tried in the order of [`happy_eyeballs`]. Each attempt is a [source](attempt), which the engine
+//! of the connection replaces once the connect has succeeded. [`from_fd`] makes a connection of a
+//! socket that is connected already.
 //!
-//! A dial made on a poller's thread binds the connection to that poller. Elsewhere it goes to a set
-//! of pollers that all dialers of the process [share](crate::poll::placement), and that starts with the
-//! first such dial: the one global there is. A dialer may be told of another loop, whose pollers
-//! have its connections then.
+//! A dial on a poller's thread puts the connection on that poller. A dial elsewhere puts it on the
+//! pollers that all dialers of the process [share](crate::poll::placement). These start with the
+//! first such dial and are the crate's one global. A dialer can also be bound to a loop; its
+//! connections then belong to that loop's pollers.
 
 mod attempt;
 mod from_fd;
@@ -47,10 +48,10 @@ use resolver::{Resolve, SystemResolver};
 use target::ToTarget;
 use target::sealed::DialTarget;
 
-/// How long a connect may take unless told otherwise.
+/// The default connect timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Makes connections.
+/// Opens client connections.
 ///
 /// ```no_run
 /// # async fn example() -> std::io::Result<()> {
@@ -65,11 +66,11 @@ pub struct Dialer {
     connect_timeout: Option<Duration>,
     options: Arc<ConnOptions>,
     local_addr: Option<SocketAddr>,
-    /// Asked instead of the system.
+    /// Replaces the system's resolver.
     resolver: Option<Arc<dyn Resolve>>,
-    /// How many lookups of the system's may run at once.
+    /// The most concurrent lookups with the system's resolver.
     max_lookups: usize,
-    /// The loop whose connections they are.
+    /// The pollers of the loop that the connections belong to, if the dialer is bound to one.
     pollers: Option<PollerRegistry>,
 }
 
@@ -80,7 +81,8 @@ impl Default for Dialer {
 }
 
 impl Dialer {
-    /// A dialer that gives up after 5 s, with the default bounds for what it dials.
+    /// Returns a dialer with a connect timeout of 5 s and the limits of
+    /// [`ConnOptions::for_dialing`].
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -93,39 +95,42 @@ impl Dialer {
         }
     }
 
-    /// How long a dial may take in all: to resolve a name, and to connect to whichever of its
-    /// addresses. `None` is as long as the resolver and the kernel try, for each address about two
-    /// minutes, and to a Unix socket whose queue is full for ever.
+    /// Sets the time limit of a whole dial: resolving the name and connecting to one of its
+    /// addresses. The default is 5 s. With `None` only the resolver and the kernel bound a dial:
+    /// the kernel tries each TCP address for about two minutes, and waits without limit for a Unix
+    /// socket whose queue is full.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// The bounds of the connections it makes. [`ConnOptions::for_dialing`], unless this says
-    /// otherwise.
+    /// Sets the limits and timeouts of the connections. The default is
+    /// [`ConnOptions::for_dialing`].
     #[must_use]
     pub fn options(mut self, options: ConnOptions) -> Self {
         self.options = Arc::new(options);
         self
     }
 
-    /// The address that its connections come from; without, the kernel chooses for each. Port 0 is
-    /// any free one, and is taken before the connect: there are as many such connections as there
-    /// are free ports, whoever they are to. Another port is for one connection to each peer
-    /// (`SO_REUSEADDR` is set, so that one that has just ended is not in the way).
+    /// Binds each connection to this local address before the connect; by default the kernel
+    /// chooses one. Port 0 takes a free port before the connect, so that the free ports bound the
+    /// number of these connections, whatever their peers are. Any other port allows one connection
+    /// to each peer. `SO_REUSEADDR` is set, so that a connection that was closed recently does not
+    /// block its port.
     ///
-    /// Only what is of the same family can be dialed then. Two system calls more for each attempt.
+    /// Only addresses of the same family can be dialed then. Costs two more system calls an
+    /// attempt.
     #[must_use]
     pub fn local_addr(mut self, addr: SocketAddr) -> Self {
         self.local_addr = Some(addr);
         self
     }
 
-    /// Who is asked for the addresses of names. The system (`getaddrinfo(3)`), unless this says
-    /// otherwise: on a thread of its own, of which there are none without need, and what finds
-    /// [as many](Self::max_lookups) busy waits. That asks anew for each dial; nothing is cached.
-    /// Nobody is asked for a number, and the system not for `localhost` and names below it, which are
+    /// Replaces the resolver of names. The default is the system's (`getaddrinfo(3)`), called on
+    /// threads that start on demand; lookups above [`max_lookups`](Self::max_lookups) queue. Every
+    /// dial resolves its name again: nothing is cached. Numeric addresses are never resolved, and
+    /// the system's resolver is not called for `localhost` and the names below it, which are
     /// `[::1]` and `127.0.0.1` (RFC 6761).
     #[must_use]
     pub fn resolver(mut self, resolver: impl Resolve + 'static) -> Self {
@@ -133,52 +138,58 @@ impl Dialer {
         self
     }
 
-    /// How many lookups of the system's may be under way in the process for one of this dialer to
-    /// begin; others wait, within their connect timeout. 4, unless this says otherwise. One that was
-    /// given up cannot be ended, but does not count: it only holds a thread, of which there are 64 at
-    /// most. A dialer with a [resolver](Self::resolver) of its own has no use for it.
+    /// Sets how many lookups with the system's resolver may run in the process when a lookup of
+    /// this dialer starts. Further lookups queue, within their connect timeout. The default is 4. A
+    /// lookup that its dial has abandoned cannot be stopped; it does not count, but it occupies one
+    /// of at most 64 threads. Has no effect on a dialer with a [resolver](Self::resolver) of its
+    /// own.
     #[must_use]
     pub fn max_lookups(mut self, count: usize) -> Self {
         self.max_lookups = count;
         self
     }
 
-    /// Has the connections belong to pollers of another loop than the caller's.
+    /// Binds the dialer to the pollers of a loop.
     pub(crate) fn on_pollers(mut self, pollers: PollerRegistry) -> Self {
         self.pollers = Some(pollers);
         self
     }
 
     /// Connects to `target`, an address or a name with a port. Works on a poller and in any
-    /// executor; dropping the future gives up. The caller owns the connection.
+    /// executor. The caller owns the connection.
     ///
-    /// The addresses of a name are tried as RFC 8305 says: IPv6 and IPv4 in turn, each attempt
-    /// beginning 250 ms after the one before, or at once when one fails. The first to connect is
-    /// the connection; the others are dropped.
+    /// The addresses of a name are tried as in RFC 8305: IPv6 and IPv4 alternate, and each attempt
+    /// starts 250 ms after the one before, or at once when an attempt fails. The first attempt to
+    /// connect wins; the others are dropped.
     ///
-    /// An attempt is a socket, about six system calls, a few allocations and a hop to the poller. A
-    /// name costs what its resolver does besides.
+    /// An attempt costs a socket, about six system calls, a few allocations and one hop to the
+    /// poller. A name costs its lookup in addition.
     ///
     /// # Errors
     ///
-    /// The kernel's, errno kept: `ConnectionRefused` is that, and `NotFound` for a path. Where all
-    /// addresses of a name have failed it is that of the first failure, unless that says only that
-    /// there is no way from here (`NetworkUnreachable`, say) and another says more. `TimedOut` after
-    /// the connect timeout, whatever failed until then. What the resolver fails with, as it is; and
-    /// [`NoAddress`] (`NotFound`) if it gives no address;
-    /// [`ResolverStalled`](crate::ResolverStalled) (`ResourceBusy`) while the system's resolver hangs.
+    /// - The kernel's error with its errno: `ConnectionRefused`, or `NotFound` for a path, for
+    ///   example. If every address of a name failed, the error of the first failure; but if that
+    ///   one is only a missing way from this host (`NetworkUnreachable`, for example), the first
+    ///   error that came from further away.
+    /// - `TimedOut` after the connect timeout, whatever failed before.
+    /// - The resolver's error, unchanged; [`NoAddress`] (`NotFound`) if it returns no address;
+    ///   [`ResolverStalled`](crate::ResolverStalled) (`ResourceBusy`) while the system's resolver
+    ///   hangs.
+    /// - `InvalidInput` for a text that is no target.
+    /// - [`InvalidConfig`] (`InvalidInput`) for an address that cannot be dialed, for a timeout of
+    ///   zero, for a `max_lookups` of zero, and if no address is of the local address's family.
+    ///   Also, naming `max_frame`, if the connection would belong to a loop (the one given [with
+    ///   `on`](Self::on), or the caller's) whose [budget](crate::Builder::budget) cannot hold a
+    ///   frame of that size.
+    /// - `ConnectionRefused` also if the socket connected to itself. This happens on a busy
+    ///   loopback when no socket listens on the port.
+    /// - [`NotRunning`](crate::NotRunning) (`ConnectionAborted`) if the poller of the connection
+    ///   has stopped, or stops first.
     ///
-    /// `InvalidInput` for a text that is no target; [`InvalidConfig`] (`InvalidInput`) for an address
-    /// that cannot be dialed, for a timeout of zero, and where none of the addresses is of the local
-    /// address's family. The same, naming `max_frame`, where the connection would belong to a loop whose
-    /// [budget](crate::Builder::budget) cannot hold a frame that large: one that was given
-    /// [with `on`](Self::on), or the caller's. `ConnectionRefused` too for a socket that was connected to itself, which on
-    /// a busy loopback happens when nobody listens. [`NotRunning`](crate::NotRunning)
-    /// (`ConnectionAborted`) if the poller that should have had it has ended, or ends first.
     ///
     /// # Cancel safety
     ///
-    /// A dial that is dropped leaves nothing behind.
+    /// Dropping the future abandons the dial: its sockets are closed.
     pub async fn dial(&self, target: impl ToTarget) -> io::Result<Connection> {
         fairness::proceed().await;
         let deadline = self.checked_deadline()?;
@@ -193,26 +204,26 @@ impl Dialer {
         }
     }
 
-    /// As [`dial`](Self::dial), by parking the thread until the connection is there:
-    /// [`Connection::blocking`] makes a stream of it.
+    /// As [`dial`](Self::dial), but blocks the calling thread until the dial has completed.
+    /// [`Connection::blocking`] turns the connection into a blocking stream.
     ///
     /// # Errors
     ///
-    /// [`BlockingOnPoller`](crate::BlockingOnPoller) (`WouldBlock`) on a poller's thread; else as
-    /// [`dial`](Self::dial).
+    /// [`BlockingOnPoller`](crate::BlockingOnPoller) (`WouldBlock`) on a poller's thread; otherwise
+    /// as [`dial`](Self::dial).
     pub fn dial_blocking(&self, target: impl ToTarget) -> io::Result<Connection> {
         reject_on_poller()?;
         block_on(self.dial(target))
     }
 
-    /// When a dial that begins now has to be over. Refuses what cannot work.
+    /// Returns the deadline of a dial that starts now. Rejects invalid options.
     fn checked_deadline(&self) -> io::Result<Option<Instant>> {
         self.check()?;
         let timeout = self.connect_timeout;
         Ok(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
 
-    /// Refuses, by name, what cannot work.
+    /// Rejects invalid options with the name of the field.
     pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
         self.options.check()?;
         if let Some(pollers) = &self.pollers {
@@ -228,7 +239,7 @@ impl Dialer {
         Ok(())
     }
 
-    /// Waits until there are pollers to dial for.
+    /// Waits until the loop of the dialer, if it has one, has started its pollers.
     async fn wait_for_pollers(&self, deadline: Option<Instant>) -> io::Result<()> {
         match &self.pollers {
             Some(pollers) => with_deadline(deadline, pollers.wait_for_start()).await,
@@ -236,7 +247,7 @@ impl Dialer {
         }
     }
 
-    /// The addresses of a host that can be dialed from where this dials.
+    /// Resolves a host to the addresses that the local address can reach.
     async fn resolve(
         &self,
         (host, port): (&str, u16),
@@ -259,7 +270,7 @@ impl Dialer {
         Ok(addrs)
     }
 
-    /// Whether `addr` is of the local address's family, if there is one.
+    /// Returns whether `addr` is of the local address's family; `true` without a local address.
     fn is_local_family(&self, addr: Addr) -> bool {
         self.local_addr.is_none_or(|local| {
             let remote = addr.as_tcp();
@@ -267,14 +278,14 @@ impl Dialer {
         })
     }
 
-    /// The poller of a connection that this makes now.
-    fn home(&self) -> io::Result<Placement> {
+    /// Selects the poller of a connection.
+    fn select_placement(&self) -> io::Result<Placement> {
         let placement = Placement::select(self.pollers.as_ref())?;
         placement.memory().check_max_frame(self.options.max_frame)?;
         Ok(placement)
     }
 
-    /// Begins to connect to one address.
+    /// Starts to connect to one address.
     fn start_attempt(&self, target: Addr, deadline: Option<Instant>) -> io::Result<DialFuture> {
         if target == Addr::Unnamed {
             let expected = "an unnamed socket cannot be dialed";
@@ -283,11 +294,11 @@ impl Dialer {
         if !self.is_local_family(target) {
             return Err(family_mismatch());
         }
-        let home = self.home()?;
+        let placement = self.select_placement()?;
         let fd = socket::stream_socket(target)?;
         if target.as_tcp().is_some() {
             self.set_options(fd.as_fd())?;
-            enable_socket_busy_poll(fd.as_fd(), home.busy_poll());
+            enable_socket_busy_poll(fd.as_fd(), placement.busy_poll());
         }
         if let Some(local) = self.local_addr {
             socket::bind_local(fd.as_fd(), local)?;
@@ -300,10 +311,10 @@ impl Dialer {
             status,
             deadline,
             options: Arc::clone(&self.options),
-            load_guard: home.load_guard(),
+            load_guard: placement.load_guard(),
             sender,
         };
-        home.register(start.into_factory());
+        placement.register(start.into_factory());
         Ok(dial)
     }
 
@@ -324,7 +335,7 @@ async fn with_deadline<F: Future>(deadline: Option<Instant>, future: F) -> io::R
 }
 
 fn family_mismatch() -> io::Error {
-    let expected = "must be of the family of what is dialed";
+    let expected = "must be of the address family of the target";
     InvalidConfig::new("local_addr", expected).into()
 }
 

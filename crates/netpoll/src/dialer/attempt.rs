@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One attempt to connect: a source that becomes the session of its connection, and the future that
-//! waits for it.
+//! One attempt to connect: a source, which the engine of its connection replaces, and the future
+//! that waits for the result.
 //!
-//! The two share an [`DialChannel`], which is told once. Whoever holds the source's side of it and goes
-//! without a word, because the poller ended before the source was made or with it, has told of that.
+//! Both share a [`DialChannel`], which carries one result. If the source's side is dropped without
+//! a result, because the poller ended before the source was registered or together with it, the
+//! result is [`NotRunning`].
 
 use std::future::Future;
 use std::io;
@@ -29,11 +30,12 @@ use crate::poll::source::{
 };
 use crate::sync::{Arc, Mutex, lock};
 
-/// The first pause before a full queue is tried again, and the longest.
+/// The first and the longest delay before the connect is retried while the listener's queue is
+/// full.
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(1);
 const MAX_RETRY_DELAY: Duration = Duration::from_millis(64);
 
-/// What a dial and its source share.
+/// The state that a dial and its source share.
 #[derive(Debug, Default)]
 struct DialChannel {
     state: Mutex<DialState>,
@@ -51,24 +53,25 @@ struct DialState {
 enum DialStage {
     #[default]
     Pending,
-    /// The result has been there.
+    /// The result was sent. The future may have taken it already.
     Sent,
-    /// Nobody waits any more.
+    /// The future was dropped.
     Abandoned,
 }
 
-/// A dial, and who tells how it ends.
+/// Returns both ends of a channel for one result.
 pub(super) fn dial_channel() -> (DialFuture, DialSender) {
     let channel = Arc::<DialChannel>::default();
     let sender = DialSender(Arc::clone(&channel));
     (DialFuture { channel }, sender)
 }
 
-/// Tells how a dial ends. Dropped without a word, it tells that there is no poller for it.
+/// Sends the result of a dial. Dropped without a result, it sends [`NotRunning`].
 pub(super) struct DialSender(Arc<DialChannel>);
 
 impl DialSender {
-    /// Tells, unless that was done, or nobody waits: then the connection is dropped, and so closed.
+    /// Sends the result, unless one was sent or the future was dropped. A connection that cannot be
+    /// sent is dropped, and so closed.
     pub(super) fn send(&self, result: io::Result<Connection>) {
         let mut state = lock(&self.0.state);
         if state.stage != DialStage::Pending {
@@ -92,7 +95,7 @@ impl Drop for DialSender {
     }
 }
 
-/// A dial under way.
+/// The future of a dial: resolves to the result.
 pub(super) struct DialFuture {
     channel: Arc<DialChannel>,
 }
@@ -127,7 +130,7 @@ impl Drop for DialFuture {
     }
 }
 
-/// A connect that has begun, and has no poller yet.
+/// A connect that was started and has no poller yet.
 pub(super) struct PendingConnect {
     pub(super) fd: OwnedFd,
     pub(super) target: Addr,
@@ -161,7 +164,7 @@ impl PendingConnect {
     }
 }
 
-/// A socket that is not connected yet.
+/// The source of a socket that is not connected yet.
 struct ConnectAttempt {
     shared: Arc<Shared>,
     target: Addr,
@@ -170,12 +173,13 @@ struct ConnectAttempt {
     sender: DialSender,
 }
 
-/// What a connecting socket waits for.
+/// The event that a connecting socket waits for.
 #[derive(Clone, Copy, Debug)]
 enum ConnectWait {
-    /// The kernel. Done already or under way: the socket's writability tells either.
+    /// The kernel's result. Whether the connect is in progress or complete, the socket becomes
+    /// writable.
     Kernel,
-    /// Room in the listener's queue, of which nothing tells: the time to the next try.
+    /// Room in the listener's queue, for which the kernel has no event: the delay to the next try.
     Retry(Duration),
 }
 
@@ -189,7 +193,7 @@ impl From<ConnectStatus> for ConnectWait {
 }
 
 impl ConnectAttempt {
-    /// Waits for what decides, until the deadline at most.
+    /// Waits for the next event, at most until the deadline.
     fn wait(&self, context: &mut SourceContext) -> NextAction {
         match self.waits_for {
             ConnectWait::Kernel => {
@@ -199,13 +203,13 @@ impl ConnectAttempt {
             ConnectWait::Retry(pause) => {
                 let next = context.now() + pause;
                 context.set_deadline(Some(self.deadline.map_or(next, |end| end.min(next))));
-                // To the kernel a socket that is not connected has hung up: it would tell for ever.
+                // The kernel reports a socket that is not connected as hung up, again and again.
                 NextAction::NoInterest
             }
         }
     }
 
-    /// Tries again to find room in the listener's queue.
+    /// Retries a connect that found the listener's queue full.
     fn retry_connect(&mut self, pause: Duration, context: &mut SourceContext) -> NextAction {
         match socket::connect(self.shared.as_fd(), self.target) {
             Ok(ConnectStatus::QueueFull) => {
@@ -220,7 +224,7 @@ impl ConnectAttempt {
         }
     }
 
-    /// The kernel has decided.
+    /// Completes the connect with the kernel's result.
     fn finish_connect(&mut self) -> NextAction {
         match self.connect_result() {
             Ok(()) => {
@@ -238,7 +242,7 @@ impl ConnectAttempt {
             return Err(error);
         }
         let peer = self.peer();
-        // TCP lets a socket connect to itself when the port it was given is the one it dials.
+        // A TCP socket can connect to itself if its own port is the one that it dials.
         if is_same_endpoint(socket::local_addr(fd)?, peer) {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
@@ -246,9 +250,9 @@ impl ConnectAttempt {
         Ok(())
     }
 
-    /// Who the other end is. The kernel's word, since a dial of an unspecified address reaches another
-    /// one, and a path may lead to a socket that was bound by another name; the target where the kernel
-    /// has none, because the peer is gone already or has no name.
+    /// Returns the address of the peer. The kernel's answer is preferred: a dial of an unspecified
+    /// address reaches another one, and a path may lead to a socket that was bound by another name.
+    /// If the kernel has none, because the peer is gone or has no name, it is the target.
     fn peer(&self) -> Addr {
         match socket::peer_addr(self.shared.as_fd()) {
             Ok(Addr::Unnamed) | Err(_) => self.target,
@@ -262,7 +266,8 @@ impl ConnectAttempt {
     }
 }
 
-/// Whether they are one end of TCP. What IPv6 adds to an address, a zone say, makes it no other.
+/// Returns whether both are one TCP endpoint. The zone and flow label of an IPv6 address are
+/// ignored.
 fn is_same_endpoint(one: Addr, other: Addr) -> bool {
     let end = |addr: Addr| {
         addr.as_tcp()
@@ -282,7 +287,7 @@ impl Source for ConnectAttempt {
 
     fn on_input_end(&mut self, end: EndOfInput, context: &mut SourceContext) -> NextAction {
         match end {
-            // It cannot be watched: nothing would tell how the connect ends.
+            // The poller cannot watch the socket, so the result would never arrive.
             EndOfInput::Error(error) => self.fail(error),
             EndOfInput::Fin => self.on_notify(context),
         }
@@ -327,7 +332,7 @@ mod tests {
     use super::*;
     use std::task::Waker;
 
-    fn ending(dial: &mut DialFuture) -> Option<io::ErrorKind> {
+    fn error_kind(dial: &mut DialFuture) -> Option<io::ErrorKind> {
         let polled = Pin::new(dial).poll(&mut Context::from_waker(Waker::noop()));
         match polled {
             Poll::Ready(result) => Some(result.unwrap_err().kind()),
@@ -336,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dial_whose_source_is_never_made_fails() {
+    fn dial_fails_if_its_source_is_never_registered() {
         let (mut dial, sender) = dial_channel();
         let (fd, _other) = socket::pair().unwrap();
         let start = PendingConnect {
@@ -349,17 +354,17 @@ mod tests {
             sender,
         };
         let factory = start.into_factory();
-        assert_eq!(ending(&mut dial), None);
+        assert_eq!(error_kind(&mut dial), None);
         drop(factory);
-        assert_eq!(ending(&mut dial), Some(io::ErrorKind::ConnectionAborted));
+        assert_eq!(error_kind(&mut dial), Some(io::ErrorKind::ConnectionAborted));
     }
 
     #[test]
-    fn what_was_told_first_stands() {
+    fn first_dial_result_wins() {
         let (mut dial, sender) = dial_channel();
         sender.send(Err(io::ErrorKind::TimedOut.into()));
         sender.send(Err(io::ErrorKind::Other.into()));
         drop(sender);
-        assert_eq!(ending(&mut dial), Some(io::ErrorKind::TimedOut));
+        assert_eq!(error_kind(&mut dial), Some(io::ErrorKind::TimedOut));
     }
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Connections of sockets that are connected already: from a service manager, another library, or
+//! Connections from sockets that are connected already: from a service manager, another library, or
 //! `socketpair(2)`.
 //!
-//! It is the second half of a dial: the socket gets a session on the poller that a dial would
-//! choose, and whoever gave it the connection.
+//! This is the second half of a dial: the socket gets an engine on the poller that a dial would
+//! choose, and the caller gets the connection.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,8 +20,8 @@ use crate::poll::source::{RegisterContext, SourceFactory};
 use crate::sync::Arc;
 
 impl Dialer {
-    /// Makes a connection of a socket that is connected already, as
-    /// [`Connection::from_fd`], with this dialer's [`options`](Self::options).
+    /// Makes a connection of a connected socket, as [`Connection::from_fd`] does, with this
+    /// dialer's [`options`](Self::options).
     ///
     /// # Errors
     ///
@@ -67,19 +67,19 @@ impl Dialer {
 
 impl Connection {
     /// Makes a connection of a connected stream socket of any origin: TCP, Unix, `socketpair(2)`.
-    /// It belongs to the poller that this is called on, else to the pollers that all dialers share.
-    /// [`Dialer::adopt`] does it with options of the caller's.
+    /// The connection belongs to the poller of the calling thread, or else to the pollers that all
+    /// dialers share. [`Dialer::adopt`] does the same with other options.
     ///
-    /// The descriptor becomes close-on-exec and non-blocking, for all that have a duplicate of it,
-    /// and a TCP socket gets the socket options of [`ConnOptions`](crate::ConnOptions). What has
-    /// been read from it before is not part of the connection. A few system calls, and a hop to the
-    /// poller.
+    /// The descriptor becomes close-on-exec and non-blocking. Non-blocking mode also applies to all
+    /// duplicates of the descriptor. A TCP socket gets the socket options of
+    /// [`ConnOptions`](crate::ConnOptions). Bytes that were read from the socket before are not
+    /// part of the connection. Costs a few system calls and one hop to the poller.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] (`InvalidInput`), naming `fd`, for what is no stream socket or is not
-    /// connected, as a listener, a datagram socket or a file; naming `max_frame`, as
-    /// [`Dialer::dial`] does; else the kernel's. The descriptor is closed then.
+    /// [`InvalidConfig`] (`InvalidInput`), naming `fd`, for a descriptor that is no connected
+    /// stream socket (a listener, a datagram socket, a file); naming `max_frame`, as
+    /// [`Dialer::dial`] does; otherwise the kernel's error. On an error the descriptor is closed.
     ///
     /// # Cancel safety
     ///
@@ -96,13 +96,14 @@ impl Connection {
         Dialer::new().adopt(fd).await
     }
 
-    /// Two connections that are connected to each other, over a pair of Unix sockets without names:
-    /// for tests of what works on connections, without an address or a server.
+    /// Returns two connections that are connected to each other, over a pair of unnamed Unix
+    /// sockets. Meant for tests of code that works on connections: they need no address and no
+    /// server.
     ///
     /// # Errors
     ///
-    /// `EMFILE` and the like; [`InvalidConfig`] (`InvalidInput`), naming `max_frame`, as
-    /// [`Dialer::dial`].
+    /// The kernel's error, `EMFILE` for example; [`InvalidConfig`] (`InvalidInput`), naming
+    /// `max_frame`, as [`Dialer::dial`] does.
     ///
     /// # Cancel safety
     ///

@@ -1,23 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Threads that look up names, for calls that block.
+//! A thread pool for name lookups, which block their thread.
 //!
-//! There are none until a name is asked for, and each ends when it has had nothing to do for a second.
-//! As many lookups run at once as their dialers [allow](crate::Dialer::max_lookups); names that find
-//! so many under way wait in a queue, from which one is taken when nobody waits for it any more: the
-//! queue is no longer than there are dials.
+//! Threads start on demand, and each exits after one second without work. As many lookups run at
+//! once as their dialers [allow](crate::Dialer::max_lookups); further ones queue. A lookup whose
+//! dial is dropped leaves the queue, so the queue is no longer than the number of dials.
 //!
-//! A call of `getaddrinfo(3)` cannot be ended. One whose dial has been given up goes on, and its thread
-//! with it, but it is not one of those that run at once: a name server that never answers holds up
-//! nobody behind it. So that this does not make threads without end there are at most
-//! [`MAX_LOOKUP_THREADS`], and while all of them are at lookups that were given up another fails at once,
-//! with [`ResolverStalled`].
+//! A call of `getaddrinfo(3)` cannot be stopped. If its dial is abandoned, the call and its thread
+//! go on, but do not count as running: a name server that never answers does not block the lookups
+//! behind it. To bound the threads there are at most [`MAX_LOOKUP_THREADS`]. While all of them are
+//! at abandoned lookups, a new lookup fails at once with [`ResolverStalled`].
 
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-// The standard library's: no model dials, and a model checker's lock cannot be a static.
+// These are the standard library's: no model dials, and a model checker's lock cannot be a static.
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -27,24 +25,24 @@ use crate::foreign::{WakerSlot, register};
 use crate::guard::guard;
 use crate::sync::Arc;
 
-/// How many lookups run at once, unless told otherwise.
+/// The default number of lookups that run at once.
 pub(super) const DEFAULT_MAX_LOOKUPS: usize = 4;
 
-/// How many threads there may be, those included that are at lookups nobody waits for.
+/// The most threads, those at abandoned lookups included.
 pub(super) const MAX_LOOKUP_THREADS: usize = 64;
 
-/// How long a thread without work stays.
+/// How long an idle thread waits for work before it exits.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a lookup gives.
+/// The result of a lookup.
 pub(super) type LookupResult = io::Result<Vec<SocketAddr>>;
 
-/// Names that are looked up, and threads that do it.
+/// A queue of lookups, and the threads that run them.
 #[derive(Debug)]
 pub(super) struct LookupPool {
     lookup_fn: fn(&str, u16) -> LookupResult,
     queue: Mutex<LookupQueue>,
-    /// A name has come.
+    /// Notified when a lookup is queued.
     job_queued: Condvar,
 }
 
@@ -52,30 +50,30 @@ pub(super) struct LookupPool {
 struct LookupQueue {
     waiting: VecDeque<Arc<LookupJob>>,
     threads: usize,
-    /// How many of the threads have nothing to do.
+    /// The number of idle threads.
     idle: usize,
-    /// How many of them are at a lookup that was given up.
+    /// The number of threads at an abandoned lookup.
     abandoned: usize,
 }
 
 impl LookupQueue {
-    /// Whether a thread may come about for a lookup of which `at_once` may run.
+    /// Returns whether another thread may start, for a lookup that allows `max_concurrent` at once.
     fn may_grow(&self, max_concurrent: usize) -> bool {
         self.threads - self.abandoned < max_concurrent && self.threads < MAX_LOOKUP_THREADS
     }
 
-    /// Whether no lookup that waits will ever have its turn, as far as is known.
+    /// Returns whether all threads are at abandoned lookups, so that no queued lookup may ever run.
     fn is_stalled(&self) -> bool {
         self.threads == MAX_LOOKUP_THREADS && self.abandoned == MAX_LOOKUP_THREADS
     }
 }
 
-/// One name.
+/// The lookup of one name.
 #[derive(Debug)]
 struct LookupJob {
     host: String,
     port: u16,
-    /// How many lookups may run for it to be one of them.
+    /// The most lookups that may run at once, this one included.
     max_concurrent: usize,
     answer: Mutex<LookupAnswer>,
 }
@@ -87,19 +85,21 @@ struct LookupAnswer {
     waker: WakerSlot,
 }
 
-/// Where a lookup is. Changed under the lock of the queue too, whose counts go by it.
+/// The state of a lookup. It also changes under the queue's lock only, since the queue's counters
+/// depend on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum LookupState {
     #[default]
     Queued,
-    /// A thread is at it.
+    /// A thread runs it.
     Running,
-    /// A thread is at it, and nobody waits for what it finds.
+    /// A thread runs it, and its future was dropped.
     Abandoned,
     Done,
 }
 
-/// The future of a lookup. Dropping it takes its name out of the queue.
+/// The future of a lookup. Dropping it removes the lookup from the queue, or abandons it if a
+/// thread runs it.
 #[derive(Debug)]
 pub(super) struct Lookup {
     lookups: &'static LookupPool,
@@ -111,7 +111,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl LookupPool {
-    /// Looks names up with `look_up`, which may block.
+    /// Creates a pool that calls `lookup_fn`, which may block.
     pub(super) const fn new(lookup_fn: fn(&str, u16) -> LookupResult) -> Self {
         Self {
             lookup_fn,
@@ -125,7 +125,8 @@ impl LookupPool {
         }
     }
 
-    /// Begins to look up a name, as one of at most `at_once`.
+    /// Queues a lookup, to run as one of at most `max_concurrent`. Starts a thread if no idle
+    /// thread can take it and another may start.
     pub(super) fn start(&'static self, host: String, port: u16, max_concurrent: usize) -> Lookup {
         let job = Arc::new(LookupJob {
             host,
@@ -155,7 +156,7 @@ impl LookupPool {
         Lookup { lookups: self, job }
     }
 
-    /// Has the thread come about that was counted.
+    /// Starts a thread, which the caller has counted already.
     fn add_thread(&'static self) {
         if let Err(error) = self.spawn() {
             self.thread_failed(&error);
@@ -163,11 +164,12 @@ impl LookupPool {
     }
 
     fn spawn(&'static self) -> io::Result<()> {
-        let builder = std::thread::Builder::new().name("netpoll-names".into());
+        let builder = std::thread::Builder::new().name("netpoll-resolver".into());
         builder.spawn(|| self.run_worker()).map(drop)
     }
 
-    /// A thread has not come about for `error`. If nobody else does what waits, that is the answer.
+    /// Handles a failed thread start. If no other thread serves the queue, the queued lookups fail
+    /// with `error`.
     fn thread_failed(&self, error: &io::Error) {
         let mut queue = lock(&self.queue);
         queue.threads -= 1;
@@ -183,7 +185,8 @@ impl LookupPool {
         }
     }
 
-    /// The life of a thread.
+    /// Runs lookups until the thread exits: idle for too long, or surplus after an abandoned
+    /// lookup.
     fn run_worker(&self) {
         let mut queue = lock(&self.queue);
         loop {
@@ -193,14 +196,14 @@ impl LookupPool {
                 let found = guard(|| (self.lookup_fn)(&job.host, job.port));
                 let found = found.unwrap_or_else(|_| Err(io::Error::other("a lookup panicked")));
                 queue = lock(&self.queue);
-                let was_given_up = job.set_state(LookupState::Done) == LookupState::Abandoned;
-                if was_given_up {
+                let was_abandoned = job.set_state(LookupState::Done) == LookupState::Abandoned;
+                if was_abandoned {
                     queue.abandoned -= 1;
                     let max_concurrent = queue
                         .waiting
                         .front()
                         .map_or(DEFAULT_MAX_LOOKUPS, |job| job.max_concurrent);
-                    // Another thread came about in its place.
+                    // Another thread has started in its place.
                     if queue.threads - queue.abandoned > max_concurrent {
                         queue.threads -= 1;
                         return;
@@ -224,7 +227,7 @@ impl LookupPool {
         }
     }
 
-    /// Nobody waits for `job` any more: it makes room for one that waits.
+    /// Abandons `job`: removes it from the queue, or lets another lookup run beside it.
     fn abandon(&'static self, job: &Arc<LookupJob>) {
         let mut queue = lock(&self.queue);
         queue.waiting.retain(|waiting| !Arc::ptr_eq(waiting, job));
@@ -253,12 +256,12 @@ impl LookupPool {
 }
 
 impl LookupJob {
-    /// Goes on to `state`, and says where it was.
+    /// Sets the state and returns the previous one.
     fn set_state(&self, state: LookupState) -> LookupState {
         std::mem::replace(&mut lock(&self.answer).state, state)
     }
 
-    /// Whether a thread is at it, for nobody now.
+    /// Marks the lookup as abandoned if a thread runs it. Returns whether it does.
     fn abandon(&self) -> bool {
         let mut answer = lock(&self.answer);
         let runs = answer.state == LookupState::Running;
@@ -323,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_come_with_names_and_go_when_there_are_none() {
+    fn threads_start_on_demand_and_exit_when_idle() {
         static LOOKUPS: LookupPool = LookupPool::new(at_once);
         assert_eq!(lock(&LOOKUPS.queue).threads, 0);
         for port in 0..10 {
@@ -347,14 +350,14 @@ mod tests {
 
     static HELD: RwLock<()> = RwLock::new(());
 
-    fn when_let(host: &str, port: u16) -> LookupResult {
+    fn after_release(host: &str, port: u16) -> LookupResult {
         drop(HELD.read().unwrap());
         at_once(host, port)
     }
 
     #[test]
-    fn four_run_and_the_others_wait_until_they_are_dropped_or_have_their_turn() {
-        static LOOKUPS: LookupPool = LookupPool::new(when_let);
+    fn four_lookups_run_and_the_rest_queue() {
+        static LOOKUPS: LookupPool = LookupPool::new(after_release);
         let held = HELD.write().unwrap();
         let mut lookups: Vec<_> = (0..100)
             .map(|port| LOOKUPS.start("a".into(), port, DEFAULT_MAX_LOOKUPS))
@@ -366,7 +369,7 @@ mod tests {
         assert_eq!(
             waiting(),
             10 - DEFAULT_MAX_LOOKUPS,
-            "who is dropped waits no more"
+            "a dropped lookup leaves the queue"
         );
         drop(held);
         for (port, lookup) in (0..).zip(lookups) {
@@ -375,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_cannot_be_had_is_an_error_for_all_who_wait_and_for_no_later_one() {
+    fn failed_thread_spawn_fails_queued_lookups_only() {
         static LOOKUPS: LookupPool = LookupPool::new(at_once);
         lock(&LOOKUPS.queue).threads = DEFAULT_MAX_LOOKUPS;
         let waits = LOOKUPS.start("a".into(), 1, DEFAULT_MAX_LOOKUPS);
@@ -395,13 +398,13 @@ mod tests {
     }
 
     #[test]
-    fn a_lookup_that_panics_is_an_error() {
+    fn panicking_lookup_is_an_error() {
         static LOOKUPS: LookupPool = LookupPool::new(panics);
         assert!(block_on(LOOKUPS.start("a".into(), 1, DEFAULT_MAX_LOOKUPS)).is_err());
         assert!(block_on(LOOKUPS.start("a".into(), 1, DEFAULT_MAX_LOOKUPS)).is_err());
     }
 
-    /// Hangs for a host that is so called, for longer than any test.
+    /// Hangs for the host `hold`, for longer than any test.
     fn hangs(host: &str, port: u16) -> LookupResult {
         if host == "hold" {
             std::thread::sleep(Duration::from_secs(3600));
@@ -410,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn lookups_that_hang_hold_up_nobody_once_they_are_given_up() {
+    fn abandoned_lookups_do_not_block_others() {
         static LOOKUPS: LookupPool = LookupPool::new(hangs);
         for _ in 0..3 {
             let hung: Vec<_> = (0..DEFAULT_MAX_LOOKUPS)
@@ -418,7 +421,7 @@ mod tests {
                 .collect();
             eventually(|| lock(&LOOKUPS.queue).waiting.is_empty());
             let behind = LOOKUPS.start("a".into(), 2, DEFAULT_MAX_LOOKUPS);
-            assert_eq!(lock(&LOOKUPS.queue).waiting.len(), 1, "so many run at once");
+            assert_eq!(lock(&LOOKUPS.queue).waiting.len(), 1, "the limit is reached");
             drop(hung);
             assert_eq!(port_of(block_on(behind)), 2);
         }
@@ -430,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_so_many_threads_and_no_more_and_then_a_lookup_fails_at_once() {
+    fn lookup_fails_at_once_when_all_threads_are_stalled() {
         static LOOKUPS: LookupPool = LookupPool::new(hangs);
         for count in 1..=MAX_LOOKUP_THREADS {
             let hung = LOOKUPS.start("hold".into(), 1, DEFAULT_MAX_LOOKUPS);
@@ -457,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_run_at_once_as_a_dialer_allows() {
+    fn max_lookups_bounds_concurrency() {
         static LOOKUPS: LookupPool = LookupPool::new(hangs);
         let hung: Vec<_> = (0..10)
             .map(|_| LOOKUPS.start("hold".into(), 1, 10))
@@ -471,8 +474,8 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_whose_lookup_ends_after_it_was_given_up_is_one_of_the_others_or_goes() {
-        static LOOKUPS: LookupPool = LookupPool::new(when_let_too);
+    fn thread_of_an_abandoned_lookup_rejoins_or_exits() {
+        static LOOKUPS: LookupPool = LookupPool::new(after_second_release);
         let held = HELD_TOO.write().unwrap();
         for _ in 0..2 {
             let hung: Vec<_> = (0..DEFAULT_MAX_LOOKUPS)
@@ -493,7 +496,7 @@ mod tests {
 
     static HELD_TOO: RwLock<()> = RwLock::new(());
 
-    fn when_let_too(host: &str, port: u16) -> LookupResult {
+    fn after_second_release(host: &str, port: u16) -> LookupResult {
         drop(HELD_TOO.read().unwrap());
         at_once(host, port)
     }

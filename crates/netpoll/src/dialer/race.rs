@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Connects to one of several addresses: makes the attempts that [`HappyEyeballs`] plans.
+//! Connects to one of several addresses: starts the attempts that [`HappyEyeballs`] plans.
 //!
-//! It is polled where the dial is, and reads the clock only there. An attempt waits for the deadline
-//! itself; the timer here is for the next one, and there is none while none is left.
+//! The race is polled with the dial's future, and reads the clock only there. Each attempt has the
+//! deadline itself. The timer here is for the start of the next attempt only, so there is none once
+//! all have started.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -19,18 +20,18 @@ use crate::connection::Connection;
 use crate::error::NoAddress;
 use crate::time::{Sleep, sleep_until};
 
-/// Attempts of one dial. Those that have not won are given up by their drop.
+/// The attempts of one dial. Dropping an attempt abandons it.
 struct Race<'a> {
     dialer: &'a Dialer,
     plan: HappyEyeballs,
     deadline: Option<Instant>,
-    /// In the order in which they began.
+    /// In the order in which they started.
     attempts: Vec<DialFuture>,
-    /// Until the next attempt.
+    /// The timer for the next attempt, and its time.
     delay: Option<(Instant, Sleep)>,
 }
 
-/// A connection to whichever of `addrs` connects first.
+/// Returns the connection of the first attempt that succeeds.
 pub(super) async fn race(
     dialer: &Dialer,
     addrs: Vec<SocketAddr>,
@@ -70,7 +71,7 @@ impl Race<'_> {
         }
     }
 
-    /// The attempt that has connected. Those that have failed are told to the plan.
+    /// Polls the attempts. Returns the first connection and reports failures to the plan.
     fn poll_attempts(&mut self, context: &mut Context<'_>) -> Option<Connection> {
         let mut index = 0;
         while let Some(attempt) = self.attempts.get_mut(index) {
@@ -86,7 +87,8 @@ impl Race<'_> {
         None
     }
 
-    /// Whether it is not `until` yet; wakes then.
+    /// Returns whether the race has to wait: until `until`, or, with `None`, for an attempt.
+    /// Registers the waker.
     fn poll_delay(&mut self, until: Option<Instant>, context: &mut Context<'_>) -> bool {
         let Some(until) = until else {
             self.delay = None;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`Resolve`]: who is asked for the addresses of a name.
+//! [`Resolve`]: resolves names to addresses.
 //!
-//! Unless somebody else is, the system is: `getaddrinfo(3)`, which blocks its thread for as long as
-//! a name server keeps it waiting, and so runs on [threads](super::lookup_pool) of its own. The system is
-//! not asked for `localhost`, whose addresses are known.
+//! The default is the system's resolver, `getaddrinfo(3)`. It blocks its thread for as long as the
+//! name server takes, so it runs on [threads](super::lookup_pool) of its own. It is not called for
+//! `localhost`, whose addresses are known.
 
 use std::error::Error;
 use std::fmt;
@@ -15,10 +15,10 @@ use std::pin::Pin;
 use super::lookup_pool::{LookupPool, LookupResult};
 use crate::sync::Arc;
 
-/// What [`Resolve::resolve`] gives.
+/// The future of [`Resolve::resolve`].
 pub type Resolving<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'a>>;
 
-/// Knows the addresses of names. Given to [`Dialer::resolver`](crate::Dialer::resolver).
+/// Resolves names to addresses. Set with [`Dialer::resolver`](crate::Dialer::resolver).
 ///
 /// ```no_run
 /// use std::io::{Error, ErrorKind};
@@ -45,12 +45,12 @@ pub type Resolving<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>
 /// # Ok(()) }
 /// ```
 pub trait Resolve: Send + Sync {
-    /// The addresses of `host`, best first, each with the port to dial there, which is `port` unless
-    /// the resolver knows better. An error ends the dial, and is told as it is; no address at all is
-    /// [`NoAddress`](crate::NoAddress).
+    /// Returns the addresses of `host`, best first, each with the port to dial, which is `port`
+    /// unless the resolver knows a better one. An error ends the dial and is returned unchanged. An
+    /// empty list is [`NoAddress`](crate::NoAddress).
     ///
-    /// The future is polled wherever the dial is, which may be a poller, so it must not block. It is
-    /// dropped with the dial, or at its deadline.
+    /// The future is polled with the dial's future, possibly on a poller, so it must not block. It
+    /// is dropped with the dial, or at the dial's deadline.
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Resolving<'a>;
 }
 
@@ -60,8 +60,8 @@ impl<R: Resolve + ?Sized> Resolve for Arc<R> {
     }
 }
 
-/// The system's resolver hangs: 64 lookups of dials that were given up have not come back, and no more
-/// are begun until one does. `ResourceBusy`.
+/// The system's resolver hangs: 64 abandoned lookups have not returned, and no other starts until
+/// one does. `ResourceBusy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ResolverStalled;
@@ -74,7 +74,7 @@ impl ResolverStalled {
 
 impl fmt::Display for ResolverStalled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the system's resolver hangs: 64 lookups that were given up have not returned")
+        f.write_str("the system's resolver hangs: 64 abandoned lookups have not returned")
     }
 }
 
@@ -87,9 +87,9 @@ impl From<ResolverStalled> for io::Error {
     }
 }
 
-/// Asks the system, except for `localhost`.
+/// Resolves with the system's resolver, except for `localhost`.
 pub(super) struct SystemResolver {
-    /// How many lookups may run at once.
+    /// The most lookups that may run at once.
     pub(super) max_concurrent: usize,
 }
 
@@ -103,15 +103,15 @@ impl Resolve for SystemResolver {
     }
 }
 
-/// Whether it is the name of this machine to itself: `localhost` and what ends with `.localhost`, of
-/// which RFC 6761, section 6.3, says that nobody need be asked.
+/// Returns whether `host` is `localhost` or ends with `.localhost`. RFC 6761, section 6.3, lets
+/// these names be answered without a name server.
 fn is_localhost(host: &str) -> bool {
     let host = host.strip_suffix('.').unwrap_or(host);
     let (before, last) = host.rsplit_once('.').unwrap_or(("any", host));
     !before.is_empty() && last.eq_ignore_ascii_case("localhost")
 }
 
-/// The addresses of `localhost`, in the order in which the system has them.
+/// Returns the addresses of `localhost`, in the system's order.
 fn loopback(port: u16) -> Vec<SocketAddr> {
     vec![
         (Ipv6Addr::LOCALHOST, port).into(),
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn localhost_is_known_in_every_form_and_nothing_else_is() {
+    fn localhost_is_recognized_in_every_form() {
         for host in [
             "localhost",
             "LocalHost",

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What can be dialed: addresses, and names that have to be resolved first.
+//! The targets of a dial: addresses, and names that have to be resolved first.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -7,52 +7,54 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 use crate::addr::{Addr, ParseAddrError, UnixAddr};
 use sealed::{AsTarget, DialTarget};
 
-/// What [`Dialer::dial`](crate::Dialer::dial) takes: addresses of each kind, and names.
+/// A target of [`Dialer::dial`](crate::Dialer::dial): an address of any kind, or a name with a
+/// port.
 ///
-/// A text is what [`Addr`] parses, `127.0.0.1:80`, `[::1]:80`, `unix:/path` or `unix:@name`; any
-/// other is `host:port`, whose host the dialer's [`Resolve`](crate::Resolve) is asked for. A host
-/// with its port, `("localhost", 80)`, is the same in two parts. Nothing is resolved for a number.
+/// A text is either one that [`Addr`] parses (`127.0.0.1:80`, `[::1]:80`, `unix:/path`,
+/// `unix:@name`), or `host:port`, whose host the dialer's [`Resolve`](crate::Resolve) resolves. A
+/// host with its port, `("localhost", 80)`, is the same in two parts. Numeric hosts are not
+/// resolved.
 ///
-/// It is not for others to implement.
+/// This trait is sealed: other crates cannot implement it.
 pub trait ToTarget: AsTarget {}
 
 impl<T: AsTarget + ?Sized> ToTarget for T {}
 
-/// In a module of its own, for nobody else to name.
+/// A private module, which seals [`ToTarget`].
 pub(super) mod sealed {
     use std::io;
 
     use crate::addr::Addr;
 
-    /// What is meant.
+    /// A parsed target.
     #[expect(
         unnameable_types,
-        reason = "what makes a trait that nobody else implements"
+        reason = "seals a trait against other implementations"
     )]
     #[derive(Debug, PartialEq, Eq)]
     pub enum DialTarget {
-        /// This address.
+        /// An address.
         Addr(Addr),
-        /// Whatever addresses a name has.
+        /// A name to resolve.
         Name {
             /// The name.
             host: String,
-            /// The port at each.
+            /// The port to dial.
             port: u16,
         },
     }
 
-    /// What has a meaning.
+    /// Parses into a target.
     #[expect(
         unnameable_types,
-        reason = "what makes a trait that nobody else implements"
+        reason = "seals a trait against other implementations"
     )]
     pub trait AsTarget {
-        /// Says what is meant.
+        /// Returns the target.
         ///
         /// # Errors
         ///
-        /// `InvalidInput` for a text that means nothing.
+        /// `InvalidInput` for a text that is no target.
         fn target(&self) -> io::Result<DialTarget>;
     }
 }
@@ -63,7 +65,8 @@ impl AsTarget for str {
             Ok(addr) => return Ok(DialTarget::Addr(addr)),
             Err(wrong) => wrong,
         };
-        // Behind the first colon: a host that has one is an address of IPv6 without its brackets.
+        // The first colon ends the host: a host with colons is an IPv6 address without its
+        // brackets, which is no valid text.
         match self.split_once(':') {
             Some((host, port)) if !self.starts_with("unix:") => {
                 let port = port.parse().map_err(|_| io::Error::from(wrong))?;
@@ -74,10 +77,10 @@ impl AsTarget for str {
     }
 }
 
-/// A host by itself, of which `text` says more.
+/// Parses a host. `text` is the whole text, for the error.
 fn host_target(host: &str, port: u16, text: &str) -> io::Result<DialTarget> {
     if host.is_empty() || host.contains('\0') {
-        // Such a text is no address: this is how it says so.
+        // Such a text is no address either, so parsing it returns the right error.
         let wrong = text.parse::<Addr>().err();
         return Err(wrong.map_or(io::ErrorKind::InvalidInput.into(), ParseAddrError::into));
     }
@@ -94,8 +97,8 @@ fn host_target(host: &str, port: u16, text: &str) -> io::Result<DialTarget> {
     })
 }
 
-/// The address of IPv6 that `host` is with its brackets or with the number of its zone: no name has a
-/// colon, and nobody need be asked.
+/// Returns the IPv6 address that `host` is in brackets or with a zone number. A name has no colon,
+/// so such a host is never resolved.
 fn parse_ipv6_host(host: &str, port: u16) -> Option<SocketAddr> {
     let bare = host
         .strip_prefix('[')
@@ -131,7 +134,7 @@ impl AsTarget for Addr {
     }
 }
 
-/// What is an address already.
+/// Implements [`AsTarget`] for types that are addresses.
 macro_rules! addresses {
     ($(|$this:ident: $kind:ty| $addr:expr),+ $(,)?) => {
         $(impl AsTarget for $kind {
@@ -163,48 +166,48 @@ impl<T: AsTarget + ?Sized> AsTarget for &T {
 mod tests {
     use super::*;
 
-    fn meant(target: impl ToTarget) -> DialTarget {
+    fn target_of(target: impl ToTarget) -> DialTarget {
         target.target().unwrap()
     }
 
     #[test]
-    fn every_form_of_an_address_is_that_address() {
+    fn every_address_form_parses() {
         let addr: SocketAddr = "127.0.0.1:80".parse().unwrap();
         let expected = || DialTarget::Addr(addr.into());
-        assert_eq!(meant("127.0.0.1:80"), expected());
-        assert_eq!(meant(String::from("127.0.0.1:80")), expected());
-        assert_eq!(meant(addr), expected());
-        assert_eq!(meant(Addr::Tcp(addr)), expected());
-        assert_eq!(meant(("127.0.0.1", 80)), expected());
-        assert_eq!(meant((Ipv4Addr::LOCALHOST, 80)), expected());
+        assert_eq!(target_of("127.0.0.1:80"), expected());
+        assert_eq!(target_of(String::from("127.0.0.1:80")), expected());
+        assert_eq!(target_of(addr), expected());
+        assert_eq!(target_of(Addr::Tcp(addr)), expected());
+        assert_eq!(target_of(("127.0.0.1", 80)), expected());
+        assert_eq!(target_of((Ipv4Addr::LOCALHOST, 80)), expected());
         let six: SocketAddr = "[::1]:80".parse().unwrap();
-        assert_eq!(meant("[::1]:80"), DialTarget::Addr(six.into()));
-        assert_eq!(meant(("::1", 80)), DialTarget::Addr(six.into()));
-        assert_eq!(meant(("[::1]", 80)), DialTarget::Addr(six.into()));
+        assert_eq!(target_of("[::1]:80"), DialTarget::Addr(six.into()));
+        assert_eq!(target_of(("::1", 80)), DialTarget::Addr(six.into()));
+        assert_eq!(target_of(("[::1]", 80)), DialTarget::Addr(six.into()));
         let zoned: SocketAddr = "[fe80::1%2]:80".parse().unwrap();
         for host in ["fe80::1%2", "[fe80::1%2]"] {
-            assert_eq!(meant((host, 80)), DialTarget::Addr(zoned.into()));
+            assert_eq!(target_of((host, 80)), DialTarget::Addr(zoned.into()));
         }
         let name = UnixAddr::path("/a").unwrap();
-        assert_eq!(meant("unix:/a"), DialTarget::Addr(name.into()));
-        assert_eq!(meant(name), DialTarget::Addr(name.into()));
+        assert_eq!(target_of("unix:/a"), DialTarget::Addr(name.into()));
+        assert_eq!(target_of(name), DialTarget::Addr(name.into()));
         let colon = UnixAddr::path("a:1").unwrap();
-        assert_eq!(meant("unix:a:1"), DialTarget::Addr(colon.into()));
+        assert_eq!(target_of("unix:a:1"), DialTarget::Addr(colon.into()));
     }
 
     #[test]
-    fn any_other_host_is_a_name() {
+    fn other_hosts_are_names() {
         let named = || DialTarget::Name {
             host: "a.example".into(),
             port: 80,
         };
-        assert_eq!(meant("a.example:80"), named());
-        assert_eq!(meant(("a.example", 80)), named());
-        assert_eq!(meant((String::from("a.example"), 80)), named());
+        assert_eq!(target_of("a.example:80"), named());
+        assert_eq!(target_of(("a.example", 80)), named());
+        assert_eq!(target_of((String::from("a.example"), 80)), named());
     }
 
     #[test]
-    fn a_text_that_means_nothing_is_refused() {
+    fn invalid_target_is_rejected() {
         let texts = [
             "",
             ":",
