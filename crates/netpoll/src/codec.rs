@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How frames lie in a stream: a [`Codec`], and three that most protocols need.
+//! Framing: a [`Codec`] defines how frames are laid out in a stream. Three codecs cover most
+//! protocols.
 //!
-//! | | a frame is |
+//! | codec | a frame is |
 //! |---|---|
-//! | [`LengthField`] | so many bytes as a number before them says |
-//! | [`Delimiter`] | what lies before the next delimiter |
-//! | [`FixedSize`] | always as long |
+//! | [`LengthField`] | as many bytes as a number in its header gives |
+//! | [`Delimiter`] | the bytes up to the next delimiter |
+//! | [`FixedSize`] | a fixed number of bytes |
 //!
-//! A codec is a value that knows a format. It never waits, and it knows of no connection:
-//! [`Reader::frame`](crate::Reader::frame) asks it how much belongs to a frame, waits for that, and
-//! lets it take the frame out; [`Writer::frame`](crate::Writer::frame) lets it put one in. So one
-//! value serves all connections, accepted or dialed, and works on plain buffers too:
+//! A codec is a value that describes a format. It never waits and has no state of a connection.
+//! [`Reader::frame`](crate::Reader::frame) asks the codec for the length of the next frame, waits
+//! for these bytes, and has the codec decode them. [`Writer::frame`](crate::Writer::frame) has the
+//! codec encode a frame. One value therefore serves all connections, accepted or dialed, and works
+//! on plain buffers too:
 //!
 //! ```
 //! use netpoll::LinkBuffer;
@@ -28,9 +30,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! What is wrong with a codec's own values is refused at each use, by
-//! [`InvalidConfig`](crate::InvalidConfig) with the name of the value, and by the codec's `check`
-//! for who wants to know before there is a stream.
+//! A codec with invalid settings fails at each use with [`InvalidConfig`](crate::InvalidConfig),
+//! which names the setting. The codec's `check` returns the same error before there is a stream.
 
 mod delimiter;
 mod error;
@@ -46,15 +47,16 @@ pub use error::{EncodeError, InvalidNeed, NegativeLength};
 pub use fixed_size::FixedSize;
 pub use length_field::LengthField;
 
-/// The most bytes of one frame in the stream, unless a codec is told otherwise: as many as a
-/// connection allows by itself ([`max_frame`](crate::ConnOptions::max_frame)).
+/// The default limit of one frame's bytes in the stream. It is that of a connection
+/// ([`max_frame`](crate::ConnOptions::max_frame)).
 const DEFAULT_MAX_FRAME: usize = 4 << 20;
 
-/// Up to so many bytes a copy costs less than the places of two pieces in a chain.
+/// The largest frame that is copied, in bytes: up to this size a copy costs less than two more
+/// segments in a buffer.
 const COPY_THRESHOLD: usize = 2 << 10;
 
-/// Puts `bytes` at the end of `output`: copied if they are few, so that small frames that are sent
-/// together lie in one piece; else as they are.
+/// Appends `bytes` to `output`. Up to [`COPY_THRESHOLD`] they are copied, so that small frames that
+/// are sent together lie in one segment; longer ones are moved.
 pub(crate) fn append_frame(bytes: LinkBuffer, output: &mut LinkBuffer) {
     if bytes.len() > COPY_THRESHOLD {
         return output.append(bytes);
@@ -64,9 +66,9 @@ pub(crate) fn append_frame(bytes: LinkBuffer, output: &mut LinkBuffer) {
     }
 }
 
-/// How frames lie in a stream.
+/// Defines how frames are laid out in a stream.
 ///
-/// One value serves any number of streams, on both ends, so it remembers nothing of any of them.
+/// One value serves any number of streams, on both ends, so it keeps no state of any of them.
 ///
 /// ```
 /// use std::io;
@@ -101,21 +103,21 @@ pub(crate) fn append_frame(bytes: LinkBuffer, output: &mut LinkBuffer) {
 /// # Ok(()) }
 /// ```
 pub trait Codec: Send + Sync + 'static {
-    /// What a frame is to who reads and writes it.
+    /// The type of a decoded frame.
     type Frame: Send + 'static;
 
-    /// Whether a whole frame is at the front of `input`, which may be in pieces. Consumes nothing,
-    /// copies nothing but a header.
+    /// Returns whether `input`, which may be in several segments, starts with a whole frame, and
+    /// how long it is. Consumes nothing, and copies at most a header.
     ///
     /// # Errors
     ///
-    /// What lies there can be no frame, however it goes on.
+    /// An error if the bytes cannot be the start of a frame.
     fn measure(&self, input: &LinkBuffer) -> io::Result<Need>;
 
-    /// As [`measure`](Self::measure), for who has asked before, when only the first `seen` bytes of
-    /// `input` were there, and no frame was whole. A codec that searches goes on from there, so that
-    /// a frame that comes in drops is not searched anew for each of them. The answer is the same;
-    /// unless a codec says otherwise, it is that of `measure`.
+    /// As [`measure`](Self::measure), for a caller that has measured before, when only the first
+    /// `seen` bytes of `input` had arrived and no frame was whole. A codec that searches continues
+    /// the search there, so that a frame that arrives in many small parts is not searched again for
+    /// each of them. The result is that of `measure`, which the default implementation calls.
     ///
     /// # Errors
     ///
@@ -125,41 +127,44 @@ pub trait Codec: Send + Sync + 'static {
         self.measure(input)
     }
 
-    /// The frame out of exactly the bytes that [`measure`](Self::measure) has counted. No copy.
+    /// Decodes a frame from exactly the bytes that [`measure`](Self::measure) counted. Copies
+    /// nothing.
     ///
     /// # Errors
     ///
-    /// The frame is not well formed. Its bytes are gone, and what follows them is the next frame.
+    /// An error if the frame is malformed. Its bytes are consumed, and the next frame starts behind
+    /// them.
     fn decode(&self, bytes: LinkBuffer) -> io::Result<Self::Frame>;
 
-    /// Appends `frame` to `output`. A failed call has added nothing.
+    /// Appends `frame` to `output`. A failed call has appended nothing.
     ///
     /// # Errors
     ///
-    /// The frame cannot be written so that it comes out of the stream again.
+    /// An error if the frame cannot be encoded so that `decode` returns it again.
     fn encode(&self, frame: Self::Frame, output: &mut LinkBuffer) -> io::Result<()>;
 }
 
-/// What [`Codec::measure`] has found.
+/// The result of [`Codec::measure`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(
     clippy::exhaustive_enums,
-    reason = "a codec around another has to know all of it"
+    reason = "a codec around another has to match all variants"
 )]
 pub enum Need {
-    /// A whole frame is there: the first so many bytes, one at least.
+    /// A whole frame has arrived: it is this many bytes long, at least one.
     Frame(usize),
-    /// At least so many bytes are needed in all, which are more than there are.
+    /// The frame is not complete: at least this many bytes are needed in total, which is more than
+    /// have arrived.
     More(usize),
 }
 
 impl Need {
-    /// As it is, if it can be so where `have` bytes are there.
+    /// Returns the need unchanged if it is valid for `have` bytes.
     ///
     /// # Errors
     ///
-    /// [`InvalidNeed`] for a frame of no bytes, one that is longer than what is there, and a need of
-    /// no more than that: who believed it would do the same for ever.
+    /// [`InvalidNeed`] for a frame of no bytes, for one longer than `have`, and for a need of no
+    /// more than `have`: with any of these the reader would make no progress.
     #[inline]
     pub fn check(self, have: usize) -> io::Result<Self> {
         match self {
@@ -170,14 +175,15 @@ impl Need {
     }
 }
 
-/// The value of its own that `codec`, whose check says `checked`, is refused for at every use.
+/// Returns the field that `check` rejected, and asserts that every use of the codec rejects the
+/// same one.
 #[cfg(test)]
 #[track_caller]
 fn rejected_field(codec: &impl Codec<Frame = LinkBuffer>, checked: io::Result<()>) -> &'static str {
-    let field = |refused: io::Result<()>| {
-        let error = refused.expect_err("a codec that cannot work");
-        let reason = error.get_ref().and_then(|why| why.downcast_ref());
-        let reason: &crate::InvalidConfig = reason.expect("the name of a value");
+    let field = |result: io::Result<()>| {
+        let error = result.expect_err("invalid settings");
+        let reason = error.get_ref().and_then(|cause| cause.downcast_ref());
+        let reason: &crate::InvalidConfig = reason.expect("an InvalidConfig");
         reason.field
     };
     let first = field(checked);
@@ -194,27 +200,27 @@ mod tests {
     use crate::ConnOptions;
 
     #[test]
-    fn a_codec_allows_by_itself_what_a_connection_allows() {
+    fn default_codec_maximum_equals_max_frame() {
         assert_eq!(DEFAULT_MAX_FRAME, ConnOptions::default().max_frame);
     }
 
     #[test]
-    fn a_need_that_leads_nowhere_is_refused() {
-        let refused = [
+    fn need_without_progress_is_rejected() {
+        let rejected = [
             (0, Need::Frame(0)),
             (5, Need::Frame(0)),
             (5, Need::Frame(6)),
             (0, Need::More(0)),
             (5, Need::More(5)),
         ];
-        for (have, told) in refused {
-            let error = told.check(have).unwrap_err();
+        for (have, need) in rejected {
+            let error = need.check(have).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-            let reason = error.get_ref().and_then(|why| why.downcast_ref());
-            assert_eq!(reason, Some(&InvalidNeed::new(have, told)));
+            let reason = error.get_ref().and_then(|cause| cause.downcast_ref());
+            assert_eq!(reason, Some(&InvalidNeed::new(have, need)));
         }
-        for told in [Need::Frame(1), Need::Frame(5), Need::More(6)] {
-            assert_eq!(told.check(5).unwrap(), told);
+        for need in [Need::Frame(1), Need::Frame(5), Need::More(6)] {
+            assert_eq!(need.check(5).unwrap(), need);
         }
     }
 }

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`ConnPool`]: connections to others that are used again and again, and bounded.
+//! [`ConnPool`]: a bounded pool of client connections.
 //!
-//! A connection is handed out with a permit, of which each address has as many as there may be
-//! connections; without one the caller is in [line](crate::semaphore). Whoever has a permit takes the
-//! connection that came back last, and dials only when none waits. So there are never more
-//! connections, handed out and waiting, than permits.
+//! A connection is handed out with a permit. Each address has as many permits as it may have
+//! connections; without a free permit the caller [queues](crate::semaphore). A caller with a permit
+//! takes the connection that was returned last, and dials only if none is idle. So there are never
+//! more connections, in use and idle, than permits.
 //!
-//! * [`checkout`] is a caller from the line to the connection he has, which is [`Pooled`];
-//! * [`entry`] is a connection, whether it may be used again, and who watches while it waits;
-//! * [`host`] is one address, [`shared`] all of them, and what sweeps out who waits in vain;
-//! * [`options`] are the bounds, [`error`] how they are reported, [`stats`] what is counted.
+//! * [`checkout`]: a caller from the queue to its connection, which is a [`Pooled`];
+//! * [`entry`]: a connection, whether it can be reused, and the watch for its close;
+//! * [`host`]: the pool of one address; [`shared`]: all addresses, and the sweep of expired
+//!   connections;
+//! * [`options`]: the limits; [`error`]: the errors; [`stats`]: the counters.
 
 mod checkout;
 mod entry;
@@ -36,13 +37,12 @@ use crate::fairness;
 use crate::sync::Arc;
 use shared::PoolShared;
 
-/// Connections to any number of addresses that are used again, with a bound for each address.
+/// A pool of client connections to any number of addresses, with limits for each address.
 ///
-/// Clones are the same pool, on any threads; when the last is dropped, the pool is
-/// [closed](Self::close). What nobody uses costs little: one that waits is closed and forgotten as
-/// soon as its poller sees that the server is gone, and after
-/// [`idle_timeout`](ConnPoolOptions::idle_timeout); an address without connections and callers is
-/// forgotten, too.
+/// Clones share one pool, on any threads. Dropping the last clone [closes](Self::close) the pool.
+/// Idle resources are freed: an idle connection is closed as soon as its poller sees that the
+/// server is gone, and after [`idle_timeout`](ConnPoolOptions::idle_timeout); an address without
+/// connections and callers is removed.
 ///
 /// ```no_run
 /// # async fn example() -> std::io::Result<()> {
@@ -62,7 +62,7 @@ pub struct ConnPool {
     owner: Arc<PoolOwner>,
 }
 
-/// What the clones of a pool own together, and connections that are out do not.
+/// The part of a pool that its clones own, and connections in use do not.
 struct PoolOwner {
     pool: Arc<PoolShared>,
     dialer: Dialer,
@@ -75,13 +75,13 @@ impl Drop for PoolOwner {
 }
 
 impl ConnPool {
-    /// A pool of what `dialer` makes, with the default bounds. Nothing is dialed.
+    /// Creates a pool that dials with `dialer`, with the default limits. Dials nothing.
     #[must_use]
     pub fn new(dialer: Dialer) -> Self {
         Self::build(dialer, ConnPoolOptions::default())
     }
 
-    /// As [`new`](Self::new), with bounds of your own.
+    /// As [`new`](Self::new), with other limits.
     ///
     /// ```
     /// use netpoll::{ConnPool, ConnPoolOptions, Dialer};
@@ -94,8 +94,8 @@ impl ConnPool {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`], naming the field, for a time of zero, for no connections at all, and for options
-    /// of the dialer that cannot work.
+    /// [`InvalidConfig`], naming the field, for a timeout of zero, for a maximum of no connections,
+    /// and for invalid options of the dialer.
     pub fn with_options(dialer: Dialer, options: ConnPoolOptions) -> Result<Self, InvalidConfig> {
         options.check()?;
         dialer.check()?;
@@ -109,23 +109,23 @@ impl ConnPool {
         }
     }
 
-    /// A connection to `addr`: the one that came back last, if it is alive and nothing waits to be
-    /// read from it; a new one, if none waits; and if all are out, the first that comes back, first
-    /// come first served. On a poller and in any executor.
+    /// Returns a connection to `addr`: the one that was returned last, if it is alive and has no
+    /// unread input; a new one, if none is idle; if all are in use, the next one that is returned,
+    /// in the order of the calls. Works on a poller and in any executor.
     ///
-    /// One that is used again costs a few locks and one system call, which reads nothing. As with
+    /// A reused connection costs a few locks and one system call, which reads no data. As with
     /// every connection, the server may be gone by the time it is written to.
     ///
     /// # Errors
     ///
-    /// [`PoolFull`] (`ResourceBusy`) at once, if too many wait already; [`PoolTimedOut`]
-    /// (`TimedOut`) after a wait in vain; [`PoolClosed`] (`NotConnected`). Else what the
-    /// [dial](Dialer::dial) fails with, errno kept.
+    /// [`PoolFull`] (`ResourceBusy`) at once if too many callers wait; [`PoolTimedOut`]
+    /// (`TimedOut`) after [`wait_timeout`](ConnPoolOptions::wait_timeout); [`PoolClosed`]
+    /// (`NotConnected`); otherwise the error of the [dial](Dialer::dial), with its errno.
     ///
     /// # Cancel safety
     ///
-    /// A call that is dropped leaves nothing behind: its place in line, or what it was handed, goes
-    /// to the next.
+    /// Dropping the future leaves no trace: its place in the queue, or the connection it was given,
+    /// goes to the next caller.
     pub async fn get(&self, addr: Addr) -> io::Result<Pooled> {
         fairness::proceed().await;
         let mut checkout = self.owner.pool.start_checkout(addr)?;
@@ -137,18 +137,18 @@ impl ConnPool {
         Ok(Pooled::new(entry, checkout))
     }
 
-    /// As [`get`](Self::get), by parking the thread until the connection is there.
+    /// As [`get`](Self::get), but blocks the calling thread until the connection is there.
     ///
     /// # Errors
     ///
-    /// [`BlockingOnPoller`](crate::BlockingOnPoller) (`WouldBlock`) on a poller's thread; else as
-    /// [`get`](Self::get).
+    /// [`BlockingOnPoller`](crate::BlockingOnPoller) (`WouldBlock`) on a poller's thread; otherwise
+    /// as [`get`](Self::get).
     pub fn get_blocking(&self, addr: Addr) -> io::Result<Pooled> {
         reject_on_poller()?;
         block_on(self.get(addr))
     }
 
-    /// Has `connection` as if it had been dialed for `addr`, to which nothing else was.
+    /// Adds `connection` as if it had been dialed for `addr`, which must have no other.
     #[cfg(all(test, any(netpoll_loom, netpoll_shuttle)))]
     pub(crate) fn with(&self, addr: Addr, connection: crate::connection::Connection) -> Pooled {
         let mut checkout = self.owner.pool.start_checkout(addr).expect("an open pool");
@@ -157,21 +157,21 @@ impl ConnPool {
         Pooled::new(entry, checkout)
     }
 
-    /// Closes the connections that wait, fails the callers that do with [`PoolClosed`], and has
-    /// what is out closed when it comes back. Idempotent.
+    /// Closes the idle connections, fails waiting callers with [`PoolClosed`], and closes
+    /// connections in use when they are returned. Idempotent.
     pub fn close(&self) {
         self.owner.pool.close();
     }
 
-    /// How it is with the connections to `addr`. Counted from when the address was last not known:
-    /// one that has neither connections nor callers is forgotten. A lock.
+    /// Returns the statistics of `addr`. An address without connections and callers is removed, and
+    /// counts from zero when it is used again. Costs a lock.
     #[must_use]
     pub fn stats(&self, addr: Addr) -> ConnPoolStats {
         self.owner.pool.stats(addr)
     }
 
-    /// How it is with the connections to all addresses, counted from the beginning. A lock that is
-    /// held for an addition per address.
+    /// Returns the statistics of all addresses, removed ones included. Costs a lock, held for one
+    /// addition per address.
     #[must_use]
     pub fn stats_all(&self) -> ConnPoolStats {
         self.owner.pool.stats_all()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`Delimiter`]: frames that end where certain bytes come.
+//! [`Delimiter`]: frames that end with a byte sequence.
 
 use std::io;
 
@@ -8,10 +8,10 @@ use netpoll_buffer::{LinkBuffer, TooLarge};
 use super::{Codec, DEFAULT_MAX_FRAME, EncodeError, Need};
 use crate::error::InvalidConfig;
 
-/// Frames that end with a delimiter of one or more bytes, which is no part of them.
+/// Frames that end with a delimiter of one or more bytes, which is not part of the frame.
 ///
-/// The delimiter is found across the pieces in which it came. The search is one pass: a frame that
-/// comes in drops is looked through once, not once for each of them.
+/// A delimiter that is split across segments is found. The search is one pass: a frame that arrives
+/// in many small parts is searched once, not once for each part.
 ///
 /// ```
 /// use netpoll::LinkBuffer;
@@ -32,7 +32,8 @@ pub struct Delimiter {
 }
 
 impl Delimiter {
-    /// Frames that end with `delimiter`, of at most 4 MiB with it. One small allocation.
+    /// Creates a codec for frames that end with `delimiter` and have at most 4 MiB together with
+    /// it. One small allocation.
     #[must_use]
     pub fn new(delimiter: &[u8]) -> Self {
         Self {
@@ -41,25 +42,27 @@ impl Delimiter {
         }
     }
 
-    /// The most bytes of a frame in the stream, its delimiter included.
+    /// Sets the most bytes of a frame in the stream, its delimiter included. The default is 4 MiB.
     #[must_use]
     pub fn maximum(mut self, maximum: usize) -> Self {
         self.maximum = maximum;
         self
     }
 
-    /// Whether this can work. Every use asks the same.
+    /// Checks the settings. Every use does the same check.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`], naming the `delimiter` if that has no bytes, and the `maximum` if the
-    /// delimiter is longer.
+    /// [`InvalidConfig`], naming `delimiter` if it is empty, and `maximum` if it is below the
+    /// delimiter's length.
     pub fn check(&self) -> io::Result<()> {
         if self.bytes.is_empty() {
             return Err(InvalidConfig::new("delimiter", "must have at least 1 byte").into());
         }
         if self.maximum < self.bytes.len() {
-            return Err(InvalidConfig::new("maximum", "must not be below the delimiter's").into());
+            return Err(
+                InvalidConfig::new("maximum", "must not be below the delimiter's length").into(),
+            );
         }
         Ok(())
     }
@@ -70,8 +73,8 @@ impl Codec for Delimiter {
 
     /// # Errors
     ///
-    /// [`TooLarge`] if the first [`maximum`](Self::maximum) bytes do not have the delimiter; as
-    /// [`check`](Self::check).
+    /// [`TooLarge`] if the first [`maximum`](Self::maximum) bytes do not contain the delimiter;
+    /// otherwise as [`check`](Self::check).
     fn measure(&self, input: &LinkBuffer) -> io::Result<Need> {
         self.measure_from(input, 0)
     }
@@ -79,7 +82,7 @@ impl Codec for Delimiter {
     fn measure_from(&self, input: &LinkBuffer, seen: usize) -> io::Result<Need> {
         self.check()?;
         let (length, have) = (self.bytes.len(), input.len());
-        // What was seen may end with a part of the delimiter.
+        // The bytes seen may end with a part of the delimiter.
         let from = seen.saturating_sub(length - 1);
         match input.position_of_slice(&self.bytes, from, self.maximum) {
             Some(at) => Ok(Need::Frame(at + length)),
@@ -91,7 +94,7 @@ impl Codec for Delimiter {
         }
     }
 
-    /// The bytes before the delimiter. No copy.
+    /// Returns the bytes before the delimiter. Copies nothing.
     ///
     /// # Errors
     ///
@@ -101,13 +104,13 @@ impl Codec for Delimiter {
         bytes.split_to(length.unwrap_or(usize::MAX))
     }
 
-    /// Appends without a copy of the frame, after a search through it.
+    /// Searches the frame for the delimiter, and appends both without a copy of the frame.
     ///
     /// # Errors
     ///
-    /// [`EncodeError`], if the frame would be too long or end early: it has the delimiter, or ends
-    /// with what is one together with the first bytes of the one behind it. As
-    /// [`check`](Self::check).
+    /// [`EncodeError`] if the frame would be too long or would end early: it contains the
+    /// delimiter, or its last bytes and the first bytes of the appended delimiter form one.
+    /// Otherwise as [`check`](Self::check).
     fn encode(&self, mut frame: LinkBuffer, output: &mut LinkBuffer) -> io::Result<()> {
         self.check()?;
         frame.commit_all();
@@ -133,8 +136,8 @@ mod tests {
     use super::*;
     use crate::codec::rejected_field;
 
-    /// `bytes` in two pieces, cut before byte `at`.
-    fn cut(bytes: &[u8], at: usize) -> LinkBuffer {
+    /// Returns `bytes` in two segments, split before byte `at`.
+    fn split(bytes: &[u8], at: usize) -> LinkBuffer {
         let mut buffer = LinkBuffer::new();
         buffer.push(bytes[..at].to_vec().into());
         buffer.push(bytes[at..].to_vec().into());
@@ -142,18 +145,18 @@ mod tests {
     }
 
     #[test]
-    fn a_delimiter_is_seen_with_its_last_byte_wherever_it_is_cut() {
+    fn delimiter_split_at_any_byte_is_found() {
         for delimiter in [&b"\n"[..], b"\r\n", b"--end--"] {
             let codec = Delimiter::new(delimiter);
             let stream = [b"one", delimiter, b"two"].concat();
             let whole = 3 + delimiter.len();
             for at in 0..=stream.len() {
                 for have in 0..whole {
-                    let input = cut(&stream[..have], at.min(have));
+                    let input = split(&stream[..have], at.min(have));
                     let more = Need::More(delimiter.len().max(have + 1));
-                    assert_eq!(codec.measure(&input).unwrap(), more, "{have} by {at}");
+                    assert_eq!(codec.measure(&input).unwrap(), more, "{have} split at {at}");
                 }
-                let mut input = cut(&stream, at);
+                let mut input = split(&stream, at);
                 for seen in 0..whole {
                     let need = codec.measure_from(&input, seen).unwrap();
                     assert_eq!(need, Need::Frame(whole), "{seen} were seen");
@@ -167,28 +170,32 @@ mod tests {
     }
 
     #[test]
-    fn what_was_seen_is_not_searched_again() {
+    fn search_resumes_where_it_stopped() {
         let codec = Delimiter::new(b"ab");
         let input = LinkBuffer::from(b"ab..ab".to_vec());
         let need = codec.measure_from(&input, 3).unwrap();
-        assert_eq!(need, Need::Frame(6), "for who has asked before");
+        assert_eq!(
+            need,
+            Need::Frame(6),
+            "the first delimiter is in the part that was seen"
+        );
     }
 
     #[test]
-    fn a_frame_may_be_as_long_as_the_maximum_with_its_delimiter() {
+    fn maximum_includes_the_delimiter() {
         let codec = Delimiter::new(b"\r\n").maximum(6);
         let fits = LinkBuffer::from(b"four\r\n".to_vec());
         assert_eq!(codec.measure(&fits).unwrap(), Need::Frame(6));
         for long in [&b"five!\r\n"[..], b"five!\r", b"six..."] {
             let error = codec.measure(&LinkBuffer::from(long.to_vec())).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-            let reason = error.get_ref().and_then(|why| why.downcast_ref());
+            let reason = error.get_ref().and_then(|cause| cause.downcast_ref());
             assert_eq!(reason, Some(&TooLarge::new(6, 7)));
         }
         let mut output = LinkBuffer::new();
         let long = LinkBuffer::from(b"five!".to_vec());
         let error = codec.encode(long, &mut output).unwrap_err();
-        let reason = error.get_ref().and_then(|why| why.downcast_ref());
+        let reason = error.get_ref().and_then(|cause| cause.downcast_ref());
         let expected = EncodeError::TooLong {
             whole: 7,
             maximum: 6,
@@ -200,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_would_end_early_is_refused_and_nothing_added() {
+    fn frame_containing_the_delimiter_is_rejected_and_adds_nothing() {
         let cases: [(&[u8], &[u8], usize); 5] = [
             (b"\n", b"one\ntwo", 3),
             (b"\r\n", b"\r\r\n", 1),
@@ -211,23 +218,23 @@ mod tests {
         let mut output = LinkBuffer::from(b"before".to_vec());
         for (delimiter, frame, at) in cases {
             let codec = Delimiter::new(delimiter);
-            for cut_at in 0..=frame.len() {
-                let refused = codec.encode(cut(frame, cut_at), &mut output);
-                let error = refused.unwrap_err();
+            for split_at in 0..=frame.len() {
+                let rejected = codec.encode(split(frame, split_at), &mut output);
+                let error = rejected.unwrap_err();
                 assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-                let reason = error.get_ref().and_then(|why| why.downcast_ref());
+                let reason = error.get_ref().and_then(|cause| cause.downcast_ref());
                 assert_eq!(reason, Some(&EncodeError::ContainsDelimiter { at }));
             }
         }
         assert_eq!(output.len(), 6);
-        let begins_like_it = LinkBuffer::from(b"one\r".to_vec());
+        let ends_like_a_delimiter = LinkBuffer::from(b"one\r".to_vec());
         let codec = Delimiter::new(b"\r\n");
-        codec.encode(begins_like_it, &mut output).unwrap();
+        codec.encode(ends_like_a_delimiter, &mut output).unwrap();
         assert_eq!(output.next(12).unwrap(), b"beforeone\r\r\n");
     }
 
     #[test]
-    fn what_cannot_work_is_refused_by_name() {
+    fn invalid_options_are_rejected_by_field() {
         let cases = [
             (Delimiter::new(b""), "delimiter"),
             (Delimiter::new(b"\r\n").maximum(1), "maximum"),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Why a codec refused what came, or what was to be sent.
+//! Errors of codecs, for received bytes and for frames to send.
 
 use std::error::Error;
 use std::fmt;
@@ -7,14 +7,14 @@ use std::io;
 
 use super::Need;
 
-/// A length that came is less than nothing when it is adjusted. `InvalidData`, because it is the
-/// peer's. Nothing was consumed.
+/// A received length is negative after its adjustment. `InvalidData`, because the peer sent it.
+/// Nothing was consumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NegativeLength {
-    /// What the field says.
+    /// The value of the length field.
     pub value: u64,
-    /// What is added to it.
+    /// The adjustment that is added to it.
     pub adjustment: i64,
 }
 
@@ -27,7 +27,10 @@ impl NegativeLength {
 impl fmt::Display for NegativeLength {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { value, adjustment } = self;
-        write!(f, "a length of {value}, which is adjusted by {adjustment}")
+        write!(
+            f,
+            "the length {value} is negative after its adjustment by {adjustment}"
+        )
     }
 }
 
@@ -35,46 +38,47 @@ impl Error for NegativeLength {}
 
 impl From<NegativeLength> for io::Error {
     #[cold]
-    fn from(negative: NegativeLength) -> Self {
-        Self::new(io::ErrorKind::InvalidData, negative)
+    fn from(error: NegativeLength) -> Self {
+        Self::new(io::ErrorKind::InvalidData, error)
     }
 }
 
-/// A frame that would not come out of the stream as it went in. `InvalidInput`. Nothing was added.
+/// A frame cannot be encoded so that it can be decoded again. `InvalidInput`. Nothing was appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// It has fewer bytes than lie before the length.
+    /// The frame is shorter than the header before the length.
     TooShort {
-        /// How many it has.
+        /// The bytes of the frame.
         have: usize,
-        /// How many lie there.
+        /// The bytes before the length.
         offset: usize,
     },
-    /// The field has no number for its length.
+    /// The length does not fit into the length field.
     LengthOverflow {
-        /// The number that would have to be said.
+        /// The value that the field would need.
         value: i128,
-        /// The largest that the field can say.
+        /// The largest value of the field.
         largest: u64,
     },
-    /// It has not the one size that frames have.
+    /// The frame is not of the codec's fixed size.
     WrongSize {
-        /// How many bytes it has.
+        /// The bytes of the frame.
         have: usize,
-        /// How many all have.
+        /// The fixed size, in bytes.
         size: usize,
     },
-    /// It has the delimiter, by itself or together with the one that ends it.
+    /// The frame contains the delimiter, or forms one together with the first bytes of the
+    /// delimiter that ends it.
     ContainsDelimiter {
-        /// At which byte.
+        /// The offset of that delimiter.
         at: usize,
     },
-    /// It would take more bytes in the stream than the codec allows.
+    /// The frame would take more bytes in the stream than the codec allows.
     TooLong {
-        /// How many it would take.
+        /// The bytes that it would take.
         whole: usize,
-        /// What is allowed.
+        /// The bytes that are allowed.
         maximum: usize,
     },
 }
@@ -83,19 +87,28 @@ impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooShort { have, offset } => {
-                write!(f, "{have} bytes, where {offset} lie before the length")
+                write!(
+                    f,
+                    "a frame of {have} bytes is shorter than the {offset} bytes before the length"
+                )
             }
             Self::LengthOverflow { value, largest } => {
-                write!(f, "a length of {value} in a field up to {largest}")
+                write!(
+                    f,
+                    "the length {value} does not fit into a field with a maximum of {largest}"
+                )
             }
             Self::WrongSize { have, size } => {
-                write!(f, "{have} bytes, where every frame has {size}")
+                write!(f, "a frame of {have} bytes, but every frame has {size}")
             }
             Self::ContainsDelimiter { at } => {
-                write!(f, "the delimiter is in the frame, at byte {at}")
+                write!(f, "the frame contains the delimiter at byte {at}")
             }
             Self::TooLong { whole, maximum } => {
-                write!(f, "a frame of {whole} bytes, where {maximum} are allowed")
+                write!(
+                    f,
+                    "a frame of {whole} bytes exceeds the maximum of {maximum}"
+                )
             }
         }
     }
@@ -105,19 +118,19 @@ impl Error for EncodeError {}
 
 impl From<EncodeError> for io::Error {
     #[cold]
-    fn from(unencodable: EncodeError) -> Self {
-        Self::new(io::ErrorKind::InvalidInput, unencodable)
+    fn from(error: EncodeError) -> Self {
+        Self::new(io::ErrorKind::InvalidInput, error)
     }
 }
 
-/// A codec has told what cannot be, or would be told again for ever. `InvalidData`. Nothing was
+/// A codec returned a [`Need`] that is impossible or makes no progress. `InvalidData`. Nothing was
 /// consumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InvalidNeed {
-    /// How many bytes were there.
+    /// The bytes that had arrived.
     pub have: usize,
-    /// What was told of them.
+    /// The need that the codec returned for them.
     pub need: Need,
 }
 
@@ -130,8 +143,16 @@ impl InvalidNeed {
 impl fmt::Display for InvalidNeed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.need {
-            Need::Frame(n) => write!(f, "a frame of {n} bytes in {}", self.have),
-            Need::More(n) => write!(f, "{n} bytes are needed and {} are there", self.have),
+            Need::Frame(n) => write!(
+                f,
+                "the codec measured a frame of {n} bytes in {} bytes",
+                self.have
+            ),
+            Need::More(n) => write!(
+                f,
+                "the codec needs {n} bytes in total, but {} have arrived",
+                self.have
+            ),
         }
     }
 }
@@ -140,7 +161,7 @@ impl Error for InvalidNeed {}
 
 impl From<InvalidNeed> for io::Error {
     #[cold]
-    fn from(invalid: InvalidNeed) -> Self {
-        Self::new(io::ErrorKind::InvalidData, invalid)
+    fn from(error: InvalidNeed) -> Self {
+        Self::new(io::ErrorKind::InvalidData, error)
     }
 }

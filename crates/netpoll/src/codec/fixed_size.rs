@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`FixedSize`]: frames that are all as long.
+//! [`FixedSize`]: frames of one fixed size.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use netpoll_buffer::LinkBuffer;
 use super::{Codec, EncodeError, Need};
 use crate::error::InvalidConfig;
 
-/// Frames of so many bytes each, and nothing between them.
+/// Frames of a fixed number of bytes, with nothing between them.
 ///
 /// ```
 /// use netpoll::LinkBuffer;
@@ -27,17 +27,17 @@ pub struct FixedSize {
 }
 
 impl FixedSize {
-    /// Frames of `size` bytes, one at least.
+    /// Creates a codec for frames of `size` bytes, at least one.
     #[must_use]
     pub const fn new(size: usize) -> Self {
         Self { size }
     }
 
-    /// Whether this can work. Every use asks the same.
+    /// Checks the settings. Every use does the same check.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`], naming `size`, if that is 0.
+    /// [`InvalidConfig`], naming `size`, if it is 0.
     pub fn check(&self) -> io::Result<()> {
         match self.size {
             0 => Err(InvalidConfig::new("size", "must be at least 1 byte").into()),
@@ -61,7 +61,7 @@ impl Codec for FixedSize {
         })
     }
 
-    /// The bytes as they are.
+    /// Returns the bytes unchanged.
     ///
     /// # Errors
     ///
@@ -70,11 +70,11 @@ impl Codec for FixedSize {
         Ok(bytes)
     }
 
-    /// Appends without a copy.
+    /// Appends the frame without a copy.
     ///
     /// # Errors
     ///
-    /// [`EncodeError::WrongSize`]; as [`check`](Self::check).
+    /// [`EncodeError::WrongSize`] for a frame of another size; otherwise as [`check`](Self::check).
     fn encode(&self, mut frame: LinkBuffer, output: &mut LinkBuffer) -> io::Result<()> {
         self.check()?;
         frame.commit_all();
@@ -93,7 +93,7 @@ mod tests {
     use crate::codec::rejected_field;
 
     #[test]
-    fn a_frame_is_there_when_its_last_byte_is() {
+    fn frame_is_complete_with_its_last_byte() {
         let codec = FixedSize::new(3);
         let mut input = LinkBuffer::new();
         for have in 0..3 {
@@ -108,14 +108,14 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_of_another_size_is_refused_and_nothing_added() {
+    fn frame_of_wrong_size_is_rejected_and_adds_nothing() {
         let codec = FixedSize::new(3);
         let mut output = LinkBuffer::from(b"before".to_vec());
         for wrong in [0, 2, 4] {
             let frame = LinkBuffer::from(vec![0; wrong]);
             let error = codec.encode(frame, &mut output).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-            let reason = error.get_ref().and_then(|why| why.downcast_ref());
+            let reason = error.get_ref().and_then(|cause| cause.downcast_ref());
             let expected = EncodeError::WrongSize {
                 have: wrong,
                 size: 3,
@@ -126,11 +126,15 @@ mod tests {
         let mut frame = LinkBuffer::from(b"ab".to_vec());
         frame.reserve(1).unwrap();
         codec.encode(frame, &mut output).unwrap();
-        assert_eq!(output.next(9).unwrap(), b"beforeab\0", "what was open, too");
+        assert_eq!(
+            output.next(9).unwrap(),
+            b"beforeab\0",
+            "uncommitted bytes are encoded too"
+        );
     }
 
     #[test]
-    fn no_size_is_refused_by_name() {
+    fn zero_size_is_rejected_by_field() {
         let codec = FixedSize::new(0);
         assert_eq!(rejected_field(&codec, codec.check()), "size");
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`LengthField`]: frames whose length is said before them.
+//! [`LengthField`]: frames whose header contains their length.
 //!
 //! ```text
 //!   ├── offset ──┼── width ──┼──── value + adjustment ────┤
@@ -14,21 +14,21 @@ use netpoll_buffer::{LinkBuffer, TooLarge};
 use super::{Codec, DEFAULT_MAX_FRAME, EncodeError, Need, NegativeLength, append_frame};
 use crate::error::InvalidConfig;
 
-/// The widest field.
+/// The widest length field, in bytes.
 const MAX_WIDTH: usize = size_of::<u64>();
 
-/// Frames with a number before them that says how long they are.
+/// Frames with a length field in their header.
 ///
-/// The frame is what lies before the number and what lies behind it. The number itself is taken out,
-/// and put in again by `encode`. Unless told otherwise it has four bytes, big-endian, with nothing
-/// before them, and counts what is behind them.
+/// A decoded frame is the bytes before the length field and the bytes behind it, without the field
+/// itself, which `encode` inserts again. By default the field has four bytes, big-endian, is the
+/// first of the frame, and counts the bytes behind it.
 ///
 /// ```
 /// use netpoll::LinkBuffer;
 /// use netpoll::codec::{Codec, LengthField, Need};
 ///
 /// # fn main() -> std::io::Result<()> {
-/// // A kind of one byte, and a length of two that counts all three of them, too.
+/// // A kind of one byte, and a length of two bytes that also counts these three bytes.
 /// let codec = LengthField::new().offset(1).width(2).adjustment(-3);
 /// let mut stream = LinkBuffer::from(b"\x07\x00\x08hello and more".to_vec());
 /// assert_eq!(codec.measure(&stream)?, Need::Frame(8));
@@ -37,8 +37,8 @@ const MAX_WIDTH: usize = size_of::<u64>();
 /// # Ok(()) }
 /// ```
 ///
-/// A length from the network costs nothing but the wait for its bytes: what is above the maximum is
-/// refused before any of them has come.
+/// A length from the network allocates nothing: one above the maximum is rejected before any of its
+/// bytes has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LengthField {
     width: usize,
@@ -48,7 +48,7 @@ pub struct LengthField {
     maximum: usize,
 }
 
-/// In which order the bytes of a number come.
+/// The byte order of the length field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ByteOrder {
     Big,
@@ -62,8 +62,8 @@ impl Default for LengthField {
 }
 
 impl LengthField {
-    /// Four bytes, big-endian, at the front, that count what is behind them; frames of at most 4 MiB
-    /// with them.
+    /// Creates a codec with a length field of four bytes, big-endian, at the front, that counts the
+    /// bytes behind it. Frames have at most 4 MiB, the field included.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -75,49 +75,51 @@ impl LengthField {
         }
     }
 
-    /// How many bytes the number has: 1 to 8.
+    /// Sets the width of the length field: 1 to 8 bytes. The default is 4.
     #[must_use]
     pub const fn width(mut self, width: usize) -> Self {
         self.width = width;
         self
     }
 
-    /// The number's last byte counts most, in place of its first.
+    /// Makes the length field little-endian.
     #[must_use]
     pub const fn little_endian(mut self) -> Self {
         self.order = ByteOrder::Little;
         self
     }
 
-    /// How many bytes of the frame lie before the number.
+    /// Sets how many bytes of the frame come before the length field. The default is 0.
     #[must_use]
     pub const fn offset(mut self, offset: usize) -> Self {
         self.offset = offset;
         self
     }
 
-    /// What has to be added to the number, so that it is how many bytes lie behind it: what it does
-    /// not count, or, below zero, what it counts too much. One that counts itself, with four bytes,
-    /// is adjusted by -4.
+    /// Sets the number to add to the field's value to get the count of bytes behind the field:
+    /// above zero for bytes that the value leaves out, below zero for bytes that it counts in
+    /// addition. A field of four bytes that counts itself has an adjustment of -4. The default is
+    /// 0.
     #[must_use]
     pub const fn adjustment(mut self, adjustment: i64) -> Self {
         self.adjustment = adjustment;
         self
     }
 
-    /// The most bytes of a frame in the stream, the number and what lies before it included.
+    /// Sets the most bytes of a frame in the stream, the length field and the bytes before it
+    /// included. The default is 4 MiB.
     #[must_use]
     pub const fn maximum(mut self, maximum: usize) -> Self {
         self.maximum = maximum;
         self
     }
 
-    /// Whether this can work. Every use asks the same, which is a few comparisons.
+    /// Checks the settings. Every use does the same check, which costs a few comparisons.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`], naming the value: a `width` that is not 1 to 8, an `offset` or a `width`
-    /// for which the `maximum` has no room, an `adjustment` with which no number would be allowed.
+    /// [`InvalidConfig`], naming the field: a `width` that is not 1 to 8, an `offset` with which
+    /// the header exceeds the `maximum`, an `adjustment` with which no length would be valid.
     pub fn check(&self) -> io::Result<()> {
         if self.width == 0 || self.width > MAX_WIDTH {
             return Err(InvalidConfig::new("width", "must be 1 to 8 bytes").into());
@@ -135,17 +137,17 @@ impl LengthField {
         Ok(())
     }
 
-    /// The largest number that fits into the field, whose width is checked.
+    /// Returns the largest value of the length field. The width must be valid.
     const fn max_value(&self) -> u64 {
         u64::MAX >> (8 * (MAX_WIDTH - self.width))
     }
 
-    /// How many bytes there are up to the end of the field, which is checked.
+    /// Returns the bytes up to the end of the length field. The settings must be valid.
     const fn header_len(&self) -> usize {
         self.offset + self.width
     }
 
-    /// The number, if all of it has come.
+    /// Returns the value of the length field, if all of it has arrived.
     fn read_value(&self, input: &LinkBuffer) -> Option<u64> {
         let mut bytes = [0; MAX_WIDTH];
         let field = match self.order {
@@ -158,9 +160,9 @@ impl LengthField {
         })
     }
 
-    /// How long the frame is in the stream whose number is `value`.
+    /// Returns the bytes in the stream of a frame whose field has this value.
     fn frame_len(&self, value: u64) -> io::Result<usize> {
-        // Of so many bits that nothing here overflows.
+        // 128 bits, so that nothing here overflows.
         let body = i128::from(value) + i128::from(self.adjustment);
         let Ok(body) = u128::try_from(body) else {
             return Err(NegativeLength::new(value, self.adjustment).into());
@@ -172,7 +174,7 @@ impl LengthField {
         }
     }
 
-    /// The number for a frame of so many bytes without it.
+    /// Returns the field's value for a frame of `length` bytes, the field not included.
     fn length_value(&self, length: usize) -> Result<u64, EncodeError> {
         let Some(body) = length.checked_sub(self.offset) else {
             let (have, offset) = (length, self.offset);
@@ -197,7 +199,8 @@ impl Codec for LengthField {
     /// # Errors
     ///
     /// [`TooLarge`] for a length above the [`maximum`](Self::maximum); [`NegativeLength`] for one
-    /// below nothing when it is [adjusted](Self::adjustment); as [`check`](Self::check).
+    /// that is negative after its [adjustment](Self::adjustment); otherwise as
+    /// [`check`](Self::check).
     fn measure(&self, input: &LinkBuffer) -> io::Result<Need> {
         self.check()?;
         let Some(value) = self.read_value(input) else {
@@ -211,18 +214,18 @@ impl Codec for LengthField {
         })
     }
 
-    /// What lies before the number, and behind it. No copy.
+    /// Returns the bytes before and behind the length field. Copies nothing.
     ///
     /// # Errors
     ///
-    /// [`NotEnoughData`](crate::NotEnoughData) for fewer bytes than up to the number's end.
+    /// [`NotEnoughData`](crate::NotEnoughData) for fewer bytes than the header has.
     fn decode(&self, mut bytes: LinkBuffer) -> io::Result<LinkBuffer> {
         let before = match self.offset {
             0 => None,
             offset => Some(bytes.split_to(offset)?),
         };
         bytes.skip(self.width)?;
-        // What was skipped is not to keep a block alive.
+        // The skipped bytes must not keep a block alive.
         bytes.release();
         let Some(mut frame) = before else {
             bytes.commit_all();
@@ -232,12 +235,13 @@ impl Codec for LengthField {
         Ok(frame)
     }
 
-    /// Appends the frame without a copy, and copies the number into it.
+    /// Appends the frame with its length. Copies the length, and the bytes behind it if they are at
+    /// most 2 KiB.
     ///
     /// # Errors
     ///
-    /// [`EncodeError`], if the frame has fewer bytes than lie before the number, would be too long,
-    /// or has a length that the field cannot say; as [`check`](Self::check).
+    /// [`EncodeError`] if the frame is shorter than the [`offset`](Self::offset), would be too
+    /// long, or has a length that does not fit into the field; otherwise as [`check`](Self::check).
     fn encode(&self, mut frame: LinkBuffer, output: &mut LinkBuffer) -> io::Result<()> {
         self.check()?;
         frame.commit_all();
@@ -264,7 +268,7 @@ mod tests {
         [big, big.little_endian()]
     }
 
-    /// `number` in the field of `codec`.
+    /// Returns `number` as the codec's length field.
     fn field(codec: &LengthField, number: u64) -> Vec<u8> {
         let mut bytes = number.to_be_bytes()[MAX_WIDTH - codec.width..].to_vec();
         if codec.order == ByteOrder::Little {
@@ -273,8 +277,8 @@ mod tests {
         bytes
     }
 
-    /// `bytes` in two pieces, cut before byte `at`.
-    fn cut(bytes: &[u8], at: usize) -> LinkBuffer {
+    /// Returns `bytes` in two segments, split before byte `at`.
+    fn split(bytes: &[u8], at: usize) -> LinkBuffer {
         let mut buffer = LinkBuffer::new();
         buffer.push(bytes[..at].to_vec().into());
         buffer.push(bytes[at..].to_vec().into());
@@ -282,13 +286,13 @@ mod tests {
     }
 
     #[track_caller]
-    fn refused<E: std::error::Error + Copy + 'static>(error: &io::Error) -> E {
-        let reason = error.get_ref().and_then(|why| why.downcast_ref());
+    fn reason_of<E: std::error::Error + Copy + 'static>(error: &io::Error) -> E {
+        let reason = error.get_ref().and_then(|cause| cause.downcast_ref());
         *reason.unwrap_or_else(|| panic!("{error:?}"))
     }
 
     #[test]
-    fn every_width_and_order_is_read_and_written_wherever_it_is_cut() {
+    fn every_width_and_byte_order_round_trips_at_any_split() {
         let adjusted = |width: usize| [0, -(width as i64), -(width as i64) - 3, 4];
         for codec in (1..=MAX_WIDTH).flat_map(orders) {
             for (offset, adjustment) in [0, 1, 3, 9]
@@ -301,7 +305,7 @@ mod tests {
                 let stream = [header, &field(&codec, number), body, b"more"].concat();
                 let whole = offset + codec.width + body.len();
                 for at in 0..=stream.len() {
-                    let mut input = cut(&stream, at);
+                    let mut input = split(&stream, at);
                     assert_eq!(codec.measure(&input).unwrap(), Need::Frame(whole));
                     let frame = codec.decode(input.split_to(whole).unwrap()).unwrap();
                     assert_eq!(input.next(4).unwrap(), b"more");
@@ -319,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_frame_says_how_much_is_known_to_belong_to_it() {
+    fn partial_frame_reports_the_known_length() {
         for codec in (1..=MAX_WIDTH).flat_map(orders) {
             let codec = codec.offset(2);
             let head = 2 + codec.width;
@@ -327,22 +331,22 @@ mod tests {
             for have in 0..stream.len() {
                 let need = Need::More(if have < head { head } else { head + 5 });
                 for at in 0..=have {
-                    let input = cut(&stream[..have], at);
-                    assert_eq!(codec.measure(&input).unwrap(), need, "{have} cut at {at}");
+                    let input = split(&stream[..have], at);
+                    assert_eq!(codec.measure(&input).unwrap(), need, "{have} split at {at}");
                 }
             }
         }
     }
 
     #[test]
-    fn a_frame_may_be_as_long_as_the_maximum_and_no_longer() {
+    fn maximum_is_inclusive() {
         let codec = LengthField::new().offset(1).maximum(10);
         let stream = |number: u32| [b"h", &number.to_be_bytes()[..]].concat();
         let fits = codec.measure(&stream(5).into()).unwrap();
         assert_eq!(fits, Need::More(10));
         let error = codec.measure(&stream(6).into()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-        assert_eq!(refused::<TooLarge>(&error), TooLarge::new(10, 11));
+        assert_eq!(reason_of::<TooLarge>(&error), TooLarge::new(10, 11));
         let mut output = LinkBuffer::new();
         codec.encode(vec![0; 6].into(), &mut output).unwrap();
         assert_eq!(output.len(), 10);
@@ -352,8 +356,8 @@ mod tests {
             whole: 11,
             maximum: 10,
         };
-        assert_eq!(refused::<EncodeError>(&error), expected);
-        assert_eq!(output.len(), 10, "nothing was added");
+        assert_eq!(reason_of::<EncodeError>(&error), expected);
+        assert_eq!(output.len(), 10, "nothing was appended");
     }
 
     #[test]
@@ -373,7 +377,7 @@ mod tests {
                         }
                         Err(_beyond) => {
                             let error = codec.measure(&input).unwrap_err();
-                            assert_eq!(refused::<TooLarge>(&error).asked, usize::MAX);
+                            assert_eq!(reason_of::<TooLarge>(&error).asked, usize::MAX);
                         }
                     }
                 }
@@ -382,32 +386,32 @@ mod tests {
     }
 
     #[test]
-    fn a_length_below_nothing_is_refused_by_name() {
+    fn negative_length_is_rejected() {
         let codec = LengthField::new().adjustment(-4);
         let needs = |number: u32| codec.measure(&number.to_be_bytes().to_vec().into());
         assert_eq!(needs(4).unwrap(), Need::Frame(4));
         for number in 0..4 {
             let error = needs(number).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-            let reason: NegativeLength = refused(&error);
+            let reason: NegativeLength = reason_of(&error);
             assert_eq!(reason, NegativeLength::new(number.into(), -4));
         }
     }
 
     #[test]
-    fn a_frame_that_the_field_cannot_say_is_refused_and_nothing_added() {
-        let unsayable = |value, largest| EncodeError::LengthOverflow { value, largest };
+    fn length_overflow_is_rejected_and_adds_nothing() {
+        let overflow = |value, largest| EncodeError::LengthOverflow { value, largest };
         let cases = [
-            (LengthField::new().width(1), 256, unsayable(256, 255)),
+            (LengthField::new().width(1), 256, overflow(256, 255)),
             (
                 LengthField::new().adjustment(4),
                 3,
-                unsayable(-1, 0xffff_ffff),
+                overflow(-1, 0xffff_ffff),
             ),
             (
                 LengthField::new().width(1).adjustment(-2),
                 254,
-                unsayable(256, 255),
+                overflow(256, 255),
             ),
             (
                 LengthField::new().offset(3),
@@ -420,13 +424,13 @@ mod tests {
             let frame = LinkBuffer::from(vec![0; length]);
             let error = codec.encode(frame, &mut output).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-            assert_eq!(refused::<EncodeError>(&error), expected);
+            assert_eq!(reason_of::<EncodeError>(&error), expected);
             assert_eq!(output.len(), 6);
         }
     }
 
     #[test]
-    fn what_a_frame_has_uncommitted_is_counted() {
+    fn uncommitted_bytes_are_part_of_the_frame() {
         let codec = LengthField::new().width(1);
         let mut frame = LinkBuffer::new();
         frame.put_str("ab");
@@ -438,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_of_nothing_keeps_no_memory() {
+    fn empty_frame_holds_no_memory() {
         let pool = netpoll_buffer::Pool::default();
         let own = pool.clone();
         let thread = std::thread::spawn(move || {
@@ -455,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused_by_name() {
+    fn invalid_options_are_rejected_by_field() {
         let codec = LengthField::new();
         let cases = [
             (codec.width(0), "width"),

@@ -356,7 +356,10 @@ mod tests {
         let factory = start.into_factory();
         assert_eq!(error_kind(&mut dial), None);
         drop(factory);
-        assert_eq!(error_kind(&mut dial), Some(io::ErrorKind::ConnectionAborted));
+        assert_eq!(
+            error_kind(&mut dial),
+            Some(io::ErrorKind::ConnectionAborted)
+        );
     }
 
     #[test]

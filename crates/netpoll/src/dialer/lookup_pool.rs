@@ -421,7 +421,11 @@ mod tests {
                 .collect();
             eventually(|| lock(&LOOKUPS.queue).waiting.is_empty());
             let behind = LOOKUPS.start("a".into(), 2, DEFAULT_MAX_LOOKUPS);
-            assert_eq!(lock(&LOOKUPS.queue).waiting.len(), 1, "the limit is reached");
+            assert_eq!(
+                lock(&LOOKUPS.queue).waiting.len(),
+                1,
+                "the limit is reached"
+            );
             drop(hung);
             assert_eq!(port_of(block_on(behind)), 2);
         }

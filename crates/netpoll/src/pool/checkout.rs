@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Somebody who wants a connection, from when he comes until he has gone; and the connection that
-//! he has meanwhile, which is [`Pooled`].
+//! One checkout: a caller of the pool from its request to the return of its connection, which it
+//! holds as a [`Pooled`].
 //!
-//! Whatever stage he is at, his drop leaves everything as if he had not come. The permit is let go
-//! last: who is handed it finds the connection that has come back.
+//! Dropping a checkout at any stage undoes it. The permit is released last, so that the next caller
+//! with a permit finds the returned connection.
 
 use std::fmt;
 use std::io;
@@ -21,7 +21,7 @@ use crate::semaphore::Permit;
 use crate::sync::Arc;
 use crate::time::timeout;
 
-/// Somebody who wants a connection.
+/// A caller that wants or has a connection.
 pub(super) struct Checkout {
     pool: Arc<PoolShared>,
     host: Arc<HostPool>,
@@ -44,7 +44,7 @@ impl Checkout {
         }
     }
 
-    /// Waits for the permit, if there was none.
+    /// Waits for a permit, unless the checkout started with one.
     pub(super) async fn acquire_permit(&mut self) -> io::Result<()> {
         if self.permit.is_some() {
             return Ok(());
@@ -64,14 +64,13 @@ impl Checkout {
         Ok(())
     }
 
-    /// Goes on to `stage`.
+    /// Moves to `stage`, and updates the counters with `count`.
     fn change_stage(&mut self, stage: CheckoutStage, count: impl FnOnce(&mut ConnPoolStats)) {
         let stages = (std::mem::replace(&mut self.stage, stage), stage);
         self.pool.change_stage(&self.host, stages, count);
     }
 
-    /// A connection that waited and may be used again, if there is one. Else this is the one who
-    /// dials.
+    /// Returns an idle connection that can be reused. If there is none, this checkout has to dial.
     pub(super) fn take_idle(&mut self) -> Result<Option<PooledEntry>, PoolClosed> {
         loop {
             let Some((entry, until)) = self.pop_idle()? else {
@@ -88,14 +87,14 @@ impl Checkout {
                     self.change_stage(CheckoutStage::Holding, |counts| counts.reused += 1);
                     return Ok(Some(entry));
                 }
-                Err(why) => self.change_stage(CheckoutStage::Selecting, |counts| {
-                    counts.discarded.count(why)
+                Err(reason) => self.change_stage(CheckoutStage::Selecting, |counts| {
+                    counts.discarded.count(reason)
                 }),
             }
         }
     }
 
-    /// Looks for a connection that waits, and until when it might; the permit is there.
+    /// Takes an idle connection with its idle deadline. The caller has the permit.
     fn pop_idle(&mut self) -> Result<Option<(PooledEntry, Option<Instant>)>, PoolClosed> {
         let mut state = self.host.state();
         if !state.is_open() {
@@ -110,7 +109,7 @@ impl Checkout {
         Ok(picked)
     }
 
-    /// Makes a connection.
+    /// Dials a new connection.
     pub(super) async fn dial(&mut self, dialer: &Dialer) -> io::Result<PooledEntry> {
         match dialer.dial(self.host.addr).await {
             Ok(connection) => Ok(self.add_connection(connection)?),
@@ -153,8 +152,8 @@ impl Drop for Checkout {
     }
 }
 
-/// A connection of a [`ConnPool`](super::ConnPool), for a while: a [`Connection`] that its user gives
-/// back with [`recycle`](Self::recycle) when the exchange is complete.
+/// A connection in use of a [`ConnPool`](super::ConnPool). Derefs to [`Connection`]. When the
+/// exchange is complete, [`recycle`](Self::recycle) returns it to the pool.
 ///
 /// ```no_run
 /// # async fn example(pool: &netpoll::ConnPool, addr: netpoll::Addr) -> std::io::Result<()> {
@@ -166,34 +165,35 @@ impl Drop for Checkout {
 /// # Ok(()) }
 /// ```
 ///
-/// The pool does not know what a protocol still expects. A call that is given up between its request
-/// and its answer (by a timeout, an error, a future that is dropped) leaves a connection on which the
-/// answer comes later: the next user would take it for its own. So a connection that is dropped is
-/// closed, unless it was not used at all: no byte was put and none was read since it was handed out.
+/// The pool does not know whether an answer is outstanding. A call that is abandoned between its
+/// request and its answer (by a timeout, an error, a dropped future) leaves a connection on which
+/// the answer arrives later, and the next user would take it as its own. So a connection that is
+/// dropped is closed, unless it was not used at all: no byte was written to it or consumed from it
+/// since it was handed out.
 ///
-/// What is given back is used again if nothing speaks against it: it is alive, nothing of it is unread,
-/// unsent or uncommitted, this side's stream is not finished, and it is not too old. Else it is closed,
-/// and [counted](super::DiscardedStats) by why. That costs a few locks; the kernel is asked when the
-/// connection is handed out again. Timeouts that were changed and reads that were paused are as before
-/// for who comes next; what is [attached](Connection::attach) stays.
+/// A returned connection is reused if it is alive, has nothing unread, unsent or uncommitted, is
+/// not half-closed by this side, and is not too old. Otherwise it is closed and
+/// [counted](super::DiscardedStats) by reason. Returning costs a few locks; the kernel is asked
+/// only when the connection is handed out again. Changed timeouts and paused reads are reset for
+/// the next user; [attached](Connection::attach) values stay.
 #[must_use = "a connection that is dropped after it was used is closed; `recycle` gives it back"]
 pub struct Pooled {
-    /// `None` once it is somebody's for good.
+    /// `None` once the connection was returned or detached.
     entry: Option<PooledEntry>,
     intent: ReturnIntent,
-    /// When it was handed out.
+    /// The stream positions at the checkout.
     initial_positions: StreamPositions,
     checkout: Checkout,
 }
 
-/// What is known of the use of a connection when it ends.
+/// What the user requested for the end of a connection's use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ReturnIntent {
-    /// Nothing: it counts what was done.
+    /// Nothing: the connection is kept if it was not used.
     Unspecified,
-    /// Its user has said that another may have it.
+    /// The exchange is complete; the connection can be reused.
     Recycle,
-    /// Its user has said that nobody may.
+    /// The connection must be closed.
     Discard,
 }
 
@@ -208,25 +208,26 @@ impl Pooled {
         }
     }
 
-    /// Gives the connection back: the exchange is complete, and no answer will come that was asked for.
-    /// If the connection cannot be used again, it is closed. Overrides a [`discard`](Self::discard).
+    /// Returns the connection to the pool: the exchange is complete, and no requested answer is
+    /// outstanding. A connection that cannot be reused is closed. Overrides a
+    /// [`discard`](Self::discard).
     pub fn recycle(mut self) {
         self.intent = ReturnIntent::Recycle;
     }
 
-    /// Has the connection closed when this is dropped, also if it was not used.
+    /// Marks the connection to be closed when it is dropped, even if it was not used.
     pub fn discard(&mut self) {
         self.intent = ReturnIntent::Discard;
     }
 
-    /// Takes a [`discard`](Self::discard) back. A connection that was used is given back by
-    /// [`recycle`](Self::recycle) all the same, and by nothing else.
+    /// Revokes a [`discard`](Self::discard). A connection that was used still returns to the pool
+    /// by [`recycle`](Self::recycle) only.
     pub fn keep(&mut self) {
         self.intent = ReturnIntent::Unspecified;
     }
 
-    /// Takes the connection out of the pool for good: it does not count there any more, and another
-    /// may be made in its place.
+    /// Removes the connection from the pool for good. It no longer counts, and the pool may dial
+    /// another in its place.
     #[must_use]
     pub fn detach(mut self) -> Connection {
         let entry = self.entry.take();
@@ -234,7 +235,7 @@ impl Pooled {
         entry.map_or_else(|| connection_taken(), |entry| entry.connection)
     }
 
-    /// Whether `member` may be used by another, or why not.
+    /// Returns whether `entry` can be reused, or why not.
     fn check_reusable(&self, entry: &PooledEntry) -> Result<(), DiscardReason> {
         if self.intent == ReturnIntent::Discard || std::thread::panicking() {
             return Err(DiscardReason::ByUser);
@@ -252,9 +253,9 @@ impl Pooled {
     }
 }
 
-/// Only a drop and a [`Pooled::detach`] take the connection, and nothing comes after them.
+/// Only `drop` and [`Pooled::detach`] take the connection, and both end this value.
 fn connection_taken() -> ! {
-    unreachable!("a connection that was given away")
+    unreachable!("the connection was returned or detached")
 }
 
 impl Deref for Pooled {
@@ -277,17 +278,17 @@ impl DerefMut for Pooled {
 
 impl Drop for Pooled {
     fn drop(&mut self) {
-        let Some(mut member) = self.entry.take() else {
+        let Some(mut entry) = self.entry.take() else {
             return;
         };
-        member.mark_returned();
-        let reusable = self.check_reusable(&member);
+        entry.mark_returned();
+        let reusable = self.check_reusable(&entry);
         if reusable.is_ok() {
-            member.restore_settings();
+            entry.restore_settings();
         }
         self.checkout.stage = CheckoutStage::Done;
         let Checkout { pool, host, .. } = &self.checkout;
-        pool.check_in(host, member, reusable);
+        pool.check_in(host, entry, reusable);
     }
 }
 
@@ -296,7 +297,7 @@ impl fmt::Debug for Pooled {
         let connection = self.entry.as_ref().map(|entry| &entry.connection);
         f.debug_struct("Pooled")
             .field("connection", &connection)
-            .field("end", &self.intent)
+            .field("intent", &self.intent)
             .finish_non_exhaustive()
     }
 }

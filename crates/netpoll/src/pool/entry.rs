@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A connection of a pool, whether it may be used again, and who watches over it meanwhile.
+//! A connection of a pool, whether it can be reused, and the watch for its close.
 //!
-//! The watch is set once, when the connection is made, and stays with it. When the connection's
-//! poller sees the end it is told there and then: first the watcher's mark is set, and then the
-//! connection is taken from those that wait, if it is among them. Whoever puts it there looks at
-//! the mark under the same lock. So one that has ended is not there for longer than that takes.
+//! The watch is registered once, when the connection is created, and stays with it. When the
+//! connection's poller sees the close, it wakes the watch at once. The watch first sets its
+//! `closed` flag and then removes the connection from the idle ones, if it is among them. A
+//! check-in reads the flag under the same lock. A closed connection is therefore idle at most until
+//! its watch has run.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,50 +23,50 @@ use crate::connection::shared::CloseRequest;
 use crate::error::CloseReason;
 use crate::sync::{Arc, OnceLock, lock};
 
-/// A connection that is in a pool, or out of it for a while.
+/// A connection of a pool, idle or in use.
 pub(super) struct PooledEntry {
     pub(super) connection: Connection,
-    /// From then on it is too old.
+    /// The time from which on it is too old to be reused.
     pub(super) expires_at: Option<Instant>,
-    /// Of the one who has it: a connection that is out is not idle.
+    /// Set while the connection is in use: a connection in use is not idle.
     in_flight: InFlightGuard,
     watch: EntryWatch,
 }
 
-/// Who is asked how a connection is.
+/// The source of a connection's liveness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LivenessCheck {
-    /// Its poller: what that has seen.
+    /// The last state that its poller saw.
     Cached,
-    /// The kernel, too.
+    /// The kernel, too, with a system call.
     Kernel,
 }
 
-/// How far the two streams of a connection are. One of which both are where they were has been used
-/// for nothing meanwhile.
+/// The positions of a connection's two streams. If both are unchanged, the connection was not used
+/// in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StreamPositions {
-    /// Which connection: its user may have put another in its place.
+    /// Identifies the connection: the user may have put another in its place.
     connection_id: usize,
     consumed: usize,
     written: u64,
 }
 
 impl StreamPositions {
-    /// Whether both are of one connection.
+    /// Returns whether both belong to the same connection.
     pub(super) fn is_same_connection(self, other: Self) -> bool {
         self.connection_id == other.connection_id
     }
 }
 
-/// Keeps the watcher awake.
+/// The registered watch for a connection's close.
 struct EntryWatch {
     waker: Arc<EntryCloseWaker>,
-    /// Polled once: it wakes the watcher, and its drop sends him home.
+    /// Polled once, which registers the waker; dropping it deregisters the waker.
     _closed: Pin<Box<dyn Future<Output = CloseReason> + Send + Sync>>,
 }
 
-/// Takes a connection that ends out of its pool.
+/// Removes a connection from its pool when it closes.
 struct EntryCloseWaker {
     pool: Weak<PoolShared>,
     host: Weak<HostPool>,
@@ -76,8 +77,8 @@ struct EntryCloseWaker {
 impl Wake for EntryCloseWaker {
     fn wake(self: Arc<Self>) {
         self.closed.get_or_init(|| ());
-        if let (Some(pool), Some(site)) = (self.pool.upgrade(), self.host.upgrade()) {
-            pool.remove_closed(&site, self.id);
+        if let (Some(pool), Some(host)) = (self.pool.upgrade(), self.host.upgrade()) {
+            pool.remove_closed(&host, self.id);
         }
     }
 }
@@ -104,7 +105,7 @@ impl EntryWatch {
 }
 
 impl PooledEntry {
-    /// One that was made for `site`. A few allocations, for the watch.
+    /// Creates the entry of a new connection to `host`. Costs a few allocations, for the watch.
     pub(super) fn new(
         connection: Connection,
         pool: &Arc<PoolShared>,
@@ -115,7 +116,7 @@ impl PooledEntry {
         Self {
             watch: EntryWatch::new(&connection, pool, host, id),
             in_flight: connection.shared().in_flight(),
-            expires_at: max_age.and_then(|lifespan| Instant::now().checked_add(lifespan)),
+            expires_at: max_age.and_then(|age| Instant::now().checked_add(age)),
             connection,
         }
     }
@@ -124,23 +125,23 @@ impl PooledEntry {
         self.watch.waker.id
     }
 
-    /// Somebody has it now.
+    /// Marks the connection as in use.
     pub(super) fn mark_checked_out(&mut self) {
         self.in_flight.set(1);
     }
 
-    /// Nobody has it any more.
+    /// Marks the connection as returned.
     pub(super) fn mark_returned(&mut self) {
         self.in_flight.set(0);
     }
 
-    /// Whether its end was told.
+    /// Returns whether the watch has seen the close.
     pub(super) fn is_closed(&self) -> bool {
         self.watch.waker.closed.get().is_some()
     }
 
-    /// Whether it may be used by another, or why not. Reads nothing: three locks, and a system call
-    /// if the kernel is asked.
+    /// Returns whether the connection can be reused, or why not. Reads no data. Costs three locks,
+    /// and one system call if the kernel is asked.
     pub(super) fn check_reusable(&self, check: LivenessCheck) -> Result<(), DiscardReason> {
         let shared = self.connection.shared();
         if shared.close_request() == CloseRequest::HalfClose {
@@ -170,7 +171,7 @@ impl PooledEntry {
         Ok(())
     }
 
-    /// How far its streams are. A lock.
+    /// Returns the positions of its streams. Costs a lock.
     pub(super) fn positions(&self) -> StreamPositions {
         let shared = self.connection.shared();
         let written = lock(&shared.output_buffer).total_put();
@@ -181,7 +182,7 @@ impl PooledEntry {
         }
     }
 
-    /// Takes back what its user has set for himself.
+    /// Resets the settings that its user may have changed: timeouts and paused reads.
     pub(super) fn restore_settings(&self) {
         let shared = self.connection.shared();
         shared.reset_timeouts();

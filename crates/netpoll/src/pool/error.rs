@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Why a pool gives no connection, where the dial is not the cause.
+//! The errors of a pool that are not errors of a dial.
 
 use std::error::Error;
 use std::fmt;
 use std::io;
 use std::time::Duration;
 
-/// All connections to the address are out, and as many callers wait as may. `ResourceBusy`, at
-/// once.
+/// All connections to the address are in use, and the maximum number of callers waits.
+/// `ResourceBusy`, returned at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolFull {
-    /// How many connections are out or being dialed.
+    /// The connections in use or being dialed.
     pub connections: usize,
-    /// How many callers wait.
+    /// The callers that wait.
     pub waiting: usize,
 }
 
-/// A caller has waited in line for as long as it may. `TimedOut`.
+/// A caller waited for as long as it may. `TimedOut`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolTimedOut {
-    /// How long that is.
+    /// The limit of the wait.
     pub after: Duration,
 }
 
@@ -38,14 +38,14 @@ impl fmt::Display for PoolFull {
         } = self;
         write!(
             f,
-            "all {connections} connections are out, and {waiting} callers wait already"
+            "all {connections} connections are in use, and {waiting} callers wait already"
         )
     }
 }
 
 impl fmt::Display for PoolTimedOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no connection came back within {:?}", self.after)
+        write!(f, "no connection was returned within {:?}", self.after)
     }
 }
 

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a pool knows of one address: who has, wants or waits for a connection to it, and which
-//! connections wait for somebody.
+//! The pool of one address: its checkouts and its idle connections.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -11,44 +10,44 @@ use crate::addr::Addr;
 use crate::semaphore::Semaphore;
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
 
-/// Where somebody is who wants a connection.
+/// The stage of a checkout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CheckoutStage {
-    /// He has a permit, and looks for a connection that waits.
+    /// It has a permit, and looks for an idle connection.
     Selecting,
-    /// In line.
+    /// It waits for a permit.
     Waiting,
     Dialing,
-    /// He has one.
+    /// It has a connection.
     Holding,
-    /// He has gone.
+    /// It has ended.
     Done,
 }
 
-/// One address, with a lock of its own: of those who come and go only the first and the last ask
-/// for the place of the address among the others.
+/// The pool of one address, with a lock of its own. Returning a connection takes the lock of all
+/// addresses only if the address becomes unused.
 pub(super) struct HostPool {
     pub(super) addr: Addr,
     pub(super) semaphore: Arc<Semaphore>,
     state: Mutex<HostState>,
 }
 
-/// What changes at an address.
+/// The mutable state of an address.
 pub(super) struct HostState {
-    /// The connections that wait, in the order in which they came back.
+    /// The idle connections, in the order in which they were returned.
     idle: VecDeque<IdleEntry>,
-    /// Who is at any stage but the last.
+    /// The number of checkouts at any stage except [`CheckoutStage::Done`].
     checkouts: usize,
-    /// The number of the connection that was made last.
+    /// The id of the newest connection.
     last_id: u64,
     open: bool,
     stats: ConnPoolStats,
 }
 
-/// A connection that waits to be used again.
+/// An idle connection.
 struct IdleEntry {
     entry: PooledEntry,
-    /// From then on it is not.
+    /// The time from which on it is not reused.
     expires_at: Option<Instant>,
 }
 
@@ -78,7 +77,7 @@ impl HostState {
         self.open
     }
 
-    /// A number for a connection that was made.
+    /// Returns an id for a new connection.
     pub(super) fn next_id(&mut self) -> u64 {
         self.last_id += 1;
         self.last_id
@@ -95,19 +94,19 @@ impl HostState {
         }
     }
 
-    /// Whether nothing is left to be remembered for.
+    /// Returns whether the address has no checkout and no idle connection.
     pub(super) fn is_unused(&self) -> bool {
         self.checkouts == 0 && self.idle.is_empty()
     }
 
-    /// Somebody new comes.
+    /// Counts a new checkout.
     pub(super) fn add_checkout(&mut self, stage: CheckoutStage) {
         self.change_stage(CheckoutStage::Done, stage);
     }
 
-    /// Somebody goes on from one stage to another.
+    /// Moves a checkout from one stage to another.
     pub(super) fn change_stage(&mut self, from: CheckoutStage, to: CheckoutStage) {
-        // First there, so that nothing is ever below zero.
+        // The increment comes first, so that no counter drops below zero.
         if let Some(count) = self.stage_count(to) {
             *count += 1;
         }
@@ -127,18 +126,18 @@ impl HostState {
         }
     }
 
-    /// The connection that came back last, and until when it might have been used.
+    /// Takes the connection that was returned last, with its idle deadline.
     pub(super) fn pop_idle(&mut self) -> Option<(PooledEntry, Option<Instant>)> {
         let idle = self.idle.pop_back()?;
         Some((idle.entry, idle.expires_at))
     }
 
-    /// Has `member` wait until somebody wants it. Gives the one that has waited longest, if now
-    /// more than `most` wait, and until when this one does.
+    /// Adds an idle connection. Returns the one that has been idle for longest, if there are now
+    /// more than `max_idle`, and the time at which the added one expires, if it is kept.
     pub(super) fn push_idle(
         &mut self,
         entry: PooledEntry,
-        most: usize,
+        max_idle: usize,
         idle_timeout: Option<Duration>,
     ) -> (Option<PooledEntry>, Option<Instant>) {
         let idle_until = idle_timeout.and_then(|time| Instant::now().checked_add(time));
@@ -147,7 +146,7 @@ impl HostState {
             entry,
             expires_at: until,
         });
-        if self.idle.len() <= most {
+        if self.idle.len() <= max_idle {
             return (None, until);
         }
         let oldest = self.idle.pop_front().map(|idle| idle.entry);
@@ -155,18 +154,18 @@ impl HostState {
         (oldest, until.filter(|_| !self.idle.is_empty()))
     }
 
-    /// Takes out the connection `id`, which has ended, if it waits here.
+    /// Removes the closed connection `id`, if it is idle.
     pub(super) fn remove_closed(&mut self, id: u64) -> Option<PooledEntry> {
         let position = self.idle.iter().position(|idle| idle.entry.id() == id)?;
         self.stats.discarded.count(DiscardReason::Closed);
         self.idle.remove(position).map(|idle| idle.entry)
     }
 
-    /// Moves those that have waited until `now` in vain to `over`, and says when the next will have.
+    /// Moves the expired connections to `removed`. Returns the time at which the next one expires.
     pub(super) fn remove_expired(
         &mut self,
         now: Instant,
-        over: &mut Vec<PooledEntry>,
+        removed: &mut Vec<PooledEntry>,
     ) -> Option<Instant> {
         for _ in 0..self.idle.len() {
             let Some(idle) = self.idle.pop_front() else {
@@ -174,13 +173,13 @@ impl HostState {
             };
             if idle.expires_at.is_some_and(|until| until <= now) {
                 let too_old = idle.entry.expires_at.is_some_and(|at| at <= now);
-                let why = if too_old {
+                let reason = if too_old {
                     DiscardReason::Expired
                 } else {
                     DiscardReason::Idle
                 };
-                self.stats.discarded.count(why);
-                over.push(idle.entry);
+                self.stats.discarded.count(reason);
+                removed.push(idle.entry);
             } else {
                 self.idle.push_back(idle);
             }
@@ -188,12 +187,12 @@ impl HostState {
         self.idle.iter().filter_map(|idle| idle.expires_at).min()
     }
 
-    /// Takes nothing any more, and moves all that wait to `over`.
-    pub(super) fn close(&mut self, over: &mut Vec<PooledEntry>) {
+    /// Closes the address, and moves all idle connections to `removed`.
+    pub(super) fn close(&mut self, removed: &mut Vec<PooledEntry>) {
         self.open = false;
         for idle in self.idle.drain(..) {
             self.stats.discarded.count(DiscardReason::PoolClosed);
-            over.push(idle.entry);
+            removed.push(idle.entry);
         }
     }
 }

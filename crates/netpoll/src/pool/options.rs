@@ -1,29 +1,30 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The bounds of a pool of connections, each with its default.
+//! The limits of a pool, each with its default.
 
 use std::time::Duration;
 
 use crate::error::InvalidConfig;
 use crate::poll::balance::random;
 
-/// What bounds a [`ConnPool`](super::ConnPool). The numbers are for each address.
+/// The limits of a [`ConnPool`](super::ConnPool). The numbers apply to each address.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConnPoolOptions {
-    /// The most connections there are at once, handed out, waiting or being dialed. 64.
+    /// The most connections at once: in use, idle and being dialed. Default: 64.
     pub max_connections: usize,
-    /// The most that wait to be used again; beyond it the one that waits longest goes. Zero is
-    /// none. 16.
+    /// The most idle connections. Beyond it the one that has been idle for longest is closed. Zero
+    /// keeps none. Default: 16.
     pub max_idle: usize,
-    /// How long one waits to be used again; `None` is as long as it lives. 60 s.
+    /// How long a connection stays idle before it is closed; `None` is no limit. Default: 60 s.
     pub idle_timeout: Option<Duration>,
-    /// How old one may be that is used again. Each goes up to a tenth earlier, so that those that
-    /// came together do not go together. Off.
+    /// The age from which on a connection is not reused; `None` is no limit. Each connection gets a
+    /// random age limit up to a tenth shorter, so that connections that were created together do
+    /// not expire together. Default: `None`.
     pub max_age: Option<Duration>,
-    /// The most callers that wait in line; whoever comes then is refused at once. 256.
+    /// The most callers that wait; a further one is rejected at once. Default: 256.
     pub max_waiting: usize,
-    /// How long a caller waits in line; `None` is as long as it takes. The dial that may follow has
-    /// its own [time](crate::Dialer::connect_timeout). 5 s, as long as a dial.
+    /// How long a caller waits; `None` is no limit. A dial that may follow has its own
+    /// [timeout](crate::Dialer::connect_timeout). Default: 5 s, the same as a dial.
     pub wait_timeout: Option<Duration>,
 }
 
@@ -41,7 +42,7 @@ impl Default for ConnPoolOptions {
 }
 
 impl ConnPoolOptions {
-    /// Refuses, by name, what cannot work.
+    /// Rejects invalid options with the name of the field.
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
         if self.max_connections == 0 {
             return Err(InvalidConfig::new("max_connections", "must be at least 1"));
@@ -58,17 +59,17 @@ impl ConnPoolOptions {
         }
     }
 
-    /// How old a connection that is made now may be.
+    /// Draws the age limit of a new connection.
     pub(super) fn random_max_age(&self) -> Option<Duration> {
         let part = (random() % 256) as u32;
         self.max_age.map(|max| max - max / 2550 * part)
     }
 
-    /// How much later than it might a connection that waits in vain is closed, so that one look at
-    /// all of them is for many.
+    /// Returns how much later than its deadline an idle connection may be closed, so that one sweep
+    /// closes many.
     pub(super) fn sweep_interval(&self) -> Duration {
-        let least = self.idle_timeout.into_iter().chain(self.max_age).min();
-        least.unwrap_or_default() / 10
+        let shortest = self.idle_timeout.into_iter().chain(self.max_age).min();
+        shortest.unwrap_or_default() / 10
     }
 }
 
@@ -77,35 +78,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_work_is_refused_by_name_with_what_would_be_right() {
-        let refused = |change: fn(&mut ConnPoolOptions)| {
+    fn invalid_options_are_rejected_by_field_with_the_expected_value() {
+        let error_of = |change: fn(&mut ConnPoolOptions)| {
             let mut options = ConnPoolOptions::default();
             change(&mut options);
             options.check().unwrap_err()
         };
-        let zero = refused(|options| options.max_connections = 0);
+        let zero = error_of(|options| options.max_connections = 0);
         assert_eq!(zero.field, "max_connections");
         let zero: [fn(&mut ConnPoolOptions); 3] = [
             |options| options.idle_timeout = Some(Duration::ZERO),
             |options| options.max_age = Some(Duration::ZERO),
             |options| options.wait_timeout = Some(Duration::ZERO),
         ];
-        let refused = zero.map(refused);
-        assert!(refused.iter().all(|error| error.expected.contains("None")));
-        let fields = refused.map(|error| error.field);
+        let errors = zero.map(error_of);
+        assert!(errors.iter().all(|error| error.expected.contains("None")));
+        let fields = errors.map(|error| error.field);
         assert_eq!(fields, ["idle_timeout", "max_age", "wait_timeout"]);
         assert_eq!(ConnPoolOptions::default().check(), Ok(()));
     }
 
     #[test]
-    fn a_life_is_up_to_a_tenth_shorter_than_it_may_be() {
+    fn max_age_is_shortened_by_up_to_a_tenth() {
         let options = ConnPoolOptions {
             max_age: Some(Duration::from_secs(100)),
             ..ConnPoolOptions::default()
         };
-        let lives: Vec<_> = (0..200).filter_map(|_| options.random_max_age()).collect();
+        let ages: Vec<_> = (0..200).filter_map(|_| options.random_max_age()).collect();
         let (least, most) = (Duration::from_secs(90), Duration::from_secs(100));
-        assert!(lives.iter().all(|life| (least..=most).contains(life)));
-        assert!(lives.iter().any(|life| *life != lives[0]));
+        assert!(ages.iter().all(|age| (least..=most).contains(age)));
+        assert!(ages.iter().any(|age| *age != ages[0]));
     }
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What all clones of a pool share: the addresses, each with what it has under a lock of its own, and
-//! the alarm. Locks are held for a few instructions: no connection is asked, dialed or dropped and
-//! nobody is woken under one. They are taken in the order in which they stand here.
+//! The shared state of a pool: the addresses, each with a lock of its own, and the sweep timer.
+//! Locks are held for a few instructions: no connection is queried, dialed or dropped and no waker
+//! is called under a lock. They are taken in the order of the fields, and the lock of an address
+//! last.
 //!
-//! What waits in vain is swept out by one alarm for the whole pool. It is set when there is
-//! something to wait for, and then once in a while as long as there is. If the poller that has it
-//! ends, the next connection that comes back sets another.
+//! Expired idle connections are closed by a sweep, with one timer for the whole pool. The timer is
+//! armed when a connection becomes idle with a deadline, and after each sweep while there are more
+//! such. If the timer's poller ends, the next connection that becomes idle arms a new timer.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -25,19 +26,19 @@ use crate::foreign::register;
 use crate::poll::poller_timer::{PollerTimer, TimerStatus};
 use crate::sync::{Arc, Mutex, lock};
 
-/// A pool, as its clones and the connections that are out know it.
+/// A pool, as its clones and its connections in use share it.
 pub(super) struct PoolShared {
     pub(super) options: ConnPoolOptions,
     timer: Mutex<Option<PollerTimer>>,
-    /// When the alarm rings.
+    /// The time that the timer is armed for.
     next_sweep: Mutex<Option<Instant>>,
     hosts: Mutex<HostPools>,
 }
 
-/// The addresses that are known.
+/// The addresses with connections or callers.
 struct HostPools {
     by_addr: HashMap<Addr, Arc<HostPool>>,
-    /// What addresses have counted that are forgotten.
+    /// The sum of the statistics of removed addresses.
     removed_stats: ConnPoolStats,
     open: bool,
 }
@@ -56,7 +57,8 @@ impl PoolShared {
         })
     }
 
-    /// Somebody wants a connection to `addr`: he has a permit, or waits for one, or is refused.
+    /// Starts a checkout for `addr`, with a permit if one is free. Otherwise the checkout waits, or
+    /// is rejected with [`PoolFull`].
     pub(super) fn start_checkout(self: &Arc<Self>, addr: Addr) -> io::Result<Checkout> {
         let mut hosts = lock(&self.hosts);
         if !hosts.open {
@@ -88,7 +90,7 @@ impl PoolShared {
         Ok(Checkout::new(self, host, stage, permit))
     }
 
-    /// Somebody goes on from one stage to another, and counts what he says.
+    /// Moves a checkout from one stage to another, and updates the counters with `count`.
     pub(super) fn change_stage(
         &self,
         host: &HostPool,
@@ -105,7 +107,8 @@ impl PoolShared {
         }
     }
 
-    /// A connection comes back whose user goes: to wait, or to be closed for the reason given.
+    /// Takes back a connection at the end of its checkout: keeps it idle, or closes it for the
+    /// reason in `fitness`.
     pub(super) fn check_in(
         self: &Arc<Self>,
         host: &HostPool,
@@ -122,8 +125,8 @@ impl PoolShared {
         });
         let (evicted, until) = match reusable {
             Ok(()) => state.push_idle(entry, self.options.max_idle, self.options.idle_timeout),
-            Err(why) => {
-                state.stats_mut().discarded.count(why);
+            Err(reason) => {
+                state.stats_mut().discarded.count(reason);
                 (Some(entry), None)
             }
         };
@@ -139,23 +142,23 @@ impl PoolShared {
         }
     }
 
-    /// The connection `id` of `site` has ended.
+    /// Removes the connection `id` of `host`, which has closed.
     pub(super) fn remove_closed(&self, host: &HostPool, id: u64) {
         let mut state = host.state();
-        let dead = state.remove_closed(id);
+        let closed = state.remove_closed(id);
         let unused = state.is_unused();
         drop(state);
-        drop(dead);
+        drop(closed);
         if unused {
             self.remove_if_unused(host.addr);
         }
     }
 
-    /// Forgets an address that is of no use, if that is so still.
+    /// Removes an address, if it is still unused.
     #[cold]
     fn remove_if_unused(&self, addr: Addr) {
         let mut hosts = lock(&self.hosts);
-        // Whoever comes is counted under this lock.
+        // New checkouts are counted under this lock.
         if let Entry::Occupied(occupied) = hosts.by_addr.entry(addr)
             && occupied.get().state().is_unused()
         {
@@ -164,7 +167,7 @@ impl PoolShared {
         }
     }
 
-    /// Ends it for all.
+    /// Closes the pool.
     pub(super) fn close(&self) {
         let mut removed = Vec::new();
         let mut hosts = lock(&self.hosts);
@@ -182,7 +185,7 @@ impl PoolShared {
             .for_each(|semaphore| semaphore.remove_limit());
     }
 
-    /// Has the alarm ring by `until`.
+    /// Arms the timer for `until`, unless it is armed for an earlier time.
     fn schedule_sweep(self: &Arc<Self>, until: Instant) {
         let mut due = lock(&self.next_sweep);
         let sooner = due.is_none_or(|due| until < due);
@@ -195,11 +198,12 @@ impl PoolShared {
         }
     }
 
-    /// Closes what has waited in vain, and sets the alarm for the next.
+    /// Closes the expired connections, and arms the timer for the next sweep.
     fn sweep(self: &Arc<Self>) {
         let now = Instant::now();
         let mut removed = Vec::new();
-        // Held to the end: what comes back to an address that was swept already is looked at then.
+        // Held to the end, so that a connection returned to an address that was swept already arms
+        // the timer after this sweep.
         let mut due = lock(&self.next_sweep);
         let mut hosts = lock(&self.hosts);
         let each = hosts.by_addr.values();
@@ -213,7 +217,7 @@ impl PoolShared {
         self.arm();
     }
 
-    /// Sets the alarm.
+    /// Arms the timer for `next_sweep`.
     fn arm(self: &Arc<Self>) {
         let waker = Waker::from(Arc::new(Sweeper(Arc::downgrade(self))));
         let mut lost = Vec::new();
@@ -242,7 +246,8 @@ impl PoolShared {
         });
     }
 
-    /// The alarm has rung, or its poller has ended. Then its thread is no place for another.
+    /// Handles the timer: sweeps, or, if the timer's poller has ended, forgets the timer. It must
+    /// not create another one here, on the thread of the ended poller.
     fn on_timer(self: &Arc<Self>) {
         let lost = lock(&self.timer)
             .as_ref()
@@ -268,7 +273,7 @@ impl PoolShared {
         all
     }
 
-    /// How many addresses are remembered.
+    /// Returns the number of addresses with connections or callers.
     pub(super) fn addresses(&self) -> usize {
         lock(&self.hosts).by_addr.len()
     }
@@ -292,7 +297,7 @@ impl HostPools {
     }
 }
 
-/// Hears the alarm.
+/// The waker of the timer.
 struct Sweeper(Weak<PoolShared>);
 
 impl Wake for Sweeper {

@@ -1,64 +1,63 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a pool has done so far, as numbers that add up.
+//! The statistics of a pool.
 
-/// How it is with the connections of a pool, to one address or to all: a snapshot, exact.
+/// The statistics of a pool, for one address or for all: an exact snapshot.
 ///
-/// Whatever was made is somewhere: `made == idle + out + detached + discarded.total()`.
+/// Every connection is counted: `created == idle + in_use + detached + discarded.total()`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnPoolStats {
-    /// Connections that wait to be used again.
+    /// Idle connections.
     pub idle: usize,
-    /// Connections that are handed out.
+    /// Connections in use.
     pub in_use: usize,
-    /// Dials under way.
+    /// Dials in progress.
     pub dialing: usize,
-    /// Callers in line.
+    /// Callers that wait for a connection.
     pub waiting: usize,
-    /// Dials that made a connection.
+    /// Dials that succeeded.
     pub created: u64,
     /// Dials that failed.
     pub failed: u64,
-    /// How often a connection was handed out that had been before.
+    /// Checkouts of a connection that had been used before.
     pub reused: u64,
-    /// Connections that were [taken out](super::Pooled::detach) for good.
+    /// Connections that were [detached](super::Pooled::detach) from the pool.
     pub detached: u64,
-    /// Callers that waited in line for too long.
+    /// Callers that waited longer than [`wait_timeout`](super::ConnPoolOptions::wait_timeout).
     pub timed_out: u64,
-    /// Callers that found the line full.
+    /// Callers that were rejected because too many waited.
     pub rejected: u64,
-    /// Connections that were closed, by why.
+    /// Connections that the pool closed, by reason.
     pub discarded: DiscardedStats,
 }
 
-/// How many connections a pool has closed, by why. The first that holds counts.
+/// The connections that a pool closed, by reason. If several reasons apply, the first found counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DiscardedStats {
-    /// Whoever had them said so, or panicked.
+    /// Their user [discarded](super::Pooled::discard) them, or panicked.
     pub by_user: u64,
-    /// This side's stream was finished.
+    /// This side had shut down its output.
     pub half_closed: u64,
-    /// They had ended, or their peer had.
+    /// They had closed, or their peer had.
     pub closed: u64,
-    /// There was input that nobody had read.
+    /// They had unread input.
     pub unread: u64,
-    /// There was output that the kernel had not taken.
+    /// They had output that was not sent or not committed.
     pub unsent: u64,
-    /// They had been used, and whoever had them did not say that the exchange was complete: see
-    /// [`Pooled::recycle`](super::Pooled::recycle).
+    /// They were used and not [recycled](super::Pooled::recycle).
     pub not_recycled: u64,
-    /// They were older than [`max_age`](super::ConnPoolOptions::max_age).
+    /// They were older than [`max_age`](super::ConnPoolOptions::max_age), or were draining.
     pub expired: u64,
-    /// They had waited for [`idle_timeout`](super::ConnPoolOptions::idle_timeout).
+    /// They were idle for [`idle_timeout`](super::ConnPoolOptions::idle_timeout).
     pub idle: u64,
-    /// More than [`max_idle`](super::ConnPoolOptions::max_idle) would have waited.
+    /// [`max_idle`](super::ConnPoolOptions::max_idle) was exceeded.
     pub surplus: u64,
     /// The pool was closed.
     pub pool_closed: u64,
 }
 
-/// Why a connection is closed and not used again.
+/// Why the pool closed a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DiscardReason {
     ByUser,
@@ -74,7 +73,7 @@ pub(super) enum DiscardReason {
 }
 
 impl DiscardedStats {
-    /// How many were closed, whatever the reason.
+    /// Returns the sum over all reasons.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.each().iter().sum()
@@ -95,8 +94,8 @@ impl DiscardedStats {
         ]
     }
 
-    pub(super) fn count(&mut self, why: DiscardReason) {
-        *match why {
+    pub(super) fn count(&mut self, reason: DiscardReason) {
+        *match reason {
             DiscardReason::ByUser => &mut self.by_user,
             DiscardReason::HalfClosed => &mut self.half_closed,
             DiscardReason::Closed => &mut self.closed,
