@@ -115,7 +115,7 @@ impl Dialer {
 
     /// Binds each connection to this local address before the connect; by default the kernel
     /// chooses one. Port 0 takes a free port before the connect, so that the free ports bound the
-    /// number of these connections, whatever their peers are. Any other port allows one connection
+    /// number of these connections to all peers together. Any other port allows one connection
     /// to each peer. `SO_REUSEADDR` is set, so that a connection that was closed recently does not
     /// block its port.
     ///
@@ -171,7 +171,7 @@ impl Dialer {
     ///   example. If every address of a name failed, the error of the first failure; but if that
     ///   one is only a missing way from this host (`NetworkUnreachable`, for example), the first
     ///   error that came from further away.
-    /// - `TimedOut` after the connect timeout, whatever failed before.
+    /// - `TimedOut` after the connect timeout, even if an attempt failed before.
     /// - The resolver's error, unchanged; [`NoAddress`] (`NotFound`) if it returns no address;
     ///   [`ResolverStalled`](crate::ResolverStalled) (`ResourceBusy`) while the system's resolver
     ///   hangs.

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Many requests on one connection.
+//! Multiplexing: many concurrent requests on one connection.
 //!
-//! On the client's side a [`Client`] sends the calls of any number of tasks through the
-//! connection's [`WriteQueue`] and pairs what comes back with them by id, in any order. On the
-//! server's side [`serve`] makes each request a task of its own and sends each answer when it is
-//! there. How frames lie in the stream is a [`Codec`]'s; one whose frames have ids is a
-//! [`CallCodec`], which [`Numbered`] makes of any other.
+//! On the client's side, a [`Client`] sends the calls of any number of tasks through the
+//! connection's [`WriteQueue`], and matches the answers, which may arrive in any order, by id. On
+//! the server's side, [`serve`] runs each request as a task of its own and sends each answer once
+//! it is ready. A [`Codec`] defines the framing. A codec whose frames have ids is a [`CallCodec`];
+//! [`Numbered`] makes one of any other codec.
 //!
 //! ```
 //! use netpoll::codec::LengthField;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The calls under way on one connection, by id.
+//! The calls in progress on one connection, by id.
 //!
-//! An id is a place in the table and a number that grows with each call: an answer to a call that
-//! is gone finds its place empty, or another call there, and is nobody's. A call leaves the table
-//! when its caller takes the outcome or gives up; nothing here is ever waited for.
+//! An id combines a slot of the table with a counter that grows with each call. An answer to a call
+//! that is gone finds its slot empty or used by another call, and is unmatched. A call leaves the
+//! table when its caller takes the result or abandons the call. No method blocks.
 
 use std::io;
 use std::task::Poll;
@@ -19,14 +19,14 @@ use crate::time::Elapsed;
 #[derive(Debug)]
 pub(super) struct CallTable<F> {
     table: Slab<CallEntry<F>>,
-    /// Calls so far; it may wrap.
+    /// The number of calls so far; it may wrap.
     started: u32,
-    /// Why there are no new calls, once that is so.
+    /// Why no new call is accepted, once that is so.
     closing: Option<CloseReason>,
-    /// Why there will be no more answers, once that is so.
+    /// Why no more answers can arrive, once that is so.
     ended: Option<CloseReason>,
-    /// Ids that requests were encoded with for another connection, which ended before it took them, and
-    /// which calls they are here.
+    /// Ids of requests that were encoded for another connection, which ended before it accepted
+    /// them, each with the call's id here.
     aliases: Vec<(u64, u64)>,
 }
 
@@ -39,27 +39,28 @@ struct CallEntry<F> {
 
 #[derive(Debug)]
 enum CallState<F> {
-    /// Nobody may be asking yet.
+    /// The slot is empty until the caller first polls.
     Waiting(WakerSlot),
-    /// What a codec of the user's has made.
+    /// The frame is a user's type, so it is dropped outside the lock.
     Answered(DeferredDrop<F>),
     TimedOut,
     Lost,
 }
 
-/// What was kept for a caller who waits no more: his waker, or an answer.
+/// The state of an abandoned call: a waker or an answer.
 #[derive(Debug)]
 #[must_use = "drop it after the lock"]
 pub(super) struct CancelledCall<F> {
     _state: CallState<F>,
 }
 
-/// What became of an answer.
+/// The result of delivering an answer.
 #[derive(Debug)]
 pub(super) enum Delivery<F> {
-    /// Whoever waits for it is to be woken.
+    /// It completed a call. The waker of its caller has to be called.
     Waiter(Wakeup),
-    /// There is no such call, or it has its answer; this one is dropped after the lock.
+    /// There is no such call, or it has its answer already. The frame has to be dropped after the
+    /// lock.
     Unmatched(DeferredDrop<F>),
 }
 
@@ -69,29 +70,30 @@ impl<F> Default for CallTable<F> {
     }
 }
 
-/// The place that an id names.
+/// Returns the slot of an id.
 fn slot_index(id: u64) -> usize {
     (id & u64::from(u32::MAX)) as usize
 }
 
 impl<F> CallTable<F> {
-    /// The calls of a connection that comes after another, on which `begun` had begun: their ids differ.
-    pub(super) fn continuing_from(begun: u32) -> Self {
+    /// Creates the table of a connection that follows others, on which `started` calls were
+    /// started, so that ids do not repeat.
+    pub(super) fn continuing_from(started: u32) -> Self {
         Self {
             table: Slab::new(),
-            started: begun,
+            started,
             closing: None,
             ended: None,
             aliases: Vec::new(),
         }
     }
 
-    /// How many calls have begun on this connection and those before it.
+    /// Returns how many calls were started on this connection and the ones before it.
     pub(super) fn started(&self) -> u32 {
         self.started
     }
 
-    /// A new call, by its id.
+    /// Starts a call and returns its id.
     pub(super) fn start(&mut self, deadline: Option<Instant>) -> Result<u64, CloseReason> {
         if let Some(reason) = self.ended.as_ref().or(self.closing.as_ref()) {
             return Err(reason.clone());
@@ -107,12 +109,13 @@ impl<F> CallTable<F> {
         Ok(id)
     }
 
-    /// The request of the call `id` is encoded with another id, from another connection.
+    /// Registers `foreign`, an id from another connection, for the call `id`, whose request was
+    /// encoded with it.
     pub(super) fn add_alias(&mut self, id: u64, foreign: u64) {
         self.aliases.push((foreign, id));
     }
 
-    /// The call that an answer with `id` is to.
+    /// Returns the id of the call that an answer with `id` belongs to.
     fn resolve_alias(&self, id: u64) -> u64 {
         let known = self.aliases.iter().find(|(foreign, _)| *foreign == id);
         known.map_or(id, |(_, own)| *own)
@@ -131,7 +134,7 @@ impl<F> CallTable<F> {
             .filter(|call| call.id == id)
     }
 
-    /// The answer to a call has come.
+    /// Delivers an answer to its call.
     pub(super) fn complete(&mut self, id: u64, frame: F) -> Delivery<F> {
         let id = self.resolve_alias(id);
         match self.get_mut(id) {
@@ -146,7 +149,7 @@ impl<F> CallTable<F> {
         }
     }
 
-    /// What a call has come to, which then is over.
+    /// Polls a call. Once it returns a result, the call is removed.
     pub(super) fn poll(
         &mut self,
         id: u64,
@@ -168,15 +171,15 @@ impl<F> CallTable<F> {
         }))
     }
 
-    /// Whoever has made the call waits no more. Gives what was kept for him, to be dropped after the
-    /// lock.
+    /// Removes an abandoned call. Returns its state, to be dropped after the lock.
     pub(super) fn cancel(&mut self, id: u64) -> Option<CancelledCall<F>> {
         self.get_mut(id)?;
         let call = self.remove(id);
         Some(CancelledCall { _state: call.state })
     }
 
-    /// Ends the calls whose time is up, for their callers to be woken, and says when the next is.
+    /// Times out the calls whose deadline has passed and adds their wakers to `woken`. Returns the
+    /// next deadline.
     pub(super) fn expire(&mut self, now: Instant, woken: &mut Wakeups) -> Option<Instant> {
         let mut next = None;
         for (_, call) in &mut self.table {
@@ -194,12 +197,12 @@ impl<F> CallTable<F> {
         next
     }
 
-    /// There will be no new calls. Those under way may still be answered.
+    /// Stops accepting calls. Calls in progress may still be answered.
     pub(super) fn close(&mut self, reason: CloseReason) {
         self.closing.get_or_insert(reason);
     }
 
-    /// There will be no more answers: ends all calls, for their callers to be woken.
+    /// Fails all unanswered calls, since no more answers can arrive. Returns their wakers.
     pub(super) fn fail_all(&mut self, reason: CloseReason) -> Wakeups {
         self.ended.get_or_insert(reason);
         let mut woken = Wakeups::default();
@@ -212,19 +215,19 @@ impl<F> CallTable<F> {
         woken
     }
 
-    /// Why there are no new calls, if that is so.
+    /// Returns why no new call is accepted, if so.
     pub(super) fn close_reason(&self) -> Option<&CloseReason> {
         self.ended.as_ref().or(self.closing.as_ref())
     }
 
-    /// How many calls are under way.
+    /// Returns the number of calls in progress.
     pub(super) fn len(&self) -> usize {
         self.table.len()
     }
 }
 
-fn lost_error(over: Option<CloseReason>) -> io::Error {
-    over.unwrap_or(CloseReason::Forgotten).to_error()
+fn lost_error(reason: Option<CloseReason>) -> io::Error {
+    reason.unwrap_or(CloseReason::Forgotten).to_error()
 }
 
 #[cfg(test)]
@@ -247,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_find_their_calls_in_any_order() {
+    fn answers_are_matched_in_any_order() {
         let mut calls = CallTable::default();
         let ids: Vec<_> = (0..10).map(|_| calls.start(None).unwrap()).collect();
         for (number, id) in ids.iter().enumerate().rev() {
@@ -263,17 +266,14 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_to_nobody_reaches_nobody_also_when_its_place_has_another() {
+    fn unmatched_answer_does_not_reach_the_call_in_its_slot() {
         let mut calls = CallTable::default();
         let first = calls.start(None).unwrap();
         drop(calls.cancel(first));
         let second = calls.start(None).unwrap();
         assert_eq!(slot_index(first), slot_index(second));
-        for stranger in [first, second ^ 1 << 40, u64::MAX, 0] {
-            assert!(matches!(
-                calls.complete(stranger, 1),
-                Delivery::Unmatched(_)
-            ));
+        for unknown in [first, second ^ 1 << 40, u64::MAX, 0] {
+            assert!(matches!(calls.complete(unknown, 1), Delivery::Unmatched(_)));
         }
         assert!(poll(&mut calls, second).is_pending());
         assert!(matches!(calls.complete(second, 2), Delivery::Waiter(waker) if waker.is_some()));
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_to_nobody_goes_out_to_be_dropped_after_the_lock() {
+    fn unmatched_answer_is_returned_to_drop_after_the_lock() {
         let frame = Arc::new(());
         let mut calls = CallTable::default();
         let delivered = calls.complete(7, Arc::clone(&frame));
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn after_so_many_calls_that_their_count_wraps_all_is_as_before() {
+    fn call_counter_wraps() {
         let mut calls = CallTable {
             started: u32::MAX - 1,
             ..CallTable::default()
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_are_late_when_their_time_is_up_and_not_before() {
+    fn calls_time_out_at_their_deadline() {
         let mut calls = CallTable::<u8>::default();
         let now = Instant::now();
         let (soon, later) = (now + Duration::from_secs(1), now + Duration::from_secs(2));
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_ends_all_calls_but_those_that_have_their_answer() {
+    fn close_fails_all_unanswered_calls() {
         let mut calls = CallTable::default();
         let (first, second) = (calls.start(None).unwrap(), calls.start(None).unwrap());
         assert!(poll(&mut calls, second).is_pending());
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_takes_no_new_calls_answers_those_under_way() {
+    fn closing_connection_completes_started_calls() {
         let mut calls = CallTable::default();
         let first = calls.start(None).unwrap();
         calls.close(CloseReason::PeerFin);
@@ -352,12 +352,12 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_was_encoded_for_another_connection_gets_its_answer() {
+    fn retried_request_is_matched_by_its_original_id() {
         let mut former = CallTable::<u8>::default();
         let foreign = former.start(None).unwrap();
         let mut calls = CallTable::continuing_from(former.started());
         let other = calls.start(None).unwrap();
-        assert_ne!(other, foreign, "in the same place");
+        assert_ne!(other, foreign, "ids in the same slot differ");
         let own = calls.start(None).unwrap();
         calls.add_alias(own, foreign);
         assert!(matches!(calls.complete(foreign, 3), Delivery::Waiter(_)));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`Client`]: calls of many tasks on one connection.
+//! [`Client`]: the calls of many tasks on one connection.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -28,17 +28,20 @@ use crate::semaphore::{Permit, Semaphore};
 use crate::sync::Arc;
 use crate::time::{Elapsed, timeout_at};
 
-/// Calls a server, for any number of tasks on any threads, over one connection. Clones are the same
-/// client; the last one that is dropped closes the connection.
+/// Calls a server over one connection, from any number of tasks on any threads. Clones share one
+/// client; dropping the last one closes the connection.
 ///
-/// Answers may come in any order. A call that is dropped, or whose time is up, frees its place at
-/// once, and its answer, if it comes after all, is counted and thrown away. From when the end of the
-/// connection begins (a close, the peer's end, a failed send, a timeout, its age) it takes no new call: a
-/// client that was made with a [`Dialer`](Self::dialing) makes another connection for the next one, and
-/// for those that the old one had not taken. Calls under way fail with the reason as soon as no answer
-/// can come. A server of [`serve`](super::serve) that drains answers what it has taken before its FIN: a
-/// call that fails with [`PeerFin`](crate::CloseReason::PeerFin) in [`Closed`](crate::Closed) was not
-/// taken by such a server.
+/// Answers may arrive in any order. A call that is dropped or times out frees its slot at once; its
+/// answer, if it still arrives, is counted and dropped.
+///
+/// Once the connection starts to end (a close, the peer's FIN, a failed send, a timeout, its age),
+/// it accepts no new call. A client that was created with a [`Dialer`](Self::dialing) opens another
+/// connection for the next call, and for calls that the old connection had not accepted. Calls in
+/// progress fail with the close reason as soon as no answer can arrive.
+///
+/// A server of [`serve`](super::serve) that drains answers the requests that it accepted before its
+/// FIN. So a call that fails with [`PeerFin`](crate::CloseReason::PeerFin) in
+/// [`Closed`](crate::Closed) was not accepted by such a server.
 ///
 /// ```no_run
 /// use netpoll::codec::LengthField;
@@ -55,12 +58,13 @@ use crate::time::{Elapsed, timeout_at};
 /// ```
 pub struct Client<C: CallCodec> {
     shared: Arc<ClientShared<C>>,
-    /// A turn that was waited for before there is a call, which is this clone's alone.
+    /// The permit for the next call, which `poll_ready` of the tower service waits for. It belongs
+    /// to this clone alone.
     #[cfg(feature = "tower")]
     reserved: ReservedPermit,
 }
 
-/// A turn ahead of its call.
+/// A permit that is acquired ahead of its call.
 #[cfg(feature = "tower")]
 #[derive(Debug, Default)]
 enum ReservedPermit {
@@ -70,7 +74,7 @@ enum ReservedPermit {
     Ready(Permit),
 }
 
-/// On how many connections that end at once a call is begun before it fails.
+/// The most connections on which a call is started before it fails, if each ends at once.
 const MAX_ATTEMPTS: usize = 3;
 
 struct ClientShared<C: CallCodec> {
@@ -80,23 +84,24 @@ struct ClientShared<C: CallCodec> {
     connector: Connector<C::Frame>,
 }
 
-/// What a client is doing, and has done.
+/// The statistics of a client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientStats {
-    /// Calls that are under way on the connection.
+    /// Calls in progress on the connection.
     pub in_flight: usize,
-    /// Calls that wait for their turn.
+    /// Calls that wait for a permit.
     pub waiting: usize,
-    /// Answers, on the connection there is, that were no call's: late, twice, or unknown.
+    /// Answers on the current connection that matched no call: late, duplicate, or of an unknown
+    /// id.
     pub unmatched_answers: u64,
-    /// Connections that were made.
+    /// Connections that were opened.
     pub connections: u64,
 }
 
 impl<C: CallCodec> Client<C> {
-    /// A client of the server at the other end of `conn`, which nobody else may use. When the
-    /// connection ends, so does the client.
+    /// Creates a client of the server at the other end of `conn`. The client ends with the
+    /// connection.
     #[must_use]
     pub fn new(conn: Connection, codec: C) -> Self {
         let codec = Arc::new(codec);
@@ -104,11 +109,11 @@ impl<C: CallCodec> Client<C> {
         Self::build(codec, ClientOptions::default(), connector)
     }
 
-    /// As [`new`](Self::new), with bounds of the caller's.
+    /// As [`new`](Self::new), with other limits.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](crate::InvalidConfig), naming the field, for options that cannot work.
+    /// [`InvalidConfig`](crate::InvalidConfig), naming the field, for invalid options.
     pub fn with_options(conn: Connection, codec: C, options: ClientOptions) -> io::Result<Self> {
         options.check()?;
         let codec = Arc::new(codec);
@@ -116,15 +121,15 @@ impl<C: CallCodec> Client<C> {
         Ok(Self::build(codec, options, connector))
     }
 
-    /// A client that dials `target`, an address or a name, when it is first called, and again when it is called after its
-    /// connection has ended. One call dials, and others wait for it. After a dial that failed
-    /// nobody dials for as long as [`ClientOptions::backoff`] says: calls fail at once then, with
-    /// the error of that dial.
+    /// Creates a client that dials `target`, an address or a name, at its first call, and again at
+    /// the first call after its connection has ended. One call dials, and concurrent ones wait for
+    /// it. After a failed dial no call dials for the delay of [`ClientOptions::backoff`]: until
+    /// then calls fail at once with the error of that dial.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](crate::InvalidConfig), naming the field, for options that cannot work, those of
-    /// the dialer included.
+    /// [`InvalidConfig`](crate::InvalidConfig), naming the field, for invalid options, those of the
+    /// dialer included.
     pub fn dialing<T>(
         dialer: Dialer,
         target: T,
@@ -154,24 +159,24 @@ impl<C: CallCodec> Client<C> {
         }
     }
 
-    /// Sends `request` with an id of the client's, and waits for its answer. Within
-    /// [`ClientOptions::timeout`]; costs a clock read for it, and a few locks for a few
-    /// instructions each. Runs on the calling task; the answer is read on the connection's poller.
+    /// Sends `request` with an id that the client chooses, and returns its answer, within
+    /// [`ClientOptions::timeout`]. Costs a clock read and a few short locks. Runs on the calling
+    /// task; the answer is read on the connection's poller.
     ///
     /// # Errors
     ///
-    /// [`Elapsed`] (`TimedOut`) when the time is up; why the connection has ended, or could not be
-    /// made, errno kept; what the codec says of a request that cannot be encoded, or is larger than
-    /// the connection takes.
+    /// [`Elapsed`] (`TimedOut`) after the timeout; the reason why the connection ended or could not
+    /// be opened, with its errno; the codec's error for a request that it cannot encode; an error
+    /// for a request that is larger than the connection accepts.
     ///
     /// # Cancel safety
     ///
-    /// A call that is dropped is given up. The request may have been sent.
+    /// Dropping the future abandons the call. The request may have been sent.
     pub async fn call(&self, request: C::Frame) -> io::Result<C::Frame> {
         self.call_until(self.shared.deadline(), None, request).await
     }
 
-    /// As [`call`](Self::call), until `deadline` in place of the client's timeout.
+    /// As [`call`](Self::call), with `deadline` in place of the client's timeout.
     ///
     /// # Errors
     ///
@@ -179,7 +184,7 @@ impl<C: CallCodec> Client<C> {
     ///
     /// # Cancel safety
     ///
-    /// That of [`call`](Self::call).
+    /// As [`call`](Self::call).
     pub async fn call_by(&self, deadline: Instant, request: C::Frame) -> io::Result<C::Frame> {
         self.call_until(Some(deadline), None, request).await
     }
@@ -196,41 +201,42 @@ impl<C: CallCodec> Client<C> {
             Some(permit) => permit,
             None => shared.acquire_permit(deadline).await?,
         };
-        let (mut lane, mut call) = shared.start_call(deadline).await?;
+        let (mut connection, mut call) = shared.start_call(deadline).await?;
         shared.codec.set_id(&mut request, call.id);
         let id = call.id;
         let mut buffer = LinkBuffer::new();
         shared.codec.encode(request, &mut buffer)?;
-        // A connection whose end begins before it has taken the request has not sent any of it.
+        // A connection that starts to end before it accepts the request has sent none of it.
         let mut attempts = 1;
-        while let Err(unsent_request) = send(&lane, buffer, &call, deadline).await {
-            buffer = unsent_request
-                .into_buffer_unless(|| attempts == MAX_ATTEMPTS || !shared.may_retry(&lane))?;
+        while let Err(unsent_request) = send(&connection, buffer, &call, deadline).await {
+            buffer = unsent_request.into_buffer_unless(|| {
+                attempts == MAX_ATTEMPTS || !shared.may_retry(&connection)
+            })?;
             attempts += 1;
             drop(call);
-            (lane, call) = shared.start_call(deadline).await?;
+            (connection, call) = shared.start_call(deadline).await?;
             call.add_alias(id);
         }
         poll_fn(|context| call.poll(context)).await
     }
 
-    /// Closes the connection: calls under way fail at once, with [`Closed`](crate::Closed). One that is
-    /// made after it makes another connection, if the client dials.
+    /// Closes the connection. Calls in progress fail at once with [`Closed`](crate::Closed). A
+    /// later call opens another connection if the client dials.
     pub fn close(&self) {
         if let Some(connection) = self.shared.connector.current() {
             connection.close();
         }
     }
 
-    /// Whether it has a connection that takes calls, as far as is known: its end has not begun. Two
-    /// locks.
+    /// Returns whether the client has a connection that accepts calls, as far as is known. Costs
+    /// two locks.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         let connection = self.shared.connector.current();
         connection.is_some_and(|connection| connection.close_reason().is_none())
     }
 
-    /// What it is doing, and has done. A few locks.
+    /// Returns the statistics of the client. Costs a few locks.
     #[must_use]
     pub fn stats(&self) -> ClientStats {
         let connection = self.shared.connector.current();
@@ -247,25 +253,25 @@ impl<C: CallCodec> Client<C> {
 
 #[cfg(feature = "tower")]
 impl<C: CallCodec> Client<C> {
-    /// Waits for the turn of the next call.
+    /// Waits for the permit of the next call.
     pub(crate) fn poll_permit(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if matches!(self.reserved, ReservedPermit::None) {
             self.reserved = ReservedPermit::Pending(self.shared.semaphore.acquire());
         }
-        if let ReservedPermit::Pending(turn) = &mut self.reserved {
-            let permit = std::task::ready!(Pin::new(turn).poll(context));
+        if let ReservedPermit::Pending(acquire) = &mut self.reserved {
+            let permit = std::task::ready!(Pin::new(acquire).poll(context));
             self.reserved = ReservedPermit::Ready(permit);
         }
         Poll::Ready(())
     }
 
-    /// A call in the turn that was waited for, if one was.
+    /// Makes a call with the permit that was acquired, if there is one.
     pub(crate) fn call_with_permit(
         &mut self,
         request: C::Frame,
     ) -> impl Future<Output = io::Result<C::Frame>> + Send + use<C> {
         let permit = match std::mem::take(&mut self.reserved) {
-            ReservedPermit::Ready(turn) => Some(turn),
+            ReservedPermit::Ready(permit) => Some(permit),
             ReservedPermit::None | ReservedPermit::Pending(_) => None,
         };
         let (client, deadline) = (self.clone(), self.shared.deadline());
@@ -274,7 +280,7 @@ impl<C: CallCodec> Client<C> {
 }
 
 impl<C: CallCodec> ClientShared<C> {
-    /// A call on a connection that takes it.
+    /// Starts a call on a connection that accepts it.
     async fn start_call(
         &self,
         deadline: Option<Instant>,
@@ -284,14 +290,14 @@ impl<C: CallCodec> ClientShared<C> {
             let connection = self.connection(deadline).await?;
             attempts += 1;
             match connection.start_call(deadline) {
-                // Its end has begun since.
+                // The connection has started to end since.
                 Err(_) if attempts < MAX_ATTEMPTS && self.may_retry(&connection) => {}
-                begun => return begun.map(|call| (connection, call)),
+                started => return started.map(|call| (connection, call)),
             }
         }
     }
 
-    /// Whether a request that `lane` has not taken goes by another connection.
+    /// Returns whether a request that `connection` has not accepted may go to another connection.
     fn may_retry(&self, connection: &ClientConnection<C::Frame>) -> bool {
         self.connector.can_redial() && connection.close_reason().is_some()
     }
@@ -303,7 +309,7 @@ impl<C: CallCodec> ClientShared<C> {
 
     async fn acquire_permit(&self, deadline: Option<Instant>) -> io::Result<Permit> {
         match (self.semaphore.try_acquire(), deadline) {
-            (Some(turn), _) => Ok(turn),
+            (Some(permit), _) => Ok(permit),
             (None, Some(deadline)) => Ok(timeout_at(deadline, self.semaphore.acquire()).await?),
             (None, None) => Ok(self.semaphore.acquire().await),
         }
@@ -326,16 +332,17 @@ impl<C: CallCodec> ClientShared<C> {
     }
 }
 
-/// A request that was not sent.
+/// Why a request was not sent.
 #[derive(Debug)]
 enum UnsentRequest {
-    /// It is whole, and may be sent another way.
+    /// It is complete, and may be sent on another connection.
     Retryable(SendError),
     Lost(io::Error),
 }
 
 impl UnsentRequest {
-    /// The request, to be sent another way, unless `given_up`.
+    /// Returns the request, to be sent on another connection, unless it is lost or `is_final`
+    /// returns `true`.
     fn into_buffer_unless(self, is_final: impl FnOnce() -> bool) -> io::Result<LinkBuffer> {
         match self {
             Self::Retryable(unsent) if !is_final() => Ok(unsent.buffer),
@@ -345,7 +352,7 @@ impl UnsentRequest {
     }
 }
 
-/// Sends the request of `call`, within its time.
+/// Sends the request of `call`, before its deadline.
 async fn send<F: Send + 'static>(
     connection: &ClientConnection<F>,
     buffer: LinkBuffer,
@@ -358,15 +365,15 @@ async fn send<F: Send + 'static>(
     };
     let mut sent = std::pin::pin!(connection.queue.send(unsent));
     poll_fn(|context| {
-        // First, since it has the request if the connection has ended.
+        // Polled first, since it returns the request if the connection has ended.
         if let Poll::Ready(sent) = sent.as_mut().poll(context) {
             return Poll::Ready(sent.map_err(UnsentRequest::Retryable));
         }
         let lost = |error| Poll::Ready(Err(UnsentRequest::Lost(error)));
         match call.poll(context) {
-            // Its time is up, or the client was closed.
+            // The call timed out, or the client was closed.
             Poll::Ready(Err(error)) => lost(error),
-            // Nobody can have answered what was not sent.
+            // A request that was not sent cannot have an answer.
             Poll::Ready(Ok(_)) => lost(io::ErrorKind::InvalidData.into()),
             Poll::Pending if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
                 lost(Elapsed.into())

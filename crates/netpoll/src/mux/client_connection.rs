@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One connection of a client: the calls under way on it, and their times.
+//! One connection of a client: its calls and their deadlines.
 //!
-//! The connection itself belongs to its poller, where a handler reads the answers. The lane is
-//! what that handler and the callers share. Its one alarm is set to the earliest deadline that was
-//! known when it was set: a call with a later one does not touch it, and when it rings all calls
-//! are looked at.
+//! The connection itself belongs to its poller, where a handler reads the answers.
+//! [`ClientConnection`] is the state that this handler shares with the callers. It has one timer,
+//! armed for the earliest deadline known when it was armed: a call with a later deadline does not
+//! touch the timer, and when it fires all calls are checked.
 
 use std::io;
 use std::task::{Context, Poll, Wake, Waker};
@@ -30,24 +30,24 @@ pub(super) struct ClientConnection<F> {
     pub(super) queue: WriteQueue,
     handle: ConnectionHandle,
     calls: Mutex<CallTable<F>>,
-    /// The calls whose callers wait: while there are any, the connection is not idle.
+    /// Counts the calls in progress: while there are any, the connection is not idle.
     in_flight: InFlightGuard,
     deadline_timer: Mutex<DeadlineTimer>,
-    /// Answers to nobody.
+    /// The number of answers that matched no call.
     unmatched_answers: AtomicU64,
 }
 
-/// When all calls are looked at next.
+/// The timer for the next check of all calls.
 #[derive(Debug, Default)]
 struct DeadlineTimer {
-    /// Made for the first call that has a deadline.
+    /// Created for the first call with a deadline.
     timer: Option<PollerTimer>,
     due: Option<Instant>,
 }
 
 impl DeadlineTimer {
-    /// Has the alarm ring at `deadline`, or before. An alarm that was lost is put into `lost`, to be
-    /// dropped after the lock.
+    /// Arms the timer for `deadline`, or leaves it if it is armed for an earlier time. A timer
+    /// whose poller has ended is moved to `lost`, to be dropped after the lock.
     fn arm(
         &mut self,
         deadline: Instant,
@@ -76,8 +76,8 @@ impl DeadlineTimer {
 }
 
 impl<F: Send + 'static> ClientConnection<F> {
-    /// Has the answers that come on `conn` read, and its end told.
-    /// Before it, so many calls have `begun` on others.
+    /// Installs the handler that reads the answers, and the watches for the connection's end.
+    /// `started` is the number of calls that were started on earlier connections.
     pub(super) fn open<C: CallCodec<Frame = F>>(
         conn: Connection,
         codec: &Arc<C>,
@@ -123,19 +123,19 @@ impl<F: Send + 'static> ClientConnection<F> {
 
     fn fail_all(&self, reason: CloseReason) {
         let woken = lock(&self.calls).fail_all(reason);
-        // It has the lane as its waker.
+        // The timer's waker owns this connection.
         let timer = lock(&self.deadline_timer).timer.take();
         drop(timer);
         wake_in_turns(woken);
     }
 
-    /// A new call.
+    /// Starts a new call.
     pub(super) fn start_call(
         self: &Arc<Self>,
         deadline: Option<Instant>,
     ) -> io::Result<PendingCall<F>> {
-        // Before the call begins: a connection that drains takes none from a moment on, and then looks
-        // whether any is under way.
+        // Counted before the call starts: a draining connection first stops accepting calls and
+        // then checks whether any is in progress.
         self.in_flight.begin_one();
         let started = lock(&self.calls).start(deadline);
         let id = started.map_err(|reason| {
@@ -152,8 +152,9 @@ impl<F: Send + 'static> ClientConnection<F> {
         Ok(pending)
     }
 
-    /// Has the alarm ring at `deadline`, or before. The call is in the table already, so whoever
-    /// looks at the table with the alarm locked has seen it, or it is seen to here.
+    /// Arms the timer for `deadline` or an earlier time. The call is in the table already, so a
+    /// concurrent check of the table, which holds the timer's lock, has seen it, or the timer is
+    /// armed here.
     fn arm(self: &Arc<Self>, deadline: Instant) -> io::Result<()> {
         let mut lost = Vec::new();
         register(&Waker::from(Arc::clone(self)), |caller_waker| {
@@ -161,11 +162,13 @@ impl<F: Send + 'static> ClientConnection<F> {
         })
     }
 
-    /// The alarm has rung, or was lost.
+    /// Fails the calls that have timed out, and arms the timer for the next deadline. Called when
+    /// the timer fires or its poller ends.
     fn expire_calls(self: &Arc<Self>) {
         let mut woken = Wakeups::default();
         let mut lost = Vec::new();
-        // Without descriptors for another poller the calls wait for their answers or the end.
+        // If no other timer can be created for lack of descriptors, the calls wait for their
+        // answers or the connection's end.
         let _armed = register(&Waker::from(Arc::clone(self)), |caller_waker| {
             let mut deadline_timer = lock(&self.deadline_timer);
             deadline_timer.due = None;
@@ -178,28 +181,28 @@ impl<F: Send + 'static> ClientConnection<F> {
         wake_in_turns(woken);
     }
 
-    /// Why there are no new calls, if that is so.
+    /// Returns why no new call is accepted, if so.
     pub(super) fn close_reason(&self) -> Option<CloseReason> {
         lock(&self.calls).close_reason().cloned()
     }
 
-    /// How many calls have begun on it and those before it.
+    /// Returns how many calls were started on this connection and the ones before it.
     pub(super) fn started(&self) -> u32 {
         lock(&self.calls).started()
     }
 
-    /// How many calls are under way.
+    /// Returns the number of calls in progress.
     pub(super) fn len(&self) -> usize {
         lock(&self.calls).len()
     }
 
-    /// Answers so far that were nobody's.
+    /// Returns the number of answers so far that matched no call.
     pub(super) fn unmatched_answers(&self) -> u64 {
         // Relaxed: a count.
         self.unmatched_answers.load(Ordering::Relaxed)
     }
 
-    /// Closes the connection. No call of it will be answered from here on.
+    /// Closes the connection, and fails all its calls.
     pub(super) fn close(&self) {
         self.fail_all(CloseReason::Local);
         self.handle.close();
@@ -226,7 +229,7 @@ impl<F: Send + 'static> Wake for ClientConnection<F> {
     }
 }
 
-/// A call under way. Dropping it gives it up.
+/// A call in progress. Dropping it abandons the call.
 #[derive(Debug)]
 pub(super) struct PendingCall<F> {
     connection: Arc<ClientConnection<F>>,
@@ -234,7 +237,7 @@ pub(super) struct PendingCall<F> {
 }
 
 impl<F> PendingCall<F> {
-    /// The request is encoded with another id.
+    /// Registers another id for the call, with which its request was encoded.
     pub(super) fn add_alias(&self, foreign: u64) {
         lock(&self.connection.calls).add_alias(self.id, foreign);
     }
@@ -248,8 +251,8 @@ impl<F> PendingCall<F> {
 
 impl<F> Drop for PendingCall<F> {
     fn drop(&mut self) {
-        let given_up = lock(&self.connection.calls).cancel(self.id);
-        drop(given_up);
+        let cancelled = lock(&self.connection.calls).cancel(self.id);
+        drop(cancelled);
         self.connection.in_flight.finish_one();
     }
 }

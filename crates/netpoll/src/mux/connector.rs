@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which connection a client's calls go by, and how it comes to another.
+//! Provides the connection for a client's calls.
 //!
-//! Nothing dials in the background: the call that finds no connection dials, in its own task, and
-//! the others that come meanwhile wait behind it in the order in which they came. If that call is
-//! dropped, the next one dials. A dial that has failed is not repeated before its back-off is over.
+//! No task dials in the background. A call that finds no connection dials, in its own task, and
+//! later calls queue behind it. If that call is dropped, the next one dials. After a failed dial no
+//! call dials until the back-off is over.
 
 use std::fmt;
 use std::future::Future;
@@ -22,23 +22,23 @@ use crate::foreign::DeferredDrop;
 use crate::semaphore::Semaphore;
 use crate::sync::{Arc, Mutex, lock};
 
-/// The way to a server.
+/// Provides connections to one server.
 #[derive(Debug)]
 pub(super) struct Connector<F> {
     state: Mutex<ConnectorState<F>>,
-    /// Who dials, where anybody does.
+    /// Dials further connections, if the client was created with a dialer.
     redialer: Option<Redialer>,
 }
 
 #[derive(Debug)]
 struct ConnectorState<F> {
     connection: Option<Arc<ClientConnection<F>>>,
-    /// Connections so far.
+    /// The number of connections so far.
     dialed: u64,
     failures: Option<DialFailures>,
 }
 
-/// The dials that have failed since one succeeded.
+/// The consecutive failures since the last successful dial.
 #[derive(Debug)]
 struct DialFailures {
     count: u32,
@@ -52,20 +52,20 @@ type DialFn =
 
 struct Redialer {
     dial: Box<DialFn>,
-    /// One at a time.
+    /// Has one permit: one dial at a time.
     semaphore: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Redialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Dials")
-            .field("one", &self.semaphore)
+        f.debug_struct("Redialer")
+            .field("semaphore", &self.semaphore)
             .finish_non_exhaustive()
     }
 }
 
 impl<F: Send + 'static> Connector<F> {
-    /// By this connection, and when that has ended by none.
+    /// Uses this connection only.
     pub(super) fn fixed(connection: Arc<ClientConnection<F>>) -> Self {
         Self {
             state: Mutex::new(ConnectorState {
@@ -77,7 +77,7 @@ impl<F: Send + 'static> Connector<F> {
         }
     }
 
-    /// By a connection to `target`, made when one is needed. A name is resolved for each.
+    /// Dials `target` on demand. A name is resolved for each dial.
     pub(super) fn dialing<T>(dialer: Dialer, target: T) -> Self
     where
         T: ToTarget + Send + Sync + 'static,
@@ -102,22 +102,23 @@ impl<F: Send + 'static> Connector<F> {
         }
     }
 
-    /// Whether it makes another connection when one has ended.
+    /// Returns whether another connection is opened when one has ended.
     pub(super) fn can_redial(&self) -> bool {
         self.redialer.is_some()
     }
 
-    /// The last connection there was. It may be over.
+    /// Returns the last connection. It may have ended.
     pub(super) fn current(&self) -> Option<Arc<ClientConnection<F>>> {
         lock(&self.state).connection.clone()
     }
 
-    /// Connections so far.
+    /// Returns the number of connections so far.
     pub(super) fn dialed(&self) -> u64 {
         lock(&self.state).dialed
     }
 
-    /// A connection that takes calls: another's that has just been made, or a new one.
+    /// Returns a connection that accepts calls: one that another call has just opened, or a new
+    /// one.
     pub(super) async fn connect<C: CallCodec<Frame = F>>(
         &self,
         codec: &Arc<C>,
@@ -152,7 +153,7 @@ impl<F: Send + 'static> Connector<F> {
         }
     }
 
-    /// Whether the back-off of the last failure is over.
+    /// Returns the last dial's error while its back-off is not over.
     fn check_backoff(&self) -> io::Result<()> {
         match &lock(&self.state).failures {
             Some(failed) if Instant::now() < failed.retry_at => Err(copy_error(&failed.error)),
@@ -162,22 +163,22 @@ impl<F: Send + 'static> Connector<F> {
 
     fn record_failure(&self, error: io::Error, backoff: &Backoff) -> io::Error {
         let mut state = lock(&self.state);
-        let times = state.failures.as_ref().map_or(0, |failed| failed.count);
-        let times = times.saturating_add(1);
-        let why = Arc::new(error);
+        let count = state.failures.as_ref().map_or(0, |failed| failed.count);
+        let count = count.saturating_add(1);
+        let error = Arc::new(error);
         let before = DeferredDrop::from(state.failures.replace(DialFailures {
-            count: times,
-            error: Arc::clone(&why),
-            retry_at: Instant::now() + backoff.delay_after(times),
+            count,
+            error: Arc::clone(&error),
+            retry_at: Instant::now() + backoff.delay_after(count),
         }));
         drop(state);
-        // Of a resolver of the user's own.
+        // The old error may come from a user's resolver, so it is dropped after the lock.
         drop(before);
-        copy_error(&why)
+        copy_error(&error)
     }
 }
 
-/// The same error once more.
+/// Returns a copy of an error: by its errno, or wrapping the shared one.
 fn copy_error(error: &Arc<io::Error>) -> io::Error {
     match error.raw_os_error() {
         Some(errno) => io::Error::from_raw_os_error(errno),

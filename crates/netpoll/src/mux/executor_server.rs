@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`serve_on`]: each request of a connection as a task of an executor, on whatever threads that has.
+//! [`serve_on`]: runs each request of a connection as a task of an executor, on the executor's
+//! threads.
 //!
-//! The connection's own handler only reads, and lets each task go with a place of the limited
-//! number; the task answers through the connection's write queue. A task that fails, panics or is
-//! dropped by its executor wakes that handler, which ends with the reason, and so ends the
-//! connection: nobody else would tell the peer.
+//! The connection's handler only reads requests and spawns each with a permit of the limit. The
+//! task answers through the connection's write queue. If a task fails, panics or is dropped by its
+//! executor, it wakes the handler. The handler returns the error, which closes the connection, so
+//! that the peer learns of the failure.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -26,16 +27,16 @@ use crate::runner::Spawn;
 use crate::semaphore::{Permit, Semaphore};
 use crate::sync::{Arc, Mutex, lock};
 
-/// As [`serve_within`](super::serve_within), with each request as a task of `executor`'s: for requests
-/// that compute or block, so that those of one connection run on several threads. For
-/// [`on_connection_send`](crate::Builder::on_connection_send), with any
-/// [`Runner`](crate::Runner) for the reading.
+/// As [`serve_within`](super::serve_within), but runs each request as a task of `executor`. Meant
+/// for requests that compute or block: those of one connection run on several threads. Used with
+/// [`on_connection_send`](crate::Builder::on_connection_send); any [`Runner`](crate::Runner) works
+/// for the reading.
 ///
-/// A request that fails or panics ends the connection as it does there, behind the answers that
-/// were sent before it; so does a task that the executor drops, with
-/// [`Local`](crate::CloseReason::Local). Other tasks go on, and their answers are discarded.
+/// A request that fails or panics closes the connection as with `serve_within`, behind the answers
+/// that were sent before it. So does a task that the executor drops, with
+/// [`Local`](crate::CloseReason::Local). Other tasks continue, and their answers are discarded.
 ///
-/// A few allocations for each request. Answers wait, in their tasks, while the peer does not read.
+/// Costs a few allocations a request. While the peer does not read, answers wait in their tasks.
 pub fn serve_on<C, H, F>(
     executor: Arc<dyn Spawn>,
     in_flight: usize,
@@ -77,32 +78,33 @@ where
                     request_guard.answer(&*codec, answer).await;
                 }));
             }
-            // The peer has ended its stream, or the connection drains: what is under way is answered first.
-            let mut all = Vec::new();
+            // The peer has ended its stream, or the connection drains: the requests in progress are
+            // answered first.
+            let mut permits = Vec::new();
             for _ in 0..in_flight {
-                all.push(responder.unless_failed(semaphore.acquire()).await?);
+                permits.push(responder.unless_failed(semaphore.acquire()).await?);
             }
             lock(&responder.failure).first.take().map_or(Ok(()), Err)
         })
     }
 }
 
-/// What a handler of [`serve_on`] returns.
+/// The future of a handler of [`serve_on`].
 pub type ServeFuture = std::pin::Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
 
-/// Where the requests of one connection are answered.
+/// Answers the requests of one connection, and records the first failure.
 #[derive(Clone)]
 struct Responder {
     queue: WriteQueue,
     failure: Arc<Mutex<FirstFailure>>,
 }
 
-/// What tasks tell the connection's handler.
+/// The first failure of a task, and the waker of the connection's handler.
 #[derive(Default)]
 struct FirstFailure {
-    /// What the first request that failed has failed with.
+    /// The error of the first request that failed.
     first: Option<BoxError>,
-    /// Of the handler.
+    /// The waker of the handler.
     waker: WakerSlot,
 }
 
@@ -120,7 +122,7 @@ impl FirstFailure {
 }
 
 impl Responder {
-    /// What `work` comes to, unless a request has failed by then.
+    /// Returns the output of `work`, or the error of a request that failed before.
     async fn unless_failed<T>(&self, work: impl Future<Output = T>) -> Result<T, BoxError> {
         let mut work = pin!(work);
         let mut bounded = ActiveTimeout::default();
@@ -137,7 +139,7 @@ impl Responder {
         .await
     }
 
-    /// The next request; `None` if there are no more.
+    /// Returns the next request; `None` if no more are accepted.
     async fn next_request<C: Codec>(
         &self,
         drain: &mut RequestDrain,
@@ -148,7 +150,7 @@ impl Responder {
             return Ok(None);
         }
         let mut reader = conn.reader();
-        // For as long as it takes until one begins.
+        // Has no time limit until a request starts to arrive.
         let mut wait = FrameWait::allow_idle();
         let next = poll_fn(|context| {
             let next = reader.poll_frame(codec, &mut wait, context);
@@ -159,7 +161,7 @@ impl Responder {
 
     fn fail(&self, error: BoxError) {
         let mut failure = lock(&self.failure);
-        // The first stands; another is dropped after the lock.
+        // Only the first failure is kept; another is dropped after the lock.
         let error = match failure.first {
             Some(_) => DeferredDrop::new(error),
             None => {
@@ -174,12 +176,12 @@ impl Responder {
     }
 }
 
-/// A request under way. Ends the connection if it is dropped before it is answered.
+/// A request in progress. Fails the connection if it is dropped before it is answered.
 struct RequestGuard {
     responder: Responder,
     open: bool,
     _in_flight: InFlightGuard,
-    /// Goes back after all that is told.
+    /// Released last: after the answer or the failure.
     _permit: Permit,
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Frames that say which call they are of.
+//! Frames that carry the id of their call.
 
 use std::io;
 
@@ -7,16 +7,16 @@ use netpoll_buffer::LinkBuffer;
 
 use crate::codec::{Codec, Need, append_frame};
 
-/// A codec whose frames have the id of the call that they are of.
+/// A codec whose frames carry the id of their call.
 pub trait CallCodec: Codec {
-    /// Which call `frame` is of.
+    /// Returns the call id of `frame`.
     fn id(&self, frame: &Self::Frame) -> u64;
 
-    /// Makes `frame` one of the call `id`.
+    /// Sets the call id of `frame`.
     fn set_id(&self, frame: &mut Self::Frame, id: u64);
 }
 
-/// Frames of another codec that begin with a call's id: eight bytes, big-endian.
+/// A codec that puts a call id in front of another codec's frames: eight bytes, big-endian.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Numbered<C> {
     inner: C,
@@ -26,14 +26,15 @@ pub struct Numbered<C> {
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Message {
-    /// The call's id. A [`Client`](super::Client) sets it; a server answers with the request's.
+    /// The id of the call. A [`Client`](super::Client) sets it; a server answers with the request's
+    /// id.
     pub id: u64,
-    /// What comes behind it.
+    /// The bytes behind the id.
     pub body: LinkBuffer,
 }
 
 impl Message {
-    /// A message with a copy of `body`.
+    /// Creates a message with a copy of `body`.
     #[must_use]
     pub fn new(body: &[u8]) -> Self {
         let mut copy = LinkBuffer::new();
@@ -41,7 +42,7 @@ impl Message {
         copy.into()
     }
 
-    /// A message of the call `id`: what a server answers with, where it has taken the request apart.
+    /// Creates a message of the call `id`: the answer of a server that took its request apart.
     #[must_use]
     pub const fn of(id: u64, body: LinkBuffer) -> Self {
         Self { id, body }
@@ -55,7 +56,7 @@ impl From<LinkBuffer> for Message {
 }
 
 impl<C> Numbered<C> {
-    /// Frames of `frames` with an id in front.
+    /// Creates a codec that puts an id in front of the frames of `frames`.
     #[must_use]
     pub const fn new(frames: C) -> Self {
         Self { inner: frames }
@@ -76,8 +77,8 @@ impl<C: Codec<Frame = LinkBuffer>> Codec for Numbered<C> {
     fn decode(&self, bytes: LinkBuffer) -> io::Result<Message> {
         let mut body = self.inner.decode(bytes)?;
         let id = body.read_u64().map_err(|_short| {
-            let why = "a frame that is too short for the id of a call";
-            io::Error::new(io::ErrorKind::InvalidData, why)
+            let text = "the frame is too short for a call id";
+            io::Error::new(io::ErrorKind::InvalidData, text)
         })?;
         Ok(Message { id, body })
     }

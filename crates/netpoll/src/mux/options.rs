@@ -1,34 +1,35 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The bounds of a client.
+//! The limits of a client.
 
 use std::time::Duration;
 
 use crate::error::InvalidConfig;
 use crate::poll::balance::random;
 
-/// What bounds a [`Client`](super::Client). Each has a default.
+/// The limits of a [`Client`](super::Client). Each has a default.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ClientOptions {
-    /// How long a call may take, the wait for its turn and for a connection included; `None` is as
-    /// long as it takes. 10 s.
+    /// The time limit of a call, including the waits for a permit and for a connection; `None` is
+    /// no limit. Default: 10 s.
     pub timeout: Option<Duration>,
-    /// The most calls that are under way; more wait for their turn, first come first served. 1,024.
+    /// The most calls in progress at once; further calls wait, first come, first served. Default:
+    /// 1,024.
     pub max_in_flight: usize,
-    /// How long nobody dials after a dial that has failed; only for a client that was made with a
+    /// How long no call dials after a failed dial. Only for a client that was created with a
     /// [`Dialer`](crate::Dialer).
     pub backoff: Backoff,
 }
 
-/// How long to wait after a failure: at first about `first`, twice as long after each further one,
-/// and never longer than `longest`. Each is drawn between its half and its whole, so that clients
-/// which lost their server together do not come back together.
+/// The delays after consecutive failures: about `first` after the first, doubled after each further
+/// one, and at most `longest`. Each delay is drawn between half of that and all of it, so that
+/// clients that lost their server together do not return together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Backoff {
-    /// After the first failure. 50 ms.
+    /// The delay after the first failure. Default: 50 ms.
     pub first: Duration,
-    /// After many. 5 s.
+    /// The longest delay. Default: 5 s.
     pub longest: Duration,
 }
 
@@ -43,7 +44,7 @@ impl Default for ClientOptions {
 }
 
 impl ClientOptions {
-    /// Refuses, by name, what cannot work.
+    /// Rejects invalid options with the name of the field.
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
         if self.timeout == Some(Duration::ZERO) {
             let expected = "must be above zero; None switches it off";
@@ -53,7 +54,7 @@ impl ClientOptions {
             return Err(InvalidConfig::new("max_in_flight", "must be at least 1"));
         }
         if self.backoff.longest < self.backoff.first {
-            let expected = "must not have a longest wait below the first";
+            let expected = "must not have a longest delay below the first";
             return Err(InvalidConfig::new("backoff", expected));
         }
         Ok(())
@@ -70,7 +71,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// How long to wait after so many failures in a row, of which there is one at least.
+    /// Returns the delay after this many failures in a row, at least one.
     pub(super) fn delay_after(&self, failures: u32) -> Duration {
         let doubled = 1_u32.checked_shl(failures.saturating_sub(1));
         let whole = doubled
@@ -86,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_backoff_doubles_up_to_its_longest_and_is_never_below_half() {
+    fn backoff_doubles_to_the_maximum_with_half_jitter() {
         let backoff = Backoff::default();
         for (failures, whole) in [(1, 50), (2, 100), (3, 200), (8, 5000), (40, 5000)] {
             let whole = Duration::from_millis(whole);
@@ -98,20 +99,23 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused_by_name() {
-        let named = |change: fn(&mut ClientOptions)| {
+    fn invalid_options_are_rejected_by_field() {
+        let rejected_field = |change: fn(&mut ClientOptions)| {
             let mut options = ClientOptions::default();
             change(&mut options);
             options.check().unwrap_err().field
         };
         assert_eq!(ClientOptions::default().check(), Ok(()));
         assert_eq!(
-            named(|options| options.timeout = Some(Duration::ZERO)),
+            rejected_field(|options| options.timeout = Some(Duration::ZERO)),
             "timeout"
         );
-        assert_eq!(named(|options| options.max_in_flight = 0), "max_in_flight");
         assert_eq!(
-            named(|options| options.backoff.longest = Duration::ZERO),
+            rejected_field(|options| options.max_in_flight = 0),
+            "max_in_flight"
+        );
+        assert_eq!(
+            rejected_field(|options| options.backoff.longest = Duration::ZERO),
             "backoff"
         );
     }

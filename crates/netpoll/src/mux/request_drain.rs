@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`RequestDrain`]: the requests of a connection until the peer ends its stream, or the connection drains.
+//! [`RequestDrain`]: decides which requests of a connection are still accepted, until the peer ends
+//! its stream or the connection drains.
 //!
-//! A connection that drains is read to the end of what its peer had sent by then. A request that is there
-//! whole is taken; so is one of which a part is there, when its rest has come. The next one is not, also
-//! where it comes along with that rest: a peer that never stops sending would keep the server for ever.
+//! A draining connection is read to the end of the input that its peer had sent when the drain
+//! began. A request that is complete by then is accepted. So is one that is partly there, once its
+//! rest arrives. The request behind it is rejected even if it arrives together with that rest:
+//! otherwise a peer that never stops sending would keep the server alive.
 
 use std::io;
 use std::sync::Weak;
@@ -13,19 +15,19 @@ use crate::connection::Connection;
 use crate::connection::shared::Shared;
 use crate::sync::Arc;
 
-/// Says when there are no more requests.
+/// Tracks whether a connection accepts more requests.
 #[derive(Debug)]
 pub(super) struct RequestDrain {
-    /// Weakly, so that it is no holder of the connection beside the handler's.
+    /// Weak, so that only the handler keeps the connection alive.
     shared: Weak<Shared>,
     state: RequestDrainState,
 }
 
-/// What is still taken.
+/// Which requests are still accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RequestDrainState {
     Open,
-    /// The request that is waited for.
+    /// Only the request that is partly there.
     LastRequest,
     Ended,
 }
@@ -38,12 +40,13 @@ impl RequestDrain {
         }
     }
 
-    /// Whether there are no more requests.
+    /// Returns whether no further request is accepted.
     pub(super) fn has_ended(&self) -> bool {
         self.state == RequestDrainState::Ended
     }
 
-    /// What a poll for the next request comes to; `None` if there is none.
+    /// Tracks the result of a poll for the next request and returns it, or `None` if the connection
+    /// has drained.
     pub(super) fn observe<F>(
         &mut self,
         polled: Poll<io::Result<Option<F>>>,

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`serve`]: each request of a connection in a task of its own.
+//! [`serve`]: runs each request of a connection as a task of its own.
 //!
-//! All tasks of a connection are polled within the connection's handler, where that runs; so they
-//! need no lock, no channel and no executor, and the answers of a burst leave together. Requests
-//! are taken while fewer than the limit are under way and the output is below its mark: a peer that
-//! sends more, or does not read, waits.
+//! All tasks of a connection are polled within the connection's handler, on its thread. They need
+//! no lock, no channel and no executor, and the answers to a request batch are sent together.
+//! Requests are accepted while fewer than the limit are in progress and the output is below its
+//! high watermark: a peer that sends more, or does not read, waits.
 
 use std::future::poll_fn;
 use std::io;
@@ -25,27 +25,29 @@ use crate::connection::writer::Writer;
 use crate::error::BoxError;
 use crate::foreign::wake_by_ref;
 
-/// The most requests of a connection that are under way, unless told otherwise.
+/// The default limit of requests of one connection in progress.
 const DEFAULT_MAX_IN_FLIGHT: usize = 256;
 
-/// The most requests that are begun before what is there is sent and others get their turn.
+/// The most requests that are started before the answers are sent and other tasks run.
 const MAX_BATCH: usize = 64;
 
-/// So many bytes of answers are given to the connection before all that is there was answered.
+/// Answers of this many bytes are passed to the connection before the whole batch is answered.
 const FLUSH_THRESHOLD: usize = 32 << 10;
 
-/// A handler of connections, for [`on_connection`](crate::Builder::on_connection), that calls
-/// `handler` with each request, many at once: a request that awaits holds up no other. What it
-/// returns is the answer, sent when it is there, in whatever order. With ids the answer has to have
-/// its request's: see [`Message::of`](super::Message::of).
+/// Returns a connection handler, for [`on_connection`](crate::Builder::on_connection), that calls
+/// `handler` for each request. Requests run concurrently: one that awaits does not delay the
+/// others. The returned frame is the answer, sent once it is ready, in any order. With ids, the
+/// answer must carry the id of its request: see [`Message::of`](super::Message::of).
 ///
-/// At most 256 requests of a connection are under way; more wait in the kernel. When the peer ends
-/// its stream, what is under way is answered first. So it is when the connection drains, for a
-/// [shutdown](crate::LoopHandle::shutdown) or because of its [age](crate::Timeouts::max_age): no
-/// request is taken any more that the peer had not begun to send, what was taken is answered, and then
-/// the connection is closed by a FIN. An `Err`, or a panic, ends the connection.
+/// At most 256 requests of a connection are in progress; further ones wait in the kernel. When the
+/// peer ends its stream, the requests in progress are answered first.
 ///
-/// A request that is done without waiting costs no allocation beyond those of its codec.
+/// When the connection drains, for a [shutdown](crate::LoopHandle::shutdown) or because of its
+/// [age](crate::Timeouts::max_age), no request is accepted that the peer had not started to send.
+/// The accepted requests are answered, and then the connection is closed by a FIN. An `Err` or a
+/// panic closes the connection.
+///
+/// A request that completes without waiting costs no allocation except those of its codec.
 pub fn serve<C, H>(
     codec: C,
     handler: H,
@@ -57,7 +59,7 @@ where
     serve_within(DEFAULT_MAX_IN_FLIGHT, codec, handler)
 }
 
-/// As [`serve`], with at most `in_flight` requests of a connection under way; one, if that is 0.
+/// As [`serve`], with at most `in_flight` requests of a connection in progress; 0 counts as 1.
 pub fn serve_within<C, H>(
     in_flight: usize,
     codec: C,
@@ -113,7 +115,7 @@ where
     }
 }
 
-/// Answers that leave together.
+/// Answers that are sent together.
 struct AnswerBatch<'a> {
     writer: Writer<'a>,
     ready: LinkBuffer,
@@ -137,15 +139,15 @@ impl AnswerBatch<'_> {
 }
 
 impl Drop for AnswerBatch<'_> {
-    /// What was answered before a request that failed, or panicked, is sent.
+    /// Sends the answers that were ready before a request failed or panicked.
     fn drop(&mut self) {
         self.send();
     }
 }
 
-/// The requests of a connection that wait for something, as the connection knows of them.
+/// The requests in progress, as the connection counts them.
 enum InFlightCount {
-    /// None ever was.
+    /// No request has waited yet.
     Unregistered(ConnectionHandle),
     Registered(InFlightGuard),
 }
@@ -166,8 +168,8 @@ impl InFlightCount {
     }
 }
 
-/// What a poll looks at. They take turns at being the first: what one of them has may be enough for
-/// all of the time of each poll.
+/// What a poll of the handler polls. The two alternate in being first, since either may use up the
+/// budget of every poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PollTarget {
     Tasks,
@@ -187,22 +189,22 @@ impl PollTarget {
     }
 }
 
-/// What a connection goes on with.
+/// The next step of a connection.
 enum ServerStep<F> {
-    /// A task is done.
+    /// A task has completed.
     Answer(Result<F, BoxError>),
     Request(io::Result<F>),
-    /// There will be no more requests.
+    /// No more requests are accepted.
     End,
 }
 
-/// The requests that come on a connection.
+/// Reads the requests of a connection.
 struct RequestReader<'a> {
     drain: RequestDrain,
-    /// Since others had their turn.
+    /// The requests started since other tasks ran.
     started: usize,
     write_wait: SentWait<'a>,
-    /// For as long as it takes until one begins.
+    /// Has no time limit until a request starts to arrive.
     frame_wait: FrameWait<'a>,
 }
 
@@ -216,7 +218,7 @@ impl<'a> RequestReader<'a> {
         }
     }
 
-    /// The next request, if it may be begun now.
+    /// Polls for the next request, if it may start now.
     fn poll_next<C: Codec>(
         &mut self,
         codec: &C,

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Many futures of one type in one task, each polled only when it was woken.
+//! Many futures of one type in one task, each polled only after it was woken.
 //!
-//! Each lives in a slot with a waker of its own, which notes the slot and wakes the task. Slots are
-//! used again with their waker, so that a request which is done at its first poll allocates
-//! nothing. A slot has a waker that may outlive the future it was given to: it then wakes the next
-//! one in the slot for nothing, which is allowed.
+//! Each future lives in a slot with a waker of its own, which records the slot and wakes the task.
+//! A slot and its waker are reused, so that a request that completes at its first poll allocates
+//! nothing. A waker may outlive the future that it was given to. It then causes a spurious wake of
+//! the next future in the slot, which is allowed.
 //!
-//! A *round* is what the task does in one poll of its own. In each, a future is polled once when it
-//! begins and once if it was woken before the round; one that wakes itself again and again has its turn
-//! in the next, behind the other tasks of the thread. A round ends early when the
-//! [budget](crate::fairness) of the task's poll is spent; each future has a budget of its own.
+//! A *round* is one poll of the task. In a round a new future is polled once when it starts, and a
+//! pending future once if it was woken before the round. A future that wakes itself is polled again
+//! in the next round, after the other tasks of the thread. A round ends early when the
+//! [budget](crate::fairness) of the task's poll is exhausted; each future has a budget of its own.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,24 +19,24 @@ use crate::fairness;
 use crate::foreign::{OwnWaker, WakerSlot, Wakeup, empty_while_panicking, register, wake_by_ref};
 use crate::sync::{Arc, Mutex, lock};
 
-/// Futures under way.
+/// The pending futures of a task.
 #[derive(Debug)]
 pub(super) struct TaskSet<F> {
     slots: Vec<TaskSlot<F>>,
     /// Slots without a future.
     free: Vec<usize>,
     wake_list: Arc<WakeList>,
-    /// Taken from `woken`, and not polled yet.
+    /// Woken slots of this round that are not polled yet, last one first.
     ready: Vec<usize>,
-    /// Whether this round has taken what was woken.
+    /// Whether this round has taken the woken slots.
     round: RoundState,
 }
 
-/// Whether a round has taken what was woken.
+/// Whether a round has taken the woken slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RoundState {
     NotStarted,
-    /// What is woken from now on is for the next round.
+    /// Slots woken from now on are polled in the next round.
     Started,
 }
 
@@ -46,7 +46,8 @@ struct TaskSlot<F> {
     waker: OwnWaker,
 }
 
-/// Of several that panic when they are dropped, or one behind a panic of its poll, one panic goes on.
+/// If several futures panic in their drop, or one does after a panic of its poll, one panic
+/// propagates.
 impl<F> Drop for TaskSlot<F> {
     fn drop(&mut self) {
         if self.future.is_some() {
@@ -55,7 +56,7 @@ impl<F> Drop for TaskSlot<F> {
     }
 }
 
-/// Which slots were woken, and who polls them.
+/// The woken slots, and the waker of the task.
 #[derive(Debug, Default)]
 struct WakeList {
     state: Mutex<WakeState>,
@@ -101,12 +102,12 @@ impl<F: Future> TaskSet<F> {
         }
     }
 
-    /// How many futures are under way.
+    /// Returns the number of pending futures.
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
-    /// Polls a new future, and keeps it if it is not done. Allocates if no slot is free.
+    /// Polls a new future, and keeps it if it is pending. Allocates if no slot is free.
     pub(super) fn start(&mut self, future: F) -> Poll<F::Output> {
         let slot = self.free.pop().unwrap_or_else(|| self.add_slot());
         self.slots[slot].future.set(Some(future));
@@ -128,7 +129,7 @@ impl<F: Future> TaskSet<F> {
         let Some(running) = future.as_mut().as_pin_mut() else {
             return Poll::Pending;
         };
-        // Each has a budget of its own: what one spends is not taken from the others.
+        // Each future has a budget of its own and uses none of the others'.
         let polled = fairness::nested_poll(|| running.poll(&mut Context::from_waker(waker)));
         let output = std::task::ready!(polled);
         future.set(None);
@@ -136,13 +137,13 @@ impl<F: Future> TaskSet<F> {
         Poll::Ready(output)
     }
 
-    /// What one of the futures that were woken has come to. Pending once none of them is done in this
-    /// round; the task is woken when there is more to do in the next.
+    /// Polls the woken futures and returns the output of the first that completes. Pending once no
+    /// other completes in this round; the task is woken when there is work for the next.
     pub(super) fn poll_next(&mut self, context: &Context<'_>) -> Poll<F::Output> {
         if self.ready.is_empty() && self.round == RoundState::NotStarted {
             self.round = RoundState::Started;
             std::mem::swap(&mut lock(&self.wake_list.state).slots, &mut self.ready);
-            // The first that was woken is polled first.
+            // The slot that was woken first is polled first.
             self.ready.reverse();
         }
         while !self.ready.is_empty() {
@@ -157,13 +158,13 @@ impl<F: Future> TaskSet<F> {
         Poll::Pending
     }
 
-    /// Has the task woken when a future is, or at once if one was.
+    /// Registers the task's waker, or wakes the task at once if a future was woken.
     fn register_waker(&self, context: &Context<'_>) {
-        let under_way = self.len();
+        let pending = self.len();
         let (is_woken, stale) = register(context.waker(), |caller_waker| {
             let mut state = lock(&self.wake_list.state);
-            // Nobody is waited for where nothing is under way.
-            if state.slots.is_empty() && under_way == 0 {
+            // Without a pending future there is nothing to wait for.
+            if state.slots.is_empty() && pending == 0 {
                 return Ok((false, state.waker.take()));
             }
             if state.slots.is_empty() {
@@ -178,7 +179,7 @@ impl<F: Future> TaskSet<F> {
         }
     }
 
-    /// The task's own poll is over, and what was woken meanwhile has its turn in the next.
+    /// Ends the round: slots that were woken meanwhile are polled in the next one.
     pub(super) fn end_round(&mut self) {
         self.round = RoundState::NotStarted;
     }
@@ -195,8 +196,8 @@ mod tests {
 
     type Future_ = Pin<Box<dyn Future<Output = usize>>>;
 
-    /// A future that is done with `number` once `gate` is open; the waker that it was polled with,
-    /// and how often.
+    /// Returns a future that completes with `number` once `gate` is open, and records its polls and
+    /// its waker.
     fn gated(number: usize, gate: &Rc<TestGate>) -> Future_ {
         let gate = Rc::clone(gate);
         Box::pin(poll_fn(move |context| {
@@ -210,7 +211,7 @@ mod tests {
         }))
     }
 
-    /// A waker that counts.
+    /// A waker that counts its wakes.
     struct WakeCount(AtomicUsize);
 
     impl WakeCount {
@@ -236,7 +237,7 @@ mod tests {
         poll_with(tasks, Waker::noop())
     }
 
-    /// One round, as the task's own poll.
+    /// Polls once, and ends the round if nothing completed.
     fn poll_with(tasks: &mut TaskSet<Future_>, waker: &Waker) -> Poll<usize> {
         let polled = tasks.poll_next(&Context::from_waker(waker));
         if polled.is_pending() {
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_woken_is_polled_and_slots_are_used_again() {
+    fn only_woken_futures_are_polled_and_slots_are_reused() {
         let gates: Vec<Rc<TestGate>> = (0..3).map(|_| Rc::default()).collect();
         let mut tasks = TaskSet::new();
         for (number, gate) in gates.iter().enumerate() {
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_waker_that_outlives_its_future_does_no_harm_to_the_next() {
+    fn stale_waker_is_harmless_to_the_next_future() {
         let (first, second) = (Rc::<TestGate>::default(), Rc::<TestGate>::default());
         let mut tasks = TaskSet::new();
         assert!(tasks.start(gated(1, &first)).is_pending());
@@ -276,14 +277,14 @@ mod tests {
         assert!(tasks.start(gated(2, &second)).is_pending());
         stale.wake();
         assert!(poll(&mut tasks).is_pending());
-        assert_eq!(second.polls.get(), 2, "polled for nothing");
+        assert_eq!(second.polls.get(), 2, "one spurious poll");
         second.open.set(true);
         second.waker.take().unwrap().wake();
         assert_eq!(poll(&mut tasks), Poll::Ready(2));
     }
 
     #[test]
-    fn a_wake_between_two_polls_wakes_the_task() {
+    fn wake_between_polls_wakes_the_task_once() {
         let flag = Arc::new(WakeCount(AtomicUsize::new(0)));
         let waker = Waker::from(Arc::clone(&flag));
         let gate = Rc::<TestGate>::default();
@@ -298,8 +299,8 @@ mod tests {
         assert_eq!(flag.count(), 1);
     }
 
-    /// A future that wakes itself at each poll, `most` times.
-    fn hog(most: usize, polls: &Rc<Cell<usize>>) -> Future_ {
+    /// Returns a future that wakes itself at each poll, and completes at poll number `most`.
+    fn self_waking(most: usize, polls: &Rc<Cell<usize>>) -> Future_ {
         let polls = Rc::clone(polls);
         Box::pin(poll_fn(move |context| {
             polls.set(polls.get() + 1);
@@ -312,12 +313,12 @@ mod tests {
     }
 
     #[test]
-    fn a_future_that_wakes_itself_is_polled_once_a_round_and_the_task_is_woken_for_the_next() {
+    fn self_waking_future_is_polled_once_a_round() {
         let wakes = Arc::new(WakeCount(AtomicUsize::new(0)));
         let waker = Waker::from(Arc::clone(&wakes));
         let polls = Rc::<Cell<usize>>::default();
         let mut tasks = TaskSet::new();
-        assert!(tasks.start(hog(5, &polls)).is_pending());
+        assert!(tasks.start(self_waking(5, &polls)).is_pending());
         for round in 2..5 {
             assert!(poll_with(&mut tasks, &waker).is_pending());
             assert_eq!((polls.get(), wakes.count()), (round, round - 1));
@@ -326,10 +327,10 @@ mod tests {
     }
 
     #[test]
-    fn a_round_goes_on_after_a_future_that_is_done_and_polls_no_other_twice() {
+    fn round_continues_after_a_completed_future() {
         let (polls, gate) = (Rc::<Cell<usize>>::default(), Rc::<TestGate>::default());
         let mut tasks = TaskSet::new();
-        assert!(tasks.start(hog(100, &polls)).is_pending());
+        assert!(tasks.start(self_waking(100, &polls)).is_pending());
         assert!(tasks.start(gated(7, &gate)).is_pending());
         gate.open.set(true);
         gate.waker.take().unwrap().wake();
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_round_ends_when_the_time_of_its_poll_is_up_and_loses_no_future() {
+    fn round_ends_with_its_poll_budget_and_loses_no_future() {
         let gates: Vec<Rc<TestGate>> = (0..100).map(|_| Rc::default()).collect();
         let mut tasks = TaskSet::new();
         for (number, gate) in gates.iter().enumerate() {
