@@ -91,9 +91,9 @@ fn forwarded_large_frames_allocate_nothing() {
 }
 
 #[test]
-fn a_body_behind_a_new_length_allocates_no_more_than_its_queue() {
+fn body_with_a_new_length_allocates_only_its_segment_queue() {
     alone(
-        "a_body_behind_a_new_length_allocates_no_more_than_its_queue",
+        "body_with_a_new_length_allocates_only_its_segment_queue",
         || {
             let server =
                 Server::start_unobserved(EventLoop::builder().pollers(1).on_request(reframe));
@@ -104,8 +104,8 @@ fn a_body_behind_a_new_length_allocates_no_more_than_its_queue() {
 }
 
 #[test]
-fn an_allocation_in_a_handler_is_counted() {
-    alone("an_allocation_in_a_handler_is_counted", || {
+fn handler_allocation_is_counted() {
+    alone("handler_allocation_is_counted", || {
         let server = Server::start_unobserved(EventLoop::builder().pollers(1).on_request(copy));
         assert!(Client::connect(&server, 1, 1, 128).allocations() >= COUNTED);
     });

@@ -244,7 +244,7 @@ fn residue_of(connections: usize, progress: impl Fn(usize)) -> Residue {
 }
 
 #[test]
-fn connections_that_are_gone_leave_nothing() {
+fn closed_connections_leave_no_resources() {
     let connections = 2880;
     let Residue { more, .. } = residue_of(connections, |_| ());
     assert_eq!(more.descriptors, 0);

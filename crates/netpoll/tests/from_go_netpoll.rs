@@ -72,7 +72,7 @@ fn exists(path: &str, sources: &[String]) -> bool {
 }
 
 #[test]
-fn whatever_the_page_names_of_ours_is_there() {
+fn every_netpoll_name_on_the_page_exists() {
     let sources = sources();
     for cells in rows(PAGE) {
         let is_path = |text: &&str| text.contains("::") && !text.contains(['(', '.']);
@@ -88,7 +88,7 @@ fn whatever_the_page_names_of_ours_is_there() {
 }
 
 #[test]
-fn every_name_that_go_netpoll_exports_is_listed_once() {
+fn every_exported_go_name_is_listed_once() {
     let mut parts = PAGE.split("\n## ");
     let list = parts.find(|part| part.starts_with("Every exported name\n"));
     let rows = rows(list.expect("the list"));

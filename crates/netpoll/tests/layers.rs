@@ -167,14 +167,14 @@ fn upward_imports(crate_folder: &str, rows: &[&[&str]]) -> Vec<String> {
 }
 
 #[test]
-fn imports_point_one_way() {
+fn imports_point_downwards() {
     assert_eq!(upward_imports("crates/netpoll", NETPOLL), [""; 0]);
     assert_eq!(upward_imports("crates/netpoll-buffer", BUFFER), [""; 0]);
     assert_eq!(upward_imports("crates/netpoll-sys", SYS), [""; 0]);
 }
 
 #[test]
-fn an_upward_import_is_detected() {
+fn upward_import_is_detected() {
     let text = "use crate::event_loop::X;\n// crate::not_this\nuse super::super::mux::Y;\n";
     assert_eq!(named(text, 2), ["event_loop", "mux"]);
     assert_eq!(named("use super::own::Z;", 2), [""; 0]);
@@ -183,7 +183,7 @@ fn an_upward_import_is_detected() {
 }
 
 #[test]
-fn no_two_modules_of_a_crate_define_a_type_of_one_name() {
+fn type_names_are_unique_within_a_crate() {
     for folder in [
         "crates/netpoll",
         "crates/netpoll-buffer",
@@ -207,7 +207,7 @@ fn no_two_modules_of_a_crate_define_a_type_of_one_name() {
 }
 
 #[test]
-fn a_type_definition_is_detected() {
+fn type_definition_is_detected() {
     let text = "pub(crate) struct A<T>(T);\nenum B {\npub trait C: D {\n    type Inside;\ntype E = u8;\n// struct F\n";
     assert_eq!(defined_types(text), ["A", "B", "C", "E"]);
 }

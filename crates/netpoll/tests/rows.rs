@@ -42,7 +42,7 @@ fn has_test(path: &Path, name: &str) -> bool {
 }
 
 #[test]
-fn every_test_that_the_page_names_is_there() {
+fn every_test_named_by_the_page_exists() {
     let sources = sources();
     for (file, name) in named() {
         let mut files = sources
@@ -57,7 +57,7 @@ fn every_test_that_the_page_names_is_there() {
 }
 
 #[test]
-fn every_row_names_a_test_or_says_why_there_is_none() {
+fn every_row_names_a_test_or_a_reason() {
     let rows = PAGE.lines().filter(|line| line.starts_with("| "));
     let heads = ["| Go test", "| Go callback", "| what", "| event"];
     for row in rows.filter(|row| !heads.iter().any(|head| row.starts_with(head))) {

@@ -16,7 +16,7 @@ const LONGEST_FILE: usize = 400;
 const LONGEST_EXAMPLE: usize = 80;
 
 #[test]
-fn no_file_is_longer_than_its_subject() {
+fn files_have_at_most_400_lines() {
     for (path, text) in all_sources() {
         let lines = without_tests(&text).lines().count();
         assert!(lines <= LONGEST_FILE, "{}: {lines} lines", path.display());
@@ -24,7 +24,7 @@ fn no_file_is_longer_than_its_subject() {
 }
 
 #[test]
-fn no_example_is_longer_than_a_screen_and_a_half() {
+fn examples_have_at_most_80_lines() {
     for (path, text) in sources("examples") {
         let lines = text.lines().count();
         assert!(
@@ -36,14 +36,14 @@ fn no_example_is_longer_than_a_screen_and_a_half() {
 }
 
 #[test]
-fn a_module_lies_beside_its_folder() {
+fn modules_lie_beside_their_folders() {
     for (path, _) in all_sources() {
         assert!(!path.ends_with("mod.rs"), "{}", path.display());
     }
 }
 
 #[test]
-fn every_source_names_its_licence_and_says_what_it_is_for() {
+fn every_source_starts_with_its_license_and_an_essay() {
     for (path, text) in all_sources() {
         let mut lines = text.lines();
         let licence = lines.next().unwrap_or_default();
@@ -63,7 +63,7 @@ fn every_source_names_its_licence_and_says_what_it_is_for() {
 }
 
 #[test]
-fn unsafe_code_is_only_where_it_is_explained() {
+fn unsafe_code_is_in_two_crates_only() {
     for (path, text) in all_sources() {
         let folder = path
             .strip_prefix(root())
@@ -83,7 +83,7 @@ fn unsafe_code_is_only_where_it_is_explained() {
 }
 
 #[test]
-fn the_crates_that_need_no_unsafe_code_forbid_it() {
+fn safe_crates_forbid_unsafe_code() {
     for crate_root in [
         "crates/netpoll/src/lib.rs",
         "crates/netpoll-model/src/lib.rs",
@@ -102,7 +102,7 @@ fn the_crates_that_need_no_unsafe_code_forbid_it() {
 }
 
 #[test]
-fn atomics_and_locks_come_from_one_place() {
+fn atomics_and_locks_come_from_the_sync_module() {
     for folder in ["crates/netpoll", "crates/netpoll-buffer"] {
         for (path, text) in sources(&format!("{folder}/src")) {
             // Those count what a checker runs, outside of it.
@@ -134,7 +134,7 @@ fn has_raw_waker(line: &str) -> bool {
 }
 
 #[test]
-fn a_waker_is_kept_where_it_cannot_be_woken_or_dropped_under_a_lock() {
+fn wakers_are_stored_by_the_foreign_module_only() {
     for (path, text) in sources("crates/netpoll/src") {
         if path.ends_with("foreign.rs")
             || path.starts_with(root().join("crates/netpoll/src/models"))
@@ -148,7 +148,7 @@ fn a_waker_is_kept_where_it_cannot_be_woken_or_dropped_under_a_lock() {
 }
 
 #[test]
-fn a_raw_waker_would_be_seen() {
+fn raw_waker_is_detected() {
     for raw in [
         "waker: Option<Waker>,",
         "for_each(Waker::wake)",

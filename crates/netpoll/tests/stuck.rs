@@ -209,13 +209,13 @@ fn fill(peer: &mut Peer) {
 
 #[test]
 #[ignore = "a hostile scene, for ci/hostile"]
-fn stuck_reset_that_nobody_reads() {
+fn stuck_reset_that_is_not_read() {
     let arrange = |mut peer: Peer| {
         fill(&mut peer);
         peer.reset();
         None
     };
-    let test = "stuck_reset_that_nobody_reads";
+    let test = "stuck_reset_that_is_not_read";
     State::new("stuck: a reset that nobody reads", test, pends, arrange).measure();
 }
 

@@ -37,7 +37,7 @@ fn is_ready(client: &mut Calls) -> bool {
 }
 
 #[test]
-fn a_service_is_ready_when_a_call_may_be_under_way_and_keeps_its_turn() {
+fn service_is_ready_with_a_permit_and_keeps_it() {
     let mut client = client(1);
     let mut other = client.clone();
     assert!(is_ready(&mut client));
@@ -53,7 +53,7 @@ fn a_service_is_ready_when_a_call_may_be_under_way_and_keeps_its_turn() {
 }
 
 #[test]
-fn a_call_that_did_not_wait_for_its_turn_waits_within() {
+fn call_without_poll_ready_waits_for_its_permit() {
     let mut client = client(2);
     let calls: Vec<_> = (0..20_u8)
         .map(|number| spawn(Service::call(&mut client, Message::new(&[number; 3]))).unwrap())

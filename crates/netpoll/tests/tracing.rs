@@ -133,7 +133,7 @@ fn converse(peer: &mut Peer) {
 }
 
 #[test]
-fn what_a_handler_tells_stands_within_the_span_of_its_connection() {
+fn handler_events_are_inside_the_span_of_their_connection() {
     watch();
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(tells));
     let mut peer = server.connect();
@@ -150,7 +150,7 @@ fn what_a_handler_tells_stands_within_the_span_of_its_connection() {
 }
 
 #[test]
-fn so_it_does_on_whichever_thread_the_handler_runs() {
+fn handler_events_are_inside_the_span_on_any_thread() {
     watch();
     let listener = Listener::bind("127.0.0.1:0").expect("a free port");
     let addr = bound(&listener);
@@ -170,7 +170,7 @@ fn so_it_does_on_whichever_thread_the_handler_runs() {
 }
 
 #[test]
-fn events_that_nobody_took_are_warnings() {
+fn events_without_a_sink_are_logged_as_warnings() {
     watch();
     let builder = EventLoop::builder().pollers(1).on_request(tells);
     let server = Server::start_unobserved(builder.on_disconnect(|_, _| panic!("seen enough")));
@@ -183,7 +183,7 @@ fn events_that_nobody_took_are_warnings() {
 }
 
 #[test]
-fn events_that_somebody_took_are_his() {
+fn events_with_a_sink_are_not_logged() {
     watch();
     let builder = EventLoop::builder()
         .pollers(1)

@@ -28,21 +28,21 @@ fn fails_once(site: Syscall, errno: Errno) {
 }
 
 #[test]
-fn a_first_dial_without_a_descriptor_for_a_poller_does_not_fail_the_second() {
+fn second_dial_succeeds_after_the_first_got_no_poller_descriptor() {
     let name =
-        "first_dial::a_first_dial_without_a_descriptor_for_a_poller_does_not_fail_the_second";
+        "first_dial::second_dial_succeeds_after_the_first_got_no_poller_descriptor";
     alone(name, || fails_once(Syscall::EpollCreate, Errno::MFILE));
 }
 
 #[test]
-fn a_first_dial_without_a_descriptor_for_a_bell_does_not_fail_the_second() {
-    let name = "first_dial::a_first_dial_without_a_descriptor_for_a_bell_does_not_fail_the_second";
+fn second_dial_succeeds_after_the_first_got_no_notifier_descriptor() {
+    let name = "first_dial::second_dial_succeeds_after_the_first_got_no_notifier_descriptor";
     alone(name, || fails_once(Syscall::EventFdCreate, Errno::NFILE));
 }
 
 #[test]
-fn a_first_dial_whose_poller_cannot_watch_its_bell_does_not_fail_the_second() {
+fn second_dial_succeeds_after_the_first_poller_could_not_watch_its_notifier() {
     let name =
-        "first_dial::a_first_dial_whose_poller_cannot_watch_its_bell_does_not_fail_the_second";
+        "first_dial::second_dial_succeeds_after_the_first_poller_could_not_watch_its_notifier";
     alone(name, || fails_once(Syscall::EpollAdd, Errno::NOSPC));
 }

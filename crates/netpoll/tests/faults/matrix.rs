@@ -81,11 +81,11 @@ fn run(kind: Kind) {
 }
 
 #[test]
-fn whatever_fails_over_tcp_harms_no_more_than_it_must() {
+fn tcp_faults_affect_only_the_connections_they_strike() {
     run(Kind::Tcp);
 }
 
 #[test]
-fn whatever_fails_over_unix_sockets_harms_no_more_than_it_must() {
+fn unix_faults_affect_only_the_connections_they_strike() {
     run(Kind::Unix);
 }

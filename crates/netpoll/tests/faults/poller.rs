@@ -91,7 +91,7 @@ fn waits_fail(when: Trigger, errno: Errno) -> FaultPlan {
 }
 
 #[test]
-fn a_wait_that_fails_once_costs_the_connections_of_that_poller_and_nothing_else() {
+fn failed_wait_closes_only_the_connections_of_its_poller() {
     let _alone = alone();
     for errno in [Errno::BADF, Errno::INVAL] {
         let checked = account("a wait that fails", move || {
@@ -122,7 +122,7 @@ fn a_wait_that_fails_once_costs_the_connections_of_that_poller_and_nothing_else(
 }
 
 #[test]
-fn a_poller_that_cannot_begin_anew_ends_its_loop_with_the_error() {
+fn poller_that_cannot_restart_ends_its_loop_with_the_error() {
     let _alone = alone();
     let checked = account("waits that fail for good", || {
         let server = Server::start(2);
@@ -153,7 +153,7 @@ fn a_poller_that_cannot_begin_anew_ends_its_loop_with_the_error() {
 }
 
 #[test]
-fn a_poller_that_finds_no_descriptor_begins_anew_when_there_is_one() {
+fn poller_without_descriptors_restarts_once_one_is_free() {
     let _alone = alone();
     let checked = account("no descriptor for a while", || {
         let server = Server::start(1);
@@ -178,7 +178,7 @@ fn a_poller_that_finds_no_descriptor_begins_anew_when_there_is_one() {
 }
 
 #[test]
-fn the_pollers_that_dials_share_are_replaced() {
+fn shared_dial_pollers_are_replaced_after_a_failure() {
     let _alone = alone();
     let server = Server::start(1);
     let dialed = Dialer::new().dial_blocking(server.addr).unwrap();

@@ -64,7 +64,7 @@ fn survive(name: &'static str, plan: impl Fn() -> FaultPlan) {
 }
 
 #[test]
-fn twenty_thousand_messages_through_calls_that_move_seven_bytes_at_most() {
+fn messages_arrive_intact_if_calls_move_at_most_seven_bytes() {
     survive("one to seven bytes a call", || {
         let mut calls = 0;
         let few = move |site| match site {
@@ -79,7 +79,7 @@ fn twenty_thousand_messages_through_calls_that_move_seven_bytes_at_most() {
 }
 
 #[test]
-fn twenty_thousand_messages_while_every_second_call_is_interrupted() {
+fn messages_arrive_intact_if_every_second_call_is_interrupted() {
     survive("every second call interrupted", || {
         let interrupted = |site| match site {
             Syscall::Recv
@@ -101,7 +101,7 @@ fn twenty_thousand_messages_while_every_second_call_is_interrupted() {
 }
 
 #[test]
-fn twenty_thousand_messages_in_few_bytes_between_interruptions() {
+fn messages_arrive_intact_with_short_and_interrupted_calls() {
     survive("few bytes, every second call interrupted", || {
         let mut calls = 0;
         let either = move |site| match site {

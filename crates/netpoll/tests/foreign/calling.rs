@@ -12,7 +12,7 @@ use crate::reading::ask;
 use crate::support::{Host, Peer, block_on, pair};
 
 #[test]
-fn a_dial_waits_for_its_connection_by_address_and_by_name() {
+fn dial_by_address_and_by_name_survives_hostile_wakers() {
     survives("dial", || {
         let host = Host::new();
         let addr = host.addr;
@@ -41,7 +41,7 @@ fn pool_of_one() -> ConnPool {
 }
 
 #[test]
-fn a_pool_gives_what_comes_back_and_hears_of_its_end() {
+fn pool_get_of_a_returned_connection_survives_hostile_wakers() {
     for closes in [false, true] {
         survives("ConnPool::get", || {
             let (pool, host) = (pool_of_one(), Host::new());
@@ -64,7 +64,7 @@ fn a_pool_gives_what_comes_back_and_hears_of_its_end() {
 }
 
 #[test]
-fn a_pool_dials_for_who_waits() {
+fn pool_get_that_dials_survives_hostile_wakers() {
     survives("ConnPool::get of a new one", || {
         let (pool, host) = (pool_of_one(), Host::new());
         let (addr, asked) = (host.addr, pool.clone());
@@ -116,12 +116,12 @@ fn answers(mut peer: Peer) -> Peer {
 }
 
 #[test]
-fn a_call_waits_for_its_answer() {
+fn call_survives_hostile_wakers() {
     survives("call", || call(|_| (), true, answers));
 }
 
 #[test]
-fn a_call_hears_that_its_connection_is_lost_and_that_its_time_is_up() {
+fn failed_and_timed_out_calls_survive_hostile_wakers() {
     survives("call that is lost", || call(|_| (), false, drop));
     survives("call that is late", || {
         let soon = |options: &mut ClientOptions| options.timeout = Some(Duration::from_millis(30));
@@ -130,7 +130,7 @@ fn a_call_hears_that_its_connection_is_lost_and_that_its_time_is_up() {
 }
 
 #[test]
-fn a_call_waits_for_its_turn() {
+fn queued_call_survives_hostile_wakers() {
     survives("call in line", || {
         let (client, peer, asks) = client(|options| options.max_in_flight = 1);
         let (first, asked) = (client.clone(), client.clone());

@@ -80,7 +80,7 @@ fn lets_go(what: &str, run: impl Fn(Connection, Peer, &Source)) {
 }
 
 #[test]
-fn memory_that_was_sent_is_let_go() {
+fn sent_memory_is_freed() {
     lets_go("sent", |mut conn, mut peer, source| {
         for _ in 0..3 {
             conn.writer().push(source.of(5000));
@@ -91,7 +91,7 @@ fn memory_that_was_sent_is_let_go() {
 }
 
 #[test]
-fn memory_that_a_reset_or_an_abort_discards_is_let_go() {
+fn memory_discarded_by_a_reset_or_an_abort_is_freed() {
     for aborts in [false, true] {
         lets_go("discarded", move |mut conn, peer, source| {
             for _ in 0..3 {
@@ -107,7 +107,7 @@ fn memory_that_a_reset_or_an_abort_discards_is_let_go() {
 }
 
 #[test]
-fn memory_that_comes_after_a_finish_or_the_end_is_let_go() {
+fn memory_pushed_after_a_half_close_or_a_close_is_freed() {
     lets_go("after a finish", |mut conn, _peer, source| {
         conn.writer().shutdown();
         conn.writer().push(source.of(10));
@@ -133,7 +133,7 @@ fn memory_that_comes_after_a_finish_or_the_end_is_let_go() {
 }
 
 #[test]
-fn memory_that_is_too_much_is_let_go() {
+fn memory_above_the_output_limit_is_freed() {
     lets_go("overflow", |mut conn, _peer, source| {
         conn.writer().push(source.of(MUCH));
         conn.writer().push(source.of(2 * MUCH));
@@ -143,7 +143,7 @@ fn memory_that_is_too_much_is_let_go() {
 }
 
 #[test]
-fn memory_that_is_not_committed_is_let_go() {
+fn uncommitted_memory_is_freed() {
     for way in 0..3 {
         lets_go("not committed", move |mut conn, _peer, source| {
             let mut writer = conn.writer();
@@ -160,7 +160,7 @@ fn memory_that_is_not_committed_is_let_go() {
 }
 
 #[test]
-fn memory_that_is_not_taken_in_time_is_let_go() {
+fn unsent_memory_is_freed_after_a_write_timeout() {
     lets_go("too slow", |mut conn, _peer, source| {
         conn.writer().push(source.of(MUCH / 2));
         conn.writer().push(source.of(MUCH / 2));

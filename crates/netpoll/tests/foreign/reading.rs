@@ -44,7 +44,7 @@ fn sends(bytes: &[u8]) -> impl FnOnce(Peer) -> Peer + Send + use<> {
 }
 
 #[test]
-fn a_reader_waits_for_a_byte() {
+fn wait_for_a_byte_survives_hostile_wakers() {
     survives("wait", || {
         let waits =
             |mut conn: Connection| async move { conn.reader().wait(1).await.expect("a byte") };
@@ -53,7 +53,7 @@ fn a_reader_waits_for_a_byte() {
 }
 
 #[test]
-fn a_reader_waits_for_a_frame_a_line_and_a_chunk() {
+fn frame_until_and_chunk_survive_hostile_wakers() {
     survives("frame", || {
         let waits = |mut conn: Connection| async move {
             let read = conn.reader().frame(&LengthField::new()).await;
@@ -78,7 +78,7 @@ fn a_reader_waits_for_a_frame_a_line_and_a_chunk() {
 }
 
 #[test]
-fn a_reader_hears_of_the_end_of_its_time() {
+fn read_deadline_survives_hostile_wakers() {
     survives("with_deadline", || {
         let waits = |mut conn: Connection| async move {
             let deadline = Instant::now() + Duration::from_millis(30);
@@ -90,7 +90,7 @@ fn a_reader_hears_of_the_end_of_its_time() {
 }
 
 #[test]
-fn a_reader_hears_of_a_fin_and_of_a_reset() {
+fn read_ended_by_a_fin_or_a_reset_survives_hostile_wakers() {
     for resets in [false, true] {
         survives("the peer ends", || {
             let waits = |mut conn: Connection| async move {
@@ -105,7 +105,7 @@ fn a_reader_hears_of_a_fin_and_of_a_reset() {
 }
 
 #[test]
-fn a_reader_hears_of_an_end_from_this_side() {
+fn read_ended_by_this_side_survives_hostile_wakers() {
     for aborts in [false, true] {
         survives("this side ends", || {
             let (mut conn, peer) = pair();
@@ -129,7 +129,7 @@ fn a_reader_hears_of_an_end_from_this_side() {
 }
 
 #[test]
-fn halves_wait_for_a_byte() {
+fn owned_reader_survives_hostile_wakers() {
     survives("OwnedReader", || {
         let waits = |conn: Connection| async move {
             let (mut reader, _writer) = conn.into_split();
@@ -140,7 +140,7 @@ fn halves_wait_for_a_byte() {
 }
 
 #[test]
-fn whoever_waits_for_the_end_hears_of_it() {
+fn closed_future_survives_hostile_wakers() {
     survives("closed", || {
         let waits = |conn: Connection| async move {
             assert!(matches!(conn.closed().await, CloseReason::PeerFin));
@@ -150,7 +150,7 @@ fn whoever_waits_for_the_end_hears_of_it() {
 }
 
 #[test]
-fn a_function_that_runs_at_the_end_may_panic_and_call_handles() {
+fn on_close_callback_may_panic_and_call_handles() {
     crate::hostile::watched("on_close", || {
         let (conn, peer) = pair();
         let handle = conn.handle();

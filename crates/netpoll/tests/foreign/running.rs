@@ -15,7 +15,7 @@ use crate::support::{Gate, Peer, Server, eventually, pair};
 const SOON: Duration = Duration::from_millis(30);
 
 #[test]
-fn a_time_comes() {
+fn sleep_and_timeout_survive_hostile_wakers() {
     survives("sleep", || Scene::new(sleep(SOON), || (), || ()));
     survives("timeout", || {
         let (mut conn, peer) = pair();
@@ -29,7 +29,7 @@ fn a_time_comes() {
 }
 
 #[test]
-fn a_task_comes_to_its_end_and_to_a_panic() {
+fn completed_and_panicked_tasks_survive_hostile_wakers() {
     for panics in [false, true] {
         survives("Task", || {
             let gate = Gate::default();
@@ -47,7 +47,7 @@ fn a_task_comes_to_its_end_and_to_a_panic() {
 
 /// What a task gives is the user's, whoever drops it.
 #[test]
-fn what_a_task_gives_may_panic_when_it_is_dropped() {
+fn task_output_may_panic_when_dropped() {
     struct Given;
     impl Drop for Given {
         fn drop(&mut self) {
@@ -74,7 +74,7 @@ fn what_a_task_gives_may_panic_when_it_is_dropped() {
 }
 
 #[test]
-fn a_shutdown_waits_for_the_last() {
+fn shutdown_survives_hostile_wakers() {
     survives("shutdown", || {
         let serve = async |conn: &mut Connection| conn.reader().skip(1).await.map_err(Into::into);
         let server = Server::start_unobserved(EventLoop::builder().pollers(1).on_request(serve));
@@ -97,7 +97,7 @@ fn a_shutdown_waits_for_the_last() {
 }
 
 #[test]
-fn a_dial_waits_for_its_loop_to_run() {
+fn dial_before_its_loop_runs_survives_hostile_wakers() {
     survives("a loop that does not run yet", || {
         let listener = Listener::bind("127.0.0.1:0").expect("a free port");
         let builder = EventLoop::builder().pollers(1).listen(listener);
@@ -143,7 +143,7 @@ impl Spawn for Kept {
 }
 
 #[test]
-fn a_handler_on_another_executor_waits_and_is_called_off() {
+fn handler_on_another_executor_survives_hostile_wakers() {
     for cuts in [false, true] {
         survives("an errand", || {
             let kept = Arc::<Kept>::default();
@@ -178,7 +178,7 @@ fn a_handler_on_another_executor_waits_and_is_called_off() {
 }
 
 #[test]
-fn whoever_waits_for_a_drain_hears_of_it() {
+fn draining_future_survives_hostile_wakers() {
     survives("draining", || {
         let kept = Arc::new(Mutex::new(None));
         let keeps = Arc::clone(&kept);

@@ -60,7 +60,7 @@ fn does_harm(server: &Server) {
 }
 
 #[test]
-fn attached_state_may_panic_when_its_handler_has() {
+fn attached_state_may_panic_after_its_handler_panicked() {
     let builder = EventLoop::builder().on_request(async |conn: &mut Connection| {
         let harm = async |conn: &mut Connection| {
             conn.attach(Harmful);
@@ -72,7 +72,7 @@ fn attached_state_may_panic_when_its_handler_has() {
 }
 
 #[test]
-fn an_owned_connection_may_be_dropped_with_its_state_by_a_handler_that_panics() {
+fn owned_connection_and_its_state_may_be_dropped_by_a_panicking_handler() {
     let builder = EventLoop::builder().on_connection(async |mut conn: Connection| {
         if conn.reader().read_u8().await? == b'x' {
             conn.attach(Harmful);
@@ -86,7 +86,7 @@ fn an_owned_connection_may_be_dropped_with_its_state_by_a_handler_that_panics() 
 }
 
 #[test]
-fn an_error_of_a_handler_may_panic_where_another_reason_stands() {
+fn handler_error_may_panic_when_another_close_reason_came_first() {
     let waits = Arc::new(Mutex::new(false));
     let noted = Arc::clone(&waits);
     let builder = EventLoop::builder()
@@ -120,7 +120,7 @@ async fn fails(conn: &mut Connection, noted: &Mutex<bool>) -> Result<(), BoxErro
 }
 
 #[test]
-fn what_a_handler_that_is_cut_holds_may_panic_wherever_it_runs() {
+fn values_of_an_aborted_handler_may_panic_on_any_runner() {
     for runner in [Runner::Inline, Runner::Threads(1)] {
         let builder =
             EventLoop::builder()
@@ -147,7 +147,7 @@ fn what_a_handler_that_is_cut_holds_may_panic_wherever_it_runs() {
 }
 
 #[test]
-fn the_handlers_of_pollers_and_threads_may_panic_when_the_loop_has_ended() {
+fn handlers_may_panic_when_dropped_after_their_loop() {
     for runner in [Runner::Inline, Runner::Threads(2)] {
         let builder = EventLoop::builder().runner(runner).on_request_with(|| {
             let state = Harmful;
@@ -198,7 +198,7 @@ impl Resolve for NoName {
 }
 
 #[test]
-fn the_error_of_a_resolver_may_ask_the_client_that_keeps_it() {
+fn resolver_error_may_call_its_client_when_dropped() {
     watched("a resolver", || {
         let place = Arc::new(Mutex::new(None));
         let dialer = Dialer::new().resolver(NoName(Arc::clone(&place)));

@@ -40,7 +40,7 @@ fn reads(mut peer: Peer) {
 }
 
 #[test]
-fn a_flush_waits_for_a_peer_that_reads() {
+fn flush_survives_hostile_wakers() {
     survives("flush", || {
         let waits =
             |mut conn: Connection| async move { conn.writer().flush().await.expect("all sent") };
@@ -56,7 +56,7 @@ fn a_flush_waits_for_a_peer_that_reads() {
 }
 
 #[test]
-fn a_flush_hears_of_a_reset() {
+fn flush_that_fails_survives_hostile_wakers() {
     survives("flush that fails", || {
         let waits = |mut conn: Connection| async move {
             conn.writer().flush().await.expect_err("a reset");
@@ -66,7 +66,7 @@ fn a_flush_hears_of_a_reset() {
 }
 
 #[test]
-fn a_writer_waits_for_room() {
+fn writable_survives_hostile_wakers() {
     survives("room", || {
         let waits =
             |mut conn: Connection| async move { conn.writer().writable().await.expect("room") };
@@ -75,7 +75,7 @@ fn a_writer_waits_for_room() {
 }
 
 #[test]
-fn a_write_queue_waits_for_room_and_for_all_to_have_left() {
+fn write_queue_send_and_flush_survive_hostile_wakers() {
     survives("send", || {
         let waits = |conn: Connection| async move {
             let mut buffer = LinkBuffer::new();
@@ -101,7 +101,7 @@ fn a_write_queue_waits_for_room_and_for_all_to_have_left() {
 }
 
 #[test]
-fn a_socket_is_taken_out_when_all_has_left() {
+fn into_fd_survives_hostile_wakers() {
     survives("into_fd", || {
         let waits = |conn: Connection| async move {
             let _taken = conn.into_fd().await.expect("a socket");
@@ -120,7 +120,7 @@ impl Wake for Aborts {
 }
 
 #[test]
-fn an_abort_by_a_wake_at_the_beginning_of_the_end_resets_the_peer() {
+fn abort_by_a_waker_during_a_close_resets_the_peer() {
     for unsent in [0, MUCH] {
         watched("abort", || {
             let (mut conn, peer) = pair();
@@ -140,7 +140,7 @@ fn an_abort_by_a_wake_at_the_beginning_of_the_end_resets_the_peer() {
 }
 
 #[test]
-fn an_abort_by_a_wake_while_a_loop_drains_resets_the_peer() {
+fn abort_by_a_waker_during_a_drain_resets_the_peer() {
     watched("abort", || {
         let kept = Arc::new(Mutex::new(Vec::new()));
         let waits = Arc::clone(&kept);
