@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A server that has warmed up allocates nothing for a request.
+//! A warmed-up server allocates nothing for a request.
 //!
-//! What is counted is the whole process, so each test has one for itself, and the client in it
-//! allocates nothing either while there is counting: it has blocking sockets, and buffers of the
-//! size that is needed. The counter is `stats_alloc`, the least that sees all threads: the
-//! system's allocator behind a few counters, and no dependencies.
+//! The counter counts the whole process. So each test runs in a process of its own, and its client,
+//! which has blocking sockets and buffers of the right size, does not allocate while the counter
+//! runs. The counter is `stats_alloc`, the smallest crate that counts all threads: the system's
+//! allocator behind a few counters, without dependencies.
 
 #[expect(
     dead_code,
@@ -27,11 +27,11 @@ use support::{Server, alone, bytes, frame, rpc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// How many requests are counted.
+/// The number of counted requests.
 const COUNTED: usize = 10_000;
 
-/// How often they are. The first time, pools and queues grow to what is needed; later a read may
-/// end within a frame where none did before, and take memory that the pool has from then on.
+/// The number of tries. In the first, pools and queues grow to their size. Later a read may end
+/// within a frame for the first time, and take memory that the pool has from then on.
 const TRIES: usize = 10;
 
 #[test]
@@ -97,7 +97,7 @@ fn body_with_a_new_length_allocates_only_its_segment_queue() {
         || {
             let server =
                 Server::start_unobserved(EventLoop::builder().pollers(1).on_request(reframe));
-            // Two segments are a queue on the heap: its place, and what is in it.
+            // Two segments need a queue on the heap: the queue itself and its contents.
             assert!(Client::connect(&server, 1, 1, 1024).allocations() <= 2 * COUNTED);
         },
     );
@@ -111,7 +111,7 @@ fn handler_allocation_is_counted() {
     });
 }
 
-/// The frame as it is, its length included.
+/// Answers with the same frame, its length included.
 async fn forward(conn: &mut Connection) -> Result<(), BoxError> {
     let (mut reader, mut writer) = conn.split();
     let mut length = [0; 4];
@@ -121,7 +121,7 @@ async fn forward(conn: &mut Connection) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// The body as it is, behind a length of its own.
+/// Answers with the same body behind a new length.
 async fn reframe(conn: &mut Connection) -> Result<(), BoxError> {
     let (mut reader, mut writer) = conn.split();
     let length = reader.read_u32().await?;
@@ -130,7 +130,7 @@ async fn reframe(conn: &mut Connection) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// The body by way of a `Vec`: what the counter must see.
+/// Copies the body into a `Vec`, which the counter must count.
 async fn copy(conn: &mut Connection) -> Result<(), BoxError> {
     let (mut reader, mut writer) = conn.split();
     let length = reader.read_u32().await?;
@@ -140,16 +140,16 @@ async fn copy(conn: &mut Connection) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// How often memory was asked for so far, by whichever thread.
+/// Returns the number of allocations so far, on all threads.
 fn allocations() -> usize {
     let stats = ALLOCATOR.stats();
     stats.allocations + stats.reallocations
 }
 
-/// Sends the same to each of its connections, and waits for it to come back.
+/// Sends the same bytes over each of its connections, and waits for the answers.
 struct Client {
     connections: Vec<TcpStream>,
-    /// How many requests it sends to a connection at once.
+    /// The requests that it sends over a connection at once.
     depth: usize,
     requests: Vec<u8>,
     answers: Vec<u8>,
@@ -168,7 +168,7 @@ impl Client {
         }
     }
 
-    /// The fewest allocations in [`COUNTED`] requests, of [`TRIES`] or until there are none.
+    /// Returns the fewest allocations in [`COUNTED`] requests over [`TRIES`] tries; stops at zero.
     fn allocations(&mut self) -> usize {
         let mut fewest = usize::MAX;
         for _ in 0..TRIES {
@@ -182,7 +182,7 @@ impl Client {
         fewest
     }
 
-    /// At least so many requests, each answered with itself.
+    /// Sends at least this many requests and checks that each answer is the request.
     fn request(&mut self, requests: usize) {
         for _ in 0..requests.div_ceil(self.connections.len() * self.depth) {
             for connection in &mut self.connections {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Connections that come and go, in every way there is: what a server still has of them when they
-//! are gone. Descriptors and live heap are those of the whole process, its clients included, and
-//! must be to the byte what they were before.
+//! Connections that open and close in every way, and what a server still holds when they are
+//! closed. Descriptors and live heap are those of the whole process, its clients included, and must
+//! be exactly what they were before.
 //!
-//! `HOSTILE_CONNECTIONS` says how many; each test run has a few of them.
+//! `HOSTILE_CONNECTIONS` sets their number; ordinary test runs use a few.
 
 #[path = "support/scene.rs"]
 mod scene;
@@ -31,24 +31,24 @@ use support::{LIMIT, Server, frame, open_descriptors, rpc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// How many connections are open at once.
+/// The number of connections open at once.
 const CROWD: usize = 480;
 
-/// How many crowds come before anything is counted, and how many are in each: more than later, so
-/// that pools and queues have their size.
+/// The number of crowds before the count, and the connections in each: more than later, so that
+/// pools and queues have reached their size.
 const WARM_UP: usize = 4;
 const LARGER_CROWD: usize = 960;
 
-/// How often all of them come and go until they leave nothing.
+/// How often the run is repeated until it leaves nothing.
 const TRIES: usize = 3;
 
-/// How long a silent peer is waited for.
+/// The timeout for a silent peer.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// Addresses to come from: a port that was closed in order is not free for a minute.
+/// Client addresses: a port that was closed by a FIN is not free for a minute.
 const SOURCES: usize = 39;
 
-/// How connections end.
+/// How a connection ends.
 const WAYS: [Way; 6] = [
     Way::Fin,
     Way::Reset,
@@ -60,11 +60,11 @@ const WAYS: [Way; 6] = [
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// The peer calls, and ends its stream.
+    /// The peer calls and then sends a FIN.
     Fin,
-    /// The peer calls, and resets.
+    /// The peer calls and then resets.
     Reset,
-    /// The peer says nothing until the server has enough of it.
+    /// The peer sends nothing until the server closes the connection.
     Silence,
     FinWithinAFrame,
     ResetWithinAFrame,
@@ -72,7 +72,7 @@ enum Way {
 }
 
 impl Way {
-    /// What its peer sends at once.
+    /// The bytes that the peer sends at once.
     fn says(self, call: &[u8]) -> &[u8] {
         match self {
             Self::Fin | Self::Reset => call,
@@ -82,7 +82,7 @@ impl Way {
     }
 }
 
-/// The clients, all on this thread.
+/// The clients, all on the calling thread.
 struct Crowd {
     server: SocketAddr,
     call: Vec<u8>,
@@ -103,8 +103,8 @@ impl Crowd {
         }
     }
 
-    /// Comes in a crowd that is larger than later ones, and holds both pollers up while it comes
-    /// and while the patience with it ends: so no queue will ever be longer than it is then.
+    /// Opens a crowd larger than the later ones, and blocks both pollers while it opens and while
+    /// its timeouts expire, so that no queue will ever be longer.
     fn warm_up(&mut self) {
         let mut holding: Vec<TcpStream> = (0..2)
             .map(|_| TcpStream::connect(self.server).expect("a server"))
@@ -121,7 +121,7 @@ impl Crowd {
         self.go();
     }
 
-    /// Opens so many connections.
+    /// Opens this many connections.
     fn come(&mut self, connections: usize) {
         let source = Ipv4Addr::new(127, 0, 0, (2 + self.crowds % SOURCES) as u8);
         self.crowds += 1;
@@ -136,7 +136,7 @@ impl Crowd {
         }
     }
 
-    /// Sees each connection to its end.
+    /// Ends each connection.
     fn go(&mut self) {
         for (way, mut socket) in self.open.drain(..) {
             if matches!(way, Way::Fin | Way::Reset) {
@@ -155,7 +155,7 @@ impl Crowd {
     }
 }
 
-/// The rpc wire, where an empty frame holds up the poller.
+/// The rpc wire, with an empty frame that blocks the poller.
 async fn rpc_with_pauses(conn: &mut Connection) -> Result<(), BoxError> {
     if conn.reader().peek(4).await? == [0; 4] {
         std::thread::sleep(PATIENCE * 3 / 2);
@@ -163,7 +163,7 @@ async fn rpc_with_pauses(conn: &mut Connection) -> Result<(), BoxError> {
     rpc(conn).await
 }
 
-/// What there is of a process.
+/// The resources of the process.
 #[derive(Clone, Copy)]
 struct Held {
     descriptors: isize,
@@ -174,13 +174,13 @@ impl Held {
     fn now() -> Self {
         let heap = ALLOCATOR.stats();
         Self {
-            // The list is read through a descriptor, and is gone before the heap is.
+            // Reading the list opens a descriptor, which is closed before the heap is measured.
             descriptors: open_descriptors() as isize,
             heap: heap.bytes_allocated as isize - heap.bytes_deallocated as isize,
         }
     }
 
-    /// How much more there is than `before`.
+    /// Returns how much more there is than `before`.
     fn since(self, before: Self) -> Self {
         Self {
             descriptors: self.descriptors - before.descriptors,
@@ -193,7 +193,7 @@ impl Held {
     }
 }
 
-/// Waits until there is no more than `before`, or until that has taken too long.
+/// Waits until there is no more than `before`, or until a limit.
 fn settled(server: &Server, before: Held) -> Held {
     let began = Instant::now();
     loop {
@@ -206,15 +206,15 @@ fn settled(server: &Server, before: Held) -> Held {
     }
 }
 
-/// What is held of connections that have come and gone, and how often they had to.
+/// The resources held after connections have closed, and the number of tries.
 struct Residue {
     more: Held,
     tries: usize,
 }
 
-/// Has so many connections, in whole crowds, come and go, and says what is held of them. If that is
-/// anything, it is done again: a queue may have had to be longer than ever before, which it stays;
-/// what connections leave is left each time.
+/// Opens and closes this many connections, in whole crowds, and returns the resources still held.
+/// If there are any, it tries again: a queue that grew keeps its size once, whereas a leak grows
+/// with every try.
 fn residue_of(connections: usize, progress: impl Fn(usize)) -> Residue {
     let builder = EventLoop::builder()
         .pollers(2)
@@ -248,7 +248,7 @@ fn closed_connections_leave_no_resources() {
     let connections = 2880;
     let Residue { more, .. } = residue_of(connections, |_| ());
     assert_eq!(more.descriptors, 0);
-    // What each connection leaves is more than a queue that had to be longer once more.
+    // A leak of every connection is larger than a queue that grew once more.
     assert!(more.heap < connections as isize, "{} B", more.heap);
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The page for newcomers from Go netpoll names what there is: whatever its tables name of ours is
-//! looked up in the sources, and each name that Go's exports has its place in a row.
+//! The page for users of Go netpoll is complete and correct: every name of ours in its tables
+//! exists in the sources, and every exported name of Go netpoll has a row.
 
 use std::collections::HashSet;
 use std::fs;
@@ -8,19 +8,19 @@ use std::path::PathBuf;
 
 const PAGE: &str = include_str!("../../../docs/from-go-netpoll.md");
 
-/// How many names netpoll v0.7.2 and its mux export.
+/// The number of names that netpoll v0.7.2 and its mux export.
 const EXPORTED: usize = 167;
 
-/// What the page has before the sources do. What is there must come off.
+/// Names that the page has before the sources do. A name that exists must be removed here.
 const COMING: &[&str] = &[];
 
-/// What stands before the name of a type where it is made, or where something is implemented for it.
+/// The text before the name of a type in its definition or in an `impl`.
 const TYPE: [&str; 4] = ["struct ", "enum ", "impl ", " for "];
 
-/// What stands before a function, field or constant, and before a variant or a row of a macro.
+/// The text before a function, field or constant, and before a variant or a row of a macro.
 const PART: [&str; 4] = ["fn ", "pub ", "const ", "\n    "];
 
-/// The sources and tests of all crates, without their comments.
+/// Returns the sources and tests of all crates, without their comments.
 fn sources() -> Vec<String> {
     let crates = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     let (mut found, mut paths) = (Vec::new(), vec![PathBuf::from(crates)]);
@@ -37,19 +37,19 @@ fn sources() -> Vec<String> {
     found
 }
 
-/// The rows of all tables: Go's name, ours, what differs.
+/// Returns the rows of all tables: Go's name, ours, the differences.
 fn rows(page: &str) -> impl Iterator<Item = Vec<&str>> {
     page.lines()
         .filter(|line| line.starts_with("| ") && !line.starts_with("| Go"))
         .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
 }
 
-/// What stands between backticks.
+/// Returns the texts between backticks.
 fn quoted(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
 }
 
-/// Whether `code` has `name` as a whole word right behind one of `words`.
+/// Returns whether `code` has `name` as a whole word right behind one of `words`.
 fn has(code: &str, words: [&str; 4], name: &str) -> bool {
     let goes_on = |rest: &str| rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
     let follows = |word: &str| {
@@ -59,7 +59,7 @@ fn has(code: &str, words: [&str; 4], name: &str) -> bool {
     words.into_iter().any(follows)
 }
 
-/// Whether there is a type, a function, or a part of a type.
+/// Returns whether a type, a function, or a part of a type has this path.
 fn exists(path: &str, sources: &[String]) -> bool {
     let (owner, name) = path.rsplit_once("::").unwrap_or(("", path));
     let (_, owner) = owner.rsplit_once("::").unwrap_or(("", owner));

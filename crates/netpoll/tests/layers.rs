@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The shape of the crates: imports point one way, and a type name has one owner.
+//! The layers of the crates: imports point downwards, and a type name has one owner.
 
 #[allow(dead_code, reason = "the other test program uses the rest")]
 #[path = "support/sources.rs"]
@@ -10,7 +10,7 @@ use std::path::Path;
 
 use sources::{code_lines, root, sources, without_tests};
 
-/// The modules of `netpoll`, from the floor up. A module may name those of its own row and below.
+/// The modules of `netpoll`, lowest layer first. A module may import from its own layer and below.
 const NETPOLL: &[&[&str]] = &[
     &[
         "active_timeouts",
@@ -42,7 +42,7 @@ const NETPOLL: &[&[&str]] = &[
     &["compat", "models"],
 ];
 
-/// The modules of `netpoll-buffer`. A block knows the pool it goes home to.
+/// The modules of `netpoll-buffer`. A block refers to the pool that it returns to.
 const BUFFER: &[&[&str]] = &[
     &["sync", "error"],
     &["block", "pool"],
@@ -79,7 +79,7 @@ const SYS: &[&[&str]] = &[
     ],
 ];
 
-/// The first module below `src` that a file belongs to.
+/// Returns the first module below `src` that a file belongs to.
 fn module_of(crate_folder: &str, path: &Path) -> String {
     let inside = path
         .strip_prefix(root().join(crate_folder).join("src"))
@@ -93,15 +93,15 @@ fn module_of(crate_folder: &str, path: &Path) -> String {
     first.trim_end_matches(".rs").to_owned()
 }
 
-/// How many modules below the crate's root a file's module is: `a/b.rs` is two.
+/// Returns the depth of a file's module below the crate's root: `a/b.rs` is two.
 fn depth_of(crate_folder: &str, path: &Path) -> usize {
     let source_folder = root().join(crate_folder).join("src");
     path.strip_prefix(source_folder)
         .map_or(0, |inside| inside.components().count())
 }
 
-/// The modules of the crate that a text names, as `crate::name` or by as many `super::` as lead to the
-/// root from a module of that depth.
+/// Returns the modules of the crate that a text names, as `crate::name` or by as many `super::` as
+/// lead to the root from a module of that depth.
 fn named(text: &str, depth: usize) -> Vec<String> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let root_path = "super::".repeat(depth);
@@ -123,7 +123,7 @@ fn named(text: &str, depth: usize) -> Vec<String> {
     names
 }
 
-/// The types that a text defines, those that belong to a trait or its implementation aside.
+/// Returns the types that a text defines, except those inside a trait or its implementation.
 fn defined_types(text: &str) -> Vec<String> {
     let of_line = |line: &str| {
         let line = line.trim_start_matches("pub ");
@@ -140,7 +140,7 @@ fn defined_types(text: &str) -> Vec<String> {
             .take_while(|c| c.is_alphanumeric() || *c == '_');
         Some(name.collect())
     };
-    // What is indented is inside of a function or of a trait.
+    // Indented definitions are inside of a function or a trait.
     code_lines(text).filter_map(of_line).collect()
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a recorder of the `metrics` crate is given.
+//! The metrics that a recorder of the `metrics` crate receives.
 
 #[expect(
     dead_code,
@@ -21,13 +21,13 @@ use netpoll::{Balance, EventLoop, LoopStats};
 
 use support::{Server, eventually, rpc};
 
-/// Keeps what it is given, by name and labels.
+/// A recorder that keeps values by name and labels.
 #[derive(Default)]
 struct Kept {
     values: Arc<Mutex<BTreeMap<String, f64>>>,
 }
 
-/// One value of it.
+/// One value of the recorder.
 struct Cell {
     key: String,
     values: Arc<Mutex<BTreeMap<String, f64>>>,
@@ -42,7 +42,7 @@ impl Cell {
 
 impl CounterFn for Cell {
     fn increment(&self, _value: u64) {
-        panic!("what is counted already is not added");
+        panic!("a counter is set, not incremented");
     }
 
     fn absolute(&self, value: u64) {
@@ -76,7 +76,7 @@ impl Kept {
         })
     }
 
-    /// What `stats` records, by name and labels.
+    /// Returns the values that `stats` records, by name and labels.
     fn of(stats: &LoopStats) -> BTreeMap<String, f64> {
         let kept = Self::default();
         metrics::with_local_recorder(&kept, || stats.record());
@@ -103,7 +103,7 @@ impl Recorder for Kept {
     }
 }
 
-/// The names that are documented, without those of the pollers' counters.
+/// The documented names, without those of the pollers' counters.
 const NAMES: [&str; 26] = [
     "netpoll_accept_failures_total{reason=descriptors}",
     "netpoll_accept_failures_total{reason=aborted_in_queue}",

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The page that says which test shows what: every test that it names is there, and no row is
-//! without an answer.
+//! The page that maps behaviour to tests: every test that it names exists, and every row has an
+//! answer.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 const PAGE: &str = include_str!("../../../docs/rows.md");
 
-/// How few tests the page may name before something is wrong with how they are looked for.
+/// The fewest tests that the page must name; with fewer, this search is broken.
 const FEWEST: usize = 100;
 
-/// All Rust files of all crates.
+/// Returns all Rust files of all crates.
 fn sources() -> Vec<PathBuf> {
     let crates = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     let (mut found, mut paths) = (Vec::new(), vec![PathBuf::from(crates)]);
@@ -25,13 +25,13 @@ fn sources() -> Vec<PathBuf> {
     found
 }
 
-/// What the page names: a file, from any folder down, and a test in it.
+/// Returns the tests that the page names: a file, from any folder down, and a test in it.
 fn named() -> impl Iterator<Item = (&'static str, &'static str)> {
     let quoted = PAGE.split('`').skip(1).step_by(2);
     quoted.filter_map(|text| text.split_once(".rs::"))
 }
 
-/// Whether `path` has a test of that name: one line or a few below `#[test]`.
+/// Returns whether `path` has a test of that name, at most a few lines below `#[test]`.
 fn has_test(path: &Path, name: &str) -> bool {
     let text = fs::read_to_string(path).expect("a text");
     let Some((before, _)) = text.split_once(&format!("fn {name}(")) else {

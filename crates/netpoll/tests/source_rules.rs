@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Rules for every source file: its length, its first lines, where unsafe code, atomics and wakers may be.
+//! Rules for every source file: its length, its first lines, and where unsafe code, atomics and
+//! wakers are allowed.
 
 #[allow(dead_code, reason = "the other test program uses the rest")]
 #[path = "support/sources.rs"]
@@ -9,7 +10,7 @@ use std::fs;
 
 use sources::{all_sources, root, sources, without_tests};
 
-/// The most lines of a file, its tests not counted.
+/// The most lines of a file, its unit tests not counted.
 const LONGEST_FILE: usize = 400;
 
 /// The most lines of an example.
@@ -105,7 +106,7 @@ fn safe_crates_forbid_unsafe_code() {
 fn atomics_and_locks_come_from_the_sync_module() {
     for folder in ["crates/netpoll", "crates/netpoll-buffer"] {
         for (path, text) in sources(&format!("{folder}/src")) {
-            // Those count what a checker runs, outside of it.
+            // These files count the runs of a model checker, outside of it.
             let counts_runs = path.ends_with("models.rs") || path.ends_with("combined.rs");
             if !path.ends_with("sync.rs") && !counts_runs {
                 let mut code = without_tests(&text).lines();
@@ -118,7 +119,7 @@ fn atomics_and_locks_come_from_the_sync_module() {
     }
 }
 
-/// Whether a line of code names a waker otherwise than by reference: keeps, takes or clones it.
+/// Returns whether a line of code names a waker by value: stores, takes or clones it.
 fn has_raw_waker(line: &str) -> bool {
     let code = line.trim_start();
     if code.starts_with("//") || code.starts_with("use ") || code.starts_with("impl ") {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! States in which a connection, or a listener, can do nothing: what they cost while they last.
+//! States in which a connection or a listener can make no progress, and their cost in processor
+//! time.
 //!
-//! Where not all was read, readiness is level-triggered: whoever keeps watching for what it will not
-//! act upon is told so without end; and hang-ups and errors are told to everybody who watches at all.
-//! Each state here is one where that happens to a server that is not careful. The server is a process
-//! of its own, with ten connections in the state, and what is measured is the processor time of all
-//! its threads.
+//! Readiness is level-triggered where input stays unread: a poller that watches an event without
+//! acting on it gets the event again and again. Hang-ups and errors are reported to every poller
+//! that watches the socket at all. Each state here makes a careless server spin. The server is a
+//! process of its own with ten connections in the state, and the test measures the processor time
+//! of all its threads.
 
 #[expect(dead_code, reason = "other scenes take longer")]
 #[path = "support/scene.rs"]
@@ -33,36 +34,36 @@ use socket2::SockRef;
 use scene::Scene;
 use support::{Apart, Peer, bytes, eventually, rpc};
 
-/// How many connections are in a state at once.
+/// The number of connections in a state at once.
 const CONNECTIONS: usize = 10;
 
-/// How long what is under way may take to settle, and how long is measured.
+/// The time for work in progress to settle, and the time of the measurement.
 const SETTLE: Duration = Duration::from_millis(500);
 const MEASURED: Duration = Duration::from_secs(3);
 
-/// The most of a processor.
+/// The largest allowed share of a processor.
 const SHARE: f64 = 0.005;
 
-/// More descriptors than are needed, and fewer.
+/// More descriptors than the test needs, and fewer.
 const ENOUGH: u32 = 1000;
 const FEW: u32 = 64;
 
-/// More than the input that waits for a handler, and less than that and what sockets hold.
+/// More than the input that waits for a handler, and less than that plus the kernel's buffers.
 const PAUSES: usize = 100 << 10;
 
-/// More than sockets hold.
+/// More than the kernel's buffers hold.
 const ANSWER: usize = 8 << 20;
 
-/// A state, and how a server gets into it.
+/// A state, and how a server enters it.
 struct State {
     scene: &'static str,
     test: &'static str,
     descriptors: u32,
     builder: fn() -> Builder,
-    /// Brings one connection into it; a peer that is to stay is given back.
+    /// Brings one connection into the state; returns a peer that has to stay open.
     arrange: fn(Peer) -> Option<Peer>,
     connections: usize,
-    /// How many of the connections the server still holds then, at least.
+    /// The fewest connections that the server still holds in the state.
     held: usize,
 }
 
@@ -107,28 +108,28 @@ impl State {
     }
 }
 
-/// How many sockets a server has open.
+/// Returns the number of open sockets of a server.
 fn sockets_of(server: &Apart) -> usize {
     let open = fs::read_dir(format!("/proc/{}/fd", server.id())).expect("procfs");
-    // One that is closed while this looks has no target.
+    // A descriptor that is closed meanwhile has no target.
     let targets = open.filter_map(|entry| fs::read_link(entry.expect("procfs").path()).ok());
     let is_socket = |target: &PathBuf| target.to_string_lossy().starts_with("socket:");
     targets.filter(is_socket).count()
 }
 
-/// A server whose closes wait for longer than is measured.
+/// A server whose closes wait longer than the measurement.
 fn server() -> Builder {
     EventLoop::builder()
         .pollers(1)
         .linger(Duration::from_secs(60))
 }
 
-/// A handler that is called and neither reads nor returns.
+/// A handler that neither reads nor returns.
 fn pends() -> Builder {
     server().on_request(async |_: &mut Connection| pending().await)
 }
 
-/// One that returns, and leaves the input where it is.
+/// A handler that returns without reading its input.
 fn leaves() -> Builder {
     server().on_request(async |conn: &mut Connection| {
         conn.reader().available();
@@ -136,7 +137,7 @@ fn leaves() -> Builder {
     })
 }
 
-/// One that answers a byte with more than sockets hold.
+/// A handler that answers a byte with more than the kernel's buffers hold.
 fn answers() -> Builder {
     server().on_request(async |conn: &mut Connection| answer(conn).await)
 }
@@ -150,7 +151,7 @@ fn answers_and_closes() -> Builder {
     })
 }
 
-/// As [`answers`], and then does not return.
+/// As [`answers`], but does not return.
 fn answers_and_pends() -> Builder {
     server().on_request(async |conn: &mut Connection| {
         answer(conn).await?;
@@ -164,7 +165,7 @@ async fn answer(conn: &mut Connection) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// One that takes what is there, says a byte and closes.
+/// A handler that reads its input, sends a byte and closes.
 fn closes() -> Builder {
     server().on_request(async |conn: &mut Connection| {
         conn.reader().chunk().await?;
@@ -174,7 +175,7 @@ fn closes() -> Builder {
     })
 }
 
-/// One that closes and does not return.
+/// A handler that closes and does not return.
 fn closes_and_pends() -> Builder {
     server().on_request(async |conn: &mut Connection| {
         conn.close();
@@ -182,7 +183,7 @@ fn closes_and_pends() -> Builder {
     })
 }
 
-/// A second listener, which the handler shuts down: accepting from it fails from then on.
+/// A second listener, which the handler shuts down, so that accepting fails from then on.
 fn breaks_a_listener() -> Builder {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let same = listener.try_clone().expect("a descriptor");
@@ -195,7 +196,7 @@ fn breaks_a_listener() -> Builder {
     server().listen(listener).on_request(handler)
 }
 
-/// Sends until the server has taken nothing for a while.
+/// Sends until the server has accepted nothing for a while.
 fn fill(peer: &mut Peer) {
     peer.stream.set_nonblocking(true).expect("an open socket");
     let mut last = Instant::now();
@@ -216,7 +217,7 @@ fn stuck_reset_that_is_not_read() {
         None
     };
     let test = "stuck_reset_that_is_not_read";
-    State::new("stuck: a reset that nobody reads", test, pends, arrange).measure();
+    State::new("stuck: a reset that is not read", test, pends, arrange).measure();
 }
 
 #[test]
@@ -347,7 +348,7 @@ fn stuck_out_of_descriptors() {
     State {
         descriptors: FEW,
         connections: 300,
-        // All but a few descriptors are connections.
+        // Almost all descriptors are connections.
         held: FEW as usize - 10,
         ..State::new(scene, test, builder, arrange)
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A client of the mux as a service of tower's.
+//! A mux client as a tower service.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
@@ -15,20 +15,20 @@ fn codec() -> Numbered<LengthField> {
     Numbered::new(LengthField::new())
 }
 
-/// A client whose calls are answered with the same, of which `most` may be under way.
+/// A client with at most `most` calls in progress, whose server echoes.
 fn client(most: usize) -> Calls {
     let pair = spawn(async { Connection::pair().await }).expect("a poller");
     let (near, far) = pair.wait().expect("a task").expect("two sockets");
     let served = mux::serve(codec(), async |request: Message| Ok(request));
     let serving = std::thread::spawn(move || {
-        // Its future stays on this thread.
+        // The server's future stays on this thread.
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         runtime.expect("a runtime").block_on(served(far))
     });
     drop(serving);
     let mut options = ClientOptions::default();
     options.max_in_flight = most;
-    Client::with_options(near, codec(), options).expect("options that work")
+    Client::with_options(near, codec(), options).expect("valid options")
 }
 
 fn is_ready(client: &mut Calls) -> bool {
@@ -41,15 +41,18 @@ fn service_is_ready_with_a_permit_and_keeps_it() {
     let mut client = client(1);
     let mut other = client.clone();
     assert!(is_ready(&mut client));
-    assert!(is_ready(&mut client), "the turn is kept");
-    assert!(!is_ready(&mut other), "by the one, and not by its clone");
+    assert!(is_ready(&mut client), "the permit is kept");
+    assert!(!is_ready(&mut other), "a clone has no permit");
     let answer = spawn(Service::call(&mut client, Message::new(b"hello")))
         .unwrap()
         .wait();
     assert_eq!(answer.unwrap().unwrap().body.len(), 5);
-    assert!(is_ready(&mut other), "it has come back");
+    assert!(is_ready(&mut other), "the permit is free after the call");
     drop(other);
-    assert!(is_ready(&mut client), "also one that was not used");
+    assert!(
+        is_ready(&mut client),
+        "an unused permit is free after its drop"
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a subscriber of `tracing` sees. One subscriber for the whole program, since pollers are
-//! threads of their own; each test looks for its own connection's peer.
+//! The spans and events that a `tracing` subscriber receives. The program has one subscriber, since
+//! pollers are threads of their own; each test looks for the peer of its own connection.
 
 #[expect(
     dead_code,
@@ -23,10 +23,10 @@ use tracing::{Event, Metadata, Subscriber};
 
 use support::{LIMIT, Peer, Server, bound, eventually};
 
-/// What was told, a line each: the level, the span it stands within, and the fields.
+/// The received events, one line each: the level, the span, and the fields.
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// The fields of each span, by its id less one.
+/// The fields of each span, indexed by its id minus one.
 static SPANS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 thread_local! {
@@ -87,13 +87,13 @@ impl Subscriber for Seen {
     }
 }
 
-/// Has everything seen from now on.
+/// Installs the subscriber.
 fn watch() {
     static ONCE: OnceLock<()> = OnceLock::new();
     ONCE.get_or_init(|| tracing::subscriber::set_global_default(Seen).expect("the first"));
 }
 
-/// What was told within the span of the connection from `peer`.
+/// Returns the lines within the span of the connection from `peer`.
 fn lines_of(peer: Addr) -> Vec<String> {
     let about = format!("peer={peer} ");
     let lines = locked(&LINES);
@@ -104,7 +104,7 @@ fn lines_of(peer: Addr) -> Vec<String> {
         .collect()
 }
 
-async fn tells(conn: &mut Connection) -> Result<(), BoxError> {
+async fn logs(conn: &mut Connection) -> Result<(), BoxError> {
     let (mut reader, mut writer) = conn.split();
     let first = reader.read_u8().await?;
     tracing::info!(first, "the first half");
@@ -114,7 +114,7 @@ async fn tells(conn: &mut Connection) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// What a conversation of two bytes with `tells` is told as, from the peer's address to ours.
+/// The lines of a conversation of two bytes with `logs`, from the peer's address to ours.
 fn expected(peer: Addr, local: Addr) -> [String; 4] {
     let span = format!("[connection: peer={peer} local={local}]");
     [
@@ -127,7 +127,7 @@ fn expected(peer: Addr, local: Addr) -> [String; 4] {
 
 fn converse(peer: &mut Peer) {
     peer.send(&[1]);
-    eventually("it is told", || lines_of(peer.addr()).len() == 2);
+    eventually("the first event", || lines_of(peer.addr()).len() == 2);
     peer.send(&[2]);
     assert_eq!(peer.receive(1), [2]);
 }
@@ -135,7 +135,7 @@ fn converse(peer: &mut Peer) {
 #[test]
 fn handler_events_are_inside_the_span_of_their_connection() {
     watch();
-    let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(tells));
+    let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(logs));
     let mut peer = server.connect();
     let mut other = server.connect();
     converse(&mut peer);
@@ -154,7 +154,7 @@ fn handler_events_are_inside_the_span_on_any_thread() {
     watch();
     let listener = Listener::bind("127.0.0.1:0").expect("a free port");
     let addr = bound(&listener);
-    let builder = EventLoop::builder().pollers(1).on_request_send(tells);
+    let builder = EventLoop::builder().pollers(1).on_request_send(logs);
     let builder = builder.runner(Runner::Threads(2)).listen(listener);
     let running = builder.build().expect("a loop");
     let handle = running.handle();
@@ -163,7 +163,7 @@ fn handler_events_are_inside_the_span_on_any_thread() {
     let from = peer.addr();
     converse(&mut peer);
     drop(peer);
-    eventually("it is closed", || handle.stats().closed.total() == 1);
+    eventually("a close", || handle.stats().closed.total() == 1);
     assert_eq!(handle.shutdown(LIMIT).wait(), 0);
     thread.join().expect("no panic").expect("a loop that ends");
     assert_eq!(lines_of(from), expected(from, addr));
@@ -172,10 +172,10 @@ fn handler_events_are_inside_the_span_on_any_thread() {
 #[test]
 fn events_without_a_sink_are_logged_as_warnings() {
     watch();
-    let builder = EventLoop::builder().pollers(1).on_request(tells);
-    let server = Server::start_unobserved(builder.on_disconnect(|_, _| panic!("seen enough")));
+    let builder = EventLoop::builder().pollers(1).on_request(logs);
+    let server = Server::start_unobserved(builder.on_disconnect(|_, _| panic!("on_disconnect")));
     let mut peer = server.connect();
-    // After a handler ran, nothing stands within its span any more.
+    // After a handler has returned, its span is exited.
     converse(&mut peer);
     let line = format!("WARN [] message=on_disconnect panicked ({})", peer.addr());
     drop(peer);
@@ -191,7 +191,7 @@ fn events_with_a_sink_are_not_logged() {
     let builder = builder
         .slow_handler(Duration::from_secs(9))
         .on_event(|_| {});
-    let server = Server::start_unobserved(builder.on_disconnect(|_, _| panic!("seen enough")));
+    let server = Server::start_unobserved(builder.on_disconnect(|_, _| panic!("on_disconnect")));
     let peer = server.connect();
     let about = peer.addr().to_string();
     drop(peer);
