@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What becomes of servers and dials when the kernel fails, over real sockets: the table of
-//! `netpoll_sys::faults` has calls of the engine fail, and nothing else is different.
+//! How servers and dials behave when system calls fail, over real sockets: the table of
+//! `netpoll_sys::faults` makes calls of the engine fail, and nothing else differs.
 //!
 //! ```sh
 //! ci/faults
 //! ```
 //!
-//! Whatever fails, in whichever call: nothing panics, nothing hangs, no descriptor is left, what is
-//! told is true, others are served, and with the fault gone the service is back.
+//! For every error of every call: nothing panics, nothing hangs, no descriptor leaks, every
+//! reported error is the injected one, other connections are served, and the service works again
+//! without the fault.
 #![cfg(netpoll_faults)]
 
 #[expect(

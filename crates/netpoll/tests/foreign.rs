@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Every future of the public interface, polled with wakers whose wake, clone or drop panics or calls
-//! the very handles that it waits on; and memory of a user's own whose drop does. After each, the
-//! poller serves another connection, and a dial works.
+//! Every future of the public interface, polled with hostile wakers: their wake, clone or drop
+//! panics, or calls the handles of the awaited connection. Also users' memory and values whose drop
+//! does so. After each case the poller serves another connection, and a dial works.
 
 #[expect(unused_imports, reason = "programs beside this one use the rest")]
 #[expect(dead_code, reason = "programs beside this one use the rest")]

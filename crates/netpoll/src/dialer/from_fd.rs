@@ -45,7 +45,7 @@ impl Dialer {
         if peer.as_tcp().is_some() {
             self.set_options(fd.as_fd())?;
         }
-        let placement = self.home()?;
+        let placement = self.select_placement()?;
         let load_guard = placement.load_guard();
         let (dial, sender) = dial_channel();
         let options = Arc::clone(&self.options);

@@ -85,8 +85,8 @@ struct LookupAnswer {
     waker: WakerSlot,
 }
 
-/// The state of a lookup. It also changes under the queue's lock only, since the queue's counters
-/// depend on it.
+/// The state of a lookup. It changes only while the queue is locked as well, since the queue's
+/// counters depend on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum LookupState {
     #[default]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The cells of the matrix: which call, in which work, comes out how.
+//! The cells of the matrix: a call, the work that makes it, and its fault.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use netpoll_sys::faults::{Errno, Fault, FaultGuard, FaultPlan, Syscall, Trigger}
 use crate::support::Kind;
 use crate::work::Work;
 
-/// One fault at one call, or at all of them.
+/// A fault at one call, or at all calls from one on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Strike {
     pub(crate) site: Syscall,
@@ -26,7 +26,8 @@ impl Strike {
         matches!(self.when, Trigger::From(_))
     }
 
-    /// Whether nobody may notice: what is to be done can be done again, or is done by another way.
+    /// Returns whether the fault must have no visible effect: the call is repeated, or replaced by
+    /// another way.
     pub(crate) fn is_harmless(self) -> bool {
         match (self.site, self.fault) {
             (
@@ -36,11 +37,11 @@ impl Strike {
                 | Syscall::EventFdRead
                 | Syscall::EventFdWrite
                 | Syscall::Shutdown
-                // The last close resets, too.
+                // Closing the last descriptor resets as well.
                 | Syscall::Disconnect
-                // A peer is who was dialed, then.
+                // The peer's address is the dialed one then.
                 | Syscall::Getpeername
-                // Where there are no locks, paths are made without.
+                // Without locks, paths are created unlocked.
                 | Syscall::Flock
                 | Syscall::OpenDir,
                 _,
@@ -59,16 +60,16 @@ impl Strike {
         }
     }
 
-    /// Whether a connection may have met it that its peer sees the end of.
-    pub(crate) fn is_of_a_session(self) -> bool {
+    /// Returns whether the fault may strike a connection whose peer then sees it end.
+    pub(crate) fn is_of_an_engine(self) -> bool {
         matches!(self.site, Syscall::EpollAdd | Syscall::EpollModify)
     }
 
-    /// Whether an error is what this fault looks like from outside.
-    pub(crate) fn is_told_by(self, error: &io::Error) -> bool {
+    /// Returns whether `error` is how this fault appears outside.
+    pub(crate) fn matches_error(self, error: &io::Error) -> bool {
         let kind = error.kind();
         match (self.site, self.fault) {
-            // What cannot be asked whether it listens is not taken for a listener.
+            // A socket that cannot be queried is not accepted as a listener.
             (Syscall::Getsockopt, _) => kind == io::ErrorKind::InvalidInput,
             (_, Fault::Errno(errno)) => error.raw_os_error() == Some(errno.raw_os_error()),
             (_, Fault::AtMost(0)) => kind == io::ErrorKind::WriteZero,
@@ -77,7 +78,7 @@ impl Strike {
     }
 }
 
-/// A cell before it is said when it strikes.
+/// A cell, without the trigger of its fault.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cell {
     pub(crate) work: Work,
@@ -147,7 +148,7 @@ const CONNECT: &[Errno] = &[
     Errno::PERM,
 ];
 
-/// Of what makes a descriptor.
+/// Errors of calls that create a descriptor.
 const MAKE: &[Errno] = &[
     Errno::MFILE,
     Errno::NFILE,
@@ -171,7 +172,7 @@ const BIND: &[Errno] = &[
 
 const LISTEN: &[Errno] = &[Errno::ADDRINUSE, Errno::ACCESS, Errno::NOBUFS];
 
-/// Of the options and names of sockets.
+/// Errors of calls for the options and addresses of sockets.
 const OPTION: &[Errno] = &[
     Errno::NOPROTOOPT,
     Errno::INVAL,
@@ -189,7 +190,7 @@ const ADD: &[Errno] = &[
 
 const MODIFY: &[Errno] = &[Errno::NOENT, Errno::BADF, Errno::NOMEM];
 const DELETE: &[Errno] = &[Errno::NOENT, Errno::BADF];
-const BELL: &[Errno] = &[Errno::AGAIN, Errno::INTR];
+const NOTIFIER: &[Errno] = &[Errno::AGAIN, Errno::INTR];
 const SHUTDOWN: &[Errno] = &[Errno::NOTCONN, Errno::INTR, Errno::IO];
 const WAITING: &[Errno] = &[Errno::BADF, Errno::NOTTY, Errno::INVAL];
 const DISCONNECT: &[Errno] = &[Errno::BUSY, Errno::INVAL, Errno::INTR, Errno::ACCESS];
@@ -197,7 +198,7 @@ const LOCK: &[Errno] = &[Errno::NOLCK, Errno::OPNOTSUPP, Errno::BADF, Errno::NOS
 const FOLDER: &[Errno] = &[Errno::ACCESS, Errno::PERM];
 const FLAGS: &[Errno] = &[Errno::BADF, Errno::PERM];
 
-/// The errnos that a call of `site` may have.
+/// Returns the errnos that a call of `site` may fail with.
 pub(crate) fn errnos(site: Syscall) -> &'static [Errno] {
     match site {
         Syscall::Accept => ACCEPT,
@@ -213,7 +214,7 @@ pub(crate) fn errnos(site: Syscall) -> &'static [Errno] {
         Syscall::EpollModify => MODIFY,
         Syscall::EpollDelete => DELETE,
         Syscall::EpollWait => &[Errno::INTR],
-        Syscall::EventFdRead | Syscall::EventFdWrite => BELL,
+        Syscall::EventFdRead | Syscall::EventFdWrite => NOTIFIER,
         Syscall::Shutdown => SHUTDOWN,
         Syscall::Fionread => WAITING,
         Syscall::Flock => LOCK,
@@ -224,7 +225,7 @@ pub(crate) fn errnos(site: Syscall) -> &'static [Errno] {
     }
 }
 
-/// What the works have in common over both kinds of sockets.
+/// The cells of both kinds of sockets.
 const COMMON: &[(Work, Syscall, &[Errno])] = &[
     (Work::Serving, Syscall::Accept, ACCEPT),
     (Work::Serving, Syscall::Recv, RECEIVE),
@@ -233,14 +234,14 @@ const COMMON: &[(Work, Syscall, &[Errno])] = &[
     (Work::Serving, Syscall::EpollAdd, ADD),
     (Work::Serving, Syscall::EpollModify, MODIFY),
     (Work::Serving, Syscall::EpollWait, &[Errno::INTR]),
-    (Work::Serving, Syscall::EventFdWrite, BELL),
-    (Work::Serving, Syscall::EventFdRead, BELL),
+    (Work::Serving, Syscall::EventFdWrite, NOTIFIER),
+    (Work::Serving, Syscall::EventFdRead, NOTIFIER),
     (Work::Serving, Syscall::Shutdown, SHUTDOWN),
     (Work::Threads, Syscall::Recv, RECEIVE),
     (Work::Threads, Syscall::Send, SEND),
     (Work::Threads, Syscall::Sendmsg, SEND),
     (Work::Threads, Syscall::EpollModify, MODIFY),
-    (Work::Threads, Syscall::EventFdWrite, BELL),
+    (Work::Threads, Syscall::EventFdWrite, NOTIFIER),
     (Work::Draining, Syscall::Fionread, WAITING),
     (Work::Draining, Syscall::Shutdown, SHUTDOWN),
     (Work::Dialing, Syscall::Socket, MAKE),
@@ -269,14 +270,14 @@ const TCP: &[(Work, Syscall, &[Errno])] = &[
 ];
 
 const UNIX: &[(Work, Syscall, &[Errno])] = &[
-    // Of a TCP connection that ends in order nothing is deleted.
+    // A TCP connection that closes normally is not deleted from epoll.
     (Work::Serving, Syscall::EpollDelete, DELETE),
     (Work::Making, Syscall::Fchmod, FLAGS),
     (Work::Making, Syscall::Flock, LOCK),
     (Work::Making, Syscall::OpenDir, FOLDER),
 ];
 
-/// What comes out short, or of nothing, while clients are served.
+/// Transfers that are short or empty while clients are served.
 const SHORT: &[(Work, Syscall, &[Fault])] = &[
     (Work::Serving, Syscall::Recv, SHORT_TRANSFERS),
     (Work::Serving, Syscall::Send, SHORT_TRANSFERS),
@@ -297,7 +298,7 @@ const SHORT_TRANSFERS: &[Fault] = &[
     Fault::AtMost(7),
 ];
 
-/// All of them over one kind of socket.
+/// Returns all cells of one kind of socket.
 pub(crate) fn cells(kind: Kind) -> Vec<Cell> {
     let own = match kind {
         Kind::Tcp => TCP,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A blocking client that is not netpoll, and whose every call may fail.
+//! A blocking client without netpoll, each of whose calls may fail.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -10,16 +10,17 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::support::{LIMIT, bytes, frame};
 
-/// How long an answer may take. Below the limit of a run, so that the client reports what it waited for.
+/// The timeout of an answer. It is below the limit of a run, so that the client reports what it
+/// waited for.
 const PATIENCE: Duration = LIMIT;
 
-/// The body that has the server answer from a thread of its own.
+/// The start of a body that the server answers from another thread.
 pub(crate) const PUSH: &[u8] = b"Push";
 
-/// More than sockets hold that a [`place`](crate::place) makes.
+/// More than the sockets of a [`place`](crate::place) hold.
 pub(crate) const BIG: usize = 400 << 10;
 
-/// One connection.
+/// A client connection.
 pub(crate) struct Client(Socket);
 
 impl Client {
@@ -46,7 +47,7 @@ impl Client {
         self.0.write_all(bytes).map_err(gave_up)
     }
 
-    /// Receives exactly what is expected, or fails; other bytes are a divergence.
+    /// Receives exactly the expected bytes; other bytes are an error.
     pub(crate) fn expect(&mut self, expected: &[u8]) -> io::Result<()> {
         let mut received = vec![0; expected.len()];
         self.0.read_exact(&mut received).map_err(gave_up)?;
@@ -56,14 +57,14 @@ impl Client {
         Ok(())
     }
 
-    /// Sends a body, and receives the same.
+    /// Sends a body and receives the same.
     pub(crate) fn call(&mut self, body: &[u8]) -> io::Result<()> {
         let frame = frame(body);
         self.send(&frame)?;
         self.expect(&frame)
     }
 
-    /// Ends this side's stream, and waits for the end of the other's.
+    /// Half-closes this side, and waits for the peer's FIN.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         self.half_close()?;
         self.expect_end()
@@ -82,8 +83,8 @@ impl Client {
         Err(io::Error::other("bytes behind the answers"))
     }
 
-    /// What a connection is used for: calls, pipelined and large ones, an answer that a thread
-    /// pushes, an end.
+    /// Uses a connection for its whole life: calls, pipelined and large ones, an answer pushed by a
+    /// thread, and the end.
     pub(crate) fn whole_life(addr: Addr) -> io::Result<()> {
         let mut client = Self::connect(addr)?;
         client.call(&bytes(100, 1))?;
@@ -96,17 +97,17 @@ impl Client {
     }
 }
 
-/// Makes an error of its own of a wait that took longer than [`PATIENCE`]: a fault may have the errno of
-/// such a wait, and no fault may cause one.
+/// Replaces the error of a wait longer than [`PATIENCE`]: a fault may have the errno of such a
+/// wait, and no fault may cause one.
 fn gave_up(error: io::Error) -> io::Error {
     match error.kind() {
-        ErrorKind::WouldBlock => io::Error::other("the client gave up"),
+        ErrorKind::WouldBlock => io::Error::other("the client timed out"),
         _ => error,
     }
 }
 
-/// Whether a client that was told this was told that its connection has ended, and not that nobody
-/// answers.
+/// Returns whether `error` means that the connection has ended, and not that the server does not
+/// answer.
 pub(crate) fn is_end(error: &io::Error) -> bool {
     matches!(
         error.kind(),

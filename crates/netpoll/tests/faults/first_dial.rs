@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The pollers that all dials of a process share come into being with the first dial, and so may
-//! fail to: each test is a process of its own.
+//! The pollers that all dials of a process share start with the first dial, which may fail. Each
+//! test runs in a process of its own.
 
 use netpoll::{Dialer, Listener};
 use netpoll_sys::faults::{Errno, Fault, Syscall, Trigger};
@@ -8,8 +8,8 @@ use netpoll_sys::faults::{Errno, Fault, Syscall, Trigger};
 use crate::cells::Strike;
 use crate::support::{alone, block_on, bound, open_descriptors};
 
-/// The first dial of the process meets `errno` at `site`, is told so, and leaves nothing; the second
-/// succeeds.
+/// Checks that the first dial of the process returns the error `errno` of `site` and leaks nothing,
+/// and that the second succeeds.
 fn fails_once(site: Syscall, errno: Errno) {
     let listener = Listener::bind("127.0.0.1:0").expect("a free port");
     let before = open_descriptors();
@@ -29,8 +29,7 @@ fn fails_once(site: Syscall, errno: Errno) {
 
 #[test]
 fn second_dial_succeeds_after_the_first_got_no_poller_descriptor() {
-    let name =
-        "first_dial::second_dial_succeeds_after_the_first_got_no_poller_descriptor";
+    let name = "first_dial::second_dial_succeeds_after_the_first_got_no_poller_descriptor";
     alone(name, || fails_once(Syscall::EpollCreate, Errno::MFILE));
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The first call fails, then the second, then the third, whichever they are, until a scenario is
-//! over before one did.
+//! For every scenario: its first call fails, then its second, then its third, until the scenario
+//! completes before the fault strikes.
 
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,10 +12,10 @@ use crate::client::is_end;
 use crate::ledger::{account, alone};
 use crate::scenarios::{ALL, Scenario};
 
-/// The call that was struck, and what it failed with.
+/// The call that was struck, and its errno.
 type Struck = Arc<Mutex<Option<(Syscall, Errno)>>>;
 
-/// The `k`-th call of all fails with one of the errnos of its site, another for each `k`.
+/// The `k`-th call fails with one of the errnos of its site, another for each `k`.
 fn kth(k: u64, struck: &Struck) -> FaultPlan {
     let (struck, mut calls) = (Arc::clone(struck), 0);
     FaultPlan::new(Trigger::Nth(k), move |site| {
@@ -29,8 +29,8 @@ fn kth(k: u64, struck: &Struck) -> FaultPlan {
     })
 }
 
-/// Whether an error may come of a call that failed with `errno`: it says so itself, or that there is
-/// no server, or that the connection has ended.
+/// Returns whether a call that failed with `errno` may cause `error`: the same errno, a missing
+/// server, or the connection's end.
 fn may_come_of(errno: Errno, error: &io::Error) -> bool {
     let no_server = matches!(
         error.kind(),
@@ -39,7 +39,7 @@ fn may_come_of(errno: Errno, error: &io::Error) -> bool {
     no_server || is_end(error) || error.raw_os_error() == Some(errno.raw_os_error())
 }
 
-/// Runs a scenario while its `k`-th call fails, and says what is wrong with what came of it.
+/// Runs a scenario while its `k`-th call fails. Returns a description of any wrong result.
 fn run(scenario: fn() -> io::Result<()>, k: u64, struck: &Struck) -> Result<(), String> {
     let installed = kth(k, struck).install();
     let done = scenario();
@@ -48,11 +48,11 @@ fn run(scenario: fn() -> io::Result<()>, k: u64, struck: &Struck) -> Result<(), 
     match (struck, done) {
         (_, Ok(())) => Ok(()),
         (Some((_, errno)), Err(error)) if may_come_of(errno, &error) => Ok(()),
-        (struck, Err(error)) => Err(format!("{struck:?}: told {error:?}")),
+        (struck, Err(error)) => Err(format!("{struck:?}: returned {error:?}")),
     }
 }
 
-/// Runs a scenario until nothing fails in it, and says what was wrong.
+/// Runs a scenario until no call of it fails, and adds each wrong result to `wrong`.
 fn sweep((name, scenario): Scenario) -> Vec<String> {
     let mut wrong = Vec::new();
     for k in 1.. {

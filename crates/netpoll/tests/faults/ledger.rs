@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What every run is held to, whatever failed in it: it ends in time, nothing panics, and every
-//! descriptor is closed.
+//! The rules of every run, under any fault: it ends in time, nothing panics, and every descriptor
+//! is closed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,31 +14,32 @@ use netpoll::{Dialer, Listener};
 
 use crate::support::{LIMIT, block_on, bound, eventually};
 
-/// How long a run may take.
+/// The time limit of a run.
 pub(crate) const HANG: Duration = LIMIT.saturating_mul(2);
 
-/// How long after a run descriptors may still be open.
+/// How long descriptors may stay open after a run.
 const SETTLE: Duration = LIMIT;
 
-/// Panics of all threads.
+/// The number of panics on all threads.
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
-/// The table of faults is the process's: one test at a time. What every run uses is up from here on.
+/// Locks the table of faults, which is the process's: one test at a time. Starts what every run
+/// uses.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     static READY: Once = Once::new();
     let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     READY.call_once(|| {
-        let told = panic::take_hook();
+        let previous = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
             PANICS.fetch_add(1, Ordering::SeqCst);
-            told(panic);
+            previous(panic);
         }));
         let before = descriptors().len();
         let listener = Listener::bind("127.0.0.1:0").expect("a free port");
         drop(block_on(Dialer::new().dial(bound(&listener))));
         drop(listener);
-        // The pollers of dials have one that waits and one that rings, and keep them.
+        // The dialers' poller keeps two descriptors: its epoll and its notifier.
         eventually("the end of the first dial", || {
             descriptors().len() == before + 2
         });
@@ -46,7 +47,7 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
     alone
 }
 
-/// As [`account_within`], within the limit of a run.
+/// As [`account_within`], with the time limit of a run.
 pub(crate) fn account(
     name: &str,
     body: impl FnOnce() -> Result<(), String> + Send + 'static,
@@ -54,8 +55,9 @@ pub(crate) fn account(
     account_within(HANG, name, body)
 }
 
-/// Runs `body` on a thread of its own, and says what it is to be blamed for besides what it says
-/// itself. A run that hangs ends the test: its threads hold what the next would be blamed for.
+/// Runs `body` on a thread of its own. Returns its error, or a description of a broken rule. A run
+/// that hangs ends the test, since its threads hold descriptors that the next run would be blamed
+/// for.
 pub(crate) fn account_within(
     limit: Duration,
     name: &str,
@@ -65,17 +67,17 @@ pub(crate) fn account_within(
     let (end, ended) = channel();
     let thread = std::thread::Builder::new().name(name.to_owned());
     let thread = thread.spawn(move || {
-        let said = body();
-        // Nobody hears it who has given up.
-        let _heard = end.send(said).is_ok();
+        let result = body();
+        // The receiver may have timed out.
+        let _sent = end.send(result).is_ok();
     });
-    let said = match ended.recv_timeout(limit) {
+    let result = match ended.recv_timeout(limit) {
         Err(RecvTimeoutError::Timeout) => panic!("{name}: hangs"),
         Err(RecvTimeoutError::Disconnected) => Err("panicked".to_owned()),
-        Ok(said) => said,
+        Ok(result) => result,
     };
     let joined = thread.expect("a thread").join();
-    said?;
+    result?;
     let panicked = PANICS.load(Ordering::SeqCst) - panics;
     if joined.is_err() || panicked > 0 {
         return Err(format!("{panicked} panics"));
@@ -83,7 +85,7 @@ pub(crate) fn account_within(
     settle(&descriptors)
 }
 
-/// Waits until the descriptors are those that were open `before`.
+/// Waits until the open descriptors are those of `before`.
 fn settle(before: &BTreeMap<String, String>) -> Result<(), String> {
     let limit = Instant::now() + SETTLE;
     loop {
@@ -103,12 +105,12 @@ fn settle(before: &BTreeMap<String, String>) -> Result<(), String> {
     }
 }
 
-/// The open descriptors, and what each of them is.
+/// Returns the open descriptors and their targets.
 fn descriptors() -> BTreeMap<String, String> {
     let entries = fs::read_dir("/proc/self/fd").expect("procfs");
     let known = entries.filter_map(|entry| {
         let path = entry.ok()?.path();
-        // The folder that is being read is no more by the time it is looked at.
+        // The directory's own descriptor is closed by the time it is read.
         let what = fs::read_link(&path).ok()?;
         let number = path.file_name()?.to_string_lossy().into_owned();
         Some((number, what.to_string_lossy().into_owned()))

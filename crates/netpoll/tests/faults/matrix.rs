@@ -11,15 +11,15 @@ use crate::ledger::{account, alone};
 use crate::support::Kind;
 use crate::work::Work;
 
-/// How often a work is done for its fault to strike.
+/// How often a work is repeated until its fault strikes.
 const GOES: usize = 10;
 
-/// How often each call is made when nothing fails.
+/// The number of calls of each cell without a fault.
 #[derive(Default)]
 struct Calm(HashMap<(Work, Syscall), u64>);
 
 impl Calm {
-    /// A call in the middle of the work.
+    /// Returns a call in the middle of the work.
     fn middle(&mut self, cell: Cell) -> u64 {
         let calls = self.0.entry((cell.work, cell.site));
         let calls = *calls.or_insert_with(|| {
@@ -37,23 +37,23 @@ impl Calm {
             assert_eq!(done, Ok(()), "{cell:?}");
             counted.recv().expect("a count")
         });
-        // The calls that depend on how threads come to run are at the end of the count.
+        // The calls that depend on the scheduling of threads are the last ones.
         (calls / 3).max(2)
     }
 }
 
-/// Whether a socket takes no more is for the threads to say, so a call that follows from that may be
-/// missing in one go.
+/// Repeats a work until its fault strikes: whether a socket is full depends on scheduling, so a
+/// call that follows from it may be missing once.
 fn until_struck(cell: Cell, strike: Strike) -> Result<(), String> {
     for _ in 0..GOES {
         if cell.work.under(strike, cell.kind)?.struck > 0 {
             return Ok(());
         }
     }
-    Err("nothing was struck".to_owned())
+    Err("the fault did not strike".to_owned())
 }
 
-/// Runs all cells over `kind`, and says what was wrong in which.
+/// Runs all cells over `kind`, and fails with a list of all wrong results.
 fn run(kind: Kind) {
     let _alone = alone();
     let mut calm = Calm::default();
@@ -67,8 +67,8 @@ fn run(kind: Kind) {
             let name = format!("{:?} over {kind:?}, {site:?} {when:?} {fault:?}", cell.work);
             let body = move || until_struck(cell, strike);
             runs += 1;
-            if let Err(why) = account(&name, body) {
-                wrong.push(format!("{name}: {why}"));
+            if let Err(cause) = account(&name, body) {
+                wrong.push(format!("{name}: {cause}"));
             }
         }
     }

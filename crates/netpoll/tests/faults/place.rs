@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A server of which every step may fail.
+//! A server whose every step may fail.
 
 use std::io;
 use std::sync::mpsc::{Receiver, channel};
@@ -15,10 +15,10 @@ use netpoll::{
 use crate::client::PUSH;
 use crate::support::{Kind, frame, free_path};
 
-/// How long an end may take that the peer does not take part in.
+/// The linger time: how long a close waits for a peer that does not take part.
 const LINGER: Duration = Duration::from_millis(50);
 
-/// A loop that runs in a thread of its own until it is ended or dropped.
+/// A loop that runs on a thread of its own until it is ended or dropped.
 pub(crate) struct Place {
     pub(crate) addr: Addr,
     pub(crate) handle: LoopHandle,
@@ -26,7 +26,7 @@ pub(crate) struct Place {
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
-/// A listener of `kind` on a free address.
+/// Returns a listener of `kind` on a free address.
 pub(crate) fn listener(kind: Kind) -> io::Result<Listener> {
     match kind {
         Kind::Tcp => Listener::bind("127.0.0.1:0"),
@@ -34,11 +34,11 @@ pub(crate) fn listener(kind: Kind) -> io::Result<Listener> {
     }
 }
 
-/// From here on a body is sent as it came, beside its length and not in one piece with it: by
+/// From this size on, a body is sent without a copy, in a segment beside its length: with
 /// `sendmsg`.
 const LARGE: usize = 32 << 10;
 
-/// The rpc wire; what begins as [`PUSH`] is answered from a thread of its own.
+/// Serves the rpc wire; a body that starts with [`PUSH`] is answered from another thread.
 pub(crate) async fn serve(conn: &mut Connection) -> Result<(), BoxError> {
     let handle = conn.handle();
     let (mut reader, mut writer) = conn.split();
@@ -61,12 +61,12 @@ pub(crate) async fn serve(conn: &mut Connection) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// What most servers here are. Their connections have little memory in the kernel, so that what is
-/// large does not leave at once.
+/// The builder of most servers here. Their connections have small kernel buffers, so that a large
+/// body is not sent at once.
 pub(crate) fn rpc() -> Builder {
     let builder = EventLoop::builder().pollers(1).on_request(serve);
     builder.on_accept(|info| {
-        // TCP with less than two packets of loopback waits for acknowledgements that come late.
+        // TCP with a buffer of less than two loopback packets waits for delayed acknowledgements.
         let is_tcp = info.peer_addr().as_tcp().is_some();
         let held = if is_tcp { 64 << 10 } else { 8 << 10 };
         let set = socket2::SockRef::from(info).set_send_buffer_size(held);
@@ -75,7 +75,7 @@ pub(crate) fn rpc() -> Builder {
     })
 }
 
-/// Resets each connection whose first byte has come.
+/// Resets each connection after its first byte.
 pub(crate) fn resetting() -> Builder {
     let builder = EventLoop::builder().pollers(1);
     builder.on_request(async |conn: &mut Connection| {
@@ -100,7 +100,7 @@ impl Place {
         let ended = Mutex::new(ended);
         let observer = move |_: &mut Connection, reason: &CloseReason| {
             let ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
-            // Nobody may look any more.
+            // The receiver may be gone.
             let _seen = ended.send(reason.clone()).is_ok();
         };
         let builder = builder.linger(LINGER).on_disconnect(observer);
@@ -113,14 +113,14 @@ impl Place {
         })
     }
 
-    /// Shuts down within `within`, and says how each connection has ended.
+    /// Shuts down within `within`, and returns the close reasons.
     pub(crate) fn end(mut self, within: Duration) -> io::Result<Vec<CloseReason>> {
         let _cut = self.handle.shutdown(within).wait();
         self.join()?;
         Ok(self.endings.try_iter().collect())
     }
 
-    /// Waits for the end of a loop that could not run, or was told to end.
+    /// Waits for the end of a loop that failed or was shut down.
     fn join(&mut self) -> io::Result<()> {
         match self.thread.take() {
             Some(thread) => thread
@@ -134,7 +134,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         drop(self.handle.shutdown(Duration::from_millis(100)));
-        // Whoever wants to hear of it has called `end`.
+        // A test that needs the result has called `end`.
         let _ended = self.join().is_ok();
     }
 }

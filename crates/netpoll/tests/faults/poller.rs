@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A poller whose wait fails: it closes its connections, says so, and begins anew; or its loop ends with
-//! the error.
+//! A poller whose wait fails closes its connections, reports the failure and restarts; if it
+//! cannot, its loop ends with the error.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,20 +14,21 @@ use netpoll_sys::faults::{Errno, Fault, FaultPlan, Syscall, Trigger};
 use crate::ledger::{account, alone};
 use crate::support::{LIMIT, eventually};
 
-/// A loop that answers each byte by itself.
+/// A loop that echoes each byte.
 struct Server {
     addr: SocketAddr,
     handle: LoopHandle,
-    told: Arc<Mutex<Vec<String>>>,
+    reports: Arc<Mutex<Vec<String>>>,
     running: JoinHandle<io::Result<()>>,
 }
 
 impl Server {
     fn start(pollers: usize) -> Self {
-        let told = Arc::<Mutex<Vec<String>>>::default();
-        let (events, ends) = (Arc::clone(&told), Arc::clone(&told));
-        let say = |told: &Mutex<Vec<String>>, line| {
-            told.lock()
+        let reports = Arc::<Mutex<Vec<String>>>::default();
+        let (events, ends) = (Arc::clone(&reports), Arc::clone(&reports));
+        let push = |reports: &Mutex<Vec<String>>, line| {
+            reports
+                .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .push(line)
         };
@@ -39,12 +40,12 @@ impl Server {
             })
             .on_event(move |event| {
                 if matches!(event, Event::PollerFailed { .. }) {
-                    say(&events, event.to_string());
+                    push(&events, event.to_string());
                 }
             })
             .on_disconnect(move |_, reason| {
                 if matches!(reason, CloseReason::PollerFailed) {
-                    say(&ends, "a connection ended".into());
+                    push(&ends, "a connection closed".into());
                 }
             })
             .pollers(pollers)
@@ -54,7 +55,7 @@ impl Server {
         Self {
             addr: event_loop.local_addrs().unwrap()[0].as_tcp().unwrap(),
             handle: event_loop.handle(),
-            told,
+            reports,
             running: std::thread::spawn(|| event_loop.run()),
         }
     }
@@ -66,8 +67,8 @@ impl Server {
         Ok(client)
     }
 
-    fn told(&self) -> Vec<String> {
-        self.told
+    fn reports(&self) -> Vec<String> {
+        self.reports
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
@@ -98,21 +99,21 @@ fn failed_wait_closes_only_the_connections_of_its_poller() {
             let server = Server::start(1);
             let mut client = server.client().unwrap();
             let installed = waits_fail(Trigger::Nth(1), errno).install();
-            // The poller is in a wait that has begun, and fails in the next.
+            // The poller is in a wait already, and the next one fails.
             let ended = call(&mut client).and_then(|()| call(&mut client));
             assert!(ended.is_err());
             eventually("a fault", || installed.injected() == 1);
             drop(installed);
             server.client().unwrap();
-            let told = server.told();
-            assert_eq!(told[0], "a connection ended");
+            let reports = server.reports();
+            assert_eq!(reports[0], "a connection closed");
             assert!(
-                told[1].contains("poller 0 failed: epoll_wait failed"),
-                "{told:?}"
+                reports[1].contains("poller 0 failed: epoll_wait failed"),
+                "{reports:?}"
             );
             assert!(
-                told[1].contains("1 connections closed; restarted"),
-                "{told:?}"
+                reports[1].contains("1 connections closed; restarted"),
+                "{reports:?}"
             );
             assert_eq!(server.handle.stats().total().failures, 1);
             server.end().map_err(|error| error.to_string())
@@ -129,7 +130,7 @@ fn poller_that_cannot_restart_ends_its_loop_with_the_error() {
         let mut clients: Vec<_> = (0..4).map(|_| server.client().unwrap()).collect();
         let installed = waits_fail(Trigger::From(1), Errno::BADF).install();
         for client in &mut clients {
-            // This wakes the pollers, whose waits have begun.
+            // This wakes the pollers, which are in a wait already.
             let _called = call(client);
         }
         eventually("the end", || server.running.is_finished());
@@ -139,10 +140,13 @@ fn poller_that_cannot_restart_ends_its_loop_with_the_error() {
             assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
         }
         assert_eq!(server.handle.connections(), 0);
-        assert!(TcpStream::connect(server.addr).is_err(), "nobody listens");
-        let told = server.told();
-        let gave_up = |line: &String| line.ends_with("cannot restart, shutting down");
-        assert!(told.iter().any(gave_up), "{told:?}");
+        assert!(
+            TcpStream::connect(server.addr).is_err(),
+            "the listener is closed"
+        );
+        let reports = server.reports();
+        let is_final = |line: &String| line.ends_with("cannot restart, shutting down");
+        assert!(reports.iter().any(is_final), "{reports:?}");
         let error = server.end().unwrap_err();
         match error.raw_os_error() == Some(Errno::BADF.raw_os_error()) {
             true => Ok(()),
@@ -184,7 +188,7 @@ fn shared_dial_pollers_are_replaced_after_a_failure() {
     let dialed = Dialer::new().dial_blocking(server.addr).unwrap();
     let server_waits = server.handle.stats().total().waits;
     let installed = waits_fail(Trigger::From(1), Errno::BADF).install();
-    // Whoever waits next fails for good: the shared ones too, once they are woken.
+    // Every next wait fails permanently: also those of the shared pollers, once they are woken.
     let failed = Dialer::new()
         .connect_timeout(Some(LIMIT))
         .dial_blocking(server.addr);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Thirteen things that netpoll is used for, from nothing to nothing: each makes its servers and ends
-//! them, and whatever fails on the way is returned.
+//! Thirteen uses of netpoll, from start to end: each creates its servers and ends them, and returns
+//! any error on the way.
 
 use std::io;
 use std::path::Path;
@@ -25,7 +25,7 @@ pub(crate) const ALL: [Scenario; 13] = [
     ("pipelined requests", pipelined),
     ("handlers on threads", on_threads),
     ("a push from another thread", a_push),
-    ("a shutdown with requests on their way", a_drain),
+    ("a shutdown with requests in progress", a_drain),
     ("an abort", an_abort),
     ("a Unix socket", a_unix_socket),
     ("a timeout", a_timeout),
@@ -33,10 +33,10 @@ pub(crate) const ALL: [Scenario; 13] = [
     ("a proxy that holds conversations", a_proxy),
 ];
 
-/// How long a dial and a shutdown may take: no fault makes one wait for so long.
+/// The time limit of a dial and a shutdown: no fault makes one wait for so long.
 const WITHIN: Duration = LIMIT.checked_div(2).expect("by two");
 
-/// Serves rpc over TCP while `body` lasts. If the loop could not run, that is why `body` failed.
+/// Serves rpc over TCP while `body` runs. If the loop failed, that is why `body` failed.
 fn served(body: impl FnOnce(&Place) -> io::Result<()>) -> io::Result<()> {
     around(Place::rpc(Kind::Tcp)?, body)
 }
@@ -184,7 +184,7 @@ fn a_timeout() -> io::Result<()> {
         idle.call(b"and then nothing")?;
         half.send(&frame(b"half a request")[..9])?;
         let ends = |client: &mut Client| match client.expect_end() {
-            // What it had sent of a request was not read.
+            // The part of a request that it had sent was not read.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
             other => other,
         };

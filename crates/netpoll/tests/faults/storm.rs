@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Messages through calls that are interrupted, and that move a few bytes each: what arrives is what
-//! was sent.
+//! Messages arrive intact through calls that are interrupted and move a few bytes each.
 
 use netpoll::Dialer;
 use netpoll_sys::faults::{Errno, Fault, FaultPlan, Syscall, Trigger};
@@ -10,19 +9,19 @@ use crate::ledger::{account_within, alone};
 use crate::place::Place;
 use crate::support::{Kind, LIMIT, block_on, bytes, call, frame};
 
-/// How many messages go each way.
+/// The number of messages in each direction.
 const MESSAGES: usize = 20_000;
 
-/// How many of them are on their way at once, for those that are.
+/// The number of messages in flight at once, for the pipelined ones.
 const TOGETHER: usize = 100;
 
-/// The length of the `index`-th message.
+/// Returns the length of the `index`-th message.
 fn length(index: usize) -> usize {
     index * 7 % 61
 }
 
-/// Sends all messages to a server and expects them back: half of them over a client of another make,
-/// in bunches, and half over a connection of ours, one by one.
+/// Sends all messages to a server and expects them back: half of them with a blocking client,
+/// pipelined, and half over a netpoll connection, one by one.
 fn exchange(kind: Kind) -> std::io::Result<()> {
     let place = Place::rpc(kind)?;
     let mut client = Client::connect(place.addr)?;
@@ -46,7 +45,7 @@ fn exchange(kind: Kind) -> std::io::Result<()> {
     Ok(())
 }
 
-/// All messages over both kinds of sockets, while `plan` has the table.
+/// Sends all messages over both kinds of sockets, while `plan` is installed.
 fn survive(name: &'static str, plan: impl Fn() -> FaultPlan) {
     let _alone = alone();
     for kind in [Kind::Tcp, Kind::Unix] {

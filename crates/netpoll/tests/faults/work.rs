@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is being done when the kernel fails: the works, and what each of them may be told.
+//! The works during which calls fail, and the errors that each of them may return.
 
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -13,19 +13,19 @@ use crate::client::{Client, is_end};
 use crate::place::{self, Place};
 use crate::support::{Kind, LIMIT, RESET, block_on, bytes, call, errno_of, frame, free_path};
 
-/// How often each work is done, one after the other.
+/// The rounds of each work, one after the other.
 const ROUNDS: usize = 3;
 
-/// How long what always fails does so, once it has.
+/// How long a permanent fault lasts after it has first struck.
 const SPELL: Duration = Duration::from_millis(15);
 
-/// More accepts than that in a spell are a loop that spins.
+/// The most accepts in a spell; more are a loop that spins.
 const MOST_ACCEPTS: u64 = 200;
 
-/// How long a dial may take that always fails.
+/// The timeout of a dial that always fails.
 const SOON: Duration = Duration::from_millis(100);
 
-/// How long a shutdown may take.
+/// The time limit of a shutdown.
 const WITHIN: Duration = LIMIT.checked_div(2).expect("by two");
 
 /// One of the works.
@@ -33,30 +33,30 @@ const WITHIN: Duration = LIMIT.checked_div(2).expect("by two");
 pub(crate) enum Work {
     /// Clients are served.
     Serving,
-    /// Clients are served by handlers on threads of their own, which send, too.
+    /// Clients are served by handlers on threads of their own, which also send.
     Threads,
-    /// A server with requests on their way shuts down.
+    /// A server with requests in progress shuts down.
     Draining,
-    /// Connections are dialed, and used.
+    /// Connections are dialed and used.
     Dialing,
-    /// Servers come into being, and end.
+    /// Servers are created, used and ended.
     Making,
     /// A server resets its clients.
     Aborting,
 }
 
-/// How many calls a plan has met, and how many of them came out as planned.
+/// The calls that a plan has seen, and how many of them it struck.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Met {
     pub(crate) seen: u64,
     pub(crate) struck: u64,
 }
 
-/// What came of one round.
-type Told = io::Result<()>;
+/// The result of one round.
+type Outcome = io::Result<()>;
 
 impl Work {
-    /// Does the work under the fault, and says what is wrong with what came of it.
+    /// Does the work under the fault. An error describes a broken promise.
     pub(crate) fn under(self, strike: Strike, kind: Kind) -> Result<Met, String> {
         match self {
             Self::Serving => serving(place::rpc(), strike, kind),
@@ -73,8 +73,8 @@ fn because(what: &'static str) -> impl Fn(io::Error) -> String {
     move |error| format!("{what}: {error:?}")
 }
 
-/// Has `rounds` done on another thread while `strike` is in the table: until they are done, or for a
-/// spell if nothing would ever be done. Who is told of it is told of it while it lasts.
+/// Runs `rounds` on another thread while `strike` is installed: until they complete, or for a spell
+/// if a permanent fault keeps them from completing. Errors are returned while the fault lasts.
 fn under<T: Send + 'static>(
     strike: Strike,
     rounds: impl FnOnce() -> T + Send + 'static,
@@ -82,8 +82,8 @@ fn under<T: Send + 'static>(
     let installed = strike.install();
     let (done, results) = channel();
     let thread = std::thread::spawn(move || {
-        // Nobody hears it who has given up.
-        let _heard = done.send(rounds()).is_ok();
+        // The receiver may have timed out.
+        let _sent = done.send(rounds()).is_ok();
     });
     let met = || Met {
         seen: installed.seen(),
@@ -101,7 +101,7 @@ fn under<T: Send + 'static>(
     Ok((result.ok_or("no result")?, met))
 }
 
-/// The result, if it is there before what has struck has done so for a spell.
+/// Returns the result if it arrives within a spell after the fault first struck.
 fn await_spell<T>(results: &Receiver<T>, struck: impl Fn() -> bool) -> Option<T> {
     let mut since = None;
     loop {
@@ -124,13 +124,13 @@ fn serving(builder: Builder, strike: Strike, kind: Kind) -> Result<Met, String> 
     let mut bystander = Client::connect(addr).map_err(because("a bystander"))?;
     bystander.call(b"before").map_err(because("before"))?;
     let rounds = move || (0..ROUNDS).map(|_| Client::whole_life(addr)).collect();
-    let (told, met): (Vec<Told>, Met) = under(strike, rounds)?;
+    let (outcomes, met): (Vec<Outcome>, Met) = under(strike, rounds)?;
     bystander.call(b"after").map_err(because("another"))?;
     Client::whole_life(addr).map_err(because("afterwards"))?;
     bystander.finish().map_err(because("another's end"))?;
     let endings = place.end(WITHIN);
     let endings = endings.map_err(because("the server's end"))?;
-    judge(strike, met, &told, is_end)?;
+    judge(strike, met, &outcomes, is_end)?;
     judge_endings(strike, met, &endings)?;
     judge_breaks(strike, &endings)?;
     judge_pauses(strike, met)?;
@@ -148,7 +148,7 @@ fn draining(strike: Strike, kind: Kind) -> Result<Met, String> {
     let request = frame(&bytes(500, 1));
     let rounds = move || {
         for client in &mut clients {
-            // Who finds it closed is told so below.
+            // A client that finds the connection closed reports that below.
             let _sent = client.send(&request).is_ok();
         }
         let endings = place.end(WITHIN);
@@ -156,11 +156,11 @@ fn draining(strike: Strike, kind: Kind) -> Result<Met, String> {
             client.expect(&request)?;
             client.expect_end()
         };
-        let told = clients.into_iter().map(answered).collect();
-        (told, endings)
+        let outcomes = clients.into_iter().map(answered).collect();
+        (outcomes, endings)
     };
-    let ((told, endings), met): ((Vec<Told>, _), Met) = under(strike, rounds)?;
-    judge(strike, met, &told, is_end)?;
+    let ((outcomes, endings), met): ((Vec<Outcome>, _), Met) = under(strike, rounds)?;
+    judge(strike, met, &outcomes, is_end)?;
     judge_endings(strike, met, &endings.map_err(because("the server's end"))?)?;
     making_once(kind, &free_path()).map_err(because("afterwards"))?;
     Ok(met)
@@ -178,15 +178,15 @@ fn dialing(strike: Strike, kind: Kind) -> Result<Met, String> {
     dial(LIMIT).map_err(because("before"))?;
     let time = if strike.is_for_good() { SOON } else { LIMIT };
     let rounds = move || (0..ROUNDS).map(|_| dial(time)).collect();
-    let (told, met): (Vec<Told>, Met) = under(strike, rounds)?;
-    judge(strike, met, &told, |error| {
+    let (outcomes, met): (Vec<Outcome>, Met) = under(strike, rounds)?;
+    judge(strike, met, &outcomes, |error| {
         let waited = strike.is_for_good() && error.kind() == io::ErrorKind::TimedOut;
-        waited || strike.is_told_by(error) || strike.is_of_a_session() && is_end(error)
+        waited || strike.matches_error(error) || strike.is_of_an_engine() && is_end(error)
     })?;
     let again = kind == Kind::Unix && strike.fault == Fault::Errno(Errno::AGAIN);
-    let is_told = !strike.is_harmless() && !strike.is_of_a_session() && !again;
-    if is_told && met.struck > 0 && told.iter().all(Result::is_ok) {
-        return Err("nobody was told".to_owned());
+    let must_report = !strike.is_harmless() && !strike.is_of_an_engine() && !again;
+    if must_report && met.struck > 0 && outcomes.iter().all(Result::is_ok) {
+        return Err("no round reported the fault".to_owned());
     }
     dial(LIMIT).map_err(because("afterwards"))?;
     let endings = place.end(WITHIN);
@@ -198,9 +198,9 @@ fn making(strike: Strike, kind: Kind) -> Result<Met, String> {
     let paths: Vec<_> = (0..ROUNDS).map(|_| free_path()).collect();
     let made = paths.clone();
     let rounds = move || made.iter().map(|path| making_once(kind, path)).collect();
-    let (told, met): (Vec<Told>, Met) = under(strike, rounds)?;
-    judge(strike, met, &told, |error| {
-        strike.is_told_by(error) || strike.is_of_a_session() && is_end(error)
+    let (outcomes, met): (Vec<Outcome>, Met) = under(strike, rounds)?;
+    judge(strike, met, &outcomes, |error| {
+        strike.matches_error(error) || strike.is_of_an_engine() && is_end(error)
     })?;
     if let Some(path) = paths.iter().find(|path| path.exists()) {
         return Err(format!("leaves {}", path.display()));
@@ -221,8 +221,8 @@ fn aborting(strike: Strike, kind: Kind) -> Result<Met, String> {
         }
     };
     let rounds = move || (0..ROUNDS).map(|_| aborted()).collect();
-    let (told, met): (Vec<Told>, Met) = under(strike, rounds)?;
-    judge(strike, met, &told, |_| false)?;
+    let (outcomes, met): (Vec<Outcome>, Met) = under(strike, rounds)?;
+    judge(strike, met, &outcomes, |_| false)?;
     let endings = place.end(WITHIN);
     let endings = endings.map_err(because("the server's end"))?;
     let local = |ending: &&CloseReason| matches!(ending, CloseReason::Local);
@@ -232,8 +232,8 @@ fn aborting(strike: Strike, kind: Kind) -> Result<Met, String> {
     Ok(met)
 }
 
-/// Makes a server, uses it, and ends it. If it could not run, that is what is told.
-fn making_once(kind: Kind, path: &std::path::Path) -> Told {
+/// Creates a server, uses it, and ends it. If its loop could not run, that is the error.
+fn making_once(kind: Kind, path: &std::path::Path) -> Outcome {
     let listener = match kind {
         Kind::Tcp => Listener::from_fd(Listener::bind("127.0.0.1:0")?.into_fd())?,
         Kind::Unix => Listener::bind(Addr::Unix(UnixAddr::path(path)?))?,
@@ -247,17 +247,21 @@ fn making_once(kind: Kind, path: &std::path::Path) -> Told {
     used
 }
 
-/// A fault that harms nobody is told to nobody; another to no more than it struck, and truly.
+/// Checks the outcomes: a harmless fault causes no error; any other causes at most as many errors
+/// as it struck calls, all of them expected.
 fn judge(
     strike: Strike,
     met: Met,
-    told: &[Told],
-    may_be_told: impl Fn(&io::Error) -> bool,
+    outcomes: &[Outcome],
+    is_expected: impl Fn(&io::Error) -> bool,
 ) -> Result<(), String> {
-    let failures: Vec<_> = told.iter().filter_map(|told| told.as_ref().err()).collect();
-    let untrue = failures.iter().find(|error| !may_be_told(error));
-    if let Some(untrue) = untrue {
-        return Err(format!("told {untrue:?}"));
+    let failures: Vec<_> = outcomes
+        .iter()
+        .filter_map(|outcome| outcome.as_ref().err())
+        .collect();
+    let unexpected = failures.iter().find(|error| !is_expected(error));
+    if let Some(unexpected) = unexpected {
+        return Err(format!("unexpected {unexpected:?}"));
     }
     let most = if strike.is_harmless() { 0 } else { met.struck };
     if failures.len() as u64 > most {
@@ -266,18 +270,18 @@ fn judge(
     Ok(())
 }
 
-/// Connections end with their peer's FIN or the server, or else for what struck them.
+/// Checks that connections close with their peer's FIN, with the shutdown, or for the fault.
 fn judge_endings(strike: Strike, met: Met, endings: &[CloseReason]) -> Result<(), String> {
     let mut broken = 0;
     for ending in endings {
         match ending {
             CloseReason::PeerFin | CloseReason::Shutdown => {}
-            CloseReason::Broken(error) if !strike.is_harmless() && strike.is_told_by(error) => {
+            CloseReason::Broken(error) if !strike.is_harmless() && strike.matches_error(error) => {
                 broken += 1;
             }
-            // The other side was dialed, and broke with an answer unread.
+            // The other side was dialed, and failed with an answer unread.
             CloseReason::Broken(_)
-                if strike.is_of_a_session() && is_end_of_peer(errno_of(ending)) => {}
+                if strike.is_of_an_engine() && is_end_of_peer(errno_of(ending)) => {}
             other => return Err(format!("ended for {other:?}")),
         }
     }
@@ -294,7 +298,8 @@ fn is_end_of_peer(errno: Option<i32>) -> bool {
     errno == Some(RESET) || errno == Some(Errno::PIPE.raw_os_error())
 }
 
-/// What ends a connection is told as the reason, and not the end that follows from it.
+/// Checks that a fault that breaks a connection is its close reason, and not the close that
+/// follows.
 fn judge_breaks(strike: Strike, endings: &[CloseReason]) -> Result<(), String> {
     let Strike { site, fault, when } = strike;
     let breaks = matches!(site, Syscall::Recv | Syscall::Send | Syscall::Sendmsg)
@@ -306,12 +311,14 @@ fn judge_breaks(strike: Strike, endings: &[CloseReason]) -> Result<(), String> {
         .count();
     match when {
         Trigger::Nth(_) if breaks && broken != 1 => Err(format!("{broken} broke of one struck")),
-        Trigger::From(_) if breaks && broken == 0 => Err("none was told to have broken".to_owned()),
+        Trigger::From(_) if breaks && broken == 0 => {
+            Err("no connection reported that it broke".to_owned())
+        }
         _ => Ok(()),
     }
 }
 
-/// Accepts that fail on and on are not made without end.
+/// Checks that accepts that keep failing pause.
 fn judge_pauses(strike: Strike, met: Met) -> Result<(), String> {
     let again = Fault::Errno(Errno::AGAIN);
     let interrupted = Fault::Errno(Errno::INTR);

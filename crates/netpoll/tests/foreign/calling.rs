@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Waits of pools, of mux clients, of dials.
+//! The futures of dials, pools and mux clients.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ fn dial_by_address_and_by_name_survives_hostile_wakers() {
 fn pool_of_one() -> ConnPool {
     let mut options = ConnPoolOptions::default();
     options.max_connections = 1;
-    ConnPool::with_options(Dialer::new(), options).expect("what can work")
+    ConnPool::with_options(Dialer::new(), options).expect("valid options")
 }
 
 #[test]
@@ -84,11 +84,11 @@ fn client(change: fn(&mut ClientOptions)) -> (TestClient, Peer, impl Fn()) {
     let mut options = ClientOptions::default();
     change(&mut options);
     let codec = Numbered::new(LengthField::new());
-    let client = Client::with_options(conn, codec, options).expect("options that work");
+    let client = Client::with_options(conn, codec, options).expect("valid options");
     (client, peer, move || ask(&handle))
 }
 
-/// A call of a client, and what happens to its peer.
+/// A call of a client, and an event at its peer.
 fn call<T: 'static>(
     change: fn(&mut ClientOptions),
     comes_back: bool,
@@ -107,7 +107,7 @@ fn call<T: 'static>(
     Scene::new(waits, enter, move || happens(peer))
 }
 
-/// Answers one request with itself.
+/// Echoes one request.
 fn answers(mut peer: Peer) -> Peer {
     let head = peer.receive(12);
     let body = peer.receive(4);
@@ -122,8 +122,8 @@ fn call_survives_hostile_wakers() {
 
 #[test]
 fn failed_and_timed_out_calls_survive_hostile_wakers() {
-    survives("call that is lost", || call(|_| (), false, drop));
-    survives("call that is late", || {
+    survives("call on a lost connection", || call(|_| (), false, drop));
+    survives("call that times out", || {
         let soon = |options: &mut ClientOptions| options.timeout = Some(Duration::from_millis(30));
         call(soon, false, |peer| peer)
     });
@@ -131,7 +131,7 @@ fn failed_and_timed_out_calls_survive_hostile_wakers() {
 
 #[test]
 fn queued_call_survives_hostile_wakers() {
-    survives("call in line", || {
+    survives("queued call", || {
         let (client, peer, asks) = client(|options| options.max_in_flight = 1);
         let (first, asked) = (client.clone(), client.clone());
         let mut first = Box::pin(async move { drop(first.call(Message::new(b"text")).await) });
@@ -144,11 +144,11 @@ fn queued_call_survives_hostile_wakers() {
             let _stats = asked.stats();
         };
         Scene::new(waits, enter, move || {
-            // The one that was first gives its turn up; its answer is nobody's.
+            // The first call is dropped, which frees its permit; its answer matches no call.
             drop(first);
             std::thread::spawn(move || {
                 let mut peer = peer;
-                // Whoever waits may have been given up.
+                // The waiting call may have been dropped.
                 while let Ok(request) =
                     std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| peer.receive(16)))
                 {

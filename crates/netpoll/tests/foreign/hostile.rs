@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Wakers that do harm, and what a future that waits is put through with them.
+//! Hostile wakers, and the polls and drops that a pending future goes through with them.
 
 use std::any::Any;
 use std::future::Future;
@@ -14,16 +14,16 @@ use netpoll_sys::test_waker::{WakerHooks, waker};
 
 use crate::support::{LIMIT, block_on, eventually, pair};
 
-/// What foreign code does that is called back.
+/// A call back into the framework, made by foreign code.
 pub(crate) type Enter = Arc<dyn Fn() + Send + Sync>;
 
-/// A future that waits, and what is around it.
+/// A pending future and its surroundings.
 pub(crate) struct Scene {
-    /// Waits until it `happens`, and checks what it comes to.
+    /// Resolves after `happens`, and checks its output.
     pub(crate) waits: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// Calls the handles that belong to it.
+    /// Calls the handles that belong to the future.
     pub(crate) enter: Enter,
-    /// Has come about what it waits for, and gives what is to stay for it.
+    /// Causes the event that the future waits for, and returns what must stay alive for it.
     pub(crate) happens: Box<dyn FnOnce() -> Box<dyn Any> + Send>,
 }
 
@@ -41,7 +41,7 @@ impl Scene {
     }
 }
 
-/// What one of the three does.
+/// The action of a wake, a clone or a drop.
 #[derive(Clone)]
 pub(crate) enum Act {
     Nothing,
@@ -55,7 +55,7 @@ impl Act {
     pub(crate) fn run(&self) {
         match self {
             Self::Nothing => {}
-            // A second panic at once would abort, whoever catches the first.
+            // A second panic while unwinding would abort the process.
             Self::Panic if std::thread::panicking() => {}
             Self::Panic => std::panic::panic_any(PANIC),
             Self::Enter(enter) => enter(),
@@ -116,16 +116,17 @@ impl Kind {
     }
 }
 
-/// Aborts with the name of what runs if it does not end: a dead-lock cannot be caught otherwise.
+/// Aborts the process with the name of the case if it does not end in time: a deadlock cannot be
+/// reported otherwise.
 struct Watchdog {
     _over: Sender<()>,
 }
 
 impl Watchdog {
     fn over(what: String) -> Self {
-        let (over, heard) = channel();
+        let (over, ended) = channel();
         std::thread::spawn(move || {
-            if heard.recv_timeout(3 * LIMIT) == Err(RecvTimeoutError::Timeout) {
+            if ended.recv_timeout(3 * LIMIT) == Err(RecvTimeoutError::Timeout) {
                 eprintln!("{what}: hangs");
                 std::process::abort();
             }
@@ -134,7 +135,7 @@ impl Watchdog {
     }
 }
 
-/// Nothing is written of panics that are wanted; there are hundreds.
+/// Silences the messages of intended panics, of which there are hundreds.
 fn quiet() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -147,7 +148,7 @@ fn quiet() {
     });
 }
 
-/// One poll. A panic of the waker's clone comes out of it, and nothing else does.
+/// Polls once. Only a panic of the waker's clone may propagate.
 fn poll(scene: &mut Scene, kind: Kind, waker: &Waker) -> Option<Poll<()>> {
     let waits = scene.waits.as_mut();
     let polled = catch_unwind(AssertUnwindSafe(|| {
@@ -163,14 +164,14 @@ fn poll(scene: &mut Scene, kind: Kind, waker: &Waker) -> Option<Poll<()>> {
     }
 }
 
-/// Drops what may panic.
+/// Drops a value whose drop may panic.
 fn forget(value: impl Sized) {
     drop(catch_unwind(AssertUnwindSafe(|| drop(value))));
 }
 
-/// Two wakers one after the other, and then what is waited for. Says whether it came to its end.
+/// Polls with two wakers in turn, then causes the event. Returns whether the future completed.
 fn put_through(mut scene: Scene, kind: Kind) -> bool {
-    // A clone that panics finds another waker there.
+    // The waker whose clone panics replaces another one.
     let first = match kind {
         Kind::ClonePanics => Kind::WakePanics,
         other => other,
@@ -178,7 +179,7 @@ fn put_through(mut scene: Scene, kind: Kind) -> bool {
     let hostile = [first, kind].map(|kind| kind.hostile(&scene.enter));
     let wakers = [0, 1].map(|which| waker(Arc::clone(&hostile[which])));
     let (mut done, mut panicked) = (false, false);
-    // The second time it is the one that is known.
+    // The second poll has the waker that is registered already.
     for waker in [&wakers[0], &wakers[0], &wakers[1]] {
         if !done {
             let polled = poll(&mut scene, kind, waker);
@@ -188,7 +189,7 @@ fn put_through(mut scene: Scene, kind: Kind) -> bool {
     }
     let Scene { waits, happens, .. } = scene;
     if panicked {
-        // What has panicked is not polled again.
+        // A future that has panicked is not polled again.
         drop(waits);
         drop(happens());
     } else {
@@ -204,11 +205,11 @@ fn put_through(mut scene: Scene, kind: Kind) -> bool {
     done
 }
 
-/// It waits no more before what is waited for.
-fn give_up(mut scene: Scene, kind: Kind) {
+/// Polls, and drops the future before the event.
+fn abandon(mut scene: Scene, kind: Kind) {
     let hostile = [(); 2].map(|()| kind.hostile(&scene.enter));
     let wakers = [0, 1].map(|which| waker(Arc::clone(&hostile[which])));
-    // What is done or has panicked is not polled again.
+    // A future that has completed or panicked is not polled again.
     let mut waits = wakers.iter();
     while let Some(waker) = waits.next()
         && poll(&mut scene, kind, waker) == Some(Poll::Pending)
@@ -219,7 +220,7 @@ fn give_up(mut scene: Scene, kind: Kind) {
     wakers.into_iter().for_each(forget);
 }
 
-/// The shared poller serves another connection, and a dial works.
+/// Checks that the shared poller serves another connection and a dial works.
 pub(crate) fn still_serves() {
     let (mut conn, mut peer) = pair();
     peer.send(b"a");
@@ -229,7 +230,7 @@ pub(crate) fn still_serves() {
     assert_eq!(peer.receive(1), b"b");
 }
 
-/// Runs `run`, watched, and looks whether all goes on then.
+/// Runs `run` under a watchdog, and then checks that the poller still serves.
 pub(crate) fn watched(what: &str, run: impl FnOnce()) {
     quiet();
     let _watchdog = Watchdog::over(what.to_owned());
@@ -237,15 +238,15 @@ pub(crate) fn watched(what: &str, run: impl FnOnce()) {
     still_serves();
 }
 
-/// Puts the scenes that `make` makes through all of it.
+/// Runs scenes from `make` with every kind of hostile waker, to their end and abandoned.
 pub(crate) fn survives(what: &str, make: impl Fn() -> Scene) {
     for kind in Kind::ALL {
         watched(&format!("{what}, {kind:?}"), || {
             let done = put_through(make(), kind);
             assert!(done || kind == Kind::ClonePanics, "{what}");
         });
-        watched(&format!("{what}, {kind:?}, given up"), || {
-            give_up(make(), kind);
+        watched(&format!("{what}, {kind:?}, abandoned"), || {
+            abandon(make(), kind);
         });
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Memory of a user's own that is pushed, and dropped wherever it ends: sent, discarded, refused.
+//! Memory of the user that is pushed, and dropped wherever it ends: sent, discarded, rejected.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use crate::hostile::{Act, watched};
 use crate::reading::ask;
 use crate::support::{Peer, block_on, eventually, pair_with};
 
-/// More than sockets hold.
+/// More than the kernel's buffers hold.
 const MUCH: usize = 8 << 20;
 
-/// Memory whose drop does something, and is counted by `kept`.
+/// Memory whose drop runs `act`, and is counted by `kept`.
 struct Owner {
     memory: Vec<u8>,
     act: Act,
@@ -33,7 +33,7 @@ impl Drop for Owner {
     }
 }
 
-/// Makes memory for one connection.
+/// Creates memory for one connection.
 struct Source {
     act: Act,
     kept: Arc<()>,
@@ -55,8 +55,8 @@ impl Source {
     }
 }
 
-/// All memory is dropped, whatever that does, and all goes on.
-fn lets_go(what: &str, run: impl Fn(Connection, Peer, &Source)) {
+/// Checks that all memory is dropped, whatever its drop does, and that the poller still serves.
+fn frees(what: &str, run: impl Fn(Connection, Peer, &Source)) {
     for panics in [true, false] {
         watched(&format!("{what}, panics: {panics}"), || {
             let mut options = ConnOptions::default();
@@ -81,7 +81,7 @@ fn lets_go(what: &str, run: impl Fn(Connection, Peer, &Source)) {
 
 #[test]
 fn sent_memory_is_freed() {
-    lets_go("sent", |mut conn, mut peer, source| {
+    frees("sent", |mut conn, mut peer, source| {
         for _ in 0..3 {
             conn.writer().push(source.of(5000));
         }
@@ -93,7 +93,7 @@ fn sent_memory_is_freed() {
 #[test]
 fn memory_discarded_by_a_reset_or_an_abort_is_freed() {
     for aborts in [false, true] {
-        lets_go("discarded", move |mut conn, peer, source| {
+        frees("discarded", move |mut conn, peer, source| {
             for _ in 0..3 {
                 conn.writer().push(source.of(MUCH / 3));
             }
@@ -108,22 +108,22 @@ fn memory_discarded_by_a_reset_or_an_abort_is_freed() {
 
 #[test]
 fn memory_pushed_after_a_half_close_or_a_close_is_freed() {
-    lets_go("after a finish", |mut conn, _peer, source| {
+    frees("after a half-close", |mut conn, _peer, source| {
         conn.writer().shutdown();
         conn.writer().push(source.of(10));
         conn.writer().append(source.buffer(10));
         conn.writer().with(|part| part.push(source.of(10)));
-        drop(conn.handle().push(source.of(10)).expect_err("a finish"));
-        let refused = conn.write_queue().try_send(source.buffer(10));
-        // What is given back is the caller's.
-        let buffer = refused.expect_err("a finish").buffer;
+        drop(conn.handle().push(source.of(10)).expect_err("a half-close"));
+        let rejected = conn.write_queue().try_send(source.buffer(10));
+        // The returned buffer belongs to the caller.
+        let buffer = rejected.expect_err("a half-close").buffer;
         drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(
             || {
                 drop(buffer);
             },
         )));
     });
-    lets_go("after the end", |mut conn, peer, source| {
+    frees("after the close", |mut conn, peer, source| {
         peer.reset();
         block_on(conn.closed());
         conn.writer().push(source.of(10));
@@ -134,7 +134,7 @@ fn memory_pushed_after_a_half_close_or_a_close_is_freed() {
 
 #[test]
 fn memory_above_the_output_limit_is_freed() {
-    lets_go("overflow", |mut conn, _peer, source| {
+    frees("overflow", |mut conn, _peer, source| {
         conn.writer().push(source.of(MUCH));
         conn.writer().push(source.of(2 * MUCH));
         conn.writer().push(source.of(MUCH));
@@ -145,7 +145,7 @@ fn memory_above_the_output_limit_is_freed() {
 #[test]
 fn uncommitted_memory_is_freed() {
     for way in 0..3 {
-        lets_go("not committed", move |mut conn, _peer, source| {
+        frees("not committed", move |mut conn, _peer, source| {
             let mut writer = conn.writer();
             let _reserved = writer.reserve(4).expect("room");
             writer.insert(2, source.of(10)).expect("in the middle");
@@ -161,7 +161,7 @@ fn uncommitted_memory_is_freed() {
 
 #[test]
 fn unsent_memory_is_freed_after_a_write_timeout() {
-    lets_go("too slow", |mut conn, _peer, source| {
+    frees("too slow", |mut conn, _peer, source| {
         conn.writer().push(source.of(MUCH / 2));
         conn.writer().push(source.of(MUCH / 2));
         let soon = Instant::now() + Duration::from_millis(30);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Waits for what a peer sends, and for the end.
+//! The futures that wait for input and for a connection's end.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use netpoll::{CloseReason, Connection, ConnectionHandle};
 use crate::hostile::{Scene, survives};
 use crate::support::{Peer, frame, pair};
 
-/// Asks all that a handle can be asked.
+/// Calls every method of a handle that does not end the connection.
 pub(crate) fn ask(handle: &ConnectionHandle) {
     let _alive = handle.liveness();
     let _pushed = handle.push(Bytes::new()).is_ok();
@@ -154,12 +154,14 @@ fn on_close_callback_may_panic_and_call_handles() {
     crate::hostile::watched("on_close", || {
         let (conn, peer) = pair();
         let handle = conn.handle();
-        let (over, heard) = std::sync::mpsc::channel();
+        let (over, ended) = std::sync::mpsc::channel();
         conn.on_close(move |_reason| over.send(()).expect("a test that waits"));
         conn.on_close(move |_reason| ask(&handle));
         conn.on_close(|_reason| panic!("on_close"));
         drop(peer);
         drop(conn);
-        heard.recv_timeout(crate::support::LIMIT).expect("all run");
+        ended
+            .recv_timeout(crate::support::LIMIT)
+            .expect("every callback runs");
     });
 }

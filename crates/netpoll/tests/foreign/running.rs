@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Waits for time, for tasks, for loops to run and to end, and executors of a user's own.
+//! The futures of timers, tasks, loops and shutdowns, and executors of the user.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -45,13 +45,13 @@ fn completed_and_panicked_tasks_survive_hostile_wakers() {
     }
 }
 
-/// What a task gives is the user's, whoever drops it.
+/// The output of a task is a user's value, and may be dropped on any thread.
 #[test]
 fn task_output_may_panic_when_dropped() {
-    struct Given;
-    impl Drop for Given {
+    struct Output;
+    impl Drop for Output {
         fn drop(&mut self) {
-            panic!("what a task gives");
+            panic!("the output of a task");
         }
     }
     for is_done in [false, true] {
@@ -60,7 +60,7 @@ fn task_output_may_panic_when_dropped() {
             let passes = gate.clone();
             let task = netpoll::spawn(async move {
                 passes.pass().await;
-                Given
+                Output
             });
             let task = task.expect("a poller");
             if is_done {
@@ -122,7 +122,7 @@ fn dial_before_its_loop_runs_survives_hostile_wakers() {
         Scene::new(waits, enter, move || {
             std::thread::spawn(move || lives.run().expect("a loop"));
             std::thread::spawn(move || {
-                // The loop may accept the connection before the dial is done.
+                // The loop may accept the connection before the dial has completed.
                 eventually("the dial", || Arc::strong_count(&ends_after) == 1);
                 drop(ends.shutdown(Duration::ZERO));
             });
@@ -132,7 +132,7 @@ fn dial_before_its_loop_runs_survives_hostile_wakers() {
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Keeps tasks, for the test to poll.
+/// An executor that keeps its tasks for the test to poll.
 #[derive(Default)]
 struct Kept(Mutex<Vec<Task>>);
 
@@ -145,7 +145,7 @@ impl Spawn for Kept {
 #[test]
 fn handler_on_another_executor_survives_hostile_wakers() {
     for cuts in [false, true] {
-        survives("an errand", || {
+        survives("an offloaded handler", || {
             let kept = Arc::<Kept>::default();
             let runner = Runner::Spawn(Arc::<Kept>::clone(&kept));
             let builder = EventLoop::builder().pollers(1).runner(runner);
@@ -170,7 +170,7 @@ fn handler_on_another_executor_survives_hostile_wakers() {
                     false => peer.send(b"a"),
                 }
                 drop(peer);
-                // Its drop ends the loop, once the task is done or dropped.
+                // Dropping the server ends the loop, once the task has completed or was dropped.
                 std::thread::spawn(move || drop(server));
             })
         });

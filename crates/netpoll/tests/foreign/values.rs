@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Other values of a user's own that the framework keeps and drops: attached state, errors, handlers,
-//! futures. A panic of their drops ends nothing but what they belong to.
+//! Other values of the user that the framework keeps and drops: attached state, errors, handlers,
+//! futures. A panic in their drop ends only what they belong to.
 
 use std::future::{Future, pending, poll_fn};
 use std::io;
@@ -14,7 +14,7 @@ use netpoll::{BoxError, Builder, Connection, Dialer, EventLoop, Resolve, Resolvi
 use crate::hostile::watched;
 use crate::support::{Peer, Server, block_on, eventually};
 
-/// Panics when it is dropped, also where something unwinds already.
+/// Panics when it is dropped, even during unwinding.
 #[derive(Debug)]
 struct Harmful;
 
@@ -32,7 +32,7 @@ impl std::fmt::Display for Harmful {
 
 impl std::error::Error for Harmful {}
 
-/// What does harm for a byte `x`, and answers every other.
+/// Runs `harm` for a byte `x`, and answers every other byte.
 async fn serve(conn: &mut Connection, harm: impl AsyncFnOnce(&mut Connection)) -> io::Result<()> {
     if conn.reader().read_u8().await? == b'x' {
         harm(conn).await;
@@ -42,7 +42,7 @@ async fn serve(conn: &mut Connection, harm: impl AsyncFnOnce(&mut Connection)) -
     Ok(())
 }
 
-/// A server of one poller goes on after `harm` was done to it.
+/// Checks that a server of one poller still serves after `harm`.
 fn goes_on(what: &str, builder: Builder, harm: impl FnOnce(&Server)) {
     watched(what, || {
         let server = Server::start_unobserved(builder.pollers(1));
@@ -100,7 +100,7 @@ fn handler_error_may_panic_when_another_close_reason_came_first() {
     });
 }
 
-/// Fails with an error of its own when its peer is gone.
+/// Fails with a hostile error when its peer resets.
 async fn fails(conn: &mut Connection, noted: &Mutex<bool>) -> Result<(), BoxError> {
     if conn.reader().read_u8().await? != b'x' {
         conn.writer().put_u8(b'y');
@@ -136,11 +136,11 @@ fn values_of_an_aborted_handler_may_panic_on_any_runner() {
                     Ok(())
                 });
         let mut kept = None;
-        goes_on("cut", builder, |server| {
+        goes_on("aborted", builder, |server| {
             let mut peer = Peer::connect(server.addr);
             peer.send(b"x");
             assert_eq!(peer.receive(1), b"y");
-            // It is cut when the loop ends.
+            // The connection is aborted when the loop ends.
             kept = Some(peer);
         });
     }
@@ -160,7 +160,7 @@ fn handlers_may_panic_when_dropped_after_their_loop() {
     }
 }
 
-/// Fails, with an error whose drop asks the client that is told of it.
+/// A resolver that fails with an error whose drop calls the client that keeps the error.
 struct NoName(Arc<Mutex<Option<TestClient>>>);
 
 type TestClient = Client<Numbered<LengthField>>;

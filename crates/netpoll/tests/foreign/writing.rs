@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Waits for output to leave, and for room.
+//! The futures that wait for output to be sent, and for room.
 
 use std::future::{Future, ready};
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use crate::hostile::{Scene, survives, watched};
 use crate::reading::ask;
 use crate::support::{LIMIT, Peer, Server, eventually, pair};
 
-/// More than sockets hold.
+/// More than the kernel's buffers hold.
 const MUCH: usize = 8 << 20;
 
 fn much() -> LinkBuffer {
@@ -20,7 +20,7 @@ fn much() -> LinkBuffer {
     buffer
 }
 
-/// Something that waits while so much is unsent, until the peer `happens` to read or to end.
+/// A future that waits while [`MUCH`] is unsent, until the peer reads or ends.
 fn scene<F>(
     waits: impl FnOnce(Connection) -> F,
     happens: impl FnOnce(Peer) + Send + 'static,
@@ -34,7 +34,7 @@ where
     Scene::new(waits(conn), move || ask(&handle), move || happens(peer))
 }
 
-/// Reads as long as there is something, on a thread of its own.
+/// Reads to the end, on a thread of its own.
 fn reads(mut peer: Peer) {
     std::thread::spawn(move || drop(peer.receive_all()));
 }
@@ -84,7 +84,7 @@ fn write_queue_send_and_flush_survive_hostile_wakers() {
         };
         scene(waits, reads)
     });
-    survives("flush of a queue", || {
+    survives("flush of a write queue", || {
         let waits =
             |conn: Connection| async move { conn.write_queue().flush().await.expect("all sent") };
         scene(waits, reads)
@@ -110,7 +110,7 @@ fn into_fd_survives_hostile_wakers() {
     });
 }
 
-/// Aborts its connection when it is woken.
+/// A waker that aborts its connection.
 struct Aborts(ConnectionHandle);
 
 impl Wake for Aborts {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One piece of work in every kind of place that futures are polled in.
+//! Runs work on every kind of executor.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -11,7 +11,7 @@ use netpoll::{Connection, Dialer, EventLoop};
 
 use super::{Host, LIMIT, Peer, Server, block_on, tokio_here, until};
 
-/// What comes of `work` by parking a thread, on a poller, and in tokio.
+/// Returns the outputs of `work` on a blocked thread, in tokio, and on a poller.
 pub(crate) fn in_each_executor<T, F>(work: impl Fn() -> F + Send + Sync + 'static) -> Vec<T>
 where
     T: Send + 'static,
@@ -22,8 +22,9 @@ where
     vec![parked, entered, on_a_poller(work)]
 }
 
-/// What comes of `work` with a connection in each of them, while `peer` has the other end of it on
-/// a thread of its own. The next begins when both are done; what `peer` returns is dropped then.
+/// Returns the outputs of `work` with a connection on each executor, while `peer` has the other end
+/// on a thread of its own. The next run starts when both have ended; the output of `peer` is
+/// dropped then.
 pub(crate) fn with_a_peer_in_each_executor<T, F, P>(
     peer: impl Fn(Peer) -> P + Clone + Send + Sync + 'static,
     work: impl Fn(Connection) -> F + Send + Sync + 'static,
@@ -48,35 +49,35 @@ where
     })
 }
 
-/// What comes of `work` in a handler that runs on its poller.
+/// Returns the output of `work` in a handler on its poller.
 pub(crate) fn on_a_poller<T, F>(work: impl Fn() -> F + Send + Sync + 'static) -> T
 where
     T: Send + 'static,
     F: Future<Output = T>,
 {
-    let (tell, hear) = channel();
-    let tell = Mutex::new(tell);
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(
         async move |conn: &mut Connection| {
             conn.reader().skip(1).await?;
             let done = work().await;
-            // A test that has failed looks no more.
-            let _heard = tell.lock().expect("no panic under it").send(done).is_ok();
+            // A test that has failed has dropped the receiver.
+            let _sent = sender.lock().expect("no panic under it").send(done).is_ok();
             Ok(())
         },
     ));
     let mut peer = server.connect();
     peer.send(b"?");
-    hear.recv_timeout(LIMIT).expect("work that ends")
+    receiver.recv_timeout(LIMIT).expect("work that ends")
 }
 
-/// As [`polled`], by parking a thread.
+/// As [`polled`], on a blocked thread.
 pub(crate) fn poll_times<F: Future>(future: F, times: usize) -> Option<F::Output> {
     block_on(polled(future, times))
 }
 
-/// Polls `future` so many times, each but the first when it has been woken, and drops it. What it
-/// has come to, if it has.
+/// Polls `future` up to `times` times, each but the first after a wake, and drops it. Returns its
+/// output if it completed.
 pub(crate) async fn polled<F: Future>(future: F, times: usize) -> Option<F::Output> {
     let mut future: Pin<&mut F> = pin!(future);
     let mut polls = 0..times;

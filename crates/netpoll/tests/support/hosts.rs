@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Hosts of all kinds to dial, and who knows their addresses.
+//! Hosts of all kinds to dial, and resolvers for them.
 
 use std::future::Future;
 use std::io;
@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::{LIMIT, Peer, bound, passing_listener};
 
-/// A server that does nothing by itself, of the kind that is tested.
+/// A server of the tested kind that only accepts.
 pub(crate) struct Host {
     pub(crate) addr: Addr,
     listener: Socket,
@@ -22,7 +22,7 @@ impl Host {
         Self::on(passing_listener())
     }
 
-    /// At an address that another host had.
+    /// Listens at an address that another host had.
     pub(crate) fn again_at(addr: Addr) -> Self {
         Self::on(match addr {
             Addr::Tcp(addr) => Listener::bind(addr).expect("a port that is free again"),
@@ -30,7 +30,7 @@ impl Host {
                 let name = name.as_abstract_name().expect("a name without a file");
                 Listener::abstract_name(name).expect("a name that is free again")
             }
-            _ => panic!("{addr} is nobody's"),
+            _ => panic!("{addr} cannot be listened on"),
         })
     }
 
@@ -42,21 +42,21 @@ impl Host {
         Self { addr, listener }
     }
 
-    /// The connection that came next.
+    /// Returns the next connection.
     pub(crate) fn accept(&self) -> Peer {
         let (stream, _) = self.listener.accept().expect("a connection");
         Peer::of(stream)
     }
 }
 
-/// An address where nobody listens.
+/// Returns an address without a listener.
 pub(crate) fn nobody() -> SocketAddr {
     let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
     SocketAddr::new(ip, unused_port(ip))
 }
 
-/// A port of `ip` on which nothing listens, below those that the kernel gives away by itself: no other
-/// test gets it meanwhile.
+/// Returns a port of `ip` without a listener. It is below the ports that the kernel assigns, so no
+/// other test gets it meanwhile.
 pub(crate) fn unused_port(ip: IpAddr) -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = 10_000 + (std::process::id() % 20) as u16 * 1000;
@@ -65,7 +65,7 @@ pub(crate) fn unused_port(ip: IpAddr) -> u16 {
     ports.take(1000).find(unused).expect("an unused port")
 }
 
-/// A listener that nobody accepts from, whose queue is full: the kernel drops what would connect.
+/// A listener that does not accept and whose queue is full: the kernel drops further connects.
 pub(crate) struct Silent {
     pub(crate) addr: SocketAddr,
     _listener: Socket,
@@ -79,8 +79,8 @@ impl Silent {
         listener.bind(&any.into()).expect("a free port");
         listener.listen(0).expect("a listener");
         let addr = listener.local_addr().expect("an address");
-        let addr = addr.as_socket().expect("of the internet");
-        // One more than is asked for is in the queue.
+        let addr = addr.as_socket().expect("an IP address");
+        // The queue holds one connection more than its backlog.
         let queued = TcpStream::connect(addr).expect("room for one");
         Self {
             addr,
@@ -90,7 +90,7 @@ impl Silent {
     }
 }
 
-/// A resolver that says what a function does.
+/// A resolver that calls a function.
 pub(crate) struct Says<F>(pub(crate) F);
 
 impl<F, R> Resolve for Says<F>
@@ -103,7 +103,7 @@ where
     }
 }
 
-/// A resolver that says of every name that it has `addrs`.
+/// A resolver that returns `addrs` for every name.
 pub(crate) fn says(addrs: &[SocketAddr]) -> impl Resolve + Clone + 'static {
     let addrs = addrs.to_vec();
     std::sync::Arc::new(Says(move |_: &str, _: u16| {

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use super::LIMIT;
 
-/// How often a watching thread looks at the clock.
+/// The interval at which a measuring thread reads the clock.
 const TICK: Duration = Duration::from_millis(1);
 
-/// Measures how late threads run that want to look at the clock each millisecond, one for each core.
+/// Measures how late threads run that read the clock each millisecond, one thread for each core.
 struct Lateness {
     state: Arc<State>,
     threads: Vec<JoinHandle<()>>,
@@ -21,7 +21,7 @@ struct Lateness {
 #[derive(Default)]
 struct State {
     over: AtomicBool,
-    /// The most that a look was late, in microseconds.
+    /// The largest lateness, in microseconds.
     most: AtomicU64,
 }
 
@@ -37,11 +37,11 @@ impl Lateness {
         Self { state, threads }
     }
 
-    /// Stops, and returns the most that a look was late.
+    /// Stops, and returns the largest lateness.
     fn stop(self) -> Duration {
         self.state.over.store(true, Ordering::SeqCst);
         for thread in self.threads {
-            thread.join().expect("a thread that looks at the clock");
+            thread.join().expect("a thread that reads the clock");
         }
         Duration::from_micros(self.state.most.load(Ordering::SeqCst))
     }

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a server is seen to do with each connection, and whether it may.
+//! Records the calls that a server makes for each connection, and checks their order.
 //!
-//! The grammar is `(connect request* disconnect)?`: one call at a time, nothing before `connect` has
-//! returned, the end told once and not while a call runs, and nothing after it. Handlers of tests
-//! are wrapped so that each call is written down; whatever breaks the grammar fails the test when
-//! its server has ended. A connection is known by the kernel's number for its socket, which no other
-//! ever has.
+//! The grammar is `(connect request* disconnect)?`: one call at a time, nothing before `connect`
+//! has returned, `disconnect` once and not while a call runs, and nothing after it. The handlers of
+//! tests are wrapped so that each call is recorded. A violation fails the test when its server has
+//! ended. A connection is identified by the kernel's cookie of its socket, which is unique.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -14,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use netpoll::{BoxError, Connection, Handler};
 use socket2::SockRef;
 
-/// What is known of all connections of a server.
+/// The recorded calls of all connections of a server.
 #[derive(Default)]
 pub(crate) struct Ledger {
     book: Mutex<Book>,
@@ -26,18 +25,18 @@ struct Book {
     broken: Vec<String>,
 }
 
-/// One connection.
+/// The calls of one connection.
 #[derive(Debug, Default)]
 struct Page {
     connect: Connect,
     running: usize,
-    told: usize,
+    closes: usize,
 }
 
-/// How far `on_connect` is.
+/// The progress of `on_connect`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Connect {
-    /// There is none, or it has not begun.
+    /// There is none, or it has not started.
     #[default]
     None,
     Runs,
@@ -45,7 +44,7 @@ enum Connect {
     Passed,
 }
 
-/// A call that runs.
+/// A running call.
 struct Running<'a> {
     ledger: &'a Ledger,
     cookie: u64,
@@ -65,8 +64,8 @@ impl Book {
     fn check(&mut self, holds: bool, what: &str, cookie: u64) {
         if !holds {
             let page = self.page(cookie);
-            let said = format!("{what}: {page:?}");
-            self.broken.push(said);
+            let violation = format!("{what}: {page:?}");
+            self.broken.push(violation);
         }
     }
 }
@@ -80,11 +79,11 @@ impl Ledger {
         self.book.lock().expect("no panic under it")
     }
 
-    /// Writes down that a call begins; it ends with what is returned.
+    /// Records the start of a call; dropping the returned value records its end.
     fn call(&self, cookie: u64, greets: bool) -> Running<'_> {
         let mut book = self.book();
         let page = book.page(cookie);
-        let alone = page.running == 0 && page.told == 0;
+        let alone = page.running == 0 && page.closes == 0;
         page.running += 1;
         let ready = page.connect
             == if greets {
@@ -92,7 +91,7 @@ impl Ledger {
             } else {
                 Connect::None
             };
-        book.check(alone, "a call beside another, or after the end", cookie);
+        book.check(alone, "a call during another, or after the close", cookie);
         book.check(ready, "a request before connect has returned", cookie);
         Running {
             ledger: self,
@@ -100,30 +99,34 @@ impl Ledger {
         }
     }
 
-    /// Writes down that the end is told.
+    /// Records a call of `on_disconnect`.
     pub(crate) fn end(&self, conn: &Connection) {
         let cookie = cookie_of(conn);
         let mut book = self.book();
         let page = book.page(cookie);
-        page.told += 1;
-        let once = page.told == 1;
+        page.closes += 1;
+        let once = page.closes == 1;
         let idle = page.running == 0;
         let let_in = matches!(page.connect, Connect::None | Connect::Passed);
-        book.check(once, "the end is told twice", cookie);
-        book.check(idle, "the end is told while a call runs", cookie);
-        book.check(let_in, "the end of one that was not let in", cookie);
+        book.check(once, "on_disconnect was called twice", cookie);
+        book.check(idle, "on_disconnect was called during a call", cookie);
+        book.check(
+            let_in,
+            "on_disconnect was called for a rejected connection",
+            cookie,
+        );
     }
 
-    /// Fails if the grammar was broken. After the server has ended, when every connection that was
-    /// let in has been told of.
+    /// Fails on a violation of the grammar. Called after the server has ended, when the close of
+    /// every accepted connection has been reported.
     pub(crate) fn close(&self) {
         let mut book = self.book();
         let missing: Vec<String> = book
             .pages
             .values()
             .filter(|page| match page.connect {
-                Connect::None | Connect::Passed => page.told != 1 || page.running != 0,
-                Connect::Runs | Connect::Refused => page.told != 0 || page.running != 0,
+                Connect::None | Connect::Passed => page.closes != 1 || page.running != 0,
+                Connect::Runs | Connect::Refused => page.closes != 0 || page.running != 0,
             })
             .map(|page| format!("at the end of the server: {page:?}"))
             .collect();
@@ -132,7 +135,7 @@ impl Ledger {
     }
 }
 
-/// A handler of requests, whose calls are written down.
+/// A request handler whose calls are recorded.
 pub(crate) struct Watched<H> {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) handler: H,
@@ -147,7 +150,7 @@ impl<H: Handler> Handler for Watched<H> {
     }
 }
 
-/// A handler of `on_connect`, whose calls are written down.
+/// An `on_connect` handler whose calls are recorded.
 pub(crate) struct WatchedGreeting<G> {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) greeting: G,
@@ -167,7 +170,7 @@ impl<G: Handler> Handler for WatchedGreeting<G> {
     }
 }
 
-/// A handler of whole lives, whose calls are written down.
+/// A connection handler whose calls are recorded.
 pub(crate) fn watched_whole<H, F>(
     ledger: &Arc<Ledger>,
     handler: H,

@@ -10,7 +10,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{Host, LIMIT, block_on, frame};
 
-/// A blocking client that is not netpoll.
+/// A blocking client without netpoll.
 pub(crate) struct Peer {
     pub(crate) stream: Socket,
 }
@@ -20,7 +20,7 @@ impl Peer {
         Self::try_connect(addr).expect("a server that accepts")
     }
 
-    /// As [`connect`](Self::connect), where there may be no server.
+    /// As [`connect`](Self::connect), for an address that may have no server.
     pub(crate) fn try_connect(addr: Addr) -> std::io::Result<Self> {
         let addr = match addr {
             Addr::Tcp(addr) => SockAddr::from(addr),
@@ -32,13 +32,14 @@ impl Peer {
         Ok(Self::on(stream))
     }
 
-    /// One whose socket somebody else has connected.
+    /// Wraps a socket that is connected already.
     pub(crate) fn of(stream: Socket) -> Self {
         Self::on(stream)
     }
 
     fn on(stream: Socket) -> Self {
-        // Fixed, or the kernel would hold tens of megabytes for a peer that does not read.
+        // Fixed, since the kernel would otherwise hold tens of megabytes for a peer that does not
+        // read.
         let held = stream.set_recv_buffer_size(256 << 10);
         held.expect("an open socket");
         stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
@@ -53,7 +54,7 @@ impl Peer {
         self.stream.write_all(bytes).expect("a server that reads");
     }
 
-    /// Exactly `n` bytes.
+    /// Receives exactly `n` bytes.
     pub(crate) fn receive(&mut self, n: usize) -> Vec<u8> {
         let mut received = vec![0; n];
         self.stream
@@ -62,14 +63,14 @@ impl Peer {
         received
     }
 
-    /// Everything up to the end of the stream.
+    /// Receives everything up to the end of the stream.
     pub(crate) fn receive_all(&mut self) -> std::io::Result<Vec<u8>> {
         let mut received = Vec::new();
         self.stream.read_to_end(&mut received)?;
         Ok(received)
     }
 
-    /// Sends a frame, and checks that the same comes back.
+    /// Sends a frame and checks that the answer is the same.
     pub(crate) fn call(&mut self, body: &[u8]) {
         let frame = frame(body);
         self.send(&frame);
@@ -79,27 +80,28 @@ impl Peer {
         );
     }
 
-    /// Sends `bytes` on a thread of its own, for a server that answers before it has read all. What
-    /// cannot be sent is not.
+    /// Sends `bytes` on a thread of its own, for a server that answers before it has read all.
+    /// Bytes that cannot be sent are dropped.
     pub(crate) fn send_aside(&self, bytes: Vec<u8>) -> JoinHandle<std::io::Result<()>> {
         let mut stream = self.stream.try_clone().expect("a descriptor");
         std::thread::spawn(move || stream.write_all(&bytes))
     }
 
-    /// The address this peer is known by.
+    /// Returns the address by which the server knows this peer.
     pub(crate) fn addr(&self) -> Addr {
         let addr = self.stream.local_addr().expect("a connected socket");
         addr.as_socket().map_or(Addr::Unnamed, Addr::Tcp)
     }
 
-    /// Holds what is sent back until [`finish`](Self::finish), so that it comes with the FIN.
+    /// Holds sent bytes back until [`finish`](Self::finish), so that they arrive together with the
+    /// FIN.
     pub(crate) fn cork(&self) {
         if super::kind() == super::Kind::Tcp {
             self.stream.set_tcp_cork(true).expect("TCP");
         }
     }
 
-    /// Reads to the end, which is a reset, where there is such a thing: a Unix socket just ends.
+    /// Reads to the end, which must be a reset; a Unix socket has none and just ends.
     pub(crate) fn expect_reset(&mut self) {
         match self.receive_all() {
             Ok(_) => assert!(super::kind() == super::Kind::Unix, "no reset"),
@@ -107,7 +109,7 @@ impl Peer {
         }
     }
 
-    /// As [`call`](Self::call), for more than sockets hold.
+    /// As [`call`](Self::call), for more than the kernel's buffers hold.
     pub(crate) fn call_aside(&mut self, body: &[u8]) {
         let frame = frame(body);
         let sending = self.send_aside(frame.clone());
@@ -117,7 +119,7 @@ impl Peer {
         sent.expect("a server that reads");
     }
 
-    /// Ends this side's stream.
+    /// Half-closes this side.
     pub(crate) fn finish(&self) {
         self.stream
             .shutdown(std::net::Shutdown::Write)
@@ -132,7 +134,7 @@ impl Peer {
     }
 }
 
-/// A connection that is held off its poller, and its peer.
+/// Returns a connection owned by the test, and its peer.
 pub(crate) fn pair() -> (Connection, Peer) {
     pair_with(&Dialer::new())
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a test can see of its process, and a process of its own for tests that look.
+//! Measures of the test process, and child processes for tests that need one of their own.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use netpoll::{Addr, Builder, Listener};
 
-/// Says in a child that it is one.
+/// The variable that marks a child process.
 const ALONE: &str = "NETPOLL_TEST_ALONE";
 
-/// Runs the test called `name`, whose body is `body`, in a process where no other test runs.
+/// Runs the test called `name`, whose body is `body`, in a process without other tests.
 pub(crate) fn alone(name: &str, body: impl FnOnce()) {
     if std::env::var_os(ALONE).is_some() {
         return body();
@@ -19,12 +19,12 @@ pub(crate) fn alone(name: &str, body: impl FnOnce()) {
     finish(name, program());
 }
 
-/// As [`alone`], twice in that process, for the second time to leave no descriptor.
+/// As [`alone`], twice in that process; the second run must leak no descriptor.
 pub(crate) fn alone_twice(name: &str, body: impl Fn()) {
     alone(name, || twice(body));
 }
 
-/// As [`alone_twice`], in a process that may have so many descriptors.
+/// As [`alone_twice`], in a process with a limit of descriptors.
 pub(crate) fn alone_twice_with(descriptors: u32, name: &str, body: impl Fn()) {
     if std::env::var_os(ALONE).is_some() {
         return twice(body);
@@ -32,7 +32,7 @@ pub(crate) fn alone_twice_with(descriptors: u32, name: &str, body: impl Fn()) {
     finish(name, limited(descriptors));
 }
 
-/// What a process has one of, such as the pollers that dials share, the first run leaves behind.
+/// The first run creates what a process has once, such as the shared pollers of dialers.
 fn twice(body: impl Fn()) {
     body();
     let before = open_descriptors();
@@ -74,13 +74,13 @@ fn finish(name: &str, mut command: Command) {
 pub(crate) struct Apart {
     child: Child,
     pub(crate) addr: Addr,
-    /// While it is open, the server serves.
+    /// The server runs while this is open.
     _serve: ChildStdin,
 }
 
 impl Apart {
-    /// Has the test called `name` serve what `builder` makes, in a child that may have so many
-    /// descriptors. In that child this serves, and returns `None` when it has.
+    /// Starts a child that runs the test called `name` with a limit of descriptors. In the child,
+    /// this call serves what `builder` describes, and returns `None` at the end.
     pub(crate) fn start(
         descriptors: u32,
         name: &str,
@@ -104,7 +104,7 @@ impl Apart {
         })
     }
 
-    /// The processor time that its threads have had.
+    /// Returns the processor time that its threads have used.
     pub(crate) fn processor_time(&self) -> Duration {
         let threads = fs::read_dir(format!("/proc/{}/task", self.id())).expect("procfs");
         let time = |thread: fs::DirEntry| {
@@ -122,13 +122,13 @@ impl Apart {
 
 impl Drop for Apart {
     fn drop(&mut self) {
-        // Both fail only if it has ended already.
+        // Both fail only if the child has exited already.
         self.child.kill().ok();
         self.child.wait().ok();
     }
 }
 
-/// Serves until the standard input ends.
+/// Serves until standard input ends.
 fn serve_here(builder: Builder) {
     let listener = Listener::bind("127.0.0.1:0").expect("a free port");
     println!("\nat {}", listener.local_addr().expect("an address"));
@@ -141,12 +141,12 @@ fn serve_here(builder: Builder) {
     running.run().expect("a loop that runs");
 }
 
-/// How many descriptors the process has open.
+/// Returns the number of open descriptors of the process.
 pub(crate) fn open_descriptors() -> usize {
     fs::read_dir("/proc/self/fd").expect("procfs").count()
 }
 
-/// How much private memory the process has asked for, touched or not.
+/// Returns the private memory that the process has allocated, touched or not, in bytes.
 pub(crate) fn data_segment() -> usize {
     let status = fs::read_to_string("/proc/self/status").expect("procfs");
     let line = status.lines().find(|line| line.starts_with("VmData:"));

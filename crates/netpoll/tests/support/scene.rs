@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A hostile scene: something that is done to a server, measured, and held against a limit. It says
-//! one line when it is over, which `ci/hostile` picks out, and fails if what was measured is beyond.
+//! A hostile scene: an attack on a server whose cost is measured and compared with a limit. It
+//! prints one line at its end, which `ci/hostile` extracts, and fails above the limit.
 
 use std::fmt::Display;
 
-/// A scene that goes on. One that ends without a verdict, by a panic, has failed.
+/// A running scene. One that ends without a verdict, by a panic, has failed.
 pub(crate) struct Scene {
     name: &'static str,
     limit: &'static str,
@@ -12,7 +12,7 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// Begins the scene called `name`, which may reach `limit` and no more.
+    /// Starts the scene called `name`, with the limit `limit`.
     pub(crate) fn begin(name: &'static str, limit: &'static str) -> Self {
         eprintln!("\n{name} ...");
         Self {
@@ -22,20 +22,20 @@ impl Scene {
         }
     }
 
-    /// Says on the way what is there so far.
+    /// Prints progress.
     pub(crate) fn progress(&self, so_far: impl Display) {
         eprintln!("{}: {so_far}", self.name);
     }
 
-    /// Ends it: says what was `measured`, and fails unless that `holds`.
+    /// Ends the scene: prints the measurement, and fails unless `holds`.
     pub(crate) fn judge(mut self, measured: impl Display, holds: bool) {
         self.judged = true;
-        self.say(&measured, if holds { "ok" } else { "FAILED" });
+        self.print(&measured, if holds { "ok" } else { "FAILED" });
         assert!(holds, "{}: {measured}, not {}", self.name, self.limit);
     }
 
-    fn say(&self, measured: &dyn Display, verdict: &str) {
-        // The harness may have begun a line.
+    fn print(&self, measured: &dyn Display, verdict: &str) {
+        // The test harness may have printed a part of a line.
         println!(
             "\nscene | {} | {measured} | {} | {verdict}",
             self.name, self.limit
@@ -46,7 +46,7 @@ impl Scene {
 impl Drop for Scene {
     fn drop(&mut self) {
         if !self.judged {
-            self.say(&"it broke off", "FAILED");
+            self.print(&"aborted", "FAILED");
         }
     }
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where the handlers of a program of tests run, and how they are given to a server.
+//! Where the handlers of a test program run, and how a server gets them.
 //!
-//! A test says what its handlers do and not where: each is a [`Handler`], whose futures may move,
-//! and [`Protocol`] gives it to the builder in the way that goes with the program's [`Runs`].
+//! A test defines its handlers but not where they run. Each is a [`Handler`], whose futures may
+//! move, and [`Protocol`] passes it to the builder as the program's [`Runs`] requires.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,20 +12,20 @@ use netpoll::{BoxError, Builder, Connection, Handler};
 
 use super::ledger::{Ledger, Watched, WatchedGreeting, watched_whole};
 
-/// What a server does with its connections.
+/// The handlers of a server.
 pub(crate) trait Protocol {
-    /// Gives it to `builder`, with each call written down in `ledger`.
+    /// Passes the handlers to `builder`, with each call recorded in `ledger`.
     fn give(self, builder: Builder, ledger: &Arc<Ledger>) -> Builder;
 }
 
-/// Calls for each request.
+/// A handler that is called for each request.
 impl<H: Handler> Protocol for H {
     fn give(self, builder: Builder, ledger: &Arc<Ledger>) -> Builder {
         requests(builder, ledger, self, false)
     }
 }
 
-/// What the builder has already. Only the ends are written down.
+/// The handlers that the builder has already. Only closes are recorded.
 pub(crate) struct AsGiven;
 
 impl Protocol for AsGiven {
@@ -34,7 +34,7 @@ impl Protocol for AsGiven {
     }
 }
 
-/// One call for each connection, which it owns.
+/// A handler that is called once for each connection, which it owns.
 pub(crate) struct Whole<H>(pub(crate) H);
 
 impl<H, F> Protocol for Whole<H>
@@ -47,7 +47,7 @@ where
     }
 }
 
-/// A call when a connection has come, and then one for each request.
+/// An `on_connect` handler, and a handler for each request.
 pub(crate) struct Greeted<G, H>(pub(crate) G, pub(crate) H);
 
 impl<G: Handler, H: Handler> Protocol for Greeted<G, H> {
@@ -57,7 +57,7 @@ impl<G: Handler, H: Handler> Protocol for Greeted<G, H> {
     }
 }
 
-/// A call when a connection has come, and then one that owns it.
+/// An `on_connect` handler, and a handler that owns the connection.
 pub(crate) struct GreetedWhole<G, H>(pub(crate) G, pub(crate) H);
 
 impl<G, H, F> Protocol for GreetedWhole<G, H>
@@ -113,10 +113,10 @@ fn greeting<G: Handler>(builder: Builder, ledger: &Arc<Ledger>, greeting: G) -> 
     }
 }
 
-/// What a handler returns that is written as a closure with state of its own.
+/// The future of a handler that is a closure with state of its own.
 pub(crate) type Handling<'a> = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send + 'a>>;
 
-/// Says of a closure that it is a handler.
+/// Gives a closure the type of a handler.
 pub(crate) fn handling<F>(handler: F) -> F
 where
     F: for<'a> Fn(&'a mut Connection) -> Handling<'a> + Send + Sync + 'static,
@@ -124,7 +124,7 @@ where
     handler
 }
 
-/// A handler of requests with state of its own, of which each call has a clone.
+/// A request handler with state of its own, which is cloned for each call.
 macro_rules! handler {
     ([$($state:ident),*], |$conn:pat_param| $body:block) => {
         $crate::support::handling(move |$conn| {
@@ -134,7 +134,7 @@ macro_rules! handler {
     };
 }
 
-/// As [`handler`], of whole lives.
+/// As [`handler`], for handlers that own their connection.
 macro_rules! whole {
     ([$($state:ident),*], |$conn:pat_param| $body:block) => {
         $crate::support::Whole(move |$conn: netpoll::Connection| {

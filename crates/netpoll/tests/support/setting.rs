@@ -1,31 +1,31 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a run of a test program varies: where handlers run, and what connections go over.
+//! The settings of a test program: where handlers run, and the kind of sockets.
 //!
-//! The environment says it, so one build serves every variation. `behaviour/settings.rs` runs its
-//! own program again for each.
+//! They come from the environment, so that one build serves every variation.
+//! `behaviour/settings.rs` runs its own program again for each.
 
 use std::env;
 use std::sync::LazyLock;
 
 use netpoll::Runner;
 
-/// How many threads handlers run on, where they are not the pollers'.
+/// The number of handler threads, if handlers do not run on pollers.
 pub(crate) const THREADS: usize = 2;
 
-/// The variable that says where handlers run.
+/// The variable that sets where handlers run.
 pub(crate) const RUNS: &str = "NETPOLL_TEST_RUNS";
 
-/// The variable that says what connections go over.
+/// The variable that sets the kind of sockets.
 pub(crate) const KIND: &str = "NETPOLL_TEST_KIND";
 
 /// Where handlers run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Runs {
-    /// On the connection's poller. The default.
+    /// On the connection's poller. Default.
     Inline,
-    /// On two threads, each call on the one that took it.
+    /// On two threads, each call on one thread.
     Pinned,
-    /// On two threads, whichever is free at each wake.
+    /// On two threads; each wake may move a call to the other one.
     Moving,
     /// As tasks of a tokio runtime.
     #[cfg(feature = "tokio")]
@@ -53,16 +53,16 @@ impl Runs {
         }
     }
 
-    /// Whether futures stay on one thread.
+    /// Returns whether futures stay on one thread.
     pub(crate) fn pins(self) -> bool {
         matches!(self, Self::Inline | Self::Pinned)
     }
 }
 
-/// What connections go over.
+/// The kind of sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Loopback. The default.
+    /// TCP over loopback. Default.
     Tcp,
     Unix,
 }
@@ -77,14 +77,14 @@ impl Kind {
     }
 }
 
-/// Where handlers run in this process.
+/// Returns where handlers run in this process.
 pub(crate) fn runs() -> Runs {
     static HERE: LazyLock<Runs> =
         LazyLock::new(|| env::var(RUNS).map_or(Runs::Inline, |name| Runs::named(&name)));
     *HERE
 }
 
-/// What connections go over in this process.
+/// Returns the kind of sockets in this process.
 pub(crate) fn kind() -> Kind {
     static HERE: LazyLock<Kind> =
         LazyLock::new(|| env::var(KIND).map_or(Kind::Tcp, |name| Kind::named(&name)));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Reads the sources of the workspace for tests of their shape.
+//! Reads the workspace's sources, for tests of their structure.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ pub(crate) fn root() -> PathBuf {
         .expect("the workspace")
 }
 
-/// All Rust files below `folder`, with their text.
+/// Returns all Rust files below `folder`, with their text.
 pub(crate) fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
@@ -30,13 +30,13 @@ pub(crate) fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     found
 }
 
-/// A source without its unit tests, which stand last.
+/// Returns a source without its unit tests, which are last.
 pub(crate) fn without_tests(text: &str) -> &str {
     text.find("\n#[cfg(test)]\nmod tests")
         .map_or(text, |end| &text[..end])
 }
 
-/// The lines of a text that are code.
+/// Returns the lines of a text that are code.
 pub(crate) fn code_lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines()
         .filter(|line| !line.trim_start().starts_with("//"))

@@ -47,26 +47,26 @@ pub(crate) use serving::{AsGiven, Greeted, GreetedWhole, Protocol, Whole, handli
 pub(crate) use setting::{Kind, Runs, THREADS, kind, runs};
 pub(crate) use waiting::{Gate, all, block_on, eventually, poll_once, until};
 
-/// How long anything may take before the test fails instead of hanging.
+/// The time after which a wait fails its test.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-/// A loop that runs in a thread of its own until it is dropped.
+/// A loop that runs on a thread of its own until it is dropped.
 pub(crate) struct Server {
     pub(crate) addr: Addr,
     pub(crate) handle: LoopHandle,
-    /// Whose connections ended and for which reasons, in order.
+    /// The peers and reasons of closed connections, in order.
     pub(crate) endings: Receiver<(Addr, CloseReason)>,
     ledger: Arc<Ledger>,
     memory: Memory,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Where the memory of a loop is when the loop has ended.
+/// Whether a loop's memory is free when the loop has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Memory {
-    /// In its pool.
+    /// All of it is back in its pool.
     Home,
-    /// The test keeps connections or tasks that have some.
+    /// The test keeps connections or tasks that hold some.
     Kept,
 }
 
@@ -78,12 +78,12 @@ impl Server {
 
     /// Serves what `builder` describes on `listener`.
     pub(crate) fn start_on(listener: Listener, builder: Builder, protocol: impl Protocol) -> Self {
-        let (observer, endings) = told();
+        let (observer, endings) = close_observer();
         let builder = builder.runner(runs().runner());
         Self::watched(listener, builder, protocol, observer, endings)
     }
 
-    /// As [`start`](Self::start), with an observer of the test's own: `endings` stays empty.
+    /// As [`start`](Self::start), with an observer of the test: `endings` stays empty.
     pub(crate) fn start_observed(
         builder: Builder,
         protocol: impl Protocol,
@@ -93,13 +93,13 @@ impl Server {
         Self::watched(free_listener(), builder, protocol, observer, channel().1)
     }
 
-    /// As [`start`](Self::start), where `builder` says itself what is called, and where.
+    /// As [`start`](Self::start), with the handlers and the runner that `builder` has.
     pub(crate) fn start_as_given(builder: Builder) -> Self {
-        let (observer, endings) = told();
+        let (observer, endings) = close_observer();
         Self::watched(free_listener(), builder, AsGiven, observer, endings)
     }
 
-    /// Serves what `builder` describes and writes nothing down.
+    /// Serves what `builder` describes and records nothing.
     pub(crate) fn start_unobserved(builder: Builder) -> Self {
         Self::run(free_listener(), builder, Arc::default(), channel().1)
     }
@@ -141,23 +141,23 @@ impl Server {
         }
     }
 
-    /// Serves the rpc wire with one poller.
+    /// Serves the rpc protocol with one poller.
     pub(crate) fn rpc() -> Self {
         Self::start(EventLoop::builder().pollers(1), rpc)
     }
 
-    /// As it is, of a test that keeps what has memory of the loop's.
+    /// Allows the test to keep memory of the loop after its end.
     pub(crate) fn of_which_some_is_kept(mut self) -> Self {
         self.memory = Memory::Kept;
         self
     }
 
-    /// A peer that is connected.
+    /// Connects a peer.
     pub(crate) fn connect(&self) -> Peer {
         Peer::connect(self.addr)
     }
 
-    /// The reason the next connection ended for.
+    /// Returns the reason of the next close.
     pub(crate) fn ending(&self) -> CloseReason {
         self.endings
             .recv_timeout(LIMIT)
@@ -165,16 +165,16 @@ impl Server {
             .1
     }
 
-    /// What `ending` would have told, for after the server is gone.
+    /// Takes the receiver of the close reasons, for use after the server is gone.
     pub(crate) fn take_endings(&mut self) -> Receiver<(Addr, CloseReason)> {
         std::mem::replace(&mut self.endings, channel().1)
     }
 
-    /// Shuts down, and says how many connections were cut.
+    /// Shuts down, and returns how many connections were aborted.
     pub(crate) fn shut_down(mut self, within: Duration) -> usize {
-        let cut = self.handle.shutdown(within).wait();
+        let aborted = self.handle.shutdown(within).wait();
         self.join();
-        cut
+        aborted
     }
 
     fn join(&mut self) {
@@ -182,9 +182,9 @@ impl Server {
             thread.join().expect("a loop that ends");
             assert_eq!(self.handle.connections(), 0, "after the end of their loop");
             if self.memory == Memory::Home {
-                // Tasks of an executor may go on for a moment after their loop.
+                // Tasks of an executor may continue for a moment after their loop.
                 let budget = self.handle.budget();
-                eventually("every block at home", || budget.stats().in_use == 0);
+                eventually("every block in its pool", || budget.stats().in_use == 0);
             }
             self.ledger.close();
         }
@@ -200,20 +200,20 @@ impl Drop for Server {
     }
 }
 
-/// An observer, and what it is told.
-fn told() -> (
+/// Returns an observer of closes, and the receiver of what it reports.
+fn close_observer() -> (
     impl Fn(&mut Connection, &CloseReason) + Send + Sync,
     Receiver<(Addr, CloseReason)>,
 ) {
     let (ended, endings) = channel();
     let observer = move |connection: &mut Connection, reason: &CloseReason| {
-        // A test that has ended looks no more.
+        // A test that has ended has dropped the receiver.
         let _seen = ended.send((connection.peer_addr(), reason.clone())).is_ok();
     };
     (observer, endings)
 }
 
-/// A listener on a free address: a port of loopback, or a path.
+/// Returns a listener on a free address: a loopback port, or a path.
 pub(crate) fn free_listener() -> Listener {
     match kind() {
         Kind::Tcp => Listener::bind("127.0.0.1:0").expect("a free port"),
@@ -221,7 +221,7 @@ pub(crate) fn free_listener() -> Listener {
     }
 }
 
-/// As [`free_listener`], for one that will be given away: a name without a file.
+/// As [`free_listener`], for a listener that will be passed on: a name without a file.
 pub(crate) fn passing_listener() -> Listener {
     match kind() {
         Kind::Tcp => free_listener(),
@@ -229,12 +229,12 @@ pub(crate) fn passing_listener() -> Listener {
     }
 }
 
-/// A path that nothing has yet.
+/// Returns an unused path.
 pub(crate) fn free_path() -> PathBuf {
     std::env::temp_dir().join(format!("{}.sock", free_name()))
 }
 
-/// A folder that is gone with its test, and all that was left in it.
+/// A directory that is removed at the end of its test, with its contents.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
@@ -255,14 +255,14 @@ impl Drop for Folder {
     }
 }
 
-/// A name that nobody has yet.
+/// Returns an unused name.
 pub(crate) fn free_name() -> String {
     static NAMES: AtomicUsize = AtomicUsize::new(0);
     let index = NAMES.fetch_add(1, Ordering::Relaxed);
     format!("netpoll-{}-{index}", std::process::id())
 }
 
-/// A listener whose connections have as little memory in the kernel as it allows.
+/// Returns a listener whose connections have small kernel buffers.
 pub(crate) fn tight_listener() -> Listener {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let socket = socket2::SockRef::from(&listener);
@@ -271,12 +271,12 @@ pub(crate) fn tight_listener() -> Listener {
     listener.into()
 }
 
-/// The address that `listener` is bound to.
+/// Returns the address of `listener`.
 pub(crate) fn bound(listener: &Listener) -> Addr {
     listener.local_addr().expect("a bound address")
 }
 
-/// The errno of a connection that broke.
+/// Returns the errno of a broken connection.
 pub(crate) fn errno_of(reason: &CloseReason) -> Option<i32> {
     match reason {
         CloseReason::Broken(error) => error.raw_os_error(),
@@ -287,7 +287,7 @@ pub(crate) fn errno_of(reason: &CloseReason) -> Option<i32> {
 /// `ECONNRESET`.
 pub(crate) const RESET: i32 = 104;
 
-/// The rpc wire: a length, so many bytes, and the same back.
+/// The rpc wire: a length and a body, and the same as the answer.
 pub(crate) async fn rpc(conn: &mut Connection) -> Result<(), BoxError> {
     let (mut reader, mut writer) = conn.split();
     let len = reader.read_u32().await?;
@@ -297,7 +297,7 @@ pub(crate) async fn rpc(conn: &mut Connection) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Calls over a connection of ours, and checks that what comes back is what was sent.
+/// Makes a call over a netpoll connection, and checks that the answer is the request.
 pub(crate) async fn call(conn: &mut Connection, body: &[u8]) -> std::io::Result<()> {
     let (mut reader, mut writer) = conn.split();
     writer.put_slice(&frame(body));
@@ -315,7 +315,7 @@ pub(crate) fn frame(body: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// `length` bytes that differ from each other and by `seed`.
+/// Returns `length` bytes that differ by position and by `seed`.
 pub(crate) fn bytes(length: usize, seed: u8) -> Vec<u8> {
     (0..length)
         .map(|index| (index as u8).wrapping_mul(31).wrapping_add(seed))

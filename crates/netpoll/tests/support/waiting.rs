@@ -21,7 +21,7 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// As [`eventually`], where other tasks of the thread may have to go on for it.
+/// As [`eventually`], but lets other tasks of the thread run.
 pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + LIMIT;
     while !condition() {
@@ -30,7 +30,7 @@ pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// What they all come to, in their order. All are polled whenever one is woken.
+/// Returns the outputs of all futures, in order. All are polled whenever one is woken.
 pub(crate) async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
     let mut outputs = Vec::new();
     let mut waits = Vec::new();
@@ -55,7 +55,7 @@ pub(crate) async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<
     outputs.into_iter().flatten().collect()
 }
 
-/// Runs a future on this thread, no executor around.
+/// Runs a future on this thread, without an executor.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
@@ -79,12 +79,12 @@ impl Wake for Unpark {
     }
 }
 
-/// Polls a future once, with a waker that wakes nobody.
+/// Polls a future once, with a waker that does nothing.
 pub(crate) fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// What handlers wait at until a test, on another thread, opens it.
+/// A gate at which handlers wait until a test, on another thread, opens it.
 #[derive(Clone, Default)]
 pub(crate) struct Gate {
     state: Arc<Mutex<State>>,
@@ -98,7 +98,7 @@ struct State {
 }
 
 impl Gate {
-    /// Lets everybody pass, from now on.
+    /// Opens the gate for all waiting and later handlers.
     pub(crate) fn open(&self) {
         let mut state = self.state.lock().expect("no panic under it");
         state.open = true;
@@ -121,13 +121,13 @@ impl Gate {
         .await;
     }
 
-    /// Whether somebody waits.
+    /// Returns whether a handler waits.
     pub(crate) fn is_waited_at(&self) -> bool {
         let state = self.state.lock().expect("no panic under it");
         !state.waiting.is_empty()
     }
 
-    /// How many have come to it. One that waits and is polled once more counts once.
+    /// Returns how many handlers have arrived. A handler counts once, however often it is polled.
     pub(crate) fn arrivals(&self) -> usize {
         self.state.lock().expect("no panic under it").arrivals
     }
