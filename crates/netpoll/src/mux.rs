@@ -45,6 +45,7 @@ mod options;
 mod request_drain;
 mod server;
 mod task_set;
+mod unsent_request;
 
 pub use crate::codec::{Codec, Need};
 pub use crate::connection::write_queue::{SendError, WriteQueue};

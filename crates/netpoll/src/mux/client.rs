@@ -2,13 +2,12 @@
 //! [`Client`]: the calls of many tasks on one connection.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
 #[cfg(feature = "tower")]
 use std::pin::Pin;
 #[cfg(feature = "tower")]
-use std::task::Context;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use netpoll_buffer::LinkBuffer;
@@ -17,8 +16,8 @@ use super::client_connection::{ClientConnection, PendingCall};
 use super::connector::Connector;
 use super::message::CallCodec;
 use super::options::ClientOptions;
+use super::unsent_request::send;
 use crate::connection::Connection;
-use crate::connection::write_queue::SendError;
 use crate::dialer::Dialer;
 use crate::dialer::target::ToTarget;
 use crate::fairness;
@@ -26,7 +25,7 @@ use crate::fairness;
 use crate::semaphore::Acquire;
 use crate::semaphore::{Permit, Semaphore};
 use crate::sync::Arc;
-use crate::time::{Elapsed, timeout_at};
+use crate::time::timeout_at;
 
 /// Calls a server over one connection, from any number of tasks on any threads. Clones share one
 /// client; dropping the last one closes the connection.
@@ -165,9 +164,9 @@ impl<C: CallCodec> Client<C> {
     ///
     /// # Errors
     ///
-    /// [`Elapsed`] (`TimedOut`) after the timeout; the reason why the connection ended or could not
-    /// be opened, with its errno; the codec's error for a request that it cannot encode; an error
-    /// for a request that is larger than the connection accepts.
+    /// [`Elapsed`](crate::time::Elapsed) (`TimedOut`) after the timeout; the reason why the
+    /// connection ended or could not be opened, with its errno; the codec's error for a request
+    /// that it cannot encode; an error for a request that is larger than the connection accepts.
     ///
     /// # Cancel safety
     ///
@@ -330,58 +329,6 @@ impl<C: CallCodec> ClientShared<C> {
             None => opened.await,
         }
     }
-}
-
-/// Why a request was not sent.
-#[derive(Debug)]
-enum UnsentRequest {
-    /// It is complete, and may be sent on another connection.
-    Retryable(SendError),
-    Lost(io::Error),
-}
-
-impl UnsentRequest {
-    /// Returns the request, to be sent on another connection, unless it is lost or `is_final`
-    /// returns `true`.
-    fn into_buffer_unless(self, is_final: impl FnOnce() -> bool) -> io::Result<LinkBuffer> {
-        match self {
-            Self::Retryable(unsent) if !is_final() => Ok(unsent.buffer),
-            Self::Retryable(unsent) => Err(unsent.error),
-            Self::Lost(error) => Err(error),
-        }
-    }
-}
-
-/// Sends the request of `call`, before its deadline.
-async fn send<F: Send + 'static>(
-    connection: &ClientConnection<F>,
-    buffer: LinkBuffer,
-    call: &PendingCall<F>,
-    deadline: Option<Instant>,
-) -> Result<(), UnsentRequest> {
-    let unsent = match connection.queue.try_send(buffer) {
-        Err(unsent) if unsent.error.kind() == io::ErrorKind::WouldBlock => unsent.buffer,
-        other => return other.map_err(UnsentRequest::Retryable),
-    };
-    let mut sent = std::pin::pin!(connection.queue.send(unsent));
-    poll_fn(|context| {
-        // Polled first, since it returns the request if the connection has ended.
-        if let Poll::Ready(sent) = sent.as_mut().poll(context) {
-            return Poll::Ready(sent.map_err(UnsentRequest::Retryable));
-        }
-        let lost = |error| Poll::Ready(Err(UnsentRequest::Lost(error)));
-        match call.poll(context) {
-            // The call timed out, or the client was closed.
-            Poll::Ready(Err(error)) => lost(error),
-            // A request that was not sent cannot have an answer.
-            Poll::Ready(Ok(_)) => lost(io::ErrorKind::InvalidData.into()),
-            Poll::Pending if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
-                lost(Elapsed.into())
-            }
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await
 }
 
 impl<C: CallCodec> Clone for Client<C> {
