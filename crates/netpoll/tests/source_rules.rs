@@ -160,7 +160,7 @@ fn raw_waker_is_detected() {
     for fine in [
         "waker: &Waker",
         "WakerSlot",
-        "Waker::from(link)",
+        "Waker::from(shared)",
         "// a Waker",
         "use x::Waker;",
     ] {
