@@ -225,7 +225,7 @@ fn poller_failure_ends_pending_waits() {
         let waiting = std::thread::spawn(move || block_on(owned.reader().read_u8()).unwrap_err());
         test.fail(0, failing_source(false));
         assert_eq!(waiting.join().unwrap().kind(), ErrorKind::ConnectionAborted);
-        until(|| lock(&closed).conditionme());
+        until(|| lock(&closed).is_some());
         assert!(matches!(*lock(&closed), Some(CloseReason::PollerFailed)));
         until(|| lock(&test.ends).len() == 2);
         assert_eq!(test.handle.connections(), 0);
