@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Counted memory: a header with the number of its owners, and the bytes.
+//! Reference-counted memory: a header with the number of its owners, and the bytes.
 //!
-//! This is an `Arc` that knows two things more: that it can be used again in place when one owner
-//! is left (B4), and that its last owner sends it home to a pool instead of freeing it. It hands
-//! out windows, never itself as a whole (B5).
+//! A block is an `Arc` with two additions: it can be reused in place when one owner is left (B4),
+//! and its last owner releases it to a pool instead of freeing it. It hands out windows, never
+//! itself as a whole (B5).
 //!
-//! Foreign memory is let go by foreign code: the drop of what a [`Bytes`] owns. That may panic, and may
-//! use any buffer of the thread. So it runs when nothing of this crate is locked or borrowed, and a panic
-//! ends where it began: what is let go after it still is, and every length stays right.
+//! Foreign memory is dropped by foreign code: the drop of the owner of a [`Bytes`]. That drop may
+//! panic, and may use any buffer of the thread. So it runs while nothing of this crate is locked or
+//! borrowed, and its panic is caught there: the remaining memory is still dropped, and every length
+//! stays right.
 //!
-//! A block lent by a pool for secrets is **zeroed** whenever what it held is over: up to what is
-//! filled when its tail starts again at the front, and as a whole when its last owner lets go,
-//! which is before anybody decides whether it is kept or freed.
+//! A block of a pool for secrets is **zeroed** whenever its contents are over. A tail that rewinds
+//! zeroes the filled bytes. The drop of the last owner zeroes the whole block, before the pool
+//! decides whether to cache or to free it.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,41 +24,42 @@ use zeroize::Zeroize;
 use crate::pool::Pool;
 use crate::sync::{AccessTracker, AtomicUsize, Ordering};
 
-/// One owner of a block. Dropping it lets go; the last one sends the block home.
+/// One owner of a block. The drop of the last owner releases the block.
 pub(crate) struct Block {
     /// Alive as long as this owner (B7).
     header: NonNull<Header>,
 }
 
-/// What stands behind all owners of a block.
+/// The shared header of all owners of a block.
 pub(crate) struct Header {
-    /// How many [`Block`]s there are. 0 while at home.
+    /// Number of [`Block`]s. 0 while the block is free.
     owners: AtomicUsize,
     /// The first byte, `capacity` of which are initialised (B1).
     start: NonNull<u8>,
     capacity: usize,
     origin: MemoryOrigin,
     access: AccessTracker,
-    /// Where it goes after its last owner; `None` at home (B6) and for what no pool takes.
+    /// The pool that takes the block after its last owner; `None` while it is free (B6), and for
+    /// memory that no pool takes.
     pool: Option<Pool>,
-    /// The pool's, beside the count, because a tail that starts again asks each time.
+    /// A copy of the pool's setting, next to the count, because each rewind of a tail reads it.
     on_release: OnRelease,
 }
 
-/// What becomes of what a block held when that is over.
+/// What happens to the contents of a block when they are over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnRelease {
-    /// It stays in memory until it is overwritten.
+    /// They stay in memory until they are overwritten.
     Leave,
-    /// It is zeroed at once.
+    /// They are zeroed at once.
     Zero,
 }
 
-/// Where the memory is from, and so what frees it.
+/// The origin of the memory, which decides how it is freed.
 enum MemoryOrigin {
     /// A `Box<[u8]>` of the block's capacity.
     Allocated,
-    /// Somebody else's, kept alive by this handle.
+    /// Foreign memory, kept alive by this handle.
     Foreign(Bytes),
 }
 
@@ -67,11 +69,11 @@ unsafe impl Send for Header {}
 // SAFETY: B7: the count is atomic; everything else is read-only while there are owners, and the
 // memory is reached only through windows that do not overlap with what is written (B2, B3).
 unsafe impl Send for Block {}
-// SAFETY: as for Send: `&Block` gives shared reads of windows that nobody writes (B3).
+// SAFETY: as for Send: `&Block` gives shared reads of windows that nothing writes to (B3).
 unsafe impl Sync for Block {}
 
 impl Header {
-    /// Fresh zeroed memory (B1). One allocation of `capacity` bytes and one for the header.
+    /// Allocates zeroed memory (B1): one allocation of `capacity` bytes and one for the header.
     pub(crate) fn allocate(capacity: usize) -> Box<Self> {
         let memory = vec![0u8; capacity].into_boxed_slice();
         let start = NonNull::new(Box::into_raw(memory).cast::<u8>()).unwrap_or(NonNull::dangling());
@@ -87,7 +89,7 @@ impl Header {
         })
     }
 
-    /// A header over memory of somebody else's. One allocation for the header.
+    /// Creates a header over foreign memory. One allocation for the header.
     fn foreign(bytes: Bytes) -> Box<Self> {
         let start = NonNull::from(&bytes[..]).cast::<u8>();
         let (owners, capacity) = (AtomicUsize::new(0), bytes.len());
@@ -106,8 +108,8 @@ impl Header {
         self.capacity
     }
 
-    /// Overwrites everything, so that nobody sees what was there. Only at home, where `&mut self`
-    /// means that there are no owners.
+    /// Overwrites the whole memory, so that its old contents cannot be read. Only while the block
+    /// is free: then `&mut self` means that there are no owners.
     pub(crate) fn overwrite(&mut self, byte: u8) {
         debug_assert_eq!(self.owners.load(Ordering::Relaxed), 0);
         self.access.write();
@@ -117,14 +119,14 @@ impl Header {
         }
     }
 
-    /// From here on it goes home to `pool` in the end.
+    /// Sets the pool that takes the block when its last owner is dropped.
     pub(crate) fn set_pool(&mut self, pool: Option<Pool>) {
         self.on_release = pool.as_ref().map_or(OnRelease::Leave, Pool::on_release);
         self.pool = pool;
     }
 
-    /// What comes first when the last owner has let go, wherever the block goes from here: its
-    /// contents are zeroed if they are to be, and its pool is taken out (B6).
+    /// Runs first when the last owner is dropped: zeroes the contents if the pool requires it, and
+    /// takes the pool out (B6).
     pub(crate) fn retire(&mut self) -> Option<Pool> {
         self.access.write();
         if self.on_release == OnRelease::Zero {
@@ -134,13 +136,13 @@ impl Header {
         self.pool.take()
     }
 
-    /// Zeroes the first `end` bytes. The compiler may not leave that out, although it may see that
-    /// nobody reads them again.
+    /// Zeroes the first `end` bytes. The compiler does not remove the zeroing, even where it sees
+    /// that nothing reads the bytes again.
     ///
     /// # Safety
     ///
     /// * `end <= capacity`, and the memory is not foreign;
-    /// * there is neither a window of it nor a reference to the room of its tail.
+    /// * there is neither a window of it nor a reference to the spare capacity of its tail.
     #[cold]
     unsafe fn zero(&self, end: usize) {
         debug_assert!(end <= self.capacity && matches!(self.origin, MemoryOrigin::Allocated));
@@ -161,11 +163,11 @@ impl Drop for Header {
 }
 
 impl Block {
-    /// The first owner of a block that was at home, which goes back to `pool` in the end.
+    /// Creates the first owner of a free block, which is released to `pool` in the end.
     pub(crate) fn from_header(mut header: Box<Header>, pool: Option<Pool>) -> Self {
         debug_assert_eq!(header.owners.load(Ordering::Relaxed), 0);
         header.access.write();
-        // Relaxed: nobody else can reach it before this owner is sent there.
+        // Relaxed: no other thread can reach the block before this owner is sent there.
         header.owners.store(1, Ordering::Relaxed);
         header.set_pool(pool);
         Self {
@@ -173,7 +175,7 @@ impl Block {
         }
     }
 
-    /// The first owner of foreign memory.
+    /// Creates the first owner of foreign memory.
     pub(crate) fn foreign(bytes: Bytes) -> Self {
         Self::from_header(Header::foreign(bytes), None)
     }
@@ -189,7 +191,7 @@ impl Block {
         self.header().capacity
     }
 
-    /// The whole of the memory, if it is somebody else's.
+    /// Returns the whole memory, if it is foreign.
     pub(crate) fn as_foreign(&self) -> Option<&Bytes> {
         match &self.header().origin {
             MemoryOrigin::Foreign(bytes) => Some(bytes),
@@ -197,27 +199,27 @@ impl Block {
         }
     }
 
-    /// Whether it goes home to the calling thread's pool.
+    /// Returns whether the block belongs to the calling thread's pool.
     pub(crate) fn is_from_current_pool(&self) -> bool {
         self.header().pool.as_ref().is_some_and(Pool::is_current)
     }
 
-    /// Whether both own the same block.
+    /// Returns whether both own the same block.
     #[inline]
     pub(crate) fn ptr_eq(&self, other: &Self) -> bool {
         self.header == other.header
     }
 
-    /// Whether this is the only owner. True stays true for as long as this owner is not cloned.
+    /// Returns whether this is the only owner. True stays true until this owner is cloned.
     #[inline]
     fn is_sole_owner(&self) -> bool {
-        // Acquire: pairs with the Release in Drop (B4): all that others did with their windows
-        // happened before.
+        // Acquire: pairs with the Release in Drop (B4): all uses of other owners' windows happened
+        // before.
         self.header().owners.load(Ordering::Acquire) == 1
     }
 
-    /// Whether the block can be written from its front again, because this is its only owner (B4).
-    /// If so, what its tail had `filled` is zeroed if it is to be.
+    /// Returns whether the block can be written from its start again, because this is its only
+    /// owner (B4). If so, zeroes the first `filled` bytes if the pool requires it.
     ///
     /// # Safety
     ///
@@ -237,12 +239,12 @@ impl Block {
         true
     }
 
-    /// The bytes `start..end`.
+    /// Returns the bytes `start..end`.
     ///
     /// # Safety
     ///
     /// * `start <= end <= capacity`;
-    /// * nobody writes to that range while the result lives (a segment has this from B3).
+    /// * nothing writes to that range while the result lives (a segment has this from B3).
     #[inline]
     pub(crate) unsafe fn window(&self, start: usize, end: usize) -> &[u8] {
         debug_assert!(start <= end && end <= self.capacity());
@@ -254,7 +256,7 @@ impl Block {
         unsafe { window.as_ref() }
     }
 
-    /// The bytes `start..capacity`, to write.
+    /// Returns the bytes `start..capacity`, to write.
     ///
     /// # Safety
     ///
@@ -292,7 +294,7 @@ impl Drop for Block {
     fn drop(&mut self) {
         // Release: pairs with the Acquire below and with the one in `is_sole_owner` (B4).
         if self.header().owners.fetch_sub(1, Ordering::Release) == 1 {
-            // Acquire: what all other owners did happened before the block is used again.
+            // Acquire: all uses by other owners happened before the block is used again.
             self.header().owners.load(Ordering::Acquire);
             // SAFETY: B7: `from_header` leaked this box, and this was its last owner.
             free(unsafe { Box::from_raw(self.header.as_ptr()) });
@@ -309,15 +311,17 @@ fn free(mut header: Box<Header>) {
     }
 }
 
-/// The most payloads of panics that are dropped, one after the other, before the last one is leaked.
+/// The number of panic payloads that are dropped, one after the other, before the last one is
+/// leaked.
 const MAX_PANIC_PAYLOADS: u32 = 8;
 
-/// Drops foreign memory, which runs foreign code. A panic ends here, after the panic hook has reported it.
-/// Nothing of ours is in use meanwhile: the header has no owners, and a panic frees it, too.
+/// Drops foreign memory, which runs foreign code. A panic is caught here, after the panic hook has
+/// reported it. Nothing of this crate is in use meanwhile: the header has no owners, and a panic
+/// frees it, too.
 fn drop_foreign(foreign: Box<Header>) {
     let mut dropped = catch_unwind(AssertUnwindSafe(|| drop(foreign)));
     for _ in 0..MAX_PANIC_PAYLOADS {
-        // The drop of a payload is foreign code, too, and may panic with another one.
+        // The drop of a payload is foreign code, too, and may panic with another payload.
         let Err(payload) = dropped else { return };
         dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));
     }

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Why a call on a buffer was refused. Each is found by `downcast_ref` on
-//! [`std::io::Error::get_ref`]; a refused call has changed nothing.
+//! The reasons for which a call on a buffer is rejected. Use `downcast_ref` on
+//! [`std::io::Error::get_ref`] to find one. A rejected call has changed nothing.
 
 use std::error::Error;
 use std::fmt;
 use std::io;
 
-/// Fewer bytes are readable than were asked for. [`io::ErrorKind::UnexpectedEof`].
+/// Fewer bytes are readable than were requested. [`io::ErrorKind::UnexpectedEof`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NotEnoughData {
-    /// How many bytes are readable.
+    /// Number of readable bytes.
     pub have: usize,
-    /// How many were asked for.
+    /// Number of requested bytes.
     pub need: usize,
 }
 
 impl NotEnoughData {
-    /// The refusal of `need` where only `have` are there.
+    /// Creates the error for a request of `need` bytes where `have` are readable.
     #[must_use]
     pub const fn new(have: usize, need: usize) -> Self {
         Self { have, need }
@@ -28,7 +28,7 @@ impl fmt::Display for NotEnoughData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} bytes were asked for and {} are there",
+            "{} bytes were requested and {} are readable",
             self.need, self.have
         )
     }
@@ -43,19 +43,19 @@ impl From<NotEnoughData> for io::Error {
     }
 }
 
-/// More was asked for than a limit allows. [`io::ErrorKind::InvalidData`], because it is usually
-/// the peer who asks.
+/// A request exceeds a limit. [`io::ErrorKind::InvalidData`], because the requested length usually
+/// comes from the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TooLarge {
-    /// What is allowed.
+    /// The limit, in bytes.
     pub limit: usize,
-    /// What was asked for.
+    /// The request.
     pub asked: usize,
 }
 
 impl TooLarge {
-    /// The refusal of `asked` where `limit` is allowed.
+    /// Creates the error for a request of `asked` bytes where `limit` are allowed.
     #[must_use]
     pub const fn new(limit: usize, asked: usize) -> Self {
         Self { limit, asked }
@@ -66,7 +66,7 @@ impl fmt::Display for TooLarge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} bytes were asked for and the limit is {}",
+            "{} bytes were requested and the limit is {}",
             self.asked, self.limit
         )
     }
@@ -81,19 +81,19 @@ impl From<TooLarge> for io::Error {
     }
 }
 
-/// A position or count of uncommitted bytes that is past their end, or a reservation that has
-/// already ended. [`io::ErrorKind::InvalidInput`].
+/// A position or count of uncommitted bytes is past their end, or a reservation has already ended.
+/// [`io::ErrorKind::InvalidInput`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OutOfRange {
-    /// How many uncommitted bytes there are.
+    /// Number of uncommitted bytes.
     pub uncommitted: usize,
-    /// What was asked for.
+    /// The request.
     pub asked: usize,
 }
 
 impl OutOfRange {
-    /// The refusal of `asked` where `uncommitted` bytes are uncommitted.
+    /// Creates the error for a request of `asked` where `uncommitted` bytes are uncommitted.
     #[must_use]
     pub const fn new(uncommitted: usize, asked: usize) -> Self {
         Self { uncommitted, asked }
@@ -104,7 +104,7 @@ impl fmt::Display for OutOfRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} was asked for and {} bytes are uncommitted",
+            "{} was requested and {} bytes are uncommitted",
             self.asked, self.uncommitted
         )
     }
@@ -119,19 +119,19 @@ impl From<OutOfRange> for io::Error {
     }
 }
 
-/// A foreign sink claimed to have taken more than it was given, so nobody knows what it has.
+/// A foreign sink claims to have written more bytes than it was given, so its contents are unknown.
 /// [`io::ErrorKind::Other`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WriteOverrun {
-    /// What it was given.
+    /// Number of bytes it was given.
     pub given: usize,
-    /// What it claimed.
+    /// Number of bytes it claims to have written.
     pub claimed: usize,
 }
 
 impl WriteOverrun {
-    /// The refusal of a claim of `claimed` where `given` were given.
+    /// Creates the error for a claim of `claimed` bytes where `given` were given.
     #[must_use]
     pub const fn new(given: usize, claimed: usize) -> Self {
         Self { given, claimed }
@@ -142,7 +142,7 @@ impl fmt::Display for WriteOverrun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} bytes were said to be taken where {} were given",
+            "the sink claims to have written {} bytes where {} were given",
             self.claimed, self.given
         )
     }

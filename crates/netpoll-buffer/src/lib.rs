@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The memory of netpoll: [`LinkBuffer`] and what it is made of.
+//! The buffers of netpoll: [`LinkBuffer`] and its parts.
 //!
 //! ```text
-//!   LinkBuffer ── Segment ── Segment ── Segment          what is readable, in order
+//!   LinkBuffer ── Segment ── Segment ── Segment          the readable bytes, in order
 //!                    │          │          │
 //!                    │ start..end          │             a window into a block
 //!                    ▼          ▼          ▼
@@ -10,43 +10,44 @@
 //!                │ ####    │ │ ####.####       │         counted memory
 //!                └─────────┘ └─────────────────┘
 //!                                       ▲ filled
-//!                                       └ Tail           the one right to write behind `filled`
+//!                                       └ Tail           the only writer, behind `filled`
 //! ```
 //!
-//! A **block** is zero-initialised memory with a count of its owners. A **segment** owns a block
-//! together with every other segment of it and shows one window of it; it never changes what it
-//! shows. A block has at most one **tail**, which writes where no segment looks yet. When the last
-//! owner lets go, on whichever thread that is, the block goes back to the **pool** it came from: to
-//! that thread's own front of it, or to what all threads share.
-//! A **LinkBuffer** is a chain of segments with a length, and a tail of its own for what is put in.
+//! A **block** is zero-initialised memory with a count of its owners. A **segment** is one owner of
+//! a block and shows one window of it; the bytes it shows never change. A block has at most one
+//! **tail**, which writes where no segment looks yet. When the last owner is dropped, on any
+//! thread, the block returns to the **pool** it came from: to that thread's cache, or to the
+//! central list that all threads share. A **LinkBuffer** is a chain of segments with a length, and
+//! a tail of its own for the bytes that are put.
 //!
 //! # Invariants
 //!
-//! Every `unsafe` block of this crate names the one that makes it true.
+//! Every `unsafe` block of this crate names the invariant that makes it sound.
 //!
-//! * **B1** Block memory is allocated zeroed, and so is initialised for ever.
-//! * **B2** There is at most one [`Tail`] per block; it is not `Clone`, and it alone writes, and
-//!   only `filled..capacity`.
-//! * **B3** A segment lies in `0..filled` as of its making, and `filled` only grows while there are
-//!   segments; so what a segment shows is written no more.
-//! * **B4** `filled` returns to 0 only under `&mut Tail` after `owners == 1` was read with Acquire,
-//!   which pairs with the Release in the drop of every other owner.
-//! * **B5** No reference to a whole block is made while it has owners, only to a segment's window
-//!   or to the room of the tail, and these never overlap (B2, B3). A rewind that zeroes what
-//!   was filled does so while there is neither (B4).
-//! * **B6** A block at home, on a shelf of its pool or in a thread's front of it, holds no reference
-//!   to the pool (that would be a cycle).
-//! * **B7** A block's header lives until its last owner has let go; an owner is counted before it
-//!   exists and let go once.
+//! * **B1** Block memory is allocated zeroed, and so is always initialised.
+//! * **B2** There is at most one [`Tail`] per block. It is not `Clone`; it alone writes, and only
+//!   to `filled..capacity`.
+//! * **B3** A segment lies in `0..filled` as of its creation, and `filled` only grows while there
+//!   are segments. So the bytes that a segment shows are not written any more.
+//! * **B4** `filled` returns to 0 only under `&mut Tail`, after `owners == 1` was read with
+//!   Acquire, which pairs with the Release in the drop of every other owner.
+//! * **B5** No reference to a whole block exists while it has owners, only references to a
+//!   segment's window or to the tail's spare capacity, and these never overlap (B2, B3). A rewind
+//!   that zeroes the filled bytes runs while there is neither (B4).
+//! * **B6** A free block, in a central list of its pool or in a thread cache, holds no reference to
+//!   the pool (that would be a cycle).
+//! * **B7** A block's header lives until its last owner is dropped. An owner is counted before it
+//!   exists and released once.
 //!
-//! B4 and B7 are promises between threads, as is what a pool counts: `tests/loom.rs` runs them
-//! through a model checker.
+//! B4 and B7 hold between threads, as do the counts of a pool: `tests/loom.rs` checks them with a
+//! model checker.
 //!
-//! What a user's [`Bytes`](bytes::Bytes) own is dropped by foreign code, which may panic. A panic there
-//! ends there, whichever call lets the memory go: no call of this crate fails or stops half-way for it.
+//! The owner of a user's [`Bytes`](bytes::Bytes) is dropped by foreign code, which may panic. The
+//! panic is caught where it happens, in any call that frees the memory: no call of this crate fails
+//! or stops half-way because of it.
 //!
-//! Of sockets this crate knows two things: how to fill memory from one and how to drain memory to
-//! one. Of other streams it knows what [`std::io`] says: [`BufStream`] reads and writes those.
+//! This crate knows two things of sockets: how to fill memory from one and how to drain memory to
+//! one. Of other streams it knows the traits of [`std::io`]: [`BufStream`] reads and writes those.
 
 mod block;
 mod buf_stream;

@@ -1,30 +1,30 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where blocks come from and where they go: free memory by size, in two places.
+//! The pool of blocks: free memory by size class, in two places.
 //!
 //! ```text
-//!   thread            thread                a thread's front: its own, without a lock
+//!   thread            thread                thread caches: one per thread, no lock
 //!   ▒▒ ▒              ▒ ▒▒
 //!      └───────┬────────┘
 //!       256 B  ▒▒▒▒▒
-//!       512 B  ▒                            the shelves: one a size, shared, each with a lock
+//!       512 B  ▒                            central lists: one per size class, shared, one lock each
 //!         …
 //!       8 MiB  ▒▒
 //! ```
 //!
-//! A block is taken from the **front** of the calling thread, else from its **shelf**, else it is
-//! allocated. It comes home to the front of the thread that its last owner lets go on, else to its
-//! shelf. A thread has a front of one pool, the one it [entered](Pool::enter); what it takes from
-//! others and gives back to others passes by it.
+//! A block is taken from the **thread cache** of the calling thread, else from the **central list**
+//! of its class, else it is allocated. It returns to the cache of the thread that drops its last
+//! owner, else to its central list. A thread caches blocks of one pool, the one it
+//! [entered](Pool::enter); blocks of other pools bypass the cache.
 //!
-//! A pool keeps what comes home until it holds as much as its bound, fronts and shelves together;
-//! what is above the bound goes back to the allocator, and so does every block larger than the
-//! largest class. It is a cloneable value: all clones are one pool. The hot paths do not come here:
-//! a poller's read block and a thread's write block are used again in place (B4).
+//! A pool keeps released blocks up to its bound, which covers caches and central lists together.
+//! Blocks above the bound go back to the allocator, and so does every block larger than the largest
+//! class. A pool is a cloneable handle: all clones are one pool. The hot paths do not use it: a
+//! poller's read block and a thread's write block are reused in place (B4).
 //!
-//! Memory comes home as it was left, or, to a pool [for secrets](Pool::zeroing), zeroed.
+//! Memory is released with its contents, or, to a pool [for secrets](Pool::zeroing), zeroed.
 //!
-//! What a pool counts it counts exactly, whatever threads take and give back: each count is one
-//! number that changes in one step. Nothing is decided by two of them together.
+//! The counts of a pool are exact under concurrent use: each count is one number that changes in
+//! one atomic step. No decision depends on two of them together.
 
 mod size_class;
 mod thread_cache;
@@ -37,30 +37,30 @@ use crate::sync::{Arc, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError};
 pub(crate) use size_class::MIN_BLOCK_SIZE;
 use size_class::{CLASS_COUNT, class_of, size_of_class};
 
-/// What a pool holds at most unless told otherwise.
+/// Default bound of a pool: 64 MiB.
 const DEFAULT_BOUND: usize = 64 << 20;
 
-/// A bounded store of free blocks. Clones share it; any thread may take and give back.
+/// A bounded store of free blocks. Clones share it; any thread may allocate and release.
 #[derive(Clone, Debug)]
 pub struct Pool {
     inner: Arc<PoolInner>,
 }
 
-/// What all clones of a pool and all fronts of it share.
+/// The state that all clones and all thread caches of a pool share.
 #[derive(Debug)]
 struct PoolInner {
     central_lists: [Mutex<Vec<FreeBlock>>; CLASS_COUNT],
-    /// Bytes on the shelves and in fronts; never above the bound. A block is counted before it is
-    /// kept and until after it is taken.
+    /// Bytes in central lists and thread caches; never above the bound. A block is counted before
+    /// it is stored and until after it is taken.
     cached: AtomicUsize,
     in_use: AtomicUsize,
     peak: AtomicUsize,
     bound: usize,
-    /// What becomes of the contents of what comes home.
+    /// What happens to the contents of a released block.
     on_release: OnRelease,
 }
 
-/// A block at home: no owners, no pool (B6).
+/// A free block: no owners, no pool (B6).
 struct FreeBlock(Box<Header>);
 
 impl std::fmt::Debug for FreeBlock {
@@ -69,61 +69,60 @@ impl std::fmt::Debug for FreeBlock {
     }
 }
 
-/// What a pool holds and lends, in bytes of whole blocks. A block that many connections share
-/// counts once.
+/// Counts of a pool, in bytes of whole blocks. A block that many connections share counts once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStats {
-    /// Lent out now: blocks of every size, those above the largest class, which are never kept,
-    /// among them.
+    /// Bytes in use now: blocks of every size, including those above the largest class, which are
+    /// never cached.
     pub in_use: usize,
-    /// Free and kept for the next taker now: what all threads can take, and what up to 256 KiB
-    /// for each thread lies in front of that one. Never above the pool's bound.
+    /// Free bytes that the pool caches now: those in central lists, and up to 256 KiB in the cache
+    /// of each thread. Never above the pool's bound.
     pub cached: usize,
-    /// The most that was ever lent out at once.
+    /// The highest value that `in_use` has had.
     pub peak: usize,
 }
 
 impl Default for Pool {
-    /// A pool that holds at most 64 MiB.
+    /// Creates a pool that caches at most 64 MiB.
     fn default() -> Self {
         Self::with_bound(DEFAULT_BOUND)
     }
 }
 
 impl Pool {
-    /// A pool that holds at most `bound` bytes of free memory. 0 holds nothing.
+    /// Creates a pool that caches at most `bound` bytes of free memory. 0 caches nothing.
     #[must_use]
     pub fn with_bound(bound: usize) -> Self {
         Self::new(bound, OnRelease::Leave)
     }
 
-    /// A pool for secrets: as [`with_bound`](Self::with_bound), but memory of it is zeroed as soon
-    /// as what it held is over. That is, when the last owner of a block lets go, the whole block,
-    /// before it is kept for the next taker and before it goes back to the allocator; and when a
-    /// [`Tail`](crate::Tail) starts again at the front, all that it had filled. The compiler does
-    /// not remove it.
+    /// Creates a pool for secrets: as [`with_bound`](Self::with_bound), and its memory is zeroed as
+    /// soon as its contents are over. When the last owner of a block is dropped, the whole block is
+    /// zeroed, before it is cached and before it goes back to the allocator. When a
+    /// [`Tail`](crate::Tail) rewinds, all the bytes it had filled are zeroed. The compiler does not
+    /// remove the zeroing.
     ///
-    /// Costs one pass over that memory each time. [Enter](Self::enter) it on every thread that
-    /// handles the secret: gathering, settling down and putting take memory from the pool of the
-    /// thread that they happen on.
+    /// Costs one pass over that memory each time. [Enter](Self::enter) the pool on every thread
+    /// that handles the secret: `peek` across segments, `compact` and `put_*` allocate from the
+    /// pool of the thread that they run on.
     ///
-    /// It does not reach what is not in its blocks, or not over:
+    /// These bytes are not zeroed:
     ///
-    /// * memory that was [pushed](crate::LinkBuffer::push) or inserted, which is its giver's;
-    /// * what was copied out: by `read_exact`, `read_vec` and `read_string`, by a `slice` that
-    ///   copies, and by whoever has seen the bytes;
-    /// * reserved bytes that a commit dropped: those stay until they are overwritten or their
-    ///   block is let go;
+    /// * memory that was [pushed](crate::LinkBuffer::push) or inserted, which its owner frees;
+    /// * copies: those of `read_exact`, `read_vec` and `read_string`, those of a `slice` that
+    ///   copies, and those that the program makes;
+    /// * reserved bytes that a commit dropped: they stay until they are overwritten or their block
+    ///   is released;
     /// * a block of which a slice or a buffer still owns a part;
-    /// * the kernel's socket buffers, swap, core dumps, and registers and the stack.
+    /// * the kernel's socket buffers, swap, core dumps, registers and the stack.
     #[must_use]
     pub fn zeroing(bound: usize) -> Self {
         Self::new(bound, OnRelease::Zero)
     }
 
     fn new(bound: usize, on_release: OnRelease) -> Self {
-        let shelves = PoolInner {
+        let inner = PoolInner {
             central_lists: std::array::from_fn(|_| Mutex::new(Vec::new())),
             cached: AtomicUsize::new(0),
             in_use: AtomicUsize::new(0),
@@ -132,12 +131,12 @@ impl Pool {
             on_release,
         };
         Self {
-            inner: Arc::new(shelves),
+            inner: Arc::new(inner),
         }
     }
 
-    /// The pool the calling thread takes from: the one it [entered](Self::enter), else one that
-    /// all threads share, which it enters with this call.
+    /// Returns the pool that the calling thread allocates from: the one it [entered](Self::enter),
+    /// else a default pool that all such threads share, which it enters with this call.
     #[must_use]
     pub fn current() -> Self {
         thread_cache::current_pool().unwrap_or_else(|| {
@@ -147,19 +146,19 @@ impl Pool {
         })
     }
 
-    /// Makes this the pool that the calling thread takes from, and leaves the front of the one
-    /// before to all its threads.
+    /// Makes this the pool that the calling thread allocates from, and flushes the thread's cache
+    /// of the previous pool to the central lists.
     pub(crate) fn make_current(&self) {
         thread_cache::enter(self.clone());
     }
 
-    /// Whether this is the pool of the calling thread. `false` if that has none yet.
+    /// Returns whether this is the pool of the calling thread. `false` if the thread has none yet.
     pub(crate) fn is_current(&self) -> bool {
         thread_cache::is_current(self)
     }
 
-    /// An empty block of at least `capacity` bytes, but never above 4 GiB, where positions in a
-    /// block end. Allocates if none of its size is free.
+    /// Allocates an empty block of at least `capacity` bytes, at most 4 GiB, where positions in a
+    /// block end. Takes memory from the allocator if the pool has no free block of that size.
     pub(crate) fn allocate_block(self, capacity: usize) -> Block {
         let capacity = capacity.min(u32::MAX as usize);
         let header = match class_of(capacity) {
@@ -175,16 +174,16 @@ impl Pool {
     }
 
     fn take_cached(&self, class: usize) -> Option<Box<Header>> {
-        // The shelf is unlocked again at the end of this statement.
-        let home = thread_cache::pop(self, class).or_else(|| self.central_list(class).pop());
-        let FreeBlock(header) = home?;
+        // The central list is unlocked at the end of this statement.
+        let block = thread_cache::pop(self, class).or_else(|| self.central_list(class).pop());
+        let FreeBlock(header) = block?;
         self.inner
             .cached
             .fetch_sub(header.capacity(), Ordering::Relaxed);
         Some(header)
     }
 
-    /// What the pool holds and lends. The three are read one after the other, not at once.
+    /// Returns the counts of the pool. The three are read one after the other, not at once.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         PoolStats {
@@ -194,15 +193,14 @@ impl Pool {
         }
     }
 
-    /// What is lent out now, in bytes of whole blocks: [`PoolStats::in_use`] alone. One relaxed
-    /// load.
+    /// Returns the bytes in use now: [`PoolStats::in_use`] alone. One relaxed load.
     #[must_use]
     #[inline]
     pub fn in_use(&self) -> usize {
         self.inner.in_use.load(Ordering::Relaxed)
     }
 
-    /// Takes a block that is [retired](Header::retire); frees it if the pool is full.
+    /// Caches a [retired](Header::retire) block; frees it if the pool is full.
     pub(crate) fn release(&self, mut header: Box<Header>) {
         let size = header.capacity();
         self.inner.in_use.fetch_sub(size, Ordering::Relaxed);
@@ -213,12 +211,12 @@ impl Pool {
         if cfg!(debug_assertions) && self.on_release() == OnRelease::Leave {
             header.overwrite(0xDB);
         }
-        if let Err(home) = thread_cache::push(self, class, FreeBlock(header)) {
-            self.central_list(class).push(home);
+        if let Err(block) = thread_cache::push(self, class, FreeBlock(header)) {
+            self.central_list(class).push(block);
         }
     }
 
-    /// Counts `size` bytes more as cached, if that is within the bound.
+    /// Counts `size` more bytes as cached, if that is within the bound.
     fn try_reserve_cached(&self, size: usize) -> bool {
         let bound = self.inner.bound;
         let within = |cached: usize| Some(cached + size).filter(|&cached| cached <= bound);
@@ -232,13 +230,13 @@ impl Pool {
         self.inner.on_release
     }
 
-    /// Whether both are clones of one pool.
+    /// Returns whether both are clones of one pool.
     fn ptr_eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     fn central_list(&self, class: usize) -> MutexGuard<'_, Vec<FreeBlock>> {
-        // Nothing in here panics half-way, so a poisoned shelf is a whole one.
+        // No code panics while it holds this lock, so a poisoned list is a consistent one.
         self.inner.central_lists[class]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

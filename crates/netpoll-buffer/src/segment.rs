@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One link of a chain: a window into a block, and one owner of it.
+//! A segment of a buffer: a window into a block, and one owner of the block.
 
 use std::fmt;
 use std::ops::Range;
@@ -8,20 +8,20 @@ use bytes::Bytes;
 
 use crate::block::Block;
 
-/// A window into counted memory. `Send` and `Sync`; what it shows never changes (B3).
+/// A window into reference-counted memory. `Send` and `Sync`; the bytes it shows never change (B3).
 ///
-/// 16 bytes, so blocks are at most 4 GiB; what is larger is pushed in several.
+/// A segment is 16 bytes, so blocks are at most 4 GiB. Larger memory is pushed as several segments.
 pub struct Segment {
     block: Block,
     start: u32,
     end: u32,
 }
 
-/// The longest segment.
+/// The length of the longest segment, in bytes.
 pub(crate) const MAX_SEGMENT_LEN: usize = u32::MAX as usize;
 
 impl Segment {
-    /// A window of what is filled (the tail sees to it: B3). An inverted range is empty.
+    /// Creates a window of filled bytes (the tail ensures it: B3). An inverted range is empty.
     #[inline]
     pub(crate) fn new(block: Block, range: Range<usize>) -> Self {
         debug_assert!(range.end <= block.capacity() && block.capacity() <= MAX_SEGMENT_LEN);
@@ -30,10 +30,10 @@ impl Segment {
         Self { block, start, end }
     }
 
-    /// Foreign memory in segments of at most 4 GiB, without a copy. One allocation each.
+    /// Splits foreign memory into segments of at most 4 GiB, without a copy. One allocation each.
     pub(crate) fn foreign(mut bytes: Bytes) -> impl Iterator<Item = Self> {
         if bytes.is_empty() {
-            // It is dropped as what is not empty is.
+            // An empty one is dropped under the same guard.
             drop(Block::foreign(std::mem::take(&mut bytes)));
         }
         std::iter::from_fn(move || {
@@ -42,21 +42,21 @@ impl Segment {
         })
     }
 
-    /// How many bytes it shows.
+    /// Returns the number of bytes it shows.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
         (self.end - self.start) as usize
     }
 
-    /// Whether it shows nothing.
+    /// Returns whether it shows no bytes.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
-    /// The bytes it shows.
+    /// Returns the bytes it shows.
     #[inline]
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
@@ -64,7 +64,7 @@ impl Segment {
         unsafe { self.block.window(self.start as usize, self.end as usize) }
     }
 
-    /// The first `n` bytes, after which it shows the rest. At most what is there.
+    /// Returns the first `n` bytes, or all if there are fewer, and shows the rest from then on.
     #[inline]
     pub(crate) fn take(&mut self, n: usize) -> &[u8] {
         let start = self.start as usize;
@@ -74,13 +74,14 @@ impl Segment {
         unsafe { self.block.window(start, start + n) }
     }
 
-    /// Shows the rest after `n` bytes. At most what is there.
+    /// Skips the first `n` bytes, or all if there are fewer.
     #[inline]
     pub(crate) fn skip(&mut self, n: usize) {
         self.start += n.min(self.len()) as u32;
     }
 
-    /// The first `n` bytes as a segment of their own, leaving the rest. One more owner.
+    /// Splits off the first `n` bytes as a segment of their own; this one keeps the rest. One more
+    /// owner.
     pub(crate) fn split_to(&mut self, n: usize) -> Self {
         let middle = self.start + n.min(self.len()) as u32;
         let first = Self {
@@ -92,44 +93,44 @@ impl Segment {
         first
     }
 
-    /// Whether the memory is somebody else's, whose drop is user code.
+    /// Returns whether the memory is foreign, with a drop that is user code.
     #[inline]
     pub(crate) fn is_foreign(&self) -> bool {
         self.block.as_foreign().is_some()
     }
 
-    /// How large the memory is that this window keeps alive.
+    /// Returns the size of the memory that this window keeps alive, in bytes.
     #[inline]
     pub(crate) fn block_capacity(&self) -> usize {
         self.block.capacity()
     }
 
-    /// Whether both are windows of the same block.
+    /// Returns whether both are windows of the same block.
     #[inline]
     pub(crate) fn shares_block_with(&self, other: &Self) -> bool {
         self.block.ptr_eq(&other.block)
     }
 
-    /// Whether this ends at `end` of `block`.
+    /// Returns whether this ends at `end` of `block`.
     #[inline]
     pub(crate) fn ends_at(&self, block: &Block, end: usize) -> bool {
         self.end as usize == end && self.block.ptr_eq(block)
     }
 
-    /// Shows `count` bytes more, which the block's tail has just filled behind it.
+    /// Extends the window by `count` bytes, which the block's tail has just filled behind it.
     #[inline]
     pub(crate) fn grow(&mut self, count: usize) {
         debug_assert!(self.end as usize + count <= self.block.capacity());
         self.end += count as u32;
     }
 
-    /// Whether `next` is the window right behind this one.
+    /// Returns whether `next` is the window right behind this one.
     #[inline]
     pub(crate) fn is_followed_by(&self, next: &Self) -> bool {
         next.start == self.end && next.block.ptr_eq(&self.block)
     }
 
-    /// Takes `next` in if it is the window right behind this one; otherwise gives it back.
+    /// Merges `next` into this one if it is the window right behind it; otherwise returns it.
     #[inline]
     pub(crate) fn try_merge(&mut self, next: Self) -> Result<(), Self> {
         if self.is_followed_by(&next) {
@@ -148,7 +149,8 @@ impl AsRef<[u8]> for Segment {
 }
 
 impl From<Segment> for Bytes {
-    /// The same memory, without a copy. One small allocation; none for what came as [`Bytes`].
+    /// Returns the same memory, without a copy. One small allocation; none for memory that came as
+    /// [`Bytes`].
     fn from(segment: Segment) -> Self {
         match segment.block.as_foreign() {
             Some(bytes) => bytes.slice(segment.start as usize..segment.end as usize),
@@ -158,7 +160,7 @@ impl From<Segment> for Bytes {
 }
 
 impl fmt::Debug for Segment {
-    /// The shape, never the contents: they are a peer's, and may be secret.
+    /// Prints the shape, never the contents, which belong to a peer and may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The one place that says which atomics and locks this crate is built on: the standard library's,
-//! or, with `--cfg netpoll_loom`, those of the model checker that `tests/loom.rs` runs under. It
-//! runs through the interleavings of what ships, and there is no second algorithm.
+//! The atomics and locks that this crate is built on: the standard library's, or, with `--cfg
+//! netpoll_loom`, those of the model checker that `tests/loom.rs` runs under. The checker explores
+//! the interleavings of the shipped code; there is no second algorithm.
 //!
-//! The checker sees what goes through its own types, and the memory of a block does not. That is
-//! what [`AccessTracker`] is for.
+//! The checker observes its own types only, and the memory of a block is none of them.
+//! [`AccessTracker`] stands for it.
 
 #[cfg(netpoll_loom)]
 pub(crate) use loom::sync::{Arc, Mutex, MutexGuard, atomic::AtomicUsize};
@@ -14,8 +14,8 @@ pub(crate) use std::sync::{Arc, Mutex, MutexGuard, atomic::AtomicUsize};
 #[cfg(not(netpoll_loom))]
 pub(crate) use std::thread_local;
 
-/// The checker runs all threads of a model on one, so it has variables of its own to keep them
-/// apart; those begin without the word `const`.
+/// The checker runs all threads of a model on one, so it has thread-locals of its own to keep them
+/// apart; their syntax has no `const`.
 #[cfg(netpoll_loom)]
 macro_rules! loom_thread_local {
     ($(#[$about:meta])* static $name:ident: $type:ty = const { $first:expr };) => {
@@ -27,16 +27,16 @@ pub(crate) use loom_thread_local as thread_local;
 
 pub(crate) use std::sync::{PoisonError, atomic::Ordering};
 
-/// A counter that hands out numbers and orders nothing, so no protocol stands on it and the model
-/// checker need not see it. Unlike its atomics, this one can be a `static`.
+/// A counter that hands out numbers and orders nothing. No protocol depends on it, so the model
+/// checker need not observe it. Unlike the checker's atomics, this one can be a `static`.
 pub(crate) use std::sync::atomic::AtomicUsize as StaticCounter;
 
 /// Stands for the memory of a block in a model: the checker fails an interleaving in which a write
-/// is not ordered with every other use. To read is to look at a window. To write is to end what the
-/// block held, whose windows must all be gone: to start again at its front, to take it home, to
-/// lend it. What a tail writes behind them is no use of theirs, and is not told (B2, B3).
+/// is not ordered with every other access. A read is a look at a window. A write ends the contents
+/// of the block, whose windows must all be gone: a rewind, a release, an allocation. Writes of a
+/// tail behind the windows do not touch them, and are not tracked (B2, B3).
 ///
-/// Nothing of it is left outside of models.
+/// Outside of models it compiles to nothing.
 #[derive(Debug)]
 pub(crate) struct AccessTracker {
     #[cfg(netpoll_loom)]
@@ -65,4 +65,4 @@ impl AccessTracker {
 }
 
 #[cfg(not(netpoll_loom))]
-const _: () = assert!(size_of::<AccessTracker>() == 0, "a witness takes no place");
+const _: () = assert!(size_of::<AccessTracker>() == 0, "a tracker is zero-sized");

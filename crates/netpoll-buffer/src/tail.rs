@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The right to write behind what is filled of a block.
+//! The writer of a block, behind its filled bytes.
 //!
-//! A tail is the only way bytes get into a block (B2). It moves by value: whoever holds it may
-//! write, so a poller lends it to the kernel, and a buffer keeps one for what is put into it. What
-//! was written becomes visible by [`Tail::window`], which makes a [`Segment`] of it.
+//! A tail is the only writer of a block (B2). It moves by value, and its owner may write: a poller
+//! passes it to the kernel, and a buffer keeps one for its puts. [`Tail::window`] makes the written
+//! bytes visible as a [`Segment`].
 
 use std::io;
 use std::ops::Range;
@@ -12,7 +12,7 @@ use crate::block::Block;
 use crate::pool::Pool;
 use crate::segment::Segment;
 
-/// The one writer of a block (B2): it fills `filled..capacity` and makes windows of `0..filled`.
+/// The only writer of a block (B2): it fills `filled..capacity` and makes windows of `0..filled`.
 #[derive(Debug)]
 pub struct Tail {
     block: Block,
@@ -21,42 +21,42 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// A tail over a block of its own with room for at least `capacity` bytes, from the calling
-    /// thread's pool. Allocates when the pool has none.
+    /// Creates a tail over a new block with capacity for at least `capacity` bytes, from the
+    /// calling thread's pool. Allocates when the pool has no free block.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
         Self::new(Pool::current().allocate_block(capacity))
     }
 
-    /// The one tail of a block that has just left home (B2).
+    /// Creates the only tail of a block that was just allocated (B2).
     fn new(block: Block) -> Self {
         Self { block, filled: 0 }
     }
 
-    /// How many bytes can still be written.
+    /// Returns how many bytes can still be written.
     #[inline]
     #[must_use]
     pub fn spare_capacity(&self) -> usize {
         self.block.capacity() - self.filled
     }
 
-    /// How many bytes have been written since the block was last empty.
+    /// Returns how many bytes have been written since the block was last empty.
     #[inline]
     #[must_use]
     pub fn filled(&self) -> usize {
         self.filled
     }
 
-    /// The size of the whole block.
+    /// Returns the size of the whole block, in bytes.
     #[inline]
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.block.capacity()
     }
 
-    /// Starts again at the front of the block if no segment of it is left, and says whether it
-    /// did (B4). No cost beside that look, unless the pool is [for secrets](Pool::zeroing): then
-    /// what was filled is zeroed.
+    /// Starts again at the front of the block if no segment of it is left; returns whether it did
+    /// (B4). Costs one load, unless the pool is [for secrets](Pool::zeroing): then the filled bytes
+    /// are zeroed.
     #[inline]
     pub fn rewind(&mut self) -> bool {
         // SAFETY: B2: this is the block's one tail, and what it filled is within the capacity.
@@ -67,8 +67,8 @@ impl Tail {
         alone
     }
 
-    /// Everything that can still be written. The contents are what an earlier user left there, if
-    /// the pool does not zero them.
+    /// Returns the spare capacity. It holds the bytes of an earlier user, if the pool does not zero
+    /// them.
     #[inline]
     pub(crate) fn spare_capacity_mut(&mut self) -> &mut [u8] {
         let filled = self.filled;
@@ -76,17 +76,17 @@ impl Tail {
         unsafe { self.block.spare_capacity_mut(filled) }
     }
 
-    /// Lets `fill` write to the room, at most `limit` bytes of it, and counts as filled what it
-    /// says it wrote. No copy. This one function serves a read from a socket and a simulated
-    /// kernel alike.
+    /// Lets `fill` write to the spare capacity, at most `limit` bytes of it, and counts as filled
+    /// the number of bytes that it returns. No copy. This one function serves a read from a socket
+    /// and a simulated kernel alike.
     ///
     /// # Errors
     ///
-    /// What `fill` returns; then nothing counts as filled.
+    /// The error of `fill`; then nothing counts as filled.
     ///
     /// # Panics
     ///
-    /// If `fill` claims more than it was given: that would show stale bytes.
+    /// If `fill` returns more than it was given: that would expose stale bytes.
     #[inline]
     pub fn fill_with(
         &mut self,
@@ -100,13 +100,13 @@ impl Tail {
         let count = fill(&mut room[..offered])?;
         assert!(
             count <= offered,
-            "a fill of {count} bytes was claimed where {offered} were offered"
+            "the fill claims {count} bytes where {offered} were offered"
         );
         self.filled += count;
         Ok(count)
     }
 
-    /// Copies as much of `bytes` as there is room for, and says how much.
+    /// Copies as much of `bytes` as fits; returns how much.
     #[inline]
     pub fn put(&mut self, bytes: &[u8]) -> usize {
         let room = self.spare_capacity_mut();
@@ -116,7 +116,7 @@ impl Tail {
         count
     }
 
-    /// Copies `parts`, one behind the other, as far as there is room.
+    /// Copies `parts`, one behind the other, as far as they fit.
     #[inline(always)]
     pub(crate) fn put_all(&mut self, parts: &[&[u8]]) {
         for part in parts {
@@ -124,25 +124,26 @@ impl Tail {
         }
     }
 
-    /// Counts the next `count` bytes of the room as filled, whatever they hold. At most the room.
+    /// Counts the next `count` bytes of the spare capacity as filled, whatever they hold. At most
+    /// the spare capacity.
     pub(crate) fn advance(&mut self, count: usize) {
         self.filled += count.min(self.spare_capacity());
     }
 
-    /// A segment of bytes that have been filled, at most to there. No copy; one more owner.
+    /// Returns a segment of the filled bytes in `range`. No copy; one more owner.
     #[inline]
     #[must_use]
     pub fn window(&self, range: Range<usize>) -> Segment {
         Segment::new(self.block.clone(), range.start..range.end.min(self.filled))
     }
 
-    /// Whether the block is of the calling thread's pool.
+    /// Returns whether the block belongs to the calling thread's pool.
     #[inline]
     pub(crate) fn is_from_current_pool(&self) -> bool {
         self.block.is_from_current_pool()
     }
 
-    /// Whether `segment` ends where this tail would write next, so that it can simply grow.
+    /// Returns whether `segment` ends where this tail writes next, so that it can grow in place.
     #[inline]
     pub(crate) fn continues(&self, segment: &Segment) -> bool {
         segment.ends_at(&self.block, self.filled)
@@ -150,15 +151,15 @@ impl Tail {
 }
 
 impl Pool {
-    /// A tail over an empty block of at least `capacity` bytes, but never above 4 GiB. Allocates if
-    /// the pool has none of that size.
+    /// Allocates an empty block of at least `capacity` bytes, at most 4 GiB, and returns its tail.
+    /// Takes memory from the allocator if the pool has no free block of that size.
     #[must_use]
     pub fn take(&self, capacity: usize) -> Tail {
         Tail::new(self.clone().allocate_block(capacity))
     }
 }
 
-/// What unread room looks like in debug builds: a fill that claims too much shows it.
+/// Fills the offered memory in debug builds: a fill that claims too much exposes it.
 #[cfg(debug_assertions)]
 const POISON: u8 = 0xDB;
 
@@ -169,7 +170,7 @@ mod tests {
 
     const SECRET: u8 = 0x5E;
 
-    /// Fills all the room, counts `filled` bytes of it, and says where it lies.
+    /// Fills all the spare capacity, counts `filled` bytes of it, and returns its address.
     fn fill(tail: &mut Tail, filled: usize) -> *const u8 {
         let room = tail.spare_capacity_mut();
         room.fill(SECRET);
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn is_lent_again_zeroed(pool: &Pool) {
+    fn assert_reuse_is_zeroed(pool: &Pool) {
         for size in [256, 64 << 10, 512 << 10] {
             let mut tail = pool.take(size);
             let start = fill(&mut tail, size / 2);
@@ -200,11 +201,11 @@ mod tests {
 
     #[test]
     fn a_block_of_a_zeroing_pool_is_lent_again_with_nothing_but_zeroes() {
-        is_lent_again_zeroed(&Pool::zeroing(1 << 20));
+        assert_reuse_is_zeroed(&Pool::zeroing(1 << 20));
         std::thread::spawn(|| {
             let pool = Pool::zeroing(1 << 20);
             pool.enter();
-            is_lent_again_zeroed(&pool);
+            assert_reuse_is_zeroed(&pool);
         })
         .join()
         .unwrap();
@@ -230,7 +231,7 @@ mod tests {
             let mut header = Header::allocate(size);
             header.overwrite(SECRET);
             header.set_pool(Some(Pool::zeroing(0)));
-            assert!(header.retire().is_some(), "a pool to go home to");
+            assert!(header.retire().is_some(), "the block has a pool");
             let mut retired = Tail::new(Block::from_header(header, None));
             assert!(retired.spare_capacity_mut().iter().all(|&byte| byte == 0));
         }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The sizes that blocks come in.
+//! The size classes of blocks.
 //!
-//! Sizes are powers of two from 256 B. From 64 KiB on a class has a page more than that, so that a
-//! frame of a round size lies in one block together with its header. What is larger than the
-//! largest class is in none: it is allocated and freed each time.
+//! Sizes are powers of two from 256 B. From 64 KiB on a class has one page more, so that a frame of
+//! a round size and its header fit in one block. Larger requests than the largest class have no
+//! class: they are allocated and freed each time.
 
 /// The smallest class.
 pub(crate) const MIN_BLOCK_SIZE: usize = 256;
@@ -12,13 +12,13 @@ pub(super) const MAX_POOLED_SIZE: usize = 8 << 20;
 /// 256 B, 512 B, … 8 MiB.
 pub(super) const CLASS_COUNT: usize =
     (MAX_POOLED_SIZE / MIN_BLOCK_SIZE).trailing_zeros() as usize + 1;
-/// From this size on a class has room for a header beside a round frame.
+/// From this size on a class has a page for a header beside a round frame.
 const WITH_PAGE: usize = 64 << 10;
-/// What such a class has more.
+/// The extra page of such a class.
 const PAGE: usize = 4 << 10;
 
-/// The smallest class with room for `capacity`, `None` above the largest. The class of a class's
-/// own size is that class.
+/// Returns the smallest class that fits `capacity`, or `None` above the largest. The class of a
+/// class's own size is that class.
 pub(super) const fn class_of(capacity: usize) -> Option<usize> {
     let bare = if capacity > WITH_PAGE {
         capacity.saturating_sub(PAGE)
@@ -36,7 +36,7 @@ pub(super) const fn class_of(capacity: usize) -> Option<usize> {
     Some((least.next_power_of_two() / MIN_BLOCK_SIZE).trailing_zeros() as usize)
 }
 
-/// How large the blocks of a class are.
+/// Returns the size of the blocks of a class, in bytes.
 pub(super) const fn size_of_class(class: usize) -> usize {
     let size = MIN_BLOCK_SIZE << class;
     if size >= WITH_PAGE { size + PAGE } else { size }

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A thread's front of the pool it takes from: the free blocks that it reaches without a lock.
+//! The cache of a thread: the free blocks that it reaches without a lock.
 //!
-//! A thread has one front, of the pool that it entered last. A block of that pool whose last owner
-//! lets go on this thread stays here, and the next that is taken of its size comes from here. When
-//! the thread enters another pool, or ends, what is in its front goes to the shelves.
+//! A thread has one cache, of the pool that it entered last. A block of that pool whose last owner
+//! is dropped on this thread is cached here, and the next allocation of its size takes it. When the
+//! thread enters another pool, or ends, the cache is flushed to the central lists.
 //!
-//! The front holds the pool; the blocks in it do not (B6). What it does not keep it gives back to
-//! its caller, and it frees nothing while it is borrowed, so that no drop comes back here then.
+//! The cache holds the pool; its blocks do not (B6). A block that it does not keep it returns to
+//! its caller, and it frees nothing while it is borrowed, so no drop re-enters the cache then.
 //!
-//! A front is bounded twice. By class, because what is large is rare, and is wanted by whichever
-//! thread asks next. In bytes, because what lies here is out of reach of every other thread while
-//! it counts against the bound of the pool that they share. [`MAX_CACHED_BYTES`] is three blocks of the
-//! largest class: of a thread that reads into one block and writes into one, both, and as much
-//! again for everything smaller. A hundred threads keep 25 MiB at most, under half of what a pool
-//! holds by default.
+//! A cache is bounded twice. By class, because large blocks are rare, and any thread may need them
+//! next. In bytes, because blocks cached here are out of reach of every other thread while they
+//! count against the bound of the shared pool. [`MAX_CACHED_BYTES`], 256 KiB, holds three blocks of
+//! the largest cached class (68 KiB each): a read block, a write block, and about as much again for
+//! everything smaller. A hundred threads cache at most 25 MiB, under half of the default bound of a
+//! pool.
 
 use std::cell::RefCell;
 
@@ -21,10 +21,10 @@ use super::size_class::{class_of, size_of_class};
 use super::{FreeBlock, Pool};
 use crate::sync::thread_local;
 
-/// The most bytes that lie in the front of one thread.
+/// The most bytes that one thread caches.
 pub(super) const MAX_CACHED_BYTES: usize = 256 << 10;
 
-/// The classes that a front keeps: up to that of a read block and a write block, 64 KiB.
+/// The classes that a thread caches: up to that of a read block and a write block, 64 KiB.
 const CACHED_CLASSES: usize = match class_of(64 << 10) {
     Some(class) => class + 1,
     None => 0,
@@ -34,70 +34,71 @@ thread_local! {
     static THREAD_CACHE: RefCell<Option<ThreadCache>> = const { RefCell::new(None) };
 }
 
-/// Some free blocks of `pool`, for one thread.
+/// Free blocks of `pool`, for one thread.
 struct ThreadCache {
     pool: Pool,
     free: [Vec<FreeBlock>; CACHED_CLASSES],
-    /// How many bytes `free` holds, at most [`MAX_CACHED_BYTES`].
+    /// Bytes in `free`, at most [`MAX_CACHED_BYTES`].
     cached_bytes: usize,
 }
 
-/// The pool of the calling thread. `None` before it entered one, and while it is torn down.
+/// Returns the pool of the calling thread. `None` before it entered one, and during the thread's
+/// teardown.
 pub(super) fn current_pool() -> Option<Pool> {
-    with(|front| front.pool.clone())
+    with(|cache| cache.pool.clone())
 }
 
-/// Whether `pool` is the calling thread's.
+/// Returns whether `pool` is the calling thread's.
 pub(super) fn is_current(pool: &Pool) -> bool {
-    with(|front| front.pool.ptr_eq(pool)).unwrap_or(false)
+    with(|cache| cache.pool.ptr_eq(pool)).unwrap_or(false)
 }
 
-/// Makes `pool` the calling thread's, with an empty front.
+/// Makes `pool` the calling thread's, with an empty cache.
 pub(super) fn enter(pool: Pool) {
-    let front = ThreadCache {
+    let cache = ThreadCache {
         pool,
         free: [const { Vec::new() }; CACHED_CLASSES],
         cached_bytes: 0,
     };
-    // The one there was goes to its shelves when nothing is borrowed any more. A thread that is
-    // being torn down has no use for a pool.
-    let _before = THREAD_CACHE.try_with(|slot| slot.replace(Some(front))).ok();
+    // The previous cache is flushed on drop, after the borrow has ended. A thread in teardown has
+    // no use for a pool.
+    let _before = THREAD_CACHE.try_with(|slot| slot.replace(Some(cache))).ok();
 }
 
-/// A block of `class` from the front, if that is one of `pool`.
+/// Takes a block of `class` from the cache, if the cache is of `pool`.
 pub(super) fn pop(pool: &Pool, class: usize) -> Option<FreeBlock> {
-    with(|front| {
-        let home = front.free_list(pool, class)?.pop()?;
-        front.cached_bytes -= size_of_class(class);
-        Some(home)
+    with(|cache| {
+        let block = cache.free_list(pool, class)?.pop()?;
+        cache.cached_bytes -= size_of_class(class);
+        Some(block)
     })
     .flatten()
 }
 
-/// Keeps `home` in the front.
+/// Caches `block`.
 ///
 /// # Errors
 ///
-/// The block, if the front is of another pool, or has no place for it.
-pub(super) fn push(pool: &Pool, class: usize, home: FreeBlock) -> Result<(), FreeBlock> {
-    let mut offered = Some(home);
-    with(|front| {
-        let held = front.cached_bytes + size_of_class(class);
+/// The block, if the cache is of another pool, or is full.
+pub(super) fn push(pool: &Pool, class: usize, block: FreeBlock) -> Result<(), FreeBlock> {
+    let mut offered = Some(block);
+    with(|cache| {
+        let held = cache.cached_bytes + size_of_class(class);
         if held <= MAX_CACHED_BYTES
-            && let Some(stack) = front.free_list(pool, class)
+            && let Some(stack) = cache.free_list(pool, class)
         {
             stack.extend(offered.take());
-            front.cached_bytes = held;
+            cache.cached_bytes = held;
         }
     });
     offered.map_or(Ok(()), Err)
 }
 
-/// The calling thread's front, if it has one. `act` must neither drop a block nor run what is not
-/// of this file.
+/// Runs `act` on the calling thread's cache, if it has one. `act` must neither drop a block nor
+/// call code outside of this file.
 fn with<T>(act: impl FnOnce(&mut ThreadCache) -> T) -> Option<T> {
     THREAD_CACHE
-        .try_with(|front| front.borrow_mut().as_mut().map(act))
+        .try_with(|cache| cache.borrow_mut().as_mut().map(act))
         .ok()
         .flatten()
 }
@@ -109,7 +110,7 @@ impl ThreadCache {
 }
 
 impl Drop for ThreadCache {
-    /// Everything to the shelves. It is counted as cached already.
+    /// Flushes the cache to the central lists. Its blocks are counted as cached already.
     fn drop(&mut self) {
         for (class, free) in self.free.iter_mut().enumerate() {
             if !free.is_empty() {
@@ -125,8 +126,8 @@ mod tests {
     use crate::tail::Tail;
     use std::thread;
 
-    /// Runs `test` on a thread of its own, which has entered a pool of its own, and says whose
-    /// that was when the thread has ended.
+    /// Runs `test` on a new thread, which has entered a new pool. Returns that pool after the
+    /// thread has ended.
     fn entered(test: impl FnOnce(&Pool) + Send + 'static) -> Pool {
         let pool = Pool::with_bound(64 << 20);
         let inside = pool.clone();
@@ -139,7 +140,7 @@ mod tests {
         pool
     }
 
-    fn on_shelf(pool: &Pool, capacity: usize) -> usize {
+    fn central_list_len(pool: &Pool, capacity: usize) -> usize {
         pool.central_list(class_of(capacity).unwrap()).len()
     }
 
@@ -147,9 +148,9 @@ mod tests {
     fn what_a_thread_gives_back_it_takes_again_without_the_shelf() {
         let pool = entered(|pool| {
             drop((pool.take(256), pool.take(256)));
-            assert_eq!((on_shelf(pool, 256), pool.stats().cached), (0, 512));
+            assert_eq!((central_list_len(pool, 256), pool.stats().cached), (0, 512));
             let _again = (Tail::with_capacity(256), pool.take(1));
-            assert_eq!(pool.stats().cached, 0, "both are of the front");
+            assert_eq!(pool.stats().cached, 0, "both are from the cache");
             assert_eq!(pool.stats().peak, 512);
         });
         assert_eq!(pool.stats().in_use, 0);
@@ -161,14 +162,22 @@ mod tests {
             let size = size_of_class(class_of(64 << 10).unwrap());
             let blocks: Vec<Tail> = (0..5).map(|_| pool.take(size)).collect();
             drop(blocks);
-            assert_eq!(on_shelf(pool, size), 5 - MAX_CACHED_BYTES / size);
-            let place = MAX_CACHED_BYTES % size / 256;
-            let small: Vec<Tail> = (0..place + 1).map(|_| pool.take(256)).collect();
+            assert_eq!(central_list_len(pool, size), 5 - MAX_CACHED_BYTES / size);
+            let spare = MAX_CACHED_BYTES % size / 256;
+            let small: Vec<Tail> = (0..spare + 1).map(|_| pool.take(256)).collect();
             drop(small);
-            assert_eq!(on_shelf(pool, 256), 1, "the smallest fill what is left");
-            assert_eq!(pool.stats().cached, 5 * size + (place + 1) * 256);
+            assert_eq!(
+                central_list_len(pool, 256),
+                1,
+                "small blocks fill the remaining bytes"
+            );
+            assert_eq!(pool.stats().cached, 5 * size + (spare + 1) * 256);
             drop(pool.take(256));
-            assert_eq!(on_shelf(pool, 256), 1, "a block taken makes place for one");
+            assert_eq!(
+                central_list_len(pool, 256),
+                1,
+                "an allocation frees capacity for one block"
+            );
         });
     }
 
@@ -176,8 +185,8 @@ mod tests {
     fn what_is_large_is_for_all_threads_at_once() {
         entered(|pool| {
             drop((pool.take(64 << 10), pool.take((68 << 10) + 1)));
-            assert_eq!(on_shelf(pool, 64 << 10), 0);
-            assert_eq!(on_shelf(pool, 128 << 10), 1);
+            assert_eq!(central_list_len(pool, 64 << 10), 0);
+            assert_eq!(central_list_len(pool, 128 << 10), 1);
         });
     }
 
@@ -186,7 +195,10 @@ mod tests {
         entered(|own| {
             let other = Pool::with_bound(1 << 20);
             drop((own.take(256), other.take(256)));
-            assert_eq!((on_shelf(own, 256), on_shelf(&other, 256)), (0, 1));
+            assert_eq!(
+                (central_list_len(own, 256), central_list_len(&other, 256)),
+                (0, 1)
+            );
             let _of_other = other.take(256);
             assert_eq!((own.stats().cached, other.stats().cached), (256, 0));
         });
@@ -197,14 +209,23 @@ mod tests {
         entered(|first| {
             drop(first.take(256));
             Pool::with_bound(0).enter();
-            assert_eq!((on_shelf(first, 256), first.stats().cached), (1, 256));
+            assert_eq!(
+                (central_list_len(first, 256), first.stats().cached),
+                (1, 256)
+            );
         });
     }
 
     #[test]
     fn a_thread_that_ends_leaves_its_front_to_all() {
         let pool = entered(|pool| drop((pool.take(256), pool.take(64 << 10))));
-        assert_eq!((on_shelf(&pool, 256), on_shelf(&pool, 64 << 10)), (1, 1));
+        assert_eq!(
+            (
+                central_list_len(&pool, 256),
+                central_list_len(&pool, 64 << 10)
+            ),
+            (1, 1)
+        );
         assert_eq!(pool.stats().cached, 256 + (68 << 10));
     }
 
@@ -217,22 +238,22 @@ mod tests {
         let pool = Pool::with_bound(1 << 20);
         let inside = pool.clone();
         thread::spawn(move || {
-            // What a thread touches first is what it tears down last.
+            // Thread-locals are dropped in reverse order of first use.
             HELD.with_borrow(Option::is_none);
             inside.enter();
             HELD.replace(Some(inside.take(256)));
         })
         .join()
         .unwrap();
-        assert_eq!((on_shelf(&pool, 256), pool.stats().in_use), (1, 0));
+        assert_eq!((central_list_len(&pool, 256), pool.stats().in_use), (1, 0));
     }
 
     #[test]
     fn nothing_in_a_front_keeps_its_pool() {
         let pool = entered(|pool| drop((pool.take(256), pool.take(1 << 20))));
-        let shelves = std::sync::Arc::downgrade(&pool.inner);
+        let inner = std::sync::Arc::downgrade(&pool.inner);
         drop(pool);
-        assert!(shelves.upgrade().is_none());
+        assert!(inner.upgrade().is_none());
     }
 
     #[test]
