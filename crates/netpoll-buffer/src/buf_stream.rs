@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`BufStream`]: the reading and writing of a [`LinkBuffer`] over a stream of somebody else's.
+//! [`BufStream`]: buffered reads and writes over a foreign stream.
 //!
 //! ```text
-//!   S: Read  ──▶ input chain  ──▶ StreamReader     reads when bytes are missing
-//!   S: Write ◀── output chain ◀── &mut LinkBuffer  written by flush
+//!   S: Read  ──▶ input buffer  ──▶ StreamReader     reads when bytes are missing
+//!   S: Write ◀── output buffer ◀── &mut LinkBuffer  written by flush
 //! ```
 //!
-//! A file, a pipe, a blocking socket or a layer of encryption is not polled: it is asked, and the
-//! caller waits for the answer. So the reader here is that of a connection with blocking in place
-//! of awaiting, and the writing side is a plain [`LinkBuffer`]: putting touches no stream.
+//! A file, a pipe, a blocking socket or a TLS layer is not polled: the call blocks until the stream
+//! returns. So the reader here is that of a connection with blocking in place of awaiting, and the
+//! writing side is a plain [`LinkBuffer`]: puts do not touch the stream.
 //!
-//! What is read lands in a block behind what is there already, so that a frame lies in one piece.
-//! Nothing is believed of a foreign stream but the bytes it gives: a length that a peer sent costs
-//! 4 KiB until more has come, a count that is larger than what was offered is refused.
+//! Received bytes are stored behind the previous ones in the same block, so that a frame is
+//! contiguous. The input of a foreign stream is not trusted: a length that a peer sent costs 4 KiB
+//! until more bytes have arrived, and a count larger than the offered memory is rejected.
 //!
-//! This module decides when to read and write. It never retries what failed, beyond a call that a
-//! signal interrupted, and it never writes on its own: not when a reader waits, and not on drop.
+//! This module decides when to read and write. It retries calls that a signal interrupted, and no
+//! other failure. It writes only in `flush`: not when a reader waits, and not on drop.
 
 mod input;
 mod io_traits;
@@ -33,15 +33,15 @@ use input::StreamInput;
 use reader::StreamReader;
 
 /// A foreign blocking stream with an input and an output [`LinkBuffer`]: for a file, a pipe, a
-/// process, a TLS session, whatever is [`Read`], [`Write`] or both.
+/// process, a TLS session, or any other type that is [`Read`], [`Write`] or both.
 ///
 /// It reads ahead as much as one block holds, and writes only in [`flush`](Self::flush). **Dropping
-/// it writes nothing**: what was put and not flushed is lost, as is what was read ahead. To keep
-/// both, take it apart with [`into_parts`](Self::into_parts).
+/// it writes nothing**: bytes that were put and not flushed are lost, as are bytes that were read
+/// ahead. To keep both, take it apart with [`into_parts`](Self::into_parts).
 ///
-/// No memory is held before the first byte; what is read is let go by the next read.
+/// It owns no memory before the first byte. The next read frees the memory of what was read.
 ///
-/// It blocks the thread that calls it wherever `S` does, so it has no place on a poller's thread.
+/// It blocks the calling thread wherever `S` does, so do not use it on a poller's thread.
 ///
 /// ```
 /// use std::io::Write;
@@ -53,7 +53,7 @@ use reader::StreamReader;
 /// let (mut peer, stream) = UnixStream::pair()?;
 /// peer.write_all(b"\0\0\0\x05hello")?;
 ///
-/// // Sends one frame back: a length, and so many bytes.
+/// // Echoes one frame: a length, and that many bytes.
 /// let mut stream = BufStream::new(stream);
 /// let (mut reader, out) = stream.split();
 /// let length = reader.read_u32()?;
@@ -74,8 +74,8 @@ pub struct BufStream<S> {
 }
 
 impl<S> BufStream<S> {
-    /// Both surfaces over `stream`, with nothing read and nothing put. No allocation, no call on
-    /// `stream`. One read may ask for at most 4 MiB.
+    /// Creates a buffered stream over `stream`, with empty buffers. No allocation, no call on
+    /// `stream`. One read may request at most 4 MiB.
     #[must_use]
     pub const fn new(stream: S) -> Self {
         Self {
@@ -85,14 +85,14 @@ impl<S> BufStream<S> {
         }
     }
 
-    /// The same with another bound on what one read may ask for.
+    /// Sets the bound on the size of one read, in bytes.
     #[must_use]
     pub fn with_max_frame(mut self, max_frame: usize) -> Self {
         self.input.max_frame = max_frame;
         self
     }
 
-    /// The writing side. What is put and committed waits for [`flush`](Self::flush).
+    /// Returns the output buffer. Committed bytes wait for [`flush`](Self::flush).
     pub fn writer(&mut self) -> &mut LinkBuffer {
         &mut self.output
     }
@@ -102,14 +102,15 @@ impl<S> BufStream<S> {
         &self.stream
     }
 
-    /// The stream below. What is read from it here is missing from the input, and what is written
-    /// to it overtakes what was put and not flushed.
+    /// Returns the underlying stream. Bytes that are read from it directly are missing from the
+    /// input, and bytes that are written to it directly overtake those that were put and not
+    /// flushed.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.stream
     }
 
-    /// The stream, what was read of it and not consumed, and what was put and not written: first
-    /// what is committed, behind it what is not. No copy, no call on the stream.
+    /// Returns the stream, the unconsumed input, and the unwritten output: its committed bytes, and
+    /// behind them the uncommitted ones. No copy, no call on the stream.
     #[must_use]
     pub fn into_parts(self) -> (S, LinkBuffer, LinkBuffer) {
         (self.stream, self.input.buffer, self.output)
@@ -117,14 +118,14 @@ impl<S> BufStream<S> {
 }
 
 impl<S: Read> BufStream<S> {
-    /// Both directions at once: while the reader lends what it has read, output can be put.
+    /// Returns both directions at once: output can be put while bytes from the reader are borrowed.
     #[inline]
     pub fn split(&mut self) -> (StreamReader<'_, S>, &mut LinkBuffer) {
         let reader = StreamReader::new(&mut self.stream, &mut self.input);
         (reader, &mut self.output)
     }
 
-    /// The reading side.
+    /// Returns the reading side.
     #[inline]
     pub fn reader(&mut self) -> StreamReader<'_, S> {
         StreamReader::new(&mut self.stream, &mut self.input)
@@ -132,22 +133,22 @@ impl<S: Read> BufStream<S> {
 }
 
 impl<S: Write> BufStream<S> {
-    /// Writes what was put, and then flushes the stream below. One `write_vectored` for each 64
-    /// segments, if the stream takes all it is given; no copy, except that a small rest which is
-    /// not taken moves into memory of its own size. What is uncommitted stays so.
+    /// Writes the committed output, and then flushes the underlying stream. One `write_vectored`
+    /// for each 64 segments, if the stream takes all it is given. No copy, except that a small rest
+    /// which is not taken moves into memory of its own size. Uncommitted bytes stay uncommitted.
     ///
     /// # Errors
     ///
-    /// What the stream fails with, `WouldBlock` too; only [`io::ErrorKind::Interrupted`] is tried
-    /// again. [`io::ErrorKind::WriteZero`] if it takes nothing, and [`WriteOverrun`] if it claims to
-    /// have taken more than it was given, of which then nothing counts as taken. What was taken by
-    /// the calls before is consumed; the rest stays, and the next flush goes on with it.
+    /// The stream's error, also `WouldBlock`; only [`io::ErrorKind::Interrupted`] is retried.
+    /// [`io::ErrorKind::WriteZero`] if it takes nothing. [`WriteOverrun`] if it claims to have
+    /// taken more than it was given; then none of that call counts as taken. Bytes that earlier
+    /// calls took are consumed. The rest stays, and the next flush continues with it.
     pub fn flush(&mut self) -> io::Result<()> {
         let drained = self.drain();
         if drained.is_ok() {
             self.output.release();
         } else {
-            // What stays, stays in memory of its own size if it is small.
+            // A small rest moves into memory of its own size.
             self.output.compact();
         }
         drained?;
@@ -162,7 +163,7 @@ impl<S: Write> BufStream<S> {
         Ok(())
     }
 
-    /// Offers the stream what can be written, which is something, and says how much it took.
+    /// Offers the readable bytes, of which there are some, to the stream; returns how many it took.
     fn write_once(&mut self) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let count = self.output.chunks_vectored(&mut slices);
@@ -176,7 +177,7 @@ impl<S: Write> BufStream<S> {
     }
 }
 
-/// Calls until it is not a signal that ends the call.
+/// Repeats the call while a signal interrupts it.
 fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {

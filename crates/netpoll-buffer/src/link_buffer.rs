@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! [`LinkBuffer`]: a chain of segments, read at the front and written at the back.
 //!
-//! The first segment lies in the buffer itself, so a chain of one, which is what nearly every
-//! small message is, needs no memory beside its block. Reading moves the front segment's start;
-//! putting grows the last segment's end when the tail continues it, else adds a segment.
+//! The first segment lies in the buffer itself, so a chain of one segment, which nearly every small
+//! message is, needs no memory beside its block. Reading moves the start of the front segment. A
+//! put extends the last segment when the tail continues it, else adds a segment.
 //!
 //! # Invariants of the chain
 //!
-//! * **L1** `rest` counts the bytes of its segments, and the front segment its own; there is no
-//!   other count of what can be read.
-//! * **L2** No segment but the front one is empty, and the front one is empty only while a slice
+//! * **L1** `rest` counts the bytes of its segments, and the front segment its own; the readable
+//!   length has no other count.
+//! * **L2** No segment except the front one is empty, and the front one is empty only while a slice
 //!   that was read from it may still be borrowed.
-//! * **L3** While `uncommitted` is there, everything put goes to it, and `tail` is empty.
+//! * **L3** While `uncommitted` is `Some`, all puts go to it, and `tail` is empty.
 
 mod bytes_traits;
 mod contiguous;
@@ -36,14 +36,16 @@ use crate::write_tail;
 use segment_queue::SegmentQueue;
 use uncommitted_bytes::UncommittedBytes;
 
-/// A chain of windows into counted memory: what a connection reads from and writes into.
+/// A chain of windows into reference-counted memory: a connection reads from one and writes into
+/// one.
 ///
-/// Reading borrows (`peek`, `next`, `until`), owns without a copy where that is sensible (`slice`,
-/// `split_to`), or copies (`read_*`). Writing copies small things into the thread's write block
-/// (`put_*`), takes foreign memory as it is (`push`), joins whole buffers (`append`), or leaves room
-/// to be filled in later (`reserve`). A call that fails has consumed nothing and added nothing.
+/// Reading borrows (`peek`, `next`, `until`), owns without a copy where the memory cost allows it
+/// (`slice`, `split_to`), or copies (`read_*`). Writing copies small data into the thread's write
+/// block (`put_*`), shares foreign memory (`push`), joins whole buffers (`append`), or reserves
+/// bytes to be filled in later (`reserve`). A call that fails has consumed nothing and added
+/// nothing.
 ///
-/// `Send`, not `Clone`; an empty one owns no memory.
+/// `Send`, not `Clone`. An empty buffer owns no memory.
 ///
 /// ```
 /// use netpoll_buffer::LinkBuffer;
@@ -59,16 +61,16 @@ use uncommitted_bytes::UncommittedBytes;
 #[derive(Default)]
 pub struct LinkBuffer {
     front: Option<Segment>,
-    /// What follows the front segment; empty if there is none.
+    /// The segments behind the front one; empty if there is no front segment.
     rest: SegmentQueue,
-    /// Where the next small put goes.
+    /// The destination of the next small put.
     tail: Option<Tail>,
-    /// What was put since the first open reservation (L3).
+    /// The bytes that were put since the first open reservation (L3).
     uncommitted: Option<Box<UncommittedBytes>>,
 }
 
 impl LinkBuffer {
-    /// An empty buffer. No allocation.
+    /// Creates an empty buffer. No allocation.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -79,34 +81,34 @@ impl LinkBuffer {
         }
     }
 
-    /// How many bytes can be read.
+    /// Returns the number of readable bytes.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
         self.front_len() + self.rest.len()
     }
 
-    /// Whether nothing can be read.
+    /// Returns whether no bytes are readable.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.front_len() == 0 && self.rest.is_empty()
     }
 
-    /// How many bytes the front segment has: so many can be read in one piece at no cost.
+    /// Returns the length of the front segment: so many bytes are contiguous at no cost.
     #[inline]
     fn front_len(&self) -> usize {
         self.front.as_ref().map_or(0, Segment::len)
     }
 
-    /// How many bytes wait for a commit (Go's `MallocLen`).
+    /// Returns the number of uncommitted bytes (Go's `MallocLen`).
     #[inline]
     #[must_use]
     pub fn uncommitted_len(&self) -> usize {
         self.uncommitted.as_ref().map_or(0, |pending| pending.len())
     }
 
-    /// The segments that can be read, in order; none is empty.
+    /// Returns the readable segments in order; none is empty.
     pub fn segments(&self) -> impl Iterator<Item = &Segment> + Clone {
         self.front
             .iter()
@@ -114,8 +116,8 @@ impl LinkBuffer {
             .chain(self.rest.iter())
     }
 
-    /// Adds a window at the end, without a copy; joined with the last one if it lies right
-    /// behind it. Uncommitted bytes stay behind it.
+    /// Appends a window without a copy, and merges it with the last one if it lies right behind it.
+    /// Uncommitted bytes stay behind it.
     #[inline]
     pub fn push_segment(&mut self, segment: Segment) {
         if segment.is_empty() {
@@ -134,19 +136,19 @@ impl LinkBuffer {
         }
     }
 
-    /// Adds a segment, which is not empty.
+    /// Appends a segment, which is not empty.
     #[inline]
     fn append_segment(&mut self, segment: Segment) {
         match &self.front {
             Some(front) if !front.is_empty() || !self.rest.is_empty() => {
                 self.rest.push_back(segment);
             }
-            // Nothing is readable, so nothing that was read is borrowed any more (L2).
+            // No bytes are readable, so no slice that was read is borrowed any more (L2).
             _ => self.set_front(segment),
         }
     }
 
-    /// Makes `segment` the front one of a chain that has nothing to read.
+    /// Makes `segment` the front one of a chain without readable bytes.
     #[inline]
     fn set_front(&mut self, segment: Segment) {
         self.front = Some(segment);
@@ -168,19 +170,19 @@ impl LinkBuffer {
         }
     }
 
-    /// Lets go of what was read, and of nothing else. No copy.
+    /// Frees the segments that were read, and nothing else. No copy.
     #[inline]
     pub fn trim(&mut self) {
         self.drop_empty_front();
     }
 
-    /// Lets go of everything that was read and of all memory held for what may be put later, so
-    /// that nothing is kept alive but what can be read, and the rest of a block in which that was
-    /// gathered. No copy.
+    /// Frees everything that was read and all memory held for later puts. The buffer keeps alive
+    /// only its readable bytes, and the rest of a block in which those were made contiguous. No
+    /// copy.
     #[inline]
     pub fn release(&mut self) {
         if self.tail.is_none() && self.rest.is_unallocated() {
-            // Nothing but the front segment, if that.
+            // At most the front segment is left.
             if self.front_len() == 0 {
                 self.front = None;
             }
@@ -189,8 +191,8 @@ impl LinkBuffer {
         }
     }
 
-    /// What [`release`](Self::release) does where there is more than the front segment, or
-    /// memory held for puts.
+    /// The part of [`release`](Self::release) for more than the front segment, or for memory held
+    /// for puts.
     #[cold]
     fn release_all(&mut self) {
         self.drop_empty_front();
@@ -201,16 +203,16 @@ impl LinkBuffer {
         if self.rest.is_empty() {
             self.rest = SegmentQueue::new();
         }
-        // Of what was gathered, never the thread's.
+        // The block of contiguous bytes, never the thread's write block.
         if let Some(tail) = growth.filter(|tail| self.can_grow_front_in(tail)) {
             self.rest.set_front_tail(tail);
         }
     }
 
-    /// Moves what can be read into memory of its own size, if it [pins much](Self::should_compact). For
-    /// what will stay a while: a remainder that waits for more, or output that the peer does not
-    /// take. Copies once if it copies, and then owns the tail of that memory, so that what arrives
-    /// in drops is appended there.
+    /// Moves the readable bytes into memory of their own size, if they [retain much
+    /// more](Self::should_compact). For data that will stay a while: a remainder that waits for
+    /// more, or output that the peer does not take. Copies at most once. After a copy the buffer
+    /// owns the tail of that memory, so that small reads are appended there.
     pub fn compact(&mut self) {
         self.drop_empty_front();
         if !self.should_compact() {
@@ -226,17 +228,17 @@ impl LinkBuffer {
         self.replace_tail(own);
     }
 
-    /// Whether what can be read keeps alive more than sixteen times as much memory, and more than
-    /// the smallest block, below which nothing can be had.
+    /// Returns whether the readable bytes keep alive more than sixteen times their own size, and
+    /// more than the smallest block (256 B), the least that can be allocated.
     #[must_use]
     pub fn should_compact(&self) -> bool {
         let pinned = self.retained_bytes();
         pinned > MIN_BLOCK_SIZE && pinned / 16 > self.len()
     }
 
-    /// How much memory what can be read keeps alive. A block of several segments counts once if
-    /// they follow each other, or have one of another block between them as puts and pushes in
-    /// turn make it.
+    /// Returns how much memory the readable bytes keep alive. A block of several segments counts
+    /// once if they are adjacent, or have one segment of another block between them, as alternating
+    /// puts and pushes produce.
     pub(crate) fn retained_bytes(&self) -> usize {
         let mut pinned = 0;
         let mut seen: [Option<&Segment>; 2] = [None, None];
@@ -253,8 +255,7 @@ impl LinkBuffer {
         pinned
     }
 
-    /// Takes everything that can be read away as a buffer of its own. Uncommitted bytes and the
-    /// tail stay. No copy.
+    /// Takes all readable bytes out as a new buffer. Uncommitted bytes and the tail stay. No copy.
     #[inline]
     #[must_use]
     pub fn take_readable(&mut self) -> Self {
@@ -266,15 +267,15 @@ impl LinkBuffer {
         }
     }
 
-    /// Puts what `other` can read before what this one can read. No copy. What `other` has
-    /// uncommitted is committed first, as by [`commit_all`](Self::commit_all).
+    /// Inserts the readable bytes of `other` before those of this buffer. No copy. Uncommitted
+    /// bytes of `other` are committed first, as by [`commit_all`](Self::commit_all).
     pub fn prepend(&mut self, mut other: Self) {
         other.commit_all();
         if other.is_empty() {
             return;
         }
         if self.is_empty() && self.uncommitted.is_none() {
-            // The tail goes along: it continues what is now the end.
+            // The tail moves along: it continues the new end.
             std::mem::swap(self, &mut other);
             return;
         }
@@ -288,7 +289,7 @@ impl LinkBuffer {
         self.rest.append(later);
     }
 
-    /// Keeps `tail` for the next put in place of the one there was, or gives it to the thread if
+    /// Keeps `tail` for the next put in place of the previous one, or returns it to the thread if
     /// puts go elsewhere (L3).
     #[inline]
     pub(crate) fn replace_tail(&mut self, tail: Tail) {
@@ -300,8 +301,7 @@ impl LinkBuffer {
         }
     }
 
-    /// Gives the memory held for what may be put next back to the thread. The next put borrows it
-    /// again.
+    /// Returns the memory held for the next put to the thread. The next put borrows it again.
     #[inline]
     pub fn return_tail(&mut self) {
         if let Some(tail) = self.tail.take() {
@@ -318,7 +318,7 @@ impl Drop for LinkBuffer {
 }
 
 impl fmt::Debug for LinkBuffer {
-    /// The shape, never the contents.
+    /// Prints the shape, never the contents.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LinkBuffer")
             .field("len", &self.len())
@@ -333,7 +333,7 @@ mod tests {
     use super::*;
     use bytes::Bytes;
 
-    /// A buffer of two segments, of which the first was read and let go.
+    /// Creates a buffer of two segments, of which the first was read and freed.
     fn with_an_empty_queue() -> LinkBuffer {
         let mut buffer = LinkBuffer::new();
         buffer.push(Bytes::from_static(b"ab"));
@@ -358,13 +358,13 @@ mod tests {
 
     #[test]
     fn what_comes_where_there_was_a_queue_is_the_front_again() {
-        for let_go in [true, false] {
+        for drop_front in [true, false] {
             let mut buffer = with_an_empty_queue();
             buffer.skip(2).unwrap();
-            if let_go {
+            if drop_front {
                 buffer.drop_empty_front();
             }
-            assert_eq!(buffer.front.is_none(), let_go);
+            assert_eq!(buffer.front.is_none(), drop_front);
             buffer.push(Bytes::from_static(b"ef"));
             assert_eq!((buffer.front_len(), buffer.rest.len()), (2, 0));
             buffer.push(Bytes::from_static(b"gh"));

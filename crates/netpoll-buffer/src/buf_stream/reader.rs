@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`StreamReader`]: the input of a foreign stream, read when bytes are missing.
+//! [`StreamReader`]: the input side of a foreign stream, which reads when bytes are missing.
 //!
 //! Every method reads first and borrows after, as that of a connection waits first. A call that
-//! fails, for whatever reason, leaves everything that has come where it is, and the next call goes
-//! on from there.
+//! fails, for any reason, keeps all received bytes in the buffer, and the next call continues from
+//! there.
 
 use std::io::{self, Read};
 
@@ -15,25 +15,26 @@ use crate::link_buffer::LinkBuffer;
 
 /// The reading side of a [`BufStream`](crate::BufStream).
 ///
-/// All methods that read the stream do so until they have what they want, ahead as far as their
-/// block has room, and not at all if it is there already. Memory grows with what has come: 4 KiB at
-/// first, then at most twice that, rounded up to a size that the pool has; what has come is then
-/// copied along. They fail alike, and have then consumed nothing:
+/// All methods that read the stream do so until their bytes are buffered. They read ahead as far as
+/// their block has capacity, and do not read at all if the bytes are buffered already. Memory grows
+/// with the received bytes: 4 KiB at first, then at most twice the received bytes, rounded up to a
+/// size class of the pool; the unread bytes are copied along. The methods fail alike, and have then
+/// consumed nothing:
 ///
 /// * [`TooLarge`] (`InvalidData`) at once, before reading or allocating, if more than
-///   [`max_frame`](crate::BufStream::with_max_frame) bytes are asked for;
-/// * [`NotEnoughData`] (`UnexpectedEof`) if the stream ended before; what came stays readable. The next call
-///   that wants more asks the stream again;
-/// * what the stream fails with, as it is, `WouldBlock` too. Only
-///   [`Interrupted`](io::ErrorKind::Interrupted) is tried again at once.
+///   [`max_frame`](crate::BufStream::with_max_frame) bytes are requested;
+/// * [`NotEnoughData`] (`UnexpectedEof`) if the stream ends first; the received bytes stay
+///   readable, and the next call that wants more reads the stream again;
+/// * the stream's error, unchanged, also `WouldBlock`. Only
+///   [`Interrupted`](io::ErrorKind::Interrupted) is retried at once.
 ///
-/// The stream is given initialised memory. A stream that claims bytes that it did not write shows
-/// what that memory held before.
+/// The stream is given initialised memory. A stream that claims bytes which it did not write
+/// exposes the old contents of that memory.
 ///
 /// # Panics
 ///
-/// All methods that read the stream panic if it claims more than it was given room for. What came
-/// before stays readable.
+/// All methods that read the stream panic if it claims more bytes than fit the memory it was given.
+/// Bytes received before stay readable.
 #[derive(Debug)]
 pub struct StreamReader<'a, S> {
     stream: &'a mut S,
@@ -46,18 +47,18 @@ impl<'a, S: Read> StreamReader<'a, S> {
         Self { stream, input }
     }
 
-    /// How many bytes are there without reading the stream.
+    /// Returns how many bytes are buffered.
     #[inline]
     #[must_use]
     pub fn available(&self) -> usize {
         self.input.buffer.len()
     }
 
-    /// Reads until `n` bytes are there. Consumes nothing.
+    /// Reads until `n` bytes are buffered. Consumes nothing.
     ///
     /// # Errors
     ///
-    /// As all of [`StreamReader`].
+    /// As described for [`StreamReader`].
     #[inline]
     pub fn wait(&mut self, n: usize) -> io::Result<()> {
         if n > self.input.max_frame {
@@ -71,50 +72,50 @@ impl<'a, S: Read> StreamReader<'a, S> {
         Ok(())
     }
 
-    /// Reads once, towards `n` bytes, which are not all there. 0 is the end of the stream.
+    /// Reads once, when fewer than `n` bytes are buffered. 0 is the end of the stream.
     #[inline]
     pub(super) fn fill(&mut self, n: usize) -> io::Result<usize> {
         self.input.fill(self.stream, n)
     }
 
-    /// The next `n` bytes, which stay. No copy beyond that of reading.
+    /// Returns the next `n` bytes without consuming them. No copy beyond that of reading.
     ///
     /// # Errors
     ///
-    /// As all of [`StreamReader`].
+    /// As described for [`StreamReader`].
     #[inline]
     pub fn peek(&mut self, n: usize) -> io::Result<&[u8]> {
         self.wait(n)?;
         self.input.buffer.peek(n)
     }
 
-    /// The next `n` bytes, consumed. No copy beyond that of reading.
+    /// Consumes and returns the next `n` bytes. No copy beyond that of reading.
     ///
     /// # Errors
     ///
-    /// As all of [`StreamReader`].
+    /// As described for [`StreamReader`].
     #[inline]
     pub fn next(&mut self, n: usize) -> io::Result<&[u8]> {
         self.wait(n)?;
         self.input.buffer.next(n)
     }
 
-    /// Consumes `n` bytes unseen, at most `max_frame`.
+    /// Consumes `n` bytes without returning them, at most `max_frame`.
     ///
     /// # Errors
     ///
-    /// As all of [`StreamReader`].
+    /// As described for [`StreamReader`].
     pub fn skip(&mut self, n: usize) -> io::Result<()> {
         self.wait(n)?;
         self.input.buffer.skip(n)
     }
 
-    /// The bytes up to and including the first `delimiter`, consumed; at most `max` of them, and
-    /// at most `max_frame`. Looks at each byte once, however often it reads.
+    /// Consumes and returns the bytes up to and including the first `delimiter`; at most `max` of
+    /// them, and at most `max_frame`. Looks at each byte once, however often it reads.
     ///
     /// # Errors
     ///
-    /// [`TooLarge`] if the first `max` bytes do not have the delimiter; else as all of
+    /// [`TooLarge`] if the first `max` bytes do not contain the delimiter; else as described for
     /// [`StreamReader`].
     pub fn until(&mut self, delimiter: u8, max: usize) -> io::Result<&[u8]> {
         let limit = max.min(self.input.max_frame);
@@ -133,33 +134,33 @@ impl<'a, S: Read> StreamReader<'a, S> {
         }
     }
 
-    /// The next `n` bytes, consumed, as memory of their own right. Shares memory, and copies when
-    /// it is small beside its block.
+    /// Consumes the next `n` bytes and returns them as owned memory. Shares memory, and copies if
+    /// they are small beside their block.
     ///
     /// # Errors
     ///
-    /// As all of [`StreamReader`].
+    /// As described for [`StreamReader`].
     pub fn slice(&mut self, n: usize) -> io::Result<Bytes> {
         self.wait(n)?;
         self.input.buffer.slice(n)
     }
 
-    /// The next `n` bytes, consumed, as a buffer. No copy beyond that of reading.
+    /// Consumes the next `n` bytes and returns them as a buffer. No copy beyond that of reading.
     ///
     /// # Errors
     ///
-    /// As all of [`StreamReader`].
+    /// As described for [`StreamReader`].
     pub fn split_to(&mut self, n: usize) -> io::Result<LinkBuffer> {
         self.wait(n)?;
         self.input.buffer.split_to(n)
     }
 
-    /// Whatever is there, consumed, at least one byte; `None` at the end of the stream. Reads at
-    /// most once, and only if nothing is there. No copy.
+    /// Consumes and returns all buffered bytes, at least one; `None` at the end of the stream.
+    /// Reads at most once, and only if the buffer is empty. No copy.
     ///
     /// # Errors
     ///
-    /// What the stream fails with.
+    /// The stream's error.
     pub fn chunk(&mut self) -> io::Result<Option<LinkBuffer>> {
         if self.available() == 0 && self.fill(1)? == 0 {
             return Ok(None);
@@ -168,47 +169,50 @@ impl<'a, S: Read> StreamReader<'a, S> {
         self.input.buffer.split_to(all).map(Some)
     }
 
-    /// Fills `target`, consumed. One copy.
+    /// Fills `target` with the next bytes and consumes them. One copy.
     ///
     /// # Errors
     ///
-    /// As all of [`StreamReader`].
+    /// As described for [`StreamReader`].
     pub fn read_exact(&mut self, target: &mut [u8]) -> io::Result<()> {
         self.wait(target.len())?;
         self.input.buffer.read_exact(target)
     }
 
-    /// The next `n` bytes, consumed, in a `Vec`. One allocation, made when they are there.
+    /// Consumes the next `n` bytes and returns them in a `Vec`. One allocation, made after they
+    /// have arrived.
     ///
     /// # Errors
     ///
-    /// As all of [`StreamReader`].
+    /// As described for [`StreamReader`].
     pub fn read_vec(&mut self, n: usize) -> io::Result<Vec<u8>> {
         self.wait(n)?;
         self.input.buffer.read_vec(n)
     }
 
-    /// The next `n` bytes, consumed, as text. One allocation, made when they are there.
+    /// Consumes the next `n` bytes and returns them as text. One allocation, made after they have
+    /// arrived.
     ///
     /// # Errors
     ///
-    /// `InvalidData` if they are not UTF-8, and then they stay; else as all of [`StreamReader`].
+    /// `InvalidData` if they are not UTF-8, and then they stay; else as described for
+    /// [`StreamReader`].
     pub fn read_string(&mut self, n: usize) -> io::Result<String> {
         self.wait(n)?;
         self.input.buffer.read_string(n)
     }
 }
 
-/// Fixed-size numbers.
+/// Reads of fixed-size numbers.
 macro_rules! numbers {
     ($($name:ident, $number:ty, $order:literal;)*) => {
         impl<S: Read> StreamReader<'_, S> {
             $(
-                #[doc = concat!("A `", stringify!($number), "`, ", $order, ", consumed.")]
+                #[doc = concat!("Consumes and returns a `", stringify!($number), "`, ", $order, ".")]
                 ///
                 /// # Errors
                 ///
-                /// As all of [`StreamReader`].
+                /// As described for [`StreamReader`].
                 #[inline]
                 pub fn $name(&mut self) -> io::Result<$number> {
                     self.wait(size_of::<$number>())?;

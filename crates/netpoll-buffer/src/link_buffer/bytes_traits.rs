@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`LinkBuffer`] as [`Buf`] and [`BufMut`]: what codecs written against the `bytes` crate decode
-//! from and encode into.
+//! [`LinkBuffer`] as [`Buf`] and [`BufMut`], for codecs written against the `bytes` crate.
 //!
-//! These traits answer a length that is too large with a panic; the methods of the same meaning on
-//! [`LinkBuffer`] itself, which never do, come first when a method is called by its name.
+//! These traits demand a panic for a length that is too large. The methods of the same meaning on
+//! [`LinkBuffer`] itself never panic, and take precedence in a call by method name.
 //!
 //! ```
 //! use netpoll_buffer::LinkBuffer;
@@ -38,7 +37,7 @@ impl Buf for LinkBuffer {
         self.len()
     }
 
-    /// What can be read in one piece; empty only if nothing can be read. No copy.
+    /// Returns the first contiguous readable bytes; empty only if no bytes are readable. No copy.
     #[inline]
     fn chunk(&self) -> &[u8] {
         self.segments()
@@ -46,7 +45,8 @@ impl Buf for LinkBuffer {
             .map_or(&[][..], |first| first.as_slice())
     }
 
-    /// Fills `slices` with what can be read, in order, and says how many it filled. No copy.
+    /// Fills `slices` with the readable bytes, in order; returns how many slices it filled. No
+    /// copy.
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let mut count = 0;
         for (slot, slice) in slices.iter_mut().zip(self.io_slices()) {
@@ -60,7 +60,7 @@ impl Buf for LinkBuffer {
     ///
     /// # Panics
     ///
-    /// If fewer than `n` bytes are there, as the trait demands.
+    /// If fewer than `n` bytes are readable, as the trait demands.
     #[inline]
     fn advance(&mut self, n: usize) {
         if let Err(short) = self.skip(n) {
@@ -72,14 +72,14 @@ impl Buf for LinkBuffer {
     ///
     /// # Panics
     ///
-    /// If fewer than `n` bytes are there, as the trait demands.
+    /// If fewer than `n` bytes are readable, as the trait demands.
     fn copy_to_bytes(&mut self, n: usize) -> Bytes {
         self.slice(n).unwrap_or_else(|short| panic_with(&short))
     }
 }
 
 impl LinkBuffer {
-    /// The room of what the next small put would be written to; never empty.
+    /// Returns the spare capacity that the next small put would be written to; never empty.
     fn spare_capacity_mut(&mut self) -> &mut [u8] {
         if let Some(pending) = &mut self.uncommitted {
             return pending.spare_capacity_mut();
@@ -94,7 +94,8 @@ impl LinkBuffer {
         self.tail.insert(tail).spare_capacity_mut()
     }
 
-    /// Counts the first `n` bytes of [`spare_capacity_mut`](Self::spare_capacity_mut), which has so many, as put.
+    /// Counts the first `n` bytes of [`spare_capacity_mut`](Self::spare_capacity_mut), which has at
+    /// least so many, as put.
     fn advance_written(&mut self, n: usize) {
         if let Some(pending) = &mut self.uncommitted {
             pending.advance_written(n);
@@ -105,23 +106,23 @@ impl LinkBuffer {
     }
 }
 
-/// What these traits want in place of an error.
+/// Panics, as these traits demand in place of an error.
 #[cold]
 fn panic_with(error: &std::io::Error) -> ! {
     panic!("{error}")
 }
 
-// SAFETY: B2: `chunk_mut` is the room of a tail that this buffer owns, so nobody else writes there
-// between it and `advance_mut`; B1: all of it is initialised, whatever the caller did.
+// SAFETY: B2: `chunk_mut` is the spare capacity of a tail that this buffer owns, so nothing else
+// writes there between it and `advance_mut`; B1: all of it is initialised, whatever the caller did.
 unsafe impl BufMut for LinkBuffer {
-    /// What could still be put, memory permitting.
+    /// Returns how many more bytes could be put, memory permitting.
     #[inline]
     fn remaining_mut(&self) -> usize {
         usize::MAX - self.len() - self.uncommitted_len()
     }
 
-    /// Room for the next bytes: the rest of the write block, never empty. May borrow the thread's
-    /// write block, or allocate one.
+    /// Returns memory for the next bytes: the rest of the write block, never empty. May borrow the
+    /// thread's write block, or allocate one.
     #[inline]
     fn chunk_mut(&mut self) -> &mut UninitSlice {
         UninitSlice::new(self.spare_capacity_mut())
@@ -131,8 +132,8 @@ unsafe impl BufMut for LinkBuffer {
     ///
     /// # Safety
     ///
-    /// The trait's: the caller has written them. Here unwritten bytes would be stale ones, of
-    /// whoever had the memory before.
+    /// The trait's: the caller has written them. Here unwritten bytes would be stale ones of an
+    /// earlier user of the memory.
     ///
     /// # Panics
     ///
@@ -140,7 +141,7 @@ unsafe impl BufMut for LinkBuffer {
     #[inline]
     unsafe fn advance_mut(&mut self, n: usize) {
         let room = self.spare_capacity_mut().len();
-        assert!(n <= room, "{n} bytes were written where {room} had room");
+        assert!(n <= room, "{n} bytes were written where {room} fit");
         self.advance_written(n);
     }
 

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Bringing the first bytes of a chain into one piece, and keeping them so while more comes.
+//! Contiguous bytes: moves the first bytes of a chain into one segment, and keeps them contiguous
+//! as more arrive.
 //!
-//! What was gathered goes on to be gathered in its block while that has room: the front segment grows,
-//! and only what is new is copied. A block that is left is left for one of half as much again as was
-//! asked for. So whoever looks at all that is there after each arrival has each byte copied a few times,
-//! however many arrivals there are, and what was contiguous stays where it is most of the time.
+//! Contiguous bytes keep growing in their block while that has capacity: the front segment grows,
+//! and only new bytes are copied. A full block is replaced by one half as large again as the
+//! request. So a caller that peeks at everything after each arrival has each byte copied a few
+//! times in all, however many arrivals there are, and contiguous bytes rarely move.
 //!
-//! For that the tail of the front segment's block stays with the chain, whatever is put, appended or let
-//! go at its other end. It never keeps memory that the front segment does not.
+//! For this the tail of the front segment's block stays with the chain while bytes are put,
+//! appended or freed at its other end. It never keeps memory alive that the front segment does not.
 
 use std::io;
 
@@ -17,11 +18,11 @@ use crate::segment::MAX_SEGMENT_LEN;
 use crate::tail::Tail;
 use crate::write_tail;
 
-/// What is less than this part of its block is not gathered there any further.
+/// A front segment smaller than this fraction of its block does not grow there any further.
 const MIN_USED_FRACTION: usize = 16;
 
 impl LinkBuffer {
-    /// Sees to it that the front segment has the next `n` bytes, which it had not.
+    /// Makes the front segment hold the next `n` bytes, which it does not yet.
     #[cold]
     pub(super) fn make_contiguous(&mut self, n: usize) -> io::Result<()> {
         self.require(n)?;
@@ -52,13 +53,13 @@ impl LinkBuffer {
         Ok(())
     }
 
-    /// A tail that ends with the bytes of the front segment, and has room for those that are missing
-    /// to `n`: the one there is, or a new one to which they are copied.
+    /// Returns a tail that ends with the bytes of the front segment and has capacity for those that
+    /// are missing to `n`: the existing one, or a new one to which they are copied.
     fn tail_after_front(&mut self, n: usize) -> Tail {
         let missing = n - self.front_len();
         let capacity = match self.take_front_tail() {
             Some(tail) if tail.spare_capacity() >= missing => return tail,
-            // Who has had more gathered twice may go on so.
+            // A second growth expects more of them.
             Some(_full) => n.saturating_add(n / 2).min(MAX_SEGMENT_LEN),
             None => n,
         };
@@ -69,8 +70,8 @@ impl LinkBuffer {
         whole
     }
 
-    /// Whether more may be gathered behind the front segment with `tail`. A little that is left of
-    /// much should find a smaller block.
+    /// Returns whether the front segment may grow with `tail`. A small remainder of a large block
+    /// should move to a smaller one.
     pub(super) fn can_grow_front_in(&self, tail: &Tail) -> bool {
         self.front_len() >= tail.capacity() / MIN_USED_FRACTION
             && self
@@ -79,8 +80,8 @@ impl LinkBuffer {
                 .is_some_and(|front| tail.continues(front))
     }
 
-    /// Lets go of the tail for puts. If it goes on where the front segment ends, in memory of that
-    /// one's own, it stays for what may be gathered there.
+    /// Releases the tail for puts. If it continues the front segment in memory of that segment's
+    /// own, it stays as the front tail.
     #[inline]
     pub(super) fn release_tail(&mut self) {
         if let Some(tail) = self.tail.take() {
@@ -97,8 +98,8 @@ impl LinkBuffer {
         }
     }
 
-    /// The tail that goes on where the front segment ends, if there is one which is not the thread's. It
-    /// may be full: then it says that what is here was gathered before.
+    /// Takes the tail that continues the front segment, if there is one and it is not the thread's
+    /// write block. It may be full: that records that the bytes were made contiguous before.
     pub(super) fn take_front_tail(&mut self) -> Option<Tail> {
         let front = self.front.as_ref()?;
         let goes_on = |tail: &Tail| tail.continues(front);

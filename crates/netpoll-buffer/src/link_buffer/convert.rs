@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A [`LinkBuffer`] made of other things, and other things made of one.
+//! Conversions to and from a [`LinkBuffer`].
 //!
-//! Nothing is copied where memory can change hands: what came as [`Bytes`] leaves as the same
-//! [`Bytes`].
+//! Memory changes hands without a copy where possible: data that came as [`Bytes`] leaves as the
+//! same [`Bytes`].
 
 use bytes::Bytes;
 
 use super::LinkBuffer;
 
 impl From<Bytes> for LinkBuffer {
-    /// The same memory, without a copy. One small allocation.
+    /// Takes the memory over without a copy. One small allocation.
     fn from(bytes: Bytes) -> Self {
         let mut buffer = Self::new();
         buffer.push(bytes);
@@ -18,16 +18,16 @@ impl From<Bytes> for LinkBuffer {
 }
 
 impl From<Vec<u8>> for LinkBuffer {
-    /// The same memory, without a copy. One small allocation.
+    /// Takes the memory over without a copy. One small allocation.
     fn from(bytes: Vec<u8>) -> Self {
         Self::from(Bytes::from(bytes))
     }
 }
 
 impl From<LinkBuffer> for Bytes {
-    /// Everything that can be read. The same memory, without a copy, if it is one segment (one
-    /// small allocation, none for what came as [`Bytes`]); several are copied into one `Vec`. What
-    /// is uncommitted is committed first, as [`append`](LinkBuffer::append) does.
+    /// Returns all readable bytes. One segment keeps its memory, without a copy (one small
+    /// allocation, none for data that came as [`Bytes`]); several are copied into one `Vec`.
+    /// Uncommitted bytes are committed first, as [`append`](LinkBuffer::append) does.
     fn from(mut buffer: LinkBuffer) -> Self {
         buffer.commit_all();
         buffer.drop_empty_front();
@@ -57,7 +57,7 @@ impl<'a> Extend<&'a u8> for LinkBuffer {
 }
 
 impl Extend<Bytes> for LinkBuffer {
-    /// Adds each as it is, without a copy, as [`push`](Self::push).
+    /// Appends each without a copy, as [`push`](Self::push).
     fn extend<I: IntoIterator<Item = Bytes>>(&mut self, parts: I) {
         parts.into_iter().for_each(|part| self.push(part));
     }
@@ -73,7 +73,7 @@ impl FromIterator<u8> for LinkBuffer {
 }
 
 impl FromIterator<Bytes> for LinkBuffer {
-    /// Takes each as it is, without a copy, as [`push`](Self::push).
+    /// Appends each without a copy, as [`push`](Self::push).
     fn from_iter<I: IntoIterator<Item = Bytes>>(parts: I) -> Self {
         let mut buffer = Self::new();
         buffer.extend(parts);

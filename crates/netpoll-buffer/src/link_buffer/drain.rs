@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! From a [`LinkBuffer`] to the kernel.
+//! Sends from a [`LinkBuffer`] to the kernel.
 
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
@@ -10,27 +10,27 @@ use netpoll_sys::transfer;
 use super::LinkBuffer;
 
 impl LinkBuffer {
-    /// What can be read as slices for a vectored write, in order; none is empty. No copy. To fill
-    /// an array of them, see [`Buf::chunks_vectored`].
+    /// Returns the readable bytes as slices for a vectored write, in order; none is empty. No copy.
+    /// To fill an array of them, see [`Buf::chunks_vectored`].
     pub fn io_slices(&self) -> impl Iterator<Item = IoSlice<'_>> {
         self.segments()
             .map(|segment| IoSlice::new(segment.as_slice()))
     }
 
-    /// Sends what can be read to a socket until there is nothing left or the socket takes no more,
-    /// consumes what was sent, and says how much that was. One `send(2)`, or one `sendmsg(2)` for
+    /// Sends the readable bytes to a socket until none are left or the socket takes no more.
+    /// Consumes the sent bytes and returns their number. One `send(2)`, or one `sendmsg(2)` for
     /// each 64 segments; no copy.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` only if nothing was sent; otherwise what ended the connection, and what was
-    /// sent before is consumed. `WriteZero` if the kernel took nothing and gave no reason.
+    /// `WouldBlock` only if no byte was sent. Otherwise the error that ended the connection; bytes
+    /// sent before it are consumed. `WriteZero` if the kernel took nothing and reported no error.
     pub fn drain_to(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
         let only = match &self.front {
             Some(front) if self.rest.is_unallocated() && !front.is_empty() => front,
             _ => return self.drain_segments_to(fd),
         };
-        // One segment that leaves as a whole, which nearly every answer is.
+        // The common case: one segment that is sent as a whole.
         let sent = transfer::send(fd, only.as_slice())?;
         if sent == only.len() {
             self.front = None;
@@ -39,7 +39,7 @@ impl LinkBuffer {
         self.drain_remaining(sent, fd)
     }
 
-    /// What [`drain_to`](Self::drain_to) does after a send that was short.
+    /// The part of [`drain_to`](Self::drain_to) after a short send.
     #[cold]
     fn drain_remaining(&mut self, sent: usize, fd: BorrowedFd<'_>) -> io::Result<usize> {
         self.consume_sent(sent)?;
@@ -50,7 +50,7 @@ impl LinkBuffer {
         }
     }
 
-    /// What [`drain_to`](Self::drain_to) does where there may be several segments.
+    /// The part of [`drain_to`](Self::drain_to) for several segments.
     #[inline(never)]
     fn drain_segments_to(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
         let before = self.len();
@@ -82,8 +82,11 @@ impl LinkBuffer {
             return Err(io::ErrorKind::WriteZero.into());
         }
         let consumed = self.skip(count.min(self.len()));
-        debug_assert!(consumed.is_ok(), "the kernel took what it was given");
-        // What has left is let go here, and not by whoever has the rest.
+        debug_assert!(
+            consumed.is_ok(),
+            "the kernel takes at most what it was given"
+        );
+        // Sent memory is freed here, and not by the owner of the rest.
         self.drop_empty_front();
         Ok(())
     }
@@ -102,14 +105,15 @@ mod tests {
         (ours, UnixStream::from(theirs))
     }
 
-    /// A chain of `abcdef`, in one segment or in three, of which the first two bytes were sent.
+    /// Drains a chain of `abcdef`, in one segment or in three, of which the first two bytes were
+    /// sent.
     fn after_two(each: usize, fd: BorrowedFd<'_>) -> (io::Result<usize>, Vec<u8>) {
         let mut buffer = LinkBuffer::new();
         for piece in b"abcdef".chunks(each) {
             buffer.push(bytes::Bytes::from_static(piece));
         }
         let result = buffer.drain_remaining(2, fd);
-        let left = buffer.read_vec(buffer.len()).expect("what is there");
+        let left = buffer.read_vec(buffer.len()).expect("the unsent bytes");
         (result, left)
     }
 

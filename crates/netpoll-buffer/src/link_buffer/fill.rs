@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! From the kernel into a [`LinkBuffer`].
+//! Receives from the kernel into a [`LinkBuffer`].
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -12,21 +12,22 @@ use crate::segment::Segment;
 use crate::tail::Tail;
 use crate::write_tail;
 
-/// With less room than this, or than what is missing, a block is left for a larger one.
+/// A block with less spare capacity than this, and than the missing bytes, is replaced by a larger
+/// one.
 const MIN_READ_CAPACITY: usize = 4 << 10;
 
-/// A read of at most this many bytes is copied behind the chain's own memory instead of adding a
-/// window to it.
+/// A read of at most this many bytes is copied behind the buffer's own memory instead of adding a
+/// window.
 const COALESCE_MAX: usize = 256;
 
 impl LinkBuffer {
     /// Receives at most `limit` bytes from a socket to the end of this buffer, into its own tail,
-    /// and says how many; `Ok(0)` is the end of the stream (or a limit of 0). One `recv(2)`, no
-    /// copy. What is uncommitted stays behind it.
+    /// and returns their number. `Ok(0)` is the end of the stream (or a limit of 0). One `recv(2)`,
+    /// no copy. Uncommitted bytes stay behind the received ones.
     ///
     /// # Errors
     ///
-    /// As [`transfer::receive`]; then nothing is added.
+    /// As [`transfer::receive`]; then no byte is added.
     pub fn fill_from(&mut self, fd: BorrowedFd<'_>, limit: usize) -> io::Result<usize> {
         if limit == 0 {
             return Ok(0);
@@ -44,9 +45,10 @@ impl LinkBuffer {
         received
     }
 
-    /// Appends bytes that have arrived as `window`, at most 256 of them, to a buffer that is not
-    /// empty, by copying them into memory of its own; that doubles with what is there. Otherwise, and
-    /// where the window only continues the last one, gives it back as [`Err`], to be added as it is.
+    /// Appends received bytes, at most 256 of them, to a buffer that is not empty, by copying them
+    /// into memory of its own, which doubles with the buffer. Returns the window as [`Err`], to be
+    /// added without a copy, if it is larger, if it continues the last window, if the buffer is
+    /// empty, or while a reservation is open.
     ///
     /// # Errors
     ///
@@ -70,7 +72,7 @@ impl LinkBuffer {
         if self.rest.is_empty()
             && let Some(tail) = self.take_front_tail()
         {
-            // Behind what was gathered, where the rest would be gathered too.
+            // Behind the contiguous bytes, which a longer peek would extend there too.
             self.replace_tail(tail);
         }
         let last = self.last();
@@ -78,7 +80,7 @@ impl LinkBuffer {
             Some(tail)
                 if tail.spare_capacity() >= window.len()
                     && last.is_some_and(|last| tail.continues(last)) => {}
-            // As much again as there is, so that however long it drips there are few segments.
+            // The capacity doubles with the buffer, so that many small reads make few segments.
             _ => self.replace_tail(Tail::with_capacity(
                 self.len().clamp(COALESCE_MAX, write_tail::WRITE_BLOCK_SIZE),
             )),
@@ -87,8 +89,8 @@ impl LinkBuffer {
         Ok(())
     }
 
-    /// Gives the tail away if it continues this buffer's end and has room: the place where the
-    /// next bytes of this buffer land best.
+    /// Takes the tail out if it continues this buffer's end and has spare capacity: the best place
+    /// for the next received bytes.
     pub fn take_tail(&mut self) -> Option<Tail> {
         let last = self.last()?;
         match &self.tail {
@@ -97,12 +99,12 @@ impl LinkBuffer {
         }
     }
 
-    /// The tail behind which the next bytes should land so that the first `n` bytes of this buffer
-    /// come to lie in one segment, in a block of at least `capacity` bytes. What is here already is
-    /// copied there once, unless the tail it has goes on well enough; if that has become too small,
-    /// into half as much again as is here at least, so that what is copied in all is in proportion to
-    /// what comes. Beyond 4 GiB, which no one segment can have, it is left where it is. Give the tail back with
-    /// [`append_tail`](Self::append_tail).
+    /// Returns a tail for the next received bytes, such that the first `n` bytes of this buffer
+    /// become contiguous, in a block of at least `capacity` bytes. The readable bytes are copied
+    /// there once, unless the existing tail has enough capacity. A tail that has become too small
+    /// is replaced by one at least half as large again as the readable bytes, so the total of all
+    /// copies is proportional to the received bytes. A buffer above 4 GiB, more than one segment
+    /// can hold, is not moved. Return the tail with [`append_tail`](Self::append_tail).
     pub fn take_contiguous_tail(&mut self, n: usize, capacity: usize) -> Tail {
         self.drop_empty_front();
         let missing = n.saturating_sub(self.len());
@@ -119,7 +121,7 @@ impl LinkBuffer {
             least = least.saturating_add(self.len() / 2);
         }
         let mut tail = Tail::with_capacity(capacity.max(least));
-        // More than one block can hold is left where it is.
+        // A buffer larger than one block can hold is not moved.
         if !self.is_empty() && self.len() < tail.spare_capacity() {
             for segment in self.segments() {
                 tail.put(segment.as_slice());
@@ -130,8 +132,8 @@ impl LinkBuffer {
         tail
     }
 
-    /// Copies what is behind the front segment to `tail`, which goes on where that ends and has room for
-    /// it.
+    /// Copies the segments behind the front one to `tail`, which continues the front segment and
+    /// has capacity for them.
     fn merge_rest_into(&mut self, mut tail: Tail) -> Tail {
         if !self.rest.is_empty() {
             let start = tail.filled() - self.front_len();
@@ -144,8 +146,8 @@ impl LinkBuffer {
         tail
     }
 
-    /// Takes a tail (back) whose `new` last filled bytes belong to the end of this buffer. What is
-    /// uncommitted stays behind them.
+    /// Takes a tail (back) whose last `new` filled bytes belong to the end of this buffer.
+    /// Uncommitted bytes stay behind them.
     pub fn append_tail(&mut self, tail: Tail, new: usize) {
         let end = tail.filled();
         self.push_segment(tail.window(end - new.min(end)..end));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`LinkBuffer`] as `std::io` sees a stream: what compressors, serde and everything written
-//! against [`Read`], [`BufRead`] and [`Write`] reads from and writes to.
+//! [`LinkBuffer`] as a `std::io` stream, for compressors, serde and all code written against
+//! [`Read`], [`BufRead`] and [`Write`].
 //!
-//! The end of the buffer is the end of the stream, and putting never fails.
+//! The end of the buffer is the end of the stream. Writes never fail.
 //!
 //! ```
 //! use netpoll_buffer::LinkBuffer;
@@ -21,7 +21,7 @@ use std::io::{self, BufRead, IoSlice, IoSliceMut, Read, Write};
 use super::LinkBuffer;
 
 impl Read for LinkBuffer {
-    /// Fills as much of `target` as there is. One copy. Never fails.
+    /// Fills as much of `target` as is readable. One copy. Never fails.
     #[inline]
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         let count = target.len().min(self.len());
@@ -29,7 +29,7 @@ impl Read for LinkBuffer {
         Ok(count)
     }
 
-    /// Fills the targets in turn, as much as there is. One copy. Never fails.
+    /// Fills the targets in turn, as far as bytes are readable. One copy. Never fails.
     fn read_vectored(&mut self, targets: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let before = self.len();
         for target in targets {
@@ -39,13 +39,13 @@ impl Read for LinkBuffer {
         Ok(before - self.len())
     }
 
-    /// As [`LinkBuffer::read_exact`]: consumes nothing if there is less.
+    /// As [`LinkBuffer::read_exact`]: consumes nothing if fewer bytes are readable.
     #[inline]
     fn read_exact(&mut self, target: &mut [u8]) -> io::Result<()> {
         Self::read_exact(self, target)
     }
 
-    /// Copies everything behind what `target` has. At most one allocation. Never fails.
+    /// Appends all readable bytes to `target`.
     fn read_to_end(&mut self, target: &mut Vec<u8>) -> io::Result<usize> {
         let count = self.len();
         target.reserve(count);
@@ -56,11 +56,11 @@ impl Read for LinkBuffer {
         Ok(count)
     }
 
-    /// Copies everything behind what `target` has.
+    /// Appends all readable bytes to `target`.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::InvalidData`] if it is not UTF-8, and then it stays.
+    /// [`io::ErrorKind::InvalidData`] if they are not UTF-8; then they stay.
     fn read_to_string(&mut self, target: &mut String) -> io::Result<usize> {
         let text = self.read_string(self.len())?;
         target.push_str(&text);
@@ -69,7 +69,8 @@ impl Read for LinkBuffer {
 }
 
 impl BufRead for LinkBuffer {
-    /// What can be read in one piece; empty only if nothing can be read. No copy. Never fails.
+    /// Returns the first contiguous readable bytes; empty only if no bytes are readable. No copy.
+    /// Never fails.
     #[inline]
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         self.drop_empty_front();
@@ -79,7 +80,7 @@ impl BufRead for LinkBuffer {
             .map_or(&[][..], |front| front.as_slice()))
     }
 
-    /// Consumes `count` bytes, or all if there are fewer.
+    /// Consumes `count` bytes, or all if fewer are readable.
     #[inline]
     fn consume(&mut self, count: usize) {
         self.advance_by(count.min(self.len()));
@@ -87,27 +88,27 @@ impl BufRead for LinkBuffer {
 }
 
 impl Write for LinkBuffer {
-    /// As [`put_slice`](Self::put_slice): takes all, and never fails.
+    /// As [`put_slice`](Self::put_slice): takes all bytes, and never fails.
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.put_slice(bytes);
         Ok(bytes.len())
     }
 
-    /// As [`put_slice`](Self::put_slice) of each: takes all, and never fails.
+    /// As [`put_slice`](Self::put_slice) of each: takes all bytes, and never fails.
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         parts.iter().for_each(|part| self.put_slice(part));
         Ok(parts.iter().map(|part| part.len()).sum())
     }
 
-    /// As [`put_slice`](Self::put_slice): takes all, and never fails.
+    /// As [`put_slice`](Self::put_slice): takes all bytes, and never fails.
     #[inline]
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.put_slice(bytes);
         Ok(())
     }
 
-    /// Does nothing: nothing lies behind the buffer, and what is uncommitted stays so.
+    /// Does nothing: no stream lies behind the buffer. Uncommitted bytes stay uncommitted.
     #[inline]
     fn flush(&mut self) -> io::Result<()> {
         Ok(())

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Copying small things to the end of a [`LinkBuffer`]: where each lands.
+//! Puts: copies of small data to the end of a [`LinkBuffer`], and where each is stored.
 //!
-//! Nearly every put is one of few bytes that fit right behind what was put last: a few comparisons and
-//! the copy. The first of an answer borrows the thread's write block for that; what is large gets
-//! memory of its own, and what does not fit goes on in another block.
+//! Nearly every put has a few bytes that fit right behind the last put: a few comparisons and the
+//! copy. The first put into an empty buffer borrows the thread's write block. A large put gets
+//! memory of its own, and one that does not fit continues in another block.
 
 use super::LinkBuffer;
 use super::segment_queue::SegmentQueue;
@@ -12,14 +12,14 @@ use crate::segment::Segment;
 use crate::tail::Tail;
 use crate::write_tail;
 
-/// As much before a large put is copied along with it.
+/// At most so many bytes before a large put are copied along with it.
 const MAX_COPIED_HEADER: usize = 256;
 
 impl LinkBuffer {
-    /// Copies `bytes` to the end: into the thread's write block, or, from 32 KiB on and where that
-    /// has no room for all of it, into memory of its own size, along with up to 256 copied bytes that
-    /// are all there is before it. Allocates only if the thread has no write block at hand, or the
-    /// pool no memory of that size. Never fails.
+    /// Copies `bytes` to the end. They go into the thread's write block; from 32 KiB on, where that
+    /// block cannot hold all of them, into memory of their own size, together with up to 256 copied
+    /// bytes if those are all of the buffer. Allocates only if the thread has no write block at
+    /// hand, or the pool no free block of that size. Never fails.
     #[inline]
     pub fn put_slice(&mut self, bytes: &[u8]) {
         if let Some(tail) = &mut self.tail
@@ -32,8 +32,8 @@ impl LinkBuffer {
     }
 
     /// Copies `parts` to the end, one behind the other, each as by [`put_slice`](Self::put_slice).
-    /// Where they are the first that is put, or [fit behind the last](Self::try_put_slices), what is
-    /// to be looked at is looked at once: for a header and its body.
+    /// One check covers all of them if they are the first bytes of the buffer, or [fit behind the
+    /// last put](Self::try_put_slices): for a header and its body.
     ///
     /// ```
     /// use netpoll_buffer::LinkBuffer;
@@ -54,13 +54,13 @@ impl LinkBuffer {
         self.put_slice(text.as_bytes());
     }
 
-    /// One byte to the end, copied as by [`put_slice`](Self::put_slice).
+    /// Copies one byte to the end, as [`put_slice`](Self::put_slice).
     #[inline]
     pub fn put_u8(&mut self, byte: u8) {
         self.put_array([byte]);
     }
 
-    /// A few bytes whose number is known when this is compiled, so that no copy is called.
+    /// Copies an array to the end. Its length is a constant, so the copy is inlined.
     #[inline]
     fn put_array<const N: usize>(&mut self, bytes: [u8; N]) {
         if !self.try_put_slice(&bytes) {
@@ -68,15 +68,15 @@ impl LinkBuffer {
         }
     }
 
-    /// Copies `bytes` to the end, as [`put_slice`](Self::put_slice), if they fit right behind what was
-    /// put last; says whether it did. A handful of instructions beside the copy, and never an
-    /// allocation: for whoever puts many small things and knows what to do otherwise.
+    /// Copies `bytes` to the end, as [`put_slice`](Self::put_slice), if they fit right behind the
+    /// last put; returns whether it did. A few instructions beside the copy, and never an
+    /// allocation: for callers that put many small pieces and have an alternative for the rest.
     ///
     /// ```
     /// use netpoll_buffer::LinkBuffer;
     ///
     /// let mut buffer = LinkBuffer::new();
-    /// assert!(!buffer.try_put_slice(b"no"), "there is nothing to be behind");
+    /// assert!(!buffer.try_put_slice(b"no"), "the buffer has no last put");
     /// buffer.put_str("one ");
     /// assert!(buffer.try_put_slice(b"two"));
     /// assert_eq!(buffer.len(), 7);
@@ -86,9 +86,9 @@ impl LinkBuffer {
         self.try_put_slices(&[bytes])
     }
 
-    /// Copies `parts` to the end, one behind the other, if all of them fit right behind what was put
-    /// last; says whether they did. As [`try_put_slice`](Self::try_put_slice) of each, where what that
-    /// looks at is looked at once: for a header and its body.
+    /// Copies `parts` to the end, one behind the other, if all of them fit right behind the last
+    /// put; returns whether they did. As [`try_put_slice`](Self::try_put_slice) of each, with one
+    /// check for all: for a header and its body.
     ///
     /// ```
     /// use netpoll_buffer::LinkBuffer;
@@ -116,7 +116,7 @@ impl LinkBuffer {
         fits
     }
 
-    /// What [`try_put_slices`](Self::try_put_slices) does for a chain of several segments.
+    /// The part of [`try_put_slices`](Self::try_put_slices) for a chain of several segments.
     #[inline(never)]
     fn try_put_slices_at_back(&mut self, parts: &[&[u8]]) -> bool {
         let length = length_of(parts);
@@ -132,15 +132,15 @@ impl LinkBuffer {
         }
     }
 
-    /// A tail that continues as a put needs it was not there.
+    /// The part of [`put_slice`](Self::put_slice) for a buffer without a tail that fits `bytes`.
     fn put_slow(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() && !self.put_first(&[bytes]) {
             self.put_spill(bytes);
         }
     }
 
-    /// Copies `parts` to the end if they are the first bytes of an answer, where nothing is to be
-    /// looked at but the thread's block; says whether it did.
+    /// Copies `parts` to the end if the buffer has neither bytes nor memory, which leaves the
+    /// thread's block as the only thing to check; returns whether it did.
     #[inline]
     fn put_first(&mut self, parts: &[&[u8]]) -> bool {
         let length = length_of(parts);
@@ -160,7 +160,7 @@ impl LinkBuffer {
         fits
     }
 
-    /// What [`put_slow`](Self::put_slow) does where there is something already.
+    /// The part of [`put_slow`](Self::put_slow) for a buffer that has bytes or memory already.
     #[cold]
     fn put_spill(&mut self, mut bytes: &[u8]) {
         if let Some(pending) = &mut self.uncommitted {
@@ -196,9 +196,9 @@ impl LinkBuffer {
         }
     }
 
-    /// Copies `bytes`, which are many, into memory of their own size, behind the few that are here: a
-    /// header and its body leave in one piece then. The kernel copies what begins where it puts it
-    /// faster than what lies four bytes beside it.
+    /// Copies a large `bytes` into memory of its own size, behind the few bytes that the buffer
+    /// has: a header and its body are then sent as one segment. The kernel copies aligned memory
+    /// faster than memory that begins four bytes beside the alignment.
     fn put_with_header(&mut self, bytes: &[u8]) {
         let mut tail = Tail::with_capacity(self.front_len() + bytes.len());
         if let Some(front) = &self.front {
@@ -210,14 +210,14 @@ impl LinkBuffer {
     }
 }
 
-/// How long `parts` are together. The same memory may be in several of them.
+/// Returns the total length of `parts`. The same memory may be in several of them.
 #[inline(always)]
 fn length_of(parts: &[&[u8]]) -> usize {
     let lengths = parts.iter().map(|part| part.len());
     lengths.fold(0, usize::saturating_add)
 }
 
-/// Copies `bytes`, for which there is room, and shows them at the end of the chain.
+/// Copies `bytes`, for which the tail has capacity, and shows them at the end of the chain.
 #[inline]
 fn put_in_tail(
     front: &mut Option<Segment>,
@@ -246,7 +246,7 @@ fn put_in_tail(
     }
 }
 
-/// Shows `count` bytes more at the end of the chain, which the tail has just filled there.
+/// Extends the last segment by `count` bytes, which the tail has just filled there.
 #[inline]
 fn grow_last(front: &mut Option<Segment>, rest: &mut SegmentQueue, count: usize) {
     match front {
@@ -255,18 +255,18 @@ fn grow_last(front: &mut Option<Segment>, rest: &mut SegmentQueue, count: usize)
     }
 }
 
-/// Fixed-size numbers to the end.
+/// Puts of fixed-size numbers.
 macro_rules! numbers {
     ($($be:ident, $le:ident, $number:ty;)*) => {
         impl LinkBuffer {
             $(
-                #[doc = concat!("A `", stringify!($number), "` to the end, big-endian.")]
+                #[doc = concat!("Copies a `", stringify!($number), "` to the end, big-endian.")]
                 #[inline]
                 pub fn $be(&mut self, number: $number) {
                     self.put_array(number.to_be_bytes());
                 }
 
-                #[doc = concat!("A `", stringify!($number), "` to the end, little-endian.")]
+                #[doc = concat!("Copies a `", stringify!($number), "` to the end, little-endian.")]
                 #[inline]
                 pub fn $le(&mut self, number: $number) {
                     self.put_array(number.to_le_bytes());

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Taking bytes out of a [`LinkBuffer`].
+//! Reads from a [`LinkBuffer`].
 //!
-//! Everything asked for must be there: a call that wants more than [`LinkBuffer::len`] fails with
-//! [`NotEnoughData`] and consumes nothing. What is returned as `&[u8]` borrows the buffer, so Go netpoll's
-//! rule "valid until Release" is a lifetime here; what was read is let go by the next call.
+//! A read needs all of its bytes: a call that wants more than [`LinkBuffer::len`] fails with
+//! [`NotEnoughData`] and consumes nothing. A returned `&[u8]` borrows the buffer, so Go netpoll's
+//! rule "valid until Release" is a lifetime here; the next call frees the memory of what was read.
 //!
-//! Within one segment nothing is copied. A `peek` or `next` across segments moves what was asked
-//! for into one block, once; asking again for the same bytes copies nothing, and asking for more of
-//! them copies only what is new (see [`contiguous`](super::contiguous)).
+//! Within one segment no byte is copied. A `peek` or `next` across segments copies the requested
+//! bytes into one block, once. A repeated call for the same bytes copies nothing, and a call for
+//! more of them copies only the new ones (see [`contiguous`](super::contiguous)).
 
 use std::io;
 
@@ -16,21 +16,23 @@ use bytes::Bytes;
 use super::LinkBuffer;
 use crate::error::{NotEnoughData, TooLarge};
 
-/// `slice` copies what is below this part of its block: a small slice must not pin a large block.
+/// `slice` copies a result below this fraction of its block: a small slice must not keep a large
+/// block alive.
 const MIN_SHARED_FRACTION: usize = 16;
 
 impl LinkBuffer {
-    /// The next `n` bytes, which stay. Copies only across segments, and then once: asked again for
-    /// more, when more has come, it copies what is new, and all of it as often as the memory it is
-    /// gathered in doubles.
+    /// Returns the next `n` bytes without consuming them. Copies only across segments, and then
+    /// once. A later peek at more copies the new bytes, and all bytes each time their block is full
+    /// and a larger one replaces it.
     ///
     /// # Errors
     ///
-    /// [`NotEnoughData`] if fewer are there; [`TooLarge`] above 4 GiB, which no one segment can have.
+    /// [`NotEnoughData`] if fewer are readable; [`TooLarge`] above 4 GiB, which no single segment
+    /// can hold.
     ///
     /// # Examples
     ///
-    /// What parses a slice parses this, and says afterwards how much of it to skip:
+    /// A parser of slices parses the result, and reports how much of it to skip:
     ///
     /// ```
     /// # use netpoll_buffer::LinkBuffer;
@@ -46,14 +48,14 @@ impl LinkBuffer {
     /// # Ok(()) }
     /// ```
     ///
-    /// What was lent is not there any more when the buffer has gone on, so this does not compile:
+    /// The borrow ends with the next call on the buffer, so this does not compile:
     ///
     /// ```compile_fail,E0499
     /// # use netpoll_buffer::LinkBuffer;
     /// # fn main() -> std::io::Result<()> {
     /// # let mut buffer = LinkBuffer::from(b"head and body".to_vec());
     /// let head = buffer.peek(4)?;
-    /// buffer.skip(4)?; // may let the memory of `head` go
+    /// buffer.skip(4)?; // may free the memory of `head`
     /// assert_eq!(head, b"head");
     /// # Ok(()) }
     /// ```
@@ -68,11 +70,12 @@ impl LinkBuffer {
             .map_or(&[][..], |front| &front.as_slice()[..n]))
     }
 
-    /// The next `n` bytes, consumed. Copies only across segments, and then once.
+    /// Consumes and returns the next `n` bytes. Copies only across segments, and then once.
     ///
     /// # Errors
     ///
-    /// [`NotEnoughData`] if fewer are there; [`TooLarge`] above 4 GiB, which no one segment can have.
+    /// [`NotEnoughData`] if fewer are readable; [`TooLarge`] above 4 GiB, which no single segment
+    /// can hold.
     #[inline]
     pub fn next(&mut self, n: usize) -> io::Result<&[u8]> {
         if self.front_len() < n {
@@ -81,30 +84,31 @@ impl LinkBuffer {
         Ok(self.front.as_mut().map_or(&[][..], |front| front.take(n)))
     }
 
-    /// What [`next`](Self::next) does where the front segment has too little.
+    /// The part of [`next`](Self::next) for a front segment that is too short.
     #[cold]
     fn next_across(&mut self, n: usize) -> io::Result<&[u8]> {
         self.make_contiguous(n)?;
         Ok(self.front.as_mut().map_or(&[][..], |front| front.take(n)))
     }
 
-    /// Consumes `n` bytes unseen. No copy.
+    /// Consumes `n` bytes without returning them. No copy.
     ///
     /// # Errors
     ///
-    /// [`NotEnoughData`] if fewer are there.
+    /// [`NotEnoughData`] if fewer are readable.
     pub fn skip(&mut self, n: usize) -> io::Result<()> {
         self.require(n)?;
         self.advance_by(n);
         Ok(())
     }
 
-    /// The bytes up to and including the first `delimiter`, consumed. `max` bounds how many bytes
-    /// that may be, the delimiter included. Copies only across segments.
+    /// Consumes and returns the bytes up to and including the first `delimiter`. `max` bounds their
+    /// number, the delimiter included. Copies only across segments.
     ///
     /// # Errors
     ///
-    /// [`TooLarge`] if the first `max` bytes do not have it; [`NotEnoughData`] if it has not come yet.
+    /// [`TooLarge`] if the first `max` bytes do not contain it; [`NotEnoughData`] if it has not
+    /// arrived yet.
     pub fn until(&mut self, delimiter: u8, max: usize) -> io::Result<&[u8]> {
         match self.position_of(delimiter, 0, max) {
             Some(position) => self.next(position + 1),
@@ -113,14 +117,14 @@ impl LinkBuffer {
         }
     }
 
-    /// The next `n` bytes, consumed, as memory of their own right: `Send`, and alive as long as it
-    /// likes. Shares memory within one segment (one small allocation, none for what came as
-    /// [`Bytes`]); copies across segments, and when it would keep alive a block more than sixteen
-    /// times its size.
+    /// Consumes the next `n` bytes and returns them as owned memory, which is `Send` and outlives
+    /// the buffer. Shares memory within one segment (one small allocation, none for data that came
+    /// as [`Bytes`]). Copies across segments, and when the result would keep alive a block more
+    /// than sixteen times its size.
     ///
     /// # Errors
     ///
-    /// [`NotEnoughData`] if fewer are there.
+    /// [`NotEnoughData`] if fewer are readable.
     pub fn slice(&mut self, n: usize) -> io::Result<Bytes> {
         self.require(n)?;
         self.drop_empty_front();
@@ -135,12 +139,13 @@ impl LinkBuffer {
         }
     }
 
-    /// The next `n` bytes, consumed, as a buffer. Never copies. All that is there costs the same
-    /// however much it is; a part costs a few instructions for each of its segments.
+    /// Consumes the next `n` bytes and returns them as a buffer. Never copies. Splitting off all
+    /// readable bytes has a constant cost; a part costs a few instructions for each of its
+    /// segments.
     ///
     /// # Errors
     ///
-    /// [`NotEnoughData`] if fewer are there.
+    /// [`NotEnoughData`] if fewer are readable.
     pub fn split_to(&mut self, n: usize) -> io::Result<Self> {
         self.require(n)?;
         if n == self.len() {
@@ -171,22 +176,22 @@ impl LinkBuffer {
         Ok(taken)
     }
 
-    /// Fills `target` with the next bytes, consumed. One copy.
+    /// Fills `target` with the next bytes and consumes them. One copy.
     ///
     /// # Errors
     ///
-    /// [`NotEnoughData`] if fewer are there than `target` is long.
+    /// [`NotEnoughData`] if fewer are readable than `target` is long.
     pub fn read_exact(&mut self, target: &mut [u8]) -> io::Result<()> {
         self.require(target.len())?;
         self.copy_out(target);
         Ok(())
     }
 
-    /// The next `n` bytes, consumed, in a `Vec`. One allocation, one copy.
+    /// Consumes the next `n` bytes and returns them in a `Vec`. One allocation, one copy.
     ///
     /// # Errors
     ///
-    /// [`NotEnoughData`] if fewer are there; nothing is allocated from `n` before that is known.
+    /// [`NotEnoughData`] if fewer are readable; this is checked before `n` bytes are allocated.
     pub fn read_vec(&mut self, n: usize) -> io::Result<Vec<u8>> {
         self.require(n)?;
         let mut vec = Vec::with_capacity(n);
@@ -201,12 +206,12 @@ impl LinkBuffer {
         Ok(vec)
     }
 
-    /// The next `n` bytes, consumed, as text. One allocation, one copy.
+    /// Consumes the next `n` bytes and returns them as text. One allocation, one copy.
     ///
     /// # Errors
     ///
-    /// [`NotEnoughData`] if fewer are there; [`io::ErrorKind::InvalidData`] if they are not UTF-8, and
-    /// then they stay.
+    /// [`NotEnoughData`] if fewer are readable; [`io::ErrorKind::InvalidData`] if they are not
+    /// UTF-8, and then they stay.
     pub fn read_string(&mut self, n: usize) -> io::Result<String> {
         let bytes = self.peek(n)?;
         let text = std::str::from_utf8(bytes)
@@ -216,7 +221,7 @@ impl LinkBuffer {
         Ok(text)
     }
 
-    /// The next `N` bytes, consumed, as an array.
+    /// Consumes the next `N` bytes and returns them as an array.
     #[inline]
     pub(crate) fn read_array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
         match &mut self.front {
@@ -229,7 +234,7 @@ impl LinkBuffer {
         }
     }
 
-    /// What [`read_array`](Self::read_array) does where the front segment has too little.
+    /// The part of [`read_array`](Self::read_array) for a front segment that is too short.
     #[cold]
     fn read_array_across<const N: usize>(&mut self) -> io::Result<[u8; N]> {
         let mut array = [0; N];
@@ -246,7 +251,7 @@ impl LinkBuffer {
         }
     }
 
-    /// Fills `target`, which is no longer than what is there, and consumes it.
+    /// Fills `target`, which is no longer than the readable bytes, and consumes them.
     pub(super) fn copy_out(&mut self, target: &mut [u8]) {
         let mut filled = 0;
         while filled < target.len() {
@@ -258,7 +263,7 @@ impl LinkBuffer {
         }
     }
 
-    /// Consumes `n` bytes, which are there.
+    /// Consumes `n` bytes, which are readable.
     pub(super) fn advance_by(&mut self, n: usize) {
         let mut left = n;
         while left > 0 {
@@ -271,26 +276,26 @@ impl LinkBuffer {
     }
 }
 
-/// Fixed-size numbers, consumed.
+/// Reads of fixed-size numbers.
 macro_rules! numbers {
     ($($be:ident, $le:ident, $number:ty;)*) => {
         impl LinkBuffer {
             $(
-                #[doc = concat!("A big-endian `", stringify!($number), "`, consumed. No copy beside it.")]
+                #[doc = concat!("Consumes and returns a big-endian `", stringify!($number), "`.")]
                 ///
                 /// # Errors
                 ///
-                /// [`NotEnoughData`] if fewer bytes are there.
+                /// [`NotEnoughData`] if fewer bytes are readable.
                 #[inline]
                 pub fn $be(&mut self) -> io::Result<$number> {
                     self.read_array().map(<$number>::from_be_bytes)
                 }
 
-                #[doc = concat!("A little-endian `", stringify!($number), "`, consumed. No copy beside it.")]
+                #[doc = concat!("Consumes and returns a little-endian `", stringify!($number), "`.")]
                 ///
                 /// # Errors
                 ///
-                /// [`NotEnoughData`] if fewer bytes are there.
+                /// [`NotEnoughData`] if fewer bytes are readable.
                 #[inline]
                 pub fn $le(&mut self) -> io::Result<$number> {
                     self.read_array().map(<$number>::from_le_bytes)
@@ -307,11 +312,11 @@ numbers! {
 }
 
 impl LinkBuffer {
-    /// The next byte, consumed.
+    /// Consumes and returns the next byte.
     ///
     /// # Errors
     ///
-    /// [`NotEnoughData`] if there is none.
+    /// [`NotEnoughData`] if the buffer is empty.
     #[inline]
     pub fn read_u8(&mut self) -> io::Result<u8> {
         self.read_array::<1>().map(|[byte]| byte)

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Looking at what a [`LinkBuffer`] can read, for who has to know what it is before it is taken.
+//! Searches and copies that leave a [`LinkBuffer`] unchanged, for callers that must inspect bytes
+//! before they consume them.
 //!
-//! All of it works on a shared buffer and walks its segments: nothing is consumed, gathered or
-//! allocated, and a call costs no more than what it looks at.
+//! All of it works on `&LinkBuffer` and walks the segments. It consumes, moves and allocates
+//! nothing, and a call costs no more than the bytes it looks at.
 
 use std::collections::vec_deque;
 
@@ -12,8 +13,8 @@ use super::LinkBuffer;
 use crate::segment::Segment;
 
 impl LinkBuffer {
-    /// Copies what can be read from byte `from` on into `target`, as far as both go, and says how
-    /// many bytes that were. They stay.
+    /// Copies the readable bytes from byte `from` on into `target`, as far as both go; returns how
+    /// many. Consumes nothing.
     ///
     /// ```
     /// # use netpoll_buffer::LinkBuffer;
@@ -22,7 +23,7 @@ impl LinkBuffer {
     /// let mut length = [0; 4];
     /// assert_eq!(buffer.copy_to(1, &mut length), 4);
     /// assert_eq!(u32::from_be_bytes(length), 5);
-    /// assert_eq!(buffer.copy_to(3, &mut length), 2); // there are no more
+    /// assert_eq!(buffer.copy_to(3, &mut length), 2); // the buffer has no more
     /// ```
     pub fn copy_to(&self, from: usize, target: &mut [u8]) -> usize {
         let mut unseen = from;
@@ -41,8 +42,8 @@ impl LinkBuffer {
         copied
     }
 
-    /// Where the first `delimiter` is, looking from byte `from` on and not past byte `max`.
-    /// Nothing is consumed or copied.
+    /// Returns the position of the first `delimiter`, from byte `from` on and before byte `max`.
+    /// Consumes and copies nothing.
     #[must_use]
     pub fn position_of(&self, delimiter: u8, from: usize, max: usize) -> Option<usize> {
         if self.begins_in_front(from) {
@@ -57,10 +58,10 @@ impl LinkBuffer {
         position_among(rest, start, delimiter, from, max)
     }
 
-    /// Where the bytes of `wanted` are for the first time, in one segment or across several, looking
-    /// from byte `from` on; all of them have to lie within the first `max` bytes. Nothing is
-    /// consumed or copied. One pass over the bytes; at the end of each segment as many more
-    /// comparisons, at most, as `wanted` is long.
+    /// Returns the position of the first occurrence of `wanted`, in one segment or across several,
+    /// from byte `from` on; all of it has to lie within the first `max` bytes. Consumes and copies
+    /// nothing. One pass over the bytes, and at the end of each segment at most as many more
+    /// comparisons as `wanted` is long.
     #[must_use]
     pub fn position_of_slice(&self, wanted: &[u8], from: usize, max: usize) -> Option<usize> {
         if wanted.is_empty() {
@@ -88,9 +89,9 @@ impl LinkBuffer {
         from < self.front_len() || self.rest.is_empty()
     }
 
-    /// The segments in which to look from byte `from` on, which is behind the front one, and where the
-    /// first of them begins. Who looks again after each arrival passes by none that he has seen, so that
-    /// all he looks at is what has come.
+    /// Returns the segments that hold byte `from`, which is behind the front one, and the bytes
+    /// after it, and the position of the first of them. A repeated search skips the segments it has
+    /// already seen, so it looks at new bytes only.
     #[cold]
     fn segments_from(&self, from: usize) -> (usize, vec_deque::Iter<'_, Segment>) {
         let in_front = self.front_len();
@@ -99,7 +100,7 @@ impl LinkBuffer {
     }
 }
 
-/// As [`LinkBuffer::position_of`], in segments of which the first begins at `start`.
+/// As [`LinkBuffer::position_of`], in segments of which the first begins at position `start`.
 #[inline(always)]
 fn position_among<'a>(
     segments: impl Iterator<Item = &'a Segment>,
@@ -123,7 +124,7 @@ fn position_among<'a>(
     None
 }
 
-/// As [`LinkBuffer::position_of_slice`], in segments of which the first begins at `start`.
+/// As [`LinkBuffer::position_of_slice`], in segments of which the first begins at position `start`.
 #[inline(always)]
 fn position_of_slice_among<'a>(
     mut segments: impl Iterator<Item = &'a Segment> + Clone,
@@ -143,7 +144,7 @@ fn position_of_slice_among<'a>(
         if let Some(at) = memmem::find(&bytes[skipped..], wanted) {
             return Some(start + skipped + at);
         }
-        // What begins here and goes on behind begins among the last bytes.
+        // A match that crosses the border begins among the last bytes.
         let edge = skipped.max(bytes.len().saturating_sub(wanted.len() - 1));
         for at in memchr::memchr_iter(first, &bytes[edge..]) {
             let (here, behind) = wanted.split_at(bytes.len() - edge - at);
@@ -159,7 +160,7 @@ fn position_of_slice_among<'a>(
     None
 }
 
-/// Whether what `segments` show begins with `wanted`.
+/// Returns whether the bytes of `segments` begin with `wanted`.
 fn starts_with<'a>(segments: impl Iterator<Item = &'a Segment>, mut wanted: &[u8]) -> bool {
     for segment in segments {
         let (here, behind) = wanted.split_at(wanted.len().min(segment.len()));

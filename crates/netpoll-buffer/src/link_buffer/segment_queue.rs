@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The segments after a chain's first.
+//! The segments behind the first one of a chain.
 //!
-//! Nearly every chain has none, and buffers move and are dropped with every burst: so this is one
-//! word until there is a second segment, and a queue on the heap from then on. It counts its bytes
-//! itself, so that reading the first segment touches no other count than that segment's.
+//! Nearly every chain has none, and buffers are moved and dropped with every request batch. So this
+//! is one word until there is a second segment, and a queue on the heap from then on. The queue
+//! counts its own bytes, so that reading the first segment updates no count except that segment's.
 //!
-//! A chain whose first segment was gathered has had several, so what may be gathered behind that one
-//! later lies here as well: [`front_tail`](SegmentQueueInner::front_tail).
+//! A chain whose first segment was made contiguous has had several, so the tail that can extend
+//! that segment lies here as well: [`front_tail`](SegmentQueueInner::front_tail).
 
 use std::collections::{VecDeque, vec_deque};
 
 use crate::segment::Segment;
 use crate::tail::Tail;
 
-/// A queue of segments, none of them empty; no memory while it has never had one.
+/// A queue of segments, none of them empty. Owns no memory until its first segment.
 #[derive(Default)]
 pub(crate) struct SegmentQueue {
     queue: Option<Box<SegmentQueueInner>>,
@@ -24,8 +24,8 @@ struct SegmentQueueInner {
     segments: VecDeque<Segment>,
     /// The sum of the lengths of all segments.
     len: usize,
-    /// Room in the block of the segment before these, behind its end, if it ends where this tail
-    /// writes. Whoever puts another segment there lets go of it.
+    /// Spare capacity behind the end of the segment before these, if that segment ends where this
+    /// tail writes. Replacing that segment drops the tail.
     front_tail: Option<Tail>,
 }
 
@@ -43,19 +43,19 @@ impl SegmentQueue {
         Self { queue: None }
     }
 
-    /// Whether it has no queue: one comparison. With one it may be empty all the same.
+    /// Returns whether no queue is allocated: one comparison. An allocated queue may be empty.
     #[inline]
     pub(crate) fn is_unallocated(&self) -> bool {
         self.queue.is_none()
     }
 
-    /// Whether there are no segments, and so no bytes.
+    /// Returns whether there are no segments, and so no bytes.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many bytes there are.
+    /// Returns the number of bytes.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.queue.as_ref().map_or(0, |queue| queue.len)
@@ -74,8 +74,8 @@ impl SegmentQueue {
         self.queue.as_ref()?.segments.back()
     }
 
-    /// Shows `count` bytes more at the end of the last segment, if there is one, which the tail has
-    /// just filled there.
+    /// Extends the last segment, if there is one, by `count` bytes, which the tail has just filled
+    /// there.
     #[inline]
     pub(crate) fn grow_back(&mut self, count: usize) {
         if let Some(queue) = &mut self.queue
@@ -86,8 +86,8 @@ impl SegmentQueue {
         }
     }
 
-    /// Takes `next` into the last segment if it is the window right behind it; otherwise gives it
-    /// back.
+    /// Merges `next` into the last segment if it is the window right behind it; otherwise returns
+    /// it.
     pub(crate) fn try_merge_back(&mut self, next: Segment) -> Result<(), Segment> {
         let Some(queue) = &mut self.queue else {
             return Err(next);
@@ -101,8 +101,8 @@ impl SegmentQueue {
         Ok(())
     }
 
-    /// The segments from that on which has byte `from`, counted from the first, and where that one
-    /// begins. Looked for from the end, at no more segments than are given.
+    /// Returns the segments from the one that holds byte `from` on, counted from the first, and the
+    /// position of that one. Searches from the end, and visits no more segments than it returns.
     pub(crate) fn iter_from(&self, from: usize) -> (usize, vec_deque::Iter<'_, Segment>) {
         let Some(queue) = &self.queue else {
             return (0, vec_deque::Iter::default());
@@ -115,12 +115,12 @@ impl SegmentQueue {
         (start, queue.segments.range(index..))
     }
 
-    /// Keeps `tail`, which goes on where the segment before these ends.
+    /// Keeps `tail`, which continues the segment before these.
     pub(crate) fn set_front_tail(&mut self, tail: Tail) {
         self.queue.get_or_insert_default().front_tail = Some(tail);
     }
 
-    /// Another segment takes the place of the one before these: lets go of the room behind that.
+    /// Drops the front tail, because another segment replaces the one before these.
     #[inline(always)]
     pub(crate) fn drop_front_tail(&mut self) {
         if let Some(queue) = &mut self.queue {
@@ -128,13 +128,13 @@ impl SegmentQueue {
         }
     }
 
-    /// The room behind the segment before these, if there is any.
+    /// Takes the tail that continues the segment before these, if there is any.
     #[inline]
     pub(crate) fn take_front_tail(&mut self) -> Option<Tail> {
         self.queue.as_mut()?.front_tail.take()
     }
 
-    /// The first segment, which is to be the one before these.
+    /// Takes the first segment, which becomes the one before these.
     #[inline]
     pub(crate) fn pop_front(&mut self) -> Option<Segment> {
         let queue = self.queue.as_mut()?;
@@ -158,7 +158,8 @@ impl SegmentQueue {
         queue.segments.push_front(segment);
     }
 
-    /// Moves everything of `other` behind what is here. What was before it is there no more.
+    /// Appends the segments of `other`. Drops the front tail of `other`, whose segment is not part
+    /// of it.
     pub(crate) fn append(&mut self, mut other: Self) {
         other.drop_front_tail();
         match (&mut self.queue, &mut other.queue) {

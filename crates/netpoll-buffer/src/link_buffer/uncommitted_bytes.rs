@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What was put into a buffer since its first open reservation.
+//! The bytes that were put into a buffer since its first open reservation.
 //!
-//! Reserved bytes must stay writable until the commit, so no segment may show them before. They
-//! lie in the room of tails that are held here, behind what those count as filled; `order` says
-//! which ranges of which tail, and which foreign segments, make up the bytes in their order. The
-//! commit turns the ranges into segments. A range never moves once it is made, so a
-//! [`ReservedRange`] stays right whatever is put or inserted around it.
+//! Reserved bytes must stay writable until the commit, so no segment may show them before. They lie
+//! in the spare capacity of tails that are held here, behind the filled bytes of each. `order`
+//! lists the ranges of those tails, and the foreign segments, that make up the bytes in their
+//! order. The commit turns the ranges into segments. A range never moves, so a [`ReservedRange`]
+//! stays valid whatever is put or inserted around it.
 
 use bytes::Bytes;
 
@@ -14,38 +14,38 @@ use crate::sync::{Ordering, StaticCounter};
 use crate::tail::Tail;
 use crate::write_tail;
 
-/// How many batches there have been.
+/// Number of batches of uncommitted bytes so far, in all buffers.
 static NEXT_GENERATION: StaticCounter = StaticCounter::new(0);
 
-/// The bytes that wait for a commit, and the tails that they lie in.
+/// The bytes that wait for a commit, and the tails that hold them.
 pub(crate) struct UncommittedBytes {
-    /// Which batch of uncommitted bytes this is, so that a place of another one is not found here.
+    /// The number of this batch, so that a range of another batch is rejected.
     generation: usize,
     tails: Vec<PendingTail>,
     order: Vec<PendingPiece>,
     len: usize,
 }
 
-/// A tail, and how much of its room is written.
+/// A tail, and how much of its spare capacity is written.
 struct PendingTail {
     tail: Tail,
-    /// `tail.filled()..end` is what `order` speaks of; the rest of the room is free.
+    /// `order` refers to `tail.filled()..end`; the rest of the spare capacity is free.
     end: usize,
 }
 
-/// The next so many bytes.
+/// A piece of the uncommitted bytes.
 enum PendingPiece {
-    /// `start..end` of the block of writing number `writing`.
+    /// `start..end` of the block of `tails[tail_index]`.
     Written {
         tail_index: usize,
         start: usize,
         end: usize,
     },
-    /// Memory that came as it is.
+    /// Foreign memory, or a window of another buffer.
     Segment(Segment),
 }
 
-/// Where reserved bytes are.
+/// The location of reserved bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ReservedRange {
     generation: usize,
@@ -68,17 +68,15 @@ impl PendingPiece {
         }
     }
 
-    /// The first `n` bytes, leaving the rest.
+    /// Splits off the first `n` bytes and keeps the rest.
     fn split_to(&mut self, n: usize) -> Self {
         match self {
             Self::Written {
-                tail_index: writing,
-                start,
-                ..
+                tail_index, start, ..
             } => {
                 let middle = *start + n;
                 let first = Self::Written {
-                    tail_index: *writing,
+                    tail_index: *tail_index,
                     start: *start,
                     end: middle,
                 };
@@ -98,20 +96,20 @@ impl PendingTail {
 }
 
 impl UncommittedBytes {
-    /// Nothing yet; what is put goes on where `tail` stands.
+    /// Creates an empty batch; puts continue in `tail`.
     pub(crate) fn new(tail: Option<Tail>) -> Self {
-        let writings = tail
+        let tails = tail
             .map(|tail| PendingTail {
                 end: tail.filled(),
                 tail,
             })
             .into_iter()
             .collect();
-        // Relaxed: only that no two are equal matters.
-        let batch = NEXT_GENERATION.fetch_add(1, Ordering::Relaxed);
+        // Relaxed: the numbers only have to be distinct.
+        let generation = NEXT_GENERATION.fetch_add(1, Ordering::Relaxed);
         Self {
-            generation: batch,
-            tails: writings,
+            generation,
+            tails: tails,
             order: Vec::new(),
             len: 0,
         }
@@ -121,12 +119,12 @@ impl UncommittedBytes {
         self.len
     }
 
-    /// `n` zeroed bytes in one piece.
+    /// Reserves `n` zeroed, contiguous bytes.
     pub(crate) fn reserve(&mut self, n: usize) -> ReservedRange {
         let current = self
             .tails
             .last_mut()
-            .map_or(0, |writing| writing.spare_capacity_mut().len());
+            .map_or(0, |pending| pending.spare_capacity_mut().len());
         if self.tails.is_empty() || current < n {
             let mut tail = write_tail::tail_for_put(n);
             if tail.spare_capacity() < n {
@@ -146,21 +144,22 @@ impl UncommittedBytes {
         }
     }
 
-    /// Where the next bytes are written; never empty.
+    /// Returns the memory for the next bytes; never empty.
     pub(crate) fn spare_capacity_mut(&mut self) -> &mut [u8] {
         self.spare_capacity_for(1)
     }
 
-    /// Counts the first `n` bytes of [`spare_capacity_mut`](Self::spare_capacity_mut), which has so many, as put.
+    /// Counts the first `n` bytes of [`spare_capacity_mut`](Self::spare_capacity_mut), which has at
+    /// least so many, as put.
     pub(crate) fn advance_written(&mut self, n: usize) {
         if n > 0 {
             self.write(n, |_written| {});
         }
     }
 
-    /// What is left of the last writing, or else of a new one for `bytes`.
+    /// Returns the free part of the last tail, or of a new one for `bytes` if that is full.
     fn spare_capacity_for(&mut self, bytes: usize) -> &mut [u8] {
-        let full = |writing: &PendingTail| writing.end == writing.tail.capacity();
+        let full = |pending: &PendingTail| pending.end == pending.tail.capacity();
         if self.tails.last().is_none_or(full) {
             self.push_tail(write_tail::tail_for_put(bytes));
         }
@@ -168,53 +167,51 @@ impl UncommittedBytes {
         self.tails[last].spare_capacity_mut()
     }
 
-    /// Goes on writing where `tail` stands.
+    /// Continues in `tail`.
     fn push_tail(&mut self, tail: Tail) {
         let end = tail.filled();
         self.tails.push(PendingTail { end, tail });
     }
 
-    /// Writes the next `n` bytes, for which the last writing has room.
+    /// Writes the next `n` bytes, which fit the last tail.
     fn write(&mut self, n: usize, fill: impl FnOnce(&mut [u8])) -> ReservedRange {
         let last = self.tails.len() - 1;
-        let writing = &mut self.tails[last];
-        fill(&mut writing.spare_capacity_mut()[..n]);
-        let start = writing.end;
-        let place = ReservedRange {
+        let pending = &mut self.tails[last];
+        fill(&mut pending.spare_capacity_mut()[..n]);
+        let start = pending.end;
+        let range = ReservedRange {
             generation: self.generation,
             tail_index: last,
             start,
             end: start + n,
         };
-        writing.end = place.end;
+        pending.end = range.end;
         self.len += n;
         match self.order.last_mut() {
             Some(PendingPiece::Written {
-                tail_index: writing,
-                end,
-                ..
-            }) if *writing == last && *end == start => {
-                *end = place.end;
+                tail_index, end, ..
+            }) if *tail_index == last && *end == start => {
+                *end = range.end;
             }
             _ => self.order.push(PendingPiece::Written {
                 tail_index: last,
                 start,
-                end: place.end,
+                end: range.end,
             }),
         }
-        place
+        range
     }
 
-    pub(crate) fn get_mut(&mut self, place: &ReservedRange) -> Option<&mut [u8]> {
-        if place.generation != self.generation {
+    pub(crate) fn get_mut(&mut self, range: &ReservedRange) -> Option<&mut [u8]> {
+        if range.generation != self.generation {
             return None;
         }
-        let writing = self.tails.get_mut(place.tail_index)?;
-        let first = place.start.checked_sub(writing.tail.filled())?;
-        writing
+        let pending = self.tails.get_mut(range.tail_index)?;
+        let first = range.start.checked_sub(pending.tail.filled())?;
+        pending
             .tail
             .spare_capacity_mut()
-            .get_mut(first..first + place.len())
+            .get_mut(first..first + range.len())
     }
 
     pub(crate) fn push(&mut self, segment: Segment) {
@@ -222,7 +219,7 @@ impl UncommittedBytes {
         self.order.push(PendingPiece::Segment(segment));
     }
 
-    /// Puts `bytes` before the `at`-th byte, which is at most the length.
+    /// Inserts `bytes` before the `at`-th byte, which is at most the length.
     pub(crate) fn insert(&mut self, at: usize, bytes: Bytes) {
         let mut before = 0;
         let mut index = 0;
@@ -242,39 +239,37 @@ impl UncommittedBytes {
         );
     }
 
-    /// The first `k` bytes as segments, and the tail to go on with. The rest is dropped.
+    /// Returns the first `k` bytes as segments, and the tail for the next puts. Drops the rest.
     pub(crate) fn commit(mut self, k: usize) -> (Vec<Segment>, Option<Tail>) {
         self.truncate(k);
-        for writing in &mut self.tails {
-            writing.end = writing.tail.filled();
+        for pending in &mut self.tails {
+            pending.end = pending.tail.filled();
         }
         for piece in &self.order {
             if let PendingPiece::Written {
-                tail_index: writing,
-                end,
-                ..
+                tail_index, end, ..
             } = *piece
             {
-                let writing = &mut self.tails[writing];
-                writing.end = writing.end.max(end);
+                let pending = &mut self.tails[tail_index];
+                pending.end = pending.end.max(end);
             }
         }
-        for writing in &mut self.tails {
-            let written = writing.end - writing.tail.filled();
-            writing.tail.advance(written);
+        for pending in &mut self.tails {
+            let written = pending.end - pending.tail.filled();
+            pending.tail.advance(written);
         }
         let mut segments = Vec::with_capacity(self.order.len());
         for piece in self.order {
             segments.push(match piece {
                 PendingPiece::Segment(segment) => segment,
                 PendingPiece::Written {
-                    tail_index: writing,
+                    tail_index,
                     start,
                     end,
-                } => self.tails[writing].tail.window(start..end),
+                } => self.tails[tail_index].tail.window(start..end),
             });
         }
-        (segments, self.tails.pop().map(|writing| writing.tail))
+        (segments, self.tails.pop().map(|pending| pending.tail))
     }
 
     fn truncate(&mut self, k: usize) {

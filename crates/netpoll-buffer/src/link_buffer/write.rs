@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Adding to a [`LinkBuffer`] without a copy: foreign memory, other buffers, and room that is filled
-//! in later.
+//! Additions to a [`LinkBuffer`] without a copy: foreign memory, other buffers, and reserved bytes
+//! that are filled in later.
 //!
-//! What is put is readable at once, except while a reservation is open: from the first
-//! [`LinkBuffer::reserve`] on everything waits for [`LinkBuffer::commit`]. That is how a codec
-//! leaves room for a length, writes the body, and fills the length in:
+//! Put bytes are readable at once, except while a reservation is open: from the first
+//! [`LinkBuffer::reserve`] on all bytes wait for [`LinkBuffer::commit`]. A codec uses this to
+//! reserve a length, write the body, and fill the length in:
 //!
 //! ```
 //! use netpoll_buffer::LinkBuffer;
@@ -15,7 +15,7 @@
 //! buffer.put_str("a body whose length was not known");
 //! let body = buffer.uncommitted_len() - 4;
 //! buffer.get_mut(&length)?.copy_from_slice(&(body as u32).to_be_bytes());
-//! assert_eq!(buffer.len(), 0); // nothing can be read, or sent, yet
+//! assert_eq!(buffer.len(), 0); // no byte can be read or sent yet
 //! buffer.commit_all();
 //! assert_eq!(buffer.read_u32()? as usize, buffer.len());
 //! # Ok(()) }
@@ -30,15 +30,15 @@ use super::uncommitted_bytes::UncommittedBytes;
 use crate::error::{OutOfRange, TooLarge};
 use crate::segment::Segment;
 
-/// The most one reservation may ask for: what one block holds in one piece, far from the 4 GiB
-/// where positions end.
+/// The size of the largest reservation: contiguous bytes of one block, far from the 4 GiB where
+/// positions end.
 pub(super) const MAX_RESERVATION: usize = 1 << 30;
 
-/// A range of uncommitted bytes, by [`LinkBuffer::reserve`]: a key without a borrow. It ends with
-/// the commit.
+/// A range of uncommitted bytes, made by [`LinkBuffer::reserve`]: a key without a borrow. It ends
+/// with the commit.
 ///
-/// The bytes themselves are lent by [`LinkBuffer::get_mut`], and have to be given back before they
-/// can be committed, and so sent. Writing to what may be on its way does not compile:
+/// [`LinkBuffer::get_mut`] borrows the bytes themselves, and the borrow has to end before they are
+/// committed and sent. Writing to bytes that may be on their way does not compile:
 ///
 /// ```compile_fail,E0499
 /// # use netpoll_buffer::LinkBuffer;
@@ -57,8 +57,8 @@ pub struct Reservation {
 }
 
 impl LinkBuffer {
-    /// Adds `bytes` to the end as they are, without a copy. One small allocation. Worth it from a
-    /// few KiB on; below that [`put_slice`](Self::put_slice) is cheaper.
+    /// Appends `bytes` without a copy. One small allocation. Pays off from a few KiB on; below that
+    /// [`put_slice`](Self::put_slice) is cheaper.
     pub fn push(&mut self, bytes: Bytes) {
         for segment in Segment::foreign(bytes) {
             match &mut self.uncommitted {
@@ -68,8 +68,8 @@ impl LinkBuffer {
         }
     }
 
-    /// Adds everything that `other` can read, without a copy; a few instructions for each of its
-    /// segments. What `other` has uncommitted is committed first, as by
+    /// Appends all readable bytes of `other` without a copy; a few instructions for each of its
+    /// segments. Uncommitted bytes of `other` are committed first, as by
     /// [`commit_all`](Self::commit_all).
     pub fn append(&mut self, mut other: Self) {
         other.commit_all();
@@ -88,27 +88,27 @@ impl LinkBuffer {
                 .drain_segments()
                 .for_each(|segment| self.push_segment(segment));
         }
-        // The other's tail continues what is now the end.
+        // The other's tail continues the new end.
         if let Some(tail) = tail {
             self.release_tail();
             self.tail = Some(tail);
         }
     }
 
-    /// All readable segments, leaving none.
+    /// Takes all readable segments out.
     fn drain_segments(&mut self) -> impl Iterator<Item = Segment> {
         let front = self.front.take().filter(|front| !front.is_empty());
         front.into_iter().chain(std::mem::take(&mut self.rest))
     }
 
-    /// Leaves room for `n` zeroed, contiguous bytes at the end, to be filled in by
-    /// [`get_mut`](Self::get_mut) any time before the commit. From here to the commit nothing more
-    /// becomes readable. One pass over the `n` bytes, to zero them, and one small allocation for the
-    /// first open reservation. Go's `Malloc`.
+    /// Reserves `n` zeroed, contiguous bytes at the end, which [`get_mut`](Self::get_mut) can fill
+    /// in any time before the commit. Until the commit no more bytes become readable. One pass over
+    /// the `n` bytes, to zero them, and one small allocation for the first open reservation. Go's
+    /// `Malloc`.
     ///
     /// # Errors
     ///
-    /// [`TooLarge`] above 1 GiB, which no contiguous piece may have.
+    /// [`TooLarge`] above 1 GiB, the largest contiguous reservation.
     pub fn reserve(&mut self, n: usize) -> io::Result<Reservation> {
         if n > MAX_RESERVATION {
             return Err(TooLarge::new(MAX_RESERVATION, n).into());
@@ -122,7 +122,7 @@ impl LinkBuffer {
         })
     }
 
-    /// The bytes of a reservation that is open. No copy.
+    /// Returns the bytes of an open reservation. No copy.
     ///
     /// # Errors
     ///
@@ -135,12 +135,13 @@ impl LinkBuffer {
             .ok_or_else(|| OutOfRange::new(uncommitted, reserved.range.len()).into())
     }
 
-    /// Puts `bytes` in the middle of what is uncommitted: before its `at`-th byte, counted from
-    /// the first. No copy. Go's `WriteDirect`.
+    /// Inserts `bytes` in the middle of the uncommitted bytes: before their `at`-th byte, counted
+    /// from the first. Without an open reservation it appends them, as [`push`](Self::push). No
+    /// copy. Go's `WriteDirect`.
     ///
     /// # Errors
     ///
-    /// [`OutOfRange`] if `at` is past the end of what is uncommitted.
+    /// [`OutOfRange`] if `at` is past the end of the uncommitted bytes.
     pub fn insert(&mut self, at: usize, bytes: Bytes) -> io::Result<()> {
         let uncommitted = self.uncommitted_len();
         if at > uncommitted {
@@ -158,7 +159,7 @@ impl LinkBuffer {
     ///
     /// # Errors
     ///
-    /// [`OutOfRange`] if `k` is more than there are; then nothing is changed.
+    /// [`OutOfRange`] if `k` is more than their number; then the buffer is unchanged.
     pub fn commit(&mut self, k: usize) -> io::Result<()> {
         let uncommitted = self.uncommitted_len();
         if k > uncommitted {
@@ -174,7 +175,7 @@ impl LinkBuffer {
         Ok(())
     }
 
-    /// Makes everything uncommitted readable and ends every reservation. No copy.
+    /// Makes all uncommitted bytes readable and ends every reservation. No copy.
     #[inline]
     pub fn commit_all(&mut self) {
         if self.uncommitted.is_some() {
@@ -186,9 +187,6 @@ impl LinkBuffer {
     fn commit_pending(&mut self) {
         let all = self.uncommitted_len();
         let committed = self.commit(all);
-        debug_assert!(
-            committed.is_ok(),
-            "all that is uncommitted can be committed"
-        );
+        debug_assert!(committed.is_ok(), "all uncommitted bytes can be committed");
     }
 }
