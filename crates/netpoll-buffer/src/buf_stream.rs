@@ -97,7 +97,7 @@ impl<S> BufStream<S> {
         &mut self.output
     }
 
-    /// The stream below.
+    /// Returns the underlying stream.
     pub fn get_ref(&self) -> &S {
         &self.stream
     }

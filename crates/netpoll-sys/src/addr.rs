@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where a stream socket is: an internet address, the name of a Unix socket, or nowhere that has a
-//! name.
+//! Addresses of stream sockets: an internet address, the name of a Unix socket, or no name.
 //!
-//! Both kinds are one [`Addr`], so that everything above sockets is the same for both. Its text
-//! is what people write on a command line:
+//! Both kinds are one [`Addr`], so that all code above sockets is the same for both. Its text form
+//! is the one for command lines:
 //!
-//! | text | what it means |
+//! | text | meaning |
 //! |---|---|
 //! | `127.0.0.1:8080`, `[::1]:8080`, `[fe80::1%2]:8080` | internet |
 //! | `unix:/run/app.sock`, `unix:app.sock` | a path in the file system |
-//! | `unix:@app` | an abstract name, which no file stands for |
+//! | `unix:@app` | an abstract name, which has no file |
 //!
-//! An address is `Copy`: a name is kept in place, as the kernel keeps it.
+//! An address is `Copy`: a name is stored in place, as the kernel stores it.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -31,13 +30,13 @@ pub enum Addr {
     Tcp(SocketAddr),
     /// The name of a Unix socket.
     Unix(UnixAddr),
-    /// A socket without a name, as `socketpair(2)` makes them. So are nearly all that connect to a
-    /// Unix socket.
+    /// A socket without a name, as `socketpair(2)` makes them. Nearly all clients of a Unix socket
+    /// are unnamed.
     Unnamed,
 }
 
 impl Addr {
-    /// The internet address, if it is one.
+    /// Returns the internet address, if it is one.
     #[must_use]
     pub const fn as_tcp(&self) -> Option<SocketAddr> {
         match self {
@@ -46,9 +45,9 @@ impl Addr {
         }
     }
 
-    /// The same address, where it is IPv4 written as IPv6 in the form of IPv4: a listener of both
-    /// families and a dial of such an address have peers like `[::ffff:127.0.0.1]:80`, as the kernel
-    /// says of a socket of IPv6, and that is `127.0.0.1:80`. Any other address as it is.
+    /// Returns an IPv4-mapped IPv6 address as IPv4, and any other address unchanged. The kernel
+    /// reports IPv4 peers of an IPv6 socket in the mapped form: a listener of both families and a
+    /// dial of such an address have peers like `[::ffff:127.0.0.1]:80`, which is `127.0.0.1:80`.
     ///
     /// ```
     /// use netpoll_sys::Addr;
@@ -67,7 +66,7 @@ impl Addr {
         }
     }
 
-    /// The name of a Unix socket, if it is one.
+    /// Returns the name of a Unix socket, if it is one.
     #[must_use]
     pub const fn as_unix(&self) -> Option<&UnixAddr> {
         match self {
@@ -76,7 +75,7 @@ impl Addr {
         }
     }
 
-    /// What the kernel says; another family than the two has no name here.
+    /// Converts the kernel's address; an address of another family counts as unnamed.
     pub(crate) fn from_kernel(addr: Option<SocketAddrAny>) -> Self {
         let Some(addr) = addr else {
             return Self::Unnamed;
@@ -113,7 +112,7 @@ impl fmt::Display for Addr {
 impl FromStr for Addr {
     type Err = ParseAddrError;
 
-    /// The texts that the module's table has. No name is resolved.
+    /// Parses the forms of the module's table. Resolves no names.
     fn from_str(text: &str) -> Result<Self, ParseAddrError> {
         let wrong = |name| ParseAddrError {
             text: text.to_owned(),
@@ -128,7 +127,7 @@ impl FromStr for Addr {
     }
 }
 
-/// The longest path or abstract name: what `sockaddr_un` holds beside one NUL.
+/// The longest path or abstract name, in bytes: what `sockaddr_un` holds beside one NUL.
 const MAX_NAME_LEN: usize = 107;
 
 /// The name of a Unix socket: a path, or an abstract name.
@@ -136,7 +135,7 @@ const MAX_NAME_LEN: usize = 107;
 pub struct UnixAddr {
     kind: UnixAddrKind,
     length: u8,
-    /// Zero behind `length`, so that equal names are equal.
+    /// Zero behind `length`, so that equal names compare equal.
     name: [u8; MAX_NAME_LEN],
 }
 
@@ -147,7 +146,8 @@ enum UnixAddrKind {
 }
 
 impl UnixAddr {
-    /// A path in the file system, absolute or relative to the current folder of whoever uses it.
+    /// Creates a path in the file system, absolute or relative to the current folder of the process
+    /// that uses it.
     ///
     /// # Errors
     ///
@@ -160,18 +160,18 @@ impl UnixAddr {
         Self::new(UnixAddrKind::Path, path)
     }
 
-    /// An abstract name: it is free as soon as nobody listens, and *everybody on the machine* who
-    /// shares the network namespace may connect to it, since it has no file and so no permissions.
+    /// Creates an abstract name. It is free as soon as its listener is closed. It has no file and
+    /// so no permissions: *every process* in the same network namespace may connect to it.
     ///
     /// # Errors
     ///
-    /// [`InvalidUnixName`] for a name that is empty or longer than 107 bytes. Any byte may be in
-    /// it.
+    /// [`InvalidUnixName`] for a name that is empty or longer than 107 bytes. It may contain any
+    /// byte.
     pub fn abstract_name(name: impl AsRef<[u8]>) -> Result<Self, InvalidUnixName> {
         Self::new(UnixAddrKind::Abstract, name.as_ref())
     }
 
-    /// What stands behind `unix:`.
+    /// Parses the text behind `unix:`.
     fn named(text: &str) -> Result<Self, InvalidUnixName> {
         match text.strip_prefix('@') {
             Some(name) => Self::abstract_name(name),
@@ -198,13 +198,13 @@ impl UnixAddr {
         })
     }
 
-    /// The path, if it is one.
+    /// Returns the path, if it is one.
     #[must_use]
     pub fn as_path(&self) -> Option<&Path> {
         (self.kind == UnixAddrKind::Path).then(|| Path::new(OsStr::from_bytes(self.bytes())))
     }
 
-    /// The abstract name, if it is one.
+    /// Returns the abstract name, if it is one.
     #[must_use]
     pub fn as_abstract_name(&self) -> Option<&[u8]> {
         (self.kind == UnixAddrKind::Abstract).then(|| self.bytes())
@@ -214,14 +214,14 @@ impl UnixAddr {
         &self.name[..usize::from(self.length)]
     }
 
-    /// `None` for a socket without a name.
+    /// Converts the kernel's name; `None` for a socket without a name.
     fn from_kernel(addr: &SocketAddrUnix) -> Option<Self> {
         if let Some(name) = addr.abstract_name() {
             return Self::new(UnixAddrKind::Abstract, name).ok();
         }
-        // The one path that fills all of `sockaddr_un` has no room here, and so no name.
+        // A path that fills all of `sockaddr_un` does not fit here, and counts as unnamed.
         let path = addr.path_bytes()?;
-        // Of the longest that has room, rustix gives its NUL too.
+        // For the longest path that fits, rustix includes the NUL.
         Self::new(UnixAddrKind::Path, path.strip_suffix(&[0]).unwrap_or(path)).ok()
     }
 
@@ -234,8 +234,8 @@ impl UnixAddr {
 }
 
 impl fmt::Display for UnixAddr {
-    /// As it is written: a path that begins with `@` gets a `./` before it, and what is not UTF-8
-    /// is shown by its replacement character.
+    /// Prints the form that parses back: a path that begins with `@` is printed with `./` before
+    /// it. Bytes that are not UTF-8 are printed as the replacement character.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mark = match self.kind {
             UnixAddrKind::Abstract => "@",
@@ -252,20 +252,20 @@ impl fmt::Debug for UnixAddr {
     }
 }
 
-/// Bytes cannot name a Unix socket. `InvalidInput` as an [`io::Error`].
+/// The bytes cannot name a Unix socket. `InvalidInput` as an [`io::Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidUnixName {
-    /// There are none.
+    /// The name is empty.
     Empty,
-    /// More than the kernel's `sockaddr_un` holds.
+    /// The name is longer than the kernel's `sockaddr_un` holds.
     TooLong {
-        /// How many there are.
+        /// Length of the name, in bytes.
         length: usize,
-        /// How many there may be.
+        /// The limit, in bytes.
         limit: usize,
     },
-    /// There is a NUL in a path.
+    /// The path contains a NUL.
     Nul,
 }
 
@@ -275,7 +275,7 @@ impl fmt::Display for InvalidUnixName {
             Self::Empty => f.write_str("the name of a Unix socket is empty"),
             Self::TooLong { length, limit } => write!(
                 f,
-                "the name of a Unix socket has {length} bytes, and may have {limit}"
+                "the name of a Unix socket has {length} bytes; the limit is {limit}"
             ),
             Self::Nul => f.write_str("the path of a Unix socket contains NUL"),
         }
@@ -290,7 +290,7 @@ impl From<InvalidUnixName> for io::Error {
     }
 }
 
-/// A text is not an address. `InvalidInput` as an [`io::Error`].
+/// The text is not an address. `InvalidInput` as an [`io::Error`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseAddrError {
     text: String,

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The clock that never goes back.
+//! The monotonic clock.
 //!
-//! It is the C library's reading of it, as the standard library's is: rustix finds the kernel's
-//! function by itself, and where there is none to be found, as under valgrind, it crashes.
+//! This calls the C library's `clock_gettime(2)`, as the standard library does: rustix looks up the
+//! kernel's vDSO function, and crashes where there is none, as under valgrind.
 
-/// Nanoseconds of `CLOCK_MONOTONIC`, which is what [`Instant`](std::time::Instant) counts by on
-/// Linux, as one number. No system call where the kernel has it in the process's memory, as it has
-/// on every usual machine. Five centuries fit.
+/// Returns `CLOCK_MONOTONIC`, the clock of [`Instant`](std::time::Instant) on Linux, in
+/// nanoseconds. Makes no system call on machines where the kernel maps the clock into the process,
+/// which is the usual case. The number overflows after five centuries.
 #[inline]
 #[must_use]
 pub fn monotonic() -> u64 {
@@ -14,7 +14,7 @@ pub fn monotonic() -> u64 {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: the pointer is to a local that lives over the call.
+    // SAFETY: the pointer is to a local that outlives the call.
     let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     debug_assert_eq!(result, 0, "every kernel has this clock");
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64

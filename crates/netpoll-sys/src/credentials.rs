@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Who is at the other end of a Unix socket (`SO_PEERCRED`).
+//! The credentials of the peer of a Unix socket (`SO_PEERCRED`).
 //!
-//! The kernel's answer is three numbers, and the first may be 0: a peer in a process namespace
-//! that is not ours has no process id here. rustix reads the answer into a type in which a process
-//! id is never 0, so this asks by itself.
+//! The kernel returns three numbers, and the first may be 0: a peer in another process namespace
+//! has no process id here. rustix reads the result into a type in which a process id is never 0, so
+//! this module calls `getsockopt(2)` directly.
 
 use std::io;
 use std::mem::size_of;
@@ -13,21 +13,21 @@ use rustix::io::Errno;
 
 use crate::syscall::Syscall;
 
-/// The process that connected, or of an end of `socketpair(2)` the one that made the pair, as it
-/// was at that moment.
+/// The credentials of the process that connected, or, for an end of `socketpair(2)`, of the process
+/// that made the pair, as of that moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct PeerCredentials {
-    /// The process; `None` if it is of a namespace that is not visible here. It may have ended,
-    /// and its number may be another's by now: nothing to decide a permission by.
+    /// The process id; `None` if the process is in a namespace that is not visible here. The
+    /// process may have exited and its id may be reused: do not base a permission on it.
     pub pid: Option<u32>,
-    /// The effective user.
+    /// The effective user id.
     pub uid: u32,
-    /// The effective group.
+    /// The effective group id.
     pub gid: u32,
 }
 
-/// Asks for the credentials of the peer of a Unix socket. One `getsockopt(2)`.
+/// Returns the credentials of the peer of a Unix socket. One `getsockopt(2)`.
 ///
 /// # Errors
 ///
@@ -68,10 +68,10 @@ pub fn peer_credentials(fd: BorrowedFd<'_>) -> io::Result<PeerCredentials> {
     })
 }
 
-/// What the kernel says of the user of a peer it knows nothing of.
+/// The user id that the kernel reports for an unknown peer.
 const NO_UID: u32 = u32::MAX;
 
-/// Why there is no peer.
+/// Returns the error for a socket without peer credentials.
 fn no_peer_error(fd: BorrowedFd<'_>) -> io::Error {
     match Syscall::Getsockname
         .call(|| rustix::net::getsockname(fd))

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A lock on a folder, between threads and processes: `flock(2)` of the folder itself.
 //!
-//! It leaves no file behind, is there under every name that leads to the folder, and ends with its
-//! holder, also with one that is killed. It binds only those who ask for it.
+//! The lock leaves no file behind, applies to every path that leads to the folder, and ends with
+//! its holder, also with one that is killed. It is advisory: it binds only processes that use it.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,29 +14,29 @@ use rustix::io::Errno;
 use crate::retry::retry_on_intr;
 use crate::syscall::Syscall;
 
-/// A lock on a folder, until it is dropped.
+/// A lock on a folder, held until it is dropped.
 #[derive(Debug)]
 pub struct DirLock {
     fd: OwnedFd,
 }
 
-/// What came of a try to lock a folder.
+/// The result of [`DirLock::try_lock`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum LockOutcome {
-    /// It is locked.
+    /// The folder is locked.
     Acquired(DirLock),
-    /// Somebody else holds the lock.
+    /// Another holder has the lock.
     Busy,
 }
 
 impl DirLock {
-    /// Locks `folder`, unless somebody else has. An `open(2)` and an `flock(2)`, and as many calls when
-    /// it is dropped.
+    /// Locks `folder`, unless it is locked already. An `open(2)` and an `flock(2)`, and two calls
+    /// when it is dropped.
     ///
     /// # Errors
     ///
-    /// `ENOENT`, `ENOTDIR` and `EACCES` for a folder that is none or may not be read; `ENOLCK`,
+    /// `ENOENT`, `ENOTDIR` and `EACCES` for a path that is no folder or may not be read; `ENOLCK`,
     /// `EOPNOTSUPP` or `EBADF` from a file system without such locks.
     pub fn try_lock(folder: &Path) -> io::Result<LockOutcome> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -54,10 +54,10 @@ impl DirLock {
 }
 
 impl Drop for DirLock {
-    /// By itself, and not by closing: a child that was forked meanwhile has a duplicate until its
-    /// `execve(2)`, and would hold the lock for as long.
+    /// Unlocks explicitly instead of by closing: a child that was forked meanwhile has a duplicate
+    /// until its `execve(2)`, and would hold the lock for as long.
     fn drop(&mut self) {
-        // The close that follows does the same where there is no duplicate.
+        // The close that follows unlocks too where there is no duplicate.
         let _unlocked = rustix::fs::flock(&self.fd, FlockOperation::Unlock).ok();
     }
 }

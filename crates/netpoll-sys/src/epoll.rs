@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Waiting for readiness with `epoll(7)`, level-triggered unless a reader asks for edges.
+//! Waits for readiness with `epoll(7)`, level-triggered unless a reader asks for edges.
 //!
-//! Level-triggered forgives: a reader that stops early hears again, and a source that wants nothing
-//! more says so by its interest. With edges ([`Interest::EDGE`]) the kernel does not look again at
-//! what it has reported, and whoever leaves bytes behind has to ask it to, by [`Epoll::modify`].
+//! Level-triggered readiness is reported again to a reader that stops early, and a source disables
+//! it by its interest. With edges ([`Interest::EDGE`]) the kernel reports each arrival once, and a
+//! reader that leaves bytes behind has to request a new report with [`Epoll::modify`].
 //!
-//! A registration carries a 64-bit token of the caller's, never a pointer: what a token means,
-//! and whether it still means anything, is decided by whoever made it.
+//! A registration carries a 64-bit token of the caller, never a pointer. The caller decides what a
+//! token means, and whether it is still valid.
 
 use std::fmt;
 use std::io;
@@ -27,7 +27,7 @@ pub struct Epoll {
 }
 
 impl Epoll {
-    /// A new, empty instance. One system call and one descriptor.
+    /// Creates an empty instance. One system call and one descriptor.
     ///
     /// # Errors
     ///
@@ -38,7 +38,7 @@ impl Epoll {
         })
     }
 
-    /// Starts to watch `fd`; its events will carry `token`.
+    /// Starts to watch `fd`; its events carry `token`.
     ///
     /// # Errors
     ///
@@ -61,7 +61,7 @@ impl Epoll {
         retry_on_intr(|| Syscall::EpollModify.call(modify))
     }
 
-    /// Ceases to watch `fd`. Events of it that were already collected stay in their [`Events`].
+    /// Stops watching `fd`. Events of it that were already collected stay in their [`Events`].
     ///
     /// # Errors
     ///
@@ -70,15 +70,15 @@ impl Epoll {
         retry_on_intr(|| Syscall::EpollDelete.call(|| epoll::delete(&self.fd, fd)))
     }
 
-    /// Waits until something is ready, `timeout` has passed (never earlier; rounded up to a
-    /// millisecond), or a signal came; `None` waits for ever. Fills `events` and returns how many
-    /// there are: 0 after a timeout or a signal. One system call.
+    /// Waits until a descriptor is ready, `timeout` has passed (never earlier; rounded up to a
+    /// millisecond), or a signal arrived; `None` waits without limit. Fills `events` and returns
+    /// their number: 0 after a timeout or a signal. One system call.
     ///
     /// # Errors
     ///
-    /// Only those of a broken instance (`EBADF`, `EINVAL`).
+    /// `EBADF` or `EINVAL` for a broken instance.
     pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<usize> {
-        // An interrupted wait is a wait that found nothing: the caller looks at its clock anyway.
+        // An interrupted wait counts as one without events: the caller checks its clock anyway.
         let timeout = timeout.map(timespec);
         let Events { list, filled } = events;
         let waited =
@@ -101,7 +101,7 @@ impl AsFd for Epoll {
     }
 }
 
-/// Of a connection that was torn down both are so, and the end is what counts.
+/// A torn-down connection reports both, and the hang-up takes precedence.
 fn is_error_alone(flags: epoll::EventFlags) -> bool {
     flags.contains(epoll::EventFlags::ERR) && !flags.contains(epoll::EventFlags::HUP)
 }
@@ -120,7 +120,7 @@ fn flags(interest: Interest) -> epoll::EventFlags {
     flags
 }
 
-/// Saturates: 2^63 seconds is as good as for ever.
+/// Saturates: 2^63 seconds are as good as no limit.
 fn timespec(duration: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
@@ -128,14 +128,15 @@ fn timespec(duration: Duration) -> Timespec {
     }
 }
 
-/// Room for the events of one [`Epoll::wait`], and the events of the last one.
+/// A buffer for the events of one [`Epoll::wait`], which holds those of the last one.
 pub struct Events {
     list: Vec<epoll::Event>,
     filled: usize,
 }
 
 impl Events {
-    /// Room for `capacity` events (at least one). One allocation, made here and never again.
+    /// Creates a buffer for `capacity` events (at least one). One allocation, which is reused by
+    /// every wait.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
         let empty = epoll::Event {
@@ -148,19 +149,20 @@ impl Events {
         }
     }
 
-    /// How many events the last wait brought.
+    /// Returns the number of events of the last wait.
     #[must_use]
     pub fn len(&self) -> usize {
         self.filled
     }
 
-    /// Whether the last wait brought nothing.
+    /// Returns whether the last wait returned no events.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.filled == 0
     }
 
-    /// The `index`-th event of the last wait: its token and what was seen. `None` past the last.
+    /// Returns the token and the readiness of the `index`-th event of the last wait. `None` past
+    /// the last.
     #[inline]
     #[must_use]
     pub fn get(&self, index: usize) -> Option<(u64, Readiness)> {

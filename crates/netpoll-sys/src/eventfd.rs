@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How one thread wakes another that waits in a poller: `eventfd(2)`.
+//! Wakes a thread that waits in a poller: `eventfd(2)`.
 //!
-//! The kernel keeps a counter. Ringing adds one and makes the descriptor readable; clearing sets
-//! it to zero. However often it rings before it is cleared, the waiter wakes once.
+//! The kernel keeps a counter. A notification adds one and makes the descriptor readable; clearing
+//! sets it to zero. Many notifications before a clear wake the waiter once.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,14 +13,14 @@ use rustix::io::Errno;
 use crate::retry::retry_on_intr;
 use crate::syscall::Syscall;
 
-/// A bell with a counter in the kernel.
+/// A notifier with a counter in the kernel.
 #[derive(Debug)]
 pub struct EventFd {
     fd: OwnedFd,
 }
 
 impl EventFd {
-    /// A new bell that has not rung. One system call and one descriptor.
+    /// Creates a notifier with a counter of zero. One system call and one descriptor.
     ///
     /// # Errors
     ///
@@ -32,13 +32,13 @@ impl EventFd {
         })
     }
 
-    /// Makes the descriptor readable. Callable from any thread and from a signal handler's
-    /// thread; one system call.
+    /// Makes the descriptor readable. Callable from any thread, also from one that runs a signal
+    /// handler; one system call.
     ///
     /// # Errors
     ///
-    /// None in practice: a full counter (2^64 - 2 rings unheard) still is a bell that has rung,
-    /// and counts as success.
+    /// None in practice: a full counter (2^64 - 2 notifications without a clear) is readable
+    /// already, and counts as success.
     pub fn notify(&self) -> io::Result<()> {
         let add_one = || rustix::io::write(&self.fd, &1u64.to_ne_bytes());
         match retry_on_intr(|| Syscall::EventFdWrite.call(add_one)) {
@@ -47,12 +47,12 @@ impl EventFd {
         }
     }
 
-    /// Sets the counter to zero, so that the descriptor is readable only after the next ring.
-    /// A bell that has not rung is left alone. One system call.
+    /// Sets the counter to zero, so that the descriptor is readable only after the next
+    /// notification. A counter of zero is left alone. One system call.
     ///
     /// # Errors
     ///
-    /// Only those of a broken descriptor.
+    /// `EBADF` for a broken descriptor.
     pub fn clear(&self) -> io::Result<()> {
         let mut counter = [0u8; 8];
         let mut read = || rustix::io::read(&self.fd, &mut counter[..]);

@@ -1,23 +1,25 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A table of what the kernel is to answer, for tests. Only with `--cfg netpoll_faults`.
+//! Fault injection: a table of results that replace the kernel's, for tests. Only with `--cfg
+//! netpoll_faults`.
 //!
-//! A test installs a [`FaultPlan`]: of which calls ([`Syscall`]), the how-manieth ([`Trigger`]), comes out how
-//! ([`Fault`]). Only the outcome of a call is another then; what runs around it is the code that
-//! ships. The table is the process's, and there is one plan at a time.
+//! A test installs a [`FaultPlan`], which selects calls by kind ([`Syscall`]) and by number
+//! ([`Trigger`]), and gives their result ([`Fault`]). Only the result of the call differs; the code
+//! around it is the code that ships. The table belongs to the process, and there is one plan at a
+//! time.
 //!
-//! A call that is to fail is not made, as the kernel would not have done it. The exceptions are
-//! errnos that say that something *is* so: without the call it would not be, and the table would
-//! tell of a kernel that there is not.
+//! A call that is to fail is not made, as the kernel would not have performed it. The exceptions
+//! are errnos which state that something *is* so: without the call it would not be, and the table
+//! would simulate an impossible kernel.
 //!
-//! | site | errno | what it says |
+//! | site | errno | meaning |
 //! |---|---|---|
-//! | `connect` | `EINPROGRESS`, `EINTR`, `EALREADY`, `EISCONN` | the connection is made, or under way |
-//! | `epoll_ctl` add | `EEXIST` | it is watched |
+//! | `connect` | `EINPROGRESS`, `EINTR`, `EALREADY`, `EISCONN` | the connection is made, or in progress |
+//! | `epoll_ctl` add | `EEXIST` | the descriptor is watched |
 //! | `write` to an eventfd | `EAGAIN` | the counter is full, so it is readable |
 //!
-//! While there is a plan, [`Interest::EDGE`](crate::Interest::EDGE) is ignored: a read that the table
-//! cuts short, or has find nothing, leaves bytes behind of which nothing would tell, as no read of a
-//! kernel's does.
+//! While a plan is installed, [`Interest::EDGE`](crate::Interest::EDGE) is ignored: a read that the
+//! table cuts short leaves bytes behind that no edge would report, which no read of a real kernel
+//! does.
 //!
 //! ```
 //! use netpoll_sys::faults::{Errno, Fault, FaultPlan, Syscall, Trigger};
@@ -42,30 +44,31 @@ pub use rustix::io::Errno;
 
 pub use crate::syscall::Syscall;
 
-/// How one call comes out.
+/// The injected result of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// It fails.
+    /// The call fails.
     Errno(Errno),
-    /// It moves at most so many bytes, or brings so many events; with 0 it is not made.
+    /// The call moves at most so many bytes, or returns at most so many events; with 0 it is not
+    /// made.
     AtMost(usize),
-    /// A wait brings an event that it brought before, and nothing else. What it tells of may be
-    /// long over, or gone.
+    /// A wait returns an event that it returned before, and no other. Its descriptor may be closed
+    /// by now.
     Stale,
 }
 
-/// Which of the calls that a plan has a fault for: they are counted from 1, over all threads.
+/// Selects among the calls that a plan has a fault for, which are counted from 1, over all threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Trigger {
-    /// That one.
+    /// The call of that number.
     Nth(u64),
-    /// That one and all behind it.
+    /// The call of that number and all later ones.
     From(u64),
-    /// Every so-manieth.
+    /// Every `n`-th call.
     Every(u64),
-    /// None: they are only counted.
+    /// No call: calls are only counted.
     Never,
 }
 
@@ -80,15 +83,15 @@ impl Trigger {
     }
 }
 
-/// Which calls come out how.
+/// The calls to inject faults into, and their faults.
 pub struct FaultPlan {
     when: Trigger,
     fault: Box<dyn FnMut(Syscall) -> Option<Fault> + Send>,
 }
 
 impl FaultPlan {
-    /// `fault` says what a call of a site may come out as; a site for which that is `None` is left
-    /// alone and not counted. It is asked for each call, and must make none.
+    /// Creates a plan. `fault` returns the fault for a call of a site; a site for which it returns
+    /// `None` is left alone and not counted. It is called for each system call, and must make none.
     pub fn new(
         when: Trigger,
         fault: impl FnMut(Syscall) -> Option<Fault> + Send + 'static,
@@ -99,7 +102,7 @@ impl FaultPlan {
         }
     }
 
-    /// Puts the plan into the table, and the one that was there out of it.
+    /// Installs the plan in place of the previous one.
     #[must_use]
     pub fn install(self) -> FaultGuard {
         let active = ActivePlan {
@@ -108,7 +111,8 @@ impl FaultPlan {
             injected: 0,
         };
         *table() = Some(active);
-        // Relaxed: the lock of the table orders; a call that misses the flag came before the plan.
+        // Relaxed: the lock of the table orders; a call that misses the flag happened before the
+        // plan.
         ARMED.store(true, Ordering::Relaxed);
         FaultGuard(())
     }
@@ -122,18 +126,18 @@ impl fmt::Debug for FaultPlan {
     }
 }
 
-/// A plan in the table; dropped, the kernel answers again.
+/// An installed plan; its drop removes it.
 #[derive(Debug)]
 pub struct FaultGuard(());
 
 impl FaultGuard {
-    /// How many calls there were that the plan has a fault for.
+    /// Returns the number of calls that the plan has a fault for.
     #[must_use]
     pub fn seen(&self) -> u64 {
         table().as_ref().map_or(0, |active| active.seen)
     }
 
-    /// How many of them came out as planned.
+    /// Returns the number of injected faults.
     #[must_use]
     pub fn injected(&self) -> u64 {
         table().as_ref().map_or(0, |active| active.injected)
@@ -155,7 +159,7 @@ struct ActivePlan {
     injected: u64,
 }
 
-/// Whether the table need be looked at: its partner is the table's lock.
+/// Whether a plan is installed; the table's lock orders it.
 static ARMED: AtomicBool = AtomicBool::new(false);
 
 static TABLE: Mutex<Option<ActivePlan>> = Mutex::new(None);
@@ -164,13 +168,13 @@ fn table() -> MutexGuard<'static, Option<ActivePlan>> {
     TABLE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether a plan is in the table.
+/// Returns whether a plan is installed.
 pub(crate) fn is_armed() -> bool {
     // Relaxed: as in `install`.
     ARMED.load(Ordering::Relaxed)
 }
 
-/// How a call of `site` that is about to be made comes out, if the kernel is not to say.
+/// Returns the fault for a call of `site` that is about to be made, if the plan selects it.
 pub(crate) fn inject(site: Syscall) -> Option<Fault> {
     if !is_armed() {
         return None;
@@ -186,7 +190,7 @@ pub(crate) fn inject(site: Syscall) -> Option<Fault> {
     Some(fault)
 }
 
-/// What a call that moves nothing fails with, if it is to fail.
+/// Returns the errno for a call that moves no bytes, if it is to fail.
 pub(crate) fn errno(site: Syscall) -> Option<Errno> {
     match inject(site)? {
         Fault::Errno(errno) => Some(errno),
@@ -194,7 +198,7 @@ pub(crate) fn errno(site: Syscall) -> Option<Errno> {
     }
 }
 
-/// Whether `errno` says of a call of `site` that what it is for has been done; see the module.
+/// Returns whether `errno` states that a call of `site` has had its effect; see the module.
 pub(crate) fn performs_call(site: Syscall, errno: Errno) -> bool {
     match site {
         Syscall::Connect => {
@@ -212,7 +216,7 @@ pub(crate) fn performs_call(site: Syscall, errno: Errno) -> bool {
     }
 }
 
-/// The first `most` bytes of `slices`.
+/// Returns the first `most` bytes of `slices`.
 pub(crate) fn truncated<'a>(slices: &'a [IoSlice<'_>], mut most: usize) -> Vec<IoSlice<'a>> {
     let first = |slice: &'a IoSlice<'_>| {
         let count = slice.len().min(most);
@@ -222,7 +226,7 @@ pub(crate) fn truncated<'a>(slices: &'a [IoSlice<'_>], mut most: usize) -> Vec<I
     slices.iter().map(first).collect()
 }
 
-/// The first `most` bytes of `room`.
+/// Returns the first `most` bytes of `room`.
 pub(crate) fn truncated_mut<'a>(
     room: &'a mut [IoSliceMut<'_>],
     mut most: usize,

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The words all pollers share: what one wants to hear of, and what there was to hear.
+//! The types that all pollers share: the interest of a registration, and the readiness that a
+//! poller reports.
 
-/// What a registration wants to hear of. States, not deltas: a registration says the whole of
-/// what it wants each time.
+/// The events that a registration wants. An interest is a state, not a delta: each registration
+/// gives the whole of it.
 ///
-/// Errors and hang-ups are always reported, as `epoll_ctl(2)` does it; wanting nothing
+/// Errors and hang-ups are always reported, as `epoll_ctl(2)` does; an empty interest
 /// ([`Interest::NONE`]) keeps a descriptor registered for those alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Interest(u8);
@@ -14,50 +15,50 @@ impl Interest {
     pub const NONE: Self = Self(0);
     /// Bytes to read, a connection to accept, or the peer's end of its stream.
     pub const READABLE: Self = Self(1);
-    /// Room to write, or the end of a connect.
+    /// Space to write, or the end of a connect.
     pub const WRITABLE: Self = Self(2);
-    /// Beside [`READABLE`](Self::READABLE) alone: each arrival is reported once (`EPOLLET`), and urgent
-    /// data, too. For whoever reads until there is nothing left, and saves the kernel a second look at
-    /// each descriptor. With any other interest it means nothing.
+    /// Together with [`READABLE`](Self::READABLE) alone: each arrival is reported once (`EPOLLET`),
+    /// and urgent data, too. For readers that read until the socket is empty; it saves the kernel a
+    /// second check of each descriptor. With any other interest it has no effect.
     pub const EDGE: Self = Self(4);
 
-    /// Both interests.
+    /// Returns both interests.
     #[inline]
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// This interest, less the other.
+    /// Returns this interest without the other.
     #[inline]
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// This interest if `condition` holds, else none.
+    /// Returns this interest if `condition` holds, else none.
     #[inline]
     #[must_use]
     pub const fn when(self, condition: bool) -> Self {
         if condition { self } else { Self::NONE }
     }
 
-    /// Whether reading is of interest.
+    /// Returns whether reading is of interest.
     #[inline]
     #[must_use]
     pub const fn is_readable(self) -> bool {
         self.0 & Self::READABLE.0 != 0
     }
 
-    /// Whether writing is of interest.
+    /// Returns whether writing is of interest.
     #[inline]
     #[must_use]
     pub const fn is_writable(self) -> bool {
         self.0 & Self::WRITABLE.0 != 0
     }
 
-    /// Whether the kernel tells of arrivals, and not of what is there: so it does with
-    /// [`EDGE`](Self::EDGE) for reading alone.
+    /// Returns whether the kernel reports arrivals instead of states: [`EDGE`](Self::EDGE) with
+    /// reading alone.
     #[inline]
     #[must_use]
     pub const fn is_edge_triggered(self) -> bool {
@@ -65,78 +66,79 @@ impl Interest {
     }
 }
 
-/// What a poller saw on one descriptor. A hint, as every readiness is: a read may still find
-/// nothing.
+/// The readiness of one descriptor, as a poller reports it. A hint: a read may still return no
+/// bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Readiness(u8);
 
 impl Readiness {
-    /// There is something to read, or the peer has ended its stream.
+    /// There are bytes to read, or the peer has ended its stream.
     pub const READABLE: Self = Self(1);
-    /// There is room to write, or a connect has ended.
+    /// There is space to write, or a connect has ended.
     pub const WRITABLE: Self = Self(2);
-    /// Both directions are over. No read or write can bring more than what the kernel has already
+    /// Both directions have ended. No read or write can return more than the kernel has already
     /// received.
     pub const HANG_UP: Self = Self(4);
-    /// Behind the bytes there is something else: the peer's end of its stream, or a mark of urgent
-    /// data. A read that brings less than there is room for may have stopped at that.
+    /// Behind the bytes there is another event: the peer's end of its stream, or a mark of urgent
+    /// data. A read that returns less than it was given space for may have stopped at that.
     pub const READ_CLOSED_OR_PRIORITY: Self = Self(8);
-    /// The descriptor holds an error, or its error queue something, and no direction need be over for
-    /// that: a read says which.
+    /// The descriptor holds an error, or its error queue is not empty. Both directions may still be
+    /// open: a read reports which.
     pub const ERROR: Self = Self(16);
-    /// Nothing at all.
+    /// No readiness.
     pub const NONE: Self = Self(0);
 
-    /// Both readinesses.
+    /// Returns both readinesses.
     #[inline]
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// This readiness if `condition` holds, else none.
+    /// Returns this readiness if `condition` holds, else none.
     #[inline]
     #[must_use]
     pub const fn when(self, condition: bool) -> Self {
         if condition { self } else { Self::NONE }
     }
 
-    /// Whether a read is worth trying.
+    /// Returns whether a read is worth trying.
     #[inline]
     #[must_use]
     pub const fn is_readable(self) -> bool {
         self.0 & Self::READABLE.0 != 0
     }
 
-    /// Whether a write is worth trying.
+    /// Returns whether a write is worth trying.
     #[inline]
     #[must_use]
     pub const fn is_writable(self) -> bool {
         self.0 & Self::WRITABLE.0 != 0
     }
 
-    /// Whether both directions are over.
+    /// Returns whether both directions have ended.
     #[inline]
     #[must_use]
     pub const fn is_hang_up(self) -> bool {
         self.0 & Self::HANG_UP.0 != 0
     }
 
-    /// Whether it holds an error, and is not over both ways.
+    /// Returns whether the descriptor holds an error, and has not ended in both directions.
     #[inline]
     #[must_use]
     pub const fn is_error(self) -> bool {
         self.0 & Self::ERROR.0 != 0
     }
 
-    /// Whether a read or a write would say how it ended, if it did.
+    /// Returns whether the connection may have ended; a read or a write reports how.
     #[inline]
     #[must_use]
     pub const fn may_have_ended(self) -> bool {
         self.0 & (Self::HANG_UP.0 | Self::ERROR.0) != 0
     }
 
-    /// Whether a read that brings less than there is room for may not have been the last.
+    /// Returns whether a read that returns less than it was given space for may not have been the
+    /// last.
     #[inline]
     #[must_use]
     pub const fn needs_read_until_would_block(self) -> bool {

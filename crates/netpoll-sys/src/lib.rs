@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The kernel, as netpoll asks it: safe functions and no policy.
+//! The Linux kernel calls that netpoll needs, as safe functions without policy.
 //!
-//! Every other crate of the workspace stands on this one. It knows how to wait for readiness
-//! ([`epoll`]), how one thread wakes another that waits ([`eventfd`]), how bytes move between
-//! memory and a stream socket ([`transfer`]), how sockets come to be, where they are and which knobs
-//! they have ([`socket`], [`addr`], [`options`]), who is at the other end of a Unix socket
-//! ([`credentials`]), who alone may make a path ([`dir_lock`]), what TCP knows of a connection ([`mod@tcp_info`]), what time it is ([`clock`]), and
-//! the process-wide limits that a server meets ([`process`], [`memory`]).
-//! A thread that is held up is given up by what is in [`socket_set`].
-//! The calls that may fail have a name each ([`syscall`]), by which tests have them fail.
+//! Every other crate of the workspace builds on this one. It waits for readiness ([`epoll`]), wakes
+//! a waiting thread ([`eventfd`]), moves bytes between memory and a stream socket ([`transfer`]),
+//! and creates, addresses and configures sockets ([`socket`], [`addr`], [`options`]). It reads the
+//! credentials of the peer of a Unix socket ([`credentials`]), locks a folder ([`dir_lock`]), and
+//! reads TCP's state of a connection ([`mod@tcp_info`]), the clock ([`clock`]) and the process-wide
+//! limits ([`process`], [`memory`]). [`socket_set`] shuts down the sockets of a thread that is
+//! blocked. The calls that may fail have a name each ([`syscall`]), which tests use to inject
+//! failures.
 //!
-//! What every function here keeps to:
+//! Every function here keeps these rules:
 //!
-//! * **Errors are the kernel's.** An [`std::io::Error`] carries the errno it was made of.
-//! * **`EINTR` never leaves this crate** where the call can simply be made again: a signal is not
-//!   news for a socket. See [`retry`].
-//! * **Every descriptor is close-on-exec from birth**, and sockets are non-blocking from birth,
-//!   because a window between two calls is a window for a `fork`.
-//! * **No send raises `SIGPIPE`**: `MSG_NOSIGNAL` is always set, since a library cannot know what
-//!   the program around it does with signals.
-//! * **No policy.** Nothing here decides how often to retry, how much to read, or whom to close.
+//! * **Errors are the kernel's.** An [`std::io::Error`] carries its errno.
+//! * **`EINTR` never leaves this crate** where the call can simply be repeated. See [`retry`].
+//! * **Every descriptor is created close-on-exec**, and every socket non-blocking, because a `fork`
+//!   may run between two calls.
+//! * **No send raises `SIGPIPE`**: `MSG_NOSIGNAL` is always set, since a library cannot know the
+//!   signal handling of the program.
+//! * **No policy.** No function decides how often to retry, how much to read, or which connection
+//!   to close.
 //!
 //! ```
 //! use std::os::fd::AsFd;
@@ -42,8 +42,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Linux only; the readiness words live in [`interest`] so that another kernel's poller can speak
-//! them too.
+//! Linux only; the readiness types live in [`interest`], so that the poller of another kernel can
+//! use them too.
 
 pub mod addr;
 pub mod clock;
