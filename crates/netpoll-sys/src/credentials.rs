@@ -41,8 +41,8 @@ pub fn peer_credentials(fd: BorrowedFd<'_>) -> io::Result<PeerCredentials> {
     };
     let mut length = size_of::<libc::ucred>() as libc::socklen_t;
     Syscall::Getsockopt.call(|| {
-        // SAFETY: `fd` is open while it is borrowed; the two pointers are to locals that live over
-        // the call, and `length` says how much of `found` may be written. Any bits are a `ucred`.
+        // SAFETY: `fd` is open while it is borrowed; the two pointers are to locals that outlive
+        // the call, and `length` bounds how much of `found` is written. Any bits are a `ucred`.
         let status = unsafe {
             libc::getsockopt(
                 fd.as_raw_fd(),

@@ -1,49 +1,49 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How much memory the process may have: that of the machine, or what its control group or its
-//! resource limits allow.
+//! The memory limit of the process: the machine's memory, or the limit of its control group or of
+//! its resource limits.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What bounds the memory of a process.
+/// The source of a memory limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MemorySource {
-    /// What the machine has.
+    /// The memory of the machine.
     Machine,
-    /// A control group that the process is in, or one above it.
+    /// A control group of the process, or one above it.
     ControlGroup,
-    /// `RLIMIT_AS` (`ulimit -v`): its address space.
+    /// `RLIMIT_AS` (`ulimit -v`): the address space of the process.
     AddressSpace,
-    /// `RLIMIT_DATA` (`ulimit -d`): its data.
+    /// `RLIMIT_DATA` (`ulimit -d`): the data segment of the process.
     Data,
 }
 
-/// A bound of the memory of a process.
+/// A memory limit and its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryBound {
-    /// How many bytes.
+    /// The limit, in bytes.
     pub bytes: u64,
-    /// What says so.
+    /// The source of the limit.
     pub source: MemorySource,
 }
 
-/// The bytes of memory that the process may use, and what says so: the least of what the machine has,
-/// what the control groups allow that it is in (`memory.max`, or `memory.limit_in_bytes` of the first
-/// version), and its soft `RLIMIT_AS` and `RLIMIT_DATA`. Reads a few files of `/proc` and `/sys`; what
-/// cannot be read does not bound it.
+/// Returns the memory limit of the process and its source: the smallest of the machine's memory,
+/// the limits of its control groups (`memory.max`, or `memory.limit_in_bytes` of cgroup v1), and
+/// its soft `RLIMIT_AS` and `RLIMIT_DATA`. Reads a few files of `/proc` and `/sys`; a file that
+/// cannot be read sets no limit.
 #[must_use]
 pub fn memory_bound() -> MemoryBound {
     memory_bound_at(Path::new("/"))
 }
 
-/// As [`memory_bound`], the number alone.
+/// Returns the number of [`memory_bound`] alone, in bytes.
 #[must_use]
 pub fn memory_limit() -> u64 {
     memory_bound().bytes
 }
 
-/// As [`memory_bound`], by the files below `root`.
+/// As [`memory_bound`], with the files below `root`.
 fn memory_bound_at(root: &Path) -> MemoryBound {
     let text = |file: &Path| read(&root.join(file));
     let of = |source| move |bytes| MemoryBound { bytes, source };
@@ -60,7 +60,7 @@ fn memory_bound_at(root: &Path) -> MemoryBound {
         .chain(groups.map(of(MemorySource::ControlGroup)))
         .chain(space.map(of(MemorySource::AddressSpace)))
         .chain(data.map(of(MemorySource::Data)));
-    // The first of those that are equal: a limit of the machine's own size is none.
+    // The first of equal ones: a limit of the machine's own size is no limit.
     all.min_by_key(|bound| bound.bytes).unwrap_or(MemoryBound {
         bytes: u64::MAX,
         source: MemorySource::Machine,
@@ -71,13 +71,13 @@ fn read(file: &Path) -> Option<String> {
     fs::read_to_string(file).ok()
 }
 
-/// A soft limit of `/proc/self/limits`; `unlimited` is none.
+/// Parses a soft limit of `/proc/self/limits`; `unlimited` is `None`.
 fn soft_limit(limits: &str, name: &str) -> Option<u64> {
     let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// `MemTotal` of `/proc/meminfo`, which is in KiB whatever it says.
+/// Parses `MemTotal` of `/proc/meminfo`, which is in KiB although it prints kB.
 fn total(meminfo: &str) -> Option<u64> {
     let line = meminfo
         .lines()
@@ -86,13 +86,13 @@ fn total(meminfo: &str) -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
-/// A limit; `max` is none.
+/// Parses a limit; `max` is `None`.
 fn number(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
 
-/// The files that have the limits of the groups in `/proc/self/cgroup`, those of the groups above
-/// them among them, because each of them holds.
+/// Returns the limit files of the groups in `/proc/self/cgroup` and of all groups above them,
+/// because each of these limits applies.
 fn files_of_limits(groups: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for group in groups.lines() {
@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(number("4096\n"), Some(4096));
     }
 
-    /// A folder of made-up files, which is gone with its test.
+    /// A folder of made-up files, removed with its test.
     struct Files(PathBuf);
 
     impl Files {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The knobs of a socket that netpoll turns, each one `setsockopt(2)`.
+//! The socket options that netpoll sets, each one `setsockopt(2)`.
 //!
-//! Whoever needs another one takes the descriptor (every connection and listener is
-//! [`std::os::fd::AsFd`]) to `socket2::SockRef`.
+//! For other options pass the descriptor (every connection and listener is [`std::os::fd::AsFd`])
+//! to `socket2::SockRef`.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -12,7 +12,7 @@ use socket2::{SockRef, TcpKeepalive};
 
 use crate::syscall::Syscall;
 
-/// Whether small writes go out at once (`TCP_NODELAY`).
+/// Sets whether small writes are sent at once (`TCP_NODELAY`).
 ///
 /// # Errors
 ///
@@ -21,7 +21,7 @@ pub fn set_nodelay(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
     Ok(Syscall::Setsockopt.call(|| rustix::net::sockopt::set_tcp_nodelay(fd, on))?)
 }
 
-/// Whether small writes go out at once.
+/// Returns whether small writes are sent at once.
 ///
 /// # Errors
 ///
@@ -30,8 +30,8 @@ pub fn nodelay(fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(Syscall::Getsockopt.call(|| rustix::net::sockopt::tcp_nodelay(fd))?)
 }
 
-/// When the kernel asks a silent peer whether it is there: `tcp(7)`, TCP_KEEPIDLE, TCP_KEEPINTVL
-/// and TCP_KEEPCNT. Whole seconds; less than one is one.
+/// The kernel's probes of a silent peer: `tcp(7)`, TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT.
+/// Whole seconds; less than one is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Keepalive {
@@ -44,7 +44,7 @@ pub struct Keepalive {
 }
 
 impl Keepalive {
-    /// The triple as given.
+    /// Creates the three numbers.
     #[must_use]
     pub const fn new(idle: Duration, interval: Duration, count: u32) -> Self {
         Self {
@@ -54,15 +54,16 @@ impl Keepalive {
         }
     }
 
-    /// The [user timeout](set_user_timeout) with which the kernel keeps to these numbers.
+    /// Returns the [user timeout](set_user_timeout) with which the kernel keeps to these numbers.
     ///
-    /// While a socket has a user timeout the kernel does not count probes: it ends a silent connection
-    /// at the first probe's time at which the silence is as long as the timeout, after one lost probe
-    /// if that is short, and after twenty if it is long. So it has to be `idle + count * interval`, the
-    /// silence after which the last of `count` probes is lost. The kernel's timers may be late by an
-    /// eighth, and a probe less must not do: where the probes are close together for so long an idle
-    /// time, it is what they may be late by. `None`, which leaves it to the count, where it would be
-    /// longer than the kernel retransmits.
+    /// While a socket has a user timeout the kernel does not count probes. It ends a silent
+    /// connection at the first probe time at which the silence is as long as the timeout: after one
+    /// lost probe if the timeout is short, and after twenty if it is long. So the timeout has to be
+    /// `idle + count * interval`, the silence after which the last of `count` probes is lost. The
+    /// kernel's timers may be late by an eighth, and one probe less must not suffice. Where the
+    /// probes are close together for so long an idle time, the timeout is therefore the time of the
+    /// last probe but one plus an eighth. `None`, which leaves the decision to the count, where it
+    /// would be longer than the kernel retransmits.
     #[must_use]
     pub fn user_timeout(self) -> Option<Duration> {
         let seconds = |time: Duration| time.as_secs().max(1);
@@ -76,21 +77,22 @@ impl Keepalive {
     }
 }
 
-/// About how long the kernel retransmits, in seconds, without a user timeout (`tcp_retries2`).
+/// The time for which the kernel retransmits without a user timeout (`tcp_retries2`), about, in
+/// seconds.
 const LONGEST_RETRANSMISSION: u64 = 15 * 60;
 
 impl Default for Keepalive {
-    /// 60 s of silence, then four probes 15 s apart: a vanished peer is known after two minutes.
+    /// 60 s of silence, then four probes 15 s apart: a vanished peer is detected after two minutes.
     fn default() -> Self {
         Self::new(Duration::from_secs(60), Duration::from_secs(15), 4)
     }
 }
 
-/// Switches the kernel's probes on, with all three of their numbers.
+/// Enables the kernel's probes, with all three of their numbers.
 ///
 /// # Errors
 ///
-/// `EINVAL` for numbers the kernel refuses, `ENOPROTOOPT` on a socket that is not TCP.
+/// `EINVAL` for numbers that the kernel rejects, `ENOPROTOOPT` on a socket that is not TCP.
 pub fn set_keepalive(fd: BorrowedFd<'_>, keepalive: Keepalive) -> io::Result<()> {
     let second = Duration::from_secs(1);
     let triple = TcpKeepalive::new()
@@ -100,7 +102,7 @@ pub fn set_keepalive(fd: BorrowedFd<'_>, keepalive: Keepalive) -> io::Result<()>
     Syscall::Setsockopt.call(|| SockRef::from(&fd).set_tcp_keepalive(&triple))
 }
 
-/// Switches the kernel's probes off.
+/// Disables the kernel's probes.
 ///
 /// # Errors
 ///
@@ -109,7 +111,7 @@ pub fn unset_keepalive(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(Syscall::Setsockopt.call(|| rustix::net::sockopt::set_socket_keepalive(fd, false))?)
 }
 
-/// How long sent data may stay unacknowledged before the connection is dead
+/// Sets how long sent data may stay unacknowledged before the connection is dead
 /// (`TCP_USER_TIMEOUT`); `None` leaves it to the kernel's retransmissions, about 15 minutes. Whole
 /// milliseconds; less than one is one, and at most 24 days. It takes the place of the count of
 /// [`Keepalive`]; see [`Keepalive::user_timeout`].
@@ -118,31 +120,31 @@ pub fn unset_keepalive(fd: BorrowedFd<'_>) -> io::Result<()> {
 ///
 /// `ENOPROTOOPT` on a socket that is not TCP.
 pub fn set_user_timeout(fd: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<()> {
-    // To the kernel 0 is no timeout at all, and what has the sign bit is an error.
+    // The kernel reads 0 as no timeout, and rejects a number with the sign bit.
     let longest = Duration::from_millis(i32::MAX as u64);
     let timeout = timeout.map(|timeout| timeout.clamp(Duration::from_millis(1), longest));
     Syscall::Setsockopt.call(|| SockRef::from(&fd).set_tcp_user_timeout(timeout))
 }
 
-/// How long the kernel may ask the network card itself for what a read of this socket wants
-/// (`SO_BUSY_POLL`, see `socket(7)`); not at all, if that is zero. Whole microseconds; less than one
-/// is one. Nothing comes of it where the card's driver has no such way, as on the loopback.
+/// Sets how long a read of this socket may busy-poll the network card (`SO_BUSY_POLL`, see
+/// `socket(7)`); zero disables it. Whole microseconds; less than one is one. It has no effect where
+/// the card's driver does not support it, as on the loopback.
 ///
 /// # Errors
 ///
-/// `EPERM` for more than it is now, which is `net.core.busy_read` at first, without `CAP_NET_ADMIN`;
-/// `ENOPROTOOPT` from a kernel that was built without it.
+/// `EPERM` for more than the current value, which is `net.core.busy_read` at first, without
+/// `CAP_NET_ADMIN`; `ENOPROTOOPT` from a kernel that was built without it.
 pub fn set_busy_poll(fd: BorrowedFd<'_>, time: Duration) -> io::Result<()> {
     let longest = Duration::from_micros(i32::MAX as u64);
     let micros = time.min(longest).as_nanos().div_ceil(1_000) as u32;
     Syscall::Setsockopt.call(|| SockRef::from(&fd).set_busy_poll(micros))
 }
 
-/// What an `int` holds: 4 GiB and a little cut down to one would ask for the little.
+/// The largest `int`: a size above it would be truncated to a small one.
 const LARGEST_BUFFER: usize = i32::MAX as usize;
 
-/// The size the kernel's send buffer should have (`SO_SNDBUF`); the kernel doubles it and bounds
-/// it by `net.core.wmem_max`.
+/// Sets the size of the kernel's send buffer (`SO_SNDBUF`), in bytes; the kernel doubles it and
+/// bounds it by `net.core.wmem_max`.
 ///
 /// # Errors
 ///
@@ -152,7 +154,7 @@ pub fn set_send_buffer(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
     Syscall::Setsockopt.call(|| SockRef::from(&fd).set_send_buffer_size(bytes))
 }
 
-/// The size the kernel's receive buffer should have (`SO_RCVBUF`), as [`set_send_buffer`].
+/// Sets the size of the kernel's receive buffer (`SO_RCVBUF`), as [`set_send_buffer`].
 ///
 /// # Errors
 ///
@@ -162,8 +164,8 @@ pub fn set_receive_buffer(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
     Syscall::Setsockopt.call(|| SockRef::from(&fd).set_recv_buffer_size(bytes))
 }
 
-/// Which times of its packets a socket keeps in its error queue (`SO_TIMESTAMPING`), as flags of
-/// `SOF_TIMESTAMPING_*`; none is 0.
+/// Sets which packet timestamps a socket keeps in its error queue (`SO_TIMESTAMPING`), as flags of
+/// `SOF_TIMESTAMPING_*`; 0 disables them.
 ///
 /// # Errors
 ///
@@ -171,8 +173,8 @@ pub fn set_receive_buffer(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
 pub fn set_timestamping(fd: BorrowedFd<'_>, flags: u32) -> io::Result<()> {
     let size = size_of_val(&flags) as libc::socklen_t;
     Syscall::Setsockopt.call(|| {
-        // SAFETY: `fd` is open while it is borrowed; the pointer is to a local that lives over the call,
-        // and the size is the local's.
+        // SAFETY: `fd` is open while it is borrowed; the pointer is to a local that outlives the
+        // call, and the size is the local's.
         let status = unsafe {
             libc::setsockopt(
                 fd.as_raw_fd(),
@@ -189,8 +191,8 @@ pub fn set_timestamping(fd: BorrowedFd<'_>, flags: u32) -> io::Result<()> {
     })
 }
 
-/// Makes the last close of this socket a reset: what is unsent is thrown away, and the peer
-/// learns of it (`SO_LINGER` with a time of 0).
+/// Makes the last close of this socket a reset: unsent data is discarded, and the peer receives an
+/// RST (`SO_LINGER` with a time of 0).
 ///
 /// # Errors
 ///

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a server meets of its process: the descriptor limit, its user, its processors.
+//! Process-wide settings of a server: the descriptor limit, its user, its processors.
 
 use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::CpuSet;
 
-/// Raises the soft limit of open descriptors to the hard one, and says what it is now
-/// (`u64::MAX` if there is none).
+/// Raises the soft limit of open descriptors to the hard one, and returns it (`u64::MAX` if there
+/// is none).
 ///
 /// # Errors
 ///
-/// If the kernel refuses, which it does not for a limit up to the hard one.
+/// The kernel's error; raising the limit up to the hard one does not fail in practice.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum {
@@ -26,24 +26,24 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(maximum.unwrap_or(u64::MAX))
 }
 
-/// The soft limit of open descriptors (`u64::MAX` if there is none).
+/// Returns the soft limit of open descriptors (`u64::MAX` if there is none).
 #[must_use]
 pub fn descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// The user whose permissions the process has (`geteuid(2)`).
+/// Returns the user whose permissions the process has (`geteuid(2)`).
 #[must_use]
 pub fn effective_user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// Keeps the calling thread on one of the processors it may use: the `index`-th, counted round
-/// if there are fewer. Respects the set the process was given (`taskset`, cgroups).
+/// Pins the calling thread to one of the processors it may use: the `index`-th, modulo their
+/// number. Respects the set the process was given (`taskset`, cgroups).
 ///
 /// # Errors
 ///
-/// If the kernel refuses.
+/// The kernel's error.
 pub fn pin_thread(index: usize) -> io::Result<()> {
     let allowed = rustix::thread::sched_getaffinity(None)?;
     let processors: Vec<usize> = (0..CpuSet::MAX_CPU)

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Calls that a signal interrupted are made again.
+//! Repeats calls that a signal interrupted.
 //!
-//! `signal(7)`: a handler installed without `SA_RESTART`, and some calls even with it, make a
-//! blocking call fail with `EINTR`. None of the calls of this crate means anything different the
-//! second time, so they all go through [`retry_on_intr`].
+//! `signal(7)`: a handler installed without `SA_RESTART`, and with some calls even one with it,
+//! makes a blocking call fail with `EINTR`. No call of this crate means anything different the
+//! second time, so all of them go through [`retry_on_intr`].
 
 use std::io;
 
 use rustix::io::Errno;
 
-/// Makes `call` until it ends in anything but `EINTR`, and turns the errno into an
-/// [`io::Error`] that keeps it.
+/// Repeats `call` until it returns anything but `EINTR`, and turns the errno into an [`io::Error`]
+/// that keeps it.
 ///
 /// # Errors
 ///
-/// Whatever the call fails with, except `EINTR`.
+/// The error of the call, except `EINTR`.
 #[inline]
 pub fn retry_on_intr<T>(mut call: impl FnMut() -> Result<T, Errno>) -> io::Result<T> {
     loop {

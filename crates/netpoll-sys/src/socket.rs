@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Stream sockets: made, bound, accepted, connected and ended. Every descriptor is an
-//! [`OwnedFd`], close-on-exec and non-blocking from birth.
+//! Stream sockets: creates, binds, accepts, connects and shuts them down. Every descriptor is an
+//! [`OwnedFd`], created close-on-exec and non-blocking.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
@@ -17,24 +17,24 @@ use crate::syscall::Syscall;
 
 const SOCKET_FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
-/// What of a listener must be settled before it is bound.
+/// Options of a listener that are set before it is bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ListenOptions {
-    /// How many connections the kernel may hold for us before they are accepted.
+    /// How many connections the kernel may queue before they are accepted.
     pub backlog: u16,
-    /// Whether several listeners share the port (`SO_REUSEPORT`), the kernel spreading
-    /// connections over them.
+    /// Whether several listeners share the port (`SO_REUSEPORT`); the kernel spreads connections
+    /// over them.
     pub reuse_port: bool,
-    /// What a listener on an IPv6 address takes besides IPv6; ignored elsewhere.
+    /// Whether a listener on an IPv6 address also accepts IPv4; ignored for other addresses.
     pub ipv6: Ipv6Mode,
-    /// The permissions that the path of a Unix socket has from the moment it is there, less those
-    /// that the umask takes away; whoever may write may connect. Ignored elsewhere.
+    /// The permissions of the path of a Unix socket from the moment it exists, less those that the
+    /// umask removes; write permission is permission to connect. Ignored for other addresses.
     pub mode: u32,
 }
 
 impl Default for ListenOptions {
-    /// A backlog of 1024, a port of its own, the system's IPv6 habit, a path for its owner only.
+    /// A backlog of 1024, an unshared port, the system's IPv6 default, a path for its owner only.
     fn default() -> Self {
         Self {
             backlog: 1024,
@@ -45,25 +45,25 @@ impl Default for ListenOptions {
     }
 }
 
-/// Whether an IPv6 listener also takes IPv4 (`IPV6_V6ONLY`).
+/// Whether an IPv6 listener also accepts IPv4 (`IPV6_V6ONLY`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ipv6Mode {
-    /// As the system is set (`net.ipv6.bindv6only`).
+    /// The system's setting (`net.ipv6.bindv6only`).
     SystemDefault,
     /// IPv6 only.
     V6Only,
-    /// Both.
+    /// IPv6 and IPv4.
     DualStack,
 }
 
-/// A listener on `addr`. Port 0 takes a free one; [`local_addr`] tells which. On the internet
-/// `SO_REUSEADDR` is set, so a restart need not wait for old connections to be forgotten; a path
-/// that is there already is in use, whatever it is.
+/// Creates a listener on `addr`. Port 0 takes a free one, which [`local_addr`] returns. For an
+/// internet address `SO_REUSEADDR` is set, so a restart need not wait for old connections in
+/// TIME_WAIT. A path that exists already is in use, whatever file it is.
 ///
 /// # Errors
 ///
-/// `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, for a path also `ENOENT` and the like, errno kept;
+/// `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, for a path also `ENOENT` and similar ones, errno kept;
 /// `InvalidInput` for [`Addr::Unnamed`].
 pub fn listen(addr: impl Into<Addr>, options: ListenOptions) -> io::Result<OwnedFd> {
     let fd = bind(addr, options)?;
@@ -71,8 +71,8 @@ pub fn listen(addr: impl Into<Addr>, options: ListenOptions) -> io::Result<Owned
     Ok(fd)
 }
 
-/// The first half of [`listen`]: has the address, and takes no connections yet. A path is there from
-/// here on, and stays whatever comes of it.
+/// Binds a socket to `addr`, the first half of [`listen`]; it accepts no connections yet. A path
+/// exists from here on, and stays even if a later step fails.
 ///
 /// # Errors
 ///
@@ -98,17 +98,18 @@ pub fn bind(addr: impl Into<Addr>, options: ListenOptions) -> io::Result<OwnedFd
     Ok(fd)
 }
 
-/// The second half of [`listen`]: takes connections into the kernel's queue. One `listen(2)`.
+/// Starts to queue connections in the kernel, the second half of [`listen`]. One `listen(2)`.
 ///
 /// # Errors
 ///
-/// `EADDRINUSE`, if another socket came to listen on the port in between; `EBADF`, `ENOTSOCK`.
+/// `EADDRINUSE` if another socket has started to listen on the port in between; `EBADF`,
+/// `ENOTSOCK`.
 pub fn listen_on(fd: BorrowedFd<'_>, options: ListenOptions) -> io::Result<()> {
     let backlog = i32::from(options.backlog);
     Ok(Syscall::Listen.call(|| rustix::net::listen(fd, backlog))?)
 }
 
-/// The permissions are the socket's before it has a path: there is no moment in which others may
+/// Sets the permissions before the socket has a path: there is no moment in which other users may
 /// connect.
 fn bind_name(fd: &OwnedFd, name: UnixAddr, mode: u32) -> io::Result<()> {
     if name.as_path().is_some() {
@@ -120,11 +121,11 @@ fn bind_name(fd: &OwnedFd, name: UnixAddr, mode: u32) -> io::Result<()> {
 }
 
 fn no_address() -> io::Error {
-    let why = "a socket without a name can be neither listened on nor connected to";
+    let why = "an unnamed socket can be neither listened on nor connected to";
     io::Error::new(io::ErrorKind::InvalidInput, why)
 }
 
-/// A stream socket for the family of `addr`, neither bound nor connected.
+/// Creates a stream socket for the family of `addr`, neither bound nor connected.
 ///
 /// # Errors
 ///
@@ -139,23 +140,23 @@ pub fn stream_socket(addr: impl Into<Addr>) -> io::Result<OwnedFd> {
     Ok(Syscall::Socket.call(socket)?)
 }
 
-/// Whether `fd` is a stream socket that listens (`SO_TYPE`, `SO_ACCEPTCONN`).
+/// Returns whether `fd` is a stream socket that listens (`SO_TYPE`, `SO_ACCEPTCONN`).
 ///
 /// # Errors
 ///
-/// `ENOTSOCK` for what is no socket at all.
+/// `ENOTSOCK` for a descriptor that is no socket.
 pub fn is_listener(fd: BorrowedFd<'_>) -> io::Result<bool> {
     let kind = Syscall::Getsockopt.call(|| sockopt::socket_type(fd))?;
     let listens = || Syscall::Getsockopt.call(|| sockopt::socket_acceptconn(fd));
     Ok(kind == SocketType::STREAM && listens()?)
 }
 
-/// The address of the other end of a connected stream socket; `None` for a socket that is none
-/// (`SO_TYPE`, `getpeername(2)`).
+/// Returns the peer's address of a connected stream socket; `None` for any other socket (`SO_TYPE`,
+/// `getpeername(2)`).
 ///
 /// # Errors
 ///
-/// `ENOTSOCK` for what is no socket at all.
+/// `ENOTSOCK` for a descriptor that is no socket.
 pub fn stream_peer_addr(fd: BorrowedFd<'_>) -> io::Result<Option<Addr>> {
     if Syscall::Getsockopt.call(|| sockopt::socket_type(fd))? != SocketType::STREAM {
         return Ok(None);
@@ -167,7 +168,7 @@ pub fn stream_peer_addr(fd: BorrowedFd<'_>) -> io::Result<Option<Addr>> {
     }
 }
 
-/// Makes a descriptor that came from elsewhere as ours are: close-on-exec and non-blocking.
+/// Makes a foreign descriptor close-on-exec and non-blocking, as all descriptors of this crate are.
 ///
 /// # Errors
 ///
@@ -178,26 +179,28 @@ pub fn adopt(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(Syscall::Fcntl.call(|| rustix::io::ioctl_fionbio(fd, true))?)
 }
 
-/// Takes one connection from a listener's queue, with the peer's address. One `accept4(2)` with `SOCK_CLOEXEC | SOCK_NONBLOCK`.
+/// Accepts one connection from a listener's queue; returns it with the peer's address. One
+/// `accept4(2)` with `SOCK_CLOEXEC | SOCK_NONBLOCK`.
 ///
 /// # Errors
 ///
-/// `WouldBlock` if the queue is empty; `ECONNABORTED` for a connection that died in it;
-/// `EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM` when something has run out.
+/// `WouldBlock` if the queue is empty; `ECONNABORTED` for a connection that was aborted in it;
+/// `EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM` when the process or the kernel is out of descriptors or
+/// memory.
 pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Addr)> {
     let accept = || rustix::net::acceptfrom_with(listener, SOCKET_FLAGS);
     let (fd, addr) = retry_on_intr(|| Syscall::Accept.call(accept))?;
     Ok((fd, Addr::from_kernel(addr)))
 }
 
-/// Gives a TCP socket the address that it will connect from. Port 0 is a free one. For another port
-/// `SO_REUSEADDR` is set: connections from it may be to as many peers as there are, and one that has
-/// ended a moment ago is not in the way.
+/// Binds a TCP socket to the address that it will connect from. Port 0 is a free one. For another
+/// port `SO_REUSEADDR` is set: it may connect to many peers, and a connection from it that has
+/// ended a moment ago does not block it.
 ///
 /// # Errors
 ///
-/// `EADDRNOTAVAIL` for an address that is not this machine's, `EADDRINUSE` for a port that is
-/// listened on or was taken without `SO_REUSEADDR`, `EACCES`, and `EINVAL` or `EAFNOSUPPORT` for
+/// `EADDRNOTAVAIL` for an address that is not this machine's, `EADDRINUSE` for a port that has a
+/// listener or was taken without `SO_REUSEADDR`, `EACCES`, and `EINVAL` or `EAFNOSUPPORT` for
 /// another family than the socket's.
 pub fn bind_local(fd: BorrowedFd<'_>, addr: SocketAddr) -> io::Result<()> {
     if addr.port() != 0 {
@@ -206,17 +209,17 @@ pub fn bind_local(fd: BorrowedFd<'_>, addr: SocketAddr) -> io::Result<()> {
     Ok(Syscall::Bind.call(|| rustix::net::bind(fd, &addr))?)
 }
 
-/// How a [`connect`] stands.
+/// The state of a [`connect`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConnectStatus {
-    /// The connection is there.
+    /// The connection is established.
     Connected,
-    /// The kernel is at it; the socket becomes writable when it ends, and [`take_error`] tells
-    /// how.
+    /// The kernel is connecting; the socket becomes writable when that ends, and [`take_error`]
+    /// returns the result.
     InProgress,
-    /// The queue of the listener, a Unix socket, is full. Nothing is under way and nothing will
-    /// tell when there is room: it has to be tried again.
+    /// The queue of the listener, a Unix socket, is full. No connect is in progress and no event
+    /// will report free space: retry later.
     QueueFull,
 }
 
@@ -224,8 +227,8 @@ pub enum ConnectStatus {
 ///
 /// # Errors
 ///
-/// What the kernel can tell at once (`ENETUNREACH`, `EADDRNOTAVAIL`; on loopback and of a Unix
-/// socket also `ECONNREFUSED`, `ENOENT`, `EACCES`), errno kept; `InvalidInput` for
+/// The errors that the kernel knows at once (`ENETUNREACH`, `EADDRNOTAVAIL`; on loopback and for a
+/// Unix socket also `ECONNREFUSED`, `ENOENT`, `EACCES`), errno kept; `InvalidInput` for
 /// [`Addr::Unnamed`].
 pub fn connect(fd: BorrowedFd<'_>, addr: impl Into<Addr>) -> io::Result<ConnectStatus> {
     let connected = match addr.into() {
@@ -233,7 +236,7 @@ pub fn connect(fd: BorrowedFd<'_>, addr: impl Into<Addr>) -> io::Result<ConnectS
         Addr::Unix(name) => {
             let name = name.to_kernel()?;
             match Syscall::Connect.call(|| rustix::net::connect(fd, &name)) {
-                // To the internet this errno says that there is no free port, which is an error.
+                // For an internet address this errno means that no port is free, which is an error.
                 Err(Errno::AGAIN) => return Ok(ConnectStatus::QueueFull),
                 other => other,
             }
@@ -242,13 +245,14 @@ pub fn connect(fd: BorrowedFd<'_>, addr: impl Into<Addr>) -> io::Result<ConnectS
     };
     match connected {
         Ok(()) | Err(Errno::ISCONN) => Ok(ConnectStatus::Connected),
-        // connect(2): an interrupted connect goes on by itself, and must not be started again.
+        // connect(2): an interrupted connect continues in the kernel, and must not be started
+        // again.
         Err(Errno::INPROGRESS | Errno::INTR | Errno::ALREADY) => Ok(ConnectStatus::InProgress),
         Err(errno) => Err(errno.into()),
     }
 }
 
-/// Two sockets connected to each other, of the Unix kind and without names (`socketpair(2)`).
+/// Creates two Unix sockets that are connected to each other and have no names (`socketpair(2)`).
 ///
 /// # Errors
 ///
@@ -259,18 +263,18 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(Syscall::Socketpair.call(pair)?)
 }
 
-/// Takes the error a socket holds (`SO_ERROR`), so that it holds none afterwards.
+/// Returns and clears the error that a socket holds (`SO_ERROR`).
 ///
 /// # Errors
 ///
-/// Only if the socket cannot be asked.
+/// The error of `getsockopt(2)` itself.
 pub fn take_error(fd: BorrowedFd<'_>) -> io::Result<Option<io::Error>> {
     let held = Syscall::SocketError.call(|| sockopt::socket_error(fd))?;
     Ok(held.err().map(io::Error::from))
 }
 
-/// Ends one or both directions (`shutdown(2)`). A connection the peer has already torn down is
-/// left as it is.
+/// Shuts down one or both directions (`shutdown(2)`). A connection that the peer has already torn
+/// down is left as it is.
 ///
 /// # Errors
 ///
@@ -287,19 +291,19 @@ pub fn shutdown(fd: BorrowedFd<'_>, how: Shutdown) -> io::Result<()> {
     }
 }
 
-/// Ends a TCP connection with a reset, now: the peer is sent RST although other descriptors or threads
-/// still hold the socket, what is unsent or unread is thrown away, and the socket is connected to
-/// nothing from then on. One `connect(2)` with `AF_UNSPEC`, which `tcp(7)` calls a disconnect.
+/// Resets a TCP connection at once: the peer receives an RST although other descriptors or threads
+/// still hold the socket, unsent and unread data is discarded, and the socket is unconnected from
+/// then on. One `connect(2)` with `AF_UNSPEC`, which `tcp(7)` calls a disconnect.
 ///
 /// # Errors
 ///
 /// `EINVAL` for a Unix socket, which has no reset; `EBUSY` from a kernel that does not disconnect a
-/// socket on which a thread blocks. The connection is left as it is then.
+/// socket on which a thread blocks. Then the connection is left as it is.
 pub fn reset(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(Syscall::Disconnect.call(|| rustix::net::connect_unspec(fd))?)
 }
 
-/// The address this end has.
+/// Returns the local address.
 ///
 /// # Errors
 ///
@@ -309,7 +313,7 @@ pub fn local_addr(fd: impl AsFd) -> io::Result<Addr> {
     Ok(Addr::from_kernel(Some(addr)))
 }
 
-/// The address the other end has.
+/// Returns the peer's address.
 ///
 /// # Errors
 ///

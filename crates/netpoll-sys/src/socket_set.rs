@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Sockets that can be ended from outside of the thread that has them.
+//! Shuts sockets down from outside of the thread that owns them.
 //!
-//! A thread that user code holds up cannot end the sockets it drives. So it keeps a [`SocketSet`] of them: a
-//! bit for each descriptor, set while its owner has it open. Whoever gives the thread up shuts all of
-//! them down, under the lock that an owner takes before it closes one: a number whose bit is set is the
-//! descriptor that it was set for. And a listener gives its socket up by [`replace_fd`], which puts
-//! another file in its place and leaves the number with its owner.
+//! A thread that user code blocks cannot close the sockets it drives. So it keeps a [`SocketSet`]
+//! of them: a bit for each descriptor, set while its owner has it open. A thread that abandons the
+//! blocked one shuts all of them down, under the lock that an owner takes before it closes one: a
+//! number whose bit is set is the descriptor that it was set for. A listener's socket is closed
+//! with [`replace_fd`], which puts another file in its place and leaves the number with its owner.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -16,14 +16,14 @@ use rustix::io::Errno;
 use crate::retry::retry_on_intr;
 use crate::syscall::Syscall;
 
-/// The descriptors of one thread, a bit each.
+/// The descriptors of one thread, one bit each.
 #[derive(Debug, Default)]
 pub struct SocketSet {
     bits: Mutex<Vec<u64>>,
 }
 
 impl SocketSet {
-    /// Takes a socket in. Its owner has to [`remove`](Self::remove) it off before it is closed.
+    /// Inserts a socket. Its owner has to [`remove`](Self::remove) it before it closes it.
     pub fn insert(&self, fd: BorrowedFd<'_>) {
         let (word, bit) = bit_position(fd.as_raw_fd());
         let mut bits = self.lock();
@@ -33,7 +33,7 @@ impl SocketSet {
         bits[word] |= bit;
     }
 
-    /// Lets a socket go. One that is not on the roll is left alone.
+    /// Removes a socket. A descriptor that is not in the set is ignored.
     pub fn remove(&self, fd: RawFd) {
         let (word, bit) = bit_position(fd);
         if let Some(bits) = self.lock().get_mut(word) {
@@ -41,15 +41,15 @@ impl SocketSet {
         }
     }
 
-    /// Ends both streams of every socket on the roll, and says how many there were. They stay open, and
-    /// on the roll. A `shutdown(2)` for each.
+    /// Shuts down both directions of every socket of the set, and returns their number. They stay
+    /// open, and in the set. A `shutdown(2)` for each.
     pub fn shut_down_all(&self) -> usize {
         let bits = self.lock();
         let mut count = 0;
         for (word, &bits) in bits.iter().enumerate() {
             for bit in (0..64).filter(|bit| bits & (1 << bit) != 0) {
                 let fd = (word * 64 + bit) as RawFd;
-                // One that the peer has torn down already is no less ended.
+                // An error means that the peer has torn the connection down already.
                 let _ended = shut_down(fd).is_ok();
                 count += 1;
             }
@@ -63,15 +63,15 @@ impl SocketSet {
 }
 
 fn bit_position(fd: RawFd) -> (usize, u64) {
-    // A descriptor that is open is not negative.
+    // An open descriptor is not negative.
     let fd = fd.unsigned_abs() as usize;
     (fd / 64, 1 << (fd % 64))
 }
 
 fn shut_down(fd: RawFd) -> Result<(), Errno> {
     Syscall::Shutdown.call(|| {
-        // SAFETY: a system call that is given two numbers and touches no memory. That the number is
-        // the socket that is meant, and open, is what the lock of the roll is for.
+        // SAFETY: a system call that takes two numbers and touches no memory. The lock of the set
+        // ensures that the number is the intended socket, and open.
         let ended = unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
         match ended {
             0 => Ok(()),
@@ -80,16 +80,16 @@ fn shut_down(fd: RawFd) -> Result<(), Errno> {
     })
 }
 
-/// Puts what `by` is in the place of what `fd` is: the number stays open and its owner's, and the
-/// socket that it was is closed, unless there is a duplicate of it. One `dup3(2)`.
+/// Replaces the file behind `fd` by that of `by`: the number stays open and its owner's, and its
+/// previous socket is closed, unless there is a duplicate of it. One `dup3(2)`.
 ///
 /// # Errors
 ///
-/// `EBUSY` in a race with the opening of the same number, which the owner of `fd` rules out.
+/// `EBUSY` in a race with an open of the same number, which the owner of `fd` rules out.
 pub fn replace_fd(fd: BorrowedFd<'_>, by: BorrowedFd<'_>) -> io::Result<()> {
     retry_on_intr(|| {
         Syscall::Dup.call(|| {
-            // SAFETY: a system call that is given numbers of open descriptors, as the borrows say,
+            // SAFETY: a system call that takes numbers of open descriptors, as the borrows ensure,
             // and touches no memory.
             let moved = unsafe { libc::dup3(by.as_raw_fd(), fd.as_raw_fd(), libc::O_CLOEXEC) };
             match moved {
@@ -114,14 +114,14 @@ mod tests {
 
     #[test]
     fn every_socket_on_the_roll_is_shut_down_and_no_other() {
-        let roll = SocketSet::default();
+        let set = SocketSet::default();
         let pairs: Vec<_> = (0..70).map(|_| socket::pair().unwrap()).collect();
         for (ours, _) in &pairs {
-            roll.insert(ours.as_fd());
+            set.insert(ours.as_fd());
         }
-        roll.remove(pairs[3].0.as_raw_fd());
-        roll.remove(pairs[3].1.as_raw_fd());
-        assert_eq!(roll.shut_down_all(), 69);
+        set.remove(pairs[3].0.as_raw_fd());
+        set.remove(pairs[3].1.as_raw_fd());
+        assert_eq!(set.shut_down_all(), 69);
         for (index, (_, theirs)) in pairs.iter().enumerate() {
             let ended = transfer::receive(theirs.as_fd(), &mut [0]);
             assert_eq!(matches!(ended, Ok(0)), index != 3, "{index}: {ended:?}");

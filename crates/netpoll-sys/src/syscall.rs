@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The places where this crate enters the kernel, by name.
+//! The system calls of this crate, by name.
 //!
-//! Every system call of the crate that has to do with a descriptor is made through `Syscall::call` or
-//! one of its kin, which say which call it is. As the crate is shipped they make the call, and the
-//! name is gone when it is compiled. Built with `--cfg netpoll_faults` they ask the table of
-//! `faults` first, so that a test can have any call come out as the kernel might have it.
+//! Every system call of the crate on a descriptor is made through `Syscall::call` or one of its
+//! variants, which name the call. In a normal build they make the call, and the name is optimised
+//! out. Built with `--cfg netpoll_faults` they query the table of `faults` first, so that a test
+//! can inject any result of any call.
 //!
-//! They are inside the loop of [`retry_on_intr`](crate::retry::retry_on_intr), not around it: an
-//! `EINTR` of the table is met by the same code as one of a signal.
+//! They run inside the loop of [`retry_on_intr`](crate::retry::retry_on_intr), not around it: the
+//! same code handles an injected `EINTR` and one of a signal.
 
 use std::io::{IoSlice, IoSliceMut};
 
@@ -36,7 +36,7 @@ pub enum Syscall {
     EpollDelete,
     /// `epoll_ctl(2)` with `EPOLL_CTL_MOD`.
     EpollModify,
-    /// `epoll_pwait2(2)` or what stands in for it.
+    /// `epoll_pwait2(2)` or its substitute.
     EpollWait,
     /// `eventfd2(2)`.
     EventFdCreate,
@@ -46,7 +46,7 @@ pub enum Syscall {
     EventFdWrite,
     /// `fchmod(2)`, the permissions of a path that a socket will have.
     Fchmod,
-    /// `fcntl(2)`, and `ioctl(2)` with `FIONBIO`: the flags of a descriptor that came from elsewhere.
+    /// `fcntl(2)`, and `ioctl(2)` with `FIONBIO`: the flags of a foreign descriptor.
     Fcntl,
     /// `flock(2)` of a folder.
     Flock,
@@ -56,11 +56,11 @@ pub enum Syscall {
     Getpeername,
     /// `getsockname(2)`.
     Getsockname,
-    /// `getsockopt(2)`, `SO_ERROR` apart.
+    /// `getsockopt(2)`, except `SO_ERROR`.
     Getsockopt,
     /// `listen(2)`.
     Listen,
-    /// `openat(2)` of a folder that is to be locked.
+    /// `openat(2)` of a folder to lock.
     OpenDir,
     /// `readv(2)`.
     Readv,
@@ -72,7 +72,7 @@ pub enum Syscall {
     Send,
     /// `sendmsg(2)`.
     Sendmsg,
-    /// `setsockopt(2)`, once for what one function here sets.
+    /// `setsockopt(2)`, counted once for each function of this crate that sets options.
     Setsockopt,
     /// `shutdown(2)`.
     Shutdown,
@@ -84,7 +84,7 @@ pub enum Syscall {
     Socketpair,
 }
 
-/// Whether the kernel of a read that brings less than there is room for has no more: always, but for a
+/// Returns whether a short read means that the kernel has no more bytes: always, except with a
 /// table of faults.
 #[inline]
 pub(crate) fn supports_edge_triggered() -> bool {
@@ -111,8 +111,8 @@ impl Syscall {
         call()
     }
 
-    /// Makes `call`, a call of this kind that moves at most `length` of something; it is told how
-    /// much it may move.
+    /// Makes `call`, a call of this kind that moves at most `length` bytes; it receives the number
+    /// that it may move.
     #[inline]
     pub(crate) fn transfer(
         self,
@@ -129,7 +129,7 @@ impl Syscall {
         call(length)
     }
 
-    /// As [`transfer`](Self::transfer), from several places.
+    /// As [`transfer`](Self::transfer), from several slices.
     #[inline]
     pub(crate) fn send_slices(
         self,
@@ -144,7 +144,7 @@ impl Syscall {
         call(slices)
     }
 
-    /// As [`transfer`](Self::transfer), into several places.
+    /// As [`transfer`](Self::transfer), into several slices.
     #[inline]
     pub(crate) fn receive_slices(
         self,
@@ -159,7 +159,7 @@ impl Syscall {
         call(room)
     }
 
-    /// Makes `call`, a wait that puts events into `list` and says how many.
+    /// Makes `call`, a wait that stores events in `list` and returns their number.
     #[inline]
     pub(crate) fn wait(
         self,
@@ -174,7 +174,8 @@ impl Syscall {
                 let most = most.min(list.len());
                 call(&mut list[..most])
             }
-            // The first of the last ones still stands there, unless there was none yet.
+            // The first event of the previous wait is still stored there, unless there was none
+            // yet.
             Some(crate::faults::Fault::Stale) => Ok(usize::from(list[0].data.u64() != 0)),
             None => call(list),
         };

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What TCP itself knows of a connection (`TCP_INFO`): round trips, losses, what is on its way.
+//! TCP's own state of a connection (`TCP_INFO`): round trips, losses, data in flight.
 //!
-//! The kernel's struct has grown at its end with the years, and the kernel says how much of it it
-//! has filled. What it has not is zero here.
+//! The kernel's struct has grown at its end over the years, and the kernel reports how much of it
+//! is filled. Fields that it does not fill are zero here.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -10,90 +10,89 @@ use std::time::Duration;
 
 use crate::syscall::Syscall;
 
-/// What TCP knows of a connection, as it was when it was asked. Fields that the kernel is too old
-/// for are zero.
+/// TCP's state of a connection, as of the call. Fields that the kernel is too old for are zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TcpInfo {
-    /// Where the connection is in its life.
+    /// The state of the connection.
     pub state: TcpState,
-    /// How often what is unacknowledged now was sent again in vain, one after the other.
+    /// Consecutive retransmissions of the data that is unacknowledged now.
     pub retransmits: u8,
-    /// How long the kernel waits before it sends again.
+    /// The retransmission timeout: how long the kernel waits before it sends again.
     pub rto: Duration,
     /// The largest segment that is sent, in bytes.
     pub snd_mss: u32,
-    /// The largest segment that has come, in bytes.
+    /// The largest segment that was received, in bytes.
     pub rcv_mss: u32,
-    /// Segments on their way, unacknowledged.
+    /// Segments in flight: sent and unacknowledged.
     pub unacked: u32,
-    /// Of these, the ones that the peer says it has, behind a gap.
+    /// Of these, the ones that the peer has received behind a gap (SACK).
     pub sacked: u32,
-    /// Of these, the ones that are held to be lost.
+    /// Of these, the ones that TCP counts as lost.
     pub lost: u32,
     /// Of these, the ones that were sent again.
     pub retrans: u32,
-    /// Since the last data was sent.
+    /// Time since the last data was sent.
     pub last_data_sent: Duration,
-    /// Since the last data came.
+    /// Time since the last data was received.
     pub last_data_recv: Duration,
-    /// The largest packet that the path takes, in bytes.
+    /// The path MTU: the largest packet that the path takes, in bytes.
     pub pmtu: u32,
-    /// The round trip, smoothed.
+    /// The smoothed round-trip time.
     pub rtt: Duration,
-    /// How much it varies.
+    /// The variation of the round-trip time.
     pub rttvar: Duration,
-    /// The shortest round trip.
+    /// The shortest round-trip time.
     pub min_rtt: Duration,
     /// The slow start threshold, in segments.
     pub snd_ssthresh: u32,
     /// The congestion window, in segments.
     pub snd_cwnd: u32,
-    /// The round trip as this side sees it when it only receives.
+    /// The round-trip time that the receiver estimates while it only receives.
     pub rcv_rtt: Duration,
-    /// How much this side lets the peer send ahead, in bytes.
+    /// The receive window that TCP tunes for this side, in bytes.
     pub rcv_space: u32,
-    /// Segments sent again, of the whole connection.
+    /// Retransmitted segments of the whole connection.
     pub total_retrans: u32,
-    /// Bytes that the peer has acknowledged; its answer to the connect counts as one.
+    /// Bytes that the peer has acknowledged; its SYN-ACK counts as one.
     pub bytes_acked: u64,
-    /// Bytes that have come; the peer's connect counts as one.
+    /// Bytes received; the peer's SYN counts as one.
     pub bytes_received: u64,
-    /// Bytes that the kernel has and has not sent yet.
+    /// Bytes in the kernel's send buffer that are not sent yet.
     pub notsent_bytes: u32,
-    /// How fast data was delivered last, in bytes a second.
+    /// The latest delivery rate, in bytes per second.
     pub delivery_rate: u64,
-    /// Segments that have reached the peer, also those sent again.
+    /// Delivered segments, including retransmitted ones.
     pub delivered: u32,
-    /// Of these, the ones that came with a mark of congestion.
+    /// Of these, the ones that arrived with a congestion mark (ECN CE).
     pub delivered_ce: u32,
 }
 
-/// Where a TCP connection is in its life: the states of RFC 9293.
+/// The state of a TCP connection, as RFC 9293 names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TcpState {
-    /// Open both ways.
+    /// Open in both directions.
     Established,
-    /// Asked to connect, not answered.
+    /// Our SYN is sent and not answered.
     SynSent,
-    /// Asked by the peer, answer not acknowledged.
+    /// The peer's SYN is answered, and the answer is not acknowledged.
     SynReceived,
     /// Our FIN is sent and not acknowledged.
     FinWait1,
-    /// Our FIN is acknowledged, the peer's has not come.
+    /// Our FIN is acknowledged, the peer's has not arrived.
     FinWait2,
-    /// Both have ended, and what is late is waited for.
+    /// Both sides have ended; TCP waits for late segments.
     TimeWait,
-    /// Nothing.
+    /// No connection.
     Closed,
-    /// The peer's FIN has come, ours is not sent.
+    /// The peer's FIN has arrived, ours is not sent.
     CloseWait,
-    /// The peer's FIN has come, ours is sent and not acknowledged.
+    /// The peer's FIN has arrived, ours is sent and not acknowledged.
     LastAck,
     /// Waits for connections.
     Listen,
-    /// Both FINs are on their way.
+    /// Both sides have sent a FIN, and neither is acknowledged.
     Closing,
     /// A state that has no name here.
     Other(u8),
@@ -118,21 +117,21 @@ impl TcpState {
     }
 }
 
-/// Room for what any kernel tells so far, and some more.
+/// Space for the struct of every kernel so far, and some more.
 const INFO_SIZE: usize = 320;
 
-/// Asks TCP what it knows of a socket. One `getsockopt(2)`.
+/// Returns TCP's state of a socket. One `getsockopt(2)`.
 ///
 /// # Errors
 ///
-/// `EOPNOTSUPP` (`Unsupported`) or `ENOPROTOOPT` for a socket that is not TCP, by its kind and its
-/// kernel; `ENOTSOCK`.
+/// `EOPNOTSUPP` (`Unsupported`) or `ENOPROTOOPT` for a socket that is not TCP, depending on its
+/// kind and on the kernel; `ENOTSOCK`.
 pub fn tcp_info(fd: BorrowedFd<'_>) -> io::Result<TcpInfo> {
     let mut found = [0; INFO_SIZE];
     let mut length = INFO_SIZE as libc::socklen_t;
     Syscall::Getsockopt.call(|| {
-        // SAFETY: `fd` is open while it is borrowed; the two pointers are to locals that live over
-        // the call, and `length` says how much of `found` may be written. Any bytes are bytes.
+        // SAFETY: `fd` is open while it is borrowed; the two pointers are to locals that outlive
+        // the call, and `length` bounds how much of `found` is written. Any bytes are bytes.
         let status = unsafe {
             libc::getsockopt(
                 fd.as_raw_fd(),

@@ -1,30 +1,30 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A waker whose wake, clone and drop are a test's own: what safe code cannot make.
+//! A waker with custom wake, clone and drop, which safe code cannot make.
 //!
-//! For the tests of netpoll alone, with the feature `test-waker`. It is here because this crate is where
-//! unsafe code is explained:
+//! For the tests of netpoll alone, with the feature `test-waker`. It lives in this crate because
+//! unsafe code is allowed here:
 //!
-//! * **W1.** The pointer of such a waker is of [`Arc::into_raw`], and each waker owns one count.
-//! * **W2.** A wake by value and a drop give up that count; a clone adds one first.
+//! * **W1.** The pointer of such a waker is from [`Arc::into_raw`], and each waker owns one count.
+//! * **W2.** A wake by value and a drop release that count; a clone adds one first.
 
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
-/// What a waker does. Each may panic, and call whatever it likes.
+/// The actions of a waker. Each may panic and may call any code.
 pub trait WakerHooks: Send + Sync + 'static {
-    /// It is woken, by value or by reference.
+    /// Runs when the waker is woken, by value or by reference.
     fn on_wake(&self);
-    /// It is about to be cloned.
+    /// Runs before the waker is cloned.
     fn on_clone(&self);
-    /// It is about to be dropped. Not called after a wake by value.
+    /// Runs before the waker is dropped. Not called after a wake by value.
     fn on_drop(&self);
 }
 
-/// A waker that does what `hooks` say.
+/// Creates a waker that calls `hooks`.
 pub fn waker<H: WakerHooks>(hooks: Arc<H>) -> Waker {
     let raw = RawWaker::new(Arc::into_raw(hooks).cast(), vtable::<H>());
-    // SAFETY: W1 and W2 are what the functions of the table keep to; `WakerHooks` is `Send` and `Sync`.
+    // SAFETY: the functions of the table keep W1 and W2; `WakerHooks` is `Send` and `Sync`.
     unsafe { Waker::from_raw(raw) }
 }
 
@@ -32,11 +32,11 @@ fn vtable<H: WakerHooks>() -> &'static RawWakerVTable {
     &const { RawWakerVTable::new(clone::<H>, wake::<H>, wake_by_ref::<H>, drop_waker::<H>) }
 }
 
-/// The hooks of a waker that keeps its count.
+/// Returns the hooks of a waker without taking its count.
 ///
 /// # Safety
 ///
-/// `data` is of a waker that lives (W1).
+/// `data` is of a live waker (W1).
 unsafe fn borrowed<H: WakerHooks>(data: *const ()) -> ManuallyDrop<Arc<H>> {
     // SAFETY: W1, and the count stays with the waker, since this one is never dropped.
     ManuallyDrop::new(unsafe { Arc::from_raw(data.cast::<H>()) })
@@ -51,7 +51,7 @@ unsafe fn clone<H: WakerHooks>(data: *const ()) -> RawWaker {
 }
 
 unsafe fn wake<H: WakerHooks>(data: *const ()) {
-    // SAFETY: W2, the count goes with this.
+    // SAFETY: W2, this takes the count over.
     let hooks = unsafe { Arc::from_raw(data.cast::<H>()) };
     hooks.on_wake();
 }
@@ -63,7 +63,7 @@ unsafe fn wake_by_ref<H: WakerHooks>(data: *const ()) {
 }
 
 unsafe fn drop_waker<H: WakerHooks>(data: *const ()) {
-    // SAFETY: W2, the count goes with this.
+    // SAFETY: W2, this takes the count over.
     let hooks = unsafe { Arc::from_raw(data.cast::<H>()) };
     hooks.on_drop();
 }

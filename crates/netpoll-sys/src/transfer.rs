@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Bytes between memory and a stream socket: `recv`, `readv`, `send` and `sendmsg`.
+//! Moves bytes between memory and a stream socket: `recv`, `readv`, `send` and `sendmsg`.
 //!
-//! All calls are made with non-blocking semantics (`MSG_DONTWAIT` where the call has flags, the
-//! descriptor's own mode for `readv(2)`), all sends with `MSG_NOSIGNAL`. A short count is an
-//! answer, not an error: the socket had less, or room for less.
+//! All calls have non-blocking semantics (`MSG_DONTWAIT` where the call has flags, the descriptor's
+//! own mode for `readv(2)`), all sends have `MSG_NOSIGNAL`. A short count is a result, not an
+//! error: the socket had fewer bytes, or less space.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::BorrowedFd;
@@ -13,17 +13,17 @@ use rustix::net::{AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags};
 use crate::retry::retry_on_intr;
 use crate::syscall::Syscall;
 
-/// The most slices one [`send_vectored`] or [`receive_vectored`] hands to the kernel. Above this
-/// the array of slices costs more to build than a second call, and it stays far below the
+/// The most slices that one [`send_vectored`] or [`receive_vectored`] passes to the kernel. Above
+/// this the array of slices costs more to build than a second call, and it stays far below the
 /// kernel's own limit (`UIO_MAXIOV`, 1024).
 pub const MAX_SLICES: usize = 64;
 
-/// Receives what the socket has, at most `room.len()` bytes, into `room`. `Ok(0)` for a non-empty
-/// `room` is the peer's end of its stream. One `recv(2)`.
+/// Receives the socket's bytes, at most `room.len()`, into `room`. `Ok(0)` for a non-empty `room`
+/// is the peer's end of its stream. One `recv(2)`.
 ///
 /// # Errors
 ///
-/// `WouldBlock` if nothing has arrived; otherwise what ended the connection, errno kept.
+/// `WouldBlock` if no byte has arrived; otherwise the error that ended the connection, errno kept.
 #[inline]
 pub fn receive(fd: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<usize> {
     retry_on_intr(|| {
@@ -33,7 +33,7 @@ pub fn receive(fd: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<usize> {
     })
 }
 
-/// Looks at what the socket has, at most `room.len()` bytes, and leaves it there. `Ok(0)` as in
+/// Copies the socket's bytes, at most `room.len()`, without consuming them. `Ok(0)` as in
 /// [`receive`]. One `recv(2)` with `MSG_PEEK`.
 ///
 /// # Errors
@@ -48,7 +48,7 @@ pub fn peek(fd: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<usize> {
     })
 }
 
-/// Receives into several places in order, at most [`MAX_SLICES`] of them. One `readv(2)`.
+/// Receives into several slices in order, at most [`MAX_SLICES`] of them. One `readv(2)`.
 ///
 /// # Errors
 ///
@@ -59,11 +59,11 @@ pub fn receive_vectored(fd: BorrowedFd<'_>, room: &mut [IoSliceMut<'_>]) -> io::
     retry_on_intr(|| Syscall::Readv.receive_slices(room, |room| rustix::io::readv(fd, room)))
 }
 
-/// Sends as much of `bytes` as the socket has room for, and says how much that was. One `send(2)`.
+/// Sends as much of `bytes` as the socket has space for, and returns how much. One `send(2)`.
 ///
 /// # Errors
 ///
-/// `WouldBlock` if there is no room; otherwise what ended the connection, errno kept
+/// `WouldBlock` if there is no space; otherwise the error that ended the connection, errno kept
 /// (`EPIPE` and `ECONNRESET` are the usual ones).
 #[inline]
 pub fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
@@ -75,7 +75,7 @@ pub fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     })
 }
 
-/// Sends from several places in order, at most [`MAX_SLICES`] of them. One `sendmsg(2)`.
+/// Sends from several slices in order, at most [`MAX_SLICES`] of them. One `sendmsg(2)`.
 ///
 /// # Errors
 ///
@@ -91,26 +91,27 @@ pub fn send_vectored(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<u
     })
 }
 
-/// How many bytes wait in the socket's receive queue (`FIONREAD`). One system call.
+/// Returns the number of bytes in the socket's receive queue (`FIONREAD`). One system call.
 ///
 /// # Errors
 ///
-/// `EBADF` or `ENOTTY` for what is not a socket.
+/// `EBADF` or `ENOTTY` for a descriptor that is no socket.
 pub fn bytes_waiting(fd: BorrowedFd<'_>) -> io::Result<usize> {
     let waiting = Syscall::Fionread.call(|| rustix::io::ioctl_fionread(fd))?;
     Ok(usize::try_from(waiting).unwrap_or(usize::MAX))
 }
 
-/// Empties the error queue of a socket of the internet: timestamps, ends of sends without a copy, what
-/// `IP_RECVERR` asks for. Says how many messages that were, at most [`MAX_ERRORS`]. Other sockets have
-/// no such queue, and are left alone. A `getsockopt(2)`, and a `recv(2)` with `MSG_ERRQUEUE` for each.
+/// Empties the error queue of an internet socket: timestamps, completions of zero-copy sends,
+/// errors that `IP_RECVERR` enables. Returns the number of messages, at most [`MAX_ERRORS`]. Other
+/// sockets have no such queue, and are left alone. A `getsockopt(2)`, and a `recv(2)` with
+/// `MSG_ERRQUEUE` for each.
 ///
 /// # Errors
 ///
-/// `EBADF` or `ENOTSOCK` for what is not a socket.
+/// `EBADF` or `ENOTSOCK` for a descriptor that is no socket.
 pub fn drain_error_queue(fd: BorrowedFd<'_>) -> io::Result<usize> {
     let domain = Syscall::Getsockopt.call(|| rustix::net::sockopt::socket_domain(fd))?;
-    // A Unix socket would give its bytes.
+    // A Unix socket would return its stream's bytes.
     if !matches!(domain, AddressFamily::INET | AddressFamily::INET6) {
         return Ok(0);
     }
@@ -126,5 +127,5 @@ pub fn drain_error_queue(fd: BorrowedFd<'_>) -> io::Result<usize> {
     Ok(MAX_ERRORS)
 }
 
-/// The most messages that [`drain_error_queue`] takes.
+/// The most messages that one [`drain_error_queue`] takes.
 pub const MAX_ERRORS: usize = 1024;
