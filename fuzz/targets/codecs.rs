@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Any codec on any stream in any pieces, beside the same format over a flat slice.
+//! Any codec on any stream in any pieces, compared with the same format over a flat slice.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

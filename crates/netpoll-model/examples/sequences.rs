@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The model at length: random sequences of operations on all processors, by number, so that one
-//! that fails can be run again alone.
+//! Runs the model for a long time: random sequences of operations on all processors, numbered, so
+//! that a failing one can be run again alone.
 //!
 //! ```sh
 //! cargo run --release -p netpoll-model --example sequences -- 10000000       # from number 0 on
@@ -14,10 +14,10 @@ use std::thread;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Of so many bytes is one sequence made: some forty operations.
+/// The bytes of one sequence, which encode about forty operations.
 const BYTES: usize = 560;
 
-/// Sequences between two looks at the bar.
+/// Sequences between two updates of the progress bar.
 const BATCH: u64 = 1000;
 
 fn main() -> ExitCode {
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Runs batches until there are none left; gives the number of a sequence that fails.
+/// Runs batches until none are left; returns the number of a failing sequence.
 fn work(
     first: u64,
     count: u64,
@@ -83,7 +83,7 @@ fn work(
     }
 }
 
-/// The bytes that sequence `number` is made of: SplitMix64 from a seed of its own.
+/// Returns the bytes of sequence `number`: SplitMix64 from a seed of its own.
 fn bytes(number: u64) -> [u8; BYTES] {
     let mut state = number.wrapping_mul(0xD134_2543_DE82_EF95);
     let mut bytes = [0; BYTES];

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Codecs, of any configuration, on a stream of the fuzzer's own choice that comes in pieces, each
-//! answer beside that of the same format over a flat slice.
+//! Codecs of any configuration, on a stream of the fuzzer's choice that arrives in pieces. Each
+//! result is compared with that of the same format over a flat slice.
 //!
-//! What comes out is put in again, which gives the bytes it came from. And a frame of the fuzzer's
-//! choice is put in, which gives what comes out as that frame, or nothing.
+//! Each decoded frame is encoded again, which gives the bytes it came from. A frame of the fuzzer's
+//! choice is encoded too, and decodes to that frame or is rejected.
 
 pub(crate) mod flat_format;
 
@@ -18,13 +18,13 @@ use netpoll_buffer::{LinkBuffer, Tail, TooLarge};
 use crate::with_own_pool;
 use flat_format::{FlatMeasurement, Format, RejectReason};
 
-/// What lies in the output before anything is encoded.
+/// The contents of the output before any frame is encoded.
 const PREFIX: &[u8] = b"before";
 
 #[derive(Debug)]
 pub(crate) struct CodecCase {
     pub(crate) format: Format,
-    /// How long the pieces are, over and over; in one, if there are none.
+    /// The lengths of the pieces, repeated; empty for a single piece.
     pub(crate) cuts: Vec<u8>,
     pub(crate) frame: Vec<u8>,
     pub(crate) stream: Vec<u8>,
@@ -49,7 +49,7 @@ impl<'a> Arbitrary<'a> for CodecCase {
 }
 
 impl CodecCase {
-    /// The pieces of `bytes`, none of them empty.
+    /// Returns the pieces of `bytes`, none of them empty.
     fn pieces<'a>(&self, mut bytes: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         let mut lengths = self.cuts.clone().into_iter().cycle();
         std::iter::from_fn(move || {
@@ -67,7 +67,7 @@ impl CodecCase {
     }
 }
 
-/// Adds a piece as a segment of its own, of a block or of foreign memory.
+/// Appends a piece as a segment of its own, of a block or of foreign memory.
 fn add(buffer: &mut LinkBuffer, piece: &[u8]) {
     if piece.len().is_multiple_of(2) {
         buffer.push(Bytes::copy_from_slice(piece));
@@ -87,7 +87,7 @@ fn contents(buffer: &LinkBuffer) -> Vec<u8> {
 
 type AnyCodec = Box<dyn Codec<Frame = LinkBuffer>>;
 
-/// The codec for `format`, and whether it says by itself that it can work.
+/// Returns the codec for `format`, and the result of its own configuration check.
 fn codec(format: &Format) -> (AnyCodec, io::Result<()>) {
     match format {
         Format::Length {
@@ -118,11 +118,11 @@ fn codec(format: &Format) -> (AnyCodec, io::Result<()>) {
     }
 }
 
-/// Reads the frames that `data` stands for, writes one, and says how often a codec was asked.
+/// Reads the frames that `data` encodes and writes one; returns how often a codec was called.
 ///
 /// # Panics
 ///
-/// If a codec does anything else than its format says, or keeps memory.
+/// If a codec differs from its format, or memory is leaked.
 pub fn codecs(data: &[u8]) -> usize {
     let case = CodecCase::arbitrary_take_rest(Unstructured::new(data));
     case.map_or(0, |case| run(&case))
@@ -133,18 +133,18 @@ pub(crate) fn run(case: &CodecCase) -> usize {
     with_own_pool(|| {
         let (codec, check) = codec(&case.format);
         if case.format.is_valid() {
-            check.expect("it can work");
+            check.expect("a valid configuration");
             asked += read(case, &*codec);
             write(case, &*codec, &case.frame);
         } else {
-            check.expect_err("it cannot work");
+            check.expect_err("an invalid configuration");
             assert_rejects_all(&*codec);
         }
     });
     asked
 }
 
-/// Reads all frames of the stream as its pieces come, and says how often it asked for one.
+/// Reads all frames of the stream as its pieces arrive; returns how often it called `measure`.
 fn read(case: &CodecCase, codec: &dyn Codec<Frame = LinkBuffer>) -> usize {
     let mut input = LinkBuffer::new();
     let (mut consumed, mut come, mut seen, mut asked) = (0, 0, 0, 0);
@@ -156,13 +156,17 @@ fn read(case: &CodecCase, codec: &dyn Codec<Frame = LinkBuffer>) -> usize {
             let left = &case.stream[consumed..come];
             match measured(case, codec, &input, left, seen) {
                 Need::Frame(whole) => {
-                    let bytes = input.split_to(whole).expect("so much was measured");
-                    let frame = codec.decode(bytes).expect("it was measured");
+                    let bytes = input
+                        .split_to(whole)
+                        .expect("the measured length is readable");
+                    let frame = codec.decode(bytes).expect("a measured frame decodes");
                     let expected = case.format.frame(&left[..whole]);
-                    assert!(contents(&frame) == expected, "another frame");
+                    assert!(contents(&frame) == expected, "the frames differ");
                     let mut output = LinkBuffer::new();
-                    codec.encode(frame, &mut output).expect("it came so");
-                    assert!(contents(&output) == left[..whole], "other bytes");
+                    codec
+                        .encode(frame, &mut output)
+                        .expect("a decoded frame encodes");
+                    assert!(contents(&output) == left[..whole], "the bytes differ");
                     (consumed, seen) = (consumed + whole, 0);
                 }
                 Need::More(0) => return asked,
@@ -176,8 +180,8 @@ fn read(case: &CodecCase, codec: &dyn Codec<Frame = LinkBuffer>) -> usize {
     asked
 }
 
-/// What the codec says of `left`, of which `seen` bytes are no frame; a need of nothing if it is
-/// refused.
+/// Checks the codec's `measure` of `left`, of which `seen` bytes are no frame; returns a need of
+/// nothing if it fails.
 fn measured(
     case: &CodecCase,
     codec: &dyn Codec<Frame = LinkBuffer>,
@@ -193,9 +197,9 @@ fn measured(
     let look = case.format.measure(left);
     for answer in answers {
         match look {
-            FlatMeasurement::Need(need) => assert_eq!(answer.expect("no refusal"), need),
+            FlatMeasurement::Need(need) => assert_eq!(answer.expect("a need"), need),
             FlatMeasurement::Rejected(refusal) => {
-                let error = answer.expect_err("a refusal");
+                let error = answer.expect_err("an error");
                 assert_eq!(error.kind(), io::ErrorKind::InvalidData);
                 let why = error.get_ref().expect("a reason");
                 let right = match refusal {
@@ -208,28 +212,34 @@ fn measured(
     }
     assert_eq!(contents(input), left, "measuring consumes nothing");
     match look {
-        FlatMeasurement::Need(need) => need.check(left.len()).expect("a need that leads on"),
+        FlatMeasurement::Need(need) => need
+            .check(left.len())
+            .expect("a need beyond the readable bytes"),
         FlatMeasurement::Rejected(_) => Need::More(0),
     }
 }
 
-/// Writes a frame behind what is there, if the format has a way to.
+/// Writes a frame behind the existing output, if the format can encode it.
 fn write(case: &CodecCase, codec: &dyn Codec<Frame = LinkBuffer>, frame: &[u8]) {
     let mut output = case.buffer(PREFIX);
     let encoded = codec.encode(case.buffer(frame), &mut output);
     let all = contents(&output);
     if let Some(wire) = case.format.wire(frame) {
-        encoded.expect("there is a way");
-        assert!(all == [PREFIX, &wire].concat(), "other bytes");
-        let need = codec.measure(&case.buffer(&wire)).expect("it was encoded");
+        encoded.expect("the format can encode the frame");
+        assert!(all == [PREFIX, &wire].concat(), "the bytes differ");
+        let need = codec
+            .measure(&case.buffer(&wire))
+            .expect("an encoded frame decodes");
         assert_eq!(need, Need::Frame(wire.len()));
-        let decoded = codec.decode(case.buffer(&wire)).expect("it was encoded");
-        assert!(contents(&decoded) == frame, "another frame");
+        let decoded = codec
+            .decode(case.buffer(&wire))
+            .expect("an encoded frame decodes");
+        assert!(contents(&decoded) == frame, "the frames differ");
     } else {
-        let error = encoded.expect_err("there is no way");
+        let error = encoded.expect_err("the format cannot encode the frame");
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         assert!(error.get_ref().expect("a reason").is::<EncodeError>());
-        assert_eq!(all, PREFIX, "a part was added");
+        assert_eq!(all, PREFIX, "a failed encode adds nothing");
     }
 }
 
@@ -237,7 +247,7 @@ fn assert_rejects_all(codec: &dyn Codec<Frame = LinkBuffer>) {
     let mut output = LinkBuffer::new();
     let measured = codec.measure(&LinkBuffer::new()).map(|_need| ());
     for refused in [measured, codec.encode(LinkBuffer::new(), &mut output)] {
-        let error = refused.expect_err("it cannot work");
+        let error = refused.expect_err("an invalid configuration");
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         assert!(error.get_ref().expect("a reason").is::<InvalidConfig>());
     }

@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a [`LinkBuffer`](netpoll_buffer::LinkBuffer) must do: whatever is done to two of them, in
-//! whatever order and with whatever arguments, they hold what two plain queues of bytes hold,
-//! refuse what those would refuse, and give all memory back.
+//! A model of [`LinkBuffer`](netpoll_buffer::LinkBuffer): after any operations, in any order and
+//! with any arguments, two buffers hold the bytes that two plain queues hold, reject the calls that
+//! those reject, and free all memory.
 //!
 //! The operations are a value, `op::ModelStep`, so that random sequences, a fuzzer and its stored
-//! inputs all drive the one model. What they do is checked after every step; what was taken out and
-//! kept, at the end:
+//! inputs all drive the same model. The contents are checked after every step; slices and buffers
+//! that were split off are checked at the end:
 //!
 //! ```text
-//!   strategy (random)  ─┐                 ┌─ read  write  open  foreign
-//!   bytes of a fuzzer  ─┴─▶  [Step]  ─▶ world ── two buffers beside two queues, a ledger of what
-//!                                              is kept, and a pair of sockets
+//!   strategy (random)  ─┐                          ┌─ read  write  reservations  traits
+//!   bytes of a fuzzer  ─┴─▶  [ModelStep]  ─▶ Model ─┤
+//!                                                  └─ two buffers beside two queues, the slices
+//!                                                     and parts taken from them, two sockets
 //! ```
 //!
-//! The codecs of `netpoll` are beside it, each with the same format over a flat slice.
+//! The model of the codecs of `netpoll` compares each with the same format over a flat slice.
 //!
-//! `fuzz/` has a target for each function here; `tests/corpus.rs` runs what those have found.
+//! `fuzz/` has a target for each function here; `tests/corpus.rs` runs the inputs that those have
+//! found.
 #![forbid(unsafe_code)]
 
 mod codecs;
@@ -44,18 +46,18 @@ pub use search::until;
 /// The most operations of one sequence.
 const MAX_STEPS: usize = 120;
 
-/// Runs the sequence of operations that `data` stands for, and says how many those are.
+/// Runs the sequence of operations that `data` encodes; returns their number.
 ///
 /// # Panics
 ///
-/// If the buffers do anything else than the queues, or keep memory.
+/// If the buffers and the queues differ, or memory is leaked.
 pub fn operations(data: &[u8]) -> usize {
     let steps = steps(data, |_any| true);
     run(&steps);
     steps.len()
 }
 
-/// The same, of operations that move contents between two buffers, and what is needed around them.
+/// Runs only the operations that move contents between two buffers, and those that they need.
 ///
 /// # Panics
 ///
@@ -80,7 +82,7 @@ pub fn append_split(data: &[u8]) -> usize {
     steps.len()
 }
 
-/// The operations that `data` stands for, of those that are `wanted`.
+/// Decodes the operations of `data` that are `wanted`.
 fn steps(data: &[u8], wanted: impl Fn(&Op) -> bool) -> Vec<ModelStep> {
     let mut data = Unstructured::new(data);
     let steps = std::iter::from_fn(|| {
@@ -94,32 +96,32 @@ fn steps(data: &[u8], wanted: impl Fn(&Op) -> bool) -> Vec<ModelStep> {
         .collect()
 }
 
-/// Takes all steps on a thread with a pool of its own, to which everything has to come back.
+/// Runs all steps on a thread with a pool of its own, to which all memory has to return.
 fn run(steps: &[ModelStep]) {
     with_own_pool(|| {
-        let mut world = Model::new();
+        let mut model = Model::new();
         for step in steps {
-            world.step(step);
-            world.check();
+            model.step(step);
+            model.check();
         }
-        world.finish();
+        model.finish();
     });
 }
 
-/// Runs `act` on a thread with a pool of its own, to which everything has to come back.
+/// Runs `act` on a thread with a pool of its own, to which all memory has to return.
 fn with_own_pool(act: impl FnOnce() + Send) {
     let pool = Pool::default();
     let inside = pool.clone();
     thread::scope(|scope| {
-        let acting = scope.spawn(move || {
+        let thread = scope.spawn(move || {
             inside.enter();
             act();
         });
-        if let Err(panicked) = acting.join() {
+        if let Err(panicked) = thread.join() {
             panic::resume_unwind(panicked);
         }
     });
-    assert_eq!(pool.stats().in_use, 0, "memory that did not come home");
+    assert_eq!(pool.stats().in_use, 0, "all memory is released");
 }
 
 #[cfg(test)]
@@ -129,15 +131,15 @@ mod tests {
 
     use super::*;
 
-    /// How many sequences, unless `PROPTEST_CASES` in the environment says another number.
+    /// Number of sequences, unless `PROPTEST_CASES` in the environment gives another.
     const CASES: u32 = 2000;
 
     fn config() -> ProptestConfig {
-        let asked = std::env::var("PROPTEST_CASES").ok();
+        let cases = std::env::var("PROPTEST_CASES").ok();
         ProptestConfig {
-            cases: asked.and_then(|cases| cases.parse().ok()).unwrap_or(CASES),
+            cases: cases.and_then(|cases| cases.parse().ok()).unwrap_or(CASES),
             failure_persistence: None,
-            // Unoptimised, the other one takes more time than all the buffers.
+            // In a debug build the default generator takes more time than all the buffers.
             rng_algorithm: RngAlgorithm::XorShift,
             ..ProptestConfig::default()
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Two buffers with their models, what was taken from them, and the socket between them.
+//! Two buffers with their models, the data taken from them, and the sockets between them.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -14,26 +14,26 @@ use netpoll_sys::socket;
 use crate::op::{ModelStep, Op, TransferOp};
 use crate::reservations::ModelReservations;
 
-/// A buffer and what has to be in it.
+/// A buffer and its expected contents.
 #[derive(Default)]
 pub(crate) struct ModelBuffer {
     pub(crate) buffer: LinkBuffer,
     pub(crate) readable: VecDeque<u8>,
-    /// What is uncommitted, if room is open.
+    /// The uncommitted bytes, if a reservation is open.
     pub(crate) reservations: Option<ModelReservations>,
 }
 
 pub(crate) struct Model {
     pub(crate) buffers: [ModelBuffer; 2],
-    /// Owned bytes that were read, and what has to be in them.
+    /// Owned bytes that were read, and their expected contents.
     pub(crate) slices: Vec<(Bytes, Vec<u8>)>,
-    /// Buffers that were split off.
+    /// Buffers that were split off, and their expected contents.
     pub(crate) parts: Vec<(LinkBuffer, Vec<u8>)>,
     /// Reservations that have ended.
     pub(crate) stale: Vec<Reservation>,
-    /// What was sent to each side and has not been received.
+    /// Bytes that were sent to each side and are not received yet.
     pub(crate) in_transit: [VecDeque<u8>; 2],
-    /// What each side sends to and receives from.
+    /// The socket of each side.
     pub(crate) sockets: [OwnedFd; 2],
 }
 
@@ -42,7 +42,7 @@ impl ModelBuffer {
         self.reservations.as_ref().map_or(0, ModelReservations::len)
     }
 
-    /// What is put goes behind what is uncommitted, if room is open.
+    /// Adds put bytes, behind the uncommitted ones if a reservation is open.
     pub(crate) fn add(&mut self, bytes: &[u8]) {
         match &mut self.reservations {
             Some(open) => open.add(bytes),
@@ -50,7 +50,7 @@ impl ModelBuffer {
         }
     }
 
-    /// The first `n` bytes, consumed, or `None` if there are fewer.
+    /// Consumes and returns the first `n` bytes, or `None` if there are fewer.
     pub(crate) fn take(&mut self, n: usize) -> Option<Vec<u8>> {
         let bytes = self.readable.make_contiguous().get(..n)?.to_vec();
         self.readable.drain(..n);
@@ -65,28 +65,30 @@ impl ModelBuffer {
     }
 }
 
-/// What can be read of `buffer` is `expected`, and no segment is empty.
+/// Asserts that the readable bytes of `buffer` are `expected`, and that no segment is empty.
 fn assert_contents(buffer: &LinkBuffer, expected: &[u8]) {
     let mut left = expected;
     for segment in buffer.segments() {
         assert!(!segment.is_empty());
-        let (now, later) = left.split_at_checked(segment.len()).expect("no more");
-        assert!(segment.as_slice() == now, "{buffer:?} has other bytes");
+        let (now, later) = left
+            .split_at_checked(segment.len())
+            .expect("at most the expected bytes");
+        assert!(segment.as_slice() == now, "{buffer:?} has unexpected bytes");
         left = later;
     }
     assert!(left.is_empty(), "{} bytes are missing", left.len());
 }
 
-/// `result` was refused because of an `E` in an error of `kind`.
+/// Asserts that `result` is an error of `kind` with an `E` as its reason, and returns the reason.
 #[track_caller]
 pub(crate) fn expect_rejection<T: Debug, E: Error + Copy + 'static>(
     result: io::Result<T>,
     kind: io::ErrorKind,
 ) -> E {
-    let error = result.expect_err("a refusal");
+    let error = result.expect_err("an error");
     assert_eq!(error.kind(), kind);
     let reason = error.get_ref().and_then(|inner| inner.downcast_ref::<E>());
-    *reason.expect("another reason")
+    *reason.expect("a reason of this type")
 }
 
 impl Model {
@@ -117,7 +119,7 @@ impl Model {
         self.buffers.iter_mut().for_each(ModelBuffer::check);
     }
 
-    /// What was taken long ago is as it was, and so is what is still uncommitted.
+    /// Asserts that data taken earlier is unchanged, and that uncommitted bytes are as expected.
     pub(crate) fn finish(mut self) {
         for (slice, expected) in &self.slices {
             assert!(slice == expected, "a slice has changed");
@@ -148,7 +150,7 @@ impl Model {
                 let n = amount.of(other.readable.len());
                 let part = other.buffer.split_to(n);
                 if let Some(expected) = other.take(n) {
-                    let part = part.expect("there is so much");
+                    let part = part.expect("enough bytes are readable");
                     self.buffers[side].buffer.append(part);
                     self.buffers[side].add(&expected);
                 } else {
@@ -190,7 +192,7 @@ impl Model {
             }
         };
         assert!(sent > 0 || there == 0);
-        let sent = from.take(sent).expect("no more than there was");
+        let sent = from.take(sent).expect("at most the readable bytes");
         self.in_transit[1 - side].extend(sent);
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What can be done to a buffer, and how it is read from the bytes of a fuzzer.
+//! The operations on a buffer, decoded from the bytes of a fuzzer.
 
 use arbitrary::{Arbitrary, Unstructured};
 
@@ -19,7 +19,7 @@ pub(crate) enum Op {
     Trait(TraitOp),
 }
 
-/// Taking bytes out.
+/// Reads.
 #[derive(Arbitrary, Clone, Debug)]
 pub(crate) enum ReadOp {
     Peek(Amount),
@@ -35,27 +35,27 @@ pub(crate) enum ReadOp {
     Position(u8, Amount, Amount),
 }
 
-/// Putting bytes in.
+/// Writes.
 #[derive(Arbitrary, Clone, Debug)]
 pub(crate) enum WriteOp {
     Put(Data),
     Push(Data),
     Number(Number, u64),
-    /// A window of a block of its own at the end, in two halves.
+    /// A window of a new block, appended in two halves.
     Window(Data),
     Coalesce(Data),
-    /// Into the buffer's tail if it gives one away, else into another one.
+    /// Fills the buffer's tail if `take_tail` returns one, else another one.
     FillTail(Data),
-    /// Where the first so many bytes come to lie in one piece.
+    /// Fills a tail of `take_contiguous_tail` for so many bytes.
     FillContiguous(Amount, Data),
     Receive(Length),
 }
 
-/// Leaving room.
+/// Reservations.
 #[derive(Arbitrary, Clone, Debug)]
 pub(crate) enum ReservationOp {
     Reserve(Length),
-    /// So many more than can be reserved.
+    /// So many more than the largest reservation.
     ReserveBeyond(usize),
     Fill(usize, u8),
     FillStale(usize),
@@ -64,28 +64,28 @@ pub(crate) enum ReservationOp {
     CommitAll,
 }
 
-/// Moving contents and memory about.
+/// Moves of contents and memory.
 #[derive(Arbitrary, Clone, Debug)]
 pub(crate) enum TransferOp {
     Append,
     AppendPart(Amount),
-    /// What can be read goes before what this buffer, or the other one, can read then.
+    /// Prepends the readable bytes to those of this buffer, or of the other one.
     Prepend {
         to_other: bool,
     },
     Release,
     Compact,
     Send,
-    /// The buffer is dropped with all it has, and a new one takes its place.
+    /// Drops the buffer with its contents, and puts a new one in its place.
     Drop,
 }
 
-/// The same through the traits of `bytes` and `std`.
+/// Operations through the traits of `bytes` and `std`.
 #[derive(Arbitrary, Clone, Debug)]
 pub(crate) enum TraitOp {
     Read(Amount),
     ReadToEnd,
-    /// Of what can be read in one piece so much is consumed.
+    /// Consumes so much of the first contiguous bytes.
     Consume(Amount),
     ToBytes(Amount),
     Advance(Amount),
@@ -93,11 +93,11 @@ pub(crate) enum TraitOp {
     PutBytes(u8, Length),
     WriteVectored(Data, Data),
     Extend(Data),
-    /// All of it becomes one piece, and that a buffer again.
+    /// Converts the buffer to one `Bytes`, and that to a buffer again.
     Whole,
 }
 
-/// Which of the two buffers; the other one is the partner in what takes two.
+/// One of the two buffers; the other one is the partner in an operation on two.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub(crate) enum BufferIndex {
     One,
@@ -110,7 +110,7 @@ impl BufferIndex {
     }
 }
 
-/// How much, in terms of how much there is.
+/// An amount, relative to the available bytes.
 #[derive(Clone, Debug)]
 pub(crate) enum Amount {
     Share(u8),
@@ -141,7 +141,7 @@ impl Amount {
     }
 }
 
-/// A number of bytes: mostly little, sometimes around what a large put and a block are.
+/// A number of bytes: mostly small, sometimes around the size of a large put or of a block.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Length(pub(crate) usize);
 
@@ -156,7 +156,7 @@ impl<'a> Arbitrary<'a> for Length {
     }
 }
 
-/// So many bytes, of a kind.
+/// So many bytes of a kind.
 #[derive(Arbitrary, Clone, Debug)]
 pub(crate) struct Data {
     pub(crate) length: Length,
@@ -164,7 +164,7 @@ pub(crate) struct Data {
 }
 
 impl Data {
-    /// Text if the seed is even.
+    /// Returns the bytes; text if the seed is even.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mask = if self.seed.is_multiple_of(2) {
             0x7F

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Taking bytes out of a buffer and its model.
+//! Reads from a buffer and its model.
 
 use std::fmt::Debug;
 use std::io;
@@ -9,7 +9,7 @@ use netpoll_buffer::{LinkBuffer, NotEnoughData, TooLarge};
 use crate::model::{Model, ModelBuffer, expect_rejection};
 use crate::op::{Number, ReadOp};
 
-/// What reading gave is what the queue has, or was refused if the queue has less.
+/// Asserts that a read returned the bytes of the queue, or failed if the queue has fewer.
 #[track_caller]
 fn assert_same_result<T: Debug + AsRef<[u8]>>(
     got: io::Result<T>,
@@ -17,8 +17,8 @@ fn assert_same_result<T: Debug + AsRef<[u8]>>(
     short: NotEnoughData,
 ) -> Option<(T, Vec<u8>)> {
     if let Some(expected) = expected {
-        let got = got.expect("there is so much");
-        assert!(got.as_ref() == expected, "other bytes were read");
+        let got = got.expect("enough bytes are readable");
+        assert!(got.as_ref() == expected, "the bytes read differ");
         Some((got, expected))
     } else {
         let reason: NotEnoughData = expect_rejection(got, io::ErrorKind::UnexpectedEof);
@@ -95,7 +95,7 @@ fn position(side: &ModelBuffer, byte: u8, from: usize, max: usize) -> Option<usi
     (from..max.min(side.readable.len())).find(|&at| side.readable[at] == byte)
 }
 
-/// A byte, and what lies before `max`, are found where a plain search finds them.
+/// Asserts that searches for a byte, and for the bytes before `max`, agree with a plain search.
 fn check_positions(side: &mut ModelBuffer, byte: u8, from: usize, max: usize) {
     let found = side.buffer.position_of(byte, from, max);
     assert_eq!(found, position(side, byte, from, max));
@@ -136,7 +136,10 @@ fn read_text(side: &mut ModelBuffer, n: usize) {
     let got = side.buffer.read_string(n);
     match text {
         Some(Err(_not_text)) => {
-            assert_eq!(got.expect_err("no text").kind(), io::ErrorKind::InvalidData);
+            assert_eq!(
+                got.expect_err("an error: not text").kind(),
+                io::ErrorKind::InvalidData
+            );
         }
         _ => {
             assert_same_result(got, side.take(n), NotEnoughData::new(there, n));
@@ -152,7 +155,7 @@ fn read_number(side: &mut ModelBuffer, number: Number) {
 }
 
 impl Number {
-    /// The number's size, and its bytes as they were in the buffer.
+    /// Reads the number; returns its size, and its bytes as they were in the buffer.
     fn read(self, buffer: &mut LinkBuffer) -> (usize, io::Result<Vec<u8>>) {
         match self {
             Self::U8 => (1, buffer.read_u8().map(|n| vec![n])),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Room that is left open: the model of what is uncommitted, and the operations on it.
+//! Reservations: the model of uncommitted bytes, and the operations on them.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use netpoll_buffer::{OutOfRange, Reservation, TooLarge};
 use crate::model::{Model, ModelBuffer, expect_rejection};
 use crate::op::ReservationOp;
 
-/// What is uncommitted.
+/// The uncommitted bytes.
 #[derive(Default)]
 pub(crate) struct ModelReservations {
     bytes: Vec<ModelByte>,
@@ -19,13 +19,13 @@ pub(crate) struct ModelReservations {
 #[derive(Clone, Copy)]
 struct ModelByte {
     value: u8,
-    /// Of which hole this is which byte.
+    /// The reservation that this byte belongs to, and its index there.
     reservation: Option<(u32, u32)>,
 }
 
 struct OpenReservation {
     key: Reservation,
-    /// What was last written to it.
+    /// The bytes that were last written to it.
     bytes: Vec<u8>,
 }
 
@@ -68,7 +68,7 @@ fn plain(bytes: &[u8]) -> impl Iterator<Item = ModelByte> {
 }
 
 impl ModelBuffer {
-    /// The first `k` uncommitted bytes become readable; gives back the reservations that end.
+    /// Makes the first `k` uncommitted bytes readable; returns the reservations that end.
     pub(crate) fn end_reservations(&mut self, k: usize) -> Vec<Reservation> {
         let Some(open) = self.reservations.take() else {
             return Vec::new();
@@ -98,7 +98,7 @@ impl Model {
                 let k = amount.of(there);
                 let result = side.buffer.commit(k);
                 if k <= there {
-                    result.expect("there are so many");
+                    result.expect("enough uncommitted bytes");
                     self.stale.extend(side.end_reservations(k));
                 } else {
                     let range: OutOfRange = expect_rejection(result, io::ErrorKind::InvalidInput);
@@ -144,8 +144,8 @@ impl Model {
         };
         let which = which % open.open.len();
         let hole = &open.open[which];
-        let room = this.buffer.get_mut(&hole.key).expect("it is open");
-        assert!(room == hole.bytes, "a reservation has other bytes");
+        let room = this.buffer.get_mut(&hole.key).expect("an open reservation");
+        assert!(room == hole.bytes, "a reservation has unexpected bytes");
         let bytes: Vec<u8> = (0..room.len())
             .map(|i| byte.wrapping_add(i as u8))
             .collect();
@@ -174,7 +174,7 @@ impl Model {
             assert_eq!((range.uncommitted, range.asked), (there, at));
             return;
         }
-        result.expect("a place that is there");
+        result.expect("a position in range");
         match &mut side.reservations {
             Some(open) => drop(open.bytes.splice(at..at, plain(&bytes))),
             None => side.readable.extend(bytes),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Searching for a delimiter, in contents of the fuzzer's own choice: a chain of pieces of every
-//! kind, and then searches one after the other, each beside a plain search in a plain slice.
+//! Delimiter searches in contents of the fuzzer's choice: a chain of pieces of every kind, and
+//! several searches, each compared with a plain search in a plain slice.
 
 use std::io;
 
@@ -12,7 +12,7 @@ use crate::model::expect_rejection;
 use crate::op::Amount;
 use crate::with_own_pool;
 
-/// How a piece gets into the chain.
+/// How a piece is added to the chain.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum PieceKind {
     Put,
@@ -40,11 +40,11 @@ struct SearchInput<'a> {
     pieces: Vec<Piece<'a>>,
 }
 
-/// Makes the chain and the searches that `data` stands for, and says how many those are.
+/// Builds the chain and runs the searches that `data` encodes; returns the number of searches.
 ///
 /// # Panics
 ///
-/// If a search finds another place than a plain one, or keeps memory.
+/// If a search differs from a plain one, or memory is leaked.
 pub fn until(data: &[u8]) -> usize {
     let Ok(input) = SearchInput::arbitrary_take_rest(Unstructured::new(data)) else {
         return 0;
@@ -73,8 +73,10 @@ fn chain(pieces: &[Piece<'_>]) -> (LinkBuffer, Vec<u8>) {
                 buffer.push_segment(tail.window(0..piece.bytes.len()));
             }
             PieceKind::Commit => {
-                let reserved = buffer.reserve(piece.bytes.len()).expect("not too much");
-                let room = buffer.get_mut(&reserved).expect("it is open");
+                let reserved = buffer
+                    .reserve(piece.bytes.len())
+                    .expect("a size below the limit");
+                let room = buffer.get_mut(&reserved).expect("an open reservation");
                 room.copy_from_slice(piece.bytes);
                 buffer.commit_all();
             }
@@ -84,7 +86,7 @@ fn chain(pieces: &[Piece<'_>]) -> (LinkBuffer, Vec<u8>) {
     (buffer, contents.collect())
 }
 
-/// Looks without consuming, then with, and says what is left.
+/// Searches without consuming, then with; returns the rest.
 fn find<'a>(buffer: &mut LinkBuffer, left: &'a [u8], search: &Search) -> &'a [u8] {
     let (there, delimiter) = (left.len(), search.delimiter);
     let (from, max) = (search.from.of(there), search.max.of(there));
@@ -95,7 +97,7 @@ fn find<'a>(buffer: &mut LinkBuffer, left: &'a [u8], search: &Search) -> &'a [u8
     let found = buffer.until(delimiter, max);
     if let Some(at) = position(0) {
         let (line, rest) = left.split_at(at + 1);
-        assert!(found.expect("it is there") == line);
+        assert!(found.expect("a delimiter was found") == line);
         rest
     } else if there >= max {
         let large: TooLarge = expect_rejection(found, io::ErrorKind::InvalidData);

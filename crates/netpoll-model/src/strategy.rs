@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How likely each operation is in a random sequence.
+//! Random sequences: the weight of each operation.
 
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
@@ -155,14 +155,14 @@ fn format() -> impl Strategy<Value = Format> {
     ]
 }
 
-/// One of few, so that delimiters are found.
+/// One of a few letters, so that delimiters are found.
 fn letter() -> impl Strategy<Value = u8> {
     prop_oneof![8 => Just(b'a'), 4 => Just(b'b'), 1 => any::<u8>()]
 }
 
-/// A format, and a stream that has frames of it, more often than not.
+/// A format, and a stream that contains frames of it in most cases.
 pub(crate) fn case() -> impl Strategy<Value = CodecCase> {
-    // Some are longer than one byte can say.
+    // Some frames are longer than a one-byte length can express.
     let frame = prop_oneof![4 => vec(letter(), 0..70), 1 => vec(letter(), 200..330)];
     let frames = vec(frame, 0..6);
     let cuts = vec(prop_oneof![4 => 0..5u8, 1 => any::<u8>()], 0..6);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The same buffer through the traits of `bytes` and `std`, which answer a length that is too large
-//! by what is there, or, where they demand a panic, are not asked for more.
+//! Operations through the traits of `bytes` and `std`. Those return fewer bytes for a length that
+//! is too large; where they demand a panic, the model requests no more than is available.
 
 use std::io::{BufRead, IoSlice, Read, Write};
 
@@ -10,7 +10,7 @@ use netpoll_buffer::LinkBuffer;
 use crate::model::{Model, ModelBuffer};
 use crate::op::TraitOp;
 
-const NEVER: &str = "this never fails";
+const NEVER: &str = "this call never fails";
 
 impl Model {
     pub(crate) fn call_trait(&mut self, side: usize, foreign: &TraitOp) {
@@ -21,7 +21,7 @@ impl Model {
                 let mut target = vec![0; amount.of(there).min(there + 1000)];
                 let count = this.buffer.read(&mut target).expect(NEVER);
                 assert_eq!(count, target.len().min(there));
-                assert!(target[..count] == this.take(count).expect("so many"));
+                assert!(target[..count] == this.take(count).expect("enough bytes"));
             }
             TraitOp::ReadToEnd => {
                 let mut all = Vec::new();
@@ -33,20 +33,20 @@ impl Model {
                 assert_eq!(piece.is_empty(), there == 0);
                 let count = amount.of(piece.len());
                 this.buffer.consume(count);
-                let consumed = this.take(count.min(there)).expect("so many");
+                let consumed = this.take(count.min(there)).expect("enough bytes");
                 let shown = consumed.len().min(piece.len());
                 assert!(piece[..shown] == consumed[..shown]);
             }
             TraitOp::ToBytes(amount) => {
                 let n = amount.of(there).min(there);
                 let bytes = this.buffer.copy_to_bytes(n);
-                let expected = this.take(n).expect("so many");
+                let expected = this.take(n).expect("enough bytes");
                 self.slices.push((bytes, expected));
             }
             TraitOp::Advance(amount) => {
                 let n = amount.of(there).min(there);
                 this.buffer.advance(n);
-                this.take(n).expect("so many");
+                this.take(n).expect("enough bytes");
             }
             TraitOp::Chunks(places) => chunks(this, usize::from(*places)),
             TraitOp::PutBytes(byte, count) => {
@@ -70,7 +70,7 @@ impl Model {
         }
     }
 
-    /// What is uncommitted is committed by it.
+    /// Converts the buffer to `Bytes` and back, which commits the uncommitted bytes.
     fn round_trip(&mut self, side: usize) {
         let this = &mut self.buffers[side];
         let whole = Bytes::from(std::mem::take(&mut this.buffer));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Putting bytes into a buffer and its model.
+//! Writes to a buffer and its model.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -48,7 +48,7 @@ impl Model {
         }
     }
 
-    /// What arrives is readable at once, before what is uncommitted.
+    /// Receives bytes, which are readable at once, before the uncommitted ones.
     fn receive(&mut self, side: usize, limit: usize) {
         let this = &mut self.buffers[side];
         let under_way = &mut self.in_transit[side];
@@ -66,7 +66,8 @@ impl Model {
     }
 }
 
-/// A tail of which the first 3 bytes are not ours, and `bytes` behind them as far as they fit.
+/// Returns a tail whose first 3 bytes are foreign to the test, followed by `bytes` as far as they
+/// fit.
 fn filled(bytes: &[u8]) -> (Tail, usize) {
     let mut tail = Tail::with_capacity(bytes.len() + 3);
     assert_eq!(tail.put(b"..."), 3);
@@ -103,20 +104,20 @@ fn coalesce(side: &mut ModelBuffer, bytes: &[u8]) {
     side.readable.extend(bytes);
 }
 
-/// What is filled into `tail` is readable at once, before what is uncommitted.
+/// Fills `tail` and appends it; its bytes are readable at once, before the uncommitted ones.
 fn fill(side: &mut ModelBuffer, mut tail: Tail, bytes: &[u8]) {
     let filled = tail.fill_with(bytes.len(), |room| {
         let count = room.len();
         room.copy_from_slice(&bytes[..count]);
         Ok(count)
     });
-    let count = filled.expect("no reason to fail");
+    let count = filled.expect("a fill that succeeds");
     side.buffer.append_tail(tail, count);
     side.readable.extend(&bytes[..count]);
 }
 
 impl Number {
-    /// Puts the lower bytes of `value`, and says which they are in the order of the buffer.
+    /// Puts the lower bytes of `value`; returns them in the order of the buffer.
     fn put(self, buffer: &mut LinkBuffer, value: u64) -> Vec<u8> {
         let (le, be) = (value.to_le_bytes(), value.to_be_bytes());
         match self {

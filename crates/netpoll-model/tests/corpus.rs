@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the fuzzer has found worth keeping, run again: the inputs of `fuzz/corpus`, which together
-//! reach all that a fuzzer has ever reached.
+//! Runs the inputs of `fuzz/corpus`, which together reach all the code that a fuzzer has reached.
 
 use std::fs;
 use std::path::Path;
 
-/// Runs `target` on every input of its folder; all of them together take operations.
+/// Runs `target` on every input of its folder, and asserts that they contain operations.
 #[track_caller]
 fn replay(folder: &str, target: impl Fn(&[u8]) -> usize) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");

@@ -61,9 +61,9 @@ impl Keepalive {
     /// lost probe if the timeout is short, and after twenty if it is long. So the timeout has to be
     /// `idle + count * interval`, the silence after which the last of `count` probes is lost. The
     /// kernel's timers may be late by an eighth, and one probe less must not suffice. Where the
-    /// probes are close together for so long an idle time, the timeout is therefore the time of the
-    /// last probe but one plus an eighth. `None`, which leaves the decision to the count, where it
-    /// would be longer than the kernel retransmits.
+    /// probes are close together for so long an idle time, the timeout is therefore the silence
+    /// after `count - 1` probes plus an eighth. `None`, which leaves the decision to the count,
+    /// where the timeout would be longer than the kernel retransmits.
     #[must_use]
     pub fn user_timeout(self) -> Option<Duration> {
         let seconds = |time: Duration| time.as_secs().max(1);

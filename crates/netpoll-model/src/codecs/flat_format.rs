@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The formats of the codecs over a flat slice: what their documentation says, in numbers that
-//! cannot overflow and with the plainest searches.
+//! The formats of the codecs over a flat slice: their documentation, with numbers that cannot
+//! overflow and the simplest searches.
 
 use arbitrary::{Arbitrary, Unstructured};
 use netpoll::codec::Need;
@@ -94,7 +94,7 @@ impl Format {
         }
     }
 
-    /// What is at the front of `bytes`.
+    /// Measures the front of `bytes`.
     pub(crate) fn measure(&self, bytes: &[u8]) -> FlatMeasurement {
         let have = bytes.len() as i128;
         let (whole, maximum) = match self {
@@ -140,7 +140,7 @@ impl Format {
         FlatMeasurement::Need(need(whole as usize))
     }
 
-    /// The frame that lies in the stream as `wire`, which is a whole one.
+    /// Returns the frame that the whole `wire` encodes.
     pub(crate) fn frame(&self, wire: &[u8]) -> Vec<u8> {
         let mut frame = wire.to_vec();
         match self {
@@ -153,7 +153,7 @@ impl Format {
         frame
     }
 
-    /// How `frame` lies in the stream, if it can.
+    /// Encodes `frame`, if the format can.
     pub(crate) fn wire(&self, frame: &[u8]) -> Option<Vec<u8>> {
         let mut wire = frame.to_vec();
         match self {
@@ -182,7 +182,7 @@ impl Format {
                 wire.splice(offset..offset, field);
             }
         }
-        // It can if it is found again.
+        // The format can if measuring finds the frame again.
         match self.measure(&wire) {
             FlatMeasurement::Need(Need::Frame(whole)) if whole == wire.len() => Some(wire),
             _ => None,
