@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_lets_go_of_a_queue_that_is_empty_and_of_no_other() {
+    fn release_frees_an_empty_segment_queue_only() {
         let mut buffer = with_an_empty_queue();
         buffer.release();
         assert!(buffer.rest.is_unallocated());
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_where_there_was_a_queue_is_the_front_again() {
+    fn a_segment_pushed_after_an_emptied_queue_becomes_the_front() {
         for drop_front in [true, false] {
             let mut buffer = with_an_empty_queue();
             buffer.skip(2).unwrap();

@@ -252,7 +252,7 @@ mod tests {
     use crate::tail::Tail;
 
     #[test]
-    fn what_comes_home_is_lent_again() {
+    fn a_released_block_is_reused() {
         let pool = Pool::with_bound(1 << 20);
         let first = pool.take(1000);
         assert_eq!(
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_above_the_bound_is_freed() {
+    fn blocks_above_the_bound_are_freed() {
         let pool = Pool::with_bound(1024);
         let (one, two) = (pool.take(1024), pool.take(1024));
         drop(one);
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_would_go_above_the_bound_leaves_room_for_a_smaller_one() {
+    fn a_block_rejected_by_the_bound_does_not_use_it_up() {
         let pool = Pool::with_bound(1024);
         let (small, large, other) = (pool.take(256), pool.take(1024), pool.take(512));
         drop(small);
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_above_the_largest_class_is_never_kept() {
+    fn blocks_above_the_largest_size_class_are_not_cached() {
         let pool = Pool::default();
         let large = size_class::MAX_POOLED_SIZE * 2;
         let tail = pool.take(large);
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_comes_home_from_another_thread() {
+    fn a_block_released_on_another_thread_returns_to_its_pool() {
         let pool = Pool::with_bound(1 << 20);
         let tail = pool.take(256);
         std::thread::spawn(move || drop(tail)).join().unwrap();
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_takes_from_the_pool_it_entered() {
+    fn a_thread_allocates_from_the_pool_it_entered() {
         let pool = Pool::with_bound(1 << 20);
         let inside = pool.clone();
         std::thread::spawn(move || {

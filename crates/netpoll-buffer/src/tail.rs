@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_of_a_zeroing_pool_is_lent_again_with_nothing_but_zeroes() {
+    fn a_zeroing_pool_reuses_blocks_zeroed() {
         assert_reuse_is_zeroed(&Pool::zeroing(1 << 20));
         std::thread::spawn(|| {
             let pool = Pool::zeroing(1 << 20);
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_filled_is_zeroed_when_a_tail_of_a_zeroing_pool_starts_again() {
+    fn rewinding_a_tail_of_a_zeroing_pool_zeroes_the_filled_bytes() {
         let mut tail = Pool::zeroing(0).take(1024);
         let start = fill(&mut tail, 1000);
         let segment = tail.window(0..1000);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_zeroed_before_a_zeroing_pool_gets_it_back_to_keep_or_free() {
+    fn memory_is_zeroed_before_it_is_released_to_a_zeroing_pool() {
         for size in [256, 64 << 10, 16 << 20] {
             let mut header = Header::allocate(size);
             header.overwrite(SECRET);
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_that_is_not_for_secrets_does_not_pay_for_zeroing() {
+    fn a_plain_pool_does_not_zero_memory() {
         let mut tail = Pool::with_bound(0).take(1024);
         fill(&mut tail, 1024);
         assert!(tail.rewind());

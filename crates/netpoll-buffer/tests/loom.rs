@@ -69,7 +69,7 @@ fn assert_holds_what_it_counts(pool: &Pool) {
 }
 
 #[test]
-fn the_last_of_two_owners_sends_the_block_home_after_both_have_read() {
+fn the_last_owner_frees_the_block_after_both_reads() {
     model(|| {
         let pool = Pool::with_bound(BLOCK);
         let (tail, segment) = filled(&pool, b"abc");
@@ -86,7 +86,7 @@ fn the_last_of_two_owners_sends_the_block_home_after_both_have_read() {
 }
 
 #[test]
-fn a_tail_starts_again_only_when_the_segment_on_another_thread_is_gone() {
+fn a_tail_rewinds_only_after_the_segment_on_another_thread_is_dropped() {
     model(|| {
         let pool = Pool::with_bound(BLOCK);
         let (mut tail, segment) = filled(&pool, b"one");
@@ -109,7 +109,7 @@ fn a_tail_starts_again_only_when_the_segment_on_another_thread_is_gone() {
 }
 
 #[test]
-fn a_rewind_that_zeroes_does_so_only_when_all_have_read() {
+fn a_zeroing_rewind_runs_only_after_all_reads() {
     model(|| {
         let pool = Pool::zeroing(BLOCK);
         let (mut tail, segment) = filled(&pool, b"secret");
@@ -125,7 +125,7 @@ fn a_rewind_that_zeroes_does_so_only_when_all_have_read() {
 }
 
 #[test]
-fn an_owner_that_is_made_while_another_lets_go_counts() {
+fn an_owner_cloned_while_another_is_dropped_is_counted() {
     model(|| {
         let pool = Pool::with_bound(BLOCK);
         let (tail, segment) = filled(&pool, b"abc");
@@ -161,7 +161,7 @@ fn take_and_give_back(pool: &Pool, mark: u8) {
 }
 
 #[test]
-fn no_block_is_lent_twice_and_no_more_than_the_bound_is_kept() {
+fn no_block_is_allocated_twice_and_the_bound_holds() {
     model(|| {
         let pool = Pool::with_bound(BLOCK);
         drop(pool.take(BLOCK));
@@ -177,7 +177,7 @@ fn no_block_is_lent_twice_and_no_more_than_the_bound_is_kept() {
 }
 
 #[test]
-fn a_block_that_comes_home_while_another_is_taken_is_counted() {
+fn a_release_concurrent_with_an_allocation_is_counted() {
     model(|| {
         let pool = Pool::with_bound(2 * BLOCK);
         drop(pool.take(BLOCK));
@@ -190,7 +190,7 @@ fn a_block_that_comes_home_while_another_is_taken_is_counted() {
 }
 
 #[test]
-fn the_most_that_was_lent_at_once_is_remembered() {
+fn the_peak_of_concurrent_allocations_is_recorded() {
     model(|| {
         let pool = Pool::with_bound(0);
         let there = pool.clone();
@@ -202,7 +202,7 @@ fn the_most_that_was_lent_at_once_is_remembered() {
 }
 
 #[test]
-fn a_block_that_outlives_every_handle_of_its_pool_takes_it_along() {
+fn a_block_that_outlives_every_handle_of_its_pool_frees_the_pool() {
     model(|| {
         let pool = Pool::with_bound(BLOCK);
         let (tail, segment) = filled(&pool, b"abc");
@@ -232,7 +232,7 @@ fn take_once_it_is_left(pool: &Pool) -> Tail {
 }
 
 #[test]
-fn what_lies_in_front_of_a_thread_is_its_own_until_it_ends() {
+fn a_thread_cache_is_private_until_its_thread_ends() {
     model(|| {
         let pool = Pool::with_bound(BLOCK);
         let there = pool.clone();

@@ -20,7 +20,7 @@ fn put(bytes: &[u8]) -> LinkBuffer {
 }
 
 #[test]
-fn a_thread_writes_in_the_pool_it_entered_last() {
+fn puts_use_the_pool_that_the_thread_entered_last() {
     thread::spawn(|| {
         let (first, second) = (Pool::default(), Pool::default());
         first.enter();
@@ -34,7 +34,7 @@ fn a_thread_writes_in_the_pool_it_entered_last() {
 }
 
 #[test]
-fn a_write_block_of_another_threads_pool_is_not_written_in() {
+fn a_write_block_of_another_threads_pool_is_not_borrowed() {
     let pool = Pool::default();
     let there = pool.clone();
     let buffer = thread::spawn(move || {
@@ -55,7 +55,7 @@ fn a_write_block_of_another_threads_pool_is_not_written_in() {
 }
 
 #[test]
-fn a_thread_that_enters_another_pool_sends_its_write_block_home_at_once() {
+fn entering_another_pool_releases_the_write_block() {
     thread::spawn(|| {
         let (first, second) = (Pool::default(), Pool::default());
         first.enter();
@@ -71,7 +71,7 @@ fn a_thread_that_enters_another_pool_sends_its_write_block_home_at_once() {
 }
 
 #[test]
-fn idle_threads_keep_no_memory_of_a_pool_that_is_not_theirs() {
+fn idle_threads_keep_no_memory_of_another_pool() {
     const THREADS: usize = 20;
     let pools: Vec<Pool> = (0..3).map(|_| Pool::default()).collect();
     // Each buffer has a write block of its own, of a thread that has gone.
@@ -139,7 +139,7 @@ fn room_of(tail: &mut Tail) -> (*const u8, Vec<u8>) {
 }
 
 #[test]
-fn a_pool_for_secrets_shows_nothing_of_them_to_the_next_taker() {
+fn a_zeroing_pool_exposes_no_secret_to_the_next_allocation() {
     let secret = *b"correct horse battery staple";
     let pool = Pool::zeroing(1 << 20);
     let mut tail = pool.take(1000);
@@ -172,7 +172,7 @@ fn take_and_give_back(pool: &Pool, thread: usize) {
 }
 
 #[test]
-fn counts_are_exact_when_all_threads_are_done() {
+fn pool_counts_are_exact_after_all_threads_have_ended() {
     let pool = Pool::with_bound(BOUND);
     let threads: Vec<_> = (0..4)
         .map(|thread| {

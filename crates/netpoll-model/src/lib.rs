@@ -149,12 +149,12 @@ mod tests {
         #![proptest_config(config())]
 
         #[test]
-        fn two_buffers_are_two_queues_of_bytes(steps in strategy::steps()) {
+        fn two_buffers_match_two_queues_of_bytes(steps in strategy::steps()) {
             run(&steps);
         }
 
         #[test]
-        fn frames_in_pieces_are_those_of_a_flat_stream(case in strategy::case()) {
+        fn frames_in_pieces_match_those_of_a_flat_stream(case in strategy::case()) {
             codecs::run(&case);
         }
     }

@@ -22,21 +22,21 @@ fn replay(folder: &str, target: impl Fn(&[u8]) -> usize) {
 }
 
 #[test]
-fn operations_found_by_the_fuzzer_do_as_two_queues_do() {
+fn fuzzed_operations_match_two_queues() {
     replay("operations", netpoll_model::operations);
 }
 
 #[test]
-fn moves_between_two_buffers_found_by_the_fuzzer_do_as_two_queues_do() {
+fn fuzzed_moves_between_two_buffers_match_two_queues() {
     replay("append_split", netpoll_model::append_split);
 }
 
 #[test]
-fn searches_found_by_the_fuzzer_find_what_a_plain_search_finds() {
+fn fuzzed_searches_match_a_plain_search() {
     replay("until", netpoll_model::until);
 }
 
 #[test]
-fn streams_found_by_the_fuzzer_have_the_frames_of_a_flat_stream() {
+fn fuzzed_streams_decode_as_a_flat_stream() {
     replay("codecs", netpoll_model::codecs);
 }

@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_address_is_quoted_with_what_would_be_right() {
+    fn a_parse_error_quotes_the_text_and_shows_the_valid_forms() {
         let error = "nowhere".parse::<Addr>().unwrap_err().to_string();
         for word in ["'nowhere'", "127.0.0.1:8080", "unix:/path"] {
             assert!(error.contains(word), "{error}");
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_as_long_as_the_kernel_takes_and_no_longer() {
+    fn a_name_of_107_bytes_is_accepted_and_of_108_rejected() {
         let path = |name: &str| UnixAddr::path(name);
         let abstract_name = |name: &str| UnixAddr::abstract_name(name);
         let kinds: [&dyn Fn(&str) -> _; 2] = [&path, &abstract_name];
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_survives_the_way_through_the_kernels_form() {
+    fn a_name_survives_conversion_to_the_kernels_form_and_back() {
         for text in ["unix:/a/b", "unix:@a", &format!("unix:{}", "y".repeat(107))] {
             let addr: Addr = text.parse().unwrap();
             let name = addr.as_unix().unwrap();

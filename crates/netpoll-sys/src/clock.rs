@@ -26,7 +26,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     #[test]
-    fn it_is_the_clock_of_instants() {
+    fn monotonic_is_the_clock_of_instant() {
         let (began, first) = (Instant::now(), monotonic());
         std::thread::sleep(Duration::from_millis(20));
         let (counted, passed) = (monotonic() - first, began.elapsed());

@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn interests_add_up_and_none_wants_nothing() {
+    fn union_adds_interests_and_none_is_empty() {
         let both = Interest::READABLE.union(Interest::WRITABLE);
         assert!(both.is_readable() && both.is_writable());
         assert_eq!(both.without(Interest::READABLE), Interest::WRITABLE);
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hang_up_is_neither_readable_nor_writable_by_itself() {
+    fn a_hang_up_alone_is_neither_readable_nor_writable() {
         let gone = Readiness::HANG_UP;
         assert!(gone.is_hang_up() && !gone.is_readable() && !gone.is_writable());
         assert!(

@@ -119,14 +119,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_process_may_have_some_and_not_more_than_the_machine() {
+    fn the_memory_limit_is_at_most_the_machines_memory() {
         let machine = total(&fs::read_to_string("/proc/meminfo").unwrap()).unwrap();
         let limit = memory_limit();
         assert!(limit > 1 << 20 && limit <= machine, "{limit} of {machine}");
     }
 
     #[test]
-    fn the_machines_memory_is_in_kibibytes() {
+    fn mem_total_is_parsed_as_kibibytes() {
         assert_eq!(
             total("Nothing: 1\nMemTotal:     1000 kB\n"),
             Some(1_024_000)
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn each_group_and_those_above_it_bound_the_process() {
+    fn the_limit_files_of_a_group_and_its_ancestors_are_listed() {
         let second = files_of_limits("0::/a/b\n");
         let names: Vec<_> = second.iter().map(|file| file.to_str().unwrap()).collect();
         let root = "sys/fs/cgroup";
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn no_limit_is_none() {
+    fn max_parses_as_no_limit() {
         assert_eq!(number("max\n"), None);
         assert_eq!(number("4096\n"), Some(4096));
     }
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_bound_holds_and_says_whose_it_is() {
+    fn the_smallest_limit_wins_and_names_its_source() {
         let none = limits("unlimited", "unlimited");
         let machine = bound("machine", &[MEMINFO, ("proc/self/limits", &none)]);
         assert_eq!(machine, (1_024_000, MemorySource::Machine));

@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interrupted_call_is_made_again() {
+    fn an_interrupted_call_is_repeated() {
         let mut calls = 0;
         let answer = retry_on_intr(|| {
             calls += 1;

@@ -113,7 +113,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     #[test]
-    fn every_socket_on_the_roll_is_shut_down_and_no_other() {
+    fn shut_down_all_shuts_down_the_sockets_of_the_set_only() {
         let set = SocketSet::default();
         let pairs: Vec<_> = (0..70).map(|_| socket::pair().unwrap()).collect();
         for (ours, _) in &pairs {
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_that_is_displaced_frees_its_port_and_its_number_stays() {
+    fn replace_fd_frees_the_port_and_keeps_the_descriptor_number() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let by = EventFd::new().unwrap();

@@ -47,7 +47,7 @@ fn watched(token: u64, interest: Interest) -> (Epoll, OwnedFd, OwnedFd) {
 }
 
 #[test]
-fn readiness_is_told_until_all_is_read() {
+fn readiness_is_reported_until_all_is_read() {
     let (epoll, ours, theirs) = watched(7, Interest::READABLE);
     assert_eq!(now(&epoll), []);
     transfer::send(theirs.as_fd(), b"ab").unwrap();
@@ -61,7 +61,7 @@ fn readiness_is_told_until_all_is_read() {
 }
 
 #[test]
-fn only_what_is_wanted_is_told() {
+fn only_registered_interest_is_reported() {
     let (epoll, ours, theirs) = watched(1, Interest::WRITABLE);
     transfer::send(theirs.as_fd(), b"x").unwrap();
     assert_eq!(some(&epoll), [(1, Readiness::WRITABLE)]);
@@ -96,7 +96,7 @@ fn modify_replaces_the_interest_and_the_token() {
 }
 
 #[test]
-fn who_wants_nothing_still_hears_of_a_hang_up() {
+fn a_hang_up_is_reported_without_interest() {
     let (epoll, _ours, theirs) = watched(3, Interest::NONE);
     transfer::send(theirs.as_fd(), b"unheard").unwrap();
     socket::shutdown(theirs.as_fd(), Shutdown::Write).unwrap();
@@ -106,7 +106,7 @@ fn who_wants_nothing_still_hears_of_a_hang_up() {
 }
 
 #[test]
-fn the_end_of_the_peers_stream_is_something_to_read_and_no_hang_up() {
+fn the_end_of_the_peers_stream_is_readable_and_no_hang_up() {
     let (epoll, ours, theirs) = watched(3, Interest::READABLE);
     socket::shutdown(theirs.as_fd(), Shutdown::Write).unwrap();
     let ended = Readiness::READABLE.union(Readiness::READ_CLOSED_OR_PRIORITY);
@@ -117,7 +117,7 @@ fn the_end_of_the_peers_stream_is_something_to_read_and_no_hang_up() {
 }
 
 #[test]
-fn of_edges_each_arrival_is_told_once_and_what_is_left_when_it_is_asked_for() {
+fn edge_triggered_arrivals_are_reported_once_and_again_after_modify() {
     const EDGE: Interest = Interest::READABLE.union(Interest::EDGE);
     let (epoll, ours, theirs) = watched(3, EDGE);
     for byte in [b"x", b"y"] {
@@ -143,7 +143,7 @@ fn of_edges_each_arrival_is_told_once_and_what_is_left_when_it_is_asked_for() {
 }
 
 #[test]
-fn a_read_of_a_unix_socket_ends_at_a_descriptor_whatever_lies_behind() {
+fn a_read_of_a_unix_socket_stops_at_a_passed_descriptor() {
     let (epoll, ours, theirs) = watched(3, Interest::READABLE);
     send_with_descriptor(theirs.as_fd(), b"with it");
     transfer::send(theirs.as_fd(), b"behind").unwrap();
@@ -164,7 +164,7 @@ fn send_with_descriptor(socket: BorrowedFd<'_>, bytes: &[u8]) {
 }
 
 #[test]
-fn a_descriptor_that_was_deleted_is_silent_until_it_is_added_again() {
+fn a_deleted_descriptor_is_not_reported_until_it_is_added_again() {
     let (epoll, ours, theirs) = watched(3, Interest::READABLE);
     transfer::send(theirs.as_fd(), b"x").unwrap();
     epoll.delete(ours.as_fd()).unwrap();
@@ -189,7 +189,7 @@ fn a_closed_descriptor_is_forgotten_and_its_number_carries_the_new_token() {
 }
 
 #[test]
-fn mistakes_of_registration_keep_their_errno() {
+fn registration_errors_keep_their_errno() {
     let (epoll, ours, theirs) = watched(1, Interest::READABLE);
     let errno = |result: io::Result<()>| result.expect_err("a refusal").raw_os_error();
     let twice = epoll.add(ours.as_fd(), 2, Interest::READABLE);
@@ -205,7 +205,7 @@ fn mistakes_of_registration_keep_their_errno() {
 }
 
 #[test]
-fn a_wait_that_brings_nothing_lasts_at_least_its_timeout() {
+fn a_wait_without_events_lasts_at_least_its_timeout() {
     let (epoll, _ours, _theirs) = watched(1, Interest::READABLE);
     for micros in [1, 999, 1000, 1001, 1500, 20_000] {
         let timeout = Duration::from_micros(micros);
@@ -216,7 +216,7 @@ fn a_wait_that_brings_nothing_lasts_at_least_its_timeout() {
 }
 
 #[test]
-fn a_wait_that_may_last_for_ever_ends_with_the_first_event() {
+fn a_wait_without_a_timeout_ends_with_the_first_event() {
     for timeout in [
         None,
         Some(Duration::MAX),
@@ -233,7 +233,7 @@ fn a_wait_that_may_last_for_ever_ends_with_the_first_event() {
 }
 
 #[test]
-fn what_does_not_fit_one_wait_comes_with_the_next() {
+fn events_above_the_capacity_are_reported_by_the_next_wait() {
     let epoll = Epoll::new().unwrap();
     let bells: Vec<EventFd> = (0..5).map(|_| EventFd::new().unwrap()).collect();
     for (bell, token) in bells.iter().zip(0..) {
@@ -253,7 +253,7 @@ fn what_does_not_fit_one_wait_comes_with_the_next() {
 }
 
 #[test]
-fn a_wait_without_events_forgets_those_of_the_one_before() {
+fn a_wait_without_events_clears_the_previous_ones() {
     let (epoll, ours, theirs) = watched(5, Interest::READABLE);
     transfer::send(theirs.as_fd(), b"x").unwrap();
     let mut events = Events::with_capacity(4);

@@ -22,7 +22,7 @@ fn heard(bell: &EventFd, timeout: Duration) -> bool {
 }
 
 #[test]
-fn a_bell_is_heard_once_however_often_it_rang() {
+fn many_notifies_wake_once() {
     for rings in [1, 2, 1000] {
         let bell = EventFd::new().unwrap();
         assert!(!heard(&bell, Duration::ZERO));
@@ -36,7 +36,7 @@ fn a_bell_is_heard_once_however_often_it_rang() {
 }
 
 #[test]
-fn clearing_a_bell_that_has_not_rung_is_fine() {
+fn clear_without_a_notify_succeeds() {
     let bell = EventFd::new().unwrap();
     bell.clear().unwrap();
     bell.clear().unwrap();
@@ -45,7 +45,7 @@ fn clearing_a_bell_that_has_not_rung_is_fine() {
 }
 
 #[test]
-fn ringing_a_full_counter_is_fine_and_still_heard() {
+fn notify_on_a_full_counter_succeeds_and_wakes() {
     let bell = EventFd::new().unwrap();
     rustix::io::write(&bell, &(u64::MAX - 1).to_ne_bytes()).unwrap();
     bell.notify().unwrap();
@@ -55,7 +55,7 @@ fn ringing_a_full_counter_is_fine_and_still_heard() {
 }
 
 #[test]
-fn a_bell_wakes_a_thread_that_already_waits() {
+fn notify_wakes_a_waiting_thread() {
     let bell = Arc::new(EventFd::new().unwrap());
     let ringing = Arc::clone(&bell);
     let ringer = thread::spawn(move || ringing.notify());
@@ -64,7 +64,7 @@ fn a_bell_wakes_a_thread_that_already_waits() {
 }
 
 #[test]
-fn no_ring_between_a_clear_and_the_next_wait_is_lost() {
+fn a_notify_between_clear_and_wait_is_not_lost() {
     const RINGS: usize = 2000;
     let there = Arc::new(EventFd::new().unwrap());
     let back = Arc::new(EventFd::new().unwrap());
@@ -85,7 +85,7 @@ fn no_ring_between_a_clear_and_the_next_wait_is_lost() {
 }
 
 #[test]
-fn the_descriptors_of_pollers_and_bells_are_not_inherited() {
+fn epoll_and_eventfd_descriptors_are_close_on_exec() {
     let (bell, epoll) = (EventFd::new().unwrap(), Epoll::new().unwrap());
     for fd in [bell.as_fd(), epoll.as_fd()] {
         assert!(

@@ -40,7 +40,7 @@ fn loopback() -> Addr {
 }
 
 #[test]
-fn whatever_comes_into_being_can_fail() {
+fn every_call_that_creates_a_descriptor_can_fail() {
     let _alone = alone();
     let name = UnixAddr::path(std::env::temp_dir().join("netpoll-sys-faults")).unwrap();
     let bind = |addr| socket::listen(addr, ListenOptions::default());
@@ -66,7 +66,7 @@ fn whatever_comes_into_being_can_fail() {
 }
 
 #[test]
-fn whatever_is_done_with_a_socket_can_fail() {
+fn every_call_on_a_socket_can_fail() {
     let _alone = alone();
     let listener = socket::listen(loopback(), ListenOptions::default()).unwrap();
     let addr = socket::local_addr(&listener).unwrap();
@@ -97,7 +97,7 @@ fn whatever_is_done_with_a_socket_can_fail() {
 }
 
 #[test]
-fn whatever_moves_bytes_or_wakes_can_fail() {
+fn every_call_that_moves_bytes_or_wakes_can_fail() {
     let _alone = alone();
     let (one, other) = socket::pair().unwrap();
     let (fd, peer) = (one.as_fd(), other.as_fd());
@@ -123,7 +123,7 @@ fn whatever_moves_bytes_or_wakes_can_fail() {
 }
 
 #[test]
-fn an_injected_interruption_is_met_by_the_loop_that_meets_signals() {
+fn an_injected_interruption_is_retried_as_a_signal_is() {
     let _alone = alone();
     let (one, other) = socket::pair().unwrap();
     let every_second = FaultPlan::new(Trigger::Every(2), |_| Some(Fault::Errno(Errno::INTR)));
@@ -138,7 +138,7 @@ fn an_injected_interruption_is_met_by_the_loop_that_meets_signals() {
 }
 
 #[test]
-fn a_transfer_moves_no_more_than_it_may() {
+fn a_transfer_moves_at_most_the_injected_number_of_bytes() {
     let _alone = alone();
     let (one, other) = socket::pair().unwrap();
     let three = FaultPlan::new(Trigger::From(1), |_| Some(Fault::AtMost(3))).install();
@@ -164,7 +164,7 @@ fn a_transfer_moves_no_more_than_it_may() {
 }
 
 #[test]
-fn a_wait_brings_nothing_few_or_what_is_over() {
+fn a_wait_can_return_no_events_fewer_events_or_a_stale_one() {
     let _alone = alone();
     let (epoll, now) = (Epoll::new().unwrap(), Some(Duration::ZERO));
     let bells = [EventFd::new().unwrap(), EventFd::new().unwrap()];
@@ -188,7 +188,7 @@ fn a_wait_brings_nothing_few_or_what_is_over() {
 }
 
 #[test]
-fn what_an_errno_says_has_been_done_is_done() {
+fn an_errno_that_states_success_performs_the_call() {
     let _alone = alone();
     let listener = socket::listen(loopback(), ListenOptions::default()).unwrap();
     let addr = socket::local_addr(&listener).unwrap();

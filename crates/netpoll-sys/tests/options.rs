@@ -45,7 +45,7 @@ fn nodelay_is_read_as_it_was_set() {
 }
 
 #[test]
-fn all_three_numbers_of_keepalive_arrive() {
+fn all_three_keepalive_numbers_are_set() {
     let fd = tcp();
     let seconds = Duration::from_secs;
     for (given, idle, interval, count) in [
@@ -71,7 +71,7 @@ fn all_three_numbers_of_keepalive_arrive() {
 }
 
 #[test]
-fn a_number_that_the_kernel_refuses_is_an_error() {
+fn a_number_that_the_kernel_rejects_is_an_error() {
     let fd = tcp();
     let ages = Duration::from_secs(1 << 20);
     let error = options::set_keepalive(fd.as_fd(), Keepalive::new(ages, ages, 4)).unwrap_err();
@@ -79,7 +79,7 @@ fn a_number_that_the_kernel_refuses_is_an_error() {
 }
 
 #[test]
-fn the_user_timeout_is_set_and_unset_and_never_unset_by_being_short() {
+fn the_user_timeout_is_set_and_unset_and_a_short_one_stays_set() {
     let fd = tcp();
     let there = || SockRef::from(&fd).tcp_user_timeout().unwrap();
     let millis = Duration::from_millis;
@@ -97,7 +97,7 @@ fn the_user_timeout_is_set_and_unset_and_never_unset_by_being_short() {
 }
 
 #[test]
-fn the_time_of_busy_polling_is_set_rounded_up_and_never_past_an_int() {
+fn the_busy_poll_time_is_rounded_up_and_limited_to_an_int() {
     let (tcp, (unix, _peer)) = (tcp(), socket::pair().unwrap());
     for (given, read) in [
         (Duration::from_micros(50), 50),
@@ -121,7 +121,7 @@ fn the_time_of_busy_polling_is_set_rounded_up_and_never_past_an_int() {
 }
 
 #[test]
-fn a_larger_buffer_is_never_a_smaller_one() {
+fn a_larger_requested_buffer_is_never_smaller() {
     let fd = tcp();
     let there = SockRef::from(&fd);
     let (mut sends, mut receives) = (0, 0);

@@ -16,7 +16,7 @@ fn allowed() -> Vec<usize> {
 }
 
 #[test]
-fn the_descriptor_limit_goes_up_to_the_hard_one_and_stays() {
+fn the_descriptor_limit_is_raised_to_the_hard_limit() {
     let maximum = getrlimit(Resource::Nofile).maximum;
     let hard = maximum.unwrap_or(u64::MAX);
     let current = Some(100.min(hard));
@@ -30,7 +30,7 @@ fn the_descriptor_limit_goes_up_to_the_hard_one_and_stays() {
 }
 
 #[test]
-fn a_thread_is_pinned_to_one_processor_counted_round_and_others_are_not() {
+fn pin_thread_pins_the_calling_thread_only_and_wraps_the_index() {
     let before = allowed();
     for index in [
         0,
@@ -50,7 +50,7 @@ fn a_thread_is_pinned_to_one_processor_counted_round_and_others_are_not() {
 }
 
 #[test]
-fn a_pinned_thread_is_not_let_out_of_the_set_it_was_given() {
+fn pin_thread_stays_within_the_allowed_set() {
     let all = allowed();
     let last = all.len() - 1;
     let pinned = thread::spawn(move || {

@@ -50,7 +50,7 @@ fn connection() -> (OwnedFd, OwnedFd) {
 }
 
 #[test]
-fn every_socket_is_non_blocking_and_not_inherited_from_birth() {
+fn every_socket_is_created_non_blocking_and_close_on_exec() {
     let (listener, addr) = listen(LOOPBACK);
     let client = TcpStream::connect(addr).unwrap();
     let (accepted, _) = accept(&listener);
@@ -94,7 +94,7 @@ fn accept_of_an_empty_queue_would_block() {
 }
 
 #[test]
-fn a_connect_ends_with_both_ends_talking() {
+fn a_connect_completes_and_both_ends_exchange_bytes() {
     let (client, accepted) = connection();
     assert!(socket::take_error(client.as_fd()).unwrap().is_none());
     transfer::send(client.as_fd(), b"hello").unwrap();
@@ -105,7 +105,7 @@ fn a_connect_ends_with_both_ends_talking() {
 }
 
 #[test]
-fn a_connect_that_is_there_already_is_done() {
+fn a_connect_of_a_connected_socket_is_connected() {
     let (client, _accepted) = connection();
     let addr = socket::peer_addr(&client).unwrap();
     // The first answer after an asynchronous connect only says that it has ended.
@@ -138,7 +138,7 @@ fn a_refused_connect_keeps_its_errno() {
 }
 
 #[test]
-fn what_the_kernel_knows_at_once_is_told_at_once() {
+fn connect_reports_an_immediate_error() {
     let fd = socket::stream_socket(LOOPBACK).unwrap();
     let error = socket::connect(fd.as_fd(), LOOPBACK_6).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(97), "EAFNOSUPPORT");
@@ -157,7 +157,7 @@ fn a_taken_port_is_in_use() {
 }
 
 #[test]
-fn a_port_is_shared_by_all_who_ask_for_it() {
+fn reuse_port_lets_several_listeners_share_a_port() {
     let mut shared = ListenOptions::default();
     shared.reuse_port = true;
     let first = socket::listen(LOOPBACK, shared).unwrap();
@@ -169,7 +169,7 @@ fn a_port_is_shared_by_all_who_ask_for_it() {
 }
 
 #[test]
-fn a_port_can_be_listened_on_again_at_once() {
+fn a_port_can_be_rebound_at_once() {
     let (listener, addr) = listen(LOOPBACK);
     let client = TcpStream::connect(addr).unwrap();
     // The end that closes first is the one the port waits for.
@@ -181,7 +181,7 @@ fn a_port_can_be_listened_on_again_at_once() {
 }
 
 #[test]
-fn an_ipv6_listener_takes_ipv4_as_it_is_told() {
+fn an_ipv6_listener_accepts_ipv4_as_configured() {
     let any = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
     for (family, only) in [(Ipv6Mode::V6Only, true), (Ipv6Mode::DualStack, false)] {
         let mut options = ListenOptions::default();
@@ -204,7 +204,7 @@ fn an_ipv6_listener_takes_ipv4_as_it_is_told() {
 }
 
 #[test]
-fn a_pair_talks_both_ways() {
+fn a_pair_exchanges_bytes_both_ways() {
     let (one, two) = socket::pair().unwrap();
     for (from, to) in [(&one, &two), (&two, &one)] {
         transfer::send(from.as_fd(), b"hello").unwrap();
@@ -215,7 +215,7 @@ fn a_pair_talks_both_ways() {
 }
 
 #[test]
-fn a_shutdown_may_be_asked_for_twice_and_after_the_end() {
+fn a_shutdown_may_be_repeated_and_may_follow_the_end() {
     let (client, accepted) = connection();
     for how in [Shutdown::Write, Shutdown::Read, Shutdown::Both] {
         socket::shutdown(client.as_fd(), how).unwrap();
@@ -232,7 +232,7 @@ fn a_shutdown_may_be_asked_for_twice_and_after_the_end() {
 }
 
 #[test]
-fn a_half_that_was_ended_leaves_the_other() {
+fn a_half_close_leaves_the_other_half_open() {
     let (client, accepted) = connection();
     socket::shutdown(client.as_fd(), Shutdown::Write).unwrap();
     await_ready(accepted.as_fd(), Interest::READABLE);

@@ -75,7 +75,7 @@ fn the_end_of_a_stream_is_zero_bytes_after_the_last_and_stays_so() {
 }
 
 #[test]
-fn a_receive_takes_at_most_its_room() {
+fn a_receive_takes_at_most_its_buffer_length() {
     let (ours, theirs) = pair();
     transfer::send(theirs.as_fd(), b"abcdef").unwrap();
     let mut room = *b"........";
@@ -86,7 +86,7 @@ fn a_receive_takes_at_most_its_room() {
 }
 
 #[test]
-fn several_places_are_filled_in_their_order() {
+fn receive_vectored_fills_the_slices_in_order() {
     let (ours, theirs) = pair();
     transfer::send(theirs.as_fd(), b"abcdefg").unwrap();
     let (mut one, mut none, mut two, mut three) = ([0; 2], [0; 0], [0; 3], *b"....");
@@ -104,7 +104,7 @@ fn several_places_are_filled_in_their_order() {
 }
 
 #[test]
-fn at_most_64_places_are_used_at_once_each_way() {
+fn vectored_calls_use_at_most_64_slices() {
     let (ours, theirs) = pair();
     let bytes: Vec<u8> = (0..100).collect();
     let slices: Vec<IoSlice<'_>> = bytes.chunks(1).map(IoSlice::new).collect();
@@ -155,7 +155,7 @@ fn a_send_to_a_peer_that_is_gone_is_a_broken_pipe_and_no_signal() {
 }
 
 #[test]
-fn what_waits_in_the_socket_is_counted_and_left() {
+fn bytes_waiting_counts_and_consumes_nothing() {
     let (ours, theirs) = pair();
     assert_eq!(transfer::bytes_waiting(ours.as_fd()).unwrap(), 0);
     transfer::send(theirs.as_fd(), &[0; 300]).unwrap();
@@ -166,7 +166,7 @@ fn what_waits_in_the_socket_is_counted_and_left() {
 }
 
 #[test]
-fn a_reset_is_told_as_such_and_not_as_an_end() {
+fn a_reset_is_reported_as_an_error() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (accepted, _) = listener.accept().unwrap();
@@ -181,7 +181,7 @@ fn a_reset_is_told_as_such_and_not_as_an_end() {
 }
 
 #[test]
-fn sending_or_receiving_nothing_is_zero_bytes() {
+fn empty_sends_and_receives_return_zero() {
     let (ours, theirs) = pair();
     assert_eq!(transfer::send(ours.as_fd(), b"").unwrap(), 0);
     assert_eq!(transfer::send_vectored(ours.as_fd(), &[]).unwrap(), 0);

@@ -50,7 +50,7 @@ fn connect(name: UnixAddr) -> io::Result<(OwnedFd, ConnectStatus)> {
 }
 
 #[test]
-fn both_kinds_of_names_are_listened_on_and_connected_to() {
+fn paths_and_abstract_names_accept_connections() {
     let folder = Folder::new("both");
     for name in [folder.name("a.sock"), abstract_name("both")] {
         let listener = listen(name);
@@ -74,7 +74,7 @@ fn both_kinds_of_names_are_listened_on_and_connected_to() {
 }
 
 #[test]
-fn a_peer_that_has_a_name_is_told_by_it() {
+fn accept_returns_the_name_of_a_named_peer() {
     let name = abstract_name("named peer");
     let listener = listen(name);
     let own = abstract_name("its own");
@@ -87,7 +87,7 @@ fn a_peer_that_has_a_name_is_told_by_it() {
 }
 
 #[test]
-fn a_path_has_its_permissions_as_soon_as_it_is_there() {
+fn a_path_has_its_permissions_as_soon_as_it_exists() {
     let folder = Folder::new("mode");
     for mode in [0o600, 0o660, 0o700, 0o606] {
         let path = folder.0.join(format!("{mode:o}.sock"));
@@ -115,7 +115,7 @@ fn a_path_has_its_permissions_as_soon_as_it_is_there() {
 }
 
 #[test]
-fn what_the_kernel_says_of_a_name_is_kept() {
+fn errors_about_a_name_keep_their_errno() {
     let folder = Folder::new("errors");
     let name = folder.name("a.sock");
     let errno = |result: io::Result<(OwnedFd, ConnectStatus)>| result.unwrap_err().raw_os_error();
@@ -136,7 +136,7 @@ fn what_the_kernel_says_of_a_name_is_kept() {
 }
 
 #[test]
-fn a_socket_without_a_name_is_no_place_to_go_to() {
+fn an_unnamed_address_is_rejected() {
     let listened = socket::listen(Addr::Unnamed, ListenOptions::default());
     assert_eq!(listened.unwrap_err().kind(), io::ErrorKind::InvalidInput);
     let fd = socket::stream_socket(Addr::Unnamed).unwrap();
@@ -145,7 +145,7 @@ fn a_socket_without_a_name_is_no_place_to_go_to() {
 }
 
 #[test]
-fn a_queue_that_is_full_is_told_and_a_later_try_succeeds() {
+fn a_full_backlog_is_reported_and_a_retry_succeeds() {
     let name = abstract_name("full");
     let mut options = ListenOptions::default();
     options.backlog = 1;
@@ -170,7 +170,7 @@ fn a_queue_that_is_full_is_told_and_a_later_try_succeeds() {
 }
 
 #[test]
-fn the_peer_of_a_unix_socket_is_known() {
+fn peer_credentials_of_a_unix_socket_are_returned() {
     let name = abstract_name("credentials");
     let listener = listen(name);
     let (client, _) = connect(name).unwrap();
@@ -187,7 +187,7 @@ fn the_peer_of_a_unix_socket_is_known() {
 }
 
 #[test]
-fn the_peer_of_another_socket_is_not_known() {
+fn peer_credentials_of_another_socket_are_an_error() {
     let tcp: Addr = "127.0.0.1:0".parse().unwrap();
     let listener = socket::listen(tcp, ListenOptions::default()).unwrap();
     let error = peer_credentials(listener.as_fd()).unwrap_err();
@@ -211,7 +211,7 @@ fn only_a_stream_socket_that_listens_is_a_listener() {
 }
 
 #[test]
-fn an_adopted_descriptor_is_as_ours_are() {
+fn an_adopted_descriptor_is_close_on_exec_and_non_blocking() {
     let path = Folder::new("adopt");
     let listener = UnixListener::bind(path.0.join("a.sock")).unwrap();
     rustix::io::fcntl_setfd(&listener, FdFlags::empty()).unwrap();

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_after_a_short_send_is_counted_with_it() {
+    fn bytes_sent_after_a_short_send_are_counted() {
         for each in [2, 6] {
             let (ours, mut theirs) = pair();
             let (sent, left) = after_two(each, ours.as_fd());
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_is_full_after_a_short_send_has_taken_that_one() {
+    fn a_full_socket_after_a_short_send_reports_that_send() {
         for each in [2, 6] {
             let (ours, _theirs) = pair();
             let mut much = LinkBuffer::from(vec![0; 8 << 20]);
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_the_connection_after_a_short_send_is_told_and_what_was_sent_is_consumed() {
+    fn an_error_after_a_short_send_is_returned_and_the_sent_bytes_are_consumed() {
         for each in [2, 6] {
             let (ours, theirs) = pair();
             drop(theirs);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_that_takes_nothing_and_gives_no_reason_is_not_asked_again() {
+    fn a_send_of_zero_bytes_is_an_error() {
         let (ours, _theirs) = pair();
         let mut buffer = LinkBuffer::from(b"abc".to_vec());
         let error = buffer.drain_remaining(0, ours.as_fd()).unwrap_err();

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_class_holds_what_was_asked_for() {
+    fn a_size_class_fits_the_requested_capacity() {
         for capacity in [
             0,
             1,
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_comes_home_to_the_class_it_was_lent_from() {
+    fn the_class_of_a_class_size_is_that_class() {
         for class in 0..CLASS_COUNT {
             assert_eq!(class_of(size_of_class(class)), Some(class));
         }

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_thread_gives_back_it_takes_again_without_the_shelf() {
+    fn a_thread_reuses_its_released_block_without_the_central_list() {
         let pool = entered(|pool| {
             drop((pool.take(256), pool.take(256)));
             assert_eq!((central_list_len(pool, 256), pool.stats().cached), (0, 512));
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_front_keeps_its_bound_and_the_shelf_the_rest() {
+    fn a_thread_cache_keeps_its_bound_and_the_central_list_the_rest() {
         entered(|pool| {
             let size = size_of_class(class_of(64 << 10).unwrap());
             let blocks: Vec<Tail> = (0..5).map(|_| pool.take(size)).collect();
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_large_is_for_all_threads_at_once() {
+    fn large_blocks_go_to_the_central_list() {
         entered(|pool| {
             drop((pool.take(64 << 10), pool.take((68 << 10) + 1)));
             assert_eq!(central_list_len(pool, 64 << 10), 0);
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_front_is_of_one_pool() {
+    fn a_thread_cache_serves_one_pool() {
         entered(|own| {
             let other = Pool::with_bound(1 << 20);
             drop((own.take(256), other.take(256)));
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_enters_another_pool_leaves_its_front_to_all() {
+    fn entering_another_pool_flushes_the_thread_cache() {
         entered(|first| {
             drop(first.take(256));
             Pool::with_bound(0).enter();
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_ends_leaves_its_front_to_all() {
+    fn a_thread_exit_flushes_the_thread_cache() {
         let pool = entered(|pool| drop((pool.take(256), pool.take(64 << 10))));
         assert_eq!(
             (
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_is_let_go_after_the_front_is_gone_comes_home() {
+    fn a_block_released_after_the_thread_cache_is_dropped_returns_to_its_pool() {
         let pool = Pool::with_bound(1 << 20);
         let inside = pool.clone();
         thread::spawn(move || {
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_a_front_keeps_its_pool() {
+    fn blocks_in_a_thread_cache_do_not_keep_the_pool_alive() {
         let pool = entered(|pool| drop((pool.take(256), pool.take(1 << 20))));
         let inner = std::sync::Arc::downgrade(&pool.inner);
         drop(pool);
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_entered_nothing_enters_what_all_such_threads_share() {
+    fn a_thread_without_a_pool_enters_the_default_pool() {
         let shared = || {
             thread::spawn(|| {
                 assert!(current_pool().is_none());

@@ -8,7 +8,7 @@ use netpoll_buffer::{BufStream, NotEnoughData};
 use crate::support::{Answer, Sink, Source, reason, rest, text};
 
 #[test]
-fn reading_gives_what_is_there_and_asks_once_if_that_is_nothing() {
+fn read_returns_the_buffered_bytes_and_reads_the_stream_once_if_empty() {
     let mut stream = BufStream::new(Source::drip(b"abcdef", 4));
     let mut target = [0; 3];
     let mut read = || {
@@ -24,7 +24,7 @@ fn reading_gives_what_is_there_and_asks_once_if_that_is_nothing() {
 }
 
 #[test]
-fn reading_to_the_end_comes_to_an_end() {
+fn read_to_end_stops_at_the_end_of_the_stream() {
     let bytes = text(100_000);
     for each in [1, 1000, 5000, bytes.len()] {
         let mut stream = BufStream::new(Source::drip(&bytes, each)).with_max_frame(10);
@@ -39,7 +39,7 @@ fn reading_to_the_end_comes_to_an_end() {
 }
 
 #[test]
-fn what_one_end_writes_the_other_reads_through_the_traits() {
+fn bytes_written_through_the_traits_are_read_through_them() {
     let mut written = BufStream::new(Sink::default());
     written.writer().write_all(b"hello ").unwrap();
     written.writer().write_all(b"world").unwrap();
@@ -51,7 +51,7 @@ fn what_one_end_writes_the_other_reads_through_the_traits() {
 }
 
 #[test]
-fn reading_exactly_more_than_comes_consumes_nothing() {
+fn read_exact_of_more_than_arrives_consumes_nothing() {
     let mut stream = BufStream::new(Source::drip(b"abcdef", 4));
     let mut target = [7; 7];
     let mut reader = stream.reader();
@@ -62,7 +62,7 @@ fn reading_exactly_more_than_comes_consumes_nothing() {
 }
 
 #[test]
-fn what_is_filled_is_the_memory_itself_and_empty_only_at_the_end() {
+fn fill_buf_copies_nothing_and_is_empty_only_at_the_end() {
     let mut stream = BufStream::new(Source::drip(b"abcdef", 4));
     let mut reader = stream.reader();
     let there = reader.peek(1).unwrap().as_ptr();
@@ -77,7 +77,7 @@ fn what_is_filled_is_the_memory_itself_and_empty_only_at_the_end() {
 }
 
 #[test]
-fn an_error_of_the_stream_is_passed_on_and_nothing_is_lost() {
+fn a_stream_error_is_returned_and_no_byte_is_lost() {
     let error = || Answer::Error(ErrorKind::TimedOut.into());
     let answers = [error(), error(), Answer::Bytes(b"abc".to_vec())];
     let mut stream = BufStream::new(Source::new(answers));

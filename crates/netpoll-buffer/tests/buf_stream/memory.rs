@@ -21,7 +21,7 @@ fn beside_the_write_block<T: Send>(test: impl FnOnce(&dyn Fn() -> usize) -> T + 
 }
 
 #[test]
-fn a_stream_that_was_not_used_costs_nothing() {
+fn an_unused_stream_allocates_nothing() {
     in_own_pool(|pool| {
         let mut stream = BufStream::new(Source::default());
         let _both = stream.split();
@@ -31,7 +31,7 @@ fn a_stream_that_was_not_used_costs_nothing() {
 }
 
 #[test]
-fn a_length_that_lies_costs_four_kibibytes() {
+fn a_false_length_allocates_four_kibibytes() {
     for each in [3, 4, 100] {
         in_own_pool(|pool| {
             let bytes = b"\x00\x3f\xff\xffthat is all";
@@ -46,7 +46,7 @@ fn a_length_that_lies_costs_four_kibibytes() {
 }
 
 #[test]
-fn a_block_grows_with_what_has_come() {
+fn a_block_grows_with_the_received_bytes() {
     for each in [100, 3000, 1 << 20] {
         beside_the_write_block(|lent| {
             let mut stream = BufStream::new(Source::drip(&text(500_000), each));
@@ -61,7 +61,7 @@ fn a_block_grows_with_what_has_come() {
 }
 
 #[test]
-fn a_block_grows_no_further_than_to_what_is_wanted() {
+fn a_block_grows_no_further_than_to_the_requested_size() {
     beside_the_write_block(|lent| {
         let mut stream = BufStream::new(Source::drip(&text(500_000), 500_000));
         stream.reader().wait(100_000).unwrap();
@@ -70,7 +70,7 @@ fn a_block_grows_no_further_than_to_what_is_wanted() {
 }
 
 #[test]
-fn what_is_waited_for_lies_in_one_piece() {
+fn awaited_bytes_are_contiguous() {
     let bytes = text(300_000);
     for each in [10, 999, 5000, bytes.len()] {
         let mut stream = BufStream::new(Source::drip(&bytes, each));
@@ -93,7 +93,7 @@ fn assert_moved_twice(stream: &BufStream<Source>) {
 }
 
 #[test]
-fn a_drip_stays_in_its_block_while_that_has_room() {
+fn small_reads_stay_in_their_block() {
     let bytes = [&[b'x'; 9_999][..], b"\n"].concat();
     let mut told = BufStream::new(Source::drip(&bytes, 1));
     told.reader().wait(10_000).unwrap();
@@ -104,7 +104,7 @@ fn a_drip_stays_in_its_block_while_that_has_room() {
 }
 
 #[test]
-fn what_is_over_makes_room_for_what_comes_next() {
+fn consumed_bytes_free_their_memory_for_the_next_read() {
     in_own_pool(|pool| {
         let mut stream = BufStream::new(Source::drip(&text(40_960), 4096));
         for _ in 0..10 {
@@ -115,7 +115,7 @@ fn what_is_over_makes_room_for_what_comes_next() {
 }
 
 #[test]
-fn asking_for_one_byte_more_each_time_moves_what_came_seldom() {
+fn requests_that_grow_by_one_byte_rarely_move_the_input() {
     let reads = Cell::new(0);
     let endless = Ask(|room: &mut [u8]| {
         reads.set(reads.get() + 1);
@@ -150,14 +150,14 @@ fn lent_behind_a_frame(frame: usize, rest: usize) -> usize {
 }
 
 #[test]
-fn a_large_frame_that_is_over_keeps_nothing_while_the_next_is_waited_for() {
+fn a_consumed_large_frame_retains_no_memory_during_the_next_read() {
     for frame in [4096, 1 << 20, 4 << 20] {
         assert_eq!(lent_behind_a_frame(frame, 0), 4096);
     }
 }
 
 #[test]
-fn a_small_rest_does_not_keep_a_large_block_while_more_is_waited_for() {
+fn a_small_rest_retains_no_large_block_during_the_next_read() {
     for rest in [1, 100, 3000] {
         let lent = lent_behind_a_frame(1 << 20, rest);
         assert!(lent <= 4096.max(4 * rest), "{lent}");
@@ -165,13 +165,13 @@ fn a_small_rest_does_not_keep_a_large_block_while_more_is_waited_for() {
 }
 
 #[test]
-fn a_rest_that_is_not_small_stays_where_it_is() {
+fn a_large_rest_is_not_moved() {
     let lent = lent_behind_a_frame(3 << 20, 1 << 20);
     assert!(lent > 4 << 20, "{lent}");
 }
 
 #[test]
-fn a_block_that_was_left_for_a_larger_one_goes_home_before_the_read() {
+fn a_replaced_block_is_freed_before_the_read() {
     beside_the_write_block(|lent| {
         let come = Cell::new(0);
         let source = Ask(|room: &mut [u8]| {
@@ -185,7 +185,7 @@ fn a_block_that_was_left_for_a_larger_one_goes_home_before_the_read() {
 }
 
 #[test]
-fn memory_is_let_go_with_the_last_of_what_shares_it() {
+fn shared_memory_is_freed_with_its_last_owner() {
     beside_the_write_block(|lent| {
         let mut stream = BufStream::new(Source::drip(&text(100_000), 100_000));
         let mut reader = stream.reader();
@@ -199,7 +199,7 @@ fn memory_is_let_go_with_the_last_of_what_shares_it() {
 }
 
 #[test]
-fn streams_that_have_flushed_hold_one_write_block_together() {
+fn flushed_streams_share_one_write_block() {
     in_own_pool(|pool| {
         let mut streams: Vec<_> = (0..100).map(|_| BufStream::new(io::sink())).collect();
         for stream in &mut streams {
@@ -211,7 +211,7 @@ fn streams_that_have_flushed_hold_one_write_block_together() {
 }
 
 #[test]
-fn a_small_rest_that_a_sink_does_not_take_leaves_the_write_block() {
+fn a_small_unwritten_rest_moves_out_of_the_write_block() {
     in_own_pool(|pool| {
         let full = || Sink::new([Take::Most(1000), Take::Error(ErrorKind::WouldBlock.into())]);
         let mut streams: Vec<_> = (0..100).map(|_| BufStream::new(full())).collect();

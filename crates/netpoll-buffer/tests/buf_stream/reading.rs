@@ -39,7 +39,7 @@ fn assert_same(name: &str, over: io::Result<Vec<u8>>, plain: io::Result<Vec<u8>>
 }
 
 #[test]
-fn every_method_gives_what_a_buffer_gives_and_leaves_what_a_buffer_leaves() {
+fn every_method_reads_and_leaves_the_same_bytes_as_a_buffer() {
     let bytes = text(100);
     for Method {
         name, over, plain, ..
@@ -57,7 +57,7 @@ fn every_method_gives_what_a_buffer_gives_and_leaves_what_a_buffer_leaves() {
 }
 
 #[test]
-fn a_long_mixture_of_reads_gives_what_a_buffer_gives() {
+fn a_long_mixture_of_reads_equals_that_of_a_buffer() {
     let bytes = text(300_000);
     for each in [1, 7, 1000, 4096, 5000, bytes.len()] {
         let mut stream = BufStream::new(Source::drip(&bytes, each));
@@ -80,7 +80,7 @@ fn a_long_mixture_of_reads_gives_what_a_buffer_gives() {
 }
 
 #[test]
-fn a_line_ends_with_its_delimiter_however_it_comes() {
+fn a_line_ends_with_its_delimiter_in_any_read_pattern() {
     let bytes = text(47 * 20);
     for source in sources(&bytes) {
         let mut stream = BufStream::new(source);
@@ -94,7 +94,7 @@ fn a_line_ends_with_its_delimiter_however_it_comes() {
 }
 
 #[test]
-fn a_last_line_without_an_end_is_short_by_one_and_stays() {
+fn a_last_line_without_a_delimiter_is_short_by_one_and_stays() {
     for source in sources(b"no end") {
         let mut stream = BufStream::new(source);
         let mut reader = stream.reader();
@@ -105,7 +105,7 @@ fn a_last_line_without_an_end_is_short_by_one_and_stays() {
 }
 
 #[test]
-fn a_chunk_is_what_is_there_and_none_is_the_end() {
+fn chunk_returns_the_buffered_bytes_and_none_at_the_end() {
     let answers = [b"ab".to_vec(), b"c".to_vec()].map(Answer::Bytes);
     let mut stream = BufStream::new(Source::new(answers));
     let mut reader = stream.reader();
@@ -119,7 +119,7 @@ fn a_chunk_is_what_is_there_and_none_is_the_end() {
 }
 
 #[test]
-fn what_is_there_is_read_without_asking_the_stream() {
+fn buffered_bytes_are_read_without_a_stream_read() {
     let bytes = text(100);
     let mut stream = BufStream::new(Source::drip(&bytes, bytes.len()));
     let mut reader = stream.reader();
@@ -136,7 +136,7 @@ fn what_is_there_is_read_without_asking_the_stream() {
 }
 
 #[test]
-fn what_is_read_is_lent_while_output_is_put() {
+fn read_bytes_stay_borrowed_while_output_is_written() {
     let mut stream = BufStream::new(Source::drip(b"hello there", 2));
     let (mut reader, out) = stream.split();
     let first = reader.next(6).unwrap();
@@ -160,7 +160,7 @@ fn a_slice_and_a_part_outlive_the_stream() {
 }
 
 #[test]
-fn a_stream_without_end_is_read_as_far_as_it_is_asked_for() {
+fn an_endless_stream_is_read_as_far_as_requested() {
     let mut next = 0_u8;
     let mut stream = BufStream::new(Ask(|room: &mut [u8]| {
         for byte in &mut *room {
@@ -179,7 +179,7 @@ fn a_stream_without_end_is_read_as_far_as_it_is_asked_for() {
 }
 
 #[test]
-fn taking_a_stream_apart_loses_nothing() {
+fn into_parts_loses_no_bytes() {
     let bytes = text(100);
     let mut stream = BufStream::new(Source::drip(&bytes, 60));
     stream.reader().skip(50).unwrap();
@@ -195,7 +195,7 @@ fn taking_a_stream_apart_loses_nothing() {
 }
 
 #[test]
-fn a_reader_may_be_made_anew_at_any_time() {
+fn a_reader_may_be_recreated_at_any_time() {
     let bytes = text(100);
     let mut stream = BufStream::new(Source::drip(&bytes, 7));
     for byte in &bytes {

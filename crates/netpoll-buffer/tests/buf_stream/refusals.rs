@@ -12,7 +12,7 @@ use crate::support::{Answer, METHODS, Source, in_own_pool, reason, rest, text};
 const DEFAULT_MAX_FRAME: usize = 4 << 20;
 
 #[test]
-fn an_error_of_the_stream_is_passed_on_and_nothing_is_lost() {
+fn a_stream_error_is_returned_and_no_byte_is_lost() {
     let bytes = text(20);
     let kinds = [
         ErrorKind::WouldBlock,
@@ -54,7 +54,7 @@ fn the_errno_of_the_stream_is_kept() {
 }
 
 #[test]
-fn a_line_and_a_chunk_go_on_after_an_error() {
+fn a_line_and_a_chunk_continue_after_an_error() {
     let bytes = text(47);
     for cut in 0..47 {
         let failing = || Source::broken(&bytes, cut, Answer::Error(ErrorKind::TimedOut.into()));
@@ -76,7 +76,7 @@ fn a_line_and_a_chunk_go_on_after_an_error() {
 }
 
 #[test]
-fn a_stream_that_ends_early_is_short_and_what_came_stays() {
+fn an_early_end_is_an_error_and_the_received_bytes_stay() {
     let bytes = text(20);
     for method in METHODS {
         let need = method.need(10);
@@ -94,7 +94,7 @@ fn a_stream_that_ends_early_is_short_and_what_came_stays() {
 }
 
 #[test]
-fn a_stream_that_claims_more_than_it_was_offered_is_caught_and_what_came_stays() {
+fn a_read_count_above_the_offered_length_panics_and_the_received_bytes_stay() {
     let bytes = text(20);
     for more in [1, 1 << 20] {
         for cut in [0, 3] {
@@ -108,7 +108,7 @@ fn a_stream_that_claims_more_than_it_was_offered_is_caught_and_what_came_stays()
 }
 
 #[test]
-fn more_than_the_bound_is_refused_before_anything_is_read_or_allocated() {
+fn a_request_above_the_bound_is_rejected_before_any_read_or_allocation() {
     in_own_pool(|pool| {
         for method in METHODS.iter().filter(|method| method.fixed.is_none()) {
             for (bound, asked) in [(10, 11), (10, 1 << 20), (0, 1)] {
@@ -124,7 +124,7 @@ fn more_than_the_bound_is_refused_before_anything_is_read_or_allocated() {
 }
 
 #[test]
-fn the_largest_length_there_is_is_refused_or_costs_what_has_come() {
+fn the_largest_length_is_rejected_or_allocates_for_the_received_bytes() {
     let methods = || {
         let told = METHODS.iter().filter(|method| method.fixed.is_none());
         told.filter(|method| method.name != "read_exact")
@@ -151,14 +151,14 @@ fn the_largest_length_there_is_is_refused_or_costs_what_has_come() {
 }
 
 #[test]
-fn what_is_as_long_as_the_bound_is_read() {
+fn a_frame_as_long_as_the_bound_is_read() {
     let bytes = text(DEFAULT_MAX_FRAME);
     let mut stream = BufStream::new(Source::drip(&bytes, bytes.len()));
     assert!(stream.reader().next(DEFAULT_MAX_FRAME).unwrap() == bytes);
 }
 
 #[test]
-fn a_line_longer_than_its_limit_or_the_bound_is_too_large_however_it_comes() {
+fn a_line_longer_than_its_limit_or_the_bound_is_too_large_in_any_read_pattern() {
     let bytes = text(47);
     for (max, bound) in [(46, 100), (100, 46), (46, 46), (0, 100), (usize::MAX, 46)] {
         for each in [1, 10, 47] {
@@ -183,7 +183,7 @@ fn a_search_reads_no_further_than_its_limit_needs() {
 }
 
 #[test]
-fn what_is_not_text_stays() {
+fn bytes_that_are_not_text_stay() {
     let mut stream = BufStream::new(Source::drip(b"good \xff bad", 1));
     let mut reader = stream.reader();
     let error = reader.read_string(10).unwrap_err();

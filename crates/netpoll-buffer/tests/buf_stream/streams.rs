@@ -54,7 +54,7 @@ fn frame(n: usize) -> Vec<u8> {
 }
 
 #[test]
-fn frames_that_were_written_to_a_file_are_read_from_it() {
+fn frames_written_to_a_file_are_read_from_it() {
     let scratch = Scratch::new("frames");
     let mut stream = BufStream::new(scratch.create());
     for n in 0..50 {
@@ -78,7 +78,7 @@ fn frames_that_were_written_to_a_file_are_read_from_it() {
 }
 
 #[test]
-fn what_is_added_to_a_file_after_its_end_is_read_by_the_next_call() {
+fn bytes_appended_to_a_file_are_read_by_the_next_call() {
     let scratch = Scratch::new("grows");
     let mut file = scratch.create();
     let mut stream = BufStream::new(File::open(&scratch.0).unwrap());
@@ -141,7 +141,7 @@ fn more_than_a_socket_holds_is_written_while_the_peer_reads() {
 }
 
 #[test]
-fn a_socket_that_does_not_block_is_asked_again_by_the_next_call() {
+fn a_non_blocking_socket_is_read_again_by_the_next_call() {
     let (ours, theirs) = pair();
     ours.set_nonblocking(true).unwrap();
     let bytes = text(4 << 20);
@@ -177,7 +177,7 @@ fn a_socket_that_does_not_block_is_asked_again_by_the_next_call() {
 }
 
 #[test]
-fn a_peer_that_is_gone_is_the_end_and_a_broken_pipe() {
+fn a_closed_peer_is_the_end_of_input_and_a_broken_pipe() {
     let (ours, theirs) = pair();
     drop(theirs);
     let mut stream = BufStream::new(ours);

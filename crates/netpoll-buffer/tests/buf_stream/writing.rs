@@ -18,7 +18,7 @@ fn put(sink: Sink, bytes: &[u8], each: usize) -> BufStream<Sink> {
 }
 
 #[test]
-fn everything_is_written_in_order_however_little_is_taken() {
+fn everything_is_written_in_order_in_any_write_sizes() {
     let bytes = text(1000);
     for each in [1, 7, 300, 1000] {
         for most in [1, 3, 64, 999, usize::MAX] {
@@ -33,7 +33,7 @@ fn everything_is_written_in_order_however_little_is_taken() {
 }
 
 #[test]
-fn a_call_is_given_up_to_sixty_four_segments_as_they_are() {
+fn a_vectored_write_passes_up_to_64_segments_without_a_copy() {
     let pieces: Vec<Bytes> = (0..130).map(|n| Bytes::from(text(n + 1))).collect();
     let mut stream = BufStream::new(Sink::default());
     stream.writer().extend(pieces.iter().cloned());
@@ -49,7 +49,7 @@ fn a_call_is_given_up_to_sixty_four_segments_as_they_are() {
 }
 
 #[test]
-fn a_sink_that_knows_no_vectors_gets_everything() {
+fn a_sink_without_vectored_writes_receives_everything() {
     struct Plain(Vec<u8>);
     impl Write for Plain {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -67,7 +67,7 @@ fn a_sink_that_knows_no_vectors_gets_everything() {
 }
 
 #[test]
-fn numbers_and_text_are_written_as_a_buffer_has_them() {
+fn numbers_and_text_are_written_in_the_order_of_the_buffer() {
     let put = |out: &mut LinkBuffer| {
         out.put_u8(1);
         out.put_u16(2);
@@ -85,7 +85,7 @@ fn numbers_and_text_are_written_as_a_buffer_has_them() {
 }
 
 #[test]
-fn nothing_is_written_before_a_flush_nor_when_it_is_dropped() {
+fn only_a_flush_writes_and_a_drop_does_not() {
     let mut sink = Sink::default();
     let mut stream = BufStream::new(&mut sink);
     stream.writer().put_slice(&text(1 << 20));
@@ -95,7 +95,7 @@ fn nothing_is_written_before_a_flush_nor_when_it_is_dropped() {
 }
 
 #[test]
-fn a_flush_of_nothing_writes_nothing_and_flushes_what_is_below() {
+fn an_empty_flush_flushes_the_underlying_stream_only() {
     let mut stream = BufStream::new(Sink::default());
     stream.flush().unwrap();
     assert!(stream.get_ref().given.is_empty());
@@ -103,7 +103,7 @@ fn a_flush_of_nothing_writes_nothing_and_flushes_what_is_below() {
 }
 
 #[test]
-fn what_is_uncommitted_is_not_written() {
+fn uncommitted_bytes_are_not_written() {
     let mut stream = BufStream::new(Sink::default());
     stream.writer().put_str("before ");
     let length = stream.writer().reserve(4).unwrap();
@@ -120,7 +120,7 @@ fn what_is_uncommitted_is_not_written() {
 }
 
 #[test]
-fn a_flush_that_fails_keeps_what_was_not_taken_and_the_next_goes_on() {
+fn a_failed_flush_keeps_the_unwritten_bytes_and_the_next_continues() {
     let bytes = text(1000);
     for each in [9, 1000] {
         for kind in [ErrorKind::WouldBlock, ErrorKind::TimedOut, ErrorKind::Other] {
@@ -152,7 +152,7 @@ fn the_errno_of_the_sink_is_kept() {
 }
 
 #[test]
-fn a_signal_in_a_write_or_a_flush_is_passed_over() {
+fn an_interrupted_write_or_flush_is_repeated() {
     let signal = || Take::Error(ErrorKind::Interrupted.into());
     let takes = [signal(), signal(), Take::Most(3), signal()];
     let mut stream = put(Sink::new(takes), b"abcdef", 4);
@@ -164,7 +164,7 @@ fn a_signal_in_a_write_or_a_flush_is_passed_over() {
 }
 
 #[test]
-fn an_error_of_the_flush_below_is_passed_on_and_the_next_flush_tries_again() {
+fn an_error_of_the_underlying_flush_is_returned_and_the_next_flush_retries() {
     let mut stream = put(Sink::default(), b"abc", 3);
     stream
         .get_mut()
@@ -178,7 +178,7 @@ fn an_error_of_the_flush_below_is_passed_on_and_the_next_flush_tries_again() {
 }
 
 #[test]
-fn a_sink_that_takes_nothing_is_an_error_and_the_rest_stays() {
+fn a_write_of_zero_bytes_is_an_error_and_the_rest_stays() {
     let takes = [Take::Most(2), Take::Most(0)];
     let mut stream = put(Sink::new(takes), b"abcdef", 3);
     assert_eq!(stream.flush().unwrap_err().kind(), ErrorKind::WriteZero);
@@ -188,7 +188,7 @@ fn a_sink_that_takes_nothing_is_an_error_and_the_rest_stays() {
 }
 
 #[test]
-fn a_sink_that_claims_more_than_it_was_given_is_refused_and_the_rest_stays() {
+fn a_write_count_above_the_given_length_is_an_error_and_the_rest_stays() {
     let bytes = text(100);
     for (each, given) in [(100, 98), (1, 64), (7, 98)] {
         for more in [1, 2, usize::MAX - 98] {

@@ -204,7 +204,7 @@ fn work(thread: u64, pool: &Pool, to: &Sender<Held>, from: &Receiver<Held>) -> i
 }
 
 #[test]
-fn no_thread_sees_a_foreign_byte_in_a_million_operations() {
+fn no_thread_reads_a_foreign_byte_in_a_million_operations() {
     let pool = Pool::with_bound(1 << 20);
     let (to, from): (Vec<_>, Vec<_>) = (0..THREADS).map(|_| channel::<Held>()).unzip();
     let mut threads = Vec::new();

@@ -10,7 +10,7 @@ use prost::Message;
 use crate::support::{BLOCK, SIZES, contents, cut, in_own_pool, pattern, places, put, slices};
 
 #[test]
-fn buf_gives_every_byte_in_order_over_all_segments() {
+fn buf_returns_every_byte_in_order_over_all_segments() {
     let bytes = pattern(1000);
     for each in [1, 3, 7, 64, 1000] {
         let mut buffer = cut(&bytes, each);
@@ -62,7 +62,7 @@ fn bytes_are_taken_out_of_one_segment_without_a_copy() {
 
 /// The trait has no other answer; the buffer is as it was.
 #[test]
-fn buf_panics_where_there_is_less_and_consumes_nothing() {
+fn buf_panics_on_a_short_buffer_and_consumes_nothing() {
     type Reading = fn(&mut LinkBuffer);
     let readings: [Reading; 4] = [
         |buffer| buffer.advance(4),
@@ -79,7 +79,7 @@ fn buf_panics_where_there_is_less_and_consumes_nothing() {
 }
 
 #[test]
-fn what_is_put_by_the_trait_is_what_is_put() {
+fn buf_mut_puts_the_same_bytes_as_the_buffer() {
     for size in SIZES {
         let bytes = pattern(size);
         let mut buffer = put(b"<");
@@ -102,7 +102,7 @@ fn what_is_put_by_the_trait_is_what_is_put() {
 }
 
 #[test]
-fn there_is_always_room_to_write_to_and_one_segment_grows_from_it() {
+fn chunk_mut_is_never_empty_and_extends_one_segment() {
     in_own_pool(|_| {
         let mut buffer = LinkBuffer::new();
         for n in 1..=3 * BLOCK / 1000 {
@@ -116,7 +116,7 @@ fn there_is_always_room_to_write_to_and_one_segment_grows_from_it() {
 }
 
 #[test]
-fn what_the_trait_puts_behind_a_reservation_waits_for_the_commit() {
+fn trait_puts_behind_a_reservation_wait_for_the_commit() {
     let mut buffer = put(b"a");
     let hole = buffer.reserve(2).unwrap();
     let before = buffer.remaining_mut();
@@ -164,7 +164,7 @@ fn a_message_goes_through_a_buffer_in_pieces_of_any_size() {
 }
 
 #[test]
-fn a_truncated_message_is_refused_and_never_a_panic() {
+fn a_truncated_message_is_an_error_and_never_a_panic() {
     let call = Call {
         id: 77,
         words: vec!["one".into(), "two".into()],

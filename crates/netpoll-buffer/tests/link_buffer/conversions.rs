@@ -10,7 +10,7 @@ use crate::support::{contents, cut, in_own_pool, pattern, places, put, slices};
 const LARGE: usize = 100_000;
 
 #[test]
-fn bytes_that_come_and_go_are_the_same_memory() {
+fn bytes_convert_back_to_the_same_memory() {
     let bytes = Bytes::from(pattern(1000));
     let there = bytes.as_ptr();
     let mut buffer = LinkBuffer::from(bytes.clone());
@@ -25,7 +25,7 @@ fn bytes_that_come_and_go_are_the_same_memory() {
 }
 
 #[test]
-fn a_slice_of_what_came_as_bytes_is_of_the_same_memory_to_the_end_of_it() {
+fn a_slice_of_pushed_bytes_shares_their_memory_and_is_its_last_owner() {
     let bytes = Bytes::from(pattern(1000));
     let mut buffer = LinkBuffer::from(bytes.clone());
     buffer.skip(100).unwrap();
@@ -42,7 +42,7 @@ fn a_slice_of_what_came_as_bytes_is_of_the_same_memory_to_the_end_of_it() {
 }
 
 #[test]
-fn one_segment_leaves_as_it_is_and_goes_home_in_the_end() {
+fn one_segment_converts_without_a_copy_and_is_freed() {
     in_own_pool(|pool| {
         let buffer = put(&pattern(LARGE));
         let there = places(&buffer)[0].0;
@@ -56,7 +56,7 @@ fn one_segment_leaves_as_it_is_and_goes_home_in_the_end() {
 }
 
 #[test]
-fn several_segments_leave_as_one() {
+fn several_segments_convert_to_one_bytes() {
     for each in [1, 7, 99, 100] {
         assert_eq!(Bytes::from(cut(&pattern(100), each)), pattern(100));
     }
@@ -67,7 +67,7 @@ fn several_segments_leave_as_one() {
 }
 
 #[test]
-fn what_is_uncommitted_leaves_too() {
+fn a_conversion_commits_the_uncommitted_bytes() {
     let mut buffer = put(b"a");
     buffer.reserve(1).unwrap();
     buffer.put_str("b");
@@ -96,7 +96,7 @@ fn a_buffer_is_extended_by_bytes_of_either_kind() {
 }
 
 #[test]
-fn its_shape_is_shown_and_its_contents_never() {
+fn debug_prints_the_shape_and_never_the_contents() {
     let mut buffer = cut(b"secret", 3);
     buffer.reserve(4).unwrap();
     buffer.put_str("hidden");

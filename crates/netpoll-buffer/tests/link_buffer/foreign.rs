@@ -167,7 +167,7 @@ const WAYS: [LetsGo; 14] = [
 ];
 
 #[test]
-fn memory_whose_drop_panics_is_dropped_once_and_the_buffer_goes_on() {
+fn memory_whose_drop_panics_is_dropped_once_and_the_buffer_stays_usable() {
     in_own_pool(|pool| {
         for on_drop in [OnDrop::Panics, OnDrop::PanicsTwice, OnDrop::UsesBuffers] {
             for (number, way) in WAYS.iter().enumerate() {
@@ -189,7 +189,7 @@ fn memory_whose_drop_panics_is_dropped_once_and_the_buffer_goes_on() {
 }
 
 #[test]
-fn a_part_of_the_segments_that_is_let_go_leaves_the_rest_and_its_length() {
+fn freeing_some_segments_keeps_the_rest_and_its_length() {
     let dropped = Arc::default();
     let mut buffer = LinkBuffer::from_iter(pushed(&PARTS, OnDrop::Panics, &dropped));
     buffer.skip(7).unwrap();
@@ -206,7 +206,7 @@ fn a_part_of_the_segments_that_is_let_go_leaves_the_rest_and_its_length() {
 }
 
 #[test]
-fn memory_that_is_dropped_while_a_panic_unwinds_may_panic_itself() {
+fn memory_dropped_during_unwinding_may_panic() {
     let dropped = Arc::<AtomicUsize>::default();
     let buffer = LinkBuffer::from_iter(pushed(&PARTS, OnDrop::Panics, &dropped));
     let outcome = panic::catch_unwind(panic::AssertUnwindSafe(move || {
@@ -219,7 +219,7 @@ fn memory_that_is_dropped_while_a_panic_unwinds_may_panic_itself() {
 }
 
 #[test]
-fn nothing_at_all_of_a_user_is_dropped_as_all_else() {
+fn empty_foreign_memory_is_dropped_under_the_same_guard() {
     let dropped = Arc::default();
     let mut buffer = LinkBuffer::new();
     for bytes in pushed(&[&[][..]; 2], OnDrop::Panics, &dropped) {

@@ -104,7 +104,7 @@ const BETWEEN: [(&str, Between); 4] = [
 ];
 
 #[test]
-fn what_is_looked_at_after_each_arrival_is_moved_a_few_times_in_all() {
+fn a_peek_at_all_bytes_after_each_arrival_copies_each_byte_a_few_times() {
     for (how, arrives) in ARRIVALS {
         for (what, between) in BETWEEN {
             for each in [100, 1400, 9000] {
@@ -130,7 +130,7 @@ fn what_is_looked_at_after_each_arrival_is_moved_a_few_times_in_all() {
 }
 
 #[test]
-fn what_is_larger_than_the_largest_class_is_moved_a_few_times_in_all_too() {
+fn growth_above_the_largest_size_class_copies_each_byte_a_few_times() {
     let all = pattern(24 << 20);
     let each = 128 << 10;
     let mut buffer = LinkBuffer::new();
@@ -145,7 +145,7 @@ fn what_is_larger_than_the_largest_class_is_moved_a_few_times_in_all_too() {
 }
 
 #[test]
-fn what_lands_behind_what_is_there_is_moved_a_few_times_in_all_too() {
+fn growth_through_contiguous_tails_copies_each_byte_a_few_times() {
     // A reader that wants a little more each time than what one block of all would be given for.
     let all = pattern(4 << 20);
     let each = 8 << 10;
@@ -164,7 +164,7 @@ fn what_lands_behind_what_is_there_is_moved_a_few_times_in_all_too() {
 }
 
 #[test]
-fn consuming_a_part_before_each_look_keeps_the_proportion() {
+fn consuming_a_part_before_each_peek_keeps_copies_proportional() {
     let all = pattern(400_000);
     in_own_pool(|pool| {
         let mut buffer = LinkBuffer::new();
@@ -188,7 +188,7 @@ fn consuming_a_part_before_each_look_keeps_the_proportion() {
 }
 
 #[test]
-fn memory_to_grow_in_goes_home_with_what_was_gathered() {
+fn the_front_tail_is_freed_with_the_contiguous_bytes() {
     let all: [(&str, Between); 6] = [
         ("consumed and released", |buffer| {
             buffer.skip(buffer.len()).unwrap();
@@ -232,7 +232,7 @@ fn memory_to_grow_in_goes_home_with_what_was_gathered() {
 }
 
 #[test]
-fn a_first_gathering_takes_no_more_memory_than_was_asked_for() {
+fn the_first_make_contiguous_allocates_the_requested_size() {
     in_own_pool(|pool| {
         let mut buffer = LinkBuffer::new();
         pushed(&mut buffer, &pattern(60_000));

@@ -11,7 +11,7 @@ use crate::support::{BLOCK, contents, cut, in_own_pool, pattern, places, put, se
 
 /// An acknowledgement of nothing left the bytes of the last block to be sent with the next flush.
 #[test]
-fn b1_a_commit_of_nothing_leaves_nothing_behind() {
+fn b1_a_commit_of_zero_bytes_drops_all_uncommitted_bytes() {
     for size in [1, 100, BLOCK, 2 * BLOCK] {
         let mut buffer = put(b"abc");
         let hole = buffer.reserve(size).unwrap();
@@ -58,7 +58,7 @@ fn b2_the_slices_for_the_kernel_are_all_segments_to_the_last() {
 /// Memory gathered for a look ahead was used again by the next one while still looked at. Here a
 /// borrow cannot be looked at that long; what is owned stays as it was.
 #[test]
-fn b3_a_slice_of_gathered_memory_stays_as_it_was() {
+fn b3_a_slice_of_contiguous_memory_is_not_overwritten() {
     in_own_pool(|_| {
         let bytes = pattern(40_000);
         let mut buffer = cut(&bytes, 100);
@@ -103,7 +103,7 @@ fn b4_a_slice_around_an_insert_keeps_its_memory() {
 
 /// The same with what is read and put again and again through one write block.
 #[test]
-fn b4_what_is_kept_of_a_write_block_is_not_written_over() {
+fn b4_kept_slices_of_a_write_block_are_not_overwritten() {
     in_own_pool(|_| {
         let mut kept: Vec<(Bytes, LinkBuffer, u8)> = Vec::new();
         for n in 0..=255u8 {

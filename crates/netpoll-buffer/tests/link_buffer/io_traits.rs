@@ -8,7 +8,7 @@ use netpoll_buffer::{LinkBuffer, NotEnoughData};
 use crate::support::{SIZES, contents, cut, pattern, places, put, reason};
 
 #[test]
-fn reading_gives_what_is_there_and_then_the_end() {
+fn read_returns_the_readable_bytes_and_then_the_end() {
     let bytes = pattern(1000);
     for (each, step) in [(1, 7), (7, 1), (64, 100), (1000, 2000)] {
         let mut buffer = cut(&bytes, each);
@@ -43,7 +43,7 @@ fn reading_into_several_targets_fills_them_in_turn() {
 }
 
 #[test]
-fn reading_exactly_more_than_there_is_consumes_nothing() {
+fn read_exact_of_more_than_readable_consumes_nothing() {
     let mut buffer = cut(b"abcdef", 2);
     let mut target = [0; 7];
     let refused = Read::read_exact(&mut buffer, &mut target);
@@ -54,7 +54,7 @@ fn reading_exactly_more_than_there_is_consumes_nothing() {
 }
 
 #[test]
-fn reading_to_the_end_adds_everything_to_what_was_there() {
+fn read_to_end_appends_to_the_target() {
     for size in SIZES {
         let mut buffer = cut(&pattern(size), 5000);
         let mut target = b"before".to_vec();
@@ -65,7 +65,7 @@ fn reading_to_the_end_adds_everything_to_what_was_there() {
 }
 
 #[test]
-fn text_is_read_to_the_end_or_stays() {
+fn read_to_string_reads_all_text_or_consumes_nothing() {
     let text = "zwölf Boxkämpfer";
     let mut buffer = cut(text.as_bytes(), 1);
     let mut target = String::from("- ");
@@ -80,7 +80,7 @@ fn text_is_read_to_the_end_or_stays() {
 }
 
 #[test]
-fn what_is_filled_is_the_memory_itself() {
+fn fill_buf_copies_nothing() {
     let mut buffer = cut(&pattern(100), 40);
     let there = places(&buffer);
     for (first, length) in there {
@@ -92,7 +92,7 @@ fn what_is_filled_is_the_memory_itself() {
 }
 
 #[test]
-fn no_more_is_consumed_than_is_there() {
+fn consume_is_limited_to_the_readable_bytes() {
     let mut buffer = cut(&pattern(100), 40);
     buffer.consume(99);
     assert_eq!(contents(&buffer), [99]);
@@ -115,7 +115,7 @@ fn lines_are_read_across_segments() {
 }
 
 #[test]
-fn writing_puts_all_and_flushing_changes_nothing() {
+fn write_puts_all_bytes_and_flush_changes_nothing() {
     let mut buffer = LinkBuffer::new();
     let (one, other) = (pattern(70_000), pattern(3));
     assert_eq!(buffer.write(&one).unwrap(), one.len());
@@ -133,7 +133,7 @@ fn writing_puts_all_and_flushing_changes_nothing() {
 }
 
 #[test]
-fn a_copy_of_a_stream_takes_everything() {
+fn io_copy_takes_everything() {
     let mut from = cut(&pattern(200_000), 999);
     let mut to = LinkBuffer::new();
     assert_eq!(io::copy(&mut from, &mut to).unwrap(), 200_000);

@@ -54,7 +54,7 @@ fn everything_is_sent_in_order_from_more_segments_than_fit_one_call() {
 }
 
 #[test]
-fn what_the_socket_does_not_take_stays_and_is_sent_later() {
+fn bytes_that_the_socket_does_not_take_stay_and_are_sent_later() {
     for each in [1000, 3 << 20] {
         let (ours, mut theirs) = pair();
         options::set_send_buffer(ours.as_fd(), 8 << 10).unwrap();
@@ -216,7 +216,7 @@ fn a_receive_never_asks_for_more_than_a_block() {
 }
 
 #[test]
-fn what_arrives_while_room_is_open_goes_before_it() {
+fn received_bytes_precede_an_open_reservation() {
     let (ours, mut theirs) = pair();
     theirs.write_all(b"def").unwrap();
     let mut buffer = put(b"abc");
@@ -230,7 +230,7 @@ fn what_arrives_while_room_is_open_goes_before_it() {
 }
 
 #[test]
-fn what_was_received_is_sent_on_from_where_it_lies() {
+fn received_bytes_are_forwarded_without_a_copy() {
     let (ours, mut theirs) = pair();
     theirs.write_all(&pattern(10_000)).unwrap();
     let mut input = LinkBuffer::new();

@@ -36,7 +36,7 @@ fn a_thousand_buffers_with_little_in_them_share_one_block() {
 }
 
 #[test]
-fn a_write_block_goes_on_to_the_next_buffer_when_one_is_dropped() {
+fn a_dropped_buffer_passes_its_write_block_to_the_next() {
     in_own_pool(|pool| {
         let kept: Vec<LinkBuffer> = (0..1000u32)
             .map(|n| put(&n.to_be_bytes()).take_readable())
@@ -49,7 +49,7 @@ fn a_write_block_goes_on_to_the_next_buffer_when_one_is_dropped() {
 }
 
 #[test]
-fn a_write_block_starts_at_its_front_when_nobody_needs_it_any_more() {
+fn an_unused_write_block_is_rewound() {
     in_own_pool(|pool| {
         let first = places(&put(b"abc"))[0];
         for _ in 0..BLOCK {
@@ -62,7 +62,7 @@ fn a_write_block_starts_at_its_front_when_nobody_needs_it_any_more() {
 }
 
 #[test]
-fn a_write_block_does_not_start_again_while_a_byte_of_it_is_needed() {
+fn a_write_block_is_not_rewound_while_a_byte_of_it_is_owned() {
     in_own_pool(|_| {
         let mut kept = put(b"abc");
         kept.skip(2).unwrap();
@@ -88,7 +88,7 @@ fn a_block_of_another_size_does_not_become_a_write_block() {
 }
 
 #[test]
-fn release_lets_go_of_what_was_read() {
+fn release_frees_what_was_read() {
     let bytes = Bytes::from(pattern(100));
     let mut buffer = segmented(&[b"x"]);
     buffer.push(bytes.clone());
@@ -101,7 +101,7 @@ fn release_lets_go_of_what_was_read() {
 }
 
 #[test]
-fn release_lets_go_of_the_only_segment_if_that_was_read_and_keeps_it_otherwise() {
+fn release_frees_the_only_segment_if_it_was_read_and_keeps_it_otherwise() {
     let bytes = Bytes::from(pattern(100));
     let mut buffer = LinkBuffer::from(bytes.clone());
     buffer.next(99).unwrap();
@@ -142,7 +142,7 @@ fn a_remainder_of_a_sixteenth_of_its_block_stays_and_one_byte_less_moves() {
 }
 
 #[test]
-fn what_has_settled_down_does_not_move_again() {
+fn compact_does_not_move_compact_data_again() {
     for left in [1, 2, 15, 16, 17, 255, 256, 257, 1000, 4000] {
         let mut buffer = put(&pattern(BLOCK));
         buffer.skip(BLOCK - left).unwrap();
@@ -155,7 +155,7 @@ fn what_has_settled_down_does_not_move_again() {
 }
 
 #[test]
-fn settling_down_makes_one_piece_of_many_in_which_drops_are_appended() {
+fn compact_makes_one_segment_that_small_reads_extend() {
     let mut buffer = LinkBuffer::new();
     let mut kept = Vec::new();
     for n in 0..10 {
@@ -174,7 +174,7 @@ fn settling_down_makes_one_piece_of_many_in_which_drops_are_appended() {
 }
 
 #[test]
-fn settling_down_with_nothing_left_lets_go_of_the_block() {
+fn compacting_an_empty_buffer_frees_its_block() {
     in_own_pool(|pool| {
         let mut buffer = LinkBuffer::from(Bytes::from(pattern(10)));
         buffer.skip(10).unwrap();
@@ -185,7 +185,7 @@ fn settling_down_with_nothing_left_lets_go_of_the_block() {
 }
 
 #[test]
-fn many_pieces_of_one_block_do_not_pin_more_than_that_block() {
+fn many_segments_of_one_block_retain_that_block_only() {
     // 20 pieces of 2 KiB: more than half of the block is readable.
     let mut tail = Tail::with_capacity(64 << 10);
     tail.put(&pattern(BLOCK));
@@ -200,7 +200,7 @@ fn many_pieces_of_one_block_do_not_pin_more_than_that_block() {
 }
 
 #[test]
-fn small_puts_between_large_pushes_do_not_pin_more_than_one_block() {
+fn small_puts_between_large_pushes_retain_one_block() {
     let body = Bytes::from(pattern(4000));
     let mut buffer = LinkBuffer::new();
     for _ in 0..100 {
@@ -218,7 +218,7 @@ fn arrived(bytes: &[u8]) -> Segment {
 }
 
 #[test]
-fn drips_are_absorbed_behind_what_is_there() {
+fn small_windows_are_coalesced_into_the_buffer() {
     in_own_pool(|pool| {
         let mut buffer = put(b"+");
         for _ in 0..100 {
@@ -232,7 +232,7 @@ fn drips_are_absorbed_behind_what_is_there() {
 }
 
 #[test]
-fn what_is_no_drip_or_has_nothing_to_go_behind_is_given_back() {
+fn a_large_window_or_an_empty_buffer_returns_the_window() {
     let refused = |buffer: &mut LinkBuffer, bytes: &[u8]| {
         let before = places(buffer);
         let window = arrived(bytes);
@@ -252,7 +252,7 @@ fn what_is_no_drip_or_has_nothing_to_go_behind_is_given_back() {
 }
 
 #[test]
-fn a_drip_behind_what_cannot_grow_goes_to_memory_of_its_own() {
+fn coalesce_allocates_when_the_last_segment_cannot_grow() {
     let mut foreign_behind = put(b"x");
     foreign_behind.push(Bytes::from_static(b"y"));
     let full = put(&pattern(BLOCK));
@@ -267,7 +267,7 @@ fn a_drip_behind_what_cannot_grow_goes_to_memory_of_its_own() {
 }
 
 #[test]
-fn a_drip_that_only_continues_the_last_window_is_given_back() {
+fn a_window_contiguous_with_the_last_is_returned() {
     let mut tail = Tail::with_capacity(BLOCK);
     tail.put(b"abcdef");
     let mut buffer = LinkBuffer::new();
@@ -279,7 +279,7 @@ fn a_drip_that_only_continues_the_last_window_is_given_back() {
 }
 
 #[test]
-fn a_drip_is_not_cut_where_the_block_ends() {
+fn coalesce_does_not_split_a_window_at_a_block_end() {
     in_own_pool(|_| {
         let mut buffer = put(&pattern(30_000));
         buffer.put_slice(&pattern(30_000));
@@ -291,7 +291,7 @@ fn a_drip_is_not_cut_where_the_block_ends() {
 }
 
 #[test]
-fn a_drip_behind_foreign_memory_pins_no_write_block() {
+fn coalesce_after_foreign_memory_uses_its_own_block() {
     in_own_pool(|pool| {
         let mut buffer = put(b"x");
         buffer.push(Bytes::from_static(b"y"));
@@ -318,7 +318,7 @@ fn the_tail_is_taken_only_where_it_continues_the_end() {
 }
 
 #[test]
-fn what_was_filled_into_a_taken_tail_continues_the_buffer() {
+fn bytes_filled_into_a_taken_tail_continue_the_buffer() {
     let mut buffer = put(b"abc");
     let mut tail = buffer.take_tail().unwrap();
     assert_eq!(contents(&buffer), b"abc");
@@ -334,7 +334,7 @@ fn what_was_filled_into_a_taken_tail_continues_the_buffer() {
 }
 
 #[test]
-fn a_tail_accepted_while_room_is_open_leaves_it_open() {
+fn append_tail_keeps_an_open_reservation() {
     let mut buffer = put(b"abc");
     let hole = buffer.reserve(1).unwrap();
     let mut tail = Tail::with_capacity(BLOCK);
@@ -348,7 +348,7 @@ fn a_tail_accepted_while_room_is_open_leaves_it_open() {
 }
 
 #[test]
-fn a_fill_that_fails_adds_nothing_and_one_that_lies_is_caught() {
+fn a_failed_fill_adds_nothing_and_a_false_count_panics() {
     let mut tail = Tail::with_capacity(100);
     tail.put(b"abc");
     let failed = tail.fill_with(10, |_| Err(std::io::ErrorKind::WouldBlock.into()));

@@ -5,7 +5,7 @@ use crate::support::{BLOCK, SIZES, contents, cut, in_own_pool, pattern, put, seg
 use netpoll_buffer::LinkBuffer;
 
 #[test]
-fn every_way_to_read_gives_the_same_bytes_at_every_size() {
+fn every_read_method_returns_the_same_bytes_at_every_size() {
     for size in SIZES {
         let bytes = pattern(size);
         for each in [usize::MAX, 40_000, 4096] {
@@ -26,7 +26,7 @@ fn every_way_to_read_gives_the_same_bytes_at_every_size() {
 }
 
 #[test]
-fn every_way_to_read_leaves_the_rest() {
+fn every_read_method_leaves_the_rest() {
     let bytes = pattern(1000);
     for n in [0, 1, 9, 10, 11, 20, 500, 999] {
         let mut buffer = cut(&bytes, 10);
@@ -58,7 +58,7 @@ fn peek_and_next_within_a_segment_copy_nothing() {
 }
 
 #[test]
-fn next_gives_the_memory_that_peek_has_gathered() {
+fn next_returns_the_memory_that_peek_made_contiguous() {
     let mut buffer = segmented(&[b"ab", b"cd", b"ef"]);
     let gathered = buffer.peek(5).unwrap().as_ptr();
     let next = buffer.next(5).unwrap();
@@ -67,7 +67,7 @@ fn next_gives_the_memory_that_peek_has_gathered() {
 }
 
 #[test]
-fn a_peek_across_segments_leaves_those_behind_it_where_they_are() {
+fn a_peek_across_segments_does_not_move_later_segments() {
     let mut buffer = segmented(&[b"ab", b"cd", b"efgh"]);
     let last = buffer.segments().last().unwrap().as_slice().as_ptr();
     assert_eq!(buffer.peek(6).unwrap(), b"abcdef");
@@ -77,7 +77,7 @@ fn a_peek_across_segments_leaves_those_behind_it_where_they_are() {
 }
 
 #[test]
-fn a_longer_peek_after_a_shorter_one_gives_all() {
+fn a_longer_peek_after_a_shorter_one_returns_all_bytes() {
     let bytes = pattern(300);
     let mut buffer = cut(&bytes, 7);
     for n in 0..=300 {
@@ -90,7 +90,7 @@ fn a_longer_peek_after_a_shorter_one_gives_all() {
 }
 
 #[test]
-fn peek_again_and_again_takes_no_more_memory() {
+fn repeated_peeks_allocate_no_more_memory() {
     in_own_pool(|pool| {
         let mut buffer = cut(&pattern(BLOCK), 1000);
         buffer.peek(BLOCK).unwrap();
@@ -141,7 +141,7 @@ fn text_is_read_across_a_border_inside_a_letter() {
 }
 
 #[test]
-fn reading_byte_by_byte_what_was_put_byte_by_byte_gives_it_back() {
+fn bytes_put_one_by_one_are_read_one_by_one() {
     let bytes = pattern(BLOCK + 10);
     let mut buffer = LinkBuffer::new();
     bytes.iter().for_each(|&byte| buffer.put_u8(byte));
@@ -172,7 +172,7 @@ fn reads_and_puts_in_turn_keep_the_order() {
 }
 
 #[test]
-fn segments_are_what_can_be_read_and_none_is_empty() {
+fn segments_returns_the_readable_bytes_and_none_is_empty() {
     let mut buffer = segmented(&[b"ab", b"cd", b"ef"]);
     assert_eq!(buffer.next(2).unwrap(), b"ab");
     let left: Vec<&[u8]> = buffer.segments().map(AsRef::as_ref).collect();
@@ -182,7 +182,7 @@ fn segments_are_what_can_be_read_and_none_is_empty() {
 }
 
 #[test]
-fn an_empty_buffer_gives_nothing_of_every_kind() {
+fn an_empty_buffer_returns_empty_results() {
     let mut used = put(b"x");
     used.next(1).unwrap();
     for mut buffer in [LinkBuffer::new(), used] {

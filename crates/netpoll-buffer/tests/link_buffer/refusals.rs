@@ -25,7 +25,7 @@ const READS: [(&str, Read); 8] = [
 ];
 
 #[test]
-fn a_read_of_more_than_is_there_is_short_and_consumes_nothing() {
+fn a_read_of_more_than_readable_is_an_error_and_consumes_nothing() {
     for (name, read) in READS {
         for have in [0, 1, 6] {
             for need in [have + 1, 1 << 20, usize::MAX] {
@@ -46,7 +46,7 @@ fn a_read_of_more_than_is_there_is_short_and_consumes_nothing() {
 }
 
 #[test]
-fn a_number_of_which_a_byte_is_missing_is_short_and_consumes_nothing() {
+fn a_number_with_a_missing_byte_is_an_error_and_consumes_nothing() {
     let numbers: [(usize, Read); 7] = [
         (1, |buffer, _| buffer.read_u8().map(drop)),
         (2, |buffer, _| buffer.read_u16().map(drop)),
@@ -68,7 +68,7 @@ fn a_number_of_which_a_byte_is_missing_is_short_and_consumes_nothing() {
 }
 
 #[test]
-fn a_refused_read_leaves_its_target_alone() {
+fn a_rejected_read_leaves_its_target_unchanged() {
     let mut buffer = put(b"abc");
     let mut target = [7; 4];
     let short: NotEnoughData = reason(buffer.read_exact(&mut target), io::ErrorKind::UnexpectedEof);
@@ -77,7 +77,7 @@ fn a_refused_read_leaves_its_target_alone() {
 }
 
 #[test]
-fn a_refused_read_allocates_nothing() {
+fn a_rejected_read_allocates_nothing() {
     in_own_pool(|pool| {
         let mut buffer = segmented(&[b"abc", b"def"]);
         for (name, read) in READS {
@@ -88,7 +88,7 @@ fn a_refused_read_allocates_nothing() {
 }
 
 #[test]
-fn what_is_not_text_stays() {
+fn bytes_that_are_not_text_stay() {
     let mut buffer = segmented(&[b"good \xff", b" bad"]);
     let error = buffer.read_string(10).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidData);
@@ -98,7 +98,7 @@ fn what_is_not_text_stays() {
 }
 
 #[test]
-fn a_line_that_has_not_ended_is_short_by_one() {
+fn an_unterminated_line_is_short_by_one() {
     let mut buffer = segmented(&[b"no", b" end"]);
     let short: NotEnoughData = reason(buffer.until(b'\n', 7), io::ErrorKind::UnexpectedEof);
     assert_eq!(short, NotEnoughData::new(6, 7));
@@ -117,7 +117,7 @@ fn a_line_longer_than_its_limit_is_too_large() {
 }
 
 #[test]
-fn a_reservation_above_the_largest_piece_is_too_large_and_opens_nothing() {
+fn a_reservation_above_the_limit_is_too_large_and_opens_nothing() {
     let mut buffer = put(b"abc");
     for asked in [(1 << 30) + 1, usize::MAX] {
         let large: TooLarge = reason(buffer.reserve(asked), io::ErrorKind::InvalidData);
@@ -128,7 +128,7 @@ fn a_reservation_above_the_largest_piece_is_too_large_and_opens_nothing() {
 }
 
 #[test]
-fn a_commit_of_more_than_there_is_changes_nothing() {
+fn a_commit_of_more_than_uncommitted_changes_nothing() {
     let mut buffer = put(b"abc");
     let mut hole = None;
     for there in [0, 5] {
@@ -165,7 +165,7 @@ fn an_insert_past_the_end_changes_nothing() {
 }
 
 #[test]
-fn a_piece_that_no_block_can_hold_is_too_large_to_gather() {
+fn a_peek_above_the_largest_block_is_too_large() {
     // The same MiB often enough to be above 4 GiB without taking that much memory.
     let piece = Bytes::from(pattern(1 << 20));
     let mut buffer = LinkBuffer::new();
@@ -183,7 +183,7 @@ fn a_piece_that_no_block_can_hold_is_too_large_to_gather() {
 }
 
 #[test]
-fn every_refusal_says_its_numbers() {
+fn every_error_message_contains_its_numbers() {
     let mut buffer = put(b"abc");
     let short = buffer.next(5).unwrap_err().to_string();
     assert_eq!(short, "5 bytes were asked for and 3 are there");

@@ -16,7 +16,7 @@ fn fill(buffer: &mut LinkBuffer, hole: &Reservation, bytes: &[u8]) {
 }
 
 #[test]
-fn whatever_is_added_stays_hidden_until_the_commit() {
+fn added_bytes_stay_hidden_until_the_commit() {
     let mut buffer = put(b"abc");
     let hole = buffer.reserve(3).unwrap();
     buffer.put_slice(b"ghi");
@@ -69,7 +69,7 @@ fn a_reservation_over_used_memory_is_zeroed() {
 }
 
 #[test]
-fn a_reservation_over_what_was_dropped_from_the_one_before_is_zeroed() {
+fn a_reservation_over_bytes_dropped_by_a_commit_is_zeroed() {
     let mut buffer = LinkBuffer::new();
     let hole = buffer.reserve(8).unwrap();
     fill(&mut buffer, &hole, &[7; 8]);
@@ -130,7 +130,7 @@ fn a_commit_of_every_count_keeps_that_many() {
 }
 
 #[test]
-fn what_a_commit_drops_leaves_no_hole() {
+fn bytes_dropped_by_a_commit_leave_no_gap() {
     for k in [0, 3] {
         let mut buffer = put(b"abc");
         buffer.reserve(1000).unwrap();
@@ -142,7 +142,7 @@ fn what_a_commit_drops_leaves_no_hole() {
 }
 
 #[test]
-fn an_insert_is_possible_at_every_place() {
+fn an_insert_is_possible_at_every_position() {
     for at in 0..=9 {
         for behind in 0..=11 {
             let mut buffer = put(b"+");
@@ -163,7 +163,7 @@ fn an_insert_is_possible_at_every_place() {
 }
 
 #[test]
-fn an_insert_copies_nothing_and_none_of_nothing_is_nothing() {
+fn an_insert_copies_nothing_and_an_empty_one_adds_nothing() {
     let mut buffer = LinkBuffer::new();
     buffer.reserve(4).unwrap();
     let bytes = Bytes::from(pattern(10));
@@ -176,7 +176,7 @@ fn an_insert_copies_nothing_and_none_of_nothing_is_nothing() {
 }
 
 #[test]
-fn an_insert_where_nothing_is_open_is_a_push() {
+fn an_insert_without_a_reservation_is_a_push() {
     let mut buffer = put(b"abc");
     buffer.insert(0, Bytes::from_static(b"def")).unwrap();
     assert_eq!(contents(&buffer), b"abcdef");
@@ -206,7 +206,7 @@ fn a_reservation_ends_with_its_commit() {
 }
 
 #[test]
-fn a_reservation_of_another_buffer_is_refused() {
+fn a_reservation_of_another_buffer_is_rejected() {
     let (mut one, mut two) = (LinkBuffer::new(), LinkBuffer::new());
     let of_one = one.reserve(4).unwrap();
     two.reserve(4).unwrap();
@@ -216,7 +216,7 @@ fn a_reservation_of_another_buffer_is_refused() {
 }
 
 #[test]
-fn a_reservation_of_nothing_still_hides_what_follows() {
+fn a_reservation_of_zero_bytes_hides_later_puts() {
     let mut buffer = LinkBuffer::new();
     let nothing = buffer.reserve(0).unwrap();
     buffer.put_slice(b"abc");
@@ -228,7 +228,7 @@ fn a_reservation_of_nothing_still_hides_what_follows() {
 }
 
 #[test]
-fn a_commit_where_nothing_is_open_changes_nothing() {
+fn a_commit_without_a_reservation_changes_nothing() {
     let mut buffer = put(b"abc");
     buffer.commit(0).unwrap();
     buffer.commit_all();
@@ -237,7 +237,7 @@ fn a_commit_where_nothing_is_open_changes_nothing() {
 }
 
 #[test]
-fn what_is_readable_can_be_taken_and_put_back_while_room_is_open() {
+fn take_readable_and_prepend_keep_an_open_reservation() {
     let mut buffer = segmented(&[b"abc", b"def"]);
     let hole = buffer.reserve(3).unwrap();
     let mut taken = buffer.take_readable();
@@ -252,7 +252,7 @@ fn what_is_readable_can_be_taken_and_put_back_while_room_is_open() {
 }
 
 #[test]
-fn settling_down_while_room_is_open_leaves_it_open() {
+fn compact_keeps_an_open_reservation() {
     let mut buffer = put(b"abc");
     let hole = buffer.reserve(3).unwrap();
     buffer.compact();
@@ -267,7 +267,7 @@ fn settling_down_while_room_is_open_leaves_it_open() {
 }
 
 #[test]
-fn a_buffer_dropped_with_open_room_gives_its_memory_back() {
+fn dropping_a_buffer_with_an_open_reservation_frees_its_memory() {
     let pool = in_own_pool(|pool| {
         let mut buffer = put(b"abc");
         buffer.reserve(3 * BLOCK).unwrap();

@@ -4,7 +4,7 @@
 use crate::support::{contents, cut, pattern, segmented};
 
 #[test]
-fn a_delimiter_is_found_at_every_place_around_every_border() {
+fn a_delimiter_is_found_at_every_position_around_every_border() {
     for at in 0..40 {
         let mut bytes = vec![b'.'; 40];
         bytes[at] = b'\n';
@@ -30,7 +30,7 @@ fn lines_come_one_after_the_other() {
 }
 
 #[test]
-fn a_delimiter_may_be_the_last_of_the_allowed_bytes_but_not_the_next() {
+fn a_delimiter_may_be_the_last_byte_within_the_limit_and_not_the_next() {
     for each in 1..=5 {
         let mut buffer = cut(b"abcd\n", each);
         assert_eq!(buffer.position_of(b'\n', 0, 4), None);
@@ -41,7 +41,7 @@ fn a_delimiter_may_be_the_last_of_the_allowed_bytes_but_not_the_next() {
 }
 
 #[test]
-fn a_position_is_what_a_plain_search_between_the_two_bounds_finds() {
+fn position_of_agrees_with_a_plain_search_between_the_bounds() {
     let bytes = b"a.b..c...d";
     let bounds = [0, 1, 2, 3, 5, 9, 10, 11, usize::MAX];
     for each in 1..=10 {
@@ -57,7 +57,7 @@ fn a_position_is_what_a_plain_search_between_the_two_bounds_finds() {
 }
 
 #[test]
-fn a_sequence_is_found_at_every_place_around_every_border() {
+fn a_sequence_is_found_at_every_position_around_every_border() {
     for wanted in [&b"\r"[..], b"\r\n", b"aab", b"aaaa", b"abcabd"] {
         for at in 0..30 {
             let mut bytes = vec![wanted[0]; at];
@@ -74,7 +74,7 @@ fn a_sequence_is_found_at_every_place_around_every_border() {
 }
 
 #[test]
-fn a_sequence_lies_between_the_two_bounds_with_all_of_it() {
+fn a_sequence_is_found_only_entirely_between_the_bounds() {
     let bytes = b"ab.aab..aaab...";
     let bounds = [0, 1, 2, 3, 4, 5, 6, 9, 10, 11, 12, 13, 15, 16, usize::MAX];
     for wanted in [&b""[..], b"a", b"ab", b"aab", b"...", b"....", bytes] {
@@ -95,7 +95,7 @@ fn a_sequence_lies_between_the_two_bounds_with_all_of_it() {
 }
 
 #[test]
-fn a_copy_has_what_is_there_from_any_byte_on() {
+fn copy_to_copies_the_readable_bytes_from_any_position() {
     let bytes = pattern(25);
     for each in 1..=25 {
         let mut buffer = cut(&bytes, each);
@@ -116,7 +116,7 @@ fn a_copy_has_what_is_there_from_any_byte_on() {
 }
 
 #[test]
-fn a_search_counts_from_what_has_not_been_read() {
+fn a_search_counts_from_the_first_unread_byte() {
     let mut buffer = cut(&pattern(100), 8);
     buffer.skip(13).unwrap();
     assert_eq!(buffer.position_of(12, 0, usize::MAX), None);

@@ -42,7 +42,7 @@ fn a_slice_across_segments_copies() {
 }
 
 #[test]
-fn a_large_slice_keeps_its_block_and_a_small_one_lets_it_go() {
+fn a_large_slice_retains_its_block_and_a_small_one_does_not() {
     for (n, kept) in [(BLOCK / 16 - 1, 0), (BLOCK / 16, BLOCK)] {
         in_own_pool(|pool| {
             let mut buffer = put(&pattern(BLOCK));
@@ -125,7 +125,7 @@ fn both_halves_of_a_split_can_be_written_to() {
 }
 
 #[test]
-fn a_buffer_put_together_from_its_parts_is_in_one_piece_again() {
+fn a_buffer_appended_from_its_parts_is_contiguous_again() {
     let mut rest = put(b"abcdef");
     let there = places(&rest);
     let mut whole = LinkBuffer::new();
@@ -136,7 +136,7 @@ fn a_buffer_put_together_from_its_parts_is_in_one_piece_again() {
 }
 
 #[test]
-fn what_was_taken_is_all_that_was_readable_and_no_copy() {
+fn take_readable_takes_all_readable_bytes_without_a_copy() {
     let mut buffer = segmented(&[b"abc", b"def"]);
     buffer.next(3).unwrap();
     let before = places(&buffer);
@@ -147,7 +147,7 @@ fn what_was_taken_is_all_that_was_readable_and_no_copy() {
 }
 
 #[test]
-fn what_is_put_after_a_take_does_not_change_what_was_taken() {
+fn a_put_after_take_readable_does_not_change_the_taken_bytes() {
     let mut buffer = put(b"abc");
     let taken = buffer.take_readable();
     buffer.put_slice(b"def");
@@ -159,7 +159,7 @@ fn what_is_put_after_a_take_does_not_change_what_was_taken() {
 }
 
 #[test]
-fn a_buffer_goes_to_another_thread_with_its_memory() {
+fn a_buffer_moves_to_another_thread_with_its_memory() {
     let bytes = pattern(3 * BLOCK);
     let pool = in_own_pool(|pool| {
         let mut buffer = put(&bytes);

@@ -12,7 +12,7 @@ fn the_test_knows_the_size_of_a_block() {
 }
 
 #[test]
-fn a_put_of_every_size_comes_out_whole_wherever_the_block_stands() {
+fn a_put_of_every_size_is_read_back_at_every_block_position() {
     for before in SIZES {
         for size in SIZES {
             let (first, second) = (pattern(before), pattern(size));
@@ -25,7 +25,7 @@ fn a_put_of_every_size_comes_out_whole_wherever_the_block_stands() {
 }
 
 #[test]
-fn many_small_puts_are_one_large_one() {
+fn many_small_puts_equal_one_large_put() {
     let bytes = pattern(3 * BLOCK);
     for each in [1000, 4096, 5000] {
         let mut buffer = LinkBuffer::new();
@@ -50,7 +50,7 @@ fn small_puts_behind_a_push_are_counted() {
 }
 
 #[test]
-fn a_large_put_that_does_not_fit_is_not_cut() {
+fn a_large_put_that_does_not_fit_is_not_split() {
     let mut buffer = put(&pattern(40_000));
     buffer.put_slice(&pattern(40_000));
     let lengths: Vec<usize> = places(&buffer).iter().map(|place| place.1).collect();
@@ -115,7 +115,7 @@ fn pushed_memory_is_shared() {
 }
 
 #[test]
-fn pushed_memory_is_let_go_when_it_was_read() {
+fn pushed_memory_is_freed_after_it_was_read() {
     let bytes = Bytes::from(pattern(100));
     let mut buffer = LinkBuffer::from(bytes.clone());
     buffer.put_u8(1);
@@ -127,7 +127,7 @@ fn pushed_memory_is_let_go_when_it_was_read() {
 }
 
 #[test]
-fn nothing_pushed_or_put_is_nothing() {
+fn empty_pushes_and_puts_add_nothing() {
     let mut buffer = LinkBuffer::from(Bytes::new());
     buffer.push(Bytes::new());
     buffer.put_slice(b"");
@@ -140,7 +140,7 @@ fn nothing_pushed_or_put_is_nothing() {
 }
 
 #[test]
-fn what_was_read_is_let_go_by_the_next_push() {
+fn the_next_push_frees_what_was_read() {
     let bytes = Bytes::from(pattern(100));
     let mut buffer = LinkBuffer::from(bytes.clone());
     assert_eq!(buffer.next(100).unwrap(), bytes);
@@ -150,7 +150,7 @@ fn what_was_read_is_let_go_by_the_next_push() {
 }
 
 #[test]
-fn windows_that_lie_side_by_side_become_one() {
+fn adjacent_windows_of_one_block_merge() {
     let mut tail = Tail::with_capacity(100);
     assert_eq!(tail.put(b"hello world"), 11);
     let mut buffer = LinkBuffer::new();
@@ -163,7 +163,7 @@ fn windows_that_lie_side_by_side_become_one() {
 }
 
 #[test]
-fn windows_of_two_blocks_stay_two_whatever_their_numbers() {
+fn windows_of_two_blocks_do_not_merge_at_matching_positions() {
     let filled = |bytes: &[u8]| {
         let mut tail = Tail::with_capacity(6);
         tail.put(bytes);
@@ -213,7 +213,7 @@ fn append_of_an_empty_buffer_changes_nothing() {
 }
 
 #[test]
-fn what_is_put_after_an_append_goes_on_where_the_other_stopped() {
+fn a_put_after_an_append_continues_the_appended_tail() {
     let mut first = put(b"abc");
     first.append(put(b"def"));
     let before = slices(&first);
@@ -223,7 +223,7 @@ fn what_is_put_after_an_append_goes_on_where_the_other_stopped() {
 }
 
 #[test]
-fn append_commits_what_the_other_had_open() {
+fn append_commits_the_uncommitted_bytes_of_the_other() {
     let mut first = put(b"abc");
     let mut second = put(b"de");
     let hole = second.reserve(1).unwrap();
@@ -235,7 +235,7 @@ fn append_commits_what_the_other_had_open() {
 }
 
 #[test]
-fn prepend_commits_what_the_other_had_open() {
+fn prepend_commits_the_uncommitted_bytes_of_the_other() {
     for there in [&b""[..], b"cd"] {
         let mut other = put(b"a");
         other.reserve(0).unwrap();
@@ -262,7 +262,7 @@ fn prepend_goes_before_everything_and_copies_nothing() {
 }
 
 #[test]
-fn prepend_of_nothing_or_to_nothing_is_the_other() {
+fn prepend_of_or_to_an_empty_buffer_is_the_other_buffer() {
     let mut buffer = put(b"abc");
     buffer.prepend(LinkBuffer::new());
     assert_eq!(contents(&buffer), b"abc");
@@ -274,7 +274,7 @@ fn prepend_of_nothing_or_to_nothing_is_the_other() {
 }
 
 #[test]
-fn a_buffer_tells_its_shape_and_no_contents() {
+fn debug_output_contains_the_shape_and_no_contents() {
     let mut buffer = put(b"secret");
     buffer.push(Bytes::from_static(b"secret"));
     let hole = buffer.reserve(6).unwrap();
@@ -291,7 +291,7 @@ fn a_buffer_tells_its_shape_and_no_contents() {
 }
 
 #[test]
-fn a_header_and_a_large_body_lie_in_one_piece() {
+fn a_header_and_a_large_body_are_contiguous() {
     let body = vec![7; 1 << 20];
     let mut buffer = LinkBuffer::new();
     buffer.put_u32(1 << 20);
@@ -309,7 +309,7 @@ fn a_header_and_a_large_body_lie_in_one_piece() {
 }
 
 #[test]
-fn what_was_pushed_is_not_copied_along_with_a_large_put() {
+fn pushed_memory_is_not_copied_along_with_a_large_put() {
     let pushed = Bytes::from_owner(vec![1; 10]);
     let place = pushed.as_ptr();
     let mut buffer = LinkBuffer::new();

@@ -15,7 +15,7 @@ fn land(buffer: &mut LinkBuffer, n: usize, capacity: usize, bytes: &[u8]) -> usi
 }
 
 #[test]
-fn what_lands_behind_what_has_come_lies_in_one_piece_with_it() {
+fn bytes_filled_into_a_contiguous_tail_are_contiguous_with_the_buffer() {
     let mut buffer = LinkBuffer::from(Bytes::from(pattern(100)));
     let frame = pattern(5000);
     assert_eq!(land(&mut buffer, 5000, 5000, &frame[100..]), 4900);
@@ -24,7 +24,7 @@ fn what_lands_behind_what_has_come_lies_in_one_piece_with_it() {
 }
 
 #[test]
-fn a_block_that_has_room_for_the_rest_is_not_left() {
+fn a_block_with_enough_capacity_is_kept() {
     let mut buffer = LinkBuffer::new();
     land(&mut buffer, 60_000, 60_000, &[1; 1000]);
     let place = places(&buffer)[0].0;
@@ -36,7 +36,7 @@ fn a_block_that_has_room_for_the_rest_is_not_left() {
 }
 
 #[test]
-fn a_full_block_is_left_for_a_larger_one_with_what_it_had() {
+fn a_full_block_is_replaced_by_a_larger_copy() {
     let mut buffer = LinkBuffer::new();
     let bytes = pattern(20_000);
     let mut come = 0;
@@ -49,14 +49,14 @@ fn a_full_block_is_left_for_a_larger_one_with_what_it_had() {
 }
 
 #[test]
-fn a_tail_that_comes_back_empty_adds_nothing() {
+fn appending_an_empty_tail_adds_nothing() {
     let mut buffer = LinkBuffer::from(Bytes::from_static(b"abc"));
     assert_eq!(land(&mut buffer, 1000, 1000, b""), 0);
     assert_eq!(contents(&buffer), b"abc");
 }
 
 #[test]
-fn memory_that_was_landed_in_goes_home_when_it_is_read_and_released() {
+fn memory_of_a_contiguous_tail_is_freed_after_read_and_release() {
     in_own_pool(|pool| {
         let mut buffer = LinkBuffer::new();
         land(&mut buffer, 10_000, 10_000, &[3; 10_000]);
@@ -68,7 +68,7 @@ fn memory_that_was_landed_in_goes_home_when_it_is_read_and_released() {
 }
 
 #[test]
-fn a_buffer_that_is_put_before_an_empty_one_keeps_its_place_to_land() {
+fn prepending_to_an_empty_buffer_keeps_the_tail() {
     let mut waiting = LinkBuffer::new();
     land(&mut waiting, 10_000, 10_000, &[4; 100]);
     let place = places(&waiting)[0].0;
@@ -79,7 +79,7 @@ fn a_buffer_that_is_put_before_an_empty_one_keeps_its_place_to_land() {
 }
 
 #[test]
-fn a_window_of_more_than_a_drop_is_not_absorbed() {
+fn a_window_above_the_limit_is_not_coalesced() {
     let mut buffer = LinkBuffer::new();
     land(&mut buffer, 4000, 4000, &[1; 10]);
     let mut block = Tail::with_capacity(1000);
@@ -90,7 +90,7 @@ fn a_window_of_more_than_a_drop_is_not_absorbed() {
 }
 
 #[test]
-fn however_long_it_drips_there_are_few_segments() {
+fn many_small_reads_make_few_segments() {
     let mut blocks = [Tail::with_capacity(65_536), Tail::with_capacity(65_536)];
     let mut buffer = LinkBuffer::new();
     for drip in 0..100_000 {

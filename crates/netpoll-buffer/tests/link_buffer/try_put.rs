@@ -33,7 +33,7 @@ fn in_one_and_in_several(test: impl Fn(LinkBuffer, &[u8]) + Sync) {
 }
 
 #[test]
-fn what_fits_to_the_last_byte_is_put_in_place_and_one_byte_more_is_not() {
+fn try_put_slice_accepts_an_exact_fit_and_rejects_one_byte_more() {
     in_one_and_in_several(|mut buffer, before| {
         let of_block = if before.len() == 1 { 1 } else { 2 };
         let filled = fill_block(&mut buffer, of_block, 100);
@@ -49,7 +49,7 @@ fn what_fits_to_the_last_byte_is_put_in_place_and_one_byte_more_is_not() {
 }
 
 #[test]
-fn what_is_put_in_place_is_behind_the_last_of_all_segments() {
+fn try_put_slice_extends_the_last_segment() {
     in_one_and_in_several(|mut buffer, before| {
         let segments = slices(&buffer);
         assert!(buffer.try_put_slice(b"e"));
@@ -60,7 +60,7 @@ fn what_is_put_in_place_is_behind_the_last_of_all_segments() {
 }
 
 #[test]
-fn parts_are_put_in_place_together_or_not_at_all() {
+fn try_put_slices_puts_all_parts_or_none() {
     in_one_and_in_several(|mut buffer, before| {
         let of_block = if before.len() == 1 { 1 } else { 2 };
         let filled = fill_block(&mut buffer, of_block, 100);
@@ -75,7 +75,7 @@ fn parts_are_put_in_place_together_or_not_at_all() {
 }
 
 #[test]
-fn parts_come_one_behind_the_other_wherever_they_are_put() {
+fn put_slices_keeps_the_order_of_the_parts() {
     in_own_pool(|_| {
         let mut buffer = LinkBuffer::new();
         for (part, others) in [
@@ -99,7 +99,7 @@ fn parts_come_one_behind_the_other_wherever_they_are_put() {
 }
 
 #[test]
-fn the_first_parts_are_one_segment_and_no_parts_are_none() {
+fn the_first_put_slices_makes_one_segment_and_empty_parts_make_none() {
     in_own_pool(|pool| {
         let mut buffer = LinkBuffer::new();
         buffer.put_slices(&[]);
@@ -112,7 +112,7 @@ fn the_first_parts_are_one_segment_and_no_parts_are_none() {
 }
 
 #[test]
-fn the_first_parts_fill_the_block_of_the_thread_and_go_on_in_another() {
+fn the_first_put_slices_fills_the_write_block_and_continues_in_another() {
     in_own_pool(|_| {
         let mut kept = LinkBuffer::new();
         fill_block(&mut kept, 0, 5000);
@@ -125,7 +125,7 @@ fn the_first_parts_fill_the_block_of_the_thread_and_go_on_in_another() {
 }
 
 #[test]
-fn what_is_put_in_place_behind_the_last_of_several_is_behind_the_only_one_that_is_left() {
+fn try_put_slice_extends_the_only_segment_left_of_several() {
     let mut buffer = put(b"a");
     buffer.push(Bytes::from_static(b"bc"));
     buffer.put_slice(b"d");
@@ -137,7 +137,7 @@ fn what_is_put_in_place_behind_the_last_of_several_is_behind_the_only_one_that_i
 }
 
 #[test]
-fn nothing_is_put_in_place_behind_foreign_memory() {
+fn try_put_slice_rejects_a_put_behind_foreign_memory() {
     // The first still ends where the next put goes.
     let mut first = put(b"a");
     first.push(Bytes::from_static(b"bc"));
@@ -157,7 +157,7 @@ fn nothing_is_put_in_place_behind_foreign_memory() {
 }
 
 #[test]
-fn nothing_is_put_in_place_where_there_is_no_memory_or_room_is_open() {
+fn try_put_slice_rejects_a_put_without_a_tail_or_with_an_open_reservation() {
     assert!(!LinkBuffer::new().try_put_slice(b"x"));
     let mut released = put(b"abc");
     released.release();
@@ -170,7 +170,7 @@ fn nothing_is_put_in_place_where_there_is_no_memory_or_room_is_open() {
 }
 
 #[test]
-fn the_first_bytes_fill_the_block_of_the_thread_and_go_on_in_another() {
+fn the_first_put_fills_the_write_block_and_continues_in_another() {
     in_own_pool(|pool| {
         let mut kept = LinkBuffer::new();
         let filled = fill_block(&mut kept, 0, 5000);
@@ -186,7 +186,7 @@ fn the_first_bytes_fill_the_block_of_the_thread_and_go_on_in_another() {
 }
 
 #[test]
-fn what_does_not_fit_fills_the_block_that_the_buffer_has_and_goes_on_in_another() {
+fn a_put_that_does_not_fit_fills_the_block_and_continues_in_another() {
     in_own_pool(|_| {
         let mut buffer = LinkBuffer::new();
         fill_block(&mut buffer, 0, 5000);
@@ -200,7 +200,7 @@ fn what_does_not_fit_fills_the_block_that_the_buffer_has_and_goes_on_in_another(
 }
 
 #[test]
-fn at_most_256_bytes_go_along_with_a_large_put() {
+fn a_large_put_copies_at_most_256_bytes_before_it() {
     for (header, segments) in [(1, 1), (256, 1), (257, 2)] {
         let mut buffer = put(&pattern(header));
         buffer.put_slice(&pattern(BLOCK));
@@ -220,7 +220,7 @@ fn a_large_put_behind_several_segments_comes_last() {
 }
 
 #[test]
-fn the_block_of_the_thread_is_free_for_others_when_a_large_put_has_memory_of_its_own() {
+fn a_large_put_with_its_own_memory_returns_the_write_block() {
     // With a header that goes along, and behind more than that.
     for before in [4, 300] {
         in_own_pool(|_| {
@@ -240,7 +240,7 @@ fn the_block_of_the_thread_is_free_for_others_when_a_large_put_has_memory_of_its
 }
 
 #[test]
-fn what_is_put_behind_a_header_and_its_body_goes_on_in_their_memory() {
+fn a_put_behind_a_header_and_body_continues_in_their_memory() {
     let mut buffer = put(b"head");
     // Memory comes in sizes, and this is less than one.
     buffer.put_slice(&pattern(BLOCK + 1));
@@ -251,7 +251,7 @@ fn what_is_put_behind_a_header_and_its_body_goes_on_in_their_memory() {
 }
 
 #[test]
-fn nothing_put_behind_foreign_memory_adds_no_segment() {
+fn an_empty_put_behind_foreign_memory_adds_no_segment() {
     let mut buffer = put(b"a");
     buffer.push(Bytes::from_static(b"bc"));
     buffer.put_slice(b"");
@@ -260,7 +260,7 @@ fn nothing_put_behind_foreign_memory_adds_no_segment() {
 }
 
 #[test]
-fn what_was_read_is_let_go_by_the_next_put() {
+fn the_next_put_frees_what_was_read() {
     let bytes = Bytes::from(pattern(100));
     let mut buffer = put(b"x");
     buffer.next(1).unwrap();
