@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The protocols between threads, through every interleaving that a model checker finds with up to
-//! three preemptions: who sends a block home, when it may be written from its front again, and
-//! what a pool lends, keeps and counts.
+//! The protocols between threads, in every interleaving that a model checker finds with up to three
+//! preemptions: which owner frees a block, when a block may be rewound, and the counts of a pool.
 //!
 //! ```sh
 //! RUSTFLAGS="--cfg netpoll_loom" cargo test --release -p netpoll-buffer --test loom
 //! ```
 //!
-//! A use of a block's memory that is not ordered with its next life fails the model by itself (see
-//! `ServerTimeSampler` in the crate's `sync`), and so does a pool that is never freed. Each model takes its
-//! memory from a pool of its own by name; only the last is about the fronts of threads. The patches
-//! in `ci/mutants` weaken one step each, and name the model that finds it.
+//! An access to a block's memory that is not ordered with its reuse fails the model (see
+//! `AccessTracker` in the crate's `sync`), and so does a pool that is never freed. Each model
+//! allocates from a named pool of its own; only the last is about thread caches. The patches in
+//! `ci/mutants` weaken one step each, and name the model that detects it.
 #![cfg(netpoll_loom)]
 
 use std::sync::Arc;
@@ -19,13 +18,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 use netpoll_buffer::{LinkBuffer, Pool, Segment, Tail};
 
-/// The size of every block here, the smallest.
+/// The size of every block here, the smallest class.
 const BLOCK: usize = 256;
 
-/// Preemptions of a thread in one interleaving, at most, unless `LOOM_MAX_PREEMPTIONS` says other.
+/// Limit of preemptions in one interleaving, unless `LOOM_MAX_PREEMPTIONS` gives another.
 const PREEMPTIONS: usize = 3;
 
-/// Runs `protocol` in every interleaving, and says how many those were (with `--nocapture`).
+/// Runs `protocol` in every interleaving, and prints their number (with `--nocapture`).
 fn model(protocol: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound.get_or_insert(PREEMPTIONS);
@@ -38,7 +37,7 @@ fn model(protocol: impl Fn() + Send + Sync + 'static) {
     println!("{} interleavings", interleavings.load(Ordering::Relaxed));
 }
 
-/// A tail over a block of `pool` in which `bytes` are filled, and a segment that shows them.
+/// Returns a tail over a block of `pool` filled with `bytes`, and a segment that shows them.
 fn filled(pool: &Pool, bytes: &[u8]) -> (Tail, Segment) {
     let mut tail = pool.take(BLOCK);
     tail.put(bytes);
@@ -46,7 +45,7 @@ fn filled(pool: &Pool, bytes: &[u8]) -> (Tail, Segment) {
     (tail, segment)
 }
 
-/// A buffer of `segment` alone, which has no tail and so nothing of its thread's.
+/// Returns a buffer of `segment` alone, without a tail, so without memory of its thread.
 fn buffer_of(segment: Segment) -> LinkBuffer {
     let mut buffer = LinkBuffer::new();
     buffer.push_segment(segment);
@@ -59,8 +58,8 @@ fn assert_counts(pool: &Pool, in_use: usize, cached: usize) {
     assert_eq!((stats.in_use, stats.cached), (in_use, cached));
 }
 
-/// Takes as many blocks as `pool` counts, and one more: too few on the shelf leave something
-/// counted, too many make the count less than nothing. Nobody else uses the pool meanwhile.
+/// Allocates as many blocks as `pool` counts, and one more. A missing block leaves a count behind,
+/// an extra one makes the count negative. No other thread uses the pool meanwhile.
 #[track_caller]
 fn assert_holds_what_it_counts(pool: &Pool) {
     let counted = pool.stats().cached / BLOCK;
@@ -94,7 +93,11 @@ fn a_tail_rewinds_only_after_the_segment_on_another_thread_is_dropped() {
         let reader = thread::spawn(move || {
             assert_eq!(segment.as_slice(), b"one");
             drop(segment);
-            assert_eq!(other.as_slice(), b"on", "whatever the tail did");
+            assert_eq!(
+                other.as_slice(),
+                b"on",
+                "the tail does not change the segment"
+            );
         });
         tail.put(b"two");
         if tail.rewind() {
@@ -102,7 +105,7 @@ fn a_tail_rewinds_only_after_the_segment_on_another_thread_is_dropped() {
             tail.put(b"three");
         }
         reader.join().unwrap();
-        assert!(tail.rewind(), "nobody is left");
+        assert!(tail.rewind(), "no segment is left");
         tail.put(b"four");
         assert_eq!(tail.window(0..4).as_slice(), b"four");
     });
@@ -137,7 +140,7 @@ fn an_owner_cloned_while_another_is_dropped_is_counted() {
         assert_eq!(buffer.next(2).unwrap(), b"bc");
         drop(buffer);
         assert_eq!(first.next(1).unwrap(), b"a");
-        assert_eq!(pool.stats().in_use, BLOCK, "one owner is left at least");
+        assert_eq!(pool.stats().in_use, BLOCK, "at least one owner is left");
         drop(first);
         reader.join().unwrap();
         assert_counts(&pool, 0, BLOCK);
@@ -147,15 +150,15 @@ fn an_owner_cloned_while_another_is_dropped_is_counted() {
 #[track_caller]
 fn assert_bound_holds(pool: &Pool) {
     let cached = pool.stats().cached;
-    assert!(cached <= BLOCK, "{cached} B are kept");
+    assert!(cached <= BLOCK, "{cached} B are cached");
 }
 
-/// Takes a block, writes `mark` there, reads it, and lets the block go.
-fn take_and_give_back(pool: &Pool, mark: u8) {
+/// Allocates a block, writes `mark` to it, reads it, and releases it.
+fn allocate_and_release(pool: &Pool, mark: u8) {
     let (tail, segment) = filled(pool, &[mark; 3]);
     assert_bound_holds(pool);
     drop(tail);
-    assert_eq!(segment.as_slice(), [mark; 3], "nobody else writes here");
+    assert_eq!(segment.as_slice(), [mark; 3], "no other thread writes here");
     drop(segment);
     assert_bound_holds(pool);
 }
@@ -166,8 +169,8 @@ fn no_block_is_allocated_twice_and_the_bound_holds() {
         let pool = Pool::with_bound(BLOCK);
         drop(pool.take(BLOCK));
         let there = pool.clone();
-        let other = thread::spawn(move || take_and_give_back(&there, 1));
-        take_and_give_back(&pool, 2);
+        let other = thread::spawn(move || allocate_and_release(&there, 1));
+        allocate_and_release(&pool, 2);
         other.join().unwrap();
         assert_counts(&pool, 0, BLOCK);
         let peak = pool.stats().peak;
@@ -214,21 +217,21 @@ fn a_block_that_outlives_every_handle_of_its_pool_frees_the_pool() {
     });
 }
 
-/// Takes the one block that `pool` holds from where all threads can. The checker joins a thread
-/// before what is that thread's own is dropped, so there may be nothing yet.
-fn take_once_it_is_left(pool: &Pool) -> Tail {
+/// Allocates the one block that `pool` caches after its thread has ended. The checker joins a
+/// thread before its thread-locals are dropped, so the block may not be in the central list yet.
+fn take_after_thread_exit(pool: &Pool) -> Tail {
     for _ in 0..8 {
         let tail = pool.take(BLOCK);
         let cached = pool.stats().cached;
         if cached == 0 {
             return tail;
         }
-        assert_eq!(cached, BLOCK, "counted once, wherever it lies");
-        // A block that was allocated is freed again: the place is taken.
+        assert_eq!(cached, BLOCK, "counted once, in either place");
+        // A newly allocated block is freed on release, because the bound is used up.
         drop(tail);
         thread::yield_now();
     }
-    panic!("it was left to nobody");
+    panic!("the block never reached the central list");
 }
 
 #[test]
@@ -238,13 +241,13 @@ fn a_thread_cache_is_private_until_its_thread_ends() {
         let there = pool.clone();
         let other = thread::spawn(move || {
             there.enter();
-            take_and_give_back(&there, 1);
+            allocate_and_release(&there, 1);
             drop(filled(&there, b"def"));
         });
-        take_and_give_back(&pool, 2);
+        allocate_and_release(&pool, 2);
         other.join().unwrap();
         assert_counts(&pool, 0, BLOCK);
-        let _all = take_once_it_is_left(&pool);
+        let _all = take_after_thread_exit(&pool);
         assert_counts(&pool, BLOCK, 0);
     });
 }

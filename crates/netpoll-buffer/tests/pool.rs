@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a user of [`netpoll_buffer::Pool`] sees: where memory is from, where it goes, and what is
-//! counted.
+//! The public behaviour of [`netpoll_buffer::Pool`]: the source of memory, where it is released,
+//! and the counts.
 
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -10,7 +10,7 @@ use netpoll_buffer::{LinkBuffer, Pool, Tail};
 /// The whole size of a write block.
 const BLOCK: usize = (64 << 10) + (4 << 10);
 
-/// What a small pool holds at most.
+/// The bound of a small pool.
 const BOUND: usize = 1 << 20;
 
 fn put(bytes: &[u8]) -> LinkBuffer {
@@ -62,7 +62,11 @@ fn entering_another_pool_releases_the_write_block() {
         drop(put(b"into the write block of the first"));
         assert_eq!(first.stats().in_use, BLOCK);
         first.enter();
-        assert_eq!(first.stats().in_use, BLOCK, "it is of this pool still");
+        assert_eq!(
+            first.stats().in_use,
+            BLOCK,
+            "the block still belongs to this pool"
+        );
         second.enter();
         assert_eq!(first.stats().in_use, 0);
     })
@@ -74,7 +78,7 @@ fn entering_another_pool_releases_the_write_block() {
 fn idle_threads_keep_no_memory_of_another_pool() {
     const THREADS: usize = 20;
     let pools: Vec<Pool> = (0..3).map(|_| Pool::default()).collect();
-    // Each buffer has a write block of its own, of a thread that has gone.
+    // Each buffer has a write block of its own, from a thread that has ended.
     let mut buffers: Vec<Vec<LinkBuffer>> = pools
         .iter()
         .map(|pool| {
@@ -101,7 +105,7 @@ fn idle_threads_keep_no_memory_of_another_pool() {
                 .collect();
             let (dropped, looked) = (Arc::clone(&dropped), Arc::clone(&looked));
             thread::spawn(move || {
-                // Threads without a pool, with the one that all such share, and with one of their own.
+                // Threads without a pool, with the default pool, and with a pool of their own.
                 match number % 3 {
                     0 => {}
                     1 => drop(put(b"in the shared pool")),
@@ -121,14 +125,14 @@ fn idle_threads_keep_no_memory_of_another_pool() {
     dropped.wait();
     let in_use: Vec<usize> = pools.iter().map(|pool| pool.stats().in_use).collect();
     looked.wait();
-    assert_eq!(in_use, [0; 3], "while all threads are alive");
+    assert_eq!(in_use, [0; 3], "all threads are alive");
     for thread in idle {
         thread.join().unwrap();
     }
 }
 
-/// Where the room of a tail lies, and what is in it.
-fn room_of(tail: &mut Tail) -> (*const u8, Vec<u8>) {
+/// Returns the address and the contents of a tail's spare capacity.
+fn spare_capacity_of(tail: &mut Tail) -> (*const u8, Vec<u8>) {
     let mut seen = (std::ptr::null(), Vec::new());
     tail.fill_with(usize::MAX, |room| {
         seen = (room.as_ptr(), room.to_vec());
@@ -143,21 +147,25 @@ fn a_zeroing_pool_exposes_no_secret_to_the_next_allocation() {
     let secret = *b"correct horse battery staple";
     let pool = Pool::zeroing(1 << 20);
     let mut tail = pool.take(1000);
-    let (before, _) = room_of(&mut tail);
+    let (before, _) = spare_capacity_of(&mut tail);
     tail.put(&secret);
     let segment = tail.window(0..secret.len());
     drop(tail);
-    assert_eq!(segment.as_slice(), secret, "as long as it is owned");
+    assert_eq!(
+        segment.as_slice(),
+        secret,
+        "the bytes stay while they are owned"
+    );
     drop(segment);
-    let (after, room) = room_of(&mut pool.take(1000));
+    let (after, room) = spare_capacity_of(&mut pool.take(1000));
     assert_eq!(before, after, "the same memory");
-    // In debug builds what may be filled is poisoned first.
+    // Debug builds poison the memory that a fill may use.
     let blank = if cfg!(debug_assertions) { 0xDB } else { 0 };
     assert!(room.iter().all(|&byte| byte == blank));
 }
 
-/// Takes and gives back blocks of 18 sizes, some of them as the pool's own thread.
-fn take_and_give_back(pool: &Pool, thread: usize) {
+/// Allocates and releases blocks of 18 sizes; some threads have entered the pool.
+fn allocate_and_release(pool: &Pool, thread: usize) {
     if thread < 2 {
         pool.enter();
     }
@@ -177,16 +185,16 @@ fn pool_counts_are_exact_after_all_threads_have_ended() {
     let threads: Vec<_> = (0..4)
         .map(|thread| {
             let pool = pool.clone();
-            thread::spawn(move || take_and_give_back(&pool, thread))
+            thread::spawn(move || allocate_and_release(&pool, thread))
         })
         .collect();
-    // Joined, so that each has left its front to all.
+    // Joined, so that each has flushed its thread cache.
     threads
         .into_iter()
         .for_each(|thread| thread.join().unwrap());
     assert_eq!(pool.stats().in_use, 0);
     assert_ne!(pool.stats().cached, 0);
-    // All there is of every size is taken: then nothing may be counted any more.
+    // Allocates all cached blocks of every size: then none may be counted any more.
     let mut taken = Vec::new();
     for capacity in (0..18).map(|shift| 1 << shift) {
         loop {

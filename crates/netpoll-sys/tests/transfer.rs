@@ -140,7 +140,7 @@ fn a_vectored_send_keeps_the_order_and_stops_where_the_socket_is_full() {
 }
 
 #[test]
-fn a_send_to_a_peer_that_is_gone_is_a_broken_pipe_and_no_signal() {
+fn a_send_to_a_closed_peer_is_a_broken_pipe_and_raises_no_signal() {
     let rung = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(signal_hook::consts::SIGPIPE, Arc::clone(&rung)).unwrap();
     let (ours, theirs) = pair();

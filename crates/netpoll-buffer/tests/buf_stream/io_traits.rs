@@ -20,7 +20,11 @@ fn read_returns_the_buffered_bytes_and_reads_the_stream_once_if_empty() {
     assert_eq!(read(), (b"ef".to_vec(), 2));
     assert_eq!(read(), (b"".to_vec(), 3));
     assert_eq!(stream.reader().read(&mut []).unwrap(), 0);
-    assert_eq!(stream.get_ref().offered.len(), 3, "no room asks nothing");
+    assert_eq!(
+        stream.get_ref().offered.len(),
+        3,
+        "an empty target reads nothing"
+    );
 }
 
 #[test]

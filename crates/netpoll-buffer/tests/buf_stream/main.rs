@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a user of [`netpoll_buffer::BufStream`] sees over streams that give and take as they like:
-//! the results are those of a plain buffer, and a call that fails has lost nothing.
+//! The public behaviour of [`netpoll_buffer::BufStream`] over streams with arbitrary read and write
+//! sizes: the results equal those of a plain buffer, and a failed call loses no byte.
 
 mod io_traits;
 mod memory;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a stream costs: as much as has come and as waits, never what a peer claims.
+//! The memory of a stream: in proportion to the received and the waiting bytes, never to a length
+//! that a peer claims.
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
@@ -8,11 +9,11 @@ use netpoll_buffer::{BufStream, LinkBuffer, NotEnoughData};
 
 use crate::support::{Ask, Sink, Source, Take, in_own_pool, reason, text};
 
-/// The whole size of a write block: 64 KiB and a page for a header.
+/// The size of a write block: 64 KiB and a page for a header.
 const WRITE_BLOCK: usize = (64 << 10) + (4 << 10);
 
-/// Runs `test` on a thread that has its write block already, so that it keeps no other, and tells it
-/// how much more is lent.
+/// Runs `test` on a thread that has its write block already, so that it keeps no other. `test` can
+/// query how many more bytes are in use.
 fn beside_the_write_block<T: Send>(test: impl FnOnce(&dyn Fn() -> usize) -> T + Send) -> T {
     in_own_pool(|pool| {
         LinkBuffer::new().put_u8(0);
@@ -48,24 +49,28 @@ fn a_false_length_allocates_four_kibibytes() {
 #[test]
 fn a_block_grows_with_the_received_bytes() {
     for each in [100, 3000, 1 << 20] {
-        beside_the_write_block(|lent| {
+        beside_the_write_block(|in_use| {
             let mut stream = BufStream::new(Source::drip(&text(500_000), each));
             let short: NotEnoughData =
                 reason(stream.reader().wait(4 << 20), ErrorKind::UnexpectedEof);
             assert_eq!(short.have, 500_000);
-            // The sizes of blocks are powers of two, and a page.
-            assert_eq!(lent(), (1 << 20) + 4096);
-            assert_eq!(stream.get_ref().offered[0], 4096, "on credit");
+            // Block sizes are powers of two, plus a page.
+            assert_eq!(in_use(), (1 << 20) + 4096);
+            assert_eq!(
+                stream.get_ref().offered[0],
+                4096,
+                "before any byte has arrived"
+            );
         });
     }
 }
 
 #[test]
 fn a_block_grows_no_further_than_to_the_requested_size() {
-    beside_the_write_block(|lent| {
+    beside_the_write_block(|in_use| {
         let mut stream = BufStream::new(Source::drip(&text(500_000), 500_000));
         stream.reader().wait(100_000).unwrap();
-        assert_eq!(lent(), (128 << 10) + 4096);
+        assert_eq!(in_use(), (128 << 10) + 4096);
     });
 }
 
@@ -83,7 +88,8 @@ fn awaited_bytes_are_contiguous() {
     }
 }
 
-/// The input of a stream of drips was moved to larger blocks twice, and each read was worth it.
+/// Asserts that the input of a stream of small reads was moved to larger blocks twice, and that
+/// each read was offered enough memory.
 #[track_caller]
 fn assert_moved_twice(stream: &BufStream<Source>) {
     let offered = &stream.get_ref().offered;
@@ -95,9 +101,9 @@ fn assert_moved_twice(stream: &BufStream<Source>) {
 #[test]
 fn small_reads_stay_in_their_block() {
     let bytes = [&[b'x'; 9_999][..], b"\n"].concat();
-    let mut told = BufStream::new(Source::drip(&bytes, 1));
-    told.reader().wait(10_000).unwrap();
-    assert_moved_twice(&told);
+    let mut waited = BufStream::new(Source::drip(&bytes, 1));
+    waited.reader().wait(10_000).unwrap();
+    assert_moved_twice(&waited);
     let mut searched = BufStream::new(Source::drip(&bytes, 1));
     searched.reader().until(b'\n', 1 << 20).unwrap();
     assert_moved_twice(&searched);
@@ -119,7 +125,7 @@ fn requests_that_grow_by_one_byte_rarely_move_the_input() {
     let reads = Cell::new(0);
     let endless = Ask(|room: &mut [u8]| {
         reads.set(reads.get() + 1);
-        assert!(reads.get() < 40, "{} bytes of room", room.len());
+        assert!(reads.get() < 40, "{} bytes offered", room.len());
         Ok(room.len())
     });
     let mut stream = BufStream::new(endless).with_max_frame(1 << 30);
@@ -130,12 +136,12 @@ fn requests_that_grow_by_one_byte_rarely_move_the_input() {
     }
 }
 
-/// What is lent while more is waited for behind a frame and a `rest`, which have come.
-fn lent_behind_a_frame(frame: usize, rest: usize) -> usize {
-    beside_the_write_block(|lent| {
+/// Returns the memory in use while the stream waits for more behind a received frame and a `rest`.
+fn in_use_behind_a_frame(frame: usize, rest: usize) -> usize {
+    beside_the_write_block(|in_use| {
         let (left, seen) = (Cell::new(frame + rest), Cell::new(0));
         let source = Ask(|room: &mut [u8]| {
-            seen.set(lent());
+            seen.set(in_use());
             let count = room.len().min(left.get());
             left.set(left.get() - count);
             Ok(count)
@@ -152,30 +158,30 @@ fn lent_behind_a_frame(frame: usize, rest: usize) -> usize {
 #[test]
 fn a_consumed_large_frame_retains_no_memory_during_the_next_read() {
     for frame in [4096, 1 << 20, 4 << 20] {
-        assert_eq!(lent_behind_a_frame(frame, 0), 4096);
+        assert_eq!(in_use_behind_a_frame(frame, 0), 4096);
     }
 }
 
 #[test]
 fn a_small_rest_retains_no_large_block_during_the_next_read() {
     for rest in [1, 100, 3000] {
-        let lent = lent_behind_a_frame(1 << 20, rest);
-        assert!(lent <= 4096.max(4 * rest), "{lent}");
+        let in_use = in_use_behind_a_frame(1 << 20, rest);
+        assert!(in_use <= 4096.max(4 * rest), "{in_use}");
     }
 }
 
 #[test]
 fn a_large_rest_is_not_moved() {
-    let lent = lent_behind_a_frame(3 << 20, 1 << 20);
-    assert!(lent > 4 << 20, "{lent}");
+    let in_use = in_use_behind_a_frame(3 << 20, 1 << 20);
+    assert!(in_use > 4 << 20, "{in_use}");
 }
 
 #[test]
 fn a_replaced_block_is_freed_before_the_read() {
-    beside_the_write_block(|lent| {
+    beside_the_write_block(|in_use| {
         let come = Cell::new(0);
         let source = Ask(|room: &mut [u8]| {
-            assert!(lent() <= 4096.max(4 * come.get()) + 4096);
+            assert!(in_use() <= 4096.max(4 * come.get()) + 4096);
             come.set(come.get() + room.len());
             Ok(room.len())
         });
@@ -186,15 +192,15 @@ fn a_replaced_block_is_freed_before_the_read() {
 
 #[test]
 fn shared_memory_is_freed_with_its_last_owner() {
-    beside_the_write_block(|lent| {
+    beside_the_write_block(|in_use| {
         let mut stream = BufStream::new(Source::drip(&text(100_000), 100_000));
         let mut reader = stream.reader();
         let slice = reader.slice(50_000).unwrap();
         drop(reader.chunk().unwrap());
         drop(stream);
-        assert_ne!(lent(), 0);
+        assert_ne!(in_use(), 0);
         drop(slice);
-        assert_eq!(lent(), 0);
+        assert_eq!(in_use(), 0);
     });
 }
 

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is read over a stream is what a plain buffer with the same bytes gives, however the bytes
-//! come.
+//! Reads over a stream return the bytes that a plain buffer returns, in any read pattern.
 
 use std::io::{self, ErrorKind};
 
@@ -8,7 +7,8 @@ use netpoll_buffer::{BufStream, LinkBuffer, NotEnoughData, StreamReader};
 
 use crate::support::{Answer, Ask, METHODS, Method, Source, contents, reason, rest, text};
 
-/// Sources of the same bytes: all at once, in drips of three sizes, with a signal before each byte.
+/// Sources of the same bytes: all at once, in small reads of three sizes, with a signal before each
+/// byte.
 fn sources(bytes: &[u8]) -> [Source; 5] {
     [
         Source::drip(bytes, bytes.len()),
@@ -25,7 +25,7 @@ fn buffer(bytes: &[u8]) -> LinkBuffer {
     buffer
 }
 
-/// Both results, or why there is none, must be the same.
+/// Asserts that both results, or their errors, are the same.
 #[track_caller]
 fn assert_same(name: &str, over: io::Result<Vec<u8>>, plain: io::Result<Vec<u8>>) {
     match (over, plain) {
@@ -125,7 +125,7 @@ fn buffered_bytes_are_read_without_a_stream_read() {
     let mut reader = stream.reader();
     assert_eq!(reader.available(), 0);
     reader.wait(1).unwrap();
-    assert_eq!(reader.available(), 100, "as much as the stream had");
+    assert_eq!(reader.available(), 100, "all bytes of the stream");
     reader.wait(100).unwrap();
     assert_eq!(reader.peek(100).unwrap(), bytes);
     assert_eq!(reader.read_u8().unwrap(), bytes[0]);

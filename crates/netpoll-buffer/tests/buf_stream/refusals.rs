@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A read that fails, because of its stream or because of what it was asked for, has lost nothing,
-//! and the next one goes on.
+//! A failed read, by an error of the stream or by its own arguments, loses no byte, and the next
+//! one continues.
 
 use std::io::{self, ErrorKind};
 use std::panic::{self, AssertUnwindSafe};
@@ -30,7 +30,7 @@ fn a_stream_error_is_returned_and_no_byte_is_lost() {
                 let mut reader = stream.reader();
                 let error = (method.over)(&mut reader, 10).unwrap_err();
                 assert_eq!(error.kind(), kind, "{}", method.name);
-                assert!(error.get_ref().is_none(), "as it was");
+                assert!(error.get_ref().is_none(), "the error is unchanged");
                 assert_eq!(reader.available(), cut, "{}", method.name);
                 (method.over)(&mut reader, 10).unwrap();
                 let consumed = if method.name == "peek" { 0 } else { need };
@@ -87,7 +87,7 @@ fn an_early_end_is_an_error_and_the_received_bytes_stay() {
             let short: NotEnoughData = reason(refused, ErrorKind::UnexpectedEof);
             assert_eq!(short, NotEnoughData::new(cut, need), "{}", method.name);
             assert_eq!(reader.available(), cut, "{}", method.name);
-            // It has grown since.
+            // The stream has grown meanwhile.
             (method.over)(&mut reader, 10).unwrap();
         }
     }
@@ -126,8 +126,8 @@ fn a_request_above_the_bound_is_rejected_before_any_read_or_allocation() {
 #[test]
 fn the_largest_length_is_rejected_or_allocates_for_the_received_bytes() {
     let methods = || {
-        let told = METHODS.iter().filter(|method| method.fixed.is_none());
-        told.filter(|method| method.name != "read_exact")
+        let by_length = METHODS.iter().filter(|method| method.fixed.is_none());
+        by_length.filter(|method| method.name != "read_exact")
     };
     in_own_pool(|pool| {
         for method in methods() {

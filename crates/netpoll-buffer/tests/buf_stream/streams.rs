@@ -17,7 +17,7 @@ use crate::support::{reason, rest, text};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A file that is removed with this value.
+/// A file that is removed on drop.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -39,7 +39,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Two ends of which each waits for at most [`LIMIT`].
+/// A pair of sockets; each end waits for at most [`LIMIT`].
 fn pair() -> (UnixStream, UnixStream) {
     let (one, other) = UnixStream::pair().expect("a pair of sockets");
     for end in [&one, &other] {
@@ -182,7 +182,7 @@ fn a_closed_peer_is_the_end_of_input_and_a_broken_pipe() {
     drop(theirs);
     let mut stream = BufStream::new(ours);
     assert!(stream.reader().chunk().unwrap().is_none());
-    stream.writer().put_str("nobody hears");
+    stream.writer().put_str("to a closed peer");
     assert_eq!(stream.flush().unwrap_err().kind(), ErrorKind::BrokenPipe);
     assert_eq!(stream.writer().len(), 12);
 }

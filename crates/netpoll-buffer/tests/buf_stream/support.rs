@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Streams that do as they are told, and what else the tests of this binary share.
+//! Scripted streams, and other helpers of this test program.
 
 #[path = "../support/reason.rs"]
 mod reason;
@@ -13,23 +13,23 @@ use netpoll_buffer::{LinkBuffer, Pool, StreamReader};
 
 pub(crate) use reason::reason;
 
-/// What a [`Source`] answers.
+/// A result of a [`Source`].
 #[derive(Debug)]
 pub(crate) enum Answer {
-    /// These bytes, in as many reads as it takes.
+    /// These bytes, in as many reads as needed.
     Bytes(Vec<u8>),
     Error(io::Error),
     /// No bytes.
     End,
-    /// A claim of so many bytes more than there is room for.
+    /// A count of so many bytes more than the offered length.
     Lie(usize),
 }
 
-/// A source that gives its answers in turn, and then the end for ever.
+/// A source that returns its results in turn, and then the end.
 #[derive(Debug, Default)]
 pub(crate) struct Source {
     answers: VecDeque<Answer>,
-    /// How much room each read had.
+    /// The offered length of each read.
     pub(crate) offered: Vec<usize>,
 }
 
@@ -41,13 +41,13 @@ impl Source {
         }
     }
 
-    /// `bytes`, `each` with every read.
+    /// Returns `bytes`, `each` with every read.
     pub(crate) fn drip(bytes: &[u8], each: usize) -> Self {
         let pieces = bytes.chunks(each);
         Self::new(pieces.map(|piece| Answer::Bytes(piece.to_vec())))
     }
 
-    /// `bytes`, one with every second read; in between a signal comes.
+    /// Returns `bytes`, one with every second read; the reads in between are interrupted.
     pub(crate) fn interrupted(bytes: &[u8]) -> Self {
         Self::new(bytes.iter().flat_map(|&byte| {
             let signal = Answer::Error(ErrorKind::Interrupted.into());
@@ -55,7 +55,7 @@ impl Source {
         }))
     }
 
-    /// The first `cut` of `bytes`, then `answer`, then the others.
+    /// Returns the first `cut` of `bytes`, then `answer`, then the other bytes.
     pub(crate) fn broken(bytes: &[u8], cut: usize, answer: Answer) -> Self {
         let (before, after) = bytes.split_at(cut);
         let before = (cut > 0).then(|| Answer::Bytes(before.to_vec()));
@@ -69,7 +69,7 @@ impl Source {
 
 impl Read for Source {
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        assert!(!room.is_empty(), "a read without room");
+        assert!(!room.is_empty(), "a read into an empty slice");
         self.offered.push(room.len());
         match self.answers.pop_front() {
             Some(Answer::Bytes(bytes)) => {
@@ -97,26 +97,26 @@ impl<F: FnMut(&mut [u8]) -> io::Result<usize>> Read for Ask<F> {
     }
 }
 
-/// What a [`Sink`] does with what it is given.
+/// The reaction of a [`Sink`] to a write.
 #[derive(Debug)]
 pub(crate) enum Take {
     /// Takes at most so many bytes.
     Most(usize),
     Error(io::Error),
-    /// Takes nothing, and claims so many bytes more than it was given.
+    /// Takes nothing, and returns so many bytes more than it was given.
     Lie(usize),
 }
 
-/// A sink that does what it is told in turn, and then takes everything.
+/// A sink with scripted reactions, which then takes everything.
 #[derive(Debug, Default)]
 pub(crate) struct Sink {
     takes: VecDeque<Take>,
     pub(crate) taken: Vec<u8>,
-    /// Where each slice of each write lay, and how long it was.
+    /// The address and length of each slice of each write.
     pub(crate) given: Vec<Vec<(*const u8, usize)>>,
-    /// What its flushes answer in turn, before they succeed.
+    /// The errors of its first flushes, before they succeed.
     pub(crate) flush_errors: VecDeque<io::Error>,
-    /// How much had been taken at each flush that succeeded.
+    /// The number of bytes taken at each flush that succeeded.
     pub(crate) flushes: Vec<usize>,
 }
 
@@ -141,7 +141,7 @@ impl Write for Sink {
             .iter()
             .flat_map(|slice| slice.iter().copied())
             .collect();
-        assert!(!all.is_empty(), "a write of nothing");
+        assert!(!all.is_empty(), "an empty write");
         let most = match self.takes.pop_front() {
             Some(Take::Error(error)) => return Err(error),
             Some(Take::Lie(more)) => return Ok(all.len() + more),
@@ -165,17 +165,17 @@ impl Write for Sink {
 type Over<S> = fn(&mut StreamReader<'_, S>, usize) -> io::Result<Vec<u8>>;
 type Plain = fn(&mut LinkBuffer, usize) -> io::Result<Vec<u8>>;
 
-/// One method of reading, as it is called on a stream and, in the same words, on a buffer.
+/// One read method, called on a stream and, with the same code, on a buffer.
 pub(crate) struct Method {
     pub(crate) name: &'static str,
-    /// How many bytes it needs, if it does not need what it is told.
+    /// The bytes it needs, if it has no length argument.
     pub(crate) fixed: Option<usize>,
     pub(crate) over: Over<Source>,
     pub(crate) plain: Plain,
 }
 
 impl Method {
-    /// How many bytes it needs when it is told `n`.
+    /// Returns the bytes it needs for the argument `n`.
     pub(crate) fn need(&self, n: usize) -> usize {
         self.fixed.unwrap_or(n)
     }
@@ -183,7 +183,7 @@ impl Method {
 
 macro_rules! methods {
     ($($name:literal, $fixed:expr, |$from:ident, $n:ident| $read:expr;)*) => {
-        /// Every method of reading that a buffer has too.
+        /// Every read method that a buffer has too.
         pub(crate) const METHODS: &[Method] = &[
             $(Method {
                 name: $name,
@@ -202,7 +202,7 @@ methods! {
     "slice", None, |from, n| from.slice(n).map(Vec::from);
     "split_to", None, |from, n| from.split_to(n).map(|buffer| contents(&buffer));
     "read_exact", None, |from, n| {
-        // What is too large to have a target is refused on its number by the others.
+        // Lengths too large for a target are tested with the other methods.
         let mut target = vec![0; n.min(1 << 20)];
         from.read_exact(&mut target).map(|()| target)
     };
@@ -217,7 +217,7 @@ methods! {
     "read_u64_le", Some(8), |from, _n| from.read_u64_le().map(|number| number.to_ne_bytes().to_vec());
 }
 
-/// `n` bytes of text that do not repeat with any power of two; every 47th ends a line.
+/// Returns `n` bytes of text without a period of a power of two; every 47th byte ends a line.
 pub(crate) fn text(n: usize) -> Vec<u8> {
     let letter = |i: usize| {
         if i % 47 == 46 {
@@ -229,23 +229,23 @@ pub(crate) fn text(n: usize) -> Vec<u8> {
     (0..n).map(letter).collect()
 }
 
-/// What can be read, without reading it.
+/// Returns the readable bytes without reading them.
 pub(crate) fn contents(buffer: &LinkBuffer) -> Vec<u8> {
     let segments = buffer.segments().map(|segment| segment.as_slice());
     segments.collect::<Vec<_>>().concat()
 }
 
-/// Everything up to the end of the stream.
+/// Reads up to the end of the stream.
 pub(crate) fn rest<S: Read>(reader: &mut StreamReader<'_, S>) -> Vec<u8> {
     let mut all = Vec::new();
     while let Some(chunk) = reader.chunk().expect("a chunk or the end") {
-        assert!(!chunk.is_empty(), "a chunk of nothing");
+        assert!(!chunk.is_empty(), "an empty chunk");
         all.extend(contents(&chunk));
     }
     all
 }
 
-/// Runs `test` on a thread of its own, which takes its memory from a pool of its own.
+/// Runs `test` on a new thread with a pool of its own.
 pub(crate) fn in_own_pool<T: Send>(test: impl FnOnce(&Pool) -> T + Send) -> T {
     let pool = Pool::default();
     thread::scope(|scope| {

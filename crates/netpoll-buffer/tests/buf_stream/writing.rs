@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is put is written by a flush, in order and once, however little the sink takes.
+//! A flush writes the put bytes in order and once, in any write sizes.
 
 use std::io::{self, ErrorKind, Write};
 
@@ -8,7 +8,7 @@ use netpoll_buffer::{BufStream, LinkBuffer, WriteOverrun};
 
 use crate::support::{Sink, Take, contents, reason, text};
 
-/// A stream to `sink` with `bytes` put, `each` in a segment of its own.
+/// Returns a stream to `sink` with `bytes` put, `each` in a segment of its own.
 fn put(sink: Sink, bytes: &[u8], each: usize) -> BufStream<Sink> {
     let mut stream = BufStream::new(sink);
     for piece in bytes.chunks(each) {

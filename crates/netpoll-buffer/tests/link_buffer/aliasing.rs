@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Nobody sees a byte that is somebody else's: four threads write, read, keep, hand over and let
-//! go of memory of one pool, a million times in all, and every byte says whose it is and where.
+//! No thread reads a foreign byte: four threads write, read, keep, pass on and free memory of one
+//! pool, a million times in all, and every byte encodes its stream and position.
 //!
-//! In a debug build memory that went home is overwritten with a byte that nobody writes here, so
-//! what is shown after it was let go is seen too.
+//! A debug build overwrites freed memory with a byte that no thread writes here, so use after free
+//! is detected too.
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -14,8 +14,8 @@ use netpoll_buffer::{LinkBuffer, Pool};
 
 const THREADS: u64 = 4;
 
-/// Of all threads together, unless `ALIASING_OPERATIONS` says how many: under a sanitizer each takes
-/// much longer.
+/// Operations of all threads together, unless `ALIASING_OPERATIONS` gives another number: under a
+/// sanitizer each takes much longer.
 const OPERATIONS: usize = 1_000_000;
 
 fn operations_of_a_thread() -> usize {
@@ -24,10 +24,10 @@ fn operations_of_a_thread() -> usize {
     all / THREADS as usize
 }
 
-/// What every thread keeps at most before it lets go of the oldest.
+/// The number of kept values after which a thread drops the oldest.
 const KEPT: usize = 64;
 
-/// The byte at `position` of a stream: 7 bits, so never that of memory which went home.
+/// Returns the byte at `position` of a stream: 7 bits, so never the byte of freed memory.
 fn byte(stream: u64, position: usize) -> u8 {
     let mixed = (stream ^ position as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (mixed >> 57) as u8
@@ -56,7 +56,7 @@ struct Stream {
     put: usize,
 }
 
-/// Something of a stream that lives on its own.
+/// Bytes of a stream that are owned on their own.
 struct Held {
     stream: u64,
     position: usize,
@@ -102,11 +102,11 @@ impl Stream {
             2 => self.buffer.push(Bytes::from(bytes)),
             3 => self.buffer.append(LinkBuffer::from(bytes)),
             _ => {
-                // The middle is inserted, and what is dropped is somebody's memory from then on.
+                // The middle is inserted, and the dropped bytes are free memory from then on.
                 let (front, back) = bytes.split_at(length / 2);
                 let hole = self.buffer.reserve(front.len())?;
                 let room = self.buffer.get_mut(&hole)?;
-                assert!(room.iter().all(|&byte| byte == 0), "memory was shown");
+                assert!(room.iter().all(|&byte| byte == 0), "old memory is exposed");
                 room.copy_from_slice(front);
                 self.buffer.put_slice(&[0x55; 40]);
                 let (middle, end) = back.split_at(back.len() / 2);
@@ -144,7 +144,7 @@ impl Stream {
     }
 }
 
-/// Small numbers whose order nobody can guess, the same in every run.
+/// Small pseudo-random numbers, the same in every run.
 struct Random(u64);
 
 impl Random {
@@ -212,15 +212,15 @@ fn no_thread_reads_a_foreign_byte_in_a_million_operations() {
         let to = to[(number as usize + 1) % to.len()].clone();
         let pool = pool.clone();
         threads.push(thread::spawn(move || {
-            work(number, &pool, &to, &from).expect("nothing to refuse");
+            work(number, &pool, &to, &from).expect("no call fails");
             drop(to);
             from.iter().for_each(|held| held.check());
         }));
     }
     drop(to);
-    // Joined one by one: so what the threads themselves keep has gone home too.
+    // Joined one by one, so that the memory that the threads keep is released too.
     for thread in threads {
-        thread.join().expect("only own bytes");
+        thread.join().expect("no foreign bytes");
     }
     assert_eq!(pool.stats().in_use, 0);
     assert!(pool.stats().cached <= 1 << 20);

@@ -60,7 +60,7 @@ fn bytes_are_taken_out_of_one_segment_without_a_copy() {
     assert!(pieces.is_empty());
 }
 
-/// The trait has no other answer; the buffer is as it was.
+/// The trait demands a panic; the buffer is unchanged.
 #[test]
 fn buf_panics_on_a_short_buffer_and_consumes_nothing() {
     type Reading = fn(&mut LinkBuffer);

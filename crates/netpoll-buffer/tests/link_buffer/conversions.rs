@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A buffer made of other things, and other things made of a buffer.
+//! Conversions to and from a buffer.
 
 use bytes::Bytes;
 use netpoll_buffer::LinkBuffer;
 
 use crate::support::{contents, cut, in_own_pool, pattern, places, put, slices};
 
-/// More than a write block, so that the thread keeps nothing of it.
+/// More than a write block, so that the thread keeps no part of it.
 const LARGE: usize = 100_000;
 
 #[test]
@@ -36,7 +36,7 @@ fn a_slice_of_pushed_bytes_shares_their_memory_and_is_its_last_owner() {
     assert_eq!(slice.as_ptr(), bytes[100..].as_ptr());
     assert_eq!(places[0].0, bytes[400..].as_ptr());
     drop(bytes);
-    // Nobody else has the memory, so it can be written to again without a copy.
+    // The memory has no other owner, so it can be written to again without a copy.
     let mut own = slice.try_into_mut().expect("the only owner");
     own[0] = 1;
 }
@@ -85,7 +85,7 @@ fn a_buffer_is_extended_by_bytes_of_either_kind() {
         Bytes::from_static(b"j"),
     ]);
     assert_eq!(contents(&buffer), b"abcdefghij");
-    assert_eq!(slices(&buffer), 3, "what is copied continues what is there");
+    assert_eq!(slices(&buffer), 3, "copied bytes extend the last segment");
 
     let collected: LinkBuffer = (0..=255u8).collect();
     assert_eq!(contents(&collected), (0..=255).collect::<Vec<u8>>());

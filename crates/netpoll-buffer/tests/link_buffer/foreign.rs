@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Memory whose drop is foreign code: it panics, and it uses buffers of the thread it is dropped on.
-#![expect(
-    clippy::unwrap_used,
-    reason = "what the tests have in common is run by tests alone"
-)]
+//! Memory whose drop is foreign code, which panics or uses buffers of the thread it runs on.
+#![expect(clippy::unwrap_used, reason = "shared helpers run only in tests")]
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -16,7 +13,7 @@ use netpoll_buffer::{LinkBuffer, Tail};
 
 use crate::support::{contents, in_own_pool, put};
 
-/// What its owner does when it is dropped.
+/// The action of the owner's drop.
 #[derive(Clone, Copy)]
 enum OnDrop {
     Panics,
@@ -63,8 +60,8 @@ impl Drop for Owner {
     }
 }
 
-/// What lets go of all foreign memory of a buffer, which then has the rest.
-type LetsGo = fn(LinkBuffer) -> LinkBuffer;
+/// Frees all foreign memory of a buffer and returns the rest.
+type FreeAll = fn(LinkBuffer) -> LinkBuffer;
 
 fn pushed(parts: &[&[u8]], on_drop: OnDrop, dropped: &Arc<AtomicUsize>) -> Vec<Bytes> {
     let owned = |part: &&[u8]| {
@@ -97,7 +94,7 @@ fn uncommitted_to(buffer: LinkBuffer, keep: usize) -> LinkBuffer {
     open
 }
 
-const WAYS: [LetsGo; 14] = [
+const WAYS: [FreeAll; 14] = [
     |buffer| {
         drop(buffer);
         LinkBuffer::new()
@@ -158,7 +155,7 @@ const WAYS: [LetsGo; 14] = [
         buffer
     },
     |mut buffer| {
-        // What was read of it lies in front still.
+        // The consumed segments are still at the front.
         buffer.skip(11).unwrap();
         let mut other = LinkBuffer::new();
         other.prepend(buffer);
@@ -176,9 +173,9 @@ fn memory_whose_drop_panics_is_dropped_once_and_the_buffer_stays_usable() {
                 assert_eq!(buffer.len(), 11);
                 buffer = way(buffer);
                 assert!(buffer.is_empty() && contents(&buffer).is_empty());
-                buffer.put_slice(b"it goes ");
+                buffer.put_slice(b"it runs ");
                 buffer.push(Bytes::from_static(b"on"));
-                assert_eq!(buffer.peek(10).unwrap(), b"it goes on");
+                assert_eq!(buffer.peek(10).unwrap(), b"it runs on");
                 drop(buffer);
                 assert_eq!(dropped.load(Ordering::SeqCst), 3, "way {number}");
             }
@@ -200,7 +197,11 @@ fn freeing_some_segments_keeps_the_rest_and_its_length() {
     assert_eq!(front.read_vec(2).unwrap(), b"hr");
     drop(front);
     assert_eq!(contents(&buffer), b"ee");
-    assert_eq!(dropped.load(Ordering::SeqCst), 2, "it has an owner still");
+    assert_eq!(
+        dropped.load(Ordering::SeqCst),
+        2,
+        "the third still has an owner"
+    );
     drop(buffer);
     assert_eq!(dropped.load(Ordering::SeqCst), 3);
 }

@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Looking again and again at all that has come: what was contiguous stays so, and what is copied in
-//! all is in proportion to what comes, however many arrivals there are.
-#![expect(
-    clippy::unwrap_used,
-    reason = "what the tests have in common is run by tests alone"
-)]
+//! Repeated peeks at all received bytes: contiguous bytes stay contiguous, and the total of all
+//! copies is proportional to the received bytes, for any number of arrivals.
+#![expect(clippy::unwrap_used, reason = "shared helpers run only in tests")]
 
 use bytes::Bytes;
 use netpoll_buffer::{LinkBuffer, Pool, Tail};
 
 use crate::support::{in_own_pool, pattern};
 
-/// What is moved in all by looking at all that is there after each arrival.
+/// Counts the bytes that are moved in all by a peek at all bytes after each arrival.
 struct Moved {
     bytes: usize,
     place: *const u8,
@@ -25,7 +22,7 @@ impl Moved {
         }
     }
 
-    /// Looks at all of `buffer`, which is `expected`; what lies elsewhere than before was moved.
+    /// Peeks at all of `buffer`, which is `expected`; bytes at a new address were moved.
     fn look(&mut self, buffer: &mut LinkBuffer, expected: &[u8]) {
         let seen = buffer.peek(buffer.len()).unwrap();
         assert_eq!(seen, expected);
@@ -39,8 +36,8 @@ impl Moved {
 /// How a piece arrives at the end of a buffer.
 type Arrives = fn(&mut LinkBuffer, &[u8]);
 
-/// As a read of a connection does, into the block of all: a drop is absorbed.
-fn landed(buffer: &mut LinkBuffer, piece: &[u8]) {
+/// As a read of a connection does, into a block of its own; small reads are coalesced.
+fn received(buffer: &mut LinkBuffer, piece: &[u8]) {
     let mut block = Tail::with_capacity(64 << 10);
     block.put(piece);
     if let Err(window) = buffer.coalesce(block.window(0..piece.len())) {
@@ -54,35 +51,35 @@ fn pushed(buffer: &mut LinkBuffer, piece: &[u8]) {
 
 fn appended(buffer: &mut LinkBuffer, piece: &[u8]) {
     let mut other = LinkBuffer::new();
-    landed(&mut other, piece);
-    landed(&mut other, b"");
+    received(&mut other, piece);
+    received(&mut other, b"");
     other.put_slice(b"");
     buffer.append(other);
 }
 
-/// As a drop that was absorbed beside what was there already.
-fn absorbed_elsewhere(buffer: &mut LinkBuffer, piece: &[u8]) {
-    let mut inbox = LinkBuffer::new();
+/// As small reads that were coalesced in another buffer.
+fn coalesced_elsewhere(buffer: &mut LinkBuffer, piece: &[u8]) {
+    let mut input = LinkBuffer::new();
     let (first, behind) = piece.split_at(piece.len() / 2);
-    landed(&mut inbox, first);
-    landed(&mut inbox, behind);
-    buffer.append(inbox);
+    received(&mut input, first);
+    received(&mut input, behind);
+    buffer.append(input);
 }
 
-/// What else happens to a buffer between two arrivals.
+/// An operation on the buffer between two arrivals.
 type Between = fn(&mut LinkBuffer);
 
-/// As a handler that has consumed nothing gives its connection back.
+/// As a handler that returns its connection without consuming.
 fn released(buffer: &mut LinkBuffer) {
     buffer.release();
 }
 
-/// As a reader that waits gives to the inbox what is unread, and takes it again.
+/// As a waiting reader moves its unread bytes to the input buffer, and takes them back.
 fn waited_with(buffer: &mut LinkBuffer) {
     buffer.compact();
-    let mut inbox = LinkBuffer::new();
-    inbox.prepend(std::mem::take(buffer));
-    *buffer = inbox;
+    let mut input = LinkBuffer::new();
+    input.prepend(std::mem::take(buffer));
+    *buffer = input;
 }
 
 fn split_off(buffer: &mut LinkBuffer) {
@@ -90,10 +87,10 @@ fn split_off(buffer: &mut LinkBuffer) {
 }
 
 const ARRIVALS: [(&str, Arrives); 4] = [
-    ("landed", landed),
+    ("received", received),
     ("pushed", pushed),
     ("appended", appended),
-    ("absorbed elsewhere", absorbed_elsewhere),
+    ("coalesced elsewhere", coalesced_elsewhere),
 ];
 
 const BETWEEN: [(&str, Between); 4] = [
@@ -117,10 +114,10 @@ fn a_peek_at_all_bytes_after_each_arrival_copies_each_byte_a_few_times() {
                         moved.look(&mut buffer, &all[..(number + 1) * each]);
                         between(&mut buffer);
                     }
-                    // 150 times as much if each arrival had all of it moved.
+                    // It would be 150 times if each arrival moved all bytes.
                     let times = moved.bytes / all.len();
                     assert!(times <= 5, "{how}, {what}, {each}: {times} times");
-                    // Below the smallest block, and for one that it is being moved to.
+                    // The memory of the buffer, and of the block that it is moved to.
                     let most = 6 * all.len() + (256 << 10);
                     assert!(pool.stats().peak <= most, "{:?}", pool.stats());
                 });
@@ -146,7 +143,7 @@ fn growth_above_the_largest_size_class_copies_each_byte_a_few_times() {
 
 #[test]
 fn growth_through_contiguous_tails_copies_each_byte_a_few_times() {
-    // A reader that wants a little more each time than what one block of all would be given for.
+    // A reader that requests a little more each time than the contiguous tail was allocated for.
     let all = pattern(4 << 20);
     let each = 8 << 10;
     let mut buffer = LinkBuffer::new();
@@ -171,7 +168,7 @@ fn consuming_a_part_before_each_peek_keeps_copies_proportional() {
         let mut consumed = 0;
         let mut copied = 0;
         for (number, piece) in all.chunks(1000).enumerate() {
-            landed(&mut buffer, piece);
+            received(&mut buffer, piece);
             let before = pool.stats().in_use;
             let there = &all[consumed..(number + 1) * 1000];
             assert_eq!(buffer.peek(buffer.len()).unwrap(), there);
@@ -180,10 +177,10 @@ fn consuming_a_part_before_each_peek_keeps_copies_proportional() {
             consumed += 400;
             buffer.release();
         }
-        assert!(copied <= 12 * all.len(), "{copied} of new blocks");
+        assert!(copied <= 12 * all.len(), "{copied} bytes copied");
         buffer.skip(buffer.len()).unwrap();
         buffer.release();
-        assert_eq!(pool.stats().in_use, 0, "nothing is kept of it");
+        assert_eq!(pool.stats().in_use, 0, "all memory is released");
     });
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Four mistakes of another implementation of this buffer, each under its number (`b1` …), which
-//! this one is built not to be able to make.
+//! Four bugs of another implementation of this buffer, each with its number (`b1` …), which the
+//! design of this one excludes.
 
 use std::io::IoSlice;
 
@@ -9,7 +9,7 @@ use netpoll_buffer::LinkBuffer;
 
 use crate::support::{BLOCK, contents, cut, in_own_pool, pattern, places, put, segmented, slices};
 
-/// An acknowledgement of nothing left the bytes of the last block to be sent with the next flush.
+/// A commit of zero bytes left the bytes of the last block to be sent with the next flush.
 #[test]
 fn b1_a_commit_of_zero_bytes_drops_all_uncommitted_bytes() {
     for size in [1, 100, BLOCK, 2 * BLOCK] {
@@ -27,7 +27,7 @@ fn b1_a_commit_of_zero_bytes_drops_all_uncommitted_bytes() {
     }
 }
 
-/// Asking for all slices without a place to put them left out the last block, or the only one.
+/// A request for all slices without an array for them left out the last block, or the only one.
 #[test]
 fn b2_the_slices_for_the_kernel_are_all_segments_to_the_last() {
     for pieces in 1..=70 {
@@ -48,15 +48,15 @@ fn b2_the_slices_for_the_kernel_are_all_segments_to_the_last() {
                 .eq(bytes.chunks(3))
         );
         let few = buffer.chunks_vectored(&mut room[..2]);
-        assert_eq!(few, pieces.min(2), "as many as there is a place for");
+        assert_eq!(few, pieces.min(2), "as many as the array holds");
         assert_eq!(buffer.chunks_vectored(&mut []), 0);
     }
     assert_eq!(slices(&put(b"one")), 1);
     assert_eq!(slices(&LinkBuffer::new()), 0);
 }
 
-/// Memory gathered for a look ahead was used again by the next one while still looked at. Here a
-/// borrow cannot be looked at that long; what is owned stays as it was.
+/// Memory that a peek made contiguous was reused by the next one while it was still borrowed. Here
+/// the borrow ends before, and owned bytes do not change.
 #[test]
 fn b3_a_slice_of_contiguous_memory_is_not_overwritten() {
     in_own_pool(|_| {
@@ -74,8 +74,8 @@ fn b3_a_slice_of_contiguous_memory_is_not_overwritten() {
     });
 }
 
-/// What was inserted split a block in two that both gave back its memory, so that a slice of it
-/// was written over by the next user.
+/// An insert split a block in two, both of which freed its memory, so that the next user overwrote
+/// a slice of it.
 #[test]
 fn b4_a_slice_around_an_insert_keeps_its_memory() {
     in_own_pool(|pool| {
@@ -94,14 +94,14 @@ fn b4_a_slice_around_an_insert_keeps_its_memory() {
         assert_eq!((front.as_ptr(), back.as_ptr()), (there[0].0, there[2].0));
         drop(buffer);
         drop(front);
-        // Whoever writes now, however much, does not get that memory.
+        // Later puts of any size do not get that memory.
         let _others: Vec<LinkBuffer> = (0..4).map(|_| put(&[0xEE; BLOCK])).collect();
         assert_eq!(back, pattern(BLOCK)[BLOCK / 2..]);
         assert_eq!(pool.stats().in_use, 5 * BLOCK);
     });
 }
 
-/// The same with what is read and put again and again through one write block.
+/// The same with bytes that are read and put repeatedly through one write block.
 #[test]
 fn b4_kept_slices_of_a_write_block_are_not_overwritten() {
     in_own_pool(|_| {
@@ -121,7 +121,7 @@ fn b4_kept_slices_of_a_write_block_are_not_overwritten() {
     });
 }
 
-/// A length of many pieces, all of them inserted at the same place.
+/// Many pieces, all of them inserted at the same position.
 #[test]
 fn b4_inserts_at_one_place_come_in_the_reverse_order() {
     let mut buffer = segmented(&[b"<"]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Between a buffer and a real socket nothing is lost, doubled or added, however little the
-//! socket takes or has.
+//! Between a buffer and a real socket no byte is lost, duplicated or added, in any send and receive
+//! sizes.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,7 +16,7 @@ use crate::support::{BLOCK, contents, cut, in_own_pool, pattern, places, put, sl
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Our end, which does not block, and the peer's, which does for at most [`LIMIT`].
+/// Our end, which is non-blocking, and the peer's, which blocks for at most [`LIMIT`].
 fn pair() -> (OwnedFd, UnixStream) {
     let (ours, theirs) = socket::pair().expect("a pair of sockets");
     let theirs = UnixStream::from(theirs);
@@ -37,7 +37,7 @@ fn await_ready(fd: impl AsFd, interest: Interest) {
 
 fn read_to(stream: &mut UnixStream, n: usize) -> Vec<u8> {
     let mut bytes = vec![0; n];
-    stream.read_exact(&mut bytes).expect("what was sent");
+    stream.read_exact(&mut bytes).expect("the sent bytes");
     bytes
 }
 
@@ -64,7 +64,7 @@ fn bytes_that_the_socket_does_not_take_stay_and_are_sent_later() {
         while !buffer.is_empty() {
             await_ready(&ours, Interest::WRITABLE);
             let sent = buffer.drain_to(ours.as_fd()).unwrap();
-            assert_ne!(sent, 0, "a success sends something");
+            assert_ne!(sent, 0, "a successful send has a count");
             received.extend(read_to(&mut theirs, sent));
             assert_eq!(contents(&buffer), bytes[received.len()..]);
             calls += 1;
@@ -75,7 +75,7 @@ fn bytes_that_the_socket_does_not_take_stay_and_are_sent_later() {
 }
 
 #[test]
-fn a_socket_that_takes_nothing_at_all_would_block_and_nothing_is_consumed() {
+fn a_send_to_a_full_socket_would_block_and_consumes_nothing() {
     let (ours, _theirs) = pair();
     put(&pattern(8 << 20)).drain_to(ours.as_fd()).unwrap();
     let mut buffer = cut(b"abcdef", 2);
@@ -85,7 +85,7 @@ fn a_socket_that_takes_nothing_at_all_would_block_and_nothing_is_consumed() {
 }
 
 #[test]
-fn a_peer_that_is_gone_is_a_broken_pipe_and_nothing_is_consumed() {
+fn a_send_to_a_closed_peer_is_a_broken_pipe_and_consumes_nothing() {
     for each in [2, 6] {
         let (ours, theirs) = pair();
         drop(theirs);
@@ -97,7 +97,7 @@ fn a_peer_that_is_gone_is_a_broken_pipe_and_nothing_is_consumed() {
 }
 
 #[test]
-fn nothing_to_send_and_no_room_to_receive_ask_nothing_of_the_socket() {
+fn an_empty_buffer_and_a_limit_of_zero_make_no_system_call() {
     let (ours, theirs) = pair();
     let mut buffer = LinkBuffer::new();
     assert_eq!(buffer.fill_from(ours.as_fd(), 0).unwrap(), 0);
@@ -109,7 +109,7 @@ fn nothing_to_send_and_no_room_to_receive_ask_nothing_of_the_socket() {
 }
 
 #[test]
-fn what_is_uncommitted_is_not_sent() {
+fn uncommitted_bytes_are_not_sent() {
     let (ours, mut theirs) = pair();
     let mut buffer = put(b"abc");
     buffer.reserve(3).unwrap();
@@ -121,7 +121,7 @@ fn what_is_uncommitted_is_not_sent() {
 }
 
 #[test]
-fn what_was_sent_is_let_go_at_once() {
+fn sent_memory_is_freed_at_once() {
     let (ours, _theirs) = pair();
     let bytes = Bytes::from(pattern(1000));
     let mut buffer = LinkBuffer::from(bytes.clone());
@@ -135,7 +135,7 @@ fn what_was_sent_is_let_go_at_once() {
 }
 
 #[test]
-fn what_arrives_is_added_at_the_end_up_to_the_limit() {
+fn received_bytes_are_appended_up_to_the_limit() {
     let (ours, mut theirs) = pair();
     theirs.write_all(&pattern(100)).unwrap();
     let mut buffer = put(b"+");
@@ -144,11 +144,11 @@ fn what_arrives_is_added_at_the_end_up_to_the_limit() {
     assert_eq!(buffer.fill_from(ours.as_fd(), 60).unwrap(), 60);
     assert_eq!(buffer.fill_from(ours.as_fd(), usize::MAX).unwrap(), 39);
     assert_eq!(contents(&buffer), [b"+", &pattern(100)[..]].concat());
-    assert_eq!(slices(&buffer), 1, "side by side in one block");
+    assert_eq!(slices(&buffer), 1, "adjacent in one block");
 }
 
 #[test]
-fn nothing_to_receive_would_block_and_adds_nothing() {
+fn a_receive_from_an_empty_socket_would_block_and_adds_nothing() {
     let (ours, mut theirs) = pair();
     let mut buffer = put(b"abc");
     let error = buffer.fill_from(ours.as_fd(), 100).unwrap_err();
@@ -173,11 +173,11 @@ fn the_end_of_the_stream_is_zero_after_the_last_byte_and_stays_so() {
 }
 
 #[test]
-fn a_long_stream_arrives_as_it_was_sent_whatever_is_read_in_between() {
+fn a_long_stream_arrives_in_order_with_reads_in_between() {
     let (ours, mut theirs) = pair();
     let bytes = pattern(5 * BLOCK + 17);
     let sent = bytes.clone();
-    let writer = thread::spawn(move || theirs.write_all(&sent).expect("all taken"));
+    let writer = thread::spawn(move || theirs.write_all(&sent).expect("all bytes are taken"));
     let (mut buffer, mut received) = (LinkBuffer::new(), Vec::new());
     while received.len() < bytes.len() {
         match buffer.fill_from(ours.as_fd(), 50_000) {
@@ -201,7 +201,7 @@ fn a_long_stream_arrives_as_it_was_sent_whatever_is_read_in_between() {
 }
 
 #[test]
-fn a_receive_never_asks_for_more_than_a_block() {
+fn a_receive_is_limited_to_one_block() {
     in_own_pool(|pool| {
         let (ours, mut theirs) = pair();
         theirs.write_all(&pattern(100_000)).unwrap();

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a user of [`netpoll_buffer::LinkBuffer`] sees, method by method: contents, refusals, and
-//! which calls copy, share or let go of memory.
+//! The public behaviour of [`netpoll_buffer::LinkBuffer`], method by method: contents, errors, and
+//! which calls copy, share or free memory.
 
 mod aliasing;
 mod bytes_traits;
+mod contiguous_tail;
 mod conversions;
 mod foreign;
 mod growing;
 mod hazards;
-mod try_put;
 mod io_traits;
 mod kernel;
-mod contiguous_tail;
 mod memory;
 mod reading;
 mod refusals;
@@ -19,4 +18,5 @@ mod reservations;
 mod searching;
 mod sharing;
 mod support;
+mod try_put;
 mod writing;

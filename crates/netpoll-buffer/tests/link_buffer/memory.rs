@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How much memory a buffer keeps alive, and when it lets go of it.
+//! The memory that a buffer retains, and when it is freed.
 
 use bytes::Bytes;
 use netpoll_buffer::{LinkBuffer, Segment, Tail};
@@ -83,7 +83,7 @@ fn a_block_of_another_size_does_not_become_a_write_block() {
         assert_eq!(slices(&put(&pattern(5000))), 1);
         let before = pool.stats().in_use;
         drop(put(&pattern(4 * BLOCK)));
-        assert_eq!(pool.stats().in_use, before, "it went home at once");
+        assert_eq!(pool.stats().in_use, before, "it is released at once");
     });
 }
 
@@ -122,7 +122,7 @@ fn a_small_remainder_moves_out_of_its_block() {
         buffer.compact();
         assert!(!buffer.should_compact());
         assert_eq!(contents(&buffer), pattern(BLOCK)[BLOCK - 100..]);
-        // The block is the thread's again: nobody needs another one.
+        // The block is the thread's again, so no other one is allocated.
         let _other = put(&pattern(30_000));
         assert_eq!(pool.stats().in_use, BLOCK + 256);
     });
@@ -210,7 +210,7 @@ fn small_puts_between_large_pushes_retain_one_block() {
     assert!(!buffer.should_compact());
 }
 
-/// A window of its own block that shows `bytes`.
+/// Returns a window of a new block that shows `bytes`.
 fn arrived(bytes: &[u8]) -> Segment {
     let mut tail = Tail::with_capacity(BLOCK);
     tail.put(bytes);
@@ -227,7 +227,11 @@ fn small_windows_are_coalesced_into_the_buffer() {
         assert_eq!(buffer.len(), 1 + 256 * 100);
         assert_eq!(slices(&buffer), 1);
         assert_eq!(contents(&buffer)[1..257], pattern(256));
-        assert_eq!(pool.stats().in_use, BLOCK, "no drip's block is kept");
+        assert_eq!(
+            pool.stats().in_use,
+            BLOCK,
+            "no block of a small read is kept"
+        );
     });
 }
 
@@ -307,7 +311,7 @@ fn the_tail_is_taken_only_where_it_continues_the_end() {
     assert!(segmented(&[b"foreign"]).take_tail().is_none());
     assert!(
         put(&pattern(BLOCK)).take_tail().is_none(),
-        "there is no room"
+        "the tail is full"
     );
     let mut behind = put(b"x");
     behind.push(Bytes::from_static(b"y"));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Taking bytes out gives them in order, once, wherever segments begin and end.
+//! Reads return the bytes in order and once, with any segment borders.
 
 use crate::support::{BLOCK, SIZES, contents, cut, in_own_pool, pattern, put, segmented};
 use netpoll_buffer::LinkBuffer;
@@ -95,7 +95,10 @@ fn repeated_peeks_allocate_no_more_memory() {
         let mut buffer = cut(&pattern(BLOCK), 1000);
         buffer.peek(BLOCK).unwrap();
         let after_one = pool.stats();
-        assert_eq!(after_one.in_use, BLOCK, "one block to gather in");
+        assert_eq!(
+            after_one.in_use, BLOCK,
+            "one block for the contiguous bytes"
+        );
         for _ in 0..100 {
             buffer.peek(BLOCK).unwrap();
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A call that is refused says why, and has consumed nothing and added nothing.
+//! A rejected call returns its reason, and has consumed and added nothing.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use crate::support::{contents, in_own_pool, pattern, places, put, reason, segmen
 
 type Read = fn(&mut LinkBuffer, usize) -> io::Result<()>;
 
-/// All reads that are told how much.
+/// All reads with a length argument.
 const READS: [(&str, Read); 8] = [
     ("peek", |buffer, n| buffer.peek(n).map(drop)),
     ("next", |buffer, n| buffer.next(n).map(drop)),
@@ -166,7 +166,7 @@ fn an_insert_past_the_end_changes_nothing() {
 
 #[test]
 fn a_peek_above_the_largest_block_is_too_large() {
-    // The same MiB often enough to be above 4 GiB without taking that much memory.
+    // The same MiB, repeated to exceed 4 GiB without using that much memory.
     let piece = Bytes::from(pattern(1 << 20));
     let mut buffer = LinkBuffer::new();
     for _ in 0..4097 {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Room left open stays open, hidden and where it is until the commit, and not longer.
+//! A reservation stays open, hidden and at its address until the commit, and no longer.
 
 use std::io;
 
@@ -29,7 +29,7 @@ fn added_bytes_stay_hidden_until_the_commit() {
     assert_eq!(
         buffer.next(3).unwrap(),
         b"abc",
-        "what was readable still is"
+        "readable bytes stay readable"
     );
     buffer.commit_all();
     assert_eq!(buffer.uncommitted_len(), 0);
@@ -59,10 +59,10 @@ fn a_reservation_over_used_memory_is_zeroed() {
             let mut used = pool.take(size.max(40_000));
             used.put(&[0xAA; BLOCK]);
             drop(used);
-            assert_ne!(pool.stats().cached, 0, "there is used memory to take");
+            assert_ne!(pool.stats().cached, 0, "used memory is cached");
             let mut buffer = LinkBuffer::new();
             let hole = buffer.reserve(size).unwrap();
-            assert_eq!(pool.stats().cached, 0, "and it was taken");
+            assert_eq!(pool.stats().cached, 0, "the used memory is reused");
             assert_eq!(buffer.get_mut(&hole).unwrap(), vec![0; size]);
         });
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A delimiter is found wherever it is, and not looked for where it may not be.
+//! A delimiter is found at every position within the bounds, and not outside of them.
 
 use crate::support::{contents, cut, pattern, segmented};
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Parts of a buffer that go their own way share its memory, and keep it alive as long as they
-//! live; small parts do not keep alive large memory.
+//! Parts that are split off a buffer share its memory and retain it as long as they live; small
+//! parts do not retain large memory.
 
 use std::thread;
 
@@ -35,7 +35,7 @@ fn a_slice_across_segments_copies() {
         let slice = buffer.slice(8000).unwrap();
         assert_eq!(slice, pattern(8000));
         assert!(places.iter().all(|place| place.0 != slice.as_ptr()));
-        assert_eq!(pool.stats().peak, 0, "no block was taken for it");
+        assert_eq!(pool.stats().peak, 0, "no block is allocated for it");
         let last = buffer.slice(2000).unwrap();
         assert_eq!(last.as_ptr(), places[1].0.wrapping_add(2000));
     });
@@ -49,7 +49,7 @@ fn a_large_slice_retains_its_block_and_a_small_one_does_not() {
             let slice = buffer.slice(n).unwrap();
             buffer.skip(BLOCK - n).unwrap();
             drop(buffer);
-            // Another block takes the place of this one as the thread's write block.
+            // Another block replaces this one as the thread's write block.
             let _write = (put(&pattern(BLOCK)), put(b"x"));
             assert_eq!(pool.stats().in_use, kept + 2 * BLOCK, "{n}");
             assert_eq!(slice, pattern(n));
@@ -70,10 +70,10 @@ fn slices_outlive_the_buffer_and_its_thread() {
     let last = thread::spawn(move || slices.into_iter().next_back().unwrap())
         .join()
         .unwrap();
-    assert_eq!(pool.stats().in_use, BLOCK, "one slice is enough");
+    assert_eq!(pool.stats().in_use, BLOCK, "one slice retains the block");
     drop(last);
     assert_eq!(pool.stats().in_use, 0);
-    assert_eq!(pool.stats().cached, BLOCK, "it came home to be used again");
+    assert_eq!(pool.stats().cached, BLOCK, "the released block is cached");
 }
 
 #[test]

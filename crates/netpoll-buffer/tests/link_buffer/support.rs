@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the tests of this binary share.
+//! Helpers of this test program.
 
 #[path = "../support/reason.rs"]
 mod reason;
@@ -12,10 +12,11 @@ use netpoll_buffer::{LinkBuffer, Pool};
 
 pub(crate) use reason::reason;
 
-/// The whole size of a write block: 64 KiB and a page for a header.
+/// The size of a write block: 64 KiB and a page for a header.
 pub(crate) const BLOCK: usize = (64 << 10) + (4 << 10);
 
-/// Where something may change: nothing, little, and around what a block and a large put are.
+/// Sizes at which behaviour may change: zero, small ones, and around those of a block and of a
+/// large put.
 pub(crate) const SIZES: [usize; 14] = [
     0,
     1,
@@ -33,7 +34,7 @@ pub(crate) const SIZES: [usize; 14] = [
     2 * BLOCK + 1,
 ];
 
-/// Runs `test` on a thread of its own, which takes its memory from a pool of its own.
+/// Runs `test` on a new thread with a pool of its own.
 pub(crate) fn in_own_pool<T: Send>(test: impl FnOnce(&Pool) -> T + Send) -> T {
     let pool = Pool::default();
     let inside = pool.clone();
@@ -48,12 +49,12 @@ pub(crate) fn in_own_pool<T: Send>(test: impl FnOnce(&Pool) -> T + Send) -> T {
     })
 }
 
-/// `n` bytes that do not repeat with any power of two.
+/// Returns `n` bytes without a period of a power of two.
 pub(crate) fn pattern(n: usize) -> Vec<u8> {
     (0..n).map(|i| (i % 251) as u8).collect()
 }
 
-/// A buffer with each of `pieces` as a segment of its own.
+/// Returns a buffer with each of `pieces` as a segment of its own.
 pub(crate) fn segmented(pieces: &[&[u8]]) -> LinkBuffer {
     let mut buffer = LinkBuffer::new();
     for piece in pieces {
@@ -62,23 +63,23 @@ pub(crate) fn segmented(pieces: &[&[u8]]) -> LinkBuffer {
     buffer
 }
 
-/// `bytes` in segments of `each`.
+/// Returns a buffer of `bytes` in segments of `each`.
 pub(crate) fn cut(bytes: &[u8], each: usize) -> LinkBuffer {
     segmented(&bytes.chunks(each).collect::<Vec<_>>())
 }
 
-/// A buffer with `bytes` in the thread's write block.
+/// Returns a buffer with `bytes` in the thread's write block.
 pub(crate) fn put(bytes: &[u8]) -> LinkBuffer {
     let mut buffer = LinkBuffer::new();
     buffer.put_slice(bytes);
     buffer
 }
 
-/// What can be read, without reading it.
+/// Returns the readable bytes without reading them.
 pub(crate) fn contents(buffer: &LinkBuffer) -> Vec<u8> {
     let mut all = Vec::new();
     for segment in buffer.segments() {
-        assert!(!segment.is_empty(), "a segment that shows nothing");
+        assert!(!segment.is_empty(), "no segment is empty");
         all.extend_from_slice(segment.as_slice());
     }
     assert_eq!(
@@ -89,7 +90,7 @@ pub(crate) fn contents(buffer: &LinkBuffer) -> Vec<u8> {
     all
 }
 
-/// Where each segment lies, and how long it is.
+/// Returns the address and the length of each segment.
 pub(crate) fn places(buffer: &LinkBuffer) -> Vec<(*const u8, usize)> {
     buffer
         .segments()
@@ -97,7 +98,7 @@ pub(crate) fn places(buffer: &LinkBuffer) -> Vec<(*const u8, usize)> {
         .collect()
 }
 
-/// How many slices the kernel would be given for all that can be read.
+/// Returns the number of slices for a vectored write of all readable bytes.
 pub(crate) fn slices(buffer: &LinkBuffer) -> usize {
     buffer.io_slices().count()
 }

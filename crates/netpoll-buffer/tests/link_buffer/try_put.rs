@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where a put goes: right behind what was put last, on in the block that the buffer has, or into
-//! other memory. Whatever the way, the bytes come out in the order in which they were put.
+//! The destination of a put: right behind the last put, the rest of the buffer's block, or other
+//! memory. In every case the bytes are read in the order in which they were put.
 
 use bytes::Bytes;
 use netpoll_buffer::LinkBuffer;
 
 use crate::support::{BLOCK, contents, in_own_pool, pattern, places, put, slices};
 
-/// How long each segment is.
+/// Returns the length of each segment.
 fn lengths(buffer: &LinkBuffer) -> Vec<usize> {
     places(buffer).iter().map(|place| place.1).collect()
 }
 
-/// Puts so much that the thread's block has room for `left` more, behind what is there already.
+/// Fills the thread's block behind the `already` put bytes, except for `left` bytes.
 fn fill_block(buffer: &mut LinkBuffer, already: usize, left: usize) -> Vec<u8> {
     let bytes = pattern(BLOCK - already - left);
     for piece in bytes.chunks(20_000) {
@@ -21,7 +21,7 @@ fn fill_block(buffer: &mut LinkBuffer, already: usize, left: usize) -> Vec<u8> {
     bytes
 }
 
-/// In one segment, or in the last of several, of which the first is in the same block.
+/// Runs `test` on one segment, and on several of which the first is in the same block.
 fn in_one_and_in_several(test: impl Fn(LinkBuffer, &[u8]) + Sync) {
     in_own_pool(|_| test(put(b"a"), b"a"));
     in_own_pool(|_| {
@@ -41,7 +41,7 @@ fn try_put_slice_accepts_an_exact_fit_and_rejects_one_byte_more() {
         assert!(!buffer.try_put_slice(&[7; 101]));
         assert_eq!(contents(&buffer), there);
         assert!(buffer.try_put_slice(&[7; 100]));
-        assert!(buffer.try_put_slice(b""), "nothing always fits");
+        assert!(buffer.try_put_slice(b""), "an empty put always fits");
         assert!(!buffer.try_put_slice(b"x"));
         assert_eq!(contents(&buffer), [&there[..], &[7; 100]].concat());
         assert_eq!(slices(&buffer), segments);
@@ -138,10 +138,10 @@ fn try_put_slice_extends_the_only_segment_left_of_several() {
 
 #[test]
 fn try_put_slice_rejects_a_put_behind_foreign_memory() {
-    // The first still ends where the next put goes.
+    // The first segment still ends where the next put goes.
     let mut first = put(b"a");
     first.push(Bytes::from_static(b"bc"));
-    // The only one is not in the block at all.
+    // The only segment is not in the block at all.
     let mut read = put(b"x");
     read.next(1).unwrap();
     read.push(Bytes::from_static(b"abc"));
@@ -192,7 +192,11 @@ fn a_put_that_does_not_fit_fills_the_block_and_continues_in_another() {
         fill_block(&mut buffer, 0, 5000);
         buffer.skip(BLOCK - 5000).unwrap();
         buffer.put_slice(&pattern(20_000));
-        assert_eq!(lengths(&buffer), [5000, 15_000], "also where all was read");
+        assert_eq!(
+            lengths(&buffer),
+            [5000, 15_000],
+            "also after all bytes were read"
+        );
         assert_eq!(contents(&buffer), pattern(20_000));
         assert!(buffer.try_put_slice(b"x"));
         assert_eq!(lengths(&buffer), [5000, 15_001]);
@@ -221,7 +225,7 @@ fn a_large_put_behind_several_segments_comes_last() {
 
 #[test]
 fn a_large_put_with_its_own_memory_returns_the_write_block() {
-    // With a header that goes along, and behind more than that.
+    // With a header that is copied along, and behind more than that.
     for before in [4, 300] {
         in_own_pool(|_| {
             let mut kept = put(b"kept");
@@ -242,7 +246,7 @@ fn a_large_put_with_its_own_memory_returns_the_write_block() {
 #[test]
 fn a_put_behind_a_header_and_body_continues_in_their_memory() {
     let mut buffer = put(b"head");
-    // Memory comes in sizes, and this is less than one.
+    // Memory comes in size classes, and this is less than one.
     buffer.put_slice(&pattern(BLOCK + 1));
     assert!(buffer.try_put_slice(b"more"));
     assert_eq!(lengths(&buffer), [4 + BLOCK + 1 + 4]);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is put comes out in its order; what is given is shared and not copied.
+//! Put bytes are read in order; pushed memory is shared and not copied.
 
 use bytes::Bytes;
 use netpoll_buffer::{LinkBuffer, Tail};
@@ -31,7 +31,7 @@ fn many_small_puts_equal_one_large_put() {
         let mut buffer = LinkBuffer::new();
         bytes.chunks(each).for_each(|piece| buffer.put_slice(piece));
         assert_eq!(contents(&buffer), bytes);
-        assert!(slices(&buffer) <= 4, "blocks are filled to their end");
+        assert!(slices(&buffer) <= 4, "each block is filled to its end");
     }
 }
 
@@ -67,11 +67,11 @@ fn adjacent_puts_are_one_slice_for_the_kernel() {
     assert_eq!(slices(&buffer), 1);
     buffer.skip(4000).unwrap();
     buffer.put_u8(1);
-    assert_eq!(slices(&buffer), 1, "after a read, too");
+    assert_eq!(slices(&buffer), 1, "also after a read");
     buffer.skip(buffer.len()).unwrap();
     buffer.put_u8(2);
     buffer.put_u8(3);
-    assert_eq!(slices(&buffer), 1, "after all was read, too");
+    assert_eq!(slices(&buffer), 1, "also after all bytes were read");
     assert_eq!(contents(&buffer), [2, 3]);
 }
 
@@ -297,12 +297,12 @@ fn a_header_and_a_large_body_are_contiguous() {
     buffer.put_u32(1 << 20);
     buffer.put_slice(&body);
     assert_eq!(buffer.segments().count(), 1);
-    // What more is put goes on behind it, and what was before stays what it was.
+    // Later puts continue behind it, and earlier bytes do not change.
     buffer.put_str("more");
     assert_eq!(buffer.read_u32().unwrap(), 1 << 20);
     assert_eq!(buffer.next(1 << 20).unwrap(), body);
     assert_eq!(buffer.next(4).unwrap(), b"more");
-    // More than a header is left where it is.
+    // More than a header is not copied.
     buffer.put_slice(&[1; 257]);
     buffer.put_slice(&body);
     assert_eq!(buffer.segments().count(), 2);

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Why a call was refused, for all test programs of the crate.
+//! The reason of a rejected call, for all test programs of the crate.
 
 use std::error::Error;
 use std::fmt::Debug;
 use std::io;
 
-/// The reason of a refusal, which has to be an `E` in an error of `kind`.
+/// Returns the reason of an error, which has to be an `E` in an error of `kind`.
 #[track_caller]
 pub(crate) fn reason<E: Error + Copy + 'static, T: Debug>(
     result: io::Result<T>,
     kind: io::ErrorKind,
 ) -> E {
-    let error = result.expect_err("a refusal");
+    let error = result.expect_err("an error");
     assert_eq!(error.kind(), kind);
     *error
         .get_ref()
