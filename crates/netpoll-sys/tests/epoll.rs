@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a poller tells of real sockets, how often, and under which token.
+//! The events that epoll reports for real sockets, how often, and under which token.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -14,14 +14,14 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// The events of one wait that has to bring some.
+/// Returns the events of one wait, of which there has to be one at least.
 fn some(epoll: &Epoll) -> Vec<(u64, Readiness)> {
     let events = events(epoll, Some(LIMIT));
-    assert!(!events.is_empty(), "nothing within the limit");
+    assert!(!events.is_empty(), "no event within the limit");
     events
 }
 
-/// The events that are there now.
+/// Returns the pending events.
 fn now(epoll: &Epoll) -> Vec<(u64, Readiness)> {
     events(epoll, Some(Duration::ZERO))
 }
@@ -30,13 +30,13 @@ fn events(epoll: &Epoll, timeout: Option<Duration>) -> Vec<(u64, Readiness)> {
     let mut events = Events::with_capacity(16);
     let count = epoll.wait(&mut events, timeout).expect("to wait");
     assert_eq!((count, count == 0), (events.len(), events.is_empty()));
-    assert_eq!(events.get(count), None, "nothing past the last");
+    assert_eq!(events.get(count), None, "no event past the last");
     (0..count)
         .map(|index| events.get(index).expect("an event"))
         .collect()
 }
 
-/// A poller, our end of a pair, and the peer's.
+/// Returns an epoll instance, our watched end of a pair, and the peer's end.
 fn watched(token: u64, interest: Interest) -> (Epoll, OwnedFd, OwnedFd) {
     let epoll = Epoll::new().expect("an epoll");
     let (ours, theirs) = socket::pair().expect("a pair");
@@ -137,7 +137,7 @@ fn edge_triggered_arrivals_are_reported_once_and_again_after_modify() {
         assert_eq!(
             some(&epoll),
             [(4, seen)],
-            "with another interest they are levels"
+            "with another interest events are level-triggered"
         );
     }
 }
@@ -153,7 +153,7 @@ fn a_read_of_a_unix_socket_stops_at_a_passed_descriptor() {
     assert_eq!(transfer::receive(ours.as_fd(), &mut room).unwrap(), 6);
 }
 
-/// Sends `bytes`, and some descriptor along.
+/// Sends `bytes` with a descriptor.
 fn send_with_descriptor(socket: BorrowedFd<'_>, bytes: &[u8]) {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -181,7 +181,7 @@ fn a_closed_descriptor_is_forgotten_and_its_number_carries_the_new_token() {
     // Closes the file behind the number and gives the number another one, in one step.
     let (another, peer) = socket::pair().unwrap();
     rustix::io::dup3(&another, &mut ours, DupFlags::CLOEXEC).unwrap();
-    assert_eq!(now(&epoll), [], "closing is deleting");
+    assert_eq!(now(&epoll), [], "a close deletes the registration");
     epoll.add(ours.as_fd(), 2, Interest::READABLE).unwrap();
     assert_eq!(now(&epoll), []);
     transfer::send(peer.as_fd(), b"x").unwrap();
@@ -191,7 +191,7 @@ fn a_closed_descriptor_is_forgotten_and_its_number_carries_the_new_token() {
 #[test]
 fn registration_errors_keep_their_errno() {
     let (epoll, ours, theirs) = watched(1, Interest::READABLE);
-    let errno = |result: io::Result<()>| result.expect_err("a refusal").raw_os_error();
+    let errno = |result: io::Result<()>| result.expect_err("an error").raw_os_error();
     let twice = epoll.add(ours.as_fd(), 2, Interest::READABLE);
     assert_eq!(errno(twice), Some(17), "EEXIST");
     let unknown = epoll.modify(theirs.as_fd(), 2, Interest::READABLE);
@@ -235,17 +235,19 @@ fn a_wait_without_a_timeout_ends_with_the_first_event() {
 #[test]
 fn events_above_the_capacity_are_reported_by_the_next_wait() {
     let epoll = Epoll::new().unwrap();
-    let bells: Vec<EventFd> = (0..5).map(|_| EventFd::new().unwrap()).collect();
-    for (bell, token) in bells.iter().zip(0..) {
-        epoll.add(bell.as_fd(), token, Interest::READABLE).unwrap();
-        bell.notify().unwrap();
+    let notifiers: Vec<EventFd> = (0..5).map(|_| EventFd::new().unwrap()).collect();
+    for (notifier, token) in notifiers.iter().zip(0..) {
+        epoll
+            .add(notifier.as_fd(), token, Interest::READABLE)
+            .unwrap();
+        notifier.notify().unwrap();
     }
     let mut seen = Vec::new();
     let mut room = Events::with_capacity(0);
     for _ in 0..5 {
         assert_eq!(epoll.wait(&mut room, Some(LIMIT)).unwrap(), 1);
         let (token, _) = room.get(0).unwrap();
-        bells[token as usize].clear().unwrap();
+        notifiers[token as usize].clear().unwrap();
         seen.push(token);
     }
     seen.sort_unstable();
@@ -267,10 +269,10 @@ fn a_wait_without_events_clears_the_previous_ones() {
 
 #[test]
 fn a_failed_connect_is_a_hang_up() {
-    // Bound, so that nobody else has the port, but not listening.
-    let nobody = socket::stream_socket(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-    rustix::net::bind(&nobody, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-    let addr = socket::local_addr(&nobody).unwrap();
+    // Bound, so that no other process takes the port, and not listening.
+    let bound = socket::stream_socket(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    rustix::net::bind(&bound, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let addr = socket::local_addr(&bound).unwrap();
     let fd = socket::stream_socket(addr).unwrap();
     if let Err(error) = socket::connect(fd.as_fd(), addr) {
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A bell wakes whoever waits, once, however often and from wherever it was rung.
+//! A notifier wakes a waiting thread once, for any number of notifications from any thread.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use rustix::io::FdFlags;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Whether the bell is heard within `timeout`.
-fn heard(bell: &EventFd, timeout: Duration) -> bool {
+/// Returns whether the notifier is readable within `timeout`.
+fn is_notified(notifier: &EventFd, timeout: Duration) -> bool {
     let epoll = Epoll::new().expect("an epoll");
     epoll
-        .add(bell.as_fd(), 0, Interest::READABLE)
+        .add(notifier.as_fd(), 0, Interest::READABLE)
         .expect("to watch");
     let mut events = Events::with_capacity(1);
     epoll.wait(&mut events, Some(timeout)).expect("to wait") == 1
@@ -23,62 +23,65 @@ fn heard(bell: &EventFd, timeout: Duration) -> bool {
 
 #[test]
 fn many_notifies_wake_once() {
-    for rings in [1, 2, 1000] {
-        let bell = EventFd::new().unwrap();
-        assert!(!heard(&bell, Duration::ZERO));
-        for _ in 0..rings {
-            bell.notify().unwrap();
+    for count in [1, 2, 1000] {
+        let notifier = EventFd::new().unwrap();
+        assert!(!is_notified(&notifier, Duration::ZERO));
+        for _ in 0..count {
+            notifier.notify().unwrap();
         }
-        assert!(heard(&bell, LIMIT) && heard(&bell, LIMIT), "until cleared");
-        bell.clear().unwrap();
-        assert!(!heard(&bell, Duration::ZERO));
+        assert!(
+            is_notified(&notifier, LIMIT) && is_notified(&notifier, LIMIT),
+            "until cleared"
+        );
+        notifier.clear().unwrap();
+        assert!(!is_notified(&notifier, Duration::ZERO));
     }
 }
 
 #[test]
 fn clear_without_a_notify_succeeds() {
-    let bell = EventFd::new().unwrap();
-    bell.clear().unwrap();
-    bell.clear().unwrap();
-    bell.notify().unwrap();
-    assert!(heard(&bell, LIMIT));
+    let notifier = EventFd::new().unwrap();
+    notifier.clear().unwrap();
+    notifier.clear().unwrap();
+    notifier.notify().unwrap();
+    assert!(is_notified(&notifier, LIMIT));
 }
 
 #[test]
 fn notify_on_a_full_counter_succeeds_and_wakes() {
-    let bell = EventFd::new().unwrap();
-    rustix::io::write(&bell, &(u64::MAX - 1).to_ne_bytes()).unwrap();
-    bell.notify().unwrap();
-    assert!(heard(&bell, LIMIT));
-    bell.clear().unwrap();
-    assert!(!heard(&bell, Duration::ZERO));
+    let notifier = EventFd::new().unwrap();
+    rustix::io::write(&notifier, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+    notifier.notify().unwrap();
+    assert!(is_notified(&notifier, LIMIT));
+    notifier.clear().unwrap();
+    assert!(!is_notified(&notifier, Duration::ZERO));
 }
 
 #[test]
 fn notify_wakes_a_waiting_thread() {
-    let bell = Arc::new(EventFd::new().unwrap());
-    let ringing = Arc::clone(&bell);
-    let ringer = thread::spawn(move || ringing.notify());
-    assert!(heard(&bell, LIMIT));
-    ringer.join().unwrap().unwrap();
+    let notifier = Arc::new(EventFd::new().unwrap());
+    let clone = Arc::clone(&notifier);
+    let sender = thread::spawn(move || clone.notify());
+    assert!(is_notified(&notifier, LIMIT));
+    sender.join().unwrap().unwrap();
 }
 
 #[test]
 fn a_notify_between_clear_and_wait_is_not_lost() {
-    const RINGS: usize = 2000;
+    const COUNT: usize = 2000;
     let there = Arc::new(EventFd::new().unwrap());
     let back = Arc::new(EventFd::new().unwrap());
     let (theirs, answer) = (Arc::clone(&there), Arc::clone(&back));
     let other = thread::spawn(move || {
-        for _ in 0..RINGS {
-            assert!(heard(&theirs, LIMIT));
+        for _ in 0..COUNT {
+            assert!(is_notified(&theirs, LIMIT));
             theirs.clear().unwrap();
             answer.notify().unwrap();
         }
     });
-    for _ in 0..RINGS {
+    for _ in 0..COUNT {
         there.notify().unwrap();
-        assert!(heard(&back, LIMIT));
+        assert!(is_notified(&back, LIMIT));
         back.clear().unwrap();
     }
     other.join().unwrap();
@@ -86,8 +89,8 @@ fn a_notify_between_clear_and_wait_is_not_lost() {
 
 #[test]
 fn epoll_and_eventfd_descriptors_are_close_on_exec() {
-    let (bell, epoll) = (EventFd::new().unwrap(), Epoll::new().unwrap());
-    for fd in [bell.as_fd(), epoll.as_fd()] {
+    let (notifier, epoll) = (EventFd::new().unwrap(), Epoll::new().unwrap());
+    for fd in [notifier.as_fd(), epoll.as_fd()] {
         assert!(
             rustix::io::fcntl_getfd(fd)
                 .unwrap()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The table of faults reaches every call of the crate, and changes nothing but its outcome.
+//! The fault table reaches every call of the crate, and changes only its result.
 //!
 //! ```sh
 //! RUSTFLAGS="--cfg netpoll_faults" cargo test -p netpoll-sys --test faults
@@ -17,7 +17,7 @@ use netpoll_sys::options::{self, Keepalive};
 use netpoll_sys::socket::{self, ConnectStatus, Ipv6Mode, ListenOptions};
 use netpoll_sys::{Addr, Epoll, EventFd, Events, Interest, UnixAddr, credentials, transfer};
 
-/// The table is the process's: one test at a time.
+/// The table belongs to the process: one test at a time.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -27,7 +27,8 @@ fn plan(site: Syscall, when: Trigger, fault: Fault) -> FaultGuard {
     FaultPlan::new(when, move |called| (called == site).then_some(fault)).install()
 }
 
-/// Every call of `site` fails with an errno that the kernel has for none of them.
+/// Asserts that every call of `site` fails with an injected errno that the kernel returns for none
+/// of them.
 fn fails<T>(site: Syscall, call: impl FnOnce() -> io::Result<T>) {
     let installed = plan(site, Trigger::From(1), Fault::Errno(Errno::XFULL));
     let error = call().map(drop).expect_err("a fault");
@@ -110,7 +111,7 @@ fn every_call_that_moves_bytes_or_wakes_can_fail() {
     fails(Syscall::Readv, || {
         transfer::receive_vectored(peer, &mut [IoSliceMut::new(&mut room)])
     });
-    let (epoll, bell) = (Epoll::new().unwrap(), EventFd::new().unwrap());
+    let (epoll, notifier) = (Epoll::new().unwrap(), EventFd::new().unwrap());
     fails(Syscall::EpollAdd, || epoll.add(fd, 1, Interest::READABLE));
     fails(Syscall::EpollModify, || {
         epoll.modify(fd, 1, Interest::READABLE)
@@ -118,8 +119,8 @@ fn every_call_that_moves_bytes_or_wakes_can_fail() {
     fails(Syscall::EpollDelete, || epoll.delete(fd));
     let mut events = Events::with_capacity(4);
     fails(Syscall::EpollWait, || epoll.wait(&mut events, None));
-    fails(Syscall::EventFdWrite, || bell.notify());
-    fails(Syscall::EventFdRead, || bell.clear());
+    fails(Syscall::EventFdWrite, || notifier.notify());
+    fails(Syscall::EventFdRead, || notifier.clear());
 }
 
 #[test]
@@ -168,20 +169,26 @@ fn a_wait_can_return_no_events_fewer_events_or_a_stale_one() {
     let _alone = alone();
     let (epoll, now) = (Epoll::new().unwrap(), Some(Duration::ZERO));
     let bells = [EventFd::new().unwrap(), EventFd::new().unwrap()];
-    for (token, bell) in (7..).zip(&bells) {
-        epoll.add(bell.as_fd(), token, Interest::READABLE).unwrap();
-        bell.notify().unwrap();
+    for (token, notifier) in (7..).zip(&bells) {
+        epoll
+            .add(notifier.as_fd(), token, Interest::READABLE)
+            .unwrap();
+        notifier.notify().unwrap();
     }
     let mut events = Events::with_capacity(4);
     let mut answers = [Fault::Stale, Fault::AtMost(0), Fault::AtMost(1)].into_iter();
     let installed = FaultPlan::new(Trigger::From(1), move |_| answers.next()).install();
-    assert_eq!(epoll.wait(&mut events, now).unwrap(), 0, "none was before");
+    assert_eq!(
+        epoll.wait(&mut events, now).unwrap(),
+        0,
+        "no event was stored before"
+    );
     assert_eq!(epoll.wait(&mut events, now).unwrap(), 0);
     assert_eq!(epoll.wait(&mut events, now).unwrap(), 1);
     drop(installed);
     assert_eq!(epoll.wait(&mut events, now).unwrap(), 2);
     let seen = events.get(0);
-    bells.iter().for_each(|bell| bell.clear().unwrap());
+    bells.iter().for_each(|notifier| notifier.clear().unwrap());
     let installed = plan(Syscall::EpollWait, Trigger::From(1), Fault::Stale);
     assert_eq!(epoll.wait(&mut events, now).unwrap(), 1);
     assert_eq!((events.get(0), installed.injected()), (seen, 1));
@@ -204,22 +211,22 @@ fn an_errno_that_states_success_performs_the_call() {
         (ConnectStatus::InProgress, 1)
     );
     assert!(socket::peer_addr(&fd).is_ok());
-    let (epoll, bell) = (Epoll::new().unwrap(), EventFd::new().unwrap());
+    let (epoll, notifier) = (Epoll::new().unwrap(), EventFd::new().unwrap());
     let watched = plan(
         Syscall::EpollAdd,
         Trigger::From(1),
         Fault::Errno(Errno::EXIST),
     );
     epoll
-        .add(bell.as_fd(), 1, Interest::READABLE)
-        .expect_err("it is watched");
+        .add(notifier.as_fd(), 1, Interest::READABLE)
+        .expect_err("EEXIST");
     drop(watched);
     let _full = plan(
         Syscall::EventFdWrite,
         Trigger::From(1),
         Fault::Errno(Errno::AGAIN),
     );
-    bell.notify().unwrap();
+    notifier.notify().unwrap();
     let mut events = Events::with_capacity(1);
     assert_eq!(epoll.wait(&mut events, Some(Duration::ZERO)).unwrap(), 1);
 }

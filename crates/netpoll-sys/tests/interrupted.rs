@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A signal ends a wait without an error.
 //!
-//! A signal to a process goes to its first thread if that takes it, so the wait has to be there:
-//! this test is a program of its own, without the harness and its threads.
+//! A signal to a process is delivered to its first thread if that does not block it, so the wait
+//! has to run there: this test is a program of its own, without the harness and its threads.
 
 use std::os::fd::AsFd;
 use std::process::exit;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use netpoll_sys::{Epoll, EventFd, Events, Interest};
 use rustix::process::{Signal, getpid, kill_process};
 
-/// How often a signal is sent, and how many of them: ten seconds in all.
+/// The interval of the signals, and their number: ten seconds in all.
 const EVERY: Duration = Duration::from_millis(5);
 const AT_MOST: u32 = 2000;
 
@@ -29,7 +29,7 @@ fn main() {
     });
 
     let epoll = Epoll::new().expect("an epoll");
-    let silent = EventFd::new().expect("a bell");
+    let silent = EventFd::new().expect("a notifier");
     epoll
         .add(silent.as_fd(), 0, Interest::READABLE)
         .expect("to watch");
@@ -47,7 +47,7 @@ fn main() {
     println!("test a_signal_ends_a_wait_without_an_error ... ok");
 }
 
-/// Signals again and again, because a signal before the wait does not end it.
+/// Signals repeatedly, because a signal before the wait does not end it.
 fn send_until(over: &AtomicBool) {
     for _ in 0..AT_MOST {
         if over.load(Ordering::Relaxed) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Each knob turns what it says, as the kernel tells it afterwards.
+//! Each option has its effect, as the kernel reports it afterwards.
 
 use std::io;
 use std::net::SocketAddr;
@@ -110,7 +110,7 @@ fn the_busy_poll_time_is_rounded_up_and_limited_to_an_int() {
             let there = SockRef::from(fd).busy_poll().unwrap();
             match options::set_busy_poll(fd.as_fd(), given) {
                 Ok(()) => assert_eq!(SockRef::from(fd).busy_poll().unwrap(), read, "{given:?}"),
-                // Whoever may not raise it may lower it.
+                // Without the permission to raise it, lowering is allowed.
                 Err(error) => {
                     assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
                     assert!(there < read, "{given:?}");
@@ -149,7 +149,7 @@ fn a_reset_on_close_reaches_the_peer() {
     transfer::send(accepted.as_fd(), b"lost").unwrap();
     drop(accepted);
     await_readable(&client);
-    // What had arrived before the reset may still be read.
+    // Bytes that arrived before the reset may still be read.
     let mut room = [0; 8];
     let end = loop {
         match transfer::receive(client.as_fd(), &mut room) {
@@ -168,11 +168,11 @@ fn the_user_timeout_of_a_keepalive_outlasts_all_probes_but_the_last() {
     };
     assert_eq!(Keepalive::default().user_timeout(), Some(seconds(120)));
     assert_eq!(of(1, 1, 2), Some(seconds(3)));
-    assert_eq!(of(0, 0, 0), Some(seconds(2)), "as the kernel is told");
+    assert_eq!(of(0, 0, 0), Some(seconds(2)), "as passed to the kernel");
     assert_eq!(
         of(300, 10, 3),
         Some(seconds(360)),
-        "the last but one may be so late"
+        "the last probe but one may be so late"
     );
     assert_eq!(of(7200, 75, 9), None);
     assert_eq!(of(u64::MAX, u64::MAX, u32::MAX), None);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The limits of the process are what the kernel says they are.
+//! The process settings are those that the kernel reports.
 
 use std::thread;
 
@@ -7,7 +7,7 @@ use netpoll_sys::process;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity};
 
-/// The processors the calling thread may use.
+/// Returns the processors that the calling thread may use.
 fn allowed() -> Vec<usize> {
     let set = sched_getaffinity(None).expect("a set");
     (0..CpuSet::MAX_CPU)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Sockets are born as they should be, and how they fail is told by the kernel's own errors.
+//! Sockets are created with the right flags, and failures keep the kernel's errno.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
@@ -23,7 +23,7 @@ fn listen(addr: SocketAddr) -> (OwnedFd, SocketAddr) {
 
 fn addr_of(fd: &OwnedFd) -> SocketAddr {
     let addr = socket::local_addr(fd).expect("an address");
-    addr.as_tcp().expect("of the internet")
+    addr.as_tcp().expect("an internet address")
 }
 
 fn await_ready(fd: BorrowedFd<'_>, interest: Interest) {
@@ -39,7 +39,7 @@ fn accept(listener: &OwnedFd) -> (OwnedFd, Addr) {
     socket::accept(listener.as_fd()).expect("a connection")
 }
 
-/// Two ends of a TCP connection: the one that connected, and the one that was accepted.
+/// Returns two ends of a TCP connection: the one that connected, and the one that was accepted.
 fn connection() -> (OwnedFd, OwnedFd) {
     let (listener, addr) = listen(LOOPBACK);
     let fd = socket::stream_socket(addr).expect("a socket");
@@ -108,7 +108,7 @@ fn a_connect_completes_and_both_ends_exchange_bytes() {
 fn a_connect_of_a_connected_socket_is_connected() {
     let (client, _accepted) = connection();
     let addr = socket::peer_addr(&client).unwrap();
-    // The first answer after an asynchronous connect only says that it has ended.
+    // The first result after an asynchronous connect only states that it has completed.
     socket::connect(client.as_fd(), addr).unwrap();
     assert_eq!(
         socket::connect(client.as_fd(), addr).unwrap(),
@@ -118,10 +118,10 @@ fn a_connect_of_a_connected_socket_is_connected() {
 
 #[test]
 fn a_refused_connect_keeps_its_errno() {
-    // Bound, so that nobody else has the port, but not listening.
-    let nobody = socket::stream_socket(LOOPBACK).unwrap();
-    rustix::net::bind(&nobody, &LOOPBACK).unwrap();
-    let addr = addr_of(&nobody);
+    // Bound, so that no other process takes the port, and not listening.
+    let bound = socket::stream_socket(LOOPBACK).unwrap();
+    rustix::net::bind(&bound, &LOOPBACK).unwrap();
+    let addr = addr_of(&bound);
     let fd = socket::stream_socket(addr).unwrap();
     let error = match socket::connect(fd.as_fd(), addr) {
         Err(error) => error,
@@ -134,7 +134,7 @@ fn a_refused_connect_keeps_its_errno() {
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     assert_eq!(error.raw_os_error(), Some(111));
     let taken = socket::take_error(fd.as_fd()).unwrap();
-    assert!(taken.is_none(), "an error is taken once");
+    assert!(taken.is_none(), "take_error clears the error");
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn reuse_port_lets_several_listeners_share_a_port() {
 fn a_port_can_be_rebound_at_once() {
     let (listener, addr) = listen(LOOPBACK);
     let client = TcpStream::connect(addr).unwrap();
-    // The end that closes first is the one the port waits for.
+    // The end that closes first keeps the port in TIME_WAIT.
     let (accepted, _) = accept(&listener);
     drop((accepted, listener));
     await_ready(client.as_fd(), Interest::READABLE);
@@ -187,7 +187,7 @@ fn an_ipv6_listener_accepts_ipv4_as_configured() {
         let mut options = ListenOptions::default();
         options.ipv6 = family;
         let Ok(listener) = socket::listen(any, options) else {
-            return; // A machine without IPv6.
+            return; // The machine has no IPv6.
         };
         assert_eq!(socket2::SockRef::from(&listener).only_v6().unwrap(), only);
         let port = addr_of(&listener).port();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Bytes move in order, as many as there are or fit, and what ends a stream is told apart.
+//! Bytes move in order, as many as are there or fit, and the end of a stream and a reset are
+//! reported as such.
 
 use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::net::{TcpListener, TcpStream};
@@ -141,17 +142,17 @@ fn a_vectored_send_keeps_the_order_and_stops_where_the_socket_is_full() {
 
 #[test]
 fn a_send_to_a_closed_peer_is_a_broken_pipe_and_raises_no_signal() {
-    let rung = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(signal_hook::consts::SIGPIPE, Arc::clone(&rung)).unwrap();
+    let caught = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGPIPE, Arc::clone(&caught)).unwrap();
     let (ours, theirs) = pair();
     drop(theirs);
     let error = transfer::send(ours.as_fd(), b"x").unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     let error = transfer::send_vectored(ours.as_fd(), &[IoSlice::new(b"x")]).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
-    assert!(!rung.load(Ordering::Relaxed));
+    assert!(!caught.load(Ordering::Relaxed));
     signal_hook::low_level::raise(signal_hook::consts::SIGPIPE).unwrap();
-    assert!(rung.load(Ordering::Relaxed), "the handler is there");
+    assert!(caught.load(Ordering::Relaxed), "the handler is there");
 }
 
 #[test]
@@ -170,7 +171,7 @@ fn a_reset_is_reported_as_an_error() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (accepted, _) = listener.accept().unwrap();
-    // Closing with something unread is a reset: tcp(7).
+    // A close with unread bytes is a reset: tcp(7).
     transfer::send(accepted.as_fd(), b"unread").unwrap();
     await_readable(&client);
     drop(client);

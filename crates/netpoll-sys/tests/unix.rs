@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Unix sockets: their names, their permissions, and who is at the other end.
+//! Unix sockets: their names, their permissions, and the credentials of the peer.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,7 +13,7 @@ use netpoll_sys::{Addr, UnixAddr, process, transfer};
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::{FdFlags, fcntl_getfd};
 
-/// A folder that is gone with its test.
+/// A folder that is removed with its test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -94,7 +94,7 @@ fn a_path_has_its_permissions_as_soon_as_it_exists() {
         let name = UnixAddr::path(&path).unwrap();
         let mut options = ListenOptions::default();
         options.mode = mode;
-        // Whoever sees the path at all sees it so: nothing changes it after the bind.
+        // The path has these permissions from its creation: nothing changes it after the bind.
         let watching = std::thread::spawn(move || {
             loop {
                 if let Ok(seen) = std::fs::symlink_metadata(&path) {
@@ -120,7 +120,7 @@ fn errors_about_a_name_keep_their_errno() {
     let name = folder.name("a.sock");
     let errno = |result: io::Result<(OwnedFd, ConnectStatus)>| result.unwrap_err().raw_os_error();
     assert_eq!(errno(connect(name)), Some(2), "ENOENT");
-    assert_eq!(errno(connect(abstract_name("nobody"))), Some(111));
+    assert_eq!(errno(connect(abstract_name("unused"))), Some(111));
     let listener = listen(name);
     let refused = |name| socket::listen(name, ListenOptions::default()).unwrap_err();
     assert_eq!(refused(name).kind(), io::ErrorKind::AddrInUse);
@@ -128,7 +128,7 @@ fn errors_about_a_name_keep_their_errno() {
     assert_eq!(
         refused(name).kind(),
         io::ErrorKind::AddrInUse,
-        "a path stays"
+        "a path stays after its listener"
     );
     assert_eq!(errno(connect(name)), Some(111), "ECONNREFUSED");
     let nowhere = folder.name("no such folder/a.sock");
@@ -158,7 +158,7 @@ fn a_full_backlog_is_reported_and_a_retry_succeeds() {
         }
         assert_eq!(how, ConnectStatus::Connected);
         waiting.push(fd);
-        assert!(waiting.len() < 100, "the queue is never full");
+        assert!(waiting.len() < 100, "the queue is full at some point");
     };
     let again = socket::connect(last.as_fd(), name).unwrap();
     assert_eq!(again, ConnectStatus::QueueFull);
