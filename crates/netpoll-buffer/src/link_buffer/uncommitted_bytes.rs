@@ -109,7 +109,7 @@ impl UncommittedBytes {
         let generation = NEXT_GENERATION.fetch_add(1, Ordering::Relaxed);
         Self {
             generation,
-            tails: tails,
+            tails,
             order: Vec::new(),
             len: 0,
         }

@@ -29,7 +29,7 @@ fn buf_returns_every_byte_in_order_over_all_segments() {
 }
 
 #[test]
-fn a_chunk_is_what_follows_a_segment_that_was_read_to_its_end() {
+fn chunk_skips_a_consumed_segment() {
     let mut buffer = cut(b"abcdef", 3);
     buffer.next(3).unwrap();
     assert_eq!(buffer.chunk(), b"def");
@@ -141,7 +141,7 @@ struct Call {
 }
 
 #[test]
-fn a_message_goes_through_a_buffer_in_pieces_of_any_size() {
+fn a_message_is_decoded_from_pieces_of_any_size() {
     let call = Call {
         id: u64::MAX - 5,
         words: (0..50).map(|n| "word".repeat(n)).collect(),

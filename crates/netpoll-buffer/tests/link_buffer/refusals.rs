@@ -186,9 +186,9 @@ fn a_peek_above_the_largest_block_is_too_large() {
 fn every_error_message_contains_its_numbers() {
     let mut buffer = put(b"abc");
     let short = buffer.next(5).unwrap_err().to_string();
-    assert_eq!(short, "5 bytes were asked for and 3 are there");
+    assert_eq!(short, "5 bytes were requested and 3 are readable");
     let large = buffer.until(b'x', 2).unwrap_err().to_string();
-    assert_eq!(large, "3 bytes were asked for and the limit is 2");
+    assert_eq!(large, "3 bytes were requested and the limit is 2");
     let range = buffer.commit(9).unwrap_err().to_string();
-    assert_eq!(range, "9 was asked for and 0 bytes are uncommitted");
+    assert_eq!(range, "9 was requested and 0 bytes are uncommitted");
 }
