@@ -46,7 +46,7 @@ pub(crate) struct Header {
     on_release: OnRelease,
 }
 
-/// What happens to the contents of a block when they are over.
+/// The treatment of a block's contents when they are over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnRelease {
     /// They stay in memory until they are overwritten.

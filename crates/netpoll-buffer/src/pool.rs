@@ -56,7 +56,7 @@ struct PoolInner {
     in_use: AtomicUsize,
     peak: AtomicUsize,
     bound: usize,
-    /// What happens to the contents of a released block.
+    /// The treatment of the contents of a released block.
     on_release: OnRelease,
 }
 

@@ -13,7 +13,7 @@
 //!
 //! | site | errno | meaning |
 //! |---|---|---|
-//! | `connect` | `EINPROGRESS`, `EINTR`, `EALREADY`, `EISCONN` | the connection is made, or in progress |
+//! | `connect` | `EINPROGRESS`, `EINTR`, `EALREADY`, `EISCONN` | the connection is made or in progress |
 //! | `epoll_ctl` add | `EEXIST` | the descriptor is watched |
 //! | `write` to an eventfd | `EAGAIN` | the counter is full, so it is readable |
 //!
