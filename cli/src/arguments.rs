@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The command line: which commands there are, what each takes, and what is refused.
+//! The command line: the commands, their flags, and the rejection of invalid values.
 //!
-//! Everything that can be known to be wrong from the text alone is refused here, by name, with
-//! status 2 and one line that says what would be right. So the commands themselves receive values
-//! that make sense, and have only the outside world to be surprised by.
+//! The parser rejects every value and combination that the text alone shows to be invalid. The
+//! rejection names the flag and the valid values in one line, and the status is 2. The commands
+//! receive valid values only; their own errors come from the network and the system.
 
 mod compare;
 mod validation;
@@ -26,15 +26,15 @@ use validation::validate;
 
 pub(crate) use compare::CompareArgs;
 
-/// Reads the command line. When there is nothing to run the answer has been printed already (help
-/// and version on stdout, a refusal on stderr) and the status to end with is returned.
+/// Parses the command line. If there is nothing to run, prints the help or version on stdout, or
+/// the rejection on stderr, and returns the exit status.
 pub(crate) fn parse() -> Result<CliCommand, ExitCode> {
     Cli::try_parse()
         .and_then(|arguments| validate(arguments.command))
         .map_err(|error| print_error(&error))
 }
 
-/// A network framework for RPC: a server to try, a load to measure it with, and a demonstration.
+/// A network framework for RPC: a server, a load generator and a demonstration
 #[derive(Debug, Parser)]
 #[command(name = "netpoll", version, arg_required_else_help = true)]
 struct Cli {
@@ -42,65 +42,68 @@ struct Cli {
     command: CliCommand,
 }
 
-/// One of the things the command does.
+/// One subcommand.
 #[derive(Debug, Subcommand)]
 pub(crate) enum CliCommand {
-    /// Run a server until SIGINT or SIGTERM; it prints `listening on ADDR` when it is ready
+    /// Run a server until SIGINT or SIGTERM; print `listening on ADDR` once it accepts connections
     Serve(Box<ServeArgs>),
-    /// Drive a server with requests and report throughput and latency
+    /// Send requests to a server and report throughput and latency
     Load(LoadArgs),
-    /// Start a server here, drive it, and show the results as a table and as a page with plots
+    /// Measure a server on this machine; print a table and write a page with plots
     Demo(DemoArgs),
-    /// Measure netpoll beside other frameworks, the peers, in many scenarios
+    /// Measure netpoll and other frameworks (peers) in many scenarios
     Compare(CompareArgs),
 }
 
-/// What `netpoll serve` takes.
+/// Arguments of `netpoll serve`.
 #[derive(Args, Debug)]
 pub(crate) struct ServeArgs {
-    /// What to serve
+    /// Server to run
     pub(crate) kind: ServeKind,
-    /// Where to listen: host:port (port 0 takes a free one), unix:/path or unix:@name
+    /// Listen address: host:port (port 0 selects a free port), unix:/path or unix:@name
     #[arg(long, value_name = "A", default_value = "127.0.0.1:0")]
     pub(crate) addr: Address,
-    /// Poller threads, at most 1024 [default: one for each available processor]
+    /// Poller threads, at most 1024 [default: one per available processor]
     #[arg(long, value_name = "N", value_parser = pollers)]
     pub(crate) pollers: Option<NonZeroUsize>,
-    /// Stay awake for so long before sleeping, at most 1s; none is off [default: none]
+    /// Busy-poll for this long before sleeping, at most 1s; none disables it [default: none]
     #[arg(long, value_name = "T", value_parser = busy_poll)]
     pub(crate) busy_poll: Option<OptionalDuration>,
-    /// Connections at once; more wait in the kernel's queue [default: 7/8 of the descriptor limit]
+    /// Maximum open connections; more wait in the kernel's accept queue [default: 7/8 of the
+    /// descriptor limit]
     #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>)]
     pub(crate) max_connections: Option<NonZeroUsize>,
-    /// Where handlers run: inline (on the pollers), threads[:N], tokio[:N]; N threads, or one for
-    /// each available processor [default: inline]
+    /// Where handlers run: inline (on the pollers), threads[:N] or tokio[:N]; N is the number of
+    /// threads, one per available processor if omitted [default: inline]
     #[arg(long, value_name = "R", value_parser = runner::parse)]
     pub(crate) runner: Option<RunnerChoice>,
-    /// Where a proxy passes its connections on to
+    /// Upstream address of a proxy
     #[arg(long, value_name = "A")]
     pub(crate) to: Option<Address>,
-    /// For one direction of a proxy to be silent once the other has ended; none is off [default: 30s]
+    /// How long one direction of a proxied connection may stay silent after the other has ended;
+    /// none disables it [default: 30s]
     #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
     pub(crate) half_open_timeout: Option<OptionalDuration>,
-    /// Accept on each poller, from a socket of its own (SO_REUSEPORT)
+    /// Accept on each poller from its own listening socket (SO_REUSEPORT)
     #[arg(long)]
     pub(crate) reuse_port: bool,
-    /// Print a line of statistics on stderr so often: a whole number and ms, s or m
+    /// Print a line of statistics on stderr at this interval: a whole number and us, ms, s or m
     #[arg(long, value_name = "T", value_parser = duration::parse)]
     pub(crate) stats: Option<Duration>,
-    /// Keep the server on one processor, the INDEX-th of those it may use
+    /// Pin the server to the INDEX-th of the processors that it may use
     #[arg(long, value_name = "INDEX", hide = true)]
     pub(crate) pin: Option<usize>,
-    /// What bounds its connections.
+    /// Limits of each connection.
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
 }
 
-/// For how long a direction of a proxy may be silent once the other has ended, unless told otherwise.
+/// The default of `--half-open-timeout`.
 const DEFAULT_HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl ServeArgs {
-    /// For how long a direction of a proxy may be silent once the other has ended.
+    /// Returns the time that one direction of a proxied connection may stay silent after the other
+    /// has ended; `None` for no limit.
     pub(crate) fn half_open_duration(&self) -> Option<Duration> {
         match self.half_open_timeout {
             None => Some(DEFAULT_HALF_OPEN_TIMEOUT),
@@ -109,124 +112,124 @@ impl ServeArgs {
         }
     }
 
-    /// For how long the server stays awake before it sleeps.
+    /// Returns the time that the server busy-polls before it sleeps; zero if disabled.
     pub(crate) fn busy_poll(&self) -> Duration {
         self.busy_poll
             .map_or(Duration::ZERO, OptionalDuration::or_zero)
     }
 }
 
-/// The servers there are.
+/// The kinds of servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ServeKind {
-    /// Return the bytes that come
+    /// Echo the received bytes
     Echo,
     /// Answer each frame (4-byte big-endian length, payload) with the same frame
     Rpc,
-    /// The same as rpc, with each request in a task of its own
+    /// As rpc, with each request in its own task
     Mux,
-    /// The same as rpc, where every tenth request of a connection computes for 100 us
+    /// As rpc, with 100 us of computing in every tenth request of a connection
     Heavy,
-    /// Pass bytes on, both ways, between each client and a connection to --to
+    /// Forward bytes in both directions between each client and --to
     Proxy,
-    /// The same as rpc from a bare epoll loop on one thread: the limit to compare with
+    /// As rpc, from a bare epoll loop on one thread: the upper limit to compare with
     Reference,
 }
 
-/// What `netpoll load` takes.
+/// Arguments of `netpoll load`.
 #[derive(Args, Debug)]
 pub(crate) struct LoadArgs {
-    /// What the server speaks
+    /// Protocol of the server
     pub(crate) protocol: Protocol,
-    /// The server: host:port, unix:/path or unix:@name
+    /// Server address: host:port, unix:/path or unix:@name
     #[arg(long, value_name = "A")]
     pub(crate) addr: Address,
-    /// Connections, all of them open from beginning to end unless there is churn
+    /// Number of connections, open for the whole run unless --churn is given
     #[arg(long, value_name = "C", default_value = "100", value_parser = count::<NonZeroU32>)]
     pub(crate) connections: NonZeroU32,
-    /// Payload bytes of a request; the 4-byte header of rpc comes on top
+    /// Payload bytes of a request, without the 4-byte header of rpc and mux
     #[arg(long, value_name = "B", default_value = "1024", value_parser = size)]
     pub(crate) size: u32,
-    /// Closed loop: requests in flight on each connection, a new one for each answer
+    /// Closed loop: requests in flight on each connection; each response triggers a new request
     #[arg(long, value_name = "D", default_value = "1", value_parser = count::<NonZeroU32>, conflicts_with = "rate")]
     pub(crate) depth: NonZeroU32,
-    /// Open loop: requests per second in all, whatever is still unanswered; latency is counted
-    /// from the time a request was meant to be sent
+    /// Open loop: requests per second over all connections, sent even if earlier ones are
+    /// unanswered; latency counts from the time a request was due
     #[arg(long, value_name = "R", value_parser = count::<NonZeroU64>)]
     pub(crate) rate: Option<NonZeroU64>,
-    /// Call through netpoll's client, which gives each call an id: the first 8 bytes of the payload;
-    /// for mux
+    /// Call through netpoll's client, which puts a call id into the first 8 bytes of the payload;
+    /// mux only
     #[arg(long, conflicts_with_all = ["rate", "threads"])]
     pub(crate) ids: bool,
-    /// Call through a pool of netpoll's of at most N connections, with --connections callers; for rpc
+    /// Call through a netpoll pool of at most N connections, with --connections callers; rpc only
     #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>, conflicts_with_all = ["rate", "threads", "depth", "ids"])]
     pub(crate) pool: Option<NonZeroUsize>,
-    /// Whether connections stay.
+    /// How long connections stay open.
     #[command(flatten)]
     pub(crate) churn_args: ChurnArgs,
-    /// How long to measure: a whole number and us, ms, s or m
+    /// Duration of the measured interval: a whole number and us, ms, s or m
     #[arg(long, value_name = "S", default_value = "10s", value_parser = duration::parse)]
     pub(crate) duration: Duration,
-    /// How long to run before measuring; `none` for not at all
+    /// How long to run before measuring; none disables the warm-up
     #[arg(long, value_name = "T", default_value = "500ms", value_parser = duration::parse_optional)]
     pub(crate) warm_up: OptionalDuration,
-    /// Threads that drive the connections
+    /// Number of threads that drive the connections
     #[arg(long, value_name = "N", default_value = "1", value_parser = count::<NonZeroUsize>)]
     pub(crate) threads: NonZeroUsize,
-    /// Have those threads stay awake for so long before they sleep, at most 1s; none is off
-    /// [default: none]
+    /// Busy-poll for this long before a load thread sleeps, at most 1s; none disables it [default:
+    /// none]
     #[arg(long, value_name = "T", value_parser = busy_poll, conflicts_with_all = ["ids", "pool"])]
     pub(crate) busy_poll: Option<OptionalDuration>,
-    /// The server's process, if it runs on this machine: its processor time is reported
+    /// Process id of a server on this machine; adds its processor time to the report
     #[arg(long, value_name = "P")]
     pub(crate) server_pid: Option<u32>,
-    /// Keep thread I on the (INDEX + I)-th processor it may use
+    /// Pin thread I to the (INDEX + I)-th of the processors that it may use
     #[arg(long, value_name = "INDEX", hide = true)]
     pub(crate) pin: Option<usize>,
-    /// How results are printed.
+    /// Output format.
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
 
-/// Whether connections stay.
+/// How long connections stay open.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct ChurnArgs {
-    /// A connection for each request: connect, ask, be answered, and hear the end, at most
-    /// --connections at once; for rpc
+    /// Open a connection for each request and wait for its close; at most --connections at once;
+    /// rpc only
     #[arg(long, conflicts_with_all = ["rate", "depth", "ids", "pool"])]
     pub(crate) churn: bool,
 }
 
-/// What a load speaks.
+/// The protocols of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Protocol {
-    /// Bytes that come back as they are
+    /// Bytes that the server returns unchanged
     Echo,
-    /// Frames of a 4-byte big-endian length and that many bytes
+    /// Frames: a 4-byte big-endian length and that many payload bytes
     Rpc,
-    /// The same, where answers may come in any order
+    /// As rpc; responses may arrive in any order
     Mux,
 }
 
-/// What `netpoll demo` takes.
+/// Arguments of `netpoll demo`.
 #[derive(Args, Debug)]
 pub(crate) struct DemoArgs {
-    /// Be done within ten seconds, with figures to match
+    /// Finish within ten seconds, with less precise figures
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Where the page goes
+    /// Path of the page
     #[arg(
         long = "output",
         value_name = "FILE",
         default_value = "netpoll-demo.html"
     )]
     pub(crate) page: PathBuf,
-    /// How results are printed.
+    /// Output format.
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
 
-/// How results are printed.
+/// Output format.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct OutputArgs {
     /// Print one JSON object instead of a table
@@ -234,10 +237,10 @@ pub(crate) struct OutputArgs {
     pub(crate) json: bool,
 }
 
-/// Prints what clap has to say: help and version whole, a refusal as one line.
+/// Prints help and version in full, and a rejection as one line. Returns the exit status.
 fn print_error(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        // Nobody is left to be told if this fails.
+        // A failed write of the help has no other output to be reported on.
         error.print().ok();
     } else {
         output::error(one_line(&error.render().to_string()));
@@ -245,8 +248,8 @@ fn print_error(error: &clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-/// The first paragraph of a message, without its `error:` and on one line. What follows it is the
-/// usage and a hint at `--help`.
+/// Returns the first paragraph of a message as one line, without its `error:`. The paragraphs after
+/// it are the usage and a hint at `--help`.
 fn one_line(message: &str) -> String {
     let paragraph = message.split("\n\n").next().unwrap_or_default();
     let words: Vec<&str> = paragraph.split_ascii_whitespace().collect();
@@ -254,13 +257,13 @@ fn one_line(message: &str) -> String {
     line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
 
-/// A number that is at least one.
+/// Parses a number that is at least 1.
 fn count<N: std::str::FromStr>(text: &str) -> Result<N, String> {
     text.parse()
         .map_err(|_| String::from("must be a whole number, at least 1"))
 }
 
-/// A number of pollers that a loop may have: see [`Builder::pollers`](netpoll::Builder::pollers).
+/// Parses a number of pollers; see [`Builder::pollers`](netpoll::Builder::pollers) for the bound.
 fn pollers(text: &str) -> Result<NonZeroUsize, String> {
     match count::<NonZeroUsize>(text)? {
         pollers if pollers.get() > 1024 => Err("must be at most 1024".into()),
@@ -268,17 +271,17 @@ fn pollers(text: &str) -> Result<NonZeroUsize, String> {
     }
 }
 
-/// A time that a poller may be told to stay awake.
+/// Parses a busy-poll time.
 fn busy_poll(text: &str) -> Result<OptionalDuration, String> {
     match duration::parse_optional(text)? {
         OptionalDuration::Set(time) if time > MAX_BUSY_POLL => {
-            Err("must be at most 1s, such as 50us; `none` switches it off".into())
+            Err("must be at most 1s, such as 50us; `none` disables it".into())
         }
         time => Ok(time),
     }
 }
 
-/// What the framework takes at most.
+/// The framework's upper bound for busy polling.
 const MAX_BUSY_POLL: Duration = Duration::from_secs(1);
 
 fn size(text: &str) -> Result<u32, String> {
@@ -288,7 +291,7 @@ fn size(text: &str) -> Result<u32, String> {
     }
 }
 
-/// Above any default frame bound of a server, and still a buffer that no machine minds.
+/// Above the default frame limit of every server, and small enough for any machine's memory.
 const MAX_PAYLOAD: u32 = 64 << 20;
 
 #[cfg(test)]
@@ -297,7 +300,7 @@ mod tests {
 
     use super::*;
 
-    pub(super) fn refusal(line: &str) -> String {
+    pub(super) fn rejection(line: &str) -> String {
         let error = Cli::try_parse_from(line.split(' '))
             .and_then(|arguments| validate(arguments.command))
             .unwrap_err();
@@ -306,13 +309,13 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_of_the_command_line_is_sound() {
+    fn the_command_line_definition_is_valid() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn a_refusal_is_one_line_that_names_the_flag_and_what_would_be_right() {
-        let line = refusal("netpoll load rpc --addr a:1 --depth 0");
+    fn a_rejection_is_one_line_with_the_flag_and_the_valid_values() {
+        let line = rejection("netpoll load rpc --addr a:1 --depth 0");
         assert!(!line.contains('\n'), "{line}");
         assert!(
             line.contains("--depth") && line.contains("at least 1"),
@@ -321,14 +324,14 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_address_is_named() {
-        assert!(refusal("netpoll load rpc").contains("--addr"));
+    fn a_missing_address_is_reported_by_flag() {
+        assert!(rejection("netpoll load rpc").contains("--addr"));
     }
 
     #[test]
-    fn a_budget_that_no_loop_can_do_with_is_refused_with_the_least() {
+    fn a_budget_below_the_minimum_is_rejected_with_the_minimum() {
         for wrong in ["1000", "many", "0"] {
-            let line = refusal(&format!("netpoll serve rpc --budget {wrong}"));
+            let line = rejection(&format!("netpoll serve rpc --budget {wrong}"));
             assert!(
                 line.contains("--budget") && line.contains("1048576"),
                 "{line}"
@@ -339,22 +342,22 @@ mod tests {
             "--budget 4194304",
             "--budget 8000000 --max-frame 8000000",
         ] {
-            let line = refusal(&format!("netpoll serve rpc --pollers 1 {wrong}"));
+            let line = rejection(&format!("netpoll serve rpc --pollers 1 {wrong}"));
             assert!(
                 line.contains("--budget") && line.contains("--max-frame"),
                 "{line}"
             );
         }
-        let line = refusal("netpoll serve rpc --max-frame 9000000000000000");
+        let line = rejection("netpoll serve rpc --max-frame 9000000000000000");
         assert!(line.contains("--budget"), "{line}");
-        let line = refusal("netpoll serve reference --budget 2000000");
+        let line = rejection("netpoll serve reference --budget 2000000");
         assert!(line.contains("--budget"), "{line}");
     }
 
     #[test]
-    fn a_runner_that_is_none_is_refused_with_those_there_are() {
+    fn an_unknown_runner_is_rejected_with_the_known_ones() {
         for wrong in ["go", "threads:0", "tokio:", "inline:2", "threads:x"] {
-            let line = refusal(&format!("netpoll serve rpc --runner {wrong}"));
+            let line = rejection(&format!("netpoll serve rpc --runner {wrong}"));
             assert!(
                 line.contains("--runner") && line.contains("threads:4"),
                 "{line}"
@@ -363,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_of_zero_is_refused_with_the_word_that_switches_it_off() {
+    fn a_zero_time_is_rejected_with_the_word_that_disables_it() {
         for flag in [
             "first-byte-timeout",
             "read-timeout",
@@ -371,7 +374,7 @@ mod tests {
             "idle-timeout",
             "max-age",
         ] {
-            let line = refusal(&format!("netpoll serve rpc --{flag} 0"));
+            let line = rejection(&format!("netpoll serve rpc --{flag} 0"));
             assert!(line.contains(flag) && line.contains("`none`"), "{line}");
         }
     }

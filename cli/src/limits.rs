@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The bounds of a server as flags: what is not given stays as the framework has it.
+//! The limits of a server's connections as flags. A flag that is not given keeps the framework's
+//! default.
 
 use std::num::NonZeroUsize;
 use std::thread::available_parallelism;
@@ -11,63 +12,63 @@ use netpoll::{Budget, Builder, ConnOptions};
 use crate::duration::{self, OptionalDuration};
 use crate::keepalive::{self, KeepaliveSetting};
 
-/// How long connections have to finish after a signal, unless told otherwise.
+/// The default of `--drain`.
 const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 
-/// The bounds of each connection. Times are a whole number and us, ms, s or m.
+/// The limits of each connection. Times are a whole number and us, ms, s or m.
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Bounds of each connection (times: 500ms, 10s, 2m; none is off)")]
+#[command(next_help_heading = "Limits of each connection (times: 500ms, 10s, 2m; none disables)")]
 pub(crate) struct LimitArgs {
-    /// From the accept to the first byte [default: 10s]
+    /// Time from the accept to the first byte [default: 10s]
     #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
     first_byte_timeout: Option<OptionalDuration>,
-    /// For all that one read asks for [default: none]
+    /// Time for one read to receive all the bytes that it waits for [default: none]
     #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
     read_timeout: Option<OptionalDuration>,
-    /// For unsent output to be taken [default: 60s]
+    /// Time for the peer to take unsent output [default: 60s]
     #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
     write_timeout: Option<OptionalDuration>,
-    /// Without a byte in either direction [default: 75s]
+    /// Time without a byte in either direction [default: 75s]
     #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
     idle_timeout: Option<OptionalDuration>,
-    /// From the accept to an orderly end, or up to a tenth less [default: none]
+    /// Maximum age of a connection before it is drained; each is up to a tenth shorter [default:
+    /// none]
     #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
     max_age: Option<OptionalDuration>,
-    /// The most bytes of one frame [default: 4194304]
+    /// Maximum size of a frame in bytes [default: 4194304]
     #[arg(long, value_name = "B", value_parser = frame)]
     max_frame: Option<NonZeroUsize>,
-    /// The bytes of memory that all connections may hold, at least 1048576 and what a frame of
-    /// --max-frame needs [default: a quarter of
-    /// what the process may have]
+    /// Maximum memory of all connections in bytes, at least 1048576 and enough for a frame of
+    /// --max-frame [default: a quarter of the memory available to the process]
     #[arg(long, value_name = "B", value_parser = budget)]
     budget: Option<usize>,
-    /// For one poll of a handler, above which it is told of [default: 10ms]
+    /// Log a handler whose single poll takes longer than this [default: 10ms]
     #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
     slow_handler: Option<OptionalDuration>,
-    /// For a close to send what is unsent and to hear the peer's end [default: 5s]
+    /// How long a close may flush unsent output and wait for the peer's FIN [default: 5s]
     #[arg(long, value_name = "T", value_parser = duration::parse)]
     linger: Option<Duration>,
-    /// When the kernel asks a silent peer whether it is there: after so long, so often, so many times;
-    /// a dead one is found after IDLE + COUNT * INTERVAL [default: 60s,15s,4]
+    /// TCP keepalive: first probe after IDLE, then every INTERVAL, up to COUNT probes; a dead peer
+    /// is detected after IDLE + COUNT * INTERVAL; none disables it [default: 60s,15s,4]
     #[arg(long, value_name = "IDLE,INTERVAL,COUNT", value_parser = keepalive::parse)]
     keepalive: Option<KeepaliveSetting>,
-    /// For what was sent to be acknowledged; takes the place of the count of --keepalive [default:
-    /// what goes with --keepalive, or 60s without]
+    /// Time for sent bytes to be acknowledged (TCP_USER_TIMEOUT); replaces the COUNT of --keepalive
+    /// [default: derived from --keepalive, or 60s without keepalive]
     #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
     user_timeout: Option<OptionalDuration>,
-    /// For connections to finish after SIGINT or SIGTERM [default: 30s]
+    /// How long connections may finish after SIGINT or SIGTERM [default: 30s]
     #[arg(long, value_name = "T", value_parser = duration::parse)]
     drain: Option<Duration>,
 }
 
 impl LimitArgs {
-    /// Sets what was given.
+    /// Applies the given flags to `builder`.
     pub(crate) fn apply(&self, mut builder: Builder) -> Builder {
         let time = |given: OptionalDuration| match given {
             OptionalDuration::Off => None,
             OptionalDuration::Set(time) => Some(time),
         };
-        // First: it sets the others, too.
+        // First, since it also sets the timeouts that follow.
         builder = builder.options(self.options());
         if let Some(given) = self.first_byte_timeout {
             builder = builder.first_byte_timeout(time(given));
@@ -99,7 +100,7 @@ impl LimitArgs {
         builder
     }
 
-    /// What is set on sockets.
+    /// Returns the options of accepted connections.
     fn options(&self) -> ConnOptions {
         let mut options = ConnOptions::default();
         if let Some(given) = self.keepalive {
@@ -113,7 +114,8 @@ impl LimitArgs {
         options
     }
 
-    /// What is wrong with a budget in which a largest frame can never come in on so many pollers.
+    /// Returns an error text if the budget is too small for a frame of the maximum size on this
+    /// number of pollers.
     pub(crate) fn budget_error(&self, pollers: Option<NonZeroUsize>) -> Option<String> {
         let frame = match self.max_frame {
             Some(bytes) => bytes.get(),
@@ -133,8 +135,8 @@ impl LimitArgs {
         })
     }
 
-    /// The same for the connections that a proxy dials: all but the time to a first byte, which is the
-    /// client's to send.
+    /// Returns the options of the connections that a proxy dials. The first-byte timeout is not
+    /// among them: the client sends first.
     pub(crate) fn dialed_options(&self) -> ConnOptions {
         let mut options = ConnOptions::for_dialing();
         let time = |given: OptionalDuration| match given {
@@ -162,12 +164,12 @@ impl LimitArgs {
         options
     }
 
-    /// How long connections have to finish after a signal.
+    /// Returns the time that connections may take to finish after a signal.
     pub(crate) fn drain(&self) -> Duration {
         self.drain.unwrap_or(DEFAULT_DRAIN)
     }
 
-    /// The first flag that was given, for a server that knows no bounds.
+    /// Returns the first given flag, for a server without limits.
     pub(crate) fn first_given(&self) -> Option<&'static str> {
         [
             (self.first_byte_timeout.is_some(), "--first-byte-timeout"),
@@ -193,7 +195,7 @@ fn frame(text: &str) -> Result<NonZeroUsize, String> {
         .map_err(|_| String::from("must be a number of bytes, at least 1"))
 }
 
-/// The least memory that a loop can do with.
+/// The smallest budget that an event loop accepts, in bytes.
 const MIN_BUDGET: usize = 1 << 20;
 
 fn budget(text: &str) -> Result<usize, String> {
