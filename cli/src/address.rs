@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Addresses as they are written on a command line: `host:port`, `unix:/path` or `unix:@name`.
+//! Addresses on the command line: `host:port`, `unix:/path` or `unix:@name`.
 //!
-//! The host is an IPv4 address, an IPv6 address in brackets, or a name. Whether the text *is* an
-//! address is decided when the command line is read (a usage error if not); what a name stands for
-//! is asked only when the address is used, because that may fail for reasons of the day.
+//! The host is an IPv4 address, an IPv6 address in brackets, or a name. The syntax is checked when
+//! the command line is parsed; an error is a usage error. A name is resolved when the address is
+//! used, since a lookup may fail for reasons that have nothing to do with the text.
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -13,27 +13,27 @@ use netpoll_sys::{Addr, UnixAddr};
 
 use crate::error::CliError;
 
-/// An address that has been read but not yet resolved.
+/// A parsed address that is not resolved yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
-    /// Of the internet.
+    /// A TCP address.
     Host {
-        /// An address without its brackets, or a name; never empty.
+        /// An IP address without brackets, or a name; never empty.
         host: String,
         port: u16,
     },
-    /// Of a Unix socket, which needs no resolving.
+    /// A Unix socket address, which needs no lookup.
     Unix(UnixAddr),
 }
 
 impl Address {
-    /// Where the address leads. Of several that a name has it is the first IPv4 one, else the first:
-    /// a server and a load that are given the same name must mean the same. Asks the system's
-    /// resolver when the host is a name, and then may take seconds.
+    /// Returns the socket address. If a name has several, this is the first IPv4 address, else the
+    /// first one, so that a server and a load with the same name use the same address. Queries the
+    /// system's resolver if the host is a name, and may then block for seconds.
     ///
     /// # Errors
     ///
-    /// A name that nobody knows.
+    /// A name that does not resolve.
     pub(crate) fn resolve(&self) -> Result<Addr, CliError> {
         let (host, port) = match self {
             Self::Host { host, port } => (host.as_str(), *port),
@@ -59,7 +59,7 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, String> {
         if text.starts_with("unix:") {
             let addr: Addr = text.parse().map_err(|wrong| format!("{wrong}"))?;
-            let name = addr.as_unix().ok_or("no name of a Unix socket")?;
+            let name = addr.as_unix().ok_or("not a Unix socket address")?;
             return Ok(Self::Unix(*name));
         }
         let wrong =
@@ -68,7 +68,7 @@ impl FromStr for Address {
         let host = match host.strip_prefix('[') {
             Some(rest) => rest.strip_suffix(']').ok_or_else(wrong)?,
             None if host.contains(':') => {
-                return Err("an IPv6 address stands in brackets, such as [::1]:8080".into());
+                return Err("an IPv6 address needs brackets, such as [::1]:8080".into());
             }
             None => host,
         };
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_survives_being_printed() {
+    fn a_printed_address_parses_to_itself() {
         for text in [
             "127.0.0.1:8080",
             "[::1]:0",
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn invalid_addresses_are_rejected() {
         for text in [
             "", "8080", ":80", "a:", "a:65536", "a:-1", "::1:80", "[::1:80", "a b:1", "[]:1",
             "unix:", "unix:@", "@x",
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_resolve_to_themselves() {
+    fn numeric_addresses_resolve_to_themselves() {
         let v6: Address = "[::1]:9".parse().unwrap();
         assert_eq!(v6.resolve().unwrap(), "[::1]:9".parse().unwrap());
         let unix: Address = "unix:/a".parse().unwrap();

@@ -1,20 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Waiting awake, of the loops that stand on the kernel alone: the reference and the load.
+//! Busy polling for the loops on the bare kernel layer: the reference server and the load.
 //!
-//! The plainest form there is: every wait begins awake, for as long as was said. The framework's
-//! pollers are choosier; these are what theirs is compared with, and the other end of what is
-//! measured.
+//! Every wait busy-polls for the full time given before it sleeps. The framework's pollers
+//! busy-poll only when it is likely to pay; this plain form is what they are compared with, and it
+//! drives the client side of a measurement.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use netpoll_sys::{Epoll, Events};
 
-/// As [`Epoll::wait`], where the thread asks again and again for `awake` before it sleeps.
-///
-/// # Errors
-///
-/// Those of [`Epoll::wait`].
+/// Waits as [`Epoll::wait`], but polls without sleeping for the first `awake` of the wait.
 pub(crate) fn wait(
     epoll: &Epoll,
     events: &mut Events,
@@ -46,12 +42,12 @@ mod tests {
 
     use super::*;
 
-    /// Waits on a bell that is rung or not, and says how many events came and how long it took.
-    fn wait_for(rung: bool, awake: Duration, timeout: Duration) -> (usize, Duration) {
-        let (epoll, bell) = (Epoll::new().unwrap(), EventFd::new().unwrap());
-        epoll.add(bell.as_fd(), 1, Interest::READABLE).unwrap();
-        if rung {
-            bell.notify().unwrap();
+    /// Waits on an event fd, notified or not. Returns the number of events and the time it took.
+    fn wait_for(notified: bool, awake: Duration, timeout: Duration) -> (usize, Duration) {
+        let (epoll, event_fd) = (Epoll::new().unwrap(), EventFd::new().unwrap());
+        epoll.add(event_fd.as_fd(), 1, Interest::READABLE).unwrap();
+        if notified {
+            event_fd.notify().unwrap();
         }
         let start = Instant::now();
         let mut events = Events::with_capacity(1);
@@ -60,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_ends_at_an_event_or_at_its_timeout_however_long_it_is_awake() {
+    fn a_busy_polling_wait_ends_at_an_event_or_its_timeout() {
         let (short, long) = (Duration::from_millis(5), Duration::from_secs(3600));
         for awake in [Duration::ZERO, short, long] {
             assert_eq!(wait_for(true, awake, long).0, 1, "{awake:?}");

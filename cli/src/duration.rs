@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Durations as they are written on a command line: a whole number and one of `us ms s m`.
+//! Durations on the command line: a whole number and one of `us ms s m`.
 //!
-//! `0` is refused, since a reader cannot know whether it means "at once" or "never"; what has an
-//! off position takes the word `none` for it. The unit is not optional for the same reason.
+//! `0` is rejected, since it could mean "immediately" or "never"; a duration that can be disabled
+//! takes the word `none`. The unit is required for the same reason.
 
 use std::time::Duration;
 
-/// A duration that a command may leave out.
+/// A duration that can be disabled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OptionalDuration {
-    /// Switched off: `none`.
+    /// Disabled: `none`.
     Off,
-    /// So long.
+    /// Enabled, with this value.
     Set(Duration),
 }
 
 impl OptionalDuration {
-    /// The duration, zero when switched off.
+    /// Returns the duration; zero if disabled.
     pub(crate) fn or_zero(self) -> Duration {
         match self {
             Self::Off => Duration::ZERO,
@@ -25,19 +25,19 @@ impl OptionalDuration {
     }
 }
 
-/// Reads a duration such as `10s` or `500ms`.
+/// Parses a duration such as `10s` or `500ms`.
 ///
 /// # Errors
 ///
-/// One line that says what would have been right.
+/// One line that states the valid form.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     match amount(text)? {
-        Duration::ZERO => Err("0 is no time at all; give at least 1us, such as 500ms".into()),
+        Duration::ZERO => Err("0 is not a duration; give at least 1us, such as 500ms".into()),
         duration => Ok(duration),
     }
 }
 
-/// Reads a duration, or `none` for no time at all.
+/// Parses a duration, or `none` for a disabled one.
 ///
 /// # Errors
 ///
@@ -47,12 +47,12 @@ pub(crate) fn parse_optional(text: &str) -> Result<OptionalDuration, String> {
         return Ok(OptionalDuration::Off);
     }
     match amount(text)? {
-        Duration::ZERO => Err("0 may mean two things; `none` switches it off".into()),
+        Duration::ZERO => Err("0 is ambiguous; `none` disables it".into()),
         duration => Ok(OptionalDuration::Set(duration)),
     }
 }
 
-/// The shortest usual way to write a duration: `500 ms`, `10 s`.
+/// Formats a duration for people: `500 ms`, `10 s`.
 pub(crate) fn display(duration: Duration) -> String {
     let micros = duration.as_micros();
     if micros < 1_000 {
@@ -87,11 +87,11 @@ fn amount(text: &str) -> Result<Duration, String> {
         Some(micros) if micros <= MAX_DURATION.as_micros() as u64 => {
             Ok(Duration::from_micros(micros))
         }
-        _ => Err("more than a week is not a duration for this command".into()),
+        _ => Err("the longest duration is a week".into()),
     }
 }
 
-/// Nothing here runs longer, and sums of such durations stay far from any overflow.
+/// The longest duration: far above any run, and sums of such durations do not overflow.
 const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);
 
 #[cfg(test)]
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_unit_is_read() {
+    fn every_unit_is_parsed() {
         assert_eq!(parse("7us"), Ok(Duration::from_micros(7)));
         assert_eq!(parse("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(parse("10s"), Ok(Duration::from_secs(10)));
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_is_refused_with_what_would_be_right() {
+    fn zero_is_rejected_with_the_valid_form() {
         for zero in ["0", "0s", "0ms", "00us"] {
             assert!(parse(zero).unwrap_err().contains("at least 1us"), "{zero}");
             assert!(parse_optional(zero).unwrap_err().contains("none"), "{zero}");
@@ -115,13 +115,13 @@ mod tests {
     }
 
     #[test]
-    fn none_switches_off_what_has_an_off_position() {
+    fn none_disables_an_optional_duration() {
         assert_eq!(parse_optional("none"), Ok(OptionalDuration::Off));
         assert!(parse("none").is_err());
     }
 
     #[test]
-    fn what_is_not_a_duration_is_refused() {
+    fn invalid_durations_are_rejected() {
         for wrong in [
             "",
             "s",

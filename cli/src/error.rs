@@ -1,27 +1,28 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Why work that a command was asked to do did not succeed.
+//! The error of a command that ran and did not succeed.
 //!
-//! There are two ways for a command to end without success and scripts tell them apart: a command
-//! line that cannot be meant (status 2, decided in [`crate::arguments`]), which will fail the same
-//! way for ever, and work that did not succeed (status 1, this type), which may succeed the next
-//! time. Both are one line; whoever makes one says what was tried, not only what the kernel said.
+//! A command fails with one of two statuses, and scripts distinguish them. Status 2 is an invalid
+//! command line, which fails again however often it is repeated ([`crate::arguments`]). Status 1 is
+//! work that did not succeed (this type); it may succeed the next time. Either error is one line.
+//! It names the operation that failed, not only the kernel's error.
 
 use std::fmt;
 use std::io;
 
-/// Why a command ended without success: one line for a person.
+/// The error of a command: one line for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CliError {
     text: String,
 }
 
 impl CliError {
-    /// A failure in words of its own.
+    /// Creates an error from a text.
     pub(crate) fn new(text: impl Into<String>) -> Self {
         Self { text: text.into() }
     }
 
-    /// What the kernel refused, after what was tried: `cannot listen on A: Address in use`.
+    /// Creates an error from an I/O error and the operation that failed: `cannot listen on A:
+    /// Address in use`.
     pub(crate) fn io(what: impl fmt::Display, error: &io::Error) -> Self {
         Self::new(format!("cannot {what}: {error}"))
     }
@@ -38,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_names_what_was_tried_and_what_the_kernel_said() {
+    fn an_io_error_names_the_operation_and_the_kernel_error() {
         let error = io::Error::from(io::ErrorKind::AddrInUse);
         let failure = CliError::io("listen on 127.0.0.1:80", &error);
         assert_eq!(

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! TCP keepalive as it is written on a command line: `IDLE,INTERVAL,COUNT`, such as `60s,15s,4`.
+//! TCP keepalive on the command line: `IDLE,INTERVAL,COUNT`, such as `60s,15s,4`.
 
 use std::time::Duration;
 
@@ -7,17 +7,17 @@ use netpoll::Keepalive;
 
 use crate::duration;
 
-/// Whether the kernel probes silent peers.
+/// Whether and how the kernel probes silent peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeepaliveSetting {
-    /// It does not: `none`.
+    /// No probes: `none`.
     Off,
-    /// With these numbers.
+    /// Probes with these parameters.
     On(Keepalive),
 }
 
 impl KeepaliveSetting {
-    /// The numbers, if there are some.
+    /// Returns the parameters; `None` if disabled.
     pub(crate) fn keepalive(self) -> Option<Keepalive> {
         match self {
             Self::Off => None,
@@ -26,17 +26,17 @@ impl KeepaliveSetting {
     }
 }
 
-/// The longest idle time and interval that the kernel takes.
+/// The longest idle time and interval that the kernel accepts.
 const MAX_INTERVAL: Duration = Duration::from_secs(32_767);
 
-/// The most probes that it takes.
+/// The largest probe count that the kernel accepts.
 const MAX_PROBES: u32 = 127;
 
-/// Reads the three numbers, or `none`.
+/// Parses the three parameters, or `none`.
 ///
 /// # Errors
 ///
-/// One line that says what would have been right.
+/// One line that states the valid form.
 pub(crate) fn parse(text: &str) -> Result<KeepaliveSetting, String> {
     if text == "none" {
         return Ok(KeepaliveSetting::Off);
@@ -44,7 +44,7 @@ pub(crate) fn parse(text: &str) -> Result<KeepaliveSetting, String> {
     let wrong = || {
         String::from(
             "must be IDLE,INTERVAL,COUNT, such as 60s,15s,4, in whole seconds up to 32767s and at \
-             most 127 probes; none switches it off",
+             most 127 probes; none disables it",
         )
     };
     let seconds = |text: &str| {
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_numbers_are_a_keepalive_and_none_is_off() {
+    fn three_parameters_enable_keepalive_and_none_disables_it() {
         let second = Duration::from_secs(1);
         let expected = Keepalive::new(60 * second, 15 * second, 4);
         assert_eq!(parse("60s,15s,4"), Ok(KeepaliveSetting::On(expected)));
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_refused_with_what_would_be_right() {
+    fn invalid_keepalives_are_rejected_with_the_valid_form() {
         let texts = [
             "",
             "60s",

@@ -1,32 +1,33 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `netpoll load`: drives a server and says how fast it answered.
+//! `netpoll load`: drives a server and reports throughput and latency.
 //!
-//! There are two questions one can ask a server, and they are not the same:
+//! There are two questions about a server, and each has its own loop:
 //!
 //! * *How much can it do?* The **closed loop** keeps a fixed number of requests in flight on each
-//!   connection and sends a new one for each answer. A slow server is asked less.
-//! * *How long do users wait?* The **open loop** sends at a fixed rate, whatever is still
-//!   unanswered, and counts the latency of a request from the moment it was meant to be sent. When
-//!   the server stalls for a second, a second's worth of requests has waited, and shows in the
-//!   percentiles. Counting from the actual send would omit just those.
+//!   connection; each response triggers a new request. A slow server receives fewer requests.
+//! * *How long do users wait?* The **open loop** sends at a fixed rate, even while earlier requests
+//!   are unanswered. The latency of a request counts from the time it was due. When the server
+//!   stalls for a second, a second's worth of requests has waited, and the percentiles show it. A
+//!   latency from the actual send would omit exactly these requests (coordinated omission).
 //!
-//! The load must never be what is measured. It has an epoll loop of its own on each thread, sends
-//! the requests that fall due together in one call from bytes that were built beforehand, reads
-//! answers into one buffer for all, looks at the clock once for each wake of a connection, and
-//! allocates nothing while it runs.
+//! The load must not be the bottleneck. Each thread has its own epoll loop. It sends the due
+//! requests of a connection in one call from prebuilt bytes, reads responses into one shared
+//! buffer, reads the clock once per readiness event of a connection, and allocates nothing in the
+//! steady state.
 //!
 //! ```text
-//! session   connects, starts the threads, watches, sums up
-//!   worker     one thread: epoll, the connections, the phases of a run
-//!     connection   bytes out, bytes in, requests in flight
-//!       requests     what goes out        answers   what must come back
-//!       in_flight    when each was sent   pace      when each is due (open loop)
-//!   churn      another thread, whose connections are for one request each
-//!     recorder     latencies of the measured interval
-//! report    what is said about it
+//! run         connects, starts the threads, samples the server, adds up the results
+//!   worker      one thread: epoll, the connections, the phases of a run
+//!     connection   output, input, requests in flight
+//!       requests     the bytes to send        responses  the bytes to expect
+//!       unanswered   when each was sent       pacing     when each is due (open loop)
+//!   churn       a thread whose connections carry one request each
+//!     recorder     the latencies of the measured interval
+//! report      the results as JSON and as text
 //! ```
 //!
-//! The load of [`callers`] is another: it calls through netpoll's client, which is measured, too.
+//! [`client_load`] is the exception: it calls through netpoll's client and so measures the client,
+//! too.
 
 mod churn;
 mod client_load;
@@ -54,48 +55,48 @@ use crate::progress::ProgressDisplay;
 use crate::signal::Interrupt;
 use crate::{duration, output};
 
-/// Runs one load and prints what came out.
+/// Runs one load and prints the results.
 ///
 /// # Errors
 ///
-/// A server that cannot be reached, that failed requests or answered none; an interrupt. What was
-/// measured until then has been printed.
+/// A server that cannot be reached, failed requests, no response at all, or an interrupt. The
+/// results up to then have been printed.
 pub(crate) fn run(arguments: &LoadArgs) -> Result<(), CliError> {
     let plan = LoadPlan::from_arguments(arguments)?;
     let interrupt =
         Interrupt::on_signals().map_err(|error| CliError::io("listen for signals", &error))?;
     let progress = ProgressDisplay::new(plan.warm_up + plan.duration, plan.to_string());
-    let outcome = drive(&plan, &interrupt, &mut |moment| {
+    let result = drive(&plan, &interrupt, &mut |state| {
         progress.update(
-            moment.elapsed,
-            format_args!("{} answers", thousands(moment.answered)),
+            state.elapsed,
+            format_args!("{} responses", thousands(state.answered)),
         );
     });
     progress.finish();
-    let outcome = outcome?;
-    let report = Report::of(&outcome);
+    let result = result?;
+    let report = Report::of(&result);
     if arguments.output.json {
         output::result(report.json())?;
     } else {
         output::result(report.table(&plan))?;
     }
-    check_result(&plan, &outcome, &interrupt)
+    check_result(&plan, &result, &interrupt)
 }
 
-/// Whether a run was what it was meant to be.
+/// Returns an error if the run failed requests, was interrupted or got no response.
 fn check_result(
     plan: &LoadPlan,
-    outcome: &LoadResult,
+    result: &LoadResult,
     interrupt: &Interrupt,
 ) -> Result<(), CliError> {
-    let failed = if outcome.errors > 0 {
-        let cause = outcome.cause.as_deref().unwrap_or("for no known reason");
-        format!("{} requests failed: {cause}", outcome.errors)
+    let failed = if result.errors > 0 {
+        let cause = result.cause.as_deref().unwrap_or("unknown cause");
+        format!("{} requests failed: {cause}", result.errors)
     } else if interrupt.is_set() {
-        String::from("interrupted before the end")
-    } else if outcome.requests == 0 {
+        String::from("interrupted")
+    } else if result.requests == 0 {
         let duration = duration::display(plan.duration);
-        format!("no answer came from {} within {duration}", plan.addr)
+        format!("no response from {} within {duration}", plan.addr)
     } else {
         return Ok(());
     };

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A log that never blocks its callers: a bounded queue of lines, and a thread that writes them.
 //!
-//! A pipe that is not read takes 64 KiB and then blocks its writer. The callers here are pollers,
-//! which serve thousands of connections each, so they append to the queue and go on. When the queue
-//! is full a line is dropped and counted. A report of how many were dropped stands where they would
-//! have stood: between the last line before them and the first after them. The queue's lock is never
-//! held while anything is written.
+//! A pipe that is not read takes 64 KiB and then blocks its writer. The callers are pollers that
+//! serve thousands of connections each, so they only append to a queue. If the queue is full, the
+//! line is dropped and counted. A report of the count takes the place of the dropped lines: between
+//! the last line before them and the first line after them. The queue's lock is never held during a
+//! write.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -13,13 +13,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// The most lines that wait to be written.
+/// The maximum number of queued lines.
 const CAPACITY: usize = 1024;
 
-/// The most bytes of a line. The rest of a longer one is cut.
+/// The maximum length of a line in bytes; a longer line is truncated.
 const MAX_LINE_BYTES: usize = 4096;
 
-/// A queue of lines, and the thread that writes them. Lives as long as the process.
+/// A queue of lines and the thread that writes them. The thread runs until the process ends.
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
     shared: Arc<LogShared>,
@@ -28,36 +28,37 @@ pub(crate) struct Log {
 #[derive(Debug, Default)]
 struct LogShared {
     queue: Mutex<LogQueue>,
-    /// There is a line to write.
+    /// Notified when a line is queued.
     filled: Condvar,
-    /// Everything is written.
+    /// Notified when all lines are written.
     drained: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct LogQueue {
     lines: VecDeque<String>,
-    /// A line is with the writer.
+    /// The thread is writing a line.
     writing: bool,
     /// Lines dropped since the last report.
     unreported: u64,
-    /// Lines dropped in all.
+    /// All lines dropped so far.
     dropped: u64,
 }
 
 impl LogQueue {
-    /// Appends `line`, behind a report of the lines that were dropped before it.
+    /// Appends `line`, after a report of the lines dropped before it.
     fn append(&mut self, line: String) {
         let report = self.take_report();
         self.lines.extend(report.into_iter().chain([line]));
     }
 
-    /// The next line to write. The report of dropped lines is one if nothing came after them.
+    /// Takes the next line to write: a queued line, else the report of lines dropped after the last
+    /// one.
     fn pop(&mut self) -> Option<String> {
         self.lines.pop_front().or_else(|| self.take_report())
     }
 
-    /// A line that reports what was dropped since the last report, if anything was.
+    /// Returns a line that reports the lines dropped since the last report, if there are any.
     fn take_report(&mut self) -> Option<String> {
         let dropped = std::mem::take(&mut self.unreported);
         (dropped > 0).then(|| format!("netpoll: {dropped} lines dropped: the log was not read"))
@@ -69,7 +70,7 @@ impl LogShared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the next line.
+    /// Blocks until there is a line to write.
     fn next(&self) -> String {
         let mut queue = self.lock();
         queue.writing = false;
@@ -88,11 +89,11 @@ impl LogShared {
 }
 
 impl Log {
-    /// A log that a thread writes to `target`.
+    /// Creates a log and starts the thread `name`, which writes the lines to `target`.
     ///
     /// # Errors
     ///
-    /// If no thread can be started.
+    /// The thread cannot be started.
     pub(crate) fn to(name: &str, mut target: impl Write + Send + 'static) -> io::Result<Self> {
         let shared = Arc::<LogShared>::default();
         let lines = Arc::clone(&shared);
@@ -102,8 +103,8 @@ impl Log {
                 loop {
                     let mut line = lines.next();
                     line.push('\n');
-                    // One write, so that lines of several processes do not mix. If the other end has
-                    // gone, nobody is left to be told.
+                    // One write for each line, so that lines of several processes do not mix. A
+                    // failed write is ignored: there is no other output to report it on.
                     target
                         .write_all(line.as_bytes())
                         .and_then(|()| target.flush())
@@ -132,12 +133,12 @@ impl Log {
         self.shared.filled.notify_one();
     }
 
-    /// How many lines were dropped so far.
+    /// Returns the number of lines dropped so far.
     pub(crate) fn dropped(&self) -> u64 {
         self.shared.lock().dropped
     }
 
-    /// Waits until everything is written, for `bound` at most. Whether it is.
+    /// Waits until all lines are written, for at most `bound`. Returns whether they are.
     pub(crate) fn flush(&self, bound: Duration) -> bool {
         let is_busy =
             |queue: &mut LogQueue| queue.writing || !queue.lines.is_empty() || queue.unreported > 0;
@@ -159,7 +160,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(30);
 
-    /// A pipe that takes a line when the test receives one.
+    /// A pipe that accepts a line when the test receives one.
     struct Pipe(SyncSender<String>);
 
     impl Write for Pipe {
@@ -182,10 +183,13 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_written_in_order_and_a_flush_waits_for_the_last() {
+    fn lines_are_written_in_order_and_flush_waits_for_the_last() {
         let (log, lines) = log();
         (0..100).for_each(|number| log.write(format!("line {number}")));
-        assert!(!log.flush(Duration::from_millis(1)), "nobody reads yet");
+        assert!(
+            !log.flush(Duration::from_millis(1)),
+            "the pipe is not read yet"
+        );
         let reading = thread::spawn(move || lines.iter().take(100).collect::<Vec<_>>());
         assert!(log.flush(LIMIT));
         let lines = reading.join().unwrap();
@@ -195,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_is_not_read_drops_lines_and_says_how_many_behind_those_it_kept() {
+    fn a_full_log_drops_lines_and_reports_the_count() {
         let (log, lines) = log();
         let (sent, done) = channel();
         let writer = log.clone();
@@ -205,7 +209,7 @@ mod tests {
         });
         done.recv_timeout(LIMIT).expect("a write does not block");
         let dropped = log.dropped() as usize;
-        // One line may be with the writer.
+        // The thread may hold one line.
         let kept = 3 * CAPACITY - dropped;
         assert!((CAPACITY..=CAPACITY + 1).contains(&kept), "{kept}");
         for number in 0..kept {
@@ -217,12 +221,16 @@ mod tests {
             format!("netpoll: {dropped} lines dropped: the log was not read\n")
         );
         log.write(String::from("again"));
-        assert_eq!(lines.recv_timeout(LIMIT).unwrap(), "again\n", "said once");
+        assert_eq!(
+            lines.recv_timeout(LIMIT).unwrap(),
+            "again\n",
+            "reported once"
+        );
         assert!(log.flush(LIMIT));
     }
 
     #[test]
-    fn dropped_lines_are_reported_where_they_would_have_stood_though_lines_never_stop() {
+    fn dropped_lines_are_reported_in_their_place_while_writes_continue() {
         let (log, lines) = log();
         let write = |numbers: std::ops::Range<usize>| {
             numbers.for_each(|number| log.write(number.to_string()));
@@ -230,10 +238,10 @@ mod tests {
         write(0..2 * CAPACITY);
         let dropped = log.dropped() as usize;
         let kept = 2 * CAPACITY - dropped;
-        // A line is written for each that is read: the queue is never empty again.
+        // One line is logged for each line read, so the queue is never empty.
         for number in 0..kept {
             assert_eq!(lines.recv_timeout(LIMIT).unwrap(), format!("{number}\n"));
-            // The writer has taken the next, so there is room for one.
+            // The thread has taken the next line, which frees a slot.
             while log.shared.lock().lines.len() >= CAPACITY {
                 thread::yield_now();
             }
@@ -248,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_whose_reader_has_gone_takes_lines_all_the_same() {
+    fn a_log_without_a_reader_accepts_lines() {
         let (log, lines) = log();
         drop(lines);
         (0..10 * CAPACITY).for_each(|number| log.write(number.to_string()));
@@ -256,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_cut_between_two_characters() {
+    fn a_long_line_is_truncated_at_a_character_boundary() {
         let (log, lines) = log();
         log.write("ä".repeat(MAX_LINE_BYTES));
         assert_eq!(lines.recv_timeout(LIMIT).unwrap().len(), MAX_LINE_BYTES + 1);

@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The `netpoll` command: how one meets the project, and what its measurements are made with.
+//! The `netpoll` command: a server to try, and the tools that measure it.
 //!
 //! * `netpoll serve` runs a server until a signal ends it.
-//! * `netpoll load` drives a server and says how fast it answered.
-//! * `netpoll demo` does both on this machine, and draws what came out.
-//! * `netpoll compare` does so for netpoll and its peers.
+//! * `netpoll load` drives a server and reports throughput and latency.
+//! * `netpoll demo` does both on this machine and draws the results.
+//! * `netpoll compare` measures netpoll and its peers.
 //!
-//! What holds for all of them: results go to stdout and everything else to stderr, so that a
-//! script reads one and a person the other. A command line that cannot be meant ends with status
-//! 2, work that failed with status 1, each with one line on stderr that says what was wrong.
+//! All commands print results on stdout and everything else on stderr, so that a script reads the
+//! one and a person the other. An invalid command line ends with status 2, failed work with status
+//! 1; each prints one line on stderr that names the error.
 //!
-//! The load generator and the reference server stand on the kernel layer alone and not on the
-//! framework they measure: a mistake of the framework must not be able to hide in both.
+//! The load generator and the reference server use the kernel layer alone, not the framework that
+//! they measure. A bug of the framework can therefore not hide on both sides of a measurement. The
+//! loads through netpoll's own client (`load --ids`, `load --pool`) are the exception: they measure
+//! the client, too.
 #![forbid(unsafe_code)]
 
 mod address;
@@ -60,7 +62,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Sees to what is not written yet, also if the work panics.
+/// Flushes the output when `main` returns or panics.
 struct FlushGuard;
 
 impl Drop for FlushGuard {

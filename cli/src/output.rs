@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The two ways to the outside: results on stdout, remarks on stderr.
+//! The two outputs of the command: results on stdout, log lines on stderr.
 //!
-//! Both may be pipes that are full or whose other end has gone. A result is what the command was
-//! called for: it is waited for, and a stdout that cannot be written to is a failure (`println!` would
-//! panic). Remarks and announcements come from a process that serves meanwhile, so they go through a
-//! [`Log`], which blocks nobody, drops what is too much, and is waited for at the end for a bounded
-//! time.
+//! Either may be a full pipe, or one whose reader is gone. A result is the purpose of the command:
+//! printing it blocks, and a failed write is an error of the command (`println!` would panic). Log
+//! lines and announcements come from a process that serves meanwhile. They go through a [`Log`],
+//! which never blocks, drops lines when it is full, and is flushed within a bounded time at exit.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -15,19 +14,19 @@ use std::time::Duration;
 use crate::error::CliError;
 use crate::log::Log;
 
-/// How long the end of the process waits for what is not written yet.
+/// How long the exit of the process waits for unwritten lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 static STDERR_LOG: OnceLock<Option<Log>> = OnceLock::new();
 static STDOUT_LOG: OnceLock<Option<Log>> = OnceLock::new();
 
-/// The log of remarks; `None` if it has no thread.
+/// Returns the log on stderr; `None` if its thread did not start.
 fn stderr_log() -> Option<&'static Log> {
     let log = STDERR_LOG.get_or_init(|| Log::to("stderr", io::stderr()).ok());
     log.as_ref()
 }
 
-/// Prints one result on stdout, with a line end, and makes sure it has left the process.
+/// Prints one result and a newline on stdout, and flushes it. Blocks while the pipe is full.
 pub(crate) fn result(text: impl fmt::Display) -> Result<(), CliError> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{text}")
@@ -35,7 +34,8 @@ pub(crate) fn result(text: impl fmt::Display) -> Result<(), CliError> {
         .map_err(|error| CliError::io("write to stdout", &error))
 }
 
-/// Prints one line on stdout, of a process that goes on whether or not it can be written.
+/// Prints one line on stdout. Never blocks, and ignores write errors: the process continues without
+/// it.
 pub(crate) fn announce(text: impl fmt::Display) {
     let log = STDOUT_LOG.get_or_init(|| Log::to("stdout", io::stdout()).ok());
     if let Some(log) = log {
@@ -43,35 +43,35 @@ pub(crate) fn announce(text: impl fmt::Display) {
     }
 }
 
-/// Prints one remark on stderr. Never blocks, and never fails.
+/// Prints one line on stderr. Never blocks and never fails.
 pub(crate) fn log(text: impl fmt::Display) {
     if let Some(log) = stderr_log() {
         log.write(text.to_string());
     }
 }
 
-/// Prints why the command failed, on stderr and under the command's name.
+/// Prints an error on stderr, after the command's name.
 pub(crate) fn error(text: impl fmt::Display) {
     log(format_args!("netpoll: {text}"));
 }
 
-/// How many remarks were dropped, since stderr was not read.
+/// Returns the number of lines dropped because stderr was not read.
 pub(crate) fn dropped_lines() -> u64 {
     stderr_log().map_or(0, Log::dropped)
 }
 
-/// Has panics told as remarks: the default is to write to stderr there and then, on whichever thread
-/// it is.
+/// Logs panics as lines of the log. The default hook would write to stderr on the panicking thread,
+/// and could block it.
 pub(crate) fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
-        let name = thread.name().unwrap_or("without a name");
+        let name = thread.name().unwrap_or("<unnamed>");
         let panic = panic.to_string().replace('\n', " ");
-        error(format_args!("the thread {name} {panic}"));
+        error(format_args!("thread {name} {panic}"));
     }));
 }
 
-/// Waits, at the end of the process, until all is written; not for long, as it may never be.
+/// Flushes both outputs at exit, for at most half a second each.
 pub(crate) fn flush() {
     for log in [&STDOUT_LOG, &STDERR_LOG] {
         if let Some(Some(log)) = log.get() {

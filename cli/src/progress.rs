@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How far a measurement is, on stderr: a bar on a terminal, plain lines elsewhere.
+//! The progress of a measurement on stderr: a bar on a terminal, plain lines elsewhere.
 //!
-//! A log file wants few lines that each make sense alone; a person at a terminal wants to see that
-//! something moves. Neither is a result, so neither goes to stdout.
+//! A log file gets few lines, each readable on its own; a terminal gets a bar that moves. Progress
+//! is not a result, so it does not go to stdout.
 
 use std::cell::Cell;
 use std::fmt;
@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{duration, output};
 
-/// Shows how far something of known length is.
+/// Shows the progress of a measurement whose duration is known.
 #[derive(Debug)]
 pub(crate) struct ProgressDisplay {
     total: Duration,
@@ -23,12 +23,12 @@ pub(crate) struct ProgressDisplay {
 #[derive(Debug)]
 enum ProgressForm {
     Bar(ProgressBar),
-    /// When the next line is due.
+    /// The elapsed time at which the next line is due.
     Lines(Cell<Duration>),
 }
 
 impl ProgressDisplay {
-    /// Begins to show something that takes `total`.
+    /// Starts to show the progress of a measurement that takes `total`.
     pub(crate) fn new(total: Duration, title: String) -> Self {
         let form = if io::stderr().is_terminal() {
             let bar = ProgressBar::new(total.as_millis() as u64);
@@ -45,7 +45,7 @@ impl ProgressDisplay {
         Self { total, form }
     }
 
-    /// Names what comes next.
+    /// Shows the name of the next stage.
     pub(crate) fn set_stage(&self, name: impl fmt::Display) {
         match &self.form {
             ProgressForm::Bar(bar) => bar.set_prefix(name.to_string()),
@@ -53,7 +53,7 @@ impl ProgressDisplay {
         }
     }
 
-    /// So far it is, and this is worth saying.
+    /// Shows the elapsed time and a note.
     pub(crate) fn update(&self, elapsed: Duration, note: impl fmt::Display) {
         let elapsed = elapsed.min(self.total);
         match &self.form {
@@ -70,7 +70,7 @@ impl ProgressDisplay {
         }
     }
 
-    /// Clears the bar away, so that the results stand alone.
+    /// Removes the bar, so that only the results stay on the terminal.
     pub(crate) fn finish(&self) {
         if let ProgressForm::Bar(bar) = &self.form {
             bar.finish_and_clear();
@@ -78,5 +78,5 @@ impl ProgressDisplay {
     }
 }
 
-/// A log of a minute has a dozen of them.
+/// The interval between lines: a run of a minute logs a dozen.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The bare loop: what epoll on one thread gives when nothing stands between it and the frames.
+//! The reference server: the speed of epoll on one thread with nothing between it and the frames.
 //!
-//! It answers each rpc frame (4-byte big-endian length, that many bytes) with the same frame in
-//! memory of its own, and is as fast as we know how to make it. It is not a peer of the framework
-//! but its limit: the distance between the two is what connections with owners, futures, deadlines
-//! and bounds cost. It has none of these. It does not drain when asked to stop, and a peer that
-//! sends half a frame and goes silent keeps its place for ever.
+//! It answers each rpc frame (4-byte big-endian length, that many bytes) with a copy of the frame,
+//! as fast as we know how. It is not a peer of the framework but its upper limit. The distance
+//! between the two is the cost of connections with owners, futures, deadlines and limits; the
+//! reference has none of these. It does not drain on shutdown, and a peer that sends half a frame
+//! and goes silent keeps its connection for ever.
 //!
 //! ```text
-//! wake -> recv -> one scratch buffer for all -> measure the frames -> copy them -> send, once
+//! wake -> recv -> one scratch buffer for all -> scan the frames -> copy them -> send, once
 //!                 \ a large frame: a buffer of its size, read in place, then the same
 //! ```
 //!
-//! What it keeps to:
+//! Its rules:
 //!
-//! * One `recv` and one `send` for each readiness, however many frames arrived.
-//! * While an answer waits for room, the connection is not read: a peer that does not take its
-//!   answers can make the server hold one answer, not many.
-//! * A connection at rest holds no buffer. What it used goes back to [`BufferPool`].
+//! * One `recv` and one `send` for each readiness event, however many frames arrived.
+//! * A connection with an unsent response is not read: a peer that does not read its responses
+//!   makes the server hold one response, not many.
+//! * An idle connection holds no buffer. Its buffers return to [`BufferPool`].
 
 mod buffer_pool;
 mod connection;
@@ -42,25 +42,25 @@ pub(crate) struct ReferenceServer {
     epoll: Epoll,
     listener: OwnedFd,
     addr: Addr,
-    /// Whether the listener is watched. It is not while there are no descriptors left.
+    /// The listener's interest; none while the process is out of descriptors.
     accepting: Interest,
-    /// Readable once the server is to stop. Held so that it stays watched.
+    /// Readable once the server is to stop. Kept open so that epoll keeps watching it.
     _stop: OwnedFd,
-    /// A connection's slot is its token. A slot may be taken again within one batch of events; an
-    /// event for the one before it then costs its successor a read that finds nothing.
+    /// A connection's slot is its token. A slot may be reused within one batch of events; a stale
+    /// event then costs the new connection a read that finds nothing.
     connections: Slab<ReferenceConnection>,
     buffers: BufferPool,
-    /// How long it stays awake before it sleeps.
+    /// The time to busy-poll before each sleep.
     busy_poll: Duration,
 }
 
 impl ReferenceServer {
-    /// Listens on `addr`; the server ends when `stop` becomes readable. It stays awake for
-    /// `busy_poll` before it sleeps, each time.
+    /// Listens on `addr`. The server ends when `stop` becomes readable, and busy-polls for
+    /// `busy_poll` before each sleep.
     ///
     /// # Errors
     ///
-    /// What keeps the address from being listened on.
+    /// The error of the bind or of setting epoll up.
     pub(crate) fn bind(addr: Addr, stop: OwnedFd, busy_poll: Duration) -> io::Result<Self> {
         let mut backlog = ListenOptions::default();
         // A load may connect faster than one thread accepts.
@@ -82,7 +82,7 @@ impl ReferenceServer {
         })
     }
 
-    /// Where it listens, with the port the kernel chose.
+    /// Returns the bound address, with the port that the kernel chose.
     pub(crate) fn local_addr(&self) -> Addr {
         self.addr
     }
@@ -91,7 +91,7 @@ impl ReferenceServer {
     ///
     /// # Errors
     ///
-    /// Only those of a broken epoll instance.
+    /// Errors of the epoll instance.
     pub(crate) fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
         loop {
@@ -107,15 +107,16 @@ impl ReferenceServer {
         }
     }
 
-    /// Takes what the kernel has queued, up to a bound, so that connections go on being served.
+    /// Accepts queued connections, at most [`ACCEPT_BATCH`], so that open ones are served in
+    /// between.
     fn accept(&mut self) -> io::Result<()> {
         for _ in 0..ACCEPT_BATCH {
             match socket::accept(self.listener.as_fd()) {
                 Ok((fd, _)) => self.register(fd)?,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                // Something has run out. A connection that ends gives it back; until then the
-                // listener would only be ready again at once.
+                // A resource is exhausted. The listener would be ready again immediately, so it is
+                // not watched until a connection closes and frees the resource.
                 Err(_) => return self.set_accept_interest(Interest::NONE),
             }
         }
@@ -123,7 +124,7 @@ impl ReferenceServer {
     }
 
     fn register(&mut self, fd: OwnedFd) -> io::Result<()> {
-        // A connection that cannot have it is slower, or not TCP, but not wrong.
+        // A connection without the option is slower, or not TCP; neither is an error.
         options::set_nodelay(fd.as_fd(), true).ok();
         let slot = self.connections.vacant_entry();
         self.epoll
@@ -146,7 +147,7 @@ impl ReferenceServer {
                 }
             }
             ConnectionStatus::Closed => {
-                // Dropping the only descriptor of a socket takes it out of epoll as well.
+                // Dropping the only descriptor of a socket also removes it from epoll.
                 drop(self.connections.remove(slot));
                 self.set_accept_interest(Interest::READABLE)?;
             }
@@ -166,7 +167,7 @@ impl ReferenceServer {
 impl Drop for ReferenceServer {
     fn drop(&mut self) {
         if let Some(path) = self.addr.as_unix().and_then(UnixAddr::as_path) {
-            // We have made it: a path that was there is refused.
+            // This process has created it: binding to an existing path fails.
             std::fs::remove_file(path).ok();
         }
     }
@@ -175,5 +176,5 @@ impl Drop for ReferenceServer {
 const LISTENER: u64 = u64::MAX;
 const STOP: u64 = u64::MAX - 1;
 
-/// Enough to empty a burst quickly, few enough that connections do not notice.
+/// Large enough to accept a burst quickly, small enough to delay open connections little.
 const ACCEPT_BATCH: usize = 64;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where the handlers of a server run, as it is written on a command line.
+//! The `--runner` flag: where the handlers of a server run.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -8,7 +8,7 @@ use std::thread::available_parallelism;
 use netpoll::Runner;
 use tokio::runtime;
 
-/// Where handlers are to run, and on how many threads.
+/// Where handlers run, and on how many threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum RunnerChoice {
     #[default]
@@ -17,13 +17,13 @@ pub(crate) enum RunnerChoice {
     Tokio(Option<NonZeroUsize>),
 }
 
-/// Reads `inline`, `threads`, `threads:4`, `tokio` or `tokio:4`.
+/// Parses `inline`, `threads`, `threads:4`, `tokio` or `tokio:4`.
 ///
 /// # Errors
 ///
-/// One line that says what would have been right.
+/// One line that states the valid form.
 pub(crate) fn parse(text: &str) -> Result<RunnerChoice, String> {
-    let wrong = || String::from("must be inline, threads or tokio, or such as threads:4");
+    let wrong = || String::from("must be inline, threads[:N] or tokio[:N], such as threads:4");
     let (name, count) = match text.split_once(':') {
         Some((name, count)) => (name, Some(count.parse().map_err(|_| wrong())?)),
         None => (text, None),
@@ -39,7 +39,7 @@ pub(crate) fn parse(text: &str) -> Result<RunnerChoice, String> {
     }
 }
 
-/// A runner, and what it needs to live.
+/// A started runner, with the runtime that it depends on.
 #[derive(Debug)]
 pub(crate) enum RunnerInstance {
     Native(Runner),
@@ -47,11 +47,11 @@ pub(crate) enum RunnerInstance {
 }
 
 impl RunnerChoice {
-    /// Makes it.
+    /// Starts the runner.
     ///
     /// # Errors
     ///
-    /// If the threads of a runtime cannot be started.
+    /// Tokio's error if its threads cannot be started.
     pub(crate) fn start(self) -> io::Result<RunnerInstance> {
         let threads = |count: Option<NonZeroUsize>| match count {
             Some(count) => count.get(),
@@ -69,7 +69,7 @@ impl RunnerChoice {
 }
 
 impl RunnerInstance {
-    /// The runner to give to a loop, which has to end before this is dropped.
+    /// Returns the runner for an event loop. The loop has to end before `self` is dropped.
     pub(crate) fn runner(&self) -> Runner {
         match self {
             Self::Native(runner) => runner.clone(),
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_is_read() {
+    fn every_runner_form_is_parsed() {
         assert_eq!(parse("inline"), Ok(RunnerChoice::Inline));
         assert_eq!(parse("threads"), Ok(RunnerChoice::Threads(None)));
         let four = NonZeroUsize::new(4);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `netpoll serve`: one server until a signal ends it.
+//! `netpoll serve`: runs one server until a signal ends it.
 //!
-//! Whatever is served, the outside sees the same: `listening on ADDR` on stdout once connections
-//! are taken (with the port the kernel chose if 0 was asked for) and nothing else there; SIGINT
-//! and SIGTERM end it with status 0; an address that cannot be had is one line and status 1. What
-//! happens meanwhile, and statistics if they are asked for, goes to stderr, a line each. Neither
-//! output holds up the server: a pipe that is full loses lines, which is told once it is read.
+//! All kinds of servers behave alike. They print `listening on ADDR` on stdout once connections are
+//! accepted (with the port that the kernel chose if port 0 was given), and nothing else there.
+//! SIGINT and SIGTERM end them with status 0. An address that cannot be bound is an error in one
+//! line, with status 1. Events, and statistics if enabled, go to stderr, one line each. Neither
+//! output blocks the server: a full pipe loses lines, and their number is logged once the pipe is
+//! read.
 
 mod heavy;
 mod proxy;
@@ -24,14 +25,14 @@ use crate::error::CliError;
 use crate::runner::RunnerChoice;
 use crate::{output, reference, signal, statistics};
 
-/// Serves until a signal comes.
+/// Serves until a signal arrives.
 ///
 /// # Errors
 ///
-/// An address that cannot be listened on, and what ends a server against its will.
+/// An address that cannot be bound, and errors that end the server.
 pub(crate) fn run(arguments: &ServeArgs) -> Result<(), CliError> {
     if let Some(index) = arguments.pin {
-        // Before any thread starts, since threads inherit it.
+        // Before any thread starts: threads inherit the affinity.
         netpoll_sys::process::pin_thread(index)
             .map_err(|error| CliError::io("stay on one processor", &error))?;
     }
@@ -53,8 +54,8 @@ pub(crate) fn run(arguments: &ServeArgs) -> Result<(), CliError> {
     }
 }
 
-/// A loop that handles requests in the form that fits the runner: inline, the one whose futures
-/// stay where they are is the shorter way.
+/// Returns a builder with `handler` in the form that fits the runner. Inline takes `on_request`,
+/// whose futures stay on their poller; the other runners take `on_request_send`.
 fn builder_for<H>(handler: H, arguments: &ServeArgs) -> Builder
 where
     H: Handler + AsyncFn(&mut Connection) -> Result<(), BoxError>,
@@ -66,10 +67,10 @@ where
     }
 }
 
-/// A loop that passes on what comes.
+/// Returns a builder of a proxy to `--to`.
 fn proxy(arguments: &ServeArgs) -> Result<Builder, CliError> {
     let to = arguments.to.as_ref();
-    let to = to.ok_or_else(|| CliError::new("nobody said where to pass connections on to"))?;
+    let to = to.ok_or_else(|| CliError::new("a proxy needs --to ADDR"))?;
     let between = proxy::handler(
         to.resolve()?,
         arguments.limits.dialed_options(),
@@ -78,7 +79,7 @@ fn proxy(arguments: &ServeArgs) -> Result<Builder, CliError> {
     Ok(netpoll::EventLoop::builder().on_connection(between))
 }
 
-/// Returns whatever has come.
+/// Echoes the received bytes without a copy.
 async fn echo(conn: &mut Connection) -> Result<(), BoxError> {
     let (mut reader, mut writer) = conn.split();
     if let Some(bytes) = reader.chunk().await? {
@@ -87,7 +88,7 @@ async fn echo(conn: &mut Connection) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Answers one frame with the same frame, in memory of its own.
+/// Answers one frame with the same frame, copied.
 async fn rpc(conn: &mut Connection) -> Result<(), BoxError> {
     let (mut reader, mut writer) = conn.split();
     let len = reader.read_u32().await?;
@@ -96,7 +97,7 @@ async fn rpc(conn: &mut Connection) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Answers one request with the same, in memory of its own.
+/// Answers one request with a copy of it.
 async fn repeat(request: LinkBuffer) -> Result<LinkBuffer, BoxError> {
     let mut answer = LinkBuffer::new();
     for part in request.segments() {
@@ -105,15 +106,15 @@ async fn repeat(request: LinkBuffer) -> Result<LinkBuffer, BoxError> {
     Ok(answer)
 }
 
-/// Serves with the framework until a signal comes, and drains.
+/// Serves with the framework until a signal arrives, then drains.
 fn serve_netpoll(addr: Addr, builder: Builder, arguments: &ServeArgs) -> Result<(), CliError> {
-    // With less the limit is only met sooner.
+    // Without it, the server runs into the limit earlier.
     netpoll_sys::process::raise_descriptor_limit().ok();
     let listener = listen(addr, arguments)
         .map_err(|error| CliError::io(format_args!("listen on {addr}"), &error))?;
     let bound = listener
         .local_addr()
-        .map_err(|error| CliError::io("learn the bound address", &error))?;
+        .map_err(|error| CliError::io("read the bound address", &error))?;
     let builder = match arguments.pollers {
         Some(pollers) => builder.pollers(pollers.get()),
         None => builder,
@@ -123,17 +124,17 @@ fn serve_netpoll(addr: Addr, builder: Builder, arguments: &ServeArgs) -> Result<
         Some(most) => builder.max_connections(most.get()),
         None => builder,
     };
-    // Lives until the loop has ended: its runtime, if it has one, carries the handlers out.
-    let home = arguments.runner.unwrap_or_default().start();
-    let home = home.map_err(|error| CliError::io("start the runner", &error))?;
+    // Outlives the event loop: its runtime, if there is one, runs the handlers.
+    let runner = arguments.runner.unwrap_or_default().start();
+    let runner = runner.map_err(|error| CliError::io("start the runner", &error))?;
     let event_loop = arguments
         .limits
         .apply(builder)
-        .runner(home.runner())
+        .runner(runner.runner())
         .on_event(|event| output::error(event))
         .listen(listener)
         .build()
-        .map_err(|error| CliError::io("set the server up", &error))?;
+        .map_err(|error| CliError::io("build the server", &error))?;
     let mut stop =
         signal::descriptor().map_err(|error| CliError::io("listen for signals", &error))?;
     let handle = event_loop.handle();
@@ -141,7 +142,7 @@ fn serve_netpoll(addr: Addr, builder: Builder, arguments: &ServeArgs) -> Result<
     std::thread::Builder::new()
         .name(String::from("signals"))
         .spawn(move || {
-            // Whatever ends this wait, the server is not to run without anybody listening.
+            // Shuts down on a read error, too: without this thread no signal would end the server.
             stop.read_exact(&mut [0]).ok();
             drop(handle.shutdown(drain));
         })
@@ -159,10 +160,10 @@ fn serve_netpoll(addr: Addr, builder: Builder, arguments: &ServeArgs) -> Result<
         .map_err(|error| CliError::io("serve", &error))
 }
 
-/// Says that the server is ready, once it is.
+/// Starts a thread that announces the address once the server accepts connections.
 fn announce(handle: LoopHandle, bound: Addr) -> Result<(), CliError> {
     let say = move || {
-        // Why it is not is what `run` returns.
+        // `run` returns the error if it does not.
         if handle.wait_until_serving().is_ok() {
             output::announce(format_args!("listening on {bound}"));
         }
@@ -183,7 +184,7 @@ fn listen(addr: Addr, arguments: &ServeArgs) -> io::Result<Listener> {
 }
 
 fn serve_reference(addr: Addr, busy_poll: Duration) -> Result<(), CliError> {
-    // Without a raised limit the reference would be a limit of something else.
+    // Without it, the reference would be limited by descriptors.
     netpoll_sys::process::raise_descriptor_limit().ok();
     let stop = signal::descriptor().map_err(|error| CliError::io("listen for signals", &error))?;
     let mut server = reference::ReferenceServer::bind(addr, stop.into(), busy_poll)
@@ -191,5 +192,5 @@ fn serve_reference(addr: Addr, busy_poll: Duration) -> Result<(), CliError> {
     output::announce(format_args!("listening on {}", server.local_addr()));
     server
         .run()
-        .map_err(|error| CliError::io("go on serving", &error))
+        .map_err(|error| CliError::io("continue serving", &error))
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! SIGINT and SIGTERM, in the two forms that programs here wait for them.
+//! SIGINT and SIGTERM, as a descriptor and as a flag.
 //!
-//! A server sleeps in the kernel and must be woken: it gets a descriptor that becomes readable. A
-//! measurement looks at a flag between two waits. Neither runs anything inside a signal handler
-//! but what is allowed there.
+//! A server sleeps in the kernel, so a signal makes a descriptor readable that wakes it. A
+//! measurement checks a flag between two waits. Both forms run only async-signal-safe code in the
+//! signal handler.
 //!
-//! Whoever has asked once decides alone how the process ends: the signal no longer kills it.
+//! Once one of them is registered, the signals no longer kill the process; the command decides how
+//! it ends.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -14,8 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-/// A descriptor that becomes readable with the first SIGINT or SIGTERM, and stays so as long as
-/// nobody reads it.
+/// Returns a descriptor that becomes readable with the first SIGINT or SIGTERM and stays readable
+/// until it is read.
 pub(crate) fn descriptor() -> io::Result<UnixStream> {
     let (read, write) = UnixStream::pair()?;
     signal_hook::low_level::pipe::register(SIGINT, write.try_clone()?)?;
@@ -23,14 +24,14 @@ pub(crate) fn descriptor() -> io::Result<UnixStream> {
     Ok(read)
 }
 
-/// Whether somebody wants the process to end.
+/// A flag that a signal sets, to end the command.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Interrupt {
     flag: Arc<AtomicBool>,
 }
 
 impl Interrupt {
-    /// An interrupt that comes with SIGINT or SIGTERM.
+    /// Returns a flag that SIGINT and SIGTERM set.
     pub(crate) fn on_signals() -> io::Result<Self> {
         let interrupt = Self::default();
         for signal in [SIGINT, SIGTERM] {
@@ -39,15 +40,15 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// As if somebody had asked.
+    /// Sets the flag as a signal does.
     #[cfg(test)]
     pub(crate) fn set(&self) {
         self.flag.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it has come. Costs one load.
+    /// Returns whether a signal has arrived. Costs one load.
     pub(crate) fn is_set(&self) -> bool {
-        // Relaxed: the flag says that something happened and guards no other memory.
+        // Relaxed: the flag guards no other memory.
         self.flag.load(Ordering::Relaxed)
     }
 }

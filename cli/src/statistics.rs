@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a server is doing, a line now and then on stderr.
+//! Statistics of a server: one line on stderr at a fixed interval.
 //!
-//! Each line is of the time since the one before. What did not happen is left out, so that a line
-//! of a server at rest is short, and a reason for which connections end stands out.
+//! Each line covers the time since the previous one. Counts of zero are left out, so that the line
+//! of an idle server is short and a close reason stands out.
 
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -13,17 +13,17 @@ use netpoll::{AcceptStats, LoopHandle, LoopStats};
 
 use crate::output;
 
-/// Prints until it is dropped.
+/// The statistics thread; printing stops when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Statistics {
     _stop: Sender<()>,
 }
 
-/// Begins to print, each time `every` has passed.
+/// Starts a thread that prints a line every `every`.
 ///
 /// # Errors
 ///
-/// If no thread can be started.
+/// The thread cannot be started.
 pub(crate) fn start(handle: LoopHandle, every: Duration) -> io::Result<Statistics> {
     let (ends, ended) = channel();
     let print = move || {
@@ -43,7 +43,8 @@ pub(crate) fn start(handle: LoopHandle, every: Duration) -> io::Result<Statistic
     Ok(Statistics { _stop: ends })
 }
 
-/// What happened between two snapshots, `time` apart, and how many lines of the log were dropped meanwhile.
+/// Formats the changes between two snapshots that are `time` apart, and the number of log lines
+/// dropped meanwhile.
 fn line(before: &LoopStats, now: &LoopStats, time: Duration, dropped: u64) -> String {
     let (then, total) = (before.total(), now.total());
     let rate = |before: u64, now: u64| now.saturating_sub(before) as f64 / time.as_secs_f64();
@@ -74,7 +75,7 @@ fn line(before: &LoopStats, now: &LoopStats, time: Duration, dropped: u64) -> St
     parts.join(", ")
 }
 
-/// How often accepting failed for want of something, and how often it paused at a limit.
+/// Formats the counts of accepts that failed for lack of a resource and of pauses at a limit.
 fn accepting(before: &AcceptStats, now: &AcceptStats) -> impl Iterator<Item = String> {
     let failed = |accept: &AcceptStats| {
         accept.process_out_of_descriptors + accept.system_out_of_files + accept.out_of_memory
@@ -90,7 +91,8 @@ fn accepting(before: &AcceptStats, now: &AcceptStats) -> impl Iterator<Item = St
     happened.map(|(what, count)| format!("{what} {count}"))
 }
 
-/// Which part of the requests each poller had, if there were some and more than one poller.
+/// Formats the share of the requests that each poller served; `None` without requests or with one
+/// poller.
 fn shares(before: &LoopStats, now: &LoopStats) -> Option<String> {
     let pollers = now.pollers.iter().zip(&before.pollers);
     let requests: Vec<_> = pollers
@@ -105,7 +107,7 @@ fn shares(before: &LoopStats, now: &LoopStats) -> Option<String> {
     Some(format!("pollers {}", shares.join(" ")))
 }
 
-/// A rate of bytes in its largest unit.
+/// Formats a rate of bytes in its largest unit.
 fn bytes(rate: f64) -> String {
     let units = [(1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s")];
     match units.into_iter().find(|(unit, _)| rate >= *unit) {
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_of_the_time_since_the_last() {
+    fn a_line_covers_the_time_since_the_previous_one() {
         let mut before = LoopStats::default();
         before.pollers = vec![poller(100, 1000, 1), poller(100, 0, 0)];
         before.closed.local = 5;
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_happen_is_left_out() {
+    fn zero_counts_are_left_out() {
         let mut stats = LoopStats::default();
         stats.pollers = vec![poller(7, 7, 0); 2];
         let line = line(&stats, &stats, Duration::from_secs(1), 0);

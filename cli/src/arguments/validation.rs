@@ -33,7 +33,8 @@ pub(super) fn validate(command: CliCommand) -> Result<CliCommand, clap::Error> {
             "a proxy needs --to ADDR".into()
         }
         CliCommand::Serve(serve) if serve.kind == ServeKind::Proxy && serve.runner.is_some() => {
-            "--runner is not for proxy: both directions of a proxied connection run on a poller".into()
+            "--runner is not for proxy: both directions of a proxied connection run on a poller"
+                .into()
         }
         CliCommand::Serve(serve) if serve.kind != ServeKind::Proxy && serve.to.is_some() => {
             "--to is for proxy: the other servers have no upstream".into()

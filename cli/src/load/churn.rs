@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One thread of a load that has a connection for each request: it connects, asks, is answered, ends
-//! its stream, hears the end of the server's, and begins again.
+//! One thread of a churn load: a connection for each request. The thread connects, sends the
+//! request, receives the response, shuts down its side, waits for the server's FIN, and starts
+//! again.
 //!
-//! Such a visit counts when it is over, and its latency is that of all of it. The client ends its
-//! stream first, in order and not with a reset, since that is what a server meets; so it is the
-//! client's port that the kernel keeps for a minute. A machine has some 28,000 ports for each address
-//! it connects from. To a server on the loopback, visits come from thousands of addresses in turn
-//! (127.0.x.y, which are all this machine's), so that the ports do not run out; elsewhere they may, and
-//! that is an error like any other.
+//! A connection counts when it has closed, and its latency is that of the whole sequence. The
+//! client closes first, with a FIN and not with a reset, as real clients do. The kernel therefore
+//! keeps the client's port for a minute (TIME_WAIT). A machine has about 28,000 ports per source
+//! address. To a server on the loopback, the connections come from thousands of source addresses in
+//! turn (127.0.x.y), so that the ports do not run out. Elsewhere they may run out, and that is an
+//! error like any other.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
@@ -26,14 +27,14 @@ use super::requests::RequestPattern;
 use super::schedule::Schedule;
 use super::worker::{RunContext, WorkerCounts};
 
-/// One thread's part of a load of visits.
+/// One thread of a churn load.
 #[derive(Debug)]
 pub(super) struct ChurnWorker {
     epoll: Epoll,
     addr: Addr,
-    /// A visit's index is its token; `None` once no other one follows.
+    /// A connection's index is its token; `None` if no other connection follows in this slot.
     connections: Vec<Option<ChurnConnection>>,
-    /// Visits so far, of this thread and in effect of those before it.
+    /// Connections started so far, plus the connections of the threads before this one.
     started: usize,
     requests: RequestPattern,
     schedule: Schedule,
@@ -50,18 +51,18 @@ struct ChurnConnection {
     step: ChurnPhase,
 }
 
-/// How far a visit is.
+/// The progress of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ChurnPhase {
     Connecting,
     Requesting,
-    /// Answered; the server is to end its stream, too.
+    /// The response has arrived; the server's FIN has not.
     Closing,
     Closed,
 }
 
 impl ChurnWorker {
-    /// As many visits at once as `share` has connections.
+    /// Creates a worker with as many concurrent connections as `share` has.
     pub(super) fn new(
         addr: Addr,
         share: RateShare,
@@ -72,7 +73,7 @@ impl ChurnWorker {
             epoll: Epoll::new()?,
             addr,
             connections: (0..share.own).map(|_| None).collect(),
-            // Far enough from the addresses of the other threads to begin with.
+            // Starts at source addresses other than those of the other threads.
             started: share.before,
             requests,
             schedule,
@@ -82,7 +83,7 @@ impl ChurnWorker {
         })
     }
 
-    /// Runs through all phases, on the calling thread.
+    /// Runs all phases on the calling thread.
     pub(super) fn run(mut self, shared: RunContext<'_>) -> io::Result<(Recorder, WorkerCounts)> {
         let mut events = Events::with_capacity(1024);
         let mut now = shared.clock.now();
@@ -98,9 +99,9 @@ impl ChurnWorker {
                 self.advance(token as usize, now);
             }
             now = shared.clock.now();
-            let visits = self.recorder.answers() - before;
-            // Relaxed: a figure for the eye.
-            shared.answered.fetch_add(visits, Ordering::Relaxed);
+            let answered = self.recorder.answers() - before;
+            // Relaxed: progress only.
+            shared.answered.fetch_add(answered, Ordering::Relaxed);
         }
         self.counts.ended = now.min(self.schedule.to);
         Ok((self.recorder, self.counts))
@@ -110,7 +111,7 @@ impl ChurnWorker {
         now >= self.schedule.drain_until || self.connections.iter().all(Option::is_none)
     }
 
-    /// Begins a visit in the place of one that is over.
+    /// Starts a connection in a free slot.
     fn start(&mut self, index: usize, now: u64) {
         let source = source(self.addr, self.started);
         self.started += 1;
@@ -126,15 +127,15 @@ impl ChurnWorker {
         }
     }
 
-    /// Takes a visit as far as it goes now.
+    /// Advances a connection as far as it goes now.
     fn advance(&mut self, index: usize, now: u64) {
-        let Some(visit) = self.connections[index].as_mut() else {
+        let Some(connection) = self.connections[index].as_mut() else {
             return;
         };
-        match visit.advance(&self.epoll, index as u64, &self.requests, &mut self.scratch) {
+        match connection.advance(&self.epoll, index as u64, &self.requests, &mut self.scratch) {
             Ok(ChurnPhase::Closed) => {
-                self.recorder.answered(now, visit.since, 1);
-                // The socket is closed here, and leaves epoll by that.
+                self.recorder.answered(now, connection.since, 1);
+                // Dropping the socket closes it, which removes it from epoll.
                 self.connections[index] = None;
                 if now < self.schedule.to {
                     self.start(index, now);
@@ -145,7 +146,8 @@ impl ChurnWorker {
         }
     }
 
-    /// Nothing follows a visit that failed: the next one would fail the same way, at once.
+    /// Drops a failed connection and starts no other in its slot: the next one would probably fail
+    /// the same way.
     fn fail(&mut self, index: usize, cause: String) {
         self.connections[index] = None;
         self.counts.errors += 1;
@@ -170,7 +172,7 @@ impl ChurnConnection {
                 }
                 connection.request(requests, self.since, 1);
                 connection.send(requests)?;
-                // It was watched for writing alone until now.
+                // Until now it was registered for writing only.
                 let wanted = connection.changed_interest().unwrap_or(Interest::READABLE);
                 epoll
                     .modify(connection.as_fd(), token, wanted)
@@ -192,7 +194,7 @@ impl ChurnConnection {
             }
             ChurnPhase::Closing => match transfer::receive(connection.as_fd(), scratch) {
                 Ok(0) => self.step = ChurnPhase::Closed,
-                Ok(_) => return Err(String::from("an answer came that nobody asked for")),
+                Ok(_) => return Err(String::from("received a response without a request")),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(describe(&error)),
             },
@@ -202,7 +204,7 @@ impl ChurnConnection {
     }
 }
 
-/// Starts to connect, from `source` if there is one.
+/// Starts to connect, from `source` if given.
 fn connect(
     addr: Addr,
     source: Option<SocketAddr>,
@@ -223,12 +225,15 @@ fn connect(
     Ok(LoadConnection::new(fd))
 }
 
-/// The address that a visit comes from; none if that is the kernel's choice.
-fn source(addr: Addr, visit: usize) -> Option<SocketAddr> {
+/// Returns the source address of a connection; `None` if the kernel chooses it.
+fn source(addr: Addr, number: usize) -> Option<SocketAddr> {
     let IpAddr::V4(ip) = addr.as_tcp()?.ip() else {
         return None;
     };
-    let (low, high) = (visit % HOSTS_PER_SUBNET, visit / HOSTS_PER_SUBNET % SUBNETS);
+    let (low, high) = (
+        number % HOSTS_PER_SUBNET,
+        number / HOSTS_PER_SUBNET % SUBNETS,
+    );
     let source = Ipv4Addr::new(127, 0, high as u8, low as u8 + 1);
     ip.is_loopback().then(|| SocketAddr::from((source, 0)))
 }
@@ -236,9 +241,9 @@ fn source(addr: Addr, visit: usize) -> Option<SocketAddr> {
 fn describe(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable => {
-            String::from("no port is left to connect from: each is kept for a minute after its use")
+            String::from("out of local ports: each stays in TIME_WAIT for a minute after its use")
         }
-        io::ErrorKind::WouldBlock => String::from("the queue of the listener is full"),
+        io::ErrorKind::WouldBlock => String::from("the accept queue of the listener is full"),
         _ => error.to_string(),
     }
 }
@@ -250,7 +255,7 @@ const SUBNETS: usize = 16;
 
 const SCRATCH: usize = 64 << 10;
 
-/// How late an interrupt or the end may be noticed.
+/// The longest delay until an interrupt or the end is noticed.
 const MAX_WAIT: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
@@ -258,9 +263,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn visits_to_the_loopback_come_from_many_addresses_of_it() {
+    fn connections_to_loopback_use_many_source_addresses() {
         let addr: SocketAddr = "127.0.0.1:80".parse().unwrap();
-        let from = |visit| source(addr.into(), visit).unwrap().to_string();
+        let from = |number| source(addr.into(), number).unwrap().to_string();
         assert_eq!(from(0), "127.0.0.1:0");
         assert_eq!(from(253), "127.0.0.254:0");
         assert_eq!(from(254), "127.0.1.1:0");
@@ -268,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn elsewhere_the_kernel_chooses_the_address() {
+    fn the_kernel_chooses_the_source_address_elsewhere() {
         for addr in ["192.0.2.1:80", "[::1]:80"] {
             let addr: SocketAddr = addr.parse().unwrap();
             assert_eq!(source(addr.into(), 1), None);

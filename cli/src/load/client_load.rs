@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A load through netpoll's own client: so many callers, each with one call under way.
+//! A load through netpoll's own client: a number of callers, each with one call in flight.
 //!
-//! The other loads measure a server and are as cheap as they can be; this one measures a client
-//! too, as a program would use it. All callers are tasks of one poller, and so are the connections
-//! they call over.
+//! The other loads measure a server and are as cheap as possible. This one measures a client too,
+//! used as a program would use it. All callers are tasks of one poller, and so are their
+//! connections.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,10 +21,10 @@ use super::worker::WorkerCounts;
 use crate::error::CliError;
 use crate::signal::Interrupt;
 
-/// Bytes of the id that a call's payload begins with.
+/// Length in bytes of the call id at the start of a payload.
 pub(crate) const ID_LEN: usize = 8;
 
-/// What all callers share.
+/// The state that all callers share.
 struct ClientLoad {
     clock: RunClock,
     schedule: Schedule,
@@ -35,8 +35,8 @@ struct ClientLoad {
     stop: AtomicBool,
 }
 
-/// Runs `plan`: with a client for each connection, and as many callers of each as its depth; or with
-/// a caller for each connection that was asked for, and a pool for all.
+/// Runs `plan`: either one mux client per connection, with `depth` callers each; or one caller per
+/// requested connection, all with one pool.
 ///
 /// # Errors
 ///
@@ -51,7 +51,7 @@ pub(super) fn run(
         let what = format!("open connections to {}", plan.addr);
         CliError::io(what, &error)
     };
-    let ways = call_paths(plan, depth).map_err(failed)?;
+    let paths = call_paths(plan, depth).map_err(failed)?;
     let schedule = Schedule::new(plan.warm_up, plan.duration);
     let run = Arc::new(ClientLoad {
         clock: RunClock::start(),
@@ -62,7 +62,7 @@ pub(super) fn run(
         cause: Mutex::new(None),
         stop: AtomicBool::new(false),
     });
-    // What comes with an id has that in front.
+    // The client prepends the id to the payload.
     let size = plan.size
         - if plan.ids == CallIds::First {
             ID_LEN
@@ -70,16 +70,16 @@ pub(super) fn run(
             0
         };
     let payload: Arc<[u8]> = (0..size).map(|at| (at * 7 + at / 251) as u8).collect();
-    let callers: Vec<JoinHandle<()>> = ways
+    let callers: Vec<JoinHandle<()>> = paths
         .into_iter()
-        .map(|way| {
+        .map(|path| {
             let (run, payload) = (Arc::clone(&run), Arc::clone(&payload));
-            netpoll::spawn(async move { run.call(&way, &payload).await })
+            netpoll::spawn(async move { run.call(&path, &payload).await })
         })
         .collect::<io::Result<_>>()
         .map_err(failed)?;
-    let mut witness = ServerTimeSampler::new(plan.server_pid, schedule);
-    witness.watch(&run.clock, &run.answered, watch, || {
+    let mut sampler = ServerTimeSampler::new(plan.server_pid, schedule);
+    sampler.watch(&run.clock, &run.answered, watch, || {
         let interrupted = interrupt.is_set();
         run.stop.store(interrupted, Ordering::Relaxed);
         !interrupted
@@ -88,22 +88,22 @@ pub(super) fn run(
     for caller in callers {
         caller.wait().map_err(failed)?;
     }
-    Ok(run.outcome(ended, witness))
+    Ok(run.result(ended, sampler))
 }
 
-/// How a caller comes to its answer.
+/// How a caller sends its calls.
 #[derive(Clone)]
 enum CallPath {
-    /// With the others of its connection.
+    /// Over a connection shared with other callers.
     Mux(Client<Numbered<LengthField>>),
-    /// Over a connection of the pool's, which is its own for one call.
+    /// Over a connection of the pool, checked out for each call.
     Pool(ConnPool, Addr),
 }
 
-/// A way for each caller.
+/// Returns a path for each caller.
 fn call_paths(plan: &LoadPlan, depth: usize) -> io::Result<Vec<CallPath>> {
     if let Some(processor) = plan.threads.pin {
-        // The poller's thread, which all of this runs on.
+        // Pins the poller's thread, which runs everything here.
         netpoll::spawn(async move { netpoll_sys::process::pin_thread(processor) })?.wait()??;
     }
     let addr = plan.addr;
@@ -118,16 +118,16 @@ fn call_paths(plan: &LoadPlan, depth: usize) -> io::Result<Vec<CallPath>> {
     let dialing: Vec<_> = (0..plan.connections)
         .map(|_| netpoll::spawn(async move { Dialer::new().dial(addr).await }))
         .collect::<io::Result<_>>()?;
-    let mut ways = Vec::new();
+    let mut paths = Vec::new();
     for conn in dialing {
         let client = Client::new(conn.wait()??, Numbered::new(LengthField::new()));
-        ways.extend(vec![CallPath::Mux(client); depth]);
+        paths.extend(vec![CallPath::Mux(client); depth]);
     }
-    Ok(ways)
+    Ok(paths)
 }
 
 impl CallPath {
-    /// Calls with `payload`, and says how long the answer is.
+    /// Sends `payload` and returns the length of the response's payload.
     async fn call(&self, payload: &[u8]) -> io::Result<usize> {
         match self {
             Self::Mux(client) => Ok(client.call(Message::new(payload)).await?.body.len()),
@@ -146,21 +146,21 @@ impl CallPath {
 }
 
 impl ClientLoad {
-    /// One caller: calls again and again until the time is up or a call fails.
-    async fn call(&self, way: &CallPath, payload: &[u8]) {
+    /// Runs one caller: calls until the time is up or a call fails.
+    async fn call(&self, path: &CallPath, payload: &[u8]) {
         loop {
             let since = self.clock.now();
             if since >= self.schedule.to || self.stop.load(Ordering::Relaxed) {
                 return;
             }
-            match way.call(payload).await {
+            match path.call(payload).await {
                 Ok(length) if length == payload.len() => {
                     let now = self.clock.now();
                     let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
                     recorder.answered(now, since, 1);
                     self.answered.store(recorder.answers(), Ordering::Relaxed);
                 }
-                Ok(_) => return self.fail("an answer has another length than its request"),
+                Ok(_) => return self.fail("a response has another length than its request"),
                 Err(error) => return self.fail(&error.to_string()),
             }
         }
@@ -172,15 +172,15 @@ impl ClientLoad {
         first.get_or_insert_with(|| cause.to_owned());
     }
 
-    fn outcome(&self, ended: u64, witness: ServerTimeSampler) -> LoadResult {
+    fn result(&self, ended: u64, sampler: ServerTimeSampler) -> LoadResult {
         let recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
         let cause = self.cause.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut sum = LoadTotals::new();
-        let mut tally = WorkerCounts::default();
-        tally.errors = self.errors.load(Ordering::Relaxed);
-        tally.cause.clone_from(&cause);
-        tally.ended = ended;
-        sum.add(&recorder, tally);
-        sum.outcome(self.schedule, witness)
+        let mut totals = LoadTotals::new();
+        let mut counts = WorkerCounts::default();
+        counts.errors = self.errors.load(Ordering::Relaxed);
+        counts.cause.clone_from(&cause);
+        counts.ended = ended;
+        totals.add(&recorder, counts);
+        totals.result(self.schedule, sampler)
     }
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Opens many connections, a window of them at a time.
 //!
-//! Thousands of connects at once overflow the queue of a listener, and the kernel then waits a
-//! second before it tries those again. A window that is smaller than any usual queue connects as
-//! fast as the server accepts, and not faster.
+//! Thousands of simultaneous connects overflow the listener's queue, and the kernel then waits a
+//! second before it retries them. A window smaller than any usual queue connects as fast as the
+//! server accepts.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,11 +15,11 @@ use netpoll_sys::{Addr, Epoll, Events, Interest, options, socket};
 use crate::error::CliError;
 use crate::signal::Interrupt;
 
-/// Opens `count` connections to `addr`, non-blocking and without delay for small writes.
+/// Opens `count` connections to `addr`, non-blocking and with TCP_NODELAY.
 ///
 /// # Errors
 ///
-/// The first connection that cannot be had, an interrupt, or ten seconds in which none came about.
+/// The first connection that fails, an interrupt, or ten seconds without progress.
 pub(crate) fn connect_all(
     addr: Addr,
     count: usize,
@@ -30,16 +30,16 @@ pub(crate) fn connect_all(
     let epoll = Epoll::new().map_err(failed)?;
     let mut events = Events::with_capacity(WINDOW);
     let mut connected = Vec::with_capacity(count);
-    // A token is an index into these; the place of a connection that stands is used again.
-    let mut under_way: Vec<Option<OwnedFd>> = (0..WINDOW.min(count)).map(|_| None).collect();
+    // A token is an index into this list; the slot of an open connection is reused.
+    let mut pending: Vec<Option<OwnedFd>> = (0..WINDOW.min(count)).map(|_| None).collect();
     let mut started = 0;
-    let mut silent = Duration::ZERO;
+    let mut idle = Duration::ZERO;
     while connected.len() < count {
         let mut pause = POLL_INTERVAL;
-        for (token, place) in under_way.iter_mut().enumerate() {
-            if place.is_none() && started < count {
-                *place = start(addr, &epoll, token as u64).map_err(failed)?;
-                if place.is_none() {
+        for (token, slot) in pending.iter_mut().enumerate() {
+            if slot.is_none() && started < count {
+                *slot = start(addr, &epoll, token as u64).map_err(failed)?;
+                if slot.is_none() {
                     pause = QUEUE_RETRY_INTERVAL;
                     break;
                 }
@@ -48,26 +48,26 @@ pub(crate) fn connect_all(
         }
         let ready = epoll.wait(&mut events, Some(pause)).map_err(failed)?;
         for token in (0..ready).filter_map(|index| Some(events.get(index)?.0)) {
-            if let Some(fd) = under_way[token as usize].take() {
+            if let Some(fd) = pending[token as usize].take() {
                 connected.push(finish(fd, &epoll).map_err(failed)?);
             }
         }
-        silent = if ready == 0 {
-            silent + pause
+        idle = if ready == 0 {
+            idle + pause
         } else {
             Duration::ZERO
         };
         if interrupt.is_set() {
             return Err(CliError::new("interrupted while connecting"));
         }
-        if silent > CONNECT_TIMEOUT {
+        if idle > CONNECT_TIMEOUT {
             return Err(failed(io::ErrorKind::TimedOut.into()));
         }
     }
     Ok(connected)
 }
 
-/// `None` if the listener, a Unix socket, has no room for it now.
+/// Starts to connect. `None` if the listener is a Unix socket whose queue is full.
 fn start(addr: Addr, epoll: &Epoll, token: u64) -> io::Result<Option<OwnedFd>> {
     let fd = socket::stream_socket(addr)?;
     if addr.as_tcp().is_some() {
@@ -76,14 +76,14 @@ fn start(addr: Addr, epoll: &Epoll, token: u64) -> io::Result<Option<OwnedFd>> {
     if socket::connect(fd.as_fd(), addr)? == ConnectStatus::QueueFull {
         return Ok(None);
     }
-    // Done or under way, both end alike: a connected socket is writable.
+    // Connected or connecting: either way, the socket becomes writable.
     epoll.add(fd.as_fd(), token, Interest::WRITABLE)?;
     Ok(Some(fd))
 }
 
 fn is_connected_to_itself(fd: &OwnedFd) -> io::Result<bool> {
     let local = socket::local_addr(fd)?;
-    // A peer that has gone already was another.
+    // A peer that is already gone was a different socket.
     Ok(local.as_tcp().is_some() && socket::peer_addr(fd).is_ok_and(|peer| peer == local))
 }
 
@@ -91,21 +91,21 @@ fn finish(fd: OwnedFd, epoll: &Epoll) -> io::Result<OwnedFd> {
     epoll.delete(fd.as_fd())?;
     match socket::take_error(fd.as_fd())? {
         Some(error) => Err(error),
-        // A port that nobody listens on may be the one that the socket was given: it would answer
-        // itself.
+        // The kernel may have given the socket the very port that it connects to, if no server
+        // listens there. It is then connected to itself.
         None if is_connected_to_itself(&fd)? => Err(io::ErrorKind::ConnectionRefused.into()),
         None => Ok(fd),
     }
 }
 
-/// Below the backlog of 128 that was the usual one for long.
+/// Below 128, long the default backlog.
 const WINDOW: usize = 100;
 
-/// How often an interrupt is looked for.
+/// The interval of interrupt checks.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How soon a queue that was full is tried again.
+/// The retry interval for a full queue.
 const QUEUE_RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
-/// How long nothing may come about.
+/// The longest time without progress.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

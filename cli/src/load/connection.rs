@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One connection of a load: how much of its requests is unsent, how far its answers have come,
-//! and since when each request in flight is waiting.
+//! One connection of a load: its unsent requests, the position in its response stream, and the
+//! start time of each request in flight.
 //!
-//! It owns its socket and three counters. Bytes are somebody else's: outgoing ones come from the
-//! pattern that all connections share, incoming ones land in the scratch buffer of the thread and
-//! are forgotten once counted.
+//! It owns its socket and a few counters, not the bytes. Sent bytes come from the pattern that all
+//! connections share; received bytes go to the thread's scratch buffer and are discarded once
+//! counted.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,18 +20,18 @@ use super::unanswered::UnansweredRequests;
 pub(crate) struct LoadConnection {
     fd: OwnedFd,
     responses: ResponseCounter,
-    /// Requests unanswered, sent or not.
+    /// Unanswered requests, sent or not.
     pub(crate) in_flight: UnansweredRequests,
-    /// Bytes of requests that have not left.
+    /// Unsent bytes of requests.
     unsent: usize,
-    /// How many bytes of a request have left before the next unsent one; 0 between two requests.
+    /// The offset of the next unsent byte in its request; 0 between two requests.
     request_offset: usize,
-    /// What epoll was last told.
+    /// The interest registered with epoll.
     registered: Interest,
 }
 
 impl LoadConnection {
-    /// A connection that is watched for reading.
+    /// Creates a connection that is registered for reading.
     pub(crate) fn new(fd: OwnedFd) -> Self {
         Self {
             fd,
@@ -43,18 +43,18 @@ impl LoadConnection {
         }
     }
 
-    /// Adds requests that count from `since`; [`Connection::send`] is what sends them.
+    /// Adds requests whose latency counts from `since`. [`LoadConnection::send`] sends them.
     #[inline]
     pub(crate) fn request(&mut self, requests: &RequestPattern, since: u64, count: usize) {
         self.in_flight.add(since, count);
         self.unsent += count * requests.length();
     }
 
-    /// Reads once and says how many answers that completed. One `recv`.
+    /// Reads once and returns the number of completed responses. One `recv`.
     ///
     /// # Errors
     ///
-    /// Why there will be no more answers.
+    /// The reason why no more responses will arrive.
     #[inline]
     pub(crate) fn receive(
         &mut self,
@@ -72,12 +72,12 @@ impl LoadConnection {
         }
     }
 
-    /// Sends what is unsent until there is no room. One `send` unless the requests are larger
-    /// than the pattern they are taken from.
+    /// Sends unsent bytes until the kernel takes no more. One `send`, unless the unsent bytes
+    /// exceed the pattern.
     ///
     /// # Errors
     ///
-    /// Why nothing more can be sent.
+    /// The reason why nothing more can be sent.
     #[inline]
     pub(crate) fn send(&mut self, requests: &RequestPattern) -> Result<(), String> {
         while self.unsent > 0 {
@@ -87,17 +87,17 @@ impl LoadConnection {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error.to_string()),
             };
-            let room_is_left = sent == bytes.len();
+            let took_all = sent == bytes.len();
             self.unsent -= sent;
             self.request_offset = (self.request_offset + sent) % requests.length();
-            if !room_is_left {
+            if !took_all {
                 break;
             }
         }
         Ok(())
     }
 
-    /// The interest epoll has to be told, if it changed since the last call.
+    /// Returns the interest to register, if it has changed since the last call.
     #[inline]
     pub(crate) fn changed_interest(&mut self) -> Option<Interest> {
         let wanted = Interest::READABLE.union(Interest::WRITABLE.when(self.unsent > 0));
@@ -106,7 +106,7 @@ impl LoadConnection {
         changed.then_some(wanted)
     }
 
-    /// Whether a send has to wait until the socket is writable.
+    /// Returns whether a send has to wait for the socket to become writable.
     #[inline]
     pub(crate) fn is_blocked(&self) -> bool {
         self.registered.is_writable()

@@ -1,41 +1,41 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! When the requests of an open loop are due.
+//! The due times of an open loop's requests.
 //!
-//! The k-th request of a run at R a second is due at k / R seconds, whatever happened to those
-//! before it. A pace never slows down and never skips: when the thread comes late, all that fell
-//! due in the meantime is handed out at once, each with the moment it *was* due, and its latency
-//! counts from there. That is the whole secret of measuring without coordinated omission.
+//! At R requests per second, the k-th request of a run is due at k / R seconds, independent of the
+//! requests before it. A pacer never slows down and never skips. When the thread is late, the pacer
+//! hands out all requests due in the meantime, each with its own due time, and latencies count from
+//! there. This avoids coordinated omission.
 //!
-//! Several threads share one rate: each takes the part that its share of the connections stands
-//! for, and begins a little after the one before it, so that together they are even too.
+//! Several threads share one rate. Each takes the part that its share of the connections stands for
+//! and starts a little after the thread before it, so that all requests together are evenly spaced.
 
-/// When the requests of one thread are due.
+/// The due times of one thread's requests.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pacer {
-    /// The first request.
+    /// The due time of the first request in nanoseconds.
     start: u64,
-    /// Nanoseconds between two requests are `numerator / denominator`.
+    /// The interval between two requests is `numerator / denominator` nanoseconds.
     numerator: u128,
     denominator: u128,
     /// Requests handed out so far.
     issued: u64,
-    /// When the next one is due.
+    /// The due time of the next request.
     next: u64,
 }
 
-/// Which part of a rate a thread has.
+/// The share of a rate that one thread has.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RateShare {
     /// Connections of the threads before it.
     pub(crate) before: usize,
-    /// Its own, at least one.
+    /// Connections of this thread, at least one.
     pub(crate) own: usize,
-    /// Those of all threads.
+    /// Connections of all threads.
     pub(crate) all: usize,
 }
 
 impl Pacer {
-    /// The part `share` of `rate` requests a second.
+    /// Creates a pacer for the share `share` of `rate` requests per second.
     pub(crate) fn new(rate: u64, share: RateShare) -> Self {
         let numerator = SECOND * share.all as u128;
         let denominator = u128::from(rate) * share.own as u128;
@@ -50,8 +50,8 @@ impl Pacer {
         }
     }
 
-    /// The moment the next request was due, if that is not after `now`. Call it until there is
-    /// none.
+    /// Takes the due time of the next request, if it is not after `now`. Call it until it returns
+    /// `None`.
     #[inline]
     pub(crate) fn take_due(&mut self, now: u64) -> Option<u64> {
         if now < self.next {
@@ -66,7 +66,7 @@ impl Pacer {
         Some(due)
     }
 
-    /// When the next request is due.
+    /// Returns the due time of the next request.
     #[inline]
     pub(crate) fn next_due(&self) -> u64 {
         self.next
@@ -91,32 +91,32 @@ mod tests {
     };
     const MS: u64 = 1_000_000;
 
-    fn due(pace: &mut Pacer, now: u64) -> Vec<u64> {
-        std::iter::from_fn(|| pace.take_due(now)).collect()
+    fn due(pacer: &mut Pacer, now: u64) -> Vec<u64> {
+        std::iter::from_fn(|| pacer.take_due(now)).collect()
     }
 
     #[test]
-    fn a_rate_is_met_to_the_request_over_a_long_time() {
-        let mut pace = Pacer::new(333_333, ALONE);
+    fn a_rate_is_exact_over_seconds() {
+        let mut pacer = Pacer::new(333_333, ALONE);
         let seconds = 7;
         let mut count = 0;
-        while pace.take_due(seconds * 1_000_000_000 - 1).is_some() {
+        while pacer.take_due(seconds * 1_000_000_000 - 1).is_some() {
             count += 1;
         }
         assert_eq!(count, 333_333 * seconds);
     }
 
     #[test]
-    fn who_comes_late_gets_all_that_fell_due() {
-        let mut pace = Pacer::new(1_000, ALONE);
-        assert_eq!(due(&mut pace, 0), [0]);
-        assert!(due(&mut pace, MS - 1).is_empty());
-        assert_eq!(due(&mut pace, 3 * MS), [MS, 2 * MS, 3 * MS]);
-        assert_eq!(pace.next_due(), 4 * MS);
+    fn a_late_caller_receives_all_due_requests() {
+        let mut pacer = Pacer::new(1_000, ALONE);
+        assert_eq!(due(&mut pacer, 0), [0]);
+        assert!(due(&mut pacer, MS - 1).is_empty());
+        assert_eq!(due(&mut pacer, 3 * MS), [MS, 2 * MS, 3 * MS]);
+        assert_eq!(pacer.next_due(), 4 * MS);
     }
 
     #[test]
-    fn two_threads_together_keep_the_rate_and_do_not_coincide() {
+    fn two_threads_share_a_rate_with_even_spacing() {
         let share = |before| RateShare {
             before,
             own: 5,
@@ -131,14 +131,14 @@ mod tests {
     }
 
     #[test]
-    fn an_open_loop_counts_latency_from_the_intended_time() {
-        // A request each millisecond. The thread is kept away from 0 to 10 ms, sends all it owes,
-        // and gets every answer 1 ms after the sending.
+    fn open_loop_latency_counts_from_the_due_time() {
+        // A request each millisecond. The thread is blocked from 0 to 10 ms, sends all due
+        // requests, and receives every response 1 ms after the send.
         let schedule = Schedule::new(Duration::ZERO, Duration::from_secs(1));
         let mut recorder = Recorder::new(schedule);
-        let mut pace = Pacer::new(1_000, ALONE);
+        let mut pacer = Pacer::new(1_000, ALONE);
         let mut in_flight = UnansweredRequests::default();
-        while let Some(intended) = pace.take_due(10 * MS) {
+        while let Some(intended) = pacer.take_due(10 * MS) {
             in_flight.add(intended, 1);
         }
         assert_eq!(in_flight.len(), 11);
@@ -146,7 +146,7 @@ mod tests {
         in_flight
             .complete(11, |since, count| recorder.answered(answered, since, count))
             .unwrap();
-        // Counted from the sending all would be 1 ms; they are 1 to 11 ms.
+        // From the send, all latencies would be 1 ms; from the due times, they are 1 to 11 ms.
         let latency = recorder.latency();
         assert!(latency.min().abs_diff(MS) < MS / 100);
         assert!(latency.max().abs_diff(11 * MS) < MS / 10);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a load is to do, with nothing left to decide while it runs.
+//! The plan of a load: all its parameters, resolved before it starts.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -13,66 +13,66 @@ use crate::error::CliError;
 
 use super::report::thousands;
 
-/// What a load is to do.
+/// All parameters of a load.
 #[derive(Clone, Debug)]
 pub(crate) struct LoadPlan {
-    /// What the server speaks.
+    /// The protocol of the server.
     pub(crate) protocol: Protocol,
-    /// The server.
+    /// The address of the server.
     pub(crate) addr: Addr,
-    /// Connections in all, at least one.
+    /// Number of connections, at least one.
     pub(crate) connections: usize,
     /// Payload bytes of a request.
     pub(crate) size: usize,
-    /// Whether requests say which call they are.
+    /// Whether requests carry call ids.
     pub(crate) ids: CallIds,
-    /// The most connections, if callers share those of a pool.
+    /// The maximum number of connections, if the callers share a pool.
     pub(crate) pool: Option<usize>,
     /// When requests are sent.
     pub(crate) mode: LoadMode,
-    /// Time before measuring.
+    /// The time before the measured interval.
     pub(crate) warm_up: Duration,
-    /// Time of measuring.
+    /// The length of the measured interval.
     pub(crate) duration: Duration,
-    /// For how long a thread stays awake before it sleeps.
+    /// The time that a thread busy-polls before it sleeps.
     pub(crate) busy_poll: Duration,
     /// The threads, and where they run.
     pub(crate) threads: LoadThreads,
-    /// The server's process, if its processor time is to be told.
+    /// The server's process id, if its processor time is reported.
     pub(crate) server_pid: Option<u32>,
 }
 
 /// When requests are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LoadMode {
-    /// So many in flight on each connection, a new one for each answer.
+    /// This many requests in flight on each connection; each response triggers a new request.
     Closed(usize),
-    /// So many a second in all, spread evenly over the connections.
+    /// This many requests per second, spread evenly over all connections.
     Open(u64),
-    /// A connection for each, and the next one after its end.
+    /// A new connection for each request.
     Churn,
 }
 
-/// Whether requests say which call they are.
+/// Whether requests carry call ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CallIds {
-    /// Answers are counted as they come.
+    /// No ids; responses are counted as they arrive.
     None,
-    /// The first bytes of the payload do, and answers may come in any order.
+    /// The first bytes of the payload are an id; responses may arrive in any order.
     First,
 }
 
 /// The threads that drive a load.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LoadThreads {
-    /// How many; never more than there are connections.
+    /// The number of threads, never more than connections.
     pub(crate) count: usize,
-    /// The processor of the first thread; the others have the ones after it.
+    /// The processor of the first thread; the other threads use the following ones.
     pub(crate) pin: Option<usize>,
 }
 
 impl LoadPlan {
-    /// The plan of a command line. May ask the resolver for the server's name.
+    /// Builds the plan of a command line. May resolve the server's name.
     pub(crate) fn from_arguments(arguments: &LoadArgs) -> Result<Self, CliError> {
         let connections = arguments.connections.get() as usize;
         Ok(Self {
@@ -106,7 +106,7 @@ impl LoadPlan {
 }
 
 impl fmt::Display for LoadPlan {
-    /// One line for a person: what is sent where, how, and for how long.
+    /// One line: protocol, address, requests, mode and duration.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let protocol = match self.protocol {
             Protocol::Echo => "echo",
@@ -121,7 +121,7 @@ impl fmt::Display for LoadPlan {
         match self.mode {
             LoadMode::Closed(depth) => write!(f, "{depth} in flight on each, ")?,
             LoadMode::Open(rate) => write!(f, "{} requests/s in all, ", thousands(rate))?,
-            LoadMode::Churn => f.write_str("each for one request and then another, ")?,
+            LoadMode::Churn => f.write_str("one request on each, ")?,
         }
         if self.ids == CallIds::First {
             f.write_str("with ids, ")?;

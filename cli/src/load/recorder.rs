@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The latencies of the measured interval.
 //!
-//! Kept in a histogram of constant size that is exact to a tenth of a percent, so a run of an hour
-//! costs what one of a second does. What happens before and after the interval is not recorded; an
-//! answer belongs to the moment it came.
+//! They are kept in a histogram of constant size with a resolution of 0.1 %, so that a run of an
+//! hour takes as much memory as a run of a second. Responses outside of the interval are not
+//! recorded; the arrival time of a response decides.
 
 use hdrhistogram::Histogram;
 
 use super::schedule::Schedule;
 
-/// What one thread has measured.
+/// The measurements of one thread.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     schedule: Schedule,
@@ -26,7 +26,7 @@ impl Recorder {
         }
     }
 
-    /// `count` answers came at `now` to requests that count from `since`.
+    /// Records `count` responses that arrived at `now`, to requests that count from `since`.
     #[inline]
     pub(crate) fn answered(&mut self, now: u64, since: u64, count: usize) {
         if self.schedule.is_measured(now) {
@@ -36,25 +36,26 @@ impl Recorder {
         }
     }
 
-    /// `count` requests that count from `since` are unanswered at the end of the interval. They
-    /// have waited at least until then, and leaving them out would hide the slowest of all.
+    /// Records `count` requests from `since` that are unanswered at the end of the interval. They
+    /// have waited at least until then, and omitting them would hide the slowest requests.
     pub(crate) fn unanswered(&mut self, since: u64, count: usize) {
         self.latency
             .saturating_record_n(self.schedule.to.saturating_sub(since), count as u64);
     }
 
-    /// Latencies in nanoseconds.
+    /// Returns the latencies in nanoseconds.
     pub(crate) fn latency(&self) -> &Histogram<u64> {
         &self.latency
     }
 
-    /// Answers that came within the interval.
+    /// Returns the number of responses within the interval.
     pub(crate) fn answers(&self) -> u64 {
         self.answered
     }
 }
 
-/// A histogram for latencies in nanoseconds, up to an hour, to three digits.
+/// Returns a histogram for latencies of up to an hour in nanoseconds, with three significant
+/// digits.
 pub(crate) fn empty_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 3_600_000_000_000, 3)
         .expect("the bounds are constants that the histogram accepts")

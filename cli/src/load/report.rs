@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is said about a run: one JSON object for scripts, a few lines for a person.
+//! The report of a run: one JSON object for scripts, a few lines for people.
 //!
-//! The names of the fields are a promise. A figure that could not be had is `null`, never 0.
+//! The names of the fields are stable. A figure that is not available is `null`, never 0.
 
 use std::fmt::Write;
 
@@ -14,39 +14,39 @@ use super::run::LoadResult;
 /// The figures of a run.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
-    /// Answers within the measured interval.
+    /// Responses within the measured interval.
     pub(crate) requests: u64,
-    /// Requests that will have no answer.
+    /// Requests that will have no response.
     pub(crate) errors: u64,
-    /// The length of the measured interval.
+    /// The length of the measured interval in seconds.
     pub(crate) seconds: f64,
-    /// The one divided by the other.
+    /// `requests` divided by `seconds`.
     pub(crate) requests_per_second: f64,
-    /// Half of the requests waited no longer.
+    /// 50 % of the requests took no longer.
     pub(crate) p50_us: Option<f64>,
-    /// Nine in ten waited no longer.
+    /// 90 % of the requests took no longer.
     pub(crate) p90_us: Option<f64>,
-    /// 99 in a hundred waited no longer.
+    /// 99 % of the requests took no longer.
     pub(crate) p99_us: Option<f64>,
-    /// 999 in a thousand waited no longer.
+    /// 99.9 % of the requests took no longer.
     pub(crate) p999_us: Option<f64>,
-    /// Processor time of the server for each answer.
+    /// Processor time of the server per response, in microseconds.
     pub(crate) server_cpu_us_per_request: Option<f64>,
-    /// How many processors the server kept busy.
+    /// The number of processors that the server kept busy.
     pub(crate) server_busy: Option<f64>,
 }
 
 impl Report {
-    /// The figures of `outcome`.
-    pub(crate) fn of(outcome: &LoadResult) -> Self {
-        let requests = outcome.requests as f64;
-        let at = |quantile| percentile(&outcome.latency, quantile);
-        let cpu = outcome.server.map(|server| server.used.as_secs_f64());
+    /// Computes the figures of `result`.
+    pub(crate) fn of(result: &LoadResult) -> Self {
+        let requests = result.requests as f64;
+        let at = |quantile| percentile(&result.latency, quantile);
+        let cpu = result.server.map(|server| server.used.as_secs_f64());
         Self {
-            requests: outcome.requests,
-            errors: outcome.errors,
-            seconds: round(outcome.seconds, 6),
-            requests_per_second: round(outcome.rate(), 1),
+            requests: result.requests,
+            errors: result.errors,
+            seconds: round(result.seconds, 6),
+            requests_per_second: round(result.rate(), 1),
             p50_us: at(0.5),
             p90_us: at(0.9),
             p99_us: at(0.99),
@@ -54,19 +54,19 @@ impl Report {
             server_cpu_us_per_request: cpu
                 .and_then(|cpu| quotient(cpu * 1e6, requests))
                 .map(|micros| round(micros, 4)),
-            server_busy: outcome
+            server_busy: result
                 .server
                 .and_then(|server| quotient(server.used.as_secs_f64(), server.passed.as_secs_f64()))
                 .map(|share| round(share, 3)),
         }
     }
 
-    /// One object on one line.
+    /// Returns one JSON object on one line.
     pub(crate) fn json(&self) -> String {
         serde_json::to_string(self).expect("numbers and nulls can always be written")
     }
 
-    /// The figures as a person reads them, below what was asked for.
+    /// Returns the figures as text for people, below the plan.
     pub(crate) fn table(&self, plan: &LoadPlan) -> String {
         let mut table = format!("{plan}\n");
         let mut row = |name: &str, value: &str| {
@@ -89,19 +89,19 @@ impl Report {
         row("latency", &percentiles.join("   "));
         if let (Some(cpu), Some(busy)) = (self.server_cpu_us_per_request, self.server_busy) {
             let text =
-                format!("{cpu:.2} us of processor time a request, {busy:.2} processors busy");
+                format!("{cpu:.2} us of processor time per request, {busy:.2} processors busy");
             row("server", &text);
         }
         table.trim_end().to_owned()
     }
 }
 
-/// The latency at a quantile in microseconds, if there is any.
+/// Returns the latency at a quantile in microseconds, if there are any latencies.
 pub(crate) fn percentile(latency: &Histogram<u64>, quantile: f64) -> Option<f64> {
     (!latency.is_empty()).then(|| round(latency.value_at_quantile(quantile) as f64 / 1e3, 3))
 }
 
-/// A latency for a person, in the unit that suits it.
+/// Formats a latency for people, in a unit that suits it.
 pub(crate) fn latency(micros: Option<f64>) -> String {
     match micros {
         None => "-".into(),
@@ -113,7 +113,7 @@ pub(crate) fn latency(micros: Option<f64>) -> String {
     }
 }
 
-/// A number with a comma after each third digit.
+/// Formats a number with commas between groups of three digits.
 pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
@@ -130,7 +130,7 @@ fn quotient(dividend: f64, divisor: f64) -> Option<f64> {
     (divisor > 0.0).then(|| dividend / divisor)
 }
 
-/// More digits than were measured would only be read as if they meant something.
+/// Rounds to `digits` decimals: more digits than were measured would suggest precision.
 fn round(value: f64, digits: i32) -> f64 {
     let scale = 10f64.powi(digits);
     (value * scale).round() / scale
@@ -144,7 +144,7 @@ mod tests {
     use super::super::run::ServerTime;
     use super::*;
 
-    fn outcome() -> LoadResult {
+    fn result() -> LoadResult {
         let mut latency = empty_histogram();
         latency.record_n(20_000, 999).unwrap();
         latency.record_n(5_000_000, 1).unwrap();
@@ -162,8 +162,8 @@ mod tests {
     }
 
     #[test]
-    fn the_figures_follow_from_the_outcome() {
-        let report = Report::of(&outcome());
+    fn figures_are_computed_from_the_result() {
+        let report = Report::of(&result());
         assert_eq!(report.requests_per_second, 2_000.0);
         assert_eq!(report.server_cpu_us_per_request, Some(3.0));
         assert_eq!(report.server_busy, Some(0.006));
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_null_and_not_zero() {
+    fn an_unknown_figure_is_null_and_not_zero() {
         let json = Report::of(&LoadResult::empty(1.0)).json();
         assert!(json.contains(r#""p99_us":null"#), "{json}");
         assert!(

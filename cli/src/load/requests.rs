@@ -1,61 +1,60 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What goes out: the bytes of requests, built once for all connections.
+//! The bytes of requests, built once for all connections.
 //!
-//! All requests are alike, so the outgoing stream of a connection is periodic: whatever is due is a
-//! piece of one repeating pattern. Several requests laid end to end let a burst go out in a single
-//! `send`, and a connection only remembers where in a request its stream stands.
+//! All requests are equal, so the output of a connection is periodic: any unsent range of it is a
+//! part of one repeating pattern. The pattern holds several requests, so that a batch goes out in a
+//! single `send`. A connection stores only the offset of its stream in a request.
 
 use crate::arguments::Protocol;
 
-/// The bytes of the requests of a run, and the shape of the answers.
+/// The bytes of a run's requests, and the shape of the responses.
 #[derive(Debug)]
 pub(crate) struct RequestPattern {
-    /// Whole requests, end to end; at least one.
+    /// Whole requests, concatenated; at least one.
     pattern: Vec<u8>,
-    /// Bytes of one request, header included; at least one.
+    /// Length of one request in bytes, header included; at least 1.
     length: usize,
-    /// The header of a request, which is that of its answer too. Empty for echo.
+    /// The header of a request and of its response. Empty for echo.
     header: Vec<u8>,
 }
 
 impl RequestPattern {
-    /// Requests of `size` payload bytes, of which about `burst` go out at a time.
-    pub(crate) fn new(protocol: Protocol, size: usize, burst: usize) -> Self {
+    /// Builds requests of `size` payload bytes, of which about `batch` are sent at a time.
+    pub(crate) fn new(protocol: Protocol, size: usize, batch: usize) -> Self {
         let header = match protocol {
             Protocol::Echo => Vec::new(),
-            // The command line bounds a payload far below what four bytes can say.
+            // The command line limits a payload to far less than four bytes can express.
             Protocol::Rpc | Protocol::Mux => (size as u32).to_be_bytes().to_vec(),
         };
-        // Bytes that change, so that neither a page of zeroes nor a compressing link flatters.
+        // Varying bytes, so that neither a page of zeroes nor a compressing network flatters the
+        // result.
         let payload = (0..size).map(|at| (at * 7 + at / 251) as u8);
         let request: Vec<u8> = header.iter().copied().chain(payload).collect();
         let length = request.len();
-        debug_assert!(
-            length > 0,
-            "an echo of nothing is refused by the command line"
-        );
+        debug_assert!(length > 0, "the command line rejects an empty echo request");
         let fitting = (LONGEST_PATTERN / length).max(1);
         Self {
-            pattern: request.repeat(burst.clamp(1, fitting)),
+            pattern: request.repeat(batch.clamp(1, fitting)),
             length,
             header,
         }
     }
 
-    /// Bytes of one request and of one answer, header included.
+    /// Returns the length of one request and of one response in bytes, header included.
     #[inline]
     pub(crate) fn length(&self) -> usize {
         self.length
     }
 
-    /// The header that every answer begins with.
+    /// Returns the header that every response begins with.
     #[inline]
     pub(crate) fn header(&self) -> &[u8] {
         &self.header
     }
 
-    /// The next bytes of a stream that stands `phase` bytes into a request and has `unsent` bytes
-    /// to go. Shorter than that when the pattern ends first; never empty while something is unsent.
+    /// Returns the next bytes of a stream that is `phase` bytes into a request and has `unsent`
+    /// bytes to send. The result is shorter if the pattern ends first; it is empty only if nothing
+    /// is unsent.
     #[inline]
     pub(crate) fn next_bytes(&self, phase: usize, unsent: usize) -> &[u8] {
         let end = self.pattern.len().min(phase.saturating_add(unsent));
@@ -63,7 +62,7 @@ impl RequestPattern {
     }
 }
 
-/// What one `send` can put into a socket at most, by and large, and stays in the cache.
+/// About as much as a socket takes in one `send`, and small enough for the cache.
 const LONGEST_PATTERN: usize = 256 << 10;
 
 #[cfg(test)]
@@ -85,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_goes_on_in_the_middle_of_a_request() {
+    fn a_stream_continues_in_the_middle_of_a_request() {
         let requests = RequestPattern::new(Protocol::Echo, 4, 2);
         let whole = requests.next_bytes(0, 8).to_vec();
         assert_eq!(requests.next_bytes(3, 5), &whole[3..]);

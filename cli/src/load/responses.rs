@@ -1,33 +1,33 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What must come back: a stream of answers of one length, counted as its bytes pass by.
+//! Counts the responses in a stream. All responses have the same length.
 //!
-//! Nothing is kept of an answer but where in it the stream stands. Headers are compared to the byte;
-//! one that differs means that all that follows would be misread, so counting ends there.
+//! Only the position in the current response is stored. Headers are compared byte by byte. After a
+//! header that differs, all later bytes would be misread, so counting ends there.
 
 use std::fmt;
 
 use super::requests::RequestPattern;
 
-/// Where in an answer the incoming stream of a connection stands.
+/// The position of a connection's input in the current response.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ResponseCounter {
-    /// Bytes of the current answer that have come; less than the length of one.
+    /// Received bytes of the current response; less than its length.
     position: usize,
 }
 
-/// An answer whose header is not that of its request.
+/// The header of a response differs from that of its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WrongHeader;
 
 impl fmt::Display for WrongHeader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an answer has another length than its request")
+        f.write_str("a response has another length than its request")
     }
 }
 
 impl ResponseCounter {
-    /// Takes the next bytes of the stream and says how many answers they complete. A few
-    /// instructions for each answer, none for its payload.
+    /// Consumes the next bytes of the stream and returns the number of responses that they
+    /// complete. Costs a few instructions per response, none for its payload.
     #[inline]
     pub(crate) fn consume(
         &mut self,
@@ -67,7 +67,7 @@ mod tests {
     use crate::arguments::Protocol;
 
     #[test]
-    fn answers_are_counted_however_the_stream_is_cut() {
+    fn responses_are_counted_across_any_split_of_the_stream() {
         for protocol in [Protocol::Echo, Protocol::Rpc] {
             let requests = RequestPattern::new(protocol, 6, 5);
             let stream = requests.next_bytes(0, usize::MAX);
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_frames_are_answers_too() {
+    fn empty_frames_are_counted() {
         let requests = RequestPattern::new(Protocol::Rpc, 0, 1);
         assert_eq!(
             ResponseCounter::default().consume(&[0; 12], &requests),
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_of_another_length_is_an_error_at_its_first_wrong_byte() {
+    fn a_different_header_is_an_error_at_its_first_wrong_byte() {
         let requests = RequestPattern::new(Protocol::Rpc, 6, 1);
         let mut answers = ResponseCounter::default();
         assert_eq!(answers.consume(&[0, 0, 0], &requests), Ok(0));

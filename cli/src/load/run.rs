@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One run of a load, from the first connect to the sums.
+//! One run of a load, from the first connect to the totals.
 //!
-//! The threads do not speak with each other: they share a clock, a counter for whoever watches, and
-//! the interrupt. The thread that started them sleeps, looks at the server's processor time when
-//! the measured interval begins and ends, and adds up what they bring back.
+//! The threads do not communicate. They share a clock, a counter for the progress display, and the
+//! interrupt. The thread that started them sleeps, samples the server's processor time at the
+//! beginning and the end of the measured interval, and adds up the results.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -27,25 +27,25 @@ use super::requests::RequestPattern;
 use super::schedule::{RunClock, Schedule, nanos};
 use super::worker::{RunContext, SteadyWorker, WorkerCounts, WorkerMode};
 
-/// What came out of a run.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct LoadResult {
-    /// Answers that came within the measured interval.
+    /// Responses within the measured interval.
     pub(crate) requests: u64,
-    /// Requests that will have no answer.
+    /// Requests that will have no response.
     pub(crate) errors: u64,
-    /// Why, for the first of them.
+    /// The cause of the first error.
     pub(crate) cause: Option<String>,
-    /// The length of the measured interval.
+    /// The length of the measured interval in seconds.
     pub(crate) seconds: f64,
     /// Latencies in nanoseconds.
     pub(crate) latency: Histogram<u64>,
-    /// What the server's process used, if it was asked for and lived to the end.
+    /// The processor time of the server, if requested and if the process lived to the end.
     pub(crate) server: Option<ServerTime>,
 }
 
 impl LoadResult {
-    /// What comes out of an interval in which nothing happens.
+    /// Creates the result of an interval without requests.
     #[cfg(test)]
     pub(crate) fn empty(seconds: f64) -> Self {
         Self {
@@ -58,7 +58,7 @@ impl LoadResult {
         }
     }
 
-    /// Requests per second; 0 for no time at all.
+    /// Returns the requests per second; 0 for an empty interval.
     pub(crate) fn rate(&self) -> f64 {
         if self.seconds > 0.0 {
             self.requests as f64 / self.seconds
@@ -67,7 +67,7 @@ impl LoadResult {
         }
     }
 
-    /// Adds what another run of the same plan brought, as if the two were one run.
+    /// Adds the result of another run of the same plan, as if both were one run.
     pub(crate) fn merge(&mut self, other: Self) {
         self.requests += other.requests;
         self.errors += other.errors;
@@ -89,25 +89,25 @@ impl LoadResult {
 pub(crate) struct ServerTime {
     /// Processor time used.
     pub(crate) used: Duration,
-    /// The time that passed meanwhile.
+    /// The elapsed time.
     pub(crate) passed: Duration,
 }
 
-/// How a run stands.
+/// The progress of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LoadProgress {
-    /// Time since all connections stood, warm-up included.
+    /// Time since all connections were open, warm-up included.
     pub(crate) elapsed: Duration,
-    /// Answers in the measured interval so far.
+    /// Responses in the measured interval so far.
     pub(crate) answered: u64,
 }
 
-/// Runs `plan` and calls `watch` about twenty times a second meanwhile. An interrupt ends the run
-/// early; what was measured until then is the outcome.
+/// Runs `plan` and calls `watch` about twenty times a second. An interrupt ends the run early, with
+/// the result up to then.
 ///
 /// # Errors
 ///
-/// A server that cannot be connected to or asked for its processor time.
+/// A server that cannot be connected to, or whose processor time cannot be read.
 pub(crate) fn run(
     plan: &LoadPlan,
     interrupt: &Interrupt,
@@ -115,10 +115,13 @@ pub(crate) fn run(
 ) -> Result<LoadResult, CliError> {
     if let Some(pid) = plan.server_pid {
         process_stats::processor_time(pid).map_err(|error| {
-            CliError::io(format_args!("read the times of process {pid}"), &error)
+            CliError::io(
+                format_args!("read the processor time of process {pid}"),
+                &error,
+            )
         })?;
     }
-    // If it cannot be raised, connecting tells what is missing.
+    // If this fails, a connect that runs into the limit reports it.
     netpoll_sys::process::raise_descriptor_limit().ok();
     if let LoadMode::Closed(depth) = plan.mode
         && (plan.ids == CallIds::First || plan.pool.is_some())
@@ -148,27 +151,27 @@ pub(crate) fn run(
                 })
             })
             .collect();
-        let mut witness = ServerTimeSampler::new(plan.server_pid, schedule);
-        witness.watch(&shared.clock, &answered, watch, || {
+        let mut sampler = ServerTimeSampler::new(plan.server_pid, schedule);
+        sampler.watch(&shared.clock, &answered, watch, || {
             running.iter().any(|thread| !thread.is_finished())
         });
-        let mut sum = LoadTotals::new();
+        let mut totals = LoadTotals::new();
         for thread in running {
-            let (recorder, tally) = thread
+            let (recorder, counts) = thread
                 .join()
                 .map_err(|_| CliError::new("a load thread panicked"))?
-                .map_err(|error| CliError::io("go on measuring", &error))?;
-            sum.add(&recorder, tally);
+                .map_err(|error| CliError::io("continue measuring", &error))?;
+            totals.add(&recorder, counts);
         }
-        Ok(sum.outcome(schedule, witness))
+        Ok(totals.result(schedule, sampler))
     })
 }
 
-/// What one thread does.
+/// The work of one thread.
 enum LoadWorker {
-    /// Its connections stay.
+    /// Long-lived connections.
     Steady(SteadyWorker),
-    /// Its connections come and go.
+    /// A connection for each request.
     Churn(ChurnWorker),
 }
 
@@ -181,7 +184,7 @@ impl LoadWorker {
     }
 }
 
-/// Connects everything that is to stay, and deals the connections out.
+/// Opens the long-lived connections and distributes them over the threads.
 fn workers(
     plan: &LoadPlan,
     schedule: Schedule,
@@ -213,26 +216,26 @@ fn worker(
     sockets: Vec<OwnedFd>,
     share: RateShare,
 ) -> Result<LoadWorker, CliError> {
-    let requests = |burst| RequestPattern::new(plan.protocol, plan.size, burst);
-    let steady = |drive, burst| {
-        SteadyWorker::new(sockets, requests(burst), drive, schedule).map(LoadWorker::Steady)
+    let requests = |batch| RequestPattern::new(plan.protocol, plan.size, batch);
+    let steady = |drive, batch| {
+        SteadyWorker::new(sockets, requests(batch), drive, schedule).map(LoadWorker::Steady)
     };
-    let hand = match plan.mode {
+    let worker = match plan.mode {
         LoadMode::Closed(depth) => steady(WorkerMode::Closed(depth), depth),
-        LoadMode::Open(rate) => steady(WorkerMode::Open(Pacer::new(rate, share)), OPEN_BURST),
+        LoadMode::Open(rate) => steady(WorkerMode::Open(Pacer::new(rate, share)), OPEN_BATCH),
         LoadMode::Churn => {
             ChurnWorker::new(plan.addr, share, requests(1), schedule).map(LoadWorker::Churn)
         }
     };
-    hand.map_err(|error| CliError::io("watch the connections", &error))
+    worker.map_err(|error| CliError::io("watch the connections", &error))
 }
 
-/// Takes the server's processor time when measuring begins and when it ends.
+/// Samples the server's processor time at the beginning and the end of the measured interval.
 #[derive(Debug)]
 pub(super) struct ServerTimeSampler {
     pid: Option<u32>,
     schedule: Schedule,
-    /// When it was asked for the first time, and what was said.
+    /// The time and the value of the first sample.
     first: Option<(u64, Duration)>,
     last: Option<(u64, Duration)>,
 }
@@ -247,16 +250,16 @@ impl ServerTimeSampler {
         }
     }
 
-    /// Sleeps until the interval is over, or the run is `under_way` no more, and has `watch` see
-    /// meanwhile how it stands.
+    /// Sleeps until the interval is over or `is_running` returns false, and calls `watch` with the
+    /// progress meanwhile.
     pub(super) fn watch(
         &mut self,
         clock: &RunClock,
         answered: &AtomicU64,
         watch: &mut dyn FnMut(LoadProgress),
-        mut under_way: impl FnMut() -> bool,
+        mut is_running: impl FnMut() -> bool,
     ) {
-        while self.sample(clock.now()) && under_way() {
+        while self.sample(clock.now()) && is_running() {
             watch(LoadProgress {
                 elapsed: Duration::from_nanos(clock.now()),
                 answered: answered.load(Ordering::Relaxed),
@@ -265,7 +268,7 @@ impl ServerTimeSampler {
         }
     }
 
-    /// Looks if it is time to, and says whether the interval goes on.
+    /// Takes a sample if one is due. Returns false after the end of the interval.
     fn sample(&mut self, now: u64) -> bool {
         if now >= self.schedule.to {
             self.last = self.read(now);
@@ -282,7 +285,7 @@ impl ServerTimeSampler {
         Some((now, used))
     }
 
-    /// Until the interval begins or ends, or the watcher wants to see something.
+    /// Returns the time until the next sample or the next call of `watch`.
     fn until_next(&self, now: u64) -> Duration {
         let next = if now < self.schedule.from {
             self.schedule.from
@@ -301,7 +304,7 @@ impl ServerTimeSampler {
     }
 }
 
-/// What the threads brought back so far.
+/// The totals of the threads' results.
 #[derive(Debug)]
 pub(super) struct LoadTotals {
     requests: u64,
@@ -322,17 +325,17 @@ impl LoadTotals {
         }
     }
 
-    pub(super) fn add(&mut self, recorder: &Recorder, tally: WorkerCounts) {
+    pub(super) fn add(&mut self, recorder: &Recorder, counts: WorkerCounts) {
         self.requests += recorder.answers();
-        self.errors += tally.errors;
-        self.ended = self.ended.max(tally.ended);
-        if let Some(cause) = tally.cause {
+        self.errors += counts.errors;
+        self.ended = self.ended.max(counts.ended);
+        if let Some(cause) = counts.cause {
             self.cause.get_or_insert(cause);
         }
         self.latency += recorder.latency();
     }
 
-    pub(super) fn outcome(self, schedule: Schedule, witness: ServerTimeSampler) -> LoadResult {
+    pub(super) fn result(self, schedule: Schedule, sampler: ServerTimeSampler) -> LoadResult {
         let measured = self.ended.saturating_sub(schedule.from);
         debug_assert!(measured <= nanos(Duration::from_secs(7 * 24 * 3600)));
         LoadResult {
@@ -341,13 +344,14 @@ impl LoadTotals {
             cause: self.cause,
             seconds: Duration::from_nanos(measured).as_secs_f64(),
             latency: self.latency,
-            server: witness.server(),
+            server: sampler.server(),
         }
     }
 }
 
-/// What an open loop may send to one connection at once without a second call: it seldom owes more.
-const OPEN_BURST: usize = 64;
+/// The number of requests that an open loop can send on a connection in one call. It seldom owes
+/// more.
+const OPEN_BATCH: usize = 64;
 
-/// How often the watcher sees something.
+/// The interval between calls of `watch`.
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);

@@ -1,41 +1,40 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The time of a run: nanoseconds since all connections stood, and what happens when.
+//! The clock and the phases of a run, in nanoseconds since all connections were open.
 //!
-//! All threads count from the same moment, so that they measure the same interval without a word
-//! between them. Nanoseconds in a `u64` last for 584 years and are cheaper to keep for each request
-//! than an `Instant`.
+//! All threads use the same clock, so that they measure the same interval without synchronization.
+//! Nanoseconds in a `u64` last for 584 years and cost less to store per request than an `Instant`.
 
 use std::time::{Duration, Instant};
 
-/// The clock of a run. A copy of it is the same clock.
+/// The clock of a run. Copies show the same time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RunClock {
     origin: Instant,
 }
 
 impl RunClock {
-    /// A clock that shows zero now.
+    /// Starts a clock at zero.
     pub(crate) fn start() -> Self {
         Self {
             origin: Instant::now(),
         }
     }
 
-    /// Nanoseconds since the start.
+    /// Returns the nanoseconds since the start.
     #[inline]
     pub(crate) fn now(&self) -> u64 {
         nanos(self.origin.elapsed())
     }
 }
 
-/// When measuring begins and ends.
+/// The phases of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Schedule {
-    /// The first nanosecond that is measured.
+    /// The first nanosecond of the measured interval.
     pub(crate) from: u64,
-    /// The first one that no longer is.
+    /// The first nanosecond after the measured interval.
     pub(crate) to: u64,
-    /// From here on nobody waits for the answers to requests that are still in flight.
+    /// The end of the wait for responses to requests still in flight.
     pub(crate) drain_until: u64,
 }
 
@@ -50,19 +49,19 @@ impl Schedule {
         }
     }
 
-    /// Whether what happens at `now` is measured.
+    /// Returns whether `now` is in the measured interval.
     #[inline]
     pub(crate) fn is_measured(&self, now: u64) -> bool {
         self.from <= now && now < self.to
     }
 }
 
-/// A duration in nanoseconds; durations of this command are a week at most.
+/// Returns a duration in nanoseconds; durations of this command are at most a week.
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Long enough for any server that is alive, short enough that nobody wonders.
+/// Long enough for the responses of any server that works, short enough not to delay the report.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -70,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_measured_interval_includes_its_start_and_not_its_end() {
+    fn the_measured_interval_includes_its_start_and_excludes_its_end() {
         let schedule = Schedule::new(Duration::from_nanos(10), Duration::from_nanos(5));
         let measured: Vec<u64> = (0..20).filter(|&now| schedule.is_measured(now)).collect();
         assert_eq!(measured, [10, 11, 12, 13, 14]);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The requests of a connection that are still unanswered, in the order of their sending.
+//! The unanswered requests of a connection, in the order of sending.
 //!
-//! Answers come in the order of requests, so a queue of times is all there is to know. Requests of
-//! one moment are one entry: a burst of 64 costs one push and, when its answers come together, one
-//! record in the histogram.
+//! Responses arrive in request order, so a queue of start times is enough. Requests with the same
+//! start time are one entry: a batch of 64 costs one push and, if its responses arrive together,
+//! one histogram record.
 
 use std::collections::VecDeque;
 
@@ -14,20 +14,20 @@ pub(crate) struct UnansweredRequests {
     requests: usize,
 }
 
-/// Requests that count from the same moment.
+/// Requests with the same start time.
 #[derive(Clone, Copy, Debug)]
 struct RequestGroup {
     since: u64,
     requests: usize,
 }
 
-/// More answers came than there were requests.
+/// There were more responses than requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct UnexpectedResponse;
 
 impl UnansweredRequests {
-    /// Adds requests whose latency counts from `since`. Allocates only when more batches are under
-    /// way than ever before on this connection.
+    /// Adds requests whose latency counts from `since`. Allocates only when the number of groups
+    /// exceeds all earlier ones of this connection.
     #[inline]
     pub(crate) fn add(&mut self, since: u64, requests: usize) {
         self.requests += requests;
@@ -37,19 +37,19 @@ impl UnansweredRequests {
         }
     }
 
-    /// Removes as many requests as there are `answers`, oldest first, and hands each group with the
-    /// moment it counts from to `settled`.
+    /// Removes as many requests as there are `answers`, oldest first. Passes each group and its
+    /// start time to `completed`.
     #[inline]
     pub(crate) fn complete(
         &mut self,
         answers: usize,
-        mut settled: impl FnMut(u64, usize),
+        mut completed: impl FnMut(u64, usize),
     ) -> Result<(), UnexpectedResponse> {
         let mut left = answers;
         while left > 0 {
             let first = self.batches.front_mut().ok_or(UnexpectedResponse)?;
             let count = left.min(first.requests);
-            settled(first.since, count);
+            completed(first.since, count);
             left -= count;
             self.requests -= count;
             if count == first.requests {
@@ -61,16 +61,16 @@ impl UnansweredRequests {
         Ok(())
     }
 
-    /// How many there are.
+    /// Returns the number of unanswered requests.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.requests
     }
 
-    /// Forgets all of them, handing each group to `forgotten`.
-    pub(crate) fn drain(&mut self, mut forgotten: impl FnMut(u64, usize)) {
+    /// Removes all requests and passes each group to `removed`.
+    pub(crate) fn drain(&mut self, mut removed: impl FnMut(u64, usize)) {
         for batch in self.batches.drain(..) {
-            forgotten(batch.since, batch.requests);
+            removed(batch.since, batch.requests);
         }
         self.requests = 0;
     }
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_are_answered_in_the_order_of_their_sending() {
+    fn requests_complete_in_the_order_of_sending() {
         let mut in_flight = UnansweredRequests::default();
         in_flight.add(10, 2);
         in_flight.add(10, 1);
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_nobody_asked_for_is_an_error() {
+    fn a_response_without_a_request_is_an_error() {
         let mut in_flight = UnansweredRequests::default();
         in_flight.add(1, 1);
         assert_eq!(in_flight.complete(2, |_, _| ()), Err(UnexpectedResponse));

@@ -2,16 +2,16 @@
 //! One thread of a load: its connections, its epoll instance, and the phases of a run.
 //!
 //! ```text
-//! 0 ────── from ─────────────── to ─────── give_up
+//! 0 ────── from ─────────────── to ────── drain_until
 //!  warm-up       measured          drained
 //! ```
 //!
-//! The first two phases differ only in what the recorder keeps. From `to` on nothing new is sent;
-//! the thread waits until what is in flight has been answered, so that the server sees connections
-//! that end between requests and not in the middle of one, and ends at `give_up` at the latest.
+//! The first two phases differ only in what the recorder keeps. From `to` on, nothing new is sent.
+//! The thread of a closed loop waits for the responses in flight, at most until `drain_until`: the
+//! server then sees connections that close between requests, not in the middle of one.
 //!
-//! A connection that fails is not opened again: what was in flight on it are errors, and the others
-//! go on.
+//! A failed connection is not reopened. Its requests in flight count as errors, and the other
+//! connections continue.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -30,60 +30,60 @@ use super::requests::RequestPattern;
 use super::schedule::{RunClock, Schedule};
 use super::unanswered::UnexpectedResponse;
 
-/// One thread's part of a load.
+/// One thread of a load with long-lived connections.
 #[derive(Debug)]
 pub(crate) struct SteadyWorker {
     epoll: Epoll,
-    /// A connection's index is its token; `None` are those that failed.
+    /// A connection's index is its token; `None` if it failed.
     connections: Vec<Option<LoadConnection>>,
     requests: RequestPattern,
     mode: WorkerMode,
     schedule: Schedule,
     recorder: Recorder,
-    /// Where answers land, of all connections.
+    /// The receive buffer of all connections.
     scratch: Vec<u8>,
     counts: WorkerCounts,
 }
 
-/// What makes this thread send.
+/// What triggers a send.
 #[derive(Debug)]
 pub(crate) enum WorkerMode {
-    /// An answer, with so many requests in flight on each connection.
+    /// A response; this many requests are in flight on each connection.
     Closed(usize),
-    /// The clock.
+    /// The clock: a request that is due.
     Open(Pacer),
 }
 
-/// What all threads of a run look at.
+/// The state that all threads of a run share.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RunContext<'a> {
     pub(crate) clock: RunClock,
     pub(crate) interrupt: &'a Interrupt,
-    /// Answers so far, for whoever watches.
+    /// Responses so far, for the progress display.
     pub(crate) answered: &'a AtomicU64,
-    /// For how long they stay awake before they sleep.
+    /// The time that a thread busy-polls before it sleeps.
     pub(crate) busy_poll: Duration,
 }
 
-/// What one thread did besides measuring.
+/// The counters of one thread, apart from latencies.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerCounts {
-    /// Connections that work.
+    /// Open connections.
     open: usize,
-    /// Requests unanswered on them.
+    /// Unanswered requests on open connections.
     in_flight: usize,
-    /// The connection whose turn the next request of an open loop is.
+    /// The connection for the next request of an open loop.
     turn: usize,
-    /// Requests that will have no answer.
+    /// Requests that will have no response.
     pub(crate) errors: u64,
-    /// Why, for the first of them.
+    /// The cause of the first error.
     pub(crate) cause: Option<String>,
-    /// When the thread stopped measuring.
+    /// The time at which the thread stopped measuring.
     pub(crate) ended: u64,
 }
 
 impl SteadyWorker {
-    /// A worker for connections that stand.
+    /// Creates a worker for open connections.
     pub(crate) fn new(
         sockets: Vec<OwnedFd>,
         requests: RequestPattern,
@@ -112,7 +112,7 @@ impl SteadyWorker {
         })
     }
 
-    /// Runs through all phases, on the calling thread.
+    /// Runs all phases on the calling thread.
     pub(crate) fn run(mut self, shared: RunContext<'_>) -> io::Result<(Recorder, WorkerCounts)> {
         let mut events = Events::with_capacity(1024);
         let mut now = shared.clock.now();
@@ -129,14 +129,14 @@ impl SteadyWorker {
             }
             self.send_due(now);
             let answers = self.recorder.answers() - before;
-            // Relaxed: a figure for the eye.
+            // Relaxed: progress only.
             shared.answered.fetch_add(answers, Ordering::Relaxed);
         }
         self.counts.ended = now.min(self.schedule.to);
         Ok((self.recorder, self.counts))
     }
 
-    /// A closed loop begins by filling every connection.
+    /// Sends the first requests of a closed loop: `depth` on each connection.
     fn fill_connections(&mut self, now: u64) {
         if let WorkerMode::Closed(depth) = self.mode {
             for index in 0..self.connections.len() {
@@ -146,8 +146,8 @@ impl SteadyWorker {
         }
     }
 
-    /// Whether there is nothing left to do. At the end of the measured interval it counts what an
-    /// open loop has not got answered.
+    /// Returns whether the run is over. At the end of the measured interval of an open loop,
+    /// records the unanswered requests.
     fn is_over(&mut self, now: u64, interrupt: &Interrupt) -> bool {
         if self.counts.open == 0 || interrupt.is_set() {
             return true;
@@ -167,21 +167,20 @@ impl SteadyWorker {
         self.counts.in_flight == 0 || now >= self.schedule.drain_until
     }
 
-    /// How long epoll may sleep: until something has to be done, and never so long that an
-    /// interrupt goes unnoticed.
+    /// Returns the time that epoll may sleep: until the next action, at most [`MAX_WAIT`].
     fn wait_timeout(&self, now: u64) -> Duration {
         let wake = match &self.mode {
-            // A request that is due within a millisecond, the finest that epoll can sleep, is
-            // waited for awake.
-            WorkerMode::Open(pace) => pace.next_due().min(self.schedule.to).saturating_sub(MS),
+            // Epoll sleeps in whole milliseconds. The last millisecond before a request is due is
+            // busy-polled.
+            WorkerMode::Open(pacer) => pacer.next_due().min(self.schedule.to).saturating_sub(MS),
             WorkerMode::Closed(_) if now < self.schedule.to => self.schedule.to,
             WorkerMode::Closed(_) => self.schedule.drain_until,
         };
         Duration::from_nanos(wake.saturating_sub(now)).min(MAX_WAIT)
     }
 
-    /// Reads a connection, records its answers, sends what follows from them. One `recv`, one look
-    /// at the clock, one `send`. Returns the time.
+    /// Reads a connection, records its responses, and sends the requests that follow. One `recv`,
+    /// one clock read, one `send`. Returns the time.
     #[inline]
     fn serve(&mut self, index: usize, readiness: Readiness, clock: RunClock) -> u64 {
         let Some(connection) = self.connections[index].as_mut() else {
@@ -193,16 +192,16 @@ impl SteadyWorker {
         }
         let now = clock.now();
         let before = connection.in_flight.len();
-        let settled = completed.and_then(|answers| {
+        let recorded = completed.and_then(|answers| {
             let recorder = &mut self.recorder;
             connection
                 .in_flight
                 .complete(answers, |since, count| recorder.answered(now, since, count))
-                .map_err(|UnexpectedResponse| String::from("an answer came that nobody asked for"))
+                .map_err(|UnexpectedResponse| String::from("received a response without a request"))
         });
         let answered = before - connection.in_flight.len();
         self.counts.in_flight -= answered;
-        match settled {
+        match recorded {
             Ok(()) => {
                 if matches!(self.mode, WorkerMode::Closed(_)) && now < self.schedule.to {
                     self.request(index, now, answered);
@@ -214,22 +213,23 @@ impl SteadyWorker {
         now
     }
 
-    /// Hands out what an open loop owes, and sends it: all requests of a connection together.
+    /// Queues the due requests of an open loop and sends them, all requests of a connection in one
+    /// call.
     fn send_due(&mut self, now: u64) {
-        let WorkerMode::Open(mut pace) = self.mode else {
+        let WorkerMode::Open(mut pacer) = self.mode else {
             return;
         };
         let first = self.counts.turn;
-        let mut touched = 0;
-        // What is due at the end or later is no longer part of the run.
-        while let Some(due) = pace.take_due(now.min(self.schedule.to - 1)) {
+        let mut queued = 0;
+        // A request that is due at the end or later is not part of the run.
+        while let Some(due) = pacer.take_due(now.min(self.schedule.to - 1)) {
             let index = self.counts.turn;
             self.counts.turn = (index + 1) % self.connections.len();
             self.request(index, due, 1);
-            touched += 1;
+            queued += 1;
         }
-        self.mode = WorkerMode::Open(pace);
-        for offset in 0..touched.min(self.connections.len()) {
+        self.mode = WorkerMode::Open(pacer);
+        for offset in 0..queued.min(self.connections.len()) {
             let index = (first + offset) % self.connections.len();
             if let Some(connection) = &self.connections[index]
                 && !connection.is_blocked()
@@ -251,7 +251,7 @@ impl SteadyWorker {
         }
     }
 
-    /// Sends what a connection has unsent, and keeps epoll in step.
+    /// Sends the unsent bytes of a connection and updates its interest.
     #[inline]
     fn send(&mut self, index: usize) {
         let Some(connection) = self.connections[index].as_mut() else {
@@ -272,7 +272,7 @@ impl SteadyWorker {
         }
     }
 
-    /// Gives a connection up. It counts as one error even if nothing was in flight on it.
+    /// Drops a failed connection. It counts as at least one error, even without requests in flight.
     fn fail_connection(&mut self, index: usize, cause: String) {
         if let Some(connection) = self.connections[index].take() {
             let lost = connection.in_flight.len();
@@ -284,10 +284,10 @@ impl SteadyWorker {
     }
 }
 
-/// A quarter of a megabyte: large answers come in few reads, and it stays in the cache.
+/// A quarter of a megabyte: large responses take few reads, and the buffer stays in the cache.
 const SCRATCH: usize = 256 << 10;
 
-/// How late an interrupt may be noticed.
+/// The longest delay until an interrupt is noticed.
 const MAX_WAIT: Duration = Duration::from_millis(50);
 
 const MS: u64 = 1_000_000;

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The memory all connections of the bare loop share.
+//! The memory that all connections of the reference server share.
 //!
 //! One buffer to read into and one to answer from serve every connection in turn, which keeps both
-//! in the processor's cache. A connection takes a buffer of its own only while a large frame is
-//! under way or an answer waits for room, and gives it back right after; the same few buffers, warm
-//! from their last use, go round among the connections that need them.
+//! in the processor's cache. A connection takes its own buffer only while a large frame is
+//! incomplete or a response is unsent, and releases it right after. The same few buffers, warm from
+//! their last use, rotate among the connections that need them.
 
 use std::mem;
 
-/// The buffers of one loop.
+/// The buffers of one server.
 #[derive(Debug)]
 pub(crate) struct BufferPool {
-    /// Where small frames land. Always of length [`SCRATCH`].
+    /// The buffer for small frames. Its length is always [`SCRATCH`].
     pub(crate) scratch: Vec<u8>,
-    /// The answers of one wake. What it holds between wakes means nothing.
+    /// The responses of one readiness event. Its content between events has no meaning.
     pub(crate) output: Vec<u8>,
-    /// Buffers nobody uses, the last used one last.
+    /// Free buffers, the last released one last.
     free: Vec<Vec<u8>>,
-    /// Their bytes.
+    /// The sum of their capacities in bytes.
     pooled_bytes: usize,
 }
 
@@ -31,8 +31,8 @@ impl BufferPool {
         }
     }
 
-    /// A buffer of exactly `size` bytes, with any content. A fresh one is zeroed by the kernel as
-    /// it is touched.
+    /// Returns a buffer of exactly `size` bytes with any content. The kernel zeroes a fresh one
+    /// when it is touched.
     pub(crate) fn take(&mut self, size: usize) -> Vec<u8> {
         match self.take_free(size) {
             Some(mut spare) => {
@@ -43,7 +43,7 @@ impl BufferPool {
         }
     }
 
-    /// Takes a buffer back, or frees it if enough are kept.
+    /// Adds a buffer to the pool, or frees it if the pool is full.
     pub(crate) fn release(&mut self, buffer: Vec<u8>) {
         if buffer.capacity() > 0 && self.pooled_bytes + buffer.capacity() <= MAX_POOLED_BYTES {
             self.pooled_bytes += buffer.capacity();
@@ -51,9 +51,9 @@ impl BufferPool {
         }
     }
 
-    /// The answers of this wake in a buffer of their own, because they have to wait.
+    /// Takes the responses of this event in their own buffer, because they have to wait.
     pub(crate) fn take_output(&mut self) -> Vec<u8> {
-        // The next answers are likely to be as long, and should not have to grow again.
+        // The next responses are likely to be as long, and should not have to grow again.
         let size = self.output.len();
         let next = self
             .take_free(size)
@@ -61,7 +61,7 @@ impl BufferPool {
         mem::replace(&mut self.output, next)
     }
 
-    /// The last used of the spares with room for `size` bytes.
+    /// Takes the last released buffer with a capacity of `size` bytes.
     fn take_free(&mut self, size: usize) -> Option<Vec<u8>> {
         let index = self
             .free
@@ -73,11 +73,11 @@ impl BufferPool {
     }
 }
 
-/// Small requests of a whole burst fit many times over, and it is a fraction of a usual
-/// second-level cache.
+/// Fits a whole batch of small requests many times over, and is a fraction of a usual second-level
+/// cache.
 pub(crate) const SCRATCH: usize = 256 << 10;
 
-/// Enough for a few dozen connections with frames of a megabyte to find every buffer warm.
+/// Large enough that a few dozen connections with frames of a megabyte find every buffer warm.
 const MAX_POOLED_BYTES: usize = 64 << 20;
 
 #[cfg(test)]
@@ -85,17 +85,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_buffer_given_back_is_the_next_one_taken() {
+    fn the_last_released_buffer_is_reused_first() {
         let mut memory = BufferPool::new();
         let first = memory.take(100_000);
-        let place = first.as_ptr();
+        let address = first.as_ptr();
         memory.release(first);
         let again = memory.take(90_000);
-        assert_eq!((again.as_ptr(), again.len()), (place, 90_000));
+        assert_eq!((again.as_ptr(), again.len()), (address, 90_000));
     }
 
     #[test]
-    fn no_more_is_kept_than_the_bound_says() {
+    fn the_pool_keeps_no_more_than_its_bound() {
         let mut memory = BufferPool::new();
         let taken: Vec<_> = (0..20).map(|_| memory.take(4 << 20)).collect();
         for buffer in taken {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_have_to_wait_leave_room_for_as_many() {
+    fn taking_unsent_responses_leaves_an_output_buffer_as_large() {
         let mut memory = BufferPool::new();
         memory.output.resize(3 << 20, 7);
         assert_eq!(memory.take_output().len(), 3 << 20);

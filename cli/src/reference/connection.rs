@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One connection of the bare loop: what of a frame has come, and what of an answer has not left.
+//! One connection of the reference server: its incomplete frame and its unsent response.
 //!
-//! A peer is read or written, never both: as long as an answer waits for room there is nothing to
-//! read for. Between two frames, with its answers gone, it holds no buffer.
+//! A connection is read or written, never both: while a response is unsent, nothing is read.
+//! Between two frames, with its responses sent, it holds no buffer.
 //!
-//! A frame above [`LARGE_FRAME`] is read in place, into a buffer of its size and a byte. A connection that
-//! has seen one expects the next to be alike and reads into such a buffer from the first byte, so
-//! that large frames are copied once (into the answer) and not twice. Where that one byte is met
-//! there are several in flight, and then it pays to read past the end of a frame, into the buffer
-//! that all share.
+//! A frame above [`LARGE_FRAME`] is read in place, into a buffer of its size plus one byte. A
+//! connection that has received one expects the next to be alike and reads into such a buffer from
+//! the first byte. Large frames are thus copied once (into the response) and not twice. If the
+//! extra byte is filled, several frames are in flight. It is then better to read past the end of a
+//! frame, into the shared buffer.
 
 use std::io;
 use std::mem;
@@ -29,29 +29,29 @@ pub(crate) struct ReferenceConnection {
     expected: usize,
 }
 
-/// What of a frame has come so far.
+/// The received part of a frame.
 #[derive(Debug)]
 enum FrameInput {
     Empty,
-    /// The start of a small frame, or of a header.
+    /// The start of a small frame or of a header.
     Partial(Vec<u8>),
-    /// A large frame in the making: a buffer of its size, filled so far.
+    /// An incomplete large frame: a buffer for it, and the number of bytes received.
     Large(Vec<u8>, usize),
 }
 
-/// An answer that waits for room, of which `sent` bytes have left.
+/// An unsent response, of which `sent` bytes have been sent.
 #[derive(Debug)]
 struct PendingReply {
     bytes: Vec<u8>,
     sent: usize,
 }
 
-/// How a connection stands after it was served.
+/// The state of a connection after it was served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConnectionStatus {
-    /// It goes on; its interest may have changed.
+    /// It stays open; its interest may have changed.
     Open,
-    /// It is to be dropped.
+    /// The caller drops it.
     Closed,
 }
 
@@ -65,7 +65,7 @@ impl ReferenceConnection {
         }
     }
 
-    /// What it has to be woken for.
+    /// Returns the interest to register.
     pub(crate) fn interest(&self) -> Interest {
         if self.unsent.is_some() {
             Interest::WRITABLE
@@ -74,8 +74,9 @@ impl ReferenceConnection {
         }
     }
 
-    /// Does what its readiness allows: one `recv` and one `send`, or one `send` of what waited. A
-    /// hang-up is told by the call that meets it, after what had come before it.
+    /// Serves a readiness event: one `recv` and one `send`, or one `send` of the unsent response. A
+    /// hang-up is not handled here: the next call on the socket reports it, after the bytes
+    /// received before it.
     pub(crate) fn on_ready(&mut self, memory: &mut BufferPool) -> ConnectionStatus {
         let served = match self.unsent.take() {
             Some(unsent) => self.send_rest(unsent, memory),
@@ -91,7 +92,7 @@ impl ReferenceConnection {
         Ok(after)
     }
 
-    /// Reads once, and puts the answers to all whole frames into `memory.output`.
+    /// Reads once and writes the responses to all whole frames to `memory.output`.
     fn read(&mut self, memory: &mut BufferPool) -> io::Result<ConnectionStatus> {
         match mem::replace(&mut self.input, FrameInput::Empty) {
             FrameInput::Large(frame, filled) => self.read_in_place(frame, filled, memory),
@@ -104,7 +105,7 @@ impl ReferenceConnection {
         }
     }
 
-    /// Reads behind `start` in the buffer that all share.
+    /// Reads after `start` in the shared buffer.
     fn read_shared(
         &mut self,
         start: Vec<u8>,
@@ -123,14 +124,14 @@ impl ReferenceConnection {
             }
             Err(error) => return Err(error),
         };
-        // The scratch is lent out of `memory` for as long as it is looked at.
+        // The scratch is moved out of `memory` while its frames are copied.
         let scratch = mem::take(&mut memory.scratch);
         let after = self.take_frames(&scratch[..before + count], memory);
         memory.scratch = scratch;
         Ok(after)
     }
 
-    /// Reads into what is missing of a large frame.
+    /// Reads the missing bytes of a large frame in place.
     fn read_in_place(
         &mut self,
         mut frame: Vec<u8>,
@@ -151,7 +152,8 @@ impl ReferenceConnection {
             Err(error) => return Err(error),
         };
         let filled = before + count;
-        // What lies in the buffer is one frame of its size, unless the peer has changed its mind.
+        // The buffer holds one frame of its size, unless the peer has changed the size of its
+        // frames.
         let size = frame.len() - 1;
         let measured = frames::scan(&frame[..filled]);
         if filled < size && measured.next == FollowingFrame::Frame(size) && measured.whole == 0 {
@@ -166,7 +168,7 @@ impl ReferenceConnection {
         Ok(after)
     }
 
-    /// Copies the whole frames at the front of `bytes` into the answer and keeps the rest.
+    /// Copies the whole frames at the start of `bytes` to the output and keeps the rest.
     fn take_frames(&mut self, bytes: &[u8], memory: &mut BufferPool) -> ConnectionStatus {
         let measured = frames::scan(bytes);
         memory.output.extend_from_slice(&bytes[..measured.whole]);
@@ -187,7 +189,7 @@ impl ReferenceConnection {
         ConnectionStatus::Open
     }
 
-    /// Sends `memory.output`, and keeps what there was no room for.
+    /// Sends `memory.output` and keeps the bytes that the kernel does not take.
     fn answer(&mut self, memory: &mut BufferPool) -> io::Result<()> {
         if memory.output.is_empty() {
             return Ok(());
@@ -201,7 +203,7 @@ impl ReferenceConnection {
         Ok(())
     }
 
-    /// Sends more of an answer that waited.
+    /// Sends more of an unsent response.
     fn send_rest(
         &mut self,
         mut unsent: PendingReply,
@@ -231,6 +233,6 @@ fn ignore_would_block(sent: io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-/// Above this a frame is read in place. Below it, copying the start of a frame costs less than a
-/// buffer of its own.
+/// The size above which a frame is read in place. Below it, copying the start of a frame costs less
+/// than a buffer for it.
 const LARGE_FRAME: usize = 32 << 10;

@@ -1,37 +1,37 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where frames begin and end: a 4-byte big-endian length, and that many bytes.
+//! The frames of the reference server: a 4-byte big-endian length and that many bytes.
 //!
-//! As the answer to a frame is the frame itself, a run of whole frames is answered by one copy of
-//! the run; so all that is asked of the bytes is how far the whole frames reach and what comes
-//! after them. Nothing is allocated and nothing is copied here.
+//! The response to a frame is the frame itself, so a run of whole frames is answered by one copy of
+//! the run. A scan therefore reports only the length of that run and the kind of the bytes after
+//! it. It allocates nothing and copies nothing.
 
 /// The length in front of every frame.
 pub(crate) const HEADER_LEN: usize = 4;
 
-/// A frame whose payload is longer is refused.
+/// The longest payload; a frame with a longer one is rejected.
 pub(crate) const MAX_PAYLOAD: usize = 4 << 20;
 
-/// How far whole frames reach, and what comes after them.
+/// The length of the whole frames, and the kind of the bytes after them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FrameScan {
-    /// Bytes of whole frames, counted from the start.
+    /// Length of the whole frames in bytes, from the start.
     pub(crate) whole: usize,
-    /// What the bytes after them are the start of.
+    /// The frame that the bytes after them begin.
     pub(crate) next: FollowingFrame,
 }
 
-/// What comes after the last whole frame.
+/// The frame after the last whole one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FollowingFrame {
-    /// Not enough of a header to know.
+    /// The header is incomplete.
     IncompleteHeader,
-    /// A frame of so many bytes, header included, of which some are missing.
+    /// An incomplete frame of this many bytes, header included.
     Frame(usize),
-    /// A length that is refused.
+    /// A length that is rejected.
     TooLong,
 }
 
-/// Measures the frames at the front of `bytes`. Costs a few instructions a frame.
+/// Scans the frames at the start of `bytes`. Costs a few instructions a frame.
 #[inline]
 pub(crate) fn scan(bytes: &[u8]) -> FrameScan {
     let mut whole = 0;
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_payload_is_taken_and_one_byte_more_is_refused() {
+    fn the_longest_payload_is_accepted_and_one_byte_more_is_rejected() {
         let longest = u32::try_from(MAX_PAYLOAD).unwrap();
         assert_eq!(
             scan(&longest.to_be_bytes()).next,

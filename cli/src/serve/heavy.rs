@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A handler that computes now and then, where it was called, as one that does not know better does:
-//! what it holds up shows in how long the requests of others take.
+//! A handler that computes on its poller for every tenth request of a connection, as a handler does
+//! that was written without regard to the poller. The delay shows in the latencies of the other
+//! requests.
 
 use netpoll::{BoxError, Connection};
 use rustix::time::{ClockId, Timespec, clock_gettime};
@@ -8,13 +9,13 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 /// Requests of one connection so far.
 struct RequestCount(u64);
 
-/// Begins to count the requests of a connection.
+/// Attaches the request count to a new connection.
 pub(super) async fn count(conn: &mut Connection) -> Result<(), BoxError> {
     conn.attach(RequestCount(0));
     Ok(())
 }
 
-/// Answers one frame with the same frame, every tenth after some computing.
+/// Answers one frame with the same frame; computes before every tenth response.
 pub(super) async fn answer(conn: &mut Connection) -> Result<(), BoxError> {
     let (mut reader, mut writer, count) = conn.split_with::<RequestCount>()?;
     let len = reader.read_u32().await?;
@@ -27,8 +28,8 @@ pub(super) async fn answer(conn: &mut Connection) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Uses the processor for a while. By the thread's own clock: who has to wait for a processor
-/// meanwhile computes as much as who has not.
+/// Uses the processor for 100 us of the thread's own CPU clock. Time that the thread waits for a
+/// processor does not count, so the work is the same on a busy machine.
 fn compute() {
     let start = clock_gettime(ClockId::ThreadCPUTime);
     while nanoseconds_since(start) < COMPUTE_TIME_NS {
@@ -41,7 +42,7 @@ fn nanoseconds_since(start: Timespec) -> i64 {
     (now.tv_sec - start.tv_sec) * 1_000_000_000 + now.tv_nsec - start.tv_nsec
 }
 
-/// One request in so many computes.
+/// One request in this many computes.
 const COMPUTE_EVERY: u64 = 10;
 
 /// 100 us in nanoseconds.
@@ -52,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn burning_uses_the_processor_for_a_tenth_of_a_millisecond() {
+    fn compute_uses_100_us_of_processor_time() {
         let start = clock_gettime(ClockId::ThreadCPUTime);
         compute();
         assert!(nanoseconds_since(start) >= COMPUTE_TIME_NS);

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A proxy: what comes from one side goes to the other, without a copy and at the pace of whoever
-//! takes it. The end of one side's stream is passed on, and the other direction goes on, until it is
-//! silent for too long: a client that has gone leaves nothing behind for ever. A reset is passed on as
-//! one. When the proxy drains, the client's stream ends for the server as if the client had ended it:
-//! what was passed on is answered, and then both connections end.
+//! The proxy: forwards bytes in both directions without a copy, each at the pace of its receiver.
+//!
+//! * End of a stream: the proxy forwards it, and the other direction continues until it has been
+//!   silent for too long. A client that has gone leaves no connection open.
+//! * Reset: the proxy resets the other side.
+//! * Drain: the client's stream ends towards the server as if the client had ended it. The server
+//!   answers what was forwarded, and then both connections end.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -16,11 +18,11 @@ use netpoll::{
     LinkBuffer, OwnedReader, OwnedWriter, Timeout,
 };
 
-/// How often a direction that is left alone is looked at.
+/// How often the direction that is left is checked.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A handler that connects each client with `upstream`, within `bounds`. Once one side has ended its
-/// stream, the other direction may be silent for `half_open`.
+/// Returns a handler that connects each client with `upstream`, a connection with the options
+/// `bounds`. Once one side has ended its stream, the other direction may be silent for `half_open`.
 pub(super) fn handler(
     upstream: Addr,
     bounds: ConnOptions,
@@ -56,20 +58,20 @@ pub(super) fn handler(
     }
 }
 
-/// A direction.
+/// A direction of a proxied connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Direction {
     Requests,
     Answers,
 }
 
-/// Moves what comes until there is no more, and then the end of the stream. If one side fails, the
-/// other is of no use.
+/// Forwards one direction to its end, and the end of the stream after it. If one side fails, both
+/// are ended.
 async fn relay(mut from: OwnedReader, mut to: OwnedWriter) -> io::Result<()> {
     let moved = forward(&mut from, &mut to).await;
     if let Err(error) = &moved {
         for end in [from.handle(), to.handle()] {
-            // The kernel's errors are those of a side that has gone.
+            // An error of the kernel means that a side is gone.
             match error.raw_os_error() {
                 Some(_) => end.abort(),
                 None => end.close(),
@@ -94,7 +96,8 @@ async fn forward(from: &mut OwnedReader, to: &mut OwnedWriter) -> io::Result<()>
     to.flush().await
 }
 
-/// Whether the connection takes no more, and what is under way is still answered.
+/// Returns whether the connection is draining: it reads no more, and requests in progress are still
+/// answered.
 fn is_drained(error: &io::Error) -> bool {
     let report = error.get_ref();
     let closed = report.and_then(|report| report.downcast_ref::<Closed>());
@@ -106,8 +109,8 @@ fn is_drained(error: &io::Error) -> bool {
     })
 }
 
-/// Waits for the direction that is left, unless nothing moves on it for `silence`, or who is to have it
-/// has gone.
+/// Waits for the direction that is left. Ends both connections if nothing moves for `silence`, or
+/// if the receiver is gone.
 async fn wait_for_other_direction(
     mut direction: Pin<&mut impl Future<Output = io::Result<()>>>,
     from: &ConnectionHandle,
@@ -137,7 +140,7 @@ async fn wait_for_other_direction(
     }
 }
 
-/// What has moved from one connection to the other.
+/// Returns the bytes received from one connection and the bytes sent to the other.
 fn bytes_forwarded(from: &ConnectionHandle, to: &ConnectionHandle) -> (u64, u64) {
     let received = from.stats().map_or(0, |stats| stats.received);
     (received, to.stats().map_or(0, |stats| stats.sent))
