@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `netpoll demo`: what the framework does on this machine, in less than a minute.
+//! `netpoll demo`: shows the framework's performance on this machine in less than a minute.
 //!
 //! It starts `netpoll serve rpc` and, as the limit to compare with, `netpoll serve reference` as
-//! child processes, drives both through the same scenarios, and shows a table and a page with
-//! plots. The two are measured in turns, round by round: what a machine does besides comes and goes
-//! over seconds, and so meets both alike.
+//! child processes. It drives both through the same scenarios, prints a table and writes a page
+//! with plots. The two take turns, round by round: other work of the machine comes and goes over
+//! seconds, and so affects both alike.
 //!
-//! The servers have one processor and the load another (where there are two), so the figures are
-//! those of one poller. Nothing of the demo outlives it: the children end with it, whether it ends
-//! by itself, by an error or by a signal.
+//! The servers run on one processor and the load on another (if there are two), so the figures are
+//! those of one poller. The children end with the demo, whether it succeeds, fails or is killed.
 
 mod idle;
 mod page;
@@ -34,17 +33,17 @@ use crate::signal::Interrupt;
 use idle::IdleCost;
 use scenario::{DemoPlan, DemoScenario, DemoServer, SCENARIOS, ScenarioPair};
 
-/// Everything a demo found out.
+/// The results of a demo.
 #[derive(Debug, Serialize)]
 pub(crate) struct DemoResults {
     pub(crate) scenarios: Vec<ScenarioPair>,
     pub(crate) idle: IdleCost,
     pub(crate) machine: Machine,
-    /// How much was measured, in words.
+    /// The rounds and intervals, in words.
     pub(crate) effort: String,
 }
 
-/// Runs the demo, prints what came out, and writes the page.
+/// Runs the demo, prints the results and writes the page.
 ///
 /// # Errors
 ///
@@ -52,48 +51,48 @@ pub(crate) struct DemoResults {
 pub(crate) fn run(arguments: &DemoArgs) -> Result<(), CliError> {
     let interrupt =
         Interrupt::on_signals().map_err(|error| CliError::io("listen for signals", &error))?;
-    let effort = if arguments.quick {
+    let plan = if arguments.quick {
         DemoPlan::QUICK
     } else {
         DemoPlan::FULL
     };
-    // Children inherit it, and need as many descriptors as the demo itself.
+    // Children inherit the limit and need as many descriptors as the demo.
     netpoll_sys::process::raise_descriptor_limit().ok();
     let progress = ProgressDisplay::new(
-        effort.total_time(SCENARIOS.len()),
+        plan.total_time(SCENARIOS.len()),
         String::from("netpoll demo: a server and a load on this machine"),
     );
-    let stage = DemoRun {
-        plan: effort,
+    let run = DemoRun {
+        plan,
         interrupt: &interrupt,
         progress: &progress,
     };
-    let place = OutputFile::reserve(&arguments.page)?;
-    let findings = stage.measure_all();
+    let file = OutputFile::reserve(&arguments.page)?;
+    let results = run.measure_all();
     progress.finish();
-    let findings = findings?;
-    place.write(&page::render(&findings)?)?;
+    let results = results?;
+    file.write(&page::render(&results)?)?;
     let page = arguments.page.display();
     if arguments.output.json {
-        return output::result(json(&findings, &page.to_string()));
+        return output::result(json(&results, &page.to_string()));
     }
-    output::result(table::render(&findings))?;
+    output::result(table::render(&results))?;
     output::result("\nThe same with plots, for a browser:")?;
     output::result(page)
 }
 
-fn json(findings: &DemoResults, page: &str) -> String {
+fn json(results: &DemoResults, page: &str) -> String {
     #[derive(Serialize)]
-    struct Whole<'a> {
+    struct Output<'a> {
         #[serde(flatten)]
-        findings: &'a DemoResults,
+        results: &'a DemoResults,
         page: &'a str,
     }
-    serde_json::to_string(&Whole { findings, page })
+    serde_json::to_string(&Output { results, page })
         .expect("numbers, nulls and strings can always be written")
 }
 
-/// What all parts of a demo share.
+/// The state that all parts of a demo share.
 struct DemoRun<'a> {
     plan: DemoPlan,
     interrupt: &'a Interrupt,
@@ -118,7 +117,7 @@ impl DemoRun<'_> {
             self.progress.set_stage(scenario);
             let mut one = ScenarioPair::new(scenario);
             for round in 0..self.plan.rounds {
-                // Who goes first changes, so that neither always follows the other.
+                // The order alternates, so that neither server always follows the other.
                 let order = if round % 2 == 0 {
                     [DemoServer::Netpoll, DemoServer::BareLoop]
                 } else {
@@ -130,8 +129,8 @@ impl DemoRun<'_> {
                         DemoServer::BareLoop => &bare_loop,
                     };
                     let turns = (index * self.plan.rounds + round) * 2 + turn;
-                    let outcome = self.drive(scenario, side, server, turns)?;
-                    one.add(side, outcome);
+                    let result = self.drive(scenario, side, server, turns)?;
+                    one.add(side, result);
                 }
             }
             measured.push(one);
@@ -139,7 +138,7 @@ impl DemoRun<'_> {
         Ok(measured)
     }
 
-    /// One turn of one server. `turns` have gone before.
+    /// Runs one turn of one server, after `turns` earlier ones.
     fn drive(
         &self,
         scenario: &DemoScenario,
@@ -155,20 +154,20 @@ impl DemoRun<'_> {
         };
         let plan = plan(server, requests, self.plan.warm_up, self.plan.interval);
         let before = self.plan.turn() * u32::try_from(turns).unwrap_or(u32::MAX);
-        let outcome = load::drive(&plan, self.interrupt, &mut |moment| {
+        let result = load::drive(&plan, self.interrupt, &mut |state| {
             self.progress
-                .update(before + moment.elapsed, format_args!("{side}"));
+                .update(before + state.elapsed, format_args!("{side}"));
         })?;
         self.check_interrupt()?;
-        match &outcome.cause {
+        match &result.cause {
             Some(cause) => Err(CliError::new(format!(
                 "{side} failed {} requests of {scenario}: {cause}",
-                outcome.errors
+                result.errors
             ))),
-            None if outcome.requests == 0 => Err(CliError::new(format!(
-                "{side} answered nothing of {scenario}"
+            None if result.requests == 0 => Err(CliError::new(format!(
+                "{side} answered no request of {scenario}"
             ))),
-            None => Ok(outcome),
+            None => Ok(result),
         }
     }
 
@@ -187,7 +186,7 @@ impl DemoRun<'_> {
                 before + IDLE_ESTIMATE * index as u32,
                 format_args!("{side}"),
             );
-            // A server of its own: memory that another scenario has used would be used again.
+            // A fresh server: one that has run a scenario would reuse that memory.
             let server = start(side)?;
             bytes[index] = bytes_per_connection(&server, connections, self.interrupt)?;
             self.check_interrupt()?;
@@ -202,17 +201,17 @@ impl DemoRun<'_> {
 
     fn check_interrupt(&self) -> Result<(), CliError> {
         if self.interrupt.is_set() {
-            return Err(CliError::new("interrupted before the end"));
+            return Err(CliError::new("interrupted"));
         }
         Ok(())
     }
 }
 
-/// One of the two servers, with one poller.
+/// Starts one of the two servers, with one poller.
 fn start(side: DemoServer) -> Result<ServerProcess, CliError> {
     let program = Program::serve(side.kind(), &["--pollers", "1"])?;
     ServerProcess::start(&program, SERVER_PROCESSOR)
 }
 
-/// How long one server's idle connections may take, for the progress bar alone.
+/// Estimated time of one server's idle connections, for the progress bar only.
 const IDLE_ESTIMATE: Duration = Duration::from_millis(1000);

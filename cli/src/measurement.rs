@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What every measurement of this command needs: servers as child processes on a processor of their
-//! own, connections at rest, what to say of the machine, statistics over rounds, and how it is shown.
+//! The parts that all measurements of this command share: servers as child processes on their own
+//! processor, idle connections, a description of the machine, statistics over rounds, plots and
+//! pages.
 //!
-//! Nothing here knows which servers are compared or how they are used.
+//! Nothing here depends on which servers are measured or how they are used.
 
 pub(crate) mod idle;
 pub(crate) mod launcher;

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a connection costs both servers of a demo while nothing happens on it.
+//! The memory cost of idle connections of both servers of a demo.
 
 use serde::Serialize;
 
-/// What idle connections cost.
+/// The memory cost of idle connections.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct IdleCost {
-    /// How many there should have been.
+    /// The intended number of connections.
     #[serde(skip)]
     pub(crate) wanted: usize,
-    /// How many there were.
+    /// The actual number of connections.
     pub(crate) connections: usize,
-    /// Bytes of the framework's process for each.
+    /// Resident bytes per connection of the framework's process.
     pub(crate) netpoll_bytes: f64,
-    /// Bytes of the bare loop's process for each.
+    /// Resident bytes per connection of the bare loop's process.
     pub(crate) bare_loop_bytes: f64,
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The findings of a demo as a page: one file, nothing loaded from anywhere.
+//! The results of a demo as a page: one self-contained file that loads nothing.
 //!
-//! It is written for somebody who has never seen the code: what was run, what a bar means, which
-//! direction is better, and what the figures do not say.
+//! The page is for readers who have never seen the code: it explains what was run, what a bar
+//! means, which direction is better, and what the figures do not show.
 
 use std::fmt::Write;
 
@@ -15,26 +15,22 @@ use super::DemoResults;
 use super::scenario::{DemoServer, ScenarioPair};
 use super::table;
 
-/// The whole page.
-///
-/// # Errors
-///
-/// Those of [`plot`].
-pub(crate) fn render(findings: &DemoResults) -> Result<String, CliError> {
-    let throughput = bars(findings, |report| BarValue {
+/// Renders the page.
+pub(crate) fn render(results: &DemoResults) -> Result<String, CliError> {
+    let throughput = bars(results, |report| BarValue {
         amount: report.requests_per_second,
         text: format!(
             "{} per second",
             thousands(report.requests_per_second as u64)
         ),
     });
-    let processor_time = bars(findings, |report| BarValue {
+    let processor_time = bars(results, |report| BarValue {
         amount: report.server_cpu_us_per_request.unwrap_or(0.0),
         text: table::processor_time(report),
     });
     let parts = [
         head("netpoll on this machine"),
-        introduction(findings),
+        introduction(results),
         section(
             "Requests answered per second",
             "Longer is better. Bars are to scale within a scenario, not between scenarios.",
@@ -42,29 +38,29 @@ pub(crate) fn render(findings: &DemoResults) -> Result<String, CliError> {
         ),
         section(
             "Processor time of the server for one request",
-            "Shorter is better: it is what a request costs a machine that does other work too.",
+            "Shorter is better: the cost of a request on a machine that does other work, too.",
             &plot::bars("Processor time a request in each scenario", &processor_time)?,
         ),
-        latencies(findings)?,
+        latencies(results)?,
         section(
-            "Memory of a connection on which nothing happens",
-            &idle_words(findings),
-            &plot::bars("Memory of an idle connection", &[idle_bars(findings)])?,
+            "Memory of an idle connection",
+            &idle_words(results),
+            &plot::bars("Memory of an idle connection", &[idle_bars(results)])?,
         ),
-        figures(findings),
-        method(findings),
+        figures(results),
+        method(results),
         end(),
     ];
     Ok(parts.concat())
 }
 
-/// What a bar shows.
+/// The value of a bar.
 struct BarValue {
     amount: f64,
     text: String,
 }
 
-fn bars(findings: &DemoResults, value: impl Fn(&Report) -> BarValue) -> Vec<BarGroup> {
+fn bars(results: &DemoResults, value: impl Fn(&Report) -> BarValue) -> Vec<BarGroup> {
     let group = |measured: &ScenarioPair| BarGroup {
         title: measured.scenario.to_string(),
         bars: measured
@@ -82,15 +78,15 @@ fn bars(findings: &DemoResults, value: impl Fn(&Report) -> BarValue) -> Vec<BarG
             })
             .collect(),
     };
-    findings.scenarios.iter().map(group).collect()
+    results.scenarios.iter().map(group).collect()
 }
 
-fn introduction(findings: &DemoResults) -> String {
+fn introduction(results: &DemoResults) -> String {
     let legend = [DemoServer::Netpoll, DemoServer::BareLoop].map(|side| {
         let color = plot::css_color(side.color());
         format!("<span class=\"key\"><i style=\"background:{color}\"></i>{side}</span>")
     });
-    let meanings: String = findings
+    let meanings: String = results
         .scenarios
         .iter()
         .map(|measured| {
@@ -106,8 +102,8 @@ fn introduction(findings: &DemoResults) -> String {
     format!(
         "<h1>netpoll on this machine</h1>\n\
          <p class=\"lead\">netpoll is a network framework for RPC servers in Rust. \
-         <code>netpoll demo</code> has started a server on this machine, sent it requests, and \
-         measured how many it answered, how long each took, and what that cost.</p>\n\
+         <code>netpoll demo</code> has started a server on this machine, sent requests to it, and \
+         measured their rate, their latency and their cost.</p>\n\
          <p>Beside it stands a <b>bare loop</b>: a program of a few hundred lines that answers the \
          same requests with the same system calls and does nothing else. It has no timeouts, no \
          limits, no user code to call. It is not a competitor but the limit, and the distance to \
@@ -117,16 +113,16 @@ fn introduction(findings: &DemoResults) -> String {
     )
 }
 
-fn latencies(findings: &DemoResults) -> Result<String, CliError> {
+fn latencies(results: &DemoResults) -> Result<String, CliError> {
     let mut plots = String::from("<div class=\"grid\">\n");
-    for measured in &findings.scenarios {
+    for measured in &results.scenarios {
         let curves: Vec<Curve<'_>> = measured
             .sides()
             .into_iter()
             .filter_map(|(side, total)| {
                 Some(Curve {
                     color: side.color(),
-                    latency: &total.outcome()?.latency,
+                    latency: &total.result()?.latency,
                 })
             })
             .collect();
@@ -149,8 +145,8 @@ fn latencies(findings: &DemoResults) -> Result<String, CliError> {
     ))
 }
 
-fn idle_bars(findings: &DemoResults) -> BarGroup {
-    let idle = &findings.idle;
+fn idle_bars(results: &DemoResults) -> BarGroup {
+    let idle = &results.idle;
     let bar = |side: DemoServer, bytes: f64| Bar {
         name: side.to_string(),
         color: side.color(),
@@ -170,8 +166,8 @@ fn idle_bars(findings: &DemoResults) -> BarGroup {
     }
 }
 
-fn idle_words(findings: &DemoResults) -> String {
-    let note = table::scaled_down(&findings.idle);
+fn idle_words(results: &DemoResults) -> String {
+    let note = table::scaled_down(&results.idle);
     let note = note.map_or_else(String::new, |note| format!(" ({note})"));
     format!(
         "Shorter is better. Each connection was used once and then left alone; what is counted is \
@@ -179,9 +175,9 @@ fn idle_words(findings: &DemoResults) -> String {
     )
 }
 
-fn figures(findings: &DemoResults) -> String {
+fn figures(results: &DemoResults) -> String {
     let mut rows = String::new();
-    for measured in &findings.scenarios {
+    for measured in &results.scenarios {
         for (side, total) in measured.sides() {
             let Some(report) = total.report() else {
                 continue;
@@ -229,7 +225,7 @@ fn figures(findings: &DemoResults) -> String {
     )
 }
 
-fn method(findings: &DemoResults) -> String {
+fn method(results: &DemoResults) -> String {
     let content = format!(
         "<ul>\n<li>{}.</li>\n<li>{}; the two servers take turns, so that what else the machine does \
          meets both.</li>\n<li>Each server has one thread on the first processor, the load one \
@@ -239,8 +235,8 @@ fn method(findings: &DemoResults) -> String {
          <li>A virtual machine, a browser next door or a processor that slows down when it is hot \
          move all figures; compare within this page, and run it again before you conclude.</li>\n\
          </ul>\n",
-        escaped(&findings.machine.to_string()),
-        findings.effort
+        escaped(&results.machine.to_string()),
+        results.effort
     );
     let words = "Nothing here is more exact than the machine was quiet.";
     section("How it was measured", words, &content)

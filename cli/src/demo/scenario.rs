@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a demo drives its servers through, how long, and what it gathers on the way.
+//! The scenarios of a demo, its plan, and the results that it collects.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,26 +11,26 @@ use crate::load::{LoadResult, Report};
 use crate::measurement::plot::SeriesColor;
 use crate::measurement::spread;
 
-/// One way to use a server.
+/// One load pattern.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct DemoScenario {
-    /// A word or two.
+    /// A name of one or two words.
     pub(crate) name: &'static str,
-    /// Whom it stands for, for a reader who has never seen the code.
+    /// An explanation for readers who have never seen the code.
     #[serde(skip)]
     pub(crate) meaning: &'static str,
     pub(crate) connections: usize,
-    /// Payload bytes of a request and of its answer.
+    /// Payload bytes of a request and of its response.
     pub(crate) size: usize,
     /// Requests in flight on each connection.
     pub(crate) depth: usize,
 }
 
-/// The scenarios of a demo, in the order they are shown.
+/// The scenarios of a demo, in the order of the output.
 pub(crate) const SCENARIOS: [DemoScenario; 4] = [
     DemoScenario {
         name: "ping-pong",
-        meaning: "Each client waits for an answer before it asks again.",
+        meaning: "Each client waits for the response before it sends the next request.",
         connections: 100,
         size: 1024,
         depth: 1,
@@ -59,13 +59,13 @@ pub(crate) const SCENARIOS: [DemoScenario; 4] = [
 ];
 
 impl DemoScenario {
-    /// What is sent, in words: `1 KiB, 100 connections, 16 in flight on each`.
+    /// Describes the load in words: `1 KiB, 100 connections, 16 in flight on each`.
     pub(crate) fn shape(&self) -> String {
         let (size, connections, depth) = (self.size_in_words(), self.connections, self.depth);
         format!("{size}, {connections} connections, {depth} in flight on each")
     }
 
-    /// The same where there is little room: `1 KiB x 100 x 16`.
+    /// Describes the load in short: `1 KiB x 100 x 16`.
     pub(crate) fn short_shape(&self) -> String {
         let (size, connections, depth) = (self.size_in_words(), self.connections, self.depth);
         format!("{size} x {connections} x {depth}")
@@ -96,7 +96,7 @@ pub(crate) enum DemoServer {
 }
 
 impl DemoServer {
-    /// How it is drawn.
+    /// Returns its color in plots.
     pub(crate) fn color(self) -> SeriesColor {
         match self {
             Self::Netpoll => SeriesColor::Ours,
@@ -104,7 +104,7 @@ impl DemoServer {
         }
     }
 
-    /// What `netpoll serve` calls it.
+    /// Returns its kind, as an argument of `netpoll serve`.
     pub(crate) fn kind(self) -> &'static str {
         match self {
             Self::Netpoll => "rpc",
@@ -122,7 +122,7 @@ impl fmt::Display for DemoServer {
     }
 }
 
-/// What one scenario brought on both sides.
+/// The results of one scenario for both servers.
 #[derive(Debug)]
 pub(crate) struct ScenarioPair {
     pub(crate) scenario: DemoScenario,
@@ -130,10 +130,10 @@ pub(crate) struct ScenarioPair {
     bare_loop: ServerTotals,
 }
 
-/// All rounds of one side.
+/// The results of all rounds of one server.
 #[derive(Debug, Default)]
 pub(crate) struct ServerTotals {
-    outcome: Option<LoadResult>,
+    result: Option<LoadResult>,
     /// Requests per second of each round.
     rates: Vec<f64>,
 }
@@ -147,20 +147,20 @@ impl ScenarioPair {
         }
     }
 
-    /// Adds a round.
-    pub(crate) fn add(&mut self, side: DemoServer, outcome: LoadResult) {
+    /// Adds the result of a round.
+    pub(crate) fn add(&mut self, side: DemoServer, result: LoadResult) {
         let total = match side {
             DemoServer::Netpoll => &mut self.netpoll,
             DemoServer::BareLoop => &mut self.bare_loop,
         };
-        total.rates.push(outcome.rate());
-        match &mut total.outcome {
-            Some(sum) => sum.merge(outcome),
-            none => *none = Some(outcome),
+        total.rates.push(result.rate());
+        match &mut total.result {
+            Some(merged) => merged.merge(result),
+            none => *none = Some(result),
         }
     }
 
-    /// Both sides, the framework first.
+    /// Returns both servers, the framework first.
     pub(crate) fn sides(&self) -> [(DemoServer, &ServerTotals); 2] {
         [
             (DemoServer::Netpoll, &self.netpoll),
@@ -168,23 +168,23 @@ impl ScenarioPair {
         ]
     }
 
-    /// The throughput of the framework as a share of the bare loop's, none before the first round.
-    /// The median of the rounds: the two sides of a round follow each other and so meet the same
-    /// machine, and one round in which it did something else does not decide.
+    /// Returns the framework's throughput as a share of the bare loop's; `None` before the first
+    /// round. This is the median over the rounds: the two turns of a round meet the same machine
+    /// load, and one disturbed round does not decide.
     pub(crate) fn share_of_limit(&self) -> Option<f64> {
         spread::ratio(&self.netpoll.rates, &self.bare_loop.rates)
     }
 }
 
 impl ServerTotals {
-    /// The figures of all rounds together; none before the first round.
+    /// Returns the figures over all rounds; `None` before the first round.
     pub(crate) fn report(&self) -> Option<Report> {
-        self.outcome.as_ref().map(Report::of)
+        self.result.as_ref().map(Report::of)
     }
 
-    /// What all rounds brought together; none before the first round.
-    pub(crate) fn outcome(&self) -> Option<&LoadResult> {
-        self.outcome.as_ref()
+    /// Returns the merged result of all rounds; `None` before the first round.
+    pub(crate) fn result(&self) -> Option<&LoadResult> {
+        self.result.as_ref()
     }
 }
 
@@ -208,21 +208,21 @@ impl Serialize for ScenarioPair {
     }
 }
 
-/// How much a demo measures.
+/// The rounds and intervals of a demo.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DemoPlan {
-    /// Turns of each server in each scenario.
+    /// Rounds: each server has one turn in each scenario.
     pub(crate) rounds: usize,
-    /// Time before measuring in each turn.
+    /// Warm-up of a turn.
     pub(crate) warm_up: Duration,
-    /// Time of measuring in each turn.
+    /// Measured interval of a turn.
     pub(crate) interval: Duration,
-    /// Connections to leave idle.
+    /// Number of idle connections.
     pub(crate) idle_connections: usize,
 }
 
 impl DemoPlan {
-    /// Three quarters of a minute.
+    /// About 45 seconds.
     pub(crate) const FULL: Self = Self {
         rounds: 3,
         warm_up: Duration::from_millis(300),
@@ -238,17 +238,17 @@ impl DemoPlan {
         idle_connections: 1_000,
     };
 
-    /// How long one turn takes.
+    /// Returns the duration of one turn.
     pub(crate) fn turn(&self) -> Duration {
         self.warm_up + self.interval
     }
 
-    /// Turns of both servers in so many scenarios.
+    /// Returns the number of turns of both servers in this many scenarios.
     pub(crate) fn turns(&self, scenarios: usize) -> u32 {
         u32::try_from(2 * self.rounds * scenarios).unwrap_or(u32::MAX)
     }
 
-    /// How long everything takes, more or less.
+    /// Returns the approximate duration of the demo.
     pub(crate) fn total_time(&self, scenarios: usize) -> Duration {
         self.turn() * self.turns(scenarios) + Duration::from_secs(2)
     }
@@ -276,12 +276,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quick_demo_leaves_time_for_everything_else_in_its_ten_seconds() {
+    fn a_quick_demo_is_planned_for_less_than_nine_seconds() {
         assert!(DemoPlan::QUICK.total_time(SCENARIOS.len()) < Duration::from_millis(8500));
     }
 
     #[test]
-    fn a_full_demo_takes_about_three_quarters_of_a_minute() {
+    fn a_full_demo_takes_about_45_seconds() {
         let seconds = DemoPlan::FULL.total_time(SCENARIOS.len()).as_secs();
         assert!((40..=60).contains(&seconds), "{seconds}");
     }
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn one_round_that_went_wrong_does_not_decide_the_share() {
+    fn one_disturbed_round_does_not_decide_the_share() {
         let mut measured = ScenarioPair::new(&SCENARIOS[0]);
         assert_eq!(measured.share_of_limit(), None);
         for (ours, limit) in [(90, 100), (900, 1000), (5, 100)] {
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scenario_says_what_it_sends() {
+    fn a_scenario_describes_its_load() {
         assert_eq!(
             SCENARIOS[1].to_string(),
             "pipelined: 1 KiB, 100 connections, 16 in flight on each"

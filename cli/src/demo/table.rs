@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The findings of a demo as a table for a terminal, 100 columns wide at most.
+//! The results of a demo as a table for a terminal, at most 100 columns wide.
 
 use std::fmt::Write;
 
@@ -9,27 +9,27 @@ use super::DemoResults;
 use super::idle::IdleCost;
 use super::scenario::{DemoServer, ScenarioPair};
 
-/// The table, without a line end.
-pub(crate) fn render(findings: &DemoResults) -> String {
+/// Renders the table, without a trailing newline.
+pub(crate) fn render(results: &DemoResults) -> String {
     let mut table = format!(
         "{:<24} {:<9} {:>10} {:>8} {:>8} {:>8} {:>11} {:>9}\n",
         "", "", "requests/s", "p50", "p99", "p99.9", "CPU/request", "of limit"
     );
-    for measured in &findings.scenarios {
+    for measured in &results.scenarios {
         for (side, total) in measured.sides() {
             if let Some(report) = total.report() {
                 row(&mut table, measured, side, &report);
             }
         }
     }
-    idle(&mut table, &findings.idle);
-    table.push_str("\nThe bare loop does nothing but answer: it is the limit, not a framework. ");
+    idle(&mut table, &results.idle);
+    table.push_str("\nThe bare loop only echoes frames: it is the limit, not a framework. ");
     table.push_str("One poller;\n");
-    write!(table, "{}.\n{}.", findings.effort, findings.machine).ok();
+    write!(table, "{}.\n{}.", results.effort, results.machine).ok();
     table
 }
 
-/// Processor time for a request, to be read by a person.
+/// Formats the processor time of a request for people.
 pub(crate) fn processor_time(report: &Report) -> String {
     match report.server_cpu_us_per_request {
         Some(micros) if micros < 1.0 => format!("{micros:.3} us"),
@@ -39,7 +39,7 @@ pub(crate) fn processor_time(report: &Report) -> String {
     }
 }
 
-/// How near the framework is to the bare loop, to be read by a person.
+/// Formats the framework's share of the bare loop's throughput for people.
 pub(crate) fn share_of_limit(measured: &ScenarioPair) -> String {
     match measured.share_of_limit() {
         Some(share) => format!("{:.0} %", 100.0 * share),
@@ -47,7 +47,7 @@ pub(crate) fn share_of_limit(measured: &ScenarioPair) -> String {
     }
 }
 
-/// A note on connections that there were no descriptors for, if so.
+/// Returns a note if the descriptor limit has reduced the number of connections.
 pub(crate) fn scaled_down(idle: &IdleCost) -> Option<String> {
     (idle.connections < idle.wanted).then(|| {
         format!(
@@ -59,7 +59,7 @@ pub(crate) fn scaled_down(idle: &IdleCost) -> Option<String> {
 }
 
 fn row(table: &mut String, measured: &ScenarioPair, side: DemoServer, report: &Report) {
-    // The name on the first line of a scenario, its shape on the second.
+    // The name on the first line of a scenario, the load on the second.
     let (left, share) = match side {
         DemoServer::Netpoll => (measured.scenario.name.to_owned(), share_of_limit(measured)),
         DemoServer::BareLoop => (

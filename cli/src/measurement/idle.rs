@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a connection costs while nothing happens on it: resident memory of the server's process.
+//! The memory cost of an idle connection: resident memory of the server's process.
 //!
-//! Each connection is used once, because only a connection that had a buffer can show that it gave
-//! it back. The kernel's own memory for a socket is not counted; it is the same for every server.
+//! Each connection carries one request, since only a connection that had a buffer can show that it
+//! released it. The kernel's memory for the socket is not counted; it is the same for every server.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -16,20 +16,20 @@ use crate::signal::Interrupt;
 
 use super::server_process::ServerProcess;
 
-/// As many of `wanted` connections as the descriptor limit allows: a quarter of it is left to
-/// everything else, which is more than a server keeps free of connections by default.
+/// Returns the number of connections, at most `wanted`, that the descriptor limit allows. A quarter
+/// of the limit stays free, which is more than a server keeps free by default.
 pub(crate) fn affordable(wanted: usize) -> usize {
     let limit = netpoll_sys::process::descriptor_limit();
     let room = usize::try_from(limit / 4 * 3).unwrap_or(usize::MAX);
     wanted.min(room).max(1)
 }
 
-/// The resident bytes `server` holds for each of `count` connections that were used once and are
-/// idle since.
+/// Measures the resident bytes of `server` per connection, over `count` idle connections that have
+/// carried one request each.
 ///
 /// # Errors
 ///
-/// A connection that cannot be had or is not answered.
+/// A connection that fails or gets no response.
 pub(crate) fn bytes_per_connection(
     server: &ServerProcess,
     count: usize,
@@ -37,16 +37,16 @@ pub(crate) fn bytes_per_connection(
 ) -> Result<f64, CliError> {
     let failed =
         |error: io::Error| CliError::io(format_args!("keep {count} connections idle"), &error);
-    // What a server allocates once for all its connections is not a cost of any of them.
+    // Memory that a server allocates once for all connections is not part of the result.
     let mut open = Vec::with_capacity(count + WARM_UP_CONNECTIONS);
     open_and_use(server, WARM_UP_CONNECTIONS, interrupt, &mut open)?;
-    let before = settled(server.pid()).map_err(failed)?;
+    let before = resident_when_stable(server.pid()).map_err(failed)?;
     open.extend(open_idle_connections(server, count, interrupt)?);
-    let after = settled(server.pid()).map_err(failed)?;
+    let after = resident_when_stable(server.pid()).map_err(failed)?;
     Ok((after.saturating_sub(before) as f64 / count as f64).round())
 }
 
-/// So many connections that were used once and are idle from then on.
+/// Opens `count` connections, sends one request on each, and returns them idle.
 ///
 /// # Errors
 ///
@@ -64,7 +64,7 @@ pub(crate) fn open_idle_connections(
     Ok(open)
 }
 
-/// Opens `count` connections, and asks and is answered on each.
+/// Opens `count` connections and sends one request on each.
 fn open_and_use(
     server: &ServerProcess,
     count: usize,
@@ -73,13 +73,14 @@ fn open_and_use(
 ) -> Result<(), CliError> {
     for fd in connect_all(server.addr().into(), count, interrupt)? {
         let mut stream = TcpStream::from(fd);
-        ask(&mut stream).map_err(|error| CliError::io("use a connection once", &error))?;
+        send_request(&mut stream)
+            .map_err(|error| CliError::io("send a request on a connection", &error))?;
         open.push(stream);
     }
     Ok(())
 }
 
-fn ask(stream: &mut TcpStream) -> io::Result<()> {
+fn send_request(stream: &mut TcpStream) -> io::Result<()> {
     let mut request = [0x5a; 4 + 1024];
     request[..4].copy_from_slice(&1024u32.to_be_bytes());
     let mut answer = [0; 4 + 1024];
@@ -90,13 +91,16 @@ fn ask(stream: &mut TcpStream) -> io::Result<()> {
     if answer == request {
         Ok(())
     } else {
-        Err(io::Error::new(io::ErrorKind::InvalidData, "a wrong answer"))
+        Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the response differs from the request",
+        ))
     }
 }
 
-/// The resident bytes of a process once they no longer fall: a server may tidy up a moment after
-/// its last answer.
-fn settled(pid: u32) -> io::Result<u64> {
+/// Returns the resident bytes of a process once they stop falling: a server may free memory a
+/// moment after its last response.
+fn resident_when_stable(pid: u32) -> io::Result<u64> {
     let mut last = resident_bytes(pid)?;
     for _ in 0..SAMPLES {
         thread::sleep(SAMPLE_INTERVAL);
@@ -109,13 +113,13 @@ fn settled(pid: u32) -> io::Result<u64> {
     Ok(last)
 }
 
-/// Connections that are used before anything is counted.
+/// Connections that are used before the first sample.
 const WARM_UP_CONNECTIONS: usize = 16;
 
-/// Connections opened before they are used; fewer than a listener queues.
+/// Connections opened at a time; fewer than a listener queues.
 const BATCH: usize = 256;
 
-/// Nothing on the loopback takes longer.
+/// Longer than any response on the loopback takes.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 const SAMPLES: u32 = 20;

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A launcher: this executable once more, which becomes a server, or runs a build, that ends with its
-//! parent.
+//! The launcher: this executable, started again to become a server or to run a build that ends with
+//! its parent.
 //!
-//! A command that is killed cannot end its children. The kernel does: a process may ask for a signal
-//! when its parent ends (`PR_SET_PDEATHSIG`), and stays so across `execve`. So the child starts as
-//! `netpoll`, asks for it, moves to its processor, and then executes the program, which may be
-//! anybody's and knows nothing of this.
+//! A killed command cannot end its children, but the kernel can: a process may request a signal for
+//! the end of its parent (`PR_SET_PDEATHSIG`), and `execve` keeps the request. The child therefore
+//! starts as `netpoll`, makes the request, moves to its processor, and then executes the program.
+//! The program may be any executable and needs no support for this.
 //!
-//! The kernel's parent is the *thread* that started the child. That thread has to live as long as the
-//! child may: servers are started on the main thread.
+//! For the kernel, the parent is the *thread* that started the child. The thread has to live as
+//! long as the child: servers are started on the main thread.
 //!
-//! A build starts processes of its own, which a signal to the first of them does not reach. So its launcher
-//! stays, as the first of the group of them all, and ends the group when its parent is gone.
+//! A build starts processes of its own, which a signal to the first one does not reach. Its
+//! launcher therefore stays, as the leader of their process group, and kills the group when its
+//! parent is gone.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -28,23 +29,23 @@ use rustix::process::{
 
 use crate::error::CliError;
 
-/// The first argument of a launcher. No command has this name.
+/// The first argument of a launcher of a server. No command has this name.
 const LAUNCHER_ARGUMENT: &str = "launch-beside";
 
 /// The first argument of the launcher of a build.
-const BUILD_WORD: &str = "launch-build";
+const BUILD_ARGUMENT: &str = "launch-build";
 
-/// What the launcher of a build ends with if there is no such program, as a shell does.
+/// The exit status of a build launcher if the program does not exist, as in a shell.
 pub(crate) const NOT_FOUND: i32 = 127;
 
-/// How often the launcher of a build looks whether that has ended, or its own parent has.
-const LOOK: Duration = Duration::from_millis(20);
+/// The interval at which a build launcher checks its child and its parent.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A command that becomes `program` on the processor given.
+/// Returns a command that becomes `program` on the given processor.
 ///
 /// # Errors
 ///
-/// If the kernel does not say which executable this is.
+/// The path of this executable cannot be read.
 pub(super) fn command(program: &Path, processor: usize) -> io::Result<Command> {
     let mut command = Command::new(env::current_exe()?);
     let parent = getpid().as_raw_nonzero().to_string();
@@ -53,25 +54,25 @@ pub(super) fn command(program: &Path, processor: usize) -> io::Result<Command> {
     Ok(command)
 }
 
-/// A command that runs `program`, and ends it with all processes it has started when this one ends. It
-/// has to be the first of a group of processes ([`CommandExt::process_group`]).
+/// Returns a command that runs `program` and kills it, with all processes that it has started, when
+/// this process ends. The command has to lead a process group ([`CommandExt::process_group`]).
 ///
 /// # Errors
 ///
-/// If the kernel does not say which executable this is.
+/// The path of this executable cannot be read.
 pub(crate) fn build(program: impl AsRef<OsStr>) -> io::Result<Command> {
     let mut command = Command::new(env::current_exe()?);
     let parent = getpid().as_raw_nonzero().to_string();
-    command.args([BUILD_WORD, &parent]).arg(program);
+    command.args([BUILD_ARGUMENT, &parent]).arg(program);
     Ok(command)
 }
 
-/// What this process was started for, if it is a launcher: becomes a program, or runs a build and ends as
-/// that did. Returns only if it is none, or if that fails.
+/// Runs the launcher if this process was started as one: becomes the program, or runs the build and
+/// exits with its status. Returns `None` if this is no launcher, else the error.
 pub(crate) fn run_if_launcher() -> Option<CliError> {
     let mut arguments = env::args_os().skip(1);
     let word = arguments.next()?;
-    let is_build = word == BUILD_WORD;
+    let is_build = word == BUILD_ARGUMENT;
     if !is_build && word != LAUNCHER_ARGUMENT {
         return None;
     }
@@ -85,7 +86,7 @@ pub(crate) fn run_if_launcher() -> Option<CliError> {
     let (Some(parent), Some(processor), Some(program)) = (parent, processor, arguments.next())
     else {
         return Some(CliError::new(
-            "a launcher needs a parent, a processor and a program",
+            "the launcher needs a parent, a processor and a program",
         ));
     };
     let name = program.to_string_lossy().into_owned();
@@ -109,9 +110,9 @@ fn become_program(
 ) -> io::Error {
     let prepare = || {
         set_parent_process_death_signal(Some(Signal::KILL))?;
-        // It may have ended before that.
+        // The parent may have ended before the request.
         if !is_parent(parent) {
-            return Err(io::Error::other("the command that started it has ended"));
+            return Err(io::Error::other("the parent process has exited"));
         }
         netpoll_sys::process::pin_thread(processor)
     };
@@ -121,14 +122,14 @@ fn become_program(
     }
 }
 
-/// Whether the process `parent` has started this one, and is there.
+/// Returns whether `parent` is still the parent of this process.
 fn is_parent(parent: usize) -> bool {
     let now = getppid().map(Pid::as_raw_nonzero);
     now.is_some_and(|pid| pid.get() as usize == parent)
 }
 
-/// Runs a program to its end, and says with what code it ended. If `parent` ends first, all of this group
-/// of processes does.
+/// Runs a program to its end and returns its exit status. If `parent` ends first, kills the whole
+/// process group, this process included.
 fn run_build(
     parent: usize,
     program: OsString,
@@ -143,6 +144,6 @@ fn run_build(
         if !is_parent(parent) {
             kill_process_group(getpgrp(), Signal::KILL)?;
         }
-        thread::sleep(LOOK);
+        thread::sleep(POLL_INTERVAL);
     }
 }

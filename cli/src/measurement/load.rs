@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The load of a measurement: one thread on a processor of its own, which asks for the processor time
-//! of the server.
+//! The load of a measurement: one thread on its own processor, with the server's processor time.
 
 use std::time::Duration;
 
@@ -9,17 +8,17 @@ use crate::load::{CallIds, LoadMode, LoadPlan, LoadThreads};
 
 use super::server_process::{LOAD_PROCESSOR, ServerProcess};
 
-/// What a load sends, and how much of it at once.
+/// The requests of a load and its mode.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LoadSpec {
     pub(crate) protocol: Protocol,
     pub(crate) connections: usize,
-    /// Payload bytes of each.
+    /// Payload bytes of a request.
     pub(crate) size: usize,
-    pub(crate) pressure: LoadMode,
+    pub(crate) mode: LoadMode,
 }
 
-/// A load on `server` that runs for `warm_up` before it is measured for `duration`.
+/// Plans a load on `server`, with `warm_up` before a measured interval of `duration`.
 pub(crate) fn plan(
     server: &ServerProcess,
     requests: LoadSpec,
@@ -33,7 +32,7 @@ pub(crate) fn plan(
         addr: server.addr().into(),
         connections: requests.connections,
         size: requests.size,
-        mode: requests.pressure,
+        mode: requests.mode,
         warm_up,
         duration,
         busy_poll: Duration::ZERO,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a reader of figures has to know of the machine they come from.
+//! The description of the machine that a reader of figures needs.
 
 use std::thread;
 use std::{fmt, fs};
@@ -9,16 +9,16 @@ use serde::Serialize;
 /// The machine of this process.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Machine {
-    /// As the kernel names it.
+    /// The model name of the processor, as the kernel reports it.
     pub(crate) processor: String,
-    /// Processors this process may use.
+    /// Number of processors that this process may use.
     pub(crate) processors: usize,
     /// The kernel's release.
     pub(crate) kernel: String,
 }
 
 impl Machine {
-    /// Looks in `/proc`; what is not to be found there is `unknown`.
+    /// Reads the description from `/proc`; a value that is missing there is `unknown`.
     pub(crate) fn this() -> Self {
         let processor = fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
             let line = text.lines().find(|line| line.starts_with("model name"))?;
@@ -34,7 +34,7 @@ impl Machine {
     }
 }
 
-/// As a sentence says it, without the full stop.
+/// Formats the description as part of a sentence, without a full stop.
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The file a page goes to.
+//! A file for results.
 //!
-//! It is reserved before the measurements, because it would be a pity to learn only after them that
-//! it cannot be written, and given up again if there is no page in the end.
+//! It is reserved before the measurements, so that an unwritable path fails at once and not after
+//! minutes. It is removed if there are no results in the end.
 
 use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
@@ -11,37 +11,37 @@ use std::path::Path;
 
 use crate::error::CliError;
 
-/// A file that can be written.
+/// A writable file.
 #[derive(Debug)]
 pub(crate) struct OutputFile<'a> {
     path: &'a Path,
-    /// A file that this process made and has not written yet.
+    /// This process has created the file and has not written it yet.
     empty: Cell<bool>,
 }
 
 impl<'a> OutputFile<'a> {
-    /// Makes the file, unless it is there and can be written.
+    /// Creates the file, or checks that an existing file is writable.
     ///
     /// # Errors
     ///
-    /// What keeps it from being written.
+    /// The error of the creation or of opening it for writing.
     pub(crate) fn reserve(path: &'a Path) -> Result<Self, CliError> {
-        let made = File::create_new(path).is_ok();
-        if !made {
+        let created = File::create_new(path).is_ok();
+        if !created {
             let open = OpenOptions::new().write(true).open(path);
             open.map_err(|error| failed(path, &error))?;
         }
         Ok(Self {
             path,
-            empty: Cell::new(made),
+            empty: Cell::new(created),
         })
     }
 
-    /// Writes the page, in the place of what was there.
+    /// Replaces the content of the file.
     ///
     /// # Errors
     ///
-    /// As [`Place::reserve`].
+    /// The error of the write.
     pub(crate) fn write(&self, page: &str) -> Result<(), CliError> {
         fs::write(self.path, page).map_err(|error| failed(self.path, &error))?;
         self.empty.set(false);
@@ -50,7 +50,7 @@ impl<'a> OutputFile<'a> {
 }
 
 impl Drop for OutputFile<'_> {
-    /// A measurement that failed leaves no empty page behind.
+    /// Removes a file that is still empty: a failed measurement leaves no file behind.
     fn drop(&mut self) {
         if self.empty.get() {
             fs::remove_file(self.path).ok();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The frame of a page of results: one file, nothing loaded from anywhere.
+//! The HTML frame of a results page: one self-contained file that loads nothing.
 
-/// From the beginning of the file to where the content goes.
+/// Returns the HTML before the content.
 pub(crate) fn head(title: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -11,17 +11,17 @@ pub(crate) fn head(title: &str) -> String {
     )
 }
 
-/// One subject: its title, what has to be known of it, and what is shown.
+/// Returns a section: title, explanation and content.
 pub(crate) fn section(title: &str, words: &str, content: &str) -> String {
     format!("<section>\n<h2>{title}</h2>\n<p>{words}</p>\n{content}</section>\n")
 }
 
-/// From behind the content to the end of the file.
+/// Returns the HTML after the content.
 pub(crate) fn end() -> String {
     String::from("</main>\n</body>\n</html>\n")
 }
 
-/// Text that comes from elsewhere.
+/// Escapes text for HTML.
 pub(crate) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;")
 }
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_kernel_says_cannot_become_markup() {
+    fn text_is_escaped_for_html() {
         assert_eq!(escaped("a<b> & c"), "a&lt;b> &amp; c");
     }
 }

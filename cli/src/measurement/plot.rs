@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Plots as SVG: bars in groups, and curves of latency over percentiles.
+//! SVG plots: groups of bars, and latency curves over percentiles.
 //!
-//! Bars of one group are drawn to the scale of the longest among them and carry their value in
-//! words: scenarios differ by a factor of a hundred, and on one scale the slower ones would be
-//! invisible. Latency has a logarithmic scale, as has the share of requests that is slower, so that
-//! the few slowest requests have as much room as all others.
+//! The bars of a group are drawn to the scale of the longest one and carry their value as text.
+//! Scenarios differ by a factor of a hundred; on one common scale, the slow ones would be
+//! invisible. Latency has a logarithmic scale, and so has the share of slower requests: the few
+//! slowest requests get as much room as all others.
 //!
-//! Text is left as text, in a font that every browser has; nothing is loaded from anywhere.
+//! Text stays text, in a font that every browser has; nothing is loaded.
 
 use std::fmt;
 
@@ -23,18 +23,18 @@ use plotters::style::{Color, IntoFont, IntoTextStyle, RGBColor, TextStyle, WHITE
 use crate::error::CliError;
 use crate::load::latency;
 
-/// In which of few colors something is drawn, the same in every plot of a page.
+/// The color of a server, the same in every plot of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SeriesColor {
     /// The framework.
     Ours,
-    /// Another one.
+    /// Another framework.
     Peer,
-    /// What no framework can be above.
+    /// An upper limit for all frameworks.
     Limit,
 }
 
-/// Bars that are compared with each other.
+/// Bars with a common scale.
 #[derive(Debug)]
 pub(crate) struct BarGroup {
     pub(crate) title: String,
@@ -47,9 +47,9 @@ pub(crate) struct Bar {
     pub(crate) name: String,
     pub(crate) color: SeriesColor,
     pub(crate) value: f64,
-    /// The least and the most of what the value is the median of.
+    /// The minimum and the maximum, if the value is a median.
     pub(crate) range: Option<(f64, f64)>,
-    /// The value as it is to be read.
+    /// The value as text.
     pub(crate) text: String,
 }
 
@@ -60,11 +60,11 @@ pub(crate) struct Curve<'a> {
     pub(crate) latency: &'a Histogram<u64>,
 }
 
-/// Groups of horizontal bars, one below the other.
+/// Draws groups of horizontal bars, one below the other.
 ///
 /// # Errors
 ///
-/// What the drawing library refuses; nothing that figures can bring about is known.
+/// Errors of the drawing library; no input is known to cause one.
 pub(crate) fn bars(name: &str, groups: &[BarGroup]) -> Result<String, CliError> {
     let rows: usize = groups.iter().map(|group| group.bars.len()).sum();
     let height = rows as i32 * BAR_STEP + groups.len() as i32 * (TITLE_STEP + GROUP_GAP);
@@ -92,7 +92,8 @@ pub(crate) fn bars(name: &str, groups: &[BarGroup]) -> Result<String, CliError> 
     Ok(labelled(&svg, name))
 }
 
-/// Latency over the share of requests that took no longer.
+/// Draws latency over the share of requests that took no longer. Returns an empty text if there are
+/// no latencies.
 ///
 /// # Errors
 ///
@@ -129,7 +130,7 @@ pub(crate) fn curves(name: &str, curves: &[Curve<'_>]) -> Result<String, CliErro
             .light_line_style(WHITE)
             .draw()
             .map_err(failed)?;
-        // The first one last, so that it lies on top.
+        // The first curve is drawn last, so that it is on top.
         for (one, points) in curves.iter().zip(points).rev() {
             let style = color(one.color).stroke_width(3);
             chart
@@ -141,7 +142,7 @@ pub(crate) fn curves(name: &str, curves: &[Curve<'_>]) -> Result<String, CliErro
     Ok(labelled(&svg, name))
 }
 
-/// The color a server has in every plot, as CSS has it.
+/// Returns the color as CSS.
 pub(crate) fn css_color(paint: SeriesColor) -> String {
     let RGBColor(red, green, blue) = color(paint);
     format!("rgb({red} {green} {blue})")
@@ -155,7 +156,7 @@ fn blank(svg: &mut String, size: (u32, u32)) -> Result<Area<'_>, CliError> {
     Ok(area)
 }
 
-/// Where the bars of a plot begin, and what the longest of a group stands for.
+/// The start of the bars, and the value of the longest one in a group.
 #[derive(Clone, Copy, Debug)]
 struct Scale {
     start: i32,
@@ -163,7 +164,7 @@ struct Scale {
 }
 
 impl Scale {
-    /// Where something of this size ends.
+    /// Returns the end of a bar with this value.
     fn end(self, value: f64) -> i32 {
         let share = if self.longest > 0.0 {
             value / self.longest
@@ -174,7 +175,7 @@ impl Scale {
     }
 }
 
-/// Behind the longest name.
+/// Returns the start of the bars: after the longest name.
 fn bars_start(groups: &[BarGroup]) -> i32 {
     let bars = groups.iter().flat_map(|group| &group.bars);
     let longest = bars.map(|bar| bar.name.len()).max().unwrap_or(0);
@@ -208,8 +209,8 @@ fn draw_bar(area: &Area<'_>, bar: &Bar, scale: Scale, top: i32) -> Result<(), Cl
         .map_err(failed)
 }
 
-/// Points of a latency curve: nines of the share of requests, and microseconds. It ends where less
-/// than one request would be left.
+/// Returns the points of a latency curve: nines of the share of requests, and microseconds. The
+/// curve ends where less than one request would be slower.
 fn curve(latency: &Histogram<u64>) -> Vec<(f64, f64)> {
     if latency.is_empty() {
         return Vec::new();
@@ -226,7 +227,7 @@ fn curve(latency: &Histogram<u64>) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// 0 nines are 0 %, 1 is 90 %, 2 are 99 %, 3 are 99.9 %.
+/// Formats a number of nines as a percentage: 0 is 0 %, 1 is 90 %, 2 is 99 %, 3 is 99.9 %.
 fn share_of_requests(nines: f64) -> String {
     let percent = 100.0 * (1.0 - 10f64.powf(-nines));
     let digits = (nines.ceil() as usize).saturating_sub(2);
@@ -249,7 +250,7 @@ fn color(paint: SeriesColor) -> RGBColor {
     }
 }
 
-/// What a reader who does not see the picture is told.
+/// Adds a label to a plot, for screen readers.
 fn labelled(svg: &str, name: &str) -> String {
     let label = format!("<svg role=\"img\" aria-label=\"{name}\" ");
     svg.replacen("<svg ", &label, 1)
@@ -265,9 +266,9 @@ const FAINT: RGBColor = RGBColor(222, 226, 232);
 
 const BARS_WIDTH: i32 = 860;
 const BAR_START: i32 = 90;
-/// More than a letter of a name takes, on the average.
+/// The width of a letter in pixels, above the average.
 const LETTER: i32 = 8;
-/// Room for a value is left behind it.
+/// The end of the longest bar; the value is printed to the right of it.
 const BAR_END: i32 = 690;
 const BAR_HEIGHT: i32 = 22;
 const BAR_STEP: i32 = 27;
@@ -276,7 +277,7 @@ const GROUP_GAP: i32 = 18;
 
 const CURVES_SIZE: (u32, u32) = (520, 320);
 
-/// Beyond 99.99 % a run of seconds has too few requests to say anything.
+/// Beyond 99.99 %, a run of seconds has too few requests to be meaningful.
 const MOST_NINES: f64 = 4.0;
 
 #[cfg(test)]
@@ -284,7 +285,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_of_requests_have_as_many_digits_as_they_need() {
+    fn shares_of_requests_have_as_many_digits_as_needed() {
         let labels: Vec<_> = (0..5)
             .map(|nines| share_of_requests(f64::from(nines)))
             .collect();
@@ -292,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_curve_rises_and_ends_where_its_requests_do() {
+    fn a_curve_rises_and_ends_at_its_last_request() {
         let mut latency = Histogram::new(3).unwrap();
         for micros in 1..=100 {
             latency.record(micros * 1_000).unwrap();

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A server as a child process, which ends with the value that stands for it, and with this process,
-//! however that ends.
+//! A server as a child process. It ends when its [`ServerProcess`] is dropped, and with this
+//! process, however that ends.
 //!
-//! A process of its own has its own memory and processor time to look at, and is what a user would
-//! run. It stays on one processor and says `listening on ADDR` when it is ready; that is all that is
-//! asked of it, so it may be this very executable or somebody else's.
+//! A separate process has its own memory and processor time to measure, as in production. It runs
+//! on one processor and prints `listening on ADDR` when it is ready. Nothing else is required of
+//! it, so it may be this executable or any other.
 
 use std::env;
 use std::ffi::OsString;
@@ -19,29 +19,29 @@ use std::time::Duration;
 use super::launcher;
 use crate::error::CliError;
 
-/// The processor of what is measured.
+/// The processor of the measured server.
 pub(crate) const SERVER_PROCESSOR: usize = 0;
 
-/// The processor of what measures. The only one, where there are no two.
+/// The processor of the load; the kernel's choice on a machine with one processor.
 pub(crate) const LOAD_PROCESSOR: usize = 1;
 
 /// A server that can be started.
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
-    /// As it is told of when it does not start.
+    /// The name for error messages.
     pub(crate) name: String,
     /// The executable.
     pub(crate) path: PathBuf,
-    /// What it is given.
+    /// The arguments.
     pub(crate) arguments: Vec<OsString>,
 }
 
 impl Program {
-    /// This executable as a server on a free port of the loopback.
+    /// Returns this executable as a server on a free port of the loopback.
     ///
     /// # Errors
     ///
-    /// If the kernel does not say which executable this is.
+    /// The path of this executable cannot be read.
     pub(crate) fn serve(kind: &str, flags: &[&str]) -> Result<Self, CliError> {
         let path =
             env::current_exe().map_err(|error| CliError::io("find this executable", &error))?;
@@ -65,19 +65,19 @@ pub(crate) struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts a server that stays on one processor, and waits until it listens. To be called on the main
-    /// thread: the server ends with the thread that has started it.
+    /// Starts a server on `processor` and waits until it listens. Call it on the main thread: the
+    /// server ends with the thread that started it.
     ///
     /// # Errors
     ///
-    /// A server that ends or says nothing instead of listening; what it said on stderr is told.
+    /// A server that exits or prints something else. The error contains its last line on stderr.
     pub(crate) fn start(program: &Program, processor: usize) -> Result<Self, CliError> {
         let name = &program.name;
         let mut process = spawn(program, processor)
             .map_err(|error| CliError::io(format_args!("start {name}"), &error))?;
-        let remarks = process.stderr.take().map(last_line);
+        let log_lines = process.stderr.take().map(last_line);
         let first = process.stdout.take().and_then(first_line);
-        // From here on the process ends with this value.
+        // From here on, dropping this value ends the process.
         let mut server = Self {
             process,
             addr: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -88,36 +88,36 @@ impl ServerProcess {
             return Ok(server);
         }
         drop(server);
-        let remark = remarks.and_then(|thread| thread.join().ok());
-        let remark = remark.filter(|remark| !remark.is_empty());
+        let last = log_lines.and_then(|thread| thread.join().ok());
+        let last = last.filter(|last| !last.is_empty());
         Err(CliError::new(format!(
             "{name} does not listen: {}",
-            remark.as_deref().unwrap_or("it does not say why")
+            last.as_deref().unwrap_or("it printed no reason")
         )))
     }
 
-    /// Where it listens.
+    /// Returns the address on which it listens.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Its process.
+    /// Returns its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
     }
 }
 
 impl Drop for ServerProcess {
-    /// Ends the process at once and waits until it has. It has nothing to lose: who measures it
-    /// has closed all connections.
+    /// Kills the process and waits for its end. No graceful shutdown is needed: the load has closed
+    /// all connections.
     fn drop(&mut self) {
-        // Both fail only for a process that is gone already.
+        // Both fail only if the process has already exited.
         self.process.kill().ok();
         self.process.wait().ok();
     }
 }
 
-/// Starts the process on `processor`: it learns that it has one before it starts threads of its own.
+/// Starts the process on `processor`. It is pinned before it starts threads, which inherit the pin.
 fn spawn(program: &Program, processor: usize) -> io::Result<Child> {
     launcher::command(&program.path, processor)?
         .args(&program.arguments)
@@ -127,13 +127,13 @@ fn spawn(program: &Program, processor: usize) -> io::Result<Child> {
         .spawn()
 }
 
-/// The first line of `from`, if it comes in time.
+/// Returns the first line of `from`, if it arrives within [`START_TIMEOUT`].
 fn first_line(from: impl Read + Send + 'static) -> Option<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut line = String::new();
         if BufReader::new(from).read_line(&mut line).is_ok() {
-            // Nobody waits any more if this fails.
+            // Fails only after the timeout.
             sender.send(line).ok();
         }
     });
@@ -141,7 +141,7 @@ fn first_line(from: impl Read + Send + 'static) -> Option<String> {
     Some(line.trim_end().to_owned())
 }
 
-/// Reads to the end, so that the writer never waits, and keeps the last line.
+/// Reads to the end, so that the writer never blocks, and keeps the last line.
 fn last_line(from: impl Read + Send + 'static) -> JoinHandle<String> {
     thread::spawn(move || {
         let lines = BufReader::new(from).lines();
@@ -150,5 +150,5 @@ fn last_line(from: impl Read + Send + 'static) -> JoinHandle<String> {
     })
 }
 
-/// Ample for a process to start, even on a machine that is very busy. One that fails says so at once.
+/// Ample for a process to start on a very busy machine. A process that fails reports it at once.
 const START_TIMEOUT: Duration = Duration::from_secs(60);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What several rounds of one measurement say together.
+//! The median, minimum and maximum over the rounds of a measurement.
 //!
-//! A median and not a mean: a round in which the machine did something else does not decide. The
-//! ratio of two servers is the median of the ratios of their rounds, since two turns that follow
-//! each other have met the same machine, and the first and the last round may not have.
+//! A median, not a mean: a round in which the machine did something else does not decide. The ratio
+//! of two servers is the median of the ratios of their rounds. Two consecutive turns meet the same
+//! machine load; the first and the last round may not.
 
-/// The middle and the ends of some samples.
+/// The median and the range of samples.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -14,7 +14,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// That of `samples`, in any order; none of none.
+    /// Returns the spread of `samples`, in any order; `None` for no samples.
     pub(crate) fn of(samples: &[f64]) -> Option<Self> {
         let mut sorted = samples.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -26,14 +26,15 @@ impl Spread {
         })
     }
 
-    /// How far from the median the furthest sample is, as a share of it; none for a median of 0.
+    /// Returns the largest deviation from the median as a share of the median; `None` for a median
+    /// of 0.
     pub(crate) fn deviation(&self) -> Option<f64> {
         let furthest = (self.max - self.median).max(self.median - self.min);
         (self.median > 0.0).then(|| furthest / self.median)
     }
 }
 
-/// The median of the ratios of rounds that belong together, where the second is above 0.
+/// Returns the median of the ratios of paired rounds. Pairs whose second value is 0 are skipped.
 pub(crate) fn ratio(ours: &[f64], others: &[f64]) -> Option<f64> {
     let pairs = ours.iter().zip(others);
     let ratios: Vec<f64> = pairs
@@ -48,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_of_an_even_number_is_between_the_two_in_the_middle() {
+    fn the_median_of_an_even_number_is_the_mean_of_the_middle_two() {
         let spread = Spread::of(&[8.0, 1.0, 4.0, 2.0]).unwrap();
         assert_eq!((spread.median, spread.min, spread.max), (3.0, 1.0, 8.0));
         assert_eq!(Spread::of(&[7.0]).unwrap().median, 7.0);
@@ -65,14 +66,14 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_is_that_of_rounds_that_belong_together() {
-        // The medians of the two sides are alike; in every round but one ours is the half.
+    fn a_ratio_is_the_median_over_paired_rounds() {
+        // The medians of both sides are equal; in every round but one, the ratio is one half.
         let (ours, others) = ([1.0, 5.0, 9.0], [2.0, 10.0, 4.5]);
         assert_eq!(ratio(&ours, &others), Some(0.5));
     }
 
     #[test]
-    fn a_round_without_anything_to_compare_with_has_no_ratio() {
+    fn a_round_with_a_zero_denominator_is_skipped() {
         assert_eq!(ratio(&[1.0, 3.0], &[0.0, 1.0]), Some(3.0));
         assert_eq!(ratio(&[1.0], &[0.0]), None);
     }
