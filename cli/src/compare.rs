@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `netpoll compare`: the framework beside others, on this machine, in one run.
+//! `netpoll compare`: measures the framework and other frameworks on this machine, in one run.
 //!
-//! The peers are programs of `bench/peers`, which are built first. Each contender has one processor
-//! for its server, and the load has another. They take turns, round by round, each turn with a fresh
-//! server; a figure is the median over the rounds, with its spread, and a ratio is the median of the
-//! ratios of the rounds. A peer that cannot be built, started or asked is told of and does not hold
-//! up the others. Nothing of a comparison outlives it.
+//! The peers are programs in `bench/peers`, which are built first. Each server has one processor,
+//! and the load has another. The contenders take turns, round by round, each turn with a fresh
+//! server. A figure is the median over the rounds, with its spread; a ratio is the median of the
+//! ratios of the rounds. A peer that fails to build, start or answer is reported and skipped. Child
+//! processes end with the comparison.
 //!
 //! ```text
-//! selection   what the command line means      peer, scenario, metric   the tables
-//! build       the programs                     contender                a peer that takes part
-//! stage       scenario by scenario             plan                     how often, in which order
-//! drive       one turn                         ceiling                  at which rate
-//! findings    what came out                    rows, table, page        how it is shown
+//! selection   the peers and scenarios of the command line
+//! peer, scenario, metric   the tables
+//! build       builds the programs        contender      a peer and its program
+//! run         scenario by scenario       plan           rounds, intervals, order of turns
+//! turn        one turn                   slowest_rate   the rates of the open loops
+//! results     the collected results      rows, table, page   the outputs
 //! ```
 
 mod build;
@@ -52,53 +53,52 @@ use scenario::Scenario;
 
 pub(crate) use peer::Peer;
 
-/// Runs the comparison, prints what came out, and writes the files that were asked for.
+/// Runs the comparison, prints the results, and writes the requested files.
 ///
 /// # Errors
 ///
-/// A file that cannot be written, an interrupt. Peers that fail are part of what comes out.
+/// A file that cannot be written, or an interrupt. A peer that fails is part of the results.
 pub(crate) fn run(arguments: &CompareArgs) -> Result<(), CliError> {
     let interrupt =
         Interrupt::on_signals().map_err(|error| CliError::io("listen for signals", &error))?;
-    let place = |path| OutputFile::reserve(path).map(Some);
-    let json = arguments.json.as_deref().map_or(Ok(None), place)?;
-    let html = arguments.html.as_deref().map_or(Ok(None), place)?;
-    // Children inherit it, and need as many descriptors as the load.
+    let reserve = |path| OutputFile::reserve(path).map(Some);
+    let json = arguments.json.as_deref().map_or(Ok(None), reserve)?;
+    let html = arguments.html.as_deref().map_or(Ok(None), reserve)?;
+    // Children inherit the limit and need as many descriptors as the load.
     netpoll_sys::process::raise_descriptor_limit().ok();
     let peers = selection::peers_to_run(&arguments.peers);
     let scenarios = selection::scenarios_to_run(&arguments.scenarios, arguments.quick);
     let rounds = arguments.rounds.map(std::num::NonZeroUsize::get);
-    let effort = ComparePlan::new(rounds, arguments.duration, arguments.quick);
-    let guess = |scenario: &&'static Scenario| CompareRun::estimate(&effort, scenario, peers.len());
-    let in_all = scenarios.iter().map(guess).sum();
-    let progress = ProgressDisplay::new(in_all, title(peers.len(), scenarios.len(), in_all));
+    let plan = ComparePlan::new(rounds, arguments.duration, arguments.quick);
+    let estimate =
+        |scenario: &&'static Scenario| CompareRun::estimate(&plan, scenario, peers.len());
+    let total = scenarios.iter().map(estimate).sum();
+    let progress = ProgressDisplay::new(total, title(peers.len(), scenarios.len(), total));
     let contenders = prepare(&peers, arguments, &interrupt, &progress)?;
-    let stage = CompareRun {
-        plan: effort,
+    let run = CompareRun {
+        plan,
         contenders: &contenders,
         interrupt: &interrupt,
         progress: &progress,
         done: Cell::new(Duration::ZERO),
         slowest_rates: RefCell::default(),
     };
-    let measured = scenarios
-        .into_iter()
-        .map(|scenario| stage.measure(scenario));
+    let measured = scenarios.into_iter().map(|scenario| run.measure(scenario));
     let measured: Result<Vec<_>, CliError> = measured.collect();
     progress.finish();
-    let findings = CompareResults {
+    let results = CompareResults {
         scenarios: measured?,
         machine: Machine::this(),
-        effort: effort.to_string(),
-        warnings: warnings(&effort),
+        effort: plan.to_string(),
+        warnings: warnings(&plan),
     };
     if let Some(json) = json {
-        json.write(&rows::render(&findings))?;
+        json.write(&rows::render(&results))?;
     }
     if let Some(html) = html {
-        html.write(&page::render(&findings)?)?;
+        html.write(&page::render(&results)?)?;
     }
-    output::result(table::render(&findings))
+    output::result(table::render(&results))
 }
 
 fn title(peers: usize, scenarios: usize, time: Duration) -> String {
@@ -108,14 +108,14 @@ fn title(peers: usize, scenarios: usize, time: Duration) -> String {
         many => format!("{many} {one}s"),
     };
     format!(
-        "netpoll compare: {}, {}; about {} after what is built",
+        "netpoll compare: {}, {}; about {} after the builds",
         plural(peers, "server"),
         plural(scenarios, "scenario"),
         plural(usize::try_from(minutes).unwrap_or(usize::MAX), "minute"),
     )
 }
 
-/// Builds what is needed.
+/// Builds the programs of the peers.
 fn prepare(
     peers: &[&'static Peer],
     arguments: &CompareArgs,
@@ -123,41 +123,40 @@ fn prepare(
     progress: &ProgressDisplay,
 ) -> Result<Vec<Contender>, CliError> {
     let here = env::current_dir().unwrap_or_default();
-    let bench = PeerDirectory::find(arguments.bench.as_deref(), &here);
-    let mut workshop = PeerBuilder::new(&bench, interrupt);
+    let directory = PeerDirectory::find(arguments.bench.as_deref(), &here);
+    let mut builder = PeerBuilder::new(&directory, interrupt);
     let mut contenders = Vec::with_capacity(peers.len());
     for &peer in peers {
         let mut building = || progress.set_stage(format_args!("building {peer}"));
-        let ready = workshop.program(peer, &mut building);
+        let program = builder.program(peer, &mut building);
         if interrupt.is_set() {
             progress.finish();
-            return Err(CliError::new("interrupted before the end"));
+            return Err(CliError::new("interrupted"));
         }
-        if let (Err(why), None) = (&ready, bench.missing()) {
-            progress.set_stage(format_args!("{peer} is not available: {why}"));
+        if let (Err(reason), None) = (&program, directory.missing()) {
+            progress.set_stage(format_args!("{peer} is not available: {reason}"));
         }
-        contenders.push(Contender {
-            peer,
-            program: ready,
-        });
+        contenders.push(Contender { peer, program });
     }
-    if let Some(why) = bench.missing() {
-        progress.set_stage(format_args!("only netpoll and its reference: {why}"));
+    if let Some(reason) = directory.missing() {
+        progress.set_stage(format_args!(
+            "running netpoll and its reference only: {reason}"
+        ));
     }
     Ok(contenders)
 }
 
-/// What the figures cannot bear.
-fn warnings(effort: &ComparePlan) -> Vec<String> {
+/// Returns the reasons why the figures are not reliable.
+fn warnings(plan: &ComparePlan) -> Vec<String> {
     let debug = cfg!(debug_assertions).then(|| {
-        String::from("This netpoll was built without optimisation; its figures mean nothing.")
+        String::from("This netpoll was built without optimization; its figures mean nothing.")
     });
     let alone = (Machine::this().processors < 2).then(|| {
         String::from(
-            "There is one processor for the server and the load; no figure is the server's.",
+            "The server and the load share one processor; the figures are not the server's alone.",
         )
     });
-    [effort.warning(), debug, alone]
+    [plan.warning(), debug, alone]
         .into_iter()
         .flatten()
         .collect()

@@ -150,7 +150,7 @@ impl DemoRun<'_> {
             protocol: Protocol::Rpc,
             connections: scenario.connections,
             size: scenario.size,
-            pressure: LoadMode::Closed(scenario.depth),
+            mode: LoadMode::Closed(scenario.depth),
         };
         let plan = plan(server, requests, self.plan.warm_up, self.plan.interval);
         let before = self.plan.turn() * u32::try_from(turns).unwrap_or(u32::MAX);

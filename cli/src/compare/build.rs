@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where the programs of the peers are, and how they come about: by cargo and by go, out of
-//! `bench/peers`, one after the other. What cannot be built is told and does not hold up the rest.
+//! Locates and builds the programs of the peers: by cargo and by go, from `bench/peers`, one after
+//! the other. A program that fails to build is reported and skipped.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -21,38 +21,38 @@ pub(crate) struct PeerDirectory {
 }
 
 impl PeerDirectory {
-    /// The directory that was given, or `bench/peers` of the checkout that `here` is in.
+    /// Returns the given directory, or `bench/peers` of the checkout that contains `here`.
     pub(crate) fn find(given: Option<&Path>, here: &Path) -> Self {
         let is_one = |dir: &Path| dir.join("Cargo.toml").is_file();
         let dir = match given {
             Some(dir) if is_one(dir) => Ok(dir.to_owned()),
-            Some(dir) => Err(format!("{} has no programs of peers", dir.display())),
+            Some(dir) => Err(format!("{} has no peer programs", dir.display())),
             None => here
                 .ancestors()
                 .map(|dir| dir.join("bench/peers"))
                 .find(|dir| is_one(dir))
-                .ok_or_else(|| String::from("there is no bench/peers here: not in a checkout")),
+                .ok_or_else(|| String::from("no bench/peers here: not in a checkout")),
         };
-        // A program is started from wherever; its path must not depend on that.
+        // The path must not depend on the working directory of a program's start.
         Self {
             dir: dir.map(|dir| dir.canonicalize().unwrap_or(dir)),
         }
     }
 
-    /// Why there are no peers, if so.
+    /// Returns the reason why there are no peers, if there are none.
     pub(crate) fn missing(&self) -> Option<&str> {
         self.dir.as_ref().err().map(String::as_str)
     }
 }
 
-/// A program that can be started, and the servers it has.
+/// An executable program and the servers that it provides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PeerProgram {
     pub(crate) path: PathBuf,
     pub(crate) kinds: Vec<ServerKind>,
 }
 
-/// Builds what is asked for, each program once.
+/// Builds programs on demand, each once.
 #[derive(Debug)]
 pub(crate) struct PeerBuilder<'a> {
     bench: &'a PeerDirectory,
@@ -69,11 +69,11 @@ impl<'a> PeerBuilder<'a> {
         }
     }
 
-    /// The program of `peer`; `building` is told before something is built that may take minutes.
+    /// Returns the program of `peer`. Calls `building` before a build, which may take minutes.
     ///
     /// # Errors
     ///
-    /// Why there is none, in a line.
+    /// The reason why there is no program, in one line.
     pub(crate) fn program(
         &mut self,
         peer: &Peer,
@@ -82,9 +82,9 @@ impl<'a> PeerBuilder<'a> {
         let path = match self.built.get(&peer.source) {
             Some(done) => done.clone(),
             None => {
-                let made = self.build(peer.source, building);
-                self.built.insert(peer.source, made.clone());
-                made
+                let result = self.build(peer.source, building);
+                self.built.insert(peer.source, result.clone());
+                result
             }
         }?;
         let kinds = match peer.kinds {
@@ -111,7 +111,7 @@ impl<'a> PeerBuilder<'a> {
         }
     }
 
-    /// Into a directory of its own, wherever else this user's builds go.
+    /// Builds into the peers' own target directory, independent of the user's configuration.
     fn cargo(&self, dir: &Path, package: &str) -> Result<PathBuf, String> {
         let target = dir.join("target");
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -145,19 +145,20 @@ impl<'a> PeerBuilder<'a> {
         Ok(program)
     }
 
-    /// Which servers a program has.
+    /// Runs the program with `--kinds` and returns the servers that it provides.
     fn query_kinds(&self, program: &Path) -> Result<Vec<ServerKind>, String> {
         let name = program.file_name().unwrap_or_default().to_string_lossy();
-        let said = tool::run_to_success(launcher(program)?.arg("--kinds"), &name, self.interrupt)?;
-        let kinds = ServerKind::read(&String::from_utf8_lossy(&said.stdout));
+        let output =
+            tool::run_to_success(launcher(program)?.arg("--kinds"), &name, self.interrupt)?;
+        let kinds = ServerKind::parse(&String::from_utf8_lossy(&output.stdout));
         if kinds.is_empty() {
-            return Err(format!("{name} does not say what it serves"));
+            return Err(format!("{name} --kinds lists no known server"));
         }
         Ok(kinds)
     }
 }
 
-/// A command that ends `program` when this process does.
+/// Returns a command that kills `program` when this process ends.
 fn launcher(program: impl AsRef<OsStr>) -> Result<Command, String> {
     launcher::build(program).map_err(|error| format!("this executable cannot be found: {error}"))
 }
@@ -168,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn outside_of_a_checkout_there_is_a_reason_and_no_directory() {
+    fn a_missing_peers_directory_has_a_reason() {
         let bench = PeerDirectory::find(None, Path::new("/"));
         assert!(bench.missing().unwrap().contains("not in a checkout"));
         let given = PeerDirectory::find(Some(Path::new("/no/such")), Path::new("/"));
@@ -176,16 +177,16 @@ mod tests {
     }
 
     #[test]
-    fn two_peers_of_one_program_have_the_kinds_of_their_own_rows() {
+    fn peers_of_the_same_program_keep_their_own_kinds() {
         let (bench, interrupt) = (
             PeerDirectory::find(None, Path::new("/")),
             Interrupt::default(),
         );
-        let mut workshop = PeerBuilder::new(&bench, &interrupt);
+        let mut builder = PeerBuilder::new(&bench, &interrupt);
         let mut kinds = |name| {
             let peer = selection::peer(name).unwrap();
-            let ready = workshop.program(peer, &mut || ()).unwrap();
-            ready.kinds.contains(&ServerKind::Proxy)
+            let program = builder.program(peer, &mut || ()).unwrap();
+            program.kinds.contains(&ServerKind::Proxy)
         };
         assert!(kinds("netpoll"));
         assert!(!kinds("netpoll-tokio"));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A peer that takes part, with the program it is started from, or the reason why there is none.
+//! A contender: a peer with its program, or with the reason reason there is none.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use crate::measurement::server_process::{ANY_PORT, Program, SERVER_PROCESSOR, Se
 use super::build::PeerProgram;
 use super::peer::{Peer, PeerSource, ServerKind};
 
-/// Somebody who takes part.
+/// A peer with its program, or with the reason reason there is none.
 #[derive(Debug)]
 pub(crate) struct Contender {
     pub(crate) peer: &'static Peer,
@@ -18,43 +18,43 @@ pub(crate) struct Contender {
 }
 
 impl Contender {
-    /// Why there is no such server of this contender, if so.
+    /// Returns the reason reason this contender has no such server, if it has none.
     pub(crate) fn missing_reason(&self, kind: ServerKind) -> Option<String> {
         match &self.program {
-            Ok(ready) if ready.kinds.contains(&kind) => None,
+            Ok(program) if program.kinds.contains(&kind) => None,
             Ok(_) => Some(format!("it does not serve {}", kind.name())),
-            Err(why) => Some(why.clone()),
+            Err(reason) => Some(reason.clone()),
         }
     }
 
-    /// Starts its server.
+    /// Starts a server of this contender.
     ///
     /// # Errors
     ///
-    /// What keeps the server from listening.
+    /// The reason reason the server does not listen.
     pub(crate) fn start(
         &self,
         kind: ServerKind,
         to: Option<SocketAddr>,
     ) -> Result<ServerProcess, CliError> {
-        let ready = self.program.as_ref().map_err(CliError::new)?;
+        let program = self.program.as_ref().map_err(CliError::new)?;
         let program = Program {
             name: self.peer.name.to_owned(),
-            path: ready.path.clone(),
+            path: program.path.clone(),
             arguments: arguments(self.peer, kind, to),
         };
         ServerProcess::start(&program, SERVER_PROCESSOR)
     }
 }
 
-/// What its program is given.
+/// Returns the arguments of its program.
 fn arguments(peer: &Peer, kind: ServerKind, to: Option<SocketAddr>) -> Vec<OsString> {
-    let before: &[&str] = match peer.source {
+    let first: &[&str] = match peer.source {
         PeerSource::Netpoll => &["serve", kind.name(), "--pollers", "1"],
         PeerSource::Reference => &["serve", "reference"],
         PeerSource::Rust(_) | PeerSource::Go(_) => &[kind.name(), "--threads", "1"],
     };
-    let mut all: Vec<OsString> = before.iter().map(OsString::from).collect();
+    let mut all: Vec<OsString> = first.iter().map(OsString::from).collect();
     all.extend(["--addr", ANY_PORT].map(OsString::from));
     all.extend(peer.flags.iter().map(OsString::from));
     if let Some(to) = to {
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn each_program_is_given_what_it_understands() {
+    fn each_program_receives_its_own_arguments() {
         assert_eq!(
             line("netpoll-threads", None),
             "serve rpc --pollers 1 --addr 127.0.0.1:0 --runner threads:1"

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is measured of a server, under which name it is written, and how a person reads it.
+//! The metrics of a server: their names, units and formats.
 
 use crate::load::{Report, latency, thousands};
 
-/// One figure of a server. The names are a promise.
+/// One metric of a server. The names are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Metric {
     CpuPerRequest,
@@ -19,17 +19,17 @@ pub(crate) enum Metric {
     ServerBusy,
 }
 
-/// Which of two figures is the better one.
+/// Which of two values is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BetterDirection {
     Lower,
     Higher,
-    /// Neither: it says how the others came about.
+    /// Neither: the metric explains the others.
     None,
 }
 
 impl Metric {
-    /// As it is written in a row.
+    /// Returns the name in a row.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::CpuPerRequest => "server_cpu_us_per_request",
@@ -46,7 +46,7 @@ impl Metric {
         }
     }
 
-    /// What it counts.
+    /// Returns the unit.
     pub(crate) fn unit(self) -> &'static str {
         match self {
             Self::CpuPerRequest | Self::CpuPerConnection | Self::CpuPerMebibyte => "us",
@@ -58,7 +58,7 @@ impl Metric {
         }
     }
 
-    /// The head of its column.
+    /// Returns the column header.
     pub(crate) fn short(self) -> &'static str {
         match self {
             Self::CpuPerRequest => "CPU/request",
@@ -75,7 +75,7 @@ impl Metric {
         }
     }
 
-    /// What it is, for a reader who has never seen the code.
+    /// Returns an explanation for readers who have never seen the code.
     pub(crate) fn meaning(self) -> &'static str {
         match self {
             Self::CpuPerRequest => "Processor time of the server for one request",
@@ -84,21 +84,21 @@ impl Metric {
             Self::P999 => "999 in 1,000 requests took no longer",
             Self::RequestsPerSecond => "Requests answered per second",
             Self::OfferedPerSecond => {
-                "Requests per second that the load offered, and the server had time left"
+                "Requests per second that the load offered to a server that was not busy"
             }
             Self::BytesPerSecond => "Bytes of payload answered per second",
             Self::CpuPerConnection => {
-                "Processor time of the server for a connection, its request and its end"
+                "Processor time of the server for one connection with one request"
             }
             Self::CpuPerMebibyte => {
-                "Processor time of the proxy for each MiB answered, which it carried there and back"
+                "Processor time of the proxy for each MiB answered, forwarded in both directions"
             }
             Self::ResidentBytes => "Resident memory of the server for each idle connection",
             Self::ServerBusy => "How busy the server kept its processor",
         }
     }
 
-    /// What decides between two.
+    /// Returns which of two values is better.
     pub(crate) fn better(self) -> BetterDirection {
         match self {
             Self::CpuPerRequest | Self::CpuPerConnection | Self::CpuPerMebibyte => {
@@ -110,17 +110,18 @@ impl Metric {
         }
     }
 
-    /// Whether a ratio of it says something.
+    /// Returns whether a ratio of two values is meaningful.
     pub(crate) fn is_comparable(self) -> bool {
         self.better() != BetterDirection::None
     }
 
-    /// Whether it says something of the server only if that had no time left.
+    /// Returns whether the value describes the server only if the server was busy all the time.
     pub(crate) fn is_throughput(self) -> bool {
         matches!(self, Self::RequestsPerSecond | Self::BytesPerSecond)
     }
 
-    /// The figure out of a run with `size` bytes of payload a request; none if it was not measured.
+    /// Returns the value from a run with `size` payload bytes a request; `None` if it was not
+    /// measured.
     pub(crate) fn of(self, report: &Report, size: usize) -> Option<f64> {
         match self {
             Self::CpuPerRequest | Self::CpuPerConnection => report.server_cpu_us_per_request,
@@ -139,7 +140,7 @@ impl Metric {
         }
     }
 
-    /// The figure as a person reads it.
+    /// Formats a value for people.
     pub(crate) fn show(self, value: f64) -> String {
         match self {
             Self::CpuPerRequest if value < 1.0 => format!("{value:.3} us"),
@@ -162,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_figure_is_shown_with_the_digits_it_deserves() {
+    fn a_figure_is_shown_with_its_significant_digits() {
         assert_eq!(Metric::CpuPerRequest.show(0.5912), "0.591 us");
         assert_eq!(Metric::CpuPerRequest.show(6.253), "6.25 us");
         assert_eq!(Metric::CpuPerRequest.show(353.4), "353 us");

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The findings as a page: one file, nothing loaded from anywhere.
+//! The results as a page: one self-contained file that loads nothing.
 //!
-//! It is written for somebody who has never seen the code: what was done with each server, what a
-//! bar means, which direction is better, and what was not measured.
+//! The page is for readers who have never seen the code: it explains what was done with each
+//! server, what a bar means, which direction is better, and what was not measured.
 
 use std::fmt::Write;
 
@@ -13,53 +13,52 @@ use crate::measurement::plot::{self, Bar, BarGroup, SeriesColor};
 use super::metric::{BetterDirection, Metric};
 use super::results::{CompareResults, Figure, ScenarioResult};
 
-/// The whole page.
-///
-/// # Errors
-///
-/// Those of [`plot`].
-pub(crate) fn render(findings: &CompareResults) -> Result<String, CliError> {
+/// Renders the page.
+pub(crate) fn render(results: &CompareResults) -> Result<String, CliError> {
     let mut page = head("netpoll beside its peers");
-    page.push_str(&introduction(findings));
-    for measured in &findings.scenarios {
+    page.push_str(&introduction(results));
+    for measured in &results.scenarios {
         page.push_str(&scenario(measured)?);
     }
-    page.push_str(&missing(findings));
-    page.push_str(&method(findings));
+    page.push_str(&missing(results));
+    page.push_str(&method(results));
     page.push_str(&end());
     Ok(page)
 }
 
-fn introduction(findings: &CompareResults) -> String {
+fn introduction(results: &CompareResults) -> String {
     let legend = [
         (
             SeriesColor::Ours,
-            "netpoll, also with its handlers elsewhere",
+            "netpoll, also with its handlers on other threads",
         ),
         (
             SeriesColor::Peer,
             "a peer: the same server with another framework",
         ),
-        (SeriesColor::Limit, "a bare loop: the limit, not a peer"),
+        (
+            SeriesColor::Limit,
+            "a bare loop: an upper limit, not a peer",
+        ),
     ];
     let legend = legend.map(|(paint, words)| {
         let color = plot::css_color(paint);
         format!("<span class=\"key\"><i style=\"background:{color}\"></i>{words}</span>")
     });
-    let doubts: String = findings
+    let warnings: String = results
         .warnings
         .iter()
-        .map(|doubt| format!("<p><strong>{}</strong></p>\n", escaped(doubt)))
+        .map(|warning| format!("<p><strong>{}</strong></p>\n", escaped(warning)))
         .collect();
     format!(
         "<h1>netpoll beside its peers</h1>\n\
          <p class=\"lead\">netpoll is a network framework for RPC servers in Rust. \
          <code>netpoll compare</code> has started the same server with netpoll and with other \
-         frameworks on this machine, used each in the same ways, and measured what that cost.</p>\n\
-         <p>A bar is the median over the rounds, and the thin line on it goes from the least round \
-         to the most. Where two such lines overlap, the two servers were not told apart. Bars are \
-         to scale within one plot. In brackets stands how many times netpoll's figure it is.</p>\n\
-         <p class=\"legend\">{}</p>\n{doubts}",
+         frameworks on this machine, driven each with the same loads, and measured the cost.</p>\n\
+         <p>A bar is the median over the rounds, and the thin line on it spans the rounds from \
+         the least to the most. Where two such lines overlap, the difference between the two servers is not significant. Bars are \
+         to scale within one plot. The number in brackets is the ratio to netpoll's figure.</p>\n\
+         <p class=\"legend\">{}</p>\n{warnings}",
         legend.concat()
     )
 }
@@ -72,7 +71,7 @@ fn scenario(measured: &ScenarioResult) -> Result<String, CliError> {
     }
     let groups = groups(measured);
     if groups.is_empty() {
-        let nothing = "<p>Nobody could be measured here; the reasons are below.</p>\n";
+        let nothing = "<p>No server could be measured here; the reasons are below.</p>\n";
         return Ok(section(&scenario.id(), &words, nothing));
     }
     let plot = plot::bars(&scenario.id(), &groups)?;
@@ -80,7 +79,7 @@ fn scenario(measured: &ScenarioResult) -> Result<String, CliError> {
     Ok(section(&scenario.id(), &words, &content))
 }
 
-/// A group of bars for each figure that somebody has.
+/// Returns a group of bars for each metric that some server has.
 fn groups(measured: &ScenarioResult) -> Vec<BarGroup> {
     let mut groups: Vec<(Metric, BarGroup)> = Vec::new();
     for entry in &measured.entries {
@@ -113,7 +112,7 @@ fn groups(measured: &ScenarioResult) -> Vec<BarGroup> {
     groups.into_iter().map(|(_, group)| group).collect()
 }
 
-/// What a plot shows, and which direction is better.
+/// Returns the title of a plot: the metric and which direction is better.
 fn title(metric: Metric) -> String {
     let direction = match metric.better() {
         BetterDirection::Lower => " (shorter is better)",
@@ -131,7 +130,7 @@ fn words(figure: &Figure) -> String {
     }
 }
 
-/// All figures of a scenario as a table, folded away.
+/// Returns all figures of a scenario as a collapsed table.
 fn figures(measured: &ScenarioResult) -> String {
     let mut rows = String::new();
     for entry in &measured.entries {
@@ -167,9 +166,9 @@ fn figures(measured: &ScenarioResult) -> String {
     )
 }
 
-fn missing(findings: &CompareResults) -> String {
+fn missing(results: &CompareResults) -> String {
     let mut rows = String::new();
-    for one in findings.not_measured() {
+    for one in results.not_measured() {
         writeln!(
             rows,
             "<li><b>{}</b>, {}: {}</li>",
@@ -185,12 +184,12 @@ fn missing(findings: &CompareResults) -> String {
                   are those of the queue that the loop itself builds.</li>\n";
     section(
         "What was not measured",
-        "What is missing above, and what no figure above can say.",
+        "Results that are missing above, and limits of the method.",
         &format!("<ul>\n{rows}{always}</ul>\n"),
     )
 }
 
-fn method(findings: &CompareResults) -> String {
+fn method(results: &CompareResults) -> String {
     let content = format!(
         "<ul>\n<li>{}.</li>\n<li>{}; the servers take turns, each turn \
          with a fresh process.</li>\n<li>A server has the first processor and one thread, poller \
@@ -198,8 +197,8 @@ fn method(findings: &CompareResults) -> String {
          all threads of the server, in user code and in the kernel.</li>\n<li>Throughput is \
          compared only where both servers kept their processor at least 90 % busy in every round; \
          elsewhere the load was the slower one.</li>\n</ul>\n",
-        escaped(&findings.machine.to_string()),
-        escaped(&findings.effort)
+        escaped(&results.machine.to_string()),
+        escaped(&results.effort)
     );
     let words = "Nothing here is more exact than the machine was quiet.";
     section("How it was measured", words, &content)

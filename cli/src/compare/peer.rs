@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Who is compared: the framework as it is and on its other runners, the limits, and the peers.
+//! The peers: the framework itself, its other runners, the limits, and other frameworks.
 //!
-//! A limit is a bare loop that does nothing but answer; no framework is meant to reach it. A peer is
-//! a program of `bench/peers` which answers the same requests by the means of another framework, and
-//! says itself which kinds of servers it has (`PEER --kinds`). All are started the same way:
-//! `PEER KIND --addr ADDR --threads 1`, with `--to ADDR` behind a proxy.
+//! A limit is a bare loop that only echoes frames; no framework is expected to reach it. Other
+//! peers are programs in `bench/peers` that answer the same requests with another framework; `PEER
+//! --kinds` prints the servers that a program provides. All are started alike: `PEER KIND --addr
+//! ADDR --threads 1`, plus `--to ADDR` for a proxy.
 
 use std::fmt;
 
 use crate::measurement::plot::SeriesColor;
 
-/// One contender: where its program comes from and how it is started.
+/// One peer: the source of its program and its flags.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
@@ -19,45 +19,45 @@ pub(crate) struct Peer {
     pub(crate) kinds: ServedKinds,
 }
 
-/// Where a program comes from.
+/// The source of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum PeerSource {
     /// `netpoll serve KIND`: this executable.
     Netpoll,
     /// `netpoll serve reference`, which takes no other flags.
     Reference,
-    /// A package of the workspace of peers, and its binary.
+    /// A package in the workspace of peers, and its binary of the same name.
     Rust(&'static str),
-    /// A main package of the Go module of peers.
+    /// A main package in the Go module of peers.
     Go(&'static str),
 }
 
-/// Which servers a program has.
+/// The servers that a program provides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ServedKinds {
-    /// Known here.
+    /// Known in advance.
     Fixed(&'static [ServerKind]),
-    /// It says so.
+    /// Printed by the program.
     Queried,
 }
 
-/// What a server does with what comes.
+/// The kinds of servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ServerKind {
-    /// Each frame back.
+    /// Answers each frame with the same frame.
     Rpc,
-    /// The same, each request in a task of its own.
+    /// As rpc, each request in its own task.
     Mux,
-    /// As rpc, and every tenth request of a connection computes for 100 us.
+    /// As rpc, with 100 us of computing in every tenth request of a connection.
     Heavy,
-    /// Bytes both ways between a client and another server.
+    /// Forwards bytes in both directions between a client and another server.
     Proxy,
 }
 
 impl ServerKind {
     const ALL: [Self; 4] = [Self::Rpc, Self::Mux, Self::Heavy, Self::Proxy];
 
-    /// Its name on a command line.
+    /// Returns its name on a command line.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Rpc => "rpc",
@@ -67,8 +67,8 @@ impl ServerKind {
         }
     }
 
-    /// Those of a line that `--kinds` printed. What nobody here asks for is skipped.
-    pub(crate) fn read(line: &str) -> Vec<Self> {
+    /// Parses the output of `--kinds`. Unknown kinds are skipped.
+    pub(crate) fn parse(line: &str) -> Vec<Self> {
         let kinds = line.split_ascii_whitespace();
         kinds
             .filter_map(|name| Self::ALL.into_iter().find(|kind| kind.name() == name))
@@ -76,7 +76,7 @@ impl ServerKind {
     }
 }
 
-/// Everybody, in the order they are shown.
+/// All peers, in the order of the output.
 pub(crate) const PEERS: &[Peer] = &[
     own("netpoll", &[], &ServerKind::ALL),
     own(
@@ -142,17 +142,17 @@ const fn go(name: &'static str, package: &'static str, flags: &'static [&'static
 }
 
 impl Peer {
-    /// The one that all others are set beside.
+    /// Returns whether this is the peer that all others are compared with.
     pub(crate) fn is_netpoll(&self) -> bool {
         self.name == "netpoll"
     }
 
-    /// Whether it is a bare loop, which no framework is measured against as a peer.
+    /// Returns whether this is a bare loop: a limit, not a peer.
     pub(crate) fn is_limit(&self) -> bool {
         self.name.starts_with("reference")
     }
 
-    /// How it is drawn.
+    /// Returns its color in plots.
     pub(crate) fn color(&self) -> SeriesColor {
         match self.source {
             _ if self.is_limit() => SeriesColor::Limit,
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_have_one_name() {
+    fn peer_names_are_unique() {
         for (index, peer) in PEERS.iter().enumerate() {
             let others = &PEERS[index + 1..];
             assert!(others.iter().all(|other| other.name != peer.name), "{peer}");
@@ -189,11 +189,11 @@ mod tests {
     }
 
     #[test]
-    fn kinds_that_nobody_asks_for_are_skipped() {
+    fn unknown_server_kinds_are_skipped() {
         assert_eq!(
-            ServerKind::read("echo mux rpc\n"),
+            ServerKind::parse("echo mux rpc\n"),
             [ServerKind::Mux, ServerKind::Rpc]
         );
-        assert!(ServerKind::read("").is_empty());
+        assert!(ServerKind::parse("").is_empty());
     }
 }

@@ -1,44 +1,44 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How much is measured, and in which order: the contenders take turns, round by round, so that what
-//! the machine does besides meets all of them.
+//! The rounds and intervals of a comparison, and the order of turns. Contenders take turns, round
+//! by round, so that other work of the machine affects all of them.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::duration;
 
-/// How much is measured.
+/// The rounds and intervals of a comparison.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ComparePlan {
-    /// Turns of each contender in each scenario.
+    /// Rounds: each contender has one turn in each.
     pub(crate) rounds: usize,
-    /// Time before measuring in each turn.
+    /// Warm-up of a turn.
     pub(crate) warm_up: Duration,
-    /// Time of measuring in each turn.
+    /// Measured interval of a turn.
     pub(crate) interval: Duration,
 }
 
 impl ComparePlan {
-    /// What a comparison does unless told otherwise.
+    /// Creates a plan from the given values and the defaults.
     pub(crate) fn new(rounds: Option<usize>, interval: Option<Duration>, quick: bool) -> Self {
-        let (usual_rounds, usual_interval) = if quick {
+        let (default_rounds, default_interval) = if quick {
             (QUICK_ROUNDS, QUICK_INTERVAL)
         } else {
             (ROUNDS, INTERVAL)
         };
         Self {
-            rounds: rounds.unwrap_or(usual_rounds),
+            rounds: rounds.unwrap_or(default_rounds),
             warm_up: WARM_UP,
-            interval: interval.unwrap_or(usual_interval),
+            interval: interval.unwrap_or(default_interval),
         }
     }
 
-    /// How long one turn takes, more or less.
+    /// Returns the approximate duration of one turn.
     pub(crate) fn turn(&self) -> Duration {
         START + self.warm_up + self.interval
     }
 
-    /// A remark on what the figures cannot bear, if so.
+    /// Returns a warning if the rounds are too few for a conclusion.
     pub(crate) fn warning(&self) -> Option<String> {
         (self.rounds < ROUNDS).then(|| {
             format!(
@@ -61,22 +61,22 @@ impl fmt::Display for ComparePlan {
     }
 }
 
-/// Whose turn it is: everybody once, in each round. Yields places among the contenders.
+/// Returns the order of turns, as indices of contenders: each contender once in each round.
 pub(crate) fn turns(rounds: usize, contenders: usize) -> impl Iterator<Item = usize> {
     (0..rounds).flat_map(move |_| 0..contenders)
 }
 
-/// Below five a median and its spread mean little.
+/// Below five rounds, a median and its spread mean little.
 const ROUNDS: usize = 5;
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Enough to see that something is far off.
+/// Enough to see large differences.
 const QUICK_ROUNDS: usize = 3;
 const QUICK_INTERVAL: Duration = Duration::from_secs(1);
 
 const WARM_UP: Duration = Duration::from_millis(300);
 
-/// What a server takes to start, more or less.
+/// Approximate start time of a server.
 const START: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
@@ -84,17 +84,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everybody_has_a_turn_before_anybody_has_another() {
+    fn turns_rotate_through_all_peers_in_each_round() {
         let order: Vec<_> = turns(2, 3).collect();
         assert_eq!(order, [0, 1, 2, 0, 1, 2]);
         assert_eq!(turns(3, 0).count(), 0);
     }
 
     #[test]
-    fn what_is_given_counts_more_than_what_is_usual() {
-        let usual = ComparePlan::new(None, None, false);
-        assert_eq!((usual.rounds, usual.interval.as_secs()), (5, 2));
-        assert!(usual.warning().is_none());
+    fn given_values_override_the_defaults() {
+        let default = ComparePlan::new(None, None, false);
+        assert_eq!((default.rounds, default.interval.as_secs()), (5, 2));
+        assert!(default.warning().is_none());
         let given = ComparePlan::new(Some(1), Some(Duration::from_millis(200)), true);
         assert_eq!((given.rounds, given.interval.as_millis()), (1, 200));
         assert!(given.warning().is_some());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What came out, by scenario and contender, round by round; and what could not be had, and why.
+//! The results by scenario and contender, round by round, and the reasons for missing ones.
 
 use crate::measurement::machine::Machine;
 use crate::measurement::spread::{self, Spread};
@@ -8,27 +8,27 @@ use super::metric::Metric;
 use super::peer::Peer;
 use super::scenario::Scenario;
 
-/// Everything a comparison found out.
+/// All results of a comparison.
 #[derive(Debug)]
 pub(crate) struct CompareResults {
     pub(crate) scenarios: Vec<ScenarioResult>,
     pub(crate) machine: Machine,
-    /// How much was measured, in words.
+    /// The rounds and intervals, in words.
     pub(crate) effort: String,
-    /// What the figures cannot bear.
+    /// Reasons why the figures are not reliable.
     pub(crate) warnings: Vec<String>,
 }
 
-/// What one scenario brought.
+/// The results of one scenario.
 #[derive(Debug)]
 pub(crate) struct ScenarioResult {
     pub(crate) scenario: &'static Scenario,
     pub(crate) entries: Vec<PeerResult>,
-    /// What was other than the scenario says.
+    /// A deviation from the scenario's definition.
     pub(crate) note: Option<String>,
 }
 
-/// What one contender brought in a scenario.
+/// The results of one contender in a scenario.
 #[derive(Debug)]
 pub(crate) struct PeerResult {
     pub(crate) peer: &'static Peer,
@@ -43,12 +43,12 @@ pub(crate) type RoundFigures = Vec<(Metric, f64)>;
 pub(crate) struct Figure {
     pub(crate) metric: Metric,
     pub(crate) spread: Spread,
-    /// So many times that of netpoll; none where it would say nothing.
+    /// The ratio to netpoll's figure; `None` where it would be meaningless.
     pub(crate) ratio: Option<f64>,
 }
 
 impl PeerResult {
-    /// Of a contender that can take part, or of one that cannot for this reason.
+    /// Creates an empty result, or one that is missing for the given reason.
     pub(crate) fn new(peer: &'static Peer, missing: Option<String>) -> Self {
         Self {
             peer,
@@ -56,24 +56,25 @@ impl PeerResult {
         }
     }
 
-    /// Adds a turn.
+    /// Adds the figures of a turn.
     pub(crate) fn add(&mut self, round: RoundFigures) {
         if let Ok(rounds) = &mut self.rounds {
             rounds.push(round);
         }
     }
 
-    /// A contender that fails one turn has no figures at all: they would be of its better turns.
+    /// Discards all figures of a contender that failed a turn: the remaining ones would be from its
+    /// better turns only.
     pub(crate) fn fail(&mut self, why: String) {
         self.rounds = Err(why);
     }
 
-    /// Why it has no figures, if so.
+    /// Returns the reason why there are no figures, if there are none.
     pub(crate) fn missing(&self) -> Option<&str> {
         self.rounds.as_ref().err().map(String::as_str)
     }
 
-    /// One figure of each round.
+    /// Returns the values of one metric, one per round.
     pub(crate) fn samples(&self, metric: Metric) -> Vec<f64> {
         let rounds = self.rounds.iter().flatten().flatten();
         rounds
@@ -81,7 +82,8 @@ impl PeerResult {
             .collect()
     }
 
-    /// Whether the server had no time left in any round, so that its throughput is its own.
+    /// Returns whether the server was busy in every round, so that its throughput is its own limit
+    /// and not the load's.
     fn was_busy(&self) -> bool {
         let busy = self.samples(Metric::ServerBusy);
         !busy.is_empty() && busy.iter().all(|share| *share >= BUSY)
@@ -89,7 +91,7 @@ impl PeerResult {
 }
 
 impl ScenarioResult {
-    /// Nothing yet.
+    /// Creates the results of a scenario without figures.
     pub(crate) fn new(scenario: &'static Scenario, entries: Vec<PeerResult>) -> Self {
         Self {
             scenario,
@@ -98,19 +100,21 @@ impl ScenarioResult {
         }
     }
 
-    /// All figures of one of the entries, the deciding one first.
+    /// Returns all figures of an entry, the deciding one first.
     pub(crate) fn figures(&self, entry: &PeerResult) -> Vec<Figure> {
         let own = self.scenario.metrics.iter().copied();
-        let how = [Metric::OfferedPerSecond, Metric::ServerBusy];
+        let context = [Metric::OfferedPerSecond, Metric::ServerBusy];
         own.chain(
-            how.into_iter()
+            context
+                .into_iter()
                 .filter(|metric| !self.scenario.metrics.contains(metric)),
         )
         .filter_map(|metric| self.figure(entry, metric))
         .collect()
     }
 
-    /// One figure, under the name it deserves.
+    /// Returns one figure. The throughput of a server that was not busy is renamed to what the load
+    /// offered.
     fn figure(&self, entry: &PeerResult, metric: Metric) -> Option<Figure> {
         let samples = entry.samples(metric);
         let spread = Spread::of(&samples)?;
@@ -135,7 +139,7 @@ impl ScenarioResult {
         })
     }
 
-    /// Who could not be measured, and why.
+    /// Returns the contenders without figures, and the reasons.
     pub(crate) fn missing(&self) -> impl Iterator<Item = (&'static Peer, &str)> {
         let entries = self.entries.iter();
         entries.filter_map(|entry| Some((entry.peer, entry.missing()?)))
@@ -143,7 +147,7 @@ impl ScenarioResult {
 }
 
 impl CompareResults {
-    /// Who could not be measured where: each reason once, with its peers and scenarios.
+    /// Returns the missing results: each reason once, with its peer and scenarios.
     pub(crate) fn not_measured(&self) -> Vec<MissingResult<'_>> {
         let mut all: Vec<MissingResult<'_>> = Vec::new();
         for measured in &self.scenarios {
@@ -171,7 +175,7 @@ impl CompareResults {
     }
 }
 
-/// Why a peer has no figures in some scenarios.
+/// The reason why a peer has no figures in some scenarios.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct MissingResult<'a> {
     pub(crate) peer: &'static Peer,
@@ -179,7 +183,7 @@ pub(crate) struct MissingResult<'a> {
     pub(crate) scenarios: Vec<String>,
 }
 
-/// A server that used less of its processor could have done more.
+/// The processor share from which a server counts as busy; below it, it could have done more.
 const BUSY: f64 = 0.9;
 
 #[cfg(test)]
@@ -219,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_medians_with_the_deciding_one_first() {
+    fn figures_are_medians_and_the_deciding_one_is_first() {
         let measured = measured(1.0);
         let figures = measured.figures(&measured.entries[1]);
         assert_eq!(figures[0].metric, Metric::CpuPerRequest);
@@ -229,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_throughput_of_a_server_with_time_left_is_what_was_offered_and_compares_to_nothing() {
+    fn the_throughput_of_an_idle_server_is_reported_as_offered_without_a_ratio() {
         let measured = measured(0.89);
         assert!(figure(&measured, 1, Metric::RequestsPerSecond).is_none());
         let offered = figure(&measured, 1, Metric::OfferedPerSecond).unwrap();
@@ -240,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn one_turn_that_failed_takes_the_others_with_it() {
+    fn a_failed_turn_discards_all_figures_of_the_contender() {
         let mut measured = measured(1.0);
         measured.entries[1].fail(String::from("gone"));
         measured.entries[1].add(round(1.0, 1.0, 1.0));
@@ -250,10 +254,10 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_measured_is_told_once_for_each_reason() {
+    fn missing_results_are_reported_once_per_reason() {
         let scenarios = scenarios_to_run(&[], false);
         let entry = |why: &str| vec![PeerResult::new(tokio(), Some(why.to_owned()))];
-        let mut findings = CompareResults {
+        let mut results = CompareResults {
             scenarios: vec![
                 ScenarioResult::new(scenarios[0], entry("no cargo")),
                 ScenarioResult::new(scenarios[1], entry("no cargo")),
@@ -262,12 +266,12 @@ mod tests {
             effort: String::new(),
             warnings: Vec::new(),
         };
-        assert_eq!(findings.not_measured()[0].scenarios, ["everything"]);
-        findings
+        assert_eq!(results.not_measured()[0].scenarios, ["everything"]);
+        results
             .scenarios
             .push(ScenarioResult::new(scenarios[2], entry("gone")));
-        let told = findings.not_measured();
-        assert_eq!(told.len(), 2);
-        assert_eq!(told[0].scenarios, ["pingpong/1", "pingpong/100"]);
+        let missing = results.not_measured();
+        assert_eq!(missing.len(), 2);
+        assert_eq!(missing[0].scenarios, ["pingpong/1", "pingpong/100"]);
     }
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The findings for scripts: one array of rows, each a figure of a peer in a scenario, or the reason
-//! why there is none.
+//! The results for scripts: one array of rows. A row is a figure of a peer in a scenario, or the
+//! reason why it is missing.
 
 use serde::Serialize;
 
 use super::results::CompareResults;
 
-/// One row. The names of the fields are a promise.
+/// One row. The names of the fields are stable.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum ResultRow<'a> {
@@ -27,18 +27,18 @@ enum ResultRow<'a> {
     },
 }
 
-/// The array, with a row on each line.
-pub(crate) fn render(findings: &CompareResults) -> String {
-    let rows: Vec<String> = rows(findings)
+/// Renders the array, one row a line.
+pub(crate) fn render(results: &CompareResults) -> String {
+    let rows: Vec<String> = rows(results)
         .iter()
         .map(|row| serde_json::to_string(row).expect("numbers and strings can always be written"))
         .collect();
     format!("[\n{}\n]\n", rows.join(",\n"))
 }
 
-fn rows(findings: &CompareResults) -> Vec<ResultRow<'_>> {
+fn rows(results: &CompareResults) -> Vec<ResultRow<'_>> {
     let mut rows = Vec::new();
-    for measured in &findings.scenarios {
+    for measured in &results.scenarios {
         let scenario = || measured.scenario.id();
         for entry in &measured.entries {
             let peer = entry.peer.name;
@@ -69,7 +69,7 @@ fn rows(findings: &CompareResults) -> Vec<ResultRow<'_>> {
     rows
 }
 
-/// More digits than were measured would only be read as if they meant something.
+/// Rounds to four decimals: more digits than were measured would suggest precision.
 fn rounded(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
@@ -85,12 +85,12 @@ mod tests {
     use crate::measurement::machine::Machine;
 
     #[test]
-    fn a_row_is_a_figure_or_the_reason_why_there_is_none() {
+    fn a_row_is_a_figure_or_the_reason_for_a_missing_one() {
         let mut entry = PeerResult::new(peer("netpoll").unwrap(), None);
         entry.add(vec![(Metric::CpuPerRequest, 1.000_04)]);
         entry.add(vec![(Metric::CpuPerRequest, 3.0)]);
         let missing = PeerResult::new(peer("gnet").unwrap(), Some("no go".into()));
-        let findings = CompareResults {
+        let results = CompareResults {
             scenarios: vec![ScenarioResult::new(
                 scenarios_to_run(&[], false)[1],
                 vec![entry, missing],
@@ -99,7 +99,7 @@ mod tests {
             effort: String::new(),
             warnings: Vec::new(),
         };
-        let rows: Value = serde_json::from_str(&render(&findings)).unwrap();
+        let rows: Value = serde_json::from_str(&render(&results)).unwrap();
         let expected = json!([
             {"peer": "netpoll", "scenario": "pingpong/100", "metric": "server_cpu_us_per_request",
              "unit": "us", "median": 2.0, "min": 1.0, "max": 3.0},

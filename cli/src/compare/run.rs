@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The order of the measuring: scenario by scenario, turn by turn.
+//! Runs a comparison: scenario by scenario, turn by turn.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -14,47 +14,43 @@ use super::results::{PeerResult, ScenarioResult};
 use super::scenario::{Scenario, ScenarioLoad};
 use super::slowest_rate::SlowestRate;
 
-/// What all turns share.
+/// The state that all turns share.
 pub(crate) struct CompareRun<'a> {
     pub(crate) plan: ComparePlan,
     pub(crate) contenders: &'a [Contender],
     pub(crate) interrupt: &'a Interrupt,
     pub(crate) progress: &'a ProgressDisplay,
-    /// How much has been done, in time that it was thought to take.
+    /// Estimated duration of the completed turns.
     pub(crate) done: Cell<Duration>,
-    /// What the contenders can do, as far as somebody wanted to know.
+    /// The slowest rates that have been measured so far.
     pub(crate) slowest_rates: RefCell<Vec<SlowestRate>>,
 }
 
 impl CompareRun<'_> {
-    /// How long a scenario takes, more or less.
-    pub(crate) fn estimate(
-        effort: &ComparePlan,
-        scenario: &Scenario,
-        contenders: usize,
-    ) -> Duration {
+    /// Returns the approximate duration of a scenario.
+    pub(crate) fn estimate(plan: &ComparePlan, scenario: &Scenario, contenders: usize) -> Duration {
         let rounds = match scenario.load {
-            // What they can do is found out first.
-            ScenarioLoad::Rate(..) => effort.rounds + 1,
-            _ => effort.rounds,
+            // One more round, to measure the rates of a closed loop.
+            ScenarioLoad::Rate(..) => plan.rounds + 1,
+            _ => plan.rounds,
         };
         let turns = u32::try_from(rounds * contenders).unwrap_or(u32::MAX);
-        Self::turn_estimate(effort, scenario) * turns
+        Self::turn_estimate(plan, scenario) * turns
     }
 
-    fn turn_estimate(effort: &ComparePlan, scenario: &Scenario) -> Duration {
+    fn turn_estimate(plan: &ComparePlan, scenario: &Scenario) -> Duration {
         match scenario.load {
             ScenarioLoad::Memory(_) => MANY_CONNECTIONS,
-            ScenarioLoad::BesideIdle(_) => MANY_CONNECTIONS + effort.turn(),
-            _ => effort.turn(),
+            ScenarioLoad::BesideIdle(_) => MANY_CONNECTIONS + plan.turn(),
+            _ => plan.turn(),
         }
     }
 
-    /// Runs one scenario with everybody who can.
+    /// Runs one scenario with every contender that supports it.
     ///
     /// # Errors
     ///
-    /// An interrupt. What goes wrong with a contender is part of what was found out.
+    /// An interrupt. A failure of a contender is part of the results.
     pub(crate) fn measure(&self, scenario: &'static Scenario) -> Result<ScenarioResult, CliError> {
         let id = scenario.id();
         let shape = scenario.shape();
@@ -65,12 +61,12 @@ impl CompareRun<'_> {
         };
         let mut measured =
             ScenarioResult::new(scenario, self.contenders.iter().map(entry).collect());
-        let (way, note) = self.resolve_load(scenario)?;
+        let (workload, note) = self.resolve_load(scenario)?;
         measured.note = note;
-        for place in turns(self.plan.rounds, self.contenders.len()) {
-            let (contender, entry) = (&self.contenders[place], &mut measured.entries[place]);
+        for index in turns(self.plan.rounds, self.contenders.len()) {
+            let (contender, entry) = (&self.contenders[index], &mut measured.entries[index]);
             if entry.missing().is_none() {
-                let turn = self.turn(scenario, way, contender);
+                let turn = self.turn(scenario, workload, contender);
                 self.check_interrupt()?;
                 match turn {
                     Ok(round) => entry.add(round),
@@ -79,27 +75,25 @@ impl CompareRun<'_> {
             }
             self.advance(Self::turn_estimate(&self.plan, scenario), contender);
         }
-        let guess = Self::estimate(&self.plan, scenario, self.contenders.len());
-        self.done.set(started + guess);
+        let estimate = Self::estimate(&self.plan, scenario, self.contenders.len());
+        self.done.set(started + estimate);
         Ok(measured)
     }
 
-    /// So much more has been done.
+    /// Advances the progress display by `time`.
     pub(super) fn advance(&self, time: Duration, contender: &Contender) {
         self.done.set(self.done.get() + time);
         self.progress.update(self.done.get(), contender.peer);
     }
 
-    /// # Errors
-    ///
-    /// If somebody wants all of this to end.
+    /// Returns an error after an interrupt.
     pub(super) fn check_interrupt(&self) -> Result<(), CliError> {
         if self.interrupt.is_set() {
-            return Err(CliError::new("interrupted before the end"));
+            return Err(CliError::new("interrupted"));
         }
         Ok(())
     }
 }
 
-/// What it takes to open thousands of connections and to use each once, more or less.
+/// Approximate time to open thousands of connections and to use each once.
 const MANY_CONNECTIONS: Duration = Duration::from_secs(2);

@@ -1,55 +1,54 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How the servers are used: each scenario stands for one way in which a server is used, and has a
-//! figure that decides.
+//! The scenarios: each stands for one use of a server and has one deciding metric.
 
 use crate::load::thousands;
 
 use super::metric::Metric;
 use super::peer::ServerKind;
 
-/// One way to use a server.
+/// One load pattern.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Scenario {
-    /// What it has in common with others.
+    /// The group's name.
     pub(crate) group: &'static str,
-    /// What tells it from them; empty where there are none.
+    /// The name within the group; empty if it is the only scenario of the group.
     pub(crate) point: &'static str,
-    /// Whom it stands for.
+    /// An explanation for readers of the page.
     pub(crate) meaning: &'static str,
     pub(crate) kind: ServerKind,
     pub(crate) load: ScenarioLoad,
-    /// What is reported, the deciding figure first.
+    /// The reported metrics, the deciding one first.
     pub(crate) metrics: &'static [Metric],
 }
 
-/// What is done with a server.
+/// The load of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ScenarioLoad {
-    /// A closed loop: an answer is followed by a request.
+    /// A closed loop: each response triggers a new request.
     Closed(LoadShape),
-    /// An open loop at so many percent of what the slowest peer does in a closed one.
+    /// An open loop at this percentage of the slowest peer's closed-loop rate.
     Rate(LoadShape, u32),
-    /// So many connections are used once and kept: what memory does each take.
+    /// This many connections are used once and kept; measures the memory of each.
     Memory(usize),
-    /// So many connections, of which four in five do nothing and the others are a closed loop.
+    /// This many connections: four in five are idle, the others run a closed loop.
     BesideIdle(usize),
-    /// So many connections at a time, each for one request.
+    /// This many connections at a time, each for one request.
     Churn(usize),
     /// A closed loop through a proxy.
     Through(LoadShape),
 }
 
-/// What a load sends.
+/// The size of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LoadShape {
     pub(crate) connections: usize,
-    /// Payload bytes of a request and of its answer.
+    /// Payload bytes of a request and of its response.
     pub(crate) size: usize,
     /// Requests in flight on each connection.
     pub(crate) depth: usize,
 }
 
-/// All of them, in the order they are run.
+/// All scenarios, in the order in which they run.
 pub(crate) const SCENARIOS: &[Scenario] = &[
     pingpong("1", 1),
     pingpong("100", 100),
@@ -60,8 +59,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         group: "mux",
         point: "100",
-        meaning: "Many calls share few connections, each handled in a task of its own where that is \
-                  how a framework does it.",
+        meaning: "Many calls share few connections. Each is handled in its own task where the framework \
+                  works that way.",
         kind: ServerKind::Mux,
         load: ScenarioLoad::Closed(LoadShape {
             connections: 4,
@@ -84,7 +83,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         group: "idle",
         point: "busy",
-        meaning: "Four connections in five do nothing; how long do the requests of the others take.",
+        meaning: "Four connections in five do nothing; measures the latency on the others.",
         kind: ServerKind::Rpc,
         load: ScenarioLoad::BesideIdle(8_000),
         metrics: &[Metric::P99],
@@ -92,7 +91,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         group: "churn",
         point: "",
-        meaning: "Each client connects, asks once, and ends its connection in order.",
+        meaning: "Each client connects, sends one request, and closes its connection gracefully.",
         kind: ServerKind::Rpc,
         load: ScenarioLoad::Churn(64),
         metrics: &[Metric::CpuPerConnection],
@@ -100,9 +99,9 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         group: "heavy",
         point: "",
-        meaning: "Every tenth request of a connection computes for 100 us in its handler; how long \
-                  do requests take when they come at a fixed rate, in any state of the server. Time \
-                  counts from when a request was meant to be sent.",
+        meaning: "Every tenth request of a connection computes for 100 us in its handler; measures the \
+                  latency at a fixed rate that does not depend on the state of the server. Latency \
+                  counts from the time a request was due.",
         kind: ServerKind::Heavy,
         load: ScenarioLoad::Rate(HUNDRED, 50),
         metrics: &[Metric::P99, Metric::P999],
@@ -124,10 +123,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-/// What `--quick` runs unless told otherwise.
+/// The scenarios of `--quick`, unless others are named.
 pub(crate) const QUICK: &[&str] = &["pingpong/100", "pipelined", "idle"];
 
-/// What most loads are.
+/// The usual load.
 pub(crate) const HUNDRED: LoadShape = LoadShape {
     connections: 100,
     size: 1024,
@@ -138,7 +137,7 @@ const fn pingpong(point: &'static str, connections: usize) -> Scenario {
     Scenario {
         group: "pingpong",
         point,
-        meaning: "Each client waits for its answer before it asks again.",
+        meaning: "Each client waits for the response before it sends the next request.",
         kind: ServerKind::Rpc,
         load: ScenarioLoad::Closed(LoadShape {
             connections,
@@ -157,8 +156,8 @@ const fn pipelined(point: &'static str, size: usize, depth: usize) -> Scenario {
     Scenario {
         group: "pipelined",
         point,
-        meaning: "Each client has many requests in flight on its connection, and the answers come \
-                  in their order.",
+        meaning: "Each client has many requests in flight on its connection; the responses arrive in \
+                  request order.",
         kind: ServerKind::Rpc,
         load: ScenarioLoad::Closed(LoadShape {
             connections: 100,
@@ -173,7 +172,7 @@ const fn large(point: &'static str, size: usize) -> Scenario {
     Scenario {
         group: "large",
         point,
-        meaning: "Messages so large that moving their bytes is what costs.",
+        meaning: "Messages so large that moving their bytes dominates the cost.",
         kind: ServerKind::Rpc,
         load: ScenarioLoad::Closed(LoadShape {
             connections: 10,
@@ -188,9 +187,8 @@ const fn fixed_rate(point: &'static str, percent: u32) -> Scenario {
     Scenario {
         group: "fixed-rate",
         point,
-        meaning: "Requests come at a fixed rate that every server can bear, in any state of the \
-                  server; how long do they take. Time counts from when a request was meant to be \
-                  sent.",
+        meaning: "Requests arrive at a fixed rate that every server can sustain and that does not depend \
+                  on the state of the server. Latency counts from the time a request was due.",
         kind: ServerKind::Rpc,
         load: ScenarioLoad::Rate(HUNDRED, percent),
         metrics: &[Metric::P50, Metric::P99, Metric::P999],
@@ -198,7 +196,7 @@ const fn fixed_rate(point: &'static str, percent: u32) -> Scenario {
 }
 
 impl Scenario {
-    /// Its name: `pingpong/100`.
+    /// Returns its name, such as `pingpong/100`.
     pub(crate) fn id(&self) -> String {
         match self.point {
             "" => self.group.to_owned(),
@@ -206,12 +204,13 @@ impl Scenario {
         }
     }
 
-    /// Whether requests per second are called what was offered when the server had time left.
+    /// Returns whether the throughput of a server that was not busy is renamed to what the load
+    /// offered.
     pub(crate) fn throughput_needs_a_busy_server(&self) -> bool {
         self.group == "pingpong"
     }
 
-    /// How many connections it has at a time.
+    /// Returns the number of concurrent connections.
     pub(crate) fn connections(&self) -> usize {
         match self.load {
             ScenarioLoad::Closed(shape)
@@ -223,7 +222,7 @@ impl Scenario {
         }
     }
 
-    /// What is sent, in words.
+    /// Describes the load in words.
     pub(crate) fn shape(&self) -> String {
         match self.load {
             ScenarioLoad::Closed(shape) | ScenarioLoad::Through(shape) => format!(
@@ -274,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_have_one_name() {
+    fn scenario_names_are_unique() {
         for (index, scenario) in SCENARIOS.iter().enumerate() {
             let others = &SCENARIOS[index + 1..];
             let id = scenario.id();
@@ -283,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scenario_says_what_it_sends() {
+    fn a_scenario_describes_its_load() {
         assert_eq!(SCENARIOS[0].id(), "pingpong/1");
         assert_eq!(
             SCENARIOS[0].shape(),

@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which of the peers and scenarios a command line means. A name that is none is refused with those
-//! there are, and everything that was named is run once, in the order of the tables.
+//! Selects peers and scenarios by name. An unknown name is rejected with the list of known ones.
+//! Each selected item runs once, in the order of its table.
 
 use super::peer::{PEERS, Peer};
 use super::scenario::{QUICK, SCENARIOS, Scenario};
 
-/// The scenarios that one name stands for: a group, or one of its points.
+/// The scenarios of one name: a group, or one point of it.
 #[derive(Clone, Debug)]
 pub(crate) struct ScenarioSelection(Vec<&'static Scenario>);
 
-/// The peer of this name.
+/// Returns the peer with this name.
 ///
 /// # Errors
 ///
-/// One line with all that there are.
+/// One line with all names.
 pub(crate) fn peer(name: &str) -> Result<&'static Peer, String> {
     PEERS.iter().find(|peer| peer.name == name).ok_or_else(|| {
         let names: Vec<_> = PEERS.iter().map(|peer| peer.name).collect();
-        format!("there are {}", names.join(", "))
+        format!("the known names are {}", names.join(", "))
     })
 }
 
-/// The scenarios of this name: `pingpong` has four, `pingpong/100` is one of them.
+/// Returns the scenarios of this name: `pingpong` has four, `pingpong/100` is one of them.
 ///
 /// # Errors
 ///
@@ -33,18 +33,18 @@ pub(crate) fn scenarios(name: &str) -> Result<ScenarioSelection, String> {
         .collect();
     if named.is_empty() {
         let names: Vec<_> = SCENARIOS.iter().map(Scenario::id).collect();
-        return Err(format!("there are {}", names.join(", ")));
+        return Err(format!("the known names are {}", names.join(", ")));
     }
     Ok(ScenarioSelection(named))
 }
 
-/// The peers that were named; everybody if none was.
+/// Returns the named peers; all peers if none is named.
 pub(crate) fn peers_to_run(named: &[&'static Peer]) -> Vec<&'static Peer> {
     let runs = |peer: &&Peer| named.is_empty() || named.contains(peer);
     PEERS.iter().filter(runs).collect()
 }
 
-/// The scenarios that were named; if none was all, or the few of a quick comparison.
+/// Returns the named scenarios. If none is named, all of them, or those of a quick comparison.
 pub(crate) fn scenarios_to_run(named: &[ScenarioSelection], quick: bool) -> Vec<&'static Scenario> {
     let few = QUICK.iter().filter_map(|name| scenarios(name).ok());
     let few: Vec<ScenarioSelection> = if quick { few.collect() } else { Vec::new() };
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_is_all_of_its_points() {
+    fn a_group_selects_all_of_its_points() {
         let four = [
             "pingpong/1",
             "pingpong/100",
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_named_twice_is_run_once_and_in_the_order_of_the_table() {
+    fn an_item_named_twice_runs_once_in_table_order() {
         let named = ["pipelined/128Bx64", "pingpong/1", "pipelined/128Bx64"];
         assert_eq!(ids(&named, false), ["pingpong/1", "pipelined/128Bx64"]);
         let peers = [peer("gnet").unwrap(), peer("netpoll").unwrap()];
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn without_names_everything_runs_and_the_few_of_a_quick_comparison() {
+    fn without_names_all_scenarios_run_or_the_quick_ones() {
         assert_eq!(ids(&[], false).len(), SCENARIOS.len());
         assert_eq!(peers_to_run(&[]).len(), PEERS.len());
         let quick = ids(&[], true);
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_none_is_refused_with_those_there_are() {
+    fn an_unknown_name_is_rejected_with_the_known_ones() {
         assert!(peer("tokyo").unwrap_err().contains("tokio-mt"));
         assert!(
             scenarios("pingpong/2")

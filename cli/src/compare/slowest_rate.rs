@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the contenders can do, for loads at a rate that all of them can bear.
+//! The rate of the slowest contender, for open loops at a rate that all contenders can sustain.
 //!
-//! At a rate that only some can bear the others would be measured by the queue in front of them, so
-//! the rate is a share of what the slowest does in a closed loop, which is found out in the same run.
+//! At a rate that only some can sustain, the others would be measured by their queues. The rate is
+//! therefore a percentage of the slowest contender's closed-loop rate, measured in the same run.
 
 use crate::error::CliError;
 use crate::load::{LoadMode, thousands};
@@ -13,7 +13,7 @@ use super::peer::{Peer, ServerKind};
 use super::run::CompareRun;
 use super::scenario::{HUNDRED, LoadShape, Scenario, ScenarioLoad};
 
-/// What the slowest does with requests of a kind.
+/// The closed-loop rate of the slowest contender, for one kind of server.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct SlowestRate {
     kind: ServerKind,
@@ -22,21 +22,21 @@ pub(crate) struct SlowestRate {
     rate: f64,
 }
 
-/// A way with nothing left to find out.
+/// A load with all parameters resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ResolvedWorkload {
-    /// A load of this shape.
+    /// A load of this size and mode.
     Load(LoadShape, LoadMode),
-    /// The same, through a proxy.
+    /// The same through a proxy.
     Through(LoadShape, LoadMode),
-    /// So many connections that are used once.
+    /// This many connections, each used once.
     Memory(usize),
-    /// The same, beside a load of this shape.
+    /// This many idle connections, beside a closed loop.
     BesideIdle(usize, LoadShape),
 }
 
 impl CompareRun<'_> {
-    /// What is to be done in a scenario here, and what is other than it says.
+    /// Resolves the load of a scenario. Also returns a note on a deviation from its definition.
     ///
     /// # Errors
     ///
@@ -60,12 +60,12 @@ impl CompareRun<'_> {
         };
         Ok(match scenario.load {
             ScenarioLoad::Closed(shape) => {
-                let pressure = LoadMode::Closed(shape.depth);
-                (ResolvedWorkload::Load(fitting(shape), pressure), fewer)
+                let mode = LoadMode::Closed(shape.depth);
+                (ResolvedWorkload::Load(fitting(shape), mode), fewer)
             }
             ScenarioLoad::Through(shape) => {
-                let pressure = LoadMode::Closed(shape.depth);
-                (ResolvedWorkload::Through(fitting(shape), pressure), fewer)
+                let mode = LoadMode::Closed(shape.depth);
+                (ResolvedWorkload::Through(fitting(shape), mode), fewer)
             }
             ScenarioLoad::Churn(_) => (
                 ResolvedWorkload::Load(fitting(HUNDRED), LoadMode::Churn),
@@ -81,9 +81,9 @@ impl CompareRun<'_> {
                 (ResolvedWorkload::BesideIdle(idle, busy), fewer)
             }
             ScenarioLoad::Rate(shape, percent) => {
-                let ceiling = self.slowest_rate(scenario.kind)?;
-                let rate = ceiling.map_or(1, |ceiling| ceiling.share(percent));
-                let note = ceiling.map(|ceiling| ceiling.note(rate));
+                let slowest = self.slowest_rate(scenario.kind)?;
+                let rate = slowest.map_or(1, |slowest| slowest.share(percent));
+                let note = slowest.map(|slowest| slowest.note(rate));
                 (
                     ResolvedWorkload::Load(fitting(shape), LoadMode::Open(rate)),
                     note,
@@ -92,7 +92,7 @@ impl CompareRun<'_> {
         })
     }
 
-    /// What the slowest does; none if nobody does anything.
+    /// Returns the slowest rate; `None` if no contender can be measured.
     fn slowest_rate(&self, kind: ServerKind) -> Result<Option<SlowestRate>, CliError> {
         let known = self
             .slowest_rates
@@ -108,7 +108,8 @@ impl CompareRun<'_> {
             if contender.missing_reason(kind).is_none() {
                 let rate = self.closed_loop_rate(kind, contender);
                 self.check_interrupt()?;
-                // Who fails here fails again in its first turn, and that is what is told.
+                // A contender that fails here fails again in its first turn, and that failure is
+                // reported.
                 rates.extend(rate.ok().map(|rate| (contender.peer, rate)));
             }
             self.advance(self.plan.turn(), contender);
@@ -122,17 +123,17 @@ impl CompareRun<'_> {
         Ok(found)
     }
 
-    /// Requests per second of one contender in a closed loop.
+    /// Measures the requests per second of one contender in a closed loop.
     fn closed_loop_rate(&self, kind: ServerKind, contender: &Contender) -> Result<f64, CliError> {
         let server = contender.start(kind, None)?;
-        let pressure = LoadMode::Closed(HUNDRED.depth);
-        let plan = self.load_plan(&server, kind, HUNDRED, pressure);
+        let mode = LoadMode::Closed(HUNDRED.depth);
+        let plan = self.load_plan(&server, kind, HUNDRED, mode);
         Ok(self.drive(contender, &plan)?.rate())
     }
 }
 
 impl SlowestRate {
-    /// So many percent of it, in whole requests and at least one.
+    /// Returns this percentage of the rate, in whole requests and at least 1.
     fn share(self, percent: u32) -> u64 {
         ((self.rate * f64::from(percent) / 100.0) as u64).max(1)
     }
@@ -147,7 +148,7 @@ impl SlowestRate {
     }
 }
 
-/// The slowest peer; of limits only if there is nobody else.
+/// Returns the slowest peer; a limit only if there is no other peer.
 fn slowest(rates: &[(&'static Peer, f64)]) -> Option<(&'static Peer, f64)> {
     let least = |limits: bool| {
         let some = rates
@@ -158,7 +159,7 @@ fn slowest(rates: &[(&'static Peer, f64)]) -> Option<(&'static Peer, f64)> {
     least(false).or_else(|| least(true))
 }
 
-/// The idle ones and the others, at least one of these.
+/// Splits a number of connections into idle and busy ones, at least one of these.
 fn split_idle(count: usize) -> (usize, usize) {
     let busy = (count / 5).max(1);
     (count.saturating_sub(busy), busy)
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn the_slowest_is_a_peer_unless_there_are_only_limits() {
+    fn the_slowest_rate_is_of_a_peer_unless_there_are_only_limits() {
         let all = rates(&[("netpoll", 9.0), ("reference", 1.0), ("tokio", 4.0)]);
         assert_eq!(slowest(&all).unwrap().0.name, "tokio");
         let limits = rates(&[("reference", 3.0), ("reference-uring", 2.0)]);
@@ -186,15 +187,15 @@ mod tests {
     }
 
     #[test]
-    fn a_share_of_a_ceiling_is_a_rate_that_can_be_asked_for() {
-        let ceiling = |rate| SlowestRate {
+    fn a_percentage_of_the_slowest_rate_is_at_least_one_request() {
+        let slowest = |rate| SlowestRate {
             kind: ServerKind::Rpc,
             slowest: peer("gnet").unwrap(),
             rate,
         };
-        assert_eq!(ceiling(1000.0).share(30), 300);
-        assert_eq!(ceiling(0.4).share(30), 1);
-        assert!(ceiling(1000.0).note(300).contains("gnet, does 1,000"));
+        assert_eq!(slowest(1000.0).share(30), 300);
+        assert_eq!(slowest(0.4).share(30), 1);
+        assert!(slowest(1000.0).note(300).contains("gnet, does 1,000"));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The findings for a terminal, a table for each scenario, 100 columns wide at most.
+//! The results for a terminal: a table for each scenario, at most 100 columns wide.
 
 use std::fmt::Write;
 
@@ -7,23 +7,23 @@ use super::metric::Metric;
 use super::results::{CompareResults, Figure, PeerResult, ScenarioResult};
 use super::scenario::ScenarioLoad;
 
-/// All tables, without a line end.
-pub(crate) fn render(findings: &CompareResults) -> String {
+/// Renders all tables, without a trailing newline.
+pub(crate) fn render(results: &CompareResults) -> String {
     let mut text = String::new();
-    for measured in &findings.scenarios {
+    for measured in &results.scenarios {
         scenario(&mut text, measured);
     }
     text.push_str(
-        "Medians over the rounds, the furthest round in brackets, and how many times netpoll's that\n\
-         is (the median over the rounds). Where a throughput has no such ratio, a server had time\n\
-         left and it is the load's. The references are bare loops: limits, not peers.\n",
+        "A figure is the median over the rounds; in brackets the deviation of the furthest round; last\n\
+         the ratio to netpoll (the median over the rounds). A throughput without a ratio is the load's:\n\
+         a server was not busy. The references are bare loops: limits, not peers.\n",
     );
-    // Writing to a string does not fail. A line of its own for the machine, whose names may be long.
-    writeln!(text, "{}.\n{}.", findings.effort, findings.machine).ok();
-    for doubt in &findings.warnings {
-        writeln!(text, "{doubt}").ok();
+    // Writing to a string does not fail. The machine has its own line: its names may be long.
+    writeln!(text, "{}.\n{}.", results.effort, results.machine).ok();
+    for warning in &results.warnings {
+        writeln!(text, "{warning}").ok();
     }
-    let missing = findings.not_measured();
+    let missing = results.not_measured();
     if !missing.is_empty() {
         text.push_str("\nNot measured:\n");
     }
@@ -46,7 +46,7 @@ fn scenario(text: &mut String, measured: &ScenarioResult) {
         if figures.is_empty() {
             continue;
         }
-        // A column changes its name where a throughput is the load's and not the server's.
+        // A column has another name if a throughput is the load's and not the server's.
         let names: Vec<_> = figures.iter().map(|figure| figure.metric.short()).collect();
         if heads.as_ref() != Some(&names) {
             let columns: String = figures.iter().map(|figure| head(figure.metric)).collect();
@@ -58,11 +58,11 @@ fn scenario(text: &mut String, measured: &ScenarioResult) {
     text.push('\n');
 }
 
-/// The figures there is room for. The rate of an open loop is in the note, the same for all.
+/// Returns the figures that fit. The rate of an open loop is in the note, the same for all.
 fn columns(measured: &ScenarioResult, entry: &PeerResult) -> Vec<Figure> {
-    let rate_is_told = matches!(measured.scenario.load, ScenarioLoad::Rate(..));
+    let rate_is_in_note = matches!(measured.scenario.load, ScenarioLoad::Rate(..));
     let mut figures = measured.figures(entry);
-    figures.retain(|figure| !rate_is_told || figure.metric != Metric::OfferedPerSecond);
+    figures.retain(|figure| !rate_is_in_note || figure.metric != Metric::OfferedPerSecond);
     figures
 }
 
@@ -71,8 +71,8 @@ fn row(text: &mut String, entry: &PeerResult, figures: &[Figure]) {
     writeln!(text, "  {:<20}{}", entry.peer, cells.trim_end()).ok();
 }
 
-/// The width of a column besides the space before it: of `1,820,976 (28%) 10.60`, or of a figure
-/// alone.
+/// Returns the width of a column without the space before it: of `1,820,976 (28%) 10.60`, or of a
+/// figure alone.
 fn width(metric: Metric) -> usize {
     if metric.is_comparable() { 21 } else { 10 }
 }
@@ -81,7 +81,7 @@ fn head(metric: Metric) -> String {
     format!(" {:>1$}", metric.short(), width(metric))
 }
 
-/// `6.25 us (3%) 1.00`, and nothing in brackets where there is nothing to say.
+/// Formats a figure as `6.25 us (3%) 1.00`; the brackets are left out if all rounds are equal.
 fn cell(figure: &Figure) -> String {
     let (value, width) = (
         figure.metric.show(figure.spread.median),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_widest_figures_fit_and_are_apart() {
+    fn the_widest_figures_fit_and_stay_separated() {
         let requests = [1_920_976.0, 3_000_000.0, 1_000_000.0];
         let row = [
             figure(Metric::CpuPerRequest, &[0.546, 0.9, 0.3], Some(10.6)),

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Runs a tool to its end: a compiler, or a program that is asked something.
+//! Runs a tool to its end: a compiler, or a program that prints its kinds.
 //!
-//! It is a group of processes, since compilers start others, and ends as one when the comparison is
-//! interrupted. Where the command comes from a [launcher](crate::measure::launch), it does so as well when
-//! the comparison is killed.
+//! Compilers start other processes, so a tool is a process group. The group is killed when the
+//! comparison is interrupted. If the command comes from a [launcher], it also ends when the
+//! comparison is killed.
 
 use std::io::{ErrorKind, Read};
 use std::os::unix::process::CommandExt;
@@ -16,11 +16,11 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use crate::measurement::launcher;
 use crate::signal::Interrupt;
 
-/// Runs a command to its end.
+/// Runs a command to its end and returns its output.
 ///
 /// # Errors
 ///
-/// Why it did not do what it was to, in a line; an interrupt.
+/// The reason of a failure in one line, or an interrupt.
 pub(super) fn run_to_success(
     command: &mut Command,
     name: &str,
@@ -42,15 +42,15 @@ pub(super) fn run_to_success(
     if output.status.code() == Some(launcher::NOT_FOUND) {
         return Err(format!("there is no {name} on this machine"));
     }
-    let why = reason(&String::from_utf8_lossy(&output.stderr));
-    Err(format!("{name} failed: {why}"))
+    let reason = reason(&String::from_utf8_lossy(&output.stderr));
+    Err(format!("{name} failed: {reason}"))
 }
 
-/// A process and those it has started, which end with this value.
+/// A process group, killed when this is dropped.
 struct ProcessGroup(Child);
 
 impl ProcessGroup {
-    /// What it printed, once it has ended.
+    /// Waits for the end of the process and returns its output.
     fn output(mut self, interrupt: &Interrupt) -> Result<Output, String> {
         let stdout = self.0.stdout.take().map(read);
         let stderr = self.0.stderr.take().map(read);
@@ -78,7 +78,7 @@ impl ProcessGroup {
 impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if matches!(self.0.try_wait(), Ok(None)) {
-            // It fails only for a group that is gone already.
+            // Fails only if the group has already exited.
             kill_process_group(Pid::from_child(&self.0), Signal::KILL).ok();
             self.0.wait().ok();
         }
@@ -88,21 +88,21 @@ impl Drop for ProcessGroup {
 fn read(mut from: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> {
     thread::spawn(move || {
         let mut all = Vec::new();
-        // What came before an error is all there is.
+        // Keeps the bytes before a read error.
         from.read_to_end(&mut all).ok();
         all
     })
 }
 
-/// The line that says most of what a build printed: the first error, else the last line.
+/// Returns the line that best explains a failure: the first error, else the last line.
 fn reason(printed: &str) -> String {
     let mut lines = printed.lines().map(str::trim);
     let error = lines.clone().find(|line| line.starts_with("error"));
     let last = lines.rfind(|line| !line.is_empty());
-    error.or(last).unwrap_or("it does not say why").to_owned()
+    error.or(last).unwrap_or("it printed no reason").to_owned()
 }
 
-/// How often a build is looked at.
+/// The interval at which a tool is checked.
 const POLL_INTERVAL: Duration = Duration::from_millis(30);
 
 #[cfg(test)]
@@ -111,25 +111,25 @@ mod tests {
 
     use super::*;
 
-    /// Whether `condition` comes true in ten seconds.
+    /// Waits up to ten seconds for `condition`; returns whether it became true.
     fn within_limit(condition: &dyn Fn() -> bool) -> bool {
-        let mut looks = Duration::from_secs(10).as_millis() / POLL_INTERVAL.as_millis();
-        while looks > 0 && !condition() {
+        let mut checks = Duration::from_secs(10).as_millis() / POLL_INTERVAL.as_millis();
+        while checks > 0 && !condition() {
             thread::sleep(POLL_INTERVAL);
-            looks -= 1;
+            checks -= 1;
         }
         condition()
     }
 
     #[test]
-    fn the_first_error_says_why_a_build_failed() {
+    fn the_first_error_line_explains_a_failed_build() {
         let printed = "warning: old\nerror: no such crate\n\nCaused by:\n  offline\n";
         assert_eq!(reason(printed), "error: no such crate");
         assert_eq!(
             reason("go: cannot find module\n\n"),
             "go: cannot find module"
         );
-        assert_eq!(reason(""), "it does not say why");
+        assert_eq!(reason(""), "it printed no reason");
     }
 
     #[test]
@@ -153,7 +153,7 @@ mod tests {
         let child = child.expect("the process did not start");
         fs::remove_file(&note).unwrap();
         assert_eq!(ended.unwrap_err(), "interrupted");
-        // Whoever inherits a process that has ended may not have looked at it yet.
+        // The process that inherits an ended one may not have reaped it yet.
         let is_over = || {
             let stat = fs::read_to_string(format!("/proc/{child}/stat"));
             stat.is_err() || stat.is_ok_and(|stat| stat.contains(") Z "))
@@ -162,22 +162,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_named() {
+    fn a_missing_tool_is_reported_by_name() {
         let interrupt = Interrupt::default();
-        let why = run_to_success(&mut Command::new("no-such-tool"), "a tool", &interrupt);
-        assert_eq!(why.unwrap_err(), "there is no a tool on this machine");
-        let why = run_to_success(
+        let reason = run_to_success(&mut Command::new("no-such-tool"), "a tool", &interrupt);
+        assert_eq!(reason.unwrap_err(), "there is no a tool on this machine");
+        let reason = run_to_success(
             Command::new("sh").args(["-c", "echo x >&2; exit 3"]),
             "sh",
             &interrupt,
         );
-        assert_eq!(why.unwrap_err(), "sh failed: x");
-        // As a launcher says it.
-        let why = run_to_success(
+        assert_eq!(reason.unwrap_err(), "sh failed: x");
+        // The exit status of the launcher for a missing program.
+        let reason = run_to_success(
             Command::new("sh").args(["-c", "exit 127"]),
             "go",
             &interrupt,
         );
-        assert_eq!(why.unwrap_err(), "there is no go on this machine");
+        assert_eq!(reason.unwrap_err(), "there is no go on this machine");
     }
 }

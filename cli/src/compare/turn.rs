@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One turn: a fresh server, what is done with it, and the figures of that. The server ends with its
-//! turn.
+//! One turn: starts a fresh server, measures it, and ends it.
 
 use std::thread;
 
@@ -20,29 +19,29 @@ use super::scenario::{LoadShape, Scenario};
 use super::slowest_rate::ResolvedWorkload;
 
 impl CompareRun<'_> {
-    /// One turn of one contender.
+    /// Runs one turn of one contender.
     ///
     /// # Errors
     ///
-    /// Whatever keeps the turn from being what it was meant to be.
+    /// A failure to start the server, to open the connections or to measure without errors.
     pub(super) fn turn(
         &self,
         scenario: &Scenario,
-        way: ResolvedWorkload,
+        workload: ResolvedWorkload,
         contender: &Contender,
     ) -> Result<RoundFigures, CliError> {
         let kind = scenario.kind;
-        match way {
-            ResolvedWorkload::Load(shape, pressure) => {
+        match workload {
+            ResolvedWorkload::Load(shape, mode) => {
                 let server = contender.start(kind, None)?;
-                let plan = self.load_plan(&server, kind, shape, pressure);
+                let plan = self.load_plan(&server, kind, shape, mode);
                 figures(scenario, &plan, &self.drive(contender, &plan)?)
             }
-            ResolvedWorkload::Through(shape, pressure) => {
+            ResolvedWorkload::Through(shape, mode) => {
                 let origin = Program::serve(ServerKind::Rpc.name(), &["--pollers", "1"])?;
                 let origin = ServerProcess::start(&origin, LOAD_PROCESSOR)?;
                 let proxy = contender.start(kind, Some(origin.addr()))?;
-                let plan = self.load_plan(&proxy, kind, shape, pressure);
+                let plan = self.load_plan(&proxy, kind, shape, mode);
                 figures(scenario, &plan, &self.drive(contender, &plan)?)
             }
             ResolvedWorkload::Memory(count) => {
@@ -57,22 +56,22 @@ impl CompareRun<'_> {
                 let idle = on_load_processor(|| {
                     idle::open_idle_connections(&server, count, self.interrupt)
                 })?;
-                let pressure = LoadMode::Closed(shape.depth);
-                let plan = self.load_plan(&server, kind, shape, pressure);
-                let outcome = self.drive(contender, &plan);
+                let mode = LoadMode::Closed(shape.depth);
+                let plan = self.load_plan(&server, kind, shape, mode);
+                let result = self.drive(contender, &plan);
                 drop(idle);
-                figures(scenario, &plan, &outcome?)
+                figures(scenario, &plan, &result?)
             }
         }
     }
 
-    /// What a load of this shape does to a server.
+    /// Returns the plan of a load of this size on a server.
     pub(super) fn load_plan(
         &self,
         server: &ServerProcess,
         kind: ServerKind,
         shape: LoadShape,
-        pressure: LoadMode,
+        mode: LoadMode,
     ) -> LoadPlan {
         let requests = LoadSpec {
             protocol: match kind {
@@ -81,38 +80,37 @@ impl CompareRun<'_> {
             },
             connections: shape.connections,
             size: shape.size,
-            pressure,
+            mode,
         };
         plan(server, requests, self.plan.warm_up, self.plan.interval)
     }
 
-    /// Drives a server, and takes nothing but a run without errors for an outcome.
+    /// Drives a server and returns the result of a run without errors.
     ///
     /// # Errors
     ///
-    /// What went wrong.
+    /// Failed requests, no response at all, or an error of the load.
     pub(super) fn drive(
         &self,
         contender: &Contender,
         plan: &LoadPlan,
     ) -> Result<LoadResult, CliError> {
         let before = self.done.get();
-        let outcome = load::drive(plan, self.interrupt, &mut |moment| {
-            self.progress
-                .update(before + moment.elapsed, contender.peer);
+        let result = load::drive(plan, self.interrupt, &mut |state| {
+            self.progress.update(before + state.elapsed, contender.peer);
         })?;
-        match &outcome.cause {
+        match &result.cause {
             Some(cause) => Err(CliError::new(format!(
                 "{} requests failed: {cause}",
-                outcome.errors
+                result.errors
             ))),
-            None if outcome.requests == 0 => Err(CliError::new("it answered nothing")),
-            None => Ok(outcome),
+            None if result.requests == 0 => Err(CliError::new("the server answered no request")),
+            None => Ok(result),
         }
     }
 }
 
-/// Does something on the processor of the load.
+/// Runs `work` on a thread that is pinned to the load's processor.
 fn on_load_processor<T: Send>(
     work: impl FnOnce() -> Result<T, CliError> + Send,
 ) -> Result<T, CliError> {
@@ -125,20 +123,20 @@ fn on_load_processor<T: Send>(
     done.unwrap_or_else(|_| Err(CliError::new("a thread panicked")))
 }
 
-/// The figures that `scenario` asks for, and those that say how they came about.
+/// Returns the metrics of `scenario`, and those that explain them.
 fn figures(
     scenario: &Scenario,
     plan: &LoadPlan,
-    outcome: &LoadResult,
+    result: &LoadResult,
 ) -> Result<RoundFigures, CliError> {
-    let report = Report::of(outcome);
+    let report = Report::of(result);
     let offered = matches!(plan.mode, LoadMode::Open(_)).then_some(Metric::OfferedPerSecond);
     let also = offered.into_iter().chain([Metric::ServerBusy]);
     let wanted = scenario.metrics.iter().copied().chain(also);
     wanted
         .map(|metric| match metric.of(&report, plan.size) {
             Some(value) => Ok((metric, value)),
-            None => Err(CliError::new(format!("{} is not known", metric.name()))),
+            None => Err(CliError::new(format!("{} was not measured", metric.name()))),
         })
         .collect()
 }

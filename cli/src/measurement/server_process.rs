@@ -22,7 +22,7 @@ use crate::error::CliError;
 /// The processor of the measured server.
 pub(crate) const SERVER_PROCESSOR: usize = 0;
 
-/// The processor of the load; the kernel's choice on a machine with one processor.
+/// The processor of the load; on a machine with one processor, the same as the server's.
 pub(crate) const LOAD_PROCESSOR: usize = 1;
 
 /// A server that can be started.
