@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A load whose connections come and go.
+//! A load with a connection for each request.
 
 use std::io::{Read, Write};
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ fn churn(addr: impl std::fmt::Display, flags: &str) -> crate::support::Finished 
 }
 
 #[test]
-fn each_request_has_a_connection_of_its_own_and_its_server_is_reported() {
+fn a_churn_load_reports_latencies_and_the_server_time() {
     retry_if_late(Duration::from_millis(10), || {
         for kind in ["reference", "rpc --pollers 1 --stats 20ms"] {
             let server = Server::start_as(kind);
@@ -35,25 +35,25 @@ fn each_request_has_a_connection_of_its_own_and_its_server_is_reported() {
 }
 
 #[test]
-fn a_visit_is_one_request_and_ends_in_order_after_its_answer() {
+fn each_connection_carries_one_request_and_closes_gracefully() {
     retry_if_late(Duration::from_millis(10), || {
-        let (tell, told) = mpsc::channel();
+        let (sender, seen) = mpsc::channel();
         let addr = fake_server(move |mut stream| {
             let mut all = Vec::new();
             let mut request = vec![0; 104];
             stream.read_exact(&mut request)?;
             stream.write_all(&request)?;
-            // Ends with the client's stream; a reset would be an error.
+            // Ends with the client's FIN; a reset would be an error.
             let rest = stream.read_to_end(&mut all).map_err(|error| error.kind());
-            tell.send((request, rest, stream.peer_addr()?.ip())).ok();
+            sender.send((request, rest, stream.peer_addr()?.ip())).ok();
             Ok(())
         });
         let finished = churn(addr, "--connections 1");
         assert_eq!(finished.status, 0, "{}", finished.stderr);
-        let visits: Vec<_> = told.try_iter().collect();
-        assert!(visits.len() > 2, "{}", visits.len());
+        let connections: Vec<_> = seen.try_iter().collect();
+        assert!(connections.len() > 2, "{}", connections.len());
         let mut from: Vec<IpAddr> = Vec::new();
-        for (request, rest, ip) in &visits {
+        for (request, rest, ip) in &connections {
             assert_eq!(request[..4], frame(&[0; 100])[..4]);
             assert_eq!(*rest, Ok(0));
             assert!(ip.is_loopback());
@@ -65,7 +65,7 @@ fn a_visit_is_one_request_and_ends_in_order_after_its_answer() {
 }
 
 #[test]
-fn a_server_that_hangs_up_instead_of_answering_is_an_error_and_soon() {
+fn a_server_that_closes_without_a_response_fails_the_load() {
     let addr = fake_server(|mut stream| stream.read_exact(&mut [0; 50]));
     let start = Instant::now();
     let finished = churn(addr, "--connections 3");
@@ -79,7 +79,7 @@ fn a_server_that_hangs_up_instead_of_answering_is_an_error_and_soon() {
 }
 
 #[test]
-fn a_server_that_never_ends_its_stream_does_not_hold_the_load_up() {
+fn a_server_that_never_closes_does_not_block_the_load() {
     let held = std::sync::Mutex::new(Vec::new());
     let addr = fake_server(move |mut stream| {
         let mut request = vec![0; 104];
@@ -92,7 +92,7 @@ fn a_server_that_never_ends_its_stream_does_not_hold_the_load_up() {
     let finished = churn(addr, "--connections 2");
     assert_eq!(finished.status, 1);
     assert!(
-        finished.stderr.contains("no answer came"),
+        finished.stderr.contains("no response from"),
         "{}",
         finished.stderr
     );

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Loads that call through netpoll's own client, and the server of many requests at once.
+//! Loads through netpoll's own client, and the mux server.
 
 use serde_json::Value;
 
 use crate::support::{Finished, Server, run};
 
-/// Loads `server` for a moment.
+/// Runs a short load on `server`.
 fn load(server: &Server, line: &str) -> Finished {
     let addr = server.addr;
     run(&format!(
@@ -14,7 +14,7 @@ fn load(server: &Server, line: &str) -> Finished {
 }
 
 #[track_caller]
-fn is_answered(finished: &Finished) {
+fn assert_answered(finished: &Finished) {
     assert_eq!(finished.status, 0, "{}", finished.stderr);
     let figures: Value = serde_json::from_str(&finished.stdout).unwrap();
     assert_eq!(figures["errors"], 0, "{figures}");
@@ -32,7 +32,7 @@ fn a_mux_answers_frames_with_ids_and_without() {
             "--connections 2 --depth 3 --ids --size 1048576",
             "--connections 3 --rate 5000",
         ] {
-            is_answered(&load(&server, &format!("mux {flags}")));
+            assert_answered(&load(&server, &format!("mux {flags}")));
         }
     }
 }
@@ -44,12 +44,12 @@ fn callers_share_the_connections_of_a_pool() {
         "--connections 20 --pool 4",
         "--connections 3 --pool 100 --size 0",
     ] {
-        is_answered(&load(&server, &format!("rpc {flags}")));
+        assert_answered(&load(&server, &format!("rpc {flags}")));
     }
 }
 
 #[test]
-fn a_server_that_is_not_there_is_one_line_and_status_1() {
+fn an_unreachable_server_is_one_line_and_status_1() {
     let gone = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap()

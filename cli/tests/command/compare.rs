@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The comparison from outside. What it measures is not looked at: a test shares its machine.
+//! The comparison from outside. The measured values are not checked: tests share the machine.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -11,16 +11,16 @@ use serde_json::Value;
 
 use crate::support::{Finished, children, has_ended, netpoll, run, signal, wait, within_limit};
 
-/// A path in the build directory that no other test uses.
-fn place(name: &str) -> PathBuf {
+/// Returns a path in the build directory for one test.
+fn output_path(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::remove_file(&path).ok();
     path
 }
 
-/// Runs a short comparison, and gives its rows.
+/// Runs a short comparison and returns its rows.
 fn compared(flags: &str, name: &str) -> (Finished, Vec<Value>) {
-    let path = place(name);
+    let path = output_path(name);
     let line = format!(
         "compare {flags} --rounds 1 --duration 200ms --json {}",
         path.display()
@@ -32,7 +32,7 @@ fn compared(flags: &str, name: &str) -> (Finished, Vec<Value>) {
     (finished, rows.as_array().unwrap().clone())
 }
 
-/// The median of a figure, if there is one.
+/// Returns the median of a metric, if there is one.
 fn median(rows: &[Value], peer: &str, scenario: &str, metric: &str) -> Option<f64> {
     let is = |row: &&Value| {
         row["peer"] == peer && row["scenario"] == scenario && row["metric"] == metric
@@ -45,8 +45,8 @@ fn median(rows: &[Value], peer: &str, scenario: &str, metric: &str) -> Option<f6
 }
 
 #[test]
-fn a_comparison_says_what_each_server_did_in_rows_a_table_and_a_page() {
-    let page = place("compare.html");
+fn a_comparison_writes_rows_a_table_and_a_page() {
+    let page = output_path("compare.html");
     let flags = format!(
         "--peers netpoll,reference --scenarios pingpong/100,pipelined/128Bx64 --html {}",
         page.display()
@@ -72,7 +72,7 @@ fn a_comparison_says_what_each_server_did_in_rows_a_table_and_a_page() {
 }
 
 #[test]
-fn every_other_way_to_use_a_server_has_its_figures() {
+fn every_other_scenario_has_its_figures() {
     let scenarios = "mux/100,large/64KiB,idle,churn,heavy,fixed-rate/30,proxy";
     let flags = format!("--peers netpoll,reference --scenarios {scenarios}");
     let (finished, rows) = compared(&flags, "compare-all.json");
@@ -101,7 +101,7 @@ fn every_other_way_to_use_a_server_has_its_figures() {
         assert_eq!(reference[0]["metric"], "unavailable");
     }
     assert!(median(&rows, "reference", "churn", "server_busy").is_some());
-    // The reference is a limit: it does not decide at which rate peers are measured.
+    // The reference is a limit: it does not decide the rate at which peers are measured.
     assert!(finished.stdout.contains("the slowest peer, netpoll, does"));
     for line in finished.stdout.lines() {
         assert!(line.len() <= 100, "{line}");
@@ -109,7 +109,7 @@ fn every_other_way_to_use_a_server_has_its_figures() {
 }
 
 #[test]
-fn without_its_program_a_peer_is_unavailable_and_the_others_are_measured() {
+fn a_peer_without_a_program_is_unavailable_and_the_others_are_measured() {
     let flags = "--peers netpoll,tokio --scenarios pingpong/1 --bench /no/such/place";
     let (finished, rows) = compared(flags, "compare-bench.json");
     let tokio: Vec<_> = rows.iter().filter(|row| row["peer"] == "tokio").collect();
@@ -123,8 +123,8 @@ fn without_its_program_a_peer_is_unavailable_and_the_others_are_measured() {
 }
 
 #[test]
-fn what_cannot_be_built_is_unavailable_for_the_reason_that_the_build_gave() {
-    let bench = place("compare-broken").join("peers");
+fn a_failed_build_makes_a_peer_unavailable_with_the_reason() {
+    let bench = output_path("compare-broken").join("peers");
     fs::create_dir_all(&bench).unwrap();
     fs::write(bench.join("Cargo.toml"), "[workspace]\nmembers = []\n").unwrap();
     let flags = format!(
@@ -144,8 +144,8 @@ fn what_cannot_be_built_is_unavailable_for_the_reason_that_the_build_gave() {
     }
 }
 
-/// A peer that is built like any other and hangs up on everybody.
-const RUDE: &str = r#"
+/// A peer that builds, listens, and closes every connection.
+const CLOSING_PEER: &str = r#"
 fn main() {
     if std::env::args().nth(1).as_deref() == Some("--kinds") {
         return println!("echo rpc");
@@ -157,11 +157,11 @@ fn main() {
 "#;
 
 #[test]
-fn a_peer_that_fails_is_unavailable_for_that_reason_and_the_others_are_measured() {
-    let bench = place("compare-rude").join("peers");
+fn a_failing_peer_is_unavailable_with_the_reason_and_the_others_are_measured() {
+    let bench = output_path("compare-rude").join("peers");
     let package = "name = \"peer-tokio\"\nversion = \"0.0.0\"\n";
     fs::create_dir_all(bench.join("src")).unwrap();
-    fs::write(bench.join("src/main.rs"), RUDE).unwrap();
+    fs::write(bench.join("src/main.rs"), CLOSING_PEER).unwrap();
     let manifest = format!("[package]\n{package}edition = \"2021\"\n[workspace]\n");
     fs::write(bench.join("Cargo.toml"), manifest).unwrap();
     fs::write(bench.join("Cargo.lock"), format!("[[package]]\n{package}")).unwrap();
@@ -188,8 +188,8 @@ fn a_peer_that_fails_is_unavailable_for_that_reason_and_the_others_are_measured(
 }
 
 #[test]
-fn an_interrupted_comparison_leaves_neither_a_child_nor_a_file_behind() {
-    let path = place("compare-interrupted.json");
+fn an_interrupted_comparison_leaves_no_child_and_no_file() {
+    let path = output_path("compare-interrupted.json");
     let line = format!(
         "compare --peers netpoll,reference --scenarios pingpong/100 --json {}",
         path.display()
@@ -212,8 +212,8 @@ fn an_interrupted_comparison_leaves_neither_a_child_nor_a_file_behind() {
     assert!(last.contains("interrupted"), "{last}");
 }
 
-/// A peer that answers each frame with itself, and knows nothing of who has started it.
-const PLAIN: &str = r#"
+/// A peer that echoes bytes and has no code for the end of its parent.
+const ECHO_PEER: &str = r#"
 use std::io::{Read, Write};
 fn main() {
     if std::env::args().nth(1).as_deref() == Some("--kinds") {
@@ -233,7 +233,7 @@ fn main() {
 }
 "#;
 
-/// Kills what `line` starts as soon as it has a child, and waits for the end of that.
+/// Starts `line`, kills it once it has a server, and waits for the end of the server.
 fn killed(line: &str, is_server: impl Fn(u32) -> bool) {
     let mut process = netpoll(line).spawn().unwrap();
     let mut servers = Vec::new();
@@ -266,14 +266,14 @@ fn servers_end_with_a_command_that_is_killed() {
     killed(
         &format!(
             "demo --quick --output {}",
-            place("demo-killed.html").display()
+            output_path("demo-killed.html").display()
         ),
         is_ours,
     );
-    let bench = place("compare-plain").join("peers");
+    let bench = output_path("compare-plain").join("peers");
     let package = "name = \"peer-tokio\"\nversion = \"0.0.0\"\n";
     fs::create_dir_all(bench.join("src")).unwrap();
-    fs::write(bench.join("src/main.rs"), PLAIN).unwrap();
+    fs::write(bench.join("src/main.rs"), ECHO_PEER).unwrap();
     let manifest = format!("[package]\n{package}edition = \"2021\"\n[workspace]\n");
     fs::write(bench.join("Cargo.toml"), manifest).unwrap();
     fs::write(bench.join("Cargo.lock"), format!("[[package]]\n{package}")).unwrap();
@@ -288,11 +288,11 @@ fn servers_end_with_a_command_that_is_killed() {
 }
 
 #[test]
-fn a_build_ends_with_a_command_that_is_killed_and_so_does_what_it_started() {
-    let bench = place("compare-killed-build").join("peers");
+fn a_build_and_its_children_end_when_the_command_is_killed() {
+    let bench = output_path("compare-killed-build").join("peers");
     fs::create_dir_all(&bench).unwrap();
     fs::write(bench.join("Cargo.toml"), "[workspace]\n").unwrap();
-    // A compiler that starts another, which goes on without it.
+    // A compiler that starts a process, which does not end with it.
     let (cargo, note) = (bench.join("cargo"), bench.join("note"));
     fs::remove_file(&note).ok();
     let script = format!(
@@ -306,7 +306,7 @@ fn a_build_ends_with_a_command_that_is_killed_and_so_does_what_it_started() {
         bench.display()
     );
     let mut process = netpoll(&line).env("CARGO", &cargo).spawn().unwrap();
-    assert!(within_limit(|| note.exists()), "there is no build");
+    assert!(within_limit(|| note.exists()), "the build did not start");
     signal(&process, Signal::KILL);
     process.wait().unwrap();
     for id in fs::read_to_string(&note).unwrap().split_whitespace() {

@@ -10,16 +10,16 @@ use serde_json::Value;
 
 use crate::support::{children, netpoll, run, signal, wait, within_limit};
 
-/// A path in the build directory that no other test uses.
-fn place(name: &str) -> PathBuf {
+/// Returns a path in the build directory for one test.
+fn output_path(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::remove_file(&path).ok();
     path
 }
 
 #[test]
-fn a_demo_prints_a_table_and_at_last_the_path_of_a_page_that_needs_nothing_else() {
-    let path = place("demo.html");
+fn a_demo_prints_a_table_and_the_path_of_a_self_contained_page() {
+    let path = output_path("demo.html");
     let line = format!("demo --quick --output {}", path.display());
     let finished = run(&line);
     assert_eq!(finished.status, 0, "{}", finished.stderr);
@@ -49,7 +49,7 @@ fn a_demo_prints_a_table_and_at_last_the_path_of_a_page_that_needs_nothing_else(
 
 #[test]
 fn the_json_of_a_demo_is_one_object_with_every_scenario() {
-    let path = place("demo-json.html");
+    let path = output_path("demo-json.html");
     let line = format!("demo --quick --json --output {}", path.display());
     let finished = run(&line);
     assert_eq!(finished.status, 0, "{}", finished.stderr);
@@ -71,8 +71,8 @@ fn the_json_of_a_demo_is_one_object_with_every_scenario() {
 }
 
 #[test]
-fn an_interrupted_demo_leaves_neither_a_child_nor_a_page_behind() {
-    let path = place("interrupted.html");
+fn an_interrupted_demo_leaves_no_child_and_no_page() {
+    let path = output_path("interrupted.html");
     let line = format!("demo --output {}", path.display());
     let mut demo = netpoll(&line).spawn().unwrap();
     assert!(within_limit(|| children(&demo).len() == 2 && path.exists()));
@@ -91,7 +91,7 @@ fn an_interrupted_demo_leaves_neither_a_child_nor_a_page_behind() {
 }
 
 #[test]
-fn a_page_that_cannot_be_written_is_told_before_anything_is_measured() {
+fn an_unwritable_page_is_reported_before_measuring() {
     let finished = run("demo --output /no/such/directory/page.html");
     assert_eq!((finished.status, finished.stdout.as_str()), (1, ""));
     let last = finished.stderr.lines().last().unwrap();

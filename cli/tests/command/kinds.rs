@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the servers do that are there to be measured.
+//! The servers that exist to be measured: heavy, proxy and mux.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -25,14 +25,14 @@ fn every_tenth_request_of_a_heavy_server_computes() {
 }
 
 #[test]
-fn a_proxy_passes_both_directions_on_and_their_ends() {
-    // An origin that answers only once it has heard the end.
-    let origin = fake_server(|mut stream| {
+fn a_proxy_forwards_both_directions_and_their_ends() {
+    // The upstream answers only after the end of the stream.
+    let upstream = fake_server(|mut stream| {
         let mut all = Vec::new();
         stream.read_to_end(&mut all)?;
         stream.write_all(&all)
     });
-    let server = Server::start_as(&format!("proxy --to {origin}"));
+    let server = Server::start_as(&format!("proxy --to {upstream}"));
     let mut stream = server.connect();
     let sent = payload(3_000_000);
     stream.write_all(&sent).unwrap();
@@ -43,7 +43,7 @@ fn a_proxy_passes_both_directions_on_and_their_ends() {
 }
 
 #[test]
-fn a_proxy_whose_origin_is_not_there_closes_and_goes_on() {
+fn a_proxy_without_a_reachable_upstream_closes_and_continues() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = gone.local_addr().unwrap();
     drop(gone);
@@ -54,35 +54,35 @@ fn a_proxy_whose_origin_is_not_there_closes_and_goes_on() {
     }
 }
 
-/// A proxy with `flags`, and where the connections come out.
+/// Starts a proxy with `flags`. Returns it and its upstream listener.
 fn proxy(flags: &str) -> (Server, TcpListener) {
-    let origin = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = origin.local_addr().unwrap();
+    let upstream_listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = upstream_listener.local_addr().unwrap();
     (
         Server::start_as(&format!("proxy --to {addr} {flags}")),
-        origin,
+        upstream_listener,
     )
 }
 
-/// The other end of the connection that came out next.
-fn behind(origin: &TcpListener) -> TcpStream {
-    let (stream, _) = origin.accept().unwrap();
+/// Accepts the next connection of the proxy.
+fn accept(upstream_listener: &TcpListener) -> TcpStream {
+    let (stream, _) = upstream_listener.accept().unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream
 }
 
 #[test]
-fn a_pair_of_which_one_side_has_ended_ends_when_the_other_stays_silent() {
-    let (server, origin) = proxy("--half-open-timeout 100ms");
+fn a_half_open_pair_ends_when_the_server_stays_silent() {
+    let (server, upstream_listener) = proxy("--half-open-timeout 100ms");
     let mut before = usize::MAX;
     let mut silent = Vec::new();
     for number in 0..20 {
         drop(server.connect());
-        let mut stream = behind(&origin);
-        assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0, "the end is passed on");
+        let mut stream = accept(&upstream_listener);
+        assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0, "the end is forwarded");
         silent.push(stream);
         if number == 0 {
-            // With what the first dial of a process makes.
+            // Includes the descriptors that the first dial of a process opens.
             before = server.descriptors();
         }
     }
@@ -95,25 +95,25 @@ fn a_pair_of_which_one_side_has_ended_ends_when_the_other_stays_silent() {
 }
 
 #[test]
-fn a_pair_of_which_the_server_has_ended_ends_when_the_client_stays_silent() {
-    let (server, origin) = proxy("--half-open-timeout 100ms");
+fn a_half_open_pair_ends_when_the_client_stays_silent() {
+    let (server, upstream_listener) = proxy("--half-open-timeout 100ms");
     let mut client = server.connect();
-    let upstream = behind(&origin);
+    let upstream = accept(&upstream_listener);
     let both = server.descriptors();
-    // It is passed on at once, and both connections are there until then.
+    // The end is forwarded at once; both connections exist until then.
     drop(upstream);
     assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
     let ended = within_limit(|| server.descriptors() <= both - 2);
-    assert!(ended, "a client that sends nothing");
+    assert!(ended, "the silent client is still connected");
 }
 
 #[test]
-fn a_direction_that_goes_on_is_not_ended_with_the_other() {
+fn a_direction_with_traffic_continues_after_the_other_ends() {
     retry_if_late(Duration::from_millis(50), || {
-        let (server, origin) = proxy("--half-open-timeout 400ms");
+        let (server, upstream_listener) = proxy("--half-open-timeout 400ms");
         let mut client = server.connect();
         client.shutdown(Shutdown::Write).unwrap();
-        let mut upstream = behind(&origin);
+        let mut upstream = accept(&upstream_listener);
         for _ in 0..12 {
             std::thread::sleep(Duration::from_millis(50));
             upstream.write_all(b".").unwrap();
@@ -127,10 +127,10 @@ fn a_direction_that_goes_on_is_not_ended_with_the_other() {
 
 #[test]
 fn a_reset_of_one_side_resets_the_other() {
-    let (server, origin) = proxy("--half-open-timeout 100s");
+    let (server, upstream_listener) = proxy("--half-open-timeout 100s");
     for half_closed in [false, true] {
         let client = server.connect();
-        let mut upstream = behind(&origin);
+        let mut upstream = accept(&upstream_listener);
         if half_closed {
             client.shutdown(Shutdown::Write).unwrap();
             assert_eq!(upstream.read(&mut [0; 1]).unwrap(), 0);
@@ -142,7 +142,7 @@ fn a_reset_of_one_side_resets_the_other() {
         assert!(gone, "half closed: {half_closed}");
     }
     let mut client = server.connect();
-    let mut upstream = behind(&origin);
+    let mut upstream = accept(&upstream_listener);
     upstream.write_all(b".").unwrap();
     client.read_exact(&mut [0; 1]).unwrap();
     SockRef::from(&upstream)
@@ -154,26 +154,26 @@ fn a_reset_of_one_side_resets_the_other() {
 }
 
 #[test]
-fn the_bounds_of_a_proxy_reach_the_server_behind_it() {
-    // It takes nothing.
-    let (server, origin) = proxy("--write-timeout 100ms --idle-timeout none");
+fn the_limits_of_a_proxy_apply_to_its_upstream_connection() {
+    // The upstream reads nothing.
+    let (server, upstream_listener) = proxy("--write-timeout 100ms --idle-timeout none");
     let client = server.connect();
-    let upstream = behind(&origin);
+    let upstream = accept(&upstream_listener);
     client.set_write_timeout(Some(LIMIT)).unwrap();
     let mut sending = &client;
     let error = (0..200).find_map(|_| sending.write_all(&payload(1 << 20)).err());
-    let error = error.expect("a connection that ends");
-    assert_ne!(error.kind(), ErrorKind::WouldBlock, "it hangs");
+    let error = error.expect("the connection did not end");
+    assert_ne!(error.kind(), ErrorKind::WouldBlock, "the connection hangs");
     drop(upstream);
 }
 
 #[test]
-fn a_proxy_that_drains_passes_on_the_answers_that_are_under_way() {
-    let (mut server, origin) = proxy("--drain 20s");
-    let (mut asking, mut idle) = (server.connect(), server.connect());
-    let mut upstream = [behind(&origin), behind(&origin)];
+fn a_draining_proxy_forwards_responses_in_progress() {
+    let (mut server, upstream_listener) = proxy("--drain 20s");
+    let (mut waiting, mut idle) = (server.connect(), server.connect());
+    let mut upstream = [accept(&upstream_listener), accept(&upstream_listener)];
     idle.write_all(b"?").unwrap();
-    asking.write_all(b"?").unwrap();
+    waiting.write_all(b"?").unwrap();
     for stream in &mut upstream {
         stream.read_exact(&mut [0; 1]).unwrap();
     }
@@ -183,17 +183,17 @@ fn a_proxy_that_drains_passes_on_the_answers_that_are_under_way() {
         stream.write_all(b"an answer").unwrap();
     }
     drop(upstream);
-    for client in [&mut asking, &mut idle] {
+    for client in [&mut waiting, &mut idle] {
         let mut answer = String::new();
         client.read_to_string(&mut answer).unwrap();
         assert_eq!(answer, "an answer");
     }
-    drop((asking, idle));
+    drop((waiting, idle));
     assert_eq!(support::wait(&mut server.process).code(), Some(0));
 }
 
 #[test]
-fn a_mux_server_that_drains_answers_what_it_has_taken() {
+fn a_draining_server_answers_the_requests_it_has_received() {
     for kind in ["mux", "rpc", "echo"] {
         let mut server = Server::start_as(kind);
         let mut client = server.connect();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How late the machine runs threads, for tests that need so much done in a time.
+//! Retries tests with real-time limits while the machine schedules threads late.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::LIMIT;
 
-/// The most that a thread is late that wants to look at the clock each millisecond, until `over`.
+/// Returns the largest delay of a thread that wakes each millisecond, until `over` is set.
 fn latest(over: &AtomicBool) -> Duration {
     let tick = Duration::from_millis(1);
     let mut latest = Duration::ZERO;
@@ -20,19 +20,19 @@ fn latest(over: &AtomicBool) -> Duration {
     latest
 }
 
-/// Runs a test that needs so much done in a time. If it fails while the machine runs threads later than
-/// by `slack`, it runs again, until [`LIMIT`].
+/// Runs a test with real-time limits. If it fails while threads were delayed by more than `slack`,
+/// it runs again, until [`LIMIT`].
 pub(crate) fn retry_if_late(slack: Duration, mut test: impl FnMut()) {
     let deadline = Instant::now() + LIMIT;
     loop {
         let over = AtomicBool::new(false);
-        let (outcome, late) = scope(|threads| {
+        let (result, late) = scope(|threads| {
             let watch = threads.spawn(|| latest(&over));
-            let outcome = catch_unwind(AssertUnwindSafe(&mut test));
+            let result = catch_unwind(AssertUnwindSafe(&mut test));
             over.store(true, Ordering::SeqCst);
-            (outcome, watch.join().unwrap())
+            (result, watch.join().unwrap())
         });
-        match outcome {
+        match result {
             Ok(()) => return,
             Err(_) if late > slack && Instant::now() < deadline => {}
             Err(panic) => resume_unwind(panic),

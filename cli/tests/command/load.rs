@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a load measures, and how it fails.
+//! The results and the errors of a load.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -32,7 +32,7 @@ fn load(protocol: &str, addr: SocketAddr, flags: &str) -> Finished {
     ))
 }
 
-/// The figures of a load that went well.
+/// Returns the figures of a successful load.
 fn figures(finished: &Finished) -> Value {
     assert_eq!(finished.status, 0, "{}", finished.stderr);
     serde_json::from_str(&finished.stdout).unwrap()
@@ -44,7 +44,7 @@ fn number(figures: &Value, field: &str) -> f64 {
         .unwrap_or_else(|| panic!("{field} in {figures}"))
 }
 
-/// An address that stays without a listener for as long as the socket lives.
+/// Returns an address without a listener while the socket exists.
 fn silent_address() -> (OwnedFd, SocketAddr) {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
@@ -70,7 +70,7 @@ fn the_json_of_a_load_is_one_object_with_the_documented_fields() {
 }
 
 #[test]
-fn percentiles_rise() {
+fn percentiles_are_ascending() {
     let server = Server::start();
     let figures = figures(&load("rpc", server.addr, "--connections 10"));
     let rising = ["p50_us", "p90_us", "p99_us", "p999_us"].map(|field| number(&figures, field));
@@ -78,7 +78,7 @@ fn percentiles_rise() {
 }
 
 #[test]
-fn without_json_a_load_prints_a_table_for_a_person() {
+fn a_load_without_json_prints_a_table() {
     let server = Server::start();
     let finished = run(&format!("load rpc --addr {} --duration 50ms", server.addr));
     assert_eq!(finished.status, 0, "{}", finished.stderr);
@@ -143,7 +143,7 @@ fn more_threads_than_connections_are_not_an_error() {
 }
 
 #[test]
-fn the_servers_processor_time_is_told_for_its_process() {
+fn the_processor_time_of_the_server_is_reported() {
     let server = Server::start();
     let flags = format!("--server-pid {} --depth 16", server.pid());
     let figures = figures(&load("rpc", server.addr, &flags));
@@ -154,7 +154,7 @@ fn the_servers_processor_time_is_told_for_its_process() {
 }
 
 #[test]
-fn a_server_process_that_is_not_there_is_one_line_and_status_1() {
+fn a_missing_server_process_is_one_line_and_status_1() {
     let server = Server::start();
     let finished = load("rpc", server.addr, "--server-pid 4194999");
     assert_eq!((finished.status, finished.stdout.as_str()), (1, ""));
@@ -162,8 +162,8 @@ fn a_server_process_that_is_not_there_is_one_line_and_status_1() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_one_line_and_status_1() {
-    // Bound and not listening: nobody else can take the port, and nobody answers on it.
+fn an_unreachable_server_is_one_line_and_status_1() {
+    // Bound without listening: no other process can take the port, and no server answers on it.
     let (_bound, addr) = silent_address();
     let finished = load("rpc", addr, "");
     assert_eq!((finished.status, finished.stdout.as_str()), (1, ""));
@@ -176,7 +176,7 @@ fn a_server_that_is_not_there_is_one_line_and_status_1() {
 }
 
 #[test]
-fn a_server_that_dies_midway_is_reported_with_status_1() {
+fn a_server_that_dies_during_a_load_is_reported_with_status_1() {
     let mut server = Server::start();
     let line = format!(
         "load rpc --addr {} --duration 200s --warm-up none --json",
@@ -184,7 +184,7 @@ fn a_server_that_dies_midway_is_reported_with_status_1() {
     );
     let before = server.descriptors();
     let child = netpoll(&line).spawn().unwrap();
-    // All are connected: what fails from here on is not the opening.
+    // All connections are open, so the failure is not one of connecting.
     assert!(within_limit(|| server.descriptors() >= before + 100));
     server.process.kill().unwrap();
     let finished = finish(child);
@@ -200,7 +200,7 @@ fn a_server_that_dies_midway_is_reported_with_status_1() {
 }
 
 #[test]
-fn an_interrupt_ends_a_load_and_what_was_measured_is_printed() {
+fn an_interrupt_ends_a_load_with_status_1() {
     let server = Server::start();
     let line = format!("load rpc --addr {} --duration 200s --json", server.addr);
     let before = server.descriptors();
@@ -217,11 +217,11 @@ fn an_interrupt_ends_a_load_and_what_was_measured_is_printed() {
 }
 
 #[test]
-fn an_answer_of_another_length_is_an_error() {
+fn a_response_of_another_length_is_an_error() {
     let addr = fake_server(|mut stream| {
         stream.read_exact(&mut [0; 14])?;
         stream.write_all(&[0, 0, 0, 9, 1, 2, 3, 4, 5, 6, 7, 8, 9])?;
-        // Until the load has seen it and gone.
+        // Stays open until the load has seen it and closed.
         stream.read_to_end(&mut Vec::new()).map(drop)
     });
     let finished = load("rpc", addr, "--connections 1 --size 10");
@@ -234,7 +234,7 @@ fn an_answer_of_another_length_is_an_error() {
 }
 
 #[test]
-fn an_answer_that_nobody_asked_for_is_an_error() {
+fn a_response_without_a_request_is_an_error() {
     let addr = fake_server(|mut stream| {
         let mut request = [0; 14];
         stream.read_exact(&mut request)?;
@@ -244,7 +244,7 @@ fn an_answer_that_nobody_asked_for_is_an_error() {
     let finished = load("rpc", addr, "--connections 1 --size 10");
     assert_eq!(finished.status, 1);
     assert!(
-        finished.stderr.contains("nobody asked for"),
+        finished.stderr.contains("response without a request"),
         "{}",
         finished.stderr
     );
@@ -256,7 +256,7 @@ fn a_server_that_never_answers_is_reported_with_status_1() {
     let finished = load("rpc", addr, "--connections 1");
     assert_eq!(finished.status, 1);
     assert!(
-        finished.stderr.contains("no answer came"),
+        finished.stderr.contains("no response from"),
         "{}",
         finished.stderr
     );
@@ -265,7 +265,7 @@ fn a_server_that_never_answers_is_reported_with_status_1() {
 }
 
 #[test]
-fn an_echo_is_counted_in_answers_of_its_size() {
+fn echo_responses_are_counted_by_their_size() {
     let addr = fake_server(|stream| {
         let (mut from, mut to) = (stream.try_clone()?, stream);
         thread::spawn(move || std::io::copy(&mut from, &mut to));
@@ -278,8 +278,8 @@ fn an_echo_is_counted_in_answers_of_its_size() {
 
 #[test]
 fn an_open_loop_shows_the_stall_of_a_server() {
-    // The server is silent for a quarter of the run. A load that waited for it would send nothing
-    // meanwhile, and one slow request would be all that is seen of it.
+    // The server stalls for a quarter of the run. A load that waited for it would send nothing
+    // meanwhile and record one slow request only.
     let addr = fake_server(|stream| {
         let (mut from, mut to) = (stream.try_clone()?, stream);
         let mut first = [0; 100];
@@ -297,7 +297,7 @@ fn an_open_loop_shows_the_stall_of_a_server() {
 }
 
 #[test]
-fn progress_off_a_terminal_is_plain_lines_on_stderr() {
+fn progress_without_a_terminal_is_plain_lines_on_stderr() {
     let server = Server::start();
     let finished = load("rpc", server.addr, "--connections 1");
     assert!(

@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The command as its users meet it: the built binary, its two output streams, its status.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on says so by a panic"
-)]
+//! Tests of the command from outside: the built binary, its two outputs, its status.
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue panics")]
 
-mod awake;
+mod busy_poll;
 mod churn;
 mod client;
 mod compare;
@@ -14,7 +11,7 @@ mod kinds;
 mod lateness;
 mod load;
 mod reference;
-mod refusals;
+mod rejections;
 mod runners;
 mod serve;
 mod statistics;

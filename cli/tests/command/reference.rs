@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the reference server answers.
+//! The responses of the reference server.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -14,7 +14,8 @@ fn frames_split_at_every_byte_are_answered_by_the_reference() {
     let bytes = [frame(b"first"), frame(b""), frame(b"second")].concat();
     for cut in 0..=bytes.len() {
         stream.write_all(&bytes[..cut]).unwrap();
-        // What can be answered has been answered before the rest is sent, so it really came in two.
+        // Responses to complete frames are read before the rest is sent, so the bytes arrive in two
+        // parts.
         let answered = [9, 13, 23]
             .into_iter()
             .filter(|&end| end <= cut)
@@ -29,7 +30,7 @@ fn frames_split_at_every_byte_are_answered_by_the_reference() {
 }
 
 #[test]
-fn many_frames_in_one_write_are_answered_in_their_order() {
+fn many_frames_in_one_write_are_answered_in_order() {
     let server = Server::start();
     let bytes: Vec<u8> = (0..1000)
         .flat_map(|size| frame(&payload(size % 97)))
@@ -108,7 +109,7 @@ fn the_longest_payload_is_answered() {
 }
 
 #[test]
-fn a_length_above_the_bound_closes_the_connection_after_what_came_before() {
+fn a_length_above_the_limit_closes_after_earlier_responses() {
     let server = Server::start();
     let mut stream = server.connect();
     let mut bytes = frame(b"fine");
@@ -120,7 +121,7 @@ fn a_length_above_the_bound_closes_the_connection_after_what_came_before() {
 }
 
 #[test]
-fn a_peer_that_has_ended_its_stream_still_gets_its_answer() {
+fn a_half_closed_peer_receives_its_response() {
     let server = Server::start();
     let mut stream = server.connect();
     stream.write_all(&frame(b"last words")).unwrap();
@@ -131,10 +132,10 @@ fn a_peer_that_has_ended_its_stream_still_gets_its_answer() {
 }
 
 #[test]
-fn a_peer_that_reads_late_loses_no_answer() {
+fn a_peer_that_reads_late_receives_all_responses() {
     let server = Server::start();
     let mut stream = server.connect();
-    // More than both sockets hold, so that the server must wait for room.
+    // More than both socket buffers hold, so that the server has to wait.
     let one = frame(&payload(50_000));
     let count = 400;
     let mut writer = stream.try_clone().unwrap();
@@ -144,14 +145,14 @@ fn a_peer_that_reads_late_loses_no_answer() {
             writer.write_all(&request).unwrap();
         }
     });
-    // The server's whole work has come to rest before the first byte is taken.
+    // The server is idle before the first byte is read.
     let mut last = 0;
     within_limit(|| {
         let now = processor_time(server.pid());
-        let rests = now == last;
+        let is_idle = now == last;
         last = now;
         thread::sleep(std::time::Duration::from_millis(50));
-        rests
+        is_idle
     });
     let mut answer = vec![0; one.len()];
     for index in 0..count {
@@ -162,7 +163,7 @@ fn a_peer_that_reads_late_loses_no_answer() {
 }
 
 #[test]
-fn connections_that_end_leave_nothing_behind() {
+fn closed_connections_release_their_descriptors() {
     let server = Server::start();
     let before = server.descriptors();
     for _ in 0..5 {
@@ -177,7 +178,7 @@ fn connections_that_end_leave_nothing_behind() {
 }
 
 #[test]
-fn a_connection_at_rest_holds_no_buffer() {
+fn an_idle_connection_holds_no_buffer() {
     let server = Server::start();
     let bytes = frame(&payload(200 << 10));
     let mut streams = Vec::new();
@@ -192,12 +193,12 @@ fn a_connection_at_rest_holds_no_buffer() {
         echoed(&mut stream, &bytes);
         streams.push(stream);
     }
-    // With a buffer each it would have been 40 MiB.
+    // With a buffer each, they would hold 40 MiB.
     let grown = server.resident().saturating_sub(before);
     assert!(grown < 4 << 20, "{grown} bytes");
 }
 
-/// What the process has used of processor time, in nanoseconds.
+/// Returns the processor time of a process in nanoseconds.
 fn processor_time(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
     stat.split_ascii_whitespace()

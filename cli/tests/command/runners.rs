@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A server answers alike wherever its handlers run.
+//! A server answers alike on all runners.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use crate::support::{self, Server, run, signal};
 
-/// The names of a server's threads.
+/// Returns the names of a server's threads.
 fn threads(server: &Server) -> Vec<String> {
     let tasks = fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
     let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap();
@@ -16,7 +16,7 @@ fn threads(server: &Server) -> Vec<String> {
         .collect()
 }
 
-/// Serves with `runner`, and says which threads there are.
+/// Serves with `runner` and returns the names of the threads.
 fn served_by(kind: &str, runner: &str) -> Vec<String> {
     let mut server = Server::start_as(&format!("{kind} --pollers 1 --runner {runner}"));
     let mut streams = [server.connect(), server.connect(), server.connect()];
@@ -36,7 +36,7 @@ fn served_by(kind: &str, runner: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_runner_serves_on_the_threads_that_it_was_given() {
+fn every_runner_serves_on_the_given_number_of_threads() {
     for (runner, name, count) in [
         ("inline", "netpoll-run", 0),
         ("threads:3", "netpoll-run", 3),
@@ -51,7 +51,7 @@ fn every_runner_serves_on_the_threads_that_it_was_given() {
 }
 
 #[test]
-fn a_runner_without_a_number_has_some() {
+fn a_runner_without_a_number_has_a_default_number_of_threads() {
     for (runner, name) in [("threads", "netpoll-run"), ("tokio", "tokio")] {
         let threads = served_by("rpc", runner);
         assert!(
@@ -62,7 +62,7 @@ fn a_runner_without_a_number_has_some() {
 }
 
 #[test]
-fn each_poller_can_listen_for_itself() {
+fn reuse_port_gives_each_poller_a_listening_socket() {
     let server = Server::start_as("rpc --pollers 2 --reuse-port");
     for _ in 0..8 {
         support::echoed(&mut server.connect(), &support::frame(b"x"));
@@ -73,8 +73,8 @@ fn each_poller_can_listen_for_itself() {
 }
 
 #[test]
-fn a_unix_socket_cannot_be_listened_on_twice() {
-    let refused = run("serve rpc --reuse-port --addr unix:@netpoll-command-reuse");
-    assert_eq!((refused.status, refused.stdout.as_str()), (1, ""));
-    assert_eq!(refused.stderr.lines().count(), 1, "{}", refused.stderr);
+fn reuse_port_on_a_unix_socket_is_an_error() {
+    let failed = run("serve rpc --reuse-port --addr unix:@netpoll-command-reuse");
+    assert_eq!((failed.status, failed.stdout.as_str()), (1, ""));
+    assert_eq!(failed.stderr.lines().count(), 1, "{}", failed.stderr);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How a server begins and ends.
+//! How a server starts and ends.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::time::Duration;
@@ -51,7 +51,7 @@ fn a_signal_ends_a_server_in_spite_of_open_connections() {
     assert_eq!(stream.read(&mut [0; 1]).unwrap_or(0), 0);
 }
 
-/// Starts a server with `flags`, sends it `bytes`, and says what comes back until it closes.
+/// Starts a server with `flags`, sends `bytes`, and returns the bytes received until it closes.
 fn until_it_closes(flags: &str, bytes: &[u8]) -> Vec<u8> {
     let server = Server::start_as(flags);
     let mut stream = server.connect();
@@ -62,7 +62,7 @@ fn until_it_closes(flags: &str, bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn each_time_that_is_given_bounds_its_connections() {
+fn each_given_timeout_limits_connections() {
     retry_if_late(Duration::from_millis(10), || {
         let frame = support::frame(b"hello");
         let off = "--first-byte-timeout none --idle-timeout none";
@@ -86,7 +86,7 @@ fn each_time_that_is_given_bounds_its_connections() {
 }
 
 #[test]
-fn the_frame_that_is_given_is_the_most() {
+fn max_frame_limits_frames() {
     let four = support::frame(b"four");
     assert_eq!(
         until_it_closes("rpc --max-frame 4", &[&four[..], &[0, 0, 0, 5]].concat()),
@@ -95,19 +95,22 @@ fn the_frame_that_is_given_is_the_most() {
 }
 
 #[test]
-fn a_signal_waits_for_a_drain_as_long_as_was_given() {
+fn a_signal_waits_for_a_drain_as_long_as_given() {
     let mut server = Server::start_as("rpc --drain 100ms --idle-timeout none");
     let mut stream = server.connect();
-    // A frame that never ends keeps its handler waiting, and the handler keeps the server.
+    // An incomplete frame keeps its handler waiting, and the handler keeps the server running.
     stream.write_all(&[0, 0, 0, 9, 1]).unwrap();
     let start = std::time::Instant::now();
     signal(&server.process, Signal::TERM);
     assert_eq!(support::wait(&mut server.process).code(), Some(0));
-    assert!(start.elapsed() < support::LIMIT, "no longer than a drain");
+    assert!(
+        start.elapsed() < support::LIMIT,
+        "the server outlived its drain"
+    );
 }
 
 #[test]
-fn an_address_that_is_taken_is_one_line_and_status_1() {
+fn an_address_in_use_is_one_line_and_status_1() {
     let server = Server::start();
     let taken = run(&format!("serve reference --addr {}", server.addr));
     assert_eq!((taken.status, taken.stdout.as_str()), (1, ""));
@@ -120,7 +123,7 @@ fn an_address_that_is_taken_is_one_line_and_status_1() {
 }
 
 #[test]
-fn a_name_is_an_address_too() {
+fn a_host_name_is_a_valid_address() {
     let mut child = netpoll("serve reference --addr localhost:0")
         .spawn()
         .unwrap();
@@ -137,7 +140,7 @@ fn a_name_is_an_address_too() {
 }
 
 #[test]
-fn a_name_that_nobody_knows_is_one_line_and_status_1() {
+fn an_unknown_host_name_is_one_line_and_status_1() {
     let unknown = run("serve reference --addr no-such-host.invalid:1");
     assert_eq!((unknown.status, unknown.stdout.as_str()), (1, ""));
     assert_eq!(unknown.stderr.lines().count(), 1, "{}", unknown.stderr);
@@ -148,7 +151,7 @@ fn a_name_that_nobody_knows_is_one_line_and_status_1() {
     );
 }
 
-/// Serves on a Unix address, drives it with a load, and ends it.
+/// Starts a server on a Unix address, drives it with a load, and ends it.
 fn driven_over(kind: &str, addr: &str) {
     let mut server = netpoll(&format!("serve {kind} --addr {addr}"))
         .spawn()
@@ -166,7 +169,7 @@ fn driven_over(kind: &str, addr: &str) {
 }
 
 #[test]
-fn a_unix_path_is_served_and_driven_and_gone_afterwards() {
+fn a_unix_path_is_served_and_driven_and_removed_at_the_end() {
     for kind in ["rpc", "reference"] {
         let name = format!("netpoll-command-{}-{kind}.sock", std::process::id());
         let path = std::env::temp_dir().join(name);
@@ -184,7 +187,7 @@ fn an_abstract_name_is_served_and_driven() {
 }
 
 #[test]
-fn a_path_that_is_taken_is_one_line_and_status_1_and_left_alone() {
+fn an_existing_file_at_a_unix_path_is_one_line_and_status_1_and_stays() {
     let name = format!("netpoll-command-{}.txt", std::process::id());
     let path = std::env::temp_dir().join(name);
     std::fs::write(&path, "precious").unwrap();
@@ -197,7 +200,7 @@ fn a_path_that_is_taken_is_one_line_and_status_1_and_left_alone() {
 }
 
 #[test]
-fn more_connections_than_there_are_descriptors_is_one_remark() {
+fn more_connections_than_descriptors_is_one_warning() {
     let mut server = netpoll("serve rpc --max-connections 99999999999")
         .spawn()
         .unwrap();
@@ -210,7 +213,7 @@ fn more_connections_than_there_are_descriptors_is_one_remark() {
 }
 
 #[test]
-fn a_limit_of_the_address_space_bounds_the_budget_and_is_told() {
+fn a_limit_of_the_address_space_limits_the_budget_and_is_logged() {
     let line = format!(
         "ulimit -v 3000000; exec {} serve rpc --pollers 1 --addr 127.0.0.1:0",
         env!("CARGO_BIN_EXE_netpoll")

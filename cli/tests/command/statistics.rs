@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a server says of itself on stderr.
+//! Log lines and statistics of a server on stderr.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::sync::mpsc::{Receiver, channel};
@@ -9,8 +9,8 @@ use rustix::process::Signal;
 
 use crate::support::{self, LIMIT, Server, signal};
 
-/// The lines of a server's stderr, as they come.
-fn remarks(server: &mut Server) -> Receiver<String> {
+/// Returns the lines of a server's stderr as they arrive.
+fn log_lines(server: &mut Server) -> Receiver<String> {
     let (send, lines) = channel();
     let stderr = BufReader::new(server.process.stderr.take().unwrap());
     thread::spawn(move || {
@@ -23,10 +23,10 @@ fn remarks(server: &mut Server) -> Receiver<String> {
     lines
 }
 
-/// Waits for a remark that has all of `parts`.
+/// Waits for a line that contains all of `parts`.
 fn expect(lines: &Receiver<String>, parts: &[&str]) {
     loop {
-        let line = lines.recv_timeout(LIMIT).expect("a line with all of it");
+        let line = lines.recv_timeout(LIMIT).expect("no line with all parts");
         if parts.iter().all(|part| line.contains(part)) {
             return;
         }
@@ -34,9 +34,9 @@ fn expect(lines: &Receiver<String>, parts: &[&str]) {
 }
 
 #[test]
-fn statistics_are_a_line_for_each_time_that_was_given() {
+fn statistics_are_one_line_per_interval() {
     let mut server = Server::start_as("rpc --pollers 1 --stats 50ms");
-    let lines = remarks(&mut server);
+    let lines = log_lines(&mut server);
     expect(
         &lines,
         &["connections 0, requests/s 0, in 0 B/s, out 0 B/s"],
@@ -53,13 +53,13 @@ fn statistics_are_a_line_for_each_time_that_was_given() {
     assert_eq!(support::wait(&mut server.process).code(), Some(0));
     let mut rest = String::new();
     server.stdout.read_to_string(&mut rest).unwrap();
-    assert_eq!(rest, "", "none of it is on stdout");
+    assert_eq!(rest, "", "statistics are not on stdout");
 }
 
 #[test]
-fn requests_and_bytes_of_a_line_are_those_of_its_time() {
+fn a_line_counts_the_requests_and_bytes_of_its_interval() {
     let mut server = Server::start_as("rpc --pollers 2 --stats 100ms");
-    let lines = remarks(&mut server);
+    let lines = log_lines(&mut server);
     let mut streams = [server.connect(), server.connect()];
     let frame = support::frame(&[7; 10_000]);
     let busy = || {
@@ -74,9 +74,9 @@ fn requests_and_bytes_of_a_line_are_those_of_its_time() {
 }
 
 #[test]
-fn what_is_worth_a_line_is_told() {
+fn notable_events_are_logged() {
     let mut server = Server::start_as("rpc --max-connections 1 --pollers 1");
-    let lines = remarks(&mut server);
+    let lines = log_lines(&mut server);
     let mut first = server.connect();
     support::echoed(&mut first, &support::frame(b"x"));
     let mut second = server.connect();
@@ -87,12 +87,12 @@ fn what_is_worth_a_line_is_told() {
 }
 
 #[test]
-fn a_shutdown_that_cuts_says_how_many() {
+fn a_shutdown_logs_how_many_connections_it_aborted() {
     let mut server = Server::start_as("rpc --drain 50ms --idle-timeout none");
-    let lines = remarks(&mut server);
+    let lines = log_lines(&mut server);
     let mut stream = server.connect();
     stream.write_all(&[0, 0, 0, 9, 1]).unwrap();
-    // Answered behind it, so what was sent is with its handler.
+    // This later request is answered, so the handler has read the incomplete frame.
     support::echoed(&mut server.connect(), &support::frame(b"x"));
     signal(&server.process, Signal::TERM);
     assert_eq!(support::wait(&mut server.process).code(), Some(0));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the tests share: running the binary, a server that ends with its test, waiting with limits.
+//! Shared by the tests: running the binary, a server that ends with its test, waiting with limits.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Nothing in these tests takes so long unless it hangs.
+/// The time limit of each wait: a wait that takes so long hangs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
-/// What a finished command left.
+/// The status and the outputs of a finished command.
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) status: i32,
@@ -21,7 +21,7 @@ pub(crate) struct Finished {
     pub(crate) stderr: String,
 }
 
-/// A command that has not been started.
+/// Returns a command with these arguments, not started yet.
 pub(crate) fn netpoll(line: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_netpoll"));
     command
@@ -49,7 +49,7 @@ pub(crate) fn finish(mut child: Child) -> Finished {
     }
 }
 
-/// Waits for the end of a process, and kills it when it takes too long.
+/// Waits for the end of a process, and kills it at [`LIMIT`].
 pub(crate) fn wait(child: &mut Child) -> ExitStatus {
     let mut status = None;
     let ended = within_limit(|| {
@@ -63,7 +63,7 @@ pub(crate) fn wait(child: &mut Child) -> ExitStatus {
     status.unwrap()
 }
 
-/// Whether `condition` comes true in time.
+/// Waits up to [`LIMIT`] for `condition`; returns whether it became true.
 pub(crate) fn within_limit(mut condition: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     while start.elapsed() < LIMIT {
@@ -75,7 +75,7 @@ pub(crate) fn within_limit(mut condition: impl FnMut() -> bool) -> bool {
     false
 }
 
-/// The processor time that the threads of a process have used.
+/// Returns the processor time that the threads of a process have used.
 pub(crate) fn processor_time(pid: u32) -> Duration {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let used = tasks.map(|task| {
@@ -102,7 +102,7 @@ fn reader(mut from: impl Read + Send + 'static) -> thread::JoinHandle<String> {
 pub(crate) struct Server {
     pub(crate) process: Child,
     pub(crate) addr: SocketAddr,
-    /// What of stdout has not been read.
+    /// The unread part of stdout.
     pub(crate) stdout: BufReader<std::process::ChildStdout>,
 }
 
@@ -111,12 +111,12 @@ impl Server {
         Self::start_as("reference")
     }
 
-    /// Another server than the reference, with its flags.
+    /// Starts another server than the reference, with its flags.
     pub(crate) fn start_as(kind_and_flags: &str) -> Self {
         Self::start_in(kind_and_flags, &[])
     }
 
-    /// As [`start_as`](Self::start_as), with variables of its environment.
+    /// As [`start_as`](Self::start_as), with environment variables.
     pub(crate) fn start_in(kind_and_flags: &str, environment: &[(&str, &str)]) -> Self {
         let line = format!("serve {kind_and_flags} --addr 127.0.0.1:0");
         let mut command = netpoll(&line);
@@ -137,7 +137,7 @@ impl Server {
         self.process.id()
     }
 
-    /// A connection on which nothing waits for ever.
+    /// Returns a connection whose reads and writes time out.
     pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.addr).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
@@ -146,14 +146,14 @@ impl Server {
         stream
     }
 
-    /// Open descriptors of the process.
+    /// Returns the number of open descriptors of the process.
     pub(crate) fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.pid()))
             .unwrap()
             .count()
     }
 
-    /// Resident bytes of the process.
+    /// Returns the resident bytes of the process.
     pub(crate) fn resident(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status
@@ -167,13 +167,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail only if it has ended already.
+        // Both fail only if the process has already exited.
         self.process.kill().ok();
         self.process.wait().ok();
     }
 }
 
-/// A server of the test's own: `serve` has one connection after the other.
+/// Starts a server in the test; `serve` handles its connections one after the other.
 pub(crate) fn fake_server(
     serve: impl Fn(TcpStream) -> std::io::Result<()> + Send + 'static,
 ) -> SocketAddr {
@@ -181,34 +181,34 @@ pub(crate) fn fake_server(
     let addr = listener.local_addr().unwrap();
     thread::spawn(move || {
         while let Ok((stream, _)) = listener.accept() {
-            // A load that ends resets its connections; that is no failure of the test.
+            // A load that ends resets its connections; that is not a failure of the test.
             serve(stream).ok();
         }
     });
     addr
 }
 
-/// A frame of the rpc wire.
+/// Returns a frame of the rpc protocol.
 pub(crate) fn frame(payload: &[u8]) -> Vec<u8> {
     let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes().to_vec();
     frame.extend_from_slice(payload);
     frame
 }
 
-/// `count` bytes that differ from their neighbours.
+/// Returns `count` bytes that differ from their neighbours.
 pub(crate) fn payload(count: usize) -> Vec<u8> {
     (0..count).map(|at| (at * 31 + at / 256) as u8).collect()
 }
 
-/// Sends `bytes` and expects them back.
+/// Sends `bytes` and asserts that they come back.
 pub(crate) fn echoed(stream: &mut TcpStream, bytes: &[u8]) {
     stream.write_all(bytes).unwrap();
     let mut answer = vec![0; bytes.len()];
     stream.read_exact(&mut answer).unwrap();
-    assert!(answer == bytes, "another answer than was asked for");
+    assert!(answer == bytes, "the response differs from the request");
 }
 
-/// The processes that a process has started and that have not ended.
+/// Returns the child processes that have not ended.
 pub(crate) fn children(of: &Child) -> Vec<u32> {
     let pid = of.id();
     fs::read_dir("/proc")
@@ -228,7 +228,7 @@ fn parent(process: u32) -> Option<u32> {
         .ok()
 }
 
-/// Whether a process has ended: what is left of it is at most its status, which nobody may want.
+/// Returns whether a process has ended, reaped or not.
 pub(crate) fn has_ended(process: u32) -> bool {
     let Ok(status) = fs::read_to_string(format!("/proc/{process}/stat")) else {
         return true;

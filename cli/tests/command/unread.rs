@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A server whose outputs nobody reads, or whose readers have gone, serves on and ends when told to.
+//! Servers whose outputs are not read, or whose readers are gone: they continue to serve and end on
+//! a signal.
 
 use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Write, pipe};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,17 +12,16 @@ use rustix::process::Signal;
 
 use crate::support::{self, LIMIT, netpoll, signal};
 
-/// A pipe that takes nothing more until it is read. What fills it is a line of dots.
+/// Returns a pipe that is full until it is read. Its content is a line of dots.
 fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, writer) = pipe().unwrap();
     let mut filler = writer.try_clone().unwrap();
-    // Holds as much as it takes, and this writes on when there is room: a pipe is full until it has
-    // taken all of that.
+    // The thread fills the pipe and continues when there is space, until it has written everything.
     thread::spawn(move || filler.write_all(&[b'.'; 256 << 10]).ok());
     (reader, writer)
 }
 
-/// A port that nobody listens on.
+/// Returns a port without a listener.
 fn free_addr() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap()
@@ -40,7 +40,7 @@ fn connect(addr: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Calls again and again for a while, each time on a connection of its own.
+/// Calls 200 times, each time on a new connection.
 fn is_served(addr: SocketAddr) {
     for _ in 0..200 {
         support::echoed(&mut connect(addr), &support::frame(b"hello"));
@@ -52,8 +52,9 @@ fn ends(mut server: Child) {
     assert_eq!(support::wait(&mut server).code(), Some(0));
 }
 
-/// A server with an event or a statistic each millisecond.
-fn talkative(kind: &str, addr: SocketAddr) -> std::process::Command {
+/// Returns a server that logs as much as possible: statistics every 10 us, and events at a limit of
+/// one connection. The reference logs nothing.
+fn verbose_server(kind: &str, addr: SocketAddr) -> std::process::Command {
     let flags = match kind {
         "reference" => "",
         _ => "--stats 10us --max-connections 1 --pollers 1",
@@ -62,34 +63,34 @@ fn talkative(kind: &str, addr: SocketAddr) -> std::process::Command {
 }
 
 #[test]
-fn a_server_whose_stderr_is_a_full_pipe_serves_on_and_ends_on_a_signal() {
+fn a_server_with_a_full_stderr_pipe_serves_and_ends_on_a_signal() {
     for kind in ["rpc", "reference"] {
         let (_unread, stderr) = full_pipe();
         let addr = free_addr();
-        let server = talkative(kind, addr).stderr(stderr).spawn().unwrap();
+        let server = verbose_server(kind, addr).stderr(stderr).spawn().unwrap();
         is_served(addr);
         ends(server);
     }
 }
 
 #[test]
-fn a_server_whose_stdout_is_a_full_pipe_serves_on_and_ends_on_a_signal() {
+fn a_server_with_a_full_stdout_pipe_serves_and_ends_on_a_signal() {
     for kind in ["rpc", "reference"] {
         let (_unread, stdout) = full_pipe();
         let addr = free_addr();
-        let server = talkative(kind, addr).stdout(stdout).spawn().unwrap();
+        let server = verbose_server(kind, addr).stdout(stdout).spawn().unwrap();
         is_served(addr);
         ends(server);
     }
 }
 
 #[test]
-fn a_server_whose_readers_have_gone_serves_on_and_ends_on_a_signal() {
+fn a_server_without_readers_serves_and_ends_on_a_signal() {
     for kind in ["rpc", "reference"] {
         let (_, stdout) = pipe().unwrap();
         let (_, stderr) = pipe().unwrap();
         let addr = free_addr();
-        let mut command = talkative(kind, addr);
+        let mut command = verbose_server(kind, addr);
         let server = command.stdout(stdout).stderr(stderr).spawn().unwrap();
         drop(command);
         is_served(addr);
@@ -98,7 +99,7 @@ fn a_server_whose_readers_have_gone_serves_on_and_ends_on_a_signal() {
 }
 
 #[test]
-fn a_server_whose_outputs_are_a_full_device_serves_on_and_ends_on_a_signal() {
+fn a_server_with_outputs_on_a_full_device_serves_and_ends_on_a_signal() {
     let addr = free_addr();
     let full = || {
         Stdio::from(
@@ -108,7 +109,7 @@ fn a_server_whose_outputs_are_a_full_device_serves_on_and_ends_on_a_signal() {
                 .unwrap(),
         )
     };
-    let server = talkative("rpc", addr)
+    let server = verbose_server("rpc", addr)
         .stdout(full())
         .stderr(full())
         .spawn()
@@ -118,7 +119,7 @@ fn a_server_whose_outputs_are_a_full_device_serves_on_and_ends_on_a_signal() {
 }
 
 #[test]
-fn a_server_whose_outputs_are_closed_serves_on_and_ends_on_a_signal() {
+fn a_server_with_closed_outputs_serves_and_ends_on_a_signal() {
     let addr = free_addr();
     let line = format!(
         "exec {} serve rpc --addr {addr} --stats 1ms >&- 2>&-",
@@ -133,22 +134,22 @@ fn a_server_whose_outputs_are_closed_serves_on_and_ends_on_a_signal() {
 }
 
 #[test]
-fn lines_that_a_full_pipe_cost_are_counted_once_it_is_read_again() {
+fn lines_dropped_at_a_full_pipe_are_reported_once_it_is_read() {
     let (reader, stderr) = full_pipe();
     let addr = free_addr();
-    let server = talkative("rpc", addr).stderr(stderr).spawn().unwrap();
-    // More than a pipe and a queue hold, at a line each millisecond.
+    let server = verbose_server("rpc", addr).stderr(stderr).spawn().unwrap();
+    // More lines than a pipe and the log's queue hold.
     let begun = std::time::Instant::now();
     while begun.elapsed() < Duration::from_millis(2500) {
         is_served(addr);
     }
-    // What the pipe and the queue hold is fewer lines than that by far.
+    // The pipe and the queue hold far fewer lines than this limit.
     let mut lines = BufReader::new(reader).lines().take(100_000);
-    let mut says = |what: &str| {
-        let said = lines.any(|line| line.unwrap().contains(what));
-        assert!(said, "no line with {what}");
+    let mut expect = |what: &str| {
+        let found = lines.any(|line| line.unwrap().contains(what));
+        assert!(found, "no line with {what}");
     };
-    says(" lines dropped: the log was not read");
-    says(", log lines dropped ");
+    expect(" lines dropped: the log was not read");
+    expect(", log lines dropped ");
     ends(server);
 }

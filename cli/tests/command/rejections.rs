@@ -1,105 +1,97 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Command lines that cannot be meant: status 2, and one line on stderr that names what is wrong.
+//! Invalid command lines: status 2, and one line on stderr that names the error.
 
 use crate::support::run;
 
-/// Asserts that `line` is refused in one line that contains all of `words`.
-fn refused(line: &str, words: &[&str]) {
-    let refusal = run(line);
-    assert_eq!((refusal.status, refusal.stdout.as_str()), (2, ""), "{line}");
-    assert_eq!(refusal.stderr.lines().count(), 1, "{}", refusal.stderr);
-    assert!(
-        refusal.stderr.starts_with("netpoll: "),
-        "{}",
-        refusal.stderr
-    );
+/// Asserts that `line` is rejected in one line that contains all of `words`.
+fn rejected(line: &str, words: &[&str]) {
+    let output = run(line);
+    assert_eq!((output.status, output.stdout.as_str()), (2, ""), "{line}");
+    assert_eq!(output.stderr.lines().count(), 1, "{}", output.stderr);
+    assert!(output.stderr.starts_with("netpoll: "), "{}", output.stderr);
     for word in words {
-        assert!(
-            refusal.stderr.contains(word),
-            "{word} in {}",
-            refusal.stderr
-        );
+        assert!(output.stderr.contains(word), "{word} in {}", output.stderr);
     }
 }
 
 #[test]
-fn a_depth_of_zero_is_refused_by_name() {
-    refused(
+fn a_depth_of_zero_is_rejected_by_flag() {
+    rejected(
         "load rpc --addr 127.0.0.1:1 --depth 0",
         &["--depth", "at least 1"],
     );
 }
 
 #[test]
-fn no_connections_are_refused_by_name() {
-    refused(
+fn zero_connections_are_rejected_by_flag() {
+    rejected(
         "load rpc --addr 127.0.0.1:1 --connections 0",
         &["--connections", "at least 1"],
     );
 }
 
 #[test]
-fn a_rate_of_zero_is_refused_by_name() {
-    refused(
+fn a_rate_of_zero_is_rejected_by_flag() {
+    rejected(
         "load rpc --addr 127.0.0.1:1 --rate 0",
         &["--rate", "at least 1"],
     );
 }
 
 #[test]
-fn no_threads_are_refused_by_name() {
-    refused(
+fn zero_threads_are_rejected_by_flag() {
+    rejected(
         "load rpc --addr 127.0.0.1:1 --threads 0",
         &["--threads", "at least 1"],
     );
 }
 
 #[test]
-fn a_duration_of_zero_is_refused_with_what_would_be_right() {
-    refused(
+fn a_duration_of_zero_is_rejected_with_the_valid_form() {
+    rejected(
         "load rpc --addr 127.0.0.1:1 --duration 0",
         &["--duration", "500ms"],
     );
-    refused(
+    rejected(
         "load rpc --addr 127.0.0.1:1 --duration 0s",
         &["--duration", "500ms"],
     );
 }
 
 #[test]
-fn a_warm_up_of_zero_is_refused_with_the_word_for_it() {
-    refused(
+fn a_warm_up_of_zero_is_rejected_with_the_word_none() {
+    rejected(
         "load rpc --addr 127.0.0.1:1 --warm-up 0",
         &["--warm-up", "none"],
     );
 }
 
 #[test]
-fn a_duration_without_a_unit_is_refused() {
-    refused(
+fn a_duration_without_a_unit_is_rejected() {
+    rejected(
         "load rpc --addr 127.0.0.1:1 --duration 10",
         &["--duration", "unit"],
     );
 }
 
 #[test]
-fn a_depth_beside_a_rate_is_refused() {
-    refused(
+fn a_depth_with_a_rate_is_rejected() {
+    rejected(
         "load rpc --addr 127.0.0.1:1 --rate 9 --depth 2",
         &["--depth", "--rate"],
     );
 }
 
 #[test]
-fn an_echo_of_nothing_is_refused() {
-    refused(
+fn an_empty_echo_request_is_rejected() {
+    rejected(
         "load echo --addr 127.0.0.1:1 --size 0",
         &["--size", "at least 1"],
     );
 }
 
 #[test]
-fn a_client_that_does_not_fit_the_protocol_is_refused() {
+fn client_flags_that_do_not_fit_the_protocol_are_rejected() {
     let flags: [(&str, &[&str]); 8] = [
         ("rpc --ids", &["--ids", "mux"]),
         ("mux --ids --size 7", &["--size", "at least 8"]),
@@ -111,70 +103,70 @@ fn a_client_that_does_not_fit_the_protocol_is_refused() {
         ("rpc --churn --rate 5", &["--churn", "--rate"]),
     ];
     for (flags, words) in flags {
-        refused(&format!("load {flags} --addr 127.0.0.1:1"), words);
+        rejected(&format!("load {flags} --addr 127.0.0.1:1"), words);
     }
 }
 
 #[test]
-fn an_address_that_does_not_parse_is_refused_by_name() {
-    refused("serve reference --addr 127.0.0.1", &["--addr", "host:port"]);
-    refused(
+fn an_invalid_address_is_rejected_by_flag() {
+    rejected("serve reference --addr 127.0.0.1", &["--addr", "host:port"]);
+    rejected(
         "serve reference --addr 127.0.0.1:65536",
         &["--addr", "65535"],
     );
-    refused("load rpc --addr ::1:80", &["--addr", "[::1]:8080"]);
-    refused("serve rpc --addr unix:", &["--addr", "empty"]);
+    rejected("load rpc --addr ::1:80", &["--addr", "[::1]:8080"]);
+    rejected("serve rpc --addr unix:", &["--addr", "empty"]);
     let long = "x".repeat(200);
-    refused(&format!("serve rpc --addr unix:{long}"), &["107"]);
+    rejected(&format!("serve rpc --addr unix:{long}"), &["107"]);
 }
 
 #[test]
-fn a_load_without_an_address_is_refused_by_name() {
-    refused("load rpc", &["--addr"]);
+fn a_load_without_an_address_is_rejected_by_flag() {
+    rejected("load rpc", &["--addr"]);
 }
 
 #[test]
-fn zero_pollers_are_refused_by_name() {
-    refused("serve rpc --pollers 0", &["--pollers", "at least 1"]);
+fn zero_pollers_are_rejected_by_flag() {
+    rejected("serve rpc --pollers 0", &["--pollers", "at least 1"]);
 }
 
 #[test]
-fn more_threads_than_a_runner_may_have_are_refused_by_name() {
+fn too_many_runner_threads_are_rejected_by_flag() {
     for runner in ["threads:4097", "tokio:100000"] {
         let line = format!("serve rpc --addr 127.0.0.1:0 --runner {runner}");
-        refused(&line, &["--runner", "at most 4096"]);
+        rejected(&line, &["--runner", "at most 4096"]);
     }
 }
 
 #[test]
-fn more_pollers_than_a_loop_may_have_are_refused_by_name() {
+fn too_many_pollers_are_rejected_by_flag() {
     for pollers in ["1025", "100000"] {
         let line = format!("serve rpc --addr 127.0.0.1:0 --pollers {pollers}");
-        refused(&line, &["--pollers", "at most 1024"]);
+        rejected(&line, &["--pollers", "at most 1024"]);
     }
 }
 
 #[test]
-fn a_time_to_stay_awake_that_cannot_be_meant_is_refused_by_name() {
-    for to_whom in [
+fn an_invalid_busy_poll_time_is_rejected_by_flag() {
+    for command in [
         "serve rpc",
         "serve reference",
         "load rpc --addr 127.0.0.1:1",
     ] {
-        for (time, right) in [
+        for (time, valid) in [
             ("1001ms", "at most 1s"),
             ("0", "`none`"),
             ("50", "unit"),
             ("long", "whole number"),
         ] {
-            refused(
-                &format!("{to_whom} --busy-poll {time}"),
-                &["--busy-poll", right],
+            rejected(
+                &format!("{command} --busy-poll {time}"),
+                &["--busy-poll", valid],
             );
         }
     }
     for client in ["mux --ids", "rpc --pool 1"] {
-        refused(
+        rejected(
             &format!("load {client} --addr 127.0.0.1:1 --busy-poll 50us"),
             &["--busy-poll"],
         );
@@ -182,40 +174,40 @@ fn a_time_to_stay_awake_that_cannot_be_meant_is_refused_by_name() {
 }
 
 #[test]
-fn a_proxy_without_anywhere_to_go_is_refused() {
-    refused("serve proxy", &["--to"]);
-    refused("serve rpc --to 127.0.0.1:1", &["--to", "proxy"]);
+fn a_proxy_without_an_upstream_is_rejected() {
+    rejected("serve proxy", &["--to"]);
+    rejected("serve rpc --to 127.0.0.1:1", &["--to", "proxy"]);
 }
 
 #[test]
-fn no_connections_to_serve_are_refused_by_name() {
-    refused(
+fn a_server_limit_of_zero_connections_is_rejected_by_flag() {
+    rejected(
         "serve rpc --max-connections 0",
         &["--max-connections", "at least 1"],
     );
-    refused(
+    rejected(
         "serve reference --max-connections 9",
         &["--max-connections"],
     );
 }
 
 #[test]
-fn a_second_poller_of_the_reference_is_refused() {
-    refused("serve reference --pollers 2", &["--pollers"]);
+fn a_second_poller_of_the_reference_is_rejected() {
+    rejected("serve reference --pollers 2", &["--pollers"]);
 }
 
 #[test]
-fn an_unknown_kind_of_server_is_refused_with_those_there_are() {
-    refused("serve http", &["http", "echo", "rpc", "reference"]);
+fn an_unknown_server_kind_is_rejected_with_the_known_ones() {
+    rejected("serve http", &["http", "echo", "rpc", "reference"]);
 }
 
 #[test]
-fn peers_and_scenarios_that_are_none_are_refused_with_those_there_are() {
-    refused(
+fn unknown_peers_and_scenarios_are_rejected_with_the_known_ones() {
+    rejected(
         "compare --peers netpoll,tokyo",
         &["--peers", "tokyo", "tokio-framed-batched", "gnet"],
     );
-    refused(
+    rejected(
         "compare --scenarios pingpong/7",
         &[
             "--scenarios",
@@ -224,16 +216,16 @@ fn peers_and_scenarios_that_are_none_are_refused_with_those_there_are() {
             "pipelined/128Bx64",
         ],
     );
-    refused("compare --rounds 0", &["--rounds", "at least 1"]);
+    rejected("compare --rounds 0", &["--rounds", "at least 1"]);
 }
 
 #[test]
-fn an_unknown_flag_is_refused_by_name() {
-    refused("load rpc --addr 127.0.0.1:1 --speed 9", &["--speed"]);
+fn an_unknown_flag_is_rejected_by_name() {
+    rejected("load rpc --addr 127.0.0.1:1 --speed 9", &["--speed"]);
 }
 
 #[test]
-fn help_and_version_are_results_and_not_errors() {
+fn help_and_version_are_printed_on_stdout_with_status_0() {
     for line in ["--help", "--version", "load --help"] {
         let help = run(line);
         assert_eq!((help.status, help.stderr.as_str()), (0, ""), "{line}");
