@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Many callers share a few connections: a server of its own, a hundred calls over three
-//! connections of a pool, and what the pool has counted.
+//! Ten threads share three client connections: a server, a hundred calls through a connection pool,
+//! and the pool's statistics.
 //!
-//! `cargo run --release -p netpoll-examples --example connection_pool` runs by itself, and ends.
+//! `cargo run --release -p netpoll-examples --example connection_pool` needs no other program.
 #![forbid(unsafe_code)]
 
 use std::io::{BufRead, Write};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use netpoll::{Addr, ConnPool, ConnPoolOptions, Connection, Dialer, EventLoop, Listener};
 
-/// Answers each line with itself.
+/// Answers each line with the same line.
 async fn echo(conn: &mut Connection) -> Result<(), netpoll::BoxError> {
     let (mut reader, mut writer) = conn.split();
     let line = reader.until(b'\n', 1024).await?;
@@ -18,7 +18,7 @@ async fn echo(conn: &mut Connection) -> Result<(), netpoll::BoxError> {
     Ok(())
 }
 
-/// Ten calls, each with whichever connection is free.
+/// Makes ten calls, each on a free connection of the pool.
 fn calls(pool: &ConnPool, addr: Addr) -> std::io::Result<()> {
     for number in 0..10 {
         let mut conn = pool.get_blocking(addr)?;
@@ -27,7 +27,8 @@ fn calls(pool: &ConnPool, addr: Addr) -> std::io::Result<()> {
         let mut answer = String::new();
         stream.read_line(&mut answer)?;
         assert_eq!(answer, format!("call {number}\n"));
-        // One that fails on its way is dropped, and so closed: an answer may still come to it.
+        // A connection is not recycled after an error: it is dropped and so closed, since a late
+        // response may still arrive on it.
         conn.recycle();
     }
     Ok(())
@@ -55,13 +56,10 @@ fn main() -> std::io::Result<()> {
     }
 
     let stats = pool.stats(addr);
-    println!("{} connections were made,", stats.created);
-    println!(
-        "used {} times again, and {} wait.",
-        stats.reused, stats.idle
-    );
+    println!("{} connections created,", stats.created);
+    println!("reused {} times, {} idle.", stats.reused, stats.idle);
     pool.close();
-    let cut = handle.shutdown(Duration::from_secs(1)).wait();
-    assert_eq!(cut, 0);
+    let aborted = handle.shutdown(Duration::from_secs(1)).wait();
+    assert_eq!(aborted, 0);
     serving.join().expect("no panic")
 }

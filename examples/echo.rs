@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Returns whatever comes, without copying it: the memory it was received into is sent.
+//! An echo server without copies: it sends the memory that it received into.
 //!
-//! `cargo run --release -p netpoll-examples --example echo`, and in another terminal
-//! `nc 127.0.0.1 8081`.
+//! `cargo run --release -p netpoll-examples --example echo`, and in another terminal `nc 127.0.0.1
+//! 8081`.
 #![forbid(unsafe_code)]
 
 use netpoll::{Connection, EventLoop};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A server that a line on its standard input ends in order: what was accepted is served, idle
-//! connections are closed, and after ten seconds the rest is cut.
+//! A graceful shutdown, started by a line on standard input: the server answers requests in
+//! progress and closes idle connections. After ten seconds it aborts the connections that are left.
 //!
 //! `cargo run --release -p netpoll-examples --example graceful_shutdown`
 #![forbid(unsafe_code)]
@@ -26,8 +26,8 @@ fn main() -> std::io::Result<()> {
         let mut line = String::new();
         std::io::stdin().read_line(&mut line)?;
         println!("{} connections are open", handle.connections());
-        let cut = handle.shutdown(Duration::from_secs(10)).wait();
-        println!("{cut} had to be cut");
+        let aborted = handle.shutdown(Duration::from_secs(10)).wait();
+        println!("{aborted} connections were aborted");
         std::io::Result::Ok(())
     });
 

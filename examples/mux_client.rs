@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Many calls at once on one connection: the answers come in the order in which they are ready.
+//! Concurrent calls on one connection: the responses arrive in the order in which they are ready.
 //!
 //! `cargo run --release -p netpoll-examples --example mux_client`
 #![forbid(unsafe_code)]
@@ -30,7 +30,7 @@ fn main() -> Result<(), BoxError> {
         .map(|number| {
             let client = client.clone();
             netpoll::spawn(async move {
-                // The later ones nap for less, and overtake the others.
+                // Later calls request a shorter delay and overtake the others.
                 let answer = client.call(Message::new(&[100 - 10 * number])).await?;
                 println!(
                     "call {number}: {} byte after {:?}",
@@ -45,7 +45,7 @@ fn main() -> Result<(), BoxError> {
         call.wait()??;
     }
     println!(
-        "550 ms of naps in {:?}: {:?}",
+        "550 ms of delays in {:?}: {:?}",
         begun.elapsed(),
         client.stats()
     );
@@ -56,7 +56,7 @@ fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// The server: answers after as many milliseconds as the request says.
+/// Answers after as many milliseconds as the request's first byte.
 async fn delayed_echo(mut request: Message) -> Result<Message, BoxError> {
     let time = request.body.read_u8()?;
     sleep(Duration::from_millis(time.into())).await;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Calls a server over a connection of its own, from a task and from a plain thread.
+//! A client that calls a server from a task and from a plain thread.
 //!
 //! `cargo run --release -p netpoll-examples --example rpc_client`
 #![forbid(unsafe_code)]
@@ -20,11 +20,11 @@ fn main() -> Result<(), BoxError> {
     let handle = server.handle();
     let serving = thread::spawn(move || server.run());
 
-    // A task needs no other runtime: a poller runs it.
+    // A poller runs the task; no other runtime is needed.
     let answer = netpoll::spawn(call(addr, "hello from a task"))?.wait()??;
     println!("{answer}");
 
-    // A thread may use the connection as a stream of the standard library's.
+    // A thread uses the connection as a blocking `Read` and `Write`.
     let mut conn = Dialer::new().dial_blocking(addr)?;
     let mut stream = conn.blocking();
     stream.write_all(&frame("hello from a thread"))?;
@@ -40,7 +40,7 @@ fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// The server: answers each frame in capitals.
+/// Answers each frame with its text in upper case.
 async fn uppercase(conn: &mut Connection) -> Result<(), BoxError> {
     let (mut reader, mut writer) = conn.split();
     let length = reader.read_u32().await?;

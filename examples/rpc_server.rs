@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The server of the README: a length, so many bytes, and the same back.
+//! The server of the README: it reads a length and a payload, and returns both.
 //!
-//! `cargo run --release -p netpoll-examples --example rpc_server`, and in another terminal
-//! `cargo run --release -- load rpc --addr 127.0.0.1:8080`.
+//! `cargo run --release -p netpoll-examples --example rpc_server`, and in another terminal `cargo
+//! run --release -- load rpc --addr 127.0.0.1:8080`.
 #![forbid(unsafe_code)]
 
 fn main() -> std::io::Result<()> {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The server speaks first, and goes on for as long as the peer reads: a handler of a whole
-//! connection, with `flush` as its pace.
+//! A server that sends first, and for as long as the peer reads. The handler owns the connection,
+//! and `flush` sets its pace.
 //!
-//! `cargo run --release -p netpoll-examples --example stream`, and in another terminal
-//! `nc 127.0.0.1 8082 | head`.
+//! `cargo run --release -p netpoll-examples --example stream`, and in another terminal `nc
+//! 127.0.0.1 8082 | head`.
 #![forbid(unsafe_code)]
 
 use netpoll::{Connection, EventLoop};
@@ -14,7 +14,8 @@ fn main() -> std::io::Result<()> {
             let mut writer = conn.writer();
             for number in 0u64.. {
                 writer.put_str(&format!("line {number}\n"));
-                // Waits until the kernel has it: a peer that does not read stops us here.
+                // Waits until the kernel has taken the line: a peer that does not read blocks the
+                // handler here.
                 writer.flush().await?;
             }
             Ok(())

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Relays between its clients and another server. Both sides of a relay are driven by one poller,
-//! and no byte is copied on the way: what was received from one side is sent to the other. When one
-//! side ends its stream, or the proxy shuts down, so does the relay towards the other, and the answers
-//! still come back. What is silent for 30 s then is not waited for.
+//! A proxy. One poller drives both sides of a connection pair, and no byte is copied: the memory
+//! that was received from one side is sent to the other. When one side ends its stream, or the
+//! proxy shuts down, the proxy forwards the end, and the responses still arrive. A direction that
+//! is then silent for 30 s is closed.
 //!
-//! `cargo run --release -p netpoll-examples --example tcp_proxy -- 127.0.0.1:8081`; without an
-//! address it starts a server of its own, asks it something through the proxy, and ends.
+//! `cargo run --release -p netpoll-examples --example tcp_proxy -- 127.0.0.1:8081`. Without an
+//! address it starts its own server, sends a request through the proxy, and ends.
 #![forbid(unsafe_code)]
 
 use std::io::{Read, Write};
@@ -29,11 +29,11 @@ fn main() -> Result<(), BoxError> {
     std::thread::spawn(move || server.run());
     std::thread::spawn(move || proxy.run());
     let mut stream = TcpStream::connect(addr.to_string())?;
-    stream.write_all(b"all that there is to say")?;
+    stream.write_all(b"one request")?;
     stream.shutdown(Shutdown::Write)?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    println!("after the end of our stream came: {answer}");
+    println!("received after our end of the stream: {answer}");
     Ok(())
 }
 
@@ -49,8 +49,8 @@ fn proxy(upstream: Addr, listener: Listener) -> std::io::Result<EventLoop> {
     proxy.listen(listener).build()
 }
 
-/// Moves what comes until there is no more, and then the end of the stream. If one side fails, the
-/// other is of no use.
+/// Forwards one direction to its end, and the end of the stream after it. If one side fails, both
+/// are aborted.
 async fn relay(mut from: OwnedReader, mut to: OwnedWriter) -> std::io::Result<()> {
     let moved = forward(from.reader(), to.writer()).await;
     let end = to.handle();
@@ -64,10 +64,11 @@ async fn relay(mut from: OwnedReader, mut to: OwnedWriter) -> std::io::Result<()
     moved
 }
 
-/// At the pace of whoever takes it.
+/// Forwards bytes at the pace of the receiver.
 async fn forward(mut from: Reader<'_>, mut to: Writer<'_>) -> std::io::Result<()> {
-    // This side takes no more: the loop shuts down, or a time is up. A reset has another error.
-    let is_closed = |e: &std::io::Error| e.get_ref().is_some_and(|why| why.is::<Closed>());
+    // The connection reads no more: the event loop shuts down, or a timeout has passed. A reset is
+    // another error.
+    let is_closed = |e: &std::io::Error| e.get_ref().is_some_and(|reason| reason.is::<Closed>());
     while let Some(bytes) = match from.chunk().await {
         Err(error) if is_closed(&error) => None,
         chunk => chunk?,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The client of a mux under layers of tower's: two servers, of which the less busy one is chosen,
-//! a timeout, and a second try where the first came to nothing.
+//! The mux client in a stack of tower layers: balance over two servers by pending requests, a
+//! timeout, and a retry.
 //!
 //! `cargo run --release -p netpoll-examples --example tower_stack`
 #![forbid(unsafe_code)]
@@ -41,13 +41,13 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Starts a server that stalls once.
+/// Starts a server that stalls on its second request.
 fn serve(name: &'static str) -> Result<Addr, BoxError> {
     let listener = Listener::bind("127.0.0.1:0")?;
     let addr = listener.local_addr()?;
-    let asked = AtomicU32::new(0);
+    let received = AtomicU32::new(0);
     let answer = async move |mut request: Message| {
-        if asked.fetch_add(1, Ordering::Relaxed) == 1 {
+        if received.fetch_add(1, Ordering::Relaxed) == 1 {
             sleep(Duration::from_secs(1)).await;
         }
         let question = request.body.read_string(request.body.len())?;
@@ -61,7 +61,7 @@ fn serve(name: &'static str) -> Result<Addr, BoxError> {
     Ok(addr)
 }
 
-/// So many tries in all.
+/// The number of attempts, the first included.
 #[derive(Clone)]
 struct RetryPolicy(u8);
 

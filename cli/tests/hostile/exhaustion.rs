@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A thousand dials for a server of 64 descriptors: how often it tries to accept in vain, what waiting
-//! costs it, whether the connections that it holds are served, and how soon others are once there are
-//! descriptors.
+//! A thousand connects to a server with 64 descriptors. Measures how often the server tries to
+//! accept in vain, the cost of waiting, the service of accepted connections, and the time until
+//! service resumes once descriptors are free.
 //!
-//! The tries are counted, by the server's own statistics: a pause that is much too short costs little
-//! of a processor and would not be noticed by the processor time alone.
+//! The server's own statistics count the tries: a pause that is much too short costs so little
+//! processor time that the processor time alone would not show it.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -20,43 +20,44 @@ use crate::scene::Scene;
 use crate::support::{Server, frame};
 use crate::victim::{Share, answered, call, time_until};
 
-/// How many descriptors it has.
+/// Descriptors of the server at first.
 const FEW: u64 = 64;
 
-/// And later.
+/// Descriptors of the server later.
 const MANY: u64 = 2048;
 
 const DIALS: usize = 1000;
 
-/// How many of those that are in leave first.
-const LEAVE: usize = 10;
+/// Accepted connections that close first.
+const FIRST_TO_CLOSE: usize = 10;
 
-/// How long it has for those it can take, and how long it is left exhausted.
+/// The time for the server to accept what it can, and the time for which it stays exhausted.
 const SETTLE: Duration = Duration::from_secs(1);
 const EXHAUSTED: Duration = Duration::from_secs(4);
 
-/// The most of a core, in hundredths.
+/// Limit of the processor time in percent of a core.
 const SHARE: f64 = 5.0;
 
-/// How often the server may try to accept a connection that it has no room for, in [`SETTLE`] and
-/// [`EXHAUSTED`] together. Its pauses double from 10 ms to 1 s, so it tries 11 times; one that tries
-/// each millisecond does so 5,000 times.
+/// Limit of the failed tries to accept in [`SETTLE`] and [`EXHAUSTED`] together. The pauses double
+/// from 10 ms to 1 s, so the server tries 11 times; one that tries each millisecond does so 5,000
+/// times.
 const VAIN: u64 = 40;
 
-/// How often the server prints what it has counted.
+/// The interval of the server's statistics.
 const PRINTS: Duration = Duration::from_millis(200);
 
-/// The longest without service when there are descriptors.
+/// Limit of the time until service resumes once descriptors are free.
 const BACK: Duration = Duration::from_secs(1);
 
-/// What came of one server.
-struct Outcome {
+/// The results of one server.
+struct ServerResult {
     share: f64,
-    /// How often it tried to accept in vain.
+    /// FailedAccepts to accept in vain.
     vain: u64,
-    /// How long the calls of those who are in took, in order.
+    /// Times of the calls on accepted connections, sorted.
     calls: Vec<Duration>,
-    /// When somebody has left, when others have, and when all have.
+    /// Time until service resumes after some connections have closed, after the descriptor limit
+    /// was raised, and after all have closed.
     back: [Option<Duration>; 3],
 }
 
@@ -65,7 +66,7 @@ struct Outcome {
 fn exhaustion() {
     let scene = Scene::begin(
         "exhaustion",
-        "40 accepts in vain, 5 % of a core, who is in answered within 1 s, service back within 1 s",
+        "40 accepts in vain, 5 % of a core, accepted connections answered within 1 s, service back within 1 s",
     );
     scene.progress("out of descriptors");
     let out = exhausted(None);
@@ -86,31 +87,35 @@ fn exhaustion() {
         times.join(", ")
     );
     let back = all().all(|time| *time <= BACK);
-    // Without a single one the server was not exhausted, or its statistics do not say so.
+    // Without a single failed try, the server was not exhausted, or its statistics are wrong.
     let tries = out.vain > 0 && full.vain > 0 && vain <= VAIN;
     scene.judge(measured, tries && share <= SHARE && back && p99 <= BACK);
 }
 
-/// Exhausts a server that runs out of descriptors, or that is full with `most` connections.
-fn exhausted(most: Option<usize>) -> Outcome {
+/// Exhausts a server that runs out of descriptors, or one with a limit of `most` connections.
+fn exhausted(most: Option<usize>) -> ServerResult {
     let flag = most.map_or(String::new(), |most| format!(" --max-connections {most}"));
     let mut server = Server::start_as(&format!("rpc{flag} --stats {PRINTS:?}"));
-    let tries = Tries::of(server.process.stderr.take().unwrap());
+    let tries = FailedAccepts::of(server.process.stderr.take().unwrap());
     limit(&server, FEW);
     let mut streams: Vec<TcpStream> = (0..DIALS).map(|_| dial(&server)).collect();
     sleep(SETTLE);
-    // The queue of the kernel is one of its own: who is first is in.
+    // The kernel's queue is first in, first out: the first connections are accepted.
     let mut queued = streams.split_off(answered(&streams));
-    assert!(streams.len() >= 2 * LEAVE, "{} are in", streams.len());
+    assert!(
+        streams.len() >= 2 * FIRST_TO_CLOSE,
+        "{} accepted",
+        streams.len()
+    );
     assert_eq!(answered(&queued), 0, "in the order of the queue");
     let (share, calls) = wait_exhausted(&server, &mut streams);
     let vain = tries.so_far();
 
-    streams.truncate(streams.len() - LEAVE);
-    let some_left = time_until(|| answered(&queued) >= LEAVE);
-    streams.extend(queued.drain(..LEAVE));
+    streams.truncate(streams.len() - FIRST_TO_CLOSE);
+    let some_left = time_until(|| answered(&queued) >= FIRST_TO_CLOSE);
+    streams.extend(queued.drain(..FIRST_TO_CLOSE));
     let others_left = most.is_none().then(|| {
-        // The pauses between two tries double from 10 ms: this one has just become a second.
+        // The pauses between tries double from 10 ms; by now, a pause of one second has begun.
         sleep(Duration::from_millis(1350));
         limit(&server, MANY);
         time_until(|| answered(&queued) > 0)
@@ -120,7 +125,7 @@ fn exhausted(most: Option<usize>) -> Outcome {
     let began = Instant::now();
     call(&mut server.connect(), b"back again");
     let all_left = began.elapsed();
-    Outcome {
+    ServerResult {
         share,
         vain,
         calls,
@@ -128,10 +133,11 @@ fn exhausted(most: Option<usize>) -> Outcome {
     }
 }
 
-/// The tries to accept in vain that a server prints: accepts that failed, and pauses at its limit.
-struct Tries(Arc<AtomicU64>);
+/// Counts the failed tries to accept in the server's statistics: failed accepts and pauses at its
+/// limit.
+struct FailedAccepts(Arc<AtomicU64>);
 
-impl Tries {
+impl FailedAccepts {
     /// Counts them until the server ends.
     fn of(stderr: ChildStderr) -> Self {
         let counted = Arc::new(AtomicU64::new(0));
@@ -148,14 +154,14 @@ impl Tries {
         Self(counted)
     }
 
-    /// Those until now, but for what has not been printed yet.
+    /// Returns the count so far, without what has not been printed yet.
     fn so_far(&self) -> u64 {
         sleep(2 * PRINTS);
         self.0.load(Ordering::SeqCst)
     }
 }
 
-/// Gives a server so many descriptors.
+/// Sets the descriptor limit of a server.
 fn limit(server: &Server, descriptors: u64) {
     let limit = Rlimit {
         current: Some(descriptors),
@@ -165,7 +171,7 @@ fn limit(server: &Server, descriptors: u64) {
     prlimit(Some(process), Resource::Nofile, limit).unwrap();
 }
 
-/// A connection that has called and does not block.
+/// Returns a non-blocking connection that has sent a request.
 fn dial(server: &Server) -> TcpStream {
     let mut stream = server.connect();
     stream.write_all(&frame(b"let me in")).unwrap();
@@ -173,10 +179,10 @@ fn dial(server: &Server) -> TcpStream {
     stream
 }
 
-/// Leaves a server exhausted while those who are in go on calling. Says what share of a core it
-/// took, and how long the calls took, in order.
-fn wait_exhausted(server: &Server, inside: &mut [TcpStream]) -> (f64, Vec<Duration>) {
-    for stream in inside.iter_mut() {
+/// Keeps a server exhausted while the accepted connections continue to call. Returns its processor
+/// time in percent of a core, and the sorted times of the calls.
+fn wait_exhausted(server: &Server, accepted: &mut [TcpStream]) -> (f64, Vec<Duration>) {
+    for stream in accepted.iter_mut() {
         stream.set_nonblocking(false).unwrap();
         let mut answer = frame(b"let me in");
         stream.read_exact(&mut answer).unwrap();
@@ -184,7 +190,7 @@ fn wait_exhausted(server: &Server, inside: &mut [TcpStream]) -> (f64, Vec<Durati
     let share = Share::of(server);
     let (began, mut calls) = (Instant::now(), Vec::new());
     while began.elapsed() < EXHAUSTED {
-        calls.extend(inside.iter_mut().map(|stream| call(stream, b"still in")));
+        calls.extend(accepted.iter_mut().map(|stream| call(stream, b"still in")));
         sleep(Duration::from_millis(100));
     }
     calls.sort_unstable();

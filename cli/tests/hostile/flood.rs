@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A flood: 15,000 connections come as fast as they can, all of them are open at once, every one of
-//! them is answered, and then all are gone at once. The server must serve every one, be left with the
-//! descriptors it had before, and hold no more memory after the second flood than after the first.
+//! A flood of connections: 15,000 connect as fast as possible, all are open at once, each receives
+//! a response, and then all close at once. The server must serve every one, return to its number of
+//! descriptors before, and use no more memory after the second flood than after the first.
 //!
-//! Where the process may have fewer descriptors, the flood is as large as they allow, and the scene
-//! says so.
+//! If the process may have fewer descriptors, the flood is smaller, and the scene prints its size.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -18,16 +17,16 @@ use crate::scene::Scene;
 use crate::support::{LIMIT, Server, frame, within_limit};
 use crate::victim::{call, reset};
 
-/// How many connections.
+/// Number of connections.
 const FLOOD: usize = 15_000;
 
-/// Threads that they come from.
+/// Number of threads that connect.
 const SOURCES: usize = 8;
 
-/// Descriptors that are kept for all else.
+/// Descriptors reserved for everything else.
 const SPARE: usize = 200;
 
-/// How many times as much memory a server may hold after two floods as after one.
+/// Limit of the ratio of memory after two floods to memory after one.
 const MEMORY: f64 = 1.2;
 
 #[test]
@@ -44,7 +43,7 @@ fn flood() {
     if connections < FLOOD {
         scene.progress(format!("only {connections}: {descriptors} descriptors"));
     }
-    // A busy machine may take long to open them all.
+    // Without timeouts: a busy machine may take long to open all connections.
     let patient = "--first-byte-timeout none --idle-timeout none";
     let line = format!("rpc --max-connections {} {patient}", connections + 1);
     let server = Server::start_as(&line);
@@ -54,7 +53,7 @@ fn flood() {
     let mut served = 0;
     let began = Instant::now();
     for held in &mut memory {
-        served += come_and_go(server.addr, each);
+        served += connect_call_and_close(server.addr, each);
         let gone = within_limit(|| server.descriptors() <= before);
         assert!(gone, "{} of {before} descriptors", server.descriptors());
         *held = server.resident();
@@ -69,10 +68,10 @@ fn flood() {
     scene.judge(measured, served == 2 * connections && growth <= MEMORY);
 }
 
-/// Opens all connections, calls on each of them once all are open, and ends them, half by FIN and half
-/// by reset. Says how many were answered.
-fn come_and_go(server: SocketAddr, each: usize) -> usize {
-    let dial = |index| thread::spawn(move || come(server, index, each));
+/// Opens all connections, then sends a request on each, then closes them, half by FIN and half by
+/// reset. Returns the number of correct responses.
+fn connect_call_and_close(server: SocketAddr, each: usize) -> usize {
+    let dial = |index| thread::spawn(move || connect_from(server, index, each));
     let sources: Vec<_> = (0..SOURCES).map(dial).collect();
     let joined = sources.into_iter().map(|source| source.join().unwrap());
     let mut flood: Vec<TcpStream> = joined.flatten().collect();
@@ -94,8 +93,9 @@ fn come_and_go(server: SocketAddr, each: usize) -> usize {
     served
 }
 
-/// Opens the connections of one source, whose address is its own: so no flood runs out of ports.
-fn come(server: SocketAddr, source: usize, connections: usize) -> Vec<TcpStream> {
+/// Opens the connections of one source. Each source has its own address, so that no flood runs out
+/// of ports.
+fn connect_from(server: SocketAddr, source: usize, connections: usize) -> Vec<TcpStream> {
     let from = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2 + source as u8), 0));
     let dial = |_| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();

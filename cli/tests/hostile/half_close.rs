@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Peers that end their stream behind their last request and then want all answers: the end of the
-//! input comes together with data, long before the answers are out, or while a window is shut.
+//! Peers that half-close after their last request and then read all responses. The FIN arrives
+//! together with data, long before the responses are sent, or while the receive window is closed.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -15,14 +15,14 @@ use crate::victim::narrow;
 const SIZES: [usize; 8] = [1, 100, 4092, 4097, 64 << 10, 100_000, 1 << 20, 3 << 20];
 const REQUESTS: [usize; 4] = [1, 2, 7, 64];
 
-/// How the end comes.
+/// How the FIN is sent.
 #[derive(Clone, Copy, Debug)]
-enum Manner {
-    /// When it comes.
+enum FinMode {
+    /// After the last write.
     Plain,
     /// In one segment with the last data.
     Corked,
-    /// To a server whose answers nobody has room for.
+    /// While the client's receive window has no space for responses.
     Narrow,
 }
 
@@ -35,9 +35,9 @@ fn half_close() {
     for size in SIZES {
         scene.progress(format!("{size} B, {lost} B lost so far"));
         for requests in REQUESTS {
-            for manner in [Manner::Plain, Manner::Corked, Manner::Narrow] {
+            for mode in [FinMode::Plain, FinMode::Corked, FinMode::Narrow] {
                 for server in &servers {
-                    let (all, missing) = converse(server, size, requests, manner);
+                    let (all, missing) = converse(server, size, requests, mode);
                     conversations += 1;
                     bytes += all;
                     lost += missing;
@@ -52,16 +52,16 @@ fn half_close() {
     scene.judge(measured, lost == 0);
 }
 
-/// Sends so many requests and the end, and reads to the end. Says how many bytes were due, and how
-/// many of them did not come or were others.
-fn converse(server: &Server, size: usize, requests: usize, manner: Manner) -> (usize, usize) {
-    let mut stream = match manner {
-        Manner::Narrow => narrow(server.addr, 16 << 10).unwrap(),
-        Manner::Plain | Manner::Corked => server.connect(),
+/// Sends `requests` requests and the FIN, and reads to the end. Returns the number of expected
+/// bytes, and how many of them are missing or wrong.
+fn converse(server: &Server, size: usize, requests: usize, mode: FinMode) -> (usize, usize) {
+    let mut stream = match mode {
+        FinMode::Narrow => narrow(server.addr, 16 << 10).unwrap(),
+        FinMode::Plain | FinMode::Corked => server.connect(),
     };
     let request = frame(&payload(size));
     let due = request.len() * requests;
-    let sending = send_aside(&stream, request.clone(), requests, manner);
+    let sending = send_aside(&stream, request.clone(), requests, mode);
     let mut whole = 0;
     let mut answer = vec![0; request.len()];
     for _ in 0..requests {
@@ -77,30 +77,30 @@ fn converse(server: &Server, size: usize, requests: usize, manner: Manner) -> (u
     (due, due - whole)
 }
 
-/// Sends on a thread of its own: the server answers before it has read all.
+/// Sends on another thread: the server answers before it has read everything.
 fn send_aside(
     stream: &TcpStream,
     request: Vec<u8>,
     requests: usize,
-    manner: Manner,
+    mode: FinMode,
 ) -> thread::JoinHandle<()> {
     let mut stream = stream.try_clone().unwrap();
     thread::spawn(move || {
-        let corked = matches!(manner, Manner::Corked);
+        let corked = matches!(mode, FinMode::Corked);
         SockRef::from(&stream).set_tcp_cork(corked).unwrap();
         for _ in 0..requests {
-            // A server that has gone is seen by who reads.
+            // The reader notices a server that is gone.
             stream.write_all(&request).ok();
         }
         stream.shutdown(Shutdown::Write).ok();
     })
 }
 
-/// Reads until `room` is full or nothing more comes.
-fn read_up_to(stream: &mut TcpStream, room: &mut [u8]) -> usize {
+/// Reads until `buf` is full or the stream ends.
+fn read_up_to(stream: &mut TcpStream, buf: &mut [u8]) -> usize {
     let mut filled = 0;
-    while filled < room.len() {
-        match stream.read(&mut room[filled..]) {
+    while filled < buf.len() {
+        match stream.read(&mut buf[filled..]) {
             Ok(0) | Err(_) => break,
             Ok(count) => filled += count,
         }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Lengths that lie: four gibibytes, which is above the limit, and four mebibytes, which is not and
-//! never comes; between them garbage behind a good request, whose answer has to come all the same,
-//! and resets in the middle of a frame.
+//! Wrong lengths: 4 GiB, above the limit, and 4 MiB, within the limit, of which the bytes never
+//! arrive. In between, garbage after a valid request, whose response must still arrive, and resets
+//! in the middle of a frame.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -12,16 +12,16 @@ use crate::scene::Scene;
 use crate::support::{Server, frame, payload};
 use crate::victim::{Memory, call, narrow, reset, until_ended};
 
-/// How many lengths, half of each kind.
+/// Number of lengths, half of each kind.
 const LENGTHS: usize = 3000;
 
-/// The most that may be asked for, as the framework has it.
+/// The framework's default frame limit in bytes.
 const ALLOWED: u32 = 4 << 20;
 
-/// How soon what is above the limit is refused.
-const REFUSED: Duration = Duration::from_secs(1);
+/// Limit of the time to reject a length above the frame limit.
+const REJECTION: Duration = Duration::from_secs(1);
 
-/// The most memory for all of it.
+/// Limit of the additional memory of all connections in bytes.
 const MEMORY: u64 = 16_000_000;
 
 #[test]
@@ -29,7 +29,7 @@ const MEMORY: u64 = 16_000_000;
 fn lengths() {
     let scene = Scene::begin(
         "lengths that lie",
-        "refused within 1 s, no answer lost, at most 16 MB more for all",
+        "rejected within 1 s, no answer lost, at most 16 MB more for all",
     );
     let server = Server::start_as("rpc --pollers 1 --first-byte-timeout 60s");
     let mut good = server.connect();
@@ -43,21 +43,21 @@ fn lengths() {
     let mut lost = 0;
     let mut noise = Noise(0x9E37_79B9_7F4A_7C15);
     for index in 0..LENGTHS {
-        let mut liar = server.connect();
+        let mut peer = server.connect();
         if index % 2 == 0 {
-            liar.write_all(&u32::MAX.to_be_bytes()).unwrap();
-            slowest = slowest.max(until_ended(&mut liar));
+            peer.write_all(&u32::MAX.to_be_bytes()).unwrap();
+            slowest = slowest.max(until_ended(&mut peer));
         } else {
-            liar.write_all(&ALLOWED.to_be_bytes()).unwrap();
-            held.push(liar);
-            // Whoever is behind it has been read, so it has: the handler waits for the rest, and
-            // the byte that comes now may cost what was claimed.
+            peer.write_all(&ALLOWED.to_be_bytes()).unwrap();
+            held.push(peer);
+            // A later request is answered, so the handler has read the length and waits for the
+            // payload. The next byte must not make it allocate the claimed size.
             call(&mut server.connect(), b"behind");
             held.last_mut().unwrap().write_all(&[1]).unwrap();
         }
         match index % 4 {
             0 => match garbage(&server, &mut noise) {
-                Some(refused) => slowest = slowest.max(refused),
+                Some(rejected) => slowest = slowest.max(rejected),
                 None => lost += 1,
             },
             1 => reset_within_a_frame(&server, &mut noise),
@@ -72,17 +72,20 @@ fn lengths() {
     call(&mut good, b"all have been read");
     most = Memory::of(&server).more_than(before).max(most);
     let measured = format!(
-        "{LENGTHS} lengths, {} of them held at once: refused within {slowest:.1?}, {lost} answers lost, {:.1} MB more",
+        "{LENGTHS} lengths, {} of them held at once: rejected within {slowest:.1?}, {lost} answers lost, {:.1} MB more",
         held.len(),
         most as f64 / 1e6
     );
-    scene.judge(measured, slowest <= REFUSED && lost == 0 && most <= MEMORY);
+    scene.judge(
+        measured,
+        slowest <= REJECTION && lost == 0 && most <= MEMORY,
+    );
 }
 
-/// Sends a large request and behind it much that means nothing, but for its beginning: as a length
-/// that is above the limit. Says how long the server took to have enough, once its answer was read;
-/// `None` if that did not come. A server that then closes with the rest unread resets, and what is
-/// still on its way to a narrow client is lost.
+/// Sends a large valid request and then garbage that begins with a length above the limit. Returns
+/// the time from the response to the end of the connection; `None` if the response did not arrive.
+/// A server that closes with unread input sends a reset, and bytes still in flight to a narrow
+/// client are lost.
 fn garbage(server: &Server, noise: &mut Noise) -> Option<Duration> {
     let mut stream = narrow(server.addr, 16 << 10).unwrap();
     let request = frame(&payload(300_000));
@@ -93,18 +96,18 @@ fn garbage(server: &Server, noise: &mut Noise) -> Option<Duration> {
         [request.clone(), bytes].concat(),
     );
     let sending = thread::spawn(move || {
-        // A server that has had enough need not take all of it.
+        // A server that has closed does not take all of it.
         aside.write_all(&whole).ok();
     });
     let mut answer = vec![0; request.len()];
     let answered = stream.read_exact(&mut answer).is_ok() && answer == request;
-    let refused = answered.then(|| until_ended(&mut stream));
+    let rejected = answered.then(|| until_ended(&mut stream));
     drop(stream);
     sending.join().unwrap();
-    refused
+    rejected
 }
 
-/// Claims what is allowed, sends some of it, and resets.
+/// Sends the length of an allowed frame and a part of the frame, and resets.
 fn reset_within_a_frame(server: &Server, noise: &mut Noise) {
     let mut stream: TcpStream = server.connect();
     stream.write_all(&ALLOWED.to_be_bytes()).unwrap();
@@ -112,7 +115,7 @@ fn reset_within_a_frame(server: &Server, noise: &mut Noise) {
     reset(stream);
 }
 
-/// Bytes without a pattern, the same in each run.
+/// Pseudo-random bytes, the same in each run.
 struct Noise(u64);
 
 impl Noise {

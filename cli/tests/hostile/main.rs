@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Peers that mean harm, and peers that cannot help it, before the built server: each scene does
-//! something to a process of its own, measures what that costs the server or its other clients, and
-//! holds it against a limit. `ci/hostile` runs them, and those that need a server with handlers of
-//! their own (`crates/netpoll/tests/{stuck,churn}.rs`), and prints a line a scene.
+//! Hostile and faulty peers against the built server. Each scene attacks a server process, measures
+//! the cost to the server or to its other clients, and compares it with a limit. `ci/hostile` runs
+//! the scenes, and those that need a server with special handlers
+//! (`crates/netpoll/tests/{stuck,churn}.rs`), and prints one line a scene.
 //!
-//! They are ignored by a plain test run: they take seconds each, and some want a machine that does
-//! little else.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on says so by a panic"
-)]
+//! A plain test run ignores them: they take seconds each, and some need an otherwise idle machine.
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue panics")]
 
 mod exhaustion;
 mod flood;
@@ -28,5 +24,5 @@ mod support;
 #[path = "../../src/process_stats.rs"]
 mod process_stats;
 
-// A link to the one that netpoll's own tests use.
+// A symbolic link to the module that netpoll's own tests use.
 mod scene;

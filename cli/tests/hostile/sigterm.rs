@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A server that is told to go while twenty clients call: whatever it had received before is
-//! answered, no answer ends in its middle, and it goes with status 0.
+//! SIGTERM while twenty clients call: the server answers every request that it had received,
+//! truncates no response, and exits with status 0.
 //!
-//! A request is received when the client's write has returned: on loopback the kernel has it in the
-//! server's queue then. Half of the clients keep their connection, half come anew for each call, so
-//! the signal also meets connections that nobody has accepted yet. `HOSTILE_ROUNDS` says how often.
+//! A request counts as received once the client's write has returned: on the loopback, it is then
+//! in the server's receive queue. Half of the clients keep their connection, half open a new one
+//! for each call, so the signal also meets connections in the accept queue. `HOSTILE_ROUNDS` sets
+//! the number of rounds.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -21,10 +22,10 @@ use crate::victim::narrow;
 
 const CLIENTS: usize = 20;
 
-/// How often clients have called when the signal comes, at least.
+/// Minimum number of calls before the signal.
 const CALLS: usize = 100;
 
-/// What they ask for: so many requests of so many bytes at once.
+/// The batches in turn: number of requests and bytes of each.
 const BATCHES: [(usize, usize); 6] = [
     (1, 1),
     (16, 100),
@@ -34,20 +35,20 @@ const BATCHES: [(usize, usize); 6] = [
     (1, 300_000),
 ];
 
-/// What those ask for who have little room for answers: more than the kernel takes from the server.
+/// The batch of clients with a small receive buffer: more than the kernel takes from the server.
 const LARGE: (usize, usize) = (1, 4_190_000);
 
-/// A batch that was not answered whole.
+/// A batch without complete responses.
 struct Unanswered {
-    /// When all of it had been written.
+    /// When the last byte of the batch had been written.
     written: Instant,
-    /// Whether the first byte of an answer came and not the last.
+    /// Whether a response was truncated.
     cut: bool,
 }
 
-/// What came of the rounds so far.
+/// The counts over all rounds so far.
 #[derive(Default)]
-struct Tally {
+struct RoundCounts {
     answered: usize,
     under_way: usize,
     lost: usize,
@@ -65,29 +66,29 @@ fn sigterm() {
         "SIGTERM under load",
         "0 answers cut, 0 requests lost, status 0",
     );
-    let mut tally = Tally::default();
+    let mut counts = RoundCounts::default();
     for round in 0..rounds {
         if round % 20 == 0 {
             scene.progress(format!("{round} signals"));
         }
-        end_one(round, &mut tally);
+        end_one(round, &mut counts);
     }
-    let Tally {
+    let RoundCounts {
         answered,
         under_way,
         lost,
         cut,
         unclean,
         slowest,
-    } = tally;
+    } = counts;
     let measured = format!(
         "{rounds} signals, {answered} batches answered, {under_way} of them under way: {cut} cut, {lost} lost, {unclean} other statuses, gone within {slowest:.1?}"
     );
     scene.judge(measured, cut + lost + unclean == 0);
 }
 
-/// Starts a server, has clients call it, ends it, and counts what came of that.
-fn end_one(round: usize, tally: &mut Tally) {
+/// Starts a server, lets clients call it, ends it, and counts the results.
+fn end_one(round: usize, counts: &mut RoundCounts) {
     let mut server = Server::start_as("rpc");
     let addr = server.addr;
     let answered = Arc::new(AtomicUsize::new(0));
@@ -98,25 +99,25 @@ fn end_one(round: usize, tally: &mut Tally) {
         })
         .collect();
     assert!(within_limit(|| answered.load(Ordering::SeqCst) >= CALLS));
-    // Not always at the same moment.
+    // At a different moment in each round.
     thread::sleep(Duration::from_micros((round * 397 % 5000) as u64));
     let before = answered.load(Ordering::SeqCst);
-    let told = Instant::now();
+    let signalled = Instant::now();
     signal(&server.process, Signal::TERM);
-    tally.unclean += usize::from(wait(&mut server.process).code() != Some(0));
-    tally.slowest = tally.slowest.max(told.elapsed());
+    counts.unclean += usize::from(wait(&mut server.process).code() != Some(0));
+    counts.slowest = counts.slowest.max(signalled.elapsed());
     for client in clients {
         for batch in client.join().unwrap() {
-            tally.cut += usize::from(batch.cut);
-            tally.lost += usize::from(batch.written < told);
+            counts.cut += usize::from(batch.cut);
+            counts.lost += usize::from(batch.written < signalled);
         }
     }
     let all = answered.load(Ordering::SeqCst);
-    tally.answered += all;
-    tally.under_way += all - before;
+    counts.answered += all;
+    counts.under_way += all - before;
 }
 
-/// One client, which calls until there is no server any more.
+/// A client that calls until the server is gone.
 struct Client {
     addr: SocketAddr,
     index: usize,
@@ -136,7 +137,7 @@ impl Client {
         }
     }
 
-    /// Says which batches had no answer, or not all.
+    /// Runs the client and returns the batches without complete responses.
     fn call_until_the_end(mut self) -> Vec<Unanswered> {
         let mut unanswered = Vec::new();
         let anew = self.index.is_multiple_of(2);
@@ -158,7 +159,7 @@ impl Client {
         unanswered
     }
 
-    /// A connection; some have little room for answers. `None` if nobody listens any more.
+    /// Connects; some clients have a small receive buffer. `None` if there is no listener any more.
     fn connect(&self) -> Option<TcpStream> {
         if self.is_narrow {
             return narrow(self.addr, 16 << 10).ok();
@@ -169,7 +170,8 @@ impl Client {
         Some(stream)
     }
 
-    /// Sends a batch and reads the answers. What could not be sent whole is no batch.
+    /// Sends a batch and reads the responses. A batch that could not be sent in full does not
+    /// count.
     fn call(&mut self, stream: &mut TcpStream) -> Result<(), Option<Unanswered>> {
         let (count, size) = match self.is_narrow {
             true => LARGE,
@@ -193,7 +195,7 @@ impl Client {
                     Ok(count) => came += count,
                 }
             }
-            assert!(answer == request, "another answer than was asked for");
+            assert!(answer == request, "the response differs from the request");
         }
         self.answered.fetch_add(1, Ordering::SeqCst);
         Ok(())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Peers that connect and say nothing, and peers that drip a frame byte by byte: each is to be gone
-//! when its time is over, whatever it drips, and well-behaved clients are not to notice.
+//! Peers that connect and stay silent, and peers that send a frame byte by byte. The server must
+//! close each at its timeout, and well-behaved clients must not be slowed down.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -17,50 +17,49 @@ use crate::support::{LIMIT, Server, finish, frame, netpoll};
 const SILENT: usize = 1000;
 const DRIPPING: usize = 500;
 
-/// How long there is between two bytes of one that drips.
+/// Interval between two bytes of a dripping peer.
 const DRIP: Duration = Duration::from_millis(250);
 
-/// What it claims to send: far more than it will.
+/// Payload length in its frame header: far more than it sends.
 const CLAIMED: usize = 4096;
 
-/// How long the server has patience for.
+/// The timeouts of the server.
 const FIRST_BYTE: Duration = Duration::from_secs(2);
 const READ: Duration = Duration::from_secs(3);
 
-/// How much later than that is on time: a twentieth.
+/// Allowed delay of a close: this fraction of the timeout.
 const LATE: u32 = 20;
 
-/// How well-behaved clients call: so often, and measured for so long.
+/// The load of well-behaved clients and its duration.
 const GOOD: &str = "--connections 20 --size 256 --rate 2000 --warm-up 500ms --json";
 const MEASURED: Duration = Duration::from_secs(4);
 
-/// How much longer the slowest hundredth of their calls may take.
+/// Limit of the ratio of their p99 during the attack to their p99 before.
 const SLOWER: f64 = 2.0;
 
-/// In microseconds, what their slowest hundredth may take in any case: below it, what the machine does
-/// beside decides.
+/// A p99 in microseconds that is always acceptable: below it, other work of the machine decides.
 const QUICK: f64 = 5_000.0;
 
-/// With more than so many microseconds before, the machine is busy with something else, and what is
-/// measured beside it says little.
+/// A p99 in microseconds before the attack above which the machine is busy and the measurement
+/// unreliable.
 const BUSY: f64 = 10_000.0;
 
-/// How often it is tried until the machine is quiet enough to tell.
+/// Maximum number of attempts until the machine is quiet enough.
 const TRIES: usize = 3;
 
-/// One that is slow.
+/// A slow peer.
 struct Slow {
     stream: TcpStream,
     began: Instant,
     patience: Duration,
-    /// How long it lived.
+    /// Time until the server closed it.
     lived: Option<Duration>,
 }
 
 impl Slow {
-    /// One that says nothing, and one that sends what a frame begins with.
+    /// Connects and sends `begins_with`: nothing, or the start of a frame.
     fn new(server: &Server, begins_with: &[u8], patience: Duration) -> Self {
-        // Before the server can have begun to wait, so that nothing seems early.
+        // Taken before the connect, so that no close appears early.
         let began = Instant::now();
         let mut stream = server.connect();
         stream.write_all(begins_with).unwrap();
@@ -73,24 +72,24 @@ impl Slow {
         }
     }
 
-    /// Notes its end, if that has come.
-    fn look(&mut self) {
+    /// Records the end of the connection, if it has ended.
+    fn check_end(&mut self) {
         let mut byte = [0];
         if self.lived.is_none() && self.stream.read(&mut byte).is_ok_and(|count| count == 0) {
             self.lived = Some(self.began.elapsed());
         }
     }
 
-    /// How much too late it ended.
+    /// Returns the delay of its end after its timeout.
     fn lateness(&self) -> Duration {
         self.lived.unwrap_or(LIMIT).saturating_sub(self.patience)
     }
 
-    /// Whether it ended, and neither before its time nor much after. A machine that held up this
-    /// thread for as long as `held_up` may have held up the server too.
+    /// Returns whether it was closed on time, neither early nor late. If the machine delayed this
+    /// thread by `held_up`, the server may have been delayed as much.
     fn was_evicted_on_time(&self, held_up: Duration) -> bool {
         let lived = self.lived.unwrap_or(LIMIT);
-        // A tick of its clock and of ours.
+        // A tick of the server's clock and of ours.
         let early = lived + Duration::from_millis(2) < self.patience;
         !early && self.lateness() <= self.patience / LATE + held_up
     }
@@ -118,13 +117,13 @@ fn slow_peers() {
             .filter(|slow| slow.was_evicted_on_time(held_up))
             .count();
         let latest = slow.iter().map(Slow::lateness).max().unwrap();
-        let remark = if before > BUSY {
+        let note = if before > BUSY {
             " (a busy machine)"
         } else {
             ""
         };
         let measured = format!(
-            "{on_time} of {} evicted on time, the last {latest:.1?} late, the machine {held_up:.1?}; p99 {before:.0} us before, {during:.0} us during: {:.2} x{remark}",
+            "{on_time} of {} evicted on time, the last {latest:.1?} late, the machine {held_up:.1?}; p99 {before:.0} us before, {during:.0} us during: {:.2} x{note}",
             slow.len(),
             during / before
         );
@@ -138,8 +137,8 @@ fn slow_peers() {
     }
 }
 
-/// Connects those that are slow, lets them be it until all have ended or should have. Says too for how
-/// long the machine held up this thread at most, which looks each millisecond.
+/// Connects the slow peers and drips until all have ended or should have. Also returns the largest
+/// delay of this thread, which wakes each millisecond.
 fn attack(server: &Server) -> (Vec<Slow>, Duration) {
     let mut slow: Vec<Slow> = (0..SILENT)
         .map(|_| Slow::new(server, b"", FIRST_BYTE))
@@ -162,16 +161,16 @@ fn attack(server: &Server) -> (Vec<Slow>, Duration) {
             .unwrap();
         for (index, _) in (0..count).filter_map(|index| events.get(index)) {
             let one = &mut slow[index as usize];
-            one.look();
+            one.check_end();
             if one.lived.is_some() {
                 epoll.delete(one.stream.as_fd()).unwrap();
             }
         }
-        // One after the other, so that the drips are as even as rain.
+        // Spread evenly over the interval.
         let due = began.elapsed().as_micros() * DRIPPING as u128 / DRIP.as_micros();
         for index in dripped..due as usize {
             let one = &mut slow[SILENT + index % DRIPPING];
-            // It may have ended.
+            // The connection may have ended.
             one.stream.write_all(b".").ok();
         }
         dripped = due as usize;
@@ -179,7 +178,7 @@ fn attack(server: &Server) -> (Vec<Slow>, Duration) {
     (slow, held_up)
 }
 
-/// Well-behaved clients, who measure for a while.
+/// Starts the load of well-behaved clients.
 fn good_clients(server: &Server) -> Child {
     let line = format!("load rpc --addr {} {GOOD}", server.addr);
     netpoll(&format!("{line} --duration {}ms", MEASURED.as_millis()))
@@ -187,7 +186,7 @@ fn good_clients(server: &Server) -> Child {
         .unwrap()
 }
 
-/// What 99 in a hundred of their calls took at most, in microseconds; for ever, if one failed.
+/// Returns the p99 of their calls in microseconds; infinite if a call failed.
 fn p99(clients: Child) -> f64 {
     let finished = finish(clients);
     let report: serde_json::Value = serde_json::from_str(&finished.stdout).unwrap_or_default();

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A storm of signals, loaded into a server that knows nothing of it (LD_PRELOAD): a handler that does
- * not restart calls (no SA_RESTART), and a thread that signals every other thread of the process in
- * turn, STORM_RATE times a second in all. How many signals were handled stands in the file STORM_REPORT.
+ * A storm of signals, loaded into an unmodified server (LD_PRELOAD): a handler that does not restart
+ * system calls (no SA_RESTART), and a thread that signals every other thread of the process in turn,
+ * STORM_RATE times a second in total. The file STORM_REPORT contains the number of handled signals.
  *
- * It is in C so that the server is the one that ships: installing such a handler is unsafe code, which
- * the programs of this workspace do not have.
+ * It is in C so that the released server can be tested: installing such a handler is unsafe code,
+ * which the programs of this workspace do not contain.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -35,7 +35,7 @@ static double now(void) {
     return time.tv_sec + time.tv_nsec / 1e9;
 }
 
-/* The threads that there are now, but for this one. */
+/* Writes the ids of all threads but the calling one to `ids` and returns their number. */
 static int threads(pid_t *ids) {
     int count = 0;
     DIR *tasks = opendir("/proc/self/task");
@@ -61,13 +61,13 @@ static void *storm(void *report_name) {
     unsigned long long sent = 0;
     for (;;) {
         if (now() - looked > 0.02) {
-            /* New threads may have come. */
+            /* Threads may have started. */
             count = threads(ids);
             looked = now();
             report(file);
         }
-        /* What a busy machine held up is made up for, a few at a time: a signal that is pending is
-         * not delivered twice. */
+        /* Signals that a busy machine delayed are sent later, at most MOST_AT_ONCE at a time: a
+         * pending signal is not delivered twice. */
         for (int burst = 0; count > 0 && burst < MOST_AT_ONCE && sent < (now() - began) * rate; burst++)
             syscall(SYS_tgkill, getpid(), ids[sent++ % count], SIGUSR1);
         nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
@@ -83,7 +83,7 @@ __attribute__((constructor)) static void begin(void) {
     if (!rate_text || !report_name) return;
     rate = atof(rate_text);
     if (sigaction(SIGUSR1, &action, NULL)) abort();
-    /* The thread of the storm takes no signals of the server's. */
+    /* The storm thread blocks all signals, so that the server's own threads handle them. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     if (pthread_create(&thread, NULL, storm, report_name)) abort();

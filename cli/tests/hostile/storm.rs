@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A storm of signals: 16,000 a second, at every thread of a server in turn, with a handler that does
-//! not restart calls, so every wait of the server fails with `EINTR` again and again. Clients call it
-//! all the while. Every answer must be right, no connection may end, and the server must end in order
-//! when it is told to, still in the storm.
+//! A storm of signals: 16,000 a second, sent to each thread of a server in turn. Their handler does
+//! not restart system calls, so the server's waits fail with `EINTR` again and again. Clients call
+//! it meanwhile. Every response must be correct, no connection may end, and SIGTERM must still end
+//! the server gracefully.
 //!
-//! `storm.c` makes the signals. It is compiled by the C compiler that Rust links with and loaded into
-//! the server, which is the one that ships.
+//! `storm.c` sends the signals. It is compiled with the C compiler that Rust links with, and loaded
+//! into the released server binary.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -20,25 +20,24 @@ use rustix::process::Signal;
 use crate::scene::Scene;
 use crate::support::{Server, finish, frame, netpoll, payload, signal, wait};
 
-/// Signals a second, over all threads of a server.
+/// Signals per second over all threads of a server.
 const RATE: u32 = 16_000;
 
-/// The fewest a second that a busy machine must manage for the scene to say anything.
+/// Minimum signals per second for a valid measurement on a busy machine.
 const FEWEST: u32 = 1000;
 
-/// How long each server stands in it.
+/// Duration of the storm for each server.
 const LASTS: Duration = Duration::from_secs(3);
 
 const CLIENTS: usize = 8;
 
-/// The sizes that they ask for, in turn.
+/// Payload sizes in turn.
 const SIZES: [usize; 5] = [1, 100, 1000, 20_000, 300_000];
 
-/// After so many calls a client dials anew.
+/// Calls per connection.
 const CALLS: usize = 25;
 
-/// What stands in the storm: every way to run handlers. Those with a server behind them dial it from
-/// within the storm.
+/// The servers: every way to run handlers. The proxy also dials its upstream during the storm.
 const SERVERS: [&str; 5] = [
     "rpc",
     "rpc --runner threads:2",
@@ -57,7 +56,7 @@ fn storm() {
     let library = compiled();
     let (mut answers, mut signals, mut slowest) = (0, 0, u32::MAX);
     for kind in SERVERS {
-        let (answered, handled) = stand(kind, &library);
+        let (answered, handled) = serve_in_storm(kind, &library);
         let rate = (handled as f64 / LASTS.as_secs_f64()) as u32;
         scene.progress(format!("{kind}: {answered} answers, {rate} signals/s"));
         answers += answered;
@@ -68,7 +67,7 @@ fn storm() {
     scene.judge(measured, answers > 0 && slowest >= FEWEST);
 }
 
-/// The library that makes the storm.
+/// Compiles the library that sends the signals.
 fn compiled() -> PathBuf {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hostile/storm.c");
     let library = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("storm.so");
@@ -78,10 +77,10 @@ fn compiled() -> PathBuf {
     library
 }
 
-/// Has a server answer in the storm. Says how many answers it gave and how many signals it handled.
-fn stand(kind: &str, library: &Path) -> (usize, u64) {
+/// Runs a server in the storm. Returns the numbers of responses and of handled signals.
+fn serve_in_storm(kind: &str, library: &Path) -> (usize, u64) {
     let report = library.with_extension("report");
-    // There may be one of an earlier run.
+    // Removes the report of an earlier run.
     fs::remove_file(&report).ok();
     let environment = [
         ("LD_PRELOAD", library.to_str().unwrap()),
@@ -104,7 +103,7 @@ fn stand(kind: &str, library: &Path) -> (usize, u64) {
     (answered, handled.trim().parse().unwrap())
 }
 
-/// Calls a server from several threads; every answer is compared.
+/// Calls a server from several threads and checks every response.
 fn called(addr: SocketAddr) -> usize {
     let until = Instant::now() + LASTS;
     let clients: Vec<_> = (0..CLIENTS)
@@ -123,14 +122,14 @@ fn call_until(addr: SocketAddr, index: usize, until: Instant) -> usize {
             let mut answer = vec![0; request.len()];
             stream.write_all(&request).unwrap();
             stream.read_exact(&mut answer).unwrap();
-            assert!(answer == request, "another answer than was asked for");
+            assert!(answer == request, "the response differs from the request");
             calls += 1;
         }
     }
     calls - index
 }
 
-/// Has the load generator call a server of many calls on one connection.
+/// Drives a mux server with the load generator.
 fn muxed(server: &Server) -> usize {
     let line = format!(
         "load mux --addr {} --connections 4 --depth 16 --warm-up 100ms --duration {LASTS:?} --json",

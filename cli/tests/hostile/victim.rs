@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The server that is attacked, as it is seen from outside, and what its attackers share.
+//! The attacked server as seen from outside, and helpers that the attackers share.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
@@ -11,7 +11,8 @@ use socket2::{Domain, Socket, Type};
 use crate::process_stats::{processor_time, resident_bytes};
 use crate::support::{LIMIT, Server, frame, within_limit};
 
-/// The processor time a process has used since this was made, as a share of the time that passed.
+/// The processor time of a process since the creation of this value, as a share of the elapsed
+/// time.
 pub(crate) struct Share {
     pid: u32,
     since: Instant,
@@ -27,20 +28,20 @@ impl Share {
         }
     }
 
-    /// In hundredths of a core.
+    /// Returns the share in percent of a core.
     pub(crate) fn percent(&self) -> f64 {
         let used = processor_time(self.pid).unwrap() - self.used;
         used.as_secs_f64() / self.since.elapsed().as_secs_f64() * 100.0
     }
 }
 
-/// What memory a process has.
+/// The memory of a process.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Memory {
-    /// In RAM.
+    /// Resident bytes.
     pub(crate) resident: u64,
-    /// Asked for, touched or not.
-    pub(crate) asked: u64,
+    /// Allocated bytes, touched or not.
+    pub(crate) allocated: u64,
 }
 
 impl Memory {
@@ -50,18 +51,18 @@ impl Memory {
         let kibibytes = line.unwrap().split_ascii_whitespace().next().unwrap();
         Self {
             resident: resident_bytes(server.pid()).unwrap(),
-            asked: kibibytes.parse::<u64>().unwrap() * 1024,
+            allocated: kibibytes.parse::<u64>().unwrap() * 1024,
         }
     }
 
-    /// How much more there is of either than `before`.
+    /// Returns the larger growth of the two since `before`, in bytes.
     pub(crate) fn more_than(self, before: Self) -> u64 {
         let resident = self.resident.saturating_sub(before.resident);
-        resident.max(self.asked.saturating_sub(before.asked))
+        resident.max(self.allocated.saturating_sub(before.allocated))
     }
 }
 
-/// A connection whose kernel keeps no more for it than a few of `bytes` that it has not read.
+/// Returns a connection with a receive buffer of about `bytes`.
 pub(crate) fn narrow(addr: SocketAddr, bytes: usize) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(bytes).unwrap();
@@ -71,7 +72,7 @@ pub(crate) fn narrow(addr: SocketAddr, bytes: usize) -> io::Result<TcpStream> {
     Ok(socket.into())
 }
 
-/// Sends a frame, expects it back, and says how long that took.
+/// Sends a frame, asserts that it comes back, and returns the time it took.
 pub(crate) fn call(stream: &mut TcpStream, body: &[u8]) -> Duration {
     let (began, frame) = (Instant::now(), frame(body));
     crate::support::echoed(stream, &frame);
@@ -85,17 +86,18 @@ pub(crate) fn reset(stream: TcpStream) {
         .unwrap();
 }
 
-/// How long the server takes to end a connection, in order or not, on which nothing is to come.
+/// Returns the time until the server ends a connection that must not receive a response, by FIN or
+/// reset.
 pub(crate) fn until_ended(stream: &mut TcpStream) -> Duration {
     let began = Instant::now();
     match stream.read(&mut [0; 1]) {
-        Ok(count) => assert_eq!(count, 0, "an answer to what was no request"),
+        Ok(count) => assert_eq!(count, 0, "a response without a request"),
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
     }
     began.elapsed()
 }
 
-/// Writes what the socket takes at once; `None` if the connection has ended.
+/// Writes as much as the socket takes; `None` if the connection has ended.
 pub(crate) fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> Option<usize> {
     match stream.write(bytes) {
         Ok(count) => Some(count),
@@ -104,13 +106,13 @@ pub(crate) fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> Option<usize> 
     }
 }
 
-/// How many have been answered with at least a byte, of those that do not block.
+/// Returns how many of the non-blocking `streams` have received at least one byte.
 pub(crate) fn answered(streams: &[TcpStream]) -> usize {
     let is_answered = |stream: &&TcpStream| stream.peek(&mut [0; 1]).is_ok_and(|count| count > 0);
     streams.iter().filter(is_answered).count()
 }
 
-/// How long until `condition` holds; [`LIMIT`] or more if it never does.
+/// Returns the time until `condition` holds; [`LIMIT`] or more if it never does.
 pub(crate) fn time_until(condition: impl FnMut() -> bool) -> Duration {
     let began = Instant::now();
     within_limit(condition);
