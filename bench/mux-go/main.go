@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-// The peer of `netpoll serve mux` and `netpoll load mux --ids`: the same wire with Go netpoll, its mux
-// queue on both sides, a goroutine for each request, as its own examples have it.
+// The peer of `netpoll serve mux` and `netpoll load mux --ids`: the same protocol with Go netpoll,
+// its mux queue on both sides, a goroutine for each request, as in its own examples.
 //
+//	mux-go serve
+//	mux-go load ADDR CONNECTIONS DEPTH SIZE SECONDS
 //	mux-go serve
 //	mux-go load ADDR CONNECTIONS DEPTH SIZE SECONDS
 package main
@@ -72,7 +74,7 @@ func serve() error {
 	return loop.Serve(wrapped)
 }
 
-// handle answers every whole request that is there, each in a goroutine of its own.
+// handle answers every complete request, each in its own goroutine.
 func handle(ctx context.Context, conn netpoll.Connection) error {
 	queue := ctx.Value(queueKey{}).(*mux.ShardQueue)
 	return each(conn.Reader(), func(frame netpoll.Reader, length int) {
@@ -89,7 +91,7 @@ func handle(ctx context.Context, conn netpoll.Connection) error {
 	})
 }
 
-// each hands out the whole frames that reader has, without their length, and waits for the first.
+// each passes on the complete frames of reader, without their lengths, and waits for the first.
 func each(reader netpoll.Reader, take func(frame netpoll.Reader, length int)) error {
 	for first := true; first || reader.Len() >= 4; first = false {
 		head, err := reader.Peek(4)

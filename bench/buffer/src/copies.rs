@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Counts the bytes that forwarding copies, by where they lie: a byte at another address than
-//! before is a copy. There must be none, or nothing is measured.
+//! Counts the bytes that forwarding copies, by their addresses: a byte at another address than
+//! before was copied. The benchmark stops if there is one.
 
 use netpoll_buffer::LinkBuffer;
 
 use crate::forward::{LinkBuffers, Way, input};
 use crate::landed::Landed;
 
-/// Forwards in all ways, and prints how many bytes were copied.
+/// Forwards in every way and prints the number of copied bytes.
 ///
 /// # Panics
 ///
-/// If there was one.
+/// If a byte was copied.
 pub(crate) fn check() {
     let mut copied = 0;
     for size in [64 << 10, 1 << 20] {
@@ -26,7 +26,8 @@ pub(crate) fn check() {
     println!("forwarding 64 KiB and 1 MiB: {copied} bytes copied");
 }
 
-/// How many bytes `way` shows at the output elsewhere than they were at the input.
+/// Returns the number of bytes that are at other addresses in the output of `way` than in its
+/// input.
 fn copied_by(way: Way, mut buffers: LinkBuffers) -> usize {
     let before = addresses(&buffers.input);
     way.forward(&mut buffers);
@@ -46,7 +47,7 @@ fn copied_by(way: Way, mut buffers: LinkBuffers) -> usize {
         .count()
 }
 
-/// Where each byte lies.
+/// Returns the address of each byte.
 fn addresses(buffer: &LinkBuffer) -> Vec<usize> {
     let of_segment =
         |bytes: &[u8]| bytes.as_ptr_range().start.addr()..bytes.as_ptr_range().end.addr();

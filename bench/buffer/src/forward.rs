@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Moving a frame from a buffer that was received into to a buffer that is to be sent: what a
-//! proxy does. In three ways: all there is; the body behind a length of 4 bytes, with the next
-//! frame's bytes behind it; and that body with a new length before it.
+//! Moves a frame from a receive buffer to a send buffer, as a proxy does, in three ways: the whole
+//! buffer; the body after a 4-byte length, with the next frame's bytes after it; and that body
+//! after a new length.
 
 mod peers;
 
@@ -14,20 +14,20 @@ use netpoll_buffer::LinkBuffer;
 use crate::landed::{Landed, bytes};
 use peers::{Copied, Linked, Queue, Received};
 
-/// What lies behind the frame.
+/// The bytes after the frame.
 const FOLLOWING: usize = 100;
 
-/// So many inputs are made at a time: few enough to stay in the nearest cache, enough for the
-/// clock not to count.
+/// Inputs created at a time: few enough to stay in the nearest cache, enough to make the cost of
+/// the clock negligible.
 const BATCH: BatchSize = BatchSize::NumIterations(64);
 
-/// An input and an output, and the three ways from one to the other.
+/// An input, an output, and the three ways from one to the other.
 pub(crate) trait Forward {
-    /// All there is.
+    /// Moves the whole input.
     fn whole(&mut self);
-    /// What is behind a length, as long as it says.
+    /// Moves the body after a length.
     fn body(&mut self);
-    /// The same, behind a length of its own.
+    /// Moves the body after a new length.
     fn reframed(&mut self);
 }
 
@@ -55,7 +55,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     }
 }
 
-/// A frame and what follows it, `size` bytes in all.
+/// Returns a frame and the bytes after it, `size` bytes in total.
 pub(crate) fn input(size: usize) -> Vec<u8> {
     let mut input = bytes(size);
     let body = size - 4 - FOLLOWING;
@@ -63,7 +63,7 @@ pub(crate) fn input(size: usize) -> Vec<u8> {
     input
 }
 
-/// One of the three.
+/// One of the three ways.
 #[derive(Clone, Copy)]
 pub(crate) enum Way {
     Whole,
@@ -115,7 +115,7 @@ fn bench_fresh<F: Forward>(
     });
 }
 
-/// No byte is copied.
+/// Copies no byte.
 pub(crate) struct LinkBuffers {
     pub(crate) input: LinkBuffer,
     pub(crate) output: LinkBuffer,

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Bytes as a connection's reads leave them: in blocks that were filled once. A buffer over them
-//! is made as often as a measure needs one, without touching the bytes.
+//! Bytes as the reads of a connection leave them: in blocks that are filled once. A benchmark can
+//! create a buffer over them at any time without touching the bytes.
 
 use netpoll_buffer::{LinkBuffer, Tail};
 
-/// How much one read of a connection brings at most.
+/// The maximum size of one read of a connection in bytes.
 pub(crate) const READ: usize = 64 << 10;
 
 /// Filled blocks.
@@ -13,7 +13,7 @@ pub(crate) struct Landed {
 }
 
 impl Landed {
-    /// `bytes` in blocks with at most `each` of them.
+    /// Stores `bytes` in blocks of at most `each` bytes.
     pub(crate) fn in_blocks(bytes: &[u8], each: usize) -> Self {
         let land = |piece: &[u8]| {
             let mut block = Tail::with_capacity(piece.len());
@@ -29,17 +29,17 @@ impl Landed {
         }
     }
 
-    /// `bytes` in one block, as a large frame lands.
+    /// Stores `bytes` in one block, as a large frame is received.
     pub(crate) fn in_one_block(bytes: &[u8]) -> Self {
         Self::in_blocks(bytes, bytes.len())
     }
 
-    /// `bytes` as one read after another brings them.
+    /// Stores `bytes` in blocks as large as one read.
     pub(crate) fn in_reads(bytes: &[u8]) -> Self {
         Self::in_blocks(bytes, READ)
     }
 
-    /// A chain of one window a block.
+    /// Returns a buffer with one segment for each block.
     pub(crate) fn buffer(&self) -> LinkBuffer {
         let mut buffer = LinkBuffer::new();
         for block in &self.blocks {
@@ -49,7 +49,7 @@ impl Landed {
     }
 }
 
-/// `length` bytes that differ from their neighbours.
+/// Returns `length` bytes that differ from their neighbours.
 pub(crate) fn bytes(length: usize) -> Vec<u8> {
     (0..length)
         .map(|index| (index as u8).wrapping_mul(31))

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a [`LinkBuffer`](netpoll_buffer::LinkBuffer) costs beside a `BytesMut` with a
+//! The cost of a [`LinkBuffer`](netpoll_buffer::LinkBuffer) in comparison with a `BytesMut` plus
 //! `VecDeque<Bytes>`, a `LinkedBytes` and a plain `Vec<u8>`.
 //!
 //! ```sh
-//! cargo bench --manifest-path bench/buffer/Cargo.toml                 # some four minutes
+//! cargo bench --manifest-path bench/buffer/Cargo.toml                 # about four minutes
 //! cargo bench --manifest-path bench/buffer/Cargo.toml -- --quick      # less than one
 //! cargo bench --manifest-path bench/buffer/Cargo.toml -- parse_frames # a part of it
 //! ```
 //!
-//! First it is checked that forwarding copies nothing; then criterion measures; then the ratios
-//! are printed beside their targets, and written to `criterion/ratios.json` in the target folder.
-//! Only ratios of one run mean something: nanoseconds depend on the machine and on who else is on
-//! it. Inputs are made and dropped outside of what is timed, everywhere.
+//! The program first checks that forwarding copies nothing. Then criterion measures. At the end,
+//! the ratios are printed with their targets, and written to `criterion/ratios.json` in the target
+//! directory. Only ratios within one run are meaningful: nanoseconds depend on the machine and its
+//! other work. The creation and the drop of inputs are never timed.
 #![forbid(unsafe_code)]
 
 mod copies;

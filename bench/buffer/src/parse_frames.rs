@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Taking 1,000 frames of 128 B, each behind its length as a big-endian `u32`, out of what three
-//! reads of 64 KiB left. Two frames lie across the border of two reads.
+//! Parses 1,000 frames of 128 B, each after its length as a big-endian `u32`, out of three reads of
+//! 64 KiB. Two frames cross the border of two reads.
 //!
-//! In `parse_frames` the consumer reads the body: it sums its words of 8 bytes. In
-//! `parse_frames_bare` it only looks at where the body lies and how long it is, so all that is
-//! measured is the parsing; nobody parses frames for that.
+//! In `parse_frames`, the consumer reads the body: it adds up its 8-byte words. In
+//! `parse_frames_bare`, it only takes the position and the length of the body. This measures
+//! parsing alone, which no real program does.
 //!
-//! The buffer is parsed in two ways: call by call, as a handler does that is called for each request
-//! (`link_buffer`), and, as a parser may that wants all frames at once, by a cursor over what lies in
-//! one piece, with calls only for a frame across a border (`link_buffer_pieces`).
+//! The buffer is parsed in two ways: call by call, as in a handler that is called for each request
+//! (`link_buffer`), and, as in a parser that takes all frames at once, by a cursor over each
+//! contiguous piece, with calls only for a frame across a border (`link_buffer_pieces`).
 //!
-//! The cursor and the buffer go over the very same memory, the cursor in one piece and the buffer
-//! in segments of 64 KiB: how fast a loop runs over bytes depends by a half on which pages they
-//! happen to lie in. The `BytesMut` is filled anew each time, since it gives its memory away.
-//! `LinkedBytes` has no read side, so it is not here.
+//! The cursor and the buffer read the same memory, the cursor as one piece and the buffer in
+//! segments of 64 KiB: the speed of a loop over bytes varies by a half with the pages on which they
+//! are. The `BytesMut` is filled anew each time, since it gives its memory away. `LinkedBytes` has
+//! no read side, so it is missing here.
 
 use std::hint::black_box;
 use std::io::{self, BufRead};
@@ -36,7 +36,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     });
 }
 
-/// Parses all there is, in each way, with `consume` called for each body.
+/// Parses the whole input, in each way, and calls `consume` for each body.
 fn bench_with(criterion: &mut Criterion, group: &str, consume: impl Fn(&[u8]) -> u64 + Copy) {
     let input = Bytes::from(frames());
     let expected = parse_cursor(&input, consume);
@@ -68,7 +68,7 @@ fn bench_with(criterion: &mut Criterion, group: &str, consume: impl Fn(&[u8]) ->
         bencher.iter_custom(|times| timed(times, &mut LinkBuffer::new(), again, parse));
     });
     group.bench_function("bytes_mut", |bencher| {
-        // The same memory every time: it is reclaimed, and filled again.
+        // The same memory every time: it is reclaimed and filled again.
         let again = |buffer: &mut BytesMut| {
             buffer.reserve(input.len());
             buffer.extend_from_slice(&input);
@@ -80,7 +80,7 @@ fn bench_with(criterion: &mut Criterion, group: &str, consume: impl Fn(&[u8]) ->
     group.finish();
 }
 
-/// How long it takes to `parse` `times` times, each time after what is not timed, `again`.
+/// Returns the time of `times` calls of `parse`. The call of `again` before each is not timed.
 fn timed<I>(
     times: u64,
     input: &mut I,
@@ -103,7 +103,7 @@ fn frames() -> Vec<u8> {
     [&length[..], &body].concat().repeat(FRAMES)
 }
 
-/// A buffer over `input` as one read after another leaves it.
+/// Returns a buffer over `input` as the reads of a connection leave it.
 fn in_reads(input: &Bytes) -> LinkBuffer {
     let starts = (0..input.len()).step_by(READ);
     starts
@@ -128,7 +128,7 @@ fn parse_link_buffer(buffer: &mut LinkBuffer, consume: impl Fn(&[u8]) -> u64) ->
     Ok(total)
 }
 
-/// As a parser goes that wants all frames: by hand over what lies in one piece.
+/// Parses as a parser that takes all frames at once: by hand over each contiguous piece.
 fn parse_pieces(buffer: &mut LinkBuffer, consume: impl Fn(&[u8]) -> u64) -> io::Result<u64> {
     let mut total = 0u64;
     loop {
@@ -150,13 +150,13 @@ fn parse_pieces(buffer: &mut LinkBuffer, consume: impl Fn(&[u8]) -> u64) -> io::
     }
 }
 
-/// The body of the first frame, if all of it is there, and what follows.
+/// Returns the body of the first frame, if it is complete, and the bytes after it.
 fn first_frame(input: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = input.split_first_chunk()?;
     rest.split_at_checked(u32::from_be_bytes(*length) as usize)
 }
 
-/// As one writes it by hand over bytes that are all there, in one piece.
+/// Parses by hand over contiguous bytes.
 fn parse_cursor(mut input: &[u8], consume: impl Fn(&[u8]) -> u64) -> Option<u64> {
     let mut total = 0u64;
     for _ in 0..FRAMES {
@@ -167,8 +167,8 @@ fn parse_cursor(mut input: &[u8], consume: impl Fn(&[u8]) -> u64) -> Option<u64>
     Some(total)
 }
 
-/// As a length-delimited decoder goes over a `BytesMut`: it looks whether the length and then the
-/// body are there, and splits the body off.
+/// Parses as a length-delimited decoder over a `BytesMut`: checks that the length and then the body
+/// are complete, and splits the body off.
 fn parse_bytes_mut(buffer: &mut BytesMut, consume: impl Fn(&[u8]) -> u64) -> u64 {
     let mut total = 0u64;
     while let Some(length) = buffer.first_chunk() {

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the run amounts to: medians of criterion's own estimates, one divided by the other, beside
-//! what was promised.
+//! The ratios of a run: one median of criterion's estimates divided by another, with the targets.
 //!
-//! Only what this run measured counts. Criterion keeps the results of earlier runs, and a ratio of
-//! two runs says nothing.
+//! Only the results of this run count. Criterion keeps results of earlier runs, and a ratio of two
+//! runs is meaningless.
 
 use std::fs;
 use std::path::Path;
@@ -13,27 +12,27 @@ use serde_json::{Value, json};
 
 use crate::{slice, write_read};
 
-/// Two measures and how they are compared.
+/// Two benchmarks and how they are compared.
 struct Ratio {
-    /// `group/function` of ours.
+    /// Our `group/function`.
     ours: String,
-    /// `group/function` of what it is compared with.
+    /// The `group/function` that ours is compared with.
     other: String,
     is: Is,
     target: Option<f64>,
 }
 
-/// What is divided by what.
+/// The direction of a ratio.
 #[derive(Clone, Copy)]
 enum Is {
-    /// Their time by ours; a target is the least.
+    /// Their time divided by ours; the target is a minimum.
     Speed,
-    /// Our time by theirs; a target is the most.
+    /// Our time divided by theirs; the target is a maximum.
     Cost,
 }
 
-/// Prints the table, and writes it to `ratios.json` beside criterion's results. Nothing if nothing
-/// was measured since `started`.
+/// Prints the table and writes it to `ratios.json` beside criterion's results. Does nothing if
+/// there are no results since `started`.
 pub(crate) fn report(results: &Path, started: SystemTime) {
     let rows: Vec<Value> = all()
         .iter()
@@ -52,7 +51,7 @@ pub(crate) fn report(results: &Path, started: SystemTime) {
     println!("\n{}", path.display());
 }
 
-/// All comparisons, in the order of the table: what was promised first.
+/// Returns all comparisons in the order of the table, those with targets first.
 fn all() -> Vec<Ratio> {
     let mut all = Vec::new();
     let targets = [("cursor", Some(0.9)), ("bytes_mut", Some(1.5))];
@@ -93,7 +92,7 @@ fn all() -> Vec<Ratio> {
     all
 }
 
-/// The speed of a LinkBuffer beside each of `others`, with the least it may be.
+/// Returns the comparisons of a LinkBuffer with each of `others`, with the minimum speed.
 fn speeds(group: &str, others: &[(&str, Option<f64>)]) -> impl Iterator<Item = Ratio> {
     others.iter().map(move |(other, target)| Ratio {
         ours: format!("{group}/link_buffer"),
@@ -104,7 +103,7 @@ fn speeds(group: &str, others: &[(&str, Option<f64>)]) -> impl Iterator<Item = R
 }
 
 impl Ratio {
-    /// One row, if both sides were measured.
+    /// Returns one row, if this run measured both sides.
     fn row(&self, results: &Path, started: SystemTime) -> Option<Value> {
         let ours = median(&results.join(&self.ours), started)?;
         let other = median(&results.join(&self.other), started)?;
@@ -123,7 +122,7 @@ impl Ratio {
     }
 }
 
-/// The median in nanoseconds of a benchmark that this run measured.
+/// Returns the median in nanoseconds of a benchmark that this run measured.
 fn median(benchmark: &Path, started: SystemTime) -> Option<f64> {
     let estimates = benchmark.join("new/estimates.json");
     let written = fs::metadata(&estimates).and_then(|file| file.modified());

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Taking 1 KiB out of a buffer as memory of its own right, and dropping it on another thread:
-//! what a server pays that hands bodies to workers.
+//! Slices 1 KiB out of a buffer as owned memory and drops it on another thread: the cost for a
+//! server that passes bodies to workers.
 //!
-//! A LinkBuffer shares the memory while the slice is at least a sixteenth of its block, and copies
-//! below that, so that small slices do not keep large blocks. Both are measured: out of blocks of
+//! A LinkBuffer shares the memory if the slice is at least a sixteenth of its block, and copies a
+//! smaller one, so that small slices do not retain large blocks. Both are measured: from blocks of
 //! 16 KiB, where it shares, and of 64 KiB, where it copies.
 
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -18,10 +18,10 @@ use crate::landed::{Landed, bytes};
 
 const SLICE: usize = 1 << 10;
 
-/// So many slices are sent at once, so that what is measured is slices and not the channel.
+/// Slices sent at a time, so that the cost of the channel is negligible.
 const MESSAGE: u64 = 64;
 
-/// The groups, and the size of the blocks that each slices.
+/// The groups and their block sizes.
 pub(crate) const GROUPS: [(&str, usize); 2] = [("slice_16k", 16 << 10), ("slice_64k", 64 << 10)];
 
 pub(crate) fn bench(criterion: &mut Criterion) {
@@ -71,7 +71,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     }
 }
 
-/// A thread that drops what it is sent, and says so.
+/// A thread that drops the slices that it receives, and confirms it.
 struct Consumer {
     slices: Option<SyncSender<Vec<Bytes>>>,
     dropped: Receiver<()>,
@@ -90,7 +90,7 @@ impl Consumer {
         }
     }
 
-    /// How long it takes until so many slices are made, sent and dropped.
+    /// Returns the time to create, send and drop this many slices.
     fn time(&self, slices: u64, next: &mut impl FnMut() -> Bytes) -> Duration {
         let sender = self.slices.as_ref().expect("it ends with this");
         let start = Instant::now();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Writing a message and reading it back whole, over and over through one buffer: what a codec
-//! pays that encodes into it. The read is a `&[u8]` over all of it, then it is consumed.
+//! Writes a message and reads it back, repeatedly through one buffer: the cost for a codec that
+//! encodes into it. The read is one `&[u8]` over the message, which is then consumed.
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -12,7 +12,7 @@ use netpoll_buffer::LinkBuffer;
 
 use crate::landed::bytes;
 
-/// The groups, and how much each writes.
+/// The groups and their message sizes.
 pub(crate) const GROUPS: [(&str, usize); 3] = [
     ("write_read_64", 64),
     ("write_read_1k", 1 << 10),
@@ -61,7 +61,7 @@ fn through_bytes_mut(buffer: &mut BytesMut, message: &[u8]) {
     buffer.advance(message.len());
 }
 
-/// The way to a chain with `bytes` alone: what is written is split off and queued.
+/// The way to a queue with `bytes` alone: written data is split off and queued.
 fn through_queue(buffer: &mut BytesMut, queue: &mut VecDeque<Bytes>, message: &[u8]) {
     buffer.put_slice(message);
     queue.push_back(buffer.split().freeze());
@@ -70,7 +70,7 @@ fn through_queue(buffer: &mut BytesMut, queue: &mut VecDeque<Bytes>, message: &[
     }
 }
 
-/// A `LinkedBytes` is not read but sent: reading it is to walk what would be sent.
+/// A `LinkedBytes` has no read side: reading it is a walk over the parts to send.
 fn through_linked_bytes(buffer: &mut LinkedBytes, message: &[u8]) {
     buffer.put_slice(message);
     for node in buffer.iter_list() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The hot paths of the buffer and of the codecs, through what is public: each does one thing
-//! [`TIMES`] times over. What it works on is made before and dropped behind what is counted.
+//! The hot paths of the buffer and the codecs, through the public API. Each does one thing
+//! [`TIMES`] times. Its inputs are created before and dropped after the counted part.
 #![forbid(unsafe_code)]
 
 use std::hint::black_box;
@@ -15,10 +15,10 @@ use netpoll::codec::{Codec, Delimiter, LengthField, Need};
 use netpoll_buffer::{LinkBuffer, Tail};
 use netpoll_instructions_bench::TIMES;
 
-/// How much one read of a connection brings at most.
+/// The maximum size of one read of a connection in bytes.
 const READ: usize = 64 << 10;
 
-/// `bytes` as a connection's reads leave them.
+/// Returns `bytes` as the reads of a connection leave them.
 fn landed(bytes: &[u8], each: usize) -> LinkBuffer {
     let mut buffer = LinkBuffer::new();
     for piece in bytes.chunks(each) {
@@ -29,13 +29,13 @@ fn landed(bytes: &[u8], each: usize) -> LinkBuffer {
     buffer
 }
 
-/// Frames of `size` bytes, each behind its length.
+/// Returns frames of `size` bytes, each after its length.
 fn frames(size: usize) -> LinkBuffer {
     let frame = [&(size as u32).to_be_bytes()[..], &vec![7; size]].concat();
     landed(&frame.repeat(TIMES), READ)
 }
 
-/// Lines of 63 bytes and their ends.
+/// Returns lines of 63 bytes and their newlines.
 fn lines() -> LinkBuffer {
     let line = [&[b'x'; 63][..], b"\n"].concat();
     landed(&line.repeat(TIMES), READ)
@@ -63,7 +63,7 @@ fn put_and_read(message: Vec<u8>) -> LinkBuffer {
     buffer
 }
 
-// As a proxy of messages does: another length, and the same body without a copy.
+// As a message proxy: another length, and the same body without a copy.
 #[library_benchmark]
 #[bench::of_1k(frames(1 << 10))]
 fn forward(mut input: LinkBuffer) -> (LinkBuffer, LinkBuffer) {
@@ -76,7 +76,7 @@ fn forward(mut input: LinkBuffer) -> (LinkBuffer, LinkBuffer) {
     (input, output)
 }
 
-// Out of blocks of which it shares the memory.
+// From blocks whose memory the slice shares.
 #[library_benchmark]
 #[bench::of_1k(landed(&vec![7; TIMES << 10], 16 << 10))]
 fn slice(mut input: LinkBuffer) -> LinkBuffer {
@@ -96,7 +96,7 @@ fn until(mut input: LinkBuffer) -> LinkBuffer {
     input
 }
 
-// To a socket, and out of its other end.
+// To a socket, and from its other end.
 #[library_benchmark]
 #[bench::of_1k(UnixStream::pair().expect("two sockets"))]
 fn drain_and_fill(ends: (UnixStream, UnixStream)) -> (LinkBuffer, LinkBuffer) {
@@ -111,7 +111,7 @@ fn drain_and_fill(ends: (UnixStream, UnixStream)) -> (LinkBuffer, LinkBuffer) {
     (output, input)
 }
 
-/// As a reader of frames goes: it measures what is there, takes it and hands it on.
+/// As a frame reader: measures a frame, splits it off and passes it on.
 fn decode(codec: &impl Codec<Frame = LinkBuffer>, input: &mut LinkBuffer) {
     for _ in 0..TIMES {
         let Ok(Need::Frame(whole)) = codec.measure(input) else {

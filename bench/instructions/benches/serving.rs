@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Whole runs of a server: of `netpoll serve rpc` with one poller, or of what `INSTRUCTIONS_SERVER`
-//! says, words that are followed by `--addr ADDR`. All instructions of its process are counted, with
-//! those of its start, which `start` has alone, so that they can be taken off.
+//! Whole runs of a server: of `netpoll serve rpc` with one poller, or of the command in
+//! `INSTRUCTIONS_SERVER`, followed by `--addr ADDR`. All instructions of its process are counted.
+//! The `start` run counts the start alone, so that it can be subtracted.
 //!
-//! The client is what gungraun calls the setup of a bench, and runs beside it.
+//! The client is what gungraun calls the setup of a bench, and runs in parallel.
 #![forbid(unsafe_code)]
 
 use std::path::Path;
@@ -26,7 +26,7 @@ fn serve(name: &str) -> Command {
     let server = std::env::var("INSTRUCTIONS_SERVER").expect("ci/instructions says which server");
     let mut words = server.split_whitespace();
     let program = Path::new(words.next().expect("a program"));
-    // netpoll's end in order. The peers have nothing to put in order, and the signal ends them.
+    // netpoll shuts down gracefully. The peers need no shutdown, and the signal ends them.
     let ends = match program.ends_with("netpoll") {
         true => ExitWith::Success,
         false => ExitWith::Signal(SIGTERM),

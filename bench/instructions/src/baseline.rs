@@ -1,36 +1,36 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The baselines: a text of one line a path, its name and its instructions, under a line that says
-//! what they were made with. And what becomes of a count beside them.
+//! The baselines: a text with one line a path, its name and its instructions, after a line with the
+//! tools that produced them; and the comparison of counts with them.
 //!
 //! Another compiler inlines differently, so its counts say less about a change. The limit is then
-//! wider, not gone: a guard that is silent until somebody renews its baselines would be none.
+//! wider, not absent: a guard without a limit until the baselines are renewed would guard nothing.
 
 use std::error::Error;
 use std::fmt::{self, Write as _};
 
 use crate::counted::Counted;
 
-/// So much more than its baseline a path may need.
+/// The growth that a path may show over its baseline.
 pub const LIMIT: f64 = 0.03;
 
-/// So much, where the baselines were made with something else.
+/// The same for baselines that other tools produced.
 pub const OTHER_LIMIT: f64 = 0.10;
 
-/// What a path needed when the baselines were made.
+/// The instructions of each path when the baselines were written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Baselines {
-    /// The compiler and the C library.
+    /// The compiler and the C library that produced them.
     pub made_with: String,
-    /// As they were counted.
+    /// The paths in the order of the count.
     pub paths: Vec<Counted>,
 }
 
 impl Baselines {
-    /// Reads what [`Display`](fmt::Display) wrote.
+    /// Parses the output of [`Display`](fmt::Display).
     ///
     /// # Errors
     ///
-    /// A line that is neither a path with its count nor a remark.
+    /// A line that is neither a path with its count nor a comment.
     pub fn read(text: &str) -> Result<Self, Box<dyn Error>> {
         let mut lines = text.lines().filter(|line| !line.starts_with('#'));
         let made_with = lines.next().and_then(|line| line.strip_prefix(MADE_WITH));
@@ -49,7 +49,7 @@ impl Baselines {
         })
     }
 
-    /// How `counted`, with this compiler and C library, stands beside these.
+    /// Compares `counted`, from this compiler and C library, with the baselines.
     #[must_use]
     pub fn judge(&self, counted: &[Counted], made_with: &str) -> Judgement {
         let limit = if self.made_with == made_with {
@@ -111,20 +111,20 @@ impl fmt::Display for Baselines {
     }
 }
 
-/// What came of it, a line a path.
+/// The result of the comparison, one line a path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Judgement {
-    /// Every path that is allowed.
+    /// Every path is within its limit.
     pub allowed: String,
-    /// Every path that is not.
+    /// The paths above their limits.
     pub failed: String,
-    /// Whether one needs so much less that its baseline no longer guards it.
+    /// Whether a path needs so much less that its baseline no longer guards it.
     pub better: bool,
 }
 
 impl Judgement {
     fn tell(&mut self, line: fmt::Arguments<'_>) {
-        // A string takes whatever it is given.
+        // Writing to a string does not fail.
         writeln!(self.allowed, "{line}").ok();
     }
 

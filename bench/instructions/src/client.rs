@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The client of a run. It speaks `rpc`, a length of four bytes and so many bytes, the same back; it
-//! waits for the server to listen, does the run, and ends the server with the signal that a server
-//! waits for. What it does in which order is all that the server's count can depend on.
+//! The client of a run. It speaks `rpc`: a 4-byte length and that many bytes, and the same back. It
+//! waits for the server to listen, does the run, and ends the server with its shutdown signal. The
+//! server's count depends on nothing but the client's actions and their order.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddrV4, TcpStream};
@@ -10,16 +10,15 @@ use std::time::{Duration, Instant};
 
 use crate::run::{Connections, Run};
 
-/// Does `run`, and then ends the server.
+/// Does `run` and then ends the server.
 ///
 /// # Errors
 ///
-/// If there is no server within a while, if one answer is not what was sent, and what a socket fails
-/// with.
+/// No server within the time limit, a response that differs from its request, or a socket error.
 pub fn drive(run: &Run) -> io::Result<()> {
     let first = connect_in_time(run.addr());
     let driven = first.and_then(|first| requests(run, first));
-    // A server that failed its client is not to wait for another.
+    // A server that failed its client is ended, too.
     let ended = end_server(run.addr());
     driven.and(ended)
 }
@@ -48,7 +47,7 @@ fn requests(run: &Run, first: TcpStream) -> io::Result<()> {
     }
 }
 
-/// What is sent at once, and room for what comes back.
+/// The bytes to send at once, and a buffer for the response.
 struct Batch {
     requests: Vec<u8>,
     answers: Vec<u8>,
@@ -85,7 +84,7 @@ fn connect(addr: SocketAddrV4) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// A connection to a server that may not listen yet.
+/// Connects to a server that may not listen yet.
 fn connect_in_time(addr: SocketAddrV4) -> io::Result<TcpStream> {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -101,7 +100,7 @@ fn connect_in_time(addr: SocketAddrV4) -> io::Result<TcpStream> {
     }
 }
 
-/// An end in order: ours, and then the server's.
+/// Closes gracefully: our side first, then the server's.
 fn end(mut stream: TcpStream) -> io::Result<()> {
     stream.shutdown(Shutdown::Write)?;
     match stream.read(&mut [0])? {
@@ -110,18 +109,18 @@ fn end(mut stream: TcpStream) -> io::Result<()> {
     }
 }
 
-/// Ends the process that was told to listen on `addr`. Nobody else knows which one that is: the
-/// server is started beside us, by the runner.
+/// Ends the process that listens on `addr`. It is found by its command line: the runner started it,
+/// so its process id is not known here.
 fn end_server(addr: SocketAddrV4) -> io::Result<()> {
     let addr = addr.to_string();
     for entry in std::fs::read_dir("/proc")? {
         let entry = entry?;
-        // A process may be gone by now, and what is no process has no command.
+        // A process may be gone by now, and an entry that is no process has no command line.
         let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let mut words = command.split(|byte| *byte == 0);
         if words.any(|word| word == addr.as_bytes()) {
             let pid = entry.file_name();
-            // Of the shell's own: there may be no such program.
+            // The shell's builtin: there may be no such program.
             let mut kill = Command::new("sh");
             kill.args(["-c", "kill -TERM $0"]).arg(pid);
             return match kill.status()?.success() {
@@ -133,5 +132,5 @@ fn end_server(addr: SocketAddrV4) -> io::Result<()> {
     Err(io::Error::other("the server is gone already"))
 }
 
-/// Longer than a server needs to start on a machine that is busy with other things.
+/// Longer than a server needs to start on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What gungraun says of a run of the benches, a line of JSON each, as instructions of one time: of
-//! one request, one frame, one message.
+//! Parses gungraun's output, one line of JSON for each bench, into instructions per operation: per
+//! request, frame or message.
 
 use std::error::Error;
 
@@ -9,20 +9,20 @@ use serde_json::Value;
 use crate::TIMES;
 use crate::run::{Run, START};
 
-/// What one path needs.
+/// The count of one path.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Counted {
-    /// The function of the bench, and which bench of it: `parse/of_128b`, `serve/churn`.
+    /// The function and the bench: `parse/of_128b`, `serve/churn`.
     pub name: String,
-    /// Instructions of one time.
+    /// Instructions per operation.
     pub instructions: f64,
 }
 
-/// All that was counted, in the order of the benches.
+/// Returns all counts in the order of the benches.
 ///
 /// # Errors
 ///
-/// A line that is no summary of gungraun's, or no `start` beside runs of a server.
+/// A line that is not a summary of gungraun's, or no `start` run for the runs of a server.
 pub fn read(lines: &str) -> Result<Vec<Counted>, Box<dyn Error>> {
     let benches: Vec<_> = lines.lines().map(bench).collect::<Result<_, _>>()?;
     let start = benches.iter().find(|bench| bench.is_run(START));
@@ -45,7 +45,7 @@ pub fn read(lines: &str) -> Result<Vec<Counted>, Box<dyn Error>> {
     Ok(counted)
 }
 
-/// One summary.
+/// One summary of gungraun's.
 struct Bench {
     function: String,
     id: String,

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How many instructions netpoll needs for what it does most: the hot paths of the buffer and of the
+//! Instruction counts of netpoll's most frequent operations: the hot paths of the buffer and the
 //! codecs one by one, and whole runs of `netpoll serve rpc`.
 //!
 //! ```sh
-//! ci/instructions              # counts, and fails where a path needs 3 % more than its baseline
-//! ci/instructions --renew      # counts, and writes what it has counted as the baselines
+//! ci/instructions              # counts, and fails if a path needs 3 % more than its baseline
+//! ci/instructions --renew      # counts, and writes the counts as the baselines
 //! ```
 //!
-//! Counts are callgrind's, run by gungraun: those of `benches/paths.rs` are of one function, those of
-//! `benches/serving.rs` of a process that serves, while its client, which is counted by nobody, drives
-//! it from another. A count does not depend on the machine or on who else is on it, so a small limit
-//! can be held to. It is not time: what the kernel does is not in it, nor is what a cache misses.
+//! Callgrind counts, run by gungraun: `benches/paths.rs` counts one function each;
+//! `benches/serving.rs` counts a server process, while an uncounted client drives it from another
+//! process. A count does not depend on the machine or its other work, so a small limit is possible.
+//! It is not time: it contains neither the kernel's work nor cache misses.
 //!
-//! This library is what the benches and the guard (`src/main.rs`) share.
+//! This library is shared by the benches and the guard (`src/main.rs`).
 #![forbid(unsafe_code)]
 
 pub mod baseline;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The guard: what was counted, on stdin as gungraun says it, beside the baselines.
+//! The guard: compares the counts, on stdin in gungraun's format, with the baselines.
 //!
 //! ```text
-//! guard check BASELINES MADE-WITH     status 1, and the names, where a path needs more than it may
+//! guard check BASELINES MADE-WITH     status 1 and the names if a path is above its limit
 //! guard renew BASELINES MADE-WITH     writes the file
-//! guard print                         the counts alone
+//! guard print                         prints the counts only
 //! ```
 #![forbid(unsafe_code)]
 

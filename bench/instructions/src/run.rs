@@ -1,51 +1,51 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The runs of a server: what the client asks for in each.
+//! The runs of a server: the requests of the client in each.
 //!
-//! In each of them the server is woken by one thing at a time, and finds all of it: a client that
-//! sends while another is served decides by its speed how many connections one wake finds, and the
-//! count would be a different one every time.
+//! In each run, one event at a time wakes the server, and all of its data has arrived. If a client
+//! sent while another is served, its speed would decide how many connections one wake finds, and
+//! the count would vary.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-/// What a client asks of a server.
+/// The requests of a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
-    /// The name of the bench, of which this is the run.
+    /// The name of the bench.
     pub name: &'static str,
-    /// Bytes behind the length of each request.
+    /// Payload bytes of each request.
     pub size: usize,
-    /// Requests that are sent in one piece; the next follow when all of them are answered.
+    /// Requests per batch; the next batch follows when all of them are answered.
     pub depth: usize,
-    /// So many times.
+    /// Number of batches.
     pub batches: usize,
-    /// Where the batches go.
+    /// The connections for the batches.
     pub over: Connections,
 }
 
-/// How many connections a run has.
+/// The connections of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Connections {
-    /// So many, which take turns.
+    /// This many, in turn.
     InTurn(usize),
-    /// One for each batch, with an orderly end behind it.
+    /// One for each batch, closed gracefully after it.
     EachItsOwn,
 }
 
 impl Run {
-    /// The run of this name.
+    /// Returns the run with this name.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
         RUNS.iter().find(|run| run.name == name)
     }
 
-    /// Requests in all.
+    /// Returns the total number of requests.
     #[must_use]
     pub const fn requests(&self) -> usize {
         self.depth * self.batches
     }
 
-    /// Where its server listens. Each run has a port, and each checkout an address, so that runs of
-    /// several at once do not meet.
+    /// Returns the server's address. Each run has a port and each checkout an address, so that
+    /// concurrent runs do not collide.
     #[must_use]
     pub fn addr(&self) -> SocketAddrV4 {
         let index = RUNS.iter().position(|run| run.name == self.name);
@@ -59,16 +59,16 @@ impl Run {
     }
 }
 
-/// Below those that the kernel gives to clients.
+/// Below the ports that the kernel assigns to clients.
 const FIRST_PORT: u16 = 17_411;
 
-/// The run that only starts a server and ends it. What it takes is no other's cost.
+/// The run that only starts and ends a server. Its count is subtracted from the others.
 pub const START: &str = "start";
 
 const TURNS: Connections = Connections::InTurn(4);
 
-/// All runs. Those that are counted are long enough for the start not to matter were it not taken
-/// off, and for a tick of a clock here or there to be far below the limit.
+/// All runs. The counted ones are long enough that the start would not matter even if it were not
+/// subtracted, and that a clock tick is far below the limit.
 pub const RUNS: &[Run] = &[
     Run {
         name: START,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The peer of `netpoll serve mux` and `netpoll load mux --ids`: the same wire with tokio, as one
-//! would write it. A task for each connection reads; another writes what comes through a channel. It
-//! flushes each message (`each`), or takes all that the channel has before it flushes (`drain`), which
-//! is the form of who knows what a system call costs.
+//! The peer of `netpoll serve mux` and `netpoll load mux --ids`: the same protocol with tokio, in
+//! the usual form. One task for each connection reads; another writes the messages of a channel. It
+//! flushes after each message (`each`), or takes all messages of the channel before it flushes
+//! (`drain`), which saves system calls.
 //!
 //! ```text
 //! netpoll-mux-bench serve each|drain
@@ -33,7 +33,7 @@ enum Flush {
     Drain,
 }
 
-/// A frame: its id, and what comes behind it.
+/// A frame: its id and its payload.
 type Message = (u64, Bytes);
 
 #[tokio::main(flavor = "current_thread")]
@@ -72,14 +72,14 @@ async fn serve(flush: Flush) -> Result<(), Failure> {
             let mut reader = Messages::of(reader);
             while let Ok(Some(request)) = reader.next().await {
                 let send = send.clone();
-                // Each request is a task of its own.
+                // Each request has its own task.
                 tokio::spawn(async move { send.send(request).await });
             }
         });
     }
 }
 
-/// Sends what comes through the channel.
+/// Sends the messages of the channel.
 async fn write_all(
     writer: OwnedWriteHalf,
     mut messages: mpsc::Receiver<Message>,
@@ -135,7 +135,7 @@ impl Messages {
     }
 }
 
-/// Calls under way on one connection.
+/// Calls in progress on one connection.
 #[derive(Default)]
 struct Calls {
     pending: Mutex<HashMap<u64, oneshot::Sender<Bytes>>>,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The peer of the example `tcp_proxy`: what tokio's documentation gives for it.
+//! The peer of the example `tcp_proxy`, as in tokio's documentation.
 //!
 //! ```text
 //! netpoll-proxy-bench UPSTREAM ADDR

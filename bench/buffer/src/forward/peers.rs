@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How others forward: a `BytesMut` that is split into a queue, a `LinkedBytes` that what is split
-//! off is inserted into, and a `Vec` that everything is copied to.
+//! Forwarding with other buffers: a `BytesMut` that is split into a queue, a `LinkedBytes` that
+//! takes the split parts, and a `Vec` that takes a copy of everything.
 
 use std::collections::VecDeque;
 
@@ -9,8 +9,8 @@ use linkedbytes::LinkedBytes;
 
 use super::Forward;
 
-/// Where the inputs of the `BytesMut` come from: one allocation, split as a connection splits what
-/// it received. Its bytes but for the lengths are never touched, and so cost no memory.
+/// The source of the `BytesMut` inputs: one allocation, split as a connection splits its receive
+/// buffer. Only the lengths in it are ever touched, so the rest costs no memory.
 pub(crate) struct Received<'a> {
     input: &'a [u8],
     memory: BytesMut,
@@ -34,7 +34,7 @@ impl<'a> Received<'a> {
     }
 }
 
-/// No byte is copied: what is split off is queued.
+/// Copies no byte: the split part is queued.
 pub(crate) struct Queue {
     input: BytesMut,
     lengths: BytesMut,
@@ -71,7 +71,7 @@ impl Forward for Queue {
     }
 }
 
-/// No byte is copied: what is split off is inserted.
+/// Copies no byte: the split part is inserted.
 pub(crate) struct Linked {
     input: BytesMut,
     output: LinkedBytes,
@@ -105,7 +105,7 @@ impl Forward for Linked {
     }
 }
 
-/// Every byte is copied.
+/// Copies every byte.
 pub(crate) struct Copied<'a> {
     input: &'a [u8],
     output: Vec<u8>,
