@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A server with compio: a runtime for the thread, on io_uring where the kernel lets it, a task for
-//! each connection, and buffers that a read takes and gives back, as the documentation of its `net` and
-//! `io` has it.
+//! A server with compio: one runtime a thread, on io_uring where the kernel supports it, a task for
+//! each connection, and buffers that a read takes and returns, as in the documentation of its `net`
+//! and `io`.
 //!
-//! What a knowing user does beyond them: buffers of 64 KiB, room for the rest of a frame whose length
-//! is known, and one `write_all` for all that one read brought.
+//! Optimizations beyond that: buffers of 64 KiB, space for the rest of a frame whose length is
+//! known, and one `write_all` for the responses to one read.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -32,9 +32,9 @@ async fn accept(addr: SocketAddr, kind: Kind, to: Option<SocketAddr>) {
     listening_on(bound.unwrap_or_else(|error| unable("learn the address", error)));
     loop {
         match listener.accept().await {
-            // How a connection ends is between it and its peer.
+            // The end of a connection is not an error of the server.
             Ok((stream, _)) => compio::runtime::spawn(serve(stream, kind, to)).detach(),
-            // Out of descriptors, most likely. Some come back.
+            // Probably out of descriptors; closing connections frees some.
             Err(_) => compio::time::sleep(Duration::from_millis(10)).await,
         }
     }
@@ -68,7 +68,7 @@ async fn rpc(mut stream: TcpStream, mut calls: Calls) -> io::Result<()> {
     }
 }
 
-/// Passes on all that comes, and then its end.
+/// Forwards all bytes and then the end of the stream.
 async fn pass(mut from: TcpStream, mut to: TcpStream) -> io::Result<()> {
     let mut buffer = Vec::with_capacity(BUFFER);
     loop {

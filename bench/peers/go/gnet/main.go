@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-// A server with gnet: an event handler whose OnTraffic answers what is there, as its README has it.
+// A server with gnet: an event handler whose OnTraffic answers complete requests, as in its README.
 //
-// What a knowing user does beyond that: one Write for all whole requests that are there, in memory that
-// is used again, and a read buffer of 64 KiB, as all peers have.
+// Optimizations beyond that: one Write for all complete requests, in reused memory, and a read
+// buffer of 64 KiB, as in all peers.
 package main
 
 import (
@@ -18,7 +18,7 @@ import (
 
 func main() {
 	options := peer.Parse([]string{peer.Echo, peer.RPC, peer.Heavy}, nil)
-	// By itself it says on stdout that it starts, where its address is looked for.
+	// Without this it prints a start message on stdout, where the listen address is expected.
 	logger, err := zap.NewProduction(zap.IncreaseLevel(zap.ErrorLevel))
 	peer.Check(err)
 	peer.Check(gnet.Run(&server{kind: options.Kind}, "tcp://"+options.Addr,
@@ -32,7 +32,7 @@ type server struct {
 	kind string
 }
 
-// OnBoot says where the engine listens, which it knows as a descriptor.
+// OnBoot prints the listen address, which the engine provides as a descriptor.
 func (s *server) OnBoot(engine gnet.Engine) gnet.Action {
 	fd, err := engine.Dup()
 	peer.Check(err)
@@ -45,12 +45,12 @@ func (s *server) OnBoot(engine gnet.Engine) gnet.Action {
 	return gnet.None
 }
 
-// conversation is what a connection keeps from one call to the next.
+// conversation is the state of a connection between calls.
 type conversation struct {
 	calls   *peer.Calls
 	answers []byte
-	// The bytes of the frame that has begun, if its header has come. With fewer there is nothing to do,
-	// and a look at them all would copy them.
+	// The size in bytes of the incomplete frame, if its header is complete. With fewer bytes there is
+	// nothing to do, and a peek at them would copy them.
 	wanted int
 }
 
@@ -64,7 +64,7 @@ func (s *server) OnTraffic(conn gnet.Conn) gnet.Action {
 	if conn.InboundBuffered() < with.wanted {
 		return gnet.None
 	}
-	// All that is there; it is not an error to have nothing.
+	// All available bytes; none is not an error.
 	input, _ := conn.Peek(-1)
 	taken, answers := len(input), input
 	if s.kind != peer.Echo {
@@ -77,7 +77,7 @@ func (s *server) OnTraffic(conn gnet.Conn) gnet.Action {
 		with.wanted, _, _ = peer.FrameLength(input[taken:])
 	}
 	if taken == 0 {
-		// Discard takes 0 for all.
+		// Discard takes 0 for all bytes.
 		return gnet.None
 	}
 	if _, err := conn.Write(answers); err != nil {

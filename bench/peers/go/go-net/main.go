@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-// A server with Go's net: a goroutine for each connection that reads and writes as if it blocked, as the
-// package's documentation has it.
+// A server with Go's net: a goroutine for each connection, with blocking reads and writes, as in
+// the package's documentation.
 //
-// What a knowing user does beyond that: buffers of 64 KiB that are used again, and one Write for all that
-// one Read brought. The proxy is io.Copy, which splices between two TCP connections.
+// Optimizations beyond that: reused buffers of 64 KiB, and one Write for the responses to one Read.
+// The proxy is io.Copy, which splices between two TCP connections.
 package main
 
 import (
@@ -27,7 +27,7 @@ func main() {
 		case errors.Is(err, net.ErrClosed):
 			return
 		case err != nil:
-			// Out of descriptors, most likely. Some come back.
+			// Probably out of descriptors; closing connections frees some.
 			time.Sleep(10 * time.Millisecond)
 		default:
 			go serve(conn.(*net.TCPConn), options)
@@ -35,7 +35,7 @@ func main() {
 	}
 }
 
-// serve ends with its connection; how that ends is between it and its peer.
+// serve returns when its connection ends; the reason is not an error of the server.
 func serve(conn *net.TCPConn, options peer.Options) {
 	defer conn.Close()
 	switch options.Kind {
@@ -79,7 +79,7 @@ func rpc(conn *net.TCPConn, calls *peer.Calls) error {
 		answers = all
 		unread = copy(input, input[taken:unread])
 		if length, known, _ := peer.FrameLength(input[:unread]); known && length > len(input) {
-			// Room for the rest of a large frame, so that it comes with few reads.
+			// Space for the rest of a large frame, so that it arrives in few reads.
 			input = append(input, make([]byte, length-len(input))...)
 		}
 		if _, err := conn.Write(answers); err != nil {
@@ -88,7 +88,7 @@ func rpc(conn *net.TCPConn, calls *peer.Calls) error {
 	}
 }
 
-// proxy ends each way behind what was passed on.
+// proxy closes each direction after the forwarded bytes.
 func proxy(client *net.TCPConn, to string) error {
 	conn, err := net.Dial("tcp", to)
 	if err != nil {

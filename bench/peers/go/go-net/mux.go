@@ -11,11 +11,11 @@ import (
 	"netpoll-peers/peer"
 )
 
-// inFlight is how many answers of a connection may wait for their being written.
+// inFlight is the maximum number of unwritten responses of a connection.
 const inFlight = 1024
 
-// mux has a goroutine for each request, and one that writes what comes of them through a channel: all
-// that is there, and then a flush.
+// mux has a goroutine for each request, and one that writes the responses of a channel: all
+// available ones, and then a flush.
 func mux(conn *net.TCPConn) error {
 	answers := make(chan []byte, inFlight)
 	ended := make(chan struct{})
@@ -62,7 +62,7 @@ func write(conn *net.TCPConn, answers <-chan []byte, ended <-chan struct{}) {
 				more = false
 			}
 		}
-		// A writer that has failed once fails ever after; then the reader meets the end, too.
+		// After one error a writer always fails; the reader then also sees the end.
 		if writer.Flush() != nil {
 			_ = conn.Close()
 			return

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-// A server with Go netpoll: an event loop and an OnRequest that answers what is there, as its README has
-// it. Its pollers are as many as threads run Go code; --default-pollers leaves their number to the
-// library.
+// A server with Go netpoll: an event loop and an OnRequest that answers complete requests, as in
+// its README. It has as many pollers as threads run Go code; with --default-pollers, the library
+// chooses their number.
 //
-// What a knowing user does beyond the README: one Flush for all whole requests that are there.
+// An optimization beyond the README: one Flush for all complete requests.
 package main
 
 import (
@@ -54,7 +54,8 @@ func echo(_ context.Context, conn netpoll.Connection) error {
 	return pass(conn, conn)
 }
 
-// pass sends on what has come: without a copy where it is large, which Flush waits for.
+// pass sends the received bytes: without a copy if they are large, in which case Flush waits for
+// them.
 func pass(from, to netpoll.Connection) error {
 	reader := from.Reader()
 	bytes, err := reader.Next(reader.Len())
@@ -78,7 +79,7 @@ func prepareCalls(kind string) netpoll.OnPrepare {
 	}
 }
 
-// rpc waits for the first request, and answers it and those that are there.
+// rpc waits for the first request and answers all complete ones.
 func rpc(ctx context.Context, conn netpoll.Connection) error {
 	calls := ctx.Value(callsKey{}).(*peer.Calls)
 	reader, writer := conn.Reader(), conn.Writer()
@@ -101,8 +102,8 @@ func rpc(ctx context.Context, conn netpoll.Connection) error {
 	return writer.Flush()
 }
 
-// each has take consume the frames that are there, by their length with the header, and waits for the
-// first. It closes a connection whose frames cannot be told apart.
+// each calls take with the size of each complete frame, header included, and waits for the first.
+// It closes a connection with an invalid length.
 func each(conn netpoll.Connection, take func(length int) error) error {
 	for first := true; ; first = false {
 		length, there, err := next(conn.Reader(), first)
@@ -119,8 +120,8 @@ func each(conn netpoll.Connection, take func(length int) error) error {
 	}
 }
 
-// next is the bytes of the next frame, its header among them, and whether it is there: the first is
-// always, since who reads it waits.
+// next returns the size in bytes of the next frame, header included, and whether the frame is
+// complete. The first one always is, since the reader waits for it.
 func next(reader netpoll.Reader, first bool) (length int, there bool, err error) {
 	if !first && reader.Len() < peer.Header {
 		return 0, false, nil

@@ -19,8 +19,8 @@ func prepareQueue(conn netpoll.Connection) context.Context {
 	return context.WithValue(context.Background(), queueKey{}, queue)
 }
 
-// answerAside answers every request that is there, each in a goroutine of its own and through the
-// library's own queue of answers.
+// answerAside answers every complete request, each in its own goroutine and through the library's
+// own response queue.
 func answerAside(ctx context.Context, conn netpoll.Connection) error {
 	queue := ctx.Value(queueKey{}).(*mux.ShardQueue)
 	reader := conn.Reader()

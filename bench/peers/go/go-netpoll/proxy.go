@@ -11,8 +11,8 @@ import (
 
 type serverKey struct{}
 
-// connectTo has a connection of its own to the server for each client. The library knows no half-close:
-// when either side ends, both do.
+// connectTo dials the upstream for each client. The library has no half-close: when either side
+// ends, both do.
 func connectTo(to string) netpoll.OnConnect {
 	return func(ctx context.Context, client netpoll.Connection) context.Context {
 		server, err := netpoll.DialConnection("tcp", to, 5*time.Second)

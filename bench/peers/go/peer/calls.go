@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MaxFrame is the most bytes of one frame.
+// MaxFrame is the maximum size of a frame in bytes.
 const MaxFrame = 64 << 20
 
-// Header is the bytes of a frame's length.
+// Header is the size of a frame's length in bytes.
 const Header = 4
 
 const (
@@ -21,22 +21,22 @@ const (
 	burnNanoseconds = 100_000
 )
 
-// ErrTooLong is for a frame that the connection is to be closed for.
+// ErrTooLong reports a frame for which the connection has to be closed.
 var ErrTooLong = errors.New("a frame of more than 64 MiB")
 
-// Calls is what a connection of kind rpc or heavy has been asked for.
+// Calls handles the requests of a connection of kind rpc or heavy.
 type Calls struct {
 	heavy bool
 	count int
 }
 
-// CallsOf is none so far.
+// CallsOf returns a handler without requests so far.
 func CallsOf(kind string) *Calls {
 	return &Calls{heavy: kind == Heavy}
 }
 
-// Answer appends the answers to all whole frames at the front of input to answers; taken is how many
-// bytes of input they were.
+// Answer appends the responses to all complete frames at the front of input to answers; taken is
+// the length of these frames in bytes.
 func (calls *Calls) Answer(input, answers []byte) (taken int, all []byte, err error) {
 	for {
 		length, known, err := FrameLength(input[taken:])
@@ -49,7 +49,7 @@ func (calls *Calls) Answer(input, answers []byte) (taken int, all []byte, err er
 	}
 }
 
-// Next does what the next request asks for, besides its answer.
+// Next does the work of the next request, apart from its response.
 func (calls *Calls) Next() {
 	calls.count++
 	if calls.heavy && calls.count%heavyEvery == 0 {
@@ -57,8 +57,8 @@ func (calls *Calls) Next() {
 	}
 }
 
-// FrameLength is the bytes of the frame that input begins with, its header among them, if the header is
-// there.
+// FrameLength returns the size in bytes of the frame that input begins with, header included, if
+// the header is complete.
 func FrameLength(input []byte) (length int, known bool, err error) {
 	if len(input) < Header {
 		return 0, false, nil
@@ -70,8 +70,8 @@ func FrameLength(input []byte) (length int, known bool, err error) {
 	return Header + int(body), true, nil
 }
 
-// burn spends 100 us of a thread's processor time: its own clock is read, so that a thread which waits
-// for a processor meanwhile does as much as one that does not.
+// burn spends 100 us of the thread's processor time, by the thread's own clock: a thread that waits
+// for a processor does the same amount of work.
 func burn() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -81,7 +81,7 @@ func burn() {
 
 func processorTime() int64 {
 	var time unix.Timespec
-	// It knows no failure with a clock that every Linux has.
+	// It cannot fail for a clock that every Linux has.
 	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &time)
 	return time.Nano()
 }

@@ -31,7 +31,8 @@ func TestEveryTenthRequestBurnsAHundredMicroseconds(t *testing.T) {
 	}
 	before := processorTime()
 	calls.Next()
-	// The thread may be another one, whose time is less; a negative difference says nothing.
+	// The goroutine may have moved to another thread, whose time is less; a negative difference is
+	// ignored.
 	if spent := processorTime() - before; spent >= 0 && spent < burnNanoseconds {
 		t.Fatal(spent)
 	}

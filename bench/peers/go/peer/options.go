@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-// Package peer is what the Go programs have in common, so that each is only about its server: the
-// command line, the line that says where it listens, and what is done with a request.
+// Package peer contains the parts that the Go programs share, so that each contains its server
+// only: the command line, the line with the listen address, and the handling of requests.
 //
+//	PEER KIND [--addr ADDR] [--threads N] [--to ADDR]
+//	PEER --kinds
 //	PEER KIND [--addr ADDR] [--threads N] [--to ADDR]
 //	PEER --kinds
 package peer
@@ -18,16 +20,16 @@ import (
 	"strings"
 )
 
-// What a peer may serve.
+// The kinds of servers.
 const (
-	Echo  = "echo"  // the bytes that come, as they are
+	Echo  = "echo"  // echoes bytes
 	RPC   = "rpc"   // frames of a 4-byte big-endian length and that many bytes, the same back
-	Mux   = "mux"   // the same wire, each request in a goroutine of its own
-	Heavy = "heavy" // as rpc, and every tenth request of a connection burns 100 us before its answer
-	Proxy = "proxy" // bytes both ways between the client and --to
+	Mux   = "mux"   // the same protocol, each request in its own goroutine
+	Heavy = "heavy" // as rpc; every tenth request of a connection burns 100 us before its response
+	Proxy = "proxy" // forwards bytes in both directions between the client and --to
 )
 
-// Buffer is how many bytes a peer asks for with one read, where it may choose.
+// Buffer is the size of one read in bytes, where the peer may choose it.
 const Buffer = 64 << 10
 
 // Options is the command line.
@@ -38,9 +40,9 @@ type Options struct {
 	To      string
 }
 
-// Parse reads the command line of a peer that serves kinds, with the flags that more adds, and has as
-// many threads run Go code as were asked for. It ends the process with status 2 and a line on stderr for
-// what the peer cannot do.
+// Parse parses the command line of a peer that serves kinds, with the flags that more adds, and
+// lets as many threads run Go code as requested. It ends the process with status 2 and a line on
+// stderr if the command line is invalid.
 func Parse(kinds []string, more func(*flag.FlagSet)) Options {
 	name := filepath.Base(os.Args[0])
 	usage := fmt.Sprintf("usage: %s {%s} [--addr ADDR] [--threads N] [--to ADDR]", name, strings.Join(kinds, ","))
@@ -59,7 +61,7 @@ func Parse(kinds []string, more func(*flag.FlagSet)) Options {
 	if more != nil {
 		more(flags)
 	}
-	// It ends the process on what it does not understand.
+	// It ends the process on an unknown flag.
 	_ = flags.Parse(os.Args[2:])
 	switch {
 	case !slices.Contains(kinds, options.Kind):
@@ -80,7 +82,7 @@ func refuse(why string) {
 	os.Exit(2)
 }
 
-// ListeningOn says on stdout where connections are taken.
+// ListeningOn prints the listen address on stdout.
 func ListeningOn(addr net.Addr) {
 	fmt.Printf("listening on %s\n", addr)
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A server with may: a coroutine with a stack of its own for each connection, and calls that look as
-//! if they blocked, as its example `echo` has it.
+//! A server with may: a coroutine with its own stack for each connection, and calls that appear to
+//! block, as in its example `echo`.
 //!
-//! What a knowing user does beyond that: buffers of 64 KiB that are used again, and one `write_all` for
-//! all that one read brought.
+//! Optimizations beyond the example: reused buffers of 64 KiB, and one `write_all` for the
+//! responses to one read.
 //!
-//! `go!` is a call of an unsafe function (a coroutine must neither overflow its stack nor use what
-//! belongs to a thread), so unsafe code is not forbidden here. The stacks are 32 KiB; what is on them
-//! are a few frames of this file and of the library.
+//! `go!` calls an unsafe function (a coroutine must neither overflow its stack nor use
+//! thread-locals), so unsafe code is not forbidden here. The stacks are 32 KiB; they hold a few
+//! frames of this file and of the library.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -17,7 +17,7 @@ use may::net::{TcpListener, TcpStream};
 use may::{coroutine, go};
 use peer_options::{BUFFER, Calls, Input, Kind, NoMore, Options, listening_on, unable};
 
-/// In words of the machine.
+/// In machine words.
 const STACK: usize = 4 << 10;
 
 fn main() {
@@ -31,16 +31,16 @@ fn main() {
     let bound = listener.local_addr();
     listening_on(bound.unwrap_or_else(|error| unable("learn the address", error)));
     let (kind, to) = (options.kind, options.to);
-    // What ends it is a signal.
+    // A signal ends the process.
     go!(move || accept(&listener, kind, to)).join().ok();
 }
 
 fn accept(listener: &TcpListener, kind: Kind, to: Option<SocketAddr>) {
     loop {
         match listener.accept() {
-            // How a connection ends is between it and its peer.
+            // The end of a connection is not an error of the server.
             Ok((stream, _)) => drop(go!(move || serve(stream, kind, to).ok())),
-            // Out of descriptors, most likely. Some come back.
+            // Probably out of descriptors; closing connections frees some.
             Err(_) => coroutine::sleep(Duration::from_millis(10)),
         }
     }
@@ -80,7 +80,7 @@ fn rpc(mut stream: TcpStream, mut calls: Calls) -> io::Result<()> {
     }
 }
 
-/// Passes on all that comes, and then its end.
+/// Forwards all bytes and then the end of the stream.
 fn pass(mut from: TcpStream, mut to: TcpStream) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {

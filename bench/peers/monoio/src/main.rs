@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A server with monoio: a runtime for the thread, on io_uring where the kernel lets it (and on epoll
-//! where not, which it says on stderr), a task for each connection, and buffers that a read takes and
-//! gives back, as its examples `echo` and `proxy` have it.
+//! A server with monoio: one runtime a thread, on io_uring where the kernel supports it (otherwise
+//! on epoll, which it reports on stderr), a task for each connection, and buffers that a read takes
+//! and returns, as in its examples `echo` and `proxy`.
 //!
-//! What a knowing user does beyond them: buffers of 64 KiB, room for the rest of a frame whose length
-//! is known, and one `write_all` for all that one read brought.
+//! Optimizations beyond the examples: buffers of 64 KiB, space for the rest of a frame whose length
+//! is known, and one `write_all` for the responses to one read.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -36,9 +36,9 @@ async fn accept(addr: SocketAddr, kind: Kind, to: Option<SocketAddr>) {
     listening_on(bound.unwrap_or_else(|error| unable("learn the address", error)));
     loop {
         match listener.accept().await {
-            // How a connection ends is between it and its peer.
+            // The end of a connection is not an error of the server.
             Ok((stream, _)) => drop(monoio::spawn(serve(stream, kind, to))),
-            // Out of descriptors, most likely. Some come back.
+            // Probably out of descriptors; closing connections frees some.
             Err(_) => monoio::time::sleep(Duration::from_millis(10)).await,
         }
     }
@@ -76,7 +76,7 @@ async fn rpc(mut stream: TcpStream, mut calls: Calls) -> io::Result<()> {
     }
 }
 
-/// Passes on all that comes, and then its end.
+/// Forwards all bytes and then the end of the stream.
 async fn pass(mut from: impl AsyncReadRent, mut to: impl AsyncWriteRent) -> io::Result<()> {
     let mut buffer = Vec::with_capacity(BUFFER);
     loop {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A request that takes a while: processor time that goes nowhere.
+//! The work of a heavy request: processor time without a result.
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// How long every tenth request of kind `heavy` computes.
+/// Processor time of every tenth request of kind `heavy`.
 const BURN_NANOSECONDS: i64 = 100_000;
 
-/// Burns 100 us of the calling thread's processor time. It is the thread's own clock that is read, so
-/// that a thread which has to wait for a processor meanwhile does as much as one which has not.
+/// Burns 100 us of the calling thread's processor time, by the thread's own clock: a thread that
+/// waits for a processor does the same amount of work.
 pub fn burn() {
     let now = || {
         let time = clock_gettime(ClockId::ThreadCPUTime);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The handler of a connection, of the kinds `rpc` and `heavy`: the whole frames at the front of what
-//! was read become answers in memory of their own, as a handler that computes its answers would put
-//! them there. Who reads and who sends is the peer's business.
+//! The request handler of a connection, for the kinds `rpc` and `heavy`. It copies the complete
+//! frames at the front of the input to the output, as a handler that computes its responses would
+//! write them. Reading and sending are up to the peer.
 
 use std::error::Error;
 use std::fmt;
@@ -9,16 +9,16 @@ use std::io;
 
 use crate::{Kind, burn};
 
-/// The most bytes of one frame.
+/// The maximum size of a frame in bytes.
 pub const MAX_FRAME: usize = 64 << 20;
 
-/// The bytes of a frame's length.
+/// The size of a frame's length in bytes.
 const HEADER: usize = 4;
 
-/// Every so many requests of a connection of kind `heavy`, one burns.
+/// One in this many requests of a `heavy` connection burns processor time.
 const HEAVY_EVERY: u64 = 10;
 
-/// The calls of one connection.
+/// The request handler of one connection.
 #[derive(Debug)]
 pub struct Calls {
     kind: Kind,
@@ -26,17 +26,17 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// None so far.
+    /// Creates a handler without requests so far.
     pub fn of(kind: Kind) -> Self {
         Self { kind, count: 0 }
     }
 
-    /// Appends the answers to all whole frames at the front of `input` to `answers`; returns how many
-    /// bytes of `input` they were.
+    /// Appends the responses to all complete frames at the front of `input` to `answers`. Returns
+    /// the length of these frames in bytes.
     ///
     /// # Errors
     ///
-    /// [`TooLong`], for a frame that the connection is to be closed for.
+    /// [`TooLong`] if the connection has to be closed because of a frame.
     pub fn answer(&mut self, input: &[u8], answers: &mut Vec<u8>) -> Result<usize, TooLong> {
         let mut taken = 0;
         while let Some(len) = frame_len(&input[taken..])? {
@@ -50,14 +50,14 @@ impl Calls {
         Ok(taken)
     }
 
-    /// How many bytes are missing to the frame that `input` begins with; 0 if that is not known yet.
-    /// Room for so many lets a large frame come with few reads.
+    /// Returns the number of missing bytes of the frame that `input` begins with; 0 if its header
+    /// is incomplete. Reserving so much lets a large frame arrive in few reads.
     pub fn missing(input: &[u8]) -> usize {
         let len = frame_len(input).ok().flatten();
         len.map_or(0, |len| len.saturating_sub(input.len()))
     }
 
-    /// Does what the next request asks for, besides its answer.
+    /// Does the work of the next request, apart from its response.
     pub fn next(&mut self) {
         self.count += 1;
         if self.kind == Kind::Heavy && self.count.is_multiple_of(HEAVY_EVERY) {
@@ -66,8 +66,8 @@ impl Calls {
     }
 }
 
-/// The bytes of the frame that `input` begins with, its header among them; `None` if the header is
-/// not there.
+/// Returns the size in bytes of the frame that `input` begins with, header included; `None` if the
+/// header is incomplete.
 fn frame_len(input: &[u8]) -> Result<Option<usize>, TooLong> {
     let Some(header) = input.first_chunk::<HEADER>() else {
         return Ok(None);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where a peer reads into whose library fills a slice and has no buffer of its own to offer.
+//! The receive buffer of a peer whose library fills a slice and provides no buffer.
 
 use std::ops::Range;
 
 use crate::{BUFFER, Calls};
 
-/// Bytes that have come and are not answered, with room behind them. The memory is filled with zeros
-/// once and used for as long as the connection lives.
+/// Received bytes without a response, and space after them. The memory is zeroed once and used for
+/// the lifetime of the connection.
 #[derive(Debug)]
 pub struct Input {
     memory: Vec<u8>,
@@ -23,8 +23,8 @@ impl Default for Input {
 }
 
 impl Input {
-    /// Room for the next read: for the rest of the frame that has begun, and for [`BUFFER`] bytes at
-    /// least if nothing has.
+    /// Returns the space for the next read: the rest of an incomplete frame, or at least [`BUFFER`]
+    /// bytes.
     pub fn room(&mut self) -> &mut [u8] {
         let missing = Calls::missing(self.unread());
         if self.memory.len() - self.unread.end < missing.max(BUFFER / 2) {
@@ -36,26 +36,26 @@ impl Input {
         &mut self.memory[self.unread.end..]
     }
 
-    /// So many bytes of the room have come.
+    /// Marks this many bytes of the space as received.
     ///
     /// # Panics
     ///
-    /// If there was no room for them.
+    /// If the space was smaller.
     pub fn came(&mut self, count: usize) {
         assert!(self.unread.end + count <= self.memory.len(), "beyond room");
         self.unread.end += count;
     }
 
-    /// What has come and was not [taken](Self::take).
+    /// Returns the received bytes that were not [taken](Self::take).
     pub fn unread(&self) -> &[u8] {
         &self.memory[self.unread.clone()]
     }
 
-    /// Done with so many bytes at the front.
+    /// Takes this many bytes from the front.
     ///
     /// # Panics
     ///
-    /// If there are not so many.
+    /// If there are fewer bytes.
     pub fn take(&mut self, count: usize) {
         assert!(count <= self.unread.len(), "more than has come");
         self.unread.start += count;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What all peers have in common, so that each is only about its server: the command line, the line
-//! that says where it listens, and what is done with a request.
+//! The parts that all peers share, so that each contains its server only: the command line, the
+//! line with the listen address, and the handling of requests.
 //!
 //! ```text
 //! PEER KIND [--addr ADDR] [--threads N] [--to ADDR]
 //! PEER --kinds
 //! ```
 //!
-//! The requests are answered by the same code everywhere ([`Calls`]). A peer reads bytes, hands them
-//! over, and sends what came of them: how it does that is what differs, and what is compared.
+//! All peers answer requests with the same code ([`Calls`]). A peer reads bytes, passes them to it,
+//! and sends the result. The way in which it does that is what is compared.
 #![forbid(unsafe_code)]
 
 mod burn;
@@ -29,21 +29,21 @@ pub use calls::{Calls, MAX_FRAME, TooLong};
 pub use failure::{refuse, unable};
 pub use input::Input;
 
-/// The bytes that a peer asks for with one read, where it may choose.
+/// The size of one read in bytes, where the peer may choose it.
 pub const BUFFER: usize = 64 << 10;
 
-/// What a peer may serve.
+/// The kinds of servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
-    /// The bytes that come, as they are.
+    /// Echoes bytes.
     Echo,
-    /// Frames of a 4-byte big-endian length and that many bytes, the same back.
+    /// Frames: a 4-byte big-endian length and that many bytes, and the same back.
     Rpc,
-    /// The same wire, each request in a task of its own.
+    /// The same protocol, each request in its own task.
     Mux,
-    /// The same as rpc, and every tenth request of a connection burns 100 us before its answer.
+    /// As rpc; every tenth request of a connection burns 100 us before its response.
     Heavy,
-    /// Bytes both ways between the client and `--to`.
+    /// Forwards bytes in both directions between the client and `--to`.
     Proxy,
 }
 
@@ -54,31 +54,31 @@ impl fmt::Display for Kind {
     }
 }
 
-/// The command line of a peer. `E` is what it takes besides what all take.
+/// The command line of a peer. `E` contains the peer's own flags.
 #[derive(Debug, Parser)]
 pub struct Options<E: Args> {
-    /// What to serve.
+    /// Server to run.
     pub kind: Kind,
-    /// Where to listen: an IP address and a port (port 0 takes a free one).
+    /// Listen address: an IP address and a port (port 0 selects a free port).
     #[arg(long, default_value = "127.0.0.1:0")]
     pub addr: SocketAddr,
-    /// How many threads serve.
+    /// Number of threads that serve.
     #[arg(long, default_value = "1")]
     pub threads: NonZeroUsize,
-    /// Where a proxy connects to.
+    /// Upstream address of a proxy.
     #[arg(long)]
     pub to: Option<SocketAddr>,
     #[command(flatten)]
     pub extra: E,
 }
 
-/// No flags besides those that all take.
+/// No flags of its own.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct NoMore {}
 
 impl<E: Args> Options<E> {
-    /// The command line, for a peer that serves `kinds`. Ends the process with status 2 and a line
-    /// on stderr for what it cannot do. Raises the soft limit of descriptors to the hard one.
+    /// Parses the command line of a peer that serves `kinds`. Ends the process with status 2 and a
+    /// line on stderr if it is invalid. Raises the soft descriptor limit to the hard one.
     pub fn parse_for(kinds: &[Kind]) -> Self {
         let mut arguments = std::env::args().skip(1);
         if arguments.next().as_deref() == Some("--kinds") && arguments.next().is_none() {
@@ -98,7 +98,7 @@ impl<E: Args> Options<E> {
         options
     }
 
-    /// Ends the process with status 2 unless one thread is asked for.
+    /// Ends the process with status 2 unless `--threads` is 1.
     pub fn only_one_thread(&self, why: &str) {
         if self.threads.get() > 1 {
             refuse(format_args!("--threads {}: {why}", self.threads));
@@ -106,16 +106,16 @@ impl<E: Args> Options<E> {
     }
 }
 
-/// Says on stdout where connections are taken.
+/// Prints the listen address on stdout.
 pub fn listening_on(addr: SocketAddr) {
     let mut stdout = io::stdout().lock();
-    // Nobody to tell is no reason not to serve.
+    // A closed stdout must not stop the server.
     writeln!(stdout, "listening on {addr}")
         .and_then(|()| stdout.flush())
         .ok();
 }
 
-/// A peer with fewer descriptors than it may have would be measured for that.
+/// A lower descriptor limit would distort the measurement.
 fn raise_descriptor_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

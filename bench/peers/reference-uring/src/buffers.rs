@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The buffers that the kernel receives into: it takes one when something has come, so that a
-//! connection at rest holds none. What was in one is copied out at once and the buffer given back.
+//! The buffers that the kernel receives into. The kernel takes one when data arrives, so an idle
+//! connection holds none. The data is copied out at once and the buffer returned.
 //!
 //! # Invariants
 //!
-//! 1. `ring` points to [`COUNT`] entries at the start of a page, and `memory` to `COUNT * SIZE` bytes.
-//!    Neither is ever freed: the kernel may use both for as long as the process lives.
-//! 2. A buffer is the kernel's from [`Buffers::give`] to the completion that names it, and ours from
-//!    then to the next `give`. Nobody has a reference to what is the kernel's.
+//! 1. `ring` points to [`COUNT`] entries at the start of a page, and `memory` to `COUNT * SIZE`
+//!    bytes. Neither is ever freed: the kernel may use both as long as the process lives.
+//! 2. A buffer belongs to the kernel from [`Buffers::give`] to the completion that names it, and to
+//!    this process from then to the next `give`. There is no reference to a buffer of the kernel's.
 
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::io;
@@ -18,16 +18,16 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
 
-/// How many there are: a power of two. More than complete in one wait as a rule, few enough that what
-/// is used of them stays in the cache, since the kernel takes them in turns.
+/// Number of buffers, a power of two. Usually more than the completions of one wait, and few enough
+/// that the used part stays in the cache, since the kernel takes them in turn.
 const COUNT: u16 = 256;
 
-/// The bytes of each.
+/// Size of a buffer in bytes.
 const SIZE: usize = 16 << 10;
 
 const PAGE: usize = 4096;
 
-/// The group that requests name.
+/// The buffer group of the receive requests.
 pub(crate) const GROUP: u16 = 0;
 
 pub(crate) struct Buffers {
@@ -37,7 +37,7 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
-    /// Makes them known to the kernel, and gives it all of them.
+    /// Registers the buffers with the kernel and gives it all of them.
     pub(crate) fn register(submitter: &Submitter<'_>) -> io::Result<Self> {
         let entries = size_of::<BufRingEntry>() * usize::from(COUNT);
         let mut buffers = Self {
@@ -55,7 +55,7 @@ impl Buffers {
         Ok(buffers)
     }
 
-    /// What came in the buffer that a completion has named.
+    /// Returns the data in the buffer that a completion has named.
     pub(crate) fn bytes(&self, id: u16, len: usize) -> &[u8] {
         assert!(id < COUNT && len <= SIZE, "no such buffer");
         let start = self.start(id);
@@ -78,7 +78,7 @@ impl Buffers {
         self.tail = self.tail.wrapping_add(1);
     }
 
-    /// Lets the kernel see what was given.
+    /// Publishes the given buffers to the kernel.
     pub(crate) fn publish(&mut self) {
         // SAFETY: invariant 1: this is the first entry.
         let tail = unsafe { BufRingEntry::tail(self.ring.as_ptr()) };
@@ -95,7 +95,7 @@ impl Buffers {
     }
 }
 
-/// So many bytes, for ever.
+/// Allocates memory that is never freed.
 fn zeroed(bytes: usize, align: usize) -> NonNull<u8> {
     let layout = Layout::from_size_align(bytes, align);
     let layout = layout.unwrap_or_else(|_| unreachable!("a power of two, and not too much"));

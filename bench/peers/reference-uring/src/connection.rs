@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One connection: what of a frame has come, the answers that wait, and those that are being sent.
+//! One connection: its incomplete frame, its queued responses, and the responses in transmission.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use peer_options::{Calls, Kind, TooLong};
 
-/// With more unsent, nothing is received: a peer that does not take its answers has the server hold so
-/// much and what is under way.
+/// The limit of unsent bytes, above which nothing is received: a peer that does not read its
+/// responses makes the server hold this much plus the responses in progress.
 const MUCH: usize = 4 << 20;
 
 pub(crate) struct Connection {
     fd: OwnedFd,
     calls: Calls,
-    /// The start of a frame.
+    /// The received start of a frame.
     rest: Vec<u8>,
-    /// Answers that nothing was done about.
+    /// Queued responses.
     answers: Vec<u8>,
-    /// Answers of which the kernel has `sent` bytes, and is sending the rest if `sends`.
+    /// Responses of which `sent` bytes have been sent; if `sends`, the kernel is sending the rest.
     leaving: Vec<u8>,
     sent: usize,
     sends: bool,
-    /// Whether the kernel receives for it.
+    /// Whether a receive is in progress.
     pub(crate) receives: bool,
-    /// Nothing more is read or sent; it stays until the kernel is done with it.
+    /// The connection has ended; it stays until the kernel has completed its requests.
     pub(crate) over: bool,
 }
 
@@ -49,7 +49,7 @@ impl Connection {
         &self.fd
     }
 
-    /// Answers the whole frames in what has come.
+    /// Answers the complete frames in the received data.
     pub(crate) fn came(&mut self, bytes: &[u8]) -> Result<(), TooLong> {
         if self.rest.is_empty() {
             let taken = self.calls.answer(bytes, &mut self.answers)?;
@@ -59,7 +59,7 @@ impl Connection {
         self.rest.extend_from_slice(bytes);
         let taken = self.calls.answer(&self.rest, &mut self.answers)?;
         if taken == self.rest.len() {
-            // At rest a connection holds no memory for a frame.
+            // An idle connection holds no memory for a frame.
             self.rest = Vec::new();
         } else {
             self.rest.drain(..taken);
@@ -68,8 +68,8 @@ impl Connection {
         Ok(())
     }
 
-    /// The bytes to send now, if there are some and no others are being sent. They stay where they
-    /// are until [`was_sent`](Self::was_sent).
+    /// Returns the bytes to send, if there are any and no send is in progress. They do not move
+    /// until [`was_sent`](Self::was_sent).
     pub(crate) fn next_send(&mut self) -> Option<&[u8]> {
         if self.sends || self.over {
             return None;
@@ -83,18 +83,18 @@ impl Connection {
         self.sends.then(|| &self.leaving[self.sent..])
     }
 
-    /// The kernel has taken so many of the bytes.
+    /// Records that the kernel has sent this many bytes.
     pub(crate) fn was_sent(&mut self, count: usize) {
         self.sends = false;
         self.sent += count;
     }
 
-    /// Whether it should be received from.
+    /// Returns whether to receive from it.
     pub(crate) fn wants_more(&self) -> bool {
         !self.over && self.answers.len() + self.leaving.len() - self.sent < MUCH
     }
 
-    /// Whether the kernel is done with a connection that is over.
+    /// Returns whether the connection has ended and the kernel has completed its requests.
     pub(crate) fn is_gone(&self) -> bool {
         self.over && !self.receives && !self.sends
     }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The bare io_uring loop: one ring, one thread, a multishot accept, a multishot receive for each
-//! connection into buffers that the kernel chooses, and one send for all that a batch of completions
-//! brought for a connection. As the bare epoll loop it is a limit and not a peer.
+//! connection into buffers that the kernel selects, and one send for all responses of a connection
+//! to one batch of completions. Like the bare epoll loop, it is an upper limit and not a peer.
 //!
-//! It answers `rpc` only.
+//! It supports `rpc` only.
 
 mod buffers;
 mod connection;
@@ -35,7 +35,8 @@ fn main() {
     }
 }
 
-/// What a completion is of: in the low bits of its user data, below the connection's slot.
+/// The request that a completion belongs to, in the low bits of its user data, below the
+/// connection's slot.
 const ACCEPT: u64 = 0;
 const RECEIVE: u64 = 1;
 const SEND: u64 = 2;
@@ -49,7 +50,7 @@ struct Server {
     listener: TcpListener,
     accepts: bool,
     connections: Slab<Connection>,
-    /// Slots with something to do when the batch is through. One may stand twice.
+    /// Slots with work after the batch. A slot may occur twice.
     touched: Vec<usize>,
     batch: Vec<cqueue::Entry>,
 }
@@ -110,7 +111,7 @@ impl Server {
     }
 
     fn accepted(&mut self, completion: &cqueue::Entry) {
-        // What ends it is the lack of something; then the next completion has it tried again.
+        // A lack of resources ends it; the next completion tries again.
         self.accepts = cqueue::more(completion.flags());
         let fd: RawFd = completion.result();
         if fd < 0 {
@@ -118,7 +119,7 @@ impl Server {
         }
         // SAFETY: the kernel has just opened it, for this completion alone.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        // A connection that cannot have it is slower and not wrong.
+        // A connection without the option is slower; that is not an error.
         sockopt::set_tcp_nodelay(&fd, true).ok();
         let slot = self.connections.insert(Connection::new(fd));
         self.touched.push(slot);
@@ -136,7 +137,8 @@ impl Server {
             }
             self.buffers.give(id);
         }
-        // No buffer was left, or a cancel has met it: it goes on later. Else this is the end.
+        // No buffer was left, or the receive was cancelled: it continues later. Otherwise the
+        // connection has ended.
         let goes_on = [Errno::NOBUFS, Errno::CANCELED].map(|errno| -errno.raw_os_error());
         if result == 0 || (result < 0 && !goes_on.contains(&result)) {
             end(connection);
@@ -152,7 +154,7 @@ impl Server {
         self.touched.push(slot);
     }
 
-    /// Starts what a connection needs next, or lets go of it.
+    /// Starts the next request of a connection, or drops the connection.
     fn go_on(&mut self, slot: usize) -> io::Result<()> {
         let Some(connection) = self.connections.get_mut(slot) else {
             return Ok(());
@@ -199,7 +201,7 @@ impl Server {
     }
 }
 
-/// Has the kernel end what it does for a connection, of which nothing is sent or read any more.
+/// Cancels the kernel's requests for a connection that has ended.
 fn end(connection: &mut Connection) {
     connection.over = true;
     shutdown(connection.owned_fd(), Shutdown::Both).ok();
@@ -209,5 +211,5 @@ fn user_data(slot: usize, operation: u64) -> u64 {
     (slot as u64) << SLOT_SHIFT | operation
 }
 
-/// A send on a connection that is over is an error and no signal.
+/// A send on a closed connection is an error, not a signal.
 const MSG_NOSIGNAL: i32 = rustix::net::SendFlags::NOSIGNAL.bits() as i32;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A server with smol: an executor, a task for each connection, as its examples `tcp-server` and
-//! `simple-server` have it. With one thread the executor is a `LocalExecutor`, which spares its tasks
-//! the locks of one that several threads run.
+//! A server with smol: an executor and a task for each connection, as in its examples `tcp-server`
+//! and `simple-server`. With one thread, the executor is a `LocalExecutor`, whose tasks need no
+//! locks.
 //!
-//! What a knowing user does beyond them: buffers of 64 KiB that are used again, and one `write_all`
-//! for all that one read brought.
+//! Optimizations beyond the examples: reused buffers of 64 KiB, and one `write_all` for the
+//! responses to one read.
 #![forbid(unsafe_code)]
 
 use std::net::SocketAddr;
@@ -44,7 +44,7 @@ async fn accept(listener: TcpListener, spawn: impl Fn(TcpStream) -> Task<io::Res
     loop {
         match listener.accept().await {
             Ok((stream, _)) => spawn(stream).detach(),
-            // Out of descriptors, most likely. Some come back.
+            // Probably out of descriptors; closing connections frees some.
             Err(_) => drop(Timer::after(Duration::from_millis(10)).await),
         }
     }
@@ -74,7 +74,7 @@ async fn rpc(mut stream: TcpStream, mut calls: Calls) -> io::Result<()> {
     }
 }
 
-/// Passes on all that comes, and then its end.
+/// Forwards all bytes and then the end of the stream.
 async fn pass(mut from: TcpStream, mut to: TcpStream) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A server with tokio-util's `Framed` and its `LengthDelimitedCodec`, as the documentation of
-//! `codec` puts the two together: `next` for a request, `send` for its answer, which flushes.
+//! A server with tokio-util's `Framed` and its `LengthDelimitedCodec`, as in the documentation of
+//! `codec`: `next` for a request, `send` for its response, which flushes.
 //!
-//! With `--batched`, what a knowing user does: answers are fed, and flushed once no further request
-//! is there already.
+//! With `--batched`, an optimization: responses are fed, and flushed when no further request is
+//! ready.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -19,7 +19,7 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 #[derive(Args)]
 struct Extra {
-    /// Feed answers, and flush when no request is ready.
+    /// Feed responses, and flush when no request is ready.
     #[arg(long)]
     batched: bool,
 }
@@ -36,13 +36,13 @@ fn main() {
         listening_on(bound.unwrap_or_else(|error| unable("learn the address", error)));
         loop {
             let Ok((stream, _)) = listener.accept().await else {
-                // Out of descriptors, most likely. Some come back.
+                // Probably out of descriptors; closing connections frees some.
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             };
             let calls = Calls::of(options.kind);
             let batched = options.extra.batched;
-            // How a connection ends is between it and its peer.
+            // The end of a connection is not an error of the server.
             tokio::spawn(async move {
                 match batched {
                     true => serve_batched(stream, calls).await.ok(),

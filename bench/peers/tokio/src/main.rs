@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A server with tokio. It follows the tutorial's chapters "I/O" (the echo server) and "Framing" (a
-//! `BytesMut` that `read_buf` fills and whole frames are taken from).
+//! A server with tokio, after the tutorial's chapters "I/O" (the echo server) and "Framing" (a
+//! `BytesMut` that `read_buf` fills and frames are split from).
 //!
-//! What a knowing user does beyond them: buffers of 64 KiB; room for the rest of a frame whose length
-//! is known, so that a large one comes with few reads; one `write_all` for all that one read brought,
-//! in place of one for each answer; and on the multi-threaded runtime the listener is a task, since
-//! what `block_on` runs is outside the workers, and each connection would start by moving over.
+//! Optimizations beyond the tutorial: buffers of 64 KiB; space for the rest of a frame whose length
+//! is known, so that a large frame arrives in few reads; one `write_all` for the responses to one
+//! read. On the multi-threaded runtime, the listener is a task: `block_on` runs outside of the
+//! workers, and each connection would have to move to one first.
 //!
-//! `mux` is what the tutorial's chapter "Channels" leads to (`mux`), `proxy` what the documentation of
-//! `copy_bidirectional` is for, with buffers of 64 KiB as well, where the default is 8 KiB.
+//! `mux` follows the tutorial's chapter "Channels", `proxy` the documentation of
+//! `copy_bidirectional`, also with buffers of 64 KiB (the default is 8 KiB).
 #![forbid(unsafe_code)]
 
 mod mux;
@@ -26,7 +26,7 @@ use tokio::runtime::{Builder, Runtime};
 
 #[derive(Args)]
 struct Extra {
-    /// Which of tokio's runtimes.
+    /// The runtime of tokio.
     #[arg(long, default_value = "current-thread")]
     flavor: Flavor,
 }
@@ -70,10 +70,10 @@ async fn accept(listener: TcpListener, kind: Kind, to: Option<SocketAddr>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                // How a connection ends is between it and its peer.
+                // The end of a connection is not an error of the server.
                 tokio::spawn(async move { serve(stream, kind, to).await.ok() });
             }
-            // Out of descriptors, most likely. Some come back.
+            // Probably out of descriptors; closing connections frees some.
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
@@ -103,7 +103,7 @@ async fn rpc(mut stream: TcpStream, mut calls: Calls) -> io::Result<()> {
     let mut input = BytesMut::with_capacity(BUFFER);
     let mut answers = Vec::with_capacity(BUFFER);
     loop {
-        // At the front again, if all that was there is answered.
+        // Restarts at the front if everything has been answered.
         input.reserve(Calls::missing(&input).max(BUFFER));
         if stream.read_buf(&mut input).await? == 0 {
             return Ok(());

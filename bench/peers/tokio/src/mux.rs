@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Each request in a task of its own, and one task that writes their answers, which come through a
+//! Each request in its own task, and one task that writes the responses, which arrive through a
 //! channel.
 //!
-//! The writer takes all that the channel has before it flushes, which is the form of who knows what a
-//! system call costs. A place in the channel is taken before the request's task starts: a peer that
-//! does not read its answers is not read from either, once the channel is full.
+//! The writer takes all responses of the channel before it flushes, which saves system calls. A
+//! permit of the channel is reserved before the request's task starts: once the channel is full, a
+//! peer that does not read its responses is not read either.
 
 use std::io;
 
@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc;
 
-/// Requests of a connection whose answers are not written yet.
+/// The maximum number of requests of a connection whose responses are unwritten.
 const IN_FLIGHT: usize = 1024;
 
 pub(crate) async fn serve(stream: TcpStream) -> io::Result<()> {
@@ -37,7 +37,7 @@ pub(crate) async fn serve(stream: TcpStream) -> io::Result<()> {
     }
 }
 
-/// Takes the body of the frame at the front, if all of it is there.
+/// Takes the body of the first frame, if it is complete.
 fn next(input: &mut BytesMut) -> Result<Option<Bytes>, TooLong> {
     let Some(header) = input.first_chunk::<4>() else {
         return Ok(None);
@@ -53,7 +53,7 @@ fn next(input: &mut BytesMut) -> Result<Option<Bytes>, TooLong> {
     Ok(Some(input.split_to(len).freeze()))
 }
 
-/// The answer, in memory of its own.
+/// Returns the response, a copy.
 fn answer(request: &[u8]) -> Bytes {
     let mut answer = BytesMut::with_capacity(4 + request.len());
     answer.put_u32(request.len() as u32);
