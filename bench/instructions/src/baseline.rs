@@ -76,9 +76,9 @@ impl Baselines {
                 ));
             } else if ratio < 1.0 - LIMIT {
                 judgement.better = true;
-                judgement.tell(format_args!("{counts}  better: renew its baseline"));
+                judgement.append(format_args!("{counts}  better: renew its baseline"));
             } else {
-                judgement.tell(format_args!("{counts}"));
+                judgement.append(format_args!("{counts}"));
             }
         }
         for path in &self.paths {
@@ -123,7 +123,7 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    fn tell(&mut self, line: fmt::Arguments<'_>) {
+    fn append(&mut self, line: fmt::Arguments<'_>) {
         // Writing to a string does not fail.
         writeln!(self.allowed, "{line}").ok();
     }

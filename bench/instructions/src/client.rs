@@ -105,7 +105,7 @@ fn end(mut stream: TcpStream) -> io::Result<()> {
     stream.shutdown(Shutdown::Write)?;
     match stream.read(&mut [0])? {
         0 => Ok(()),
-        _ => Err(io::Error::other("an answer that nobody asked for")),
+        _ => Err(io::Error::other("received a response without a request")),
     }
 }
 

@@ -181,8 +181,8 @@ async fn load(
                         return Ok::<(), Failure>(());
                     }
                     let id = calls.next.fetch_add(1, Ordering::Relaxed);
-                    let (tell, answer) = oneshot::channel();
-                    calls.pending.lock().expect("no panic").insert(id, tell);
+                    let (sender, answer) = oneshot::channel();
+                    calls.pending.lock().expect("no panic").insert(id, sender);
                     let mut body = BytesMut::with_capacity(payload.len());
                     body.put_slice(&payload);
                     send.send((id, body.freeze())).await?;
