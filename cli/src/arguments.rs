@@ -5,7 +5,11 @@
 //! rejection names the flag and the valid values in one line, and the status is 2. The commands
 //! receive valid values only; their own errors come from the network and the system.
 
+pub(crate) mod address;
 mod compare;
+pub(crate) mod duration;
+mod keepalive;
+pub(crate) mod limits;
 mod validation;
 
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
@@ -16,12 +20,12 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::address::Address;
-use crate::duration::{self, OptionalDuration};
-use crate::limits::LimitArgs;
 use crate::output;
-use crate::runner::{self, RunnerChoice};
+use crate::serve::runner::{self, RunnerChoice};
 
+use address::Address;
+use duration::OptionalDuration;
+use limits::LimitArgs;
 use validation::validate;
 
 pub(crate) use compare::CompareArgs;

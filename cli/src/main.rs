@@ -10,42 +10,34 @@
 //! one and a person the other. An invalid command line ends with status 2, failed work with status
 //! 1; each prints one line on stderr that names the error.
 //!
+//! The modules follow this split: `arguments` is the command line, `serve` the server, `measurement` the
+//! tools. `serve` uses nothing of `measurement`, which in turn starts servers as child processes only.
+//!
 //! The load generator and the reference server use the kernel layer alone, not the framework that
 //! they measure. A bug of the framework can therefore not hide on both sides of a measurement. The
 //! loads through netpoll's own client (`load --ids`, `load --pool`) are the exception: they measure
 //! the client, too.
 #![forbid(unsafe_code)]
 
-mod address;
 mod arguments;
 mod busy_poll;
-mod compare;
-mod demo;
-mod duration;
 mod error;
-mod keepalive;
-mod limits;
-mod load;
 mod log;
 mod measurement;
 mod output;
-mod process_stats;
-mod progress;
-mod reference;
-mod runner;
 mod serve;
 mod signal;
-mod statistics;
 
 use std::process::ExitCode;
 
 use arguments::CliCommand;
 use error::CliError;
+use measurement::{compare, demo, load};
 
 fn main() -> ExitCode {
     output::log_panics();
     let _finish = FlushGuard;
-    if let Some(failure) = measurement::launcher::run_if_launcher() {
+    if let Some(failure) = measurement::process::launcher::run_if_launcher() {
         output::error(&failure);
         return ExitCode::FAILURE;
     }

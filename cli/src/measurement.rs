@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The parts that all measurements of this command share: servers as child processes on their own
-//! processor, idle connections, a description of the machine, statistics over rounds, plots and
-//! pages.
+//! The measuring tools: `netpoll load`, `netpoll demo` and `netpoll compare`, and the parts that they
+//! share: child processes, progress, statistics over rounds, plots and pages.
 //!
-//! Nothing here depends on which servers are measured or how they are used.
+//! The tools use nothing of [`crate::serve`]; they start servers as child processes.
 
-pub(crate) mod idle;
-pub(crate) mod launcher;
+pub(crate) mod compare;
+pub(crate) mod demo;
 pub(crate) mod load;
-pub(crate) mod machine;
-pub(crate) mod output_file;
-pub(crate) mod page;
-pub(crate) mod plot;
-pub(crate) mod server_process;
-pub(crate) mod spread;
+mod output_file;
+mod page;
+mod plot;
+pub(crate) mod process;
+mod progress;
+mod spread;

@@ -10,6 +10,9 @@
 
 mod heavy;
 mod proxy;
+mod reference;
+pub(crate) mod runner;
+mod statistics;
 
 use std::io::{self, Read};
 use std::time::Duration;
@@ -22,8 +25,9 @@ use netpoll::{
 
 use crate::arguments::{ServeArgs, ServeKind};
 use crate::error::CliError;
-use crate::runner::RunnerChoice;
-use crate::{output, reference, signal, statistics};
+use crate::{output, signal};
+
+use runner::RunnerChoice;
 
 /// Serves until a signal arrives.
 ///

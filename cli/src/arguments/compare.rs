@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::compare::Peer;
-use crate::compare::selection::{self, ScenarioSelection};
-use crate::duration;
+use super::duration;
+use crate::measurement::compare::Peer;
+use crate::measurement::compare::selection::{self, ScenarioSelection};
 
 use super::count;
 

@@ -4,7 +4,7 @@
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 
-use crate::load::ID_LEN;
+use crate::measurement::load::ID_LEN;
 
 use super::{Cli, CliCommand, Protocol, ServeArgs, ServeKind};
 

@@ -1,45 +1,106 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The load of a measurement: one thread on its own processor, with the server's processor time.
+//! `netpoll load`: drives a server and reports throughput and latency.
+//!
+//! There are two questions about a server, and each has its own loop:
+//!
+//! * *How much can it do?* The **closed loop** keeps a fixed number of requests in flight on each
+//!   connection; each response triggers a new request. A slow server receives fewer requests.
+//! * *How long do users wait?* The **open loop** sends at a fixed rate, even while earlier requests
+//!   are unanswered. The latency of a request counts from the time it was due. When the server
+//!   stalls for a second, a second's worth of requests has waited, and the percentiles show it. A
+//!   latency from the actual send would omit exactly these requests (coordinated omission).
+//!
+//! The load must not be the bottleneck. Each thread has its own epoll loop. It sends the due
+//! requests of a connection in one call from prebuilt bytes, reads responses into one shared
+//! buffer, reads the clock once per readiness event of a connection, and allocates nothing in the
+//! steady state.
+//!
+//! ```text
+//! run         connects, starts the threads, samples the server, adds up the results
+//!   worker      one thread: epoll, the connections, the phases of a run
+//!     connection   output, input, requests in flight
+//!       requests     the bytes to send        responses  the bytes to expect
+//!       unanswered   when each was sent       pacing     when each is due (open loop)
+//!   churn       a thread whose connections carry one request each
+//!     recorder     the latencies of the measured interval
+//! report      the results as JSON and as text
+//! ```
+//!
+//! [`client_load`] is the exception: it calls through netpoll's client and so measures the client,
+//! too.
 
-use std::time::Duration;
+mod churn;
+mod client_load;
+pub(crate) mod connect;
+mod connection;
+mod pacing;
+mod plan;
+mod recorder;
+mod report;
+mod requests;
+mod responses;
+mod run;
+mod schedule;
+pub(crate) mod spec;
+mod unanswered;
+mod worker;
 
-use crate::arguments::Protocol;
-use crate::load::{CallIds, LoadMode, LoadPlan, LoadThreads};
+pub(crate) use client_load::ID_LEN;
+pub(crate) use plan::{CallIds, LoadMode, LoadPlan, LoadThreads};
+pub(crate) use report::{Report, latency, thousands};
+pub(crate) use run::{LoadResult, run as drive};
 
-use super::server_process::{LOAD_PROCESSOR, ServerProcess};
+use crate::arguments::LoadArgs;
+use crate::arguments::duration;
+use crate::error::CliError;
+use crate::measurement::progress::ProgressDisplay;
+use crate::output;
+use crate::signal::Interrupt;
 
-/// The requests of a load and its mode.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LoadSpec {
-    pub(crate) protocol: Protocol,
-    pub(crate) connections: usize,
-    /// Payload bytes of a request.
-    pub(crate) size: usize,
-    pub(crate) mode: LoadMode,
+/// Runs one load and prints the results.
+///
+/// # Errors
+///
+/// A server that cannot be reached, failed requests, no response at all, or an interrupt. The
+/// results up to then have been printed.
+pub(crate) fn run(arguments: &LoadArgs) -> Result<(), CliError> {
+    let plan = LoadPlan::from_arguments(arguments)?;
+    let interrupt =
+        Interrupt::on_signals().map_err(|error| CliError::io("listen for signals", &error))?;
+    let progress = ProgressDisplay::new(plan.warm_up + plan.duration, plan.to_string());
+    let result = drive(&plan, &interrupt, &mut |state| {
+        progress.update(
+            state.elapsed,
+            format_args!("{} responses", thousands(state.answered)),
+        );
+    });
+    progress.finish();
+    let result = result?;
+    let report = Report::of(&result);
+    if arguments.output.json {
+        output::result(report.json())?;
+    } else {
+        output::result(report.table(&plan))?;
+    }
+    check_result(&plan, &result, &interrupt)
 }
 
-/// Plans a load on `server`, with `warm_up` before a measured interval of `duration`.
-pub(crate) fn plan(
-    server: &ServerProcess,
-    requests: LoadSpec,
-    warm_up: Duration,
-    duration: Duration,
-) -> LoadPlan {
-    LoadPlan {
-        protocol: requests.protocol,
-        ids: CallIds::None,
-        pool: None,
-        addr: server.addr().into(),
-        connections: requests.connections,
-        size: requests.size,
-        mode: requests.mode,
-        warm_up,
-        duration,
-        busy_poll: Duration::ZERO,
-        threads: LoadThreads {
-            count: 1,
-            pin: Some(LOAD_PROCESSOR),
-        },
-        server_pid: Some(server.pid()),
-    }
+/// Returns an error if the run failed requests, was interrupted or got no response.
+fn check_result(
+    plan: &LoadPlan,
+    result: &LoadResult,
+    interrupt: &Interrupt,
+) -> Result<(), CliError> {
+    let failed = if result.errors > 0 {
+        let cause = result.cause.as_deref().unwrap_or("unknown cause");
+        format!("{} requests failed: {cause}", result.errors)
+    } else if interrupt.is_set() {
+        String::from("interrupted")
+    } else if result.requests == 0 {
+        let duration = duration::display(plan.duration);
+        format!("no response from {} within {duration}", plan.addr)
+    } else {
+        return Ok(());
+    };
+    Err(CliError::new(failed))
 }

@@ -21,7 +21,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, IntoFont, IntoTextStyle, RGBColor, TextStyle, WHITE};
 
 use crate::error::CliError;
-use crate::load::latency;
+use crate::measurement::load::latency;
 
 /// The color of a server, the same in every plot of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,7 +21,7 @@ mod victim;
 #[path = "../command/support.rs"]
 mod support;
 
-#[path = "../../src/process_stats.rs"]
+#[path = "../../src/measurement/process/stats.rs"]
 mod process_stats;
 
 // A symbolic link to the module that netpoll's own tests use.

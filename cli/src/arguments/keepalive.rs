@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use netpoll::Keepalive;
 
-use crate::duration;
+use super::duration;
 
 /// Whether and how the kernel probes silent peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The metrics of a server: their names, units and formats.
 
-use crate::load::{Report, latency, thousands};
+use crate::measurement::load::{Report, latency, thousands};
 
 /// One metric of a server. The names are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

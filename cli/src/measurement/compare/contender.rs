@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 
 use crate::error::CliError;
-use crate::measurement::server_process::{ANY_PORT, Program, SERVER_PROCESSOR, ServerProcess};
+use crate::measurement::process::server::{ANY_PORT, Program, SERVER_PROCESSOR, ServerProcess};
 
 use super::build::PeerProgram;
 use super::peer::{Peer, PeerSource, ServerKind};

@@ -9,8 +9,8 @@ use std::time::Duration;
 use clap::Args;
 use netpoll::{Budget, Builder, ConnOptions};
 
-use crate::duration::{self, OptionalDuration};
-use crate::keepalive::{self, KeepaliveSetting};
+use super::duration::{self, OptionalDuration};
+use super::keepalive::{self, KeepaliveSetting};
 
 /// The default of `--drain`.
 const DEFAULT_DRAIN: Duration = Duration::from_secs(30);

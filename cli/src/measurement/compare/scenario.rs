@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The scenarios: each stands for one use of a server and has one deciding metric.
 
-use crate::load::thousands;
+use crate::measurement::load::thousands;
 
 use super::metric::Metric;
 use super::peer::ServerKind;

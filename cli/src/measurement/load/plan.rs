@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use netpoll_sys::Addr;
 
+use crate::arguments::duration::{self, OptionalDuration};
 use crate::arguments::{LoadArgs, Protocol};
-use crate::duration::{self, OptionalDuration};
 use crate::error::CliError;
 
 use super::report::thousands;

@@ -38,10 +38,10 @@ use std::time::Duration;
 
 use crate::arguments::CompareArgs;
 use crate::error::CliError;
-use crate::measurement::machine::Machine;
 use crate::measurement::output_file::OutputFile;
+use crate::measurement::process::machine::Machine;
+use crate::measurement::progress::ProgressDisplay;
 use crate::output;
-use crate::progress::ProgressDisplay;
 use crate::signal::Interrupt;
 
 use build::{PeerBuilder, PeerDirectory};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The results by scenario and contender, round by round, and the reasons for missing ones.
 
-use crate::measurement::machine::Machine;
+use crate::measurement::process::machine::Machine;
 use crate::measurement::spread::{self, Spread};
 
 use super::metric::Metric;

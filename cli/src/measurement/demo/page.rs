@@ -7,7 +7,7 @@
 use std::fmt::Write;
 
 use crate::error::CliError;
-use crate::load::{Report, latency, thousands};
+use crate::measurement::load::{Report, latency, thousands};
 use crate::measurement::page::{end, escaped, head, section};
 use crate::measurement::plot::{self, Bar, BarGroup, Curve};
 

@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::measurement::launcher;
+use crate::measurement::process::launcher;
 use crate::signal::Interrupt;
 
 use super::peer::{Peer, PeerSource, ServedKinds, ServerKind};

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::{duration, output};
+use crate::arguments::duration;
+use crate::output;
 
 /// Shows the progress of a measurement whose duration is known.
 #[derive(Debug)]

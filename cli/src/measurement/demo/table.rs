@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::load::{Report, latency, thousands};
+use crate::measurement::load::{Report, latency, thousands};
 
 use super::DemoResults;
 use super::idle::IdleCost;

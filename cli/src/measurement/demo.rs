@@ -20,14 +20,14 @@ use serde::Serialize;
 
 use crate::arguments::{DemoArgs, Protocol};
 use crate::error::CliError;
-use crate::load::{self, LoadMode, LoadResult};
-use crate::measurement::idle::{affordable, bytes_per_connection};
-use crate::measurement::load::{LoadSpec, plan};
-use crate::measurement::machine::Machine;
+use crate::measurement::load::spec::{LoadSpec, plan};
+use crate::measurement::load::{self, LoadMode, LoadResult};
 use crate::measurement::output_file::OutputFile;
-use crate::measurement::server_process::{Program, SERVER_PROCESSOR, ServerProcess};
+use crate::measurement::process::idle::{affordable, bytes_per_connection};
+use crate::measurement::process::machine::Machine;
+use crate::measurement::process::server::{Program, SERVER_PROCESSOR, ServerProcess};
+use crate::measurement::progress::ProgressDisplay;
 use crate::output;
-use crate::progress::ProgressDisplay;
 use crate::signal::Interrupt;
 
 use idle::IdleCost;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::error::CliError;
-use crate::process_stats;
+use crate::measurement::process::stats;
 use crate::signal::Interrupt;
 
 use super::churn::ChurnWorker;
@@ -114,7 +114,7 @@ pub(crate) fn run(
     watch: &mut dyn FnMut(LoadProgress),
 ) -> Result<LoadResult, CliError> {
     if let Some(pid) = plan.server_pid {
-        process_stats::processor_time(pid).map_err(|error| {
+        stats::processor_time(pid).map_err(|error| {
             CliError::io(
                 format_args!("read the processor time of process {pid}"),
                 &error,
@@ -281,7 +281,7 @@ impl ServerTimeSampler {
     }
 
     fn read(&self, now: u64) -> Option<(u64, Duration)> {
-        let used = process_stats::processor_time(self.pid?).ok()?;
+        let used = stats::processor_time(self.pid?).ok()?;
         Some((now, used))
     }
 

@@ -5,10 +5,10 @@ use std::thread;
 
 use crate::arguments::Protocol;
 use crate::error::CliError;
-use crate::load::{self, LoadMode, LoadPlan, LoadResult, Report};
-use crate::measurement::idle;
-use crate::measurement::load::{LoadSpec, plan};
-use crate::measurement::server_process::{LOAD_PROCESSOR, Program, ServerProcess};
+use crate::measurement::load::spec::{LoadSpec, plan};
+use crate::measurement::load::{self, LoadMode, LoadPlan, LoadResult, Report};
+use crate::measurement::process::idle;
+use crate::measurement::process::server::{LOAD_PROCESSOR, Program, ServerProcess};
 
 use super::contender::Contender;
 use super::metric::Metric;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::measurement::launcher;
+use crate::measurement::process::launcher;
 use crate::signal::Interrupt;
 
 /// Runs a command to its end and returns its output.

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use crate::error::CliError;
-use crate::progress::ProgressDisplay;
+use crate::measurement::progress::ProgressDisplay;
 use crate::signal::Interrupt;
 
 use super::contender::Contender;

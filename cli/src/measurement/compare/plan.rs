@@ -5,7 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::duration;
+use crate::arguments::duration;
 
 /// The rounds and intervals of a comparison.
 #[derive(Clone, Copy, Debug)]

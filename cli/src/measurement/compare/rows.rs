@@ -82,7 +82,7 @@ mod tests {
     use super::super::results::{PeerResult, ScenarioResult};
     use super::super::selection::{peer, scenarios_to_run};
     use super::*;
-    use crate::measurement::machine::Machine;
+    use crate::measurement::process::machine::Machine;
 
     #[test]
     fn a_row_is_a_figure_or_the_reason_for_a_missing_one() {

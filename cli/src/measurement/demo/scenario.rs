@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::duration;
-use crate::load::{LoadResult, Report};
+use crate::arguments::duration;
+use crate::measurement::load::{LoadResult, Report};
 use crate::measurement::plot::SeriesColor;
 use crate::measurement::spread;
 
