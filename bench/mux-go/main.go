@@ -5,8 +5,6 @@
 //
 //	mux-go serve
 //	mux-go load ADDR CONNECTIONS DEPTH SIZE SECONDS
-//	mux-go serve
-//	mux-go load ADDR CONNECTIONS DEPTH SIZE SECONDS
 package main
 
 import (

@@ -20,9 +20,10 @@ pub mod client;
 pub mod counted;
 pub mod run;
 
-/// Every path of `benches/paths.rs` does what it does so many times; what is reported is one time.
+/// Operations in one bench of `benches/paths.rs`; the report is per operation.
 pub const TIMES: usize = 1_000;
 
-/// For `GLIBC_TUNABLES`. The C library copies in the loop that it thinks best for the processor it
-/// runs on; with this it takes one that each has, and that copies several bytes an instruction.
+/// The value of `GLIBC_TUNABLES`. By default, the C library selects its copy loop by the processor;
+/// with this value, it uses one that every processor supports and that copies several bytes an
+/// instruction.
 pub const SAME_COPIES: &str = "glibc.cpu.hwcaps=-AVX2,-AVX_Fast_Unaligned_Load,-ERMS,-FSRM";

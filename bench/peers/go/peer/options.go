@@ -5,8 +5,6 @@
 //
 //	PEER KIND [--addr ADDR] [--threads N] [--to ADDR]
 //	PEER --kinds
-//	PEER KIND [--addr ADDR] [--threads N] [--to ADDR]
-//	PEER --kinds
 package peer
 
 import (

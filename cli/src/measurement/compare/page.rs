@@ -56,8 +56,9 @@ fn introduction(results: &CompareResults) -> String {
          <code>netpoll compare</code> has started the same server with netpoll and with other \
          frameworks on this machine, driven each with the same loads, and measured the cost.</p>\n\
          <p>A bar is the median over the rounds, and the thin line on it spans the rounds from \
-         the least to the most. Where two such lines overlap, the difference between the two servers is not significant. Bars are \
-         to scale within one plot. The number in brackets is the ratio to netpoll's figure.</p>\n\
+         the least to the most. Where two such lines overlap, the difference between the two \
+         servers is not significant. Bars are to scale within one plot. The number in brackets is \
+         the ratio to netpoll's figure.</p>\n\
          <p class=\"legend\">{}</p>\n{warnings}",
         legend.concat()
     )

@@ -121,7 +121,7 @@ impl fmt::Display for LoadPlan {
         match self.mode {
             LoadMode::Closed(depth) => write!(f, "{depth} in flight on each, ")?,
             LoadMode::Open(rate) => write!(f, "{} requests/s in all, ", thousands(rate))?,
-            LoadMode::Churn => f.write_str("one request on each, ")?,
+            LoadMode::Churn => f.write_str("a new connection for each request, ")?,
         }
         if self.ids == CallIds::First {
             f.write_str("with ids, ")?;
