@@ -25,7 +25,7 @@ pub(crate) struct LimitArgs {
     /// Time for one read to receive all the bytes that it waits for [default: none]
     #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
     read_timeout: Option<OptionalDuration>,
-    /// Time for the peer to take unsent output [default: 60s]
+    /// Time for the kernel to take unsent output [default: 60s]
     #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
     write_timeout: Option<OptionalDuration>,
     /// Time without a byte in either direction [default: 75s]
