@@ -10,8 +10,9 @@
 //! one and a person the other. An invalid command line ends with status 2, failed work with status
 //! 1; each prints one line on stderr that names the error.
 //!
-//! The modules follow this split: `arguments` is the command line, `serve` the server, `measurement` the
-//! tools. `serve` uses nothing of `measurement`, which in turn starts servers as child processes only.
+//! The modules follow this split: `arguments` is the command line, `serve` the server,
+//! `measurement` the tools. `serve` uses nothing of `measurement`, which in turn starts servers as
+//! child processes only.
 //!
 //! The load generator and the reference server use the kernel layer alone, not the framework that
 //! they measure. A bug of the framework can therefore not hide on both sides of a measurement. The
