@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::PathBuf;
 
-const PAGE: &str = include_str!("../../../docs/from-go-netpoll.md");
+const PAGE: &str = include_str!("../../../docs/guide/from-go-netpoll.md");
 
 /// The number of names that netpoll v0.7.2 and its mux export.
 const EXPORTED: usize = 167;
