@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PAGE: &str = include_str!("../../../docs/rows.md");
+const PAGE: &str = include_str!("../../../docs/internals/go-test-parity.md");
 
 /// The fewest tests that the page must name; with fewer, this search is broken.
 const FEWEST: usize = 100;
