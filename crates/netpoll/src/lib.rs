@@ -101,10 +101,37 @@ mod tracker;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// Compiles the programs of the page for users of Go netpoll.
+/// The code of the guide compiles and runs.
 #[cfg(doctest)]
-#[doc = include_str!("../docs/from-go-netpoll.md")]
-struct FromGoNetpoll;
+mod guide {
+    #[doc = include_str!("../docs/guide/getting-started.md")]
+    struct GettingStarted;
+
+    #[doc = include_str!("../docs/guide/handlers.md")]
+    struct Handlers;
+
+    #[doc = include_str!("../docs/guide/reading-and-writing.md")]
+    struct ReadingAndWriting;
+
+    #[doc = include_str!("../docs/guide/clients.md")]
+    struct Clients;
+
+    #[doc = include_str!("../docs/guide/timeouts-and-limits.md")]
+    struct TimeoutsAndLimits;
+
+    #[doc = include_str!("../docs/guide/shutdown-and-restart.md")]
+    struct ShutdownAndRestart;
+
+    #[doc = include_str!("../docs/guide/observability.md")]
+    struct Observability;
+
+    #[doc = include_str!("../docs/guide/from-go-netpoll.md")]
+    struct FromGoNetpoll;
+
+    #[cfg(feature = "tokio")]
+    #[doc = include_str!("../docs/guide/from-tokio.md")]
+    struct FromTokio;
+}
 
 // The public interface:
 pub use addr::{Addr, InvalidUnixName, ParseAddrError, ToAddrs, UnixAddr};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Connections from their first call to their last, as the tests of another implementation lead
-//! them. Which test of theirs is which of ours is in `docs/rows.md`.
+//! them. Which test of theirs is which of ours is in `docs/internals/go-test-parity.md`.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
