@@ -176,5 +176,5 @@ impl Drop for ReferenceServer {
 const LISTENER: u64 = u64::MAX;
 const STOP: u64 = u64::MAX - 1;
 
-/// Large enough to accept a burst quickly, small enough to delay open connections little.
+/// Large enough to accept many connections quickly, small enough to delay open connections little.
 const ACCEPT_BATCH: usize = 64;

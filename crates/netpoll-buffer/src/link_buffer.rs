@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! [`LinkBuffer`]: a chain of segments, read at the front and written at the back.
 //!
-//! The first segment lies in the buffer itself, so a chain of one segment, which nearly every small
-//! message is, needs no memory beside its block. Reading moves the start of the front segment. A
-//! put extends the last segment when the tail continues it, else adds a segment.
+//! The first segment lies in the buffer itself, so a buffer of one segment, as for nearly every
+//! small message, needs no memory beside its block. Reading moves the start of the front segment.
+//! A put extends the last segment when the tail continues it, else adds a segment.
 //!
-//! # Invariants of the chain
+//! # Invariants
 //!
 //! * **L1** `rest` counts the bytes of its segments, and the front segment its own; the readable
 //!   length has no other count.
@@ -148,7 +148,7 @@ impl LinkBuffer {
         }
     }
 
-    /// Makes `segment` the front one of a chain without readable bytes.
+    /// Makes `segment` the front one of a buffer without readable bytes.
     #[inline]
     fn set_front(&mut self, segment: Segment) {
         self.front = Some(segment);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Delimiter searches in contents of the fuzzer's choice: a chain of pieces of every kind, and
+//! Delimiter searches in contents of the fuzzer's choice: a buffer of pieces of every kind, and
 //! several searches, each compared with a plain search in a plain slice.
 
 use std::io;
@@ -12,7 +12,7 @@ use crate::model::expect_rejection;
 use crate::op::Amount;
 use crate::with_own_pool;
 
-/// How a piece is added to the chain.
+/// How a piece is added to the buffer.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum PieceKind {
     Put,
@@ -40,7 +40,7 @@ struct SearchInput<'a> {
     pieces: Vec<Piece<'a>>,
 }
 
-/// Builds the chain and runs the searches that `data` encodes; returns the number of searches.
+/// Builds the buffer and runs the searches that `data` encodes; returns the number of searches.
 ///
 /// # Panics
 ///
@@ -50,7 +50,7 @@ pub fn until(data: &[u8]) -> usize {
         return 0;
     };
     with_own_pool(|| {
-        let (mut buffer, contents) = chain(&input.pieces);
+        let (mut buffer, contents) = build(&input.pieces);
         let mut left = &contents[..];
         for search in &input.searches {
             left = find(&mut buffer, left, search);
@@ -61,7 +61,7 @@ pub fn until(data: &[u8]) -> usize {
     input.searches.len()
 }
 
-fn chain(pieces: &[Piece<'_>]) -> (LinkBuffer, Vec<u8>) {
+fn build(pieces: &[Piece<'_>]) -> (LinkBuffer, Vec<u8>) {
     let mut buffer = LinkBuffer::new();
     for piece in pieces {
         match piece.how {

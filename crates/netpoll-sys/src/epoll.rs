@@ -42,7 +42,7 @@ impl Epoll {
     ///
     /// # Errors
     ///
-    /// `EEXIST` if it is watched already, `ENOMEM` or `ENOSPC` if the kernel has no room, `EPERM`
+    /// `EEXIST` if it is watched already, `ENOMEM` or `ENOSPC` if the kernel has no space, `EPERM`
     /// for a descriptor that cannot be polled.
     pub fn add(&self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
         let data = epoll::EventData::new_u64(token);
@@ -82,7 +82,7 @@ impl Epoll {
         let timeout = timeout.map(timespec);
         let Events { list, filled } = events;
         let waited =
-            Syscall::EpollWait.wait(list, |room| epoll::wait(&self.fd, room, timeout.as_ref()));
+            Syscall::EpollWait.wait(list, |list| epoll::wait(&self.fd, list, timeout.as_ref()));
         *filled = match waited {
             Ok(count) => count,
             Err(rustix::io::Errno::INTR) => 0,

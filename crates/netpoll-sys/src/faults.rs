@@ -226,9 +226,9 @@ pub(crate) fn truncated<'a>(slices: &'a [IoSlice<'_>], mut most: usize) -> Vec<I
     slices.iter().map(first).collect()
 }
 
-/// Returns the first `most` bytes of `room`.
+/// Returns the first `most` bytes of `buffer`.
 pub(crate) fn truncated_mut<'a>(
-    room: &'a mut [IoSliceMut<'_>],
+    buffer: &'a mut [IoSliceMut<'_>],
     mut most: usize,
 ) -> Vec<IoSliceMut<'a>> {
     let first = |slice: &'a mut IoSliceMut<'_>| {
@@ -236,5 +236,5 @@ pub(crate) fn truncated_mut<'a>(
         most -= count;
         IoSliceMut::new(&mut slice[..count])
     };
-    room.iter_mut().map(first).collect()
+    buffer.iter_mut().map(first).collect()
 }

@@ -36,9 +36,9 @@
 //! let (token, readiness) = events.get(0).unwrap();
 //! assert!(token == 7 && readiness.is_readable());
 //!
-//! let mut room = [0; 64];
-//! let count = transfer::receive(other.as_fd(), &mut room)?;
-//! assert_eq!(&room[..count], b"hello");
+//! let mut buffer = [0; 64];
+//! let count = transfer::receive(other.as_fd(), &mut buffer)?;
+//! assert_eq!(&buffer[..count], b"hello");
 //! # Ok(()) }
 //! ```
 //!

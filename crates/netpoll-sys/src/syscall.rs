@@ -148,15 +148,15 @@ impl Syscall {
     #[inline]
     pub(crate) fn receive_slices(
         self,
-        room: &mut [IoSliceMut<'_>],
+        buffer: &mut [IoSliceMut<'_>],
         call: impl FnOnce(&mut [IoSliceMut<'_>]) -> Result<usize, Errno>,
     ) -> Result<usize, Errno> {
         #[cfg(netpoll_faults)]
         return self.transfer(usize::MAX, |most| {
-            call(&mut crate::faults::truncated_mut(room, most))
+            call(&mut crate::faults::truncated_mut(buffer, most))
         });
         #[cfg(not(netpoll_faults))]
-        call(room)
+        call(buffer)
     }
 
     /// Makes `call`, a wait that stores events in `list` and returns their number.

@@ -18,32 +18,32 @@ use crate::syscall::Syscall;
 /// kernel's own limit (`UIO_MAXIOV`, 1024).
 pub const MAX_SLICES: usize = 64;
 
-/// Receives the socket's bytes, at most `room.len()`, into `room`. `Ok(0)` for a non-empty `room`
-/// is the peer's end of its stream. One `recv(2)`.
+/// Receives the socket's bytes, at most `buffer.len()`, into `buffer`. `Ok(0)` for a non-empty
+/// `buffer` is the peer's end of its stream. One `recv(2)`.
 ///
 /// # Errors
 ///
 /// `WouldBlock` if no byte has arrived; otherwise the error that ended the connection, errno kept.
 #[inline]
-pub fn receive(fd: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<usize> {
+pub fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     retry_on_intr(|| {
-        Syscall::Recv.transfer(room.len(), |most| {
-            rustix::net::recv(fd, &mut room[..most], RecvFlags::DONTWAIT).map(|(_, count)| count)
+        Syscall::Recv.transfer(buffer.len(), |most| {
+            rustix::net::recv(fd, &mut buffer[..most], RecvFlags::DONTWAIT).map(|(_, count)| count)
         })
     })
 }
 
-/// Copies the socket's bytes, at most `room.len()`, without consuming them. `Ok(0)` as in
+/// Copies the socket's bytes, at most `buffer.len()`, without consuming them. `Ok(0)` as in
 /// [`receive`]. One `recv(2)` with `MSG_PEEK`.
 ///
 /// # Errors
 ///
 /// As [`receive`].
-pub fn peek(fd: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<usize> {
+pub fn peek(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
     retry_on_intr(|| {
-        Syscall::Recv.transfer(room.len(), |most| {
-            rustix::net::recv(fd, &mut room[..most], flags).map(|(_, count)| count)
+        Syscall::Recv.transfer(buffer.len(), |most| {
+            rustix::net::recv(fd, &mut buffer[..most], flags).map(|(_, count)| count)
         })
     })
 }
@@ -53,10 +53,10 @@ pub fn peek(fd: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<usize> {
 /// # Errors
 ///
 /// As [`receive`].
-pub fn receive_vectored(fd: BorrowedFd<'_>, room: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-    let count = room.len().min(MAX_SLICES);
-    let room = &mut room[..count];
-    retry_on_intr(|| Syscall::Readv.receive_slices(room, |room| rustix::io::readv(fd, room)))
+pub fn receive_vectored(fd: BorrowedFd<'_>, buffer: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    let count = buffer.len().min(MAX_SLICES);
+    let buffer = &mut buffer[..count];
+    retry_on_intr(|| Syscall::Readv.receive_slices(buffer, |buffer| rustix::io::readv(fd, buffer)))
 }
 
 /// Sends as much of `bytes` as the socket has space for, and returns how much. One `send(2)`.
@@ -116,9 +116,9 @@ pub fn drain_error_queue(fd: BorrowedFd<'_>) -> io::Result<usize> {
         return Ok(0);
     }
     let flags = RecvFlags::DONTWAIT | RecvFlags::ERRQUEUE;
-    let mut room = [0];
+    let mut buffer = [0];
     for count in 0..MAX_ERRORS {
-        let mut receive = || rustix::net::recv(fd, &mut room[..], flags).map(drop);
+        let mut receive = || rustix::net::recv(fd, &mut buffer[..], flags).map(drop);
         match retry_on_intr(|| Syscall::RecvError.call(&mut receive)) {
             Ok(()) => {}
             Err(_) => return Ok(count),

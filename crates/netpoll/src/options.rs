@@ -30,7 +30,7 @@ pub struct ConnOptions {
     /// Below this much unsent output, both resume. 32 KiB.
     pub write_low: usize,
     /// The most unsent output. Above it, writes are discarded and the connection ends. `None` is
-    /// `write_high` plus twice `max_frame`, which is room for one call.
+    /// `write_high` plus twice `max_frame`, which leaves space for one call.
     pub max_output: Option<usize>,
     /// The timeouts of the connection.
     pub timeouts: Timeouts,

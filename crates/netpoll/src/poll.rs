@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A poller: one thread, one driver, one loop, and the sources it drives.
 //!
-//! One iteration of the loop, also called a *turn*:
+//! One iteration of the loop:
 //!
 //! 1. read the mailbox, and continue a shutdown of all sources;
 //! 2. *wait* for the kernel (with a timeout of zero if there was a command, or sources are queued);

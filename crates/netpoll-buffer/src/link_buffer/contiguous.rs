@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Contiguous bytes: moves the first bytes of a chain into one segment, and keeps them contiguous
+//! Contiguous bytes: moves the first bytes of a buffer into one segment, and keeps them contiguous
 //! as more arrive.
 //!
 //! Contiguous bytes keep growing in their block while that has capacity: the front segment grows,
@@ -7,7 +7,7 @@
 //! request. So a caller that peeks at everything after each arrival has each byte copied a few
 //! times in all, however many arrivals there are, and contiguous bytes rarely move.
 //!
-//! For this the tail of the front segment's block stays with the chain while bytes are put,
+//! For this the tail of the front segment's block stays with the buffer while bytes are put,
 //! appended or freed at its other end. It never keeps memory alive that the front segment does not.
 
 use std::io;

@@ -105,7 +105,7 @@ mod tests {
         (ours, UnixStream::from(theirs))
     }
 
-    /// Drains a chain of `abcdef`, in one segment or in three, of which the first two bytes were
+    /// Drains a buffer of `abcdef`, in one segment or in three, of which the first two bytes were
     /// sent.
     fn after_two(each: usize, fd: BorrowedFd<'_>) -> (io::Result<usize>, Vec<u8>) {
         let mut buffer = LinkBuffer::new();

@@ -116,7 +116,7 @@ impl LinkBuffer {
         fits
     }
 
-    /// The part of [`try_put_slices`](Self::try_put_slices) for a chain of several segments.
+    /// The part of [`try_put_slices`](Self::try_put_slices) for a buffer of several segments.
     #[inline(never)]
     fn try_put_slices_at_back(&mut self, parts: &[&[u8]]) -> bool {
         let length = length_of(parts);
@@ -217,7 +217,7 @@ fn length_of(parts: &[&[u8]]) -> usize {
     lengths.fold(0, usize::saturating_add)
 }
 
-/// Copies `bytes`, for which the tail has capacity, and shows them at the end of the chain.
+/// Copies `bytes`, for which the tail has capacity, and shows them at the end of the buffer.
 #[inline]
 fn put_in_tail(
     front: &mut Option<Segment>,

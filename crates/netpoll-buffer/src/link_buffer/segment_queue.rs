@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The segments behind the first one of a chain.
+//! The segments behind the first one of a buffer.
 //!
-//! Nearly every chain has none, and buffers are moved and dropped with every request batch. So this
-//! is one word until there is a second segment, and a queue on the heap from then on. The queue
-//! counts its own bytes, so that reading the first segment updates no count except that segment's.
+//! Nearly every buffer has none, and each request batch moves and drops buffers. So this is one word
+//! until there is a second segment, and a queue on the heap from then on. The queue counts its own
+//! bytes, so that reading the first segment updates no count except that segment's.
 //!
-//! A chain whose first segment was made contiguous has had several, so the tail that can extend
+//! A buffer whose first segment was made contiguous has had several, so the tail that can extend
 //! that segment lies here as well: [`front_tail`](SegmentQueueInner::front_tail).
 
 use std::collections::{VecDeque, vec_deque};

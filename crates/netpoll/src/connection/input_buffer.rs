@@ -171,7 +171,7 @@ impl InputBuffer {
         self.paused
     }
 
-    /// The buffer is being taken, so there is room. Returns whether the poller has to be notified
+    /// The buffer is being taken, so there is space. Returns whether the poller has to be notified
     /// of that.
     pub(crate) fn resume(&mut self) -> bool {
         self.level = FillLevel::Low;

@@ -46,7 +46,7 @@ pub(crate) struct Shared {
     pub(super) extensions: LazyExtensions,
     pub(super) metrics: ConnectionMetrics,
     pub(super) span: Span,
-    /// Last, so that the descriptor is closed before the listener learns that there is room.
+    /// Last, so that the descriptor is closed before the listener is notified of the free permit.
     _load_guard: Option<LoadGuard>,
 }
 

@@ -9,8 +9,8 @@
 //!
 //! Beside the output buffer is the *wait queue*: senders that find the buffer full wait in the
 //! order in which they came, and only the first of them tries. A sender enters the wait queue
-//! before it checks the output buffer, and code that makes room checks the wait queue afterwards.
-//! The lock of the output buffer orders the two, so no sender waits for room that is there.
+//! before it checks the output buffer, and code that frees space checks the wait queue afterwards.
+//! The lock of the output buffer orders the two, so no sender waits for space that is free.
 
 mod wait_queue;
 
@@ -318,7 +318,7 @@ impl Shared {
         lock(&self.output_buffer).closed_error()
     }
 
-    /// Wakes the waiters of the write queue that can proceed, if there is one. Called after room
+    /// Wakes the waiters of the write queue that can proceed, if there is one. Called after space
     /// was made, output was sent, or the output has ended.
     #[inline]
     pub(super) fn notify_wait_queue(&self) -> WakeResult {

@@ -143,7 +143,7 @@ mod tests {
         /// Runs the poller until it would wait, and checks the limit of each iteration. Returns the
         /// order of the calls.
         fn run_until_idle(&mut self) -> Vec<usize> {
-            let (mut seen, mut turns) = (0, 0);
+            let (mut seen, mut iterations) = (0, 0);
             while seen < SOURCES {
                 assert_eq!(
                     self.poller.timeout(),
@@ -157,9 +157,9 @@ mod tests {
                     called > 0 && called <= MAX_ITEMS as usize,
                     "{called} in one iteration"
                 );
-                (seen, turns) = (now, turns + 1);
+                (seen, iterations) = (now, iterations + 1);
             }
-            assert!(turns >= SOURCES / MAX_ITEMS as usize);
+            assert!(iterations >= SOURCES / MAX_ITEMS as usize);
             assert!(!self.poller.has_work());
             self.log.take()
         }

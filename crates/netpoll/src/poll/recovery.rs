@@ -207,7 +207,9 @@ impl FailureCause {
 
     fn to_error(&self) -> io::Error {
         match self {
-            Self::Panic => io::Error::other("poller panicked 4 times without completing a turn"),
+            Self::Panic => {
+                io::Error::other("poller panicked 4 times without completing an iteration")
+            }
             Self::Wait(error) => error
                 .raw_os_error()
                 .map_or_else(|| error.kind().into(), io::Error::from_raw_os_error),

@@ -4,9 +4,9 @@
 //! One read is enough if it returned fewer bytes than the buffer holds: the socket is empty then,
 //! and a second read would only return `EAGAIN`. The exception is an event that reports something
 //! behind the bytes (a FIN, an error, urgent data). A read that filled the buffer may have left
-//! bytes. A source gets at most [`MAX_READS_PER_TURN`] reads and [`MAX_BYTES_PER_TURN`] bytes in
-//! one iteration of the poller, so that one busy peer does not starve the others; readiness brings
-//! the poller back.
+//! bytes. In one iteration of the poller a source gets at most [`MAX_READS_PER_ITERATION`] reads and
+//! [`MAX_BYTES_PER_ITERATION`] bytes, so that one busy peer does not starve the others. Readiness
+//! brings the poller back.
 //!
 //! As long as each event of a source is read to its end, the driver registers it edge-triggered,
 //! which saves the kernel a second look at the socket. The first time bytes may have been left
@@ -26,10 +26,10 @@ use super::registry::RunningSource;
 use super::source::{EndOfInput, NextAction, Received, RecvBuffer, Source};
 
 /// The most reads for one source in one iteration of the poller.
-const MAX_READS_PER_TURN: usize = 16;
+const MAX_READS_PER_ITERATION: usize = 16;
 
 /// The most bytes read for one source in one iteration of the poller.
-const MAX_BYTES_PER_TURN: usize = 256 << 10;
+const MAX_BYTES_PER_ITERATION: usize = 256 << 10;
 
 /// The result of one read.
 enum ReadResult {
@@ -86,8 +86,8 @@ impl Poller {
             match next {
                 NextAction::Wait(interest)
                     if interest.is_readable()
-                        && reads < MAX_READS_PER_TURN
-                        && bytes < MAX_BYTES_PER_TURN =>
+                        && reads < MAX_READS_PER_ITERATION
+                        && bytes < MAX_BYTES_PER_ITERATION =>
                 {
                     wanted = Some(interest);
                 }
@@ -357,13 +357,13 @@ mod tests {
     #[test]
     fn bytes_left_at_the_read_limit_are_read_without_a_new_arrival() {
         let block = Tail::with_capacity(1).spare_capacity();
-        let all = MAX_READS_PER_TURN * block + 1;
+        let all = MAX_READS_PER_ITERATION * block + 1;
         let mut fixture = ReadFixture::new(true, |peer| peer.write_all(&vec![1; all]).unwrap());
         fixture.script.borrow_mut().owned_capacity = 1;
         fixture.run_once();
         assert_eq!(
             fixture.script.borrow().got.len(),
-            MAX_READS_PER_TURN * block
+            MAX_READS_PER_ITERATION * block
         );
         assert_eq!(fixture.watched(), LEVEL);
         fixture.run_until(all);

@@ -15,11 +15,11 @@ use crate::sync::assert_unlocked;
 
 /// The most buffers sent for one source in one iteration: each may cause the source to provide
 /// another.
-const MAX_SENDS_PER_TURN: usize = 16;
+const MAX_SENDS_PER_ITERATION: usize = 16;
 
 impl Poller {
     /// Sends the output of the source until there is none or the socket takes no more. Output
-    /// beyond [`MAX_SENDS_PER_TURN`] buffers waits until other sources have run.
+    /// beyond [`MAX_SENDS_PER_ITERATION`] buffers waits until other sources have run.
     #[inline]
     pub(super) fn send_for(&mut self, run: &mut RunningSource, mut next: NextAction) -> NextAction {
         let mut sends = 0;
@@ -29,7 +29,7 @@ impl Poller {
                 NextAction::Replace(_) | NextAction::Remove | NextAction::OutputDrained
             )
         {
-            if sends == MAX_SENDS_PER_TURN {
+            if sends == MAX_SENDS_PER_ITERATION {
                 self.schedule_yield(run.token);
                 break;
             }

@@ -91,7 +91,7 @@ counters! {
         /// Waits that began with busy polling because the first check found no event; see
         /// [`busy_poll`](crate::Builder::busy_poll). 0 while that is off.
         busy_polls,
-        /// Busy polls that found an event before the poller would have slept. The others spent
+        /// Busy polls that found an event before the poller would have slept. The others used
         /// processor time for nothing.
         busy_poll_hits,
         /// Commands received from other threads.

@@ -198,7 +198,7 @@ impl OutputBuffer {
     ///
     /// # Errors
     ///
-    /// Returns `buffer` if there is no room for it or the output buffer is closed.
+    /// Returns `buffer` if there is no space for it or the output buffer is closed.
     pub(crate) fn enqueue(
         &mut self,
         buffer: LinkBuffer,

@@ -173,7 +173,7 @@ impl Shared {
         }
         let outcome = output_buffer.append(buffer, || self.watermarks(), || self.notifier.role());
         self.unlock_and_notify(output_buffer, outcome, Notice::LocalSend);
-        // Senders that found no room beside the uncommitted bytes may find it now.
+        // Senders that found no space beside the uncommitted bytes may find it now.
         self.notify_wait_queue();
         Ok(())
     }

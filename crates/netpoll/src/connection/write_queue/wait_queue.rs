@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The waiters of one connection's write queue: senders that wait for room, in the order in which
+//! The waiters of one connection's write queue: senders that wait for space, in the order in which
 //! they came, and flushes that wait for queued output to be sent.
 
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ const HANDLE: usize = 2;
 #[derive(Debug, Default)]
 struct WaitQueueState {
     next: u64,
-    /// Senders that wait for room, in the order in which they came.
+    /// Senders that wait for space, in the order in which they came.
     senders: BTreeMap<u64, WakerSlot>,
     /// Flushes, by the total number of sent bytes that completes them.
     flushes: BTreeMap<(u64, u64), WakerSlot>,
@@ -182,7 +182,7 @@ impl<'a> SenderSlot<'a> {
 }
 
 impl Drop for SenderSlot<'_> {
-    /// Wakes the sender that is first now: there may be room for it.
+    /// Wakes the sender that is first now: there may be space for it.
     fn drop(&mut self) {
         let Some(number) = self.number else { return };
         let mut state = lock(&self.queue.state);
