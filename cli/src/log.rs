@@ -158,7 +158,7 @@ mod tests {
 
     use super::*;
 
-    const LIMIT: Duration = Duration::from_secs(30);
+    const LIMIT: Duration = Duration::from_secs(60);
 
     /// A pipe that accepts a line when the test receives one.
     struct Pipe(SyncSender<String>);

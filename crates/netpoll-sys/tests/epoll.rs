@@ -12,7 +12,7 @@ use netpoll_sys::{Epoll, EventFd, Events, Interest, Readiness, socket, transfer}
 use rustix::io::DupFlags;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Returns the events of one wait, of which there has to be one at least.
 fn some(epoll: &Epoll) -> Vec<(u64, Readiness)> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use netpoll_sys::{Epoll, EventFd, Events, Interest};
 use rustix::io::FdFlags;
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Returns whether the notifier is readable within `timeout`.
 fn is_notified(notifier: &EventFd, timeout: Duration) -> bool {

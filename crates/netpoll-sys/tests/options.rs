@@ -11,7 +11,7 @@ use netpoll_sys::socket::{self, ListenOptions};
 use netpoll_sys::{Epoll, Events, Interest, transfer};
 use socket2::SockRef;
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 
 fn tcp() -> OwnedFd {
     socket::stream_socket(any()).expect("a socket")

@@ -15,7 +15,7 @@ use netpoll_buffer::{BufStream, NotEnoughData};
 
 use crate::support::{reason, rest, text};
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A file that is removed on drop.
 struct Scratch(PathBuf);

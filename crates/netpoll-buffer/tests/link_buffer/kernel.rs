@@ -14,7 +14,7 @@ use netpoll_sys::{Epoll, Events, Interest, options, socket};
 
 use crate::support::{BLOCK, contents, cut, in_own_pool, pattern, places, put, slices};
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Our end, which is non-blocking, and the peer's, which blocks for at most [`LIMIT`].
 fn pair() -> (OwnedFd, UnixStream) {

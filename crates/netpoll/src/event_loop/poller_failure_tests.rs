@@ -30,7 +30,7 @@ use crate::runner::Runner;
 use crate::sync::{Arc, Mutex, lock};
 use crate::time::sleep;
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Panics when it is registered, and at a shutdown if `panics_at_shutdown` is set.
 struct FailingSource {

@@ -190,7 +190,7 @@ mod tests {
     use std::rc::Rc;
     use std::time::Duration;
 
-    const LIMIT: Duration = Duration::from_secs(10);
+    const LIMIT: Duration = Duration::from_secs(60);
 
     /// The output of a source, and the calls it received.
     #[derive(Default)]

@@ -12,7 +12,7 @@ use crate::budget::Budget;
 use crate::sync::Arc;
 
 /// How long an iteration waits for an event.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 
 impl Poller {
     /// Creates a poller without a memory limit.

@@ -175,7 +175,7 @@ mod tests {
     use super::*;
     use crate::runner::Spawn;
 
-    const LIMIT: Duration = Duration::from_secs(20);
+    const LIMIT: Duration = Duration::from_secs(60);
 
     /// A future that counts its polls, sends its waker, and completes at poll `last`.
     fn counting(last: u32, wakers: std::sync::mpsc::Sender<(u32, Waker)>) -> SendFuture {
