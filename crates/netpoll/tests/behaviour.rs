@@ -7,14 +7,20 @@
 #[path = "support/support.rs"]
 mod support;
 
-#[path = "behaviour/at_work.rs"]
-mod at_work;
 #[path = "behaviour/bind.rs"]
 mod bind;
+#[path = "behaviour/blocked_shutdown.rs"]
+mod blocked_shutdown;
 #[path = "behaviour/blocking.rs"]
 mod blocking;
+#[path = "behaviour/busy_handlers.rs"]
+mod busy_handlers;
 #[path = "behaviour/busy_poll.rs"]
 mod busy_poll;
+#[path = "behaviour/busy_reads.rs"]
+mod busy_reads;
+#[path = "behaviour/client_timeouts.rs"]
+mod client_timeouts;
 #[path = "behaviour/deadlines.rs"]
 mod deadlines;
 #[path = "behaviour/descriptors.rs"]
@@ -25,44 +31,32 @@ mod dial;
 mod dial_budget;
 #[path = "behaviour/dial_ends.rs"]
 mod dial_ends;
+#[path = "behaviour/dial_placement.rs"]
+mod dial_placement;
 #[path = "behaviour/dropped_waits.rs"]
 mod dropped_waits;
 #[path = "behaviour/error_queue.rs"]
 mod error_queue;
 #[path = "behaviour/events.rs"]
 mod events;
-#[path = "behaviour/every_client.rs"]
-mod every_client;
-#[path = "behaviour/every_way.rs"]
-mod every_way;
 #[path = "behaviour/everywhere.rs"]
 mod everywhere;
 #[path = "behaviour/exhaustion.rs"]
 mod exhaustion;
-#[path = "behaviour/finish.rs"]
-mod finish;
 #[path = "behaviour/flow.rs"]
 mod flow;
 #[path = "behaviour/frames.rs"]
 mod frames;
-#[path = "behaviour/growing.rs"]
-mod growing;
 #[path = "behaviour/halves.rs"]
 mod halves;
-#[path = "behaviour/handing_over.rs"]
-mod handing_over;
 #[path = "behaviour/hazards.rs"]
 mod hazards;
-#[path = "behaviour/held_up.rs"]
-mod held_up;
-#[path = "behaviour/hog_reads.rs"]
-mod hog_reads;
-#[path = "behaviour/hogs.rs"]
-mod hogs;
-#[path = "behaviour/homes.rs"]
-mod homes;
+#[path = "behaviour/input_growth.rs"]
+mod input_growth;
 #[path = "behaviour/limits.rs"]
 mod limits;
+#[path = "behaviour/listener_handover.rs"]
+mod listener_handover;
 #[path = "behaviour/liveness.rs"]
 mod liveness;
 #[path = "behaviour/mux.rs"]
@@ -109,6 +103,8 @@ mod reservations;
 mod runners;
 #[path = "behaviour/serve.rs"]
 mod serve;
+#[path = "behaviour/server_timeouts.rs"]
+mod server_timeouts;
 #[path = "behaviour/settings.rs"]
 mod settings;
 #[path = "behaviour/slow_peers.rs"]
@@ -134,8 +130,12 @@ mod unix_race;
 mod vanish;
 #[path = "behaviour/watchdog.rs"]
 mod watchdog;
+#[path = "behaviour/work_in_progress.rs"]
+mod work_in_progress;
 #[path = "behaviour/write_queue.rs"]
 mod write_queue;
+#[path = "behaviour/write_shutdown.rs"]
+mod write_shutdown;
 #[path = "behaviour/writing.rs"]
 mod writing;
 #[path = "behaviour/wrong.rs"]

@@ -24,7 +24,7 @@ fn refused_field(dialer: &Dialer, target: impl ToTarget) -> &'static str {
 }
 
 #[test]
-fn a_connection_comes_from_the_address_that_was_asked_for() {
+fn a_dialed_connection_has_the_requested_local_address() {
     let server = Server::rpc();
     let target = server.addr;
     let locals = in_each_executor(move || async move {
@@ -43,7 +43,7 @@ fn a_connection_comes_from_the_address_that_was_asked_for() {
 }
 
 #[test]
-fn an_address_of_another_family_than_the_local_one_is_refused_by_name_or_skipped() {
+fn a_target_of_another_family_than_local_addr_is_rejected_or_skipped() {
     let server = Server::rpc();
     let addr = server.addr.as_tcp().unwrap();
     let (four, six) = (from("127.0.0.1:0"), from("[::1]:0"));
@@ -60,7 +60,7 @@ fn an_address_of_another_family_than_the_local_one_is_refused_by_name_or_skipped
 }
 
 #[test]
-fn a_local_address_that_cannot_be_had_is_told_by_the_kernels_word() {
+fn an_unavailable_local_address_fails_with_the_error_of_the_kernel() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = listener.local_addr().unwrap();
     let server = Server::rpc();
@@ -71,7 +71,7 @@ fn a_local_address_that_cannot_be_had_is_told_by_the_kernels_word() {
 }
 
 #[test]
-fn one_local_port_has_a_connection_to_each_peer_and_a_new_one_when_that_has_ended() {
+fn one_local_port_connects_to_each_peer_once_and_is_reused_after_a_close() {
     let (one, other) = (Server::rpc(), Server::rpc());
     let dialer = Dialer::new().local_addr(nobody());
     let mut first = block_on(dialer.dial(one.addr)).unwrap();
@@ -90,8 +90,8 @@ fn one_local_port_has_a_connection_to_each_peer_and_a_new_one_when_that_has_ende
 }
 
 #[test]
-fn a_dial_that_reaches_itself_is_refused() {
-    alone_twice("bind::a_dial_that_reaches_itself_is_refused", || {
+fn a_dial_that_connects_to_itself_is_refused() {
+    alone_twice("bind::a_dial_that_connects_to_itself_is_refused", || {
         let dialed = in_each_executor(|| {
             // One each: what was connected to itself may not be gone yet.
             let free = nobody();

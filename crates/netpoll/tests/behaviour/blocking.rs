@@ -19,7 +19,7 @@ fn is_on_poller(error: &std::io::Error) -> bool {
 }
 
 #[test]
-fn a_program_without_an_executor_calls_and_is_answered() {
+fn a_program_without_an_executor_sends_requests_and_reads_answers() {
     let server = Server::rpc();
     let mut conn = Dialer::new().dial_blocking(server.addr).unwrap();
     let mut stream = conn.blocking();
@@ -34,7 +34,7 @@ fn a_program_without_an_executor_calls_and_is_answered() {
 }
 
 #[test]
-fn lines_are_read_from_where_they_landed_up_to_the_end_of_the_stream() {
+fn lines_are_read_from_the_input_buffer_to_the_end_of_the_stream() {
     let (mut conn, mut peer) = pair();
     peer.send(b"one\ntwo\nlast");
     peer.finish();
@@ -45,7 +45,7 @@ fn lines_are_read_from_where_they_landed_up_to_the_end_of_the_stream() {
 }
 
 #[test]
-fn a_read_takes_what_is_there_and_the_rest_stays() {
+fn a_read_returns_the_available_bytes_and_leaves_the_rest() {
     let (mut conn, mut peer) = pair();
     peer.send(b"0123456789");
     let mut some = [0; 4];
@@ -62,7 +62,7 @@ fn a_read_takes_what_is_there_and_the_rest_stays() {
 }
 
 #[test]
-fn much_that_is_written_waits_for_the_peer_and_ends_no_connection() {
+fn a_large_write_blocks_until_the_peer_reads_and_ends_no_connection() {
     let (mut conn, mut peer) = pair();
     let all = bytes(20 << 20, 3);
     let expected = all.clone();
@@ -74,7 +74,7 @@ fn much_that_is_written_waits_for_the_peer_and_ends_no_connection() {
 }
 
 #[test]
-fn on_a_pollers_thread_every_call_fails_and_does_nothing() {
+fn every_blocking_call_on_a_poller_thread_fails_without_effect() {
     let (told, hear) = channel();
     let told = Mutex::new(told);
     let upstream = Server::rpc();
@@ -100,7 +100,7 @@ fn on_a_pollers_thread_every_call_fails_and_does_nothing() {
 }
 
 #[test]
-fn a_stream_that_ends_or_waits_too_long_says_so() {
+fn a_blocking_stream_reports_timeouts_and_aborts() {
     let (mut conn, _peer) = pair();
     let mut timeouts = Timeouts::for_dialing();
     timeouts.read = Some(Duration::from_millis(20));

@@ -44,7 +44,7 @@ fn busy_poll_of(socket: &impl AsFd) -> u32 {
 }
 
 #[test]
-fn requests_are_answered_by_a_poller_that_is_awake() {
+fn a_poller_that_busy_polls_answers_requests() {
     let server = Server::start(busy(LONGEST), rpc);
     let (mut first, mut second) = (server.connect(), server.connect());
     for length in 0..200 {
@@ -60,7 +60,7 @@ fn requests_are_answered_by_a_poller_that_is_awake() {
 }
 
 #[test]
-fn a_poller_that_was_not_told_to_never_stays_awake() {
+fn a_poller_never_busy_polls_by_default() {
     let server = Server::rpc();
     let mut peer = server.connect();
     for _ in 0..100 {
@@ -74,7 +74,7 @@ fn a_poller_that_was_not_told_to_never_stays_awake() {
 }
 
 #[test]
-fn a_poller_that_stays_awake_in_vain_does_so_less_and_less() {
+fn busy_polls_that_find_nothing_become_rare() {
     let server = Server::start(busy(SHORTEST), rpc);
     let mut peer = server.connect();
     for _ in 0..200 {
@@ -89,7 +89,7 @@ fn a_poller_that_stays_awake_in_vain_does_so_less_and_less() {
 }
 
 #[test]
-fn a_poller_that_nothing_happens_to_sleeps() {
+fn a_busy_polling_poller_without_events_sleeps() {
     let server = Server::start(busy(Duration::from_millis(1)), rpc);
     let mut peer = server.connect();
     peer.send(&frame(b"x"));
@@ -108,7 +108,7 @@ fn a_poller_that_nothing_happens_to_sleeps() {
 }
 
 #[test]
-fn what_another_thread_asks_rings_a_poller_that_is_awake() {
+fn a_command_of_another_thread_ends_a_busy_poll() {
     let server = Server::start(busy(LONGEST), rpc);
     let mut peer = server.connect();
     peer.send(&frame(b"x"));
@@ -123,7 +123,7 @@ fn what_another_thread_asks_rings_a_poller_that_is_awake() {
 }
 
 #[test]
-fn a_timer_is_served_when_it_is_due_and_not_after_the_spin() {
+fn a_timer_fires_when_it_is_due_and_not_after_the_busy_poll() {
     let begun = Instant::now();
     for _ in 0..LIMIT.as_secs() {
         let server = Server::start(
@@ -143,7 +143,7 @@ fn a_timer_is_served_when_it_is_due_and_not_after_the_spin() {
 }
 
 #[test]
-fn a_shutdown_is_seen_by_a_poller_that_is_awake() {
+fn a_shutdown_ends_a_busy_poll() {
     let begun = Instant::now();
     for _ in 0..LIMIT.as_secs() {
         let server = Server::start(busy(LONGEST).linger(Duration::from_millis(1)), rpc);
@@ -158,7 +158,7 @@ fn a_shutdown_is_seen_by_a_poller_that_is_awake() {
 }
 
 #[test]
-fn more_than_a_second_is_refused_by_name() {
+fn a_busy_poll_above_1_second_is_rejected() {
     let build = |time| {
         let builder = busy(time).on_request(rpc);
         builder
@@ -175,7 +175,7 @@ fn more_than_a_second_is_refused_by_name() {
 }
 
 #[test]
-fn sockets_of_tcp_have_the_time_too_if_the_kernel_lets_them() {
+fn tcp_sockets_get_the_busy_poll_time_if_the_kernel_permits() {
     let time = Duration::from_micros(70);
     let (untouched, wanted) = without_and_with(time);
     if untouched == wanted {
@@ -204,7 +204,7 @@ fn sockets_of_tcp_have_the_time_too_if_the_kernel_lets_them() {
 }
 
 #[test]
-fn unix_sockets_are_left_as_they_are() {
+fn unix_sockets_do_not_get_the_busy_poll_time() {
     let time = Duration::from_micros(70);
     let (untouched, _) = without_and_with(time);
     let builder = busy(time).on_connection(async move |mut conn: Connection| {

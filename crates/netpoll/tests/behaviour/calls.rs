@@ -25,7 +25,7 @@ async fn step_back() {
 }
 
 #[test]
-fn wakes_from_another_thread_are_none_lost() {
+fn wakes_from_another_thread_are_not_lost() {
     let tickets = Arc::new(AtomicUsize::new(0));
     let waker = Arc::new(Mutex::new(None));
     let (taken, place) = (Arc::clone(&tickets), Arc::clone(&waker));
@@ -56,7 +56,7 @@ fn wakes_from_another_thread_are_none_lost() {
 }
 
 #[test]
-fn what_a_handler_has_put_is_sent_while_it_waits() {
+fn output_of_a_handler_is_sent_while_it_waits() {
     let gate = Gate::default();
     let at = gate.clone();
     let handler = handler!([at], |conn| {
@@ -96,7 +96,7 @@ fn two_calls_of_one_connection_never_overlap() {
 }
 
 #[test]
-fn a_handler_that_consumed_nothing_is_called_when_more_comes_and_once_at_the_fin() {
+fn a_handler_that_consumed_nothing_is_called_for_new_input_and_once_at_the_fin() {
     let calls = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&calls);
     let handler = handler!([count], |conn| {
@@ -136,7 +136,7 @@ fn a_handler_that_leaves_part_of_the_input_is_called_again_for_it() {
 }
 
 #[test]
-fn the_server_may_speak_first() {
+fn a_connection_handler_can_send_before_the_peer_does() {
     let handler = async |mut conn: Connection| {
         conn.writer().put_str("hello\n");
         let answer = conn.reader().until(b'\n', 100).await?.to_vec();
@@ -151,7 +151,7 @@ fn the_server_may_speak_first() {
 }
 
 #[test]
-fn an_echo_by_chunks_gives_back_every_byte() {
+fn an_echo_by_chunks_returns_every_byte() {
     let handler = async |mut conn: Connection| {
         while let Some(chunk) = conn.reader().chunk().await? {
             conn.writer().append(chunk);
@@ -172,7 +172,7 @@ fn an_echo_by_chunks_gives_back_every_byte() {
 }
 
 #[test]
-fn a_handler_that_gives_up_a_wait_is_called_again_only_for_more() {
+fn a_handler_that_drops_a_wait_is_called_again_only_for_new_input() {
     let calls = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&calls);
     let handler = handler!([count], |conn| {

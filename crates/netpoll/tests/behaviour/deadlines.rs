@@ -11,7 +11,7 @@ use crate::support::{Server, block_on, free_listener, pair, poll_once, rpc};
 use crate::timeouts::{SHORT, ended_for, one_poller, timed_out};
 
 #[test]
-fn a_timeout_that_is_changed_holds_for_the_call_that_waits() {
+fn a_changed_timeout_applies_to_a_pending_read() {
     let (said, heard) = channel();
     let server = Server::start(
         one_poller(),
@@ -33,7 +33,7 @@ fn a_timeout_that_is_changed_holds_for_the_call_that_waits() {
 }
 
 #[test]
-fn a_timeout_that_is_changed_holds_for_a_connection_at_rest() {
+fn a_changed_timeout_applies_to_an_idle_connection() {
     let (said, heard) = channel();
     let server = Server::start(
         one_poller(),
@@ -54,7 +54,7 @@ fn a_timeout_that_is_changed_holds_for_a_connection_at_rest() {
 }
 
 #[test]
-fn a_deadline_is_a_readers_own_whoever_holds_the_connection() {
+fn a_deadline_applies_only_to_its_reader() {
     let (mut conn, mut peer) = pair();
     let passed = Instant::now();
     peer.send(b"ab");
@@ -74,7 +74,7 @@ fn a_deadline_is_a_readers_own_whoever_holds_the_connection() {
 }
 
 #[test]
-fn a_wait_that_was_dropped_leaves_no_timeout_to_the_next() {
+fn a_dropped_wait_leaves_no_timeout_to_the_next() {
     let (mut conn, peer) = pair();
     let mut timeouts = conn.timeouts();
     timeouts.read = Some(SHORT / 2);
@@ -93,7 +93,7 @@ fn a_wait_that_was_dropped_leaves_no_timeout_to_the_next() {
 }
 
 #[test]
-fn no_timeout_but_the_connect_is_on_for_who_dials_and_is_silent() {
+fn a_dialed_connection_has_no_first_byte_idle_or_read_timeout_by_default() {
     let (conn, _peer) = pair();
     let timeouts = conn.timeouts();
     assert_eq!(
@@ -103,7 +103,7 @@ fn no_timeout_but_the_connect_is_on_for_who_dials_and_is_silent() {
 }
 
 #[test]
-fn a_time_of_zero_is_refused_everywhere_and_changes_nothing() {
+fn a_zero_timeout_is_rejected_everywhere_and_changes_nothing() {
     let (conn, _peer) = pair();
     let before = conn.timeouts();
     let mut zero = before;
@@ -125,7 +125,7 @@ fn a_time_of_zero_is_refused_everywhere_and_changes_nothing() {
 }
 
 #[test]
-fn a_time_without_end_is_none() {
+fn a_timeout_of_duration_max_never_expires() {
     let server = Server::start(
         one_poller()
             .read_timeout(Duration::MAX)

@@ -32,7 +32,7 @@ fn blocking(fd: OwnedFd) -> Socket {
 }
 
 #[test]
-fn a_socket_of_any_origin_becomes_a_connection_that_calls() {
+fn a_socket_of_any_origin_becomes_a_connection_that_sends_requests() {
     let server = Server::rpc();
     let stream = Peer::connect(server.addr).stream;
     stream.set_cloexec(false).unwrap();
@@ -54,7 +54,7 @@ fn a_socket_of_any_origin_becomes_a_connection_that_calls() {
 }
 
 #[test]
-fn what_is_no_connected_stream_is_refused_by_name() {
+fn a_descriptor_that_is_no_connected_stream_is_rejected() {
     let unconnected = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let datagram = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -91,7 +91,7 @@ fn an_adopted_connection_has_the_options_of_its_dialer() {
 }
 
 #[test]
-fn an_adoption_that_is_dropped_closes_the_descriptor() {
+fn a_dropped_adoption_closes_the_descriptor() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     theirs.set_read_timeout(Some(LIMIT)).unwrap();
     let mut adopting = Box::pin(Connection::from_fd(ours.into()));
@@ -102,7 +102,7 @@ fn an_adoption_that_is_dropped_closes_the_descriptor() {
 }
 
 #[test]
-fn an_adoption_on_a_poller_belongs_to_its_loop() {
+fn a_connection_adopted_on_a_poller_belongs_to_its_loop() {
     let (moved, owned) = channel();
     let moved = Mutex::new(moved);
     let (ours, mut theirs) = UnixStream::pair().unwrap();
@@ -128,7 +128,7 @@ fn an_adoption_on_a_poller_belongs_to_its_loop() {
 }
 
 #[test]
-fn a_pair_is_connected_to_each_other() {
+fn pair_returns_two_connections_to_each_other() {
     let (mut one, mut other) = block_on(Connection::pair()).unwrap();
     let big = bytes(1 << 20, 1);
     one.writer().put_slice(&big);
@@ -141,7 +141,7 @@ fn a_pair_is_connected_to_each_other() {
 }
 
 #[test]
-fn a_socket_is_taken_out_of_a_stream_of_data_and_no_byte_is_lost() {
+fn into_fd_during_a_stream_of_input_loses_no_byte() {
     let (taken, hear) = channel();
     let taken = Mutex::new(taken);
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_connection(
@@ -179,7 +179,7 @@ fn a_socket_is_taken_out_of_a_stream_of_data_and_no_byte_is_lost() {
 }
 
 #[test]
-fn an_owner_takes_a_socket_out_elsewhere_with_what_he_had_and_what_was_unsent() {
+fn into_fd_sends_the_output_and_returns_the_unread_input() {
     let (mut conn, mut peer) = pair();
     let (tell, hear) = channel();
     conn.on_close(move |reason| tell.send(reason.to_string()).unwrap());
@@ -212,7 +212,7 @@ fn an_owner_takes_a_socket_out_elsewhere_with_what_he_had_and_what_was_unsent() 
 }
 
 #[test]
-fn a_socket_that_was_taken_out_is_a_connection_again() {
+fn a_socket_from_into_fd_becomes_a_connection_again() {
     let server = Server::rpc();
     let mut conn = block_on(Dialer::new().dial(server.addr)).unwrap();
     for round in 0..20 {
@@ -225,7 +225,7 @@ fn a_socket_that_was_taken_out_is_a_connection_again() {
 }
 
 #[test]
-fn a_stream_that_was_to_end_has_ended_when_its_socket_is_taken_out() {
+fn into_fd_returns_after_a_requested_fin_is_sent() {
     let (mut conn, mut peer) = pair();
     conn.writer().put_str("all");
     conn.writer().shutdown();
@@ -237,7 +237,7 @@ fn a_stream_that_was_to_end_has_ended_when_its_socket_is_taken_out() {
 }
 
 #[test]
-fn a_connection_that_ends_first_gives_its_reason_and_no_socket() {
+fn into_fd_of_an_aborted_connection_fails_with_the_reason() {
     let (conn, _peer) = pair();
     conn.abort();
     let error = block_on(conn.into_fd()).unwrap_err();
@@ -263,7 +263,7 @@ fn a_connection_that_ends_first_gives_its_reason_and_no_socket() {
 }
 
 #[test]
-fn a_close_from_elsewhere_wakes_whoever_waits_for_the_socket() {
+fn a_close_from_another_thread_wakes_into_fd() {
     for _ in 0..200 {
         let (conn, peer) = pair();
         let handle = conn.handle();
@@ -278,7 +278,7 @@ fn a_close_from_elsewhere_wakes_whoever_waits_for_the_socket() {
 }
 
 #[test]
-fn taking_a_socket_out_that_is_given_up_closes_the_connection() {
+fn a_dropped_into_fd_closes_the_connection() {
     let (mut conn, mut peer) = pair();
     // More than the kernel takes at once.
     conn.writer().put_slice(&bytes(7 << 20, 1));

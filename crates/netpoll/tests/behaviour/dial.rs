@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 #[test]
-fn a_plain_thread_calls_a_server() {
+fn a_plain_thread_dials_a_server() {
     let server = Server::rpc();
     block_on(async {
         let mut conn = Dialer::new().dial(server.addr).await.unwrap();
@@ -26,7 +26,7 @@ fn a_plain_thread_calls_a_server() {
 }
 
 #[test]
-fn a_dial_that_is_refused_keeps_its_errno() {
+fn a_refused_dial_keeps_its_errno() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     drop(listener);
@@ -36,7 +36,7 @@ fn a_dial_that_is_refused_keeps_its_errno() {
 }
 
 #[test]
-fn what_cannot_be_dialed_is_refused_by_name() {
+fn an_invalid_dial_is_rejected_with_the_name_of_its_field() {
     let field = |dialer: Dialer, addr: Addr| {
         let error = block_on(dialer.dial(addr)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -53,7 +53,7 @@ fn what_cannot_be_dialed_is_refused_by_name() {
 }
 
 #[test]
-fn a_dial_that_nobody_answers_times_out() {
+fn an_unanswered_dial_times_out() {
     // A queue that is full: the kernel drops what would not fit.
     let listener =
         socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
@@ -128,8 +128,8 @@ fn a_proxy_whose_upstream_is_gone_closes_with_its_handlers_error() {
 }
 
 #[test]
-fn dials_that_are_dropped_leave_no_descriptor() {
-    alone_twice("dial::dials_that_are_dropped_leave_no_descriptor", || {
+fn dropped_dials_leave_no_descriptor() {
+    alone_twice("dial::dropped_dials_leave_no_descriptor", || {
         let server = Server::rpc();
         let addr = server.addr;
         // Both loops are up, and one whole life is over, before anything is counted.

@@ -32,7 +32,7 @@ fn tight(max_frame: usize) -> Builder {
 }
 
 #[test]
-fn a_dialer_whose_largest_frame_does_not_fit_into_its_loop_is_refused_by_name() {
+fn a_dialer_whose_max_frame_exceeds_the_budget_of_its_loop_is_rejected() {
     let upstream = Server::rpc();
     let server = Server::start(tight(1 << 20), rpc);
     let dialer = |max_frame| {
@@ -72,7 +72,7 @@ fn a_dialer_whose_largest_frame_does_not_fit_into_its_loop_is_refused_by_name() 
 }
 
 #[test]
-fn a_loop_that_does_not_run_yet_refuses_a_dialer_at_once() {
+fn a_loop_that_does_not_run_yet_rejects_a_dialer_at_once() {
     let ready = tight(1 << 20).on_request(rpc).listen(free_listener());
     let ready = ready.build().expect("a loop");
     // It would wait for the loop.
@@ -85,7 +85,7 @@ fn a_loop_that_does_not_run_yet_refuses_a_dialer_at_once() {
 }
 
 #[test]
-fn a_handlers_dial_is_held_to_the_budget_of_its_own_loop() {
+fn a_dial_in_a_handler_is_checked_against_the_budget_of_its_loop() {
     let upstream = Server::rpc();
     let addr = upstream.addr;
     for runner in [Runner::Inline, Runner::Threads(1)] {

@@ -112,9 +112,9 @@ fn fits(does: Does, outcome: Result<(), ErrorKind>) -> bool {
 }
 
 #[test]
-fn a_server_that_goes_at_once_or_never_comes_ends_no_dial_in_another_way_than_a_connection() {
+fn a_dial_to_a_server_that_closes_resets_or_never_accepts_ends_as_a_connection() {
     let name = "dial_ends::\
-                a_server_that_goes_at_once_or_never_comes_ends_no_dial_in_another_way_than_a_connection";
+                a_dial_to_a_server_that_closes_resets_or_never_accepts_ends_as_a_connection";
     alone_twice(name, || {
         for does in [Does::Close, Does::Reset, Does::Nothing] {
             let folder = Folder::new();
@@ -160,7 +160,7 @@ fn unreachable() -> Addr {
 }
 
 #[test]
-fn a_dial_that_is_refused_or_leads_nowhere_says_so_wherever_it_is_made() {
+fn a_refused_or_unroutable_dial_reports_its_errno_in_each_executor() {
     let folder = Folder::new();
     let refused = (ErrorKind::ConnectionRefused, Some(111));
     for (addr, expected) in [
@@ -198,7 +198,7 @@ impl Full {
 }
 
 #[test]
-fn a_dial_that_is_not_answered_times_out_wherever_it_is_made() {
+fn an_unanswered_dial_times_out_in_each_executor() {
     let limit = Duration::from_millis(60);
     let (silent, folder) = (Silent::new(), Folder::new());
     let full = Full::new(&folder);
@@ -211,7 +211,7 @@ fn a_dial_that_is_not_answered_times_out_wherever_it_is_made() {
 }
 
 #[test]
-fn a_dial_to_where_nothing_leads_ends_by_its_deadline() {
+fn a_dial_to_an_unassigned_address_ends_by_its_deadline() {
     let limit = Duration::from_millis(300);
     // For documentation (RFC 3849): nobody has it, and the kernel or a router may say so, or nothing.
     let nowhere = "[2001:db8::1]:9".parse().unwrap();
@@ -252,8 +252,8 @@ async fn drop_at_each_wait(addr: Addr, limit: Option<Duration>) {
 }
 
 #[test]
-fn a_dial_that_is_dropped_at_any_wait_leaves_nothing_wherever_it_is_made() {
-    let name = "dial_ends::a_dial_that_is_dropped_at_any_wait_leaves_nothing_wherever_it_is_made";
+fn a_dial_dropped_at_any_wait_leaves_no_descriptor_in_each_executor() {
+    let name = "dial_ends::a_dial_dropped_at_any_wait_leaves_no_descriptor_in_each_executor";
     alone_twice(name, || {
         let (folder, other) = (Folder::new(), Folder::new());
         let hosts = [Plain::tcp(Does::Close), Plain::unix(&folder, Does::Close)];

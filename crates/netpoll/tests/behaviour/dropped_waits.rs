@@ -40,7 +40,7 @@ async fn each_wait(reader: &mut Reader<'_>, which: usize) {
 }
 
 #[test]
-fn a_handler_that_gave_up_waiting_and_works_is_not_idle() {
+fn a_handler_that_dropped_a_wait_and_works_is_not_idle() {
     retry_if_late(SHORT / 4, || {
         for which in 0..7 {
             let server = Server::start(
@@ -58,7 +58,7 @@ fn a_handler_that_gave_up_waiting_and_works_is_not_idle() {
 }
 
 #[test]
-fn the_deadline_of_a_read_that_was_dropped_times_nothing_out() {
+fn the_deadline_of_a_dropped_read_has_no_effect() {
     retry_if_late(SHORT / 4, || {
         let server = Server::start(
             one_poller().read_timeout(SHORT * 2),
@@ -109,12 +109,12 @@ fn gives_up_sending(room: bool) {
 }
 
 #[test]
-fn the_deadline_of_a_flush_that_was_dropped_ends_nothing() {
+fn the_deadline_of_a_dropped_flush_has_no_effect() {
     gives_up_sending(false);
 }
 
 #[test]
-fn the_deadline_of_a_wait_for_room_that_was_dropped_ends_nothing() {
+fn the_deadline_of_a_dropped_writable_has_no_effect() {
     gives_up_sending(true);
 }
 
@@ -142,7 +142,7 @@ fn leaves_no_waker(what: &str, wait: impl Future) {
 }
 
 #[test]
-fn no_wait_leaves_a_waker_behind() {
+fn a_dropped_wait_keeps_no_waker() {
     let (mut conn, _peer) = pair();
     let reader = &mut conn.reader();
     leaves_no_waker("wait", reader.wait(1));
@@ -177,7 +177,7 @@ fn no_wait_leaves_a_waker_behind() {
 }
 
 #[test]
-fn a_large_read_that_was_dropped_lets_no_more_in_than_is_held_for_nobody() {
+fn input_after_a_dropped_large_read_is_limited_as_without_a_reader() {
     let (mut conn, peer) = pair();
     let handle = conn.handle();
     {

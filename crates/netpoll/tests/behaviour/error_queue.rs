@@ -72,7 +72,7 @@ fn waits(server: &Server) -> u64 {
 }
 
 #[test]
-fn timestamps_in_an_error_queue_keep_no_poller_busy_and_end_no_connection() {
+fn timestamps_in_the_error_queue_keep_no_poller_busy_and_end_no_connection() {
     let all = [
         Then::Returns,
         Then::Waits,

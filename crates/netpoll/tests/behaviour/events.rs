@@ -34,7 +34,7 @@ fn next(told: &Receiver<Event>) -> Event {
 }
 
 #[test]
-fn a_full_loop_tells_that_it_pauses_and_that_it_goes_on() {
+fn a_full_loop_reports_that_accepting_pauses_and_resumes() {
     let (builder, told) = told(one_poller().max_connections(1).on_request(rpc));
     let server = Server::start_as_given(builder);
     let mut first = server.connect();
@@ -48,7 +48,7 @@ fn a_full_loop_tells_that_it_pauses_and_that_it_goes_on() {
 }
 
 #[test]
-fn a_rate_that_is_met_is_told_once_a_second() {
+fn pauses_for_accept_rate_are_reported_once_a_second() {
     let (builder, told) = told(one_poller().accept_rate(Some(50)).on_request(rpc));
     let server = Server::start_as_given(builder);
     let mut peers: Vec<_> = (0..20).map(|_| server.connect()).collect();
@@ -62,7 +62,7 @@ fn a_rate_that_is_met_is_told_once_a_second() {
 }
 
 #[test]
-fn more_connections_than_descriptors_are_told_when_the_loop_is_built() {
+fn a_connection_limit_above_the_descriptor_limit_is_reported_at_build() {
     let (builder, told) = told(one_poller().on_request(rpc));
     let listener = Listener::bind("127.0.0.1:0").expect("a free port");
     let builder = builder.max_connections(usize::MAX).listen(listener);
@@ -76,7 +76,7 @@ fn more_connections_than_descriptors_are_told_when_the_loop_is_built() {
 }
 
 #[test]
-fn a_panic_of_code_that_decides_or_observes_is_told_as_what_it_is() {
+fn a_panic_of_a_callback_is_reported_with_the_callback_and_the_peer() {
     let choose = Arc::new(|_: &[_]| panic!("no idea"));
     let all = [
         (
@@ -117,7 +117,7 @@ impl Spawn for Forgetful {
 }
 
 #[test]
-fn a_task_that_the_executor_drops_is_told() {
+fn a_task_that_the_executor_drops_is_reported() {
     let (builder, told) = told(one_poller().on_request_send(rpc));
     let listener = Listener::bind("127.0.0.1:0").expect("a free port");
     let addr = bound(&listener);
@@ -135,7 +135,7 @@ fn a_task_that_the_executor_drops_is_told() {
 }
 
 #[test]
-fn what_a_shutdown_cuts_is_told() {
+fn connections_that_a_shutdown_aborts_are_reported() {
     let gate = Gate::default();
     let pass = gate.clone();
     let (builder, told) = told(one_poller());
@@ -157,7 +157,7 @@ fn what_a_shutdown_cuts_is_told() {
 }
 
 #[test]
-fn a_shutdown_that_cuts_nobody_tells_nothing() {
+fn a_shutdown_that_aborts_nothing_reports_nothing() {
     let (builder, told) = told(one_poller().on_request(rpc));
     let server = Server::start_as_given(builder);
     server.connect().call(b"x");
@@ -166,7 +166,7 @@ fn a_shutdown_that_cuts_nobody_tells_nothing() {
 }
 
 #[test]
-fn whoever_panics_at_what_he_hears_harms_no_poller() {
+fn a_panic_of_on_event_harms_no_poller() {
     let builder = one_poller().on_event(|_| panic!("of an event"));
     let server = Server::start_unobserved(builder.on_request(rpc).on_disconnect(|_, _| panic!()));
     for _ in 0..3 {
@@ -175,7 +175,7 @@ fn whoever_panics_at_what_he_hears_harms_no_poller() {
 }
 
 #[test]
-fn an_event_of_each_of_many_connections_is_told_a_few_times_and_then_counted() {
+fn repeated_events_are_reported_a_few_times_and_then_counted() {
     const CONNECTIONS: u64 = 300;
     let (builder, told) = told(one_poller().on_request_send(rpc));
     let listener = Listener::bind("127.0.0.1:0").expect("a free port");

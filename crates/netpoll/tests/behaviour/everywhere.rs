@@ -2,19 +2,19 @@
 //! The suites that every program of behaviour tests runs: over either kind of socket, wherever
 //! handlers run.
 
-mod aborting;
-mod accepting;
-mod arriving;
+mod abort;
+mod accept;
+mod arrival;
 mod calls;
-mod closing;
-mod crowd;
-mod cut;
-mod draining;
+mod close;
+mod drain;
 mod fairness;
-mod greeting;
 mod half_close;
 mod handlers;
 mod lives;
+mod many_connections;
+mod on_connect;
 mod owned;
 mod requests;
 mod shutdown;
+mod shutdown_deadline;

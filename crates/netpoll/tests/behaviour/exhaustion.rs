@@ -43,8 +43,8 @@ fn survives(server: &Apart) {
 }
 
 #[test]
-fn hazard_b05_a_server_out_of_descriptors_twice_comes_back_twice() {
-    let name = "exhaustion::hazard_b05_a_server_out_of_descriptors_twice_comes_back_twice";
+fn hazard_b05_a_server_recovers_each_time_it_runs_out_of_descriptors() {
+    let name = "exhaustion::hazard_b05_a_server_recovers_each_time_it_runs_out_of_descriptors";
     if let Some(server) = Apart::start(FEW, name, || two_pollers().on_request(rpc)) {
         survives(&server);
     }
@@ -68,8 +68,8 @@ fn all_but(left: usize) -> Vec<File> {
 }
 
 #[test]
-fn accepting_goes_on_when_a_descriptor_of_ours_is_free() {
-    let name = "exhaustion::accepting_goes_on_when_a_descriptor_of_ours_is_free";
+fn accepting_resumes_when_the_process_frees_a_descriptor() {
+    let name = "exhaustion::accepting_resumes_when_the_process_frees_a_descriptor";
     alone_twice_with(FEW, name, || {
         let server = Server::start(two_pollers().max_connections(1000), rpc);
         let mut first = server.connect();
@@ -91,7 +91,7 @@ fn accepting_goes_on_when_a_descriptor_of_ours_is_free() {
 }
 
 #[test]
-fn gnet_453_connections_that_die_in_the_queue_do_not_stop_accepting() {
+fn gnet_453_connections_reset_in_the_backlog_do_not_stop_accepting() {
     let listener = free_listener();
     let addr = bound(&listener);
     for round in 0..100 {
@@ -107,8 +107,8 @@ fn gnet_453_connections_that_die_in_the_queue_do_not_stop_accepting() {
 }
 
 #[test]
-fn mio_1636_netpoll_256_what_cannot_be_set_up_leaves_no_descriptor() {
-    let name = "exhaustion::mio_1636_netpoll_256_what_cannot_be_set_up_leaves_no_descriptor";
+fn mio_1636_netpoll_256_a_failed_setup_leaves_no_descriptor() {
+    let name = "exhaustion::mio_1636_netpoll_256_a_failed_setup_leaves_no_descriptor";
     alone_twice(name, || {
         let listener = free_listener();
         let path = free_path();
@@ -132,8 +132,8 @@ fn mio_1636_netpoll_256_what_cannot_be_set_up_leaves_no_descriptor() {
 }
 
 #[test]
-fn a_loop_that_finds_too_few_descriptors_says_so_and_leaves_none() {
-    let name = "exhaustion::a_loop_that_finds_too_few_descriptors_says_so_and_leaves_none";
+fn a_loop_without_enough_descriptors_fails_and_leaves_none() {
+    let name = "exhaustion::a_loop_without_enough_descriptors_fails_and_leaves_none";
     alone_twice_with(FEW, name, || {
         let before = open_descriptors();
         let mut left = 0;
@@ -167,8 +167,8 @@ fn inherited() -> String {
 }
 
 #[test]
-fn gnet_743_gnet_745_a_program_that_is_started_inherits_no_descriptor() {
-    let name = "exhaustion::gnet_743_gnet_745_a_program_that_is_started_inherits_no_descriptor";
+fn gnet_743_gnet_745_a_child_process_inherits_no_descriptor() {
+    let name = "exhaustion::gnet_743_gnet_745_a_child_process_inherits_no_descriptor";
     alone_twice(name, || {
         let before = inherited();
         let server = Server::start(

@@ -6,7 +6,7 @@ use netpoll::EventLoop;
 use crate::support::{Gate, Server, eventually, frame, rpc};
 
 #[test]
-fn a_handler_that_awaits_in_the_middle_holds_up_nobody() {
+fn a_handler_that_awaits_does_not_delay_other_connections() {
     let gate = Gate::default();
     let at = gate.clone();
     let handler = handler!([at], |conn| {

@@ -16,7 +16,7 @@ use crate::support::{
 const MANY: usize = 12 << 20;
 
 #[test]
-fn a_call_that_waits_for_room_puts_more_than_may_be_unsent() {
+fn a_call_that_awaits_writable_keeps_unsent_output_near_the_watermark() {
     let most = Arc::<AtomicUsize>::default();
     let seen = Arc::clone(&most);
     let handler = handler!([seen], |conn| {
@@ -42,7 +42,7 @@ fn a_call_that_waits_for_room_puts_more_than_may_be_unsent() {
 }
 
 #[test]
-fn room_is_there_at_once_below_the_mark_and_says_why_there_is_none_at_the_end() {
+fn writable_returns_at_once_below_the_watermark_and_fails_after_the_end() {
     let (mut conn, peer) = pair();
     block_on(conn.writer().writable()).unwrap();
     drop(peer);
@@ -52,7 +52,7 @@ fn room_is_there_at_once_below_the_mark_and_says_why_there_is_none_at_the_end() 
 }
 
 #[test]
-fn a_wait_for_room_of_a_peer_that_never_reads_ends_with_the_write_timeout() {
+fn writable_ends_with_the_write_timeout_when_the_peer_never_reads() {
     let handler = async |conn: &mut Connection| {
         let mut writer = conn.writer();
         loop {
@@ -74,7 +74,7 @@ fn a_wait_for_room_of_a_peer_that_never_reads_ends_with_the_write_timeout() {
 }
 
 #[test]
-fn nothing_is_read_while_reads_are_paused_and_everything_after() {
+fn no_input_is_read_while_reads_are_paused_and_all_of_it_after_the_resume() {
     let (mut conn, mut peer) = pair();
     peer.send(b"before");
     block_on(conn.reader().wait(6)).unwrap();
@@ -103,7 +103,7 @@ fn nothing_is_read_while_reads_are_paused_and_everything_after() {
 }
 
 #[test]
-fn a_paused_connection_is_neither_idle_nor_called_and_goes_on_when_resumed() {
+fn a_paused_connection_is_neither_idle_nor_called_and_continues_when_resumed() {
     retry_if_late(Duration::from_millis(20), || {
         let gate = Gate::default();
         let passing = gate.clone();
@@ -179,7 +179,7 @@ fn connections_that_hold_input_are_not_read_above_the_budget_and_small_requests_
 }
 
 #[test]
-fn nobody_is_let_in_when_the_budget_is_spent_and_everybody_after() {
+fn accepting_pauses_while_the_budget_is_exhausted_and_then_resumes() {
     let budget = Budget::new(1 << 20);
     let builder = EventLoop::builder().pollers(1).max_frame(64 << 10);
     let server = Server::start(builder.budget(budget.clone()), rpc);

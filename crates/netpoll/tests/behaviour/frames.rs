@@ -57,7 +57,7 @@ fn dripped<C: Codec<Frame = LinkBuffer>>(codec: &C, wire: &[u8], frame: &[u8]) {
 }
 
 #[test]
-fn a_frame_comes_in_drops_whatever_calls_for_it_are_dropped_between() {
+fn a_frame_that_arrives_byte_by_byte_survives_dropped_calls() {
     let length = LengthField::new().offset(2).width(3).little_endian();
     dripped(&length, b"ab\x04\0\0body", b"abbody");
     dripped(&LengthField::new(), b"\0\0\0\0", b"");
@@ -83,7 +83,7 @@ fn one_call_waits_for_every_part_of_its_frame() {
 }
 
 #[test]
-fn frames_that_come_together_are_read_one_by_one() {
+fn frames_that_arrive_together_are_read_one_by_one() {
     let (mut conn, mut peer) = pair();
     peer.send(b"one\ntwo\n\nthree");
     let codec = Delimiter::new(b"\n");
@@ -94,7 +94,7 @@ fn frames_that_come_together_are_read_one_by_one() {
 }
 
 #[test]
-fn an_end_between_frames_is_none_and_again() {
+fn an_end_between_frames_is_none_each_time() {
     let (mut conn, mut peer) = pair();
     let codec = LengthField::new().width(1);
     peer.send(b"\x02ab");
@@ -123,7 +123,7 @@ fn ends_in<C: Codec>(codec: &C, part: &[u8], need: usize) {
 }
 
 #[test]
-fn an_end_in_the_middle_of_a_frame_is_told_and_its_bytes_stay() {
+fn an_end_inside_a_frame_is_an_error_and_its_bytes_stay() {
     ends_in(&LengthField::new(), b"\0\0\0", 4);
     ends_in(&LengthField::new(), b"\0\0\0\x08a", 12);
     ends_in(&Delimiter::new(b"\r\n"), b"\r", 2);
@@ -149,7 +149,7 @@ fn refused<C: Codec>(pair: (Connection, Peer), codec: &C, sent: &[u8], large: To
 }
 
 #[test]
-fn a_frame_above_the_codecs_or_the_connections_bound_is_refused() {
+fn a_frame_above_the_limit_of_codec_or_connection_is_rejected() {
     let length = LengthField::new().maximum(99);
     refused(pair(), &length, b"\0\0\0\x60", TooLarge::new(99, 100));
     let beyond = [255; 8];
@@ -170,7 +170,7 @@ fn a_frame_above_the_codecs_or_the_connections_bound_is_refused() {
 }
 
 #[test]
-fn a_handler_that_passes_on_that_a_frame_is_too_large_ends_its_connection_for_that() {
+fn a_handler_that_returns_too_large_ends_its_connection_with_the_frame_limit() {
     let codec = LengthField::new().maximum(100);
     let server = Server::start(
         EventLoop::builder().pollers(1),
@@ -216,7 +216,7 @@ impl Codec for Says {
 }
 
 #[test]
-fn a_codec_that_would_be_asked_for_ever_is_refused_by_name() {
+fn a_codec_that_would_loop_forever_is_rejected_with_invalid_need() {
     for told in [Need::Frame(0), Need::Frame(4), Need::More(0), Need::More(3)] {
         let (mut conn, mut peer) = pair();
         peer.send(b"abc");
@@ -265,7 +265,7 @@ impl Codec for Searching {
 }
 
 #[test]
-fn each_search_of_a_call_goes_on_where_the_one_before_ended() {
+fn each_search_of_a_call_continues_where_the_last_one_ended() {
     let (mut conn, mut peer) = pair();
     let codec = Searching::default();
     let searched = || codec.searches.lock().unwrap().len();
@@ -294,7 +294,7 @@ fn each_search_of_a_call_goes_on_where_the_one_before_ended() {
 }
 
 #[test]
-fn a_codec_may_be_one_that_is_known_only_when_the_program_runs() {
+fn a_codec_can_be_chosen_at_run_time() {
     let (mut conn, mut peer) = pair();
     let formats: [Box<dyn Codec<Frame = LinkBuffer>>; 2] =
         [Box::new(FixedSize::new(2)), Box::new(Delimiter::new(b";"))];
@@ -310,7 +310,7 @@ fn a_codec_may_be_one_that_is_known_only_when_the_program_runs() {
 }
 
 #[test]
-fn a_frame_that_does_not_decode_is_gone_and_the_next_is_read() {
+fn a_frame_that_fails_to_decode_is_consumed_and_the_next_is_read() {
     let (mut conn, mut peer) = pair();
     peer.send(b"!badgood");
     let codec = Says(Need::Frame(4));
@@ -323,7 +323,7 @@ fn a_frame_that_does_not_decode_is_gone_and_the_next_is_read() {
 }
 
 #[test]
-fn a_frame_that_does_not_encode_is_not_sent_even_in_part() {
+fn a_frame_that_fails_to_encode_is_not_sent_even_in_part() {
     let (mut conn, mut peer) = pair();
     let mut writer = conn.writer();
     let part = || LinkBuffer::from(b"part".to_vec());
@@ -370,7 +370,7 @@ fn one_codec_serves_a_server_and_its_clients() {
 }
 
 #[test]
-fn a_call_whose_time_is_up_leaves_the_part_that_came() {
+fn a_frame_read_that_times_out_leaves_the_received_part() {
     let (mut conn, mut peer) = pair();
     peer.send(b"par");
     block_on(conn.reader().wait(3)).unwrap();

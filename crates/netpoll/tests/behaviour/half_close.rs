@@ -24,7 +24,7 @@ fn a_request_and_a_fin_in_one_segment_get_the_whole_answer() {
 }
 
 #[test]
-fn large_requests_with_a_fin_behind_them_get_the_whole_answer() {
+fn large_requests_followed_by_a_fin_get_the_whole_answer() {
     let server = Server::rpc();
     for size in [65_536, 100_000, 300_000, 1 << 20] {
         let mut peer = server.connect();
@@ -37,7 +37,7 @@ fn large_requests_with_a_fin_behind_them_get_the_whole_answer() {
 }
 
 #[test]
-fn many_requests_with_a_fin_behind_them_are_all_answered() {
+fn many_requests_followed_by_a_fin_are_all_answered() {
     let server = Server::rpc();
     let mut peer = server.connect();
     let requests: Vec<u8> = (0..2000).flat_map(|n| frame(&bytes(n % 50, 9))).collect();
@@ -92,7 +92,7 @@ fn a_frame_cut_short_by_a_fin_is_an_unexpected_eof_and_ends_with_peer_fin() {
 }
 
 #[test]
-fn what_came_before_a_fin_can_still_be_read_after_it() {
+fn input_received_before_a_fin_can_be_read_after_it() {
     let server = Server::start(
         EventLoop::builder().pollers(1),
         async |conn: &mut Connection| {
@@ -110,7 +110,7 @@ fn what_came_before_a_fin_can_still_be_read_after_it() {
 }
 
 #[test]
-fn an_answer_that_begins_after_the_fin_was_read_goes_out_whole() {
+fn an_answer_that_begins_after_the_fin_was_read_is_sent_whole() {
     let server = Server::start(
         EventLoop::builder().pollers(1),
         Whole(async |mut conn: Connection| {
@@ -133,7 +133,7 @@ fn an_answer_that_begins_after_the_fin_was_read_goes_out_whole() {
 }
 
 #[test]
-fn a_connection_that_ended_by_fin_is_not_waited_for_by_shutdown() {
+fn a_shutdown_does_not_wait_for_a_connection_that_ended_by_fin() {
     let server = Server::rpc();
     let mut peer = server.connect();
     peer.call(b"one");

@@ -10,7 +10,7 @@ use netpoll::{CloseReason, Connection, Dialer, EventLoop, OwnedReader, OwnedWrit
 use crate::support::{LIMIT, Server, block_on, bytes, call, frame, pair};
 
 #[test]
-fn the_halves_work_at_once_on_two_threads_and_together_again() {
+fn halves_work_on_two_threads_and_reunite() {
     fn is_send<T: Send>(_: &T) {}
     const CALLS: usize = 300;
     let server = Server::rpc();
@@ -41,7 +41,7 @@ fn the_halves_work_at_once_on_two_threads_and_together_again() {
 }
 
 #[test]
-fn the_connection_ends_with_the_second_half_whichever_it_is() {
+fn a_connection_ends_when_its_second_half_is_dropped() {
     type Keep = fn(OwnedReader, OwnedWriter) -> Box<dyn Send>;
     let keeps: [Keep; 2] = [|reader, _| Box::new(reader), |_, writer| Box::new(writer)];
     for keep in keeps {
@@ -62,7 +62,7 @@ fn the_connection_ends_with_the_second_half_whichever_it_is() {
 }
 
 #[test]
-fn what_one_half_has_taken_is_there_when_they_are_together_again() {
+fn reunited_halves_keep_the_input_the_output_and_the_attachment() {
     let (mut conn, mut peer) = pair();
     conn.attach(7_u32);
     let (mut reader, mut writer) = conn.into_split();
@@ -78,7 +78,7 @@ fn what_one_half_has_taken_is_there_when_they_are_together_again() {
 }
 
 #[test]
-fn halves_of_two_connections_stay_halves() {
+fn halves_of_two_connections_do_not_reunite() {
     let ((one, mut one_peer), (other, mut other_peer)) = (pair(), pair());
     let (one_reader, one_writer) = one.into_split();
     let (other_reader, other_writer) = other.into_split();
@@ -95,7 +95,7 @@ fn halves_of_two_connections_stay_halves() {
 }
 
 #[test]
-fn a_handler_may_give_its_halves_away() {
+fn a_handler_can_move_its_halves_to_another_thread() {
     let (moved, halves) = channel();
     let moved = Mutex::new(moved);
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_connection(
@@ -120,7 +120,7 @@ fn a_handler_may_give_its_halves_away() {
 }
 
 #[test]
-fn both_halves_learn_of_the_end() {
+fn both_halves_fail_after_an_abort() {
     let (conn, _peer) = pair();
     let (mut reader, mut writer) = conn.into_split();
     let waiting = std::thread::spawn(move || block_on(reader.reader().read_u8()).unwrap_err());

@@ -67,12 +67,12 @@ fn a_panic_of_the_handler_closes_its_connection_and_is_the_reason() {
 }
 
 #[test]
-fn a_panic_in_a_drop_at_the_end_of_a_call_is_the_handlers() {
+fn a_panic_in_a_drop_at_the_end_of_a_call_is_a_handler_panic() {
     assert!(matches!(told(b"drop!"), CloseReason::HandlerPanic));
 }
 
 #[test]
-fn answers_that_were_put_before_a_failure_are_sent() {
+fn answers_written_before_a_failure_are_sent() {
     for (word, panics) in [(b"fail!", false), (b"panic", true)] {
         let server = obedient();
         let mut peer = server.connect();
@@ -86,7 +86,7 @@ fn answers_that_were_put_before_a_failure_are_sent() {
 }
 
 #[test]
-fn a_future_that_panics_when_it_is_dropped_takes_nobody_along() {
+fn a_panic_in_the_drop_of_a_future_affects_no_other_connection() {
     struct Dropped(Arc<AtomicUsize>);
     impl Drop for Dropped {
         fn drop(&mut self) {
@@ -114,7 +114,7 @@ fn a_future_that_panics_when_it_is_dropped_takes_nobody_along() {
 }
 
 #[test]
-fn a_panic_of_the_observer_takes_nobody_along() {
+fn a_panic_of_on_disconnect_affects_no_other_connection() {
     let server =
         Server::start_observed(EventLoop::builder().pollers(1), rpc, |_, _| panic!("told"));
     let mut steady = server.connect();
@@ -145,7 +145,7 @@ fn swapper(upstream: &Server) -> Server {
 }
 
 #[test]
-fn connections_that_were_swapped_are_both_closed_and_no_other() {
+fn swapped_connections_are_both_closed_and_no_other_is() {
     let upstream = Server::rpc();
     let server = swapper(&upstream);
     let (mut steady, mut peer) = (server.connect(), server.connect());
@@ -161,7 +161,7 @@ fn connections_that_were_swapped_are_both_closed_and_no_other() {
 }
 
 #[test]
-fn a_connection_that_was_swapped_with_one_held_elsewhere_is_closed_all_the_same() {
+fn a_connection_swapped_with_one_held_elsewhere_is_closed() {
     let upstream = Server::rpc();
     let held = block_on(Dialer::new().dial(upstream.addr)).unwrap();
     let held = Arc::new(Mutex::new(held));
@@ -181,7 +181,7 @@ fn a_connection_that_was_swapped_with_one_held_elsewhere_is_closed_all_the_same(
 }
 
 #[test]
-fn an_error_passed_on_from_another_connection_is_the_handlers() {
+fn an_error_of_another_connection_is_a_handler_error() {
     if crate::support::kind() == Kind::Unix {
         return; // There is no reset to pass on.
     }

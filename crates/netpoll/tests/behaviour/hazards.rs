@@ -12,9 +12,9 @@
 //! * B8 to B11, B15: below.
 //! * B12, pollers that are taken away under their connections: how many there are is said to the
 //!   builder, and a running loop has no method to change it.
-//! * B13, a peer that goes before `on_connect`: `greeting.rs`.
+//! * B13, a peer that goes before `on_connect`: `on_connect.rs`.
 //! * B14, a handler that is called on and on for input that it does not take: `calls.rs`,
-//!   `a_handler_that_consumed_nothing_is_called_when_more_comes_and_once_at_the_fin`. There is one
+//!   `a_handler_that_consumed_nothing_is_called_for_new_input_and_once_at_the_fin`. There is one
 //!   handler for the life of a loop, so none can be out of date.
 //! * B16, callbacks for the end that are lost when two are added at once: there is one, given to the
 //!   builder.
@@ -54,7 +54,7 @@ fn hazard_b08_a_read_that_times_out_on_a_connection_without_a_name_is_an_error()
 }
 
 #[test]
-fn hazard_b09_what_is_asked_of_a_connection_that_has_ended_reaches_no_other() {
+fn hazard_b09_calls_on_an_ended_connection_affect_no_other() {
     let server = Server::rpc();
     let mut ended = Vec::new();
     for round in 0..50 {
@@ -79,7 +79,7 @@ fn hazard_b09_what_is_asked_of_a_connection_that_has_ended_reaches_no_other() {
 }
 
 #[test]
-fn hazard_b10_netpoll_412_408_355_a_writer_that_meets_the_end_panics_nowhere() {
+fn hazard_b10_netpoll_412_408_355_a_writer_never_panics_at_the_end_of_its_connection() {
     for round in 0..60 {
         let (mut conn, mut peer) = pair();
         let handle = conn.handle();
@@ -118,7 +118,7 @@ fn hazard_b10_netpoll_412_408_355_a_writer_that_meets_the_end_panics_nowhere() {
 }
 
 #[test]
-fn hazard_b11_after_a_flush_that_was_too_late_nothing_is_sent_twice_or_out_of_order() {
+fn hazard_b11_after_a_timed_out_flush_nothing_is_sent_twice_or_out_of_order() {
     let (told, errors) = channel();
     let handler = handler!([told], |conn| {
         let (mut reader, writer) = conn.split();
@@ -150,7 +150,7 @@ fn hazard_b11_after_a_flush_that_was_too_late_nothing_is_sent_twice_or_out_of_or
 }
 
 #[test]
-fn hazard_b15_the_end_is_told_while_the_descriptor_is_open_and_after_the_last_call() {
+fn hazard_b15_on_disconnect_runs_after_the_last_call_with_the_descriptor_open() {
     let busy = Arc::new(AtomicBool::new(false));
     let (works, idle) = (Arc::clone(&busy), Arc::clone(&busy));
     let handler = handler!([works], |conn| {
@@ -180,7 +180,7 @@ fn hazard_b15_the_end_is_told_while_the_descriptor_is_open_and_after_the_last_ca
 }
 
 #[test]
-fn netpoll_304_a_peer_that_goes_as_its_handler_returns_leaves_no_connection() {
+fn netpoll_304_a_peer_that_closes_as_its_handler_returns_leaves_no_connection() {
     let mut server = Server::start(EventLoop::builder().pollers(2), rpc);
     for round in 0..300 {
         let mut peer = server.connect();
@@ -202,7 +202,7 @@ fn netpoll_304_a_peer_that_goes_as_its_handler_returns_leaves_no_connection() {
 }
 
 #[test]
-fn netpoll_041_062_bytes_that_come_as_a_read_begins_to_wait_are_seen() {
+fn netpoll_041_062_bytes_that_arrive_as_a_read_begins_to_wait_wake_it() {
     let server = Server::rpc();
     let mut conn = block_on(Dialer::new().dial(server.addr)).unwrap();
     for round in 0..3000_u32 {
@@ -211,7 +211,7 @@ fn netpoll_041_062_bytes_that_come_as_a_read_begins_to_wait_are_seen() {
 }
 
 #[test]
-fn netpoll_296_a_read_that_failed_leaves_no_time_to_the_next() {
+fn netpoll_296_a_failed_read_leaves_no_deadline_to_the_next() {
     let (mut conn, mut peer) = pair();
     for _ in 0..20 {
         let soon = Instant::now() + Duration::from_millis(2);
@@ -228,7 +228,7 @@ fn netpoll_296_a_read_that_failed_leaves_no_time_to_the_next() {
 }
 
 #[test]
-fn netpoll_363_289_a_dial_whose_server_goes_at_once_has_connected() {
+fn netpoll_363_289_a_dial_succeeds_when_the_server_closes_at_once() {
     let server = Server::start(
         EventLoop::builder().pollers(1),
         crate::support::Whole(async |conn: Connection| {
@@ -258,7 +258,7 @@ fn netpoll_179_196_more_segments_than_one_call_takes_arrive_in_order() {
 }
 
 #[test]
-fn kitex_427_a_flush_that_failed_holds_no_memory_of_what_is_put_after_it() {
+fn kitex_427_output_after_a_failed_flush_holds_no_memory() {
     let (mut conn, peer) = pair();
     peer.reset();
     let mut writer = conn.writer();

@@ -8,7 +8,7 @@ use netpoll::Runner;
 use netpoll::mux::{self, Message};
 use netpoll::time::{sleep, timeout};
 
-use crate::hogs::{Hog, one_thread, runners, yield_once};
+use crate::busy_handlers::{Hog, one_thread, runners, yield_once};
 use crate::mux::{answer, codec, request};
 use crate::support::{Peer, Server};
 

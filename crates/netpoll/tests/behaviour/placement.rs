@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which poller a connection is placed on. That the fewest get the next is in `crowd.rs`.
+//! Which poller a connection is placed on. That the fewest get the next is in `many_connections.rs`.
 
 use std::collections::HashSet;
 use std::io::ErrorKind;

@@ -25,7 +25,7 @@ const ANY_SOCKET: [&str; 23] = [
     "blocking",
     "descriptors",
     "everywhere",
-    "finish",
+    "write_shutdown",
     "frames",
     "halves",
     "hazards",

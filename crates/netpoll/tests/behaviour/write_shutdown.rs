@@ -18,7 +18,7 @@ fn is_after_finish(error: &std::io::Error) -> bool {
 }
 
 #[test]
-fn what_was_put_is_sent_then_the_fin_and_the_peers_stream_goes_on() {
+fn a_write_shutdown_sends_the_output_then_the_fin_and_reads_continue() {
     let (mut conn, mut peer) = pair();
     let all = bytes(3 << 20, 5);
     let (mut reader, mut writer) = conn.split();
@@ -40,7 +40,7 @@ fn what_was_put_is_sent_then_the_fin_and_the_peers_stream_goes_on() {
 }
 
 #[test]
-fn a_put_that_comes_later_is_discarded_and_the_flush_says_so() {
+fn output_after_a_write_shutdown_is_discarded_and_the_flush_fails() {
     let (mut conn, mut peer) = pair();
     let handle = conn.handle();
     let mut writer = conn.writer();
@@ -59,7 +59,7 @@ fn a_put_that_comes_later_is_discarded_and_the_flush_says_so() {
 }
 
 #[test]
-fn the_connection_ends_when_both_streams_have_and_what_came_can_still_be_read() {
+fn a_connection_ends_when_both_streams_have_and_its_input_stays_readable() {
     let (mut conn, mut peer) = pair();
     let (tell, hear) = channel();
     conn.on_close(move |reason| tell.send(reason.clone()).unwrap());
@@ -78,7 +78,7 @@ fn the_connection_ends_when_both_streams_have_and_what_came_can_still_be_read() 
 }
 
 #[test]
-fn a_peer_that_ended_first_has_the_fin_at_once_and_the_connection_is_over() {
+fn a_write_shutdown_after_the_fin_of_the_peer_ends_the_connection() {
     let (mut conn, mut peer) = pair();
     peer.finish();
     assert!(block_on(conn.reader().chunk()).unwrap().is_none());
@@ -94,7 +94,7 @@ fn a_peer_that_ended_first_has_the_fin_at_once_and_the_connection_is_over() {
 }
 
 #[test]
-fn a_handler_that_finishes_is_called_for_what_still_comes() {
+fn a_handler_that_shut_down_its_output_is_called_for_later_input() {
     let (tell, hear) = channel();
     let tell = std::sync::Mutex::new(tell);
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(
@@ -121,7 +121,7 @@ fn a_handler_that_finishes_is_called_for_what_still_comes() {
 }
 
 #[test]
-fn a_fin_waits_for_what_the_peer_has_yet_to_take() {
+fn a_fin_is_sent_after_all_unsent_output() {
     let gate = Gate::default();
     let at = gate.clone();
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_connection(
@@ -144,7 +144,7 @@ fn a_fin_waits_for_what_the_peer_has_yet_to_take() {
 }
 
 #[test]
-fn a_stream_that_was_cut_short_is_not_said_to_have_left() {
+fn a_flush_after_a_write_shutdown_fails_when_the_peer_is_gone() {
     let (mut conn, peer) = pair();
     let mut writer = conn.writer();
     writer.put_slice(&bytes(8 << 20, 1));
@@ -156,7 +156,7 @@ fn a_stream_that_was_cut_short_is_not_said_to_have_left() {
 }
 
 #[test]
-fn a_half_that_writes_may_finish_and_go() {
+fn a_writing_half_can_shut_down_and_be_dropped() {
     let (conn, mut peer) = pair();
     let (mut reader, mut writer) = conn.into_split();
     writer.writer().put_str("asked");
@@ -168,7 +168,7 @@ fn a_half_that_writes_may_finish_and_go() {
 }
 
 #[test]
-fn an_end_that_is_asked_for_after_a_finish_is_an_end() {
+fn a_drop_after_a_write_shutdown_closes_the_connection() {
     let (mut conn, mut peer) = pair();
     conn.writer().put_str("last");
     conn.writer().shutdown();

@@ -66,7 +66,7 @@ fn check(server: &Server, heard: &std::sync::mpsc::Receiver<(Vec<u8>, usize, usi
 type Tell = Arc<Mutex<Sender<(Vec<u8>, usize, usize)>>>;
 
 #[test]
-fn a_handler_that_says_not_yet_after_each_arrival_has_its_input_moved_a_few_times() {
+fn input_that_a_handler_leaves_unread_is_moved_only_a_few_times() {
     let (tell, hear) = channel();
     let tell: Tell = Arc::new(Mutex::new(tell));
     let server = Server::start_as_given(large_frames().on_request(
@@ -90,7 +90,7 @@ fn a_handler_that_says_not_yet_after_each_arrival_has_its_input_moved_a_few_time
 }
 
 #[test]
-fn a_handler_that_waits_for_a_byte_more_each_time_has_its_input_moved_a_few_times() {
+fn input_awaited_byte_by_byte_is_moved_only_a_few_times() {
     let (tell, hear) = channel();
     let tell: Tell = Arc::new(Mutex::new(tell));
     let server = Server::start_as_given(large_frames().on_connection(
@@ -114,7 +114,7 @@ fn a_handler_that_waits_for_a_byte_more_each_time_has_its_input_moved_a_few_time
 }
 
 #[test]
-fn a_handler_that_waits_for_ten_kibibytes_more_each_time_has_its_input_moved_a_few_times() {
+fn input_awaited_in_steps_of_10_kib_is_moved_only_a_few_times() {
     let (tell, hear) = channel();
     let tell: Tell = Arc::new(Mutex::new(tell));
     let server = Server::start_as_given(large_frames().on_connection(

@@ -142,7 +142,7 @@ pub(crate) fn runners() -> [Runner; 2] {
 }
 
 #[test]
-fn a_handler_that_never_waits_lets_others_of_its_thread_run() {
+fn a_handler_that_never_waits_yields_to_others_on_its_thread() {
     for runner in runners() {
         for way in WAYS {
             let hog = Hog::default();
@@ -163,7 +163,7 @@ fn a_handler_that_never_waits_lets_others_of_its_thread_run() {
 }
 
 #[test]
-fn the_owner_of_a_connection_that_never_waits_lets_others_of_its_thread_run() {
+fn a_connection_handler_that_never_waits_yields_to_others_on_its_thread() {
     for runner in runners() {
         for way in WAYS {
             let hog = Hog::default();
@@ -185,7 +185,7 @@ fn the_owner_of_a_connection_that_never_waits_lets_others_of_its_thread_run() {
 }
 
 #[test]
-fn a_spawned_task_that_never_waits_lets_the_connections_of_its_poller_run() {
+fn a_spawned_task_that_never_waits_yields_to_the_connections_of_its_poller() {
     for way in ["yield", "sleep", "timeout", "ready"] {
         let hog = Hog::default();
         let runs = hog.clone();
@@ -213,7 +213,7 @@ fn a_spawned_task_that_never_waits_lets_the_connections_of_its_poller_run() {
 }
 
 #[test]
-fn tasks_that_spawn_each_other_let_the_connections_of_their_poller_run() {
+fn tasks_that_spawn_each_other_yield_to_the_connections_of_their_poller() {
     fn chain(hog: Hog) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             if hog.step() {
@@ -236,7 +236,7 @@ fn tasks_that_spawn_each_other_let_the_connections_of_their_poller_run() {
 }
 
 #[test]
-fn a_handler_of_a_dialed_connection_lets_others_of_its_poller_run() {
+fn a_handler_of_a_dialed_connection_yields_to_others_on_its_poller() {
     let hog = Hog::default();
     let runs = hog.clone();
     let echo = Server::start_as_given(one_thread(Runner::Inline).on_request(

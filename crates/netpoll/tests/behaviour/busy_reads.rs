@@ -12,7 +12,7 @@ use std::time::Duration;
 use netpoll::time::{sleep, timeout};
 use netpoll::{BoxError, Connection, Runner, Spawn};
 
-use crate::hogs::{Hog, is_hog, one_thread, runners, victim};
+use crate::busy_handlers::{Hog, is_hog, one_thread, runners, victim};
 use crate::support::{Peer, Server};
 
 /// Sends without end, until the connection is gone.
@@ -44,7 +44,7 @@ async fn read(hog: &Hog, way: &str, conn: &mut Connection) -> Result<(), BoxErro
 }
 
 #[test]
-fn a_handler_whose_input_never_ends_lets_others_of_its_thread_run() {
+fn a_handler_whose_input_never_ends_yields_to_others_on_its_thread() {
     for runner in runners() {
         for way in READS {
             let hog = Hog::default();
@@ -67,7 +67,7 @@ fn a_handler_whose_input_never_ends_lets_others_of_its_thread_run() {
 }
 
 #[test]
-fn a_burst_of_requests_that_are_all_there_lets_others_of_its_thread_run() {
+fn an_endless_request_batch_yields_to_others_on_its_thread() {
     for runner in runners() {
         let hog = Hog::default();
         let runs = hog.clone();
@@ -88,7 +88,7 @@ fn a_burst_of_requests_that_are_all_there_lets_others_of_its_thread_run() {
 }
 
 #[test]
-fn two_reads_that_are_ready_by_turns_do_not_renew_each_others_budget() {
+fn a_read_and_a_timer_ready_in_turn_do_not_renew_each_others_budget() {
     let hog = Hog::default();
     let runs = hog.clone();
     let builder = one_thread(Runner::Inline).on_request(async move |conn: &mut Connection| {
@@ -117,7 +117,7 @@ fn two_reads_that_are_ready_by_turns_do_not_renew_each_others_budget() {
 }
 
 #[test]
-fn a_deadline_that_has_passed_does_not_hide_what_is_there() {
+fn a_timeout_of_zero_does_not_fail_a_read_of_buffered_bytes() {
     let builder = one_thread(Runner::Inline).on_request(async |conn: &mut Connection| {
         let mut reader = conn.reader();
         let count = reader.read_u32().await?;
@@ -147,7 +147,7 @@ impl Spawn for OneThread {
 }
 
 #[test]
-fn a_handler_whose_input_never_ends_lets_others_of_an_executor_run() {
+fn a_handler_whose_input_never_ends_yields_to_others_on_its_executor() {
     let (sender, tasks) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let mut all: Vec<Pin<Box<dyn Future<Output = ()> + Send>>> = Vec::new();

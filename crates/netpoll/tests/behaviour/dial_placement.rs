@@ -35,7 +35,7 @@ fn says_that_nothing_runs(error: &Error) -> bool {
 }
 
 #[test]
-fn what_is_dialed_for_a_loop_is_spread_over_its_pollers() {
+fn connections_dialed_for_a_loop_are_spread_over_its_pollers() {
     let upstream = Server::rpc();
     let server = Server::start(EventLoop::builder().pollers(3), rpc);
     let dialer = Dialer::new().on(&server.handle);
@@ -52,7 +52,7 @@ fn what_is_dialed_for_a_loop_is_spread_over_its_pollers() {
 }
 
 #[test]
-fn a_socket_is_adopted_for_a_loop_too() {
+fn a_socket_adopted_for_a_loop_runs_on_its_poller() {
     let server = Server::start(EventLoop::builder().pollers(1), rpc);
     let dialer = Dialer::new().on(&server.handle);
     let dialed = block_on(dialer.dial(server.addr)).unwrap();
@@ -80,7 +80,7 @@ fn inside(dial: impl AsyncFn() -> Connection + Send + Sync + 'static) -> (Thread
 }
 
 #[test]
-fn a_dialer_that_was_told_of_a_loop_keeps_to_it_on_the_poller_of_another() {
+fn a_dialer_with_a_loop_uses_it_on_the_poller_of_another_loop() {
     let upstream = Server::rpc();
     let addr = upstream.addr;
     let handle = upstream.handle.clone();
@@ -90,7 +90,7 @@ fn a_dialer_that_was_told_of_a_loop_keeps_to_it_on_the_poller_of_another() {
 }
 
 #[test]
-fn a_dial_for_the_loop_of_the_poller_it_is_made_on_stays_there() {
+fn a_dial_on_a_poller_of_its_loop_stays_on_that_poller() {
     let upstream = Server::rpc();
     let (tell, hear) = channel();
     let tell = Mutex::new(tell);
@@ -125,7 +125,7 @@ fn idle_loop() -> EventLoop {
 }
 
 #[test]
-fn a_dial_for_a_loop_that_does_not_run_yet_waits_for_that_within_its_timeout() {
+fn a_dial_for_a_loop_that_does_not_run_yet_waits_up_to_its_timeout() {
     let upstream = Server::rpc();
     let running = idle_loop();
     let handle = running.handle();
@@ -144,7 +144,7 @@ fn a_dial_for_a_loop_that_does_not_run_yet_waits_for_that_within_its_timeout() {
 }
 
 #[test]
-fn a_dial_for_a_loop_that_has_ended_says_so() {
+fn a_dial_for_an_ended_loop_fails_with_not_running() {
     let upstream = Server::rpc();
     let never = idle_loop();
     let dialer = Dialer::new().on(&never.handle());
@@ -160,7 +160,7 @@ fn a_dial_for_a_loop_that_has_ended_says_so() {
 }
 
 #[test]
-fn a_dial_under_way_ends_with_the_loop_it_is_for() {
+fn a_pending_dial_fails_when_its_loop_ends() {
     let silent = Silent::new();
     let server = Server::rpc();
     let dialer = Dialer::new().on(&server.handle).connect_timeout(None);
@@ -173,7 +173,7 @@ fn a_dial_under_way_ends_with_the_loop_it_is_for() {
 }
 
 #[test]
-fn a_connection_that_was_dialed_for_a_loop_ends_with_it() {
+fn a_connection_dialed_for_a_loop_ends_with_it() {
     let upstream = Server::rpc();
     let server = Server::rpc();
     let dialer = Dialer::new().on(&server.handle);
@@ -195,7 +195,7 @@ impl Spawn for Aside {
 }
 
 #[test]
-fn a_dial_of_a_handler_whose_loop_has_ended_fails_and_does_not_hang() {
+fn a_dial_in_a_handler_whose_loop_has_ended_fails() {
     let upstream = Server::rpc();
     let addr = upstream.addr;
     let (tell, hear) = channel();

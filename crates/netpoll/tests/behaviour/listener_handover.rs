@@ -22,7 +22,7 @@ fn connecting(addr: Addr, stop: Arc<AtomicBool>, answered: Arc<AtomicUsize>) {
 }
 
 #[test]
-fn no_connection_is_lost_while_a_listener_goes_from_loop_to_loop() {
+fn no_connection_is_lost_while_a_listener_moves_between_loops() {
     const LOOPS: usize = 8;
     let first = free_listener();
     let addr = bound(&first);
@@ -55,7 +55,7 @@ fn no_connection_is_lost_while_a_listener_goes_from_loop_to_loop() {
 }
 
 #[test]
-fn a_new_connection_that_drains_is_served_when_its_request_comes() {
+fn a_new_connection_that_drains_gets_its_first_request_answered() {
     let server = Server::rpc();
     let mut peers: Vec<Peer> = (0..3).map(|_| server.connect()).collect();
     eventually("all of them", || server.handle.connections() == 3);
@@ -72,7 +72,7 @@ fn a_new_connection_that_drains_is_served_when_its_request_comes() {
 }
 
 #[test]
-fn a_new_connection_is_waited_for_as_long_as_for_a_first_byte() {
+fn a_drain_waits_for_a_new_connection_up_to_the_first_byte_timeout() {
     let builder = EventLoop::builder().pollers(1);
     let builder = builder.first_byte_timeout(Duration::from_millis(50));
     let server = Server::start(builder, rpc);
@@ -85,7 +85,7 @@ fn a_new_connection_is_waited_for_as_long_as_for_a_first_byte() {
 }
 
 #[test]
-fn a_new_connection_that_is_silent_to_the_deadline_loses_nothing() {
+fn a_new_connection_that_stays_silent_is_not_counted_as_aborted() {
     let server = Server::rpc();
     let _silent = server.connect();
     eventually("it", || server.handle.connections() == 1);
@@ -93,7 +93,7 @@ fn a_new_connection_that_is_silent_to_the_deadline_loses_nothing() {
 }
 
 #[test]
-fn a_loop_that_stops_accepting_frees_its_port_and_serves_who_is_there() {
+fn stop_accepting_frees_the_port_and_keeps_serving_open_connections() {
     let per_poller = || Listener::bind_per_poller("127.0.0.1:0", ListenOptions::default());
     for listener in [free_listener(), per_poller().unwrap()] {
         let server = Server::start_on(listener, EventLoop::builder().pollers(2), rpc);
@@ -119,7 +119,7 @@ fn a_loop_that_stops_accepting_frees_its_port_and_serves_who_is_there() {
 }
 
 #[test]
-fn a_loop_that_is_to_stop_accepting_before_it_runs_serves_what_is_queued() {
+fn stop_accepting_before_the_loop_runs_serves_the_backlog() {
     let listener = free_listener();
     let addr = bound(&listener);
     let builder = EventLoop::builder().pollers(1).on_request(rpc);
@@ -137,7 +137,7 @@ fn a_loop_that_is_to_stop_accepting_before_it_runs_serves_what_is_queued() {
 }
 
 #[test]
-fn a_loop_whose_listener_is_shared_stops_accepting_and_the_other_goes_on() {
+fn stop_accepting_does_not_stop_a_loop_with_the_same_listener() {
     let listener = free_listener();
     let duplicate = listener.as_fd().try_clone_to_owned().unwrap();
     let first = Server::start_on(listener, EventLoop::builder().pollers(1), rpc);

@@ -217,7 +217,7 @@ fn ways(barrier: &Barrier) -> Vec<(&'static str, Builder, Callback)> {
 }
 
 #[test]
-fn a_shutdown_keeps_its_deadline_whatever_holds_a_poller_up() {
+fn a_shutdown_keeps_its_deadline_while_user_code_blocks_a_poller() {
     let (all, _) = barrier();
     for index in 0..ways(&all).len() {
         let (barrier, guard) = barrier();
@@ -257,7 +257,7 @@ fn a_shutdown_keeps_its_deadline_whatever_holds_a_poller_up() {
             (*location, *callback, *connections),
             (CallbackLocation::Poller(0), expected, open)
         );
-        assert!(handler.contains("held_up"), "{name}: {handler}");
+        assert!(handler.contains("blocked_shutdown"), "{name}: {handler}");
         for client in &mut clients {
             assert!(has_ended(client), "{name}");
         }
@@ -270,7 +270,7 @@ fn a_shutdown_keeps_its_deadline_whatever_holds_a_poller_up() {
 }
 
 #[test]
-fn a_sink_of_events_that_blocks_holds_no_shutdown_up() {
+fn a_blocked_on_event_does_not_delay_a_shutdown() {
     let (barrier, guard) = barrier();
     let builder = EventLoop::builder().on_request(async |conn: &mut Connection| {
         conn.reader().skip(1).await?;
@@ -291,7 +291,7 @@ fn a_sink_of_events_that_blocks_holds_no_shutdown_up() {
 }
 
 #[test]
-fn a_poller_that_is_not_held_up_ends_in_order_beside_one_that_is() {
+fn a_poller_that_runs_ends_in_order_beside_a_blocked_one() {
     let (barrier, guard) = barrier();
     let builder = EventLoop::builder().on_request(async move |conn: &mut Connection| {
         if conn.reader().read_u8().await? == b'b' {
@@ -316,14 +316,15 @@ fn a_poller_that_is_not_held_up_ends_in_order_beside_one_that_is() {
 }
 
 #[test]
-fn every_socket_of_a_shared_port_is_closed_and_the_path_of_a_listener_removed() {
+fn a_blocked_shutdown_closes_every_listener_and_removes_socket_paths() {
     let (barrier, guard) = barrier();
     let builder = EventLoop::builder().on_request(async move |conn: &mut Connection| {
         conn.reader().skip(1).await?;
         barrier.block();
         Ok(())
     });
-    let path = std::env::temp_dir().join(format!("netpoll-held-up-{}", std::process::id()));
+    let path =
+        std::env::temp_dir().join(format!("netpoll-blocked-shutdown-{}", std::process::id()));
     let builder = builder.listen(Listener::unix(&path).unwrap());
     let options = ListenOptions::default();
     let listener = Listener::bind_per_poller("127.0.0.1:0", options).unwrap();
@@ -349,7 +350,7 @@ impl Spawn for OnThreads {
 }
 
 #[test]
-fn a_shutdown_does_not_wait_for_handlers_that_block_elsewhere() {
+fn a_shutdown_does_not_wait_for_handlers_that_block_other_threads() {
     for (runner, expected) in [
         (Runner::Threads(2), CallbackLocation::Threads(1)),
         (
@@ -380,7 +381,7 @@ fn a_shutdown_does_not_wait_for_handlers_that_block_elsewhere() {
 }
 
 #[test]
-fn code_that_returns_before_the_deadline_is_waited_for_and_not_reported() {
+fn code_that_returns_before_the_deadline_is_awaited_and_not_reported() {
     let builder = EventLoop::builder().on_request(async |conn: &mut Connection| {
         conn.reader().skip(1).await?;
         std::thread::sleep(Duration::from_millis(600));

@@ -15,7 +15,7 @@ fn positions(from: usize, length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_read_that_is_dropped_loses_nothing() {
+fn a_dropped_read_loses_no_bytes() {
     let (mut conn, mut peer) = pair();
     let mut reader = conn.reader();
     for round in 0..50 {
@@ -28,7 +28,7 @@ fn a_read_that_is_dropped_loses_nothing() {
 }
 
 #[test]
-fn a_large_read_that_is_dropped_in_the_middle_loses_nothing() {
+fn a_large_read_dropped_midway_loses_no_bytes() {
     let (mut conn, peer) = pair();
     let mut reader = conn.reader();
     let sending = peer.send_aside(positions(0, 2 << 20));
@@ -42,7 +42,7 @@ fn a_large_read_that_is_dropped_in_the_middle_loses_nothing() {
 }
 
 #[test]
-fn a_handler_may_give_up_a_read_and_leave_the_rest_to_its_next_call() {
+fn a_handler_that_drops_a_read_finds_the_bytes_in_its_next_call() {
     let handler = async |conn: &mut Connection| {
         let (mut reader, mut writer) = conn.split();
         if poll_once(pin!(reader.wait(6))).is_ready() {
@@ -61,7 +61,7 @@ fn a_handler_may_give_up_a_read_and_leave_the_rest_to_its_next_call() {
 }
 
 #[test]
-fn frames_that_drip_in_byte_by_byte_are_answered_whole() {
+fn frames_that_arrive_byte_by_byte_are_answered_whole() {
     let server = Server::rpc();
     let mut peers: Vec<_> = (0..5).map(|_| server.connect()).collect();
     let request = frame(&positions(0, 600));
@@ -84,12 +84,12 @@ fn repeated(size: usize) {
 }
 
 #[test]
-fn frames_of_64_kib_stay_whole_again_and_again() {
+fn repeated_frames_of_64_kib_stay_whole() {
     repeated(64 << 10);
 }
 
 #[test]
-fn frames_of_a_mebibyte_stay_whole_again_and_again() {
+fn repeated_frames_of_1_mib_stay_whole() {
     repeated(1 << 20);
 }
 
@@ -123,7 +123,7 @@ fn large_and_small_frames_in_one_stream_stay_whole() {
 }
 
 #[test]
-fn what_one_connection_holds_is_not_overwritten_by_what_others_receive() {
+fn bytes_that_one_connection_holds_are_not_overwritten_by_input_of_others() {
     let gate = Gate::default();
     let at = gate.clone();
     let handler = handler!([at], |conn| {

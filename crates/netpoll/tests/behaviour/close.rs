@@ -12,7 +12,7 @@ use crate::support::{
 };
 
 #[test]
-fn close_in_a_handler_sends_what_was_put_and_then_a_fin() {
+fn close_in_a_handler_sends_the_output_and_then_a_fin() {
     let server = Server::start(
         EventLoop::builder().pollers(1),
         async |conn: &mut Connection| {
@@ -90,7 +90,7 @@ fn dropping_an_owned_connection_closes_it() {
 }
 
 #[test]
-fn returning_from_a_handler_of_a_whole_life_closes_the_connection() {
+fn returning_from_a_connection_handler_closes_the_connection() {
     let server = Server::start(
         EventLoop::builder().pollers(1),
         Whole(async |mut conn: Connection| {
@@ -105,7 +105,7 @@ fn returning_from_a_handler_of_a_whole_life_closes_the_connection() {
 }
 
 #[test]
-fn abort_gives_the_peer_a_reset() {
+fn abort_resets_the_peer() {
     let server = Server::start(
         EventLoop::builder().pollers(1),
         async |conn: &mut Connection| {
@@ -121,7 +121,7 @@ fn abort_gives_the_peer_a_reset() {
 }
 
 #[test]
-fn a_connection_held_elsewhere_is_aborted_after_a_close_that_hangs() {
+fn an_abort_ends_a_close_that_waits_for_the_peer() {
     let (mut conn, mut peer) = pair();
     conn.writer().put_slice(&bytes(7 << 20, 1));
     conn.close();
@@ -132,7 +132,7 @@ fn a_connection_held_elsewhere_is_aborted_after_a_close_that_hangs() {
 }
 
 #[test]
-fn close_and_abort_from_another_thread_are_heard() {
+fn close_and_abort_from_another_thread_take_effect() {
     let ends: [fn(&Connection); 2] = [Connection::close, Connection::abort];
     let resets = crate::support::kind() == Kind::Tcp;
     for (end, resets) in ends.into_iter().zip([false, resets]) {
@@ -146,7 +146,7 @@ fn close_and_abort_from_another_thread_are_heard() {
 }
 
 #[test]
-fn each_of_many_connections_is_told_of_exactly_once() {
+fn on_disconnect_runs_exactly_once_for_each_connection() {
     let mut server = Server::start(EventLoop::builder().pollers(2), rpc);
     let mut expected = HashMap::new();
     for round in 0..200 {
@@ -176,7 +176,7 @@ fn each_of_many_connections_is_told_of_exactly_once() {
 }
 
 #[test]
-fn close_and_abort_any_number_of_times_are_one_end() {
+fn repeated_close_and_abort_end_a_connection_once() {
     let handler = async |conn: &mut Connection| {
         conn.reader().skip(1).await?;
         (0..3).for_each(|_| conn.close());
@@ -195,7 +195,7 @@ fn close_and_abort_any_number_of_times_are_one_end() {
 }
 
 #[test]
-fn a_handler_that_has_closed_is_not_called_again_for_what_is_left() {
+fn a_handler_that_closed_is_not_called_for_the_remaining_input() {
     let server = Server::start(
         EventLoop::builder().pollers(1),
         async |conn: &mut Connection| {
@@ -215,7 +215,7 @@ fn a_handler_that_has_closed_is_not_called_again_for_what_is_left() {
 }
 
 #[test]
-fn who_looks_after_the_peer_has_had_its_time_is_told_the_first_cause() {
+fn a_read_after_linger_has_passed_reports_the_first_close_reason() {
     let mut options = ConnOptions::default();
     options.max_output = Some(500_000);
     options.timeouts.linger = Duration::from_millis(1);
@@ -230,7 +230,7 @@ fn who_looks_after_the_peer_has_had_its_time_is_told_the_first_cause() {
 }
 
 #[test]
-fn a_peer_that_sends_without_end_after_our_fin_is_reset_before_its_time_is_up() {
+fn a_peer_that_sends_without_end_after_our_fin_is_reset_before_linger_passes() {
     let builder = EventLoop::builder().pollers(1).linger(3 * LIMIT);
     let builder = builder.max_frame(256 << 10);
     let server = Server::start(builder, async |conn: &mut Connection| {

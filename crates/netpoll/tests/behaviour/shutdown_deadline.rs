@@ -8,7 +8,7 @@ use netpoll::{CloseReason, Connection, EventLoop};
 use crate::support::{Gate, LIMIT, Peer, Server, eventually, rpc};
 
 #[test]
-fn a_handler_that_never_returns_is_cut_at_the_deadline_and_counted() {
+fn a_handler_that_never_returns_is_aborted_at_the_deadline_and_counted() {
     let handler = async |conn: &mut Connection| {
         if rpc(conn).await.is_ok() {
             std::future::pending::<()>().await;
@@ -49,7 +49,7 @@ fn held_at_a_gate() -> (Server, Peer, Gate) {
 }
 
 #[test]
-fn a_peer_that_was_cut_learns_of_it_whoever_still_holds_a_waker() {
+fn an_aborted_peer_sees_the_end_while_a_waker_of_its_handler_is_held() {
     let (server, mut peer, gate) = held_at_a_gate();
     assert_eq!(server.shut_down(Duration::from_millis(1)), 1);
     assert_eq!(peer.receive_all().unwrap(), b"");
@@ -57,7 +57,7 @@ fn a_peer_that_was_cut_learns_of_it_whoever_still_holds_a_waker() {
 }
 
 #[test]
-fn the_first_shutdown_sets_the_deadline_and_all_of_them_tell_the_same() {
+fn the_first_shutdown_sets_the_deadline_and_all_return_the_same_count() {
     let (server, _peer, _gate) = held_at_a_gate();
     let shutdowns = [
         server.handle.shutdown(Duration::from_millis(50)),
@@ -71,7 +71,7 @@ fn the_first_shutdown_sets_the_deadline_and_all_of_them_tell_the_same() {
 }
 
 #[test]
-fn a_shutdown_of_no_time_cuts_at_once() {
+fn a_shutdown_with_zero_time_aborts_at_once() {
     let (server, _peer, _gate) = held_at_a_gate();
     let begun = Instant::now();
     assert_eq!(server.shut_down(Duration::ZERO), 1);

@@ -231,7 +231,7 @@ fn until_it_drains(server: &Server) {
 }
 
 #[test]
-fn what_is_under_way_is_answered_and_then_the_connection_ends_by_fin() {
+fn a_drain_answers_pending_requests_and_then_sends_a_fin() {
     for (way, serves) in WAYS {
         let gate = Gate::default();
         let mut server = serves(EventLoop::builder().pollers(1), gate.clone());
@@ -253,7 +253,7 @@ fn what_is_under_way_is_answered_and_then_the_connection_ends_by_fin() {
 }
 
 #[test]
-fn what_is_under_way_at_the_deadline_is_cut_and_counted() {
+fn connections_with_pending_requests_are_aborted_at_the_deadline_and_counted() {
     for (way, serves) in WAYS {
         let gate = Gate::default();
         let server = serves(EventLoop::builder().pollers(1), gate.clone());

@@ -36,7 +36,7 @@ fn an_abort_reaches_the_peer_while_an_owner_keeps_the_connection() {
 }
 
 #[test]
-fn an_abort_of_a_held_connection_reaches_the_peer_through_the_connection_too() {
+fn an_abort_through_the_connection_itself_reaches_the_peer() {
     let (conn, mut peer) = pair();
     conn.abort();
     assert_eq!(conn.liveness(), Liveness::Closed);
@@ -145,7 +145,7 @@ fn an_abort_reaches_the_peer_while_a_handler_blocks_its_thread() {
 }
 
 #[test]
-fn what_a_handler_returns_after_an_abort_is_the_reason_as_ever() {
+fn an_error_that_a_handler_returns_after_an_abort_is_the_close_reason() {
     let (server, handles, go_on) = blocking_server(Err("mine"));
     let mut peer = server.connect();
     peer.send(b"?");
@@ -157,7 +157,7 @@ fn what_a_handler_returns_after_an_abort_is_the_reason_as_ever() {
 }
 
 #[test]
-fn a_poller_rests_while_a_handler_holds_a_connection_that_was_aborted() {
+fn a_poller_sleeps_while_a_handler_holds_an_aborted_connection() {
     let gate = Gate::default();
     let at = gate.clone();
     let (tell, handles) = channel();
@@ -184,7 +184,7 @@ fn a_poller_rests_while_a_handler_holds_a_connection_that_was_aborted() {
 }
 
 #[test]
-fn an_owner_that_sleeps_and_one_that_aborts_itself_reset_the_peer() {
+fn an_owner_that_aborts_and_then_waits_resets_the_peer() {
     let gate = Gate::default();
     let at = gate.clone();
     let server = Server::start(
@@ -204,7 +204,7 @@ fn an_owner_that_sleeps_and_one_that_aborts_itself_reset_the_peer() {
 }
 
 #[test]
-fn a_connection_knows_its_addresses_after_an_abort() {
+fn an_aborted_connection_keeps_its_addresses() {
     let (tell, known) = channel();
     let handler = handler!([tell], |conn| {
         conn.reader().skip(1).await?;
@@ -226,7 +226,7 @@ fn a_connection_knows_its_addresses_after_an_abort() {
 }
 
 #[test]
-fn puts_and_pushes_race_with_an_abort_and_the_reason_stays_local() {
+fn an_abort_that_races_with_pushes_ends_with_reason_local() {
     let mut options = ConnOptions::for_dialing();
     options.max_output = Some(usize::MAX);
     let dialer = Dialer::new().options(options);
@@ -255,7 +255,7 @@ fn puts_and_pushes_race_with_an_abort_and_the_reason_stays_local() {
 }
 
 #[test]
-fn a_socket_that_was_taken_out_of_its_connection_is_not_reset() {
+fn an_abort_does_not_reset_a_socket_that_into_fd_returned() {
     for _ in 0..50 {
         let (conn, mut peer) = pair();
         let handle = conn.handle();
@@ -270,7 +270,7 @@ fn a_socket_that_was_taken_out_of_its_connection_is_not_reset() {
 }
 
 #[test]
-fn an_abort_that_races_with_a_hand_over_either_fails_it_or_leaves_the_socket_alone() {
+fn an_abort_that_races_with_into_fd_fails_it_or_leaves_the_socket_open() {
     let mut taken = 0;
     for round in 0..100 {
         let (conn, mut peer) = pair();
@@ -297,7 +297,7 @@ fn an_abort_that_races_with_a_hand_over_either_fails_it_or_leaves_the_socket_alo
 }
 
 #[test]
-fn a_whole_handler_aborted_from_elsewhere_learns_of_it() {
+fn a_read_of_a_connection_handler_fails_when_another_thread_aborts() {
     let (tell, handles) = channel();
     let server = Server::start(
         EventLoop::builder().pollers(1),

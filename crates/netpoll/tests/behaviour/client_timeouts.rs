@@ -160,7 +160,7 @@ fn one(serves: fn(&mut Peer)) -> Script {
 }
 
 #[test]
-fn a_server_that_never_sends_a_byte_is_ended_and_one_that_did_is_not() {
+fn first_byte_timeout_ends_a_connection_to_a_server_that_never_sends() {
     let keeps = Script {
         requests: &[1, 1],
         pause: PATIENCE * 2,
@@ -175,7 +175,7 @@ fn a_server_that_never_sends_a_byte_is_ended_and_one_that_did_is_not() {
 }
 
 #[test]
-fn a_client_without_a_request_under_way_is_idle() {
+fn idle_timeout_ends_a_client_connection_without_a_pending_request() {
     let keeps = Script {
         requests: &[1; 6],
         pause: PATIENCE / 3,
@@ -190,7 +190,7 @@ fn a_client_without_a_request_under_way_is_idle() {
 }
 
 #[test]
-fn a_dialed_connection_of_full_age_ends() {
+fn max_age_ends_a_dialed_connection() {
     each(
         |timeouts| timeouts.max_age = Some(PATIENCE),
         Timeout::MaxAge,
@@ -200,7 +200,7 @@ fn a_dialed_connection_of_full_age_ends() {
 }
 
 #[test]
-fn a_server_that_takes_nothing_is_ended() {
+fn write_timeout_ends_a_connection_to_a_server_that_does_not_read() {
     let large = |serves| Script {
         requests: &[LARGE],
         pause: Duration::ZERO,
@@ -218,7 +218,7 @@ fn a_server_that_takes_nothing_is_ended() {
 }
 
 #[test]
-fn a_server_that_sends_half_an_answer_is_ended_and_one_that_is_slow_is_not() {
+fn read_timeout_ends_a_connection_with_half_an_answer_but_not_a_slow_one() {
     each(
         |timeouts| timeouts.read = Some(PATIENCE),
         Timeout::Read,
@@ -240,7 +240,7 @@ fn a_server_that_sends_half_an_answer_is_ended_and_one_that_is_slow_is_not() {
 }
 
 #[test]
-fn a_server_whose_answer_drips_is_ended_and_one_whose_answer_comes_fast_is_not() {
+fn min_rate_ends_a_connection_to_a_server_that_sends_too_slowly() {
     each(
         |timeouts| timeouts.min_rate = Some(MinRate::new(2000, PATIENCE)),
         Timeout::MinRate,

@@ -185,7 +185,7 @@ fn one(way: &str, builder: Builder, which: Timeout, triggers: fn(&mut Peer), kee
 }
 
 #[test]
-fn the_first_byte_is_awaited_in_every_way() {
+fn first_byte_timeout_works_with_every_way_of_serving() {
     each(
         || one_poller().first_byte_timeout(PATIENCE),
         Timeout::FirstByte,
@@ -199,7 +199,7 @@ fn the_first_byte_is_awaited_in_every_way() {
 }
 
 #[test]
-fn an_idle_connection_ends_in_every_way() {
+fn idle_timeout_works_with_every_way_of_serving() {
     each(
         || one_poller().idle_timeout(PATIENCE),
         Timeout::Idle,
@@ -214,12 +214,12 @@ fn an_idle_connection_ends_in_every_way() {
 }
 
 #[test]
-fn a_connection_of_full_age_ends_in_every_way() {
+fn max_age_works_with_every_way_of_serving() {
     each(|| one_poller().max_age(PATIENCE), Timeout::MaxAge, ask, ask);
 }
 
 #[test]
-fn a_peer_that_takes_nothing_is_ended_in_every_way() {
+fn write_timeout_works_with_every_way_of_serving() {
     each(
         || one_poller().write_timeout(PATIENCE),
         Timeout::Write,
@@ -233,7 +233,7 @@ fn a_peer_that_takes_nothing_is_ended_in_every_way() {
 }
 
 #[test]
-fn an_end_that_the_peer_does_not_answer_takes_no_longer_than_linger_in_every_way() {
+fn linger_limits_a_close_with_every_way_of_serving() {
     for (way, serve) in ways() {
         retry_if_late(SLACK, || lingers(way, serve));
     }

@@ -62,7 +62,7 @@ fn on_connect_reads_and_writes_before_any_request() {
 }
 
 #[test]
-fn on_connect_comes_before_a_handler_of_a_whole_life_too() {
+fn on_connect_runs_before_a_connection_handler() {
     let echo = async |mut conn: Connection| {
         while let Some(chunk) = conn.reader().chunk().await? {
             conn.writer().append(chunk);
@@ -83,7 +83,7 @@ fn on_connect_comes_before_a_handler_of_a_whole_life_too() {
 }
 
 #[test]
-fn an_on_connect_that_takes_long_holds_requests_back_and_loses_none() {
+fn a_slow_on_connect_delays_requests_and_loses_none() {
     let (server, mut peer, gate) = held_at_a_gate();
     let requests: Vec<u8> = (0..300).flat_map(|n| frame(&bytes(n * 7, 1))).collect();
     let sending = peer.send_aside(requests.clone());
@@ -96,7 +96,7 @@ fn an_on_connect_that_takes_long_holds_requests_back_and_loses_none() {
 }
 
 #[test]
-fn whom_on_connect_refuses_gets_its_answer_and_nobody_is_told() {
+fn a_peer_that_on_connect_refuses_is_answered_without_on_disconnect() {
     let server = Server::start(one_poller(), Greeted(hello, rpc));
     let mut peer = server.connect();
     peer.send(b"let me\nin");
@@ -105,7 +105,7 @@ fn whom_on_connect_refuses_gets_its_answer_and_nobody_is_told() {
 }
 
 #[test]
-fn a_whole_life_that_on_connect_refuses_does_not_begin() {
+fn a_connection_handler_is_not_called_when_on_connect_refuses() {
     let never = async |_: Connection| panic!("called for one that was refused");
     let server = Server::start(one_poller(), GreetedWhole(hello, never));
     let mut peer = server.connect();
@@ -115,7 +115,7 @@ fn a_whole_life_that_on_connect_refuses_does_not_begin() {
 }
 
 #[test]
-fn a_panic_of_on_connect_closes_its_connection_and_nobody_is_told() {
+fn a_panic_of_on_connect_closes_its_connection_without_on_disconnect() {
     let greet = async |conn: &mut Connection| {
         assert_eq!(conn.reader().read_u8().await?, b'h', "as told");
         Ok(())
@@ -133,7 +133,7 @@ fn a_panic_of_on_connect_closes_its_connection_and_nobody_is_told() {
 }
 
 #[test]
-fn a_request_and_a_fin_that_come_during_on_connect_get_the_whole_answer() {
+fn a_request_and_a_fin_received_during_on_connect_get_the_whole_answer() {
     let (server, mut peer, gate) = held_at_a_gate();
     peer.send(&frame(b"the only one"));
     peer.finish();
@@ -143,7 +143,7 @@ fn a_request_and_a_fin_that_come_during_on_connect_get_the_whole_answer() {
 }
 
 #[test]
-fn a_fin_alone_during_on_connect_ends_the_connection_after_it() {
+fn a_fin_during_on_connect_ends_the_connection_after_it() {
     let (server, mut peer, gate) = held_at_a_gate();
     peer.finish();
     gate.open();
@@ -152,7 +152,7 @@ fn a_fin_alone_during_on_connect_ends_the_connection_after_it() {
 }
 
 #[test]
-fn netpoll_307_hazard_b13_a_peer_that_goes_during_on_connect_is_greeted_and_told_of_once() {
+fn netpoll_307_hazard_b13_a_peer_lost_during_on_connect_gets_each_callback_once() {
     let greeted = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&greeted);
     let greet = handler!([count], |conn| {
@@ -180,7 +180,7 @@ fn netpoll_307_hazard_b13_a_peer_that_goes_during_on_connect_is_greeted_and_told
 }
 
 #[test]
-fn a_peer_that_resets_while_on_connect_waits_is_told_of_when_it_has_returned() {
+fn a_reset_during_on_connect_is_reported_after_it_returns() {
     let (server, peer, gate) = held_at_a_gate();
     peer.reset();
     let mut other = server.connect();
@@ -190,7 +190,7 @@ fn a_peer_that_resets_while_on_connect_waits_is_told_of_when_it_has_returned() {
 }
 
 #[test]
-fn an_on_connect_that_is_cut_is_counted_and_nobody_is_told() {
+fn an_aborted_on_connect_is_counted_without_on_disconnect() {
     let (mut server, _peer, _gate) = held_at_a_gate();
     let endings = server.take_endings();
     assert_eq!(server.shut_down(Duration::from_millis(20)), 1);
@@ -198,7 +198,7 @@ fn an_on_connect_that_is_cut_is_counted_and_nobody_is_told() {
 }
 
 #[test]
-fn a_connection_that_on_connect_has_closed_is_not_called_for() {
+fn a_connection_closed_by_on_connect_gets_no_request_call() {
     let greet = async |conn: &mut Connection| {
         conn.writer().put_str("closed today\n");
         conn.close();
@@ -237,7 +237,7 @@ async fn numbered(conn: &mut Connection) -> Result<(), BoxError> {
 }
 
 #[test]
-fn what_is_attached_reaches_every_call_and_is_dropped_once_with_its_connection() {
+fn an_attached_value_reaches_every_call_and_is_dropped_once_with_its_connection() {
     let drops = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&drops);
     let greet = handler!([counter], |conn| {
@@ -274,7 +274,7 @@ fn what_is_attached_reaches_every_call_and_is_dropped_once_with_its_connection()
 }
 
 #[test]
-fn what_is_attached_and_panics_when_it_is_dropped_takes_nobody_along() {
+fn a_panic_in_the_drop_of_an_attached_value_affects_no_other_connection() {
     let drops = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&drops);
     let greet = handler!([counter], |conn| {

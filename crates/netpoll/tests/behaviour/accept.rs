@@ -17,7 +17,7 @@ fn two_pollers() -> Builder {
 }
 
 #[test]
-fn with_as_many_as_may_be_the_kernel_queues_and_each_end_lets_one_in() {
+fn a_loop_at_max_connections_accepts_one_connection_for_each_that_ends() {
     let server = Server::start(two_pollers().max_connections(3), rpc);
     let mut peers: Vec<Peer> = (0..10).map(|_| server.connect()).collect();
     for peer in &mut peers {
@@ -37,7 +37,7 @@ fn with_as_many_as_may_be_the_kernel_queues_and_each_end_lets_one_in() {
 }
 
 #[test]
-fn a_connection_that_is_over_but_held_has_its_place_still() {
+fn a_closed_connection_counts_against_max_connections_while_it_is_held() {
     let held = Arc::new(Mutex::new(Vec::new()));
     let hold = Arc::clone(&held);
     let handler = whole!([hold], |conn| {
@@ -60,7 +60,7 @@ fn a_connection_that_is_over_but_held_has_its_place_still() {
 }
 
 #[test]
-fn what_is_queued_while_a_loop_is_full_is_served_by_its_shutdown() {
+fn a_shutdown_serves_the_connections_in_the_backlog_of_a_full_loop() {
     let server = Server::start(two_pollers().max_connections(1), rpc);
     let mut peers: Vec<Peer> = (0..5).map(|_| server.connect()).collect();
     peers[0].call(b"in");
@@ -75,7 +75,7 @@ fn what_is_queued_while_a_loop_is_full_is_served_by_its_shutdown() {
 }
 
 #[test]
-fn a_full_loop_with_a_queue_ends_at_its_deadline() {
+fn a_full_loop_with_a_backlog_ends_at_the_shutdown_deadline() {
     let handler = Whole(async |_: Connection| std::future::pending().await);
     let builder = EventLoop::builder().pollers(1).max_connections(1);
     let server = Server::start(builder, handler);
@@ -85,7 +85,7 @@ fn a_full_loop_with_a_queue_ends_at_its_deadline() {
 }
 
 #[test]
-fn connections_come_no_faster_than_their_rate() {
+fn connections_are_accepted_no_faster_than_accept_rate() {
     let server = Server::start(two_pollers().accept_rate(Some(20)), rpc);
     let start = Instant::now();
     let mut peers: Vec<Peer> = (0..12).map(|_| server.connect()).collect();
@@ -105,7 +105,7 @@ fn every_other(info: &ConnInfo<'_>, seen: &AtomicUsize) -> Accept {
 }
 
 #[test]
-fn whom_the_filter_refuses_is_closed_before_any_handler() {
+fn a_connection_that_on_accept_refuses_is_closed_before_any_handler() {
     let seen = AtomicUsize::new(0);
     let filter = move |info: &ConnInfo<'_>| every_other(info, &seen);
     let mut server = Server::start(two_pollers().on_accept(filter), rpc);
@@ -125,7 +125,7 @@ fn whom_the_filter_refuses_is_closed_before_any_handler() {
 }
 
 #[test]
-fn a_filter_that_panics_has_refused_and_takes_nobody_along() {
+fn a_panic_of_on_accept_refuses_its_connection_and_affects_no_other() {
     let seen = AtomicUsize::new(0);
     let filter = move |info: &ConnInfo<'_>| match every_other(info, &seen) {
         Accept::Refuse => panic!("a filter of a test"),
@@ -142,7 +142,7 @@ fn a_filter_that_panics_has_refused_and_takes_nobody_along() {
 }
 
 #[test]
-fn a_filter_gives_each_connection_its_bounds() {
+fn on_accept_sets_the_limits_of_each_connection() {
     let small = AtomicUsize::new(0);
     let filter = move |info: &ConnInfo<'_>| {
         let mut options = info.options().clone();
@@ -159,7 +159,7 @@ fn a_filter_gives_each_connection_its_bounds() {
 }
 
 #[test]
-fn bounds_that_cannot_work_are_a_refusal() {
+fn invalid_options_from_on_accept_refuse_the_connection() {
     let filter = |info: &ConnInfo<'_>| {
         let mut options = info.options().clone();
         options.max_frame = 0;
@@ -171,7 +171,7 @@ fn bounds_that_cannot_work_are_a_refusal() {
 }
 
 #[test]
-fn a_filter_is_told_who_comes_and_sets_what_its_socket_is() {
+fn on_accept_sees_the_addresses_and_sets_the_socket_options() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let tell = Arc::clone(&told);
     let filter = move |info: &ConnInfo<'_>| {
@@ -204,7 +204,7 @@ fn a_filter_is_told_who_comes_and_sets_what_its_socket_is() {
 }
 
 #[test]
-fn limits_that_cannot_work_are_refused_by_name() {
+fn a_zero_limit_is_rejected_with_the_name_of_its_field() {
     let refused = |builder: Builder| {
         let error = builder.listen(free_listener()).build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);

@@ -43,7 +43,7 @@ fn call_outlasts_idleness(server: &Server) {
 }
 
 #[test]
-fn a_request_of_a_mux_server_keeps_its_connection_until_it_is_answered() {
+fn a_mux_request_in_progress_keeps_its_connection_from_being_idle() {
     retry_if_late(SHORT / 4, || {
         let builder = one_poller()
             .idle_timeout(IDLE)
@@ -62,7 +62,7 @@ impl netpoll::Spawn for Threads {
 }
 
 #[test]
-fn a_request_that_an_executor_has_keeps_its_connection_wherever_it_is_read() {
+fn a_mux_request_on_an_executor_keeps_its_connection_from_being_idle() {
     for runner in [Runner::Inline, Runner::Threads(2)] {
         let serving = mux::serve_on(Arc::new(Threads), 4, codec(), slowly);
         let builder = one_poller()
@@ -81,7 +81,7 @@ fn dialer() -> Dialer {
 }
 
 #[test]
-fn a_client_with_a_call_out_is_not_idle_and_one_without_is() {
+fn a_mux_client_is_idle_only_without_a_pending_call() {
     retry_if_late(SHORT / 4, || {
         let server = mux_server(slowly);
         let conn = block_on(dialer().dial(server.addr)).unwrap();
@@ -97,7 +97,7 @@ fn a_client_with_a_call_out_is_not_idle_and_one_without_is() {
 }
 
 #[test]
-fn a_call_that_was_given_up_keeps_nothing() {
+fn a_timed_out_call_does_not_keep_its_connection_from_being_idle() {
     let server = mux_server(slowly);
     let conn = block_on(dialer().dial(server.addr)).unwrap();
     let handle = conn.handle();
@@ -110,7 +110,7 @@ fn a_call_that_was_given_up_keeps_nothing() {
 }
 
 #[test]
-fn a_connection_that_is_out_of_its_pool_is_not_idle() {
+fn a_connection_checked_out_of_its_pool_is_not_idle() {
     let server = Server::rpc();
     let pool = ConnPool::new(dialer());
     let mut conn = block_on(pool.get(server.addr)).unwrap();
@@ -219,7 +219,7 @@ fn works() -> Vec<Way> {
 }
 
 #[test]
-fn a_handler_that_reads_and_works_at_once_is_idle_when_the_work_is_done() {
+fn a_handler_that_reads_and_works_concurrently_is_idle_when_the_work_is_done() {
     retry_if_late(SHORT / 4, || {
         for (way, serve) in works() {
             let server = Server::start_as_given(serve(one_poller().idle_timeout(IDLE)));
@@ -233,7 +233,7 @@ fn a_handler_that_reads_and_works_at_once_is_idle_when_the_work_is_done() {
 }
 
 #[test]
-fn a_task_that_answers_by_the_write_queue_keeps_its_connection_until_it_has() {
+fn a_task_that_answers_through_the_write_queue_keeps_its_connection_until_it_has() {
     retry_if_late(SHORT / 4, || {
         let builder = one_poller()
             .idle_timeout(IDLE)
@@ -259,7 +259,7 @@ fn a_task_that_answers_by_the_write_queue_keeps_its_connection_until_it_has() {
 }
 
 #[test]
-fn who_only_bounds_a_wait_does_not_work() {
+fn a_handler_that_only_waits_with_a_timeout_is_idle() {
     let bounded: Vec<Way> = vec![
         ("a timeout", |builder| {
             builder.on_connection(async |mut conn: Connection| {

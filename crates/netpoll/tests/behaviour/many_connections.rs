@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 #[test]
-fn a_thousand_connections_at_once_are_each_served() {
+fn a_thousand_concurrent_connections_are_all_served() {
     let limit = netpoll_sys::process::raise_descriptor_limit().unwrap();
     let count = usize::try_from(limit / 4).map_or(1000, |quarter| quarter.min(1000));
     let server = Server::start(EventLoop::builder().pollers(2), rpc);
@@ -33,7 +33,7 @@ fn a_thousand_connections_at_once_are_each_served() {
 #[test]
 fn churn_leaves_no_connection_and_no_descriptor() {
     alone_twice(
-        "everywhere::crowd::churn_leaves_no_connection_and_no_descriptor",
+        "everywhere::many_connections::churn_leaves_no_connection_and_no_descriptor",
         || {
             let server = Server::start(EventLoop::builder().pollers(2), rpc);
             server.connect().call(b"one");
@@ -63,7 +63,7 @@ fn churn_leaves_no_connection_and_no_descriptor() {
 }
 
 #[test]
-fn descriptors_that_are_used_again_disturb_nobody() {
+fn reused_descriptors_do_not_disturb_other_connections() {
     let server = Server::start(EventLoop::builder().pollers(1), rpc);
     let stop = Arc::new(AtomicBool::new(false));
     let pinging: Vec<_> = (0..4)
@@ -96,7 +96,7 @@ fn descriptors_that_are_used_again_disturb_nobody() {
 }
 
 #[test]
-fn connections_that_all_send_at_once_get_their_own_answers() {
+fn connections_that_send_concurrently_get_their_own_answers() {
     let server = Server::start(EventLoop::builder().pollers(2), rpc);
     let threads: Vec<_> = (0..16)
         .map(|seed| {
