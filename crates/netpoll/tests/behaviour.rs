@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a user of netpoll sees, over real sockets. Nothing here sleeps to synchronise; whatever
-//! waits, waits with a limit.
+//! The behaviour of netpoll that its users see, over real sockets. No test sleeps to synchronise,
+//! and every wait has a limit.
 
-#[expect(unused_imports, reason = "programs beside this one use the rest")]
+#[expect(unused_imports, reason = "other test programs use the rest")]
 #[macro_use]
 #[path = "support/support.rs"]
 mod support;

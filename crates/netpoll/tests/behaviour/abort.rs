@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Aborts reach the peer at once, whoever still holds the connection.
+//! An abort resets the peer at once, even while other code holds the connection.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -16,8 +16,8 @@ use crate::support::{
     Gate, Host, Kind, LIMIT, Peer, Server, block_on, bytes, eventually, pair, pair_with, poll_once,
 };
 
-/// Aborts on another thread, and keeps what holds the connection until the peer has been reset.
-fn aborted_while<T>(holder: T, handle: &ConnectionHandle, mut peer: Peer) {
+/// Aborts on another thread, and drops `holder` only after the peer has been reset.
+fn abort_while_held<T>(holder: T, handle: &ConnectionHandle, mut peer: Peer) {
     let handle = handle.clone();
     let aborting = std::thread::spawn(move || handle.abort());
     aborting.join().expect("no panic");
@@ -29,10 +29,10 @@ fn aborted_while<T>(holder: T, handle: &ConnectionHandle, mut peer: Peer) {
 fn an_abort_reaches_the_peer_while_an_owner_keeps_the_connection() {
     let (conn, peer) = pair();
     let handle = conn.handle();
-    aborted_while(conn, &handle, peer);
+    abort_while_held(conn, &handle, peer);
     let (conn, peer) = pair();
     let handle = conn.handle();
-    aborted_while(conn.into_split(), &handle, peer);
+    abort_while_held(conn.into_split(), &handle, peer);
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn an_abort_reaches_the_peer_while_waits_of_both_halves_are_kept() {
     assert!(poll_once(flush.as_mut()).is_pending());
     let handle_too = handle.clone();
     let closed = handle.closed();
-    aborted_while((&mut waits, &mut flush, closed), &handle_too, peer);
+    abort_while_held((&mut waits, &mut flush, closed), &handle_too, peer);
     assert!(block_on(waits).is_err());
     assert!(block_on(flush).is_err());
 }
@@ -70,20 +70,20 @@ fn an_abort_reaches_the_peer_with_input_unread_output_unsent_or_a_direction_ende
         |_, peer| peer.send(&bytes(100_000, 1)),
         |conn, _| conn.writer().put_slice(&bytes(7 << 20, 1)),
         |_, peer| peer.finish(),
-        |conn, _| conn.writer().put_slice(b"behind which nothing follows"),
+        |conn, _| conn.writer().put_slice(b"the last output"),
     ];
     for prepare in prepare {
         let (mut conn, mut peer) = pair();
         prepare(&mut conn, &mut peer);
         let handle = conn.handle();
-        aborted_while(conn, &handle, peer);
+        abort_while_held(conn, &handle, peer);
     }
     let (mut conn, mut peer) = pair();
     conn.writer().shutdown();
     assert_eq!(peer.receive_all().unwrap(), b"");
     conn.abort();
     if crate::support::kind() == Kind::Tcp {
-        // The peer has read an end already; what it writes meets the reset.
+        // The peer has read the FIN already; its next write fails with the reset.
         eventually("a reset", || {
             std::io::Write::write(&mut &peer.stream, b"x").is_err()
         });
@@ -100,58 +100,62 @@ fn an_abort_reaches_the_peer_of_a_client_and_of_a_pooled_connection() {
     request.put_str("never answered");
     let mut call = Box::pin(client.call(request.into()));
     assert!(poll_once(call.as_mut()).is_pending());
-    aborted_while(&client, &handle, peer);
+    abort_while_held(&client, &handle, peer);
     assert!(block_on(call).is_err());
 
     let host = Host::new();
     let pool = ConnPool::new(Dialer::new());
     let pooled = block_on(pool.get(host.addr)).unwrap();
     let (handle, peer) = (pooled.handle(), host.accept());
-    aborted_while(pooled, &handle, peer);
+    abort_while_held(pooled, &handle, peer);
 }
 
-/// A server whose handler says its handle, and then blocks its thread until it is told to go on.
+/// A server whose handler sends its handle, and then blocks its thread until the test resumes it.
 fn blocking_server(
     returns: Result<(), &'static str>,
 ) -> (Server, Receiver<ConnectionHandle>, Sender<()>) {
-    let (tell, handles) = channel();
-    let (go_on, told) = channel::<()>();
-    let told = Arc::new(Mutex::new(told));
-    let handler = handler!([tell, told], |conn| {
+    let (sender, handles) = channel();
+    let (resume, resumed) = channel::<()>();
+    let resumed = Arc::new(Mutex::new(resumed));
+    let handler = handler!([sender, resumed], |conn| {
         conn.reader().skip(1).await?;
-        tell.send(conn.handle())?;
-        match told.lock().expect("no panic under it").recv_timeout(LIMIT) {
-            Err(RecvTimeoutError::Timeout) => Err("nobody let it go on".into()),
+        sender.send(conn.handle())?;
+        match resumed
+            .lock()
+            .expect("no panic under it")
+            .recv_timeout(LIMIT)
+        {
+            Err(RecvTimeoutError::Timeout) => Err("the test did not resume the handler".into()),
             _ => Ok(returns?),
         }
     });
     let server = Server::start(EventLoop::builder().pollers(1), handler);
-    (server, handles, go_on)
+    (server, handles, resume)
 }
 
 #[test]
 fn an_abort_reaches_the_peer_while_a_handler_blocks_its_thread() {
-    let (server, handles, go_on) = blocking_server(Ok(()));
+    let (server, handles, resume) = blocking_server(Ok(()));
     let mut peer = server.connect();
     peer.send(b"?");
     let handle = handles.recv_timeout(LIMIT).unwrap();
     handle.abort();
     peer.expect_reset();
     assert_eq!(handle.liveness(), Liveness::Closed);
-    go_on.send(()).unwrap();
-    // Not the error that the kernel has for who reads a socket after its reset.
+    resume.send(()).unwrap();
+    // Not the error that the kernel returns for a read of a reset socket.
     let reason = server.ending();
     assert!(matches!(reason, CloseReason::Local), "{reason:?}");
 }
 
 #[test]
 fn an_error_that_a_handler_returns_after_an_abort_is_the_close_reason() {
-    let (server, handles, go_on) = blocking_server(Err("mine"));
+    let (server, handles, resume) = blocking_server(Err("mine"));
     let mut peer = server.connect();
     peer.send(b"?");
     handles.recv_timeout(LIMIT).unwrap().abort();
     peer.expect_reset();
-    go_on.send(()).unwrap();
+    resume.send(()).unwrap();
     let reason = server.ending();
     assert!(matches!(reason, CloseReason::Handler(_)), "{reason:?}");
 }
@@ -160,10 +164,10 @@ fn an_error_that_a_handler_returns_after_an_abort_is_the_close_reason() {
 fn a_poller_sleeps_while_a_handler_holds_an_aborted_connection() {
     let gate = Gate::default();
     let at = gate.clone();
-    let (tell, handles) = channel();
-    let handler = handler!([at, tell], |conn| {
+    let (sender, handles) = channel();
+    let handler = handler!([at, sender], |conn| {
         conn.reader().skip(1).await?;
-        tell.send(conn.handle())?;
+        sender.send(conn.handle())?;
         at.pass().await;
         Ok(())
     });
@@ -178,7 +182,11 @@ fn a_poller_sleeps_while_a_handler_holds_an_aborted_connection() {
     let before = waits();
     std::thread::sleep(Duration::from_millis(100));
     let after = waits();
-    assert!(after - before < 50, "{} waits at rest", after - before);
+    assert!(
+        after - before < 50,
+        "{} waits while nothing happens",
+        after - before
+    );
     gate.open();
     assert!(matches!(server.ending(), CloseReason::Local));
 }
@@ -205,12 +213,12 @@ fn an_owner_that_aborts_and_then_waits_resets_the_peer() {
 
 #[test]
 fn an_aborted_connection_keeps_its_addresses() {
-    let (tell, known) = channel();
-    let handler = handler!([tell], |conn| {
+    let (sender, known) = channel();
+    let handler = handler!([sender], |conn| {
         conn.reader().skip(1).await?;
         let before = (conn.local_addr()?, conn.peer_addr());
         conn.abort();
-        tell.send((before, (conn.local_addr()?, conn.peer_addr())))?;
+        sender.send((before, (conn.local_addr()?, conn.peer_addr())))?;
         Ok(())
     });
     let server = Server::start(EventLoop::builder().pollers(1), handler);
@@ -298,11 +306,11 @@ fn an_abort_that_races_with_into_fd_fails_it_or_leaves_the_socket_open() {
 
 #[test]
 fn a_read_of_a_connection_handler_fails_when_another_thread_aborts() {
-    let (tell, handles) = channel();
+    let (sender, handles) = channel();
     let server = Server::start(
         EventLoop::builder().pollers(1),
-        whole!([tell], |mut conn| {
-            tell.send(conn.handle())?;
+        whole!([sender], |mut conn| {
+            sender.send(conn.handle())?;
             let error = conn.reader().wait(1).await.unwrap_err();
             assert_eq!(error.kind(), std::io::ErrorKind::ConnectionAborted);
             Ok(())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Who is let in: how many, how fast, and whom the filter takes.
+//! Accepting: the number of connections, their rate, and the `on_accept` filter.
 
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -90,12 +90,12 @@ fn connections_are_accepted_no_faster_than_accept_rate() {
     let start = Instant::now();
     let mut peers: Vec<Peer> = (0..12).map(|_| server.connect()).collect();
     peers.iter_mut().for_each(|peer| peer.call(b"in"));
-    // A tenth of a second's may come at once, and one for the start.
+    // The first tenth of a second's share may be accepted at once, and one more at the start.
     assert!(start.elapsed() >= Duration::from_millis(400));
     assert!(server.handle.accept_stats().pauses_for_rate > 0);
 }
 
-/// Every other connection is let in, beginning with the first.
+/// Accepts every other connection, beginning with the first.
 fn every_other(info: &ConnInfo<'_>, seen: &AtomicUsize) -> Accept {
     if seen.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
         Accept::Take(info.options().clone())
@@ -128,7 +128,7 @@ fn a_connection_that_on_accept_refuses_is_closed_before_any_handler() {
 fn a_panic_of_on_accept_refuses_its_connection_and_affects_no_other() {
     let seen = AtomicUsize::new(0);
     let filter = move |info: &ConnInfo<'_>| match every_other(info, &seen) {
-        Accept::Refuse => panic!("a filter of a test"),
+        Accept::Refuse => panic!("requested by the test"),
         taken => taken,
     };
     let server = Server::start(two_pollers().max_connections(2).on_accept(filter), rpc);
@@ -172,11 +172,11 @@ fn invalid_options_from_on_accept_refuse_the_connection() {
 
 #[test]
 fn on_accept_sees_the_addresses_and_sets_the_socket_options() {
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let tell = Arc::clone(&told);
+    let recorded = Arc::new(Mutex::new(Vec::new()));
+    let record = Arc::clone(&recorded);
     let filter = move |info: &ConnInfo<'_>| {
         let local = info.local_addr().expect("a bound socket");
-        tell.lock().unwrap().push((info.peer_addr(), local));
+        record.lock().unwrap().push((info.peer_addr(), local));
         let known = info.peer_credentials().is_ok();
         assert_eq!(known, crate::support::kind() == Kind::Unix);
         let mut options: ConnOptions = info.options().clone();
@@ -200,7 +200,7 @@ fn on_accept_sees_the_addresses_and_sets_the_socket_options() {
     let mut peer = server.connect();
     peer.send(b"?");
     assert_eq!(peer.receive(1), b".");
-    assert_eq!(*told.lock().unwrap(), [(peer.addr(), server.addr)]);
+    assert_eq!(*recorded.lock().unwrap(), [(peer.addr(), server.addr)]);
 }
 
 #[test]

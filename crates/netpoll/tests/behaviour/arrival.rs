@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How bytes come: in drips, in floods, and while nobody waits for them any more.
+//! Input that arrives byte by byte, in bulk, and after its reader has stopped waiting.
 
 use std::pin::pin;
 
@@ -7,7 +7,7 @@ use netpoll::{Connection, EventLoop};
 
 use crate::support::{Gate, Server, block_on, bytes, eventually, frame, pair, poll_once, rpc};
 
-/// Bytes that tell where in a stream they belong.
+/// Bytes that depend on their position in the stream.
 fn positions(from: usize, length: usize) -> Vec<u8> {
     (from..from + length)
         .map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8)
@@ -33,8 +33,8 @@ fn a_large_read_dropped_midway_loses_no_bytes() {
     let mut reader = conn.reader();
     let sending = peer.send_aside(positions(0, 2 << 20));
     for need in [10, 100_000, 1 << 20] {
-        // Bytes land in memory of the wait's own from here on; the wait is given up at once.
-        let _whether_it_was_there = poll_once(pin!(reader.wait(2 << 20))).is_ready();
+        // From here on bytes arrive in the memory of the wait, which is dropped at once.
+        let _was_ready = poll_once(pin!(reader.wait(2 << 20))).is_ready();
         block_on(reader.wait(need)).unwrap();
     }
     assert!(block_on(reader.next(2 << 20)).unwrap() == positions(0, 2 << 20));
@@ -75,7 +75,7 @@ fn frames_that_arrive_byte_by_byte_are_answered_whole() {
     }
 }
 
-fn repeated(size: usize) {
+fn repeat_calls(size: usize) {
     let server = Server::rpc();
     let mut peer = server.connect();
     for round in 0..20 {
@@ -85,12 +85,12 @@ fn repeated(size: usize) {
 
 #[test]
 fn repeated_frames_of_64_kib_stay_whole() {
-    repeated(64 << 10);
+    repeat_calls(64 << 10);
 }
 
 #[test]
 fn repeated_frames_of_1_mib_stay_whole() {
-    repeated(1 << 20);
+    repeat_calls(1 << 20);
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn bytes_that_one_connection_holds_are_not_overwritten_by_input_of_others() {
     for (index, peer) in holders.iter_mut().enumerate() {
         peer.send(&held(index));
     }
-    eventually("the holding", || gate.is_waited_at());
+    eventually("a handler that holds its input", || gate.is_waited_at());
     let mut other = server.connect();
     (0..60).for_each(|n| other.call(&bytes(60_000, n)));
     gate.open();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Dialing from an address of one's own.
+//! Dialing from a chosen local address.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -16,7 +16,7 @@ fn from(addr: &str) -> Dialer {
 }
 
 fn refused_field(dialer: &Dialer, target: impl ToTarget) -> &'static str {
-    let error = block_on(dialer.dial(target)).expect_err("no target for it");
+    let error = block_on(dialer.dial(target)).expect_err("an error for this target");
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     let config = error.get_ref().and_then(|why| why.downcast_ref());
     let config: &InvalidConfig = config.expect("a reason");
@@ -83,7 +83,7 @@ fn one_local_port_connects_to_each_peer_once_and_is_reused_after_a_close() {
     assert_eq!(twice.kind(), ErrorKind::AddrNotAvailable);
     drop(second);
     other.ending();
-    // The kernel remembers the one that has ended, and so a peer of another port takes its place.
+    // The kernel remembers the ended connection, so the next one has a peer at another port.
     let third = Server::rpc();
     let mut again = block_on(dialer.dial(third.addr)).unwrap();
     block_on(call(&mut again, b"again")).unwrap();
@@ -93,7 +93,7 @@ fn one_local_port_connects_to_each_peer_once_and_is_reused_after_a_close() {
 fn a_dial_that_connects_to_itself_is_refused() {
     alone_twice("bind::a_dial_that_connects_to_itself_is_refused", || {
         let dialed = in_each_executor(|| {
-            // One each: what was connected to itself may not be gone yet.
+            // One port for each executor: a socket that was connected to itself may linger.
             let free = nobody();
             async move {
                 let dialer = Dialer::new().local_addr(free);
@@ -103,8 +103,8 @@ fn a_dial_that_connects_to_itself_is_refused() {
         });
         for (free, kind, errno) in dialed {
             assert_eq!(kind, ErrorKind::ConnectionRefused);
-            assert_eq!(errno, None, "it was connected");
-            // And nobody holds the port.
+            assert_eq!(errno, None, "not an error of the kernel");
+            // The port is free again.
             eventually("the port", || TcpListener::bind(free).is_ok());
         }
         assert!(open_descriptors() > 0);

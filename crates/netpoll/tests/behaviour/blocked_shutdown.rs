@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A shutdown keeps its deadline whatever user code holds up, and says what it could not stop.
+//! A shutdown keeps its deadline while user code blocks threads, and reports the code that runs on.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -16,20 +16,20 @@ use netpoll::{
 
 use crate::support::eventually;
 
-/// The time that a shutdown has.
+/// The time that the test gives a shutdown.
 const WITHIN: Duration = Duration::from_millis(200);
 
-/// When it has to be over, on a machine that has much else to do. What is held up would stay so.
+/// When the shutdown has to be over, on a busy machine. Blocked code would block for good.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Holds the threads up that pass it, until it is opened.
+/// Blocks the threads that reach it until it is opened.
 #[derive(Clone)]
 struct Barrier {
     begun: Sender<()>,
     open: Arc<Mutex<Receiver<()>>>,
 }
 
-/// The other side of a barrier. Dropped, it opens.
+/// The test's side of a barrier. Its drop opens the barrier.
 struct Guard {
     begun: Receiver<()>,
     _open: Sender<()>,
@@ -65,7 +65,7 @@ impl Guard {
     }
 }
 
-/// A loop that runs, and what it has reported.
+/// A running loop, and the events it has reported.
 struct Server {
     addr: SocketAddr,
     handle: LoopHandle,
@@ -85,15 +85,15 @@ impl Server {
     fn on(
         builder: Builder,
         listener: Listener,
-        hears: impl Fn(&Event) + Send + Sync + 'static,
+        observer: impl Fn(&Event) + Send + Sync + 'static,
     ) -> Self {
         let events = Arc::<Mutex<Vec<Event>>>::default();
-        let told = Arc::clone(&events);
+        let log = Arc::clone(&events);
         let addr = listener.local_addr().expect("an address");
         let event_loop = builder
             .on_event(move |event| {
-                told.lock().expect("no panic under it").push(event.clone());
-                hears(event);
+                log.lock().expect("no panic under it").push(event.clone());
+                observer(event);
             })
             .listen(listener)
             .build()
@@ -112,29 +112,30 @@ impl Server {
         client
     }
 
-    /// Shuts down, and gives how many were cut and what was reported of code that runs on.
+    /// Shuts down. Returns how many connections were aborted, and the events about code that runs
+    /// on.
     fn end(self) -> (usize, Vec<Event>) {
         let begun = Instant::now();
-        let cut = self.handle.shutdown(WITHIN).wait();
+        let aborted = self.handle.shutdown(WITHIN).wait();
         self.running
             .join()
             .expect("no panic")
-            .expect("an end in order");
+            .expect("an orderly end");
         assert!(begun.elapsed() < LIMIT, "{:?}", begun.elapsed());
-        let is_left = |event: &Event| matches!(event, Event::CallbackAbandoned { .. });
-        let left = || {
+        let is_abandoned = |event: &Event| matches!(event, Event::CallbackAbandoned { .. });
+        let abandoned = || {
             self.events
                 .lock()
                 .expect("no panic under it")
                 .clone()
                 .into_iter()
-                .filter(is_left)
+                .filter(is_abandoned)
         };
-        (cut, left().collect())
+        (aborted, abandoned().collect())
     }
 }
 
-/// That the peer's connection has ended.
+/// Returns whether the connection of the peer has ended.
 fn has_ended(client: &mut TcpStream) -> bool {
     match client.read(&mut [0]) {
         Ok(count) => count == 0,
@@ -149,7 +150,7 @@ fn silent() -> Builder {
     })
 }
 
-/// Ways to hold a poller up, with what is reported.
+/// Ways to block a poller, with the callback that is reported.
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn ways(barrier: &Barrier) -> Vec<(&'static str, Builder, Callback)> {
     let at = || barrier.clone();
@@ -225,9 +226,9 @@ fn a_shutdown_keeps_its_deadline_while_user_code_blocks_a_poller() {
         drop(barrier);
         let server = Server::start(builder.pollers(1).slow_handler(None));
         let mut clients: Vec<_> = (0..3).map(|_| server.connect()).collect();
-        // One of them is what the code is called for.
+        // One of them is the connection that the code is called for.
         if expected != Callback::OnAccept && expected != Callback::Balance && name != "on_connect" {
-            eventually("all of them", || server.handle.connections() == 3);
+            eventually("three connections", || server.handle.connections() == 3);
         }
         let mut last = clients.pop().unwrap();
         last.write_all(b"x").ok();
@@ -239,8 +240,8 @@ fn a_shutdown_keeps_its_deadline_while_user_code_blocks_a_poller() {
         guard.wait();
         let addr = server.addr;
         let (handle, open) = (server.handle.clone(), server.handle.connections());
-        let (cut, left) = server.end();
-        assert_eq!(cut, open, "{name}");
+        let (aborted, abandoned) = server.end();
+        assert_eq!(aborted, open, "{name}");
         let [
             Event::CallbackAbandoned {
                 location,
@@ -249,9 +250,9 @@ fn a_shutdown_keeps_its_deadline_while_user_code_blocks_a_poller() {
                 connections,
                 ..
             },
-        ] = &left[..]
+        ] = &abandoned[..]
         else {
-            panic!("{name}: {left:?}");
+            panic!("{name}: {abandoned:?}");
         };
         assert_eq!(
             (*location, *callback, *connections),
@@ -261,11 +262,18 @@ fn a_shutdown_keeps_its_deadline_while_user_code_blocks_a_poller() {
         for client in &mut clients {
             assert!(has_ended(client), "{name}");
         }
-        assert!(TcpStream::connect(addr).is_err(), "{name}: nobody listens");
+        assert!(
+            TcpStream::connect(addr).is_err(),
+            "{name}: the listener is closed"
+        );
         TcpListener::bind(addr).expect("the port is free");
         drop(guard);
-        eventually("the end of what was left", || handle.connections() == 0);
-        assert_eq!(handle.shutdown(WITHIN).wait(), cut, "{name}: it stands");
+        eventually("the end of the blocked code", || handle.connections() == 0);
+        assert_eq!(
+            handle.shutdown(WITHIN).wait(),
+            aborted,
+            "{name}: the count stays"
+        );
     }
 }
 
@@ -281,7 +289,7 @@ fn a_blocked_on_event_does_not_delay_a_shutdown() {
     let server = Server::on(builder.pollers(1), listener, move |_| barrier.block());
     let mut client = server.connect();
     client.write_all(b"x").unwrap();
-    // It hears of a slow call.
+    // The loop reports a slow call.
     guard.wait();
     let begun = Instant::now();
     assert_eq!(server.handle.shutdown(WITHIN).wait(), 1);
@@ -309,9 +317,9 @@ fn a_poller_that_runs_ends_in_order_beside_a_blocked_one() {
     }
     clients[1].write_all(b"b").unwrap();
     guard.wait();
-    let (cut, left) = server.end();
-    assert_eq!(cut, 2, "those of its poller");
-    assert_eq!(left.len(), 1, "{left:?}");
+    let (aborted, abandoned) = server.end();
+    assert_eq!(aborted, 2, "the connections of its poller");
+    assert_eq!(abandoned.len(), 1, "{abandoned:?}");
     assert!(clients.iter_mut().all(has_ended));
 }
 
@@ -369,10 +377,10 @@ fn a_shutdown_does_not_wait_for_handlers_that_block_other_threads() {
         client.write_all(b"x").unwrap();
         guard.wait();
         let addr = server.addr;
-        let (cut, left) = server.end();
-        assert_eq!(cut, 1);
-        let [Event::CallbackAbandoned { location, .. }] = &left[..] else {
-            panic!("{left:?}");
+        let (aborted, abandoned) = server.end();
+        assert_eq!(aborted, 1);
+        let [Event::CallbackAbandoned { location, .. }] = &abandoned[..] else {
+            panic!("{abandoned:?}");
         };
         assert_eq!(*location, expected);
         assert!(has_ended(&mut client));
@@ -391,7 +399,7 @@ fn code_that_returns_before_the_deadline_is_awaited_and_not_reported() {
     let server = Server::start(builder.pollers(1).slow_handler(None));
     let mut client = server.connect();
     client.write_all(b"x").unwrap();
-    eventually("it", || server.handle.connections() == 1);
+    eventually("one connection", || server.handle.connections() == 1);
     let shutdown = server.handle.shutdown(LIMIT);
     client.read_exact(&mut [0]).unwrap();
     drop(client);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A connection as a stream of the standard library's.
+//! A connection as a blocking stream of the standard library.
 
 use std::io::{BufRead, ErrorKind, Read, Write};
 use std::sync::Mutex;
@@ -10,7 +10,7 @@ use netpoll::{BlockingOnPoller, Connection, Dialer, EventLoop, TimedOut, Timeout
 
 use crate::support::{LIMIT, Server, bytes, eventually, frame, pair, rpc};
 
-/// Whether an error is that of a call that must not wait where it was made.
+/// Returns whether the error is that of a blocking call on a poller thread.
 fn is_on_poller(error: &std::io::Error) -> bool {
     error.kind() == ErrorKind::WouldBlock
         && error
@@ -25,7 +25,7 @@ fn a_program_without_an_executor_sends_requests_and_reads_answers() {
     let mut stream = conn.blocking();
     for size in [0, 1, 1000, 100_000, 1 << 20] {
         let request = frame(&bytes(size, 5));
-        // The answer is awaited without a flush: a read that waits sends what was written.
+        // No flush before the read: a read that waits sends the output first.
         stream.write_all(&request).unwrap();
         let mut answer = vec![0; request.len()];
         stream.read_exact(&mut answer).unwrap();
@@ -75,8 +75,8 @@ fn a_large_write_blocks_until_the_peer_reads_and_ends_no_connection() {
 
 #[test]
 fn every_blocking_call_on_a_poller_thread_fails_without_effect() {
-    let (told, hear) = channel();
-    let told = Mutex::new(told);
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let upstream = Server::rpc();
     let addr = upstream.addr;
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(
@@ -89,13 +89,13 @@ fn every_blocking_call_on_a_poller_thread_fails_without_effect() {
                 stream.flush().unwrap_err(),
                 Dialer::new().dial_blocking(addr).unwrap_err(),
             ];
-            told.lock().unwrap().send(errors)?;
+            sender.lock().unwrap().send(errors)?;
             rpc(conn).await
         },
     ));
     let mut peer = server.connect();
     peer.call(b"waits as a future");
-    let errors = hear.recv_timeout(LIMIT).unwrap();
+    let errors = receiver.recv_timeout(LIMIT).unwrap();
     assert!(errors.iter().all(is_on_poller), "{errors:?}");
 }
 
@@ -112,7 +112,7 @@ fn a_blocking_stream_reports_timeouts_and_aborts() {
     let error = conn.blocking().read(&mut [0]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
     let mut ends = conn.blocking();
-    eventually("an error", || ends.write(b"in vain").is_err());
-    let error = ends.write(b"in vain").unwrap_err();
+    eventually("an error", || ends.write(b"unsent").is_err());
+    let error = ends.write(b"unsent").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
 }

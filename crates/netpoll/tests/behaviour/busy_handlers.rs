@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! User code that never waits for anything lets other connections of its thread have their turn.
+//! User code that never waits yields to the other connections of its thread.
 //!
-//! Each test has a *hog*, a loop that goes on until the test is over, and a *victim*, a connection on
-//! the same thread. The victim is answered while the hog runs, and the hog gets only so far in one
-//! round trip.
+//! Each test has a *hog*, a loop that runs until the end of the test, and a *victim*, a connection
+//! on the same thread. The victim is answered while the hog runs, and the hog makes a limited
+//! number of steps in one round trip.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -20,35 +20,35 @@ use crate::support::{Server, eventually};
 /// How long one step of a hog takes.
 const STEP: Duration = Duration::from_micros(50);
 
-/// The most steps of a hog in the quickest round trip of its victim.
+/// The maximum of steps of a hog in the quickest round trip of its victim.
 const MOST: usize = 500;
 
-/// How many round trips the quickest is of.
+/// The number of round trips.
 const TRIPS: usize = 30;
 
-/// What a hog and its test share.
+/// The state that a hog shares with its test.
 #[derive(Clone, Default)]
 pub(crate) struct Hog {
     steps: Arc<AtomicUsize>,
-    over: Arc<AtomicBool>,
+    is_over: Arc<AtomicBool>,
 }
 
 impl Hog {
-    /// A step, which takes its time. Whether the hog goes on.
+    /// Makes a step, which takes `STEP`. Returns whether the hog continues.
     pub(crate) fn step(&self) -> bool {
         let begun = Instant::now();
         while begun.elapsed() < STEP {
             std::hint::spin_loop();
         }
         self.steps.fetch_add(1, Ordering::SeqCst);
-        !self.over.load(Ordering::SeqCst)
+        !self.is_over.load(Ordering::SeqCst)
     }
 
     fn steps(&self) -> usize {
         self.steps.load(Ordering::SeqCst)
     }
 
-    /// Fails unless `trip` is answered again and again while the hog runs.
+    /// Checks that round trips of the victim are answered while the hog runs.
     pub(crate) fn does_not_hold_up(&self, what: &str, mut trip: impl FnMut()) {
         eventually(what, || self.steps() > 0);
         let mut least = usize::MAX;
@@ -60,11 +60,11 @@ impl Hog {
         assert!(least <= MOST, "{what}: {least} steps in a round trip");
         let before = self.steps();
         eventually(what, || self.steps() > before);
-        self.over.store(true, Ordering::SeqCst);
+        self.is_over.store(true, Ordering::SeqCst);
     }
 }
 
-/// Lets others run once.
+/// Yields once.
 pub(crate) async fn yield_once() {
     let mut yielded = false;
     poll_fn(|context| {
@@ -77,12 +77,12 @@ pub(crate) async fn yield_once() {
     .await;
 }
 
-/// Ways not to wait.
+/// Calls that complete without a wait.
 const WAYS: [&str; 9] = [
-    "yield", "sleep", "timeout", "ready", "flush", "room", "queue", "pool", "dial",
+    "yield", "sleep", "timeout", "ready", "flush", "writable", "queue", "pool", "dial",
 ];
 
-/// Goes on without waiting for anything.
+/// Runs the hog with calls that complete without a wait.
 async fn run(hog: &Hog, way: &str, conn: &mut Connection) -> Result<(), BoxError> {
     let pool = ConnPool::new(Dialer::new());
     let kept = match way {
@@ -100,7 +100,7 @@ async fn run(hog: &Hog, way: &str, conn: &mut Connection) -> Result<(), BoxError
             "timeout" => drop(timeout(Duration::ZERO, std::future::pending::<()>()).await),
             "ready" => timeout(Duration::from_secs(60), async {}).await?,
             "flush" => conn.writer().flush().await?,
-            "room" => conn.writer().writable().await?,
+            "writable" => conn.writer().writable().await?,
             "queue" => conn.write_queue().send(LinkBuffer::new()).await?,
             "dial" => drop(Dialer::new().dial(netpoll::Addr::Unnamed).await),
             "pool" => give_back(pool.get(addr.ok_or("an address")?).await?),
@@ -110,12 +110,12 @@ async fn run(hog: &Hog, way: &str, conn: &mut Connection) -> Result<(), BoxError
     Ok(())
 }
 
-/// Has another use the connection.
+/// Returns the connection to its pool.
 fn give_back(conn: netpoll::Pooled) {
     drop(conn);
 }
 
-/// Whether the peer asks to be the hog. Else it has been answered.
+/// Reads a byte. Returns whether it asks for the hog; a victim is answered.
 pub(crate) async fn is_hog(conn: &mut Connection) -> Result<bool, BoxError> {
     let asked = conn.reader().read_u8().await?;
     if asked == b'v' {
@@ -132,7 +132,7 @@ pub(crate) fn victim(server: &Server) -> impl FnMut() + use<> {
     }
 }
 
-/// One poller, or one thread for the handlers.
+/// Returns a builder with one poller, and `runner` for the handlers.
 pub(crate) fn one_thread(runner: Runner) -> Builder {
     EventLoop::builder().pollers(1).runner(runner)
 }
@@ -214,10 +214,10 @@ fn a_spawned_task_that_never_waits_yields_to_the_connections_of_its_poller() {
 
 #[test]
 fn tasks_that_spawn_each_other_yield_to_the_connections_of_their_poller() {
-    fn chain(hog: Hog) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn spawn_chain(hog: Hog) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             if hog.step() {
-                drop(netpoll::spawn(chain(hog.clone())));
+                drop(netpoll::spawn(spawn_chain(hog.clone())));
             }
         })
     }
@@ -225,14 +225,14 @@ fn tasks_that_spawn_each_other_yield_to_the_connections_of_their_poller() {
     let runs = hog.clone();
     let builder = one_thread(Runner::Inline).on_request(async move |conn: &mut Connection| {
         if is_hog(conn).await? {
-            chain(runs.clone()).await;
+            spawn_chain(runs.clone()).await;
         }
         Ok(())
     });
     let server = Server::start_as_given(builder);
     let mut peer = server.connect();
     peer.send(b"h");
-    hog.does_not_hold_up("chain", victim(&server));
+    hog.does_not_hold_up("spawn_chain", victim(&server));
 }
 
 #[test]

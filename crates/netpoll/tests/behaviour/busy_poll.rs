@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Pollers that stay awake before they sleep: they do what others do, and stop when it is in vain.
+//! Pollers that busy poll before they sleep: they do the same work, and poll less when it finds
+//! nothing.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -12,10 +13,10 @@ use crate::support::{
     AsGiven, LIMIT, Peer, Server, block_on, bound, bytes, eventually, frame, free_path, rpc,
 };
 
-/// Longer than anything takes here: a poller is awake all the time.
+/// Longer than any step of these tests: the poller busy polls all the time.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// Shorter than the way of any request: staying awake is in vain.
+/// Shorter than any round trip: a busy poll finds nothing.
 const SHORTEST: Duration = Duration::from_nanos(1);
 
 fn busy(time: Duration) -> Builder {
@@ -26,12 +27,11 @@ fn total(server: &Server) -> PollerStats {
     server.handle.stats().total()
 }
 
-/// What a socket has that nobody has asked anything for, and what it has once the kernel was asked
-/// for `time`.
+/// Returns the busy-poll time of a new socket in microseconds, and that after a request for `time`.
 fn without_and_with(time: Duration) -> (u32, u32) {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let without = busy_poll_of(&socket);
-    // Refused to who may not raise it.
+    // The kernel may reject it: raising the time needs a capability.
     let micros = time.as_micros() as u32;
     let _set = SockRef::from(&socket).set_busy_poll(micros).ok();
     (without, busy_poll_of(&socket))
@@ -40,7 +40,7 @@ fn without_and_with(time: Duration) -> (u32, u32) {
 fn busy_poll_of(socket: &impl AsFd) -> u32 {
     SockRef::from(socket)
         .busy_poll()
-        .expect("a kernel that has it")
+        .expect("a kernel with SO_BUSY_POLL")
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn busy_polls_that_find_nothing_become_rare() {
     let server = Server::start(busy(SHORTEST), rpc);
     let mut peer = server.connect();
     for _ in 0..200 {
-        // A pace at which no request is there before the poller has looked.
+        // Slow enough that no request is there when the poller looks.
         block_on(sleep(Duration::from_millis(1)));
         peer.send(&frame(b"x"));
         peer.receive(5);
@@ -95,14 +95,14 @@ fn a_busy_polling_poller_without_events_sleeps() {
     peer.send(&frame(b"x"));
     peer.receive(5);
     let mut before = total(&server);
-    eventually("a spin in vain, and nothing since", || {
+    eventually("a busy poll that found nothing, and no more since", || {
         block_on(sleep(Duration::from_millis(20)));
         let now = total(&server);
         let is_still = now.busy_polls > now.busy_poll_hits && now == before;
         before = now;
         is_still
     });
-    // And wakes up again.
+    // A request wakes it again.
     peer.send(&frame(b"y"));
     assert_eq!(peer.receive(5), frame(b"y"));
 }
@@ -115,7 +115,7 @@ fn a_command_of_another_thread_ends_a_busy_poll() {
     peer.receive(5);
     let conn = block_on(Dialer::new().on(&server.handle).dial(server.addr)).unwrap();
     let before = total(&server);
-    eventually("a ring that a look has found", || {
+    eventually("a wakeup that a busy poll has found", || {
         conn.set_timeouts(conn.timeouts()).expect("as they are");
         let now = total(&server);
         now.wakeups > before.wakeups && now.busy_poll_hits > before.busy_poll_hits
@@ -138,7 +138,7 @@ fn a_timer_fires_when_it_is_due_and_not_after_the_busy_poll() {
         peer.send(&frame(b"late"));
         assert_eq!(peer.receive(8), frame(b"late"));
     }
-    // Each would have taken as long as the spin.
+    // Each round would otherwise have taken as long as the busy poll.
     assert!(begun.elapsed() < LIMIT);
 }
 
@@ -151,9 +151,9 @@ fn a_shutdown_ends_a_busy_poll() {
         idle.send(&frame(b"x"));
         idle.receive(5);
         assert_eq!(server.shut_down(LIMIT), 0);
-        idle.receive_all().expect("the end");
+        idle.receive_all().expect("a FIN");
     }
-    // Each would have taken as long as the spin.
+    // Each round would otherwise have taken as long as the busy poll.
     assert!(begun.elapsed() < LIMIT);
 }
 
@@ -179,7 +179,7 @@ fn tcp_sockets_get_the_busy_poll_time_if_the_kernel_permits() {
     let time = Duration::from_micros(70);
     let (untouched, wanted) = without_and_with(time);
     if untouched == wanted {
-        eprintln!("the kernel lets nobody have it: nothing is shown");
+        eprintln!("the kernel does not permit a busy-poll time: this test shows nothing");
     }
     let listener = Listener::bind("127.0.0.1:0").unwrap();
     let early: Vec<Peer> = (0..3).map(|_| Peer::connect(bound(&listener))).collect();
@@ -195,7 +195,7 @@ fn tcp_sockets_get_the_busy_poll_time_if_the_kernel_permits() {
     for mut peer in early {
         assert_eq!(peer.receive(2), b"so");
     }
-    // This one inherits it.
+    // An accepted socket inherits it from the listener.
     assert_eq!(server.connect().receive(2), b"so");
     let here = block_on(Dialer::new().on(&server.handle).dial(server.addr)).unwrap();
     assert_eq!(busy_poll_of(&here), wanted, "dialed");

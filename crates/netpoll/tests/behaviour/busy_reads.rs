@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A handler whose input never ends lets other connections of its thread have their turn.
+//! A handler whose input never ends yields to the other connections of its thread.
 
 use std::future::{Future, poll_fn};
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ use netpoll::{BoxError, Connection, Runner, Spawn};
 use crate::busy_handlers::{Hog, is_hog, one_thread, runners, victim};
 use crate::support::{Peer, Server};
 
-/// Sends without end, until the connection is gone.
+/// Sends without end until the connection is closed.
 fn flood(peer: &Peer) -> JoinHandle<()> {
     let socket = peer.stream.try_clone().expect("a descriptor");
     std::thread::spawn(move || {
@@ -82,7 +82,7 @@ fn an_endless_request_batch_yields_to_others_on_its_thread() {
         let server = Server::start_as_given(builder);
         let peer = server.connect();
         let flooding = flood(&peer);
-        hog.does_not_hold_up("burst", victim(&server));
+        hog.does_not_hold_up("batch", victim(&server));
         flooding.join().expect("no panic");
     }
 }
@@ -97,7 +97,7 @@ fn a_read_and_a_timer_ready_in_turn_do_not_renew_each_others_budget() {
                 let mut reader = conn.reader();
                 let mut read = std::pin::pin!(reader.read_u8());
                 let mut tick = std::pin::pin!(sleep(Duration::ZERO));
-                // Whichever is ready: the other is dropped, as a select does.
+                // The first that is ready; the other is dropped, as by a select.
                 poll_fn(|context| match read.as_mut().poll(context) {
                     Poll::Ready(byte) => Poll::Ready(byte.map(drop)),
                     Poll::Pending => tick.as_mut().poll(context).map(Ok),
@@ -124,7 +124,7 @@ fn a_timeout_of_zero_does_not_fail_a_read_of_buffered_bytes() {
         reader.wait(count as usize).await?;
         for _ in 0..count {
             std::thread::sleep(Duration::from_micros(10));
-            // All of it is there, so none of these is too late.
+            // All bytes have arrived, so none of these times out.
             timeout(Duration::ZERO, reader.read_u8()).await??;
         }
         conn.writer().put_u8(b'!');
@@ -137,7 +137,7 @@ fn a_timeout_of_zero_does_not_fail_a_read_of_buffered_bytes() {
     assert_eq!(peer.receive(1), b"!");
 }
 
-/// A thread that polls every task given to it, in a loop.
+/// An executor of one thread that polls all its tasks in a loop.
 struct OneThread(std::sync::mpsc::Sender<Pin<Box<dyn Future<Output = ()> + Send>>>);
 
 impl Spawn for OneThread {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! When handlers are called, how often, and who goes on meanwhile.
+//! When and how often handlers are called, and which connections continue meanwhile.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -11,11 +11,11 @@ use netpoll::{CloseReason, Connection, EventLoop};
 
 use crate::support::{Gate, Server, Whole, bytes, eventually, frame, poll_once, rpc};
 
-/// Lets others go first.
-async fn step_back() {
-    let mut stepped = false;
+/// Yields once.
+async fn yield_once() {
+    let mut yielded = false;
     poll_fn(|context| {
-        if std::mem::replace(&mut stepped, true) {
+        if std::mem::replace(&mut yielded, true) {
             return Poll::Ready(());
         }
         context.waker().wake_by_ref();
@@ -26,16 +26,16 @@ async fn step_back() {
 
 #[test]
 fn wakes_from_another_thread_are_not_lost() {
-    let tickets = Arc::new(AtomicUsize::new(0));
+    let count = Arc::new(AtomicUsize::new(0));
     let waker = Arc::new(Mutex::new(None));
-    let (taken, place) = (Arc::clone(&tickets), Arc::clone(&waker));
-    let handler = handler!([place, taken], |conn| {
+    let (taken, slot) = (Arc::clone(&count), Arc::clone(&waker));
+    let handler = handler!([slot, taken], |conn| {
         conn.reader().skip(1).await?;
-        for ticket in 1..=2000 {
+        for number in 1..=2000 {
             poll_fn(|context| {
-                *place.lock().unwrap() = Some(context.waker().clone());
+                *slot.lock().unwrap() = Some(context.waker().clone());
                 match taken.load(Ordering::SeqCst) {
-                    given if given >= ticket => Poll::Ready(()),
+                    count if count >= number => Poll::Ready(()),
                     _ => Poll::Pending,
                 }
             })
@@ -48,7 +48,7 @@ fn wakes_from_another_thread_are_not_lost() {
     let mut peer = server.connect();
     peer.send(b"?");
     for _ in 0..2000 {
-        tickets.fetch_add(1, Ordering::SeqCst);
+        count.fetch_add(1, Ordering::SeqCst);
         let waker = waker.lock().unwrap().take();
         waker.into_iter().for_each(std::task::Waker::wake);
     }
@@ -79,9 +79,9 @@ fn two_calls_of_one_connection_never_overlap() {
     let inside = Arc::new(AtomicUsize::new(0));
     let handler = handler!([inside], |conn| {
         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
-        step_back().await;
+        yield_once().await;
         let called = rpc(conn).await;
-        step_back().await;
+        yield_once().await;
         inside.fetch_sub(1, Ordering::SeqCst);
         called
     });
@@ -111,8 +111,12 @@ fn a_handler_that_consumed_nothing_is_called_for_new_input_and_once_at_the_fin()
     for sent in 1..=3 {
         stalled.send(b"s");
         eventually("the call", || calls.load(Ordering::SeqCst) == sent);
-        (0..20).for_each(|_| other.call(b"turns go by"));
-        assert_eq!(calls.load(Ordering::SeqCst), sent, "called for nothing");
+        (0..20).for_each(|_| other.call(b"other work"));
+        assert_eq!(
+            calls.load(Ordering::SeqCst),
+            sent,
+            "called without new input"
+        );
     }
     stalled.finish();
     assert_eq!(stalled.receive_all().unwrap(), b"");
@@ -178,7 +182,7 @@ fn a_handler_that_drops_a_wait_is_called_again_only_for_new_input() {
     let handler = handler!([count], |conn| {
         count.fetch_add(1, Ordering::SeqCst);
         let mut reader = conn.reader();
-        // What a timeout or a select does that does not get its bytes.
+        // As a timeout or a select does that drops its read.
         if poll_once(pin!(reader.wait(4)).as_mut()).is_ready() {
             let word = reader.read_vec(4).await?;
             conn.writer().put_slice(&word);
@@ -193,7 +197,7 @@ fn a_handler_that_drops_a_wait_is_called_again_only_for_new_input() {
             other.send(b"turn");
             other.receive(4);
         }
-        // One call for each byte that came, and one for each of the other's words.
+        // One call for each byte that arrived, and one for each word of the other peer.
         assert!(calls.load(Ordering::SeqCst) <= before + 20 * (before + 1) * 4);
         peer.send(&[*byte]);
     }

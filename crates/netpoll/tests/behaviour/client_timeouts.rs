@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Every timeout works on the client side, too: on a dialed connection and on that of a mux client, in
-//! each executor. Each ends a connection whose server asks for it, and none whose server does not.
+//! Every timeout works on the client side, too: on a dialed connection and on that of a mux client,
+//! in each executor. Each timeout ends the connection to a server that exceeds it, and to no other.
 
 use std::future::poll_fn;
 use std::io;
@@ -18,30 +18,30 @@ use crate::mux::{answer, codec, echo, request};
 use crate::support::{Peer, retry_if_late, with_a_peer_in_each_executor};
 use crate::timeouts::SHORT;
 
-/// How long anything may take.
+/// The timeout under test.
 const PATIENCE: Duration = SHORT.saturating_mul(2);
 
-/// How late threads may run before a server misses it that should not.
+/// How late threads may run before a server exceeds a timeout that it should meet.
 const SLACK: Duration = Duration::from_millis(25);
 
 /// A large request: more than the sockets here hold.
 const LARGE: usize = 3 << 20;
 
-/// What a client and its server do.
+/// The steps of a client and its server.
 #[derive(Clone, Copy)]
 struct Script {
     /// The lengths of the requests, each sent after the answer to the one before it.
     requests: &'static [usize],
     /// How long the client waits after each answer.
     pause: Duration,
-    /// What the server does before it closes, or keeps the connection open and silent.
+    /// The server's steps before it closes the connection, or keeps it open and silent.
     serves: fn(&mut Peer),
 }
 
-/// How many answers came, and the timeout that ended the connection, if one did.
+/// The number of answers, and the timeout that ended the connection, if one did.
 type Outcome = (usize, Option<Timeout>);
 
-/// The timeout that an error reports.
+/// Returns the timeout that an error reports.
 fn timeout_of(error: &io::Error) -> Option<Timeout> {
     let why = error.get_ref()?;
     let call = why.downcast_ref::<TimedOut>().map(|report| report.which);
@@ -51,8 +51,8 @@ fn timeout_of(error: &io::Error) -> Option<Timeout> {
     })
 }
 
-/// Uses a dialed connection by its reader and its writer.
-async fn by_itself(mut conn: Connection, script: Script) -> Outcome {
+/// Runs the script with the reader and the writer of a dialed connection.
+async fn by_reader_and_writer(mut conn: Connection, script: Script) -> Outcome {
     let codec = LengthField::new();
     for (answered, length) in script.requests.iter().enumerate() {
         let (mut reader, mut writer) = conn.split();
@@ -68,7 +68,7 @@ async fn by_itself(mut conn: Connection, script: Script) -> Outcome {
     (script.requests.len(), end_of(conn).await)
 }
 
-/// Waits until a connection that nothing is under way on ends, or should take no more requests.
+/// Waits until a connection without a pending request ends, or should take no more requests.
 async fn end_of(mut conn: Connection) -> Option<Timeout> {
     let mut draining = pin!(conn.draining());
     let read = {
@@ -81,7 +81,7 @@ async fn end_of(mut conn: Connection) -> Option<Timeout> {
         .await
     };
     if read.is_none() && conn.is_active() {
-        // It is of full age, and its user's to close.
+        // It has reached its maximum age, and its user has to close it.
         return Some(Timeout::MaxAge);
     }
     let read = match read {
@@ -91,7 +91,7 @@ async fn end_of(mut conn: Connection) -> Option<Timeout> {
     timeout_of(&read.expect_err("no more answers"))
 }
 
-/// Uses it by a mux client.
+/// Runs the script with a mux client.
 async fn by_mux(conn: Connection, script: Script) -> Outcome {
     let handle = conn.handle();
     let client = Client::new(conn, codec());
@@ -108,7 +108,7 @@ async fn by_mux(conn: Connection, script: Script) -> Outcome {
     (script.requests.len(), end)
 }
 
-/// Runs `script` over a new connection in each executor, both ways.
+/// Runs `script` over a new connection in each executor, with and without a mux client.
 fn run(change: fn(&mut Timeouts), script: Script, closes: bool) -> Vec<(&'static str, Outcome)> {
     let serves = move |mut peer: Peer| {
         (script.serves)(&mut peer);
@@ -125,7 +125,7 @@ fn run(change: fn(&mut Timeouts), script: Script, closes: bool) -> Vec<(&'static
     };
     let dialed = with_a_peer_in_each_executor(serves, move |conn| {
         begin(&conn);
-        by_itself(conn, script)
+        by_reader_and_writer(conn, script)
     });
     let called = with_a_peer_in_each_executor(serves, move |conn| {
         begin(&conn);
@@ -136,8 +136,8 @@ fn run(change: fn(&mut Timeouts), script: Script, closes: bool) -> Vec<(&'static
     dialed.chain(called).collect()
 }
 
-/// Fails unless `triggers` ends for `which` when `answered` answers have come, and `keeps` has all its
-/// answers.
+/// Checks that `which` ends the connection of `triggers` after the given number of answers, and
+/// that `keeps` gets all its answers.
 fn each(change: fn(&mut Timeouts), which: Timeout, triggers: (usize, Script), keeps: Script) {
     let (answered, triggers) = triggers;
     retry_if_late(SLACK, || {
@@ -150,7 +150,7 @@ fn each(change: fn(&mut Timeouts), which: Timeout, triggers: (usize, Script), ke
     });
 }
 
-/// One small request, and what the server does.
+/// Returns a script of one small request.
 fn one(serves: fn(&mut Peer)) -> Script {
     Script {
         requests: &[1],
@@ -209,7 +209,7 @@ fn write_timeout_ends_a_connection_to_a_server_that_does_not_read() {
     each(
         |timeouts| timeouts.write = Some(PATIENCE),
         Timeout::Write,
-        (0, large(|_takes_nothing| ())),
+        (0, large(|_does_not_read| ())),
         large(|peer| {
             let (id, _) = request(peer);
             answer(peer, id, b"all of it");

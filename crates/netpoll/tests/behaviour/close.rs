@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Ends that this side asks for.
+//! Closes and aborts that this side requests.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Write};
@@ -44,7 +44,7 @@ fn a_slow_peer_gets_all_of_the_last_answer() {
     );
     let (mut slow, mut other) = (server.connect(), server.connect());
     slow.send(b"?");
-    // The kernel cannot hold it all, so the server has to go on sending while it is closing.
+    // The kernel cannot hold it all, so the server has to continue to send while it closes.
     let first = slow.receive(100_000);
     other.send(b"?");
     assert!(other.receive_all().unwrap() == bytes(7 << 20, 4));
@@ -168,11 +168,11 @@ fn on_disconnect_runs_exactly_once_for_each_connection() {
     }
     let endings = server.take_endings();
     assert_eq!(server.shut_down(LIMIT), 0);
-    let mut told = HashMap::new();
+    let mut reported = HashMap::new();
     for (peer, _) in endings.iter() {
-        *told.entry(peer).or_insert(0) += 1;
+        *reported.entry(peer).or_insert(0) += 1;
     }
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn a_read_after_linger_has_passed_reports_the_first_close_reason() {
     options.timeouts.linger = Duration::from_millis(1);
     let (mut conn, peer) = pair_with(&Dialer::new().options(options));
     conn.writer().put_slice(&bytes(1 << 20, 1));
-    // Sending fails when the time is up.
+    // Sending fails when the linger time has passed.
     eventually("the end", || (&peer.stream).write(b"x").is_err());
     let error = block_on(conn.reader().wait(1 << 20)).unwrap_err();
     let closed = error.get_ref().and_then(|why| why.downcast_ref());
@@ -246,8 +246,8 @@ fn a_peer_that_sends_without_end_after_our_fin_is_reset_before_linger_passes() {
     while begun.elapsed() < LIMIT && peer.stream.write_all(&part).is_ok() {
         sent += part.len();
     }
-    // What the kernel takes besides is a few megabytes.
-    assert!(sent < 64 << 20, "{sent} bytes were read after the end");
+    // The kernel buffers a few megabytes besides.
+    assert!(sent < 64 << 20, "{sent} bytes were read after the close");
     assert!(matches!(server.ending(), CloseReason::Local));
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Times that are set, changed and refused: on a live connection, for a single call, and by whom.
+//! Timeouts that are set, changed and rejected, on a live connection and for a single call.
 
 use std::sync::mpsc::channel;
 use std::thread::sleep;
@@ -12,11 +12,11 @@ use crate::timeouts::{SHORT, ended_for, one_poller, timed_out};
 
 #[test]
 fn a_changed_timeout_applies_to_a_pending_read() {
-    let (said, heard) = channel();
+    let (sender, receiver) = channel();
     let server = Server::start(
         one_poller(),
-        handler!([said], |conn| {
-            said.send(conn.handle())?;
+        handler!([sender], |conn| {
+            sender.send(conn.handle())?;
             conn.reader().next(100).await?;
             Ok(())
         }),
@@ -24,7 +24,7 @@ fn a_changed_timeout_applies_to_a_pending_read() {
     let mut peer = server.connect();
     let since = Instant::now();
     peer.send(b"a");
-    let handle = heard.recv().unwrap();
+    let handle = receiver.recv().unwrap();
     let mut timeouts = handle.timeouts().unwrap();
     assert_eq!(timeouts.read, None);
     timeouts.read = Some(SHORT);
@@ -34,22 +34,22 @@ fn a_changed_timeout_applies_to_a_pending_read() {
 
 #[test]
 fn a_changed_timeout_applies_to_an_idle_connection() {
-    let (said, heard) = channel();
+    let (sender, receiver) = channel();
     let server = Server::start(
         one_poller(),
-        handler!([said], |conn| {
+        handler!([sender], |conn| {
             let mut timeouts = conn.timeouts();
             timeouts.idle = Some(SHORT);
             conn.reader().read_u8().await?;
             conn.set_timeouts(timeouts)?;
-            said.send(())?;
+            sender.send(())?;
             Ok(())
         }),
     );
     let mut peer = server.connect();
     let since = Instant::now();
     peer.send(b"a");
-    heard.recv().unwrap();
+    receiver.recv().unwrap();
     assert_eq!(ended_for(&server, since, SHORT), Timeout::Idle);
 }
 
@@ -60,12 +60,16 @@ fn a_deadline_applies_only_to_its_reader() {
     peer.send(b"ab");
     block_on(conn.reader().wait(2)).unwrap();
     let mut reader = conn.reader().with_deadline(passed);
-    assert_eq!(block_on(reader.next(2)).unwrap(), b"ab", "it is there");
-    let error = block_on(reader.next(1)).expect_err("too late");
+    assert_eq!(
+        block_on(reader.next(2)).unwrap(),
+        b"ab",
+        "the bytes have arrived"
+    );
+    let error = block_on(reader.next(1)).expect_err("the deadline has passed");
     assert_eq!(timed_out(&error), Some(Timeout::Read));
     let began = Instant::now();
     let mut reader = conn.reader().with_deadline(began + SHORT);
-    let error = block_on(reader.until(b'\n', 100)).expect_err("nobody sends");
+    let error = block_on(reader.until(b'\n', 100)).expect_err("no input arrives");
     assert_eq!(timed_out(&error), Some(Timeout::Read));
     let took = began.elapsed();
     assert!(took >= SHORT, "{took:?}");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Sockets become connections, and connections sockets again; no byte is lost on either way.
+//! Sockets become connections, and connections sockets again. Neither direction loses a byte.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -15,14 +15,14 @@ use crate::support::{
     Gate, LIMIT, Peer, Server, block_on, bytes, call, eventually, pair, poll_once,
 };
 
-/// What was read, and then what is still to be.
+/// Returns the unread input and then the rest of the socket's stream.
 fn all_of(mut unread: LinkBuffer, socket: &mut Socket) -> Vec<u8> {
-    let mut all = unread.read_vec(unread.len()).expect("all there is");
+    let mut all = unread.read_vec(unread.len()).expect("the unread input");
     socket.read_to_end(&mut all).expect("a stream that ends");
     all
 }
 
-/// A descriptor that was handed over, as a blocking socket.
+/// Turns a descriptor from `into_fd` into a blocking socket.
 fn blocking(fd: OwnedFd) -> Socket {
     let socket = Socket::from(fd);
     assert!(socket.nonblocking().expect("an open socket"));
@@ -95,7 +95,7 @@ fn a_dropped_adoption_closes_the_descriptor() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     theirs.set_read_timeout(Some(LIMIT)).unwrap();
     let mut adopting = Box::pin(Connection::from_fd(ours.into()));
-    // It may be done already.
+    // It may have completed already.
     drop(poll_once(adopting.as_mut()));
     drop(adopting);
     assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
@@ -142,7 +142,7 @@ fn pair_returns_two_connections_to_each_other() {
 
 #[test]
 fn into_fd_during_a_stream_of_input_loses_no_byte() {
-    let (taken, hear) = channel();
+    let (taken, receiver) = channel();
     let taken = Mutex::new(taken);
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_connection(
         async move |mut conn: Connection| {
@@ -160,7 +160,7 @@ fn into_fd_during_a_stream_of_input_loses_no_byte() {
         stream.extend_from_slice(&all);
         let ending = peer.stream.try_clone().unwrap();
         let sending = peer.send_aside(stream);
-        let (fd, unread) = hear.recv_timeout(LIMIT).unwrap();
+        let (fd, unread) = receiver.recv_timeout(LIMIT).unwrap();
         let mut socket = blocking(fd);
         let closing = std::thread::spawn(move || {
             sending.join().unwrap().unwrap();
@@ -168,11 +168,11 @@ fn into_fd_during_a_stream_of_input_loses_no_byte() {
         });
         assert!(
             all_of(unread, &mut socket) == all[first..],
-            "behind {first}"
+            "after {first} bytes"
         );
         closing.join().unwrap();
         assert!(matches!(server.ending(), CloseReason::Local));
-        // The connection is over, and its socket is not.
+        // The connection has ended, and its socket is still open.
         socket.write_all(b"still here").unwrap();
         assert_eq!(peer.receive(10), b"still here");
     }
@@ -181,12 +181,12 @@ fn into_fd_during_a_stream_of_input_loses_no_byte() {
 #[test]
 fn into_fd_sends_the_output_and_returns_the_unread_input() {
     let (mut conn, mut peer) = pair();
-    let (tell, hear) = channel();
-    conn.on_close(move |reason| tell.send(reason.to_string()).unwrap());
+    let (sender, receiver) = channel();
+    conn.on_close(move |reason| sender.send(reason.to_string()).unwrap());
     peer.send(b"read, unread,");
     assert_eq!(block_on(conn.reader().next(5)).unwrap(), b"read,");
     block_on(conn.reader().wait(8)).unwrap();
-    // More than the kernel takes for a peer that does not read.
+    // More than the kernel buffers for a peer that does not read.
     let output = bytes(7 << 20, 2);
     conn.writer().put_slice(&output);
     let mut taking = Box::pin(conn.into_fd());
@@ -203,7 +203,7 @@ fn into_fd_sends_the_output_and_returns_the_unread_input() {
     let (mut peer, received) = receiving.join().unwrap();
     assert!(received == output);
     assert_eq!(
-        hear.recv_timeout(LIMIT).unwrap(),
+        receiver.recv_timeout(LIMIT).unwrap(),
         CloseReason::Local.to_string()
     );
     socket.write_all(b"on").unwrap();
@@ -242,7 +242,7 @@ fn into_fd_of_an_aborted_connection_fails_with_the_reason() {
     conn.abort();
     let error = block_on(conn.into_fd()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
-    // What cannot leave keeps the socket, until the connection ends.
+    // Unsent output delays `into_fd` until the connection ends.
     let (mut conn, peer) = pair();
     conn.writer().put_slice(&bytes(8 << 20, 1));
     let handle = conn.handle();
@@ -280,7 +280,7 @@ fn a_close_from_another_thread_wakes_into_fd() {
 #[test]
 fn a_dropped_into_fd_closes_the_connection() {
     let (mut conn, mut peer) = pair();
-    // More than the kernel takes at once.
+    // More than the kernel takes in one call.
     conn.writer().put_slice(&bytes(7 << 20, 1));
     let handle = conn.handle();
     let mut taking = Box::pin(conn.into_fd());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Connections to others: dialed from anywhere, owned by whoever dialed.
+//! Connections that are dialed on any thread, and owned by the code that dialed them.
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -54,7 +54,7 @@ fn an_invalid_dial_is_rejected_with_the_name_of_its_field() {
 
 #[test]
 fn an_unanswered_dial_times_out() {
-    // A queue that is full: the kernel drops what would not fit.
+    // The backlog is full: the kernel drops further connects.
     let listener =
         socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
@@ -67,7 +67,7 @@ fn an_unanswered_dial_times_out() {
     assert_eq!(last.kind(), ErrorKind::TimedOut);
 }
 
-/// Relays what comes on one side to the other, until the first FIN, then the other side's rest.
+/// Relays requests and answers between two connections until the first FIN.
 async fn relay(mut from: Connection, mut to: Connection) -> Result<(), BoxError> {
     loop {
         let Some(request) = from.reader().chunk().await? else {
@@ -92,8 +92,8 @@ fn a_proxy_dials_inside_its_handler_and_relays() {
     let proxy = Server::start(
         EventLoop::builder().pollers(2),
         whole!([], |conn| {
-            let beyond = Dialer::new().dial(addr).await?;
-            relay(conn, beyond).await
+            let upstream_conn = Dialer::new().dial(addr).await?;
+            relay(conn, upstream_conn).await
         }),
     );
     let mut peers: Vec<_> = (0..10).map(|_| proxy.connect()).collect();
@@ -117,8 +117,8 @@ fn a_proxy_whose_upstream_is_gone_closes_with_its_handlers_error() {
     let proxy = Server::start(
         EventLoop::builder().pollers(1),
         whole!([], |conn| {
-            let beyond = Dialer::new().dial(addr).await?;
-            relay(conn, beyond).await
+            let upstream_conn = Dialer::new().dial(addr).await?;
+            relay(conn, upstream_conn).await
         }),
     );
     let mut peer = proxy.connect();
@@ -132,13 +132,13 @@ fn dropped_dials_leave_no_descriptor() {
     alone_twice("dial::dropped_dials_leave_no_descriptor", || {
         let server = Server::rpc();
         let addr = server.addr;
-        // Both loops are up, and one whole life is over, before anything is counted.
+        // Both loops run, and one connection has ended, before anything is counted.
         let mut first = block_on(Dialer::new().dial(addr)).unwrap();
         block_on(call(&mut first, b"one")).unwrap();
         drop(first);
         server.ending();
         let mut before = open_descriptors();
-        eventually("rest", || {
+        eventually("a stable number of descriptors", || {
             std::mem::replace(&mut before, open_descriptors()) == before
         });
         for round in 0..200 {

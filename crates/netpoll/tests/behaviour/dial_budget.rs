@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A connection that is dialed for a loop has to fit into that loop's budget with its largest frame.
+//! The largest frame of a connection that is dialed for a loop has to fit into the budget of that
+//! loop.
 
 use std::io::{Error, ErrorKind};
 use std::sync::Mutex;
@@ -15,7 +16,7 @@ use netpoll::{
 
 use crate::support::{LIMIT, Server, block_on, bytes, frame, free_listener, poll_once, rpc};
 
-/// The option that an error names, and what would be right.
+/// Returns the option that an error names, and the values it expects.
 fn refused(error: &Error) -> (&'static str, &'static str) {
     let config = error.get_ref().and_then(|why| why.downcast_ref());
     let config: &InvalidConfig = config.expect("a reason");
@@ -60,7 +61,7 @@ fn a_dialer_whose_max_frame_exceeds_the_budget_of_its_loop_is_rejected() {
         );
         assert!(expected.contains("Budget::least"), "{expected}");
     }
-    // What fits comes in.
+    // A frame size that fits is accepted.
     let mut conn = block_on(dialer(1 << 20).dial(upstream.addr)).expect("it fits");
     block_on(async {
         conn.writer().put_slice(&frame(&bytes(1000, 1)));
@@ -75,11 +76,11 @@ fn a_dialer_whose_max_frame_exceeds_the_budget_of_its_loop_is_rejected() {
 fn a_loop_that_does_not_run_yet_rejects_a_dialer_at_once() {
     let ready = tight(1 << 20).on_request(rpc).listen(free_listener());
     let ready = ready.build().expect("a loop");
-    // It would wait for the loop.
+    // Without the check the dial would wait for the loop.
     let dialer = Dialer::new().on(&ready.handle()).connect_timeout(None);
     let mut dial = std::pin::pin!(dialer.dial("127.0.0.1:1"));
     let Poll::Ready(Err(error)) = poll_once(dial.as_mut()) else {
-        panic!("it waits");
+        panic!("the dial waits");
     };
     assert_eq!(refused(&error).0, "max_frame");
 }
@@ -89,8 +90,8 @@ fn a_dial_in_a_handler_is_checked_against_the_budget_of_its_loop() {
     let upstream = Server::rpc();
     let addr = upstream.addr;
     for runner in [Runner::Inline, Runner::Threads(1)] {
-        let (tell, hear) = channel();
-        let tell = Mutex::new(tell);
+        let (sender, receiver) = channel();
+        let sender = Mutex::new(sender);
         let builder =
             tight(1 << 20)
                 .runner(runner)
@@ -100,13 +101,13 @@ fn a_dial_in_a_handler_is_checked_against_the_budget_of_its_loop() {
                     options.max_frame = 1 << 20;
                     let fits = Dialer::new().options(options).dial(addr).await.map(drop);
                     let large = Dialer::new().dial(addr).await.map(drop);
-                    let told = (fits, large);
-                    tell.lock().expect("no panic under it").send(told)?;
+                    let results = (fits, large);
+                    sender.lock().expect("no panic under it").send(results)?;
                     Ok(())
                 });
         let server = Server::start_as_given(builder);
         server.connect().send(b"?");
-        let (fits, large) = hear.recv_timeout(LIMIT).expect("two dials");
+        let (fits, large) = receiver.recv_timeout(LIMIT).expect("two dials");
         fits.expect("it fits");
         assert_eq!(refused(&large.unwrap_err()).0, "max_frame");
     }

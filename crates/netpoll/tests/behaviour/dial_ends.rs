@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How a dial ends, over TCP and Unix sockets, in each executor: refused, not routed, not answered,
-//! answered by a server that goes at once, dropped.
+//! accepted by a server that closes at once, or dropped.
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -18,7 +18,7 @@ use crate::support::{
 
 const ROUNDS: usize = 30;
 
-/// What a server does with those who connect.
+/// The server's treatment of its connections.
 #[derive(Clone, Copy, Debug)]
 enum Does {
     Close,
@@ -62,7 +62,7 @@ impl Plain {
     }
 }
 
-/// Until the listener is shut down.
+/// Accepts until the listener is shut down.
 fn accept(listener: &Socket, does: Does) {
     while let Ok((stream, _)) = listener.accept() {
         if matches!(does, Does::Reset) {
@@ -73,7 +73,7 @@ fn accept(listener: &Socket, does: Does) {
 
 impl Drop for Plain {
     fn drop(&mut self) {
-        // Of a Unix socket this ends the waiting, too.
+        // This wakes `accept` on a Unix socket, too.
         let _ended = self.listener.shutdown(std::net::Shutdown::Both).is_ok();
         if let Some(thread) = self.thread.take() {
             thread.join().expect("no panic");
@@ -81,13 +81,13 @@ impl Drop for Plain {
     }
 }
 
-/// Dials, reads to the end if there is one, and says what went wrong.
-async fn come_and_see(addr: Addr, does: Does) -> Result<(), ErrorKind> {
+/// Dials, reads to the end if the server ends the stream, and returns the error.
+async fn dial_and_read(addr: Addr, does: Does) -> Result<(), ErrorKind> {
     let dialer = Dialer::new().connect_timeout(Some(LIMIT));
     let mut conn: Connection = dialer.dial(addr).await.map_err(|error| error.kind())?;
-    conn.writer().put_str("is anybody there?");
+    conn.writer().put_str("a request");
     match does {
-        // Its queue has room for us, and nobody else has.
+        // The connection stays in the backlog: the server sends nothing.
         Does::Nothing => Ok(()),
         _ => match conn.reader().chunk().await {
             Ok(end) => end.map_or(Ok(()), |_| Err(ErrorKind::InvalidData)),
@@ -99,7 +99,7 @@ async fn come_and_see(addr: Addr, does: Does) -> Result<(), ErrorKind> {
 fn fits(does: Does, outcome: Result<(), ErrorKind>) -> bool {
     match outcome {
         Ok(()) => true,
-        // What was put to a peer that has gone may be answered by a reset, whichever way it went.
+        // Output to a peer that is gone may be answered by a reset, after a close and after a reset.
         Err(kind) => {
             let reset = [
                 ErrorKind::ConnectionReset,
@@ -124,7 +124,7 @@ fn a_dial_to_a_server_that_closes_resets_or_never_accepts_ends_as_a_connection()
                 let outcomes = in_each_executor(move || async move {
                     let mut outcomes = Vec::new();
                     for _ in 0..ROUNDS {
-                        outcomes.push(come_and_see(addr, does).await);
+                        outcomes.push(dial_and_read(addr, does).await);
                     }
                     outcomes
                 });
@@ -138,23 +138,23 @@ fn a_dial_to_a_server_that_closes_resets_or_never_accepts_ends_as_a_connection()
     });
 }
 
-fn ending(addr: Addr, limit: Duration) -> Vec<(ErrorKind, Option<i32>, Duration)> {
+fn failures(addr: Addr, limit: Duration) -> Vec<(ErrorKind, Option<i32>, Duration)> {
     in_each_executor(move || async move {
         let begun = Instant::now();
         let dialer = Dialer::new().connect_timeout(Some(limit));
-        let error = dialer.dial(addr).await.map(drop).expect_err("nobody");
+        let error = dialer.dial(addr).await.map(drop).expect_err("no server");
         (error.kind(), error.raw_os_error(), begun.elapsed())
     })
 }
 
-/// A path that nobody listens at any more.
+/// Returns a path whose listener is closed.
 fn dead(folder: &Folder) -> Addr {
     let path = folder.file("dead.sock");
     drop(UnixListener::bind(&path).expect("a free path"));
     UnixAddr::path(&path).expect("a path").into()
 }
 
-/// A host of the internet's that no route may lead to: of all hosts of a net.
+/// Returns an address without a route for TCP: a multicast group.
 fn unreachable() -> Addr {
     "224.0.0.1:9".parse().expect("an address")
 }
@@ -168,13 +168,13 @@ fn a_refused_or_unroutable_dial_reports_its_errno_in_each_executor() {
         (dead(&folder), refused),
         (unreachable(), (ErrorKind::NetworkUnreachable, Some(101))),
     ] {
-        for (kind, errno, _) in ending(addr, LIMIT) {
+        for (kind, errno, _) in failures(addr, LIMIT) {
             assert_eq!((kind, errno), expected, "{addr}");
         }
     }
 }
 
-/// A path whose queue is full, until this is dropped.
+/// A path whose backlog is full until this is dropped.
 struct Full {
     addr: Addr,
     _listener: Socket,
@@ -189,7 +189,7 @@ impl Full {
         listener.bind(&name).expect("a free path");
         listener.listen(0).expect("a listener");
         Self {
-            // One more than is asked for is in the queue.
+            // The kernel queues one more than the backlog.
             _queued: UnixStream::connect(&path).expect("room for one"),
             _listener: listener,
             addr: UnixAddr::path(&path).expect("a path").into(),
@@ -203,7 +203,7 @@ fn an_unanswered_dial_times_out_in_each_executor() {
     let (silent, folder) = (Silent::new(), Folder::new());
     let full = Full::new(&folder);
     for addr in [silent.addr.into(), full.addr] {
-        for (kind, _, took) in ending(addr, limit) {
+        for (kind, _, took) in failures(addr, limit) {
             assert_eq!(kind, ErrorKind::TimedOut);
             assert!(took >= limit, "{took:?}");
         }
@@ -213,30 +213,31 @@ fn an_unanswered_dial_times_out_in_each_executor() {
 #[test]
 fn a_dial_to_an_unassigned_address_ends_by_its_deadline() {
     let limit = Duration::from_millis(300);
-    // For documentation (RFC 3849): nobody has it, and the kernel or a router may say so, or nothing.
+    // For documentation (RFC 3849): no host has it. The kernel or a router may report that, or not.
     let nowhere = "[2001:db8::1]:9".parse().unwrap();
-    for (kind, errno, took) in ending(nowhere, limit) {
-        let told = errno.is_some() || kind == ErrorKind::TimedOut;
-        assert!(told, "{kind:?}");
+    for (kind, errno, took) in failures(nowhere, limit) {
+        let reported = errno.is_some() || kind == ErrorKind::TimedOut;
+        assert!(reported, "{kind:?}");
         assert!(took < LIMIT, "{took:?}");
     }
 }
 
-/// How many descriptors there are when nothing comes or goes.
+/// Returns the number of descriptors once it is stable.
 async fn descriptors_at_rest() -> usize {
     let mut before = 0;
-    until("rest", || {
+    until("a stable number of descriptors", || {
         std::mem::replace(&mut before, open_descriptors()) == open_descriptors()
     })
     .await;
     before
 }
 
-/// Dials, polls so many times, each but the first when it was woken, and drops the dial: 0 times, 1, 2,
-/// until it is done. Where a descriptor is left, this does not end.
+/// Dials, polls the dial `times` times, each time but the first after a wake, and drops it: for 0,
+/// 1, 2 and so on, until a dial completes. A dial that leaves a descriptor open fails the test.
 async fn drop_at_each_wait(addr: Addr, limit: Option<Duration>) {
     let dialer = Dialer::new().connect_timeout(limit);
-    // What there is one of, and what the other side does about a first connection, is not ours.
+    // The first dial creates the shared pollers, and the server may open descriptors for its first
+    // connection. Neither counts.
     drop(polled(dialer.dial(addr), 1).await);
     let before = descriptors_at_rest().await;
     for times in 0.. {
@@ -262,7 +263,7 @@ fn a_dial_dropped_at_any_wait_leaves_no_descriptor_in_each_executor() {
         let decided = hosts.iter().map(|host| host.addr).chain(nowhere);
         let waits = [silent.addr.into(), full.addr];
         let briefly = waits.map(|addr| (addr, Some(Duration::from_millis(30))));
-        // With no end of their own: what is left of one is left for good.
+        // Without a timeout: anything that a dial leaves behind stays.
         let forever = waits.map(|addr| (addr, None));
         let all: Vec<_> = decided.map(|addr| (addr, Some(LIMIT))).collect();
         for (addr, limit) in all.into_iter().chain(briefly).chain(forever) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which poller a connection that was dialed belongs to, and what becomes of a dial without one.
+//! The poller that a dialed connection belongs to, and the failure of a dial without one.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -14,22 +14,22 @@ use netpoll::{Connection, Dialer, EventLoop, LoopHandle, NotRunning, Runner, Spa
 
 use crate::support::{LIMIT, Server, Silent, block_on, frame, free_listener, rpc};
 
-/// The thread of the poller that `conn` belongs to, and the connection as long as its handle is.
+/// Returns the thread of the poller that `conn` belongs to.
 fn poller_of(conn: Connection) -> ThreadId {
-    let (tell, hear) = channel();
+    let (sender, receiver) = channel();
     let mut conn = conn;
     conn.writer().put_slice(&frame(b"where"));
     let served = conn.serve(async move |conn: &mut Connection| {
         conn.reader().skip(9).await?;
-        tell.send(std::thread::current().id())?;
+        sender.send(std::thread::current().id())?;
         Ok(())
     });
-    let thread = hear.recv_timeout(LIMIT).expect("an answer");
+    let thread = receiver.recv_timeout(LIMIT).expect("an answer");
     drop(served);
     thread
 }
 
-fn says_that_nothing_runs(error: &Error) -> bool {
+fn is_not_running(error: &Error) -> bool {
     let reason = error.get_ref().expect("a reason");
     error.kind() == ErrorKind::ConnectionAborted && reason.is::<NotRunning>()
 }
@@ -61,22 +61,24 @@ fn a_socket_adopted_for_a_loop_runs_on_its_poller() {
     assert_eq!(poller_of(dialed), poller_of(adopted));
 }
 
-/// The thread of a handler of one of two pollers, and that of what `dial` dials in it.
-fn inside(dial: impl AsyncFn() -> Connection + Send + Sync + 'static) -> (ThreadId, Connection) {
-    let (tell, hear) = channel();
-    let tell = Mutex::new(tell);
+/// Calls `dial` in a handler. Returns the handler's thread and the dialed connection.
+fn dial_in_handler(
+    dial: impl AsyncFn() -> Connection + Send + Sync + 'static,
+) -> (ThreadId, Connection) {
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(
         async move |conn: &mut Connection| {
             conn.reader().skip(1).await?;
             let dialed = dial().await;
-            let told = (std::thread::current().id(), dialed);
-            tell.lock().expect("no panic under it").send(told)?;
+            let result = (std::thread::current().id(), dialed);
+            sender.lock().expect("no panic under it").send(result)?;
             Ok(())
         },
     ));
     let server = server.of_which_some_is_kept();
     server.connect().send(b"?");
-    hear.recv_timeout(LIMIT).expect("a dial")
+    receiver.recv_timeout(LIMIT).expect("a dial")
 }
 
 #[test]
@@ -84,7 +86,8 @@ fn a_dialer_with_a_loop_uses_it_on_the_poller_of_another_loop() {
     let upstream = Server::rpc();
     let addr = upstream.addr;
     let handle = upstream.handle.clone();
-    let (_, dialed) = inside(async move || Dialer::new().on(&handle).dial(addr).await.unwrap());
+    let (_, dialed) =
+        dial_in_handler(async move || Dialer::new().on(&handle).dial(addr).await.unwrap());
     let outside = block_on(Dialer::new().on(&upstream.handle).dial(addr)).unwrap();
     assert_eq!(poller_of(dialed), poller_of(outside));
 }
@@ -92,8 +95,8 @@ fn a_dialer_with_a_loop_uses_it_on_the_poller_of_another_loop() {
 #[test]
 fn a_dial_on_a_poller_of_its_loop_stays_on_that_poller() {
     let upstream = Server::rpc();
-    let (tell, hear) = channel();
-    let tell = Mutex::new(tell);
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let addr = upstream.addr;
     let own = Arc::new(Mutex::new(None::<LoopHandle>));
     let known = Arc::clone(&own);
@@ -103,7 +106,8 @@ fn a_dial_on_a_poller_of_its_loop_stays_on_that_poller() {
             let handle = known.lock().unwrap().clone().ok_or("a handle")?;
             for dialer in [Dialer::new().on(&handle), Dialer::new()] {
                 let dialed = dialer.dial(addr).await?;
-                tell.lock()
+                sender
+                    .lock()
                     .unwrap()
                     .send((std::thread::current().id(), dialed))?;
             }
@@ -114,7 +118,7 @@ fn a_dial_on_a_poller_of_its_loop_stays_on_that_poller() {
     let mut peers: Vec<_> = (0..3).map(|_| server.connect()).collect();
     peers.iter_mut().for_each(|peer| peer.send(b"?"));
     for _ in 0..2 * peers.len() {
-        let (here, dialed) = hear.recv_timeout(LIMIT).unwrap();
+        let (here, dialed) = receiver.recv_timeout(LIMIT).unwrap();
         assert_eq!(poller_of(dialed), here);
     }
 }
@@ -150,13 +154,13 @@ fn a_dial_for_an_ended_loop_fails_with_not_running() {
     let dialer = Dialer::new().on(&never.handle());
     drop(never);
     let error = block_on(dialer.dial(upstream.addr)).unwrap_err();
-    assert!(says_that_nothing_runs(&error), "{error:?}");
+    assert!(is_not_running(&error), "{error:?}");
     let server = Server::rpc();
     let dialer = Dialer::new().on(&server.handle);
     drop(block_on(dialer.dial(upstream.addr)).unwrap());
     server.shut_down(LIMIT);
     let error = block_on(dialer.dial(upstream.addr)).unwrap_err();
-    assert!(says_that_nothing_runs(&error), "{error:?}");
+    assert!(is_not_running(&error), "{error:?}");
 }
 
 #[test]
@@ -166,10 +170,10 @@ fn a_pending_dial_fails_when_its_loop_ends() {
     let dialer = Dialer::new().on(&server.handle).connect_timeout(None);
     let addr = silent.addr;
     let waiting = std::thread::spawn(move || block_on(dialer.dial(addr)).map(drop));
-    // Whether it has begun or not, it cannot go on.
+    // Whether the dial has begun or not, it cannot complete.
     server.shut_down(Duration::ZERO);
     let error = waiting.join().unwrap().unwrap_err();
-    assert!(says_that_nothing_runs(&error), "{error:?}");
+    assert!(is_not_running(&error), "{error:?}");
 }
 
 #[test]
@@ -185,10 +189,10 @@ fn a_connection_dialed_for_a_loop_ends_with_it() {
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Has a thread for each task.
-struct Aside;
+/// Runs each task on a thread of its own.
+struct OnThreads;
 
-impl Spawn for Aside {
+impl Spawn for OnThreads {
     fn spawn(&self, task: Task) {
         std::thread::spawn(move || block_on(task));
     }
@@ -198,29 +202,29 @@ impl Spawn for Aside {
 fn a_dial_in_a_handler_whose_loop_has_ended_fails() {
     let upstream = Server::rpc();
     let addr = upstream.addr;
-    let (tell, hear) = channel();
+    let (sender, receiver) = channel();
     let (release, held) = channel::<()>();
-    let (tell, held) = (Arc::new(Mutex::new(tell)), Arc::new(Mutex::new(held)));
-    let handler = handler!([tell, held], |conn| {
+    let (sender, held) = (Arc::new(Mutex::new(sender)), Arc::new(Mutex::new(held)));
+    let handler = handler!([sender, held], |conn| {
         conn.reader().skip(1).await?;
-        tell.lock().unwrap().send(Ok(()))?;
-        // Not cut at a wait, because it is no wait that anybody knows of.
+        sender.lock().unwrap().send(Ok(()))?;
+        // This blocks outside any await point, so the shutdown cannot drop the handler here.
         held.lock().unwrap().recv()?;
         let dialed = Dialer::new().dial(addr).await.map(drop);
-        tell.lock().unwrap().send(dialed)?;
+        sender.lock().unwrap().send(dialed)?;
         Ok(())
     });
     let builder = EventLoop::builder().pollers(1);
-    let builder = builder.runner(Runner::Spawn(Arc::new(Aside)));
+    let builder = builder.runner(Runner::Spawn(Arc::new(OnThreads)));
     let server = Server::start_unobserved(builder.on_request_send(handler));
     let mut peer = server.connect();
     peer.send(b"?");
-    hear.recv_timeout(LIMIT).unwrap().unwrap();
+    receiver.recv_timeout(LIMIT).unwrap().unwrap();
     let server = server.of_which_some_is_kept();
     let end = server.handle.shutdown(Duration::ZERO);
-    assert_eq!(end.wait(), 1, "it was cut");
+    assert_eq!(end.wait(), 1, "the connection was aborted");
     release.send(()).unwrap();
-    let error = hear.recv_timeout(LIMIT).unwrap().unwrap_err();
-    assert!(says_that_nothing_runs(&error), "{error:?}");
+    let error = receiver.recv_timeout(LIMIT).unwrap().unwrap_err();
+    assert!(is_not_running(&error), "{error:?}");
     drop(server);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A drain answers what is under way, in whatever way the connection is served.
+//! A drain answers pending requests, with every way to serve a connection.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -15,15 +15,15 @@ use netpoll::{
 
 use crate::support::{Gate, LIMIT, Peer, Server, block_on, eventually, frame};
 
-/// Long enough that only a shutdown that hangs meets it.
+/// Long enough that only a shutdown that hangs reaches it.
 const LONG: Duration = LIMIT;
 
-/// Short enough to be waited for.
+/// Short enough for a test to wait for.
 const SHORT: Duration = Duration::from_millis(100);
 
 const CODEC: LengthField = LengthField::new();
 
-/// A server that answers each frame with itself, once a gate is open.
+/// Starts a server that answers each frame with itself once a gate is open.
 type Way = fn(Builder, Gate) -> Server;
 
 /// The ways to serve a connection.
@@ -37,7 +37,7 @@ const WAYS: &[(&str, Way)] = &[
     ("Connection::serve", served_by_its_owner),
     ("halves", halves),
     ("halves of two tasks", halves_of_two_tasks),
-    ("draining", asks_for_the_drain),
+    ("draining", awaits_the_drain),
 ];
 
 fn on_request(builder: Builder, gate: Gate) -> Server {
@@ -143,8 +143,8 @@ fn halves_of_two_tasks(builder: Builder, gate: Gate) -> Server {
     Server::start(builder, handler)
 }
 
-/// One that takes no more once it drains, whatever it reads.
-fn asks_for_the_drain(builder: Builder, gate: Gate) -> Server {
+/// Serves one request, and takes no more once the connection drains.
+fn awaits_the_drain(builder: Builder, gate: Gate) -> Server {
     let handler = whole!([gate], |mut conn| {
         let draining = conn.draining();
         let (mut reader, mut writer) = conn.split();
@@ -156,9 +156,9 @@ fn asks_for_the_drain(builder: Builder, gate: Gate) -> Server {
         poll_fn(|context| {
             drains = drains || draining.as_mut().poll(context).is_ready();
             passed = passed || answer.as_mut().poll(context).is_ready();
-            // It waits for input all the while, unless the connection is cut.
+            // It waits for input all the time, unless the connection is aborted.
             match more.as_mut().poll(context) {
-                Poll::Ready(cut) => Poll::Ready(Err(cut.expect_err("no more input"))),
+                Poll::Ready(end) => Poll::Ready(Err(end.expect_err("no more input"))),
                 Poll::Pending if drains && passed => Poll::Ready(Ok(())),
                 Poll::Pending => Poll::Pending,
             }
@@ -173,7 +173,7 @@ async fn answer_later(queue: WriteQueue, gate: Gate, request: LinkBuffer) {
     gate.pass().await;
     let mut answer = LinkBuffer::new();
     netpoll::codec::Codec::encode(&CODEC, request, &mut answer).expect("a frame");
-    // One that was cut takes no more.
+    // An aborted connection takes no more output.
     drop(queue.send(answer).await);
 }
 
@@ -182,7 +182,7 @@ fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     std::thread::spawn(move || block_on(task));
 }
 
-/// A task of each request on a thread of its own.
+/// Runs the task of each request on a thread of its own.
 struct Threads;
 
 impl Spawn for Threads {
@@ -213,21 +213,19 @@ async fn answer_each(asked: Asked, gate: Gate, mut writer: OwnedWriter) {
     }
 }
 
-/// Three peers whose requests wait at the gate of `server`.
+/// Returns three peers whose requests wait at the gate of `server`.
 fn asking(way: &str, server: &Server, gate: &Gate) -> Vec<Peer> {
     let mut peers: Vec<Peer> = (0..3).map(|_| server.connect()).collect();
     peers
         .iter_mut()
-        .for_each(|peer| peer.send(&frame(b"under way")));
+        .for_each(|peer| peer.send(&frame(b"pending")));
     eventually(way, || gate.arrivals() == 3);
     peers
 }
 
-/// Waits until each connection of `server` has heard of its shutdown.
+/// Waits until the shutdown of `server` has reached each connection.
 fn until_it_drains(server: &Server) {
-    eventually("a port that is closed", || {
-        Peer::try_connect(server.addr).is_err()
-    });
+    eventually("a closed port", || Peer::try_connect(server.addr).is_err());
 }
 
 #[test]
@@ -241,7 +239,7 @@ fn a_drain_answers_pending_requests_and_then_sends_a_fin() {
         gate.open();
         for mut peer in peers {
             let received = peer.receive_all().expect(way);
-            assert_eq!(received, frame(b"under way"), "{way}");
+            assert_eq!(received, frame(b"pending"), "{way}");
         }
         assert_eq!(shutdown.wait(), 0, "{way}");
         let endings = server.take_endings();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A wait that is dropped is over: it ends no connection, keeps no waker, and changes nothing about
-//! what is read.
+//! A dropped wait has no further effect: it ends no connection, keeps no waker, and changes no
+//! later read.
 
 use std::future::Future;
 use std::pin::pin;
@@ -19,10 +19,10 @@ use crate::support::{
 };
 use crate::timeouts::{SHORT, one_poller};
 
-/// Several times what any timeout here is.
+/// Several times each timeout of these tests.
 const LONG: Duration = SHORT.saturating_mul(9);
 
-/// Gives one of the waits of a reader up, when it has waited in vain.
+/// Drops one of the waits of a reader after it has waited without input.
 async fn each_wait(reader: &mut Reader<'_>, which: usize) {
     let long = Duration::from_millis(20);
     let elapsed = match which {
@@ -83,19 +83,19 @@ fn sleep_here(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// Puts more than the peer takes, gives up waiting for it, and goes on when the peer has taken it.
-fn gives_up_sending(room: bool) {
+/// Writes more than the peer takes, drops the wait, and continues when the peer has read it all.
+fn drops_a_wait_for_output(awaits_writable: bool) {
     let server = Server::start_on(
         tight_listener(),
         one_poller().write_timeout(LONG * 20),
         whole!([], |mut conn| {
             let mut writer = conn.writer().with_deadline(Instant::now() + LONG);
             writer.push(bytes(4 << 20, 1).into());
-            let given_up = match room {
+            let given_up = match awaits_writable {
                 true => timeout(SHORT / 5, writer.writable()).await.is_err(),
                 false => timeout(SHORT / 5, writer.flush()).await.is_err(),
             };
-            assert!(given_up, "nobody reads");
+            assert!(given_up, "the peer does not read yet");
             conn.reader().read_u8().await?;
             conn.writer().put_str("done");
             Ok(())
@@ -110,15 +110,15 @@ fn gives_up_sending(room: bool) {
 
 #[test]
 fn the_deadline_of_a_dropped_flush_has_no_effect() {
-    gives_up_sending(false);
+    drops_a_wait_for_output(false);
 }
 
 #[test]
 fn the_deadline_of_a_dropped_writable_has_no_effect() {
-    gives_up_sending(true);
+    drops_a_wait_for_output(true);
 }
 
-/// Wakes nobody, and can be counted.
+/// A waker without effect, whose clones can be counted.
 struct Counted;
 
 impl Wake for Counted {
@@ -137,7 +137,7 @@ fn leaves_no_waker(what: &str, wait: impl Future) {
         assert!(Arc::strong_count(&counted) > 2, "{what} keeps its waker");
     }
     drop(waker);
-    // A poller may have it in hand for a moment.
+    // A poller may hold it for a moment.
     eventually(what, || Arc::strong_count(&counted) == 1);
 }
 
@@ -155,7 +155,7 @@ fn a_dropped_wait_keeps_no_waker() {
     leaves_no_waker("a half", async { reader.reader().wait(1).await });
     writer.writer().push(bytes(8 << 20, 1).into());
     leaves_no_waker("flush", async { writer.writer().flush().await });
-    leaves_no_waker("room", async { writer.writer().writable().await });
+    leaves_no_waker("writable", async { writer.writer().writable().await });
     let queue = writer.handle().write_queue();
     let message = || LinkBuffer::from(bytes::Bytes::from_static(b"a message"));
     leaves_no_waker("send", queue.send(message()));

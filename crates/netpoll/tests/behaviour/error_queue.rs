@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What lies in the error queue of a socket is no end of its connection, and keeps no poller busy.
+//! Messages in the error queue of a socket do not end its connection, and keep no poller busy.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -15,23 +15,23 @@ use crate::support::{Server, eventually};
 /// `SOF_TIMESTAMPING_TX_SOFTWARE`, `SOFTWARE`, `TX_ACK`, and `OPT_TSONLY`.
 const STAMPS: u32 = 1 << 1 | 1 << 4 | 1 << 9 | 1 << 11;
 
-/// More than one turn reads, so that the connection is watched for what is there.
+/// More than one iteration reads, so that the poller watches the connection level-triggered.
 const MUCH: usize = 1 << 20;
 
-/// How long a handler does something else.
+/// How long a handler waits for something else.
 const AWHILE: Duration = Duration::from_secs(2);
 
 /// How many waits a poller may have while nothing happens.
 const REST: u64 = 60;
 
-/// What a handler does when it has answered with stamps.
+/// The handler's next step after it has answered with timestamps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Then {
     /// It is idle.
     Returns,
     /// It waits for more.
     Waits,
-    /// It waits for something else, and input comes until no more is read.
+    /// It waits for something else, and input arrives until no more is read.
     Sleeps,
     /// It has paused its reads.
     Pauses,
@@ -97,9 +97,9 @@ fn timestamps_in_the_error_queue_keep_no_poller_busy_and_end_no_connection() {
         if then == Then::HalfCloses {
             peer.shutdown(Shutdown::Write).unwrap();
         }
-        // What has to be done for all this is done, on a machine that is not too busy; else again.
+        // On a busy machine the work for all this may take longer than one measurement: repeat it.
         let mut before = waits(&server);
-        eventually("rest", || {
+        eventually("an idle poller", || {
             std::thread::sleep(Duration::from_millis(300));
             let now = waits(&server);
             let rested = now - before <= REST;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The suites that every program of behaviour tests runs: over either kind of socket, wherever
-//! handlers run.
+//! The suites that make no statement about the kind of socket or the thread of handlers.
+//! `settings.rs` runs them again with each setting.
 
 mod abort;
 mod accept;

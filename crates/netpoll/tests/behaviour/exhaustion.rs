@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Too few descriptors, and connections that die before they are accepted. Failures that others
-//! have met bear the number under which they were reported.
+//! Too few descriptors, and connections that end before they are accepted. Tests of failures in
+//! other projects carry the number of the report.
 
 use std::fs::File;
 use std::process::{Command, Stdio};
@@ -13,15 +13,15 @@ use crate::support::{
     free_listener, free_path, open_descriptors, rpc,
 };
 
-/// As few descriptors as still are a server.
+/// Few descriptors, and enough for a server.
 const FEW: u32 = 64;
 
 fn two_pollers() -> Builder {
     EventLoop::builder().pollers(2)
 }
 
-/// Dials far more often than the server can accept, twice: who is in is served, nothing spins, and
-/// with the descriptors the service is back.
+/// Dials far more often than the server can accept, twice. Accepted connections are served, no
+/// poller spins, and the server accepts again once descriptors are free.
 fn survives(server: &Apart) {
     for _ in 0..2 {
         let mut peers: Vec<Peer> = (0..300).map(|_| Peer::connect(server.addr)).collect();
@@ -33,7 +33,10 @@ fn survives(server: &Apart) {
         let (before, begun) = (server.processor_time(), Instant::now());
         std::thread::sleep(Duration::from_millis(1000));
         let used = server.processor_time() - before;
-        assert!(used <= begun.elapsed() / 10, "{used:?} for waiting");
+        assert!(
+            used <= begun.elapsed() / 10,
+            "{used:?} of processor time while it waits"
+        );
         for peer in peers.iter_mut().take(20) {
             peer.call(&bytes(100, 2));
         }
@@ -54,13 +57,13 @@ fn hazard_b05_a_server_recovers_each_time_it_runs_out_of_descriptors() {
 fn gnet_367_tokio_3529_netpoll_311_a_server_out_of_descriptors_neither_ends_nor_spins() {
     let name = "exhaustion::\
         gnet_367_tokio_3529_netpoll_311_a_server_out_of_descriptors_neither_ends_nor_spins";
-    let more_than_it_has = || two_pollers().max_connections(1000).on_request(rpc);
-    if let Some(server) = Apart::start(FEW, name, more_than_it_has) {
+    let above_the_descriptor_limit = || two_pollers().max_connections(1000).on_request(rpc);
+    if let Some(server) = Apart::start(FEW, name, above_the_descriptor_limit) {
         survives(&server);
     }
 }
 
-/// Files that leave the process only `left` descriptors.
+/// Opens files until the process has only `left` descriptors.
 fn all_but(left: usize) -> Vec<File> {
     let mut files: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
     files.truncate(files.len() - left);
@@ -76,7 +79,7 @@ fn accepting_resumes_when_the_process_frees_a_descriptor() {
         first.call(b"in");
         let mut second = Peer::connect(server.addr);
         second.call(b"in");
-        // The next has one for its own end, and none for the server's.
+        // The next connection has one descriptor for the client's end, and none for the server's.
         let files = all_but(1);
         let mut third = server.connect();
         let out = || server.handle.accept_stats().process_out_of_descriptors;
@@ -103,7 +106,7 @@ fn gnet_453_connections_reset_in_the_backlog_do_not_stop_accepting() {
     }
     let server = Server::start_on(listener, two_pollers(), rpc);
     server.connect().call(b"in");
-    eventually("no other", || server.handle.connections() <= 1);
+    eventually("no other connection", || server.handle.connections() <= 1);
 }
 
 #[test]
@@ -114,16 +117,16 @@ fn mio_1636_netpoll_256_a_failed_setup_leaves_no_descriptor() {
         let path = free_path();
         let _unix = Listener::unix(&path).unwrap();
         let gone = free_listener();
-        let nobody = bound(&gone);
+        let unserved = bound(&gone);
         drop(gone);
-        // The set of pollers that dials share is up before anything is counted.
-        block_on(Dialer::new().dial(nobody)).unwrap_err();
+        // The pollers that dials share run before anything is counted.
+        block_on(Dialer::new().dial(unserved)).unwrap_err();
         let before = open_descriptors();
         for _ in 0..20 {
             Listener::bind(bound(&listener)).unwrap_err();
             Listener::unix(&path).unwrap_err();
             Listener::from_fd(File::open("/dev/null").unwrap().into()).unwrap_err();
-            block_on(Dialer::new().dial(nobody)).unwrap_err();
+            block_on(Dialer::new().dial(unserved)).unwrap_err();
         }
         eventually("as many descriptors as before", || {
             open_descriptors() <= before
@@ -146,19 +149,19 @@ fn a_loop_without_enough_descriptors_fails_and_leaves_none() {
             let files = all_but(left);
             let ran = running.run();
             drop(files);
-            assert_eq!(open_descriptors(), before, "with {left} left");
+            assert_eq!(open_descriptors(), before, "with {left} free descriptors");
             match ran {
                 Ok(()) => break,
                 Err(error) => assert_eq!(error.raw_os_error(), Some(24), "{error}"),
             }
             left += 1;
         }
-        // Two pollers have a wait and a bell each.
+        // Two pollers have an epoll instance and a notifier each.
         assert_eq!(left, 4);
     });
 }
 
-/// The descriptors that a program which is started now inherits.
+/// Returns the descriptors that a child process inherits.
 fn inherited() -> String {
     let mut list = Command::new("ls");
     let listed = list.arg("/proc/self/fd").stdin(Stdio::null()).output();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! No connection takes more than its share of a poller.
+//! A handler that awaits leaves its poller to other connections.
 
 use netpoll::EventLoop;
 

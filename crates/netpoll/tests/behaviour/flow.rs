@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Flow control that a user takes part in: room for output, pauses of input, and the memory that
-//! all connections share.
+//! Flow control by users: `writable` for output, pauses of input, and the memory budget that all
+//! connections share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use crate::support::{
     Gate, Server, block_on, bytes, eventually, frame, pair, retry_if_late, rpc, tight_listener,
 };
 
-/// What the calls below put, in all.
+/// How many bytes the calls below write in all.
 const MANY: usize = 12 << 20;
 
 #[test]
@@ -83,7 +83,7 @@ fn no_input_is_read_while_reads_are_paused_and_all_of_it_after_the_resume() {
     conn.pause_reads();
     let flood = bytes(32 << 20, 3);
     let sending = peer.send_aside(flood.clone());
-    // What was on its way when the pause was asked for may still come.
+    // Input that was on its way at the pause may still arrive.
     let mut came = 0;
     for _ in 0..50 {
         std::thread::sleep(Duration::from_millis(2));
@@ -91,7 +91,7 @@ fn no_input_is_read_while_reads_are_paused_and_all_of_it_after_the_resume() {
     }
     assert!(
         came <= 6 + (256 << 10),
-        "{came} came while nothing was read"
+        "{came} bytes arrived while reads were paused"
     );
     assert!(!sending.is_finished(), "the peer has to wait");
     handle.resume_reads();
@@ -144,11 +144,11 @@ fn connections_that_hold_input_are_not_read_above_the_budget_and_small_requests_
     let mut small = server.connect();
     small.call(b"is in");
     let mut peers: Vec<_> = (0..64).map(|_| server.connect()).collect();
-    // Each would have the server hold 2 MiB, if it could.
+    // Without the budget the server would hold 2 MiB for each.
     let part = frame(&bytes(2 << 20, 9));
     let part = &part[..part.len() - 1];
     for peer in &peers {
-        // Or the kernel would hold it for those who send.
+        // Otherwise the kernel would buffer it for the senders.
         peer.stream.set_send_buffer_size(64 << 10).unwrap();
     }
     let mut sending: Vec<_> = peers
@@ -161,12 +161,12 @@ fn connections_that_hold_input_are_not_read_above_the_budget_and_small_requests_
     for _ in 0..100 {
         small.call(b"small");
         let used = budget.stats().in_use;
-        // The last that was begun may be a whole frame, beside the blocks that all share.
+        // The last read that began may take a whole frame, beside the blocks that all share.
         assert!(used <= (22 << 20), "{used} of 16 MiB");
     }
     assert!(sending.iter().any(|sending| !sending.is_finished()));
-    // Those that go make room for those that stay.
-    // (They are gone for good: nothing is read for one that might still be there.)
+    // Connections that end free memory for those that stay. They are reset: the server would
+    // not see a FIN while it reads nothing.
     let (mut last, sent) = (peers.pop().unwrap(), sending.pop().unwrap());
     for (peer, sending) in peers.into_iter().zip(sending) {
         peer.stream.shutdown(std::net::Shutdown::Both).unwrap();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Reading and writing by the frame, over a connection that is held off its poller, and between a
-//! server and a client.
+//! Reads and writes of frames, on a connection outside its poller, and between a server and a
+//! client.
 
 use std::io::{self, ErrorKind};
 use std::pin::pin;
@@ -16,7 +16,7 @@ use netpoll::{
 
 use crate::support::{Peer, Server, block_on, bytes, eventually, pair, pair_with, poll_once};
 
-/// The next frame's bytes.
+/// Returns the bytes of the next frame.
 fn next<C: Codec<Frame = LinkBuffer>>(conn: &mut Connection, codec: &C) -> io::Result<Vec<u8>> {
     let mut frame = block_on(conn.reader().frame(codec))?.expect("no end");
     frame.read_vec(frame.len())
@@ -27,14 +27,14 @@ fn why<E: std::error::Error + Copy + 'static>(error: &io::Error) -> E {
     *reason.unwrap_or_else(|| panic!("{error:?}"))
 }
 
-fn allowing(max_frame: usize) -> (Connection, Peer) {
+fn pair_with_max_frame(max_frame: usize) -> (Connection, Peer) {
     let mut options = ConnOptions::default();
     options.max_frame = max_frame;
     pair_with(&Dialer::new().options(options))
 }
 
-/// Two frames, byte by byte, each call for the first dropped before the next byte comes.
-fn dripped<C: Codec<Frame = LinkBuffer>>(codec: &C, wire: &[u8], frame: &[u8]) {
+/// Sends two frames byte by byte. Each call for a frame is dropped before the next byte arrives.
+fn check_byte_by_byte<C: Codec<Frame = LinkBuffer>>(codec: &C, wire: &[u8], frame: &[u8]) {
     let (mut conn, mut peer) = pair();
     for _ in 0..2 {
         for (at, byte) in wire.iter().enumerate() {
@@ -49,7 +49,7 @@ fn dripped<C: Codec<Frame = LinkBuffer>>(codec: &C, wire: &[u8], frame: &[u8]) {
             panic!("waits for more than the frame");
         };
         let mut whole = whole.expect("a frame").expect("no end");
-        assert_eq!(whole.read_vec(whole.len()).expect("all of it"), frame);
+        assert_eq!(whole.read_vec(whole.len()).expect("the whole frame"), frame);
     }
     peer.finish();
     let end = block_on(conn.reader().frame(codec)).expect("an end");
@@ -59,10 +59,10 @@ fn dripped<C: Codec<Frame = LinkBuffer>>(codec: &C, wire: &[u8], frame: &[u8]) {
 #[test]
 fn a_frame_that_arrives_byte_by_byte_survives_dropped_calls() {
     let length = LengthField::new().offset(2).width(3).little_endian();
-    dripped(&length, b"ab\x04\0\0body", b"abbody");
-    dripped(&LengthField::new(), b"\0\0\0\0", b"");
-    dripped(&Delimiter::new(b"\r\n"), b"a\rb\n\r\r\n", b"a\rb\n\r");
-    dripped(&FixedSize::new(5), b"fixed", b"fixed");
+    check_byte_by_byte(&length, b"ab\x04\0\0body", b"abbody");
+    check_byte_by_byte(&LengthField::new(), b"\0\0\0\0", b"");
+    check_byte_by_byte(&Delimiter::new(b"\r\n"), b"a\rb\n\r\r\n", b"a\rb\n\r");
+    check_byte_by_byte(&FixedSize::new(5), b"fixed", b"fixed");
 }
 
 #[test]
@@ -105,8 +105,8 @@ fn an_end_between_frames_is_none_each_time() {
     }
 }
 
-/// The peer's stream ends after `part`, which is no frame.
-fn ends_in<C: Codec>(codec: &C, part: &[u8], need: usize) {
+/// Checks the error when the stream of the peer ends after `part`, which is no frame.
+fn check_end_after<C: Codec>(codec: &C, part: &[u8], need: usize) {
     let (mut conn, mut peer) = pair();
     peer.send(part);
     peer.finish();
@@ -119,20 +119,20 @@ fn ends_in<C: Codec>(codec: &C, part: &[u8], need: usize) {
         assert_eq!((eof.have, eof.need), (part.len(), need));
     }
     let left = block_on(conn.reader().read_vec(part.len()));
-    assert_eq!(left.expect("what came"), part);
+    assert_eq!(left.expect("the received bytes"), part);
 }
 
 #[test]
 fn an_end_inside_a_frame_is_an_error_and_its_bytes_stay() {
-    ends_in(&LengthField::new(), b"\0\0\0", 4);
-    ends_in(&LengthField::new(), b"\0\0\0\x08a", 12);
-    ends_in(&Delimiter::new(b"\r\n"), b"\r", 2);
-    ends_in(&Delimiter::new(b"\r\n"), b"abc\r", 5);
-    ends_in(&FixedSize::new(3), b"ab", 3);
+    check_end_after(&LengthField::new(), b"\0\0\0", 4);
+    check_end_after(&LengthField::new(), b"\0\0\0\x08a", 12);
+    check_end_after(&Delimiter::new(b"\r\n"), b"\r", 2);
+    check_end_after(&Delimiter::new(b"\r\n"), b"abc\r", 5);
+    check_end_after(&FixedSize::new(3), b"ab", 3);
 }
 
-/// `sent` is refused for its size, at once, and stays.
-fn refused<C: Codec>(pair: (Connection, Peer), codec: &C, sent: &[u8], large: TooLarge) {
+/// Checks that `sent` is rejected at once for its size, and stays in the input.
+fn check_rejected<C: Codec>(pair: (Connection, Peer), codec: &C, sent: &[u8], large: TooLarge) {
     let (mut conn, mut peer) = pair;
     peer.send(sent);
     eventually("all that was sent", || {
@@ -140,7 +140,7 @@ fn refused<C: Codec>(pair: (Connection, Peer), codec: &C, sent: &[u8], large: To
     });
     for _ in 0..2 {
         let Poll::Ready(Err(error)) = poll_once(pin!(conn.reader().frame(codec))) else {
-            panic!("not refused at once");
+            panic!("not rejected at once");
         };
         assert_eq!(error.kind(), ErrorKind::InvalidData);
         assert_eq!(why::<TooLarge>(&error), large);
@@ -151,22 +151,22 @@ fn refused<C: Codec>(pair: (Connection, Peer), codec: &C, sent: &[u8], large: To
 #[test]
 fn a_frame_above_the_limit_of_codec_or_connection_is_rejected() {
     let length = LengthField::new().maximum(99);
-    refused(pair(), &length, b"\0\0\0\x60", TooLarge::new(99, 100));
+    check_rejected(pair(), &length, b"\0\0\0\x60", TooLarge::new(99, 100));
     let beyond = [255; 8];
     let widest = LengthField::new().width(8);
     let large = TooLarge::new(4 << 20, usize::MAX);
-    refused(pair(), &widest, &beyond, large);
+    check_rejected(pair(), &widest, &beyond, large);
 
     let large = TooLarge::new(100, 101);
     let length = LengthField::new();
-    refused(allowing(100), &length, b"\0\0\0\x61", large);
-    refused(allowing(100), &FixedSize::new(101), b"a", large);
+    check_rejected(pair_with_max_frame(100), &length, b"\0\0\0\x61", large);
+    check_rejected(pair_with_max_frame(100), &FixedSize::new(101), b"a", large);
     let lines = Delimiter::new(b"\n");
-    refused(allowing(100), &lines, &[b'.'; 100], large);
-    // All of it is there.
+    check_rejected(pair_with_max_frame(100), &lines, &[b'.'; 100], large);
+    // The whole line has arrived.
     let line = [&[b'.'; 100][..], b"\n"].concat();
-    refused(allowing(100), &lines, &line, large);
-    refused(pair(), &lines.maximum(100), &line, large);
+    check_rejected(pair_with_max_frame(100), &lines, &line, large);
+    check_rejected(pair(), &lines.maximum(100), &line, large);
 }
 
 #[test]
@@ -186,10 +186,10 @@ fn a_handler_that_returns_too_large_ends_its_connection_with_the_frame_limit() {
     assert!(matches!(server.ending(), CloseReason::Limit(Limit::Frame)));
 }
 
-/// Says of every input the same, and of no bytes that one is needed.
-struct Says(Need);
+/// A codec that measures every input the same, and needs one byte of an empty input.
+struct FixedNeed(Need);
 
-impl Codec for Says {
+impl Codec for FixedNeed {
     type Frame = LinkBuffer;
 
     fn measure(&self, input: &LinkBuffer) -> io::Result<Need> {
@@ -200,7 +200,7 @@ impl Codec for Says {
         })
     }
 
-    /// None that begins with an exclamation mark.
+    /// Rejects frames that begin with an exclamation mark.
     fn decode(&self, mut bytes: LinkBuffer) -> io::Result<LinkBuffer> {
         match bytes.peek(1)? {
             b"!" => Err(io::Error::other("an exclamation mark")),
@@ -208,31 +208,31 @@ impl Codec for Says {
         }
     }
 
-    /// Adds before it fails.
+    /// Appends the frame, and then fails.
     fn encode(&self, frame: LinkBuffer, output: &mut LinkBuffer) -> io::Result<()> {
         output.append(frame);
-        Err(io::Error::other("not even so"))
+        Err(io::Error::other("requested by the test"))
     }
 }
 
 #[test]
 fn a_codec_that_would_loop_forever_is_rejected_with_invalid_need() {
-    for told in [Need::Frame(0), Need::Frame(4), Need::More(0), Need::More(3)] {
+    for need in [Need::Frame(0), Need::Frame(4), Need::More(0), Need::More(3)] {
         let (mut conn, mut peer) = pair();
         peer.send(b"abc");
         block_on(conn.reader().wait(3)).unwrap();
-        let error = block_on(conn.reader().frame(&Says(told))).unwrap_err();
+        let error = block_on(conn.reader().frame(&FixedNeed(need))).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidData);
         let reason: InvalidNeed = why(&error);
-        assert_eq!((reason.have, reason.need), (3, told));
+        assert_eq!((reason.have, reason.need), (3, need));
         assert_eq!(block_on(conn.reader().next(3)).unwrap(), b"abc");
     }
 }
 
-/// Has a frame when there are six bytes, and asks for one after the other.
+/// A codec of frames of six bytes, which asks for one byte at a time.
 #[derive(Default)]
 struct Searching {
-    /// Where each search began, and how much there was.
+    /// The start of each search, and the length of its input.
     searches: Mutex<Vec<(usize, usize)>>,
 }
 
@@ -286,7 +286,7 @@ fn each_search_of_a_call_continues_where_the_last_one_ended() {
     };
     assert_eq!(frame.len(), 6);
     let searches = codec.searches.into_inner().unwrap();
-    assert_eq!(searches[0], (0, 0), "nothing was seen");
+    assert_eq!(searches[0], (0, 0), "the first search starts at 0");
     for pair in searches.windows(2) {
         let (seen, had) = (pair[1].0, pair[0].1);
         assert_eq!(seen, had, "{searches:?}");
@@ -313,7 +313,7 @@ fn a_codec_can_be_chosen_at_run_time() {
 fn a_frame_that_fails_to_decode_is_consumed_and_the_next_is_read() {
     let (mut conn, mut peer) = pair();
     peer.send(b"!badgood");
-    let codec = Says(Need::Frame(4));
+    let codec = FixedNeed(Need::Frame(4));
     block_on(conn.reader().wait(8)).unwrap();
     assert_eq!(
         next(&mut conn, &codec).unwrap_err().kind(),
@@ -328,7 +328,9 @@ fn a_frame_that_fails_to_encode_is_not_sent_even_in_part() {
     let mut writer = conn.writer();
     let part = || LinkBuffer::from(b"part".to_vec());
     writer.put_str("before");
-    writer.frame(&Says(Need::Frame(1)), part()).unwrap_err();
+    writer
+        .frame(&FixedNeed(Need::Frame(1)), part())
+        .unwrap_err();
     writer.frame(&FixedSize::new(5), part()).unwrap_err();
     writer.frame(&FixedSize::new(4), part()).unwrap();
     block_on(writer.flush()).unwrap();

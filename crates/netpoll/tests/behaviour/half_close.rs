@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The peer's FIN: it ends the input, not the connection.
+//! The FIN of the peer ends the input, not the connection.
 
 use std::io::ErrorKind;
 use std::sync::mpsc::channel;
@@ -59,7 +59,7 @@ fn a_fin_alone_ends_the_connection_once_with_peer_fin() {
     }
     let endings = server.take_endings();
     assert_eq!(server.shut_down(LIMIT), 0);
-    assert_eq!(endings.iter().count(), 0, "nothing was told twice");
+    assert_eq!(endings.iter().count(), 0, "each end is reported once");
 }
 
 #[test]
@@ -71,8 +71,8 @@ fn a_frame_cut_short_by_a_fin_is_an_unexpected_eof_and_ends_with_peer_fin() {
         let cut = reader.next(len as usize).await.map(<[u8]>::len);
         let error = cut.expect_err("a frame that is cut short");
         let eof = error.get_ref().and_then(|report| report.downcast_ref());
-        let told: (ErrorKind, Option<UnexpectedEof>) = (error.kind(), eof.copied());
-        seen.send(told).unwrap();
+        let report: (ErrorKind, Option<UnexpectedEof>) = (error.kind(), eof.copied());
+        seen.send(report).unwrap();
         Err(error.into())
     });
     let server = Server::start(EventLoop::builder().pollers(1), handler);
@@ -81,7 +81,7 @@ fn a_frame_cut_short_by_a_fin_is_an_unexpected_eof_and_ends_with_peer_fin() {
         peer.send(&frame(&bytes(10, 1))[..4 + have]);
         peer.finish();
         let (kind, eof) = saw.recv_timeout(LIMIT).unwrap();
-        let eof = eof.expect("the report of the connection");
+        let eof = eof.expect("an UnexpectedEof");
         assert_eq!(
             (kind, eof.have, eof.need),
             (ErrorKind::UnexpectedEof, have, 10)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The two directions of a connection with an owner each.
+//! Halves: each direction of a connection has an owner.
 
 use std::io::ErrorKind;
 use std::sync::Mutex;
@@ -37,7 +37,7 @@ fn halves_work_on_two_threads_and_reunite() {
     }
     let writer = sending.join().unwrap();
     let mut conn = reader.reunite(writer).unwrap();
-    block_on(call(&mut conn, b"together")).unwrap();
+    block_on(call(&mut conn, b"reunited")).unwrap();
 }
 
 #[test]
@@ -55,7 +55,11 @@ fn a_connection_ends_when_its_second_half_is_dropped() {
         let kept = keep(reader, writer);
         assert_eq!(peer.receive(7), b"from us");
         handle.push("more".into()).unwrap();
-        assert_eq!(peer.receive(4), b"more", "one half is enough");
+        assert_eq!(
+            peer.receive(4),
+            b"more",
+            "one half keeps the connection open"
+        );
         drop(kept);
         assert_eq!(peer.receive_all().unwrap(), b"");
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Handlers that fail, panic, and meddle.
+//! Handlers that fail, panic, and swap their connections.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,18 +8,18 @@ use netpoll::{BoxError, CloseReason, Connection, Dialer, EventLoop};
 
 use crate::support::{Gate, Kind, RESET, Server, block_on, errno_of, eventually, rpc};
 
-/// What the word says: fail, panic, or answer.
+/// Fails, panics or answers, as the word says.
 async fn obey(conn: &mut Connection) -> Result<(), BoxError> {
     struct PanicsOnDrop;
     impl Drop for PanicsOnDrop {
         fn drop(&mut self) {
-            panic!("as told");
+            panic!("requested by the test");
         }
     }
     let (mut reader, mut writer) = conn.split();
     match reader.read_string(5).await?.as_str() {
-        "fail!" => Err("as told".into()),
-        "panic" => panic!("as told"),
+        "fail!" => Err("a failure".into()),
+        "panic" => panic!("requested by the test"),
         "drop!" => {
             let _last = PanicsOnDrop;
             Ok(())
@@ -35,8 +35,8 @@ fn obedient() -> Server {
     Server::start(EventLoop::builder().pollers(1), obey)
 }
 
-/// Tells one of two peers to do `word`, and checks that the other does not notice.
-fn told(word: &[u8]) -> CloseReason {
+/// Sends `word` on one of two connections, and checks that the other one still works.
+fn close_reason_after(word: &[u8]) -> CloseReason {
     let server = obedient();
     let (mut steady, mut peer) = (server.connect(), server.connect());
     for peer in [&mut steady, &mut peer] {
@@ -57,18 +57,24 @@ fn told(word: &[u8]) -> CloseReason {
 
 #[test]
 fn an_error_of_the_handler_closes_its_connection_and_is_the_reason() {
-    let reason = told(b"fail!");
-    assert!(matches!(reason, CloseReason::Handler(error) if error.to_string() == "as told"));
+    let reason = close_reason_after(b"fail!");
+    assert!(matches!(reason, CloseReason::Handler(error) if error.to_string() == "a failure"));
 }
 
 #[test]
 fn a_panic_of_the_handler_closes_its_connection_and_is_the_reason() {
-    assert!(matches!(told(b"panic"), CloseReason::HandlerPanic));
+    assert!(matches!(
+        close_reason_after(b"panic"),
+        CloseReason::HandlerPanic
+    ));
 }
 
 #[test]
 fn a_panic_in_a_drop_at_the_end_of_a_call_is_a_handler_panic() {
-    assert!(matches!(told(b"drop!"), CloseReason::HandlerPanic));
+    assert!(matches!(
+        close_reason_after(b"drop!"),
+        CloseReason::HandlerPanic
+    ));
 }
 
 #[test]
@@ -115,8 +121,9 @@ fn a_panic_in_the_drop_of_a_future_affects_no_other_connection() {
 
 #[test]
 fn a_panic_of_on_disconnect_affects_no_other_connection() {
-    let server =
-        Server::start_observed(EventLoop::builder().pollers(1), rpc, |_, _| panic!("told"));
+    let server = Server::start_observed(EventLoop::builder().pollers(1), rpc, |_, _| {
+        panic!("requested by the test")
+    });
     let mut steady = server.connect();
     for _ in 0..5 {
         let mut peer = server.connect();
@@ -128,7 +135,7 @@ fn a_panic_of_on_disconnect_affects_no_other_connection() {
     steady.call(b"still here");
 }
 
-/// A handler that swaps its connection with one it has dialed to `upstream`.
+/// Starts a server whose handler swaps its connection with one that it dials to `upstream`.
 fn swapper(upstream: &Server) -> Server {
     let addr = upstream.addr;
     let handler = handler!([], |conn| {
@@ -149,7 +156,7 @@ fn swapped_connections_are_both_closed_and_no_other_is() {
     let upstream = Server::rpc();
     let server = swapper(&upstream);
     let (mut steady, mut peer) = (server.connect(), server.connect());
-    let mut beyond = upstream.connect();
+    let mut bystander = upstream.connect();
     peer.send(b"s");
     assert_eq!(peer.receive_all().unwrap(), b"");
     assert!(matches!(upstream.ending(), CloseReason::PeerFin));
@@ -157,7 +164,7 @@ fn swapped_connections_are_both_closed_and_no_other_is() {
     assert!(matches!(server.ending(), CloseReason::Local));
     steady.send(b"x");
     assert_eq!(steady.receive(1), b"x");
-    beyond.call(b"still here");
+    bystander.call(b"still here");
 }
 
 #[test]

@@ -1,23 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Mistakes of another implementation, by the numbers under which they were written down, each as
-//! a test or with the reason why it cannot be made here.
+//! Mistakes of another implementation, by number: for each a test, or the reason why it is
+//! impossible here.
 //!
 //! * B1 to B4, of the buffer: `crates/netpoll-buffer/tests/link_buffer/hazards.rs`.
-//! * B5, out of descriptors for the second time: `exhaustion.rs`, which is out of them twice.
-//! * B6, one descriptor closed twice: an `OwnedFd` is closed by its drop, and a listener that gives
-//!   it away (`Listener::into_fd`) is gone. No code of this crate can name a bare number: it is
-//!   without `unsafe`.
+//! * B5, out of descriptors for the second time: `exhaustion.rs`, which runs out of them twice.
+//! * B6, one descriptor closed twice: the drop of an `OwnedFd` closes it, and `Listener::into_fd`
+//!   consumes the listener. This crate has no `unsafe`, so it cannot close a bare number.
 //! * B7, an index of a queue that overflows: the mailbox of a poller is a `Vec`, taken as a whole
 //!   and in order (`src/poll/mailbox.rs`); connections have no queue of writers.
 //! * B8 to B11, B15: below.
-//! * B12, pollers that are taken away under their connections: how many there are is said to the
-//!   builder, and a running loop has no method to change it.
-//! * B13, a peer that goes before `on_connect`: `on_connect.rs`.
-//! * B14, a handler that is called on and on for input that it does not take: `calls.rs`,
-//!   `a_handler_that_consumed_nothing_is_called_for_new_input_and_once_at_the_fin`. There is one
-//!   handler for the life of a loop, so none can be out of date.
-//! * B16, callbacks for the end that are lost when two are added at once: there is one, given to the
-//!   builder.
+//! * B12, pollers that are removed under their connections: the builder sets the number of pollers,
+//!   and a running loop has no method to change it.
+//! * B13, a peer that is gone before `on_connect`: `on_connect.rs`.
+//! * B14, a handler that is called in a loop for input that it does not consume: `calls.rs`,
+//!   `a_handler_that_consumed_nothing_is_called_for_new_input_and_once_at_the_fin`. A loop
+//!   has one handler for its whole life, so no handler can be out of date.
+//! * B16, callbacks for the end that are lost when two are added concurrently: the builder takes
+//!   `on_disconnect`; for `on_close` see `notices.rs`.
 //! * B17, an interrupted send that ends the connection: `crates/netpoll-sys/tests/interrupted.rs`,
 //!   over every call.
 
@@ -63,7 +62,7 @@ fn hazard_b09_calls_on_an_ended_connection_affect_no_other() {
         conn.close();
         block_on(conn.reader().wait(1)).unwrap_err();
         ended.push(conn);
-        // Its slot at the poller is another's now.
+        // Another connection has its slot at the poller now.
         let mut other = block_on(Dialer::new().dial(server.addr)).unwrap();
         for conn in &mut ended {
             let (mut reader, mut writer) = conn.split();
@@ -88,7 +87,7 @@ fn hazard_b10_netpoll_412_408_355_a_writer_never_panics_at_the_end_of_its_connec
                 let mut writer = conn.writer();
                 writer.put_slice(&bytes(5000, part));
                 if let Ok(room) = writer.reserve(4) {
-                    // The end may come between any two of these.
+                    // The connection may end between any two of these calls.
                     let _filled = writer.fill(&room, b"tail").is_ok();
                 }
                 writer.commit_all();
@@ -109,7 +108,7 @@ fn hazard_b10_netpoll_412_408_355_a_writer_never_panics_at_the_end_of_its_connec
             }
         }
         let mut conn = writing.join().expect("no panic");
-        // All of it may have gone into the kernel's buffers before the peer went.
+        // The kernel may have buffered all of it before the peer closed.
         eventually("the end", || {
             conn.writer().put_u8(0);
             block_on(conn.writer().flush()).is_err()
@@ -119,15 +118,15 @@ fn hazard_b10_netpoll_412_408_355_a_writer_never_panics_at_the_end_of_its_connec
 
 #[test]
 fn hazard_b11_after_a_timed_out_flush_nothing_is_sent_twice_or_out_of_order() {
-    let (told, errors) = channel();
-    let handler = handler!([told], |conn| {
+    let (sender, errors) = channel();
+    let handler = handler!([sender], |conn| {
         let (mut reader, writer) = conn.split();
         reader.skip(1).await?;
         let soon = Instant::now() + Duration::from_millis(50);
         let mut writer = writer.with_deadline(soon);
         for seed in 0..3 {
             writer.push(Bytes::from(bytes(1 << 20, seed)));
-            told.send(writer.flush().await.map_err(|error| error.kind()))?;
+            sender.send(writer.flush().await.map_err(|error| error.kind()))?;
         }
         Ok(())
     });
@@ -159,12 +158,12 @@ fn hazard_b15_on_disconnect_runs_after_the_last_call_with_the_descriptor_open() 
         works.store(false, Ordering::SeqCst);
         called
     });
-    let (told, seen) = channel();
+    let (sender, seen) = channel();
     let observer = move |conn: &mut Connection, _: &CloseReason| {
         let socket = socket2::SockRef::from(&*conn);
         let open = socket.domain().is_ok() && socket.as_raw_fd() >= 0;
         let alone = !idle.load(Ordering::SeqCst);
-        told.send((open, alone)).expect("a test that waits");
+        sender.send((open, alone)).expect("a test that waits");
     };
     let server = Server::start_observed(EventLoop::builder().pollers(1), handler, observer);
     for round in 0..40 {
@@ -188,11 +187,11 @@ fn netpoll_304_a_peer_that_closes_as_its_handler_returns_leaves_no_connection() 
         match round % 3 {
             0 => drop(peer),
             1 => peer.reset(),
-            // As the answer comes, the handler is about to return.
+            // When the answer arrives, the handler is about to return.
             _ => drop(peer.receive(7)),
         }
     }
-    eventually("all of them", || {
+    eventually("all connections accepted", || {
         server.handle.accept_stats().accepted == 300
     });
     eventually("no connection", || server.handle.connections() == 0);
@@ -220,7 +219,7 @@ fn netpoll_296_a_failed_read_leaves_no_deadline_to_the_next() {
         let sending = peer.send_aside(b"four".to_vec());
         assert_eq!(block_on(conn.reader().next(4)).unwrap(), b"four");
         sending.join().unwrap().unwrap();
-        // Too large for the frame, and gone again.
+        // A read above the largest frame fails, and leaves no deadline either.
         block_on(conn.reader().next(usize::MAX)).unwrap_err();
         peer.send(b"last");
         assert_eq!(block_on(conn.reader().next(4)).unwrap(), b"last");
@@ -275,7 +274,7 @@ fn kitex_427_output_after_a_failed_flush_holds_no_memory() {
 
 #[test]
 fn netpoll_238_a_panic_of_a_handler_leaves_no_connection_open() {
-    let handler = async |_: &mut Connection| panic!("as told");
+    let handler = async |_: &mut Connection| panic!("requested by the test");
     let server = Server::start(EventLoop::builder().pollers(2), handler);
     let mut peers: Vec<Peer> = (0..20).map(|_| server.connect()).collect();
     for peer in &mut peers {

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Looking at all that has come after each arrival costs in proportion to what comes.
-#![expect(
-    clippy::unwrap_used,
-    reason = "what the tests have in common is run by tests alone"
-)]
+//! A handler may peek at all its input after each arrival: the cost is proportional to the input.
+#![expect(clippy::unwrap_used, reason = "only tests call the shared functions")]
 
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -12,24 +9,24 @@ use netpoll::{ConnOptions, Connection, EventLoop};
 
 use crate::support::{LIMIT, Peer, Server, bytes};
 
-/// How much is looked at before any of it is consumed.
+/// How many bytes a handler peeks at before it consumes any.
 const ALL: usize = 6 << 20;
 
-/// What was moved in all, for a look that finds what it saw before in the same place.
+/// Counts the bytes that moved: a look that finds its input at another address adds its length.
 #[derive(Default)]
 struct Moved {
     bytes: usize,
-    place: usize,
+    address: usize,
     looks: usize,
 }
 
 impl Moved {
     fn look(&mut self, seen: &[u8]) {
         self.looks += 1;
-        let place = seen.as_ptr().addr();
-        if place != self.place {
+        let address = seen.as_ptr().addr();
+        if address != self.address {
             self.bytes += seen.len();
-            self.place = place;
+            self.address = address;
         }
     }
 }
@@ -41,7 +38,7 @@ fn large_frames() -> netpoll::Builder {
     EventLoop::builder().pollers(1).options(options)
 }
 
-/// Sends `pieces` with a pause of the sender's between some, so that they arrive one by one.
+/// Sends `ALL` bytes in pieces, and yields between them so that they arrive one by one.
 fn send_in_pieces(peer: &mut Peer, each: usize) -> Vec<u8> {
     let all = bytes(ALL, 3);
     for piece in all.chunks(each) {
@@ -51,11 +48,11 @@ fn send_in_pieces(peer: &mut Peer, each: usize) -> Vec<u8> {
     all
 }
 
-fn check(server: &Server, heard: &std::sync::mpsc::Receiver<(Vec<u8>, usize, usize)>) {
+fn check(server: &Server, receiver: &std::sync::mpsc::Receiver<(Vec<u8>, usize, usize)>) {
     for each in [1400, 50_000] {
         let mut peer = server.connect();
         let all = send_in_pieces(&mut peer, each);
-        let (seen, moved, looks) = heard.recv_timeout(LIMIT).unwrap();
+        let (seen, moved, looks) = receiver.recv_timeout(LIMIT).unwrap();
         assert!(seen == all);
         assert!(looks > 10, "{looks} looks");
         let times = moved / ALL;
@@ -63,36 +60,36 @@ fn check(server: &Server, heard: &std::sync::mpsc::Receiver<(Vec<u8>, usize, usi
     }
 }
 
-type Tell = Arc<Mutex<Sender<(Vec<u8>, usize, usize)>>>;
+type ResultSender = Arc<Mutex<Sender<(Vec<u8>, usize, usize)>>>;
 
 #[test]
 fn input_that_a_handler_leaves_unread_is_moved_only_a_few_times() {
-    let (tell, hear) = channel();
-    let tell: Tell = Arc::new(Mutex::new(tell));
+    let (sender, receiver) = channel();
+    let sender: ResultSender = Arc::new(Mutex::new(sender));
     let server = Server::start_as_given(large_frames().on_request(
         async move |conn: &mut Connection| {
             let moved = conn.take_attached::<Moved>();
             let mut moved = moved.map_or_else(Moved::default, |moved| *moved);
             let mut reader = conn.reader();
-            let there = reader.available();
-            let seen = reader.peek(there).await?;
+            let available = reader.available();
+            let seen = reader.peek(available).await?;
             moved.look(seen);
-            if there == ALL {
-                let told = (seen.to_vec(), moved.bytes, moved.looks);
-                tell.lock().unwrap().send(told)?;
+            if available == ALL {
+                let results = (seen.to_vec(), moved.bytes, moved.looks);
+                sender.lock().unwrap().send(results)?;
                 reader.skip(ALL).await?;
             }
             conn.attach(moved);
             Ok(())
         },
     ));
-    check(&server, &hear);
+    check(&server, &receiver);
 }
 
 #[test]
 fn input_awaited_byte_by_byte_is_moved_only_a_few_times() {
-    let (tell, hear) = channel();
-    let tell: Tell = Arc::new(Mutex::new(tell));
+    let (sender, receiver) = channel();
+    let sender: ResultSender = Arc::new(Mutex::new(sender));
     let server = Server::start_as_given(large_frames().on_connection(
         async move |mut conn: Connection| {
             let mut moved = Moved::default();
@@ -104,19 +101,20 @@ fn input_awaited_byte_by_byte_is_moved_only_a_few_times() {
                 moved.look(reader.peek(have).await?);
             }
             let seen = reader.read_vec(ALL).await?;
-            tell.lock()
+            sender
+                .lock()
                 .unwrap()
                 .send((seen, moved.bytes, moved.looks))?;
             Ok(())
         },
     ));
-    check(&server, &hear);
+    check(&server, &receiver);
 }
 
 #[test]
 fn input_awaited_in_steps_of_10_kib_is_moved_only_a_few_times() {
-    let (tell, hear) = channel();
-    let tell: Tell = Arc::new(Mutex::new(tell));
+    let (sender, receiver) = channel();
+    let sender: ResultSender = Arc::new(Mutex::new(sender));
     let server = Server::start_as_given(large_frames().on_connection(
         async move |mut conn: Connection| {
             let mut moved = Moved::default();
@@ -127,11 +125,12 @@ fn input_awaited_in_steps_of_10_kib_is_moved_only_a_few_times() {
                 moved.look(reader.peek(have).await?);
             }
             let seen = reader.read_vec(ALL).await?;
-            tell.lock()
+            sender
+                .lock()
                 .unwrap()
                 .send((seen, moved.bytes, moved.looks))?;
             Ok(())
         },
     ));
-    check(&server, &hear);
+    check(&server, &receiver);
 }

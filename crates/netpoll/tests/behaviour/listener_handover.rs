@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Listeners that go from one loop to another, and loops that let nobody in any more.
+//! Listeners that move from one loop to another, and loops that stop accepting.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use netpoll::{Addr, EventLoop, ListenOptions, Listener};
 
 use crate::support::{LIMIT, Peer, Server, bound, eventually, frame, free_listener, rpc};
 
-/// Connects again and again, each time with a pause before the request, until it is told to stop. Fails
+/// Connects again and again, each time with a pause before the request, until `stop` is set. Fails
 /// at the first request that is not answered.
-fn connecting(addr: Addr, stop: Arc<AtomicBool>, answered: Arc<AtomicUsize>) {
+fn connect_until(addr: Addr, stop: Arc<AtomicBool>, answered: Arc<AtomicUsize>) {
     while !stop.load(Ordering::Relaxed) {
         let mut peer = Peer::connect(addr);
         std::thread::sleep(Duration::from_millis(1));
-        peer.call(b"in whichever loop");
+        peer.call(b"in either loop");
         answered.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -31,7 +31,7 @@ fn no_connection_is_lost_while_a_listener_moves_between_loops() {
     let mut clients = Vec::new();
     let mut former: Option<Server> = None;
     for number in 1..=LOOPS {
-        let listener = next.take().expect("one for each");
+        let listener = next.take().expect("a listener for each loop");
         let duplicate = listener.as_fd().try_clone_to_owned().unwrap();
         next = Some(Listener::from_fd(duplicate).unwrap());
         let server = Server::start_on(listener, EventLoop::builder().pollers(2), rpc);
@@ -40,7 +40,7 @@ fn no_connection_is_lost_while_a_listener_moves_between_loops() {
         } else {
             clients.extend((0..4).map(|_| {
                 let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
-                std::thread::spawn(move || connecting(addr, stop, answered))
+                std::thread::spawn(move || connect_until(addr, stop, answered))
             }));
         }
         let so_far = 300 * number;
@@ -58,7 +58,7 @@ fn no_connection_is_lost_while_a_listener_moves_between_loops() {
 fn a_new_connection_that_drains_gets_its_first_request_answered() {
     let server = Server::rpc();
     let mut peers: Vec<Peer> = (0..3).map(|_| server.connect()).collect();
-    eventually("all of them", || server.handle.connections() == 3);
+    eventually("three connections", || server.handle.connections() == 3);
     let shutdown = server.handle.shutdown(LIMIT);
     eventually("a closed port", || Peer::try_connect(server.addr).is_err());
     let request = frame(b"on its way");
@@ -77,7 +77,7 @@ fn a_drain_waits_for_a_new_connection_up_to_the_first_byte_timeout() {
     let builder = builder.first_byte_timeout(Duration::from_millis(50));
     let server = Server::start(builder, rpc);
     let mut silent = server.connect();
-    eventually("it", || server.handle.connections() == 1);
+    eventually("one connection", || server.handle.connections() == 1);
     let shutdown = server.handle.shutdown(100 * LIMIT);
     assert_eq!(silent.receive_all().unwrap(), b"");
     drop(silent);
@@ -88,7 +88,7 @@ fn a_drain_waits_for_a_new_connection_up_to_the_first_byte_timeout() {
 fn a_new_connection_that_stays_silent_is_not_counted_as_aborted() {
     let server = Server::rpc();
     let _silent = server.connect();
-    eventually("it", || server.handle.connections() == 1);
+    eventually("one connection", || server.handle.connections() == 1);
     assert_eq!(server.shut_down(Duration::from_millis(20)), 0);
 }
 
@@ -146,7 +146,7 @@ fn stop_accepting_does_not_stop_a_loop_with_the_same_listener() {
     first.handle.stop_accepting();
     let second = Listener::from_fd(duplicate).unwrap();
     let second = Server::start_on(second, EventLoop::builder().pollers(1), rpc);
-    eventually("one of the second's", || {
+    eventually("a connection of the second loop", || {
         second.connect().call(b"by either");
         second.handle.stats().accept.accepted > 0
     });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Many connections: at once, one after the other, and over each other's descriptors.
+//! Many connections: concurrently, in succession, and with reused descriptors.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,7 +47,7 @@ fn churn_leaves_no_connection_and_no_descriptor() {
                     2 => peer.call(b"one"),
                     3 => peer.send(&frame(b"half of it")[..7]),
                     _ => {
-                        peer.send(&frame(b"and not waited for"));
+                        peer.send(&frame(b"and no answer read"));
                         peer.reset();
                     }
                 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `on_connect`: the first call of a connection, and what is attached there.
+//! `on_connect`, the first call of a connection, and the value that it attaches.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ fn one_poller() -> Builder {
     EventLoop::builder().pollers(1)
 }
 
-/// Lets a connection in that says hello.
+/// Accepts a connection whose first line is `hello`.
 async fn hello(conn: &mut Connection) -> Result<(), BoxError> {
     let (mut reader, mut writer) = conn.split();
     if reader.until(b'\n', 10).await? != b"hello\n" {
@@ -27,7 +27,7 @@ async fn hello(conn: &mut Connection) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// A server whose `on_connect` waits at a gate, and a peer that it waits for.
+/// Returns a server whose `on_connect` waits at a gate, and its peer.
 fn held_at_a_gate() -> (Server, Peer, Gate) {
     let gate = Gate::default();
     let at = gate.clone();
@@ -41,8 +41,8 @@ fn held_at_a_gate() -> (Server, Peer, Gate) {
     (server, peer, gate)
 }
 
-/// Nobody is told of any connection of a server that ends now.
-fn nobody_is_told(mut server: Server) {
+/// Shuts down, and checks that `on_disconnect` runs for no further connection.
+fn expect_no_on_disconnect(mut server: Server) {
     let endings = server.take_endings();
     server.shut_down(LIMIT);
     assert_eq!(endings.iter().count(), 0);
@@ -101,23 +101,27 @@ fn a_peer_that_on_connect_refuses_is_answered_without_on_disconnect() {
     let mut peer = server.connect();
     peer.send(b"let me\nin");
     assert_eq!(peer.receive_all().unwrap(), b"go away\n");
-    nobody_is_told(server);
+    expect_no_on_disconnect(server);
 }
 
 #[test]
 fn a_connection_handler_is_not_called_when_on_connect_refuses() {
-    let never = async |_: Connection| panic!("called for one that was refused");
+    let never = async |_: Connection| panic!("called for a refused connection");
     let server = Server::start(one_poller(), GreetedWhole(hello, never));
     let mut peer = server.connect();
     peer.send(b"let me\nin");
     assert_eq!(peer.receive_all().unwrap(), b"go away\n");
-    nobody_is_told(server);
+    expect_no_on_disconnect(server);
 }
 
 #[test]
 fn a_panic_of_on_connect_closes_its_connection_without_on_disconnect() {
     let greet = async |conn: &mut Connection| {
-        assert_eq!(conn.reader().read_u8().await?, b'h', "as told");
+        assert_eq!(
+            conn.reader().read_u8().await?,
+            b'h',
+            "requested by the test"
+        );
         Ok(())
     };
     let server = Server::start(one_poller(), Greeted(greet, rpc));
@@ -129,7 +133,7 @@ fn a_panic_of_on_connect_closes_its_connection_without_on_disconnect() {
     steady.call(b"still here");
     drop((peer, steady));
     assert!(matches!(server.ending(), CloseReason::PeerFin));
-    nobody_is_told(server);
+    expect_no_on_disconnect(server);
 }
 
 #[test]
@@ -169,7 +173,7 @@ fn netpoll_307_hazard_b13_a_peer_lost_during_on_connect_gets_each_callback_once(
             _ => drop(peer),
         }
     }
-    eventually("all of them", || {
+    eventually("all connections accepted", || {
         server.handle.accept_stats().accepted == 200
     });
     eventually("no connection", || server.handle.connections() == 0);
@@ -204,7 +208,7 @@ fn a_connection_closed_by_on_connect_gets_no_request_call() {
         conn.close();
         Ok(())
     };
-    let never = async |_: &mut Connection| panic!("called for one that is closed");
+    let never = async |_: &mut Connection| panic!("called for a closed connection");
     let server = Server::start(one_poller(), Greeted(greet, never));
     let mut peer = server.connect();
     peer.send(&frame(b"one"));
@@ -213,7 +217,7 @@ fn a_connection_closed_by_on_connect_gets_no_request_call() {
     assert!(matches!(server.ending(), CloseReason::Local));
 }
 
-/// Counts its drops, and panics at them if it is told to.
+/// Counts its drops, and panics in them if `panics` is set.
 struct Counted {
     requests: u8,
     drops: Arc<AtomicUsize>,
@@ -223,11 +227,11 @@ struct Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.drops.fetch_add(1, Ordering::SeqCst);
-        assert!(!self.panics, "as told");
+        assert!(!self.panics, "requested by the test");
     }
 }
 
-/// Says how many requests came before, as a byte.
+/// Answers with the number of earlier requests, as a byte.
 async fn numbered(conn: &mut Connection) -> Result<(), BoxError> {
     let (mut reader, mut writer, state) = conn.split_with::<Counted>()?;
     reader.skip(1).await?;
@@ -249,11 +253,14 @@ fn an_attached_value_reaches_every_call_and_is_dropped_once_with_its_connection(
         assert!(replaced.is_none());
         Ok(())
     });
-    let (told, seen) = channel();
+    let (sender, seen) = channel();
     let observer = move |conn: &mut Connection, _: &CloseReason| {
         let requests = conn.attached::<Counted>().map(|state| state.requests);
-        assert!(conn.attached::<String>().is_none(), "of another type");
-        told.send(requests).expect("a test that waits");
+        assert!(
+            conn.attached::<String>().is_none(),
+            "a value of another type"
+        );
+        sender.send(requests).expect("a test that waits");
     };
     let server = Server::start_observed(one_poller(), Greeted(greet, numbered), observer);
     let mut peers: Vec<Peer> = (0..3).map(|_| server.connect()).collect();
@@ -293,8 +300,8 @@ fn a_panic_in_the_drop_of_an_attached_value_affects_no_other_connection() {
         drop(peer);
         assert!(matches!(server.ending(), CloseReason::PeerFin));
     }
-    let _cut_at_the_end = server.connect();
-    eventually("it", || server.handle.connections() == 1);
+    let _closed_by_shutdown = server.connect();
+    eventually("the last connection", || server.handle.connections() == 1);
     assert_eq!(server.shut_down(LIMIT), 0);
     assert_eq!(drops.load(Ordering::SeqCst), 4);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Every timeout works on every way of serving: each ends a peer that asks for it, and none that does
-//! not.
+//! Every timeout works with every way of serving. Each ends the connection of a peer that exceeds
+//! it, and no other.
 
 use std::sync::Arc;
 use std::thread::sleep;
@@ -14,19 +14,19 @@ use crate::mux::codec;
 use crate::support::{Peer, Server, block_on, frame, retry_if_late};
 use crate::timeouts::{SHORT, ended_for, one_poller};
 
-/// How long anything may take.
+/// The timeout under test.
 const PATIENCE: Duration = SHORT.saturating_mul(4);
 
-/// How late threads may run before a peer misses it that should not.
+/// How late threads may run before a peer exceeds a timeout that it should meet.
 const SLACK: Duration = Duration::from_millis(50);
 
-/// A large answer: two are more than sockets hold, and what a connection may leave unsent.
+/// A large answer: two are more than the sockets hold, and less than the limit of unsent output.
 const LARGE: usize = 7 << 19;
 
-/// A way to answer frames, and what it is called.
+/// The name of a way to answer frames, and the function that configures it.
 type Way = (&'static str, fn(Builder) -> Builder);
 
-/// The answer to a request: itself, or much.
+/// Returns the answer to a request: one byte, or `LARGE` bytes if the request ends with `!`.
 fn answered(mut request: LinkBuffer) -> LinkBuffer {
     let bytes = request.next(request.len()).unwrap_or_default().to_vec();
     let large = bytes.last() == Some(&b'!');
@@ -83,7 +83,7 @@ impl netpoll::Spawn for Threads {
 fn ways() -> Vec<Way> {
     #[cfg_attr(
         not(feature = "tokio"),
-        expect(unused_mut, reason = "there are more with it")
+        expect(unused_mut, reason = "the feature adds more ways")
     )]
     let mut ways = of_netpoll();
     #[cfg(feature = "tokio")]
@@ -151,19 +151,19 @@ fn of_netpoll() -> Vec<Way> {
     ]
 }
 
-/// A request whose body ends with `last`.
+/// Returns a request whose body ends with `last`.
 fn request(last: u8) -> Vec<u8> {
     frame(&[0, 0, 0, 0, 0, 0, 0, 7, last])
 }
 
-/// Asks for something, and receives it.
+/// Sends a request and receives the answer.
 fn ask(peer: &mut Peer) {
     peer.send(&request(b'?'));
     assert_eq!(peer.receive(13).len(), 13);
 }
 
-/// Fails unless, in each way, a peer that does as `triggers` says is ended for `which`, and one that
-/// does as `keeps` says is answered all the time.
+/// Checks with each way of serving that `which` ends the connection of a peer that runs `triggers`,
+/// and that a peer that runs `keeps` is always answered.
 fn each(builder: fn() -> Builder, which: Timeout, triggers: fn(&mut Peer), keeps: fn(&mut Peer)) {
     for (way, serve) in ways() {
         retry_if_late(SLACK, || one(way, serve(builder()), which, triggers, keeps));
@@ -189,7 +189,7 @@ fn first_byte_timeout_works_with_every_way_of_serving() {
     each(
         || one_poller().first_byte_timeout(PATIENCE),
         Timeout::FirstByte,
-        |_silent| {},
+        |_is_silent| {},
         |peer| {
             ask(peer);
             sleep(PATIENCE * 2);
@@ -235,12 +235,13 @@ fn write_timeout_works_with_every_way_of_serving() {
 #[test]
 fn linger_limits_a_close_with_every_way_of_serving() {
     for (way, serve) in ways() {
-        retry_if_late(SLACK, || lingers(way, serve));
+        retry_if_late(SLACK, || check_linger(way, serve));
     }
 }
 
-fn lingers(way: &str, serve: fn(Builder) -> Builder) {
-    // The peer that ends its stream, too, ends the connection long before its time is up.
+fn check_linger(way: &str, serve: fn(Builder) -> Builder) {
+    // A peer that closes its stream, too, ends the connection long before the linger time has
+    // passed.
     let patient = one_poller().max_age(PATIENCE).linger(PATIENCE * 1000);
     let server = Server::start_as_given(serve(patient));
     let mut peer = server.connect();
@@ -252,7 +253,7 @@ fn lingers(way: &str, serve: fn(Builder) -> Builder) {
         matches!(closed, CloseReason::Timeout(Timeout::MaxAge)),
         "{way}: {closed}"
     );
-    // The one that does not is waited for as long as that, and no longer.
+    // A peer that does not close is awaited for the linger time, and no longer.
     let builder = one_poller().max_age(PATIENCE).linger(PATIENCE);
     let server = Server::start_as_given(serve(builder));
     let mut peer = server.connect();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A shutdown whose time is up.
+//! A shutdown that reaches its deadline.
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ fn a_handler_that_never_returns_is_aborted_at_the_deadline_and_counted() {
     assert_eq!(endings.iter().filter(shut).count(), 3);
 }
 
-/// A server with a peer whose request waits at a gate.
+/// Returns a server, and a peer whose request waits at a gate.
 fn held_at_a_gate() -> (Server, Peer, Gate) {
     let gate = Gate::default();
     let at = gate.clone();
@@ -53,7 +53,7 @@ fn an_aborted_peer_sees_the_end_while_a_waker_of_its_handler_is_held() {
     let (server, mut peer, gate) = held_at_a_gate();
     assert_eq!(server.shut_down(Duration::from_millis(1)), 1);
     assert_eq!(peer.receive_all().unwrap(), b"");
-    assert!(gate.is_waited_at(), "the waker is still there");
+    assert!(gate.is_waited_at(), "the waker is still held");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A connection for which somebody works is not idle, whoever that is and whatever the handler waits
-//! for meanwhile; when nobody does any more, it is.
+//! A connection is not idle while work for it is in progress, in any task and during any wait of
+//! the handler. It is idle when the work is done.
 
 use std::future::{Future, poll_fn};
 use std::io::ErrorKind;
@@ -20,20 +20,20 @@ use crate::mux::{codec, server as mux_server};
 use crate::support::{Server, block_on, retry_if_late};
 use crate::timeouts::{SHORT, ended_for, one_poller};
 
-/// How long nothing may happen on a connection of these tests.
+/// The idle timeout of the connections in these tests.
 const IDLE: Duration = SHORT.saturating_mul(2);
 
-/// How long work takes: several times what is idle.
+/// How long work takes: several times the idle timeout.
 const WORK: Duration = SHORT.saturating_mul(9);
 
-/// Answers each request when it has worked for it.
+/// Answers each request after `WORK`.
 async fn slowly(request: Message) -> Result<Message, BoxError> {
     sleep(WORK).await;
     Ok(request)
 }
 
-/// A connection whose other side answers a call after a while is cut only when the answer has come.
-fn call_outlasts_idleness(server: &Server) {
+/// Checks that the idle timeout closes a connection only after the answer to its slow call.
+fn check_call_outlasts_idle_timeout(server: &Server) {
     let conn = block_on(Dialer::new().dial(server.addr)).expect("a server");
     let client = Client::new(conn, codec());
     let answer = block_on(client.call(Message::new(b"slow"))).expect("an answer");
@@ -48,7 +48,7 @@ fn a_mux_request_in_progress_keeps_its_connection_from_being_idle() {
         let builder = one_poller()
             .idle_timeout(IDLE)
             .on_connection(mux::serve(codec(), slowly));
-        call_outlasts_idleness(&Server::start_as_given(builder));
+        check_call_outlasts_idle_timeout(&Server::start_as_given(builder));
     });
 }
 
@@ -69,11 +69,11 @@ fn a_mux_request_on_an_executor_keeps_its_connection_from_being_idle() {
             .idle_timeout(IDLE)
             .runner(runner)
             .on_connection_send(serving);
-        call_outlasts_idleness(&Server::start_as_given(builder));
+        check_call_outlasts_idle_timeout(&Server::start_as_given(builder));
     }
 }
 
-/// Dials connections that are cut when they are idle.
+/// Dials connections with an idle timeout.
 fn dialer() -> Dialer {
     let mut options = ConnOptions::for_dialing();
     options.timeouts.idle = Some(IDLE);
@@ -120,15 +120,18 @@ fn a_connection_checked_out_of_its_pool_is_not_idle() {
     };
     block_on(waits).expect("a connection");
     let beside = async {
-        // What it waits for is the answer to something.
+        // A read outside the pool counts as the wait for an answer.
         let mut reader = conn.reader();
         timeout(WORK, reader.wait(1)).await
     };
-    assert!(block_on(beside).is_err(), "it is not cut");
+    assert!(
+        block_on(beside).is_err(),
+        "the idle timeout does not close it"
+    );
     assert!(conn.is_active());
 }
 
-/// Waits for both.
+/// Waits for both futures.
 async fn both<A: Future, B: Future>(one: A, other: B) -> (A::Output, B::Output) {
     let (mut one, mut other) = (pin!(one), pin!(other));
     let (mut first, mut second) = (None, None);
@@ -149,13 +152,14 @@ async fn both<A: Future, B: Future>(one: A, other: B) -> (A::Output, B::Output) 
         }
     })
     .await;
-    first.zip(second).expect("both are done")
+    first.zip(second).expect("both outputs")
 }
 
-/// A way to serve a connection, and what it is called.
+/// The name of a way to serve a connection, and the function that configures it.
 type Way = (&'static str, fn(Builder) -> Builder);
 
-/// Reads, and works at once for longer than a connection may be idle; then answers, and reads on.
+/// Reads and works concurrently; the work takes longer than the idle timeout. Then answers and
+/// reads on.
 async fn works_and_reads(mut conn: Connection) -> Result<(), BoxError> {
     let (mut reader, mut writer) = conn.split();
     let work = async {
@@ -166,7 +170,7 @@ async fn works_and_reads(mut conn: Connection) -> Result<(), BoxError> {
     Ok(read?)
 }
 
-/// As [`works_and_reads`], where whichever comes first decides.
+/// As [`works_and_reads`], with a select in place of the join.
 async fn races(mut conn: Connection) -> Result<(), BoxError> {
     let mut work = pin!(sleep(WORK));
     let read = {
@@ -184,7 +188,7 @@ async fn races(mut conn: Connection) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Reads with the one half while a task works with the other.
+/// Reads with one half while a task works with the other.
 async fn works_aside(conn: Connection) -> Result<(), BoxError> {
     let (mut reader, mut writer) = conn.into_split();
     let aside = netpoll::spawn(async move {
@@ -243,8 +247,8 @@ fn a_task_that_answers_through_the_write_queue_keeps_its_connection_until_it_has
                 drop(netpoll::spawn(async move {
                     sleep(WORK).await;
                     let answer = LinkBuffer::from(bytes::Bytes::from_static(b"done"));
-                    queue.send(answer).await.expect("a connection");
-                    // Whoever keeps a queue and owes nothing keeps no connection.
+                    queue.send(answer).await.expect("an open connection");
+                    // A queue without unsent messages does not keep the connection from being idle.
                     sleep(WORK * 50).await;
                 }));
                 Ok(())

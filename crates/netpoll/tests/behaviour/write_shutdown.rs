@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! This side's stream ends, and the peer's goes on.
+//! A write shutdown ends the output of this side, and input continues.
 
 use std::io::ErrorKind;
 use std::sync::mpsc::channel;
@@ -9,8 +9,8 @@ use netpoll::{CloseReason, Connection, EventLoop, WriteAfterShutdown};
 
 use crate::support::{Gate, LIMIT, Server, block_on, bytes, eventually, pair};
 
-/// Whether an error is that of a put after the end of the stream.
-fn is_after_finish(error: &std::io::Error) -> bool {
+/// Returns whether the error is that of output after a write shutdown.
+fn is_after_shutdown(error: &std::io::Error) -> bool {
     error.kind() == ErrorKind::BrokenPipe
         && error
             .get_ref()
@@ -36,7 +36,7 @@ fn a_write_shutdown_sends_the_output_then_the_fin_and_reads_continue() {
         peer.send(word);
         assert_eq!(block_on(reader.next(3)).unwrap(), word);
     }
-    assert!(conn.is_active(), "the peer's stream goes on");
+    assert!(conn.is_active(), "the stream of the peer is open");
 }
 
 #[test]
@@ -50,9 +50,9 @@ fn output_after_a_write_shutdown_is_discarded_and_the_flush_fails() {
     assert_eq!(writer.uncommitted_len(), 0);
     block_on(writer.flush()).unwrap();
     writer.put_str("not sent");
-    assert!(is_after_finish(&block_on(writer.flush()).unwrap_err()));
-    assert!(is_after_finish(&writer.reserve(8).unwrap_err()));
-    assert!(is_after_finish(
+    assert!(is_after_shutdown(&block_on(writer.flush()).unwrap_err()));
+    assert!(is_after_shutdown(&writer.reserve(8).unwrap_err()));
+    assert!(is_after_shutdown(
         &handle.push("nor this".into()).unwrap_err()
     ));
     assert_eq!(peer.receive_all().unwrap(), b"sent");
@@ -61,20 +61,20 @@ fn output_after_a_write_shutdown_is_discarded_and_the_flush_fails() {
 #[test]
 fn a_connection_ends_when_both_streams_have_and_its_input_stays_readable() {
     let (mut conn, mut peer) = pair();
-    let (tell, hear) = channel();
-    conn.on_close(move |reason| tell.send(reason.clone()).unwrap());
+    let (sender, receiver) = channel();
+    conn.on_close(move |reason| sender.send(reason.clone()).unwrap());
     conn.writer().put_str("ours");
     conn.writer().shutdown();
     assert_eq!(peer.receive_all().unwrap(), b"ours");
-    assert!(hear.try_recv().is_err(), "one stream is not both");
+    assert!(receiver.try_recv().is_err(), "one stream is not both");
     peer.send(b"theirs");
     peer.finish();
-    let reason = hear.recv_timeout(LIMIT).unwrap();
+    let reason = receiver.recv_timeout(LIMIT).unwrap();
     assert!(matches!(reason, CloseReason::PeerFin), "{reason}");
     assert_eq!(block_on(conn.reader().next(6)).unwrap(), b"theirs");
     let error = block_on(conn.reader().next(1)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
-    block_on(conn.writer().flush()).expect("all of it has left");
+    block_on(conn.writer().flush()).expect("all output was sent");
 }
 
 #[test]
@@ -82,28 +82,28 @@ fn a_write_shutdown_after_the_fin_of_the_peer_ends_the_connection() {
     let (mut conn, mut peer) = pair();
     peer.finish();
     assert!(block_on(conn.reader().chunk()).unwrap().is_none());
-    let (tell, hear) = channel();
-    conn.on_close(move |reason| tell.send(reason.clone()).unwrap());
+    let (sender, receiver) = channel();
+    conn.on_close(move |reason| sender.send(reason.clone()).unwrap());
     conn.writer().put_str("the answer");
     conn.writer().shutdown();
     assert_eq!(peer.receive_all().unwrap(), b"the answer");
     assert!(matches!(
-        hear.recv_timeout(LIMIT).unwrap(),
+        receiver.recv_timeout(LIMIT).unwrap(),
         CloseReason::PeerFin
     ));
 }
 
 #[test]
 fn a_handler_that_shut_down_its_output_is_called_for_later_input() {
-    let (tell, hear) = channel();
-    let tell = std::sync::Mutex::new(tell);
+    let (sender, receiver) = channel();
+    let sender = std::sync::Mutex::new(sender);
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(
         async move |conn: &mut Connection| {
             let (mut reader, mut writer) = conn.split();
             let byte = reader.read_u8().await?;
             writer.put_u8(byte);
             writer.shutdown();
-            tell.lock().unwrap().send(byte)?;
+            sender.lock().unwrap().send(byte)?;
             Ok(())
         },
     ));
@@ -111,11 +111,11 @@ fn a_handler_that_shut_down_its_output_is_called_for_later_input() {
     peer.send(b"a");
     assert_eq!(peer.receive_all().unwrap(), b"a");
     peer.send(b"b");
-    assert_eq!(hear.recv_timeout(LIMIT).unwrap(), b'a');
-    assert_eq!(hear.recv_timeout(LIMIT).unwrap(), b'b');
+    assert_eq!(receiver.recv_timeout(LIMIT).unwrap(), b'a');
+    assert_eq!(receiver.recv_timeout(LIMIT).unwrap(), b'b');
     peer.send(b"c");
     peer.finish();
-    assert_eq!(hear.recv_timeout(LIMIT).unwrap(), b'c');
+    assert_eq!(receiver.recv_timeout(LIMIT).unwrap(), b'c');
     assert!(matches!(server.ending(), CloseReason::PeerFin));
     assert_eq!(server.shut_down(Duration::from_secs(60)), 0);
 }
@@ -129,7 +129,7 @@ fn a_fin_is_sent_after_all_unsent_output() {
             conn.writer().put_slice(&bytes(4 << 20, 3));
             conn.writer().shutdown();
             at.pass().await;
-            // The input ends with the peer's; then the drop has nothing to wait for.
+            // Once the peer has ended its stream, the drop has nothing to wait for.
             while conn.reader().chunk().await?.is_some() {}
             Ok(())
         },
@@ -152,7 +152,7 @@ fn a_flush_after_a_write_shutdown_fails_when_the_peer_is_gone() {
     let flushing = writer.flush();
     drop(peer);
     let error = block_on(flushing).unwrap_err();
-    assert!(!is_after_finish(&error), "{error}");
+    assert!(!is_after_shutdown(&error), "{error}");
 }
 
 #[test]
