@@ -99,7 +99,7 @@ async fn dial_and_read(addr: Addr, does: Does) -> Result<(), ErrorKind> {
 fn fits(does: Does, outcome: Result<(), ErrorKind>) -> bool {
     match outcome {
         Ok(()) => true,
-        // Output to a peer that is gone may be answered by a reset, after a close and after a reset.
+        // Output to a peer that has closed or reset may be answered by a reset.
         Err(kind) => {
             let reset = [
                 ErrorKind::ConnectionReset,
