@@ -26,7 +26,7 @@ use crate::error::BoxError;
 use crate::foreign::wake_by_ref;
 
 /// The default limit of requests of one connection in progress.
-const DEFAULT_MAX_IN_FLIGHT: usize = 256;
+pub(super) const DEFAULT_MAX_IN_FLIGHT: usize = 256;
 
 /// The most requests that are started before the answers are sent and other tasks run.
 const MAX_BATCH: usize = 64;
@@ -69,50 +69,65 @@ where
     C: Codec,
     H: AsyncFn(C::Frame) -> Result<C::Frame, BoxError> + Send + Sync + 'static,
 {
-    async move |mut conn: Connection| {
-        let mut tasks = TaskSet::new();
-        let mut requests = RequestReader::new(&conn);
-        let mut in_flight_count = InFlightCount::Unregistered(conn.handle());
-        let mut first = PollTarget::Tasks;
-        let (mut reader, writer) = conn.split();
-        let mut batch = AnswerBatch {
-            writer,
-            ready: LinkBuffer::new(),
-        };
-        while !requests.drain.has_ended() || tasks.len() > 0 {
-            let has_capacity = tasks.len() < in_flight.max(1);
-            let step = poll_fn(|context| {
-                let mut step = Poll::Pending;
-                for target in first.both() {
-                    step = match target {
-                        PollTarget::Tasks => tasks.poll_next(context).map(ServerStep::Answer),
-                        PollTarget::Requests if has_capacity => {
-                            requests.poll_next(&codec, &mut reader, &mut batch.writer, context)
-                        }
-                        PollTarget::Requests => Poll::Pending,
-                    };
-                    if step.is_ready() {
-                        return step;
-                    }
-                }
-                tasks.end_round();
-                first = first.other();
-                batch.send();
-                in_flight_count.set(tasks.len());
-                step
-            });
-            let answer = match step.await {
-                ServerStep::Answer(answer) => Poll::Ready(answer),
-                ServerStep::Request(Ok(request)) => tasks.start(handler(request)),
-                ServerStep::Request(Err(error)) => Poll::Ready(Err(error.into())),
-                ServerStep::End => Poll::Pending,
-            };
-            if let Poll::Ready(answer) = answer {
-                batch.put(&codec, answer?)?;
-            }
-        }
-        Ok(())
+    async move |conn: Connection| {
+        serve_requests(conn, &codec, in_flight, |request| handler(request)).await
     }
+}
+
+/// Serves the requests of `conn` until no more are accepted and all are answered. `start` starts
+/// the task of a request.
+pub(super) async fn serve_requests<C, F>(
+    mut conn: Connection,
+    codec: &C,
+    in_flight: usize,
+    start: impl Fn(C::Frame) -> F,
+) -> Result<(), BoxError>
+where
+    C: Codec,
+    F: Future<Output = Result<C::Frame, BoxError>>,
+{
+    let mut tasks = TaskSet::new();
+    let mut requests = RequestReader::new(&conn);
+    let mut in_flight_count = InFlightCount::Unregistered(conn.handle());
+    let mut first = PollTarget::Tasks;
+    let (mut reader, writer) = conn.split();
+    let mut batch = AnswerBatch {
+        writer,
+        ready: LinkBuffer::new(),
+    };
+    while !requests.drain.has_ended() || tasks.len() > 0 {
+        let has_capacity = tasks.len() < in_flight.max(1);
+        let step = poll_fn(|context| {
+            let mut step = Poll::Pending;
+            for target in first.both() {
+                step = match target {
+                    PollTarget::Tasks => tasks.poll_next(context).map(ServerStep::Answer),
+                    PollTarget::Requests if has_capacity => {
+                        requests.poll_next(codec, &mut reader, &mut batch.writer, context)
+                    }
+                    PollTarget::Requests => Poll::Pending,
+                };
+                if step.is_ready() {
+                    return step;
+                }
+            }
+            tasks.end_round();
+            first = first.other();
+            batch.send();
+            in_flight_count.set(tasks.len());
+            step
+        });
+        let answer = match step.await {
+            ServerStep::Answer(answer) => Poll::Ready(answer),
+            ServerStep::Request(Ok(request)) => tasks.start(start(request)),
+            ServerStep::Request(Err(error)) => Poll::Ready(Err(error.into())),
+            ServerStep::End => Poll::Pending,
+        };
+        if let Poll::Ready(answer) = answer {
+            batch.put(codec, answer?)?;
+        }
+    }
+    Ok(())
 }
 
 /// Answers that are sent together.
