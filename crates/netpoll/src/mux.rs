@@ -37,6 +37,7 @@
 
 mod call_table;
 mod client;
+mod client_builder;
 mod client_connection;
 mod connector;
 mod executor_server;
@@ -44,13 +45,18 @@ mod message;
 mod options;
 mod request_drain;
 mod server;
+mod server_builder;
+mod server_connection;
 mod task_set;
 mod unsent_request;
 
 pub use crate::codec::{Codec, Need};
 pub use crate::connection::write_queue::{SendError, WriteQueue};
 pub use client::{Client, ClientStats};
+pub use client_builder::ClientBuilder;
 pub use executor_server::{ServeFuture, serve_on};
 pub use message::{CallCodec, Message, Numbered};
 pub use options::{Backoff, ClientOptions};
 pub use server::{serve, serve_within};
+pub use server_builder::{Server, serve_with};
+pub use server_connection::ServerConnection;

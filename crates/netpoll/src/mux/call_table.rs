@@ -2,8 +2,9 @@
 //! The calls in progress on one connection, by id.
 //!
 //! An id combines a slot of the table with a counter that grows with each call. An answer to a call
-//! that is gone finds its slot empty or used by another call, and is unmatched. A call leaves the
-//! table when its caller takes the result or abandons the call. No method blocks.
+//! that is gone finds its slot empty or used by another call, and is unmatched. The counter is never
+//! zero, so no call has an id below 2^32: a codec may use these ids for messages without a call. A
+//! call leaves the table when its caller takes the result or abandons the call. No method blocks.
 
 use std::io;
 use std::task::Poll;
@@ -19,7 +20,7 @@ use crate::time::Elapsed;
 #[derive(Debug)]
 pub(super) struct CallTable<F> {
     table: Slab<CallEntry<F>>,
-    /// The number of calls so far; it may wrap.
+    /// The number of calls so far; it wraps to 1.
     started: u32,
     /// Why no new call is accepted, once that is so.
     closing: Option<CloseReason>,
@@ -98,7 +99,7 @@ impl<F> CallTable<F> {
         if let Some(reason) = self.ended.as_ref().or(self.closing.as_ref()) {
             return Err(reason.clone());
         }
-        self.started = self.started.wrapping_add(1);
+        self.started = self.started.checked_add(1).unwrap_or(1);
         let entry = self.table.vacant_entry();
         let id = u64::from(self.started) << 32 | entry.key() as u64;
         entry.insert(CallEntry {
@@ -293,13 +294,14 @@ mod tests {
     }
 
     #[test]
-    fn call_counter_wraps() {
+    fn call_counter_wraps_without_ids_below_2_to_the_32() {
         let mut calls = CallTable {
             started: u32::MAX - 1,
             ..CallTable::default()
         };
         for number in 0..4 {
             let id = calls.start(None).unwrap();
+            assert!(id >> 32 > 0, "{id:#x}");
             assert!(
                 matches!(calls.complete(id, number), Delivery::Waiter(waker) if waker.is_none())
             );

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use netpoll_buffer::LinkBuffer;
 
+use super::client_builder::{ClientBuilder, Protocol};
 use super::client_connection::{ClientConnection, PendingCall};
 use super::connector::Connector;
 use super::message::CallCodec;
@@ -41,6 +42,8 @@ use crate::time::timeout_at;
 /// A server of [`serve`](super::serve) that drains answers the requests that it accepted before its
 /// FIN. So a call that fails with [`PeerFin`](crate::CloseReason::PeerFin) in
 /// [`Closed`](crate::Closed) was not accepted by such a server.
+///
+/// A server may also send messages without a call: see [`ClientBuilder::on_push`].
 ///
 /// ```no_run
 /// use netpoll::codec::LengthField;
@@ -77,7 +80,7 @@ enum ReservedPermit {
 const MAX_ATTEMPTS: usize = 3;
 
 struct ClientShared<C: CallCodec> {
-    codec: Arc<C>,
+    protocol: Arc<Protocol<C>>,
     options: ClientOptions,
     semaphore: Arc<Semaphore>,
     connector: Connector<C::Frame>,
@@ -91,8 +94,8 @@ pub struct ClientStats {
     pub in_flight: usize,
     /// Calls that wait for a permit.
     pub waiting: usize,
-    /// Answers on the current connection that matched no call: late, duplicate, or of an unknown
-    /// id.
+    /// Frames on the current connection that matched no call and were dropped: late, duplicate, of
+    /// an unknown id, or pushes to a client without [`on_push`](ClientBuilder::on_push).
     pub unmatched_answers: u64,
     /// Connections that were opened.
     pub connections: u64,
@@ -103,9 +106,11 @@ impl<C: CallCodec> Client<C> {
     /// connection.
     #[must_use]
     pub fn new(conn: Connection, codec: C) -> Self {
-        let codec = Arc::new(codec);
-        let connector = Connector::fixed(ClientConnection::open(conn, &codec, 0));
-        Self::build(codec, ClientOptions::default(), connector)
+        let protocol = Protocol {
+            codec,
+            pushes: None,
+        };
+        Self::of_connection(conn, protocol, ClientOptions::default())
     }
 
     /// As [`new`](Self::new), with other limits.
@@ -114,10 +119,7 @@ impl<C: CallCodec> Client<C> {
     ///
     /// [`InvalidConfig`](crate::InvalidConfig), naming the field, for invalid options.
     pub fn with_options(conn: Connection, codec: C, options: ClientOptions) -> io::Result<Self> {
-        options.check()?;
-        let codec = Arc::new(codec);
-        let connector = Connector::fixed(ClientConnection::open(conn, &codec, 0));
-        Ok(Self::build(codec, options, connector))
+        Self::builder(codec).options(options).connection(conn)
     }
 
     /// Creates a client that dials `target`, an address or a name, at its first call, and again at
@@ -138,17 +140,43 @@ impl<C: CallCodec> Client<C> {
     where
         T: ToTarget + Send + Sync + 'static,
     {
-        options.check()?;
-        dialer.check()?;
-        let connector = Connector::dialing(dialer, target);
-        Ok(Self::build(Arc::new(codec), options, connector))
+        Self::builder(codec)
+            .options(options)
+            .dialing(dialer, target)
     }
 
-    fn build(codec: Arc<C>, options: ClientOptions, connector: Connector<C::Frame>) -> Self {
+    /// Returns a builder, for a client that receives [pushes](ClientBuilder::on_push).
+    pub fn builder(codec: C) -> ClientBuilder<C> {
+        ClientBuilder::new(codec)
+    }
+
+    pub(super) fn of_connection(
+        conn: Connection,
+        protocol: Protocol<C>,
+        options: ClientOptions,
+    ) -> Self {
+        let protocol = Arc::new(protocol);
+        let connector = Connector::fixed(ClientConnection::open(conn, &protocol, 0));
+        Self::build(protocol, options, connector)
+    }
+
+    pub(super) fn of_connector(
+        connector: Connector<C::Frame>,
+        protocol: Protocol<C>,
+        options: ClientOptions,
+    ) -> Self {
+        Self::build(Arc::new(protocol), options, connector)
+    }
+
+    fn build(
+        protocol: Arc<Protocol<C>>,
+        options: ClientOptions,
+        connector: Connector<C::Frame>,
+    ) -> Self {
         let semaphore = Semaphore::new(options.max_in_flight);
         Self {
             shared: Arc::new(ClientShared {
-                codec,
+                protocol,
                 options,
                 semaphore,
                 connector,
@@ -201,10 +229,10 @@ impl<C: CallCodec> Client<C> {
             None => shared.acquire_permit(deadline).await?,
         };
         let (mut connection, mut call) = shared.start_call(deadline).await?;
-        shared.codec.set_id(&mut request, call.id);
+        shared.protocol.codec.set_id(&mut request, call.id);
         let id = call.id;
         let mut buffer = LinkBuffer::new();
-        shared.codec.encode(request, &mut buffer)?;
+        shared.protocol.codec.encode(request, &mut buffer)?;
         // A connection that starts to end before it accepts the request has sent none of it.
         let mut attempts = 1;
         while let Err(unsent_request) = send(&connection, buffer, &call, deadline).await {
@@ -323,7 +351,9 @@ impl<C: CallCodec> ClientShared<C> {
         {
             return Ok(connection);
         }
-        let opened = self.connector.connect(&self.codec, &self.options.backoff);
+        let opened = self
+            .connector
+            .connect(&self.protocol, &self.options.backoff);
         match deadline {
             Some(deadline) => timeout_at(deadline, opened).await?,
             None => opened.await,

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
 use super::call_table::{CallTable, Delivery};
+use super::client_builder::Protocol;
 use super::message::CallCodec;
 use crate::connection::Connection;
 use crate::connection::backpressure::ReadPolicy;
@@ -33,7 +34,7 @@ pub(super) struct ClientConnection<F> {
     /// Counts the calls in progress: while there are any, the connection is not idle.
     in_flight: InFlightGuard,
     deadline_timer: Mutex<DeadlineTimer>,
-    /// The number of answers that matched no call.
+    /// The number of frames that matched no call and were not passed to `on_push`.
     unmatched_answers: AtomicU64,
 }
 
@@ -80,7 +81,7 @@ impl<F: Send + 'static> ClientConnection<F> {
     /// `started` is the number of calls that were started on earlier connections.
     pub(super) fn open<C: CallCodec<Frame = F>>(
         conn: Connection,
-        codec: &Arc<C>,
+        protocol: &Arc<Protocol<C>>,
         started: u32,
     ) -> Arc<Self> {
         let connection = Arc::new(Self {
@@ -97,12 +98,16 @@ impl<F: Send + 'static> ClientConnection<F> {
         }
         let lost = Arc::clone(&connection);
         conn.on_close(move |reason| lost.fail_all(reason.clone()));
-        let (answers, codec) = (Arc::clone(&connection), Arc::clone(codec));
+        let (answers, protocol) = (Arc::clone(&connection), Arc::clone(protocol));
         conn.serve_with_policy(
             ReadPolicy::AlwaysRead,
             async move |conn: &mut Connection| {
-                if let Some(frame) = conn.reader().frame(&*codec).await? {
-                    answers.complete(codec.id(&frame), frame);
+                if let Some(frame) = conn.reader().frame(&protocol.codec).await? {
+                    let id = protocol.codec.id(&frame);
+                    match &protocol.pushes {
+                        Some(pushes) if pushes.id == id => (pushes.on_push)(frame),
+                        _ => answers.complete(id, frame),
+                    }
                 }
                 Ok(())
             },

@@ -11,6 +11,7 @@ use std::io;
 use std::pin::Pin;
 use std::time::Instant;
 
+use super::client_builder::Protocol;
 use super::client_connection::ClientConnection;
 use super::message::CallCodec;
 use super::options::Backoff;
@@ -121,7 +122,7 @@ impl<F: Send + 'static> Connector<F> {
     /// one.
     pub(super) async fn connect<C: CallCodec<Frame = F>>(
         &self,
-        codec: &Arc<C>,
+        protocol: &Arc<Protocol<C>>,
         backoff: &Backoff,
     ) -> io::Result<Arc<ClientConnection<F>>> {
         let Some(redialer) = &self.redialer else {
@@ -140,7 +141,7 @@ impl<F: Send + 'static> Connector<F> {
         match (redialer.dial)().await {
             Ok(conn) => {
                 let before = self.current().map_or(0, |connection| connection.started());
-                let connection = ClientConnection::open(conn, codec, before);
+                let connection = ClientConnection::open(conn, protocol, before);
                 let mut state = lock(&self.state);
                 let failed = DeferredDrop::from(state.failures.take());
                 state.dialed += 1;

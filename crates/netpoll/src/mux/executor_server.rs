@@ -49,44 +49,59 @@ where
     F: Future<Output = Result<C::Frame, BoxError>> + Send + 'static,
 {
     let (codec, handler) = (Arc::new(codec), Arc::new(handler));
-    move |mut conn: Connection| {
-        let (executor, codec) = (Arc::clone(&executor), Arc::clone(&codec));
-        let handler = Arc::clone(&handler);
-        Box::pin(async move {
-            let in_flight = in_flight.max(1);
-            let responder = Responder {
-                queue: conn.write_queue(),
-                failure: Arc::default(),
-            };
-            let semaphore = Semaphore::new(in_flight);
-            let mut drain = RequestDrain::new(&conn);
-            while let Some(request) = responder
-                .next_request(&mut drain, &mut conn, &*codec)
-                .await?
-            {
-                let mut in_flight = conn.shared().in_flight();
-                in_flight.set(1);
-                let request_guard = RequestGuard {
-                    responder: responder.clone(),
-                    open: true,
-                    _in_flight: in_flight,
-                    _permit: responder.unless_failed(semaphore.acquire()).await?,
-                };
-                let (codec, handler) = (Arc::clone(&codec), Arc::clone(&handler));
-                executor.spawn(Box::pin(async move {
-                    let answer = UserFuture::new(pin!(Some(handler(request)))).await;
-                    request_guard.answer(&*codec, answer).await;
-                }));
-            }
-            // The peer has ended its stream, or the connection drains: the requests in progress are
-            // answered first.
-            let mut permits = Vec::new();
-            for _ in 0..in_flight {
-                permits.push(responder.unless_failed(semaphore.acquire()).await?);
-            }
-            lock(&responder.failure).first.take().map_or(Ok(()), Err)
-        })
+    move |conn: Connection| {
+        let (codec, handler) = (Arc::clone(&codec), Arc::clone(&handler));
+        serve_requests_on(Arc::clone(&executor), in_flight, codec, handler, conn)
     }
+}
+
+/// Serves the requests of `conn` as tasks of `executor`. A task calls `handler` for its request.
+pub(super) fn serve_requests_on<C, H, F>(
+    executor: Arc<dyn Spawn>,
+    in_flight: usize,
+    codec: Arc<C>,
+    handler: Arc<H>,
+    mut conn: Connection,
+) -> ServeFuture
+where
+    C: Codec,
+    H: Fn(C::Frame) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<C::Frame, BoxError>> + Send + 'static,
+{
+    Box::pin(async move {
+        let in_flight = in_flight.max(1);
+        let responder = Responder {
+            queue: conn.write_queue(),
+            failure: Arc::default(),
+        };
+        let semaphore = Semaphore::new(in_flight);
+        let mut drain = RequestDrain::new(&conn);
+        while let Some(request) = responder
+            .next_request(&mut drain, &mut conn, &*codec)
+            .await?
+        {
+            let mut in_flight = conn.shared().in_flight();
+            in_flight.set(1);
+            let request_guard = RequestGuard {
+                responder: responder.clone(),
+                open: true,
+                _in_flight: in_flight,
+                _permit: responder.unless_failed(semaphore.acquire()).await?,
+            };
+            let (codec, handler) = (Arc::clone(&codec), Arc::clone(&handler));
+            executor.spawn(Box::pin(async move {
+                let answer = UserFuture::new(pin!(Some(handler(request)))).await;
+                request_guard.answer(&*codec, answer).await;
+            }));
+        }
+        // The peer has ended its stream, or the connection drains: the requests in progress are
+        // answered first.
+        let mut permits = Vec::new();
+        for _ in 0..in_flight {
+            permits.push(responder.unless_failed(semaphore.acquire()).await?);
+        }
+        lock(&responder.failure).first.take().map_or(Ok(()), Err)
+    })
 }
 
 /// The future of a handler of [`serve_on`].

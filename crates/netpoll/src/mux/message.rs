@@ -6,17 +6,91 @@ use std::io;
 use netpoll_buffer::LinkBuffer;
 
 use crate::codec::{Codec, Need, append_frame};
+use crate::error::BoxError;
 
 /// A codec whose frames carry the id of their call.
+///
+/// A [`Client`](super::Client) numbers its calls from 2^32 upward and never uses a smaller id, so
+/// the smaller ids are free for messages without a call.
+///
+/// ```
+/// use std::io;
+///
+/// use netpoll::codec::{Codec, LengthField, Need};
+/// use netpoll::mux::{CallCodec, Message, Numbered};
+/// use netpoll::{BoxError, LinkBuffer};
+///
+/// /// Messages whose body starts with a status: 0 for an answer, 1 for the text of an error.
+/// struct WithStatus(Numbered<LengthField>);
+///
+/// impl Codec for WithStatus {
+///     type Frame = Message;
+///
+///     fn measure(&self, input: &LinkBuffer) -> io::Result<Need> {
+///         self.0.measure(input)
+///     }
+///
+///     fn decode(&self, bytes: LinkBuffer) -> io::Result<Message> {
+///         self.0.decode(bytes)
+///     }
+///
+///     fn encode(&self, message: Message, output: &mut LinkBuffer) -> io::Result<()> {
+///         self.0.encode(message, output)
+///     }
+/// }
+///
+/// impl CallCodec for WithStatus {
+///     fn id(&self, message: &Message) -> u64 {
+///         message.id
+///     }
+///
+///     fn set_id(&self, message: &mut Message, id: u64) {
+///         message.id = id;
+///     }
+///
+///     fn error_answer(&self, id: u64, error: &BoxError) -> Option<Message> {
+///         let mut body = LinkBuffer::new();
+///         body.put_u8(1);
+///         body.put_slice(error.to_string().as_bytes());
+///         Some(Message::of(id, body))
+///     }
+/// }
+///
+/// let codec = WithStatus(Numbered::new(LengthField::new()));
+/// let answer = codec.error_answer(7, &"no such key".into()).unwrap();
+/// assert_eq!((answer.id, answer.body.len()), (7, 12));
+/// ```
 pub trait CallCodec: Codec {
     /// Returns the call id of `frame`.
     fn id(&self, frame: &Self::Frame) -> u64;
 
     /// Sets the call id of `frame`.
     fn set_id(&self, frame: &mut Self::Frame, id: u64);
+
+    /// Returns the id of *pushes*: messages that a server sends without a call. `None`, the
+    /// default, if the protocol has none.
+    ///
+    /// [`ServerConnection::push`](super::ServerConnection::push) sets this id, and a client passes
+    /// frames with this id to [`on_push`](super::ClientBuilder::on_push). It has to be the same for
+    /// the life of the codec, and below 2^32, where no client has a call.
+    fn push_id(&self) -> Option<u64> {
+        None
+    }
+
+    /// Returns the frame that answers the call `id` of a handler that failed with `error`. The call
+    /// is answered and the connection stays open. `None`, the default, if the protocol has no such
+    /// frame: then the error closes the connection.
+    ///
+    /// The servers of [`serve_with`](super::serve_with) and [`Server`](super::Server) call it. The
+    /// peer reads the frame, so it should say no more of `error` than the peer may know.
+    fn error_answer(&self, id: u64, error: &BoxError) -> Option<Self::Frame> {
+        let _ = (id, error);
+        None
+    }
 }
 
-/// A codec that puts a call id in front of another codec's frames: eight bytes, big-endian.
+/// A codec that puts a call id in front of another codec's frames: eight bytes, big-endian. The id
+/// of [pushes](CallCodec::push_id) is [`Message::PUSH_ID`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Numbered<C> {
     inner: C,
@@ -34,6 +108,9 @@ pub struct Message {
 }
 
 impl Message {
+    /// The id of a message without a call, which a server pushes.
+    pub const PUSH_ID: u64 = 0;
+
     /// Creates a message with a copy of `body`.
     #[must_use]
     pub fn new(body: &[u8]) -> Self {
@@ -98,5 +175,9 @@ impl<C: Codec<Frame = LinkBuffer>> CallCodec for Numbered<C> {
 
     fn set_id(&self, message: &mut Message, id: u64) {
         message.id = id;
+    }
+
+    fn push_id(&self) -> Option<u64> {
+        Some(Message::PUSH_ID)
     }
 }
