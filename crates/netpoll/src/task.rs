@@ -22,18 +22,19 @@ use crate::poll::placement::register_source;
 use crate::poll::source::{
     NextAction, RegisterContext, ShutdownRequest, Source, SourceContext, SourceFactory,
 };
-use crate::sync::{Arc, Mutex, lock};
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering, lock};
 
 /// Runs `future` on a poller: inside a handler on the handler's poller, else on one that the whole
 /// process shares. The future must not block, because every connection of that poller would wait.
 ///
-/// The future runs whether or not the returned handle is awaited. If it panics, or its poller ends
-/// first, the handle returns an error. Costs a few allocations, and a command to the poller if this
-/// is another thread.
+/// The future runs whether or not the returned handle is awaited, and continues if the handle is
+/// dropped: see [`JoinHandle::abort`]. If it panics, or its poller ends first, the handle returns an
+/// error. Costs a few allocations, and a command to the poller if this is another thread.
 ///
 /// # Errors
 ///
-/// The errors of starting the shared poller: `EMFILE` and the like.
+/// Inside a handler or a spawned future that runs on a poller: none. Elsewhere the errors of
+/// starting the shared poller, `EMFILE` and the like, until it has started.
 ///
 /// ```
 /// # async fn example() -> std::io::Result<()> {
@@ -54,6 +55,7 @@ where
     };
     let factory: SourceFactory = Box::new(move |registration: RegisterContext| {
         let notifier = Arc::new(TaskNotifier(registration.notifier));
+        running.shared.set_task(&notifier);
         Box::new(TaskSource {
             waker: OwnWaker::new(Arc::clone(&notifier)),
             notifier,
@@ -64,12 +66,40 @@ where
     Ok(JoinHandle { shared: outcome })
 }
 
-/// The result of a spawned future. Dropping it detaches the future, which continues to run.
+/// The result of a spawned future: a future itself, of the same output in an [`io::Result`].
+///
+/// Dropping the handle detaches the spawned future, which continues to run; its output is dropped.
+/// To cancel it, call [`abort`](Self::abort) first.
 pub struct JoinHandle<T> {
     shared: Arc<JoinShared<T>>,
 }
 
 impl<T> JoinHandle<T> {
+    /// Requests that the future is dropped, on its poller, at its next poll. The handle then returns
+    /// an error with [`Local`](crate::CloseReason::Local) in [`Closed`](crate::Closed), after the
+    /// drop. Returns at once. Without effect if the future has completed, or completes in a poll
+    /// that runs already: then the handle returns its output. Idempotent, callable from any thread.
+    ///
+    /// ```
+    /// use netpoll::time::sleep;
+    ///
+    /// # async fn example() -> std::io::Result<()> {
+    /// let task = netpoll::spawn(sleep(std::time::Duration::from_secs(3600)))?;
+    /// task.abort();
+    /// let error = task.await.unwrap_err();
+    /// assert_eq!(error.kind(), std::io::ErrorKind::ConnectionAborted);
+    /// # Ok(()) }
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(example()).unwrap();
+    /// ```
+    pub fn abort(&self) {
+        // Release: pairs with the load of a poll. `set_task` orders itself by the lock.
+        self.shared.is_aborted.store(true, Ordering::Release);
+        let task = lock(&self.shared.state).task.clone();
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+
     /// Parks the thread until the future completes, and returns its output. For programs without an
     /// executor.
     ///
@@ -93,12 +123,16 @@ impl<T> JoinHandle<T> {
 /// The state that a handle and its task share.
 struct JoinShared<T> {
     state: Mutex<JoinState<T>>,
+    /// Whether the future is dropped at its next poll.
+    is_aborted: AtomicBool,
 }
 
 struct JoinState<T> {
     /// A user's value, dropped guarded.
     result: DeferredDrop<io::Result<T>>,
     waker: WakerSlot,
+    /// The task, from its registration to its end.
+    task: Option<Arc<TaskNotifier>>,
 }
 
 impl<T> Default for JoinShared<T> {
@@ -107,17 +141,26 @@ impl<T> Default for JoinShared<T> {
             state: Mutex::new(JoinState {
                 result: DeferredDrop::none(),
                 waker: WakerSlot::empty(),
+                task: None,
             }),
+            is_aborted: AtomicBool::new(false),
         }
     }
 }
 
 impl<T> JoinShared<T> {
+    /// Sets the task that an abort notifies. An earlier abort is seen by the first poll.
+    fn set_task(&self, task: &Arc<TaskNotifier>) {
+        lock(&self.state).task = Some(Arc::clone(task));
+    }
+
     fn complete(&self, result: io::Result<T>) {
         let mut state = lock(&self.state);
         state.result = DeferredDrop::new(result);
         let waker = state.waker.take();
+        let task = state.task.take();
         drop(state);
+        drop(task);
         waker.wake();
     }
 }
@@ -167,15 +210,24 @@ impl<F: Future> SpawnedFuture<F> {
         let Some(future) = &mut self.future else {
             return true;
         };
+        // Acquire: pairs with `abort`.
+        if self.shared.is_aborted.load(Ordering::Acquire) {
+            self.end_with(Err(closed_error(CloseReason::Local)));
+            return true;
+        }
         let polled = guard(|| future.as_mut().poll(&mut Context::from_waker(waker)));
         let result = match polled {
             Ok(Poll::Pending) => return false,
             Ok(Poll::Ready(output)) => Ok(output),
             Err(_panicked) => Err(closed_error(CloseReason::HandlerPanic)),
         };
+        self.end_with(result);
+        true
+    }
+
+    fn end_with(&mut self, result: io::Result<F::Output>) {
         self.drop_future();
         self.shared.complete(result);
-        true
     }
 
     fn drop_future(&mut self) {
@@ -187,9 +239,7 @@ impl<F: Future> SpawnedFuture<F> {
 impl<F: Future> Drop for SpawnedFuture<F> {
     fn drop(&mut self) {
         if self.future.is_some() {
-            self.drop_future();
-            self.shared
-                .complete(Err(closed_error(CloseReason::Shutdown)));
+            self.end_with(Err(closed_error(CloseReason::Shutdown)));
         }
     }
 }

@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn call_counter_wraps_without_ids_below_2_to_the_32() {
+    fn call_counter_wraps() {
         let mut calls = CallTable {
             started: u32::MAX - 1,
             ..CallTable::default()
