@@ -36,7 +36,8 @@ pub(crate) use shuttle::thread;
 
 pub(crate) use lock::{MutexGuard, assert_unlocked, lock, wait, wait_timeout};
 pub(crate) use once_cell::race::OnceBox;
-/// For parked threads: no model parks, and a checker's atomic cannot outlive a run.
+/// For parked threads and spawned futures: no model has either, and a checker's atomic cannot outlive
+/// a run.
 pub(crate) use std::sync::atomic::AtomicBool;
 /// For counters with one writing thread, which no protocol depends on either.
 pub(crate) use std::sync::atomic::AtomicU64;

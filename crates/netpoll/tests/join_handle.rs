@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The handle of a spawned future.
+
+use std::future::{Future, pending, poll_fn};
+use std::io::ErrorKind;
+use std::sync::mpsc::{Sender, channel};
+use std::task::Poll;
+use std::time::Duration;
+
+use netpoll::time::sleep;
+use netpoll::{CloseReason, Closed, spawn};
+
+/// Reports its drop, and the thread that dropped it.
+struct Dropped(Sender<std::thread::ThreadId>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        // The test may be over.
+        let _ended = self.0.send(std::thread::current().id());
+    }
+}
+
+/// Blocks this thread until `future` is done.
+fn block_on<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.expect("a runtime").block_on(future)
+}
+
+fn is_local_close(error: &std::io::Error) -> bool {
+    let closed = error.get_ref().and_then(|cause| cause.downcast_ref());
+    error.kind() == ErrorKind::ConnectionAborted
+        && closed.is_some_and(|closed: &Closed| matches!(closed.reason, CloseReason::Local))
+}
+
+#[test]
+fn abort_drops_a_waiting_future_on_its_poller_before_the_handle_returns() {
+    let (dropped, drops) = channel();
+    let (started, starts) = channel();
+    let task = spawn(async move {
+        let _guard = Dropped(dropped);
+        started.send(std::thread::current().id()).unwrap();
+        pending::<()>().await;
+    });
+    let task = task.unwrap();
+    let poller = starts.recv().unwrap();
+    assert!(drops.try_recv().is_err(), "the future waits");
+    task.abort();
+    task.abort();
+    let error = block_on(task).unwrap_err();
+    assert!(is_local_close(&error), "{error:?}");
+    assert_eq!(drops.try_recv(), Ok(poller));
+}
+
+#[test]
+fn future_that_is_aborted_before_its_first_poll_does_not_run() {
+    let (ran, runs) = channel();
+    // Both run on one poller, which starts the second only after the first has returned.
+    let outer = spawn(async move {
+        let inner = spawn(async move { ran.send(()).unwrap() }).expect("a poller");
+        inner.abort();
+        inner.await
+    });
+    let error = block_on(outer.unwrap()).unwrap().unwrap_err();
+    assert!(is_local_close(&error), "{error:?}");
+    assert!(runs.recv().is_err(), "the sender was dropped unused");
+}
+
+#[test]
+fn abort_after_the_end_leaves_the_output() {
+    let (done, is_done) = channel();
+    let task = spawn(async move {
+        done.send(()).unwrap();
+        7
+    });
+    let task = task.unwrap();
+    is_done.recv().unwrap();
+    // The output is there once a task that was spawned later on the same poller has run.
+    spawn(sleep(Duration::from_millis(1)))
+        .unwrap()
+        .wait()
+        .unwrap();
+    task.abort();
+    assert_eq!(task.wait().unwrap(), 7);
+}
+
+#[test]
+fn dropped_handle_detaches_its_future() {
+    let (wake, wakes) = channel::<std::task::Waker>();
+    let (done, is_done) = channel();
+    let mut polls = 0;
+    let task = spawn(async move {
+        poll_fn(|context| {
+            polls += 1;
+            if polls == 2 {
+                return Poll::Ready(());
+            }
+            wake.send(context.waker().clone()).unwrap();
+            Poll::Pending
+        })
+        .await;
+        done.send(()).unwrap();
+    });
+    let waker = wakes.recv().unwrap();
+    drop(task.unwrap());
+    waker.wake();
+    assert_eq!(is_done.recv(), Ok(()));
+}
