@@ -39,6 +39,9 @@ use shared::PoolShared;
 
 /// A pool of client connections to any number of addresses, with limits for each address.
 ///
+/// A connection returns to the pool by [`Pooled::recycle`]. One that was used and is dropped is
+/// closed, for example when `?` returns an error between a request and its answer.
+///
 /// Clones share one pool, on any threads. Dropping the last clone [closes](Self::close) the pool.
 /// Idle resources are freed: an idle connection is closed as soon as its poller sees that the
 /// server is gone, and after [`idle_timeout`](ConnPoolOptions::idle_timeout); an address without
@@ -52,8 +55,8 @@ use shared::PoolShared;
 ///     // One connection, a thousand times.
 ///     let mut conn = pool.get(addr).await?;
 ///     conn.writer().put_str("ping\n");
-///     conn.reader().until(b'\n', 1024).await?;
-///     conn.recycle();
+///     conn.reader().until(b'\n', 1024).await?; // an error closes the connection
+///     conn.recycle(); // the exchange is complete
 /// }
 /// # Ok(()) }
 /// ```
@@ -111,7 +114,8 @@ impl ConnPool {
 
     /// Returns a connection to `addr`: the one that was returned last, if it is alive and has no
     /// unread input; a new one, if none is idle; if all are in use, the next one that is returned,
-    /// in the order of the calls. Works on a poller and in any executor.
+    /// in the order of the calls. Works on a poller and in any executor. Call
+    /// [`recycle`](Pooled::recycle) when the exchange is complete.
     ///
     /// A reused connection costs a few locks and one system call, which reads no data. As with
     /// every connection, the server may be gone by the time it is written to.

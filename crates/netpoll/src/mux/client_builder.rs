@@ -77,7 +77,8 @@ impl<C: CallCodec> ClientBuilder<C> {
     /// push from the first byte of a connection on. It must not block: later answers of this
     /// connection, and the other connections of the poller, wait for it. To do more than a few
     /// microseconds of work, pass the message to a channel. The client does not bound the number of
-    /// messages in that channel. A panic closes the connection.
+    /// messages in that channel. A panic closes the connection. A clone of the client in `receiver`
+    /// would keep the client open for good.
     ///
     /// A client that dials again has a new connection without the subscriptions of the old one, and
     /// dials at its next call only.

@@ -45,7 +45,8 @@ const FLUSH_THRESHOLD: usize = 32 << 10;
 /// When the connection drains, for a [shutdown](crate::LoopHandle::shutdown) or because of its
 /// [age](crate::Timeouts::max_age), no request is accepted that the peer had not started to send.
 /// The accepted requests are answered, and then the connection is closed by a FIN. An `Err` or a
-/// panic closes the connection.
+/// panic closes the connection. With [`serve_with`](super::serve_with) the handler knows its
+/// connection, and an `Err` can answer its call.
 ///
 /// A request that completes without waiting costs no allocation except those of its codec.
 pub fn serve<C, H>(

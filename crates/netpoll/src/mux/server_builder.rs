@@ -69,7 +69,7 @@ where
 ///
 /// let server = Server::new(Numbered::new(LengthField::new()))
 ///     .max_in_flight(32)
-///     .state(|_conn| Session { requests: Cell::new(0) })
+///     .state(|_conn, _handle| Session { requests: Cell::new(0) })
 ///     .serve(async |request: Message, conn: &ServerConnection<Message, Session>| {
 ///         let requests = &conn.state().requests;
 ///         requests.set(requests.get() + 1);
@@ -86,7 +86,7 @@ pub struct Server<C: CallCodec, S = ()> {
 }
 
 /// Makes the state of a connection.
-type StateFn<F, S> = dyn Fn(&ServerConnection<F>) -> S + Send + Sync;
+type StateFn<F, S> = dyn Fn(&mut Connection, &ServerConnection<F>) -> S + Send + Sync;
 
 impl<C: CallCodec> Server<C> {
     /// Creates a server of calls in the format of `codec`, with the default options.
@@ -94,7 +94,7 @@ impl<C: CallCodec> Server<C> {
         Self {
             codec: Arc::new(codec),
             max_in_flight: DEFAULT_MAX_IN_FLIGHT,
-            state: Box::new(|_conn| ()),
+            state: Box::new(|_conn, _handle| ()),
         }
     }
 }
@@ -109,13 +109,38 @@ impl<C: CallCodec, S: 'static> Server<C, S> {
 
     /// Sets the function that makes the [state](ServerConnection::state) of each connection. It
     /// runs once per connection, before the first request, where the connection's handler runs. It
-    /// may keep a clone of the connection, to push to it. A panic closes the connection.
+    /// gets the connection itself, for example to take the value that
+    /// [`on_connect`](crate::Builder::on_connect) [attached](Connection::attach), and the handle that
+    /// the requests get, of which it may keep a clone to push later. A panic closes the connection.
+    ///
+    /// ```
+    /// use netpoll::codec::LengthField;
+    /// use netpoll::mux::{Message, Numbered, Server, ServerConnection};
+    /// use netpoll::{Connection, EventLoop};
+    ///
+    /// struct User(String);
+    ///
+    /// let server = Server::new(Numbered::new(LengthField::new()))
+    ///     .state(|conn, _handle| conn.take_attached::<User>())
+    ///     .serve(async |request: Message, conn| {
+    ///         let user = conn.state().as_ref().ok_or("not logged in")?;
+    ///         Ok(Message::of(request.id, user.0.clone().into_bytes().into()))
+    ///     });
+    /// let builder = EventLoop::builder()
+    ///     .on_connect(async |conn: &mut Connection| {
+    ///         let name = conn.reader().read_string(8).await?;
+    ///         conn.attach(User(name));
+    ///         Ok(())
+    ///     })
+    ///     .on_connection(server);
+    /// # drop(builder);
+    /// ```
     ///
     /// The state is dropped once the connection's handler has ended and no clone of its
     /// [`ServerConnection`] is left. With [`serve`](Self::serve) it need not be `Send`.
     pub fn state<T: 'static>(
         self,
-        state: impl Fn(&ServerConnection<C::Frame>) -> T + Send + Sync + 'static,
+        state: impl Fn(&mut Connection, &ServerConnection<C::Frame>) -> T + Send + Sync + 'static,
     ) -> Server<C, T> {
         Server {
             codec: self.codec,
@@ -136,8 +161,8 @@ impl<C: CallCodec, S: 'static> Server<C, S> {
             + Sync
             + 'static,
     {
-        async move |conn: Connection| {
-            let context = self.context(&conn);
+        async move |mut conn: Connection| {
+            let context = self.context(&mut conn);
             let codec = &*self.codec;
             serve_requests(conn, codec, self.max_in_flight, |request| {
                 let id = codec.id(&request);
@@ -163,8 +188,8 @@ impl<C: CallCodec, S: 'static> Server<C, S> {
         F: Future<Output = Result<C::Frame, BoxError>> + Send + 'static,
     {
         let handler = Arc::new(handler);
-        move |conn: Connection| {
-            let context = self.context(&conn);
+        move |mut conn: Connection| {
+            let context = self.context(&mut conn);
             let (codec, handler) = (Arc::clone(&self.codec), Arc::clone(&handler));
             let start = {
                 let codec = Arc::clone(&codec);
@@ -179,10 +204,10 @@ impl<C: CallCodec, S: 'static> Server<C, S> {
         }
     }
 
-    fn context(&self, conn: &Connection) -> ServerConnection<C::Frame, S> {
-        let connection = ServerConnection::new(conn, &self.codec);
-        let state = (self.state)(&connection);
-        connection.with_state(state)
+    fn context(&self, conn: &mut Connection) -> ServerConnection<C::Frame, S> {
+        let handle = ServerConnection::new(conn, &self.codec);
+        let state = (self.state)(conn, &handle);
+        handle.with_state(state)
     }
 }
 

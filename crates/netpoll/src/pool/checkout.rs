@@ -176,7 +176,7 @@ impl Drop for Checkout {
 /// [counted](super::DiscardedStats) by reason. Returning costs a few locks; the kernel is asked
 /// only when the connection is handed out again. Changed timeouts and paused reads are reset for
 /// the next user; [attached](Connection::attach) values stay.
-#[must_use = "a connection that is dropped after it was used is closed; `recycle` gives it back"]
+#[must_use = "a connection that was used and is dropped is closed; `recycle` returns it to the pool"]
 pub struct Pooled {
     /// `None` once the connection was returned or detached.
     entry: Option<PooledEntry>,
