@@ -3,12 +3,15 @@
 
 use std::future::{Future, pending, poll_fn};
 use std::io::ErrorKind;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::task::Poll;
 use std::time::Duration;
 
 use netpoll::time::sleep;
 use netpoll::{CloseReason, Closed, spawn};
+
+/// After this time a wait fails its test. No test passes because of it.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Reports its drop, and the thread that dropped it.
 struct Dropped(Sender<std::thread::ThreadId>);
@@ -22,8 +25,9 @@ impl Drop for Dropped {
 
 /// Blocks this thread until `future` is done.
 fn block_on<F: Future>(future: F) -> F::Output {
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    runtime.expect("a runtime").block_on(future)
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().build().expect("a runtime");
+    runtime.block_on(async { tokio::time::timeout(LIMIT, future).await.expect("in time") })
 }
 
 fn is_local_close(error: &std::io::Error) -> bool {
@@ -62,7 +66,10 @@ fn future_that_is_aborted_before_its_first_poll_does_not_run() {
     });
     let error = block_on(outer.unwrap()).unwrap().unwrap_err();
     assert!(is_local_close(&error), "{error:?}");
-    assert!(runs.recv().is_err(), "the sender was dropped unused");
+    assert!(
+        runs.recv_timeout(LIMIT) == Err(RecvTimeoutError::Disconnected),
+        "the sender was dropped unused"
+    );
 }
 
 #[test]
@@ -103,5 +110,5 @@ fn dropped_handle_detaches_its_future() {
     let waker = wakes.recv().unwrap();
     drop(task.unwrap());
     waker.wake();
-    assert_eq!(is_done.recv(), Ok(()));
+    assert_eq!(is_done.recv_timeout(LIMIT), Ok(()));
 }
