@@ -53,7 +53,7 @@ where
 /// the error closes the connection, as with [`serve`](super::serve). So does a panic, and an answer
 /// that the codec cannot encode.
 ///
-/// Costs two or three allocations per connection, and none per request beyond those of `serve`.
+/// Costs two allocations per connection, and none per request beyond those of `serve`.
 ///
 /// ```
 /// use std::cell::Cell;
