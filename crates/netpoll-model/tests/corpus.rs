@@ -1,22 +1,25 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Runs the inputs of `fuzz/corpus`, which together reach all the code that a fuzzer has reached.
+//! Each target has one archive, `fuzz/corpus/TARGET.tar`, which `ci/fuzz TARGET --minimize` writes.
+
+#[path = "corpus/archive.rs"]
+mod archive;
 
 use std::fs;
 use std::path::Path;
 
-/// Runs `target` on every input of its folder, and asserts that they contain operations.
+/// Runs `target` on every input of its archive, and asserts that they contain operations.
 #[track_caller]
-fn replay(folder: &str, target: impl Fn(&[u8]) -> usize) {
+fn replay(name: &str, target: impl Fn(&[u8]) -> usize) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
-    let mut inputs = 0;
+    let bytes = fs::read(corpus.join(format!("{name}.tar"))).expect("an archive of inputs");
+    let inputs = archive::files(&bytes).unwrap_or_else(|error| panic!("{name}.tar: {error}"));
     let mut operations = 0;
-    for entry in fs::read_dir(corpus.join(folder)).expect("a folder of inputs") {
-        let path = entry.expect("an entry").path();
-        let input = fs::read(&path).expect("an input");
-        inputs += 1;
-        operations += std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| target(&input)))
-            .unwrap_or_else(|_| panic!("{} fails", path.display()));
+    for (input, contents) in &inputs {
+        operations += std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| target(contents)))
+            .unwrap_or_else(|_| panic!("{name}/{input} fails"));
     }
+    let inputs = inputs.len();
     assert!(inputs >= 100, "only {inputs} inputs");
     assert!(operations >= 3 * inputs, "only {operations} operations");
 }
