@@ -32,6 +32,7 @@ pub(crate) mod source_output;
 pub(crate) mod token;
 
 mod actions;
+mod commands;
 mod driver;
 #[cfg(all(test, any(netpoll_loom, netpoll_shuttle)))]
 pub(crate) mod model_poller;
@@ -55,19 +56,17 @@ use netpoll_sys::{Interest, Readiness};
 
 use crate::budget::Budget;
 use crate::event::EventSink;
-use crate::guard::guard;
 use crate::per_thread::PerThread;
 use crate::sync::Arc;
 use crate::timestamp::Timestamp;
 use busy_poll::BusyPoll;
 use driver::Driver;
 use mailbox::{Command, Mailbox, MaySleep};
-use notifier::Notifier;
 use quota::Quota;
 use read_block::ReadBlock;
 use registry::{Registry, YieldState};
 use shutdown_sweep::ShutdownSweep;
-use source::{NextAction, RegisterContext, ShutdownRequest, Source, SourceContext, SourceFactory};
+use source::{NextAction, ShutdownRequest, Source, SourceContext};
 use spurious_events::SpuriousEvents;
 use timers::Timers;
 use token::{Token, TokenKind};
@@ -258,58 +257,6 @@ impl Poller {
                 .into_iter()
                 .flatten()
                 .min()
-        }
-    }
-
-    /// Runs queued commands. Returns whether there were none, so that the poller may sleep.
-    #[inline]
-    fn receive_commands(&mut self, sleep: MaySleep) -> bool {
-        let may_sleep =
-            self.commands.is_empty() && self.mailbox.drain_into(&mut self.commands, sleep);
-        if self.has_deferred_work() {
-            self.run_commands();
-        }
-        may_sleep
-    }
-
-    #[inline(never)]
-    fn run_commands(&mut self) {
-        let mut quota = Quota::default();
-        while !self.commands.is_empty() && quota.take() {
-            let Some(command) = self.commands.pop_front() else {
-                break;
-            };
-            self.mailbox.counters().poller.commands.add(1);
-            match command {
-                Command::Wake(token) => {
-                    self.call(token, |source, context| source.on_notify(context))
-                }
-                Command::Register(factory) => self.register(factory),
-                Command::Shutdown(request) => self.shutdown_all(request),
-                Command::Stop => self.stopped = true,
-            }
-        }
-        self.continue_sweep();
-    }
-
-    fn register(&mut self, factory: SourceFactory) {
-        let token = self.registry.next_token();
-        let notifier = Notifier::new(Arc::clone(&self.mailbox), token);
-        let register_context = RegisterContext {
-            notifier,
-            per_thread: Rc::clone(&self.per_thread),
-        };
-        // A factory runs no user code, but it holds values of users (handlers), and a panic in it
-        // must not end the poller.
-        if let Ok(source) = guard(|| factory(register_context)) {
-            let inserted = self.registry.insert(source);
-            debug_assert_eq!(inserted, token);
-            self.call(token, |source, context| source.on_register(context));
-            if let Some(request) = self.shutdown {
-                self.call(token, |source, context| {
-                    source.on_shutdown(request, context)
-                });
-            }
         }
     }
 
