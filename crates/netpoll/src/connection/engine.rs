@@ -8,6 +8,8 @@
 //! [`dispatcher`](super::dispatcher) calls the handler, [`backpressure`](super::backpressure)
 //! limits how much may wait on either side, and [`teardown`](super::teardown) ends the connection.
 
+mod recv_buffer;
+
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -31,24 +33,7 @@ use crate::poll::source::{
 use crate::sync::{Arc, lock};
 use crate::timestamp::Timestamp;
 use crate::tracker::TrackedConnection;
-
-/// The frame size from which on a connection receives its next frame into a block of its own from
-/// the first byte.
-const LARGE_FRAME: usize = 32 << 10;
-
-/// How much larger than the frame such a block is, for the header.
-const HEADER_SPACE: usize = 512;
-
-/// Returns where to receive input for a connection that the engine owns.
-#[inline]
-fn recv_buffer_for(connection: &mut Connection) -> RecvBuffer {
-    let input = connection.reader_state();
-    if input.expected() < LARGE_FRAME {
-        return RecvBuffer::Shared;
-    }
-    let block = input.expected() + HEADER_SPACE;
-    RecvBuffer::Owned(input.buffer.take_contiguous_tail(block, block))
-}
+use recv_buffer::recv_buffer_for;
 
 /// One connection and its handler.
 pub(crate) struct Engine<C: Dispatcher> {
@@ -152,26 +137,6 @@ impl<C: Dispatcher> Engine<C> {
             NextAction::Yield(interest)
         } else {
             NextAction::Wait(interest)
-        }
-    }
-
-    /// Returns where to receive input for a connection that is not quiescent.
-    fn recv_buffer_active(&mut self, context: &SourceContext) -> RecvBuffer {
-        if self.lifecycle.phase() == Phase::Lingering {
-            return RecvBuffer::Shared;
-        }
-        if !self.wants_input(context) {
-            return RecvBuffer::Unavailable;
-        }
-        let may_grow = !context.is_short_of_memory();
-        match &mut self.owner {
-            Owner::Engine(connection) if may_grow => recv_buffer_for(connection),
-            Owner::Engine(_) => RecvBuffer::Shared,
-            _ => match self.shared.input_buffer_if_any() {
-                Some(input_buffer) if input_buffer.has_enough() => RecvBuffer::Unavailable,
-                Some(mut input_buffer) if may_grow => input_buffer.recv_buffer(),
-                _ => RecvBuffer::Shared,
-            },
         }
     }
 

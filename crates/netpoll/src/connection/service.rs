@@ -6,7 +6,8 @@
 //! the loop's runner allow: on the poller, on one of some threads, or in a task that may move
 //! between threads.
 
-use std::cell::RefCell;
+mod handler_provider;
+
 use std::future::{Future, Ready};
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, OwnedFd};
@@ -35,6 +36,8 @@ use crate::runner::thread_pool::ThreadPool;
 use crate::sync::Arc;
 use crate::trace::Span;
 use crate::tracker::{ConnectionTracker, TrackedConnection};
+use handler_provider::HandlerCache;
+pub(crate) use handler_provider::{HandlerProvider, PerThreadHandler, SharedHandler};
 
 /// A connected socket that has no engine yet.
 #[derive(Debug)]
@@ -87,78 +90,6 @@ pub(crate) trait Service: Send + Sync {
 
     /// Returns the configuration that its connections share.
     fn config(&self) -> &ServiceConfig;
-}
-
-/// Provides the threads that call a handler with it.
-pub(crate) trait HandlerProvider: Send + Sync + 'static {
-    type Handler: 'static;
-
-    /// Returns the handler of the calling thread.
-    fn handler(&self) -> Arc<Self::Handler>;
-}
-
-/// One handler for all threads.
-pub(crate) struct SharedHandler<H>(pub(crate) Arc<H>);
-
-impl<H: Send + Sync + 'static> HandlerProvider for SharedHandler<H> {
-    type Handler = H;
-
-    fn handler(&self) -> Arc<H> {
-        Arc::clone(&self.0)
-    }
-}
-
-/// A handler of its own for each thread, made on that thread.
-pub(crate) struct PerThreadHandler<W>(pub(crate) W);
-
-impl<W, H> HandlerProvider for PerThreadHandler<W>
-where
-    W: Fn() -> H + Send + Sync + 'static,
-    H: 'static,
-{
-    type Handler = H;
-
-    fn handler(&self) -> Arc<H> {
-        Arc::new((self.0)())
-    }
-}
-
-/// A provider, and the handlers that a thread has from it.
-type CachedHandlers<O> = (Arc<O>, SharedHandlers<<O as HandlerProvider>::Handler>);
-
-/// The handlers that a thread has made last.
-struct HandlerCache<O: HandlerProvider> {
-    cache: RefCell<Option<CachedHandlers<O>>>,
-}
-
-impl<O: HandlerProvider> Default for HandlerCache<O> {
-    fn default() -> Self {
-        Self {
-            cache: RefCell::default(),
-        }
-    }
-}
-
-impl<O: HandlerProvider> HandlerCache<O> {
-    fn handlers(
-        &self,
-        provider: &Arc<O>,
-        on_connect: Option<&Arc<OnConnect>>,
-    ) -> SharedHandlers<O::Handler> {
-        if let Some((known, shared)) = &*self.cache.borrow()
-            && Arc::ptr_eq(known, provider)
-        {
-            return Rc::clone(shared);
-        }
-        // The provider is user code: nothing is borrowed while it runs.
-        let shared = Rc::new(Handlers {
-            handler: provider.handler(),
-            on_connect: on_connect.cloned(),
-        });
-        self.cache
-            .replace(Some((Arc::clone(provider), Rc::clone(&shared))));
-        shared
-    }
 }
 
 /// A handler and `on_connect`, whose futures stay on one thread.
