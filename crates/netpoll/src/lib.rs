@@ -57,6 +57,8 @@
 //! Linux. The pollers use `epoll`.
 
 #![forbid(unsafe_code)]
+// docs.rs builds with a nightly toolchain: there, each item names the feature that it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 // The unit tests call any waker they like.
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
@@ -66,7 +68,6 @@ mod admission;
 mod block_on;
 mod budget;
 pub mod codec;
-#[cfg(any(feature = "metrics", feature = "tokio", feature = "tower"))]
 mod compat;
 mod connection;
 mod dialer;
