@@ -21,6 +21,8 @@ mod busy_poll;
 mod busy_reads;
 #[path = "behaviour/client_timeouts.rs"]
 mod client_timeouts;
+#[path = "behaviour/close_notifications.rs"]
+mod close_notifications;
 #[path = "behaviour/deadlines.rs"]
 mod deadlines;
 #[path = "behaviour/descriptors.rs"]
@@ -33,8 +35,12 @@ mod dial_budget;
 mod dial_ends;
 #[path = "behaviour/dial_placement.rs"]
 mod dial_placement;
+#[path = "behaviour/double_panics.rs"]
+mod double_panics;
 #[path = "behaviour/dropped_waits.rs"]
 mod dropped_waits;
+#[path = "behaviour/edge_cases.rs"]
+mod edge_cases;
 #[path = "behaviour/error_queue.rs"]
 mod error_queue;
 #[path = "behaviour/events.rs"]
@@ -61,44 +67,42 @@ mod listener_handover;
 mod liveness;
 #[path = "behaviour/mux.rs"]
 mod mux;
-#[path = "behaviour/mux_crowd.rs"]
-mod mux_crowd;
+#[path = "behaviour/mux_connection_loss.rs"]
+mod mux_connection_loss;
 #[path = "behaviour/mux_dialing.rs"]
 mod mux_dialing;
-#[path = "behaviour/mux_ends.rs"]
-mod mux_ends;
-#[path = "behaviour/mux_hogs.rs"]
-mod mux_hogs;
+#[path = "behaviour/mux_fairness.rs"]
+mod mux_fairness;
+#[path = "behaviour/mux_mass_wakeups.rs"]
+mod mux_mass_wakeups;
 #[path = "behaviour/mux_serving.rs"]
 mod mux_serving;
-#[path = "behaviour/names.rs"]
-mod names;
-#[path = "behaviour/notices.rs"]
-mod notices;
+#[path = "behaviour/name_resolution.rs"]
+mod name_resolution;
 #[path = "behaviour/on_the_poller.rs"]
 mod on_the_poller;
-#[path = "behaviour/panics_twice.rs"]
-mod panics_twice;
-#[path = "behaviour/peers.rs"]
-mod peers;
-#[path = "behaviour/pinned.rs"]
-mod pinned;
+#[path = "behaviour/peer_addresses.rs"]
+mod peer_addresses;
+#[path = "behaviour/pinned_handlers.rs"]
+mod pinned_handlers;
 #[path = "behaviour/placement.rs"]
 mod placement;
 #[path = "behaviour/pool.rs"]
 mod pool;
-#[path = "behaviour/pool_clean.rs"]
-mod pool_clean;
 #[path = "behaviour/pool_idle.rs"]
 mod pool_idle;
-#[path = "behaviour/pool_line.rs"]
-mod pool_line;
-#[path = "behaviour/pushed.rs"]
-mod pushed;
+#[path = "behaviour/pool_reuse.rs"]
+mod pool_reuse;
+#[path = "behaviour/pool_wait_queue.rs"]
+mod pool_wait_queue;
+#[path = "behaviour/pushed_memory.rs"]
+mod pushed_memory;
 #[path = "behaviour/reading.rs"]
 mod reading;
 #[path = "behaviour/reservations.rs"]
 mod reservations;
+#[path = "behaviour/resets.rs"]
+mod resets;
 #[path = "behaviour/runners.rs"]
 mod runners;
 #[path = "behaviour/serve.rs"]
@@ -126,8 +130,6 @@ mod tokio_tasks;
 mod unix;
 #[path = "behaviour/unix_race.rs"]
 mod unix_race;
-#[path = "behaviour/vanish.rs"]
-mod vanish;
 #[path = "behaviour/watchdog.rs"]
 mod watchdog;
 #[path = "behaviour/work_in_progress.rs"]
@@ -138,5 +140,3 @@ mod write_queue;
 mod write_shutdown;
 #[path = "behaviour/writing.rs"]
 mod writing;
-#[path = "behaviour/wrong.rs"]
-mod wrong;

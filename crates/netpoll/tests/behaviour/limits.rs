@@ -21,7 +21,7 @@ fn options(change: impl FnOnce(&mut ConnOptions)) -> ConnOptions {
 }
 
 #[test]
-fn a_length_above_the_limit_ends_the_connection_after_the_answers_before_it() {
+fn a_length_above_max_frame_closes_the_connection_after_the_earlier_answers() {
     let server = Server::start(EventLoop::builder().pollers(1).max_frame(1000), rpc);
     let mut peer = server.connect();
     let good = frame(&bytes(1000, 1));
@@ -32,8 +32,8 @@ fn a_length_above_the_limit_ends_the_connection_after_the_answers_before_it() {
 }
 
 #[test]
-fn lengths_that_never_come_cost_little() {
-    alone_twice("limits::lengths_that_never_come_cost_little", || {
+fn length_prefixes_without_bodies_cost_little() {
+    alone_twice("limits::length_prefixes_without_bodies_cost_little", || {
         let server = Server::rpc();
         let mut peers: Vec<Peer> = (0..200).map(|_| server.connect()).collect();
         let before = data_segment();
@@ -51,7 +51,7 @@ fn lengths_that_never_come_cost_little() {
 }
 
 #[test]
-fn a_call_that_puts_more_than_may_be_unsent_ends_the_connection() {
+fn output_above_max_output_closes_the_connection() {
     // Off the poller what is put may leave while the call goes on, but for a part that is too much
     // by itself.
     let parts = || (0..60).map(|part| bytes(if part == 30 { 600_000 } else { 10_000 }, part));
@@ -119,17 +119,17 @@ fn without_reading(requests: usize, size: usize) {
 }
 
 #[test]
-fn no_handler_is_called_while_its_peer_does_not_read() {
+fn the_handler_is_not_called_while_the_peer_does_not_read() {
     without_reading(400, 16 << 10);
 }
 
 #[test]
-fn no_handler_is_called_while_the_socket_is_full_and_little_is_unsent() {
+fn the_handler_is_not_called_while_the_socket_is_full_and_little_is_unsent() {
     without_reading(6000, 1000);
 }
 
 #[test]
-fn a_slow_reader_gets_every_byte_in_order() {
+fn a_slow_peer_receives_every_byte_in_order() {
     let builder = EventLoop::builder().pollers(1);
     let server = Server::start_on(tight_listener(), builder, rpc);
     let mut peer = server.connect();
@@ -147,7 +147,7 @@ fn a_slow_reader_gets_every_byte_in_order() {
 }
 
 #[test]
-fn a_peer_that_pipelines_without_end_is_read_no_faster_than_it_is_served() {
+fn endless_pipelined_requests_are_read_no_faster_than_they_are_served() {
     let most = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&most);
     let handler = handler!([seen], |conn| {
@@ -166,7 +166,7 @@ fn a_peer_that_pipelines_without_end_is_read_no_faster_than_it_is_served() {
 }
 
 #[test]
-fn a_handler_that_awaits_something_else_in_each_of_many_requests_is_not_fed_without_end() {
+fn input_is_bounded_while_each_request_awaits_a_timer() {
     let most = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&most);
     let handler = handler!([seen], |conn| {
@@ -188,7 +188,7 @@ fn a_handler_that_awaits_something_else_in_each_of_many_requests_is_not_fed_with
 }
 
 #[test]
-fn a_handler_that_waits_for_something_else_is_not_fed_without_end() {
+fn input_is_bounded_while_a_handler_awaits_something_else() {
     let gate = Gate::default();
     let at = gate.clone();
     let handler = handler!([at], |conn| {
@@ -231,7 +231,7 @@ fn a_handler_that_waits_for_something_else_is_not_fed_without_end() {
 }
 
 #[test]
-fn a_handler_that_never_consumes_holds_no_more_than_a_frame() {
+fn a_handler_that_never_consumes_buffers_at_most_one_frame() {
     let handler = async |conn: &mut Connection| {
         conn.reader().available();
         Ok(())
@@ -245,7 +245,7 @@ fn a_handler_that_never_consumes_holds_no_more_than_a_frame() {
 }
 
 #[test]
-fn what_cannot_work_is_refused_by_name() {
+fn invalid_options_are_rejected_with_the_field_name() {
     let listener = || Listener::bind("127.0.0.1:0").unwrap();
     let refused = |builder: Builder| {
         let error = builder.build().unwrap_err();
@@ -277,7 +277,7 @@ fn what_cannot_work_is_refused_by_name() {
 }
 
 #[test]
-fn a_budget_below_the_largest_frame_is_refused_by_name_and_the_least_one_takes_that_frame() {
+fn a_budget_below_the_minimum_is_rejected_and_the_minimum_receives_the_largest_frame() {
     let frame_size = 1 << 20;
     let least = Budget::least(frame_size, 1);
     let listener = || Listener::bind("127.0.0.1:0").unwrap();
@@ -301,7 +301,7 @@ fn a_budget_below_the_largest_frame_is_refused_by_name_and_the_least_one_takes_t
 }
 
 #[test]
-fn a_connections_own_largest_frame_is_held_to_the_budget_too() {
+fn max_frame_set_in_on_accept_is_checked_against_the_budget() {
     let builder = EventLoop::builder().pollers(1).max_frame(1000);
     let builder = builder.budget(Budget::new(1 << 20)).on_accept(|info| {
         let mut options = info.options().clone();
@@ -315,7 +315,7 @@ fn a_connections_own_largest_frame_is_held_to_the_budget_too() {
 }
 
 #[test]
-fn an_address_that_is_taken_is_refused_by_the_kernels_word() {
+fn an_address_in_use_is_rejected_with_the_kernels_error() {
     let server = Server::rpc();
     let refused = EventLoop::builder().on_request(rpc).serve(server.addr);
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::AddrInUse);

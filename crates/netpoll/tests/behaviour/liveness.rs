@@ -9,7 +9,7 @@ use netpoll::{Connection, EventLoop, Liveness, TcpState};
 use crate::support::{Gate, Kind, LIMIT, Server, block_on, eventually, pair};
 
 #[test]
-fn a_connection_that_waits_is_alive_has_data_or_is_closed_and_keeps_every_byte() {
+fn liveness_reports_alive_data_pending_and_closed_and_consumes_nothing() {
     let (mut conn, mut peer) = pair();
     let handle = conn.handle();
     assert_eq!(conn.liveness(), Liveness::Alive);
@@ -31,7 +31,7 @@ fn a_connection_that_waits_is_alive_has_data_or_is_closed_and_keeps_every_byte()
 }
 
 #[test]
-fn an_end_that_this_side_asked_for_is_seen_at_once() {
+fn liveness_reports_a_local_close_at_once() {
     let (conn, _peer) = pair();
     conn.handle().close();
     assert_eq!(conn.liveness(), Liveness::Closed);
@@ -42,7 +42,7 @@ fn an_end_that_this_side_asked_for_is_seen_at_once() {
 }
 
 #[test]
-fn a_peer_that_is_gone_is_seen_before_its_poller_has_looked() {
+fn liveness_reports_a_closed_peer_before_the_poller_reads() {
     let (told, hear) = channel();
     let (told, gate) = (Mutex::new(told), Gate::default());
     let at = gate.clone();
@@ -71,7 +71,7 @@ fn a_peer_that_is_gone_is_seen_before_its_poller_has_looked() {
 }
 
 #[test]
-fn tcp_tells_what_it_knows_and_a_unix_socket_has_nothing_to_tell() {
+fn tcp_info_returns_kernel_counters_and_fails_on_a_unix_socket() {
     let (mut conn, mut peer) = pair();
     let info = conn.tcp_info();
     if crate::support::kind() == Kind::Unix {

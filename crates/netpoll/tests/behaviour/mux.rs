@@ -102,7 +102,7 @@ pub(crate) fn client_of(server: &Server) -> TestClient {
 }
 
 #[test]
-fn calls_of_many_threads_each_get_their_own_answer_in_whatever_order() {
+fn calls_from_many_threads_each_get_their_own_answer_in_any_order() {
     let server = server(async |request| {
         // The later ones are answered first.
         let (id, text) = (request.id, body(request));
@@ -134,7 +134,7 @@ fn calls_of_many_threads_each_get_their_own_answer_in_whatever_order() {
 }
 
 #[test]
-fn answers_that_are_reordered_doubled_or_unknown_harm_no_call() {
+fn reordered_duplicate_and_unknown_answers_harm_no_call() {
     let serves = |mut peer: Peer| {
         let requests: Vec<_> = (0..4).map(|_| request(&mut peer)).collect();
         answer(&mut peer, 7 << 40, b"unknown");
@@ -155,7 +155,7 @@ fn answers_that_are_reordered_doubled_or_unknown_harm_no_call() {
 }
 
 #[test]
-fn a_call_whose_time_is_up_frees_its_place_and_its_answer_is_nobodys() {
+fn a_timed_out_call_frees_its_slot_and_its_late_answer_is_discarded() {
     let serves = |mut peer: Peer| {
         let (slow, _) = request(&mut peer);
         let (next, _) = request(&mut peer);
@@ -196,7 +196,7 @@ fn a_call_whose_time_is_up_frees_its_place_and_its_answer_is_nobodys() {
 }
 
 #[test]
-fn a_call_that_is_dropped_frees_its_place_wherever_it_waits_and_its_answer_is_nobodys() {
+fn a_dropped_call_frees_its_slot_and_its_answer_is_discarded() {
     let serves = |mut peer: Peer| {
         let dropped: Vec<_> = (0..10).map(|_| request(&mut peer).0).collect();
         let (last, text) = request(&mut peer);
@@ -224,7 +224,7 @@ fn a_call_that_is_dropped_frees_its_place_wherever_it_waits_and_its_answer_is_no
 }
 
 #[test]
-fn no_more_calls_are_under_way_than_may_be_and_who_comes_first_goes_first() {
+fn calls_in_flight_are_limited_and_start_in_order() {
     let begun = Arc::new(Barrier::new(2));
     let all_are = Arc::clone(&begun);
     let serves = move |mut peer: Peer| {
@@ -253,7 +253,7 @@ fn no_more_calls_are_under_way_than_may_be_and_who_comes_first_goes_first() {
 }
 
 #[test]
-fn the_loss_of_the_connection_fails_every_call_with_the_reason() {
+fn a_lost_connection_fails_every_call_with_the_reason() {
     type End = (fn(Peer), fn(&std::io::Error) -> bool);
     let ends: [End; 3] = [
         (drop, |error| {
@@ -290,7 +290,7 @@ fn the_loss_of_the_connection_fails_every_call_with_the_reason() {
 }
 
 #[test]
-fn a_peer_that_does_not_read_holds_calls_up_to_their_time_and_no_longer() {
+fn calls_to_a_peer_that_does_not_read_time_out() {
     let timeout = options(|options| options.timeout = Some(5 * A_WHILE));
     in_each(timeout, std::convert::identity, |client| async move {
         for late in all((0..64).map(|_| call(&client, &[7; 100_000]))).await {
@@ -301,7 +301,7 @@ fn a_peer_that_does_not_read_holds_calls_up_to_their_time_and_no_longer() {
 }
 
 #[test]
-fn what_cannot_work_is_refused_by_name() {
+fn invalid_options_and_oversized_messages_are_rejected() {
     let (conn, _peer) = pair();
     let zero = options(|options| options.max_in_flight = 0);
     let refused = Client::with_options(conn, codec(), zero).unwrap_err();
@@ -320,7 +320,7 @@ fn what_cannot_work_is_refused_by_name() {
 }
 
 #[test]
-fn tasks_of_tokio_call_and_are_woken() {
+fn tokio_tasks_can_make_calls() {
     let server = server(async |request| Ok(request));
     let client = client_of(&server);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -341,7 +341,7 @@ fn tasks_of_tokio_call_and_are_woken() {
 }
 
 #[test]
-fn the_last_client_that_is_dropped_closes_the_connection() {
+fn dropping_the_last_client_closes_the_connection() {
     let serves = |mut peer: Peer| {
         request(&mut peer);
         assert_eq!(peer.receive_all().unwrap(), b"");

@@ -13,7 +13,7 @@ use super::mux::{A_WHILE, call, codec, echo, options};
 use crate::support::{Host, LIMIT, all, in_each_executor, until};
 
 #[test]
-fn a_client_that_dials_makes_one_connection_for_all_and_another_after_its_loss() {
+fn a_dialing_client_shares_one_connection_and_reconnects_after_its_loss() {
     let serving = in_each_executor(|| {
         let host = Host::new();
         let addr = host.addr;
@@ -41,7 +41,7 @@ fn a_client_that_dials_makes_one_connection_for_all_and_another_after_its_loss()
 }
 
 #[test]
-fn after_a_dial_that_failed_calls_fail_at_once_until_the_back_off_is_over() {
+fn calls_fail_at_once_during_the_back_off_after_a_failed_dial() {
     let serving = in_each_executor(async || {
         let addr = Host::new().addr;
         let options = options(|options| {

@@ -92,7 +92,7 @@ impl Spawn for Tokio {
 }
 
 #[test]
-fn requests_of_one_connection_are_under_way_at_once_up_to_the_limit_and_answered_after_the_end() {
+fn requests_run_concurrently_up_to_the_limit_and_are_answered_after_a_fin() {
     let (most, now) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
     let (peak, running) = (Arc::clone(&most), Arc::clone(&now));
     let asks = move |mut peer: Peer| {
@@ -121,7 +121,7 @@ fn requests_of_one_connection_are_under_way_at_once_up_to_the_limit_and_answered
 }
 
 #[test]
-fn requests_of_a_peer_that_does_not_read_wait_until_it_does() {
+fn requests_wait_while_the_peer_does_not_read_answers() {
     const ALL: u64 = 64;
     let begun = Arc::<AtomicUsize>::default();
     let seen = Arc::clone(&begun);
@@ -149,7 +149,7 @@ fn requests_of_a_peer_that_does_not_read_wait_until_it_does() {
 }
 
 #[test]
-fn requests_that_block_run_on_many_threads() {
+fn requests_that_block_run_on_several_threads() {
     // None of them returns before another has begun, on another thread.
     let met = Arc::new(std::sync::Barrier::new(2));
     let served = mux::serve_on(Arc::new(Threads), 16, codec(), move |request| {
@@ -168,7 +168,7 @@ fn requests_that_block_run_on_many_threads() {
 }
 
 #[test]
-fn a_peer_that_ends_its_stream_gets_the_answers_that_are_under_way() {
+fn a_peer_that_half_closes_gets_the_answers_in_flight() {
     let servers = servers(10, |request| async {
         sleep(A_WHILE).await;
         Ok(request)
@@ -204,7 +204,7 @@ async fn some_fail(request: Message) -> Result<Message, BoxError> {
 }
 
 #[test]
-fn a_request_that_fails_panics_or_is_none_ends_its_connection_behind_what_was_answered() {
+fn a_failed_panicking_or_malformed_request_closes_its_connection_after_earlier_answers() {
     for server in servers(1, some_fail) {
         for id in [1, 2] {
             let mut peer = server.connect();
@@ -228,7 +228,7 @@ fn a_request_that_fails_panics_or_is_none_ends_its_connection_behind_what_was_an
 }
 
 #[test]
-fn a_request_that_fails_is_the_last_whatever_comes_behind_it() {
+fn no_request_is_served_after_a_failed_one() {
     for server in servers(1, some_fail) {
         let behind: [fn(&mut Peer); 2] = [|peer| ask(peer, [4]), |peer| peer.finish()];
         for comes in behind {
@@ -244,7 +244,7 @@ fn a_request_that_fails_is_the_last_whatever_comes_behind_it() {
 }
 
 #[test]
-fn a_request_that_fails_waits_for_no_other_that_is_under_way() {
+fn a_failed_request_closes_its_connection_without_waiting_for_others() {
     for server in servers(2, some_fail) {
         let mut peer = server.connect();
         ask(&mut peer, [3, 1]);
@@ -257,7 +257,7 @@ fn a_request_that_fails_waits_for_no_other_that_is_under_way() {
 }
 
 #[test]
-fn a_task_that_its_executor_drops_ends_its_connection() {
+fn a_task_dropped_by_its_executor_closes_the_connection() {
     struct Drops;
     impl Spawn for Drops {
         fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
@@ -276,7 +276,7 @@ fn a_task_that_its_executor_drops_ends_its_connection() {
 }
 
 #[test]
-fn a_handler_calls_another_server_on_its_own_poller() {
+fn a_handler_can_call_another_server_from_its_poller() {
     let upstream = server(async |request| Ok(request));
     let addr = upstream.addr;
     let proxy = server(async move |request| {
@@ -293,7 +293,7 @@ fn a_handler_calls_another_server_on_its_own_poller() {
 }
 
 #[test]
-fn a_pair_of_connections_is_enough_for_both_sides() {
+fn client_and_server_work_over_a_connection_pair() {
     block_on(async {
         let (near, far) = Connection::pair().await.unwrap();
         let client = Client::new(near, codec());
@@ -308,7 +308,7 @@ fn a_pair_of_connections_is_enough_for_both_sides() {
 }
 
 #[test]
-fn large_calls_and_answers_at_once_do_not_wait_for_each_other() {
+fn concurrent_large_calls_and_answers_do_not_deadlock() {
     let server = server(async |request| Ok(request));
     let client = client_of(&server);
     let callers: Vec<_> = (0..48_u8)

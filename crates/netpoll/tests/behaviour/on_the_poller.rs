@@ -37,7 +37,7 @@ fn two_pollers_share_the_connections() {
 
 // It holds the poller, which a handler elsewhere cannot.
 #[test]
-fn a_peer_that_pipelines_ten_thousand_requests_does_not_starve_another() {
+fn ten_thousand_pipelined_requests_do_not_starve_another_connection() {
     let (release, released) = channel::<()>();
     let released = Arc::new(Mutex::new(released));
     let log = Arc::new(Mutex::new(Vec::new()));
@@ -78,7 +78,7 @@ fn a_peer_that_pipelines_ten_thousand_requests_does_not_starve_another() {
 
 // Off the poller, what is put for another connection waits for a flush or the write mark.
 #[test]
-fn a_handler_writes_to_another_connection_of_its_poller_without_a_flush() {
+fn output_for_another_connection_of_the_poller_is_sent_without_a_flush() {
     let parked: Arc<Mutex<Option<Connection>>> = Arc::default();
     let place = Arc::clone(&parked);
     let handler = whole!([place], |mut conn| {
@@ -113,7 +113,7 @@ fn a_handler_writes_to_another_connection_of_its_poller_without_a_flush() {
 
 // On another thread it may wait.
 #[test]
-fn a_shutdown_that_is_waited_for_on_a_poller_is_refused_and_the_loop_goes_on() {
+fn a_blocking_wait_for_shutdown_on_a_poller_panics_and_the_loop_continues() {
     let handle: Arc<OnceLock<LoopHandle>> = Arc::default();
     let own = Arc::clone(&handle);
     let handler = handler!([own], |conn| {
@@ -132,7 +132,7 @@ fn a_shutdown_that_is_waited_for_on_a_poller_is_refused_and_the_loop_goes_on() {
 
 // Between threads it is the scheduler that decides who is next.
 #[test]
-fn a_handler_that_flushes_again_and_again_does_not_starve_another() {
+fn repeated_flushes_of_a_handler_do_not_starve_another() {
     const FLUSHES: usize = 400;
     let (gate, flushed) = (Gate::default(), Arc::new(AtomicUsize::new(0)));
     let (at, count) = (gate.clone(), Arc::clone(&flushed));
@@ -163,7 +163,7 @@ fn a_handler_that_flushes_again_and_again_does_not_starve_another() {
 
 // Elsewhere a reader may be slower than its poller.
 #[test]
-fn a_task_that_takes_what_has_come_before_there_is_more_is_never_a_pause() {
+fn a_task_that_keeps_up_with_its_input_is_not_counted_as_a_pause() {
     const ALL: u64 = 32 << 20;
     let handler = async |conn: Connection| {
         let (mut reader, _writer) = conn.into_split();
@@ -187,7 +187,7 @@ fn a_task_that_takes_what_has_come_before_there_is_more_is_never_a_pause() {
 
 // Elsewhere it is the executor's to say who runs next.
 #[test]
-fn what_the_kernel_takes_at_once_is_not_waited_for_a_few_times_in_a_row() {
+fn a_flush_that_the_kernel_accepts_at_once_yields_after_eight_in_a_row() {
     let (tell, told) = channel();
     let tell = Mutex::new(tell);
     let handler = async move |conn: Connection| {

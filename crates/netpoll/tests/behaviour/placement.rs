@@ -38,7 +38,7 @@ fn one_by_one(balance: Balance, count: usize) -> Vec<ThreadId> {
 }
 
 #[test]
-fn round_robin_takes_the_next_poller_whatever_has_ended() {
+fn round_robin_takes_the_next_poller_regardless_of_closed_connections() {
     let threads = one_by_one(Balance::RoundRobin, 9);
     let distinct: HashSet<_> = threads[..3].iter().collect();
     assert_eq!(distinct.len(), 3);
@@ -47,14 +47,14 @@ fn round_robin_takes_the_next_poller_whatever_has_ended() {
 }
 
 #[test]
-fn chance_finds_more_than_one_poller() {
+fn random_balance_uses_more_than_one_poller() {
     let threads = one_by_one(Balance::Random, 60);
     let distinct: HashSet<_> = threads.iter().collect();
     assert!(distinct.len() > 1);
 }
 
 #[test]
-fn a_balance_of_ones_own_is_told_the_loads_and_obeyed() {
+fn a_custom_balance_receives_the_loads_and_decides_the_placement() {
     let loads = Arc::new(Mutex::new(Vec::new()));
     let told = Arc::clone(&loads);
     let balance = Balance::Custom(Arc::new(move |loads| {
@@ -72,7 +72,7 @@ fn a_balance_of_ones_own_is_told_the_loads_and_obeyed() {
 }
 
 #[test]
-fn a_balance_that_panics_or_names_no_poller_takes_nobody_along() {
+fn a_balance_that_panics_or_returns_a_bad_index_falls_back_to_least_connections() {
     for answer in [None, Some(7), Some(usize::MAX)] {
         let balance = Balance::Custom(Arc::new(move |_| answer.expect("a balance of a test")));
         let (builder, handler, threads) = watched(2);
@@ -85,7 +85,7 @@ fn a_balance_that_panics_or_names_no_poller_takes_nobody_along() {
 }
 
 #[test]
-fn a_listener_of_each_poller_shares_one_port_and_keeps_what_it_accepts() {
+fn per_poller_listeners_share_one_port_and_keep_their_connections() {
     let options = ListenOptions::default();
     let listener = Listener::bind_per_poller("127.0.0.1:0", options).unwrap();
     let addr = bound(&listener);
@@ -104,7 +104,7 @@ fn a_listener_of_each_poller_shares_one_port_and_keeps_what_it_accepts() {
 }
 
 #[test]
-fn a_port_of_each_poller_is_one_address_of_its_loop() {
+fn per_poller_listeners_count_as_one_local_address() {
     let options = ListenOptions::default();
     let listener = Listener::bind_per_poller("127.0.0.1:0", options).unwrap();
     let other = Listener::bind("127.0.0.1:0").unwrap();
@@ -116,7 +116,7 @@ fn a_port_of_each_poller_is_one_address_of_its_loop() {
 }
 
 #[test]
-fn a_path_cannot_be_shared_by_pollers() {
+fn a_unix_path_cannot_be_bound_per_poller() {
     let addr = format!("unix:{}", free_path().display());
     let refused = Listener::bind_per_poller(addr, ListenOptions::default());
     let error = refused.unwrap_err();

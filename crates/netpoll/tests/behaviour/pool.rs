@@ -42,7 +42,7 @@ fn cookie(conn: &Connection) -> u64 {
 }
 
 #[test]
-fn a_connection_that_comes_back_is_used_again_wherever_one_waits_for_it() {
+fn a_recycled_connection_is_reused_in_every_executor() {
     let server = Server::rpc();
     let addr = server.addr;
     in_each_executor(move || async move {
@@ -60,7 +60,7 @@ fn a_connection_that_comes_back_is_used_again_wherever_one_waits_for_it() {
 }
 
 #[test]
-fn the_one_that_came_back_last_goes_first_and_what_would_be_too_many_closes_the_first() {
+fn the_last_returned_connection_is_reused_first_and_surplus_closes_the_oldest() {
     let host = Host::new();
     let pool = pool_with(|options| options.max_idle = 2);
     let [one, two, three] = [(); 3].map(|()| got(&pool, &host));
@@ -78,7 +78,7 @@ fn the_one_that_came_back_last_goes_first_and_what_would_be_too_many_closes_the_
 }
 
 #[test]
-fn addresses_have_nothing_to_do_with_each_other() {
+fn limits_apply_per_address() {
     let (one, other) = (Host::new(), Host::new());
     let pool = pool_with(|options| {
         options.max_connections = 1;
@@ -104,7 +104,7 @@ fn addresses_have_nothing_to_do_with_each_other() {
 }
 
 #[test]
-fn what_is_unread_unsent_or_finished_or_not_to_be_kept_is_closed() {
+fn a_connection_with_unread_unsent_or_half_closed_data_or_discarded_is_closed() {
     let host = Host::new();
     let pool = ConnPool::new(Dialer::new());
     let (conn, mut peer) = got(&pool, &host);
@@ -151,7 +151,7 @@ fn what_is_unread_unsent_or_finished_or_not_to_be_kept_is_closed() {
 }
 
 #[test]
-fn an_answer_that_comes_too_late_is_not_the_next_users() {
+fn a_late_answer_does_not_reach_the_next_user() {
     let host = Host::new();
     let pool = ConnPool::new(Dialer::new());
     let (conn, mut peer) = got(&pool, &host);
@@ -171,7 +171,7 @@ fn an_answer_that_comes_too_late_is_not_the_next_users() {
 }
 
 #[test]
-fn one_whose_server_has_gone_is_not_handed_out_though_its_poller_has_not_looked() {
+fn a_connection_closed_by_its_server_is_not_reused_before_the_poller_reads() {
     let host = Host::new();
     let pool = ConnPool::new(Dialer::new());
     let (at, using) = (host.addr, pool.clone());
@@ -212,7 +212,7 @@ fn one_whose_server_has_gone_is_not_handed_out_though_its_poller_has_not_looked(
 }
 
 #[test]
-fn a_connection_that_is_taken_out_for_good_makes_room_for_another() {
+fn a_detached_connection_frees_its_slot() {
     let host = Host::new();
     let pool = pool_with(|options| options.max_connections = 1);
     let (conn, mut peer) = got(&pool, &host);
@@ -230,7 +230,7 @@ fn a_connection_that_is_taken_out_for_good_makes_room_for_another() {
 }
 
 #[test]
-fn what_a_user_has_set_for_himself_is_undone_for_the_next() {
+fn options_set_by_one_user_are_reset_for_the_next() {
     let host = Host::new();
     let pool = ConnPool::new(Dialer::new());
     let (conn, mut peer) = got(&pool, &host);
@@ -248,7 +248,7 @@ fn what_a_user_has_set_for_himself_is_undone_for_the_next() {
 }
 
 #[test]
-fn a_dial_that_fails_keeps_its_errno_and_leaves_nothing() {
+fn a_failed_dial_keeps_its_errno_and_leaks_nothing() {
     let addr = Host::new().addr;
     let pool = pool_with(|options| options.max_connections = 1);
     for _ in 0..3 {
@@ -261,7 +261,7 @@ fn a_dial_that_fails_keeps_its_errno_and_leaves_nothing() {
 }
 
 #[test]
-fn a_bound_that_cannot_work_is_refused_by_name() {
+fn an_invalid_option_is_rejected_with_the_field_name() {
     let mut options = ConnPoolOptions::default();
     options.max_age = Some(Duration::ZERO);
     let refused = ConnPool::with_options(Dialer::new(), options).unwrap_err();
@@ -273,7 +273,7 @@ fn a_bound_that_cannot_work_is_refused_by_name() {
 }
 
 #[test]
-fn a_thread_may_wait_for_a_connection_and_a_poller_may_not() {
+fn get_blocking_works_on_a_thread_and_fails_on_a_poller() {
     let server = Server::rpc();
     let pool = Arc::new(ConnPool::new(Dialer::new()));
     let mut conn = pool.get_blocking(server.addr).unwrap();
@@ -295,7 +295,7 @@ fn a_thread_may_wait_for_a_connection_and_a_poller_may_not() {
 }
 
 #[test]
-fn a_closed_pool_gives_nothing_and_keeps_nothing() {
+fn a_closed_pool_returns_an_error_and_keeps_no_connection() {
     let host = Host::new();
     let pool = ConnPool::new(Dialer::new());
     let (out, mut out_peer) = got(&pool, &host);
@@ -314,7 +314,7 @@ fn a_closed_pool_gives_nothing_and_keeps_nothing() {
 }
 
 #[test]
-fn the_drop_of_the_last_clone_closes_the_pool() {
+fn dropping_the_last_clone_closes_the_pool() {
     let host = Host::new();
     let pool = ConnPool::new(Dialer::new());
     let (out, mut out_peer) = got(&pool, &host);

@@ -18,7 +18,7 @@ use crate::support::{
 const A_WHILE: Duration = Duration::from_millis(50);
 
 #[test]
-fn the_end_of_a_server_empties_its_pool_at_once() {
+fn a_server_that_closes_its_connections_empties_its_pool_at_once() {
     let (host, other) = (Host::new(), Host::new());
     let pool = ConnPool::new(Dialer::new());
     let mut kept = got(&pool, &other);
@@ -41,7 +41,7 @@ fn the_end_of_a_server_empties_its_pool_at_once() {
 }
 
 #[test]
-fn who_waits_for_a_server_that_dies_hears_why() {
+fn callers_waiting_for_a_server_that_stops_get_the_dial_error() {
     let host = Host::new();
     let addr = host.addr;
     let pool = pool_with(|options| options.max_connections = 1);
@@ -64,7 +64,7 @@ fn who_waits_for_a_server_that_dies_hears_why() {
 }
 
 #[test]
-fn who_waits_gets_a_new_connection_if_the_one_that_was_out_has_died() {
+fn a_waiting_caller_gets_a_new_connection_when_the_one_in_use_closes() {
     let host = Host::new();
     let pool = pool_with(|options| options.max_connections = 1);
     let (out, peer) = got(&pool, &host);
@@ -78,7 +78,7 @@ fn who_waits_gets_a_new_connection_if_the_one_that_was_out_has_died() {
 }
 
 #[test]
-fn one_that_waits_too_long_is_closed_and_who_asks_gets_another() {
+fn a_connection_past_its_idle_timeout_is_closed_and_replaced_on_demand() {
     let host = Host::new();
     let pool = pool_with(|options| options.idle_timeout = Some(2 * A_WHILE));
     let begun = Instant::now();
@@ -96,7 +96,7 @@ fn one_that_waits_too_long_is_closed_and_who_asks_gets_another() {
 }
 
 #[test]
-fn one_that_waits_too_long_is_not_handed_out_though_its_poller_had_no_time_to_look() {
+fn a_connection_past_its_idle_timeout_is_not_reused_while_the_poller_is_busy() {
     let host = Host::new();
     let addr = host.addr;
     let pool = pool_with(|options| options.idle_timeout = Some(A_WHILE));
@@ -120,7 +120,7 @@ fn one_that_waits_too_long_is_not_handed_out_though_its_poller_had_no_time_to_lo
 }
 
 #[test]
-fn one_that_is_used_again_and_again_stays() {
+fn a_connection_in_regular_use_is_not_closed_for_idleness() {
     let host = Host::new();
     let pool = pool_with(|options| options.idle_timeout = Some(2 * A_WHILE));
     let (conn, _peer) = got(&pool, &host);
@@ -140,7 +140,7 @@ fn one_that_is_used_again_and_again_stays() {
 }
 
 #[test]
-fn one_that_is_old_is_closed_whether_it_waits_or_comes_back() {
+fn a_connection_past_its_max_age_is_closed_when_idle_and_on_return() {
     let host = Host::new();
     let pool = pool_with(|options| options.max_age = Some(2 * A_WHILE));
     let begun = Instant::now();
@@ -165,7 +165,7 @@ fn one_that_is_old_is_closed_whether_it_waits_or_comes_back() {
 }
 
 #[test]
-fn times_are_kept_also_when_the_loop_has_ended_that_kept_them() {
+fn idle_timeouts_still_apply_after_the_loop_that_ran_them_has_ended() {
     let host = Host::new();
     let pool = pool_with(|options| options.idle_timeout = Some(4 * A_WHILE));
     let (tell, hear) = channel();
@@ -194,9 +194,9 @@ fn times_are_kept_also_when_the_loop_has_ended_that_kept_them() {
 }
 
 #[test]
-fn nothing_is_left_of_a_pool_wherever_it_was_used() {
+fn a_dropped_pool_leaks_nothing_in_any_executor() {
     alone_twice(
-        "pool_idle::nothing_is_left_of_a_pool_wherever_it_was_used",
+        "pool_idle::a_dropped_pool_leaks_nothing_in_any_executor",
         || {
             let server = Server::rpc();
             let addr = server.addr;

@@ -20,7 +20,7 @@ fn fed<F: Future>(mut read: Pin<&mut F>, peer: &mut Peer, parts: &[&[u8]]) -> F:
 }
 
 #[test]
-fn peek_waits_for_all_and_leaves_them() {
+fn peek_waits_for_all_bytes_and_consumes_none() {
     let (mut conn, mut peer) = pair();
     let mut reader = conn.reader();
     let peeked = fed(pin!(reader.peek(6)), &mut peer, &[b"ab", b"cd", b"ef"]);
@@ -30,7 +30,7 @@ fn peek_waits_for_all_and_leaves_them() {
 }
 
 #[test]
-fn next_waits_for_all_and_consumes_them() {
+fn next_waits_for_all_bytes_and_consumes_them() {
     let (mut conn, mut peer) = pair();
     let mut reader = conn.reader();
     let next = fed(pin!(reader.next(6)), &mut peer, &[b"ab", b"cd", b"efg"]);
@@ -41,7 +41,7 @@ fn next_waits_for_all_and_consumes_them() {
 }
 
 #[test]
-fn skip_waits_for_all_and_consumes_them_unseen() {
+fn skip_waits_for_all_bytes_and_consumes_them() {
     let (mut conn, mut peer) = pair();
     let mut reader = conn.reader();
     fed(pin!(reader.skip(5)), &mut peer, &[b"abc", b"defg"]).unwrap();
@@ -60,7 +60,7 @@ fn wait_and_available_consume_nothing() {
 }
 
 #[test]
-fn until_finds_a_delimiter_that_comes_in_a_later_send() {
+fn until_finds_a_delimiter_that_arrives_later() {
     let (mut conn, mut peer) = pair();
     let mut reader = conn.reader();
     let line = fed(
@@ -74,7 +74,7 @@ fn until_finds_a_delimiter_that_comes_in_a_later_send() {
 }
 
 #[test]
-fn until_gives_up_at_its_bound_and_consumes_nothing() {
+fn until_fails_at_its_limit_and_consumes_nothing() {
     let (mut conn, mut peer) = pair();
     let mut reader = conn.reader();
     let line = fed(
@@ -89,7 +89,7 @@ fn until_gives_up_at_its_bound_and_consumes_nothing() {
 }
 
 #[test]
-fn until_meets_a_fin_before_its_delimiter() {
+fn until_fails_at_a_fin_before_its_delimiter_and_consumes_nothing() {
     let (mut conn, mut peer) = pair();
     let mut reader = conn.reader();
     peer.send(b"whole\npart");
@@ -119,7 +119,7 @@ fn a_slice_outlives_its_connection_on_another_thread() {
 }
 
 #[test]
-fn split_to_takes_exactly_so_many_bytes() {
+fn split_to_takes_exactly_the_requested_bytes() {
     let (mut conn, mut peer) = pair();
     let mut reader = conn.reader();
     let part = fed(pin!(reader.split_to(5)), &mut peer, &[b"abc", b"defgh"]);
@@ -128,7 +128,7 @@ fn split_to_takes_exactly_so_many_bytes() {
 }
 
 #[test]
-fn chunk_gives_what_is_there_and_none_at_the_end() {
+fn chunk_returns_available_bytes_and_none_at_the_end() {
     let (mut conn, mut peer) = pair();
     let mut reader = conn.reader();
     let first = fed(pin!(reader.chunk()), &mut peer, &[b"abc"]);
@@ -144,7 +144,7 @@ fn chunk_gives_what_is_there_and_none_at_the_end() {
 }
 
 #[test]
-fn read_exact_and_read_vec_wait_for_all() {
+fn read_exact_and_read_vec_wait_for_all_bytes() {
     let (mut conn, mut peer) = pair();
     let mut reader = conn.reader();
     let mut target = [0; 5];
@@ -161,7 +161,7 @@ fn read_exact_and_read_vec_wait_for_all() {
 }
 
 #[test]
-fn read_string_leaves_what_is_not_utf_8() {
+fn read_string_does_not_consume_invalid_utf_8() {
     let (mut conn, mut peer) = pair();
     let mut reader = conn.reader();
     let text = "größe".as_bytes();
@@ -178,7 +178,7 @@ fn read_string_leaves_what_is_not_utf_8() {
 }
 
 #[test]
-fn numbers_of_every_size_and_order_are_read() {
+fn integers_of_every_size_and_byte_order_are_read() {
     let (mut conn, mut peer) = pair();
     let sent = bytes(29, 200);
     peer.send(&sent);
@@ -204,7 +204,7 @@ fn numbers_of_every_size_and_order_are_read() {
 }
 
 #[test]
-fn more_than_the_largest_frame_is_refused_before_any_wait() {
+fn a_read_above_max_frame_is_rejected_without_waiting() {
     let mut options = netpoll::ConnOptions::default();
     options.max_frame = 100;
     let (mut conn, mut peer) = pair_with(&Dialer::new().options(options));
@@ -220,7 +220,7 @@ fn more_than_the_largest_frame_is_refused_before_any_wait() {
 }
 
 #[test]
-fn an_end_says_how_much_is_there_and_how_much_was_waited_for() {
+fn unexpected_eof_reports_available_and_needed_bytes() {
     let (mut conn, mut peer) = pair();
     let mut reader = conn.reader();
     peer.send(b"abc");
@@ -246,7 +246,7 @@ fn panics_when_polled_again<F: Future>(call: F, peer: &mut Peer, parts: &[&[u8]]
 }
 
 #[test]
-fn a_call_that_is_polled_after_it_was_done_panics_and_takes_nothing() {
+fn a_read_polled_after_completion_panics_and_consumes_nothing() {
     let (mut conn, mut peer) = pair();
     let mut reader = conn.reader();
     let waited = panics_when_polled_again(reader.read_u16(), &mut peer, &[b"a", b"bcd"]);
@@ -257,7 +257,7 @@ fn a_call_that_is_polled_after_it_was_done_panics_and_takes_nothing() {
 }
 
 #[test]
-fn a_call_that_is_polled_after_it_has_failed_panics_and_takes_nothing() {
+fn a_read_polled_after_failure_panics_and_consumes_nothing() {
     let mut options = netpoll::ConnOptions::default();
     options.max_frame = 100;
     let (mut conn, mut peer) = pair_with(&Dialer::new().options(options));
@@ -274,7 +274,7 @@ fn a_call_that_is_polled_after_it_has_failed_panics_and_takes_nothing() {
 }
 
 #[test]
-fn a_call_that_is_dropped_while_it_waits_loses_no_byte() {
+fn a_read_dropped_while_it_waits_loses_no_byte() {
     let (mut conn, mut peer) = pair();
     let mut reader = conn.reader();
     let sent = bytes(40, 7);

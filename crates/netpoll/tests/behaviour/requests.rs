@@ -66,7 +66,7 @@ fn a_frame_that_spans_many_blocks_is_answered() {
 }
 
 #[test]
-fn one_and_a_half_requests_get_the_first_answer() {
+fn the_first_request_is_answered_while_the_second_is_incomplete() {
     let server = Server::rpc();
     let mut peer = server.connect();
     let (first, second) = (frame(b"first"), frame(b"second"));

@@ -34,7 +34,7 @@ fn others_send(handle: &ConnectionHandle, queue: &WriteQueue) {
 const OTHERS: &[u8] = b"[pushed][tried][sent]";
 
 #[test]
-fn what_others_send_beside_an_open_reservation_leaves_before_it() {
+fn output_of_other_senders_is_sent_before_an_open_reservation() {
     let (mut conn, mut peer) = pair();
     let (handle, queue) = (conn.handle(), conn.write_queue());
     let mut writer = conn.writer();
@@ -122,7 +122,7 @@ const ENDS: [(&str, Ends, &[u8]); 7] = [
 ];
 
 #[test]
-fn what_ends_a_reservation_drops_nothing_of_others() {
+fn ending_a_reservation_drops_no_output_of_other_senders() {
     for (what, ends, mine) in ENDS {
         let (mut conn, mut peer) = pair();
         let (handle, queue) = (conn.handle(), conn.write_queue());
@@ -155,7 +155,7 @@ fn read_frames(peer: &mut Peer, mut frames: usize) -> Vec<usize> {
 }
 
 #[test]
-fn frames_of_an_owner_that_reserves_and_of_many_senders_arrive_whole_and_all() {
+fn frames_of_a_reserving_owner_and_of_many_senders_all_arrive_whole() {
     const SENDERS: u8 = 4;
     const FRAMES: usize = 200;
     let (mut conn, mut peer) = pair();
@@ -222,7 +222,7 @@ impl Drop for Counted {
 }
 
 #[test]
-fn a_reservation_outlives_its_writer_and_a_reunion_and_goes_with_an_owned_writer_that_is_dropped() {
+fn a_reservation_survives_split_and_reunite_and_ends_with_a_dropped_owned_writer() {
     let (mut conn, mut peer) = pair();
     let room = conn.writer().reserve(1).unwrap();
     let (reader, mut owned) = conn.into_split();
@@ -245,7 +245,7 @@ fn a_reservation_outlives_its_writer_and_a_reunion_and_goes_with_an_owned_writer
 }
 
 #[test]
-fn a_push_after_a_finish_is_refused_and_is_not_what_the_owner_missed() {
+fn a_push_after_shutdown_is_rejected_and_does_not_fail_the_owners_flush() {
     let (mut conn, mut peer) = pair();
     let (handle, queue) = (conn.handle(), conn.write_queue());
     let mut writer = conn.writer();
@@ -272,7 +272,7 @@ fn tight() -> (Connection, Peer) {
 }
 
 #[test]
-fn a_sender_waits_for_room_beside_a_large_reservation_and_ends_no_connection() {
+fn a_sender_waits_for_capacity_beside_a_large_reservation_and_the_connection_stays_open() {
     for commits in [0, 150 << 10] {
         let (mut conn, mut peer) = tight();
         let queue = conn.write_queue();
@@ -298,7 +298,7 @@ fn a_sender_waits_for_room_beside_a_large_reservation_and_ends_no_connection() {
 }
 
 #[test]
-fn a_push_for_which_there_is_no_room_is_told_so_and_ends_the_connection() {
+fn a_push_above_max_output_fails_and_closes_the_connection() {
     let (mut conn, _peer) = tight();
     let handle = conn.handle();
     conn.writer().reserve(150 << 10).unwrap();
@@ -312,7 +312,7 @@ fn a_push_for_which_there_is_no_room_is_told_so_and_ends_the_connection() {
 }
 
 #[test]
-fn marks_and_bounds_hold_for_what_others_send_while_a_reservation_is_open() {
+fn watermarks_and_limits_apply_to_other_senders_while_a_reservation_is_open() {
     let (mut conn, mut peer) = tight();
     let handle = conn.handle();
     let mut writer = conn.writer();

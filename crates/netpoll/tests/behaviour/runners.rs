@@ -36,7 +36,7 @@ fn threads(count: usize) -> Builder {
 }
 
 #[test]
-fn what_a_runner_cannot_carry_out_is_refused_by_name() {
+fn handlers_that_a_runner_cannot_run_are_rejected_with_the_field_name() {
     let refused = |builder: Builder| {
         let error = builder.listen(free_listener()).build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -68,7 +68,7 @@ fn a_pinned_on_connect_pins_its_requests_to_threads() {
 }
 
 #[test]
-fn a_runner_that_has_a_thread_for_each_task_serves() {
+fn a_runner_with_a_thread_for_each_task_serves_requests() {
     let builder = spawned(|task| drop(std::thread::spawn(move || block_on(task))));
     let server = Server::start_as_given(builder.on_request_send(rpc));
     let mut peers: Vec<Peer> = (0..4).map(|_| server.connect()).collect();
@@ -95,7 +95,7 @@ fn a_runner_that_drops_a_task_or_panics_closes_its_connection() {
 }
 
 #[test]
-fn a_runner_that_drops_a_task_in_the_middle_closes_its_connection() {
+fn a_runner_that_drops_a_started_task_closes_its_connection() {
     let kept: Arc<Mutex<Vec<Task>>> = Arc::default();
     let keep = Arc::clone(&kept);
     let server = Server::start_as_given(
@@ -147,7 +147,7 @@ fn a_runner_that_runs_tasks_late_loses_nothing() {
 }
 
 #[test]
-fn tasks_that_a_runner_never_polls_are_cut_and_told_of() {
+fn tasks_that_a_runner_never_polls_are_aborted_and_reported_at_shutdown() {
     let kept: Arc<Mutex<Vec<Task>>> = Arc::default();
     let keep = Arc::clone(&kept);
     let builder = spawned(move |task| keep.lock().unwrap().push(task));
@@ -184,7 +184,7 @@ fn blocking() -> (impl netpoll::Handler, Sender<()>, Arc<AtomicUsize>) {
 }
 
 #[test]
-fn a_handler_that_blocks_holds_up_neither_the_poller_nor_a_thread_that_is_free() {
+fn a_blocking_handler_delays_neither_the_poller_nor_a_free_thread() {
     let (handler, release, begun) = blocking();
     let server = Server::start_as_given(threads(2).on_request_send(handler));
     let (mut blocked, mut free) = (server.connect(), server.connect());
@@ -196,7 +196,7 @@ fn a_handler_that_blocks_holds_up_neither_the_poller_nor_a_thread_that_is_free()
 }
 
 #[test]
-fn with_all_threads_blocked_the_poller_still_accepts_and_hears_of_ends() {
+fn the_poller_accepts_and_closes_connections_while_all_threads_are_blocked() {
     let (handler, release, begun) = blocking();
     let server = Server::start_as_given(threads(1).on_request_send(handler));
     let mut blocked = server.connect();
@@ -213,7 +213,7 @@ fn with_all_threads_blocked_the_poller_still_accepts_and_hears_of_ends() {
 }
 
 #[test]
-fn a_handler_that_awaits_input_holds_no_thread() {
+fn a_handler_that_awaits_input_occupies_no_thread() {
     for pinned in [false, true] {
         let builder = if pinned {
             threads(1).on_request(async |conn: &mut Connection| rpc(conn).await)
@@ -235,7 +235,7 @@ fn a_handler_that_awaits_input_holds_no_thread() {
 }
 
 #[test]
-fn a_call_that_blocks_beyond_the_deadline_is_given_up_and_told_of() {
+fn a_handler_that_blocks_past_the_shutdown_deadline_is_abandoned_and_reported() {
     let (handler, release, begun) = blocking();
     let mut server =
         Server::start_as_given(threads(1).on_request_send(handler)).of_which_some_is_kept();

@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 #[test]
-fn a_dialed_connection_answers_what_its_peer_asks() {
+fn a_dialed_connection_can_serve_requests() {
     let (conn, mut peer) = pair();
     let handle = conn.serve(rpc);
     for size in [0, 1, 1000, 100_000] {
@@ -26,7 +26,7 @@ fn a_dialed_connection_answers_what_its_peer_asks() {
 }
 
 #[test]
-fn what_is_there_is_served_at_once_wherever_its_owner_has_left_it() {
+fn input_received_before_serve_is_served_at_once() {
     let requests = [frame(b"one"), frame(b"two")].concat();
     let leave: [fn(&mut Connection, usize); 3] = [
         // In the inbox, as it came.
@@ -65,7 +65,7 @@ fn what_is_there_is_served_at_once_wherever_its_owner_has_left_it() {
 }
 
 #[test]
-fn a_handler_may_have_its_own_connection_served_by_another() {
+fn a_handler_can_pass_its_connection_to_another_handler() {
     let gate = Gate::default();
     let at = gate.clone();
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_connection(
@@ -92,7 +92,7 @@ fn a_handler_may_have_its_own_connection_served_by_another() {
 }
 
 #[test]
-fn a_connection_that_is_served_while_its_loop_drains_ends_with_the_drain() {
+fn a_connection_served_during_a_drain_closes_with_the_drain() {
     let gate = Gate::default();
     let at = gate.clone();
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_connection(
@@ -113,7 +113,7 @@ fn a_connection_that_is_served_while_its_loop_drains_ends_with_the_drain() {
 }
 
 #[test]
-fn what_was_dialed_on_a_loop_that_drains_is_served_and_drained() {
+fn a_connection_dialed_on_a_draining_loop_is_served_and_drained() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let upstream: netpoll::Addr = listener.local_addr().unwrap().into();
     let (tell, hear) = channel();
@@ -182,7 +182,7 @@ fn a_connection_dialed_on_a_poller_is_served_there() {
 }
 
 #[test]
-fn a_failure_of_the_handler_ends_its_connection_and_no_other() {
+fn a_failing_handler_closes_only_its_connection() {
     let ((conn, mut peer), (other, mut other_peer)) = (pair(), pair());
     other.serve(rpc);
     let failing = conn.serve(async |conn: &mut Connection| {
@@ -205,7 +205,7 @@ impl Drop for Tells {
 }
 
 #[test]
-fn a_connection_that_has_ended_lets_the_handler_go_and_keeps_nothing() {
+fn serve_on_a_closed_connection_drops_the_handler_and_leaks_nothing() {
     for round in 0..60 {
         let (tell, hear) = channel();
         let tells = Tells(tell);

@@ -22,7 +22,7 @@ fn whole_frames(received: &[u8], frame: &[u8]) -> usize {
 }
 
 #[test]
-fn requests_that_the_kernel_held_are_answered_and_no_answer_is_cut() {
+fn requests_in_the_kernel_are_answered_and_no_answer_is_truncated() {
     for round in 0..10 {
         let server = Server::start(EventLoop::builder().pollers(2), rpc);
         let mut peers: Vec<Peer> = (0..20).map(|_| server.connect()).collect();
@@ -43,7 +43,7 @@ fn requests_that_the_kernel_held_are_answered_and_no_answer_is_cut() {
 }
 
 #[test]
-fn requests_that_keep_coming_end_at_a_whole_answer() {
+fn continuous_requests_end_at_a_complete_answer() {
     let server = Server::start(EventLoop::builder().pollers(2), rpc);
     let request = frame(&bytes(300, 9));
     let calling: Vec<_> = (0..4)
@@ -69,7 +69,7 @@ fn requests_that_keep_coming_end_at_a_whole_answer() {
 }
 
 #[test]
-fn idle_connections_are_closed_for_the_shutdown() {
+fn idle_connections_close_with_the_reason_shutdown() {
     let mut server = Server::rpc();
     let mut peers: Vec<Peer> = (0..10).map(|_| server.connect()).collect();
     peers.iter_mut().for_each(|peer| peer.call(b"one"));
@@ -98,7 +98,7 @@ async fn echo(mut conn: Connection) -> Result<(), BoxError> {
 }
 
 #[test]
-fn a_handler_of_a_whole_life_that_waits_is_told_of_the_shutdown() {
+fn a_waiting_connection_handler_is_notified_of_the_shutdown() {
     let server = Server::start(EventLoop::builder().pollers(1), Whole(echo));
     let mut peer = server.connect();
     peer.send(b"echo");
@@ -111,7 +111,7 @@ fn a_handler_of_a_whole_life_that_waits_is_told_of_the_shutdown() {
 }
 
 #[test]
-fn a_handler_of_a_whole_life_serves_what_the_kernel_held_and_is_told_then() {
+fn a_connection_handler_reads_data_in_the_kernel_before_the_shutdown_notice() {
     let (release, released) = channel::<()>();
     let released = Arc::new(Mutex::new(released));
     let held = Gate::default();
@@ -142,7 +142,7 @@ fn a_handler_of_a_whole_life_serves_what_the_kernel_held_and_is_told_then() {
 }
 
 #[test]
-fn a_handler_may_shut_its_own_loop_down() {
+fn a_handler_can_shut_down_its_own_loop() {
     let handle: Arc<OnceLock<LoopHandle>> = Arc::default();
     let own = Arc::clone(&handle);
     let handler = handler!([own], |conn| {
@@ -170,7 +170,7 @@ fn a_shutdown_can_be_awaited() {
 }
 
 #[test]
-fn a_loop_that_never_ran_has_ended_when_it_is_dropped() {
+fn dropping_a_loop_that_never_ran_completes_its_shutdown() {
     let builder = EventLoop::builder().on_request(rpc).listen(free_listener());
     let never_run = builder.build().unwrap();
     let shutdown = never_run.handle().shutdown(LONG);
@@ -179,7 +179,7 @@ fn a_loop_that_never_ran_has_ended_when_it_is_dropped() {
 }
 
 #[test]
-fn connections_that_wait_to_be_accepted_are_served() {
+fn connections_in_the_accept_queue_are_served() {
     for _ in 0..30 {
         let listener = free_listener();
         let addr = bound(&listener);

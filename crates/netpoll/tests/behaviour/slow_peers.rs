@@ -218,7 +218,7 @@ fn each_ends(builder: fn() -> Builder, time: Duration, which: Timeout) {
 }
 
 #[test]
-fn a_peer_that_drips_is_ended_for_its_read_however_it_is_waited_for() {
+fn a_dripping_peer_hits_the_read_timeout_in_every_way_of_serving() {
     each_ends(
         || one_poller().read_timeout(PATIENCE),
         PATIENCE,
@@ -227,7 +227,7 @@ fn a_peer_that_drips_is_ended_for_its_read_however_it_is_waited_for() {
 }
 
 #[test]
-fn a_peer_that_drips_is_ended_for_its_rate_however_it_is_waited_for() {
+fn a_dripping_peer_hits_the_minimum_rate_in_every_way_of_serving() {
     each_ends(
         || one_poller().min_rate(MinRate::new(2000, PATIENCE)),
         PATIENCE,
@@ -236,7 +236,7 @@ fn a_peer_that_drips_is_ended_for_its_rate_however_it_is_waited_for() {
 }
 
 #[test]
-fn a_peer_that_drips_is_idle_however_it_is_waited_for() {
+fn a_dripping_peer_hits_the_idle_timeout_in_every_way_of_serving() {
     each_ends(
         || one_poller().idle_timeout(PATIENCE),
         PATIENCE,
@@ -245,7 +245,7 @@ fn a_peer_that_drips_is_idle_however_it_is_waited_for() {
 }
 
 #[test]
-fn a_peer_that_sends_half_a_header_and_no_more_is_ended_for_its_read() {
+fn a_peer_that_stops_within_a_header_hits_the_read_timeout() {
     for (way, serve) in ways() {
         let server = Server::start_as_given(serve(one_poller().read_timeout(PATIENCE)));
         let since = Instant::now();
@@ -256,7 +256,7 @@ fn a_peer_that_sends_half_a_header_and_no_more_is_ended_for_its_read() {
 }
 
 #[test]
-fn a_server_of_many_requests_waits_for_the_next_one_as_long_as_it_takes() {
+fn a_mux_server_waits_for_the_next_request_without_a_timeout() {
     for (way, serve) in servers_of_many() {
         let builder = one_poller().read_timeout(SHORT);
         let server = Server::start_as_given(serve(builder));
@@ -273,7 +273,7 @@ fn a_server_of_many_requests_waits_for_the_next_one_as_long_as_it_takes() {
 }
 
 #[test]
-fn an_upload_that_is_slow_and_steady_is_neither_late_nor_idle() {
+fn a_slow_and_steady_upload_hits_no_timeout() {
     retry_if_late(EACH, || {
         for (way, serve) in loops().into_iter().take(2) {
             let builder = one_poller()
@@ -292,7 +292,7 @@ fn an_upload_that_is_slow_and_steady_is_neither_late_nor_idle() {
 }
 
 #[test]
-fn bytes_that_come_slowly_while_the_handler_is_busy_are_not_held_against_the_peer() {
+fn no_timeout_runs_against_the_peer_while_the_handler_is_busy() {
     retry_if_late(EACH, || {
         let server = Server::start(
             one_poller()

@@ -30,7 +30,7 @@ fn options_of(conn: &Connection) -> std::io::Result<(bool, bool, u64, u64, u32)>
 }
 
 #[test]
-fn both_ends_have_nodelay_and_the_three_numbers_of_keepalive() {
+fn both_ends_have_nodelay_and_all_three_keepalive_values() {
     let server = Server::start(
         EventLoop::builder().pollers(1),
         Whole(async |mut conn: Connection| {
@@ -61,7 +61,7 @@ fn probing(idle: u64, interval: u64, count: u32) -> ConnOptions {
 }
 
 #[test]
-fn the_kernel_is_given_a_user_timeout_that_keeps_to_the_keepalive_on_every_way_in() {
+fn the_user_timeout_matches_the_keepalive_however_a_connection_is_made() {
     let (tell, told) = channel();
     let tell = Mutex::new(tell);
     let report = move |conn: &Connection| tell.lock().unwrap().send(user_timeout(conn)).unwrap();
@@ -114,7 +114,7 @@ fn lose_all(peer: &Peer) {
 }
 
 #[test]
-fn a_dead_peer_is_found_when_the_probes_of_a_short_keepalive_are_lost() {
+fn a_dead_peer_is_detected_by_lost_keepalive_probes() {
     let builder = EventLoop::builder().pollers(1).options(probing(1, 1, 2));
     let server = Server::start(builder, rpc);
     let mut accepted = server.connect();
@@ -137,7 +137,7 @@ fn a_dead_peer_is_found_when_the_probes_of_a_short_keepalive_are_lost() {
 }
 
 #[test]
-fn two_lost_probes_end_no_connection() {
+fn two_lost_probes_do_not_close_the_connection() {
     // The first probe is lost at 2 s, the second at 4 s, and the peer is there again for the third.
     let options = || probing(2, 2, 4);
     let builder = EventLoop::builder().pollers(1).options(options());
@@ -152,7 +152,7 @@ fn two_lost_probes_end_no_connection() {
 }
 
 #[test]
-fn who_connects_before_the_loop_is_built_has_the_options_too() {
+fn connections_made_before_the_loop_is_built_get_the_options() {
     let listener = Listener::bind("127.0.0.1:0").unwrap();
     let early: Vec<Peer> = (0..70).map(|_| Peer::connect(bound(&listener))).collect();
     let builder = EventLoop::builder().pollers(2);
@@ -171,7 +171,7 @@ fn who_connects_before_the_loop_is_built_has_the_options_too() {
 }
 
 #[test]
-fn a_hundred_dials_of_a_millisecond_connect_or_time_out() {
+fn a_hundred_dials_with_a_one_millisecond_timeout_connect_or_time_out() {
     let server = Server::rpc();
     let hasty = Dialer::new().connect_timeout(Some(Duration::from_millis(1)));
     for _ in 0..100 {
@@ -202,7 +202,7 @@ fn a_server_on_ipv6_is_dialed_with_and_without_a_zone() {
 }
 
 #[test]
-fn a_socket_whose_peer_has_gone_is_adopted_with_what_was_left() {
+fn an_adopted_socket_with_a_closed_peer_returns_the_remaining_bytes() {
     use std::io::Write;
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     theirs.write_all(b"last").unwrap();

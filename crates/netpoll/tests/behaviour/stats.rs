@@ -36,7 +36,7 @@ fn counted(closed: &ClosedStats) -> Vec<(&'static str, u64)> {
 }
 
 #[test]
-fn requests_and_bytes_are_counted_to_the_last() {
+fn all_requests_and_bytes_are_counted() {
     let server = Server::rpc();
     let body = bytes(1000, 1);
     for _ in 0..3 {
@@ -63,7 +63,7 @@ fn requests_and_bytes_are_counted_to_the_last() {
 }
 
 #[test]
-fn a_burst_is_one_however_many_requests_it_has() {
+fn a_batch_counts_once_for_all_its_requests() {
     let server = Server::rpc();
     let mut peer = server.connect();
     peer.send(&frame(b"abc").repeat(40));
@@ -78,7 +78,7 @@ fn a_burst_is_one_however_many_requests_it_has() {
 }
 
 #[test]
-fn a_call_that_consumed_nothing_is_no_request() {
+fn a_handler_call_that_consumes_nothing_is_not_counted_as_a_request() {
     let server = Server::start_as_given(one_poller().on_request(async |conn: &mut Connection| {
         let mut reader = conn.reader();
         if reader.available() >= 4 {
@@ -96,7 +96,7 @@ fn a_call_that_consumed_nothing_is_no_request() {
 }
 
 #[test]
-fn each_poller_counts_its_own() {
+fn each_poller_counts_its_own_connections_and_requests() {
     let builder = EventLoop::builder().pollers(2);
     let server = Server::start_as_given(builder.balance(Balance::RoundRobin).on_request(rpc));
     let mut peers: Vec<_> = (0..4).map(|_| server.connect()).collect();
@@ -122,7 +122,7 @@ fn each_poller_counts_its_own() {
 }
 
 #[test]
-fn an_end_counts_for_its_reason() {
+fn each_close_is_counted_under_its_reason() {
     retry_if_late(Duration::from_millis(4), || {
         let builder = one_poller()
             .max_frame(100)
@@ -164,7 +164,7 @@ fn an_end_counts_for_its_reason() {
 }
 
 #[test]
-fn whoever_is_told_of_an_end_finds_it_counted() {
+fn a_close_is_counted_before_on_disconnect_runs() {
     let (tell, told) = channel();
     let tell = Mutex::new(tell);
     let handle: Arc<OnceLock<LoopHandle>> = Arc::default();
@@ -181,7 +181,7 @@ fn whoever_is_told_of_an_end_finds_it_counted() {
 }
 
 #[test]
-fn what_a_shutdown_ends_is_counted_and_stays_readable() {
+fn closes_by_shutdown_are_counted_and_stay_readable() {
     let server = Server::start_as_given(one_poller().on_request(rpc));
     let _idle = server.connect();
     once(&server, "a connection", |stats| stats.total().opened == 1);
@@ -191,7 +191,7 @@ fn what_a_shutdown_ends_is_counted_and_stays_readable() {
 }
 
 #[test]
-fn a_connection_that_is_owned_to_the_end_of_the_loop_is_counted_once() {
+fn a_connection_owned_past_the_end_of_the_loop_is_counted_once() {
     let (own, owned) = channel();
     let own = Mutex::new(own);
     let server =
@@ -211,7 +211,7 @@ fn a_connection_that_is_owned_to_the_end_of_the_loop_is_counted_once() {
 }
 
 #[test]
-fn a_peer_that_does_not_read_is_seen_as_blocks_and_pauses() {
+fn a_peer_that_does_not_read_is_counted_as_blocked_sends_and_pauses() {
     let builder = one_poller().on_request(async |conn: &mut Connection| {
         let (mut reader, mut writer) = conn.split();
         reader.skip(1).await?;
@@ -235,7 +235,7 @@ fn a_peer_that_does_not_read_is_seen_as_blocks_and_pauses() {
 }
 
 #[test]
-fn a_handler_that_is_given_more_than_enough_is_seen_as_a_pause() {
+fn input_above_the_high_watermark_is_counted_as_a_pause_for_the_handler() {
     let gate = Gate::default();
     let pass = gate.clone();
     let server =
@@ -259,7 +259,7 @@ fn a_handler_that_is_given_more_than_enough_is_seen_as_a_pause() {
 }
 
 #[test]
-fn what_another_thread_sends_counts_and_what_it_asks_rings() {
+fn sends_by_another_thread_are_counted_and_its_commands_wake_the_poller() {
     let (own, owned) = channel();
     let own = Mutex::new(own);
     let server =
@@ -292,7 +292,7 @@ fn what_another_thread_sends_counts_and_what_it_asks_rings() {
 }
 
 #[test]
-fn a_connection_tells_what_it_has_done() {
+fn a_connection_reports_its_own_counts() {
     let handles: Arc<Mutex<Vec<ConnectionHandle>>> = Arc::default();
     let kept = Arc::clone(&handles);
     let gate = Gate::default();

@@ -19,7 +19,7 @@ fn reason(error: &std::io::Error) -> CloseReason {
 }
 
 #[test]
-fn a_task_runs_whether_or_not_anybody_waits_for_it() {
+fn a_task_runs_even_if_its_join_handle_is_dropped() {
     let (tell, hear) = channel();
     drop(spawn(async move { tell.send(7).unwrap() }).unwrap());
     assert_eq!(hear.recv_timeout(LIMIT), Ok(7));
@@ -32,7 +32,7 @@ fn a_task_runs_whether_or_not_anybody_waits_for_it() {
 }
 
 #[test]
-fn tasks_of_one_poller_call_a_server_all_at_once() {
+fn fifty_tasks_of_one_poller_call_a_server_concurrently() {
     let server = Server::rpc();
     let addr = server.addr;
     let tasks: Vec<_> = (0..50_u8)
@@ -53,7 +53,7 @@ fn tasks_of_one_poller_call_a_server_all_at_once() {
 }
 
 #[test]
-fn what_a_task_puts_leaves_whatever_it_waits_for_then() {
+fn output_of_a_task_is_sent_at_its_next_await() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = Addr::Tcp(listener.local_addr().unwrap());
     let task = spawn(async move {
@@ -82,7 +82,7 @@ fn what_a_task_puts_leaves_whatever_it_waits_for_then() {
 }
 
 #[test]
-fn a_task_that_panics_ends_itself_and_no_other() {
+fn a_panicking_task_ends_only_itself() {
     let (panics, goes_on) = (
         spawn(async { panic!("a task of a test") }),
         spawn(async {
@@ -96,7 +96,7 @@ fn a_task_that_panics_ends_itself_and_no_other() {
 }
 
 #[test]
-fn a_task_of_a_handler_runs_on_its_poller_and_ends_with_it() {
+fn a_task_spawned_by_a_handler_runs_on_its_poller_and_ends_with_it() {
     let (tell, hear) = channel();
     let tell = Mutex::new(tell);
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(

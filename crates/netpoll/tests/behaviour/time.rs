@@ -17,7 +17,7 @@ use crate::support::{LIMIT, Server, block_on, eventually, frame, poll_once, rpc}
 const A_WHILE: Duration = Duration::from_millis(30);
 
 #[test]
-fn a_sleep_lasts_as_long_as_it_says_without_any_runtime() {
+fn a_sleep_lasts_its_full_duration_without_a_runtime() {
     let begun = Instant::now();
     block_on(sleep(A_WHILE));
     assert!(begun.elapsed() >= A_WHILE);
@@ -29,7 +29,7 @@ fn a_sleep_lasts_as_long_as_it_says_without_any_runtime() {
 }
 
 #[test]
-fn sleeps_end_in_the_order_of_their_times_and_not_of_their_beginning() {
+fn sleeps_end_in_the_order_of_their_deadlines() {
     let (tell, hear) = channel();
     let begun = Instant::now();
     let sleepers: Vec<_> = [3, 1, 2]
@@ -50,7 +50,7 @@ fn sleeps_end_in_the_order_of_their_times_and_not_of_their_beginning() {
 }
 
 #[test]
-fn a_handler_that_sleeps_holds_up_no_other_connection() {
+fn a_sleeping_handler_does_not_delay_another_connection() {
     let server = Server::start(
         EventLoop::builder().pollers(1),
         handler!([], |conn| {
@@ -76,7 +76,7 @@ fn a_handler_that_sleeps_holds_up_no_other_connection() {
 }
 
 #[test]
-fn what_is_not_done_in_time_is_dropped_and_what_is_is_given() {
+fn timeout_drops_a_late_future_and_returns_a_timely_result() {
     let never = std::future::pending::<()>();
     let error = std::io::Error::from(block_on(timeout(A_WHILE, never)).unwrap_err());
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
@@ -87,7 +87,7 @@ fn what_is_not_done_in_time_is_dropped_and_what_is_is_given() {
 }
 
 #[test]
-fn a_sleep_goes_on_when_the_loop_it_was_begun_on_has_ended() {
+fn a_sleep_continues_after_the_loop_it_started_on_has_ended() {
     let (tell, hear) = channel();
     let tell = std::sync::Mutex::new(tell);
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(
@@ -111,7 +111,7 @@ fn a_sleep_goes_on_when_the_loop_it_was_begun_on_has_ended() {
 }
 
 #[test]
-fn a_sleep_that_is_dropped_lets_go_of_whoever_slept() {
+fn a_dropped_sleep_drops_its_waker() {
     struct Nobody;
     impl Wake for Nobody {
         fn wake(self: Arc<Self>) {}

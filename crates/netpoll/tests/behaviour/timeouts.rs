@@ -51,7 +51,7 @@ pub(crate) fn timed_out(error: &std::io::Error) -> Option<Timeout> {
 }
 
 #[test]
-fn a_read_that_waited_too_long_fails_and_has_consumed_nothing() {
+fn a_read_past_its_timeout_fails_and_consumes_nothing() {
     let (said, heard) = channel();
     let server = Server::start(
         one_poller().read_timeout(SHORT),
@@ -95,7 +95,7 @@ fn dripped(handler: impl Handler, begin: &[u8]) -> Timeout {
 }
 
 #[test]
-fn a_peer_that_drips_bytes_extends_no_read() {
+fn dripping_bytes_do_not_extend_a_read_timeout() {
     assert_eq!(dripped(rpc, &1000_u32.to_be_bytes()), Timeout::Read);
     let lines = async |conn: &mut Connection| {
         conn.reader().until(b'\n', 100_000).await?;
@@ -105,7 +105,7 @@ fn a_peer_that_drips_bytes_extends_no_read() {
 }
 
 #[test]
-fn input_that_a_handler_left_ends_the_connection_when_nothing_of_it_was_consumed_in_time() {
+fn unconsumed_input_closes_the_connection_at_the_read_timeout() {
     retry_if_late(SLACK, || {
         let handler = async |conn: &mut Connection| {
             let (mut reader, mut writer) = conn.split();
@@ -130,7 +130,7 @@ fn input_that_a_handler_left_ends_the_connection_when_nothing_of_it_was_consumed
 }
 
 #[test]
-fn a_peer_that_never_says_anything_is_ended_and_one_that_did_is_not() {
+fn first_byte_timeout_closes_a_silent_peer_and_not_an_active_one() {
     retry_if_late(SLACK, || {
         let server = Server::start(one_poller().first_byte_timeout(SHORT), rpc);
         let mut talks = server.connect();
@@ -145,7 +145,7 @@ fn a_peer_that_never_says_anything_is_ended_and_one_that_did_is_not() {
 }
 
 #[test]
-fn what_came_in_time_counts_though_its_poller_was_held_up_until_later() {
+fn bytes_that_arrived_in_time_count_although_the_poller_was_busy() {
     retry_if_late(SLACK, || {
         let (begins, held) = channel();
         let handler = handler!([begins], |conn| {
@@ -169,7 +169,7 @@ fn what_came_in_time_counts_though_its_poller_was_held_up_until_later() {
 }
 
 #[test]
-fn a_connection_is_idle_only_while_no_byte_moves_and_nobody_works_on_it() {
+fn a_connection_is_idle_only_without_traffic_and_without_a_running_handler() {
     retry_if_late(SLACK, || {
         let gate = Gate::default();
         let passing = gate.clone();
@@ -199,7 +199,7 @@ fn a_connection_is_idle_only_while_no_byte_moves_and_nobody_works_on_it() {
 }
 
 #[test]
-fn bytes_that_only_come_keep_a_connection_from_being_idle() {
+fn received_bytes_alone_reset_the_idle_timeout() {
     retry_if_late(SLACK, || {
         let handler = async |conn: &mut Connection| {
             let (mut reader, mut writer) = conn.split();
@@ -220,7 +220,7 @@ fn bytes_that_only_come_keep_a_connection_from_being_idle() {
 }
 
 #[test]
-fn bytes_that_only_leave_from_another_thread_keep_a_connection_from_being_idle() {
+fn bytes_sent_by_another_thread_alone_reset_the_idle_timeout() {
     retry_if_late(SLACK, || {
         let (conn, mut peer) = pair();
         let mut timeouts = Timeouts::default();
@@ -240,7 +240,7 @@ fn bytes_that_only_leave_from_another_thread_keep_a_connection_from_being_idle()
 }
 
 #[test]
-fn an_owner_that_waits_learns_why_its_idle_connection_ended() {
+fn a_waiting_owner_gets_the_reason_of_an_idle_close() {
     let (said, heard) = channel();
     let server = Server::start(
         one_poller().idle_timeout(SHORT),
@@ -262,7 +262,7 @@ fn an_owner_that_waits_learns_why_its_idle_connection_ended() {
 }
 
 #[test]
-fn what_comes_too_slowly_ends_and_what_comes_fast_enough_does_not() {
+fn a_frame_below_the_minimum_rate_closes_the_connection_and_a_faster_one_does_not() {
     retry_if_late(SLACK, || {
         let rate = MinRate::new(200, SHORT);
         let builder = one_poller().min_rate(rate).read_timeout(None);
@@ -283,7 +283,7 @@ fn what_comes_too_slowly_ends_and_what_comes_fast_enough_does_not() {
 }
 
 #[test]
-fn frames_that_each_come_in_time_are_never_too_slow() {
+fn overlapping_frames_that_each_arrive_in_time_meet_the_minimum_rate() {
     retry_if_late(SLACK, || {
         let builder = one_poller().min_rate(MinRate::new(1_000_000, SHORT * 4));
         let server = Server::start(
@@ -316,7 +316,7 @@ async fn generous(conn: &mut Connection) -> Result<(), netpoll::BoxError> {
 }
 
 #[test]
-fn output_that_the_peer_does_not_take_ends_the_connection() {
+fn output_that_the_peer_does_not_read_closes_the_connection() {
     let builder = one_poller().write_timeout(SHORT);
     let server = Server::start_on(tight_listener(), builder, generous);
     let mut peer = server.connect();
@@ -326,7 +326,7 @@ fn output_that_the_peer_does_not_take_ends_the_connection() {
 }
 
 #[test]
-fn a_peer_that_takes_each_part_in_time_may_take_long_for_all_of_them() {
+fn a_peer_that_reads_each_part_in_time_may_take_long_in_total() {
     retry_if_late(SLACK, || {
         let builder = one_poller().write_timeout(SHORT * 30);
         let server = Server::start_on(
@@ -350,7 +350,7 @@ fn a_peer_that_takes_each_part_in_time_may_take_long_for_all_of_them() {
 }
 
 #[test]
-fn a_flush_fails_when_its_deadline_passes_and_so_does_the_connection() {
+fn a_flush_past_its_deadline_fails_and_closes_the_connection() {
     let (said, heard) = channel();
     let server = Server::start_on(
         tight_listener(),
@@ -376,7 +376,7 @@ fn a_flush_fails_when_its_deadline_passes_and_so_does_the_connection() {
 }
 
 #[test]
-fn a_connection_of_full_age_answers_what_has_come_and_ends() {
+fn a_connection_past_its_max_age_answers_received_requests_and_closes() {
     retry_if_late(SLACK, || {
         let gate = Gate::default();
         let passing = gate.clone();

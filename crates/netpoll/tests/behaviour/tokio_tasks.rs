@@ -40,7 +40,7 @@ async fn sleeps(conn: &mut Connection) -> Result<(), BoxError> {
 }
 
 #[test]
-fn a_runtime_of_the_current_thread_is_refused_by_name() {
+fn a_current_thread_runtime_is_rejected_with_the_field_name() {
     let runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = { runtime }.enable_all().build().unwrap();
     let builder = one_poller().on_request_send(sleeps);
@@ -57,7 +57,7 @@ fn a_runtime_of_the_current_thread_is_refused_by_name() {
 }
 
 #[test]
-fn a_handler_may_sleep_by_tokios_clock_and_holds_up_nobody() {
+fn handlers_can_use_tokio_sleep_concurrently() {
     for builder in ways(|builder| builder.on_request_send(sleeps)) {
         let server = Server::start_as_given(builder);
         let mut peers: Vec<_> = (0..20).map(|_| server.connect()).collect();
@@ -76,7 +76,7 @@ fn a_handler_may_sleep_by_tokios_clock_and_holds_up_nobody() {
 }
 
 #[test]
-fn a_handler_may_ask_another_server_over_tokios_sockets() {
+fn a_handler_can_call_another_server_over_tokio_sockets() {
     let upstream = Server::rpc();
     let addr = upstream.addr.as_tcp().unwrap();
     let relay = handler!([], |conn| {
@@ -99,7 +99,7 @@ fn a_handler_may_ask_another_server_over_tokios_sockets() {
 }
 
 #[test]
-fn connections_of_a_runtime_that_is_shut_down_are_closed() {
+fn connections_close_when_their_runtime_shuts_down() {
     let (runtime, gate) = (started(), Gate::default());
     let at = gate.clone();
     let waits = handler!([at], |conn| {

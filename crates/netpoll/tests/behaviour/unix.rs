@@ -54,7 +54,7 @@ fn taken_by(refused: io::Result<Listener>) -> TakenBy {
 }
 
 #[test]
-fn a_path_is_there_for_its_owner_while_it_is_served_and_gone_afterwards() {
+fn a_socket_file_exists_with_owner_permissions_only_while_it_is_served() {
     let folder = Folder::new();
     let path = folder.file("a.sock");
     let server = serve(Listener::unix(&path).unwrap());
@@ -68,7 +68,7 @@ fn a_path_is_there_for_its_owner_while_it_is_served_and_gone_afterwards() {
 }
 
 #[test]
-fn permissions_are_those_that_were_asked_for() {
+fn a_socket_file_has_the_requested_permissions() {
     let folder = Folder::new();
     let path = folder.file("a.sock");
     let mut options = ListenOptions::default();
@@ -79,7 +79,7 @@ fn permissions_are_those_that_were_asked_for() {
 }
 
 #[test]
-fn the_path_of_a_server_that_was_killed_is_taken_over() {
+fn the_path_of_a_killed_server_is_reused() {
     let folder = Folder::new();
     let path = folder.file("a.sock");
     drop(UnixListener::bind(&path).unwrap());
@@ -89,7 +89,7 @@ fn the_path_of_a_server_that_was_killed_is_taken_over() {
 }
 
 #[test]
-fn the_path_of_a_server_that_lives_is_not_taken_over() {
+fn the_path_of_a_running_server_is_rejected() {
     let folder = Folder::new();
     let path = folder.file("a.sock");
     let _server = serve(Listener::unix(&path).unwrap());
@@ -98,7 +98,7 @@ fn the_path_of_a_server_that_lives_is_not_taken_over() {
 }
 
 #[test]
-fn what_is_no_socket_is_never_removed() {
+fn a_file_that_is_not_a_socket_is_never_removed() {
     let folder = Folder::new();
     let (file, inside) = (folder.file("file"), folder.file("folder"));
     fs::write(&file, "precious").unwrap();
@@ -117,7 +117,7 @@ fn what_is_no_socket_is_never_removed() {
 }
 
 #[test]
-fn a_dead_socket_of_another_user_is_left_alone() {
+fn a_stale_socket_of_another_user_is_not_removed() {
     let folder = Folder::new();
     let path = folder.file("a.sock");
     drop(UnixListener::bind(&path).unwrap());
@@ -129,7 +129,7 @@ fn a_dead_socket_of_another_user_is_left_alone() {
 }
 
 #[test]
-fn a_path_that_became_somebody_elses_is_left_alone_at_the_end() {
+fn a_path_rebound_by_another_server_is_not_removed_on_drop() {
     let folder = Folder::new();
     let path = folder.file("a.sock");
     let ours = Listener::unix(&path).unwrap();
@@ -143,7 +143,7 @@ fn a_path_that_became_somebody_elses_is_left_alone_at_the_end() {
 }
 
 #[test]
-fn a_name_that_cannot_be_is_refused_by_what_is_wrong_with_it() {
+fn an_invalid_name_is_rejected_with_the_reason() {
     let name = |refused: io::Result<Listener>| {
         let error = refused.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -178,7 +178,7 @@ fn an_abstract_name_is_served_and_free_again_at_once() {
 }
 
 #[test]
-fn listeners_of_every_kind_are_served_by_one_loop() {
+fn one_loop_serves_listeners_of_every_kind() {
     let folder = Folder::new();
     let path = folder.file("a.sock");
     let listeners = [
@@ -202,7 +202,7 @@ fn serve_also(builder: netpoll::Builder) -> Server {
 }
 
 #[test]
-fn a_listener_of_the_standard_library_is_served_and_keeps_its_path() {
+fn a_std_listener_is_served_and_keeps_its_path() {
     let folder = Folder::new();
     let path = folder.file("a.sock");
     let server = serve(UnixListener::bind(&path).unwrap());
@@ -212,7 +212,7 @@ fn a_listener_of_the_standard_library_is_served_and_keeps_its_path() {
 }
 
 #[test]
-fn a_descriptor_that_listens_is_served_and_given_back() {
+fn a_listening_descriptor_is_served_and_keeps_its_path() {
     let folder = Folder::new();
     let path = folder.file("a.sock");
     let given = Listener::unix(&path).unwrap().into_fd();
@@ -228,7 +228,7 @@ fn a_descriptor_that_listens_is_served_and_given_back() {
 }
 
 #[test]
-fn a_descriptor_that_does_not_listen_is_refused() {
+fn a_descriptor_that_does_not_listen_is_rejected() {
     let listener = free_listener();
     let addr = bound(&listener).as_tcp().unwrap();
     let bound_only = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
@@ -248,7 +248,7 @@ fn a_descriptor_that_does_not_listen_is_refused() {
 }
 
 #[test]
-fn a_dial_to_a_path_keeps_its_errno() {
+fn a_failed_dial_to_a_path_keeps_its_errno() {
     let folder = Folder::new();
     let errno = |path: &str| {
         let dialed = block_on(Dialer::new().dial(unix(folder.file(path))));
@@ -274,7 +274,7 @@ fn full(path: &Path) -> (Listener, Vec<Connection>) {
 }
 
 #[test]
-fn a_dial_to_a_queue_that_is_full_waits_for_room() {
+fn a_dial_waits_while_the_accept_queue_is_full() {
     let folder = Folder::new();
     let path = folder.file("a.sock");
     let (listener, mut queued) = full(&path);
@@ -288,7 +288,7 @@ fn a_dial_to_a_queue_that_is_full_waits_for_room() {
 }
 
 #[test]
-fn a_dial_to_a_queue_that_stays_full_ends_at_its_deadline() {
+fn a_dial_to_a_full_accept_queue_times_out_at_its_deadline() {
     let folder = Folder::new();
     let path = folder.file("a.sock");
     let (_listener, _queued) = full(&path);
@@ -301,7 +301,7 @@ fn a_dial_to_a_queue_that_stays_full_ends_at_its_deadline() {
 }
 
 #[test]
-fn a_dial_to_a_server_that_goes_while_it_waits_is_refused() {
+fn a_waiting_dial_is_refused_when_the_listener_closes() {
     let folder = Folder::new();
     let path = folder.file("a.sock");
     let (listener, _queued) = full(&path);
@@ -313,7 +313,7 @@ fn a_dial_to_a_server_that_goes_while_it_waits_is_refused() {
 }
 
 #[test]
-fn both_ends_of_a_unix_socket_know_each_others_process() {
+fn peer_credentials_return_the_process_at_both_ends() {
     let own = std::process::id();
     let handler = handler!([], |conn| {
         let peer = conn.peer_credentials()?;
@@ -338,7 +338,7 @@ fn both_ends_of_a_unix_socket_know_each_others_process() {
 }
 
 #[test]
-fn a_peer_without_a_name_is_unnamed_and_this_end_has_the_listeners() {
+fn an_unbound_dialer_is_unnamed_at_both_ends() {
     let name = free_name();
     let server = serve(Listener::abstract_name(&name).unwrap());
     let conn = block_on(Dialer::new().dial(server.addr)).unwrap();
@@ -356,7 +356,7 @@ fn named(name: &str) -> std::os::unix::net::SocketAddr {
 }
 
 #[test]
-fn what_is_sent_behind_a_descriptor_is_read() {
+fn bytes_sent_with_a_descriptor_are_read() {
     let folder = Folder::new();
     let path = folder.file("a.sock");
     let server = serve(Listener::unix(&path).unwrap());

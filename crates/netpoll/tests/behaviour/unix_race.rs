@@ -64,7 +64,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn of_two_servers_that_start_at_once_one_has_the_path_and_the_other_finds_it_taken() {
+fn one_of_two_concurrent_servers_gets_the_path_and_the_other_finds_it_in_use() {
     let folder = Folder::new();
     let path = folder.file("a.sock");
     // Every other time there is what a server that was killed has left.
@@ -77,7 +77,7 @@ fn of_two_servers_that_start_at_once_one_has_the_path_and_the_other_finds_it_tak
 }
 
 #[test]
-fn servers_that_name_one_path_in_several_ways_race_for_one_path() {
+fn different_spellings_of_a_path_are_one_path() {
     let folder = Folder::new();
     let (real, link) = (folder.file("real"), folder.file("link"));
     fs::create_dir(&real).unwrap();
@@ -97,7 +97,7 @@ fn servers_that_name_one_path_in_several_ways_race_for_one_path() {
 }
 
 #[test]
-fn a_start_while_another_server_ends_has_the_path_or_finds_it_taken() {
+fn a_server_that_starts_while_another_ends_gets_the_path_or_finds_it_in_use() {
     let folder = Folder::new();
     let path = folder.file("a.sock");
     let barrier = Arc::new(Barrier::new(2));
@@ -122,7 +122,7 @@ fn a_start_while_another_server_ends_has_the_path_or_finds_it_taken() {
 }
 
 #[test]
-fn a_storm_of_starts_and_ends_never_removes_the_path_of_one_that_listens() {
+fn concurrent_starts_and_ends_never_remove_the_path_of_a_listening_server() {
     let folder = Folder::new();
     let path = folder.file("a.sock");
     let over = Arc::new(AtomicBool::new(false));
@@ -154,7 +154,7 @@ fn a_storm_of_starts_and_ends_never_removes_the_path_of_one_that_listens() {
 }
 
 #[test]
-fn loops_that_start_at_once_on_one_path_are_one_loop_that_answers() {
+fn one_of_several_loops_started_concurrently_on_a_path_serves_it() {
     let folder = Folder::new();
     let path = folder.file("a.sock");
     for _ in 0..20 {
@@ -179,13 +179,13 @@ fn loops_that_start_at_once_on_one_path_are_one_loop_that_answers() {
 }
 
 /// The test that is run again, in processes of its own.
-const PROCESSES: &str = "unix_race::processes_that_start_at_once_on_one_path_are_one_that_has_it";
+const PROCESSES: &str = "unix_race::one_of_several_processes_started_concurrently_gets_the_path";
 
 /// Where a process of this test is to listen.
 const PATH: &str = "NETPOLL_TEST_PATH";
 
 #[test]
-fn processes_that_start_at_once_on_one_path_are_one_that_has_it() {
+fn one_of_several_processes_started_concurrently_gets_the_path() {
     if let Some(path) = std::env::var_os(PATH) {
         match Listener::unix(path) {
             // Killed, as far as its path knows.
@@ -234,7 +234,7 @@ fn processes_that_start_at_once_on_one_path_are_one_that_has_it() {
 }
 
 #[test]
-fn the_longest_path_and_one_in_a_folder_that_cannot_be_read_are_served() {
+fn the_longest_path_and_one_in_an_unreadable_directory_can_be_bound() {
     let folder = Folder::new();
     let own = folder.file("");
     let length = own.as_os_str().len();
@@ -257,7 +257,7 @@ fn the_longest_path_and_one_in_a_folder_that_cannot_be_read_are_served() {
 }
 
 #[test]
-fn a_path_in_a_folder_that_is_missing_keeps_its_errno() {
+fn a_path_in_a_missing_directory_keeps_its_errno() {
     let folder = Folder::new();
     let error = Listener::unix(folder.file("missing/a.sock")).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(2));
@@ -267,7 +267,7 @@ fn a_path_in_a_folder_that_is_missing_keeps_its_errno() {
 }
 
 #[test]
-fn a_path_has_its_permissions_before_anybody_can_connect() {
+fn a_path_has_its_permissions_before_any_connection_is_possible() {
     let folder = Folder::new();
     let path = folder.file("a.sock");
     let watched = path.clone();

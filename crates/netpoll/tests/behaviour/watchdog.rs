@@ -59,7 +59,7 @@ async fn sleeps(conn: &mut Connection) -> Result<(), BoxError> {
 }
 
 #[test]
-fn a_handler_that_sleeps_is_named_with_its_peer_and_its_time() {
+fn a_slow_handler_is_reported_with_its_name_peer_and_duration() {
     let (builder, told) = told(one_poller().on_request(sleeps));
     let server = Server::start_as_given(builder);
     let mut peer = server.connect();
@@ -73,7 +73,7 @@ fn a_handler_that_sleeps_is_named_with_its_peer_and_its_time() {
 }
 
 #[test]
-fn a_handler_that_moves_is_named_by_its_own_type_too() {
+fn a_slow_send_handler_is_reported_by_its_own_type() {
     let (builder, told) = told(one_poller().on_request_send(sleeps));
     let server = Server::start_as_given(builder);
     server.connect().send(b"x");
@@ -105,7 +105,7 @@ fn a_handler_that_awaits_is_not_slow() {
 }
 
 #[test]
-fn all_are_counted_and_one_a_second_is_told() {
+fn all_slow_calls_are_counted_and_one_a_second_is_reported() {
     let (builder, told) = told(one_poller().slow_handler(LONG / 2).on_request(sleeps));
     let server = Server::start_as_given(builder);
     let mut peer = server.connect();
@@ -122,7 +122,7 @@ fn all_are_counted_and_one_a_second_is_told() {
 }
 
 #[test]
-fn a_neighbour_of_a_slow_handler_is_not_blamed() {
+fn a_connection_delayed_by_a_slow_handler_is_not_reported() {
     retry_if_late(NEVER / 4, || {
         let (sleeping, asleep) = channel();
         let sleeping = Mutex::new(sleeping);
@@ -169,7 +169,7 @@ impl Drop for SlowToDrop {
 }
 
 #[test]
-fn the_drop_of_a_future_counts_too() {
+fn the_drop_of_a_future_counts_as_a_slow_call() {
     let gate = Gate::default();
     let pass = gate.clone();
     let (builder, told) = told(one_poller());
@@ -187,7 +187,7 @@ fn the_drop_of_a_future_counts_too() {
 }
 
 #[test]
-fn whoever_observes_or_decides_on_a_poller_is_named_as_what_he_is() {
+fn a_slow_callback_is_reported_by_its_kind() {
     let observing = one_poller()
         .on_request(rpc)
         .on_disconnect(|_, _| sleep(LONG));
@@ -219,7 +219,7 @@ fn whoever_observes_or_decides_on_a_poller_is_named_as_what_he_is() {
 }
 
 #[test]
-fn nothing_is_slow_where_that_is_switched_off() {
+fn no_slow_call_is_reported_when_the_watchdog_is_off() {
     let (builder, told) = told(one_poller().slow_handler(None).on_request(sleeps));
     let server = Server::start_as_given(builder);
     let mut peer = server.connect();
@@ -231,7 +231,7 @@ fn nothing_is_slow_where_that_is_switched_off() {
 }
 
 #[test]
-fn a_handler_that_holds_no_poller_is_not_slow() {
+fn a_handler_that_sleeps_off_the_poller_is_not_slow() {
     let listener = Listener::bind("127.0.0.1:0").expect("a free port");
     let addr = bound(&listener);
     let builder = one_poller()
@@ -257,7 +257,7 @@ fn a_handler_that_holds_no_poller_is_not_slow() {
 }
 
 #[test]
-fn no_time_at_all_is_refused_by_name() {
+fn a_zero_slow_handler_time_is_rejected_with_the_field_name() {
     let listener = Listener::bind("127.0.0.1:0").expect("a free port");
     let builder = one_poller().on_request(rpc).listen(listener);
     let error = builder
@@ -292,7 +292,7 @@ fn told_at_ends(builder: Builder, ends: u64) -> Vec<Callback> {
 }
 
 #[test]
-fn a_callback_that_is_not_there_is_not_blamed_for_the_end_of_a_connection() {
+fn a_missing_callback_is_not_reported_for_a_close() {
     let none = told_at_ends(one_poller().on_request(rpc), 50);
     assert_eq!(none, []);
     let observed = one_poller().on_request(rpc).on_disconnect(|_, _| {});
@@ -315,7 +315,7 @@ impl Drop for Sleepy {
 }
 
 #[test]
-fn what_runs_at_the_end_of_a_connection_is_named_as_what_it_is() {
+fn slow_code_at_a_close_is_reported_by_its_kind() {
     let slow = Duration::from_millis(20);
     let attaching = one_poller()
         .on_connect(async |conn: &mut Connection| {

@@ -58,7 +58,7 @@ fn fill(queue: &WriteQueue) -> usize {
 }
 
 #[test]
-fn of_64_senders_every_message_arrives_once_whole_and_in_its_senders_order() {
+fn messages_of_64_senders_arrive_once_whole_and_in_order_per_sender() {
     const SENDERS: usize = 64;
     let (conn, mut peer) = pair();
     let queue = conn.write_queue();
@@ -96,7 +96,7 @@ fn of_64_senders_every_message_arrives_once_whole_and_in_its_senders_order() {
 }
 
 #[test]
-fn senders_whose_peer_does_not_read_wait_and_memory_is_bounded() {
+fn senders_wait_while_the_peer_does_not_read_and_memory_is_bounded() {
     let (conn, mut peer) = tight_pair();
     let queue = conn.write_queue();
     let before = fill(&queue);
@@ -141,7 +141,7 @@ fn senders_whose_peer_does_not_read_wait_and_memory_is_bounded() {
 }
 
 #[test]
-fn the_end_of_the_connection_wakes_every_sender_and_flush_with_the_reason() {
+fn a_close_wakes_every_sender_and_flush_with_the_reason() {
     let ends: [fn(Connection, crate::support::Peer); 4] = [
         |conn, peer| {
             conn.handle().abort();
@@ -205,7 +205,7 @@ fn the_end_of_the_connection_wakes_every_sender_and_flush_with_the_reason() {
 }
 
 #[test]
-fn a_send_that_is_dropped_has_sent_nothing_and_lets_the_next_go_on() {
+fn a_dropped_send_sends_nothing_and_wakes_the_next_sender() {
     let (conn, mut peer) = tight_pair();
     let queue = conn.write_queue();
     let before = fill(&queue);
@@ -226,7 +226,7 @@ fn a_send_that_is_dropped_has_sent_nothing_and_lets_the_next_go_on() {
 }
 
 #[test]
-fn a_flush_is_done_when_what_was_taken_has_left_whoever_sends_more() {
+fn a_flush_completes_when_earlier_output_is_sent_although_others_send_more() {
     let (conn, mut peer) = tight_pair();
     let queue = conn.write_queue();
     let before = fill(&queue);
@@ -253,7 +253,7 @@ fn a_flush_is_done_when_what_was_taken_has_left_whoever_sends_more() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_given_back_with_the_reason() {
+fn a_rejected_buffer_is_returned_with_the_reason() {
     let (mut conn, mut peer) = pair();
     let queue = conn.write_queue();
     let most = ConnOptions::default().max_frame * 2;
@@ -290,7 +290,7 @@ fn what_cannot_be_sent_is_given_back_with_the_reason() {
 }
 
 #[test]
-fn a_close_sends_what_was_taken_before_it() {
+fn a_close_sends_all_accepted_buffers() {
     let (conn, mut peer) = pair();
     let queue = conn.write_queue();
     for number in 0..100 {
@@ -307,7 +307,7 @@ fn a_close_sends_what_was_taken_before_it() {
 }
 
 #[test]
-fn what_many_send_in_one_turn_leaves_in_few_system_calls() {
+fn many_sends_in_one_poll_use_few_system_calls() {
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(
         async |conn: &mut Connection| {
             let request = conn.reader().next(5).await?.to_vec();

@@ -19,7 +19,7 @@ fn roomy() -> (Connection, Peer) {
 }
 
 #[test]
-fn what_is_put_arrives_in_order() {
+fn puts_arrive_in_order() {
     let (mut conn, mut peer) = pair();
     let mut writer = conn.writer();
     writer.put_u8(1);
@@ -38,7 +38,7 @@ fn what_is_put_arrives_in_order() {
 }
 
 #[test]
-fn with_appends_what_it_has_built_as_a_whole() {
+fn with_appends_its_output_as_a_whole() {
     let (mut conn, mut peer) = pair();
     let mut writer = conn.writer();
     let length = writer.with(|out| {
@@ -52,7 +52,7 @@ fn with_appends_what_it_has_built_as_a_whole() {
 }
 
 #[test]
-fn several_slices_arrive_in_order_whatever_their_sizes() {
+fn put_slices_arrive_in_order_for_all_sizes() {
     let (mut conn, mut peer) = roomy();
     let sizes = [1, 0, 70, 4 << 10, 40 << 10, 3, 200 << 10, 2];
     let parts: Vec<Vec<u8>> = sizes.iter().map(|&size| bytes(size, 7)).collect();
@@ -71,7 +71,7 @@ fn several_slices_arrive_in_order_whatever_their_sizes() {
 }
 
 #[test]
-fn nothing_comes_between_slices_that_are_put_as_one() {
+fn put_slices_is_not_interleaved_with_pushes_of_another_thread() {
     const PUTS: usize = 20_000;
     let (mut conn, mut peer) = roomy();
     let handle = conn.handle();
@@ -94,7 +94,7 @@ fn nothing_comes_between_slices_that_are_put_as_one() {
 }
 
 #[test]
-fn slices_that_are_too_much_together_end_the_connection_and_none_of_them_leaves() {
+fn put_slices_above_max_output_closes_the_connection_and_sends_none() {
     let mut options = netpoll::ConnOptions::default();
     options.max_output = Some(100_000);
     let (mut conn, mut peer) = pair_with(&Dialer::new().options(options));
@@ -112,7 +112,7 @@ fn slices_that_are_too_much_together_end_the_connection_and_none_of_them_leaves(
 }
 
 #[test]
-fn pushed_memory_is_not_copied_and_lives_until_it_has_left() {
+fn pushed_memory_is_not_copied_and_lives_until_it_is_sent() {
     struct Owned(Vec<u8>, Arc<AtomicBool>);
     impl AsRef<[u8]> for Owned {
         fn as_ref(&self) -> &[u8] {
@@ -152,7 +152,7 @@ fn appended_buffers_arrive_whole() {
 }
 
 #[test]
-fn nothing_behind_a_reservation_is_sent_before_its_commit() {
+fn nothing_after_a_reservation_is_sent_before_its_commit() {
     let (mut conn, mut peer) = pair();
     let mut writer = conn.writer();
     writer.put_str("before ");
@@ -185,7 +185,7 @@ fn commit_keeps_the_first_bytes_and_drops_the_rest() {
 }
 
 #[test]
-fn an_insert_goes_in_the_middle_of_what_is_uncommitted() {
+fn insert_places_bytes_within_the_uncommitted_output() {
     let (mut conn, mut peer) = pair();
     let mut writer = conn.writer();
     let header = writer.reserve(4).unwrap();
@@ -207,7 +207,7 @@ fn an_insert_goes_in_the_middle_of_what_is_uncommitted() {
 }
 
 #[test]
-fn an_insert_where_nothing_is_open_is_sent_as_a_push_is() {
+fn insert_without_a_reservation_acts_as_a_push() {
     let (mut conn, mut peer) = pair();
     let mut writer = conn.writer();
     writer.put_str("abc");
@@ -240,13 +240,13 @@ fn flush_waits_until_the_kernel_has_the_last_byte() {
 }
 
 #[test]
-fn a_flush_of_nothing_is_done() {
+fn a_flush_without_output_completes_at_once() {
     let (mut conn, _peer) = pair();
     assert!(poll_once(pin!(conn.writer().flush())).is_ready());
 }
 
 #[test]
-fn a_flush_that_is_dropped_still_sends() {
+fn a_dropped_flush_still_sends() {
     let (mut conn, mut peer) = roomy();
     let size = 16 << 20;
     conn.writer().push(Bytes::from(bytes(size, 6)));
@@ -255,7 +255,7 @@ fn a_flush_that_is_dropped_still_sends() {
 }
 
 #[test]
-fn what_was_put_leaves_when_the_reader_waits() {
+fn output_is_sent_when_the_reader_awaits() {
     let (mut conn, mut peer) = pair();
     let (mut reader, mut writer) = conn.split();
     writer.put_str("ping");
@@ -267,14 +267,14 @@ fn what_was_put_leaves_when_the_reader_waits() {
 }
 
 #[test]
-fn what_is_put_past_the_mark_leaves_by_itself() {
+fn output_above_the_write_mark_is_sent_without_a_flush() {
     let (mut conn, mut peer) = pair();
     conn.writer().put_slice(&bytes(64 << 10, 1));
     assert!(peer.receive(64 << 10) == bytes(64 << 10, 1));
 }
 
 #[test]
-fn a_flush_on_a_connection_that_was_reset_says_so() {
+fn a_flush_on_a_reset_connection_returns_the_errno() {
     let (mut conn, peer) = roomy();
     let mut writer = conn.writer();
     writer.push(Bytes::from(bytes(32 << 20, 6)));
@@ -292,7 +292,7 @@ fn a_flush_on_a_connection_that_was_reset_says_so() {
 }
 
 #[test]
-fn every_writer_call_after_a_close_says_why_or_does_nothing() {
+fn every_writer_call_after_a_close_returns_the_reason_or_does_nothing() {
     let (mut conn, mut peer) = pair();
     conn.close();
     let (mut reader, mut writer) = conn.split();

@@ -36,7 +36,7 @@ fn tell<T>(to: &Mutex<Sender<T>>, what: T) {
 }
 
 #[test]
-fn a_handler_that_waits_for_something_else_learns_of_the_fin_and_still_answers() {
+fn a_handler_that_awaits_something_else_is_notified_of_the_fin_and_can_still_answer() {
     let database = Gate::default();
     let at = database.clone();
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(
@@ -60,7 +60,7 @@ fn a_handler_that_waits_for_something_else_learns_of_the_fin_and_still_answers()
 }
 
 #[test]
-fn whatever_ends_a_connection_is_the_reason_that_is_told() {
+fn closed_returns_the_reason_for_every_kind_of_close() {
     let (told, hear) = told();
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_connection(
         async move |conn: Connection| {
@@ -91,7 +91,7 @@ fn whatever_ends_a_connection_is_the_reason_that_is_told() {
 }
 
 #[test]
-fn any_number_may_wait_on_any_threads() {
+fn closed_can_be_awaited_many_times_on_any_thread() {
     let (conn, peer) = pair();
     let waiting: Vec<_> = (0..8)
         .map(|_| {
@@ -118,7 +118,7 @@ impl Wake for Counted {
 }
 
 #[test]
-fn a_wait_that_is_dropped_leaves_nothing_behind_and_one_that_is_polled_again_wakes_the_last() {
+fn a_dropped_closed_future_keeps_no_waker_and_a_repolled_one_wakes_the_last_waker() {
     let (conn, peer) = pair();
     let wakers: Vec<_> = (0..3).map(|_| Arc::new(Counted::default())).collect();
     let poll = |waiting: &mut (dyn Future<Output = CloseReason> + Unpin), index: usize| {
@@ -146,7 +146,7 @@ fn await_the_last_of(handle: &ConnectionHandle) {
 }
 
 #[test]
-fn a_wait_keeps_no_connection_and_has_the_reason_when_nothing_else_has() {
+fn a_closed_future_does_not_keep_the_connection_and_still_returns_the_reason() {
     let (conn, mut peer) = pair();
     let (handle, waiting) = (conn.handle(), conn.closed());
     drop(conn);
@@ -159,7 +159,7 @@ fn a_wait_keeps_no_connection_and_has_the_reason_when_nothing_else_has() {
 }
 
 #[test]
-fn functions_run_once_the_last_first_after_the_observer_and_a_panic_stops_none() {
+fn on_close_callbacks_run_once_in_reverse_order_after_on_disconnect_and_survive_a_panic() {
     let (told, hear) = told();
     let told = Arc::new(told);
     let (observing, panics) = (Arc::clone(&told), Arc::clone(&told));
@@ -205,7 +205,7 @@ fn functions_run_once_the_last_first_after_the_observer_and_a_panic_stops_none()
 }
 
 #[test]
-fn functions_wait_for_the_handler_to_return() {
+fn on_close_callbacks_run_after_the_handler_returns() {
     let (told, hear) = told();
     let (told, gate) = (Arc::new(told), Gate::default());
     let at = gate.clone();
@@ -234,7 +234,7 @@ fn functions_wait_for_the_handler_to_return() {
 }
 
 #[test]
-fn a_dialed_connection_that_is_held_tells_as_soon_as_it_is_closed() {
+fn on_close_callbacks_of_an_owned_connection_run_as_soon_as_it_closes() {
     let (conn, _peer) = pair();
     let (tell, hear) = channel();
     let again = tell.clone();
@@ -253,7 +253,7 @@ fn a_dialed_connection_that_is_held_tells_as_soon_as_it_is_closed() {
 }
 
 #[test]
-fn a_reset_is_told_to_the_functions_of_a_connection_that_is_held() {
+fn a_reset_runs_the_on_close_callbacks_of_an_owned_connection() {
     if crate::support::kind() == Kind::Unix {
         // There a peer that goes has ended its stream, and no more is known.
         return;
@@ -271,7 +271,7 @@ fn a_reset_is_told_to_the_functions_of_a_connection_that_is_held() {
 }
 
 #[test]
-fn a_function_that_comes_when_nothing_is_left_runs_at_once() {
+fn an_on_close_callback_added_after_the_close_runs_at_once() {
     let (conn, peer) = pair();
     let handle = conn.handle();
     drop((conn, peer));
@@ -282,7 +282,7 @@ fn a_function_that_comes_when_nothing_is_left_runs_at_once() {
 }
 
 #[test]
-fn functions_that_are_added_by_many_while_it_ends_all_run_once() {
+fn on_close_callbacks_added_by_many_threads_during_a_close_all_run_once() {
     const THREADS: usize = 4;
     const EACH: usize = 100;
     for round in 0..20 {

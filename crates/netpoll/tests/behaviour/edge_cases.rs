@@ -21,7 +21,7 @@ fn reason<T: std::error::Error + 'static>(error: &std::io::Error) -> Option<&T> 
 }
 
 #[test]
-fn more_threads_than_a_process_can_use_are_refused_by_name() {
+fn too_many_pollers_or_threads_are_rejected_with_the_field_name() {
     let build = |given: fn(Builder) -> Builder| {
         let builder = EventLoop::builder().on_request(async |_: &mut Connection| Ok(()));
         let listener = Listener::bind("127.0.0.1:0").unwrap();
@@ -36,7 +36,7 @@ fn more_threads_than_a_process_can_use_are_refused_by_name() {
 }
 
 #[test]
-fn a_read_of_nothing_waits_for_nothing_and_gives_it() {
+fn a_read_of_zero_bytes_completes_at_once() {
     let (mut conn, mut peer) = pair();
     let mut reader = conn.reader();
     let empty: [u8; 0] = [];
@@ -59,7 +59,7 @@ fn a_read_of_nothing_waits_for_nothing_and_gives_it() {
 }
 
 #[test]
-fn a_read_of_all_that_can_be_counted_is_refused_by_every_call() {
+fn a_read_of_usize_max_is_rejected_by_every_call() {
     let (mut conn, mut peer) = pair();
     peer.send(b"four");
     let mut reader = conn.reader();
@@ -84,7 +84,7 @@ fn a_read_of_all_that_can_be_counted_is_refused_by_every_call() {
 }
 
 #[test]
-fn nothing_that_is_put_is_nothing_to_send() {
+fn empty_puts_send_nothing() {
     let (mut conn, mut peer) = pair();
     let mut writer = conn.writer();
     writer.append(LinkBuffer::new());
@@ -102,7 +102,7 @@ fn nothing_that_is_put_is_nothing_to_send() {
 }
 
 #[test]
-fn a_deadline_that_has_passed_fails_at_once_and_consumes_nothing() {
+fn a_read_with_a_past_deadline_fails_at_once_and_consumes_nothing() {
     let (mut conn, mut peer) = pair();
     peer.send(b"ab");
     block_on(conn.reader().wait(2)).unwrap();
@@ -124,7 +124,7 @@ fn a_deadline_that_has_passed_fails_at_once_and_consumes_nothing() {
 }
 
 #[test]
-fn times_without_end_are_set_on_a_live_connection() {
+fn maximum_timeouts_can_be_set_on_an_open_connection() {
     let (mut conn, mut peer) = pair();
     let mut timeouts = conn.timeouts();
     (timeouts.read, timeouts.write) = (Some(Duration::MAX), Some(Duration::MAX));
@@ -143,7 +143,7 @@ fn times_without_end_are_set_on_a_live_connection() {
 }
 
 #[test]
-fn closes_by_many_threads_at_once_are_one_end() {
+fn concurrent_closes_by_many_threads_close_the_connection_once() {
     for round in 0..50 {
         let (mut conn, mut peer) = pair();
         let ends = Arc::new(AtomicUsize::new(0));
@@ -194,7 +194,7 @@ fn flushing(
 }
 
 #[test]
-fn a_close_during_a_flush_that_waits_sends_all_of_it() {
+fn a_close_during_a_pending_flush_sends_all_output() {
     let (conn, mut peer) = pair();
     let handle = conn.handle();
     let size = 7 << 20;
@@ -208,7 +208,7 @@ fn a_close_during_a_flush_that_waits_sends_all_of_it() {
 }
 
 #[test]
-fn an_abort_during_a_flush_that_waits_ends_it_with_the_reason() {
+fn an_abort_during_a_pending_flush_fails_it_with_the_reason() {
     let (conn, mut peer) = pair();
     let handle = conn.handle();
     let flushing = flushing(conn, 7 << 20);
@@ -222,7 +222,7 @@ fn an_abort_during_a_flush_that_waits_ends_it_with_the_reason() {
 }
 
 #[test]
-fn room_that_was_reserved_before_the_end_can_be_filled_after_it_to_no_effect() {
+fn filling_a_reservation_after_the_close_has_no_effect() {
     let (mut conn, mut peer) = pair();
     let handle = conn.handle();
     let mut writer = conn.writer();

@@ -56,7 +56,7 @@ fn kernel_peer(conn: &Connection) -> Addr {
 }
 
 #[test]
-fn a_peer_is_who_the_kernel_says_whatever_form_was_dialed_and_both_ends_agree() {
+fn peer_addr_matches_the_kernel_for_every_dialed_form_at_both_ends() {
     let (tell, told) = channel();
     let filter = tell.clone();
     let builder = EventLoop::builder().pollers(1).on_accept(move |info| {
@@ -107,7 +107,7 @@ fn a_peer_is_who_the_kernel_says_whatever_form_was_dialed_and_both_ends_agree() 
 }
 
 #[test]
-fn an_adopted_socket_has_the_peer_that_the_kernel_says() {
+fn peer_addr_of_an_adopted_socket_matches_the_kernel() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     for form in ["0.0.0.0", "[::ffff:127.0.0.1]", "[::ffff:0.0.0.0]"] {
@@ -123,7 +123,7 @@ fn an_adopted_socket_has_the_peer_that_the_kernel_says() {
 }
 
 #[test]
-fn a_dial_that_is_connected_to_itself_is_refused_whatever_form_was_dialed() {
+fn a_dial_that_connects_to_itself_is_refused_for_every_dialed_form() {
     for (form, peer) in FORMS {
         let any = match form {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -144,7 +144,7 @@ fn a_dial_that_is_connected_to_itself_is_refused_whatever_form_was_dialed() {
 }
 
 #[test]
-fn a_dial_of_an_address_with_a_zone_that_reaches_itself_is_refused_too() {
+fn a_dial_with_a_zone_that_connects_to_itself_is_refused() {
     let port = unused_port(Ipv6Addr::LOCALHOST.into());
     let dialer = Dialer::new().local_addr(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port));
     let error = block_on(dialer.dial(format!("[::1%1]:{port}"))).unwrap_err();
@@ -152,7 +152,7 @@ fn a_dial_of_an_address_with_a_zone_that_reaches_itself_is_refused_too() {
 }
 
 #[test]
-fn a_dial_to_a_port_without_a_listener_never_reaches_its_own_socket() {
+fn a_dial_to_a_port_without_a_listener_never_connects_to_itself() {
     let dialer = Dialer::new().connect_timeout(Some(Duration::from_secs(5)));
     for _ in 0..200 {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -166,7 +166,7 @@ fn a_dial_to_a_port_without_a_listener_never_reaches_its_own_socket() {
 }
 
 #[test]
-fn the_peer_of_a_unix_dial_is_the_name_that_its_server_is_bound_to() {
+fn peer_addr_of_a_unix_dial_is_the_path_the_server_is_bound_to() {
     let folder = Folder::new();
     let (path, link) = (folder.file("a.sock"), folder.file("link"));
     let _listener = UnixListener::bind(&path).unwrap();
@@ -176,7 +176,7 @@ fn the_peer_of_a_unix_dial_is_the_name_that_its_server_is_bound_to() {
 }
 
 #[test]
-fn a_peer_that_is_gone_at_once_is_the_one_that_was_dialed() {
+fn peer_addr_is_the_dialed_address_when_the_peer_resets_at_once() {
     let listener = Listener::bind("127.0.0.1:0").unwrap();
     let addr = bound(&listener);
     let accepting = TcpListener::from(listener.into_fd());

@@ -30,7 +30,7 @@ async fn pongs(conn: &mut Connection) -> Result<usize, BoxError> {
 }
 
 #[test]
-fn a_conversation_of_1024_questions_is_held_inside_on_connect() {
+fn on_connect_can_serve_1024_requests() {
     let (told, answers) = channel();
     let greet = handler!([told], |conn| {
         told.send(pongs(conn).await?)?;
@@ -49,7 +49,7 @@ fn a_conversation_of_1024_questions_is_held_inside_on_connect() {
 }
 
 #[test]
-fn all_that_peers_sent_who_close_at_once_arrives() {
+fn all_data_of_peers_that_close_at_once_arrives() {
     let arrived = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&arrived);
     let handler = handler!([count], |conn| {
@@ -77,7 +77,7 @@ fn all_that_peers_sent_who_close_at_once_arrives() {
 }
 
 #[test]
-fn every_call_of_a_life_comes_in_its_turn_on_both_sides() {
+fn callbacks_run_in_lifecycle_order_on_both_sides() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let note = |what: &'static str| {
         let seen = Arc::clone(&seen);
@@ -131,7 +131,7 @@ fn every_call_of_a_life_comes_in_its_turn_on_both_sides() {
 }
 
 #[test]
-fn a_function_that_is_added_inside_on_connect_runs_when_the_peer_closes() {
+fn an_on_close_callback_added_in_on_connect_runs_when_the_peer_closes() {
     let (told, reasons) = channel();
     let greet = handler!([told], |conn| {
         conn.on_close(move |reason| {
@@ -153,7 +153,7 @@ fn a_function_that_is_added_inside_on_connect_runs_when_the_peer_closes() {
 }
 
 #[test]
-fn ten_thousand_small_messages_are_as_many_reads() {
+fn ten_thousand_small_messages_are_read_one_by_one() {
     let (mut conn, mut peer) = pair();
     let message = |n: usize| [n as u8; 256];
     let all: Vec<u8> = (0..10_000).flat_map(message).collect();
@@ -171,7 +171,7 @@ fn ten_thousand_small_messages_are_as_many_reads() {
 }
 
 #[test]
-fn half_a_packet_is_waited_for() {
+fn a_read_waits_for_the_second_half_of_a_packet() {
     let (mut conn, mut peer) = pair();
     for round in 0..20 {
         peer.send(&[round; 8 << 10]);
@@ -188,7 +188,7 @@ fn half_a_packet_is_waited_for() {
 }
 
 #[test]
-fn two_thousand_lines_and_the_rest_of_one_are_read() {
+fn until_reads_two_thousand_lines_and_leaves_the_incomplete_one() {
     let (mut conn, mut peer) = pair();
     let mut line = vec![b'x'; 500];
     line.push(b'\n');

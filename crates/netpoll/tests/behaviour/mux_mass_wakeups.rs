@@ -169,7 +169,7 @@ fn end_at_once(deadline: Option<Instant>, end: impl FnOnce(&Peer)) -> Option<Vec
 }
 
 #[test]
-fn calls_that_are_due_at_one_instant_do_not_hold_up_another_connection() {
+fn ten_thousand_calls_with_one_deadline_do_not_delay_another_connection() {
     // Long enough to make them all.
     let mut time = Duration::from_secs(1);
     let errors = loop {
@@ -188,7 +188,7 @@ fn calls_that_are_due_at_one_instant_do_not_hold_up_another_connection() {
 }
 
 #[test]
-fn calls_that_lose_their_connection_do_not_hold_up_another() {
+fn ten_thousand_calls_that_lose_their_connection_do_not_delay_another() {
     let errors = end_at_once(None, Peer::finish).expect("no deadline");
     assert!(errors.iter().all(|error| {
         let closed = error

@@ -9,7 +9,7 @@ use netpoll::{CloseReason, Dialer, EventLoop};
 use crate::support::{Gate, LIMIT, Server, block_on, bytes, call, eventually};
 
 #[test]
-fn an_owned_connection_may_be_used_on_another_thread() {
+fn an_owned_connection_can_be_used_on_another_thread() {
     fn is_send<T: Send>(_: &T) {}
     let server = Server::rpc();
     let mut conn = block_on(Dialer::new().dial(server.addr)).unwrap();
@@ -24,7 +24,7 @@ fn an_owned_connection_may_be_used_on_another_thread() {
 }
 
 #[test]
-fn an_accepted_connection_may_be_moved_out_of_its_handler() {
+fn an_accepted_connection_can_be_moved_out_of_its_handler() {
     let (moved, owned) = channel();
     let server = Server::start(
         EventLoop::builder().pollers(1),
@@ -48,7 +48,7 @@ fn an_accepted_connection_may_be_moved_out_of_its_handler() {
 }
 
 #[test]
-fn a_connection_that_paused_its_input_still_hears_its_owner_elsewhere() {
+fn a_connection_with_paused_input_can_be_used_on_another_thread() {
     const HELD: usize = 100_000;
     let (moved, owned) = channel();
     let gate = Gate::default();
@@ -90,7 +90,7 @@ fn a_connection_that_paused_its_input_still_hears_its_owner_elsewhere() {
 }
 
 #[test]
-fn a_connection_dialed_on_a_poller_ends_with_its_loop() {
+fn a_connection_dialed_on_a_poller_closes_with_its_loop() {
     let upstream = Server::rpc();
     let addr = upstream.addr;
     let (moved, owned) = channel();

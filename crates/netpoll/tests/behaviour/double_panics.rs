@@ -139,7 +139,7 @@ fn ways() -> Vec<(&'static str, Builder)> {
 }
 
 #[test]
-fn a_future_that_panics_in_its_poll_and_in_its_drop_ends_its_connection_and_no_other() {
+fn a_handler_that_panics_in_poll_and_in_drop_closes_only_its_connection() {
     for (way, builder) in ways() {
         let server = Server::start_as_given(builder);
         for _ in 0..2 {
@@ -155,7 +155,7 @@ fn a_future_that_panics_in_its_poll_and_in_its_drop_ends_its_connection_and_no_o
 }
 
 #[test]
-fn an_on_connect_that_panics_in_its_poll_and_in_its_drop_ends_its_connection_and_no_other() {
+fn an_on_connect_that_panics_in_poll_and_in_drop_closes_only_its_connection() {
     let builder = EventLoop::builder()
         .pollers(1)
         .on_connect(|_: &mut Connection| PanicsTwice::<Outcome>::new())
@@ -171,7 +171,7 @@ fn an_on_connect_that_panics_in_its_poll_and_in_its_drop_ends_its_connection_and
 }
 
 #[test]
-fn requests_that_wait_and_panic_in_their_drop_are_dropped_behind_one_that_panics() {
+fn pending_requests_that_panic_in_drop_are_dropped_after_one_that_panics() {
     let serving = mux::serve(codec(), |message: Message| -> Either<Answer> {
         match message.id {
             0 => Either::Panics(PanicsTwice::new()),
@@ -196,7 +196,7 @@ fn requests_that_wait_and_panic_in_their_drop_are_dropped_behind_one_that_panics
 }
 
 #[test]
-fn a_spawned_future_that_panics_in_its_poll_and_in_its_drop_fails_its_task() {
+fn a_spawned_future_that_panics_in_poll_and_in_drop_fails_its_task() {
     for _ in 0..2 {
         let task = netpoll::spawn(PanicsTwice::<u8>::new()).expect("a poller");
         let error = task.wait().unwrap_err();

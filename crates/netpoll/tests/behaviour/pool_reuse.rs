@@ -37,7 +37,7 @@ async fn ping(conn: &mut Connection) -> io::Result<()> {
 }
 
 #[test]
-fn a_call_that_is_given_up_does_not_leave_its_answer_to_the_next_user() {
+fn the_answer_of_a_cancelled_call_does_not_reach_the_next_user() {
     const CALLS: u8 = 20;
     let handler = handler!([], |conn| {
         conn.reader().wait(5).await?;
@@ -67,7 +67,7 @@ fn a_call_that_is_given_up_does_not_leave_its_answer_to_the_next_user() {
 }
 
 #[test]
-fn a_connection_that_was_used_and_is_dropped_is_closed_however_far_the_use_has_come() {
+fn a_used_connection_that_is_dropped_is_closed_at_every_stage_of_an_exchange() {
     is_not_recycled(after(|mut conn, _| {
         // Its request has left, and the wait for the answer is dropped.
         conn.writer().put_str("?");
@@ -123,7 +123,7 @@ fn a_connection_that_was_used_and_is_dropped_is_closed_however_far_the_use_has_c
 }
 
 #[test]
-fn an_exchange_that_is_complete_is_not_recycled_by_a_drop_or_by_keep() {
+fn a_complete_exchange_is_not_recycled_by_drop_or_keep() {
     let exchange = |conn: &mut Pooled, peer: &mut Peer| {
         peer.send(b"!!");
         block_on(ping(conn)).unwrap();
@@ -143,7 +143,7 @@ fn an_exchange_that_is_complete_is_not_recycled_by_a_drop_or_by_keep() {
 }
 
 #[test]
-fn an_error_that_is_passed_on_closes_the_connection() {
+fn an_error_returned_before_recycle_closes_the_connection() {
     async fn asks(mut conn: Pooled) -> io::Result<()> {
         ping(&mut conn).await?;
         if conn.reader().read_u8().await? == b'?' {
@@ -164,7 +164,7 @@ fn an_error_that_is_passed_on_closes_the_connection() {
 }
 
 #[test]
-fn a_connection_that_was_not_used_goes_back_by_itself() {
+fn an_unused_connection_returns_to_the_pool_on_drop() {
     let stats = after(|mut conn, _| {
         assert!(poll_once(pin!(conn.reader().read_u8()).as_mut()).is_pending());
         drop(conn);
@@ -184,7 +184,7 @@ fn a_connection_that_was_not_used_goes_back_by_itself() {
 }
 
 #[test]
-fn what_is_given_back_and_cannot_be_used_again_is_closed_all_the_same() {
+fn a_recycled_connection_that_cannot_be_reused_is_closed() {
     let stats = after(|mut conn, peer| {
         peer.send(b"!!!");
         block_on(ping(&mut conn)).unwrap();
@@ -220,7 +220,7 @@ fn what_is_given_back_and_cannot_be_used_again_is_closed_all_the_same() {
 }
 
 #[test]
-fn another_connection_in_the_place_of_a_pools_does_not_go_there() {
+fn a_swapped_connection_does_not_enter_the_pool() {
     let (one, other) = (Host::new(), Host::new());
     let pool = ConnPool::new(Dialer::new());
     let (mut first, _first_peer) = got(&pool, &one);

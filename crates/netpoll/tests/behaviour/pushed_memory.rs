@@ -241,7 +241,7 @@ impl PushOut for netpoll::Writer<'_> {
 }
 
 #[test]
-fn pushed_memory_that_panics_or_calls_handles_is_dropped_once_whatever_lets_it_go() {
+fn pushed_memory_that_panics_or_calls_handles_is_dropped_once_on_every_path() {
     for on_drop in [OnDrop::Panics, OnDrop::CallsHandles] {
         for (what, way) in WAYS {
             let mut options = ConnOptions::for_dialing();
@@ -285,7 +285,7 @@ fn pushed_memory_that_panics_or_calls_handles_is_dropped_once_whatever_lets_it_g
 }
 
 #[test]
-fn memory_that_panics_as_it_was_sent_breaks_no_stream() {
+fn memory_that_panics_in_drop_after_sending_does_not_break_the_stream() {
     let (mut conn, mut peer) = pair();
     let dropped = Arc::<AtomicUsize>::default();
     let handle = conn.handle();
@@ -318,7 +318,7 @@ fn memory_that_panics_as_it_was_sent_breaks_no_stream() {
 }
 
 #[test]
-fn a_closure_given_to_a_writer_may_use_the_connections_handles() {
+fn a_closure_given_to_a_writer_can_use_the_connections_handles() {
     let (mut conn, mut peer) = pair();
     let (handle, queue) = (conn.handle(), conn.write_queue());
     let seen = Arc::new(Mutex::new(0));

@@ -23,7 +23,7 @@ fn ready(polled: Poll<std::io::Result<Pooled>>) -> Pooled {
 }
 
 #[test]
-fn who_comes_first_is_served_first_and_nobody_overtakes() {
+fn waiting_callers_are_served_in_order_and_a_late_caller_does_not_overtake() {
     let host = Host::new();
     let pool = pool_with(|options| options.max_connections = 1);
     let (out, _peer) = got(&pool, &host);
@@ -49,7 +49,7 @@ fn who_comes_first_is_served_first_and_nobody_overtakes() {
 }
 
 #[test]
-fn a_full_line_refuses_at_once_and_takes_others_when_one_has_gone() {
+fn a_full_wait_queue_rejects_at_once_and_accepts_again_after_one_leaves() {
     let host = Host::new();
     let pool = pool_with(|options| {
         options.max_connections = 2;
@@ -73,7 +73,7 @@ fn a_full_line_refuses_at_once_and_takes_others_when_one_has_gone() {
 }
 
 #[test]
-fn who_waits_too_long_for_a_server_that_stalls_is_told_so_wherever_he_waits() {
+fn a_caller_past_wait_timeout_gets_pool_timed_out_in_every_executor() {
     let host = Host::new();
     let after = Duration::from_millis(50);
     let pool = pool_with(|options| {
@@ -100,7 +100,7 @@ fn who_waits_too_long_for_a_server_that_stalls_is_told_so_wherever_he_waits() {
 }
 
 #[test]
-fn who_was_handed_a_connection_and_goes_leaves_it_to_the_next() {
+fn a_caller_dropped_after_its_grant_passes_the_connection_on() {
     let host = Host::new();
     let pool = pool_with(|options| options.max_connections = 1);
     let (out, _peer) = got(&pool, &host);
@@ -119,7 +119,7 @@ fn who_was_handed_a_connection_and_goes_leaves_it_to_the_next() {
 }
 
 #[test]
-fn a_call_that_is_given_up_anywhere_leaves_nothing() {
+fn a_get_dropped_at_any_await_leaks_nothing() {
     let server = Server::rpc();
     let pool = pool_with(|options| {
         options.max_connections = 1;
@@ -151,7 +151,7 @@ fn a_call_that_is_given_up_anywhere_leaves_nothing() {
 }
 
 #[test]
-fn who_waits_when_the_pool_is_closed_is_told_so() {
+fn callers_waiting_when_the_pool_closes_get_pool_closed() {
     let host = Host::new();
     let pool = pool_with(|options| options.max_connections = 1);
     let (out, _peer) = got(&pool, &host);

@@ -19,7 +19,7 @@ fn ask(peer: &mut Peer, id: u64) {
 }
 
 #[test]
-fn a_request_of_many_that_never_waits_holds_up_neither_its_connection_nor_another() {
+fn a_request_that_never_waits_delays_neither_its_connection_nor_another() {
     for runner in runners() {
         for way in ["yield", "sleep", "timeout"] {
             let hog = Hog::default();
@@ -49,7 +49,7 @@ fn a_request_of_many_that_never_waits_holds_up_neither_its_connection_nor_anothe
 }
 
 #[test]
-fn many_hogs_of_one_connection_hold_up_neither_its_requests_nor_another() {
+fn fifty_busy_requests_delay_neither_their_connection_nor_another() {
     let hog = Hog::default();
     let runs = hog.clone();
     let serving = mux::serve(codec(), async move |message: Message| {
@@ -73,7 +73,7 @@ fn many_hogs_of_one_connection_hold_up_neither_its_requests_nor_another() {
 }
 
 #[test]
-fn requests_that_come_without_end_and_are_answered_at_once_let_another_connection_run() {
+fn endless_requests_answered_at_once_do_not_starve_another_connection() {
     let hog = Hog::default();
     let runs = hog.clone();
     let serving = mux::serve(codec(), async move |message: Message| {

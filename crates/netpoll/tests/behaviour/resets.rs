@@ -10,7 +10,7 @@ use netpoll::{CloseReason, Connection, EventLoop};
 use crate::support::{Gate, LIMIT, RESET, Server, block_on, bytes, errno_of, eventually, frame};
 
 #[test]
-fn a_peer_that_resets_at_any_byte_disturbs_nobody_and_its_errno_is_kept() {
+fn a_reset_after_any_byte_affects_no_other_connection_and_keeps_its_errno() {
     let server = Server::rpc();
     let mut steady = server.connect();
     let request = frame(&bytes(20, 1));
@@ -25,7 +25,7 @@ fn a_peer_that_resets_at_any_byte_disturbs_nobody_and_its_errno_is_kept() {
 }
 
 #[test]
-fn a_peer_that_resets_between_requests_ends_with_its_errno() {
+fn a_reset_between_requests_closes_with_its_errno() {
     let server = Server::rpc();
     let mut peer = server.connect();
     peer.call(b"one");
@@ -34,7 +34,7 @@ fn a_peer_that_resets_between_requests_ends_with_its_errno() {
 }
 
 #[test]
-fn a_peer_that_resets_while_its_answer_leaves_disturbs_nobody() {
+fn a_reset_while_an_answer_is_sent_affects_no_other_connection() {
     let server = Server::rpc();
     let mut steady = server.connect();
     for _ in 0..5 {
@@ -50,7 +50,7 @@ fn a_peer_that_resets_while_its_answer_leaves_disturbs_nobody() {
 }
 
 #[test]
-fn peers_that_vanish_with_requests_in_flight_disturb_nobody() {
+fn peers_that_close_with_requests_in_flight_affect_no_other_connection() {
     let server = Server::rpc();
     let mut steady = server.connect();
     for round in 0..50 {
@@ -85,7 +85,7 @@ async fn outlive(conn: &mut Connection) -> Vec<Option<i32>> {
 }
 
 #[test]
-fn a_handler_whose_peer_reset_is_told_so_by_every_call_and_not_dropped() {
+fn after_a_reset_every_call_returns_the_errno_and_the_handler_is_not_dropped() {
     let (told, errnos) = channel();
     let handler = handler!([told], |conn| {
         let errnos = outlive(conn).await;
@@ -101,7 +101,7 @@ fn a_handler_whose_peer_reset_is_told_so_by_every_call_and_not_dropped() {
 }
 
 #[test]
-fn bytes_that_came_before_a_reset_stay_readable() {
+fn bytes_received_before_a_reset_stay_readable() {
     let arrived = Gate::default();
     let (told, read) = channel();
     let at = arrived.clone();
@@ -124,7 +124,7 @@ fn bytes_that_came_before_a_reset_stay_readable() {
 }
 
 #[test]
-fn bytes_that_the_kernel_had_before_a_reset_are_offered_first() {
+fn bytes_in_the_kernel_before_a_reset_are_delivered_first() {
     let (release, released) = channel::<()>();
     let (told, read) = channel();
     let released = Arc::new(Mutex::new(released));
@@ -149,7 +149,7 @@ fn bytes_that_the_kernel_had_before_a_reset_are_offered_first() {
 }
 
 #[test]
-fn the_observer_is_told_after_the_handler_has_returned() {
+fn on_disconnect_runs_after_the_handler_returns() {
     let told = Arc::new(AtomicBool::new(false));
     let (gate, at_error) = (Gate::default(), Gate::default());
     let (at, erred, seen) = (gate.clone(), at_error.clone(), Arc::clone(&told));
@@ -179,7 +179,7 @@ fn the_observer_is_told_after_the_handler_has_returned() {
 }
 
 #[test]
-fn a_late_error_of_the_handler_does_not_replace_the_first_cause() {
+fn a_late_handler_error_does_not_replace_the_close_reason() {
     let handler = async |conn: &mut Connection| {
         conn.reader().wait(100).await.expect_err("a reset");
         Err("too late to matter".into())
@@ -192,7 +192,7 @@ fn a_late_error_of_the_handler_does_not_replace_the_first_cause() {
 }
 
 #[test]
-fn a_late_panic_of_the_handler_does_not_replace_the_first_cause() {
+fn a_late_handler_panic_does_not_replace_the_close_reason() {
     let handler = async |conn: &mut Connection| {
         conn.close();
         conn.reader().wait(100).await.expect_err("a close");
@@ -207,7 +207,7 @@ fn a_late_panic_of_the_handler_does_not_replace_the_first_cause() {
 }
 
 #[test]
-fn a_reset_after_the_end_has_begun_does_not_replace_the_first_cause() {
+fn a_reset_during_a_close_does_not_replace_the_close_reason() {
     let handler = async |_: &mut Connection| Err("the first cause".into());
     let server = Server::start(EventLoop::builder().pollers(1), handler);
     let mut peer = server.connect();

@@ -46,7 +46,7 @@ fn errors<T>(results: Vec<std::io::Result<T>>) -> Vec<Error> {
 }
 
 #[test]
-fn the_system_is_asked_for_names_and_not_for_numbers() {
+fn names_are_resolved_and_numeric_addresses_are_not() {
     let server = Server::rpc();
     let port = of(&server).port();
     let called = |conn: std::io::Result<Connection>| block_on(call(&mut conn.unwrap(), b"hello"));
@@ -69,7 +69,7 @@ fn the_system_is_asked_for_names_and_not_for_numbers() {
 }
 
 #[test]
-fn what_the_system_says_of_a_name_that_cannot_be_is_told() {
+fn the_system_resolvers_error_for_an_invalid_name_is_returned() {
     let long = "x".repeat(300);
     let error = block_on(Dialer::new().dial((long, 80))).unwrap_err();
     assert_ne!(error.kind(), ErrorKind::TimedOut);
@@ -77,7 +77,7 @@ fn what_the_system_says_of_a_name_that_cannot_be_is_told() {
 }
 
 #[test]
-fn a_resolver_is_told_host_and_port_and_its_error_is_the_dials() {
+fn a_resolver_gets_host_and_port_and_its_error_is_returned() {
     let resolver = Arc::new(Says(|host: &str, port| {
         let asked = format!("{host} at {port}");
         std::future::ready(Err(Error::new(ErrorKind::PermissionDenied, asked)))
@@ -89,7 +89,7 @@ fn a_resolver_is_told_host_and_port_and_its_error_is_the_dials() {
 }
 
 #[test]
-fn a_name_without_addresses_says_so() {
+fn a_name_without_addresses_fails_with_no_address() {
     for error in errors(dial_with(LIMIT, says(&[]))) {
         assert_eq!(error.kind(), ErrorKind::NotFound);
         let reason = error.get_ref().expect("a reason");
@@ -98,7 +98,7 @@ fn a_name_without_addresses_says_so() {
 }
 
 #[test]
-fn a_resolver_that_is_slow_is_dropped_at_the_deadline() {
+fn a_slow_resolver_is_dropped_at_the_deadline() {
     struct Asked(Arc<AtomicUsize>);
     impl Drop for Asked {
         fn drop(&mut self) {
@@ -130,7 +130,7 @@ fn a_resolver_that_is_slow_is_dropped_at_the_deadline() {
 }
 
 #[test]
-fn the_address_that_lives_is_dialed_when_the_first_refuses_or_is_silent() {
+fn a_dial_connects_to_the_working_address_when_others_refuse_or_are_silent() {
     let server = Server::rpc();
     let silent = Silent::new();
     for dialed in dial_with(LIMIT, says(&[nobody(), of(&server)])) {
@@ -149,14 +149,14 @@ fn the_address_that_lives_is_dialed_when_the_first_refuses_or_is_silent() {
 }
 
 #[test]
-fn what_all_addresses_refused_with_keeps_its_errno() {
+fn a_dial_that_all_addresses_refuse_keeps_the_errno() {
     for error in errors(dial_with(LIMIT, says(&[nobody(), nobody(), nobody()]))) {
         assert_eq!(error.raw_os_error(), Some(111), "{error:?}");
     }
 }
 
 #[test]
-fn what_is_silent_everywhere_ends_at_the_deadline() {
+fn a_dial_to_silent_addresses_times_out_at_the_deadline() {
     let (one, other) = (Silent::new(), Silent::new());
     let limit = HEAD_START + Duration::from_millis(100);
     let begun = Instant::now();
@@ -168,7 +168,7 @@ fn what_is_silent_everywhere_ends_at_the_deadline() {
 }
 
 #[test]
-fn one_deadline_is_for_the_name_and_all_attempts() {
+fn one_deadline_covers_the_lookup_and_all_attempts() {
     let silent = Silent::new();
     let limit = Duration::from_secs(3);
     let addr = silent.addr;
@@ -189,9 +189,9 @@ fn one_deadline_is_for_the_name_and_all_attempts() {
 }
 
 #[test]
-fn a_dial_by_name_that_is_dropped_at_any_wait_leaves_nothing() {
+fn a_dial_by_name_dropped_at_any_await_leaks_nothing() {
     alone_twice(
-        "names::a_dial_by_name_that_is_dropped_at_any_wait_leaves_nothing",
+        "name_resolution::a_dial_by_name_dropped_at_any_await_leaks_nothing",
         || {
             let (server, silent) = (Server::rpc(), Silent::new());
             let addrs = [nobody(), silent.addr, of(&server)];
@@ -219,14 +219,14 @@ fn a_dial_by_name_that_is_dropped_at_any_wait_leaves_nothing() {
 }
 
 #[test]
-fn no_lookups_at_all_are_refused_by_name() {
+fn zero_max_lookups_is_rejected_with_the_field_name() {
     let error = block_on(Dialer::new().max_lookups(0).dial("localhost:1")).unwrap_err();
     let config: Option<&InvalidConfig> = error.get_ref().and_then(|why| why.downcast_ref());
     assert_eq!(config.map(|config| config.field), Some("max_lookups"));
 }
 
 #[test]
-fn localhost_and_names_below_it_are_dialed_without_a_lookup() {
+fn localhost_and_its_subdomains_are_dialed_without_a_lookup() {
     let server = Server::rpc();
     let port = of(&server).port();
     for host in [
@@ -251,7 +251,7 @@ fn localhost_and_names_below_it_are_dialed_without_a_lookup() {
 }
 
 #[test]
-fn a_resolver_of_the_users_own_is_asked_for_localhost_too() {
+fn a_custom_resolver_also_resolves_localhost() {
     let server = Server::rpc();
     let dialer = Dialer::new().resolver(says(&[of(&server)]));
     let conn = block_on(dialer.dial("localhost:1")).unwrap();

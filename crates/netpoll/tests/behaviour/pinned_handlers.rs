@@ -21,7 +21,7 @@ fn two_pollers() -> Builder {
 }
 
 #[test]
-fn a_handler_may_hold_what_is_not_send_over_a_wait() {
+fn a_pinned_handler_can_hold_non_send_values_across_an_await() {
     let handler = async |conn: &mut Connection| {
         let count = Rc::new(Cell::new(0));
         for _ in 0..3 {
@@ -47,7 +47,7 @@ fn note(calls: &Calls, thread: ThreadId, call: u32) {
 }
 
 #[test]
-fn each_thread_has_a_handler_of_its_own_that_is_made_once() {
+fn each_thread_creates_its_own_handler_once() {
     let made = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&made);
     let calls = Arc::<Calls>::default();
@@ -79,7 +79,7 @@ fn each_thread_has_a_handler_of_its_own_that_is_made_once() {
 }
 
 #[test]
-fn what_panics_when_it_makes_a_handler_ends_the_connection_it_was_called_for() {
+fn a_panic_in_the_handler_factory_closes_the_connection() {
     let tries = AtomicUsize::new(0);
     let make = move || {
         assert!(tries.fetch_add(1, Ordering::SeqCst) > 1, "as told");

@@ -57,7 +57,7 @@ const ENDS: &[(&str, End)] = &[
 ];
 
 #[test]
-fn calls_under_way_fail_as_the_end_begins_and_the_next_goes_by_another_connection() {
+fn calls_in_flight_fail_when_the_close_begins_and_the_next_call_reconnects() {
     for (name, end) in ENDS {
         let host = Host::new();
         let client = client_of(&host, |_| ());
@@ -90,7 +90,7 @@ fn no_call_after_a_close_is_lost() {
 }
 
 #[test]
-fn an_idle_connection_that_ends_takes_no_call() {
+fn a_connection_closed_for_idleness_takes_no_call() {
     let host = Host::new();
     let client = client_of(&host, |timeouts| {
         timeouts.idle = Some(Duration::from_millis(20));
@@ -107,7 +107,7 @@ fn an_idle_connection_that_ends_takes_no_call() {
 }
 
 #[test]
-fn an_aged_connection_answers_the_calls_under_way_and_takes_no_new_one() {
+fn a_connection_past_its_max_age_completes_calls_in_flight_and_takes_no_new_one() {
     let host = Host::new();
     let client = client_of(&host, |timeouts| {
         timeouts.max_age = Some(Duration::from_millis(50));
@@ -125,7 +125,7 @@ fn an_aged_connection_answers_the_calls_under_way_and_takes_no_new_one() {
 }
 
 #[test]
-fn a_request_that_was_not_sent_when_the_connection_ended_goes_by_the_next() {
+fn an_unsent_request_is_sent_over_the_next_connection() {
     // More than two sockets hold.
     const LARGE: usize = 16 << 20;
     let host = Host::new();
