@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Who asked to be told of the end of a connection is told, once, and with the reason.
+//! `closed` futures and `on_close` callbacks report the close of a connection once, with its reason.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -12,7 +12,7 @@ use netpoll::{Callback, CloseReason, Connection, ConnectionHandle, Event, EventL
 
 use crate::support::{Gate, Kind, LIMIT, RESET, Server, block_on, errno_of, eventually, pair};
 
-/// The first of two futures.
+/// Returns the output of `other`, or `None` if `one` completes first.
 async fn either<A, B>(one: impl Future<Output = A>, other: impl Future<Output = B>) -> Option<B> {
     let (mut one, mut other) = (pin!(one), pin!(other));
     poll_fn(|context| {
@@ -24,15 +24,15 @@ async fn either<A, B>(one: impl Future<Output = A>, other: impl Future<Output = 
     .await
 }
 
-/// What a test's handlers tell it.
-fn told<T>() -> (Mutex<Sender<T>>, Receiver<T>) {
-    let (tell, told) = channel();
-    (Mutex::new(tell), told)
+/// A channel from handlers to their test.
+fn shared_channel<T>() -> (Mutex<Sender<T>>, Receiver<T>) {
+    let (sender, receiver) = channel();
+    (Mutex::new(sender), receiver)
 }
 
-fn tell<T>(to: &Mutex<Sender<T>>, what: T) {
-    // A test that has ended hears no more.
-    let _heard = to.lock().expect("no panic under it").send(what).is_ok();
+fn send<T>(to: &Mutex<Sender<T>>, value: T) {
+    // The receiver is gone when the test has ended.
+    let _sent = to.lock().expect("no panic under it").send(value).is_ok();
 }
 
 #[test]
@@ -42,9 +42,9 @@ fn a_handler_that_awaits_something_else_is_notified_of_the_fin_and_can_still_ans
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(
         async move |conn: &mut Connection| {
             conn.reader().skip(4).await?;
-            let reason = either(at.pass(), conn.closed()).await.expect("a peer gone");
+            let reason = either(at.pass(), conn.closed()).await.expect("a close");
             assert!(matches!(reason, CloseReason::PeerFin));
-            // What came before the FIN is there, and who has only ended his stream hears of us.
+            // Bytes before the FIN are readable, and a peer that half-closed still receives.
             let rest = conn.reader().read_vec(4).await?;
             conn.writer().put_slice(&rest);
             Ok(())
@@ -52,7 +52,7 @@ fn a_handler_that_awaits_something_else_is_notified_of_the_fin_and_can_still_ans
     ));
     let mut peer = server.connect();
     peer.send(b"wait");
-    eventually("the wait", || database.is_waited_at());
+    eventually("a waiting handler", || database.is_waited_at());
     peer.send(b"last");
     peer.finish();
     assert_eq!(peer.receive_all().unwrap(), b"last");
@@ -61,16 +61,16 @@ fn a_handler_that_awaits_something_else_is_notified_of_the_fin_and_can_still_ans
 
 #[test]
 fn closed_returns_the_reason_for_every_kind_of_close() {
-    let (told, hear) = told();
+    let (sender, receiver) = shared_channel();
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_connection(
         async move |conn: Connection| {
-            tell(&told, conn);
+            send(&sender, conn);
             Ok(())
         },
     ));
     let taken = || {
         let peer = server.connect();
-        (peer, hear.recv_timeout(LIMIT).unwrap())
+        (peer, receiver.recv_timeout(LIMIT).unwrap())
     };
     let (_peer, conn) = taken();
     let waiting = conn.closed();
@@ -107,7 +107,7 @@ fn closed_can_be_awaited_many_times_on_any_thread() {
     }
 }
 
-/// A waker that counts.
+/// A waker that counts its wakes.
 #[derive(Default)]
 struct Counted(AtomicUsize);
 
@@ -140,9 +140,9 @@ fn a_dropped_closed_future_keeps_no_waker_and_a_repolled_one_wakes_the_last_wake
     assert_eq!(wakers[1].0.load(Ordering::Relaxed), 0);
 }
 
-/// Waits until nothing is left of a connection.
-fn await_the_last_of(handle: &ConnectionHandle) {
-    eventually("the last of it", || handle.timeouts().is_none());
+/// Waits until the connection is freed.
+fn wait_until_freed(handle: &ConnectionHandle) {
+    eventually("a freed connection", || handle.timeouts().is_none());
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn a_closed_future_does_not_keep_the_connection_and_still_returns_the_reason() {
     drop(conn);
     assert_eq!(peer.receive_all().unwrap(), b"");
     drop(peer);
-    await_the_last_of(&handle);
+    wait_until_freed(&handle);
     assert!(matches!(block_on(waiting), CloseReason::Local));
     let late = block_on(handle.closed());
     assert!(matches!(late, CloseReason::Forgotten));
@@ -160,21 +160,21 @@ fn a_closed_future_does_not_keep_the_connection_and_still_returns_the_reason() {
 
 #[test]
 fn on_close_callbacks_run_once_in_reverse_order_after_on_disconnect_and_survive_a_panic() {
-    let (told, hear) = told();
-    let told = Arc::new(told);
-    let (observing, panics) = (Arc::clone(&told), Arc::clone(&told));
+    let (sender, receiver) = shared_channel();
+    let sender = Arc::new(sender);
+    let (observing, panics) = (Arc::clone(&sender), Arc::clone(&sender));
     let builder = EventLoop::builder()
         .pollers(1)
         .on_request(async move |conn: &mut Connection| {
             conn.reader().skip(1).await?;
-            let (handle, first, last) = (conn.handle(), Arc::clone(&told), Arc::clone(&told));
-            conn.on_close(move |reason| tell(&first, ("first", reason.to_string())));
-            conn.on_close(|_| panic!("a function that panics, on purpose"));
-            handle.on_close(move |reason| tell(&last, ("last", reason.to_string())));
+            let (handle, first, last) = (conn.handle(), Arc::clone(&sender), Arc::clone(&sender));
+            conn.on_close(move |reason| send(&first, ("first", reason.to_string())));
+            conn.on_close(|_| panic!("a callback that panics, on purpose"));
+            handle.on_close(move |reason| send(&last, ("last", reason.to_string())));
             conn.writer().put_u8(b'!');
             Ok(())
         })
-        .on_disconnect(move |_, reason| tell(&observing, ("observer", reason.to_string())))
+        .on_disconnect(move |_, reason| send(&observing, ("observer", reason.to_string())))
         .on_event(move |event| {
             let panicked = matches!(
                 event,
@@ -184,7 +184,7 @@ fn on_close_callbacks_run_once_in_reverse_order_after_on_disconnect_and_survive_
                 }
             );
             if panicked {
-                tell(&panics, ("event", String::new()));
+                send(&panics, ("event", String::new()));
             }
         });
     let server = Server::start_unobserved(builder);
@@ -194,77 +194,77 @@ fn on_close_callbacks_run_once_in_reverse_order_after_on_disconnect_and_survive_
     peer.finish();
     let reason = CloseReason::PeerFin.to_string();
     for expected in ["observer", "last", "first"] {
-        let heard = hear.recv_timeout(LIMIT).unwrap();
-        assert_eq!(heard, (expected, reason.clone()));
+        let received = receiver.recv_timeout(LIMIT).unwrap();
+        assert_eq!(received, (expected, reason.clone()));
     }
-    assert_eq!(hear.recv_timeout(LIMIT).unwrap().0, "event");
+    assert_eq!(receiver.recv_timeout(LIMIT).unwrap().0, "event");
     let mut other = server.connect();
     other.send(b"?");
-    assert_eq!(other.receive(1), b"!", "the poller lives");
-    assert_eq!(hear.try_iter().count(), 0, "nothing ran twice");
+    assert_eq!(other.receive(1), b"!", "the poller still serves");
+    assert_eq!(receiver.try_iter().count(), 0, "nothing ran twice");
 }
 
 #[test]
 fn on_close_callbacks_run_after_the_handler_returns() {
-    let (told, hear) = told();
-    let (told, gate) = (Arc::new(told), Gate::default());
+    let (sender, receiver) = shared_channel();
+    let (sender, gate) = (Arc::new(sender), Gate::default());
     let at = gate.clone();
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(
         async move |conn: &mut Connection| {
             conn.reader().skip(1).await?;
-            let later = Arc::clone(&told);
-            conn.on_close(move |_| tell(&later, "over"));
+            let later = Arc::clone(&sender);
+            conn.on_close(move |_| send(&later, "over"));
             let reason = conn.closed().await;
             assert!(matches!(reason, CloseReason::PeerFin));
             conn.abort();
             at.pass().await;
-            tell(&told, "returned");
+            send(&sender, "returned");
             Ok(())
         },
     ));
     let mut peer = server.connect();
     peer.send(b"?");
     peer.finish();
-    eventually("the handler", || gate.is_waited_at());
+    eventually("a waiting handler", || gate.is_waited_at());
     let _other = server.connect();
-    eventually("a turn", || server.handle.connections() == 2);
+    eventually("a poller iteration", || server.handle.connections() == 2);
     gate.open();
-    assert_eq!(hear.recv_timeout(LIMIT).unwrap(), "returned");
-    assert_eq!(hear.recv_timeout(LIMIT).unwrap(), "over");
+    assert_eq!(receiver.recv_timeout(LIMIT).unwrap(), "returned");
+    assert_eq!(receiver.recv_timeout(LIMIT).unwrap(), "over");
 }
 
 #[test]
 fn on_close_callbacks_of_an_owned_connection_run_as_soon_as_it_closes() {
     let (conn, _peer) = pair();
-    let (tell, hear) = channel();
-    let again = tell.clone();
-    conn.on_close(move |reason| tell.send(reason.to_string()).unwrap());
+    let (sender, receiver) = channel();
+    let again = sender.clone();
+    conn.on_close(move |reason| sender.send(reason.to_string()).unwrap());
     conn.handle().abort();
     let local = CloseReason::Local.to_string();
-    assert_eq!(hear.recv_timeout(LIMIT).unwrap(), local);
+    assert_eq!(receiver.recv_timeout(LIMIT).unwrap(), local);
     let caller = std::thread::current().id();
     conn.on_close(move |reason| {
         assert_eq!(std::thread::current().id(), caller);
         again.send(reason.to_string()).unwrap();
     });
-    assert_eq!(hear.try_recv().unwrap(), local, "at once");
+    assert_eq!(receiver.try_recv().unwrap(), local, "at once");
     drop(conn);
-    assert!(hear.recv_timeout(LIMIT).is_err(), "and not once more");
+    assert!(receiver.recv_timeout(LIMIT).is_err(), "not a second time");
 }
 
 #[test]
 fn a_reset_runs_the_on_close_callbacks_of_an_owned_connection() {
     if crate::support::kind() == Kind::Unix {
-        // There a peer that goes has ended its stream, and no more is known.
+        // A Unix socket reports the end of the stream and no reset.
         return;
     }
     let (mut conn, mut peer) = pair();
-    let (tell, hear) = channel();
-    conn.on_close(move |reason| tell.send(errno_of(reason)).unwrap());
+    let (sender, receiver) = channel();
+    conn.on_close(move |reason| sender.send(errno_of(reason)).unwrap());
     peer.send(b"last");
     assert_eq!(block_on(conn.reader().peek(4)).unwrap(), b"last");
     peer.reset();
-    assert_eq!(hear.recv_timeout(LIMIT).unwrap(), Some(RESET));
+    assert_eq!(receiver.recv_timeout(LIMIT).unwrap(), Some(RESET));
     assert_eq!(block_on(conn.reader().next(4)).unwrap(), b"last");
     let error = block_on(conn.reader().read_u8()).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(RESET));
@@ -275,10 +275,10 @@ fn an_on_close_callback_added_after_the_close_runs_at_once() {
     let (conn, peer) = pair();
     let handle = conn.handle();
     drop((conn, peer));
-    await_the_last_of(&handle);
-    let (tell, hear) = channel();
-    handle.on_close(move |reason| tell.send(reason.clone()).unwrap());
-    assert!(matches!(hear.try_recv().unwrap(), CloseReason::Forgotten));
+    wait_until_freed(&handle);
+    let (sender, receiver) = channel();
+    handle.on_close(move |reason| sender.send(reason.clone()).unwrap());
+    assert!(matches!(receiver.try_recv().unwrap(), CloseReason::Forgotten));
 }
 
 #[test]
@@ -309,7 +309,7 @@ fn on_close_callbacks_added_by_many_threads_during_a_close_all_run_once() {
         }
         drop(peer);
         adding.into_iter().for_each(|thread| thread.join().unwrap());
-        eventually("every function", || {
+        eventually("every callback", || {
             ran.iter().all(|count| count.load(Ordering::Relaxed) > 0)
         });
         assert!(ran.iter().all(|count| count.load(Ordering::Relaxed) == 1));

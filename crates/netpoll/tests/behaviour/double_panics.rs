@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A future of the user's that panics in its poll, and again in its drop, ends its connection and nothing
-//! else.
+//! A user's future that panics in `poll` and again in `drop` closes only its connection.
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -18,7 +17,7 @@ use netpoll::{
 use crate::mux::{answer, codec};
 use crate::support::{Peer, Server, eventually};
 
-/// Panics when it is polled, and when it is dropped.
+/// Panics in `poll` and in `drop`.
 struct PanicsTwice<T>(PhantomData<fn() -> T>);
 
 impl<T> PanicsTwice<T> {
@@ -41,7 +40,7 @@ impl<T> Drop for PanicsTwice<T> {
     }
 }
 
-/// Waits for ever, and panics when it is dropped.
+/// Stays pending and panics in `drop`.
 struct WaitsAndPanics<T>(PhantomData<fn() -> T>);
 
 impl<T> Future for WaitsAndPanics<T> {
@@ -54,11 +53,11 @@ impl<T> Future for WaitsAndPanics<T> {
 
 impl<T> Drop for WaitsAndPanics<T> {
     fn drop(&mut self) {
-        panic!("dropped while it waits")
+        panic!("dropped while pending")
     }
 }
 
-/// Either of them.
+/// One of the two futures above.
 enum Either<T> {
     Panics(PanicsTwice<T>),
     Waits(WaitsAndPanics<T>),
@@ -78,7 +77,7 @@ impl<T> Future for Either<T> {
 type Outcome = Result<(), BoxError>;
 type Answer = Result<Message, BoxError>;
 
-/// A handler of requests.
+/// A request handler whose future panics twice.
 struct Twice;
 
 impl Handler for Twice {
@@ -87,7 +86,7 @@ impl Handler for Twice {
     }
 }
 
-/// An executor of a thread for each task.
+/// An executor that runs each task on a thread of its own.
 struct ThreadEach;
 
 impl Spawn for ThreadEach {
@@ -96,14 +95,14 @@ impl Spawn for ThreadEach {
     }
 }
 
-/// Why the connection of `peer` ended, which the server ends.
-fn end_of(server: &Server, mut peer: Peer) -> CloseReason {
+/// Waits until the server closes the connection of `peer` and returns the reason.
+fn close_reason(server: &Server, mut peer: Peer) -> CloseReason {
     assert!(!matches!(peer.receive_all().as_deref(), Ok([_, ..])));
     drop(peer);
     server.ending()
 }
 
-/// A server in each way, whose handler panics twice.
+/// A server with a handler that panics twice, for each way to install a handler.
 fn ways() -> Vec<(&'static str, Builder)> {
     let one = || EventLoop::builder().pollers(1);
     let on_threads = || one().runner(Runner::Threads(1));
@@ -127,11 +126,11 @@ fn ways() -> Vec<(&'static str, Builder)> {
         ("on_request_send", on_threads().on_request_send(Twice)),
         ("on_request_send, inline", one().on_request_send(Twice)),
         (
-            "many at once",
+            "mux::serve",
             one().on_connection(mux::serve(codec(), many)),
         ),
         (
-            "tasks of an executor",
+            "mux::serve_on",
             one().on_connection_send(mux::serve_on(spawner(), 4, codec(), many)),
         ),
         ("a timeout", one().on_request(bounded)),
@@ -145,7 +144,7 @@ fn a_handler_that_panics_in_poll_and_in_drop_closes_only_its_connection() {
         for _ in 0..2 {
             let mut peer = server.connect();
             answer(&mut peer, 1, b"?");
-            let reason = end_of(&server, peer);
+            let reason = close_reason(&server, peer);
             assert!(
                 matches!(reason, CloseReason::HandlerPanic),
                 "{way}: {reason}"
@@ -165,7 +164,7 @@ fn an_on_connect_that_panics_in_poll_and_in_drop_closes_only_its_connection() {
         let mut peer = server.connect();
         assert!(!matches!(peer.receive_all().as_deref(), Ok([_, ..])));
         drop(peer);
-        eventually("no connection", || server.handle.connections() == 0);
+        eventually("the close of all connections", || server.handle.connections() == 0);
         assert_eq!(server.handle.accept_stats().accepted, count);
     }
 }
@@ -183,16 +182,16 @@ fn pending_requests_that_panic_in_drop_are_dropped_after_one_that_panics() {
     for ids in [[1, 2, 3, 0], [0, 0, 0, 0]] {
         let mut peer = server.connect();
         ids.iter().for_each(|&id| answer(&mut peer, id, b"?"));
-        assert!(matches!(end_of(&server, peer), CloseReason::HandlerPanic));
+        assert!(matches!(close_reason(&server, peer), CloseReason::HandlerPanic));
     }
-    // And where the connection is cut.
+    // The same for a connection that the peer resets.
     let mut peer = server.connect();
     (1..4).for_each(|id| answer(&mut peer, id, b"?"));
     peer.reset();
     server.ending();
     let mut peer = server.connect();
     answer(&mut peer, 0, b"?");
-    assert!(matches!(end_of(&server, peer), CloseReason::HandlerPanic));
+    assert!(matches!(close_reason(&server, peer), CloseReason::HandlerPanic));
 }
 
 #[test]

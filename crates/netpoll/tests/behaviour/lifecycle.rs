@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Connections from their first call to their last, as the tests of another implementation lead
-//! them. Which test of theirs is which of ours is in `docs/internals/go-test-parity.md`.
+//! Whole lifecycles of connections, after the tests of Go netpoll.
+//! `docs/internals/go-test-parity.md` maps those tests to these.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
@@ -10,7 +10,7 @@ use netpoll::{Accept, BoxError, CloseReason, Connection, Dialer, EventLoop};
 
 use crate::support::{Greeted, LIMIT, Peer, Server, block_on, eventually, pair, rpc};
 
-/// Answers `ping`s with `pong`s to the end of the stream, which has to come between two of them.
+/// Answers each `ping` with a `pong` until the stream ends between two pings. Returns the count.
 async fn pongs(conn: &mut Connection) -> Result<usize, BoxError> {
     let (mut reader, mut writer) = conn.split();
     let mut answered = 0;
@@ -31,12 +31,12 @@ async fn pongs(conn: &mut Connection) -> Result<usize, BoxError> {
 
 #[test]
 fn on_connect_can_serve_1024_requests() {
-    let (told, answers) = channel();
-    let greet = handler!([told], |conn| {
-        told.send(pongs(conn).await?)?;
+    let (sender, answers) = channel();
+    let on_connect = handler!([sender], |conn| {
+        sender.send(pongs(conn).await?)?;
         Ok(())
     });
-    let server = Server::start(EventLoop::builder().pollers(1), Greeted(greet, rpc));
+    let server = Server::start(EventLoop::builder().pollers(1), Greeted(on_connect, rpc));
     let mut peer = server.connect();
     for _ in 0..1024 {
         peer.send(b"ping");
@@ -73,7 +73,7 @@ fn all_data_of_peers_that_close_at_once_arrives() {
         expected += threads * peers * size;
         eventually("every byte", || arrived.load(Ordering::SeqCst) == expected);
     }
-    eventually("no connection", || server.handle.connections() == 0);
+    eventually("the close of all connections", || server.handle.connections() == 0);
 }
 
 #[test]
@@ -83,11 +83,11 @@ fn callbacks_run_in_lifecycle_order_on_both_sides() {
         let seen = Arc::clone(&seen);
         move || seen.lock().expect("no panic under it").push(what)
     };
-    let (accepts, greets, serves) = (note("accept"), note("connect"), note("request"));
-    let (ends, closes, hears) = (note("end"), note("closed"), note("ping"));
-    let greet = handler!([greets], |conn| {
+    let (accepts, connects, serves) = (note("accept"), note("connect"), note("request"));
+    let (ends, closes, pings) = (note("end"), note("closed"), note("ping"));
+    let on_connect = handler!([connects], |conn| {
         conn.attach(7_u8);
-        greets();
+        connects();
         conn.writer().put_str("ping");
         Ok(())
     });
@@ -108,23 +108,23 @@ fn callbacks_run_in_lifecycle_order_on_both_sides() {
         assert!(matches!(reason, CloseReason::Local));
         ends();
     };
-    let server = Server::start_observed(builder, Greeted(greet, handler), observer);
+    let server = Server::start_observed(builder, Greeted(on_connect, handler), observer);
     let conn = block_on(Dialer::new().dial(server.addr)).unwrap();
     conn.on_close(move |_| closes());
     let handle = conn.serve(crate::support::handling(move |conn: &mut Connection| {
-        let hears = hears.clone();
+        let pings = pings.clone();
         Box::pin(async move {
             assert_eq!(conn.reader().next(4).await?, b"ping");
-            hears();
+            pings();
             conn.writer().put_str("pong");
             Ok(())
         })
     }));
     assert!(matches!(block_on(handle.closed()), CloseReason::PeerFin));
-    eventually("both ends", || seen.lock().unwrap().len() == 6);
+    eventually("both close callbacks", || seen.lock().unwrap().len() == 6);
     let seen = seen.lock().unwrap();
-    // Which side is told first of its end is nobody's promise, nor whether the dialer's handler
-    // hears of the ping before the server's last call of the beginning has returned.
+    // The order of the two close callbacks is not specified. Neither is the order of the dialer's
+    // handler and the rest of the server's `on_connect`.
     assert_eq!(seen[0], "accept");
     assert_eq!(seen[1..4], ["connect", "ping", "request"]);
     assert!(seen[4..].contains(&"end") && seen[4..].contains(&"closed"));
@@ -132,15 +132,15 @@ fn callbacks_run_in_lifecycle_order_on_both_sides() {
 
 #[test]
 fn an_on_close_callback_added_in_on_connect_runs_when_the_peer_closes() {
-    let (told, reasons) = channel();
-    let greet = handler!([told], |conn| {
+    let (sender, reasons) = channel();
+    let on_connect = handler!([sender], |conn| {
         conn.on_close(move |reason| {
-            // A test that has ended looks no more.
-            let _seen = told.send(reason.clone()).is_ok();
+            // The receiver is gone when the test has ended.
+            let _sent = sender.send(reason.clone()).is_ok();
         });
         Ok(())
     });
-    let server = Server::start(EventLoop::builder().pollers(1), Greeted(greet, rpc));
+    let server = Server::start(EventLoop::builder().pollers(1), Greeted(on_connect, rpc));
     for _ in 0..20 {
         let mut peer = server.connect();
         peer.call(b"one");

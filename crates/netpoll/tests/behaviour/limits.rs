@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Bounds: what a peer, or a handler, can make a server hold.
+//! Limits on the memory and work that a peer or a handler can cause in a server.
 
 use std::io::{ErrorKind, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -40,11 +40,11 @@ fn length_prefixes_without_bodies_cost_little() {
         for peer in &mut peers {
             peer.send(&(4_u32 << 20).to_be_bytes());
         }
-        // With one byte behind it, the poller has seen the handler ask for four mebibytes.
+        // One more byte makes the poller process the read of four mebibytes.
         for peer in &mut peers {
             peer.send(&[1]);
         }
-        server.connect().call(b"all have been read");
+        server.connect().call(b"all read");
         let grown = data_segment().saturating_sub(before);
         assert!(grown < 64 << 20, "{grown} bytes for 200 lengths");
     });
@@ -52,8 +52,8 @@ fn length_prefixes_without_bodies_cost_little() {
 
 #[test]
 fn output_above_max_output_closes_the_connection() {
-    // Off the poller what is put may leave while the call goes on, but for a part that is too much
-    // by itself.
+    // Off the poller, output may be sent while the handler runs. The large part alone exceeds the
+    // limit.
     let parts = || (0..60).map(|part| bytes(if part == 30 { 600_000 } else { 10_000 }, part));
     let handler = handler!([], |conn| {
         let (mut reader, mut writer) = conn.split();
@@ -72,15 +72,16 @@ fn output_above_max_output_closes_the_connection() {
     peer.send(b"m");
     let received = peer.receive_all().unwrap();
     let whole: Vec<u8> = parts().flatten().collect();
-    assert!(whole.starts_with(&received), "what left has no hole in it");
+    assert!(whole.starts_with(&received), "the bytes sent have no gap");
     drop(peer);
     assert!(matches!(server.ending(), CloseReason::Limit(Limit::Output)));
     steady.send(b"?");
     assert_eq!(steady.receive(1), b"?");
 }
 
-/// Has a peer that does not read ask for `requests` answers of `size` bytes each.
-fn without_reading(requests: usize, size: usize) {
+/// Checks that the handler is not called for a peer that sends `requests` requests and does not read
+/// the answers of `size` bytes each.
+fn check_unread_answers(requests: usize, size: usize) {
     let (calls, most) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
     let (count, unsent) = (Arc::clone(&calls), Arc::clone(&most));
     let handler = handler!([count, unsent], |conn| {
@@ -97,12 +98,12 @@ fn without_reading(requests: usize, size: usize) {
     });
     let builder = EventLoop::builder().pollers(1);
     let server = Server::start_on(tight_listener(), builder, handler);
-    let (mut lazy, mut other) = (server.connect(), server.connect());
-    lazy.send(&vec![7; requests]);
+    let (mut slow, mut other) = (server.connect(), server.connect());
+    slow.send(&vec![7; requests]);
     eventually("the first call", || calls.load(Ordering::SeqCst) > 0);
     let mut last = 0;
-    // Once many turns have brought no further call, the server waits for its peer.
-    eventually("the wait", || {
+    // No further call during many poller iterations: the server waits for its peer.
+    eventually("a pause of the calls", || {
         for _ in 0..50 {
             other.send(b"?");
             other.receive(1);
@@ -111,7 +112,7 @@ fn without_reading(requests: usize, size: usize) {
     });
     let called = calls.load(Ordering::SeqCst);
     assert!(called < requests / 2, "{called} calls were made");
-    let answers = lazy.receive(requests * size);
+    let answers = slow.receive(requests * size);
     assert!(answers == bytes(size, 7).repeat(requests));
     assert_eq!(calls.load(Ordering::SeqCst), requests);
     let most = most.load(Ordering::SeqCst);
@@ -120,12 +121,12 @@ fn without_reading(requests: usize, size: usize) {
 
 #[test]
 fn the_handler_is_not_called_while_the_peer_does_not_read() {
-    without_reading(400, 16 << 10);
+    check_unread_answers(400, 16 << 10);
 }
 
 #[test]
 fn the_handler_is_not_called_while_the_socket_is_full_and_little_is_unsent() {
-    without_reading(6000, 1000);
+    check_unread_answers(6000, 1000);
 }
 
 #[test]
@@ -162,7 +163,7 @@ fn endless_pipelined_requests_are_read_no_faster_than_they_are_served() {
     assert!(peer.receive(requests.len()) == requests);
     sending.join().unwrap().unwrap();
     let most = most.load(Ordering::SeqCst);
-    assert!(most <= 512 << 10, "{most} bytes of requests were held");
+    assert!(most <= 512 << 10, "{most} bytes of requests were buffered");
 }
 
 #[test]
@@ -181,8 +182,8 @@ fn input_is_bounded_while_each_request_awaits_a_timer() {
     let called = || server.handle.stats().total().requests;
     eventually("many calls", || called() >= 200);
     let most = most.load(Ordering::SeqCst);
-    assert!(most <= 512 << 10, "{most} bytes of requests were held");
-    // Nothing else ends what is sent and never read.
+    assert!(most <= 512 << 10, "{most} bytes of requests were buffered");
+    // Only the shutdown ends a send that the server never reads.
     server.shut_down(std::time::Duration::ZERO);
     assert!(sending.join().unwrap().is_err());
 }
@@ -203,12 +204,12 @@ fn input_is_bounded_while_a_handler_awaits_something_else() {
     let server = Server::start_on(tight_listener(), builder, handler);
     let mut peer = server.connect();
     peer.send(b"?");
-    eventually("the handler", || gate.is_waited_at());
+    eventually("a waiting handler", || gate.is_waited_at());
     peer.stream.set_nonblocking(true).unwrap();
     let sending = peer.stream.try_clone().unwrap();
     let flood = vec![0; 1 << 20];
     let mut sent = 0;
-    // Until the peer could send nothing for as long as other connections need for many turns.
+    // The socket is full when the peer can send nothing during many poller iterations.
     let stuck = Mutex::new(0);
     eventually("a full socket", || {
         match (&sending).write(&flood) {
@@ -227,7 +228,7 @@ fn input_is_bounded_while_a_handler_awaits_something_else() {
     gate.open();
     peer.stream.set_nonblocking(false).unwrap();
     let held = u32::from_be_bytes(peer.receive(4).try_into().unwrap());
-    assert!(held <= 256 << 10, "{held} of {sent} bytes were held");
+    assert!(held <= 256 << 10, "{held} of {sent} bytes were buffered");
 }
 
 #[test]
@@ -247,7 +248,7 @@ fn a_handler_that_never_consumes_buffers_at_most_one_frame() {
 #[test]
 fn invalid_options_are_rejected_with_the_field_name() {
     let listener = || Listener::bind("127.0.0.1:0").unwrap();
-    let refused = |builder: Builder| {
+    let rejected_field = |builder: Builder| {
         let error = builder.build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         let config = error.get_ref().and_then(|why| why.downcast_ref());
@@ -255,23 +256,23 @@ fn invalid_options_are_rejected_with_the_field_name() {
     };
     let whole = || EventLoop::builder().on_request(rpc).listen(listener());
     let with = |change: fn(&mut ConnOptions)| whole().options(options(change));
-    assert_eq!(refused(whole().pollers(0)), Some("pollers"));
-    assert_eq!(refused(whole().max_frame(0)), Some("max_frame"));
+    assert_eq!(rejected_field(whole().pollers(0)), Some("pollers"));
+    assert_eq!(rejected_field(whole().max_frame(0)), Some("max_frame"));
     assert_eq!(
-        refused(EventLoop::builder().on_request(rpc)),
+        rejected_field(EventLoop::builder().on_request(rpc)),
         Some("listeners")
     );
     assert_eq!(
-        refused(EventLoop::builder().listen(listener())),
+        rejected_field(EventLoop::builder().listen(listener())),
         Some("handler")
     );
     assert_eq!(
-        refused(with(|options| options.read_high = 0)),
+        rejected_field(with(|options| options.read_high = 0)),
         Some("read_high")
     );
-    let output = refused(with(|options| options.max_output = Some(1)));
+    let output = rejected_field(with(|options| options.max_output = Some(1)));
     assert_eq!(output, Some("max_output"));
-    let low = refused(with(|options| options.write_low = options.write_high + 1));
+    let low = rejected_field(with(|options| options.write_low = options.write_high + 1));
     assert_eq!(low, Some("write_low"));
     assert!(whole().build().is_ok());
 }
@@ -292,7 +293,7 @@ fn a_budget_below_the_minimum_is_rejected_and_the_minimum_receives_the_largest_f
         assert_eq!(config.field, "budget", "{limit} {pollers}");
         assert!(config.expected.contains("max_frame"));
     }
-    // And such a frame comes in: neither silence nor an end for its slowness.
+    // A frame of the largest size is received, without a stall or a timeout.
     let server = Server::start_as_given(with(least, 1));
     let mut peer = server.connect();
     for _ in 0..3 {
@@ -317,6 +318,6 @@ fn max_frame_set_in_on_accept_is_checked_against_the_budget() {
 #[test]
 fn an_address_in_use_is_rejected_with_the_kernels_error() {
     let server = Server::rpc();
-    let refused = EventLoop::builder().on_request(rpc).serve(server.addr);
-    assert_eq!(refused.unwrap_err().kind(), ErrorKind::AddrInUse);
+    let rejected = EventLoop::builder().on_request(rpc).serve(server.addr);
+    assert_eq!(rejected.unwrap_err().kind(), ErrorKind::AddrInUse);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Whether a connection can be used, as a pool asks it: honest, and nothing is consumed.
+//! `liveness` reports whether a connection can be used, as a pool checks it, and consumes nothing.
 
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
@@ -19,12 +19,12 @@ fn liveness_reports_alive_data_pending_and_closed_and_consumes_nothing() {
     assert_eq!(handle.liveness(), Liveness::DataPending);
     assert!(conn.is_active());
     assert_eq!(block_on(conn.reader().peek(4)).unwrap(), b"late");
-    assert_eq!(conn.liveness(), Liveness::DataPending, "taken, not read");
+    assert_eq!(conn.liveness(), Liveness::DataPending, "received and not consumed");
     assert_eq!(block_on(conn.reader().next(4)).unwrap(), b"late");
     assert_eq!(conn.liveness(), Liveness::Alive);
     peer.send(b"last");
     peer.finish();
-    eventually("the end", || conn.liveness() == Liveness::Closed);
+    eventually("the close", || conn.liveness() == Liveness::Closed);
     assert_eq!(handle.liveness(), Liveness::Closed);
     assert!(!conn.is_active() && !handle.is_active());
     assert_eq!(block_on(conn.reader().next(4)).unwrap(), b"last");
@@ -43,16 +43,16 @@ fn liveness_reports_a_local_close_at_once() {
 
 #[test]
 fn liveness_reports_a_closed_peer_before_the_poller_reads() {
-    let (told, hear) = channel();
-    let (told, gate) = (Mutex::new(told), Gate::default());
+    let (sender, receiver) = channel();
+    let (sender, gate) = (Mutex::new(sender), Gate::default());
     let at = gate.clone();
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(
         async move |conn: &mut Connection| {
             conn.reader().skip(1).await?;
             at.pass().await;
-            // Its poller is here, and so has not read meanwhile.
+            // The handler occupies the poller, so the poller does not read the socket.
             let before = conn.liveness();
-            told.lock().unwrap().send(before)?;
+            sender.lock().unwrap().send(before)?;
             loop {
                 if conn.liveness() == Liveness::Closed {
                     return Ok(());
@@ -63,9 +63,9 @@ fn liveness_reports_a_closed_peer_before_the_poller_reads() {
     ));
     let mut peer = server.connect();
     peer.send(b"?");
-    eventually("the wait", || gate.is_waited_at());
+    eventually("a waiting handler", || gate.is_waited_at());
     gate.open();
-    assert_eq!(hear.recv_timeout(LIMIT).unwrap(), Liveness::Alive);
+    assert_eq!(receiver.recv_timeout(LIMIT).unwrap(), Liveness::Alive);
     drop(peer);
     server.ending();
 }
@@ -102,7 +102,7 @@ fn tcp_info_returns_kernel_counters_and_fails_on_a_unix_socket() {
     });
 }
 
-/// Errnos that the standard library has no kinds for.
+/// Errnos without an `ErrorKind` in the standard library.
 mod libc_errno {
     pub(super) const ENOPROTOOPT: i32 = 92;
     pub(super) const EOPNOTSUPP: i32 = 95;

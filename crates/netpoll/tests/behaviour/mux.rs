@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Calls of many tasks on one connection, made in each executor.
+//! Concurrent calls over one connection, in each executor.
 
 use std::future::Future;
 use std::io::ErrorKind;
@@ -18,7 +18,7 @@ use crate::support::{
 
 pub(crate) type TestClient = Client<Numbered<LengthField>>;
 
-/// Long enough to be seen, short enough to be waited for.
+/// A pause that is long enough to measure and short enough for a test.
 pub(crate) const A_WHILE: Duration = Duration::from_millis(30);
 
 pub(crate) fn codec() -> Numbered<LengthField> {
@@ -31,7 +31,7 @@ pub(crate) fn options(change: impl FnOnce(&mut ClientOptions)) -> ClientOptions 
     options
 }
 
-/// Has `calls` make calls in each executor, with `serves` as their server on a thread.
+/// Runs `calls` in each executor against the server `serves` on a thread of its own.
 fn in_each<F, P>(
     options: ClientOptions,
     serves: impl Fn(Peer) -> P + Clone + Send + Sync + 'static,
@@ -42,11 +42,11 @@ fn in_each<F, P>(
 {
     with_a_peer_in_each_executor(serves, move |conn| {
         let client = Client::with_options(conn, codec(), options.clone());
-        calls(client.expect("options that work"))
+        calls(client.expect("valid options"))
     });
 }
 
-/// Polls each once.
+/// Polls each call once and fails unless all are pending.
 #[track_caller]
 fn all_wait<F: Future>(calls: &mut [Pin<Box<F>>]) {
     for call in calls {
@@ -54,7 +54,7 @@ fn all_wait<F: Future>(calls: &mut [Pin<Box<F>>]) {
     }
 }
 
-/// Answers each of `count` requests with itself.
+/// Answers `count` requests, each with its own body.
 pub(crate) fn echo(peer: &mut Peer, count: usize) {
     for _ in 0..count {
         let (id, text) = request(peer);
@@ -64,15 +64,15 @@ pub(crate) fn echo(peer: &mut Peer, count: usize) {
 
 pub(crate) fn body(message: Message) -> Vec<u8> {
     let mut body = message.body;
-    body.read_vec(body.len()).expect("as many as there are")
+    body.read_vec(body.len()).expect("the whole body")
 }
 
-/// Calls with `text`, and gives the body of the answer.
+/// Makes a call with the body `text` and returns the body of the answer.
 pub(crate) async fn call(client: &TestClient, text: &[u8]) -> std::io::Result<Vec<u8>> {
     client.call(Message::new(text)).await.map(body)
 }
 
-/// The next request that came to `peer`: its id and body.
+/// Receives the next request at `peer` and returns its id and body.
 pub(crate) fn request(peer: &mut Peer) -> (u64, Vec<u8>) {
     let length = u32::from_be_bytes(peer.receive(4).try_into().expect("four"));
     let id = u64::from_be_bytes(peer.receive(8).try_into().expect("eight"));
@@ -86,7 +86,7 @@ pub(crate) fn answer(peer: &mut Peer, id: u64, body: &[u8]) {
     peer.send(&frame);
 }
 
-/// Serves what `handler` answers.
+/// Starts a mux server with `handler`.
 pub(crate) fn server<H>(handler: H) -> Server
 where
     H: AsyncFn(Message) -> Result<Message, BoxError> + Send + Sync + 'static,
@@ -95,7 +95,7 @@ where
     Server::start_as_given(builder.on_connection(mux::serve(codec(), handler)))
 }
 
-/// A client of `server`.
+/// Connects a client to `server`.
 pub(crate) fn client_of(server: &Server) -> TestClient {
     let conn = block_on(Dialer::new().dial(server.addr)).expect("a server that accepts");
     Client::new(conn, codec())
@@ -104,7 +104,7 @@ pub(crate) fn client_of(server: &Server) -> TestClient {
 #[test]
 fn calls_from_many_threads_each_get_their_own_answer_in_any_order() {
     let server = server(async |request| {
-        // The later ones are answered first.
+        // Later requests may be answered first.
         let (id, text) = (request.id, body(request));
         sleep(Duration::from_millis(u64::from(text[0] % 7))).await;
         Ok(Message::of(id, bytes::Bytes::from(text).into()))
@@ -140,7 +140,7 @@ fn reordered_duplicate_and_unknown_answers_harm_no_call() {
         answer(&mut peer, 7 << 40, b"unknown");
         for (id, text) in requests.iter().rev() {
             answer(&mut peer, *id, &[text[0] + 100]);
-            answer(&mut peer, *id, b"once more");
+            answer(&mut peer, *id, b"duplicate");
         }
         peer
     };
@@ -149,7 +149,7 @@ fn reordered_duplicate_and_unknown_answers_harm_no_call() {
         for (number, answer) in all(calls).await.into_iter().enumerate() {
             assert_eq!(answer.unwrap(), [number as u8 + 100]);
         }
-        until("the strays", || client.stats().unmatched_answers == 5).await;
+        until("the unmatched answers", || client.stats().unmatched_answers == 5).await;
         assert_eq!(client.stats().in_flight, 0);
     });
 }
@@ -181,7 +181,7 @@ fn a_timed_out_call_frees_its_slot_and_its_late_answer_is_discarded() {
                 (body(next), client.stats().unmatched_answers),
                 (b"next".to_vec(), 1)
             );
-            // Others have their own times, whichever was set first.
+            // Each call has its own deadline, in any order.
             let mut far = Box::pin(by(Instant::now() + LIMIT, b"far"));
             assert!(poll_once(far.as_mut()).is_pending());
             let near = by(Instant::now() + A_WHILE, b"near").await.unwrap_err();
@@ -202,9 +202,9 @@ fn a_dropped_call_frees_its_slot_and_its_answer_is_discarded() {
         let (last, text) = request(&mut peer);
         assert_eq!(text, b"last");
         for id in dropped {
-            answer(&mut peer, id, b"not heard");
+            answer(&mut peer, id, b"discarded");
         }
-        answer(&mut peer, last, b"heard");
+        answer(&mut peer, last, b"answered");
         peer
     };
     let options = options(|options| options.max_in_flight = 1);
@@ -218,7 +218,7 @@ fn a_dropped_call_frees_its_slot_and_its_answer_is_discarded() {
             drop(sends);
             assert_eq!((client.stats().in_flight, client.stats().waiting), (0, 0));
         }
-        assert_eq!(call(&client, b"last").await.unwrap(), b"heard");
+        assert_eq!(call(&client, b"last").await.unwrap(), b"answered");
         assert_eq!(client.stats().unmatched_answers, 10);
     });
 }
@@ -226,9 +226,9 @@ fn a_dropped_call_frees_its_slot_and_its_answer_is_discarded() {
 #[test]
 fn calls_in_flight_are_limited_and_start_in_order() {
     let begun = Arc::new(Barrier::new(2));
-    let all_are = Arc::clone(&begun);
+    let barrier = Arc::clone(&begun);
     let serves = move |mut peer: Peer| {
-        all_are.wait();
+        barrier.wait();
         for number in 0..5 {
             let (id, text) = request(&mut peer);
             assert_eq!(text, [number]);
@@ -261,7 +261,7 @@ fn a_lost_connection_fails_every_call_with_the_reason() {
             matches!(closed, Some(closed) if matches!(closed.reason, CloseReason::PeerFin))
         }),
         (Peer::reset, |error| {
-            // Of a Unix socket whose peer has read everything it is no reset.
+            // A Unix socket whose peer has read everything reports no reset.
             crate::support::kind() == Kind::Unix || error.kind() == ErrorKind::ConnectionReset
         }),
         (
@@ -272,7 +272,7 @@ fn a_lost_connection_fails_every_call_with_the_reason() {
             |error| error.kind() == ErrorKind::ConnectionAborted,
         ),
     ];
-    for (end, is_told) in ends {
+    for (end, is_expected) in ends {
         let serves = move |mut peer: Peer| {
             (0..4).for_each(|_| drop(request(&mut peer)));
             end(peer);
@@ -280,10 +280,10 @@ fn a_lost_connection_fails_every_call_with_the_reason() {
         in_each(ClientOptions::default(), serves, move |client| async move {
             for lost in all((0..4).map(|_| call(&client, b"?"))).await {
                 let error = lost.unwrap_err();
-                assert!(is_told(&error), "{error:?}");
+                assert!(is_expected(&error), "{error:?}");
             }
             let late = call(&client, b"late").await.unwrap_err();
-            assert!(is_told(&late), "{late:?}");
+            assert!(is_expected(&late), "{late:?}");
             assert_eq!(client.stats().in_flight, 0);
         });
     }
@@ -308,7 +308,7 @@ fn invalid_options_and_oversized_messages_are_rejected() {
     assert_eq!(refused.kind(), ErrorKind::InvalidInput);
     assert!(refused.to_string().contains("max_in_flight"), "{refused}");
     let serves = |mut peer: Peer| {
-        // The large one has sent nothing.
+        // The oversized message was not sent.
         echo(&mut peer, 1);
         peer
     };

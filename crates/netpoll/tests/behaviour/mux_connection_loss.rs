@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! From when the end of a client's connection begins, in whatever way, calls go by another; those under
-//! way fail when no answer can come, and not when the linger is over.
+//! When a client's connection starts to close, new calls use another connection. Calls in flight fail
+//! as soon as no answer can arrive, not after the linger time.
 
 use std::io;
 use std::thread::JoinHandle;
@@ -13,18 +13,18 @@ use netpoll::{CloseReason, Closed, ConnOptions, Dialer, Timeouts};
 use super::mux::{TestClient, answer, call, codec, echo, options, request};
 use crate::support::{Host, LIMIT, Peer, block_on, eventually};
 
-/// A client of `host`, whose connections linger for longer than a test waits.
+/// A client of `host` whose connections linger longer than a test may wait.
 fn client_of(host: &Host, change: impl FnOnce(&mut Timeouts)) -> TestClient {
     let mut bounds = ConnOptions::for_dialing();
     bounds.timeouts.linger = 10 * LIMIT;
     change(&mut bounds.timeouts);
     let dialer = Dialer::new().options(bounds);
     let client = Client::dialing(dialer, host.addr, codec(), options(|_| ()));
-    client.expect("options that work")
+    client.expect("valid options")
 }
 
-/// A call on a thread of its own.
-fn calling(client: &TestClient, text: &'static [u8]) -> JoinHandle<io::Result<Vec<u8>>> {
+/// Makes a call on a thread of its own.
+fn spawn_call(client: &TestClient, text: &'static [u8]) -> JoinHandle<io::Result<Vec<u8>>> {
     let client = client.clone();
     std::thread::spawn(move || block_on(call(&client, text)))
 }
@@ -34,7 +34,7 @@ fn reason_of(error: &io::Error) -> Option<&CloseReason> {
     Some(&closed.reason)
 }
 
-/// Ends a connection, from this side or from the peer's.
+/// Closes a connection from either side.
 type End = fn(&TestClient, Peer) -> Option<Peer>;
 
 const ENDS: &[(&str, End)] = &[
@@ -50,7 +50,7 @@ const ENDS: &[(&str, End)] = &[
         peer.reset();
         None
     }),
-    ("an answer that is none", |_, mut peer| {
+    ("a malformed answer", |_, mut peer| {
         peer.send(&[0, 0, 0, 1, 7]);
         Some(peer)
     }),
@@ -61,13 +61,13 @@ fn calls_in_flight_fail_when_the_close_begins_and_the_next_call_reconnects() {
     for (name, end) in ENDS {
         let host = Host::new();
         let client = client_of(&host, |_| ());
-        let first = calling(&client, b"first");
+        let first = spawn_call(&client, b"first");
         let mut peer = host.accept();
         request(&mut peer);
         let _peer = end(&client, peer);
         first.join().unwrap().expect_err(name);
         assert!(!client.is_connected(), "{name}");
-        let second = calling(&client, b"second");
+        let second = spawn_call(&client, b"second");
         echo(&mut host.accept(), 1);
         assert_eq!(second.join().unwrap().expect(name), b"second");
     }
@@ -79,12 +79,12 @@ fn no_call_after_a_close_is_lost() {
     let client = client_of(&host, |_| ());
     let mut peers = Vec::new();
     for _ in 0..100 {
-        let made = calling(&client, b"again");
+        let made = spawn_call(&client, b"again");
         let mut peer = host.accept();
         echo(&mut peer, 1);
         assert_eq!(made.join().unwrap().expect("an answer"), b"again");
         client.close();
-        // It would end the connection that lingers.
+        // Kept: dropping the peer would close the lingering connection.
         peers.push(peer);
     }
 }
@@ -97,11 +97,11 @@ fn a_connection_closed_for_idleness_takes_no_call() {
     });
     let mut peers = Vec::new();
     for _ in 0..3 {
-        let made = calling(&client, b"soon");
+        let made = spawn_call(&client, b"soon");
         let mut peer = host.accept();
         echo(&mut peer, 1);
         assert_eq!(made.join().unwrap().expect("an answer"), b"soon");
-        eventually("the end", || !client.is_connected());
+        eventually("the close", || !client.is_connected());
         peers.push(peer);
     }
 }
@@ -112,11 +112,11 @@ fn a_connection_past_its_max_age_completes_calls_in_flight_and_takes_no_new_one(
     let client = client_of(&host, |timeouts| {
         timeouts.max_age = Some(Duration::from_millis(50));
     });
-    let first = calling(&client, b"first");
+    let first = spawn_call(&client, b"first");
     let mut old = host.accept();
     let (id, text) = request(&mut old);
-    eventually("its age", || !client.is_connected());
-    let second = calling(&client, b"second");
+    eventually("the maximum age", || !client.is_connected());
+    let second = spawn_call(&client, b"second");
     echo(&mut host.accept(), 1);
     assert_eq!(second.join().unwrap().expect("an answer"), b"second");
     answer(&mut old, id, &text);
@@ -126,7 +126,7 @@ fn a_connection_past_its_max_age_completes_calls_in_flight_and_takes_no_new_one(
 
 #[test]
 fn an_unsent_request_is_sent_over_the_next_connection() {
-    // More than two sockets hold.
+    // More than two socket buffers hold.
     const LARGE: usize = 16 << 20;
     let host = Host::new();
     let mut bounds = ConnOptions::for_dialing();
@@ -134,18 +134,18 @@ fn an_unsent_request_is_sent_over_the_next_connection() {
     let dialer = Dialer::new().options(bounds);
     let large_frames = Numbered::new(LengthField::new().maximum(LARGE + 64));
     let client = Client::dialing(dialer, host.addr, large_frames, options(|_| ()));
-    let client = client.expect("options that work");
+    let client = client.expect("valid options");
     let large: &'static [u8] = vec![7; LARGE].leak();
-    let stuck = calling(&client, large);
+    let stuck = spawn_call(&client, large);
     let mut peer = host.accept();
     peer.receive(1);
-    // It waits behind what the peer does not read.
-    let waits = calling(&client, b"not sent");
+    // The second request waits behind the one that the peer does not read.
+    let waits = spawn_call(&client, b"not sent");
     eventually("two calls", || client.stats().in_flight == 2);
     peer.finish();
     echo(&mut host.accept(), 1);
     assert_eq!(waits.join().unwrap().expect("an answer"), b"not sent");
-    let lost = stuck.join().unwrap().expect_err("half of it was sent");
+    let lost = stuck.join().unwrap().expect_err("the request was sent in part");
     assert!(
         matches!(reason_of(&lost), Some(CloseReason::PeerFin)),
         "{lost}"

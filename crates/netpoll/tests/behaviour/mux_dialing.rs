@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Clients of a mux that dial: one connection for all calls, another after its loss, and a back-off
-//! after a dial that failed.
+//! Mux clients that dial: one connection for all calls, a new one after its loss, and a back-off
+//! after a failed dial.
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -70,7 +70,7 @@ fn calls_fail_at_once_during_the_back_off_after_a_failed_dial() {
         let took = failed.elapsed();
         assert!(
             took >= 2 * A_WHILE,
-            "half of the back-off at least: {took:?}"
+            "at least half of the back-off: {took:?}"
         );
         serving
     });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A request of many on one connection that never waits holds up neither the others of its connection
-//! nor another connection of its poller.
+//! A request that never waits delays neither other requests of its connection nor other connections
+//! of its poller.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::busy_handlers::{Hog, one_thread, runners, yield_once};
 use crate::mux::{answer, codec, request};
 use crate::support::{Peer, Server};
 
-/// Requests of the id 0 are hogs, all others are answered.
+/// Sends a request and checks its answer. A request with the id 0 never waits.
 fn ask(peer: &mut Peer, id: u64) {
     answer(peer, id, b"");
     assert_eq!(request(peer).0, id);
@@ -43,7 +43,7 @@ fn a_request_that_never_waits_delays_neither_its_connection_nor_another() {
                 ask(&mut peer, id);
                 ask(&mut other, id);
             });
-            assert_eq!(request(&mut peer).0, 0, "the hog, when it is over");
+            assert_eq!(request(&mut peer).0, 0, "the answer of the busy request");
         }
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Ten thousand calls that end at one instant do not hold up another connection of their poller.
+//! Ten thousand calls that end at once do not delay another connection of their poller.
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
@@ -15,19 +15,19 @@ use netpoll::{CloseReason, Closed, ConnOptions, Connection, Dialer};
 use super::mux::{codec, options};
 use crate::support::{Peer, eventually, frame, pair, pair_with, poll_once};
 
-const CROWD: usize = 10_000;
+const CALLS: usize = 10_000;
 
-/// How often the other connection has to be served between the first wake and the last.
+/// The requests of the other connection that must be served between the first and the last wake.
 const ROUNDS: usize = 3;
 
-/// What the wakers of a crowd share.
+/// The state that all wakers share.
 #[derive(Default)]
 struct Wakes {
-    /// How many of the crowd were woken.
+    /// The number of calls that were woken.
     woken: AtomicUsize,
-    /// How often the other connection was served.
+    /// The requests served on the other connection.
     served: Arc<AtomicUsize>,
-    /// What `served` was at the first wake.
+    /// The value of `served` at the first wake.
     at_first: AtomicUsize,
 }
 
@@ -37,7 +37,7 @@ impl Wakes {
     }
 }
 
-/// The waker of one call. It takes long until the other connection was served often enough.
+/// The waker of one call. It sleeps until the other connection was served `ROUNDS` times.
 struct SlowWaker {
     wakes: Arc<Wakes>,
     is_woken: AtomicBool,
@@ -62,7 +62,7 @@ impl Wake for SlowWaker {
     }
 }
 
-/// Sends frames over a connection of the pollers that the process shares, until it is dropped.
+/// Sends frames over another connection of the process's shared pollers until it is dropped.
 struct Other {
     stop: Arc<AtomicBool>,
     asking: Option<JoinHandle<()>>,
@@ -101,21 +101,21 @@ impl Drop for Other {
     }
 }
 
-/// Makes a crowd of calls until `deadline`, has `end` end them, and gives what they came to; `None` if
-/// the deadline has passed before all were made.
+/// Starts all calls, ends them with `end` or at `deadline`, and returns their errors. Returns `None`
+/// if the deadline passes before all calls have started.
 fn end_at_once(deadline: Option<Instant>, end: impl FnOnce(&Peer)) -> Option<Vec<io::Error>> {
     let is_late = || deadline.is_some_and(|deadline| deadline <= Instant::now());
     let wakes = Arc::<Wakes>::default();
     let _other = Other::new(Arc::clone(&wakes.served));
-    // Room for all requests: a call that waits for some would be woken for that.
+    // The output buffer holds all requests, so that no call is woken for capacity.
     let mut bounds = ConnOptions::for_dialing();
     bounds.write_high = 16 << 20;
     let (conn, peer) = pair_with(&Dialer::new().options(bounds));
     let options = options(|options| {
-        options.max_in_flight = CROWD;
+        options.max_in_flight = CALLS;
         options.timeout = None;
     });
-    let client = Client::with_options(conn, codec(), options).expect("options that work");
+    let client = Client::with_options(conn, codec(), options).expect("valid options");
     let call = || -> Pin<Box<dyn Future<Output = io::Result<Message>>>> {
         let client = client.clone();
         Box::pin(async move {
@@ -125,7 +125,7 @@ fn end_at_once(deadline: Option<Instant>, end: impl FnOnce(&Peer)) -> Option<Vec
             }
         })
     };
-    let mut calls: Vec<_> = (0..CROWD)
+    let mut calls: Vec<_> = (0..CALLS)
         .map(|_| {
             let waker = Arc::new(SlowWaker {
                 wakes: Arc::clone(&wakes),
@@ -135,7 +135,7 @@ fn end_at_once(deadline: Option<Instant>, end: impl FnOnce(&Peer)) -> Option<Vec
         })
         .collect();
     for (begun, (call, waker)) in (1..).zip(&mut calls) {
-        // A few let others run first.
+        // A call may yield a few times before it starts.
         while client.stats().in_flight < begun {
             let is_pending = poll_once(call.as_mut()).is_pending();
             if is_late() {
@@ -153,8 +153,8 @@ fn end_at_once(deadline: Option<Instant>, end: impl FnOnce(&Peer)) -> Option<Vec
     }
     assert_eq!(early, 0);
     end(&peer);
-    eventually("all are woken", || {
-        wakes.woken.load(Ordering::SeqCst) == CROWD
+    eventually("the wake of all calls", || {
+        wakes.woken.load(Ordering::SeqCst) == CALLS
     });
     let rounds = wakes.rounds();
     assert!(rounds >= ROUNDS, "{rounds} rounds of the other connection");
@@ -170,7 +170,7 @@ fn end_at_once(deadline: Option<Instant>, end: impl FnOnce(&Peer)) -> Option<Vec
 
 #[test]
 fn ten_thousand_calls_with_one_deadline_do_not_delay_another_connection() {
-    // Long enough to make them all.
+    // Doubled until all calls start before the deadline.
     let mut time = Duration::from_secs(1);
     let errors = loop {
         let deadline = Instant::now() + time;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Many requests of one connection at once.
+//! Concurrent requests of one connection.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -15,8 +15,8 @@ use crate::mux::{A_WHILE, answer, call, client_of, codec, request, server};
 use crate::support::tokio_here::runtime;
 use crate::support::{Peer, Server, block_on, eventually, until, with_a_peer_in_each_executor};
 
-/// Has requests of one connection served by every function that does, in each executor, at most
-/// [`AT_ONCE`] at once. `asks` is whose requests they are, on a thread.
+/// Serves the requests of one connection with each serve function in each executor, at most
+/// [`AT_ONCE`] at once. `asks` sends the requests from a thread.
 fn in_each<F>(
     asks: impl Fn(Peer) + Clone + Send + Sync + 'static,
     handler: impl Fn(Message) -> F + Clone + Send + Sync + 'static,
@@ -39,14 +39,14 @@ where
 
 const AT_ONCE: usize = 8;
 
-/// Sends requests that are called `ids`.
+/// Sends one request for each of `ids`.
 fn ask(peer: &mut Peer, ids: impl IntoIterator<Item = u64>) {
     for id in ids {
         answer(peer, id, b"a request");
     }
 }
 
-/// Fails unless there is one answer to each of the requests below `count`, and then the end.
+/// Fails unless `peer` receives one answer for each id below `count` and then the end of the stream.
 fn expect_all(peer: &mut Peer, count: u64) {
     let mut ids: Vec<_> = (0..count).map(|_| request(peer).0).collect();
     ids.sort_unstable();
@@ -54,8 +54,8 @@ fn expect_all(peer: &mut Peer, count: u64) {
     assert_eq!(peer.receive_all().expect("an end of the stream"), b"");
 }
 
-/// A server for each function that serves and each runner that may have its reading, which has at
-/// most `in_flight` requests of a connection under way.
+/// A server for each serve function and each runner that can run it, with at most `in_flight`
+/// requests of a connection at once.
 fn servers<F>(in_flight: usize, handler: fn(Message) -> F) -> Vec<Server>
 where
     F: Future<Output = Result<Message, BoxError>> + Send + 'static,
@@ -73,7 +73,7 @@ where
     within.into_iter().chain(apart).collect()
 }
 
-/// A task of each request on a thread of its own.
+/// Runs the task of each request on a thread of its own.
 struct Threads;
 
 impl Spawn for Threads {
@@ -82,7 +82,7 @@ impl Spawn for Threads {
     }
 }
 
-/// A task of each request in tokio.
+/// Runs the task of each request in tokio.
 struct Tokio;
 
 impl Spawn for Tokio {
@@ -107,8 +107,8 @@ fn requests_run_concurrently_up_to_the_limit_and_are_answered_after_a_fin() {
         let (peak, running) = (Arc::clone(&peak), Arc::clone(&running));
         async move {
             peak.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            // On a busy machine the last of them may begin late.
-            until("so many at once", || peak.load(Ordering::SeqCst) >= AT_ONCE).await;
+            // On a busy machine the last of them may start late.
+            until("the limit of concurrent requests", || peak.load(Ordering::SeqCst) >= AT_ONCE).await;
             sleep(A_WHILE).await;
             running.fetch_sub(1, Ordering::SeqCst);
             Ok(request)
@@ -129,12 +129,12 @@ fn requests_wait_while_the_peer_does_not_read_answers() {
         ask(&mut peer, 0..ALL);
         eventually("requests", || seen.load(Ordering::SeqCst) > 0);
         let mut before = 0;
-        eventually("rest", || {
+        eventually("a pause", || {
             std::thread::sleep(A_WHILE);
             let now = seen.load(Ordering::SeqCst);
             std::mem::replace(&mut before, now) == now
         });
-        assert!(before < ALL as usize / 2, "{before} were begun");
+        assert!(before < ALL as usize / 2, "{before} were started");
         peer.finish();
         expect_all(&mut peer, ALL);
         assert_eq!(seen.swap(0, Ordering::SeqCst), ALL as usize);
@@ -150,7 +150,7 @@ fn requests_wait_while_the_peer_does_not_read_answers() {
 
 #[test]
 fn requests_that_block_run_on_several_threads() {
-    // None of them returns before another has begun, on another thread.
+    // Each request returns only after another has started on another thread.
     let met = Arc::new(std::sync::Barrier::new(2));
     let served = mux::serve_on(Arc::new(Threads), 16, codec(), move |request| {
         let met = Arc::clone(&met);
@@ -183,10 +183,10 @@ fn a_peer_that_half_closes_gets_the_answers_in_flight() {
     }
 }
 
-/// More than the sockets hold.
+/// More than the socket buffers hold.
 const LARGE: usize = 3 << 20;
 
-/// Fails, panics, never answers, or answers with much.
+/// Fails, panics, never answers, or returns a large answer, by id.
 async fn some_fail(request: Message) -> Result<Message, BoxError> {
     match request.id {
         0 => Ok(Message::of(0, vec![7; LARGE].into())),
@@ -223,7 +223,7 @@ fn a_failed_panicking_or_malformed_request_closes_its_connection_after_earlier_a
         assert_eq!(peer.receive_all().unwrap(), b"");
         drop(peer);
         assert!(matches!(server.ending(), CloseReason::Handler(_)));
-        block_on(call(&client_of(&server), b"others go on")).unwrap();
+        block_on(call(&client_of(&server), b"still served")).unwrap();
     }
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Dialing by name: who is asked, what is done with the answer, and how long all of it may take.
+//! Dialing by name: the resolver, the attempts at its addresses, and the deadline of both.
 
 use std::io::{Error, ErrorKind};
 use std::net::SocketAddr;
@@ -15,14 +15,14 @@ use crate::support::{
     open_descriptors, poll_times, says,
 };
 
-/// How long an attempt is alone before the next one begins.
+/// The delay before the attempt at the next address.
 const HEAD_START: Duration = Duration::from_millis(250);
 
 fn of(server: &Server) -> SocketAddr {
-    server.addr.as_tcp().expect("of the internet")
+    server.addr.as_tcp().expect("an IP address")
 }
 
-/// Dials a name that `resolver` knows, in each executor.
+/// Dials a name that `resolver` resolves, in each executor.
 fn dial_with(
     timeout: Duration,
     resolver: impl Resolve + Clone + 'static,
@@ -60,9 +60,9 @@ fn names_are_resolved_and_numeric_addresses_are_not() {
     }) {
         dialed.unwrap();
     }
-    let nobody_asked =
-        Says(|host: &str, _| -> std::future::Ready<_> { panic!("asked for {host}") });
-    let dialer = Dialer::new().resolver(nobody_asked);
+    let no_lookup =
+        Says(|host: &str, _| -> std::future::Ready<_> { panic!("lookup of {host}") });
+    let dialer = Dialer::new().resolver(no_lookup);
     called(block_on(dialer.dial(("127.0.0.1", port)))).unwrap();
     called(block_on(dialer.dial(format!("127.0.0.1:{port}")))).unwrap();
     called(block_on(dialer.dial(&server.addr))).unwrap();
@@ -79,8 +79,8 @@ fn the_system_resolvers_error_for_an_invalid_name_is_returned() {
 #[test]
 fn a_resolver_gets_host_and_port_and_its_error_is_returned() {
     let resolver = Arc::new(Says(|host: &str, port| {
-        let asked = format!("{host} at {port}");
-        std::future::ready(Err(Error::new(ErrorKind::PermissionDenied, asked)))
+        let request = format!("{host} at {port}");
+        std::future::ready(Err(Error::new(ErrorKind::PermissionDenied, request)))
     }));
     for error in errors(dial_with(LIMIT, resolver)) {
         assert_eq!(error.kind(), ErrorKind::PermissionDenied);
@@ -180,7 +180,7 @@ fn one_deadline_covers_the_lookup_and_all_attempts() {
     let dialer = Dialer::new().connect_timeout(Some(limit));
     let dialer = dialer.resolver(resolver);
     let dial = dialer.dial("somewhere:80");
-    // An attempt with a time of its own would end after this time, by the same clock.
+    // An attempt with its own timeout would end later than this, by the same clock.
     let ended = block_on(timeout(limit * 13 / 8, dial));
     let error = ended.expect("one deadline").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
@@ -202,18 +202,18 @@ fn a_dial_by_name_dropped_at_any_await_leaks_nothing() {
             let dialer = Dialer::new().resolver(resolver);
             drop(block_on(dialer.dial("somewhere:80")).unwrap());
             let mut before = open_descriptors();
-            eventually("rest", || {
+            eventually("a stable count", || {
                 std::mem::replace(&mut before, open_descriptors()) == before
             });
             let mut times = 0;
             while poll_times(dialer.dial("somewhere:80"), times).is_none() {
                 times += 1;
             }
-            assert!(times >= 3, "at a name, a timer, an attempt: {times}");
+            assert!(times >= 3, "awaits of the lookup, a timer and an attempt: {times}");
             eventually("as many descriptors as before", || {
                 open_descriptors() <= before
             });
-            eventually("no connection", || server.handle.connections() == 0);
+            eventually("the close of all connections", || server.handle.connections() == 0);
         },
     );
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What holds only where handlers run on their connection's poller; each says why. Beside
-//! `placement.rs`, where handlers tell their poller by its thread.
+//! Behaviour of handlers that run on their connection's poller. A comment on each test says why it
+//! does not hold elsewhere. `placement.rs` has more tests of this kind.
 
 use std::collections::HashSet;
 use std::future::{Future, poll_fn};
@@ -14,7 +14,7 @@ use netpoll::{BoxError, CloseReason, Connection, EventLoop, LoopHandle};
 
 use crate::support::{Gate, LIMIT, Peer, Server, eventually, frame, rpc};
 
-// Which poller it is shows only there.
+// Only there does the thread identify the poller.
 #[test]
 fn two_pollers_share_the_connections() {
     let threads = Arc::new(Mutex::new(Vec::new()));
@@ -31,11 +31,11 @@ fn two_pollers_share_the_connections() {
     assert_eq!(distinct.len(), 2);
     for thread in distinct {
         let share = threads.iter().filter(|seen| *seen == thread).count();
-        assert_eq!(share, 10, "the fewest connections get the next");
+        assert_eq!(share, 10, "the poller with the fewest connections gets the next");
     }
 }
 
-// It holds the poller, which a handler elsewhere cannot.
+// The handler occupies the poller, which a handler on another thread cannot.
 #[test]
 fn ten_thousand_pipelined_requests_do_not_starve_another_connection() {
     let (release, released) = channel::<()>();
@@ -46,7 +46,7 @@ fn ten_thousand_pipelined_requests_do_not_starve_another_connection() {
         let kind = conn.reader().peek(5).await?[4];
         writes.lock().unwrap().push(kind);
         if kind == b'h' {
-            // Holds the poller, so that both others are ready when it looks again.
+            // Blocks the poller, so that both other connections are ready at its next wait.
             released.lock().unwrap().recv()?;
         }
         rpc(conn).await
@@ -58,7 +58,7 @@ fn ten_thousand_pipelined_requests_do_not_starve_another_connection() {
         peer.call(b"x");
     }
     holder.send(&frame(b"h"));
-    eventually("the hold", || log.lock().unwrap().last() == Some(&b'h'));
+    eventually("a blocked poller", || log.lock().unwrap().last() == Some(&b'h'));
     let flood = frame(b"g").repeat(10_000);
     greedy.send(&flood);
     modest.send(&frame(b"m"));
@@ -76,28 +76,28 @@ fn ten_thousand_pipelined_requests_do_not_starve_another_connection() {
     );
 }
 
-// Off the poller, what is put for another connection waits for a flush or the write mark.
+// Off the poller, output for another connection waits for a flush or the write mark.
 #[test]
 fn output_for_another_connection_of_the_poller_is_sent_without_a_flush() {
     let parked: Arc<Mutex<Option<Connection>>> = Arc::default();
-    let place = Arc::clone(&parked);
-    let handler = whole!([place], |mut conn| {
+    let slot = Arc::clone(&parked);
+    let handler = whole!([slot], |mut conn| {
         let first = conn.reader().read_u8().await?;
         if first == b'p' {
-            *place.lock().unwrap() = Some(conn);
+            *slot.lock().unwrap() = Some(conn);
             return Ok(());
         }
         while let Some(chunk) = conn.reader().chunk().await? {
-            let mut place = place.lock().unwrap();
-            place.as_mut().expect("a parked one").writer().append(chunk);
+            let mut slot = slot.lock().unwrap();
+            slot.as_mut().expect("a parked connection").writer().append(chunk);
         }
-        place.lock().unwrap().take();
+        slot.lock().unwrap().take();
         Ok(())
     });
     let server = Server::start(EventLoop::builder().pollers(1), handler);
     let (mut listener, mut speaker) = (server.connect(), server.connect());
     listener.send(b"p");
-    eventually("the parking", || parked.lock().unwrap().is_some());
+    eventually("a parked connection", || parked.lock().unwrap().is_some());
     speaker.send(b"s");
     for word in [&b"over"[..], b"there", &frame(&[7; 100_000])] {
         speaker.send(word);
@@ -111,7 +111,7 @@ fn output_for_another_connection_of_the_poller_is_sent_without_a_flush() {
     }
 }
 
-// On another thread it may wait.
+// A handler on another thread may wait.
 #[test]
 fn a_blocking_wait_for_shutdown_on_a_poller_panics_and_the_loop_continues() {
     let handle: Arc<OnceLock<LoopHandle>> = Arc::default();
@@ -130,17 +130,17 @@ fn a_blocking_wait_for_shutdown_on_a_poller_panics_and_the_loop_continues() {
     assert!(matches!(server.ending(), CloseReason::HandlerPanic));
 }
 
-// Between threads it is the scheduler that decides who is next.
+// Between threads the scheduler decides the order.
 #[test]
 fn repeated_flushes_of_a_handler_do_not_starve_another() {
     const FLUSHES: usize = 400;
     let (gate, flushed) = (Gate::default(), Arc::new(AtomicUsize::new(0)));
     let (at, count) = (gate.clone(), Arc::clone(&flushed));
-    let (told, when) = channel();
-    let handler = handler!([at, count, told], |conn| {
+    let (sender, when) = channel();
+    let handler = handler!([at, count, sender], |conn| {
         if conn.reader().read_u8().await? == b'w' {
             at.pass().await;
-            told.send(count.load(Ordering::SeqCst))?;
+            sender.send(count.load(Ordering::SeqCst))?;
             return Ok(());
         }
         for _ in 0..FLUSHES {
@@ -154,14 +154,14 @@ fn repeated_flushes_of_a_handler_do_not_starve_another() {
     let server = Server::start(EventLoop::builder().pollers(1), handler);
     let (mut waiting, mut flushing) = (server.connect(), server.connect());
     waiting.send(b"w");
-    eventually("the wait", || gate.is_waited_at());
+    eventually("a waiting handler", || gate.is_waited_at());
     flushing.send(b"f");
     flushing.receive(FLUSHES);
     let when = when.recv_timeout(LIMIT).unwrap();
     assert!(when < FLUSHES / 2, "only after {when} flushes");
 }
 
-// Elsewhere a reader may be slower than its poller.
+// On another thread a reader may be slower than its poller.
 #[test]
 fn a_task_that_keeps_up_with_its_input_is_not_counted_as_a_pause() {
     const ALL: u64 = 32 << 20;
@@ -178,21 +178,21 @@ fn a_task_that_keeps_up_with_its_input_is_not_counted_as_a_pause() {
     let server = Server::start_as_given(builder);
     let peer = server.connect();
     let sending = peer.send_aside(vec![7; ALL as usize]);
-    eventually("all of it", || {
+    eventually("all input", || {
         server.handle.stats().total().received == ALL
     });
     sending.join().unwrap().unwrap();
     assert_eq!(server.handle.stats().total().pauses_for_handler, 0);
 }
 
-// Elsewhere it is the executor's to say who runs next.
+// Elsewhere the executor decides the order.
 #[test]
 fn a_flush_that_the_kernel_accepts_at_once_yields_after_eight_in_a_row() {
-    let (tell, told) = channel();
-    let tell = Mutex::new(tell);
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let handler = async move |conn: Connection| {
         let (_reader, mut writer) = conn.into_split();
-        let tell = tell.lock().unwrap().clone();
+        let sender = sender.lock().unwrap().clone();
         let writing = netpoll::spawn(async move {
             let mut writer = writer.writer();
             let mut in_a_row = 0;
@@ -205,7 +205,7 @@ fn a_flush_that_the_kernel_accepts_at_once_yields_after_eight_in_a_row() {
                 Poll::Ready(())
             })
             .await;
-            tell.send(in_a_row)?;
+            sender.send(in_a_row)?;
             Ok::<_, BoxError>(writer.flush().await?)
         })?;
         writing.await??;
@@ -214,7 +214,7 @@ fn a_flush_that_the_kernel_accepts_at_once_yields_after_eight_in_a_row() {
     let builder = EventLoop::builder().pollers(1).on_connection(handler);
     let server = Server::start_as_given(builder);
     let mut peer = server.connect();
-    assert_eq!(told.recv_timeout(LIMIT), Ok(8));
+    assert_eq!(receiver.recv_timeout(LIMIT), Ok(8));
     assert_eq!(peer.receive(9), b"xxxxxxxxx");
     assert_eq!(peer.receive_all().unwrap(), b"");
 }

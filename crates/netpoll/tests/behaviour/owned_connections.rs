@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Connections that live outside of handlers, on other threads too.
+//! Connections that are owned outside of handlers, on any thread.
 
 use std::io::ErrorKind;
 use std::sync::mpsc::channel;
@@ -20,7 +20,7 @@ fn an_owned_connection_can_be_used_on_another_thread() {
         conn
     });
     let mut conn = moved.join().unwrap();
-    block_on(call(&mut conn, b"here again")).unwrap();
+    block_on(call(&mut conn, b"back")).unwrap();
 }
 
 #[test]
@@ -57,34 +57,34 @@ fn a_connection_with_paused_input_can_be_used_on_another_thread() {
         EventLoop::builder().pollers(1),
         whole!([at, moved], |mut conn| {
             at.pass().await;
-            // The poller had stopped to read for want of a reader, and goes on because of this.
+            // The poller has paused its reads. This wait resumes them.
             conn.reader().wait(HELD).await?;
             moved.send(conn)?;
             Ok(())
         }),
     );
     let mut peer = server.connect();
-    eventually("the wait", || gate.is_waited_at());
+    eventually("a waiting handler", || gate.is_waited_at());
     let all = bytes(4 << 20, 1);
     peer.send(&all[..HELD + 1000]);
-    // Each that is accepted is a turn of the poller, in which it reads for all.
+    // Each accepted connection is a poller iteration, in which the poller reads every connection.
     let mut others = Vec::new();
     for count in 2..20 {
         others.push(server.connect());
-        eventually("a turn", || server.handle.connections() == count);
+        eventually("a poller iteration", || server.handle.connections() == count);
     }
     let sending = peer.send_aside(all[HELD + 1000..].to_vec());
     gate.open();
     let mut conn = owned.recv_timeout(LIMIT).unwrap();
     assert!(block_on(conn.reader().read_vec(4 << 20)).unwrap() == all);
     sending.join().unwrap().unwrap();
-    conn.writer().put_str("heard");
-    let (told, answered) = channel();
+    conn.writer().put_str("reply");
+    let (sender, answered) = channel();
     let flushing = std::thread::spawn(move || {
         block_on(conn.writer().flush()).unwrap();
-        told.send(()).unwrap();
+        sender.send(()).unwrap();
     });
-    assert_eq!(peer.receive(5), b"heard");
+    assert_eq!(peer.receive(5), b"reply");
     answered.recv_timeout(LIMIT).unwrap();
     flushing.join().unwrap();
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Who the other end is: the kernel's word, on every way to a connection.
+//! `peer_addr` matches the kernel's peer address, however the connection was made.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -17,7 +17,7 @@ use crate::support::{Folder, LIMIT, Peer, Server, block_on, bound, call, rpc, sa
 
 const MAPPED: Ipv6Addr = Ipv4Addr::LOCALHOST.to_ipv6_mapped();
 
-/// What is dialed, from where, and who that is.
+/// The dialed addresses and the peer addresses that they lead to.
 const FORMS: [(IpAddr, IpAddr); 6] = [
     (
         IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -42,30 +42,30 @@ const FORMS: [(IpAddr, IpAddr); 6] = [
     ),
 ];
 
-/// A listener of both families.
+/// A listener for IPv4 and IPv6.
 fn dual() -> Listener {
     let mut options = ListenOptions::default();
     options.ipv6 = Ipv6Mode::DualStack;
-    Listener::bind_with("[::]:0", options).expect("both families")
+    Listener::bind_with("[::]:0", options).expect("a dual-stack listener")
 }
 
-/// What `getpeername(2)` says.
+/// The result of `getpeername(2)`.
 fn kernel_peer(conn: &Connection) -> Addr {
     let addr = socket2::SockRef::from(conn).peer_addr().expect("connected");
-    Addr::Tcp(addr.as_socket().expect("of the internet"))
+    Addr::Tcp(addr.as_socket().expect("an IP address"))
 }
 
 #[test]
 fn peer_addr_matches_the_kernel_for_every_dialed_form_at_both_ends() {
-    let (tell, told) = channel();
-    let filter = tell.clone();
+    let (sender, receiver) = channel();
+    let filter = sender.clone();
     let builder = EventLoop::builder().pollers(1).on_accept(move |info| {
         filter.send(("info", info.peer_addr())).unwrap();
         Accept::Take(info.options().clone())
     });
-    let handler = handler!([tell], |conn| {
-        tell.send(("conn", conn.peer_addr()))?;
-        tell.send(("kernel", kernel_peer(conn)))?;
+    let handler = handler!([sender], |conn| {
+        sender.send(("conn", conn.peer_addr()))?;
+        sender.send(("kernel", kernel_peer(conn)))?;
         rpc(conn).await
     });
     let server = Server::start_on(dual(), builder, handler);
@@ -92,9 +92,9 @@ fn peer_addr_matches_the_kernel_for_every_dialed_form_at_both_ends() {
             block_on(call(&mut conn, b"hello")).unwrap();
             let local = conn.local_addr().unwrap();
             let seen = |kind: &str| {
-                let seen = std::iter::from_fn(|| told.recv_timeout(LIMIT).ok());
+                let seen = std::iter::from_fn(|| receiver.recv_timeout(LIMIT).ok());
                 seen.filter(|(of, _)| *of == kind).find(|(_, seen)| {
-                    // A listener of both families sees IPv4 in the form of IPv6.
+                    // A dual-stack listener reports IPv4 peers as IPv4-mapped IPv6 addresses.
                     seen.to_canonical() == local.to_canonical()
                         && matches!(seen, Addr::Tcp(SocketAddr::V6(_)))
                 })
@@ -130,7 +130,7 @@ fn a_dial_that_connects_to_itself_is_refused_for_every_dialed_form() {
             IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         };
         for (from, target) in [(any, form), (any, peer), (form, form), (peer, form)] {
-            // Where nobody listens, and where this end is to be.
+            // A port without a listener, which the dialer binds too.
             let port = unused_port(peer);
             let dialer = Dialer::new().local_addr(SocketAddr::new(from, port));
             let error = block_on(dialer.dial(SocketAddr::new(target, port))).unwrap_err();
@@ -158,7 +158,7 @@ fn a_dial_to_a_port_without_a_listener_never_connects_to_itself() {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
-        // Another test may have the port by now.
+        // Another test may use the port by now.
         if let Ok(conn) = block_on(dialer.dial(("0.0.0.0", port))) {
             assert_ne!(conn.local_addr().unwrap(), conn.peer_addr());
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Handlers whose futures stay on one thread: what they hold need not be `Send`, and each thread may
-//! have one of its own.
+//! Handlers whose futures stay on one thread: their futures need not be `Send`, and each thread can
+//! have its own handler.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use netpoll::{Builder, Connection, EventLoop};
 
 use crate::support::{Peer, Runs, Server, THREADS, rpc};
 
-/// Two pollers, with the program's runner.
+/// A builder with `THREADS` pollers and the runner of this test program.
 fn two_pollers() -> Builder {
     EventLoop::builder()
         .pollers(THREADS)
@@ -38,10 +38,10 @@ fn a_pinned_handler_can_hold_non_send_values_across_an_await() {
     assert_eq!(peer.receive(1), [6]);
 }
 
-/// Which calls each thread has made, counted there.
+/// The call numbers of each thread.
 type Calls = Mutex<HashMap<ThreadId, Vec<u32>>>;
 
-fn note(calls: &Calls, thread: ThreadId, call: u32) {
+fn record(calls: &Calls, thread: ThreadId, call: u32) {
     let mut calls = calls.lock().expect("no panic under it");
     calls.entry(thread).or_default().push(call);
 }
@@ -59,7 +59,7 @@ fn each_thread_creates_its_own_handler_once() {
         async move |conn: &mut Connection| {
             assert_eq!(std::thread::current().id(), home);
             own.set(own.get() + 1);
-            note(&seen, home, own.get());
+            record(&seen, home, own.get());
             rpc(conn).await
         }
     };
@@ -82,7 +82,7 @@ fn each_thread_creates_its_own_handler_once() {
 fn a_panic_in_the_handler_factory_closes_the_connection() {
     let tries = AtomicUsize::new(0);
     let make = move || {
-        assert!(tries.fetch_add(1, Ordering::SeqCst) > 1, "as told");
+        assert!(tries.fetch_add(1, Ordering::SeqCst) > 1, "the first two fail, on purpose");
         async |conn: &mut Connection| rpc(conn).await
     };
     let builder = EventLoop::builder().pollers(1);
@@ -95,5 +95,5 @@ fn a_panic_in_the_handler_factory_closes_the_connection() {
         }
         assert!(matches!(peer.receive_all().as_deref(), Ok([]) | Err(_)));
     }
-    server.connect().call(b"made at last");
+    server.connect().call(b"created");
 }

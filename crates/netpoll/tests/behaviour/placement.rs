@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which poller a connection is placed on. That the fewest get the next is in `many_connections.rs`.
+//! Placement of connections on pollers. `many_connections.rs` tests placement by least
+//! connections.
 
 use std::collections::HashSet;
 use std::io::ErrorKind;
@@ -10,7 +11,7 @@ use netpoll::{Balance, Builder, EventLoop, Handler, InvalidConfig, ListenOptions
 
 use crate::support::{LIMIT, Peer, Server, bound, eventually, free_path, rpc};
 
-/// The threads of the pollers that have called handlers, in order.
+/// The poller threads of all handler calls, in order.
 type Threads = Arc<Mutex<Vec<ThreadId>>>;
 
 fn watched(pollers: usize) -> (Builder, impl Handler, Threads) {
@@ -25,13 +26,13 @@ fn watched(pollers: usize) -> (Builder, impl Handler, Threads) {
     (EventLoop::builder().pollers(pollers), handler, threads)
 }
 
-/// The threads that serve `count` connections, each over before the next.
+/// The threads that serve `count` connections, one after the other.
 fn one_by_one(balance: Balance, count: usize) -> Vec<ThreadId> {
     let (builder, handler, threads) = watched(3);
     let server = Server::start(builder.balance(balance), handler);
     for _ in 0..count {
         server.connect().call(b"one");
-        eventually("its end", || server.handle.connections() == 0);
+        eventually("the close", || server.handle.connections() == 0);
     }
     let threads = threads.lock().expect("no panic under it");
     threads.clone()
@@ -56,10 +57,10 @@ fn random_balance_uses_more_than_one_poller() {
 #[test]
 fn a_custom_balance_receives_the_loads_and_decides_the_placement() {
     let loads = Arc::new(Mutex::new(Vec::new()));
-    let told = Arc::clone(&loads);
+    let seen = Arc::clone(&loads);
     let balance = Balance::Custom(Arc::new(move |loads| {
         let counts: Vec<usize> = loads.iter().map(|load| load.connections).collect();
-        told.lock().unwrap().push(counts);
+        seen.lock().unwrap().push(counts);
         1
     }));
     let (builder, handler, threads) = watched(3);
@@ -74,13 +75,13 @@ fn a_custom_balance_receives_the_loads_and_decides_the_placement() {
 #[test]
 fn a_balance_that_panics_or_returns_a_bad_index_falls_back_to_least_connections() {
     for answer in [None, Some(7), Some(usize::MAX)] {
-        let balance = Balance::Custom(Arc::new(move |_| answer.expect("a balance of a test")));
+        let balance = Balance::Custom(Arc::new(move |_| answer.expect("a balance that panics, on purpose")));
         let (builder, handler, threads) = watched(2);
         let server = Server::start(builder.balance(balance), handler);
         let mut peers: Vec<Peer> = (0..4).map(|_| server.connect()).collect();
         peers.iter_mut().for_each(|peer| peer.call(b"one"));
         let distinct: HashSet<_> = threads.lock().unwrap().iter().copied().collect();
-        assert_eq!(distinct.len(), 2, "the fewest get the next");
+        assert_eq!(distinct.len(), 2, "the poller with the fewest connections gets the next");
     }
 }
 
@@ -89,7 +90,7 @@ fn per_poller_listeners_share_one_port_and_keep_their_connections() {
     let options = ListenOptions::default();
     let listener = Listener::bind_per_poller("127.0.0.1:0", options).unwrap();
     let addr = bound(&listener);
-    // Nobody is asked: all would else be placed on one poller.
+    // This balance is not called: it would place all connections on one poller.
     let balance = Balance::Custom(Arc::new(|_| 0));
     let (builder, handler, threads) = watched(3);
     let server = Server::start_on(listener, builder.balance(balance), handler);
@@ -97,10 +98,10 @@ fn per_poller_listeners_share_one_port_and_keep_their_connections() {
     let mut peers: Vec<Peer> = (0..60).map(|_| server.connect()).collect();
     peers.iter_mut().for_each(|peer| peer.call(b"one"));
     let distinct: HashSet<_> = threads.lock().unwrap().iter().copied().collect();
-    assert!(distinct.len() > 1, "the kernel spreads them");
+    assert!(distinct.len() > 1, "the kernel distributes the connections");
     drop(peers);
     assert_eq!(server.shut_down(LIMIT), 0);
-    assert!(Peer::try_connect(addr).is_err(), "every one has gone");
+    assert!(Peer::try_connect(addr).is_err(), "all listeners are closed");
 }
 
 #[test]
