@@ -278,7 +278,10 @@ fn an_on_close_callback_added_after_the_close_runs_at_once() {
     wait_until_freed(&handle);
     let (sender, receiver) = channel();
     handle.on_close(move |reason| sender.send(reason.clone()).unwrap());
-    assert!(matches!(receiver.try_recv().unwrap(), CloseReason::Forgotten));
+    assert!(matches!(
+        receiver.try_recv().unwrap(),
+        CloseReason::Forgotten
+    ));
 }
 
 #[test]

@@ -125,10 +125,7 @@ fn ways() -> Vec<(&'static str, Builder)> {
         ),
         ("on_request_send", on_threads().on_request_send(Twice)),
         ("on_request_send, inline", one().on_request_send(Twice)),
-        (
-            "mux::serve",
-            one().on_connection(mux::serve(codec(), many)),
-        ),
+        ("mux::serve", one().on_connection(mux::serve(codec(), many))),
         (
             "mux::serve_on",
             one().on_connection_send(mux::serve_on(spawner(), 4, codec(), many)),
@@ -164,7 +161,9 @@ fn an_on_connect_that_panics_in_poll_and_in_drop_closes_only_its_connection() {
         let mut peer = server.connect();
         assert!(!matches!(peer.receive_all().as_deref(), Ok([_, ..])));
         drop(peer);
-        eventually("the close of all connections", || server.handle.connections() == 0);
+        eventually("the close of all connections", || {
+            server.handle.connections() == 0
+        });
         assert_eq!(server.handle.accept_stats().accepted, count);
     }
 }
@@ -182,7 +181,10 @@ fn pending_requests_that_panic_in_drop_are_dropped_after_one_that_panics() {
     for ids in [[1, 2, 3, 0], [0, 0, 0, 0]] {
         let mut peer = server.connect();
         ids.iter().for_each(|&id| answer(&mut peer, id, b"?"));
-        assert!(matches!(close_reason(&server, peer), CloseReason::HandlerPanic));
+        assert!(matches!(
+            close_reason(&server, peer),
+            CloseReason::HandlerPanic
+        ));
     }
     // The same for a connection that the peer resets.
     let mut peer = server.connect();
@@ -191,7 +193,10 @@ fn pending_requests_that_panic_in_drop_are_dropped_after_one_that_panics() {
     server.ending();
     let mut peer = server.connect();
     answer(&mut peer, 0, b"?");
-    assert!(matches!(close_reason(&server, peer), CloseReason::HandlerPanic));
+    assert!(matches!(
+        close_reason(&server, peer),
+        CloseReason::HandlerPanic
+    ));
 }
 
 #[test]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is asked too much, too little, too late or by too many at once.
+//! Arguments that are too large, empty or too late, and concurrent calls.
 
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use netpoll::{
 
 use crate::support::{block_on, bytes, eventually, pair, poll_once};
 
-/// The struct inside an error.
+/// The inner error of an I/O error.
 fn reason<T: std::error::Error + 'static>(error: &std::io::Error) -> Option<&T> {
     error.get_ref()?.downcast_ref()
 }
@@ -50,7 +50,7 @@ fn a_read_of_zero_bytes_completes_at_once() {
         block_on(reader.read_exact(&mut [])).unwrap();
         assert_eq!(block_on(reader.read_vec(0)).unwrap(), empty);
         assert_eq!(block_on(reader.read_string(0)).unwrap(), "");
-        // Once with nothing there, once with something, which stays.
+        // One round without input, one with input, which stays.
         peer.send(b"it");
         block_on(reader.wait(2)).unwrap();
     }
@@ -111,12 +111,12 @@ fn a_read_with_a_past_deadline_fails_at_once_and_consumes_nothing() {
         let mut reader = conn.reader().with_deadline(past);
         match poll_once(std::pin::pin!(reader.next(3))) {
             Poll::Ready(read) => read.map(<[u8]>::to_vec).unwrap_err(),
-            Poll::Pending => panic!("it waits"),
+            Poll::Pending => panic!("pending"),
         }
     };
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     assert_eq!(reason::<TimedOut>(&error).unwrap().which, Timeout::Read);
-    // What is there needs no wait, and the next reader has no deadline.
+    // Received bytes need no wait, and the next reader has no deadline.
     let read = block_on(conn.reader().with_deadline(past).next(2)).map(<[u8]>::to_vec);
     assert_eq!(read.unwrap(), b"ab");
     peer.send(b"c");
@@ -169,14 +169,14 @@ fn concurrent_closes_by_many_threads_close_the_connection_once() {
         let closed = reason::<Closed>(&error).unwrap();
         assert!(matches!(closed.reason, CloseReason::Local));
         drop(conn);
-        // The FIN of a close may have come before the reset of an abort.
+        // The FIN of a close may arrive before the reset of an abort.
         assert_eq!(peer.receive_all().unwrap_or_default(), b"");
-        eventually("the end", || ends.load(Ordering::SeqCst) > 0);
+        eventually("the close", || ends.load(Ordering::SeqCst) > 0);
         assert_eq!(ends.load(Ordering::SeqCst), 1);
     }
 }
 
-/// A connection whose flush of `size` bytes waits on a thread, and what it says in the end.
+/// Flushes `size` bytes on a thread that returns the connection and the result.
 fn flushing(
     mut conn: Connection,
     size: usize,
@@ -187,9 +187,9 @@ fn flushing(
         let flushed = block_on(conn.writer().flush());
         (conn, flushed)
     });
-    // Some has left, and the rest cannot: the flush waits, or is about to.
+    // Some bytes are sent and the rest cannot be: the flush is pending, or is about to be.
     let unsent = || handle.stats().is_some_and(|stats| stats.sent > 0);
-    eventually("a flush that waits", unsent);
+    eventually("a pending flush", unsent);
     flushing
 }
 
@@ -226,11 +226,11 @@ fn filling_a_reservation_after_the_close_has_no_effect() {
     let (mut conn, mut peer) = pair();
     let handle = conn.handle();
     let mut writer = conn.writer();
-    let room = writer.reserve(4).unwrap();
+    let reservation = writer.reserve(4).unwrap();
     handle.close();
     block_on(handle.closed());
-    // Whether it still knows the room or not, it says so and panics not.
-    let _filled = writer.fill(&room, b"1234").is_ok();
+    // `fill` may succeed or fail, and must not panic.
+    let _filled = writer.fill(&reservation, b"1234").is_ok();
     writer.commit_all();
     writer.put_u32(1);
     writer.put_u64_le(1);

@@ -73,7 +73,9 @@ fn all_data_of_peers_that_close_at_once_arrives() {
         expected += threads * peers * size;
         eventually("every byte", || arrived.load(Ordering::SeqCst) == expected);
     }
-    eventually("the close of all connections", || server.handle.connections() == 0);
+    eventually("the close of all connections", || {
+        server.handle.connections() == 0
+    });
 }
 
 #[test]

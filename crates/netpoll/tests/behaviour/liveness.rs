@@ -19,7 +19,11 @@ fn liveness_reports_alive_data_pending_and_closed_and_consumes_nothing() {
     assert_eq!(handle.liveness(), Liveness::DataPending);
     assert!(conn.is_active());
     assert_eq!(block_on(conn.reader().peek(4)).unwrap(), b"late");
-    assert_eq!(conn.liveness(), Liveness::DataPending, "received and not consumed");
+    assert_eq!(
+        conn.liveness(),
+        Liveness::DataPending,
+        "received and not consumed"
+    );
     assert_eq!(block_on(conn.reader().next(4)).unwrap(), b"late");
     assert_eq!(conn.liveness(), Liveness::Alive);
     peer.send(b"last");

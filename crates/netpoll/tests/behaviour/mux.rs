@@ -149,7 +149,10 @@ fn reordered_duplicate_and_unknown_answers_harm_no_call() {
         for (number, answer) in all(calls).await.into_iter().enumerate() {
             assert_eq!(answer.unwrap(), [number as u8 + 100]);
         }
-        until("the unmatched answers", || client.stats().unmatched_answers == 5).await;
+        until("the unmatched answers", || {
+            client.stats().unmatched_answers == 5
+        })
+        .await;
         assert_eq!(client.stats().in_flight, 0);
     });
 }

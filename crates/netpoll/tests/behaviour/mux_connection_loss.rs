@@ -145,7 +145,10 @@ fn an_unsent_request_is_sent_over_the_next_connection() {
     peer.finish();
     echo(&mut host.accept(), 1);
     assert_eq!(waits.join().unwrap().expect("an answer"), b"not sent");
-    let lost = stuck.join().unwrap().expect_err("the request was sent in part");
+    let lost = stuck
+        .join()
+        .unwrap()
+        .expect_err("the request was sent in part");
     assert!(
         matches!(reason_of(&lost), Some(CloseReason::PeerFin)),
         "{lost}"

@@ -108,7 +108,10 @@ fn requests_run_concurrently_up_to_the_limit_and_are_answered_after_a_fin() {
         async move {
             peak.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             // On a busy machine the last of them may start late.
-            until("the limit of concurrent requests", || peak.load(Ordering::SeqCst) >= AT_ONCE).await;
+            until("the limit of concurrent requests", || {
+                peak.load(Ordering::SeqCst) >= AT_ONCE
+            })
+            .await;
             sleep(A_WHILE).await;
             running.fetch_sub(1, Ordering::SeqCst);
             Ok(request)

@@ -60,8 +60,7 @@ fn names_are_resolved_and_numeric_addresses_are_not() {
     }) {
         dialed.unwrap();
     }
-    let no_lookup =
-        Says(|host: &str, _| -> std::future::Ready<_> { panic!("lookup of {host}") });
+    let no_lookup = Says(|host: &str, _| -> std::future::Ready<_> { panic!("lookup of {host}") });
     let dialer = Dialer::new().resolver(no_lookup);
     called(block_on(dialer.dial(("127.0.0.1", port)))).unwrap();
     called(block_on(dialer.dial(format!("127.0.0.1:{port}")))).unwrap();
@@ -209,11 +208,16 @@ fn a_dial_by_name_dropped_at_any_await_leaks_nothing() {
             while poll_times(dialer.dial("somewhere:80"), times).is_none() {
                 times += 1;
             }
-            assert!(times >= 3, "awaits of the lookup, a timer and an attempt: {times}");
+            assert!(
+                times >= 3,
+                "awaits of the lookup, a timer and an attempt: {times}"
+            );
             eventually("as many descriptors as before", || {
                 open_descriptors() <= before
             });
-            eventually("the close of all connections", || server.handle.connections() == 0);
+            eventually("the close of all connections", || {
+                server.handle.connections() == 0
+            });
         },
     );
 }

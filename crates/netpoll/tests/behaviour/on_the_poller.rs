@@ -31,7 +31,10 @@ fn two_pollers_share_the_connections() {
     assert_eq!(distinct.len(), 2);
     for thread in distinct {
         let share = threads.iter().filter(|seen| *seen == thread).count();
-        assert_eq!(share, 10, "the poller with the fewest connections gets the next");
+        assert_eq!(
+            share, 10,
+            "the poller with the fewest connections gets the next"
+        );
     }
 }
 
@@ -58,7 +61,9 @@ fn ten_thousand_pipelined_requests_do_not_starve_another_connection() {
         peer.call(b"x");
     }
     holder.send(&frame(b"h"));
-    eventually("a blocked poller", || log.lock().unwrap().last() == Some(&b'h'));
+    eventually("a blocked poller", || {
+        log.lock().unwrap().last() == Some(&b'h')
+    });
     let flood = frame(b"g").repeat(10_000);
     greedy.send(&flood);
     modest.send(&frame(b"m"));
@@ -89,7 +94,10 @@ fn output_for_another_connection_of_the_poller_is_sent_without_a_flush() {
         }
         while let Some(chunk) = conn.reader().chunk().await? {
             let mut slot = slot.lock().unwrap();
-            slot.as_mut().expect("a parked connection").writer().append(chunk);
+            slot.as_mut()
+                .expect("a parked connection")
+                .writer()
+                .append(chunk);
         }
         slot.lock().unwrap().take();
         Ok(())

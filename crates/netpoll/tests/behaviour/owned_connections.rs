@@ -71,7 +71,9 @@ fn a_connection_with_paused_input_can_be_used_on_another_thread() {
     let mut others = Vec::new();
     for count in 2..20 {
         others.push(server.connect());
-        eventually("a poller iteration", || server.handle.connections() == count);
+        eventually("a poller iteration", || {
+            server.handle.connections() == count
+        });
     }
     let sending = peer.send_aside(all[HELD + 1000..].to_vec());
     gate.open();

@@ -82,7 +82,10 @@ fn each_thread_creates_its_own_handler_once() {
 fn a_panic_in_the_handler_factory_closes_the_connection() {
     let tries = AtomicUsize::new(0);
     let make = move || {
-        assert!(tries.fetch_add(1, Ordering::SeqCst) > 1, "the first two fail, on purpose");
+        assert!(
+            tries.fetch_add(1, Ordering::SeqCst) > 1,
+            "the first two fail, on purpose"
+        );
         async |conn: &mut Connection| rpc(conn).await
     };
     let builder = EventLoop::builder().pollers(1);

@@ -75,13 +75,19 @@ fn a_custom_balance_receives_the_loads_and_decides_the_placement() {
 #[test]
 fn a_balance_that_panics_or_returns_a_bad_index_falls_back_to_least_connections() {
     for answer in [None, Some(7), Some(usize::MAX)] {
-        let balance = Balance::Custom(Arc::new(move |_| answer.expect("a balance that panics, on purpose")));
+        let balance = Balance::Custom(Arc::new(move |_| {
+            answer.expect("a balance that panics, on purpose")
+        }));
         let (builder, handler, threads) = watched(2);
         let server = Server::start(builder.balance(balance), handler);
         let mut peers: Vec<Peer> = (0..4).map(|_| server.connect()).collect();
         peers.iter_mut().for_each(|peer| peer.call(b"one"));
         let distinct: HashSet<_> = threads.lock().unwrap().iter().copied().collect();
-        assert_eq!(distinct.len(), 2, "the poller with the fewest connections gets the next");
+        assert_eq!(
+            distinct.len(),
+            2,
+            "the poller with the fewest connections gets the next"
+        );
     }
 }
 

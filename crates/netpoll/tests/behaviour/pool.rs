@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A pool of connections: what is used again and what is not, as its user and its server see it.
+//! Connection pool: which connections are reused and which are closed.
 
 use std::io::ErrorKind;
 use std::sync::mpsc::channel;
@@ -16,27 +16,27 @@ use crate::support::{
     Host, LIMIT, Peer, Server, block_on, bytes, call, eventually, in_each_executor, on_a_poller,
 };
 
-/// A pool with other bounds than the default ones.
+/// A pool with changed options.
 pub(crate) fn pool_with(change: impl FnOnce(&mut ConnPoolOptions)) -> ConnPool {
     let mut options = ConnPoolOptions::default();
     change(&mut options);
-    ConnPool::with_options(Dialer::new(), options).expect("what can work")
+    ConnPool::with_options(Dialer::new(), options).expect("valid options")
 }
 
-/// A connection of `pool`, and its other end if it is new.
+/// A new connection of `pool` and its other end.
 pub(crate) fn got(pool: &ConnPool, host: &Host) -> (Pooled, Peer) {
     let conn = block_on(pool.get(host.addr)).expect("a server that listens");
     (conn, host.accept())
 }
 
-/// Fails unless the counts add up.
+/// Fails unless the counts add up. Returns `stats`.
 pub(crate) fn checked(stats: ConnPoolStats) -> ConnPoolStats {
-    let somewhere = (stats.idle + stats.in_use) as u64 + stats.detached + stats.discarded.total();
-    assert_eq!(stats.created, somewhere, "{stats:?}");
+    let accounted = (stats.idle + stats.in_use) as u64 + stats.detached + stats.discarded.total();
+    assert_eq!(stats.created, accounted, "{stats:?}");
     stats
 }
 
-/// The kernel's number for a socket, which no other ever has.
+/// The kernel's unique number of a socket.
 fn cookie(conn: &Connection) -> u64 {
     SockRef::from(conn).cookie().expect("an open socket")
 }
@@ -121,7 +121,7 @@ fn a_connection_with_unread_unsent_or_half_closed_data_or_discarded_is_closed() 
     assert_eq!(
         peer.receive_all().unwrap(),
         b"unsent",
-        "it is closed in order"
+        "output is sent before the close"
     );
     let (mut conn, _peer) = got(&pool, &host);
     conn.writer().shutdown();
@@ -175,16 +175,16 @@ fn a_connection_closed_by_its_server_is_not_reused_before_the_poller_reads() {
     let host = Host::new();
     let pool = ConnPool::new(Dialer::new());
     let (at, using) = (host.addr, pool.clone());
-    let (tell, hear) = channel();
-    let (told, gone) = channel();
-    let (tell, gone) = (Mutex::new(tell), Mutex::new(gone));
+    let (sender, receiver) = channel();
+    let (release, gone) = channel();
+    let (sender, gone) = (Mutex::new(sender), Mutex::new(gone));
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_connection(
         async move |_conn: Connection| {
             let conn = using.get(at).await?;
             let handle = conn.handle();
             drop(conn);
-            tell.lock().unwrap().send(())?;
-            // Holds the poller, which is also that of the connection that waits.
+            sender.lock().unwrap().send(())?;
+            // Blocks the poller, which is also the poller of the idle connection.
             gone.lock().unwrap().recv_timeout(LIMIT)?;
             while handle.liveness() != Liveness::Closed {
                 std::thread::yield_now();
@@ -192,18 +192,18 @@ fn a_connection_closed_by_its_server_is_not_reused_before_the_poller_reads() {
             assert_eq!(using.stats(at).idle, 1);
             let conn = using.get(at).await?;
             assert_eq!(conn.liveness(), Liveness::Alive);
-            tell.lock().unwrap().send(())?;
+            sender.lock().unwrap().send(())?;
             Ok(())
         },
     ));
     let _peer = server.connect();
     let first = host.accept();
-    hear.recv_timeout(LIMIT).unwrap();
+    receiver.recv_timeout(LIMIT).unwrap();
     drop(first);
-    told.send(()).unwrap();
+    release.send(()).unwrap();
     let _second = host.accept();
-    hear.recv_timeout(LIMIT).unwrap();
-    eventually("its return", || pool.stats(at).idle == 1);
+    receiver.recv_timeout(LIMIT).unwrap();
+    eventually("the return to the pool", || pool.stats(at).idle == 1);
     let stats = checked(pool.stats(at));
     assert_eq!(
         (stats.created, stats.reused, stats.discarded.closed),
@@ -225,7 +225,7 @@ fn a_detached_connection_frees_its_slot() {
     assert_eq!(
         pool.stats(host.addr).created,
         1,
-        "it was forgotten in between"
+        "the address was removed in between"
     );
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What becomes of the connections that wait in a pool: their servers go, their time comes.
+//! Idle connections of a pool: closed by their server, by a timeout, or by their age.
 
 use std::io::ErrorKind;
 use std::sync::Mutex;
@@ -14,7 +14,7 @@ use crate::support::{
     poll_once,
 };
 
-/// Long enough to be seen, short enough to be waited for.
+/// A pause that is long enough to measure and short enough for a test.
 const A_WHILE: Duration = Duration::from_millis(50);
 
 #[test]
@@ -26,12 +26,12 @@ fn a_server_that_closes_its_connections_empties_its_pool_at_once() {
     let (conns, mut peers): (Vec<_>, Vec<_>) = all.into_iter().unzip();
     drop(conns);
     assert_eq!(checked(pool.stats(host.addr)).idle, 8);
-    // A reset, and otherwise FIN.
+    // One reset, and a FIN for the rest.
     peers.pop().unwrap().reset();
     drop(peers);
-    // Nobody asks for one.
-    eventually("none", || pool.stats(host.addr).idle == 0);
-    eventually("that it is forgotten", || {
+    // No caller asks for a connection meanwhile.
+    eventually("an empty pool", || pool.stats(host.addr).idle == 0);
+    eventually("the removal of the address", || {
         pool.stats(host.addr).created == 0
     });
     let stats = checked(pool.stats_all());
@@ -52,7 +52,7 @@ fn callers_waiting_for_a_server_that_stops_get_the_dial_error() {
             std::thread::spawn(move || pool.get_blocking(addr).map(drop))
         })
         .collect();
-    eventually("the line", || pool.stats(addr).waiting == 3);
+    eventually("three waiting callers", || pool.stats(addr).waiting == 3);
     drop((host, peer));
     drop(out);
     for thread in waiting {
@@ -105,7 +105,7 @@ fn a_connection_past_its_idle_timeout_is_not_reused_while_the_poller_is_busy() {
         let pool = using.clone();
         async move {
             drop(pool.get(addr).await.unwrap());
-            // Holds the poller, whose timers are the pool's.
+            // Blocks the poller, whose timers run the idle timeout.
             let begun = Instant::now();
             while begun.elapsed() <= A_WHILE {
                 std::thread::yield_now();
@@ -126,9 +126,9 @@ fn a_connection_in_regular_use_is_not_closed_for_idleness() {
     let (conn, _peer) = got(&pool, &host);
     drop(conn);
     let (begun, mut last) = (Instant::now(), Instant::now());
-    // A machine that is busy may have this thread wait for longer than the connection does.
+    // On a busy machine this thread may pause for longer than the idle timeout.
     let mut pauses = 0;
-    // It may also leave it no time for more than a few uses.
+    // A busy machine may also leave time for a few uses only.
     while begun.elapsed() < 5 * A_WHILE || pool.stats_all().reused <= pool.stats_all().created {
         assert!(begun.elapsed() < LIMIT, "{:?}", pool.stats_all());
         drop(block_on(pool.get(host.addr)).unwrap());
@@ -149,7 +149,10 @@ fn a_connection_past_its_max_age_is_closed_when_idle_and_on_return() {
     drop(waits);
     assert_eq!(of_waits.receive_all().unwrap(), b"");
     assert!(begun.elapsed() >= 9 * A_WHILE / 5);
-    assert!(out.is_active(), "nobody takes it from its user");
+    assert!(
+        out.is_active(),
+        "the pool does not close a connection in use"
+    );
     while begun.elapsed() < 2 * A_WHILE + A_WHILE {
         std::thread::yield_now();
     }
@@ -157,7 +160,7 @@ fn a_connection_past_its_max_age_is_closed_when_idle_and_on_return() {
     assert_eq!(
         pool.stats_all().idle,
         0,
-        "at once, and not by the next look"
+        "closed on return, not by the next timer"
     );
     assert_eq!(of_out.receive_all().unwrap(), b"");
     let stats = checked(pool.stats_all());
@@ -168,24 +171,24 @@ fn a_connection_past_its_max_age_is_closed_when_idle_and_on_return() {
 fn idle_timeouts_still_apply_after_the_loop_that_ran_them_has_ended() {
     let host = Host::new();
     let pool = pool_with(|options| options.idle_timeout = Some(4 * A_WHILE));
-    let (tell, hear) = channel();
-    let tell = Mutex::new(tell);
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let (using, at) = (pool.clone(), host.addr);
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_connection(
         async move |_conn: Connection| {
             drop(using.get(at).await?);
-            tell.lock().unwrap().send(())?;
+            sender.lock().unwrap().send(())?;
             Ok(())
         },
     ));
     let peer = server.connect();
     let mut first = host.accept();
-    hear.recv_timeout(LIMIT).unwrap();
+    receiver.recv_timeout(LIMIT).unwrap();
     drop(peer);
     assert_eq!(server.shut_down(LIMIT), 0);
-    // It was of that loop.
+    // The connection belonged to that loop.
     assert_eq!(first.receive_all().unwrap(), b"");
-    eventually("none", || pool.stats_all().idle == 0);
+    eventually("an empty pool", || pool.stats_all().idle == 0);
     let (conn, mut second) = got(&pool, &host);
     drop(conn);
     assert_eq!(second.receive_all().unwrap(), b"");
@@ -213,7 +216,9 @@ fn a_dropped_pool_leaks_nothing_in_any_executor() {
                 second.discard();
                 assert_eq!(pool.stats(addr).idle, 1);
             });
-            eventually("no connection", || server.handle.connections() == 0);
+            eventually("the close of all connections", || {
+                server.handle.connections() == 0
+            });
         },
     );
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A connection of a pool is used again only if no answer to its last user can come to the next.
+//! A pooled connection is reused only if no answer to its last user can reach the next one.
 
 use std::io::{self, Read, Write};
 use std::pin::pin;
@@ -14,7 +14,7 @@ use crate::support::{
     Host, Peer, Server, block_on, bytes, call, eventually, in_each_executor, poll_once, rpc,
 };
 
-/// Lets `used` use a connection and go, and says what the pool has counted then.
+/// Runs `used` with a connection of a new pool and returns the counts of the pool afterwards.
 fn after(used: impl FnOnce(Pooled, &mut Peer)) -> ConnPoolStats {
     let host = Host::new();
     let pool = ConnPool::new(Dialer::new());
@@ -23,13 +23,13 @@ fn after(used: impl FnOnce(Pooled, &mut Peer)) -> ConnPoolStats {
     checked(pool.stats_all())
 }
 
-/// Fails unless the connection was closed because nobody said that it may be used again.
+/// Fails unless the connection was closed because it was not recycled.
 #[track_caller]
 fn is_not_recycled(stats: ConnPoolStats) {
     assert_eq!((stats.idle, stats.discarded.not_recycled), (0, 1));
 }
 
-/// A call of two bytes each way.
+/// Sends one byte and reads an answer of two bytes.
 async fn ping(conn: &mut Connection) -> io::Result<()> {
     conn.writer().put_str("?");
     conn.writer().flush().await?;
@@ -53,13 +53,13 @@ fn the_answer_of_a_cancelled_call_does_not_reach_the_next_user() {
         for number in 0..CALLS {
             let mut conn = pool.get(addr).await.unwrap();
             let slow = [b's', number];
-            let given_up = timeout(Duration::from_millis(1), call(&mut conn, &slow)).await;
-            drop((given_up, conn));
+            let cancelled = timeout(Duration::from_millis(1), call(&mut conn, &slow)).await;
+            drop((cancelled, conn));
             let mut conn = pool.get(addr).await.unwrap();
             call(&mut conn, &[b'f', number]).await.unwrap();
             conn.recycle();
         }
-        // An address is forgotten with its last connection.
+        // The statistics of an address end with its last connection.
         let stats = checked(pool.stats_all());
         assert_eq!(stats.discarded.not_recycled, u64::from(CALLS));
         assert_eq!(stats.idle, 1);
@@ -69,7 +69,7 @@ fn the_answer_of_a_cancelled_call_does_not_reach_the_next_user() {
 #[test]
 fn a_used_connection_that_is_dropped_is_closed_at_every_stage_of_an_exchange() {
     is_not_recycled(after(|mut conn, _| {
-        // Its request has left, and the wait for the answer is dropped.
+        // The request is sent, and the read of the answer is dropped.
         conn.writer().put_str("?");
         block_on(conn.writer().flush()).unwrap();
         let mut reader = conn.reader();
@@ -81,39 +81,39 @@ fn a_used_connection_that_is_dropped_is_closed_at_every_stage_of_an_exchange() {
         eventually("the request", || conn.writer().unsent() == 0);
     }));
     is_not_recycled(after(|mut conn, peer| {
-        // All that has come is read, and it is half of the answer.
+        // Only the first half of the answer is received and read.
         peer.send(b"!");
         conn.writer().put_str("?");
         block_on(conn.writer().flush()).unwrap();
         assert_eq!(block_on(conn.reader().read_u8()).unwrap(), b'!');
     }));
     is_not_recycled(after(|mut conn, peer| {
-        // One of two answers.
+        // One of two answers is read.
         conn.writer().put_str("??");
         block_on(conn.writer().flush()).unwrap();
         peer.send(b"!!");
         block_on(conn.reader().skip(2)).unwrap();
     }));
     is_not_recycled(after(|mut conn, peer| {
-        // Nothing was asked, but something was read.
+        // No request was sent, but bytes were read.
         peer.send(b"!!");
         block_on(conn.reader().skip(2)).unwrap();
     }));
     is_not_recycled(after(|mut conn, _| {
-        // In its halves.
+        // The connection is used through its halves.
         let (mut reader, mut writer) = conn.split();
         writer.put_u32(7);
         block_on(writer.flush()).unwrap();
         assert!(poll_once(pin!(reader.wait(4)).as_mut()).is_pending());
     }));
     is_not_recycled(after(|conn, peer| {
-        // By a handle.
+        // Output is pushed through a handle.
         conn.handle().push(Bytes::from_static(b"??")).unwrap();
         assert_eq!(peer.receive(2), b"??");
         eventually("sent", || conn.handle().stats().unwrap().sent == 2);
     }));
     is_not_recycled(after(|mut conn, peer| {
-        // As a stream of the standard library's.
+        // The connection is used as a blocking stream.
         let mut stream = conn.blocking();
         stream.write_all(b"??").unwrap();
         stream.flush().unwrap();
@@ -177,7 +177,7 @@ fn an_unused_connection_returns_to_the_pool_on_drop() {
     block_on(ping(&mut conn)).unwrap();
     conn.recycle();
     for _ in 0..3 {
-        // What it was used for before is over.
+        // The earlier exchange was recycled, so this use counts alone.
         drop(block_on(pool.get(host.addr)).unwrap());
     }
     assert_eq!(checked(pool.stats(host.addr)).reused, 3);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Those who wait for a connection of a pool: in order, bounded, and free to go.
+//! The wait queue of a pool: first in, first out, bounded, and safe to cancel.
 
 use std::future::{Future, poll_fn};
 use std::io::ErrorKind;
@@ -14,11 +14,11 @@ use netpoll::{ConnPool, Connection, EventLoop, PoolClosed, PoolFull, PoolTimedOu
 use super::pool::{checked, got, pool_with};
 use crate::support::{Host, Server, block_on, call, eventually, in_each_executor, poll_once, rpc};
 
-/// Of what must be there at once.
+/// Returns the connection of a future that must be ready.
 fn ready(polled: Poll<std::io::Result<Pooled>>) -> Pooled {
     match polled {
         Poll::Ready(got) => got.expect("a connection"),
-        Poll::Pending => panic!("it waits"),
+        Poll::Pending => panic!("pending"),
     }
 }
 
@@ -27,20 +27,20 @@ fn waiting_callers_are_served_in_order_and_a_late_caller_does_not_overtake() {
     let host = Host::new();
     let pool = pool_with(|options| options.max_connections = 1);
     let (out, _peer) = got(&pool, &host);
-    let mut line: Vec<_> = (0..4).map(|_| Box::pin(pool.get(host.addr))).collect();
-    for waiting in &mut line {
+    let mut queue: Vec<_> = (0..4).map(|_| Box::pin(pool.get(host.addr))).collect();
+    for waiting in &mut queue {
         assert!(poll_once(waiting.as_mut()).is_pending());
     }
     assert_eq!(pool.stats(host.addr).waiting, 4);
     let mut out = out;
-    while !line.is_empty() {
+    while !queue.is_empty() {
         drop(out);
         let mut late = pin!(pool.get(host.addr));
         assert!(poll_once(late.as_mut()).is_pending());
-        for waiting in line.iter_mut().skip(1).rev() {
+        for waiting in queue.iter_mut().skip(1).rev() {
             assert!(poll_once(waiting.as_mut()).is_pending());
         }
-        let mut first = line.remove(0);
+        let mut first = queue.remove(0);
         out = ready(poll_once(first.as_mut()));
     }
     drop(out);
@@ -56,15 +56,15 @@ fn a_full_wait_queue_rejects_at_once_and_accepts_again_after_one_leaves() {
         options.max_waiting = 2;
     });
     let out = [(); 2].map(|()| got(&pool, &host));
-    let mut line: Vec<_> = (0..2).map(|_| Box::pin(pool.get(host.addr))).collect();
-    for waiting in &mut line {
+    let mut queue: Vec<_> = (0..2).map(|_| Box::pin(pool.get(host.addr))).collect();
+    for waiting in &mut queue {
         assert!(poll_once(waiting.as_mut()).is_pending());
     }
     let error = block_on(pool.get(host.addr)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ResourceBusy);
     let full: &PoolFull = error.get_ref().and_then(|why| why.downcast_ref()).unwrap();
     assert_eq!((full.connections, full.waiting), (2, 2));
-    line.pop();
+    queue.pop();
     let mut next = pin!(pool.get(host.addr));
     assert!(poll_once(next.as_mut()).is_pending());
     let stats = checked(pool.stats(host.addr));
@@ -95,7 +95,11 @@ fn a_caller_past_wait_timeout_gets_pool_timed_out_in_every_executor() {
         }
     });
     drop(out);
-    assert_eq!(checked(pool.stats(addr)).timed_out, 3, "once in each");
+    assert_eq!(
+        checked(pool.stats(addr)).timed_out,
+        3,
+        "once in each executor"
+    );
     assert!(block_on(pool.get(addr)).is_ok());
 }
 
@@ -104,15 +108,15 @@ fn a_caller_dropped_after_its_grant_passes_the_connection_on() {
     let host = Host::new();
     let pool = pool_with(|options| options.max_connections = 1);
     let (out, _peer) = got(&pool, &host);
-    let mut line: Vec<_> = (0..3).map(|_| Box::pin(pool.get(host.addr))).collect();
-    for waiting in &mut line {
+    let mut queue: Vec<_> = (0..3).map(|_| Box::pin(pool.get(host.addr))).collect();
+    for waiting in &mut queue {
         assert!(poll_once(waiting.as_mut()).is_pending());
     }
-    let mut last = line.pop().unwrap();
+    let mut last = queue.pop().unwrap();
     drop(out);
-    // The first has it, and the second after it.
-    drop(line.remove(0));
-    drop(line);
+    // The grant passes from the first to the second and on.
+    drop(queue.remove(0));
+    drop(queue);
     drop(ready(poll_once(last.as_mut())));
     let stats = checked(pool.stats(host.addr));
     assert_eq!((stats.idle, stats.waiting, stats.in_use), (1, 0, 0));
@@ -128,10 +132,10 @@ fn a_get_dropped_at_any_await_leaks_nothing() {
     for round in 0..300 {
         let held = (round % 2 == 0).then(|| block_on(pool.get(server.addr)).unwrap());
         {
-            let mut given_up = pin!(pool.get(server.addr));
+            let mut cancelled = pin!(pool.get(server.addr));
             let mut polls = 0..round % 5;
             let mut held = held;
-            while polls.next().is_some() && poll_once(given_up.as_mut()).is_pending() {
+            while polls.next().is_some() && poll_once(cancelled.as_mut()).is_pending() {
                 held = None;
                 if round % 3 == 0 {
                     std::thread::yield_now();
@@ -147,7 +151,9 @@ fn a_get_dropped_at_any_await_leaks_nothing() {
     block_on(call(&mut conn, b"last")).unwrap();
     checked(pool.stats_all());
     drop(conn);
-    eventually("no connection", || server.handle.connections() == 0);
+    eventually("the close of all connections", || {
+        server.handle.connections() == 0
+    });
 }
 
 #[test]
@@ -162,7 +168,7 @@ fn callers_waiting_when_the_pool_closes_get_pool_closed() {
             std::thread::spawn(move || pool.get_blocking(addr).map(drop))
         })
         .collect();
-    eventually("the line", || pool.stats(addr).waiting == 3);
+    eventually("three waiting callers", || pool.stats(addr).waiting == 3);
     pool.close();
     for thread in waiting {
         let error = thread.join().unwrap().unwrap_err();
@@ -173,7 +179,7 @@ fn callers_waiting_when_the_pool_closes_get_pool_closed() {
     assert_eq!(checked(pool.stats_all()).discarded.pool_closed, 1);
 }
 
-/// Waits for all of `futures`.
+/// Waits until all of `futures` complete.
 async fn all<F: Future>(futures: impl Iterator<Item = F>) {
     let mut futures: Vec<_> = futures.map(Box::pin).collect();
     poll_fn(|context| {
@@ -187,7 +193,7 @@ async fn all<F: Future>(futures: impl Iterator<Item = F>) {
     .await;
 }
 
-/// Serves the rpc wire, and counts how many connections are served at once at most.
+/// An rpc server, and the peak number of connections that it served at once.
 fn counting() -> (Server, Arc<AtomicUsize>) {
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::<AtomicUsize>::default());
     let peak = Arc::clone(&most);
@@ -205,7 +211,7 @@ fn counting() -> (Server, Arc<AtomicUsize>) {
     )
 }
 
-/// Two calls over a connection of `pool`.
+/// Makes two calls, each over a connection of `pool`.
 async fn calls(pool: &ConnPool, server: &Server) {
     for _ in 0..2 {
         let mut conn = pool.get(server.addr).await.expect("a connection");

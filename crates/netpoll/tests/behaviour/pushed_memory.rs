@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Pushed memory is foreign code when it is dropped: it may panic, and it may call any handle of its
-//! connection. Whatever lets it go, that happens once, under no lock, and ends no poller.
-#![expect(
-    clippy::unwrap_used,
-    reason = "what the tests have in common is run by tests alone"
-)]
+//! The drop of pushed memory is foreign code: it may panic and may call any handle of its connection.
+//! On every path it runs once, under no lock, and does not stop a poller.
+#![expect(clippy::unwrap_used, reason = "only tests run this shared code")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,14 +12,14 @@ use netpoll::{ConnOptions, Connection, ConnectionHandle, Dialer, LinkBuffer, Tim
 
 use crate::support::{LIMIT, Peer, block_on, bytes, eventually, pair, pair_with};
 
-/// What it does when it is dropped.
+/// The action of the memory in its drop.
 #[derive(Clone, Copy, Debug)]
 enum OnDrop {
     Panics,
     CallsHandles,
 }
 
-/// Memory of a user's, that is told what it belongs to.
+/// A user's memory with a handle of the connection it was pushed to.
 struct Memory {
     bytes: Vec<u8>,
     on_drop: OnDrop,
@@ -39,7 +36,7 @@ impl AsRef<[u8]> for Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         if matches!(self.on_drop, OnDrop::CallsHandles) {
-            // Each takes a lock of the connection; none may be held.
+            // Each call takes a lock of the connection; none may be held now.
             let _pushed = self.handle.push(Bytes::from_static(b"again")).is_ok();
             let _active = self.handle.liveness();
             let _timeouts = self.handle.timeouts();
@@ -56,17 +53,17 @@ impl Drop for Memory {
     }
 }
 
-/// Makes memory of so many bytes for the connection.
+/// Creates memory of the given length for the connection.
 type Makes<'a> = &'a dyn Fn(usize) -> Bytes;
 
-/// A way to have memory let go, all that was made.
+/// A path on which all created memory is dropped.
 type Way = fn(Connection, Peer, Makes<'_>);
 
-/// More than the kernel takes of it for a peer that does not read.
-const MUCH: usize = 24 << 20;
+/// More than the kernel accepts for a peer that does not read.
+const LARGE: usize = 24 << 20;
 
 const WAYS: [(&str, Way); 21] = [
-    ("a push after a finish", |mut conn, _peer, make| {
+    ("a push after a shutdown", |mut conn, _peer, make| {
         conn.writer().shutdown();
         conn.writer().push(make(100));
     }),
@@ -84,30 +81,33 @@ const WAYS: [(&str, Way); 21] = [
         conn.handle().push(make(0)).unwrap_or_default();
         conn.writer().append(LinkBuffer::from(make(0)));
     }),
-    ("an insert behind the end", |mut conn, _peer, make| {
+    ("an insert out of range", |mut conn, _peer, make| {
         conn.writer().reserve(1).unwrap();
         conn.writer().insert(2, make(100)).unwrap_err();
     }),
-    ("a handle's push after a finish", |mut conn, _peer, make| {
-        conn.writer().shutdown();
-        conn.handle().push(make(100)).unwrap_err();
-    }),
-    ("a handle's push after the end", |conn, _peer, make| {
+    (
+        "a handle's push after a shutdown",
+        |mut conn, _peer, make| {
+            conn.writer().shutdown();
+            conn.handle().push(make(100)).unwrap_err();
+        },
+    ),
+    ("a handle's push after the close", |conn, _peer, make| {
         let handle = conn.handle();
         drop(conn);
-        eventually("the end", || handle.push(make(100)).is_err());
+        eventually("the close", || handle.push(make(100)).is_err());
     }),
-    ("a send that is refused", |mut conn, _peer, make| {
+    ("a rejected send", |mut conn, _peer, make| {
         conn.writer().shutdown();
         let queue = conn.write_queue();
-        // A buffer whose front was read: that may be let go where it is appended.
+        // The consumed front of a buffer may be dropped when the buffer is appended.
         let mut buffer = LinkBuffer::from(make(10));
         buffer.push(make(10));
         buffer.skip(10).unwrap();
         drop(queue.try_send(buffer));
     }),
     (
-        "a send of a buffer whose front was read",
+        "a send of a partly consumed buffer",
         |conn, mut peer, make| {
             let queue = conn.write_queue();
             for _ in 0..2 {
@@ -123,7 +123,7 @@ const WAYS: [(&str, Way); 21] = [
             peer.receive_all().unwrap();
         },
     ),
-    ("a buffer whose front was read", |mut conn, peer, make| {
+    ("a partly consumed buffer", |mut conn, peer, make| {
         for wait in [false, true] {
             let mut buffer = LinkBuffer::from(make(10));
             buffer.push(make(10));
@@ -138,13 +138,13 @@ const WAYS: [(&str, Way); 21] = [
         }
         drop(peer);
     }),
-    ("a commit of less", |mut conn, _peer, make| {
+    ("a partial commit", |mut conn, _peer, make| {
         conn.writer().reserve(1).unwrap();
         conn.writer().push(make(100));
         conn.writer().insert(0, make(100)).unwrap_or_default();
         conn.writer().commit(0).unwrap_or_default();
     }),
-    ("a finish with a reservation", |mut conn, _peer, make| {
+    ("a shutdown with a reservation", |mut conn, _peer, make| {
         conn.writer().reserve(1).unwrap();
         conn.writer().push(make(100));
         conn.writer().shutdown();
@@ -155,14 +155,11 @@ const WAYS: [(&str, Way); 21] = [
         conn.close();
         block_on(conn.reader().wait(1)).unwrap_err();
     }),
-    (
-        "a socket taken out with a reservation",
-        |mut conn, _peer, make| {
-            conn.writer().reserve(1).unwrap();
-            conn.writer().push(make(100));
-            drop(block_on(conn.into_fd()));
-        },
-    ),
+    ("into_fd with a reservation", |mut conn, _peer, make| {
+        conn.writer().reserve(1).unwrap();
+        conn.writer().push(make(100));
+        drop(block_on(conn.into_fd()));
+    }),
     (
         "an owned writer with a reservation",
         |mut conn, _peer, make| {
@@ -179,22 +176,22 @@ const WAYS: [(&str, Way); 21] = [
         block_on(conn.writer().flush()).unwrap_or_default();
         peer.receive(100);
     }),
-    ("a send of the poller", |conn, mut peer, make| {
-        conn.handle().push(make(MUCH)).unwrap();
+    ("a send by the poller", |conn, mut peer, make| {
+        conn.handle().push(make(LARGE)).unwrap();
         conn.handle().push(make(100)).unwrap();
-        peer.receive(MUCH + 100);
+        peer.receive(LARGE + 100);
         drop(conn);
         peer.receive_all().unwrap();
     }),
     ("a reset", |mut conn, peer, make| {
-        conn.writer().push(make(MUCH));
+        conn.writer().push(make(LARGE));
         conn.writer().push(make(100));
         conn.writer().push_out_now();
         peer.reset();
         block_on(conn.reader().wait(1)).unwrap_err();
     }),
     ("an abort", |mut conn, _peer, make| {
-        conn.writer().push(make(MUCH));
+        conn.writer().push(make(LARGE));
         conn.writer().push(make(100));
         conn.writer().push_out_now();
         conn.abort();
@@ -203,23 +200,23 @@ const WAYS: [(&str, Way); 21] = [
     ("an overflow", |mut conn, _peer, make| {
         conn.writer().reserve(1).unwrap();
         conn.writer().push(make(100));
-        conn.writer().push(make(MUCH));
-        conn.handle().push(make(MUCH)).unwrap_err();
+        conn.writer().push(make(LARGE));
+        conn.handle().push(make(LARGE)).unwrap_err();
     }),
     ("a write timeout", |mut conn, _peer, make| {
         let mut timeouts = Timeouts::for_dialing();
         timeouts.write = Some(Duration::from_millis(50));
         timeouts.linger = Duration::from_millis(50);
         conn.set_timeouts(timeouts).unwrap();
-        conn.writer().push(make(MUCH));
+        conn.writer().push(make(LARGE));
         conn.writer().push(make(100));
         block_on(conn.writer().flush()).unwrap_err();
     }),
-    ("a linger that is over", |mut conn, peer, make| {
+    ("an expired linger time", |mut conn, peer, make| {
         let mut timeouts = Timeouts::for_dialing();
         timeouts.linger = Duration::from_millis(50);
         conn.set_timeouts(timeouts).unwrap();
-        conn.writer().push(make(MUCH));
+        conn.writer().push(make(LARGE));
         conn.writer().push_out_now();
         let handle = conn.handle();
         drop(conn);
@@ -228,7 +225,7 @@ const WAYS: [(&str, Way); 21] = [
     }),
 ];
 
-/// Has what was put sent, as far as the socket takes it.
+/// Sends as much output as the socket accepts.
 trait PushOut {
     fn push_out_now(self);
 }
@@ -246,7 +243,7 @@ fn pushed_memory_that_panics_or_calls_handles_is_dropped_once_on_every_path() {
         for (what, way) in WAYS {
             let mut options = ConnOptions::for_dialing();
             if what == "an overflow" {
-                options.max_output = Some(MUCH + (1 << 20));
+                options.max_output = Some(LARGE + (1 << 20));
             } else {
                 options.max_output = Some(1 << 30);
             }
@@ -254,9 +251,9 @@ fn pushed_memory_that_panics_or_calls_handles_is_dropped_once_on_every_path() {
             let made = Arc::new(AtomicUsize::new(0));
             let dropped = Arc::<AtomicUsize>::default();
             let handle = conn.handle();
-            let (tell, hear) = std::sync::mpsc::channel();
+            let (sender, receiver) = std::sync::mpsc::channel();
             let counts = (Arc::clone(&made), Arc::clone(&dropped));
-            // On a thread of its own: one that waits for itself is found, and not waited for.
+            // On a thread of its own, so that a deadlock fails the test.
             let running = std::thread::spawn(move || {
                 let make = |length| {
                     counts.0.fetch_add(1, Ordering::SeqCst);
@@ -268,15 +265,15 @@ fn pushed_memory_that_panics_or_calls_handles_is_dropped_once_on_every_path() {
                     })
                 };
                 way(conn, peer, &make);
-                tell.send(()).unwrap();
+                sender.send(()).unwrap();
             });
-            let done = hear.recv_timeout(LIMIT);
+            let done = receiver.recv_timeout(LIMIT);
             assert!(done.is_ok(), "{what}, {on_drop:?}: it did not return");
             running.join().unwrap();
             eventually(what, || {
                 dropped.load(Ordering::SeqCst) == made.load(Ordering::SeqCst)
             });
-            // The poller that all these have in common goes on.
+            // The shared poller still runs.
             let (mut other, mut peer) = pair();
             peer.send(b"ping");
             assert_eq!(block_on(other.reader().next(4)).unwrap(), b"ping", "{what}");

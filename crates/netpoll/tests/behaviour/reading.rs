@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Every way to read, over a connection that is held off its poller.
+//! Every read method, over a connection that is owned off its poller.
 
 use std::future::Future;
 use std::io::ErrorKind;
@@ -10,7 +10,7 @@ use netpoll::{Dialer, TooLarge, UnexpectedEof};
 
 use crate::support::{Peer, block_on, bytes, pair, pair_with, poll_once};
 
-/// Ends `read` with bytes that come one after the other: it must wait for the last.
+/// Completes `read` with `parts` sent one after the other. `read` must be pending before each.
 fn fed<F: Future>(mut read: Pin<&mut F>, peer: &mut Peer, parts: &[&[u8]]) -> F::Output {
     for part in parts {
         assert!(poll_once(read.as_mut()).is_pending(), "before {part:?}");
@@ -140,7 +140,10 @@ fn chunk_returns_available_bytes_and_none_at_the_end() {
         rest.extend(chunk.read_vec(chunk.len()).unwrap());
     }
     assert_eq!(rest, b"last");
-    assert!(block_on(reader.chunk()).unwrap().is_none(), "and again");
+    assert!(
+        block_on(reader.chunk()).unwrap().is_none(),
+        "the second call too"
+    );
 }
 
 #[test]
@@ -211,7 +214,7 @@ fn a_read_above_max_frame_is_rejected_without_waiting() {
     let mut reader = conn.reader();
     let refused = match poll_once(pin!(reader.next(101))) {
         std::task::Poll::Ready(result) => result.map(<[u8]>::len),
-        std::task::Poll::Pending => panic!("waits for what will be refused"),
+        std::task::Poll::Pending => panic!("pending instead of rejected"),
     };
     let error = refused.unwrap_err();
     assert!(error.get_ref().is_some_and(|why| why.is::<TooLarge>()));
@@ -233,13 +236,13 @@ fn unexpected_eof_reports_available_and_needed_bytes() {
     assert_eq!(block_on(reader.next(3)).unwrap(), b"abc");
 }
 
-/// Ends `call` as [`fed`] does, and polls it once more.
+/// Completes `call` as [`fed`] does and polls it once more.
 #[track_caller]
 fn panics_when_polled_again<F: Future>(call: F, peer: &mut Peer, parts: &[&[u8]]) -> F::Output {
     let mut call = pin!(call);
     let output = fed(call.as_mut(), peer, parts);
     let polled = catch_unwind(AssertUnwindSafe(|| poll_once(call).is_ready()));
-    let panicked = polled.expect_err("it is done");
+    let panicked = polled.expect_err("a panic");
     let why = panicked.downcast_ref::<&str>().copied().unwrap_or_default();
     assert!(why.contains("polled after it was done"), "{why}");
     output
@@ -278,12 +281,12 @@ fn a_read_dropped_while_it_waits_loses_no_byte() {
     let (mut conn, mut peer) = pair();
     let mut reader = conn.reader();
     let sent = bytes(40, 7);
-    for (part, come) in sent.chunks(4).zip((0..).step_by(4)) {
-        // Each leaves what has come where it was, whether the poller holds it or the reader.
+    for (part, received) in sent.chunks(4).zip((0..).step_by(4)) {
+        // Each dropped read keeps the received bytes, in the input buffer or in the reader.
         assert!(poll_once(pin!(reader.next(41))).is_pending());
         peer.send(part);
         assert!(poll_once(pin!(reader.read_vec(41))).is_pending());
-        block_on(reader.wait(come + 4)).unwrap();
+        block_on(reader.wait(received + 4)).unwrap();
         assert!(poll_once(pin!(reader.split_to(41))).is_pending());
         let mut target = [0; 41];
         assert!(poll_once(pin!(reader.read_exact(&mut target))).is_pending());

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! An open reservation is its owner's alone: what others send goes before or after the whole of it, and
-//! is never dropped.
-#![expect(
-    clippy::unwrap_used,
-    reason = "what the tests have in common is run by tests alone"
-)]
+//! An open reservation belongs to its owner: output of other senders goes before or after all of it,
+//! and is never dropped.
+#![expect(clippy::unwrap_used, reason = "only tests run this shared code")]
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -24,7 +21,7 @@ fn buffer(content: &[u8]) -> LinkBuffer {
     buffer
 }
 
-/// Has others send, each in one of the ways there are.
+/// Sends in each way that another sender can use.
 fn others_send(handle: &ConnectionHandle, queue: &WriteQueue) {
     handle.push(Bytes::from_static(b"[pushed]")).unwrap();
     queue.try_send(buffer(b"[tried]")).unwrap();
@@ -56,13 +53,13 @@ fn output_of_other_senders_is_sent_before_an_open_reservation() {
     assert_eq!(peer.receive(expected.len()), expected);
 }
 
-/// Ends a reservation, and gives the connection back if it is there still.
+/// Ends a reservation and returns the connection if it still exists.
 type Ends = fn(Connection) -> Option<Connection>;
 
-/// What ends one, and what of `mine` is sent all the same.
+/// The ways to end a reservation, and the part of `mine` that is sent.
 const ENDS: [(&str, Ends, &[u8]); 7] = [
     (
-        "a commit of less",
+        "a partial commit",
         |mut conn| {
             conn.writer().commit(2).unwrap();
             Some(conn)
@@ -70,7 +67,7 @@ const ENDS: [(&str, Ends, &[u8]); 7] = [
         b"mi",
     ),
     (
-        "a commit of nothing",
+        "an empty commit",
         |mut conn| {
             conn.writer().commit(0).unwrap();
             Some(conn)
@@ -78,7 +75,7 @@ const ENDS: [(&str, Ends, &[u8]); 7] = [
         b"",
     ),
     (
-        "a finish",
+        "a shutdown",
         |mut conn| {
             conn.writer().shutdown();
             Some(conn)
@@ -102,7 +99,7 @@ const ENDS: [(&str, Ends, &[u8]); 7] = [
         b"",
     ),
     (
-        "the socket taken out",
+        "into_fd",
         |conn| {
             let (fd, unread) = block_on(conn.into_fd()).unwrap();
             assert!(unread.is_empty());
@@ -140,14 +137,17 @@ fn ending_a_reservation_drops_no_output_of_other_senders() {
     }
 }
 
-/// Reads frames of a byte with their sender, a length and so many of that byte.
+/// Reads frames of a sender byte, a length and that many copies of the byte. Counts them per sender.
 fn read_frames(peer: &mut Peer, mut frames: usize) -> Vec<usize> {
     let mut of_sender = vec![0; 256];
     while frames > 0 {
         let head = peer.receive(3);
         let length = usize::from(u16::from_be_bytes([head[1], head[2]]));
         let body = peer.receive(length);
-        assert!(body.iter().all(|&byte| byte == head[0]), "a frame is whole");
+        assert!(
+            body.iter().all(|&byte| byte == head[0]),
+            "a frame without gaps"
+        );
         of_sender[usize::from(head[0])] += 1;
         frames -= 1;
     }
@@ -187,7 +187,7 @@ fn frames_of_a_reserving_owner_and_of_many_senders_all_arrive_whole() {
             writer.put_slice(part);
             std::thread::yield_now();
         }
-        writer.put_str("which is not sent");
+        writer.put_str("not committed");
         let length = length as u16;
         writer
             .fill(&head, &[&[0][..], &length.to_be_bytes()].concat())
@@ -262,7 +262,7 @@ fn a_push_after_shutdown_is_rejected_and_does_not_fail_the_owners_flush() {
     assert_eq!(peer.receive_all().unwrap(), b"all");
 }
 
-/// A connection with little room for output.
+/// A connection with a small output limit.
 fn tight() -> (Connection, Peer) {
     let mut options = ConnOptions::for_dialing();
     options.write_high = 64 << 10;
@@ -282,7 +282,7 @@ fn a_sender_waits_for_capacity_beside_a_large_reservation_and_the_connection_sta
         assert_eq!(peer.receive(6), b"little");
         let large = bytes(60 << 10, 3);
         let mut sending = pin!(queue.send(buffer(&large)));
-        assert!(poll_once(sending.as_mut()).is_pending(), "it has no room");
+        assert!(poll_once(sending.as_mut()).is_pending(), "no capacity");
         writer.commit(commits).unwrap();
         let reading = std::thread::spawn(move || {
             let reserved = peer.receive(commits);
@@ -308,7 +308,7 @@ fn a_push_above_max_output_fails_and_closes_the_connection() {
         error.get_ref().is_some_and(|why| why.is::<Closed>()),
         "{error}"
     );
-    eventually("the end", || !conn.is_active());
+    eventually("the close", || !conn.is_active());
 }
 
 #[test]
@@ -318,12 +318,12 @@ fn watermarks_and_limits_apply_to_other_senders_while_a_reservation_is_open() {
     let mut writer = conn.writer();
     writer.reserve(1).unwrap();
     for round in 0..50_u8 {
-        // Past the mark, so the poller is told, and must not take it for the owner's.
+        // Above the watermark the poller is notified. It must not treat the bytes as the owner's.
         handle.push(Bytes::from(vec![round; 70 << 10])).unwrap();
         writer.put_u8(round);
         assert!(peer.receive(70 << 10) == vec![round; 70 << 10]);
     }
-    eventually("all of others gone", || writer.unsent() == 0);
+    eventually("all other output sent", || writer.unsent() == 0);
     assert_eq!(writer.uncommitted_len(), 51);
     writer.commit_all();
     block_on(writer.flush()).unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Peers that reset or vanish, and handlers that outlive their connection.
+//! Peers that reset or close at any time, and handlers that outlive their connection.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -18,10 +18,10 @@ fn a_reset_after_any_byte_affects_no_other_connection_and_keeps_its_errno() {
         let mut peer = server.connect();
         peer.send(&request[..cut]);
         peer.reset();
-        steady.call(b"still here");
+        steady.call(b"still served");
         assert_eq!(errno_of(&server.ending()), Some(RESET), "after {cut} bytes");
     }
-    steady.call(b"still here");
+    steady.call(b"still served");
 }
 
 #[test]
@@ -43,9 +43,9 @@ fn a_reset_while_an_answer_is_sent_affects_no_other_connection() {
         peer.receive(10);
         peer.reset();
         drop(sending.join());
-        steady.call(b"still here");
+        steady.call(b"still served");
         let errno = errno_of(&server.ending());
-        assert!(errno.is_some(), "the kernel's word is kept");
+        assert!(errno.is_some(), "the errno is kept");
     }
 }
 
@@ -58,16 +58,16 @@ fn peers_that_close_with_requests_in_flight_affect_no_other_connection() {
         for _ in 0..round {
             peer.send(&frame(&bytes(1000, 1)));
         }
-        // With unread answers this is a reset, without them a FIN.
+        // With unread answers the kernel sends a reset, without them a FIN.
         drop(peer);
-        steady.call(b"still here");
+        steady.call(b"still served");
     }
     for _ in 0..50 {
         server.ending();
     }
 }
 
-/// Waits for input that never comes: the errnos of its calls after that.
+/// Waits for input that never arrives and returns the errnos of all calls after the reset.
 async fn outlive(conn: &mut Connection) -> Vec<Option<i32>> {
     let (mut reader, mut writer) = conn.split();
     let mut errnos = Vec::new();
@@ -75,7 +75,7 @@ async fn outlive(conn: &mut Connection) -> Vec<Option<i32>> {
         let waited = reader.wait(100).await;
         errnos.push(waited.expect_err("a reset").raw_os_error());
     }
-    writer.put_slice(b"into the void");
+    writer.put_slice(b"discarded");
     assert_eq!(writer.unsent(), 0, "puts are discarded");
     let flushed = writer.flush().await;
     errnos.push(flushed.expect_err("a reset").raw_os_error());
@@ -86,10 +86,10 @@ async fn outlive(conn: &mut Connection) -> Vec<Option<i32>> {
 
 #[test]
 fn after_a_reset_every_call_returns_the_errno_and_the_handler_is_not_dropped() {
-    let (told, errnos) = channel();
-    let handler = handler!([told], |conn| {
+    let (sender, errnos) = channel();
+    let handler = handler!([sender], |conn| {
         let errnos = outlive(conn).await;
-        told.send(errnos)?;
+        sender.send(errnos)?;
         Ok(())
     });
     let server = Server::start(EventLoop::builder().pollers(1), handler);
@@ -103,15 +103,15 @@ fn after_a_reset_every_call_returns_the_errno_and_the_handler_is_not_dropped() {
 #[test]
 fn bytes_received_before_a_reset_stay_readable() {
     let arrived = Gate::default();
-    let (told, read) = channel();
+    let (sender, read) = channel();
     let at = arrived.clone();
-    let handler = handler!([at, told], |conn| {
+    let handler = handler!([at, sender], |conn| {
         let mut reader = conn.reader();
         reader.wait(10).await?;
         at.open();
         reader.wait(100).await.expect_err("a reset");
         let words = reader.read_vec(10).await?;
-        told.send(words)?;
+        sender.send(words)?;
         Ok(())
     });
     let server = Server::start(EventLoop::builder().pollers(1), handler);
@@ -126,13 +126,13 @@ fn bytes_received_before_a_reset_stay_readable() {
 #[test]
 fn bytes_in_the_kernel_before_a_reset_are_delivered_first() {
     let (release, released) = channel::<()>();
-    let (told, read) = channel();
+    let (sender, read) = channel();
     let released = Arc::new(Mutex::new(released));
-    let handler = handler!([released, told], |conn| {
+    let handler = handler!([released, sender], |conn| {
         let word = conn.reader().read_vec(10).await?;
-        told.send(word.clone())?;
+        sender.send(word.clone())?;
         if word == *b"hold still" {
-            // Keeps the whole poller from looking.
+            // Blocks the poller.
             released.lock().unwrap().recv()?;
         }
         Ok(())
@@ -150,39 +150,45 @@ fn bytes_in_the_kernel_before_a_reset_are_delivered_first() {
 
 #[test]
 fn on_disconnect_runs_after_the_handler_returns() {
-    let told = Arc::new(AtomicBool::new(false));
+    let observed = Arc::new(AtomicBool::new(false));
     let (gate, at_error) = (Gate::default(), Gate::default());
-    let (at, erred, seen) = (gate.clone(), at_error.clone(), Arc::clone(&told));
+    let (at, erred, seen) = (gate.clone(), at_error.clone(), Arc::clone(&observed));
     let handler = handler!([at, seen, erred], |conn| {
         conn.reader().wait(100).await.expect_err("a reset");
-        assert!(!seen.load(Ordering::SeqCst), "told before the handler knew");
+        assert!(
+            !seen.load(Ordering::SeqCst),
+            "on_disconnect ran before the handler had the error"
+        );
         at.pass().await;
         assert!(
             !seen.load(Ordering::SeqCst),
-            "told before the handler returned"
+            "on_disconnect ran before the handler returned"
         );
         erred.open();
         Ok(())
     });
-    let observer = Arc::clone(&told);
+    let observer = Arc::clone(&observed);
     let server = Server::start_observed(EventLoop::builder().pollers(1), handler, move |_, _| {
         observer.store(true, Ordering::SeqCst);
     });
     let mut peer = server.connect();
     peer.send(b"?");
     peer.reset();
-    eventually("the handler's error", || gate.is_waited_at());
-    assert!(!told.load(Ordering::SeqCst), "told while the handler ran");
+    eventually("a waiting handler", || gate.is_waited_at());
+    assert!(
+        !observed.load(Ordering::SeqCst),
+        "on_disconnect ran while the handler ran"
+    );
     gate.open();
     block_on(at_error.pass());
-    eventually("the observer", || told.load(Ordering::SeqCst));
+    eventually("on_disconnect", || observed.load(Ordering::SeqCst));
 }
 
 #[test]
 fn a_late_handler_error_does_not_replace_the_close_reason() {
     let handler = async |conn: &mut Connection| {
         conn.reader().wait(100).await.expect_err("a reset");
-        Err("too late to matter".into())
+        Err("too late".into())
     };
     let server = Server::start(EventLoop::builder().pollers(1), handler);
     let mut peer = server.connect();
@@ -196,7 +202,7 @@ fn a_late_handler_panic_does_not_replace_the_close_reason() {
     let handler = async |conn: &mut Connection| {
         conn.close();
         conn.reader().wait(100).await.expect_err("a close");
-        panic!("too late to matter");
+        panic!("too late");
     };
     let server = Server::start(EventLoop::builder().pollers(1), handler);
     let mut peer = server.connect();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Runners: which handlers they take, what one of the user's own may do, and whom a handler holds up.
+//! Runners: the handlers they accept, custom runners, and handlers that block.
 
 use std::future::Future;
 use std::io::ErrorKind;
@@ -15,7 +15,7 @@ use crate::support::{LIMIT, Peer, Server, block_on, eventually, frame, free_list
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Does with each task what it is told.
+/// Passes each task to a closure.
 struct Does<F>(F);
 
 impl<F: Fn(Task) + Send + Sync> Spawn for Does<F> {
@@ -37,7 +37,7 @@ fn threads(count: usize) -> Builder {
 
 #[test]
 fn handlers_that_a_runner_cannot_run_are_rejected_with_the_field_name() {
-    let refused = |builder: Builder| {
+    let rejected_field = |builder: Builder| {
         let error = builder.listen(free_listener()).build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         let config = error.get_ref().and_then(|why| why.downcast_ref());
@@ -45,13 +45,22 @@ fn handlers_that_a_runner_cannot_run_are_rejected_with_the_field_name() {
     };
     let pinned = async |conn: &mut Connection| rpc(conn).await;
     let whole = async |_: Connection| Ok(());
-    assert_eq!(refused(spawned(drop).on_request(pinned)), Some("runner"));
+    assert_eq!(
+        rejected_field(spawned(drop).on_request(pinned)),
+        Some("runner")
+    );
     let made = spawned(drop).on_request_with(move || pinned);
-    assert_eq!(refused(made), Some("runner"));
-    assert_eq!(refused(spawned(drop).on_connection(whole)), Some("runner"));
+    assert_eq!(rejected_field(made), Some("runner"));
+    assert_eq!(
+        rejected_field(spawned(drop).on_connection(whole)),
+        Some("runner")
+    );
     let greeted = spawned(drop).on_request_send(rpc).on_connect(pinned);
-    assert_eq!(refused(greeted), Some("on_connect"));
-    assert_eq!(refused(threads(0).on_request_send(rpc)), Some("runner"));
+    assert_eq!(rejected_field(greeted), Some("on_connect"));
+    assert_eq!(
+        rejected_field(threads(0).on_request_send(rpc)),
+        Some("runner")
+    );
 }
 
 #[test]
@@ -80,7 +89,7 @@ fn a_runner_with_a_thread_for_each_task_serves_requests() {
 
 #[test]
 fn a_runner_that_drops_a_task_or_panics_closes_its_connection() {
-    let does: [fn(Task); 2] = [drop, |_| panic!("a runner of a test")];
+    let does: [fn(Task); 2] = [drop, |_| panic!("a runner that panics, on purpose")];
     for does in does {
         let server = Server::start_as_given(spawned(does).on_request_send(rpc));
         for _ in 0..3 {
@@ -90,7 +99,9 @@ fn a_runner_that_drops_a_task_or_panics_closes_its_connection() {
             drop(peer);
             assert!(matches!(server.ending(), CloseReason::Local));
         }
-        eventually("no connection", || server.handle.connections() == 0);
+        eventually("the close of all connections", || {
+            server.handle.connections() == 0
+        });
     }
 }
 
@@ -101,7 +112,7 @@ fn a_runner_that_drops_a_started_task_closes_its_connection() {
     let server = Server::start_as_given(
         spawned(move |mut task| {
             let polled = crate::support::poll_once(task.as_mut());
-            assert!(polled.is_pending(), "half a frame");
+            assert!(polled.is_pending(), "the frame is incomplete");
             keep.lock().unwrap().push(task);
         })
         .on_request_send(rpc),
@@ -128,13 +139,13 @@ fn a_runner_that_runs_tasks_late_loses_nothing() {
         peer.send(&frame(word));
         let tasks = std::mem::take(&mut *kept.lock().unwrap());
         tasks.into_iter().for_each(block_on);
-        // The second came before or after the first was over.
+        // The second request arrived before or after the first was complete.
         let mut received = peer.receive(7);
         let rest = || std::mem::take(&mut *kept.lock().unwrap());
         peer.stream.set_nonblocking(true).unwrap();
         eventually("both answers", || {
             rest().into_iter().for_each(block_on);
-            // In pieces, if the system delivers it so.
+            // The kernel may deliver the answers in pieces.
             let mut more = [0; 7];
             if let Ok(count) = std::io::Read::read(&mut peer.stream, &mut more) {
                 received.extend(&more[..count]);
@@ -162,17 +173,17 @@ fn tasks_that_a_runner_never_polls_are_aborted_and_reported_at_shutdown() {
         matches!(reasons[..], [CloseReason::Shutdown]),
         "{reasons:?}"
     );
-    // Late, they find nothing to do.
+    // Polled late, the tasks have nothing to do.
     kept.lock().unwrap().drain(..).for_each(block_on);
 }
 
-/// A handler that blocks its thread at each request until it is let go, what lets it, and how often
-/// it has.
+/// A handler that blocks its thread on each request for `b` until released, with the sender that
+/// releases it and the count of blocked requests.
 fn blocking() -> (impl netpoll::Handler, Sender<()>, Arc<AtomicUsize>) {
     let (release, released) = channel::<()>();
     let released = Arc::new(Mutex::new(released));
-    let begun = Arc::<AtomicUsize>::default();
-    let count = Arc::clone(&begun);
+    let blocked_count = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&blocked_count);
     let handler = handler!([released, count], |conn| {
         if conn.reader().peek(5).await?[4] == b'b' {
             count.fetch_add(1, Ordering::SeqCst);
@@ -180,31 +191,35 @@ fn blocking() -> (impl netpoll::Handler, Sender<()>, Arc<AtomicUsize>) {
         }
         rpc(conn).await
     });
-    (handler, release, begun)
+    (handler, release, blocked_count)
 }
 
 #[test]
 fn a_blocking_handler_delays_neither_the_poller_nor_a_free_thread() {
-    let (handler, release, begun) = blocking();
+    let (handler, release, blocked_count) = blocking();
     let server = Server::start_as_given(threads(2).on_request_send(handler));
     let (mut blocked, mut free) = (server.connect(), server.connect());
     blocked.send(&frame(b"block"));
-    eventually("the block", || begun.load(Ordering::SeqCst) == 1);
-    (0..50).for_each(|_| free.call(b"no need to"));
+    eventually("a blocked handler", || {
+        blocked_count.load(Ordering::SeqCst) == 1
+    });
+    (0..50).for_each(|_| free.call(b"not blocked"));
     release.send(()).unwrap();
     assert_eq!(blocked.receive(9), frame(b"block"));
 }
 
 #[test]
 fn the_poller_accepts_and_closes_connections_while_all_threads_are_blocked() {
-    let (handler, release, begun) = blocking();
+    let (handler, release, blocked_count) = blocking();
     let server = Server::start_as_given(threads(1).on_request_send(handler));
     let mut blocked = server.connect();
     blocked.send(&frame(b"block"));
-    eventually("the block", || begun.load(Ordering::SeqCst) == 1);
+    eventually("a blocked handler", || {
+        blocked_count.load(Ordering::SeqCst) == 1
+    });
     for _ in 0..20 {
         let peer = server.connect();
-        eventually("the other", || server.handle.connections() == 2);
+        eventually("the other connection", || server.handle.connections() == 2);
         drop(peer);
         assert!(matches!(server.ending(), CloseReason::PeerFin));
     }
@@ -226,7 +241,7 @@ fn a_handler_that_awaits_input_occupies_no_thread() {
         for peer in [&mut first, &mut second] {
             peer.send(&whole[..6]);
         }
-        server.connect().call(b"between them");
+        server.connect().call(b"in between");
         for peer in [&mut second, &mut first] {
             peer.send(&whole[6..]);
             assert_eq!(peer.receive(whole.len()), whole);
@@ -236,12 +251,14 @@ fn a_handler_that_awaits_input_occupies_no_thread() {
 
 #[test]
 fn a_handler_that_blocks_past_the_shutdown_deadline_is_abandoned_and_reported() {
-    let (handler, release, begun) = blocking();
+    let (handler, release, blocked_count) = blocking();
     let mut server =
         Server::start_as_given(threads(1).on_request_send(handler)).of_which_some_is_kept();
     let mut blocked = server.connect();
     blocked.send(&frame(b"block"));
-    eventually("the block", || begun.load(Ordering::SeqCst) == 1);
+    eventually("a blocked handler", || {
+        blocked_count.load(Ordering::SeqCst) == 1
+    });
     let endings = server.take_endings();
     assert_eq!(server.shut_down(Duration::from_millis(10)), 1);
     let ended = endings.recv_timeout(LIMIT).unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A handler for a connection that somebody owned.
+//! `Connection::serve`: a handler for an owned connection.
 
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
@@ -29,11 +29,11 @@ fn a_dialed_connection_can_serve_requests() {
 fn input_received_before_serve_is_served_at_once() {
     let requests = [frame(b"one"), frame(b"two")].concat();
     let leave: [fn(&mut Connection, usize); 3] = [
-        // In the inbox, as it came.
-        |conn, size| eventually("all of it", || conn.reader().available() == size),
-        // Taken, and half a request read by the owner.
+        // Received into the input buffer and not touched.
+        |conn, size| eventually("all input", || conn.reader().available() == size),
+        // Taken by a read of the owner and not consumed.
         |conn, size| block_on(conn.reader().wait(size)).unwrap(),
-        // Given back by a wait that was dropped.
+        // Returned by a dropped wait.
         |conn, size| {
             block_on(conn.reader().wait(size)).unwrap();
             let mut reader = conn.reader();
@@ -73,7 +73,7 @@ fn a_handler_can_pass_its_connection_to_another_handler() {
             assert_eq!(conn.reader().next(5).await?, b"hello");
             conn.writer().put_str("welcome");
             conn.serve(rpc);
-            // It waits for this one to have returned.
+            // The new handler starts when this one has returned.
             at.pass().await;
             Ok(())
         },
@@ -82,7 +82,7 @@ fn a_handler_can_pass_its_connection_to_another_handler() {
     peer.send(b"hello");
     peer.send(&frame(b"early"));
     assert_eq!(peer.receive(7), b"welcome");
-    eventually("the wait", || gate.is_waited_at());
+    eventually("a waiting handler", || gate.is_waited_at());
     gate.open();
     assert_eq!(peer.receive(9), frame(b"early"));
     peer.call(b"late");
@@ -103,7 +103,7 @@ fn a_connection_served_during_a_drain_closes_with_the_drain() {
         },
     ));
     let mut peer = server.connect();
-    eventually("the wait", || gate.is_waited_at());
+    eventually("a waiting handler", || gate.is_waited_at());
     peer.send(&frame(b"early"));
     let shutdown = server.handle.shutdown(10 * LIMIT);
     gate.open();
@@ -116,27 +116,27 @@ fn a_connection_served_during_a_drain_closes_with_the_drain() {
 fn a_connection_dialed_on_a_draining_loop_is_served_and_drained() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let upstream: netpoll::Addr = listener.local_addr().unwrap().into();
-    let (tell, hear) = channel();
-    let tell = Mutex::new(tell);
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let gate = Gate::default();
     let at = gate.clone();
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(
         async move |conn: &mut Connection| {
             conn.reader().skip(1).await?;
             let dialed = Dialer::new().dial(upstream).await?;
-            tell.lock().unwrap().send(dialed)?;
+            sender.lock().unwrap().send(dialed)?;
             at.pass().await;
             Ok(())
         },
     ));
     let mut peer = server.connect();
     peer.send(b"?");
-    let dialed = hear.recv_timeout(LIMIT).unwrap();
+    let dialed = receiver.recv_timeout(LIMIT).unwrap();
     let (mut accepted, _) = listener.accept().unwrap();
     accepted.set_read_timeout(Some(LIMIT)).unwrap();
     std::io::Write::write_all(&mut accepted, &frame(b"early")).unwrap();
     let shutdown = server.handle.shutdown(10 * LIMIT);
-    eventually("a port that is closed", || {
+    eventually("a closed port", || {
         crate::support::Peer::try_connect(server.addr).is_err()
     });
     dialed.serve(rpc);
@@ -150,8 +150,8 @@ fn a_connection_dialed_on_a_draining_loop_is_served_and_drained() {
 
 #[test]
 fn a_connection_dialed_on_a_poller_is_served_there() {
-    let (told, hear) = channel();
-    let told = Mutex::new(told);
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let upstream = Server::start_as_given(EventLoop::builder().pollers(1).on_connection(
         async |mut conn: Connection| {
             conn.writer().put_str("?");
@@ -164,11 +164,11 @@ fn a_connection_dialed_on_a_poller_is_served_there() {
         async move |conn: &mut Connection| {
             conn.reader().skip(1).await?;
             let dialed = Dialer::new().dial(addr).await?;
-            let (poller, told) = (std::thread::current().id(), told.lock().unwrap().clone());
+            let (poller, sender) = (std::thread::current().id(), sender.lock().unwrap().clone());
             dialed.serve(async move |conn: &mut Connection| {
                 conn.reader().skip(1).await?;
                 conn.writer().put_str("!");
-                told.send(std::thread::current().id() == poller)?;
+                sender.send(std::thread::current().id() == poller)?;
                 Ok(())
             });
             Ok(())
@@ -176,8 +176,8 @@ fn a_connection_dialed_on_a_poller_is_served_there() {
     ));
     let mut peer = server.connect();
     peer.send(b"go");
-    assert!(hear.recv_timeout(LIMIT).unwrap());
-    assert!(hear.recv_timeout(LIMIT).unwrap());
+    assert!(receiver.recv_timeout(LIMIT).unwrap());
+    assert!(receiver.recv_timeout(LIMIT).unwrap());
     upstream.ending();
 }
 
@@ -187,18 +187,18 @@ fn a_failing_handler_closes_only_its_connection() {
     other.serve(rpc);
     let failing = conn.serve(async |conn: &mut Connection| {
         conn.reader().skip(1).await?;
-        Err("of no use".into())
+        Err("failed".into())
     });
     let over = failing.closed();
     peer.send(b"?");
     assert!(matches!(block_on(over), CloseReason::Handler(_)));
-    other_peer.call(b"still here");
+    other_peer.call(b"still served");
 }
 
-/// What a handler holds, and tells when it is dropped.
-struct Tells(std::sync::mpsc::Sender<()>);
+/// A value that sends a message in its drop.
+struct SendsOnDrop(std::sync::mpsc::Sender<()>);
 
-impl Drop for Tells {
+impl Drop for SendsOnDrop {
     fn drop(&mut self) {
         self.0.send(()).ok();
     }
@@ -207,8 +207,8 @@ impl Drop for Tells {
 #[test]
 fn serve_on_a_closed_connection_drops_the_handler_and_leaks_nothing() {
     for round in 0..60 {
-        let (tell, hear) = channel();
-        let tells = Tells(tell);
+        let (sender, receiver) = channel();
+        let on_drop = SendsOnDrop(sender);
         let (conn, peer) = pair();
         let handle = conn.handle();
         match round % 3 {
@@ -226,10 +226,12 @@ fn serve_on_a_closed_connection_drops_the_handler_and_leaks_nothing() {
             }
         }
         conn.serve(async move |conn: &mut Connection| {
-            let _held = &tells;
+            let _held = &on_drop;
             rpc(conn).await
         });
-        hear.recv_timeout(LIMIT).expect("the drop of the handler");
-        eventually("the last of it", || handle.timeouts().is_none());
+        receiver
+            .recv_timeout(LIMIT)
+            .expect("the drop of the handler");
+        eventually("a freed connection", || handle.timeouts().is_none());
     }
 }

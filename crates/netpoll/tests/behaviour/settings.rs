@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The suites again, with handlers elsewhere and over other sockets. Each test here runs this very
-//! program again, with the suites that make no statement about what is varied.
+//! Runs suites again with another runner or another kind of socket. Each test here starts this test
+//! program again with the suites that do not depend on the changed setting.
 //!
-//! What holds on the poller alone is in `on_the_poller.rs`, and runs once.
+//! Behaviour that holds only on the poller is in `on_the_poller.rs` and runs once.
 
 use std::process::Command;
 
 use crate::support::setting::{KIND, RUNS};
 
-/// Suites that say nothing about where handlers run.
+/// Suites that hold with every runner.
 const ANYWHERE: [&str; 8] = [
     "deadlines",
     "dial",
@@ -20,7 +20,7 @@ const ANYWHERE: [&str; 8] = [
     "timeouts",
 ];
 
-/// Suites that say nothing about TCP.
+/// Suites that hold over TCP and Unix sockets.
 const ANY_SOCKET: [&str; 23] = [
     "blocking",
     "close_notifications",
@@ -47,20 +47,20 @@ const ANY_SOCKET: [&str; 23] = [
     "writing",
 ];
 
-/// Runs the tests of `suites` in a process of this program with these settings.
+/// Runs the tests of `suites` in a new process of this program with these settings.
 fn run_again(runs: &str, kind: &str, suites: &[&str]) {
     let program = std::env::current_exe().expect("a program");
     let mut command = Command::new(program);
     command.env(RUNS, runs).env(KIND, kind);
-    // What else the caller skips, under a sanitizer for example, is skipped here too.
+    // Pass on the filters of the caller, which a sanitizer run uses for example.
     command.args(std::env::args().filter(|argument| argument.starts_with("--skip=")));
     command.args(suites.iter().map(|suite| format!("{suite}::")));
     let output = command.output().expect("a child");
-    let said = String::from_utf8_lossy(&output.stdout);
-    println!("{said}");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    println!("{stdout}");
     assert!(
-        output.status.success() && !said.contains(" 0 passed"),
-        "handlers {runs}, sockets {kind}: {}\n{said}\n{}",
+        output.status.success() && !stdout.contains(" 0 passed"),
+        "handlers {runs}, sockets {kind}: {}\n{stdout}\n{}",
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );

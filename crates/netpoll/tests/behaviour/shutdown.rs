@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The end of a loop: in order, and by force.
+//! Shutdown of a loop, graceful and forced.
 
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -11,12 +11,12 @@ use crate::support::{
     Gate, LIMIT, Peer, Server, Whole, block_on, bound, bytes, frame, free_listener, rpc,
 };
 
-/// Long enough that only a shutdown that hangs meets it.
+/// A deadline that only a hanging shutdown reaches.
 const LONG: Duration = LIMIT;
 
-/// How many whole frames `received` is; fails on half a one.
+/// Counts the frames in `received`. Fails on an incomplete one.
 fn whole_frames(received: &[u8], frame: &[u8]) -> usize {
-    assert_eq!(received.len() % frame.len(), 0, "half an answer");
+    assert_eq!(received.len() % frame.len(), 0, "an incomplete answer");
     assert!(received.chunks(frame.len()).all(|answer| answer == frame));
     received.len() / frame.len()
 }
@@ -53,7 +53,7 @@ fn continuous_requests_end_at_a_complete_answer() {
             std::thread::spawn(move || {
                 let sending = peer.send_aside(request.repeat(20_000));
                 let mut received = Vec::new();
-                // After the FIN, what was sent late may be answered by a reset.
+                // The kernel may answer late requests after the FIN with a reset.
                 let _end = std::io::Read::read_to_end(&mut peer.stream, &mut received);
                 drop(peer);
                 drop(sending.join());
@@ -89,7 +89,7 @@ fn idle_connections_close_with_the_reason_shutdown() {
     );
 }
 
-/// Gives back what it gets, chunk by chunk.
+/// Echoes its input chunk by chunk.
 async fn echo(mut conn: Connection) -> Result<(), BoxError> {
     while let Some(chunk) = conn.reader().chunk().await? {
         conn.writer().append(chunk);
@@ -165,7 +165,11 @@ fn a_shutdown_can_be_awaited() {
     let server = Server::rpc();
     server.connect().call(b"one");
     assert_eq!(block_on(server.handle.shutdown(LONG)), 0);
-    assert_eq!(block_on(server.handle.shutdown(LONG)), 0, "also afterwards");
+    assert_eq!(
+        block_on(server.handle.shutdown(LONG)),
+        0,
+        "a second shutdown"
+    );
     assert_eq!(server.handle.connections(), 0);
 }
 
@@ -229,7 +233,7 @@ fn a_shutdown_awaited_by_a_handler_does_not_wait_for_that_handler() {
     let (mut first, mut second, mut idle) = (server.connect(), server.connect(), server.connect());
     idle.send(b".");
     let since = std::time::Instant::now();
-    // Two that wait for each other, if anybody waited for them.
+    // Two handlers that would deadlock if the shutdown waited for them.
     first.send(b"s");
     second.send(b"s");
     for peer in [&mut first, &mut second] {
@@ -238,5 +242,5 @@ fn a_shutdown_awaited_by_a_handler_does_not_wait_for_that_handler() {
     assert_eq!(idle.receive_all().unwrap(), b"");
     drop((first, second, idle));
     assert_eq!(server.shut_down(LONG), 0);
-    assert!(since.elapsed() < LONG, "nobody was waited for in vain");
+    assert!(since.elapsed() < LONG, "the deadline passed");
 }

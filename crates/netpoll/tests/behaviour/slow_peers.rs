@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Peers that begin what they never end. How long one may take counts from its first byte until it is
-//! consumed, whatever calls come and go on the server's side.
+//! Peers that never complete a frame. The timeout of a frame runs from its first byte until it is
+//! consumed, however the server's reads come and go.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -18,42 +18,42 @@ use crate::support::Runs::Tokio;
 use crate::support::{Peer, Server, block_on, bytes, frame, retry_if_late};
 use crate::timeouts::{SHORT, ended_for, one_poller};
 
-/// How long one may take.
-const PATIENCE: Duration = SHORT.saturating_mul(3);
+/// The timeout of a frame.
+const FRAME_TIMEOUT: Duration = SHORT.saturating_mul(3);
 
-/// How long a call waits before another is made in its place.
-const EACH: Duration = Duration::from_millis(20);
+/// The timeout of one read, after which the server starts another.
+const READ_TIMEOUT: Duration = Duration::from_millis(20);
 
-/// The first bytes of a frame of a thousand.
+/// The length prefix of a frame of 1000 bytes.
 const HEAD: [u8; 4] = 1000_u32.to_be_bytes();
 
-/// Sends `begin` and then a byte now and then, until the server has had enough.
+/// Sends `begin` and then single bytes at intervals until the server closes the connection.
 fn drips(peer: &Peer, begin: &[u8]) -> JoinHandle<()> {
     let mut stream = peer.stream.try_clone().expect("a descriptor");
     let begin = begin.to_vec();
     std::thread::spawn(move || {
         let mut sent = stream.write_all(&begin);
         while sent.is_ok() {
-            std::thread::sleep(EACH);
+            std::thread::sleep(READ_TIMEOUT);
             sent = stream.write_all(b"x");
         }
     })
 }
 
-/// A way to serve frames by waiting anew all the time, and what it is called.
+/// The name of a way to serve frames with repeated short waits, and its builder step.
 type Way = (&'static str, fn(Builder) -> Builder);
 
-/// All ways.
+/// All ways to serve.
 fn ways() -> impl Iterator<Item = Way> {
-    servers_of_many()
+    mux_servers()
         .into_iter()
         .chain(loops())
         .chain(requests())
-        .chain(of_tokio())
+        .chain(tokio_ways())
 }
 
-/// Handlers as tasks of a tokio runtime, where there is one.
-fn of_tokio() -> impl Iterator<Item = Way> {
+/// Handlers as tasks of a tokio runtime, with the feature `tokio`.
+fn tokio_ways() -> impl Iterator<Item = Way> {
     #[cfg(feature = "tokio")]
     let ways: [Way; 3] = [
         ("mux::serve_on, tokio", |builder| {
@@ -61,12 +61,12 @@ fn of_tokio() -> impl Iterator<Item = Way> {
             builder.runner(Tokio.runner()).on_connection_send(serving)
         }),
         ("a loop of next, tokio", |builder| {
-            builder.runner(Tokio.runner()).on_connection_send(looping)
+            builder.runner(Tokio.runner()).on_connection_send(next_loop)
         }),
-        ("requests that are not there yet, tokio", |builder| {
+        ("incomplete requests, tokio", |builder| {
             builder
                 .runner(Tokio.runner())
-                .on_request_send(not_there_yet)
+                .on_request_send(skip_if_complete)
         }),
     ];
     #[cfg(not(feature = "tokio"))]
@@ -74,7 +74,7 @@ fn of_tokio() -> impl Iterator<Item = Way> {
     ways.into_iter()
 }
 
-fn servers_of_many() -> Vec<Way> {
+fn mux_servers() -> Vec<Way> {
     vec![
         ("mux::serve", |builder| {
             builder.on_connection(mux::serve(codec(), async |request: Message| Ok(request)))
@@ -98,16 +98,16 @@ fn servers_of_many() -> Vec<Way> {
 
 fn loops() -> Vec<Way> {
     vec![
-        ("a loop of next", |builder| builder.on_connection(looping)),
+        ("a loop of next", |builder| builder.on_connection(next_loop)),
         ("a loop of next, offloaded", |builder| {
             builder
                 .runner(Runner::Threads(2))
-                .on_connection_send(looping)
+                .on_connection_send(next_loop)
         }),
-        ("a loop that swallows errors", |builder| {
+        ("a loop that ignores errors", |builder| {
             builder.on_connection(async |mut conn: Connection| {
                 loop {
-                    let _nothing = timeout(EACH, conn.reader().next(1004)).await;
+                    let _nothing = timeout(READ_TIMEOUT, conn.reader().next(1004)).await;
                     if !conn.is_active() {
                         return Ok(());
                     }
@@ -118,10 +118,10 @@ fn loops() -> Vec<Way> {
             builder.on_connection(async |mut conn: Connection| {
                 loop {
                     let mut reader = conn.reader();
-                    if let Ok(peeked) = timeout(EACH, reader.peek(1004)).await {
+                    if let Ok(peeked) = timeout(READ_TIMEOUT, reader.peek(1004)).await {
                         peeked?;
                     }
-                    if let Ok(line) = timeout(EACH, reader.until(b'\n', 2000)).await {
+                    if let Ok(line) = timeout(READ_TIMEOUT, reader.until(b'\n', 2000)).await {
                         line?;
                     }
                 }
@@ -130,9 +130,9 @@ fn loops() -> Vec<Way> {
         ("a loop of frames", |builder| {
             builder.on_connection(async |mut conn: Connection| {
                 loop {
-                    let mut reader = conn.reader().with_deadline(Instant::now() + EACH);
+                    let mut reader = conn.reader().with_deadline(Instant::now() + READ_TIMEOUT);
                     match reader.frame(&LengthField::new()).await {
-                        Err(error) if !is_read(&error) => return Err(error.into()),
+                        Err(error) if !is_read_timeout(&error) => return Err(error.into()),
                         _ => {}
                     }
                 }
@@ -142,7 +142,7 @@ fn loops() -> Vec<Way> {
             builder.on_connection(async |conn: Connection| {
                 let (mut reader, _writer) = conn.into_split();
                 loop {
-                    if let Ok(next) = timeout(EACH, reader.reader().next(1004)).await {
+                    if let Ok(next) = timeout(READ_TIMEOUT, reader.reader().next(1004)).await {
                         next?;
                     }
                 }
@@ -153,26 +153,26 @@ fn loops() -> Vec<Way> {
 
 fn requests() -> Vec<Way> {
     vec![
-        ("requests that wait and give up", |builder| {
+        ("requests with a timeout", |builder| {
             builder.on_request(async |conn: &mut Connection| {
-                if let Ok(next) = timeout(EACH, conn.reader().next(1004)).await {
+                if let Ok(next) = timeout(READ_TIMEOUT, conn.reader().next(1004)).await {
                     next?;
                 }
                 Ok(())
             })
         }),
-        ("requests that are not there yet", |builder| {
-            builder.on_request(async |conn: &mut Connection| not_there_yet(conn).await)
+        ("incomplete requests", |builder| {
+            builder.on_request(async |conn: &mut Connection| skip_if_complete(conn).await)
         }),
-        ("requests that are not there yet, offloaded", |builder| {
+        ("incomplete requests, offloaded", |builder| {
             builder
                 .runner(Runner::Threads(2))
-                .on_request(async |conn: &mut Connection| not_there_yet(conn).await)
+                .on_request(async |conn: &mut Connection| skip_if_complete(conn).await)
         }),
     ]
 }
 
-async fn not_there_yet(conn: &mut Connection) -> Result<(), BoxError> {
+async fn skip_if_complete(conn: &mut Connection) -> Result<(), BoxError> {
     let mut reader = conn.reader();
     if reader.available() >= 1004 {
         reader.skip(1004).await?;
@@ -180,22 +180,22 @@ async fn not_there_yet(conn: &mut Connection) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Whether it is the call's own time that was up, and not the connection's.
-fn is_read(error: &std::io::Error) -> bool {
+/// Whether the read's own deadline passed, not a timeout of the connection.
+fn is_read_timeout(error: &std::io::Error) -> bool {
     let why = error.get_ref();
     why.is_some_and(|why| why.is::<netpoll::TimedOut>())
 }
 
-async fn looping(mut conn: Connection) -> Result<(), BoxError> {
+async fn next_loop(mut conn: Connection) -> Result<(), BoxError> {
     loop {
-        if let Ok(next) = timeout(EACH, conn.reader().next(1004)).await {
+        if let Ok(next) = timeout(READ_TIMEOUT, conn.reader().next(1004)).await {
             let frame = next?.to_vec();
             conn.writer().put_slice(&frame);
         }
     }
 }
 
-/// Polls each task on a thread of its own.
+/// Runs each task on a thread of its own.
 struct Threads;
 
 impl netpoll::Spawn for Threads {
@@ -204,8 +204,8 @@ impl netpoll::Spawn for Threads {
     }
 }
 
-/// Fails unless a peer that drips is ended for `which` in each way of serving.
-fn each_ends(builder: fn() -> Builder, time: Duration, which: Timeout) {
+/// Fails unless a dripping peer hits the timeout `which` in each way of serving.
+fn check_each_way(builder: fn() -> Builder, time: Duration, which: Timeout) {
     for (way, serve) in ways() {
         let server = Server::start_as_given(serve(builder()));
         let since = Instant::now();
@@ -219,27 +219,27 @@ fn each_ends(builder: fn() -> Builder, time: Duration, which: Timeout) {
 
 #[test]
 fn a_dripping_peer_hits_the_read_timeout_in_every_way_of_serving() {
-    each_ends(
-        || one_poller().read_timeout(PATIENCE),
-        PATIENCE,
+    check_each_way(
+        || one_poller().read_timeout(FRAME_TIMEOUT),
+        FRAME_TIMEOUT,
         Timeout::Read,
     );
 }
 
 #[test]
 fn a_dripping_peer_hits_the_minimum_rate_in_every_way_of_serving() {
-    each_ends(
-        || one_poller().min_rate(MinRate::new(2000, PATIENCE)),
-        PATIENCE,
+    check_each_way(
+        || one_poller().min_rate(MinRate::new(2000, FRAME_TIMEOUT)),
+        FRAME_TIMEOUT,
         Timeout::MinRate,
     );
 }
 
 #[test]
 fn a_dripping_peer_hits_the_idle_timeout_in_every_way_of_serving() {
-    each_ends(
-        || one_poller().idle_timeout(PATIENCE),
-        PATIENCE,
+    check_each_way(
+        || one_poller().idle_timeout(FRAME_TIMEOUT),
+        FRAME_TIMEOUT,
         Timeout::Idle,
     );
 }
@@ -247,17 +247,21 @@ fn a_dripping_peer_hits_the_idle_timeout_in_every_way_of_serving() {
 #[test]
 fn a_peer_that_stops_within_a_header_hits_the_read_timeout() {
     for (way, serve) in ways() {
-        let server = Server::start_as_given(serve(one_poller().read_timeout(PATIENCE)));
+        let server = Server::start_as_given(serve(one_poller().read_timeout(FRAME_TIMEOUT)));
         let since = Instant::now();
         let mut peer = server.connect();
         peer.send(&HEAD[..2]);
-        assert_eq!(ended_for(&server, since, PATIENCE), Timeout::Read, "{way}");
+        assert_eq!(
+            ended_for(&server, since, FRAME_TIMEOUT),
+            Timeout::Read,
+            "{way}"
+        );
     }
 }
 
 #[test]
 fn a_mux_server_waits_for_the_next_request_without_a_timeout() {
-    for (way, serve) in servers_of_many() {
+    for (way, serve) in mux_servers() {
         let builder = one_poller().read_timeout(SHORT);
         let server = Server::start_as_given(serve(builder));
         let mut peer = server.connect();
@@ -274,17 +278,17 @@ fn a_mux_server_waits_for_the_next_request_without_a_timeout() {
 
 #[test]
 fn a_slow_and_steady_upload_hits_no_timeout() {
-    retry_if_late(EACH, || {
+    retry_if_late(READ_TIMEOUT, || {
         for (way, serve) in loops().into_iter().take(2) {
             let builder = one_poller()
-                .idle_timeout(PATIENCE)
-                .min_rate(MinRate::new(50, PATIENCE));
+                .idle_timeout(FRAME_TIMEOUT)
+                .min_rate(MinRate::new(50, FRAME_TIMEOUT));
             let server = Server::start_as_given(serve(builder));
             let mut peer = server.connect();
             let body = bytes(1004, 3);
             for part in body.chunks(20) {
                 peer.send(part);
-                std::thread::sleep(EACH * 2);
+                std::thread::sleep(READ_TIMEOUT * 2);
             }
             assert!(peer.receive(1004) == body, "{way}");
         }
@@ -293,14 +297,14 @@ fn a_slow_and_steady_upload_hits_no_timeout() {
 
 #[test]
 fn no_timeout_runs_against_the_peer_while_the_handler_is_busy() {
-    retry_if_late(EACH, || {
+    retry_if_late(READ_TIMEOUT, || {
         let server = Server::start(
             one_poller()
-                .read_timeout(PATIENCE)
-                .min_rate(MinRate::new(100_000, PATIENCE)),
+                .read_timeout(FRAME_TIMEOUT)
+                .min_rate(MinRate::new(100_000, FRAME_TIMEOUT)),
             whole!([], |mut conn| {
                 conn.reader().peek(2).await?;
-                netpoll::time::sleep(PATIENCE * 4).await;
+                netpoll::time::sleep(FRAME_TIMEOUT * 4).await;
                 let body = conn.reader().next(40).await?.to_vec();
                 conn.writer().put_slice(&body);
                 Ok(())
@@ -311,9 +315,9 @@ fn no_timeout_runs_against_the_peer_while_the_handler_is_busy() {
         let since = Instant::now();
         for part in body.chunks(2) {
             peer.send(part);
-            std::thread::sleep(PATIENCE / 8);
+            std::thread::sleep(FRAME_TIMEOUT / 8);
         }
-        assert!(peer.receive_all().expect("an end") == body);
-        assert!(since.elapsed() >= PATIENCE * 2);
+        assert!(peer.receive_all().expect("the end of the stream") == body);
+        assert!(since.elapsed() >= FRAME_TIMEOUT * 2);
     });
 }

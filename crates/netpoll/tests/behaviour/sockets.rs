@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! TCP sockets as the kernel has them, dials that have no time, and addresses of IPv6.
+//! TCP socket options in the kernel, dials with short timeouts, and IPv6 addresses.
 
 use std::io::ErrorKind;
 use std::net::{Ipv6Addr, SocketAddrV6};
@@ -16,8 +16,7 @@ use crate::support::{
     Host, LIMIT, Peer, Server, Whole, block_on, bound, call, errno_of, eventually, pair_with, rpc,
 };
 
-/// Whether small packets are not held back, and how silence is asked after: when, how often, how
-/// many times.
+/// The values of `TCP_NODELAY` and keepalive: on or off, idle seconds, interval seconds, probes.
 fn options_of(conn: &Connection) -> std::io::Result<(bool, bool, u64, u64, u32)> {
     let socket = SockRef::from(conn);
     Ok((
@@ -35,7 +34,7 @@ fn both_ends_have_nodelay_and_all_three_keepalive_values() {
         EventLoop::builder().pollers(1),
         Whole(async |mut conn: Connection| {
             assert_eq!(options_of(&conn)?, (true, true, 60, 15, 4));
-            conn.writer().put_str("as they should be");
+            conn.writer().put_str("options are right");
             Ok(())
         }),
     );
@@ -43,11 +42,11 @@ fn both_ends_have_nodelay_and_all_three_keepalive_values() {
     assert_eq!(options_of(&conn).unwrap(), (true, true, 60, 15, 4));
     assert_eq!(
         block_on(conn.reader().next(17)).unwrap(),
-        b"as they should be"
+        b"options are right"
     );
 }
 
-/// The user timeout, in seconds.
+/// The value of `TCP_USER_TIMEOUT` in seconds.
 fn user_timeout(socket: impl AsFd) -> Option<u64> {
     let timeout = SockRef::from(&socket).tcp_user_timeout().expect("TCP");
     timeout.map(|timeout| timeout.as_secs())
@@ -62,9 +61,9 @@ fn probing(idle: u64, interval: u64, count: u32) -> ConnOptions {
 
 #[test]
 fn the_user_timeout_matches_the_keepalive_however_a_connection_is_made() {
-    let (tell, told) = channel();
-    let tell = Mutex::new(tell);
-    let report = move |conn: &Connection| tell.lock().unwrap().send(user_timeout(conn)).unwrap();
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
+    let report = move |conn: &Connection| sender.lock().unwrap().send(user_timeout(conn)).unwrap();
     let report = Arc::new(report);
     let served = |options: Option<ConnOptions>, own: Option<ConnOptions>| {
         let listener = Listener::bind("127.0.0.1:0").unwrap();
@@ -83,7 +82,7 @@ fn the_user_timeout_matches_the_keepalive_however_a_connection_is_made() {
         });
         let server = Server::start_on(listener, builder, handler);
         let _late = server.connect();
-        let found = [(); 2].map(|()| told.recv_timeout(LIMIT).unwrap());
+        let found = [(); 2].map(|()| receiver.recv_timeout(LIMIT).unwrap());
         drop(early);
         assert_eq!(found[0], found[1]);
         found[0]
@@ -106,9 +105,9 @@ fn the_user_timeout_matches_the_keepalive_however_a_connection_is_made() {
     assert_eq!(user_timeout(adopted), Some(7));
 }
 
-/// Has `peer` lose all that comes.
+/// Makes the socket of `peer` drop every received packet.
 fn lose_all(peer: &Peer) {
-    // Returns 0, the length to keep of each packet.
+    // The filter keeps 0 bytes of each packet.
     let nothing = [SockFilter::new(0x06, 0, 0, 0)];
     peer.stream.attach_filter(&nothing).expect("an open socket");
 }
@@ -127,7 +126,7 @@ fn a_dead_peer_is_detected_by_lost_keepalive_probes() {
     assert_eq!(errno_of(&server.ending()), Some(TIMED_OUT));
     let error = block_on(dialed.reader().wait(1)).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(TIMED_OUT));
-    // After two lost probes and not one, and before the kernel's own minute is over.
+    // After two lost probes, not one, and before the kernel's default of a minute.
     assert!(
         begun.elapsed() > Duration::from_millis(2500),
         "{:?}",
@@ -138,7 +137,7 @@ fn a_dead_peer_is_detected_by_lost_keepalive_probes() {
 
 #[test]
 fn two_lost_probes_do_not_close_the_connection() {
-    // The first probe is lost at 2 s, the second at 4 s, and the peer is there again for the third.
+    // The probes at 2 s and 4 s are lost. The peer answers the third.
     let options = || probing(2, 2, 4);
     let builder = EventLoop::builder().pollers(1).options(options());
     let server = Server::start(builder, rpc);
@@ -180,7 +179,9 @@ fn a_hundred_dials_with_a_one_millisecond_timeout_connect_or_time_out() {
             Err(error) => assert_eq!(error.kind(), ErrorKind::TimedOut, "{error:?}"),
         }
     }
-    eventually("no connection", || server.handle.connections() == 0);
+    eventually("the close of all connections", || {
+        server.handle.connections() == 0
+    });
     let mut conn = block_on(Dialer::new().dial(server.addr)).unwrap();
     block_on(call(&mut conn, b"in time")).unwrap();
 }
@@ -189,7 +190,7 @@ fn a_hundred_dials_with_a_one_millisecond_timeout_connect_or_time_out() {
 fn a_server_on_ipv6_is_dialed_with_and_without_a_zone() {
     let listener = Listener::bind("[::1]:0").unwrap();
     let Addr::Tcp(addr) = bound(&listener) else {
-        panic!("an address of TCP");
+        panic!("a TCP address");
     };
     let server = Server::start_on(listener, EventLoop::builder().pollers(1), rpc);
     // The first interface is the loopback.

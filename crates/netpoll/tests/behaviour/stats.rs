@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is counted, of a loop and of a connection.
+//! Statistics of a loop and of a connection.
 
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -20,7 +20,7 @@ fn one_poller() -> Builder {
     EventLoop::builder().pollers(1).linger(short)
 }
 
-/// The server's counts, once `condition` holds of them.
+/// Waits until `condition` holds for the server's statistics and returns them.
 fn once(server: &Server, what: &str, mut condition: impl FnMut(&LoopStats) -> bool) -> LoopStats {
     let mut stats = server.handle.stats();
     eventually(what, || {
@@ -30,7 +30,7 @@ fn once(server: &Server, what: &str, mut condition: impl FnMut(&LoopStats) -> bo
     stats
 }
 
-/// What of `closed` is not zero.
+/// The counts of `closed` that are not zero.
 fn counted(closed: &ClosedStats) -> Vec<(&'static str, u64)> {
     closed.iter().filter(|(_, count)| *count > 0).collect()
 }
@@ -48,7 +48,9 @@ fn all_requests_and_bytes_are_counted() {
         drop(peer);
         assert!(matches!(server.ending(), CloseReason::PeerFin));
     }
-    let stats = once(&server, "nobody is left", |stats| stats.connections == 0);
+    let stats = once(&server, "the close of all connections", |stats| {
+        stats.connections == 0
+    });
     let total = stats.total();
     assert_eq!((total.requests, total.batches), (15, 15));
     assert_eq!((total.received, total.sent), (15 * 1004, 15 * 1004));
@@ -68,9 +70,9 @@ fn a_batch_counts_once_for_all_its_requests() {
     let mut peer = server.connect();
     peer.send(&frame(b"abc").repeat(40));
     peer.receive(40 * 7);
-    let total = once(&server, "a burst", |stats| stats.total().requests == 40).total();
+    let total = once(&server, "a batch", |stats| stats.total().requests == 40).total();
     assert!(total.batches < 40, "{total:?}");
-    // The first half of a frame is no request yet.
+    // An incomplete frame is not counted as a request.
     peer.send(&frame(b"abc")[..3]);
     let reads = total.reads;
     once(&server, "a read", |stats| stats.total().reads > reads);
@@ -88,7 +90,7 @@ fn a_handler_call_that_consumes_nothing_is_not_counted_as_a_request() {
     }));
     let mut peer = server.connect();
     peer.send(b"12345");
-    once(&server, "a call in vain", |stats| {
+    once(&server, "a call that consumes nothing", |stats| {
         (stats.total().requests, stats.total().batches) == (1, 1)
     });
     peer.send(b"678");
@@ -165,19 +167,19 @@ fn each_close_is_counted_under_its_reason() {
 
 #[test]
 fn a_close_is_counted_before_on_disconnect_runs() {
-    let (tell, told) = channel();
-    let tell = Mutex::new(tell);
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let handle: Arc<OnceLock<LoopHandle>> = Arc::default();
     let known = Arc::clone(&handle);
     let builder = one_poller().on_request(rpc).on_disconnect(move |_, _| {
         let closed = known.get().map(|handle| handle.stats().closed.peer_fin);
-        let tell = tell.lock().expect("no panic under it");
-        tell.send(closed).expect("a test that waits");
+        let sender = sender.lock().expect("no panic under it");
+        sender.send(closed).expect("a waiting test");
     });
     let server = Server::start_unobserved(builder);
     handle.set(server.handle.clone()).expect("the first");
     drop(server.connect());
-    assert_eq!(told.recv_timeout(LIMIT), Ok(Some(1)));
+    assert_eq!(receiver.recv_timeout(LIMIT), Ok(Some(1)));
 }
 
 #[test]
@@ -226,11 +228,14 @@ fn a_peer_that_does_not_read_is_counted_as_blocked_sends_and_pauses() {
     });
     assert_eq!(stats.total().pauses_for_handler, 0);
     peer.receive(100 * (32 << 10));
-    let total = once(&server, "all of it", |stats| stats.total().requests == 100).total();
-    eventually("all sent", || {
+    let total = once(&server, "all requests", |stats| {
+        stats.total().requests == 100
+    })
+    .total();
+    eventually("all output sent", || {
         server.handle.stats().total().sent == 100 * (32 << 10)
     });
-    // Each ends with a burst, however often it is looked at meanwhile.
+    // A pause is counted once and ends with a batch.
     assert!(total.pauses_for_peer <= total.batches, "{total:?}");
 }
 
@@ -278,7 +283,7 @@ fn sends_by_another_thread_are_counted_and_its_commands_wake_the_poller() {
     });
     peer.receive(3000);
     assert_eq!(conn.stats().sent, 3000);
-    eventually("a poller that slept", || {
+    eventually("the wake of a sleeping poller", || {
         conn.set_timeouts(conn.timeouts()).expect("as they are");
         server.handle.stats().total().wakeups > 0
     });
@@ -288,7 +293,10 @@ fn sends_by_another_thread_are_counted_and_its_commands_wake_the_poller() {
     let total = server.handle.stats().total();
     assert_eq!((total.sends, total.sent), (3, 3000));
     assert!(total.commands >= total.wakeups, "{total:?}");
-    assert_eq!(total.requests, 0, "what an owner does is its own");
+    assert_eq!(
+        total.requests, 0,
+        "reads and writes of an owner are not requests"
+    );
 }
 
 #[test]
@@ -318,24 +326,24 @@ fn a_connection_reports_its_own_counts() {
         .expect("no panic under it")
         .pop()
         .expect("a handle");
-    eventually("the output has left", || {
+    eventually("the sent output", || {
         handle.stats().is_some_and(|stats| stats.sent == 20)
     });
     peer.send(&[1; 7]);
-    eventually("more has come", || {
+    eventually("more input", || {
         handle.stats().is_some_and(|stats| stats.waiting == 7)
     });
     let stats = handle.stats().expect("an open connection");
     assert_eq!((stats.received, stats.unsent, stats.requests), (22, 0, 0));
     gate.open();
-    eventually("it is handled", || {
+    eventually("a handled request", || {
         handle.stats().is_some_and(|stats| stats.requests == 1)
     });
     let silent = Duration::from_millis(20);
-    eventually("it is silent", || {
+    eventually("an idle connection", || {
         handle.stats().is_some_and(|stats| stats.idle >= silent)
     });
     drop(peer);
     server.ending();
-    eventually("nothing is left", || handle.stats().is_none());
+    eventually("a freed connection", || handle.stats().is_none());
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Futures that a poller runs.
+//! Tasks that run on a poller.
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -20,9 +20,9 @@ fn reason(error: &std::io::Error) -> CloseReason {
 
 #[test]
 fn a_task_runs_even_if_its_join_handle_is_dropped() {
-    let (tell, hear) = channel();
-    drop(spawn(async move { tell.send(7).unwrap() }).unwrap());
-    assert_eq!(hear.recv_timeout(LIMIT), Ok(7));
+    let (sender, receiver) = channel();
+    drop(spawn(async move { sender.send(7).unwrap() }).unwrap());
+    assert_eq!(receiver.recv_timeout(LIMIT), Ok(7));
     let task = spawn(async {
         sleep(Duration::from_millis(5)).await;
         "done"
@@ -60,10 +60,10 @@ fn output_of_a_task_is_sent_at_its_next_await() {
         let mut conn = Dialer::new().dial(addr).await?;
         for _ in 0..3 {
             conn.writer().put_u8(b'1');
-            // It is sent by the wait, before the poller has heard of it.
+            // The read sends the output itself, before a poller iteration.
             conn.reader().read_u8().await?;
             conn.writer().put_u8(b'2');
-            // And this by nothing that the task does.
+            // No call of the task sends this output; the poller does.
             sleep(Duration::from_millis(5)).await;
         }
         conn.writer().put_u8(b'3');
@@ -83,8 +83,8 @@ fn output_of_a_task_is_sent_at_its_next_await() {
 
 #[test]
 fn a_panicking_task_ends_only_itself() {
-    let (panics, goes_on) = (
-        spawn(async { panic!("a task of a test") }),
+    let (panics, continues) = (
+        spawn(async { panic!("a task that panics, on purpose") }),
         spawn(async {
             sleep(Duration::from_millis(20)).await;
             1
@@ -92,13 +92,13 @@ fn a_panicking_task_ends_only_itself() {
     );
     let error = block_on::<netpoll::JoinHandle<()>>(panics.unwrap()).unwrap_err();
     assert!(matches!(reason(&error), CloseReason::HandlerPanic));
-    assert_eq!(block_on(goes_on.unwrap()).unwrap(), 1);
+    assert_eq!(block_on(continues.unwrap()).unwrap(), 1);
 }
 
 #[test]
 fn a_task_spawned_by_a_handler_runs_on_its_poller_and_ends_with_it() {
-    let (tell, hear) = channel();
-    let tell = Mutex::new(tell);
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(
         async move |conn: &mut Connection| {
             conn.reader().skip(1).await?;
@@ -106,7 +106,8 @@ fn a_task_spawned_by_a_handler_runs_on_its_poller_and_ends_with_it() {
             assert_eq!(spawn(async { std::thread::current().id() })?.await?, here);
             let refused = spawn(async {})?.wait().unwrap_err();
             assert_eq!(refused.kind(), ErrorKind::WouldBlock);
-            tell.lock()
+            sender
+                .lock()
                 .unwrap()
                 .send(spawn(std::future::pending::<()>())?)?;
             Ok(())
@@ -114,7 +115,7 @@ fn a_task_spawned_by_a_handler_runs_on_its_poller_and_ends_with_it() {
     ));
     let mut peer = server.connect();
     peer.send(b"?");
-    let endless = hear.recv_timeout(LIMIT).unwrap();
+    let endless = receiver.recv_timeout(LIMIT).unwrap();
     drop(peer);
     server.ending();
     assert_eq!(server.shut_down(LIMIT), 0);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Sleeping on a poller's timers, wherever one is.
+//! Sleeps and timeouts, which run on a poller's timers, awaited on any thread.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -13,7 +13,7 @@ use netpoll::{Connection, EventLoop};
 
 use crate::support::{LIMIT, Server, block_on, eventually, frame, poll_once, rpc};
 
-/// Long enough to be seen, short enough to be waited for.
+/// A pause that is long enough to measure and short enough for a test.
 const A_WHILE: Duration = Duration::from_millis(30);
 
 #[test]
@@ -30,19 +30,19 @@ fn a_sleep_lasts_its_full_duration_without_a_runtime() {
 
 #[test]
 fn sleeps_end_in_the_order_of_their_deadlines() {
-    let (tell, hear) = channel();
+    let (sender, receiver) = channel();
     let begun = Instant::now();
     let sleepers: Vec<_> = [3, 1, 2]
         .into_iter()
         .map(|times| {
-            let tell = tell.clone();
+            let sender = sender.clone();
             std::thread::spawn(move || {
                 block_on(sleep_until(begun + times * 3 * A_WHILE));
-                tell.send(times).unwrap();
+                sender.send(times).unwrap();
             })
         })
         .collect();
-    let order: Vec<u32> = hear.iter().take(3).collect();
+    let order: Vec<u32> = receiver.iter().take(3).collect();
     assert_eq!(order, [1, 2, 3]);
     for sleeper in sleepers {
         sleeper.join().unwrap();
@@ -61,8 +61,8 @@ fn a_sleeping_handler_does_not_delay_another_connection() {
         }),
     );
     let (mut sleeper, mut other) = (server.connect(), server.connect());
-    // A machine that is busy may hold up all of it for as long as the sleep takes, now and then.
-    eventually("calls that did not wait", || {
+    // A busy machine may delay a round for as long as the sleep takes.
+    eventually("calls without a delay", || {
         let begun = Instant::now();
         sleeper.send(&frame(b"z"));
         for _ in 0..10 {
@@ -88,21 +88,21 @@ fn timeout_drops_a_late_future_and_returns_a_timely_result() {
 
 #[test]
 fn a_sleep_continues_after_the_loop_it_started_on_has_ended() {
-    let (tell, hear) = channel();
-    let tell = std::sync::Mutex::new(tell);
+    let (sender, receiver) = channel();
+    let sender = std::sync::Mutex::new(sender);
     let server = Server::start_as_given(EventLoop::builder().pollers(1).on_request(
         async move |conn: &mut Connection| {
             conn.reader().skip(1).await?;
             let mut asleep = Box::pin(sleep(20 * A_WHILE));
             assert!(poll_once(asleep.as_mut()).is_pending());
-            tell.lock().unwrap().send(asleep)?;
+            sender.lock().unwrap().send(asleep)?;
             Ok(())
         },
     ));
     let begun = Instant::now();
     let mut peer = server.connect();
     peer.send(b"?");
-    let asleep = hear.recv_timeout(LIMIT).unwrap();
+    let asleep = receiver.recv_timeout(LIMIT).unwrap();
     drop(peer);
     assert_eq!(server.shut_down(LIMIT), 0);
     block_on(asleep);
@@ -112,17 +112,17 @@ fn a_sleep_continues_after_the_loop_it_started_on_has_ended() {
 
 #[test]
 fn a_dropped_sleep_drops_its_waker() {
-    struct Nobody;
-    impl Wake for Nobody {
+    struct NoopWake;
+    impl Wake for NoopWake {
         fn wake(self: Arc<Self>) {}
     }
-    let sleeper = Arc::new(Nobody);
+    let sleeper = Arc::new(NoopWake);
     let waker = Waker::from(Arc::clone(&sleeper));
     for _ in 0..100 {
         let mut asleep = sleep(Duration::from_secs(3600));
         let polled = Pin::new(&mut asleep).poll(&mut Context::from_waker(&waker));
         assert!(polled.is_pending());
         drop(asleep);
-        assert_eq!(Arc::strong_count(&sleeper), 2, "its own and the waker's");
+        assert_eq!(Arc::strong_count(&sleeper), 2, "this owner and the waker");
     }
 }

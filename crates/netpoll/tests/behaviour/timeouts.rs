@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Time: each timeout ends what it names, not before its time, and nothing else.
+//! Each timeout ends the wait or the connection that it limits, not early, and nothing else.
 
 use std::io::{ErrorKind, Write};
 use std::sync::mpsc::channel;
@@ -18,11 +18,11 @@ use crate::support::{
 
 pub(crate) const SHORT: Duration = Duration::from_millis(100);
 
-/// How late threads may run before a peer of these tests misses a time that it should keep.
+/// The largest delay of a thread with which a peer of these tests still meets its deadlines.
 const SLACK: Duration = Duration::from_millis(12);
 
-/// No timeout is on but those that a test sets, so that no other one ends a connection. A close waits
-/// for nobody, so that when a connection has ended is when its time was up.
+/// A builder whose timeouts are off except those that a test sets, so that no other one closes a
+/// connection. The linger time is short, so that a close follows its timeout at once.
 pub(crate) fn one_poller() -> Builder {
     let mut timeouts = Timeouts::default();
     (timeouts.first_byte, timeouts.min_rate) = (None, None);
@@ -31,7 +31,7 @@ pub(crate) fn one_poller() -> Builder {
     EventLoop::builder().pollers(1).timeouts(timeouts)
 }
 
-/// Why a connection was ended, and that it was no earlier than `time` after `since`.
+/// Returns the timeout that closed a connection. Fails if it was earlier than `time` after `since`.
 #[track_caller]
 pub(crate) fn ended_for(server: &Server, since: Instant, time: Duration) -> Timeout {
     match server.ending() {
@@ -40,7 +40,7 @@ pub(crate) fn ended_for(server: &Server, since: Instant, time: Duration) -> Time
             assert!(took >= time, "{which:?} after {took:?}");
             which
         }
-        other => panic!("ended for another reason: {other}"),
+        other => panic!("closed for another reason: {other}"),
     }
 }
 
@@ -52,16 +52,16 @@ pub(crate) fn timed_out(error: &std::io::Error) -> Option<Timeout> {
 
 #[test]
 fn a_read_past_its_timeout_fails_and_consumes_nothing() {
-    let (said, heard) = channel();
+    let (sender, receiver) = channel();
     let server = Server::start(
         one_poller().read_timeout(SHORT),
-        handler!([said], |conn| {
+        handler!([sender], |conn| {
             let mut reader = conn.reader();
             let began = Instant::now();
             let failed = reader.next(4).await.expect_err("two bytes are not four");
             let took = began.elapsed();
             let left = reader.available();
-            said.send((timed_out(&failed), took, left))?;
+            sender.send((timed_out(&failed), took, left))?;
             let all = reader.next(4).await?.to_vec();
             conn.writer().put_slice(&all);
             Ok(())
@@ -69,14 +69,14 @@ fn a_read_past_its_timeout_fails_and_consumes_nothing() {
     );
     let mut peer = server.connect();
     peer.send(b"ab");
-    let (which, took, left) = heard.recv().unwrap();
+    let (which, took, left) = receiver.recv().unwrap();
     assert_eq!((which, left), (Some(Timeout::Read), 2));
     assert!(took >= SHORT, "{took:?}");
     peer.send(b"cd");
     assert_eq!(peer.receive(4), b"abcd");
 }
 
-/// What a peer that begins with `begin` and then drips bytes without end is ended for.
+/// The timeout that closes a peer which sends `begin` and then single bytes without end.
 fn dripped(handler: impl Handler, begin: &[u8]) -> Timeout {
     let server = Server::start(one_poller().read_timeout(SHORT), handler);
     let mut peer = server.connect();
@@ -140,7 +140,7 @@ fn first_byte_timeout_closes_a_silent_peer_and_not_an_active_one() {
         assert_eq!(silent.receive_all().unwrap(), b"");
         assert_eq!(ended_for(&server, since, SHORT), Timeout::FirstByte);
         sleep(SHORT);
-        talks.call(b"still here");
+        talks.call(b"still open");
     });
 }
 
@@ -162,7 +162,7 @@ fn bytes_that_arrived_in_time_count_although_the_poller_was_busy() {
             std::thread::yield_now();
         }
         holds.send(&frame(b"hold"));
-        held.recv_timeout(LIMIT).expect("the handler begins");
+        held.recv_timeout(LIMIT).expect("a running handler");
         talks.call(b"in time");
         assert_eq!(holds.receive(8), frame(b"hold"));
     });
@@ -241,17 +241,21 @@ fn bytes_sent_by_another_thread_alone_reset_the_idle_timeout() {
 
 #[test]
 fn a_waiting_owner_gets_the_reason_of_an_idle_close() {
-    let (said, heard) = channel();
+    let (sender, receiver) = channel();
     let server = Server::start(
         one_poller().idle_timeout(SHORT),
-        whole!([said], |mut conn| {
-            let error = conn.reader().read_u8().await.expect_err("nobody sends");
-            said.send(error)?;
+        whole!([sender], |mut conn| {
+            let error = conn
+                .reader()
+                .read_u8()
+                .await
+                .expect_err("the peer does not send");
+            sender.send(error)?;
             Ok(())
         }),
     );
     let peer = server.connect();
-    let error = heard.recv().unwrap();
+    let error = receiver.recv().unwrap();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     let closed = error
         .get_ref()
@@ -296,7 +300,7 @@ fn overlapping_frames_that_each_arrive_in_time_meet_the_minimum_rate() {
         );
         let mut peer = server.connect();
         let frames = frame(b"ab").repeat(7);
-        // The end of each frame comes with the beginning of the next.
+        // Each part has the end of a frame and the start of the next.
         let (first, later) = frames.split_at(5);
         peer.send(first);
         for part in later.chunks(6) {
@@ -307,8 +311,8 @@ fn overlapping_frames_that_each_arrive_in_time_meet_the_minimum_rate() {
     });
 }
 
-/// Puts a megabyte for each byte that comes.
-async fn generous(conn: &mut Connection) -> Result<(), netpoll::BoxError> {
+/// Answers each byte with a mebibyte.
+async fn large_answer(conn: &mut Connection) -> Result<(), netpoll::BoxError> {
     let (mut reader, mut writer) = conn.split();
     let byte = reader.read_u8().await?;
     writer.push(Bytes::from(bytes(1 << 20, byte)));
@@ -318,7 +322,7 @@ async fn generous(conn: &mut Connection) -> Result<(), netpoll::BoxError> {
 #[test]
 fn output_that_the_peer_does_not_read_closes_the_connection() {
     let builder = one_poller().write_timeout(SHORT);
-    let server = Server::start_on(tight_listener(), builder, generous);
+    let server = Server::start_on(tight_listener(), builder, large_answer);
     let mut peer = server.connect();
     let since = Instant::now();
     peer.send(b"a");
@@ -334,14 +338,14 @@ fn a_peer_that_reads_each_part_in_time_may_take_long_in_total() {
             builder,
             Whole(async |mut conn: Connection| {
                 loop {
-                    generous(&mut conn).await?;
+                    large_answer(&mut conn).await?;
                 }
             }),
         );
         let mut peer = server.connect();
         peer.send(b"a");
         for _ in 0..8 {
-            // The next megabyte is put before any of this one is taken.
+            // The next mebibyte is put before the peer reads this one.
             peer.send(b"a");
             sleep(SHORT * 5);
             assert!(peer.receive(1 << 20) == bytes(1 << 20, b'a'));
@@ -351,25 +355,25 @@ fn a_peer_that_reads_each_part_in_time_may_take_long_in_total() {
 
 #[test]
 fn a_flush_past_its_deadline_fails_and_closes_the_connection() {
-    let (said, heard) = channel();
+    let (sender, receiver) = channel();
     let server = Server::start_on(
         tight_listener(),
         one_poller(),
-        handler!([said], |conn| {
+        handler!([sender], |conn| {
             let (mut reader, writer) = conn.split();
             reader.read_u8().await?;
             let began = Instant::now();
             let mut writer = writer.with_deadline(began + SHORT);
             writer.push(Bytes::from(bytes(1 << 20, 1)));
-            let error = writer.flush().await.expect_err("nobody reads");
-            said.send((error.kind(), began.elapsed()))?;
+            let error = writer.flush().await.expect_err("the peer does not read");
+            sender.send((error.kind(), began.elapsed()))?;
             Err(error.into())
         }),
     );
     let since = Instant::now();
     let mut peer = server.connect();
     peer.send(b"a");
-    let (kind, took) = heard.recv().unwrap();
+    let (kind, took) = receiver.recv().unwrap();
     assert_eq!(kind, ErrorKind::TimedOut);
     assert!(took >= SHORT);
     assert_eq!(ended_for(&server, since, SHORT), Timeout::Write);

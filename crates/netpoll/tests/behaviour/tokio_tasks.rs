@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Handlers that await what is tokio's: as its tasks, and on our pollers inside of its runtime.
+//! Handlers that await tokio futures: as tokio tasks, and on netpoll's pollers within a runtime.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ fn one_poller() -> Builder {
     EventLoop::builder().pollers(1)
 }
 
-/// Both ways to have tokio's things in a handler.
+/// Both ways to use tokio in a handler.
 fn ways(give: impl Fn(Builder) -> Builder) -> [Builder; 2] {
     let handle = runtime().handle();
     [
@@ -26,7 +26,7 @@ fn ways(give: impl Fn(Builder) -> Builder) -> [Builder; 2] {
     ]
 }
 
-/// How many handlers sleep, and the most that did at once.
+/// The number of sleeping handlers and its peak.
 static ASLEEP: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
 
 async fn sleeps(conn: &mut Connection) -> Result<(), BoxError> {
@@ -113,10 +113,10 @@ fn connections_close_when_their_runtime_shuts_down() {
     let (mut idle, mut waiting) = (server.connect(), server.connect());
     idle.call(b"one");
     waiting.send(&frame(b"wait"));
-    eventually("the wait", || gate.is_waited_at());
+    eventually("a waiting handler", || gate.is_waited_at());
     runtime.shutdown_timeout(Duration::from_secs(5));
     assert_eq!(waiting.receive_all().unwrap(), b"");
-    idle.send(&frame(b"nobody is there"));
+    idle.send(&frame(b"not served"));
     assert_eq!(idle.receive_all().unwrap(), b"");
     drop((idle, waiting));
     for _ in 0..2 {

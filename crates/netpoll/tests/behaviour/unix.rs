@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Unix sockets: what is done to the file system, who may connect, and what is refused. That bytes
-//! move over them as over TCP is tested by `settings.rs`.
+//! Unix sockets: socket files, permissions, and rejected paths. `settings.rs` runs the suites for
+//! data transfer over them.
 
 use std::fs;
 use std::io::{self, ErrorKind, IoSlice};
@@ -30,7 +30,7 @@ fn serve(listener: impl Into<Listener>) -> Server {
     Server::start_on(listener.into(), EventLoop::builder().pollers(1), rpc)
 }
 
-/// Checks that somebody answers at `addr`.
+/// Checks that a server answers at `addr`.
 fn answered(addr: Addr) {
     block_on(async {
         let mut conn = Dialer::new().dial(addr).await.expect("a server");
@@ -43,9 +43,9 @@ fn is_socket(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
 }
 
-/// What has the path that could not be listened on.
+/// The owner of the path for which a bind failed.
 fn taken_by(refused: io::Result<Listener>) -> TakenBy {
-    let error = refused.expect_err("a path that is taken");
+    let error = refused.expect_err("a path in use");
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
     let taken = error.get_ref().and_then(|why| why.downcast_ref());
     let taken: &PathTaken = taken.expect("a reason");
@@ -83,7 +83,7 @@ fn the_path_of_a_killed_server_is_reused() {
     let folder = Folder::new();
     let path = folder.file("a.sock");
     drop(UnixListener::bind(&path).unwrap());
-    assert!(is_socket(&path), "left behind");
+    assert!(is_socket(&path), "the stale file");
     let _server = serve(Listener::unix(&path).unwrap());
     answered(unix(&path));
 }
@@ -122,7 +122,7 @@ fn a_stale_socket_of_another_user_is_not_removed() {
     let path = folder.file("a.sock");
     drop(UnixListener::bind(&path).unwrap());
     if chown(&path, Some(1), None).is_err() {
-        return; // Only root may give files away.
+        return; // Only root may change the owner of a file.
     }
     assert_eq!(taken_by(Listener::unix(&path)), TakenBy::OtherUser);
     assert!(is_socket(&path));
@@ -132,14 +132,14 @@ fn a_stale_socket_of_another_user_is_not_removed() {
 fn a_path_rebound_by_another_server_is_not_removed_on_drop() {
     let folder = Folder::new();
     let path = folder.file("a.sock");
-    let ours = Listener::unix(&path).unwrap();
+    let first = Listener::unix(&path).unwrap();
     fs::rename(&path, folder.file("moved.sock")).unwrap();
-    let theirs = UnixListener::bind(&path).unwrap();
+    let second = UnixListener::bind(&path).unwrap();
     let inode = fs::symlink_metadata(&path).unwrap().ino();
-    drop(ours);
+    drop(first);
     assert_eq!(fs::symlink_metadata(&path).unwrap().ino(), inode);
     UnixStream::connect(&path).unwrap();
-    drop(theirs);
+    drop(second);
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn one_loop_serves_listeners_of_every_kind() {
     addrs.into_iter().for_each(answered);
 }
 
-/// Serves one more address beside those that `builder` has.
+/// Serves one more address besides those of `builder`.
 fn serve_also(builder: netpoll::Builder) -> Server {
     Server::start_on(free_listener(), builder, rpc)
 }
@@ -208,7 +208,7 @@ fn a_std_listener_is_served_and_keeps_its_path() {
     let server = serve(UnixListener::bind(&path).unwrap());
     answered(unix(&path));
     server.shut_down(LIMIT);
-    assert!(is_socket(&path), "it was not ours to remove");
+    assert!(is_socket(&path), "the listener keeps the file");
 }
 
 #[test]
@@ -216,7 +216,10 @@ fn a_listening_descriptor_is_served_and_keeps_its_path() {
     let folder = Folder::new();
     let path = folder.file("a.sock");
     let given = Listener::unix(&path).unwrap().into_fd();
-    assert!(is_socket(&path), "who has the descriptor needs the path");
+    assert!(
+        is_socket(&path),
+        "the owner of the descriptor needs the path"
+    );
     let server = serve(Listener::from_fd(given).unwrap());
     answered(unix(&path));
     drop(server);
@@ -259,8 +262,8 @@ fn a_failed_dial_to_a_path_keeps_its_errno() {
     assert_eq!(errno("dead.sock"), Some(111), "ECONNREFUSED");
 }
 
-/// A listener that nobody accepts from, with a queue that is full, and what is in it.
-fn full(path: &Path) -> (Listener, Vec<Connection>) {
+/// A listener that accepts nothing, with a full accept queue, and the queued connections.
+fn full_queue(path: &Path) -> (Listener, Vec<Connection>) {
     let mut options = ListenOptions::default();
     options.backlog = 2;
     let listener = Listener::bind_with(unix(path), options).expect("a free path");
@@ -277,7 +280,7 @@ fn full(path: &Path) -> (Listener, Vec<Connection>) {
 fn a_dial_waits_while_the_accept_queue_is_full() {
     let folder = Folder::new();
     let path = folder.file("a.sock");
-    let (listener, mut queued) = full(&path);
+    let (listener, mut queued) = full_queue(&path);
     let addr = unix(&path);
     let waiting = std::thread::spawn(move || answered(addr));
     let _server = serve(listener);
@@ -291,7 +294,7 @@ fn a_dial_waits_while_the_accept_queue_is_full() {
 fn a_dial_to_a_full_accept_queue_times_out_at_its_deadline() {
     let folder = Folder::new();
     let path = folder.file("a.sock");
-    let (_listener, _queued) = full(&path);
+    let (_listener, _queued) = full_queue(&path);
     let start = Instant::now();
     let limit = Duration::from_millis(100);
     let dialer = Dialer::new().connect_timeout(Some(limit));
@@ -304,7 +307,7 @@ fn a_dial_to_a_full_accept_queue_times_out_at_its_deadline() {
 fn a_waiting_dial_is_refused_when_the_listener_closes() {
     let folder = Folder::new();
     let path = folder.file("a.sock");
-    let (listener, _queued) = full(&path);
+    let (listener, _queued) = full_queue(&path);
     let addr = unix(&path);
     let waiting = std::thread::spawn(move || block_on(Dialer::new().dial(addr)).map(drop));
     drop(listener);
@@ -370,9 +373,9 @@ fn bytes_sent_with_a_descriptor_are_read() {
     }
 }
 
-/// Sends `bytes`, and the socket itself along, which nobody asked for.
+/// Sends `bytes` with an unrequested descriptor, which is the socket itself.
 fn send_with_descriptor(socket: &Socket, bytes: &[u8]) {
-    // A `cmsghdr`, which is a length and two numbers, and a descriptor; see cmsg(3).
+    // A `cmsghdr` of a length and two numbers, and a descriptor; see cmsg(3).
     let (level, rights) = (1_i32, 1_i32);
     let mut control = 20_usize.to_ne_bytes().to_vec();
     for word in [level, rights, socket.as_raw_fd(), 0] {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Servers that start and end at once on one path of a Unix socket.
+//! Servers that start and end concurrently on one Unix socket path.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -14,18 +14,18 @@ use netpoll::{EventLoop, ListenOptions, Listener, PathTaken, TakenBy, UnixAddr};
 
 use crate::support::{Folder, LIMIT, Server, eventually, rpc};
 
-/// How many times servers race for a path.
+/// The number of races for a path.
 const ROUNDS: usize = 1000;
 
-/// Checks that the path was taken by a server.
+/// Checks that `error` reports a listening server on the path.
 fn is_taken_by_a_listener(error: &io::Error) {
     assert_eq!(error.kind(), ErrorKind::AddrInUse, "{error:?}");
     let taken: Option<&PathTaken> = error.get_ref().and_then(|why| why.downcast_ref());
     assert_eq!(taken.map(|taken| taken.by), Some(TakenBy::Listener));
 }
 
-/// Has each of `paths`, which lead to one place, listened on at once, again and again; `before` makes
-/// the place as it is before.
+/// Binds listeners to all of `paths`, spellings of one path, concurrently for `rounds` rounds. `before`
+/// prepares the path for each round.
 fn race(paths: &[PathBuf], rounds: usize, before: impl Fn(usize)) {
     let barrier = Arc::new(Barrier::new(paths.len()));
     for round in 0..rounds {
@@ -46,10 +46,10 @@ fn race(paths: &[PathBuf], rounds: usize, before: impl Fn(usize)) {
         let (won, lost): (Vec<_>, Vec<_>) = results.partition(Result::is_ok);
         assert_eq!(won.len(), 1, "round {round}: {lost:?}");
         for lost in lost {
-            is_taken_by_a_listener(&lost.expect_err("one of those that lost"));
+            is_taken_by_a_listener(&lost.expect_err("a listener that lost"));
         }
-        // Nobody stands on a path that leads to nowhere.
-        UnixStream::connect(&paths[0]).expect("the one that won");
+        // The winner is reachable over the path.
+        UnixStream::connect(&paths[0]).expect("the winner");
         drop(won);
         assert!(!paths[0].exists(), "round {round}");
     }
@@ -67,13 +67,13 @@ fn names(folder: &Path) -> Vec<String> {
 fn one_of_two_concurrent_servers_gets_the_path_and_the_other_finds_it_in_use() {
     let folder = Folder::new();
     let path = folder.file("a.sock");
-    // Every other time there is what a server that was killed has left.
+    // Every other round starts with the stale socket of a killed server.
     race(&[path.clone(), path.clone()], ROUNDS, |round| {
         if round % 2 == 0 {
             drop(UnixListener::bind(&path).unwrap());
         }
     });
-    assert_eq!(names(&folder.file("")), [""; 0], "nothing is left behind");
+    assert_eq!(names(&folder.file("")), [""; 0], "no files remain");
 }
 
 #[test]
@@ -114,7 +114,9 @@ fn a_server_that_starts_while_another_ends_gets_the_path_or_finds_it_in_use() {
         let started = Listener::unix(&path);
         ending.join().unwrap();
         match started {
-            Ok(_listener) => drop(UnixStream::connect(&path).expect("its path is its own")),
+            Ok(_listener) => {
+                drop(UnixStream::connect(&path).expect("the path leads to this listener"))
+            }
             Err(error) => is_taken_by_a_listener(&error),
         }
     }
@@ -127,7 +129,7 @@ fn concurrent_starts_and_ends_never_remove_the_path_of_a_listening_server() {
     let path = folder.file("a.sock");
     let over = Arc::new(AtomicBool::new(false));
     let had = Arc::new(AtomicUsize::new(0));
-    let storming: Vec<_> = (0..3)
+    let threads: Vec<_> = (0..3)
         .map(|_| {
             let (path, over, had) = (path.clone(), Arc::clone(&over), Arc::clone(&had));
             std::thread::spawn(move || {
@@ -135,7 +137,7 @@ fn concurrent_starts_and_ends_never_remove_the_path_of_a_listening_server() {
                     match Listener::unix(&path) {
                         Ok(listener) => {
                             had.fetch_add(1, Ordering::Relaxed);
-                            UnixStream::connect(&path).expect("a path that is its own");
+                            UnixStream::connect(&path).expect("the path leads to this listener");
                             drop(listener);
                         }
                         Err(error) => is_taken_by_a_listener(&error),
@@ -147,8 +149,8 @@ fn concurrent_starts_and_ends_never_remove_the_path_of_a_listening_server() {
     std::thread::sleep(std::time::Duration::from_millis(500));
     eventually("a start", || had.load(Ordering::Relaxed) > 0);
     over.store(true, Ordering::Relaxed);
-    for storming in storming {
-        storming.join().unwrap();
+    for thread in threads {
+        thread.join().unwrap();
     }
     assert_eq!(names(&folder.file("")), [""; 0]);
 }
@@ -169,7 +171,7 @@ fn one_of_several_loops_started_concurrently_on_a_path_serves_it() {
         let starting = [start(), start(), start()];
         let started = starting.map(|starting| starting.join().unwrap());
         let mut served = started.into_iter().flatten();
-        let server = served.next().expect("one that serves");
+        let server = served.next().expect("a server");
         assert!(served.next().is_none());
         let stream = socket2::Socket::from(UnixStream::connect(&path).unwrap());
         crate::support::Peer::of(stream).call(b"hello");
@@ -178,17 +180,17 @@ fn one_of_several_loops_started_concurrently_on_a_path_serves_it() {
     }
 }
 
-/// The test that is run again, in processes of its own.
+/// The test that the child processes run.
 const PROCESSES: &str = "unix_race::one_of_several_processes_started_concurrently_gets_the_path";
 
-/// Where a process of this test is to listen.
+/// The environment variable with the path for a child process.
 const PATH: &str = "NETPOLL_TEST_PATH";
 
 #[test]
 fn one_of_several_processes_started_concurrently_gets_the_path() {
     if let Some(path) = std::env::var_os(PATH) {
         match Listener::unix(path) {
-            // Killed, as far as its path knows.
+            // The process aborts, so the socket file stays.
             Ok(_listener) => {
                 io::Read::read(&mut io::stdin(), &mut [0]).unwrap();
                 std::process::abort();
@@ -206,7 +208,7 @@ fn one_of_several_processes_started_concurrently_gets_the_path() {
             command.stdout(std::process::Stdio::null()).spawn().unwrap()
         };
         let mut children: Vec<_> = (0..4).map(start).collect();
-        eventually("three that found it taken", || {
+        eventually("three processes that found the path in use", || {
             let over = |child: &mut std::process::Child| {
                 let status = child.try_wait().unwrap();
                 assert!(
@@ -217,19 +219,19 @@ fn one_of_several_processes_started_concurrently_gets_the_path() {
             };
             children.iter_mut().map(over).filter(|over| *over).count() == 3
         });
-        UnixStream::connect(&path).expect("the one that has it");
+        UnixStream::connect(&path).expect("the winner");
         children.iter_mut().for_each(|child| {
             drop(child.stdin.take());
-            // It may be over.
+            // The process may have ended already.
             child.wait().unwrap();
         });
         assert_eq!(
             names(&folder.file("")),
             ["a.sock"],
-            "what a killed server leaves"
+            "the stale file of the aborted server"
         );
     }
-    drop(Listener::unix(&path).expect("a path that is taken over"));
+    drop(Listener::unix(&path).expect("a reusable path"));
     assert_eq!(names(&folder.file("")), [""; 0]);
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! User code that holds its poller for too long is named, and nobody else is.
+//! User code that blocks its poller for too long is reported by name, and no other code is.
 
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
@@ -13,19 +13,19 @@ use netpoll::{
 
 use crate::support::{Gate, LIMIT, Server, bound, eventually, retry_if_late, rpc};
 
-/// How long slow code sleeps.
+/// The sleep of slow code.
 const LONG: Duration = Duration::from_millis(30);
 
-/// A time that no poll takes, whatever else the machine does.
+/// A time that no poll takes, even on a busy machine.
 const NEVER: Duration = Duration::from_millis(300);
 
-/// What a call that was told had been.
+/// A reported slow call.
 type Slow = (Callback, &'static str, Addr, Duration);
 
-/// Has the slow calls of a loop told here.
-fn told(builder: Builder) -> (Builder, Receiver<Slow>) {
-    let (tell, told) = channel();
-    let tell = Mutex::new(tell);
+/// Adds an observer that sends the slow calls of a loop to the returned receiver.
+fn observe_slow_calls(builder: Builder) -> (Builder, Receiver<Slow>) {
+    let (sender, reports) = channel();
+    let sender = Mutex::new(sender);
     let builder = builder.on_event(move |event| {
         if let Event::SlowCall {
             callback,
@@ -36,10 +36,10 @@ fn told(builder: Builder) -> (Builder, Receiver<Slow>) {
         } = event
         {
             let slow = (*callback, *handler, *peer, *took);
-            let _seen = tell.lock().expect("no panic under it").send(slow).is_ok();
+            let _sent = sender.lock().expect("no panic under it").send(slow).is_ok();
         }
     });
-    (builder, told)
+    (builder, reports)
 }
 
 fn one_poller() -> Builder {
@@ -60,24 +60,24 @@ async fn sleeps(conn: &mut Connection) -> Result<(), BoxError> {
 
 #[test]
 fn a_slow_handler_is_reported_with_its_name_peer_and_duration() {
-    let (builder, told) = told(one_poller().on_request(sleeps));
+    let (builder, reports) = observe_slow_calls(one_poller().on_request(sleeps));
     let server = Server::start_as_given(builder);
     let mut peer = server.connect();
     peer.send(b"x");
-    let (callback, handler, whose, took) = told.recv_timeout(LIMIT).expect("a slow handler");
+    let (callback, handler, peer_addr, took) = reports.recv_timeout(LIMIT).expect("a slow handler");
     assert_eq!(callback, Callback::Handler);
     assert!(handler.ends_with("watchdog::sleeps"), "{handler}");
-    assert_eq!(whose, peer.addr());
+    assert_eq!(peer_addr, peer.addr());
     assert!(took >= LONG, "{took:?}");
     assert!(slow_calls(&server) >= 1);
 }
 
 #[test]
 fn a_slow_send_handler_is_reported_by_its_own_type() {
-    let (builder, told) = told(one_poller().on_request_send(sleeps));
+    let (builder, reports) = observe_slow_calls(one_poller().on_request_send(sleeps));
     let server = Server::start_as_given(builder);
     server.connect().send(b"x");
-    let (_, handler, ..) = told.recv_timeout(LIMIT).expect("a slow handler");
+    let (_, handler, ..) = reports.recv_timeout(LIMIT).expect("a slow handler");
     assert!(handler.ends_with("watchdog::sleeps"), "{handler}");
 }
 
@@ -96,7 +96,7 @@ fn a_handler_that_awaits_is_not_slow() {
             }));
         let mut peer = server.connect();
         peer.send(b"x");
-        eventually("it waits", || gate.is_waited_at());
+        eventually("a waiting handler", || gate.is_waited_at());
         sleep(NEVER + LONG);
         gate.open();
         peer.receive(1);
@@ -106,7 +106,8 @@ fn a_handler_that_awaits_is_not_slow() {
 
 #[test]
 fn all_slow_calls_are_counted_and_one_a_second_is_reported() {
-    let (builder, told) = told(one_poller().slow_handler(LONG / 2).on_request(sleeps));
+    let (builder, reports) =
+        observe_slow_calls(one_poller().slow_handler(LONG / 2).on_request(sleeps));
     let server = Server::start_as_given(builder);
     let mut peer = server.connect();
     let begun = Instant::now();
@@ -114,10 +115,10 @@ fn all_slow_calls_are_counted_and_one_a_second_is_reported() {
         peer.send(b"x");
         peer.receive(1);
     }
-    eventually("all are counted", || slow_calls(&server) >= 5);
-    // One, and one more for each second that the machine held us up.
+    eventually("five counted calls", || slow_calls(&server) >= 5);
+    // One report, and one more for each second that the test took.
     let most = 1 + begun.elapsed().as_secs();
-    let count = told.try_iter().count() as u64;
+    let count = reports.try_iter().count() as u64;
     assert!((1..=most).contains(&count), "{count} in {most} s");
 }
 
@@ -126,7 +127,7 @@ fn a_connection_delayed_by_a_slow_handler_is_not_reported() {
     retry_if_late(NEVER / 4, || {
         let (sleeping, asleep) = channel();
         let sleeping = Mutex::new(sleeping);
-        let (builder, told) = told(one_poller().slow_handler(NEVER));
+        let (builder, reports) = observe_slow_calls(one_poller().slow_handler(NEVER));
         let server =
             Server::start_as_given(builder.on_request(async move |conn: &mut Connection| {
                 let byte = conn.reader().read_u8().await?;
@@ -144,7 +145,7 @@ fn a_connection_delayed_by_a_slow_handler_is_not_reported() {
             peer.send(b"a");
             peer.receive(1);
         }
-        // While the first sleeps, all the others come together, behind another that is slow.
+        // While the first handler sleeps, the requests of a second slow one and all others arrive.
         first.send(b"s");
         asleep.recv_timeout(LIMIT).expect("a slow handler");
         second.send(b"s");
@@ -154,12 +155,12 @@ fn a_connection_delayed_by_a_slow_handler_is_not_reported() {
         });
         second.receive(1);
         assert_eq!(slow_calls(&server), 2);
-        let (.., whose, _) = told.recv_timeout(LIMIT).expect("a slow handler");
-        assert_eq!(whose, first.addr());
+        let (.., peer_addr, _) = reports.recv_timeout(LIMIT).expect("a slow handler");
+        assert_eq!(peer_addr, first.addr());
     });
 }
 
-/// Takes its time to go.
+/// Sleeps in its drop.
 struct SlowToDrop;
 
 impl Drop for SlowToDrop {
@@ -172,7 +173,7 @@ impl Drop for SlowToDrop {
 fn the_drop_of_a_future_counts_as_a_slow_call() {
     let gate = Gate::default();
     let pass = gate.clone();
-    let (builder, told) = told(one_poller());
+    let (builder, reports) = observe_slow_calls(one_poller());
     let server = Server::start_as_given(builder.on_request(async move |_: &mut Connection| {
         let _held = SlowToDrop;
         pass.pass().await;
@@ -180,9 +181,9 @@ fn the_drop_of_a_future_counts_as_a_slow_call() {
     }));
     let mut peer = server.connect();
     peer.send(b"x");
-    eventually("it waits", || gate.is_waited_at());
+    eventually("a waiting handler", || gate.is_waited_at());
     assert_eq!(server.shut_down(Duration::from_millis(1)), 1);
-    let callbacks: Vec<_> = told.try_iter().map(|(callback, ..)| callback).collect();
+    let callbacks: Vec<_> = reports.try_iter().map(|(callback, ..)| callback).collect();
     assert_eq!(callbacks.first(), Some(&Callback::Handler));
 }
 
@@ -207,27 +208,27 @@ fn a_slow_callback_is_reported_by_its_kind() {
         (filtering, Callback::OnAccept),
         (placing, Callback::Balance),
     ] {
-        let (builder, told) = told(builder);
+        let (builder, reports) = observe_slow_calls(builder);
         let server = Server::start_unobserved(builder);
         let peer = server.connect();
         let addr = peer.addr();
         drop(peer);
-        let (callback, _, whose, took) = told.recv_timeout(LIMIT).expect("a slow call");
-        assert_eq!((callback, whose), (expected, addr));
+        let (callback, _, peer_addr, took) = reports.recv_timeout(LIMIT).expect("a slow call");
+        assert_eq!((callback, peer_addr), (expected, addr));
         assert!(took >= LONG);
     }
 }
 
 #[test]
 fn no_slow_call_is_reported_when_the_watchdog_is_off() {
-    let (builder, told) = told(one_poller().slow_handler(None).on_request(sleeps));
+    let (builder, reports) = observe_slow_calls(one_poller().slow_handler(None).on_request(sleeps));
     let server = Server::start_as_given(builder);
     let mut peer = server.connect();
     peer.send(b"x");
     peer.receive(1);
     drop(peer);
     server.ending();
-    assert_eq!((slow_calls(&server), told.try_iter().count()), (0, 0));
+    assert_eq!((slow_calls(&server), reports.try_iter().count()), (0, 0));
 }
 
 #[test]
@@ -251,7 +252,7 @@ fn a_handler_that_sleeps_off_the_poller_is_not_slow() {
     peer.receive(1);
     drop(peer);
     assert_eq!(handle.shutdown(LIMIT).wait(), 0);
-    thread.join().expect("no panic").expect("a loop that ends");
+    thread.join().expect("no panic").expect("a clean end");
     let total = handle.stats().total();
     assert_eq!((total.slow_calls, total.requests, total.sent), (0, 1, 1));
 }
@@ -267,12 +268,12 @@ fn a_zero_slow_handler_time_is_rejected_with_the_field_name() {
     assert!(error.to_string().contains("slow_handler"), "{error}");
 }
 
-/// The callbacks that are told as slow, where each that takes any time is, of connections that end.
-fn told_at_ends(builder: Builder, ends: u64) -> Vec<Callback> {
+/// The callbacks reported as slow for `ends` closed connections, with a limit of one nanosecond.
+fn slow_callbacks_at_close(builder: Builder, ends: u64) -> Vec<Callback> {
     let builder = builder
         .slow_handler(Duration::from_nanos(1))
         .runner(Runner::Threads(1));
-    let (builder, told) = told(builder);
+    let (builder, reports) = observe_slow_calls(builder);
     let server = Server::start_unobserved(builder);
     for _ in 0..ends {
         drop(server.connect());
@@ -286,17 +287,17 @@ fn told_at_ends(builder: Builder, ends: u64) -> Vec<Callback> {
             .map(|(_, count)| count)
             .sum::<u64>()
     };
-    eventually("their ends", || ended() == ends);
+    eventually("all closes", || ended() == ends);
     server.shut_down(LIMIT);
-    told.try_iter().map(|(callback, ..)| callback).collect()
+    reports.try_iter().map(|(callback, ..)| callback).collect()
 }
 
 #[test]
 fn a_missing_callback_is_not_reported_for_a_close() {
-    let none = told_at_ends(one_poller().on_request(rpc), 50);
+    let none = slow_callbacks_at_close(one_poller().on_request(rpc), 50);
     assert_eq!(none, []);
     let observed = one_poller().on_request(rpc).on_disconnect(|_, _| {});
-    let observed = told_at_ends(observed, 50);
+    let observed = slow_callbacks_at_close(observed, 50);
     assert!(!observed.is_empty());
     assert!(
         observed
@@ -305,7 +306,7 @@ fn a_missing_callback_is_not_reported_for_a_close() {
     );
 }
 
-/// Sleeps when it is dropped.
+/// An attached value that sleeps in its drop.
 struct Sleepy;
 
 impl Drop for Sleepy {
@@ -333,12 +334,12 @@ fn slow_code_at_a_close_is_reported_by_its_kind() {
         (attaching, Callback::Attached),
         (closing, Callback::OnClose),
     ] {
-        let (builder, told) = told(builder.on_request(rpc).slow_handler(slow));
+        let (builder, reports) = observe_slow_calls(builder.on_request(rpc).slow_handler(slow));
         let server = Server::start_unobserved(builder);
         server.connect().call(b"x");
         loop {
-            let (callback, _, _, took) = told.recv_timeout(LIMIT).expect("a slow call");
-            // A machine that is busy holds up others, too.
+            let (callback, _, _, took) = reports.recv_timeout(LIMIT).expect("a slow call");
+            // On a busy machine other callbacks may be slow too.
             if callback == expected {
                 assert!(took >= LONG);
                 break;

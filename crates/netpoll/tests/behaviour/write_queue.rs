@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Many tasks that send whole buffers on one connection.
+//! Many tasks that send whole buffers over one connection.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use netpoll::{
 
 use crate::support::{Server, block_on, bytes, eventually, frame, pair, pair_with, poll_once};
 
-/// How many messages each of 64 senders sends: few where nothing is optimised.
+/// The messages of each of 64 senders: few in a debug build.
 const MESSAGES: u32 = if cfg!(debug_assertions) {
     1_000
 } else {
@@ -26,7 +26,7 @@ fn buffer(content: &[u8]) -> LinkBuffer {
     buffer
 }
 
-/// A connection that holds little output, with a peer.
+/// A connection with a small output limit, and its peer.
 fn tight_pair() -> (Connection, crate::support::Peer) {
     let mut options = ConnOptions::for_dialing();
     options.write_high = 64 << 10;
@@ -34,27 +34,27 @@ fn tight_pair() -> (Connection, crate::support::Peer) {
     pair_with(&Dialer::new().options(options))
 }
 
-/// Sends until the queue is full, and says how many bytes were taken.
+/// Sends until the queue is full and returns the number of accepted bytes.
 fn fill(queue: &WriteQueue) -> usize {
-    let mut taken = 0;
+    let mut accepted = 0;
     let message = bytes(8000, 1);
     let mut full = 0;
-    // The kernel takes some while we look.
+    // The kernel accepts bytes meanwhile, so the queue must stay full.
     while full < 50 {
         match queue.try_send(buffer(&message)) {
             Ok(()) => {
-                taken += message.len();
+                accepted += message.len();
                 full = 0;
             }
             Err(SendError { error, buffer, .. }) => {
                 assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
-                assert_eq!(buffer.len(), message.len(), "as it was");
+                assert_eq!(buffer.len(), message.len(), "the buffer is unchanged");
                 full += 1;
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
     }
-    taken
+    accepted
 }
 
 #[test]
@@ -119,19 +119,21 @@ fn senders_wait_while_the_peer_does_not_read_and_memory_is_bounded() {
                 block_on(sent).unwrap();
                 order.fetch_add(1, Ordering::SeqCst)
             });
-            eventually("the wait", || waiting.load(Ordering::SeqCst) == sender + 1);
+            eventually("a waiting sender", || {
+                waiting.load(Ordering::SeqCst) == sender + 1
+            });
             thread
         })
         .collect();
-    assert_eq!(order.load(Ordering::SeqCst), 0, "nobody has room");
+    assert_eq!(order.load(Ordering::SeqCst), 0, "no sender has capacity");
     assert!(conn.stats().unsent < (64 << 10) + 8000);
     assert_eq!(
         queue.try_send(buffer(b"?")).unwrap_err().error.kind(),
         std::io::ErrorKind::WouldBlock,
-        "nobody overtakes"
+        "try_send does not overtake"
     );
     peer.receive(before);
-    // First come, first served.
+    // Senders are served in order.
     for sender in 0..16 {
         assert_eq!(peer.receive(20_000), bytes(20_000, sender));
     }
@@ -173,7 +175,7 @@ fn a_close_wakes_every_sender_and_flush_with_the_reason() {
                         if number % 2 == 0 {
                             let sent = queue.send(buffer(b"late")).await;
                             sent.map_err(|unsent| {
-                                assert_eq!(unsent.buffer.len(), 4, "as it was");
+                                assert_eq!(unsent.buffer.len(), 4, "the buffer is unchanged");
                                 unsent.error
                             })
                         } else {
@@ -187,7 +189,7 @@ fn a_close_wakes_every_sender_and_flush_with_the_reason() {
                 })
             })
             .collect();
-        eventually("the waits", || waiting.load(Ordering::SeqCst) == 4);
+        eventually("four waiting calls", || waiting.load(Ordering::SeqCst) == 4);
         end(conn, peer);
         for thread in threads {
             let error = thread.join().unwrap().unwrap_err();
@@ -197,7 +199,7 @@ fn a_close_wakes_every_sender_and_flush_with_the_reason() {
                     .is_some_and(|why| why.is::<Closed>() || why.is::<WriteAfterShutdown>());
             assert!(known, "{error:?}");
         }
-        eventually("the end", || {
+        eventually("the close", || {
             let late = queue.try_send(buffer(b"?")).unwrap_err().error;
             late.kind() != std::io::ErrorKind::WouldBlock
         });
@@ -218,8 +220,8 @@ fn a_dropped_send_sends_nothing_and_wakes_the_next_sender() {
         peer
     });
     let mut peer = sender.join().unwrap();
-    eventually("room", || conn.stats().unsent == 0);
-    // The first was woken and is dropped: the second has to hear of it.
+    eventually("free capacity", || conn.stats().unsent == 0);
+    // The first sender was woken and is dropped. The second must be woken instead.
     drop(first);
     block_on(second).unwrap();
     assert_eq!(peer.receive(6), b"second");
@@ -272,12 +274,12 @@ fn a_rejected_buffer_is_returned_with_the_reason() {
     let handle = conn.handle();
     drop((conn, peer));
     block_on(handle.closed());
-    eventually("the end", || handle.timeouts().is_none());
+    eventually("the close", || handle.timeouts().is_none());
     let queues = [queue, handle.write_queue()];
     for queue in queues {
         let error = block_on(queue.send(buffer(b"?"))).unwrap_err().error;
         let kinds = [error.kind(), block_on(queue.flush()).unwrap_err().kind()];
-        // The one knows of the connection, the other was made too late for that.
+        // The first queue knows the connection; the second was created after its end.
         let expected = [
             std::io::ErrorKind::ConnectionAborted,
             std::io::ErrorKind::NotConnected,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Every way to write, over a connection that is held off its poller.
+//! Every write method, over a connection that is owned off its poller.
 
 use std::io::ErrorKind;
 use std::pin::pin;
@@ -11,7 +11,7 @@ use netpoll::{CloseReason, Closed, Connection, Dialer, LinkBuffer, OutOfRange};
 
 use crate::support::{Kind, Peer, RESET, block_on, bytes, eventually, pair, pair_with, poll_once};
 
-/// A connection that may have as much unsent as it likes.
+/// A connection with a large output limit.
 fn roomy() -> (Connection, Peer) {
     let mut options = netpoll::ConnOptions::default();
     options.max_output = Some(1 << 30);
@@ -129,7 +129,10 @@ fn pushed_memory_is_not_copied_and_lives_until_it_is_sent() {
     let owned = Bytes::from_owner(Owned(bytes(24 << 20, 3), Arc::clone(&gone)));
     let mut writer = conn.writer();
     writer.push(owned);
-    assert!(!gone.load(Ordering::SeqCst), "copied and let go");
+    assert!(
+        !gone.load(Ordering::SeqCst),
+        "the memory was copied and dropped"
+    );
     assert!(poll_once(pin!(writer.flush())).is_pending());
     assert!(peer.receive(24 << 20) == bytes(24 << 20, 3));
     block_on(writer.flush()).unwrap();
@@ -198,7 +201,7 @@ fn insert_places_bytes_within_the_uncommitted_output() {
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(error.get_ref().is_some_and(|why| why.is::<OutOfRange>()));
     assert_eq!(writer.uncommitted_len(), uncommitted);
-    assert_eq!(writer.unsent(), 0, "nothing of it is to be sent yet");
+    assert_eq!(writer.unsent(), 0, "no uncommitted byte is unsent output");
     writer.fill(&header, b"head").unwrap();
     writer.commit_all();
     block_on(writer.flush()).unwrap();
@@ -227,7 +230,7 @@ fn flush_waits_until_the_kernel_has_the_last_byte() {
     for _ in 0..100 {
         assert!(
             poll_once(flush.as_mut()).is_pending(),
-            "with a peer that reads nothing"
+            "the peer reads nothing"
         );
     }
     let reading = std::thread::spawn(move || {
@@ -282,13 +285,13 @@ fn a_flush_on_a_reset_connection_returns_the_errno() {
     assert!(poll_once(flush.as_mut()).is_pending());
     peer.reset();
     let errno = block_on(flush).unwrap_err().raw_os_error();
-    // A Unix socket says to a send that meets the end that there is nobody: EPIPE.
-    let other_word = crate::support::kind() == Kind::Unix && errno == Some(32);
-    assert!(errno == Some(RESET) || other_word, "{errno:?}");
+    // On a Unix socket a send to a closed peer fails with EPIPE.
+    let is_broken_pipe = crate::support::kind() == Kind::Unix && errno == Some(32);
+    assert!(errno == Some(RESET) || is_broken_pipe, "{errno:?}");
     writer.put_str("discarded");
     assert_eq!(writer.unsent(), 0);
     let error = block_on(writer.flush()).unwrap_err();
-    assert_eq!(error.raw_os_error(), errno, "and again");
+    assert_eq!(error.raw_os_error(), errno, "the second call too");
 }
 
 #[test]
