@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! When a client's connection starts to close, new calls use another connection. Calls in flight fail
-//! as soon as no answer can arrive, not after the linger time.
+//! When a client's connection starts to close, new calls use another connection. Calls in flight
+//! fail as soon as no answer can arrive, not after the linger time.
 
 use std::io;
 use std::thread::JoinHandle;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The drop of pushed memory is foreign code: it may panic and may call any handle of its connection.
-//! On every path it runs once, under no lock, and does not stop a poller.
+//! The drop of pushed memory is foreign code: it may panic and may call any handle of its
+//! connection. On every path it runs once, under no lock, and does not stop a poller.
 #![expect(clippy::unwrap_used, reason = "only tests run this shared code")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};

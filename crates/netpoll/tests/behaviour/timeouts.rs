@@ -245,11 +245,7 @@ fn a_waiting_owner_gets_the_reason_of_an_idle_close() {
     let server = Server::start(
         one_poller().idle_timeout(SHORT),
         whole!([sender], |mut conn| {
-            let error = conn
-                .reader()
-                .read_u8()
-                .await
-                .expect_err("the peer does not send");
+            let error = conn.reader().read_u8().await.expect_err("no input");
             sender.send(error)?;
             Ok(())
         }),

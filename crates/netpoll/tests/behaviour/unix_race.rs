@@ -24,8 +24,8 @@ fn is_taken_by_a_listener(error: &io::Error) {
     assert_eq!(taken.map(|taken| taken.by), Some(TakenBy::Listener));
 }
 
-/// Binds listeners to all of `paths`, spellings of one path, concurrently for `rounds` rounds. `before`
-/// prepares the path for each round.
+/// Binds listeners to all of `paths`, spellings of one path, concurrently for `rounds` rounds.
+/// `before` prepares the path for each round.
 fn race(paths: &[PathBuf], rounds: usize, before: impl Fn(usize)) {
     let barrier = Arc::new(Barrier::new(paths.len()));
     for round in 0..rounds {
