@@ -11,7 +11,8 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 
-use netpoll::{Addr, BoxError, Closed, Connection, Dialer, EventLoop, Listener};
+use netpoll::error::ErrorExt;
+use netpoll::{Addr, BoxError, Connection, Dialer, EventLoop, Listener};
 use netpoll::{OwnedReader, OwnedWriter, Reader, Writer};
 
 fn main() -> Result<(), BoxError> {
@@ -68,9 +69,8 @@ async fn relay(mut from: OwnedReader, mut to: OwnedWriter) -> std::io::Result<()
 async fn forward(mut from: Reader<'_>, mut to: Writer<'_>) -> std::io::Result<()> {
     // The connection reads no more: the event loop shuts down, or a timeout has passed. A reset is
     // another error.
-    let is_closed = |e: &std::io::Error| e.get_ref().is_some_and(|reason| reason.is::<Closed>());
     while let Some(bytes) = match from.chunk().await {
-        Err(error) if is_closed(&error) => None,
+        Err(error) if error.close_reason().is_some() => None,
         chunk => chunk?,
     } {
         to.append(bytes);

@@ -12,10 +12,11 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use netpoll::error::ErrorExt;
 use netpoll::time::timeout;
 use netpoll::{
-    Addr, BoxError, CloseReason, Closed, ConnOptions, Connection, ConnectionHandle, Dialer,
-    LinkBuffer, OwnedReader, OwnedWriter, Timeout,
+    Addr, BoxError, CloseReason, ConnOptions, Connection, ConnectionHandle, Dialer, LinkBuffer,
+    OwnedReader, OwnedWriter, Timeout,
 };
 
 /// How often the direction that is left is checked.
@@ -99,14 +100,10 @@ async fn forward(from: &mut OwnedReader, to: &mut OwnedWriter) -> io::Result<()>
 /// Returns whether the connection is draining: it reads no more, and requests in progress are still
 /// answered.
 fn is_drained(error: &io::Error) -> bool {
-    let report = error.get_ref();
-    let closed = report.and_then(|report| report.downcast_ref::<Closed>());
-    closed.is_some_and(|closed| {
-        matches!(
-            closed.reason,
-            CloseReason::Shutdown | CloseReason::Timeout(Timeout::MaxAge)
-        )
-    })
+    matches!(
+        error.close_reason(),
+        Some(CloseReason::Shutdown | CloseReason::Timeout(Timeout::MaxAge))
+    )
 }
 
 /// Waits for the direction that is left. Ends both connections if nothing moves for `silence`, or

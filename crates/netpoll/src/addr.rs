@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
 
-pub use netpoll_sys::addr::{Addr, InvalidUnixName, ParseAddrError, UnixAddr};
+pub use netpoll_sys::addr::{Addr, UnixAddr};
 
 /// Types that convert to listen addresses: every [`ToSocketAddrs`], and Unix sockets.
 ///

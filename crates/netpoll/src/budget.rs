@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn invalid_budget_is_rejected_with_the_expected_value() {
         let error = Budget::new(1000).check(1, 1).unwrap_err();
-        assert_eq!(error.field, "budget");
+        assert_eq!(error.option, "budget");
         assert!(error.expected.contains("1 MiB"));
         assert_eq!(Budget::unlimited().check(usize::MAX, usize::MAX), Ok(()));
         assert!(!Budget::unlimited().is_low());
@@ -309,7 +309,7 @@ mod tests {
                 let error = Budget::new(least - 1)
                     .check(max_frame, pollers)
                     .unwrap_err();
-                assert_eq!(error.field, "budget");
+                assert_eq!(error.option, "budget");
             }
         }
         let error = Budget::new(4 << 20).check(4 << 20, 1).unwrap_err();

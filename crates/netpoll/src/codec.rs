@@ -30,8 +30,9 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A codec with invalid settings fails at each use with [`InvalidConfig`](crate::InvalidConfig),
-//! which names the setting. The codec's `check` returns the same error before there is a stream.
+//! A codec with invalid settings fails at each use with
+//! [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig), which names the setting.
+//! The codec's `check` returns the same error before there is a stream.
 
 mod delimiter;
 mod error;
@@ -42,8 +43,10 @@ use std::io;
 
 use netpoll_buffer::LinkBuffer;
 
+use crate::error::ErrorKind;
+
 pub use delimiter::Delimiter;
-pub use error::{EncodeError, InvalidNeed, NegativeLength};
+pub use error::EncodeError;
 pub use fixed_size::FixedSize;
 pub use length_field::LengthField;
 
@@ -163,15 +166,36 @@ impl Need {
     ///
     /// # Errors
     ///
-    /// [`InvalidNeed`] for a frame of no bytes, for one longer than `have`, and for a need of no
-    /// more than `have`: with any of these the reader would make no progress.
+    /// [`ErrorKind::InvalidNeed`](crate::error::ErrorKind::InvalidNeed) for a frame of no bytes,
+    /// for one longer than `have`, and for a need of no more than `have`: with any of these the
+    /// reader would make no progress.
     #[inline]
     pub fn check(self, have: usize) -> io::Result<Self> {
         match self {
             Self::Frame(n) if n > 0 && n <= have => Ok(self),
             Self::More(n) if n > have => Ok(self),
-            need => Err(InvalidNeed::new(have, need).into()),
+            need => Err(ErrorKind::InvalidNeed { have, need }.into()),
         }
+    }
+}
+
+/// Returns the reason why a codec does not encode a frame.
+#[cfg(test)]
+#[track_caller]
+fn encode_error(error: &io::Error) -> EncodeError {
+    match ErrorKind::payload(error) {
+        Some(&ErrorKind::Encode(reason)) => reason,
+        _ => panic!("{error:?}"),
+    }
+}
+
+/// Returns the limit and the size that an error of a codec reports.
+#[cfg(test)]
+#[track_caller]
+fn frame_too_large(error: &io::Error) -> (usize, usize) {
+    match ErrorKind::payload(error) {
+        Some(&ErrorKind::FrameTooLarge { limit, size, .. }) => (limit, size),
+        _ => panic!("{error:?}"),
     }
 }
 
@@ -182,9 +206,10 @@ impl Need {
 fn rejected_field(codec: &impl Codec<Frame = LinkBuffer>, checked: io::Result<()>) -> &'static str {
     let field = |result: io::Result<()>| {
         let error = result.expect_err("invalid settings");
-        let reason = error.get_ref().and_then(|cause| cause.downcast_ref());
-        let reason: &crate::InvalidConfig = reason.expect("an InvalidConfig");
-        reason.field
+        match ErrorKind::payload(&error) {
+            Some(&ErrorKind::InvalidConfig { option, .. }) => option,
+            _ => panic!("{error:?}"),
+        }
     };
     let first = field(checked);
     let measured = codec.measure(&LinkBuffer::new());
@@ -216,8 +241,14 @@ mod tests {
         for (have, need) in rejected {
             let error = need.check(have).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-            let reason = error.get_ref().and_then(|cause| cause.downcast_ref());
-            assert_eq!(reason, Some(&InvalidNeed::new(have, need)));
+            let Some(&ErrorKind::InvalidNeed {
+                have: there,
+                need: returned,
+            }) = ErrorKind::payload(&error)
+            else {
+                panic!("{error:?}");
+            };
+            assert_eq!((there, returned), (have, need));
         }
         for need in [Need::Frame(1), Need::Frame(5), Need::More(6)] {
             assert_eq!(need.check(5).unwrap(), need);

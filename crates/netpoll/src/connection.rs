@@ -231,8 +231,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](crate::InvalidConfig) with the name of the field, for a duration of zero.
-    /// Nothing is changed then.
+    /// [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig) with the name of the
+    /// field, for a duration of zero. Nothing is changed then.
     pub fn set_timeouts(&self, timeouts: Timeouts) -> io::Result<()> {
         timeouts.validate()?;
         self.shared.set_timeouts(timeouts);

@@ -33,7 +33,7 @@ use crate::addr::Addr;
 use crate::block_on::block_on;
 use crate::connection::Connection;
 use crate::connection::blocking_stream::reject_on_poller;
-use crate::error::{InvalidConfig, NoAddress};
+use crate::error::{ErrorKind, InvalidConfig};
 use crate::fairness;
 use crate::foreign::UserFuture;
 use crate::options::ConnOptions;
@@ -172,19 +172,20 @@ impl Dialer {
     ///   one is only a missing way from this host (`NetworkUnreachable`, for example), the first
     ///   error that came from further away.
     /// - `TimedOut` after the connect timeout, even if an attempt failed before.
-    /// - The resolver's error, unchanged; [`NoAddress`] (`NotFound`) if it returns no address;
-    ///   [`ResolverStalled`](crate::ResolverStalled) (`ResourceBusy`) while the system's resolver
-    ///   hangs.
+    /// - The resolver's error, unchanged;
+    ///   [`ErrorKind::NoAddress`](crate::error::ErrorKind::NoAddress) (`NotFound`) if it returns no
+    ///   address; [`ErrorKind::ResolverStalled`](crate::error::ErrorKind::ResolverStalled)
+    ///   (`ResourceBusy`) while the system's resolver hangs.
     /// - `InvalidInput` for a text that is no target.
-    /// - [`InvalidConfig`] (`InvalidInput`) for an address that cannot be dialed, for a timeout of
-    ///   zero, for a `max_lookups` of zero, and if no address is of the local address's family.
-    ///   Also, naming `max_frame`, if the connection would belong to a loop (the one given [with
-    ///   `on`](Self::on), or the caller's) whose [budget](crate::Builder::budget) cannot hold a
-    ///   frame of that size.
+    /// - [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig) (`InvalidInput`) for
+    ///   an address that cannot be dialed, for a timeout of zero, for a `max_lookups` of zero, and
+    ///   if no address is of the local address's family. Also, naming `max_frame`, if the
+    ///   connection would belong to a loop (the one given [with `on`](Self::on), or the caller's)
+    ///   whose [budget](crate::Builder::budget) cannot hold a frame of that size.
     /// - `ConnectionRefused` also if the socket connected to itself. This happens on a busy
     ///   loopback when no socket listens on the port.
-    /// - [`NotRunning`](crate::NotRunning) (`ConnectionAborted`) if the poller of the connection
-    ///   has stopped, or stops first.
+    /// - [`ErrorKind::NotRunning`](crate::error::ErrorKind::NotRunning) (`ConnectionAborted`) if
+    ///   the poller of the connection has stopped, or stops first.
     ///
     ///
     /// # Cancel safety
@@ -209,8 +210,8 @@ impl Dialer {
     ///
     /// # Errors
     ///
-    /// [`BlockingOnPoller`](crate::BlockingOnPoller) (`WouldBlock`) on a poller's thread; otherwise
-    /// as [`dial`](Self::dial).
+    /// [`ErrorKind::BlockingOnPoller`](crate::error::ErrorKind::BlockingOnPoller) (`WouldBlock`) on
+    /// a poller's thread; otherwise as [`dial`](Self::dial).
     pub fn dial_blocking(&self, target: impl ToTarget) -> io::Result<Connection> {
         reject_on_poller()?;
         block_on(self.dial(target))
@@ -259,7 +260,7 @@ impl Dialer {
         let resolver = self.resolver.as_deref().unwrap_or(&system);
         let mut addrs = with_deadline(deadline, resolver.resolve(host, port)).await??;
         if addrs.is_empty() {
-            return Err(NoAddress::new().into());
+            return Err(ErrorKind::NoAddress.into());
         }
         if self.local_addr.is_some() {
             addrs.retain(|addr| self.is_local_family(Addr::Tcp(*addr)));

@@ -25,7 +25,7 @@ use crate::admission::{AcceptStats, AdmissionControl};
 use crate::block_on::block_on;
 use crate::budget::Budget;
 use crate::connection::service::Service;
-use crate::error::{BlockingOnPoller, NotRunning};
+use crate::error::ErrorKind;
 use crate::event::EventSink;
 use crate::listener::Listener;
 use crate::listener::acceptor::{AcceptContext, Acceptor};
@@ -268,17 +268,19 @@ impl LoopHandle {
     ///
     /// # Errors
     ///
-    /// [`NotRunning`] (`ConnectionAborted`) if the loop failed to start, or has ended.
-    /// [`BlockingOnPoller`] (`WouldBlock`) on a poller thread.
+    /// [`ErrorKind::NotRunning`](crate::error::ErrorKind::NotRunning) (`ConnectionAborted`) if the
+    /// loop failed to start, or has ended.
+    /// [`ErrorKind::BlockingOnPoller`](crate::error::ErrorKind::BlockingOnPoller) (`WouldBlock`) on
+    /// a poller thread.
     pub fn wait_until_serving(&self) -> io::Result<()> {
         if is_poller_thread() {
-            return Err(BlockingOnPoller::new().into());
+            return Err(ErrorKind::BlockingOnPoller.into());
         }
         let pollers = self.control.pollers();
         block_on(pollers.wait_for_start());
         match pollers.is_running() {
             true => Ok(()),
-            false => Err(NotRunning::new().into()),
+            false => Err(ErrorKind::NotRunning.into()),
         }
     }
 

@@ -71,7 +71,7 @@ pub mod codec;
 mod compat;
 mod connection;
 mod dialer;
-mod error;
+pub mod error;
 mod event;
 mod event_loop;
 mod fairness;
@@ -135,11 +135,10 @@ mod guide {
 }
 
 // The public interface:
-pub use addr::{Addr, InvalidUnixName, ParseAddrError, ToAddrs, UnixAddr};
+pub use addr::{Addr, ToAddrs, UnixAddr};
 pub use admission::AcceptStats;
 pub use budget::Budget;
 pub use connection::Connection;
-pub use connection::attachment::NotAttached;
 pub use connection::blocking_stream::BlockingStream;
 pub use connection::halves::{OwnedReader, OwnedWriter};
 pub use connection::handle::ConnectionHandle;
@@ -149,30 +148,22 @@ pub use connection::reader::Reader;
 pub use connection::write_queue::{SendError, WriteQueue};
 pub use connection::writer::Writer;
 pub use dialer::Dialer;
-pub use dialer::resolver::{Resolve, ResolverStalled, Resolving};
+pub use dialer::resolver::{Resolve, Resolving};
 pub use dialer::target::ToTarget;
-pub use error::{
-    BlockingOnPoller, BoxError, CloseReason, Closed, InvalidConfig, Limit, NoAddress,
-    NotEnoughData, NotRunning, OutOfRange, TimedOut, Timeout, TooLarge, UnexpectedEof,
-    WriteAfterShutdown, WriteOverrun,
-};
+pub use error::{BoxError, CloseReason, ErrorExt, Limit, Timeout};
 pub use event::{AcceptPauseReason, Callback, CallbackLocation, Event, MemoryLimit, PollerFailure};
 pub use event_loop::builder::Builder;
 pub use event_loop::control::Shutdown;
 pub use event_loop::{EventLoop, LoopHandle};
 pub use listener::Listener;
 pub use listener::filter::{Accept, ConnInfo};
-pub use listener::unix_path::{PathTaken, TakenBy};
 pub use netpoll_buffer::{BufStream, LinkBuffer, Pool, PoolStats, Reservation, StreamReader};
 pub use netpoll_sys::options::Keepalive;
 pub use netpoll_sys::socket::{Ipv6Mode, ListenOptions};
 pub use netpoll_sys::{PeerCredentials, TcpInfo, TcpState};
 pub use options::ConnOptions;
 pub use poll::balance::{Balance, PollerLoad};
-pub use pool::{
-    ConnPool, ConnPoolOptions, ConnPoolStats, DiscardedStats, PoolClosed, PoolFull, PoolTimedOut,
-    Pooled,
-};
+pub use pool::{ConnPool, ConnPoolOptions, ConnPoolStats, DiscardedStats, Pooled};
 pub use runner::{Runner, Spawn};
 pub use stats::{ClosedStats, ConnStats, LoopStats, PollerStats};
 pub use task::{JoinHandle, spawn};

@@ -68,11 +68,11 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// `AddrInUse`; for a path, with [`PathTaken`](crate::PathTaken) that contains the reason.
-    /// `AddrNotAvailable`, `PermissionDenied`, `NotFound` for a missing directory and the like,
-    /// with the errno. `TimedOut` if another process locks the directory of a path for ten seconds.
-    /// `InvalidInput` for an invalid address, with [`InvalidUnixName`](crate::InvalidUnixName) for
-    /// a path that is too long.
+    /// `AddrInUse`; for a path, with [`ErrorKind::PathTaken`](crate::error::ErrorKind::PathTaken)
+    /// that contains the reason. `AddrNotAvailable`, `PermissionDenied`, `NotFound` for a missing
+    /// directory and the like, with the errno. `TimedOut` if another process locks the directory of
+    /// a path for ten seconds. `InvalidInput` for an invalid address, with
+    /// [`InvalidUnixName`](crate::error::InvalidUnixName) for a path that is too long.
     pub fn bind(addr: impl ToAddrs) -> io::Result<Self> {
         Self::bind_with(addr, ListenOptions::default())
     }

@@ -140,9 +140,10 @@ impl ConnOptions {
 
 #[cfg(test)]
 mod tests {
-    use netpoll_buffer::{BufStream, TooLarge};
+    use netpoll_buffer::BufStream;
 
     use super::*;
+    use crate::error::{ErrorExt, ErrorKind};
 
     #[test]
     fn defaults_are_valid() {
@@ -182,8 +183,10 @@ mod tests {
         let mut stream = BufStream::new(io::repeat(7));
         stream.reader().wait(bound).unwrap();
         let error = stream.reader().wait(bound + 1).unwrap_err();
-        let large: Option<&TooLarge> = error.get_ref().and_then(|source| source.downcast_ref());
-        assert_eq!(large, Some(&TooLarge::new(bound, bound + 1)));
+        let Some(ErrorKind::TooLarge { limit, size }) = error.netpoll_kind() else {
+            panic!("{error:?}");
+        };
+        assert_eq!((limit, size), (bound, bound + 1));
     }
 
     #[test]
@@ -191,7 +194,7 @@ mod tests {
         let named = |change: fn(&mut ConnOptions)| {
             let mut options = ConnOptions::default();
             change(&mut options);
-            options.check().unwrap_err().field
+            options.check().unwrap_err().option
         };
         assert_eq!(named(|options| options.max_frame = 0), "max_frame");
         assert_eq!(named(|options| options.read_high = 0), "read_high");

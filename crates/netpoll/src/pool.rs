@@ -14,7 +14,6 @@
 
 mod checkout;
 mod entry;
-mod error;
 mod host;
 mod options;
 mod shared;
@@ -24,7 +23,6 @@ use std::fmt;
 use std::io;
 
 pub use checkout::Pooled;
-pub use error::{PoolClosed, PoolFull, PoolTimedOut};
 pub use options::ConnPoolOptions;
 pub use stats::{ConnPoolStats, DiscardedStats};
 
@@ -32,7 +30,6 @@ use crate::addr::Addr;
 use crate::block_on::block_on;
 use crate::connection::blocking_stream::reject_on_poller;
 use crate::dialer::Dialer;
-use crate::error::InvalidConfig;
 use crate::fairness;
 use crate::sync::Arc;
 use shared::PoolShared;
@@ -92,14 +89,14 @@ impl ConnPool {
     /// let mut options = ConnPoolOptions::default();
     /// options.max_connections = 8;
     /// let pool = ConnPool::with_options(Dialer::new(), options)?;
-    /// # Ok::<(), netpoll::InvalidConfig>(())
+    /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`], naming the field, for a timeout of zero, for a maximum of no connections,
-    /// and for invalid options of the dialer.
-    pub fn with_options(dialer: Dialer, options: ConnPoolOptions) -> Result<Self, InvalidConfig> {
+    /// [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig), naming the field, for
+    /// a timeout of zero, for a maximum of no connections, and for invalid options of the dialer.
+    pub fn with_options(dialer: Dialer, options: ConnPoolOptions) -> io::Result<Self> {
         options.check()?;
         dialer.check()?;
         Ok(Self::build(dialer, options))
@@ -122,9 +119,11 @@ impl ConnPool {
     ///
     /// # Errors
     ///
-    /// [`PoolFull`] (`ResourceBusy`) at once if too many callers wait; [`PoolTimedOut`]
-    /// (`TimedOut`) after [`wait_timeout`](ConnPoolOptions::wait_timeout); [`PoolClosed`]
-    /// (`NotConnected`); otherwise the error of the [dial](Dialer::dial), with its errno.
+    /// [`ErrorKind::PoolFull`](crate::error::ErrorKind::PoolFull) (`ResourceBusy`) at once if too
+    /// many callers wait; [`ErrorKind::PoolTimedOut`](crate::error::ErrorKind::PoolTimedOut)
+    /// (`TimedOut`) after [`wait_timeout`](ConnPoolOptions::wait_timeout);
+    /// [`ErrorKind::PoolClosed`](crate::error::ErrorKind::PoolClosed) (`NotConnected`); otherwise
+    /// the error of the [dial](Dialer::dial), with its errno.
     ///
     /// # Cancel safety
     ///
@@ -145,8 +144,8 @@ impl ConnPool {
     ///
     /// # Errors
     ///
-    /// [`BlockingOnPoller`](crate::BlockingOnPoller) (`WouldBlock`) on a poller's thread; otherwise
-    /// as [`get`](Self::get).
+    /// [`ErrorKind::BlockingOnPoller`](crate::error::ErrorKind::BlockingOnPoller) (`WouldBlock`) on
+    /// a poller's thread; otherwise as [`get`](Self::get).
     pub fn get_blocking(&self, addr: Addr) -> io::Result<Pooled> {
         reject_on_poller()?;
         block_on(self.get(addr))
@@ -161,8 +160,9 @@ impl ConnPool {
         Pooled::new(entry, checkout)
     }
 
-    /// Closes the idle connections, fails waiting callers with [`PoolClosed`], and closes
-    /// connections in use when they are returned. Idempotent.
+    /// Closes the idle connections, fails waiting callers with
+    /// [`ErrorKind::PoolClosed`](crate::error::ErrorKind::PoolClosed), and closes connections in
+    /// use when they are returned. Idempotent.
     pub fn close(&self) {
         self.owner.pool.close();
     }

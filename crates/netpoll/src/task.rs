@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Wake, Waker};
 
 use crate::block_on::block_on;
-use crate::error::{BlockingOnPoller, CloseReason, Closed};
+use crate::error::{CloseReason, ErrorKind};
 use crate::event::Callback;
 use crate::foreign::{DeferredDrop, OwnWaker, WakerSlot, register};
 use crate::guard::guard;
@@ -105,7 +105,8 @@ impl<T> JoinHandle<T> {
     ///
     /// # Errors
     ///
-    /// [`BlockingOnPoller`] (`WouldBlock`) on a poller's thread; else those of awaiting the handle.
+    /// [`ErrorKind::BlockingOnPoller`](crate::error::ErrorKind::BlockingOnPoller) (`WouldBlock`) on
+    /// a poller's thread; else those of awaiting the handle.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -114,7 +115,7 @@ impl<T> JoinHandle<T> {
     /// ```
     pub fn wait(self) -> io::Result<T> {
         if is_poller_thread() {
-            return Err(BlockingOnPoller::new().into());
+            return Err(ErrorKind::BlockingOnPoller.into());
         }
         block_on(self)
     }
@@ -245,7 +246,7 @@ impl<F: Future> Drop for SpawnedFuture<F> {
 }
 
 fn closed_error(reason: CloseReason) -> io::Error {
-    Closed { reason }.into()
+    ErrorKind::Closed { reason }.into()
 }
 
 struct TaskNotifier(Notifier);

@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::active_timeouts;
+use crate::error::ErrorKind;
 use crate::fairness;
 use crate::foreign::{UserFuture, wake_by_ref};
 use crate::poll::poller_timer::{PollerTimer, TimerStatus};
@@ -171,7 +172,7 @@ impl std::error::Error for Elapsed {}
 
 impl From<Elapsed> for io::Error {
     #[cold]
-    fn from(elapsed: Elapsed) -> Self {
-        Self::new(io::ErrorKind::TimedOut, elapsed)
+    fn from(_: Elapsed) -> Self {
+        ErrorKind::Elapsed.into()
     }
 }

@@ -52,10 +52,11 @@ pub struct Timeouts {
     pub first_byte: Option<Duration>,
     /// From when input is awaited (a call of the [`Reader`](crate::Reader) waits, or the handler
     /// returned and left input) until *all* of it has arrived, or input is consumed. A call that
-    /// waited this long fails with [`TimedOut`](crate::TimedOut) and has consumed nothing; a retry
-    /// gets the full time again. If several calls that each waited less reach the limit together,
-    /// counted from the first byte, or if input was left, the connection is closed. A mux server
-    /// waits without limit for the first byte of a request. Default: off, as in Go netpoll.
+    /// waited this long fails with [`ErrorKind::TimedOut`](crate::error::ErrorKind::TimedOut) and
+    /// has consumed nothing; a retry gets the full time again. If several calls that each waited
+    /// less reach the limit together, counted from the first byte, or if input was left, the
+    /// connection is closed. A mux server waits without limit for the first byte of a request.
+    /// Default: off, as in Go netpoll.
     pub read: Option<Duration>,
     /// The lowest rate at which awaited input must arrive once a part of it has. A slower
     /// connection is closed. Default: 240 B/s over 30 s.
@@ -185,7 +186,7 @@ mod tests {
             change(&mut timeouts, zero);
             let error = timeouts.validate().unwrap_err();
             assert!(error.expected.contains("None"));
-            error.field
+            error.option
         };
         assert_eq!(rejected(|t, zero| t.first_byte = zero), "first_byte");
         assert_eq!(rejected(|t, zero| t.read = zero), "read");

@@ -27,7 +27,7 @@ pub(crate) enum FlatMeasurement {
     Rejected(RejectReason),
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RejectReason {
     TooLarge,
     Negative,

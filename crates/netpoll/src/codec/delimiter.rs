@@ -3,10 +3,10 @@
 
 use std::io;
 
-use netpoll_buffer::{LinkBuffer, TooLarge};
+use netpoll_buffer::LinkBuffer;
 
 use super::{Codec, DEFAULT_MAX_FRAME, EncodeError, Need};
-use crate::error::InvalidConfig;
+use crate::error::{ErrorKind, InvalidConfig};
 
 /// Frames that end with a delimiter of one or more bytes, which is not part of the frame.
 ///
@@ -53,8 +53,8 @@ impl Delimiter {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`], naming `delimiter` if it is empty, and `maximum` if it is below the
-    /// delimiter's length.
+    /// [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig), naming `delimiter` if
+    /// it is empty, and `maximum` if it is below the delimiter's length.
     pub fn check(&self) -> io::Result<()> {
         if self.bytes.is_empty() {
             return Err(InvalidConfig::new("delimiter", "must have at least 1 byte").into());
@@ -73,8 +73,9 @@ impl Codec for Delimiter {
 
     /// # Errors
     ///
-    /// [`TooLarge`] if the first [`maximum`](Self::maximum) bytes do not contain the delimiter;
-    /// otherwise as [`check`](Self::check).
+    /// [`ErrorKind::FrameTooLarge`](crate::error::ErrorKind::FrameTooLarge) if the first
+    /// [`maximum`](Self::maximum) bytes do not contain the delimiter; otherwise as
+    /// [`check`](Self::check).
     fn measure(&self, input: &LinkBuffer) -> io::Result<Need> {
         self.measure_from(input, 0)
     }
@@ -88,7 +89,7 @@ impl Codec for Delimiter {
             Some(at) => Ok(Need::Frame(at + length)),
             None if have >= self.maximum => {
                 let asked = self.maximum.saturating_add(1);
-                Err(TooLarge::new(self.maximum, asked).into())
+                Err(ErrorKind::frame_too_large("maximum", self.maximum, asked).into())
             }
             None => Ok(Need::More(length.max(have + 1))),
         }
@@ -98,7 +99,8 @@ impl Codec for Delimiter {
     ///
     /// # Errors
     ///
-    /// [`NotEnoughData`](crate::NotEnoughData) for fewer bytes than the delimiter has.
+    /// [`ErrorKind::NotEnoughData`](crate::error::ErrorKind::NotEnoughData) for fewer bytes than
+    /// the delimiter has.
     fn decode(&self, mut bytes: LinkBuffer) -> io::Result<LinkBuffer> {
         let length = bytes.len().checked_sub(self.bytes.len());
         bytes.split_to(length.unwrap_or(usize::MAX))
@@ -134,7 +136,7 @@ impl Codec for Delimiter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::rejected_field;
+    use crate::codec::{encode_error, frame_too_large, rejected_field};
 
     /// Returns `bytes` in two segments, split before byte `at`.
     fn split(bytes: &[u8], at: usize) -> LinkBuffer {
@@ -189,18 +191,16 @@ mod tests {
         for long in [&b"five!\r\n"[..], b"five!\r", b"six..."] {
             let error = codec.measure(&LinkBuffer::from(long.to_vec())).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-            let reason = error.get_ref().and_then(|cause| cause.downcast_ref());
-            assert_eq!(reason, Some(&TooLarge::new(6, 7)));
+            assert_eq!(frame_too_large(&error), (6, 7));
         }
         let mut output = LinkBuffer::new();
         let long = LinkBuffer::from(b"five!".to_vec());
         let error = codec.encode(long, &mut output).unwrap_err();
-        let reason = error.get_ref().and_then(|cause| cause.downcast_ref());
         let expected = EncodeError::TooLong {
             whole: 7,
             maximum: 6,
         };
-        assert_eq!(reason, Some(&expected));
+        assert_eq!(encode_error(&error), expected);
         let fits = LinkBuffer::from(b"four".to_vec());
         codec.encode(fits, &mut output).unwrap();
         assert_eq!(output.next(6).unwrap(), b"four\r\n");
@@ -222,8 +222,8 @@ mod tests {
                 let rejected = codec.encode(split(frame, split_at), &mut output);
                 let error = rejected.unwrap_err();
                 assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-                let reason = error.get_ref().and_then(|cause| cause.downcast_ref());
-                assert_eq!(reason, Some(&EncodeError::ContainsDelimiter { at }));
+                let expected = EncodeError::ContainsDelimiter { at };
+                assert_eq!(encode_error(&error), expected);
             }
         }
         assert_eq!(output.len(), 6);

@@ -37,7 +37,8 @@ impl FixedSize {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`], naming `size`, if it is 0.
+    /// [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig), naming `size`, if it
+    /// is 0.
     pub fn check(&self) -> io::Result<()> {
         match self.size {
             0 => Err(InvalidConfig::new("size", "must be at least 1 byte").into()),
@@ -90,7 +91,7 @@ impl Codec for FixedSize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::rejected_field;
+    use crate::codec::{encode_error, rejected_field};
 
     #[test]
     fn frame_is_complete_with_its_last_byte() {
@@ -115,12 +116,11 @@ mod tests {
             let frame = LinkBuffer::from(vec![0; wrong]);
             let error = codec.encode(frame, &mut output).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-            let reason = error.get_ref().and_then(|cause| cause.downcast_ref());
             let expected = EncodeError::WrongSize {
                 have: wrong,
                 size: 3,
             };
-            assert_eq!(reason, Some(&expected));
+            assert_eq!(encode_error(&error), expected);
         }
         assert_eq!(output.len(), 6);
         let mut frame = LinkBuffer::from(b"ab".to_vec());

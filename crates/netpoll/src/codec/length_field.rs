@@ -9,10 +9,10 @@
 
 use std::io;
 
-use netpoll_buffer::{LinkBuffer, TooLarge};
+use netpoll_buffer::LinkBuffer;
 
-use super::{Codec, DEFAULT_MAX_FRAME, EncodeError, Need, NegativeLength, append_frame};
-use crate::error::InvalidConfig;
+use super::{Codec, DEFAULT_MAX_FRAME, EncodeError, Need, append_frame};
+use crate::error::{ErrorKind, InvalidConfig};
 
 /// The widest length field, in bytes.
 const MAX_WIDTH: usize = size_of::<u64>();
@@ -118,8 +118,9 @@ impl LengthField {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`], naming the field: a `width` that is not 1 to 8, an `offset` with which
-    /// the header exceeds the `maximum`, an `adjustment` with which no length would be valid.
+    /// [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig), naming the field: a
+    /// `width` that is not 1 to 8, an `offset` with which the header exceeds the `maximum`, an
+    /// `adjustment` with which no length would be valid.
     pub fn check(&self) -> io::Result<()> {
         if self.width == 0 || self.width > MAX_WIDTH {
             return Err(InvalidConfig::new("width", "must be 1 to 8 bytes").into());
@@ -165,12 +166,16 @@ impl LengthField {
         // 128 bits, so that nothing here overflows.
         let body = i128::from(value) + i128::from(self.adjustment);
         let Ok(body) = u128::try_from(body) else {
-            return Err(NegativeLength::new(value, self.adjustment).into());
+            let adjustment = self.adjustment;
+            return Err(ErrorKind::NegativeLength { value, adjustment }.into());
         };
         let whole = body + self.header_len() as u128;
         match usize::try_from(whole) {
             Ok(whole) if whole <= self.maximum => Ok(whole),
-            other => Err(TooLarge::new(self.maximum, other.unwrap_or(usize::MAX)).into()),
+            other => {
+                let size = other.unwrap_or(usize::MAX);
+                Err(ErrorKind::frame_too_large("maximum", self.maximum, size).into())
+            }
         }
     }
 
@@ -198,9 +203,10 @@ impl Codec for LengthField {
 
     /// # Errors
     ///
-    /// [`TooLarge`] for a length above the [`maximum`](Self::maximum); [`NegativeLength`] for one
-    /// that is negative after its [adjustment](Self::adjustment); otherwise as
-    /// [`check`](Self::check).
+    /// [`ErrorKind::FrameTooLarge`](crate::error::ErrorKind::FrameTooLarge) for a length above the
+    /// [`maximum`](Self::maximum);
+    /// [`ErrorKind::NegativeLength`](crate::error::ErrorKind::NegativeLength) for one that is
+    /// negative after its [adjustment](Self::adjustment); otherwise as [`check`](Self::check).
     fn measure(&self, input: &LinkBuffer) -> io::Result<Need> {
         self.check()?;
         let Some(value) = self.read_value(input) else {
@@ -218,7 +224,8 @@ impl Codec for LengthField {
     ///
     /// # Errors
     ///
-    /// [`NotEnoughData`](crate::NotEnoughData) for fewer bytes than the header has.
+    /// [`ErrorKind::NotEnoughData`](crate::error::ErrorKind::NotEnoughData) for fewer bytes than
+    /// the header has.
     fn decode(&self, mut bytes: LinkBuffer) -> io::Result<LinkBuffer> {
         let before = match self.offset {
             0 => None,
@@ -261,7 +268,7 @@ impl Codec for LengthField {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::rejected_field;
+    use crate::codec::{encode_error, frame_too_large, rejected_field};
 
     fn orders(width: usize) -> [LengthField; 2] {
         let big = LengthField::new().width(width);
@@ -283,12 +290,6 @@ mod tests {
         buffer.push(bytes[..at].to_vec().into());
         buffer.push(bytes[at..].to_vec().into());
         buffer
-    }
-
-    #[track_caller]
-    fn reason_of<E: std::error::Error + Copy + 'static>(error: &io::Error) -> E {
-        let reason = error.get_ref().and_then(|cause| cause.downcast_ref());
-        *reason.unwrap_or_else(|| panic!("{error:?}"))
     }
 
     #[test]
@@ -346,7 +347,7 @@ mod tests {
         assert_eq!(fits, Need::More(10));
         let error = codec.measure(&stream(6).into()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-        assert_eq!(reason_of::<TooLarge>(&error), TooLarge::new(10, 11));
+        assert_eq!(frame_too_large(&error), (10, 11));
         let mut output = LinkBuffer::new();
         codec.encode(vec![0; 6].into(), &mut output).unwrap();
         assert_eq!(output.len(), 10);
@@ -356,7 +357,7 @@ mod tests {
             whole: 11,
             maximum: 10,
         };
-        assert_eq!(reason_of::<EncodeError>(&error), expected);
+        assert_eq!(encode_error(&error), expected);
         assert_eq!(output.len(), 10, "nothing was appended");
     }
 
@@ -377,7 +378,7 @@ mod tests {
                         }
                         Err(_beyond) => {
                             let error = codec.measure(&input).unwrap_err();
-                            assert_eq!(reason_of::<TooLarge>(&error).asked, usize::MAX);
+                            assert_eq!(frame_too_large(&error).1, usize::MAX);
                         }
                     }
                 }
@@ -393,8 +394,11 @@ mod tests {
         for number in 0..4 {
             let error = needs(number).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-            let reason: NegativeLength = reason_of(&error);
-            assert_eq!(reason, NegativeLength::new(number.into(), -4));
+            let Some(&ErrorKind::NegativeLength { value, adjustment }) = ErrorKind::payload(&error)
+            else {
+                panic!("{error:?}");
+            };
+            assert_eq!((value, adjustment), (number.into(), -4));
         }
     }
 
@@ -424,7 +428,7 @@ mod tests {
             let frame = LinkBuffer::from(vec![0; length]);
             let error = codec.encode(frame, &mut output).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-            assert_eq!(reason_of::<EncodeError>(&error), expected);
+            assert_eq!(encode_error(&error), expected);
             assert_eq!(output.len(), 6);
         }
     }

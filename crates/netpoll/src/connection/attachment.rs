@@ -6,13 +6,12 @@
 //! type.
 
 use std::any::{Any, type_name};
-use std::error::Error;
-use std::fmt;
 use std::io;
 
 use super::Connection;
 use super::reader::Reader;
 use super::writer::Writer;
+use crate::error::ErrorKind;
 use crate::foreign::DeferredDrop;
 use crate::sync::{Mutex, PoisonError};
 
@@ -50,29 +49,6 @@ impl Attachment {
     fn value<T: 'static>(&mut self) -> Option<&mut T> {
         let state = self.0.as_mut()?.get_mut();
         state.unwrap_or_else(PoisonError::into_inner).downcast_mut()
-    }
-}
-
-/// The error if no value of the requested type is attached to the connection. Kind `NotFound`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct NotAttached {
-    /// The requested type.
-    pub expected: &'static str,
-}
-
-impl fmt::Display for NotAttached {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no {} is attached to the connection", self.expected)
-    }
-}
-
-impl Error for NotAttached {}
-
-impl From<NotAttached> for io::Error {
-    #[cold]
-    fn from(error: NotAttached) -> Self {
-        Self::new(io::ErrorKind::NotFound, error)
     }
 }
 
@@ -137,11 +113,11 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`NotAttached`] if no value is attached, or it is not a `T`.
+    /// [`ErrorKind::NotAttached`] if no value is attached, or it is not a `T`.
     pub fn split_with<T: 'static>(&mut self) -> io::Result<(Reader<'_>, Writer<'_>, &mut T)> {
         let Some(state) = self.local.attachment.value() else {
             let expected = type_name::<T>();
-            return Err(NotAttached { expected }.into());
+            return Err(ErrorKind::NotAttached { expected }.into());
         };
         let reader = Reader::new(&self.shared, &mut self.local.reader);
         Ok((reader, Writer::new(&self.shared), state))

@@ -11,19 +11,21 @@ use bytes::Buf;
 use super::Connection;
 use super::reader::is_unexpected_eof;
 use crate::block_on::block_on;
-use crate::error::BlockingOnPoller;
+use crate::error::ErrorKind;
 use crate::poll::notifier;
 
 /// A connection as a blocking stream: [`Read`], [`BufRead`] and [`Write`]. Returned by
 /// [`Connection::blocking`].
 ///
 /// Each call may park the thread. The [`Timeouts`](crate::Timeouts) of the connection apply: a read
-/// that waits too long fails with [`TimedOut`](crate::TimedOut), and the next read may succeed.
+/// that waits too long fails with [`ErrorKind::TimedOut`](crate::error::ErrorKind::TimedOut), and
+/// the next read may succeed.
 ///
 /// # Errors
 ///
-/// On a poller's thread each call fails with [`BlockingOnPoller`] (`WouldBlock`) and has no effect.
-/// Otherwise calls fail with the errors of the [`Reader`](crate::Reader) and the
+/// On a poller's thread each call fails with
+/// [`ErrorKind::BlockingOnPoller`](crate::error::ErrorKind::BlockingOnPoller) (`WouldBlock`) and
+/// has no effect. Otherwise calls fail with the errors of the [`Reader`](crate::Reader) and the
 /// [`Writer`](crate::Writer).
 #[derive(Debug)]
 pub struct BlockingStream<'a> {
@@ -120,7 +122,7 @@ impl BlockingStream<'_> {
 /// all its connections.
 pub(crate) fn reject_on_poller() -> io::Result<()> {
     if notifier::is_poller_thread() {
-        Err(BlockingOnPoller::new().into())
+        Err(ErrorKind::BlockingOnPoller.into())
     } else {
         Ok(())
     }

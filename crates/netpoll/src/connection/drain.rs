@@ -30,7 +30,7 @@ use super::engine::Engine;
 use super::input_buffer::{InputEnd, WaitNotice};
 use super::lifecycle::Phase;
 use super::shared::Shared;
-use crate::error::{CloseReason, Closed};
+use crate::error::{CloseReason, ErrorKind};
 
 /// How long after its accept a connection is new. A request that arrives later than that after its
 /// connect is not waited for. Go's `http.Server.Shutdown` allows five seconds, too.
@@ -196,16 +196,16 @@ impl<C: Dispatcher> Engine<C> {
 impl Shared {
     /// Returns whether a read failed with `error` because the connection drains and takes no more.
     pub(crate) fn has_drained_for(&self, error: &io::Error) -> bool {
-        let report = error.get_ref();
-        let closed = report.and_then(|report| report.downcast_ref::<Closed>());
         let input_buffer = self.input_buffer_if_any();
         match (
-            closed,
+            ErrorKind::payload(error),
             input_buffer
                 .as_deref()
                 .and_then(|input_buffer| input_buffer.end.as_ref()),
         ) {
-            (Some(closed), Some(InputEnd::Drained(reason))) => is_same(&closed.reason, reason),
+            (Some(ErrorKind::Closed { reason: closed }), Some(InputEnd::Drained(reason))) => {
+                is_same(closed, reason)
+            }
             _ => false,
         }
     }

@@ -138,8 +138,9 @@ impl Connection {
     ///
     /// **A handler that has called this decides when it is done**: its reads go on as before. A
     /// handler that has not called it reaches the end of its input as soon as it waits for input
-    /// with none buffered. That read fails with [`Closed`](crate::Closed) and the reason, and
-    /// output is still sent. The connection closes when the handler has returned and no
+    /// with none buffered. That read fails with
+    /// [`ErrorKind::Closed`](crate::error::ErrorKind::Closed) and the reason, and output is still
+    /// sent. The connection closes when the handler has returned and no
     /// [`WriteQueue`](crate::WriteQueue) is held any more.
     ///
     /// Handlers of [`on_request`](crate::Builder::on_request) need it only if they wait for long:

@@ -10,12 +10,13 @@ use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use netpoll_buffer::{LinkBuffer, TooLarge};
+use netpoll_buffer::LinkBuffer;
 
 use super::input_buffer::ReadTimeoutPolicy;
 use super::reader::{ReadWait, Reader, is_unexpected_eof};
 use super::writer::Writer;
 use crate::codec::{Codec, Need};
+use crate::error::ErrorKind;
 use crate::fairness;
 
 impl<'a> Reader<'a> {
@@ -38,10 +39,12 @@ impl<'a> Reader<'a> {
     /// # Errors
     ///
     /// The codec's error. [`InvalidNeed`](crate::codec::InvalidNeed) if the codec returns an
-    /// impossible length. Otherwise as all methods of [`Reader`]: [`TooLarge`] for a frame above
-    /// the connection's `max_frame`, even if the codec allows more;
-    /// [`UnexpectedEof`](crate::UnexpectedEof) in the middle of a frame. A failed call has consumed
-    /// nothing, except that a frame which does not [decode](Codec::decode) is consumed.
+    /// impossible length. Otherwise as all methods of [`Reader`]:
+    /// [`ErrorKind::FrameTooLarge`](crate::error::ErrorKind::FrameTooLarge) for a frame above the
+    /// connection's `max_frame`, even if the codec allows more;
+    /// [`ErrorKind::UnexpectedEof`](crate::error::ErrorKind::UnexpectedEof) in the middle of a
+    /// frame. A failed call has consumed nothing, except that a frame which does not
+    /// [decode](Codec::decode) is consumed.
     ///
     /// # Cancel safety
     ///
@@ -79,7 +82,12 @@ impl<'a> Reader<'a> {
             let need = codec.measure_from(&self.state.buffer, wait.seen)?;
             match need.check(have)? {
                 Need::Frame(n) if n > self.state.max_frame => {
-                    return Poll::Ready(Err(TooLarge::new(self.state.max_frame, n).into()));
+                    return Poll::Ready(Err(ErrorKind::frame_too_large(
+                        "max_frame",
+                        self.state.max_frame,
+                        n,
+                    )
+                    .into()));
                 }
                 Need::Frame(n) => {
                     let bytes = self.state.buffer.split_to(n)?;

@@ -26,12 +26,12 @@ impl Writer<'_> {
     /// Idempotent.
     ///
     /// Output that is put after this call is discarded, and `flush` then fails with
-    /// [`WriteAfterShutdown`](crate::WriteAfterShutdown). Reading goes on. The connection ends with
-    /// [`PeerFin`](CloseReason::PeerFin) when the peer's FIN has arrived as well. With a handler of
-    /// [`on_request`](crate::Builder::on_request), that is when the handler has seen all input
-    /// before the FIN. With an owner it is at once, and the input can still be read. A peer that
-    /// never ends its own stream keeps the connection open for as long as its
-    /// [`Timeouts`](crate::Timeouts) allow.
+    /// [`ErrorKind::WriteAfterShutdown`](crate::error::ErrorKind::WriteAfterShutdown). Reading goes
+    /// on. The connection ends with [`PeerFin`](CloseReason::PeerFin) when the peer's FIN has
+    /// arrived as well. With a handler of [`on_request`](crate::Builder::on_request), that is when
+    /// the handler has seen all input before the FIN. With an owner it is at once, and the input
+    /// can still be read. A peer that never ends its own stream keeps the connection open for as
+    /// long as its [`Timeouts`](crate::Timeouts) allow.
     ///
     /// ```no_run
     /// # async fn example(mut conn: netpoll::Connection) -> std::io::Result<()> {

@@ -74,7 +74,8 @@ impl ConnectionHandle {
     /// * The reason of the end, if the connection has ended. It also ends with this call if the
     ///   bytes do not fit in its [`max_output`](crate::ConnOptions::max_output).
     /// * `NotConnected` if the connection was already dropped.
-    /// * [`WriteAfterShutdown`](crate::WriteAfterShutdown) if its output was shut down.
+    /// * [`ErrorKind::WriteAfterShutdown`](crate::error::ErrorKind::WriteAfterShutdown) if its
+    ///   output was shut down.
     ///
     /// If the call fails, none of the bytes are sent.
     pub fn push(&self, bytes: Bytes) -> io::Result<()> {
@@ -94,7 +95,8 @@ impl ConnectionHandle {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](crate::InvalidConfig) with the name of the field, for a duration of zero.
+    /// [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig) with the name of the
+    /// field, for a duration of zero.
     pub fn set_timeouts(&self, timeouts: Timeouts) -> io::Result<()> {
         timeouts.validate()?;
         if let Some(shared) = self.shared.upgrade() {

@@ -15,7 +15,7 @@ use std::io;
 use netpoll_buffer::LinkBuffer;
 
 use super::metrics::SendCounts;
-use crate::error::{CloseReason, WriteAfterShutdown};
+use crate::error::{CloseReason, ErrorKind};
 use crate::foreign::{CallerWaker, CloneRequired, DeferredDrop, WakerSlot, Wakeup};
 use crate::poll::source::Outgoing;
 use crate::timeouts::Wait;
@@ -305,7 +305,7 @@ impl OutputBuffer {
     /// Returns why puts are discarded or will not be sent.
     pub(crate) fn put_error(&self) -> Option<io::Error> {
         match (self.shutdown_state, &self.close_reason) {
-            (ShutdownState::WriteAfterShutdown, _) => Some(WriteAfterShutdown::new().into()),
+            (ShutdownState::WriteAfterShutdown, _) => Some(ErrorKind::WriteAfterShutdown.into()),
             (_, Some(reason)) => Some(reason.to_error()),
             (_, None) => None,
         }

@@ -14,11 +14,11 @@ use std::io;
 use std::time::Instant;
 
 use bytes::Bytes;
-use netpoll_buffer::{LinkBuffer, TooLarge};
+use netpoll_buffer::LinkBuffer;
 
 use super::reader_state::ReaderState;
 use super::shared::Shared;
-use crate::error::UnexpectedEof;
+use crate::error::ErrorKind;
 use crate::sync::Arc;
 use read_future::ReadFuture;
 pub(super) use read_wait::ReadWait;
@@ -27,16 +27,16 @@ pub(super) use read_wait::ReadWait;
 ///
 /// All waiting methods have the same errors:
 ///
-/// * [`TooLarge`] (`InvalidData`), before waiting or allocating, if more than `max_frame` bytes are
-///   requested; a handler that returns it ends its connection with
-///   [`Limit::Frame`](crate::Limit::Frame);
-/// * [`UnexpectedEof`] (`UnexpectedEof`) if the peer ended its stream before; received bytes stay
-///   readable;
-/// * [`TimedOut`](crate::TimedOut) if [`Timeouts::read`](crate::Timeouts::read), or the reader's
-///   [deadline](Self::with_deadline), has passed before all bytes came; received bytes stay
-///   readable, and the next call may succeed;
-/// * [`Closed`](crate::Closed), or the kernel's error with its errno, if the connection has ended
-///   for another reason; bytes received before are read first.
+/// * [`ErrorKind::FrameTooLarge`](crate::error::ErrorKind::FrameTooLarge) (`InvalidData`), before
+///   waiting or allocating, if more than `max_frame` bytes are requested; a handler that returns it
+///   ends its connection with [`Limit::Frame`](crate::Limit::Frame);
+/// * [`ErrorKind::UnexpectedEof`](crate::error::ErrorKind::UnexpectedEof) (`UnexpectedEof`) if the
+///   peer ended its stream before; received bytes stay readable;
+/// * [`ErrorKind::TimedOut`](crate::error::ErrorKind::TimedOut) if
+///   [`Timeouts::read`](crate::Timeouts::read), or the reader's [deadline](Self::with_deadline),
+///   has passed before all bytes came; received bytes stay readable, and the next call may succeed;
+/// * [`ErrorKind::Closed`](crate::error::ErrorKind::Closed), or the kernel's error with its errno,
+///   if the connection has ended for another reason; bytes received before are read first.
 ///
 /// There is one reader at a time, and one call on it. Two tasks that read from one reader in turn,
 /// each a part of a frame, do not compile:
@@ -69,9 +69,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Sets a deadline: a call that would wait beyond it fails with [`TimedOut`](crate::TimedOut)
-    /// then, or at once if it has passed. Received bytes can still be read. The timeouts of the
-    /// connection apply as well.
+    /// Sets a deadline: a call that would wait beyond it fails with
+    /// [`ErrorKind::TimedOut`](crate::error::ErrorKind::TimedOut) then, or at once if it has
+    /// passed. Received bytes can still be read. The timeouts of the connection apply as well.
     ///
     /// ```no_run
     /// # use std::time::{Duration, Instant};
@@ -142,8 +142,8 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     ///
-    /// [`TooLarge`] if the first `max` bytes do not contain the delimiter; else as all methods of
-    /// [`Reader`].
+    /// [`ErrorKind::FrameTooLarge`](crate::error::ErrorKind::FrameTooLarge) if the first `max`
+    /// bytes do not contain the delimiter; else as all methods of [`Reader`].
     ///
     /// # Cancel safety
     ///
@@ -159,7 +159,7 @@ impl<'a> Reader<'a> {
             }
             seen = self.state.buffer.len();
             if seen >= max {
-                return Err(TooLarge::new(max, max.saturating_add(1)).into());
+                return Err(ErrorKind::frame_too_large("max", max, max.saturating_add(1)).into());
             }
             self.wait_in(&mut began, seen + 1).await?;
         }
@@ -199,7 +199,8 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     ///
-    /// As all methods of [`Reader`], except [`UnexpectedEof`].
+    /// As all methods of [`Reader`], except
+    /// [`ErrorKind::UnexpectedEof`](crate::error::ErrorKind::UnexpectedEof).
     ///
     /// # Cancel safety
     ///
@@ -282,9 +283,10 @@ impl<'a> Reader<'a> {
 
 /// Returns whether a call failed because the peer ended its stream.
 pub(super) fn is_unexpected_eof(error: &io::Error) -> bool {
-    error
-        .get_ref()
-        .is_some_and(|report| report.is::<UnexpectedEof>())
+    matches!(
+        ErrorKind::payload(error),
+        Some(ErrorKind::UnexpectedEof { .. })
+    )
 }
 
 /// Reads of fixed-size numbers.

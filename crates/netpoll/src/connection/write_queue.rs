@@ -21,11 +21,12 @@ use std::io;
 use std::sync::Weak;
 use std::task::{Context, Poll};
 
-use netpoll_buffer::{LinkBuffer, TooLarge};
+use netpoll_buffer::LinkBuffer;
 
 use super::Connection;
 use super::handle::ConnectionHandle;
 use super::shared::{EnqueueResult, Shared};
+use crate::error::ErrorKind;
 use crate::fairness;
 use crate::poll::notifier::Notice;
 use crate::sync::{Arc, lock};
@@ -125,9 +126,10 @@ impl WriteQueue {
     /// # Errors
     ///
     /// Each error returns the buffer unchanged. The reason if the connection has ended, or
-    /// [`WriteAfterShutdown`](crate::WriteAfterShutdown) if its output was shut down; [`TooLarge`]
-    /// for a buffer larger than the connection's [`max_output`](crate::ConnOptions::max_output)
-    /// minus its [`write_high`](crate::ConnOptions::write_high).
+    /// [`ErrorKind::WriteAfterShutdown`](crate::error::ErrorKind::WriteAfterShutdown) if its output
+    /// was shut down; [`ErrorKind::FrameTooLarge`](crate::error::ErrorKind::FrameTooLarge) for a
+    /// buffer larger than the connection's [`max_output`](crate::ConnOptions::max_output) minus its
+    /// [`write_high`](crate::ConnOptions::write_high).
     ///
     /// # Cancel safety
     ///
@@ -158,7 +160,7 @@ impl WriteQueue {
         };
         let most = shared.options.output_bound() - shared.options.write_high;
         if buffer.len() > most {
-            let error = TooLarge::new(most, buffer.len()).into();
+            let error = ErrorKind::frame_too_large("max_output", most, buffer.len()).into();
             return Err(SendError::new(buffer, error));
         }
         if self.wait_queue.has_waiters() {

@@ -126,7 +126,8 @@ impl<'a> Writer<'a> {
     ///
     /// # Errors
     ///
-    /// [`TooLarge`](crate::TooLarge) above 1 GiB; the reason if the connection has ended.
+    /// [`ErrorKind::FrameTooLarge`](crate::error::ErrorKind::FrameTooLarge) above 1 GiB; the reason
+    /// if the connection has ended.
     pub fn reserve(&mut self, n: usize) -> io::Result<Reservation> {
         self.shared.reserve(n)
     }
@@ -187,8 +188,9 @@ impl<'a> Writer<'a> {
     ///
     /// Why the connection ended, if it ended before that. One reason is that the peer did not take
     /// all output within [`Timeouts::write`](crate::Timeouts::write) or by the
-    /// [deadline](Self::with_deadline). [`WriteAfterShutdown`](crate::WriteAfterShutdown) if
-    /// something was put after a [`shutdown`](Self::shutdown).
+    /// [deadline](Self::with_deadline).
+    /// [`ErrorKind::WriteAfterShutdown`](crate::error::ErrorKind::WriteAfterShutdown) if something
+    /// was put after a [`shutdown`](Self::shutdown).
     ///
     /// # Cancel safety
     ///

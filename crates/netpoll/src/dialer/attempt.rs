@@ -4,7 +4,7 @@
 //!
 //! Both share a [`DialChannel`], which carries one result. If the source's side is dropped without
 //! a result, because the poller ended before the source was registered or together with it, the
-//! result is [`NotRunning`].
+//! result is [`ErrorKind::NotRunning`](crate::error::ErrorKind::NotRunning).
 
 use std::future::Future;
 use std::io;
@@ -20,7 +20,7 @@ use crate::addr::Addr;
 use crate::connection::Connection;
 use crate::connection::service::unserved_engine;
 use crate::connection::shared::Shared;
-use crate::error::{CloseReason, NotRunning};
+use crate::error::{CloseReason, ErrorKind};
 use crate::foreign::{WakerSlot, register};
 use crate::options::ConnOptions;
 use crate::poll::notifier::Notice;
@@ -66,7 +66,8 @@ pub(super) fn dial_channel() -> (DialFuture, DialSender) {
     (DialFuture { channel }, sender)
 }
 
-/// Sends the result of a dial. Dropped without a result, it sends [`NotRunning`].
+/// Sends the result of a dial. Dropped without a result, it sends
+/// [`ErrorKind::NotRunning`](crate::error::ErrorKind::NotRunning).
 pub(super) struct DialSender(Arc<DialChannel>);
 
 impl DialSender {
@@ -91,7 +92,7 @@ impl DialSender {
 
 impl Drop for DialSender {
     fn drop(&mut self) {
-        self.send(Err(NotRunning::new().into()));
+        self.send(Err(ErrorKind::NotRunning.into()));
     }
 }
 
@@ -321,7 +322,7 @@ impl Source for ConnectAttempt {
     fn on_shutdown(&mut self, request: ShutdownRequest, context: &mut SourceContext) -> NextAction {
         match request {
             ShutdownRequest::StopAccepting | ShutdownRequest::Graceful => self.on_notify(context),
-            ShutdownRequest::Force => self.fail(NotRunning::new().into()),
+            ShutdownRequest::Force => self.fail(ErrorKind::NotRunning.into()),
             ShutdownRequest::PollerFailed => self.fail(CloseReason::PollerFailed.to_error()),
         }
     }

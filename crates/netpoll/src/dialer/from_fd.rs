@@ -77,9 +77,10 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] (`InvalidInput`), naming `fd`, for a descriptor that is no connected
-    /// stream socket (a listener, a datagram socket, a file); naming `max_frame`, as
-    /// [`Dialer::dial`] does; otherwise the kernel's error. On an error the descriptor is closed.
+    /// [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig) (`InvalidInput`),
+    /// naming `fd`, for a descriptor that is no connected stream socket (a listener, a datagram
+    /// socket, a file); naming `max_frame`, as [`Dialer::dial`] does; otherwise the kernel's error.
+    /// On an error the descriptor is closed.
     ///
     /// # Cancel safety
     ///
@@ -102,8 +103,9 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// The kernel's error, `EMFILE` for example; [`InvalidConfig`] (`InvalidInput`), naming
-    /// `max_frame`, as [`Dialer::dial`] does.
+    /// The kernel's error, `EMFILE` for example;
+    /// [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig) (`InvalidInput`),
+    /// naming `max_frame`, as [`Dialer::dial`] does.
     ///
     /// # Cancel safety
     ///

@@ -8,7 +8,8 @@
 //! A call of `getaddrinfo(3)` cannot be stopped. If its dial is abandoned, the call and its thread
 //! go on, but do not count as running: a name server that never answers does not block the lookups
 //! behind it. To bound the threads there are at most [`MAX_LOOKUP_THREADS`]. While all of them are
-//! at abandoned lookups, a new lookup fails at once with [`ResolverStalled`].
+//! at abandoned lookups, a new lookup fails at once with
+//! [`ErrorKind::ResolverStalled`](crate::error::ErrorKind::ResolverStalled).
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -20,7 +21,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::resolver::ResolverStalled;
+use crate::error::ErrorKind;
 use crate::foreign::{WakerSlot, register};
 use crate::guard::guard;
 use crate::sync::Arc;
@@ -137,7 +138,7 @@ impl LookupPool {
         let mut queue = lock(&self.queue);
         if queue.is_stalled() {
             drop(queue);
-            job.complete(Err(ResolverStalled::new().into()));
+            job.complete(Err(ErrorKind::ResolverStalled.into()));
             return Lookup { lookups: self, job };
         }
         queue.waiting.push_back(Arc::clone(&job));
@@ -250,7 +251,7 @@ impl LookupPool {
             self.add_thread();
         }
         for job in lost {
-            job.complete(Err(ResolverStalled::new().into()));
+            job.complete(Err(ErrorKind::ResolverStalled.into()));
         }
     }
 }
@@ -447,19 +448,17 @@ mod tests {
                 let waits = LOOKUPS.start("a".into(), 2, DEFAULT_MAX_LOOKUPS);
                 drop(hung);
                 let error = block_on(waits).unwrap_err();
-                assert!(
-                    error
-                        .get_ref()
-                        .is_some_and(|why| why.is::<ResolverStalled>())
-                );
+                assert!(matches!(
+                    ErrorKind::payload(&error),
+                    Some(ErrorKind::ResolverStalled)
+                ));
             }
         }
         let error = block_on(LOOKUPS.start("a".into(), 3, 1000)).unwrap_err();
-        assert!(
-            error
-                .get_ref()
-                .is_some_and(|why| why.is::<ResolverStalled>())
-        );
+        assert!(matches!(
+            ErrorKind::payload(&error),
+            Some(ErrorKind::ResolverStalled)
+        ));
         assert_eq!(lock(&LOOKUPS.queue).threads, MAX_LOOKUP_THREADS);
     }
 

@@ -17,7 +17,7 @@ use super::attempt::DialFuture;
 use super::happy_eyeballs::{EyeballsStep, HappyEyeballs};
 use crate::addr::Addr;
 use crate::connection::Connection;
-use crate::error::NoAddress;
+use crate::error::ErrorKind;
 use crate::time::{Sleep, sleep_until};
 
 /// The attempts of one dial. Dropping an attempt abandons it.
@@ -37,7 +37,7 @@ pub(super) async fn race(
     addrs: Vec<SocketAddr>,
     deadline: Option<Instant>,
 ) -> io::Result<Connection> {
-    let plan = HappyEyeballs::new(addrs, deadline).ok_or(NoAddress::new())?;
+    let plan = HappyEyeballs::new(addrs, deadline).ok_or(ErrorKind::NoAddress)?;
     let mut race = Race {
         dialer,
         plan,

@@ -5,8 +5,6 @@
 //! name server takes, so it runs on [threads](super::lookup_pool) of its own. It is not called for
 //! `localhost`, whose addresses are known.
 
-use std::error::Error;
-use std::fmt;
 use std::future::{Future, ready};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -47,7 +45,7 @@ pub type Resolving<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>
 pub trait Resolve: Send + Sync {
     /// Returns the addresses of `host`, best first, each with the port to dial, which is `port`
     /// unless the resolver knows a better one. An error ends the dial and is returned unchanged. An
-    /// empty list is [`NoAddress`](crate::NoAddress).
+    /// empty list is [`ErrorKind::NoAddress`](crate::error::ErrorKind::NoAddress).
     ///
     /// The future is polled with the dial's future, possibly on a poller, so it must not block. It
     /// is dropped with the dial, or at the dial's deadline.
@@ -57,33 +55,6 @@ pub trait Resolve: Send + Sync {
 impl<R: Resolve + ?Sized> Resolve for Arc<R> {
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Resolving<'a> {
         (**self).resolve(host, port)
-    }
-}
-
-/// The system's resolver hangs: 64 abandoned lookups have not returned, and no other starts until
-/// one does. `ResourceBusy`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ResolverStalled;
-
-impl ResolverStalled {
-    pub(super) const fn new() -> Self {
-        Self
-    }
-}
-
-impl fmt::Display for ResolverStalled {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the system's resolver hangs: 64 abandoned lookups have not returned")
-    }
-}
-
-impl Error for ResolverStalled {}
-
-impl From<ResolverStalled> for io::Error {
-    #[cold]
-    fn from(error: ResolverStalled) -> Self {
-        Self::new(io::ErrorKind::ResourceBusy, error)
     }
 }
 

@@ -4,7 +4,8 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-use crate::addr::{Addr, ParseAddrError, UnixAddr};
+use crate::addr::{Addr, UnixAddr};
+use crate::error::ParseAddrError;
 use sealed::{AsTarget, DialTarget};
 
 /// A target of [`Dialer::dial`](crate::Dialer::dial): an address of any kind, or a name with a

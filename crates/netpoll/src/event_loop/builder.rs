@@ -77,8 +77,8 @@ impl Builder {
     /// EventLoop::builder()
     ///     .on_request(async |conn: &mut Connection| Ok(conn.reader().skip(1).await?))
     ///     .on_accept(move |info| match info.peer_credentials() {
-    ///         Ok(peer) if peer.uid == owner || peer.uid == 0 => Accept::Take(info.options().clone()),
-    ///         _ => Accept::Refuse,
+    ///         Ok(peer) if peer.uid == owner || peer.uid == 0 =>
+    ///         Accept::Take(info.options().clone()), _ => Accept::Refuse,
     ///     })
     ///     .serve("unix:@service")
     /// # }
@@ -307,10 +307,10 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`], with the name of the field: no handler, no listener, no poller, invalid
-    /// limits. The errors of binding a listener again for each poller. `Unsupported` if the program
-    /// is built with `panic = "abort"`, with which a panic of a handler would end the process and
-    /// not only its connection.
+    /// [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig), with the name of the
+    /// field: no handler, no listener, no poller, invalid limits. The errors of binding a listener
+    /// again for each poller. `Unsupported` if the program is built with `panic = "abort"`, with
+    /// which a panic of a handler would end the process and not only its connection.
     pub fn build(self) -> io::Result<EventLoop> {
         if cfg!(panic = "abort") {
             let message = "netpoll needs panic = \"unwind\"";

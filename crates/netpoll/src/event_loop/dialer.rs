@@ -14,7 +14,8 @@ impl Dialer {
     /// The connections end with the loop: those still open then are aborted. They do not count as
     /// connections of the loop, and its shutdown does not wait for them. A dial before
     /// [`EventLoop::run`](crate::EventLoop::run) waits for that call, within its timeout. A dial
-    /// after `run` has returned fails with [`NotRunning`](crate::NotRunning) (`ConnectionAborted`).
+    /// after `run` has returned fails with
+    /// [`ErrorKind::NotRunning`](crate::error::ErrorKind::NotRunning) (`ConnectionAborted`).
     ///
     /// ```no_run
     /// # async fn example(handle: netpoll::LoopHandle) -> std::io::Result<()> {

@@ -18,8 +18,6 @@
 //! protecting the directory is up to its owner. If the directory is not readable, or its file
 //! system has no locks, no lock is taken.
 
-use std::error::Error;
-use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -29,6 +27,8 @@ use std::time::{Duration, Instant};
 
 use netpoll_sys::socket::{self, ListenOptions};
 use netpoll_sys::{Addr, DirLock, LockOutcome, process};
+
+use crate::error::ErrorKind;
 
 /// How long a start waits for other starts and ends in its directory; each needs a few system
 /// calls.
@@ -43,16 +43,6 @@ const RECHECK_DELAY: Duration = Duration::from_millis(2);
 /// How often to retry a path that other servers, which use no lock, create and remove.
 const MAX_BIND_ATTEMPTS: usize = 8;
 
-/// The path to listen on is taken. `AddrInUse` as an [`io::Error`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PathTaken {
-    /// The path, absolute.
-    pub path: PathBuf,
-    /// What occupies it.
-    pub by: TakenBy,
-}
-
 /// What occupies a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -63,25 +53,6 @@ pub enum TakenBy {
     NotASocket,
     /// A socket of another user, with or without a server. It is not removed.
     OtherUser,
-}
-
-impl fmt::Display for PathTaken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let by = match self.by {
-            TakenBy::Listener => "a listening server",
-            TakenBy::NotASocket => "a file that is not a socket",
-            TakenBy::OtherUser => "a socket of another user",
-        };
-        write!(f, "{} is taken by {by}", self.path.display())
-    }
-}
-
-impl Error for PathTaken {}
-
-impl From<PathTaken> for io::Error {
-    fn from(error: PathTaken) -> Self {
-        Self::new(io::ErrorKind::AddrInUse, error)
-    }
 }
 
 /// Listens on `addr`, whose path is `path`. Returns no guard if the path is gone already.
@@ -158,7 +129,7 @@ fn remove_stale(path: &Path, addr: Addr) -> io::Result<()> {
     };
     let taken = |by| {
         let path = path.to_owned();
-        Err(PathTaken { path, by }.into())
+        Err(ErrorKind::PathTaken { path, by }.into())
     };
     if !identity.is_socket {
         return taken(TakenBy::NotASocket);

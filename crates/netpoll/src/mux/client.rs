@@ -8,7 +8,7 @@ use std::io;
 use std::pin::Pin;
 #[cfg(feature = "tower")]
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use netpoll_buffer::LinkBuffer;
 
@@ -21,6 +21,7 @@ use super::unsent_request::send;
 use crate::connection::Connection;
 use crate::dialer::Dialer;
 use crate::dialer::target::ToTarget;
+use crate::error::ErrorKind;
 use crate::fairness;
 #[cfg(feature = "tower")]
 use crate::semaphore::Acquire;
@@ -41,7 +42,7 @@ use crate::time::timeout_at;
 ///
 /// A server of [`serve`](super::serve) that drains answers the requests that it accepted before its
 /// FIN. So a call that fails with [`PeerFin`](crate::CloseReason::PeerFin) in
-/// [`Closed`](crate::Closed) was not accepted by such a server.
+/// [`ErrorKind::Closed`](crate::error::ErrorKind::Closed) was not accepted by such a server.
 ///
 /// A server may also send messages without a call: see [`ClientBuilder::on_push`].
 ///
@@ -117,7 +118,8 @@ impl<C: CallCodec> Client<C> {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](crate::InvalidConfig), naming the field, for invalid options.
+    /// [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig), naming the field, for
+    /// invalid options.
     pub fn with_options(conn: Connection, codec: C, options: ClientOptions) -> io::Result<Self> {
         Self::builder(codec).options(options).connection(conn)
     }
@@ -129,8 +131,8 @@ impl<C: CallCodec> Client<C> {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](crate::InvalidConfig), naming the field, for invalid options, those of the
-    /// dialer included.
+    /// [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig), naming the field, for
+    /// invalid options, those of the dialer included.
     pub fn dialing<T>(
         dialer: Dialer,
         target: T,
@@ -200,7 +202,10 @@ impl<C: CallCodec> Client<C> {
     ///
     /// Dropping the future abandons the call. The request may have been sent.
     pub async fn call(&self, request: C::Frame) -> io::Result<C::Frame> {
-        self.call_until(self.shared.deadline(), None, request).await
+        let answer = self.call_until(self.shared.deadline(), None, request);
+        answer
+            .await
+            .map_err(|error| self.shared.timeout_error(error))
     }
 
     /// As [`call`](Self::call), with `deadline` in place of the client's timeout.
@@ -213,7 +218,8 @@ impl<C: CallCodec> Client<C> {
     ///
     /// As [`call`](Self::call).
     pub async fn call_by(&self, deadline: Instant, request: C::Frame) -> io::Result<C::Frame> {
-        self.call_until(Some(deadline), None, request).await
+        let answer = self.call_until(Some(deadline), None, request);
+        answer.await.map_err(|error| call_error(error, None))
     }
 
     async fn call_until(
@@ -247,8 +253,9 @@ impl<C: CallCodec> Client<C> {
         poll_fn(|context| call.poll(context)).await
     }
 
-    /// Closes the connection. Calls in progress fail at once with [`Closed`](crate::Closed). A
-    /// later call opens another connection if the client dials.
+    /// Closes the connection. Calls in progress fail at once with
+    /// [`ErrorKind::Closed`](crate::error::ErrorKind::Closed). A later call opens another
+    /// connection if the client dials.
     pub fn close(&self) {
         if let Some(connection) = self.shared.connector.current() {
             connection.close();
@@ -302,7 +309,10 @@ impl<C: CallCodec> Client<C> {
             ReservedPermit::None | ReservedPermit::Pending(_) => None,
         };
         let (client, deadline) = (self.clone(), self.shared.deadline());
-        async move { client.call_until(deadline, permit, request).await }
+        async move {
+            let answer = client.call_until(deadline, permit, request).await;
+            answer.map_err(|error| client.shared.timeout_error(error))
+        }
     }
 }
 
@@ -327,6 +337,11 @@ impl<C: CallCodec> ClientShared<C> {
     /// Returns whether a request that `connection` has not accepted may go to another connection.
     fn may_retry(&self, connection: &ClientConnection<C::Frame>) -> bool {
         self.connector.can_redial() && connection.close_reason().is_some()
+    }
+
+    /// Adds the client's timeout to the error of a call that exceeded it.
+    fn timeout_error(&self, error: io::Error) -> io::Error {
+        call_error(error, self.options.timeout)
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -385,5 +400,13 @@ impl<C: CallCodec> Drop for ClientShared<C> {
         if let Some(connection) = self.connector.current() {
             connection.close();
         }
+    }
+}
+
+/// Returns the error of a call that was given `after` to be answered.
+fn call_error(error: io::Error, after: Option<Duration>) -> io::Error {
+    match ErrorKind::payload(&error) {
+        Some(ErrorKind::Elapsed) => ErrorKind::CallTimedOut { after }.into(),
+        _ => error,
     }
 }

@@ -103,7 +103,7 @@ mod tests {
         let rejected_field = |change: fn(&mut ClientOptions)| {
             let mut options = ClientOptions::default();
             change(&mut options);
-            options.check().unwrap_err().field
+            options.check().unwrap_err().option
         };
         assert_eq!(ClientOptions::default().check(), Ok(()));
         assert_eq!(

@@ -17,7 +17,7 @@ use super::recovery::Supervisor;
 use super::set::{LoadGuard, PollerConfig, PollerHandle, PollerSet};
 use super::source::SourceFactory;
 use crate::budget::{Budget, LoopMemory};
-use crate::error::NotRunning;
+use crate::error::ErrorKind;
 use crate::sync::{Arc, PoisonError};
 
 /// The poller of a new source.
@@ -32,7 +32,7 @@ impl Placement {
     /// Selects the poller for the caller's sources: one of `pollers`, if that is given.
     pub(crate) fn select(pollers: Option<&PollerRegistry>) -> io::Result<Self> {
         if let Some(pollers) = pollers {
-            let chosen = pollers.choose().ok_or(NotRunning::new())?;
+            let chosen = pollers.choose().ok_or(ErrorKind::NotRunning)?;
             return Ok(Self::Selected(chosen));
         }
         match notifier::current_mailbox() {

@@ -11,12 +11,12 @@ use std::ops::{Deref, DerefMut};
 use std::time::Instant;
 
 use super::entry::{LivenessCheck, PooledEntry, StreamPositions};
-use super::error::{PoolClosed, PoolTimedOut};
 use super::host::{CheckoutStage, HostPool};
 use super::shared::PoolShared;
 use super::stats::{ConnPoolStats, DiscardReason};
 use crate::connection::Connection;
 use crate::dialer::Dialer;
+use crate::error::ErrorKind;
 use crate::semaphore::Permit;
 use crate::sync::Arc;
 use crate::time::timeout;
@@ -56,7 +56,7 @@ impl Checkout {
                 Ok(permit) => permit,
                 Err(_elapsed) => {
                     self.change_stage(self.stage, |counts| counts.timed_out += 1);
-                    return Err(PoolTimedOut { after }.into());
+                    return Err(ErrorKind::PoolTimedOut { after }.into());
                 }
             },
         };
@@ -71,7 +71,7 @@ impl Checkout {
     }
 
     /// Returns an idle connection that can be reused. If there is none, this checkout has to dial.
-    pub(super) fn take_idle(&mut self) -> Result<Option<PooledEntry>, PoolClosed> {
+    pub(super) fn take_idle(&mut self) -> Result<Option<PooledEntry>, ErrorKind> {
         loop {
             let Some((entry, until)) = self.pop_idle()? else {
                 return Ok(None);
@@ -95,10 +95,10 @@ impl Checkout {
     }
 
     /// Takes an idle connection with its idle deadline. The caller has the permit.
-    fn pop_idle(&mut self) -> Result<Option<(PooledEntry, Option<Instant>)>, PoolClosed> {
+    fn pop_idle(&mut self) -> Result<Option<(PooledEntry, Option<Instant>)>, ErrorKind> {
         let mut state = self.host.state();
         if !state.is_open() {
-            return Err(PoolClosed);
+            return Err(ErrorKind::PoolClosed);
         }
         let picked = state.pop_idle();
         let next = match picked {
@@ -123,7 +123,7 @@ impl Checkout {
     pub(super) fn add_connection(
         &mut self,
         connection: Connection,
-    ) -> Result<PooledEntry, PoolClosed> {
+    ) -> Result<PooledEntry, ErrorKind> {
         let mut state = self.host.state();
         let (open, number) = (state.is_open(), state.next_id());
         drop(state);
@@ -135,7 +135,7 @@ impl Checkout {
                 counts.created += 1;
                 counts.discarded.count(DiscardReason::PoolClosed);
             });
-            Err(PoolClosed)
+            Err(ErrorKind::PoolClosed)
         }
     }
 

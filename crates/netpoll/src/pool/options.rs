@@ -85,7 +85,7 @@ mod tests {
             options.check().unwrap_err()
         };
         let zero = error_of(|options| options.max_connections = 0);
-        assert_eq!(zero.field, "max_connections");
+        assert_eq!(zero.option, "max_connections");
         let zero: [fn(&mut ConnPoolOptions); 3] = [
             |options| options.idle_timeout = Some(Duration::ZERO),
             |options| options.max_age = Some(Duration::ZERO),
@@ -93,7 +93,7 @@ mod tests {
         ];
         let errors = zero.map(error_of);
         assert!(errors.iter().all(|error| error.expected.contains("None")));
-        let fields = errors.map(|error| error.field);
+        let fields = errors.map(|error| error.option);
         assert_eq!(fields, ["idle_timeout", "max_age", "wait_timeout"]);
         assert_eq!(ConnPoolOptions::default().check(), Ok(()));
     }

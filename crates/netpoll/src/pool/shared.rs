@@ -17,11 +17,11 @@ use std::time::Instant;
 
 use super::checkout::Checkout;
 use super::entry::PooledEntry;
-use super::error::{PoolClosed, PoolFull};
 use super::host::{CheckoutStage, HostPool};
 use super::options::ConnPoolOptions;
 use super::stats::{ConnPoolStats, DiscardReason};
 use crate::addr::Addr;
+use crate::error::ErrorKind;
 use crate::foreign::register;
 use crate::poll::poller_timer::{PollerTimer, TimerStatus};
 use crate::sync::{Arc, Mutex, lock};
@@ -58,11 +58,11 @@ impl PoolShared {
     }
 
     /// Starts a checkout for `addr`, with a permit if one is free. Otherwise the checkout waits, or
-    /// is rejected with [`PoolFull`].
+    /// is rejected with [`ErrorKind::PoolFull`](crate::error::ErrorKind::PoolFull).
     pub(super) fn start_checkout(self: &Arc<Self>, addr: Addr) -> io::Result<Checkout> {
         let mut hosts = lock(&self.hosts);
         if !hosts.open {
-            return Err(PoolClosed.into());
+            return Err(ErrorKind::PoolClosed.into());
         }
         let connections = self.options.max_connections;
         let make = || Arc::new(HostPool::new(addr, connections));
@@ -75,7 +75,7 @@ impl PoolShared {
             let waiting = state.stats_mut().waiting;
             if waiting >= self.options.max_waiting {
                 state.stats_mut().rejected += 1;
-                let full = PoolFull {
+                let full = ErrorKind::PoolFull {
                     connections,
                     waiting,
                 };

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use netpoll::{Accept, Builder, ConnInfo, ConnOptions, Connection, EventLoop, InvalidConfig};
+use netpoll::{Accept, Builder, ConnInfo, ConnOptions, Connection, EventLoop};
 
 use crate::support::{
-    Kind, LIMIT, Peer, Server, Whole, bytes, eventually, frame, free_listener, rpc,
+    Kind, LIMIT, Peer, Server, Whole, bytes, eventually, frame, free_listener, invalid_option, rpc,
 };
 
 fn two_pollers() -> Builder {
@@ -208,8 +208,7 @@ fn a_zero_limit_is_rejected_with_the_name_of_its_field() {
     let refused = |builder: Builder| {
         let error = builder.listen(free_listener()).build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        let config = error.get_ref().and_then(|why| why.downcast_ref());
-        config.map(|config: &InvalidConfig| config.field)
+        invalid_option(&error).map(|(option, _)| option)
     };
     assert_eq!(
         refused(two_pollers().on_request(rpc).max_connections(0)),

@@ -4,11 +4,11 @@
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
-use netpoll::{Addr, Dialer, InvalidConfig, ToTarget, UnixAddr};
+use netpoll::{Addr, Dialer, ToTarget, UnixAddr};
 
 use crate::support::{
-    Server, alone_twice, block_on, call, eventually, in_each_executor, nobody, open_descriptors,
-    says,
+    Server, alone_twice, block_on, call, eventually, in_each_executor, invalid_option, nobody,
+    open_descriptors, says,
 };
 
 fn from(addr: &str) -> Dialer {
@@ -18,9 +18,7 @@ fn from(addr: &str) -> Dialer {
 fn refused_field(dialer: &Dialer, target: impl ToTarget) -> &'static str {
     let error = block_on(dialer.dial(target)).expect_err("an error for this target");
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    let config = error.get_ref().and_then(|why| why.downcast_ref());
-    let config: &InvalidConfig = config.expect("a reason");
-    config.field
+    invalid_option(&error).expect("a reason").0
 }
 
 #[test]

@@ -6,16 +6,15 @@ use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use netpoll::{BlockingOnPoller, Connection, Dialer, EventLoop, TimedOut, Timeouts};
+use netpoll::error::{ErrorExt, ErrorKind as Kind};
+use netpoll::{Connection, Dialer, EventLoop, Timeouts};
 
 use crate::support::{LIMIT, Server, bytes, eventually, frame, pair, rpc};
 
 /// Returns whether the error is that of a blocking call on a poller thread.
 fn is_on_poller(error: &std::io::Error) -> bool {
     error.kind() == ErrorKind::WouldBlock
-        && error
-            .get_ref()
-            .is_some_and(|report| report.is::<BlockingOnPoller>())
+        && matches!(error.netpoll_kind(), Some(Kind::BlockingOnPoller))
 }
 
 #[test]
@@ -107,7 +106,7 @@ fn a_blocking_stream_reports_timeouts_and_aborts() {
     conn.set_timeouts(timeouts).unwrap();
     let error = conn.blocking().read(&mut [0]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
-    assert!(error.get_ref().unwrap().is::<TimedOut>());
+    assert!(matches!(error.netpoll_kind(), Some(Kind::TimedOut { .. })));
     conn.abort();
     let error = conn.blocking().read(&mut [0]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionAborted);

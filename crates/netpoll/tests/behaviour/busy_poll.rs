@@ -6,11 +6,12 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use netpoll::time::sleep;
-use netpoll::{Builder, Connection, Dialer, EventLoop, InvalidConfig, Listener, PollerStats};
+use netpoll::{Builder, Connection, Dialer, EventLoop, Listener, PollerStats};
 use socket2::SockRef;
 
 use crate::support::{
-    AsGiven, LIMIT, Peer, Server, block_on, bound, bytes, eventually, frame, free_path, rpc,
+    AsGiven, LIMIT, Peer, Server, block_on, bound, bytes, eventually, frame, free_path,
+    invalid_option, rpc,
 };
 
 /// Longer than any step of these tests: the poller busy polls all the time.
@@ -167,9 +168,9 @@ fn a_busy_poll_above_1_second_is_rejected() {
     };
     let error = build(LONGEST + SHORTEST).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
-    let why: &InvalidConfig = error.get_ref().and_then(|why| why.downcast_ref()).unwrap();
-    assert_eq!(why.field, "busy_poll");
-    assert!(why.expected.contains("1 second"), "{why}");
+    let (option, expected) = invalid_option(&error).unwrap();
+    assert_eq!(option, "busy_poll");
+    assert!(expected.contains("1 second"), "{error}");
     build(LONGEST).unwrap();
     build(Duration::ZERO).unwrap();
 }

@@ -10,8 +10,9 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use netpoll::codec::LengthField;
+use netpoll::error::{ErrorExt, ErrorKind};
 use netpoll::mux::{Client, Message};
-use netpoll::{CloseReason, Closed, Connection, LinkBuffer, MinRate, TimedOut, Timeout, Timeouts};
+use netpoll::{CloseReason, Connection, LinkBuffer, MinRate, Timeout, Timeouts};
 use socket2::SockRef;
 
 use crate::mux::{answer, codec, echo, request};
@@ -43,12 +44,14 @@ type Outcome = (usize, Option<Timeout>);
 
 /// Returns the timeout that an error reports.
 fn timeout_of(error: &io::Error) -> Option<Timeout> {
-    let why = error.get_ref()?;
-    let call = why.downcast_ref::<TimedOut>().map(|report| report.which);
-    call.or_else(|| match why.downcast_ref::<Closed>()?.reason {
-        CloseReason::Timeout(which) => Some(which),
+    match error.netpoll_kind()? {
+        ErrorKind::TimedOut { timeout, .. } => Some(timeout),
+        ErrorKind::Closed {
+            reason: CloseReason::Timeout(timeout),
+            ..
+        } => Some(timeout),
         _ => None,
-    })
+    }
 }
 
 /// Runs the script with the reader and the writer of a dialed connection.

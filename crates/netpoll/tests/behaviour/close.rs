@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
-use netpoll::{CloseReason, Closed, ConnOptions, Connection, Dialer, EventLoop, Limit};
+use netpoll::error::ErrorExt;
+use netpoll::{CloseReason, ConnOptions, Connection, Dialer, EventLoop, Limit};
 
 use crate::support::{
     Kind, LIMIT, Server, Whole, block_on, bytes, eventually, pair, pair_with, rpc,
@@ -224,9 +225,8 @@ fn a_read_after_linger_has_passed_reports_the_first_close_reason() {
     // Sending fails when the linger time has passed.
     eventually("the end", || (&peer.stream).write(b"x").is_err());
     let error = block_on(conn.reader().wait(1 << 20)).unwrap_err();
-    let closed = error.get_ref().and_then(|why| why.downcast_ref());
-    let closed: &Closed = closed.expect("a reason");
-    assert!(matches!(closed.reason, CloseReason::Limit(Limit::Output)));
+    assert!(error.is_closed());
+    assert_eq!(error.limit(), Some(Limit::Output));
 }
 
 #[test]

@@ -5,9 +5,9 @@ use std::sync::mpsc::channel;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use netpoll::{InvalidConfig, Timeout};
+use netpoll::Timeout;
 
-use crate::support::{Server, block_on, free_listener, pair, poll_once, rpc};
+use crate::support::{Server, block_on, free_listener, invalid_option, pair, poll_once, rpc};
 use crate::timeouts::{SHORT, ended_for, one_poller, timed_out};
 
 #[test]
@@ -112,10 +112,7 @@ fn a_zero_timeout_is_rejected_everywhere_and_changes_nothing() {
     let before = conn.timeouts();
     let mut zero = before;
     zero.write = Some(Duration::ZERO);
-    let field = |error: std::io::Error| {
-        let reason = error.get_ref()?.downcast_ref::<InvalidConfig>()?;
-        Some(reason.field)
-    };
+    let field = |error: std::io::Error| Some(invalid_option(&error)?.0);
     assert_eq!(field(conn.set_timeouts(zero).unwrap_err()), Some("write"));
     let handle = conn.handle();
     assert_eq!(field(handle.set_timeouts(zero).unwrap_err()), Some("write"));

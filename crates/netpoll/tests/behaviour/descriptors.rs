@@ -8,11 +8,11 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 
-use netpoll::{Addr, CloseReason, Connection, Dialer, EventLoop, InvalidConfig, LinkBuffer};
+use netpoll::{Addr, CloseReason, Connection, Dialer, EventLoop, LinkBuffer};
 use socket2::Socket;
 
 use crate::support::{
-    Gate, LIMIT, Peer, Server, block_on, bytes, call, eventually, pair, poll_once,
+    Gate, LIMIT, Peer, Server, block_on, bytes, call, eventually, invalid_option, pair, poll_once,
 };
 
 /// Returns the unread input and then the rest of the socket's stream.
@@ -71,8 +71,7 @@ fn a_descriptor_that_is_no_connected_stream_is_rejected() {
     for fd in refused {
         let error = block_on(Connection::from_fd(fd)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        let why: &InvalidConfig = error.get_ref().unwrap().downcast_ref().unwrap();
-        assert_eq!(why.field, "fd");
+        assert_eq!(invalid_option(&error).unwrap().0, "fd");
     }
 }
 

@@ -6,10 +6,11 @@ use std::net::TcpListener;
 use std::pin::pin;
 use std::time::Duration;
 
-use netpoll::{Addr, BoxError, CloseReason, Connection, Dialer, EventLoop, InvalidConfig};
+use netpoll::{Addr, BoxError, CloseReason, Connection, Dialer, EventLoop};
 
 use crate::support::{
-    Server, Whole, alone_twice, block_on, bytes, call, eventually, open_descriptors, poll_once, rpc,
+    Server, Whole, alone_twice, block_on, bytes, call, eventually, invalid_option,
+    open_descriptors, poll_once, rpc,
 };
 
 #[test]
@@ -40,8 +41,7 @@ fn an_invalid_dial_is_rejected_with_the_name_of_its_field() {
     let field = |dialer: Dialer, addr: Addr| {
         let error = block_on(dialer.dial(addr)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        let config: &InvalidConfig = error.get_ref().and_then(|why| why.downcast_ref()).unwrap();
-        config.field
+        invalid_option(&error).unwrap().0
     };
     let addr: Addr = "127.0.0.1:1".parse().unwrap();
     let hasty = Dialer::new().connect_timeout(Some(Duration::ZERO));

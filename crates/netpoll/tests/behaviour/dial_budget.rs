@@ -10,17 +10,16 @@ use std::task::Poll;
 use netpoll::codec::LengthField;
 use netpoll::mux::{Client, ClientOptions, Numbered};
 use netpoll::{
-    Budget, Builder, ConnOptions, ConnPool, ConnPoolOptions, Connection, Dialer, EventLoop,
-    InvalidConfig, Runner,
+    Budget, Builder, ConnOptions, ConnPool, ConnPoolOptions, Connection, Dialer, EventLoop, Runner,
 };
 
-use crate::support::{LIMIT, Server, block_on, bytes, frame, free_listener, poll_once, rpc};
+use crate::support::{
+    LIMIT, Server, block_on, bytes, frame, free_listener, invalid_option, poll_once, rpc,
+};
 
 /// Returns the option that an error names, and the values it expects.
 fn refused(error: &Error) -> (&'static str, &'static str) {
-    let config = error.get_ref().and_then(|why| why.downcast_ref());
-    let config: &InvalidConfig = config.expect("a reason");
-    (config.field, config.expected)
+    invalid_option(error).expect("a reason")
 }
 
 /// A loop of one poller whose budget holds frames of `max_frame` bytes and no larger ones.

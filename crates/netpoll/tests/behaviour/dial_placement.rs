@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use netpoll::{Connection, Dialer, EventLoop, LoopHandle, NotRunning, Runner, Spawn};
+use netpoll::error::{ErrorExt, ErrorKind as Kind};
+use netpoll::{Connection, Dialer, EventLoop, LoopHandle, Runner, Spawn};
 
 use crate::support::{LIMIT, Server, Silent, block_on, frame, free_listener, rpc};
 
@@ -30,8 +31,8 @@ fn poller_of(conn: Connection) -> ThreadId {
 }
 
 fn is_not_running(error: &Error) -> bool {
-    let reason = error.get_ref().expect("a reason");
-    error.kind() == ErrorKind::ConnectionAborted && reason.is::<NotRunning>()
+    error.kind() == ErrorKind::ConnectionAborted
+        && matches!(error.netpoll_kind(), Some(Kind::NotRunning))
 }
 
 #[test]

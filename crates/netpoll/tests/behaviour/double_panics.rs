@@ -8,11 +8,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use netpoll::error::ErrorExt;
 use netpoll::mux::{self, Message};
 use netpoll::time::timeout;
-use netpoll::{
-    BoxError, Builder, CloseReason, Closed, Connection, EventLoop, Handler, Runner, Spawn,
-};
+use netpoll::{BoxError, Builder, CloseReason, Connection, EventLoop, Handler, Runner, Spawn};
 
 use crate::mux::{answer, codec};
 use crate::support::{Peer, Server, eventually};
@@ -204,8 +203,7 @@ fn a_spawned_future_that_panics_in_poll_and_in_drop_fails_its_task() {
     for _ in 0..2 {
         let task = netpoll::spawn(PanicsTwice::<u8>::new()).expect("a poller");
         let error = task.wait().unwrap_err();
-        let closed = error.get_ref().and_then(|why| why.downcast_ref::<Closed>());
-        let reason = &closed.expect("a reason").reason;
+        let reason = error.close_reason().expect("a reason");
         assert!(matches!(reason, CloseReason::HandlerPanic), "{reason}");
     }
 }

@@ -8,17 +8,10 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use netpoll::{
-    Builder, CloseReason, Closed, Connection, EventLoop, InvalidConfig, LinkBuffer, Listener,
-    Runner, TimedOut, Timeout, TooLarge, WriteAfterShutdown,
-};
+use netpoll::error::{ErrorExt, ErrorKind as Kind};
+use netpoll::{Builder, CloseReason, Connection, EventLoop, LinkBuffer, Listener, Runner, Timeout};
 
-use crate::support::{block_on, bytes, eventually, pair, poll_once};
-
-/// The inner error of an I/O error.
-fn reason<T: std::error::Error + 'static>(error: &std::io::Error) -> Option<&T> {
-    error.get_ref()?.downcast_ref()
-}
+use crate::support::{block_on, bytes, eventually, invalid_option, pair, poll_once};
 
 #[test]
 fn too_many_pollers_or_threads_are_rejected_with_the_field_name() {
@@ -31,7 +24,7 @@ fn too_many_pollers_or_threads_are_rejected_with_the_field_name() {
     let threads = build(|builder| builder.runner(Runner::Threads(100_000)));
     for (error, field) in [(pollers, "pollers"), (threads, "runner")] {
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        assert_eq!(reason::<InvalidConfig>(&error).unwrap().field, field);
+        assert_eq!(invalid_option(&error).unwrap().0, field);
     }
 }
 
@@ -77,7 +70,11 @@ fn a_read_of_usize_max_is_rejected_by_every_call() {
         ];
         for error in errors {
             assert_eq!(error.kind(), ErrorKind::InvalidData);
-            assert!(reason::<TooLarge>(&error).is_some(), "{error:?}");
+            let kind = error.netpoll_kind();
+            assert!(
+                matches!(kind, Some(Kind::FrameTooLarge { .. })),
+                "{error:?}"
+            );
         }
     }
     assert_eq!(block_on(reader.next(4)).unwrap(), b"four");
@@ -115,7 +112,13 @@ fn a_read_with_a_past_deadline_fails_at_once_and_consumes_nothing() {
         }
     };
     assert_eq!(error.kind(), ErrorKind::TimedOut);
-    assert_eq!(reason::<TimedOut>(&error).unwrap().which, Timeout::Read);
+    assert!(matches!(
+        error.netpoll_kind(),
+        Some(Kind::TimedOut {
+            timeout: Timeout::Read,
+            ..
+        })
+    ));
     // Received bytes need no wait, and the next reader has no deadline.
     let read = block_on(conn.reader().with_deadline(past).next(2)).map(<[u8]>::to_vec);
     assert_eq!(read.unwrap(), b"ab");
@@ -166,8 +169,8 @@ fn concurrent_closes_by_many_threads_close_the_connection_once() {
             }
         });
         let error = block_on(conn.reader().wait(1)).unwrap_err();
-        let closed = reason::<Closed>(&error).unwrap();
-        assert!(matches!(closed.reason, CloseReason::Local));
+        let reason = error.close_reason().unwrap();
+        assert!(matches!(reason, CloseReason::Local));
         drop(conn);
         // The FIN of a close may arrive before the reset of an abort.
         assert_eq!(peer.receive_all().unwrap_or_default(), b"");
@@ -204,7 +207,7 @@ fn a_close_during_a_pending_flush_sends_all_output() {
     peer.finish();
     let (mut conn, _flushed) = flushing.join().unwrap();
     let error = block_on(conn.writer().flush()).unwrap_err();
-    assert!(reason::<Closed>(&error).is_some());
+    assert!(error.close_reason().is_some());
 }
 
 #[test]
@@ -215,8 +218,8 @@ fn an_abort_during_a_pending_flush_fails_it_with_the_reason() {
     handle.abort();
     let (conn, flushed) = flushing.join().unwrap();
     let error = flushed.unwrap_err();
-    let closed = reason::<Closed>(&error).unwrap();
-    assert!(matches!(closed.reason, CloseReason::Local));
+    let reason = error.close_reason().unwrap();
+    assert!(matches!(reason, CloseReason::Local));
     drop(conn);
     peer.expect_reset();
 }
@@ -240,8 +243,7 @@ fn filling_a_reservation_after_the_close_has_no_effect() {
         handle.push(Bytes::from_static(b"late")).unwrap_err(),
     ];
     for error in errors {
-        assert!(reason::<Closed>(&error).is_some(), "{error:?}");
-        assert!(reason::<WriteAfterShutdown>(&error).is_none());
+        assert!(error.close_reason().is_some(), "{error:?}");
     }
     conn.writer().shutdown();
     assert_eq!(conn.writer().unsent(), 0);

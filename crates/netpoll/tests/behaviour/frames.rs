@@ -8,11 +8,9 @@ use std::sync::Mutex;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use netpoll::codec::{Codec, Delimiter, FixedSize, InvalidNeed, LengthField, Need};
-use netpoll::{
-    CloseReason, ConnOptions, Connection, Dialer, EventLoop, Limit, LinkBuffer, TimedOut, TooLarge,
-    UnexpectedEof,
-};
+use netpoll::codec::{Codec, Delimiter, FixedSize, LengthField, Need};
+use netpoll::error::{ErrorExt, ErrorKind as Kind};
+use netpoll::{CloseReason, ConnOptions, Connection, Dialer, EventLoop, Limit, LinkBuffer};
 
 use crate::support::{Peer, Server, block_on, bytes, eventually, pair, pair_with, poll_once};
 
@@ -20,11 +18,6 @@ use crate::support::{Peer, Server, block_on, bytes, eventually, pair, pair_with,
 fn next<C: Codec<Frame = LinkBuffer>>(conn: &mut Connection, codec: &C) -> io::Result<Vec<u8>> {
     let mut frame = block_on(conn.reader().frame(codec))?.expect("no end");
     frame.read_vec(frame.len())
-}
-
-fn why<E: std::error::Error + Copy + 'static>(error: &io::Error) -> E {
-    let reason = error.get_ref().and_then(|why| why.downcast_ref());
-    *reason.unwrap_or_else(|| panic!("{error:?}"))
 }
 
 fn pair_with_max_frame(max_frame: usize) -> (Connection, Peer) {
@@ -115,8 +108,15 @@ fn check_end_after<C: Codec>(codec: &C, part: &[u8], need: usize) {
             panic!("{part:?} is no frame and no end");
         };
         assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
-        let eof: UnexpectedEof = why(&error);
-        assert_eq!((eof.have, eof.need), (part.len(), need));
+        let Some(Kind::UnexpectedEof {
+            have,
+            need: awaited,
+            ..
+        }) = error.netpoll_kind()
+        else {
+            panic!("{error:?}");
+        };
+        assert_eq!((have, awaited), (part.len(), need));
     }
     let left = block_on(conn.reader().read_vec(part.len()));
     assert_eq!(left.expect("the received bytes"), part);
@@ -132,7 +132,12 @@ fn an_end_inside_a_frame_is_an_error_and_its_bytes_stay() {
 }
 
 /// Checks that `sent` is rejected at once for its size, and stays in the input.
-fn check_rejected<C: Codec>(pair: (Connection, Peer), codec: &C, sent: &[u8], large: TooLarge) {
+fn check_rejected<C: Codec>(
+    pair: (Connection, Peer),
+    codec: &C,
+    sent: &[u8],
+    large: (usize, usize),
+) {
     let (mut conn, mut peer) = pair;
     peer.send(sent);
     eventually("all that was sent", || {
@@ -143,7 +148,10 @@ fn check_rejected<C: Codec>(pair: (Connection, Peer), codec: &C, sent: &[u8], la
             panic!("not rejected at once");
         };
         assert_eq!(error.kind(), ErrorKind::InvalidData);
-        assert_eq!(why::<TooLarge>(&error), large);
+        let Some(Kind::FrameTooLarge { limit, size, .. }) = error.netpoll_kind() else {
+            panic!("{error:?}");
+        };
+        assert_eq!((limit, size), large);
     }
     assert_eq!(conn.reader().available(), sent.len());
 }
@@ -151,13 +159,13 @@ fn check_rejected<C: Codec>(pair: (Connection, Peer), codec: &C, sent: &[u8], la
 #[test]
 fn a_frame_above_the_limit_of_codec_or_connection_is_rejected() {
     let length = LengthField::new().maximum(99);
-    check_rejected(pair(), &length, b"\0\0\0\x60", TooLarge::new(99, 100));
+    check_rejected(pair(), &length, b"\0\0\0\x60", (99, 100));
     let beyond = [255; 8];
     let widest = LengthField::new().width(8);
-    let large = TooLarge::new(4 << 20, usize::MAX);
+    let large = (4 << 20, usize::MAX);
     check_rejected(pair(), &widest, &beyond, large);
 
-    let large = TooLarge::new(100, 101);
+    let large = (100, 101);
     let length = LengthField::new();
     check_rejected(pair_with_max_frame(100), &length, b"\0\0\0\x61", large);
     check_rejected(pair_with_max_frame(100), &FixedSize::new(101), b"a", large);
@@ -223,8 +231,15 @@ fn a_codec_that_would_loop_forever_is_rejected_with_invalid_need() {
         block_on(conn.reader().wait(3)).unwrap();
         let error = block_on(conn.reader().frame(&FixedNeed(need))).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidData);
-        let reason: InvalidNeed = why(&error);
-        assert_eq!((reason.have, reason.need), (3, need));
+        let Some(Kind::InvalidNeed {
+            have,
+            need: returned,
+            ..
+        }) = error.netpoll_kind()
+        else {
+            panic!("{error:?}");
+        };
+        assert_eq!((have, returned), (3, need));
         assert_eq!(block_on(conn.reader().next(3)).unwrap(), b"abc");
     }
 }
@@ -381,7 +396,7 @@ fn a_frame_read_that_times_out_leaves_the_received_part() {
     let mut reader = conn.reader().with_deadline(soon);
     let error = block_on(reader.frame(&codec)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
-    assert!(error.get_ref().is_some_and(|why| why.is::<TimedOut>()));
+    assert!(matches!(error.netpoll_kind(), Some(Kind::TimedOut { .. })));
     peer.send(b"t\n");
     assert_eq!(next(&mut conn, &codec).unwrap(), b"part");
 }

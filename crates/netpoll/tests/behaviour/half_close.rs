@@ -5,7 +5,8 @@ use std::io::ErrorKind;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use netpoll::{CloseReason, Connection, EventLoop, UnexpectedEof};
+use netpoll::error::{ErrorExt, ErrorKind as Kind};
+use netpoll::{CloseReason, Connection, EventLoop};
 
 use crate::support::{LIMIT, Server, Whole, bytes, frame};
 
@@ -70,9 +71,7 @@ fn a_frame_cut_short_by_a_fin_is_an_unexpected_eof_and_ends_with_peer_fin() {
         let len = reader.read_u32().await?;
         let cut = reader.next(len as usize).await.map(<[u8]>::len);
         let error = cut.expect_err("a frame that is cut short");
-        let eof = error.get_ref().and_then(|report| report.downcast_ref());
-        let report: (ErrorKind, Option<UnexpectedEof>) = (error.kind(), eof.copied());
-        seen.send(report).unwrap();
+        seen.send((error.kind(), error.netpoll_kind())).unwrap();
         Err(error.into())
     });
     let server = Server::start(EventLoop::builder().pollers(1), handler);
@@ -81,11 +80,13 @@ fn a_frame_cut_short_by_a_fin_is_an_unexpected_eof_and_ends_with_peer_fin() {
         peer.send(&frame(&bytes(10, 1))[..4 + have]);
         peer.finish();
         let (kind, eof) = saw.recv_timeout(LIMIT).unwrap();
-        let eof = eof.expect("an UnexpectedEof");
-        assert_eq!(
-            (kind, eof.have, eof.need),
-            (ErrorKind::UnexpectedEof, have, 10)
-        );
+        let Some(Kind::UnexpectedEof {
+            have: there, need, ..
+        }) = eof
+        else {
+            panic!("{eof:?}");
+        };
+        assert_eq!((kind, there, need), (ErrorKind::UnexpectedEof, have, 10));
         assert!(matches!(server.ending(), CloseReason::PeerFin));
         assert_eq!(peer.receive_all().unwrap(), b"");
     }

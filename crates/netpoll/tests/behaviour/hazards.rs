@@ -28,7 +28,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use netpoll::{Addr, CloseReason, Connection, Dialer, EventLoop, TimedOut, Timeout};
+use netpoll::error::{ErrorExt, ErrorKind as Reported};
+use netpoll::{Addr, CloseReason, Connection, Dialer, EventLoop, Timeout};
 
 use crate::support::{
     Kind, LIMIT, Peer, Server, block_on, bytes, call, eventually, frame, pair, rpc, tight_listener,
@@ -46,9 +47,13 @@ fn hazard_b08_a_read_that_times_out_on_a_connection_without_a_name_is_an_error()
     let soon = Instant::now() + Duration::from_millis(20);
     let error = block_on(conn.reader().with_deadline(soon).next(1)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
-    let timed_out = error.get_ref().and_then(|why| why.downcast_ref());
-    let timed_out: &TimedOut = timed_out.expect("a reason");
-    assert_eq!(timed_out.which, Timeout::Read);
+    assert!(matches!(
+        error.netpoll_kind(),
+        Some(Reported::TimedOut {
+            timeout: Timeout::Read,
+            ..
+        })
+    ));
     assert!(!format!("{error} {conn:?} {}", peer.addr()).is_empty());
 }
 

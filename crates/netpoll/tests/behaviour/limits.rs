@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use netpoll::{
-    Accept, Budget, Builder, CloseReason, ConnOptions, Connection, EventLoop, InvalidConfig, Limit,
-    Listener,
+    Accept, Budget, Builder, CloseReason, ConnOptions, Connection, EventLoop, Limit, Listener,
 };
 
 use crate::support::{
-    Gate, Peer, Server, alone_twice, bytes, data_segment, eventually, frame, rpc, tight_listener,
+    Gate, Peer, Server, alone_twice, bytes, data_segment, eventually, frame, invalid_option, rpc,
+    tight_listener,
 };
 
 fn options(change: impl FnOnce(&mut ConnOptions)) -> ConnOptions {
@@ -251,8 +251,7 @@ fn invalid_options_are_rejected_with_the_field_name() {
     let rejected_field = |builder: Builder| {
         let error = builder.build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        let config = error.get_ref().and_then(|why| why.downcast_ref());
-        config.map(|config: &InvalidConfig| config.field)
+        invalid_option(&error).map(|(option, _)| option)
     };
     let whole = || EventLoop::builder().on_request(rpc).listen(listener());
     let with = |change: fn(&mut ConnOptions)| whole().options(options(change));
@@ -288,10 +287,9 @@ fn a_budget_below_the_minimum_is_rejected_and_the_minimum_receives_the_largest_f
     };
     for (limit, pollers) in [(frame_size, 1), (least - 1, 1), (least, 2), (least, 40)] {
         let error = with(limit, pollers).listen(listener()).build().unwrap_err();
-        let config = error.get_ref().and_then(|why| why.downcast_ref());
-        let config: &InvalidConfig = config.expect("a reason");
-        assert_eq!(config.field, "budget", "{limit} {pollers}");
-        assert!(config.expected.contains("max_frame"));
+        let (option, expected) = invalid_option(&error).expect("a reason");
+        assert_eq!(option, "budget", "{limit} {pollers}");
+        assert!(expected.contains("max_frame"));
     }
     // A frame of the largest size is received, without a stall or a timeout.
     let server = Server::start_as_given(with(least, 1));

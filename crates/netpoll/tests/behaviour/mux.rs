@@ -8,9 +8,10 @@ use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use netpoll::codec::LengthField;
+use netpoll::error::ErrorExt;
 use netpoll::mux::{self, Client, ClientOptions, Message, Numbered};
 use netpoll::time::sleep;
-use netpoll::{BoxError, CloseReason, Closed, Dialer, EventLoop};
+use netpoll::{BoxError, CloseReason, Dialer, EventLoop};
 
 use crate::support::{
     Kind, LIMIT, Peer, Server, all, block_on, pair, poll_once, until, with_a_peer_in_each_executor,
@@ -260,8 +261,7 @@ fn a_lost_connection_fails_every_call_with_the_reason() {
     type End = (fn(Peer), fn(&std::io::Error) -> bool);
     let ends: [End; 3] = [
         (drop, |error| {
-            let closed = error.get_ref().and_then(|why| why.downcast_ref::<Closed>());
-            matches!(closed, Some(closed) if matches!(closed.reason, CloseReason::PeerFin))
+            matches!(error.close_reason(), Some(CloseReason::PeerFin))
         }),
         (Peer::reset, |error| {
             // A Unix socket whose peer has read everything reports no reset.

@@ -7,8 +7,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use netpoll::codec::LengthField;
+use netpoll::error::ErrorExt;
 use netpoll::mux::{Client, Numbered};
-use netpoll::{CloseReason, Closed, ConnOptions, Dialer, Timeouts};
+use netpoll::{CloseReason, ConnOptions, Dialer, Timeouts};
 
 use super::mux::{TestClient, answer, call, codec, echo, options, request};
 use crate::support::{Host, LIMIT, Peer, block_on, eventually};
@@ -27,11 +28,6 @@ fn client_of(host: &Host, change: impl FnOnce(&mut Timeouts)) -> TestClient {
 fn spawn_call(client: &TestClient, text: &'static [u8]) -> JoinHandle<io::Result<Vec<u8>>> {
     let client = client.clone();
     std::thread::spawn(move || block_on(call(&client, text)))
-}
-
-fn reason_of(error: &io::Error) -> Option<&CloseReason> {
-    let closed = error.get_ref()?.downcast_ref::<Closed>()?;
-    Some(&closed.reason)
 }
 
 /// Closes a connection from either side.
@@ -150,7 +146,7 @@ fn an_unsent_request_is_sent_over_the_next_connection() {
         .unwrap()
         .expect_err("the request was sent in part");
     assert!(
-        matches!(reason_of(&lost), Some(CloseReason::PeerFin)),
+        matches!(lost.close_reason(), Some(CloseReason::PeerFin)),
         "{lost}"
     );
     drop(peer);

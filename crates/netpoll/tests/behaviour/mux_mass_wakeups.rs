@@ -9,8 +9,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use netpoll::error::ErrorExt;
 use netpoll::mux::{Client, Message};
-use netpoll::{CloseReason, Closed, ConnOptions, Connection, Dialer};
+use netpoll::{CloseReason, ConnOptions, Connection, Dialer};
 
 use super::mux::{codec, options};
 use crate::support::{Peer, eventually, frame, pair, pair_with, poll_once};
@@ -190,10 +191,6 @@ fn ten_thousand_calls_with_one_deadline_do_not_delay_another_connection() {
 #[test]
 fn ten_thousand_calls_that_lose_their_connection_do_not_delay_another() {
     let errors = end_at_once(None, Peer::finish).expect("no deadline");
-    assert!(errors.iter().all(|error| {
-        let closed = error
-            .get_ref()
-            .and_then(|inner| inner.downcast_ref::<Closed>());
-        closed.is_some_and(|closed| matches!(closed.reason, CloseReason::PeerFin))
-    }));
+    let is_fin = |error: &io::Error| matches!(error.close_reason(), Some(CloseReason::PeerFin));
+    assert!(errors.iter().all(is_fin));
 }

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use netpoll::error::{ErrorExt, ErrorKind as Kind};
 use netpoll::time::{sleep, timeout};
-use netpoll::{Addr, Connection, Dialer, InvalidConfig, NoAddress, Resolve};
+use netpoll::{Addr, Connection, Dialer, Resolve};
 
 use crate::support::{
-    LIMIT, Says, Server, Silent, alone_twice, block_on, call, eventually, in_each_executor, nobody,
-    open_descriptors, poll_times, says,
+    LIMIT, Says, Server, Silent, alone_twice, block_on, call, eventually, in_each_executor,
+    invalid_option, nobody, open_descriptors, poll_times, says,
 };
 
 /// The delay before the attempt at the next address.
@@ -91,8 +92,7 @@ fn a_resolver_gets_host_and_port_and_its_error_is_returned() {
 fn a_name_without_addresses_fails_with_no_address() {
     for error in errors(dial_with(LIMIT, says(&[]))) {
         assert_eq!(error.kind(), ErrorKind::NotFound);
-        let reason = error.get_ref().expect("a reason");
-        assert!(reason.is::<NoAddress>());
+        assert!(matches!(error.netpoll_kind(), Some(Kind::NoAddress)));
     }
 }
 
@@ -225,8 +225,7 @@ fn a_dial_by_name_dropped_at_any_await_leaks_nothing() {
 #[test]
 fn zero_max_lookups_is_rejected_with_the_field_name() {
     let error = block_on(Dialer::new().max_lookups(0).dial("localhost:1")).unwrap_err();
-    let config: Option<&InvalidConfig> = error.get_ref().and_then(|why| why.downcast_ref());
-    assert_eq!(config.map(|config| config.field), Some("max_lookups"));
+    assert_eq!(invalid_option(&error).unwrap().0, "max_lookups");
 }
 
 #[test]

@@ -6,14 +6,15 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use netpoll::error::{ErrorExt, ErrorKind as Kind};
 use netpoll::{
-    Addr, BlockingOnPoller, ConnPool, ConnPoolOptions, ConnPoolStats, Connection, Dialer,
-    EventLoop, InvalidConfig, Liveness, PoolClosed, Pooled,
+    Addr, ConnPool, ConnPoolOptions, ConnPoolStats, Connection, Dialer, EventLoop, Liveness, Pooled,
 };
 use socket2::SockRef;
 
 use crate::support::{
-    Host, LIMIT, Peer, Server, block_on, bytes, call, eventually, in_each_executor, on_a_poller,
+    Host, LIMIT, Peer, Server, block_on, bytes, call, eventually, in_each_executor, invalid_option,
+    on_a_poller,
 };
 
 /// A pool with changed options.
@@ -265,11 +266,10 @@ fn an_invalid_option_is_rejected_with_the_field_name() {
     let mut options = ConnPoolOptions::default();
     options.max_age = Some(Duration::ZERO);
     let refused = ConnPool::with_options(Dialer::new(), options).unwrap_err();
-    assert_eq!(refused.field, "max_age");
+    assert_eq!(invalid_option(&refused).unwrap().0, "max_age");
     let pool = ConnPool::new(Dialer::new());
     let error = block_on(pool.get(Addr::Unnamed)).unwrap_err();
-    let why: &InvalidConfig = error.get_ref().and_then(|why| why.downcast_ref()).unwrap();
-    assert_eq!(why.field, "addr");
+    assert_eq!(invalid_option(&error).unwrap().0, "addr");
 }
 
 #[test]
@@ -284,11 +284,7 @@ fn get_blocking_works_on_a_thread_and_fails_on_a_poller() {
     on_a_poller(move || {
         let error = using.get_blocking(at).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WouldBlock);
-        assert!(
-            error
-                .get_ref()
-                .is_some_and(|why| why.is::<BlockingOnPoller>())
-        );
+        assert!(matches!(error.netpoll_kind(), Some(Kind::BlockingOnPoller)));
         std::future::ready(())
     });
     assert_eq!(checked(pool.stats_all()).created, 1);
@@ -305,7 +301,7 @@ fn a_closed_pool_returns_an_error_and_keeps_no_connection() {
     assert_eq!(idle_peer.receive_all().unwrap(), b"");
     let error = block_on(pool.get(host.addr)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotConnected);
-    assert!(error.get_ref().is_some_and(|why| why.is::<PoolClosed>()));
+    assert!(matches!(error.netpoll_kind(), Some(Kind::PoolClosed)));
     assert_eq!(out.liveness(), Liveness::Alive);
     drop(out);
     assert_eq!(out_peer.receive_all().unwrap(), b"");

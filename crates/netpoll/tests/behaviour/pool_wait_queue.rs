@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use netpoll::{ConnPool, Connection, EventLoop, PoolClosed, PoolFull, PoolTimedOut, Pooled};
+use netpoll::error::{ErrorExt, ErrorKind as Kind};
+use netpoll::{ConnPool, Connection, EventLoop, Pooled};
 
 use super::pool::{checked, got, pool_with};
 use crate::support::{Host, Server, block_on, call, eventually, in_each_executor, poll_once, rpc};
@@ -62,8 +63,14 @@ fn a_full_wait_queue_rejects_at_once_and_accepts_again_after_one_leaves() {
     }
     let error = block_on(pool.get(host.addr)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ResourceBusy);
-    let full: &PoolFull = error.get_ref().and_then(|why| why.downcast_ref()).unwrap();
-    assert_eq!((full.connections, full.waiting), (2, 2));
+    assert!(matches!(
+        error.netpoll_kind(),
+        Some(Kind::PoolFull {
+            connections: 2,
+            waiting: 2,
+            ..
+        })
+    ));
     queue.pop();
     let mut next = pin!(pool.get(host.addr));
     assert!(poll_once(next.as_mut()).is_pending());
@@ -89,8 +96,8 @@ fn a_caller_past_wait_timeout_gets_pool_timed_out_in_every_executor() {
             let error = pool.get(addr).await.unwrap_err();
             assert!(begun.elapsed() >= after);
             assert_eq!(error.kind(), ErrorKind::TimedOut);
-            let why: &PoolTimedOut = error.get_ref().and_then(|why| why.downcast_ref()).unwrap();
-            assert_eq!(why.after, after);
+            let why = error.netpoll_kind();
+            assert!(matches!(why, Some(Kind::PoolTimedOut { after: limit, .. }) if limit == after));
             assert_eq!(pool.stats(addr).waiting, 0);
         }
     });
@@ -172,7 +179,7 @@ fn callers_waiting_when_the_pool_closes_get_pool_closed() {
     pool.close();
     for thread in waiting {
         let error = thread.join().unwrap().unwrap_err();
-        assert!(error.get_ref().is_some_and(|why| why.is::<PoolClosed>()));
+        assert!(matches!(error.netpoll_kind(), Some(Kind::PoolClosed)));
     }
     assert_eq!(pool.stats(addr).in_use, 1);
     drop(out);

@@ -6,7 +6,8 @@ use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 
-use netpoll::{Dialer, TooLarge, UnexpectedEof};
+use netpoll::Dialer;
+use netpoll::error::{ErrorExt, ErrorKind as Kind};
 
 use crate::support::{Peer, block_on, bytes, pair, pair_with, poll_once};
 
@@ -84,7 +85,10 @@ fn until_fails_at_its_limit_and_consumes_nothing() {
     );
     let error = line.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidData);
-    assert!(error.get_ref().is_some_and(|why| why.is::<TooLarge>()));
+    assert!(matches!(
+        error.netpoll_kind(),
+        Some(Kind::FrameTooLarge { .. })
+    ));
     assert_eq!(block_on(reader.until(b'\n', 10)).unwrap(), b"123456789\n");
 }
 
@@ -217,7 +221,10 @@ fn a_read_above_max_frame_is_rejected_without_waiting() {
         std::task::Poll::Pending => panic!("pending instead of rejected"),
     };
     let error = refused.unwrap_err();
-    assert!(error.get_ref().is_some_and(|why| why.is::<TooLarge>()));
+    assert!(matches!(
+        error.netpoll_kind(),
+        Some(Kind::FrameTooLarge { .. })
+    ));
     peer.send(&[1; 100]);
     assert_eq!(block_on(reader.next(100)).unwrap(), [1; 100]);
 }
@@ -230,8 +237,15 @@ fn unexpected_eof_reports_available_and_needed_bytes() {
     peer.finish();
     for need in [4, 10] {
         let error = block_on(reader.next(need)).unwrap_err();
-        let eof: &UnexpectedEof = error.get_ref().and_then(|why| why.downcast_ref()).unwrap();
-        assert_eq!((eof.have, eof.need), (3, need));
+        let Some(Kind::UnexpectedEof {
+            have,
+            need: awaited,
+            ..
+        }) = error.netpoll_kind()
+        else {
+            panic!("{error:?}");
+        };
+        assert_eq!((have, awaited), (3, need));
     }
     assert_eq!(block_on(reader.next(3)).unwrap(), b"abc");
 }

@@ -9,9 +9,11 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use netpoll::{Builder, CloseReason, Connection, EventLoop, InvalidConfig, Runner, Spawn};
+use netpoll::{Builder, CloseReason, Connection, EventLoop, Runner, Spawn};
 
-use crate::support::{LIMIT, Peer, Server, block_on, eventually, frame, free_listener, rpc};
+use crate::support::{
+    LIMIT, Peer, Server, block_on, eventually, frame, free_listener, invalid_option, rpc,
+};
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -40,8 +42,7 @@ fn handlers_that_a_runner_cannot_run_are_rejected_with_the_field_name() {
     let rejected_field = |builder: Builder| {
         let error = builder.listen(free_listener()).build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        let config = error.get_ref().and_then(|why| why.downcast_ref());
-        config.map(|config: &InvalidConfig| config.field)
+        invalid_option(&error).map(|(option, _)| option)
     };
     let pinned = async |conn: &mut Connection| rpc(conn).await;
     let whole = async |_: Connection| Ok(());

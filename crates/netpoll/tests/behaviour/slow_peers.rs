@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use netpoll::codec::LengthField;
+use netpoll::error::{ErrorExt, ErrorKind as Kind};
 use netpoll::mux::{self, Message};
 use netpoll::time::timeout;
 use netpoll::{BoxError, Builder, Connection, MinRate, Runner, Timeout};
@@ -182,8 +183,7 @@ async fn skip_if_complete(conn: &mut Connection) -> Result<(), BoxError> {
 
 /// Whether the read's own deadline passed, not a timeout of the connection.
 fn is_read_timeout(error: &std::io::Error) -> bool {
-    let why = error.get_ref();
-    why.is_some_and(|why| why.is::<netpoll::TimedOut>())
+    matches!(error.netpoll_kind(), Some(Kind::TimedOut { .. }))
 }
 
 async fn next_loop(mut conn: Connection) -> Result<(), BoxError> {

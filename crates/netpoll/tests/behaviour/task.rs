@@ -7,15 +7,15 @@ use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use netpoll::error::ErrorExt;
 use netpoll::time::sleep;
-use netpoll::{Addr, CloseReason, Closed, Connection, Dialer, EventLoop, spawn};
+use netpoll::{Addr, CloseReason, Connection, Dialer, EventLoop, spawn};
 
 use crate::support::{LIMIT, Peer, Server, block_on, call};
 
 fn reason(error: &std::io::Error) -> CloseReason {
     assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
-    let closed = error.get_ref().and_then(|why| why.downcast_ref::<Closed>());
-    closed.expect("a reason").reason.clone()
+    error.close_reason().expect("a reason")
 }
 
 #[test]

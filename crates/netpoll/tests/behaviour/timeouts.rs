@@ -7,10 +7,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use netpoll::{
-    Builder, CloseReason, Closed, Connection, EventLoop, Handler, MinRate, TimedOut, Timeout,
-    Timeouts,
-};
+use netpoll::error::{ErrorExt, ErrorKind as Kind};
+use netpoll::{Builder, CloseReason, Connection, EventLoop, Handler, MinRate, Timeout, Timeouts};
 
 use crate::support::{
     Gate, LIMIT, Server, Whole, block_on, bytes, frame, pair, retry_if_late, rpc, tight_listener,
@@ -46,8 +44,10 @@ pub(crate) fn ended_for(server: &Server, since: Instant, time: Duration) -> Time
 
 pub(crate) fn timed_out(error: &std::io::Error) -> Option<Timeout> {
     assert_eq!(error.kind(), ErrorKind::TimedOut);
-    let report = error.get_ref()?;
-    report.downcast_ref::<TimedOut>().map(|report| report.which)
+    match error.netpoll_kind()? {
+        Kind::TimedOut { timeout, .. } => Some(timeout),
+        _ => None,
+    }
 }
 
 #[test]
@@ -253,10 +253,7 @@ fn a_waiting_owner_gets_the_reason_of_an_idle_close() {
     let peer = server.connect();
     let error = receiver.recv().unwrap();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
-    let closed = error
-        .get_ref()
-        .and_then(|report| report.downcast_ref::<Closed>());
-    let reason = closed.map(|closed| closed.reason.clone());
+    let reason = error.close_reason();
     assert!(matches!(reason, Some(CloseReason::Timeout(Timeout::Idle))));
     drop(peer);
 }

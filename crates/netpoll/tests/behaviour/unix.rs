@@ -11,15 +11,14 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use netpoll::{
-    Addr, Connection, Dialer, EventLoop, InvalidConfig, InvalidUnixName, ListenOptions, Listener,
-    PathTaken, TakenBy, UnixAddr,
-};
+use netpoll::error::{ErrorExt, ErrorKind as Kind, InvalidUnixName, TakenBy};
+use netpoll::{Addr, Connection, Dialer, EventLoop, ListenOptions, Listener, UnixAddr};
 
 use socket2::{MsgHdr, Socket};
 
 use crate::support::{
-    Folder, LIMIT, Server, block_on, bound, call, eventually, frame, free_listener, free_name, rpc,
+    Folder, LIMIT, Server, block_on, bound, call, eventually, frame, free_listener, free_name,
+    invalid_option, rpc,
 };
 
 fn unix(path: impl AsRef<Path>) -> Addr {
@@ -47,10 +46,11 @@ fn is_socket(path: &Path) -> bool {
 fn taken_by(refused: io::Result<Listener>) -> TakenBy {
     let error = refused.expect_err("a path in use");
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
-    let taken = error.get_ref().and_then(|why| why.downcast_ref());
-    let taken: &PathTaken = taken.expect("a reason");
-    assert!(taken.path.is_absolute());
-    taken.by
+    let Some(Kind::PathTaken { path, by, .. }) = error.netpoll_kind() else {
+        panic!("{error:?}");
+    };
+    assert!(path.is_absolute());
+    by
 }
 
 #[test]
@@ -147,8 +147,10 @@ fn an_invalid_name_is_rejected_with_the_reason() {
     let name = |refused: io::Result<Listener>| {
         let error = refused.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        let why = error.get_ref().and_then(|why| why.downcast_ref());
-        *why.expect("a reason")
+        match error.netpoll_kind() {
+            Some(Kind::InvalidUnixName(why)) => why,
+            _ => panic!("{error:?}"),
+        }
     };
     let long = "x".repeat(200);
     let too_long = |refused| matches!(refused, InvalidUnixName::TooLong { length: 200, .. });
@@ -244,9 +246,7 @@ fn a_descriptor_that_does_not_listen_is_rejected() {
     for fd in wrong {
         let error = Listener::from_fd(fd).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        let config = error.get_ref().and_then(|why| why.downcast_ref());
-        let config: &InvalidConfig = config.expect("a reason");
-        assert_eq!(config.field, "fd");
+        assert_eq!(invalid_option(&error).unwrap().0, "fd");
     }
 }
 

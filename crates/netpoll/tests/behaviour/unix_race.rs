@@ -10,7 +10,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 
-use netpoll::{EventLoop, ListenOptions, Listener, PathTaken, TakenBy, UnixAddr};
+use netpoll::error::{ErrorExt, ErrorKind as Kind, TakenBy};
+use netpoll::{EventLoop, ListenOptions, Listener, UnixAddr};
 
 use crate::support::{Folder, LIMIT, Server, eventually, rpc};
 
@@ -20,8 +21,13 @@ const ROUNDS: usize = 1000;
 /// Checks that `error` reports a listening server on the path.
 fn is_taken_by_a_listener(error: &io::Error) {
     assert_eq!(error.kind(), ErrorKind::AddrInUse, "{error:?}");
-    let taken: Option<&PathTaken> = error.get_ref().and_then(|why| why.downcast_ref());
-    assert_eq!(taken.map(|taken| taken.by), Some(TakenBy::Listener));
+    assert!(matches!(
+        error.netpoll_kind(),
+        Some(Kind::PathTaken {
+            by: TakenBy::Listener,
+            ..
+        })
+    ));
 }
 
 /// Binds listeners to all of `paths`, spellings of one path, concurrently for `rounds` rounds.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use netpoll::error::{ErrorExt, ErrorKind as Kind};
 use netpoll::{
-    CloseReason, Closed, ConnOptions, Connection, Dialer, EventLoop, LinkBuffer, SendError,
-    TooLarge, WriteAfterShutdown, WriteQueue,
+    CloseReason, ConnOptions, Connection, Dialer, EventLoop, LinkBuffer, SendError, WriteQueue,
 };
 
 use crate::support::{Server, block_on, bytes, eventually, frame, pair, pair_with, poll_once};
@@ -194,9 +194,10 @@ fn a_close_wakes_every_sender_and_flush_with_the_reason() {
         for thread in threads {
             let error = thread.join().unwrap().unwrap_err();
             let known = error.raw_os_error().is_some()
-                || error
-                    .get_ref()
-                    .is_some_and(|why| why.is::<Closed>() || why.is::<WriteAfterShutdown>());
+                || matches!(
+                    error.netpoll_kind(),
+                    Some(Kind::Closed { .. } | Kind::WriteAfterShutdown)
+                );
             assert!(known, "{error:?}");
         }
         eventually("the close", || {
@@ -260,16 +261,18 @@ fn a_rejected_buffer_is_returned_with_the_reason() {
     let queue = conn.write_queue();
     let most = ConnOptions::default().max_frame * 2;
     let unsent = queue.try_send(buffer(&vec![0; most + 1])).unwrap_err();
-    let why = unsent
-        .error
-        .get_ref()
-        .and_then(|why| why.downcast_ref::<TooLarge>());
-    assert_eq!(why, Some(&TooLarge::new(most, most + 1)));
+    let Some(Kind::FrameTooLarge { size, limit, .. }) = unsent.error.netpoll_kind() else {
+        panic!("{unsent:?}");
+    };
+    assert_eq!((limit, size), (most, most + 1));
     assert_eq!(unsent.buffer.len(), most + 1);
     block_on(queue.send(LinkBuffer::new())).unwrap();
     conn.writer().shutdown();
     let unsent = queue.try_send(buffer(b"late")).unwrap_err();
-    assert!(unsent.error.get_ref().unwrap().is::<WriteAfterShutdown>());
+    assert!(matches!(
+        unsent.error.netpoll_kind(),
+        Some(Kind::WriteAfterShutdown)
+    ));
     assert_eq!(peer.receive_all().unwrap(), b"");
     let handle = conn.handle();
     drop((conn, peer));

@@ -5,16 +5,15 @@ use std::io::ErrorKind;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use netpoll::{CloseReason, Connection, EventLoop, WriteAfterShutdown};
+use netpoll::error::{ErrorExt, ErrorKind as Kind};
+use netpoll::{CloseReason, Connection, EventLoop};
 
 use crate::support::{Gate, LIMIT, Server, block_on, bytes, eventually, pair};
 
 /// Returns whether the error is that of output after a write shutdown.
 fn is_after_shutdown(error: &std::io::Error) -> bool {
     error.kind() == ErrorKind::BrokenPipe
-        && error
-            .get_ref()
-            .is_some_and(|report| report.is::<WriteAfterShutdown>())
+        && matches!(error.netpoll_kind(), Some(Kind::WriteAfterShutdown))
 }
 
 #[test]

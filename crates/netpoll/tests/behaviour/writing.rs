@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use netpoll::{CloseReason, Closed, Connection, Dialer, LinkBuffer, OutOfRange};
+use netpoll::error::{ErrorExt, ErrorKind as Reported};
+use netpoll::{CloseReason, Connection, Dialer, Limit, LinkBuffer};
 
 use crate::support::{Kind, Peer, RESET, block_on, bytes, eventually, pair, pair_with, poll_once};
 
@@ -100,14 +101,8 @@ fn put_slices_above_max_output_closes_the_connection_and_sends_none() {
     let (mut conn, mut peer) = pair_with(&Dialer::new().options(options));
     conn.writer().put_slices(&[b"head", &[0; 100_000], b"tail"]);
     let error = block_on(conn.writer().flush()).unwrap_err();
-    let closed = error
-        .get_ref()
-        .and_then(|report| report.downcast_ref::<Closed>());
-    let reason = closed.map(|closed| &closed.reason);
-    assert!(
-        matches!(reason, Some(CloseReason::Limit(netpoll::Limit::Output))),
-        "{error:?}"
-    );
+    assert!(error.is_closed());
+    assert_eq!(error.limit(), Some(Limit::Output), "{error:?}");
     assert_eq!(peer.receive_all().unwrap_or_default(), b"");
 }
 
@@ -178,7 +173,10 @@ fn commit_keeps_the_first_bytes_and_drops_the_rest() {
     let room = writer.reserve(10).unwrap();
     writer.fill(&room, b"0123").unwrap();
     let error = writer.fill(&room, &[0; 11]).unwrap_err();
-    assert!(error.get_ref().is_some_and(|why| why.is::<OutOfRange>()));
+    assert!(matches!(
+        error.netpoll_kind(),
+        Some(Reported::OutOfRange { .. })
+    ));
     assert!(writer.commit(11).is_err());
     writer.commit(4).unwrap();
     assert!(writer.fill(&room, b"late").is_err());
@@ -199,7 +197,10 @@ fn insert_places_bytes_within_the_uncommitted_output() {
     let uncommitted = 6 + 4 + body.len() + 4;
     let error = writer.insert(uncommitted + 1, body.clone()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    assert!(error.get_ref().is_some_and(|why| why.is::<OutOfRange>()));
+    assert!(matches!(
+        error.netpoll_kind(),
+        Some(Reported::OutOfRange { .. })
+    ));
     assert_eq!(writer.uncommitted_len(), uncommitted);
     assert_eq!(writer.unsent(), 0, "no uncommitted byte is unsent output");
     writer.fill(&header, b"head").unwrap();
@@ -314,8 +315,7 @@ fn every_writer_call_after_a_close_returns_the_reason_or_does_nothing() {
     ];
     for error in errors {
         assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
-        let closed: &Closed = error.get_ref().and_then(|why| why.downcast_ref()).unwrap();
-        assert!(matches!(closed.reason, CloseReason::Local));
+        assert!(matches!(error.close_reason(), Some(CloseReason::Local)));
     }
     assert_eq!(peer.receive_all().unwrap(), b"");
 }

@@ -32,6 +32,8 @@ use std::time::Duration;
 
 use netpoll::{Addr, BoxError, Builder, CloseReason, Connection, EventLoop, Listener, LoopHandle};
 
+use netpoll::error::{ErrorExt, ErrorKind};
+
 use ledger::Ledger;
 
 pub(crate) use executors::{
@@ -320,4 +322,14 @@ pub(crate) fn bytes(length: usize, seed: u8) -> Vec<u8> {
     (0..length)
         .map(|index| (index as u8).wrapping_mul(31).wrapping_add(seed))
         .collect()
+}
+
+/// Returns the option that an error names, with the description of valid values.
+pub(crate) fn invalid_option(error: &std::io::Error) -> Option<(&'static str, &'static str)> {
+    match error.netpoll_kind()? {
+        ErrorKind::InvalidConfig {
+            option, expected, ..
+        } => Some((option, expected)),
+        _ => None,
+    }
 }

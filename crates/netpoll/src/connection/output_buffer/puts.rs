@@ -217,7 +217,7 @@ impl OutputBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::WriteAfterShutdown;
+    use crate::error::ErrorKind;
 
     const WATERMARKS: Watermarks = Watermarks {
         high: 100,
@@ -359,10 +359,10 @@ mod tests {
                 );
                 assert!(!flushes_after_a_put(&mut output_buffer, way));
                 let why = output_buffer.put_error().expect("a reason");
-                assert!(
-                    why.get_ref()
-                        .is_some_and(|why| why.is::<WriteAfterShutdown>())
-                );
+                assert!(matches!(
+                    ErrorKind::payload(&why),
+                    Some(ErrorKind::WriteAfterShutdown)
+                ));
             }
         }
     }

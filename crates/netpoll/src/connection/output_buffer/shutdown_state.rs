@@ -7,7 +7,7 @@ use std::io;
 use netpoll_buffer::LinkBuffer;
 
 use super::{OutputBuffer, SendState};
-use crate::error::{CloseReason, WriteAfterShutdown};
+use crate::error::{CloseReason, ErrorKind};
 use crate::foreign::{DeferredDrop, Wakeup};
 
 /// The state of this side's stream.
@@ -37,7 +37,7 @@ impl OutputBuffer {
                 | ShutdownState::WriteAfterShutdown
                 | ShutdownState::FinSent,
                 None,
-            ) => Some(WriteAfterShutdown::new().into()),
+            ) => Some(ErrorKind::WriteAfterShutdown.into()),
             (ShutdownState::DetachPending | ShutdownState::Detached, None) => {
                 Some(io::ErrorKind::NotConnected.into())
             }

@@ -9,15 +9,13 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use netpoll_buffer::TooLarge;
-
 use super::Reader;
 use crate::budget::SHORTAGE_ALLOWANCE;
 use crate::connection::input_buffer::{
     InputEnd, LastWait, ReadTimeoutPolicy, ReadWaiter, WaitNotice,
 };
 use crate::connection::shared::Shared;
-use crate::error::{TimedOut, Timeout, UnexpectedEof};
+use crate::error::{ErrorKind, Timeout};
 use crate::fairness;
 use crate::foreign::{CallerWaker, CloneRequired, WakerSlot, register, wake_by_ref};
 use crate::poll::notifier::Notice;
@@ -144,7 +142,12 @@ impl<'a> Reader<'a> {
         n: usize,
     ) -> Poll<io::Result<()>> {
         if n > self.state.max_frame {
-            Poll::Ready(Err(TooLarge::new(self.state.max_frame, n).into()))
+            Poll::Ready(Err(ErrorKind::frame_too_large(
+                "max_frame",
+                self.state.max_frame,
+                n,
+            )
+            .into()))
         } else if n <= self.state.buffer.len() {
             Poll::Ready(Ok(()))
         } else {
@@ -193,7 +196,7 @@ impl<'a> Reader<'a> {
         if let Some(end) = &input_buffer.end {
             let have = input.buffer.len();
             return Ok(Poll::Ready(Err(match end {
-                InputEnd::Fin => UnexpectedEof::new(have, need).into(),
+                InputEnd::Fin => ErrorKind::UnexpectedEof { have, need }.into(),
                 InputEnd::Closed(reason) | InputEnd::Drained(reason) => reason.to_error(),
             })));
         }
@@ -206,7 +209,7 @@ impl<'a> Reader<'a> {
         if is_over {
             drop(input_buffer);
             self.resume(resumed);
-            return Ok(Poll::Ready(Err(TimedOut::new(Timeout::Read).into())));
+            return Ok(Poll::Ready(Err(timeout_error(*began))));
         }
         let mut waker = WakerSlot::from(input_buffer.clear_waiter());
         if let Err(not_cloned) = waker.set(caller_waker) {
@@ -266,4 +269,12 @@ impl<'a> Reader<'a> {
             self.shared.notifier.notify_unless_running(Notice::Send);
         }
     }
+}
+
+/// Returns the error of a read that has waited since `began`.
+#[cold]
+fn timeout_error(began: Option<Instant>) -> io::Error {
+    let timeout = Timeout::Read;
+    let after = began.map(|began| began.elapsed());
+    ErrorKind::TimedOut { timeout, after }.into()
 }
