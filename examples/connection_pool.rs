@@ -8,7 +8,8 @@
 use std::io::{BufRead, Write};
 use std::time::Duration;
 
-use netpoll::{Addr, ConnPool, ConnPoolOptions, Connection, Dialer, EventLoop, Listener};
+use netpoll::pool::{ConnPool, ConnPoolOptions};
+use netpoll::{Addr, Connection, Dialer, EventLoop, Listener};
 
 /// Answers each line with the same line.
 async fn echo(conn: &mut Connection) -> Result<(), netpoll::BoxError> {

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use netpoll::codec::LengthField;
 use netpoll::mux::{self, Client, Message, Numbered};
+use netpoll::task::JoinHandle;
 use netpoll::time::sleep;
-use netpoll::{BoxError, Dialer, EventLoop, JoinHandle, Listener};
+use netpoll::{BoxError, Dialer, EventLoop, Listener};
 
 fn main() -> Result<(), BoxError> {
     let listener = Listener::bind("127.0.0.1:0")?;

@@ -11,9 +11,9 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 
+use netpoll::connection::{OwnedReader, OwnedWriter};
 use netpoll::error::ErrorExt;
-use netpoll::{Addr, BoxError, Connection, Dialer, EventLoop, Listener};
-use netpoll::{OwnedReader, OwnedWriter, Reader, Writer};
+use netpoll::{Addr, BoxError, Connection, Dialer, EventLoop, Listener, Reader, Writer};
 
 fn main() -> Result<(), BoxError> {
     if let Some(upstream) = std::env::args().nth(1) {

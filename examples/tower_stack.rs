@@ -9,10 +9,11 @@ use std::future::{Ready, ready};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use netpoll::buffer::LinkBuffer;
 use netpoll::codec::LengthField;
 use netpoll::mux::{self, Client, ClientOptions, Message, Numbered};
 use netpoll::time::sleep;
-use netpoll::{Addr, BoxError, Dialer, EventLoop, LinkBuffer, Listener};
+use netpoll::{Addr, BoxError, Dialer, EventLoop, Listener};
 use tower::balance::p2c::Balance;
 use tower::discover::ServiceList;
 use tower::load::{CompleteOnResponse, PendingRequests};

@@ -17,11 +17,10 @@ mod statistics;
 use std::io::{self, Read};
 use std::time::Duration;
 
+use netpoll::buffer::LinkBuffer;
 use netpoll::codec::LengthField;
-use netpoll::{
-    Addr, BoxError, Builder, Connection, Handler, LinkBuffer, ListenOptions, Listener, LoopHandle,
-    mux,
-};
+use netpoll::listener::ListenOptions;
+use netpoll::{Addr, BoxError, Builder, Connection, Handler, Listener, LoopHandle, mux};
 
 use crate::arguments::{ServeArgs, ServeKind};
 use crate::error::CliError;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use netpoll::Keepalive;
+use netpoll::tcp::Keepalive;
 
 use super::duration;
 

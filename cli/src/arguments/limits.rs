@@ -7,7 +7,8 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use clap::Args;
-use netpoll::{Budget, Builder, ConnOptions};
+use netpoll::Builder;
+use netpoll::options::{Budget, ConnOptions};
 
 use super::duration::{self, OptionalDuration};
 use super::keepalive::{self, KeepaliveSetting};

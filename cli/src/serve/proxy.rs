@@ -12,12 +12,12 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use netpoll::error::ErrorExt;
+use netpoll::buffer::LinkBuffer;
+use netpoll::connection::{ConnectionHandle, OwnedReader, OwnedWriter};
+use netpoll::error::{ErrorExt, Timeout};
+use netpoll::options::ConnOptions;
 use netpoll::time::timeout;
-use netpoll::{
-    Addr, BoxError, CloseReason, ConnOptions, Connection, ConnectionHandle, Dialer, LinkBuffer,
-    OwnedReader, OwnedWriter, Timeout,
-};
+use netpoll::{Addr, BoxError, CloseReason, Connection, Dialer};
 
 /// How often the direction that is left is checked.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);

@@ -9,7 +9,8 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use netpoll::{AcceptStats, LoopHandle, LoopStats};
+use netpoll::LoopHandle;
+use netpoll::stats::{AcceptStats, LoopStats};
 
 use crate::output;
 
@@ -119,7 +120,7 @@ fn bytes(rate: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use netpoll::PollerStats;
+    use netpoll::stats::PollerStats;
 
     fn poller(requests: u64, received: u64, slow_calls: u64) -> PollerStats {
         let mut stats = PollerStats::default();

@@ -1,9 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Addresses: the forms that users write, and the compact form that a connection keeps.
+//! Addresses: TCP and Unix sockets, and the forms that users write.
+//!
+//! ```
+//! use netpoll::addr::{Addr, UnixAddr};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let tcp: Addr = "127.0.0.1:8080".parse()?;
+//! let unix: Addr = "unix:/run/app.sock".parse()?;
+//! assert_eq!(unix, Addr::Unix(UnixAddr::path("/run/app.sock")?));
+//! assert_eq!(tcp.to_string(), "127.0.0.1:8080");
+//! # Ok(()) }
+//! ```
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
 
+pub use crate::error::{InvalidUnixName, ParseAddrError};
+#[doc(inline)]
 pub use netpoll_sys::addr::{Addr, UnixAddr};
 
 /// Types that convert to listen addresses: every [`ToSocketAddrs`], and Unix sockets.

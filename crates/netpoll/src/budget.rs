@@ -44,7 +44,8 @@ const DEFAULT_DIVISOR: u64 = 4;
 /// a foreign executor.
 ///
 /// ```
-/// use netpoll::{Budget, EventLoop};
+/// use netpoll::options::Budget;
+/// use netpoll::EventLoop;
 ///
 /// let budget = Budget::new(256 << 20);
 /// let builder = EventLoop::builder().budget(budget.clone());
@@ -152,7 +153,7 @@ impl Budget {
     /// So the result is a little above `max_frame`, at most about twice that, and at least 1 MiB.
     ///
     /// ```
-    /// use netpoll::Budget;
+    /// use netpoll::options::Budget;
     ///
     /// let least = Budget::least(4 << 20, 2);
     /// assert!((4 << 20..5 << 20).contains(&least));

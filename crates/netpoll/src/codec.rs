@@ -15,7 +15,7 @@
 //! on plain buffers too:
 //!
 //! ```
-//! use netpoll::LinkBuffer;
+//! use netpoll::buffer::LinkBuffer;
 //! use netpoll::codec::{Codec, LengthField, Need};
 //!
 //! # fn main() -> std::io::Result<()> {
@@ -51,7 +51,7 @@ pub use fixed_size::FixedSize;
 pub use length_field::LengthField;
 
 /// The default limit of one frame's bytes in the stream. It is that of a connection
-/// ([`max_frame`](crate::ConnOptions::max_frame)).
+/// ([`max_frame`](crate::options::ConnOptions::max_frame)).
 const DEFAULT_MAX_FRAME: usize = 4 << 20;
 
 /// The largest frame that is copied, in bytes: up to this size a copy costs less than two more
@@ -76,7 +76,7 @@ pub(crate) fn append_frame(bytes: LinkBuffer, output: &mut LinkBuffer) {
 /// ```
 /// use std::io;
 ///
-/// use netpoll::LinkBuffer;
+/// use netpoll::buffer::LinkBuffer;
 /// use netpoll::codec::{Codec, FixedSize, Need};
 ///
 /// /// Temperatures, each a big-endian number of two bytes.
@@ -222,7 +222,7 @@ fn rejected_field(codec: &impl Codec<Frame = LinkBuffer>, checked: io::Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ConnOptions;
+    use crate::options::ConnOptions;
 
     #[test]
     fn default_codec_maximum_equals_max_frame() {

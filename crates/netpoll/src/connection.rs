@@ -1,42 +1,60 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`Connection`]: the handle with which user code reads from a connection and writes to it.
+//! Connections, their owned halves, and the handles to them.
 //!
-//! ```text
-//!   poller's thread                                  owner of the Connection
-//!   ───────────────                                  ───────────────────────
-//!   Engine ─────┐                              ┌──── Connection: the input it has taken
-//!               ├──▶ Shared: fd, notifier  ◀───┤
-//!   received ───┼──▶ InputBuffer  ─────────────┼──▶ Reader
-//!   sent      ◀─┼─── OutputBuffer ◀────────────┴─── Writer
+//! A handler gets a [`Connection`], reads from its [`Reader`](crate::Reader) and writes to its
+//! [`Writer`](crate::Writer). Both can be used at once, and owned apart:
+//!
+//! ```no_run
+//! use netpoll::connection::{ConnectionHandle, OwnedReader, OwnedWriter};
+//!
+//! # async fn example() -> std::io::Result<()> {
+//! let conn = netpoll::Dialer::new().dial("127.0.0.1:8080").await?;
+//! let handle: ConnectionHandle = conn.handle();
+//! let (reader, writer): (OwnedReader, OwnedWriter) = conn.into_split();
+//! // From any thread, while others read and write:
+//! handle.close();
+//! # drop((reader, writer));
+//! # Ok(()) }
 //! ```
-//!
-//! A connection has one owner at a time. While it is idle, its owner is its engine, which its
-//! poller drives. When data arrives, the engine lends the connection to the handler, whose future
-//! returns it. So `&mut Connection` is the lock: no two calls on a connection overlap. The poller
-//! reads and sends meanwhile. It shares only [`shared::Shared`] with the handler, under locks that
-//! are held only to append to a buffer or to take it.
-//!
-//! * [`lifecycle`] is the state of a connection, [`engine`] drives it, and [`teardown`] ends it.
-//!   [`half_close`] ends its output only, [`drain`] ends it once the work in flight is done, and
-//!   [`detach`] takes its socket away.
-//! * [`backpressure`] limits buffered bytes. [`deadlines`] limits time, and [`partial_input`] the
-//!   time of a request that has begun to arrive.
-//! * [`input_buffer`] and [`output_buffer`] hold waiting bytes. [`reader_state`] holds the input
-//!   that user code has taken. User code reads and writes through [`reader`] and [`writer`],
-//!   through [`frames`], through the owned [`halves`], or through [`blocking_stream`] as a
-//!   `std::io` stream.
-//! * [`handle`] is the control interface for other threads.
-//! * [`in_flight`] counts work that runs elsewhere, and [`reply_tracker`] tracks whether a reply
-//!   may be owed.
-//! * [`liveness`] reports whether a connection can be used. [`close_notify`] notifies of its end,
-//!   [`drain_notify`] and [`close_watcher`] before it. [`extensions`] holds state that few
-//!   connections need.
-//! * [`metrics`] counts, and [`watchdog`] reports handlers that block a poller.
-//! * [`handler`] is the trait of user code, and [`request_batch`] joins several calls in one
-//!   future. [`dispatcher`] runs the calls, in an [`inline_dispatcher`] on the poller or in an
-//!   [`offloaded_task`] elsewhere.
-//! * [`service`] creates engines for accepted connections, and [`replacement`] for connections that
-//!   user code owned.
+
+// # Implementation
+//
+// ```text
+//   poller's thread                                  owner of the Connection
+//   ───────────────                                  ───────────────────────
+//   Engine ─────┐                              ┌──── Connection: the input it has taken
+//               ├──▶ Shared: fd, notifier  ◀───┤
+//   received ───┼──▶ InputBuffer  ─────────────┼──▶ Reader
+//   sent      ◀─┼─── OutputBuffer ◀────────────┴─── Writer
+// ```
+//
+// A connection has one owner at a time. While it is idle, its owner is its engine, which its
+// poller drives. When data arrives, the engine lends the connection to the handler, whose future
+// returns it. So `&mut Connection` is the lock: no two calls on a connection overlap. The poller
+// reads and sends meanwhile. It shares only `shared::Shared` with the handler, under locks that
+// are held only to append to a buffer or to take it.
+//
+// * `lifecycle` is the state of a connection, `engine` drives it, and `teardown` ends it.
+//   `half_close` ends its output only, `drain` ends it once the work in flight is done, and
+//   `detach` takes its socket away.
+// * `backpressure` limits buffered bytes. `deadlines` limits time, and `partial_input` the
+//   time of a request that has begun to arrive.
+// * `input_buffer` and `output_buffer` hold waiting bytes. `reader_state` holds the input
+//   that user code has taken. User code reads and writes through `reader` and `writer`,
+//   through `frames`, through the owned `halves`, or through `blocking_stream` as a
+//   `std::io` stream.
+// * `handle` is the control interface for other threads.
+// * `in_flight` counts work that runs elsewhere, and `reply_tracker` tracks whether a reply
+//   may be owed.
+// * `liveness` reports whether a connection can be used. `close_notify` notifies of its end,
+//   `drain_notify` and `close_watcher` before it. `extensions` holds state that few
+//   connections need.
+// * `metrics` counts, and `watchdog` reports handlers that block a poller.
+// * `handler` is the trait of user code, and `request_batch` joins several calls in one
+//   future. `dispatcher` runs the calls, in an `inline_dispatcher` on the poller or in an
+//   `offloaded_task` elsewhere.
+// * `service` creates engines for accepted connections, and `replacement` for connections that
+//   user code owned.
 
 pub(crate) mod attachment;
 pub(crate) mod backpressure;
@@ -81,19 +99,24 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use netpoll_sys::PeerCredentials;
+#[doc(inline)]
+pub use netpoll_sys::PeerCredentials;
 use netpoll_sys::credentials::peer_credentials;
 
 use crate::addr::Addr;
 use crate::sync::Arc;
 use crate::timeouts::Timeouts;
 use attachment::Attachment;
+pub use blocking_stream::BlockingStream;
 use halves::CloseGuard;
-use handle::ConnectionHandle;
-use reader::Reader;
+pub use halves::{OwnedReader, OwnedWriter};
+pub use handle::ConnectionHandle;
+pub use liveness::Liveness;
+pub use reader::Reader;
 use reader_state::ReaderState;
 use shared::{CloseRequest, Shared};
-use writer::Writer;
+pub use write_queue::{SendError, WriteQueue};
+pub use writer::Writer;
 
 /// A stream connection: its received input, and access to its output.
 ///
@@ -180,8 +203,8 @@ impl Connection {
     }
 
     /// Requests an orderly close: committed output is sent, then FIN. Then input is discarded until
-    /// the peer's FIN, or for [`linger`](crate::Timeouts::linger). Returns at once; the poller
-    /// closes the connection after the running handler has returned. Idempotent.
+    /// the peer's FIN, or for [`linger`](crate::options::Timeouts::linger). Returns at once; the
+    /// poller closes the connection after the running handler has returned. Idempotent.
     pub fn close(&self) {
         self.shared.request_close(CloseRequest::Close);
     }

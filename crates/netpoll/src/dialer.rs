@@ -1,15 +1,29 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`Dialer`]: opens client connections.
+//! Opening client connections: the [`Dialer`], its targets, and name resolution.
 //!
-//! A [target] is an address or a name. A name is [resolved](resolver) first, and its addresses are
-//! tried in the order of [`happy_eyeballs`]. Each attempt is a [source](attempt), which the engine
-//! of the connection replaces once the connect has succeeded. [`from_fd`] makes a connection of a
-//! socket that is connected already.
+//! ```no_run
+//! use std::time::Duration;
+//! use netpoll::Dialer;
 //!
-//! A dial on a poller's thread puts the connection on that poller. A dial elsewhere puts it on the
-//! pollers that all dialers of the process [share](crate::poll::placement). These start with the
-//! first such dial and are the crate's one global. A dialer can also be bound to a loop; its
-//! connections then belong to that loop's pollers.
+//! # async fn example() -> std::io::Result<()> {
+//! let dialer = Dialer::new().connect_timeout(Some(Duration::from_secs(2)));
+//! let mut conn = dialer.dial("localhost:8080").await?;
+//! conn.writer().put_str("hello");
+//! conn.writer().flush().await
+//! # }
+//! ```
+
+// # Implementation
+//
+// A [target] is an address or a name. A name is resolved first, and its addresses are
+// tried in the order of `happy_eyeballs`. Each attempt is a source, which the engine
+// of the connection replaces once the connect has succeeded. `from_fd` makes a connection of a
+// socket that is connected already.
+//
+// A dial on a poller's thread puts the connection on that poller. A dial elsewhere puts it on the
+// pollers that all dialers of the process share. These start with the
+// first such dial and are the crate's one global. A dialer can also be bound to a loop; its
+// connections then belong to that loop's pollers.
 
 mod attempt;
 mod from_fd;
@@ -44,8 +58,9 @@ use crate::sync::Arc;
 use crate::time::timeout_at;
 use attempt::{DialFuture, PendingConnect, dial_channel};
 use race::race;
-use resolver::{Resolve, SystemResolver};
-use target::ToTarget;
+use resolver::SystemResolver;
+pub use resolver::{Resolve, Resolving};
+pub use target::ToTarget;
 use target::sealed::DialTarget;
 
 /// The default connect timeout.

@@ -39,14 +39,13 @@ use std::io;
 
 pub use close_reason::{CloseReason, Limit, Timeout};
 pub use ext::ErrorExt;
-pub use kind::ErrorKind;
+pub use kind::{ErrorKind, TakenBy};
+#[doc(inline)]
 pub use netpoll_buffer::{NotEnoughData, OutOfRange, TooLarge, WriteOverrun};
+#[doc(inline)]
 pub use netpoll_sys::addr::{InvalidUnixName, ParseAddrError};
 
 pub use crate::codec::EncodeError;
-pub use crate::connection::write_queue::SendError;
-pub use crate::listener::unix_path::TakenBy;
-pub use crate::time::Elapsed;
 
 /// The error type of handlers. Concrete, so that `Ok(())` needs no annotation.
 pub type BoxError = Box<dyn Error + Send + Sync>;

@@ -2,10 +2,22 @@
 //! Events of an event loop that are worth a line in a log.
 //!
 //! Events report conditions that an operator should know and can act on. The life of a single
-//! connection is not an event: it is counted ([`LoopStats`](crate::LoopStats)) and reported to
-//! `on_disconnect`. Frequent events are rate-limited: a few of each kind are reported a second, and
-//! the rest are counted. The sink runs on the thread where the event happened, often a poller, so
-//! it must not block. A panic of the sink is caught and ignored.
+//! connection is not an event: it is counted ([`LoopStats`](crate::stats::LoopStats)) and reported
+//! to `on_disconnect`. Frequent events are rate-limited: a few of each kind are reported a second,
+//! and the rest are counted. The sink runs on the thread where the event happened, often a poller,
+//! so it must not block. A panic of the sink is caught and ignored.
+//!
+//! ```no_run
+//! use netpoll::event::Event;
+//! use netpoll::{Connection, EventLoop};
+//!
+//! # fn main() -> std::io::Result<()> {
+//! EventLoop::builder()
+//!     .on_event(|event: &Event| eprintln!("{event}"))
+//!     .on_request(async |_: &mut Connection| Ok(()))
+//!     .serve("127.0.0.1:8080")
+//! # }
+//! ```
 
 mod display;
 mod sink;
@@ -45,8 +57,8 @@ pub enum Event {
         /// The soft descriptor limit of the process (`RLIMIT_NOFILE`).
         descriptors: u64,
     },
-    /// The default [`Budget`](crate::Budget) is smaller than the machine's memory alone would give.
-    /// Reported when the loop is built.
+    /// The default [`Budget`](crate::options::Budget) is smaller than the machine's memory alone
+    /// would give. Reported when the loop is built.
     #[non_exhaustive]
     BudgetLimited {
         /// The default budget, in bytes.
@@ -56,8 +68,8 @@ pub enum Event {
         /// Where the memory limit comes from.
         source: MemoryLimit,
     },
-    /// The given [`Budget`](crate::Budget) exceeds the memory limit of the process. The loop uses
-    /// it all the same. Reported when the loop is built.
+    /// The given [`Budget`](crate::options::Budget) exceeds the memory limit of the process. The
+    /// loop uses it all the same. Reported when the loop is built.
     #[non_exhaustive]
     BudgetAboveMemory {
         /// The budget, in bytes.
@@ -213,7 +225,7 @@ pub enum AcceptPauseReason {
     Limit,
     /// Connections arrive faster than [`accept_rate`](crate::Builder::accept_rate).
     Rate,
-    /// Connections hold 98 % of the [`Budget`](crate::Budget).
+    /// Connections hold 98 % of the [`Budget`](crate::options::Budget).
     Budget,
     /// The process has no descriptor left (`EMFILE`).
     Descriptors,
@@ -239,7 +251,7 @@ pub enum Callback {
     /// The callbacks of [`Connection::on_close`](crate::Connection::on_close), all of one
     /// connection.
     OnClose,
-    /// [`Balance::Custom`](crate::Balance::Custom).
+    /// [`Balance::Custom`](crate::event_loop::Balance::Custom).
     Balance,
     /// A task of [`spawn`](crate::spawn).
     Task,

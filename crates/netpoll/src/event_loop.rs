@@ -1,11 +1,38 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`EventLoop`]: serves listeners on a set of pollers, and shuts down in order.
+//! Serving listeners on a set of pollers: the [`EventLoop`], its [`Builder`], and its
+//! [`LoopHandle`].
 //!
-//! The thread that calls [`EventLoop::run`] serves no connection. It waits for a shutdown request
-//! and then runs the shutdown in two steps. *Graceful*: the pollers accept the connections that the
-//! kernel has queued, serve the bytes it holds for each connection, and close idle connections.
-//! *Force*, at the deadline: the pollers abort the connections that remain. Then the poller threads
-//! end.
+//! ```no_run
+//! use std::time::Duration;
+//! use netpoll::event_loop::Balance;
+//! use netpoll::{Connection, EventLoop, Listener};
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let server = EventLoop::builder()
+//!     .balance(Balance::RoundRobin)
+//!     .on_request(async |conn: &mut Connection| {
+//!         let line = conn.reader().until(b'\n', 1024).await?.to_vec();
+//!         conn.writer().put_slice(&line);
+//!         Ok(())
+//!     })
+//!     .listen(Listener::bind("127.0.0.1:8080")?)
+//!     .build()?;
+//! let handle = server.handle();
+//! std::thread::spawn(move || {
+//!     std::thread::sleep(Duration::from_secs(3600));
+//!     handle.shutdown(Duration::from_secs(10)).wait()
+//! });
+//! server.run()
+//! # }
+//! ```
+
+// # Implementation
+//
+// The thread that calls `EventLoop::run` serves no connection. It waits for a shutdown request
+// and then runs the shutdown in two steps. *Graceful*: the pollers accept the connections that the
+// kernel has queued, serve the bytes it holds for each connection, and close idle connections.
+// *Force*, at the deadline: the pollers abort the connections that remain. Then the poller threads
+// end.
 
 pub(crate) mod builder;
 pub(crate) mod control;
@@ -24,13 +51,14 @@ use crate::addr::Addr;
 use crate::admission::{AcceptStats, AdmissionControl};
 use crate::block_on::block_on;
 use crate::budget::Budget;
+pub use crate::connection::handler::{Handler, HandlerFn};
 use crate::connection::service::Service;
 use crate::error::ErrorKind;
 use crate::event::EventSink;
 use crate::listener::Listener;
 use crate::listener::acceptor::{AcceptContext, Acceptor};
 use crate::listener::filter::Filter;
-use crate::poll::balance::Balance;
+pub use crate::poll::balance::{Balance, PollerLoad};
 use crate::poll::notifier::is_poller_thread;
 use crate::poll::recovery::Supervisor;
 use crate::poll::set::{PollerConfig, PollerSet};
@@ -40,8 +68,9 @@ use crate::stats::LoopStats;
 use crate::stats::counters::Counters;
 use crate::sync::Arc;
 use crate::thread_hook::ThreadHook;
-use builder::Builder;
-use control::{LoopControl, Shutdown};
+pub use builder::Builder;
+use control::LoopControl;
+pub use control::Shutdown;
 
 /// How long a loop that fails to start waits for the threads of its thread pool.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -115,14 +144,16 @@ impl EventLoop {
     ///
     /// Blocks the calling thread. The pollers run on threads of their own, which start here and end
     /// before this returns. A thread that is blocked by user code at the deadline of the shutdown
-    /// is abandoned: the loop reports [`CallbackAbandoned`](crate::Event::CallbackAbandoned), and
-    /// the thread ends when that code returns.
+    /// is abandoned: the loop reports
+    /// [`CallbackAbandoned`](crate::event::Event::CallbackAbandoned), and the thread ends when that
+    /// code returns.
     ///
     /// # Errors
     ///
     /// Fails if the pollers cannot start for lack of descriptors, memory or threads. Fails too if a
-    /// poller failed later and could not restart ([`PollerFailed`](crate::Event::PollerFailed)):
-    /// the remaining connections are aborted then.
+    /// poller failed later and could not restart
+    /// ([`PollerFailed`](crate::event::Event::PollerFailed)): the remaining connections are aborted
+    /// then.
     pub fn run(mut self) -> io::Result<()> {
         let threads = self.thread_pool.take();
         if let Some(threads) = &threads {
@@ -213,12 +244,12 @@ impl LoopHandle {
     /// - The listeners are closed, as by [`stop_accepting`](Self::stop_accepting).
     /// - Bytes that the kernel holds for a connection at that moment are read and served. Requests
     ///   that arrive later may be dropped. A connection that was accepted less than 5 s ago (or
-    ///   less than [`first_byte`](crate::Timeouts::first_byte) ago, if that is shorter) and has
-    ///   received nothing yet keeps the rest of that time: its request may be in flight.
+    ///   less than [`first_byte`](crate::options::Timeouts::first_byte) ago, if that is shorter)
+    ///   and has received nothing yet keeps the rest of that time: its request may be in flight.
     /// - Requests that were read are answered. Handlers run on, and requests of
     ///   [`mux::serve`](crate::mux::serve) are awaited. A connection stays open while a
-    ///   [`WriteQueue`](crate::WriteQueue) of it exists. A handler that owns its connection reads
-    ///   end of input once all received bytes are consumed, or it checks
+    ///   [`WriteQueue`](crate::connection::WriteQueue) of it exists. A handler that owns its
+    ///   connection reads end of input once all received bytes are consumed, or it checks
     ///   [`draining`](crate::Connection::draining) and decides when to stop.
     /// - Then each connection is closed in order: its output is sent, then FIN.
     ///
@@ -226,9 +257,9 @@ impl LoopHandle {
     ///
     /// A poller whose thread is blocked by user code cannot do that. At the deadline the loop
     /// closes its listeners, shuts down both directions of its connections from outside, and
-    /// reports [`CallbackAbandoned`](crate::Event::CallbackAbandoned). A handler on another thread
-    /// that waits for one of these connections, or for a timer of [`time`](crate::time), is woken
-    /// only when the blocking code returns. A handler that stays on a thread of
+    /// reports [`CallbackAbandoned`](crate::event::Event::CallbackAbandoned). A handler on another
+    /// thread that waits for one of these connections, or for a timer of [`time`](crate::time), is
+    /// woken only when the blocking code returns. A handler that stays on a thread of
     /// [`Runner::Threads`](crate::Runner::Threads) is dropped when that thread ends. A handler that
     /// must end sooner needs a timer of its own executor.
     pub fn shutdown(&self, within: Duration) -> Shutdown {

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A network framework for RPC: a few pollers drive many connections, received bytes are stored in
-//! linked, reference-counted blocks, and user code works with a [`Connection`] that has a
-//! [`Reader`] and a [`Writer`].
+//! A network framework for RPC on Linux: a few pollers drive many connections, received bytes are
+//! stored in linked, reference-counted blocks, and handlers read and write without copies.
+//!
+//! A server:
 //!
 //! ```no_run
+//! use netpoll::{Connection, EventLoop};
+//!
 //! fn main() -> std::io::Result<()> {
-//!     netpoll::EventLoop::builder()
-//!         .on_request(async |conn: &mut netpoll::Connection| {
+//!     EventLoop::builder()
+//!         .on_request(async |conn: &mut Connection| {
 //!             let (mut reader, mut writer) = conn.split();
 //!             let len = reader.read_u32().await?;
 //!             let body = reader.next(len as usize).await?;
@@ -17,22 +20,39 @@
 //! }
 //! ```
 //!
-//! The main types:
+//! A client:
 //!
-//! | | |
+//! ```no_run
+//! # async fn example() -> std::io::Result<()> {
+//! let mut conn = netpoll::Dialer::new().dial("127.0.0.1:8080").await?;
+//! let (mut reader, mut writer) = conn.split();
+//! writer.put_u32(5);
+//! writer.put_str("hello");
+//! writer.flush().await?;
+//! let len = reader.read_u32().await?;
+//! println!("{:?}", reader.next(len as usize).await?);
+//! # Ok(()) }
+//! ```
+//!
+//! # Modules
+//!
+//! The root exports the names that a first server and a first client write: the types to serve and
+//! to dial, the connection and its two sides, and the types in the signatures of handlers. All else
+//! is in the module of its subject.
+//!
+//! | module | contents |
 //! |---|---|
-//! | [`EventLoop`], [`Builder`], [`LoopHandle`] | serve listeners, shut down in order |
-//! | [`Listener`], [`Dialer`], [`Addr`] | accepted and dialed connections, over TCP and Unix sockets |
-//! | [`ConnPool`], [`Pooled`] | dialed connections that are reused and bounded |
-//! | [`Connection`], [`Reader`], [`Writer`] | the interface of handlers |
-//! | [`LinkBuffer`] | the buffer behind all of them |
-//! | [`codec`], [`mux`], [`WriteQueue`] | frames, and many concurrent requests on one connection |
-//! | [`BufStream`] | the same reader and writer over a file, a pipe or any blocking stream |
-//! | [`ConnOptions`], [`Timeouts`], [`Budget`] | limits, each with a default |
-//! | [`CloseReason`] | why a connection ended |
-//! | [`spawn`] | runs a future on a poller |
+//! | [`event_loop`] | serving: builder, handle, shutdown, balance of connections over pollers |
+//! | [`listener`], [`dialer`], [`addr`] | accepted and dialed connections, over TCP and Unix sockets |
+//! | [`connection`] | owned halves, handles for other threads, [`WriteQueue`](connection::WriteQueue) |
+//! | [`buffer`] | [`LinkBuffer`](buffer::LinkBuffer), and the same reader over any blocking stream |
+//! | [`codec`], [`mux`] | frames, and many concurrent requests on one connection |
+//! | [`pool`] | dialed connections that are reused and bounded |
+//! | [`runner`], [`task`] | handlers on threads or executors, and futures on pollers |
 //! | [`time`] | sleeps and timeouts, driven by the timers of a poller |
-//! | [`LoopStats`], [`ConnStats`] | counters, always on |
+//! | [`options`], [`tcp`] | limits of size, memory and time, each with a default; socket options |
+//! | [`error`] | one enum for all errors, and why a connection ended |
+//! | [`stats`], [`event`] | counters, always on, and events that are worth a line in a log |
 //!
 //! # Threads
 //!
@@ -44,13 +64,12 @@
 //!
 //! No feature is on by default.
 //!
-//! - `tokio`: adds [`Runner::tokio`](Runner::Spawn), and `Builder::enter_tokio` for handlers that
-//!   await tokio's timers and sockets.
-//! - `metrics`: adds `LoopStats::record`, which passes every count to a recorder of the `metrics`
-//!   crate.
-//! - `tower`: implements `tower_service::Service` for [`mux::Client`].
-//! - `tracing`: opens a span for each connection, entered around its handler, and logs the events
-//!   that no [`Builder::on_event`] sink receives.
+//! | feature | adds |
+//! |---|---|
+//! | `tokio` | [`Runner::tokio`](Runner::Spawn), and `Builder::enter_tokio` for handlers that await tokio's timers and sockets |
+//! | `metrics` | `LoopStats::record`, which passes every count to a recorder of the `metrics` crate |
+//! | `tower` | `tower_service::Service` for [`mux::Client`] |
+//! | `tracing` | a span for each connection, entered around its handler, and log lines for the events that no [`Builder::on_event`] sink receives |
 //!
 //! # Platforms
 //!
@@ -63,33 +82,35 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 mod active_timeouts;
-mod addr;
+pub mod addr;
 mod admission;
 mod block_on;
 mod budget;
+pub mod buffer;
 pub mod codec;
 mod compat;
-mod connection;
-mod dialer;
+pub mod connection;
+pub mod dialer;
 pub mod error;
-mod event;
-mod event_loop;
+pub mod event;
+pub mod event_loop;
 mod fairness;
 mod foreign;
 mod guard;
-mod listener;
+pub mod listener;
 #[cfg(all(test, any(netpoll_loom, netpoll_shuttle)))]
 mod models;
 pub mod mux;
-mod options;
+pub mod options;
 mod per_thread;
 mod poll;
-mod pool;
-mod runner;
+pub mod pool;
+pub mod runner;
 mod semaphore;
-mod stats;
+pub mod stats;
 mod sync;
-mod task;
+pub mod task;
+pub mod tcp;
 mod thread_hook;
 pub mod time;
 mod timeouts;
@@ -134,37 +155,11 @@ mod guide {
     struct FromTokio;
 }
 
-// The public interface:
-pub use addr::{Addr, ToAddrs, UnixAddr};
-pub use admission::AcceptStats;
-pub use budget::Budget;
-pub use connection::Connection;
-pub use connection::blocking_stream::BlockingStream;
-pub use connection::halves::{OwnedReader, OwnedWriter};
-pub use connection::handle::ConnectionHandle;
-pub use connection::handler::{Handler, HandlerFn};
-pub use connection::liveness::Liveness;
-pub use connection::reader::Reader;
-pub use connection::write_queue::{SendError, WriteQueue};
-pub use connection::writer::Writer;
+pub use addr::Addr;
+pub use connection::{Connection, Reader, Writer};
 pub use dialer::Dialer;
-pub use dialer::resolver::{Resolve, Resolving};
-pub use dialer::target::ToTarget;
-pub use error::{BoxError, CloseReason, ErrorExt, Limit, Timeout};
-pub use event::{AcceptPauseReason, Callback, CallbackLocation, Event, MemoryLimit, PollerFailure};
-pub use event_loop::builder::Builder;
-pub use event_loop::control::Shutdown;
-pub use event_loop::{EventLoop, LoopHandle};
+pub use error::{BoxError, CloseReason, ErrorExt};
+pub use event_loop::{Builder, EventLoop, Handler, LoopHandle, Shutdown};
 pub use listener::Listener;
-pub use listener::filter::{Accept, ConnInfo};
-pub use netpoll_buffer::{BufStream, LinkBuffer, Pool, PoolStats, Reservation, StreamReader};
-pub use netpoll_sys::options::Keepalive;
-pub use netpoll_sys::socket::{Ipv6Mode, ListenOptions};
-pub use netpoll_sys::{PeerCredentials, TcpInfo, TcpState};
-pub use options::ConnOptions;
-pub use poll::balance::{Balance, PollerLoad};
-pub use pool::{ConnPool, ConnPoolOptions, ConnPoolStats, DiscardedStats, Pooled};
-pub use runner::{Runner, Spawn};
-pub use stats::{ClosedStats, ConnStats, LoopStats, PollerStats};
-pub use task::{JoinHandle, spawn};
-pub use timeouts::{MinRate, Timeouts};
+pub use runner::Runner;
+pub use task::spawn;

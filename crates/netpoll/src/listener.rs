@@ -1,8 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`Listener`]: a listening TCP or Unix socket, created here or taken over.
+//! Listening sockets: the [`Listener`], its options, and the check of accepted connections.
 //!
-//! [`acceptor`] is the source that accepts from it. [`filter`] is the user's check of each
-//! connection. [`unix_path`] creates and removes the path of a Unix listener.
+//! ```
+//! use netpoll::Listener;
+//! use netpoll::listener::ListenOptions;
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let mut options = ListenOptions::default();
+//! options.backlog = 128;
+//! let listener = Listener::bind_with("127.0.0.1:0", options)?;
+//! println!("listening on {}", listener.local_addr()?);
+//! # Ok(()) }
+//! ```
+
+// # Implementation
+//
+// `acceptor` is the source that accepts from it. `filter` is the user's check of each
+// connection. `unix_path` creates and removes the path of a Unix listener.
 
 pub(crate) mod acceptor;
 pub(crate) mod filter;
@@ -14,12 +28,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use netpoll_sys::socket::ListenOptions;
+#[doc(inline)]
+pub use netpoll_sys::socket::{Ipv6Mode, ListenOptions};
 use netpoll_sys::{socket, socket_set};
 
 use crate::addr::{Addr, ToAddrs, UnixAddr};
 use crate::error::InvalidConfig;
 use crate::sync::{Mutex, OnceLock, lock};
+pub use filter::{Accept, ConnInfo};
 use unix_path::PathGuard;
 
 /// A bound, listening socket. The kernel queues connections from its creation on; an event loop
@@ -80,7 +96,8 @@ impl Listener {
     /// Listens as [`bind`](Self::bind), with the given backlog, permissions and port sharing.
     ///
     /// ```
-    /// use netpoll::{ListenOptions, Listener};
+    /// use netpoll::listener::ListenOptions;
+    /// use netpoll::Listener;
     ///
     /// # fn main() -> std::io::Result<()> {
     /// let mut options = ListenOptions::default();
@@ -101,7 +118,7 @@ impl Listener {
     /// The kernel spreads connections over these sockets (`SO_REUSEPORT`), and each connection
     /// stays on the poller that accepted it. This saves the hand-over to another poller, which pays
     /// off for short connections. The kernel spreads by hash, without regard to load, where
-    /// [`Balance`](crate::Balance) would even it out. TCP only.
+    /// [`Balance`](crate::event_loop::Balance) would even it out. TCP only.
     ///
     /// # Errors
     ///

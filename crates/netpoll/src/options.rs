@@ -1,5 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The limits and socket options of a connection, each with its default and the reason for it.
+//! Limits: of a connection, of its time, and of the memory of a loop. Each has a default.
+//!
+//! ```
+//! use std::time::Duration;
+//! use netpoll::Dialer;
+//! use netpoll::options::ConnOptions;
+//!
+//! let mut options = ConnOptions::default();
+//! options.max_frame = 64 << 10;
+//! options.timeouts.read = Some(Duration::from_secs(5));
+//! let dialer = Dialer::new().options(options);
+//! # drop(dialer);
+//! ```
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -8,8 +20,9 @@ use std::time::Duration;
 use netpoll_sys::options;
 use netpoll_sys::options::Keepalive;
 
+pub use crate::budget::Budget;
 use crate::error::InvalidConfig;
-use crate::timeouts::Timeouts;
+pub use crate::timeouts::{MinRate, Timeouts};
 
 /// The default of [`ConnOptions::user_timeout`].
 const DEFAULT_USER_TIMEOUT: Duration = Duration::from_secs(60);

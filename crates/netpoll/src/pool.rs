@@ -1,16 +1,33 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`ConnPool`]: a bounded pool of client connections.
+//! Dialed connections that are reused: the [`ConnPool`], with limits for each address.
 //!
-//! A connection is handed out with a permit. Each address has as many permits as it may have
-//! connections; without a free permit the caller [queues](crate::semaphore). A caller with a permit
-//! takes the connection that was returned last, and dials only if none is idle. So there are never
-//! more connections, in use and idle, than permits.
+//! ```no_run
+//! use netpoll::pool::{ConnPool, ConnPoolOptions};
+//! use netpoll::{Addr, Dialer};
 //!
-//! * [`checkout`]: a caller from the queue to its connection, which is a [`Pooled`];
-//! * [`entry`]: a connection, whether it can be reused, and the watch for its close;
-//! * [`host`]: the pool of one address; [`shared`]: all addresses, and the sweep of expired
-//!   connections;
-//! * [`options`]: the limits; [`error`]: the errors; [`stats`]: the counters.
+//! # async fn example(addr: Addr) -> std::io::Result<()> {
+//! let mut options = ConnPoolOptions::default();
+//! options.max_connections = 8;
+//! let pool = ConnPool::with_options(Dialer::new(), options)?;
+//! let mut conn = pool.get(addr).await?;
+//! conn.writer().put_str("PING\n");
+//! conn.writer().flush().await?;
+//! println!("{:?}", pool.stats(addr));
+//! # Ok(()) }
+//! ```
+
+// # Implementation
+//
+// A connection is handed out with a permit. Each address has as many permits as it may have
+// connections; without a free permit the caller queues. A caller with a permit
+// takes the connection that was returned last, and dials only if none is idle. So there are never
+// more connections, in use and idle, than permits.
+//
+// * `checkout`: a caller from the queue to its connection, which is a `Pooled`;
+// * `entry`: a connection, whether it can be reused, and the watch for its close;
+// * `host`: the pool of one address; `shared`: all addresses, and the sweep of expired
+//   connections;
+// * `options`: the limits; `error`: the errors; `stats`: the counters.
 
 mod checkout;
 mod entry;
@@ -46,7 +63,7 @@ use shared::PoolShared;
 ///
 /// ```no_run
 /// # async fn example() -> std::io::Result<()> {
-/// let pool = netpoll::ConnPool::new(netpoll::Dialer::new());
+/// let pool = netpoll::pool::ConnPool::new(netpoll::Dialer::new());
 /// let addr = "127.0.0.1:8080".parse()?;
 /// for _ in 0..1000 {
 ///     // One connection, a thousand times.
@@ -84,7 +101,8 @@ impl ConnPool {
     /// As [`new`](Self::new), with other limits.
     ///
     /// ```
-    /// use netpoll::{ConnPool, ConnPoolOptions, Dialer};
+    /// use netpoll::pool::{ConnPool, ConnPoolOptions};
+    /// use netpoll::Dialer;
     ///
     /// let mut options = ConnPoolOptions::default();
     /// options.max_connections = 8;

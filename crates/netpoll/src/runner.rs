@@ -1,11 +1,30 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The places where handlers run.
+//! Where handlers run: on the connection's poller, on a pool of threads, or on an executor.
 //!
-//! The type of a handler restricts them. The futures of [`on_request`](crate::Builder::on_request)
-//! and [`on_connection`](crate::Builder::on_connection) need not be `Send`: each is created, polled
-//! and dropped on one thread, which is the connection's poller or a thread of a [`thread_pool`].
-//! The futures of [`on_request_send`](crate::Builder::on_request_send) and
-//! [`on_connection_send`](crate::Builder::on_connection_send) may run on any thread.
+//! ```no_run
+//! use netpoll::{Connection, EventLoop, Runner};
+//!
+//! # fn main() -> std::io::Result<()> {
+//! EventLoop::builder()
+//!     .runner(Runner::Threads(8))
+//!     .on_request(async |conn: &mut Connection| {
+//!         let len = conn.reader().read_u32().await?;
+//!         // May block: this is no poller's thread.
+//!         std::thread::sleep(std::time::Duration::from_millis(u64::from(len)));
+//!         conn.writer().put_u32(len);
+//!         Ok(())
+//!     })
+//!     .serve("127.0.0.1:8080")
+//! # }
+//! ```
+
+// # Implementation
+//
+// The type of a handler restricts them. The futures of `on_request`
+// and `on_connection` need not be `Send`: each is created, polled
+// and dropped on one thread, which is the connection's poller or a thread of a `thread_pool`.
+// The futures of `on_request_send` and
+// `on_connection_send` may run on any thread.
 
 pub(crate) mod thread_pool;
 
@@ -40,7 +59,8 @@ pub enum Runner {
 /// ```
 /// use std::pin::Pin;
 /// use std::sync::Arc;
-/// use netpoll::{Runner, Spawn};
+/// use netpoll::runner::Spawn;
+/// use netpoll::Runner;
 ///
 /// struct OnItsOwnThread;
 ///

@@ -1,18 +1,37 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Snapshots of the counters of an event loop and of its connections.
 //!
-//! Each poller counts in [`counters`] of its own that no other thread writes. A snapshot adds them
-//! up on demand. Counting costs a request a few additions in memory that its poller has in cache; a
-//! snapshot costs a read of it. Pollers continue while a snapshot is taken: each number was correct
-//! at some moment of the call, and two numbers may differ by the requests of that moment.
+//! All counts are always on. They start when the loop is built, and stay readable after it has
+//! ended.
 //!
-//! All counts start when the loop is built, and stay readable after it has ended.
+//! ```
+//! use netpoll::stats::LoopStats;
+//! use netpoll::{Connection, EventLoop, Listener};
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let server = EventLoop::builder()
+//!     .on_request(async |_: &mut Connection| Ok(()))
+//!     .listen(Listener::bind("127.0.0.1:0")?)
+//!     .build()?;
+//! let stats: LoopStats = server.handle().stats();
+//! assert_eq!((stats.connections, stats.total().bytes_read), (0, 0));
+//! # Ok(()) }
+//! ```
+
+// # Implementation
+//
+// Each poller counts in `counters` of its own that no other thread writes. A snapshot adds them
+// up on demand. Counting costs a request a few additions in memory that its poller has in cache; a
+// snapshot costs a read of it. Pollers continue while a snapshot is taken: each number was correct
+// at some moment of the call, and two numbers may differ by the requests of that moment.
+//
+// All counts start when the loop is built, and stay readable after it has ended.
 
 pub(crate) mod counters;
 
 use std::time::Duration;
 
-use crate::admission::AcceptStats;
+pub use crate::admission::AcceptStats;
 pub use counters::{ClosedStats, PollerStats};
 
 /// Counters of an event loop, returned by [`LoopHandle::stats`](crate::LoopHandle::stats).
@@ -40,7 +59,7 @@ impl LoopStats {
 }
 
 /// Counters of one connection, returned by [`Connection::stats`](crate::Connection::stats) and
-/// [`ConnectionHandle::stats`](crate::ConnectionHandle::stats).
+/// [`ConnectionHandle::stats`](crate::connection::ConnectionHandle::stats).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnStats {

@@ -1,9 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`spawn`]: runs a future on a poller, without another runtime.
+//! Futures on pollers: [`spawn`] and the [`JoinHandle`] that it returns.
 //!
-//! A task is a source without a descriptor. Its waker notifies the source; on the poller's own
-//! thread that takes a place in the run queue, without a lock or a system call. So tasks that wake
-//! each other over connections of their poller never leave it.
+//! ```
+//! # fn main() -> std::io::Result<()> {
+//! let task = netpoll::spawn(async { 6 * 7 })?;
+//! assert_eq!(task.wait()?, 42);
+//! # Ok(()) }
+//! ```
+
+// # Implementation
+//
+// A task is a source without a descriptor. Its waker notifies the source; on the poller's own
+// thread that takes a place in the run queue, without a lock or a system call. So tasks that wake
+// each other over connections of their poller never leave it.
 
 use std::fmt;
 use std::future::Future;

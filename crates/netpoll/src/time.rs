@@ -3,6 +3,19 @@
 //!
 //! The timers belong to a poller: inside a handler to the handler's poller, else to one that the
 //! whole process shares. They need no other runtime, and work inside any.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use netpoll::time::{sleep, timeout};
+//!
+//! # async fn example(conn: &mut netpoll::Connection) -> std::io::Result<()> {
+//! let mut reader = conn.reader();
+//! match timeout(Duration::from_millis(200), reader.read_u32()).await {
+//!     Ok(number) => println!("{}", number?),
+//!     Err(_elapsed) => sleep(Duration::from_secs(1)).await,
+//! }
+//! # Ok(()) }
+//! ```
 
 use std::fmt;
 use std::future::{Future, poll_fn};

@@ -39,7 +39,7 @@ use crate::error::InvalidConfig;
 /// * a request that [`mux::serve`](crate::mux::serve) or [`mux::serve_on`](crate::mux::serve_on)
 ///   has taken is not answered, or a call of a [`mux::Client`](crate::mux::Client) waits for its
 ///   answer;
-/// * it is checked out of its [`ConnPool`](crate::ConnPool);
+/// * it is checked out of its [`ConnPool`](crate::pool::ConnPool);
 /// * another task may owe an answer: the connection was [split](crate::Connection::into_split), or
 ///   has a [`WriteQueue`](crate::mux::WriteQueue), and no output was put since input came. Split
 ///   halves may owe an answer from the beginning, too: drop the writer, or reunite the halves, if

@@ -6,8 +6,8 @@
 //!   and its local address. It is entered around each poll of the connection's handler, on any
 //!   thread, so log events of the handler belong to it.
 //! - Within the span, at the level DEBUG: `open`, and `close` with the reason.
-//! - [`Event`](crate::Event)s of loops without an `on_event` sink, at the level WARN, or INFO for a
-//!   recovery.
+//! - [`Event`](crate::event::Event)s of loops without an `on_event` sink, at the level WARN, or
+//!   INFO for a recovery.
 //!
 //! The target of all of them is `netpoll`. A subscriber is user code: its panics are caught here.
 

@@ -17,7 +17,9 @@ use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString,
     Unit,
 };
-use netpoll::{Balance, EventLoop, LoopStats};
+use netpoll::EventLoop;
+use netpoll::event_loop::Balance;
+use netpoll::stats::LoopStats;
 
 use support::{Server, eventually, rpc};
 

@@ -17,12 +17,15 @@ use std::task::{Context, Waker};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use netpoll::buffer::LinkBuffer;
 use netpoll::codec::{Codec, LengthField, Need};
 use netpoll::mux::{self, CallCodec, Client, ClientOptions, Message, Numbered, Server};
+use netpoll::options::ConnOptions;
+use netpoll::runner::Spawn;
 use netpoll::time::sleep;
 use netpoll::{
-    Addr, BoxError, Builder, CloseReason, Closed, ConnOptions, Connection, Dialer, EventLoop,
-    InvalidConfig, LinkBuffer, Listener, LoopHandle, Runner, Spawn,
+    Addr, BoxError, Builder, CloseReason, Closed, Connection, Dialer, EventLoop, InvalidConfig,
+    Listener, LoopHandle, Runner,
 };
 
 type ServerConnection<S = ()> = mux::ServerConnection<Message, S>;

@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use netpoll::codec::LengthField;
 use netpoll::mux::{Client, Message, Numbered};
-use netpoll::{Addr, ConnPool, ConnPoolOptions, Dialer, JoinHandle};
+use netpoll::pool::{ConnPool, ConnPoolOptions};
+use netpoll::task::JoinHandle;
+use netpoll::{Addr, Dialer};
 
 use super::plan::{CallIds, LoadPlan};
 use super::recorder::Recorder;

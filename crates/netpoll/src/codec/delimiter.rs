@@ -14,7 +14,7 @@ use crate::error::{ErrorKind, InvalidConfig};
 /// in many small parts is searched once, not once for each part.
 ///
 /// ```
-/// use netpoll::LinkBuffer;
+/// use netpoll::buffer::LinkBuffer;
 /// use netpoll::codec::{Codec, Delimiter, Need};
 ///
 /// # fn main() -> std::io::Result<()> {

@@ -11,7 +11,7 @@ use crate::error::InvalidConfig;
 /// Frames of a fixed number of bytes, with nothing between them.
 ///
 /// ```
-/// use netpoll::LinkBuffer;
+/// use netpoll::buffer::LinkBuffer;
 /// use netpoll::codec::{Codec, FixedSize, Need};
 ///
 /// # fn main() -> std::io::Result<()> {

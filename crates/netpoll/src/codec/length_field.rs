@@ -24,7 +24,7 @@ const MAX_WIDTH: usize = size_of::<u64>();
 /// first of the frame, and counts the bytes behind it.
 ///
 /// ```
-/// use netpoll::LinkBuffer;
+/// use netpoll::buffer::LinkBuffer;
 /// use netpoll::codec::{Codec, LengthField, Need};
 ///
 /// # fn main() -> std::io::Result<()> {

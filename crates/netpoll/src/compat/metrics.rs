@@ -6,20 +6,20 @@ use metrics::{counter, gauge};
 use crate::stats::LoopStats;
 
 impl LoopStats {
-    /// Passes every count to a recorder of the `metrics` crate: the calling thread's local recorder,
-    /// or the installed one. Without a recorder it does nothing.
+    /// Passes every count to a recorder of the `metrics` crate: the calling thread's local
+    /// recorder, or the installed one. Without a recorder it does nothing.
     ///
-    /// Call it periodically, or before each scrape. It sets counters to absolute values, so the rate
-    /// of calls does not matter. If a program records several loops, each call overwrites the values
-    /// of the one recorded before.
+    /// Call it periodically, or before each scrape. It sets counters to absolute values, so the
+    /// rate of calls does not matter. If a program records several loops, each call overwrites the
+    /// values of the one recorded before.
     ///
     /// | name | kind, labels | source |
     /// |---|---|---|
-    /// | `netpoll_poller_connections` | gauge, `poller` | [`PollerStats::connections`](crate::PollerStats::connections) |
-    /// | `netpoll_poller_FIELD_total` | counter, `poller` | each field of [`PollerStats`](crate::PollerStats): `netpoll_poller_requests_total` and so on |
-    /// | `netpoll_closed_total` | counter, `reason` | each field of [`ClosedStats`](crate::ClosedStats) |
-    /// | `netpoll_accepted_total`, `netpoll_rejected_total` | counter | [`AcceptStats`](crate::AcceptStats) |
-    /// | `netpoll_accept_pauses_total` | counter, `reason`: `limit`, `rate`, `memory` | the `pauses_` fields of [`AcceptStats`](crate::AcceptStats) |
+    /// | `netpoll_poller_connections` | gauge, `poller` | [`PollerStats::connections`](crate::stats::PollerStats::connections) |
+    /// | `netpoll_poller_FIELD_total` | counter, `poller` | each field of [`PollerStats`](crate::stats::PollerStats): `netpoll_poller_requests_total` and so on |
+    /// | `netpoll_closed_total` | counter, `reason` | each field of [`ClosedStats`](crate::stats::ClosedStats) |
+    /// | `netpoll_accepted_total`, `netpoll_rejected_total` | counter | [`AcceptStats`](crate::stats::AcceptStats) |
+    /// | `netpoll_accept_pauses_total` | counter, `reason`: `limit`, `rate`, `memory` | the `pauses_` fields of [`AcceptStats`](crate::stats::AcceptStats) |
     /// | `netpoll_accept_failures_total` | counter, `reason`: `aborted_in_queue`, `descriptors`, `files`, `memory` | its other fields |
     ///
     /// ```no_run

@@ -17,9 +17,9 @@ use crate::poll::notifier;
 /// A connection as a blocking stream: [`Read`], [`BufRead`] and [`Write`]. Returned by
 /// [`Connection::blocking`].
 ///
-/// Each call may park the thread. The [`Timeouts`](crate::Timeouts) of the connection apply: a read
-/// that waits too long fails with [`ErrorKind::TimedOut`](crate::error::ErrorKind::TimedOut), and
-/// the next read may succeed.
+/// Each call may park the thread. The [`Timeouts`](crate::options::Timeouts) of the connection
+/// apply: a read that waits too long fails with
+/// [`ErrorKind::TimedOut`](crate::error::ErrorKind::TimedOut), and the next read may succeed.
 ///
 /// # Errors
 ///
@@ -85,9 +85,9 @@ impl BufRead for BlockingStream<'_> {
 }
 
 impl Write for BlockingStream<'_> {
-    /// Copies up to [`write_high`](crate::ConnOptions::write_high) of `bytes`, and waits if that
-    /// much output is unsent. The bytes are sent by the next [`flush`](Self::flush), by a read that
-    /// waits, or when more are written.
+    /// Copies up to [`write_high`](crate::options::ConnOptions::write_high) of `bytes`, and waits
+    /// if that much output is unsent. The bytes are sent by the next [`flush`](Self::flush), by a
+    /// read that waits, or when more are written.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         reject_on_poller()?;
         let high = self.connection.shared.options.write_high;

@@ -164,8 +164,8 @@ impl Connection {
     /// direction may still wait for replies, and gets them: the protocol decides whether a FIN
     /// means the end. Any other reason is returned when the end begins, which is when a waiting
     /// call of the [`Reader`](crate::Reader) would fail. A FIN cannot be read behind more than
-    /// [`read_high`](crate::ConnOptions::read_high) bytes of untaken input, nor while reads are
-    /// [paused](Self::pause_reads).
+    /// [`read_high`](crate::options::ConnOptions::read_high) bytes of untaken input, nor while
+    /// reads are [paused](Self::pause_reads).
     ///
     /// Any number of futures may wait, on any threads. The first costs the connection two
     /// allocations, and a third if its handler has never waited. Each wait takes a lock. The future
@@ -202,9 +202,9 @@ impl Connection {
     }
 
     /// Runs `callback` with the reason when the connection is closed: no call of its handler runs
-    /// any more, and [`on_disconnect`](crate::Builder::on_disconnect) has returned. If user code owns
-    /// the connection, the callback runs once it is closed, even while the owner still holds it.
-    /// Dialed connections run callbacks too.
+    /// any more, and [`on_disconnect`](crate::Builder::on_disconnect) has returned. If user code
+    /// owns the connection, the callback runs once it is closed, even while the owner still holds
+    /// it. Dialed connections run callbacks too.
     ///
     /// Any number of callbacks may be added, from any thread. Each runs once, last added first, on
     /// the connection's poller, which waits for it. A callback that is added to a closed connection

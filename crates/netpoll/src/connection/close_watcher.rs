@@ -36,8 +36,8 @@ impl fmt::Debug for CloseWatcherSlot {
 }
 
 impl Shared {
-    /// Registers `watcher` for the end. An end that the engine handled before is not reported again:
-    /// the caller has to check [`end_reason`](Self::end_reason) afterwards.
+    /// Registers `watcher` for the end. An end that the engine handled before is not reported
+    /// again: the caller has to check [`end_reason`](Self::end_reason) afterwards.
     pub(crate) fn set_close_watcher(&self, watcher: &Arc<impl CloseWatcher + 'static>) {
         let weak: Weak<dyn CloseWatcher> = Arc::downgrade(watcher) as Weak<dyn CloseWatcher>;
         // Set once, by the client that alone uses the connection.

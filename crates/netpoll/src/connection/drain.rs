@@ -2,8 +2,8 @@
 //! The drain of a connection: it accepts no new request, answers those in flight, and ends in
 //! order.
 //!
-//! A shutdown of the loop begins it, and so does [`max_age`](crate::Timeouts::max_age). The engine
-//! owns the [`Drain`], from which the rest follows:
+//! A shutdown of the loop begins it, and so does [`max_age`](crate::options::Timeouts::max_age).
+//! The engine owns the [`Drain`], from which the rest follows:
 //!
 //! * Bytes that the kernel holds when the drain begins are read and served. A new connection whose
 //!   peer has sent nothing yet has a *grace* period: its request may be on its way.

@@ -128,8 +128,8 @@ impl Drop for DrainWait {
 impl Connection {
     /// Waits until the connection should take no more work: its loop [shuts
     /// down](crate::LoopHandle::shutdown), or it has reached its
-    /// [`max_age`](crate::Timeouts::max_age). Completes at once if it drains already, and also when
-    /// the connection ends.
+    /// [`max_age`](crate::options::Timeouts::max_age). Completes at once if it drains already, and
+    /// also when the connection ends.
     ///
     /// This is for a handler that owns its connection and knows what is in flight. From then on it
     /// should accept no new request, answer those it has accepted, and return or drop the
@@ -141,7 +141,7 @@ impl Connection {
     /// with none buffered. That read fails with
     /// [`ErrorKind::Closed`](crate::error::ErrorKind::Closed) and the reason, and output is still
     /// sent. The connection closes when the handler has returned and no
-    /// [`WriteQueue`](crate::WriteQueue) is held any more.
+    /// [`WriteQueue`](crate::connection::WriteQueue) is held any more.
     ///
     /// Handlers of [`on_request`](crate::Builder::on_request) need it only if they wait for long:
     /// the loop calls none for a new request, and waits for each that runs. A dialed connection

@@ -31,7 +31,7 @@ impl Writer<'_> {
     /// arrived as well. With a handler of [`on_request`](crate::Builder::on_request), that is when
     /// the handler has seen all input before the FIN. With an owner it is at once, and the input
     /// can still be read. A peer that never ends its own stream keeps the connection open for as
-    /// long as its [`Timeouts`](crate::Timeouts) allow.
+    /// long as its [`Timeouts`](crate::options::Timeouts) allow.
     ///
     /// ```no_run
     /// # async fn example(mut conn: netpoll::Connection) -> std::io::Result<()> {

@@ -48,7 +48,8 @@ impl Drop for CloseGuard {
 /// [`Connection::into_split`].
 ///
 /// The connection ends when both halves are dropped. Dropping the reader alone does not affect the
-/// writer; later input then stays unread, up to [`read_high`](crate::ConnOptions::read_high) bytes.
+/// writer; later input then stays unread, up to
+/// [`read_high`](crate::options::ConnOptions::read_high) bytes.
 #[derive(Debug)]
 pub struct OwnedReader {
     guard: Arc<CloseGuard>,

@@ -72,7 +72,7 @@ impl ConnectionHandle {
     /// # Errors
     ///
     /// * The reason of the end, if the connection has ended. It also ends with this call if the
-    ///   bytes do not fit in its [`max_output`](crate::ConnOptions::max_output).
+    ///   bytes do not fit in its [`max_output`](crate::options::ConnOptions::max_output).
     /// * `NotConnected` if the connection was already dropped.
     /// * [`ErrorKind::WriteAfterShutdown`](crate::error::ErrorKind::WriteAfterShutdown) if its
     ///   output was shut down.

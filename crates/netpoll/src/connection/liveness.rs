@@ -34,8 +34,8 @@ impl Connection {
     /// system call, which peeks at one byte.
     ///
     /// The result may be outdated at once: the peer may be gone by the next write. A peer whose
-    /// machine vanished is `Alive` until [`keepalive`](crate::ConnOptions::keepalive) or
-    /// [`user_timeout`](crate::ConnOptions::user_timeout) detects it. A
+    /// machine vanished is `Alive` until [`keepalive`](crate::options::ConnOptions::keepalive) or
+    /// [`user_timeout`](crate::options::ConnOptions::user_timeout) detects it. A
     /// [shutdown](crate::Writer::shutdown) of this side's own output does not count: the caller has
     /// to remember it.
     #[must_use]

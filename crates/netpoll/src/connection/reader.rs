@@ -29,12 +29,13 @@ pub(super) use read_wait::ReadWait;
 ///
 /// * [`ErrorKind::FrameTooLarge`](crate::error::ErrorKind::FrameTooLarge) (`InvalidData`), before
 ///   waiting or allocating, if more than `max_frame` bytes are requested; a handler that returns it
-///   ends its connection with [`Limit::Frame`](crate::Limit::Frame);
+///   ends its connection with [`Limit::Frame`](crate::error::Limit::Frame);
 /// * [`ErrorKind::UnexpectedEof`](crate::error::ErrorKind::UnexpectedEof) (`UnexpectedEof`) if the
 ///   peer ended its stream before; received bytes stay readable;
 /// * [`ErrorKind::TimedOut`](crate::error::ErrorKind::TimedOut) if
-///   [`Timeouts::read`](crate::Timeouts::read), or the reader's [deadline](Self::with_deadline),
-///   has passed before all bytes came; received bytes stay readable, and the next call may succeed;
+///   [`Timeouts::read`](crate::options::Timeouts::read), or the reader's
+///   [deadline](Self::with_deadline), has passed before all bytes came; received bytes stay
+///   readable, and the next call may succeed;
 /// * [`ErrorKind::Closed`](crate::error::ErrorKind::Closed), or the kernel's error with its errno,
 ///   if the connection has ended for another reason; bytes received before are read first.
 ///
@@ -87,7 +88,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Returns how many bytes can be read without waiting. Takes the input buffer, which is one
-    /// lock, unless there are [`read_high`](crate::ConnOptions::read_high) bytes already.
+    /// lock, unless there are [`read_high`](crate::options::ConnOptions::read_high) bytes already.
     pub fn available(&mut self) -> usize {
         if self.state.buffer.len() < self.shared.options.read_high {
             self.take_input_buffer();

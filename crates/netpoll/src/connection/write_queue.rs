@@ -39,21 +39,23 @@ pub(super) use wait_queue::{WaitQueue, WakeResult};
 /// the same connection, are the same queue.
 ///
 /// * Buffers are never mixed. Those of one sender, which awaits each send, leave in their order.
-/// * The queue is bounded: at [`write_high`](crate::ConnOptions::write_high) unsent bytes senders
-///   wait, first come, first served, until at most [`write_low`](crate::ConnOptions::write_low)
-///   bytes are unsent. So at most `write_high` bytes and one buffer are held.
+/// * The queue is bounded: at [`write_high`](crate::options::ConnOptions::write_high) unsent bytes
+///   senders wait, first come, first served, until at most
+///   [`write_low`](crate::options::ConnOptions::write_low) bytes are unsent. So at most
+///   `write_high` bytes and one buffer are held.
 /// * A queued buffer is sent, or the connection ends, and [`flush`](Self::flush) and each later
 ///   call return the reason. A close of the connection sends the buffers queued before it, within
 ///   the linger.
 ///
 /// The queue does not keep the connection open; its owner or its handler does. But while the
 /// connection drains, for a [shutdown](crate::LoopHandle::shutdown) or because of its
-/// [age](crate::Timeouts::max_age), a held queue counts as a pending reply: the connection is
-/// closed when the last queue is dropped, or cut at the deadline. Use a [`ConnectionHandle`] for
+/// [age](crate::options::Timeouts::max_age), a held queue counts as a pending reply: the connection
+/// is closed when the last queue is dropped, or cut at the deadline. Use a [`ConnectionHandle`] for
 /// pushes that a drain need not wait for.
 ///
 /// ```
-/// use netpoll::{Connection, LinkBuffer};
+/// use netpoll::buffer::LinkBuffer;
+/// use netpoll::Connection;
 ///
 /// # async fn example() -> std::io::Result<()> {
 /// let (ours, mut theirs) = Connection::pair().await?;
@@ -128,8 +130,8 @@ impl WriteQueue {
     /// Each error returns the buffer unchanged. The reason if the connection has ended, or
     /// [`ErrorKind::WriteAfterShutdown`](crate::error::ErrorKind::WriteAfterShutdown) if its output
     /// was shut down; [`ErrorKind::FrameTooLarge`](crate::error::ErrorKind::FrameTooLarge) for a
-    /// buffer larger than the connection's [`max_output`](crate::ConnOptions::max_output) minus its
-    /// [`write_high`](crate::ConnOptions::write_high).
+    /// buffer larger than the connection's [`max_output`](crate::options::ConnOptions::max_output)
+    /// minus its [`write_high`](crate::options::ConnOptions::write_high).
     ///
     /// # Cancel safety
     ///

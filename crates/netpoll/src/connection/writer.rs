@@ -26,7 +26,7 @@ use crate::sync::{Arc, lock};
 /// Each method takes the lock of the output buffer once; [`with`](Self::with) makes many puts under
 /// one. On a connection that has ended, puts are discarded, and [`flush`](Self::flush) returns the
 /// reason. More than `max_output` unsent bytes end the connection with
-/// [`Limit::Output`](crate::Limit::Output).
+/// [`Limit::Output`](crate::error::Limit::Output).
 #[derive(Debug)]
 pub struct Writer<'a> {
     shared: &'a Arc<Shared>,
@@ -54,7 +54,7 @@ impl<'a> Writer<'a> {
 
     /// Sets a deadline for [`flush`](Self::flush) and [`writable`](Self::writable): a connection
     /// whose peer has not taken all output by then ends, as it does after
-    /// [`Timeouts::write`](crate::Timeouts::write), which applies as well.
+    /// [`Timeouts::write`](crate::options::Timeouts::write), which applies as well.
     #[must_use]
     pub fn with_deadline(mut self, deadline: Instant) -> Self {
         self.deadline = Some(deadline);
@@ -113,14 +113,16 @@ impl<'a> Writer<'a> {
 
     /// Reserves `n` zeroed bytes, to be filled in by [`fill`](Self::fill) before the
     /// [`commit`](Self::commit). The owner's later puts wait for the commit, and leave with it in
-    /// one piece. Output that others send, through a [`ConnectionHandle`](crate::ConnectionHandle)
-    /// or a [`WriteQueue`](crate::WriteQueue), goes before or after the whole of it, and does not
-    /// wait.
+    /// one piece. Output that others send, through a
+    /// [`ConnectionHandle`](crate::connection::ConnectionHandle) or a
+    /// [`WriteQueue`](crate::connection::WriteQueue), goes before or after the whole of it, and
+    /// does not wait.
     ///
     /// The reservation stays open beyond this writer, for the next one of the connection. A
     /// [`shutdown`](Self::shutdown), the end of the connection, and the drop of an
-    /// [`OwnedWriter`](crate::OwnedWriter) drop the uncommitted bytes, and no output of others.
-    /// Uncommitted bytes count toward [`max_output`](crate::ConnOptions::max_output).
+    /// [`OwnedWriter`](crate::connection::OwnedWriter) drop the uncommitted bytes, and no output of
+    /// others. Uncommitted bytes count toward
+    /// [`max_output`](crate::options::ConnOptions::max_output).
     ///
     /// Makes two small allocations if no reservation is open; the connection keeps one of them.
     ///
@@ -136,8 +138,8 @@ impl<'a> Writer<'a> {
     ///
     /// # Errors
     ///
-    /// [`OutOfRange`](crate::OutOfRange) if the reservation has ended or is shorter; the reason if
-    /// the connection has ended.
+    /// [`OutOfRange`](crate::error::OutOfRange) if the reservation has ended or is shorter; the
+    /// reason if the connection has ended.
     pub fn fill(&mut self, reserved: &Reservation, bytes: &[u8]) -> io::Result<()> {
         self.shared.fill(reserved, bytes)
     }
@@ -147,8 +149,8 @@ impl<'a> Writer<'a> {
     ///
     /// # Errors
     ///
-    /// [`OutOfRange`](crate::OutOfRange) if `at` is past the end of the uncommitted output; the
-    /// reason if the connection has ended.
+    /// [`OutOfRange`](crate::error::OutOfRange) if `at` is past the end of the uncommitted output;
+    /// the reason if the connection has ended.
     pub fn insert(&mut self, at: usize, bytes: Bytes) -> io::Result<()> {
         self.shared.insert(at, bytes)
     }
@@ -158,8 +160,8 @@ impl<'a> Writer<'a> {
     ///
     /// # Errors
     ///
-    /// [`OutOfRange`](crate::OutOfRange) if there are fewer than `k`; the reason if the connection
-    /// has ended.
+    /// [`OutOfRange`](crate::error::OutOfRange) if there are fewer than `k`; the reason if the
+    /// connection has ended.
     pub fn commit(&mut self, k: usize) -> io::Result<()> {
         self.shared.commit(Some(k))
     }
@@ -187,7 +189,7 @@ impl<'a> Writer<'a> {
     /// # Errors
     ///
     /// Why the connection ended, if it ended before that. One reason is that the peer did not take
-    /// all output within [`Timeouts::write`](crate::Timeouts::write) or by the
+    /// all output within [`Timeouts::write`](crate::options::Timeouts::write) or by the
     /// [deadline](Self::with_deadline).
     /// [`ErrorKind::WriteAfterShutdown`](crate::error::ErrorKind::WriteAfterShutdown) if something
     /// was put after a [`shutdown`](Self::shutdown).
@@ -213,11 +215,11 @@ impl<'a> Writer<'a> {
         poll_fn(|context| self.poll_sent(context, 0, &mut wait)).await
     }
 
-    /// Waits for room: returns at once if fewer than [`write_high`](crate::ConnOptions::write_high)
-    /// bytes are unsent, else when at most [`write_low`](crate::ConnOptions::write_low) bytes are.
-    /// The output of one call is limited by the connection's
-    /// [`max_output`](crate::ConnOptions::max_output); a call that waits for room now and then may
-    /// put as much as it likes.
+    /// Waits for room: returns at once if fewer than
+    /// [`write_high`](crate::options::ConnOptions::write_high) bytes are unsent, else when at most
+    /// [`write_low`](crate::options::ConnOptions::write_low) bytes are. The output of one call is
+    /// limited by the connection's [`max_output`](crate::options::ConnOptions::max_output); a call
+    /// that waits for room now and then may put as much as it likes.
     ///
     /// ```no_run
     /// # async fn example(conn: &mut netpoll::Connection, rows: Vec<String>) -> std::io::Result<()> {

@@ -72,8 +72,8 @@ impl Connection {
     ///
     /// The descriptor becomes close-on-exec and non-blocking. Non-blocking mode also applies to all
     /// duplicates of the descriptor. A TCP socket gets the socket options of
-    /// [`ConnOptions`](crate::ConnOptions). Bytes that were read from the socket before are not
-    /// part of the connection. Costs a few system calls and one hop to the poller.
+    /// [`ConnOptions`](crate::options::ConnOptions). Bytes that were read from the socket before
+    /// are not part of the connection. Costs a few system calls and one hop to the poller.
     ///
     /// # Errors
     ///

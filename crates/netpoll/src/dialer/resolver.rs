@@ -21,7 +21,8 @@ pub type Resolving<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>
 /// ```no_run
 /// use std::io::{Error, ErrorKind};
 /// use std::net::SocketAddr;
-/// use netpoll::{Dialer, Resolve, Resolving};
+/// use netpoll::dialer::{Resolve, Resolving};
+/// use netpoll::Dialer;
 ///
 /// /// Knows one service.
 /// struct Fixed(SocketAddr);

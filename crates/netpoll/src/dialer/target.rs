@@ -12,9 +12,9 @@ use sealed::{AsTarget, DialTarget};
 /// port.
 ///
 /// A text is either one that [`Addr`] parses (`127.0.0.1:80`, `[::1]:80`, `unix:/path`,
-/// `unix:@name`), or `host:port`, whose host the dialer's [`Resolve`](crate::Resolve) resolves. A
-/// host with its port, `("localhost", 80)`, is the same in two parts. Numeric hosts are not
-/// resolved.
+/// `unix:@name`), or `host:port`, whose host the dialer's [`Resolve`](crate::dialer::Resolve)
+/// resolves. A host with its port, `("localhost", 80)`, is the same in two parts. Numeric hosts are
+/// not resolved.
 ///
 /// This trait is sealed: other crates cannot implement it.
 pub trait ToTarget: AsTarget {}

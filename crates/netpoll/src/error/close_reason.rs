@@ -25,15 +25,17 @@ pub enum CloseReason {
     HandlerPanic,
     /// The event loop shut down.
     Shutdown,
-    /// Its poller failed and restarted: see [`Event::PollerFailed`](crate::Event::PollerFailed).
-    /// All connections of that poller end with this reason.
+    /// Its poller failed and restarted: see
+    /// [`Event::PollerFailed`](crate::event::Event::PollerFailed). All connections of that poller
+    /// end with this reason.
     PollerFailed,
     /// A limit was reached.
     Limit(Limit),
     /// A timeout expired.
     Timeout(Timeout),
     /// It ended some time ago, and the reason is not stored any more. Returned only by a
-    /// [`ConnectionHandle`](crate::ConnectionHandle) that outlives the connection by long.
+    /// [`ConnectionHandle`](crate::connection::ConnectionHandle) that outlives the connection by
+    /// long.
     Forgotten,
 }
 
@@ -46,7 +48,8 @@ pub enum Limit {
     Frame,
     /// One call left more output unsent than `max_output` allows.
     Output,
-    /// The peer was gone, and its last bytes did not fit into the [`Budget`](crate::Budget).
+    /// The peer was gone, and its last bytes did not fit into the
+    /// [`Budget`](crate::options::Budget).
     Memory,
 }
 
@@ -54,17 +57,19 @@ pub enum Limit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Timeout {
-    /// [`Timeouts::first_byte`](crate::Timeouts::first_byte).
+    /// [`Timeouts::first_byte`](crate::options::Timeouts::first_byte).
     FirstByte,
-    /// [`Timeouts::read`](crate::Timeouts::read), or the deadline of a [`Reader`](crate::Reader).
+    /// [`Timeouts::read`](crate::options::Timeouts::read), or the deadline of a
+    /// [`Reader`](crate::Reader).
     Read,
-    /// [`Timeouts::min_rate`](crate::Timeouts::min_rate).
+    /// [`Timeouts::min_rate`](crate::options::Timeouts::min_rate).
     MinRate,
-    /// [`Timeouts::write`](crate::Timeouts::write), or the deadline of a [`Writer`](crate::Writer).
+    /// [`Timeouts::write`](crate::options::Timeouts::write), or the deadline of a
+    /// [`Writer`](crate::Writer).
     Write,
-    /// [`Timeouts::idle`](crate::Timeouts::idle).
+    /// [`Timeouts::idle`](crate::options::Timeouts::idle).
     Idle,
-    /// [`Timeouts::max_age`](crate::Timeouts::max_age).
+    /// [`Timeouts::max_age`](crate::options::Timeouts::max_age).
     MaxAge,
 }
 

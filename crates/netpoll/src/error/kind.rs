@@ -10,7 +10,6 @@ use netpoll_sys::addr::{InvalidUnixName, ParseAddrError};
 
 use super::close_reason::{CloseReason, Timeout};
 use crate::codec::{EncodeError, Need};
-use crate::listener::unix_path::TakenBy;
 
 /// What a failed call reports, with its values. The payload of the [`io::Error`]s of this library;
 /// [`ErrorExt::netpoll_kind`](super::ErrorExt::netpoll_kind) returns it.
@@ -173,6 +172,18 @@ pub enum ErrorKind {
     /// A frame cannot be encoded so that it can be decoded again. `InvalidInput`. Nothing was
     /// appended.
     Encode(EncodeError),
+}
+
+/// What occupies a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TakenBy {
+    /// A server that accepts connections there.
+    Listener,
+    /// A regular file, a directory or a symbolic link. It is not removed.
+    NotASocket,
+    /// A socket of another user, with or without a server. It is not removed.
+    OtherUser,
 }
 
 impl Error for ErrorKind {}

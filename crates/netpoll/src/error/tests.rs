@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::addr::{Addr, UnixAddr};
 use crate::codec::Need;
+use crate::time::Elapsed;
 
 /// An error, and what it must report.
 struct Row {

@@ -4,10 +4,9 @@
 use std::fmt::{self, Display as _};
 use std::time::Duration;
 
-use super::ErrorKind;
 use super::close_reason::Timeout;
+use super::{ErrorKind, TakenBy};
 use crate::codec::Need;
-use crate::listener::unix_path::TakenBy;
 
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,8 +2,8 @@
 //! The log line of each event.
 //!
 //! Operators read these lines, and programs search them. Each names what happened, the values, and
-//! the peer or the poller. A line contains no line break. This module owns the texts alone: it counts
-//! nothing and decides nothing.
+//! the peer or the poller. A line contains no line break. This module owns the texts alone: it
+//! counts nothing and decides nothing.
 
 use std::fmt;
 

@@ -69,7 +69,8 @@ impl Builder {
     /// panic rejects the connection.
     ///
     /// ```no_run
-    /// use netpoll::{Accept, Connection, EventLoop};
+    /// use netpoll::listener::Accept;
+    /// use netpoll::{Connection, EventLoop};
     ///
     /// # fn main() -> std::io::Result<()> {
     /// // An abstract name has no permissions of its own: one user and root are accepted.
@@ -146,10 +147,10 @@ impl Builder {
     ///
     /// A poller whose busy polls find nothing does them less often, at the least in one of 64
     /// waits. It returns to one in every wait as soon as one finds an event. A poller without any
-    /// events sleeps. [`PollerStats::busy_polls`](crate::PollerStats::busy_polls) and
-    /// [`busy_poll_hits`](crate::PollerStats::busy_poll_hits) count the attempts and the successes.
-    /// Timers fire on time. Other threads reach the poller as if it slept, with a system call of
-    /// theirs.
+    /// events sleeps. [`PollerStats::busy_polls`](crate::stats::PollerStats::busy_polls) and
+    /// [`busy_poll_hits`](crate::stats::PollerStats::busy_poll_hits) count the attempts and the
+    /// successes. Timers fire on time. Other threads reach the poller as if it slept, with a system
+    /// call of theirs.
     ///
     /// The same duration, in whole microseconds, is set as `SO_BUSY_POLL` (`socket(7)`) on the TCP
     /// listeners of the loop, whose connections inherit it. TCP connections that are dialed onto
@@ -193,7 +194,7 @@ impl Builder {
     /// `None` is never.
     ///
     /// A poll of a handler that takes longer is counted
-    /// ([`PollerStats::slow_calls`](crate::PollerStats::slow_calls)) and reported as
+    /// ([`PollerStats::slow_calls`](crate::stats::PollerStats::slow_calls)) and reported as
     /// [`Event::SlowCall`]. The same holds for the drop of its future, `on_accept`, `on_disconnect`
     /// and a custom balance. A handler that awaits blocks no poller. A handler that does not run on
     /// its poller is not measured. Costs one reading of the clock for each poll of a handler, not

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The behaviour of a loop when one of its pollers fails. User code cannot make a poller fail, so these
-//! tests register a source that panics.
+//! The behaviour of a loop when one of its pollers fails. User code cannot make a poller fail, so
+//! these tests register a source that panics.
 
 use std::future::Future;
 use std::io::{ErrorKind, Read, Write};

@@ -26,7 +26,7 @@ pub(crate) type Filter = Arc<dyn Fn(&ConnInfo<'_>) -> Accept + Send + Sync>;
 pub enum Accept {
     /// Serves the connection with these options; [`ConnInfo::options`] returns the loop's, to clone
     /// or change. Invalid options reject the connection, and so does a `max_frame` that exceeds the
-    /// loop's [`Budget`](crate::Budget).
+    /// loop's [`Budget`](crate::options::Budget).
     Take(ConnOptions),
     /// Closes the connection at once.
     Refuse,

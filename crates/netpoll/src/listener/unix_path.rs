@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use netpoll_sys::socket::{self, ListenOptions};
 use netpoll_sys::{Addr, DirLock, LockOutcome, process};
 
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, TakenBy};
 
 /// How long a start waits for other starts and ends in its directory; each needs a few system
 /// calls.
@@ -42,18 +42,6 @@ const RECHECK_DELAY: Duration = Duration::from_millis(2);
 
 /// How often to retry a path that other servers, which use no lock, create and remove.
 const MAX_BIND_ATTEMPTS: usize = 8;
-
-/// What occupies a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TakenBy {
-    /// A server that accepts connections there.
-    Listener,
-    /// A regular file, a directory or a symbolic link. It is not removed.
-    NotASocket,
-    /// A socket of another user, with or without a server. It is not removed.
-    OtherUser,
-}
 
 /// Listens on `addr`, whose path is `path`. Returns no guard if the path is gone already.
 pub(super) fn listen(

@@ -16,9 +16,10 @@ use crate::error::BoxError;
 /// ```
 /// use std::io;
 ///
+/// use netpoll::buffer::LinkBuffer;
 /// use netpoll::codec::{Codec, LengthField, Need};
 /// use netpoll::mux::{CallCodec, Message, Numbered};
-/// use netpoll::{BoxError, LinkBuffer};
+/// use netpoll::BoxError;
 ///
 /// /// Messages whose body starts with a status: 0 for an answer, 1 for the text of an error.
 /// struct WithStatus(Numbered<LengthField>);

@@ -43,7 +43,7 @@ const FLUSH_THRESHOLD: usize = 32 << 10;
 /// peer ends its stream, the requests in progress are answered first.
 ///
 /// When the connection drains, for a [shutdown](crate::LoopHandle::shutdown) or because of its
-/// [age](crate::Timeouts::max_age), no request is accepted that the peer had not started to send.
+/// [age](crate::options::Timeouts::max_age), no request is accepted that the peer had not started to send.
 /// The accepted requests are answered, and then the connection is closed by a FIN. An `Err` or a
 /// panic closes the connection. With [`serve_with`](super::serve_with) the handler knows its
 /// connection, and an `Err` can answer its call.

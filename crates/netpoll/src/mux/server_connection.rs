@@ -153,9 +153,9 @@ impl<F, S> ServerConnection<F, S> {
     ///   gone.
     /// * `Unsupported` if the codec has no push id.
     /// * The codec's error for a message that it cannot encode.
-    /// * [`TooLarge`](crate::TooLarge) for a message larger than the connection's
-    ///   [`max_output`](crate::ConnOptions::max_output) minus its
-    ///   [`write_high`](crate::ConnOptions::write_high).
+    /// * [`TooLarge`](crate::error::TooLarge) for a message larger than the connection's
+    ///   [`max_output`](crate::options::ConnOptions::max_output) minus its
+    ///   [`write_high`](crate::options::ConnOptions::write_high).
     ///
     /// # Cancel safety
     ///

@@ -156,7 +156,7 @@ impl Drop for Checkout {
 /// exchange is complete, [`recycle`](Self::recycle) returns it to the pool.
 ///
 /// ```no_run
-/// # async fn example(pool: &netpoll::ConnPool, addr: netpoll::Addr) -> std::io::Result<()> {
+/// # async fn example(pool: &netpoll::pool::ConnPool, addr: netpoll::Addr) -> std::io::Result<()> {
 /// let mut conn = pool.get(addr).await?;
 /// conn.writer().put_str("ping\n");
 /// let count = conn.reader().until(b'\n', 64).await?.len();

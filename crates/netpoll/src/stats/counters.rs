@@ -123,9 +123,10 @@ counters! {
         /// [`slow_handler`](crate::Builder::slow_handler) allows.
         slow_calls,
         /// How often polling of a descriptor was suspended for a while; see
-        /// [`Event::SpuriousEvents`](crate::Event::SpuriousEvents).
+        /// [`Event::SpuriousEvents`](crate::event::Event::SpuriousEvents).
         spurious_events,
-        /// How often the poller failed; see [`Event::PollerFailed`](crate::Event::PollerFailed).
+        /// How often the poller failed; see
+        /// [`Event::PollerFailed`](crate::event::Event::PollerFailed).
         failures,
     }
 }

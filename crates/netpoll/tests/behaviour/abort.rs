@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use netpoll::buffer::LinkBuffer;
 use netpoll::codec::LengthField;
-use netpoll::{
-    CloseReason, ConnOptions, ConnPool, Connection, ConnectionHandle, Dialer, EventLoop,
-    LinkBuffer, Liveness, mux,
-};
+use netpoll::connection::{ConnectionHandle, Liveness};
+use netpoll::options::ConnOptions;
+use netpoll::pool::ConnPool;
+use netpoll::{CloseReason, Connection, Dialer, EventLoop, mux};
 
 use crate::support::{
     Gate, Host, Kind, LIMIT, Peer, Server, block_on, bytes, eventually, pair, pair_with, poll_once,

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use netpoll::{Accept, Builder, ConnInfo, ConnOptions, Connection, EventLoop};
+use netpoll::listener::{Accept, ConnInfo};
+use netpoll::options::ConnOptions;
+use netpoll::{Builder, Connection, EventLoop};
 
 use crate::support::{
     Kind, LIMIT, Peer, Server, Whole, bytes, eventually, frame, free_listener, invalid_option, rpc,

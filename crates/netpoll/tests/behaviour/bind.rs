@@ -4,7 +4,9 @@
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
-use netpoll::{Addr, Dialer, ToTarget, UnixAddr};
+use netpoll::addr::UnixAddr;
+use netpoll::dialer::ToTarget;
+use netpoll::{Addr, Dialer};
 
 use crate::support::{
     Server, alone_twice, block_on, call, eventually, in_each_executor, invalid_option, nobody,

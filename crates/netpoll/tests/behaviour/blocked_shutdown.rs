@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use netpoll::{
-    Accept, Balance, Builder, Callback, CallbackLocation, Connection, Event, EventLoop,
-    ListenOptions, Listener, LoopHandle, Runner, Spawn,
-};
+use netpoll::event::{Callback, CallbackLocation, Event};
+use netpoll::event_loop::Balance;
+use netpoll::listener::{Accept, ListenOptions};
+use netpoll::runner::Spawn;
+use netpoll::{Builder, Connection, EventLoop, Listener, LoopHandle, Runner};
 
 use crate::support::eventually;
 

@@ -7,7 +7,8 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use netpoll::error::{ErrorExt, ErrorKind as Kind};
-use netpoll::{Connection, Dialer, EventLoop, Timeouts};
+use netpoll::options::Timeouts;
+use netpoll::{Connection, Dialer, EventLoop};
 
 use crate::support::{LIMIT, Server, bytes, eventually, frame, pair, rpc};
 

@@ -12,8 +12,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use netpoll::buffer::LinkBuffer;
+use netpoll::pool::ConnPool;
 use netpoll::time::{sleep, timeout};
-use netpoll::{BoxError, Builder, ConnPool, Connection, Dialer, EventLoop, LinkBuffer, Runner};
+use netpoll::{BoxError, Builder, Connection, Dialer, EventLoop, Runner};
 
 use crate::support::{Server, eventually};
 
@@ -111,7 +113,7 @@ async fn run(hog: &Hog, way: &str, conn: &mut Connection) -> Result<(), BoxError
 }
 
 /// Returns the connection to its pool.
-fn give_back(conn: netpoll::Pooled) {
+fn give_back(conn: netpoll::pool::Pooled) {
     drop(conn);
 }
 

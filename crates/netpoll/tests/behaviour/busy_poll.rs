@@ -5,8 +5,9 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use netpoll::stats::PollerStats;
 use netpoll::time::sleep;
-use netpoll::{Builder, Connection, Dialer, EventLoop, Listener, PollerStats};
+use netpoll::{Builder, Connection, Dialer, EventLoop, Listener};
 use socket2::SockRef;
 
 use crate::support::{

@@ -9,8 +9,9 @@ use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use netpoll::runner::Spawn;
 use netpoll::time::{sleep, timeout};
-use netpoll::{BoxError, Connection, Runner, Spawn};
+use netpoll::{BoxError, Connection, Runner};
 
 use crate::busy_handlers::{Hog, is_hog, one_thread, runners, victim};
 use crate::support::{Peer, Server};

@@ -9,10 +9,12 @@ use std::task::Poll;
 use std::thread::sleep;
 use std::time::Duration;
 
+use netpoll::buffer::LinkBuffer;
 use netpoll::codec::LengthField;
-use netpoll::error::{ErrorExt, ErrorKind};
+use netpoll::error::{ErrorExt, ErrorKind, Timeout};
 use netpoll::mux::{Client, Message};
-use netpoll::{CloseReason, Connection, LinkBuffer, MinRate, Timeout, Timeouts};
+use netpoll::options::{MinRate, Timeouts};
+use netpoll::{CloseReason, Connection};
 use socket2::SockRef;
 
 use crate::mux::{answer, codec, echo, request};

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
-use netpoll::error::ErrorExt;
-use netpoll::{CloseReason, ConnOptions, Connection, Dialer, EventLoop, Limit};
+use netpoll::error::{ErrorExt, Limit};
+use netpoll::options::ConnOptions;
+use netpoll::{CloseReason, Connection, Dialer, EventLoop};
 
 use crate::support::{
     Kind, LIMIT, Server, Whole, block_on, bytes, eventually, pair, pair_with, rpc,

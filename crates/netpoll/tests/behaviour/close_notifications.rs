@@ -8,7 +8,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
-use netpoll::{Callback, CloseReason, Connection, ConnectionHandle, Event, EventLoop};
+use netpoll::connection::ConnectionHandle;
+use netpoll::event::{Callback, Event};
+use netpoll::{CloseReason, Connection, EventLoop};
 
 use crate::support::{Gate, Kind, LIMIT, RESET, Server, block_on, errno_of, eventually, pair};
 

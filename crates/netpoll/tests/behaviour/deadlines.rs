@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use netpoll::Timeout;
+use netpoll::error::Timeout;
 
 use crate::support::{Server, block_on, free_listener, invalid_option, pair, poll_once, rpc};
 use crate::timeouts::{SHORT, ended_for, one_poller, timed_out};

@@ -8,7 +8,8 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 
-use netpoll::{Addr, CloseReason, Connection, Dialer, EventLoop, LinkBuffer};
+use netpoll::buffer::LinkBuffer;
+use netpoll::{Addr, CloseReason, Connection, Dialer, EventLoop};
 use socket2::Socket;
 
 use crate::support::{
@@ -78,7 +79,7 @@ fn a_descriptor_that_is_no_connected_stream_is_rejected() {
 #[test]
 fn an_adopted_connection_has_the_options_of_its_dialer() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
-    let mut options = netpoll::ConnOptions::for_dialing();
+    let mut options = netpoll::options::ConnOptions::for_dialing();
     options.max_frame = 10;
     let adopting = Dialer::new().options(options);
     let mut conn = block_on(adopting.adopt(ours.into())).unwrap();

@@ -47,7 +47,7 @@ fn an_invalid_dial_is_rejected_with_the_name_of_its_field() {
     let hasty = Dialer::new().connect_timeout(Some(Duration::ZERO));
     assert_eq!(field(hasty, addr), "connect_timeout");
     assert_eq!(field(Dialer::new(), Addr::Unnamed), "addr");
-    let mut options = netpoll::ConnOptions::default();
+    let mut options = netpoll::options::ConnOptions::default();
     options.max_frame = 0;
     assert_eq!(field(Dialer::new().options(options), addr), "max_frame");
 }

@@ -9,9 +9,9 @@ use std::task::Poll;
 
 use netpoll::codec::LengthField;
 use netpoll::mux::{Client, ClientOptions, Numbered};
-use netpoll::{
-    Budget, Builder, ConnOptions, ConnPool, ConnPoolOptions, Connection, Dialer, EventLoop, Runner,
-};
+use netpoll::options::{Budget, ConnOptions};
+use netpoll::pool::{ConnPool, ConnPoolOptions};
+use netpoll::{Builder, Connection, Dialer, EventLoop, Runner};
 
 use crate::support::{
     LIMIT, Server, block_on, bytes, frame, free_listener, invalid_option, poll_once, rpc,

@@ -8,7 +8,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
-use netpoll::{Addr, Connection, Dialer, UnixAddr};
+use netpoll::addr::UnixAddr;
+use netpoll::{Addr, Connection, Dialer};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::support::{

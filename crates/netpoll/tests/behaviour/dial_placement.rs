@@ -11,7 +11,8 @@ use std::thread::ThreadId;
 use std::time::Duration;
 
 use netpoll::error::{ErrorExt, ErrorKind as Kind};
-use netpoll::{Connection, Dialer, EventLoop, LoopHandle, Runner, Spawn};
+use netpoll::runner::Spawn;
+use netpoll::{Connection, Dialer, EventLoop, LoopHandle, Runner};
 
 use crate::support::{LIMIT, Server, Silent, block_on, frame, free_listener, rpc};
 

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use netpoll::error::ErrorExt;
 use netpoll::mux::{self, Message};
+use netpoll::runner::Spawn;
 use netpoll::time::timeout;
-use netpoll::{BoxError, Builder, CloseReason, Connection, EventLoop, Handler, Runner, Spawn};
+use netpoll::{BoxError, Builder, CloseReason, Connection, EventLoop, Handler, Runner};
 
 use crate::mux::{answer, codec};
 use crate::support::{Peer, Server, eventually};

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use netpoll::buffer::LinkBuffer;
 use netpoll::codec::LengthField;
-use netpoll::{
-    BoxError, Builder, CloseReason, Connection, EventLoop, LinkBuffer, OwnedReader, OwnedWriter,
-    Spawn, WriteQueue, mux,
-};
+use netpoll::connection::{OwnedReader, OwnedWriter, WriteQueue};
+use netpoll::runner::Spawn;
+use netpoll::{BoxError, Builder, CloseReason, Connection, EventLoop, mux};
 
 use crate::support::{Gate, LIMIT, Peer, Server, block_on, eventually, frame};
 

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
+use netpoll::buffer::LinkBuffer;
 use netpoll::codec::LengthField;
 use netpoll::mux::{Client, Message};
 use netpoll::time::{sleep, timeout};
-use netpoll::{Dialer, LinkBuffer, Reader};
+use netpoll::{Dialer, Reader};
 
 use crate::mux::codec;
 use crate::support::{
@@ -169,9 +170,9 @@ fn a_dropped_wait_keeps_no_waker() {
         codec(),
     );
     leaves_no_waker("call", client.call(Message::new(b"hello")));
-    let mut options = netpoll::ConnPoolOptions::default();
+    let mut options = netpoll::pool::ConnPoolOptions::default();
     options.max_connections = 1;
-    let pool = netpoll::ConnPool::with_options(Dialer::new(), options).expect("a pool");
+    let pool = netpoll::pool::ConnPool::with_options(Dialer::new(), options).expect("a pool");
     let _one = block_on(pool.get(host.addr)).expect("a connection");
     leaves_no_waker("get", pool.get(host.addr));
 }

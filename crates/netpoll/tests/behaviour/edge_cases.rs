@@ -8,8 +8,9 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use netpoll::error::{ErrorExt, ErrorKind as Kind};
-use netpoll::{Builder, CloseReason, Connection, EventLoop, LinkBuffer, Listener, Runner, Timeout};
+use netpoll::buffer::LinkBuffer;
+use netpoll::error::{ErrorExt, ErrorKind as Kind, Timeout};
+use netpoll::{Builder, CloseReason, Connection, EventLoop, Listener, Runner};
 
 use crate::support::{block_on, bytes, eventually, invalid_option, pair, poll_once};
 

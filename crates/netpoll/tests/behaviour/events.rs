@@ -6,9 +6,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use netpoll::{
-    AcceptPauseReason, Balance, Builder, Callback, Event, EventLoop, Listener, Runner, Spawn,
-};
+use netpoll::event::{AcceptPauseReason, Callback, Event};
+use netpoll::event_loop::Balance;
+use netpoll::runner::Spawn;
+use netpoll::{Builder, EventLoop, Listener, Runner};
 
 use crate::support::{Gate, LIMIT, Peer, Server, bound, eventually, rpc};
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use netpoll::{Budget, CloseReason, Connection, EventLoop, Timeout};
+use netpoll::error::Timeout;
+use netpoll::options::Budget;
+use netpoll::{CloseReason, Connection, EventLoop};
 
 use crate::support::{
     Gate, Server, block_on, bytes, eventually, frame, pair, retry_if_late, rpc, tight_listener,
@@ -188,7 +190,7 @@ fn accepting_pauses_while_the_budget_is_exhausted_and_then_resumes() {
         let pool = budget.pool().clone();
         move || {
             pool.enter();
-            let mut held = netpoll::LinkBuffer::new();
+            let mut held = netpoll::buffer::LinkBuffer::new();
             held.put_slice(&[7; 2 << 20]);
             held
         }

@@ -8,9 +8,11 @@ use std::sync::Mutex;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use netpoll::buffer::LinkBuffer;
 use netpoll::codec::{Codec, Delimiter, FixedSize, LengthField, Need};
-use netpoll::error::{ErrorExt, ErrorKind as Kind};
-use netpoll::{CloseReason, ConnOptions, Connection, Dialer, EventLoop, Limit, LinkBuffer};
+use netpoll::error::{ErrorExt, ErrorKind as Kind, Limit};
+use netpoll::options::ConnOptions;
+use netpoll::{CloseReason, Connection, Dialer, EventLoop};
 
 use crate::support::{Peer, Server, block_on, bytes, eventually, pair, pair_with, poll_once};
 

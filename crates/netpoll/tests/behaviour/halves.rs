@@ -5,7 +5,8 @@ use std::io::ErrorKind;
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 
-use netpoll::{CloseReason, Connection, Dialer, EventLoop, OwnedReader, OwnedWriter};
+use netpoll::connection::{OwnedReader, OwnedWriter};
+use netpoll::{CloseReason, Connection, Dialer, EventLoop};
 
 use crate::support::{LIMIT, Server, block_on, bytes, call, frame, pair};
 

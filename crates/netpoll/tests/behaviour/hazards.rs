@@ -28,8 +28,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use netpoll::error::{ErrorExt, ErrorKind as Reported};
-use netpoll::{Addr, CloseReason, Connection, Dialer, EventLoop, Timeout};
+use netpoll::error::{ErrorExt, ErrorKind as Reported, Timeout};
+use netpoll::{Addr, CloseReason, Connection, Dialer, EventLoop};
 
 use crate::support::{
     Kind, LIMIT, Peer, Server, block_on, bytes, call, eventually, frame, pair, rpc, tight_listener,

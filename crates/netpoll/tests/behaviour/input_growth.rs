@@ -5,7 +5,8 @@
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 
-use netpoll::{ConnOptions, Connection, EventLoop};
+use netpoll::options::ConnOptions;
+use netpoll::{Connection, EventLoop};
 
 use crate::support::{LIMIT, Peer, Server, bytes};
 

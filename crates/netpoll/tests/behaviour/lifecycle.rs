@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
-use netpoll::{Accept, BoxError, CloseReason, Connection, Dialer, EventLoop};
+use netpoll::listener::Accept;
+use netpoll::{BoxError, CloseReason, Connection, Dialer, EventLoop};
 
 use crate::support::{Greeted, LIMIT, Peer, Server, block_on, eventually, pair, rpc};
 
@@ -100,7 +101,7 @@ fn callbacks_run_in_lifecycle_order_on_both_sides() {
         conn.close();
         Ok(())
     });
-    let filter = move |info: &netpoll::ConnInfo<'_>| {
+    let filter = move |info: &netpoll::listener::ConnInfo<'_>| {
         accepts();
         Accept::Take(info.options().clone())
     };

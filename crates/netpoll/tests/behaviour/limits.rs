@@ -5,9 +5,10 @@ use std::io::{ErrorKind, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use netpoll::{
-    Accept, Budget, Builder, CloseReason, ConnOptions, Connection, EventLoop, Limit, Listener,
-};
+use netpoll::error::Limit;
+use netpoll::listener::Accept;
+use netpoll::options::{Budget, ConnOptions};
+use netpoll::{Builder, CloseReason, Connection, EventLoop, Listener};
 
 use crate::support::{
     Gate, Peer, Server, alone_twice, bytes, data_segment, eventually, frame, invalid_option, rpc,

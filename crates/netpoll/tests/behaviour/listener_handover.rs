@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use netpoll::{Addr, EventLoop, ListenOptions, Listener};
+use netpoll::listener::ListenOptions;
+use netpoll::{Addr, EventLoop, Listener};
 
 use crate::support::{LIMIT, Peer, Server, bound, eventually, frame, free_listener, rpc};
 

@@ -4,7 +4,9 @@
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 
-use netpoll::{Connection, EventLoop, Liveness, TcpState};
+use netpoll::connection::Liveness;
+use netpoll::tcp::TcpState;
+use netpoll::{Connection, EventLoop};
 
 use crate::support::{Gate, Kind, LIMIT, Server, block_on, eventually, pair};
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 use netpoll::codec::LengthField;
 use netpoll::error::ErrorExt;
 use netpoll::mux::{Client, Numbered};
-use netpoll::{CloseReason, ConnOptions, Dialer, Timeouts};
+use netpoll::options::{ConnOptions, Timeouts};
+use netpoll::{CloseReason, Dialer};
 
 use super::mux::{TestClient, answer, call, codec, echo, options, request};
 use crate::support::{Host, LIMIT, Peer, block_on, eventually};

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use netpoll::error::ErrorExt;
 use netpoll::mux::{Client, Message};
-use netpoll::{CloseReason, ConnOptions, Connection, Dialer};
+use netpoll::options::ConnOptions;
+use netpoll::{CloseReason, Connection, Dialer};
 
 use super::mux::{codec, options};
 use crate::support::{Peer, eventually, frame, pair, pair_with, poll_once};

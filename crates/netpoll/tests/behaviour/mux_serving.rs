@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use netpoll::mux::{self, Client, Message};
+use netpoll::runner::Spawn;
 use netpoll::time::sleep;
-use netpoll::{BoxError, CloseReason, Connection, Dialer, EventLoop, Runner, Spawn};
+use netpoll::{BoxError, CloseReason, Connection, Dialer, EventLoop, Runner};
 
 use crate::mux::{A_WHILE, answer, call, client_of, codec, request, server};
 use crate::support::tokio_here::runtime;

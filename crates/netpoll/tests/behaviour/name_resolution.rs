@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use netpoll::dialer::Resolve;
 use netpoll::error::{ErrorExt, ErrorKind as Kind};
 use netpoll::time::{sleep, timeout};
-use netpoll::{Addr, Connection, Dialer, Resolve};
+use netpoll::{Addr, Connection, Dialer};
 
 use crate::support::{
     LIMIT, Says, Server, Silent, alone_twice, block_on, call, eventually, in_each_executor,

@@ -8,10 +8,10 @@ use std::os::unix::net::UnixListener;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use netpoll::{
-    Accept, Addr, ConnPool, Connection, Dialer, EventLoop, Ipv6Mode, ListenOptions, Listener,
-    UnixAddr,
-};
+use netpoll::addr::UnixAddr;
+use netpoll::listener::{Accept, Ipv6Mode, ListenOptions};
+use netpoll::pool::ConnPool;
+use netpoll::{Addr, Connection, Dialer, EventLoop, Listener};
 
 use crate::support::{Folder, LIMIT, Peer, Server, block_on, bound, call, rpc, says, unused_port};
 

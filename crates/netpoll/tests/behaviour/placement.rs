@@ -7,7 +7,9 @@ use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
 
-use netpoll::{Balance, Builder, EventLoop, Handler, ListenOptions, Listener};
+use netpoll::event_loop::Balance;
+use netpoll::listener::ListenOptions;
+use netpoll::{Builder, EventLoop, Handler, Listener};
 
 use crate::support::{LIMIT, Peer, Server, bound, eventually, free_path, invalid_option, rpc};
 

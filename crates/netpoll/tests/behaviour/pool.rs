@@ -6,10 +6,10 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use netpoll::connection::Liveness;
 use netpoll::error::{ErrorExt, ErrorKind as Kind};
-use netpoll::{
-    Addr, ConnPool, ConnPoolOptions, ConnPoolStats, Connection, Dialer, EventLoop, Liveness, Pooled,
-};
+use netpoll::pool::{ConnPool, ConnPoolOptions, ConnPoolStats, Pooled};
+use netpoll::{Addr, Connection, Dialer, EventLoop};
 use socket2::SockRef;
 
 use crate::support::{

@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use netpoll::{ConnPool, Connection, Dialer, EventLoop};
+use netpoll::pool::ConnPool;
+use netpoll::{Connection, Dialer, EventLoop};
 
 use super::pool::{checked, got, pool_with};
 use crate::support::{

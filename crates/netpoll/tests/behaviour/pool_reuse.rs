@@ -6,8 +6,9 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use netpoll::pool::{ConnPool, ConnPoolStats, Pooled};
 use netpoll::time::{sleep, timeout};
-use netpoll::{ConnPool, ConnPoolStats, Connection, Dialer, EventLoop, Pooled};
+use netpoll::{Connection, Dialer, EventLoop};
 
 use super::pool::{checked, got, pool_with};
 use crate::support::{

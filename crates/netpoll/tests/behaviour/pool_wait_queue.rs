@@ -10,7 +10,8 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use netpoll::error::{ErrorExt, ErrorKind as Kind};
-use netpoll::{ConnPool, Connection, EventLoop, Pooled};
+use netpoll::pool::{ConnPool, Pooled};
+use netpoll::{Connection, EventLoop};
 
 use super::pool::{checked, got, pool_with};
 use crate::support::{Host, Server, block_on, call, eventually, in_each_executor, poll_once, rpc};

@@ -8,7 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use netpoll::{ConnOptions, Connection, ConnectionHandle, Dialer, LinkBuffer, Timeouts};
+use netpoll::buffer::LinkBuffer;
+use netpoll::connection::ConnectionHandle;
+use netpoll::options::{ConnOptions, Timeouts};
+use netpoll::{Connection, Dialer};
 
 use crate::support::{LIMIT, Peer, block_on, bytes, eventually, pair, pair_with};
 

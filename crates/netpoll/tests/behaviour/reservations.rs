@@ -8,8 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use netpoll::buffer::LinkBuffer;
+use netpoll::connection::{ConnectionHandle, WriteQueue};
 use netpoll::error::{ErrorExt, ErrorKind as Kind};
-use netpoll::{ConnOptions, Connection, ConnectionHandle, Dialer, LinkBuffer, WriteQueue};
+use netpoll::options::ConnOptions;
+use netpoll::{Connection, Dialer};
 
 use crate::support::{Peer, block_on, bytes, eventually, pair, pair_with, poll_once};
 

@@ -9,7 +9,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use netpoll::{Builder, CloseReason, Connection, EventLoop, Runner, Spawn};
+use netpoll::runner::Spawn;
+use netpoll::{Builder, CloseReason, Connection, EventLoop, Runner};
 
 use crate::support::{
     LIMIT, Peer, Server, block_on, eventually, frame, free_listener, invalid_option, rpc,

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use netpoll::buffer::LinkBuffer;
 use netpoll::codec::LengthField;
+use netpoll::error::Timeout;
 use netpoll::mux::{self, Message};
-use netpoll::{BoxError, Builder, CloseReason, Connection, LinkBuffer, Runner, Timeout};
+use netpoll::{BoxError, Builder, CloseReason, Connection, Runner};
 
 use crate::mux::codec;
 use crate::support::{Peer, Server, block_on, frame, retry_if_late};
@@ -74,7 +76,7 @@ async fn answer_by_halves(conn: Connection) -> Result<(), BoxError> {
 /// Polls each task on a thread of its own.
 struct Threads;
 
-impl netpoll::Spawn for Threads {
+impl netpoll::runner::Spawn for Threads {
     fn spawn(&self, task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>) {
         std::thread::spawn(move || block_on(task));
     }

@@ -8,10 +8,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use netpoll::codec::LengthField;
-use netpoll::error::{ErrorExt, ErrorKind as Kind};
+use netpoll::error::{ErrorExt, ErrorKind as Kind, Timeout};
 use netpoll::mux::{self, Message};
+use netpoll::options::MinRate;
 use netpoll::time::timeout;
-use netpoll::{BoxError, Builder, Connection, MinRate, Runner, Timeout};
+use netpoll::{BoxError, Builder, Connection, Runner};
 
 use crate::mux::codec;
 #[cfg(feature = "tokio")]
@@ -198,7 +199,7 @@ async fn next_loop(mut conn: Connection) -> Result<(), BoxError> {
 /// Runs each task on a thread of its own.
 struct Threads;
 
-impl netpoll::Spawn for Threads {
+impl netpoll::runner::Spawn for Threads {
     fn spawn(&self, task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>) {
         std::thread::spawn(move || block_on(task));
     }

@@ -9,7 +9,10 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use netpoll::{Accept, Addr, ConnOptions, Connection, Dialer, EventLoop, Keepalive, Listener};
+use netpoll::listener::Accept;
+use netpoll::options::ConnOptions;
+use netpoll::tcp::Keepalive;
+use netpoll::{Addr, Connection, Dialer, EventLoop, Listener};
 use socket2::{SockFilter, SockRef};
 
 use crate::support::{

@@ -5,10 +5,10 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use netpoll::{
-    Balance, BoxError, Builder, CloseReason, ClosedStats, Connection, ConnectionHandle, EventLoop,
-    LoopHandle, LoopStats,
-};
+use netpoll::connection::ConnectionHandle;
+use netpoll::event_loop::Balance;
+use netpoll::stats::{ClosedStats, LoopStats};
+use netpoll::{BoxError, Builder, CloseReason, Connection, EventLoop, LoopHandle};
 
 use crate::support::{
     AsGiven, Gate, LIMIT, Server, block_on, bytes, eventually, frame, retry_if_late, rpc,

@@ -90,7 +90,7 @@ fn a_panicking_task_ends_only_itself() {
             1
         }),
     );
-    let error = block_on::<netpoll::JoinHandle<()>>(panics.unwrap()).unwrap_err();
+    let error = block_on::<netpoll::task::JoinHandle<()>>(panics.unwrap()).unwrap_err();
     assert!(matches!(reason(&error), CloseReason::HandlerPanic));
     assert_eq!(block_on(continues.unwrap()).unwrap(), 1);
 }

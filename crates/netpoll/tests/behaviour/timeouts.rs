@@ -7,8 +7,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use netpoll::error::{ErrorExt, ErrorKind as Kind};
-use netpoll::{Builder, CloseReason, Connection, EventLoop, Handler, MinRate, Timeout, Timeouts};
+use netpoll::error::{ErrorExt, ErrorKind as Kind, Timeout};
+use netpoll::options::{MinRate, Timeouts};
+use netpoll::{Builder, CloseReason, Connection, EventLoop, Handler};
 
 use crate::support::{
     Gate, LIMIT, Server, Whole, block_on, bytes, frame, pair, retry_if_late, rpc, tight_listener,

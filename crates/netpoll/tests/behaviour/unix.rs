@@ -11,8 +11,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use netpoll::addr::UnixAddr;
 use netpoll::error::{ErrorExt, ErrorKind as Kind, InvalidUnixName, TakenBy};
-use netpoll::{Addr, Connection, Dialer, EventLoop, ListenOptions, Listener, UnixAddr};
+use netpoll::listener::ListenOptions;
+use netpoll::{Addr, Connection, Dialer, EventLoop, Listener};
 
 use socket2::{MsgHdr, Socket};
 

@@ -10,8 +10,10 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 
+use netpoll::addr::UnixAddr;
 use netpoll::error::{ErrorExt, ErrorKind as Kind, TakenBy};
-use netpoll::{EventLoop, ListenOptions, Listener, UnixAddr};
+use netpoll::listener::ListenOptions;
+use netpoll::{EventLoop, Listener};
 
 use crate::support::{Folder, LIMIT, Server, eventually, rpc};
 

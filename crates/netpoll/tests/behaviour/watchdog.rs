@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use netpoll::{
-    Accept, Addr, Balance, BoxError, Builder, Callback, Connection, Event, EventLoop, Listener,
-    Runner,
-};
+use netpoll::event::{Callback, Event};
+use netpoll::event_loop::Balance;
+use netpoll::listener::Accept;
+use netpoll::{Addr, BoxError, Builder, Connection, EventLoop, Listener, Runner};
 
 use crate::support::{Gate, LIMIT, Server, bound, eventually, retry_if_late, rpc};
 

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use netpoll::buffer::LinkBuffer;
+use netpoll::error::Timeout;
 use netpoll::mux::{self, Client, Message};
+use netpoll::options::ConnOptions;
+use netpoll::pool::ConnPool;
 use netpoll::time::{sleep, timeout};
-use netpoll::{
-    BoxError, Builder, CloseReason, ConnOptions, ConnPool, Connection, Dialer, LinkBuffer, Runner,
-    Timeout,
-};
+use netpoll::{BoxError, Builder, CloseReason, Connection, Dialer, Runner};
 
 use crate::mux::{codec, server as mux_server};
 use crate::support::{Server, block_on, retry_if_late};
@@ -55,7 +56,7 @@ fn a_mux_request_in_progress_keeps_its_connection_from_being_idle() {
 /// Polls each task on a thread of its own.
 struct Threads;
 
-impl netpoll::Spawn for Threads {
+impl netpoll::runner::Spawn for Threads {
     fn spawn(&self, task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>) {
         std::thread::spawn(move || block_on(task));
     }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use netpoll::buffer::LinkBuffer;
+use netpoll::connection::{SendError, WriteQueue};
 use netpoll::error::{ErrorExt, ErrorKind as Kind};
-use netpoll::{
-    CloseReason, ConnOptions, Connection, Dialer, EventLoop, LinkBuffer, SendError, WriteQueue,
-};
+use netpoll::options::ConnOptions;
+use netpoll::{CloseReason, Connection, Dialer, EventLoop};
 
 use crate::support::{Server, block_on, bytes, eventually, frame, pair, pair_with, poll_once};
 

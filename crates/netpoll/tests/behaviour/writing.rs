@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use netpoll::error::{ErrorExt, ErrorKind as Reported};
-use netpoll::{CloseReason, Connection, Dialer, Limit, LinkBuffer};
+use netpoll::buffer::LinkBuffer;
+use netpoll::error::{ErrorExt, ErrorKind as Reported, Limit};
+use netpoll::{CloseReason, Connection, Dialer};
 
 use crate::support::{Kind, Peer, RESET, block_on, bytes, eventually, pair, pair_with, poll_once};
 
 /// A connection with a large output limit.
 fn roomy() -> (Connection, Peer) {
-    let mut options = netpoll::ConnOptions::default();
+    let mut options = netpoll::options::ConnOptions::default();
     options.max_output = Some(1 << 30);
     pair_with(&Dialer::new().options(options))
 }

@@ -8,9 +8,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use netpoll::{
-    Accept, Addr, BoxError, Builder, CloseReason, Connection, EventLoop, Listener, LoopHandle,
-};
+use netpoll::listener::Accept;
+use netpoll::{Addr, BoxError, Builder, CloseReason, Connection, EventLoop, Listener, LoopHandle};
 
 use crate::client::PUSH;
 use crate::support::{Kind, frame, free_path};

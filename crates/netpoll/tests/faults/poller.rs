@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use netpoll::{CloseReason, Connection, Dialer, Event, EventLoop, Listener, LoopHandle};
+use netpoll::event::Event;
+use netpoll::{CloseReason, Connection, Dialer, EventLoop, Listener, LoopHandle};
 use netpoll_sys::faults::{Errno, Fault, FaultPlan, Syscall, Trigger};
 
 use crate::ledger::{account, alone};

@@ -6,9 +6,10 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use netpoll::{
-    Addr, Connection, Dialer, EventLoop, ListenOptions, Listener, Runner, Timeouts, UnixAddr,
-};
+use netpoll::addr::UnixAddr;
+use netpoll::listener::ListenOptions;
+use netpoll::options::Timeouts;
+use netpoll::{Addr, Connection, Dialer, EventLoop, Listener, Runner};
 
 use crate::client::{BIG, Client, PUSH};
 use crate::place::{Place, rpc};

@@ -5,7 +5,8 @@ use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use netpoll::{Addr, Builder, CloseReason, Dialer, Listener, Runner, UnixAddr};
+use netpoll::addr::UnixAddr;
+use netpoll::{Addr, Builder, CloseReason, Dialer, Listener, Runner};
 use netpoll_sys::faults::{Errno, Fault, Syscall, Trigger};
 
 use crate::cells::Strike;

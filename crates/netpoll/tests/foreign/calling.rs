@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use netpoll::Dialer;
 use netpoll::codec::LengthField;
 use netpoll::mux::{Client, ClientOptions, Message, Numbered};
-use netpoll::{ConnPool, ConnPoolOptions, Dialer};
+use netpoll::pool::{ConnPool, ConnPoolOptions};
 
 use crate::hostile::{Scene, survives};
 use crate::reading::ask;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use netpoll::{ConnOptions, Connection, Dialer, LinkBuffer};
+use netpoll::buffer::LinkBuffer;
+use netpoll::options::ConnOptions;
+use netpoll::{Connection, Dialer};
 
 use crate::hostile::{Act, watched};
 use crate::reading::ask;

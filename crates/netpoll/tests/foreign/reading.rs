@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use netpoll::codec::LengthField;
-use netpoll::{CloseReason, Connection, ConnectionHandle};
+use netpoll::connection::ConnectionHandle;
+use netpoll::{CloseReason, Connection};
 
 use crate::hostile::{Scene, survives};
 use crate::support::{Peer, frame, pair};
@@ -16,7 +17,7 @@ pub(crate) fn ask(handle: &ConnectionHandle) {
     let _pushed = handle.push(Bytes::new()).is_ok();
     let _times = handle.timeouts();
     let queue = handle.write_queue();
-    drop(queue.try_send(netpoll::LinkBuffer::new()));
+    drop(queue.try_send(netpoll::buffer::LinkBuffer::new()));
     drop(handle.closed());
     handle.on_close(|_reason| ());
     handle.pause_reads();

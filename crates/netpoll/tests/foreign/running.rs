@@ -5,8 +5,9 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use netpoll::runner::Spawn;
 use netpoll::time::{sleep, timeout};
-use netpoll::{Connection, Dialer, EventLoop, Listener, Runner, Spawn};
+use netpoll::{Connection, Dialer, EventLoop, Listener, Runner};
 
 use crate::hostile::{Scene, survives};
 use crate::reading::ask;

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use netpoll::codec::LengthField;
+use netpoll::dialer::{Resolve, Resolving};
 use netpoll::mux::{Backoff, Client, ClientOptions, Message, Numbered};
-use netpoll::{BoxError, Builder, Connection, Dialer, EventLoop, Resolve, Resolving, Runner};
+use netpoll::{BoxError, Builder, Connection, Dialer, EventLoop, Runner};
 
 use crate::hostile::watched;
 use crate::support::{Peer, Server, block_on, eventually};

@@ -5,7 +5,9 @@ use std::future::{Future, ready};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 
-use netpoll::{Connection, ConnectionHandle, EventLoop, LinkBuffer};
+use netpoll::buffer::LinkBuffer;
+use netpoll::connection::ConnectionHandle;
+use netpoll::{Connection, EventLoop};
 
 use crate::hostile::{Scene, survives, watched};
 use crate::reading::ask;

@@ -6,7 +6,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use netpoll::{Addr, Listener, Resolve, Resolving};
+use netpoll::dialer::{Resolve, Resolving};
+use netpoll::{Addr, Listener};
 use socket2::{Domain, Socket, Type};
 
 use super::{LIMIT, Peer, bound, passing_listener};

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a connection waits for, and whether its handler or owner works.
 //!
-//! The engine sees the waiters in the input and output buffers, and the owner of the connection. From
-//! these follows whether the peer's silence counts toward a timeout.
+//! The engine sees the waiters in the input and output buffers, and the owner of the connection.
+//! From these follows whether the peer's silence counts toward a timeout.
 
 use std::time::Instant;
 
