@@ -31,7 +31,7 @@
 //! ```
 //!
 //! A codec with invalid settings fails at each use with
-//! [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig), which names the setting.
+//! [`ErrorKind::InvalidConfig`], which names the setting.
 //! The codec's `check` returns the same error before there is a stream.
 
 mod delimiter;
@@ -166,7 +166,7 @@ impl Need {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidNeed`](crate::error::ErrorKind::InvalidNeed) for a frame of no bytes,
+    /// [`ErrorKind::InvalidNeed`] for a frame of no bytes,
     /// for one longer than `have`, and for a need of no more than `have`: with any of these the
     /// reader would make no progress.
     #[inline]

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Connections, their owned halves, and the handles to them.
 //!
-//! A handler gets a [`Connection`], reads from its [`Reader`](crate::Reader) and writes to its
-//! [`Writer`](crate::Writer). Both can be used at once, and owned apart:
+//! A handler gets a [`Connection`], reads from its [`Reader`] and writes to its
+//! [`Writer`]. Both can be used at once, and owned apart:
 //!
 //! ```no_run
 //! use netpoll::connection::{ConnectionHandle, OwnedReader, OwnedWriter};

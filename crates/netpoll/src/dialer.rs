@@ -188,18 +188,18 @@ impl Dialer {
     ///   error that came from further away.
     /// - `TimedOut` after the connect timeout, even if an attempt failed before.
     /// - The resolver's error, unchanged;
-    ///   [`ErrorKind::NoAddress`](crate::error::ErrorKind::NoAddress) (`NotFound`) if it returns no
-    ///   address; [`ErrorKind::ResolverStalled`](crate::error::ErrorKind::ResolverStalled)
+    ///   [`ErrorKind::NoAddress`] (`NotFound`) if it returns no
+    ///   address; [`ErrorKind::ResolverStalled`]
     ///   (`ResourceBusy`) while the system's resolver hangs.
     /// - `InvalidInput` for a text that is no target.
-    /// - [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig) (`InvalidInput`) for
+    /// - [`ErrorKind::InvalidConfig`] (`InvalidInput`) for
     ///   an address that cannot be dialed, for a timeout of zero, for a `max_lookups` of zero, and
     ///   if no address is of the local address's family. Also, naming `max_frame`, if the
     ///   connection would belong to a loop (the one given [with `on`](Self::on), or the caller's)
     ///   whose [budget](crate::Builder::budget) cannot hold a frame of that size.
     /// - `ConnectionRefused` also if the socket connected to itself. This happens on a busy
     ///   loopback when no socket listens on the port.
-    /// - [`ErrorKind::NotRunning`](crate::error::ErrorKind::NotRunning) (`ConnectionAborted`) if
+    /// - [`ErrorKind::NotRunning`] (`ConnectionAborted`) if
     ///   the poller of the connection has stopped, or stops first.
     ///
     ///
@@ -225,7 +225,7 @@ impl Dialer {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::BlockingOnPoller`](crate::error::ErrorKind::BlockingOnPoller) (`WouldBlock`) on
+    /// [`ErrorKind::BlockingOnPoller`] (`WouldBlock`) on
     /// a poller's thread; otherwise as [`dial`](Self::dial).
     pub fn dial_blocking(&self, target: impl ToTarget) -> io::Result<Connection> {
         reject_on_poller()?;

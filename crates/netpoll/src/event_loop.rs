@@ -299,9 +299,9 @@ impl LoopHandle {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotRunning`](crate::error::ErrorKind::NotRunning) (`ConnectionAborted`) if the
+    /// [`ErrorKind::NotRunning`] (`ConnectionAborted`) if the
     /// loop failed to start, or has ended.
-    /// [`ErrorKind::BlockingOnPoller`](crate::error::ErrorKind::BlockingOnPoller) (`WouldBlock`) on
+    /// [`ErrorKind::BlockingOnPoller`] (`WouldBlock`) on
     /// a poller thread.
     pub fn wait_until_serving(&self) -> io::Result<()> {
         if is_poller_thread() {

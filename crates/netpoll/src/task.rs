@@ -114,7 +114,7 @@ impl<T> JoinHandle<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::BlockingOnPoller`](crate::error::ErrorKind::BlockingOnPoller) (`WouldBlock`) on
+    /// [`ErrorKind::BlockingOnPoller`] (`WouldBlock`) on
     /// a poller's thread; else those of awaiting the handle.
     ///
     /// ```

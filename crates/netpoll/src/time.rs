@@ -105,10 +105,13 @@ pub async fn timeout_at<F: Future>(deadline: Instant, future: F) -> Result<F::Ou
 ///
 /// ```
 /// use std::time::Duration;
+/// use netpoll::error::{ErrorExt, ErrorKind};
 ///
 /// # async fn example() {
 /// let never = std::future::pending::<()>();
-/// assert!(netpoll::time::timeout(Duration::from_millis(1), never).await.is_err());
+/// let elapsed = netpoll::time::timeout(Duration::from_millis(1), never).await.unwrap_err();
+/// let error = std::io::Error::from(elapsed);
+/// assert!(matches!(error.netpoll_kind(), Some(ErrorKind::Elapsed)) && error.is_timeout());
 /// # }
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(example());
 /// ```

@@ -53,7 +53,7 @@ impl Delimiter {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig), naming `delimiter` if
+    /// [`ErrorKind::InvalidConfig`], naming `delimiter` if
     /// it is empty, and `maximum` if it is below the delimiter's length.
     pub fn check(&self) -> io::Result<()> {
         if self.bytes.is_empty() {
@@ -73,7 +73,7 @@ impl Codec for Delimiter {
 
     /// # Errors
     ///
-    /// [`ErrorKind::FrameTooLarge`](crate::error::ErrorKind::FrameTooLarge) if the first
+    /// [`ErrorKind::FrameTooLarge`] if the first
     /// [`maximum`](Self::maximum) bytes do not contain the delimiter; otherwise as
     /// [`check`](Self::check).
     fn measure(&self, input: &LinkBuffer) -> io::Result<Need> {
@@ -99,7 +99,7 @@ impl Codec for Delimiter {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotEnoughData`](crate::error::ErrorKind::NotEnoughData) for fewer bytes than
+    /// [`ErrorKind::NotEnoughData`] for fewer bytes than
     /// the delimiter has.
     fn decode(&self, mut bytes: LinkBuffer) -> io::Result<LinkBuffer> {
         let length = bytes.len().checked_sub(self.bytes.len());

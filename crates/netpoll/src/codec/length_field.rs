@@ -118,7 +118,7 @@ impl LengthField {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig), naming the field: a
+    /// [`ErrorKind::InvalidConfig`], naming the field: a
     /// `width` that is not 1 to 8, an `offset` with which the header exceeds the `maximum`, an
     /// `adjustment` with which no length would be valid.
     pub fn check(&self) -> io::Result<()> {
@@ -203,9 +203,9 @@ impl Codec for LengthField {
 
     /// # Errors
     ///
-    /// [`ErrorKind::FrameTooLarge`](crate::error::ErrorKind::FrameTooLarge) for a length above the
+    /// [`ErrorKind::FrameTooLarge`] for a length above the
     /// [`maximum`](Self::maximum);
-    /// [`ErrorKind::NegativeLength`](crate::error::ErrorKind::NegativeLength) for one that is
+    /// [`ErrorKind::NegativeLength`] for one that is
     /// negative after its [adjustment](Self::adjustment); otherwise as [`check`](Self::check).
     fn measure(&self, input: &LinkBuffer) -> io::Result<Need> {
         self.check()?;
@@ -224,7 +224,7 @@ impl Codec for LengthField {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotEnoughData`](crate::error::ErrorKind::NotEnoughData) for fewer bytes than
+    /// [`ErrorKind::NotEnoughData`] for fewer bytes than
     /// the header has.
     fn decode(&self, mut bytes: LinkBuffer) -> io::Result<LinkBuffer> {
         let before = match self.offset {

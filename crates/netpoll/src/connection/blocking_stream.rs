@@ -19,12 +19,12 @@ use crate::poll::notifier;
 ///
 /// Each call may park the thread. The [`Timeouts`](crate::options::Timeouts) of the connection
 /// apply: a read that waits too long fails with
-/// [`ErrorKind::TimedOut`](crate::error::ErrorKind::TimedOut), and the next read may succeed.
+/// [`ErrorKind::TimedOut`], and the next read may succeed.
 ///
 /// # Errors
 ///
 /// On a poller's thread each call fails with
-/// [`ErrorKind::BlockingOnPoller`](crate::error::ErrorKind::BlockingOnPoller) (`WouldBlock`) and
+/// [`ErrorKind::BlockingOnPoller`] (`WouldBlock`) and
 /// has no effect. Otherwise calls fail with the errors of the [`Reader`](crate::Reader) and the
 /// [`Writer`](crate::Writer).
 #[derive(Debug)]

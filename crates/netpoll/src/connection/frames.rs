@@ -38,11 +38,11 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     ///
-    /// The codec's error. [`InvalidNeed`](crate::codec::InvalidNeed) if the codec returns an
+    /// The codec's error. [`ErrorKind::InvalidNeed`] if the codec returns an
     /// impossible length. Otherwise as all methods of [`Reader`]:
-    /// [`ErrorKind::FrameTooLarge`](crate::error::ErrorKind::FrameTooLarge) for a frame above the
+    /// [`ErrorKind::FrameTooLarge`] for a frame above the
     /// connection's `max_frame`, even if the codec allows more;
-    /// [`ErrorKind::UnexpectedEof`](crate::error::ErrorKind::UnexpectedEof) in the middle of a
+    /// [`ErrorKind::UnexpectedEof`] in the middle of a
     /// frame. A failed call has consumed nothing, except that a frame which does not
     /// [decode](Codec::decode) is consumed.
     ///

@@ -27,16 +27,16 @@ pub(super) use read_wait::ReadWait;
 ///
 /// All waiting methods have the same errors:
 ///
-/// * [`ErrorKind::FrameTooLarge`](crate::error::ErrorKind::FrameTooLarge) (`InvalidData`), before
+/// * [`ErrorKind::FrameTooLarge`] (`InvalidData`), before
 ///   waiting or allocating, if more than `max_frame` bytes are requested; a handler that returns it
 ///   ends its connection with [`Limit::Frame`](crate::error::Limit::Frame);
-/// * [`ErrorKind::UnexpectedEof`](crate::error::ErrorKind::UnexpectedEof) (`UnexpectedEof`) if the
+/// * [`ErrorKind::UnexpectedEof`] (`UnexpectedEof`) if the
 ///   peer ended its stream before; received bytes stay readable;
-/// * [`ErrorKind::TimedOut`](crate::error::ErrorKind::TimedOut) if
+/// * [`ErrorKind::TimedOut`] if
 ///   [`Timeouts::read`](crate::options::Timeouts::read), or the reader's
 ///   [deadline](Self::with_deadline), has passed before all bytes came; received bytes stay
 ///   readable, and the next call may succeed;
-/// * [`ErrorKind::Closed`](crate::error::ErrorKind::Closed), or the kernel's error with its errno,
+/// * [`ErrorKind::Closed`], or the kernel's error with its errno,
 ///   if the connection has ended for another reason; bytes received before are read first.
 ///
 /// There is one reader at a time, and one call on it. Two tasks that read from one reader in turn,
@@ -71,7 +71,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Sets a deadline: a call that would wait beyond it fails with
-    /// [`ErrorKind::TimedOut`](crate::error::ErrorKind::TimedOut) then, or at once if it has
+    /// [`ErrorKind::TimedOut`] then, or at once if it has
     /// passed. Received bytes can still be read. The timeouts of the connection apply as well.
     ///
     /// ```no_run
@@ -143,7 +143,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::FrameTooLarge`](crate::error::ErrorKind::FrameTooLarge) if the first `max`
+    /// [`ErrorKind::FrameTooLarge`] if the first `max`
     /// bytes do not contain the delimiter; else as all methods of [`Reader`].
     ///
     /// # Cancel safety
@@ -201,7 +201,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     ///
     /// As all methods of [`Reader`], except
-    /// [`ErrorKind::UnexpectedEof`](crate::error::ErrorKind::UnexpectedEof).
+    /// [`ErrorKind::UnexpectedEof`].
     ///
     /// # Cancel safety
     ///

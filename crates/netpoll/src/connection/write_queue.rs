@@ -128,8 +128,8 @@ impl WriteQueue {
     /// # Errors
     ///
     /// Each error returns the buffer unchanged. The reason if the connection has ended, or
-    /// [`ErrorKind::WriteAfterShutdown`](crate::error::ErrorKind::WriteAfterShutdown) if its output
-    /// was shut down; [`ErrorKind::FrameTooLarge`](crate::error::ErrorKind::FrameTooLarge) for a
+    /// [`ErrorKind::WriteAfterShutdown`] if its output
+    /// was shut down; [`ErrorKind::FrameTooLarge`] for a
     /// buffer larger than the connection's [`max_output`](crate::options::ConnOptions::max_output)
     /// minus its [`write_high`](crate::options::ConnOptions::write_high).
     ///

@@ -4,7 +4,7 @@
 //!
 //! Both share a [`DialChannel`], which carries one result. If the source's side is dropped without
 //! a result, because the poller ended before the source was registered or together with it, the
-//! result is [`ErrorKind::NotRunning`](crate::error::ErrorKind::NotRunning).
+//! result is [`ErrorKind::NotRunning`].
 
 use std::future::Future;
 use std::io;
@@ -67,7 +67,7 @@ pub(super) fn dial_channel() -> (DialFuture, DialSender) {
 }
 
 /// Sends the result of a dial. Dropped without a result, it sends
-/// [`ErrorKind::NotRunning`](crate::error::ErrorKind::NotRunning).
+/// [`ErrorKind::NotRunning`].
 pub(super) struct DialSender(Arc<DialChannel>);
 
 impl DialSender {

@@ -9,7 +9,7 @@
 //! go on, but do not count as running: a name server that never answers does not block the lookups
 //! behind it. To bound the threads there are at most [`MAX_LOOKUP_THREADS`]. While all of them are
 //! at abandoned lookups, a new lookup fails at once with
-//! [`ErrorKind::ResolverStalled`](crate::error::ErrorKind::ResolverStalled).
+//! [`ErrorKind::ResolverStalled`].
 
 use std::collections::VecDeque;
 use std::future::Future;

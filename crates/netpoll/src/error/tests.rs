@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::*;
 use crate::addr::{Addr, UnixAddr};
 use crate::codec::Need;
-use crate::time::Elapsed;
 
 /// An error, and what it must report.
 struct Row {
@@ -211,7 +210,12 @@ fn client_rows() -> Vec<Row> {
             Io::TimedOut,
             "call timed out at its deadline",
         ),
-        row(Elapsed, "elapsed", Io::TimedOut, "deadline has elapsed"),
+        row(
+            ErrorKind::Elapsed,
+            "elapsed",
+            Io::TimedOut,
+            "deadline has elapsed",
+        ),
         row(
             ErrorKind::PoolTimedOut {
                 after: Duration::from_secs(3),

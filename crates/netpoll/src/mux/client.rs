@@ -42,7 +42,7 @@ use crate::time::timeout_at;
 ///
 /// A server of [`serve`](super::serve) that drains answers the requests that it accepted before its
 /// FIN. So a call that fails with [`PeerFin`](crate::CloseReason::PeerFin) in
-/// [`ErrorKind::Closed`](crate::error::ErrorKind::Closed) was not accepted by such a server.
+/// [`ErrorKind::Closed`] was not accepted by such a server.
 ///
 /// A server may also send messages without a call: see [`ClientBuilder::on_push`].
 ///
@@ -118,7 +118,7 @@ impl<C: CallCodec> Client<C> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig), naming the field, for
+    /// [`ErrorKind::InvalidConfig`], naming the field, for
     /// invalid options.
     pub fn with_options(conn: Connection, codec: C, options: ClientOptions) -> io::Result<Self> {
         Self::builder(codec).options(options).connection(conn)
@@ -131,7 +131,7 @@ impl<C: CallCodec> Client<C> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig), naming the field, for
+    /// [`ErrorKind::InvalidConfig`], naming the field, for
     /// invalid options, those of the dialer included.
     pub fn dialing<T>(
         dialer: Dialer,
@@ -254,7 +254,7 @@ impl<C: CallCodec> Client<C> {
     }
 
     /// Closes the connection. Calls in progress fail at once with
-    /// [`ErrorKind::Closed`](crate::error::ErrorKind::Closed). A later call opens another
+    /// [`ErrorKind::Closed`]. A later call opens another
     /// connection if the client dials.
     pub fn close(&self) {
         if let Some(connection) = self.shared.connector.current() {

@@ -58,7 +58,7 @@ impl PoolShared {
     }
 
     /// Starts a checkout for `addr`, with a permit if one is free. Otherwise the checkout waits, or
-    /// is rejected with [`ErrorKind::PoolFull`](crate::error::ErrorKind::PoolFull).
+    /// is rejected with [`ErrorKind::PoolFull`].
     pub(super) fn start_checkout(self: &Arc<Self>, addr: Addr) -> io::Result<Checkout> {
         let mut hosts = lock(&self.hosts);
         if !hosts.open {
