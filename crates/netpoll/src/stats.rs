@@ -14,7 +14,7 @@
 //!     .listen(Listener::bind("127.0.0.1:0")?)
 //!     .build()?;
 //! let stats: LoopStats = server.handle().stats();
-//! assert_eq!((stats.connections, stats.total().bytes_read), (0, 0));
+//! assert_eq!((stats.connections, stats.total().opened), (0, 0));
 //! # Ok(()) }
 //! ```
 

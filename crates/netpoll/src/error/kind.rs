@@ -20,7 +20,6 @@ use crate::codec::{EncodeError, Need};
 pub enum ErrorKind {
     /// The connection has ended. `TimedOut` if the reason is a timeout, otherwise
     /// `ConnectionAborted`. A connection that the kernel failed reports the errno instead.
-    #[non_exhaustive]
     Closed {
         /// Why the connection ended.
         reason: CloseReason,

@@ -48,9 +48,7 @@ fn a_dialer_whose_max_frame_exceeds_the_budget_of_its_loop_is_rejected() {
         block_on(large.dial(upstream.addr)).unwrap_err(),
         block_on(large.adopt(stream.into())).unwrap_err(),
         Client::dialing(large.clone(), upstream.addr, codec(), options()).unwrap_err(),
-        ConnPool::with_options(large, ConnPoolOptions::default())
-            .unwrap_err()
-            .into(),
+        ConnPool::with_options(large, ConnPoolOptions::default()).unwrap_err(),
     ];
     for error in &failures {
         let (field, expected) = refused(error);

@@ -194,11 +194,9 @@ fn a_close_wakes_every_sender_and_flush_with_the_reason() {
         end(conn, peer);
         for thread in threads {
             let error = thread.join().unwrap().unwrap_err();
-            let known = error.raw_os_error().is_some()
-                || matches!(
-                    error.netpoll_kind(),
-                    Some(Kind::Closed { .. } | Kind::WriteAfterShutdown)
-                );
+            let end = error.netpoll_kind();
+            let reported = matches!(end, Some(Kind::Closed { .. } | Kind::WriteAfterShutdown));
+            let known = error.raw_os_error().is_some() || reported;
             assert!(known, "{error:?}");
         }
         eventually("the close", || {

@@ -14,7 +14,7 @@ impl Builder {
     /// Rejects options that cannot work, by name.
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
         if let Some(invalid) = &self.invalid_config {
-            return Err(invalid.clone());
+            return Err(*invalid);
         }
         self.options.check()?;
         if self.listeners.is_empty() {
