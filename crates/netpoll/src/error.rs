@@ -20,8 +20,8 @@
 //!     }
 //! }
 //!
-//! let error = netpoll::EventLoop::builder().pollers(0).build().unwrap_err();
-//! assert_eq!(describe(&error), "pollers: must be at least 1");
+//! let error = netpoll::EventLoop::builder().build().unwrap_err();
+//! assert_eq!(describe(&error), "listeners: must contain at least one");
 //! assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
 //! ```
 //!
