@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use netpoll::time::sleep;
-use netpoll::{CloseReason, Closed, spawn};
+use netpoll::{CloseReason, ErrorExt, spawn};
 
 /// After this time a wait fails its test. No test passes because of it.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -31,9 +31,8 @@ fn block_on<F: Future>(future: F) -> F::Output {
 }
 
 fn is_local_close(error: &std::io::Error) -> bool {
-    let closed = error.get_ref().and_then(|cause| cause.downcast_ref());
     error.kind() == ErrorKind::ConnectionAborted
-        && closed.is_some_and(|closed: &Closed| matches!(closed.reason, CloseReason::Local))
+        && matches!(error.close_reason(), Some(CloseReason::Local))
 }
 
 #[test]

@@ -19,13 +19,14 @@ use std::time::{Duration, Instant};
 
 use netpoll::buffer::LinkBuffer;
 use netpoll::codec::{Codec, LengthField, Need};
+use netpoll::error::ErrorKind as NetpollKind;
 use netpoll::mux::{self, CallCodec, Client, ClientOptions, Message, Numbered, Server};
 use netpoll::options::ConnOptions;
 use netpoll::runner::Spawn;
 use netpoll::time::sleep;
 use netpoll::{
-    Addr, BoxError, Builder, CloseReason, Closed, Connection, Dialer, EventLoop, InvalidConfig,
-    Listener, LoopHandle, Runner,
+    Addr, BoxError, Builder, CloseReason, Connection, Dialer, ErrorExt, EventLoop, Listener,
+    LoopHandle, Runner,
 };
 
 type ServerConnection<S = ()> = mux::ServerConnection<Message, S>;

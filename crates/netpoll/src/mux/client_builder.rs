@@ -91,7 +91,7 @@ impl<C: CallCodec> ClientBuilder<C> {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](crate::InvalidConfig), naming the field, for invalid options, and for
+    /// [`InvalidConfig`](crate::error::ErrorKind::InvalidConfig), naming the field, for invalid options, and for
     /// `on_push` if the codec has no [`push_id`](CallCodec::push_id).
     pub fn connection(self, conn: Connection) -> io::Result<Client<C>> {
         let (protocol, options) = self.check()?;

@@ -212,7 +212,7 @@ fn integers_of_every_size_and_byte_order_are_read() {
 
 #[test]
 fn a_read_above_max_frame_is_rejected_without_waiting() {
-    let mut options = netpoll::ConnOptions::default();
+    let mut options = netpoll::options::ConnOptions::default();
     options.max_frame = 100;
     let (mut conn, mut peer) = pair_with(&Dialer::new().options(options));
     let mut reader = conn.reader();
@@ -275,7 +275,7 @@ fn a_read_polled_after_completion_panics_and_consumes_nothing() {
 
 #[test]
 fn a_read_polled_after_failure_panics_and_consumes_nothing() {
-    let mut options = netpoll::ConnOptions::default();
+    let mut options = netpoll::options::ConnOptions::default();
     options.max_frame = 100;
     let (mut conn, mut peer) = pair_with(&Dialer::new().options(options));
     let mut reader = conn.reader();

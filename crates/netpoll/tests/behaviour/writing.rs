@@ -97,7 +97,7 @@ fn put_slices_is_not_interleaved_with_pushes_of_another_thread() {
 
 #[test]
 fn put_slices_above_max_output_closes_the_connection_and_sends_none() {
-    let mut options = netpoll::ConnOptions::default();
+    let mut options = netpoll::options::ConnOptions::default();
     options.max_output = Some(100_000);
     let (mut conn, mut peer) = pair_with(&Dialer::new().options(options));
     conn.writer().put_slices(&[b"head", &[0; 100_000], b"tail"]);

@@ -163,10 +163,9 @@ fn error_with_a_frame_answers_its_call_and_another_closes_the_connection() {
         }
         assert_eq!(client.stats().connections, 1);
         let error = call(&client, "fatal").unwrap_err();
-        let closed = error.get_ref().and_then(|cause| cause.downcast_ref());
-        let closed: &Closed = closed.expect("the end of the connection");
-        let by_server = matches!(closed.reason, CloseReason::PeerFin | CloseReason::Broken(_));
-        assert!(by_server, "{closed}");
+        let reason = error.close_reason().expect("the end of the connection");
+        let by_server = matches!(reason, CloseReason::PeerFin | CloseReason::Broken(_));
+        assert!(by_server, "{error}");
         assert_eq!(call(&client, "fine").unwrap(), "fine");
         assert_eq!(client.stats().connections, 2);
     }

@@ -158,11 +158,17 @@ fn codec_without_a_push_id_neither_pushes_nor_receives_pushes() {
         .on_push(drop)
         .dialing(Dialer::new(), "127.0.0.1:1");
     let error = built.unwrap_err();
-    let invalid = error.get_ref().and_then(|cause| cause.downcast_ref());
-    assert_eq!(
-        invalid.map(|invalid: &InvalidConfig| invalid.field),
-        Some("on_push")
-    );
+    let kind = error.netpoll_kind();
+    let is_named = |kind: &NetpollKind| {
+        matches!(
+            kind,
+            NetpollKind::InvalidConfig {
+                option: "on_push",
+                ..
+            }
+        )
+    };
+    assert!(kind.as_ref().is_some_and(is_named), "{error}");
 
     let handler = async |request: Message, conn: &ServerConnection| {
         let error = conn.push(Message::new(b"a push")).await.unwrap_err();
