@@ -77,8 +77,8 @@ impl Builder {
     /// EventLoop::builder()
     ///     .on_request(async |conn: &mut Connection| Ok(conn.reader().skip(1).await?))
     ///     .on_accept(move |info| match info.peer_credentials() {
-    ///         Ok(peer) if peer.uid == owner || peer.uid == 0 => Accept::Take(info.options().clone()),
-    ///         _ => Accept::Refuse,
+    ///         Ok(peer) if peer.uid == owner || peer.uid == 0 => Accept::Accept(info.options().clone()),
+    ///         _ => Accept::Reject,
     ///     })
     ///     .serve("unix:@service")
     /// # }

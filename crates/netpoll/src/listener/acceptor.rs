@@ -285,8 +285,8 @@ impl Acceptor {
             self.accept_waker.0.counters(),
         );
         let options = match decision {
-            Ok(Accept::Take(own)) => own,
-            Ok(Accept::Refuse) => return None,
+            Ok(Accept::Accept(own)) => own,
+            Ok(Accept::Reject) => return None,
             // A filter that panics rejects the connection.
             Err(CaughtPanic) => {
                 self.report_panic(Callback::OnAccept, peer);

@@ -27,9 +27,9 @@ pub enum Accept {
     /// Serves the connection with these options; [`ConnInfo::options`] returns the loop's, to clone
     /// or change. Invalid options reject the connection, and so does a `max_frame` that exceeds the
     /// loop's [`Budget`](crate::Budget).
-    Take(ConnOptions),
+    Accept(ConnOptions),
     /// Closes the connection at once.
-    Refuse,
+    Reject,
 }
 
 /// An accepted connection that is not registered yet.

@@ -98,9 +98,9 @@ fn connections_are_accepted_no_faster_than_accept_rate() {
 /// Accepts every other connection, beginning with the first.
 fn every_other(info: &ConnInfo<'_>, seen: &AtomicUsize) -> Accept {
     if seen.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
-        Accept::Take(info.options().clone())
+        Accept::Accept(info.options().clone())
     } else {
-        Accept::Refuse
+        Accept::Reject
     }
 }
 
@@ -128,7 +128,7 @@ fn a_connection_that_on_accept_refuses_is_closed_before_any_handler() {
 fn a_panic_of_on_accept_refuses_its_connection_and_affects_no_other() {
     let seen = AtomicUsize::new(0);
     let filter = move |info: &ConnInfo<'_>| match every_other(info, &seen) {
-        Accept::Refuse => panic!("requested by the test"),
+        Accept::Reject => panic!("requested by the test"),
         taken => taken,
     };
     let server = Server::start(two_pollers().max_connections(2).on_accept(filter), rpc);
@@ -148,7 +148,7 @@ fn on_accept_sets_the_limits_of_each_connection() {
         let mut options = info.options().clone();
         assert_eq!(options.max_frame, 1000);
         options.max_frame = [10, 100_000][small.fetch_add(1, Ordering::SeqCst) % 2];
-        Accept::Take(options)
+        Accept::Accept(options)
     };
     let server = Server::start(two_pollers().max_frame(1000).on_accept(filter), rpc);
     let (mut small, mut large) = (server.connect(), server.connect());
@@ -163,7 +163,7 @@ fn invalid_options_from_on_accept_refuse_the_connection() {
     let filter = |info: &ConnInfo<'_>| {
         let mut options = info.options().clone();
         options.max_frame = 0;
-        Accept::Take(options)
+        Accept::Accept(options)
     };
     let server = Server::start(two_pollers().on_accept(filter), rpc);
     assert_eq!(server.connect().receive_all().unwrap(), b"");
@@ -181,7 +181,7 @@ fn on_accept_sees_the_addresses_and_sets_the_socket_options() {
         assert_eq!(known, crate::support::kind() == Kind::Unix);
         let mut options: ConnOptions = info.options().clone();
         (options.nodelay, options.keepalive, options.user_timeout) = (false, None, None);
-        Accept::Take(options)
+        Accept::Accept(options)
     };
     let handler = async |conn: &mut Connection| {
         let socket = socket2::SockRef::from(&*conn);

@@ -102,7 +102,7 @@ fn callbacks_run_in_lifecycle_order_on_both_sides() {
     });
     let filter = move |info: &netpoll::ConnInfo<'_>| {
         accepts();
-        Accept::Take(info.options().clone())
+        Accept::Accept(info.options().clone())
     };
     let builder = EventLoop::builder().pollers(1).on_accept(filter);
     let observer = move |conn: &mut Connection, reason: &CloseReason| {
