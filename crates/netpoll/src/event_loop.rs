@@ -139,7 +139,7 @@ impl EventLoop {
         };
         self.control.set_running(&pollers);
         let accept_context = Arc::new(AcceptContext {
-            pollers: Arc::clone(&pollers),
+            pollers: pollers.to_group(),
             service: Arc::clone(&self.service),
             admission: Arc::clone(&self.admission),
             filter: self.filter.clone(),

@@ -31,7 +31,7 @@ use crate::options::ConnOptions;
 use crate::poll::balance::Balance;
 use crate::poll::busy_poll::enable_socket_busy_poll;
 use crate::poll::notifier::{Notice, Notifier};
-use crate::poll::set::{PollerHandle, PollerSet};
+use crate::poll::set::{PollerGroup, PollerHandle};
 use crate::poll::socket_registration::SocketRegistration;
 use crate::poll::source::{
     EndOfInput, NextAction, RegisterContext, ShutdownRequest, Source, SourceContext, SourceFactory,
@@ -54,7 +54,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
 /// The state that all acceptors of a loop share.
 pub(crate) struct AcceptContext {
-    pub(crate) pollers: Arc<PollerSet>,
+    pub(crate) pollers: PollerGroup,
     pub(crate) service: Arc<dyn Service>,
     pub(crate) admission: Arc<AdmissionControl>,
     pub(crate) filter: Option<Filter>,

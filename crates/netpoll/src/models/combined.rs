@@ -28,7 +28,7 @@ use crate::options::ConnOptions;
 use crate::poll::balance::Balance;
 use crate::poll::mailbox::{Command, Mailbox};
 use crate::poll::model_poller::ModelPoller;
-use crate::poll::set::{PollerHandle, PollerSet};
+use crate::poll::set::{PollerGroup, PollerHandle};
 use crate::poll::source::ShutdownRequest;
 use crate::sync::{Arc, Mutex, lock, thread};
 use crate::tracker::ConnectionTracker;
@@ -273,7 +273,7 @@ fn accept_context(
         config: Arc::new(config),
     };
     Arc::new(AcceptContext {
-        pollers: Arc::new(PollerSet::from_handles(handles.to_vec())),
+        pollers: PollerGroup::new(handles.to_vec()),
         service: pinned.on_pollers(),
         admission: Arc::new(AdmissionControl::new(
             100,
