@@ -11,6 +11,7 @@ pub(crate) mod builder;
 pub(crate) mod control;
 mod dialer;
 mod handlers;
+mod listener;
 #[cfg(test)]
 #[cfg(not(any(netpoll_loom, netpoll_shuttle)))]
 mod poller_failure_tests;
@@ -28,7 +29,8 @@ use crate::connection::service::Service;
 use crate::error::{BlockingOnPoller, NotRunning};
 use crate::event::EventSink;
 use crate::listener::Listener;
-use crate::listener::acceptor::{AcceptContext, Acceptor};
+use crate::listener::acceptor::Acceptor;
+use crate::listener::destination::{AcceptContext, Destination};
 use crate::listener::filter::Filter;
 use crate::poll::balance::Balance;
 use crate::poll::notifier::is_poller_thread;
@@ -140,7 +142,7 @@ impl EventLoop {
         self.control.set_running(&pollers);
         let accept_context = Arc::new(AcceptContext {
             pollers: pollers.to_group(),
-            service: Arc::clone(&self.service),
+            destination: Destination::Service(Arc::clone(&self.service)),
             admission: Arc::clone(&self.admission),
             filter: self.filter.clone(),
             balance: self.balance.clone(),

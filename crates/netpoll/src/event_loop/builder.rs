@@ -20,7 +20,7 @@ use crate::error::InvalidConfig;
 use crate::event::{Event, EventSink};
 use crate::listener::Listener;
 use crate::listener::acceptor::{default_max_connections, descriptor_limit_below};
-use crate::listener::filter::{Accept, ConnInfo, Filter};
+use crate::listener::filter::{Accept, Filter, IncomingConnection};
 use crate::options::ConnOptions;
 use crate::poll::balance::Balance;
 use crate::runner::{PreparedRunner, Runner};
@@ -85,7 +85,7 @@ impl Builder {
     /// ```
     pub fn on_accept<A>(mut self, filter: A) -> Self
     where
-        A: Fn(&ConnInfo<'_>) -> Accept + Send + Sync + 'static,
+        A: Fn(&IncomingConnection<'_>) -> Accept + Send + Sync + 'static,
     {
         self.filter = Some(Arc::new(filter));
         self

@@ -22,7 +22,8 @@ use crate::connection::service::{PinnedHandlers, ServiceConfig, SharedHandler};
 use crate::error::{BoxError, CloseReason};
 use crate::event::EventSink;
 use crate::listener::Listener;
-use crate::listener::acceptor::{AcceptContext, Acceptor};
+use crate::listener::acceptor::Acceptor;
+use crate::listener::destination::{AcceptContext, Destination};
 use crate::mux::{Client, ClientOptions, Message, Numbered};
 use crate::options::ConnOptions;
 use crate::poll::balance::Balance;
@@ -274,7 +275,7 @@ fn accept_context(
     };
     Arc::new(AcceptContext {
         pollers: PollerGroup::new(handles.to_vec()),
-        service: pinned.on_pollers(),
+        destination: Destination::Service(pinned.on_pollers()),
         admission: Arc::new(AdmissionControl::new(
             100,
             None,

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use netpoll::{Accept, Builder, ConnInfo, ConnOptions, Connection, EventLoop, InvalidConfig};
+use netpoll::{
+    Accept, Builder, ConnOptions, Connection, EventLoop, IncomingConnection, InvalidConfig,
+};
 
 use crate::support::{
     Kind, LIMIT, Peer, Server, Whole, bytes, eventually, frame, free_listener, rpc,
@@ -96,7 +98,7 @@ fn connections_are_accepted_no_faster_than_accept_rate() {
 }
 
 /// Accepts every other connection, beginning with the first.
-fn every_other(info: &ConnInfo<'_>, seen: &AtomicUsize) -> Accept {
+fn every_other(info: &IncomingConnection<'_>, seen: &AtomicUsize) -> Accept {
     if seen.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
         Accept::Accept(info.options().clone())
     } else {
@@ -107,7 +109,7 @@ fn every_other(info: &ConnInfo<'_>, seen: &AtomicUsize) -> Accept {
 #[test]
 fn a_connection_that_on_accept_refuses_is_closed_before_any_handler() {
     let seen = AtomicUsize::new(0);
-    let filter = move |info: &ConnInfo<'_>| every_other(info, &seen);
+    let filter = move |info: &IncomingConnection<'_>| every_other(info, &seen);
     let mut server = Server::start(two_pollers().on_accept(filter), rpc);
     for round in 0..20 {
         let mut peer = server.connect();
@@ -127,7 +129,7 @@ fn a_connection_that_on_accept_refuses_is_closed_before_any_handler() {
 #[test]
 fn a_panic_of_on_accept_refuses_its_connection_and_affects_no_other() {
     let seen = AtomicUsize::new(0);
-    let filter = move |info: &ConnInfo<'_>| match every_other(info, &seen) {
+    let filter = move |info: &IncomingConnection<'_>| match every_other(info, &seen) {
         Accept::Reject => panic!("requested by the test"),
         taken => taken,
     };
@@ -144,7 +146,7 @@ fn a_panic_of_on_accept_refuses_its_connection_and_affects_no_other() {
 #[test]
 fn on_accept_sets_the_limits_of_each_connection() {
     let small = AtomicUsize::new(0);
-    let filter = move |info: &ConnInfo<'_>| {
+    let filter = move |info: &IncomingConnection<'_>| {
         let mut options = info.options().clone();
         assert_eq!(options.max_frame, 1000);
         options.max_frame = [10, 100_000][small.fetch_add(1, Ordering::SeqCst) % 2];
@@ -160,7 +162,7 @@ fn on_accept_sets_the_limits_of_each_connection() {
 
 #[test]
 fn invalid_options_from_on_accept_refuse_the_connection() {
-    let filter = |info: &ConnInfo<'_>| {
+    let filter = |info: &IncomingConnection<'_>| {
         let mut options = info.options().clone();
         options.max_frame = 0;
         Accept::Accept(options)
@@ -174,7 +176,7 @@ fn invalid_options_from_on_accept_refuse_the_connection() {
 fn on_accept_sees_the_addresses_and_sets_the_socket_options() {
     let recorded = Arc::new(Mutex::new(Vec::new()));
     let record = Arc::clone(&recorded);
-    let filter = move |info: &ConnInfo<'_>| {
+    let filter = move |info: &IncomingConnection<'_>| {
         let local = info.local_addr().expect("a bound socket");
         record.lock().unwrap().push((info.peer_addr(), local));
         let known = info.peer_credentials().is_ok();

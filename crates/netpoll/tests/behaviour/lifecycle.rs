@@ -100,7 +100,7 @@ fn callbacks_run_in_lifecycle_order_on_both_sides() {
         conn.close();
         Ok(())
     });
-    let filter = move |info: &netpoll::ConnInfo<'_>| {
+    let filter = move |info: &netpoll::IncomingConnection<'_>| {
         accepts();
         Accept::Accept(info.options().clone())
     };
