@@ -22,10 +22,11 @@ use crate::sync::Arc;
 /// owns, as a [`Dialer`](crate::Dialer) does. They work in any executor. The connections belong to
 /// pollers that the whole process shares; [`on`](Self::on) selects those of a loop.
 ///
-/// Accepting starts with the first poll of either. From then on, up to 16 connections are accepted
+/// Accepting starts with the first poll of either, and takes another descriptor. From then on, up to 16 connections are accepted
 /// ahead of their callers; the kernel queues the others, up to the backlog. The options below take
 /// effect if they are set before that poll. An event loop ignores them: it has its own. A listener
-/// that is passed to a loop closes the connections that were accepted and that no caller took.
+/// that is passed to a loop closes the connections that were accepted and that no caller took. One
+/// of [`bind_per_poller`](Self::bind_per_poller) accepts from a single socket.
 ///
 /// ```
 /// use netpoll::{Connection, Dialer, Listener};

@@ -134,11 +134,15 @@ impl Standalone {
         Ok(&self.state()?.queue)
     }
 
-    /// Returns whether the loop of the listener has ended or stopped accepting.
+    /// Returns whether the loop of the listener has ended or stopped accepting. Called once the loop
+    /// has started or will never start.
     pub(super) fn is_stopped(&self) -> bool {
-        self.state
-            .get()
-            .is_some_and(|state| state.queue.is_stopped())
+        let has_ended = |bound: &BoundLoop| !bound.pollers.is_running();
+        self.config.bound_loop.as_ref().is_some_and(has_ended)
+            || self
+                .state
+                .get()
+                .is_some_and(|state| state.queue.is_stopped())
     }
 
     /// Starts the acceptor of `socket`, unless it runs.
