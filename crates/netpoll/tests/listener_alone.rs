@@ -50,6 +50,14 @@ fn client(addr: Addr, number: u32) -> TcpStream {
     stream
 }
 
+/// Reads to the end of a stream, which is FIN or a reset.
+fn expect_closed(mut stream: &TcpStream) {
+    match stream.read(&mut [0]) {
+        Ok(count) => assert_eq!(count, 0),
+        Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
+    }
+}
+
 /// Returns the number that the client of an accepted connection has sent.
 async fn number(accepted: Accepted) -> u32 {
     let (mut connection, _info) = accepted.expect("a connection");

@@ -2,7 +2,6 @@
 //! The queue of a listener without an event loop: cancelled calls, the order of the callers, the
 //! bound, and the end.
 
-use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
@@ -12,8 +11,8 @@ use netpoll::Listener;
 use super::process::alone_twice_with;
 use super::waiting::{block_on, eventually, poll_once};
 use super::{
-    Accepting, BlockedPoller, WakeCount, client, listen, number, pass_the_poller, poll_and_drop,
-    poll_with,
+    Accepting, BlockedPoller, WakeCount, client, expect_closed, listen, number, pass_the_poller,
+    poll_and_drop, poll_with,
 };
 
 /// The most connections that are accepted ahead of their callers.
@@ -114,7 +113,7 @@ fn at_most_16_connections_are_accepted_ahead_of_their_callers() {
 #[test]
 fn drop_of_a_listener_closes_queued_connections_and_frees_the_address() {
     let (listener, addr) = listen();
-    let mut peers: Vec<_> = (0..20).map(|number| client(addr, number)).collect();
+    let peers: Vec<_> = (0..20).map(|number| client(addr, number)).collect();
     assert!(poll_and_drop(&listener).is_none());
     eventually("a full queue", || {
         listener.accept_stats().accepted as usize == QUEUE_CAPACITY
@@ -125,12 +124,7 @@ fn drop_of_a_listener_closes_queued_connections_and_frees_the_address() {
     let again = Listener::bind(addr);
     drop(blocked);
     again.expect("a free address");
-    for peer in &mut peers {
-        match peer.read(&mut [0]) {
-            Ok(count) => assert_eq!(count, 0),
-            Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
-        }
-    }
+    peers.iter().for_each(expect_closed);
 }
 
 #[test]
