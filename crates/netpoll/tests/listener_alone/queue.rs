@@ -128,6 +128,20 @@ fn drop_of_a_listener_closes_queued_connections_and_frees_the_address() {
 }
 
 #[test]
+fn acceptor_that_waits_for_room_ends_with_its_listener() {
+    let name = "queue::acceptor_that_waits_for_room_ends_with_its_listener";
+    alone_twice_with(64, name, || {
+        let (listener, addr) = listen();
+        let _peers: Vec<_> = (0..17).map(|number| client(addr, number)).collect();
+        assert!(poll_and_drop(&listener).is_none());
+        eventually("a full queue", || {
+            listener.accept_stats().accepted as usize == QUEUE_CAPACITY
+        });
+        pass_the_poller();
+    });
+}
+
+#[test]
 fn acceptor_of_a_listener_that_is_closed_early_leaks_no_descriptor() {
     let name = "queue::acceptor_of_a_listener_that_is_closed_early_leaks_no_descriptor";
     alone_twice_with(64, name, || {
