@@ -65,8 +65,9 @@ struct ActivePause {
     reported: bool,
 }
 
-/// Counters of the connections that arrived at the listeners of a loop. A snapshot; the counts
-/// start when the loop is built.
+/// Counters of the connections that arrived at the listeners of a loop, or at one [listener without
+/// a loop](crate::Listener::accept). A snapshot; the counts start when the loop is built, or with
+/// the first call of `accept`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AcceptStats {

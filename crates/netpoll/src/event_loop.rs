@@ -38,6 +38,7 @@ pub(crate) mod builder;
 pub(crate) mod control;
 mod dialer;
 mod handlers;
+mod listener;
 #[cfg(test)]
 #[cfg(not(any(netpoll_loom, netpoll_shuttle)))]
 mod poller_failure_tests;
@@ -56,7 +57,8 @@ use crate::connection::service::Service;
 use crate::error::ErrorKind;
 use crate::event::EventSink;
 use crate::listener::Listener;
-use crate::listener::acceptor::{AcceptContext, Acceptor};
+use crate::listener::acceptor::Acceptor;
+use crate::listener::destination::{AcceptContext, Destination};
 use crate::listener::filter::Filter;
 pub use crate::poll::balance::{Balance, PollerLoad};
 use crate::poll::notifier::is_poller_thread;
@@ -170,8 +172,8 @@ impl EventLoop {
         };
         self.control.set_running(&pollers);
         let accept_context = Arc::new(AcceptContext {
-            pollers: Arc::clone(&pollers),
-            service: Arc::clone(&self.service),
+            pollers: pollers.to_group(),
+            destination: Destination::Service(Arc::clone(&self.service)),
             admission: Arc::clone(&self.admission),
             filter: self.filter.clone(),
             balance: self.balance.clone(),

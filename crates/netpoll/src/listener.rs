@@ -15,11 +15,18 @@
 
 // # Implementation
 //
-// `acceptor` is the source that accepts from it. `filter` is the user's check of each
-// connection. `unix_path` creates and removes the path of a Unix listener.
+// `acceptor` is the source that accepts from it, and `destination` is where its connections go: to
+// the handler of a loop, or to an `accept_queue`. `standalone` is a listener without a loop, `accept`
+// its interface, and `incoming` its futures. `filter` is the user's check of each connection.
+// `unix_path` creates and removes the path of a Unix listener.
 
+mod accept;
+pub(crate) mod accept_queue;
 pub(crate) mod acceptor;
+pub(crate) mod destination;
 pub(crate) mod filter;
+pub(crate) mod incoming;
+mod standalone;
 pub(crate) mod unix_path;
 
 use std::io;
@@ -35,11 +42,14 @@ use netpoll_sys::{socket, socket_set};
 use crate::addr::{Addr, ToAddrs, UnixAddr};
 use crate::error::InvalidConfig;
 use crate::sync::{Mutex, OnceLock, lock};
-pub use filter::{Accept, ConnInfo};
+use standalone::Standalone;
+
+pub use filter::{Accept, ConnInfo, IncomingConnection};
+pub use incoming::Incoming;
 use unix_path::PathGuard;
 
-/// A bound, listening socket. The kernel queues connections from its creation on; an event loop
-/// serves them.
+/// A bound, listening socket. The kernel queues connections from its creation on. An event loop
+/// [serves](crate::Builder::listen) them, or a program [accepts](Self::accept) them one by one.
 ///
 /// Drop closes the socket and removes the path that the listener created in the file system. The
 /// end of its loop does the same.
@@ -61,6 +71,8 @@ use unix_path::PathGuard;
 pub struct Listener {
     /// Declared before the descriptor: the path is removed before the socket closes.
     path: Mutex<Option<PathGuard>>,
+    /// Accepts without a loop. Declared before the descriptor: it ends before the socket closes.
+    standalone: Standalone,
     fd: OwnedFd,
     /// The options of its siblings, for a listener of each poller.
     per_poller: Option<ListenOptions>,
@@ -208,6 +220,7 @@ impl Listener {
             let per_poller = None;
             return Ok(Self {
                 path: Mutex::new(path),
+                standalone: Standalone::default(),
                 fd,
                 per_poller,
                 shared: OnceLock::new(),
@@ -219,6 +232,8 @@ impl Listener {
     /// Returns the listeners for `pollers` pollers: a single one, or one for each poller, with its
     /// index.
     pub(crate) fn split_per_poller(self, pollers: usize) -> io::Result<Vec<(Option<usize>, Self)>> {
+        // From now on the loop accepts.
+        self.standalone.close();
         let Some(options) = self.per_poller else {
             return Ok(vec![(None, self)]);
         };
@@ -234,6 +249,7 @@ impl Listener {
     fn exclusive(fd: OwnedFd) -> Self {
         Self {
             path: Mutex::new(None),
+            standalone: Standalone::default(),
             fd,
             per_poller: None,
             shared: OnceLock::new(),

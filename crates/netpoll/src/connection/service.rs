@@ -321,6 +321,18 @@ where
     }
 }
 
+/// Makes an accepted connection for user code to own, and its engine.
+pub(crate) fn owned_connection(
+    accepted: Accepted,
+    registration: RegisterContext,
+) -> (Connection, Box<dyn Source>) {
+    let (shared, _tracked) = accepted.into_shared(registration.notifier);
+    (
+        Connection::new(Arc::clone(&shared)),
+        unserved_engine(shared),
+    )
+}
+
 /// Makes the engine of a connection that user code owns: it calls no handler.
 pub(crate) fn unserved_engine(shared: Arc<Shared>) -> Box<dyn Source> {
     let handlers = Handlers {

@@ -20,7 +20,7 @@ use crate::error::InvalidConfig;
 use crate::event::{Event, EventSink};
 use crate::listener::Listener;
 use crate::listener::acceptor::{default_max_connections, descriptor_limit_below};
-use crate::listener::filter::{Accept, ConnInfo, Filter};
+use crate::listener::filter::{Accept, Filter, IncomingConnection};
 use crate::options::ConnOptions;
 use crate::poll::balance::Balance;
 use crate::runner::{PreparedRunner, Runner};
@@ -78,15 +78,15 @@ impl Builder {
     /// EventLoop::builder()
     ///     .on_request(async |conn: &mut Connection| Ok(conn.reader().skip(1).await?))
     ///     .on_accept(move |info| match info.peer_credentials() {
-    ///         Ok(peer) if peer.uid == owner || peer.uid == 0 =>
-    ///         Accept::Take(info.options().clone()), _ => Accept::Refuse,
+    ///         Ok(peer) if peer.uid == owner || peer.uid == 0 => Accept::Accept(info.options().clone()),
+    ///         _ => Accept::Reject,
     ///     })
     ///     .serve("unix:@service")
     /// # }
     /// ```
     pub fn on_accept<A>(mut self, filter: A) -> Self
     where
-        A: Fn(&ConnInfo<'_>) -> Accept + Send + Sync + 'static,
+        A: Fn(&IncomingConnection<'_>) -> Accept + Send + Sync + 'static,
     {
         self.filter = Some(Arc::new(filter));
         self

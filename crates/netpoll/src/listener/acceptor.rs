@@ -2,42 +2,41 @@
 //! The source that accepts from a [`Listener`].
 //!
 //! An acceptor accepts connections in batches, as [`AdmissionControl`] and the user's filter
-//! permit. It hands each to the poller that the loop's [`Balance`] selects, or keeps it on its own
-//! poller if each poller has an acceptor.
+//! permit. It hands each to the poller that the loop's [`Balance`](crate::event_loop::Balance) selects, or keeps
+//! it on its own poller if each poller has an acceptor.
 //!
 //! When the loop is at its limit, or descriptors or kernel memory are exhausted, the acceptor stops
 //! polling its listener, and the kernel queues. It resumes when a connection ends. If a resource is
 //! exhausted it also retries after 10 ms, then after twice that, up to a second. Existing
 //! connections are not affected.
+//!
+//! The acceptor of a listener without a loop also pauses while its [queue](super::accept_queue) is
+//! full. It resumes when callers have taken connections, and ends when the listener is closed.
+//! [`dispatch`] sends each connection on its way.
+
+mod dispatch;
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::task::Wake;
 use std::time::Duration;
 
 use netpoll_sys::{Interest, process, socket};
 
 use super::Listener;
-use super::filter::{Accept, ConnInfo, Filter, set_tcp_options};
+use super::accept_queue::{AcceptorGuard, QueueUnavailable};
+use super::destination::AcceptContext;
+use super::filter::set_tcp_options;
 use crate::addr::Addr;
-use crate::admission::{
-    AcceptFailure, AcceptPermit, AdmissionControl, ConnectionPermit, RatePolicy, Rejection,
-};
-use crate::connection::service::{Accepted, Service};
-use crate::event::{Callback, Event};
+use crate::admission::{AcceptFailure, AcceptPermit, AdmissionControl, RatePolicy, Rejection};
 use crate::foreign::OwnWaker;
-use crate::guard::{CaughtPanic, guard};
-use crate::options::ConnOptions;
-use crate::poll::balance::Balance;
 use crate::poll::busy_poll::enable_socket_busy_poll;
 use crate::poll::notifier::{Notice, Notifier};
-use crate::poll::set::{PollerHandle, PollerSet};
-use crate::poll::socket_registration::SocketRegistration;
 use crate::poll::source::{
     EndOfInput, NextAction, RegisterContext, ShutdownRequest, Source, SourceContext, SourceFactory,
 };
 use crate::sync::Arc;
-use crate::tracker::{ListenerGuard, TrackedConnection};
+use crate::tracker::ListenerGuard;
 
 /// The most connections accepted in one batch.
 const ACCEPT_BATCH: usize = 64;
@@ -51,22 +50,6 @@ const MAX_FAILURES: usize = 16;
 /// The first and the longest pause after an exhausted resource.
 const MIN_BACKOFF: Duration = Duration::from_millis(10);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
-
-/// The state that all acceptors of a loop share.
-pub(crate) struct AcceptContext {
-    pub(crate) pollers: Arc<PollerSet>,
-    pub(crate) service: Arc<dyn Service>,
-    pub(crate) admission: Arc<AdmissionControl>,
-    pub(crate) filter: Option<Filter>,
-    pub(crate) balance: Balance,
-}
-
-impl AcceptContext {
-    /// Returns how long the pollers stay awake before they sleep; all use the same time.
-    fn busy_poll(&self) -> Duration {
-        self.pollers.nth(0).busy_poll()
-    }
-}
 
 /// Accepts connections on its poller.
 pub(crate) struct Acceptor {
@@ -85,6 +68,8 @@ pub(crate) struct Acceptor {
     drain_remaining: Option<usize>,
     /// Makes a shutdown wait until the queued connections are accepted.
     _listener_guard: ListenerGuard,
+    /// Set for a listener without a loop.
+    _queue_guard: Option<AcceptorGuard>,
 }
 
 /// Wakes an acceptor when a permit is released.
@@ -104,6 +89,8 @@ enum AcceptOutcome {
     BatchFull,
     /// Accepting is paused. The acceptor is woken when it can resume.
     Paused,
+    /// The listener is closed.
+    Closed,
 }
 
 impl Acceptor {
@@ -114,7 +101,25 @@ impl Acceptor {
         pinned_poller: Option<usize>,
         accept_context: &Arc<AcceptContext>,
     ) -> SourceFactory {
-        let config = accept_context.service.config();
+        Self::new_factory(listener, pinned_poller, None, accept_context)
+    }
+
+    /// Returns the factory of an acceptor whose connections go to a queue.
+    pub(super) fn queue_factory(
+        listener: Arc<Listener>,
+        guard: AcceptorGuard,
+        accept_context: &Arc<AcceptContext>,
+    ) -> SourceFactory {
+        Self::new_factory(listener, None, Some(guard), accept_context)
+    }
+
+    fn new_factory(
+        listener: Arc<Listener>,
+        pinned_poller: Option<usize>,
+        queue_guard: Option<AcceptorGuard>,
+        accept_context: &Arc<AcceptContext>,
+    ) -> SourceFactory {
+        let config = accept_context.destination.config();
         // Accepted sockets inherit the options (tcp(7)), so they cost nothing per connection.
         set_tcp_options(listener.fd(), &config.options);
         let busy_poll = accept_context.busy_poll();
@@ -127,6 +132,9 @@ impl Acceptor {
         Box::new(move |registration: RegisterContext| {
             let accept_waker = Arc::new(AcceptWaker(registration.notifier));
             let waker = OwnWaker::new(Arc::clone(&accept_waker));
+            if let Some(guard) = &queue_guard {
+                guard.set_waker(&waker);
+            }
             Box::new(Self {
                 listener,
                 pinned_poller,
@@ -137,14 +145,26 @@ impl Acceptor {
                 may_lack_options: true,
                 drain_remaining: None,
                 _listener_guard: listener_guard,
+                _queue_guard: queue_guard,
             })
         })
     }
 
     /// Accepts at most `limit` connections.
     fn accept(&mut self, limit: usize, context: &mut SourceContext) -> AcceptOutcome {
+        let accept_context = Arc::clone(&self.accept_context);
+        let AcceptContext {
+            destination,
+            admission,
+            ..
+        } = &*accept_context;
         let mut failures = 0;
         for _ in 0..limit {
+            let slot = match destination.reserve() {
+                Ok(slot) => slot,
+                Err(QueueUnavailable::Full) => return AcceptOutcome::Paused,
+                Err(QueueUnavailable::Closed) => return AcceptOutcome::Closed,
+            };
             let Some(accept_permit) = self.admit(context) else {
                 return AcceptOutcome::Paused;
             };
@@ -153,16 +173,15 @@ impl Acceptor {
                     context.record_progress();
                     self.backoff = None;
                     if self.may_lack_options && peer.as_tcp().is_some() {
-                        set_tcp_options(fd.as_fd(), &self.accept_context.service.config().options);
-                        enable_socket_busy_poll(fd.as_fd(), self.accept_context.busy_poll());
+                        set_tcp_options(fd.as_fd(), &destination.config().options);
+                        enable_socket_busy_poll(fd.as_fd(), accept_context.busy_poll());
                     }
-                    let admission = &self.accept_context.admission;
                     let connection_permit =
                         admission.record_accepted(accept_permit, || context.now());
                     if let Some(queued) = &mut self.drain_remaining {
                         *queued = queued.saturating_sub(1);
                     }
-                    self.dispatch(fd, peer, connection_permit, context);
+                    self.dispatch((fd, peer), connection_permit, slot, context);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.may_lack_options = false;
@@ -170,10 +189,7 @@ impl Acceptor {
                 }
                 Err(error) => {
                     drop(accept_permit);
-                    let failure = self
-                        .accept_context
-                        .admission
-                        .record_failure(&error, &self.waker);
+                    let failure = admission.record_failure(&error, &self.waker);
                     // A connection that was aborted in the queue does not affect the listener
                     // (accept(2)). A listener that fails repeatedly does: the acceptor backs off.
                     failures += 1;
@@ -225,114 +241,6 @@ impl Acceptor {
         context.set_deadline(Some(deadline));
     }
 
-    /// Applies the filter, and hands the connection to a poller.
-    fn dispatch(
-        &self,
-        fd: OwnedFd,
-        peer: Addr,
-        connection_permit: ConnectionPermit,
-        context: &mut SourceContext,
-    ) {
-        let entry = SocketRegistration::new(&fd, &self.accept_waker.0);
-        let Some(options) = self.options_for(&fd, peer, context) else {
-            self.accept_context.admission.record_rejected();
-            drop(entry);
-            drop(fd);
-            drop(connection_permit);
-            return;
-        };
-        let pollers = &self.accept_context.pollers;
-        let poller = match self.pinned_poller {
-            Some(index) => pollers.nth(index),
-            None => self.select_poller(peer, context),
-        };
-        let accepted = Accepted {
-            registration: entry.transfer_to(&fd, poller),
-            fd,
-            peer,
-            options,
-            load_guard: poller.add_connection(Some(connection_permit)),
-            tracked: TrackedConnection::new(&self.accept_context.service.config().tracker),
-        };
-        register(
-            poller,
-            Arc::clone(&self.accept_context.service),
-            accepted,
-            context,
-        );
-    }
-
-    /// Returns the options of a connection; `None` if it is rejected.
-    fn options_for(
-        &self,
-        fd: &OwnedFd,
-        peer: Addr,
-        context: &mut SourceContext,
-    ) -> Option<Arc<ConnOptions>> {
-        let config = self.accept_context.service.config();
-        let inherited = &config.options;
-        let Some(filter) = &self.accept_context.filter else {
-            return Some(Arc::clone(inherited));
-        };
-        let info = ConnInfo::new(fd.as_fd(), peer, inherited);
-        config.before_call(context);
-        let counters = self.accept_waker.0.counters();
-        let decision = counters.track_callback(Callback::OnAccept, || guard(|| filter(&info)));
-        config.after_call(
-            Callback::OnAccept,
-            || peer,
-            context,
-            self.accept_waker.0.counters(),
-        );
-        let options = match decision {
-            Ok(Accept::Take(own)) => own,
-            Ok(Accept::Refuse) => return None,
-            // A filter that panics rejects the connection.
-            Err(CaughtPanic) => {
-                self.report_panic(Callback::OnAccept, peer);
-                return None;
-            }
-        };
-        options.check().ok()?;
-        let budget = self.accept_context.admission.budget();
-        budget
-            .check(options.max_frame, self.accept_context.pollers.count())
-            .ok()?;
-        if peer.as_tcp().is_some() {
-            options.set_differences(fd.as_fd(), inherited).ok()?;
-        }
-        Some(Arc::new(options))
-    }
-
-    /// Selects the poller of a connection.
-    fn select_poller(&self, peer: Addr, context: &mut SourceContext) -> &PollerHandle {
-        let AcceptContext {
-            pollers, balance, ..
-        } = &*self.accept_context;
-        let config = self.accept_context.service.config();
-        if !balance.is_custom() {
-            return pollers.select(balance, || {});
-        }
-        config.before_call(context);
-        let select = || pollers.select(balance, || self.report_panic(Callback::Balance, peer));
-        let counters = self.accept_waker.0.counters();
-        let poller = counters.track_callback(Callback::Balance, select);
-        config.after_call(
-            Callback::Balance,
-            || peer,
-            context,
-            self.accept_waker.0.counters(),
-        );
-        poller
-    }
-
-    fn report_panic(&self, callback: Callback, peer: Addr) {
-        let config = self.accept_context.service.config();
-        config
-            .event_sink
-            .report(&Event::CallbackPanicked { callback, peer });
-    }
-
     /// Accepts the next batch, and returns what to wait for.
     fn accept_more(&mut self, context: &mut SourceContext) -> NextAction {
         let limit = self.drain_remaining.unwrap_or(ACCEPT_BATCH);
@@ -347,22 +255,8 @@ impl Acceptor {
             }
             // No hang-ups either: a broken listener would report one without end.
             AcceptOutcome::Paused => NextAction::NoInterest,
+            AcceptOutcome::Closed => NextAction::Remove,
         }
-    }
-}
-
-/// Registers the engine of an accepted connection on `poller`.
-fn register(
-    poller: &PollerHandle,
-    service: Arc<dyn Service>,
-    accepted: Accepted,
-    context: &mut SourceContext,
-) {
-    let factory: SourceFactory = Box::new(move |context| service.engine(accepted, context));
-    if poller.is_current() {
-        context.register(factory);
-    } else {
-        poller.register(factory);
     }
 }
 
@@ -381,7 +275,11 @@ impl Source for Acceptor {
         Some(self.listener.fd())
     }
 
-    fn on_register(&mut self, _turn: &mut SourceContext) -> NextAction {
+    fn on_register(&mut self, _context: &mut SourceContext) -> NextAction {
+        // A listener that was closed earlier had no acceptor to notify.
+        if self.accept_context.destination.is_closed() {
+            return NextAction::Remove;
+        }
         NextAction::Wait(Interest::READABLE)
     }
 

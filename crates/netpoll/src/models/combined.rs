@@ -22,13 +22,14 @@ use crate::connection::service::{PinnedHandlers, ServiceConfig, SharedHandler};
 use crate::error::{BoxError, CloseReason};
 use crate::event::EventSink;
 use crate::listener::Listener;
-use crate::listener::acceptor::{AcceptContext, Acceptor};
+use crate::listener::acceptor::Acceptor;
+use crate::listener::destination::{AcceptContext, Destination};
 use crate::mux::{Client, ClientOptions, Message, Numbered};
 use crate::options::ConnOptions;
 use crate::poll::balance::Balance;
 use crate::poll::mailbox::{Command, Mailbox};
 use crate::poll::model_poller::ModelPoller;
-use crate::poll::set::{PollerHandle, PollerSet};
+use crate::poll::set::{PollerGroup, PollerHandle};
 use crate::poll::source::ShutdownRequest;
 use crate::sync::{Arc, Mutex, lock, thread};
 use crate::tracker::ConnectionTracker;
@@ -273,8 +274,8 @@ fn accept_context(
         config: Arc::new(config),
     };
     Arc::new(AcceptContext {
-        pollers: Arc::new(PollerSet::from_handles(handles.to_vec())),
-        service: pinned.on_pollers(),
+        pollers: PollerGroup::new(handles.to_vec()),
+        destination: Destination::Service(pinned.on_pollers()),
         admission: Arc::new(AdmissionControl::new(
             100,
             None,

@@ -14,7 +14,7 @@ use super::mailbox::{Command, Mailbox};
 use super::notifier;
 use super::poller_registry::PollerRegistry;
 use super::recovery::Supervisor;
-use super::set::{LoadGuard, PollerConfig, PollerHandle, PollerSet};
+use super::set::{LoadGuard, PollerConfig, PollerGroup, PollerHandle, PollerSet};
 use super::source::SourceFactory;
 use crate::budget::{Budget, LoopMemory};
 use crate::error::ErrorKind;
@@ -80,6 +80,11 @@ impl Placement {
 pub(crate) fn register_source(factory: SourceFactory) -> io::Result<()> {
     Placement::select(None)?.register(factory);
     Ok(())
+}
+
+/// Returns the process-wide pollers, for listeners without a loop.
+pub(crate) fn shared_group() -> io::Result<PollerGroup> {
+    Ok(shared_pollers()?.to_group())
 }
 
 /// Returns the process-wide pollers, for sources created outside of a poller. If they fail to

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::notifier::SourceId;
-use super::set::{PollerHandle, PollerSet};
+use super::set::{PollerGroup, PollerHandle, PollerSet};
 use crate::budget::LoopMemory;
 use crate::foreign::{WakerSlots, Wakeup, register};
 use crate::sync::{Arc, Mutex, lock};
@@ -95,6 +95,12 @@ impl PollerRegistry {
     pub(crate) fn nth(&self, index: usize) -> PollerHandle {
         crate::block_on::block_on(self.wait_for_start());
         lock(&self.state).pollers[index].clone()
+    }
+
+    /// Returns all pollers of the loop; `None` if it does not run.
+    pub(crate) fn group(&self) -> Option<PollerGroup> {
+        let list = lock(&self.state);
+        (list.phase == LoopPhase::Running).then(|| PollerGroup::new(list.pollers.clone()))
     }
 
     /// Returns the poller of the calling thread if it is one of these, else the one with the fewest

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A set of pollers: their threads, and the choice of a poller for the next connection.
 //!
+//! A [`PollerGroup`] selects among pollers and owns none of them. A [`PollerSet`] owns the threads of
+//! its group.
+//!
 //! The set owns the threads. Dropping it stops them and waits for them, for at most 1 s. A thread
 //! that user code blocks ends once that code returns, and drops its sources then. Sources are
 //! always dropped on their poller's thread.
 
 use std::io;
+use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
@@ -37,14 +41,20 @@ pub(crate) struct PollerConfig {
     pub(crate) supervisor: Supervisor,
 }
 
+/// Some pollers, and the choice of one of them. Keeps no poller alive.
+#[derive(Debug)]
+pub(crate) struct PollerGroup {
+    pollers: Vec<PollerHandle>,
+    /// The counter of round-robin selection.
+    round_robin: AtomicUsize,
+}
+
 /// Pollers and their threads.
 #[derive(Debug)]
 pub(crate) struct PollerSet {
-    pollers: Vec<PollerHandle>,
+    group: PollerGroup,
     /// Threads that are not joined yet.
     threads: Mutex<Vec<(usize, JoinHandle<()>)>>,
-    /// The counter of round-robin selection.
-    round_robin: AtomicUsize,
 }
 
 /// A poller, seen from other threads.
@@ -137,49 +147,13 @@ impl PollerHandle {
     }
 }
 
-impl PollerSet {
-    /// Creates a set of pollers that a model runs.
-    #[cfg(all(test, netpoll_shuttle))]
-    pub(crate) fn from_handles(pollers: Vec<PollerHandle>) -> Self {
+impl PollerGroup {
+    /// Creates a group of `pollers`. Only a group of at least one can select.
+    pub(crate) fn new(pollers: Vec<PollerHandle>) -> Self {
         Self {
             pollers,
-            threads: Mutex::default(),
             round_robin: AtomicUsize::new(0),
         }
-    }
-
-    /// Starts a poller with `config` for each of `counters`, of which there is at least one.
-    ///
-    /// Creates all descriptors before it returns, so that a failure is reported and leaves nothing
-    /// behind.
-    pub(crate) fn start(counters: &[Arc<Counters>], config: &PollerConfig) -> io::Result<Self> {
-        let mut set = Self {
-            pollers: Vec::new(),
-            threads: Mutex::default(),
-            round_robin: AtomicUsize::new(0),
-        };
-        let memory = config.budget.of_pollers(counters.len());
-        for (index, counters) in counters.iter().enumerate() {
-            let mailbox = Mailbox::new(Arc::clone(counters))?.with_busy_poll(config.busy_poll);
-            let handle = PollerHandle::new(mailbox.within(memory));
-            let mailbox = Arc::clone(&handle.mailbox);
-            let config = config.clone();
-            let (ready, started) = std::sync::mpsc::channel();
-            let thread = std::thread::Builder::new()
-                .name(format!("netpoll-{index}"))
-                .spawn(move || poller_thread(index, mailbox, &config, &ready))?;
-            lock(&set.threads).push((index, thread));
-            set.pollers.push(handle);
-            started.recv().unwrap_or_else(|_| {
-                Err(io::Error::other("poller thread exited before it started"))
-            })?;
-        }
-        Ok(set)
-    }
-
-    /// Returns whether a poller has ended for good.
-    pub(super) fn has_ended_poller(&self) -> bool {
-        self.pollers.iter().any(|poller| poller.mailbox.is_closed())
     }
 
     /// Returns the poller with the fewest connections.
@@ -207,6 +181,54 @@ impl PollerSet {
     /// Returns the handles of its pollers.
     pub(super) fn handles(&self) -> &[PollerHandle] {
         &self.pollers
+    }
+}
+
+impl Deref for PollerSet {
+    type Target = PollerGroup;
+
+    fn deref(&self) -> &PollerGroup {
+        &self.group
+    }
+}
+
+impl PollerSet {
+    /// Starts a poller with `config` for each of `counters`, of which there is at least one.
+    ///
+    /// Creates all descriptors before it returns, so that a failure is reported and leaves nothing
+    /// behind.
+    pub(crate) fn start(counters: &[Arc<Counters>], config: &PollerConfig) -> io::Result<Self> {
+        let mut set = Self {
+            group: PollerGroup::new(Vec::new()),
+            threads: Mutex::default(),
+        };
+        let memory = config.budget.of_pollers(counters.len());
+        for (index, counters) in counters.iter().enumerate() {
+            let mailbox = Mailbox::new(Arc::clone(counters))?.with_busy_poll(config.busy_poll);
+            let handle = PollerHandle::new(mailbox.within(memory));
+            let mailbox = Arc::clone(&handle.mailbox);
+            let config = config.clone();
+            let (ready, started) = std::sync::mpsc::channel();
+            let thread = std::thread::Builder::new()
+                .name(format!("netpoll-{index}"))
+                .spawn(move || poller_thread(index, mailbox, &config, &ready))?;
+            lock(&set.threads).push((index, thread));
+            set.group.pollers.push(handle);
+            started.recv().unwrap_or_else(|_| {
+                Err(io::Error::other("poller thread exited before it started"))
+            })?;
+        }
+        Ok(set)
+    }
+
+    /// Returns its pollers as a group of their own, which keeps no thread alive.
+    pub(crate) fn to_group(&self) -> PollerGroup {
+        PollerGroup::new(self.pollers.clone())
+    }
+
+    /// Returns whether a poller has ended for good.
+    pub(super) fn has_ended_poller(&self) -> bool {
+        self.pollers.iter().any(|poller| poller.mailbox.is_closed())
     }
 
     /// Sends a request to every source of every poller.

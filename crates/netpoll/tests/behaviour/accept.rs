@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use netpoll::listener::{Accept, ConnInfo};
+use netpoll::listener::{Accept, IncomingConnection};
 use netpoll::options::ConnOptions;
 use netpoll::{Builder, Connection, EventLoop};
 
@@ -98,18 +98,18 @@ fn connections_are_accepted_no_faster_than_accept_rate() {
 }
 
 /// Accepts every other connection, beginning with the first.
-fn every_other(info: &ConnInfo<'_>, seen: &AtomicUsize) -> Accept {
+fn every_other(info: &IncomingConnection<'_>, seen: &AtomicUsize) -> Accept {
     if seen.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
-        Accept::Take(info.options().clone())
+        Accept::Accept(info.options().clone())
     } else {
-        Accept::Refuse
+        Accept::Reject
     }
 }
 
 #[test]
 fn a_connection_that_on_accept_refuses_is_closed_before_any_handler() {
     let seen = AtomicUsize::new(0);
-    let filter = move |info: &ConnInfo<'_>| every_other(info, &seen);
+    let filter = move |info: &IncomingConnection<'_>| every_other(info, &seen);
     let mut server = Server::start(two_pollers().on_accept(filter), rpc);
     for round in 0..20 {
         let mut peer = server.connect();
@@ -129,8 +129,8 @@ fn a_connection_that_on_accept_refuses_is_closed_before_any_handler() {
 #[test]
 fn a_panic_of_on_accept_refuses_its_connection_and_affects_no_other() {
     let seen = AtomicUsize::new(0);
-    let filter = move |info: &ConnInfo<'_>| match every_other(info, &seen) {
-        Accept::Refuse => panic!("requested by the test"),
+    let filter = move |info: &IncomingConnection<'_>| match every_other(info, &seen) {
+        Accept::Reject => panic!("requested by the test"),
         taken => taken,
     };
     let server = Server::start(two_pollers().max_connections(2).on_accept(filter), rpc);
@@ -146,11 +146,11 @@ fn a_panic_of_on_accept_refuses_its_connection_and_affects_no_other() {
 #[test]
 fn on_accept_sets_the_limits_of_each_connection() {
     let small = AtomicUsize::new(0);
-    let filter = move |info: &ConnInfo<'_>| {
+    let filter = move |info: &IncomingConnection<'_>| {
         let mut options = info.options().clone();
         assert_eq!(options.max_frame, 1000);
         options.max_frame = [10, 100_000][small.fetch_add(1, Ordering::SeqCst) % 2];
-        Accept::Take(options)
+        Accept::Accept(options)
     };
     let server = Server::start(two_pollers().max_frame(1000).on_accept(filter), rpc);
     let (mut small, mut large) = (server.connect(), server.connect());
@@ -162,10 +162,10 @@ fn on_accept_sets_the_limits_of_each_connection() {
 
 #[test]
 fn invalid_options_from_on_accept_refuse_the_connection() {
-    let filter = |info: &ConnInfo<'_>| {
+    let filter = |info: &IncomingConnection<'_>| {
         let mut options = info.options().clone();
         options.max_frame = 0;
-        Accept::Take(options)
+        Accept::Accept(options)
     };
     let server = Server::start(two_pollers().on_accept(filter), rpc);
     assert_eq!(server.connect().receive_all().unwrap(), b"");
@@ -176,14 +176,14 @@ fn invalid_options_from_on_accept_refuse_the_connection() {
 fn on_accept_sees_the_addresses_and_sets_the_socket_options() {
     let recorded = Arc::new(Mutex::new(Vec::new()));
     let record = Arc::clone(&recorded);
-    let filter = move |info: &ConnInfo<'_>| {
+    let filter = move |info: &IncomingConnection<'_>| {
         let local = info.local_addr().expect("a bound socket");
         record.lock().unwrap().push((info.peer_addr(), local));
         let known = info.peer_credentials().is_ok();
         assert_eq!(known, crate::support::kind() == Kind::Unix);
         let mut options: ConnOptions = info.options().clone();
         (options.nodelay, options.keepalive, options.user_timeout) = (false, None, None);
-        Accept::Take(options)
+        Accept::Accept(options)
     };
     let handler = async |conn: &mut Connection| {
         let socket = socket2::SockRef::from(&*conn);

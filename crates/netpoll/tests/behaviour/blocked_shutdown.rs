@@ -187,7 +187,7 @@ fn ways(barrier: &Barrier) -> Vec<(&'static str, Builder, Callback)> {
             "on_accept",
             silent().on_accept(move |info| {
                 accept.block();
-                Accept::Take(info.options().clone())
+                Accept::Accept(info.options().clone())
             }),
             Callback::OnAccept,
         ),

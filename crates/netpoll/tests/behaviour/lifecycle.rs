@@ -101,9 +101,9 @@ fn callbacks_run_in_lifecycle_order_on_both_sides() {
         conn.close();
         Ok(())
     });
-    let filter = move |info: &netpoll::listener::ConnInfo<'_>| {
+    let filter = move |info: &netpoll::listener::IncomingConnection<'_>| {
         accepts();
-        Accept::Take(info.options().clone())
+        Accept::Accept(info.options().clone())
     };
     let builder = EventLoop::builder().pollers(1).on_accept(filter);
     let observer = move |conn: &mut Connection, reason: &CloseReason| {

@@ -306,7 +306,7 @@ fn max_frame_set_in_on_accept_is_checked_against_the_budget() {
     let builder = builder.budget(Budget::new(1 << 20)).on_accept(|info| {
         let mut options = info.options().clone();
         options.max_frame = 4 << 20;
-        Accept::Take(options)
+        Accept::Accept(options)
     });
     let server = Server::start(builder, rpc);
     let mut peer = server.connect();

@@ -61,7 +61,7 @@ fn peer_addr_matches_the_kernel_for_every_dialed_form_at_both_ends() {
     let filter = sender.clone();
     let builder = EventLoop::builder().pollers(1).on_accept(move |info| {
         filter.send(("info", info.peer_addr())).unwrap();
-        Accept::Take(info.options().clone())
+        Accept::Accept(info.options().clone())
     });
     let handler = handler!([sender], |conn| {
         sender.send(("conn", conn.peer_addr()))?;

@@ -76,7 +76,7 @@ fn the_user_timeout_matches_the_keepalive_however_a_connection_is_made() {
             builder = builder.options(options);
         }
         if let Some(own) = own {
-            builder = builder.on_accept(move |_| Accept::Take(own.clone()));
+            builder = builder.on_accept(move |_| Accept::Accept(own.clone()));
         }
         let report = Arc::clone(&report);
         let handler = whole!([report], |conn| {

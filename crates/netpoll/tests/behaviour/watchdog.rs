@@ -194,7 +194,7 @@ fn a_slow_callback_is_reported_by_its_kind() {
         .on_disconnect(|_, _| sleep(LONG));
     let filtering = one_poller().on_request(rpc).on_accept(|info| {
         sleep(LONG);
-        Accept::Take(info.options().clone())
+        Accept::Accept(info.options().clone())
     });
     let choose = Arc::new(|_: &[_]| {
         sleep(LONG);

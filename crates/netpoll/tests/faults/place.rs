@@ -70,7 +70,7 @@ pub(crate) fn rpc() -> Builder {
         let held = if is_tcp { 64 << 10 } else { 8 << 10 };
         let set = socket2::SockRef::from(info).set_send_buffer_size(held);
         set.expect("an open socket");
-        Accept::Take(info.options().clone())
+        Accept::Accept(info.options().clone())
     })
 }
 
