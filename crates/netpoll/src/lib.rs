@@ -156,9 +156,10 @@ pub use error::{
     WriteAfterShutdown, WriteOverrun,
 };
 pub use event::{AcceptPauseReason, Callback, CallbackLocation, Event, MemoryLimit, PollerFailure};
+pub use event_loop::EventLoop;
 pub use event_loop::builder::Builder;
 pub use event_loop::control::Shutdown;
-pub use event_loop::{EventLoop, LoopHandle};
+pub use event_loop::handle::LoopHandle;
 pub use listener::Listener;
 pub use listener::filter::{Accept, ConnInfo};
 pub use listener::unix_path::{PathTaken, TakenBy};

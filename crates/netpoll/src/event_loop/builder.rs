@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! [`Builder`]: the listeners, handlers and limits of an event loop.
 
+mod start;
 mod validation;
 
 use std::fmt;
@@ -9,9 +10,9 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use super::EventLoop;
-use super::control::LoopControl;
+use super::built_loop::BuiltLoop;
+use super::control::ControlOwner;
 use super::handlers::{ConnectHandler, HandlerSetup, ServiceFactory};
-use crate::addr::ToAddrs;
 use crate::admission::AdmissionControl;
 use crate::budget::Budget;
 use crate::connection::dispatcher::Observer;
@@ -32,6 +33,7 @@ use crate::timeouts::{MinRate, Timeouts};
 #[derive(Default)]
 #[must_use]
 pub struct Builder {
+    control: ControlOwner,
     pub(super) handler: Option<ServiceFactory>,
     pub(super) connect_handler: Option<ConnectHandler>,
     pub(super) observer: Option<Observer>,
@@ -120,12 +122,6 @@ impl Builder {
     /// hold the largest frame of a connection; [`Budget::least`] computes the minimum.
     pub fn budget(mut self, budget: Budget) -> Self {
         self.budget = Some(budget);
-        self
-    }
-
-    /// Adds a listener. Can be called repeatedly, with listeners of different kinds.
-    pub fn listen(mut self, listener: impl Into<Listener>) -> Self {
-        self.listeners.push(listener.into());
         self
     }
 
@@ -330,7 +326,7 @@ impl Builder {
         for listener in self.listeners {
             listeners.extend(listener.split_per_poller(pollers)?);
         }
-        let control = Arc::new(LoopControl::new(budget.of_pollers(pollers)));
+        let control = Arc::clone(&self.control.0);
         let mut config = ServiceConfig::new(self.options, control.tracker(), self.observer);
         config.slow_call_after = self.slow_threshold.0;
         config.event_sink = self.event_sink.clone();
@@ -355,30 +351,33 @@ impl Builder {
                 descriptors,
             });
         }
+        // An address that every poller listens on is listed once.
+        let local_addrs = listeners
+            .iter()
+            .filter(|(pinned_poller, _)| pinned_poller.unwrap_or(0) == 0)
+            .map(|(_, listener)| listener.local_addr())
+            .collect::<io::Result<_>>()?;
+        let counters: Arc<[_]> = (0..pollers).map(|_| Arc::default()).collect();
+        let admission = Arc::new(admission);
+        control.set_built(BuiltLoop::new(
+            local_addrs,
+            Arc::clone(&counters),
+            Arc::clone(&admission),
+        ));
         Ok(EventLoop {
+            control: self.control,
             listeners,
             balance: self.balance,
             service,
             thread_pool,
             thread_hook: self.thread_hook,
-            admission: Arc::new(admission),
+            admission,
             budget,
             busy_poll: self.busy_poll,
             filter: self.filter,
             event_sink: self.event_sink,
-            counters: (0..pollers).map(|_| Arc::default()).collect(),
-            control,
+            counters,
         })
-    }
-
-    /// Listens on `addr` (`host:port`, `unix:/path`, `unix:@name`) and serves until the loop is
-    /// shut down. Blocks the calling thread.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Listener::bind`], [`build`](Self::build) and [`EventLoop::run`].
-    pub fn serve(self, addr: impl ToAddrs) -> io::Result<()> {
-        self.listen(Listener::bind(addr)?).build()?.run()
     }
 }
 
