@@ -66,10 +66,10 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct EventLoop {
     /// Dropped first: a loop that never ran completes its shutdowns, too.
     control: ControlOwner,
-    /// Each listener, with the index of its poller if that poller alone accepts from it.
-    listeners: Vec<(Option<usize>, Listener)>,
+    listeners: Vec<ServedListener>,
     balance: Balance,
-    service: Arc<dyn Service>,
+    /// The services of the listeners. The handlers live as long as the loop.
+    services: Vec<Arc<dyn Service>>,
     /// The threads that handlers run on, for [`Runner::Threads`](crate::Runner::Threads).
     thread_pool: Option<Arc<ThreadPool>>,
     thread_hook: Option<ThreadHook>,
@@ -81,6 +81,14 @@ pub struct EventLoop {
     event_sink: EventSink,
     /// The counters of each poller. Their number is the number of pollers.
     counters: Arc<[Arc<Counters>]>,
+}
+
+/// A listener, and the service of its connections.
+struct ServedListener {
+    /// The index of its poller, if that poller alone accepts from it.
+    pinned_poller: Option<usize>,
+    listener: Listener,
+    service: Arc<dyn Service>,
 }
 
 /// A loop whose pollers run.
@@ -203,29 +211,40 @@ impl EventLoop {
             }
         };
         self.control.0.set_running(&pollers);
-        let accept_context = Arc::new(AcceptContext {
-            pollers: Arc::clone(&pollers),
-            service: Arc::clone(&self.service),
-            admission: Arc::clone(&self.admission),
-            filter: self.filter.clone(),
-            balance: self.balance.clone(),
-        });
         let mut listeners = Vec::new();
-        for (index, (pinned_poller, listener)) in
-            std::mem::take(&mut self.listeners).into_iter().enumerate()
-        {
+        for (index, served) in std::mem::take(&mut self.listeners).into_iter().enumerate() {
+            let accept_context = Arc::new(AcceptContext {
+                pollers: Arc::clone(&pollers),
+                service: served.service,
+                admission: Arc::clone(&self.admission),
+                filter: self.filter.clone(),
+                balance: self.balance.clone(),
+            });
+            let pinned_poller = served.pinned_poller;
             let poller = pollers.nth(pinned_poller.unwrap_or(index));
-            let listener = Arc::new(listener);
+            let listener = Arc::new(served.listener);
             listeners.push(Arc::downgrade(&listener));
             poller.register(Acceptor::factory(listener, pinned_poller, &accept_context));
         }
-        drop(accept_context);
         Ok(RunningLoop {
             event_loop: self,
             pollers,
             listeners,
             thread_pool: threads,
         })
+    }
+
+    /// Returns the type name of the loop's handler, for events about code that may be any handler.
+    fn handler_name(&self) -> &'static str {
+        let mut names = self
+            .services
+            .iter()
+            .map(|service| service.config().handler_name);
+        let first = names.next().unwrap_or_default();
+        match names.all(|name| name == first) {
+            true => first,
+            false => "one of several handlers",
+        }
     }
 
     /// Returns the configuration that all pollers of the loop share.
@@ -258,6 +277,12 @@ impl RunningLoop {
         event_loop.run_shutdown(&pollers, &listeners, thread_pool.as_deref());
         event_loop.event_sink.flush();
         control.take_failure().map_or(Ok(()), Err)
+    }
+}
+
+impl fmt::Debug for ServedListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.listener.fmt(f)
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! [`Builder`]: the listeners, handlers and limits of an event loop.
 
-mod start;
+mod listeners;
 mod validation;
 
 use std::fmt;
@@ -19,7 +19,6 @@ use crate::connection::dispatcher::Observer;
 use crate::connection::service::ServiceConfig;
 use crate::error::InvalidConfig;
 use crate::event::{Event, EventSink};
-use crate::listener::Listener;
 use crate::listener::acceptor::{default_max_connections, descriptor_limit_below};
 use crate::listener::filter::{Accept, ConnInfo, Filter};
 use crate::options::ConnOptions;
@@ -28,6 +27,7 @@ use crate::runner::{PreparedRunner, Runner};
 use crate::sync::Arc;
 use crate::thread_hook::ThreadHook;
 use crate::timeouts::{MinRate, Timeouts};
+use listeners::ListenerSetup;
 
 /// Configures and builds an [`EventLoop`]. Returned by [`EventLoop::builder`].
 #[derive(Default)]
@@ -41,7 +41,7 @@ pub struct Builder {
     balance: Balance,
     max_connections: Option<usize>,
     accept_rate: Option<u32>,
-    listeners: Vec<Listener>,
+    listeners: Vec<ListenerSetup>,
     options: ConnOptions,
     pollers: Option<usize>,
     runner: Runner,
@@ -173,7 +173,7 @@ impl Builder {
     }
 
     /// Sets how a poller is selected for each new connection. The default is the poller with the
-    /// fewest connections. Not used for connections of [`Listener::bind_per_poller`].
+    /// fewest connections. Not used for connections of [`Listener::bind_per_poller`](crate::Listener::bind_per_poller).
     pub fn balance(mut self, balance: Balance) -> Self {
         self.balance = balance;
         self
@@ -313,23 +313,12 @@ impl Builder {
             return Err(io::Error::new(io::ErrorKind::Unsupported, message));
         }
         self.check()?;
-        let Some(handler) = self.handler else {
-            let expected = "must be set with on_request or on_connection";
-            return Err(InvalidConfig::new("handler", expected).into());
-        };
         let pollers = self.pollers.unwrap_or_else(default_pollers);
         let least = Budget::least(self.options.max_frame, pollers);
         let (budget, budget_event) = Budget::for_loop(self.budget, least);
         budget.check(self.options.max_frame, pollers)?;
         let limit = self.max_connections.unwrap_or_else(default_max_connections);
-        let mut listeners = Vec::new();
-        for listener in self.listeners {
-            listeners.extend(listener.split_per_poller(pollers)?);
-        }
         let control = Arc::clone(&self.control.0);
-        let mut config = ServiceConfig::new(self.options, control.tracker(), self.observer);
-        config.slow_call_after = self.slow_threshold.0;
-        config.event_sink = self.event_sink.clone();
         let event_sink = self.event_sink.clone();
         let admission = AdmissionControl::new(limit, self.accept_rate, budget.clone(), event_sink);
         let runner = self.runner.prepare()?;
@@ -337,11 +326,18 @@ impl Builder {
             PreparedRunner::Threads(threads) => Some(Arc::clone(threads)),
             _ => None,
         };
-        let service = handler(HandlerSetup {
-            config,
-            connect_handler: self.connect_handler,
-            runner,
-        })?;
+        let setup = || {
+            let (options, observer) = (self.options.clone(), self.observer.clone());
+            let mut config = ServiceConfig::new(options, control.tracker(), observer);
+            config.slow_call_after = self.slow_threshold.0;
+            config.event_sink = self.event_sink.clone();
+            HandlerSetup {
+                config,
+                connect_handler: self.connect_handler.clone(),
+                runner: runner.clone(),
+            }
+        };
+        let listeners = listeners::build(self.listeners, self.handler, pollers, setup)?;
         budget_event
             .iter()
             .for_each(|event| self.event_sink.report(event));
@@ -351,12 +347,7 @@ impl Builder {
                 descriptors,
             });
         }
-        // An address that every poller listens on is listed once.
-        let local_addrs = listeners
-            .iter()
-            .filter(|(pinned_poller, _)| pinned_poller.unwrap_or(0) == 0)
-            .map(|(_, listener)| listener.local_addr())
-            .collect::<io::Result<_>>()?;
+        let local_addrs = listeners::local_addrs(&listeners)?;
         let counters: Arc<[_]> = (0..pollers).map(|_| Arc::default()).collect();
         let admission = Arc::new(admission);
         control.set_built(BuiltLoop::new(
@@ -366,9 +357,12 @@ impl Builder {
         ));
         Ok(EventLoop {
             control: self.control,
+            services: listeners
+                .iter()
+                .map(|served| Arc::clone(&served.service))
+                .collect(),
             listeners,
             balance: self.balance,
-            service,
             thread_pool,
             thread_hook: self.thread_hook,
             admission,

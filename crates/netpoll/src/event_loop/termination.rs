@@ -122,7 +122,7 @@ impl EventLoop {
         let event = Event::CallbackAbandoned {
             location: CallbackLocation::Poller(index),
             callback: self.counters[index].current_callback(),
-            handler: self.service.config().handler_name,
+            handler: self.handler_name(),
             connections,
         };
         (event, connections)
@@ -140,7 +140,7 @@ impl EventLoop {
         Some(Event::CallbackAbandoned {
             location,
             callback: Callback::Handler,
-            handler: self.service.config().handler_name,
+            handler: self.handler_name(),
             connections,
         })
     }

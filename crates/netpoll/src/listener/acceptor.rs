@@ -52,7 +52,7 @@ const MAX_FAILURES: usize = 16;
 const MIN_BACKOFF: Duration = Duration::from_millis(10);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
-/// The state that all acceptors of a loop share.
+/// The state that the acceptors of a loop share, and the service of one listener.
 pub(crate) struct AcceptContext {
     pub(crate) pollers: Arc<PollerSet>,
     pub(crate) service: Arc<dyn Service>,
