@@ -16,6 +16,8 @@ mod handlers;
 #[cfg(test)]
 #[cfg(not(any(netpoll_loom, netpoll_shuttle)))]
 mod poller_failure_tests;
+#[cfg(feature = "signals")]
+mod signals;
 mod termination;
 
 use std::fmt;
@@ -74,6 +76,9 @@ pub struct EventLoop {
     thread_pool: Option<Arc<ThreadPool>>,
     thread_hook: Option<ThreadHook>,
     budget: Budget,
+    /// The drain time of a shutdown that a signal begins.
+    #[cfg(feature = "signals")]
+    shutdown_on_signals: Option<Duration>,
     /// How long an idle poller stays awake before it sleeps.
     busy_poll: Duration,
     admission: Arc<AdmissionControl>,
@@ -97,6 +102,8 @@ struct RunningLoop {
     pollers: Arc<PollerSet>,
     listeners: Vec<Weak<Listener>>,
     thread_pool: Option<Arc<ThreadPool>>,
+    #[cfg(feature = "signals")]
+    signals: Option<signals::SignalWatcher>,
 }
 
 impl EventLoop {
@@ -197,6 +204,11 @@ impl EventLoop {
 
     /// Starts the pollers and registers the listeners.
     fn start(mut self) -> io::Result<RunningLoop> {
+        #[cfg(feature = "signals")]
+        let signals = match self.shutdown_on_signals {
+            Some(within) => Some(signals::SignalWatcher::start(self.handle(), within)?),
+            None => None,
+        };
         let threads = self.thread_pool.take();
         if let Some(threads) = &threads {
             threads.start(self.budget.pool(), self.thread_hook.as_ref())?;
@@ -231,6 +243,8 @@ impl EventLoop {
             pollers,
             listeners,
             thread_pool: threads,
+            #[cfg(feature = "signals")]
+            signals,
         })
     }
 
@@ -271,6 +285,8 @@ impl RunningLoop {
             pollers,
             listeners,
             thread_pool,
+            #[cfg(feature = "signals")]
+                signals: _signals,
         } = self;
         let control = &event_loop.control.0;
         control.wait_for_shutdown(|| pollers.shutdown_all(ShutdownRequest::StopAccepting));

@@ -48,6 +48,7 @@
 //!   await tokio's timers and sockets.
 //! - `metrics`: adds `LoopStats::record`, which passes every count to a recorder of the `metrics`
 //!   crate.
+//! - `signals`: adds `Builder::shutdown_on_signals`, which drains the loop on SIGTERM and SIGINT.
 //! - `tower`: implements `tower_service::Service` for [`mux::Client`].
 //! - `tracing`: opens a span for each connection, entered around its handler, and logs the events
 //!   that no [`Builder::on_event`] sink receives.

@@ -71,9 +71,11 @@ fn stalled_loop(builder: Builder) -> (LoopHandle, TcpStream) {
     (handle, client)
 }
 
-/// Waits until the loop has closed its listeners: its shutdown is in progress.
-fn wait_until_draining(addr: Addr) {
+/// Waits until the shutdown of the loop has closed its listeners, and one connection is left.
+fn wait_until_draining(handle: &LoopHandle) {
+    let addr = handle.local_addrs()[0];
     eventually(|| connect(addr).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused));
+    eventually(|| handle.connections() == 1);
 }
 
 #[test]
@@ -217,7 +219,7 @@ fn a_loop_that_never_runs_completes_its_shutdowns_and_reports_that_it_never_ran(
 fn a_later_shutdown_brings_the_deadline_forward() {
     let (handle, _client) = stalled_loop(EventLoop::builder());
     let first = handle.shutdown(HOUR);
-    wait_until_draining(handle.local_addrs()[0]);
+    wait_until_draining(&handle);
     assert_eq!(handle.shutdown(Duration::ZERO).wait(), 1);
     assert_eq!(first.wait(), 1);
 }
@@ -443,4 +445,79 @@ fn a_blocked_poller_of_several_handlers_is_reported_as_such() {
         "one of several handlers"
     );
     drop(release);
+}
+
+/// Signals reach every loop of this process that has the option, so these tests run one at a time.
+#[cfg(feature = "signals")]
+mod signals {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    use signal_hook::low_level::raise;
+
+    use super::*;
+
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+    #[test]
+    fn a_signal_drains_the_loop_and_answers_requests_in_progress() {
+        let _turn = ONE_AT_A_TIME.lock();
+        for signal in [SIGTERM, SIGINT] {
+            let (release, released) = channel::<()>();
+            let released = Mutex::new(released);
+            let handle = EventLoop::builder()
+                .runner(Runner::Threads(1))
+                .on_request(async move |conn: &mut Connection| {
+                    conn.reader().skip(1).await?;
+                    conn.writer().put_u8(b'.');
+                    conn.writer().flush().await?;
+                    let _released = released.lock().unwrap().recv();
+                    conn.writer().put_u8(b'!');
+                    Ok(())
+                })
+                .shutdown_on_signals(HOUR)
+                .spawn("127.0.0.1:0")
+                .unwrap();
+            let mut client = connect(handle.local_addrs()[0]).unwrap();
+            assert_eq!(call(&mut client, b"x", 1), b".");
+            raise(signal).unwrap();
+            wait_until_draining(&handle);
+            release.send(()).unwrap();
+            let mut rest = Vec::new();
+            client.read_to_end(&mut rest).unwrap();
+            assert_eq!(rest, b"!");
+            drop(client);
+            handle.wait().unwrap();
+            assert_eq!(handle.shutdown(HOUR).wait(), 0, "aborted connections");
+        }
+    }
+
+    #[test]
+    fn a_second_signal_aborts_the_remaining_connections() {
+        let _turn = ONE_AT_A_TIME.lock();
+        let (handle, _client) = stalled_loop(EventLoop::builder().shutdown_on_signals(HOUR));
+        raise(SIGTERM).unwrap();
+        wait_until_draining(&handle);
+        raise(SIGTERM).unwrap();
+        handle.wait().unwrap();
+        assert_eq!(handle.shutdown(HOUR).wait(), 1, "aborted connections");
+    }
+
+    #[test]
+    fn signals_leave_loops_without_the_option_running() {
+        let _turn = ONE_AT_A_TIME.lock();
+        let without = EventLoop::builder()
+            .on_request(echo)
+            .spawn("127.0.0.1:0")
+            .unwrap();
+        let with = EventLoop::builder()
+            .on_request(echo)
+            .shutdown_on_signals(HOUR)
+            .spawn("127.0.0.1:0")
+            .unwrap();
+        raise(SIGTERM).unwrap();
+        with.wait().unwrap();
+        let mut client = connect(without.local_addrs()[0]).unwrap();
+        assert_eq!(call(&mut client, b"one\n", 4), b"one\n");
+        drop(client);
+        assert_eq!(without.shutdown(HOUR).wait(), 0);
+    }
 }

@@ -48,6 +48,9 @@ pub struct Builder {
     thread_hook: Option<ThreadHook>,
     budget: Option<Budget>,
     busy_poll: Duration,
+    /// The drain time of a shutdown that a signal begins.
+    #[cfg(feature = "signals")]
+    pub(super) shutdown_on_signals: Option<Duration>,
     slow_threshold: SlowThreshold,
     event_sink: EventSink,
     /// The first invalid option, reported by [`build`](Self::build).
@@ -368,6 +371,8 @@ impl Builder {
             admission,
             budget,
             busy_poll: self.busy_poll,
+            #[cfg(feature = "signals")]
+            shutdown_on_signals: self.shutdown_on_signals,
             filter: self.filter,
             event_sink: self.event_sink,
             counters,
