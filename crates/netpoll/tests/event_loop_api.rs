@@ -38,20 +38,20 @@ async fn stall(conn: &mut Connection) -> Result<(), BoxError> {
 }
 
 fn free_listener() -> Listener {
-    Listener::bind("127.0.0.1:0").unwrap()
+    Listener::bind("127.0.0.1:0").expect("a free port")
 }
 
 fn connect(addr: Addr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(addr.as_tcp().unwrap())?;
+    let stream = TcpStream::connect(addr.as_tcp().expect("a TCP address"))?;
     stream.set_read_timeout(Some(LIMIT))?;
     Ok(stream)
 }
 
 /// Sends `request` and returns the answer, which has `len` bytes.
 fn call(stream: &mut TcpStream, request: &[u8], len: usize) -> Vec<u8> {
-    stream.write_all(request).unwrap();
+    stream.write_all(request).expect("an open connection");
     let mut answer = vec![0; len];
-    stream.read_exact(&mut answer).unwrap();
+    stream.read_exact(&mut answer).expect("an answer");
     answer
 }
 
@@ -65,8 +65,11 @@ fn eventually(condition: impl Fn() -> bool) {
 
 /// Spawns a loop whose only connection has a handler that never returns.
 fn stalled_loop(builder: Builder) -> (LoopHandle, TcpStream) {
-    let handle = builder.on_request(stall).spawn("127.0.0.1:0").unwrap();
-    let mut client = connect(handle.local_addrs()[0]).unwrap();
+    let handle = builder
+        .on_request(stall)
+        .spawn("127.0.0.1:0")
+        .expect("a running loop");
+    let mut client = connect(handle.local_addrs()[0]).expect("a connection");
     assert_eq!(call(&mut client, b"x", 1), b"!");
     (handle, client)
 }
@@ -356,7 +359,7 @@ impl Spawn for ThreadEach {
 fn tokio_runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
         .build()
-        .unwrap()
+        .expect("a runtime")
 }
 
 #[test]

@@ -341,15 +341,9 @@ impl Builder {
             }
         };
         let listeners = listeners::build(self.listeners, self.handler, pollers, setup)?;
-        budget_event
-            .iter()
-            .for_each(|event| self.event_sink.report(event));
-        if let Some(descriptors) = descriptor_limit_below(limit) {
-            self.event_sink.report(&Event::LimitAboveDescriptors {
-                connections: limit,
-                descriptors,
-            });
-        }
+        let descriptor_event = descriptor_event(limit);
+        let events = budget_event.iter().chain(&descriptor_event);
+        events.for_each(|event| self.event_sink.report(event));
         let local_addrs = listeners::local_addrs(&listeners)?;
         let counters: Arc<[_]> = (0..pollers).map(|_| Arc::default()).collect();
         let admission = Arc::new(admission);
@@ -378,6 +372,15 @@ impl Builder {
             counters,
         })
     }
+}
+
+/// Returns the event to report if the process has fewer descriptors than `connections`.
+fn descriptor_event(connections: usize) -> Option<Event> {
+    let descriptors = descriptor_limit_below(connections)?;
+    Some(Event::LimitAboveDescriptors {
+        connections,
+        descriptors,
+    })
 }
 
 fn default_pollers() -> usize {
