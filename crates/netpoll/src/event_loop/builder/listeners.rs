@@ -6,11 +6,10 @@ use std::fmt;
 use std::io;
 
 use super::Builder;
-use super::validation::missing_handler;
 use crate::addr::{Addr, ToAddrs};
 use crate::connection::Connection;
 use crate::connection::handler::Handler;
-use crate::error::BoxError;
+use crate::error::{BoxError, InvalidConfig};
 use crate::event_loop::ServedListener;
 use crate::event_loop::handle::LoopHandle;
 use crate::event_loop::handlers::{
@@ -18,6 +17,10 @@ use crate::event_loop::handlers::{
 };
 use crate::listener::Listener;
 use crate::sync::Arc;
+
+/// The error of a loop with a listener that no handler serves.
+const NO_HANDLER: InvalidConfig =
+    InvalidConfig::new("handler", "must be set with on_request or on_connection");
 
 /// A listener of a loop that is not built yet.
 pub(super) struct ListenerSetup {
@@ -151,7 +154,7 @@ pub(super) fn build(
     for ListenerSetup { listener, handler } in listeners {
         let service = match handler {
             Some(make) => make(setup())?,
-            None => default_service.clone().ok_or_else(missing_handler)?,
+            None => default_service.clone().ok_or(NO_HANDLER)?,
         };
         let split = listener.split_per_poller(pollers)?.into_iter();
         served.extend(split.map(|(pinned_poller, listener)| ServedListener {

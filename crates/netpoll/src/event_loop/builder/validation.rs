@@ -40,14 +40,6 @@ impl Builder {
             let expected = "must be at least 1; use None to disable it";
             return Err(InvalidConfig::new("accept_rate", expected));
         }
-        if self.handler.is_none() && self.listeners.iter().any(|setup| setup.handler.is_none()) {
-            return Err(missing_handler());
-        }
         Ok(())
     }
-}
-
-/// The error of a loop with a listener that no handler serves.
-pub(super) fn missing_handler() -> InvalidConfig {
-    InvalidConfig::new("handler", "must be set with on_request or on_connection")
 }
