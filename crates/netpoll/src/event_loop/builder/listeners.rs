@@ -126,17 +126,20 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// Those of [`Listener::bind`], [`build`](Self::build) and [`EventLoop::run`].
+    /// Those of [`Listener::bind`], [`build`](Self::build) and
+    /// [`EventLoop::run`](crate::EventLoop::run).
     pub fn serve(self, addr: impl ToAddrs) -> io::Result<()> {
         self.listen(Listener::bind(addr)?).build()?.run()
     }
 
     /// Listens on `addr` and serves on threads of the loop's own. The short form of
-    /// [`EventLoop::spawn`], as [`serve`](Self::serve) is of [`EventLoop::run`].
+    /// [`EventLoop::spawn`](crate::EventLoop::spawn), as [`serve`](Self::serve) is of
+    /// [`EventLoop::run`](crate::EventLoop::run).
     ///
     /// # Errors
     ///
-    /// Those of [`Listener::bind`], [`build`](Self::build) and [`EventLoop::spawn`].
+    /// Those of [`Listener::bind`], [`build`](Self::build) and
+    /// [`EventLoop::spawn`](crate::EventLoop::spawn).
     pub fn spawn(self, addr: impl ToAddrs) -> io::Result<LoopHandle> {
         self.listen(Listener::bind(addr)?).build()?.spawn()
     }
