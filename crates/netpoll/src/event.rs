@@ -94,7 +94,7 @@ pub enum Event {
     SlowCall {
         /// The kind of callback.
         callback: Callback,
-        /// The type name of the loop's handler.
+        /// The type name of the handler that the connection's listener has.
         handler: &'static str,
         /// The peer of the connection that the callback worked on.
         peer: Addr,
@@ -126,7 +126,8 @@ pub enum Event {
         location: CallbackLocation,
         /// The kind of callback.
         callback: Callback,
-        /// The type name of the loop's handler.
+        /// The type name of the loop's handler; `one of several handlers` if the listeners have
+        /// [handlers of their own](crate::Builder::listen_with).
         handler: &'static str,
         /// How many connections were aborted there.
         connections: usize,

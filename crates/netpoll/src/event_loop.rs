@@ -28,29 +28,33 @@
 
 // # Implementation
 //
-// The thread that calls `EventLoop::run` serves no connection. It waits for a shutdown request
-// and then runs the shutdown in two steps. *Graceful*: the pollers accept the connections that the
+// The thread that calls `EventLoop::run`, or that `EventLoop::spawn` starts, serves no connection. It
+// waits for a shutdown request and then runs the shutdown in two steps. *Graceful*: the pollers accept the connections that the
 // kernel has queued, serve the bytes it holds for each connection, and close idle connections.
 // *Force*, at the deadline: the pollers abort the connections that remain. Then the poller threads
 // end.
 
 pub(crate) mod builder;
+mod built_loop;
 pub(crate) mod control;
 mod dialer;
+pub(crate) mod handle;
 mod handlers;
 mod listener;
 #[cfg(test)]
 #[cfg(not(any(netpoll_loom, netpoll_shuttle)))]
 mod poller_failure_tests;
+#[cfg(feature = "signals")]
+mod signals;
 mod termination;
 
 use std::fmt;
 use std::io;
+use std::sync::{Weak, mpsc};
 use std::time::Duration;
 
 use crate::addr::Addr;
-use crate::admission::{AcceptStats, AdmissionControl};
-use crate::block_on::block_on;
+use crate::admission::AdmissionControl;
 use crate::budget::Budget;
 pub use crate::connection::handler::{Handler, HandlerFn};
 use crate::connection::service::Service;
@@ -61,18 +65,17 @@ use crate::listener::acceptor::Acceptor;
 use crate::listener::destination::{AcceptContext, Destination};
 use crate::listener::filter::Filter;
 pub use crate::poll::balance::{Balance, PollerLoad};
-use crate::poll::notifier::is_poller_thread;
 use crate::poll::recovery::Supervisor;
 use crate::poll::set::{PollerConfig, PollerSet};
 use crate::poll::source::ShutdownRequest;
 use crate::runner::thread_pool::ThreadPool;
-use crate::stats::LoopStats;
 use crate::stats::counters::Counters;
 use crate::sync::Arc;
 use crate::thread_hook::ThreadHook;
 pub use builder::Builder;
-use control::LoopControl;
+use control::ControlOwner;
 pub use control::Shutdown;
+pub use handle::LoopHandle;
 
 /// How long a loop that fails to start waits for the threads of its thread pool.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -94,14 +97,19 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// }
 /// ```
 pub struct EventLoop {
-    /// Each listener, with the index of its poller if that poller alone accepts from it.
-    listeners: Vec<(Option<usize>, Listener)>,
+    /// Dropped first: a loop that never ran completes its shutdowns, too.
+    control: ControlOwner,
+    listeners: Vec<ServedListener>,
     balance: Balance,
-    service: Arc<dyn Service>,
+    /// The services of the listeners. The handlers live as long as the loop.
+    services: Vec<Arc<dyn Service>>,
     /// The threads that handlers run on, for [`Runner::Threads`](crate::Runner::Threads).
     thread_pool: Option<Arc<ThreadPool>>,
     thread_hook: Option<ThreadHook>,
     budget: Budget,
+    /// The drain time of a shutdown that a signal begins.
+    #[cfg(feature = "signals")]
+    shutdown_on_signals: Option<Duration>,
     /// How long an idle poller stays awake before it sleeps.
     busy_poll: Duration,
     admission: Arc<AdmissionControl>,
@@ -109,7 +117,24 @@ pub struct EventLoop {
     event_sink: EventSink,
     /// The counters of each poller. Their number is the number of pollers.
     counters: Arc<[Arc<Counters>]>,
-    control: Arc<LoopControl>,
+}
+
+/// A listener, and the service of its connections.
+struct ServedListener {
+    /// The index of its poller, if that poller alone accepts from it.
+    pinned_poller: Option<usize>,
+    listener: Listener,
+    service: Arc<dyn Service>,
+}
+
+/// A loop whose pollers run.
+struct RunningLoop {
+    event_loop: EventLoop,
+    pollers: Arc<PollerSet>,
+    listeners: Vec<Weak<Listener>>,
+    thread_pool: Option<Arc<ThreadPool>>,
+    #[cfg(feature = "signals")]
+    signals: Option<signals::SignalWatcher>,
 }
 
 impl EventLoop {
@@ -122,31 +147,22 @@ impl EventLoop {
     #[must_use]
     pub fn handle(&self) -> LoopHandle {
         LoopHandle {
-            control: Arc::clone(&self.control),
-            admission: Arc::clone(&self.admission),
-            counters: Arc::clone(&self.counters),
+            control: Arc::clone(&self.control.0),
         }
     }
 
-    /// Returns the addresses that the loop listens on, with the actual ports.
-    ///
-    /// # Errors
-    ///
-    /// The errors of `getsockname(2)`.
-    pub fn local_addrs(&self) -> io::Result<Vec<Addr>> {
-        // An address that every poller listens on is listed once.
-        let first = self
-            .listeners
-            .iter()
-            .filter(|(pinned_poller, _)| pinned_poller.unwrap_or(0) == 0);
-        first.map(|(_, listener)| listener.local_addr()).collect()
+    /// Returns the addresses that the loop listens on, with the actual ports, in the order in which
+    /// the listeners were added. [`LoopHandle::local_addrs`] returns the same while the loop runs.
+    #[must_use]
+    pub fn local_addrs(&self) -> Vec<Addr> {
+        self.handle().local_addrs()
     }
 
     /// Serves until the loop is shut down.
     ///
-    /// Blocks the calling thread. The pollers run on threads of their own, which start here and end
-    /// before this returns. A thread that is blocked by user code at the deadline of the shutdown
-    /// is abandoned: the loop reports
+    /// Blocks the calling thread; [`spawn`](Self::spawn) does not. The pollers run on threads of
+    /// their own, which start here and end before this returns. A thread that is blocked by user
+    /// code at the deadline of the shutdown is abandoned: the loop reports
     /// [`CallbackAbandoned`](crate::event::Event::CallbackAbandoned), and the thread ends when that
     /// code returns.
     ///
@@ -156,7 +172,76 @@ impl EventLoop {
     /// poller failed later and could not restart
     /// ([`PollerFailed`](crate::event::Event::PollerFailed)): the remaining connections are aborted
     /// then.
-    pub fn run(mut self) -> io::Result<()> {
+    pub fn run(self) -> io::Result<()> {
+        self.start()?.serve()
+    }
+
+    /// Serves on threads of the loop's own, until the loop is shut down.
+    ///
+    /// Returns when all poller threads run. The loop is shut down through the handle. Dropping the
+    /// handle leaves the loop running; the end of the process aborts it, so `main` usually ends
+    /// with [`LoopHandle::wait`]. Costs one thread more than [`run`](Self::run), which sleeps until
+    /// the shutdown.
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use std::net::TcpStream;
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let handle = netpoll::EventLoop::builder()
+    ///     .on_request(async |conn: &mut netpoll::Connection| {
+    ///         let (mut reader, mut writer) = conn.split();
+    ///         writer.put_slice(reader.until(b'\n', 1024).await?);
+    ///         Ok(())
+    ///     })
+    ///     .listen(netpoll::Listener::bind("127.0.0.1:0")?)
+    ///     .build()?
+    ///     .spawn()?;
+    ///
+    /// let mut client = TcpStream::connect(handle.local_addrs()[0].to_string())?;
+    /// client.write_all(b"hello\n")?;
+    /// let mut answer = [0; 6];
+    /// client.read_exact(&mut answer)?;
+    /// assert_eq!(&answer, b"hello\n");
+    ///
+    /// let aborted = handle.shutdown(Duration::from_secs(10)).wait();
+    /// assert_eq!(aborted, 0);
+    /// handle.wait()
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Fails if the pollers cannot start for lack of descriptors, memory or threads. A later
+    /// failure is returned by [`LoopHandle::wait`].
+    pub fn spawn(self) -> io::Result<LoopHandle> {
+        let handle = self.handle();
+        let (sender, started) = mpsc::sync_channel(1);
+        let serve = move || {
+            let (running, result) = match self.start() {
+                Ok(running) => (Some(running), Ok(())),
+                Err(error) => (None, Err(error)),
+            };
+            // The receiver waits for it.
+            let _received = sender.send(result).is_ok();
+            // The handles keep a copy of the result.
+            drop(running.map(RunningLoop::serve));
+        };
+        let thread = std::thread::Builder::new().name("netpoll-loop".into());
+        drop(thread.spawn(serve)?);
+        let result = started.recv();
+        result.unwrap_or_else(|_| Err(ErrorKind::NotRunning.into()))?;
+        Ok(handle)
+    }
+
+    /// Starts the pollers and registers the listeners.
+    fn start(mut self) -> io::Result<RunningLoop> {
+        #[cfg(feature = "signals")]
+        let signals = match self.shutdown_on_signals {
+            Some(within) => Some(signals::SignalWatcher::start(self.handle(), within)?),
+            None => None,
+        };
         let threads = self.thread_pool.take();
         if let Some(threads) = &threads {
             threads.start(self.budget.pool(), self.thread_hook.as_ref())?;
@@ -170,35 +255,48 @@ impl EventLoop {
                 return Err(error);
             }
         };
-        self.control.set_running(&pollers);
-        let accept_context = Arc::new(AcceptContext {
-            pollers: pollers.to_group(),
-            destination: Destination::Service(Arc::clone(&self.service)),
-            admission: Arc::clone(&self.admission),
-            filter: self.filter.clone(),
-            balance: self.balance.clone(),
-        });
+        self.control.0.set_running(&pollers);
         let mut listeners = Vec::new();
-        for (index, (pinned_poller, listener)) in
-            std::mem::take(&mut self.listeners).into_iter().enumerate()
-        {
+        for (index, served) in std::mem::take(&mut self.listeners).into_iter().enumerate() {
+            let accept_context = Arc::new(AcceptContext {
+                pollers: pollers.to_group(),
+                destination: Destination::Service(served.service),
+                admission: Arc::clone(&self.admission),
+                filter: self.filter.clone(),
+                balance: self.balance.clone(),
+            });
+            let pinned_poller = served.pinned_poller;
             let poller = pollers.nth(pinned_poller.unwrap_or(index));
-            let listener = Arc::new(listener);
+            let listener = Arc::new(served.listener);
             listeners.push(Arc::downgrade(&listener));
             poller.register(Acceptor::factory(listener, pinned_poller, &accept_context));
         }
-        drop(accept_context);
-        let deadline = self
-            .control
-            .wait_for_shutdown(|| pollers.shutdown_all(ShutdownRequest::StopAccepting));
-        self.run_shutdown(deadline, &pollers, &listeners, threads.as_deref());
-        self.event_sink.flush();
-        self.control.take_failure().map_or(Ok(()), Err)
+        Ok(RunningLoop {
+            event_loop: self,
+            pollers,
+            listeners,
+            thread_pool: threads,
+            #[cfg(feature = "signals")]
+            signals,
+        })
+    }
+
+    /// Returns the type name of the loop's handler, for events about code that may be any handler.
+    fn handler_name(&self) -> &'static str {
+        let mut names = self
+            .services
+            .iter()
+            .map(|service| service.config().handler_name);
+        let first = names.next().unwrap_or_default();
+        match names.all(|name| name == first) {
+            true => first,
+            false => "one of several handlers",
+        }
     }
 
     /// Returns the configuration that all pollers of the loop share.
     fn poller_config(&self) -> PollerConfig {
-        let control = Arc::clone(&self.control);
+        let control = Arc::clone(&self.control.0);
         PollerConfig {
             budget: self.budget.clone(),
             thread_hook: self.thread_hook.clone(),
@@ -211,10 +309,29 @@ impl EventLoop {
     }
 }
 
-impl Drop for EventLoop {
-    fn drop(&mut self) {
-        // A loop that never ran completes its shutdowns here, too.
-        self.control.mark_stopped();
+impl RunningLoop {
+    /// Waits for a shutdown request and runs the shutdown.
+    fn serve(self) -> io::Result<()> {
+        // In this order: the loop, whose drop completes the shutdown, is dropped last.
+        let Self {
+            event_loop,
+            pollers,
+            listeners,
+            thread_pool,
+            #[cfg(feature = "signals")]
+                signals: _signals,
+        } = self;
+        let control = &event_loop.control.0;
+        control.wait_for_shutdown(|| pollers.shutdown_all(ShutdownRequest::StopAccepting));
+        event_loop.run_shutdown(&pollers, &listeners, thread_pool.as_deref());
+        event_loop.event_sink.flush();
+        control.take_failure().map_or(Ok(()), Err)
+    }
+}
+
+impl fmt::Debug for ServedListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.listener.fmt(f)
     }
 }
 
@@ -224,143 +341,5 @@ impl fmt::Debug for EventLoop {
             .field("listeners", &self.listeners)
             .field("pollers", &self.counters.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// Controls and observes an [`EventLoop`]. `Clone` and `Send`; usable on the pollers of the loop
-/// too.
-#[derive(Clone, Debug)]
-pub struct LoopHandle {
-    control: Arc<LoopControl>,
-    admission: Arc<AdmissionControl>,
-    counters: Arc<[Arc<Counters>]>,
-}
-
-impl LoopHandle {
-    /// Shuts the loop down in order, and aborts the connections that remain when `within` has
-    /// passed.
-    ///
-    /// Returns at once. The result is a future; [`Shutdown::wait`] blocks for it, and dropping it
-    /// does not cancel the shutdown. The first call sets the deadline.
-    ///
-    /// - The listeners are closed, as by [`stop_accepting`](Self::stop_accepting).
-    /// - Bytes that the kernel holds for a connection at that moment are read and served. Requests
-    ///   that arrive later may be dropped. A connection that was accepted less than 5 s ago (or
-    ///   less than [`first_byte`](crate::options::Timeouts::first_byte) ago, if that is shorter)
-    ///   and has received nothing yet keeps the rest of that time: its request may be in flight.
-    /// - Requests that were read are answered. Handlers run on, and requests of
-    ///   [`mux::serve`](crate::mux::serve) are awaited. A connection stays open while a
-    ///   [`WriteQueue`](crate::connection::WriteQueue) of it exists. A handler that owns its
-    ///   connection reads end of input once all received bytes are consumed, or it checks
-    ///   [`draining`](crate::Connection::draining) and decides when to stop.
-    /// - Then each connection is closed in order: its output is sent, then FIN.
-    ///
-    /// A connection with work left at the deadline is reset, and counts as aborted.
-    ///
-    /// A poller whose thread is blocked by user code cannot do that. At the deadline the loop
-    /// closes its listeners, shuts down both directions of its connections from outside, and
-    /// reports [`CallbackAbandoned`](crate::event::Event::CallbackAbandoned). A handler on another
-    /// thread that waits for one of these connections, or for a timer of [`time`](crate::time), is
-    /// woken only when the blocking code returns. A handler that stays on a thread of
-    /// [`Runner::Threads`](crate::Runner::Threads) is dropped when that thread ends. A handler that
-    /// must end sooner needs a timer of its own executor.
-    pub fn shutdown(&self, within: Duration) -> Shutdown {
-        self.control.request_shutdown(within);
-        Shutdown::new(Arc::clone(&self.control))
-    }
-
-    /// Stops accepting connections, and keeps serving the open ones.
-    ///
-    /// The listeners are closed. Their ports and names become free, or continue in the processes
-    /// that [share them](crate::Listener#handing-over). Connections that the kernel has queued by
-    /// then are still accepted, unless another process can accept them. Open connections are served
-    /// until they end or the loop is [shut down](Self::shutdown).
-    ///
-    /// Returns at once. The pollers close the listeners soon after; a loop at its connection limit
-    /// does so when it has accepted the queued connections. Before [`run`](EventLoop::run) is
-    /// called, the request takes effect when the loop runs. Callable from any thread, idempotent,
-    /// irreversible.
-    ///
-    /// ```no_run
-    /// # fn example(handle: &netpoll::LoopHandle) {
-    /// // Take the server out of service, and end it once its clients have gone elsewhere.
-    /// handle.stop_accepting();
-    /// while handle.connections() > 0 {
-    ///     std::thread::sleep(std::time::Duration::from_secs(1));
-    /// }
-    /// let aborted = handle.shutdown(std::time::Duration::ZERO).wait();
-    /// # let _ = aborted;
-    /// # }
-    /// ```
-    pub fn stop_accepting(&self) {
-        self.control.stop_accepting();
-    }
-
-    /// Blocks until the loop serves: [`run`](EventLoop::run) was called, and all poller threads
-    /// run.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::NotRunning`] (`ConnectionAborted`) if the
-    /// loop failed to start, or has ended.
-    /// [`ErrorKind::BlockingOnPoller`] (`WouldBlock`) on
-    /// a poller thread.
-    pub fn wait_until_serving(&self) -> io::Result<()> {
-        if is_poller_thread() {
-            return Err(ErrorKind::BlockingOnPoller.into());
-        }
-        let pollers = self.control.pollers();
-        block_on(pollers.wait_for_start());
-        match pollers.is_running() {
-            true => Ok(()),
-            false => Err(ErrorKind::NotRunning.into()),
-        }
-    }
-
-    /// Returns how many accepted connections are open.
-    #[must_use]
-    pub fn connections(&self) -> usize {
-        self.control.tracker().open_connections()
-    }
-
-    /// Returns the memory budget that the connections of the loop share.
-    #[must_use]
-    pub fn budget(&self) -> Budget {
-        self.admission.budget().clone()
-    }
-
-    /// Returns how many connections the listeners accepted and rejected, and why accepting paused.
-    #[must_use]
-    pub fn accept_stats(&self) -> AcceptStats {
-        self.admission.stats()
-    }
-
-    /// Returns a snapshot of all counters of the loop.
-    ///
-    /// Callable from any thread, at any rate: it reads counters that the pollers maintain anyway,
-    /// and does not block them. One allocation, and two locks for a few instructions each.
-    ///
-    /// ```no_run
-    /// # fn example(handle: &netpoll::LoopHandle) {
-    /// let stats = handle.stats();
-    /// let total = stats.total();
-    /// println!("{} open, {} requests", stats.connections, total.requests);
-    /// for (reason, count) in stats.closed.iter().filter(|(_, count)| *count > 0) {
-    ///     println!("{count} ended: {reason}");
-    /// }
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn stats(&self) -> LoopStats {
-        let mut stats = LoopStats {
-            connections: self.connections(),
-            accept: self.accept_stats(),
-            ..LoopStats::default()
-        };
-        for counters in self.counters.iter() {
-            stats.pollers.push(counters.poller.snapshot());
-            stats.closed.add(&counters.closed.snapshot());
-        }
-        stats
     }
 }

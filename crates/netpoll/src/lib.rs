@@ -68,6 +68,7 @@
 //! |---|---|
 //! | `tokio` | [`Runner::tokio`](Runner::Spawn), and `Builder::enter_tokio` for handlers that await tokio's timers and sockets |
 //! | `metrics` | `LoopStats::record`, which passes every count to a recorder of the `metrics` crate |
+//! | `signals` | `Builder::shutdown_on_signals`, which drains the loop on SIGTERM and SIGINT |
 //! | `tower` | `tower_service::Service` for [`mux::Client`] |
 //! | `tracing` | a span for each connection, entered around its handler, and log lines for the events that no [`Builder::on_event`] sink receives |
 //!

@@ -171,21 +171,34 @@ impl ConnectionTracker {
     }
 
     /// Waits until only waiting handlers and no listener are left, or until `deadline`. Returns
-    /// whether that state was reached.
-    pub(crate) fn wait_until_drained(&self, deadline: Instant) -> bool {
+    /// whether that state was reached. A deadline that changes takes effect with
+    /// [`recheck_deadline`](Self::recheck_deadline).
+    pub(crate) fn wait_until_drained(&self, deadline: impl Fn() -> Instant) -> bool {
         self.wait_until(deadline, TrackerState::is_drained)
     }
 
     /// Waits until no connection and no listener is left, or until `deadline`. Returns whether that
-    /// state was reached.
-    pub(crate) fn wait_until_empty(&self, deadline: Instant) -> bool {
+    /// state was reached. A deadline that changes takes effect with
+    /// [`recheck_deadline`](Self::recheck_deadline).
+    pub(crate) fn wait_until_empty(&self, deadline: impl Fn() -> Instant) -> bool {
         self.wait_until(deadline, |state| state.open == 0 && state.listeners == 0)
     }
 
-    fn wait_until(&self, deadline: Instant, condition: impl Fn(&TrackerState) -> bool) -> bool {
+    /// Makes waiting threads read their deadline again.
+    pub(crate) fn recheck_deadline(&self) {
+        // A waiter reads its deadline under this lock: it has not read it yet, or it waits.
+        drop(lock(&self.state));
+        self.changed.notify_all();
+    }
+
+    fn wait_until(
+        &self,
+        deadline: impl Fn() -> Instant,
+        condition: impl Fn(&TrackerState) -> bool,
+    ) -> bool {
         let mut state = lock(&self.state);
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline().saturating_duration_since(Instant::now());
             let reached = condition(&state);
             if reached || left.is_zero() {
                 return reached;

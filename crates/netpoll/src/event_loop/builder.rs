@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! [`Builder`]: the listeners, handlers and limits of an event loop.
 
+mod listeners;
 mod validation;
 
 use std::fmt;
@@ -9,16 +10,15 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use super::EventLoop;
-use super::control::LoopControl;
+use super::built_loop::BuiltLoop;
+use super::control::ControlOwner;
 use super::handlers::{ConnectHandler, HandlerSetup, ServiceFactory};
-use crate::addr::ToAddrs;
 use crate::admission::AdmissionControl;
 use crate::budget::Budget;
 use crate::connection::dispatcher::Observer;
 use crate::connection::service::ServiceConfig;
 use crate::error::InvalidConfig;
 use crate::event::{Event, EventSink};
-use crate::listener::Listener;
 use crate::listener::acceptor::{default_max_connections, descriptor_limit_below};
 use crate::listener::filter::{Accept, Filter, IncomingConnection};
 use crate::options::ConnOptions;
@@ -27,11 +27,13 @@ use crate::runner::{PreparedRunner, Runner};
 use crate::sync::Arc;
 use crate::thread_hook::ThreadHook;
 use crate::timeouts::{MinRate, Timeouts};
+use listeners::ListenerSetup;
 
 /// Configures and builds an [`EventLoop`]. Returned by [`EventLoop::builder`].
 #[derive(Default)]
 #[must_use]
 pub struct Builder {
+    control: ControlOwner,
     pub(super) handler: Option<ServiceFactory>,
     pub(super) connect_handler: Option<ConnectHandler>,
     pub(super) observer: Option<Observer>,
@@ -39,13 +41,16 @@ pub struct Builder {
     balance: Balance,
     max_connections: Option<usize>,
     accept_rate: Option<u32>,
-    listeners: Vec<Listener>,
+    listeners: Vec<ListenerSetup>,
     options: ConnOptions,
     pollers: Option<usize>,
     runner: Runner,
     thread_hook: Option<ThreadHook>,
     budget: Option<Budget>,
     busy_poll: Duration,
+    /// The drain time of a shutdown that a signal begins.
+    #[cfg(feature = "signals")]
+    pub(super) shutdown_on_signals: Option<Duration>,
     slow_threshold: SlowThreshold,
     event_sink: EventSink,
     /// The first invalid option, reported by [`build`](Self::build).
@@ -124,12 +129,6 @@ impl Builder {
         self
     }
 
-    /// Adds a listener. Can be called repeatedly, with listeners of different kinds.
-    pub fn listen(mut self, listener: impl Into<Listener>) -> Self {
-        self.listeners.push(listener.into());
-        self
-    }
-
     /// Sets the number of pollers, at most 1024. The default is one for each available core.
     pub fn pollers(mut self, count: usize) -> Self {
         self.pollers = Some(count);
@@ -178,7 +177,7 @@ impl Builder {
     }
 
     /// Sets how a poller is selected for each new connection. The default is the poller with the
-    /// fewest connections. Not used for connections of [`Listener::bind_per_poller`].
+    /// fewest connections. Not used for connections of [`Listener::bind_per_poller`](crate::Listener::bind_per_poller).
     pub fn balance(mut self, balance: Balance) -> Self {
         self.balance = balance;
         self
@@ -318,23 +317,12 @@ impl Builder {
             return Err(io::Error::new(io::ErrorKind::Unsupported, message));
         }
         self.check()?;
-        let Some(handler) = self.handler else {
-            let expected = "must be set with on_request or on_connection";
-            return Err(InvalidConfig::new("handler", expected).into());
-        };
         let pollers = self.pollers.unwrap_or_else(default_pollers);
         let least = Budget::least(self.options.max_frame, pollers);
         let (budget, budget_event) = Budget::for_loop(self.budget, least);
         budget.check(self.options.max_frame, pollers)?;
         let limit = self.max_connections.unwrap_or_else(default_max_connections);
-        let mut listeners = Vec::new();
-        for listener in self.listeners {
-            listeners.extend(listener.split_per_poller(pollers)?);
-        }
-        let control = Arc::new(LoopControl::new(budget.of_pollers(pollers)));
-        let mut config = ServiceConfig::new(self.options, control.tracker(), self.observer);
-        config.slow_call_after = self.slow_threshold.0;
-        config.event_sink = self.event_sink.clone();
+        let control = Arc::clone(&self.control.0);
         let event_sink = self.event_sink.clone();
         let admission = AdmissionControl::new(limit, self.accept_rate, budget.clone(), event_sink);
         let runner = self.runner.prepare()?;
@@ -342,45 +330,58 @@ impl Builder {
             PreparedRunner::Threads(threads) => Some(Arc::clone(threads)),
             _ => None,
         };
-        let service = handler(HandlerSetup {
-            config,
-            connect_handler: self.connect_handler,
-            runner,
-        })?;
-        budget_event
-            .iter()
-            .for_each(|event| self.event_sink.report(event));
-        if let Some(descriptors) = descriptor_limit_below(limit) {
-            self.event_sink.report(&Event::LimitAboveDescriptors {
-                connections: limit,
-                descriptors,
-            });
-        }
+        let setup = || {
+            let (options, observer) = (self.options.clone(), self.observer.clone());
+            let mut config = ServiceConfig::new(options, control.tracker(), observer);
+            config.slow_call_after = self.slow_threshold.0;
+            config.event_sink = self.event_sink.clone();
+            HandlerSetup {
+                config,
+                connect_handler: self.connect_handler.clone(),
+                runner: runner.clone(),
+            }
+        };
+        let listeners = listeners::build(self.listeners, self.handler, pollers, setup)?;
+        let descriptor_event = descriptor_event(limit);
+        let events = budget_event.iter().chain(&descriptor_event);
+        events.for_each(|event| self.event_sink.report(event));
+        let local_addrs = listeners::local_addrs(&listeners)?;
+        let counters: Arc<[_]> = (0..pollers).map(|_| Arc::default()).collect();
+        let admission = Arc::new(admission);
+        control.set_built(BuiltLoop::new(
+            local_addrs,
+            Arc::clone(&counters),
+            Arc::clone(&admission),
+        ));
         Ok(EventLoop {
+            control: self.control,
+            services: listeners
+                .iter()
+                .map(|served| Arc::clone(&served.service))
+                .collect(),
             listeners,
             balance: self.balance,
-            service,
             thread_pool,
             thread_hook: self.thread_hook,
-            admission: Arc::new(admission),
+            admission,
             budget,
             busy_poll: self.busy_poll,
+            #[cfg(feature = "signals")]
+            shutdown_on_signals: self.shutdown_on_signals,
             filter: self.filter,
             event_sink: self.event_sink,
-            counters: (0..pollers).map(|_| Arc::default()).collect(),
-            control,
+            counters,
         })
     }
+}
 
-    /// Listens on `addr` (`host:port`, `unix:/path`, `unix:@name`) and serves until the loop is
-    /// shut down. Blocks the calling thread.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Listener::bind`], [`build`](Self::build) and [`EventLoop::run`].
-    pub fn serve(self, addr: impl ToAddrs) -> io::Result<()> {
-        self.listen(Listener::bind(addr)?).build()?.run()
-    }
+/// Returns the event to report if the process has fewer descriptors than `connections`.
+fn descriptor_event(connections: usize) -> Option<Event> {
+    let descriptors = descriptor_limit_below(connections)?;
+    Some(Event::LimitAboveDescriptors {
+        connections,
+        descriptors,
+    })
 }
 
 fn default_pollers() -> usize {

@@ -7,15 +7,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::budget::LoopMemory;
+use super::built_loop::BuiltLoop;
+use crate::error::{ErrorExt, ErrorKind};
 use crate::poll::notifier::{self, SourceId};
 use crate::poll::poller_registry::PollerRegistry;
 use crate::poll::set::PollerSet;
-use crate::sync::{Arc, Condvar, Mutex, lock, wait};
+use crate::sync::{Arc, Condvar, Mutex, OnceLock, lock, wait};
 use crate::tracker::{ConnectionTracker, ShutdownWaiter};
 
 /// The state that a loop, its handles and its shutdowns share.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct LoopControl {
     requests: Mutex<ControlRequests>,
     requested: Condvar,
@@ -24,6 +25,20 @@ pub(crate) struct LoopControl {
     tracker: Arc<ConnectionTracker>,
     /// The pollers of the loop, while it runs.
     pollers: PollerRegistry,
+    built: OnceLock<BuiltLoop>,
+    /// Set once the pollers run.
+    started: OnceLock<()>,
+}
+
+/// Owns the state of a loop: held by the builder, then by the loop. Its drop is the end of the
+/// loop, and completes its shutdowns.
+#[derive(Debug, Default)]
+pub(super) struct ControlOwner(pub(super) Arc<LoopControl>);
+
+impl Drop for ControlOwner {
+    fn drop(&mut self) {
+        self.0.mark_stopped();
+    }
 }
 
 /// The requests that a loop has received.
@@ -45,45 +60,61 @@ enum StopAccepting {
 }
 
 impl LoopControl {
-    /// Creates the state of a loop that may use `memory`.
-    pub(super) fn new(memory: LoopMemory) -> Self {
-        Self {
-            requests: Mutex::default(),
-            requested: Condvar::default(),
-            failure: Mutex::default(),
-            tracker: Arc::default(),
-            pollers: PollerRegistry::new(memory),
-        }
+    /// Records that the loop is built.
+    pub(super) fn set_built(&self, built: BuiltLoop) {
+        let pollers = built.counters.len();
+        self.pollers.set_memory(built.budget.of_pollers(pollers));
+        self.built.get_or_init(|| built);
+    }
+
+    /// Returns the facts about the loop, once it is built.
+    pub(super) fn built(&self) -> Option<&BuiltLoop> {
+        self.built.get()
     }
 
     pub(crate) fn tracker(&self) -> &Arc<ConnectionTracker> {
         &self.tracker
     }
 
-    /// Requests a shutdown, unless one was requested before. The deadline is at most a century from
-    /// now.
+    /// Requests a shutdown, or brings the deadline of an earlier request forward. The deadline is
+    /// at most a century from now.
     pub(super) fn request_shutdown(&self, within: Duration) {
         const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+        let deadline = Instant::now() + within.min(CENTURY);
         let mut requests = lock(&self.requests);
-        requests
-            .deadline
-            .get_or_insert_with(|| Instant::now() + within.min(CENTURY));
+        let earliest = requests.deadline.map_or(deadline, |set| set.min(deadline));
+        requests.deadline = Some(earliest);
         drop(requests);
         self.requested.notify_all();
+        self.tracker.recheck_deadline();
+    }
+
+    /// Returns the deadline of the requested shutdown; now, if none was requested.
+    pub(super) fn deadline(&self) -> Instant {
+        lock(&self.requests).deadline.unwrap_or_else(Instant::now)
     }
 
     /// Requests an immediate shutdown after a failure that the loop cannot recover from.
     pub(super) fn fail(&self, error: io::Error) {
         lock(&self.failure).get_or_insert(error);
-        let mut requests = lock(&self.requests);
-        requests.deadline = Some(Instant::now());
-        drop(requests);
-        self.requested.notify_all();
+        self.request_shutdown(Duration::ZERO);
     }
 
-    /// Returns the failure that ended the loop, if any.
+    /// Returns the failure that ended the loop, if any, and keeps a copy for the handles.
     pub(super) fn take_failure(&self) -> Option<io::Error> {
-        lock(&self.failure).take()
+        let mut failure = lock(&self.failure);
+        let copy = failure.as_ref().map(copy_of);
+        std::mem::replace(&mut failure, copy)
+    }
+
+    /// Returns the result of a loop that has ended.
+    pub(super) fn result(&self) -> io::Result<()> {
+        if self.started.get().is_none() {
+            return Err(ErrorKind::NotRunning.into());
+        }
+        lock(&self.failure)
+            .as_ref()
+            .map_or(Ok(()), |error| Err(copy_of(error)))
     }
 
     /// Requests that the loop stops accepting.
@@ -96,14 +127,11 @@ impl LoopControl {
         self.requested.notify_all();
     }
 
-    /// Blocks until a shutdown is requested, and returns its deadline. Calls `stop` once if the
-    /// loop has to stop accepting before that.
-    pub(super) fn wait_for_shutdown(&self, stop: impl Fn()) -> Instant {
+    /// Blocks until a shutdown is requested. Calls `stop` once if the loop has to stop accepting
+    /// before that.
+    pub(super) fn wait_for_shutdown(&self, stop: impl Fn()) {
         let mut requests = lock(&self.requests);
-        loop {
-            if let Some(deadline) = requests.deadline {
-                return deadline;
-            }
+        while requests.deadline.is_none() {
             if requests.stop_accepting == StopAccepting::Requested {
                 requests.stop_accepting = StopAccepting::Delivered;
                 drop(requests);
@@ -117,6 +145,7 @@ impl LoopControl {
 
     /// Publishes the pollers of the running loop.
     pub(super) fn set_running(&self, pollers: &PollerSet) {
+        self.started.get_or_init(|| ());
         self.pollers.set_running(pollers);
     }
 
@@ -131,9 +160,24 @@ impl LoopControl {
         &self.pollers
     }
 
-    pub(super) fn mark_stopped(&self) {
+    /// Records that the loop has ended or will never run, and wakes all waiters.
+    fn mark_stopped(&self) {
         self.pollers.set_stopped();
+        if let Some(built) = self.built() {
+            built.release_admission();
+        }
         self.tracker.mark_stopped();
+    }
+}
+
+/// Copies an error: its errno, or else its kind and message.
+fn copy_of(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(errno) => io::Error::from_raw_os_error(errno),
+        None => match error.netpoll_kind() {
+            Some(kind) => kind.into(),
+            None => io::Error::new(error.kind(), error.to_string()),
+        },
     }
 }
 
@@ -220,5 +264,32 @@ impl Future for Shutdown {
             Some(aborted) => Poll::Ready(aborted),
             None => Poll::Pending,
         }
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(any(netpoll_loom, netpoll_shuttle)))]
+mod tests {
+    use super::*;
+
+    fn ended(failure: io::Error) -> (io::Error, Arc<LoopControl>) {
+        let control = Arc::new(LoopControl::default());
+        control.started.get_or_init(|| ());
+        control.fail(failure);
+        (control.take_failure().unwrap(), control)
+    }
+
+    #[test]
+    fn run_returns_the_failure_and_handles_return_copies_of_it() {
+        let (returned, control) = ended(ErrorKind::NotRunning.into());
+        assert!(returned.get_ref().unwrap().is::<ErrorKind>());
+        for _ in 0..2 {
+            let copy = control.result().unwrap_err();
+            assert_eq!(copy.kind(), returned.kind());
+            assert_eq!(copy.to_string(), returned.to_string());
+        }
+        assert!(control.deadline() <= Instant::now());
+        let (_returned, control) = ended(io::Error::from_raw_os_error(24));
+        assert_eq!(control.result().unwrap_err().raw_os_error(), Some(24));
     }
 }

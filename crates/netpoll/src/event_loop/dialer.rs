@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Dialing connections on the pollers of a loop.
 
-use super::LoopHandle;
+use super::handle::LoopHandle;
 use crate::dialer::Dialer;
 
 impl Dialer {

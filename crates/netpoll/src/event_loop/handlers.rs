@@ -38,6 +38,7 @@ pub(super) struct HandlerSetup {
 }
 
 /// The handler that was given to `on_connect` or `on_connect_send`.
+#[derive(Clone)]
 pub(super) enum ConnectHandler {
     Pinned(Arc<OnConnect>),
     Movable(Arc<OnConnectSend>),
@@ -61,10 +62,7 @@ impl Builder {
     where
         H: AsyncFn(&mut Connection) -> Result<(), BoxError> + Send + Sync + 'static,
     {
-        let provider = SharedHandler(Arc::new(handler));
-        self.set_handler::<H, _>(|setup| {
-            setup.pinned_service(provider, run_batch::<H>, HandlerMode::PerRequest)
-        })
+        self.with_handler(request_service(handler))
     }
 
     /// Calls a handler for each request, as [`on_request`](Self::on_request), with one handler for
@@ -98,28 +96,15 @@ impl Builder {
         H: AsyncFn(&mut Connection) -> Result<(), BoxError> + 'static,
     {
         let provider = PerThreadHandler(make);
-        self.set_handler::<H, _>(|setup| {
+        self.with_handler(service_factory::<H, _>(|setup| {
             setup.pinned_service(provider, run_batch::<H>, HandlerMode::PerRequest)
-        })
+        }))
     }
 
     /// Calls `handler` for each request, as [`on_request`](Self::on_request), on any
     /// [`Runner`](crate::Runner): its futures are `Send`, and different threads may poll them.
     pub fn on_request_send<H: Handler>(self, handler: H) -> Self {
-        self.set_handler::<H, _>(|setup| {
-            if setup.moves_tasks() {
-                setup.movable_service(handler, run_batch_send::<H>, HandlerMode::PerRequest)
-            } else {
-                let handler = async move |conn: &mut Connection| {
-                    UserFuture::new(pin!(Some(handler.call(conn)))).await
-                };
-                setup.pinned_service(
-                    SharedHandler(Arc::new(handler)),
-                    run_batch,
-                    HandlerMode::PerRequest,
-                )
-            }
-        })
+        self.with_handler(request_service_send(handler))
     }
 
     /// Calls `handler` once with each connection, which it then owns; dropping it calls
@@ -130,9 +115,9 @@ impl Builder {
         H: AsyncFn(Connection) -> Result<(), BoxError> + Send + Sync + 'static,
     {
         let provider = SharedHandler(Arc::new(handler));
-        self.set_handler::<H, _>(|setup| {
+        self.with_handler(service_factory::<H, _>(|setup| {
             setup.pinned_service(provider, connection_task::<H>, HandlerMode::PerConnection)
-        })
+        }))
     }
 
     /// Calls `handler` once with each connection, as [`on_connection`](Self::on_connection), on any
@@ -142,7 +127,7 @@ impl Builder {
         H: Fn(Connection) -> F + Send + Sync + 'static,
         F: Future<Output = Result<(), BoxError>> + Send + 'static,
     {
-        self.set_handler::<H, _>(|setup| {
+        self.with_handler(service_factory::<H, _>(|setup| {
             if setup.moves_tasks() {
                 setup.movable_service(
                     handler,
@@ -157,7 +142,7 @@ impl Builder {
                     HandlerMode::PerConnection,
                 )
             }
-        })
+        }))
     }
 
     /// Calls `handler` once for each connection, before its first request, on the same runner.
@@ -205,16 +190,50 @@ impl Builder {
         self
     }
 
-    fn set_handler<H, G>(mut self, make_service: G) -> Self
-    where
-        G: FnOnce(HandlerSetup) -> Result<Arc<dyn Service>, InvalidConfig> + Send + 'static,
-    {
-        self.handler = Some(Box::new(|mut setup: HandlerSetup| {
-            setup.config.handler_name = type_name::<H>();
-            make_service(setup)
-        }));
+    fn with_handler(mut self, factory: ServiceFactory) -> Self {
+        self.handler = Some(factory);
         self
     }
+}
+
+/// Returns the factory of a service that serves with `H`.
+fn service_factory<H, G>(make_service: G) -> ServiceFactory
+where
+    G: FnOnce(HandlerSetup) -> Result<Arc<dyn Service>, InvalidConfig> + Send + 'static,
+{
+    Box::new(|mut setup: HandlerSetup| {
+        setup.config.handler_name = type_name::<H>();
+        make_service(setup)
+    })
+}
+
+/// Returns the factory of a service that calls `handler` for each request.
+pub(super) fn request_service<H>(handler: H) -> ServiceFactory
+where
+    H: AsyncFn(&mut Connection) -> Result<(), BoxError> + Send + Sync + 'static,
+{
+    let provider = SharedHandler(Arc::new(handler));
+    service_factory::<H, _>(|setup| {
+        setup.pinned_service(provider, run_batch::<H>, HandlerMode::PerRequest)
+    })
+}
+
+/// Returns the factory of a service that calls `handler` for each request, on any runner.
+pub(super) fn request_service_send<H: Handler>(handler: H) -> ServiceFactory {
+    service_factory::<H, _>(|setup| {
+        if setup.moves_tasks() {
+            setup.movable_service(handler, run_batch_send::<H>, HandlerMode::PerRequest)
+        } else {
+            let handler = async move |conn: &mut Connection| {
+                UserFuture::new(pin!(Some(handler.call(conn)))).await
+            };
+            setup.pinned_service(
+                SharedHandler(Arc::new(handler)),
+                run_batch,
+                HandlerMode::PerRequest,
+            )
+        }
+    })
 }
 
 impl HandlerSetup {

@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
+use super::EventLoop;
 use super::builder::Builder;
-use super::{EventLoop, LoopHandle};
+use super::handle::LoopHandle;
 use crate::block_on::block_on;
 use crate::connection::Connection;
 use crate::dialer::Dialer;
@@ -86,7 +87,7 @@ impl FailureTest {
             .listen(Listener::bind("127.0.0.1:0").unwrap())
             .build()
             .unwrap();
-        let addr = event_loop.local_addrs().unwrap()[0].as_tcp().unwrap();
+        let addr = event_loop.local_addrs()[0].as_tcp().unwrap();
         let handle = event_loop.handle();
         let running = std::thread::spawn(|| event_loop.run());
         Self {
@@ -303,7 +304,7 @@ fn blocking_dial_starts_with_its_loop() {
             .listen(Listener::bind("127.0.0.1:0").unwrap())
             .build()
             .unwrap();
-        let addr = event_loop.local_addrs().unwrap()[0].as_tcp().unwrap();
+        let addr = event_loop.local_addrs()[0].as_tcp().unwrap();
         let handle = event_loop.handle();
         let dialer = Dialer::new().on(&handle).connect_timeout(Some(LIMIT * 3));
         let begun = Instant::now();

@@ -33,23 +33,23 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 const SHORT_CHECK_INTERVAL: Duration = Duration::from_micros(200);
 
 impl EventLoop {
-    /// Runs a requested shutdown to its deadline.
+    /// Runs a requested shutdown to its deadline, which a later request may bring forward.
     pub(super) fn run_shutdown(
         &self,
-        deadline: Instant,
         pollers: &PollerSet,
         listeners: &[Weak<Listener>],
         threads: Option<&ThreadPool>,
     ) {
         pollers.shutdown_all(ShutdownRequest::Graceful);
-        let tracker = self.control.tracker();
-        if tracker.wait_until_drained(deadline) {
+        let control = &self.control.0;
+        let tracker = control.tracker();
+        if tracker.wait_until_drained(|| control.deadline()) {
             // Handlers that await the shutdown complete now, and have until the deadline to return.
             tracker.release_waiting_handlers();
         }
         let mut events = Vec::new();
         let mut off_poller = 0;
-        if !tracker.wait_until_empty(deadline) {
+        if !tracker.wait_until_empty(|| control.deadline()) {
             pollers.shutdown_all(ShutdownRequest::Force);
             self.wait_for_aborted(pollers);
             off_poller = tracker.open_connections();
@@ -59,8 +59,8 @@ impl EventLoop {
                 events.push(event);
             }
         }
-        let timeout = deadline.saturating_duration_since(Instant::now());
-        let stuck_pollers = pollers.stop(timeout.max(STALL_TIMEOUT));
+        let stalled_at = Instant::now() + STALL_TIMEOUT;
+        let stuck_pollers = pollers.stop(|| control.deadline().max(stalled_at));
         for index in stuck_pollers {
             let known = |event: &Event| matches!(event, Event::CallbackAbandoned { location: place, .. } if *place == CallbackLocation::Poller(index));
             if !events.iter().any(known) {
@@ -79,11 +79,12 @@ impl EventLoop {
     /// Waits until all aborted connections are closed and every poller is idle, or until nothing
     /// changes any more. A poller counts its last connection as closed a moment before it is done.
     fn wait_for_aborted(&self, pollers: &PollerSet) {
-        let tracker = self.control.tracker();
+        let tracker = self.control.0.tracker();
         let begun = Instant::now();
         let (mut seen, mut since) = (None, begun);
         loop {
-            let gone = tracker.wait_until_empty(Instant::now() + CHECK_INTERVAL);
+            let next_check = Instant::now() + CHECK_INTERVAL;
+            let gone = tracker.wait_until_empty(|| next_check);
             let state = (tracker.open_connections(), pollers.blocked_pollers().len());
             if gone && state.1 == 0 {
                 return;
@@ -115,13 +116,13 @@ impl EventLoop {
             // A listener that cannot be replaced is closed when the user code returns.
             let _replaced = listener.replace_socket(poller.placeholder_fd()).is_ok();
         }
-        let tracker = self.control.tracker();
+        let tracker = self.control.0.tracker();
         let connections = poller.shut_down_sockets().min(tracker.open_connections());
         tracker.add_aborted(connections);
         let event = Event::CallbackAbandoned {
             location: CallbackLocation::Poller(index),
             callback: self.counters[index].current_callback(),
-            handler: self.service.config().handler_name,
+            handler: self.handler_name(),
             connections,
         };
         (event, connections)
@@ -139,7 +140,7 @@ impl EventLoop {
         Some(Event::CallbackAbandoned {
             location,
             callback: Callback::Handler,
-            handler: self.service.config().handler_name,
+            handler: self.handler_name(),
             connections,
         })
     }

@@ -205,7 +205,7 @@ fn the_last_connection_to_close_ends_the_drain() {
             .map(|connection| spawn(move || drop(connection)))
             .collect();
         let century = Instant::now() + Duration::from_secs(1 << 31);
-        assert!(tracker.wait_until_drained(century));
+        assert!(tracker.wait_until_drained(|| century));
         assert_eq!(tracker.open_connections(), 0);
         going.into_iter().for_each(|thread| thread.join().unwrap());
     });

@@ -13,13 +13,14 @@ use super::notifier::SourceId;
 use super::set::{PollerGroup, PollerHandle, PollerSet};
 use crate::budget::LoopMemory;
 use crate::foreign::{WakerSlots, Wakeup, register};
-use crate::sync::{Arc, Mutex, lock};
+use crate::sync::{Arc, Mutex, OnceLock, lock};
 
 /// The pollers of a loop while it runs. Holding it keeps no poller alive.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct PollerRegistry {
     state: Arc<Mutex<PollerRegistryState>>,
-    memory: LoopMemory,
+    /// Set when the loop is built.
+    memory: Arc<OnceLock<LoopMemory>>,
 }
 
 #[derive(Debug, Default)]
@@ -38,17 +39,14 @@ enum LoopPhase {
 }
 
 impl PollerRegistry {
-    /// Creates the registry of a loop that may use `memory` and does not run yet.
-    pub(crate) fn new(memory: LoopMemory) -> Self {
-        Self {
-            state: Arc::default(),
-            memory,
-        }
+    /// Sets the memory that the loop may use, once.
+    pub(crate) fn set_memory(&self, memory: LoopMemory) {
+        self.memory.get_or_init(|| memory);
     }
 
-    /// Returns the memory that the loop may use.
+    /// Returns the memory that the loop may use: without a limit until the loop is built.
     pub(crate) fn memory(&self) -> LoopMemory {
-        self.memory
+        self.memory.get().copied().unwrap_or_default()
     }
 
     /// Records that the loop runs on `pollers`, and wakes all waiters.
@@ -161,7 +159,7 @@ mod tests {
 
     #[test]
     fn waiters_are_woken_on_start_and_stop_and_leave_no_waker_when_dropped() {
-        let pollers = PollerRegistry::new(LoopMemory::default());
+        let pollers = PollerRegistry::default();
         let mut context = Context::from_waker(Waker::noop());
         {
             let mut dropped = pin!(pollers.wait_for_start());

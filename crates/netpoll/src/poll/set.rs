@@ -247,16 +247,15 @@ impl PollerSet {
         (0..self.pollers.len()).filter(is_blocked).collect()
     }
 
-    /// Stops the pollers and waits for their threads, for at most `patience`. Returns the pollers
-    /// whose threads still run; these are detached.
-    pub(crate) fn stop(&self, patience: Duration) -> Vec<usize> {
+    /// Stops the pollers and waits for their threads until `deadline`, which may change meanwhile.
+    /// Returns the pollers whose threads still run; these are detached.
+    pub(crate) fn stop(&self, deadline: impl Fn() -> Instant) -> Vec<usize> {
         for poller in &self.pollers {
             poller.mailbox.send(Command::Stop);
         }
         let mut threads = std::mem::take(&mut *lock(&self.threads));
         // A set that one of its own pollers stops cannot wait for that one.
         threads.retain(|(_, thread)| thread.thread().id() != std::thread::current().id());
-        let begun = Instant::now();
         let mut pause = MIN_BACKOFF;
         loop {
             let (ended, alive): (Vec<_>, Vec<_>) = threads
@@ -267,7 +266,7 @@ impl PollerSet {
                 let _panicked = thread.join().is_err();
             }
             threads = alive;
-            if threads.is_empty() || begun.elapsed() > patience {
+            if threads.is_empty() || Instant::now() > deadline() {
                 return threads.into_iter().map(|(index, _)| index).collect();
             }
             std::thread::sleep(pause);
@@ -286,7 +285,8 @@ const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 impl Drop for PollerSet {
     fn drop(&mut self) {
         // A blocked thread ends when its user code returns.
-        let _left = self.stop(DROP_TIMEOUT);
+        let deadline = Instant::now() + DROP_TIMEOUT;
+        let _left = self.stop(|| deadline);
     }
 }
 

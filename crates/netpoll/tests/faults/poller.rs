@@ -54,7 +54,7 @@ impl Server {
             .build()
             .unwrap();
         Self {
-            addr: event_loop.local_addrs().unwrap()[0].as_tcp().unwrap(),
+            addr: event_loop.local_addrs()[0].as_tcp().unwrap(),
             handle: event_loop.handle(),
             reports,
             running: std::thread::spawn(|| event_loop.run()),

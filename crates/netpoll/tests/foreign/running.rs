@@ -108,7 +108,7 @@ fn dial_before_its_loop_runs_survives_hostile_wakers() {
             })
             .build()
             .expect("a loop");
-        let addr = lives.local_addrs().expect("an address")[0];
+        let addr = lives.local_addrs()[0];
         let (asked, ends) = (lives.handle(), lives.handle());
         let dialer = Dialer::new().on(&ends);
         let ends_after = Arc::new(());
