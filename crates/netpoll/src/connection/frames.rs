@@ -10,47 +10,23 @@ use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use netpoll_buffer::{LinkBuffer, TooLarge};
+use netpoll_buffer::TooLarge;
 
 use super::input_buffer::ReadTimeoutPolicy;
 use super::reader::{ReadWait, Reader, is_unexpected_eof};
-use super::writer::Writer;
 use crate::codec::{Codec, Need};
 use crate::fairness;
 
-impl<'a> Reader<'a> {
-    /// Reads and consumes the next frame; `None` if the stream has ended before its first byte.
-    /// Waits until the whole frame is there. This call copies none of its bytes, so a frame that is
-    /// kept keeps alive the memory in which it came.
-    ///
-    /// ```no_run
-    /// use netpoll::codec::LengthField;
-    ///
-    /// # async fn example(conn: &mut netpoll::Connection) -> std::io::Result<()> {
-    /// let codec = LengthField::new();
-    /// let (mut reader, mut writer) = conn.split();
-    /// while let Some(frame) = reader.frame(&codec).await? {
-    ///     writer.frame(&codec, frame)?;
-    /// }
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// The codec's error. [`InvalidNeed`](crate::codec::InvalidNeed) if the codec returns an
-    /// impossible length. Otherwise as all methods of [`Reader`]: [`TooLarge`] for a frame above
-    /// the connection's `max_frame`, even if the codec allows more;
-    /// [`UnexpectedEof`](crate::UnexpectedEof) in the middle of a frame. A failed call has consumed
-    /// nothing, except that a frame which does not [decode](Codec::decode) is consumed.
-    ///
-    /// # Cancel safety
-    ///
-    /// No input is lost.
-    pub async fn frame<C: Codec + ?Sized>(&mut self, codec: &C) -> io::Result<Option<C::Frame>> {
-        let mut wait = FrameWait::default();
-        poll_fn(|context| self.poll_frame(codec, &mut wait, context)).await
-    }
+/// Reads the next frame: `Reader::frame`.
+pub(super) async fn next_frame<C: Codec + ?Sized>(
+    mut reader: Reader<'_>,
+    codec: &C,
+) -> io::Result<Option<C::Frame>> {
+    let mut wait = FrameWait::default();
+    poll_fn(|context| reader.poll_frame(codec, &mut wait, context)).await
+}
 
+impl<'a> Reader<'a> {
     /// Polls [`frame`](Self::frame). `wait` keeps its state between polls.
     pub(crate) fn poll_frame<C: Codec + ?Sized>(
         &mut self,
@@ -113,20 +89,5 @@ impl FrameWait<'_> {
             timeout_policy: ReadTimeoutPolicy::AllowIdle,
             ..Self::default()
         }
-    }
-}
-
-impl Writer<'_> {
-    /// Puts a frame as one put: no other put comes between its parts. Copies only the bytes that
-    /// [`Codec::encode`] copies. On a connection that has ended the frame is discarded.
-    ///
-    /// # Errors
-    ///
-    /// The codec's error. Nothing was put then.
-    pub fn frame<C: Codec + ?Sized>(&mut self, codec: &C, frame: C::Frame) -> io::Result<()> {
-        let mut part = LinkBuffer::new();
-        codec.encode(frame, &mut part)?;
-        self.append(part);
-        Ok(())
     }
 }

@@ -60,6 +60,12 @@ impl ReadWaitState<'_> {
 }
 
 impl Shared {
+    /// Returns how many bytes the input buffer has.
+    pub(super) fn input_len(&self) -> usize {
+        let input_buffer = self.input_buffer_if_any();
+        input_buffer.map_or(0, |input_buffer| input_buffer.buffer.len())
+    }
+
     /// Ends the wait of the reader.
     fn deregister_reader(&self) {
         let mut input_buffer = self.input_buffer();
