@@ -167,6 +167,20 @@ mod tests {
     }
 
     #[test]
+    fn first_piece_at_most_doubles_and_respects_max_frame() {
+        let mut input = ReaderState::new(45_000);
+        for _ in 0..100 {
+            input.buffer.push(vec![7; 1000].into());
+        }
+        let mut lengths = Vec::new();
+        while input.extend_first_piece(input.first_piece().len()).is_ok() {
+            lengths.push(input.first_piece().len());
+        }
+        assert_eq!(lengths, [5096, 10_192, 20_384, 40_768, 45_000]);
+        assert_eq!(input.buffer.len(), 100_000);
+    }
+
+    #[test]
     fn bytes_returned_to_the_input_buffer_are_not_counted_as_received() {
         let mut input = ReaderState::new(1 << 20);
         let mut input_buffer = LinkBuffer::new();

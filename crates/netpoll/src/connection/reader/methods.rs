@@ -16,8 +16,8 @@ use crate::connection::halves::{OwnedReader, half_methods};
 half_methods! {
     for Reader<'_>, OwnedReader, as &view:
 
-    /// Returns how many bytes can be read without waiting. Takes a lock, if the connection was ever
-    /// read from elsewhere than in a handler that its poller calls.
+    /// Returns how many bytes can be read without waiting: those that this reader holds, and those
+    /// that its poller has received since. Takes at most one lock.
     fn available(&self) -> usize
         = |reader| reader.state.buffer.len() + reader.shared.input_len();
 
