@@ -141,6 +141,7 @@ pub use budget::Budget;
 pub use connection::Connection;
 pub use connection::attachment::NotAttached;
 pub use connection::blocking_stream::BlockingStream;
+pub use connection::framed::Framed;
 pub use connection::halves::{OwnedReader, OwnedWriter};
 pub use connection::handle::ConnectionHandle;
 pub use connection::handler::{Handler, HandlerFn};

@@ -13,9 +13,11 @@ use std::task::{Context, Poll, ready};
 use netpoll_buffer::TooLarge;
 
 use super::input_buffer::ReadTimeoutPolicy;
-use super::reader::{ReadWait, Reader, is_unexpected_eof};
+use super::reader::{ReadWait, Reader, SuspendedWait, is_unexpected_eof};
+use super::shared::Shared;
 use crate::codec::{Codec, Need};
 use crate::fairness;
+use crate::sync::Arc;
 
 /// Reads the next frame: `Reader::frame`.
 pub(super) async fn next_frame<C: Codec + ?Sized>(
@@ -79,6 +81,45 @@ pub(crate) struct FrameWait<'a> {
     seen: usize,
     /// The number of bytes that the codec needs next.
     need: Option<usize>,
+}
+
+/// A [`FrameWait`] between two polls, without its borrow of the connection.
+#[derive(Debug, Default)]
+pub(super) struct FrameProgress {
+    read_wait: SuspendedWait,
+    seen: usize,
+    need: Option<usize>,
+}
+
+impl FrameProgress {
+    /// Deregisters the wait from its connection. What the codec has seen is kept.
+    pub(super) fn end_wait(&mut self, shared: &Arc<Shared>) {
+        drop(ReadWait::resume(
+            std::mem::take(&mut self.read_wait),
+            shared,
+        ));
+    }
+}
+
+impl<'a> FrameWait<'a> {
+    /// Continues a suspended wait for a frame of the connection `shared`.
+    pub(super) fn resume(progress: FrameProgress, shared: &'a Arc<Shared>) -> Self {
+        Self {
+            read_wait: ReadWait::resume(progress.read_wait, shared),
+            timeout_policy: ReadTimeoutPolicy::default(),
+            seen: progress.seen,
+            need: progress.need,
+        }
+    }
+
+    /// Suspends the wait. It stays registered.
+    pub(super) fn suspend(self) -> FrameProgress {
+        FrameProgress {
+            seen: self.seen,
+            need: self.need,
+            read_wait: self.read_wait.suspend(),
+        }
+    }
 }
 
 impl FrameWait<'_> {

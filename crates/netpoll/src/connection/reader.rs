@@ -23,7 +23,7 @@ use super::reader_state::ReaderState;
 use super::shared::Shared;
 use crate::error::UnexpectedEof;
 use crate::sync::Arc;
-pub(super) use read_wait::ReadWait;
+pub(super) use read_wait::{ReadWait, SuspendedWait};
 
 /// The reading side of a [`Connection`](crate::Connection).
 ///
