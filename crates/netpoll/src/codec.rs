@@ -11,8 +11,8 @@
 //! A codec is a value that describes a format. It never waits and has no state of a connection.
 //! [`Reader::frame`](crate::Reader::frame) asks the codec for the length of the next frame, waits
 //! for these bytes, and has the codec decode them. [`Writer::frame`](crate::Writer::frame) has the
-//! codec encode a frame. One value therefore serves all connections, accepted or dialed, and works
-//! on plain buffers too:
+//! codec encode a frame. [`Connection::framed`](crate::Connection::framed) does both, as a stream
+//! and a sink. One value serves all connections, accepted or dialed, and works on plain buffers too:
 //!
 //! ```
 //! use netpoll::LinkBuffer;
