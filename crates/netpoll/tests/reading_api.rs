@@ -17,6 +17,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use netpoll::{Connection, Dialer};
+use socket2::SockRef;
 
 /// The time after which a wait fails its test.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -29,6 +30,9 @@ fn pair() -> (Connection, TcpStream) {
 /// As [`pair`], dialed with `dialer`.
 fn pair_with(dialer: &Dialer) -> (Connection, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // Fixed, so that the kernel does not take megabytes for a peer that does not read.
+    let socket = SockRef::from(&listener);
+    socket.set_recv_buffer_size(128 << 10).unwrap();
     let addr = listener.local_addr().unwrap();
     let connection = block_on(dialer.dial(addr)).unwrap();
     let (peer, _) = listener.accept().unwrap();

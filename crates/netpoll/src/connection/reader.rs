@@ -27,6 +27,12 @@ pub(super) use read_wait::{ReadWait, SuspendedWait};
 
 /// The reading side of a [`Connection`](crate::Connection).
 ///
+/// * Fields of known lengths: [`next`](Self::next) and [`peek`](Self::peek) borrow,
+///   [`slice`](Self::slice) and [`split_to`](Self::split_to) share memory, and `read_*` copies.
+/// * A parser: [`buffered`](Self::buffered), [`consume`](Self::consume) and [`more`](Self::more).
+/// * Whole frames: [`frame`](Self::frame), or [`Connection::framed`](crate::Connection::framed).
+/// * A stream of bytes: [`chunk`](Self::chunk) and [`chunk_up_to`](Self::chunk_up_to).
+///
 /// All waiting methods have the same errors:
 ///
 /// * [`TooLarge`] (`InvalidData`), before waiting or allocating, if more than `max_frame` bytes are

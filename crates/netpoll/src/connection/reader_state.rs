@@ -172,11 +172,13 @@ mod tests {
         for _ in 0..100 {
             input.buffer.push(vec![7; 1000].into());
         }
-        let mut lengths = Vec::new();
-        while input.extend_first_piece(input.first_piece().len()).is_ok() {
-            lengths.push(input.first_piece().len());
+        for length in [5096, 10_192, 20_384, 40_768, 45_000] {
+            let before = input.first_piece().len();
+            input.extend_first_piece(before).unwrap();
+            assert_eq!(input.first_piece().len(), length);
         }
-        assert_eq!(lengths, [5096, 10_192, 20_384, 40_768, 45_000]);
+        assert!(input.extend_first_piece(45_000).is_err());
+        assert_eq!(input.first_piece().len(), 45_000);
         assert_eq!(input.buffer.len(), 100_000);
     }
 
