@@ -29,16 +29,16 @@ fn pair() -> (Connection, TcpStream) {
 
 /// As [`pair`], dialed with `dialer`.
 fn pair_with(dialer: &Dialer) -> (Connection, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     // Fixed, so that the kernel does not take megabytes for a peer that does not read.
     let socket = SockRef::from(&listener);
-    socket.set_recv_buffer_size(128 << 10).unwrap();
-    let addr = listener.local_addr().unwrap();
-    let connection = block_on(dialer.dial(addr)).unwrap();
-    let (peer, _) = listener.accept().unwrap();
-    peer.set_nodelay(true).unwrap();
-    peer.set_read_timeout(Some(LIMIT)).unwrap();
-    peer.set_write_timeout(Some(LIMIT)).unwrap();
+    socket.set_recv_buffer_size(128 << 10).expect("a socket");
+    let addr = listener.local_addr().expect("an address");
+    let connection = block_on(dialer.dial(addr)).expect("a connection");
+    let (peer, _) = listener.accept().expect("a peer");
+    peer.set_nodelay(true).expect("TCP");
+    peer.set_read_timeout(Some(LIMIT)).expect("a timeout");
+    peer.set_write_timeout(Some(LIMIT)).expect("a timeout");
     (connection, peer)
 }
 

@@ -2,7 +2,7 @@
 //! A connection as a stream of frames, and a sink for them.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -50,10 +50,21 @@ fn lines() -> Delimiter {
     Delimiter::new(b"\n")
 }
 
+/// More bytes than the kernel takes from a sender whose peer does not read.
+const LARGE: usize = 16 << 20;
+
+/// Returns a connection for frames of [`LARGE`] bytes, and its peer.
+fn large_pair() -> (Framed<LengthField>, TcpStream) {
+    let mut options = ConnOptions::default();
+    options.max_frame = 2 * LARGE;
+    let (conn, peer) = pair_with(&Dialer::new().options(options));
+    (conn.framed(LengthField::new().maximum(2 * LARGE)), peer)
+}
+
 /// Returns the bytes of the next item, or its error.
 fn item<C: Codec<Frame = LinkBuffer>>(frames: &mut Framed<C>) -> Option<io::Result<Vec<u8>>> {
     let frame = block_on(frames.next())?;
-    Some(frame.map(|mut frame| frame.read_vec(frame.len()).unwrap()))
+    Some(frame.and_then(|mut frame| frame.read_vec(frame.len())))
 }
 
 fn is<E: std::error::Error + 'static>(error: &io::Error) -> bool {
@@ -190,10 +201,8 @@ fn frame_above_max_frame_is_rejected() {
 
 #[test]
 fn send_returns_when_the_frame_is_sent_and_feed_before() {
-    let (conn, mut peer) = pair();
-    let mut frames = conn.framed(LengthField::new());
-    // More than the kernel takes while the peer does not read.
-    let large = LinkBuffer::from(vec![7; (4 << 20) - 4]);
+    let (mut frames, mut peer) = large_pair();
+    let large = LinkBuffer::from(vec![7; LARGE]);
     assert!(matches!(
         poll_once(pin!(frames.feed(large))),
         Poll::Ready(Ok(()))
@@ -203,7 +212,7 @@ fn send_returns_when_the_frame_is_sent_and_feed_before() {
         let mut send = pin!(frames.send(last));
         assert!(poll_once(send.as_mut()).is_pending());
         let reading = std::thread::spawn(move || {
-            let mut received = vec![0; (4 << 20) + 4 + 4];
+            let mut received = vec![0; 4 + LARGE + 4 + 4];
             peer.read_exact(&mut received).map(|()| received)
         });
         block_on(send).unwrap();
@@ -229,10 +238,7 @@ fn frame_that_does_not_encode_puts_nothing() {
 
 #[test]
 fn dropped_send_sends_the_whole_frame_and_dropped_feed_none_of_it() {
-    // With its header it is as long as a frame may be, and more than the kernel takes.
-    const LARGE: usize = (4 << 20) - 4;
-    let (conn, mut peer) = pair();
-    let mut frames = conn.framed(LengthField::new());
+    let (mut frames, mut peer) = large_pair();
     let large = LinkBuffer::from(vec![7; LARGE]);
     assert!(poll_once(pin!(frames.send(large))).is_pending());
     // More than `write_high` is unsent, so this one waits.

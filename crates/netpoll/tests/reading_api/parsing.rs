@@ -19,7 +19,8 @@ async fn read_head(reader: &mut Reader<'_>) -> io::Result<Option<(String, usize)
         let mut request = httparse::Request::new(&mut headers);
         let parsed = request.parse(reader.buffered()).map_err(io::Error::other)?;
         if let httparse::Status::Complete(length) = parsed {
-            let head = (request.path.unwrap().to_owned(), request.headers.len());
+            let path = request.path.expect("a whole head has a path");
+            let head = (path.to_owned(), request.headers.len());
             reader.consume(length)?;
             return Ok(Some(head));
         }
@@ -67,9 +68,10 @@ fn send_apart<'a>(pieces: impl Iterator<Item = &'a [u8]>, peer: &mut TcpStream, 
     let other = other.reader();
     for (at, piece) in pieces.enumerate() {
         let before = to.available();
-        peer.write_all(piece).unwrap();
+        peer.write_all(piece).expect("a receiver");
         eventually("a piece", || to.available() == before + piece.len());
-        other_peer.write_all(b"between").unwrap();
+        let sent = other_peer.write_all(b"between");
+        sent.expect("a receiver");
         eventually("a piece", || other.available() == (at + 1) * 7);
     }
 }
@@ -177,6 +179,7 @@ fn chunk_up_to_returns_at_most_n_bytes_and_none_at_the_end() {
     let (mut conn, mut peer) = pair();
     let mut reader = conn.reader();
     assert!(poll_once(pin!(reader.chunk_up_to(4))).is_pending());
+    assert!(poll_once(pin!(reader.chunk_up_to(0))).is_ready());
     peer.write_all(b"abcdef").unwrap();
     eventually("the input", || reader.available() == 6);
     assert_eq!(block_on(reader.chunk_up_to(0)).unwrap(), Some(&b""[..]));

@@ -57,7 +57,7 @@ half_methods! {
     ///
     /// The reservation stays open beyond this writer, for the next one of the connection. A
     /// [`shutdown`](Self::shutdown), the end of the connection, and the drop of an
-    /// [`OwnedWriter`](crate::OwnedWriter) drop the uncommitted bytes, and no output of others.
+    /// [`OwnedWriter`] drop the uncommitted bytes, and no output of others.
     /// Uncommitted bytes count toward [`max_output`](crate::ConnOptions::max_output).
     ///
     /// Makes two small allocations if no reservation is open; the connection keeps one of them.
