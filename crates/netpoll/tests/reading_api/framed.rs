@@ -244,6 +244,9 @@ fn dropped_send_sends_the_whole_frame_and_dropped_feed_none_of_it() {
     // More than `write_high` is unsent, so this one waits.
     let second = LinkBuffer::from(b"second".to_vec());
     assert!(poll_once(pin!(frames.feed(second))).is_pending());
+    // A send puts at once, also behind unsent output.
+    let sent = LinkBuffer::from(b"sent".to_vec());
+    assert!(poll_once(pin!(frames.send(sent))).is_pending());
     let reading = std::thread::spawn(move || {
         let mut received = Vec::new();
         peer.read_to_end(&mut received).map(|_| received)
@@ -251,8 +254,8 @@ fn dropped_send_sends_the_whole_frame_and_dropped_feed_none_of_it() {
     block_on(frames.send(LinkBuffer::from(b"third".to_vec()))).unwrap();
     frames.into_inner().close();
     let received = reading.join().unwrap().unwrap();
-    assert_eq!(received.len(), 4 + LARGE + 4 + 5);
-    assert!(received.ends_with(b"\0\0\0\x05third"));
+    assert_eq!(received.len(), 4 + LARGE + 4 + 4 + 4 + 5);
+    assert!(received.ends_with(b"\0\0\0\x04sent\0\0\0\x05third"));
 }
 
 #[test]
