@@ -83,7 +83,6 @@ async fn relay(mut from: OwnedReader, mut to: OwnedWriter) -> io::Result<()> {
 }
 
 async fn forward(from: &mut OwnedReader, to: &mut OwnedWriter) -> io::Result<()> {
-    let (mut from, mut to) = (from.reader(), to.writer());
     loop {
         match from.chunk().await {
             Ok(Some(bytes)) => to.append(bytes),

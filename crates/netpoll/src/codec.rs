@@ -11,8 +11,8 @@
 //! A codec is a value that describes a format. It never waits and has no state of a connection.
 //! [`Reader::frame`](crate::Reader::frame) asks the codec for the length of the next frame, waits
 //! for these bytes, and has the codec decode them. [`Writer::frame`](crate::Writer::frame) has the
-//! codec encode a frame. One value therefore serves all connections, accepted or dialed, and works
-//! on plain buffers too:
+//! codec encode a frame. [`Connection::framed`](crate::Connection::framed) does both, as a stream
+//! and a sink. One value serves all connections, accepted or dialed, and works on plain buffers too:
 //!
 //! ```
 //! use netpoll::buffer::LinkBuffer;
@@ -105,12 +105,60 @@ pub(crate) fn append_frame(bytes: LinkBuffer, output: &mut LinkBuffer) {
 /// }
 /// # Ok(()) }
 /// ```
+///
+/// A parser that works on a slice gets one from [`LinkBuffer::first_bytes`], which copies only
+/// across segments. Small pieces that arrive while a reader waits are received into one.
+///
+/// ```
+/// use std::io;
+///
+/// use netpoll::buffer::LinkBuffer;
+/// use netpoll::codec::{Codec, Need};
+///
+/// /// Heads of HTTP requests.
+/// struct Heads;
+///
+/// impl Codec for Heads {
+///     type Frame = LinkBuffer;
+///
+///     fn measure(&self, input: &LinkBuffer) -> io::Result<Need> {
+///         let bytes = input.first_bytes(8 << 10);
+///         let mut headers = [httparse::EMPTY_HEADER; 32];
+///         let parsed = httparse::Request::new(&mut headers).parse(&bytes);
+///         match parsed.map_err(io::Error::other)? {
+///             httparse::Status::Complete(length) => Ok(Need::Frame(length)),
+///             httparse::Status::Partial if input.len() < 8 << 10 => {
+///                 Ok(Need::More(input.len() + 1))
+///             }
+///             httparse::Status::Partial => Err(io::Error::other("head above 8 KiB")),
+///         }
+///     }
+///
+///     fn decode(&self, bytes: LinkBuffer) -> io::Result<LinkBuffer> {
+///         Ok(bytes)
+///     }
+///
+///     fn encode(&self, head: LinkBuffer, output: &mut LinkBuffer) -> io::Result<()> {
+///         output.append(head);
+///         Ok(())
+///     }
+/// }
+///
+/// let codec = Heads;
+/// let mut input = LinkBuffer::from(b"GET / HTTP/1.1\r\n".to_vec());
+/// assert_eq!(codec.measure(&input)?, Need::More(17));
+/// input.push("\r\nbody".into());
+/// assert_eq!(codec.measure(&input)?, Need::Frame(18));
+/// # Ok::<(), io::Error>(())
+/// ```
 pub trait Codec: Send + Sync + 'static {
     /// The type of a decoded frame.
     type Frame: Send + 'static;
 
     /// Returns whether `input`, which may be in several segments, starts with a whole frame, and
-    /// how long it is. Consumes nothing, and copies at most a header.
+    /// how long it is. Consumes nothing, and copies at most a header: fixed fields with
+    /// [`copy_to`](LinkBuffer::copy_to), a slice for a parser with
+    /// [`first_bytes`](LinkBuffer::first_bytes).
     ///
     /// # Errors
     ///

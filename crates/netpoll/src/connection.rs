@@ -41,8 +41,8 @@
 //   time of a request that has begun to arrive.
 // * `input_buffer` and `output_buffer` hold waiting bytes. `reader_state` holds the input
 //   that user code has taken. User code reads and writes through `reader` and `writer`,
-//   through `frames`, through the owned `halves`, or through `blocking_stream` as a
-//   `std::io` stream.
+//   through the owned `halves`, which have the same methods, in whole `frames`, as a stream of them
+//   that is `framed`, or through `blocking_stream` as a `std::io` stream.
 // * `handle` is the control interface for other threads.
 // * `in_flight` counts work that runs elsewhere, and `reply_tracker` tracks whether a reply
 //   may be owed.
@@ -68,6 +68,7 @@ mod drain;
 mod drain_notify;
 pub(crate) mod engine;
 pub(crate) mod extensions;
+pub(crate) mod framed;
 pub(crate) mod frames;
 pub(crate) mod half_close;
 pub(crate) mod halves;
@@ -108,6 +109,7 @@ use crate::sync::Arc;
 use crate::timeouts::Timeouts;
 use attachment::Attachment;
 pub use blocking_stream::BlockingStream;
+pub use framed::Framed;
 use halves::CloseGuard;
 pub use halves::{OwnedReader, OwnedWriter};
 pub use handle::ConnectionHandle;

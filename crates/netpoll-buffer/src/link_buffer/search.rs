@@ -5,6 +5,7 @@
 //! All of it works on `&LinkBuffer` and walks the segments. It consumes, moves and allocates
 //! nothing, and a call costs no more than the bytes it looks at.
 
+use std::borrow::Cow;
 use std::collections::vec_deque;
 
 use memchr::memmem;
@@ -40,6 +41,36 @@ impl LinkBuffer {
             copied += count;
         }
         copied
+    }
+
+    /// Returns the first `n` readable bytes as one slice, or all of them if there are fewer.
+    /// Consumes nothing. Borrows them if they lie in one segment, as a header nearly always does;
+    /// else copies them, with one allocation. [`peek`](Self::peek) needs `&mut self`, and copies
+    /// them within the buffer, so that the next call need not.
+    ///
+    /// ```
+    /// use std::borrow::Cow;
+    ///
+    /// # use netpoll_buffer::LinkBuffer;
+    /// let mut buffer = LinkBuffer::new();
+    /// buffer.push("head".into());
+    /// assert!(matches!(buffer.first_bytes(4), Cow::Borrowed(b"head")));
+    /// buffer.push(" and body".into());
+    /// assert_eq!(*buffer.first_bytes(8), *b"head and");
+    /// assert_eq!(buffer.first_bytes(100).len(), 13); // the buffer has no more
+    /// ```
+    #[must_use]
+    pub fn first_bytes(&self, n: usize) -> Cow<'_, [u8]> {
+        let n = n.min(self.len());
+        let front = self.segments().next().map_or(&[][..], Segment::as_slice);
+        match front.get(..n) {
+            Some(bytes) => Cow::Borrowed(bytes),
+            None => {
+                let mut bytes = vec![0; n];
+                self.copy_to(0, &mut bytes);
+                Cow::Owned(bytes)
+            }
+        }
     }
 
     /// Returns the position of the first `delimiter`, from byte `from` on and before byte `max`.

@@ -10,50 +10,24 @@ use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use netpoll_buffer::LinkBuffer;
-
 use super::input_buffer::ReadTimeoutPolicy;
-use super::reader::{ReadWait, Reader, is_unexpected_eof};
-use super::writer::Writer;
+use super::reader::{ReadWait, Reader, SuspendedWait, is_unexpected_eof};
+use super::shared::Shared;
 use crate::codec::{Codec, Need};
 use crate::error::ErrorKind;
 use crate::fairness;
+use crate::sync::Arc;
+
+/// Reads the next frame: `Reader::frame`.
+pub(super) async fn next_frame<C: Codec + ?Sized>(
+    mut reader: Reader<'_>,
+    codec: &C,
+) -> io::Result<Option<C::Frame>> {
+    let mut wait = FrameWait::default();
+    poll_fn(|context| reader.poll_frame(codec, &mut wait, context)).await
+}
 
 impl<'a> Reader<'a> {
-    /// Reads and consumes the next frame; `None` if the stream has ended before its first byte.
-    /// Waits until the whole frame is there. This call copies none of its bytes, so a frame that is
-    /// kept keeps alive the memory in which it came.
-    ///
-    /// ```no_run
-    /// use netpoll::codec::LengthField;
-    ///
-    /// # async fn example(conn: &mut netpoll::Connection) -> std::io::Result<()> {
-    /// let codec = LengthField::new();
-    /// let (mut reader, mut writer) = conn.split();
-    /// while let Some(frame) = reader.frame(&codec).await? {
-    ///     writer.frame(&codec, frame)?;
-    /// }
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// The codec's error. [`ErrorKind::InvalidNeed`] if the codec returns an
-    /// impossible length. Otherwise as all methods of [`Reader`]:
-    /// [`ErrorKind::FrameTooLarge`] for a frame above the
-    /// connection's `max_frame`, even if the codec allows more;
-    /// [`ErrorKind::UnexpectedEof`] in the middle of a
-    /// frame. A failed call has consumed nothing, except that a frame which does not
-    /// [decode](Codec::decode) is consumed.
-    ///
-    /// # Cancel safety
-    ///
-    /// No input is lost.
-    pub async fn frame<C: Codec + ?Sized>(&mut self, codec: &C) -> io::Result<Option<C::Frame>> {
-        let mut wait = FrameWait::default();
-        poll_fn(|context| self.poll_frame(codec, &mut wait, context)).await
-    }
-
     /// Polls [`frame`](Self::frame). `wait` keeps its state between polls.
     pub(crate) fn poll_frame<C: Codec + ?Sized>(
         &mut self,
@@ -113,6 +87,45 @@ pub(crate) struct FrameWait<'a> {
     need: Option<usize>,
 }
 
+/// A [`FrameWait`] between two polls, without its borrow of the connection.
+#[derive(Debug, Default)]
+pub(super) struct FrameProgress {
+    read_wait: SuspendedWait,
+    seen: usize,
+    need: Option<usize>,
+}
+
+impl FrameProgress {
+    /// Deregisters the wait from its connection. What the codec has seen is kept.
+    pub(super) fn end_wait(&mut self, shared: &Arc<Shared>) {
+        drop(ReadWait::resume(
+            std::mem::take(&mut self.read_wait),
+            shared,
+        ));
+    }
+}
+
+impl<'a> FrameWait<'a> {
+    /// Continues a suspended wait for a frame of the connection `shared`.
+    pub(super) fn resume(progress: FrameProgress, shared: &'a Arc<Shared>) -> Self {
+        Self {
+            read_wait: ReadWait::resume(progress.read_wait, shared),
+            timeout_policy: ReadTimeoutPolicy::default(),
+            seen: progress.seen,
+            need: progress.need,
+        }
+    }
+
+    /// Suspends the wait. It stays registered.
+    pub(super) fn suspend(self) -> FrameProgress {
+        FrameProgress {
+            seen: self.seen,
+            need: self.need,
+            read_wait: self.read_wait.suspend(),
+        }
+    }
+}
+
 impl FrameWait<'_> {
     /// Makes the wait of a server: it waits for its next request without a time limit until the
     /// request begins.
@@ -121,20 +134,5 @@ impl FrameWait<'_> {
             timeout_policy: ReadTimeoutPolicy::AllowIdle,
             ..Self::default()
         }
-    }
-}
-
-impl Writer<'_> {
-    /// Puts a frame as one put: no other put comes between its parts. Copies only the bytes that
-    /// [`Codec::encode`] copies. On a connection that has ended the frame is discarded.
-    ///
-    /// # Errors
-    ///
-    /// The codec's error. Nothing was put then.
-    pub fn frame<C: Codec + ?Sized>(&mut self, codec: &C, frame: C::Frame) -> io::Result<()> {
-        let mut part = LinkBuffer::new();
-        codec.encode(frame, &mut part)?;
-        self.append(part);
-        Ok(())
     }
 }

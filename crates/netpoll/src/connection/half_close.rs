@@ -51,7 +51,7 @@ impl Writer<'_> {
 impl OwnedWriter {
     /// Shuts down the output as [`Writer::shutdown`] does.
     pub fn shutdown(&mut self) {
-        self.writer().shutdown();
+        self.shared().shut_down_output();
     }
 }
 

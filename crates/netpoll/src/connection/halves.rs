@@ -5,15 +5,65 @@
 //! the guard. Two halves share it, so the drop of the second half requests the close. Reuniting the
 //! halves returns the guard, and requests nothing.
 
+//! The halves have the methods of [`Reader`] and [`Writer`]: [`half_methods`] defines each of them
+//! for the borrowed and for the owned type.
+
 use std::ops::Deref;
+use std::time::Instant;
 
 use super::handle::ConnectionHandle;
-use super::reader::Reader;
+use super::reader::{Reader, ReaderView};
 use super::shared::{CloseRequest, Shared};
 use super::writer::Writer;
 use super::{Connection, LocalState};
 use crate::addr::Addr;
 use crate::sync::Arc;
+
+/// Defines methods of a borrowed type and of its owned half. In the body of a method, `|name|` is
+/// what the conversion `as` makes of its receiver. A generic parameter is in square brackets.
+macro_rules! half_methods {
+    (
+        for $borrowed:ty, $owned:ty, as & $($kind:ident)+: $($methods:tt)*
+    ) => {
+        $crate::connection::halves::half_methods! { @impl $borrowed, $($kind)+: $($methods)* }
+        $crate::connection::halves::half_methods! { @impl $owned, $($kind)+: $($methods)* }
+    };
+    (
+        @impl $half:ty, mut $via:ident: $(
+            $(#[$attribute:meta])*
+            fn $name:ident $([$($generic:tt)*])? (&mut $this:ident $(, $arg:ident: $type:ty)* $(,)?)
+                $(-> $output:ty)? = |$value:ident| $body:expr;
+        )*
+    ) => {
+        impl $half {
+            $(
+                $(#[$attribute])*
+                pub fn $name $(<$($generic)*>)? (&mut $this $(, $arg: $type)*) $(-> $output)? {
+                    let $value = $this.$via();
+                    $body
+                }
+            )*
+        }
+    };
+    (
+        @impl $half:ty, $via:ident: $(
+            $(#[$attribute:meta])*
+            fn $name:ident (&$this:ident) -> $output:ty = |$value:ident| $body:expr;
+        )*
+    ) => {
+        impl $half {
+            $(
+                $(#[$attribute])*
+                pub fn $name(&$this) -> $output {
+                    let $value = $this.$via();
+                    $body
+                }
+            )*
+        }
+    };
+}
+
+pub(super) use half_methods;
 
 /// Keeps a connection open: its drop requests the close.
 #[derive(Debug)]
@@ -47,6 +97,8 @@ impl Drop for CloseGuard {
 /// The reading side of a connection, with an owner of its own. It is `Send`. Made by
 /// [`Connection::into_split`].
 ///
+/// It reads as a [`Reader`] does, with the same methods, limits and errors.
+///
 /// The connection ends when both halves are dropped. Dropping the reader alone does not affect the
 /// writer; later input then stays unread, up to
 /// [`read_high`](crate::options::ConnOptions::read_high) bytes.
@@ -58,6 +110,8 @@ pub struct OwnedReader {
 
 /// The writing side of a connection, with an owner of its own. It is `Send`. Made by
 /// [`Connection::into_split`].
+///
+/// It writes as a [`Writer`] does, with the same methods and limits.
 ///
 /// The connection ends when both halves are dropped. Dropping the writer alone ends neither the
 /// connection nor its output stream; uncommitted bytes are dropped with it.
@@ -94,10 +148,11 @@ impl Connection {
     /// # async fn example(conn: netpoll::Connection) -> std::io::Result<()> {
     /// let (mut reader, mut writer) = conn.into_split();
     /// let sender = std::thread::spawn(move || {
-    ///     (0..1000).for_each(|number| writer.writer().put_u32(number));
+    ///     (0..1000).for_each(|number| writer.put_u32(number));
+    ///     writer.shutdown();
     ///     writer
     /// });
-    /// while let Some(answers) = reader.reader().chunk().await? {
+    /// while let Some(answers) = reader.chunk().await? {
     ///     println!("{} bytes", answers.len());
     /// }
     /// # let _ = sender;
@@ -117,10 +172,26 @@ impl OwnedReader {
         &self.guard
     }
 
-    /// Returns a [`Reader`]. It may be made for each call: dropping it has no effect.
+    /// Borrows this half as a [`Reader`], for a function that takes one. Dropping it has no effect.
     #[inline]
     pub fn reader(&mut self) -> Reader<'_> {
         Reader::new(&self.guard, &mut self.local.reader)
+    }
+
+    /// Borrows this half as a [`Reader`] whose calls have a
+    /// [deadline](Reader::with_deadline).
+    pub fn with_deadline(&mut self, deadline: Instant) -> Reader<'_> {
+        self.reader().with_deadline(deadline)
+    }
+
+    #[inline]
+    pub(super) fn reborrow(&mut self) -> Reader<'_> {
+        self.reader()
+    }
+
+    #[inline]
+    pub(super) fn view(&self) -> ReaderView<'_> {
+        ReaderView::new(&self.guard, &self.local.reader)
     }
 
     /// Returns a handle to the connection, for other tasks and threads. No allocation.
@@ -172,10 +243,26 @@ impl OwnedWriter {
         &self.guard
     }
 
-    /// Returns a [`Writer`]. It may be made for each call: dropping it has no effect.
+    /// Borrows this half as a [`Writer`], for a function that takes one. Dropping it has no effect.
     #[inline]
     pub fn writer(&mut self) -> Writer<'_> {
         Writer::new(&self.guard)
+    }
+
+    /// Borrows this half as a [`Writer`] whose calls have a
+    /// [deadline](Writer::with_deadline).
+    pub fn with_deadline(&mut self, deadline: Instant) -> Writer<'_> {
+        self.writer().with_deadline(deadline)
+    }
+
+    #[inline]
+    pub(super) fn reborrow(&mut self) -> Writer<'_> {
+        self.writer()
+    }
+
+    #[inline]
+    pub(super) fn view(&self) -> &Shared {
+        &self.guard
     }
 
     /// Returns a handle to the connection, for other tasks and threads. No allocation.

@@ -5,25 +5,33 @@
 //! returns the unread bytes to it, so that later input is received right behind them. A dropped
 //! wait leaves them there, and the next call takes them again. So every method is cancel-safe:
 //! **dropping a future loses no byte**, and a failed call has consumed nothing.
+//!
+//! Each public method is defined once for [`Reader`] and for the owned half, in [`methods`]. It
+//! borrows its reader for one call and passes it on by value, so that the result may borrow from
+//! the input.
 
+mod methods;
 mod read_future;
 mod read_wait;
 
-use std::future::Future;
 use std::io;
 use std::time::Instant;
 
-use bytes::Bytes;
 use netpoll_buffer::LinkBuffer;
 
 use super::reader_state::ReaderState;
 use super::shared::Shared;
 use crate::error::ErrorKind;
 use crate::sync::Arc;
-use read_future::ReadFuture;
-pub(super) use read_wait::ReadWait;
+pub(super) use read_wait::{ReadWait, SuspendedWait};
 
 /// The reading side of a [`Connection`](crate::Connection).
+///
+/// * Fields of known lengths: [`next`](Self::next) and [`peek`](Self::peek) borrow,
+///   [`slice`](Self::slice) and [`split_to`](Self::split_to) share memory, and `read_*` copies.
+/// * A parser: [`buffered`](Self::buffered), [`consume`](Self::consume) and [`more`](Self::more).
+/// * Whole frames: [`frame`](Self::frame), or [`Connection::framed`](crate::Connection::framed).
+/// * A stream of bytes: [`chunk`](Self::chunk) and [`chunk_up_to`](Self::chunk_up_to).
 ///
 /// All waiting methods have the same errors:
 ///
@@ -87,69 +95,24 @@ impl<'a> Reader<'a> {
         self
     }
 
-    /// Returns how many bytes can be read without waiting. Takes the input buffer, which is one
-    /// lock, unless there are [`read_high`](crate::options::ConnOptions::read_high) bytes already.
-    pub fn available(&mut self) -> usize {
-        if self.state.buffer.len() < self.shared.options.read_high {
-            self.take_input_buffer();
+    /// Borrows this reader, for one call.
+    #[inline]
+    pub(super) fn reborrow(&mut self) -> Reader<'_> {
+        Reader {
+            shared: self.shared,
+            state: self.state,
+            deadline: self.deadline,
         }
-        self.state.buffer.len()
     }
 
-    /// Returns the next `n` bytes without consuming them. Copies only across segments.
-    ///
-    /// # Errors
-    ///
-    /// As all methods of [`Reader`].
-    ///
-    /// # Cancel safety
-    ///
-    /// No input is lost.
+    /// Borrows this reader, for a look at it.
     #[inline]
-    pub fn peek(&mut self, n: usize) -> impl Future<Output = io::Result<&[u8]>> {
-        ReadFuture::new(self, n, move |buffer| buffer.peek(n))
+    fn view(&self) -> ReaderView<'_> {
+        ReaderView::new(self.shared, self.state)
     }
 
-    /// Consumes and returns the next `n` bytes. Copies only across segments.
-    ///
-    /// # Errors
-    ///
-    /// As all methods of [`Reader`].
-    ///
-    /// # Cancel safety
-    ///
-    /// No input is lost: bytes are consumed only when all of them are there.
-    #[inline]
-    pub fn next(&mut self, n: usize) -> impl Future<Output = io::Result<&[u8]>> {
-        ReadFuture::new(self, n, move |buffer| buffer.next(n))
-    }
-
-    /// Skips `n` bytes, at most `max_frame`.
-    ///
-    /// # Errors
-    ///
-    /// As all methods of [`Reader`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Bytes are consumed only when all of them are there.
-    #[inline]
-    pub fn skip(&mut self, n: usize) -> impl Future<Output = io::Result<()>> {
-        ReadFuture::new(self, n, move |buffer| buffer.skip(n))
-    }
-
-    /// Consumes and returns the bytes up to and including the first `delimiter`, at most `max`
-    /// bytes. Looks at each byte once, however often it waits.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::FrameTooLarge`] if the first `max`
-    /// bytes do not contain the delimiter; else as all methods of [`Reader`].
-    ///
-    /// # Cancel safety
-    ///
-    /// No input is lost.
-    pub async fn until(&mut self, delimiter: u8, max: usize) -> io::Result<&[u8]> {
+    /// See `until`.
+    async fn find(mut self, delimiter: u8, max: usize) -> io::Result<&'a [u8]> {
         self.proceed().await;
         let mut seen = 0;
         let mut began = ReadWait::default();
@@ -166,119 +129,87 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Consumes the next `n` bytes and returns them as [`Bytes`]. Shares memory within one segment;
-    /// copies across segments, and if `n` is small beside its block.
-    ///
-    /// # Errors
-    ///
-    /// As all methods of [`Reader`].
-    ///
-    /// # Cancel safety
-    ///
-    /// No input is lost.
-    #[inline]
-    pub fn slice(&mut self, n: usize) -> impl Future<Output = io::Result<Bytes>> {
-        ReadFuture::new(self, n, move |buffer| buffer.slice(n))
-    }
-
-    /// Consumes the next `n` bytes and returns them as a buffer. Never copies.
-    ///
-    /// # Errors
-    ///
-    /// As all methods of [`Reader`].
-    ///
-    /// # Cancel safety
-    ///
-    /// No input is lost.
-    #[inline]
-    pub fn split_to(&mut self, n: usize) -> impl Future<Output = io::Result<LinkBuffer>> {
-        ReadFuture::new(self, n, move |buffer| buffer.split_to(n))
-    }
-
-    /// Consumes and returns all bytes that are there, at least one; `None` at the end of the
-    /// stream. No copy.
-    ///
-    /// # Errors
-    ///
-    /// As all methods of [`Reader`], except
-    /// [`ErrorKind::UnexpectedEof`].
-    ///
-    /// # Cancel safety
-    ///
-    /// No input is lost.
-    pub async fn chunk(&mut self) -> io::Result<Option<LinkBuffer>> {
-        self.proceed().await;
-        self.take_input_buffer();
-        if self.state.buffer.is_empty()
-            && let Err(error) = self.wait(1).await
-        {
-            return if is_unexpected_eof(&error) {
-                Ok(None)
-            } else {
-                Err(error)
-            };
+    /// See `chunk`.
+    async fn take_all(mut self) -> io::Result<Option<LinkBuffer>> {
+        if !self.has_any().await? {
+            return Ok(None);
         }
         let all = self.state.buffer.len();
         self.state.buffer.split_to(all).map(Some)
     }
 
-    /// Consumes bytes and fills `target` with them. One copy.
-    ///
-    /// # Errors
-    ///
-    /// As all methods of [`Reader`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Bytes are consumed only when all of them are there.
-    #[inline]
-    pub fn read_exact(&mut self, target: &mut [u8]) -> impl Future<Output = io::Result<()>> {
-        ReadFuture::new(self, target.len(), |buffer| buffer.read_exact(target))
+    /// See `chunk_up_to`.
+    async fn take_up_to(mut self, n: usize) -> io::Result<Option<&'a [u8]>> {
+        if n > 0 && !self.has_any().await? {
+            return Ok(None);
+        }
+        let count = self.state.first_piece().len().min(n);
+        self.state.buffer.next(count).map(Some)
     }
 
-    /// Consumes the next `n` bytes and returns them in a `Vec`. One allocation, made when all bytes
-    /// are there.
-    ///
-    /// # Errors
-    ///
-    /// As all methods of [`Reader`].
-    ///
-    /// # Cancel safety
-    ///
-    /// No input is lost.
-    #[inline]
-    pub fn read_vec(&mut self, n: usize) -> impl Future<Output = io::Result<Vec<u8>>> {
-        ReadFuture::new(self, n, move |buffer| buffer.read_vec(n))
+    /// Waits until there is a byte; returns `false` at the end of the stream.
+    async fn has_any(&mut self) -> io::Result<bool> {
+        self.proceed().await;
+        self.take_input_buffer();
+        match self.state.buffer.is_empty() {
+            true => or_end(self.reborrow().wait(1).await),
+            false => Ok(true),
+        }
     }
 
-    /// Consumes the next `n` bytes and returns them as text. One allocation, made when all bytes
-    /// are there.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidData` if the bytes are not UTF-8, and then they stay; else as all methods of
-    /// [`Reader`].
-    ///
-    /// # Cancel safety
-    ///
-    /// No input is lost.
-    #[inline]
-    pub fn read_string(&mut self, n: usize) -> impl Future<Output = io::Result<String>> {
-        ReadFuture::new(self, n, move |buffer| buffer.read_string(n))
+    /// See `more`.
+    async fn extend(mut self) -> io::Result<bool> {
+        self.proceed().await;
+        let buffered = self.state.first_piece().len();
+        if buffered == self.state.buffer.len() {
+            let mut wait = UnreadWait {
+                began: ReadWait::default(),
+                reader: self.reborrow(),
+            };
+            let UnreadWait { began, reader } = &mut wait;
+            if !or_end(reader.wait_in(began, buffered.saturating_add(1)).await)? {
+                return Ok(false);
+            }
+        }
+        self.state.extend_first_piece(buffered).map(|()| true)
     }
+}
 
-    /// Waits until `n` bytes are there. Consumes nothing.
-    ///
-    /// # Errors
-    ///
-    /// As all methods of [`Reader`].
-    ///
-    /// # Cancel safety
-    ///
-    /// No input is lost.
+/// A reader, for methods that only look at it.
+#[derive(Clone, Copy)]
+pub(super) struct ReaderView<'a> {
+    shared: &'a Shared,
+    state: &'a ReaderState,
+}
+
+impl<'a> ReaderView<'a> {
     #[inline]
-    pub fn wait(&mut self, n: usize) -> impl Future<Output = io::Result<()>> {
-        ReadFuture::new(self, n, |_| Ok(()))
+    pub(super) fn new(shared: &'a Shared, state: &'a ReaderState) -> Self {
+        Self { shared, state }
+    }
+}
+
+/// A wait that takes the unread bytes back when it is dropped before its end.
+struct UnreadWait<'a, 'r> {
+    began: ReadWait<'a>,
+    reader: Reader<'r>,
+}
+
+impl Drop for UnreadWait<'_, '_> {
+    fn drop(&mut self) {
+        drop(std::mem::take(&mut self.began));
+        if self.reader.state.buffer.is_empty() {
+            self.reader.take_input_buffer();
+        }
+    }
+}
+
+/// Returns `false` for a call that failed because the peer ended its stream.
+fn or_end(waited: io::Result<()>) -> io::Result<bool> {
+    match waited {
+        Ok(()) => Ok(true),
+        Err(error) if is_unexpected_eof(&error) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -288,37 +219,4 @@ pub(super) fn is_unexpected_eof(error: &io::Error) -> bool {
         ErrorKind::payload(error),
         Some(ErrorKind::UnexpectedEof { .. })
     )
-}
-
-/// Reads of fixed-size numbers.
-macro_rules! numbers {
-    ($($name:ident, $number:ty, $order:literal;)*) => {
-        impl Reader<'_> {
-            $(
-                #[doc = concat!("Consumes and returns a `", stringify!($number), "`, ", $order, ".")]
-                ///
-                /// # Errors
-                ///
-                /// As all methods of [`Reader`].
-                ///
-                /// # Cancel safety
-                ///
-                /// No input is lost.
-                #[inline]
-                pub fn $name(&mut self) -> impl Future<Output = io::Result<$number>> {
-                    ReadFuture::new(self, size_of::<$number>(), LinkBuffer::$name)
-                }
-            )*
-        }
-    };
-}
-
-numbers! {
-    read_u8, u8, "one byte";
-    read_u16, u16, "big-endian";
-    read_u16_le, u16, "little-endian";
-    read_u32, u32, "big-endian";
-    read_u32_le, u32, "little-endian";
-    read_u64, u64, "big-endian";
-    read_u64_le, u64, "little-endian";
 }

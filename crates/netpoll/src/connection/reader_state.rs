@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The bytes that a reader has taken from the input buffer, and its position in the stream.
 
-use netpoll_buffer::LinkBuffer;
+use std::io;
+
+use bytes::Buf;
+use netpoll_buffer::{LinkBuffer, TooLarge};
 
 use crate::fairness;
+
+/// The least number of bytes by which the first piece grows, if there are as many.
+const EXTENSION_MIN: usize = 4 << 10;
 
 /// The bytes that a reader has taken from the input buffer, and its counters.
 #[derive(Debug)]
@@ -44,6 +50,23 @@ impl ReaderState {
     #[inline(always)]
     pub(crate) fn has(&self, n: usize) -> bool {
         n <= self.buffer.len() && n <= self.max_frame
+    }
+
+    /// Returns the first contiguous bytes.
+    #[inline]
+    pub(crate) fn first_piece(&self) -> &[u8] {
+        self.buffer.chunk()
+    }
+
+    /// Makes the first piece longer than `len` bytes, with bytes that are there. Doubles it at
+    /// most, or adds a few KiB, so that a large input behind it is not copied for a small message.
+    pub(crate) fn extend_first_piece(&mut self, len: usize) -> io::Result<()> {
+        if len >= self.max_frame {
+            return Err(TooLarge::new(self.max_frame, len.saturating_add(1)).into());
+        }
+        let wanted = len.saturating_add(len.max(EXTENSION_MIN));
+        let wanted = wanted.min(self.max_frame).min(self.buffer.len());
+        self.buffer.peek(wanted).map(drop)
     }
 
     /// Returns whether a read may go on in this poll. Takes several operations at once from the
@@ -141,6 +164,22 @@ mod tests {
         }
         assert_eq!(input.expected(), 12_500);
         assert_eq!(input.largest, 100_000, "the largest read is kept");
+    }
+
+    #[test]
+    fn first_piece_at_most_doubles_and_respects_max_frame() {
+        let mut input = ReaderState::new(45_000);
+        for _ in 0..100 {
+            input.buffer.push(vec![7; 1000].into());
+        }
+        for length in [5096, 10_192, 20_384, 40_768, 45_000] {
+            let before = input.first_piece().len();
+            input.extend_first_piece(before).unwrap();
+            assert_eq!(input.first_piece().len(), length);
+        }
+        assert!(input.extend_first_piece(45_000).is_err());
+        assert_eq!(input.first_piece().len(), 45_000);
+        assert_eq!(input.buffer.len(), 100_000);
     }
 
     #[test]

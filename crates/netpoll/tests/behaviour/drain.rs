@@ -124,9 +124,9 @@ fn served_by_its_owner(builder: Builder, gate: Gate) -> Server {
 fn halves(builder: Builder, gate: Gate) -> Server {
     let handler = whole!([gate], |conn| {
         let (mut reader, mut writer) = conn.into_split();
-        while let Some(request) = reader.reader().frame(&CODEC).await? {
+        while let Some(request) = reader.frame(&CODEC).await? {
             gate.pass().await;
-            writer.writer().frame(&CODEC, request)?;
+            writer.frame(&CODEC, request)?;
         }
         Ok(())
     });
@@ -199,7 +199,7 @@ fn async_channel() -> (Asks, Asked) {
 }
 
 async fn read_each(mut reader: OwnedReader, ask: Asks) -> Result<(), BoxError> {
-    while let Some(request) = reader.reader().frame(&CODEC).await? {
+    while let Some(request) = reader.frame(&CODEC).await? {
         ask.send(request)?;
     }
     Ok(())
@@ -208,7 +208,7 @@ async fn read_each(mut reader: OwnedReader, ask: Asks) -> Result<(), BoxError> {
 async fn answer_each(asked: Asked, gate: Gate, mut writer: OwnedWriter) {
     while let Ok(request) = asked.recv() {
         gate.pass().await;
-        let put = writer.writer().frame(&CODEC, request);
+        let put = writer.frame(&CODEC, request);
         put.expect("a frame");
     }
 }

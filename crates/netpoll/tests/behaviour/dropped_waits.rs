@@ -153,10 +153,10 @@ fn a_dropped_wait_keeps_no_waker() {
     leaves_no_waker("frame", reader.frame(&LengthField::new()));
     leaves_no_waker("closed", conn.closed());
     let (mut reader, mut writer) = conn.into_split();
-    leaves_no_waker("a half", async { reader.reader().wait(1).await });
-    writer.writer().push(bytes(8 << 20, 1).into());
-    leaves_no_waker("flush", async { writer.writer().flush().await });
-    leaves_no_waker("writable", async { writer.writer().writable().await });
+    leaves_no_waker("a half", async { reader.wait(1).await });
+    writer.push(bytes(8 << 20, 1).into());
+    leaves_no_waker("flush", async { writer.flush().await });
+    leaves_no_waker("writable", async { writer.writable().await });
     let queue = writer.handle().write_queue();
     let message = || LinkBuffer::from(bytes::Bytes::from_static(b"a message"));
     leaves_no_waker("send", queue.send(message()));

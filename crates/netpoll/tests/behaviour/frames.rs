@@ -374,13 +374,13 @@ fn one_codec_serves_a_server_and_its_clients() {
     let sending = std::thread::spawn(move || {
         for size in sizes {
             let frame = LinkBuffer::from(bytes(size, 7));
-            writer.writer().frame(&codec, frame).unwrap();
-            block_on(writer.writer().flush()).unwrap();
+            writer.frame(&codec, frame).unwrap();
+            block_on(writer.flush()).unwrap();
         }
         writer
     });
     for size in sizes {
-        let frame = block_on(reader.reader().frame(&codec)).unwrap();
+        let frame = block_on(reader.frame(&codec)).unwrap();
         let mut frame = frame.expect("no end");
         assert_eq!(frame.len(), size);
         assert!(frame.read_vec(size).unwrap() == bytes(size, 7));

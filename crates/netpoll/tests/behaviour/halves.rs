@@ -21,19 +21,17 @@ fn halves_work_on_two_threads_and_reunite() {
     assert_eq!(reader.peer_addr(), writer.peer_addr());
     let sending = std::thread::spawn(move || {
         for call in 0..CALLS {
-            writer
-                .writer()
-                .put_slice(&frame(&bytes(call * 10, call as u8)));
+            writer.put_slice(&frame(&bytes(call * 10, call as u8)));
             if call % 7 == 0 {
-                block_on(writer.writer().flush()).unwrap();
+                block_on(writer.flush()).unwrap();
             }
         }
-        block_on(writer.writer().flush()).unwrap();
+        block_on(writer.flush()).unwrap();
         writer
     });
     for call in 0..CALLS {
         let expected = frame(&bytes(call * 10, call as u8));
-        let answer = block_on(reader.reader().read_vec(expected.len())).unwrap();
+        let answer = block_on(reader.read_vec(expected.len())).unwrap();
         assert!(answer == expected, "call {call}");
     }
     let writer = sending.join().unwrap();
@@ -49,10 +47,10 @@ fn a_connection_ends_when_its_second_half_is_dropped() {
         let (conn, mut peer) = pair();
         let (mut reader, mut writer) = conn.into_split();
         let handle = writer.handle();
-        writer.writer().put_str("from us");
-        block_on(writer.writer().flush()).unwrap();
+        writer.put_str("from us");
+        block_on(writer.flush()).unwrap();
         peer.send(b"to us");
-        block_on(reader.reader().wait(5)).unwrap();
+        block_on(reader.wait(5)).unwrap();
         let kept = keep(reader, writer);
         assert_eq!(peer.receive(7), b"from us");
         handle.push("more".into()).unwrap();
@@ -72,9 +70,9 @@ fn reunited_halves_keep_the_input_the_output_and_the_attachment() {
     conn.attach(7_u32);
     let (mut reader, mut writer) = conn.into_split();
     peer.send(b"one two");
-    block_on(reader.reader().wait(7)).unwrap();
-    assert_eq!(block_on(reader.reader().next(3)).unwrap(), b"one");
-    writer.writer().put_str("unsent");
+    block_on(reader.wait(7)).unwrap();
+    assert_eq!(block_on(reader.next(3)).unwrap(), b"one");
+    writer.put_str("unsent");
     let mut conn = reader.reunite(writer).unwrap();
     assert_eq!(conn.take_attached::<u32>().as_deref(), Some(&7));
     assert_eq!(block_on(conn.reader().next(4)).unwrap(), b" two");
@@ -112,10 +110,10 @@ fn a_handler_can_move_its_halves_to_another_thread() {
     let mut peer = server.connect();
     let (mut reader, mut writer) = halves.recv_timeout(LIMIT).unwrap();
     peer.send(b"ask");
-    assert_eq!(block_on(reader.reader().next(3)).unwrap(), b"ask");
+    assert_eq!(block_on(reader.next(3)).unwrap(), b"ask");
     drop(reader);
-    writer.writer().put_str("answer");
-    block_on(writer.writer().flush()).unwrap();
+    writer.put_str("answer");
+    block_on(writer.flush()).unwrap();
     assert_eq!(peer.receive(6), b"answer");
     assert_eq!(server.handle.connections(), 1);
     drop(writer);
@@ -128,11 +126,11 @@ fn a_handler_can_move_its_halves_to_another_thread() {
 fn both_halves_fail_after_an_abort() {
     let (conn, _peer) = pair();
     let (mut reader, mut writer) = conn.into_split();
-    let waiting = std::thread::spawn(move || block_on(reader.reader().read_u8()).unwrap_err());
+    let waiting = std::thread::spawn(move || block_on(reader.read_u8()).unwrap_err());
     writer.handle().abort();
     let error = waiting.join().unwrap();
     assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
-    writer.writer().put_str("in vain");
-    let error = block_on(writer.writer().flush()).unwrap_err();
+    writer.put_str("in vain");
+    let error = block_on(writer.flush()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
 }

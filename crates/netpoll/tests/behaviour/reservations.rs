@@ -242,7 +242,7 @@ fn a_reservation_survives_split_and_reunite_and_ends_with_a_dropped_owned_writer
     handle.push(Bytes::from_static(b" and d")).unwrap();
     assert_eq!(peer.receive(9), b"abc and d");
     peer.send(b"x");
-    block_on(reader.reader().read_u8()).unwrap();
+    block_on(reader.read_u8()).unwrap();
 }
 
 #[test]

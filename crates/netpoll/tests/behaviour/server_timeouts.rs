@@ -67,8 +67,8 @@ async fn answer_all(mut conn: Connection) -> Result<(), BoxError> {
 async fn answer_by_halves(conn: Connection) -> Result<(), BoxError> {
     let codec = LengthField::new();
     let (mut reader, mut writer) = conn.into_split();
-    while let Some(request) = reader.reader().frame(&codec).await? {
-        writer.writer().frame(&codec, answered(request))?;
+    while let Some(request) = reader.frame(&codec).await? {
+        writer.frame(&codec, answered(request))?;
     }
     Ok(())
 }

@@ -144,7 +144,7 @@ fn loops() -> Vec<Way> {
             builder.on_connection(async |conn: Connection| {
                 let (mut reader, _writer) = conn.into_split();
                 loop {
-                    if let Ok(next) = timeout(READ_TIMEOUT, reader.reader().next(1004)).await {
+                    if let Ok(next) = timeout(READ_TIMEOUT, reader.next(1004)).await {
                         next?;
                     }
                 }

@@ -228,10 +228,10 @@ fn bytes_sent_by_another_thread_alone_reset_the_idle_timeout() {
         timeouts.idle = Some(SHORT * 2);
         conn.set_timeouts(timeouts).unwrap();
         let (mut reader, mut writer) = conn.into_split();
-        let waits = std::thread::spawn(move || block_on(reader.reader().read_u8()));
+        let waits = std::thread::spawn(move || block_on(reader.read_u8()));
         for _ in 0..12 {
-            writer.writer().put_u8(b'x');
-            block_on(writer.writer().flush()).unwrap();
+            writer.put_u8(b'x');
+            block_on(writer.flush()).unwrap();
             sleep(SHORT / 4);
         }
         assert_eq!(peer.receive(12), [b'x'; 12]);

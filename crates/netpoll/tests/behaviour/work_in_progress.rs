@@ -194,10 +194,10 @@ async fn works_aside(conn: Connection) -> Result<(), BoxError> {
     let (mut reader, mut writer) = conn.into_split();
     let aside = netpoll::spawn(async move {
         sleep(WORK).await;
-        writer.writer().put_str("done");
-        writer.writer().flush().await.map(|()| writer)
+        writer.put_str("done");
+        writer.flush().await.map(|()| writer)
     });
-    let read = reader.reader().wait(1).await;
+    let read = reader.wait(1).await;
     drop(aside);
     Ok(read?)
 }
@@ -293,8 +293,8 @@ fn a_handler_that_only_waits_with_a_timeout_is_idle() {
             builder.on_connection(async |conn: Connection| {
                 let (mut reader, mut writer) = conn.into_split();
                 loop {
-                    let byte = reader.reader().read_u8().await?;
-                    writer.writer().put_u8(byte);
+                    let byte = reader.read_u8().await?;
+                    writer.put_u8(byte);
                 }
             })
         }),

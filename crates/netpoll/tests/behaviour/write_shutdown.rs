@@ -158,12 +158,12 @@ fn a_flush_after_a_write_shutdown_fails_when_the_peer_is_gone() {
 fn a_writing_half_can_shut_down_and_be_dropped() {
     let (conn, mut peer) = pair();
     let (mut reader, mut writer) = conn.into_split();
-    writer.writer().put_str("asked");
+    writer.put_str("asked");
     writer.shutdown();
     drop(writer);
     assert_eq!(peer.receive_all().unwrap(), b"asked");
     peer.send(b"answered");
-    assert_eq!(block_on(reader.reader().next(8)).unwrap(), b"answered");
+    assert_eq!(block_on(reader.next(8)).unwrap(), b"answered");
 }
 
 #[test]

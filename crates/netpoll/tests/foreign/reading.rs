@@ -134,7 +134,7 @@ fn owned_reader_survives_hostile_wakers() {
     survives("OwnedReader", || {
         let waits = |conn: Connection| async move {
             let (mut reader, _writer) = conn.into_split();
-            reader.reader().wait(1).await.expect("a byte");
+            reader.wait(1).await.expect("a byte");
         };
         scene(waits, sends(b"a"))
     });

@@ -51,7 +51,7 @@ fn flush_survives_hostile_wakers() {
     survives("OwnedWriter", || {
         let waits = |conn: Connection| async move {
             let (_reader, mut writer) = conn.into_split();
-            writer.writer().flush().await.expect("all sent");
+            writer.flush().await.expect("all sent");
         };
         scene(waits, reads)
     });

@@ -18,20 +18,20 @@ use super::read_wait::ReadWaitState;
 
 /// Waits until `need` bytes are there, and calls `read` to take them.
 #[must_use = "futures do nothing unless you `.await` or poll them"]
-pub(super) struct ReadFuture<'r, 'a, R> {
+pub(super) struct ReadFuture<'a, R> {
     /// The reader and the read to do, until it is done.
-    pending: Option<(&'r mut Reader<'a>, R)>,
+    pending: Option<(Reader<'a>, R)>,
     need: usize,
     /// The wait, if there is one. Cleared when the call is done, so that the compiler omits the
     /// check when it drops a call that found its bytes there.
     wait: Option<ReadWaitState<'a>>,
 }
 
-impl<'r, 'a, R> ReadFuture<'r, 'a, R> {
+impl<'a, R> ReadFuture<'a, R> {
     #[inline]
-    pub(super) fn new<T>(reader: &'r mut Reader<'a>, need: usize, read: R) -> Self
+    pub(super) fn new<T>(reader: Reader<'a>, need: usize, read: R) -> Self
     where
-        R: FnOnce(&'r mut LinkBuffer) -> io::Result<T>,
+        R: FnOnce(&'a mut LinkBuffer) -> io::Result<T>,
     {
         Self {
             pending: Some((reader, read)),
@@ -41,7 +41,7 @@ impl<'r, 'a, R> ReadFuture<'r, 'a, R> {
     }
 }
 
-impl<R> Drop for ReadFuture<'_, '_, R> {
+impl<R> Drop for ReadFuture<'_, R> {
     #[inline]
     fn drop(&mut self) {
         if let Some(wait) = self.wait {
@@ -50,9 +50,9 @@ impl<R> Drop for ReadFuture<'_, '_, R> {
     }
 }
 
-impl<'r, R, T> Future for ReadFuture<'r, '_, R>
+impl<'a, R, T> Future for ReadFuture<'a, R>
 where
-    R: FnOnce(&'r mut LinkBuffer) -> io::Result<T> + Unpin,
+    R: FnOnce(&'a mut LinkBuffer) -> io::Result<T> + Unpin,
 {
     type Output = io::Result<T>;
 

@@ -39,6 +39,38 @@ pub(super) struct ReadWaitState<'a> {
     registered: Option<&'a Arc<Shared>>,
 }
 
+/// A [`ReadWait`] without its borrow: since when it waits, and whether it is registered.
+#[derive(Debug, Default)]
+pub(in crate::connection) struct SuspendedWait(Option<(Instant, Registration)>);
+
+/// Whether the input buffer has the waker of a suspended wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Registration {
+    None,
+    Registered,
+}
+
+impl<'a> ReadWait<'a> {
+    /// Continues a suspended wait on the connection `shared`, which is that of before.
+    pub(in crate::connection) fn resume(wait: SuspendedWait, shared: &'a Arc<Shared>) -> Self {
+        Self(wait.0.map(|(since, registration)| ReadWaitState {
+            since,
+            registered: (registration == Registration::Registered).then_some(shared),
+        }))
+    }
+
+    /// Suspends the wait. It stays registered.
+    pub(in crate::connection) fn suspend(mut self) -> SuspendedWait {
+        SuspendedWait(self.0.take().map(|wait| {
+            let registration = match wait.registered {
+                Some(_) => Registration::Registered,
+                None => Registration::None,
+            };
+            (wait.since, registration)
+        }))
+    }
+}
+
 impl Drop for ReadWait<'_> {
     #[inline]
     fn drop(&mut self) {
@@ -58,6 +90,12 @@ impl ReadWaitState<'_> {
 }
 
 impl Shared {
+    /// Returns how many bytes the input buffer has.
+    pub(super) fn input_len(&self) -> usize {
+        let input_buffer = self.input_buffer_if_any();
+        input_buffer.map_or(0, |input_buffer| input_buffer.buffer.len())
+    }
+
     /// Ends the wait of the reader.
     fn deregister_reader(&self) {
         let mut input_buffer = self.input_buffer();
