@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A proxy. One poller drives both sides of a connection pair, and no byte is copied: the memory
-//! that was received from one side is sent to the other. When one side ends its stream, or the
-//! proxy shuts down, the proxy forwards the end, and the responses still arrive. A direction that
-//! is then silent for 30 s is closed.
+//! A proxy. One poller drives both sides of a connection pair, and no byte is copied. When one side
+//! ends its stream, or the proxy shuts down, the proxy forwards the end, and the responses still
+//! arrive. A direction that is then silent for 30 s is closed.
 //!
 //! `cargo run --release -p netpoll-examples --example tcp_proxy -- 127.0.0.1:8081`. Without an
 //! address it starts its own server, sends a request through the proxy, and ends.

@@ -2,8 +2,8 @@
 //! Errors of calls, and the reasons why connections end.
 //!
 //! Calls return [`std::io::Error`]. Its `kind()` fits `std`'s conventions, and an error of the
-//! kernel keeps its errno. [`ErrorExt`] adds the details: one `match` on [`ErrorKind`] tells all
-//! errors of this library apart.
+//! kernel keeps its errno. [`ErrorExt`] adds the details: one `match` on [`ErrorKind`]
+//! distinguishes all errors of this library.
 //!
 //! ```
 //! use netpoll::error::{ErrorExt, ErrorKind};

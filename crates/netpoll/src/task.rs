@@ -85,7 +85,7 @@ pub struct JoinHandle<T> {
 
 impl<T> JoinHandle<T> {
     /// Requests that the future is dropped, on its poller, at its next poll. The handle then returns
-    /// an error with [`Local`](crate::CloseReason::Local) in [`ErrorKind::Closed`](crate::error::ErrorKind::Closed), after the
+    /// an error with [`Local`](crate::CloseReason::Local) in [`ErrorKind::Closed`], after the
     /// drop. Returns at once. Without effect if the future has completed, or completes in a poll
     /// that runs already: then the handle returns its output. Idempotent, callable from any thread.
     ///

@@ -46,7 +46,7 @@ use crate::error::{ErrorExt, ErrorKind};
 ///
 /// The stream ends with `None` when the peer has ended its output between two frames. An error is
 /// one item, and the stream ends behind it, with two exceptions: it goes on after
-/// [`ErrorKind::TimedOut`](crate::error::ErrorKind::TimedOut), and behind a frame that did not
+/// [`ErrorKind::TimedOut`], and behind a frame that did not
 /// [decode](Codec::decode). Frames are at most `max_frame` bytes long, as with [`Reader::frame`],
 /// which has the same errors.
 pub struct Framed<C> {

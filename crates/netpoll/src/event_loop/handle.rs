@@ -93,9 +93,9 @@ impl LoopHandle {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotRunning`](crate::error::ErrorKind::NotRunning) (`ConnectionAborted`) if the
+    /// [`ErrorKind::NotRunning`] (`ConnectionAborted`) if the
     /// loop failed to start, or has ended.
-    /// [`ErrorKind::BlockingOnPoller`](crate::error::ErrorKind::BlockingOnPoller) (`WouldBlock`) on
+    /// [`ErrorKind::BlockingOnPoller`] (`WouldBlock`) on
     /// a poller thread.
     pub fn wait_until_serving(&self) -> io::Result<()> {
         if is_poller_thread() {
@@ -128,9 +128,9 @@ impl LoopHandle {
     /// # Errors
     ///
     /// The failure that ended the loop: its kind and errno or message, without the inner error.
-    /// [`ErrorKind::NotRunning`](crate::error::ErrorKind::NotRunning) (`ConnectionAborted`) if the
+    /// [`ErrorKind::NotRunning`] (`ConnectionAborted`) if the
     /// loop never ran: its builder or the loop was dropped, or it failed to start.
-    /// [`ErrorKind::BlockingOnPoller`](crate::error::ErrorKind::BlockingOnPoller) (`WouldBlock`) on
+    /// [`ErrorKind::BlockingOnPoller`] (`WouldBlock`) on
     /// a poller thread.
     pub fn wait(&self) -> io::Result<()> {
         if is_poller_thread() {

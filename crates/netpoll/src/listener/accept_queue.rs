@@ -171,7 +171,7 @@ impl AcceptQueue {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotRunning`](crate::error::ErrorKind::NotRunning) if the loop of the acceptor
+    /// [`ErrorKind::NotRunning`] if the loop of the acceptor
     /// has stopped accepting.
     pub(super) fn claim_acceptor(self: &Arc<Self>) -> io::Result<Option<AcceptorGuard>> {
         let mut state = lock(&self.state);

@@ -15,8 +15,6 @@ use netpoll::listener::{Accept, ListenOptions};
 use netpoll::runner::Spawn;
 use netpoll::{Builder, Connection, EventLoop, Listener, LoopHandle, Runner};
 
-use crate::support::eventually;
-
 /// The time that the test gives a shutdown.
 const WITHIN: Duration = Duration::from_millis(200);
 
@@ -228,7 +226,7 @@ fn a_shutdown_keeps_its_deadline_while_user_code_blocks_a_poller() {
         let mut clients: Vec<_> = (0..3).map(|_| server.connect()).collect();
         // One of them is the connection that the code is called for.
         if expected != Callback::OnAccept && expected != Callback::Balance && name != "on_connect" {
-            eventually("three connections", || server.handle.connections() == 3);
+            crate::support::eventually("three connections", || server.handle.connections() == 3);
         }
         let mut last = clients.pop().unwrap();
         last.write_all(b"x").ok();
@@ -265,7 +263,7 @@ fn a_shutdown_keeps_its_deadline_while_user_code_blocks_a_poller() {
         assert!(TcpStream::connect(addr).is_err(), "{name}: listening");
         TcpListener::bind(addr).expect("the port is free");
         drop(guard);
-        eventually("the end of the blocked code", || handle.connections() == 0);
+        crate::support::eventually("the end of the blocked code", || handle.connections() == 0);
         assert_eq!(handle.shutdown(WITHIN).wait(), aborted, "{name}: again");
     }
 }
@@ -391,7 +389,7 @@ fn code_that_returns_before_the_deadline_is_awaited_and_not_reported() {
     let server = Server::start(builder.pollers(1).slow_handler(None));
     let mut client = server.connect();
     client.write_all(b"x").unwrap();
-    eventually("one connection", || server.handle.connections() == 1);
+    crate::support::eventually("one connection", || server.handle.connections() == 1);
     let shutdown = server.handle.shutdown(LIMIT);
     client.read_exact(&mut [0]).unwrap();
     drop(client);

@@ -110,15 +110,11 @@ fn check_end_after<C: Codec>(codec: &C, part: &[u8], need: usize) {
             panic!("{part:?} is no frame and no end");
         };
         assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
-        let Some(Kind::UnexpectedEof {
-            have,
-            need: awaited,
-            ..
-        }) = error.netpoll_kind()
-        else {
+        let wanted = (part.len(), need);
+        let Some(Kind::UnexpectedEof { have, need, .. }) = error.netpoll_kind() else {
             panic!("{error:?}");
         };
-        assert_eq!((have, awaited), (part.len(), need));
+        assert_eq!((have, need), wanted);
     }
     let left = block_on(conn.reader().read_vec(part.len()));
     assert_eq!(left.expect("the received bytes"), part);
@@ -233,15 +229,11 @@ fn a_codec_that_would_loop_forever_is_rejected_with_invalid_need() {
         block_on(conn.reader().wait(3)).unwrap();
         let error = block_on(conn.reader().frame(&FixedNeed(need))).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidData);
-        let Some(Kind::InvalidNeed {
-            have,
-            need: returned,
-            ..
-        }) = error.netpoll_kind()
-        else {
+        let wanted = (3, need);
+        let Some(Kind::InvalidNeed { have, need, .. }) = error.netpoll_kind() else {
             panic!("{error:?}");
         };
-        assert_eq!((have, returned), (3, need));
+        assert_eq!((have, need), wanted);
         assert_eq!(block_on(conn.reader().next(3)).unwrap(), b"abc");
     }
 }

@@ -300,7 +300,7 @@ half_methods! {
     ///
     /// # Errors
     ///
-    /// The codec's error. [`InvalidNeed`](crate::codec::InvalidNeed) if the codec returns an
+    /// The codec's error. [`ErrorKind::InvalidNeed`](crate::error::ErrorKind::InvalidNeed) if the codec returns an
     /// impossible length. Otherwise as all methods of [`Reader`]:
     /// [`TooLarge`](crate::error::TooLarge) for a frame above the connection's `max_frame`, even if
     /// the codec allows more; [`ErrorKind::UnexpectedEof`](crate::error::ErrorKind::UnexpectedEof)
