@@ -87,6 +87,7 @@ mod call_table;
 mod client;
 mod client_builder;
 mod client_connection;
+mod client_stats;
 mod connector;
 mod executor_server;
 mod message;
@@ -100,8 +101,9 @@ mod unsent_request;
 
 pub use crate::codec::{Codec, Need};
 pub use crate::connection::write_queue::{SendError, WriteQueue};
-pub use client::{Client, ClientStats};
+pub use client::Client;
 pub use client_builder::ClientBuilder;
+pub use client_stats::ClientStats;
 pub use executor_server::{ServeFuture, serve_on};
 pub use message::{CallCodec, Message, Numbered};
 pub use options::{Backoff, ClientOptions};

@@ -184,7 +184,7 @@ fn a_closed_peer_is_the_end_of_input_and_a_broken_pipe() {
     assert!(stream.reader().chunk().unwrap().is_none());
     stream.writer().put_str("to a closed peer");
     assert_eq!(stream.flush().unwrap_err().kind(), ErrorKind::BrokenPipe);
-    assert_eq!(stream.writer().len(), 12);
+    assert_eq!(stream.writer().len(), 16);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use netpoll_buffer::LinkBuffer;
 
 use super::client_builder::{ClientBuilder, Protocol};
 use super::client_connection::{ClientConnection, PendingCall};
+use super::client_stats::ClientStats;
 use super::connector::Connector;
 use super::message::CallCodec;
 use super::options::ClientOptions;
@@ -85,21 +86,6 @@ struct ClientShared<C: CallCodec> {
     options: ClientOptions,
     semaphore: Arc<Semaphore>,
     connector: Connector<C::Frame>,
-}
-
-/// The statistics of a client.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ClientStats {
-    /// Calls in progress on the connection.
-    pub in_flight: usize,
-    /// Calls that wait for a permit.
-    pub waiting: usize,
-    /// Frames on the current connection that matched no call and were dropped: late, duplicate, of
-    /// an unknown id, or pushes to a client without [`on_push`](ClientBuilder::on_push).
-    pub unmatched_answers: u64,
-    /// Connections that were opened.
-    pub connections: u64,
 }
 
 impl<C: CallCodec> Client<C> {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Concurrent calls over one connection, in each executor.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::{Arc, Barrier};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use netpoll::codec::LengthField;
@@ -199,6 +200,21 @@ fn a_timed_out_call_frees_its_slot_and_its_late_answer_is_discarded() {
     );
 }
 
+/// Returns to the executor once.
+async fn poll_again() {
+    let mut polls = 0;
+    poll_fn(|context| {
+        polls += 1;
+        context.waker().wake_by_ref();
+        if polls == 2 {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+}
+
 #[test]
 fn a_dropped_call_frees_its_slot_and_its_answer_is_discarded() {
     let serves = |mut peer: Peer| {
@@ -214,6 +230,8 @@ fn a_dropped_call_frees_its_slot_and_its_answer_is_discarded() {
     let options = options(|options| options.max_in_flight = 1);
     in_each(options, serves, |client| async move {
         for _ in 0..10 {
+            // A poll that lasts for too long yields at its next wait: each round has one of its own.
+            poll_again().await;
             let mut both = [b"sends", b"waits"].map(|text| Box::pin(call(&client, text)));
             all_wait(&mut both);
             assert_eq!((client.stats().in_flight, client.stats().waiting), (1, 1));

@@ -258,7 +258,7 @@ fn panics_when_polled_again<F: Future>(call: F, peer: &mut Peer, parts: &[&[u8]]
     let polled = catch_unwind(AssertUnwindSafe(|| poll_once(call).is_ready()));
     let panicked = polled.expect_err("a panic");
     let why = panicked.downcast_ref::<&str>().copied().unwrap_or_default();
-    assert!(why.contains("polled after it was done"), "{why}");
+    assert!(why.contains("polled after completion"), "{why}");
     output
 }
 

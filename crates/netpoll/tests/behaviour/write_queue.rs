@@ -323,16 +323,13 @@ fn many_sends_in_one_poll_use_few_system_calls() {
         },
     ));
     let mut peer = server.connect();
-    peer.send(&frame(b"!"));
-    assert_eq!(peer.receive(2500), frame(b"!").repeat(500));
-    let sends = server
-        .handle
-        .stats()
-        .pollers
-        .iter()
-        .map(|poller| poller.sends)
-        .sum::<u64>();
-    assert!(sends <= 3, "{sends}");
+    // A poll that lasts for too long, on a busy machine, yields and sends what there is.
+    eventually("few system calls for many sends", || {
+        let before = server.handle.stats().total().sends;
+        peer.send(&frame(b"!"));
+        assert_eq!(peer.receive(2500), frame(b"!").repeat(500));
+        server.handle.stats().total().sends - before <= 3
+    });
     drop(peer);
     assert!(matches!(server.ending(), CloseReason::PeerFin));
 }
