@@ -10,7 +10,7 @@ pub struct ClientStats {
     /// Calls that wait for a permit.
     pub waiting: usize,
     /// Frames on the current connection that matched no call and were dropped: late, duplicate, of
-    /// an unknown id, or pushes to a client without [`on_push`](ClientBuilder::on_push).
+    /// an unknown id, or pushes to a client without [`on_push`](super::ClientBuilder::on_push).
     pub unmatched_answers: u64,
     /// Connections that were opened.
     pub connections: u64,
