@@ -304,11 +304,6 @@ impl<F: Future> Source for TaskSource<F> {
         request: ShutdownRequest,
         _context: &mut SourceContext,
     ) -> NextAction {
-        match request {
-            ShutdownRequest::StopAccepting
-            | ShutdownRequest::Graceful
-            | ShutdownRequest::PollerFailed => NextAction::NoInterest,
-            ShutdownRequest::Force => NextAction::Remove,
-        }
+        request.remove_on_force(|| NextAction::NoInterest)
     }
 }

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The handle of a spawned future.
 
-use std::future::{Future, pending, poll_fn};
+#[allow(dead_code, reason = "other test programs use the rest")]
+#[path = "support/waiting.rs"]
+mod waiting;
+
+use std::future::{pending, poll_fn};
 use std::io::ErrorKind;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::task::Poll;
@@ -9,6 +13,8 @@ use std::time::Duration;
 
 use netpoll::time::sleep;
 use netpoll::{CloseReason, ErrorExt, spawn};
+
+use waiting::block_on;
 
 /// After this time a wait fails its test. No test passes because of it.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -21,13 +27,6 @@ impl Drop for Dropped {
         // The test may be over.
         let _ended = self.0.send(std::thread::current().id());
     }
-}
-
-/// Blocks this thread until `future` is done.
-fn block_on<F: Future>(future: F) -> F::Output {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_time().build().expect("a runtime");
-    runtime.block_on(async { tokio::time::timeout(LIMIT, future).await.expect("in time") })
 }
 
 fn is_local_close(error: &std::io::Error) -> bool {

@@ -5,6 +5,9 @@
 mod handlers;
 #[path = "mux_api/pushes.rs"]
 mod pushes;
+#[allow(dead_code, reason = "other test programs use the rest")]
+#[path = "support/waiting.rs"]
+mod waiting;
 
 use std::future::Future;
 use std::io::{self, ErrorKind, Read, Write};
@@ -15,7 +18,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use netpoll::buffer::LinkBuffer;
 use netpoll::codec::{Codec, LengthField, Need};
@@ -29,6 +32,8 @@ use netpoll::{
     LoopHandle, Runner,
 };
 
+use waiting::{block_on, eventually};
+
 type ServerConnection<S = ()> = mux::ServerConnection<Message, S>;
 type Frames = Numbered<LengthField>;
 
@@ -37,22 +42,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 fn codec() -> Frames {
     Numbered::new(LengthField::new())
-}
-
-/// Blocks this thread until `future` is done.
-fn block_on<F: Future>(future: F) -> F::Output {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_time().build().expect("a runtime");
-    runtime.block_on(async { tokio::time::timeout(LIMIT, future).await.expect("in time") })
-}
-
-/// Waits until `is_true` returns true.
-fn until(what: &str, is_true: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !is_true() {
-        assert!(begun.elapsed() < LIMIT, "{what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 fn text(message: Message) -> String {

@@ -91,12 +91,7 @@ impl Source for WakeSource {
         request: ShutdownRequest,
         _context: &mut SourceContext,
     ) -> NextAction {
-        match request {
-            ShutdownRequest::StopAccepting
-            | ShutdownRequest::Graceful
-            | ShutdownRequest::PollerFailed => NextAction::NoInterest,
-            ShutdownRequest::Force => NextAction::Remove,
-        }
+        request.remove_on_force(|| NextAction::NoInterest)
     }
 }
 

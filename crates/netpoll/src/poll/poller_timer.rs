@@ -203,11 +203,6 @@ impl Source for TimerSource {
     }
 
     fn on_shutdown(&mut self, request: ShutdownRequest, context: &mut SourceContext) -> NextAction {
-        match request {
-            ShutdownRequest::StopAccepting
-            | ShutdownRequest::Graceful
-            | ShutdownRequest::PollerFailed => self.check(context),
-            ShutdownRequest::Force => NextAction::Remove,
-        }
+        request.remove_on_force(|| self.check(context))
     }
 }

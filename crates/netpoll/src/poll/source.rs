@@ -70,6 +70,17 @@ pub(crate) enum ShutdownRequest {
     PollerFailed,
 }
 
+impl ShutdownRequest {
+    /// Returns what a source without a connection wants: it is removed when the loop is forced to
+    /// end, and does what `otherwise` returns for every other request.
+    pub(crate) fn remove_on_force(self, otherwise: impl FnOnce() -> NextAction) -> NextAction {
+        match self {
+            Self::Force => NextAction::Remove,
+            Self::StopAccepting | Self::Graceful | Self::PollerFailed => otherwise(),
+        }
+    }
+}
+
 /// What a source wants after a call. It is computed from the whole state of the source, so the
 /// latest value replaces the one before.
 pub(crate) enum NextAction {

@@ -9,8 +9,8 @@ use netpoll::dialer::ToTarget;
 use netpoll::{Addr, Dialer};
 
 use crate::support::{
-    Server, alone_twice, block_on, call, eventually, in_each_executor, invalid_option, nobody,
-    open_descriptors, says,
+    Server, alone_twice, block_on, call, eventually, in_each_executor, invalid_option,
+    open_descriptors, says, unused_addr,
 };
 
 fn from(addr: &str) -> Dialer {
@@ -73,7 +73,7 @@ fn an_unavailable_local_address_fails_with_the_error_of_the_kernel() {
 #[test]
 fn one_local_port_connects_to_each_peer_once_and_is_reused_after_a_close() {
     let (one, other) = (Server::rpc(), Server::rpc());
-    let dialer = Dialer::new().local_addr(nobody());
+    let dialer = Dialer::new().local_addr(unused_addr());
     let mut first = block_on(dialer.dial(one.addr)).unwrap();
     let mut second = block_on(dialer.dial(other.addr)).unwrap();
     assert_eq!(first.local_addr().unwrap(), second.local_addr().unwrap());
@@ -94,7 +94,7 @@ fn a_dial_that_connects_to_itself_is_refused() {
     alone_twice("bind::a_dial_that_connects_to_itself_is_refused", || {
         let dialed = in_each_executor(|| {
             // One port for each executor: a socket that was connected to itself may linger.
-            let free = nobody();
+            let free = unused_addr();
             async move {
                 let dialer = Dialer::new().local_addr(free);
                 let error = dialer.dial(free).await.map(drop).unwrap_err();

@@ -13,8 +13,8 @@ use netpoll::{Addr, Connection, Dialer};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::support::{
-    Folder, LIMIT, Silent, alone_twice, eventually, in_each_executor, nobody, open_descriptors,
-    polled, until,
+    Folder, LIMIT, Silent, alone_twice, eventually, in_each_executor, open_descriptors, polled,
+    until, unused_addr,
 };
 
 const ROUNDS: usize = 30;
@@ -165,7 +165,7 @@ fn a_refused_or_unroutable_dial_reports_its_errno_in_each_executor() {
     let folder = Folder::new();
     let refused = (ErrorKind::ConnectionRefused, Some(111));
     for (addr, expected) in [
-        (nobody().into(), refused),
+        (unused_addr().into(), refused),
         (dead(&folder), refused),
         (unreachable(), (ErrorKind::NetworkUnreachable, Some(101))),
     ] {
@@ -260,7 +260,7 @@ fn a_dial_dropped_at_any_wait_leaves_no_descriptor_in_each_executor() {
         let (folder, other) = (Folder::new(), Folder::new());
         let hosts = [Plain::tcp(Does::Close), Plain::unix(&folder, Does::Close)];
         let (silent, full) = (Silent::new(), Full::new(&other));
-        let nowhere = [nobody().into(), dead(&folder), unreachable()];
+        let nowhere = [unused_addr().into(), dead(&folder), unreachable()];
         let decided = hosts.iter().map(|host| host.addr).chain(nowhere);
         let waits = [silent.addr.into(), full.addr];
         let briefly = waits.map(|addr| (addr, Some(Duration::from_millis(30))));

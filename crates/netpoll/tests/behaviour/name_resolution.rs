@@ -14,7 +14,7 @@ use netpoll::{Addr, Connection, Dialer};
 
 use crate::support::{
     LIMIT, Says, Server, Silent, alone_twice, block_on, call, eventually, in_each_executor,
-    invalid_option, nobody, open_descriptors, poll_times, says,
+    invalid_option, open_descriptors, poll_times, says, unused_addr,
 };
 
 /// The delay before the attempt at the next address.
@@ -133,7 +133,7 @@ fn a_slow_resolver_is_dropped_at_the_deadline() {
 fn a_dial_connects_to_the_working_address_when_others_refuse_or_are_silent() {
     let server = Server::rpc();
     let silent = Silent::new();
-    for dialed in dial_with(LIMIT, says(&[nobody(), of(&server)])) {
+    for dialed in dial_with(LIMIT, says(&[unused_addr(), of(&server)])) {
         assert_eq!(dialed.unwrap(), server.addr);
     }
     let begun = Instant::now();
@@ -142,7 +142,7 @@ fn a_dial_connects_to_the_working_address_when_others_refuse_or_are_silent() {
     for dialed in dialed {
         assert_eq!(dialed.unwrap(), server.addr);
     }
-    let last = [silent.addr, nobody(), silent.addr, of(&server)];
+    let last = [silent.addr, unused_addr(), silent.addr, of(&server)];
     for dialed in dial_with(LIMIT, says(&last)) {
         assert_eq!(dialed.unwrap(), server.addr);
     }
@@ -150,7 +150,10 @@ fn a_dial_connects_to_the_working_address_when_others_refuse_or_are_silent() {
 
 #[test]
 fn a_dial_that_all_addresses_refuse_keeps_the_errno() {
-    for error in errors(dial_with(LIMIT, says(&[nobody(), nobody(), nobody()]))) {
+    for error in errors(dial_with(
+        LIMIT,
+        says(&[unused_addr(), unused_addr(), unused_addr()]),
+    )) {
         assert_eq!(error.raw_os_error(), Some(111), "{error:?}");
     }
 }
@@ -160,7 +163,10 @@ fn a_dial_to_silent_addresses_times_out_at_the_deadline() {
     let (one, other) = (Silent::new(), Silent::new());
     let limit = HEAD_START + Duration::from_millis(100);
     let begun = Instant::now();
-    let errors = errors(dial_with(limit, says(&[one.addr, other.addr, nobody()])));
+    let errors = errors(dial_with(
+        limit,
+        says(&[one.addr, other.addr, unused_addr()]),
+    ));
     for error in &errors {
         assert_eq!(error.kind(), ErrorKind::TimedOut);
     }
@@ -194,7 +200,7 @@ fn a_dial_by_name_dropped_at_any_await_leaks_nothing() {
         "name_resolution::a_dial_by_name_dropped_at_any_await_leaks_nothing",
         || {
             let (server, silent) = (Server::rpc(), Silent::new());
-            let addrs = [nobody(), silent.addr, of(&server)];
+            let addrs = [unused_addr(), silent.addr, of(&server)];
             let resolver = Says(move |_: &str, _| async move {
                 sleep(Duration::from_millis(5)).await;
                 Ok(addrs.to_vec())

@@ -43,7 +43,7 @@ fn clone_of_a_connection_pushes_from_another_thread_while_no_call_is_in_progress
         assert_eq!(pushes.recv_timeout(LIMIT).unwrap().1, body);
     }
     drop(client);
-    until("the end", || conn.try_push(Message::new(b"late")).is_err());
+    eventually("the end", || conn.try_push(Message::new(b"late")).is_err());
     let error = block_on(conn.push(Message::new(b"late"))).unwrap_err();
     assert_ne!(error.kind(), ErrorKind::WouldBlock);
 }

@@ -51,7 +51,7 @@ impl Host {
 }
 
 /// Returns an address without a listener.
-pub(crate) fn nobody() -> SocketAddr {
+pub(crate) fn unused_addr() -> SocketAddr {
     let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
     SocketAddr::new(ip, unused_port(ip))
 }

@@ -39,7 +39,7 @@ use ledger::Ledger;
 pub(crate) use executors::{
     in_each_executor, on_a_poller, poll_times, polled, with_a_peer_in_each_executor,
 };
-pub(crate) use hosts::{Host, Says, Silent, nobody, says, unused_port};
+pub(crate) use hosts::{Host, Says, Silent, says, unused_addr, unused_port};
 pub(crate) use lateness::retry_if_late;
 pub(crate) use peer::{Peer, pair, pair_with};
 pub(crate) use process::{
