@@ -8,7 +8,7 @@ mod sources;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use sources::{code_lines, root, sources, without_tests};
+use sources::{code_lines, product_sources, root, without_tests};
 
 /// The modules of `netpoll`, lowest layer first. A module may import from its own layer and below.
 const NETPOLL: &[&[&str]] = &[
@@ -152,7 +152,7 @@ fn row(rows: &[&[&str]], module: &str) -> Option<usize> {
 
 fn upward_imports(crate_folder: &str, rows: &[&[&str]]) -> Vec<String> {
     let mut upward = Vec::new();
-    for (path, text) in sources(&format!("{crate_folder}/src")) {
+    for (path, text) in product_sources(crate_folder) {
         let module = module_of(crate_folder, &path);
         if module == "lib" {
             continue;
@@ -194,7 +194,7 @@ fn type_names_are_unique_within_a_crate() {
         "cli",
     ] {
         let mut owners = BTreeMap::<String, Vec<String>>::new();
-        for (path, text) in sources(&format!("{folder}/src")) {
+        for (path, text) in product_sources(folder) {
             let names: BTreeSet<_> = defined_types(without_tests(&text)).into_iter().collect();
             for name in names {
                 owners

@@ -8,7 +8,7 @@ mod sources;
 
 use std::fs;
 
-use sources::{all_sources, root, sources, without_tests};
+use sources::{all_sources, product_sources, root, sources, without_tests};
 
 /// The most lines of a file, its unit tests not counted.
 const LONGEST_FILE: usize = 400;
@@ -105,7 +105,7 @@ fn safe_crates_forbid_unsafe_code() {
 #[test]
 fn atomics_and_locks_come_from_the_sync_module() {
     for folder in ["crates/netpoll", "crates/netpoll-buffer"] {
-        for (path, text) in sources(&format!("{folder}/src")) {
+        for (path, text) in product_sources(folder) {
             // These files count the runs of a model checker, outside of it.
             let counts_runs = path.ends_with("models.rs") || path.ends_with("combined.rs");
             if !path.ends_with("sync.rs") && !counts_runs {
@@ -136,7 +136,7 @@ fn has_raw_waker(line: &str) -> bool {
 
 #[test]
 fn wakers_are_stored_by_the_foreign_module_only() {
-    for (path, text) in sources("crates/netpoll/src") {
+    for (path, text) in product_sources("crates/netpoll") {
         if path.ends_with("foreign.rs")
             || path.starts_with(root().join("crates/netpoll/src/models"))
         {

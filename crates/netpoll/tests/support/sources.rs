@@ -30,6 +30,22 @@ pub(crate) fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     found
 }
 
+/// Returns the sources of a crate's library or program, without the files of its unit tests.
+pub(crate) fn product_sources(crate_folder: &str) -> Vec<(PathBuf, String)> {
+    let folder = format!("{crate_folder}/src");
+    let is_product = |path: &Path| {
+        let inside = path.strip_prefix(root().join(&folder)).expect("a source");
+        !inside.iter().any(|part| {
+            let name = part.to_string_lossy();
+            let name = name.trim_end_matches(".rs");
+            name == "tests" || name.ends_with("_tests")
+        })
+    };
+    let mut found = sources(&folder);
+    found.retain(|(path, _)| is_product(path));
+    found
+}
+
 /// Returns a source without its unit tests, which are last.
 pub(crate) fn without_tests(text: &str) -> &str {
     text.find("\n#[cfg(test)]\nmod tests")
