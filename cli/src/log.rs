@@ -6,6 +6,9 @@
 //! line is dropped and counted. A report of the count takes the place of the dropped lines: between
 //! the last line before them and the first line after them. The queue's lock is never held during a
 //! write.
+//!
+//! Our own, because appenders that drop lines report the number only when asked, and a reader of the
+//! log has to see where lines are missing.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};

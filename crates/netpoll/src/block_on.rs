@@ -5,6 +5,9 @@
 //! takes it: a channel of the standard library, scoped threads, a call of [`block_on`] in user
 //! code. So the token alone proves nothing. Each call has a [`Parker`] of its own: a wake sets its
 //! flag, and the call polls the future again when the flag is set.
+//!
+//! Our own, because it is fifty lines whose locks and atomics come from [`sync`](crate::sync), and
+//! its waker passes the guard as every other waker does.
 
 use std::cell::Cell;
 use std::future::Future;

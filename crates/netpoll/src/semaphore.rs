@@ -3,6 +3,10 @@
 //!
 //! A released permit is granted to the first waiter by id, so no later `acquire` can take it first.
 //! A waiter that is dropped after it was granted a permit passes the permit on.
+//!
+//! Our own, because wakers are foreign code here: they are cloned, woken and dropped guarded and
+//! outside of the lock, and the model checkers run it with that. Semaphores of async runtimes call
+//! them unguarded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;

@@ -13,6 +13,9 @@
 //!
 //! One lock protects all queues and the list of idle threads; it is held to push or to pop. A push
 //! notifies a thread only if that thread sleeps.
+//!
+//! Our own, because executors either move futures between threads or stay on one thread, and this
+//! one does both over one queue of jobs.
 
 mod task;
 
