@@ -42,6 +42,7 @@ pub(crate) mod recovery;
 mod registry;
 mod shutdown_sweep;
 mod source_input;
+mod spare_timers;
 mod spurious_events;
 #[cfg(test)]
 mod test_poller;

@@ -49,8 +49,11 @@ pub fn sleep(duration: Duration) -> Sleep {
     }
 }
 
-/// Waits until `deadline`, and up to 1 ms longer. Costs nothing if it has passed; otherwise a few
-/// allocations and a command to the poller of the timer. Works in any executor, and on pollers.
+/// Waits until `deadline`, and up to 1 ms longer. Works in any executor, and on pollers.
+///
+/// Costs nothing if the deadline has passed. On a poller, a timer of an earlier wait that was
+/// dropped is reused, without an allocation. Otherwise it costs a few allocations and a command to
+/// the poller of the timer.
 pub fn sleep_until(deadline: Instant) -> Sleep {
     Sleep {
         at: Some(deadline),
@@ -132,6 +135,30 @@ pub struct Sleep {
 }
 
 impl Sleep {
+    /// Returns the time at which it completes. `None` if that is too far away to represent.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.at
+    }
+
+    /// Makes it complete at `deadline`, in place of its time before. It keeps its timer, so a
+    /// deadline that is later than the last one costs no command to the poller. The next poll
+    /// registers the waker.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    ///
+    /// # async fn example() {
+    /// let mut idle = netpoll::time::sleep(Duration::from_secs(3600));
+    /// idle.reset(Instant::now() + Duration::from_millis(1));
+    /// idle.await;
+    /// # }
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(example());
+    /// ```
+    pub fn reset(&mut self, deadline: Instant) {
+        self.at = Some(deadline);
+    }
+
     /// Returns a timer of a running poller.
     fn timer(&mut self) -> Option<&PollerTimer> {
         if self

@@ -232,6 +232,21 @@ impl ThreadContext {
     }
 }
 
+/// The identity of a poller while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PollerId(usize);
+
+/// Returns the poller whose thread this is.
+pub(super) fn current_poller() -> Option<PollerId> {
+    CONTEXT
+        .try_with(|here| {
+            let mailbox = here.mailbox.borrow();
+            Some(PollerId(Arc::as_ptr(mailbox.as_ref()?).addr()))
+        })
+        .ok()
+        .flatten()
+}
+
 /// Makes the calling thread the poller of `mailbox`.
 pub(super) fn set_current_mailbox(mailbox: Arc<Mailbox>) {
     CONTEXT.with(|here| here.mailbox.replace(Some(mailbox)));

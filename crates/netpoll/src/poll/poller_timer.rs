@@ -5,35 +5,44 @@
 //! and on any thread; the poller uses the latest value and wakes the owner. In between it costs the
 //! poller nothing. If the poller ends first, the timer wakes its owner with
 //! [`TimerStatus::PollerEnded`]: the time has not come, and another poller can take over.
+//!
+//! A timer that is created and dropped on the thread of its poller is [kept](spare_timers) for the
+//! next one.
 
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::task::Waker;
 use std::time::Instant;
 
-use super::notifier::{Notice, Notifier};
+use super::notifier::{self, Notice, Notifier, PollerId};
 use super::placement::register_source;
 use super::source::{
     NextAction, RegisterContext, ShutdownRequest, Source, SourceContext, SourceFactory,
 };
+use super::spare_timers;
 use crate::foreign::{CallerWaker, CloneRequired, WakerSlot, Wakeup, register};
 use crate::sync::{Arc, Mutex, lock};
 
-/// Wakes a waker at a set time. Dropping it removes it from its poller.
+/// Wakes a waker at a set time. Dropping it removes it from its poller, or keeps it as a spare.
 #[derive(Debug)]
 pub(crate) struct PollerTimer {
     shared: Arc<TimerShared>,
+    /// Its poller, if that created it.
+    created_on: Option<PollerId>,
 }
 
 /// The state that a timer and its source share.
 #[derive(Debug, Default)]
-struct TimerShared {
+pub(super) struct TimerShared {
     state: Mutex<TimerState>,
 }
 
 #[derive(Debug, Default)]
 struct TimerState {
+    /// The time that the owner has set, until it has come.
     at: Option<Instant>,
+    /// The time at which the poller checks `at`.
+    next_check: Option<Instant>,
     waker: WakerSlot,
     phase: TimerPhase,
     /// The notifier of its source, once there is one.
@@ -62,15 +71,20 @@ pub(crate) enum TimerStatus {
 }
 
 impl PollerTimer {
-    /// Creates a timer on the caller's poller. Costs a few allocations and a command to the poller.
+    /// Creates a timer on the caller's poller. Costs a few allocations and a command to the poller,
+    /// unless the caller is a poller with a spare timer.
     pub(crate) fn new() -> io::Result<Self> {
+        let created_on = notifier::current_poller();
+        if let Some(shared) = created_on.and_then(spare_timers::take) {
+            return Ok(Self { shared, created_on });
+        }
         let shared = Arc::<TimerShared>::default();
         let loss_guard = TimerLossGuard(Arc::clone(&shared));
         let factory: SourceFactory = Box::new(move |registration: RegisterContext| {
             Box::new(TimerSource::new(loss_guard, registration.notifier))
         });
         register_source(factory)?;
-        Ok(Self { shared })
+        Ok(Self { shared, created_on })
     }
 
     /// Wakes `waker` at `at`, in place of the time set before.
@@ -93,16 +107,16 @@ impl PollerTimer {
         if state.at == Some(at) {
             return Ok(());
         }
-        // The poller checks at the earlier time and finds this one then.
-        let is_checked_earlier = state.at.is_some_and(|before| before <= at);
         state.at = Some(at);
+        // At an earlier check the poller finds the new time.
+        if state.next_check.is_some_and(|check| check <= at) {
+            return Ok(());
+        }
         let notifier = state.notifier.clone();
         drop(state);
-        if !is_checked_earlier {
-            notifier
-                .into_iter()
-                .for_each(|notifier| notifier.notify(Notice::Deadline));
-        }
+        notifier
+            .into_iter()
+            .for_each(|notifier| notifier.notify(Notice::Deadline));
         Ok(())
     }
 
@@ -119,18 +133,43 @@ impl PollerTimer {
 
 impl Drop for PollerTimer {
     fn drop(&mut self) {
-        let mut state = lock(&self.shared.state);
-        state.phase = TimerPhase::Dropped;
-        let (waker, notifier) = (state.waker.take(), state.notifier.take());
-        drop(state);
-        drop(waker);
-        notifier
-            .into_iter()
-            .for_each(|notifier| notifier.notify(Notice::Close));
+        let on_its_poller = self
+            .created_on
+            .filter(|&poller| notifier::current_poller() == Some(poller));
+        self.shared.disarm();
+        let is_kept = on_its_poller.is_some_and(|poller| spare_timers::keep(poller, &self.shared));
+        if !is_kept {
+            self.shared.remove();
+        }
     }
 }
 
 impl TimerShared {
+    /// Returns whether its poller runs, and it has not been removed.
+    pub(super) fn is_active(&self) -> bool {
+        lock(&self.state).phase == TimerPhase::Active
+    }
+
+    /// Makes it wake nothing.
+    fn disarm(&self) {
+        let mut state = lock(&self.state);
+        state.at = None;
+        let waker = state.waker.take();
+        drop(state);
+        drop(waker);
+    }
+
+    /// Removes it from its poller.
+    pub(super) fn remove(&self) {
+        let mut state = lock(&self.state);
+        state.phase = TimerPhase::Dropped;
+        let notifier = state.notifier.take();
+        drop(state);
+        notifier
+            .into_iter()
+            .for_each(|notifier| notifier.notify(Notice::Close));
+    }
+
     fn poller_ended(&self) {
         let mut state = lock(&self.state);
         if state.phase == TimerPhase::Active {
@@ -176,6 +215,7 @@ impl TimerSource {
         if due {
             state.at = None;
         }
+        state.next_check = state.at;
         context.set_deadline(state.at);
         let waker = due.then(|| state.waker.take());
         drop(state);
@@ -206,3 +246,6 @@ impl Source for TimerSource {
         request.remove_on_force(|| self.check(context))
     }
 }
+
+#[cfg(test)]
+mod tests;
