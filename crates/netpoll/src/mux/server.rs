@@ -88,7 +88,26 @@ where
     F: Future<Output = Result<C::Frame, BoxError>>,
 {
     let mut tasks = TaskSet::new();
-    let mut requests = RequestReader::new(&conn);
+    let result = serve_with_tasks(&mut conn, codec, in_flight, start, &mut tasks).await;
+    // Before the result is returned: the value that a function returns leaks if the drop of one of
+    // its variables panics, and the drops of these tasks are the user's.
+    drop(tasks);
+    result
+}
+
+/// As [`serve_requests`], with the tasks of the requests in `tasks`.
+async fn serve_with_tasks<C, F>(
+    conn: &mut Connection,
+    codec: &C,
+    in_flight: usize,
+    start: impl Fn(C::Frame) -> F,
+    tasks: &mut TaskSet<F>,
+) -> Result<(), BoxError>
+where
+    C: Codec,
+    F: Future<Output = Result<C::Frame, BoxError>>,
+{
+    let mut requests = RequestReader::new(conn);
     let mut in_flight_count = InFlightCount::Unregistered(conn.handle());
     let mut first = PollTarget::Tasks;
     let (mut reader, writer) = conn.split();
