@@ -43,8 +43,7 @@ fn main() -> std::io::Result<()> {
     let handle = server.handle();
     let serving = std::thread::spawn(move || server.run());
 
-    let mut options = ConnPoolOptions::default();
-    options.max_connections = 3;
+    let options = ConnPoolOptions::default().max_connections(3);
     let pool = ConnPool::with_options(Dialer::new(), options)?;
     let callers: Vec<_> = (0..10)
         .map(|_| {

@@ -57,9 +57,9 @@ async fn relay(mut from: OwnedReader, mut to: OwnedWriter) -> std::io::Result<()
     if moved.is_err() {
         from.handle().abort();
         end.abort();
-    } else if let (Some(stats), Some(mut bounds)) = (end.stats(), end.timeouts()) {
-        bounds.idle = Some(stats.idle + std::time::Duration::from_secs(30));
-        end.set_timeouts(bounds)?;
+    } else if let (Some(stats), Some(timeouts)) = (end.stats(), end.timeouts()) {
+        let idle = stats.idle + std::time::Duration::from_secs(30);
+        end.set_timeouts(timeouts.idle(idle))?;
     }
     moved
 }

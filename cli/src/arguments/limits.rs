@@ -62,13 +62,17 @@ pub(crate) struct LimitArgs {
     drain: Option<Duration>,
 }
 
+/// Returns the value of a setter for a flag that may be `off`.
+fn time(given: OptionalDuration) -> Option<Duration> {
+    match given {
+        OptionalDuration::Off => None,
+        OptionalDuration::Set(time) => Some(time),
+    }
+}
+
 impl LimitArgs {
     /// Applies the given flags to `builder`.
     pub(crate) fn apply(&self, mut builder: Builder) -> Builder {
-        let time = |given: OptionalDuration| match given {
-            OptionalDuration::Off => None,
-            OptionalDuration::Set(time) => Some(time),
-        };
         // First, since it also sets the timeouts that follow.
         builder = builder.options(self.options());
         if let Some(given) = self.first_byte_timeout {
@@ -105,12 +109,10 @@ impl LimitArgs {
     fn options(&self) -> ConnOptions {
         let mut options = ConnOptions::default();
         if let Some(given) = self.keepalive {
-            options.keepalive = given.keepalive();
+            options = options.keepalive(given.keepalive());
         }
-        match self.user_timeout {
-            Some(OptionalDuration::Off) => options.user_timeout = None,
-            Some(OptionalDuration::Set(time)) => options.user_timeout = Some(time),
-            None => {}
+        if let Some(given) = self.user_timeout {
+            options = options.user_timeout(time(given));
         }
         options
     }
@@ -120,7 +122,7 @@ impl LimitArgs {
     pub(crate) fn budget_error(&self, pollers: Option<NonZeroUsize>) -> Option<String> {
         let frame = match self.max_frame {
             Some(bytes) => bytes.get(),
-            None => ConnOptions::default().max_frame,
+            None => ConnOptions::default().get_max_frame(),
         };
         let pollers = pollers.or_else(|| available_parallelism().ok());
         let least = Budget::least(frame, pollers.map_or(1, NonZeroUsize::get));
@@ -140,27 +142,23 @@ impl LimitArgs {
     /// among them: the client sends first.
     pub(crate) fn dialed_options(&self) -> ConnOptions {
         let mut options = ConnOptions::for_dialing();
-        let time = |given: OptionalDuration| match given {
-            OptionalDuration::Off => None,
-            OptionalDuration::Set(time) => Some(time),
-        };
-        let timeouts = &mut options.timeouts;
-        let each = [
-            (self.read_timeout, &mut timeouts.read),
-            (self.write_timeout, &mut timeouts.write),
-            (self.idle_timeout, &mut timeouts.idle),
-            (self.max_age, &mut timeouts.max_age),
-        ];
-        for (given, bound) in each {
-            if let Some(given) = given {
-                *bound = time(given);
-            }
+        if let Some(given) = self.read_timeout {
+            options = options.read_timeout(time(given));
         }
-        if let Some(linger) = self.linger {
-            timeouts.linger = linger;
+        if let Some(given) = self.write_timeout {
+            options = options.write_timeout(time(given));
+        }
+        if let Some(given) = self.idle_timeout {
+            options = options.idle_timeout(time(given));
+        }
+        if let Some(given) = self.max_age {
+            options = options.max_age(time(given));
+        }
+        if let Some(time) = self.linger {
+            options = options.linger(time);
         }
         if let Some(bytes) = self.max_frame {
-            options.max_frame = bytes.get();
+            options = options.max_frame(bytes.get());
         }
         options
     }

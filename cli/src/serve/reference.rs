@@ -62,10 +62,9 @@ impl ReferenceServer {
     ///
     /// The error of the bind or of setting epoll up.
     pub(crate) fn bind(addr: Addr, stop: OwnedFd, busy_poll: Duration) -> io::Result<Self> {
-        let mut backlog = ListenOptions::default();
         // A load may connect faster than one thread accepts.
-        backlog.backlog = 4096;
-        let listener = socket::listen(addr, backlog)?;
+        let options = ListenOptions::default().backlog(4096);
+        let listener = socket::listen(addr, options)?;
         let addr = socket::local_addr(&listener)?;
         let epoll = Epoll::new()?;
         epoll.add(listener.as_fd(), LISTENER, Interest::READABLE)?;

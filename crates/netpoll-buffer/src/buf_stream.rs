@@ -85,10 +85,10 @@ impl<S> BufStream<S> {
         }
     }
 
-    /// Sets the bound on the size of one read, in bytes.
+    /// Sets the most bytes that one read may request. Default: 4 MiB.
     #[must_use]
-    pub fn with_max_frame(mut self, max_frame: usize) -> Self {
-        self.input.max_frame = max_frame;
+    pub fn max_frame(mut self, bytes: usize) -> Self {
+        self.input.max_frame = bytes;
         self
     }
 

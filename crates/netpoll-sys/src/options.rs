@@ -33,14 +33,10 @@ pub fn nodelay(fd: BorrowedFd<'_>) -> io::Result<bool> {
 /// The kernel's probes of a silent peer: `tcp(7)`, TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT.
 /// Whole seconds; less than one is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Keepalive {
-    /// Silence before the first probe.
-    pub idle: Duration,
-    /// Time between probes.
-    pub interval: Duration,
-    /// Unanswered probes after which the connection is dead.
-    pub count: u32,
+    idle: Duration,
+    interval: Duration,
+    count: u32,
 }
 
 impl Keepalive {
@@ -52,6 +48,27 @@ impl Keepalive {
             interval,
             count,
         }
+    }
+
+    /// Sets the silence before the first probe. Default: 60 s.
+    #[must_use]
+    pub const fn idle(mut self, time: Duration) -> Self {
+        self.idle = time;
+        self
+    }
+
+    /// Sets the time between probes. Default: 15 s.
+    #[must_use]
+    pub const fn interval(mut self, time: Duration) -> Self {
+        self.interval = time;
+        self
+    }
+
+    /// Sets after how many unanswered probes the connection is dead. Default: 4.
+    #[must_use]
+    pub const fn count(mut self, probes: u32) -> Self {
+        self.count = probes;
+        self
     }
 
     /// Returns the [user timeout](set_user_timeout) with which the kernel keeps to these numbers.

@@ -19,18 +19,45 @@ const SOCKET_FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLO
 
 /// Options of a listener that are set before it is bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct ListenOptions {
-    /// How many connections the kernel may queue before they are accepted.
-    pub backlog: u16,
-    /// Whether several listeners share the port (`SO_REUSEPORT`); the kernel spreads connections
-    /// over them.
-    pub reuse_port: bool,
-    /// Whether a listener on an IPv6 address also accepts IPv4; ignored for other addresses.
-    pub ipv6: Ipv6Mode,
-    /// The permissions of the path of a Unix socket from the moment it exists, less those that the
-    /// umask removes; write permission is permission to connect. Ignored for other addresses.
-    pub mode: u32,
+    backlog: u16,
+    reuse_port: bool,
+    ipv6: Ipv6Mode,
+    mode: u32,
+}
+
+impl ListenOptions {
+    /// Sets how many connections the kernel may queue before they are accepted. Default: 1,024.
+    #[must_use]
+    pub const fn backlog(mut self, connections: u16) -> Self {
+        self.backlog = connections;
+        self
+    }
+
+    /// Sets whether several listeners share the port (`SO_REUSEPORT`); the kernel spreads
+    /// connections over them. Default: off.
+    #[must_use]
+    pub const fn reuse_port(mut self, on: bool) -> Self {
+        self.reuse_port = on;
+        self
+    }
+
+    /// Sets whether a listener on an IPv6 address also accepts IPv4; ignored for other addresses.
+    /// Default: the system's setting.
+    #[must_use]
+    pub const fn ipv6(mut self, mode: Ipv6Mode) -> Self {
+        self.ipv6 = mode;
+        self
+    }
+
+    /// Sets the permissions of the path of a Unix socket from the moment it exists, less those that
+    /// the umask removes; write permission is permission to connect. Ignored for other addresses.
+    /// Default: 0600.
+    #[must_use]
+    pub const fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode;
+        self
+    }
 }
 
 impl Default for ListenOptions {

@@ -54,8 +54,7 @@ fn every_call_that_creates_a_descriptor_can_fail() {
     fails(Syscall::Listen, || bind(loopback()));
     fails(Syscall::Bind, || bind(name.into()));
     fails(Syscall::Fchmod, || bind(name.into()));
-    let mut both = ListenOptions::default();
-    both.ipv6 = Ipv6Mode::DualStack;
+    let both = ListenOptions::default().ipv6(Ipv6Mode::DualStack);
     let anywhere = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
     let installed = plan(
         Syscall::Setsockopt,

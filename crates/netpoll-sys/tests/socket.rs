@@ -158,8 +158,7 @@ fn a_taken_port_is_in_use() {
 
 #[test]
 fn reuse_port_lets_several_listeners_share_a_port() {
-    let mut shared = ListenOptions::default();
-    shared.reuse_port = true;
+    let shared = ListenOptions::default().reuse_port(true);
     let first = socket::listen(LOOPBACK, shared).unwrap();
     let addr = addr_of(&first);
     let second = socket::listen(addr, shared).unwrap();
@@ -184,8 +183,7 @@ fn a_port_can_be_rebound_at_once() {
 fn an_ipv6_listener_accepts_ipv4_as_configured() {
     let any = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
     for (family, only) in [(Ipv6Mode::V6Only, true), (Ipv6Mode::DualStack, false)] {
-        let mut options = ListenOptions::default();
-        options.ipv6 = family;
+        let options = ListenOptions::default().ipv6(family);
         let Ok(listener) = socket::listen(any, options) else {
             return; // The machine has no IPv6.
         };

@@ -92,8 +92,7 @@ fn a_path_has_its_permissions_as_soon_as_it_exists() {
     for mode in [0o600, 0o660, 0o700, 0o606] {
         let path = folder.0.join(format!("{mode:o}.sock"));
         let name = UnixAddr::path(&path).unwrap();
-        let mut options = ListenOptions::default();
-        options.mode = mode;
+        let options = ListenOptions::default().mode(mode);
         // The path has these permissions from its creation: nothing changes it after the bind.
         let watching = std::thread::spawn(move || {
             loop {
@@ -147,8 +146,7 @@ fn an_unnamed_address_is_rejected() {
 #[test]
 fn a_full_backlog_is_reported_and_a_retry_succeeds() {
     let name = abstract_name("full");
-    let mut options = ListenOptions::default();
-    options.backlog = 1;
+    let options = ListenOptions::default().backlog(1);
     let listener = socket::listen(name, options).unwrap();
     let mut waiting = Vec::new();
     let last = loop {

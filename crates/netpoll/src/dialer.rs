@@ -6,7 +6,7 @@
 //! use netpoll::Dialer;
 //!
 //! # async fn example() -> std::io::Result<()> {
-//! let dialer = Dialer::new().connect_timeout(Some(Duration::from_secs(2)));
+//! let dialer = Dialer::new().connect_timeout(Duration::from_secs(2));
 //! let mut conn = dialer.dial("localhost:8080").await?;
 //! conn.writer().put_str("hello");
 //! conn.writer().flush().await
@@ -50,7 +50,7 @@ use crate::connection::blocking_stream::reject_on_poller;
 use crate::error::{ErrorKind, InvalidConfig};
 use crate::fairness;
 use crate::foreign::UserFuture;
-use crate::options::ConnOptions;
+use crate::options::{ConnOptions, conn_option_setters};
 use crate::poll::busy_poll::enable_socket_busy_poll;
 use crate::poll::placement::Placement;
 use crate::poll::poller_registry::PollerRegistry;
@@ -115,17 +115,25 @@ impl Dialer {
     /// the kernel tries each TCP address for about two minutes, and waits without limit for a Unix
     /// socket whose queue is full.
     #[must_use]
-    pub fn connect_timeout(mut self, timeout: Option<Duration>) -> Self {
-        self.connect_timeout = timeout;
+    pub fn connect_timeout(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.connect_timeout = time.into();
         self
     }
 
     /// Sets the limits and timeouts of the connections. The default is
-    /// [`ConnOptions::for_dialing`].
+    /// [`ConnOptions::for_dialing`]. The methods below set one each.
     #[must_use]
     pub fn options(mut self, options: ConnOptions) -> Self {
         self.options = Arc::new(options);
         self
+    }
+
+    conn_option_setters!();
+
+    /// Returns the options that the setters of a connection change: a copy if a clone of the dialer
+    /// has them too.
+    fn conn_options(&mut self) -> &mut ConnOptions {
+        Arc::make_mut(&mut self.options)
     }
 
     /// Binds each connection to this local address before the connect; by default the kernel

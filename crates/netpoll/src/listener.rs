@@ -6,8 +6,7 @@
 //! use netpoll::listener::ListenOptions;
 //!
 //! # fn main() -> std::io::Result<()> {
-//! let mut options = ListenOptions::default();
-//! options.backlog = 128;
+//! let options = ListenOptions::default().backlog(128);
 //! let listener = Listener::bind_with("127.0.0.1:0", options)?;
 //! println!("listening on {}", listener.local_addr()?);
 //! # Ok(()) }
@@ -112,8 +111,7 @@ impl Listener {
     /// use netpoll::Listener;
     ///
     /// # fn main() -> std::io::Result<()> {
-    /// let mut options = ListenOptions::default();
-    /// options.backlog = 4096;
+    /// let options = ListenOptions::default().backlog(4096);
     /// let listener = Listener::bind_with("127.0.0.1:0", options)?;
     /// # Ok(()) }
     /// ```
@@ -135,13 +133,13 @@ impl Listener {
     /// # Errors
     ///
     /// As [`bind`](Self::bind); `InvalidInput` for a Unix socket.
-    pub fn bind_per_poller(addr: impl ToAddrs, mut options: ListenOptions) -> io::Result<Self> {
+    pub fn bind_per_poller(addr: impl ToAddrs, options: ListenOptions) -> io::Result<Self> {
         let addrs = addr.to_addrs()?;
         if addrs.iter().any(|addr| addr.as_tcp().is_none()) {
             let expected = "must be a TCP address: pollers cannot share a Unix socket";
             return Err(InvalidConfig::new("addr", expected).into());
         }
-        options.reuse_port = true;
+        let options = options.reuse_port(true);
         let mut listener = Self::bind_first(addrs, options)?;
         listener.per_poller = Some(options);
         Ok(listener)

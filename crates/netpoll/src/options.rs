@@ -6,12 +6,20 @@
 //! use netpoll::Dialer;
 //! use netpoll::options::ConnOptions;
 //!
-//! let mut options = ConnOptions::default();
-//! options.max_frame = 64 << 10;
-//! options.timeouts.read = Some(Duration::from_secs(5));
+//! let options = ConnOptions::for_dialing()
+//!     .max_frame(64 << 10)
+//!     .read_timeout(Duration::from_secs(5))
+//!     .keepalive(None);
 //! let dialer = Dialer::new().options(options);
 //! # drop(dialer);
 //! ```
+//!
+//! All options are set in this way. A setter has the name of its option, takes the options by value
+//! and returns them changed. An option with the same meaning has the same name everywhere:
+//! [`Builder`](crate::Builder) and [`Dialer`](crate::Dialer) have each setter of [`ConnOptions`]. A
+//! setter whose option can be off takes a value or `None`.
+
+mod setters;
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -23,6 +31,7 @@ use netpoll_sys::options::Keepalive;
 pub use crate::budget::Budget;
 use crate::error::InvalidConfig;
 pub use crate::timeouts::{MinRate, Timeouts};
+pub(crate) use setters::conn_option_setters;
 
 /// The default of [`ConnOptions::user_timeout`].
 const DEFAULT_USER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -30,39 +39,17 @@ const DEFAULT_USER_TIMEOUT: Duration = Duration::from_secs(60);
 /// The limits and socket options of one connection. Every limit has a default; unlimited has to be
 /// set explicitly.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct ConnOptions {
-    /// The most bytes one read may request. A longer length sent by the peer ends the connection
-    /// before memory is allocated. 4 MiB.
-    pub max_frame: usize,
-    /// Reading stops when this many bytes wait for the handler, unless the handler waits for more.
-    /// 64 KiB.
-    pub read_high: usize,
-    /// With this much unsent output or more, the handler is not called and nothing is read. 64 KiB.
-    pub write_high: usize,
-    /// Below this much unsent output, both resume. 32 KiB.
-    pub write_low: usize,
-    /// The most unsent output. Above it, writes are discarded and the connection ends. `None` is
-    /// `write_high` plus twice `max_frame`, which leaves space for one call.
-    pub max_output: Option<usize>,
-    /// The timeouts of the connection.
-    pub timeouts: Timeouts,
-    /// Whether small writes are sent at once (`TCP_NODELAY`). On.
-    pub nodelay: bool,
-    /// When the kernel probes a silent peer; `None` is never. 60 s idle, 15 s interval, 4 probes: a
-    /// vanished peer is detected after two minutes, and three lost probes end nothing.
-    pub keepalive: Option<Keepalive>,
-    /// How long sent bytes may stay unacknowledged, or unread by the peer (`TCP_USER_TIMEOUT`).
-    /// `None` is the kernel's own limit, about 15 minutes. 60 s.
-    ///
-    /// On an idle connection the kernel uses it instead of the count of `keepalive`: the connection
-    /// ends at the first due probe after a silence of this length. So the default of 60 s follows
-    /// `keepalive` where that is set, and the socket gets `idle + count * interval`: 2 minutes by
-    /// default, 3 s for 1 s, 1 s, 2, and none if the sum exceeds 15 minutes. Any other value is set
-    /// unchanged. A value below `idle + 2 * interval` ends an idle connection after one lost probe.
-    /// With a large value, or with `None` and unacknowledged bytes, a dead peer is detected later
-    /// than `keepalive` specifies.
-    pub user_timeout: Option<Duration>,
+    pub(crate) max_frame: usize,
+    pub(crate) read_high: usize,
+    pub(crate) write_high: usize,
+    pub(crate) write_low: usize,
+    /// `None` follows from `write_high` and `max_frame`.
+    pub(crate) max_output: Option<usize>,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) nodelay: bool,
+    pub(crate) keepalive: Option<Keepalive>,
+    pub(crate) user_timeout: Option<Duration>,
 }
 
 impl Default for ConnOptions {
@@ -90,6 +77,25 @@ impl ConnOptions {
             timeouts: Timeouts::for_dialing(),
             ..Self::default()
         }
+    }
+
+    conn_option_setters!();
+
+    /// Returns the most bytes that one read may request.
+    #[must_use]
+    pub fn get_max_frame(&self) -> usize {
+        self.max_frame
+    }
+
+    /// Returns the timeouts.
+    #[must_use]
+    pub fn get_timeouts(&self) -> Timeouts {
+        self.timeouts
+    }
+
+    /// Returns the options that the setters change.
+    fn conn_options(&mut self) -> &mut Self {
+        self
     }
 
     /// Returns the user timeout of the socket: the default follows the keepalive.
@@ -124,7 +130,7 @@ impl ConnOptions {
             .unwrap_or(self.write_high.saturating_add(one_call))
     }
 
-    /// Rejects values that cannot work, by the name of the field.
+    /// Rejects values that cannot work, by the name of the option.
     pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
         if self.max_frame == 0 {
             return Err(InvalidConfig::new("max_frame", "must be at least 1 byte"));
@@ -203,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_options_are_rejected_by_field() {
+    fn invalid_options_are_rejected_by_name() {
         let named = |change: fn(&mut ConnOptions)| {
             let mut options = ConnOptions::default();
             change(&mut options);

@@ -6,8 +6,7 @@
 //! use netpoll::{Addr, Dialer};
 //!
 //! # async fn example(addr: Addr) -> std::io::Result<()> {
-//! let mut options = ConnPoolOptions::default();
-//! options.max_connections = 8;
+//! let options = ConnPoolOptions::default().max_connections(8);
 //! let pool = ConnPool::with_options(Dialer::new(), options)?;
 //! let mut conn = pool.get(addr).await?;
 //! conn.writer().put_str("PING\n");
@@ -104,8 +103,7 @@ impl ConnPool {
     /// use netpoll::pool::{ConnPool, ConnPoolOptions};
     /// use netpoll::Dialer;
     ///
-    /// let mut options = ConnPoolOptions::default();
-    /// options.max_connections = 8;
+    /// let options = ConnPoolOptions::default().max_connections(8);
     /// let pool = ConnPool::with_options(Dialer::new(), options)?;
     /// # Ok::<(), std::io::Error>(())
     /// ```

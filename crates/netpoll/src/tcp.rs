@@ -6,9 +6,8 @@
 //! use netpoll::options::ConnOptions;
 //! use netpoll::tcp::Keepalive;
 //!
-//! let mut options = ConnOptions::default();
 //! let (idle, interval) = (Duration::from_secs(30), Duration::from_secs(10));
-//! options.keepalive = Some(Keepalive::new(idle, interval, 3));
+//! let options = ConnOptions::default().keepalive(Keepalive::new(idle, interval, 3));
 //! ```
 
 #[doc(inline)]

@@ -45,50 +45,22 @@ use crate::error::InvalidConfig;
 ///   halves may owe an answer from the beginning, too: drop the writer, or reunite the halves, if
 ///   they do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Timeouts {
-    /// From the accept to the peer's first byte, while one is awaited. Default: 10 s, because a
-    /// peer that connects and sends nothing is no client. Off for dialed connections.
-    pub first_byte: Option<Duration>,
-    /// From when input is awaited (a call of the [`Reader`](crate::Reader) waits, or the handler
-    /// returned and left input) until *all* of it has arrived, or input is consumed. A call that
-    /// waited this long fails with [`ErrorKind::TimedOut`](crate::error::ErrorKind::TimedOut) and
-    /// has consumed nothing; a retry gets the full time again. If several calls that each waited
-    /// less reach the limit together, counted from the first byte, or if input was left, the
-    /// connection is closed. A mux server waits without limit for the first byte of a request.
-    /// Default: off, as in Go netpoll.
-    pub read: Option<Duration>,
-    /// The lowest rate at which awaited input must arrive once a part of it has. A slower
-    /// connection is closed. Default: 240 B/s over 30 s.
-    pub min_rate: Option<MinRate>,
-    /// Until the kernel has taken all output that was unsent at a moment: from the call of a
-    /// `flush`, else from when the kernel took no more. It closes the connection, because the peer
-    /// may have a part of a frame. Default: 60 s.
-    pub write: Option<Duration>,
-    /// The longest time without a byte in either direction while no output is unsent and the
-    /// connection is not [active](Self#active-connections). While the peer has sent only a part of
-    /// a message, its bytes count only if they arrive at `min_rate`, or at 240 B/s if `min_rate` is
-    /// higher or off. Counted from the last byte or the last activity. Activity that the poller
-    /// sees only at intervals may delay it by up to the same time again. Default: 75 s. Off for
-    /// dialed connections.
-    pub idle: Option<Duration>,
-    /// The longest life of a connection. It then shuts down gracefully: requests that the peer has
-    /// sent by then are served first. Each connection ends up to a tenth earlier, so that those
-    /// opened together do not end together. Default: off.
-    pub max_age: Option<Duration>,
-    /// How long a close waits: for the peer to take the unsent output, and then for its FIN.
-    /// Default: 5 s.
-    pub linger: Duration,
+    pub(crate) first_byte: Option<Duration>,
+    pub(crate) read: Option<Duration>,
+    pub(crate) min_rate: Option<MinRate>,
+    pub(crate) write: Option<Duration>,
+    pub(crate) idle: Option<Duration>,
+    pub(crate) max_age: Option<Duration>,
+    pub(crate) linger: Duration,
 }
 
 /// The lowest rate at which awaited input must arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct MinRate {
-    /// Bytes per second.
-    pub bytes_per_second: u32,
+    pub(crate) bytes_per_second: u32,
     /// The time over which the average is taken.
-    pub over: Duration,
+    pub(crate) over: Duration,
 }
 
 impl MinRate {
@@ -154,6 +126,73 @@ impl Timeouts {
             idle: None,
             ..Self::default()
         }
+    }
+
+    /// Sets the time from the accept to the peer's first byte, while one is awaited. Default: 10 s,
+    /// because a peer that connects and sends nothing is no client. Off for dialed connections.
+    #[must_use]
+    pub fn first_byte(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.first_byte = time.into();
+        self
+    }
+
+    /// Sets the time from when input is awaited (a call of the [`Reader`](crate::Reader) waits, or
+    /// the handler returned and left input) until *all* of it has arrived, or input is consumed. A
+    /// call that waited this long fails with
+    /// [`ErrorKind::TimedOut`](crate::error::ErrorKind::TimedOut) and has consumed nothing; a retry
+    /// gets the full time again. If several calls that each waited less reach the limit together,
+    /// counted from the first byte, or if input was left, the connection is closed. A mux server
+    /// waits without limit for the first byte of a request. Default: off, as in Go netpoll.
+    #[must_use]
+    pub fn read(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.read = time.into();
+        self
+    }
+
+    /// Sets the lowest rate at which awaited input must arrive once a part of it has. A slower
+    /// connection is closed. Default: 240 B/s over 30 s.
+    #[must_use]
+    pub fn min_rate(mut self, rate: impl Into<Option<MinRate>>) -> Self {
+        self.min_rate = rate.into();
+        self
+    }
+
+    /// Sets the time until the kernel has taken all output that was unsent at a moment: from the
+    /// call of a `flush`, else from when the kernel took no more. It closes the connection, because
+    /// the peer may have a part of a frame. Default: 60 s.
+    #[must_use]
+    pub fn write(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.write = time.into();
+        self
+    }
+
+    /// Sets the longest time without a byte in either direction while no output is unsent and the
+    /// connection is not [active](Self#active-connections). While the peer has sent only a part of
+    /// a message, its bytes count only if they arrive at `min_rate`, or at 240 B/s if `min_rate` is
+    /// higher or off. Counted from the last byte or the last activity. Activity that the poller
+    /// sees only at intervals may delay it by up to the same time again. Default: 75 s. Off for
+    /// dialed connections.
+    #[must_use]
+    pub fn idle(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.idle = time.into();
+        self
+    }
+
+    /// Sets the longest life of a connection. It then shuts down gracefully: requests that the peer
+    /// has sent by then are served first. Each connection ends up to a tenth earlier, so that those
+    /// opened together do not end together. Default: off.
+    #[must_use]
+    pub fn max_age(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.max_age = time.into();
+        self
+    }
+
+    /// Sets how long a close waits: for the peer to take the unsent output, and then for its FIN.
+    /// Default: 5 s.
+    #[must_use]
+    pub fn linger(mut self, time: Duration) -> Self {
+        self.linger = time;
+        self
     }
 
     /// Rejects a timeout of zero.

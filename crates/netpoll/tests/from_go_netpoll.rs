@@ -8,6 +8,9 @@ use std::path::PathBuf;
 
 const PAGE: &str = include_str!("../../../docs/guide/from-go-netpoll.md");
 
+/// The setters that a macro gives to several types.
+const SETTERS: &str = include_str!("../src/options/setters.rs");
+
 /// The number of names that netpoll v0.7.2 and its mux export.
 const EXPORTED: usize = 167;
 
@@ -29,7 +32,10 @@ fn sources() -> Vec<String> {
             let entries = fs::read_dir(path).expect("a folder");
             paths.extend(entries.map(|entry| entry.expect("an entry").path()));
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = fs::read_to_string(path).expect("a text");
+            let mut text = fs::read_to_string(path).expect("a text");
+            if text.contains("conn_option_setters!();") {
+                text.push_str(SETTERS);
+            }
             let is_code = |line: &&str| !line.trim_start().starts_with("//");
             found.push(text.lines().filter(is_code).collect::<Vec<_>>().join("\n"));
         }

@@ -26,8 +26,7 @@ fn client(most: usize) -> Calls {
         runtime.expect("a runtime").block_on(served(far))
     });
     drop(serving);
-    let mut options = ClientOptions::default();
-    options.max_in_flight = most;
+    let options = ClientOptions::default().max_in_flight(most);
     Client::with_options(near, codec(), options).expect("valid options")
 }
 

@@ -110,10 +110,11 @@ fn call_paths(plan: &LoadPlan, depth: usize) -> io::Result<Vec<CallPath>> {
     }
     let addr = plan.addr;
     if let Some(size) = plan.pool {
-        let mut options = ConnPoolOptions::default();
-        (options.max_connections, options.max_idle) = (size, size);
-        options.max_waiting = plan.connections;
-        options.wait_timeout = None;
+        let options = ConnPoolOptions::default()
+            .max_connections(size)
+            .max_idle(size)
+            .max_waiting(plan.connections)
+            .wait_timeout(None);
         let pool = ConnPool::with_options(Dialer::new(), options)?;
         return Ok(vec![CallPath::Pool(pool, addr); plan.connections]);
     }

@@ -22,7 +22,7 @@ use crate::link_buffer::LinkBuffer;
 /// consumed nothing:
 ///
 /// * [`TooLarge`] (`InvalidData`) at once, before reading or allocating, if more than
-///   [`max_frame`](crate::BufStream::with_max_frame) bytes are requested;
+///   [`max_frame`](crate::BufStream::max_frame) bytes are requested;
 /// * [`NotEnoughData`] (`UnexpectedEof`) if the stream ends first; the received bytes stay
 ///   readable, and the next call that wants more reads the stream again;
 /// * the stream's error, unchanged, also `WouldBlock`. Only

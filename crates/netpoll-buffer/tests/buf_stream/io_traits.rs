@@ -31,7 +31,7 @@ fn read_returns_the_buffered_bytes_and_reads_the_stream_once_if_empty() {
 fn read_to_end_stops_at_the_end_of_the_stream() {
     let bytes = text(100_000);
     for each in [1, 1000, 5000, bytes.len()] {
-        let mut stream = BufStream::new(Source::drip(&bytes, each)).with_max_frame(10);
+        let mut stream = BufStream::new(Source::drip(&bytes, each)).max_frame(10);
         let mut all = stream.reader().read_vec(10).unwrap();
         stream.reader().read_to_end(&mut all).unwrap();
         assert!(all == bytes);

@@ -128,7 +128,7 @@ fn requests_that_grow_by_one_byte_rarely_move_the_input() {
         assert!(reads.get() < 40, "{} bytes offered", room.len());
         Ok(room.len())
     });
-    let mut stream = BufStream::new(endless).with_max_frame(1 << 30);
+    let mut stream = BufStream::new(endless).max_frame(1 << 30);
     let mut reader = stream.reader();
     while reader.available() < 40 << 20 {
         let more = reader.available() + 1;

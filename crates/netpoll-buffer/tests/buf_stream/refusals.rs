@@ -112,7 +112,7 @@ fn a_request_above_the_bound_is_rejected_before_any_read_or_allocation() {
     in_own_pool(|pool| {
         for method in METHODS.iter().filter(|method| method.fixed.is_none()) {
             for (bound, asked) in [(10, 11), (10, 1 << 20), (0, 1)] {
-                let mut stream = BufStream::new(Source::drip(b"abc", 1)).with_max_frame(bound);
+                let mut stream = BufStream::new(Source::drip(b"abc", 1)).max_frame(bound);
                 let refused = (method.over)(&mut stream.reader(), asked);
                 let large: TooLarge = reason(refused, ErrorKind::InvalidData);
                 assert_eq!(large, TooLarge::new(bound, asked), "{}", method.name);
@@ -141,7 +141,7 @@ fn the_largest_length_is_rejected_or_allocates_for_the_received_bytes() {
         assert_eq!(pool.stats().peak, 0);
         for method in methods() {
             let source = Source::drip(b"abc", 1);
-            let mut stream = BufStream::new(source).with_max_frame(usize::MAX);
+            let mut stream = BufStream::new(source).max_frame(usize::MAX);
             let refused = (method.over)(&mut stream.reader(), usize::MAX);
             let short: NotEnoughData = reason(refused, ErrorKind::UnexpectedEof);
             assert_eq!(short, NotEnoughData::new(3, usize::MAX), "{}", method.name);
@@ -163,7 +163,7 @@ fn a_line_longer_than_its_limit_or_the_bound_is_too_large_in_any_read_pattern() 
     for (max, bound) in [(46, 100), (100, 46), (46, 46), (0, 100), (usize::MAX, 46)] {
         for each in [1, 10, 47] {
             let source = Source::drip(&bytes, each);
-            let mut stream = BufStream::new(source).with_max_frame(bound);
+            let mut stream = BufStream::new(source).max_frame(bound);
             let mut reader = stream.reader();
             let limit = max.min(bound);
             for _ in 0..2 {

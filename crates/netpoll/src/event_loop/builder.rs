@@ -21,12 +21,11 @@ use crate::error::InvalidConfig;
 use crate::event::{Event, EventSink};
 use crate::listener::acceptor::{default_max_connections, descriptor_limit_below};
 use crate::listener::filter::{Accept, Filter, IncomingConnection};
-use crate::options::ConnOptions;
+use crate::options::{ConnOptions, conn_option_setters};
 use crate::poll::balance::Balance;
 use crate::runner::{PreparedRunner, Runner};
 use crate::sync::Arc;
 use crate::thread_hook::ThreadHook;
-use crate::timeouts::{MinRate, Timeouts};
 use listeners::ListenerSetup;
 
 /// Configures and builds an [`EventLoop`]. Returned by [`EventLoop::builder`].
@@ -112,8 +111,8 @@ impl Builder {
     /// Sets the most new connections a second, over all listeners, with bursts of a tenth of a
     /// second's worth. Connections above the rate wait in the kernel's queue. The default is
     /// `None`: no limit.
-    pub fn accept_rate(mut self, per_second: Option<u32>) -> Self {
-        self.accept_rate = per_second;
+    pub fn accept_rate(mut self, per_second: impl Into<Option<u32>>) -> Self {
+        self.accept_rate = per_second.into();
         self
     }
 
@@ -136,7 +135,7 @@ impl Builder {
     }
 
     /// Sets how long a poller that has nothing to do stays awake before it sleeps. At most a
-    /// second; the default is zero, which is off.
+    /// second; the default is `None`, which is off, as is zero.
     ///
     /// While awake, the poller asks the kernel for events in a loop. A request that arrives
     /// meanwhile does not pay for the wakeup of a processor, which is tens of microseconds on most
@@ -171,8 +170,8 @@ impl Builder {
     ///     .build()?;
     /// # Ok(()) }
     /// ```
-    pub fn busy_poll(mut self, time: Duration) -> Self {
-        self.busy_poll = time;
+    pub fn busy_poll(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.busy_poll = time.into().unwrap_or_default();
         self
     }
 
@@ -242,65 +241,17 @@ impl Builder {
         self
     }
 
-    /// Sets the limits and socket options of each connection.
+    /// Sets the limits and socket options of each connection. The methods below set one each.
     pub fn options(mut self, options: ConnOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// Sets the most bytes that one read may request. The default is 4 MiB.
-    pub fn max_frame(mut self, bytes: usize) -> Self {
-        self.options.max_frame = bytes;
-        self
-    }
+    conn_option_setters!();
 
-    /// Sets all timeouts of each connection. See [`Timeouts`] for their meaning and defaults; the
-    /// methods below set one each.
-    pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
-        self.options.timeouts = timeouts;
-        self
-    }
-
-    /// Sets [`Timeouts::first_byte`].
-    pub fn first_byte_timeout(mut self, time: impl Into<Option<Duration>>) -> Self {
-        self.options.timeouts.first_byte = time.into();
-        self
-    }
-
-    /// Sets [`Timeouts::read`].
-    pub fn read_timeout(mut self, time: impl Into<Option<Duration>>) -> Self {
-        self.options.timeouts.read = time.into();
-        self
-    }
-
-    /// Sets [`Timeouts::min_rate`].
-    pub fn min_rate(mut self, rate: impl Into<Option<MinRate>>) -> Self {
-        self.options.timeouts.min_rate = rate.into();
-        self
-    }
-
-    /// Sets [`Timeouts::write`].
-    pub fn write_timeout(mut self, time: impl Into<Option<Duration>>) -> Self {
-        self.options.timeouts.write = time.into();
-        self
-    }
-
-    /// Sets [`Timeouts::idle`].
-    pub fn idle_timeout(mut self, time: impl Into<Option<Duration>>) -> Self {
-        self.options.timeouts.idle = time.into();
-        self
-    }
-
-    /// Sets [`Timeouts::max_age`].
-    pub fn max_age(mut self, time: impl Into<Option<Duration>>) -> Self {
-        self.options.timeouts.max_age = time.into();
-        self
-    }
-
-    /// Sets [`Timeouts::linger`].
-    pub fn linger(mut self, time: Duration) -> Self {
-        self.options.timeouts.linger = time;
-        self
+    /// Returns the options that the setters of a connection change.
+    fn conn_options(&mut self) -> &mut ConnOptions {
+        &mut self.options
     }
 
     /// Checks the options and builds the loop, which does not run yet.

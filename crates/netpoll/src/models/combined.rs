@@ -129,10 +129,8 @@ fn closing_a_loaded_client_completes_every_call() {
         });
         let server = spawn(move || echo_all(&peer));
         install_empty_pool();
-        let mut options = ClientOptions::default();
         // A timer would need a poller that the model does not run.
-        options.timeout = None;
-        options.max_in_flight = 2;
+        let options = ClientOptions::default().timeout(None).max_in_flight(2);
         let codec = Numbered::new(FixedSize::new(9));
         let client = Client::with_options(connection, codec, options).unwrap();
         let callers: Vec<_> = (0..3_u8)

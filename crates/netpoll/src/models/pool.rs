@@ -29,10 +29,10 @@ fn poll_once_and_drop(future: impl Future) {
 
 /// Creates a pool of one connection without timers: a timer needs a poller that no model has.
 fn pool_of_one() -> ConnPool {
-    let mut options = ConnPoolOptions::default();
-    options.max_connections = 1;
-    options.idle_timeout = None;
-    options.wait_timeout = None;
+    let options = ConnPoolOptions::default()
+        .max_connections(1)
+        .idle_timeout(None)
+        .wait_timeout(None);
     ConnPool::with_options(Dialer::new(), options).unwrap()
 }
 

@@ -96,8 +96,7 @@ fn a_returning_handler_misses_no_bytes_and_no_fin() {
 #[test]
 fn a_write_timeout_during_a_partial_send_fails_the_flush_once() {
     model(|| {
-        let mut options = ConnOptions::default();
-        options.max_output = Some(8 << 20);
+        let options = ConnOptions::default().max_output(8 << 20);
         let fixture = ConnectionFixture::new(options);
         let mut connection = Connection::new(Arc::clone(&fixture.shared));
         let closes = Arc::clone(&fixture.closes);

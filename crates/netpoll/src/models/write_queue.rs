@@ -78,9 +78,7 @@ impl RunningConnection {
 
 /// Watermarks that one byte reaches.
 fn one_byte_watermarks() -> ConnOptions {
-    let mut options = ConnOptions::default();
-    (options.write_high, options.write_low) = (1, 0);
-    options
+    ConnOptions::default().write_high(1).write_low(0)
 }
 
 /// Queued buffers are sent whichever thread takes the output: the last sender notifies the poller,

@@ -7,7 +7,7 @@ use std::io;
 use super::client::Client;
 use super::connector::Connector;
 use super::message::CallCodec;
-use super::options::ClientOptions;
+use super::options::{ClientOptions, client_option_setters};
 use crate::connection::Connection;
 use crate::dialer::Dialer;
 use crate::dialer::target::ToTarget;
@@ -17,6 +17,7 @@ use crate::error::InvalidConfig;
 ///
 /// ```
 /// use std::sync::mpsc;
+/// use std::time::Duration;
 ///
 /// use netpoll::codec::LengthField;
 /// use netpoll::mux::{Client, Message, Numbered};
@@ -25,6 +26,7 @@ use crate::error::InvalidConfig;
 /// # fn main() -> std::io::Result<()> {
 /// let (news, received) = mpsc::channel();
 /// let client = Client::builder(Numbered::new(LengthField::new()))
+///     .timeout(Duration::from_secs(2))
 ///     .on_push(move |message: Message| drop(news.send(message)))
 ///     .dialing(Dialer::new(), "example.org:8080")?;
 /// # drop((client, received));
@@ -62,10 +64,17 @@ impl<C: CallCodec> ClientBuilder<C> {
         }
     }
 
-    /// Sets the limits of the client.
+    /// Sets the limits of the client. The methods below set one each.
     pub fn options(mut self, options: ClientOptions) -> Self {
         self.options = options;
         self
+    }
+
+    client_option_setters!();
+
+    /// Returns the options that the setters change.
+    fn client_options(&mut self) -> &mut ClientOptions {
+        &mut self.options
     }
 
     /// Sets the function that receives the messages which the server sends without a call: those

@@ -6,31 +6,53 @@ use std::time::Duration;
 use crate::error::InvalidConfig;
 use crate::poll::balance::random;
 
+/// Expands to the setters of the limits of a client, inside an `impl` of a type with a method
+/// `client_options` that returns `&mut ClientOptions`.
+macro_rules! client_option_setters {
+    () => {
+        /// Sets the time limit of a call, including the waits for a permit and for a connection;
+        /// `None` is no limit. Default: 10 s.
+        #[must_use = "a setter returns the changed options"]
+        pub fn timeout(mut self, time: impl Into<Option<::std::time::Duration>>) -> Self {
+            self.client_options().timeout = time.into();
+            self
+        }
+
+        /// Sets the most calls in progress at once; further calls wait, first come, first served.
+        /// Default: 1,024.
+        #[must_use = "a setter returns the changed options"]
+        pub fn max_in_flight(mut self, calls: usize) -> Self {
+            self.client_options().max_in_flight = calls;
+            self
+        }
+
+        /// Sets how long no call dials after a failed dial. Only for a client that dials with a
+        /// [`Dialer`](crate::Dialer).
+        #[must_use = "a setter returns the changed options"]
+        pub fn backoff(mut self, backoff: $crate::mux::Backoff) -> Self {
+            self.client_options().backoff = backoff;
+            self
+        }
+    };
+}
+
+pub(super) use client_option_setters;
+
 /// The limits of a [`Client`](super::Client). Each has a default.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct ClientOptions {
-    /// The time limit of a call, including the waits for a permit and for a connection; `None` is
-    /// no limit. Default: 10 s.
-    pub timeout: Option<Duration>,
-    /// The most calls in progress at once; further calls wait, first come, first served. Default:
-    /// 1,024.
-    pub max_in_flight: usize,
-    /// How long no call dials after a failed dial. Only for a client that was created with a
-    /// [`Dialer`](crate::Dialer).
-    pub backoff: Backoff,
+    pub(super) timeout: Option<Duration>,
+    pub(super) max_in_flight: usize,
+    pub(super) backoff: Backoff,
 }
 
 /// The delays after consecutive failures: about `first` after the first, doubled after each further
 /// one, and at most `longest`. Each delay is drawn between half of that and all of it, so that
 /// clients that lost their server together do not return together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Backoff {
-    /// The delay after the first failure. Default: 50 ms.
-    pub first: Duration,
-    /// The longest delay. Default: 5 s.
-    pub longest: Duration,
+    first: Duration,
+    longest: Duration,
 }
 
 impl Default for ClientOptions {
@@ -44,6 +66,13 @@ impl Default for ClientOptions {
 }
 
 impl ClientOptions {
+    client_option_setters!();
+
+    /// Returns the options that the setters change.
+    fn client_options(&mut self) -> &mut Self {
+        self
+    }
+
     /// Rejects invalid options with the name of the field.
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
         if self.timeout == Some(Duration::ZERO) {
@@ -71,6 +100,20 @@ impl Default for Backoff {
 }
 
 impl Backoff {
+    /// Sets the delay after the first failure. Default: 50 ms.
+    #[must_use]
+    pub fn first(mut self, delay: Duration) -> Self {
+        self.first = delay;
+        self
+    }
+
+    /// Sets the longest delay. Default: 5 s.
+    #[must_use]
+    pub fn longest(mut self, delay: Duration) -> Self {
+        self.longest = delay;
+        self
+    }
+
     /// Returns the delay after this many failures in a row, at least one.
     pub(super) fn delay_after(&self, failures: u32) -> Duration {
         let doubled = 1_u32.checked_shl(failures.saturating_sub(1));

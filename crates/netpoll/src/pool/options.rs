@@ -8,24 +8,13 @@ use crate::poll::balance::random;
 
 /// The limits of a [`ConnPool`](super::ConnPool). The numbers apply to each address.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct ConnPoolOptions {
-    /// The most connections at once: in use, idle and being dialed. Default: 64.
-    pub max_connections: usize,
-    /// The most idle connections. Beyond it the one that has been idle for longest is closed. Zero
-    /// keeps none. Default: 16.
-    pub max_idle: usize,
-    /// How long a connection stays idle before it is closed; `None` is no limit. Default: 60 s.
-    pub idle_timeout: Option<Duration>,
-    /// The age from which on a connection is not reused; `None` is no limit. Each connection gets a
-    /// random age limit up to a tenth shorter, so that connections that were created together do
-    /// not expire together. Default: `None`.
-    pub max_age: Option<Duration>,
-    /// The most callers that wait; a further one is rejected at once. Default: 256.
-    pub max_waiting: usize,
-    /// How long a caller waits; `None` is no limit. A dial that may follow has its own
-    /// [timeout](crate::Dialer::connect_timeout). Default: 5 s, the same as a dial.
-    pub wait_timeout: Option<Duration>,
+    pub(super) max_connections: usize,
+    pub(super) max_idle: usize,
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) max_age: Option<Duration>,
+    pub(super) max_waiting: usize,
+    pub(super) wait_timeout: Option<Duration>,
 }
 
 impl Default for ConnPoolOptions {
@@ -42,6 +31,53 @@ impl Default for ConnPoolOptions {
 }
 
 impl ConnPoolOptions {
+    /// Sets the most connections at once: in use, idle and being dialed. Default: 64.
+    #[must_use]
+    pub fn max_connections(mut self, count: usize) -> Self {
+        self.max_connections = count;
+        self
+    }
+
+    /// Sets the most idle connections. Beyond it the one that has been idle for longest is closed.
+    /// Zero keeps none. Default: 16.
+    #[must_use]
+    pub fn max_idle(mut self, count: usize) -> Self {
+        self.max_idle = count;
+        self
+    }
+
+    /// Sets how long a connection stays idle before it is closed; `None` is no limit. Default:
+    /// 60 s.
+    #[must_use]
+    pub fn idle_timeout(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.idle_timeout = time.into();
+        self
+    }
+
+    /// Sets the age from which on a connection is not reused; `None` is no limit. Each connection
+    /// gets a random age limit up to a tenth shorter, so that connections that were created
+    /// together do not expire together. Default: `None`.
+    #[must_use]
+    pub fn max_age(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.max_age = time.into();
+        self
+    }
+
+    /// Sets the most callers that wait; a further one is rejected at once. Default: 256.
+    #[must_use]
+    pub fn max_waiting(mut self, callers: usize) -> Self {
+        self.max_waiting = callers;
+        self
+    }
+
+    /// Sets how long a caller waits; `None` is no limit. A dial that may follow has its own
+    /// [timeout](crate::Dialer::connect_timeout). Default: 5 s, the same as a dial.
+    #[must_use]
+    pub fn wait_timeout(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.wait_timeout = time.into();
+        self
+    }
+
     /// Rejects invalid options with the name of the field.
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
         if self.max_connections == 0 {

@@ -236,8 +236,7 @@ fn an_aborted_connection_keeps_its_addresses() {
 
 #[test]
 fn an_abort_that_races_with_pushes_ends_with_reason_local() {
-    let mut options = ConnOptions::for_dialing();
-    options.max_output = Some(usize::MAX);
+    let options = ConnOptions::for_dialing().max_output(usize::MAX);
     let dialer = Dialer::new().options(options);
     for _ in 0..30 {
         let (mut conn, mut peer) = pair_with(&dialer);

@@ -88,7 +88,7 @@ fn a_full_loop_with_a_backlog_ends_at_the_shutdown_deadline() {
 
 #[test]
 fn connections_are_accepted_no_faster_than_accept_rate() {
-    let server = Server::start(two_pollers().accept_rate(Some(20)), rpc);
+    let server = Server::start(two_pollers().accept_rate(20), rpc);
     let start = Instant::now();
     let mut peers: Vec<Peer> = (0..12).map(|_| server.connect()).collect();
     peers.iter_mut().for_each(|peer| peer.call(b"in"));
@@ -147,10 +147,9 @@ fn a_panic_of_on_accept_refuses_its_connection_and_affects_no_other() {
 fn on_accept_sets_the_limits_of_each_connection() {
     let small = AtomicUsize::new(0);
     let filter = move |info: &IncomingConnection<'_>| {
-        let mut options = info.options().clone();
-        assert_eq!(options.max_frame, 1000);
-        options.max_frame = [10, 100_000][small.fetch_add(1, Ordering::SeqCst) % 2];
-        Accept::Accept(options)
+        assert_eq!(info.options().get_max_frame(), 1000);
+        let max_frame = [10, 100_000][small.fetch_add(1, Ordering::SeqCst) % 2];
+        Accept::Accept(info.options().clone().max_frame(max_frame))
     };
     let server = Server::start(two_pollers().max_frame(1000).on_accept(filter), rpc);
     let (mut small, mut large) = (server.connect(), server.connect());
@@ -163,8 +162,7 @@ fn on_accept_sets_the_limits_of_each_connection() {
 #[test]
 fn invalid_options_from_on_accept_refuse_the_connection() {
     let filter = |info: &IncomingConnection<'_>| {
-        let mut options = info.options().clone();
-        options.max_frame = 0;
+        let options = info.options().clone().max_frame(0);
         Accept::Accept(options)
     };
     let server = Server::start(two_pollers().on_accept(filter), rpc);
@@ -181,8 +179,8 @@ fn on_accept_sees_the_addresses_and_sets_the_socket_options() {
         record.lock().unwrap().push((info.peer_addr(), local));
         let known = info.peer_credentials().is_ok();
         assert_eq!(known, crate::support::kind() == Kind::Unix);
-        let mut options: ConnOptions = info.options().clone();
-        (options.nodelay, options.keepalive, options.user_timeout) = (false, None, None);
+        let options: ConnOptions = info.options().clone();
+        let options = options.nodelay(false).keepalive(None).user_timeout(None);
         Accept::Accept(options)
     };
     let handler = async |conn: &mut Connection| {
@@ -217,7 +215,7 @@ fn a_zero_limit_is_rejected_with_the_name_of_its_field() {
         Some("max_connections")
     );
     assert_eq!(
-        refused(two_pollers().on_request(rpc).accept_rate(Some(0))),
+        refused(two_pollers().on_request(rpc).accept_rate(0)),
         Some("accept_rate")
     );
 }

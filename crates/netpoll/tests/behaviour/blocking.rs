@@ -102,8 +102,7 @@ fn every_blocking_call_on_a_poller_thread_fails_without_effect() {
 #[test]
 fn a_blocking_stream_reports_timeouts_and_aborts() {
     let (mut conn, _peer) = pair();
-    let mut timeouts = Timeouts::for_dialing();
-    timeouts.read = Some(Duration::from_millis(20));
+    let timeouts = Timeouts::for_dialing().read(Duration::from_millis(20));
     conn.set_timeouts(timeouts).unwrap();
     let error = conn.blocking().read(&mut [0]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);

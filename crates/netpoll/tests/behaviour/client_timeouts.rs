@@ -114,7 +114,11 @@ async fn by_mux(conn: Connection, script: Script) -> Outcome {
 }
 
 /// Runs `script` over a new connection in each executor, with and without a mux client.
-fn run(change: fn(&mut Timeouts), script: Script, closes: bool) -> Vec<(&'static str, Outcome)> {
+fn run(
+    change: fn(Timeouts) -> Timeouts,
+    script: Script,
+    closes: bool,
+) -> Vec<(&'static str, Outcome)> {
     let serves = move |mut peer: Peer| {
         (script.serves)(&mut peer);
         (!closes).then_some(peer)
@@ -122,11 +126,12 @@ fn run(change: fn(&mut Timeouts), script: Script, closes: bool) -> Vec<(&'static
     let begin = move |conn: &Connection| {
         let small = SockRef::from(conn).set_send_buffer_size(64 << 10);
         small.expect("an open socket");
-        let mut timeouts = Timeouts::for_dialing();
-        (timeouts.min_rate, timeouts.write) = (None, None);
-        timeouts.linger = Duration::from_millis(1);
-        change(&mut timeouts);
-        conn.set_timeouts(timeouts).expect("times above zero");
+        let timeouts = Timeouts::for_dialing()
+            .min_rate(None)
+            .write(None)
+            .linger(Duration::from_millis(1));
+        let set = conn.set_timeouts(change(timeouts));
+        set.expect("times above zero");
     };
     let dialed = with_a_peer_in_each_executor(serves, move |conn| {
         begin(&conn);
@@ -143,7 +148,12 @@ fn run(change: fn(&mut Timeouts), script: Script, closes: bool) -> Vec<(&'static
 
 /// Checks that `which` ends the connection of `triggers` after the given number of answers, and
 /// that `keeps` gets all its answers.
-fn each(change: fn(&mut Timeouts), which: Timeout, triggers: (usize, Script), keeps: Script) {
+fn each(
+    change: fn(Timeouts) -> Timeouts,
+    which: Timeout,
+    triggers: (usize, Script),
+    keeps: Script,
+) {
     let (answered, triggers) = triggers;
     retry_if_late(SLACK, || {
         for (way, outcome) in run(change, triggers, false) {
@@ -172,7 +182,7 @@ fn first_byte_timeout_ends_a_connection_to_a_server_that_never_sends() {
         serves: |peer| echo(peer, 2),
     };
     each(
-        |timeouts| timeouts.first_byte = Some(PATIENCE),
+        |timeouts| timeouts.first_byte(PATIENCE),
         Timeout::FirstByte,
         (0, one(|peer| drop(request(peer)))),
         keeps,
@@ -187,7 +197,7 @@ fn idle_timeout_ends_a_client_connection_without_a_pending_request() {
         serves: |peer| echo(peer, 6),
     };
     each(
-        |timeouts| timeouts.idle = Some(PATIENCE),
+        |timeouts| timeouts.idle(PATIENCE),
         Timeout::Idle,
         (1, one(|peer| echo(peer, 1))),
         keeps,
@@ -197,7 +207,7 @@ fn idle_timeout_ends_a_client_connection_without_a_pending_request() {
 #[test]
 fn max_age_ends_a_dialed_connection() {
     each(
-        |timeouts| timeouts.max_age = Some(PATIENCE),
+        |timeouts| timeouts.max_age(PATIENCE),
         Timeout::MaxAge,
         (1, one(|peer| echo(peer, 1))),
         one(|peer| echo(peer, 1)),
@@ -212,7 +222,7 @@ fn write_timeout_ends_a_connection_to_a_server_that_does_not_read() {
         serves,
     };
     each(
-        |timeouts| timeouts.write = Some(PATIENCE),
+        |timeouts| timeouts.write(PATIENCE),
         Timeout::Write,
         (0, large(|_does_not_read| ())),
         large(|peer| {
@@ -225,7 +235,7 @@ fn write_timeout_ends_a_connection_to_a_server_that_does_not_read() {
 #[test]
 fn read_timeout_ends_a_connection_with_half_an_answer_but_not_a_slow_one() {
     each(
-        |timeouts| timeouts.read = Some(PATIENCE),
+        |timeouts| timeouts.read(PATIENCE),
         Timeout::Read,
         (
             0,
@@ -247,7 +257,7 @@ fn read_timeout_ends_a_connection_with_half_an_answer_but_not_a_slow_one() {
 #[test]
 fn min_rate_ends_a_connection_to_a_server_that_sends_too_slowly() {
     each(
-        |timeouts| timeouts.min_rate = Some(MinRate::new(2000, PATIENCE)),
+        |timeouts| timeouts.min_rate(MinRate::new(2000, PATIENCE)),
         Timeout::MinRate,
         (
             0,

@@ -218,9 +218,9 @@ fn a_handler_that_closed_is_not_called_for_the_remaining_input() {
 
 #[test]
 fn a_read_after_linger_has_passed_reports_the_first_close_reason() {
-    let mut options = ConnOptions::default();
-    options.max_output = Some(500_000);
-    options.timeouts.linger = Duration::from_millis(1);
+    let options = ConnOptions::default()
+        .max_output(500_000)
+        .linger(Duration::from_millis(1));
     let (mut conn, peer) = pair_with(&Dialer::new().options(options));
     conn.writer().put_slice(&bytes(1 << 20, 1));
     // Sending fails when the linger time has passed.

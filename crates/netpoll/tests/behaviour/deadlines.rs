@@ -25,10 +25,9 @@ fn a_changed_timeout_applies_to_a_pending_read() {
     let since = Instant::now();
     peer.send(b"a");
     let handle = receiver.recv().unwrap();
-    let mut timeouts = handle.timeouts().unwrap();
-    assert_eq!(timeouts.read, None);
-    timeouts.read = Some(SHORT);
-    handle.set_timeouts(timeouts).unwrap();
+    let timeouts = handle.timeouts().unwrap();
+    assert_eq!(timeouts, timeouts.read(None));
+    handle.set_timeouts(timeouts.read(SHORT)).unwrap();
     assert_eq!(ended_for(&server, since, SHORT), Timeout::Read);
 }
 
@@ -38,8 +37,7 @@ fn a_changed_timeout_applies_to_an_idle_connection() {
     let server = Server::start(
         one_poller(),
         handler!([sender], |conn| {
-            let mut timeouts = conn.timeouts();
-            timeouts.idle = Some(SHORT);
+            let timeouts = conn.timeouts().idle(SHORT);
             conn.reader().read_u8().await?;
             conn.set_timeouts(timeouts)?;
             sender.send(())?;
@@ -80,8 +78,7 @@ fn a_deadline_applies_only_to_its_reader() {
 #[test]
 fn a_dropped_wait_leaves_no_timeout_to_the_next() {
     let (mut conn, peer) = pair();
-    let mut timeouts = conn.timeouts();
-    timeouts.read = Some(SHORT / 2);
+    let timeouts = conn.timeouts().read(SHORT / 2);
     conn.set_timeouts(timeouts).unwrap();
     {
         let mut reader = conn.reader();
@@ -89,8 +86,7 @@ fn a_dropped_wait_leaves_no_timeout_to_the_next() {
         assert!(poll_once(wait.as_mut()).is_pending());
         sleep(SHORT);
     }
-    timeouts.read = None;
-    conn.set_timeouts(timeouts).unwrap();
+    conn.set_timeouts(timeouts.read(None)).unwrap();
     let sending = peer.send_aside(b"a".to_vec());
     assert_eq!(block_on(conn.reader().read_u8()).unwrap(), b'a');
     sending.join().unwrap().unwrap();
@@ -100,18 +96,14 @@ fn a_dropped_wait_leaves_no_timeout_to_the_next() {
 fn a_dialed_connection_has_no_first_byte_idle_or_read_timeout_by_default() {
     let (conn, _peer) = pair();
     let timeouts = conn.timeouts();
-    assert_eq!(
-        (timeouts.first_byte, timeouts.idle, timeouts.read),
-        (None, None, None)
-    );
+    assert_eq!(timeouts, timeouts.first_byte(None).idle(None).read(None));
 }
 
 #[test]
 fn a_zero_timeout_is_rejected_everywhere_and_changes_nothing() {
     let (conn, _peer) = pair();
     let before = conn.timeouts();
-    let mut zero = before;
-    zero.write = Some(Duration::ZERO);
+    let zero = before.write(Duration::ZERO);
     let field = |error: std::io::Error| Some(invalid_option(&error)?.0);
     assert_eq!(field(conn.set_timeouts(zero).unwrap_err()), Some("write"));
     let handle = conn.handle();

@@ -79,8 +79,7 @@ fn a_descriptor_that_is_no_connected_stream_is_rejected() {
 #[test]
 fn an_adopted_connection_has_the_options_of_its_dialer() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
-    let mut options = netpoll::options::ConnOptions::for_dialing();
-    options.max_frame = 10;
+    let options = netpoll::options::ConnOptions::for_dialing().max_frame(10);
     let adopting = Dialer::new().options(options);
     let mut conn = block_on(adopting.adopt(ours.into())).unwrap();
     assert_eq!(conn.peer_addr(), Addr::Unnamed);

@@ -44,11 +44,10 @@ fn an_invalid_dial_is_rejected_with_the_name_of_its_field() {
         invalid_option(&error).unwrap().0
     };
     let addr: Addr = "127.0.0.1:1".parse().unwrap();
-    let hasty = Dialer::new().connect_timeout(Some(Duration::ZERO));
+    let hasty = Dialer::new().connect_timeout(Duration::ZERO);
     assert_eq!(field(hasty, addr), "connect_timeout");
     assert_eq!(field(Dialer::new(), Addr::Unnamed), "addr");
-    let mut options = netpoll::options::ConnOptions::default();
-    options.max_frame = 0;
+    let options = netpoll::options::ConnOptions::default().max_frame(0);
     assert_eq!(field(Dialer::new().options(options), addr), "max_frame");
 }
 
@@ -61,7 +60,7 @@ fn an_unanswered_dial_times_out() {
     listener.bind(&any.into()).unwrap();
     listener.listen(1).unwrap();
     let addr = listener.local_addr().unwrap().as_socket().unwrap();
-    let dialer = Dialer::new().connect_timeout(Some(Duration::from_millis(100)));
+    let dialer = Dialer::new().connect_timeout(Duration::from_millis(100));
     let dials: Vec<_> = (0..4).map(|_| block_on(dialer.dial(addr))).collect();
     let last = dials.last().unwrap().as_ref().unwrap_err();
     assert_eq!(last.kind(), ErrorKind::TimedOut);

@@ -36,8 +36,7 @@ fn a_dialer_whose_max_frame_exceeds_the_budget_of_its_loop_is_rejected() {
     let upstream = Server::rpc();
     let server = Server::start(tight(1 << 20), rpc);
     let dialer = |max_frame| {
-        let mut options = ConnOptions::for_dialing();
-        options.max_frame = max_frame;
+        let options = ConnOptions::for_dialing().max_frame(max_frame);
         Dialer::new().options(options).on(&server.handle)
     };
     let large = dialer((1 << 20) + 1);
@@ -94,8 +93,7 @@ fn a_dial_in_a_handler_is_checked_against_the_budget_of_its_loop() {
                 .runner(runner)
                 .on_request(async move |conn: &mut Connection| {
                     conn.reader().skip(1).await?;
-                    let mut options = ConnOptions::for_dialing();
-                    options.max_frame = 1 << 20;
+                    let options = ConnOptions::for_dialing().max_frame(1 << 20);
                     let fits = Dialer::new().options(options).dial(addr).await.map(drop);
                     let large = Dialer::new().dial(addr).await.map(drop);
                     let results = (fits, large);

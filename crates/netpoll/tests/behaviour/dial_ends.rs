@@ -84,7 +84,7 @@ impl Drop for Plain {
 
 /// Dials, reads to the end if the server ends the stream, and returns the error.
 async fn dial_and_read(addr: Addr, does: Does) -> Result<(), ErrorKind> {
-    let dialer = Dialer::new().connect_timeout(Some(LIMIT));
+    let dialer = Dialer::new().connect_timeout(LIMIT);
     let mut conn: Connection = dialer.dial(addr).await.map_err(|error| error.kind())?;
     conn.writer().put_str("a request");
     match does {
@@ -142,7 +142,7 @@ fn a_dial_to_a_server_that_closes_resets_or_never_accepts_ends_as_a_connection()
 fn failures(addr: Addr, limit: Duration) -> Vec<(ErrorKind, Option<i32>, Duration)> {
     in_each_executor(move || async move {
         let begun = Instant::now();
-        let dialer = Dialer::new().connect_timeout(Some(limit));
+        let dialer = Dialer::new().connect_timeout(limit);
         let error = dialer.dial(addr).await.map(drop).expect_err("no server");
         (error.kind(), error.raw_os_error(), begun.elapsed())
     })

@@ -136,9 +136,7 @@ fn a_dial_for_a_loop_that_does_not_run_yet_waits_up_to_its_timeout() {
     let running = idle_loop();
     let handle = running.handle();
     let dialer = Dialer::new().on(&handle);
-    let hasty = dialer
-        .clone()
-        .connect_timeout(Some(Duration::from_millis(20)));
+    let hasty = dialer.clone().connect_timeout(Duration::from_millis(20));
     let error = block_on(hasty.dial(upstream.addr)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     let addr = upstream.addr;

@@ -170,8 +170,7 @@ fn a_dropped_wait_keeps_no_waker() {
         codec(),
     );
     leaves_no_waker("call", client.call(Message::new(b"hello")));
-    let mut options = netpoll::pool::ConnPoolOptions::default();
-    options.max_connections = 1;
+    let options = netpoll::pool::ConnPoolOptions::default().max_connections(1);
     let pool = netpoll::pool::ConnPool::with_options(Dialer::new(), options).expect("a pool");
     let _one = block_on(pool.get(host.addr)).expect("a connection");
     leaves_no_waker("get", pool.get(host.addr));

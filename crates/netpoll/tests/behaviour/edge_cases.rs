@@ -130,9 +130,9 @@ fn a_read_with_a_past_deadline_fails_at_once_and_consumes_nothing() {
 #[test]
 fn maximum_timeouts_can_be_set_on_an_open_connection() {
     let (mut conn, mut peer) = pair();
-    let mut timeouts = conn.timeouts();
-    (timeouts.read, timeouts.write) = (Some(Duration::MAX), Some(Duration::MAX));
-    (timeouts.idle, timeouts.linger) = (Some(Duration::MAX), Duration::MAX);
+    let longest = Duration::MAX;
+    let timeouts = conn.timeouts().read(longest).write(longest);
+    let timeouts = timeouts.idle(longest).linger(longest);
     conn.set_timeouts(timeouts).unwrap();
     {
         let mut reader = conn.reader();

@@ -50,7 +50,7 @@ fn a_full_loop_reports_that_accepting_pauses_and_resumes() {
 
 #[test]
 fn pauses_for_accept_rate_are_reported_once_a_second() {
-    let (builder, events) = recorded(one_poller().accept_rate(Some(50)).on_request(rpc));
+    let (builder, events) = recorded(one_poller().accept_rate(50).on_request(rpc));
     let server = Server::start_as_given(builder);
     let mut peers: Vec<_> = (0..20).map(|_| server.connect()).collect();
     peers.iter_mut().for_each(|peer| peer.call(b"let in"));

@@ -23,8 +23,7 @@ fn next<C: Codec<Frame = LinkBuffer>>(conn: &mut Connection, codec: &C) -> io::R
 }
 
 fn pair_with_max_frame(max_frame: usize) -> (Connection, Peer) {
-    let mut options = ConnOptions::default();
-    options.max_frame = max_frame;
+    let options = ConnOptions::default().max_frame(max_frame);
     pair_with(&Dialer::new().options(options))
 }
 

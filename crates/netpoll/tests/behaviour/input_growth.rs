@@ -33,9 +33,7 @@ impl Moved {
 }
 
 fn large_frames() -> netpoll::Builder {
-    let mut options = ConnOptions::default();
-    options.max_frame = 2 * ALL;
-    options.read_high = 2 * ALL;
+    let options = ConnOptions::default().max_frame(2 * ALL).read_high(2 * ALL);
     EventLoop::builder().pollers(1).options(options)
 }
 

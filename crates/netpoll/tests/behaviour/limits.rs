@@ -15,12 +15,6 @@ use crate::support::{
     tight_listener,
 };
 
-fn options(change: impl FnOnce(&mut ConnOptions)) -> ConnOptions {
-    let mut options = ConnOptions::default();
-    change(&mut options);
-    options
-}
-
 #[test]
 fn a_length_above_max_frame_closes_the_connection_after_the_earlier_answers() {
     let server = Server::start(EventLoop::builder().pollers(1).max_frame(1000), rpc);
@@ -64,7 +58,7 @@ fn output_above_max_output_closes_the_connection() {
         }
         Ok(())
     });
-    let bounds = options(|options| options.max_output = Some(500_000));
+    let bounds = ConnOptions::default().max_output(500_000);
     let builder = EventLoop::builder().pollers(1).options(bounds);
     let server = Server::start_on(tight_listener(), builder, handler);
     let (mut peer, mut steady) = (server.connect(), server.connect());
@@ -255,7 +249,6 @@ fn invalid_options_are_rejected_with_the_field_name() {
         invalid_option(&error).map(|(option, _)| option)
     };
     let whole = || EventLoop::builder().on_request(rpc).listen(listener());
-    let with = |change: fn(&mut ConnOptions)| whole().options(options(change));
     assert_eq!(rejected_field(whole().pollers(0)), Some("pollers"));
     assert_eq!(rejected_field(whole().max_frame(0)), Some("max_frame"));
     assert_eq!(
@@ -266,13 +259,10 @@ fn invalid_options_are_rejected_with_the_field_name() {
         rejected_field(EventLoop::builder().listen(listener())),
         Some("handler")
     );
-    assert_eq!(
-        rejected_field(with(|options| options.read_high = 0)),
-        Some("read_high")
-    );
-    let output = rejected_field(with(|options| options.max_output = Some(1)));
+    assert_eq!(rejected_field(whole().read_high(0)), Some("read_high"));
+    let output = rejected_field(whole().max_output(1));
     assert_eq!(output, Some("max_output"));
-    let low = rejected_field(with(|options| options.write_low = options.write_high + 1));
+    let low = rejected_field(whole().write_high(99).write_low(100));
     assert_eq!(low, Some("write_low"));
     assert!(whole().build().is_ok());
 }
@@ -304,8 +294,7 @@ fn a_budget_below_the_minimum_is_rejected_and_the_minimum_receives_the_largest_f
 fn max_frame_set_in_on_accept_is_checked_against_the_budget() {
     let builder = EventLoop::builder().pollers(1).max_frame(1000);
     let builder = builder.budget(Budget::new(1 << 20)).on_accept(|info| {
-        let mut options = info.options().clone();
-        options.max_frame = 4 << 20;
+        let options = info.options().clone().max_frame(4 << 20);
         Accept::Accept(options)
     });
     let server = Server::start(builder, rpc);

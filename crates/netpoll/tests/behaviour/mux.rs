@@ -27,12 +27,6 @@ pub(crate) fn codec() -> Numbered<LengthField> {
     Numbered::new(LengthField::new())
 }
 
-pub(crate) fn options(change: impl FnOnce(&mut ClientOptions)) -> ClientOptions {
-    let mut options = ClientOptions::default();
-    change(&mut options);
-    options
-}
-
 /// Runs `calls` in each executor against the server `serves` on a thread of its own.
 fn in_each<F, P>(
     options: ClientOptions,
@@ -172,7 +166,7 @@ fn a_timed_out_call_frees_its_slot_and_its_late_answer_is_discarded() {
         peer
     };
     in_each(
-        options(|options| options.timeout = Some(A_WHILE)),
+        ClientOptions::default().timeout(A_WHILE),
         serves,
         |client| async move {
             let begun = Instant::now();
@@ -227,7 +221,7 @@ fn a_dropped_call_frees_its_slot_and_its_answer_is_discarded() {
         answer(&mut peer, last, b"answered");
         peer
     };
-    let options = options(|options| options.max_in_flight = 1);
+    let options = ClientOptions::default().max_in_flight(1);
     in_each(options, serves, |client| async move {
         for _ in 0..10 {
             // A poll that lasts for too long yields at its next wait: each round has one of its own.
@@ -258,7 +252,7 @@ fn calls_in_flight_are_limited_and_start_in_order() {
         }
         peer
     };
-    let options = options(|options| options.max_in_flight = 2);
+    let options = ClientOptions::default().max_in_flight(2);
     in_each(options, serves, move |client| {
         let begun = Arc::clone(&begun);
         async move {
@@ -312,7 +306,7 @@ fn a_lost_connection_fails_every_call_with_the_reason() {
 
 #[test]
 fn calls_to_a_peer_that_does_not_read_time_out() {
-    let timeout = options(|options| options.timeout = Some(5 * A_WHILE));
+    let timeout = ClientOptions::default().timeout(5 * A_WHILE);
     in_each(timeout, std::convert::identity, |client| async move {
         for late in all((0..64).map(|_| call(&client, &[7; 100_000]))).await {
             assert_eq!(late.unwrap_err().kind(), ErrorKind::TimedOut);
@@ -324,7 +318,7 @@ fn calls_to_a_peer_that_does_not_read_time_out() {
 #[test]
 fn invalid_options_and_oversized_messages_are_rejected() {
     let (conn, _peer) = pair();
-    let zero = options(|options| options.max_in_flight = 0);
+    let zero = ClientOptions::default().max_in_flight(0);
     let refused = Client::with_options(conn, codec(), zero).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::InvalidInput);
     assert!(refused.to_string().contains("max_in_flight"), "{refused}");

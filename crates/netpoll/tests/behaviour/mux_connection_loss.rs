@@ -8,20 +8,17 @@ use std::time::Duration;
 
 use netpoll::codec::LengthField;
 use netpoll::error::ErrorExt;
-use netpoll::mux::{Client, Numbered};
+use netpoll::mux::{Client, ClientOptions, Numbered};
 use netpoll::options::{ConnOptions, Timeouts};
 use netpoll::{CloseReason, Dialer};
 
-use super::mux::{TestClient, answer, call, codec, echo, options, request};
+use super::mux::{TestClient, answer, call, codec, echo, request};
 use crate::support::{Host, LIMIT, Peer, block_on, eventually};
 
 /// A client of `host` whose connections linger longer than a test may wait.
-fn client_of(host: &Host, change: impl FnOnce(&mut Timeouts)) -> TestClient {
-    let mut bounds = ConnOptions::for_dialing();
-    bounds.timeouts.linger = 10 * LIMIT;
-    change(&mut bounds.timeouts);
-    let dialer = Dialer::new().options(bounds);
-    let client = Client::dialing(dialer, host.addr, codec(), options(|_| ()));
+fn client_of(host: &Host, timeouts: Timeouts) -> TestClient {
+    let dialer = Dialer::new().timeouts(timeouts).linger(10 * LIMIT);
+    let client = Client::dialing(dialer, host.addr, codec(), ClientOptions::default());
     client.expect("valid options")
 }
 
@@ -57,7 +54,7 @@ const ENDS: &[(&str, End)] = &[
 fn calls_in_flight_fail_when_the_close_begins_and_the_next_call_reconnects() {
     for (name, end) in ENDS {
         let host = Host::new();
-        let client = client_of(&host, |_| ());
+        let client = client_of(&host, Timeouts::for_dialing());
         let first = spawn_call(&client, b"first");
         let mut peer = host.accept();
         request(&mut peer);
@@ -73,7 +70,7 @@ fn calls_in_flight_fail_when_the_close_begins_and_the_next_call_reconnects() {
 #[test]
 fn no_call_after_a_close_is_lost() {
     let host = Host::new();
-    let client = client_of(&host, |_| ());
+    let client = client_of(&host, Timeouts::for_dialing());
     let mut peers = Vec::new();
     for _ in 0..100 {
         let made = spawn_call(&client, b"again");
@@ -89,9 +86,10 @@ fn no_call_after_a_close_is_lost() {
 #[test]
 fn a_connection_closed_for_idleness_takes_no_call() {
     let host = Host::new();
-    let client = client_of(&host, |timeouts| {
-        timeouts.idle = Some(Duration::from_millis(20));
-    });
+    let client = client_of(
+        &host,
+        Timeouts::for_dialing().idle(Duration::from_millis(20)),
+    );
     let mut peers = Vec::new();
     for _ in 0..3 {
         let made = spawn_call(&client, b"soon");
@@ -106,9 +104,10 @@ fn a_connection_closed_for_idleness_takes_no_call() {
 #[test]
 fn a_connection_past_its_max_age_completes_calls_in_flight_and_takes_no_new_one() {
     let host = Host::new();
-    let client = client_of(&host, |timeouts| {
-        timeouts.max_age = Some(Duration::from_millis(50));
-    });
+    let client = client_of(
+        &host,
+        Timeouts::for_dialing().max_age(Duration::from_millis(50)),
+    );
     let first = spawn_call(&client, b"first");
     let mut old = host.accept();
     let (id, text) = request(&mut old);
@@ -126,11 +125,10 @@ fn an_unsent_request_is_sent_over_the_next_connection() {
     // More than two socket buffers hold.
     const LARGE: usize = 16 << 20;
     let host = Host::new();
-    let mut bounds = ConnOptions::for_dialing();
-    bounds.max_frame = LARGE + 64;
+    let bounds = ConnOptions::for_dialing().max_frame(LARGE + 64);
     let dialer = Dialer::new().options(bounds);
     let large_frames = Numbered::new(LengthField::new().maximum(LARGE + 64));
-    let client = Client::dialing(dialer, host.addr, large_frames, options(|_| ()));
+    let client = Client::dialing(dialer, host.addr, large_frames, ClientOptions::default());
     let client = client.expect("valid options");
     let large: &'static [u8] = vec![7; LARGE].leak();
     let stuck = spawn_call(&client, large);

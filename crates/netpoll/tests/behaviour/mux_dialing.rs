@@ -6,10 +6,10 @@ use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use netpoll::Dialer;
-use netpoll::mux::{Client, ClientOptions};
+use netpoll::mux::{Backoff, Client, ClientOptions};
 use netpoll::time::sleep;
 
-use super::mux::{A_WHILE, call, codec, echo, options};
+use super::mux::{A_WHILE, call, codec, echo};
 use crate::support::{Host, LIMIT, all, in_each_executor, until};
 
 #[test]
@@ -44,10 +44,8 @@ fn a_dialing_client_shares_one_connection_and_reconnects_after_its_loss() {
 fn calls_fail_at_once_during_the_back_off_after_a_failed_dial() {
     let serving = in_each_executor(async || {
         let addr = Host::new().addr;
-        let options = options(|options| {
-            options.backoff.first = 4 * A_WHILE;
-            options.backoff.longest = 4 * A_WHILE;
-        });
+        let options = ClientOptions::default()
+            .backoff(Backoff::default().first(4 * A_WHILE).longest(4 * A_WHILE));
         let client = Client::dialing(Dialer::new(), addr, codec(), options).unwrap();
         let refused = call(&client, b"?").await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);

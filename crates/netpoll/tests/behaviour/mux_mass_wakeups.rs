@@ -10,11 +10,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use netpoll::error::ErrorExt;
-use netpoll::mux::{Client, Message};
+use netpoll::mux::{Client, ClientOptions, Message};
 use netpoll::options::ConnOptions;
 use netpoll::{CloseReason, Connection, Dialer};
 
-use super::mux::{codec, options};
+use super::mux::codec;
 use crate::support::{Peer, eventually, frame, pair, pair_with, poll_once};
 
 const CALLS: usize = 10_000;
@@ -110,13 +110,9 @@ fn end_at_once(deadline: Option<Instant>, end: impl FnOnce(&Peer)) -> Option<Vec
     let wakes = Arc::<Wakes>::default();
     let _other = Other::new(Arc::clone(&wakes.served));
     // The output buffer holds all requests, so that no call is woken for capacity.
-    let mut bounds = ConnOptions::for_dialing();
-    bounds.write_high = 16 << 20;
+    let bounds = ConnOptions::for_dialing().write_high(16 << 20);
     let (conn, peer) = pair_with(&Dialer::new().options(bounds));
-    let options = options(|options| {
-        options.max_in_flight = CALLS;
-        options.timeout = None;
-    });
+    let options = ClientOptions::default().max_in_flight(CALLS).timeout(None);
     let client = Client::with_options(conn, codec(), options).expect("valid options");
     let call = || -> Pin<Box<dyn Future<Output = io::Result<Message>>>> {
         let client = client.clone();

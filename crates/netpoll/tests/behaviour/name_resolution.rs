@@ -30,7 +30,7 @@ fn dial_with(
     resolver: impl Resolve + Clone + 'static,
 ) -> Vec<std::io::Result<Addr>> {
     in_each_executor(move || {
-        let dialer = Dialer::new().connect_timeout(Some(timeout));
+        let dialer = Dialer::new().connect_timeout(timeout);
         let dialer = dialer.resolver(resolver.clone());
         async move {
             let mut conn = dialer.dial("somewhere:80").await?;
@@ -183,7 +183,7 @@ fn one_deadline_covers_the_lookup_and_all_attempts() {
         Ok(vec![addr])
     });
     let begun = Instant::now();
-    let dialer = Dialer::new().connect_timeout(Some(limit));
+    let dialer = Dialer::new().connect_timeout(limit);
     let dialer = dialer.resolver(resolver);
     let dial = dialer.dial("somewhere:80");
     // An attempt with its own timeout would end later than this, by the same clock.

@@ -44,8 +44,7 @@ const FORMS: [(IpAddr, IpAddr); 6] = [
 
 /// A listener for IPv4 and IPv6.
 fn dual() -> Listener {
-    let mut options = ListenOptions::default();
-    options.ipv6 = Ipv6Mode::DualStack;
+    let options = ListenOptions::default().ipv6(Ipv6Mode::DualStack);
     Listener::bind_with("[::]:0", options).expect("a dual-stack listener")
 }
 
@@ -153,7 +152,7 @@ fn a_dial_with_a_zone_that_connects_to_itself_is_refused() {
 
 #[test]
 fn a_dial_to_a_port_without_a_listener_never_connects_to_itself() {
-    let dialer = Dialer::new().connect_timeout(Some(Duration::from_secs(5)));
+    let dialer = Dialer::new().connect_timeout(Duration::from_secs(5));
     for _ in 0..200 {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port();

@@ -17,10 +17,8 @@ use crate::support::{
     on_a_poller,
 };
 
-/// A pool with changed options.
-pub(crate) fn pool_with(change: impl FnOnce(&mut ConnPoolOptions)) -> ConnPool {
-    let mut options = ConnPoolOptions::default();
-    change(&mut options);
+/// A pool with these options.
+pub(crate) fn pool_with(options: ConnPoolOptions) -> ConnPool {
     ConnPool::with_options(Dialer::new(), options).expect("valid options")
 }
 
@@ -63,7 +61,7 @@ fn a_recycled_connection_is_reused_in_every_executor() {
 #[test]
 fn the_last_returned_connection_is_reused_first_and_surplus_closes_the_oldest() {
     let host = Host::new();
-    let pool = pool_with(|options| options.max_idle = 2);
+    let pool = pool_with(ConnPoolOptions::default().max_idle(2));
     let [one, two, three] = [(); 3].map(|()| got(&pool, &host));
     let (second, third) = (cookie(&two.0), cookie(&three.0));
     let mut first = one.1;
@@ -81,10 +79,7 @@ fn the_last_returned_connection_is_reused_first_and_surplus_closes_the_oldest() 
 #[test]
 fn limits_apply_per_address() {
     let (one, other) = (Host::new(), Host::new());
-    let pool = pool_with(|options| {
-        options.max_connections = 1;
-        options.max_waiting = 0;
-    });
+    let pool = pool_with(ConnPoolOptions::default().max_connections(1).max_waiting(0));
     let first = got(&pool, &one);
     let second = got(&pool, &other);
     assert!(block_on(pool.get(one.addr)).is_err());
@@ -215,7 +210,7 @@ fn a_connection_closed_by_its_server_is_not_reused_before_the_poller_reads() {
 #[test]
 fn a_detached_connection_frees_its_slot() {
     let host = Host::new();
-    let pool = pool_with(|options| options.max_connections = 1);
+    let pool = pool_with(ConnPoolOptions::default().max_connections(1));
     let (conn, mut peer) = got(&pool, &host);
     let mut conn: Connection = conn.detach();
     let (_conn, _peer) = got(&pool, &host);
@@ -236,8 +231,7 @@ fn options_set_by_one_user_are_reset_for_the_next() {
     let pool = ConnPool::new(Dialer::new());
     let (conn, mut peer) = got(&pool, &host);
     let before = conn.timeouts();
-    let mut other = before;
-    other.read = Some(Duration::from_secs(7));
+    let other = before.read(Duration::from_secs(7));
     conn.set_timeouts(other).unwrap();
     conn.pause_reads();
     drop(conn);
@@ -251,7 +245,7 @@ fn options_set_by_one_user_are_reset_for_the_next() {
 #[test]
 fn a_failed_dial_keeps_its_errno_and_leaks_nothing() {
     let addr = Host::new().addr;
-    let pool = pool_with(|options| options.max_connections = 1);
+    let pool = pool_with(ConnPoolOptions::default().max_connections(1));
     for _ in 0..3 {
         let error = block_on(pool.get(addr)).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(111), "{error:?}");
@@ -263,8 +257,7 @@ fn a_failed_dial_keeps_its_errno_and_leaks_nothing() {
 
 #[test]
 fn an_invalid_option_is_rejected_with_the_field_name() {
-    let mut options = ConnPoolOptions::default();
-    options.max_age = Some(Duration::ZERO);
+    let options = ConnPoolOptions::default().max_age(Duration::ZERO);
     let refused = ConnPool::with_options(Dialer::new(), options).unwrap_err();
     assert_eq!(invalid_option(&refused).unwrap().0, "max_age");
     let pool = ConnPool::new(Dialer::new());

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use netpoll::pool::ConnPool;
+use netpoll::pool::{ConnPool, ConnPoolOptions};
 use netpoll::{Connection, Dialer, EventLoop};
 
 use super::pool::{checked, got, pool_with};
@@ -45,7 +45,7 @@ fn a_server_that_closes_its_connections_empties_its_pool_at_once() {
 fn callers_waiting_for_a_server_that_stops_get_the_dial_error() {
     let host = Host::new();
     let addr = host.addr;
-    let pool = pool_with(|options| options.max_connections = 1);
+    let pool = pool_with(ConnPoolOptions::default().max_connections(1));
     let (out, peer) = got(&pool, &host);
     let waiting: Vec<_> = (0..3)
         .map(|_| {
@@ -67,7 +67,7 @@ fn callers_waiting_for_a_server_that_stops_get_the_dial_error() {
 #[test]
 fn a_waiting_caller_gets_a_new_connection_when_the_one_in_use_closes() {
     let host = Host::new();
-    let pool = pool_with(|options| options.max_connections = 1);
+    let pool = pool_with(ConnPoolOptions::default().max_connections(1));
     let (out, peer) = got(&pool, &host);
     let mut waiting = Box::pin(pool.get(host.addr));
     assert!(poll_once(waiting.as_mut()).is_pending());
@@ -81,7 +81,7 @@ fn a_waiting_caller_gets_a_new_connection_when_the_one_in_use_closes() {
 #[test]
 fn a_connection_past_its_idle_timeout_is_closed_and_replaced_on_demand() {
     let host = Host::new();
-    let pool = pool_with(|options| options.idle_timeout = Some(2 * A_WHILE));
+    let pool = pool_with(ConnPoolOptions::default().idle_timeout(2 * A_WHILE));
     let begun = Instant::now();
     let [one, two] = [(); 2].map(|()| got(&pool, &host));
     drop((one.0, two.0));
@@ -100,7 +100,7 @@ fn a_connection_past_its_idle_timeout_is_closed_and_replaced_on_demand() {
 fn a_connection_past_its_idle_timeout_is_not_reused_while_the_poller_is_busy() {
     let host = Host::new();
     let addr = host.addr;
-    let pool = pool_with(|options| options.idle_timeout = Some(A_WHILE));
+    let pool = pool_with(ConnPoolOptions::default().idle_timeout(A_WHILE));
     let using = pool.clone();
     on_a_poller(move || {
         let pool = using.clone();
@@ -123,7 +123,7 @@ fn a_connection_past_its_idle_timeout_is_not_reused_while_the_poller_is_busy() {
 #[test]
 fn a_connection_in_regular_use_is_not_closed_for_idleness() {
     let host = Host::new();
-    let pool = pool_with(|options| options.idle_timeout = Some(2 * A_WHILE));
+    let pool = pool_with(ConnPoolOptions::default().idle_timeout(2 * A_WHILE));
     let (conn, _peer) = got(&pool, &host);
     drop(conn);
     let (begun, mut last) = (Instant::now(), Instant::now());
@@ -143,7 +143,7 @@ fn a_connection_in_regular_use_is_not_closed_for_idleness() {
 #[test]
 fn a_connection_past_its_max_age_is_closed_when_idle_and_on_return() {
     let host = Host::new();
-    let pool = pool_with(|options| options.max_age = Some(2 * A_WHILE));
+    let pool = pool_with(ConnPoolOptions::default().max_age(2 * A_WHILE));
     let begun = Instant::now();
     let (waits, mut of_waits) = got(&pool, &host);
     let (out, mut of_out) = got(&pool, &host);
@@ -171,7 +171,7 @@ fn a_connection_past_its_max_age_is_closed_when_idle_and_on_return() {
 #[test]
 fn idle_timeouts_still_apply_after_the_loop_that_ran_them_has_ended() {
     let host = Host::new();
-    let pool = pool_with(|options| options.idle_timeout = Some(4 * A_WHILE));
+    let pool = pool_with(ConnPoolOptions::default().idle_timeout(4 * A_WHILE));
     let (sender, receiver) = channel();
     let sender = Mutex::new(sender);
     let (using, at) = (pool.clone(), host.addr);

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use netpoll::pool::{ConnPool, ConnPoolStats, Pooled};
+use netpoll::pool::{ConnPool, ConnPoolOptions, ConnPoolStats, Pooled};
 use netpoll::time::{sleep, timeout};
 use netpoll::{Connection, Dialer, EventLoop};
 
@@ -50,7 +50,7 @@ fn the_answer_of_a_cancelled_call_does_not_reach_the_next_user() {
     let server = Server::start(EventLoop::builder().pollers(1), handler);
     let addr = server.addr;
     in_each_executor(move || async move {
-        let pool = pool_with(|options| options.max_connections = 1);
+        let pool = pool_with(ConnPoolOptions::default().max_connections(1));
         for number in 0..CALLS {
             let mut conn = pool.get(addr).await.unwrap();
             let slow = [b's', number];

@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use netpoll::error::{ErrorExt, ErrorKind as Kind};
-use netpoll::pool::{ConnPool, Pooled};
+use netpoll::pool::{ConnPool, ConnPoolOptions, Pooled};
 use netpoll::{Connection, EventLoop};
 
 use super::pool::{checked, got, pool_with};
@@ -27,7 +27,7 @@ fn ready(polled: Poll<std::io::Result<Pooled>>) -> Pooled {
 #[test]
 fn waiting_callers_are_served_in_order_and_a_late_caller_does_not_overtake() {
     let host = Host::new();
-    let pool = pool_with(|options| options.max_connections = 1);
+    let pool = pool_with(ConnPoolOptions::default().max_connections(1));
     let (out, _peer) = got(&pool, &host);
     let mut queue: Vec<_> = (0..4).map(|_| Box::pin(pool.get(host.addr))).collect();
     for waiting in &mut queue {
@@ -53,10 +53,7 @@ fn waiting_callers_are_served_in_order_and_a_late_caller_does_not_overtake() {
 #[test]
 fn a_full_wait_queue_rejects_at_once_and_accepts_again_after_one_leaves() {
     let host = Host::new();
-    let pool = pool_with(|options| {
-        options.max_connections = 2;
-        options.max_waiting = 2;
-    });
+    let pool = pool_with(ConnPoolOptions::default().max_connections(2).max_waiting(2));
     let out = [(); 2].map(|()| got(&pool, &host));
     let mut queue: Vec<_> = (0..2).map(|_| Box::pin(pool.get(host.addr))).collect();
     for waiting in &mut queue {
@@ -84,10 +81,11 @@ fn a_full_wait_queue_rejects_at_once_and_accepts_again_after_one_leaves() {
 fn a_caller_past_wait_timeout_gets_pool_timed_out_in_every_executor() {
     let host = Host::new();
     let after = Duration::from_millis(50);
-    let pool = pool_with(|options| {
-        options.max_connections = 1;
-        options.wait_timeout = Some(after);
-    });
+    let pool = pool_with(
+        ConnPoolOptions::default()
+            .max_connections(1)
+            .wait_timeout(after),
+    );
     let (out, _peer) = got(&pool, &host);
     let (using, addr) = (pool.clone(), host.addr);
     in_each_executor(move || {
@@ -114,7 +112,7 @@ fn a_caller_past_wait_timeout_gets_pool_timed_out_in_every_executor() {
 #[test]
 fn a_caller_dropped_after_its_grant_passes_the_connection_on() {
     let host = Host::new();
-    let pool = pool_with(|options| options.max_connections = 1);
+    let pool = pool_with(ConnPoolOptions::default().max_connections(1));
     let (out, _peer) = got(&pool, &host);
     let mut queue: Vec<_> = (0..3).map(|_| Box::pin(pool.get(host.addr))).collect();
     for waiting in &mut queue {
@@ -133,10 +131,7 @@ fn a_caller_dropped_after_its_grant_passes_the_connection_on() {
 #[test]
 fn a_get_dropped_at_any_await_leaks_nothing() {
     let server = Server::rpc();
-    let pool = pool_with(|options| {
-        options.max_connections = 1;
-        options.max_idle = 0;
-    });
+    let pool = pool_with(ConnPoolOptions::default().max_connections(1).max_idle(0));
     for round in 0..300 {
         let held = (round % 2 == 0).then(|| block_on(pool.get(server.addr)).unwrap());
         {
@@ -167,7 +162,7 @@ fn a_get_dropped_at_any_await_leaks_nothing() {
 #[test]
 fn callers_waiting_when_the_pool_closes_get_pool_closed() {
     let host = Host::new();
-    let pool = pool_with(|options| options.max_connections = 1);
+    let pool = pool_with(ConnPoolOptions::default().max_connections(1));
     let (out, _peer) = got(&pool, &host);
     let addr = host.addr;
     let waiting: Vec<_> = (0..3)
@@ -231,10 +226,11 @@ async fn calls(pool: &ConnPool, server: &Server) {
 #[test]
 fn a_thousand_callers_share_eight_connections() {
     let (server, most) = counting();
-    let pool = pool_with(|options| {
-        options.max_connections = 8;
-        options.max_waiting = 1000;
-    });
+    let pool = pool_with(
+        ConnPoolOptions::default()
+            .max_connections(8)
+            .max_waiting(1000),
+    );
     block_on(all((0..1000).map(|_| calls(&pool, &server))));
     let stats = checked(pool.stats(server.addr));
     assert_eq!((stats.created, stats.idle, stats.in_use), (8, 8, 0));
@@ -246,10 +242,7 @@ fn a_thousand_callers_share_eight_connections() {
 fn threads_share_a_few_connections() {
     let server = Server::rpc();
     let addr = server.addr;
-    let pool = pool_with(|options| {
-        options.max_connections = 3;
-        options.max_idle = 1;
-    });
+    let pool = pool_with(ConnPoolOptions::default().max_connections(3).max_idle(1));
     let threads: Vec<_> = (0..16)
         .map(|_| {
             let pool = pool.clone();

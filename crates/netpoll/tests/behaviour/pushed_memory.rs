@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use netpoll::buffer::LinkBuffer;
 use netpoll::connection::ConnectionHandle;
-use netpoll::options::{ConnOptions, Timeouts};
+use netpoll::options::Timeouts;
 use netpoll::{Connection, Dialer};
 
 use crate::support::{LIMIT, Peer, block_on, bytes, eventually, pair, pair_with};
@@ -207,17 +207,16 @@ const WAYS: [(&str, Way); 21] = [
         conn.handle().push(make(LARGE)).unwrap_err();
     }),
     ("a write timeout", |mut conn, _peer, make| {
-        let mut timeouts = Timeouts::for_dialing();
-        timeouts.write = Some(Duration::from_millis(50));
-        timeouts.linger = Duration::from_millis(50);
+        let timeouts = Timeouts::for_dialing()
+            .write(Duration::from_millis(50))
+            .linger(Duration::from_millis(50));
         conn.set_timeouts(timeouts).unwrap();
         conn.writer().push(make(LARGE));
         conn.writer().push(make(100));
         block_on(conn.writer().flush()).unwrap_err();
     }),
     ("an expired linger time", |mut conn, peer, make| {
-        let mut timeouts = Timeouts::for_dialing();
-        timeouts.linger = Duration::from_millis(50);
+        let timeouts = Timeouts::for_dialing().linger(Duration::from_millis(50));
         conn.set_timeouts(timeouts).unwrap();
         conn.writer().push(make(LARGE));
         conn.writer().push_out_now();
@@ -244,13 +243,12 @@ impl PushOut for netpoll::Writer<'_> {
 fn pushed_memory_that_panics_or_calls_handles_is_dropped_once_on_every_path() {
     for on_drop in [OnDrop::Panics, OnDrop::CallsHandles] {
         for (what, way) in WAYS {
-            let mut options = ConnOptions::for_dialing();
-            if what == "an overflow" {
-                options.max_output = Some(LARGE + (1 << 20));
+            let max_output = if what == "an overflow" {
+                LARGE + (1 << 20)
             } else {
-                options.max_output = Some(1 << 30);
-            }
-            let (conn, peer) = pair_with(&Dialer::new().options(options));
+                1 << 30
+            };
+            let (conn, peer) = pair_with(&Dialer::new().max_output(max_output));
             let made = Arc::new(AtomicUsize::new(0));
             let dropped = Arc::<AtomicUsize>::default();
             let handle = conn.handle();

@@ -212,8 +212,7 @@ fn integers_of_every_size_and_byte_order_are_read() {
 
 #[test]
 fn a_read_above_max_frame_is_rejected_without_waiting() {
-    let mut options = netpoll::options::ConnOptions::default();
-    options.max_frame = 100;
+    let options = netpoll::options::ConnOptions::default().max_frame(100);
     let (mut conn, mut peer) = pair_with(&Dialer::new().options(options));
     let mut reader = conn.reader();
     let refused = match poll_once(pin!(reader.next(101))) {
@@ -275,8 +274,7 @@ fn a_read_polled_after_completion_panics_and_consumes_nothing() {
 
 #[test]
 fn a_read_polled_after_failure_panics_and_consumes_nothing() {
-    let mut options = netpoll::options::ConnOptions::default();
-    options.max_frame = 100;
+    let options = netpoll::options::ConnOptions::default().max_frame(100);
     let (mut conn, mut peer) = pair_with(&Dialer::new().options(options));
     let mut reader = conn.reader();
     let too_large = panics_when_polled_again(reader.skip(101), &mut peer, &[]);

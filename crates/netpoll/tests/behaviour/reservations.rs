@@ -264,10 +264,10 @@ fn a_push_after_shutdown_is_rejected_and_does_not_fail_the_owners_flush() {
 
 /// A connection with a small output limit.
 fn tight() -> (Connection, Peer) {
-    let mut options = ConnOptions::for_dialing();
-    options.write_high = 64 << 10;
-    options.write_low = 16 << 10;
-    options.max_output = Some(200 << 10);
+    let options = ConnOptions::for_dialing()
+        .write_high(64 << 10)
+        .write_low(16 << 10)
+        .max_output(200 << 10);
     pair_with(&Dialer::new().options(options))
 }
 

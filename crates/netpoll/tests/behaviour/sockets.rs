@@ -56,10 +56,8 @@ fn user_timeout(socket: impl AsFd) -> Option<u64> {
 }
 
 fn probing(idle: u64, interval: u64, count: u32) -> ConnOptions {
-    let mut options = ConnOptions::for_dialing();
     let (idle, interval) = (Duration::from_secs(idle), Duration::from_secs(interval));
-    options.keepalive = Some(Keepalive::new(idle, interval, count));
-    options
+    ConnOptions::for_dialing().keepalive(Keepalive::new(idle, interval, count))
 }
 
 #[test]
@@ -93,8 +91,7 @@ fn the_user_timeout_matches_the_keepalive_however_a_connection_is_made() {
     assert_eq!(served(None, None), Some(120));
     assert_eq!(served(Some(probing(1, 1, 2)), None), Some(3));
     assert_eq!(served(None, Some(probing(2, 1, 4))), Some(6));
-    let mut explicit = probing(1, 1, 2);
-    explicit.user_timeout = Some(Duration::from_secs(7));
+    let explicit = probing(1, 1, 2).user_timeout(Duration::from_secs(7));
     assert_eq!(served(Some(explicit.clone()), None), Some(7));
     assert_eq!(served(None, Some(explicit)), Some(7));
 
@@ -175,7 +172,7 @@ fn connections_made_before_the_loop_is_built_get_the_options() {
 #[test]
 fn a_hundred_dials_with_a_one_millisecond_timeout_connect_or_time_out() {
     let server = Server::rpc();
-    let hasty = Dialer::new().connect_timeout(Some(Duration::from_millis(1)));
+    let hasty = Dialer::new().connect_timeout(Duration::from_millis(1));
     for _ in 0..100 {
         match block_on(hasty.dial(server.addr)) {
             Ok(conn) => conn.close(),

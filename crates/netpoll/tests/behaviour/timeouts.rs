@@ -23,10 +23,12 @@ const SLACK: Duration = Duration::from_millis(12);
 /// A builder whose timeouts are off except those that a test sets, so that no other one closes a
 /// connection. The linger time is short, so that a close follows its timeout at once.
 pub(crate) fn one_poller() -> Builder {
-    let mut timeouts = Timeouts::default();
-    (timeouts.first_byte, timeouts.min_rate) = (None, None);
-    (timeouts.write, timeouts.idle) = (None, None);
-    timeouts.linger = Duration::from_millis(1);
+    let timeouts = Timeouts::default()
+        .first_byte(None)
+        .min_rate(None)
+        .write(None)
+        .idle(None)
+        .linger(Duration::from_millis(1));
     EventLoop::builder().pollers(1).timeouts(timeouts)
 }
 
@@ -224,8 +226,7 @@ fn received_bytes_alone_reset_the_idle_timeout() {
 fn bytes_sent_by_another_thread_alone_reset_the_idle_timeout() {
     retry_if_late(SLACK, || {
         let (conn, mut peer) = pair();
-        let mut timeouts = Timeouts::default();
-        timeouts.idle = Some(SHORT * 2);
+        let timeouts = Timeouts::default().idle(SHORT * 2);
         conn.set_timeouts(timeouts).unwrap();
         let (mut reader, mut writer) = conn.into_split();
         let waits = std::thread::spawn(move || block_on(reader.read_u8()));

@@ -73,8 +73,7 @@ fn a_socket_file_exists_with_owner_permissions_only_while_it_is_served() {
 fn a_socket_file_has_the_requested_permissions() {
     let folder = Folder::new();
     let path = folder.file("a.sock");
-    let mut options = ListenOptions::default();
-    options.mode = 0o640;
+    let options = ListenOptions::default().mode(0o640);
     let _listener = Listener::bind_with(unix(&path), options).unwrap();
     let mode = fs::symlink_metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o640);
@@ -266,10 +265,9 @@ fn a_failed_dial_to_a_path_keeps_its_errno() {
 
 /// A listener that accepts nothing, with a full accept queue, and the queued connections.
 fn full_queue(path: &Path) -> (Listener, Vec<Connection>) {
-    let mut options = ListenOptions::default();
-    options.backlog = 2;
+    let options = ListenOptions::default().backlog(2);
     let listener = Listener::bind_with(unix(path), options).expect("a free path");
-    let dialer = Dialer::new().connect_timeout(Some(Duration::from_millis(50)));
+    let dialer = Dialer::new().connect_timeout(Duration::from_millis(50));
     let mut queued = Vec::new();
     while let Ok(conn) = block_on(dialer.dial(unix(path))) {
         queued.push(conn);
@@ -299,7 +297,7 @@ fn a_dial_to_a_full_accept_queue_times_out_at_its_deadline() {
     let (_listener, _queued) = full_queue(&path);
     let start = Instant::now();
     let limit = Duration::from_millis(100);
-    let dialer = Dialer::new().connect_timeout(Some(limit));
+    let dialer = Dialer::new().connect_timeout(limit);
     let error = block_on(dialer.dial(unix(&path))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     assert!(start.elapsed() >= limit);

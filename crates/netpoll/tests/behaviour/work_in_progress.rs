@@ -76,8 +76,7 @@ fn a_mux_request_on_an_executor_keeps_its_connection_from_being_idle() {
 
 /// Dials connections with an idle timeout.
 fn dialer() -> Dialer {
-    let mut options = ConnOptions::for_dialing();
-    options.timeouts.idle = Some(IDLE);
+    let options = ConnOptions::for_dialing().idle_timeout(IDLE);
     Dialer::new().options(options)
 }
 

@@ -29,9 +29,9 @@ fn buffer(content: &[u8]) -> LinkBuffer {
 
 /// A connection with a small output limit, and its peer.
 fn tight_pair() -> (Connection, crate::support::Peer) {
-    let mut options = ConnOptions::for_dialing();
-    options.write_high = 64 << 10;
-    options.write_low = 16 << 10;
+    let options = ConnOptions::for_dialing()
+        .write_high(64 << 10)
+        .write_low(16 << 10);
     pair_with(&Dialer::new().options(options))
 }
 
@@ -258,7 +258,7 @@ fn a_flush_completes_when_earlier_output_is_sent_although_others_send_more() {
 fn a_rejected_buffer_is_returned_with_the_reason() {
     let (mut conn, mut peer) = pair();
     let queue = conn.write_queue();
-    let most = ConnOptions::default().max_frame * 2;
+    let most = ConnOptions::default().get_max_frame() * 2;
     let unsent = queue.try_send(buffer(&vec![0; most + 1])).unwrap_err();
     let Some(Kind::FrameTooLarge { size, limit, .. }) = unsent.error.netpoll_kind() else {
         panic!("{unsent:?}");

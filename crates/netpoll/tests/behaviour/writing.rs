@@ -15,8 +15,7 @@ use crate::support::{Kind, Peer, RESET, block_on, bytes, eventually, pair, pair_
 
 /// A connection with a large output limit.
 fn roomy() -> (Connection, Peer) {
-    let mut options = netpoll::options::ConnOptions::default();
-    options.max_output = Some(1 << 30);
+    let options = netpoll::options::ConnOptions::default().max_output(1 << 30);
     pair_with(&Dialer::new().options(options))
 }
 
@@ -97,8 +96,7 @@ fn put_slices_is_not_interleaved_with_pushes_of_another_thread() {
 
 #[test]
 fn put_slices_above_max_output_closes_the_connection_and_sends_none() {
-    let mut options = netpoll::options::ConnOptions::default();
-    options.max_output = Some(100_000);
+    let options = netpoll::options::ConnOptions::default().max_output(100_000);
     let (mut conn, mut peer) = pair_with(&Dialer::new().options(options));
     conn.writer().put_slices(&[b"head", &[0; 100_000], b"tail"]);
     let error = block_on(conn.writer().flush()).unwrap_err();

@@ -191,7 +191,7 @@ fn shared_dial_pollers_are_replaced_after_a_failure() {
     let installed = waits_fail(Trigger::From(1), Errno::BADF).install();
     // Every next wait fails permanently: also those of the shared pollers, once they are woken.
     let failed = Dialer::new()
-        .connect_timeout(Some(LIMIT))
+        .connect_timeout(LIMIT)
         .dial_blocking(server.addr);
     drop(installed);
     if let Err(error) = failed {
@@ -200,7 +200,7 @@ fn shared_dial_pollers_are_replaced_after_a_failure() {
     drop(dialed);
     let another = Server::start(1);
     Dialer::new()
-        .connect_timeout(Some(LIMIT))
+        .connect_timeout(LIMIT)
         .dial_blocking(another.addr)
         .unwrap();
     assert!(server.handle.stats().total().waits >= server_waits);

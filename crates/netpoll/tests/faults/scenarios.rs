@@ -58,7 +58,7 @@ fn one_request() -> io::Result<()> {
 
 fn a_dial() -> io::Result<()> {
     served(|place| {
-        let dialer = Dialer::new().connect_timeout(Some(WITHIN));
+        let dialer = Dialer::new().connect_timeout(WITHIN);
         let mut conn = block_on(dialer.dial(place.addr))?;
         conn.local_addr()?;
         block_on(call(&mut conn, &bytes(1000, 1)))?;
@@ -166,7 +166,7 @@ fn a_unix_socket() -> io::Result<()> {
 fn over_path(path: &Path) -> io::Result<()> {
     let addr = Addr::Unix(UnixAddr::path(path)?);
     around(Place::start_on(Listener::bind(addr)?, rpc())?, |place| {
-        let mut conn = block_on(Dialer::new().connect_timeout(Some(WITHIN)).dial(addr))?;
+        let mut conn = block_on(Dialer::new().connect_timeout(WITHIN).dial(addr))?;
         block_on(call(&mut conn, b"over a path"))?;
         conn.peer_credentials()?;
         let mut client = Client::connect(place.addr)?;
@@ -176,10 +176,10 @@ fn over_path(path: &Path) -> io::Result<()> {
 }
 
 fn a_timeout() -> io::Result<()> {
-    let mut times = Timeouts::default();
-    times.idle = Some(Duration::from_millis(20));
-    times.read = Some(Duration::from_millis(20));
-    times.min_rate = None;
+    let times = Timeouts::default()
+        .idle(Duration::from_millis(20))
+        .read(Duration::from_millis(20))
+        .min_rate(None);
     around(Place::start(Kind::Tcp, rpc().timeouts(times))?, |place| {
         let (mut idle, mut half) = (Client::connect(place.addr)?, Client::connect(place.addr)?);
         idle.call(b"and then nothing")?;
@@ -210,10 +210,7 @@ fn a_proxy() -> io::Result<()> {
     served(|upstream| {
         let beyond = upstream.addr;
         let passes_on = async move |mut conn: Connection| {
-            let mut upstream = Dialer::new()
-                .connect_timeout(Some(WITHIN))
-                .dial(beyond)
-                .await?;
+            let mut upstream = Dialer::new().connect_timeout(WITHIN).dial(beyond).await?;
             while let Some(request) = conn.reader().chunk().await? {
                 let mut missing = request.len();
                 upstream.writer().append(request);

@@ -171,7 +171,7 @@ fn dialing(strike: Strike, kind: Kind) -> Result<Met, String> {
     let place = Place::rpc(kind).map_err(because("a server"))?;
     let addr = place.addr;
     let dial = move |time| {
-        let dialer = Dialer::new().connect_timeout(Some(time));
+        let dialer = Dialer::new().connect_timeout(time);
         let mut conn = block_on(dialer.dial(addr))?;
         block_on(call(&mut conn, b"dialed"))
     };

@@ -36,8 +36,7 @@ fn dial_by_address_and_by_name_survives_hostile_wakers() {
 }
 
 fn pool_of_one() -> ConnPool {
-    let mut options = ConnPoolOptions::default();
-    options.max_connections = 1;
+    let options = ConnPoolOptions::default().max_connections(1);
     ConnPool::with_options(Dialer::new(), options).expect("valid options")
 }
 
@@ -79,11 +78,9 @@ fn pool_get_that_dials_survives_hostile_wakers() {
 
 type TestClient = Client<Numbered<LengthField>>;
 
-fn client(change: fn(&mut ClientOptions)) -> (TestClient, Peer, impl Fn()) {
+fn client(options: ClientOptions) -> (TestClient, Peer, impl Fn()) {
     let (conn, peer) = pair();
     let handle = conn.handle();
-    let mut options = ClientOptions::default();
-    change(&mut options);
     let codec = Numbered::new(LengthField::new());
     let client = Client::with_options(conn, codec, options).expect("valid options");
     (client, peer, move || ask(&handle))
@@ -91,11 +88,11 @@ fn client(change: fn(&mut ClientOptions)) -> (TestClient, Peer, impl Fn()) {
 
 /// A call of a client, and an event at its peer.
 fn call<T: 'static>(
-    change: fn(&mut ClientOptions),
+    options: ClientOptions,
     comes_back: bool,
     happens: impl FnOnce(Peer) -> T + Send + 'static,
 ) -> Scene {
-    let (client, peer, asks) = client(change);
+    let (client, peer, asks) = client(options);
     let asked = client.clone();
     let waits = async move {
         let answer = client.call(Message::new(b"text")).await;
@@ -118,14 +115,16 @@ fn answers(mut peer: Peer) -> Peer {
 
 #[test]
 fn call_survives_hostile_wakers() {
-    survives("call", || call(|_| (), true, answers));
+    survives("call", || call(ClientOptions::default(), true, answers));
 }
 
 #[test]
 fn failed_and_timed_out_calls_survive_hostile_wakers() {
-    survives("call on a lost connection", || call(|_| (), false, drop));
+    survives("call on a lost connection", || {
+        call(ClientOptions::default(), false, drop)
+    });
     survives("call that times out", || {
-        let soon = |options: &mut ClientOptions| options.timeout = Some(Duration::from_millis(30));
+        let soon = ClientOptions::default().timeout(Duration::from_millis(30));
         call(soon, false, |peer| peer)
     });
 }
@@ -133,7 +132,7 @@ fn failed_and_timed_out_calls_survive_hostile_wakers() {
 #[test]
 fn queued_call_survives_hostile_wakers() {
     survives("queued call", || {
-        let (client, peer, asks) = client(|options| options.max_in_flight = 1);
+        let (client, peer, asks) = client(ClientOptions::default().max_in_flight(1));
         let (first, asked) = (client.clone(), client.clone());
         let mut first = Box::pin(async move { drop(first.call(Message::new(b"text")).await) });
         assert!(crate::support::poll_once(first.as_mut()).is_pending());

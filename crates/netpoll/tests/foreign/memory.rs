@@ -61,8 +61,7 @@ impl Source {
 fn frees(what: &str, run: impl Fn(Connection, Peer, &Source)) {
     for panics in [true, false] {
         watched(&format!("{what}, panics: {panics}"), || {
-            let mut options = ConnOptions::default();
-            options.max_output = Some(16 << 20);
+            let options = ConnOptions::default().max_output(16 << 20);
             let (conn, peer) = pair_with(&Dialer::new().options(options));
             let handle = conn.handle();
             let act = match panics {

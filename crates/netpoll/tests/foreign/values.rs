@@ -203,11 +203,9 @@ fn resolver_error_may_call_its_client_when_dropped() {
     watched("a resolver", || {
         let place = Arc::new(Mutex::new(None));
         let dialer = Dialer::new().resolver(NoName(Arc::clone(&place)));
-        let mut options = ClientOptions::default();
         let moment = Duration::from_millis(1);
-        options.backoff = Backoff::default();
-        options.backoff.first = moment;
-        options.backoff.longest = moment;
+        let backoff = Backoff::default().first(moment).longest(moment);
+        let options = ClientOptions::default().backoff(backoff);
         let codec = Numbered::new(LengthField::new());
         let client = Client::dialing(dialer, ("nobody", 1), codec, options).unwrap();
         *place.lock().unwrap() = Some(client.clone());

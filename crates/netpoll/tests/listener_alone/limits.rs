@@ -64,14 +64,13 @@ fn filter_rejects_connections_and_sets_their_options() {
         if seen.fetch_add(1, Ordering::Relaxed) == 0 {
             return Accept::Reject;
         }
-        let mut options = incoming.options().clone();
-        options.max_frame = 3;
+        let options = incoming.options().clone().max_frame(3);
         Accept::Accept(options)
     });
     let rejected = client(addr, 0);
     let _peer = client(addr, 1);
     let (mut connection, info) = block_on(listener.accept()).expect("a connection");
-    assert_eq!(info.options().max_frame, 3);
+    assert_eq!(info.options().get_max_frame(), 3);
     let too_large = block_on(connection.reader().read_u32()).expect_err("4 bytes");
     assert_eq!(too_large.kind(), io::ErrorKind::InvalidData);
     expect_closed(&rejected);
@@ -80,8 +79,7 @@ fn filter_rejects_connections_and_sets_their_options() {
 
 #[test]
 fn invalid_options_are_reported_by_name() {
-    let mut options = ConnOptions::default();
-    options.read_high = 0;
+    let options = ConnOptions::default().read_high(0);
     let field = |listener: Listener| {
         let error = listener.accept_blocking().expect_err("an invalid option");
         match error.netpoll_kind() {

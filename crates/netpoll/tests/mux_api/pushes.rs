@@ -76,9 +76,9 @@ fn push_waits_while_the_peer_does_not_read() {
     let served = Server::new(codec())
         .state(move |_conn, handle| subscribed.lock().unwrap().send(handle.clone()).unwrap())
         .serve(async |request: Message, _conn| Ok(request));
-    let mut options = ConnOptions::default();
-    options.write_high = 64 << 10;
-    options.write_low = 16 << 10;
+    let options = ConnOptions::default()
+        .write_high(64 << 10)
+        .write_low(16 << 10);
     let builder = EventLoop::builder().options(options);
     let server = Running::start(builder.on_connection(served));
     let Addr::Tcp(addr) = server.addr else {

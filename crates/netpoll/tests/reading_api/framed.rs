@@ -59,8 +59,7 @@ const LARGE: usize = 16 << 20;
 
 /// Returns a connection for frames of [`LARGE`] bytes, and its peer.
 fn large_pair() -> (Framed<LengthField>, TcpStream) {
-    let mut options = ConnOptions::default();
-    options.max_frame = 2 * LARGE;
+    let options = ConnOptions::default().max_frame(2 * LARGE);
     let (conn, peer) = pair_with(&Dialer::new().options(options));
     (conn.framed(LengthField::new().maximum(2 * LARGE)), peer)
 }
@@ -181,8 +180,7 @@ fn frame_that_does_not_decode_is_skipped_and_malformed_input_ends_the_stream() {
 
 #[test]
 fn stream_goes_on_after_a_read_timeout() {
-    let mut options = ConnOptions::default();
-    options.timeouts.read = Some(Duration::from_millis(20));
+    let options = ConnOptions::default().read_timeout(Duration::from_millis(20));
     let (conn, mut peer) = pair_with(&Dialer::new().options(options));
     let mut frames = conn.framed(lines());
     peer.write_all(b"on").unwrap();
@@ -190,8 +188,7 @@ fn stream_goes_on_after_a_read_timeout() {
         kind_of(&item(&mut frames).unwrap().unwrap_err()),
         Kind::TimedOut { .. }
     ));
-    let mut timeouts = frames.get_ref().timeouts();
-    timeouts.read = None;
+    let timeouts = frames.get_ref().timeouts().read(None);
     frames.get_ref().set_timeouts(timeouts).unwrap();
     peer.write_all(b"e\n").unwrap();
     assert_eq!(item(&mut frames).unwrap().unwrap(), b"one");
@@ -199,8 +196,7 @@ fn stream_goes_on_after_a_read_timeout() {
 
 #[test]
 fn frame_above_max_frame_is_rejected() {
-    let mut options = ConnOptions::default();
-    options.max_frame = 100;
+    let options = ConnOptions::default().max_frame(100);
     let (conn, mut peer) = pair_with(&Dialer::new().options(options));
     let mut frames = conn.framed(LengthField::new());
     peer.write_all(&97u32.to_be_bytes()).unwrap();

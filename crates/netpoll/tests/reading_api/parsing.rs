@@ -147,8 +147,7 @@ fn consume_of_more_than_is_buffered_is_rejected_and_consumes_nothing() {
 
 #[test]
 fn more_rejects_input_above_max_frame_at_once() {
-    let mut options = ConnOptions::default();
-    options.max_frame = 100;
+    let options = ConnOptions::default().max_frame(100);
     let (mut conn, mut peer) = pair_with(&Dialer::new().options(options));
     let mut reader = conn.reader();
     peer.write_all(&[7; 100]).unwrap();
