@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Reading with a parser, with owned halves, and as a stream of frames.
+//! Reading with a parser, with owned halves, and as a stream of frames; errors about limits.
 
 #[path = "reading_api/framed.rs"]
 mod framed;
 #[path = "reading_api/halves.rs"]
 mod halves;
+#[path = "reading_api/limit_errors.rs"]
+mod limit_errors;
 #[path = "reading_api/parsing.rs"]
 mod parsing;
 #[allow(dead_code, reason = "other test programs use the rest")]

@@ -53,15 +53,14 @@ impl<'a> Reader<'a> {
                 }
             }
             let have = self.state.buffer.len();
-            let need = codec.measure_from(&self.state.buffer, wait.seen)?;
+            let need = codec
+                .measure_from(&self.state.buffer, wait.seen)
+                .map_err(|error| ErrorKind::name_peer(error, self.shared.peer()))?;
             match need.check(have)? {
                 Need::Frame(n) if n > self.state.max_frame => {
-                    return Poll::Ready(Err(ErrorKind::frame_too_large(
-                        "max_frame",
-                        self.state.max_frame,
-                        n,
-                    )
-                    .into()));
+                    let max_frame = self.state.max_frame;
+                    let error = self.shared.frame_too_large("max_frame", max_frame, n);
+                    return Poll::Ready(Err(error));
                 }
                 Need::Frame(n) => {
                     let bytes = self.state.buffer.split_to(n)?;

@@ -63,7 +63,7 @@ pub(super) use read_wait::{ReadWait, SuspendedWait};
 /// ```
 #[derive(Debug)]
 pub struct Reader<'a> {
-    shared: &'a Arc<Shared>,
+    pub(super) shared: &'a Arc<Shared>,
     pub(super) state: &'a mut ReaderState,
     deadline: Option<Instant>,
 }
@@ -123,7 +123,8 @@ impl<'a> Reader<'a> {
             }
             seen = self.state.buffer.len();
             if seen >= max {
-                return Err(ErrorKind::frame_too_large("max", max, max.saturating_add(1)).into());
+                let least = max.saturating_add(1);
+                return Err(self.shared.frame_too_large("max", max, least));
             }
             self.wait_in(&mut began, seen + 1).await?;
         }
@@ -170,6 +171,11 @@ impl<'a> Reader<'a> {
             if !or_end(reader.wait_in(began, buffered.saturating_add(1)).await)? {
                 return Ok(false);
             }
+        }
+        let max_frame = self.state.max_frame;
+        if buffered >= max_frame {
+            let least = buffered.saturating_add(1);
+            return Err(self.shared.frame_too_large("max_frame", max_frame, least));
         }
         self.state.extend_first_piece(buffered).map(|()| true)
     }

@@ -4,7 +4,7 @@
 use std::io;
 
 use bytes::Buf;
-use netpoll_buffer::{LinkBuffer, TooLarge};
+use netpoll_buffer::LinkBuffer;
 
 use crate::fairness;
 
@@ -60,10 +60,8 @@ impl ReaderState {
 
     /// Makes the first piece longer than `len` bytes, with bytes that are there. Doubles it at
     /// most, or adds a few KiB, so that a large input behind it is not copied for a small message.
+    /// `len` is below `max_frame`.
     pub(crate) fn extend_first_piece(&mut self, len: usize) -> io::Result<()> {
-        if len >= self.max_frame {
-            return Err(TooLarge::new(self.max_frame, len.saturating_add(1)).into());
-        }
         let wanted = len.saturating_add(len.max(EXTENSION_MIN));
         let wanted = wanted.min(self.max_frame).min(self.buffer.len());
         self.buffer.peek(wanted).map(drop)
@@ -177,8 +175,6 @@ mod tests {
             input.extend_first_piece(before).unwrap();
             assert_eq!(input.first_piece().len(), length);
         }
-        assert!(input.extend_first_piece(45_000).is_err());
-        assert_eq!(input.first_piece().len(), 45_000);
         assert_eq!(input.buffer.len(), 100_000);
     }
 

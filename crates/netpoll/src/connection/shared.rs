@@ -20,7 +20,7 @@ use super::input_buffer::{InputBuffer, InputEnd};
 use super::metrics::ConnectionMetrics;
 use super::output_buffer::OutputBuffer;
 use crate::addr::{Addr, CompactAddr};
-use crate::error::{CloseReason, Limit};
+use crate::error::{CloseReason, ErrorKind, Limit};
 use crate::foreign::Wakeup;
 use crate::options::ConnOptions;
 use crate::poll::notifier::{Notice, Notifier};
@@ -136,6 +136,19 @@ impl Shared {
             .get()
             .and_then(|extensions| extensions.peer.get());
         other.map_or_else(|| self.peer.addr(), |peer| **peer)
+    }
+
+    /// Returns the error for a frame of `size` bytes on this connection, above the limit that
+    /// `option` sets.
+    #[cold]
+    pub(crate) fn frame_too_large(
+        &self,
+        option: &'static str,
+        limit: usize,
+        size: usize,
+    ) -> io::Error {
+        let error = ErrorKind::frame_too_large(option, limit, size);
+        ErrorKind::name_peer(error.into(), self.peer())
     }
 
     /// Returns whether the socket is a TCP socket. Takes no lock and copies no address.

@@ -26,7 +26,6 @@ use netpoll_buffer::LinkBuffer;
 use super::Connection;
 use super::handle::ConnectionHandle;
 use super::shared::{EnqueueResult, Shared};
-use crate::error::ErrorKind;
 use crate::fairness;
 use crate::poll::notifier::Notice;
 use crate::sync::{Arc, lock};
@@ -128,8 +127,8 @@ impl WriteQueue {
     /// # Errors
     ///
     /// Each error returns the buffer unchanged. The reason if the connection has ended, or
-    /// [`ErrorKind::WriteAfterShutdown`] if its output
-    /// was shut down; [`ErrorKind::FrameTooLarge`] for a
+    /// [`ErrorKind::WriteAfterShutdown`](crate::error::ErrorKind::WriteAfterShutdown) if its output
+    /// was shut down; [`ErrorKind::FrameTooLarge`](crate::error::ErrorKind::FrameTooLarge) for a
     /// buffer larger than the connection's [`max_output`](crate::options::ConnOptions::max_output)
     /// minus its [`write_high`](crate::options::ConnOptions::write_high).
     ///
@@ -162,7 +161,7 @@ impl WriteQueue {
         };
         let most = shared.options.output_bound() - shared.options.write_high;
         if buffer.len() > most {
-            let error = ErrorKind::frame_too_large("max_output", most, buffer.len()).into();
+            let error = shared.frame_too_large("max_output", most, buffer.len());
             return Err(SendError::new(buffer, error));
         }
         if self.wait_queue.has_waiters() {

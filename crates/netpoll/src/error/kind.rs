@@ -9,6 +9,7 @@ use std::time::Duration;
 use netpoll_sys::addr::{InvalidUnixName, ParseAddrError};
 
 use super::close_reason::{CloseReason, Timeout};
+use crate::addr::Addr;
 use crate::codec::{EncodeError, Need};
 
 /// What a failed call reports, with its values. The payload of the [`io::Error`]s of this library;
@@ -68,6 +69,9 @@ pub enum ErrorKind {
         limit: usize,
         /// The option or parameter that sets the limit.
         option: &'static str,
+        /// The peer of the connection, or `None` if the error is not one of a connection: a codec
+        /// that was called directly. In a box, so that every other error stays small.
+        peer: Option<Box<Addr>>,
     },
     /// A request exceeds a limit of a buffer ([`TooLarge`](super::TooLarge)). `InvalidData`.
     #[non_exhaustive]
@@ -230,7 +234,18 @@ impl ErrorKind {
             size,
             limit,
             option,
+            peer: None,
         }
+    }
+
+    /// Adds the address of the peer to an error about a frame of its connection.
+    #[cold]
+    pub(crate) fn name_peer(mut error: io::Error, peer: Addr) -> io::Error {
+        let payload = error.get_mut().and_then(|payload| payload.downcast_mut());
+        if let Some(Self::FrameTooLarge { peer: unnamed, .. }) = payload {
+            unnamed.get_or_insert_with(|| Box::new(peer));
+        }
+        error
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::close_reason::Timeout;
 use super::{ErrorKind, TakenBy};
+use crate::addr::Addr;
 use crate::codec::Need;
 
 impl fmt::Display for ErrorKind {
@@ -82,12 +83,16 @@ impl ErrorKind {
                 size,
                 limit,
                 option,
-            } => write!(
-                f,
-                "frame of {} bytes exceeds {option} ({})",
-                Grouped(size),
-                Size(limit)
-            ),
+                ref peer,
+            } => {
+                let (size, limit) = (Grouped(size), Size(limit));
+                write!(f, "frame of {size} bytes exceeds {option} ({limit})")?;
+                match peer.as_deref() {
+                    Some(Addr::Unnamed) => f.write_str(" of an unnamed peer"),
+                    Some(peer) => write!(f, " of {peer}"),
+                    None => Ok(()),
+                }
+            }
             Self::UnexpectedEof { have, need } => {
                 write!(f, "the stream ended after {have} of {need} bytes")
             }

@@ -153,7 +153,7 @@ impl<F, S> ServerConnection<F, S> {
     ///   gone.
     /// * `Unsupported` if the codec has no push id.
     /// * The codec's error for a message that it cannot encode.
-    /// * [`TooLarge`](crate::error::TooLarge) for a message larger than the connection's
+    /// * [`ErrorKind::FrameTooLarge`](crate::error::ErrorKind::FrameTooLarge) for a message larger than the connection's
     ///   [`max_output`](crate::options::ConnOptions::max_output) minus its
     ///   [`write_high`](crate::options::ConnOptions::write_high).
     ///

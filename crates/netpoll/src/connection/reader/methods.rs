@@ -74,8 +74,9 @@ half_methods! {
     ///
     /// # Errors
     ///
-    /// [`TooLarge`](crate::error::TooLarge) if `max_frame` bytes are buffered; else as all methods
-    /// of [`Reader`], except [`ErrorKind::UnexpectedEof`](crate::error::ErrorKind::UnexpectedEof).
+    /// As all methods of [`Reader`], except
+    /// [`ErrorKind::UnexpectedEof`](crate::error::ErrorKind::UnexpectedEof). If `max_frame` bytes
+    /// are buffered, [`ErrorKind::FrameTooLarge`](crate::error::ErrorKind::FrameTooLarge).
     ///
     /// # Cancel safety
     ///
@@ -177,8 +178,8 @@ half_methods! {
     ///
     /// # Errors
     ///
-    /// [`TooLarge`](crate::error::TooLarge) if the first `max` bytes do not contain the delimiter;
-    /// else as all methods of [`Reader`].
+    /// [`ErrorKind::FrameTooLarge`](crate::error::ErrorKind::FrameTooLarge), naming `max`, if the
+    /// first `max` bytes do not contain the delimiter; else as all methods of [`Reader`].
     ///
     /// # Cancel safety
     ///
@@ -302,10 +303,11 @@ half_methods! {
     ///
     /// The codec's error. [`ErrorKind::InvalidNeed`](crate::error::ErrorKind::InvalidNeed) if the codec returns an
     /// impossible length. Otherwise as all methods of [`Reader`]:
-    /// [`TooLarge`](crate::error::TooLarge) for a frame above the connection's `max_frame`, even if
-    /// the codec allows more; [`ErrorKind::UnexpectedEof`](crate::error::ErrorKind::UnexpectedEof)
-    /// in the middle of a frame. A failed call has consumed nothing, except that a frame which does
-    /// not [decode](Codec::decode) is consumed.
+    /// [`ErrorKind::FrameTooLarge`](crate::error::ErrorKind::FrameTooLarge) for a frame above the
+    /// connection's `max_frame`, even if the codec allows more;
+    /// [`ErrorKind::UnexpectedEof`](crate::error::ErrorKind::UnexpectedEof) in the middle of a
+    /// frame. A failed call has consumed nothing, except that a frame which does not
+    /// [decode](Codec::decode) is consumed.
     ///
     /// # Cancel safety
     ///

@@ -180,12 +180,8 @@ impl<'a> Reader<'a> {
         n: usize,
     ) -> Poll<io::Result<()>> {
         if n > self.state.max_frame {
-            Poll::Ready(Err(ErrorKind::frame_too_large(
-                "max_frame",
-                self.state.max_frame,
-                n,
-            )
-            .into()))
+            let max_frame = self.state.max_frame;
+            Poll::Ready(Err(self.shared.frame_too_large("max_frame", max_frame, n)))
         } else if n <= self.state.buffer.len() {
             Poll::Ready(Ok(()))
         } else {

@@ -169,6 +169,34 @@ fn size_rows() -> Vec<Row> {
     ]
 }
 
+fn peer_rows() -> Vec<Row> {
+    use io::ErrorKind as Io;
+    let of_peer = |peer: Addr| {
+        let error = ErrorKind::frame_too_large("max_frame", 4 << 20, 5_242_905);
+        ErrorKind::name_peer(error.into(), peer)
+    };
+    vec![
+        row(
+            of_peer("127.0.0.1:58876".parse().unwrap()),
+            "frame too large",
+            Io::InvalidData,
+            "frame of 5,242,905 bytes exceeds max_frame (4 MiB) of 127.0.0.1:58876",
+        ),
+        row(
+            of_peer("unix:/run/a".parse().unwrap()),
+            "frame too large",
+            Io::InvalidData,
+            "frame of 5,242,905 bytes exceeds max_frame (4 MiB) of unix:/run/a",
+        ),
+        row(
+            of_peer(Addr::Unnamed),
+            "frame too large",
+            Io::InvalidData,
+            "frame of 5,242,905 bytes exceeds max_frame (4 MiB) of an unnamed peer",
+        ),
+    ]
+}
+
 fn codec_rows() -> Vec<Row> {
     use io::ErrorKind as Io;
     vec![
@@ -303,6 +331,7 @@ fn setup_rows() -> Vec<Row> {
 pub(super) fn rows() -> Vec<Row> {
     let mut rows = connection_rows();
     rows.extend(size_rows());
+    rows.extend(peer_rows());
     rows.extend(codec_rows());
     rows.extend(client_rows());
     rows.extend(setup_rows());
