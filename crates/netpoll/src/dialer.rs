@@ -22,7 +22,7 @@
 //
 // A dial on a poller's thread puts the connection on that poller. A dial elsewhere puts it on the
 // pollers that all dialers of the process share. These start with the
-// first such dial and are the crate's one global. A dialer can also be bound to a loop; its
+// first such dial. A dialer can also be bound to a loop; its
 // connections then belong to that loop's pollers.
 
 mod attempt;

@@ -44,6 +44,7 @@ pub use kind::{ErrorKind, TakenBy};
 pub use netpoll_buffer::{NotEnoughData, OutOfRange, TooLarge, WriteOverrun};
 #[doc(inline)]
 pub use netpoll_sys::addr::{InvalidUnixName, ParseAddrError};
+pub(crate) use text::Size;
 
 pub use crate::codec::EncodeError;
 

@@ -3,7 +3,8 @@
 //!
 //! Events report conditions that an operator should know and can act on. The life of a single
 //! connection is not an event: it is counted ([`LoopStats`](crate::stats::LoopStats)) and reported
-//! to `on_disconnect`. Frequent events are rate-limited: a few of each kind are reported a second,
+//! to `on_disconnect`. (A loop without a sink logs connections that a failing handler or a limit has
+//! ended; see [`Builder::on_event`](crate::Builder::on_event).) Frequent events are rate-limited: a few of each kind are reported a second,
 //! and the rest are counted. The sink runs on the thread where the event happened, often a poller,
 //! so it must not block. A panic of the sink is caught and ignored.
 //!
@@ -20,6 +21,8 @@
 //! ```
 
 mod display;
+mod failure;
+mod failure_log;
 mod sink;
 
 use std::time::Duration;
@@ -27,6 +30,7 @@ use std::time::Duration;
 use netpoll_sys::memory::MemorySource;
 
 use crate::addr::Addr;
+pub(crate) use failure::Failure;
 pub(crate) use sink::EventSink;
 
 /// Something that is worth a line in a log; `Display` is that line. Passed to

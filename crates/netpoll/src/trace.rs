@@ -7,15 +7,16 @@
 //!   thread, so log events of the handler belong to it.
 //! - Within the span, at the level DEBUG: `open`, and `close` with the reason.
 //! - [`Event`](crate::event::Event)s of loops without an `on_event` sink, at the level WARN, or
-//!   INFO for a recovery.
+//!   INFO for a recovery, and the [log of failed connections](crate::Builder::on_event) of such
+//!   loops at the level WARN.
 //!
 //! The target of all of them is `netpoll`. A subscriber is user code: its panics are caught here.
 
 #[cfg(feature = "tracing")]
-pub(crate) use on::{Span, report};
+pub(crate) use on::{Span, has_subscriber, report, warn};
 
 #[cfg(not(feature = "tracing"))]
-pub(crate) use off::{Span, report};
+pub(crate) use off::{Span, has_subscriber, report, warn};
 
 #[cfg(feature = "tracing")]
 mod on {
@@ -83,6 +84,17 @@ mod on {
         }
     }
 
+    /// Returns whether a subscriber was set, for a thread or for all.
+    pub(crate) fn has_subscriber() -> bool {
+        tracing::dispatcher::has_been_set()
+    }
+
+    /// Logs a line that reports a failure.
+    pub(crate) fn warn(line: &str) {
+        let log = || event!(target: "netpoll", Level::WARN, "{line}");
+        let _panicked = guard(log).is_err();
+    }
+
     /// Logs an event of a loop that has no sink.
     pub(crate) fn report(event: &Event) {
         let log = || {
@@ -126,6 +138,12 @@ mod off {
         #[expect(clippy::unused_self, reason = "the variant with the feature uses it")]
         pub(crate) fn close(&self, _reason: &CloseReason) {}
     }
+
+    pub(crate) fn has_subscriber() -> bool {
+        false
+    }
+
+    pub(crate) fn warn(_line: &str) {}
 
     pub(crate) fn report(_event: &Event) {}
 }

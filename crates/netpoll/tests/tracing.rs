@@ -183,6 +183,25 @@ fn events_without_a_sink_are_logged_as_warnings() {
 }
 
 #[test]
+fn a_failed_connection_of_a_loop_without_a_sink_is_logged_as_a_warning() {
+    watch();
+    let failing = async |_: &mut Connection| Err(BoxError::from("no such user"));
+    let builder = EventLoop::builder().pollers(1).on_request(failing);
+    let server = Server::start_unobserved(builder);
+    let mut peer = server.connect();
+    peer.send(&[1]);
+    assert_eq!(peer.receive_all().expect("an end"), b"");
+    let about = format!(" no such user ({}); connection closed", peer.addr());
+    eventually("a warning", || {
+        let lines = locked(&LINES);
+        let mut lines = lines.iter();
+        lines.any(|line| {
+            line.starts_with("WARN [] message=netpoll: handler failed") && line.contains(&about)
+        })
+    });
+}
+
+#[test]
 fn events_with_a_sink_are_not_logged() {
     watch();
     let builder = EventLoop::builder()

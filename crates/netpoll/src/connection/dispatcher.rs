@@ -279,11 +279,12 @@ impl<C: Dispatcher> Engine<C> {
         match end {
             BatchEnd::Failed(error) => {
                 // If another reason was first, an error of the user's is dropped here.
+                let limit_error = CloseReason::limit_error(&error);
                 let reason = DeferredDrop::new(CloseReason::from_handler_error(error));
                 if let Some(reason) = reason.get()
                     && !self.has_ended_by_drain(reason)
                 {
-                    self.begin_close(reason.clone());
+                    self.begin_close_by(reason.clone(), limit_error.as_ref());
                 }
             }
             BatchEnd::NeedsMoreInput => {

@@ -30,8 +30,8 @@ use super::input_buffer::InputEnd;
 use super::lifecycle::{InputState, Phase};
 use super::request_batch::HandlerStage;
 use super::shared::{CloseRequest, Shared};
-use crate::error::CloseReason;
-use crate::event::{Callback, Event};
+use crate::error::{CloseReason, ErrorKind};
+use crate::event::{Callback, Event, Failure};
 use crate::guard::guard;
 use crate::poll::source::{NextAction, SourceContext};
 use crate::sync::{Arc, Ordering, lock};
@@ -112,7 +112,13 @@ impl<C: Dispatcher> Engine<C> {
 
     /// Starts an orderly close, unless one is under way.
     pub(super) fn begin_close(&mut self, reason: CloseReason) {
+        self.begin_close_by(reason, None);
+    }
+
+    /// As [`begin_close`](Self::begin_close), for a limit whose error has the values.
+    pub(super) fn begin_close_by(&mut self, reason: CloseReason, limit_error: Option<&ErrorKind>) {
         if self.lifecycle.begin_close(reason.clone()) {
+            self.log_failure(limit_error);
             self.backpressure.pending_dispatch = PendingDispatch::None;
             let closed = lock(&self.shared.output_buffer).close_and_notify(reason.clone());
             let (waker, uncommitted) = closed;
@@ -132,7 +138,11 @@ impl<C: Dispatcher> Engine<C> {
         if self.lifecycle.phase() == Phase::Closed {
             return;
         }
+        let was_open = self.lifecycle.phase() == Phase::Open;
         self.lifecycle.close_now(reason.clone());
+        if was_open {
+            self.log_failure(None);
+        }
         // Later calls return the first reason, too.
         let reason = self.lifecycle.reason().cloned().unwrap_or(reason);
         if !self.shared.is_aborted() {
@@ -145,6 +155,28 @@ impl<C: Dispatcher> Engine<C> {
         self.shared.discard_output(reason.clone());
         self.shared.notify_drain();
         self.shared.notify_input_closed(&reason);
+    }
+
+    /// Logs the reason of the end, if it is a failure and the loop has no event sink. Called once
+    /// the reason stands.
+    fn log_failure(&self, limit_error: Option<&ErrorKind>) {
+        if let (
+            Some(config),
+            Some(
+                reason @ (CloseReason::Handler(_)
+                | CloseReason::HandlerPanic
+                | CloseReason::Limit(_)),
+            ),
+        ) = (&self.handler.config, self.lifecycle.reason())
+        {
+            config.event_sink.report_failure(&Failure {
+                reason,
+                limit_error,
+                peer: self.shared.peer(),
+                handler: config.handler_name,
+                max_output: self.shared.options.output_bound(),
+            });
+        }
     }
 
     /// Closes a connection whose peer has not taken all output, or has not sent its FIN, within

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use netpoll_buffer::TooLarge;
 
-use super::{BoxError, ErrorKind};
+use super::{BoxError, ErrorExt as _, ErrorKind};
 
 /// Why a connection ended. The first cause wins.
 #[derive(Clone, Debug)]
@@ -121,6 +121,17 @@ impl CloseReason {
             },
             io::Error::from_raw_os_error,
         )
+    }
+
+    /// Returns the values of an error that [`from_handler_error`](Self::from_handler_error) reduces
+    /// to [`Limit::Frame`].
+    pub(crate) fn limit_error(error: &BoxError) -> Option<ErrorKind> {
+        let kind = error.downcast_ref::<io::Error>()?.netpoll_kind()?;
+        let is_limit = matches!(
+            kind,
+            ErrorKind::FrameTooLarge { .. } | ErrorKind::TooLarge { .. }
+        );
+        is_limit.then_some(kind)
     }
 
     /// Returns the close reason for an error of a handler. An error of its own connection that the

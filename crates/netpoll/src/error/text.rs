@@ -161,7 +161,7 @@ impl fmt::Display for Grouped {
 }
 
 /// A size in the largest binary unit that divides it.
-pub(super) struct Size(pub(super) usize);
+pub(crate) struct Size(pub(crate) usize);
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

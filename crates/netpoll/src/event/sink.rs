@@ -9,7 +9,7 @@ use std::fmt;
 use std::mem::{Discriminant, discriminant};
 use std::time::{Duration, Instant};
 
-use super::{Callback, Event};
+use super::{Callback, Event, Failure, failure_log};
 use crate::guard::guard;
 use crate::sync::{Arc, Mutex, lock};
 
@@ -116,6 +116,14 @@ impl EventSink {
         }
     }
 
+    /// Logs a failed connection, if there is no callback. The caller must hold no lock.
+    #[cold]
+    pub(crate) fn report_failure(&self, failure: &Failure<'_>) {
+        if self.callback.is_none() {
+            failure_log::report(failure);
+        }
+    }
+
     /// Reports how many events were suppressed. Called at the end of the loop.
     pub(crate) fn flush(&self) {
         let mut limits = lock(&self.limits);
@@ -125,6 +133,9 @@ impl EventSink {
             .collect();
         drop(limits);
         due.iter().for_each(|event| self.deliver(event));
+        if self.callback.is_none() {
+            failure_log::flush();
+        }
     }
 
     fn deliver(&self, event: &Event) {

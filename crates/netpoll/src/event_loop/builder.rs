@@ -209,6 +209,18 @@ impl Builder {
     /// reported in a second, and the rest are counted ([`Event::Suppressed`]). Without a sink, and
     /// with the feature `tracing`, events go to its subscriber (which must not block either).
     ///
+    /// # Without a sink
+    ///
+    /// Until a sink is set, a loop logs on standard error each accepted connection that ends because
+    /// its handler fails or panics, or because it reaches a [`Limit`](crate::error::Limit): the
+    /// peer, the error, and what to do. One line a second and kind, in the whole process; the count
+    /// of the rest follows (`and 37 more`). A FIN, a reset by the peer, a timeout and a shutdown
+    /// are not logged. Neither are dialed connections, whose owners get the error. A thread,
+    /// started for the first line, writes, so that a blocked standard error blocks no poller; the
+    /// end of the loop waits for it for at most a second. With the feature `tracing` and a
+    /// subscriber, the lines go there instead, at the level WARN. A sink does not get these lines:
+    /// with one, use [`on_disconnect`](Self::on_disconnect).
+    ///
     /// ```no_run
     /// # fn main() -> std::io::Result<()> {
     /// let (lines, written) = std::sync::mpsc::sync_channel(1024);
