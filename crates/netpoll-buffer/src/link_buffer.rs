@@ -103,6 +103,14 @@ impl LinkBuffer {
         self.front.as_ref().map_or(0, Segment::len)
     }
 
+    /// Returns the number of readable bytes in the front segment: a read of so many needs no copy. 0
+    /// also after a read of the whole segment, until the next call frees it.
+    #[inline]
+    #[must_use]
+    pub fn contiguous_len(&self) -> usize {
+        self.front_len()
+    }
+
     /// Returns the number of uncommitted bytes (Go's `MallocLen`).
     #[inline]
     #[must_use]
