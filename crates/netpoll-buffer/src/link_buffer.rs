@@ -20,6 +20,7 @@ pub(crate) mod drain;
 pub(crate) mod fill;
 mod io_traits;
 mod put;
+mod rare;
 pub(crate) mod read;
 mod search;
 mod segment_queue;
@@ -33,6 +34,7 @@ use crate::segment::Segment;
 use crate::tail::Tail;
 use crate::write_tail;
 
+use rare::Rare;
 use segment_queue::SegmentQueue;
 use uncommitted_bytes::UncommittedBytes;
 
@@ -66,7 +68,7 @@ pub struct LinkBuffer {
     /// The destination of the next small put.
     tail: Option<Tail>,
     /// The bytes that were put since the first open reservation (L3).
-    uncommitted: Option<Box<UncommittedBytes>>,
+    uncommitted: Rare<UncommittedBytes>,
 }
 
 impl LinkBuffer {
@@ -77,7 +79,7 @@ impl LinkBuffer {
             front: None,
             rest: SegmentQueue::new(),
             tail: None,
-            uncommitted: None,
+            uncommitted: Rare::none(),
         }
     }
 
@@ -99,6 +101,14 @@ impl LinkBuffer {
     #[inline]
     fn front_len(&self) -> usize {
         self.front.as_ref().map_or(0, Segment::len)
+    }
+
+    /// Returns the number of readable bytes in the front segment: a read of so many needs no copy. 0
+    /// also after a read of the whole segment, until the next call frees it.
+    #[inline]
+    #[must_use]
+    pub fn contiguous_len(&self) -> usize {
+        self.front_len()
     }
 
     /// Returns the number of uncommitted bytes (Go's `MallocLen`).
@@ -263,7 +273,7 @@ impl LinkBuffer {
             front: self.front.take(),
             rest: std::mem::take(&mut self.rest),
             tail: None,
-            uncommitted: None,
+            uncommitted: Rare::none(),
         }
     }
 

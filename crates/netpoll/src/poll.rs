@@ -248,7 +248,7 @@ impl Poller {
             true => MaySleep::No,
             false => MaySleep::Yes,
         };
-        if !self.receive_commands(sleep) || self.has_work() {
+        if !self.receive_commands(sleep) {
             Some(Duration::ZERO)
         } else if self.timers.is_empty() && self.spurious.is_empty() {
             None

@@ -81,7 +81,7 @@ impl Buf for LinkBuffer {
 impl LinkBuffer {
     /// Returns the spare capacity that the next small put would be written to; never empty.
     fn spare_capacity_mut(&mut self) -> &mut [u8] {
-        if let Some(pending) = &mut self.uncommitted {
+        if let Some(pending) = self.uncommitted.as_mut() {
             return pending.spare_capacity_mut();
         }
         let tail = match self.tail.take() {
@@ -97,7 +97,7 @@ impl LinkBuffer {
     /// Counts the first `n` bytes of [`spare_capacity_mut`](Self::spare_capacity_mut), which has at
     /// least so many, as put.
     fn advance_written(&mut self, n: usize) {
-        if let Some(pending) = &mut self.uncommitted {
+        if let Some(pending) = self.uncommitted.as_mut() {
             pending.advance_written(n);
         } else if let Some(mut tail) = self.tail.take() {
             tail.advance(n);

@@ -163,7 +163,7 @@ impl LinkBuffer {
     /// The part of [`put_slow`](Self::put_slow) for a buffer that has bytes or memory already.
     #[cold]
     fn put_spill(&mut self, mut bytes: &[u8]) {
-        if let Some(pending) = &mut self.uncommitted {
+        if let Some(pending) = self.uncommitted.as_mut() {
             pending.put(bytes);
             return;
         }

@@ -10,13 +10,14 @@
 
 use std::collections::{VecDeque, vec_deque};
 
+use super::rare::Rare;
 use crate::segment::Segment;
 use crate::tail::Tail;
 
 /// A queue of segments, none of them empty. Owns no memory until its first segment.
 #[derive(Default)]
 pub(crate) struct SegmentQueue {
-    queue: Option<Box<SegmentQueueInner>>,
+    queue: Rare<SegmentQueueInner>,
 }
 
 #[derive(Default)]
@@ -40,7 +41,9 @@ impl SegmentQueueInner {
 impl SegmentQueue {
     #[inline]
     pub(crate) const fn new() -> Self {
-        Self { queue: None }
+        Self {
+            queue: Rare::none(),
+        }
     }
 
     /// Returns whether no queue is allocated: one comparison. An allocated queue may be empty.
@@ -78,7 +81,7 @@ impl SegmentQueue {
     /// there.
     #[inline]
     pub(crate) fn grow_back(&mut self, count: usize) {
-        if let Some(queue) = &mut self.queue
+        if let Some(queue) = self.queue.as_mut()
             && let Some(last) = queue.segments.back_mut()
         {
             last.grow(count);
@@ -89,7 +92,7 @@ impl SegmentQueue {
     /// Merges `next` into the last segment if it is the window right behind it; otherwise returns
     /// it.
     pub(crate) fn try_merge_back(&mut self, next: Segment) -> Result<(), Segment> {
-        let Some(queue) = &mut self.queue else {
+        let Some(queue) = self.queue.as_mut() else {
             return Err(next);
         };
         let Some(last) = queue.segments.back_mut() else {
@@ -104,7 +107,7 @@ impl SegmentQueue {
     /// Returns the segments from the one that holds byte `from` on, counted from the first, and the
     /// position of that one. Searches from the end, and visits no more segments than it returns.
     pub(crate) fn iter_from(&self, from: usize) -> (usize, vec_deque::Iter<'_, Segment>) {
-        let Some(queue) = &self.queue else {
+        let Some(queue) = self.queue.as_ref() else {
             return (0, vec_deque::Iter::default());
         };
         let (mut index, mut start) = (queue.segments.len(), queue.len);
@@ -123,7 +126,7 @@ impl SegmentQueue {
     /// Drops the front tail, because another segment replaces the one before these.
     #[inline(always)]
     pub(crate) fn drop_front_tail(&mut self) {
-        if let Some(queue) = &mut self.queue {
+        if let Some(queue) = self.queue.as_mut() {
             queue.drop_front_tail();
         }
     }
@@ -162,7 +165,7 @@ impl SegmentQueue {
     /// of it.
     pub(crate) fn append(&mut self, mut other: Self) {
         other.drop_front_tail();
-        match (&mut self.queue, &mut other.queue) {
+        match (&mut *self.queue, &mut *other.queue) {
             (Some(own), Some(others)) => {
                 own.segments.append(&mut others.segments);
                 own.len += others.len;
@@ -177,9 +180,9 @@ impl IntoIterator for SegmentQueue {
     type Item = Segment;
     type IntoIter = vec_deque::IntoIter<Segment>;
 
-    fn into_iter(self) -> Self::IntoIter {
-        let segments = match self.queue {
-            Some(mut queue) => std::mem::take(&mut queue.segments),
+    fn into_iter(mut self) -> Self::IntoIter {
+        let segments = match self.queue.take() {
+            Some(queue) => queue.segments,
             None => VecDeque::new(),
         };
         segments.into_iter()

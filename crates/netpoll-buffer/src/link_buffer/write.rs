@@ -61,7 +61,7 @@ impl LinkBuffer {
     /// [`put_slice`](Self::put_slice) is cheaper.
     pub fn push(&mut self, bytes: Bytes) {
         for segment in Segment::foreign(bytes) {
-            match &mut self.uncommitted {
+            match self.uncommitted.as_mut() {
                 Some(pending) => pending.push(segment),
                 None => self.push_segment(segment),
             }
@@ -73,7 +73,7 @@ impl LinkBuffer {
     /// [`commit_all`](Self::commit_all).
     pub fn append(&mut self, mut other: Self) {
         other.commit_all();
-        if let Some(pending) = &mut self.uncommitted {
+        if let Some(pending) = self.uncommitted.as_mut() {
             other
                 .drain_segments()
                 .for_each(|segment| pending.push(segment));
@@ -113,7 +113,7 @@ impl LinkBuffer {
         if n > MAX_RESERVATION {
             return Err(TooLarge::new(MAX_RESERVATION, n).into());
         }
-        let pending = match &mut self.uncommitted {
+        let pending = match &mut *self.uncommitted {
             Some(pending) => pending,
             none => none.insert(Box::new(UncommittedBytes::new(self.tail.take()))),
         };
@@ -147,7 +147,7 @@ impl LinkBuffer {
         if at > uncommitted {
             return Err(OutOfRange::new(uncommitted, at).into());
         }
-        match &mut self.uncommitted {
+        match self.uncommitted.as_mut() {
             Some(pending) => pending.insert(at, bytes),
             None => self.push(bytes),
         }

@@ -26,6 +26,15 @@ fn every_read_method_returns_the_same_bytes_at_every_size() {
 }
 
 #[test]
+fn contiguous_len_counts_the_rest_of_the_front_segment() {
+    let mut buffer = cut(&pattern(30), 10);
+    assert_eq!((buffer.contiguous_len(), buffer.len()), (10, 30));
+    buffer.skip(4).unwrap();
+    assert_eq!((buffer.contiguous_len(), buffer.len()), (6, 26));
+    assert_eq!(LinkBuffer::new().contiguous_len(), 0);
+}
+
+#[test]
 fn every_read_method_leaves_the_rest() {
     let bytes = pattern(1000);
     for n in [0, 1, 9, 10, 11, 20, 500, 999] {

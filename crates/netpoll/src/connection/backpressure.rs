@@ -121,7 +121,8 @@ impl<C: Dispatcher> Engine<C> {
 
     /// Returns whether the owner waits for input, or may start to at any moment, and the connection
     /// is otherwise quiescent. It then wants only input, and the deadline that was computed for an
-    /// earlier wait is early enough.
+    /// earlier wait is early enough. Out of line, so that a quiescent connection saves no registers.
+    #[inline(never)]
     pub(super) fn is_only_reading(&self, context: &SourceContext) -> bool {
         if !self.is_otherwise_quiescent()
             || !self.deadlines.covers_reads()

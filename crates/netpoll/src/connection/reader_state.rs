@@ -46,10 +46,10 @@ impl ReaderState {
         }
     }
 
-    /// Returns whether a read of `n` bytes need not wait.
+    /// Returns whether a read of `n` bytes needs neither a wait nor a copy.
     #[inline(always)]
-    pub(crate) fn has(&self, n: usize) -> bool {
-        n <= self.buffer.len() && n <= self.max_frame
+    pub(crate) fn has_contiguous(&self, n: usize) -> bool {
+        n <= self.buffer.contiguous_len() && n <= self.max_frame
     }
 
     /// Returns the first contiguous bytes.

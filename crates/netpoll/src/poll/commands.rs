@@ -13,12 +13,13 @@ use crate::guard::guard;
 use crate::sync::Arc;
 
 impl Poller {
-    /// Runs queued commands. Returns whether there were none, so that the poller may sleep.
+    /// Runs queued commands. Returns whether the poller may sleep: if `sleep` allows it and there
+    /// were none.
     #[inline]
     pub(super) fn receive_commands(&mut self, sleep: MaySleep) -> bool {
         let may_sleep =
             self.commands.is_empty() && self.mailbox.drain_into(&mut self.commands, sleep);
-        if self.has_deferred_work() {
+        if !may_sleep && self.has_deferred_work() {
             self.run_commands();
         }
         may_sleep

@@ -20,7 +20,7 @@ const MAX_SENDS_PER_ITERATION: usize = 16;
 impl Poller {
     /// Sends the output of the source until there is none or the socket takes no more. Output
     /// beyond [`MAX_SENDS_PER_ITERATION`] buffers waits until other sources have run.
-    #[inline]
+    #[inline(always)]
     pub(super) fn send_for(&mut self, run: &mut RunningSource, mut next: NextAction) -> NextAction {
         let mut sends = 0;
         while !run.watch.is_blocked()

@@ -8,6 +8,7 @@ use super::Engine;
 use crate::connection::Connection;
 use crate::connection::dispatcher::{Dispatcher, Owner};
 use crate::connection::lifecycle::Phase;
+use crate::connection::reader_state::ReaderState;
 use crate::poll::source::{RecvBuffer, SourceContext};
 
 /// The frame size from which on a connection receives its next frame into a block of its own from
@@ -24,12 +25,20 @@ pub(super) fn recv_buffer_for(connection: &mut Connection) -> RecvBuffer {
     if input.expected() < LARGE_FRAME {
         return RecvBuffer::Shared;
     }
+    own_block(input)
+}
+
+/// Returns a block for the whole of the next frame. Out of line: most connections need none.
+#[inline(never)]
+fn own_block(input: &mut ReaderState) -> RecvBuffer {
     let block = input.expected() + HEADER_SPACE;
     RecvBuffer::Owned(input.buffer.take_contiguous_tail(block, block))
 }
 
 impl<C: Dispatcher> Engine<C> {
-    /// Returns where to receive input for a connection that is not quiescent.
+    /// Returns where to receive input for a connection that is not quiescent. Out of line, so that
+    /// the usual case saves no registers.
+    #[inline(never)]
     pub(super) fn recv_buffer_active(&mut self, context: &SourceContext) -> RecvBuffer {
         if self.lifecycle.phase() == Phase::Lingering {
             return RecvBuffer::Shared;

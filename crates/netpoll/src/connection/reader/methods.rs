@@ -117,7 +117,7 @@ half_methods! {
     /// No input is lost.
     #[inline]
     fn peek(&mut self, n: usize) -> impl Future<Output = io::Result<&[u8]>>
-        = |reader| ReadFuture::new(reader, n, move |buffer| buffer.peek(n));
+        = |reader| ReadFuture::new(reader, n, LinkBuffer::peek);
 
     /// Consumes and returns the next `n` bytes. Copies only across segments.
     ///
@@ -158,7 +158,7 @@ half_methods! {
     /// No input is lost: bytes are consumed only when all of them are there.
     #[inline]
     fn next(&mut self, n: usize) -> impl Future<Output = io::Result<&[u8]>>
-        = |reader| ReadFuture::new(reader, n, move |buffer| buffer.next(n));
+        = |reader| ReadFuture::new(reader, n, LinkBuffer::next);
 
     /// Skips `n` bytes, at most `max_frame`.
     ///
@@ -171,7 +171,7 @@ half_methods! {
     /// Bytes are consumed only when all of them are there.
     #[inline]
     fn skip(&mut self, n: usize) -> impl Future<Output = io::Result<()>>
-        = |reader| ReadFuture::new(reader, n, move |buffer| buffer.skip(n));
+        = |reader| ReadFuture::new(reader, n, LinkBuffer::skip);
 
     /// Consumes and returns the bytes up to and including the first `delimiter`, at most `max`
     /// bytes. Looks at each byte once, however often it waits.
@@ -199,7 +199,7 @@ half_methods! {
     /// No input is lost.
     #[inline]
     fn slice(&mut self, n: usize) -> impl Future<Output = io::Result<Bytes>>
-        = |reader| ReadFuture::new(reader, n, move |buffer| buffer.slice(n));
+        = |reader| ReadFuture::new(reader, n, LinkBuffer::slice);
 
     /// Consumes the next `n` bytes and returns them as a buffer. Never copies.
     ///
@@ -212,7 +212,7 @@ half_methods! {
     /// No input is lost.
     #[inline]
     fn split_to(&mut self, n: usize) -> impl Future<Output = io::Result<LinkBuffer>>
-        = |reader| ReadFuture::new(reader, n, move |buffer| buffer.split_to(n));
+        = |reader| ReadFuture::new(reader, n, LinkBuffer::split_to);
 
     /// Consumes and returns all bytes that are there, at least one; `None` at the end of the
     /// stream. No copy.
@@ -239,7 +239,7 @@ half_methods! {
     /// Bytes are consumed only when all of them are there.
     #[inline]
     fn read_exact(&mut self, target: &mut [u8]) -> impl Future<Output = io::Result<()>>
-        = |reader| ReadFuture::new(reader, target.len(), |buffer| buffer.read_exact(target));
+        = |reader| ReadFuture::new(reader, target.len(), |buffer, _| buffer.read_exact(target));
 
     /// Consumes the next `n` bytes and returns them in a `Vec`. One allocation, made when all bytes
     /// are there.
@@ -253,7 +253,7 @@ half_methods! {
     /// No input is lost.
     #[inline]
     fn read_vec(&mut self, n: usize) -> impl Future<Output = io::Result<Vec<u8>>>
-        = |reader| ReadFuture::new(reader, n, move |buffer| buffer.read_vec(n));
+        = |reader| ReadFuture::new(reader, n, LinkBuffer::read_vec);
 
     /// Consumes the next `n` bytes and returns them as text. One allocation, made when all bytes
     /// are there.
@@ -268,7 +268,7 @@ half_methods! {
     /// No input is lost.
     #[inline]
     fn read_string(&mut self, n: usize) -> impl Future<Output = io::Result<String>>
-        = |reader| ReadFuture::new(reader, n, move |buffer| buffer.read_string(n));
+        = |reader| ReadFuture::new(reader, n, LinkBuffer::read_string);
 
     /// Waits until `n` bytes are there. Consumes nothing.
     ///
@@ -281,7 +281,7 @@ half_methods! {
     /// No input is lost.
     #[inline]
     fn wait(&mut self, n: usize) -> impl Future<Output = io::Result<()>>
-        = |reader| ReadFuture::new(reader, n, |_| Ok(()));
+        = |reader| ReadFuture::new(reader, n, |_, _| Ok(()));
 
     /// Reads and consumes the next frame; `None` if the stream has ended before its first byte.
     /// Waits until the whole frame is there. This call copies none of its bytes, so a frame that is
@@ -334,7 +334,7 @@ macro_rules! numbers {
                 /// No input is lost.
                 #[inline]
                 fn $name(&mut self) -> impl Future<Output = io::Result<$number>>
-                    = |reader| ReadFuture::new(reader, size_of::<$number>(), LinkBuffer::$name);
+                    = |reader| ReadFuture::new(reader, size_of::<$number>(), |buffer, _| buffer.$name());
             )*
         }
     };

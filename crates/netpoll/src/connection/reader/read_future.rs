@@ -9,18 +9,24 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
+use std::time::Instant;
 
 use netpoll_buffer::LinkBuffer;
 
 use super::Reader;
 use super::read_wait::ReadWaitState;
+use crate::connection::reader_state::ReaderState;
+use crate::connection::shared::Shared;
+use crate::sync::Arc;
 
 /// Waits until `need` bytes are there, and calls `read` to take them.
 #[must_use = "futures do nothing unless you `.await` or poll them"]
 pub(super) struct ReadFuture<'a, R> {
-    /// The reader and the read to do, until it is done.
-    pending: Option<(Reader<'a>, R)>,
+    shared: &'a Arc<Shared>,
+    deadline: Option<Instant>,
+    /// The input and the read to do, until it is done.
+    pending: Option<(&'a mut ReaderState, R)>,
     need: usize,
     /// The wait, if there is one. Cleared when the call is done, so that the compiler omits the
     /// check when it drops a call that found its bytes there.
@@ -28,13 +34,16 @@ pub(super) struct ReadFuture<'a, R> {
 }
 
 impl<'a, R> ReadFuture<'a, R> {
+    /// Creates a call of `read`, which gets the input buffer and `need`.
     #[inline]
     pub(super) fn new<T>(reader: Reader<'a>, need: usize, read: R) -> Self
     where
-        R: FnOnce(&'a mut LinkBuffer) -> io::Result<T>,
+        R: FnOnce(&'a mut LinkBuffer, usize) -> io::Result<T>,
     {
         Self {
-            pending: Some((reader, read)),
+            shared: reader.shared,
+            deadline: reader.deadline,
+            pending: Some((reader.state, read)),
             need,
             wait: None,
         }
@@ -52,7 +61,7 @@ impl<R> Drop for ReadFuture<'_, R> {
 
 impl<'a, R, T> Future for ReadFuture<'a, R>
 where
-    R: FnOnce(&'a mut LinkBuffer) -> io::Result<T> + Unpin,
+    R: FnOnce(&'a mut LinkBuffer, usize) -> io::Result<T> + Unpin,
 {
     type Output = io::Result<T>;
 
@@ -63,22 +72,31 @@ where
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let call = self.get_mut();
         let need = call.need;
-        let Some((reader, _)) = &mut call.pending else {
+        // Taken out first, so that a read that finds its bytes checks it once.
+        let Some((mut state, read)) = call.pending.take() else {
             panic!("`ReadFuture` polled after completion")
         };
-        let input = &mut *reader.state;
-        if !(input.has(need) && input.may_proceed()) {
-            let slow = reader.poll_slow(context, &mut call.wait, need);
-            if let Err(error) = ready!(slow) {
-                call.pending = None;
-                call.wait = None;
-                return Poll::Ready(Err(error));
+        if !(state.has_contiguous(need) && state.may_proceed()) {
+            let mut reader = Reader {
+                shared: call.shared,
+                state,
+                deadline: call.deadline,
+            };
+            let waited = reader.poll_slow(context, &mut call.wait, need);
+            state = reader.state;
+            match waited {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => {
+                    call.wait = None;
+                    return Poll::Ready(Err(error));
+                }
+                Poll::Pending => {
+                    call.pending = Some((state, read));
+                    return Poll::Pending;
+                }
             }
         }
-        let Some((reader, read)) = call.pending.take() else {
-            unreachable!()
-        };
-        let result = read(&mut reader.state.buffer);
+        let result = read(&mut state.buffer, need);
         // Last, so that its drop needs no check.
         call.wait = None;
         Poll::Ready(result)

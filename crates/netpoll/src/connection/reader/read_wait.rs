@@ -144,8 +144,8 @@ impl<'a> Reader<'a> {
         Poll::Pending
     }
 
-    /// The slow path of a [`ReadFuture`](super::read_future::ReadFuture), which has to wait or to
-    /// let other tasks run first.
+    /// The slow path of a [`ReadFuture`](super::read_future::ReadFuture), which has to wait, to
+    /// copy, or to let other tasks run first.
     #[inline(never)]
     pub(super) fn poll_slow(
         &mut self,
@@ -153,7 +153,7 @@ impl<'a> Reader<'a> {
         began: &mut Option<ReadWaitState<'a>>,
         need: usize,
     ) -> Poll<io::Result<()>> {
-        if self.state.has(need) || !self.state.may_proceed() {
+        if self.state.has_contiguous(need) || !self.state.may_proceed() {
             return self.yield_now(context);
         }
         self.poll_available(context, began, ReadTimeoutPolicy::FailCall, need)

@@ -214,7 +214,9 @@ impl Shared {
     fn put_slow(&self, mut output_buffer: MutexGuard<'_, OutputBuffer>, parts: &[&[u8]]) {
         let outcome =
             output_buffer.put_slices(parts, || self.watermarks(), || self.notifier.role());
-        self.unlock_and_notify(output_buffer, outcome, Notice::LocalSend);
+        if outcome != PutOutcome::Unchanged {
+            self.unlock_and_notify(output_buffer, outcome, Notice::LocalSend);
+        }
     }
 
     /// Appends a buffer for a sender other than the handler, and schedules a send. The poller sends
