@@ -15,18 +15,22 @@ pub(crate) mod runner;
 mod statistics;
 
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::time::Duration;
 
 use netpoll::buffer::LinkBuffer;
 use netpoll::codec::LengthField;
+use netpoll::event_loop::HandlerKind;
 use netpoll::listener::ListenOptions;
-use netpoll::{Addr, BoxError, Builder, Connection, Handler, Listener, LoopHandle, mux};
+use netpoll::{
+    Addr, BoxError, Builder, Connection, EventLoop, Handler, Listener, LoopHandle, Runner, mux,
+};
 
 use crate::arguments::{ServeArgs, ServeKind};
 use crate::error::CliError;
 use crate::{output, signal};
 
-use runner::RunnerChoice;
+use runner::RunnerInstance;
 
 /// Serves until a signal arrives.
 ///
@@ -42,32 +46,73 @@ pub(crate) fn run(arguments: &ServeArgs) -> Result<(), CliError> {
     let addr = arguments.addr.resolve()?;
     match arguments.kind {
         ServeKind::Reference => serve_reference(addr, arguments.busy_poll()),
-        ServeKind::Echo => serve_netpoll(addr, builder_for(echo, arguments), arguments),
-        ServeKind::Rpc => serve_netpoll(addr, builder_for(rpc, arguments), arguments),
-        ServeKind::Heavy => {
-            let builder = builder_for(heavy::answer, arguments);
-            serve_netpoll(addr, builder.on_connect_send(heavy::count), arguments)
-        }
+        ServeKind::Echo => serve_requests(addr, echo, arguments),
+        ServeKind::Rpc => serve_requests(addr, rpc, arguments),
+        ServeKind::Heavy => serve_heavy(addr, arguments),
         ServeKind::Proxy => serve_netpoll(addr, proxy(arguments)?, arguments),
-        ServeKind::Mux => {
-            let builder = netpoll::EventLoop::builder();
-            let builder = builder.on_connection(mux::serve(LengthField::new(), repeat));
+        ServeKind::Mux => serve_mux(addr, arguments),
+    }
+}
+
+/// Serves requests with `handler`. On the pollers its futures stay where they are; all other runners
+/// may move them.
+fn serve_requests<H>(addr: Addr, handler: H, arguments: &ServeArgs) -> Result<(), CliError>
+where
+    H: Handler + AsyncFn(&mut Connection) -> Result<(), BoxError>,
+{
+    // Outlives the event loop: its runtime, if there is one, runs the handlers.
+    let runner = start_runner(arguments)?;
+    match runner.runner() {
+        Runner::Inline => {
+            let builder = EventLoop::builder().on_request(handler);
+            serve_netpoll(addr, builder, arguments)
+        }
+        runner => {
+            let builder = EventLoop::builder_on(runner).on_request(handler);
             serve_netpoll(addr, builder, arguments)
         }
     }
 }
 
-/// Returns a builder with `handler` in the form that fits the runner. Inline takes `on_request`,
-/// whose futures stay on their poller; the other runners take `on_request_send`.
-fn builder_for<H>(handler: H, arguments: &ServeArgs) -> Builder
-where
-    H: Handler + AsyncFn(&mut Connection) -> Result<(), BoxError>,
-{
-    let builder = netpoll::EventLoop::builder();
-    match arguments.runner {
-        None | Some(RunnerChoice::Inline) => builder.on_request(handler),
-        Some(_) => builder.on_request_send(handler),
+/// Serves as [`serve_requests`] does, with an `on_connect` handler.
+fn serve_heavy(addr: Addr, arguments: &ServeArgs) -> Result<(), CliError> {
+    let runner = start_runner(arguments)?;
+    match runner.runner() {
+        Runner::Inline => {
+            let builder = EventLoop::builder().on_connect(heavy::count);
+            serve_netpoll(addr, builder.on_request(heavy::answer), arguments)
+        }
+        runner => {
+            let builder = EventLoop::builder_on(runner).on_connect(heavy::count);
+            serve_netpoll(addr, builder.on_request(heavy::answer), arguments)
+        }
     }
+}
+
+/// Serves many requests on each connection at once. With tokio, each request is a task of it.
+fn serve_mux(addr: Addr, arguments: &ServeArgs) -> Result<(), CliError> {
+    let served = || mux::serve(LengthField::new(), repeat);
+    let runner = start_runner(arguments)?;
+    match runner.runner() {
+        Runner::Spawn(executor) => {
+            let served = mux::serve_on(Arc::clone(&executor), 256, LengthField::new(), repeat);
+            let builder = EventLoop::builder_on(Runner::Spawn(executor));
+            serve_netpoll(addr, builder.on_connection(served), arguments)
+        }
+        Runner::Threads(count) => {
+            let builder = EventLoop::builder().handler_threads(count);
+            serve_netpoll(addr, builder.on_connection(served()), arguments)
+        }
+        _ => {
+            let builder = EventLoop::builder().on_connection(served());
+            serve_netpoll(addr, builder, arguments)
+        }
+    }
+}
+
+fn start_runner(arguments: &ServeArgs) -> Result<RunnerInstance, CliError> {
+    let runner = arguments.runner.unwrap_or_default().start();
+    runner.map_err(|error| CliError::io("start the runner", &error))
 }
 
 /// Returns a builder of a proxy to `--to`.
@@ -79,7 +124,7 @@ fn proxy(arguments: &ServeArgs) -> Result<Builder, CliError> {
         arguments.limits.dialed_options(),
         arguments.half_open_duration(),
     );
-    Ok(netpoll::EventLoop::builder().on_connection(between))
+    Ok(EventLoop::builder().on_connection(between))
 }
 
 /// Echoes the received bytes without a copy.
@@ -110,7 +155,11 @@ async fn repeat(request: LinkBuffer) -> Result<LinkBuffer, BoxError> {
 }
 
 /// Serves with the framework until a signal arrives, then drains.
-fn serve_netpoll(addr: Addr, builder: Builder, arguments: &ServeArgs) -> Result<(), CliError> {
+fn serve_netpoll<K: HandlerKind>(
+    addr: Addr,
+    builder: Builder<K>,
+    arguments: &ServeArgs,
+) -> Result<(), CliError> {
     // Without it, the server runs into the limit earlier.
     netpoll_sys::process::raise_descriptor_limit().ok();
     let listener = listen(addr, arguments)
@@ -127,13 +176,9 @@ fn serve_netpoll(addr: Addr, builder: Builder, arguments: &ServeArgs) -> Result<
         Some(most) => builder.max_connections(most.get()),
         None => builder,
     };
-    // Outlives the event loop: its runtime, if there is one, runs the handlers.
-    let runner = arguments.runner.unwrap_or_default().start();
-    let runner = runner.map_err(|error| CliError::io("start the runner", &error))?;
     let event_loop = arguments
         .limits
         .apply(builder)
-        .runner(runner.runner())
         .on_event(|event| output::error(event))
         .listen(listener)
         .build()

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use netpoll::Builder;
+use netpoll::event_loop::HandlerKind;
 use netpoll::options::{Budget, ConnOptions};
 
 use super::duration::{self, OptionalDuration};
@@ -72,7 +73,7 @@ fn time(given: OptionalDuration) -> Option<Duration> {
 
 impl LimitArgs {
     /// Applies the given flags to `builder`.
-    pub(crate) fn apply(&self, mut builder: Builder) -> Builder {
+    pub(crate) fn apply<K: HandlerKind>(&self, mut builder: Builder<K>) -> Builder<K> {
         // First, since it also sets the timeouts that follow.
         builder = builder.options(self.options());
         if let Some(given) = self.first_byte_timeout {

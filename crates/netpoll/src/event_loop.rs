@@ -39,11 +39,14 @@ mod built_loop;
 pub(crate) mod control;
 mod dialer;
 pub(crate) mod handle;
+pub(crate) mod handler_kind;
 mod handlers;
 mod listener;
+mod local_handlers;
 #[cfg(test)]
 #[cfg(not(any(netpoll_loom, netpoll_shuttle)))]
 mod poller_failure_tests;
+mod send_handlers;
 #[cfg(feature = "signals")]
 mod signals;
 mod termination;
@@ -56,7 +59,7 @@ use std::time::Duration;
 use crate::addr::Addr;
 use crate::admission::AdmissionControl;
 use crate::budget::Budget;
-pub use crate::connection::handler::{Handler, HandlerFn};
+pub use crate::connection::handler::{ConnectionHandler, Handler, HandlerFn};
 use crate::connection::service::Service;
 use crate::error::ErrorKind;
 use crate::event::EventSink;
@@ -68,6 +71,7 @@ pub use crate::poll::balance::{Balance, PollerLoad};
 use crate::poll::recovery::Supervisor;
 use crate::poll::set::{PollerConfig, PollerSet};
 use crate::poll::source::ShutdownRequest;
+use crate::runner::Runner;
 use crate::runner::thread_pool::ThreadPool;
 use crate::stats::counters::Counters;
 use crate::sync::Arc;
@@ -76,6 +80,7 @@ pub use builder::Builder;
 use control::ControlOwner;
 pub use control::Shutdown;
 pub use handle::LoopHandle;
+pub use handler_kind::{HandlerKind, LocalHandlers, SendHandlers};
 
 /// How long a loop that fails to start waits for the threads of its thread pool.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -103,7 +108,7 @@ pub struct EventLoop {
     balance: Balance,
     /// The services of the listeners. The handlers live as long as the loop.
     services: Vec<Arc<dyn Service>>,
-    /// The threads that handlers run on, for [`Runner::Threads`](crate::Runner::Threads).
+    /// The threads of the loop's own that handlers run on, if they do not run on pollers.
     thread_pool: Option<Arc<ThreadPool>>,
     thread_hook: Option<ThreadHook>,
     budget: Budget,
@@ -138,9 +143,35 @@ struct RunningLoop {
 }
 
 impl EventLoop {
-    /// Returns a builder with default options.
+    /// Returns a builder with default options, for handlers whose futures stay on one thread.
+    ///
+    /// They run on the connection's poller, or on
+    /// [`handler_threads`](Builder::<LocalHandlers>::handler_threads). Their futures need not be
+    /// `Send`.
     pub fn builder() -> Builder {
-        Builder::default()
+        Builder::new(None)
+    }
+
+    /// Returns a builder with default options, for handlers that run on `runner`: as tasks of an
+    /// executor, or on threads that share all calls.
+    ///
+    /// Their futures may move between threads, so they must be `Send`.
+    ///
+    /// ```no_run
+    /// use netpoll::{Connection, EventLoop, Runner};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// EventLoop::builder_on(Runner::Threads(8))
+    ///     .on_request(async |conn: &mut Connection| {
+    ///         let (mut reader, mut writer) = conn.split();
+    ///         writer.put_slice(reader.until(b'\n', 1024).await?);
+    ///         Ok(())
+    ///     })
+    ///     .serve("127.0.0.1:8080")
+    /// # }
+    /// ```
+    pub fn builder_on(runner: Runner) -> Builder<SendHandlers> {
+        Builder::new(runner)
     }
 
     /// Returns a handle that shuts the loop down, from any thread.

@@ -104,7 +104,7 @@ pub use crate::connection::write_queue::{SendError, WriteQueue};
 pub use client::Client;
 pub use client_builder::ClientBuilder;
 pub use client_stats::ClientStats;
-pub use executor_server::{ServeFuture, serve_on};
+pub use executor_server::serve_on;
 pub use message::{CallCodec, Message, Numbered};
 pub use options::{Backoff, ClientOptions};
 pub use server::{serve, serve_within};

@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where handlers run: on the connection's poller, on a pool of threads, or on an executor.
 //!
+//! The builder decides it, and with it which futures handlers may have:
+//!
+//! | builder | handlers run | futures |
+//! |---|---|---|
+//! | [`EventLoop::builder()`] | on the connection's poller | stay on one thread, need not be `Send` |
+//! | the same, with [`handler_threads(n)`] | on `n` threads of the loop's own | stay on one thread, need not be `Send` |
+//! | [`EventLoop::builder_on(runner)`] | where the [`Runner`] says | may move between threads, must be `Send` |
+//!
 //! ```no_run
 //! use netpoll::{Connection, EventLoop, Runner};
 //!
 //! # fn main() -> std::io::Result<()> {
-//! EventLoop::builder()
-//!     .runner(Runner::Threads(8))
+//! EventLoop::builder_on(Runner::Threads(8))
 //!     .on_request(async |conn: &mut Connection| {
 //!         let len = conn.reader().read_u32().await?;
 //!         // May block: this is no poller's thread.
@@ -17,14 +24,10 @@
 //!     .serve("127.0.0.1:8080")
 //! # }
 //! ```
-
-// # Implementation
-//
-// The type of a handler restricts them. The futures of `on_request`
-// and `on_connection` need not be `Send`: each is created, polled
-// and dropped on one thread, which is the connection's poller or a thread of a `thread_pool`.
-// The futures of `on_request_send` and
-// `on_connection_send` may run on any thread.
+//!
+//! [`EventLoop::builder()`]: crate::EventLoop::builder
+//! [`handler_threads(n)`]: crate::Builder::handler_threads
+//! [`EventLoop::builder_on(runner)`]: crate::EventLoop::builder_on
 
 pub(crate) mod thread_pool;
 
@@ -39,7 +42,7 @@ use thread_pool::ThreadPool;
 /// The most threads of a thread pool.
 const MAX_THREADS: usize = 4096;
 
-/// Where handlers run.
+/// Where the handlers of [`EventLoop::builder_on`](crate::EventLoop::builder_on) run.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum Runner {
@@ -48,9 +51,9 @@ pub enum Runner {
     #[default]
     Inline,
     /// On this many threads of the loop's own, at most 4096. For handlers that block or compute. A
-    /// handler that awaits occupies no thread.
+    /// handler that awaits occupies no thread, and any of the threads continues it.
     Threads(usize),
-    /// As tasks of an executor. Only for handlers whose futures are `Send`.
+    /// As tasks of an executor.
     Spawn(Arc<dyn Spawn>),
 }
 
@@ -73,6 +76,12 @@ pub enum Runner {
 ///
 /// let runner = Runner::Spawn(Arc::new(OnItsOwnThread));
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an executor that netpoll can spawn tasks on",
+    label = "does not implement `netpoll::runner::Spawn`",
+    note = "implement `Spawn` for a type of yours that passes the task to the executor",
+    note = "the feature `tokio` implements it for `tokio::runtime::Handle`: `Runner::tokio(handle)`"
+)]
 pub trait Spawn: Send + Sync {
     /// Polls `task` to completion. Called on a poller, for each request batch of a connection, so
     /// it must not block, nor poll the task itself. Dropping an unfinished task closes its
@@ -93,14 +102,21 @@ impl Runner {
     pub(crate) fn prepare(&self) -> Result<PreparedRunner, InvalidConfig> {
         match self {
             Self::Inline => Ok(PreparedRunner::Inline),
-            Self::Threads(0) => Err(InvalidConfig::new("runner", "needs at least 1 thread")),
-            Self::Threads(count) if *count > MAX_THREADS => Err(InvalidConfig::new(
-                "runner",
-                "must have at most 4096 threads",
-            )),
-            Self::Threads(count) => Ok(PreparedRunner::Threads(Arc::new(ThreadPool::new(*count)))),
+            Self::Threads(count) => Ok(PreparedRunner::Threads(thread_pool("runner", *count)?)),
             Self::Spawn(spawn) => Ok(PreparedRunner::Spawn(Arc::clone(spawn))),
         }
+    }
+}
+
+/// Creates a pool of `count` threads, as set with `option`. Starts no thread.
+pub(crate) fn thread_pool(
+    option: &'static str,
+    count: usize,
+) -> Result<Arc<ThreadPool>, InvalidConfig> {
+    match count {
+        0 => Err(InvalidConfig::new(option, "must have at least 1 thread")),
+        1..=MAX_THREADS => Ok(Arc::new(ThreadPool::new(count))),
+        _ => Err(InvalidConfig::new(option, "must have at most 4096 threads")),
     }
 }
 

@@ -15,9 +15,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use netpoll::{
-    Addr, BoxError, Builder, Connection, ErrorExt, EventLoop, Listener, LoopHandle, Runner,
-};
+use netpoll::{Addr, BoxError, Builder, Connection, ErrorExt, EventLoop, Listener, LoopHandle};
 
 /// Only a test that hangs takes this long.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -148,8 +146,8 @@ fn waiting_for_the_loop_is_refused_on_a_poller() {
 
 #[test]
 fn a_handler_shuts_its_own_loop_down() {
-    for runner in [Runner::Inline, Runner::Threads(1)] {
-        let builder = EventLoop::builder().runner(runner);
+    let on_thread = EventLoop::builder().handler_threads(1);
+    for builder in [EventLoop::builder(), on_thread] {
         let own = builder.handle();
         let handle = builder
             .on_request(async move |conn: &mut Connection| {

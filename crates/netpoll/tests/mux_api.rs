@@ -23,6 +23,7 @@ use std::time::Duration;
 use netpoll::buffer::LinkBuffer;
 use netpoll::codec::{Codec, LengthField, Need};
 use netpoll::error::ErrorKind as NetpollKind;
+use netpoll::event_loop::HandlerKind;
 use netpoll::mux::{self, CallCodec, Client, ClientOptions, Message, Numbered, Server};
 use netpoll::options::ConnOptions;
 use netpoll::runner::Spawn;
@@ -58,11 +59,11 @@ struct Running {
 }
 
 impl Running {
-    fn start(builder: Builder) -> Self {
+    fn start<K: HandlerKind>(builder: Builder<K>) -> Self {
         Self::start_on(Listener::bind("127.0.0.1:0").expect("a free port"), builder)
     }
 
-    fn start_on(listener: Listener, builder: Builder) -> Self {
+    fn start_on<K: HandlerKind>(listener: Listener, builder: Builder<K>) -> Self {
         let addr = listener.local_addr().expect("an address");
         let server = builder
             .pollers(1)

@@ -154,8 +154,8 @@ fn handler_events_are_inside_the_span_on_any_thread() {
     watch();
     let listener = Listener::bind("127.0.0.1:0").expect("a free port");
     let addr = bound(&listener);
-    let builder = EventLoop::builder().pollers(1).on_request_send(logs);
-    let builder = builder.runner(Runner::Threads(2)).listen(listener);
+    let builder = EventLoop::builder_on(Runner::Threads(2)).pollers(1);
+    let builder = builder.on_request(logs).listen(listener);
     let running = builder.build().expect("a loop");
     let handle = running.handle();
     let thread = std::thread::spawn(move || running.run());

@@ -8,6 +8,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::error::InvalidConfig;
 use crate::event_loop::builder::Builder;
+use crate::event_loop::handler_kind::HandlerKind;
 use crate::runner::{Runner, Spawn};
 use crate::sync::Arc;
 
@@ -28,7 +29,7 @@ impl Runner {
     }
 }
 
-impl Builder {
+impl<K: HandlerKind> Builder<K> {
     /// Runs the loop's threads inside a tokio runtime, so that handlers on them can await its
     /// timers and sockets, and libraries built on these. The runtime must be multi-threaded and
     /// must outlive the loop: it drives its timers and its I/O on its own threads.

@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Connection;
-use super::handler::Handler;
+use super::handler::{ConnectionHandler, Handler};
 use crate::error::BoxError;
 use crate::foreign::UserFuture;
 use crate::sync::Arc;
@@ -151,22 +151,18 @@ where
 }
 
 /// As [`connection_task`], for a handler whose futures may move between threads.
-pub(crate) async fn connection_task_send<H, F>(
+pub(crate) async fn connection_task_send<H: ConnectionHandler>(
     handlers: Arc<Handlers<H, OnConnectSend>>,
     mut connection: Connection,
     stage: HandlerStage,
-) -> CallOutcome
-where
-    H: Fn(Connection) -> F,
-    F: Future<Output = Result<(), BoxError>>,
-{
+) -> CallOutcome {
     if stage == HandlerStage::Connect
         && let Some(on_connect) = &handlers.on_connect
     {
         let end = on_connect_end(on_connect(&mut connection).await);
         return CallOutcome::of(connection, end);
     }
-    connection_task_end(UserFuture::new(pin!(Some((*handlers.handler)(connection)))).await)
+    connection_task_end(UserFuture::new(pin!(Some(handlers.handler.serve(connection)))).await)
 }
 
 fn on_connect_end(result: Result<(), BoxError>) -> BatchEnd {

@@ -12,7 +12,8 @@ use std::time::Duration;
 use super::EventLoop;
 use super::built_loop::BuiltLoop;
 use super::control::ControlOwner;
-use super::handlers::{ConnectHandler, HandlerSetup, ServiceFactory};
+use super::handler_kind::{HandlerKind, LocalHandlers};
+use super::handlers::{HandlerSetup, ServiceFactory};
 use crate::admission::AdmissionControl;
 use crate::budget::Budget;
 use crate::connection::dispatcher::Observer;
@@ -23,27 +24,31 @@ use crate::listener::acceptor::{default_max_connections, descriptor_limit_below}
 use crate::listener::filter::{Accept, Filter, IncomingConnection};
 use crate::options::{ConnOptions, conn_option_setters};
 use crate::poll::balance::Balance;
-use crate::runner::{PreparedRunner, Runner};
 use crate::sync::Arc;
 use crate::thread_hook::ThreadHook;
 use listeners::ListenerSetup;
 
-/// Configures and builds an [`EventLoop`]. Returned by [`EventLoop::builder`].
-#[derive(Default)]
+/// Configures and builds an [`EventLoop`]. Returned by [`EventLoop::builder`] and
+/// [`EventLoop::builder_on`].
+///
+/// The parameter is the kind of its handlers: [`LocalHandlers`], whose futures stay on one thread,
+/// or [`SendHandlers`](crate::event_loop::SendHandlers), whose futures may move. The methods
+/// `on_request`, `on_connection`, `on_connect` and `listen_with` have the same names for both.
 #[must_use]
-pub struct Builder {
+pub struct Builder<K: HandlerKind = LocalHandlers> {
     control: ControlOwner,
-    pub(super) handler: Option<ServiceFactory>,
-    pub(super) connect_handler: Option<ConnectHandler>,
+    pub(super) handler: Option<ServiceFactory<K>>,
+    pub(super) on_connect: Option<Arc<K::OnConnect>>,
     pub(super) observer: Option<Observer>,
     filter: Option<Filter>,
     balance: Balance,
     max_connections: Option<usize>,
     accept_rate: Option<u32>,
-    listeners: Vec<ListenerSetup>,
+    listeners: Vec<ListenerSetup<K>>,
     options: ConnOptions,
     pollers: Option<usize>,
-    runner: Runner,
+    /// Where handlers run.
+    pub(super) runner: K::Runner,
     thread_hook: Option<ThreadHook>,
     budget: Option<Budget>,
     busy_poll: Duration,
@@ -65,7 +70,33 @@ impl Default for SlowThreshold {
     }
 }
 
-impl Builder {
+impl<K: HandlerKind> Builder<K> {
+    /// Creates a builder with default options, whose handlers run on `runner`.
+    pub(super) fn new(runner: K::Runner) -> Self {
+        Self {
+            control: ControlOwner::default(),
+            handler: None,
+            on_connect: None,
+            observer: None,
+            filter: None,
+            balance: Balance::default(),
+            max_connections: None,
+            accept_rate: None,
+            listeners: Vec::new(),
+            options: ConnOptions::default(),
+            pollers: None,
+            runner,
+            thread_hook: None,
+            budget: None,
+            busy_poll: Duration::ZERO,
+            #[cfg(feature = "signals")]
+            shutdown_on_signals: None,
+            slow_threshold: SlowThreshold::default(),
+            event_sink: EventSink::default(),
+            invalid_config: None,
+        }
+    }
+
     /// Calls `filter` for each accepted connection, before it is registered. The result decides
     /// whether the connection is served, and with which options.
     ///
@@ -182,12 +213,6 @@ impl Builder {
         self
     }
 
-    /// Sets where handlers run. The default is [`Runner::Inline`].
-    pub fn runner(mut self, runner: Runner) -> Self {
-        self.runner = runner;
-        self
-    }
-
     /// Sets how long user code may block a poller before it is reported; 10 ms by default, and
     /// `None` is never.
     ///
@@ -288,11 +313,8 @@ impl Builder {
         let control = Arc::clone(&self.control.0);
         let event_sink = self.event_sink.clone();
         let admission = AdmissionControl::new(limit, self.accept_rate, budget.clone(), event_sink);
-        let runner = self.runner.prepare()?;
-        let thread_pool = match &runner {
-            PreparedRunner::Threads(threads) => Some(Arc::clone(threads)),
-            _ => None,
-        };
+        let runner = K::prepare(&self.runner)?;
+        let thread_pool = K::thread_pool(&runner).cloned();
         let setup = || {
             let (options, observer) = (self.options.clone(), self.observer.clone());
             let mut config = ServiceConfig::new(options, control.tracker(), observer);
@@ -300,7 +322,7 @@ impl Builder {
             config.event_sink = self.event_sink.clone();
             HandlerSetup {
                 config,
-                connect_handler: self.connect_handler.clone(),
+                on_connect: self.on_connect.clone(),
                 runner: runner.clone(),
             }
         };
@@ -351,7 +373,7 @@ fn default_pollers() -> usize {
     available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-impl fmt::Debug for Builder {
+impl<K: HandlerKind> fmt::Debug for Builder<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("listeners", &self.listeners)

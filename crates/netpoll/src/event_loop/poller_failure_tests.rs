@@ -27,7 +27,6 @@ use crate::poll::placement::register_source;
 use crate::poll::source::{
     NextAction, RegisterContext, ShutdownRequest, Source, SourceContext, SourceFactory,
 };
-use crate::runner::Runner;
 use crate::sync::{Arc, Mutex, lock};
 use crate::time::sleep;
 
@@ -201,19 +200,19 @@ fn other_pollers_keep_their_connections() {
 
 #[test]
 fn poller_failure_ends_pending_waits() {
-    for runner in [Runner::Inline, Runner::Threads(2)] {
+    for builder in [
+        EventLoop::builder(),
+        EventLoop::builder().handler_threads(2),
+    ] {
         let errors = Arc::<Mutex<Vec<_>>>::default();
         let reported = Arc::clone(&errors);
-        let builder =
-            EventLoop::builder()
-                .runner(runner)
-                .on_connection(async move |mut conn: Connection| {
-                    let byte = conn.reader().read_u8().await?;
-                    conn.writer().put_u8(byte);
-                    let waited = conn.reader().read_u8().await;
-                    lock(&reported).push(waited.unwrap_err().kind());
-                    Ok(())
-                });
+        let builder = builder.on_connection(async move |mut conn: Connection| {
+            let byte = conn.reader().read_u8().await?;
+            conn.writer().put_u8(byte);
+            let waited = conn.reader().read_u8().await;
+            lock(&reported).push(waited.unwrap_err().kind());
+            Ok(())
+        });
         let test = FailureTest::new(builder.pollers(1));
         let _client = test.client();
         let owned = Dialer::new()

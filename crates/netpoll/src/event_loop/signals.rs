@@ -13,8 +13,9 @@ use signal_hook::iterator::{Handle, Signals};
 
 use super::builder::Builder;
 use super::handle::LoopHandle;
+use super::handler_kind::HandlerKind;
 
-impl Builder {
+impl<K: HandlerKind> Builder<K> {
     /// Shuts the loop down when the process receives SIGTERM or SIGINT. Feature `signals`.
     ///
     /// The first signal begins a graceful shutdown, as

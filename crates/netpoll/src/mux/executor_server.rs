@@ -19,6 +19,7 @@ use crate::active_timeouts::ActiveTimeout;
 use crate::codec::Codec;
 use crate::connection::Connection;
 use crate::connection::frames::FrameWait;
+use crate::connection::handler::ConnectionHandler;
 use crate::connection::in_flight::InFlightGuard;
 use crate::connection::write_queue::WriteQueue;
 use crate::error::{BoxError, CloseReason};
@@ -28,9 +29,9 @@ use crate::semaphore::{Permit, Semaphore};
 use crate::sync::{Arc, Mutex, lock};
 
 /// As [`serve_within`](super::serve_within), but runs each request as a task of `executor`. Meant
-/// for requests that compute or block: those of one connection run on several threads. Used with
-/// [`on_connection_send`](crate::Builder::on_connection_send); any [`Runner`](crate::Runner) works
-/// for the reading.
+/// for requests that compute or block: those of one connection run on several threads. Passed
+/// to [`on_connection`](crate::Builder::on_connection) of a builder of either kind: its future,
+/// which reads, is `Send`.
 ///
 /// A request that fails or panics closes the connection as with `serve_within`, behind the answers
 /// that were sent before it. So does a task that the executor drops, with
@@ -42,7 +43,7 @@ pub fn serve_on<C, H, F>(
     in_flight: usize,
     codec: C,
     handler: H,
-) -> impl Fn(Connection) -> ServeFuture + Send + Sync + 'static
+) -> impl AsyncFn(Connection) -> Result<(), BoxError> + ConnectionHandler
 where
     C: Codec,
     H: Fn(C::Frame) -> F + Send + Sync + 'static,
@@ -105,7 +106,7 @@ where
 }
 
 /// The future of a handler of [`serve_on`].
-pub type ServeFuture = std::pin::Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
+pub(super) type ServeFuture = std::pin::Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
 
 /// Answers the requests of one connection, and records the first failure.
 #[derive(Clone)]

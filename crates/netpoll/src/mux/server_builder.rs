@@ -5,11 +5,12 @@ use std::fmt;
 use std::future::Future;
 use std::pin::pin;
 
-use super::executor_server::{ServeFuture, serve_requests_on};
+use super::executor_server::serve_requests_on;
 use super::message::CallCodec;
 use super::server::{DEFAULT_MAX_IN_FLIGHT, serve_requests};
 use super::server_connection::ServerConnection;
 use crate::connection::Connection;
+use crate::connection::handler::ConnectionHandler;
 use crate::error::BoxError;
 use crate::foreign::UserFuture;
 use crate::runner::Spawn;
@@ -149,8 +150,9 @@ impl<C: CallCodec, S: 'static> Server<C, S> {
         }
     }
 
-    /// Returns a connection handler, for [`on_connection`](crate::Builder::on_connection), that
-    /// calls `handler` for each request, as [`serve`](super::serve) does.
+    /// Returns a connection handler, for [`on_connection`](crate::Builder::on_connection) of a
+    /// builder of [`EventLoop::builder`](crate::EventLoop::builder), that calls `handler` for each
+    /// request, as [`serve`](super::serve) does.
     pub fn serve<H>(
         self,
         handler: H,
@@ -173,24 +175,23 @@ impl<C: CallCodec, S: 'static> Server<C, S> {
         }
     }
 
-    /// Returns a connection handler, for
-    /// [`on_connection_send`](crate::Builder::on_connection_send), that runs each request as a task
-    /// of `executor`, as [`serve_on`](super::serve_on) does. Each task gets a clone of the
-    /// connection.
+    /// Returns a connection handler, for [`on_connection`](crate::Builder::on_connection) of a
+    /// builder of either kind, that runs each request as a task of `executor`, as
+    /// [`serve_on`](super::serve_on) does. Each task gets a clone of the connection.
     pub fn serve_on<H, F>(
         self,
         executor: Arc<dyn Spawn>,
         handler: H,
-    ) -> impl Fn(Connection) -> ServeFuture + Send + Sync + 'static
+    ) -> impl AsyncFn(Connection) -> Result<(), BoxError> + ConnectionHandler
     where
         S: Send + Sync,
         H: Fn(C::Frame, ServerConnection<C::Frame, S>) -> F + Send + Sync + 'static,
         F: Future<Output = Result<C::Frame, BoxError>> + Send + 'static,
     {
-        let handler = Arc::new(handler);
+        let (server, handler) = (Arc::new(self), Arc::new(handler));
         move |mut conn: Connection| {
-            let context = self.context(&mut conn);
-            let (codec, handler) = (Arc::clone(&self.codec), Arc::clone(&handler));
+            let context = server.context(&mut conn);
+            let (codec, handler) = (Arc::clone(&server.codec), Arc::clone(&handler));
             let start = {
                 let codec = Arc::clone(&codec);
                 move |request| {
@@ -200,7 +201,7 @@ impl<C: CallCodec, S: 'static> Server<C, S> {
                 }
             };
             let executor = Arc::clone(&executor);
-            serve_requests_on(executor, self.max_in_flight, codec, Arc::new(start), conn)
+            serve_requests_on(executor, server.max_in_flight, codec, Arc::new(start), conn)
         }
     }
 

@@ -11,7 +11,7 @@ use netpoll::codec::LengthField;
 use netpoll::connection::{ConnectionHandle, Liveness};
 use netpoll::options::ConnOptions;
 use netpoll::pool::ConnPool;
-use netpoll::{CloseReason, Connection, Dialer, EventLoop, mux};
+use netpoll::{CloseReason, Connection, Dialer, mux};
 
 use crate::support::{
     Gate, Host, Kind, LIMIT, Peer, Server, block_on, bytes, eventually, pair, pair_with, poll_once,
@@ -130,7 +130,7 @@ fn blocking_server(
             _ => Ok(returns?),
         }
     });
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     (server, handles, resume)
 }
 
@@ -172,7 +172,7 @@ fn a_poller_sleeps_while_a_handler_holds_an_aborted_connection() {
         at.pass().await;
         Ok(())
     });
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     let mut peer = server.connect();
     peer.send(b"?");
     let handle = handles.recv_timeout(LIMIT).unwrap();
@@ -197,7 +197,7 @@ fn an_owner_that_aborts_and_then_waits_resets_the_peer() {
     let gate = Gate::default();
     let at = gate.clone();
     let server = Server::start(
-        EventLoop::builder().pollers(1),
+        crate::support::builder().pollers(1),
         whole!([at], |conn| {
             conn.abort();
             at.pass().await;
@@ -222,7 +222,7 @@ fn an_aborted_connection_keeps_its_addresses() {
         sender.send((before, (conn.local_addr()?, conn.peer_addr())))?;
         Ok(())
     });
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     let mut peer = server.connect();
     peer.send(b"?");
     let (before, after) = known.recv_timeout(LIMIT).unwrap();
@@ -308,7 +308,7 @@ fn an_abort_that_races_with_into_fd_fails_it_or_leaves_the_socket_open() {
 fn a_read_of_a_connection_handler_fails_when_another_thread_aborts() {
     let (sender, handles) = channel();
     let server = Server::start(
-        EventLoop::builder().pollers(1),
+        crate::support::builder().pollers(1),
         whole!([sender], |mut conn| {
             sender.send(conn.handle())?;
             let error = conn.reader().wait(1).await.unwrap_err();

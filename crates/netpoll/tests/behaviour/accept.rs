@@ -6,16 +6,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use netpoll::Connection;
 use netpoll::listener::{Accept, IncomingConnection};
 use netpoll::options::ConnOptions;
-use netpoll::{Builder, Connection, EventLoop};
 
 use crate::support::{
-    Kind, LIMIT, Peer, Server, Whole, bytes, eventually, frame, free_listener, invalid_option, rpc,
+    AnyBuilder, Kind, LIMIT, Peer, Server, Whole, builder, bytes, eventually, frame, free_listener,
+    invalid_option, rpc,
 };
 
-fn two_pollers() -> Builder {
-    EventLoop::builder().pollers(2)
+fn two_pollers() -> AnyBuilder {
+    builder().pollers(2)
 }
 
 #[test]
@@ -46,7 +47,7 @@ fn a_closed_connection_counts_against_max_connections_while_it_is_held() {
         hold.lock().unwrap().push(conn);
         Ok(())
     });
-    let builder = EventLoop::builder().pollers(1).max_connections(1);
+    let builder = builder().pollers(1).max_connections(1);
     let server = Server::start(builder, handler);
     let first = server.connect();
     eventually("the first", || held.lock().unwrap().len() == 1);
@@ -79,7 +80,7 @@ fn a_shutdown_serves_the_connections_in_the_backlog_of_a_full_loop() {
 #[test]
 fn a_full_loop_with_a_backlog_ends_at_the_shutdown_deadline() {
     let handler = Whole(async |_: Connection| std::future::pending().await);
-    let builder = EventLoop::builder().pollers(1).max_connections(1);
+    let builder = builder().pollers(1).max_connections(1);
     let server = Server::start(builder, handler);
     let _peers: Vec<Peer> = (0..3).map(|_| server.connect()).collect();
     eventually("the first", || server.handle.connections() == 1);
@@ -195,7 +196,7 @@ fn on_accept_sees_the_addresses_and_sets_the_socket_options() {
         conn.writer().put_u8(answer);
         Ok(())
     };
-    let builder = EventLoop::builder().pollers(1);
+    let builder = builder().pollers(1);
     let server = Server::start(builder.on_accept(filter), handler);
     let mut peer = server.connect();
     peer.send(b"?");
@@ -205,7 +206,7 @@ fn on_accept_sees_the_addresses_and_sets_the_socket_options() {
 
 #[test]
 fn a_zero_limit_is_rejected_with_the_name_of_its_field() {
-    let refused = |builder: Builder| {
+    let refused = |builder: AnyBuilder| {
         let error = builder.listen(free_listener()).build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         invalid_option(&error).map(|(option, _)| option)

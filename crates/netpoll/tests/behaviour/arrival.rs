@@ -3,7 +3,7 @@
 
 use std::pin::pin;
 
-use netpoll::{Connection, EventLoop};
+use netpoll::Connection;
 
 use crate::support::{Gate, Server, block_on, bytes, eventually, frame, pair, poll_once, rpc};
 
@@ -50,7 +50,7 @@ fn a_handler_that_drops_a_read_finds_the_bytes_in_its_next_call() {
         }
         Ok(())
     };
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     let mut peer = server.connect();
     for _ in 0..20 {
         for byte in b"sixsix" {
@@ -136,7 +136,7 @@ fn bytes_that_one_connection_holds_are_not_overwritten_by_input_of_others() {
         writer.append(held);
         Ok(())
     });
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     let mut holders: Vec<_> = (0..40).map(|_| server.connect()).collect();
     let held = |index: usize| [b"....h", &positions(index, 2995)[..]].concat();
     for (index, peer) in holders.iter_mut().enumerate() {

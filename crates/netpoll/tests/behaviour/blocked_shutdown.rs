@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use netpoll::event::{Callback, CallbackLocation, Event};
 use netpoll::event_loop::Balance;
+use netpoll::event_loop::HandlerKind;
 use netpoll::listener::{Accept, ListenOptions};
 use netpoll::runner::Spawn;
 use netpoll::{Builder, Connection, EventLoop, Listener, LoopHandle, Runner};
@@ -73,7 +74,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(builder: Builder) -> Self {
+    fn start<K: HandlerKind>(builder: Builder<K>) -> Self {
         Self::on(
             builder,
             Listener::bind("127.0.0.1:0").expect("a port"),
@@ -81,8 +82,8 @@ impl Server {
         )
     }
 
-    fn on(
-        builder: Builder,
+    fn on<K: HandlerKind>(
+        builder: Builder<K>,
         listener: Listener,
         observer: impl Fn(&Event) + Send + Sync + 'static,
     ) -> Self {
@@ -362,7 +363,7 @@ fn a_shutdown_does_not_wait_for_handlers_that_block_other_threads() {
             barrier.block();
             Ok(())
         });
-        let server = Server::start(EventLoop::builder().runner(runner).on_request_send(handler));
+        let server = Server::start(EventLoop::builder_on(runner).on_request(handler));
         let mut client = server.connect();
         client.write_all(b"x").unwrap();
         guard.wait();

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use netpoll::buffer::LinkBuffer;
 use netpoll::pool::ConnPool;
 use netpoll::time::{sleep, timeout};
-use netpoll::{BoxError, Builder, Connection, Dialer, EventLoop, Runner};
+use netpoll::{BoxError, Builder, Connection, Dialer, EventLoop};
 
 use crate::support::{Server, eventually};
 
@@ -134,28 +134,29 @@ pub(crate) fn victim(server: &Server) -> impl FnMut() + use<> {
     }
 }
 
-/// Returns a builder with one poller, and `runner` for the handlers.
-pub(crate) fn one_thread(runner: Runner) -> Builder {
-    EventLoop::builder().pollers(1).runner(runner)
+/// Returns a builder with one poller, which runs the handlers.
+pub(crate) fn one_poller() -> Builder {
+    EventLoop::builder().pollers(1)
 }
 
-pub(crate) fn runners() -> [Runner; 2] {
-    [Runner::Inline, Runner::Threads(1)]
+/// Returns builders with one thread for handlers: the poller, or a thread beside it.
+pub(crate) fn one_thread() -> [Builder; 2] {
+    [one_poller(), one_poller().handler_threads(1)]
 }
 
 #[test]
 fn a_handler_that_never_waits_yields_to_others_on_its_thread() {
-    for runner in runners() {
-        for way in WAYS {
+    for way in WAYS {
+        for builder in one_thread() {
             let hog = Hog::default();
             let runs = hog.clone();
             let builder =
-                one_thread(runner.clone()).on_request(async move |conn: &mut Connection| {
-                    match is_hog(conn).await? {
+                builder.on_request(
+                    async move |conn: &mut Connection| match is_hog(conn).await? {
                         true => run(&runs, way, conn).await,
                         false => Ok(()),
-                    }
-                });
+                    },
+                );
             let server = Server::start_as_given(builder);
             let mut peer = server.connect();
             peer.send(b"h");
@@ -166,18 +167,17 @@ fn a_handler_that_never_waits_yields_to_others_on_its_thread() {
 
 #[test]
 fn a_connection_handler_that_never_waits_yields_to_others_on_its_thread() {
-    for runner in runners() {
-        for way in WAYS {
+    for way in WAYS {
+        for builder in one_thread() {
             let hog = Hog::default();
             let runs = hog.clone();
-            let builder =
-                one_thread(runner.clone()).on_connection(async move |mut conn: Connection| {
-                    loop {
-                        if is_hog(&mut conn).await? {
-                            run(&runs, way, &mut conn).await?;
-                        }
+            let builder = builder.on_connection(async move |mut conn: Connection| {
+                loop {
+                    if is_hog(&mut conn).await? {
+                        run(&runs, way, &mut conn).await?;
                     }
-                });
+                }
+            });
             let server = Server::start_as_given(builder);
             let mut peer = server.connect();
             peer.send(b"h");
@@ -191,7 +191,7 @@ fn a_spawned_task_that_never_waits_yields_to_the_connections_of_its_poller() {
     for way in ["yield", "sleep", "timeout", "ready"] {
         let hog = Hog::default();
         let runs = hog.clone();
-        let builder = one_thread(Runner::Inline).on_request(async move |conn: &mut Connection| {
+        let builder = one_poller().on_request(async move |conn: &mut Connection| {
             if is_hog(conn).await? {
                 let hog = runs.clone();
                 drop(netpoll::spawn(async move {
@@ -225,7 +225,7 @@ fn tasks_that_spawn_each_other_yield_to_the_connections_of_their_poller() {
     }
     let hog = Hog::default();
     let runs = hog.clone();
-    let builder = one_thread(Runner::Inline).on_request(async move |conn: &mut Connection| {
+    let builder = one_poller().on_request(async move |conn: &mut Connection| {
         if is_hog(conn).await? {
             spawn_chain(runs.clone()).await;
         }
@@ -241,15 +241,13 @@ fn tasks_that_spawn_each_other_yield_to_the_connections_of_their_poller() {
 fn a_handler_of_a_dialed_connection_yields_to_others_on_its_poller() {
     let hog = Hog::default();
     let runs = hog.clone();
-    let echo = Server::start_as_given(one_thread(Runner::Inline).on_request(
-        async |conn: &mut Connection| {
-            let chunk = conn.reader().chunk().await?;
-            conn.writer().append(chunk.unwrap_or_default());
-            Ok(())
-        },
-    ));
+    let echo = Server::start_as_given(one_poller().on_request(async |conn: &mut Connection| {
+        let chunk = conn.reader().chunk().await?;
+        conn.writer().append(chunk.unwrap_or_default());
+        Ok(())
+    }));
     let addr = echo.addr;
-    let builder = one_thread(Runner::Inline).on_request(async move |conn: &mut Connection| {
+    let builder = one_poller().on_request(async move |conn: &mut Connection| {
         if is_hog(conn).await? {
             let mut dialed = Dialer::new().dial(addr).await?;
             dialed.writer().put_u8(b'?');

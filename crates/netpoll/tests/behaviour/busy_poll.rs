@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use netpoll::stats::PollerStats;
 use netpoll::time::sleep;
-use netpoll::{Builder, Connection, Dialer, EventLoop, Listener};
+use netpoll::{Connection, Dialer, Listener};
 use socket2::SockRef;
 
 use crate::support::{
-    AsGiven, LIMIT, Peer, Server, block_on, bound, bytes, eventually, frame, free_path,
-    invalid_option, rpc,
+    AnyBuilder, AsGiven, LIMIT, Peer, Server, block_on, bound, builder, bytes, eventually, frame,
+    free_path, invalid_option, rpc,
 };
 
 /// Longer than any step of these tests: the poller busy polls all the time.
@@ -21,8 +21,8 @@ const LONGEST: Duration = Duration::from_secs(1);
 /// Shorter than any round trip: a busy poll finds nothing.
 const SHORTEST: Duration = Duration::from_nanos(1);
 
-fn busy(time: Duration) -> Builder {
-    EventLoop::builder().pollers(1).busy_poll(time)
+fn busy(time: Duration) -> AnyBuilder {
+    builder().pollers(1).busy_poll(time)
 }
 
 fn total(server: &Server) -> PollerStats {

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use netpoll::runner::Spawn;
 use netpoll::time::{sleep, timeout};
-use netpoll::{BoxError, Connection, Runner};
+use netpoll::{BoxError, Connection, EventLoop, Runner};
 
-use crate::busy_handlers::{Hog, is_hog, one_thread, runners, victim};
+use crate::busy_handlers::{Hog, is_hog, one_poller, one_thread, victim};
 use crate::support::{Peer, Server};
 
 /// Sends without end until the connection is closed.
@@ -46,17 +46,17 @@ async fn read(hog: &Hog, way: &str, conn: &mut Connection) -> Result<(), BoxErro
 
 #[test]
 fn a_handler_whose_input_never_ends_yields_to_others_on_its_thread() {
-    for runner in runners() {
-        for way in READS {
+    for way in READS {
+        for builder in one_thread() {
             let hog = Hog::default();
             let runs = hog.clone();
             let builder =
-                one_thread(runner.clone()).on_request(async move |conn: &mut Connection| {
-                    match is_hog(conn).await? {
+                builder.on_request(
+                    async move |conn: &mut Connection| match is_hog(conn).await? {
                         true => read(&runs, way, conn).await,
                         false => Ok(()),
-                    }
-                });
+                    },
+                );
             let server = Server::start_as_given(builder);
             let mut peer = server.connect();
             peer.send(b"h");
@@ -69,10 +69,10 @@ fn a_handler_whose_input_never_ends_yields_to_others_on_its_thread() {
 
 #[test]
 fn an_endless_request_batch_yields_to_others_on_its_thread() {
-    for runner in runners() {
+    for builder in one_thread() {
         let hog = Hog::default();
         let runs = hog.clone();
-        let builder = one_thread(runner).on_request(async move |conn: &mut Connection| {
+        let builder = builder.on_request(async move |conn: &mut Connection| {
             match conn.reader().read_u8().await? {
                 b'v' => conn.writer().put_u8(b'!'),
                 _ if !runs.step() => conn.close(),
@@ -92,7 +92,7 @@ fn an_endless_request_batch_yields_to_others_on_its_thread() {
 fn a_read_and_a_timer_ready_in_turn_do_not_renew_each_others_budget() {
     let hog = Hog::default();
     let runs = hog.clone();
-    let builder = one_thread(Runner::Inline).on_request(async move |conn: &mut Connection| {
+    let builder = one_poller().on_request(async move |conn: &mut Connection| {
         if is_hog(conn).await? {
             while runs.step() {
                 let mut reader = conn.reader();
@@ -119,7 +119,7 @@ fn a_read_and_a_timer_ready_in_turn_do_not_renew_each_others_budget() {
 
 #[test]
 fn a_timeout_of_zero_does_not_fail_a_read_of_buffered_bytes() {
-    let builder = one_thread(Runner::Inline).on_request(async |conn: &mut Connection| {
+    let builder = one_poller().on_request(async |conn: &mut Connection| {
         let mut reader = conn.reader();
         let count = reader.read_u32().await?;
         reader.wait(count as usize).await?;
@@ -167,16 +167,19 @@ fn a_handler_whose_input_never_ends_yields_to_others_on_its_executor() {
     let hog = Hog::default();
     let runs = hog.clone();
     let runner = Runner::Spawn(Arc::new(OneThread(sender)));
-    let builder = one_thread(runner).on_connection_send(move |mut conn: Connection| {
-        let hog = runs.clone();
-        async move {
-            loop {
-                if is_hog(&mut conn).await? {
-                    read(&hog, "number", &mut conn).await?;
+    let builder =
+        EventLoop::builder_on(runner)
+            .pollers(1)
+            .on_connection(move |mut conn: Connection| {
+                let hog = runs.clone();
+                async move {
+                    loop {
+                        if is_hog(&mut conn).await? {
+                            read(&hog, "number", &mut conn).await?;
+                        }
+                    }
                 }
-            }
-        }
-    });
+            });
     let server = Server::start_as_given(builder);
     let mut peer = server.connect();
     peer.send(b"h");

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
-use netpoll::{CloseReason, Connection, EventLoop};
+use netpoll::{CloseReason, Connection};
 
 use crate::support::{Gate, Server, Whole, bytes, eventually, frame, poll_once, rpc};
 
@@ -44,7 +44,7 @@ fn wakes_from_another_thread_are_not_lost() {
         conn.writer().put_u8(1);
         Ok(())
     });
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     let mut peer = server.connect();
     peer.send(b"?");
     for _ in 0..2000 {
@@ -66,7 +66,7 @@ fn output_of_a_handler_is_sent_while_it_waits() {
         conn.writer().put_str("after");
         Ok(())
     });
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     let mut peer = server.connect();
     peer.send(b"?");
     assert_eq!(peer.receive(6), b"before");
@@ -85,7 +85,7 @@ fn two_calls_of_one_connection_never_overlap() {
         inside.fetch_sub(1, Ordering::SeqCst);
         called
     });
-    let server = Server::start(EventLoop::builder().pollers(2), handler);
+    let server = Server::start(crate::support::builder().pollers(2), handler);
     let mut peer = server.connect();
     for _ in 0..20 {
         let requests: Vec<u8> = (0..50).flat_map(|n| frame(&bytes(n, 1))).collect();
@@ -106,7 +106,7 @@ fn a_handler_that_consumed_nothing_is_called_for_new_input_and_once_at_the_fin()
         count.fetch_add(1, Ordering::SeqCst);
         Ok(())
     });
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     let (mut stalled, mut other) = (server.connect(), server.connect());
     for sent in 1..=3 {
         stalled.send(b"s");
@@ -131,7 +131,7 @@ fn a_handler_that_leaves_part_of_the_input_is_called_again_for_it() {
         writer.put_u8(reader.read_u8().await? + 1);
         Ok(())
     };
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     let mut peer = server.connect();
     let sent: Vec<u8> = (0..5000_u32).map(|n| (n % 200) as u8).collect();
     peer.send(&sent);
@@ -147,7 +147,7 @@ fn a_connection_handler_can_send_before_the_peer_does() {
         conn.writer().put_slice(&answer);
         Ok(())
     };
-    let server = Server::start(EventLoop::builder().pollers(1), Whole(handler));
+    let server = Server::start(crate::support::builder().pollers(1), Whole(handler));
     let mut peer = server.connect();
     assert_eq!(peer.receive(6), b"hello\n");
     peer.send(b"you too\n");
@@ -162,7 +162,7 @@ fn an_echo_by_chunks_returns_every_byte() {
         }
         Ok(())
     };
-    let server = Server::start(EventLoop::builder().pollers(1), Whole(handler));
+    let server = Server::start(crate::support::builder().pollers(1), Whole(handler));
     let mut peer = server.connect();
     for size in [1, 2, 1000, 100_000, 1 << 20] {
         let sent = bytes(size, 11);
@@ -189,7 +189,7 @@ fn a_handler_that_drops_a_wait_is_called_again_only_for_new_input() {
         }
         Ok(())
     });
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     let (mut peer, mut other) = (server.connect(), server.connect());
     for (byte, before) in b"word".iter().zip(0..) {
         eventually("the call", || calls.load(Ordering::SeqCst) >= before);

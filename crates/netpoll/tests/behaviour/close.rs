@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use netpoll::error::{ErrorExt, Limit};
 use netpoll::options::ConnOptions;
-use netpoll::{CloseReason, Connection, Dialer, EventLoop};
+use netpoll::{CloseReason, Connection, Dialer};
 
 use crate::support::{
     Kind, LIMIT, Server, Whole, block_on, bytes, eventually, pair, pair_with, rpc,
@@ -16,7 +16,7 @@ use crate::support::{
 #[test]
 fn close_in_a_handler_sends_the_output_and_then_a_fin() {
     let server = Server::start(
-        EventLoop::builder().pollers(1),
+        crate::support::builder().pollers(1),
         async |conn: &mut Connection| {
             let (mut reader, mut writer) = conn.split();
             reader.skip(1).await?;
@@ -35,7 +35,7 @@ fn close_in_a_handler_sends_the_output_and_then_a_fin() {
 #[test]
 fn a_slow_peer_gets_all_of_the_last_answer() {
     let server = Server::start(
-        EventLoop::builder().pollers(1),
+        crate::support::builder().pollers(1),
         async |conn: &mut Connection| {
             let (mut reader, mut writer) = conn.split();
             reader.skip(1).await?;
@@ -57,7 +57,7 @@ fn a_slow_peer_gets_all_of_the_last_answer() {
 #[test]
 fn close_with_unread_input_does_not_destroy_the_answer() {
     let server = Server::start(
-        EventLoop::builder().pollers(1),
+        crate::support::builder().pollers(1),
         async |conn: &mut Connection| {
             let (mut reader, mut writer) = conn.split();
             reader.skip(4).await?;
@@ -79,7 +79,7 @@ fn close_with_unread_input_does_not_destroy_the_answer() {
 #[test]
 fn dropping_an_owned_connection_closes_it() {
     let server = Server::start(
-        EventLoop::builder().pollers(1),
+        crate::support::builder().pollers(1),
         Whole(async |mut conn: Connection| {
             conn.writer().put_str("bye");
             drop(conn);
@@ -94,7 +94,7 @@ fn dropping_an_owned_connection_closes_it() {
 #[test]
 fn returning_from_a_connection_handler_closes_the_connection() {
     let server = Server::start(
-        EventLoop::builder().pollers(1),
+        crate::support::builder().pollers(1),
         Whole(async |mut conn: Connection| {
             conn.writer().put_str("bye");
             Ok(())
@@ -109,7 +109,7 @@ fn returning_from_a_connection_handler_closes_the_connection() {
 #[test]
 fn abort_resets_the_peer() {
     let server = Server::start(
-        EventLoop::builder().pollers(1),
+        crate::support::builder().pollers(1),
         async |conn: &mut Connection| {
             conn.writer().put_str("never mind");
             conn.abort();
@@ -149,7 +149,7 @@ fn close_and_abort_from_another_thread_take_effect() {
 
 #[test]
 fn on_disconnect_runs_exactly_once_for_each_connection() {
-    let mut server = Server::start(EventLoop::builder().pollers(2), rpc);
+    let mut server = Server::start(crate::support::builder().pollers(2), rpc);
     let mut expected = HashMap::new();
     for round in 0..200 {
         let mut peer = server.connect();
@@ -186,7 +186,7 @@ fn repeated_close_and_abort_end_a_connection_once() {
         (0..3).for_each(|_| conn.close());
         Ok(())
     };
-    let mut server = Server::start(EventLoop::builder().pollers(1), handler);
+    let mut server = Server::start(crate::support::builder().pollers(1), handler);
     let mut peer = server.connect();
     peer.send(b"?");
     peer.expect_reset();
@@ -199,7 +199,7 @@ fn repeated_close_and_abort_end_a_connection_once() {
 #[test]
 fn a_handler_that_closed_is_not_called_for_the_remaining_input() {
     let server = Server::start(
-        EventLoop::builder().pollers(1),
+        crate::support::builder().pollers(1),
         async |conn: &mut Connection| {
             let (mut reader, mut writer) = conn.split();
             writer.put_u8(reader.read_u8().await?);
@@ -232,7 +232,7 @@ fn a_read_after_linger_has_passed_reports_the_first_close_reason() {
 
 #[test]
 fn a_peer_that_sends_without_end_after_our_fin_is_reset_before_linger_passes() {
-    let builder = EventLoop::builder().pollers(1).linger(3 * LIMIT);
+    let builder = crate::support::builder().pollers(1).linger(3 * LIMIT);
     let builder = builder.max_frame(256 << 10);
     let server = Server::start(builder, async |conn: &mut Connection| {
         conn.reader().skip(1).await?;
@@ -254,7 +254,7 @@ fn a_peer_that_sends_without_end_after_our_fin_is_reset_before_linger_passes() {
 
 #[test]
 fn a_peer_that_sends_a_frame_after_our_fin_is_not_reset() {
-    let builder = EventLoop::builder().pollers(1).max_frame(256 << 10);
+    let builder = crate::support::builder().pollers(1).max_frame(256 << 10);
     let server = Server::start(builder, async |conn: &mut Connection| {
         conn.reader().skip(1).await?;
         conn.writer().put_str("bye");

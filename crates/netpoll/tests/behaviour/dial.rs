@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::pin::pin;
 use std::time::Duration;
 
-use netpoll::{Addr, BoxError, CloseReason, Connection, Dialer, EventLoop};
+use netpoll::{Addr, BoxError, CloseReason, Connection, Dialer};
 
 use crate::support::{
     Server, Whole, alone_twice, block_on, bytes, call, eventually, invalid_option,
@@ -89,7 +89,7 @@ fn a_proxy_dials_inside_its_handler_and_relays() {
     let upstream = Server::rpc();
     let addr = upstream.addr;
     let proxy = Server::start(
-        EventLoop::builder().pollers(2),
+        crate::support::builder().pollers(2),
         whole!([], |conn| {
             let upstream_conn = Dialer::new().dial(addr).await?;
             relay(conn, upstream_conn).await
@@ -114,7 +114,7 @@ fn a_proxy_whose_upstream_is_gone_closes_with_its_handlers_error() {
     let addr = listener.local_addr().unwrap();
     drop(listener);
     let proxy = Server::start(
-        EventLoop::builder().pollers(1),
+        crate::support::builder().pollers(1),
         whole!([], |conn| {
             let upstream_conn = Dialer::new().dial(addr).await?;
             relay(conn, upstream_conn).await
@@ -156,7 +156,7 @@ fn dropped_dials_leave_no_descriptor() {
 #[test]
 fn a_dialed_connection_sees_the_end_of_its_server() {
     let server = Server::start(
-        EventLoop::builder().pollers(1),
+        crate::support::builder().pollers(1),
         Whole(async |mut conn: Connection| {
             conn.writer().put_str("bye");
             Ok(())
@@ -170,7 +170,7 @@ fn a_dialed_connection_sees_the_end_of_its_server() {
 
 #[test]
 fn many_threads_dial_at_once() {
-    let server = Server::start(EventLoop::builder().pollers(2), rpc);
+    let server = Server::start(crate::support::builder().pollers(2), rpc);
     let addr = server.addr;
     let dial = move |seed| {
         for _ in 0..20 {

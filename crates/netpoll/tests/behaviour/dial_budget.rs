@@ -3,7 +3,6 @@
 //! loop.
 
 use std::io::{Error, ErrorKind};
-use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::task::Poll;
 
@@ -11,10 +10,11 @@ use netpoll::codec::LengthField;
 use netpoll::mux::{Client, ClientOptions, Numbered};
 use netpoll::options::{Budget, ConnOptions};
 use netpoll::pool::{ConnPool, ConnPoolOptions};
-use netpoll::{Builder, Connection, Dialer, EventLoop, Runner};
+use netpoll::{Connection, Dialer, EventLoop};
 
 use crate::support::{
-    LIMIT, Server, block_on, bytes, frame, free_listener, invalid_option, poll_once, rpc,
+    AnyBuilder, LIMIT, Server, block_on, builder, bytes, frame, free_listener, invalid_option,
+    poll_once, rpc,
 };
 
 /// Returns the option that an error names, and the values it expects.
@@ -23,18 +23,16 @@ fn refused(error: &Error) -> (&'static str, &'static str) {
 }
 
 /// A loop of one poller whose budget holds frames of `max_frame` bytes and no larger ones.
-fn tight(max_frame: usize) -> Builder {
+fn tight(builder: impl Into<AnyBuilder>, max_frame: usize) -> AnyBuilder {
     let budget = Budget::new(Budget::least(max_frame, 1));
-    EventLoop::builder()
-        .pollers(1)
-        .max_frame(max_frame)
-        .budget(budget)
+    let builder = builder.into().pollers(1).max_frame(max_frame);
+    builder.budget(budget)
 }
 
 #[test]
 fn a_dialer_whose_max_frame_exceeds_the_budget_of_its_loop_is_rejected() {
     let upstream = Server::rpc();
-    let server = Server::start(tight(1 << 20), rpc);
+    let server = Server::start(tight(builder(), 1 << 20), rpc);
     let dialer = |max_frame| {
         let options = ConnOptions::for_dialing().max_frame(max_frame);
         Dialer::new().options(options).on(&server.handle)
@@ -70,7 +68,9 @@ fn a_dialer_whose_max_frame_exceeds_the_budget_of_its_loop_is_rejected() {
 
 #[test]
 fn a_loop_that_does_not_run_yet_rejects_a_dialer_at_once() {
-    let ready = tight(1 << 20).on_request(rpc).listen(free_listener());
+    let ready = tight(builder(), 1 << 20)
+        .on_request(rpc)
+        .listen(free_listener());
     let ready = ready.build().expect("a loop");
     // Without the check the dial would wait for the loop.
     let dialer = Dialer::new().on(&ready.handle()).connect_timeout(None);
@@ -85,21 +85,19 @@ fn a_loop_that_does_not_run_yet_rejects_a_dialer_at_once() {
 fn a_dial_in_a_handler_is_checked_against_the_budget_of_its_loop() {
     let upstream = Server::rpc();
     let addr = upstream.addr;
-    for runner in [Runner::Inline, Runner::Threads(1)] {
+    let on_poller = EventLoop::builder();
+    let on_thread = EventLoop::builder().handler_threads(1);
+    for builder in [on_poller, on_thread] {
         let (sender, receiver) = channel();
-        let sender = Mutex::new(sender);
-        let builder =
-            tight(1 << 20)
-                .runner(runner)
-                .on_request(async move |conn: &mut Connection| {
-                    conn.reader().skip(1).await?;
-                    let options = ConnOptions::for_dialing().max_frame(1 << 20);
-                    let fits = Dialer::new().options(options).dial(addr).await.map(drop);
-                    let large = Dialer::new().dial(addr).await.map(drop);
-                    let results = (fits, large);
-                    sender.lock().expect("no panic under it").send(results)?;
-                    Ok(())
-                });
+        let builder = tight(builder, 1 << 20).on_request(async move |conn: &mut Connection| {
+            conn.reader().skip(1).await?;
+            let options = ConnOptions::for_dialing().max_frame(1 << 20);
+            let fits = Dialer::new().options(options).dial(addr).await.map(drop);
+            let large = Dialer::new().dial(addr).await.map(drop);
+            let results = (fits, large);
+            sender.send(results)?;
+            Ok(())
+        });
         let server = Server::start_as_given(builder);
         server.connect().send(b"?");
         let (fits, large) = receiver.recv_timeout(LIMIT).expect("two dials");

@@ -39,7 +39,7 @@ fn is_not_running(error: &Error) -> bool {
 #[test]
 fn connections_dialed_for_a_loop_are_spread_over_its_pollers() {
     let upstream = Server::rpc();
-    let server = Server::start(EventLoop::builder().pollers(3), rpc);
+    let server = Server::start(crate::support::builder().pollers(3), rpc);
     let dialer = Dialer::new().on(&server.handle);
     let dial = |_| block_on(dialer.dial(upstream.addr)).unwrap();
     let conns: Vec<_> = (0..9).map(dial).collect();
@@ -55,7 +55,7 @@ fn connections_dialed_for_a_loop_are_spread_over_its_pollers() {
 
 #[test]
 fn a_socket_adopted_for_a_loop_runs_on_its_poller() {
-    let server = Server::start(EventLoop::builder().pollers(1), rpc);
+    let server = Server::start(crate::support::builder().pollers(1), rpc);
     let dialer = Dialer::new().on(&server.handle);
     let dialed = block_on(dialer.dial(server.addr)).unwrap();
     let stream = std::net::TcpStream::connect(server.addr.as_tcp().unwrap()).unwrap();
@@ -126,7 +126,9 @@ fn a_dial_on_a_poller_of_its_loop_stays_on_that_poller() {
 }
 
 fn idle_loop() -> EventLoop {
-    let builder = EventLoop::builder().pollers(1).on_request_send(rpc);
+    let builder = EventLoop::builder_on(Runner::Inline)
+        .pollers(1)
+        .on_request(rpc);
     builder.listen(free_listener()).build().expect("a loop")
 }
 
@@ -214,9 +216,8 @@ fn a_dial_in_a_handler_whose_loop_has_ended_fails() {
         sender.lock().unwrap().send(dialed)?;
         Ok(())
     });
-    let builder = EventLoop::builder().pollers(1);
-    let builder = builder.runner(Runner::Spawn(Arc::new(OnThreads)));
-    let server = Server::start_unobserved(builder.on_request_send(handler));
+    let builder = EventLoop::builder_on(Runner::Spawn(Arc::new(OnThreads))).pollers(1);
+    let server = Server::start_unobserved(builder.on_request(handler));
     let mut peer = server.connect();
     peer.send(b"?");
     receiver.recv_timeout(LIMIT).unwrap().unwrap();

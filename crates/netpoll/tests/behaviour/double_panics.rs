@@ -9,13 +9,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use netpoll::error::ErrorExt;
+use netpoll::event_loop::ConnectionHandler;
 use netpoll::mux::{self, Message};
 use netpoll::runner::Spawn;
 use netpoll::time::timeout;
-use netpoll::{BoxError, Builder, CloseReason, Connection, EventLoop, Handler, Runner};
+use netpoll::{BoxError, CloseReason, Connection, EventLoop, Handler, Runner};
 
 use crate::mux::{answer, codec};
-use crate::support::{Peer, Server, eventually};
+use crate::support::{AnyBuilder, Peer, Server, eventually};
 
 /// Panics in `poll` and in `drop`.
 struct PanicsTwice<T>(PhantomData<fn() -> T>);
@@ -86,6 +87,15 @@ impl Handler for Twice {
     }
 }
 
+/// A connection handler whose future panics twice.
+struct TwiceWhole;
+
+impl ConnectionHandler for TwiceWhole {
+    fn serve(&self, _conn: Connection) -> impl Future<Output = Outcome> + Send {
+        PanicsTwice::new()
+    }
+}
+
 /// An executor that runs each task on a thread of its own.
 struct ThreadEach;
 
@@ -103,9 +113,11 @@ fn close_reason(server: &Server, mut peer: Peer) -> CloseReason {
 }
 
 /// A server with a handler that panics twice, for each way to install a handler.
-fn ways() -> Vec<(&'static str, Builder)> {
+fn ways() -> Vec<(&'static str, AnyBuilder)> {
     let one = || EventLoop::builder().pollers(1);
-    let on_threads = || one().runner(Runner::Threads(1));
+    let on_threads = || one().handler_threads(1);
+    let moving = |runner| EventLoop::builder_on(runner).pollers(1);
+    let threads = || Runner::Threads(1);
     let spawner = || Arc::new(ThreadEach) as Arc<dyn Spawn>;
     let request = |_: &mut Connection| PanicsTwice::<Outcome>::new();
     let whole = |_: Connection| PanicsTwice::<Outcome>::new();
@@ -114,23 +126,43 @@ fn ways() -> Vec<(&'static str, Builder)> {
         timeout(Duration::from_secs(60), PanicsTwice::<Outcome>::new()).await?
     };
     vec![
-        ("on_request", one().on_request(request)),
-        ("on_request, threads", on_threads().on_request(request)),
-        ("on_connection", one().on_connection(whole)),
-        ("on_connection, threads", on_threads().on_connection(whole)),
-        ("on_connection_send", on_threads().on_connection_send(whole)),
+        ("on_request", one().on_request(request).into()),
         (
-            "on_connection_send, inline",
-            one().on_connection_send(whole),
+            "on_request, threads",
+            on_threads().on_request(request).into(),
         ),
-        ("on_request_send", on_threads().on_request_send(Twice)),
-        ("on_request_send, inline", one().on_request_send(Twice)),
-        ("mux::serve", one().on_connection(mux::serve(codec(), many))),
+        ("on_connection", one().on_connection(whole).into()),
+        (
+            "on_connection, threads",
+            on_threads().on_connection(whole).into(),
+        ),
+        (
+            "on_connection, moving",
+            moving(threads()).on_connection(TwiceWhole).into(),
+        ),
+        (
+            "on_connection, Runner::Inline",
+            moving(Runner::Inline).on_connection(TwiceWhole).into(),
+        ),
+        (
+            "on_request, moving",
+            moving(threads()).on_request(Twice).into(),
+        ),
+        (
+            "on_request, Runner::Inline",
+            moving(Runner::Inline).on_request(Twice).into(),
+        ),
+        (
+            "mux::serve",
+            one().on_connection(mux::serve(codec(), many)).into(),
+        ),
         (
             "mux::serve_on",
-            one().on_connection_send(mux::serve_on(spawner(), 4, codec(), many)),
+            one()
+                .on_connection(mux::serve_on(spawner(), 4, codec(), many))
+                .into(),
         ),
-        ("a timeout", one().on_request(bounded)),
+        ("a timeout", one().on_request(bounded).into()),
     ]
 }
 

@@ -11,9 +11,9 @@ use netpoll::buffer::LinkBuffer;
 use netpoll::codec::LengthField;
 use netpoll::connection::{OwnedReader, OwnedWriter, WriteQueue};
 use netpoll::runner::Spawn;
-use netpoll::{BoxError, Builder, CloseReason, Connection, EventLoop, mux};
+use netpoll::{BoxError, CloseReason, Connection, mux};
 
-use crate::support::{Gate, LIMIT, Peer, Server, block_on, eventually, frame};
+use crate::support::{AnyBuilder, Gate, LIMIT, Peer, Server, block_on, eventually, frame};
 
 /// Long enough that only a shutdown that hangs reaches it.
 const LONG: Duration = LIMIT;
@@ -24,7 +24,7 @@ const SHORT: Duration = Duration::from_millis(100);
 const CODEC: LengthField = LengthField::new();
 
 /// Starts a server that answers each frame with itself once a gate is open.
-type Way = fn(Builder, Gate) -> Server;
+type Way = fn(AnyBuilder, Gate) -> Server;
 
 /// The ways to serve a connection.
 const WAYS: &[(&str, Way)] = &[
@@ -40,7 +40,7 @@ const WAYS: &[(&str, Way)] = &[
     ("draining", awaits_the_drain),
 ];
 
-fn on_request(builder: Builder, gate: Gate) -> Server {
+fn on_request(builder: AnyBuilder, gate: Gate) -> Server {
     let handler = handler!([gate], |conn| {
         let request = conn.reader().frame(&CODEC).await?;
         gate.pass().await;
@@ -51,7 +51,7 @@ fn on_request(builder: Builder, gate: Gate) -> Server {
     Server::start(builder, handler)
 }
 
-fn queue_of_a_request(builder: Builder, gate: Gate) -> Server {
+fn queue_of_a_request(builder: AnyBuilder, gate: Gate) -> Server {
     let handler = handler!([gate], |conn| {
         if let Some(request) = conn.reader().frame(&CODEC).await? {
             spawn(answer_later(conn.write_queue(), gate, request));
@@ -61,7 +61,7 @@ fn queue_of_a_request(builder: Builder, gate: Gate) -> Server {
     Server::start(builder, handler)
 }
 
-fn on_connection(builder: Builder, gate: Gate) -> Server {
+fn on_connection(builder: AnyBuilder, gate: Gate) -> Server {
     let handler = whole!([gate], |mut conn| {
         while let Some(request) = conn.reader().frame(&CODEC).await? {
             gate.pass().await;
@@ -72,7 +72,7 @@ fn on_connection(builder: Builder, gate: Gate) -> Server {
     Server::start(builder, handler)
 }
 
-fn queue_of_an_owner(builder: Builder, gate: Gate) -> Server {
+fn queue_of_an_owner(builder: AnyBuilder, gate: Gate) -> Server {
     let handler = whole!([gate], |mut conn| {
         while let Some(request) = conn.reader().frame(&CODEC).await? {
             spawn(answer_later(conn.write_queue(), gate.clone(), request));
@@ -82,20 +82,19 @@ fn queue_of_an_owner(builder: Builder, gate: Gate) -> Server {
     Server::start(builder, handler)
 }
 
-fn mux_serve(builder: Builder, gate: Gate) -> Server {
-    if !crate::support::runs().pins() {
+fn mux_serve(builder: AnyBuilder, gate: Gate) -> Server {
+    let AnyBuilder::Local(builder) = builder else {
         // Its futures stay on one thread.
         return mux_serve_on(builder, gate);
-    }
+    };
     let served = mux::serve(CODEC, async move |request: LinkBuffer| {
         gate.pass().await;
         Ok(request)
     });
-    let builder = builder.runner(crate::support::runs().runner());
     Server::start_as_given(builder.on_connection(served))
 }
 
-fn mux_serve_on(builder: Builder, gate: Gate) -> Server {
+fn mux_serve_on(builder: AnyBuilder, gate: Gate) -> Server {
     let served = mux::serve_on(Arc::new(Threads), 8, CODEC, move |request: LinkBuffer| {
         let gate = gate.clone();
         async move {
@@ -103,11 +102,10 @@ fn mux_serve_on(builder: Builder, gate: Gate) -> Server {
             Ok(request)
         }
     });
-    let builder = builder.runner(crate::support::runs().runner());
-    Server::start_as_given(builder.on_connection_send(served))
+    Server::start_as_given(builder.on_connection(served))
 }
 
-fn served_by_its_owner(builder: Builder, gate: Gate) -> Server {
+fn served_by_its_owner(builder: AnyBuilder, gate: Gate) -> Server {
     let handler = whole!([gate], |conn| {
         let _served = conn.serve(async move |conn: &mut Connection| {
             let request = conn.reader().frame(&CODEC).await?;
@@ -121,7 +119,7 @@ fn served_by_its_owner(builder: Builder, gate: Gate) -> Server {
     Server::start(builder, handler)
 }
 
-fn halves(builder: Builder, gate: Gate) -> Server {
+fn halves(builder: AnyBuilder, gate: Gate) -> Server {
     let handler = whole!([gate], |conn| {
         let (mut reader, mut writer) = conn.into_split();
         while let Some(request) = reader.frame(&CODEC).await? {
@@ -133,7 +131,7 @@ fn halves(builder: Builder, gate: Gate) -> Server {
     Server::start(builder, handler)
 }
 
-fn halves_of_two_tasks(builder: Builder, gate: Gate) -> Server {
+fn halves_of_two_tasks(builder: AnyBuilder, gate: Gate) -> Server {
     let handler = whole!([gate], |conn| {
         let (reader, writer) = conn.into_split();
         let (ask, asked) = async_channel();
@@ -144,7 +142,7 @@ fn halves_of_two_tasks(builder: Builder, gate: Gate) -> Server {
 }
 
 /// Serves one request, and takes no more once the connection drains.
-fn awaits_the_drain(builder: Builder, gate: Gate) -> Server {
+fn awaits_the_drain(builder: AnyBuilder, gate: Gate) -> Server {
     let handler = whole!([gate], |mut conn| {
         let draining = conn.draining();
         let (mut reader, mut writer) = conn.split();
@@ -232,7 +230,7 @@ fn until_it_drains(server: &Server) {
 fn a_drain_answers_pending_requests_and_then_sends_a_fin() {
     for (way, serves) in WAYS {
         let gate = Gate::default();
-        let mut server = serves(EventLoop::builder().pollers(1), gate.clone());
+        let mut server = serves(crate::support::builder().pollers(1), gate.clone());
         let peers = asking(way, &server, &gate);
         let shutdown = server.handle.shutdown(LONG);
         until_it_drains(&server);
@@ -254,7 +252,7 @@ fn a_drain_answers_pending_requests_and_then_sends_a_fin() {
 fn connections_with_pending_requests_are_aborted_at_the_deadline_and_counted() {
     for (way, serves) in WAYS {
         let gate = Gate::default();
-        let server = serves(EventLoop::builder().pollers(1), gate.clone());
+        let server = serves(crate::support::builder().pollers(1), gate.clone());
         let server = server.of_which_some_is_kept();
         let peers = asking(way, &server, &gate);
         assert_eq!(server.handle.shutdown(SHORT).wait(), 3, "{way}");

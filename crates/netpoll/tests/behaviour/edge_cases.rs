@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use netpoll::buffer::LinkBuffer;
 use netpoll::error::{ErrorExt, ErrorKind as Kind, Timeout};
-use netpoll::{Builder, CloseReason, Connection, EventLoop, Listener, Runner};
+use netpoll::{Builder, CloseReason, Connection, EventLoop, Listener};
 
 use crate::support::{block_on, bytes, eventually, invalid_option, pair, poll_once};
 
@@ -22,8 +22,8 @@ fn too_many_pollers_or_threads_are_rejected_with_the_field_name() {
         given(builder).listen(listener).build().unwrap_err()
     };
     let pollers = build(|builder| builder.pollers(100_000));
-    let threads = build(|builder| builder.runner(Runner::Threads(100_000)));
-    for (error, field) in [(pollers, "pollers"), (threads, "runner")] {
+    let threads = build(|builder| builder.handler_threads(100_000));
+    for (error, field) in [(pollers, "pollers"), (threads, "handler_threads")] {
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert_eq!(invalid_option(&error).unwrap().0, field);
     }

@@ -6,7 +6,6 @@ use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use netpoll::EventLoop;
 use netpoll_sys::options::set_timestamping;
 use socket2::Socket;
 
@@ -40,7 +39,7 @@ enum Then {
 }
 
 fn serve(then: Then, level: bool) -> Server {
-    let builder = EventLoop::builder().pollers(1).idle_timeout(None);
+    let builder = crate::support::builder().pollers(1).idle_timeout(None);
     Server::start(
         builder,
         handler!([then, level], |conn| {

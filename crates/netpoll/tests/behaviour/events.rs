@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use netpoll::event::{AcceptPauseReason, Callback, Event};
 use netpoll::event_loop::Balance;
+use netpoll::event_loop::{HandlerKind, SendHandlers};
 use netpoll::runner::Spawn;
 use netpoll::{Builder, EventLoop, Listener, Runner};
 
 use crate::support::{Gate, LIMIT, Peer, Server, bound, eventually, rpc};
 
 /// Returns a builder whose loop sends its events to the returned receiver.
-fn recorded(builder: Builder) -> (Builder, Receiver<Event>) {
+fn recorded<K: HandlerKind>(builder: Builder<K>) -> (Builder<K>, Receiver<Event>) {
     let (sender, events) = channel();
     let sender = Mutex::new(sender);
     let builder = builder.on_event(move |event| {
@@ -23,6 +24,11 @@ fn recorded(builder: Builder) -> (Builder, Receiver<Event>) {
         let _seen = sender.send(event.clone()).is_ok();
     });
     (builder, events)
+}
+
+/// Returns a builder whose executor drops its tasks.
+fn dropping() -> Builder<SendHandlers> {
+    EventLoop::builder_on(Runner::Spawn(Arc::new(DropsTasks))).pollers(1)
 }
 
 fn one_poller() -> Builder {
@@ -119,10 +125,9 @@ impl Spawn for DropsTasks {
 
 #[test]
 fn a_task_that_the_executor_drops_is_reported() {
-    let (builder, events) = recorded(one_poller().on_request_send(rpc));
+    let (builder, events) = recorded(dropping().on_request(rpc));
     let listener = Listener::bind("127.0.0.1:0").expect("a free port");
     let addr = bound(&listener);
-    let builder = builder.runner(Runner::Spawn(Arc::new(DropsTasks)));
     let running = builder.listen(listener).build().expect("a loop");
     let handle = running.handle();
     let thread = std::thread::spawn(move || running.run());
@@ -178,10 +183,9 @@ fn a_panic_of_on_event_harms_no_poller() {
 #[test]
 fn repeated_events_are_reported_a_few_times_and_then_counted() {
     const CONNECTIONS: u64 = 300;
-    let (builder, events) = recorded(one_poller().on_request_send(rpc));
+    let (builder, events) = recorded(dropping().on_request(rpc));
     let listener = Listener::bind("127.0.0.1:0").expect("a free port");
     let addr = bound(&listener);
-    let builder = builder.runner(Runner::Spawn(Arc::new(DropsTasks)));
     let running = builder.listen(listener).build().expect("a loop");
     let handle = running.handle();
     let thread = std::thread::spawn(move || running.run());

@@ -6,18 +6,19 @@ use std::fs::File;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use netpoll::{Builder, Dialer, EventLoop, Listener};
+use netpoll::EventLoop;
+use netpoll::{Dialer, Listener};
 
 use crate::support::{
-    Apart, Peer, Server, alone_twice, alone_twice_with, block_on, bound, bytes, eventually,
-    free_listener, free_path, open_descriptors, rpc,
+    AnyBuilder, Apart, Peer, Server, alone_twice, alone_twice_with, block_on, bound, builder,
+    bytes, eventually, free_listener, free_path, open_descriptors, rpc,
 };
 
 /// Few descriptors, and enough for a server.
 const FEW: u32 = 64;
 
-fn two_pollers() -> Builder {
-    EventLoop::builder().pollers(2)
+fn two_pollers() -> AnyBuilder {
+    builder().pollers(2)
 }
 
 /// Dials far more often than the server can accept, twice. Accepted connections are served, no
@@ -48,7 +49,9 @@ fn survives(server: &Apart) {
 #[test]
 fn hazard_b05_a_server_recovers_each_time_it_runs_out_of_descriptors() {
     let name = "exhaustion::hazard_b05_a_server_recovers_each_time_it_runs_out_of_descriptors";
-    if let Some(server) = Apart::start(FEW, name, || two_pollers().on_request(rpc)) {
+    if let Some(server) = Apart::start(FEW, name, || {
+        EventLoop::builder().pollers(2).on_request(rpc)
+    }) {
         survives(&server);
     }
 }
@@ -57,7 +60,10 @@ fn hazard_b05_a_server_recovers_each_time_it_runs_out_of_descriptors() {
 fn gnet_367_tokio_3529_netpoll_311_a_server_out_of_descriptors_neither_ends_nor_spins() {
     let name = "exhaustion::\
         gnet_367_tokio_3529_netpoll_311_a_server_out_of_descriptors_neither_ends_nor_spins";
-    let above_the_descriptor_limit = || two_pollers().max_connections(1000).on_request(rpc);
+    let above_the_descriptor_limit = || {
+        let builder = EventLoop::builder().pollers(2).max_connections(1000);
+        builder.on_request(rpc)
+    };
     if let Some(server) = Apart::start(FEW, name, above_the_descriptor_limit) {
         survives(&server);
     }
@@ -141,9 +147,7 @@ fn a_loop_without_enough_descriptors_fails_and_leaves_none() {
         let before = open_descriptors();
         let mut left = 0;
         loop {
-            let builder = two_pollers()
-                .on_request(rpc)
-                .runner(crate::support::runs().runner());
+            let builder = two_pollers().on_request(rpc);
             let running = builder.listen(free_listener()).build().unwrap();
             drop(running.handle().shutdown(Duration::ZERO));
             let files = all_but(left);

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A handler that awaits leaves its poller to other connections.
 
-use netpoll::EventLoop;
-
 use crate::support::{Gate, Server, eventually, frame, rpc};
 
 #[test]
@@ -16,7 +14,7 @@ fn a_handler_that_awaits_does_not_delay_other_connections() {
         }
         rpc(conn).await
     });
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     let (mut waiting, mut other) = (server.connect(), server.connect());
     waiting.send(&frame(b"wait"));
     eventually("the wait", || gate.is_waited_at());

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use netpoll::error::Timeout;
 use netpoll::options::Budget;
-use netpoll::{CloseReason, Connection, EventLoop};
+use netpoll::{CloseReason, Connection};
 
 use crate::support::{
     Gate, Server, block_on, bytes, eventually, frame, pair, retry_if_late, rpc, tight_listener,
@@ -32,7 +32,11 @@ fn a_call_that_awaits_writable_keeps_unsent_output_near_the_watermark() {
         }
         Ok(())
     });
-    let server = Server::start_on(tight_listener(), EventLoop::builder().pollers(1), handler);
+    let server = Server::start_on(
+        tight_listener(),
+        crate::support::builder().pollers(1),
+        handler,
+    );
     let mut peer = server.connect();
     peer.send(b"?");
     let part = bytes(10_000, 7);
@@ -62,7 +66,7 @@ fn writable_ends_with_the_write_timeout_when_the_peer_never_reads() {
             writer.put_slice(&[7; 10_000]);
         }
     };
-    let builder = EventLoop::builder()
+    let builder = crate::support::builder()
         .pollers(1)
         .write_timeout(Duration::from_millis(200));
     let server = Server::start_on(tight_listener(), builder, handler);
@@ -121,7 +125,7 @@ fn a_paused_connection_is_neither_idle_nor_called_and_continues_when_resumed() {
             }
             rpc(conn).await
         });
-        let builder = EventLoop::builder()
+        let builder = crate::support::builder()
             .pollers(1)
             .idle_timeout(Duration::from_millis(150));
         let server = Server::start(builder, handler);
@@ -141,7 +145,7 @@ fn a_paused_connection_is_neither_idle_nor_called_and_continues_when_resumed() {
 #[test]
 fn connections_that_hold_input_are_not_read_above_the_budget_and_small_requests_are_served() {
     let budget = Budget::new(16 << 20);
-    let builder = EventLoop::builder().pollers(1).budget(budget.clone());
+    let builder = crate::support::builder().pollers(1).budget(budget.clone());
     let server = Server::start_on(tight_listener(), builder, rpc);
     let mut small = server.connect();
     small.call(b"is in");
@@ -183,7 +187,7 @@ fn connections_that_hold_input_are_not_read_above_the_budget_and_small_requests_
 #[test]
 fn accepting_pauses_while_the_budget_is_exhausted_and_then_resumes() {
     let budget = Budget::new(1 << 20);
-    let builder = EventLoop::builder().pollers(1).max_frame(64 << 10);
+    let builder = crate::support::builder().pollers(1).max_frame(64 << 10);
     let server = Server::start(builder.budget(budget.clone()), rpc);
     server.connect().call(b"before");
     let held = std::thread::spawn({

@@ -12,7 +12,7 @@ use netpoll::buffer::LinkBuffer;
 use netpoll::codec::{Codec, Delimiter, FixedSize, LengthField, Need};
 use netpoll::error::{ErrorExt, ErrorKind as Kind, Limit};
 use netpoll::options::ConnOptions;
-use netpoll::{CloseReason, Connection, Dialer, EventLoop};
+use netpoll::{CloseReason, Connection, Dialer};
 
 use crate::support::{Peer, Server, block_on, bytes, eventually, pair, pair_with, poll_once};
 
@@ -178,7 +178,7 @@ fn a_frame_above_the_limit_of_codec_or_connection_is_rejected() {
 fn a_handler_that_returns_too_large_ends_its_connection_with_the_frame_limit() {
     let codec = LengthField::new().maximum(100);
     let server = Server::start(
-        EventLoop::builder().pollers(1),
+        crate::support::builder().pollers(1),
         handler!([codec], |conn| {
             conn.reader().frame(&codec).await?;
             Ok(())
@@ -350,7 +350,7 @@ fn a_frame_that_fails_to_encode_is_not_sent_even_in_part() {
 fn one_codec_serves_a_server_and_its_clients() {
     let codec = LengthField::new().offset(1).width(8).adjustment(-8);
     let server = Server::start(
-        EventLoop::builder().pollers(1),
+        crate::support::builder().pollers(1),
         handler!([codec], |conn| {
             let (mut reader, mut writer) = conn.split();
             if let Some(frame) = reader.frame(&codec).await? {

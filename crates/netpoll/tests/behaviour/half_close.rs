@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use netpoll::error::{ErrorExt, ErrorKind as Kind};
-use netpoll::{CloseReason, Connection, EventLoop};
+use netpoll::{CloseReason, Connection};
 
 use crate::support::{LIMIT, Server, Whole, bytes, frame};
 
@@ -74,7 +74,7 @@ fn a_frame_cut_short_by_a_fin_is_an_unexpected_eof_and_ends_with_peer_fin() {
         seen.send((error.kind(), error.netpoll_kind())).unwrap();
         Err(error.into())
     });
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     for have in 0..10 {
         let mut peer = server.connect();
         peer.send(&frame(&bytes(10, 1))[..4 + have]);
@@ -95,7 +95,7 @@ fn a_frame_cut_short_by_a_fin_is_an_unexpected_eof_and_ends_with_peer_fin() {
 #[test]
 fn input_received_before_a_fin_can_be_read_after_it() {
     let server = Server::start(
-        EventLoop::builder().pollers(1),
+        crate::support::builder().pollers(1),
         async |conn: &mut Connection| {
             let (mut reader, mut writer) = conn.split();
             reader.wait(100).await.expect_err("a stream of 7 bytes");
@@ -113,7 +113,7 @@ fn input_received_before_a_fin_can_be_read_after_it() {
 #[test]
 fn an_answer_that_begins_after_the_fin_was_read_is_sent_whole() {
     let server = Server::start(
-        EventLoop::builder().pollers(1),
+        crate::support::builder().pollers(1),
         Whole(async |mut conn: Connection| {
             let (mut reader, mut writer) = conn.split();
             assert!(reader.chunk().await?.is_some());

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use netpoll::{BoxError, CloseReason, Connection, Dialer, EventLoop};
+use netpoll::{BoxError, CloseReason, Connection, Dialer};
 
 use crate::support::{Gate, Kind, RESET, Server, block_on, errno_of, eventually, rpc};
 
@@ -32,7 +32,7 @@ async fn obey(conn: &mut Connection) -> Result<(), BoxError> {
 }
 
 fn obedient() -> Server {
-    Server::start(EventLoop::builder().pollers(1), obey)
+    Server::start(crate::support::builder().pollers(1), obey)
 }
 
 /// Sends `word` on one of two connections, and checks that the other one still works.
@@ -111,7 +111,7 @@ fn a_panic_in_the_drop_of_a_future_affects_no_other_connection() {
         std::future::pending::<()>().await;
         Ok(())
     });
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     let mut peers: Vec<_> = (0..5).map(|_| server.connect()).collect();
     for peer in &mut peers {
         peer.send(b"?");
@@ -123,7 +123,7 @@ fn a_panic_in_the_drop_of_a_future_affects_no_other_connection() {
 
 #[test]
 fn a_panic_of_on_disconnect_affects_no_other_connection() {
-    let server = Server::start_observed(EventLoop::builder().pollers(1), rpc, |_, _| {
+    let server = Server::start_observed(crate::support::builder().pollers(1), rpc, |_, _| {
         panic!("requested by the test")
     });
     let mut steady = server.connect();
@@ -150,7 +150,7 @@ fn swapper(upstream: &Server) -> Server {
         }
         Ok(())
     });
-    Server::start(EventLoop::builder().pollers(1), handler)
+    Server::start(crate::support::builder().pollers(1), handler)
 }
 
 #[test]
@@ -180,7 +180,8 @@ fn a_connection_swapped_with_one_held_elsewhere_is_closed() {
         std::mem::swap(conn, &mut other.lock().unwrap());
         Ok(())
     });
-    let server = Server::start(EventLoop::builder().pollers(1), handler).of_which_some_is_kept();
+    let server =
+        Server::start(crate::support::builder().pollers(1), handler).of_which_some_is_kept();
     let mut peer = server.connect();
     peer.send(b"s");
     assert_eq!(peer.receive_all().unwrap(), b"");
@@ -197,7 +198,7 @@ fn an_error_of_another_connection_is_a_handler_error() {
     let gate = Gate::default();
     let at = gate.clone();
     let upstream = Server::start(
-        EventLoop::builder().pollers(1),
+        crate::support::builder().pollers(1),
         whole!([at], |conn| {
             at.pass().await;
             conn.abort();
@@ -210,7 +211,7 @@ fn an_error_of_another_connection_is_a_handler_error() {
         let mut other = Dialer::new().dial(addr).await?;
         Ok(other.reader().skip(1).await?)
     });
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     let mut peer = server.connect();
     peer.send(b"?");
     eventually("the dial", || gate.is_waited_at());

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use netpoll::error::{ErrorExt, ErrorKind as Reported, Timeout};
-use netpoll::{Addr, CloseReason, Connection, Dialer, EventLoop};
+use netpoll::{Addr, CloseReason, Connection, Dialer};
 
 use crate::support::{
     Kind, LIMIT, Peer, Server, block_on, bytes, call, eventually, frame, pair, rpc, tight_listener,
@@ -135,7 +135,7 @@ fn hazard_b11_after_a_timed_out_flush_nothing_is_sent_twice_or_out_of_order() {
         }
         Ok(())
     });
-    let builder = EventLoop::builder()
+    let builder = crate::support::builder()
         .pollers(1)
         .linger(Duration::from_millis(1));
     let server = Server::start_on(tight_listener(), builder, handler);
@@ -170,7 +170,7 @@ fn hazard_b15_on_disconnect_runs_after_the_last_call_with_the_descriptor_open() 
         let alone = !idle.load(Ordering::SeqCst);
         sender.send((open, alone)).expect("a test that waits");
     };
-    let server = Server::start_observed(EventLoop::builder().pollers(1), handler, observer);
+    let server = Server::start_observed(crate::support::builder().pollers(1), handler, observer);
     for round in 0..40 {
         let mut peer = server.connect();
         let whole = frame(b"whole");
@@ -185,7 +185,7 @@ fn hazard_b15_on_disconnect_runs_after_the_last_call_with_the_descriptor_open() 
 
 #[test]
 fn netpoll_304_a_peer_that_closes_as_its_handler_returns_leaves_no_connection() {
-    let mut server = Server::start(EventLoop::builder().pollers(2), rpc);
+    let mut server = Server::start(crate::support::builder().pollers(2), rpc);
     for round in 0..300 {
         let mut peer = server.connect();
         peer.send(&frame(b"one"));
@@ -234,7 +234,7 @@ fn netpoll_296_a_failed_read_leaves_no_deadline_to_the_next() {
 #[test]
 fn netpoll_363_289_a_dial_succeeds_when_the_server_closes_at_once() {
     let server = Server::start(
-        EventLoop::builder().pollers(1),
+        crate::support::builder().pollers(1),
         crate::support::Whole(async |conn: Connection| {
             drop(conn);
             Ok(())
@@ -280,7 +280,7 @@ fn kitex_427_output_after_a_failed_flush_holds_no_memory() {
 #[test]
 fn netpoll_238_a_panic_of_a_handler_leaves_no_connection_open() {
     let handler = async |_: &mut Connection| panic!("requested by the test");
-    let server = Server::start(EventLoop::builder().pollers(2), handler);
+    let server = Server::start(crate::support::builder().pollers(2), handler);
     let mut peers: Vec<Peer> = (0..20).map(|_| server.connect()).collect();
     for peer in &mut peers {
         peer.send(b"?");

@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
 use netpoll::listener::Accept;
-use netpoll::{BoxError, CloseReason, Connection, Dialer, EventLoop};
+use netpoll::{BoxError, CloseReason, Connection, Dialer};
 
 use crate::support::{Greeted, LIMIT, Peer, Server, block_on, eventually, pair, rpc};
 
@@ -37,7 +37,10 @@ fn on_connect_can_serve_1024_requests() {
         sender.send(pongs(conn).await?)?;
         Ok(())
     });
-    let server = Server::start(EventLoop::builder().pollers(1), Greeted(on_connect, rpc));
+    let server = Server::start(
+        crate::support::builder().pollers(1),
+        Greeted(on_connect, rpc),
+    );
     let mut peer = server.connect();
     for _ in 0..1024 {
         peer.send(b"ping");
@@ -59,7 +62,7 @@ fn all_data_of_peers_that_close_at_once_arrives() {
         }
         Ok(())
     });
-    let server = Server::start(EventLoop::builder().pollers(2), handler);
+    let server = Server::start(crate::support::builder().pollers(2), handler);
     let (addr, mut expected) = (server.addr, 0);
     for (threads, peers, size) in [(10, 10, 1024), (5, 2, 5000)] {
         std::thread::scope(|scope| {
@@ -105,7 +108,7 @@ fn callbacks_run_in_lifecycle_order_on_both_sides() {
         accepts();
         Accept::Accept(info.options().clone())
     };
-    let builder = EventLoop::builder().pollers(1).on_accept(filter);
+    let builder = crate::support::builder().pollers(1).on_accept(filter);
     let observer = move |conn: &mut Connection, reason: &CloseReason| {
         assert_eq!(conn.attached::<u8>(), Some(&mut 7));
         assert!(matches!(reason, CloseReason::Local));
@@ -143,7 +146,10 @@ fn an_on_close_callback_added_in_on_connect_runs_when_the_peer_closes() {
         });
         Ok(())
     });
-    let server = Server::start(EventLoop::builder().pollers(1), Greeted(on_connect, rpc));
+    let server = Server::start(
+        crate::support::builder().pollers(1),
+        Greeted(on_connect, rpc),
+    );
     for _ in 0..20 {
         let mut peer = server.connect();
         peer.call(b"one");

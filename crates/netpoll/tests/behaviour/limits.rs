@@ -17,7 +17,7 @@ use crate::support::{
 
 #[test]
 fn a_length_above_max_frame_closes_the_connection_after_the_earlier_answers() {
-    let server = Server::start(EventLoop::builder().pollers(1).max_frame(1000), rpc);
+    let server = Server::start(crate::support::builder().pollers(1).max_frame(1000), rpc);
     let mut peer = server.connect();
     let good = frame(&bytes(1000, 1));
     peer.send(&[&good[..], &good, &1001_u32.to_be_bytes()].concat());
@@ -59,7 +59,7 @@ fn output_above_max_output_closes_the_connection() {
         Ok(())
     });
     let bounds = ConnOptions::default().max_output(500_000);
-    let builder = EventLoop::builder().pollers(1).options(bounds);
+    let builder = crate::support::builder().pollers(1).options(bounds);
     let server = Server::start_on(tight_listener(), builder, handler);
     let (mut peer, mut steady) = (server.connect(), server.connect());
     peer.send(b"?");
@@ -91,7 +91,7 @@ fn check_unread_answers(requests: usize, size: usize) {
         }
         Ok(())
     });
-    let builder = EventLoop::builder().pollers(1);
+    let builder = crate::support::builder().pollers(1);
     let server = Server::start_on(tight_listener(), builder, handler);
     let (mut slow, mut other) = (server.connect(), server.connect());
     slow.send(&vec![7; requests]);
@@ -126,7 +126,7 @@ fn the_handler_is_not_called_while_the_socket_is_full_and_little_is_unsent() {
 
 #[test]
 fn a_slow_peer_receives_every_byte_in_order() {
-    let builder = EventLoop::builder().pollers(1);
+    let builder = crate::support::builder().pollers(1);
     let server = Server::start_on(tight_listener(), builder, rpc);
     let mut peer = server.connect();
     let requests: Vec<u8> = (0..300)
@@ -151,7 +151,7 @@ fn endless_pipelined_requests_are_read_no_faster_than_they_are_served() {
         seen.fetch_max(waiting, Ordering::SeqCst);
         rpc(conn).await
     });
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     let mut peer = server.connect();
     let requests = frame(b"tiny").repeat(500_000);
     let sending = peer.send_aside(requests.clone());
@@ -171,7 +171,7 @@ fn input_is_bounded_while_each_request_awaits_a_timer() {
         netpoll::time::sleep(std::time::Duration::from_micros(100)).await;
         Ok(conn.reader().skip(1).await?)
     });
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     let peer = server.connect();
     let sending = peer.send_aside(vec![7; 64 << 20]);
     let called = || server.handle.stats().total().requests;
@@ -195,7 +195,7 @@ fn input_is_bounded_while_a_handler_awaits_something_else() {
         conn.close();
         Ok(())
     });
-    let builder = EventLoop::builder().pollers(1);
+    let builder = crate::support::builder().pollers(1);
     let server = Server::start_on(tight_listener(), builder, handler);
     let mut peer = server.connect();
     peer.send(b"?");
@@ -232,7 +232,7 @@ fn a_handler_that_never_consumes_buffers_at_most_one_frame() {
         conn.reader().available();
         Ok(())
     };
-    let builder = EventLoop::builder().pollers(1);
+    let builder = crate::support::builder().pollers(1);
     let server = Server::start(builder.max_frame(100_000), handler);
     let mut peer = server.connect();
     peer.send(&bytes(100_000, 1));
@@ -292,7 +292,7 @@ fn a_budget_below_the_minimum_is_rejected_and_the_minimum_receives_the_largest_f
 
 #[test]
 fn max_frame_set_in_on_accept_is_checked_against_the_budget() {
-    let builder = EventLoop::builder().pollers(1).max_frame(1000);
+    let builder = crate::support::builder().pollers(1).max_frame(1000);
     let builder = builder.budget(Budget::new(1 << 20)).on_accept(|info| {
         let options = info.options().clone().max_frame(4 << 20);
         Accept::Accept(options)

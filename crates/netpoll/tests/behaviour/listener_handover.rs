@@ -35,7 +35,7 @@ fn no_connection_is_lost_while_a_listener_moves_between_loops() {
         let listener = next.take().expect("a listener for each loop");
         let duplicate = listener.as_fd().try_clone_to_owned().unwrap();
         next = Some(Listener::from_fd(duplicate).unwrap());
-        let server = Server::start_on(listener, EventLoop::builder().pollers(2), rpc);
+        let server = Server::start_on(listener, crate::support::builder().pollers(2), rpc);
         if let Some(former) = former.replace(server) {
             assert_eq!(former.shut_down(LIMIT), 0);
         } else {
@@ -74,7 +74,7 @@ fn a_new_connection_that_drains_gets_its_first_request_answered() {
 
 #[test]
 fn a_drain_waits_for_a_new_connection_up_to_the_first_byte_timeout() {
-    let builder = EventLoop::builder().pollers(1);
+    let builder = crate::support::builder().pollers(1);
     let builder = builder.first_byte_timeout(Duration::from_millis(50));
     let server = Server::start(builder, rpc);
     let mut silent = server.connect();
@@ -97,7 +97,7 @@ fn a_new_connection_that_stays_silent_is_not_counted_as_aborted() {
 fn stop_accepting_frees_the_port_and_keeps_serving_open_connections() {
     let per_poller = || Listener::bind_per_poller("127.0.0.1:0", ListenOptions::default());
     for listener in [free_listener(), per_poller().unwrap()] {
-        let server = Server::start_on(listener, EventLoop::builder().pollers(2), rpc);
+        let server = Server::start_on(listener, crate::support::builder().pollers(2), rpc);
         let mut peer = server.connect();
         peer.call(b"before");
         server.handle.stop_accepting();
@@ -108,7 +108,7 @@ fn stop_accepting_frees_the_port_and_keeps_serving_open_connections() {
             again.is_some()
         });
         peer.call(b"after");
-        let other = Server::start_on(again.unwrap(), EventLoop::builder().pollers(1), rpc);
+        let other = Server::start_on(again.unwrap(), crate::support::builder().pollers(1), rpc);
         other.connect().call(b"to the other");
         peer.call(b"still");
         assert_eq!(server.handle.connections(), 1);
@@ -141,12 +141,12 @@ fn stop_accepting_before_the_loop_runs_serves_the_backlog() {
 fn stop_accepting_does_not_stop_a_loop_with_the_same_listener() {
     let listener = free_listener();
     let duplicate = listener.as_fd().try_clone_to_owned().unwrap();
-    let first = Server::start_on(listener, EventLoop::builder().pollers(1), rpc);
+    let first = Server::start_on(listener, crate::support::builder().pollers(1), rpc);
     let mut peer = first.connect();
     peer.call(b"by the first");
     first.handle.stop_accepting();
     let second = Listener::from_fd(duplicate).unwrap();
-    let second = Server::start_on(second, EventLoop::builder().pollers(1), rpc);
+    let second = Server::start_on(second, crate::support::builder().pollers(1), rpc);
     eventually("a connection of the second loop", || {
         second.connect().call(b"by either");
         second.handle.stats().accept.accepted > 0

@@ -4,8 +4,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use netpoll::EventLoop;
-
 use crate::support::{
     LIMIT, Peer, Server, alone_twice, bytes, eventually, frame, open_descriptors, rpc,
 };
@@ -14,7 +12,7 @@ use crate::support::{
 fn a_thousand_concurrent_connections_are_all_served() {
     let limit = netpoll_sys::process::raise_descriptor_limit().unwrap();
     let count = usize::try_from(limit / 4).map_or(1000, |quarter| quarter.min(1000));
-    let server = Server::start(EventLoop::builder().pollers(2), rpc);
+    let server = Server::start(crate::support::builder().pollers(2), rpc);
     let mut peers: Vec<Peer> = (0..count).map(|_| server.connect()).collect();
     for round in 0..3 {
         for (index, peer) in peers.iter_mut().enumerate() {
@@ -35,7 +33,7 @@ fn churn_leaves_no_connection_and_no_descriptor() {
     alone_twice(
         "everywhere::many_connections::churn_leaves_no_connection_and_no_descriptor",
         || {
-            let server = Server::start(EventLoop::builder().pollers(2), rpc);
+            let server = Server::start(crate::support::builder().pollers(2), rpc);
             server.connect().call(b"one");
             eventually("no connection", || server.handle.connections() == 0);
             let before = open_descriptors();
@@ -64,7 +62,7 @@ fn churn_leaves_no_connection_and_no_descriptor() {
 
 #[test]
 fn reused_descriptors_do_not_disturb_other_connections() {
-    let server = Server::start(EventLoop::builder().pollers(1), rpc);
+    let server = Server::start(crate::support::builder().pollers(1), rpc);
     let stop = Arc::new(AtomicBool::new(false));
     let pinging: Vec<_> = (0..4)
         .map(|seed| {
@@ -97,7 +95,7 @@ fn reused_descriptors_do_not_disturb_other_connections() {
 
 #[test]
 fn connections_that_send_concurrently_get_their_own_answers() {
-    let server = Server::start(EventLoop::builder().pollers(2), rpc);
+    let server = Server::start(crate::support::builder().pollers(2), rpc);
     let threads: Vec<_> = (0..16)
         .map(|seed| {
             let mut peer = server.connect();

@@ -4,11 +4,10 @@
 
 use std::time::Duration;
 
-use netpoll::Runner;
 use netpoll::mux::{self, Message};
 use netpoll::time::{sleep, timeout};
 
-use crate::busy_handlers::{Hog, one_thread, runners, yield_once};
+use crate::busy_handlers::{Hog, one_poller, one_thread, yield_once};
 use crate::mux::{answer, codec, request};
 use crate::support::{Peer, Server};
 
@@ -20,8 +19,8 @@ fn ask(peer: &mut Peer, id: u64) {
 
 #[test]
 fn a_request_that_never_waits_delays_neither_its_connection_nor_another() {
-    for runner in runners() {
-        for way in ["yield", "sleep", "timeout"] {
+    for way in ["yield", "sleep", "timeout"] {
+        for builder in one_thread() {
             let hog = Hog::default();
             let runs = hog.clone();
             let serving = mux::serve(codec(), async move |message: Message| {
@@ -34,7 +33,7 @@ fn a_request_that_never_waits_delays_neither_its_connection_nor_another() {
                 }
                 Ok(message)
             });
-            let server = Server::start_as_given(one_thread(runner.clone()).on_connection(serving));
+            let server = Server::start_as_given(builder.on_connection(serving));
             let (mut peer, mut other) = (server.connect(), server.connect());
             answer(&mut peer, 0, b"");
             let mut id = 0;
@@ -61,7 +60,7 @@ fn fifty_busy_requests_delay_neither_their_connection_nor_another() {
         }
         Ok(message)
     });
-    let server = Server::start_as_given(one_thread(Runner::Inline).on_connection(serving));
+    let server = Server::start_as_given(one_poller().on_connection(serving));
     let (mut peer, mut other) = (server.connect(), server.connect());
     (0..50).for_each(|id| answer(&mut peer, id, b""));
     let mut id = 100;
@@ -82,7 +81,7 @@ fn endless_requests_answered_at_once_do_not_starve_another_connection() {
         }
         Ok(message)
     });
-    let server = Server::start_as_given(one_thread(Runner::Inline).on_connection(serving));
+    let server = Server::start_as_given(one_poller().on_connection(serving));
     let (peer, mut other) = (server.connect(), server.connect());
     let mut asks = Peer::of(peer.stream.try_clone().expect("a descriptor"));
     let asking = std::thread::spawn(move || {

@@ -33,7 +33,8 @@ where
         async move { serving(conn).await }
     });
     ends.extend(with_a_peer_in_each_executor(asks_again, move |conn| {
-        mux::serve_on(Arc::new(Threads), AT_ONCE, codec(), on_threads.clone())(conn)
+        let serving = mux::serve_on(Arc::new(Threads), AT_ONCE, codec(), on_threads.clone());
+        async move { serving(conn).await }
     }));
     ends
 }
@@ -61,15 +62,17 @@ fn servers<F>(in_flight: usize, handler: fn(Message) -> F) -> Vec<Server>
 where
     F: Future<Output = Result<Message, BoxError>> + Send + 'static,
 {
-    let on = |runner| EventLoop::builder().pollers(1).runner(runner);
-    let within = [Runner::Inline, Runner::Threads(2)].map(|runner| {
+    let on_poller = EventLoop::builder();
+    let on_threads = EventLoop::builder().handler_threads(2);
+    let within = [on_poller, on_threads].map(|builder| {
         let served = mux::serve_within(in_flight, codec(), handler);
-        Server::start_as_given(on(runner).on_connection(served))
+        Server::start_as_given(builder.pollers(1).on_connection(served))
     });
     let spawned = Runner::Spawn(Arc::new(Tokio));
     let apart = [Runner::Inline, Runner::Threads(2), spawned].map(|runner| {
         let served = mux::serve_on(Arc::new(Tokio), in_flight, codec(), handler);
-        Server::start_as_given(on(runner).on_connection_send(served))
+        let builder = EventLoop::builder_on(runner).pollers(1);
+        Server::start_as_given(builder.on_connection(served))
     });
     within.into_iter().chain(apart).collect()
 }
@@ -164,7 +167,7 @@ fn requests_that_block_run_on_several_threads() {
         }
     });
     let builder = EventLoop::builder().pollers(1);
-    let server = Server::start_as_given(builder.on_connection_send(served));
+    let server = Server::start_as_given(builder.on_connection(served));
     let mut peer = server.connect();
     ask(&mut peer, 0..32);
     peer.finish();
@@ -270,7 +273,7 @@ fn a_task_dropped_by_its_executor_closes_the_connection() {
     }
     let served = mux::serve_on(Arc::new(Drops), 1, codec(), async |request| Ok(request));
     let builder = EventLoop::builder().pollers(1);
-    let server = Server::start_as_given(builder.on_connection_send(served));
+    let server = Server::start_as_given(builder.on_connection(served));
     let mut peer = server.connect();
     ask(&mut peer, [0]);
     assert_eq!(peer.receive_all().unwrap(), b"");

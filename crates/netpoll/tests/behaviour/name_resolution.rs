@@ -252,7 +252,7 @@ fn localhost_and_its_subdomains_are_dialed_without_a_lookup() {
     }
     let six = Server::start_on(
         netpoll::Listener::bind("[::1]:0").unwrap(),
-        netpoll::EventLoop::builder().pollers(1),
+        crate::support::builder().pollers(1),
         crate::support::rpc,
     );
     let port = of(&six).port();

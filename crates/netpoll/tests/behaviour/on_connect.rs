@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use netpoll::{BoxError, Builder, CloseReason, Connection, EventLoop};
+use netpoll::{BoxError, CloseReason, Connection};
 
 use crate::support::{
-    Gate, Greeted, GreetedWhole, LIMIT, Peer, Server, bytes, eventually, frame, rpc,
+    AnyBuilder, Gate, Greeted, GreetedWhole, LIMIT, Peer, Server, builder, bytes, eventually,
+    frame, rpc,
 };
 
-fn one_poller() -> Builder {
-    EventLoop::builder().pollers(1)
+fn one_poller() -> AnyBuilder {
+    builder().pollers(1)
 }
 
 /// Accepts a connection whose first line is `hello`.
@@ -164,7 +165,7 @@ fn netpoll_307_hazard_b13_a_peer_lost_during_on_connect_gets_each_callback_once(
         count.fetch_add(1, Ordering::SeqCst);
         Ok(())
     });
-    let mut server = Server::start(EventLoop::builder().pollers(2), Greeted(greet, rpc));
+    let mut server = Server::start(builder().pollers(2), Greeted(greet, rpc));
     for round in 0..200 {
         let peer = server.connect();
         match round % 3 {

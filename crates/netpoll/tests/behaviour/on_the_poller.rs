@@ -23,7 +23,7 @@ fn two_pollers_share_the_connections() {
         seen.lock().unwrap().push(std::thread::current().id());
         rpc(conn).await
     });
-    let server = Server::start(EventLoop::builder().pollers(2), handler);
+    let server = Server::start(crate::support::builder().pollers(2), handler);
     let mut peers: Vec<Peer> = (0..20).map(|_| server.connect()).collect();
     peers.iter_mut().for_each(|peer| peer.call(b"one"));
     let threads = threads.lock().unwrap();
@@ -54,7 +54,7 @@ fn ten_thousand_pipelined_requests_do_not_starve_another_connection() {
         }
         rpc(conn).await
     });
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     let (mut holder, mut greedy, mut modest) =
         (server.connect(), server.connect(), server.connect());
     for peer in [&mut holder, &mut greedy, &mut modest] {
@@ -102,7 +102,7 @@ fn output_for_another_connection_of_the_poller_is_sent_without_a_flush() {
         slot.lock().unwrap().take();
         Ok(())
     });
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     let (mut listener, mut speaker) = (server.connect(), server.connect());
     listener.send(b"p");
     eventually("a parked connection", || parked.lock().unwrap().is_some());
@@ -129,7 +129,7 @@ fn a_blocking_wait_for_shutdown_on_a_poller_panics_and_the_loop_continues() {
         assert_eq!(own.get().expect("a handle").shutdown(LIMIT).wait(), 0);
         Ok(())
     });
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     handle.set(server.handle.clone()).unwrap();
     let mut peer = server.connect();
     peer.send(b"?");
@@ -159,7 +159,7 @@ fn repeated_flushes_of_a_handler_do_not_starve_another() {
         }
         Ok(())
     });
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     let (mut waiting, mut flushing) = (server.connect(), server.connect());
     waiting.send(b"w");
     eventually("a waiting handler", || gate.is_waited_at());

@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 use std::sync::mpsc::channel;
 
-use netpoll::{CloseReason, Dialer, EventLoop};
+use netpoll::{CloseReason, Dialer};
 
 use crate::support::{Gate, LIMIT, Server, block_on, bytes, call, eventually};
 
@@ -27,7 +27,7 @@ fn an_owned_connection_can_be_used_on_another_thread() {
 fn an_accepted_connection_can_be_moved_out_of_its_handler() {
     let (moved, owned) = channel();
     let server = Server::start(
-        EventLoop::builder().pollers(1),
+        crate::support::builder().pollers(1),
         whole!([moved], |conn| {
             moved.send(conn)?;
             Ok(())
@@ -54,7 +54,7 @@ fn a_connection_with_paused_input_can_be_used_on_another_thread() {
     let gate = Gate::default();
     let at = gate.clone();
     let server = Server::start(
-        EventLoop::builder().pollers(1),
+        crate::support::builder().pollers(1),
         whole!([at, moved], |mut conn| {
             at.pass().await;
             // The poller has paused its reads. This wait resumes them.
@@ -97,7 +97,7 @@ fn a_connection_dialed_on_a_poller_closes_with_its_loop() {
     let addr = upstream.addr;
     let (moved, owned) = channel();
     let server = Server::start(
-        EventLoop::builder().pollers(1),
+        crate::support::builder().pollers(1),
         handler!([moved], |conn| {
             conn.reader().skip(1).await?;
             let dialed = Dialer::new().dial(addr).await?;

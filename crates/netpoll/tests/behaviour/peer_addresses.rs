@@ -11,7 +11,7 @@ use std::time::Duration;
 use netpoll::addr::UnixAddr;
 use netpoll::listener::{Accept, Ipv6Mode, ListenOptions};
 use netpoll::pool::ConnPool;
-use netpoll::{Addr, Connection, Dialer, EventLoop, Listener};
+use netpoll::{Addr, Connection, Dialer, Listener};
 
 use crate::support::{Folder, LIMIT, Peer, Server, block_on, bound, call, rpc, says, unused_port};
 
@@ -58,7 +58,7 @@ fn kernel_peer(conn: &Connection) -> Addr {
 fn peer_addr_matches_the_kernel_for_every_dialed_form_at_both_ends() {
     let (sender, receiver) = channel();
     let filter = sender.clone();
-    let builder = EventLoop::builder().pollers(1).on_accept(move |info| {
+    let builder = crate::support::builder().pollers(1).on_accept(move |info| {
         filter.send(("info", info.peer_addr())).unwrap();
         Accept::Accept(info.options().clone())
     });

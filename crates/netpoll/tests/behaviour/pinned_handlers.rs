@@ -9,15 +9,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
 
-use netpoll::{Builder, Connection, EventLoop};
+use netpoll::{Builder, Connection};
 
-use crate::support::{Peer, Runs, Server, THREADS, rpc};
+use crate::support::{Peer, Runs, Server, THREADS, local_builder, rpc};
 
 /// A builder with `THREADS` pollers and the runner of this test program.
 fn two_pollers() -> Builder {
-    EventLoop::builder()
-        .pollers(THREADS)
-        .runner(crate::support::runs().runner())
+    local_builder().pollers(THREADS)
 }
 
 #[test]
@@ -88,8 +86,7 @@ fn a_panic_in_the_handler_factory_closes_the_connection() {
         );
         async |conn: &mut Connection| rpc(conn).await
     };
-    let builder = EventLoop::builder().pollers(1);
-    let builder = builder.runner(crate::support::runs().runner());
+    let builder = local_builder().pollers(1);
     let server = Server::start_as_given(builder.on_request_with(make));
     for _ in 0..2 {
         let mut peer = server.connect();

@@ -9,14 +9,16 @@ use std::thread::ThreadId;
 
 use netpoll::event_loop::Balance;
 use netpoll::listener::ListenOptions;
-use netpoll::{Builder, EventLoop, Handler, Listener};
+use netpoll::{Handler, Listener};
 
-use crate::support::{LIMIT, Peer, Server, bound, eventually, free_path, invalid_option, rpc};
+use crate::support::{
+    AnyBuilder, LIMIT, Peer, Server, bound, builder, eventually, free_path, invalid_option, rpc,
+};
 
 /// The poller threads of all handler calls, in order.
 type Threads = Arc<Mutex<Vec<ThreadId>>>;
 
-fn watched(pollers: usize) -> (Builder, impl Handler, Threads) {
+fn watched(pollers: usize) -> (AnyBuilder, impl Handler, Threads) {
     let threads = Threads::default();
     let seen = Arc::clone(&threads);
     let handler = handler!([seen], |conn| {
@@ -25,7 +27,7 @@ fn watched(pollers: usize) -> (Builder, impl Handler, Threads) {
             .push(std::thread::current().id());
         rpc(conn).await
     });
-    (EventLoop::builder().pollers(pollers), handler, threads)
+    (builder().pollers(pollers), handler, threads)
 }
 
 /// The threads that serve `count` connections, one after the other.
@@ -119,7 +121,7 @@ fn per_poller_listeners_count_as_one_local_address() {
     let other = Listener::bind("127.0.0.1:0").unwrap();
     let addrs = [bound(&listener), bound(&other)];
     let (builder, handler, _) = watched(4);
-    let builder = builder.on_request_send(handler);
+    let builder = builder.on_request(handler);
     let running = builder.listen(listener).listen(other).build().unwrap();
     assert_eq!(running.local_addrs(), addrs);
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use netpoll::pool::{ConnPool, ConnPoolOptions, ConnPoolStats, Pooled};
 use netpoll::time::{sleep, timeout};
-use netpoll::{Connection, Dialer, EventLoop};
+use netpoll::{Connection, Dialer};
 
 use super::pool::{checked, got, pool_with};
 use crate::support::{
@@ -47,7 +47,7 @@ fn the_answer_of_a_cancelled_call_does_not_reach_the_next_user() {
         }
         rpc(conn).await
     });
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     let addr = server.addr;
     in_each_executor(move || async move {
         let pool = pool_with(ConnPoolOptions::default().max_connections(1));

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use netpoll::Connection;
 use netpoll::error::{ErrorExt, ErrorKind as Kind};
 use netpoll::pool::{ConnPool, ConnPoolOptions, Pooled};
-use netpoll::{Connection, EventLoop};
 
 use super::pool::{checked, got, pool_with};
 use crate::support::{Host, Server, block_on, call, eventually, in_each_executor, poll_once, rpc};
@@ -209,7 +209,7 @@ fn counting() -> (Server, Arc<AtomicUsize>) {
         Ok(())
     });
     (
-        Server::start(EventLoop::builder().pollers(1), handler),
+        Server::start(crate::support::builder().pollers(1), handler),
         most,
     )
 }

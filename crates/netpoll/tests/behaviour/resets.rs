@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
-use netpoll::{CloseReason, Connection, EventLoop};
+use netpoll::{CloseReason, Connection};
 
 use crate::support::{Gate, LIMIT, RESET, Server, block_on, bytes, errno_of, eventually, frame};
 
@@ -92,7 +92,7 @@ fn after_a_reset_every_call_returns_the_errno_and_the_handler_is_not_dropped() {
         sender.send(errnos)?;
         Ok(())
     });
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     let mut peer = server.connect();
     peer.send(b"?");
     peer.reset();
@@ -114,7 +114,7 @@ fn bytes_received_before_a_reset_stay_readable() {
         sender.send(words)?;
         Ok(())
     });
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     let mut peer = server.connect();
     peer.send(b"last words");
     block_on(arrived.pass());
@@ -137,7 +137,7 @@ fn bytes_in_the_kernel_before_a_reset_are_delivered_first() {
         }
         Ok(())
     });
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     let (mut holder, mut peer) = (server.connect(), server.connect());
     holder.send(b"hold still");
     assert_eq!(read.recv_timeout(LIMIT).unwrap(), b"hold still");
@@ -168,9 +168,13 @@ fn on_disconnect_runs_after_the_handler_returns() {
         Ok(())
     });
     let observer = Arc::clone(&observed);
-    let server = Server::start_observed(EventLoop::builder().pollers(1), handler, move |_, _| {
-        observer.store(true, Ordering::SeqCst);
-    });
+    let server = Server::start_observed(
+        crate::support::builder().pollers(1),
+        handler,
+        move |_, _| {
+            observer.store(true, Ordering::SeqCst);
+        },
+    );
     let mut peer = server.connect();
     peer.send(b"?");
     peer.reset();
@@ -190,7 +194,7 @@ fn a_late_handler_error_does_not_replace_the_close_reason() {
         conn.reader().wait(100).await.expect_err("a reset");
         Err("too late".into())
     };
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     let mut peer = server.connect();
     peer.send(b"?");
     peer.reset();
@@ -204,7 +208,7 @@ fn a_late_handler_panic_does_not_replace_the_close_reason() {
         conn.reader().wait(100).await.expect_err("a close");
         panic!("too late");
     };
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     let mut peer = server.connect();
     peer.send(b"?");
     assert_eq!(peer.receive_all().unwrap(), b"");
@@ -215,7 +219,7 @@ fn a_late_handler_panic_does_not_replace_the_close_reason() {
 #[test]
 fn a_reset_during_a_close_does_not_replace_the_close_reason() {
     let handler = async |_: &mut Connection| Err("the first cause".into());
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     let mut peer = server.connect();
     peer.send(b"?");
     assert_eq!(peer.receive_all().unwrap(), b"");

@@ -9,11 +9,13 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use netpoll::event_loop::SendHandlers;
 use netpoll::runner::Spawn;
 use netpoll::{Builder, CloseReason, Connection, EventLoop, Runner};
 
 use crate::support::{
-    LIMIT, Peer, Server, block_on, eventually, frame, free_listener, invalid_option, rpc,
+    AnyBuilder, LIMIT, Peer, Server, block_on, eventually, frame, free_listener, invalid_option,
+    rpc,
 };
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -27,42 +29,33 @@ impl<F: Fn(Task) + Send + Sync> Spawn for Does<F> {
     }
 }
 
-fn spawned(does: impl Fn(Task) + Send + Sync + 'static) -> Builder {
-    let builder = EventLoop::builder().pollers(1);
-    builder.runner(Runner::Spawn(Arc::new(Does(does))))
+fn spawned(does: impl Fn(Task) + Send + Sync + 'static) -> Builder<SendHandlers> {
+    EventLoop::builder_on(Runner::Spawn(Arc::new(Does(does)))).pollers(1)
 }
 
-fn threads(count: usize) -> Builder {
-    EventLoop::builder()
-        .pollers(1)
-        .runner(Runner::Threads(count))
+fn threads(count: usize) -> Builder<SendHandlers> {
+    EventLoop::builder_on(Runner::Threads(count)).pollers(1)
 }
 
 #[test]
-fn handlers_that_a_runner_cannot_run_are_rejected_with_the_field_name() {
-    let rejected_field = |builder: Builder| {
-        let error = builder.listen(free_listener()).build().unwrap_err();
+fn a_number_of_threads_out_of_range_is_rejected_with_the_field_name() {
+    let rejected = |builder: AnyBuilder| {
+        let builder = builder.on_request(rpc).listen(free_listener());
+        let error = builder.build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        invalid_option(&error).map(|(option, _)| option)
+        invalid_option(&error).expect("an invalid option")
     };
-    let pinned = async |conn: &mut Connection| rpc(conn).await;
-    let whole = async |_: Connection| Ok(());
-    assert_eq!(
-        rejected_field(spawned(drop).on_request(pinned)),
-        Some("runner")
-    );
-    let made = spawned(drop).on_request_with(move || pinned);
-    assert_eq!(rejected_field(made), Some("runner"));
-    assert_eq!(
-        rejected_field(spawned(drop).on_connection(whole)),
-        Some("runner")
-    );
-    let greeted = spawned(drop).on_request_send(rpc).on_connect(pinned);
-    assert_eq!(rejected_field(greeted), Some("on_connect"));
-    assert_eq!(
-        rejected_field(threads(0).on_request_send(rpc)),
-        Some("runner")
-    );
+    for (count, expected) in [(0, "at least 1 thread"), (4097, "at most 4096 threads")] {
+        let local = EventLoop::builder().handler_threads(count);
+        for (builder, field) in [
+            (AnyBuilder::from(local), "handler_threads"),
+            (threads(count).into(), "runner"),
+        ] {
+            let (option, message) = rejected(builder);
+            assert_eq!(option, field);
+            assert!(message.contains(expected), "{message}");
+        }
+    }
 }
 
 #[test]
@@ -71,7 +64,7 @@ fn a_pinned_on_connect_pins_its_requests_to_threads() {
         conn.writer().put_str("welcome");
         Ok(())
     };
-    let builder = threads(2).on_request_send(rpc).on_connect(welcome);
+    let builder = threads(2).on_request(rpc).on_connect(welcome);
     let server = Server::start_as_given(builder);
     let mut peer = server.connect();
     assert_eq!(peer.receive(7), b"welcome");
@@ -81,7 +74,7 @@ fn a_pinned_on_connect_pins_its_requests_to_threads() {
 #[test]
 fn a_runner_with_a_thread_for_each_task_serves_requests() {
     let builder = spawned(|task| drop(std::thread::spawn(move || block_on(task))));
-    let server = Server::start_as_given(builder.on_request_send(rpc));
+    let server = Server::start_as_given(builder.on_request(rpc));
     let mut peers: Vec<Peer> = (0..4).map(|_| server.connect()).collect();
     for round in 0..20 {
         let word = [round; 100];
@@ -93,7 +86,7 @@ fn a_runner_with_a_thread_for_each_task_serves_requests() {
 fn a_runner_that_drops_a_task_or_panics_closes_its_connection() {
     let does: [fn(Task); 2] = [drop, |_| panic!("a runner that panics, on purpose")];
     for does in does {
-        let server = Server::start_as_given(spawned(does).on_request_send(rpc));
+        let server = Server::start_as_given(spawned(does).on_request(rpc));
         for _ in 0..3 {
             let mut peer = server.connect();
             peer.send(&frame(b"one"));
@@ -117,7 +110,7 @@ fn a_runner_that_drops_a_started_task_closes_its_connection() {
             assert!(polled.is_pending(), "the frame is incomplete");
             keep.lock().unwrap().push(task);
         })
-        .on_request_send(rpc),
+        .on_request(rpc),
     );
     let mut peer = server.connect();
     peer.send(&frame(b"one")[..5]);
@@ -133,7 +126,7 @@ fn a_runner_that_runs_tasks_late_loses_nothing() {
     let kept: Arc<Mutex<Vec<Task>>> = Arc::default();
     let keep = Arc::clone(&kept);
     let builder = spawned(move |task| keep.lock().unwrap().push(task));
-    let server = Server::start_as_given(builder.on_request_send(rpc));
+    let server = Server::start_as_given(builder.on_request(rpc));
     let mut peer = server.connect();
     for word in [b"one", b"two"] {
         peer.send(&frame(word));
@@ -164,7 +157,7 @@ fn tasks_that_a_runner_never_polls_are_aborted_and_reported_at_shutdown() {
     let kept: Arc<Mutex<Vec<Task>>> = Arc::default();
     let keep = Arc::clone(&kept);
     let builder = spawned(move |task| keep.lock().unwrap().push(task));
-    let mut server = Server::start_as_given(builder.on_request_send(rpc)).of_which_some_is_kept();
+    let mut server = Server::start_as_given(builder.on_request(rpc)).of_which_some_is_kept();
     let mut peer = server.connect();
     peer.send(&frame(b"one"));
     eventually("the task", || !kept.lock().unwrap().is_empty());
@@ -199,7 +192,7 @@ fn blocking() -> (impl netpoll::Handler, Sender<()>, Arc<AtomicUsize>) {
 #[test]
 fn a_blocking_handler_delays_neither_the_poller_nor_a_free_thread() {
     let (handler, release, blocked_count) = blocking();
-    let server = Server::start_as_given(threads(2).on_request_send(handler));
+    let server = Server::start_as_given(threads(2).on_request(handler));
     let (mut blocked, mut free) = (server.connect(), server.connect());
     blocked.send(&frame(b"block"));
     eventually("a blocked handler", || {
@@ -213,7 +206,7 @@ fn a_blocking_handler_delays_neither_the_poller_nor_a_free_thread() {
 #[test]
 fn the_poller_accepts_and_closes_connections_while_all_threads_are_blocked() {
     let (handler, release, blocked_count) = blocking();
-    let server = Server::start_as_given(threads(1).on_request_send(handler));
+    let server = Server::start_as_given(threads(1).on_request(handler));
     let mut blocked = server.connect();
     blocked.send(&frame(b"block"));
     eventually("a blocked handler", || {
@@ -231,13 +224,9 @@ fn the_poller_accepts_and_closes_connections_while_all_threads_are_blocked() {
 
 #[test]
 fn a_handler_that_awaits_input_occupies_no_thread() {
-    for pinned in [false, true] {
-        let builder = if pinned {
-            threads(1).on_request(async |conn: &mut Connection| rpc(conn).await)
-        } else {
-            threads(1).on_request_send(rpc)
-        };
-        let server = Server::start_as_given(builder);
+    let pinned = EventLoop::builder().pollers(1).handler_threads(1);
+    for builder in [AnyBuilder::from(pinned), threads(1).into()] {
+        let server = Server::start_as_given(builder.on_request(rpc));
         let (mut first, mut second) = (server.connect(), server.connect());
         let whole = frame(b"in two parts");
         for peer in [&mut first, &mut second] {
@@ -254,8 +243,7 @@ fn a_handler_that_awaits_input_occupies_no_thread() {
 #[test]
 fn a_handler_that_blocks_past_the_shutdown_deadline_is_abandoned_and_reported() {
     let (handler, release, blocked_count) = blocking();
-    let mut server =
-        Server::start_as_given(threads(1).on_request_send(handler)).of_which_some_is_kept();
+    let mut server = Server::start_as_given(threads(1).on_request(handler)).of_which_some_is_kept();
     let mut blocked = server.connect();
     blocked.send(&frame(b"block"));
     eventually("a blocked handler", || {

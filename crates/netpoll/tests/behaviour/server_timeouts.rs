@@ -10,11 +10,11 @@ use netpoll::buffer::LinkBuffer;
 use netpoll::codec::LengthField;
 use netpoll::error::Timeout;
 use netpoll::mux::{self, Message};
-use netpoll::{BoxError, Builder, CloseReason, Connection, Runner};
+use netpoll::{BoxError, CloseReason, Connection, EventLoop, Runner};
 
 use crate::mux::codec;
-use crate::support::{Peer, Server, block_on, frame, retry_if_late};
-use crate::timeouts::{SHORT, ended_for, one_poller};
+use crate::support::{AnyBuilder, Peer, Server, block_on, frame, retry_if_late};
+use crate::timeouts::{SHORT, Way, ended_for, way};
 
 /// The timeout under test.
 const PATIENCE: Duration = SHORT.saturating_mul(4);
@@ -24,9 +24,6 @@ const SLACK: Duration = Duration::from_millis(50);
 
 /// A large answer: two are more than the sockets hold, and less than the limit of unsent output.
 const LARGE: usize = 7 << 19;
-
-/// The name of a way to answer frames, and the function that configures it.
-type Way = (&'static str, fn(Builder) -> Builder);
 
 /// Returns the answer to a request: one byte, or `LARGE` bytes if the request ends with `!`.
 fn answered(mut request: LinkBuffer) -> LinkBuffer {
@@ -98,57 +95,58 @@ fn ways() -> Vec<Way> {
 fn of_tokio() -> [Way; 4] {
     use crate::support::Runs::Tokio;
     [
-        ("on_request, tokio", |builder| {
-            builder.runner(Tokio.runner()).on_request_send(answer_one)
+        way("on_request, tokio", || {
+            EventLoop::builder_on(Tokio.runner()).on_request(answer_one)
         }),
-        ("on_connection, tokio", |builder| {
-            let builder = builder.runner(Tokio.runner());
-            builder.on_connection_send(answer_all)
+        way("on_connection, tokio", || {
+            EventLoop::builder_on(Tokio.runner()).on_connection(answer_all)
         }),
-        ("halves, tokio", |builder| {
-            let builder = builder.runner(Tokio.runner());
-            builder.on_connection_send(answer_by_halves)
+        way("halves, tokio", || {
+            EventLoop::builder_on(Tokio.runner()).on_connection(answer_by_halves)
         }),
-        ("mux::serve_on, tokio", |builder| {
+        way("mux::serve_on, tokio", || {
             let serving = mux::serve_on(Arc::new(Threads), 4, codec(), answers);
-            builder.runner(Tokio.runner()).on_connection_send(serving)
+            EventLoop::builder_on(Tokio.runner()).on_connection(serving)
         }),
     ]
 }
 
 fn of_netpoll() -> Vec<Way> {
     vec![
-        ("on_request", |builder| {
-            builder.on_request(async |conn: &mut Connection| answer_one(conn).await)
+        way("on_request", || {
+            EventLoop::builder().on_request(async |conn: &mut Connection| answer_one(conn).await)
         }),
-        ("on_request, offloaded", |builder| {
-            builder
-                .runner(Runner::Threads(2))
+        way("on_request, offloaded", || {
+            EventLoop::builder()
+                .handler_threads(2)
                 .on_request(async |conn: &mut Connection| answer_one(conn).await)
         }),
-        ("on_connection", |builder| builder.on_connection(answer_all)),
-        ("on_connection, offloaded", |builder| {
-            builder
-                .runner(Runner::Threads(2))
-                .on_connection_send(answer_all)
+        way("on_connection", || {
+            EventLoop::builder().on_connection(answer_all)
         }),
-        ("halves", |builder| builder.on_connection(answer_by_halves)),
-        ("halves, offloaded", |builder| {
-            builder
-                .runner(Runner::Threads(2))
-                .on_connection_send(answer_by_halves)
+        way("on_connection, offloaded", || {
+            EventLoop::builder_on(Runner::Threads(2)).on_connection(answer_all)
         }),
-        ("mux::serve", |builder| {
-            builder.on_connection(mux::serve(codec(), answers))
+        way("halves", || {
+            EventLoop::builder().on_connection(answer_by_halves)
         }),
-        ("mux::serve_on", |builder| {
-            builder.on_connection_send(mux::serve_on(Arc::new(Threads), 4, codec(), answers))
+        way("halves, offloaded", || {
+            EventLoop::builder_on(Runner::Threads(2)).on_connection(answer_by_halves)
         }),
-        ("mux::serve_on, offloaded", |builder| {
+        way("mux::serve", || {
+            EventLoop::builder().on_connection(mux::serve(codec(), answers))
+        }),
+        way("mux::serve_on", || {
+            EventLoop::builder().on_connection(mux::serve_on(
+                Arc::new(Threads),
+                4,
+                codec(),
+                answers,
+            ))
+        }),
+        way("mux::serve_on, offloaded", || {
             let serving = mux::serve_on(Arc::new(Threads), 4, codec(), answers);
-            builder
-                .runner(Runner::Threads(2))
-                .on_connection_send(serving)
+            EventLoop::builder_on(Runner::Threads(2)).on_connection(serving)
         }),
     ]
 }
@@ -166,13 +164,26 @@ fn ask(peer: &mut Peer) {
 
 /// Checks with each way of serving that `which` ends the connection of a peer that runs `triggers`,
 /// and that a peer that runs `keeps` is always answered.
-fn each(builder: fn() -> Builder, which: Timeout, triggers: fn(&mut Peer), keeps: fn(&mut Peer)) {
+fn each(
+    settings: fn(AnyBuilder) -> AnyBuilder,
+    which: Timeout,
+    triggers: fn(&mut Peer),
+    keeps: fn(&mut Peer),
+) {
     for (way, serve) in ways() {
-        retry_if_late(SLACK, || one(way, serve(builder()), which, triggers, keeps));
+        retry_if_late(SLACK, || {
+            one(way, settings(serve()), which, triggers, keeps)
+        });
     }
 }
 
-fn one(way: &str, builder: Builder, which: Timeout, triggers: fn(&mut Peer), keeps: fn(&mut Peer)) {
+fn one(
+    way: &str,
+    builder: AnyBuilder,
+    which: Timeout,
+    triggers: fn(&mut Peer),
+    keeps: fn(&mut Peer),
+) {
     let server = Server::start_as_given(builder);
     keeps(&mut server.connect());
     let closed = server.ending();
@@ -189,7 +200,7 @@ fn one(way: &str, builder: Builder, which: Timeout, triggers: fn(&mut Peer), kee
 #[test]
 fn first_byte_timeout_works_with_every_way_of_serving() {
     each(
-        || one_poller().first_byte_timeout(PATIENCE),
+        |builder| builder.first_byte_timeout(PATIENCE),
         Timeout::FirstByte,
         |_is_silent| {},
         |peer| {
@@ -203,7 +214,7 @@ fn first_byte_timeout_works_with_every_way_of_serving() {
 #[test]
 fn idle_timeout_works_with_every_way_of_serving() {
     each(
-        || one_poller().idle_timeout(PATIENCE),
+        |builder| builder.idle_timeout(PATIENCE),
         Timeout::Idle,
         ask,
         |peer| {
@@ -217,13 +228,18 @@ fn idle_timeout_works_with_every_way_of_serving() {
 
 #[test]
 fn max_age_works_with_every_way_of_serving() {
-    each(|| one_poller().max_age(PATIENCE), Timeout::MaxAge, ask, ask);
+    each(
+        |builder| builder.max_age(PATIENCE),
+        Timeout::MaxAge,
+        ask,
+        ask,
+    );
 }
 
 #[test]
 fn write_timeout_works_with_every_way_of_serving() {
     each(
-        || one_poller().write_timeout(PATIENCE),
+        |builder| builder.write_timeout(PATIENCE),
         Timeout::Write,
         |peer| peer.send(&request(b'!').repeat(2)),
         |peer| {
@@ -237,15 +253,15 @@ fn write_timeout_works_with_every_way_of_serving() {
 #[test]
 fn linger_limits_a_close_with_every_way_of_serving() {
     for (way, serve) in ways() {
-        retry_if_late(SLACK, || check_linger(way, serve));
+        retry_if_late(SLACK, || check_linger(way, &serve));
     }
 }
 
-fn check_linger(way: &str, serve: fn(Builder) -> Builder) {
+fn check_linger(way: &str, serve: impl Fn() -> AnyBuilder) {
     // A peer that closes its stream, too, ends the connection long before the linger time has
     // passed.
-    let patient = one_poller().max_age(PATIENCE).linger(PATIENCE * 1000);
-    let server = Server::start_as_given(serve(patient));
+    let patient = serve().max_age(PATIENCE).linger(PATIENCE * 1000);
+    let server = Server::start_as_given(patient);
     let mut peer = server.connect();
     ask(&mut peer);
     assert_eq!(peer.receive_all().expect("a FIN"), b"", "{way}");
@@ -256,8 +272,8 @@ fn check_linger(way: &str, serve: fn(Builder) -> Builder) {
         "{way}: {closed}"
     );
     // A peer that does not close is awaited for the linger time, and no longer.
-    let builder = one_poller().max_age(PATIENCE).linger(PATIENCE);
-    let server = Server::start_as_given(serve(builder));
+    let builder = serve().max_age(PATIENCE).linger(PATIENCE);
+    let server = Server::start_as_given(builder);
     let mut peer = server.connect();
     ask(&mut peer);
     assert_eq!(peer.receive_all().expect("a FIN"), b"", "{way}");

@@ -24,7 +24,7 @@ fn whole_frames(received: &[u8], frame: &[u8]) -> usize {
 #[test]
 fn requests_in_the_kernel_are_answered_and_no_answer_is_truncated() {
     for round in 0..10 {
-        let server = Server::start(EventLoop::builder().pollers(2), rpc);
+        let server = Server::start(crate::support::builder().pollers(2), rpc);
         let mut peers: Vec<Peer> = (0..20).map(|_| server.connect()).collect();
         let request = frame(&bytes(500, round));
         for peer in &mut peers {
@@ -44,7 +44,7 @@ fn requests_in_the_kernel_are_answered_and_no_answer_is_truncated() {
 
 #[test]
 fn continuous_requests_end_at_a_complete_answer() {
-    let server = Server::start(EventLoop::builder().pollers(2), rpc);
+    let server = Server::start(crate::support::builder().pollers(2), rpc);
     let request = frame(&bytes(300, 9));
     let calling: Vec<_> = (0..4)
         .map(|_| {
@@ -99,7 +99,7 @@ async fn echo(mut conn: Connection) -> Result<(), BoxError> {
 
 #[test]
 fn a_waiting_connection_handler_is_notified_of_the_shutdown() {
-    let server = Server::start(EventLoop::builder().pollers(1), Whole(echo));
+    let server = Server::start(crate::support::builder().pollers(1), Whole(echo));
     let mut peer = server.connect();
     peer.send(b"echo");
     assert_eq!(peer.receive(4), b"echo");
@@ -126,7 +126,7 @@ fn a_connection_handler_reads_data_in_the_kernel_before_the_shutdown_notice() {
         }
         Ok(())
     });
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     let (mut holder, mut peer) = (server.connect(), server.connect());
     peer.send(b"x");
     assert_eq!(peer.receive(1), b"x");
@@ -149,7 +149,7 @@ fn a_handler_can_shut_down_its_own_loop() {
         drop(own.get().expect("a handle").shutdown(LONG));
         rpc(conn).await
     });
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     handle.set(server.handle.clone()).unwrap();
     let mut peer = server.connect();
     let request = frame(b"the last one");
@@ -228,7 +228,7 @@ fn a_shutdown_awaited_by_a_handler_does_not_wait_for_that_handler() {
         }
         Ok(())
     });
-    let server = Server::start(EventLoop::builder().pollers(2), handler);
+    let server = Server::start(crate::support::builder().pollers(2), handler);
     handle.set(server.handle.clone()).unwrap();
     let (mut first, mut second, mut idle) = (server.connect(), server.connect(), server.connect());
     idle.send(b".");

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use netpoll::{CloseReason, Connection, EventLoop};
+use netpoll::{CloseReason, Connection};
 
 use crate::support::{Gate, LIMIT, Peer, Server, eventually, rpc};
 
@@ -15,7 +15,7 @@ fn a_handler_that_never_returns_is_aborted_at_the_deadline_and_counted() {
         }
         Ok(())
     };
-    let mut server = Server::start(EventLoop::builder().pollers(1), handler);
+    let mut server = Server::start(crate::support::builder().pollers(1), handler);
     let (mut idle, mut stuck, mut stuck_too) =
         (server.connect(), server.connect(), server.connect());
     stuck.call(b"one");
@@ -41,7 +41,7 @@ fn held_at_a_gate() -> (Server, Peer, Gate) {
         at.pass().await;
         Ok(())
     });
-    let server = Server::start(EventLoop::builder().pollers(1), handler);
+    let server = Server::start(crate::support::builder().pollers(1), handler);
     let mut peer = server.connect();
     peer.send(b"?");
     eventually("the wait", || gate.is_waited_at());

@@ -12,13 +12,13 @@ use netpoll::error::{ErrorExt, ErrorKind as Kind, Timeout};
 use netpoll::mux::{self, Message};
 use netpoll::options::MinRate;
 use netpoll::time::timeout;
-use netpoll::{BoxError, Builder, Connection, Runner};
+use netpoll::{BoxError, Connection, EventLoop, Runner};
 
 use crate::mux::codec;
 #[cfg(feature = "tokio")]
 use crate::support::Runs::Tokio;
-use crate::support::{Peer, Server, block_on, bytes, frame, retry_if_late};
-use crate::timeouts::{SHORT, ended_for, one_poller};
+use crate::support::{AnyBuilder, Peer, Server, block_on, bytes, frame, retry_if_late};
+use crate::timeouts::{SHORT, Way, ended_for, one_poller, way};
 
 /// The timeout of a frame.
 const FRAME_TIMEOUT: Duration = SHORT.saturating_mul(3);
@@ -42,9 +42,6 @@ fn drips(peer: &Peer, begin: &[u8]) -> JoinHandle<()> {
     })
 }
 
-/// The name of a way to serve frames with repeated short waits, and its builder step.
-type Way = (&'static str, fn(Builder) -> Builder);
-
 /// All ways to serve.
 fn ways() -> impl Iterator<Item = Way> {
     mux_servers()
@@ -58,17 +55,15 @@ fn ways() -> impl Iterator<Item = Way> {
 fn tokio_ways() -> impl Iterator<Item = Way> {
     #[cfg(feature = "tokio")]
     let ways: [Way; 3] = [
-        ("mux::serve_on, tokio", |builder| {
+        way("mux::serve_on, tokio", || {
             let serving = mux::serve_on(Arc::new(Threads), 4, codec(), async |request| Ok(request));
-            builder.runner(Tokio.runner()).on_connection_send(serving)
+            EventLoop::builder_on(Tokio.runner()).on_connection(serving)
         }),
-        ("a loop of next, tokio", |builder| {
-            builder.runner(Tokio.runner()).on_connection_send(next_loop)
+        way("a loop of next, tokio", || {
+            EventLoop::builder_on(Tokio.runner()).on_connection(next_loop)
         }),
-        ("incomplete requests, tokio", |builder| {
-            builder
-                .runner(Tokio.runner())
-                .on_request_send(skip_if_complete)
+        way("incomplete requests, tokio", || {
+            EventLoop::builder_on(Tokio.runner()).on_request(skip_if_complete)
         }),
     ];
     #[cfg(not(feature = "tokio"))]
@@ -78,36 +73,35 @@ fn tokio_ways() -> impl Iterator<Item = Way> {
 
 fn mux_servers() -> Vec<Way> {
     vec![
-        ("mux::serve", |builder| {
-            builder.on_connection(mux::serve(codec(), async |request: Message| Ok(request)))
+        way("mux::serve", || {
+            EventLoop::builder()
+                .on_connection(mux::serve(codec(), async |request: Message| Ok(request)))
         }),
-        ("mux::serve_on", |builder| {
-            builder.on_connection_send(mux::serve_on(
+        way("mux::serve_on", || {
+            EventLoop::builder().on_connection(mux::serve_on(
                 Arc::new(Threads),
                 4,
                 codec(),
                 async |request: Message| Ok(request),
             ))
         }),
-        ("mux::serve_on, offloaded", |builder| {
+        way("mux::serve_on, offloaded", || {
             let serving = mux::serve_on(Arc::new(Threads), 4, codec(), async |request| Ok(request));
-            builder
-                .runner(Runner::Threads(2))
-                .on_connection_send(serving)
+            EventLoop::builder_on(Runner::Threads(2)).on_connection(serving)
         }),
     ]
 }
 
 fn loops() -> Vec<Way> {
     vec![
-        ("a loop of next", |builder| builder.on_connection(next_loop)),
-        ("a loop of next, offloaded", |builder| {
-            builder
-                .runner(Runner::Threads(2))
-                .on_connection_send(next_loop)
+        way("a loop of next", || {
+            EventLoop::builder().on_connection(next_loop)
         }),
-        ("a loop that ignores errors", |builder| {
-            builder.on_connection(async |mut conn: Connection| {
+        way("a loop of next, offloaded", || {
+            EventLoop::builder_on(Runner::Threads(2)).on_connection(next_loop)
+        }),
+        way("a loop that ignores errors", || {
+            EventLoop::builder().on_connection(async |mut conn: Connection| {
                 loop {
                     let _nothing = timeout(READ_TIMEOUT, conn.reader().next(1004)).await;
                     if !conn.is_active() {
@@ -116,8 +110,8 @@ fn loops() -> Vec<Way> {
                 }
             })
         }),
-        ("a loop of peek and until", |builder| {
-            builder.on_connection(async |mut conn: Connection| {
+        way("a loop of peek and until", || {
+            EventLoop::builder().on_connection(async |mut conn: Connection| {
                 loop {
                     let mut reader = conn.reader();
                     if let Ok(peeked) = timeout(READ_TIMEOUT, reader.peek(1004)).await {
@@ -129,8 +123,8 @@ fn loops() -> Vec<Way> {
                 }
             })
         }),
-        ("a loop of frames", |builder| {
-            builder.on_connection(async |mut conn: Connection| {
+        way("a loop of frames", || {
+            EventLoop::builder().on_connection(async |mut conn: Connection| {
                 loop {
                     let mut reader = conn.reader().with_deadline(Instant::now() + READ_TIMEOUT);
                     match reader.frame(&LengthField::new()).await {
@@ -140,8 +134,8 @@ fn loops() -> Vec<Way> {
                 }
             })
         }),
-        ("halves", |builder| {
-            builder.on_connection(async |conn: Connection| {
+        way("halves", || {
+            EventLoop::builder().on_connection(async |conn: Connection| {
                 let (mut reader, _writer) = conn.into_split();
                 loop {
                     if let Ok(next) = timeout(READ_TIMEOUT, reader.next(1004)).await {
@@ -155,20 +149,21 @@ fn loops() -> Vec<Way> {
 
 fn requests() -> Vec<Way> {
     vec![
-        ("requests with a timeout", |builder| {
-            builder.on_request(async |conn: &mut Connection| {
+        way("requests with a timeout", || {
+            EventLoop::builder().on_request(async |conn: &mut Connection| {
                 if let Ok(next) = timeout(READ_TIMEOUT, conn.reader().next(1004)).await {
                     next?;
                 }
                 Ok(())
             })
         }),
-        ("incomplete requests", |builder| {
-            builder.on_request(async |conn: &mut Connection| skip_if_complete(conn).await)
+        way("incomplete requests", || {
+            EventLoop::builder()
+                .on_request(async |conn: &mut Connection| skip_if_complete(conn).await)
         }),
-        ("incomplete requests, offloaded", |builder| {
-            builder
-                .runner(Runner::Threads(2))
+        way("incomplete requests, offloaded", || {
+            EventLoop::builder()
+                .handler_threads(2)
                 .on_request(async |conn: &mut Connection| skip_if_complete(conn).await)
         }),
     ]
@@ -206,9 +201,9 @@ impl netpoll::runner::Spawn for Threads {
 }
 
 /// Fails unless a dripping peer hits the timeout `which` in each way of serving.
-fn check_each_way(builder: fn() -> Builder, time: Duration, which: Timeout) {
+fn check_each_way(settings: fn(AnyBuilder) -> AnyBuilder, time: Duration, which: Timeout) {
     for (way, serve) in ways() {
-        let server = Server::start_as_given(serve(builder()));
+        let server = Server::start_as_given(settings(serve()));
         let since = Instant::now();
         let peer = server.connect();
         let dripping = drips(&peer, &HEAD);
@@ -221,7 +216,7 @@ fn check_each_way(builder: fn() -> Builder, time: Duration, which: Timeout) {
 #[test]
 fn a_dripping_peer_hits_the_read_timeout_in_every_way_of_serving() {
     check_each_way(
-        || one_poller().read_timeout(FRAME_TIMEOUT),
+        |builder| builder.read_timeout(FRAME_TIMEOUT),
         FRAME_TIMEOUT,
         Timeout::Read,
     );
@@ -230,7 +225,7 @@ fn a_dripping_peer_hits_the_read_timeout_in_every_way_of_serving() {
 #[test]
 fn a_dripping_peer_hits_the_minimum_rate_in_every_way_of_serving() {
     check_each_way(
-        || one_poller().min_rate(MinRate::new(2000, FRAME_TIMEOUT)),
+        |builder| builder.min_rate(MinRate::new(2000, FRAME_TIMEOUT)),
         FRAME_TIMEOUT,
         Timeout::MinRate,
     );
@@ -239,7 +234,7 @@ fn a_dripping_peer_hits_the_minimum_rate_in_every_way_of_serving() {
 #[test]
 fn a_dripping_peer_hits_the_idle_timeout_in_every_way_of_serving() {
     check_each_way(
-        || one_poller().idle_timeout(FRAME_TIMEOUT),
+        |builder| builder.idle_timeout(FRAME_TIMEOUT),
         FRAME_TIMEOUT,
         Timeout::Idle,
     );
@@ -248,7 +243,7 @@ fn a_dripping_peer_hits_the_idle_timeout_in_every_way_of_serving() {
 #[test]
 fn a_peer_that_stops_within_a_header_hits_the_read_timeout() {
     for (way, serve) in ways() {
-        let server = Server::start_as_given(serve(one_poller().read_timeout(FRAME_TIMEOUT)));
+        let server = Server::start_as_given(serve().read_timeout(FRAME_TIMEOUT));
         let since = Instant::now();
         let mut peer = server.connect();
         peer.send(&HEAD[..2]);
@@ -263,8 +258,7 @@ fn a_peer_that_stops_within_a_header_hits_the_read_timeout() {
 #[test]
 fn a_mux_server_waits_for_the_next_request_without_a_timeout() {
     for (way, serve) in mux_servers() {
-        let builder = one_poller().read_timeout(SHORT);
-        let server = Server::start_as_given(serve(builder));
+        let server = Server::start_as_given(serve().read_timeout(SHORT));
         let mut peer = server.connect();
         for _ in 0..2 {
             std::thread::sleep(SHORT * 5);
@@ -281,10 +275,10 @@ fn a_mux_server_waits_for_the_next_request_without_a_timeout() {
 fn a_slow_and_steady_upload_hits_no_timeout() {
     retry_if_late(READ_TIMEOUT, || {
         for (way, serve) in loops().into_iter().take(2) {
-            let builder = one_poller()
+            let builder = serve()
                 .idle_timeout(FRAME_TIMEOUT)
                 .min_rate(MinRate::new(50, FRAME_TIMEOUT));
-            let server = Server::start_as_given(serve(builder));
+            let server = Server::start_as_given(builder);
             let mut peer = server.connect();
             let body = bytes(1004, 3);
             for part in body.chunks(20) {

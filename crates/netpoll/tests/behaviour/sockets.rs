@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use netpoll::listener::Accept;
 use netpoll::options::ConnOptions;
 use netpoll::tcp::Keepalive;
-use netpoll::{Addr, Connection, Dialer, EventLoop, Listener};
+use netpoll::{Addr, Connection, Dialer, Listener};
 use socket2::{SockFilter, SockRef};
 
 use crate::support::{
@@ -34,7 +34,7 @@ fn options_of(conn: &Connection) -> std::io::Result<(bool, bool, u64, u64, u32)>
 #[test]
 fn both_ends_have_nodelay_and_all_three_keepalive_values() {
     let server = Server::start(
-        EventLoop::builder().pollers(1),
+        crate::support::builder().pollers(1),
         Whole(async |mut conn: Connection| {
             assert_eq!(options_of(&conn)?, (true, true, 60, 15, 4));
             conn.writer().put_str("options are right");
@@ -69,7 +69,7 @@ fn the_user_timeout_matches_the_keepalive_however_a_connection_is_made() {
     let served = |options: Option<ConnOptions>, own: Option<ConnOptions>| {
         let listener = Listener::bind("127.0.0.1:0").unwrap();
         let early = Peer::connect(bound(&listener));
-        let mut builder = EventLoop::builder().pollers(1);
+        let mut builder = crate::support::builder().pollers(1);
         if let Some(options) = options {
             builder = builder.options(options);
         }
@@ -114,7 +114,9 @@ fn lose_all(peer: &Peer) {
 
 #[test]
 fn a_dead_peer_is_detected_by_lost_keepalive_probes() {
-    let builder = EventLoop::builder().pollers(1).options(probing(1, 1, 2));
+    let builder = crate::support::builder()
+        .pollers(1)
+        .options(probing(1, 1, 2));
     let server = Server::start(builder, rpc);
     let mut accepted = server.connect();
     accepted.call(b"alive");
@@ -139,7 +141,7 @@ fn a_dead_peer_is_detected_by_lost_keepalive_probes() {
 fn two_lost_probes_do_not_close_the_connection() {
     // The probes at 2 s and 4 s are lost. The peer answers the third.
     let options = || probing(2, 2, 4);
-    let builder = EventLoop::builder().pollers(1).options(options());
+    let builder = crate::support::builder().pollers(1).options(options());
     let server = Server::start(builder, rpc);
     let mut accepted = server.connect();
     accepted.call(b"alive");
@@ -154,7 +156,7 @@ fn two_lost_probes_do_not_close_the_connection() {
 fn connections_made_before_the_loop_is_built_get_the_options() {
     let listener = Listener::bind("127.0.0.1:0").unwrap();
     let early: Vec<Peer> = (0..70).map(|_| Peer::connect(bound(&listener))).collect();
-    let builder = EventLoop::builder().pollers(2);
+    let builder = crate::support::builder().pollers(2);
     let server = Server::start_on(
         listener,
         builder,
@@ -192,7 +194,7 @@ fn a_server_on_ipv6_is_dialed_with_and_without_a_zone() {
     let Addr::Tcp(addr) = bound(&listener) else {
         panic!("a TCP address");
     };
-    let server = Server::start_on(listener, EventLoop::builder().pollers(1), rpc);
+    let server = Server::start_on(listener, crate::support::builder().pollers(1), rpc);
     // The first interface is the loopback.
     for zone in [0, 1] {
         let with = SocketAddrV6::new(Ipv6Addr::LOCALHOST, addr.port(), 0, zone);

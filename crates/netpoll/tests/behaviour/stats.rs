@@ -220,7 +220,7 @@ fn a_peer_that_does_not_read_is_counted_as_blocked_sends_and_pauses() {
         writer.put_slice(&[7; 32 << 10]);
         Ok(())
     });
-    let server = Server::start_on(tight_listener(), builder, AsGiven);
+    let server = Server::start_on(tight_listener(), builder.into(), AsGiven);
     let mut peer = server.connect();
     peer.send(&[0; 100]);
     let stats = once(&server, "a pause", |stats| {

@@ -52,7 +52,7 @@ fn sleeps_end_in_the_order_of_their_deadlines() {
 #[test]
 fn a_sleeping_handler_does_not_delay_another_connection() {
     let server = Server::start(
-        EventLoop::builder().pollers(1),
+        crate::support::builder().pollers(1),
         handler!([], |conn| {
             if conn.reader().peek(5).await?[4] == b'z' {
                 sleep(10 * A_WHILE).await;

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::tokio_here::{runtime, started};
-use crate::support::{Gate, Server, eventually, frame, rpc};
+use crate::support::{AnyBuilder, Gate, Server, eventually, frame, rpc};
 
 const PAUSE: Duration = Duration::from_millis(30);
 
@@ -18,11 +18,12 @@ fn one_poller() -> Builder {
 }
 
 /// Both ways to use tokio in a handler.
-fn ways(give: impl Fn(Builder) -> Builder) -> [Builder; 2] {
+fn ways() -> [AnyBuilder; 2] {
     let handle = runtime().handle();
+    let runner = Runner::tokio(handle.clone());
     [
-        give(one_poller().runner(Runner::tokio(handle.clone()))),
-        give(one_poller().enter_tokio(handle.clone())),
+        EventLoop::builder_on(runner).pollers(1).into(),
+        one_poller().enter_tokio(handle.clone()).into(),
     ]
 }
 
@@ -43,7 +44,7 @@ async fn sleeps(conn: &mut Connection) -> Result<(), BoxError> {
 fn a_current_thread_runtime_is_rejected_with_the_field_name() {
     let runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = { runtime }.enable_all().build().unwrap();
-    let builder = one_poller().on_request_send(sleeps);
+    let builder = one_poller().on_request(sleeps);
     let refused = builder
         .enter_tokio(runtime.handle().clone())
         .listen(netpoll::Listener::bind("127.0.0.1:0").unwrap())
@@ -58,8 +59,8 @@ fn a_current_thread_runtime_is_rejected_with_the_field_name() {
 
 #[test]
 fn handlers_can_use_tokio_sleep_concurrently() {
-    for builder in ways(|builder| builder.on_request_send(sleeps)) {
-        let server = Server::start_as_given(builder);
+    for builder in ways() {
+        let server = Server::start_as_given(builder.on_request(sleeps));
         let mut peers: Vec<_> = (0..20).map(|_| server.connect()).collect();
         let began = Instant::now();
         for peer in &mut peers {
@@ -89,8 +90,8 @@ fn a_handler_can_call_another_server_over_tokio_sockets() {
         conn.writer().put_slice(&answer);
         Ok(())
     });
-    for builder in ways(|builder| builder.on_request_send(relay)) {
-        let server = Server::start_as_given(builder);
+    for builder in ways() {
+        let server = Server::start_as_given(builder.on_request(relay.clone()));
         let mut peer = server.connect();
         for size in [0, 10, 100_000] {
             peer.call(&vec![7; size]);
@@ -108,8 +109,8 @@ fn connections_close_when_their_runtime_shuts_down() {
         }
         rpc(conn).await
     });
-    let builder = one_poller().runner(Runner::tokio(runtime.handle().clone()));
-    let server = Server::start_as_given(builder.on_request_send(waits));
+    let builder = EventLoop::builder_on(Runner::tokio(runtime.handle().clone())).pollers(1);
+    let server = Server::start_as_given(builder.on_request(waits));
     let (mut idle, mut waiting) = (server.connect(), server.connect());
     idle.call(b"one");
     waiting.send(&frame(b"wait"));

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use netpoll::addr::UnixAddr;
 use netpoll::error::{ErrorExt, ErrorKind as Kind, InvalidUnixName, TakenBy};
 use netpoll::listener::ListenOptions;
-use netpoll::{Addr, Connection, Dialer, EventLoop, Listener};
+use netpoll::{Addr, Connection, Dialer, Listener};
 
 use socket2::{MsgHdr, Socket};
 
@@ -28,7 +28,7 @@ fn unix(path: impl AsRef<Path>) -> Addr {
 }
 
 fn serve(listener: impl Into<Listener>) -> Server {
-    Server::start_on(listener.into(), EventLoop::builder().pollers(1), rpc)
+    Server::start_on(listener.into(), crate::support::builder().pollers(1), rpc)
 }
 
 /// Checks that a server answers at `addr`.
@@ -191,7 +191,7 @@ fn one_loop_serves_listeners_of_every_kind() {
         Listener::abstract_name(free_name()).unwrap(),
     ];
     let addrs: Vec<Addr> = listeners.iter().map(bound).collect();
-    let mut builder = EventLoop::builder().pollers(2);
+    let mut builder = crate::support::builder().pollers(2);
     for listener in listeners {
         builder = builder.listen(listener);
     }
@@ -200,7 +200,7 @@ fn one_loop_serves_listeners_of_every_kind() {
 }
 
 /// Serves one more address besides those of `builder`.
-fn serve_also(builder: netpoll::Builder) -> Server {
+fn serve_also(builder: crate::support::AnyBuilder) -> Server {
     Server::start_on(free_listener(), builder, rpc)
 }
 
@@ -325,7 +325,7 @@ fn peer_credentials_return_the_process_at_both_ends() {
         conn.writer().put_u32(peer.pid.unwrap_or(0));
         Ok(())
     });
-    let builder = EventLoop::builder().pollers(1);
+    let builder = crate::support::builder().pollers(1);
     let listener = Listener::abstract_name(free_name()).unwrap();
     let server = Server::start_on(listener, builder, handler);
     block_on(async {

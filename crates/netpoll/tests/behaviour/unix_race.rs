@@ -10,10 +10,10 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 
+use netpoll::Listener;
 use netpoll::addr::UnixAddr;
 use netpoll::error::{ErrorExt, ErrorKind as Kind, TakenBy};
 use netpoll::listener::ListenOptions;
-use netpoll::{EventLoop, Listener};
 
 use crate::support::{Folder, LIMIT, Server, eventually, rpc};
 
@@ -172,7 +172,7 @@ fn one_of_several_loops_started_concurrently_on_a_path_serves_it() {
             let path = path.clone();
             std::thread::spawn(move || {
                 let listener = Listener::unix(path)?;
-                let builder = EventLoop::builder().pollers(1);
+                let builder = crate::support::builder().pollers(1);
                 Ok::<_, io::Error>(Server::start_on(listener, builder, rpc))
             })
         };

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use netpoll::event::{Callback, Event};
 use netpoll::event_loop::Balance;
+use netpoll::event_loop::{HandlerKind, SendHandlers};
 use netpoll::listener::Accept;
 use netpoll::{Addr, BoxError, Builder, Connection, EventLoop, Listener, Runner};
 
@@ -23,7 +24,7 @@ const NEVER: Duration = Duration::from_millis(300);
 type Slow = (Callback, &'static str, Addr, Duration);
 
 /// Adds an observer that sends the slow calls of a loop to the returned receiver.
-fn observe_slow_calls(builder: Builder) -> (Builder, Receiver<Slow>) {
+fn observe_slow_calls<K: HandlerKind>(builder: Builder<K>) -> (Builder<K>, Receiver<Slow>) {
     let (sender, reports) = channel();
     let sender = Mutex::new(sender);
     let builder = builder.on_event(move |event| {
@@ -44,6 +45,10 @@ fn observe_slow_calls(builder: Builder) -> (Builder, Receiver<Slow>) {
 
 fn one_poller() -> Builder {
     EventLoop::builder().pollers(1)
+}
+
+fn send_handlers() -> Builder<SendHandlers> {
+    EventLoop::builder_on(Runner::Inline).pollers(1)
 }
 
 fn slow_calls(server: &Server) -> u64 {
@@ -74,7 +79,7 @@ fn a_slow_handler_is_reported_with_its_name_peer_and_duration() {
 
 #[test]
 fn a_slow_send_handler_is_reported_by_its_own_type() {
-    let (builder, reports) = observe_slow_calls(one_poller().on_request_send(sleeps));
+    let (builder, reports) = observe_slow_calls(send_handlers().on_request(sleeps));
     let server = Server::start_as_given(builder);
     server.connect().send(b"x");
     let (_, handler, ..) = reports.recv_timeout(LIMIT).expect("a slow handler");
@@ -243,7 +248,7 @@ fn a_handler_that_sleeps_off_the_poller_is_not_slow() {
             conn.writer().put_u8(byte);
             Ok(())
         });
-    let running = builder.runner(Runner::Threads(1)).listen(listener).build();
+    let running = builder.handler_threads(1).listen(listener).build();
     let running = running.expect("a loop");
     let handle = running.handle();
     let thread = std::thread::spawn(move || running.run());
@@ -272,7 +277,7 @@ fn a_zero_slow_handler_time_is_rejected_with_the_field_name() {
 fn slow_callbacks_at_close(builder: Builder, ends: u64) -> Vec<Callback> {
     let builder = builder
         .slow_handler(Duration::from_nanos(1))
-        .runner(Runner::Threads(1));
+        .handler_threads(1);
     let (builder, reports) = observe_slow_calls(builder);
     let server = Server::start_unobserved(builder);
     for _ in 0..ends {

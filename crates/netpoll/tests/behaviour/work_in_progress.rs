@@ -15,11 +15,11 @@ use netpoll::mux::{self, Client, Message};
 use netpoll::options::ConnOptions;
 use netpoll::pool::ConnPool;
 use netpoll::time::{sleep, timeout};
-use netpoll::{BoxError, Builder, CloseReason, Connection, Dialer, Runner};
+use netpoll::{BoxError, CloseReason, Connection, Dialer, EventLoop, Runner};
 
 use crate::mux::{codec, server as mux_server};
 use crate::support::{Server, block_on, retry_if_late};
-use crate::timeouts::{SHORT, ended_for, one_poller};
+use crate::timeouts::{SHORT, Way, ended_for, one_poller, way};
 
 /// The idle timeout of the connections in these tests.
 const IDLE: Duration = SHORT.saturating_mul(2);
@@ -46,7 +46,8 @@ fn check_call_outlasts_idle_timeout(server: &Server) {
 #[test]
 fn a_mux_request_in_progress_keeps_its_connection_from_being_idle() {
     retry_if_late(SHORT / 4, || {
-        let builder = one_poller()
+        let builder = EventLoop::builder()
+            .pollers(1)
             .idle_timeout(IDLE)
             .on_connection(mux::serve(codec(), slowly));
         check_call_outlasts_idle_timeout(&Server::start_as_given(builder));
@@ -66,10 +67,10 @@ impl netpoll::runner::Spawn for Threads {
 fn a_mux_request_on_an_executor_keeps_its_connection_from_being_idle() {
     for runner in [Runner::Inline, Runner::Threads(2)] {
         let serving = mux::serve_on(Arc::new(Threads), 4, codec(), slowly);
-        let builder = one_poller()
+        let builder = EventLoop::builder_on(runner)
+            .pollers(1)
             .idle_timeout(IDLE)
-            .runner(runner)
-            .on_connection_send(serving);
+            .on_connection(serving);
         check_call_outlasts_idle_timeout(&Server::start_as_given(builder));
     }
 }
@@ -155,9 +156,6 @@ async fn both<A: Future, B: Future>(one: A, other: B) -> (A::Output, B::Output) 
     first.zip(second).expect("both outputs")
 }
 
-/// The name of a way to serve a connection, and the function that configures it.
-type Way = (&'static str, fn(Builder) -> Builder);
-
 /// Reads and works concurrently; the work takes longer than the idle timeout. Then answers and
 /// reads on.
 async fn works_and_reads(mut conn: Connection) -> Result<(), BoxError> {
@@ -203,21 +201,19 @@ async fn works_aside(conn: Connection) -> Result<(), BoxError> {
 
 fn works() -> Vec<Way> {
     vec![
-        ("a join", |builder| builder.on_connection(works_and_reads)),
-        ("a join, offloaded", |builder| {
-            builder
-                .runner(Runner::Threads(2))
-                .on_connection_send(works_and_reads)
+        way("a join", || {
+            EventLoop::builder().on_connection(works_and_reads)
         }),
-        ("a select", |builder| builder.on_connection(races)),
-        ("a select, offloaded", |builder| {
-            builder.runner(Runner::Threads(2)).on_connection_send(races)
+        way("a join, offloaded", || {
+            EventLoop::builder_on(Runner::Threads(2)).on_connection(works_and_reads)
         }),
-        ("halves", |builder| builder.on_connection(works_aside)),
-        ("halves, offloaded", |builder| {
-            builder
-                .runner(Runner::Threads(2))
-                .on_connection_send(works_aside)
+        way("a select", || EventLoop::builder().on_connection(races)),
+        way("a select, offloaded", || {
+            EventLoop::builder_on(Runner::Threads(2)).on_connection(races)
+        }),
+        way("halves", || EventLoop::builder().on_connection(works_aside)),
+        way("halves, offloaded", || {
+            EventLoop::builder_on(Runner::Threads(2)).on_connection(works_aside)
         }),
     ]
 }
@@ -226,7 +222,7 @@ fn works() -> Vec<Way> {
 fn a_handler_that_reads_and_works_concurrently_is_idle_when_the_work_is_done() {
     retry_if_late(SHORT / 4, || {
         for (way, serve) in works() {
-            let server = Server::start_as_given(serve(one_poller().idle_timeout(IDLE)));
+            let server = Server::start_as_given(serve().idle_timeout(IDLE));
             let mut peer = server.connect();
             let since = Instant::now();
             assert_eq!(peer.receive(4), b"done", "{way}");
@@ -265,8 +261,8 @@ fn a_task_that_answers_through_the_write_queue_keeps_its_connection_until_it_has
 #[test]
 fn a_handler_that_only_waits_with_a_timeout_is_idle() {
     let bounded: Vec<Way> = vec![
-        ("a timeout", |builder| {
-            builder.on_connection(async |mut conn: Connection| {
+        way("a timeout", || {
+            EventLoop::builder().on_connection(async |mut conn: Connection| {
                 loop {
                     if let Ok(read) = timeout(SHORT / 4, conn.reader().wait(1)).await {
                         return Ok(read?);
@@ -274,22 +270,20 @@ fn a_handler_that_only_waits_with_a_timeout_is_idle() {
                 }
             })
         }),
-        ("a long timeout, offloaded", |builder| {
-            builder
-                .runner(Runner::Threads(2))
-                .on_connection_send(async |mut conn: Connection| {
-                    Ok(timeout(WORK * 50, conn.reader().wait(1)).await??)
-                })
+        way("a long timeout, offloaded", || {
+            EventLoop::builder_on(Runner::Threads(2)).on_connection(async |mut conn: Connection| {
+                Ok(timeout(WORK * 50, conn.reader().wait(1)).await??)
+            })
         }),
-        ("a wait for the end", |builder| {
-            builder.on_connection(async |mut conn: Connection| {
+        way("a wait for the end", || {
+            EventLoop::builder().on_connection(async |mut conn: Connection| {
                 let closed = conn.closed();
                 let (read, _) = both(conn.reader().wait(1), closed).await;
                 Ok(read?)
             })
         }),
-        ("an echo by halves", |builder| {
-            builder.on_connection(async |conn: Connection| {
+        way("an echo by halves", || {
+            EventLoop::builder().on_connection(async |conn: Connection| {
                 let (mut reader, mut writer) = conn.into_split();
                 loop {
                     let byte = reader.read_u8().await?;
@@ -299,7 +293,7 @@ fn a_handler_that_only_waits_with_a_timeout_is_idle() {
         }),
     ];
     for (way, serve) in bounded {
-        let server = Server::start_as_given(serve(one_poller().idle_timeout(IDLE)));
+        let server = Server::start_as_given(serve().idle_timeout(IDLE));
         let mut peer = server.connect();
         let since = Instant::now();
         if way.starts_with("an echo") {

@@ -79,7 +79,7 @@ fn the_loop_needs_a_handler_only_for_listeners_that_have_none() {
             Listener::bind_per_poller("127.0.0.1:0", ListenOptions::default()).unwrap(),
             echo,
         )
-        .listen_with_send(free_listener(), echo)
+        .listen_with(free_listener(), echo)
         .build()
         .unwrap()
         .spawn()
@@ -124,12 +124,9 @@ fn tokio_runtime() -> tokio::runtime::Runtime {
 }
 
 #[test]
-fn a_runner_that_moves_tasks_requires_listen_with_send() {
-    let spawning = || EventLoop::builder().runner(Runner::Spawn(Arc::new(ThreadEach)));
-    let pinned = spawning().listen_with(free_listener(), echo);
-    assert_eq!(rejected_field(pinned), "runner");
-
-    let movable = spawning().listen_with_send(free_listener(), echo);
+fn a_listener_has_a_handler_of_its_own_on_any_runner() {
+    let spawning = EventLoop::builder_on(Runner::Spawn(Arc::new(ThreadEach)));
+    let movable = spawning.listen_with(free_listener(), echo);
     let handle = movable.build().unwrap().spawn().unwrap();
     let mut client = connect(handle.local_addrs()[0]).unwrap();
     assert_eq!(call(&mut client, b"one\n", 4), b"one\n");

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 
-use netpoll::{Connection, EventLoop, Runner};
+use netpoll::{Connection, EventLoop};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::raise;
 
@@ -21,7 +21,7 @@ fn a_signal_drains_the_loop_and_answers_requests_in_progress() {
         let (release, released) = channel::<()>();
         let released = Mutex::new(released);
         let handle = EventLoop::builder()
-            .runner(Runner::Threads(1))
+            .handler_threads(1)
             .on_request(async move |conn: &mut Connection| {
                 conn.reader().skip(1).await?;
                 conn.writer().put_u8(b'.');

@@ -97,7 +97,7 @@ fn pipelined() -> io::Result<()> {
 }
 
 fn on_threads() -> io::Result<()> {
-    let builder = rpc().runner(Runner::Threads(2));
+    let builder = rpc().handler_threads(2);
     around(Place::start(Kind::Tcp, builder)?, |place| {
         let mut clients = [Client::connect(place.addr)?, Client::connect(place.addr)?];
         clients

@@ -61,7 +61,7 @@ impl Work {
     pub(crate) fn under(self, strike: Strike, kind: Kind) -> Result<Met, String> {
         match self {
             Self::Serving => serving(place::rpc(), strike, kind),
-            Self::Threads => serving(place::rpc().runner(Runner::Threads(2)), strike, kind),
+            Self::Threads => serving(place::rpc().handler_threads(2), strike, kind),
             Self::Draining => draining(strike, kind),
             Self::Dialing => dialing(strike, kind),
             Self::Making => making(strike, kind),

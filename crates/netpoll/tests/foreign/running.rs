@@ -149,10 +149,11 @@ fn handler_on_another_executor_survives_hostile_wakers() {
         survives("an offloaded handler", || {
             let kept = Arc::<Kept>::default();
             let runner = Runner::Spawn(Arc::<Kept>::clone(&kept));
-            let builder = EventLoop::builder().pollers(1).runner(runner);
-            let server = Server::start_unobserved(builder.on_connection_send(
-                async |mut conn: Connection| conn.reader().wait(1).await.map_err(Into::into),
-            ));
+            let builder = EventLoop::builder_on(runner).pollers(1);
+            let server =
+                Server::start_unobserved(builder.on_connection(async |mut conn: Connection| {
+                    conn.reader().wait(1).await.map_err(Into::into)
+                }));
             let mut peer = Peer::connect(server.addr);
             let taken = || kept.0.lock().expect("no panic under it").pop();
             let mut task = None;

@@ -10,10 +10,10 @@ use std::time::Duration;
 use netpoll::codec::LengthField;
 use netpoll::dialer::{Resolve, Resolving};
 use netpoll::mux::{Backoff, Client, ClientOptions, Message, Numbered};
-use netpoll::{BoxError, Builder, Connection, Dialer, EventLoop, Runner};
+use netpoll::{BoxError, Connection, Dialer, EventLoop, Runner};
 
 use crate::hostile::watched;
-use crate::support::{Peer, Server, block_on, eventually};
+use crate::support::{AnyBuilder, Peer, Server, block_on, eventually};
 
 /// Panics when it is dropped, even during unwinding.
 #[derive(Debug)]
@@ -44,9 +44,9 @@ async fn serve(conn: &mut Connection, harm: impl AsyncFnOnce(&mut Connection)) -
 }
 
 /// Checks that a server of one poller still serves after `harm`.
-fn goes_on(what: &str, builder: Builder, harm: impl FnOnce(&Server)) {
+fn goes_on(what: &str, builder: impl Into<AnyBuilder>, harm: impl FnOnce(&Server)) {
     watched(what, || {
-        let server = Server::start_unobserved(builder.pollers(1));
+        let server = Server::start_unobserved(builder.into().pollers(1));
         harm(&server);
         let mut peer = Peer::connect(server.addr);
         peer.send(b"a");
@@ -123,19 +123,16 @@ async fn fails(conn: &mut Connection, noted: &Mutex<bool>) -> Result<(), BoxErro
 #[test]
 fn values_of_an_aborted_handler_may_panic_on_any_runner() {
     for runner in [Runner::Inline, Runner::Threads(1)] {
-        let builder =
-            EventLoop::builder()
-                .runner(runner)
-                .on_connection_send(async |mut conn: Connection| {
-                    if conn.reader().read_u8().await? == b'x' {
-                        let _held = Harmful;
-                        conn.writer().put_u8(b'y');
-                        pending::<()>().await;
-                    }
-                    conn.writer().put_u8(b'y');
-                    conn.writer().flush().await?;
-                    Ok(())
-                });
+        let builder = EventLoop::builder_on(runner).on_connection(async |mut conn: Connection| {
+            if conn.reader().read_u8().await? == b'x' {
+                let _held = Harmful;
+                conn.writer().put_u8(b'y');
+                pending::<()>().await;
+            }
+            conn.writer().put_u8(b'y');
+            conn.writer().flush().await?;
+            Ok(())
+        });
         let mut kept = None;
         goes_on("aborted", builder, |server| {
             let mut peer = Peer::connect(server.addr);
@@ -149,8 +146,9 @@ fn values_of_an_aborted_handler_may_panic_on_any_runner() {
 
 #[test]
 fn handlers_may_panic_when_dropped_after_their_loop() {
-    for runner in [Runner::Inline, Runner::Threads(2)] {
-        let builder = EventLoop::builder().runner(runner).on_request_with(|| {
+    let on_threads = EventLoop::builder().handler_threads(2);
+    for builder in [EventLoop::builder(), on_threads] {
+        let builder = builder.on_request_with(|| {
             let state = Harmful;
             async move |conn: &mut Connection| {
                 let _kept = &state;

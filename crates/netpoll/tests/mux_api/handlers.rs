@@ -90,8 +90,8 @@ fn task_of_an_executor_knows_its_connection_and_pushes() {
                 reply(&request, conn.state().clone())
             },
         );
-    let builder = EventLoop::builder().runner(Runner::Threads(1));
-    let server = Running::start(builder.on_connection_send(served));
+    let builder = EventLoop::builder_on(Runner::Threads(1));
+    let server = Running::start(builder.on_connection(served));
     let (client, pushes) = server.subscriber();
     let peer = call(&client, "").unwrap();
     assert!(peer.starts_with("127.0.0.1:"), "{peer}");
@@ -153,7 +153,7 @@ fn error_with_a_frame_answers_its_call_and_another_closes_the_connection() {
     );
     for builder in [
         EventLoop::builder().on_connection(inline),
-        EventLoop::builder().on_connection_send(apart),
+        EventLoop::builder().on_connection(apart),
     ] {
         let server = Running::start(builder);
         let client = server.client();

@@ -7,9 +7,9 @@
 //! ended. A connection is identified by the kernel's cookie of its socket, which is unique.
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use netpoll::event_loop::ConnectionHandler;
 use netpoll::{BoxError, Connection, Handler};
 use socket2::SockRef;
 
@@ -171,26 +171,27 @@ impl<G: Handler> Handler for WatchedGreeting<G> {
 }
 
 /// A connection handler whose calls are recorded.
-pub(crate) fn watched_whole<H, F>(
-    ledger: &Arc<Ledger>,
+pub(crate) struct WatchedWhole<H> {
+    ledger: Arc<Ledger>,
     handler: H,
+    /// Whether there is an `on_connect`.
     greets: bool,
-) -> impl Fn(Connection) -> std::pin::Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>
-+ Send
-+ Sync
-+ 'static
-where
-    H: Fn(Connection) -> F + Send + Sync + 'static,
-    F: Future<Output = Result<(), BoxError>> + Send + 'static,
-{
-    let ledger = Arc::clone(ledger);
-    move |conn| {
-        let ledger = Arc::clone(&ledger);
-        let cookie = cookie_of(&conn);
-        let life = handler(conn);
-        Box::pin(async move {
-            let _running = ledger.call(cookie, greets);
-            life.await
-        })
+}
+
+impl<H> WatchedWhole<H> {
+    pub(crate) fn new(ledger: &Arc<Ledger>, handler: H, greets: bool) -> Self {
+        let ledger = Arc::clone(ledger);
+        Self {
+            ledger,
+            handler,
+            greets,
+        }
+    }
+}
+
+impl<H: ConnectionHandler> ConnectionHandler for WatchedWhole<H> {
+    async fn serve(&self, conn: Connection) -> Result<(), BoxError> {
+        let _running = self.ledger.call(cookie_of(&conn), self.greets);
+        self.handler.serve(conn).await
     }
 }

@@ -2,25 +2,27 @@
 //! Where the handlers of a test program run, and how a server gets them.
 //!
 //! A test defines its handlers but not where they run. Each is a [`Handler`], whose futures may
-//! move, and [`Protocol`] passes it to the builder as the program's [`Runs`] requires.
+//! move, and [`Protocol`] passes it to a builder of either kind.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use netpoll::{BoxError, Builder, Connection, Handler};
+use netpoll::event_loop::ConnectionHandler;
+use netpoll::{BoxError, Connection, Handler};
 
-use super::ledger::{Ledger, Watched, WatchedGreeting, watched_whole};
+use super::AnyBuilder;
+use super::ledger::{Ledger, Watched, WatchedGreeting, WatchedWhole};
 
 /// The handlers of a server.
 pub(crate) trait Protocol {
     /// Passes the handlers to `builder`, with each call recorded in `ledger`.
-    fn give(self, builder: Builder, ledger: &Arc<Ledger>) -> Builder;
+    fn give(self, builder: AnyBuilder, ledger: &Arc<Ledger>) -> AnyBuilder;
 }
 
 /// A handler that is called for each request.
 impl<H: Handler> Protocol for H {
-    fn give(self, builder: Builder, ledger: &Arc<Ledger>) -> Builder {
+    fn give(self, builder: AnyBuilder, ledger: &Arc<Ledger>) -> AnyBuilder {
         requests(builder, ledger, self, false)
     }
 }
@@ -29,7 +31,7 @@ impl<H: Handler> Protocol for H {
 pub(crate) struct AsGiven;
 
 impl Protocol for AsGiven {
-    fn give(self, builder: Builder, _ledger: &Arc<Ledger>) -> Builder {
+    fn give(self, builder: AnyBuilder, _ledger: &Arc<Ledger>) -> AnyBuilder {
         builder
     }
 }
@@ -37,13 +39,9 @@ impl Protocol for AsGiven {
 /// A handler that is called once for each connection, which it owns.
 pub(crate) struct Whole<H>(pub(crate) H);
 
-impl<H, F> Protocol for Whole<H>
-where
-    H: Fn(Connection) -> F + Send + Sync + 'static,
-    F: Future<Output = Result<(), BoxError>> + Send + 'static,
-{
-    fn give(self, builder: Builder, ledger: &Arc<Ledger>) -> Builder {
-        whole(builder, watched_whole(ledger, self.0, false))
+impl<H: ConnectionHandler> Protocol for Whole<H> {
+    fn give(self, builder: AnyBuilder, ledger: &Arc<Ledger>) -> AnyBuilder {
+        builder.on_connection(WatchedWhole::new(ledger, self.0, false))
     }
 }
 
@@ -51,7 +49,7 @@ where
 pub(crate) struct Greeted<G, H>(pub(crate) G, pub(crate) H);
 
 impl<G: Handler, H: Handler> Protocol for Greeted<G, H> {
-    fn give(self, builder: Builder, ledger: &Arc<Ledger>) -> Builder {
+    fn give(self, builder: AnyBuilder, ledger: &Arc<Ledger>) -> AnyBuilder {
         let builder = greeting(builder, ledger, self.0);
         requests(builder, ledger, self.1, true)
     }
@@ -60,57 +58,30 @@ impl<G: Handler, H: Handler> Protocol for Greeted<G, H> {
 /// An `on_connect` handler, and a handler that owns the connection.
 pub(crate) struct GreetedWhole<G, H>(pub(crate) G, pub(crate) H);
 
-impl<G, H, F> Protocol for GreetedWhole<G, H>
-where
-    G: Handler,
-    H: Fn(Connection) -> F + Send + Sync + 'static,
-    F: Future<Output = Result<(), BoxError>> + Send + 'static,
-{
-    fn give(self, builder: Builder, ledger: &Arc<Ledger>) -> Builder {
+impl<G: Handler, H: ConnectionHandler> Protocol for GreetedWhole<G, H> {
+    fn give(self, builder: AnyBuilder, ledger: &Arc<Ledger>) -> AnyBuilder {
         let builder = greeting(builder, ledger, self.0);
-        whole(builder, watched_whole(ledger, self.1, true))
+        builder.on_connection(WatchedWhole::new(ledger, self.1, true))
     }
 }
 
 fn requests<H: Handler>(
-    builder: Builder,
+    builder: AnyBuilder,
     ledger: &Arc<Ledger>,
     handler: H,
     greets: bool,
-) -> Builder {
+) -> AnyBuilder {
     let ledger = Arc::clone(ledger);
-    let handler = Watched {
+    builder.on_request(Watched {
         ledger,
         handler,
         greets,
-    };
-    if super::runs().pins() {
-        builder.on_request(async move |conn: &mut Connection| handler.call(conn).await)
-    } else {
-        builder.on_request_send(handler)
-    }
+    })
 }
 
-fn whole<H, F>(builder: Builder, handler: H) -> Builder
-where
-    H: Fn(Connection) -> F + Send + Sync + 'static,
-    F: Future<Output = Result<(), BoxError>> + Send + 'static,
-{
-    if super::runs().pins() {
-        builder.on_connection(async move |conn: Connection| handler(conn).await)
-    } else {
-        builder.on_connection_send(handler)
-    }
-}
-
-fn greeting<G: Handler>(builder: Builder, ledger: &Arc<Ledger>, greeting: G) -> Builder {
+fn greeting<G: Handler>(builder: AnyBuilder, ledger: &Arc<Ledger>, greeting: G) -> AnyBuilder {
     let ledger = Arc::clone(ledger);
-    let greeting = WatchedGreeting { ledger, greeting };
-    if super::runs().pins() {
-        builder.on_connect(async move |conn: &mut Connection| greeting.call(conn).await)
-    } else {
-        builder.on_connect_send(greeting)
-    }
+    builder.on_connect(WatchedGreeting { ledger, greeting })
 }
 
 /// The future of a handler that is a closure with state of its own.

@@ -52,11 +52,6 @@ impl Runs {
             Self::Tokio => Runner::tokio(super::tokio_here::runtime().handle().clone()),
         }
     }
-
-    /// Returns whether futures stay on one thread.
-    pub(crate) fn pins(self) -> bool {
-        matches!(self, Self::Inline | Self::Pinned)
-    }
 }
 
 /// The kind of sockets.

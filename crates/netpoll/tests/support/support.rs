@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Servers, peers and waits that the behaviour tests share.
 
+#[path = "any_builder.rs"]
+mod any_builder;
 #[path = "executors.rs"]
 mod executors;
 #[path = "hosts.rs"]
@@ -30,12 +32,13 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use netpoll::{Addr, BoxError, Builder, CloseReason, Connection, EventLoop, Listener, LoopHandle};
+use netpoll::{Addr, BoxError, CloseReason, Connection, Listener, LoopHandle};
 
 use netpoll::error::{ErrorExt, ErrorKind};
 
 use ledger::Ledger;
 
+pub(crate) use any_builder::{AnyBuilder, builder, local_builder};
 pub(crate) use executors::{
     in_each_executor, on_a_poller, poll_times, polled, with_a_peer_in_each_executor,
 };
@@ -74,41 +77,43 @@ enum Memory {
 
 impl Server {
     /// Serves what `builder` describes on a free address.
-    pub(crate) fn start(builder: Builder, protocol: impl Protocol) -> Self {
+    pub(crate) fn start(builder: AnyBuilder, protocol: impl Protocol) -> Self {
         Self::start_on(free_listener(), builder, protocol)
     }
 
     /// Serves what `builder` describes on `listener`.
-    pub(crate) fn start_on(listener: Listener, builder: Builder, protocol: impl Protocol) -> Self {
+    pub(crate) fn start_on(
+        listener: Listener,
+        builder: AnyBuilder,
+        protocol: impl Protocol,
+    ) -> Self {
         let (observer, endings) = close_observer();
-        let builder = builder.runner(runs().runner());
         Self::watched(listener, builder, protocol, observer, endings)
     }
 
     /// As [`start`](Self::start), with an observer of the test: `endings` stays empty.
     pub(crate) fn start_observed(
-        builder: Builder,
+        builder: AnyBuilder,
         protocol: impl Protocol,
         observer: impl Fn(&mut Connection, &CloseReason) + Send + Sync + 'static,
     ) -> Self {
-        let builder = builder.runner(runs().runner());
         Self::watched(free_listener(), builder, protocol, observer, channel().1)
     }
 
     /// As [`start`](Self::start), with the handlers and the runner that `builder` has.
-    pub(crate) fn start_as_given(builder: Builder) -> Self {
+    pub(crate) fn start_as_given(builder: impl Into<AnyBuilder>) -> Self {
         let (observer, endings) = close_observer();
-        Self::watched(free_listener(), builder, AsGiven, observer, endings)
+        Self::watched(free_listener(), builder.into(), AsGiven, observer, endings)
     }
 
     /// Serves what `builder` describes and records nothing.
-    pub(crate) fn start_unobserved(builder: Builder) -> Self {
-        Self::run(free_listener(), builder, Arc::default(), channel().1)
+    pub(crate) fn start_unobserved(builder: impl Into<AnyBuilder>) -> Self {
+        Self::run(free_listener(), builder.into(), Arc::default(), channel().1)
     }
 
     fn watched(
         listener: Listener,
-        builder: Builder,
+        builder: AnyBuilder,
         protocol: impl Protocol,
         observer: impl Fn(&mut Connection, &CloseReason) + Send + Sync + 'static,
         endings: Receiver<(Addr, CloseReason)>,
@@ -125,7 +130,7 @@ impl Server {
 
     fn run(
         listener: Listener,
-        builder: Builder,
+        builder: AnyBuilder,
         ledger: Arc<Ledger>,
         endings: Receiver<(Addr, CloseReason)>,
     ) -> Self {
@@ -145,7 +150,7 @@ impl Server {
 
     /// Serves the rpc protocol with one poller.
     pub(crate) fn rpc() -> Self {
-        Self::start(EventLoop::builder().pollers(1), rpc)
+        Self::start(builder().pollers(1), rpc)
     }
 
     /// Allows the test to keep memory of the loop after its end.

@@ -7,14 +7,11 @@ use std::io;
 
 use super::Builder;
 use crate::addr::{Addr, ToAddrs};
-use crate::connection::Connection;
-use crate::connection::handler::Handler;
-use crate::error::{BoxError, InvalidConfig};
+use crate::error::InvalidConfig;
 use crate::event_loop::ServedListener;
 use crate::event_loop::handle::LoopHandle;
-use crate::event_loop::handlers::{
-    HandlerSetup, ServiceFactory, request_service, request_service_send,
-};
+use crate::event_loop::handler_kind::{Execution, HandlerKind};
+use crate::event_loop::handlers::{HandlerSetup, ServiceFactory};
 use crate::listener::Listener;
 use crate::sync::Arc;
 
@@ -23,70 +20,31 @@ const NO_HANDLER: InvalidConfig =
     InvalidConfig::new("handler", "must be set with on_request or on_connection");
 
 /// A listener of a loop that is not built yet.
-pub(super) struct ListenerSetup {
+pub(super) struct ListenerSetup<K: Execution> {
     pub(super) listener: Listener,
     /// Its own handler; `None` is the handler of the loop.
-    pub(super) handler: Option<ServiceFactory>,
+    pub(super) handler: Option<ServiceFactory<K>>,
 }
 
-impl fmt::Debug for ListenerSetup {
+impl<K: Execution> fmt::Debug for ListenerSetup<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.listener.fmt(f)
     }
 }
 
-impl Builder {
+impl<K: HandlerKind> Builder<K> {
     /// Adds a listener, whose connections are served by the handler of the loop. Can be called
     /// repeatedly, with listeners of different kinds.
     pub fn listen(self, listener: impl Into<Listener>) -> Self {
         self.add_listener(listener.into(), None)
     }
 
-    /// Adds a listener whose connections are served by `handler`, for example an admin port beside
-    /// the service.
-    ///
-    /// `handler` is called as one of [`on_request`](Self::on_request), which keeps serving the
-    /// listeners of [`listen`](Self::listen). All else is common to all listeners: pollers, runner,
-    /// limits, options, statistics, `on_accept`, `on_connect` and `on_disconnect`. A runner that
-    /// moves tasks between threads requires [`listen_with_send`](Self::listen_with_send).
-    ///
-    /// ```
-    /// use netpoll::{Connection, EventLoop, Listener};
-    ///
-    /// # fn main() -> std::io::Result<()> {
-    /// let builder = EventLoop::builder();
-    /// let handle = builder.handle();
-    /// let event_loop = builder
-    ///     .on_request(async |conn: &mut Connection| {
-    ///         let (mut reader, mut writer) = conn.split();
-    ///         writer.put_slice(reader.until(b'\n', 1024).await?);
-    ///         Ok(())
-    ///     })
-    ///     .listen(Listener::bind("127.0.0.1:0")?)
-    ///     .listen_with(Listener::bind("127.0.0.1:0")?, async move |conn: &mut Connection| {
-    ///         let (mut reader, mut writer) = conn.split();
-    ///         reader.until(b'\n', 1024).await?;
-    ///         writer.put_str(&format!("{} connections\n", handle.connections()));
-    ///         Ok(())
-    ///     })
-    ///     .build()?;
-    /// assert_eq!(event_loop.local_addrs().len(), 2);
-    /// # Ok(()) }
-    /// ```
-    pub fn listen_with<H>(self, listener: impl Into<Listener>, handler: H) -> Self
-    where
-        H: AsyncFn(&mut Connection) -> Result<(), BoxError> + Send + Sync + 'static,
-    {
-        self.add_listener(listener.into(), Some(request_service(handler)))
-    }
-
-    /// Adds a listener whose connections are served by `handler`, as
-    /// [`listen_with`](Self::listen_with), on any [`Runner`](crate::Runner).
-    pub fn listen_with_send<H: Handler>(self, listener: impl Into<Listener>, handler: H) -> Self {
-        self.add_listener(listener.into(), Some(request_service_send(handler)))
-    }
-
-    fn add_listener(mut self, listener: Listener, handler: Option<ServiceFactory>) -> Self {
+    /// Adds a listener, with a handler of its own or that of the loop.
+    pub(in crate::event_loop) fn add_listener(
+        mut self,
+        listener: Listener,
+        handler: Option<ServiceFactory<K>>,
+    ) -> Self {
         self.listeners.push(ListenerSetup { listener, handler });
         self
     }
@@ -146,17 +104,17 @@ impl Builder {
 }
 
 /// Makes the service of each listener, and a listener for each poller where one is needed.
-pub(super) fn build(
-    listeners: Vec<ListenerSetup>,
-    default_handler: Option<ServiceFactory>,
+pub(super) fn build<K: Execution>(
+    listeners: Vec<ListenerSetup<K>>,
+    default_handler: Option<ServiceFactory<K>>,
     pollers: usize,
-    setup: impl Fn() -> HandlerSetup,
+    setup: impl Fn() -> HandlerSetup<K>,
 ) -> io::Result<Vec<ServedListener>> {
-    let default_service = default_handler.map(|make| make(setup())).transpose()?;
+    let default_service = default_handler.map(|make| make(setup()));
     let mut served = Vec::new();
     for ListenerSetup { listener, handler } in listeners {
         let service = match handler {
-            Some(make) => make(setup())?,
+            Some(make) => make(setup()),
             None => default_service.clone().ok_or(NO_HANDLER)?,
         };
         let split = listener.split_per_poller(pollers)?.into_iter();

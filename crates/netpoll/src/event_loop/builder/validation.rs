@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use super::Builder;
 use crate::error::InvalidConfig;
+use crate::event_loop::handler_kind::HandlerKind;
 use crate::poll::busy_poll;
 
 /// The most pollers of a loop: each is a thread with two descriptors.
 const MAX_POLLERS: usize = 1024;
 
-impl Builder {
+impl<K: HandlerKind> Builder<K> {
     /// Rejects options that cannot work, by name.
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
         if let Some(invalid) = &self.invalid_config {
