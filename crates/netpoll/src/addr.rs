@@ -23,6 +23,12 @@ pub use netpoll_sys::addr::{Addr, UnixAddr};
 ///
 /// A string is `host:port`, `unix:/path` or `unix:@abstract-name`. The host is an IP address or a
 /// name. The system's resolver looks up names, which may block for seconds.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an address to listen on",
+    label = "not an address",
+    note = "an address is a string such as \"127.0.0.1:8080\" or \"unix:/run/app.sock\", a \
+            `SocketAddr`, a `(host, port)` pair, an `Addr` or a `UnixAddr`"
+)]
 pub trait ToAddrs {
     /// Returns the addresses, in the order to try them.
     ///

@@ -151,6 +151,12 @@ pub(crate) fn append_frame(bytes: LinkBuffer, output: &mut LinkBuffer) {
 /// assert_eq!(codec.measure(&input)?, Need::Frame(18));
 /// # Ok::<(), io::Error>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a codec",
+    label = "does not implement `netpoll::codec::Codec`",
+    note = "`LengthField`, `Delimiter` and `FixedSize` are codecs; a format of your own implements \
+            `Codec`, whose `Frame` is `Send`"
+)]
 pub trait Codec: Send + Sync + 'static {
     /// The type of a decoded frame.
     type Frame: Send + 'static;

@@ -4,10 +4,8 @@
 //! On stable Rust no bound says "the future of this closure is `Send`" of an async closure that
 //! borrows its captures. The future of a *consumed* async closure owns them, and its type is the
 //! output of `FnOnce`, which a bound can name. So a closure is cloned for each call, and the clone
-//! is consumed. A function, or a closure without captures, is cloned for free.
-//!
-//! The compiler prints the lines of the `where` clauses below when a closure does not meet them.
-//! Their comments are part of these messages (`tests/diagnostics.rs`).
+//! is consumed. A function, or a closure without captures, is cloned for free. The bound `AsyncFn`
+//! rejects closures that change or consume their captures, which a clone would lose.
 
 use std::future::Future;
 
@@ -96,8 +94,8 @@ pub trait Handler: Send + Sync + 'static {
 impl<F> Handler for F
 where
     F: AsyncFn(&mut Connection) -> Result<(), BoxError>,
-    F: Clone, // each call gets a clone of the captures: put what is not `Clone` in an `Arc`
-    F: Send + Sync + 'static, // threads share it: no `Rc`, `Cell`, or references to locals
+    F: Clone,
+    F: Send + Sync + 'static,
     F: for<'a> HandlerFn<'a>,
 {
     fn call(&self, conn: &mut Connection) -> impl Future<Output = Result<(), BoxError>> + Send {
@@ -162,8 +160,8 @@ pub trait ConnectionHandler: Send + Sync + 'static {
 impl<F, R> ConnectionHandler for F
 where
     F: AsyncFn(Connection) -> Result<(), BoxError>,
-    F: Clone, // each connection gets a clone of the captures: put what is not `Clone` in an `Arc`
-    F: Send + Sync + 'static, // threads share it: no `Rc`, `Cell`, or references to locals
+    F: Clone,
+    F: Send + Sync + 'static,
     F: FnOnce(Connection) -> R,
     R: Future<Output = Result<(), BoxError>> + Send + 'static,
 {

@@ -43,6 +43,11 @@ pub type Resolving<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>
 /// let conn = dialer.dial("users:0").await?;
 /// # Ok(()) }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a resolver of host names",
+    label = "does not implement `netpoll::dialer::Resolve`",
+    note = "implement `Resolve` for a type of yours that passes the name to the resolver"
+)]
 pub trait Resolve: Send + Sync {
     /// Returns the addresses of `host`, best first, each with the port to dial, which is `port`
     /// unless the resolver knows a better one. An error ends the dial and is returned unchanged. An

@@ -17,8 +17,15 @@ use sealed::{AsTarget, DialTarget};
 /// not resolved.
 ///
 /// This trait is sealed: other crates cannot implement it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a target to dial",
+    label = "not a target",
+    note = "a target is a string such as \"localhost:8080\" or \"unix:/run/app.sock\", a \
+            `(host, port)` pair, a `SocketAddr`, an `Addr` or a `UnixAddr`"
+)]
 pub trait ToTarget: AsTarget {}
 
+#[diagnostic::do_not_recommend]
 impl<T: AsTarget + ?Sized> ToTarget for T {}
 
 /// A private module, which seals [`ToTarget`].

@@ -5,8 +5,8 @@
 //! With [`Runner::Inline`](crate::Runner::Inline) no future moves, and the handlers are served as
 //! those of `local_handlers`.
 //!
-//! The compiler prints the lines of the `where` clauses when a handler does not meet them. Their
-//! comments are part of these messages (`tests/diagnostics.rs`).
+//! When a handler does not fit, the compiler says why, and quotes the line of the bound in the method
+//! with its comment, which says what to do (`tests/diagnostics.rs`).
 //!
 //! [`EventLoop::builder_on`]: crate::EventLoop::builder_on
 
@@ -57,7 +57,7 @@ impl Builder<SendHandlers> {
     /// ```
     pub fn on_request<H>(self, handler: H) -> Self
     where
-        H: Handler, // its futures are `Send`; `EventLoop::builder()` takes futures that are not
+        H: Handler, // `Send` futures, `Clone` captures (`Arc`): `EventLoop::builder()` needs neither
     {
         self.with_handler(request_service(handler))
     }
@@ -67,7 +67,7 @@ impl Builder<SendHandlers> {
     /// [`on_request`](Self::on_request).
     pub fn on_connection<H>(self, handler: H) -> Self
     where
-        H: ConnectionHandler, // its futures are `Send`; `EventLoop::builder()` takes others
+        H: ConnectionHandler, // `Send` futures, `Clone` captures: else `EventLoop::builder()`
     {
         self.with_handler(connection_service(handler))
     }
@@ -80,7 +80,7 @@ impl Builder<SendHandlers> {
     /// anything. One allocation for each connection.
     pub fn on_connect<H>(mut self, handler: H) -> Self
     where
-        H: Handler, // its futures are `Send`; `EventLoop::builder()` takes futures that are not
+        H: Handler, // `Send` futures, `Clone` captures (`Arc`): `EventLoop::builder()` needs neither
     {
         let handler = Arc::new(handler);
         let on_connect: Arc<OnConnectSend> = Arc::new(move |conn| {
@@ -99,7 +99,7 @@ impl Builder<SendHandlers> {
     /// limits, options, statistics, `on_accept`, `on_connect` and `on_disconnect`.
     pub fn listen_with<H>(self, listener: impl Into<Listener>, handler: H) -> Self
     where
-        H: Handler, // its futures are `Send`; `EventLoop::builder()` takes futures that are not
+        H: Handler, // `Send` futures, `Clone` captures (`Arc`): `EventLoop::builder()` needs neither
     {
         self.add_listener(listener.into(), Some(request_service(handler)))
     }

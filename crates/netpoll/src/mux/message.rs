@@ -61,6 +61,11 @@ use crate::error::BoxError;
 /// let answer = codec.error_answer(7, &"no such key".into()).unwrap();
 /// assert_eq!((answer.id, answer.body.len()), (7, 12));
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a codec whose frames carry the id of their call",
+    label = "does not implement `netpoll::mux::CallCodec`",
+    note = "`mux::Numbered::new(codec)` puts an id in front of the frames of any other codec"
+)]
 pub trait CallCodec: Codec {
     /// Returns the call id of `frame`.
     fn id(&self, frame: &Self::Frame) -> u64;
