@@ -121,6 +121,8 @@ mod stats;
 mod task;
 #[path = "behaviour/time.rs"]
 mod time;
+#[path = "behaviour/timeout_builders.rs"]
+mod timeout_builders;
 #[path = "behaviour/timeouts.rs"]
 mod timeouts;
 #[cfg(feature = "tokio")]

@@ -18,7 +18,13 @@ const EXPORTED: usize = 167;
 const COMING: &[&str] = &[];
 
 /// The text before the name of a type in its definition or in an `impl`.
-const TYPE: [&str; 4] = ["struct ", "enum ", "impl ", " for "];
+const TYPE: [&str; 5] = [
+    "struct ",
+    "enum ",
+    "impl ",
+    "impl<K: HandlerKind> ",
+    " for ",
+];
 
 /// The text before a function, field or constant, and before a variant or a row of a macro.
 const PART: [&str; 4] = ["fn ", "pub ", "const ", "\n    "];

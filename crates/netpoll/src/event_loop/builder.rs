@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! [`Builder`]: the listeners, handlers and limits of an event loop.
 
+mod defaults;
 mod listeners;
 mod validation;
 
@@ -71,32 +72,6 @@ impl Default for SlowThreshold {
 }
 
 impl<K: HandlerKind> Builder<K> {
-    /// Creates a builder with default options, whose handlers run on `runner`.
-    pub(super) fn new(runner: K::Runner) -> Self {
-        Self {
-            control: ControlOwner::default(),
-            handler: None,
-            on_connect: None,
-            observer: None,
-            filter: None,
-            balance: Balance::default(),
-            max_connections: None,
-            accept_rate: None,
-            listeners: Vec::new(),
-            options: ConnOptions::default(),
-            pollers: None,
-            runner,
-            thread_hook: None,
-            budget: None,
-            busy_poll: Duration::ZERO,
-            #[cfg(feature = "signals")]
-            shutdown_on_signals: None,
-            slow_threshold: SlowThreshold::default(),
-            event_sink: EventSink::default(),
-            invalid_config: None,
-        }
-    }
-
     /// Calls `filter` for each accepted connection, before it is registered. The result decides
     /// whether the connection is served, and with which options.
     ///

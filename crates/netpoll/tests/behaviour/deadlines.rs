@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use netpoll::error::Timeout;
 
 use crate::support::{Server, block_on, free_listener, invalid_option, pair, poll_once, rpc};
-use crate::timeouts::{SHORT, ended_for, one_poller, timed_out};
+use crate::timeout_builders::one_poller;
+use crate::timeouts::{SHORT, ended_for, timed_out};
 
 #[test]
 fn a_changed_timeout_applies_to_a_pending_read() {

@@ -18,7 +18,8 @@ use crate::mux::codec;
 use crate::support::{
     Host, Server, block_on, bytes, eventually, pair, poll_once, retry_if_late, tight_listener,
 };
-use crate::timeouts::{SHORT, one_poller};
+use crate::timeout_builders::one_poller;
+use crate::timeouts::SHORT;
 
 /// Several times each timeout of these tests.
 const LONG: Duration = SHORT.saturating_mul(9);

@@ -14,7 +14,8 @@ use netpoll::{BoxError, CloseReason, Connection, EventLoop, Runner};
 
 use crate::mux::codec;
 use crate::support::{AnyBuilder, Peer, Server, block_on, frame, retry_if_late};
-use crate::timeouts::{SHORT, Way, ended_for, way};
+use crate::timeout_builders::{Way, way};
+use crate::timeouts::{SHORT, ended_for};
 
 /// The timeout under test.
 const PATIENCE: Duration = SHORT.saturating_mul(4);

@@ -18,7 +18,8 @@ use crate::mux::codec;
 #[cfg(feature = "tokio")]
 use crate::support::Runs::Tokio;
 use crate::support::{AnyBuilder, Peer, Server, block_on, bytes, frame, retry_if_late};
-use crate::timeouts::{SHORT, Way, ended_for, one_poller, way};
+use crate::timeout_builders::{Way, one_poller, way};
+use crate::timeouts::{SHORT, ended_for};
 
 /// The timeout of a frame.
 const FRAME_TIMEOUT: Duration = SHORT.saturating_mul(3);

@@ -19,7 +19,8 @@ use netpoll::{BoxError, CloseReason, Connection, Dialer, EventLoop, Runner};
 
 use crate::mux::{codec, server as mux_server};
 use crate::support::{Server, block_on, retry_if_late};
-use crate::timeouts::{SHORT, Way, ended_for, one_poller, way};
+use crate::timeout_builders::{Way, one_poller, way};
+use crate::timeouts::{SHORT, ended_for};
 
 /// The idle timeout of the connections in these tests.
 const IDLE: Duration = SHORT.saturating_mul(2);
