@@ -62,13 +62,13 @@ fn quoted(cell: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Returns whether `code` has `name` as a whole word right behind one of `words`.
-fn has(code: &str, words: [&str; 4], name: &str) -> bool {
+fn has(code: &str, words: &[&str], name: &str) -> bool {
     let goes_on = |rest: &str| rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
     let follows = |word: &str| {
         let mut places = code.match_indices(name);
         places.any(|(at, _)| code[..at].ends_with(word) && !goes_on(&code[at + name.len()..]))
     };
-    words.into_iter().any(follows)
+    words.iter().copied().any(follows)
 }
 
 /// Returns whether a type, a function, or a part of a type has this path.
@@ -77,9 +77,9 @@ fn exists(path: &str, sources: &[String]) -> bool {
     let (_, owner) = owner.rsplit_once("::").unwrap_or(("", owner));
     let is_type = |word: &str| word.starts_with(char::is_uppercase);
     sources.iter().any(|code| match is_type(owner) {
-        true => has(code, PART, name) && has(code, TYPE, owner),
-        false if is_type(name) => has(code, TYPE, name),
-        false => has(code, PART, name),
+        true => has(code, &PART, name) && has(code, &TYPE, owner),
+        false if is_type(name) => has(code, &TYPE, name),
+        false => has(code, &PART, name),
     })
 }
 

@@ -45,8 +45,8 @@ impl Builder<SendHandlers> {
     /// let last = Arc::new(Mutex::new(String::new()));
     /// EventLoop::builder_on(Runner::Threads(4))
     ///     .on_request(async move |conn: &mut Connection| {
-    ///         let line = conn.reader().until(b'\n', 1024).await?;
-    ///         let line = String::from_utf8(line.to_vec())?;
+    ///         let line = conn.reader().until(b'\n', 1024).await?.to_vec();
+    ///         let line = String::from_utf8(line)?;
     ///         // A lock that is held across an await would not compile: its guard is not `Send`.
     ///         let before = std::mem::replace(&mut *last.lock().unwrap(), line);
     ///         conn.writer().put_str(&before);

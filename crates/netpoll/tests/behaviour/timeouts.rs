@@ -12,8 +12,7 @@ use netpoll::options::{MinRate, Timeouts};
 use netpoll::{CloseReason, Connection, Handler};
 
 use crate::support::{
-    AnyBuilder, Gate, LIMIT, Server, Whole, block_on, builder, bytes, frame, pair, retry_if_late,
-    rpc, tight_listener,
+    Gate, LIMIT, Server, Whole, block_on, bytes, frame, pair, retry_if_late, rpc, tight_listener,
 };
 use crate::timeout_builders::one_poller;
 

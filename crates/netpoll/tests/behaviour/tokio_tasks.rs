@@ -91,7 +91,7 @@ fn a_handler_can_call_another_server_over_tokio_sockets() {
         Ok(())
     });
     for builder in ways() {
-        let server = Server::start_as_given(builder.on_request(relay.clone()));
+        let server = Server::start_as_given(builder.on_request(relay));
         let mut peer = server.connect();
         for size in [0, 10, 100_000] {
             peer.call(&vec![7; size]);
