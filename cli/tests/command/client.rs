@@ -23,7 +23,7 @@ fn assert_answered(finished: &Finished) {
 
 #[test]
 fn a_mux_answers_frames_with_ids_and_without() {
-    for runner in ["inline", "threads:2"] {
+    for runner in ["inline", "threads:2", "tokio:2"] {
         let server = Server::start_as(&format!("mux --runner {runner}"));
         for flags in [
             "--connections 4 --depth 25",

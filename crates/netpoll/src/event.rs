@@ -176,7 +176,8 @@ pub enum Event {
 pub enum CallbackLocation {
     /// The poller with this index.
     Poller(usize),
-    /// This many threads of [`Runner::Threads`](crate::Runner::Threads).
+    /// This many of the [handler threads](crate::Builder::handler_threads) of the loop, or of the
+    /// threads of [`Runner::Threads`](crate::Runner::Threads).
     Threads(usize),
     /// The executor of [`Runner::Spawn`](crate::Runner::Spawn).
     Executor,

@@ -56,9 +56,9 @@
 //!
 //! # Threads
 //!
-//! Each poller has one thread. Handlers run on the poller of their connection unless a [`Runner`]
-//! places them elsewhere. A connection has one owner at a time, so the types that users see take no
-//! locks. Every wait is a future that needs only a `Waker`. Dropping such a future loses no byte.
+//! Each poller has one thread. Handlers run on the poller of their connection unless the builder
+//! places them [elsewhere](runner). A connection has one owner at a time, so the types that users see
+//! take no locks. Every wait is a future that needs only a `Waker`. Dropping such a future loses no byte.
 //!
 //! # Features
 //!

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The interface of [`EventLoop`], its builder and its handle: the blocking and the spawned form,
-//! handles that exist before the loop, handlers of single listeners, and shutdown by signals.
+//! handles that exist before the loop, handlers with captures and of single listeners, and shutdown
+//! by signals.
 
+#[path = "event_loop_api/captures.rs"]
+mod captures;
 #[path = "event_loop_api/listeners.rs"]
 mod listeners;
 #[cfg(feature = "signals")]
