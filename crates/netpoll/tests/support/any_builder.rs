@@ -59,7 +59,7 @@ macro_rules! each_kind {
 }
 
 impl AnyBuilder {
-    pub(crate) fn accept_rate(self, per_second: Option<u32>) -> Self {
+    pub(crate) fn accept_rate(self, per_second: impl Into<Option<u32>>) -> Self {
         each_kind!(self, |builder| builder.accept_rate(per_second))
     }
 
@@ -71,7 +71,7 @@ impl AnyBuilder {
         each_kind!(self, |builder| builder.budget(budget))
     }
 
-    pub(crate) fn busy_poll(self, time: Duration) -> Self {
+    pub(crate) fn busy_poll(self, time: impl Into<Option<Duration>>) -> Self {
         each_kind!(self, |builder| builder.busy_poll(time))
     }
 
