@@ -36,7 +36,10 @@ macro_rules! counting {
 
 fn counts(handle: &LoopHandle, count: &Arc<AtomicUsize>) {
     let addr = handle.local_addrs()[0];
-    let mut clients = [connect(addr).unwrap(), connect(addr).unwrap()];
+    let mut clients = [
+        connect(addr).expect("a connection"),
+        connect(addr).expect("a connection"),
+    ];
     for client in &mut clients {
         for _ in 0..3 {
             assert_eq!(call(client, b"?\n", 8), b"counted\n");
@@ -45,7 +48,7 @@ fn counts(handle: &LoopHandle, count: &Arc<AtomicUsize>) {
     drop(clients);
     assert_eq!(handle.shutdown(HOUR).wait(), 0);
     assert_eq!(count.load(Ordering::SeqCst), 206);
-    handle.wait().unwrap();
+    handle.wait().expect("an orderly end");
 }
 
 #[test]
