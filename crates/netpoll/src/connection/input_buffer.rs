@@ -7,6 +7,8 @@
 //! The poller reads no more once the buffer is full. If the socket then has more, the poller stops
 //! watching it, and the reader that takes the buffer has the poller watch again.
 
+use std::time::Instant;
+
 use netpoll_buffer::LinkBuffer;
 
 use crate::error::CloseReason;
@@ -54,8 +56,8 @@ pub(crate) enum LastWait {
     /// Nothing to report.
     #[default]
     None,
-    /// The wait timed out.
-    TimedOut,
+    /// The wait, which had begun at this time, timed out.
+    TimedOut(Instant),
 }
 
 /// The action of a reader that begins to wait.
@@ -139,10 +141,20 @@ impl InputBuffer {
 
     /// Ends the wait by timeout, and returns its waker.
     pub(crate) fn time_out(&mut self) -> Wakeup {
-        if self.waiter.is_some() {
-            self.last_wait = LastWait::TimedOut;
+        if let Some(waiter) = &self.waiter {
+            self.last_wait = LastWait::TimedOut(waiter.wait.since);
         }
         self.clear_waiter()
+    }
+
+    /// Returns since when the registered wait waits, or since when the last one waited if it timed
+    /// out and its reader has not seen that yet.
+    pub(crate) fn waiting_since(&self) -> Option<Instant> {
+        match (&self.waiter, self.last_wait) {
+            (Some(waiter), _) => Some(waiter.wait.since),
+            (None, LastWait::TimedOut(since)) => Some(since),
+            (None, LastWait::None) => None,
+        }
     }
 
     /// Sets how many bytes the reader holds outside this buffer. They count toward `high` until the
@@ -182,6 +194,7 @@ impl InputBuffer {
     /// waiter.
     pub(crate) fn clear(&mut self) -> (LinkBuffer, Wakeup) {
         self.reader_held = 0;
+        self.last_wait = LastWait::None;
         self.resume();
         (std::mem::take(&mut self.buffer), self.clear_waiter())
     }
@@ -229,7 +242,6 @@ pub(crate) fn append(buffer: &mut LinkBuffer, received: Received) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
 
     fn waiting(need: usize, largest: usize) -> InputBuffer {
         InputBuffer {
