@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The `poll_*` functions of a connection and of its halves.
 
+#[path = "polled_api/direct_receive.rs"]
+mod direct_receive;
 #[path = "polled_api/ends.rs"]
 mod ends;
 #[path = "polled_api/on_poller.rs"]

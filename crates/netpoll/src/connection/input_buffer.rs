@@ -7,6 +7,7 @@
 //! The poller reads no more once the buffer is full. If the socket then has more, the poller stops
 //! watching it, and the reader that takes the buffer has the poller watch again.
 
+use std::io;
 use std::time::Instant;
 
 use netpoll_buffer::LinkBuffer;
@@ -39,6 +40,10 @@ pub(crate) struct InputBuffer {
     pub(crate) paused: bool,
     /// Whether the poller is notified when a reader begins to wait.
     pub(crate) on_wait: WaitNotice,
+    /// How many bytes the last receive brought.
+    pub(crate) last_received: usize,
+    /// The error of a receive that the reader made, for the poller, which ends the input.
+    pub(crate) receive_error: Option<io::Error>,
 }
 
 /// Whether the poller reads on.
@@ -119,7 +124,9 @@ impl InputBuffer {
 
     /// Appends received bytes, and returns the waker of the reader if it has enough now.
     pub(crate) fn append(&mut self, received: Received) -> Wakeup {
+        let before = self.buffer.len();
         append(&mut self.buffer, received);
+        self.last_received = self.buffer.len() - before;
         let satisfied = self
             .waiter
             .as_ref()
@@ -181,6 +188,11 @@ impl InputBuffer {
     pub(crate) fn pause(&mut self) -> bool {
         self.paused |= self.has_enough();
         self.paused
+    }
+
+    /// Returns whether the reader has all bytes that were received, and more may come.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.buffer.is_empty() && self.end.is_none() && !self.paused && !self.has_enough()
     }
 
     /// The buffer is being taken, so there is space. Returns whether the poller has to be notified

@@ -15,7 +15,7 @@
 //! **Writes are bounded.** A write takes what fits below `write_high`, and waits for `write_low`
 //! once there is no room. On the connection's poller its bytes leave when the poll ends. On other
 //! threads it sends before it returns. Large slices are sent straight from the caller's memory on
-//! any thread, if nothing is queued before them.
+//! any thread, if nothing is queued before them, and a bulk transfer is received straight into it.
 //!
 //! **Ends are those of a socket** (`ends`), as code that is written for sockets expects them: an
 //! idle timeout is the end of the stream. [`Connection::poll_wait`](super::Connection::poll_wait)
@@ -25,6 +25,7 @@
 //! and never end the connection.
 
 mod closed;
+mod direct_receive;
 mod ends;
 mod read;
 mod write;

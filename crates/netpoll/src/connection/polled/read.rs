@@ -87,7 +87,8 @@ half_methods! {
         = |reader| reader.poll_bytes(context, n);
 
     /// Polls for input, consumes as much as `target` holds, and returns how many bytes that were; 0
-    /// at the end of the stream, or for an empty `target` at once. One copy.
+    /// at the end of the stream, or for an empty `target` at once. One copy. Within a bulk transfer
+    /// a handler on its connection's poller receives 16 KiB and more straight into `target`.
     ///
     /// # Errors
     ///
@@ -156,6 +157,9 @@ impl<'a> Reader<'a> {
         context: &mut Context<'_>,
         target: &mut [u8],
     ) -> Poll<io::Result<usize>> {
+        if let Some(count) = self.receive_directly(target) {
+            return Poll::Ready(Ok(count));
+        }
         if target.is_empty() || !ready!(self.poll_any(context))? {
             return Poll::Ready(Ok(0));
         }
