@@ -42,7 +42,8 @@
 // * `input_buffer` and `output_buffer` hold waiting bytes. `reader_state` holds the input
 //   that user code has taken. User code reads and writes through `reader` and `writer`,
 //   through the owned `halves`, which have the same methods, in whole `frames`, as a stream of them
-//   that is `framed`, or through `blocking_stream` as a `std::io` stream.
+//   that is `framed`, or through `blocking_stream` as a `std::io` stream. The functions of `polled`
+//   are for adapters to the traits of other crates.
 // * `handle` is the control interface for other threads.
 // * `in_flight` counts work that runs elsewhere, and `reply_tracker` tracks whether a reply
 //   may be owed.
@@ -84,6 +85,7 @@ mod notify;
 pub(crate) mod offloaded_task;
 pub(crate) mod output_buffer;
 mod partial_input;
+pub(crate) mod polled;
 pub(crate) mod reader;
 pub(crate) mod reader_state;
 pub(crate) mod replacement;
@@ -114,6 +116,7 @@ use halves::CloseGuard;
 pub use halves::{OwnedReader, OwnedWriter};
 pub use handle::ConnectionHandle;
 pub use liveness::Liveness;
+pub use polled::FlushMode;
 pub use reader::Reader;
 use reader_state::ReaderState;
 use shared::{CloseRequest, Shared};

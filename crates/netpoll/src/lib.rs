@@ -66,7 +66,9 @@
 //!
 //! | feature | adds |
 //! |---|---|
-//! | `tokio` | [`Runner::tokio`](Runner::Spawn), and `Builder::enter_tokio` for handlers that await tokio's timers and sockets |
+//! | `tokio` | tokio's `AsyncRead`, `AsyncBufRead` and `AsyncWrite` for connections and their halves; [`Runner::tokio`](Runner::Spawn), and `Builder::enter_tokio` for handlers that await tokio's timers and sockets |
+//! | `futures-io` | the same three traits of `futures-io`, which the futures crates use |
+//! | `hyper` | `hyper::rt::{Read, Write}` for connections and their halves |
 //! | `metrics` | `LoopStats::record`, which passes every count to a recorder of the `metrics` crate |
 //! | `signals` | `Builder::shutdown_on_signals`, which drains the loop on SIGTERM and SIGINT |
 //! | `tower` | `tower_service::Service` for [`mux::Client`] |

@@ -24,7 +24,7 @@ use super::extensions::Extensions;
 use super::handle::ConnectionHandle;
 use crate::active_timeouts::ActiveTimeout;
 use crate::error::CloseReason;
-use crate::foreign::{DeferredDrop, WakerSlots, register};
+use crate::foreign::{DeferredDrop, WakerSlot, WakerSlots, register};
 use crate::guard::guard;
 use crate::sync::{Arc, Mutex, lock};
 
@@ -44,8 +44,18 @@ struct CloseNotifyState {
     /// Why the connection has closed. `None` until no handler or owner works on it any more.
     close_reason: Option<CloseReason>,
     waiting: WakerSlots,
+    /// The wait of the poll function, while it waits.
+    polled: Option<PolledClose>,
     /// Some may never run: the event loop may stop first.
     callbacks: Vec<DeferredDrop<CloseCallback>>,
+}
+
+/// The wait of the [poll function](super::polled), which keeps no future.
+#[derive(Default)]
+struct PolledClose {
+    waker: WakerSlot,
+    /// As that of [`CloseWait`].
+    active_timeout: ActiveTimeout,
 }
 
 impl fmt::Debug for CloseNotify {
@@ -66,8 +76,27 @@ impl CloseNotify {
         let mut state = lock(&self.state);
         state.end_reason.get_or_insert(reason);
         let waiting = std::mem::take(&mut state.waiting);
+        let polled = state.polled.as_mut().map(|polled| polled.waker.take());
         drop(state);
         waiting.wake();
+        polled.unwrap_or_default().wake();
+    }
+
+    /// Returns why the connection ends. Before that it registers `waker` as the one of the poll
+    /// function.
+    fn poll_end_without_key(&self, waker: &Waker) -> Poll<CloseReason> {
+        register(waker, |caller_waker| {
+            let mut state = lock(&self.state);
+            if let Some(reason) = state.end_reason.clone() {
+                // It was taken when the end was notified, or was never stored.
+                state.polled = None;
+                return Ok(Poll::Ready(reason));
+            }
+            let polled = state.polled.get_or_insert_default();
+            polled.waker.set(caller_waker)?;
+            polled.active_timeout.activate();
+            Ok(Poll::Pending)
+        })
     }
 
     /// Runs the callbacks, last added first, and returns how many panicked. Several threads may
@@ -266,6 +295,12 @@ impl super::shared::Shared {
             extensions.close_notify.notify_end(reason);
         }
         Arc::clone(extensions)
+    }
+
+    /// Polls for the end without a future.
+    pub(super) fn poll_closed(&self, waker: &Waker) -> Poll<CloseReason> {
+        let extensions = self.subscribe_close();
+        extensions.close_notify.poll_end_without_key(waker)
     }
 
     fn on_close(&self, callback: CloseCallback) {

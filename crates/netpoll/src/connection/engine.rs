@@ -240,7 +240,7 @@ impl<C: Dispatcher> Source for Engine<C> {
         if count > 0 {
             self.shared.metrics.received.add(count as u64);
             self.shared.metrics.touch(context);
-            self.track_reply(count);
+            self.shared.track_reply(count);
         }
         if self.lifecycle.phase() != Phase::Open {
             self.discard_late_input(count);
@@ -268,6 +268,7 @@ impl<C: Dispatcher> Source for Engine<C> {
 
     fn on_input_end(&mut self, end: EndOfInput, context: &mut SourceContext) -> NextAction {
         self.before_handler(context);
+        let end = self.take_receive_error().map_or(end, EndOfInput::Error);
         let end = match end {
             // On a Unix socket, our own shutdown of both directions reads as the peer's.
             EndOfInput::Fin if self.shared.is_aborted() => InputEnd::Closed(CloseReason::Local),

@@ -56,11 +56,22 @@ impl OwnedWriter {
 }
 
 impl Shared {
-    fn shut_down_output(&self) {
+    pub(super) fn shut_down_output(&self) {
         let uncommitted = lock(&self.output_buffer).shut_down();
         drop(uncommitted);
         self.notify_wait_queue();
         self.request_close(CloseRequest::HalfClose);
+    }
+
+    /// Sends our FIN on the calling thread, if it is owed and all output is sent. The poller learns
+    /// of it from the half-close that was requested.
+    pub(super) fn send_fin(&self) {
+        let mut output_buffer = lock(&self.output_buffer);
+        if output_buffer.unsent() == 0 && output_buffer.set_fin_sent() {
+            drop(output_buffer);
+            // If the peer has torn the connection down, it needs no FIN.
+            let _sent = socket::shutdown(self.as_fd(), Shutdown::Write).ok();
+        }
     }
 }
 
@@ -72,13 +83,9 @@ impl<C: Dispatcher> Engine<C> {
         {
             return;
         }
-        let mut output_buffer = lock(&self.shared.output_buffer);
-        if output_buffer.unsent() == 0 && self.lifecycle.broken().is_none() {
-            output_buffer.set_fin_sent();
-            drop(output_buffer);
+        if lock(&self.shared.output_buffer).unsent() == 0 && self.lifecycle.broken().is_none() {
+            self.shared.send_fin();
             self.lifecycle.end_output();
-            // If the peer has torn the connection down, it needs no FIN.
-            let _sent = socket::shutdown(self.shared.as_fd(), Shutdown::Write).ok();
         }
     }
 

@@ -19,8 +19,8 @@ use super::{Connection, LocalState};
 use crate::addr::Addr;
 use crate::sync::Arc;
 
-/// Defines methods of a borrowed type and of its owned half. In the body of a method, `|name|` is
-/// what the conversion `as` makes of its receiver. A generic parameter is in square brackets.
+/// Defines methods of a type, a borrowed one or the connection, and of its owned half. In the body
+/// of a method, `|name|` is what the conversion `as` makes of its receiver. A generic parameter is in square brackets.
 macro_rules! half_methods {
     (
         for $borrowed:ty, $owned:ty, as & $($kind:ident)+: $($methods:tt)*

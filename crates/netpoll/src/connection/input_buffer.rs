@@ -7,6 +7,9 @@
 //! The poller reads no more once the buffer is full. If the socket then has more, the poller stops
 //! watching it, and the reader that takes the buffer has the poller watch again.
 
+use std::io;
+use std::time::Instant;
+
 use netpoll_buffer::LinkBuffer;
 
 use crate::error::CloseReason;
@@ -37,6 +40,10 @@ pub(crate) struct InputBuffer {
     pub(crate) paused: bool,
     /// Whether the poller is notified when a reader begins to wait.
     pub(crate) on_wait: WaitNotice,
+    /// How many bytes the last receive brought.
+    pub(crate) last_received: usize,
+    /// The error of a receive that the reader made, for the poller, which ends the input.
+    pub(crate) receive_error: Option<io::Error>,
 }
 
 /// Whether the poller reads on.
@@ -54,8 +61,8 @@ pub(crate) enum LastWait {
     /// Nothing to report.
     #[default]
     None,
-    /// The wait timed out.
-    TimedOut,
+    /// The wait, which had begun at this time, timed out.
+    TimedOut(Instant),
 }
 
 /// The action of a reader that begins to wait.
@@ -117,7 +124,9 @@ impl InputBuffer {
 
     /// Appends received bytes, and returns the waker of the reader if it has enough now.
     pub(crate) fn append(&mut self, received: Received) -> Wakeup {
+        let before = self.buffer.len();
         append(&mut self.buffer, received);
+        self.last_received = self.buffer.len() - before;
         let satisfied = self
             .waiter
             .as_ref()
@@ -139,10 +148,20 @@ impl InputBuffer {
 
     /// Ends the wait by timeout, and returns its waker.
     pub(crate) fn time_out(&mut self) -> Wakeup {
-        if self.waiter.is_some() {
-            self.last_wait = LastWait::TimedOut;
+        if let Some(waiter) = &self.waiter {
+            self.last_wait = LastWait::TimedOut(waiter.wait.since);
         }
         self.clear_waiter()
+    }
+
+    /// Returns since when the registered wait waits, or since when the last one waited if it timed
+    /// out and its reader has not seen that yet.
+    pub(crate) fn waiting_since(&self) -> Option<Instant> {
+        match (&self.waiter, self.last_wait) {
+            (Some(waiter), _) => Some(waiter.wait.since),
+            (None, LastWait::TimedOut(since)) => Some(since),
+            (None, LastWait::None) => None,
+        }
     }
 
     /// Sets how many bytes the reader holds outside this buffer. They count toward `high` until the
@@ -171,6 +190,11 @@ impl InputBuffer {
         self.paused
     }
 
+    /// Returns whether the reader has all bytes that were received, and more may come.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.buffer.is_empty() && self.end.is_none() && !self.paused && !self.has_enough()
+    }
+
     /// The buffer is being taken, so there is space. Returns whether the poller has to be notified
     /// of that.
     pub(crate) fn resume(&mut self) -> bool {
@@ -182,6 +206,7 @@ impl InputBuffer {
     /// waiter.
     pub(crate) fn clear(&mut self) -> (LinkBuffer, Wakeup) {
         self.reader_held = 0;
+        self.last_wait = LastWait::None;
         self.resume();
         (std::mem::take(&mut self.buffer), self.clear_waiter())
     }
@@ -229,7 +254,6 @@ pub(crate) fn append(buffer: &mut LinkBuffer, received: Received) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
 
     fn waiting(need: usize, largest: usize) -> InputBuffer {
         InputBuffer {

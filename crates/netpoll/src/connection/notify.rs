@@ -32,6 +32,7 @@ impl<C: Dispatcher> Engine<C> {
         if notices.has(Notice::Resume) {
             // The peer's input could not be seen until now.
             self.shared.metrics.record_activity(context.timestamp());
+            self.end_failed_input();
         }
         if let Some(next) = self.replace(context) {
             return next;
@@ -58,6 +59,21 @@ impl<C: Dispatcher> Engine<C> {
         } else {
             self.end_input(end);
         }
+    }
+
+    /// Ends the input if a receive of the reader has failed.
+    fn end_failed_input(&mut self) {
+        if let Some(error) = self.take_receive_error() {
+            let end = self.on_output_error(error);
+            self.end_input(end);
+        }
+    }
+
+    /// Takes the error of a receive that the reader made. The kernel reports it once, and then the
+    /// end of the stream.
+    pub(super) fn take_receive_error(&self) -> Option<io::Error> {
+        let input_buffer = self.shared.input_buffer_if_any();
+        input_buffer.and_then(|mut input_buffer| input_buffer.receive_error.take())
     }
 
     /// Handles a send, or a failed one, that another thread made.

@@ -11,6 +11,7 @@ pub(crate) mod sent_wait;
 mod shutdown_state;
 
 use std::io;
+use std::time::Instant;
 
 use netpoll_buffer::LinkBuffer;
 
@@ -187,6 +188,21 @@ impl OutputBuffer {
         }
     }
 
+    /// Returns whether the caller may send `len` bytes of its own now, because nothing is queued.
+    /// They count as taken by a sender from here on, until
+    /// [`return_unsent_off_poller`](Self::return_unsent_off_poller).
+    pub(crate) fn begin_direct_send(&mut self, len: usize) -> bool {
+        let may = self.is_open()
+            && self.unsent() == 0
+            && self.send_state == SendState::Writable
+            && !self.has_reservation();
+        if may {
+            self.sending = len;
+            self.headroom = 0;
+        }
+        may
+    }
+
     /// Takes back the bytes that the kernel did not take, and returns the waker of a flush that is
     /// complete. If the buffer sends nothing any more, `rest` stays with the caller, to be dropped
     /// after the lock.
@@ -281,6 +297,12 @@ impl OutputBuffer {
             }
         }
         Ok(())
+    }
+
+    /// Returns since when a call waits until at most `most` bytes are unsent, if one does.
+    pub(crate) fn waiting_since(&self, most: usize) -> Option<Instant> {
+        let waiter = self.cold.as_ref()?.flush_waiter.as_ref()?;
+        (waiter.max_unsent == most).then_some(waiter.wait.since)
     }
 
     /// Returns the time limits of the registered wait, if there is one.

@@ -95,6 +95,10 @@ impl<'a> Reader<'a> {
         self
     }
 
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        self.shared
+    }
+
     /// Borrows this reader, for one call.
     #[inline]
     pub(super) fn reborrow(&mut self) -> Reader<'_> {

@@ -79,6 +79,19 @@ impl Extensions {
 }
 
 impl Shared {
+    /// Records `count` bytes of input, to which a separate writer may owe a reply. Call it only on
+    /// the poller, when they are counted.
+    #[inline]
+    pub(super) fn track_reply(&self, count: usize) {
+        if let Some(extensions) = self.extensions.get()
+            && extensions.has_separate_writer()
+        {
+            let before = self.metrics.received.get() - count as u64;
+            let put = lock(&self.output_buffer).total_put();
+            extensions.reply_tracker.on_input(put, before);
+        }
+    }
+
     /// Records that the writer has an owner of its own.
     pub(super) fn mark_split(&self) {
         let put = lock(&self.output_buffer).total_put();

@@ -6,6 +6,7 @@
 //! the last reference and nowhere else. Everything that the *end* of a connection needs is here and
 //! not in the `Connection`, because a handler may hold that for as long as it likes.
 
+pub(super) mod direct_send;
 mod output;
 mod reset;
 

@@ -65,7 +65,7 @@ impl<'a> Writer<'a> {
 
     /// Borrows this writer, for one call.
     #[inline]
-    fn reborrow(&mut self) -> Writer<'_> {
+    pub(super) fn reborrow(&mut self) -> Writer<'_> {
         Writer {
             shared: self.shared,
             deadline: self.deadline,
@@ -128,7 +128,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn poll_sent(
+    pub(super) fn poll_sent(
         &mut self,
         context: &mut Context<'_>,
         most: usize,
@@ -140,7 +140,7 @@ impl<'a> Writer<'a> {
             return Poll::Ready(result);
         }
         // Most of the time the kernel takes all output, and no wait is needed.
-        self.shared.send_unless_running();
+        self.shared.send_now();
         let sent = wait.register(self.shared, context, self.deadline, |output_buffer| {
             output_buffer.flush_result(most).ok_or(most)
         });

@@ -187,19 +187,6 @@ impl<C: Dispatcher> Engine<C> {
         (held + input_buffer) as u64
     }
 
-    /// Records `count` bytes of input, to which a separate writer may owe a reply.
-    #[inline]
-    pub(in crate::connection) fn track_reply(&self, count: usize) {
-        if let Some(extensions) = self.shared.extensions.get()
-            && extensions.has_separate_writer()
-        {
-            let before = self.shared.metrics.received.get() - count as u64;
-            extensions
-                .reply_tracker
-                .on_input(lock(&self.shared.output_buffer).total_put(), before);
-        }
-    }
-
     /// Returns since when the connection is idle: no work was under way, and no byte moved that
     /// counts as a sign of life.
     pub(super) fn idle_since(&self) -> Instant {

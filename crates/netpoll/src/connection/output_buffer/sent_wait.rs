@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`SentWait`]: a future's wait for output to be sent. An output buffer has one at a time; it ends
-//! when the future completes or is dropped.
+//! [`SentWait`]: a wait for output to be sent. An output buffer has one at a time. That of a future
+//! ends when the future completes or is dropped; that of a poll function stays registered between
+//! polls.
 
 use std::task::Context;
 use std::time::Instant;
@@ -20,6 +21,20 @@ pub(crate) struct SentWait<'a> {
 }
 
 impl<'a> SentWait<'a> {
+    /// Continues the wait that an earlier poll has [left](Self::leave) registered, if it was for
+    /// the same number of bytes and is not over.
+    pub(in crate::connection) fn registered(shared: &Shared, most: usize) -> Self {
+        Self {
+            since: lock(&shared.output_buffer).waiting_since(most),
+            registered: None,
+        }
+    }
+
+    /// Leaves the wait registered. The next poll continues it.
+    pub(in crate::connection) fn leave(mut self) {
+        self.registered = None;
+    }
+
     /// Returns whether an earlier poll began to wait.
     pub(in crate::connection) fn has_begun(&self) -> bool {
         self.since.is_some()

@@ -61,10 +61,19 @@ impl OutputBuffer {
             .map_or_else(DeferredDrop::none, DeferredDrop::new)
     }
 
-    /// Records that our FIN is sent, behind all output.
-    pub(crate) fn set_fin_sent(&mut self) {
-        if self.shutdown_state == ShutdownState::ShutDown {
-            self.shutdown_state = ShutdownState::FinSent;
+    /// Records that our FIN is sent now, behind all output. Returns whether it is owed: the stream
+    /// was shut down, and no FIN is recorded.
+    pub(crate) fn set_fin_sent(&mut self) -> bool {
+        match self.shutdown_state {
+            ShutdownState::ShutDown => {
+                self.shutdown_state = ShutdownState::FinSent;
+                true
+            }
+            ShutdownState::WriteAfterShutdown => true,
+            ShutdownState::Open
+            | ShutdownState::FinSent
+            | ShutdownState::DetachPending
+            | ShutdownState::Detached => false,
         }
     }
 

@@ -5,7 +5,6 @@ use super::*;
 use crate::foreign::register;
 use crate::poll::notifier::Role;
 use std::task::Waker;
-use std::time::Instant;
 
 const WATERMARKS: Watermarks = Watermarks {
     high: 100,

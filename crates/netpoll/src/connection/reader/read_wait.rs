@@ -96,6 +96,15 @@ impl Shared {
         input_buffer.map_or(0, |input_buffer| input_buffer.buffer.len())
     }
 
+    /// Returns the wait of an earlier poll, if one is registered or has timed out unseen.
+    fn registered_wait(&self) -> Option<ReadWaitState<'_>> {
+        let since = self.input_buffer_if_any()?.waiting_since()?;
+        Some(ReadWaitState {
+            since,
+            registered: None,
+        })
+    }
+
     /// Ends the wait of the reader.
     fn deregister_reader(&self) {
         let mut input_buffer = self.input_buffer();
@@ -170,6 +179,17 @@ impl<'a> Reader<'a> {
         self.poll_available(context, &mut began.0, timeout_policy, n)
     }
 
+    /// Waits for `n` bytes without a state of its own: continues the wait that an earlier poll has
+    /// registered, with its beginning. It stays registered if the caller does not poll again.
+    pub(in crate::connection) fn poll_registered(
+        &mut self,
+        context: &mut Context<'_>,
+        n: usize,
+    ) -> Poll<io::Result<()>> {
+        let mut began = self.shared.registered_wait();
+        self.poll_available(context, &mut began, ReadTimeoutPolicy::FailCall, n)
+    }
+
     /// Returns `Ready` once there are `n` bytes; until then registers this call. When it is ready,
     /// `began` is registered nowhere.
     pub(super) fn poll_available(
@@ -238,7 +258,7 @@ impl<'a> Reader<'a> {
         // A dropped call may have left its result behind: the first look clears it.
         let is_over = match *began {
             None => self.deadline.is_some_and(|by| by <= Instant::now()),
-            Some(_) => last_wait == LastWait::TimedOut,
+            Some(_) => last_wait != LastWait::None,
         };
         if is_over {
             drop(input_buffer);
@@ -281,7 +301,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes all received input.
-    pub(super) fn take_input_buffer(&mut self) {
+    pub(in crate::connection) fn take_input_buffer(&mut self) {
         // Bytes held by the reader count toward the limit of the input buffer, unless they are few.
         let input_buffer = match self.state.buffer.len() {
             ..=SHORTAGE_ALLOWANCE => self.shared.input_buffer_if_any(),
@@ -291,9 +311,12 @@ impl<'a> Reader<'a> {
             return;
         };
         let resumed = input_buffer.resume();
+        // A poll may have left its wait registered.
+        let waker = input_buffer.clear_waiter();
         self.state.take(std::mem::take(&mut input_buffer.buffer));
         input_buffer.reader_held = self.state.buffer.len();
         drop(input_buffer);
+        drop(waker);
         self.resume(resumed);
     }
 

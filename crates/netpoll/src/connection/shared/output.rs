@@ -19,7 +19,7 @@ use crate::poll::source_output::send;
 use crate::sync::{MutexGuard, Ordering, lock};
 
 impl Shared {
-    fn watermarks(&self) -> Watermarks {
+    pub(super) fn watermarks(&self) -> Watermarks {
         Watermarks {
             high: self.options.write_high,
             limit: self.options.output_bound(),
@@ -239,7 +239,7 @@ impl Shared {
     /// Completes a put: sets the high-watermark flag under the lock, releases the lock, and
     /// notifies the poller.
     #[inline]
-    fn unlock_and_notify(
+    pub(super) fn unlock_and_notify(
         &self,
         mut output_buffer: MutexGuard<'_, OutputBuffer>,
         outcome: PutOutcome,
