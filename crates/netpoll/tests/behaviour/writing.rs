@@ -154,7 +154,7 @@ fn nothing_after_a_reservation_is_sent_before_its_commit() {
     writer.put_str("before ");
     let length = writer.reserve(4).unwrap();
     writer.put_str("body");
-    assert_eq!((writer.unsent(), writer.uncommitted_len()), (7, 8));
+    assert_eq!(writer.uncommitted_len(), 8);
     block_on(writer.flush()).unwrap();
     assert_eq!(peer.receive(7), b"before ");
     writer.fill(&length, &4_u32.to_be_bytes()).unwrap();
