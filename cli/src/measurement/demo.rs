@@ -154,21 +154,12 @@ impl DemoRun<'_> {
         };
         let plan = plan(server, requests, self.plan.warm_up, self.plan.interval);
         let before = self.plan.turn() * u32::try_from(turns).unwrap_or(u32::MAX);
-        let result = load::drive(&plan, self.interrupt, &mut |state| {
+        let result = load::drive_until_answered(&plan, self.interrupt, &mut |state| {
             self.progress
                 .update(before + state.elapsed, format_args!("{side}"));
-        })?;
+        });
         self.check_interrupt()?;
-        match &result.cause {
-            Some(cause) => Err(CliError::new(format!(
-                "{side} failed {} requests of {scenario}: {cause}",
-                result.errors
-            ))),
-            None if result.requests == 0 => Err(CliError::new(format!(
-                "{side} answered no request of {scenario}"
-            ))),
-            None => Ok(result),
-        }
+        result.map_err(|error| CliError::new(format!("{side}, {scenario}: {error}")))
     }
 
     fn idle(&self) -> Result<IdleCost, CliError> {

@@ -48,7 +48,8 @@ mod worker;
 pub(crate) use client_load::ID_LEN;
 pub(crate) use plan::{CallIds, LoadMode, LoadPlan, LoadThreads};
 pub(crate) use report::{Report, latency, thousands};
-pub(crate) use run::{LoadResult, run as drive};
+pub(crate) use run::LoadResult;
+use run::{LoadProgress, run as drive};
 
 use crate::arguments::LoadArgs;
 use crate::arguments::duration;
@@ -83,6 +84,37 @@ pub(crate) fn run(arguments: &LoadArgs) -> Result<(), CliError> {
         output::result(report.table(&plan))?;
     }
     check_result(&plan, &result, &interrupt)
+}
+
+/// The most runs of a plan that one figure may take.
+const MAX_ATTEMPTS: u32 = 10;
+
+/// Runs `plan` for a figure, and returns a result without errors.
+///
+/// On a machine with other work, a server may answer nothing within a short interval. Such a run is
+/// repeated, at most [`MAX_ATTEMPTS`] times in all. An interrupt ends it with the result up to then.
+///
+/// # Errors
+///
+/// Failed requests, no response in any run, or an error of the load.
+pub(crate) fn drive_until_answered(
+    plan: &LoadPlan,
+    interrupt: &Interrupt,
+    watch: &mut dyn FnMut(LoadProgress),
+) -> Result<LoadResult, CliError> {
+    for _ in 0..MAX_ATTEMPTS {
+        let result = drive(plan, interrupt, watch)?;
+        if let Some(cause) = &result.cause {
+            let failed = format!("{} requests failed: {cause}", result.errors);
+            return Err(CliError::new(failed));
+        }
+        if result.requests > 0 || interrupt.is_set() {
+            return Ok(result);
+        }
+    }
+    Err(CliError::new(format!(
+        "the server answered no request in {MAX_ATTEMPTS} runs"
+    )))
 }
 
 /// Returns an error if the run failed requests, was interrupted or got no response.

@@ -96,17 +96,9 @@ impl CompareRun<'_> {
         plan: &LoadPlan,
     ) -> Result<LoadResult, CliError> {
         let before = self.done.get();
-        let result = load::drive(plan, self.interrupt, &mut |state| {
+        load::drive_until_answered(plan, self.interrupt, &mut |state| {
             self.progress.update(before + state.elapsed, contender.peer);
-        })?;
-        match &result.cause {
-            Some(cause) => Err(CliError::new(format!(
-                "{} requests failed: {cause}",
-                result.errors
-            ))),
-            None if result.requests == 0 => Err(CliError::new("the server answered no request")),
-            None => Ok(result),
-        }
+        })
     }
 }
 
