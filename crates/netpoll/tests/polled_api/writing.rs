@@ -55,6 +55,13 @@ fn write_leaves_without_a_flush() {
         5
     );
     assert_eq!(receive(&mut peer, 5), b"hello");
+    // Also behind output that only waits for a flush.
+    conn.writer().put_slice(b"put, ");
+    assert_eq!(
+        wait(|context| conn.poll_write(context, b"written")).unwrap(),
+        7
+    );
+    assert_eq!(receive(&mut peer, 12), b"put, written");
     assert_eq!(wait(|context| conn.poll_write(context, b"")).unwrap(), 0);
 }
 

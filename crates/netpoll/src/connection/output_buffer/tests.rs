@@ -257,3 +257,30 @@ fn output_returned_after_discard_is_discarded() {
     drop(output_buffer.return_unsent_off_poller(&mut taken, Ok(0)));
     assert_eq!(output_buffer.unsent(), 0);
 }
+
+#[test]
+fn direct_send_holds_up_other_senders_and_its_rest_goes_first() {
+    let mut output_buffer = output_buffer();
+    assert!(output_buffer.begin_direct_send(10));
+    assert_eq!(output_buffer.unsent(), 10);
+    put(&mut output_buffer, 3);
+    assert!(output_buffer.take().is_none(), "a send is under way");
+    assert!(!output_buffer.begin_direct_send(1));
+    assert!(output_buffer.flush_result(0).is_none());
+    let mut rest = text("rest");
+    let (_, poller_must_act) = output_buffer.return_unsent_off_poller(&mut rest, Ok(6));
+    assert!(poller_must_act && output_buffer.sent == 6);
+    assert!(!output_buffer.begin_direct_send(1), "output is queued");
+    let mut all = output_buffer.take().expect("output");
+    assert_eq!(all.read_vec(all.len()).unwrap(), b"rest\x01\x01\x01");
+}
+
+#[test]
+fn direct_send_needs_an_open_output_without_a_reservation() {
+    let mut closed = output_buffer();
+    closed.close(CloseReason::Local);
+    assert!(!closed.begin_direct_send(1));
+    let mut reserved = output_buffer();
+    let (reservation, _) = reserved.reserve(1, || WATERMARKS, || Role::Poller);
+    assert!(reservation.is_ok() && !reserved.begin_direct_send(1));
+}
