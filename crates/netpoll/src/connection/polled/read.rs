@@ -21,7 +21,7 @@ half_methods! {
     /// that was taken from the poller before.
     ///
     /// This and the other `poll_*` functions are for adapters and for futures that are written by
-    /// hand. Other code uses the [`Reader`](crate::Reader).
+    /// hand. Other code uses the [`Reader`].
     ///
     /// ```no_run
     /// use std::io;
