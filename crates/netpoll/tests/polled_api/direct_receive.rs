@@ -12,13 +12,18 @@ use std::time::Duration;
 use netpoll::{Connection, EventLoop, Listener};
 use socket2::SockRef;
 
-use crate::{LIMIT, bytes, once};
+use crate::{LIMIT, once};
 
 /// The bytes of one step.
 const PART: usize = 64 << 10;
 
 /// The most rounds until one in which the last receive of the poller was a large one.
 const ROUNDS: usize = 200;
+
+/// Returns `length` bytes, no 256 of which are like any other.
+fn bytes(length: usize) -> Vec<u8> {
+    (0..length).map(|index| (index / 251) as u8).collect()
+}
 
 /// The ends of the channels of a handler.
 struct Ends {
@@ -119,6 +124,50 @@ fn handler_receives_for_itself_within_a_bulk_transfer() {
     assert_eq!(end.unwrap(), 0);
     let sent = (2 * ROUNDS + 1) * PART;
     assert_eq!((received, counted), (sent as u64, sent as u64));
+}
+
+#[test]
+fn bytes_that_the_poller_has_received_come_first() {
+    const HALF: usize = PART / 2;
+    const ROUNDS: usize = 50;
+    let (ask, asked) = channel();
+    let (done, is_done) = channel();
+    let ends = Mutex::new(Some(Ends { ask, done: is_done }));
+    let server = EventLoop::builder()
+        .pollers(1)
+        .on_connection(async move |mut conn: Connection| {
+            let ends = ends.lock().unwrap().take().unwrap();
+            for _ in 0..ROUNDS {
+                while conn.stats().waiting < HALF {
+                    netpoll::time::sleep(Duration::from_millis(1)).await;
+                }
+                // The other half arrives while the poller cannot receive.
+                ends.step();
+                read_part(&mut conn, 0).await;
+                ends.ask.send(())?;
+            }
+            Ok(())
+        })
+        .listen(Listener::bind("127.0.0.1:0").unwrap())
+        .build()
+        .unwrap();
+    let handle = server.handle();
+    let addr = handle.local_addrs()[0].as_tcp().unwrap();
+    let running = std::thread::spawn(move || server.run().unwrap());
+    let mut peer = TcpStream::connect(addr).unwrap();
+    let part = bytes(PART);
+    for _ in 0..ROUNDS {
+        peer.write_all(&part[..HALF]).unwrap();
+        asked.recv_timeout(LIMIT).unwrap();
+        peer.write_all(&part[HALF..]).unwrap();
+        done.send(()).unwrap();
+        asked
+            .recv_timeout(LIMIT)
+            .expect("a handler that has read all in order");
+    }
+    drop(peer);
+    assert_eq!(handle.shutdown(LIMIT).wait(), 0);
+    running.join().unwrap();
 }
 
 #[test]

@@ -3,13 +3,15 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use netpoll::{CloseReason, Connection, ErrorExt, EventLoop, Listener};
 use socket2::SockRef;
 
-use crate::{FlushMode, block_on, eventually, once, pair, read_to_end, wait};
+use crate::{FlushMode, Wakes, block_on, eventually, once, pair, read_to_end, wait};
 
 /// What the poll functions of a handler return once its connection has ended.
 #[derive(Debug)]
@@ -134,8 +136,12 @@ fn closed_is_ready_for_the_connection_and_its_writer_from_the_fin_on() {
             drop(reader);
             reason
         };
-        assert!(once(|context| conn.poll_closed(context)).is_pending());
+        let wakes = Arc::<Wakes>::default();
+        let waker = Waker::from(Arc::clone(&wakes));
+        let polled = conn.poll_closed(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
         peer.shutdown(Shutdown::Write).unwrap();
+        eventually("a wake", || wakes.count() == 1);
         let reason = match split {
             true => poll(conn),
             false => wait(|context| conn.poll_closed(context)),
