@@ -6,6 +6,7 @@
 //! receive valid values only; their own errors come from the network and the system.
 
 mod address;
+mod byte_size;
 mod compare;
 mod demo;
 pub(crate) mod duration;
@@ -71,13 +72,21 @@ fn print_error(error: &clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-/// Returns the first paragraph of a message as one line, without its `error:`. The paragraphs after
-/// it are the usage and a hint at `--help`.
+/// Returns a message as one line: its first paragraph without `error:`, and the similar name that a
+/// `tip:` offers. The other paragraphs are the usage and a hint at `--help`.
 fn one_line(message: &str) -> String {
-    let paragraph = message.split("\n\n").next().unwrap_or_default();
-    let words: Vec<&str> = paragraph.split_ascii_whitespace().collect();
-    let line = words.join(" ");
-    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
+    let words = |text: &str| text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+    let mut paragraphs = message.split("\n\n").map(words);
+    let first = paragraphs.next().unwrap_or_default();
+    let line = first.strip_prefix("error: ").unwrap_or(&first);
+    let similar = paragraphs.find_map(|tip| {
+        let (_, names) = tip.strip_prefix("tip: ")?.split_once(" exist")?;
+        Some(names.split_once(": ")?.1.to_owned())
+    });
+    match similar {
+        Some(names) => format!("{line}; did you mean {names}?"),
+        None => line.to_owned(),
+    }
 }
 
 /// Parses a number that is at least 1.
@@ -126,6 +135,43 @@ mod tests {
             line.contains("--depth") && line.contains("at least 1"),
             "{line}"
         );
+    }
+
+    #[test]
+    fn a_misspelled_name_is_rejected_with_the_similar_one() {
+        for (line, meant) in [
+            ("netpoll serv rpc", "'serve'"),
+            ("netpoll serve prox", "'proxy'"),
+            (
+                "netpoll load rpc --addr a:1 --conections 4",
+                "'--connections'",
+            ),
+            ("netpoll load muxx --addr a:1", "'mux'"),
+        ] {
+            let line = rejection(line);
+            assert!(
+                line.ends_with(&format!("; did you mean {meant}?")),
+                "{line}"
+            );
+        }
+        let line = rejection("netpoll load rpc --addr a:1 --depth 0");
+        assert!(!line.contains("did you mean"), "{line}");
+    }
+
+    #[test]
+    fn load_has_the_short_options_of_other_load_generators() {
+        let line = "netpoll load rpc --addr a:1 -c 4 -n 100 -d 1m30s -s 64k";
+        let parsed = Cli::try_parse_from(line.split(' ')).unwrap();
+        let CliCommand::Load(load) = parsed.command else {
+            panic!("{parsed:?}");
+        };
+        assert_eq!((load.connections.get(), load.size), (4, 64 << 10));
+        assert_eq!(load.requests.map(std::num::NonZero::get), Some(100));
+        assert_eq!(load.duration, Some(Duration::from_secs(90)));
+        for wrong in ["-n 0", "-s 65M", "-s 4X", "-d 10", "-n 10 --warm-up 1s"] {
+            let line = rejection(&format!("netpoll load rpc --addr a:1 {wrong}"));
+            assert!(line.contains("--"), "{line}");
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Durations on the command line: a whole number and one of `us ms s m`.
+//! Durations on the command line: numbers with the units `us ms s m h`, such as `1m30s`.
 //!
 //! `0` is rejected, since it could mean "immediately" or "never"; a duration that can be disabled
 //! takes the word `none`. The unit is required for the same reason.
@@ -67,32 +67,26 @@ pub(crate) fn display(duration: Duration) -> String {
 }
 
 fn amount(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = &text[digits.len()..];
-    let number: u64 = digits.parse().map_err(|_| {
-        String::from("a duration is a whole number and one of us, ms, s, m, such as 500ms")
-    })?;
-    if number == 0 {
+    let form = || {
+        let text = "a duration is numbers and units of us, ms, s, m, h, such as 500ms or 1m30s";
+        String::from(text)
+    };
+    if text == "0" {
         return Ok(Duration::ZERO);
     }
-    let micros = match unit {
-        "us" => Some(number),
-        "ms" => number.checked_mul(1_000),
-        "s" => number.checked_mul(1_000_000),
-        "m" => number.checked_mul(60_000_000),
-        "" => return Err(format!("a unit is missing: {number}us, ms, s or m")),
-        other => return Err(format!("`{other}` is not a unit; use us, ms, s or m")),
-    };
-    match micros {
-        Some(micros) if micros <= MAX_DURATION.as_micros() as u64 => {
-            Ok(Duration::from_micros(micros))
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration <= MAX_DURATION => Ok(duration),
+        Ok(_) => Err("the longest duration is a week".into()),
+        Err(_) if is_number && !text.is_empty() => {
+            Err(format!("a unit is missing: {text}us, ms, s, m or h"))
         }
-        _ => Err("the longest duration is a week".into()),
+        Err(_) => Err(form()),
     }
 }
 
 /// The longest duration: far above any run, and sums of such durations do not overflow.
-const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(crate) const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);
 
 #[cfg(test)]
 mod tests {
@@ -104,6 +98,9 @@ mod tests {
         assert_eq!(parse("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(parse("10s"), Ok(Duration::from_secs(10)));
         assert_eq!(parse("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse("1h"), Ok(Duration::from_secs(3600)));
+        assert_eq!(parse("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse("1.5s"), Ok(Duration::from_millis(1500)));
     }
 
     #[test]
@@ -122,16 +119,7 @@ mod tests {
 
     #[test]
     fn invalid_durations_are_rejected() {
-        for wrong in [
-            "",
-            "s",
-            "-1s",
-            "1.5s",
-            "10",
-            "10h",
-            "1 s",
-            "99999999999999999999s",
-        ] {
+        for wrong in ["", "s", "-1s", "10", "10x", "99999999999999999999s"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
         assert!(parse("18446744073709551615m").is_err());

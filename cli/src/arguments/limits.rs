@@ -11,15 +11,18 @@ use netpoll::Builder;
 use netpoll::event_loop::HandlerKind;
 use netpoll::options::{Budget, ConnOptions};
 
+use super::byte_size;
 use super::duration::{self, OptionalDuration};
 use super::keepalive::{self, KeepaliveSetting};
 
 /// The default of `--drain`.
 const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 
-/// The limits of each connection. Times are a whole number and us, ms, s or m.
+/// The limits of each connection. Times are such as 500ms or 1m30s, sizes such as 64k or 4M.
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Limits of each connection (times: 500ms, 10s, 2m; none disables)")]
+#[command(
+    next_help_heading = "Limits of each connection (times: 500ms, 10s, 1h; none disables; sizes: 64k, 4M)"
+)]
 pub(crate) struct LimitArgs {
     /// Time from the accept to the first byte [default: 10s]
     #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
@@ -37,11 +40,10 @@ pub(crate) struct LimitArgs {
     /// none]
     #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
     max_age: Option<OptionalDuration>,
-    /// Maximum size of a frame in bytes [default: 4194304]
+    /// Maximum size of a frame [default: 4M]
     #[arg(long, value_name = "B", value_parser = frame)]
     max_frame: Option<NonZeroUsize>,
-    /// Maximum memory of all connections in bytes, at least 1048576 and enough for a frame of
-    /// --max-frame [default: a quarter of the memory available to the process]
+    /// Maximum memory of all connections, at least 1M and enough for a frame of --max-frame [default: a quarter of the memory available to the process]
     #[arg(long, value_name = "B", value_parser = budget)]
     budget: Option<usize>,
     /// Log a handler whose single poll takes longer than this [default: 10ms]
@@ -191,14 +193,18 @@ impl LimitArgs {
 }
 
 fn frame(text: &str) -> Result<NonZeroUsize, String> {
-    text.parse()
-        .map_err(|_| String::from("must be a number of bytes, at least 1"))
+    byte_size::parse(text)
+        .and_then(|bytes| usize::try_from(bytes).ok())
+        .and_then(NonZeroUsize::new)
+        .ok_or_else(|| String::from("must be bytes, such as 65536, 64k or 4M, at least 1"))
 }
 
 /// The smallest budget that an event loop accepts, in bytes.
 const MIN_BUDGET: usize = 1 << 20;
 
 fn budget(text: &str) -> Result<usize, String> {
-    let bytes = text.parse().ok().filter(|&bytes| bytes >= MIN_BUDGET);
-    bytes.ok_or_else(|| format!("must be a number of bytes, at least {MIN_BUDGET}"))
+    byte_size::parse(text)
+        .and_then(|bytes| usize::try_from(bytes).ok())
+        .filter(|&bytes| bytes >= MIN_BUDGET)
+        .ok_or_else(|| format!("must be bytes, such as 512M or 2G, at least {MIN_BUDGET}"))
 }

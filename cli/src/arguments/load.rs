@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::address::Address;
 use super::duration::{self, OptionalDuration};
-use super::{OutputArgs, busy_poll, count};
+use super::{OutputArgs, busy_poll, byte_size, count};
 
 /// Arguments of `netpoll load`.
 #[derive(Args, Debug)]
@@ -19,10 +19,10 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "A")]
     pub(crate) addr: Address,
     /// Number of connections, open for the whole run unless --churn is given
-    #[arg(long, value_name = "C", default_value = "100", value_parser = count::<NonZeroU32>)]
+    #[arg(short, long, value_name = "C", default_value = "100", value_parser = count::<NonZeroU32>)]
     pub(crate) connections: NonZeroU32,
-    /// Payload bytes of a request, without the 4-byte header of rpc and mux
-    #[arg(long, value_name = "B", default_value = "1024", value_parser = size)]
+    /// Payload of a request, without the 4-byte header of rpc and mux: bytes, or 64k, 4M
+    #[arg(short, long, value_name = "B", default_value = "1024", value_parser = size)]
     pub(crate) size: u32,
     /// Closed loop: requests in flight on each connection; each response triggers a new request
     #[arg(long, value_name = "D", default_value = "1", value_parser = count::<NonZeroU32>, conflicts_with = "rate")]
@@ -41,12 +41,17 @@ pub(crate) struct LoadArgs {
     /// How long connections stay open.
     #[command(flatten)]
     pub(crate) churn_args: ChurnArgs,
-    /// Duration of the measured interval: a whole number and us, ms, s or m
-    #[arg(long, value_name = "S", default_value = "10s", value_parser = duration::parse)]
-    pub(crate) duration: Duration,
-    /// How long to run before measuring; none disables the warm-up
-    #[arg(long, value_name = "T", default_value = "500ms", value_parser = duration::parse_optional)]
-    pub(crate) warm_up: OptionalDuration,
+    /// Duration of the measured interval, such as 500ms, 10s, 1m30s, 1h [default: 10s, or until
+    /// --requests are answered]
+    #[arg(short, long, value_name = "T", value_parser = duration::parse)]
+    pub(crate) duration: Option<Duration>,
+    /// End after this many requests, or after --duration if that is given and comes first; without
+    /// a warm-up
+    #[arg(short = 'n', long, value_name = "N", value_parser = count::<NonZeroU64>, conflicts_with = "warm_up")]
+    pub(crate) requests: Option<NonZeroU64>,
+    /// How long to run before measuring; none disables the warm-up [default: 500ms]
+    #[arg(long, value_name = "T", value_parser = duration::parse_optional)]
+    pub(crate) warm_up: Option<OptionalDuration>,
     /// Number of threads that drive the connections
     #[arg(long, value_name = "N", default_value = "1", value_parser = count::<NonZeroUsize>)]
     pub(crate) threads: NonZeroUsize,
@@ -85,12 +90,23 @@ pub(crate) enum Protocol {
     Mux,
 }
 
-/// Parses a payload size in bytes.
-fn size(text: &str) -> Result<u32, String> {
-    match text.parse() {
-        Ok(size) if size <= MAX_PAYLOAD => Ok(size),
-        _ => Err(format!("must be a number of bytes, at most {MAX_PAYLOAD}")),
+impl Protocol {
+    /// Returns its name on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::Rpc => "rpc",
+            Self::Mux => "mux",
+        }
     }
+}
+
+/// Parses a payload size.
+fn size(text: &str) -> Result<u32, String> {
+    byte_size::parse(text)
+        .and_then(|bytes| u32::try_from(bytes).ok())
+        .filter(|&bytes| bytes <= MAX_PAYLOAD)
+        .ok_or_else(|| format!("must be bytes, such as 1024, 64k or 4M, at most {MAX_PAYLOAD}"))
 }
 
 /// Above the default frame limit of every server, and small enough for any machine's memory.

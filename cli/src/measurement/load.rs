@@ -21,18 +21,23 @@
 //!     connection   output, input, requests in flight
 //!       requests     the bytes to send        responses  the bytes to expect
 //!       unanswered   when each was sent       pacing     when each is due (open loop)
+//!       allowance    how many may still start (--requests)
 //!   churn       a thread whose connections carry one request each
 //!     recorder     the latencies of the measured interval
-//! report      the results as JSON and as text
+//! live        rate and latency of a run that is under way
+//! report      the results as JSON and as text, with a description of what was run
 //! ```
 //!
 //! [`client_load`] is the exception: it calls through netpoll's client and so measures the client,
 //! too.
 
+mod allowance;
 mod churn;
 mod client_load;
 pub(crate) mod connect;
 mod connection;
+mod description;
+mod live;
 mod pacing;
 mod plan;
 mod recorder;
@@ -51,12 +56,16 @@ pub(crate) use report::{Report, latency, thousands};
 pub(crate) use run::LoadResult;
 use run::{LoadProgress, run as drive};
 
+use std::time::Duration;
+
 use crate::arguments::LoadArgs;
 use crate::arguments::duration;
 use crate::error::CliError;
 use crate::measurement::progress::ProgressDisplay;
 use crate::output;
 use crate::signal::Interrupt;
+
+use live::LiveRate;
 
 /// Runs one load and prints the results.
 ///
@@ -69,17 +78,20 @@ pub(crate) fn run(arguments: &LoadArgs) -> Result<(), CliError> {
     let interrupt =
         Interrupt::on_signals().map_err(|error| CliError::io("listen for signals", &error))?;
     let progress = ProgressDisplay::new(plan.warm_up + plan.duration, plan.to_string());
+    let mut rate = LiveRate::default();
     let result = drive(&plan, &interrupt, &mut |state| {
-        progress.update(
+        let (rate, p99) = (thousands(rate.at(state) as u64), latency(state.p99_us));
+        progress.update_share(
+            plan.done(state.elapsed, state.answered),
             state.elapsed,
-            format_args!("{} responses", thousands(state.answered)),
+            format_args!("{rate} requests/s, p99 {p99}"),
         );
     });
     progress.finish();
     let result = result?;
     let report = Report::of(&result);
     if arguments.output.json {
-        output::result(report.json())?;
+        output::result(report.json(&plan, &result))?;
     } else {
         output::result(report.table(&plan))?;
     }
@@ -129,8 +141,12 @@ fn check_result(
     } else if interrupt.is_set() {
         String::from("interrupted")
     } else if result.requests == 0 {
-        let duration = duration::display(plan.duration);
-        format!("no response from {} within {duration}", plan.addr)
+        let seconds = Duration::from_secs_f64(result.seconds);
+        format!(
+            "no response from {} within {}",
+            plan.addr,
+            duration::display(seconds)
+        )
     } else {
         return Ok(());
     };

@@ -32,7 +32,7 @@ impl ProgressDisplay {
     /// Starts to show the progress of a measurement that takes `total`.
     pub(crate) fn new(total: Duration, title: String) -> Self {
         let form = if io::stderr().is_terminal() {
-            let bar = ProgressBar::new(total.as_millis() as u64);
+            let bar = ProgressBar::new(BAR_LENGTH);
             let style =
                 ProgressStyle::with_template("{prefix}\n{bar:40.cyan/black} {percent:>3} %  {msg}")
                     .expect("the template is a constant that indicatif accepts");
@@ -57,10 +57,16 @@ impl ProgressDisplay {
     /// Shows the elapsed time and a note.
     pub(crate) fn update(&self, elapsed: Duration, note: impl fmt::Display) {
         let elapsed = elapsed.min(self.total);
+        let share = elapsed.as_secs_f64() / self.total.as_secs_f64();
+        self.update_share(share, elapsed, note);
+    }
+
+    /// Shows how much is done, from 0 to 1, the elapsed time and a note.
+    pub(crate) fn update_share(&self, share: f64, elapsed: Duration, note: impl fmt::Display) {
         match &self.form {
             ProgressForm::Bar(bar) => {
                 bar.set_message(note.to_string());
-                bar.set_position(elapsed.as_millis() as u64);
+                bar.set_position((share * BAR_LENGTH as f64) as u64);
             }
             ProgressForm::Lines(due) if elapsed >= due.get() => {
                 due.set(elapsed + LINE_INTERVAL);
@@ -78,6 +84,9 @@ impl ProgressDisplay {
         }
     }
 }
+
+/// The steps of a bar.
+const BAR_LENGTH: u64 = 1_000;
 
 /// The interval between lines: a run of a minute logs a dozen.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);

@@ -70,6 +70,68 @@ fn the_json_of_a_load_is_one_object_with_the_documented_fields() {
 }
 
 #[test]
+fn the_json_of_a_load_says_what_was_run() {
+    let server = Server::start();
+    let finished = load("rpc", server.addr, "-c 4 -s 1k --depth 8");
+    let run = &figures(&finished)["run"];
+    assert_eq!(run["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(run["address"], server.addr.to_string());
+    assert_eq!(
+        (&run["protocol"], &run["mode"]),
+        (&"rpc".into(), &"closed".into())
+    );
+    for (field, value) in [
+        ("connections", 4),
+        ("payload_bytes", 1024),
+        ("in_flight_per_connection", 8),
+        ("threads", 1),
+    ] {
+        assert_eq!(run[field], value, "{field} in {run}");
+    }
+    assert_eq!(
+        (&run["duration_seconds"], &run["requests"]),
+        (&0.2.into(), &Value::Null)
+    );
+    let command = run["command"].as_array().unwrap();
+    assert!(command.iter().any(|word| word == "--depth"), "{run}");
+    assert!(run["machine"]["processors"].as_u64() > Some(0), "{run}");
+}
+
+#[test]
+fn a_load_of_a_number_of_requests_ends_when_all_are_answered() {
+    let server = Server::start();
+    for (protocol, flags) in [
+        ("rpc", "-c 7 -n 1000 --depth 3"),
+        ("rpc", "-c 7 -n 1000 --threads 3"),
+        ("rpc", "-c 7 -n 3"),
+        ("rpc", "-c 2 -n 1000 --rate 20000"),
+        ("rpc", "-c 2 -n 100 --churn"),
+        ("rpc", "-c 8 -n 1000 --pool 2"),
+    ] {
+        let line = format!("load {protocol} --addr {} --json {flags}", server.addr);
+        let finished = run(&line);
+        let figures = figures(&finished);
+        let requests: f64 = flags
+            .split(' ')
+            .nth(3)
+            .and_then(|number| number.parse().ok())
+            .unwrap();
+        assert_eq!(number(&figures, "requests"), requests, "{flags}");
+        assert_eq!(number(&figures, "errors"), 0.0, "{flags}");
+        assert_eq!(number(&figures["run"], "requests"), requests, "{flags}");
+        assert_eq!(figures["run"]["duration_seconds"], Value::Null, "{flags}");
+    }
+}
+
+#[test]
+fn a_number_of_requests_and_a_duration_end_with_the_first() {
+    let server = Server::start();
+    let line = "-n 1000000000 -d 200ms -c 1 --rate 100 --json";
+    let figures = figures(&run(&format!("load rpc --addr {} {line}", server.addr)));
+    assert!(number(&figures, "requests") < 1000.0, "{figures}");
+}
+
+#[test]
 fn percentiles_are_ascending() {
     let server = Server::start();
     let figures = figures(&load("rpc", server.addr, "--connections 10"));

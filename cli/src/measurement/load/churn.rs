@@ -20,7 +20,9 @@ use netpoll_sys::{Addr, Epoll, Events, Interest, options, socket, transfer};
 
 use crate::busy_poll;
 
+use super::allowance::Allowance;
 use super::connection::LoadConnection;
+use super::live::PUBLISH_INTERVAL;
 use super::pacing::RateShare;
 use super::recorder::Recorder;
 use super::requests::RequestPattern;
@@ -38,6 +40,8 @@ pub(super) struct ChurnWorker {
     started: usize,
     requests: RequestPattern,
     schedule: Schedule,
+    /// The requests that may still start.
+    allowance: Allowance,
     recorder: Recorder,
     scratch: Vec<u8>,
     counts: WorkerCounts,
@@ -67,7 +71,7 @@ impl ChurnWorker {
         addr: Addr,
         share: RateShare,
         requests: RequestPattern,
-        schedule: Schedule,
+        (schedule, allowance): (Schedule, Allowance),
     ) -> io::Result<Self> {
         Ok(Self {
             epoll: Epoll::new()?,
@@ -77,16 +81,22 @@ impl ChurnWorker {
             started: share.before,
             requests,
             schedule,
+            allowance,
             recorder: Recorder::new(schedule),
             scratch: vec![0; SCRATCH],
             counts: WorkerCounts::default(),
         })
     }
 
-    /// Runs all phases on the calling thread.
-    pub(super) fn run(mut self, shared: RunContext<'_>) -> io::Result<(Recorder, WorkerCounts)> {
+    /// Runs all phases on the calling thread, the `thread`th of the run.
+    pub(super) fn run(
+        mut self,
+        thread: usize,
+        shared: RunContext<'_>,
+    ) -> io::Result<(Recorder, WorkerCounts)> {
         let mut events = Events::with_capacity(1024);
         let mut now = shared.clock.now();
+        let mut publish_at = now + PUBLISH_INTERVAL;
         for index in 0..self.connections.len() {
             self.start(index, now);
         }
@@ -102,6 +112,10 @@ impl ChurnWorker {
             let answered = self.recorder.answers() - before;
             // Relaxed: progress only.
             shared.answered.fetch_add(answered, Ordering::Relaxed);
+            if now >= publish_at {
+                shared.live.publish(thread, self.recorder.latency());
+                publish_at = now + PUBLISH_INTERVAL;
+            }
         }
         self.counts.ended = now.min(self.schedule.to);
         Ok((self.recorder, self.counts))
@@ -111,8 +125,11 @@ impl ChurnWorker {
         now >= self.schedule.drain_until || self.connections.iter().all(Option::is_none)
     }
 
-    /// Starts a connection in a free slot.
+    /// Starts a connection in a free slot, if the allowance has a request for it.
     fn start(&mut self, index: usize, now: u64) {
+        if self.allowance.take(1) == 0 {
+            return;
+        }
         let source = source(self.addr, self.started);
         self.started += 1;
         match connect(self.addr, source, &self.epoll, index as u64) {

@@ -6,7 +6,7 @@
 //! connections.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use netpoll::codec::LengthField;
@@ -15,6 +15,7 @@ use netpoll::pool::{ConnPool, ConnPoolOptions};
 use netpoll::task::JoinHandle;
 use netpoll::{Addr, Dialer};
 
+use super::live::{LiveLatency, PUBLISH_INTERVAL};
 use super::plan::{CallIds, LoadPlan};
 use super::recorder::Recorder;
 use super::run::{LoadProgress, LoadResult, LoadTotals, ServerTimeSampler};
@@ -32,6 +33,15 @@ struct ClientLoad {
     schedule: Schedule,
     recorder: Mutex<Recorder>,
     answered: AtomicU64,
+    /// Calls begun so far.
+    begun: AtomicU64,
+    /// The most calls.
+    most: u64,
+    /// Callers that have not ended.
+    callers: AtomicUsize,
+    live: LiveLatency,
+    /// The time of the next copy for the progress display.
+    publish_at: AtomicU64,
     errors: AtomicU64,
     cause: Mutex<Option<String>>,
     stop: AtomicBool,
@@ -60,6 +70,11 @@ pub(super) fn run(
         schedule,
         recorder: Mutex::new(Recorder::new(schedule)),
         answered: AtomicU64::new(0),
+        begun: AtomicU64::new(0),
+        most: plan.requests.unwrap_or(u64::MAX),
+        callers: AtomicUsize::new(paths.len()),
+        live: LiveLatency::new(1),
+        publish_at: AtomicU64::new(PUBLISH_INTERVAL),
         errors: AtomicU64::new(0),
         cause: Mutex::new(None),
         stop: AtomicBool::new(false),
@@ -76,15 +91,18 @@ pub(super) fn run(
         .into_iter()
         .map(|path| {
             let (run, payload) = (Arc::clone(&run), Arc::clone(&payload));
-            netpoll::spawn(async move { run.call(&path, &payload).await })
+            netpoll::spawn(async move {
+                run.call(&path, &payload).await;
+                run.callers.fetch_sub(1, Ordering::Relaxed);
+            })
         })
         .collect::<io::Result<_>>()
         .map_err(failed)?;
     let mut sampler = ServerTimeSampler::new(plan.server_pid, schedule);
-    sampler.watch(&run.clock, &run.answered, watch, || {
+    sampler.watch(&run.clock, (&run.answered, &run.live), watch, || {
         let interrupted = interrupt.is_set();
         run.stop.store(interrupted, Ordering::Relaxed);
-        !interrupted
+        !interrupted && run.callers.load(Ordering::Relaxed) > 0
     });
     let ended = run.clock.now().min(schedule.to);
     for caller in callers {
@@ -156,12 +174,21 @@ impl ClientLoad {
             if since >= self.schedule.to || self.stop.load(Ordering::Relaxed) {
                 return;
             }
+            if self.begun.fetch_add(1, Ordering::Relaxed) >= self.most {
+                return;
+            }
             match path.call(payload).await {
                 Ok(length) if length == payload.len() => {
                     let now = self.clock.now();
                     let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
                     recorder.answered(now, since, 1);
                     self.answered.store(recorder.answers(), Ordering::Relaxed);
+                    // Under the lock, so one caller at a time.
+                    if now >= self.publish_at.load(Ordering::Relaxed) {
+                        self.live.publish(0, recorder.latency());
+                        self.publish_at
+                            .store(now + PUBLISH_INTERVAL, Ordering::Relaxed);
+                    }
                 }
                 Ok(_) => return self.fail("a response has another length than its request"),
                 Err(error) => return self.fail(&error.to_string()),
@@ -182,7 +209,11 @@ impl ClientLoad {
         let mut counts = WorkerCounts::default();
         counts.errors = self.errors.load(Ordering::Relaxed);
         counts.cause.clone_from(&cause);
-        counts.ended = ended;
+        // Callers that ran out of calls ended before the run was seen to be over.
+        counts.ended = match self.begun.load(Ordering::Relaxed) > self.most {
+            true => recorder.last_answer(),
+            false => ended,
+        };
         totals.add(&recorder, counts);
         totals.result(self.schedule, sampler)
     }

@@ -2,16 +2,22 @@
 //! The plan of a load: all its parameters, resolved before it starts.
 
 use std::fmt;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use netpoll_sys::Addr;
 
-use crate::arguments::duration::{self, OptionalDuration};
+use crate::arguments::duration::{self, MAX_DURATION, OptionalDuration};
 use crate::arguments::{LoadArgs, Protocol};
 use crate::error::CliError;
 
 use super::report::thousands;
+
+/// The default of `--warm-up`.
+const DEFAULT_WARM_UP: Duration = Duration::from_millis(500);
+
+/// The default of `--duration`.
+const DEFAULT_DURATION: Duration = Duration::from_secs(10);
 
 /// All parameters of a load.
 #[derive(Clone, Debug)]
@@ -32,8 +38,10 @@ pub(crate) struct LoadPlan {
     pub(crate) mode: LoadMode,
     /// The time before the measured interval.
     pub(crate) warm_up: Duration,
-    /// The length of the measured interval.
+    /// The length of the measured interval; [`MAX_DURATION`] if only the requests are limited.
     pub(crate) duration: Duration,
+    /// The most requests, if they are limited.
+    pub(crate) requests: Option<u64>,
     /// The time that a thread busy-polls before it sleeps.
     pub(crate) busy_poll: Duration,
     /// The threads, and where they run.
@@ -91,8 +99,17 @@ impl LoadPlan {
                 None if arguments.churn_args.churn => LoadMode::Churn,
                 None => LoadMode::Closed(arguments.depth.get() as usize),
             },
-            warm_up: arguments.warm_up.or_zero(),
-            duration: arguments.duration,
+            warm_up: match (arguments.warm_up, arguments.requests) {
+                (Some(given), _) => given.or_zero(),
+                (None, Some(_)) => Duration::ZERO,
+                (None, None) => DEFAULT_WARM_UP,
+            },
+            duration: match (arguments.duration, arguments.requests) {
+                (Some(given), _) => given,
+                (None, Some(_)) => MAX_DURATION,
+                (None, None) => DEFAULT_DURATION,
+            },
+            requests: arguments.requests.map(NonZeroU64::get),
             busy_poll: arguments
                 .busy_poll
                 .map_or(Duration::ZERO, OptionalDuration::or_zero),
@@ -103,16 +120,24 @@ impl LoadPlan {
             server_pid: arguments.server_pid,
         })
     }
+
+    /// Returns whether the measured interval ends at a time.
+    pub(crate) fn has_duration(&self) -> bool {
+        self.duration < MAX_DURATION
+    }
+
+    /// Returns how much of the run is done, from 0 to 1.
+    pub(crate) fn done(&self, elapsed: Duration, answered: u64) -> f64 {
+        let of_time = elapsed.as_secs_f64() / (self.warm_up + self.duration).as_secs_f64();
+        let of_requests = self.requests.map(|all| answered as f64 / all as f64);
+        of_requests.map_or(of_time, |share| share.max(of_time))
+    }
 }
 
 impl fmt::Display for LoadPlan {
     /// One line: protocol, address, requests, mode and duration.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let protocol = match self.protocol {
-            Protocol::Echo => "echo",
-            Protocol::Rpc => "rpc",
-            Protocol::Mux => "mux",
-        };
+        let protocol = self.protocol.name();
         write!(f, "{protocol} to {}: {} B, ", self.addr, self.size)?;
         match self.pool {
             Some(size) => write!(f, "{} callers, {size} connections, ", self.connections)?,
@@ -126,6 +151,13 @@ impl fmt::Display for LoadPlan {
         if self.ids == CallIds::First {
             f.write_str("with ids, ")?;
         }
-        f.write_str(&duration::display(self.duration))
+        if let Some(requests) = self.requests {
+            write!(f, "{} requests", thousands(requests))?;
+        }
+        match (self.requests, self.has_duration()) {
+            (_, false) => Ok(()),
+            (Some(_), true) => write!(f, " or {}", duration::display(self.duration)),
+            (None, true) => f.write_str(&duration::display(self.duration)),
+        }
     }
 }

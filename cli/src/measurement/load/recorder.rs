@@ -15,6 +15,8 @@ pub(crate) struct Recorder {
     schedule: Schedule,
     latency: Histogram<u64>,
     answered: u64,
+    /// When the last response arrived.
+    last_answer: u64,
 }
 
 impl Recorder {
@@ -23,6 +25,7 @@ impl Recorder {
             schedule,
             latency: empty_histogram(),
             answered: 0,
+            last_answer: 0,
         }
     }
 
@@ -31,6 +34,7 @@ impl Recorder {
     pub(crate) fn answered(&mut self, now: u64, since: u64, count: usize) {
         if self.schedule.is_measured(now) {
             self.answered += count as u64;
+            self.last_answer = now;
             self.latency
                 .saturating_record_n(now.saturating_sub(since), count as u64);
         }
@@ -46,6 +50,11 @@ impl Recorder {
     /// Returns the latencies in nanoseconds.
     pub(crate) fn latency(&self) -> &Histogram<u64> {
         &self.latency
+    }
+
+    /// Returns the time of the last response within the interval.
+    pub(crate) fn last_answer(&self) -> u64 {
+        self.last_answer
     }
 
     /// Returns the number of responses within the interval.

@@ -8,6 +8,7 @@ use std::fmt::Write;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::description::RunDescription;
 use super::plan::LoadPlan;
 use super::run::LoadResult;
 
@@ -36,6 +37,16 @@ pub(crate) struct Report {
     pub(crate) server_busy: Option<f64>,
 }
 
+/// The figures of a run, and what was run.
+#[derive(Debug, Serialize)]
+struct DescribedReport<'a> {
+    #[serde(flatten)]
+    figures: &'a Report,
+    /// The cause of the first error.
+    error: Option<&'a str>,
+    run: RunDescription,
+}
+
 impl Report {
     /// Computes the figures of `result`.
     pub(crate) fn of(result: &LoadResult) -> Self {
@@ -61,9 +72,15 @@ impl Report {
         }
     }
 
-    /// Returns one JSON object on one line.
-    pub(crate) fn json(&self) -> String {
-        serde_json::to_string(self).expect("numbers and nulls can always be written")
+    /// Returns one JSON object on one line: the figures, the cause of the first error, and what was
+    /// run.
+    pub(crate) fn json(&self, plan: &LoadPlan, result: &LoadResult) -> String {
+        let described = DescribedReport {
+            figures: self,
+            error: result.cause.as_deref(),
+            run: RunDescription::of(plan),
+        };
+        serde_json::to_string(&described).expect("numbers, texts and nulls can always be written")
     }
 
     /// Returns the figures as text for people, below the plan.
@@ -173,7 +190,7 @@ mod tests {
 
     #[test]
     fn an_unknown_figure_is_null_and_not_zero() {
-        let json = Report::of(&LoadResult::empty(1.0)).json();
+        let json = serde_json::to_string(&Report::of(&LoadResult::empty(1.0))).unwrap();
         assert!(json.contains(r#""p99_us":null"#), "{json}");
         assert!(
             json.contains(r#""server_cpu_us_per_request":null"#),

@@ -17,9 +17,11 @@ use crate::error::CliError;
 use crate::measurement::process::stats;
 use crate::signal::Interrupt;
 
+use super::allowance::Allowance;
 use super::churn::ChurnWorker;
 use super::client_load;
 use super::connect::connect_all;
+use super::live::{LiveLatency, PUBLISH_INTERVAL};
 use super::pacing::{Pacer, RateShare};
 use super::plan::{CallIds, LoadMode, LoadPlan};
 use super::recorder::{Recorder, empty_histogram};
@@ -100,6 +102,8 @@ pub(crate) struct LoadProgress {
     pub(crate) elapsed: Duration,
     /// Responses in the measured interval so far.
     pub(crate) answered: u64,
+    /// The latency that 99 % of them did not exceed, in microseconds.
+    pub(crate) p99_us: Option<f64>,
 }
 
 /// Runs `plan` and calls `watch` about twenty times a second. An interrupt ends the run early, with
@@ -131,10 +135,12 @@ pub(crate) fn run(
     let schedule = Schedule::new(plan.warm_up, plan.duration);
     let workers = workers(plan, schedule, interrupt)?;
     let answered = AtomicU64::new(0);
+    let live = LiveLatency::new(workers.len());
     let shared = RunContext {
         clock: RunClock::start(),
         interrupt,
         answered: &answered,
+        live: &live,
         busy_poll: plan.busy_poll,
     };
     thread::scope(|scope| {
@@ -147,12 +153,12 @@ pub(crate) fn run(
                     if let Some(processor) = pin {
                         netpoll_sys::process::pin_thread(processor)?;
                     }
-                    worker.run(shared)
+                    worker.run(index, shared)
                 })
             })
             .collect();
         let mut sampler = ServerTimeSampler::new(plan.server_pid, schedule);
-        sampler.watch(&shared.clock, &answered, watch, || {
+        sampler.watch(&shared.clock, (&answered, &live), watch, || {
             running.iter().any(|thread| !thread.is_finished())
         });
         let mut totals = LoadTotals::new();
@@ -176,10 +182,10 @@ enum LoadWorker {
 }
 
 impl LoadWorker {
-    fn run(self, shared: RunContext<'_>) -> io::Result<(Recorder, WorkerCounts)> {
+    fn run(self, thread: usize, shared: RunContext<'_>) -> io::Result<(Recorder, WorkerCounts)> {
         match self {
-            Self::Steady(worker) => worker.run(shared),
-            Self::Churn(churn) => churn.run(shared),
+            Self::Steady(worker) => worker.run(thread, shared),
+            Self::Churn(churn) => churn.run(thread, shared),
         }
     }
 }
@@ -217,15 +223,16 @@ fn worker(
     share: RateShare,
 ) -> Result<LoadWorker, CliError> {
     let requests = |batch| RequestPattern::new(plan.protocol, plan.size, batch);
+    let allowance = Allowance::of_thread(plan.requests, share);
     let steady = |drive, batch| {
-        SteadyWorker::new(sockets, requests(batch), drive, schedule).map(LoadWorker::Steady)
+        SteadyWorker::new(sockets, requests(batch), drive, (schedule, allowance))
+            .map(LoadWorker::Steady)
     };
     let worker = match plan.mode {
         LoadMode::Closed(depth) => steady(WorkerMode::Closed(depth), depth),
         LoadMode::Open(rate) => steady(WorkerMode::Open(Pacer::new(rate, share)), OPEN_BATCH),
-        LoadMode::Churn => {
-            ChurnWorker::new(plan.addr, share, requests(1), schedule).map(LoadWorker::Churn)
-        }
+        LoadMode::Churn => ChurnWorker::new(plan.addr, share, requests(1), (schedule, allowance))
+            .map(LoadWorker::Churn),
     };
     worker.map_err(|error| CliError::io("watch the connections", &error))
 }
@@ -255,16 +262,28 @@ impl ServerTimeSampler {
     pub(super) fn watch(
         &mut self,
         clock: &RunClock,
-        answered: &AtomicU64,
+        (answered, live): (&AtomicU64, &LiveLatency),
         watch: &mut dyn FnMut(LoadProgress),
         mut is_running: impl FnMut() -> bool,
     ) {
+        let mut p99_us = None;
+        let mut p99_at = 0;
         while self.sample(clock.now()) && is_running() {
+            let now = clock.now();
+            if now >= p99_at {
+                p99_us = live.p99_us();
+                p99_at = now + PUBLISH_INTERVAL;
+            }
             watch(LoadProgress {
-                elapsed: Duration::from_nanos(clock.now()),
+                elapsed: Duration::from_nanos(now),
                 answered: answered.load(Ordering::Relaxed),
+                p99_us,
             });
-            thread::sleep(self.until_next(clock.now()));
+            thread::sleep(self.until_next(now));
+        }
+        // The requests are all answered, or the run was interrupted.
+        if self.last.is_none() {
+            self.last = self.read(clock.now());
         }
     }
 

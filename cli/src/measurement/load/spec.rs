@@ -35,6 +35,7 @@ pub(crate) fn plan(
         mode: requests.mode,
         warm_up,
         duration,
+        requests: None,
         busy_poll: Duration::ZERO,
         threads: LoadThreads {
             count: 1,

@@ -23,7 +23,9 @@ use netpoll_sys::{Epoll, Events, Interest, Readiness};
 use crate::busy_poll;
 use crate::signal::Interrupt;
 
+use super::allowance::Allowance;
 use super::connection::LoadConnection;
+use super::live::{LiveLatency, PUBLISH_INTERVAL};
 use super::pacing::Pacer;
 use super::recorder::Recorder;
 use super::requests::RequestPattern;
@@ -39,6 +41,8 @@ pub(crate) struct SteadyWorker {
     requests: RequestPattern,
     mode: WorkerMode,
     schedule: Schedule,
+    /// The requests that may still start.
+    allowance: Allowance,
     recorder: Recorder,
     /// The receive buffer of all connections.
     scratch: Vec<u8>,
@@ -61,6 +65,8 @@ pub(crate) struct RunContext<'a> {
     pub(crate) interrupt: &'a Interrupt,
     /// Responses so far, for the progress display.
     pub(crate) answered: &'a AtomicU64,
+    /// Latencies so far, for the progress display.
+    pub(crate) live: &'a LiveLatency,
     /// The time that a thread busy-polls before it sleeps.
     pub(crate) busy_poll: Duration,
 }
@@ -88,7 +94,7 @@ impl SteadyWorker {
         sockets: Vec<OwnedFd>,
         requests: RequestPattern,
         drive: WorkerMode,
-        schedule: Schedule,
+        (schedule, allowance): (Schedule, Allowance),
     ) -> io::Result<Self> {
         let epoll = Epoll::new()?;
         for (index, fd) in sockets.iter().enumerate() {
@@ -107,15 +113,21 @@ impl SteadyWorker {
             requests,
             mode: drive,
             schedule,
+            allowance,
             recorder: Recorder::new(schedule),
             scratch: vec![0; SCRATCH],
         })
     }
 
-    /// Runs all phases on the calling thread.
-    pub(crate) fn run(mut self, shared: RunContext<'_>) -> io::Result<(Recorder, WorkerCounts)> {
+    /// Runs all phases on the calling thread, the `thread`th of the run.
+    pub(crate) fn run(
+        mut self,
+        thread: usize,
+        shared: RunContext<'_>,
+    ) -> io::Result<(Recorder, WorkerCounts)> {
         let mut events = Events::with_capacity(1024);
         let mut now = shared.clock.now();
+        let mut publish_at = now + PUBLISH_INTERVAL;
         self.fill_connections(now);
         while !self.is_over(now, shared.interrupt) {
             let pause = Some(self.wait_timeout(now));
@@ -131,6 +143,10 @@ impl SteadyWorker {
             let answers = self.recorder.answers() - before;
             // Relaxed: progress only.
             shared.answered.fetch_add(answers, Ordering::Relaxed);
+            if now >= publish_at {
+                shared.live.publish(thread, self.recorder.latency());
+                publish_at = now + PUBLISH_INTERVAL;
+            }
         }
         self.counts.ended = now.min(self.schedule.to);
         Ok((self.recorder, self.counts))
@@ -150,6 +166,9 @@ impl SteadyWorker {
     /// records the unanswered requests.
     fn is_over(&mut self, now: u64, interrupt: &Interrupt) -> bool {
         if self.counts.open == 0 || interrupt.is_set() {
+            return true;
+        }
+        if self.allowance.is_spent() && self.counts.in_flight == 0 {
             return true;
         }
         if now < self.schedule.to {
@@ -172,6 +191,7 @@ impl SteadyWorker {
         let wake = match &self.mode {
             // Epoll sleeps in whole milliseconds. The last millisecond before a request is due is
             // busy-polled.
+            WorkerMode::Open(_) if self.allowance.is_spent() => self.schedule.to,
             WorkerMode::Open(pacer) => pacer.next_due().min(self.schedule.to).saturating_sub(MS),
             WorkerMode::Closed(_) if now < self.schedule.to => self.schedule.to,
             WorkerMode::Closed(_) => self.schedule.drain_until,
@@ -222,7 +242,9 @@ impl SteadyWorker {
         let first = self.counts.turn;
         let mut queued = 0;
         // A request that is due at the end or later is not part of the run.
-        while let Some(due) = pacer.take_due(now.min(self.schedule.to - 1)) {
+        while !self.allowance.is_spent()
+            && let Some(due) = pacer.take_due(now.min(self.schedule.to - 1))
+        {
             let index = self.counts.turn;
             self.counts.turn = (index + 1) % self.connections.len();
             self.request(index, due, 1);
@@ -239,8 +261,10 @@ impl SteadyWorker {
         }
     }
 
+    /// Queues up to `count` requests, as many as the allowance has.
     #[inline]
     fn request(&mut self, index: usize, since: u64, count: usize) {
+        let count = self.allowance.take(count);
         match &mut self.connections[index] {
             Some(connection) if count > 0 => {
                 connection.request(&self.requests, since, count);
