@@ -41,8 +41,17 @@ fn a_demo_prints_a_table_and_the_path_of_a_self_contained_page() {
     }
     let page = fs::read_to_string(&path).unwrap();
     assert_eq!(page.matches("<svg ").count(), 7);
+    for part in [
+        "<h2>Summary</h2>",
+        "<h2>Contents</h2>",
+        " UTC. ",
+        "prefers-color-scheme: dark",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(page.contains(concat!("netpoll ", env!("CARGO_PKG_VERSION"))));
     assert_eq!(page.matches("</svg>").count(), 7);
-    for outside in ["src=", "href=", "url(", "@import", "<script"] {
+    for outside in ["src=", "href=\"h", "href=\"/", "url(", "@import", "<script"] {
         assert!(!page.contains(outside), "{outside}");
     }
 }

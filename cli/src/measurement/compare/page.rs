@@ -7,7 +7,7 @@
 use std::fmt::Write;
 
 use crate::error::CliError;
-use crate::measurement::page::{end, escaped, head, section};
+use crate::measurement::page::{Page, Section, escaped, section};
 use crate::measurement::plot::{self, Bar, BarGroup, SeriesColor};
 
 use super::metric::{BetterDirection, Metric};
@@ -15,15 +15,50 @@ use super::results::{CompareResults, Figure, ScenarioResult};
 
 /// Renders the page.
 pub(crate) fn render(results: &CompareResults) -> Result<String, CliError> {
-    let mut page = head("netpoll beside its peers");
-    page.push_str(&introduction(results));
+    let mut sections = Vec::new();
     for measured in &results.scenarios {
-        page.push_str(&scenario(measured)?);
+        sections.push(scenario(measured)?);
     }
-    page.push_str(&missing(results));
-    page.push_str(&method(results));
-    page.push_str(&end());
-    Ok(page)
+    sections.extend([missing(results), method(results)]);
+    let page = Page {
+        title: "netpoll beside its peers",
+        machine: &results.machine,
+        introduction: introduction(results),
+        summary: results.scenarios.iter().filter_map(summary).collect(),
+        sections,
+    };
+    Ok(page.render())
+}
+
+/// Returns netpoll's deciding figure in a scenario, and the ratios of the others.
+fn summary(measured: &ScenarioResult) -> Option<String> {
+    let deciding = |entry| measured.figures(entry).into_iter().next();
+    let netpoll = measured
+        .entries
+        .iter()
+        .find(|entry| entry.peer.is_netpoll())?;
+    let figure = deciding(netpoll)?;
+    let others: Vec<String> = measured
+        .entries
+        .iter()
+        .filter(|entry| !entry.peer.is_netpoll())
+        .filter_map(|entry| {
+            let other = deciding(entry).filter(|other| other.metric == figure.metric)?;
+            let noise = if other.beyond_limit { " noise" } else { "" };
+            Some(format!("{} {:.2}{noise}", entry.peer.name, other.ratio?))
+        })
+        .collect();
+    let noise = if figure.beyond_limit { " (noise)" } else { "" };
+    let beside = match others.is_empty() {
+        true => String::new(),
+        false => format!("; times that of netpoll: {}", others.join(", ")),
+    };
+    Some(format!(
+        "<b>{}</b>, {}: {}{noise}{beside}.",
+        measured.scenario.id(),
+        title(figure.metric),
+        figure.metric.show(figure.spread.median),
+    ))
 }
 
 fn introduction(results: &CompareResults) -> String {
@@ -51,20 +86,20 @@ fn introduction(results: &CompareResults) -> String {
         .map(|warning| format!("<p><strong>{}</strong></p>\n", escaped(warning)))
         .collect();
     format!(
-        "<h1>netpoll beside its peers</h1>\n\
-         <p class=\"lead\">netpoll is a network framework for RPC servers in Rust. \
+        "<p class=\"lead\">netpoll is a network framework for RPC servers in Rust. \
          <code>netpoll compare</code> has started the same server with netpoll and with other \
          frameworks on this machine, driven each with the same loads, and measured the cost.</p>\n\
          <p>A bar is the median over the rounds, and the thin line on it spans the rounds from \
          the least to the most. Where two such lines overlap, the difference between the two \
          servers is not significant. Bars are to scale within one plot. The number in brackets is \
-         the ratio to netpoll's figure.</p>\n\
+         the ratio to netpoll's figure. A figure beyond that of the bare loop is noise, and is called \
+         so.</p>\n\
          <p class=\"legend\">{}</p>\n{warnings}",
         legend.concat()
     )
 }
 
-fn scenario(measured: &ScenarioResult) -> Result<String, CliError> {
+fn scenario(measured: &ScenarioResult) -> Result<Section, CliError> {
     let scenario = measured.scenario;
     let mut words = format!("{} {}.", scenario.meaning, scenario.shape());
     if let Some(note) = &measured.note {
@@ -125,9 +160,10 @@ fn title(metric: Metric) -> String {
 
 fn words(figure: &Figure) -> String {
     let value = figure.metric.show(figure.spread.median);
+    let noise = if figure.beyond_limit { " noise" } else { "" };
     match figure.ratio {
-        Some(ratio) => format!("{value} ({ratio:.2})"),
-        None => value,
+        Some(ratio) => format!("{value} ({ratio:.2}){noise}"),
+        None => format!("{value}{noise}"),
     }
 }
 
@@ -140,12 +176,13 @@ fn figures(measured: &ScenarioResult) -> String {
             let ratio = figure
                 .ratio
                 .map_or_else(String::new, |ratio| format!("{ratio:.2}"));
+            let noise = if figure.beyond_limit { " noise" } else { "" };
             let cells = [spread.median, spread.min, spread.max].map(|value| metric.show(value));
             let cells = cells.map(|cell| format!("<td>{cell}</td>")).concat();
             // Writing to a string does not fail.
             writeln!(
                 rows,
-                "<tr><th>{}</th><th>{}</th>{cells}<td>{ratio}</td></tr>",
+                "<tr><th>{}</th><th>{}</th>{cells}<td>{ratio}{noise}</td></tr>",
                 entry.peer,
                 metric.name()
             )
@@ -167,7 +204,7 @@ fn figures(measured: &ScenarioResult) -> String {
     )
 }
 
-fn missing(results: &CompareResults) -> String {
+fn missing(results: &CompareResults) -> Section {
     let mut rows = String::new();
     for one in results.not_measured() {
         writeln!(
@@ -190,7 +227,7 @@ fn missing(results: &CompareResults) -> String {
     )
 }
 
-fn method(results: &CompareResults) -> String {
+fn method(results: &CompareResults) -> Section {
     let content = format!(
         "<ul>\n<li>{}.</li>\n<li>{}; the servers take turns, each turn \
          with a fresh process.</li>\n<li>A server has the first processor and one thread, poller \

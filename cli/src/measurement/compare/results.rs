@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The results by scenario and contender, round by round, and the reasons for missing ones.
 
+use crate::measurement::plot::SeriesColor;
 use crate::measurement::process::machine::Machine;
 use crate::measurement::spread::{self, Spread};
 
-use super::metric::Metric;
+use super::metric::{BetterDirection, Metric};
 use super::peer::Peer;
 use super::scenario::Scenario;
 
@@ -45,6 +46,8 @@ pub(crate) struct Figure {
     pub(crate) spread: Spread,
     /// The ratio to netpoll's figure; `None` where it would be meaningless.
     pub(crate) ratio: Option<f64>,
+    /// It is better than that of the bare loop, which does less: this is noise.
+    pub(crate) beyond_limit: bool,
 }
 
 impl PeerResult {
@@ -136,6 +139,20 @@ impl ScenarioResult {
             metric,
             spread,
             ratio,
+            beyond_limit: self.is_beyond_limit(metric, spread),
+        })
+    }
+
+    /// Returns whether a figure is better than that of the bare loop.
+    fn is_beyond_limit(&self, metric: Metric, spread: Spread) -> bool {
+        let mut limits = self.entries.iter().filter_map(|entry| {
+            let is_limit = entry.peer.color() == SeriesColor::Limit;
+            is_limit.then(|| Spread::of(&entry.samples(metric)))?
+        });
+        limits.any(|limit| match metric.better() {
+            BetterDirection::Lower => spread.median < limit.median,
+            BetterDirection::Higher => spread.median > limit.median,
+            BetterDirection::None => false,
         })
     }
 
@@ -241,6 +258,29 @@ mod tests {
         assert!(figure(&measured, 0, Metric::RequestsPerSecond).is_some());
         let cpu = figure(&measured, 1, Metric::CpuPerRequest).unwrap();
         assert_eq!(cpu.ratio, Some(1.5));
+    }
+
+    #[test]
+    fn a_figure_beyond_the_bare_loop_is_marked_as_noise() {
+        let mut measured = measured(1.0);
+        let mut limit = PeerResult::new(peer("reference").unwrap(), None);
+        limit.add(round(150.0, 2.5, 1.0));
+        measured.entries.push(limit);
+        let marks = |measured: &ScenarioResult, metric| {
+            let of = |entry| figure(measured, entry, metric).map(|figure| figure.beyond_limit);
+            [of(0), of(1), of(2)]
+        };
+        // 200, 100 and 150 requests a second at 2, 3 and 2.5 us each.
+        let expected = [Some(true), Some(false), Some(false)];
+        assert_eq!(marks(&measured, Metric::RequestsPerSecond), expected);
+        assert_eq!(marks(&measured, Metric::CpuPerRequest), expected);
+        assert_eq!(marks(&measured, Metric::ServerBusy), [Some(false); 3]);
+        measured.entries.pop();
+        assert!(
+            !figure(&measured, 0, Metric::CpuPerRequest)
+                .unwrap()
+                .beyond_limit
+        );
     }
 
     #[test]

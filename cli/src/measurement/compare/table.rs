@@ -69,6 +69,12 @@ fn columns(measured: &ScenarioResult, entry: &PeerResult) -> Vec<Figure> {
 fn row(text: &mut String, entry: &PeerResult, figures: &[Figure]) {
     let cells: String = figures.iter().map(cell).collect();
     writeln!(text, "  {:<20}{}", entry.peer, cells.trim_end()).ok();
+    let beyond = figures.iter().filter(|figure| figure.beyond_limit);
+    let beyond: Vec<_> = beyond.map(|figure| figure.metric.short()).collect();
+    if !beyond.is_empty() {
+        let names = beyond.join(", ");
+        writeln!(text, "    noise: beyond the bare loop in {names}").ok();
+    }
 }
 
 /// Returns the width of a column without the space before it: of `1,820,976 (28%) 10.60`, or of a
@@ -110,6 +116,7 @@ mod tests {
             metric,
             spread,
             ratio,
+            beyond_limit: false,
         }
     }
 

@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use crate::error::CliError;
 use crate::measurement::load::{Report, latency, thousands};
-use crate::measurement::page::{end, escaped, head, section};
+use crate::measurement::page::{Page, Section, escaped, section};
 use crate::measurement::plot::{self, Bar, BarGroup, Curve};
 
 use super::DemoResults;
@@ -28,9 +28,7 @@ pub(crate) fn render(results: &DemoResults) -> Result<String, CliError> {
         amount: report.server_cpu_us_per_request.unwrap_or(0.0),
         text: table::processor_time(report),
     });
-    let parts = [
-        head("netpoll on this machine"),
-        introduction(results),
+    let sections = vec![
         section(
             "Requests answered per second",
             "Longer is better. Bars are to scale within a scenario, not between scenarios.",
@@ -49,9 +47,41 @@ pub(crate) fn render(results: &DemoResults) -> Result<String, CliError> {
         ),
         figures(results),
         method(results),
-        end(),
     ];
-    Ok(parts.concat())
+    let page = Page {
+        title: "netpoll on this machine",
+        machine: &results.machine,
+        introduction: introduction(results),
+        summary: summary(results),
+        sections,
+    };
+    Ok(page.render())
+}
+
+/// Returns a sentence for each scenario.
+fn summary(results: &DemoResults) -> Vec<String> {
+    let of_scenario = |measured: &ScenarioPair| {
+        let [(_, netpoll), _] = measured.sides();
+        let report = netpoll.report()?;
+        let noise = match measured.is_beyond_limit() {
+            true => " (noise)",
+            false => "",
+        };
+        Some(format!(
+            "<b>{}</b>: {} requests/s, {:.0} % of the bare loop's{noise}; {} of processor time for \
+             each.",
+            measured.scenario.name,
+            thousands(report.requests_per_second as u64),
+            100.0 * measured.share_of_limit()?,
+            table::processor_time(&report),
+        ))
+    };
+    let idle = format!(
+        "An idle connection takes <b>{} bytes</b>.",
+        thousands(results.idle.netpoll_bytes as u64)
+    );
+    let scenarios = results.scenarios.iter().filter_map(of_scenario);
+    scenarios.chain([idle]).collect()
 }
 
 /// The value of a bar.
@@ -100,8 +130,7 @@ fn introduction(results: &DemoResults) -> String {
         })
         .collect();
     format!(
-        "<h1>netpoll on this machine</h1>\n\
-         <p class=\"lead\">netpoll is a network framework for RPC servers in Rust. \
+        "<p class=\"lead\">netpoll is a network framework for RPC servers in Rust. \
          <code>netpoll demo</code> has started a server on this machine, sent requests to it, and \
          measured their rate, their latency and their cost.</p>\n\
          <p>Beside it stands a <b>bare loop</b>: a program of a few hundred lines that answers the \
@@ -113,7 +142,7 @@ fn introduction(results: &DemoResults) -> String {
     )
 }
 
-fn latencies(results: &DemoResults) -> Result<String, CliError> {
+fn latencies(results: &DemoResults) -> Result<Section, CliError> {
     let mut plots = String::from("<div class=\"grid\">\n");
     for measured in &results.scenarios {
         let curves: Vec<Curve<'_>> = measured
@@ -175,7 +204,7 @@ fn idle_words(results: &DemoResults) -> String {
     )
 }
 
-fn figures(results: &DemoResults) -> String {
+fn figures(results: &DemoResults) -> Section {
     let mut rows = String::new();
     for measured in &results.scenarios {
         for (side, total) in measured.sides() {
@@ -220,12 +249,12 @@ fn figures(results: &DemoResults) -> String {
     section(
         "The figures",
         "p50, p99 and p99.9: so many percent of the requests took no longer. Of the limit: the throughput beside the bare \
-         loop's, the median of the rounds.",
+         loop's, the median of the rounds. More than all of the limit is noise of the machine.",
         &table,
     )
 }
 
-fn method(results: &DemoResults) -> String {
+fn method(results: &DemoResults) -> Section {
     let content = format!(
         "<ul>\n<li>{}.</li>\n<li>{}; the two servers take turns, so that what else the machine does \
          meets both.</li>\n<li>Each server has one thread on the first processor, the load one \

@@ -174,6 +174,12 @@ impl ScenarioPair {
     pub(crate) fn share_of_limit(&self) -> Option<f64> {
         spread::ratio(&self.netpoll.rates, &self.bare_loop.rates)
     }
+
+    /// Returns whether the framework seems to be faster than the bare loop by half a percent or
+    /// more. The bare loop does less for each request, so this is noise.
+    pub(crate) fn is_beyond_limit(&self) -> bool {
+        self.share_of_limit().is_some_and(|share| share >= 1.005)
+    }
 }
 
 impl ServerTotals {

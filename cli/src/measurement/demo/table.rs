@@ -12,7 +12,7 @@ use super::scenario::{DemoServer, ScenarioPair};
 /// Renders the table, without a trailing newline.
 pub(crate) fn render(results: &DemoResults) -> String {
     let mut table = format!(
-        "{:<24} {:<9} {:>10} {:>8} {:>8} {:>8} {:>11} {:>9}\n",
+        "{:<24} {:<9} {:>10} {:>8} {:>8} {:>8} {:>11} {:>11}\n",
         "", "", "requests/s", "p50", "p99", "p99.9", "CPU/request", "of limit"
     );
     for measured in &results.scenarios {
@@ -42,6 +42,7 @@ pub(crate) fn processor_time(report: &Report) -> String {
 /// Formats the framework's share of the bare loop's throughput for people.
 pub(crate) fn share_of_limit(measured: &ScenarioPair) -> String {
     match measured.share_of_limit() {
+        Some(share) if measured.is_beyond_limit() => format!("{:.0} % noise", 100.0 * share),
         Some(share) => format!("{:.0} %", 100.0 * share),
         None => "-".into(),
     }
@@ -68,7 +69,7 @@ fn row(table: &mut String, measured: &ScenarioPair, side: DemoServer, report: &R
         ),
     };
     let line = format!(
-        "{left:<24} {side:<9} {:>10} {:>8} {:>8} {:>8} {:>11} {share:>9}",
+        "{left:<24} {side:<9} {:>10} {:>8} {:>8} {:>8} {:>11} {share:>11}",
         thousands(report.requests_per_second as u64),
         latency(report.p50_us),
         latency(report.p99_us),

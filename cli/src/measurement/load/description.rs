@@ -54,7 +54,7 @@ impl RunDescription {
             call_ids: plan.ids == CallIds::First,
             pool_connections: plan.pool,
             warm_up_seconds: plan.warm_up.as_secs_f64(),
-            duration_seconds: plan.has_duration().then(|| plan.duration.as_secs_f64()),
+            duration_seconds: plan.has_duration().then_some(plan.duration.as_secs_f64()),
             requests: plan.requests,
             machine: Machine::this(),
         }
