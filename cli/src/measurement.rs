@@ -6,6 +6,7 @@
 
 pub(crate) mod compare;
 pub(crate) mod demo;
+mod idle_memory;
 pub(crate) mod load;
 mod output_file;
 mod page;

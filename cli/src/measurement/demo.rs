@@ -20,10 +20,10 @@ use serde::Serialize;
 
 use crate::arguments::{DemoArgs, Protocol};
 use crate::error::CliError;
+use crate::measurement::idle_memory::{affordable, bytes_per_connection};
 use crate::measurement::load::spec::{LoadSpec, plan};
 use crate::measurement::load::{self, LoadMode, LoadResult};
 use crate::measurement::output_file::OutputFile;
-use crate::measurement::process::idle::{affordable, bytes_per_connection};
 use crate::measurement::process::machine::Machine;
 use crate::measurement::process::server::{Program, SERVER_PROCESSOR, ServerProcess};
 use crate::measurement::progress::ProgressDisplay;

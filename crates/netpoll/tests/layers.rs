@@ -81,10 +81,20 @@ const SYS: &[&[&str]] = &[
     ],
 ];
 
-/// Returns the first module below `src` that a file belongs to.
-fn module_of(crate_folder: &str, path: &Path) -> String {
+/// The parts of the measuring tools of the command.
+const CLI_MEASUREMENT: &[&[&str]] = &[
+    &["output_file", "process", "progress", "spread"],
+    &["load"],
+    &["idle_memory", "plot"],
+    &["page"],
+    &["demo"],
+    &["compare"],
+];
+
+/// Returns the first module below a folder that a file belongs to.
+fn module_of(source_folder: &str, path: &Path) -> String {
     let inside = path
-        .strip_prefix(root().join(crate_folder).join("src"))
+        .strip_prefix(root().join(source_folder))
         .expect("a source");
     let first = inside
         .components()
@@ -95,21 +105,20 @@ fn module_of(crate_folder: &str, path: &Path) -> String {
     first.trim_end_matches(".rs").to_owned()
 }
 
-/// Returns the depth of a file's module below the crate's root: `a/b.rs` is two.
-fn depth_of(crate_folder: &str, path: &Path) -> usize {
-    let source_folder = root().join(crate_folder).join("src");
-    path.strip_prefix(source_folder)
+/// Returns the depth of a file's module below a folder: `a/b.rs` is two.
+fn depth_of(source_folder: &str, path: &Path) -> usize {
+    path.strip_prefix(root().join(source_folder))
         .map_or(0, |inside| inside.components().count())
 }
 
-/// Returns the modules of the crate that a text names, as `crate::name` or by as many `super::` as
-/// lead to the root from a module of that depth.
-fn named(text: &str, depth: usize) -> Vec<String> {
+/// Returns the modules below `parent`, such as `crate::`, that a text names: by that path, or by as
+/// many `super::` as lead to the parent from a module of that depth.
+fn named(text: &str, parent: &str, depth: usize) -> Vec<String> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let root_path = "super::".repeat(depth);
     let mut names = Vec::new();
     for line in code_lines(text) {
-        for prefix in ["crate::", root_path.as_str()] {
+        for prefix in [parent, root_path.as_str()] {
             for (at, _) in line.match_indices(prefix) {
                 let starts_path = !line[..at].ends_with(is_word) && !line[..at].ends_with("::");
                 let name: String = line[at + prefix.len()..]
@@ -151,15 +160,29 @@ fn row(rows: &[&[&str]], module: &str) -> Option<usize> {
 }
 
 fn upward_imports(crate_folder: &str, rows: &[&[&str]]) -> Vec<String> {
+    upward_imports_below(crate_folder, "src", "crate::", rows)
+}
+
+/// As `upward_imports`, for the modules of a folder of the crate, whose path is `parent`.
+fn upward_imports_below(
+    crate_folder: &str,
+    folder: &str,
+    parent: &str,
+    rows: &[&[&str]],
+) -> Vec<String> {
+    let source_folder = format!("{crate_folder}/{folder}");
+    let mut sources = product_sources(crate_folder);
+    sources.retain(|(path, _)| path.starts_with(root().join(&source_folder)));
+    assert!(!sources.is_empty(), "{source_folder} has no sources");
     let mut upward = Vec::new();
-    for (path, text) in product_sources(crate_folder) {
-        let module = module_of(crate_folder, &path);
+    for (path, text) in sources {
+        let module = module_of(&source_folder, &path);
         if module == "lib" {
             continue;
         }
         let own = row(rows, &module).unwrap_or_else(|| panic!("{module} is in no row"));
-        let depth = depth_of(crate_folder, &path);
-        for name in named(without_tests(&text), depth) {
+        let depth = depth_of(&source_folder, &path);
+        for name in named(without_tests(&text), parent, depth) {
             if row(rows, &name).is_some_and(|other| other > own) {
                 upward.push(format!("{} names {name}", path.display()));
             }
@@ -176,11 +199,36 @@ fn imports_point_downwards() {
 }
 
 #[test]
+fn imports_of_the_measuring_tools_point_downwards() {
+    let parent = "crate::measurement::";
+    let upward = upward_imports_below("cli", "src/measurement", parent, CLI_MEASUREMENT);
+    assert_eq!(upward, [""; 0]);
+}
+
+#[test]
+fn the_servers_and_the_measuring_tools_of_the_command_do_not_import_each_other() {
+    let mut seen = BTreeSet::new();
+    for (path, text) in product_sources("cli") {
+        let module = module_of("cli/src", &path);
+        let foreign = match module.as_str() {
+            "serve" => "measurement",
+            "measurement" => "serve",
+            _ => continue,
+        };
+        let depth = depth_of("cli/src", &path);
+        let names = named(without_tests(&text), "crate::", depth);
+        assert!(!names.contains(&foreign.to_owned()), "{}", path.display());
+        seen.insert(module);
+    }
+    assert_eq!(seen.len(), 2);
+}
+
+#[test]
 fn upward_import_is_detected() {
     let text = "use crate::event_loop::X;\n// crate::not_this\nuse super::super::mux::Y;\n";
-    assert_eq!(named(text, 2), ["event_loop", "mux"]);
-    assert_eq!(named("use super::own::Z;", 2), [""; 0]);
-    assert_eq!(named("use super::mux::Y;", 1), ["mux"]);
+    assert_eq!(named(text, "crate::", 2), ["event_loop", "mux"]);
+    assert_eq!(named("use super::own::Z;", "crate::", 2), [""; 0]);
+    assert_eq!(named("use super::mux::Y;", "crate::", 1), ["mux"]);
     assert!(row(NETPOLL, "event_loop") > row(NETPOLL, "poll"));
 }
 

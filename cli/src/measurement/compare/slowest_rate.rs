@@ -5,8 +5,8 @@
 //! therefore a percentage of the slowest contender's closed-loop rate, measured in the same run.
 
 use crate::error::CliError;
+use crate::measurement::idle_memory::affordable;
 use crate::measurement::load::{LoadMode, thousands};
-use crate::measurement::process::idle::affordable;
 
 use super::contender::Contender;
 use super::peer::{Peer, ServerKind};

@@ -5,9 +5,9 @@ use std::thread;
 
 use crate::arguments::Protocol;
 use crate::error::CliError;
+use crate::measurement::idle_memory;
 use crate::measurement::load::spec::{LoadSpec, plan};
 use crate::measurement::load::{self, LoadMode, LoadPlan, LoadResult, Report};
-use crate::measurement::process::idle;
 use crate::measurement::process::server::{LOAD_PROCESSOR, Program, ServerProcess};
 
 use super::contender::Contender;
@@ -47,14 +47,14 @@ impl CompareRun<'_> {
             ResolvedWorkload::Memory(count) => {
                 let server = contender.start(kind, None)?;
                 let bytes = on_load_processor(|| {
-                    idle::bytes_per_connection(&server, count, self.interrupt)
+                    idle_memory::bytes_per_connection(&server, count, self.interrupt)
                 })?;
                 Ok(vec![(Metric::ResidentBytes, bytes)])
             }
             ResolvedWorkload::BesideIdle(count, shape) => {
                 let server = contender.start(kind, None)?;
                 let idle = on_load_processor(|| {
-                    idle::open_idle_connections(&server, count, self.interrupt)
+                    idle_memory::open_idle_connections(&server, count, self.interrupt)
                 })?;
                 let mode = LoadMode::Closed(shape.depth);
                 let plan = self.load_plan(&server, kind, shape, mode);

@@ -9,12 +9,12 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-use super::stats::resident_bytes;
+use super::process::stats::resident_bytes;
 use crate::error::CliError;
 use crate::measurement::load::connect::connect_all;
 use crate::signal::Interrupt;
 
-use super::server::ServerProcess;
+use super::process::server::ServerProcess;
 
 /// Returns the number of connections, at most `wanted`, that the descriptor limit allows. A quarter
 /// of the limit stays free, which is more than a server keeps free by default.
