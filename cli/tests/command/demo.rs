@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::page::{assert_describes_its_run, assert_is_self_contained};
 use crate::support::{children, netpoll, run, signal, wait, within_limit};
 
 /// Returns a path in the build directory for one test.
@@ -41,19 +42,8 @@ fn a_demo_prints_a_table_and_the_path_of_a_self_contained_page() {
     }
     let page = fs::read_to_string(&path).unwrap();
     assert_eq!(page.matches("<svg ").count(), 7);
-    for part in [
-        "<h2>Summary</h2>",
-        "<h2>Contents</h2>",
-        " UTC. ",
-        "prefers-color-scheme: dark",
-    ] {
-        assert!(page.contains(part), "{part}");
-    }
-    assert!(page.contains(concat!("netpoll ", env!("CARGO_PKG_VERSION"))));
-    assert_eq!(page.matches("</svg>").count(), 7);
-    for outside in ["src=", "href=\"h", "href=\"/", "url(", "@import", "<script"] {
-        assert!(!page.contains(outside), "{outside}");
-    }
+    assert_describes_its_run(&page);
+    assert_is_self_contained(&page);
 }
 
 #[test]

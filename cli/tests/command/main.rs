@@ -10,6 +10,7 @@ mod demo;
 mod kinds;
 mod lateness;
 mod load;
+mod page;
 mod reference;
 mod rejections;
 mod runners;
