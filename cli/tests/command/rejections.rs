@@ -157,7 +157,7 @@ fn an_invalid_busy_poll_time_is_rejected_by_flag() {
             ("1001ms", "at most 1s"),
             ("0", "`none`"),
             ("50", "unit"),
-            ("long", "whole number"),
+            ("long", "500ms or 1m30s"),
         ] {
             rejected(
                 &format!("{command} --busy-poll {time}"),
@@ -231,4 +231,25 @@ fn help_and_version_are_printed_on_stdout_with_status_0() {
         assert_eq!((help.status, help.stderr.as_str()), (0, ""), "{line}");
         assert!(help.stdout.contains("netpoll"), "{}", help.stdout);
     }
+}
+
+#[test]
+fn a_misspelt_word_is_rejected_with_the_similar_one() {
+    rejected("laod rpc", &["did you mean 'load'?"]);
+    rejected("serve hevy", &["did you mean 'heavy'?"]);
+    // Too short for clap to call it similar; the list of all values answers.
+    rejected("serve rcp", &["possible values", "rpc"]);
+    rejected(
+        "load rpc --addr 127.0.0.1:1 --conections 4",
+        &["did you mean '--connections'?"],
+    );
+}
+
+#[test]
+fn a_short_option_out_of_range_is_rejected_by_its_long_name() {
+    let load = "load rpc --addr 127.0.0.1:1";
+    rejected(&format!("{load} -c 0"), &["--connections", "at least 1"]);
+    rejected(&format!("{load} -n 0"), &["--requests", "at least 1"]);
+    rejected(&format!("{load} -s 1G"), &["--size", "67108864"]);
+    rejected(&format!("{load} -d 169h"), &["--duration", "a week"]);
 }
