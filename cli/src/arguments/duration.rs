@@ -77,7 +77,7 @@ fn amount(text: &str) -> Result<Duration, String> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     match humantime::parse_duration(text) {
         Ok(duration) if duration <= MAX_DURATION => Ok(duration),
-        Ok(_) => Err("the longest duration is a week".into()),
+        Ok(_) => Err("the longest duration is a week, 168h".into()),
         Err(_) if is_number && !text.is_empty() => {
             Err(format!("a unit is missing: {text}us, ms, s, m or h"))
         }

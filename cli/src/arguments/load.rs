@@ -21,7 +21,8 @@ pub(crate) struct LoadArgs {
     /// Number of connections, open for the whole run unless --churn is given
     #[arg(short, long, value_name = "C", default_value = "100", value_parser = count::<NonZeroU32>)]
     pub(crate) connections: NonZeroU32,
-    /// Payload of a request, without the 4-byte header of rpc and mux: bytes, or 64k, 4M
+    /// Payload of a request, without the 4-byte header of rpc and mux: bytes, or powers of 1024
+    /// such as 64k, 4M
     #[arg(short, long, value_name = "B", default_value = "1024", value_parser = size)]
     pub(crate) size: u32,
     /// Closed loop: requests in flight on each connection; each response triggers a new request
@@ -106,7 +107,9 @@ fn size(text: &str) -> Result<u32, String> {
     byte_size::parse(text)
         .and_then(|bytes| u32::try_from(bytes).ok())
         .filter(|&bytes| bytes <= MAX_PAYLOAD)
-        .ok_or_else(|| format!("must be bytes, such as 1024, 64k or 4M, at most {MAX_PAYLOAD}"))
+        .ok_or_else(|| {
+            String::from("must be bytes, such as 1024, 64k or 4M (powers of 1024), at most 64M")
+        })
 }
 
 /// Above the default frame limit of every server, and small enough for any machine's memory.

@@ -250,6 +250,6 @@ fn a_short_option_out_of_range_is_rejected_by_its_long_name() {
     let load = "load rpc --addr 127.0.0.1:1";
     rejected(&format!("{load} -c 0"), &["--connections", "at least 1"]);
     rejected(&format!("{load} -n 0"), &["--requests", "at least 1"]);
-    rejected(&format!("{load} -s 1G"), &["--size", "67108864"]);
+    rejected(&format!("{load} -s 1G"), &["--size", "64M"]);
     rejected(&format!("{load} -d 169h"), &["--duration", "a week"]);
 }
