@@ -19,7 +19,7 @@ mod validation;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
 use crate::output;
@@ -42,7 +42,12 @@ pub(crate) fn parse() -> Result<CliCommand, ExitCode> {
 
 /// A network framework for RPC: a server, a load generator and a demonstration
 #[derive(Debug, Parser)]
-#[command(name = "netpoll", version, arg_required_else_help = true)]
+#[command(
+    name = "netpoll",
+    version,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
 struct Cli {
     #[command(subcommand)]
     command: CliCommand,
@@ -67,14 +72,15 @@ fn print_error(error: &clap::Error) -> ExitCode {
         // A failed write of the help has no other output to be reported on.
         error.print().ok();
     } else {
-        output::error(one_line(&error.render().to_string()));
+        output::error(one_line(error));
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-/// Returns a message as one line: its first paragraph without `error:`, and the similar name that a
-/// `tip:` offers. The other paragraphs are the usage and a hint at `--help`.
-fn one_line(message: &str) -> String {
+/// Returns a rejection as one line: the first paragraph of its message without `error:`, and the name
+/// that was probably meant. The other paragraphs are the usage and a hint at `--help`.
+fn one_line(error: &clap::Error) -> String {
+    let message = error.render().to_string();
     let words = |text: &str| text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
     let mut paragraphs = message.split("\n\n").map(words);
     let first = paragraphs.next().unwrap_or_default();
@@ -83,10 +89,25 @@ fn one_line(message: &str) -> String {
         let (_, names) = tip.strip_prefix("tip: ")?.split_once(" exist")?;
         Some(names.split_once(": ")?.1.to_owned())
     });
-    match similar {
+    match similar.or_else(|| similar_value(error)) {
         Some(names) => format!("{line}; did you mean {names}?"),
         None => line.to_owned(),
     }
+}
+
+/// Returns the valid value that a rejected one was probably meant to be. The parser itself suggests
+/// none for short words with two letters in the wrong order, such as `rcp`.
+fn similar_value(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidValue) else {
+        return None;
+    };
+    let Some(ContextValue::Strings(valid)) = error.get(ContextKind::ValidValue) else {
+        return None;
+    };
+    let distance = |valid: &String| strsim::osa_distance(given, valid);
+    let nearest = valid.iter().min_by_key(|valid| distance(valid))?;
+    let is_similar = 3 * distance(nearest) <= given.chars().count();
+    is_similar.then(|| format!("'{nearest}'"))
 }
 
 /// Parses a number that is at least 1.
@@ -119,7 +140,7 @@ mod tests {
             .and_then(|arguments| validate(arguments.command))
             .unwrap_err();
         assert_eq!(error.exit_code(), 2, "{line}");
-        one_line(&error.render().to_string())
+        one_line(&error)
     }
 
     #[test]
@@ -141,6 +162,7 @@ mod tests {
     fn a_misspelled_name_is_rejected_with_the_similar_one() {
         for (line, meant) in [
             ("netpoll serv rpc", "'serve'"),
+            ("netpoll serve rcp", "'rpc'"),
             ("netpoll serve prox", "'proxy'"),
             (
                 "netpoll load rpc --addr a:1 --conections 4",
@@ -154,8 +176,10 @@ mod tests {
                 "{line}"
             );
         }
-        let line = rejection("netpoll load rpc --addr a:1 --depth 0");
-        assert!(!line.contains("did you mean"), "{line}");
+        for other in ["netpoll load rpc --addr a:1 --depth 0", "netpoll serve cat"] {
+            let line = rejection(other);
+            assert!(!line.contains("did you mean"), "{line}");
+        }
     }
 
     #[test]

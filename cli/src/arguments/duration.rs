@@ -76,6 +76,9 @@ fn amount(text: &str) -> Result<Duration, String> {
     }
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     match humantime::parse_duration(text) {
+        Ok(duration) if !duration.is_zero() && duration < Duration::from_micros(1) => {
+            Err("the shortest duration is 1us".into())
+        }
         Ok(duration) if duration <= MAX_DURATION => Ok(duration),
         Ok(_) => Err("the longest duration is a week, 168h".into()),
         Err(_) if is_number && !text.is_empty() => {
@@ -119,7 +122,7 @@ mod tests {
 
     #[test]
     fn invalid_durations_are_rejected() {
-        for wrong in ["", "s", "-1s", "10", "10x", "99999999999999999999s"] {
+        for wrong in ["", "s", "-1s", "10", "10x", "5ns", "99999999999999999999s"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
         assert!(parse("18446744073709551615m").is_err());

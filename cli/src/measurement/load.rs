@@ -78,7 +78,7 @@ pub(crate) fn run(arguments: &LoadArgs) -> Result<(), CliError> {
     let interrupt =
         Interrupt::on_signals().map_err(|error| CliError::io("listen for signals", &error))?;
     let progress = ProgressDisplay::new(plan.warm_up + plan.duration, plan.to_string());
-    let mut rate = LiveRate::default();
+    let mut rate = LiveRate::after(plan.warm_up);
     let result = drive(&plan, &interrupt, &mut |state| {
         let (rate, p99) = (thousands(rate.at(state) as u64), latency(state.p99_us));
         progress.update_share(

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A contender: a peer with its program, or with the reason reason there is none.
+//! A contender: a peer with its program, or with the reason there is none.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use crate::measurement::process::server::{ANY_PORT, Program, SERVER_PROCESSOR, S
 use super::build::PeerProgram;
 use super::peer::{Peer, PeerSource, ServerKind};
 
-/// A peer with its program, or with the reason reason there is none.
+/// A peer with its program, or with the reason there is none.
 #[derive(Debug)]
 pub(crate) struct Contender {
     pub(crate) peer: &'static Peer,
@@ -18,7 +18,7 @@ pub(crate) struct Contender {
 }
 
 impl Contender {
-    /// Returns the reason reason this contender has no such server, if it has none.
+    /// Returns the reason this contender has no such server, if it has none.
     pub(crate) fn missing_reason(&self, kind: ServerKind) -> Option<String> {
         match &self.program {
             Ok(program) if program.kinds.contains(&kind) => None,

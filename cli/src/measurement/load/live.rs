@@ -54,16 +54,24 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The requests per second over the last second.
-#[derive(Debug, Default)]
+/// The requests per second over the last half second.
+#[derive(Debug)]
 pub(crate) struct LiveRate {
-    /// The beginning of the present second, and the responses until then.
+    /// The beginning of the present half second, and the responses until then.
     since: (Duration, u64),
-    /// The rate of the second before.
+    /// The rate of the half second before.
     rate: Option<f64>,
 }
 
 impl LiveRate {
+    /// Begins after the warm-up, whose responses are not counted.
+    pub(crate) fn after(warm_up: Duration) -> Self {
+        Self {
+            since: (warm_up, 0),
+            rate: None,
+        }
+    }
+
     /// Returns the rate at `progress`.
     pub(crate) fn at(&mut self, progress: LoadProgress) -> f64 {
         let (began, answered) = self.since;
@@ -73,7 +81,7 @@ impl LiveRate {
         } else {
             0.0
         };
-        if seconds < 1.0 {
+        if seconds < 0.5 {
             return self.rate.unwrap_or(rate);
         }
         self.since = (progress.elapsed, progress.answered);
@@ -95,17 +103,17 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_is_that_of_the_last_second() {
-        let mut rate = LiveRate::default();
-        assert_eq!(rate.at(progress(0, 0)), 0.0);
-        assert_eq!(rate.at(progress(500, 50)), 100.0);
-        assert_eq!(rate.at(progress(1000, 100)), 100.0);
+    fn the_rate_is_that_of_the_last_half_second() {
+        let mut rate = LiveRate::after(Duration::from_millis(100));
+        assert_eq!(rate.at(progress(50, 0)), 0.0);
+        assert_eq!(rate.at(progress(200, 10)), 100.0);
+        assert_eq!(rate.at(progress(1100, 100)), 100.0);
         assert_eq!(
             rate.at(progress(1500, 1000)),
             100.0,
-            "the second is not over"
+            "the half second is not over"
         );
-        assert_eq!(rate.at(progress(2000, 1100)), 1000.0);
+        assert_eq!(rate.at(progress(2100, 1100)), 1000.0);
     }
 
     #[test]
