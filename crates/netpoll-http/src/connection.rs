@@ -180,16 +180,13 @@ async fn drive<C: HttpConnection>(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DrainStep {
     Open,
-    /// The poller reads what the kernel holds, for so many polls more.
-    Receiving(u8),
+    /// The poller reads what the kernel holds before the next poll.
+    Receiving,
     /// The head that has begun to arrive is awaited.
     AwaitingHead,
     /// hyper ends the connection.
     Closing,
 }
-
-/// The polls that follow a drain before an idle connection is closed.
-const RECEIVING_POLLS: u8 = 2;
 
 struct Driver<D> {
     clock: PhaseClock,
@@ -245,22 +242,17 @@ impl<D: Future<Output = ()> + Unpin> Driver<D> {
                 }
                 // Answers from now on say that no request may follow.
                 activity.set_closing();
-                self.drain = DrainStep::Receiving(RECEIVING_POLLS);
+                self.drain = DrainStep::Receiving;
                 context.waker().wake_by_ref();
                 false
             }
-            DrainStep::Receiving(0) | DrainStep::AwaitingHead => {
+            DrainStep::Receiving | DrainStep::AwaitingHead => {
                 if activity.phase() == Phase::Head {
                     self.drain = DrainStep::AwaitingHead;
                     return false;
                 }
                 self.close(activity);
                 true
-            }
-            DrainStep::Receiving(polls) => {
-                self.drain = DrainStep::Receiving(polls - 1);
-                context.waker().wake_by_ref();
-                false
             }
             DrainStep::Closing => false,
         }

@@ -18,7 +18,7 @@
 //! # Services
 //!
 //! A service is a [`tower_service::Service`] of `Request<`[`Body`]`>`, or an async closure in
-//! [`service_fn`]. It runs on the poller of its connection, and its futures need not be `Send`. A
+//! [`service_fn()`]. It runs on the poller of its connection, and its futures need not be `Send`. A
 //! service that blocks delays all connections of the poller.
 //!
 //! | method | services |
@@ -76,6 +76,11 @@ mod settings;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The code of the guide compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide/http.md")]
+struct Guide;
 
 pub use body::{Body, BodyError};
 pub use conn_info::ConnInfo;

@@ -48,7 +48,7 @@ pub struct Builder {
 
 impl Builder {
     /// Serves requests with `service`, which is cloned for each request: any tower service, an axum
-    /// `Router`, or a [`service_fn`](crate::service_fn).
+    /// `Router`, or a [`service_fn`](crate::service_fn()).
     ///
     /// A request waits until the clone is ready. An error of the service ends the connection
     /// (HTTP/1) or the stream (HTTP/2).

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! [`service_fn`]: an async closure as a service.
+//! [`service_fn()`]: an async closure as a service.
 
 use std::fmt;
 use std::future::Future;
@@ -41,7 +41,7 @@ where
     ServiceFn(Arc::new(handler))
 }
 
-/// The service that [`service_fn`] returns. A clone counts a reference.
+/// The service that [`service_fn()`] returns. A clone counts a reference.
 pub struct ServiceFn<F>(Arc<F>);
 
 impl<F> Clone for ServiceFn<F> {

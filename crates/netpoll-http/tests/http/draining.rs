@@ -143,6 +143,38 @@ fn head_that_has_begun_is_answered() {
     assert_eq!(shutdown.wait(), 0);
 }
 
+/// Closes an idle connection only after the kernel's input is read.
+#[test]
+fn request_that_the_kernel_holds_is_answered() {
+    let (blocked, blocks) = channel();
+    let gate = Arc::<AtomicBool>::default();
+    let opened = Arc::clone(&gate);
+    let service = service_fn(async move |request: Request<Body>| {
+        if request.uri().path() == "/block" {
+            blocked.send(()).expect("the test waits");
+            while !opened.load(Ordering::SeqCst) {
+                thread::yield_now();
+            }
+        }
+        echo(request).await
+    });
+    let one_poller = |event_loop: netpoll::Builder| event_loop.pollers(1);
+    let server = Running::start(Server::builder().service(service).event_loop(one_poller));
+    let (blocking, peer) = (connect(server.addr), connect(server.addr));
+    send(&peer, "GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    read_until(&peer, "hello");
+    send(&blocking, "GET /block HTTP/1.1\r\nhost: a\r\n\r\n");
+    blocks.recv_timeout(LIMIT).unwrap();
+    send(&peer, "GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    let shutdown = server.handle.shutdown(LIMIT);
+    gate.store(true, Ordering::SeqCst);
+    for peer in [blocking, peer] {
+        let answer = read_all(&peer);
+        assert!(answer.ends_with("hello"), "{answer}");
+    }
+    assert_eq!(shutdown.wait(), 0);
+}
+
 #[test]
 fn connection_that_was_just_made_may_send_its_request() {
     let server = Running::start(echo_server());

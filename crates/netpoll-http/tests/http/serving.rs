@@ -58,7 +58,12 @@ fn preface_that_comes_byte_by_byte_is_http2() {
         "OPFIND / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
     );
     assert!(read_all(&peer).starts_with("HTTP/1.1 200 OK"));
-    // A request that is shorter than the preface.
+    // The same, and shorter than the preface.
+    let peer = connect(server.addr);
+    send(&peer, "P");
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    send(&peer, "OST / HTTP/1.0\r\n\r\n");
+    assert!(read_all(&peer).starts_with("HTTP/1.0 200 OK"));
     let peer = connect(server.addr);
     send(&peer, "GET / HTTP/1.0\r\n\r\n");
     assert!(read_all(&peer).starts_with("HTTP/1.0 200 OK"));
