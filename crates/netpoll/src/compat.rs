@@ -4,7 +4,7 @@
 #[cfg(feature = "futures-io")]
 mod futures_io;
 #[cfg(feature = "hyper")]
-mod hyper;
+pub mod hyper;
 #[cfg(feature = "metrics")]
 mod metrics;
 #[cfg(feature = "tokio")]

@@ -68,7 +68,7 @@
 //! |---|---|
 //! | `tokio` | tokio's `AsyncRead`, `AsyncBufRead` and `AsyncWrite` for connections and their halves; [`Runner::tokio`](Runner::Spawn), and `Builder::enter_tokio` for handlers that await tokio's timers and sockets |
 //! | `futures-io` | the same three traits of `futures-io`, which the futures crates use |
-//! | `hyper` | `hyper::rt::{Read, Write}` for connections and their halves |
+//! | `hyper` | `hyper::rt::{Read, Write}` for connections and their halves; `netpoll::hyper`: its timer and executors on pollers |
 //! | `metrics` | `LoopStats::record`, which passes every count to a recorder of the `metrics` crate |
 //! | `signals` | `Builder::shutdown_on_signals`, which drains the loop on SIGTERM and SIGINT |
 //! | `tower` | `tower_service::Service` for [`mux::Client`] |
@@ -159,6 +159,8 @@ mod guide {
 }
 
 pub use addr::Addr;
+#[cfg(feature = "hyper")]
+pub use compat::hyper;
 pub use connection::{Connection, Reader, Writer};
 pub use dialer::Dialer;
 pub use error::{BoxError, CloseReason, ErrorExt};

@@ -96,7 +96,6 @@ mod request_drain;
 mod server;
 mod server_builder;
 mod server_connection;
-mod task_set;
 mod unsent_request;
 
 pub use crate::codec::{Codec, Need};

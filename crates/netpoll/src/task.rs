@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Futures on pollers: [`spawn`] and the [`JoinHandle`] that it returns.
+//! Futures on pollers: [`spawn`], [`spawn_local`], and the [`JoinHandle`] that they return.
 //!
 //! ```
 //! # fn main() -> std::io::Result<()> {
@@ -13,6 +13,9 @@
 // A task is a source without a descriptor. Its waker notifies the source; on the poller's own
 // thread that takes a place in the run queue, without a lock or a system call. So tasks that wake
 // each other over connections of their poller never leave it.
+
+mod local;
+pub(crate) mod task_set;
 
 use std::fmt;
 use std::future::Future;
@@ -32,6 +35,7 @@ use crate::poll::source::{
     NextAction, RegisterContext, ShutdownRequest, Source, SourceContext, SourceFactory,
 };
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering, lock};
+pub use local::spawn_local;
 
 /// Runs `future` on a poller: inside a handler on the handler's poller, else on one that the whole
 /// process shares. The future must not block, because every connection of that poller would wait.
@@ -62,15 +66,7 @@ where
         future: Some(Box::pin(future)),
         shared: Arc::clone(&outcome),
     };
-    let factory: SourceFactory = Box::new(move |registration: RegisterContext| {
-        let notifier = Arc::new(TaskNotifier(registration.notifier));
-        running.shared.set_task(&notifier);
-        Box::new(TaskSource {
-            waker: OwnWaker::new(Arc::clone(&notifier)),
-            notifier,
-            spawned: running,
-        })
-    });
+    let factory: SourceFactory = Box::new(move |registration| running.into_source(registration));
     register_source(factory)?;
     Ok(JoinHandle { shared: outcome })
 }
@@ -215,6 +211,20 @@ struct SpawnedFuture<F: Future> {
 }
 
 impl<F: Future> SpawnedFuture<F> {
+    /// Makes the source that drives it, on its poller.
+    fn into_source(self, registration: RegisterContext) -> Box<dyn Source>
+    where
+        F: 'static,
+    {
+        let notifier = Arc::new(TaskNotifier(registration.notifier));
+        self.shared.set_task(&notifier);
+        Box::new(TaskSource {
+            waker: OwnWaker::new(Arc::clone(&notifier)),
+            notifier,
+            spawned: self,
+        })
+    }
+
     /// Polls the future once. Returns whether it is over.
     fn poll(&mut self, waker: &Waker) -> bool {
         let Some(future) = &mut self.future else {

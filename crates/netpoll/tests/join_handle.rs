@@ -11,6 +11,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::task::Poll;
 use std::time::Duration;
 
+use netpoll::task::spawn_local;
 use netpoll::time::sleep;
 use netpoll::{CloseReason, ErrorExt, spawn};
 
@@ -109,4 +110,45 @@ fn dropped_handle_detaches_its_future() {
     drop(task.unwrap());
     waker.wake();
     assert_eq!(is_done.recv_timeout(LIMIT), Ok(()));
+}
+
+#[test]
+fn local_future_stays_on_its_poller() {
+    let outer = spawn(async {
+        let here = std::rc::Rc::new(std::thread::current().id());
+        let inner = spawn_local(async move {
+            sleep(Duration::from_millis(1)).await;
+            (*here, std::thread::current().id())
+        });
+        inner.unwrap().await.unwrap()
+    });
+    let (spawned, ran) = outer.unwrap().wait().unwrap();
+    assert_eq!(spawned, ran);
+    assert_ne!(ran, std::thread::current().id());
+}
+
+#[test]
+fn local_future_is_refused_by_name_on_other_threads() {
+    let error = spawn_local(async {}).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    let kind = error.netpoll_kind();
+    assert!(matches!(kind, Some(netpoll::error::ErrorKind::NotOnPoller)));
+}
+
+#[test]
+fn aborted_local_future_is_dropped_on_its_poller_without_a_poll() {
+    let (dropped, drops) = channel();
+    let outer = spawn(async move {
+        let guard = Dropped(dropped);
+        let task = spawn_local(async move {
+            let _guard = guard;
+            panic!("polled");
+        })
+        .unwrap();
+        task.abort();
+        assert!(is_local_close(&task.await.unwrap_err()));
+        std::thread::current().id()
+    });
+    let poller = outer.unwrap().wait().unwrap();
+    assert_eq!(drops.try_recv(), Ok(poller));
 }

@@ -237,6 +237,7 @@ fn type_names_are_unique_within_a_crate() {
     for folder in [
         "crates/netpoll",
         "crates/netpoll-buffer",
+        "crates/netpoll-http",
         "crates/netpoll-model",
         "crates/netpoll-sys",
         "cli",

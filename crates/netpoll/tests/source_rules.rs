@@ -87,6 +87,7 @@ fn unsafe_code_is_in_two_crates_only() {
 fn safe_crates_forbid_unsafe_code() {
     for crate_root in [
         "crates/netpoll/src/lib.rs",
+        "crates/netpoll-http/src/lib.rs",
         "crates/netpoll-model/src/lib.rs",
         "cli/src/main.rs",
     ] {

@@ -122,6 +122,9 @@ pub enum ErrorKind {
     WriteAfterShutdown,
     /// A blocking call on a poller's thread. `WouldBlock`. Nothing was done.
     BlockingOnPoller,
+    /// A call that only a poller's thread can make, made on another thread. `Unsupported`. Nothing
+    /// was done.
+    NotOnPoller,
     /// The event loop that the connection was meant for is not running: it has ended, or was
     /// dropped before it ran. `ConnectionAborted`.
     NotRunning,
@@ -218,6 +221,7 @@ impl ErrorKind {
             Self::WriteOverrun { .. } => io::ErrorKind::Other,
             Self::WriteAfterShutdown => io::ErrorKind::BrokenPipe,
             Self::BlockingOnPoller => io::ErrorKind::WouldBlock,
+            Self::NotOnPoller => io::ErrorKind::Unsupported,
             Self::NoAddress | Self::NotAttached { .. } => io::ErrorKind::NotFound,
             Self::PathTaken { .. } => io::ErrorKind::AddrInUse,
         }

@@ -38,6 +38,9 @@ impl fmt::Display for ErrorKind {
             Self::BlockingOnPoller => {
                 f.write_str("blocking call on a poller thread; await the future instead")
             }
+            Self::NotOnPoller => f.write_str(
+                "call outside of a poller thread; make it in a handler that runs on its poller",
+            ),
             Self::NotRunning => f.write_str("the event loop of the connection is not running"),
             Self::NoAddress => f.write_str("the name has no address"),
             Self::ResolverStalled => {

@@ -122,6 +122,21 @@ impl Builder<LocalHandlers> {
         self.with_handler(connection_service(handler))
     }
 
+    /// Calls a handler once with each connection, as [`on_connection`](Self::on_connection), with
+    /// one handler for each thread. `make` is called as by
+    /// [`on_request_with`](Self::on_request_with).
+    pub fn on_connection_with<W, H>(self, make: W) -> Self
+    where
+        W: Fn() -> H + Send + Sync + 'static,
+        H: AsyncFn(Connection) -> Result<(), BoxError> + 'static,
+    {
+        let provider = PerThreadHandler(make);
+        self.with_handler(service_factory::<_, H>(|setup| {
+            let make = connection_task::<H>;
+            local_service(setup, provider, make, HandlerMode::PerConnection)
+        }))
+    }
+
     /// Calls `handler` once for each connection, before its first request, where its other handler
     /// runs.
     ///

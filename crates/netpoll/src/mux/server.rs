@@ -13,7 +13,6 @@ use std::task::{Context, Poll};
 use netpoll_buffer::LinkBuffer;
 
 use super::request_drain::RequestDrain;
-use super::task_set::TaskSet;
 use crate::codec::Codec;
 use crate::connection::Connection;
 use crate::connection::frames::FrameWait;
@@ -24,6 +23,7 @@ use crate::connection::reader::Reader;
 use crate::connection::writer::Writer;
 use crate::error::BoxError;
 use crate::foreign::wake_by_ref;
+use crate::task::task_set::TaskSet;
 
 /// The default limit of requests of one connection in progress.
 pub(super) const DEFAULT_MAX_IN_FLIGHT: usize = 256;

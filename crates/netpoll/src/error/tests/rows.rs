@@ -54,6 +54,7 @@ pub(super) fn arm(kind: &ErrorKind) -> &'static str {
         ErrorKind::WriteOverrun { .. } => "write overrun",
         ErrorKind::WriteAfterShutdown => "write after shutdown",
         ErrorKind::BlockingOnPoller => "blocking on poller",
+        ErrorKind::NotOnPoller => "not on poller",
         ErrorKind::NotRunning => "not running",
         ErrorKind::NoAddress => "no address",
         ErrorKind::ResolverStalled => "resolver stalled",
@@ -69,7 +70,7 @@ pub(super) fn arm(kind: &ErrorKind) -> &'static str {
 }
 
 /// The number of arms of [`arm`].
-pub(super) const ARMS: usize = 27;
+pub(super) const ARMS: usize = 28;
 
 fn connection_rows() -> Vec<Row> {
     use io::ErrorKind as Io;
@@ -117,6 +118,12 @@ fn connection_rows() -> Vec<Row> {
             "blocking on poller",
             Io::WouldBlock,
             "blocking call on a poller thread; await the future instead",
+        ),
+        row(
+            ErrorKind::NotOnPoller,
+            "not on poller",
+            Io::Unsupported,
+            "call outside of a poller thread; make it in a handler that runs on its poller",
         ),
         row(
             ErrorKind::NotAttached { expected: "u8" },

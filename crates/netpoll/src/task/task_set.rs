@@ -21,7 +21,7 @@ use crate::sync::{Arc, Mutex, lock};
 
 /// The pending futures of a task.
 #[derive(Debug)]
-pub(super) struct TaskSet<F> {
+pub(crate) struct TaskSet<F> {
     slots: Vec<TaskSlot<F>>,
     /// Slots without a future.
     free: Vec<usize>,
@@ -92,7 +92,7 @@ impl Wake for SlotWaker {
 }
 
 impl<F: Future> TaskSet<F> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
@@ -103,12 +103,12 @@ impl<F: Future> TaskSet<F> {
     }
 
     /// Returns the number of pending futures.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
     /// Polls a new future, and keeps it if it is pending. Allocates if no slot is free.
-    pub(super) fn start(&mut self, future: F) -> Poll<F::Output> {
+    pub(crate) fn start(&mut self, future: F) -> Poll<F::Output> {
         let slot = self.free.pop().unwrap_or_else(|| self.add_slot());
         self.slots[slot].future.set(Some(future));
         self.poll_slot(slot)
@@ -139,7 +139,7 @@ impl<F: Future> TaskSet<F> {
 
     /// Polls the woken futures and returns the output of the first that completes. Pending once no
     /// other completes in this round; the task is woken when there is work for the next.
-    pub(super) fn poll_next(&mut self, context: &Context<'_>) -> Poll<F::Output> {
+    pub(crate) fn poll_next(&mut self, context: &Context<'_>) -> Poll<F::Output> {
         if self.ready.is_empty() && self.round == RoundState::NotStarted {
             self.round = RoundState::Started;
             std::mem::swap(&mut lock(&self.wake_list.state).slots, &mut self.ready);
@@ -180,7 +180,7 @@ impl<F: Future> TaskSet<F> {
     }
 
     /// Ends the round: slots that were woken meanwhile are polled in the next one.
-    pub(super) fn end_round(&mut self) {
+    pub(crate) fn end_round(&mut self) {
         self.round = RoundState::NotStarted;
     }
 }
