@@ -3,6 +3,7 @@
 //! fail as soon as no answer can arrive, not after the linger time.
 
 use std::io;
+use std::sync::LazyLock;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -124,14 +125,14 @@ fn a_connection_past_its_max_age_completes_calls_in_flight_and_takes_no_new_one(
 fn an_unsent_request_is_sent_over_the_next_connection() {
     // More than two socket buffers hold.
     const LARGE: usize = 16 << 20;
+    static REQUEST: LazyLock<Vec<u8>> = LazyLock::new(|| vec![7; LARGE]);
     let host = Host::new();
     let bounds = ConnOptions::for_dialing().max_frame(LARGE + 64);
     let dialer = Dialer::new().options(bounds);
     let large_frames = Numbered::new(LengthField::new().maximum(LARGE + 64));
     let client = Client::dialing(dialer, host.addr, large_frames, ClientOptions::default());
     let client = client.expect("valid options");
-    let large: &'static [u8] = vec![7; LARGE].leak();
-    let stuck = spawn_call(&client, large);
+    let stuck = spawn_call(&client, &REQUEST);
     let mut peer = host.accept();
     peer.receive(1);
     // The second request waits behind the one that the peer does not read.
